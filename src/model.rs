@@ -1,0 +1,21 @@
+//! The words of the domain: validated once, at the edge, and passed on as types. No I/O.
+
+mod app_json;
+mod digest;
+mod health;
+mod line;
+mod names;
+mod process;
+
+pub use app_json::{AppJson, InvalidAppJson};
+pub use digest::{CommitId, Digest, InvalidDigest};
+pub use health::{HealthCheck, Probe};
+pub use line::Line;
+pub use names::{AppName, BranchName, ConfigKey, InstanceId, InvalidName, KeyName, ProcessType};
+pub use process::{Process, Procfile, ProcfileError};
+
+/// Number of a release of one app: 1, 2, 3 … without gaps that matter.
+pub type ReleaseNumber = u64;
+
+/// The port that every web process listens on inside its container, given as `$PORT`.
+pub const CONTAINER_PORT: u16 = 8080;

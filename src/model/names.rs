@@ -1,0 +1,187 @@
+//! Names that people give to things, each with the rule that it keeps.
+
+use std::{fmt, str::FromStr};
+
+/// A name that breaks its rule; prints as one line with the rule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{value:?} is not a valid {what}: {rule}")]
+pub struct InvalidName {
+    /// What was being named, e.g. "app name".
+    pub what: &'static str,
+    /// What was given, shortened.
+    pub value: String,
+    /// The rule, in words.
+    pub rule: &'static str,
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident, $what:literal, $rule:literal, $valid:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $type(String);
+
+        impl $type {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = InvalidName;
+
+            fn from_str(text: &str) -> Result<Self, InvalidName> {
+                let valid: fn(&str) -> bool = $valid;
+                if valid(text) {
+                    return Ok(Self(text.to_owned()));
+                }
+                Err(InvalidName { what: $what, value: text.chars().take(80).collect(), rule: $rule })
+            }
+        }
+
+        impl TryFrom<String> for $type {
+            type Error = InvalidName;
+
+            fn try_from(text: String) -> Result<Self, InvalidName> {
+                text.parse()
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(name: $type) -> Self {
+                name.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl AsRef<str> for $type {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+fn length(text: &str, most: usize) -> bool {
+    (1..=most).contains(&text.len())
+}
+
+fn starts_with(text: &str, first: fn(&u8) -> bool) -> bool {
+    text.as_bytes().first().is_some_and(first)
+}
+
+name!(
+    /// The name of an app; also a label of a host name, a folder and a part of an image name.
+    AppName,
+    "app name",
+    "use 1 to 30 lowercase letters, digits and single hyphens, beginning with a letter",
+    |t| length(t, 30)
+        && starts_with(t, u8::is_ascii_lowercase)
+        && !t.ends_with('-')
+        && !t.contains("--")
+        && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+);
+name!(
+    /// A process type, such as `web` or `worker`.
+    ProcessType,
+    "process type",
+    "use 1 to 63 letters, digits, hyphens and underscores, beginning with a letter or digit",
+    |t| length(t, 63)
+        && starts_with(t, u8::is_ascii_alphanumeric)
+        && t.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+);
+name!(
+    /// The name of a config var: what a POSIX shell accepts as a variable.
+    ConfigKey,
+    "config var name",
+    "use letters, digits and underscores, not beginning with a digit",
+    |t| length(t, 256)
+        && !starts_with(t, u8::is_ascii_digit)
+        && t.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+);
+name!(
+    /// The name of an SSH key.
+    KeyName,
+    "key name",
+    "use 1 to 64 letters, digits and any of . _ @ - +, beginning with a letter or digit",
+    |t| length(t, 64)
+        && starts_with(t, u8::is_ascii_alphanumeric)
+        && t.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_@+".contains(&b))
+);
+name!(
+    /// A branch, without `refs/heads/`, as `git check-ref-format --branch` accepts it.
+    BranchName,
+    "branch name",
+    "use what `git check-ref-format` accepts, at most 200 bytes",
+    |t| length(t, 200)
+        && !t.starts_with('-')
+        && t != "@"
+        && !t.contains("..")
+        && !t.contains("@{")
+        && t.bytes().all(|b| b > b' ' && b != 0x7f && !b"~^:?*[\\".contains(&b))
+        && t.split('/').all(|part| {
+            !part.is_empty()
+                && !part.starts_with('.')
+                && !part.ends_with('.')
+                && !part.to_ascii_lowercase().ends_with(".lock")
+        })
+);
+name!(
+    /// The random identity of one instance, never used again; also the name of its container.
+    InstanceId,
+    "instance id",
+    "use 1 to 64 lowercase letters, digits and hyphens",
+    |t| length(t, 64)
+        && starts_with(t, u8::is_ascii_lowercase)
+        && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+);
+
+impl ProcessType {
+    /// The process type that gets the app's port: `web`.
+    pub fn web() -> Self {
+        Self("web".to_owned())
+    }
+
+    /// Whether this is `web`.
+    pub fn is_web(&self) -> bool {
+        self.0 == "web"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_app_names_are_refused() {
+        for bad in ["", "A", "-a", "a-", "a--b", "a/b", "..", "a b", "a\n", "a\0", "ä", &"a".repeat(31), "1a"] {
+            assert!(bad.parse::<AppName>().is_err(), "{bad:?}");
+        }
+        for good in ["a", "my-app", "a1", &"a".repeat(30)] {
+            assert!(good.parse::<AppName>().is_ok(), "{good:?}");
+        }
+    }
+
+    #[test]
+    fn branches_follow_check_ref_format() {
+        for bad in ["", "-x", "a..b", "a.lock", "a/.b", "a//b", "/a", "a/", "a~b", "a b", "@", "a@{b", "a\u{7f}"] {
+            assert!(bad.parse::<BranchName>().is_err(), "{bad:?}");
+        }
+        for good in ["main", "feature/x", "v1.2", "ümlaut"] {
+            assert!(good.parse::<BranchName>().is_ok(), "{good:?}");
+        }
+    }
+
+    #[test]
+    fn the_error_says_the_rule_in_one_line() {
+        let error = "Bad\nname".parse::<AppName>().expect_err("must be refused").to_string();
+        assert!(error.starts_with("\"Bad\\nname\" is not a valid app name: use 1 to 30"), "{error}");
+        assert!(!error.contains('\n'));
+    }
+}
