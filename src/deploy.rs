@@ -20,6 +20,7 @@ use crate::{
     images::{ImageError, Images},
     instances::{Instances, InstancesError, RolloutError},
     model::{AppJson, AppName, BranchName, CommitId, Digest, InvalidAppJson, Procfile, ProcfileError},
+    pause,
     progress::Progress,
     receive::{PushHandler, RefUpdate, Rejection},
     release,
@@ -181,6 +182,7 @@ impl Deployer {
                 repository.gc().await?;
             }
             pushed?;
+            pause::at("before-ref").await;
         } else {
             let text = format!("{} is stored, not deployed: {deploy_branch} is the deploy branch", update.branch);
             progress.header(text).await;

@@ -12,4 +12,6 @@ pub mod lifecycle;
 pub mod config;
 pub mod model;
 #[cfg(feature = "server")]
+pub mod pause;
+#[cfg(feature = "server")]
 pub mod progress;
