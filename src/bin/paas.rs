@@ -1,7 +1,7 @@
 //! The command line: `paas server`, `paas router`, `paas stack`, and every `noun:verb` that the server answers.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
     sync::Arc,
 };
@@ -22,7 +22,8 @@ struct Line {
     face: Face,
 }
 
-const AFTER: &str = "Everything else, such as `paas apps:list`, is answered by the running server: `paas help` lists it.";
+const AFTER: &str =
+    "Everything else, such as `paas apps:list`, is answered by the running server: `paas help` lists it.";
 
 #[derive(Subcommand)]
 enum Face {
@@ -75,7 +76,8 @@ fn run(line: Line) -> anyhow::Result<ExitCode> {
         Face::Server => {
             trace();
             let runtime = runtime(0)?;
-            runtime.block_on(async { server::run(Arc::new(config), on_signal()?).await.map_err(anyhow::Error::from) })?;
+            runtime
+                .block_on(async { server::run(Arc::new(config), on_signal()?).await.map_err(anyhow::Error::from) })?;
             Ok(ExitCode::SUCCESS)
         }
         Face::Stack => {

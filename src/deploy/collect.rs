@@ -9,7 +9,7 @@ use crate::store::{App, ReleaseState};
 const KEPT: u32 = 10;
 
 /// A blob younger than this may belong to an image that is just being made.
-const YOUNG: Duration = Duration::from_secs(6 * 3600);
+const YOUNG: Duration = Duration::from_hours(6);
 
 /// Removes what this release made superfluous. A failure is no reason to fail the release.
 pub(super) async fn after_release(deployer: &Deployer, app: &App) {

@@ -1,5 +1,10 @@
 //! Stories, each against the real engine, real git and real ssh: see `world.rs` for what they share.
-#![allow(clippy::unwrap_used, clippy::missing_panics_doc, missing_docs, reason = "a test that panics fails where it should")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    missing_docs,
+    reason = "a test that panics fails where it should"
+)]
 
 mod push;
 mod world;

@@ -112,7 +112,10 @@ impl World {
 
     /// Everything made, nothing started.
     pub fn prepared(more: &str) -> Self {
-        assert!(rustix::process::geteuid().is_root(), "the stories need root: they mount, filter packets and run an engine");
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "the stories need root: they mount, filter packets and run an engine"
+        );
         let n = WORLDS.fetch_add(1, Ordering::Relaxed);
         let base = std::env::var_os("PAAS_TEST_DIR").map_or_else(|| repository_root().join("target/it"), PathBuf::from);
         fs::create_dir_all(&base).unwrap();
@@ -214,10 +217,15 @@ impl World {
     /// The words that make OpenSSH come in with this world's key.
     fn ssh_words(&self) -> Vec<String> {
         let dir = self.dir.display();
-        ["-F", "none", "-i"].map(str::to_owned).into_iter()
+        ["-F", "none", "-i"]
+            .map(str::to_owned)
+            .into_iter()
             .chain([format!("{dir}/id_ed25519"), "-p".into(), self.ssh_port.to_string()])
             .chain(["-o".into(), format!("UserKnownHostsFile={dir}/known_hosts")])
-            .chain(["-o", "StrictHostKeyChecking=accept-new", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes"].map(str::to_owned))
+            .chain(
+                ["-o", "StrictHostKeyChecking=accept-new", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes"]
+                    .map(str::to_owned),
+            )
             .collect()
     }
 
@@ -324,7 +332,11 @@ impl World {
     /// Names of this server's containers of a kind, running or not.
     pub fn containers(&self, kind: &str) -> Vec<String> {
         let labels = [format!("label=paas.server={}", self.server_id()), format!("label=paas.kind={kind}")];
-        let out = run(Command::new("docker").args(["ps", "-a", "--format", "{{.Names}}"]).args(["--filter", &labels[0], "--filter", &labels[1]])).good().out;
+        let out = run(Command::new("docker")
+            .args(["ps", "-a", "--format", "{{.Names}}"])
+            .args(["--filter", &labels[0], "--filter", &labels[1]]))
+        .good()
+        .out;
         out.lines().map(str::to_owned).collect()
     }
 }
@@ -420,7 +432,13 @@ impl Load {
     #[track_caller]
     pub fn end_without_failure(self) -> u64 {
         let (answered, failed) = self.end();
-        assert!(failed.is_empty(), "{} of {} requests failed: {:?}", failed.len(), answered, &failed[..failed.len().min(5)]);
+        assert!(
+            failed.is_empty(),
+            "{} of {} requests failed: {:?}",
+            failed.len(),
+            answered,
+            &failed[..failed.len().min(5)]
+        );
         assert!(answered > 0, "no request was answered");
         answered
     }
