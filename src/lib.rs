@@ -2,6 +2,13 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that unwraps fails where it should"))]
 
 #[cfg(feature = "server")]
+pub mod receive;
+#[cfg(feature = "server")]
+pub mod release;
+
+#[cfg(feature = "server")]
+pub mod git;
+#[cfg(feature = "server")]
 pub mod images;
 #[cfg(feature = "server")]
 pub mod router;

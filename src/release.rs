@@ -54,8 +54,7 @@ mod tests {
 
     #[test]
     fn web_runs_once_and_others_do_not_unless_the_app_says_so() {
-        let manifest =
-            AppJson::parse(r#"{"formation":{"worker":{"quantity":2},"clock":{"quantity":1}}}"#).unwrap();
+        let manifest = AppJson::parse(r#"{"formation":{"worker":{"quantity":2},"clock":{"quantity":1}}}"#).unwrap();
         let image = vec![process("web"), process("worker"), process("release")];
         assert_eq!(unknown_types(&image, &manifest), ["clock".parse().unwrap()]);
         let specs = processes(image, &manifest);

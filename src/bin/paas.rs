@@ -1,10 +1,6 @@
 //! The command line: `paas server`, `paas router`, `paas stack`, and every `noun:verb` that the server answers.
 
-use std::{
-    path::PathBuf,
-    process::ExitCode,
-    sync::Arc,
-};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
