@@ -123,6 +123,11 @@ impl MountedDisk {
 
     /// Gives free blocks back to the host, and unmounts it.
     pub async fn close(self) -> Result<(), DiskError> {
+        // Blocks of files just removed are only free once the journal says so.
+        let synced = blocking(&self.mount_point, |path| Ok(rustix::fs::syncfs(File::open(path)?)?)).await;
+        if let Err(error) = synced {
+            tracing::warn!(%error, "a build disk may lose what was written last");
+        }
         if let Err(error) = child::run("fstrim", [&self.mount_point], None).await {
             tracing::debug!(%error, "a build disk keeps the blocks that it does not need");
         }
