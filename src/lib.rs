@@ -9,13 +9,13 @@ pub mod engine;
 
 #[cfg(feature = "server")]
 pub mod router;
+#[cfg(feature = "server")]
+pub mod store;
 
 pub mod lifecycle;
 
 #[cfg(feature = "server")]
-pub mod progress;
-
-#[cfg(feature = "server")]
 pub mod config;
-
 pub mod model;
+#[cfg(feature = "server")]
+pub mod progress;

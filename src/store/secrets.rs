@@ -1,0 +1,83 @@
+//! Config vars are encrypted at rest (XChaCha20-Poly1305) with a key that lies beside the database, mode 0600.
+
+use std::{fs, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path};
+
+use chacha20poly1305::{
+    KeyInit as _, XChaCha20Poly1305, XNonce,
+    aead::{Aead as _, Payload},
+};
+use rand::TryRng as _;
+
+use super::{Result, StoreError};
+
+/// A value that appears in no log: `Debug` and `Display` hide it.
+#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a value.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// The value itself; for the engine and for its owner's eyes.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+pub(super) struct Cipher(XChaCha20Poly1305);
+
+const NONCE: usize = 24;
+
+impl Cipher {
+    /// Reads the key; makes it when there is no database yet that would need an old one.
+    pub(super) fn open(path: &Path, must_exist: bool) -> Result<Self> {
+        let failed = |source| StoreError::Open { what: path.display().to_string(), source };
+        let key = match fs::read(path) {
+            Ok(key) => key,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && !must_exist => make_key(path).map_err(failed)?,
+            Err(e) => return Err(failed(e)),
+        };
+        let cipher = XChaCha20Poly1305::new_from_slice(&key)
+            .map_err(|_| failed(std::io::Error::other("it must hold exactly 32 bytes")))?;
+        Ok(Self(cipher))
+    }
+
+    /// Encrypts `text` for the place named by `context`; it can be read at no other place.
+    pub(super) fn seal(&self, text: &str, context: &str) -> Result<Vec<u8>> {
+        let mut sealed = vec![0; NONCE];
+        rand::rngs::SysRng.try_fill_bytes(&mut sealed).map_err(|_| StoreError::Secret)?;
+        let nonce = XNonce::try_from(sealed.as_slice()).map_err(|_| StoreError::Secret)?;
+        let payload = Payload { msg: text.as_bytes(), aad: context.as_bytes() };
+        sealed.extend(self.0.encrypt(&nonce, payload).map_err(|_| StoreError::Secret)?);
+        Ok(sealed)
+    }
+
+    /// Decrypts what [`Self::seal`] made.
+    pub(super) fn open_sealed(&self, sealed: &[u8], context: &str) -> Result<String> {
+        let (nonce, msg) = sealed.split_at_checked(NONCE).ok_or(StoreError::Secret)?;
+        let nonce = XNonce::try_from(nonce).map_err(|_| StoreError::Secret)?;
+        let text = self.0.decrypt(&nonce, Payload { msg, aad: context.as_bytes() }).map_err(|_| StoreError::Secret)?;
+        String::from_utf8(text).map_err(|_| StoreError::Secret)
+    }
+}
+
+fn make_key(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut key = vec![0; 32];
+    rand::rngs::SysRng.try_fill_bytes(&mut key).map_err(std::io::Error::other)?;
+    let temporary = path.with_extension("new");
+    let _ = fs::remove_file(&temporary);
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    file.write_all(&key)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    Ok(key)
+}
