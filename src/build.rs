@@ -3,24 +3,26 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    fmt,
     path::PathBuf,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use tokio::io::AsyncRead;
+use tokio::{io::AsyncRead, sync::Mutex};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::Config,
     engine::{
-        BuildContainer, BuildExit, BuildSpec, Engine, EngineError, Mount,
+        BuildContainer, BuildExit, BuildSpec, Engine, EngineError, ImageId, Mount,
         disk::{Disk, DiskError, FOLDERS, MountedDisk},
     },
-    images::{Image, ImageStore, ImagesError, Stack},
+    images::{ImageError, ImageStore, Stack},
     lifecycle::protocol::{BuildRequest, BuildResult, Built, Phase},
     model::{AppName, Digest, Line},
     progress::Progress,
+    store::Secret,
 };
 
 mod buildpacks;
@@ -69,7 +71,7 @@ pub enum BuildError {
     Engine(#[from] EngineError),
     /// Blobs cannot be stored, or make no image.
     #[error(transparent)]
-    Images(#[from] ImagesError),
+    Images(#[from] ImageError),
     /// The source cannot be read.
     #[error("cannot read the source: {0}")]
     Source(#[source] std::io::Error),
@@ -99,36 +101,16 @@ fn said(last: &str) -> String {
     if last.is_empty() { String::new() } else { format!(". It said: {last}") }
 }
 
-/// Where this installation keeps what builds need; both are mounted into build containers.
-#[derive(Debug, Clone)]
-pub struct Assets {
-    /// The folder of the static binary `lifecycle`.
-    pub lifecycle: PathBuf,
-    /// The folder of the buildpacks and their `order.toml`.
-    pub buildpacks: PathBuf,
-}
-
 /// What is to be built.
 pub struct BuildInput {
     /// For which app.
     pub app: AppName,
-    /// On which stack.
-    pub stack: Stack,
     /// The source, as one tar.
     pub source: Box<dyn AsyncRead + Send + Unpin>,
     /// The app's config vars that the build may see.
     pub env: BTreeMap<String, String>,
     /// The manifest of the app's last image: what is in it need not be made again.
     pub previous: Option<Digest>,
-}
-
-/// What a build gives.
-#[derive(Debug, Clone)]
-pub struct BuildOutcome {
-    /// The image, in the blob store.
-    pub image: Image,
-    /// What it was made of.
-    pub built: Built,
 }
 
 /// Builds apps; cheap to clone.
@@ -138,46 +120,76 @@ pub struct Builder {
 }
 
 struct Inner {
-    config: Config,
+    config: Arc<Config>,
     engine: Engine,
     images: ImageStore,
-    assets: Assets,
+    stack: Stack,
+    token: Secret,
+    lifecycle: PathBuf,
     buildpacks: Buildpacks,
+    /// Stands for all that decides how a source is built, besides the source.
+    recipe: Digest,
     ca_bundle: Option<PathBuf>,
     queue: Queue,
+    /// Held while the build image is looked for and pulled.
+    pulling: Mutex<()>,
     tasks: TaskTracker,
 }
 
 impl Builder {
-    /// Clears what a server before this one left, and reads the buildpacks.
-    pub async fn new(config: &Config, engine: Engine, images: ImageStore, assets: Assets) -> Result<Self, BuildError> {
+    /// Clears what a server before this one left, and reads the buildpacks. `token` opens the embedded registry.
+    pub async fn new(
+        config: Arc<Config>,
+        engine: Engine,
+        images: ImageStore,
+        stack: Stack,
+        token: Secret,
+    ) -> Result<Self, BuildError> {
         engine.remove_leftover_builds().await?;
         Disk::unmount_leftovers(&config.data_dir.join("mounts")).await?;
-        let (folder, outbound) = (assets.buildpacks.clone(), config.outbound.clone());
-        let bundle = config.data_dir.join("build-ca-certificates.pem");
+        let reading = config.clone();
         let read = tokio::task::spawn_blocking(move || {
-            let buildpacks = Buildpacks::read(&folder)?;
-            if let Some(parent) = bundle.parent() {
-                std::fs::create_dir_all(parent).map_err(BuildError::CaBundle)?;
-            }
-            let ca_bundle = outbound::write_ca_bundle(&outbound, &bundle).map_err(BuildError::CaBundle)?;
-            Ok::<_, BuildError>((buildpacks, ca_bundle))
+            let buildpacks = Buildpacks::read(&reading.buildpacks())?;
+            let (lifecycle, digest) = buildpacks::lifecycle(&reading.lifecycle())?;
+            let bundle = reading.data_dir.join("build-ca-certificates.pem");
+            let ca_bundle = outbound::write_ca_bundle(&reading.outbound, &bundle).map_err(BuildError::CaBundle)?;
+            Ok::<_, BuildError>((buildpacks, lifecycle, digest, ca_bundle))
         });
-        let (buildpacks, ca_bundle) = read.await.map_err(|_| BuildError::ShuttingDown)??;
-        let queue = Queue::new(config.build.concurrency);
-        let tasks = TaskTracker::new();
-        let config = config.clone();
-        Ok(Self { inner: Arc::new(Inner { config, engine, images, assets, buildpacks, ca_bundle, queue, tasks }) })
+        let (buildpacks, lifecycle, digest, ca_bundle) = read.await.map_err(|_| BuildError::ShuttingDown)??;
+        let recipe =
+            [buildpacks.digest.as_str(), digest.as_str(), stack.run.manifest.as_str(), stack.build.manifest.as_str()];
+        Ok(Self {
+            inner: Arc::new(Inner {
+                recipe: Digest::of(recipe.join("\n").as_bytes()),
+                queue: Queue::new(config.build.concurrency),
+                pulling: Mutex::new(()),
+                tasks: TaskTracker::new(),
+                config,
+                engine,
+                images,
+                stack,
+                token,
+                lifecycle,
+                buildpacks,
+                ca_bundle,
+            }),
+        })
     }
 
-    /// Builds, when it is this build's turn. Dropping the future cancels the build, too; either way its container and
-    /// disk are put away, by a task that [`Self::close`] waits for.
+    /// The same for the same source tree (git's name for it), buildpacks, lifecycle and stack: a build of it would give
+    /// the image that one with this key gave before.
+    pub fn key(&self, tree: &impl fmt::Display) -> Digest {
+        Digest::of(format!("{tree}\n{}", self.inner.recipe).as_bytes())
+    }
+
+    /// Builds, when it is this build's turn, and gives back the image's manifest. Dropping the future cancels the build,
+    /// too; either way its container and disk are put away, by a task that [`Self::close`] waits for.
     pub async fn build(
         &self,
         input: BuildInput,
         progress: &Progress,
-        cancel: &CancellationToken,
-    ) -> Result<BuildOutcome, BuildError> {
+        cancel: CancellationToken,
+    ) -> Result<Digest, BuildError> {
         let turn = tokio::select! {
             turn = self.inner.queue.turn(progress) => turn,
             () = cancel.cancelled() => return Err(BuildError::Cancelled),
@@ -198,9 +210,7 @@ impl Builder {
 
     /// Removes the app's disk with its cache.
     pub async fn forget(&self, app: &AppName) -> Result<(), BuildError> {
-        let inner = &self.inner;
-        Disk::remove(&inner.image_path(app)).await?;
-        Ok(())
+        Ok(Disk::remove(&self.inner.image_path(app)).await?)
     }
 
     /// Lets builds that run come to their end (cancel them first), and takes no more.
@@ -216,11 +226,11 @@ impl Inner {
     }
 
     async fn build(
-        &self,
+        self: &Arc<Self>,
         input: BuildInput,
         progress: &Progress,
         cancel: &CancellationToken,
-    ) -> Result<BuildOutcome, BuildError> {
+    ) -> Result<Digest, BuildError> {
         let mount_point = self.config.data_dir.join("mounts").join(input.app.as_str());
         let disk = Disk::open(&self.image_path(&input.app), self.config.build.disk_mib, &mount_point).await?;
         let outcome = self.on_disk(input, &disk, progress, cancel).await;
@@ -236,32 +246,33 @@ impl Inner {
     }
 
     async fn on_disk(
-        &self,
+        self: &Arc<Self>,
         input: BuildInput,
         disk: &MountedDisk,
         progress: &Progress,
         cancel: &CancellationToken,
-    ) -> Result<BuildOutcome, BuildError> {
-        let BuildInput { app, stack, source, env, previous } = input;
-        let previous = match previous {
-            Some(digest) => self.previous(&digest).await?,
-            None => None,
-        };
-        let known = self.known_blobs(previous.as_ref()).await?;
+    ) -> Result<Digest, BuildError> {
+        let BuildInput { app, source, env, previous } = input;
+        let begun = Instant::now();
+        let (previous, known) = self.previous(previous).await?;
         let request = BuildRequest {
             order: self.buildpacks.order.clone(),
             env,
             operator_env: outbound::environment(&self.config.outbound),
-            stack_id: stack.id.clone(),
-            target: stack.target.clone(),
+            stack_id: self.stack.id.clone(),
+            target: self.stack.target.clone(),
             previous,
             known_blobs: known.iter().cloned().collect(),
         };
-        let build_image = self.build_image(&stack).await?;
-        let mut container = self.engine.run_build(&self.spec(app, build_image, disk)).await?;
+        let build_image = tokio::select! {
+            image = self.build_image(progress) => image?,
+            () = cancel.cancelled() => return Err(BuildError::Cancelled),
+        };
+        let mut container = self.engine.run_build(&self.spec(app.clone(), build_image, disk)).await?;
         let limit = Duration::from_secs(self.config.build.timeout_seconds);
         let session = session::Session {
-            images: &self.images,
+            blobs: self.images.blobs(),
+            tasks: &self.tasks,
             known: &known,
             most_blob_bytes: self.config.build.disk_mib << 20,
             progress,
@@ -272,11 +283,13 @@ impl Inner {
             () = cancel.cancelled() => Err(BuildError::Cancelled),
         };
         let outcome = self.explain(outcome, &mut container, disk).await;
-        let removed = container.kill_and_remove().await;
+        if let Err(error) = container.kill_and_remove().await {
+            tracing::error!(%app, %error, "a build container is left until the server starts again");
+        }
         let built = outcome?;
-        removed?;
-        let image = self.images.assemble(&stack, &built, &BTreeMap::new()).await?;
-        Ok(BuildOutcome { image, built })
+        let timings: Vec<_> = built.timings.iter().map(|(phase, millis)| format!("{phase:?} {millis}")).collect();
+        tracing::info!(%app, millis = begun.elapsed().as_millis(), phases = timings.join(", "), "built");
+        self.on_store(move |inner| Ok(inner.images.assemble(&inner.stack, &built)?.manifest)).await
     }
 
     /// Takes what the container said, and says why it really failed when a limit was the reason.
@@ -304,34 +317,54 @@ impl Inner {
         }
     }
 
-    /// The lifecycle's own notes on the app's last image; none if the image is no longer there.
-    async fn previous(&self, manifest: &Digest) -> Result<Option<serde_json::Value>, BuildError> {
-        let labels = self.images.labels(manifest).await?;
-        let notes = labels.and_then(|mut labels| labels.remove(NOTES));
-        Ok(notes.and_then(|text| serde_json::from_str(&text).ok()))
-    }
-
-    /// The layers that the app's last image has, of those that the blob store has still.
-    async fn known_blobs(&self, previous: Option<&serde_json::Value>) -> Result<HashSet<Digest>, BuildError> {
-        let mut known = HashSet::new();
-        for digest in previous.map(digests).unwrap_or_default() {
-            if self.images.blobs().has(&digest).await? {
-                known.insert(digest);
+    /// The lifecycle's own notes on the app's last image; none if the image is no longer there. And the layers that it
+    /// has, of those that are in the store still.
+    async fn previous(
+        self: &Arc<Self>,
+        manifest: Option<Digest>,
+    ) -> Result<(Option<serde_json::Value>, HashSet<Digest>), BuildError> {
+        let Some(manifest) = manifest else { return Ok((None, HashSet::new())) };
+        self.on_store(move |inner| {
+            if !inner.images.blobs().has(&manifest) {
+                return Ok((None, HashSet::new()));
             }
+            let notes = inner.images.labels(&manifest)?.remove(NOTES);
+            let notes = notes.and_then(|text| serde_json::from_str(&text).ok());
+            let layers = inner.images.layers(&manifest)?.into_iter();
+            Ok((notes, layers.filter(|layer| inner.images.blobs().has(layer)).collect()))
+        })
+        .await
+    }
+
+    /// The store blocks.
+    async fn on_store<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, BuildError> + Send + 'static,
+    ) -> Result<T, BuildError> {
+        let inner = Arc::clone(self);
+        self.tasks.spawn_blocking(move || work(&inner)).await.map_err(|_| BuildError::ShuttingDown)?
+    }
+
+    /// The stack's build image on the engine: pulled unless it is there, and with a tag so that nobody prunes it.
+    async fn build_image(&self, progress: &Progress) -> Result<ImageId, BuildError> {
+        let manifest = &self.stack.build.manifest;
+        let tag = self.engine.own_tag("build", &manifest.hex()[..16]);
+        let _one_at_a_time = self.pulling.lock().await;
+        if let Some(image) = self.engine.image_id(&tag).await? {
+            return Ok(image);
         }
-        Ok(known)
+        progress.step(format!("Handing the build image of {} to Docker (once)", self.stack.id)).await;
+        let reference = format!("{}/{}-build@{manifest}", self.config.registry.listen, self.stack.id);
+        let image = self.engine.pull(&reference, self.token.expose()).await?;
+        self.engine.tag(&image, &tag).await?;
+        Ok(image)
     }
 
-    /// The stack's build image on the engine: pulled unless it is there.
-    async fn build_image(&self, stack: &Stack) -> Result<crate::engine::ImageId, BuildError> {
-        todo!()
-    }
-
-    fn spec(&self, app: AppName, image: crate::engine::ImageId, disk: &MountedDisk) -> BuildSpec {
+    fn spec(&self, app: AppName, image: ImageId, disk: &MountedDisk) -> BuildSpec {
         let limits = &self.config.build;
         let mut mounts: Vec<_> =
             FOLDERS.iter().map(|name| Mount::writable(&disk.folder(name), format!("/{name}"))).collect();
-        mounts.push(Mount::read_only(&self.assets.lifecycle, "/cnb/lifecycle"));
+        mounts.push(Mount::read_only(&self.lifecycle, "/cnb/lifecycle/lifecycle"));
         mounts.extend(self.buildpacks.all.iter().map(|b| Mount::read_only(&b.folder, b.target())));
         mounts.extend(self.ca_bundle.iter().map(|path| Mount::read_only(path, outbound::CA_BUNDLE)));
         BuildSpec {
@@ -350,13 +383,3 @@ impl Inner {
 
 /// The label in which the lifecycle keeps what it needs to know at the next build.
 const NOTES: &str = "io.buildpacks.lifecycle.metadata";
-
-/// Every digest that is somewhere in this.
-fn digests(value: &serde_json::Value) -> Vec<Digest> {
-    match value {
-        serde_json::Value::String(text) => text.parse().into_iter().collect(),
-        serde_json::Value::Array(values) => values.iter().flat_map(digests).collect(),
-        serde_json::Value::Object(map) => map.values().flat_map(digests).collect(),
-        serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => Vec::new(),
-    }
-}

@@ -3,12 +3,14 @@
 
 use std::{
     fs, io,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
 use serde::Deserialize;
+use sha2::Digest as _;
 
-use crate::lifecycle::protocol::GroupEntry;
+use crate::{lifecycle::protocol::GroupEntry, model::Digest};
 
 /// Why the buildpacks cannot be used: the operator's, not the user's.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +58,8 @@ pub struct Buildpacks {
     pub all: Vec<Buildpack>,
     /// Groups, tried in this order.
     pub order: Vec<Vec<GroupEntry>>,
+    /// Of all their files.
+    pub digest: Digest,
 }
 
 #[derive(Deserialize)]
@@ -115,8 +119,46 @@ impl Buildpacks {
             group.group.into_iter().map(|entry| resolve(&path, entry, &all)).collect::<Result<Vec<_>, _>>()
         });
         let order = order.collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { all, order })
+        let mut sum = sha2::Sha256::new();
+        sum.update(&text);
+        for buildpack in &all {
+            digest_of(&buildpack.folder, &mut sum)?;
+        }
+        Ok(Self { all, order, digest: Digest::from_sha256(&sum.finalize().into()) })
     }
+}
+
+/// The static binary that runs in build containers, as Docker must be told of it, and its digest. Blocks.
+pub fn lifecycle(path: &Path) -> Result<(PathBuf, Digest), BuildpacksError> {
+    let cannot_read = |source| BuildpacksError::CannotRead { path: path.to_owned(), source };
+    let real = fs::canonicalize(path).map_err(cannot_read)?;
+    let bytes = fs::read(&real).map_err(cannot_read)?;
+    Ok((real, Digest::of(&bytes)))
+}
+
+/// Names, modes and contents of all that is in a folder, in a fixed order.
+fn digest_of(folder: &Path, sum: &mut sha2::Sha256) -> Result<(), BuildpacksError> {
+    let cannot_read = |source| BuildpacksError::CannotRead { path: folder.to_owned(), source };
+    let entries = fs::read_dir(folder).map_err(cannot_read)?;
+    let mut paths =
+        entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, io::Error>>().map_err(cannot_read)?;
+    paths.sort();
+    for path in paths {
+        let cannot_read = |source| BuildpacksError::CannotRead { path: path.clone(), source };
+        let metadata = fs::symlink_metadata(&path).map_err(cannot_read)?;
+        sum.update(path.file_name().unwrap_or_default().as_encoded_bytes());
+        sum.update([0]);
+        sum.update(metadata.permissions().mode().to_be_bytes());
+        if metadata.is_dir() {
+            digest_of(&path, sum)?;
+        } else if metadata.is_symlink() {
+            sum.update(fs::read_link(&path).map_err(cannot_read)?.as_os_str().as_encoded_bytes());
+        } else {
+            sum.update(metadata.len().to_be_bytes());
+            sum.update(fs::read(&path).map_err(cannot_read)?);
+        }
+    }
+    Ok(())
 }
 
 fn parse<T: serde::de::DeserializeOwned>(path: &Path, text: &str) -> Result<T, BuildpacksError> {

@@ -4,7 +4,12 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWriteExt};
+use tokio::{
+    io::{AsyncRead, AsyncWriteExt},
+    sync::mpsc,
+    task::JoinHandle,
+};
+use tokio_util::task::TaskTracker;
 
 use super::{
     BuildError,
@@ -12,7 +17,7 @@ use super::{
 };
 use crate::{
     engine::BuildContainer,
-    images::{BlobWriter, ImageStore},
+    images::{BlobStore, ImageError},
     lifecycle::protocol::{BlobHeader, BuildRequest, BuildResult, Built, Kind},
     model::{Digest, Line},
     progress::Progress,
@@ -25,7 +30,8 @@ const LONGEST_STDERR_LINE: usize = 8 * 1024;
 
 /// What a conversation needs beside the container.
 pub struct Session<'a> {
-    pub images: &'a ImageStore,
+    pub blobs: &'a BlobStore,
+    pub tasks: &'a TaskTracker,
     pub known: &'a HashSet<Digest>,
     pub most_blob_bytes: u64,
     pub progress: &'a Progress,
@@ -41,12 +47,43 @@ pub struct Conversation {
     pub last_stderr: String,
 }
 
+/// A layer on its way: another thread hashes and writes it. When it is given up, that thread finds too few bytes and
+/// leaves nothing.
+struct Incoming {
+    header: BlobHeader,
+    received: u64,
+    bytes: mpsc::Sender<Bytes>,
+    stored: JoinHandle<Result<(), ImageError>>,
+}
+
+impl Incoming {
+    fn begin(header: BlobHeader, session: &Session<'_>) -> Self {
+        let (bytes, mut incoming) = mpsc::channel::<Bytes>(8);
+        let (blobs, digest, size) = (session.blobs.clone(), header.digest.clone(), header.size);
+        let stored = session.tasks.spawn_blocking(move || {
+            let mut writer = blobs.writer()?;
+            while let Some(bytes) = incoming.blocking_recv() {
+                writer.write(&bytes)?;
+            }
+            writer.finish(&digest, size)
+        });
+        Self { header, received: 0, bytes, stored }
+    }
+
+    /// Waits until it is on disk, verified.
+    async fn end(self) -> Result<Digest, BuildError> {
+        drop(self.bytes);
+        self.stored.await.map_err(|_| BuildError::ShuttingDown)??;
+        Ok(self.header.digest)
+    }
+}
+
 /// What has come so far.
 struct Heard {
     conversation: Conversation,
     printed: u64,
     stderr: Vec<u8>,
-    blob: Option<(BlobHeader, BlobWriter, u64)>,
+    blob: Option<Incoming>,
     stored: HashSet<Digest>,
     blob_bytes: u64,
 }
@@ -146,25 +183,23 @@ impl Session<'_> {
         if heard.blob_bytes > self.most_blob_bytes {
             return Err(BuildError::DiskFull(self.most_blob_bytes >> 20));
         }
-        let writer = self.images.blobs().writer().await?;
-        heard.blob = Some((header, writer, 0));
+        heard.blob = Some(Incoming::begin(header, self));
         self.blob_data(heard, Bytes::new()).await
     }
 
     async fn blob_data(&self, heard: &mut Heard, data: Bytes) -> Result<(), BuildError> {
-        let Some((header, mut writer, mut written)) = heard.blob.take() else {
+        let Some(mut blob) = heard.blob.take() else {
             return Err(BuildError::Protocol("data came without a layer".to_owned()));
         };
-        written += data.len() as u64;
-        if written > header.size {
+        blob.received += data.len() as u64;
+        if blob.received > blob.header.size {
             return Err(BuildError::Protocol("a layer is longer than announced".to_owned()));
         }
-        writer.write(data).await?;
-        if written == header.size {
-            writer.finish(&header.digest, header.size).await?;
-            heard.stored.insert(header.digest);
+        let refused = blob.bytes.send(data).await.is_err();
+        if refused || blob.received == blob.header.size {
+            heard.stored.insert(blob.end().await?);
         } else {
-            heard.blob = Some((header, writer, written));
+            heard.blob = Some(blob);
         }
         Ok(())
     }

@@ -207,7 +207,10 @@ impl BuildContainer {
 
     /// Ends and removes it; when this returns, none of its processes runs.
     pub async fn kill_and_remove(self) -> Result<()> {
-        self.engine.remove(&self.id).await
+        let Self { engine, id, stdin, output } = self;
+        // The engine waits for whoever reads what a dying container has still to say.
+        drop((stdin, output));
+        engine.remove(&id).await
     }
 }
 

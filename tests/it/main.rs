@@ -1,4 +1,5 @@
 #![cfg(test)]
+mod build;
 mod engine;
 mod engine_build;
 mod engine_support;
