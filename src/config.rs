@@ -88,6 +88,8 @@ section! {
         instances: Instances = Instances::default(),
         /// The default stack.
         stack: Stack = Stack::default(),
+        /// Files that belong to paas itself.
+        assets: Assets = Assets::default(),
         /// How builds reach the Internet.
         outbound: Outbound = Outbound::default(),
     }
@@ -202,6 +204,16 @@ section! {
     Stack {
         /// Where bootstrapped stacks are kept, by their key; it may be shared by servers.
         cache_dir: PathBuf = PathBuf::from("/var/cache/paas/stacks"),
+    }
+}
+
+section! {
+    /// Files that belong to paas itself; by default they lie beside the program.
+    Assets {
+        /// The static `lifecycle` binary.
+        lifecycle: Option<PathBuf> = None,
+        /// The folder of the built-in buildpacks.
+        buildpacks: Option<PathBuf> = None,
     }
 }
 
@@ -344,6 +356,16 @@ impl Config {
         self.address_plan().map(drop)
     }
 
+    /// The static `lifecycle` binary: as configured, or beside the program that runs.
+    pub fn lifecycle(&self) -> PathBuf {
+        self.assets.lifecycle.clone().unwrap_or_else(|| beside_program("lifecycle"))
+    }
+
+    /// The folder of the built-in buildpacks: as configured, or beside the program that runs.
+    pub fn buildpacks(&self) -> PathBuf {
+        self.assets.buildpacks.clone().unwrap_or_else(|| beside_program("buildpacks"))
+    }
+
     /// The addresses that follow from `network.range`.
     pub fn address_plan(&self) -> Result<AddressPlan, ConfigError> {
         let wrong = || ConfigError::Value {
@@ -360,11 +382,11 @@ impl Config {
 }
 
 /// Variables that begin with `PAAS_` and are no keys: what the server tells git's hook, and which file to read.
-const NOT_CONFIGURATION: [&str; 4] = ["CONFIG", "LOG", "HOOK_SOCKET", "HOOK_NONCE"];
+const NOT_CONFIGURATION: [&str; 6] = ["CONFIG", "LOG", "TEST_DIR", "HOOK_SOCKET", "HOOK_NONCE", "TEST_PAUSES"];
 
 fn locate(key: &str) -> Option<(Option<&'static str>, String)> {
-    const SECTIONS: [&str; 10] =
-        ["ssh", "git", "engine", "registry", "router", "network", "build", "instances", "stack", "outbound"];
+    const SECTIONS: [&str; 11] =
+        ["ssh", "git", "engine", "registry", "router", "network", "build", "instances", "stack", "assets", "outbound"];
     if ["data_dir", "hostname", "user_id"].contains(&key) {
         return Some((None, key.to_owned()));
     }
@@ -372,6 +394,11 @@ fn locate(key: &str) -> Option<(Option<&'static str>, String)> {
         let rest = key.strip_prefix(section)?.strip_prefix('_')?;
         Some((Some(*section), rest.to_owned()))
     })
+}
+
+fn beside_program(name: &str) -> PathBuf {
+    let program = std::env::current_exe().unwrap_or_default();
+    program.parent().unwrap_or(Path::new("/usr/lib/paas")).join(name)
 }
 
 fn one_line(message: &str) -> String {

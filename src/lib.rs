@@ -7,7 +7,6 @@ pub mod build;
 pub mod engine;
 #[cfg(feature = "server")]
 pub mod images;
-
 #[cfg(feature = "server")]
 pub mod router;
 #[cfg(feature = "server")]
@@ -18,5 +17,7 @@ pub mod lifecycle;
 #[cfg(feature = "server")]
 pub mod config;
 pub mod model;
+#[cfg(feature = "server")]
+pub mod pause;
 #[cfg(feature = "server")]
 pub mod progress;

@@ -1,1 +1,128 @@
-fn main() {}
+//! The command line: `paas server`, `paas router`, `paas stack`, and every `noun:verb` that the server answers.
+
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use paas::{api, config::Config, receive, router, server};
+use tokio_util::sync::CancellationToken;
+
+/// A git-push deployment server.
+#[derive(Parser)]
+#[command(name = "paas", version, disable_help_subcommand = true, after_help = AFTER)]
+struct Line {
+    /// The configuration file; default: $PAAS_CONFIG, or /etc/paas/paas.toml if it is there.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    face: Face,
+}
+
+const AFTER: &str =
+    "Everything else, such as `paas apps:list`, is answered by the running server: `paas help` lists it.";
+
+#[derive(Subcommand)]
+enum Face {
+    /// Runs the control plane: SSH, builds, releases, the registry.
+    Server,
+    /// Runs the data plane: balances the mapped ports to healthy instances.
+    Router,
+    /// Makes the stack's images, which the first start of the server would do otherwise.
+    Stack,
+    /// Prints the configuration that is in force, with every key.
+    Config,
+    #[command(hide = true)]
+    Hook,
+    /// Whatever the running server answers.
+    #[command(external_subcommand)]
+    Command(Vec<String>),
+}
+
+fn main() -> ExitCode {
+    let line = Line::parse();
+    if matches!(line.face, Face::Hook) {
+        return receive::hook::run();
+    }
+    match run(line) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!(" !     {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(line: Line) -> anyhow::Result<ExitCode> {
+    let given = line.config.or_else(|| std::env::var_os("PAAS_CONFIG").map(PathBuf::from));
+    let required = given.is_some();
+    let path = given.unwrap_or_else(|| PathBuf::from("/etc/paas/paas.toml"));
+    // A relative data folder is the configuration file's own, so that a folder with both can be moved.
+    let config = Config::load(&path, required, std::env::vars())?;
+    match line.face {
+        Face::Command(words) => {
+            let code = runtime(1)?.block_on(api::client::run(&config.data_dir.join("paas.sock"), words))?;
+            Ok(ExitCode::from(code))
+        }
+        Face::Config => {
+            use std::io::Write as _;
+            let text = toml::to_string_pretty(&config).context("cannot print the configuration")?;
+            std::io::stdout().write_all(text.as_bytes())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Face::Server => {
+            trace();
+            let runtime = runtime(0)?;
+            runtime
+                .block_on(async { server::run(Arc::new(config), on_signal()?).await.map_err(anyhow::Error::from) })?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Face::Stack => {
+            runtime(0)?.block_on(server::prepare_stack(&config, on_signal()?))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Face::Router => {
+            trace();
+            let runtime = runtime(1)?;
+            let shutdown = runtime.block_on(async { on_signal() })?;
+            let _guard = runtime.enter();
+            router::run(&config, shutdown)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Face::Hook => unreachable!("answered before the configuration is read"),
+    }
+}
+
+/// A runtime with this many workers; 0 for one a core.
+fn runtime(workers: usize) -> anyhow::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if workers > 0 {
+        builder.worker_threads(workers);
+    }
+    builder.enable_all().build().context("cannot start the runtime")
+}
+
+fn trace() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("PAAS_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,russh=warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+}
+
+/// Ends at SIGTERM or SIGINT.
+fn on_signal() -> anyhow::Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let token = CancellationToken::new();
+    let ending = token.clone();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        ending.cancel();
+    });
+    Ok(token)
+}

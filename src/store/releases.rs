@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension as _, Row, Transaction};
 use super::{
     AppId, BuildId, ConfigVars, Millis, Result, Store, StoreError, now, read, read_json, secrets::Cipher, to_json,
 };
-use crate::model::{CommitId, Digest, HealthCheck, Process, ReleaseNumber};
+use crate::model::{BranchName, CommitId, Digest, HealthCheck, Process, ReleaseNumber};
 
 /// What made a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -93,6 +93,8 @@ pub struct NewRelease {
     pub kind: ReleaseKind,
     /// The manifest of its image.
     pub image: Digest,
+    /// The branch that was pushed.
+    pub branch: Option<BranchName>,
     /// The commit in it.
     pub commit: Option<CommitId>,
     /// The build that made the image.
@@ -118,6 +120,8 @@ pub struct Release {
     pub state: ReleaseState,
     /// The manifest of its image.
     pub image: Digest,
+    /// The branch that was pushed.
+    pub branch: Option<BranchName>,
     /// The commit in it.
     pub commit: Option<CommitId>,
     /// The build that made the image.
@@ -135,11 +139,12 @@ pub struct Release {
 }
 
 const COLUMNS: &str =
-    "number, kind, state, image, commit_id, build, config, processes, description, created_by, created_at";
+    "number, kind, state, image, branch, commit_id, build, config, processes, description, created_by, created_at";
 
 struct Raw {
     number: u64,
     texts: [String; 3],
+    branch: Option<String>,
     commit: Option<String>,
     build: Option<i64>,
     config: Vec<u8>,
@@ -153,13 +158,14 @@ fn from_row(r: &Row<'_>) -> rusqlite::Result<Raw> {
     Ok(Raw {
         number: r.get(0)?,
         texts: [r.get(1)?, r.get(2)?, r.get(3)?],
-        commit: r.get(4)?,
-        build: r.get(5)?,
-        config: r.get(6)?,
-        processes: r.get(7)?,
-        description: r.get(8)?,
-        created_by: r.get(9)?,
-        created_at: r.get(10)?,
+        branch: r.get(4)?,
+        commit: r.get(5)?,
+        build: r.get(6)?,
+        config: r.get(7)?,
+        processes: r.get(8)?,
+        description: r.get(9)?,
+        created_by: r.get(10)?,
+        created_at: r.get(11)?,
     })
 }
 
@@ -174,6 +180,7 @@ fn release(cipher: &Cipher, app: AppId, raw: Raw) -> Result<Release> {
         kind: read("release kind", &kind)?,
         state: read("release state", &state)?,
         image: read("image", &image)?,
+        branch: raw.branch.as_deref().map(|b| read("branch name", b)).transpose()?,
         commit: raw.commit.as_deref().map(|c| read("commit", c)).transpose()?,
         build: raw.build.map(BuildId),
         config: read_json("config", &cipher.open_sealed(&raw.config, &context(app, raw.number))?)?,
@@ -227,7 +234,7 @@ impl Store {
             let config = cipher.seal(&to_json("config", &new.config)?, &context(app, number))?;
             t.execute(
                 &format!(
-                    "INSERT INTO releases (app, {COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"
+                    "INSERT INTO releases (app, {COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)"
                 ),
                 (
                     app.0,
@@ -235,6 +242,7 @@ impl Store {
                     new.kind.as_str(),
                     ReleaseState::Candidate.as_str(),
                     new.image.as_str(),
+                    new.branch.as_ref().map(BranchName::as_str),
                     new.commit.as_ref().map(CommitId::as_str),
                     new.build.map(|b| b.0),
                     config,
@@ -265,19 +273,19 @@ impl Store {
         .await
     }
 
-    /// The commit of the newest pushed release: where the deploy ref belongs.
-    pub async fn newest_pushed_commit(&self, app: AppId) -> Result<Option<CommitId>> {
+    /// Branch and commit of the newest pushed release: where that branch's ref belongs.
+    pub async fn newest_push(&self, app: AppId) -> Result<Option<(BranchName, CommitId)>> {
         self.transact(move |t, _| {
-            let commit: Option<String> = t
+            let found: Option<(String, String)> = t
                 .query_row(
-                    "SELECT commit_id FROM releases WHERE app = ?1 AND kind = 'push' AND state = 'released'
+                    "SELECT branch, commit_id FROM releases
+                     WHERE app = ?1 AND kind = 'push' AND state = 'released' AND branch NOT NULL AND commit_id NOT NULL
                      ORDER BY number DESC LIMIT 1",
                     [app.0],
-                    |r| r.get(0),
+                    |r| Ok((r.get(0)?, r.get(1)?)),
                 )
-                .optional()?
-                .flatten();
-            commit.as_deref().map(|c| read("commit", c)).transpose()
+                .optional()?;
+            found.map(|(branch, commit)| Ok((read("branch name", &branch)?, read("commit", &commit)?))).transpose()
         })
         .await
     }

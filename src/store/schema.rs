@@ -67,6 +67,7 @@ CREATE TABLE releases (
     kind TEXT NOT NULL,
     state TEXT NOT NULL,
     image TEXT NOT NULL,
+    branch TEXT,
     commit_id TEXT,
     build INTEGER,
     config BLOB NOT NULL,

@@ -22,6 +22,7 @@ impl Fixture {
         let new = NewRelease {
             kind,
             image: Digest::of(b"image"),
+            branch: Some("main".parse().unwrap()),
             commit: Some("1".repeat(40).parse().unwrap()),
             build: None,
             config,
@@ -68,12 +69,12 @@ async fn the_commit_point_is_decided_once() {
     let release = f.release(app, ReleaseKind::Push, BTreeMap::new()).await;
     let web = BTreeMap::from([(ProcessType::web(), 1)]);
     let deployment = f.store.begin_deployment(app, release.number, web.clone()).await.unwrap();
-    assert!(f.store.newest_pushed_commit(app).await.unwrap().is_none());
+    assert!(f.store.newest_push(app).await.unwrap().is_none());
     assert!(f.store.commit_deployment(app, deployment).await.unwrap());
     assert!(!f.store.abandon_deployment(app, deployment).await.unwrap(), "too late");
     assert_eq!(f.store.app(app).await.unwrap().unwrap().current, Some(deployment));
     assert_eq!(f.store.app(app).await.unwrap().unwrap().formation, web);
-    assert!(f.store.newest_pushed_commit(app).await.unwrap().is_some());
+    assert!(f.store.newest_push(app).await.unwrap().is_some());
 
     let second = f.release(app, ReleaseKind::Push, BTreeMap::new()).await;
     let late = f.store.begin_deployment(app, second.number, web).await.unwrap();

@@ -1,0 +1,38 @@
+# The two commands of this project are `make demo` and `make test`.
+SHELL := /bin/bash
+STATIC := target/static
+LIFECYCLE := $(STATIC)/x86_64-unknown-linux-gnu/release/lifecycle
+ONLY ?=
+
+.PHONY: demo stop clean-demo test check lifecycle release install-tools
+
+demo: ## Shows the main job on real input; leaves everything running in .demo/
+	@demo/demo
+
+stop: ## Stops what `make demo` started
+	@demo/stop
+
+clean-demo: ## Removes every trace of the demo
+	@demo/clean
+
+lifecycle: ## The static binary that runs in build containers and app images
+	RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --release --bin lifecycle --no-default-features \
+	  --target x86_64-unknown-linux-gnu --target-dir $(STATIC)
+
+release: lifecycle ## What is installed: paas, lifecycle and buildpacks side by side in target/release
+	cargo build --locked --release --bin paas
+	ln -sfn ../static/x86_64-unknown-linux-gnu/release/lifecycle target/release/lifecycle
+	ln -sfn ../../buildpacks target/release/buildpacks
+
+install-tools: ## What the demo and the tests need of Debian
+	@demo/install-tools
+
+test: install-tools lifecycle ## The whole suite, engine tests included
+	cargo build --locked --bin paas
+	demo/with-engine cargo test --locked $(ONLY)
+
+check: ## Formatting, lints, documentation and scripts
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --lib
+	shellcheck -x $(filter-out %.in,$(wildcard demo/*)) hooks/* .ci/run buildpacks/*/bin/*

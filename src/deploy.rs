@@ -1,0 +1,368 @@
+//! The road of a push, in order: source, build, release, instances, ref. Only this module knows the order; the stages
+//! do not name each other. What else makes a release (config vars, rollback) or ends an app stands beside it.
+
+mod apps;
+mod build_log;
+mod collect;
+mod locks;
+mod recover;
+mod releases;
+
+use std::{path::PathBuf, sync::Arc};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    build::{BuildError, BuildInput, Builder},
+    config::Config,
+    engine::{Engine, EngineError},
+    git::{GitError, Repositories, Repository},
+    images::{ImageError, Images},
+    instances::{Instances, InstancesError, RolloutError},
+    model::{AppJson, AppName, BranchName, CommitId, Digest, InvalidAppJson, Procfile, ProcfileError},
+    pause,
+    progress::Progress,
+    receive::{PushHandler, RefUpdate, Rejection},
+    release,
+    store::{App, AppId, BuildId, NewRelease, PortMapping, PortScheme, ReleaseKind, Store, StoreError},
+};
+
+/// Why a push, or another change of a release, came to nothing. Each prints as one line for the person who asked.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    /// Somebody else's push went first.
+    #[error("stale: {branch} is at {actual} by now; fetch, merge and push again")]
+    Stale {
+        /// Where.
+        branch: BranchName,
+        /// What the branch is at, shortened.
+        actual: String,
+    },
+    /// The deploy branch is not to be deleted.
+    #[error("{0} is the deploy branch and cannot be deleted; choose another with git:set, or destroy the app")]
+    DeployBranch(BranchName),
+    /// The `Procfile` is wrong.
+    #[error(transparent)]
+    Procfile(#[from] ProcfileError),
+    /// The `app.json` is wrong.
+    #[error(transparent)]
+    Manifest(#[from] InvalidAppJson),
+    /// A manifest is not text.
+    #[error("{0} is not UTF-8 text")]
+    NotText(&'static str),
+    /// The build failed.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The image declares no process.
+    #[error("the image declares no process to run; add a Procfile with a line such as `web: ./start`")]
+    NoProcess,
+    /// The release did not become healthy.
+    #[error(transparent)]
+    Rollout(#[from] RolloutError),
+    /// A port is not to be had.
+    #[error("port {port} cannot be opened: {reason}; stop the program that has it, or choose another port")]
+    Port {
+        /// Which.
+        port: u16,
+        /// Why, in the operating system's words.
+        reason: String,
+    },
+    /// There is nothing to roll back to, or to change.
+    #[error("{0}")]
+    NoRelease(String),
+    /// The client went away before the commit point.
+    #[error("cancelled: the client went away before the release was live; nothing changed")]
+    Cancelled,
+    /// The database said no, or failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// git failed.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// The image store failed.
+    #[error(transparent)]
+    Images(#[from] ImageError),
+    /// The engine failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The reconciler failed.
+    #[error(transparent)]
+    Instances(#[from] InstancesError),
+    /// A file of ours failed.
+    #[error("cannot {act} {path}: {source}")]
+    File {
+        /// What was tried.
+        act: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// The largest `Procfile` or `app.json` that is read, in bytes.
+const LARGEST_MANIFEST: usize = 256 * 1024;
+
+/// Deploys; cheap to clone.
+#[derive(Clone)]
+pub struct Deployer(Arc<Inner>);
+
+struct Inner {
+    config: Arc<Config>,
+    store: Store,
+    engine: Engine,
+    repositories: Repositories,
+    images: Images,
+    builder: Builder,
+    instances: Instances,
+    pushes: locks::AppLocks,
+    releases: locks::AppLocks,
+}
+
+impl std::fmt::Debug for Deployer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Deployer")
+    }
+}
+
+impl PushHandler for Deployer {
+    async fn update(&self, update: RefUpdate, progress: &Progress, cancel: CancellationToken) -> Result<(), Rejection> {
+        let result = self.update_ref(&update, progress, &cancel).await;
+        result.map_err(|error| {
+            tracing::info!(app = %update.app, branch = %update.branch, %error, "push refused");
+            Rejection(error.to_string())
+        })
+    }
+}
+
+impl Deployer {
+    /// Puts the stages together.
+    pub fn new(
+        config: Arc<Config>,
+        store: Store,
+        engine: Engine,
+        repositories: Repositories,
+        images: Images,
+        builder: Builder,
+        instances: Instances,
+    ) -> Self {
+        let (pushes, releases) = (locks::AppLocks::default(), locks::AppLocks::default());
+        Self(Arc::new(Inner { config, store, engine, repositories, images, builder, instances, pushes, releases }))
+    }
+
+    /// The whole push of one branch. Under the app's push lock, the ref must still be what the client saw.
+    async fn update_ref(
+        &self,
+        update: &RefUpdate,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<(), DeployError> {
+        let this = &self.0;
+        let app = this.store.app_named(update.app.clone()).await?;
+        let waiting = "Another push to this app is under way; waiting for it to end";
+        let _lock = this.pushes.lock(app.id, progress, waiting, cancel).await?;
+
+        let repository = this.repositories.get(&app.name);
+        let actual = repository.ref_value(&update.branch).await?;
+        if actual != update.old {
+            let actual = actual.map_or_else(|| "gone".to_owned(), |commit| commit.short().to_owned());
+            return Err(DeployError::Stale { branch: update.branch.clone(), actual });
+        }
+        let Some(new) = &update.new else {
+            if app.deploy_branch.as_ref() == Some(&update.branch) {
+                return Err(DeployError::DeployBranch(update.branch.clone()));
+            }
+            return Ok(repository.delete_ref(&update.branch, update.old.as_ref()).await?);
+        };
+        let deploy_branch = this.store.set_deploy_branch(app.id, update.branch.clone(), true).await?;
+        if update.branch == deploy_branch {
+            let pushed = self.deploy(&app, new, update, progress, cancel).await;
+            if let Err(error) = &pushed {
+                explain(error, progress).await;
+                repository.gc().await?;
+            }
+            pushed?;
+            pause::at("before-ref").await;
+        } else {
+            let text = format!("{} is stored, not deployed: {deploy_branch} is the deploy branch", update.branch);
+            progress.header(text).await;
+            progress.detail(format!("git:set {} deploy-branch {} changes it", app.name, update.branch)).await;
+        }
+        repository.update_ref(&update.branch, new, update.old.as_ref()).await?;
+        if app.deploy_branch.is_none() {
+            repository.set_head(&deploy_branch).await?;
+        }
+        Ok(())
+    }
+
+    /// From a commit to a release that serves.
+    async fn deploy(
+        &self,
+        app: &App,
+        commit: &CommitId,
+        update: &RefUpdate,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<(), DeployError> {
+        let this = &self.0;
+        let repository = this.repositories.get(&app.name);
+        let manifest = read_manifests(&repository, commit).await?;
+        let source = repository.source_tar(commit, None).await?;
+        for warning in &source.warnings {
+            progress.trouble(warning.as_str()).await;
+        }
+        let key = this.builder.key(&source.tree);
+        let build = this.store.begin_build(app.id, commit.clone(), key.clone(), update.pusher.name.clone()).await?;
+        let log = build_log::BuildLog::open(self.build_log(app.id, build.number), progress).await?;
+
+        let built = self.image_of(app, &key, source, log.progress(), cancel).await;
+        let outcome = built.as_ref().map(Clone::clone).map_err(ToString::to_string);
+        this.store.end_build(build.id, outcome).await?;
+        let result = match built {
+            Ok(image) => self.release_push(app, &manifest, image, build.id, commit, update, log.progress(), cancel).await,
+            Err(error) => Err(error),
+        };
+        log.close(result.as_ref().err()).await;
+        result
+    }
+
+    /// The image of this source: the one that the same source and buildpacks gave before, or a new one.
+    async fn image_of(
+        &self,
+        app: &App,
+        key: &Digest,
+        source: crate::git::Source,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<Digest, DeployError> {
+        let this = &self.0;
+        if let Some(image) = this.store.image_of_key(app.id, key.clone()).await?
+            && this.images.complete(&image).await?
+        {
+            progress.step("Source and buildpacks are unchanged: using the image built before").await;
+            return Ok(image);
+        }
+        let previous = match app.current {
+            Some(current) => this.store.release(app.id, current.release).await?.map(|release| release.image),
+            None => None,
+        };
+        let input = BuildInput { app: app.name.clone(), source: source.reader, previous, env: std::collections::BTreeMap::new() };
+        Ok(this.builder.build(input, progress, cancel.clone()).await?)
+    }
+
+    /// Makes a release of the image and brings it up.
+    #[expect(clippy::too_many_arguments, reason = "each is a different thing that a release is made of")]
+    async fn release_push(
+        &self,
+        app: &App,
+        manifest: &AppJson,
+        image: Digest,
+        build: BuildId,
+        commit: &CommitId,
+        update: &RefUpdate,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<(), DeployError> {
+        let this = &self.0;
+        let _lock = this.releases.lock(app.id, progress, RELEASING, cancel).await?;
+        let declared = this.images.processes(&image).await?;
+        if declared.is_empty() {
+            return Err(DeployError::NoProcess);
+        }
+        for name in release::unknown_types(&declared, manifest) {
+            progress.trouble(format!("app.json names the process type {name}, which the image does not have")).await;
+        }
+        let names = declared.iter().map(|p| p.process_type.as_str()).collect::<Vec<_>>().join(", ");
+        progress.step(format!("Process types: {names}")).await;
+        let summary = this.repositories.get(&app.name).commit_summary(commit).await?;
+        let new = NewRelease {
+            kind: ReleaseKind::Push,
+            image,
+            branch: Some(update.branch.clone()),
+            commit: Some(commit.clone()),
+            build: Some(build),
+            config: this.store.config_vars(app.id).await?,
+            processes: release::processes(declared, manifest),
+            description: format!("{} {summary}", commit.short()),
+            created_by: update.pusher.name.clone(),
+        };
+        self.bring_up(app, new, progress, cancel).await?;
+        self.announce(app, progress).await
+    }
+
+    /// Where the app answers now.
+    async fn announce(&self, app: &App, progress: &Progress) -> Result<(), DeployError> {
+        let now = self.0.store.app(app.id).await?;
+        if now.is_some_and(|app| app.stopped) {
+            progress.trouble(format!("{} is stopped: ps:start {} starts it", app.name, app.name)).await;
+            return Ok(());
+        }
+        progress.header("Application deployed:").await;
+        for mapping in self.0.store.port_mappings(app.id).await? {
+            progress.detail(self.url(&mapping)).await;
+        }
+        Ok(())
+    }
+
+    /// The address at which a mapped port answers.
+    pub fn url(&self, mapping: &PortMapping) -> String {
+        let scheme = match mapping.scheme {
+            PortScheme::Http => "http",
+            PortScheme::Tcp => "tcp",
+        };
+        format!("{scheme}://{}:{}", self.0.config.hostname, mapping.host_port)
+    }
+
+    /// The text of a build's output, in the grammar of pushes.
+    pub fn build_log(&self, app: AppId, number: u64) -> PathBuf {
+        self.build_logs(app).join(format!("{number}.log"))
+    }
+
+    fn build_logs(&self, app: AppId) -> PathBuf {
+        self.0.config.data_dir.join("builds").join(app.0.to_string())
+    }
+}
+
+const RELEASING: &str = "Another release of this app is being brought up; waiting for it to end";
+
+/// Reads what the app says of itself, before anything is built, so that a mistake in it costs no build.
+async fn read_manifests(repository: &Repository, commit: &CommitId) -> Result<AppJson, DeployError> {
+    if let Some(text) = read_text(repository, commit, "Procfile").await? {
+        Procfile::parse(&text)?;
+    }
+    match read_text(repository, commit, "app.json").await? {
+        Some(text) => Ok(AppJson::parse(&text)?),
+        None => Ok(AppJson::default()),
+    }
+}
+
+async fn read_text(
+    repository: &Repository,
+    commit: &CommitId,
+    path: &'static str,
+) -> Result<Option<String>, DeployError> {
+    let bytes = repository.read_file(commit, path, LARGEST_MANIFEST).await?;
+    bytes.map(|bytes| String::from_utf8(bytes).map_err(|_| DeployError::NotText(path))).transpose()
+}
+
+/// Tells the pusher why nothing changed, with what the failed instance said last.
+async fn explain(error: &DeployError, progress: &Progress) {
+    if let DeployError::Rollout(RolloutError::Unhealthy { instance, log, hint, .. }) = error {
+        if !log.is_empty() {
+            progress.header(format!("Last output of {instance}:")).await;
+            for line in log {
+                progress.detail(crate::model::Line::sanitize(line)).await;
+            }
+        }
+        if let Some(hint) = hint {
+            progress.trouble(hint.as_str()).await;
+        }
+    }
+    progress.trouble(error.to_string()).await;
+    progress.trouble("Nothing changed: what was live before still is").await;
+}
+
+/// The app's name, in an image reference that the engine understands.
+fn image_tag(app: &AppName, release: crate::model::ReleaseNumber) -> String {
+    format!("paas/{app}:v{release}")
+}

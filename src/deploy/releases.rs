@@ -1,0 +1,119 @@
+//! Releases that no push makes: changed config vars, and an older release brought back.
+
+use tokio_util::sync::CancellationToken;
+
+use super::{DeployError, Deployer, RELEASING, collect};
+use crate::{
+    model::{ConfigKey, ReleaseNumber},
+    progress::Progress,
+    release,
+    store::{App, ConfigVars, NewRelease, Release, ReleaseKind, ReleaseState},
+};
+
+impl Deployer {
+    /// Makes the release and brings its instances up; what failed on the way changes nothing.
+    pub(super) async fn bring_up(
+        &self,
+        app: &App,
+        new: NewRelease,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<ReleaseNumber, DeployError> {
+        let this = &self.0;
+        let defaults = release::default_formation(&new.processes);
+        let release = this.store.create_release(app.id, new).await?;
+        progress.step(format!("Releasing v{}", release.number)).await;
+        this.instances.rollout(app.id, release.number, defaults, progress, cancel).await?;
+        progress.detail(format!("v{} is live", release.number)).await;
+        collect::after_release(self, app).await;
+        Ok(release.number)
+    }
+
+    /// Changes config vars. With `restart`, and when something is deployed, a new release carries them, and they hold
+    /// only if it becomes healthy; otherwise they hold from the next release on.
+    #[expect(clippy::too_many_arguments, reason = "each is a different word of the command")]
+    pub async fn change_config(
+        &self,
+        app: &App,
+        set: ConfigVars,
+        unset: Vec<ConfigKey>,
+        restart: bool,
+        by: &str,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<Option<ReleaseNumber>, DeployError> {
+        let this = &self.0;
+        let _lock = this.releases.lock(app.id, progress, RELEASING, cancel).await?;
+        let old = this.store.config_vars(app.id).await?;
+        let mut config = old.clone();
+        let names: Vec<_> = set.keys().chain(&unset).map(ConfigKey::as_str).collect();
+        let description = format!("{} config vars: {}", if set.is_empty() { "Unset" } else { "Set" }, names.join(", "));
+        config.extend(set);
+        for name in &unset {
+            config.remove(name);
+        }
+        if config == old {
+            return Ok(None);
+        }
+        let current = self.current_release(app).await?;
+        match current.filter(|_| restart) {
+            None => {
+                this.store.replace_config_vars(app.id, config).await?;
+                Ok(None)
+            }
+            Some(current) => {
+                let new = again(current, ReleaseKind::Config, config, description, by);
+                self.bring_up(app, new, progress, cancel).await.map(Some)
+            }
+        }
+    }
+
+    /// Brings an older release back, as a new one: `to`, or the released one before the current.
+    pub async fn rollback(
+        &self,
+        app: &App,
+        to: Option<ReleaseNumber>,
+        by: &str,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<ReleaseNumber, DeployError> {
+        let this = &self.0;
+        let _lock = this.releases.lock(app.id, progress, RELEASING, cancel).await?;
+        let current = self.current_release(app).await?.map_or(0, |release| release.number);
+        let releases = this.store.releases(app.id, u32::MAX).await?;
+        let chosen = releases.into_iter().find(|release| {
+            release.state == ReleaseState::Released && to.map_or(release.number < current, |to| release.number == to)
+        });
+        let chosen = chosen.ok_or_else(|| {
+            let which = to.map_or_else(|| "no older release".to_owned(), |to| format!("no release v{to} that was live"));
+            DeployError::NoRelease(format!("{} has {which}; releases:list {} shows all", app.name, app.name))
+        })?;
+        if !this.images.complete(&chosen.image).await? {
+            let text = format!("the image of v{} is no longer kept; push the commit again", chosen.number);
+            return Err(DeployError::NoRelease(text));
+        }
+        let description = format!("Rollback to v{}", chosen.number);
+        let config = chosen.config.clone();
+        self.bring_up(app, again(chosen, ReleaseKind::Rollback, config, description, by), progress, cancel).await
+    }
+
+    async fn current_release(&self, app: &App) -> Result<Option<Release>, DeployError> {
+        let Some(current) = self.0.store.app(app.id).await?.and_then(|app| app.current) else { return Ok(None) };
+        Ok(self.0.store.release(app.id, current.release).await?)
+    }
+}
+
+/// The same image and processes, with these vars.
+fn again(old: Release, kind: ReleaseKind, config: ConfigVars, description: String, by: &str) -> NewRelease {
+    NewRelease {
+        kind,
+        image: old.image,
+        branch: old.branch,
+        commit: old.commit,
+        build: old.build,
+        config,
+        processes: old.processes,
+        description,
+        created_by: by.to_owned(),
+    }
+}

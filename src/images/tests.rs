@@ -1,0 +1,118 @@
+use std::io::Write as _;
+
+use super::*;
+use crate::{lifecycle::protocol::Target, store::Secret};
+
+fn store() -> (tempfile::TempDir, ImageStore) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = ImageStore::open(dir.path()).unwrap();
+    (dir, store)
+}
+
+fn stack(store: &ImageStore) -> Stack {
+    let layer = store.blobs().put_bytes(b"base layer").unwrap();
+    let Image { manifest, config } = store.put_base("amd64", layer.clone(), BTreeMap::new()).unwrap();
+    let image = StackImage { manifest, config, layer };
+    let target = Target { os: "linux".into(), arch: "amd64".into(), ..Target::default() };
+    Stack { id: "debian-13".into(), run: image.clone(), build: image, target }
+}
+
+fn built(store: &ImageStore) -> Built {
+    let digest = store.blobs().put_bytes(b"app layer").unwrap();
+    let metadata = r#"{"processes":[{"type":"web","command":["node"],"args":["x.js"],"direct":true}]}"#;
+    Built {
+        layers: vec![BuiltLayer { digest, size: 9, created_by: "app".into() }],
+        env: vec!["PATH=/cnb/process:/usr/bin".into()],
+        entrypoint: vec!["/cnb/process/web".into()],
+        working_dir: "/workspace".into(),
+        labels: BTreeMap::from([
+            (BUILD_METADATA.to_owned(), metadata.to_owned()),
+            (LIFECYCLE_METADATA.to_owned(), r#"{"app":[]}"#.to_owned()),
+        ]),
+        processes: vec![],
+        buildpacks: vec![],
+        timings: vec![],
+    }
+}
+
+#[test]
+fn a_blob_appears_only_whole_and_verified() {
+    let (dir, store) = store();
+    let digest = Digest::of(b"hello");
+    let mut writer = store.blobs().writer().unwrap();
+    writer.write_all(b"hel").unwrap();
+    assert!(matches!(writer.finish(&digest, 3), Err(ImageError::Mismatch { .. })));
+    assert!(!store.blobs().has(&digest));
+    let mut writer = store.blobs().writer().unwrap();
+    writer.write_all(b"hello").unwrap();
+    assert!(matches!(writer.finish(&digest, 6), Err(ImageError::Mismatch { .. })), "the announced size counts too");
+    std::fs::write(dir.path().join("blobs/unfinished/torn"), b"x").unwrap();
+    let store = ImageStore::open(dir.path()).unwrap();
+    assert_eq!(std::fs::read_dir(dir.path().join("blobs/unfinished")).unwrap().count(), 0);
+    assert_eq!(store.blobs().put_bytes(b"hello").unwrap(), digest);
+    assert_eq!(store.blobs().read_bytes(&digest).unwrap(), b"hello");
+}
+
+#[test]
+fn the_same_parts_make_the_same_image() {
+    let (_dir, one) = store();
+    let (_dir2, two) = store();
+    let image = one.assemble(&stack(&one), &built(&one)).unwrap();
+    assert_eq!(image, two.assemble(&stack(&two), &built(&two)).unwrap());
+    assert!(one.complete(&image.manifest).unwrap());
+    assert_eq!(one.layers(&image.manifest).unwrap().len(), 2);
+    assert_eq!(one.processes(&image.manifest).unwrap()[0].command, ["node"]);
+    let labels = one.labels(&image.manifest).unwrap();
+    assert!(labels[LIFECYCLE_METADATA].contains("topLayer"), "{labels:?}");
+    let mut lacking = built(&one);
+    lacking.layers[0].digest = Digest::of(b"not here");
+    assert!(matches!(one.assemble(&stack(&one), &lacking), Err(ImageError::Missing(_))));
+}
+
+#[test]
+fn a_sweep_takes_only_what_no_kept_image_needs() {
+    let (_dir, store) = store();
+    let image = store.assemble(&stack(&store), &built(&store)).unwrap();
+    let stray = store.blobs().put_bytes(b"stray").unwrap();
+    assert_eq!(store.sweep(std::slice::from_ref(&image.manifest), Duration::from_hours(1)).unwrap(), 0, "too young");
+    store.sweep(std::slice::from_ref(&image.manifest), Duration::ZERO).unwrap();
+    assert!(!store.blobs().has(&stray));
+    assert!(store.complete(&image.manifest).unwrap());
+}
+
+#[tokio::test]
+async fn the_registry_serves_digests_and_ranges_to_whoever_has_the_token() {
+    let (_dir, store) = store();
+    let image = store.assemble(&stack(&store), &built(&store)).unwrap();
+    let layer = Digest::of(b"app layer");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let serving = tokio::spawn(Registry::new(store, &Secret::new("t0ken")).serve(listener, stop.clone()));
+    let requests = move || {
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let token = "Basic cGFhczp0MGtlbg==";
+        let ask = |path: &str, token: &str, range: Option<&str>| {
+            let mut request = agent.get(format!("http://{address}/v2/{path}")).header("Authorization", token);
+            if let Some(range) = range {
+                request = request.header("Range", range);
+            }
+            let mut answer = request.call().unwrap();
+            (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap())
+        };
+        assert_eq!(ask("", "Basic eDp5", None).0, 401);
+        assert_eq!(ask("", token, None).0, 200);
+        let manifest = ask(&format!("any/name/manifests/{}", image.manifest), token, None);
+        assert!(manifest.0 == 200 && manifest.1.contains(layer.as_str()), "{manifest:?}");
+        let blob = format!("any/blobs/{layer}");
+        assert_eq!(ask(&blob, token, None), (200, "app layer".into()));
+        assert_eq!(ask(&blob, token, Some("bytes=4-")), (206, "layer".into()));
+        assert_eq!(ask(&blob, token, Some("bytes=0-2")), (206, "app".into()));
+        assert_eq!(ask(&blob, token, Some("bytes=9-")).0, 416);
+        assert_eq!(ask("any/blobs/sha256:..%2f..%2fsecret.key", token, None).0, 404);
+        assert_eq!(ask("any/manifests/latest", token, None).0, 404);
+    };
+    tokio::task::spawn_blocking(requests).await.unwrap();
+    stop.cancel();
+    serving.await.unwrap();
+}

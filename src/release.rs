@@ -1,0 +1,68 @@
+//! What a release is made of: the processes of an image, as the app's own files and its declared formation want them run.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    model::{AppJson, HealthCheck, Process, ProcessType},
+    store::ProcessSpec,
+};
+
+/// Fits the app's manifest to the image's processes: `web` runs once by default, all others do not run.
+pub fn processes(image: Vec<Process>, manifest: &AppJson) -> Vec<ProcessSpec> {
+    image
+        .into_iter()
+        .map(|process| {
+            let name = &process.process_type;
+            let declared = manifest.health_checks.get(name).cloned();
+            let health_check = declared.unwrap_or_else(|| HealthCheck::default_for(name));
+            let default_quantity = manifest.formation.get(name).copied().unwrap_or_else(|| u32::from(name.is_web()));
+            ProcessSpec { process, health_check, default_quantity }
+        })
+        .collect()
+}
+
+/// How many instances of each type a release asks for, where nobody has scaled it.
+pub fn default_formation(processes: &[ProcessSpec]) -> BTreeMap<ProcessType, u32> {
+    processes.iter().map(|spec| (spec.process.process_type.clone(), spec.default_quantity)).collect()
+}
+
+/// What to tell the pusher about the manifest's entries that name no process of the image.
+pub fn unknown_types(image: &[Process], manifest: &AppJson) -> Vec<ProcessType> {
+    let known = |name: &&ProcessType| !image.iter().any(|process| process.process_type == **name);
+    let mut names: Vec<_> =
+        manifest.formation.keys().chain(manifest.health_checks.keys()).filter(known).cloned().collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Probe;
+
+    fn process(name: &str) -> Process {
+        Process {
+            process_type: name.parse().unwrap(),
+            command: vec!["x".into()],
+            args: vec![],
+            direct: false,
+            default: false,
+            working_dir: None,
+        }
+    }
+
+    #[test]
+    fn web_runs_once_and_others_do_not_unless_the_app_says_so() {
+        let manifest =
+            AppJson::parse(r#"{"formation":{"worker":{"quantity":2},"clock":{"quantity":1}}}"#).unwrap();
+        let image = vec![process("web"), process("worker"), process("release")];
+        assert_eq!(unknown_types(&image, &manifest), ["clock".parse().unwrap()]);
+        let specs = processes(image, &manifest);
+        let quantities: Vec<_> = specs.iter().map(|s| s.default_quantity).collect();
+        assert_eq!(quantities, [1, 2, 0]);
+        assert_eq!(specs[0].health_check.probe, Probe::Tcp);
+        assert!(matches!(specs[1].health_check.probe, Probe::Uptime(_)));
+        assert_eq!(default_formation(&specs).len(), 3);
+    }
+}

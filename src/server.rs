@@ -1,0 +1,206 @@
+//! The composition root of the control plane: binds, recovers, serves, drains.
+
+use std::{
+    fs::File,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    api,
+    build::{BuildError, Builder},
+    commands::Commands,
+    config::Config,
+    deploy::{DeployError, Deployer},
+    engine::{Engine, EngineError},
+    git::{GitError, Repositories},
+    images::{ImageError, Images, Registry, Stack},
+    instances::{Instances, InstancesError},
+    progress::Progress,
+    receive::{ReceiveError, Receiver},
+    router::Link,
+    ssh,
+    store::{Secret, Store, StoreError},
+};
+
+/// How long pushes and commands under way have to end, once the server is told to stop.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// Why the server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The data folder is not usable.
+    #[error("cannot use the data folder {path}: {source}")]
+    Data {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another server has the data folder.
+    #[error("another paas server runs with the data folder {0}: stop it, or give this one a folder of its own")]
+    Running(PathBuf),
+    /// An address is not to be had.
+    #[error("cannot listen on {address} ({key}): {source}")]
+    Listen {
+        /// Which.
+        address: std::net::SocketAddr,
+        /// The key of the configuration that says so.
+        key: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The image store or the stack.
+    #[error(transparent)]
+    Images(#[from] ImageError),
+    /// The build stage.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// Repositories.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// The hook's socket.
+    #[error(transparent)]
+    Receive(#[from] ReceiveError),
+    /// The reconciler.
+    #[error(transparent)]
+    Instances(#[from] InstancesError),
+    /// Recovery.
+    #[error(transparent)]
+    Deploy(#[from] DeployError),
+    /// The SSH door.
+    #[error(transparent)]
+    Ssh(#[from] ssh::SshError),
+    /// The local door.
+    #[error(transparent)]
+    Api(#[from] api::ApiError),
+}
+
+/// Runs the server until `shutdown`.
+pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(), ServerError> {
+    let _lock = lock_data_dir(&config)?;
+    let store = Store::open(&config.data_dir)?;
+    let server_id = store.server_id().await?;
+    let engine = Engine::connect(&config, &server_id).await?;
+    let ssh_listener = bind(config.ssh.listen, "ssh.listen").await?;
+    let registry_listener = bind(config.registry.listen, "registry.listen").await?;
+
+    let tracker = TaskTracker::new();
+    let stopped = CancellationToken::new();
+    let images = Images::open(&config.data_dir)?;
+    let stack = Stack::ensure(&config.stack, images.blobs(), &log_progress(&tracker)).await?;
+    let token = Secret::new(random_token());
+    let registry = Registry::new(images.clone(), token.clone());
+    tracker.spawn(registry.serve(registry_listener, stopped.clone()));
+
+    engine.remove_leftover_builds().await?;
+    let builder = Builder::new(Arc::clone(&config), engine.clone(), images.clone(), stack, token.clone()).await?;
+    let repositories = Repositories::open(&config).await?;
+    Deployer::abandon_interrupted(&store).await?;
+    let link = Link::start(config.data_dir.join("router.sock"), &tracker, stopped.clone());
+    let instances = Instances::start(
+        Arc::clone(&config),
+        store.clone(),
+        engine.clone(),
+        link,
+        token,
+        &tracker,
+        stopped.clone(),
+    )
+    .await?;
+    let deployer = Deployer::new(
+        Arc::clone(&config),
+        store.clone(),
+        engine,
+        repositories.clone(),
+        images,
+        builder,
+        instances.clone(),
+    );
+    deployer.recover().await?;
+
+    let commands = Commands::new(Arc::clone(&config), store.clone(), deployer.clone(), instances);
+    let receiver = Receiver::start(Arc::clone(&config), repositories, deployer.clone(), &tracker, stopped.clone()).await?;
+    let doors = TaskTracker::new();
+    let door = ssh::Door { config: Arc::clone(&config), store, commands: commands.clone(), receiver, deployer };
+    doors.spawn(ssh::serve(ssh_listener, door, doors.clone(), shutdown.clone(), stopped.clone()));
+    let socket = config.data_dir.join("paas.sock");
+    doors.spawn(api::serve(api::bind(&socket)?, commands, doors.clone(), shutdown.clone()));
+    tracing::info!(ssh = %config.ssh.listen, %server_id, "ready");
+
+    shutdown.cancelled().await;
+    tracing::info!("stopping: pushes under way have {} s to end", DRAIN.as_secs());
+    doors.close();
+    let _ = tokio::time::timeout(DRAIN, doors.wait()).await;
+    stopped.cancel();
+    tracker.close();
+    let _ = tokio::time::timeout(DRAIN, tracker.wait()).await;
+    Ok(())
+}
+
+/// Makes the stack's images before the server runs, saying how far it is.
+pub async fn prepare_stack(config: &Config, shutdown: CancellationToken) -> Result<(), ServerError> {
+    let images = Images::open(&config.data_dir)?;
+    let (progress, mut lines) = Progress::channel();
+    let printing = async move {
+        while let Some(line) = lines.recv().await {
+            eprintln!("{line}");
+        }
+    };
+    let making = async move { Stack::ensure(&config.stack, images.blobs(), &progress).await };
+    tokio::select! {
+        (made, ()) = async { tokio::join!(making, printing) } => made.map(drop).map_err(ServerError::from),
+        () = shutdown.cancelled() => Ok(()),
+    }
+}
+
+/// The data folder, made if need be, and locked for this process.
+fn lock_data_dir(config: &Config) -> Result<File, ServerError> {
+    let path = &config.data_dir;
+    let failed = |source| ServerError::Data { path: path.clone(), source };
+    // Others may pass through (git runs as a user of its own), but not look around.
+    std::fs::DirBuilder::new().recursive(true).mode(0o711).create(path).map_err(failed)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o711)).map_err(failed)?;
+    let file = File::create(path.join("server.lock")).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(ServerError::Running(path.clone())),
+        Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+async fn bind(address: std::net::SocketAddr, key: &'static str) -> Result<TcpListener, ServerError> {
+    TcpListener::bind(address).await.map_err(|source| ServerError::Listen { address, key, source })
+}
+
+/// Progress that goes to the server's own log.
+fn log_progress(tracker: &TaskTracker) -> Progress {
+    let (progress, mut lines) = Progress::channel();
+    tracker.spawn(async move {
+        while let Some(line) = lines.recv().await {
+            tracing::info!("{line}");
+        }
+    });
+    progress
+}
+
+/// 256 random bits, as hex.
+fn random_token() -> String {
+    use std::fmt::Write as _;
+    let bytes: [u8; 32] = rand::random();
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,135 @@
+//! The main job, as a developer sees it.
+
+use std::collections::HashSet;
+
+use crate::world::{Load, World, eventually};
+
+/// What the demo shows: three languages, three instances, a change without a failed request, a broken change refused.
+#[test]
+fn three_apps_are_pushed_scaled_changed_and_protected() {
+    let world = World::new();
+    let site = world.sample("static", "site");
+    world.push(&site).good().says("-----> ").says("http://127.0.0.1:");
+    world.answers(&world.url("site"), "Hello from a static site");
+
+    let python = world.sample("python", "py");
+    world.push(&python).good();
+    world.answers(&world.url("py"), "Hello from Python");
+
+    let node = world.sample("node", "js");
+    world.push(&node).good();
+    let url = world.url("js");
+    world.answers(&url, "Hello from Node.js, version 1");
+
+    world.ssh(&["ps:scale", "js", "web=3"]).good();
+    let mut seen = HashSet::new();
+    eventually("three different instances answer", || {
+        seen.insert(world.get(&url).unwrap().1);
+        (seen.len() == 3).then_some(())
+    });
+
+    let load = Load::on(&url);
+    let server = std::fs::read_to_string(node.join("server.js")).unwrap();
+    world.commit(&node, &[("server.js", &server.replace("version 1", "version 2"))]);
+    world.push(&node).good();
+    assert!(world.get(&url).unwrap().1.contains("version 2"), "the push ended, so the new version answers");
+    load.end_without_failure();
+
+    let live = world.git(&node, &["rev-parse", "HEAD"]).good().out;
+    let load = Load::on(&url);
+    world.commit(&node, &[("server.js", "throw new Error('broken for good')")]);
+    world.push(&node).bad().says("broken for good").says("[remote rejected] main -> main");
+    load.end_without_failure();
+    world.answers(&url, "version 2");
+    let remote = world.git(&node, &["ls-remote", "paas", "refs/heads/main"]).good().out;
+    assert_eq!(remote.split_whitespace().next(), Some(live.trim()), "the ref did not move");
+
+    world.ssh(&["apps:destroy", "js", "--force"]).good();
+    eventually("the instances are gone", || {
+        world.containers("instance").iter().all(|name| !name.starts_with("js-")).then_some(())
+    });
+}
+
+/// The same tree gives the same image, and costs nothing the second time; so does the same tree in another app.
+#[test]
+fn an_unchanged_tree_makes_an_identical_image() {
+    let world = World::new();
+    let one = world.sample("node", "one");
+    world.push(&one).good();
+    world.commit(&one, &[]);
+    world.push(&one).good().says("unchanged");
+    let two = world.sample("node", "two");
+    world.push(&two).good();
+    let image = |app: &str| {
+        let releases = world.paas(&["releases:list", app, "--format", "json"]).good().out;
+        let releases: serde_json::Value = serde_json::from_str(&releases).unwrap();
+        let images: HashSet<_> =
+            releases.as_array().unwrap().iter().map(|r| r["image"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(images.len(), 1, "{releases}");
+        images.into_iter().next().unwrap()
+    };
+    assert_eq!(image("one"), image("two"));
+}
+
+/// Branches, clones, force pushes, deletions, other ways to say the address.
+#[test]
+fn the_repository_behaves_like_a_repository() {
+    let world = World::new();
+    let folder = world.repository("repo", &[("index.html", "first")]);
+    world.push(&folder).good();
+    world.git(&folder, &["push", "paas", "main:topic"]).good().says("stored, not deployed");
+    world.git(&folder, &["tag", "v1"]).good();
+    world.git(&folder, &["push", "paas", "v1"]).good();
+
+    let clone = world.dir().join("clone");
+    world.git(world.dir(), &["clone", "-q", &format!("{}.git", world.remote("repo")), "clone"]).good();
+    assert_eq!(std::fs::read_to_string(clone.join("index.html")).unwrap(), "first");
+    assert!(world.git(&clone, &["branch", "-r"]).good().out.contains("origin/topic"));
+
+    world.git(&folder, &["commit", "-q", "--amend", "-m", "rewritten", "--allow-empty"]).good();
+    std::fs::write(folder.join("index.html"), "second").unwrap();
+    world.git(&folder, &["commit", "-q", "-a", "--amend", "-m", "rewritten"]).good();
+    world.push(&folder).bad().says("non-fast-forward");
+    world.git(&folder, &["push", "--force", "paas", "main"]).good();
+    world.answers(&world.url("repo"), "second");
+
+    world.git(&folder, &["push", "paas", ":main"]).bad().says("deploy branch");
+    world.git(&folder, &["push", "paas", ":topic"]).good();
+
+    world.ssh(&["git:set", "repo", "deploy-branch", "live"]).good();
+    world.commit(&folder, &[("index.html", "third")]);
+    world.git(&folder, &["push", "paas", "main"]).good().says("stored, not deployed");
+    world.git(&folder, &["push", "paas", "main:live"]).good();
+    world.answers(&world.url("repo"), "third");
+}
+
+/// A first push that fails leaves the app, without a release; the next push works.
+#[test]
+fn what_cannot_be_built_or_run_is_explained() {
+    let world = World::new();
+    let folder = world.repository("odd", &[("README.md", "nothing to run")]);
+    world.push(&folder).bad().says("no buildpack");
+    world.ssh(&["apps:info", "odd"]).good();
+    assert!(world.git(&folder, &["ls-remote", "paas"]).good().out.is_empty());
+
+    world.commit(&folder, &[("Procfile", "web: sleep 1000\nnonsense")]);
+    world.push(&folder).bad().says("Procfile line 2");
+    world.commit(&folder, &[("Procfile", "web: sleep 1000"), ("app.json", "{")]);
+    world.push(&folder).bad().says("app.json: ");
+    let checks = r#"{"healthchecks":{"web":[{"attempts":3,"wait":0.5}]}}"#;
+    world.commit(&folder, &[("app.json", checks)]);
+    world.push(&folder).bad().says("8080");
+    world.commit(&folder, &[("Procfile", "web: python3 -m http.server 3000")]);
+    world.push(&folder).bad().says("3000");
+    world.commit(&folder, &[("Procfile", "web: echo i-have-no-time; exit 3")]);
+    world.push(&folder).bad().says("i-have-no-time").says("status 3");
+    world.commit(&folder, &[("Procfile", "web: python3 -m http.server $PORT")]);
+    world.push(&folder).good();
+    world.answers(&world.url("odd"), "Procfile");
+    world.commit(&folder, &[("Procfile", "worker: sleep 1000")]);
+    world.push(&folder).good();
+    assert_eq!(world.get(&world.url("odd")).unwrap().0, 503);
+    world.ssh(&["ps:scale", "odd", "worker=2"]).good();
+    let report = world.ssh(&["ps:report", "odd"]).good().out;
+    assert!(report.contains("worker.2"), "{report}");
+}

@@ -1,0 +1,445 @@
+//! A world of its own for each story: a router, a server, a key and a folder; all of it is removed at the end.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+/// How long anything may take before a story fails.
+pub const DEADLINE: Duration = Duration::from_secs(180);
+
+static WORLDS: AtomicU8 = AtomicU8::new(0);
+
+pub struct World {
+    dir: PathBuf,
+    ssh_port: u16,
+    router: Option<Child>,
+    server: Option<Child>,
+}
+
+/// What a command said.
+#[derive(Debug)]
+pub struct Said {
+    pub ok: bool,
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl Said {
+    /// Fails the story unless the command succeeded.
+    #[track_caller]
+    pub fn good(self) -> Self {
+        assert!(self.ok, "failed with {:?}\n--- out\n{}\n--- err\n{}", self.code, self.out, self.err);
+        self
+    }
+
+    /// Fails the story unless the command failed.
+    #[track_caller]
+    pub fn bad(self) -> Self {
+        assert!(!self.ok, "succeeded\n--- out\n{}\n--- err\n{}", self.out, self.err);
+        self
+    }
+
+    /// Fails the story unless the command said this somewhere.
+    #[track_caller]
+    pub fn says(self, text: &str) -> Self {
+        assert!(self.all().contains(text), "does not say {text:?}\n--- out\n{}\n--- err\n{}", self.out, self.err);
+        self
+    }
+
+    pub fn all(&self) -> String {
+        format!("{}{}", self.out, self.err)
+    }
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        Self {
+            ok: output.status.success(),
+            code: output.status.code(),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// Waits until `ready` gives something, and fails after the deadline.
+#[track_caller]
+pub fn eventually<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        if let Some(value) = ready() {
+            return value;
+        }
+        assert!(Instant::now() < end, "not within {DEADLINE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
+pub fn repository_root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+impl World {
+    /// A running server with a registered admin key.
+    pub fn new() -> Self {
+        Self::with("")
+    }
+
+    /// The same with more configuration (TOML).
+    pub fn with(more: &str) -> Self {
+        let mut world = Self::prepared(more);
+        world.start_router();
+        world.start_server();
+        world.paas_with(&["ssh-keys:add", "dev", "--admin"], &world.read("id_ed25519.pub")).good();
+        world
+    }
+
+    /// Everything made, nothing started.
+    pub fn prepared(more: &str) -> Self {
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "the stories need root: they mount, filter packets and run an engine"
+        );
+        let n = WORLDS.fetch_add(1, Ordering::Relaxed);
+        let base = std::env::var_os("PAAS_TEST_DIR").map_or_else(|| repository_root().join("target/it"), PathBuf::from);
+        fs::create_dir_all(&base).unwrap();
+        let dir = base.join(format!("{}-{n}", std::process::id()));
+        fs::create_dir(&dir).unwrap();
+        let ssh_port = free_port();
+        let first_port = 20_000 + u16::from(n) * 100;
+        let ca = Path::new("/etc/ssl/certs/ca-certificates.crt");
+        let config = format!(
+            "data_dir = {data:?}\nhostname = \"127.0.0.1\"\n\
+             [ssh]\nlisten = \"127.0.0.1:{ssh_port}\"\n\
+             [registry]\nlisten = \"127.0.0.1:{registry}\"\n\
+             [router]\nlisten = [\"127.0.0.1\"]\nfirst_port = {first_port}\nlast_port = {last_port}\n\
+             [network]\nrange = \"10.{network}.0.0/16\"\n\
+             [assets]\nlifecycle = {lifecycle:?}\nbuildpacks = {buildpacks:?}\n\
+             [outbound]\nca_bundle = {ca:?}\n{more}",
+            data = dir.join("data"),
+            registry = free_port(),
+            last_port = first_port + 99,
+            network = 100 + n,
+            lifecycle = repository_root().join("target/static/x86_64-unknown-linux-gnu/release/lifecycle"),
+            buildpacks = repository_root().join("buildpacks"),
+        );
+        fs::write(dir.join("paas.toml"), config).unwrap();
+        let key = dir.join("id_ed25519");
+        run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key)).good();
+        Self { dir, ssh_port, router: None, server: None }
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.dir.join(name)).unwrap()
+    }
+
+    fn binary(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_paas"));
+        command.arg("--config").arg(self.dir.join("paas.toml")).env_remove("PAAS_CONFIG");
+        command
+    }
+
+    fn daemon(&self, face: &str) -> Child {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.dir.join(format!("{face}.log"))).unwrap();
+        let mut command = self.binary();
+        command.arg(face).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).process_group(0);
+        command.spawn().unwrap()
+    }
+
+    pub fn start_router(&mut self) {
+        self.router = Some(self.daemon("router"));
+    }
+
+    /// Starts the server and waits until it answers.
+    pub fn start_server(&mut self) {
+        self.server = Some(self.daemon("server"));
+        eventually("the server answers", || {
+            if let Some(status) = self.server.as_mut().unwrap().try_wait().unwrap() {
+                panic!("the server ended with {status}:\n{}", self.read("server.log"));
+            }
+            self.paas(&["version"]).ok.then_some(())
+        });
+    }
+
+    /// `kill -9` of the server.
+    pub fn kill_server(&mut self) {
+        kill(&mut self.server);
+    }
+
+    /// SIGTERM to the server, and its end.
+    pub fn stop_server(&mut self) {
+        let server = self.server.as_mut().unwrap();
+        let pid = rustix::process::Pid::from_child(server);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        assert!(server.wait().unwrap().success(), "{}", self.read("server.log"));
+        self.server = None;
+    }
+
+    /// `kill -9` of the router.
+    pub fn kill_router(&mut self) {
+        kill(&mut self.router);
+    }
+
+    /// A command on the server's own machine.
+    pub fn paas(&self, words: &[&str]) -> Said {
+        self.paas_with(words, "")
+    }
+
+    /// The same with something on its stdin.
+    pub fn paas_with(&self, words: &[&str], stdin: &str) -> Said {
+        run_with(self.binary().args(words), stdin)
+    }
+
+    /// The words that make OpenSSH come in with this world's key.
+    fn ssh_words(&self) -> Vec<String> {
+        let dir = self.dir.display();
+        ["-F", "none", "-i"]
+            .map(str::to_owned)
+            .into_iter()
+            .chain([format!("{dir}/id_ed25519"), "-p".into(), self.ssh_port.to_string()])
+            .chain(["-o".into(), format!("UserKnownHostsFile={dir}/known_hosts")])
+            .chain(
+                ["-o", "StrictHostKeyChecking=accept-new", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes"]
+                    .map(str::to_owned),
+            )
+            .collect()
+    }
+
+    /// A command over ssh.
+    pub fn ssh(&self, words: &[&str]) -> Said {
+        run(Command::new("ssh").args(self.ssh_words()).arg("paas@127.0.0.1").args(words))
+    }
+
+    /// A command over ssh, left running.
+    pub fn ssh_child(&self, words: &[&str]) -> Child {
+        let mut command = Command::new("ssh");
+        command.args(self.ssh_words()).arg("paas@127.0.0.1").args(words);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// git, unaware of the user's own settings, with this world's key.
+    pub fn git_command(&self, folder: &Path) -> Command {
+        let mut command = Command::new("git");
+        command
+            .current_dir(folder)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("HOME", &self.dir)
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("GIT_SSH_COMMAND", format!("ssh {}", self.ssh_words().join(" ")))
+            .args(["-c", "user.name=Dev", "-c", "user.email=dev@example.org", "-c", "init.defaultBranch=main"]);
+        command
+    }
+
+    pub fn git(&self, folder: &Path, words: &[&str]) -> Said {
+        run(self.git_command(folder).args(words))
+    }
+
+    /// A repository with these files, one commit, and a remote named `paas`.
+    pub fn repository(&self, app: &str, files: &[(&str, &str)]) -> PathBuf {
+        let folder = self.dir.join("work").join(app);
+        fs::create_dir_all(&folder).unwrap();
+        self.git(&folder, &["init", "-q"]).good();
+        self.git(&folder, &["remote", "add", "paas", &self.remote(app)]).good();
+        self.commit(&folder, files);
+        folder
+    }
+
+    pub fn remote(&self, app: &str) -> String {
+        format!("ssh://paas@127.0.0.1:{}/{app}", self.ssh_port)
+    }
+
+    /// A repository with a copy of one of the samples.
+    pub fn sample(&self, sample: &str, app: &str) -> PathBuf {
+        let folder = self.repository(app, &[]);
+        let from = repository_root().join("samples").join(sample);
+        run(Command::new("cp").arg("-a").arg(from.join(".")).arg(&folder)).good();
+        self.commit(&folder, &[]);
+        folder
+    }
+
+    /// Writes files and commits everything; an empty commit is one too.
+    pub fn commit(&self, folder: &Path, files: &[(&str, &str)]) {
+        for (name, text) in files {
+            let path = folder.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        self.git(folder, &["add", "-A"]).good();
+        self.git(folder, &["commit", "-q", "--allow-empty", "-m", "change"]).good();
+    }
+
+    pub fn push(&self, folder: &Path) -> Said {
+        self.git(folder, &["push", "paas", "main"])
+    }
+
+    /// The first URL of an app.
+    pub fn url(&self, app: &str) -> String {
+        self.paas(&["url", app]).good().out.lines().next().unwrap().trim().to_owned()
+    }
+
+    /// The status and body that a URL gives.
+    pub fn get(&self, url: &str) -> Result<(u16, String), String> {
+        get(url)
+    }
+
+    /// Waits until a URL answers with this text.
+    #[track_caller]
+    pub fn answers(&self, url: &str, text: &str) {
+        let mut last = String::new();
+        let end = Instant::now() + DEADLINE;
+        while Instant::now() < end {
+            match get(url) {
+                Ok((200, body)) if body.contains(text) => return,
+                other => last = format!("{other:?}"),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("{url} does not answer {text:?} but {last}\n{}", self.read("server.log"));
+    }
+
+    /// This server's name among those on the engine.
+    pub fn server_id(&self) -> String {
+        let out = run(Command::new("python3").args(["-c", "import sqlite3,sys\nprint(sqlite3.connect(sys.argv[1]).execute(\"select value from meta where key='server_id'\").fetchone()[0])"]).arg(self.data().join("paas.db"))).good().out;
+        out.trim().to_owned()
+    }
+
+    /// Names of this server's containers of a kind, running or not.
+    pub fn containers(&self, kind: &str) -> Vec<String> {
+        let labels = [format!("label=paas.server={}", self.server_id()), format!("label=paas.kind={kind}")];
+        let out = run(Command::new("docker")
+            .args(["ps", "-a", "--format", "{{.Names}}"])
+            .args(["--filter", &labels[0], "--filter", &labels[1]]))
+        .good()
+        .out;
+        out.lines().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        kill(&mut self.server);
+        kill(&mut self.router);
+        if std::thread::panicking() {
+            for log in ["server.log", "router.log"] {
+                eprintln!("--- {log}\n{}", fs::read_to_string(self.dir.join(log)).unwrap_or_default());
+            }
+        }
+        let purged = Said::from(self.binary().arg("purge").output().unwrap());
+        let removed = fs::remove_dir_all(&self.dir);
+        if !std::thread::panicking() {
+            assert!(purged.ok, "cannot purge: {}", purged.err);
+            removed.unwrap();
+        }
+    }
+}
+
+fn kill(child: &mut Option<Child>) {
+    if let Some(mut child) = child.take() {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+pub fn run(command: &mut Command) -> Said {
+    run_with(command, "")
+}
+
+pub fn run_with(command: &mut Command, stdin: &str) -> Said {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+    child.wait_with_output().unwrap().into()
+}
+
+/// One request on a connection of its own.
+pub fn get(url: &str) -> Result<(u16, String), String> {
+    let rest = url.strip_prefix("http://").ok_or("not http")?;
+    let (host, path) = rest.split_once('/').map_or((rest, String::from("/")), |(h, p)| (h, format!("/{p}")));
+    let mut stream = TcpStream::connect(host).map_err(|e| format!("connect: {e}"))?;
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).map_err(|e| format!("write: {e}"))?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).map_err(|e| format!("read: {e}"))?;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| format!("cut off: {answer:?}"))?;
+    let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).ok_or_else(|| format!("no status: {head:?}"))?;
+    Ok((status, body.to_owned()))
+}
+
+/// Requests without a pause, from two threads, until it is stopped.
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicU64>,
+    threads: Vec<JoinHandle<Vec<String>>>,
+}
+
+impl Load {
+    pub fn on(url: &str) -> Self {
+        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let threads = (0..2)
+            .map(|_| {
+                let (url, stop, answered) = (url.to_owned(), Arc::clone(&stop), Arc::clone(&answered));
+                std::thread::spawn(move || {
+                    let mut failed = Vec::new();
+                    while !stop.load(Ordering::Relaxed) && failed.len() < 100 {
+                        match get(&url) {
+                            Ok((200, _)) => drop(answered.fetch_add(1, Ordering::Relaxed)),
+                            other => failed.push(format!("{other:?}")),
+                        }
+                        std::thread::sleep(Duration::from_millis(5));
+                    }
+                    failed
+                })
+            })
+            .collect();
+        Self { stop, answered, threads }
+    }
+
+    /// Ends it: how many were answered, and what failed.
+    pub fn end(self) -> (u64, Vec<String>) {
+        self.stop.store(true, Ordering::Relaxed);
+        let failed = self.threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+        (self.answered.load(Ordering::Relaxed), failed)
+    }
+
+    /// Ends it, and fails the story if a request failed.
+    #[track_caller]
+    pub fn end_without_failure(self) -> u64 {
+        let (answered, failed) = self.end();
+        assert!(
+            failed.is_empty(),
+            "{} of {} requests failed: {:?}",
+            failed.len(),
+            answered,
+            &failed[..failed.len().min(5)]
+        );
+        assert!(answered > 0, "no request was answered");
+        answered
+    }
+}
