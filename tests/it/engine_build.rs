@@ -14,7 +14,7 @@ use crate::engine_support::{TestEngine, until};
 /// Runs a build container to its end, and gives back how it ended and what it printed.
 async fn run(test: &TestEngine, spec: &BuildSpec) -> (BuildExit, String) {
     let container = test.engine.run_build(spec).await.unwrap();
-    tokio::time::timeout(Duration::from_secs(60), finish(container)).await.expect("the build ends")
+    tokio::time::timeout(Duration::from_mins(1), finish(container)).await.expect("the build ends")
 }
 
 async fn finish(mut container: BuildContainer) -> (BuildExit, String) {
@@ -111,7 +111,7 @@ async fn a_fork_bomb_and_a_memory_hog_are_contained() {
     let bomb = test.build("bomb() { bomb | bomb & }; bomb; sleep 1; echo over");
     let container = test.engine.run_build(&bomb).await.unwrap();
     let id = container.id().clone();
-    let ended = tokio::time::timeout(Duration::from_secs(60), finish(container)).await;
+    let ended = tokio::time::timeout(Duration::from_mins(1), finish(container)).await;
     let (_, printed) = ended.expect("a fork bomb can be removed");
     assert!(printed.contains("can't fork"), "{}", printed.chars().take(500).collect::<String>());
     assert!(test.engine.inspect(id.as_str()).await.unwrap().is_none());

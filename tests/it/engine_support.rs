@@ -106,7 +106,8 @@ pub async fn until<F: Future<Output = bool>>(what: &str, mut ready: impl FnMut()
     waited.await.unwrap_or_else(|_| panic!("waited in vain until {what}"));
 }
 
-fn import_busybox(socket: &std::path::Path, tag: &str) {
+/// A tiny root: busybox, and the folders that builds need.
+pub fn busybox_tar() -> Vec<u8> {
     let busybox = ["/bin/busybox", "/usr/bin/busybox"].iter().find_map(|path| std::fs::read(path).ok());
     let busybox = busybox.expect("the package busybox-static is installed");
     let mut tar = tar::Builder::new(Vec::new());
@@ -128,7 +129,11 @@ fn import_busybox(socket: &std::path::Path, tag: &str) {
         entry.set_size(0);
         tar.append_data(&mut entry, folder, std::io::empty()).unwrap();
     }
-    let tar = tar.into_inner().unwrap();
+    tar.into_inner().unwrap()
+}
+
+fn import_busybox(socket: &std::path::Path, tag: &str) {
+    let tar = busybox_tar();
     let (repo, version) = tag.rsplit_once(':').unwrap();
     let mut engine = UnixStream::connect(socket).unwrap();
     let head = format!(
