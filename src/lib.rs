@@ -2,10 +2,22 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that unwraps fails where it should"))]
 
 #[cfg(feature = "server")]
+pub mod api;
+#[cfg(feature = "server")]
+pub mod commands;
+#[cfg(feature = "server")]
+pub mod ssh;
+
+#[cfg(feature = "server")]
 pub mod receive;
+
+#[cfg(feature = "server")]
+pub mod build;
 #[cfg(feature = "server")]
 pub mod release;
 
+#[cfg(feature = "server")]
+pub mod engine;
 #[cfg(feature = "server")]
 pub mod git;
 #[cfg(feature = "server")]
@@ -19,6 +31,8 @@ pub mod lifecycle;
 
 #[cfg(feature = "server")]
 pub mod config;
+#[cfg(feature = "server")]
+pub mod keys;
 pub mod model;
 #[cfg(feature = "server")]
 pub mod pause;

@@ -1,0 +1,150 @@
+//! The frames of [`crate::lifecycle::protocol`] on a build container's streams.
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures_util::{TryStreamExt, stream::BoxStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::{
+    engine::{BuildOutput, EngineError},
+    lifecycle::protocol::{Kind, MAX_FRAME},
+};
+
+/// What comes out of a build container.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A frame of the protocol.
+    Frame(Kind, Bytes),
+    /// Something printed past the protocol.
+    Stderr(Bytes),
+}
+
+/// Why frames cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// The stream broke.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// It is no frame.
+    #[error("the lifecycle does not keep to its protocol: {0}")]
+    Invalid(String),
+}
+
+/// Reads frames.
+pub struct Frames<'a> {
+    output: &'a mut BoxStream<'static, Result<BuildOutput, EngineError>>,
+    buffer: BytesMut,
+}
+
+const HEADER: usize = 5;
+
+impl<'a> Frames<'a> {
+    pub fn new(output: &'a mut BoxStream<'static, Result<BuildOutput, EngineError>>) -> Self {
+        Self { output, buffer: BytesMut::new() }
+    }
+
+    /// The next event; `None` at a clean end.
+    pub async fn next(&mut self) -> Result<Option<Event>, FrameError> {
+        loop {
+            if let Some((kind, payload)) = self.frame()? {
+                return Ok(Some(Event::Frame(kind, payload)));
+            }
+            match self.output.try_next().await? {
+                Some(BuildOutput::Stdout(bytes)) => self.buffer.extend_from_slice(&bytes),
+                Some(BuildOutput::Stderr(bytes)) => return Ok(Some(Event::Stderr(bytes))),
+                None if self.buffer.is_empty() => return Ok(None),
+                None => return Err(FrameError::Invalid("it ended within a frame".to_owned())),
+            }
+        }
+    }
+
+    fn frame(&mut self) -> Result<Option<(Kind, Bytes)>, FrameError> {
+        let Some((header, rest)) = self.buffer.split_first_chunk::<HEADER>() else { return Ok(None) };
+        let [kind, length @ ..] = *header;
+        let kind = Kind::try_from(kind).map_err(|e| FrameError::Invalid(e.to_string()))?;
+        let length = u32::from_be_bytes(length) as usize;
+        if length > MAX_FRAME {
+            return Err(FrameError::Invalid(format!("a frame of {length} bytes is too long")));
+        }
+        if rest.len() < length {
+            self.buffer.reserve(HEADER + length - self.buffer.len());
+            return Ok(None);
+        }
+        self.buffer.advance(HEADER);
+        Ok(Some((kind, self.buffer.split_to(length).freeze())))
+    }
+}
+
+/// Writes one frame.
+pub async fn write(to: &mut (impl AsyncWrite + Unpin), kind: Kind, payload: &[u8]) -> std::io::Result<()> {
+    let length = u32::try_from(payload.len()).ok().filter(|length| *length as usize <= MAX_FRAME);
+    let length = length.ok_or_else(|| std::io::Error::new(std::io::ErrorKind::InvalidInput, "a frame is too long"))?;
+    let mut header = [0; HEADER];
+    header[0] = kind as u8;
+    header[1..].copy_from_slice(&length.to_be_bytes());
+    to.write_all(&header).await?;
+    to.write_all(payload).await
+}
+
+/// What went wrong between the source and the container.
+pub enum CopyError {
+    /// The source cannot be read.
+    Source(std::io::Error),
+    /// The container does not listen any more.
+    Container,
+}
+
+/// Writes all of `source` as frames, and their end.
+pub async fn write_source(
+    to: &mut (impl AsyncWrite + Unpin),
+    source: &mut (impl AsyncRead + Unpin),
+) -> Result<(), CopyError> {
+    const CHUNK: usize = 128 * 1024;
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let length = source.read(&mut chunk).await.map_err(CopyError::Source)?;
+        if length == 0 {
+            break;
+        }
+        write(to, Kind::Source, &chunk[..length]).await.map_err(|_| CopyError::Container)?;
+    }
+    write(to, Kind::SourceEnd, &[]).await.map_err(|_| CopyError::Container)?;
+    to.flush().await.map_err(|_| CopyError::Container)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{StreamExt, stream};
+
+    use super::*;
+
+    async fn read(chunks: &[&[u8]]) -> Result<Vec<Event>, FrameError> {
+        let chunks: Vec<_> = chunks.iter().map(|c| Ok(BuildOutput::Stdout(Bytes::copy_from_slice(c)))).collect();
+        let mut output = stream::iter(chunks).boxed();
+        let mut frames = Frames::new(&mut output);
+        let mut events = Vec::new();
+        while let Some(event) = frames.next().await? {
+            events.push(event);
+        }
+        Ok(events)
+    }
+
+    #[tokio::test]
+    async fn frames_may_come_in_pieces() {
+        let mut written = Vec::new();
+        write(&mut written, Kind::Line, b"hello").await.unwrap();
+        write(&mut written, Kind::Result, b"").await.unwrap();
+        let wanted = [Event::Frame(Kind::Line, "hello".into()), Event::Frame(Kind::Result, Bytes::new())];
+        assert_eq!(read(&[&written]).await.unwrap(), wanted);
+        let single: Vec<_> = written.chunks(1).collect();
+        assert_eq!(read(&single).await.unwrap(), wanted);
+        assert!(matches!(read(&[&written[..7]]).await, Err(FrameError::Invalid(_))));
+    }
+
+    #[tokio::test]
+    async fn hostile_frames_are_refused_before_they_are_read() {
+        for bad in [&b"x\0\0\0\0"[..], b"L\xff\xff\xff\xff", b"L\0\x10\0\x01"] {
+            assert!(matches!(read(&[bad]).await, Err(FrameError::Invalid(_))), "{bad:?}");
+        }
+        assert!(write(&mut Vec::new(), Kind::Line, &vec![0; MAX_FRAME + 1]).await.is_err());
+    }
+}
