@@ -2,7 +2,15 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that unwraps fails where it should"))]
 
 #[cfg(feature = "server")]
+pub mod api;
+#[cfg(feature = "server")]
+pub mod commands;
+#[cfg(feature = "server")]
+pub mod keys;
+#[cfg(feature = "server")]
 pub mod router;
+#[cfg(feature = "server")]
+pub mod ssh;
 #[cfg(feature = "server")]
 pub mod store;
 

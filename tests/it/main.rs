@@ -1,1 +1,4 @@
 #![cfg(test)]
+
+mod ssh;
+mod ssh_local;
