@@ -32,11 +32,7 @@ pub use request::RequestError;
 /// What runs behind the door.
 pub trait Sessions: Send + Sync + 'static {
     /// Makes an app at its first push. The error is one line for a person.
-    fn create_app(
-        &self,
-        name: AppName,
-        owner: Option<KeyId>,
-    ) -> impl Future<Output = Result<App, impl std::fmt::Display + Send>> + Send;
+    fn create_app(&self, name: AppName, owner: Option<KeyId>) -> impl Future<Output = Result<App, String>> + Send;
 
     /// Serves a push; returns the exit status.
     fn receive_pack(

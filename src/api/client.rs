@@ -1,6 +1,7 @@
 //! The local command line: sends its words to the server, and passes the streams on.
 
 use std::{
+    convert::Infallible,
     io::{self, IsTerminal as _},
     os::fd::AsFd,
     path::Path,
@@ -19,8 +20,8 @@ use super::{
     frames::{self, Codec, Frame},
 };
 
-/// The exit status after Ctrl-C, as of a shell.
-const INTERRUPTED: u8 = 130;
+/// The exit status of a program whose reader went away, as a shell shows SIGPIPE.
+const NOBODY_READS: u8 = 141;
 
 /// Runs `words` on the server at `socket` with this process's own streams; returns the exit status.
 ///
@@ -81,7 +82,7 @@ pub async fn converse(
             () = interrupted => {}
         }
         let _ = frames::send(&mut outgoing, Frame::Hangup).await;
-        std::future::pending::<()>().await;
+        std::future::pending::<Infallible>().await
     };
     let receive = async {
         loop {
@@ -97,11 +98,11 @@ pub async fn converse(
     };
     let ended = tokio::select! {
         ended = receive => ended,
-        () = send => Ok(INTERRUPTED),
+        never = send => match never {},
     };
     match ended {
-        // Whoever read our output has enough: as after SIGPIPE, that is no trouble to talk about.
-        Err(ApiError::Broken(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(141),
+        // Whoever read our output has enough: that is no trouble to talk about.
+        Err(ApiError::Broken(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(NOBODY_READS),
         ended => ended,
     }
 }

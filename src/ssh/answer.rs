@@ -187,7 +187,6 @@ async fn find<S: Sessions>(door: &Door<S>, caller: &Caller, name: AppName, creat
         match door.sessions.create_app(name.clone(), caller.key).await {
             Ok(app) => found = Some(app),
             Err(error) => {
-                let error = error.to_string();
                 // Two first pushes at once: the other one made it.
                 found = door.store.find_app(name.clone()).await.map_err(Denied::Store)?;
                 if found.is_none() {

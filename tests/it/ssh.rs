@@ -18,7 +18,7 @@ use paas::{
     keys::parse_public_key,
     model::AppName,
     ssh::{Door, Sessions, serve},
-    store::{App, KeyId, Store, StoreError},
+    store::{App, KeyId, Store},
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -46,8 +46,8 @@ impl Stub {
 }
 
 impl Sessions for Stub {
-    async fn create_app(&self, name: AppName, owner: Option<KeyId>) -> Result<App, StoreError> {
-        self.store.create_app(name, owner, (20_000, 29_999)).await
+    async fn create_app(&self, name: AppName, owner: Option<KeyId>) -> Result<App, String> {
+        self.store.create_app(name, owner, 20_000..=29_999, Vec::new()).await.map_err(|e| e.to_string())
     }
 
     async fn receive_pack(
