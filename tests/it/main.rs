@@ -6,4 +6,6 @@ mod engine;
 mod engine_build;
 mod engine_support;
 mod push;
+mod ssh;
+mod ssh_local;
 mod world;

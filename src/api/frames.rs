@@ -1,0 +1,228 @@
+//! The frames of the local socket: a kind, a length of four bytes, and that many bytes.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::unix::{OwnedReadHalf, OwnedWriteHalf},
+    sync::mpsc,
+};
+use tokio_util::{
+    codec::{Decoder, Encoder, FramedRead, FramedWrite},
+    sync::{CancellationToken, PollSender},
+};
+
+/// The longest frame, bytes: a request may carry as much as an ssh command.
+const LONGEST: usize = 256 * 1024;
+/// The largest piece of data sent at once, bytes.
+const PIECE: usize = 32 * 1024;
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Frame {
+    Request { words: Vec<String>, tty: bool },
+    Stdin(Bytes),
+    StdinEnd,
+    Hangup,
+    Stdout(Bytes),
+    Stderr(Bytes),
+    Exit(u8),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Request {
+    words: Vec<String>,
+    tty: bool,
+}
+
+pub(super) struct Codec;
+
+impl Encoder<Frame> for Codec {
+    type Error = io::Error;
+
+    fn encode(&mut self, frame: Frame, to: &mut BytesMut) -> io::Result<()> {
+        let (kind, body) = match frame {
+            Frame::Request { words, tty } => (b'R', Bytes::from(serde_json::to_vec(&Request { words, tty })?)),
+            Frame::Stdin(data) => (b'I', data),
+            Frame::StdinEnd => (b'D', Bytes::new()),
+            Frame::Hangup => (b'H', Bytes::new()),
+            Frame::Stdout(data) => (b'O', data),
+            Frame::Stderr(data) => (b'E', data),
+            Frame::Exit(status) => (b'X', Bytes::copy_from_slice(&[status])),
+        };
+        if body.len() > LONGEST {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "too long: send what is long on standard input"));
+        }
+        to.put_u8(kind);
+        to.put_u32(u32::try_from(body.len()).map_err(io::Error::other)?);
+        to.put_slice(&body);
+        Ok(())
+    }
+}
+
+impl Decoder for Codec {
+    type Item = Frame;
+    type Error = io::Error;
+
+    fn decode(&mut self, from: &mut BytesMut) -> io::Result<Option<Frame>> {
+        let wrong = |what| io::Error::new(io::ErrorKind::InvalidData, what);
+        let Some(&[kind, a, b, c, d]) = from.first_chunk() else { return Ok(None) };
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        if length > LONGEST {
+            return Err(wrong("frame too long"));
+        }
+        if from.len() < 5 + length {
+            from.reserve(5 + length - from.len());
+            return Ok(None);
+        }
+        from.advance(5);
+        let body = from.split_to(length).freeze();
+        Ok(Some(match kind {
+            b'R' => {
+                let Request { words, tty } = serde_json::from_slice(&body)?;
+                Frame::Request { words, tty }
+            }
+            b'I' => Frame::Stdin(body),
+            b'D' => Frame::StdinEnd,
+            b'H' => Frame::Hangup,
+            b'O' => Frame::Stdout(body),
+            b'E' => Frame::Stderr(body),
+            b'X' => Frame::Exit(*body.first().ok_or_else(|| wrong("empty exit status"))?),
+            _ => return Err(wrong("unknown frame")),
+        }))
+    }
+}
+
+pub(super) async fn next(from: &mut FramedRead<OwnedReadHalf, Codec>) -> io::Result<Option<Frame>> {
+    from.next().await.transpose()
+}
+
+pub(super) async fn send(to: &mut FramedWrite<OwnedWriteHalf, Codec>, frame: Frame) -> io::Result<()> {
+    to.send(frame).await
+}
+
+/// Passes standard input on until the client hangs up; what the command does not take is dropped once it has closed
+/// its input.
+pub(super) async fn receive(
+    from: &mut FramedRead<OwnedReadHalf, Codec>,
+    input: mpsc::Sender<Bytes>,
+    hangup: &CancellationToken,
+) {
+    let mut input = Some(input);
+    loop {
+        match next(from).await {
+            Ok(Some(Frame::Stdin(data))) => {
+                if let Some(open) = &input
+                    && open.send(data).await.is_err()
+                {
+                    input = None;
+                }
+            }
+            Ok(Some(Frame::StdinEnd)) => input = None,
+            _ => return hangup.cancel(),
+        }
+    }
+}
+
+/// A command's standard input.
+pub(super) struct Reader {
+    queue: mpsc::Receiver<Bytes>,
+    rest: Bytes,
+}
+
+impl Reader {
+    pub(super) fn new(queue: mpsc::Receiver<Bytes>) -> Self {
+        Self { queue, rest: Bytes::new() }
+    }
+}
+
+impl AsyncRead for Reader {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        while this.rest.is_empty() {
+            match ready!(this.queue.poll_recv(cx)) {
+                Some(data) => this.rest = data,
+                None => return Poll::Ready(Ok(())),
+            }
+        }
+        let length = buf.remaining().min(this.rest.len());
+        buf.put_slice(&this.rest.split_to(length));
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// One of a command's two outputs.
+pub(super) struct Writer {
+    queue: PollSender<Frame>,
+    frame: fn(Bytes) -> Frame,
+}
+
+impl Writer {
+    pub(super) fn new(queue: mpsc::Sender<Frame>, frame: fn(Bytes) -> Frame) -> Self {
+        Self { queue: PollSender::new(queue), frame }
+    }
+}
+
+impl AsyncWrite for Writer {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
+        ready!(this.queue.poll_reserve(cx)).map_err(gone)?;
+        let taken = &buf[..buf.len().min(PIECE)];
+        this.queue.send_item((this.frame)(Bytes::copy_from_slice(taken))).map_err(gone)?;
+        Poll::Ready(Ok(taken.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().queue.close();
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_survive_the_wire_and_garbage_does_not() {
+        let mut wire = BytesMut::new();
+        let frames = || {
+            [
+                Frame::Request { words: vec!["a b".to_owned(), "ü".to_owned()], tty: true },
+                Frame::Stdin(Bytes::from_static(b"x")),
+                Frame::StdinEnd,
+                Frame::Hangup,
+                Frame::Stdout(Bytes::new()),
+                Frame::Stderr(Bytes::from_static(b"\0\xff")),
+                Frame::Exit(255),
+            ]
+        };
+        for frame in frames() {
+            Codec.encode(frame, &mut wire).unwrap();
+        }
+        let mut partial = BytesMut::new();
+        let mut read = Vec::new();
+        for byte in wire {
+            partial.put_u8(byte);
+            read.extend(Codec.decode(&mut partial).unwrap());
+        }
+        assert_eq!(read, frames());
+        for garbage in [&b"Z\0\0\0\0"[..], b"O\xff\xff\xff\xff", b"X\0\0\0\0", b"R\0\0\0\x01{"] {
+            assert!(Codec.decode(&mut BytesMut::from(garbage)).is_err(), "{garbage:?}");
+        }
+        assert!(Codec.encode(Frame::Stdin(vec![0; LONGEST + 1].into()), &mut BytesMut::new()).is_err());
+    }
+}

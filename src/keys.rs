@@ -1,0 +1,156 @@
+//! Public keys as people paste them.
+
+use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PublicKey};
+
+/// RSA keys weaker than this are refused, bits.
+const LEAST_RSA_BITS: u32 = 2048;
+/// More than a 16,384-bit RSA key and a long comment need, bytes.
+const LONGEST: usize = 16 * 1024;
+const WANTED: &str = "give one line as in ~/.ssh/id_ed25519.pub";
+
+/// A key fit for the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParsedKey {
+    /// Such as `ssh-ed25519`.
+    pub algorithm: String,
+    /// `SHA256:…`, as OpenSSH prints it.
+    pub fingerprint: String,
+    /// As in `authorized_keys`, without comment.
+    pub openssh: String,
+}
+
+/// Why a text is no key that we take; each is the user's.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// Nothing was given.
+    #[error("no public key was given: {WANTED}")]
+    Empty,
+    /// Longer than any key.
+    #[error("this is too long for a public key: {WANTED}")]
+    TooLong,
+    /// The secret half was pasted.
+    #[error("this is a private key: keep it secret, and give the public one, the file that ends in .pub")]
+    Private,
+    /// More than one line.
+    #[error("there are several keys: add them one at a time, each under its own name")]
+    Several,
+    /// `authorized_keys` options come first.
+    #[error("options before the key are not supported: begin with the key's type, such as ssh-ed25519")]
+    Options,
+    /// Another file format.
+    #[error("this is a key in another format: convert it with `ssh-keygen -i -f FILE`, then add the result")]
+    Format,
+    /// A type that we do not take.
+    #[error("keys of type {0:?} are not supported: use ed25519, ECDSA or RSA, such as `ssh-keygen -t ed25519` makes")]
+    Unsupported(String),
+    /// A weak key.
+    #[error(
+        "this RSA key has {0} bits, and {LEAST_RSA_BITS} are the least: make a new one with `ssh-keygen -t ed25519`"
+    )]
+    Weak(u32),
+    /// Not decodable.
+    #[error("this is not a valid public key: {WANTED}")]
+    Malformed(#[source] russh::keys::ssh_key::Error),
+    /// Not even of the form of a key.
+    #[error("this is not a public key: {WANTED}")]
+    NotAKey,
+}
+
+/// Whether a client may sign with `algorithm`: SHA-1 signatures (`ssh-rsa`) and DSA are refused.
+pub fn is_accepted(algorithm: &Algorithm) -> bool {
+    matches!(
+        algorithm,
+        Algorithm::Ed25519
+            | Algorithm::SkEd25519
+            | Algorithm::SkEcdsaSha2NistP256
+            | Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 | EcdsaCurve::NistP384 | EcdsaCurve::NistP521 }
+            | Algorithm::Rsa { hash: Some(HashAlg::Sha256 | HashAlg::Sha512) }
+    )
+}
+
+/// The fingerprint under which the store knows a key.
+pub fn fingerprint(key: &PublicKey) -> String {
+    key.fingerprint(HashAlg::Sha256).to_string()
+}
+
+/// Reads one line of a `.pub` file.
+pub fn parse_public_key(text: &str) -> Result<ParsedKey, KeyError> {
+    if text.len() > LONGEST {
+        return Err(KeyError::TooLong);
+    }
+    if text.contains("PRIVATE KEY") || text.contains("PuTTY-User-Key-File") {
+        return Err(KeyError::Private);
+    }
+    if text.contains("BEGIN ") {
+        return Err(KeyError::Format);
+    }
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let line = lines.next().ok_or(KeyError::Empty)?;
+    if lines.next().is_some() {
+        return Err(KeyError::Several);
+    }
+    let mut words = line.split_ascii_whitespace();
+    let kind = words.next().ok_or(KeyError::Empty)?;
+    if !looks_like_a_type(kind) {
+        return Err(if words.any(looks_like_a_type) { KeyError::Options } else { KeyError::NotAKey });
+    }
+    let algorithm: Algorithm = kind.parse().map_err(|_| KeyError::Unsupported(kind.chars().take(60).collect()))?;
+    if !matches!(algorithm, Algorithm::Rsa { .. }) && !is_accepted(&algorithm) {
+        return Err(KeyError::Unsupported(kind.to_owned()));
+    }
+    let body = words.next().ok_or(KeyError::NotAKey)?;
+    let key = PublicKey::from_openssh(&format!("{kind} {body}")).map_err(KeyError::Malformed)?;
+    if let Some(rsa) = key.key_data().rsa() {
+        let bits = rsa.key_size();
+        if bits < LEAST_RSA_BITS {
+            return Err(KeyError::Weak(bits));
+        }
+    }
+    let openssh = PublicKey::new(key.key_data().clone(), "").to_openssh().map_err(KeyError::Malformed)?;
+    Ok(ParsedKey { algorithm: kind.to_owned(), fingerprint: fingerprint(&key), openssh: openssh.trim_end().to_owned() })
+}
+
+fn looks_like_a_type(word: &str) -> bool {
+    ["ssh-", "ecdsa-", "sk-"].iter().any(|prefix| word.starts_with(prefix)) && !word.contains(['=', '"', ','])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHxrF/a5zqxPmWBzvUvHnqFyhFg6dmGqFIQ5cUj4bTY9 someone@somewhere";
+
+    #[test]
+    fn a_key_loses_its_comment() {
+        let key = parse_public_key(&format!("\n# mine\n {GOOD} and more\r\n")).unwrap();
+        assert_eq!(key.openssh, GOOD.rsplit_once(' ').unwrap().0);
+        assert_eq!(key.algorithm, "ssh-ed25519");
+        assert!(key.fingerprint.starts_with("SHA256:") && key.fingerprint.len() == 50, "{}", key.fingerprint);
+    }
+
+    #[test]
+    fn everything_else_gets_one_line_that_says_what_it_is() {
+        let cases = [
+            (String::new(), "no public key"),
+            ("# only a comment\n".to_owned(), "no public key"),
+            ("x".repeat(20_000), "too long"),
+            ("-----BEGIN OPENSSH PRIVATE KEY-----\nb3Blb\n-----END".to_owned(), "private key"),
+            ("---- BEGIN SSH2 PUBLIC KEY ----\nAAAA".to_owned(), "another format"),
+            (format!("{GOOD}\n{GOOD}"), "several keys"),
+            (format!("command=\"ls\" {GOOD}"), "options before"),
+            ("ssh-dss AAAAB3NzaC1kc3MAAACBA".to_owned(), "\"ssh-dss\" are not supported"),
+            ("ssh-ed25519-cert-v01@openssh.com AAAA".to_owned(), "are not supported"),
+            ("ssh-quantum AAAA".to_owned(), "are not supported"),
+            ("ssh-ed25519".to_owned(), "not a public key"),
+            ("ssh-ed25519 AAAA".to_owned(), "not a valid public key"),
+            (GOOD.replace("ssh-ed25519 ", "ssh-rsa "), "not a valid public key"),
+            ("hello world".to_owned(), "not a public key"),
+        ];
+        for (text, expected) in cases {
+            let error = parse_public_key(&text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{text:?}: {error}");
+            assert!(!error.contains('\n'));
+        }
+    }
+}

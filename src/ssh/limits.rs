@@ -1,0 +1,115 @@
+//! How many may be connected, and how many of them unknown.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use crate::config::Ssh;
+
+/// Counts of connections.
+pub(super) struct Limits {
+    connections: usize,
+    unauthenticated: usize,
+    per_address: usize,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    connections: usize,
+    unauthenticated: usize,
+    addresses: HashMap<IpAddr, usize>,
+}
+
+/// A place among all connections; given back when dropped.
+pub(super) struct Place(Arc<Limits>);
+
+/// A place among those not yet authenticated; given back when dropped.
+pub(super) struct Unauthenticated(Arc<Limits>, IpAddr);
+
+impl Limits {
+    pub(super) fn new(config: &Ssh) -> Arc<Self> {
+        Arc::new(Self {
+            connections: config.max_connections,
+            unauthenticated: config.max_unauthenticated,
+            per_address: config.max_unauthenticated_per_address,
+            counts: Mutex::default(),
+        })
+    }
+
+    /// Admits a new connection, or says which bound it breaks.
+    pub(super) fn admit(self: &Arc<Self>, peer: IpAddr) -> Result<(Place, Unauthenticated), &'static str> {
+        let peer = network(peer);
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.connections >= self.connections {
+            return Err("too many connections");
+        }
+        if counts.unauthenticated >= self.unauthenticated {
+            return Err("too many connections that are not authenticated");
+        }
+        let of_address = counts.addresses.get(&peer).copied().unwrap_or(0);
+        if of_address >= self.per_address {
+            return Err("too many connections of one address that are not authenticated");
+        }
+        counts.connections += 1;
+        counts.unauthenticated += 1;
+        counts.addresses.insert(peer, of_address + 1);
+        Ok((Place(Arc::clone(self)), Unauthenticated(Arc::clone(self), peer)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.counts.lock().unwrap_or_else(PoisonError::into_inner).connections -= 1;
+    }
+}
+
+impl Drop for Unauthenticated {
+    fn drop(&mut self) {
+        let mut counts = self.0.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.unauthenticated -= 1;
+        if let Some(count) = counts.addresses.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                counts.addresses.remove(&self.1);
+            }
+        }
+    }
+}
+
+/// One who has an IPv6 address has 2^64 of them: the /64 counts.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_bounded_and_given_back() {
+        let config =
+            Ssh { max_connections: 4, max_unauthenticated: 3, max_unauthenticated_per_address: 2, ..Ssh::default() };
+        let limits = Limits::new(&config);
+        let a: IpAddr = "2001:db8::1".parse().unwrap();
+        let b: IpAddr = "::ffff:192.0.2.1".parse().unwrap();
+        let first = limits.admit(a).unwrap();
+        let (place, unauthenticated) = limits.admit("2001:db8::2".parse().unwrap()).unwrap();
+        assert!(limits.admit(a).is_err(), "the /64 counts as one");
+        drop(unauthenticated);
+        let second = limits.admit(a).unwrap();
+        let third = limits.admit(b).unwrap();
+        drop(first.1);
+        assert_eq!(limits.admit(b).err(), Some("too many connections"));
+        drop(place);
+        assert!(limits.admit(b).is_ok());
+        drop((first.0, second, third));
+        let counts = limits.counts.lock().unwrap();
+        assert_eq!((counts.connections, counts.unauthenticated, counts.addresses.len()), (0, 0, 0));
+    }
+}

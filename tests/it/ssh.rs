@@ -1,0 +1,588 @@
+//! The SSH front door, seen by the clients that people use.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use paas::{
+    commands::{Caller, Streams},
+    config::{Config, Ssh},
+    keys::parse_public_key,
+    model::AppName,
+    ssh::{Door, Sessions, serve},
+    store::{App, KeyId, Store},
+};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+struct Seen {
+    hangups: AtomicUsize,
+    started: AtomicUsize,
+    taken: AtomicUsize,
+}
+
+struct Stub {
+    store: Store,
+    seen: Arc<Seen>,
+}
+
+impl Stub {
+    async fn git(what: &str, caller: &Caller, app: &App, protocol: Option<String>, mut streams: Streams) -> u8 {
+        let text = format!("{what} {} by {} {}\n", app.name, caller.name, protocol.unwrap_or_default());
+        streams.stdout.write_all(text.as_bytes()).await.map_or(1, |()| 0)
+    }
+}
+
+impl Sessions for Stub {
+    async fn create_app(&self, name: AppName, owner: Option<KeyId>) -> Result<App, String> {
+        self.store.create_app(name, owner, 20_000..=29_999, Vec::new()).await.map_err(|e| e.to_string())
+    }
+
+    async fn receive_pack(
+        &self,
+        caller: &Caller,
+        app: App,
+        git_protocol: Option<String>,
+        streams: Streams,
+        _: CancellationToken,
+    ) -> u8 {
+        Self::git("push", caller, &app, git_protocol, streams).await
+    }
+
+    async fn upload_pack(
+        &self,
+        caller: &Caller,
+        app: App,
+        git_protocol: Option<String>,
+        streams: Streams,
+        _: CancellationToken,
+    ) -> u8 {
+        Self::git("fetch", caller, &app, git_protocol, streams).await
+    }
+
+    async fn command(
+        &self,
+        caller: &Caller,
+        words: Vec<String>,
+        mut streams: Streams,
+        hangup: CancellationToken,
+    ) -> u8 {
+        self.seen.started.fetch_add(1, Ordering::SeqCst);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        match words.as_slice() {
+            ["true"] => 0,
+            ["status", status] => status.parse().unwrap(),
+            ["cat"] => tokio::io::copy(&mut streams.stdin, &mut streams.stdout).await.map_or(1, |_| 0),
+            ["sink"] => {
+                let mut data = vec![0; 64 * 1024];
+                loop {
+                    match streams.stdin.read(&mut data).await {
+                        Ok(0) => break,
+                        Ok(n) => self.seen.taken.fetch_add(n, Ordering::SeqCst),
+                        Err(_) => return 1,
+                    };
+                }
+                let text = format!("{}\n", self.seen.taken.load(Ordering::SeqCst));
+                streams.stdout.write_all(text.as_bytes()).await.map_or(1, |()| 0)
+            }
+            ["both"] => {
+                streams.stdout.write_all(b"to stdout\n").await.unwrap();
+                streams.stderr.write_all(b"to stderr\n").await.unwrap();
+                3
+            }
+            // Ends by the hang-up alone; says before that it has seen the end of its input.
+            ["hang"] => {
+                let mut rest = Vec::new();
+                let ended = tokio::select! {
+                    () = hangup.cancelled() => false,
+                    _ = streams.stdin.read_to_end(&mut rest) => true,
+                };
+                if ended {
+                    streams.stdout.write_all(b"stdin ended\n").await.unwrap();
+                    hangup.cancelled().await;
+                }
+                self.seen.hangups.fetch_add(1, Ordering::SeqCst);
+                let _ = streams.stdout.write_all(b"hung up\n").await;
+                130
+            }
+            // Takes nothing of its input until the hang-up.
+            ["deaf"] => {
+                hangup.cancelled().await;
+                0
+            }
+            ["words", rest @ ..] => {
+                let text = format!("{} {} {rest:?}\n", caller.name, streams.tty);
+                streams.stdout.write_all(text.as_bytes()).await.map_or(1, |()| 0)
+            }
+            other => {
+                let text = format!(" !     no command {other:?}\n");
+                let _ = streams.stderr.write_all(text.as_bytes()).await;
+                127
+            }
+        }
+    }
+
+    fn greeting(&self, caller: &Caller) -> String {
+        format!("Hello {}", caller.name)
+    }
+}
+
+struct Server {
+    dir: TempDir,
+    address: SocketAddr,
+    seen: Arc<Seen>,
+    shutdown: CancellationToken,
+    abort: CancellationToken,
+    tracker: TaskTracker,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Server {
+    fn start(ssh: Ssh) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let (shutdown, abort, tracker) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        let seen = Arc::new(Seen::default());
+        let config = Arc::new(Config { data_dir: dir.path().to_owned(), ssh, ..Config::default() });
+        let sessions = Stub { store: store.clone(), seen: Arc::clone(&seen) };
+        let address = runtime.block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let door = Door { config, store, sessions };
+            let serving = serve(listener, door, tracker.clone(), shutdown.clone(), abort.clone());
+            tracker.spawn(async move { serving.await.unwrap() });
+            address
+        });
+        let server = Self { dir, address, seen, shutdown, abort, tracker, runtime };
+        server.key("admin", &["-t", "ed25519"], true);
+        server
+    }
+
+    /// Makes a key with OpenSSH and registers it.
+    fn key(&self, name: &str, arguments: &[&str], admin: bool) -> PathBuf {
+        let path = self.keygen(name, arguments);
+        self.register(name, &path, admin);
+        path
+    }
+
+    fn keygen(&self, name: &str, arguments: &[&str]) -> PathBuf {
+        let path = self.dir.path().join(name);
+        let made = Command::new("ssh-keygen").args(arguments).args(["-q", "-N", "", "-f"]).arg(&path).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        path
+    }
+
+    fn register(&self, name: &str, path: &Path, admin: bool) {
+        let key = parse_public_key(&std::fs::read_to_string(path.with_extension("pub")).unwrap()).unwrap();
+        let store = Store::open(self.dir.path()).unwrap();
+        self.runtime.block_on(store.add_key(name.parse().unwrap(), key.fingerprint, key.openssh, admin)).unwrap();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn ssh_with(&self, key: &str, options: &[&str], command: &[&str]) -> Command {
+        let mut ssh = Command::new("ssh");
+        ssh.args(["-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=accept-new"])
+            .args(["-o", "IdentitiesOnly=yes", "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=10"])
+            .arg("-o")
+            .arg(format!("UserKnownHostsFile={}", self.path("known_hosts").display()))
+            .arg("-i")
+            .arg(self.path(key))
+            .args(options)
+            .args(["-p", &self.address.port().to_string(), "anybody@127.0.0.1"])
+            .args(command)
+            .env_remove("SSH_AUTH_SOCK");
+        ssh
+    }
+
+    fn run(&self, key: &str, options: &[&str], command: &[&str], input: &[u8]) -> Output {
+        let mut child = self
+            .ssh_with(key, options, command)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let input = input.to_vec();
+        let writer = std::thread::spawn(move || {
+            let _ = stdin.write_all(&input);
+        });
+        let output = child.wait_with_output().unwrap();
+        writer.join().unwrap();
+        output
+    }
+
+    fn stop(self) {
+        self.shutdown.cancel();
+        self.abort.cancel();
+        self.tracker.close();
+        let ended = self.runtime.block_on(async { tokio::time::timeout(PATIENCE, self.tracker.wait()).await });
+        assert!(ended.is_ok(), "tasks are left");
+    }
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < PATIENCE, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn every_good_key_type_comes_in_whatever_the_user_name() {
+    let server = Server::start(Ssh::default());
+    for (name, arguments) in [
+        ("ed25519", &["-t", "ed25519"][..]),
+        ("p256", &["-t", "ecdsa", "-b", "256"]),
+        ("p384", &["-t", "ecdsa", "-b", "384"]),
+        ("p521", &["-t", "ecdsa", "-b", "521"]),
+        ("rsa", &["-t", "rsa", "-b", "2048"]),
+    ] {
+        server.key(name, arguments, false);
+        let output = server.run(name, &["-l", "git"], &["words", "'a b'", "\"c\""], b"");
+        assert_eq!(text(&output.stdout), format!("{name} false [\"a b\", \"c\"]\n"), "{output:?}");
+    }
+    let sha1 = ["-o", "PubkeyAcceptedAlgorithms=ssh-rsa"];
+    let output = server.run("rsa", &sha1, &["true"], b"");
+    assert_eq!(output.status.code(), Some(255), "SHA-1 signature: {output:?}");
+    server.stop();
+}
+
+#[test]
+fn a_stranger_and_a_removed_key_stay_outside() {
+    let server = Server::start(Ssh::default());
+    server.keygen("stranger", &["-t", "ed25519"]);
+    let output = server.run("stranger", &[], &["true"], b"");
+    assert_eq!(output.status.code(), Some(255));
+    assert!(text(&output.stderr).contains("Permission denied (publickey)"), "{output:?}");
+    server.key("leaver", &["-t", "ed25519"], false);
+    assert!(server.run("leaver", &[], &["true"], b"").status.success());
+    let store = Store::open(server.dir.path()).unwrap();
+    server.runtime.block_on(store.remove_key("leaver".parse().unwrap())).unwrap();
+    assert_eq!(server.run("leaver", &[], &["true"], b"").status.code(), Some(255));
+    assert_eq!(server.seen.started.load(Ordering::SeqCst), 1);
+    server.stop();
+}
+
+#[test]
+fn no_shell_no_forwarding_no_subsystem_no_environment() {
+    let server = Server::start(Ssh::default());
+    let output = server.run("admin", &[], &[], b"rm -rf /\n");
+    assert_eq!((text(&output.stdout), output.status.code()), ("Hello admin\n", Some(0)), "{output:?}");
+    let output = server.run("admin", &["-s"], &["sftp"], b"");
+    assert_eq!(output.status.code(), Some(255));
+    assert!(text(&output.stderr).contains("subsystem request failed"), "{output:?}");
+    let output = server.run("admin", &["-o", "ExitOnForwardFailure=yes", "-R", "0:127.0.0.1:9"], &["true"], b"");
+    assert_eq!(output.status.code(), Some(255), "-R: {output:?}");
+    let output = server.run("admin", &["-W", "127.0.0.1:9"], &[], b"");
+    assert_eq!(output.status.code(), Some(255));
+    assert!(text(&output.stderr).contains("administratively prohibited"), "-W: {output:?}");
+    for (value, expected) in [("version=2", "version=2"), ("version=1;rm", ""), ("version=3", "")] {
+        let option = format!("SetEnv=GIT_PROTOCOL={value} LD_PRELOAD=/x PATH=/x");
+        let output = server.run("admin", &["-o", &option], &["git-receive-pack", "'/blog.git'"], b"");
+        assert_eq!(text(&output.stdout), format!("push blog by admin {expected}\n"), "{output:?}");
+    }
+    server.stop();
+}
+
+#[test]
+fn apps_belong_to_the_key_that_pushed_first() {
+    let server = Server::start(Ssh::default());
+    server.key("ann", &["-t", "ed25519"], false);
+    server.key("bob", &["-t", "ed25519"], false);
+    let git = |key: &str, command: &str| server.run(key, &[], &[command], b"");
+    let output = git("ann", "git-upload-pack 'shop'");
+    assert_eq!(text(&output.stderr), " !     there is no app named shop, or it is not yours\n");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(text(&git("ann", "git-receive-pack 'shop'").stdout), "push shop by ann \n");
+    assert_eq!(text(&git("ann", "git upload-pack '~/shop.git'").stdout), "fetch shop by ann \n");
+    for command in ["git-receive-pack 'shop'", "git-upload-pack 'shop'"] {
+        let output = git("bob", command);
+        assert_eq!(text(&output.stderr), " !     there is no app named shop, or it is not yours\n");
+        assert_eq!((output.stdout.len(), output.status.code()), (0, Some(1)));
+    }
+    assert_eq!(text(&git("admin", "git-receive-pack 'shop'").stdout), "push shop by admin \n");
+    let output = git("bob", "git-receive-pack '../../etc'");
+    assert!(text(&output.stderr).starts_with(" !     \"../../etc\" is not a valid app name"), "{output:?}");
+    server.stop();
+}
+
+#[test]
+fn statuses_outputs_and_hostile_commands() {
+    let server = Server::start(Ssh { max_command_bytes: 1000, ..Ssh::default() });
+    for status in ["0", "1", "42", "255"] {
+        let output = server.run("admin", &[], &["status", status], b"");
+        assert_eq!(output.status.code().unwrap().to_string(), status);
+    }
+    let output = server.run("admin", &[], &["both"], b"");
+    assert_eq!((text(&output.stdout), text(&output.stderr)), ("to stdout\n", "to stderr\n"));
+    assert_eq!(output.status.code(), Some(3));
+    let output = server.run("admin", &[], &["words", "'open"], b"");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).starts_with(" !     the command has a quote"), "{output:?}");
+    let output = server.run("admin", &[], &["words", &"x".repeat(1001)], b"");
+    assert!(text(&output.stderr).contains("1007 bytes, and 1000 are allowed"), "{output:?}");
+    assert_eq!(server.seen.started.load(Ordering::SeqCst), 5);
+    server.stop();
+}
+
+#[test]
+fn a_terminal_gets_crlf_and_ctrl_c_hangs_up() {
+    let server = Server::start(Ssh::default());
+    let output = server.run("admin", &["-tt"], &["words"], b"");
+    assert_eq!(text(&output.stdout), "admin true []\r\n", "{output:?}");
+    let output = server.run("admin", &["-tt"], &["cat"], b"typed\r\x04");
+    assert_eq!((text(&output.stdout), output.status.code()), ("typed\r\n", Some(0)), "{output:?}");
+    let output = server.run("admin", &["-tt"], &["hang"], b"\x03");
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    assert!(text(&output.stdout).contains("hung up\r\n"), "{output:?}");
+    assert_eq!(server.seen.hangups.load(Ordering::SeqCst), 1);
+    server.stop();
+}
+
+#[test]
+fn the_end_of_input_is_no_hang_up_but_a_lost_connection_is() {
+    let server = Server::start(Ssh::default());
+    let mut child =
+        server.ssh_with("admin", &[], &["hang"]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = [0; 12];
+    child.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
+    assert_eq!(text(&said), "stdin ended\n");
+    assert_eq!(server.seen.hangups.load(Ordering::SeqCst), 0);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    until("the hang-up", || server.seen.hangups.load(Ordering::SeqCst) == 1);
+    server.stop();
+}
+
+#[test]
+fn bulk_in_both_directions_survives_rekeying() {
+    let server = Server::start(Ssh::default());
+    let size = 300 << 20;
+    let mut child = server
+        .ssh_with("admin", &["-o", "RekeyLimit=1M"], &["cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let writer = std::thread::spawn(move || {
+        let block: Vec<u8> = (0..=255).cycle().take(1 << 20).collect();
+        for _ in 0..size >> 20 {
+            stdin.write_all(&block).unwrap();
+        }
+    });
+    let mut stdout = child.stdout.take().unwrap();
+    let (mut total, mut wrong, mut block) = (0usize, 0usize, vec![0; 1 << 20]);
+    loop {
+        let n = stdout.read(&mut block).unwrap();
+        if n == 0 {
+            break;
+        }
+        wrong += block[..n].iter().enumerate().filter(|(i, byte)| usize::from(**byte) != (total + i) % 256).count();
+        total += n;
+    }
+    writer.join().unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!((total, wrong), (size, 0));
+    server.stop();
+}
+
+#[test]
+fn what_a_command_does_not_read_stays_with_the_client() {
+    let server = Server::start(Ssh::default());
+    let mut child =
+        server.ssh_with("admin", &[], &["deaf"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&sent);
+    let writer = std::thread::spawn(move || {
+        let block = vec![1; 64 * 1024];
+        while counter.load(Ordering::SeqCst) < 200 << 20 && stdin.write_all(&block).is_ok() {
+            counter.fetch_add(block.len(), Ordering::SeqCst);
+        }
+    });
+    // The client is held back once nothing has moved for a second; then other requests still work.
+    let mut last = (0, Instant::now());
+    until("the client is held back", || {
+        let now = sent.load(Ordering::SeqCst);
+        if now != last.0 {
+            last = (now, Instant::now());
+        }
+        now > 0 && last.1.elapsed() > Duration::from_secs(1)
+    });
+    assert!(last.0 < 16 << 20, "{} bytes were taken", last.0);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    writer.join().unwrap();
+    server.stop();
+}
+
+#[test]
+fn a_slow_reader_of_the_output_does_not_stop_for_ever() {
+    let server = Server::start(Ssh::default());
+    let size = 24 << 20;
+    let mut child =
+        server.ssh_with("admin", &[], &["cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&sent);
+    let writer = std::thread::spawn(move || {
+        let block = vec![1; 64 * 1024];
+        while counter.load(Ordering::SeqCst) < size {
+            stdin.write_all(&block).unwrap();
+            counter.fetch_add(block.len(), Ordering::SeqCst);
+        }
+    });
+    let mut last = (0, Instant::now());
+    until("everything is full", || {
+        let now = sent.load(Ordering::SeqCst);
+        if now != last.0 {
+            last = (now, Instant::now());
+        }
+        now > 0 && last.1.elapsed() > Duration::from_secs(1)
+    });
+    assert!(last.0 < size, "nothing held it back");
+    let mut rest = Vec::new();
+    child.stdout.take().unwrap().read_to_end(&mut rest).unwrap();
+    writer.join().unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(rest.len(), size);
+    server.stop();
+}
+
+#[test]
+fn the_unknown_are_bounded_in_time_and_number() {
+    let server = Server::start(Ssh { handshake_seconds: 2, max_unauthenticated_per_address: 3, ..Ssh::default() });
+    let connect = || {
+        let stream = TcpStream::connect(server.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    };
+    let greeted = |stream: &mut TcpStream| {
+        let mut line = [0; 4];
+        stream.read_exact(&mut line).is_ok() && &line == b"SSH-"
+    };
+    let begun = Instant::now();
+    let mut silent: Vec<_> = (0..3).map(|_| connect()).collect();
+    for stream in &mut silent {
+        assert!(greeted(stream));
+    }
+    assert!(!greeted(&mut connect()), "a fourth of one address");
+    let mut rest = Vec::new();
+    let _ = silent[0].read_to_end(&mut rest);
+    let lasted = begun.elapsed();
+    assert!((Duration::from_secs(1)..Duration::from_secs(10)).contains(&lasted), "closed after {lasted:?}");
+    drop(silent);
+    for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"SSH-2.0-x\r\n\xff\xff\xff\xff\xff\xff", &[0; 100_000]] {
+        let mut stream = connect();
+        let _ = stream.write_all(garbage);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+    until("others come in", || server.run("admin", &[], &["true"], b"").status.success());
+    server.stop();
+}
+
+#[test]
+fn too_many_keys_and_idle_connections_are_ended() {
+    let server = Server::start(Ssh { auth_attempts: 2, idle_seconds: 2, ..Ssh::default() });
+    let wrong: Vec<PathBuf> = (0..3).map(|i| server.keygen(&format!("wrong{i}"), &["-t", "ed25519"])).collect();
+    let with = |count: usize| {
+        let mut options: Vec<String> = Vec::new();
+        for path in &wrong[..count] {
+            options.extend(["-i".to_owned(), path.to_string_lossy().into_owned()]);
+        }
+        options
+    };
+    // The good key comes first on the command line; the agent-less client offers in that order, so put it last.
+    let last = |count: usize| {
+        let mut options = with(count);
+        options.extend(["-i".to_owned(), server.path("admin").to_string_lossy().into_owned()]);
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        server.run("wrong0", &options, &["true"], b"").status.code()
+    };
+    assert_eq!(last(1), Some(0));
+    assert_eq!(last(3), Some(255));
+    let begun = Instant::now();
+    let output = server.run("admin", &[], &["deaf"], b"");
+    assert_eq!(output.status.code(), Some(255), "{output:?}");
+    assert!(begun.elapsed() < Duration::from_secs(20));
+    server.stop();
+}
+
+#[test]
+fn paramiko_comes_in() {
+    let server = Server::start(Ssh::default());
+    let script = "
+import sys, paramiko
+client = paramiko.SSHClient()
+client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
+client.connect('127.0.0.1', int(sys.argv[1]), 'x', key_filename=sys.argv[2], look_for_keys=False, allow_agent=False)
+i, o, e = client.exec_command('cat')
+i.write(b'x' * 5000000); i.channel.shutdown_write()
+assert len(o.read()) == 5000000 and o.channel.recv_exit_status() == 0
+channels = [client.get_transport().open_session() for _ in range(10)]
+try:
+    client.get_transport().open_session(); sys.exit('an eleventh channel')
+except paramiko.ChannelException: pass
+channels[0].exec_command('true')
+try:
+    channels[0].exec_command('true'); sys.exit('two commands on one channel')
+except paramiko.SSHException: pass
+client.close()
+";
+    server.key("rsa", &["-t", "rsa", "-b", "3072", "-m", "PEM"], false);
+    for key in ["admin", "rsa"] {
+        let output = Command::new("/usr/bin/python3")
+            .args(["-c", script, &server.address.port().to_string()])
+            .arg(server.path(key))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    server.stop();
+}
+
+#[test]
+fn a_stopping_server_lets_what_runs_end_and_then_aborts_it() {
+    let server = Server::start(Ssh::default());
+    let mut working =
+        server.ssh_with("admin", &[], &["cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut hanging =
+        server.ssh_with("admin", &[], &["hang"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    until("both run", || server.seen.started.load(Ordering::SeqCst) == 2);
+    server.shutdown.cancel();
+    until("nobody new", || TcpStream::connect(server.address).is_err());
+    let mut stdin = working.stdin.take().unwrap();
+    stdin.write_all(b"still here").unwrap();
+    drop(stdin);
+    let output = working.wait_with_output().unwrap();
+    assert_eq!((text(&output.stdout), output.status.code()), ("still here", Some(0)));
+    assert_eq!(server.seen.hangups.load(Ordering::SeqCst), 0);
+    server.abort.cancel();
+    assert_eq!(hanging.wait().unwrap().code(), Some(255));
+    until("the hang-up", || server.seen.hangups.load(Ordering::SeqCst) == 1);
+    server.stop();
+}
