@@ -2,6 +2,12 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that unwraps fails where it should"))]
 
 #[cfg(feature = "server")]
+pub mod build;
+
+#[cfg(feature = "server")]
+pub mod engine;
+
+#[cfg(feature = "server")]
 pub mod router;
 #[cfg(feature = "server")]
 pub mod store;

@@ -1,1 +1,4 @@
 #![cfg(test)]
+mod engine;
+mod engine_build;
+mod engine_support;

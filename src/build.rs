@@ -1,0 +1,1 @@
+//! The build stage: source in, image out.

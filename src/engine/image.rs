@@ -1,0 +1,118 @@
+//! Images on the engine: a cache of what the blob store has.
+
+use bollard::{
+    auth::DockerCredentials,
+    query_parameters::{
+        CreateImageOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder, TagImageOptionsBuilder,
+    },
+};
+use futures_util::TryStreamExt;
+
+use super::{Engine, EngineError, ImageId, Result, status};
+use crate::model::{AppName, ReleaseNumber};
+
+/// An image of ours on the engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalImage {
+    /// Its id.
+    pub id: ImageId,
+    /// Its tags that are ours.
+    pub tags: Vec<String>,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+impl Engine {
+    /// The tag of a release's image. The server's id is in it: two servers on one engine may have apps of one name.
+    pub fn release_tag(&self, app: &AppName, release: ReleaseNumber) -> String {
+        format!("{}{app}:v{release}", self.tag_prefix())
+    }
+
+    /// The tag of an image that is no release's, such as a stack's build image.
+    pub fn own_tag(&self, name: &str, version: &str) -> String {
+        format!("{}_{name}:{version}", self.tag_prefix())
+    }
+
+    fn tag_prefix(&self) -> String {
+        format!("paas/{}/", self.server_id())
+    }
+
+    /// Pulls `host:port/name@sha256:…` with a token for that registry (as password of user `paas`). Tag it at once:
+    /// an image without a tag is what `docker image prune` takes.
+    pub async fn pull(&self, reference: &str, token: &str) -> Result<ImageId> {
+        let credentials = DockerCredentials {
+            username: Some("paas".to_owned()),
+            password: Some(token.to_owned()),
+            serveraddress: reference.split('/').next().map(str::to_owned),
+            ..DockerCredentials::default()
+        };
+        let options = CreateImageOptionsBuilder::new().from_image(reference).build();
+        self.docker()
+            .create_image(Some(options), None, Some(credentials))
+            .try_for_each(|_| std::future::ready(Ok(())))
+            .await
+            .map_err(|source| EngineError::CannotPull { reference: reference.to_owned(), source })?;
+        self.image_id(reference).await?.ok_or(EngineError::Incomplete("the image that it has just pulled"))
+    }
+
+    /// Gives an image a tag of ours: see [`Self::release_tag`].
+    pub async fn tag(&self, image: &ImageId, reference: &str) -> Result<()> {
+        self.check_tag(reference)?;
+        let (repo, tag) = reference.rsplit_once(':').unwrap_or((reference, "latest"));
+        let options = TagImageOptionsBuilder::new().repo(repo).tag(tag).build();
+        self.docker().tag_image(image.as_str(), Some(options)).await.map_err(|source| {
+            if status(&source) == Some(404) {
+                return EngineError::ImageMissing { image: image.clone() };
+            }
+            EngineError::CannotTag { reference: reference.to_owned(), source }
+        })
+    }
+
+    /// The id of an image by tag, digest or id, when the engine has it.
+    pub async fn image_id(&self, reference: &str) -> Result<Option<ImageId>> {
+        let image = match self.docker().inspect_image(reference).await {
+            Ok(image) => image,
+            Err(e) if status(&e) == Some(404) => return Ok(None),
+            Err(source) => return Err(EngineError::CannotInspectImage { reference: reference.to_owned(), source }),
+        };
+        let id = image.id.and_then(|id| id.parse().ok()).ok_or(EngineError::Incomplete("the id of an image"))?;
+        Ok(Some(id))
+    }
+
+    /// Takes a tag of ours away, and with the last tag the image, unless a container uses it. It may be gone already.
+    pub async fn remove_image_tag(&self, reference: &str) -> Result<()> {
+        self.check_tag(reference)?;
+        let options = RemoveImageOptionsBuilder::new().force(false).build();
+        match self.docker().remove_image(reference, Some(options), None).await {
+            Ok(_) => Ok(()),
+            Err(e) if status(&e) == Some(404) => Ok(()),
+            Err(source) => Err(EngineError::CannotRemoveTag { reference: reference.to_owned(), source }),
+        }
+    }
+
+    /// The images with a tag of this server.
+    pub async fn images_of(&self) -> Result<Vec<LocalImage>> {
+        let prefix = self.tag_prefix();
+        let options = ListImagesOptionsBuilder::new().all(false).build();
+        let images = self
+            .docker()
+            .list_images(Some(options))
+            .await
+            .map_err(|source| EngineError::CannotListImages { source })?;
+        let ours = images.into_iter().filter_map(|image| {
+            let tags: Vec<_> = image.repo_tags.into_iter().filter(|tag| tag.starts_with(&prefix)).collect();
+            if tags.is_empty() {
+                return None;
+            }
+            Some(LocalImage { id: image.id.parse().ok()?, tags, size: u64::try_from(image.size).unwrap_or(0) })
+        });
+        Ok(ours.collect())
+    }
+
+    fn check_tag(&self, reference: &str) -> Result<()> {
+        if reference.starts_with(&self.tag_prefix()) {
+            return Ok(());
+        }
+        Err(EngineError::NotOurs(format!("image tag {reference}")))
+    }
+}

@@ -1,0 +1,222 @@
+//! Bridges: shared ones for apps, where instances do not see each other, and one for builds.
+
+use bollard::{
+    models::{Ipam, IpamConfig, NetworkCreateRequest, NetworkInspect},
+    query_parameters::ListNetworksOptionsBuilder,
+};
+
+use super::{Engine, EngineError, Kind, Result, status};
+use crate::config::AddressPlan;
+
+struct Bridge {
+    name: String,
+    interface: String,
+    subnet: String,
+    gateway: String,
+}
+
+impl Engine {
+    /// The name of app bridge `index`.
+    pub fn app_bridge_name(&self, index: u32) -> String {
+        format!("paas-{}-apps-{index}", self.server_id())
+    }
+
+    /// The name of the bridge for builds.
+    pub fn build_bridge_name(&self) -> String {
+        format!("paas-{}-builds", self.server_id())
+    }
+
+    /// Makes app bridge `index` (0 to 62) unless it is there, and gives back its name. Instances on it reach the
+    /// Internet, the host reaches them, they do not reach each other.
+    pub async fn ensure_app_bridge(&self, index: u32) -> Result<String> {
+        if index >= AddressPlan::APP_BRIDGES {
+            return Err(EngineError::NoSuchBridge(index));
+        }
+        let (subnet, gateway) = self.inner.plan.app_bridge(index);
+        self.ensure_bridge(Bridge {
+            name: self.app_bridge_name(index),
+            interface: self.interface(&index.to_string()),
+            subnet,
+            gateway: gateway.to_string(),
+        })
+        .await
+    }
+
+    /// Makes the bridge for builds unless it is there, and closes it towards the host and all private networks; to be
+    /// called before each build, since a restart of the engine or a firewall tool may have reordered the rules.
+    pub async fn ensure_build_bridge(&self) -> Result<String> {
+        self.close_firewall().await?;
+        let (subnet, gateway) = self.inner.plan.build_bridge();
+        self.ensure_bridge(Bridge {
+            name: self.build_bridge_name(),
+            interface: self.build_interface(),
+            subnet,
+            gateway: gateway.to_string(),
+        })
+        .await
+    }
+
+    pub(super) fn build_interface(&self) -> String {
+        self.interface("b")
+    }
+
+    /// The name of a bridge's interface, of the 15 characters that the kernel allows at the most.
+    pub(super) fn interface(&self, which: &str) -> String {
+        format!("pa-{}-{which}", self.inner.short_id)
+    }
+
+    async fn ensure_bridge(&self, wanted: Bridge) -> Result<String> {
+        if self.has_bridge(&wanted).await? {
+            return Ok(wanted.name);
+        }
+        self.check_routes(&wanted).await?;
+        let options = [
+            ("com.docker.network.bridge.name", wanted.interface.as_str()),
+            ("com.docker.network.bridge.enable_icc", "false"),
+        ];
+        let request = NetworkCreateRequest {
+            name: wanted.name.clone(),
+            driver: Some("bridge".to_owned()),
+            enable_ipv6: Some(false),
+            ipam: Some(Ipam {
+                config: Some(vec![IpamConfig {
+                    subnet: Some(wanted.subnet.clone()),
+                    gateway: Some(wanted.gateway.clone()),
+                    ..IpamConfig::default()
+                }]),
+                ..Ipam::default()
+            }),
+            options: Some(options.map(|(k, v)| (k.to_owned(), v.to_owned())).into()),
+            labels: Some(self.labels(Kind::Network)),
+            ..NetworkCreateRequest::default()
+        };
+        match self.docker().create_network(request).await {
+            Ok(_) => Ok(wanted.name),
+            // Someone else was faster: another task of ours, or another network on our addresses.
+            Err(source) => {
+                if self.has_bridge(&wanted).await? {
+                    return Ok(wanted.name);
+                }
+                let text = source.to_string();
+                if text.contains("overlap") || text.contains("conflicts with") {
+                    return Err(EngineError::AddressesTaken {
+                        subnet: wanted.subnet,
+                        with: "another Docker network".to_owned(),
+                    });
+                }
+                Err(EngineError::CannotCreateNetwork { name: wanted.name, source })
+            }
+        }
+    }
+
+    /// Whether the bridge is there as wanted. One of ours with other addresses is removed.
+    async fn has_bridge(&self, wanted: &Bridge) -> Result<bool> {
+        let Some(network) = self.network(&wanted.name).await? else { return Ok(false) };
+        let pools = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
+        let has = pools.into_iter().find_map(|pool| pool.subnet).unwrap_or_default();
+        if has == wanted.subnet {
+            return Ok(true);
+        }
+        if network.containers.is_some_and(|containers| !containers.is_empty()) {
+            let (name, wanted) = (wanted.name.clone(), wanted.subnet.clone());
+            return Err(EngineError::RangeChanged { name, has, wanted });
+        }
+        self.remove_network(&wanted.name).await?;
+        Ok(false)
+    }
+
+    async fn network(&self, name: &str) -> Result<Option<NetworkInspect>> {
+        let network = match self.docker().inspect_network(name, None).await {
+            Ok(network) => network,
+            Err(e) if status(&e) == Some(404) => return Ok(None),
+            Err(source) => return Err(EngineError::CannotInspectNetwork { name: name.to_owned(), source }),
+        };
+        if self.is_ours(network.labels.as_ref()) {
+            return Ok(Some(network));
+        }
+        Err(EngineError::NotOurs(format!("network {name}")))
+    }
+
+    async fn remove_network(&self, name: &str) -> Result<()> {
+        match self.docker().remove_network(name).await {
+            Ok(()) => Ok(()),
+            Err(e) if status(&e) == Some(404) => Ok(()),
+            Err(source) => Err(EngineError::CannotRemoveNetwork { name: name.to_owned(), source }),
+        }
+    }
+
+    pub(super) async fn remove_networks(&self) -> Result<()> {
+        let options = ListNetworksOptionsBuilder::new().filters(&self.filter(Some(Kind::Network))).build();
+        let networks = self
+            .docker()
+            .list_networks(Some(options))
+            .await
+            .map_err(|source| EngineError::CannotInspectNetwork { name: "list".to_owned(), source })?;
+        for id in networks.into_iter().filter_map(|network| network.id) {
+            self.remove_network(&id).await?;
+        }
+        Ok(())
+    }
+
+    /// The engine compares with its own networks only; a route of the machine, to a VPN say, would silently be hidden.
+    async fn check_routes(&self, wanted: &Bridge) -> Result<()> {
+        let path = "/proc/net/route";
+        let table = tokio::fs::read_to_string(path)
+            .await
+            .map_err(|source| EngineError::CannotRead { path: path.into(), source })?;
+        let ours = self.interface("");
+        let clash = table
+            .lines()
+            .skip(1)
+            .filter_map(route)
+            .find(|route| !route.interface.starts_with(&ours) && overlaps(&wanted.subnet, route));
+        match clash {
+            None => Ok(()),
+            Some(route) => Err(EngineError::AddressesTaken {
+                subnet: wanted.subnet.clone(),
+                with: format!("the route of this machine through {}", route.interface),
+            }),
+        }
+    }
+}
+
+struct Route<'a> {
+    interface: &'a str,
+    address: u32,
+    mask: u32,
+}
+
+/// A line of `/proc/net/route`; `None` for a default route.
+fn route(line: &str) -> Option<Route<'_>> {
+    let mut fields = line.split_ascii_whitespace();
+    let interface = fields.next()?;
+    let mut number = |n| u32::from_str_radix(fields.nth(n)?, 16).ok().map(|n| u32::from_be_bytes(n.to_ne_bytes()));
+    let (address, mask) = (number(0)?, number(5)?);
+    (mask != 0).then_some(Route { interface, address, mask })
+}
+
+fn overlaps(subnet: &str, route: &Route<'_>) -> bool {
+    let parsed = subnet.split_once('/').and_then(|(address, bits)| {
+        let address: std::net::Ipv4Addr = address.parse().ok()?;
+        let bits: u32 = bits.parse().ok()?;
+        Some((address.to_bits(), u32::MAX.checked_shl(32 - bits).unwrap_or(0)))
+    });
+    parsed.is_some_and(|(address, mask)| (address ^ route.address) & mask & route.mask == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn routes_that_overlap_are_seen() {
+        let docker0 = route("docker0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0").unwrap();
+        assert_eq!(docker0.interface, "docker0");
+        assert!(overlaps("172.17.4.0/22", &docker0));
+        assert!(!overlaps("172.18.0.0/22", &docker0));
+        let wide = route("tun0\t0000000A\t00000000\t0001\t0\t0\t0\t000000FF\t0\t0\t0").unwrap();
+        assert!(overlaps("10.210.0.0/22", &wide));
+        assert!(route("eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0").is_none());
+    }
+}

@@ -1,0 +1,80 @@
+//! On what an instance listens, for the one whose app is up but not reachable.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+};
+
+use super::{ContainerId, Engine, EngineError, Result};
+
+/// A TCP socket that an instance listens on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listener {
+    /// The port.
+    pub port: u16,
+    /// Whether only the instance itself can reach it.
+    pub loopback: bool,
+}
+
+impl Engine {
+    /// The TCP ports that a running container listens on; none when it does not run.
+    pub async fn listening_ports(&self, id: &ContainerId) -> Result<Vec<Listener>> {
+        let Some(pid) = self.inspect(id.as_str()).await?.and_then(|container| container.pid) else {
+            return Ok(Vec::new());
+        };
+        let mut listeners = Vec::new();
+        for table in ["tcp", "tcp6"] {
+            let path = PathBuf::from(format!("/proc/{pid}/net/{table}"));
+            match tokio::fs::read_to_string(&path).await {
+                Ok(text) => listeners.extend(text.lines().skip(1).filter_map(read)),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(EngineError::CannotReadSockets { name: id.0.clone(), source }),
+            }
+        }
+        listeners.sort_unstable();
+        listeners.dedup();
+        Ok(listeners)
+    }
+}
+
+/// The engine's own name server inside every container.
+const EMBEDDED_DNS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
+
+fn read(line: &str) -> Option<Listener> {
+    const LISTEN: &str = "0A";
+    let mut fields = line.split_ascii_whitespace().skip(1);
+    let (address, port) = fields.next()?.split_once(':')?;
+    if fields.nth(1)? != LISTEN {
+        return None;
+    }
+    // The kernel prints each 32-bit word of the address in the machine's byte order.
+    let mut bytes = Vec::with_capacity(16);
+    for word in address.as_bytes().chunks(8) {
+        let word = u32::from_str_radix(std::str::from_utf8(word).ok()?, 16).ok()?;
+        bytes.extend(word.to_ne_bytes());
+    }
+    let address = match bytes.len() {
+        4 => IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?),
+        _ => Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).to_canonical(),
+    };
+    let port = u16::from_str_radix(port, 16).ok()?;
+    (address != EMBEDDED_DNS).then_some(Listener { port, loopback: address.is_loopback() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn the_kernels_table_is_read() {
+        let line = |local: &str, state: &str| read(&format!("   0: {local} 00000000:0000 {state} 00000000:00000000"));
+        assert_eq!(line("00000000:1F90", "0A"), Some(Listener { port: 8080, loopback: false }));
+        assert_eq!(line("0100007F:0BB8", "0A"), Some(Listener { port: 3000, loopback: true }));
+        assert_eq!(line("00000000000000000000000001000000:1F90", "0A"), Some(Listener { port: 8080, loopback: true }));
+        assert_eq!(line("0B00007F:9C40", "0A"), None);
+        assert_eq!(line("00000000:1F90", "01"), None);
+        assert_eq!(read("nonsense"), None);
+    }
+}

@@ -1,0 +1,150 @@
+//! Instances on the real engine: whose they are, where they are, who reaches them, and how their end is told.
+
+use std::{net::SocketAddr, time::Duration};
+
+use futures_util::{StreamExt, TryStreamExt};
+use paas::engine::{ContainerId, Engine, EngineError, Kind, Listener, LogOptions, State, label};
+
+use crate::engine_support::{TestEngine, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_lives_and_dies_by_the_book() {
+    let test = TestEngine::new().await;
+    let engine = &test.engine;
+    engine.ping().await.unwrap();
+    assert!(!engine.version().await.unwrap().engine.is_empty());
+    let spec = test.instance(5, "id -u; echo oops >&2; trap 'exit 3' TERM; while :; do sleep 0.1; done");
+    let id = engine.create_instance(&spec).await.unwrap();
+    assert_eq!(engine.create_instance(&spec).await.unwrap(), id, "a second try gives the same container");
+    let made = engine.inspect(spec.id.as_str()).await.unwrap().unwrap();
+    assert_eq!((made.state, made.exit_code, made.started_at), (State::Created, None, None));
+    for (name, value) in [
+        (label::SERVER, engine.server_id()),
+        (label::KIND, "instance"),
+        (label::APP, "hello"),
+        (label::INSTANCE, spec.id.as_str()),
+        (label::RELEASE, "7"),
+        (label::PROCESS, "web"),
+        ("extra", "x"),
+    ] {
+        assert_eq!(made.label(name), Some(value));
+    }
+
+    engine.start(&id).await.unwrap();
+    engine.start(&id).await.unwrap();
+    let running = engine.inspect(spec.id.as_str()).await.unwrap().unwrap();
+    assert_eq!((running.state, running.address), (State::Running, Some(spec.address)));
+    assert!(running.started_at.is_some() && running.pid.is_some());
+    until("both lines are in the log", || async { lines(engine, &id).await.len() == 2 }).await;
+    let mut printed = lines(engine, &id).await;
+    printed.sort();
+    assert_eq!(printed, [(false, "1000".to_owned()), (true, "oops".to_owned())]);
+
+    engine.stop(&id, Duration::from_secs(10)).await.unwrap();
+    let stopped = engine.list(Some(Kind::Instance)).await.unwrap().pop().unwrap();
+    assert_eq!((stopped.state, stopped.exit_code, stopped.oom_killed), (State::Exited, Some(3), false));
+    assert!(stopped.finished_at >= stopped.started_at);
+    engine.kill(&id).await.unwrap();
+    engine.remove(&id).await.unwrap();
+    assert!(engine.inspect(spec.id.as_str()).await.unwrap().is_none());
+    for again in [engine.remove(&id).await, engine.kill(&id).await, engine.stop(&id, Duration::ZERO).await] {
+        again.unwrap();
+    }
+    assert!(matches!(engine.start(&id).await, Err(EngineError::CannotStart { .. })));
+
+    // The address is free for the next one at once.
+    let next = test.instance(5, "sleep 60");
+    let next_id = engine.create_instance(&next).await.unwrap();
+    engine.start(&next_id).await.unwrap();
+    assert_eq!(engine.inspect(next.id.as_str()).await.unwrap().unwrap().address, Some(spec.address));
+}
+
+async fn lines(engine: &Engine, id: &ContainerId) -> Vec<(bool, String)> {
+    engine.logs(id, LogOptions::default()).map_ok(|line| (line.stderr, line.text)).try_collect().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_server_made_is_left_alone() {
+    let test = TestEngine::new().await;
+    let other = Engine::connect(&test.config, "t-someone-else").await.unwrap();
+    let spec = test.instance(0, "sleep 60");
+    let id = test.engine.create_instance(&spec).await.unwrap();
+    test.engine.start(&id).await.unwrap();
+    for refused in [
+        other.remove(&id).await,
+        other.kill(&id).await,
+        other.stop(&id, Duration::ZERO).await,
+        other.start(&id).await,
+        other.remove_image_tag(&test.engine.own_tag("busybox", "1")).await,
+        other.tag(&test.image, "debian:13").await,
+    ] {
+        assert!(matches!(refused, Err(EngineError::NotOurs(_))), "{refused:?}");
+    }
+    assert!(other.list(None).await.unwrap().is_empty());
+    other.remove_all().await.unwrap();
+    assert_eq!(test.engine.inspect(spec.id.as_str()).await.unwrap().unwrap().state, State::Running);
+
+    let overlap = other.ensure_app_bridge(0).await.unwrap_err();
+    assert!(overlap.to_string().starts_with("network.range: "), "{overlap}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_are_tagged_and_missed() {
+    let test = TestEngine::new().await;
+    let tag = test.engine.release_tag(&"hello".parse().unwrap(), 1);
+    test.engine.tag(&test.image, &tag).await.unwrap();
+    assert_eq!(test.engine.image_id(&tag).await.unwrap().as_ref(), Some(&test.image));
+    assert_eq!(test.engine.images_of().await.unwrap()[0].tags.len(), 2);
+    test.engine.remove_image_tag(&tag).await.unwrap();
+    test.engine.remove_image_tag(&tag).await.unwrap();
+    assert_eq!(test.engine.image_id(&tag).await.unwrap(), None);
+
+    let mut spec = test.instance(0, "true");
+    spec.image = format!("sha256:{}", "1".repeat(64)).parse().unwrap();
+    let missing = test.engine.create_instance(&spec).await.unwrap_err();
+    assert!(matches!(missing, EngineError::ImageMissing { .. }), "{missing}");
+    let refused = test.engine.pull(&format!("127.0.0.1:9/x@{}", spec.image), "token").await.unwrap_err();
+    assert!(matches!(refused, EngineError::CannotPull { .. }), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_exit_is_told() {
+    let test = TestEngine::new().await;
+    let mut exits = test.engine.exits();
+    let mut wanted = Vec::new();
+    for code in 0..3 {
+        let spec = test.instance(code, &format!("exit {code}"));
+        let id = test.engine.create_instance(&spec).await.unwrap();
+        test.engine.start(&id).await.unwrap();
+        wanted.push((spec.id.to_string(), i64::from(code)));
+    }
+    // Asked only now: what happened since the stream was made is told all the same.
+    let mut told = Vec::new();
+    while told.len() < wanted.len() {
+        let exit = tokio::time::timeout(Duration::from_secs(30), exits.next()).await.unwrap().unwrap();
+        assert_eq!(exit.labels[label::INSTANCE], exit.name);
+        told.push((exit.name, exit.exit_code));
+    }
+    assert_eq!(told, wanted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_host_reaches_instances_and_they_do_not_reach_each_other() {
+    let test = TestEngine::new().await;
+    let engine = &test.engine;
+    let server = test.instance(0, "httpd -f -p 8080 & httpd -f -p 127.0.0.1:3000");
+    let id = engine.create_instance(&server).await.unwrap();
+    engine.start(&id).await.unwrap();
+    let wanted = [Listener { port: 3000, loopback: true }, Listener { port: 8080, loopback: false }];
+    until("it listens", || async { engine.listening_ports(&id).await.unwrap() == wanted }).await;
+    let address = SocketAddr::from((server.address, 8080));
+    tokio::time::timeout(Duration::from_secs(5), tokio::net::TcpStream::connect(address)).await.unwrap().unwrap();
+
+    let peer = test.instance(1, &format!("nc -w 2 {} 8080 </dev/null", server.address));
+    let mut exits = engine.exits();
+    let peer_id = engine.create_instance(&peer).await.unwrap();
+    engine.start(&peer_id).await.unwrap();
+    let exit = tokio::time::timeout(Duration::from_secs(30), exits.next()).await.unwrap().unwrap();
+    assert_eq!(exit.id, peer_id);
+    assert_ne!(exit.exit_code, 0, "one instance reached another");
+}
