@@ -3,6 +3,8 @@
 
 #[cfg(feature = "server")]
 pub mod build;
+#[cfg(feature = "server")]
+pub mod instances;
 
 #[cfg(feature = "server")]
 pub mod engine;
