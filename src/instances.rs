@@ -192,7 +192,7 @@ impl Instances {
         config: Arc<Config>,
         store: Store,
         engine: Engine,
-        router: Link,
+        link: Link,
         registry_token: Secret,
         tracker: &TaskTracker,
         shutdown: CancellationToken,
@@ -210,7 +210,7 @@ impl Instances {
             exits,
             starting: Semaphore::new(STARTING),
         };
-        let routes = Routes::new(store.clone(), router, config.router.listen.clone(), config.address_plan()?);
+        let routes = Routes::new(store.clone(), link, config.router.listen.clone(), config.address_plan()?);
         let tracker = tracker.clone();
         let workers = StdMutex::default();
         let shared =
@@ -444,10 +444,10 @@ impl Shared {
     }
 
     /// An identity that was never used, and is a container's name.
-    fn new_id(&self, app: &App, process_type: &ProcessType, ordinal: u32) -> Result<InstanceId, InvalidName> {
+    fn new_id(app: &App, process_type: &ProcessType, ordinal: u32) -> Result<InstanceId, InvalidName> {
         const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-        let random = rand::random::<u64>();
-        let random: String = (0..10_u32).map(|n| char::from(LETTERS[(random >> (n * 5)) as usize & 31])).collect();
+        let random: String =
+            rand::random::<[u8; 10]>().iter().map(|byte| char::from(LETTERS[usize::from(byte % 32)])).collect();
         let word: String = process_type
             .as_str()
             .chars()

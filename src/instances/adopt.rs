@@ -19,7 +19,7 @@ use crate::{
 /// The wait before the engine is asked again at start.
 const RETRY: Duration = Duration::from_secs(1);
 /// How often containers without a row are looked for.
-const SWEEP: Duration = Duration::from_secs(10 * 60);
+const SWEEP: Duration = Duration::from_mins(10);
 /// How long an instance that was healthy has to accept a connection.
 const PROBE: Duration = Duration::from_secs(1);
 /// Instances that are probed at a time.
@@ -69,7 +69,9 @@ async fn wake_all(shared: &Arc<Shared>) {
     loop {
         match shared.store.apps().await {
             Ok(apps) => {
-                apps.iter().for_each(|app| shared.handle(app.id).verify());
+                for app in apps {
+                    shared.handle(app.id).verify();
+                }
                 return;
             }
             Err(error) => {

@@ -142,9 +142,10 @@ mod tests {
             sleep(Duration::from_secs(1)).await;
             drop(listener);
         };
+        let check = check(Probe::Tcp, 60, 1000);
         tokio::select! {
             () = appears => panic!("it was not noticed"),
-            healthy = until_healthy(address, &check(Probe::Tcp, 60, 1000)) => healthy.unwrap(),
+            healthy = until_healthy(address, &check) => healthy.unwrap(),
         }
         assert!(begun.elapsed() < Duration::from_millis(600), "{:?}", begun.elapsed());
     }

@@ -142,12 +142,11 @@ impl Launcher {
         let Some(check) = spec.map(|spec| &spec.health_check) else { return Ok(Launched::Cancelled) };
         tokio::select! {
             () = cancel.cancelled() => Ok(Launched::Cancelled),
-            ended = self.ended_container(&row.id, &mut exits) => match ended {
-                Some(ended) => Ok(self.ended(launch, &ended).await),
-                None => {
-                    let reason = "its container was removed by someone else".to_owned();
-                    Ok(self.failed(launch, reason, None, Duration::ZERO).await)
-                }
+            ended = self.ended_container(&row.id, &mut exits) => if let Some(ended) = ended {
+                Ok(self.ended(launch, &ended).await)
+            } else {
+                let reason = "its container was removed by someone else".to_owned();
+                Ok(self.failed(launch, reason, None, Duration::ZERO).await)
             },
             checked = health::until_healthy(address, check) => match (checked, self.engine.inspect(row.id.as_str()).await?) {
                 // What answered is the instance only if its container still has the address.

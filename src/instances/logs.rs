@@ -25,6 +25,8 @@ const OLD_FILES: u32 = 3;
 const LINE_BYTES: usize = 16 << 10;
 /// How far a follower may lag before it misses lines.
 const FOLLOWERS_LAG: usize = 1024;
+/// The source of what is said of the log itself.
+const OURSELVES: &str = "logs";
 
 /// One line of an app's log. `Display` writes it as `2026-01-02T03:04:05.678Z app[web.1]: text`, safe for a terminal.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -224,19 +226,17 @@ impl Logs {
         let past = stream::iter(past);
         let live = stream::unfold(follower, |follower| async {
             let mut follower = follower?;
-            loop {
-                match follower.recv().await {
-                    Ok(entry) => return Some((entry, Some(follower))),
-                    Err(broadcast::error::RecvError::Lagged(missed)) => {
-                        let text = format!("… {missed} lines were printed too fast to follow");
-                        let entry = LogEntry { time: now(), source: "logs".into(), stderr: false, event: true, text };
-                        return Some((entry, Some(follower)));
-                    }
-                    Err(broadcast::error::RecvError::Closed) => return None,
+            let entry = match follower.recv().await {
+                Ok(entry) => entry,
+                Err(broadcast::error::RecvError::Lagged(missed)) => {
+                    let text = format!("{missed} lines were printed too fast to follow");
+                    LogEntry { time: now(), source: OURSELVES.into(), stderr: false, event: true, text }
                 }
-            }
+                Err(broadcast::error::RecvError::Closed) => return None,
+            };
+            Some((entry, Some(follower)))
         })
-        .filter(move |entry| std::future::ready(wanted(&entry.source) || entry.source == "logs"));
+        .filter(move |entry| std::future::ready(wanted(&entry.source) || entry.source == OURSELVES));
         Ok(past.chain(live.take_until(self.0.shutdown.clone().cancelled_owned())))
     }
 }

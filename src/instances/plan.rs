@@ -53,7 +53,7 @@ pub(super) enum Action {
 }
 
 /// An instance that ran for this long is not in a crash loop.
-const STABLE: Duration = Duration::from_secs(60);
+const STABLE: Duration = Duration::from_mins(1);
 const LONGEST_BACK_OFF: Millis = 5 * 60 * 1000;
 
 /// The wait before the start after this many failures in a row: none, then 1 s, doubling to 5 min.

@@ -316,7 +316,7 @@ impl Worker {
         match action {
             Action::Create { deployment, process_type, ordinal } => {
                 let new = NewInstance {
-                    id: self.shared.new_id(app, process_type, *ordinal)?,
+                    id: Shared::new_id(app, process_type, *ordinal)?,
                     app: self.id,
                     generation: deployment.generation,
                     release: deployment.release,
@@ -331,7 +331,7 @@ impl Worker {
             Action::Replace { old, restarts, not_before } => {
                 let Some(row) = row(old) else { return Ok((true, None)) };
                 let new = NewInstance {
-                    id: self.shared.new_id(app, &row.process_type, row.ordinal)?,
+                    id: Shared::new_id(app, &row.process_type, row.ordinal)?,
                     app: self.id,
                     generation: row.generation,
                     release: row.release,
