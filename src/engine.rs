@@ -1,7 +1,14 @@
 //! The Docker Engine: networks, images, instances and build containers, and the disks and packet filters around them.
 //! All that is made here carries our labels, and nothing without our server's label is ever touched.
 
-use std::{fmt, net::Ipv4Addr, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::Ipv4Addr,
+    path::PathBuf,
+    str::FromStr,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use bollard::{ClientVersion, Docker, errors::Error as DockerError};
 
@@ -363,6 +370,8 @@ struct Inner {
     plan: AddressPlan,
     /// Held while the packet filters are looked at and changed.
     firewall: tokio::sync::Mutex<()>,
+    /// Whether they have been set once since the start.
+    closed: AtomicBool,
     /// CPUs of this machine: the engine refuses a limit above it.
     cpus: u32,
 }
@@ -397,6 +406,7 @@ impl Engine {
                 short_id: Digest::of(server_id.as_bytes()).hex()[..8].to_owned(),
                 plan: config.address_plan()?,
                 firewall: tokio::sync::Mutex::new(()),
+                closed: AtomicBool::new(false),
                 cpus,
             }),
         })
@@ -469,7 +479,7 @@ impl Engine {
 }
 
 /// How long the engine may take to begin an answer.
-const ANSWER: Duration = Duration::from_secs(120);
+const ANSWER: Duration = Duration::from_mins(2);
 
 async fn negotiate(socket: &str) -> Result<Docker, DockerError> {
     let newest = bollard::API_DEFAULT_VERSION;

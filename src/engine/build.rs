@@ -192,7 +192,7 @@ impl BuildContainer {
     }
 
     /// Waits until it has ended.
-    pub async fn wait(&self) -> Result<BuildExit> {
+    pub async fn wait(&mut self) -> Result<BuildExit> {
         let options = WaitContainerOptionsBuilder::new().condition("not-running").build();
         let mut waited = Box::pin(self.engine.docker().wait_container(self.id.as_str(), Some(options)));
         match waited.next().await {

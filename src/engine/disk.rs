@@ -97,6 +97,20 @@ impl Disk {
         Ok(disk)
     }
 
+    /// Removes the disk in the file `image`, which must not be in use; it may be gone already.
+    pub async fn remove(image: &Path) -> Result<(), DiskError> {
+        let locked = lock(image).await?;
+        for path in [image.to_owned(), image.with_extension("new"), image.with_extension("lock")] {
+            blocking(&path, |path| match std::fs::remove_file(path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+                _ => Ok(()),
+            })
+            .await?;
+        }
+        drop(locked);
+        Ok(())
+    }
+
     /// Unmounts whatever is mounted below `folder`, and gives back how many that were.
     pub async fn unmount_leftovers(folder: &Path) -> Result<usize, DiskError> {
         let found: Vec<_> = mount_points().await?.into_iter().filter(|path| path.starts_with(folder)).collect();
@@ -123,6 +137,11 @@ impl MountedDisk {
 
     /// Gives free blocks back to the host, and unmounts it.
     pub async fn close(self) -> Result<(), DiskError> {
+        // Blocks of files just removed are only free once the journal says so.
+        let synced = blocking(&self.mount_point, |path| Ok(rustix::fs::syncfs(File::open(path)?)?)).await;
+        if let Err(error) = synced {
+            tracing::warn!(%error, "a build disk may lose what was written last");
+        }
         if let Err(error) = child::run("fstrim", [&self.mount_point], None).await {
             tracing::debug!(%error, "a build disk keeps the blocks that it does not need");
         }

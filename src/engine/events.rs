@@ -83,21 +83,17 @@ impl Watch {
     async fn connect(&mut self) {
         // The engine remembers few events, and none across its own restart: after a gap what has ended is looked up.
         if self.connected_before {
-            match self.engine.list(Some(Kind::Instance)).await {
-                Ok(containers) => {
-                    let ended = containers.into_iter().filter(|c| c.state == State::Exited);
-                    self.pending.extend(ended.map(|c| ContainerExit {
-                        id: c.id,
-                        name: c.name,
-                        labels: c.labels,
-                        exit_code: c.exit_code.unwrap_or_default(),
-                    }));
-                }
-                Err(_) => {
-                    tokio::time::sleep(RETRY).await;
-                    return;
-                }
-            }
+            let Ok(containers) = self.engine.list(Some(Kind::Instance)).await else {
+                tokio::time::sleep(RETRY).await;
+                return;
+            };
+            let ended = containers.into_iter().filter(|container| container.state == State::Exited);
+            self.pending.extend(ended.map(|container| ContainerExit {
+                id: container.id,
+                name: container.name,
+                labels: container.labels,
+                exit_code: container.exit_code.unwrap_or_default(),
+            }));
         }
         self.connected_before = true;
         let mut filters = self.engine.filter(Some(Kind::Instance));

@@ -1,6 +1,6 @@
 //! Packet filters: builds reach the Internet and nothing else; nothing of ours reaches the machine's metadata service.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::atomic::Ordering};
 
 use super::{Engine, EngineError, Result, child};
 
@@ -28,30 +28,33 @@ impl Engine {
         self.assert_rules(self.rules(false, &names)).await.map_err(cannot)?;
         match self.assert_rules(self.rules(true, &names)).await {
             // Containers of ours have no IPv6 address: without the tool, nothing is lost.
-            Err(e) if e.is_missing() || !std::path::Path::new("/proc/net/if_inet6").exists() => Ok(()),
-            other => other.map_err(cannot),
+            Err(e) if e.is_missing() || !std::path::Path::new("/proc/net/if_inet6").exists() => {}
+            other => other.map_err(cannot)?,
         }
+        self.inner.closed.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Takes the rules away.
     pub(super) async fn open_firewall(&self) -> Result<()> {
         let _one_at_a_time = self.inner.firewall.lock().await;
+        self.inner.closed.store(false, Ordering::Relaxed);
         for six in [false, true] {
             let rules = self.rules(six, &[]);
             let Ok(listed) = child::run(rules.program, ["-w", "10", "-S"], None).await else { continue };
-            let mut input = String::from("*filter\n");
+            let mut input = vec!["*filter".to_owned()];
             for line in listed.lines() {
                 if let Some(rule) = line.strip_prefix("-A ")
                     && rules.chains.iter().any(|(chain, _)| rule.ends_with(&format!(" -j {chain}")))
                 {
-                    input += &format!("-D {rule}\n");
+                    input.push(format!("-D {rule}"));
                 }
             }
             for (chain, _) in rules.chains.iter().filter(|(chain, _)| listed.contains(&format!("-N {chain}\n"))) {
-                input += &format!("-F {chain}\n-X {chain}\n");
+                input.extend([format!("-F {chain}"), format!("-X {chain}")]);
             }
-            input += "COMMIT\n";
-            child::run(rules.restore, ["-w", "10", "--noflush"], Some(&input))
+            input.push("COMMIT\n".to_owned());
+            child::run(rules.restore, ["-w", "10", "--noflush"], Some(&input.join("\n")))
                 .await
                 .map_err(|source| EngineError::CannotFilter { source })?;
         }
@@ -118,12 +121,12 @@ fn correction(rules: &Rules, listed: &str) -> Option<String> {
         listed.lines().filter_map(move |l| l.strip_prefix(prefix.as_str())).collect::<Vec<_>>()
     };
     let mut right = true;
-    let mut input = String::from("*filter\n");
+    let mut input = vec!["*filter".to_owned()];
     for (chain, wanted) in &rules.chains {
         right &= has(&format!("-N {chain}")) && rules_of(chain) == *wanted;
-        input += &format!(":{chain} - [0:0]\n");
+        input.push(format!(":{chain} - [0:0]"));
         for rule in wanted {
-            input += &format!("-A {chain} {rule}\n");
+            input.push(format!("-A {chain} {rule}"));
         }
     }
     for (parent, matching, target) in &rules.jumps {
@@ -137,11 +140,12 @@ fn correction(rules: &Rules, listed: &str) -> Option<String> {
         let in_place = first.is_some_and(|at| present[..at].iter().all(|rule| rule.contains(" -j PAAS-")));
         right &= in_place && count == 1;
         for _ in 0..count {
-            input += &format!("-D {parent} {jump}\n");
+            input.push(format!("-D {parent} {jump}"));
         }
-        input += &format!("-I {parent} 1 {jump}\n");
+        input.push(format!("-I {parent} 1 {jump}"));
     }
-    (!right).then_some(input + "COMMIT\n")
+    input.push("COMMIT\n".to_owned());
+    (!right).then(|| input.join("\n"))
 }
 
 /// The name servers that Docker hands to containers' queries: the machine's, but those on loopback.

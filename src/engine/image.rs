@@ -30,7 +30,7 @@ impl Engine {
 
     /// The tag of an image that is no release's, such as a stack's build image.
     pub fn own_tag(&self, name: &str, version: &str) -> String {
-        format!("{}_{name}:{version}", self.tag_prefix())
+        format!("{}own/{name}:{version}", self.tag_prefix())
     }
 
     fn tag_prefix(&self) -> String {

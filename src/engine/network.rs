@@ -1,5 +1,7 @@
 //! Bridges: shared ones for apps, where instances do not see each other, and one for builds.
 
+use std::sync::atomic::Ordering;
+
 use bollard::{
     models::{Ipam, IpamConfig, NetworkCreateRequest, NetworkInspect},
     query_parameters::ListNetworksOptionsBuilder,
@@ -27,10 +29,13 @@ impl Engine {
     }
 
     /// Makes app bridge `index` (0 to 62) unless it is there, and gives back its name. Instances on it reach the
-    /// Internet, the host reaches them, they do not reach each other.
+    /// Internet but not the machine's metadata service, the host reaches them, they do not reach each other.
     pub async fn ensure_app_bridge(&self, index: u32) -> Result<String> {
         if index >= AddressPlan::APP_BRIDGES {
             return Err(EngineError::NoSuchBridge(index));
+        }
+        if !self.inner.closed.load(Ordering::Relaxed) {
+            self.close_firewall().await?;
         }
         let (subnet, gateway) = self.inner.plan.app_bridge(index);
         self.ensure_bridge(Bridge {
