@@ -9,8 +9,8 @@ use std::{
 
 use axum::{
     Router,
-    extract::{Path, State},
-    http::{HeaderMap, StatusCode, header},
+    extract::State,
+    http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use paas::{
@@ -179,7 +179,8 @@ const TOKEN: &str = "test-token";
 
 type Blobs = HashMap<String, (&'static str, Vec<u8>)>;
 
-async fn serve_blob(State(blobs): State<Arc<Blobs>>, headers: HeaderMap, Path(path): Path<String>) -> Response {
+async fn serve_blob(State(blobs): State<Arc<Blobs>>, headers: HeaderMap, uri: Uri) -> Response {
+    let path = uri.path();
     use base64::Engine as _;
     let expected = base64::engine::general_purpose::STANDARD.encode(format!("paas:{TOKEN}"));
     if headers.get(header::AUTHORIZATION).is_none_or(|h| h.as_bytes() != format!("Basic {expected}").as_bytes()) {
@@ -190,7 +191,13 @@ async fn serve_blob(State(blobs): State<Arc<Blobs>>, headers: HeaderMap, Path(pa
     }
     let digest = path.rsplit('/').next().unwrap_or_default().to_owned();
     let Some((kind, bytes)) = blobs.get(&digest) else { return StatusCode::NOT_FOUND.into_response() };
-    ([(header::CONTENT_TYPE, (*kind).to_owned()), ("docker-content-digest".parse().unwrap(), digest)], bytes.clone())
+    (
+        [
+            (header::CONTENT_TYPE, (*kind).to_owned()),
+            (header::HeaderName::from_static("docker-content-digest"), digest),
+        ],
+        bytes.clone(),
+    )
         .into_response()
 }
 
