@@ -12,7 +12,12 @@ pub mod ssh;
 pub mod receive;
 
 #[cfg(feature = "server")]
+pub mod deploy;
+
+#[cfg(feature = "server")]
 pub mod build;
+#[cfg(feature = "server")]
+pub mod instances;
 #[cfg(feature = "server")]
 pub mod release;
 

@@ -169,33 +169,52 @@ fn allocate(t: &Transaction<'_>) -> Result<(u32, u32)> {
     Err(StoreError::Taken("every instance address is in use; scale something down first".to_owned()))
 }
 
+fn add(t: &Transaction<'_>, new: &NewInstance) -> Result<Instance> {
+    let (bridge, slot) = allocate(t)?;
+    t.execute("DELETE FROM freed_addresses WHERE bridge = ?1 AND slot = ?2", (bridge, slot))?;
+    let raw = t.query_row(
+        &format!(
+            "INSERT INTO instances ({COLUMNS})
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, NULL, 'starting', ?9, ?10, ?11) RETURNING {COLUMNS}"
+        ),
+        (
+            new.id.as_str(),
+            new.app.0,
+            new.generation,
+            new.release,
+            new.process_type.as_str(),
+            new.ordinal,
+            bridge,
+            slot,
+            new.restarts,
+            new.not_before,
+            now(),
+        ),
+        from_row,
+    )?;
+    instance(raw)
+}
+
 impl Store {
     /// Writes the row of an instance to be, with an address of its own.
     pub async fn add_instance(&self, new: NewInstance) -> Result<Instance> {
+        self.transact(move |t, _| add(t, &new)).await
+    }
+
+    /// The instance `old` has failed: it retires, and `new` takes its place.
+    pub async fn replace_instance(&self, old: InstanceId, new: NewInstance) -> Result<Instance> {
         self.transact(move |t, _| {
-            let (bridge, slot) = allocate(t)?;
-            t.execute("DELETE FROM freed_addresses WHERE bridge = ?1 AND slot = ?2", (bridge, slot))?;
-            let raw = t.query_row(
-                &format!(
-                    "INSERT INTO instances ({COLUMNS})
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, NULL, 'starting', ?9, ?10, ?11) RETURNING {COLUMNS}"
-                ),
-                (
-                    new.id.as_str(),
-                    new.app.0,
-                    new.generation,
-                    new.release,
-                    new.process_type.as_str(),
-                    new.ordinal,
-                    bridge,
-                    slot,
-                    new.restarts,
-                    new.not_before,
-                    now(),
-                ),
-                from_row,
-            )?;
-            instance(raw)
+            t.execute("UPDATE instances SET state = 'retiring' WHERE id = ?1", [old.as_str()])?;
+            add(t, &new)
+        })
+        .await
+    }
+
+    /// The instance with this identity; `None` once it is gone.
+    pub async fn instance(&self, id: InstanceId) -> Result<Option<Instance>> {
+        self.transact(move |t, _| {
+            let sql = format!("SELECT {COLUMNS} FROM instances WHERE id = ?1");
+            t.prepare_cached(&sql)?.query_row([id.as_str()], from_row).optional()?.map(instance).transpose()
         })
         .await
     }

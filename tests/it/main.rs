@@ -9,3 +9,5 @@ mod push;
 mod ssh;
 mod ssh_local;
 mod world;
+mod instances;
+mod instances_support;

@@ -1,0 +1,249 @@
+//! The route table: made of what is declared and healthy, published in order, acknowledged by the router.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::sync::{Mutex, watch};
+
+use super::InstancesError;
+use crate::{
+    config::AddressPlan,
+    model::{AppName, InstanceId},
+    router::{
+        Link,
+        protocol::{Listener, Protocol, Route, Service, Table, Target},
+    },
+    store::{App, AppId, Instance, InstanceState, PortMapping, PortScheme, Store},
+};
+
+/// Publishes route tables, one after the other; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Routes(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    link: Link,
+    listen: Vec<IpAddr>,
+    plan: AddressPlan,
+    /// The last table that was published; held while the next one is made, so that versions are in order.
+    last: Mutex<Table>,
+    /// Whether it is known whose each address is; nothing is published before.
+    known: watch::Sender<bool>,
+}
+
+impl Routes {
+    pub(super) fn new(store: Store, link: Link, listen: Vec<IpAddr>, plan: AddressPlan) -> Self {
+        let (known, last) = (watch::Sender::new(false), Mutex::default());
+        Self(Arc::new(Inner { store, link, listen, plan, last, known }))
+    }
+
+    /// From now on it is known whose container has which address.
+    pub(super) fn open(&self) {
+        self.0.known.send_replace(true);
+    }
+
+    /// Returns once [`Self::open`] was called.
+    pub(super) async fn opened(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.0.known.subscribe().wait_for(|known| *known).await;
+    }
+
+    /// Publishes what the store declares now, unless it is published already; returns the table's version.
+    pub(super) async fn publish(&self) -> Result<u64, InstancesError> {
+        self.opened().await;
+        let inner = &self.0;
+        let mut last = inner.last.lock().await;
+        let mappings = inner.store.all_port_mappings().await?;
+        let apps = inner.store.apps().await?;
+        let instances = inner.store.all_instances().await?;
+        let mut next = table(&mappings, &apps, &instances, &inner.listen, inner.plan);
+        next.version = last.version;
+        if last.version == 0 || next != *last {
+            next.version = inner.store.next_route_version().await?;
+            inner.link.publish(next.clone());
+            *last = next;
+        }
+        Ok(last.version)
+    }
+
+    /// Returns when the router has this table in force, with the listeners that it could not open.
+    pub(super) async fn applied(&self, version: u64) -> Vec<(SocketAddr, String)> {
+        self.0.link.applied(version).await
+    }
+
+    /// As [`Self::applied`], but not for longer than `limit`.
+    pub(super) async fn applied_within(&self, version: u64, limit: Duration) -> Option<Vec<(SocketAddr, String)>> {
+        tokio::time::timeout(limit, self.applied(version)).await.ok()
+    }
+
+    /// Returns when the instance, gone from the table in force, has answered its last request.
+    pub(super) async fn drained(&self, id: &InstanceId) {
+        self.0.link.drained(id).await;
+    }
+
+    /// Whether a router is there.
+    pub(super) fn connected(&self) -> bool {
+        self.0.link.connected()
+    }
+}
+
+fn service_name(app: &AppName, port: u16) -> String {
+    format!("{app}/web/{port}")
+}
+
+/// Only healthy web instances of what is current get requests.
+fn table(
+    mappings: &[(AppId, PortMapping)],
+    apps: &[App],
+    instances: &[Instance],
+    listen: &[IpAddr],
+    plan: AddressPlan,
+) -> Table {
+    let apps: HashMap<_, _> = apps.iter().filter(|app| !app.destroying).map(|app| (app.id, app)).collect();
+    let mut serving: HashMap<AppId, Vec<&Instance>> = HashMap::new();
+    for row in instances {
+        let current = apps.get(&row.app).filter(|app| !app.stopped).and_then(|app| app.current);
+        let routed = row.state == InstanceState::Healthy && row.process_type.is_web();
+        if routed && current.is_some_and(|current| current.generation == row.generation) {
+            serving.entry(row.app).or_default().push(row);
+        }
+    }
+    let mut services = BTreeMap::new();
+    let mut listeners = Vec::new();
+    for (id, mapping) in mappings {
+        let Some(app) = apps.get(id) else { continue };
+        let name = service_name(&app.name, mapping.container_port);
+        for address in listen {
+            listeners.push(Listener {
+                address: SocketAddr::new(*address, mapping.host_port),
+                protocol: match mapping.scheme {
+                    PortScheme::Http => Protocol::Http,
+                    PortScheme::Tcp => Protocol::Tcp,
+                },
+                routes: vec![Route { host: "*".into(), path: "/".into(), certificate: None, service: name.clone() }],
+            });
+        }
+        services.entry(name).or_insert_with_key(|name| Service {
+            name: name.clone(),
+            targets: serving.get(id).into_iter().flatten().filter_map(|row| target(row, mapping, plan)).collect(),
+        });
+    }
+    listeners.sort_by_key(|listener| listener.address);
+    Table { version: 0, listeners, services: services.into_values().collect() }
+}
+
+fn target(row: &Instance, mapping: &PortMapping, plan: AddressPlan) -> Option<Target> {
+    Some(Target {
+        instance: row.id.clone(),
+        container: row.container.clone()?,
+        release: row.release,
+        address: SocketAddr::new(plan.instance(row.bridge, row.slot).into(), mapping.container_port),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Deployment;
+
+    fn app(id: i64, name: &str, current: Option<u64>) -> App {
+        App {
+            id: AppId(id),
+            name: name.parse().unwrap(),
+            owner: None,
+            deploy_branch: None,
+            created_at: 0,
+            stopped: false,
+            destroying: false,
+            current: current.map(|generation| Deployment { release: 1, generation }),
+            candidate: None,
+            formation: BTreeMap::new(),
+        }
+    }
+
+    fn row(id: &str, app: i64, generation: u64, process_type: &str, slot: u32, state: InstanceState) -> Instance {
+        Instance {
+            id: id.parse().unwrap(),
+            app: AppId(app),
+            generation,
+            release: 1,
+            process_type: process_type.parse().unwrap(),
+            ordinal: 1,
+            bridge: 0,
+            slot,
+            container: Some(format!("c-{id}")),
+            state,
+            restarts: 0,
+            not_before: 0,
+            created_at: 0,
+        }
+    }
+
+    fn mapping(scheme: PortScheme, host_port: u16, container_port: u16) -> PortMapping {
+        PortMapping { scheme, host_port, container_port }
+    }
+
+    #[test]
+    fn only_healthy_web_instances_of_what_is_current_are_in_the_table() {
+        use InstanceState::{Healthy, Retiring, Starting};
+        let mut stopped = app(3, "stopped", Some(1));
+        stopped.stopped = true;
+        let mut leaving = app(4, "leaving", Some(1));
+        leaving.destroying = true;
+        let apps = [app(1, "one", Some(2)), app(2, "new", None), stopped, leaving];
+        let rows = [
+            row("good", 1, 2, "web", 0, Healthy),
+            row("starting", 1, 2, "web", 1, Starting),
+            row("retiring", 1, 2, "web", 2, Retiring),
+            row("old", 1, 1, "web", 3, Healthy),
+            row("candidate", 1, 3, "web", 4, Healthy),
+            row("worker", 1, 2, "worker", 5, Healthy),
+            row("trial", 2, 1, "web", 6, Healthy),
+            row("stopped", 3, 1, "web", 7, Healthy),
+            row("leaving", 4, 1, "web", 8, Healthy),
+        ];
+        let mappings = [
+            (AppId(1), mapping(PortScheme::Http, 10_001, 8080)),
+            (AppId(1), mapping(PortScheme::Tcp, 7000, 5000)),
+            (AppId(1), mapping(PortScheme::Http, 7001, 8080)),
+            (AppId(2), mapping(PortScheme::Http, 10_002, 8080)),
+            (AppId(3), mapping(PortScheme::Http, 10_003, 8080)),
+            (AppId(4), mapping(PortScheme::Http, 10_004, 8080)),
+        ];
+        let plan = crate::config::Config::default().address_plan().unwrap();
+        let listen = [IpAddr::from([127, 0, 0, 1])];
+        let table = table(&mappings, &apps, &rows, &listen, plan);
+        let services: Vec<_> = table
+            .services
+            .iter()
+            .map(|s| (s.name.as_str(), s.targets.iter().map(|t| t.instance.as_str()).collect::<Vec<_>>()))
+            .collect();
+        assert_eq!(
+            services,
+            [
+                ("new/web/8080", vec![]),
+                ("one/web/5000", vec!["good"]),
+                ("one/web/8080", vec!["good"]),
+                ("stopped/web/8080", vec![])
+            ]
+        );
+        let target = &table.services[1].targets[0];
+        assert_eq!((target.address, target.container.as_str()), ("10.210.0.2:5000".parse().unwrap(), "c-good"));
+        let listeners: Vec<_> =
+            table.listeners.iter().map(|l| (l.address.port(), l.protocol, l.routes[0].service.as_str())).collect();
+        assert_eq!(
+            listeners,
+            [
+                (7000, Protocol::Tcp, "one/web/5000"),
+                (7001, Protocol::Http, "one/web/8080"),
+                (10_001, Protocol::Http, "one/web/8080"),
+                (10_002, Protocol::Http, "new/web/8080"),
+                (10_003, Protocol::Http, "stopped/web/8080")
+            ]
+        );
+    }
+}

@@ -1,0 +1,276 @@
+//! What is declared runs: deployed, scaled, crashed, restarted, given up, adopted and removed, on the real engine.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use paas::{
+    engine::{ContainerId, InstanceSpec, Kind},
+    instances::{InstanceReport, InstancesError, ReportState, RolloutError},
+    model::Line,
+    progress::Progress,
+    store::{App, NewInstance, ReleaseState},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    engine_support::until,
+    instances_support::{Fixture, SERVE, Server, ask, quick, rollout, settle, uptime},
+};
+
+async fn report(server: &Server, app: &App) -> Vec<InstanceReport> {
+    server.instances.report(app.id).await.unwrap()
+}
+
+async fn healthy(server: &Server, app: &App) -> Vec<InstanceReport> {
+    let mut report = report(server, app).await;
+    report.retain(|i| i.state == ReportState::Healthy);
+    report
+}
+
+fn names(report: &[InstanceReport]) -> Vec<&str> {
+    report.iter().map(|i| i.name.as_str()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_is_deployed_scaled_stopped_and_removed() {
+    let f = Fixture::new().await;
+    let server = f.server().await;
+    let app = f.app().await;
+    let v1 =
+        f.release(&app, &[("web", SERVE, quick(), 1), ("worker", "echo working; exec sleep 600", uptime(), 0)]).await;
+    let (result, said) = rollout(&server, &app, v1).await;
+    result.unwrap();
+    assert!(matches!(&said[..], [Line::Detail(text)] if text.starts_with("web.1 is healthy after ")), "{said:?}");
+    let first = healthy(&server, &app).await;
+    assert_eq!(names(&first), ["web.1"]);
+    assert_eq!(ask(first[0].address).await.unwrap(), "web.1 v1");
+    let tag = f.test.engine.release_tag(&app.name, 1);
+    assert!(f.test.engine.image_id(&tag).await.unwrap().is_some(), "a prune would take an image without a tag");
+
+    f.scale(&app, &[("web", 3), ("worker", 1)]).await;
+    settle(&server, &app).await.unwrap();
+    let three = healthy(&server, &app).await;
+    assert_eq!(names(&three), ["web.1", "web.2", "web.3", "worker.1"]);
+    assert_eq!(three[0], first[0], "it was not touched");
+    for instance in &three[..3] {
+        assert_eq!(ask(instance.address).await.unwrap(), format!("{} v1", instance.name));
+    }
+
+    f.scale(&app, &[("web", 1), ("worker", 0)]).await;
+    settle(&server, &app).await.unwrap();
+    until("the others are gone", || async { report(&server, &app).await == first }).await;
+    let lines: Vec<_> =
+        server.instances.logs().tail(app.id, 100, None, false).await.unwrap().map(|e| e.to_string()).collect().await;
+    for expected in ["app[web.3]: serving as web.3", "app[worker.1]: working", "paas[web.2]: Healthy after"] {
+        assert!(lines.iter().any(|line| line.contains(expected)), "{expected} in {lines:?}");
+    }
+
+    f.store.set_stopped(app.id, true).await.unwrap();
+    settle(&server, &app).await.unwrap();
+    until("none is left", || async { report(&server, &app).await.is_empty() }).await;
+    f.store.set_stopped(app.id, false).await.unwrap();
+    settle(&server, &app).await.unwrap();
+    assert_eq!(names(&healthy(&server, &app).await), ["web.1"]);
+
+    assert!(matches!(server.instances.remove_app(app.id).await, Err(InstancesError::NotDestroying(_))));
+    f.store.mark_destroying(app.id).await.unwrap();
+    server.instances.remove_app(app.id).await.unwrap();
+    assert!(f.test.engine.list(Some(Kind::Instance)).await.unwrap().is_empty());
+    assert!(!f.log_folder(&app).exists());
+    f.store.forget_app(app.id).await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_release_replaces_the_old_one_and_a_bad_one_leaves_it_alone() {
+    let f = Fixture::new().await;
+    let server = f.server().await;
+    let app = f.app().await;
+    let v1 = f.release(&app, &[("web", SERVE, quick(), 2)]).await;
+    rollout(&server, &app, v1).await.0.unwrap();
+    let old = healthy(&server, &app).await;
+
+    let cases = [
+        ("echo starting; echo broken >&2; exit 3", "it exited with status 3", None, "broken"),
+        ("echo here; exec nope", "it exited with status 127", Some("Procfile"), "here"),
+        ("echo hm; exec httpd -f -p 3000 -h /tmp", "it listens on port 3000, not on $PORT (8080)", Some("PORT"), "hm"),
+        ("echo hm; exec httpd -f -p 127.0.0.1:8080 -h /tmp", "of localhost only", Some("0.0.0.0"), "hm"),
+        ("echo hm; exec sleep 600", "it does not listen on $PORT (8080)", Some("PORT"), "hm"),
+    ];
+    for (script, reason, hint, printed) in cases {
+        let bad = f.release(&app, &[("web", script, quick(), 1)]).await;
+        let error = rollout(&server, &app, bad).await.0.unwrap_err();
+        let RolloutError::Unhealthy(failure) = error else { panic!("{error}") };
+        assert!(failure.instance == "web.1" || failure.instance == "web.2");
+        assert!(failure.reason.contains(reason), "{failure:?}");
+        assert!(hint.is_none_or(|hint| failure.hint.as_ref().is_some_and(|h| h.contains(hint))), "{failure:?}");
+        assert!(failure.log.iter().any(|line| line == printed), "{failure:?}");
+        assert!(!failure.to_string().contains('\n'));
+        assert_eq!(report(&server, &app).await, old, "the old instances are untouched, and alone");
+        assert_eq!(f.store.release(app.id, bad).await.unwrap().unwrap().state, ReleaseState::Failed);
+    }
+
+    let good = f.release(&app, &[("web", SERVE, quick(), 1)]).await;
+    rollout(&server, &app, good).await.0.unwrap();
+    let new = healthy(&server, &app).await;
+    let serving: Vec<_> = new.iter().filter(|i| i.release == good).collect();
+    assert_eq!(serving.len(), 2, "scaled is scaled: {new:?}");
+    assert_eq!(ask(serving[0].address).await.unwrap(), format!("web.1 v{good}"));
+    until("the old ones are gone", || async { report(&server, &app).await.iter().all(|i| i.release == good) }).await;
+
+    let before = healthy(&server, &app).await;
+    let (progress, _lines) = Progress::channel();
+    server.instances.restart(app.id, &progress, &CancellationToken::new()).await.unwrap();
+    until("all are new", || async {
+        let now = report(&server, &app).await;
+        now.len() == 2 && now.iter().all(|i| i.release == good && before.iter().all(|b| b.id != i.id))
+    })
+    .await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crashed_instance_comes_back_at_once_and_then_more_slowly() {
+    let f = Fixture::new().await;
+    let server = f.server().await;
+    let app = f.app().await;
+    let v1 = f.release(&app, &[("web", SERVE, quick(), 2)]).await;
+    rollout(&server, &app, v1).await.0.unwrap();
+    let before = healthy(&server, &app).await;
+    f.test.engine.kill(&ContainerId::from(&before[0].id)).await.unwrap();
+    until("it is replaced", || async {
+        let now = healthy(&server, &app).await;
+        now.len() == 2 && now[0].id != before[0].id
+    })
+    .await;
+    let after = healthy(&server, &app).await;
+    assert_eq!((after[0].name.as_str(), after[0].restarts), ("web.1", 1));
+    assert_ne!(after[0].address, before[0].address, "an address is not used again at once");
+    assert_eq!(after[1], before[1], "the other goes on");
+
+    f.test.engine.kill(&ContainerId::from(&after[0].id)).await.unwrap();
+    until("it waits", || async {
+        report(&server, &app).await.iter().any(|i| i.state == ReportState::Waiting && i.restarts == 2)
+    })
+    .await;
+    until("it is back", || async { healthy(&server, &app).await.len() == 2 }).await;
+
+    // One that never comes up is told of, and what is declared stays declared.
+    let crashing = f.release(&app, &[("web", SERVE, quick(), 1), ("worker", "echo oh no; exit 4", uptime(), 0)]).await;
+    rollout(&server, &app, crashing).await.0.unwrap();
+    f.scale(&app, &[("worker", 1)]).await;
+    let error = settle(&server, &app).await.unwrap_err();
+    let RolloutError::Unhealthy(failure) = &error else { panic!("{error}") };
+    assert_eq!((failure.instance.as_str(), failure.reason.as_str()), ("worker.1", "it exited with status 4"));
+    assert_eq!(failure.log, ["oh no"]);
+    f.scale(&app, &[("worker", 0)]).await;
+    settle(&server, &app).await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_server_keeps_what_runs_and_mends_what_does_not() {
+    let f = Fixture::new().await;
+    let server = f.server().await;
+    let app = f.app().await;
+    let v1 = f.release(&app, &[("web", SERVE, quick(), 3)]).await;
+    rollout(&server, &app, v1).await.0.unwrap();
+    let before = healthy(&server, &app).await;
+    server.stop().await;
+
+    // While no server runs: one instance dies, one vanishes, a stranger with our label appears, and a deployment was
+    // cut off between its row and its container.
+    f.test.engine.kill(&ContainerId::from(&before[1].id)).await.unwrap();
+    f.test.engine.remove(&ContainerId::from(&before[2].id)).await.unwrap();
+    let stray: InstanceSpec = f.test.instance(900, "exec sleep 600");
+    let stray_id = f.test.engine.create_instance(&stray).await.unwrap();
+    f.test.engine.start(&stray_id).await.unwrap();
+    let v2 = f.release(&app, &[("web", SERVE, quick(), 3)]).await;
+    let cut_off = f.store.begin_deployment(app.id, v2, Default::default()).await.unwrap();
+    let orphan = NewInstance {
+        id: format!("hello-web-1-orphan{:08x}", rand::random::<u32>()).parse().unwrap(),
+        app: app.id,
+        generation: cut_off.generation,
+        release: v2,
+        process_type: "web".parse().unwrap(),
+        ordinal: 1,
+        restarts: 0,
+        not_before: 0,
+    };
+    f.store.add_instance(orphan).await.unwrap();
+
+    let server = f.server().await;
+    settle(&server, &app).await.unwrap();
+    until("only three are left", || async { report(&server, &app).await.len() == 3 }).await;
+    let after = healthy(&server, &app).await;
+    assert_eq!(names(&after), ["web.1", "web.2", "web.3"]);
+    assert_eq!(after[0], before[0], "what runs is kept");
+    assert!(after.iter().all(|i| i.release == v1), "what was never acknowledged is given up");
+    assert_ne!((&after[1].id, &after[2].id), (&before[1].id, &before[2].id));
+    for instance in &after {
+        assert_eq!(ask(instance.address).await.unwrap(), format!("{} v1", instance.name));
+    }
+    let containers = f.test.engine.list(Some(Kind::Instance)).await.unwrap();
+    assert_eq!(containers.len(), 3, "{containers:?}");
+    let lines = server.instances.logs().tail(app.id, 1000, None, false).await.unwrap();
+    let lines: Vec<_> = lines.map(|entry| entry.text).collect().await;
+    assert_eq!(lines.iter().filter(|line| *line == "serving as web.1").count(), 1, "no line twice: {lines:?}");
+    assert_eq!(lines.iter().filter(|line| *line == "serving as web.2").count(), 2, "one for each: {lines:?}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_release_supersedes_and_a_cancelled_one_is_given_up() {
+    let f = Fixture::new().await;
+    let server = f.server().await;
+    let app = f.app().await;
+    let v1 = f.release(&app, &[("web", SERVE, quick(), 1)]).await;
+    rollout(&server, &app, v1).await.0.unwrap();
+    let old = report(&server, &app).await;
+
+    let mut patient = quick();
+    patient.attempts = 600;
+    let never = f.release(&app, &[("web", "exec sleep 600", patient, 1)]).await;
+    let (cancel, (progress, _lines)) = (CancellationToken::new(), Progress::channel());
+    let rolling = server.instances.rollout(app.id, never, &progress, &cancel);
+    let cancelling = async {
+        until("it comes up", || async { report(&server, &app).await.len() == 2 }).await;
+        cancel.cancel();
+    };
+    let (result, ()) = tokio::join!(rolling, cancelling);
+    assert!(matches!(result, Err(RolloutError::Cancelled)), "{result:?}");
+    assert_eq!(report(&server, &app).await, old);
+
+    let v3 = f.release(&app, &[("web", SERVE, quick(), 1)]).await;
+    let slow = rollout(&server, &app, never);
+    let newer = async {
+        until("it comes up", || async { report(&server, &app).await.len() == 2 }).await;
+        rollout(&server, &app, v3).await.0
+    };
+    let ((slow, _), newer) = tokio::join!(slow, newer);
+    assert!(matches!(slow, Err(RolloutError::Superseded)), "{slow:?}");
+    newer.unwrap();
+    until("only the newest is left", || async {
+        let left = report(&server, &app).await;
+        left.len() == 1 && left[0].release == v3
+    })
+    .await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_can_be_followed() {
+    let f = Fixture::new().await;
+    let server = f.server().await;
+    let app = f.app().await;
+    let script = "i=0; while :; do echo line $i; i=$((i+1)); sleep 0.05; done";
+    let v1 = f.release(&app, &[("worker", script, uptime(), 1)]).await;
+    rollout(&server, &app, v1).await.0.unwrap();
+    let worker = Some("worker".parse().unwrap());
+    let follow = server.instances.logs().tail(app.id, 2, worker, true).await.unwrap();
+    let lines = follow.filter(|entry| std::future::ready(!entry.event)).take(40).map(|entry| entry.text);
+    let lines: Vec<_> = tokio::time::timeout(Duration::from_secs(30), lines.collect()).await.unwrap();
+    let numbers: Vec<u32> = lines.iter().map(|l| l.strip_prefix("line ").unwrap().parse().unwrap()).collect();
+    assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "each once, in order: {numbers:?}");
+    server.stop().await;
+}

@@ -1,0 +1,249 @@
+//! A reconciler on the real engine, with an image of its own whose processes do what a config var says.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderMap, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+};
+use paas::{
+    config::Config,
+    instances::{Instances, RolloutError},
+    model::{Digest, HealthCheck, Line, Probe, Process, ProcessType, ReleaseNumber},
+    progress::Progress,
+    router::Link,
+    store::{App, ConfigVars, NewRelease, ProcessSpec, ReleaseKind, Secret, Store},
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::engine_support::TestEngine;
+
+/// A web process that answers with who it is.
+pub const SERVE: &str = r#"echo "$PAAS_PROCESS $PAAS_RELEASE" > /tmp/index.html; echo "serving as $PAAS_PROCESS"; exec httpd -f -p $PORT -h /tmp"#;
+
+pub struct Server {
+    pub instances: Instances,
+    tracker: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+impl Server {
+    /// Ends as a server does.
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        self.tracker.close();
+        tokio::time::timeout(Duration::from_secs(10), self.tracker.wait()).await.expect("all tasks end");
+    }
+}
+
+pub struct Fixture {
+    pub test: TestEngine,
+    pub config: Arc<Config>,
+    pub store: Store,
+    pub image: Digest,
+    registry: tokio::task::JoinHandle<()>,
+    dir: tempfile::TempDir,
+}
+
+impl Fixture {
+    pub async fn new() -> Self {
+        let test = TestEngine::new().await;
+        let dir = tempfile::tempdir().unwrap();
+        let (blobs, image) = image();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut config = test.config.clone();
+        config.data_dir = dir.path().to_owned();
+        config.registry.listen = listener.local_addr().unwrap();
+        config.instances.memory_mib = 32;
+        config.instances.stop_grace_seconds = 1;
+        config.instances.drain_seconds = 2;
+        let registry = Router::new().fallback(serve_blob).with_state(Arc::new(blobs));
+        let registry = tokio::spawn(async move { axum::serve(listener, registry).await.unwrap() });
+        let store = Store::open(dir.path()).unwrap();
+        Self { test, config: Arc::new(config), store, image, registry, dir }
+    }
+
+    pub async fn server(&self) -> Server {
+        let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
+        let instances = Instances::start(
+            Arc::clone(&self.config),
+            self.store.clone(),
+            self.test.engine.clone(),
+            Link,
+            Secret::new(TOKEN),
+            &tracker,
+            shutdown.clone(),
+        );
+        Server { instances: instances.await.unwrap(), tracker, shutdown }
+    }
+
+    pub async fn app(&self) -> App {
+        self.store.create_app("hello".parse().unwrap(), None, 10_000..=10_999, vec![]).await.unwrap()
+    }
+
+    /// A release whose processes run these shell scripts.
+    pub async fn release(&self, app: &App, processes: &[(&str, &str, HealthCheck, u32)]) -> ReleaseNumber {
+        let config: ConfigVars = processes
+            .iter()
+            .map(|(name, script, ..)| (format!("RUN_{name}").parse().unwrap(), Secret::new(*script)))
+            .collect();
+        let processes = processes.iter().map(|(name, _, health_check, quantity)| ProcessSpec {
+            process: Process {
+                process_type: name.parse().unwrap(),
+                command: vec![],
+                args: vec![],
+                direct: false,
+                default: false,
+                working_dir: None,
+            },
+            health_check: health_check.clone(),
+            default_quantity: *quantity,
+        });
+        let new = NewRelease {
+            kind: ReleaseKind::Push,
+            image: self.image.clone(),
+            commit: Some("1".repeat(40).parse().unwrap()),
+            build: None,
+            config,
+            processes: processes.collect(),
+            description: "test".into(),
+            created_by: "me".into(),
+        };
+        self.store.create_release(app.id, new).await.unwrap().number
+    }
+
+    pub async fn scale(&self, app: &App, quantities: &[(&str, u32)]) {
+        let quantities: BTreeMap<ProcessType, u32> = quantities.iter().map(|(t, n)| (t.parse().unwrap(), *n)).collect();
+        self.store.scale(app.id, quantities).await.unwrap();
+    }
+
+    pub fn log_folder(&self, app: &App) -> std::path::PathBuf {
+        self.dir.path().join("logs").join(app.id.0.to_string())
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        self.registry.abort();
+    }
+}
+
+/// A check that fails soon.
+pub fn quick() -> HealthCheck {
+    HealthCheck { probe: Probe::Tcp, attempts: 30, wait: Duration::from_millis(100), timeout: Duration::from_secs(1) }
+}
+
+pub fn uptime() -> HealthCheck {
+    HealthCheck {
+        probe: Probe::Uptime(Duration::from_millis(200)),
+        attempts: 1,
+        wait: Duration::from_secs(1),
+        timeout: Duration::from_secs(1),
+    }
+}
+
+pub async fn rollout(server: &Server, app: &App, release: ReleaseNumber) -> (Result<(), RolloutError>, Vec<Line>) {
+    let (progress, mut lines) = Progress::channel();
+    let result = server.instances.rollout(app.id, release, &progress, &CancellationToken::new()).await;
+    drop(progress);
+    let mut said = Vec::new();
+    while let Some(line) = lines.recv().await {
+        said.push(line);
+    }
+    (result, said)
+}
+
+pub async fn settle(server: &Server, app: &App) -> Result<(), RolloutError> {
+    let (progress, _lines) = Progress::channel();
+    server.instances.settle(app.id, &progress, &CancellationToken::new()).await
+}
+
+/// What the instance at this address answers.
+pub async fn ask(address: Ipv4Addr) -> std::io::Result<String> {
+    let mut stream = tokio::net::TcpStream::connect(SocketAddr::new(address.into(), 8080)).await?;
+    stream.write_all(b"GET /index.html HTTP/1.0\r\n\r\n").await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer.rsplit("\r\n\r\n").next().unwrap_or_default().trim().to_owned())
+}
+
+const TOKEN: &str = "test-token";
+
+type Blobs = HashMap<String, (&'static str, Vec<u8>)>;
+
+async fn serve_blob(State(blobs): State<Arc<Blobs>>, headers: HeaderMap, uri: Uri) -> Response {
+    let path = uri.path();
+    use base64::Engine as _;
+    let expected = base64::engine::general_purpose::STANDARD.encode(format!("paas:{TOKEN}"));
+    if headers.get(header::AUTHORIZATION).is_none_or(|h| h.as_bytes() != format!("Basic {expected}").as_bytes()) {
+        return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Basic realm=\"test\"")]).into_response();
+    }
+    if path.trim_matches('/') == "v2" {
+        return StatusCode::OK.into_response();
+    }
+    let digest = path.rsplit('/').next().unwrap_or_default().to_owned();
+    let Some((kind, bytes)) = blobs.get(&digest) else { return StatusCode::NOT_FOUND.into_response() };
+    (
+        [
+            (header::CONTENT_TYPE, (*kind).to_owned()),
+            (header::HeaderName::from_static("docker-content-digest"), digest),
+        ],
+        bytes.clone(),
+    )
+        .into_response()
+}
+
+fn image() -> (Blobs, Digest) {
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut file = |path: &str, mode: u32, bytes: &[u8]| {
+        let mut header = tar::Header::new_ustar();
+        header.set_mode(mode);
+        header.set_size(bytes.len() as u64);
+        tar.append_data(&mut header, path, bytes).unwrap();
+    };
+    file("bin/busybox", 0o755, &std::fs::read("/usr/bin/busybox").expect("the package busybox-static is installed"));
+    for name in ["web", "worker"] {
+        let script = format!("#!/bin/busybox sh\neval \"$RUN_{name}\"\n");
+        file(&format!("cnb/process/{name}"), 0o755, script.as_bytes());
+    }
+    let mut tmp = tar::Header::new_ustar();
+    tmp.set_entry_type(tar::EntryType::Directory);
+    tmp.set_mode(0o1777);
+    tmp.set_size(0);
+    tar.append_data(&mut tmp, "tmp", std::io::empty()).unwrap();
+    for applet in ["sh", "sleep", "nc", "httpd", "echo", "cat"] {
+        let mut link = tar::Header::new_ustar();
+        link.set_entry_type(tar::EntryType::Symlink);
+        link.set_size(0);
+        tar.append_link(&mut link, format!("bin/{applet}"), "busybox").unwrap();
+    }
+    let layer = tar.into_inner().unwrap();
+    let (layer_kind, config_kind, manifest_kind) = (
+        "application/vnd.oci.image.layer.v1.tar",
+        "application/vnd.oci.image.config.v1+json",
+        "application/vnd.oci.image.manifest.v1+json",
+    );
+    let config = serde_json::json!({
+        "architecture": "amd64", "os": "linux", "config": {"Env": ["PATH=/bin"]},
+        "rootfs": {"type": "layers", "diff_ids": [Digest::of(&layer).as_str()]},
+    });
+    let config = config.to_string().into_bytes();
+    let manifest = serde_json::json!({
+        "schemaVersion": 2, "mediaType": manifest_kind,
+        "config": {"mediaType": config_kind, "digest": Digest::of(&config).as_str(), "size": config.len()},
+        "layers": [{"mediaType": layer_kind, "digest": Digest::of(&layer).as_str(), "size": layer.len()}],
+    });
+    let manifest = manifest.to_string().into_bytes();
+    let digest = Digest::of(&manifest);
+    let blobs = [(layer_kind, layer), (config_kind, config), (manifest_kind, manifest)];
+    let blobs = blobs.map(|(kind, bytes)| (Digest::of(&bytes).as_str().to_owned(), (kind, bytes)));
+    (blobs.into(), digest)
+}
