@@ -17,9 +17,9 @@ use crate::{
     config::Config,
     engine::{Engine, EngineError},
     git::{GitError, Repositories, Repository},
-    images::{ImageError, Images},
+    images::{ImageError, ImageStore},
     instances::{Instances, InstancesError, RolloutError},
-    model::{AppJson, AppName, BranchName, CommitId, Digest, InvalidAppJson, Procfile, ProcfileError},
+    model::{AppJson, BranchName, CommitId, Digest, InvalidAppJson, Procfile, ProcfileError},
     pause,
     progress::Progress,
     receive::{PushHandler, RefUpdate, Rejection},
@@ -112,7 +112,7 @@ struct Inner {
     store: Store,
     engine: Engine,
     repositories: Repositories,
-    images: Images,
+    images: ImageStore,
     builder: Builder,
     instances: Instances,
     pushes: locks::AppLocks,
@@ -142,7 +142,7 @@ impl Deployer {
         store: Store,
         engine: Engine,
         repositories: Repositories,
-        images: Images,
+        images: ImageStore,
         builder: Builder,
         instances: Instances,
     ) -> Self {
@@ -219,7 +219,9 @@ impl Deployer {
         let outcome = built.as_ref().map(Clone::clone).map_err(ToString::to_string);
         this.store.end_build(build.id, outcome).await?;
         let result = match built {
-            Ok(image) => self.release_push(app, &manifest, image, build.id, commit, update, log.progress(), cancel).await,
+            Ok(image) => {
+                self.release_push(app, &manifest, image, build.id, commit, update, log.progress(), cancel).await
+            }
             Err(error) => Err(error),
         };
         log.close(result.as_ref().err()).await;
@@ -237,7 +239,7 @@ impl Deployer {
     ) -> Result<Digest, DeployError> {
         let this = &self.0;
         if let Some(image) = this.store.image_of_key(app.id, key.clone()).await?
-            && this.images.complete(&image).await?
+            && this.images.complete(&image)?
         {
             progress.step("Source and buildpacks are unchanged: using the image built before").await;
             return Ok(image);
@@ -246,7 +248,12 @@ impl Deployer {
             Some(current) => this.store.release(app.id, current.release).await?.map(|release| release.image),
             None => None,
         };
-        let input = BuildInput { app: app.name.clone(), source: source.reader, previous, env: std::collections::BTreeMap::new() };
+        let input = BuildInput {
+            app: app.name.clone(),
+            source: source.reader,
+            previous,
+            env: std::collections::BTreeMap::new(),
+        };
         Ok(this.builder.build(input, progress, cancel.clone()).await?)
     }
 
@@ -265,7 +272,7 @@ impl Deployer {
     ) -> Result<(), DeployError> {
         let this = &self.0;
         let _lock = this.releases.lock(app.id, progress, RELEASING, cancel).await?;
-        let declared = this.images.processes(&image).await?;
+        let declared = this.images.processes(&image)?;
         if declared.is_empty() {
             return Err(DeployError::NoProcess);
         }
@@ -347,22 +354,17 @@ async fn read_text(
 
 /// Tells the pusher why nothing changed, with what the failed instance said last.
 async fn explain(error: &DeployError, progress: &Progress) {
-    if let DeployError::Rollout(RolloutError::Unhealthy { instance, log, hint, .. }) = error {
-        if !log.is_empty() {
-            progress.header(format!("Last output of {instance}:")).await;
-            for line in log {
+    if let DeployError::Rollout(RolloutError::Unhealthy(failure)) = error {
+        if !failure.log.is_empty() {
+            progress.header(format!("Last output of {}:", failure.instance)).await;
+            for line in &failure.log {
                 progress.detail(crate::model::Line::sanitize(line)).await;
             }
         }
-        if let Some(hint) = hint {
+        if let Some(hint) = &failure.hint {
             progress.trouble(hint.as_str()).await;
         }
     }
     progress.trouble(error.to_string()).await;
     progress.trouble("Nothing changed: what was live before still is").await;
-}
-
-/// The app's name, in an image reference that the engine understands.
-fn image_tag(app: &AppName, release: crate::model::ReleaseNumber) -> String {
-    format!("paas/{app}:v{release}")
 }

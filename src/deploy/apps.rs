@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use super::{DeployError, Deployer, image_tag};
+use super::{DeployError, Deployer};
 use crate::{
     model::{AppName, BranchName},
     progress::Progress,
@@ -69,7 +69,7 @@ impl Deployer {
         let this = &self.0;
         this.instances.remove_app(app.id).await?;
         for release in this.store.releases(app.id, u32::MAX).await? {
-            this.engine.remove_image_tag(&image_tag(&app.name, release.number)).await?;
+            this.engine.remove_image_tag(&this.engine.release_tag(&app.name, release.number)).await?;
         }
         this.builder.forget(&app.name).await?;
         this.repositories.remove(&app.name).await?;

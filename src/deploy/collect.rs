@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{DeployError, Deployer, image_tag};
+use super::{DeployError, Deployer};
 use crate::store::{App, ReleaseState};
 
 /// How many released images of an app are kept for a rollback.
@@ -25,7 +25,8 @@ async fn collect(deployer: &Deployer, app: &App) -> Result<(), DeployError> {
     let Some(oldest_kept) = released.map(|release| release.number).nth(KEPT as usize - 1) else { return Ok(()) };
     let in_use = this.store.images_in_use(KEPT).await?;
     for release in releases.iter().filter(|release| release.number < oldest_kept && !in_use.contains(&release.image)) {
-        this.engine.remove_image_tag(&image_tag(&app.name, release.number)).await?;
+        this.engine.remove_image_tag(&this.engine.release_tag(&app.name, release.number)).await?;
     }
-    Ok(this.images.sweep(in_use, YOUNG).await?)
+    this.images.sweep(&in_use, YOUNG)?;
+    Ok(())
 }

@@ -6,7 +6,6 @@ use super::{DeployError, Deployer, RELEASING, collect};
 use crate::{
     model::{ConfigKey, ReleaseNumber},
     progress::Progress,
-    release,
     store::{App, ConfigVars, NewRelease, Release, ReleaseKind, ReleaseState},
 };
 
@@ -20,10 +19,9 @@ impl Deployer {
         cancel: &CancellationToken,
     ) -> Result<ReleaseNumber, DeployError> {
         let this = &self.0;
-        let defaults = release::default_formation(&new.processes);
         let release = this.store.create_release(app.id, new).await?;
         progress.step(format!("Releasing v{}", release.number)).await;
-        this.instances.rollout(app.id, release.number, defaults, progress, cancel).await?;
+        this.instances.rollout(app.id, release.number, progress, cancel).await?;
         progress.detail(format!("v{} is live", release.number)).await;
         collect::after_release(self, app).await;
         Ok(release.number)
@@ -85,10 +83,11 @@ impl Deployer {
             release.state == ReleaseState::Released && to.map_or(release.number < current, |to| release.number == to)
         });
         let chosen = chosen.ok_or_else(|| {
-            let which = to.map_or_else(|| "no older release".to_owned(), |to| format!("no release v{to} that was live"));
+            let which =
+                to.map_or_else(|| "no older release".to_owned(), |to| format!("no release v{to} that was live"));
             DeployError::NoRelease(format!("{} has {which}; releases:list {} shows all", app.name, app.name))
         })?;
-        if !this.images.complete(&chosen.image).await? {
+        if !this.images.complete(&chosen.image)? {
             let text = format!("the image of v{} is no longer kept; push the commit again", chosen.number);
             return Err(DeployError::NoRelease(text));
         }

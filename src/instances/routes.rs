@@ -87,7 +87,7 @@ impl Routes {
 
     /// Whether a router is there.
     pub(super) fn connected(&self) -> bool {
-        self.0.link.connected()
+        *self.0.link.connected().borrow()
     }
 }
 

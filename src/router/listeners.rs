@@ -1,0 +1,99 @@
+//! The listening sockets: opened and closed with each table, kept across routers.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{SocketAddr, TcpListener},
+};
+
+use socket2::{Domain, Protocol as SocketProtocol, Socket, Type};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    protocol::{Listener, Protocol},
+    worker::{Accept, Handle},
+};
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 4096;
+
+#[derive(Default)]
+pub(super) struct Listeners {
+    open: HashMap<SocketAddr, Open>,
+}
+
+struct Open {
+    socket: TcpListener,
+    protocol: Protocol,
+    closed: CancellationToken,
+}
+
+impl Listeners {
+    /// Opens what is new and closes what is gone; what cannot be opened is told, the rest holds.
+    pub(super) async fn apply(&mut self, wanted: &[Listener], workers: &[Handle]) -> Vec<(SocketAddr, String)> {
+        self.open.retain(|address, open| {
+            let stays =
+                wanted.iter().any(|listener| listener.address == *address && listener.protocol == open.protocol);
+            if !stays {
+                open.closed.cancel();
+            }
+            stays
+        });
+        let mut failed = Vec::new();
+        for listener in wanted {
+            if self.open.contains_key(&listener.address) {
+                continue;
+            }
+            let opened = match bind(listener.address) {
+                Ok(socket) => self.adopt(listener.address, listener.protocol, socket, workers).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = opened {
+                failed.push((listener.address, error.to_string()));
+            }
+        }
+        failed
+    }
+
+    /// Accepts from a socket that listens already.
+    pub(super) async fn adopt(
+        &mut self,
+        address: SocketAddr,
+        protocol: Protocol,
+        socket: TcpListener,
+        workers: &[Handle],
+    ) -> io::Result<()> {
+        let closed = CancellationToken::new();
+        for worker in workers {
+            let accept = Accept { address, protocol, socket: socket.try_clone()?, closed: closed.clone() };
+            let _ = worker.listeners.send(accept).await;
+        }
+        self.open.insert(address, Open { socket, protocol, closed });
+        Ok(())
+    }
+
+    /// The sockets, for a successor.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = (SocketAddr, Protocol, &TcpListener)> {
+        self.open.iter().map(|(address, open)| (*address, open.protocol, &open.socket))
+    }
+
+    /// Accepts no more; the sockets themselves stay open for whoever else has them.
+    pub(super) fn close(&mut self) {
+        for open in self.open.values() {
+            open.closed.cancel();
+        }
+        self.open.clear();
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(SocketProtocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}

@@ -1,0 +1,97 @@
+//! The table in force, as all workers see it.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use super::{
+    balancer::Balancer,
+    protocol::{Listener, Route, Table},
+};
+
+pub(super) struct Shared {
+    pub(super) balancer: Arc<Balancer>,
+    pub(super) trusted: Vec<IpAddr>,
+    listeners: RwLock<HashMap<SocketAddr, Arc<Listener>>>,
+}
+
+impl Shared {
+    pub(super) fn new(trusted: Vec<IpAddr>) -> Self {
+        Self { balancer: Arc::default(), trusted, listeners: RwLock::default() }
+    }
+
+    /// Puts a table in force; returns the instances that still answer though it lacks them.
+    pub(super) fn apply(&self, table: Table) -> Vec<crate::model::InstanceId> {
+        let sorted = table.listeners.into_iter().map(|mut listener| {
+            listener.routes.sort_by_key(specificity);
+            (listener.address, Arc::new(listener))
+        });
+        *self.listeners.write().unwrap_or_else(PoisonError::into_inner) = sorted.collect();
+        self.balancer.replace(table.services)
+    }
+
+    pub(super) fn listener(&self, address: &SocketAddr) -> Option<Arc<Listener>> {
+        self.listeners.read().unwrap_or_else(PoisonError::into_inner).get(address).cloned()
+    }
+}
+
+/// Exact hosts before wildcards before all, longer before shorter; then longer paths before shorter ones.
+fn specificity(route: &Route) -> (u8, std::cmp::Reverse<usize>, std::cmp::Reverse<usize>) {
+    let kind = if route.host == "*" { 2 } else { u8::from(route.host.starts_with("*.")) };
+    (kind, std::cmp::Reverse(route.host.len()), std::cmp::Reverse(route.path.len()))
+}
+
+/// The first route that fits; routes come from the most specific to the least.
+pub(super) fn find<'a>(routes: &'a [Route], host: &str, path: &str) -> Option<&'a Route> {
+    routes.iter().find(|route| host_fits(&route.host, host) && path_fits(&route.path, path))
+}
+
+fn host_fits(pattern: &str, host: &str) -> bool {
+    let host = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    match pattern.strip_prefix('*') {
+        None => pattern.eq_ignore_ascii_case(host),
+        Some("") => true,
+        Some(suffix) => {
+            host.len() > suffix.len()
+                && host.as_bytes()[host.len() - suffix.len()..].eq_ignore_ascii_case(suffix.as_bytes())
+        }
+    }
+}
+
+fn path_fits(prefix: &str, path: &str) -> bool {
+    let prefix = prefix.trim_end_matches('/');
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || prefix.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_specific_route_wins() {
+        let route = |host: &str, path: &str| Route {
+            host: host.into(),
+            path: path.into(),
+            certificate: None,
+            service: format!("{host}{path}"),
+        };
+        let mut routes = vec![
+            route("*", "/"),
+            route("*.example.org", "/"),
+            route("www.example.org", "/"),
+            route("www.example.org", "/api"),
+        ];
+        routes.sort_by_key(specificity);
+        let found = |host, path| find(&routes, host, path).unwrap().service.as_str();
+        assert_eq!(found("www.example.org:80", "/api/x"), "www.example.org/api");
+        assert_eq!(found("WWW.example.org", "/apis"), "www.example.org/");
+        assert_eq!(found("a.b.example.org", "/"), "*.example.org/");
+        assert_eq!(found("example.org", "/"), "*/");
+        assert_eq!(found("", "*"), "*/");
+    }
+}
