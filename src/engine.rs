@@ -368,6 +368,8 @@ struct Inner {
     /// Eight hex digits that follow from the server's id, for names that must be short.
     short_id: String,
     plan: AddressPlan,
+    /// The embedded registry, `host:port`.
+    registry: String,
     /// Held while the packet filters are looked at and changed.
     firewall: tokio::sync::Mutex<()>,
     /// Whether they have been set once since the start.
@@ -405,6 +407,7 @@ impl Engine {
                 server_id: server_id.to_owned(),
                 short_id: Digest::of(server_id.as_bytes()).hex()[..8].to_owned(),
                 plan: config.address_plan()?,
+                registry: config.registry.listen.to_string(),
                 firewall: tokio::sync::Mutex::new(()),
                 closed: AtomicBool::new(false),
                 cpus,
@@ -443,11 +446,7 @@ impl Engine {
             self.remove(&container.id).await?;
         }
         self.remove_networks().await?;
-        for image in self.images_of().await? {
-            for tag in &image.tags {
-                self.remove_image_tag(tag).await?;
-            }
-        }
+        self.remove_images().await?;
         self.open_firewall().await
     }
 

@@ -162,19 +162,26 @@ impl MountedDisk {
 
 /// Two builds on one disk would see each other's files; the kernel lets go of the lock with the process.
 async fn lock(image: &Path) -> Result<File, DiskError> {
+    const TRIES: u32 = 50;
     let path = image.with_extension("lock");
-    blocking(&path, |path| {
+    let file = blocking(&path, |path| {
         if let Some(parent) = path.parent() {
             private_folder(parent)?;
         }
         File::options().create(true).truncate(false).write(true).open(path)
     })
-    .await
-    .and_then(|file| match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(DiskError::InUse(image.to_owned())),
-        Err(e) => Err(DiskError::CannotPrepare { path: path.clone(), source: e.into() }),
-    })
+    .await?;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) if tries == TRIES => return Err(DiskError::InUse(image.to_owned())),
+            // A child that some other task starts shares our locks for the moment between fork and exec.
+            Err(rustix::io::Errno::WOULDBLOCK) => tokio::time::sleep(Duration::from_millis(20)).await,
+            Err(e) => return Err(DiskError::CannotPrepare { path, source: e.into() }),
+        }
+    }
 }
 
 /// Makes it beside its place and moves it there: a file at `image` always holds a whole file system.

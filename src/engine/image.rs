@@ -2,6 +2,7 @@
 
 use bollard::{
     auth::DockerCredentials,
+    models::ImageSummary,
     query_parameters::{
         CreateImageOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder, TagImageOptionsBuilder,
     },
@@ -79,9 +80,46 @@ impl Engine {
         Ok(Some(id))
     }
 
-    /// Takes a tag of ours away, and with the last tag the image, unless a container uses it. It may be gone already.
+    /// Takes a tag of ours away, and with the last tag the image, unless a container uses it: then this is an error, and
+    /// the tag stays. It may be gone already.
     pub async fn remove_image_tag(&self, reference: &str) -> Result<()> {
         self.check_tag(reference)?;
+        let image = match self.docker().inspect_image(reference).await {
+            Ok(image) => image,
+            Err(e) if status(&e) == Some(404) => return Ok(()),
+            Err(source) => return Err(EngineError::CannotInspectImage { reference: reference.to_owned(), source }),
+        };
+        let prefix = self.tag_prefix();
+        let tags = image.repo_tags.unwrap_or_default();
+        if tags.iter().filter(|tag| tag.starts_with(&prefix)).all(|tag| tag == reference) {
+            // The digest by which it was pulled keeps an image as well as a tag does.
+            for digest in self.pulled_by(image.repo_digests.as_deref().unwrap_or_default()) {
+                self.remove_reference(digest).await?;
+            }
+        }
+        self.remove_reference(reference).await
+    }
+
+    /// Removes all images of this server.
+    pub(super) async fn remove_images(&self) -> Result<()> {
+        for tag in self.images_of().await?.iter().flat_map(|image| &image.tags) {
+            self.remove_image_tag(tag).await?;
+        }
+        // One that was pulled and never tagged: its puller died in between.
+        for image in &self.all_images().await? {
+            for digest in self.pulled_by(&image.repo_digests) {
+                self.remove_reference(digest).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn pulled_by<'a>(&self, digests: &'a [String]) -> impl Iterator<Item = &'a str> + use<'a> {
+        let registry = format!("{}/", self.inner.registry);
+        digests.iter().map(String::as_str).filter(move |digest| digest.starts_with(&registry))
+    }
+
+    async fn remove_reference(&self, reference: &str) -> Result<()> {
         let options = RemoveImageOptionsBuilder::new().force(false).build();
         match self.docker().remove_image(reference, Some(options), None).await {
             Ok(_) => Ok(()),
@@ -90,16 +128,15 @@ impl Engine {
         }
     }
 
+    async fn all_images(&self) -> Result<Vec<ImageSummary>> {
+        let options = ListImagesOptionsBuilder::new().all(false).digests(true).build();
+        self.docker().list_images(Some(options)).await.map_err(|source| EngineError::CannotListImages { source })
+    }
+
     /// The images with a tag of this server.
     pub async fn images_of(&self) -> Result<Vec<LocalImage>> {
         let prefix = self.tag_prefix();
-        let options = ListImagesOptionsBuilder::new().all(false).build();
-        let images = self
-            .docker()
-            .list_images(Some(options))
-            .await
-            .map_err(|source| EngineError::CannotListImages { source })?;
-        let ours = images.into_iter().filter_map(|image| {
+        let ours = self.all_images().await?.into_iter().filter_map(|image| {
             let tags: Vec<_> = image.repo_tags.into_iter().filter(|tag| tag.starts_with(&prefix)).collect();
             if tags.is_empty() {
                 return None;

@@ -45,7 +45,10 @@ struct Site {
 
 impl Site {
     async fn new(script: &str, adjust: impl FnOnce(&mut Config)) -> Self {
-        let test = TestEngine::new().await;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut config = Config::default();
+        config.registry.listen = listener.local_addr().unwrap();
+        let test = TestEngine::with(config).await;
         let dir = tempfile::tempdir().unwrap();
         let mut config = test.config.clone();
         config.data_dir = dir.path().join("data");
@@ -66,8 +69,6 @@ impl Site {
         config.assets.lifecycle = Some(lifecycle);
         config.assets.buildpacks = Some(dir.path().join("buildpacks"));
         adjust(&mut config);
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        config.registry.listen = listener.local_addr().unwrap();
         let config = Arc::new(config);
 
         let images = ImageStore::open(&config.data_dir).unwrap();
@@ -119,9 +120,11 @@ async fn said(mut lines: mpsc::Receiver<Line>) -> Vec<String> {
 fn stack(images: &ImageStore) -> Stack {
     let tar = crate::engine_support::busybox_tar();
     let layer = images.blobs().put_bytes(&tar).unwrap();
+    // No other test's image is the same.
+    let env = format!("UNIQUE={:x}", rand::random::<u64>());
     let config = json!({
         "created": "1980-01-01T00:00:01Z", "architecture": "amd64", "os": "linux",
-        "config": { "User": "1000:1000", "Env": [], "Entrypoint": [], "Cmd": [], "WorkingDir": "/", "Labels": {} },
+        "config": { "User": "1000:1000", "Env": [env], "Entrypoint": [], "Cmd": [], "WorkingDir": "/", "Labels": {} },
         "rootfs": { "type": "layers", "diff_ids": [layer] }, "history": [],
     });
     let config = serde_json::to_vec(&config).unwrap();
@@ -175,6 +178,11 @@ async fn a_build_gives_the_same_image_twice_and_says_what_it_does() {
     assert!(!site.disk().exists());
     assert_eq!(site.builder.key(&"x"), site.builder.key(&"x"));
     assert_ne!(site.builder.key(&"x"), site.builder.key(&"y"));
+
+    let pulled = site.test.engine.images_of().await.unwrap();
+    let pulled = pulled.iter().find(|image| image.tags[0].contains("/own/build:")).unwrap();
+    site.test.engine.remove_image_tag(&pulled.tags[0]).await.unwrap();
+    assert_eq!(site.test.engine.image_id(pulled.id.as_str()).await.unwrap(), None, "no name keeps it");
 }
 
 #[tokio::test(flavor = "multi_thread")]

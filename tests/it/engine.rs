@@ -66,7 +66,7 @@ async fn lines(engine: &Engine, id: &ContainerId) -> Vec<(bool, String)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_another_server_made_is_left_alone() {
     let test = TestEngine::new().await;
-    let other = Engine::connect(&test.config, "t-someone-else").await.unwrap();
+    let other = Engine::connect(&test.config, &format!("{}-x", test.engine.server_id())).await.unwrap();
     let spec = test.instance(0, "sleep 60");
     let id = test.engine.create_instance(&spec).await.unwrap();
     test.engine.start(&id).await.unwrap();
@@ -86,6 +86,7 @@ async fn what_another_server_made_is_left_alone() {
 
     let overlap = other.ensure_app_bridge(0).await.unwrap_err();
     assert!(overlap.to_string().starts_with("network.range: "), "{overlap}");
+    other.remove_all().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,12 +24,16 @@ static NEXT_RANGE: AtomicU8 = AtomicU8::new(220);
 
 impl TestEngine {
     pub async fn new() -> Self {
+        Self::with(Config::default()).await
+    }
+
+    pub async fn with(mut config: Config) -> Self {
         loop {
-            let mut config = Config::default();
             config.network.range = format!("10.{}.0.0/16", NEXT_RANGE.fetch_add(1, Ordering::Relaxed));
             let engine = Engine::connect(&config, &format!("t{:08x}", rand::random::<u32>())).await.unwrap();
             // The guard before what it guards.
-            let mut test = Self { engine, config, image: format!("sha256:{}", "0".repeat(64)).parse().unwrap() };
+            let mut test =
+                Self { engine, config: config.clone(), image: format!("sha256:{}", "0".repeat(64)).parse().unwrap() };
             match test.engine.ensure_app_bridge(0).await {
                 Ok(_) => {}
                 Err(EngineError::AddressesTaken { .. }) => continue,
