@@ -8,11 +8,13 @@ impl Link {
     /// Stub.
     pub fn publish(&self, _table: super::protocol::Table) {}
     /// Stub.
-    pub async fn applied(&self, _version: u64) -> Vec<(SocketAddr, String)> {
-        Vec::new()
+    pub fn applied(&self, _version: u64) -> impl Future<Output = Vec<(SocketAddr, String)>> + Send + 'static {
+        std::future::ready(Vec::new())
     }
     /// Stub.
-    pub async fn drained(&self, _id: &InstanceId) {}
+    pub fn drained(&self, _id: &InstanceId) -> impl Future<Output = ()> + Send + 'static {
+        std::future::ready(())
+    }
     /// Stub.
     pub fn connected(&self) -> bool {
         true
