@@ -24,7 +24,6 @@ use std::{
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use launch::Failure;
 pub use logs::{LogEntry, Logs};
 pub use plan::UpdateStrategy;
 
@@ -36,7 +35,7 @@ use crate::{
     router::Link,
     store::{App, AppId, InstanceState, Millis, Secret, Store, StoreError, now},
 };
-use launch::Launcher;
+use launch::{Failure, Launcher};
 use pump::Pumps;
 use routes::Routes;
 use worker::{Handle, Outcome, Round, Waiter, Worker};
@@ -87,8 +86,17 @@ pub enum InstancesError {
 #[derive(Debug, thiserror::Error)]
 pub enum RolloutError {
     /// An instance of it failed.
-    #[error("{0}")]
-    Unhealthy(Box<Failure>),
+    #[error("{instance} did not become healthy: {reason}{}", hint.as_ref().map(|h| format!("; {h}")).unwrap_or_default())]
+    Unhealthy {
+        /// Which: `web.1`.
+        instance: String,
+        /// What happened.
+        reason: String,
+        /// What is likely wrong, and what to do.
+        hint: Option<String>,
+        /// The last lines that it printed.
+        log: Vec<String>,
+    },
     /// A newer release or restart of the app took its place.
     #[error("a newer release of this app took its place; releases:list shows it")]
     Superseded,
@@ -107,6 +115,12 @@ pub enum RolloutError {
     /// Not the app's fault.
     #[error(transparent)]
     Instances(#[from] InstancesError),
+}
+
+impl From<Failure> for RolloutError {
+    fn from(Failure { instance, reason, hint, log }: Failure) -> Self {
+        Self::Unhealthy { instance, reason, hint, log }
+    }
 }
 
 impl From<StoreError> for RolloutError {
@@ -219,19 +233,19 @@ impl Instances {
         Ok(Self(shared))
     }
 
-    /// Brings up `release` beside what serves. Returns after the commit point, with the routes swapped; or with the
+    /// Brings up `release` beside what serves; process types that nobody has scaled get their number from `defaults`. Returns after the commit point, with the routes swapped; or with the
     /// reason why it was given up, after its instances are gone. `cancel` gives it up if it is not committed yet. The
     /// old instances drain and go in the background.
     pub async fn rollout(
         &self,
         app: AppId,
         release: ReleaseNumber,
+        defaults: BTreeMap<ProcessType, u32>,
         progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<(), RolloutError> {
-        let found = self.0.store.release(app, release).await?.ok_or(RolloutError::Gone)?;
-        let defaults = found.processes.iter().map(|p| (p.process.process_type.clone(), p.default_quantity));
-        self.deploy(app, release, defaults.collect(), progress, cancel).await
+        self.0.store.release(app, release).await?.ok_or(RolloutError::Gone)?;
+        self.deploy(app, release, defaults, progress, cancel).await
     }
 
     /// A new generation of the current release, by the same path.
@@ -305,7 +319,7 @@ impl Instances {
             }
             Ok(Outcome::Failed(failure)) => {
                 shared.wait_gone(&handle, deployment.generation).await;
-                Err(RolloutError::Unhealthy(Box::new(failure)))
+                Err(failure.into())
             }
             Ok(Outcome::Superseded) if given_up => Err(RolloutError::Cancelled),
             Ok(Outcome::Superseded) => Err(RolloutError::Superseded),
@@ -340,7 +354,7 @@ impl Instances {
             }
             Round { failing, .. } => {
                 let first = failing.into_iter().next().ok_or(RolloutError::Gone)?;
-                Err(RolloutError::Unhealthy(Box::new(first)))
+                Err(first.into())
             }
         }
     }

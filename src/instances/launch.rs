@@ -1,6 +1,6 @@
 //! Brings one instance up: image, container, start, check; each step may have been done before the server died.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
 use tokio::sync::{Mutex, Semaphore, broadcast};
@@ -23,22 +23,15 @@ const LOOK: Duration = Duration::from_secs(2);
 
 /// Why an instance failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub(super) struct Failure {
     /// Which: `web.1`.
-    pub instance: String,
+    pub(super) instance: String,
     /// What happened.
-    pub reason: String,
+    pub(super) reason: String,
     /// What is likely wrong, and what to do.
-    pub hint: Option<String>,
+    pub(super) hint: Option<String>,
     /// The last lines that it printed.
-    pub log: Vec<String>,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.instance, self.reason)?;
-        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "; {hint}"))
-    }
+    pub(super) log: Vec<String>,
 }
 
 /// What came of a launch.
@@ -140,31 +133,33 @@ impl Launcher {
         let address = SocketAddr::new(self.engine.address(row.bridge, row.slot).into(), launch.port);
         let spec = launch.release.processes.iter().find(|p| p.process.process_type == row.process_type);
         let Some(check) = spec.map(|spec| &spec.health_check) else { return Ok(Launched::Cancelled) };
-        tokio::select! {
-            () = cancel.cancelled() => Ok(Launched::Cancelled),
-            ended = self.ended_container(&row.id, &mut exits) => if let Some(ended) = ended {
-                Ok(self.ended(launch, &ended).await)
-            } else {
-                let reason = "its container was removed by someone else".to_owned();
+        let checked = tokio::select! {
+            () = cancel.cancelled() => return Ok(Launched::Cancelled),
+            ended = self.ended_container(&row.id, &mut exits) => {
+                let Some(ended) = ended else {
+                    let reason = "its container was removed by someone else".to_owned();
+                    return Ok(self.failed(launch, reason, None, Duration::ZERO).await);
+                };
+                return Ok(self.ended(launch, &ended).await);
+            }
+            checked = health::until_healthy(address, check) => checked,
+        };
+        match (checked, self.engine.inspect(row.id.as_str()).await?) {
+            // What answered is the instance only if its container still has the address.
+            (Ok(()), Some(c)) if c.state.is_alive() && c.address.map(Into::into) == Some(address.ip()) => {
+                Ok(Launched::Healthy { container: c.id })
+            }
+            (_, Some(c)) if !c.state.is_alive() => Ok(self.ended(launch, &c).await),
+            (Ok(()), _) => {
+                let reason = "its container was removed, or moved to another address, by someone else".to_owned();
                 Ok(self.failed(launch, reason, None, Duration::ZERO).await)
-            },
-            checked = health::until_healthy(address, check) => match (checked, self.engine.inspect(row.id.as_str()).await?) {
-                // What answered is the instance only if its container still has the address.
-                (Ok(()), Some(c)) if c.state.is_alive() && c.address.map(Into::into) == Some(address.ip()) => {
-                    Ok(Launched::Healthy { container: c.id })
-                }
-                (_, Some(c)) if !c.state.is_alive() => Ok(self.ended(launch, &c).await),
-                (Ok(()), _) => {
-                    let reason = "its container was removed, or moved to another address, by someone else".to_owned();
-                    Ok(self.failed(launch, reason, None, Duration::ZERO).await)
-                }
-                (Err(met), _) => {
-                    let (reason, hint) = self.diagnose(&container, launch.port, &check.probe, &met).await;
-                    let seconds = check.deadline().saturating_sub(check.timeout).as_secs_f32();
-                    let reason = format!("not healthy after {seconds} s: {reason}");
-                    Ok(self.failed(launch, reason, hint, Duration::ZERO).await)
-                }
-            },
+            }
+            (Err(met), _) => {
+                let (reason, hint) = self.diagnose(&container, launch.port, &check.probe, &met).await;
+                let seconds = check.deadline().saturating_sub(check.timeout).as_secs_f32();
+                let reason = format!("not healthy after {seconds} s: {reason}");
+                Ok(self.failed(launch, reason, hint, Duration::ZERO).await)
+            }
         }
     }
 

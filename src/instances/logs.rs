@@ -428,9 +428,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let id: InstanceId = "a-web-1".parse().unwrap();
         let log = logs(dir.path());
-        let long = "x".repeat(20_000);
+        let filler = "x".repeat(20_000);
         for batch in 0..20_i64 {
-            let lines = (0..100).map(|n| printed(batch * 100 + n, &format!("{}-{long}", batch * 100 + n))).collect();
+            let lines = (0..100).map(|n| printed(batch * 100 + n, &format!("{}-{filler}", batch * 100 + n))).collect();
             log.append(APP, &id, "web.1", lines).await.unwrap();
         }
         let files: Vec<_> = fs::read_dir(dir.path().join("logs/1")).unwrap().map(|f| f.unwrap()).collect();

@@ -333,7 +333,7 @@ mod tests {
         let types = BTreeMap::from([(ProcessType::web(), UpdateStrategy::StopFirst)]);
         let on_trial = app(Some(1), Some(2), &[("web", 1)]);
         let old = row(1, "web.1", Healthy);
-        assert_eq!(decide_with(&on_trial, &[old.clone()], &[], &types), [Action::Commit(deployment(2))]);
+        assert_eq!(decide_with(&on_trial, std::slice::from_ref(&old), &[], &types), [Action::Commit(deployment(2))]);
         let committed = app(Some(2), None, &[("web", 1)]);
         assert_eq!(decide_with(&committed, &[old], &[], &types), [Action::Retire(id("i1-web-1"))]);
         let leaving = [row(1, "web.1", Retiring)];

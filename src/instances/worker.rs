@@ -18,8 +18,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Failure, InstancesError, Shared,
-    launch::{Launch, Launched, name_of, ran},
+    InstancesError, Shared,
+    launch::{Failure, Launch, Launched, name_of, ran},
     plan::{Action, Known, UpdateStrategy, plan},
 };
 use crate::{

@@ -31,11 +31,18 @@ pub const SERVE: &str = r#"echo "$PAAS_PROCESS $PAAS_RELEASE" > /tmp/index.html;
 
 pub struct Server {
     pub instances: Instances,
+    store: Store,
     tracker: TaskTracker,
     shutdown: CancellationToken,
 }
 
 impl Server {
+    /// What the release itself asks for.
+    pub async fn defaults(&self, app: &App, release: ReleaseNumber) -> BTreeMap<ProcessType, u32> {
+        let release = self.store.release(app.id, release).await.unwrap().unwrap();
+        release.processes.into_iter().map(|p| (p.process.process_type, p.default_quantity)).collect()
+    }
+
     /// Ends as a server does.
     pub async fn stop(self) {
         self.shutdown.cancel();
@@ -82,7 +89,7 @@ impl Fixture {
             &tracker,
             shutdown.clone(),
         );
-        Server { instances: instances.await.unwrap(), tracker, shutdown }
+        Server { instances: instances.await.unwrap(), store: self.store.clone(), tracker, shutdown }
     }
 
     pub async fn app(&self) -> App {
@@ -152,7 +159,8 @@ pub fn uptime() -> HealthCheck {
 
 pub async fn rollout(server: &Server, app: &App, release: ReleaseNumber) -> (Result<(), RolloutError>, Vec<Line>) {
     let (progress, mut lines) = Progress::channel();
-    let result = server.instances.rollout(app.id, release, &progress, &CancellationToken::new()).await;
+    let defaults = server.defaults(app, release).await;
+    let result = server.instances.rollout(app.id, release, defaults, &progress, &CancellationToken::new()).await;
     drop(progress);
     let mut said = Vec::new();
     while let Some(line) = lines.recv().await {
