@@ -1,1 +1,7 @@
-fn main() {}
+//! The static binary of build containers and app images; see the library's module `lifecycle`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    paas::lifecycle::main(std::env::args_os())
+}

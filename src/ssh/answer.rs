@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use russh::{ChannelWriteHalf, server::Msg};
 use tokio::{io::AsyncWriteExt as _, sync::mpsc};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     Door, Sessions,
@@ -38,6 +38,7 @@ pub(super) struct Answer<S> {
     pub(super) hangup: CancellationToken,
     pub(super) gone: CancellationToken,
     pub(super) running: Running,
+    pub(super) answered: DropGuard,
 }
 
 /// Counts what runs on a connection.
@@ -71,7 +72,7 @@ enum Denied {
 
 impl<S: Sessions> Answer<S> {
     pub(super) async fn run(self) {
-        let Self { door, caller, command, tty, git_protocol, stdin, write, hangup, gone, running } = self;
+        let Self { door, caller, command, tty, git_protocol, stdin, write, hangup, gone, running, answered } = self;
         let (sender, receiver) = mpsc::channel(QUEUE);
         let streams = Streams {
             stdin: Box::new(stdin),
@@ -98,7 +99,7 @@ impl<S: Sessions> Answer<S> {
                 () = farewell => {}
             }
         }
-        drop(running);
+        drop((running, answered));
     }
 }
 

@@ -108,7 +108,13 @@ impl<S: Sessions> Connection<S> {
                     }
                 }
                 () = self.shutdown.cancelled(), if !stopping => stopping = true,
-                () = none_runs(&mut running), if stopping => break "the server is stopping",
+                () = none_runs(&mut running), if stopping => {
+                    // OpenSSH forgets an exit status that it has just read when it reads a farewell: it goes by itself.
+                    if let Ok(ended) = tokio::time::timeout(FAREWELL, &mut session).await {
+                        return ended;
+                    }
+                    break "the server is stopping";
+                }
                 () = self.abort.cancelled() => break "the server is stopping",
             }
         };

@@ -48,6 +48,8 @@ struct Open {
     git_protocol: Option<String>,
     hangup: CancellationToken,
     gone: DropGuard,
+    /// Its request is answered, and we have closed it.
+    answered: CancellationToken,
 }
 
 impl<S: Sessions> Handler<S> {
@@ -94,6 +96,7 @@ impl<S: Sessions> Handler<S> {
             hangup: open.hangup.clone(),
             gone: open.gone.token().clone(),
             running: Running::new(Arc::clone(&self.link)),
+            answered: open.answered.clone().drop_guard(),
         };
         self.tracker.spawn(answer.run());
         Ok(())
@@ -143,6 +146,8 @@ impl<S: Sessions> russh::server::Handler for Handler<S> {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), Self::Error> {
+        // The library does not tell us when the client closes what we have closed first.
+        self.channels.retain(|_, open| !open.answered.is_cancelled());
         if self.channels.len() >= MOST_CHANNELS {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
@@ -158,6 +163,7 @@ impl<S: Sessions> russh::server::Handler for Handler<S> {
             git_protocol: None,
             hangup: gone.child_token(),
             gone: gone.drop_guard(),
+            answered: CancellationToken::new(),
         };
         self.channels.insert(id, open);
         self.link.touch();

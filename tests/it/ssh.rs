@@ -24,7 +24,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 #[derive(Default)]
 struct Seen {
@@ -297,7 +297,7 @@ fn no_shell_no_forwarding_no_subsystem_no_environment() {
     assert_eq!(output.status.code(), Some(255), "-R: {output:?}");
     let output = server.run("admin", &["-W", "127.0.0.1:9"], &[], b"");
     assert_eq!(output.status.code(), Some(255));
-    assert!(text(&output.stderr).contains("administratively prohibited"), "-W: {output:?}");
+    assert!(text(&output.stderr).contains("stdio forwarding failed"), "-W: {output:?}");
     for (value, expected) in [("version=2", "version=2"), ("version=1;rm", ""), ("version=3", "")] {
         let option = format!("SetEnv=GIT_PROTOCOL={value} LD_PRELOAD=/x PATH=/x");
         let output = server.run("admin", &["-o", &option], &["git-receive-pack", "'/blog.git'"], b"");
@@ -394,18 +394,19 @@ fn bulk_in_both_directions_survives_rekeying() {
         }
     });
     let mut stdout = child.stdout.take().unwrap();
-    let (mut total, mut wrong, mut block) = (0usize, 0usize, vec![0; 1 << 20]);
+    let pattern: Vec<u8> = (0..=255).cycle().take((1 << 20) + 256).collect();
+    let (mut total, mut wrong, mut block) = (0, false, vec![0; 1 << 20]);
     loop {
         let n = stdout.read(&mut block).unwrap();
         if n == 0 {
             break;
         }
-        wrong += block[..n].iter().enumerate().filter(|(i, byte)| usize::from(**byte) != (total + i) % 256).count();
+        wrong |= block[..n] != pattern[total % 256..][..n];
         total += n;
     }
     writer.join().unwrap();
     assert!(child.wait().unwrap().success());
-    assert_eq!((total, wrong), (size, 0));
+    assert_eq!((total, wrong), (size, false));
     server.stop();
 }
 
@@ -495,7 +496,7 @@ fn the_unknown_are_bounded_in_time_and_number() {
     let lasted = begun.elapsed();
     assert!((Duration::from_secs(1)..Duration::from_secs(10)).contains(&lasted), "closed after {lasted:?}");
     drop(silent);
-    for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"SSH-2.0-x\r\n\xff\xff\xff\xff\xff\xff", &[0; 100_000]] {
+    for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"SSH-2.0-x\r\n\xff\xff\xff\xff\xff\xff", &vec![0; 100_000]] {
         let mut stream = connect();
         let _ = stream.write_all(garbage);
         let _ = stream.shutdown(std::net::Shutdown::Write);
@@ -516,7 +517,7 @@ fn too_many_keys_and_idle_connections_are_ended() {
         }
         options
     };
-    // The good key comes first on the command line; the agent-less client offers in that order, so put it last.
+    // OpenSSH offers keys in the order of its command line.
     let last = |count: usize| {
         let mut options = with(count);
         options.extend(["-i".to_owned(), server.path("admin").to_string_lossy().into_owned()]);
@@ -540,14 +541,22 @@ import sys, paramiko
 client = paramiko.SSHClient()
 client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
 client.connect('127.0.0.1', int(sys.argv[1]), 'x', key_filename=sys.argv[2], look_for_keys=False, allow_agent=False)
-i, o, e = client.exec_command('cat')
+i, o, e = client.exec_command('sink')
 i.write(b'x' * 5000000); i.channel.shutdown_write()
-assert len(o.read()) == 5000000 and o.channel.recv_exit_status() == 0
+assert int(o.read()) % 5000000 == 0 and o.channel.recv_exit_status() == 0
+for _ in range(25):
+    i, o, e = client.exec_command('status 9')
+    assert o.channel.recv_exit_status() == 9
+import time
+deadline = time.monotonic() + 20
+while not o.channel.closed:
+    assert time.monotonic() < deadline
+    time.sleep(0.01)
 channels = [client.get_transport().open_session() for _ in range(10)]
 try:
     client.get_transport().open_session(); sys.exit('an eleventh channel')
 except paramiko.ChannelException: pass
-channels[0].exec_command('true')
+channels[0].exec_command('hang')
 try:
     channels[0].exec_command('true'); sys.exit('two commands on one channel')
 except paramiko.SSHException: pass

@@ -1,0 +1,223 @@
+//! Phase 3, build: each buildpack's `bin/build` in turn, and what it declared.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use serde::Deserialize;
+
+use super::{
+    Dirs, Failure,
+    buildpack::{self, Buildpack, Running},
+    detector::Detected,
+    env::{self, Moment},
+    files,
+    output::Output,
+    plan::{Entry, Need},
+    protocol::{BuildRequest, Phase},
+};
+use crate::model::Process;
+
+/// What a layer's TOML file says; `metadata` is the buildpack's own.
+#[derive(Debug, Clone, Default, Deserialize, serde::Serialize)]
+pub(super) struct LayerToml {
+    #[serde(default)]
+    pub(super) types: LayerTypes,
+    #[serde(default)]
+    pub(super) metadata: toml::Table,
+}
+
+/// What a layer is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, serde::Serialize)]
+pub(super) struct LayerTypes {
+    #[serde(default)]
+    pub(super) launch: bool,
+    #[serde(default)]
+    pub(super) build: bool,
+    #[serde(default)]
+    pub(super) cache: bool,
+}
+
+/// What a buildpack wrote to `launch.toml`.
+#[derive(Debug, Default, Deserialize)]
+struct LaunchToml {
+    #[serde(default)]
+    processes: Vec<RawProcess>,
+    #[serde(default)]
+    labels: Vec<Label>,
+    #[serde(default)]
+    slices: Vec<Slice>,
+}
+
+#[derive(Debug, Deserialize)]
+struct RawProcess {
+    #[serde(rename = "type")]
+    process_type: String,
+    command: Words,
+    #[serde(default)]
+    args: Vec<String>,
+    direct: Option<bool>,
+    #[serde(default)]
+    default: bool,
+    #[serde(rename = "working-dir")]
+    working_dir: Option<String>,
+}
+
+/// `command` was a string before API 0.9.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Words {
+    One(String),
+    Many(Vec<String>),
+}
+
+#[derive(Debug, Deserialize)]
+struct Label {
+    key: String,
+    value: String,
+}
+
+/// Files of the app that get a layer of their own.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(super) struct Slice {
+    #[serde(default)]
+    pub(super) paths: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct BuildToml {
+    #[serde(default)]
+    unmet: Vec<Unmet>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Unmet {
+    name: String,
+}
+
+/// A layer that a buildpack left.
+#[derive(Debug, Clone)]
+pub(super) struct Layer {
+    pub(super) buildpack: usize,
+    pub(super) name: String,
+    pub(super) toml: LayerToml,
+}
+
+/// What all buildpacks left.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    pub(super) processes: Vec<(usize, Process)>,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) slices: Vec<Slice>,
+    pub(super) layers: Vec<Layer>,
+}
+
+pub(super) fn build(
+    dirs: &Dirs,
+    request: &BuildRequest,
+    detected: &Detected,
+    running: &Running,
+    output: &Output,
+) -> Result<Outcome, Failure> {
+    let mut outcome = Outcome::default();
+    let mut needs = detected.needs.clone();
+    for (index, buildpack) in detected.group.iter().enumerate() {
+        let wrong = |message: String| Failure::new(Phase::Build, message);
+        let layers = dirs.layers.join(buildpack::escaped(&buildpack.id));
+        fs::create_dir_all(&layers).map_err(Failure::io(Phase::Build, "make", &layers))?;
+        let plan = dirs.tmp.join(format!("build-plan-{index}.toml"));
+        let entries: Vec<&Entry> =
+            needs.iter().filter(|need| need.providers.contains(&index)).flat_map(|need| &need.entries).collect();
+        let text = toml::to_string(&BTreeMap::from([("entries", entries)])).map_err(|e| wrong(e.to_string()))?;
+        fs::write(&plan, text).map_err(Failure::io(Phase::Build, "write", &plan))?;
+
+        let mut env = buildpack::base_env(dirs, request, !buildpack.clear_env);
+        for layer in outcome.layers.iter().filter(|layer| layer.toml.types.build) {
+            let path = path_of(dirs, detected, layer);
+            env::add_layer(&mut env, &path, Moment::Build).map_err(Failure::io(Phase::Build, "read", &path))?;
+        }
+        buildpack::add_platform(&mut env, dirs, request, buildpack);
+        env.insert("CNB_LAYERS_DIR".to_owned(), layers.display().to_string());
+        env.insert("CNB_BP_PLAN_PATH".to_owned(), plan.display().to_string());
+        let program = buildpack.dir.join("bin/build");
+        let arguments: [&Path; 3] = [&layers, &dirs.platform, &plan];
+        let tell = |line: &str| output.printed(line);
+        match buildpack::run(&program, &arguments, &env, dirs, running, &tell) {
+            Ok(0) => {}
+            Ok(status) => return Err(wrong(format!("the buildpack {} failed with status {status}", buildpack.name()))),
+            Err(e) => return Err(wrong(format!("the buildpack {} does not run: {e}", buildpack.name()))),
+        }
+        read_back(&layers, index, buildpack, &mut outcome).map_err(wrong)?;
+        let BuildToml { unmet } = files::read_toml(&layers.join("build.toml")).map_err(wrong)?;
+        needs = left(needs, index, &unmet);
+    }
+    Ok(outcome)
+}
+
+pub(super) fn path_of(dirs: &Dirs, detected: &Detected, layer: &Layer) -> std::path::PathBuf {
+    dirs.layers.join(buildpack::escaped(&detected.group[layer.buildpack].id)).join(&layer.name)
+}
+
+/// Needs that go on to later providers: those that this buildpack did not provide, or named as unmet.
+fn left(needs: Vec<Need>, index: usize, unmet: &[Unmet]) -> Vec<Need> {
+    needs
+        .into_iter()
+        .filter(|need| {
+            let name = need.entries.first().map(|entry| entry.name.as_str());
+            !need.providers.contains(&index) || unmet.iter().any(|unmet| Some(unmet.name.as_str()) == name)
+        })
+        .collect()
+}
+
+/// Reads what a buildpack left; nothing of it is trusted.
+fn read_back(layers: &Path, index: usize, buildpack: &Buildpack, outcome: &mut Outcome) -> Result<(), String> {
+    let file = layers.join("launch.toml");
+    let launch: LaunchToml = files::read_toml(&file)?;
+    for raw in launch.processes {
+        let process = process(raw, buildpack).map_err(|e| format!("{}: {e}", file.display()))?;
+        outcome.processes.retain(|(_, other)| other.process_type != process.process_type);
+        if process.default {
+            for (_, other) in &mut outcome.processes {
+                other.default = false;
+            }
+        }
+        outcome.processes.push((index, process));
+    }
+    for label in launch.labels {
+        outcome.labels.insert(label.key, label.value);
+    }
+    outcome.slices.extend(launch.slices);
+    for file in files::names(layers).map_err(|e| format!("cannot read {}: {e}", layers.display()))? {
+        let Some(name) = file.strip_suffix(".toml") else { continue };
+        if matches!(name, "launch" | "build" | "store") || name.starts_with('.') || name.is_empty() {
+            continue;
+        }
+        let folder = layers.join(name);
+        if fs::symlink_metadata(&folder).is_ok_and(|metadata| !metadata.is_dir()) {
+            return Err(format!("{} is not a folder", folder.display()));
+        }
+        let toml: LayerToml = files::read_toml(&layers.join(&file))?;
+        outcome.layers.push(Layer { buildpack: index, name: name.to_owned(), toml });
+    }
+    Ok(())
+}
+
+fn process(raw: RawProcess, buildpack: &Buildpack) -> Result<Process, String> {
+    let process_type = raw.process_type.parse().map_err(|e| format!("processes.type: {e}"))?;
+    let command = match raw.command {
+        Words::One(word) => vec![word],
+        Words::Many(words) => words,
+    };
+    if command.first().is_none_or(String::is_empty) {
+        return Err(format!("processes.command of {process_type} is empty"));
+    }
+    // Before API 0.9 a process runs in a shell unless it says otherwise; from then on it never does.
+    let old = buildpack.api == "0.8";
+    let direct = raw.direct.unwrap_or(!old);
+    Ok(Process {
+        process_type,
+        command,
+        args: raw.args,
+        direct,
+        default: raw.default,
+        working_dir: raw.working_dir.filter(|dir| !dir.is_empty()),
+    })
+}

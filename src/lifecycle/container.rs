@@ -1,0 +1,126 @@
+//! The build container's only program: reads the request, goes through the phases, and says how it ended.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::fd::AsFd as _,
+    process::ExitCode,
+    time::Instant,
+};
+
+use super::{
+    Dirs, Failure, builder,
+    buildpack::{self, Running},
+    cache, detector, exporter, files,
+    output::Output,
+    protocol::{BuildRequest, BuildResult, Built, Kind, Phase, read_frame},
+    source::{self, SourceReader},
+};
+
+/// Runs one build over the standard streams.
+pub(super) fn run() -> ExitCode {
+    // Programs of the same user could otherwise open our streams under /proc and speak in our name.
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    let (Ok(stdin), Ok(stdout)) = (io::stdin().as_fd().try_clone_to_owned(), io::stdout().as_fd().try_clone_to_owned())
+    else {
+        return ExitCode::FAILURE;
+    };
+    let output = Output::new(File::from(stdout));
+    let running = Running::default();
+    let result = build(&Dirs::default(), File::from(stdin), &output, &running, |mut stdin, running| {
+        // It ends with the server's end of the pipe: nobody waits for this build any more.
+        std::thread::spawn(move || {
+            let _ = io::copy(&mut stdin, &mut io::sink());
+            running.kill();
+            std::process::exit(1);
+        });
+    });
+    let result = match result {
+        Ok(built) => BuildResult::Built(Box::new(built)),
+        Err(Failure { phase, message }) => BuildResult::Failed { phase, message },
+    };
+    match output.result(&result) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// One build; `watch` gets the rest of the input once the source is read.
+pub(super) fn build<R: Read>(
+    dirs: &Dirs,
+    mut input: R,
+    output: &Output,
+    running: &Running,
+    watch: impl FnOnce(R, Running),
+) -> Result<Built, Failure> {
+    let mut clock = Clock::new();
+    let prepare = |message: String| Failure::new(Phase::Prepare, message);
+    let request: BuildRequest = match read_frame(&mut input) {
+        Ok(Some((Kind::Request, text))) => serde_json::from_slice(&text).map_err(|e| prepare(e.to_string()))?,
+        _ => return Err(prepare("the server said nothing".to_owned())),
+    };
+    for folder in [&dirs.workspace, &dirs.tmp, &dirs.platform] {
+        files::empty(folder, &[]).map_err(Failure::io(Phase::Prepare, "empty", folder))?;
+    }
+    cache::recover(dirs).map_err(Failure::io(Phase::Prepare, "clean", &dirs.layers))?;
+    let tools = dirs.tmp.join("bin");
+    std::fs::create_dir_all(&tools).map_err(Failure::io(Phase::Prepare, "make", &tools))?;
+    let home = dirs.tmp.join("home");
+    std::fs::create_dir_all(&home).map_err(Failure::io(Phase::Prepare, "make", &home))?;
+    std::os::unix::fs::symlink(&dirs.lifecycle, tools.join("bp")).map_err(Failure::io(
+        Phase::Prepare,
+        "make",
+        &tools,
+    ))?;
+    buildpack::write_platform_env(dirs, &request.env).map_err(Failure::io(Phase::Prepare, "write", &dirs.platform))?;
+    let mut tar = SourceReader::new(&mut input);
+    let unpacked = source::unpack(&mut tar, &dirs.workspace).map_err(prepare)?;
+    tar.finish().map_err(|e| prepare(format!("the source broke off: {e}")))?;
+    watch(input, running.clone());
+    clock.lap(Phase::Prepare);
+
+    output.step(format!("Detecting ({unpacked} files)"));
+    let detected = detector::detect(dirs, &request, running, output)?;
+    clock.lap(Phase::Detect);
+    let restored = cache::restore(dirs, &request, &detected)?;
+    clock.lap(Phase::Restore);
+    let outcome = builder::build(dirs, &request, &detected, running, output)?;
+    clock.lap(Phase::Build);
+    output.step("Exporting layers");
+    let exported = exporter::export(dirs, &request, &detected, &outcome, &restored, output)?;
+    if let Err(error) = cache::commit(dirs, &detected, &outcome, &exported.layers) {
+        output.trouble(format!("nothing is cached for the next build: {error}"));
+    }
+    clock.lap(Phase::Export);
+    let seconds = |ms: u64| format!("{}.{} s", ms / 1000, ms % 1000 / 100);
+    let summary: Vec<_> = clock.laps.iter().map(|(phase, ms)| format!("{} {}", name(*phase), seconds(*ms))).collect();
+    output.detail(summary.join(", "));
+    Ok(Built { timings: clock.laps, ..exported.built })
+}
+
+fn name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Prepare => "prepare",
+        Phase::Detect => "detect",
+        Phase::Restore => "restore",
+        Phase::Build => "build",
+        Phase::Export => "export",
+    }
+}
+
+struct Clock {
+    since: Instant,
+    laps: Vec<(Phase, u64)>,
+}
+
+impl Clock {
+    fn new() -> Self {
+        Self { since: Instant::now(), laps: Vec::new() }
+    }
+
+    fn lap(&mut self, phase: Phase) {
+        let milliseconds = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.laps.push((phase, milliseconds));
+        self.since = Instant::now();
+    }
+}

@@ -1,0 +1,289 @@
+//! Phase 4, export: layers from the lowest to the app's own, so that a change of code moves one small layer.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs::File,
+    io,
+    path::{Component, Path, PathBuf},
+};
+
+use super::{
+    Dirs, Failure,
+    builder::{Layer, Outcome, Slice, path_of},
+    buildpack::escaped,
+    cache::{self, Restored},
+    detector::Detected,
+    layer_tar::LayerTar,
+    output::Output,
+    protocol::{BlobHeader, BuildRequest, Built, BuiltLayer, GroupEntry, Phase},
+};
+use crate::model::{Digest, Process};
+
+/// The user that builds and apps run as.
+const OWNER: u64 = 1000;
+
+/// What launchers of images of this lifecycle read; see `launcher`.
+pub(super) const METADATA: &str = "config/metadata.toml";
+
+/// Layers that were made or found, and where the layers that a cache may keep came from.
+pub(super) struct Exported {
+    pub(super) built: Built,
+    pub(super) layers: BTreeMap<(usize, String), (String, BuiltLayer)>,
+}
+
+struct Exporter<'a> {
+    dirs: &'a Dirs,
+    spool: PathBuf,
+    known: HashSet<&'a Digest>,
+    output: &'a Output,
+    layers: Vec<BuiltLayer>,
+}
+
+impl Exporter<'_> {
+    fn tar(&self, owner: u64) -> io::Result<LayerTar> {
+        LayerTar::new(&self.spool, owner)
+    }
+
+    /// Takes a finished tar into the image; sends it if the server lacks it.
+    fn add(&mut self, (layer, file): (BuiltLayer, File)) -> io::Result<BuiltLayer> {
+        let sent = self.known.contains(&layer.digest) || self.layers.iter().any(|other| other.digest == layer.digest);
+        if !sent {
+            let header = BlobHeader { digest: layer.digest.clone(), size: layer.size };
+            self.output.blob(&header, file)?;
+        }
+        self.layers.push(layer.clone());
+        Ok(layer)
+    }
+
+    /// The launcher, and a link to it for each process.
+    fn launcher(&mut self, processes: &[Process]) -> io::Result<()> {
+        let mut tar = self.tar(0)?;
+        for folder in ["cnb", "cnb/lifecycle"] {
+            tar.folder(Path::new(folder), 0o755)?;
+        }
+        tar.file(Path::new("cnb/lifecycle/launcher"), &self.dirs.lifecycle, 0o755)?;
+        tar.folder(Path::new("cnb/process"), 0o755)?;
+        let mut names: Vec<_> = processes.iter().map(|process| process.process_type.as_str()).collect();
+        names.sort_unstable();
+        for name in names {
+            tar.link(&Path::new("cnb/process").join(name), Path::new("/cnb/lifecycle/launcher"))?;
+        }
+        self.add(tar.finish("launcher")?).map(drop)
+    }
+
+    fn config(&mut self, text: &str) -> io::Result<()> {
+        let path = self.dirs.layers.join(METADATA);
+        let mut tar = self.tar(OWNER)?;
+        tar.parents(&path)?;
+        tar.bytes(&path, 0o644, text.as_bytes())?;
+        self.add(tar.finish("launcher configuration")?).map(drop)
+    }
+
+    /// A launch layer: made before and untouched, or as the previous image has it, or made anew.
+    fn launch(
+        &mut self,
+        detected: &Detected,
+        layer: &Layer,
+        restored: &Restored,
+    ) -> Result<Option<(String, BuiltLayer)>, Failure> {
+        let buildpack = &detected.group[layer.buildpack];
+        let path = path_of(self.dirs, detected, layer);
+        let key = (buildpack.id.clone(), layer.name.clone());
+        let created_by = format!("{}:{}", buildpack.id, layer.name);
+        if !path.exists() {
+            let Some(previous) = restored.previous.get(&key).filter(|p| self.known.contains(&p.sha)) else {
+                let message = format!(
+                    "{}.toml says that the layer is for launch, but {} is not there",
+                    path.display(),
+                    path.display()
+                );
+                return Err(Failure::new(Phase::Export, message));
+            };
+            self.layers.push(BuiltLayer { digest: previous.sha.clone(), size: previous.size, created_by });
+            return Ok(None);
+        }
+        let failed = |e: io::Error| Failure::new(Phase::Export, format!("cannot export {}: {e}", path.display()));
+        let fingerprint = cache::fingerprint(&path).map_err(failed)?;
+        let before = restored.exported.get(&key).filter(|e| e.fingerprint == fingerprint);
+        if let Some(before) = before.filter(|before| self.known.contains(&before.digest)) {
+            let layer = BuiltLayer { digest: before.digest.clone(), size: before.size, created_by };
+            self.layers.push(layer.clone());
+            return Ok(Some((fingerprint, layer)));
+        }
+        let mut tar = self.tar(OWNER).map_err(failed)?;
+        tar.tree(&path, &|_| false).map_err(failed)?;
+        let layer = tar.finish(&created_by).and_then(|made| self.add(made)).map_err(failed)?;
+        Ok(Some((fingerprint, layer)))
+    }
+
+    /// The app: a layer for each slice, then the rest.
+    fn app(&mut self, slices: &[Slice]) -> io::Result<()> {
+        let workspace = self.dirs.workspace.clone();
+        let mut taken: HashSet<PathBuf> = HashSet::new();
+        for slice in slices {
+            let mut paths: Vec<PathBuf> = slice
+                .paths
+                .iter()
+                .flat_map(|pattern| matching(&workspace, pattern))
+                .filter(|p| !taken.contains(p))
+                .collect();
+            paths.sort();
+            paths.dedup();
+            if paths.is_empty() {
+                continue;
+            }
+            let mut tar = self.tar(OWNER)?;
+            tar.parents(&workspace.join("x"))?;
+            for path in &paths {
+                tar.path(path)?;
+            }
+            self.add(tar.finish("app slice")?)?;
+            taken.extend(paths);
+        }
+        let mut tar = self.tar(OWNER)?;
+        tar.tree(&workspace, &|path| !path.is_dir() && taken.contains(path))?;
+        self.add(tar.finish("app")?).map(drop)
+    }
+}
+
+/// Files under the app that a slice's pattern names: a path, a folder, or a path with `*` within names.
+fn matching(workspace: &Path, pattern: &str) -> Vec<PathBuf> {
+    let parts: Vec<&str> =
+        pattern.trim_start_matches('/').split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    let climbs = Path::new(pattern).components().any(|part| part == Component::ParentDir);
+    if climbs || parts.is_empty() {
+        return Vec::new();
+    }
+    let mut found = vec![workspace.to_owned()];
+    for part in parts {
+        found = found
+            .into_iter()
+            .flat_map(|folder| {
+                let names = super::files::names(&folder).unwrap_or_default();
+                names.into_iter().filter(|name| glob(part, name)).map(move |name| folder.join(name))
+            })
+            .filter(|path| path.symlink_metadata().is_ok())
+            .collect();
+    }
+    let mut files = Vec::new();
+    for path in found {
+        collect(&path, &mut files);
+    }
+    files
+}
+
+fn collect(path: &Path, files: &mut Vec<PathBuf>) {
+    files.push(path.to_owned());
+    if path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+        for name in super::files::names(path).unwrap_or_default() {
+            collect(&path.join(name), files);
+        }
+    }
+}
+
+/// `*` stands for any run of characters of one name.
+fn glob(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((before, after)) => name
+            .strip_prefix(before)
+            .is_some_and(|rest| (0..=rest.len()).any(|i| rest.is_char_boundary(i) && glob(after, &rest[i..]))),
+    }
+}
+
+pub(super) fn export(
+    dirs: &Dirs,
+    request: &BuildRequest,
+    detected: &Detected,
+    outcome: &Outcome,
+    restored: &Restored,
+    output: &Output,
+) -> Result<Exported, Failure> {
+    let failed = |e: io::Error| Failure::new(Phase::Export, format!("cannot export: {e}"));
+    let processes: Vec<Process> = outcome.processes.iter().map(|(_, process)| process.clone()).collect();
+    let known = request.known_blobs.iter().collect();
+    let spool = dirs.layers.join(".export");
+    let mut exporter = Exporter { dirs, spool, known, output, layers: Vec::new() };
+    exporter.launcher(&processes).map_err(failed)?;
+    let config = launcher_config(detected, &processes)?;
+    exporter.config(&config).map_err(failed)?;
+    let mut layers = BTreeMap::new();
+    let mut of_buildpacks: BTreeMap<usize, serde_json::Map<String, serde_json::Value>> = BTreeMap::new();
+    for layer in outcome.layers.iter().filter(|layer| layer.toml.types.launch) {
+        let made = exporter.launch(detected, layer, restored)?;
+        let Some(last) = exporter.layers.last() else { continue };
+        let entry = serde_json::json!({
+            "sha": last.digest, "size": last.size, "data": layer.toml.metadata,
+            "launch": true, "build": layer.toml.types.build, "cache": layer.toml.types.cache,
+        });
+        of_buildpacks.entry(layer.buildpack).or_default().insert(layer.name.clone(), entry);
+        if let Some(made) = made {
+            layers.insert((layer.buildpack, layer.name.clone()), made);
+        }
+    }
+    let first_of_app = exporter.layers.len();
+    exporter.app(&outcome.slices).map_err(failed)?;
+    let made = exporter.layers;
+
+    let lifecycle_metadata = serde_json::json!({
+        "app": made[first_of_app..].iter().map(|layer| serde_json::json!({ "sha": layer.digest })).collect::<Vec<_>>(),
+        "launcher": { "sha": made[0].digest },
+        "config": { "sha": made[1].digest },
+        "buildpacks": detected.group.iter().enumerate().map(|(index, buildpack)| serde_json::json!({
+            "key": buildpack.id, "version": buildpack.version,
+            "layers": of_buildpacks.remove(&index).unwrap_or_default(),
+        })).collect::<Vec<_>>(),
+    });
+    let buildpacks: Vec<GroupEntry> = detected
+        .group
+        .iter()
+        .map(|b| GroupEntry { id: b.id.clone(), version: b.version.clone(), optional: false })
+        .collect();
+    let build_metadata = serde_json::json!({
+        "processes": processes,
+        "buildpacks": buildpacks.iter().map(|b| serde_json::json!({ "id": b.id, "version": b.version })).collect::<Vec<_>>(),
+        "launcher": { "version": env!("CARGO_PKG_VERSION") },
+    });
+    let mut labels = outcome.labels.clone();
+    labels.insert("io.buildpacks.lifecycle.metadata".to_owned(), lifecycle_metadata.to_string());
+    labels.insert("io.buildpacks.build.metadata".to_owned(), build_metadata.to_string());
+    labels.insert("io.buildpacks.project.metadata".to_owned(), "{}".to_owned());
+    let main = processes.iter().find(|p| p.default).or_else(|| processes.iter().find(|p| p.process_type.is_web()));
+    let entrypoint =
+        main.map_or_else(|| "/cnb/lifecycle/launcher".to_owned(), |p| format!("/cnb/process/{}", p.process_type));
+    let path = "/cnb/process:/cnb/lifecycle:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    let built = Built {
+        layers: made,
+        env: vec![
+            format!("PATH={path}"),
+            "CNB_LAYERS_DIR=/layers".to_owned(),
+            "CNB_APP_DIR=/workspace".to_owned(),
+            "CNB_PLATFORM_API=0.15".to_owned(),
+            "HOME=/home/paas".to_owned(),
+        ],
+        entrypoint: vec![entrypoint],
+        working_dir: "/workspace".to_owned(),
+        labels,
+        processes,
+        buildpacks,
+        timings: Vec::new(),
+    };
+    Ok(Exported { built, layers })
+}
+
+/// What the launcher needs to know, in the order that the environment is made in.
+fn launcher_config(detected: &Detected, processes: &[Process]) -> Result<String, Failure> {
+    #[derive(serde::Serialize)]
+    struct Config<'a> {
+        buildpacks: Vec<BTreeMap<&'a str, &'a str>>,
+        processes: &'a [Process],
+    }
+    let buildpacks = detected.group.iter().map(|b| BTreeMap::from([("id", b.id.as_str()), ("api", b.api.as_str())]));
+    toml::to_string(&Config { buildpacks: buildpacks.collect(), processes })
+        .map_err(|e| Failure::new(Phase::Export, e.to_string()))
+}
+
+/// The folder of a buildpack's layers in an image.
+pub(super) fn layers_of(layers: &Path, id: &str) -> PathBuf {
+    layers.join(escaped(id))
+}

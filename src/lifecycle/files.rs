@@ -1,0 +1,99 @@
+//! Files that a buildpack wrote: read only if they are regular, and never beyond a bound.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+};
+
+use serde::de::DeserializeOwned;
+
+/// The largest TOML file that is read, in bytes.
+const LARGEST: u64 = 1 << 20;
+
+/// Opens a regular file, whatever else may lie there: no link is followed, no pipe is waited for.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let flags = i32::try_from(flags.bits()).unwrap_or_default();
+    let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
+}
+
+/// A small text file; `None` if it is not there.
+pub(super) fn read_text(path: &Path) -> Result<Option<String>, String> {
+    let wrong = |e: &dyn std::fmt::Display| format!("cannot read {}: {e}", path.display());
+    let file = match open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(wrong(&e)),
+    };
+    let mut text = String::new();
+    file.take(LARGEST + 1).read_to_string(&mut text).map_err(|e| wrong(&e))?;
+    if text.len() as u64 > LARGEST { Err(wrong(&"it is larger than 1 MiB")) } else { Ok(Some(text)) }
+}
+
+/// A TOML file; the default if it is not there.
+pub(super) fn read_toml<T: DeserializeOwned + Default>(path: &Path) -> Result<T, String> {
+    match read_text(path)? {
+        None => Ok(T::default()),
+        Some(text) => toml::from_str(&text).map_err(|e| {
+            let line = e.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            let message = e.message().split_whitespace().collect::<Vec<_>>().join(" ");
+            format!("{}, line {line}: {message}", path.display())
+        }),
+    }
+}
+
+/// Removes everything in a folder, but not the folder, and not `except`.
+pub(super) fn empty(folder: &Path, except: &[&str]) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if except.iter().any(|name| entry.file_name() == **name) {
+            continue;
+        }
+        let path = entry.path();
+        if entry.file_type()?.is_dir() { remove_tree(&path)? } else { fs::remove_file(&path)? }
+    }
+    Ok(())
+}
+
+/// Removes a tree, also where a folder in it forbids that.
+pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            allow(path)?;
+            fs::remove_dir_all(path)
+        }
+        other => other,
+    }
+}
+
+fn allow(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            allow(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// The names in a folder, sorted; none if it is not there.
+pub(super) fn names(folder: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(Vec::new()),
+        Err(e) => return Err(e),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        if let Ok(name) = entry?.file_name().into_string() {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}

@@ -1,0 +1,78 @@
+//! What the lifecycle says to the server: frames on stdout, one at a time.
+
+use std::{
+    fs::File,
+    io::{self, Read as _, Write as _},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use super::protocol::{BlobHeader, BuildResult, Kind, MAX_FRAME, write_frame};
+use crate::model::Line;
+
+/// Where frames go; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Output(Arc<Mutex<Box<dyn io::Write + Send>>>);
+
+impl Output {
+    pub(super) fn new(to: impl io::Write + Send + 'static) -> Self {
+        Self(Arc::new(Mutex::new(Box::new(to))))
+    }
+
+    fn frame(&self, kind: Kind, payload: &[u8]) -> io::Result<()> {
+        let mut to = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        write_frame(&mut *to, kind, payload)?;
+        to.flush()
+    }
+
+    /// Says a line; a server that does not listen is noticed elsewhere.
+    pub(super) fn line(&self, line: &Line) {
+        if let Ok(text) = serde_json::to_vec(line) {
+            let _ = self.frame(Kind::Line, &text);
+        }
+    }
+
+    pub(super) fn step(&self, text: impl Into<String>) {
+        self.line(&Line::Step(text.into()));
+    }
+
+    pub(super) fn detail(&self, text: impl Into<String>) {
+        self.line(&Line::Detail(text.into()));
+    }
+
+    pub(super) fn trouble(&self, text: impl Into<String>) {
+        self.line(&Line::Trouble(text.into()));
+    }
+
+    /// Says what a buildpack printed; lines in the grammar keep their kind.
+    pub(super) fn printed(&self, text: &str) {
+        let text = Line::sanitize(text);
+        let line = if let Some(rest) = text.strip_prefix("-----> ") {
+            Line::Step(rest.to_owned())
+        } else if let Some(rest) = text.strip_prefix("=====> ") {
+            Line::Header(rest.to_owned())
+        } else if let Some(rest) = text.strip_prefix(" !     ") {
+            Line::Trouble(rest.to_owned())
+        } else {
+            Line::Detail(text.strip_prefix("       ").unwrap_or(&text).to_owned())
+        };
+        self.line(&line);
+    }
+
+    /// Sends a layer.
+    pub(super) fn blob(&self, header: &BlobHeader, mut file: File) -> io::Result<()> {
+        self.frame(Kind::Blob, &serde_json::to_vec(header)?)?;
+        let mut buffer = vec![0; MAX_FRAME];
+        loop {
+            let length = file.read(&mut buffer)?;
+            if length == 0 {
+                return Ok(());
+            }
+            self.frame(Kind::BlobData, &buffer[..length])?;
+        }
+    }
+
+    /// Says how it ended.
+    pub(super) fn result(&self, result: &BuildResult) -> io::Result<()> {
+        self.frame(Kind::Result, &serde_json::to_vec(result)?)
+    }
+}

@@ -1,0 +1,183 @@
+//! The build plan (buildpack.md, "Build Plan" and "Phase #1: Detection"): which buildpacks need and provide what.
+
+use serde::Deserialize;
+
+/// What a buildpack wrote to its build plan file: one alternative, and others under `or`.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(super) struct PlanFile {
+    #[serde(flatten)]
+    first: Alternative,
+    #[serde(default)]
+    or: Vec<Alternative>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(super) struct Alternative {
+    #[serde(default)]
+    pub(super) provides: Vec<Provide>,
+    #[serde(default)]
+    pub(super) requires: Vec<Require>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Provide {
+    pub(super) name: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Require {
+    pub(super) name: String,
+    /// Deprecated by the specification, used in the wild; it counts as `metadata.version`.
+    version: Option<String>,
+    #[serde(default)]
+    metadata: toml::Table,
+}
+
+/// An entry of the plan that a buildpack gets.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub(super) struct Entry {
+    pub(super) name: String,
+    pub(super) metadata: toml::Table,
+}
+
+/// A buildpack that passed, with what it wrote.
+pub(super) struct Candidate {
+    pub(super) name: String,
+    pub(super) optional: bool,
+    pub(super) plan: PlanFile,
+}
+
+/// Which candidates stay (by index), and what is asked for, with who provides it.
+#[derive(Debug, PartialEq)]
+pub(super) struct Resolved {
+    pub(super) kept: Vec<usize>,
+    pub(super) needs: Vec<Need>,
+}
+
+/// Something asked for: it goes to the first of its providers that does not leave it unmet.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Need {
+    pub(super) providers: Vec<usize>,
+    pub(super) entries: Vec<Entry>,
+}
+
+/// Tries the alternatives, those of the last buildpack first; the error says what the first trial lacked.
+pub(super) fn resolve(candidates: &[Candidate]) -> Result<Resolved, String> {
+    let mut first_error = None;
+    let mut chosen = Vec::new();
+    let found = try_from(candidates, &mut chosen, &mut first_error);
+    found.ok_or_else(|| first_error.unwrap_or_else(|| "no buildpack of the group passed".to_owned()))
+}
+
+fn try_from<'a>(
+    candidates: &'a [Candidate],
+    chosen: &mut Vec<&'a Alternative>,
+    first_error: &mut Option<String>,
+) -> Option<Resolved> {
+    let Some(candidate) = candidates.get(chosen.len()) else {
+        return match trial(candidates, chosen) {
+            Ok(resolved) => Some(resolved),
+            Err(error) => {
+                first_error.get_or_insert(error);
+                None
+            }
+        };
+    };
+    std::iter::once(&candidate.plan.first).chain(&candidate.plan.or).find_map(|alternative| {
+        chosen.push(alternative);
+        let found = try_from(candidates, chosen, first_error);
+        chosen.pop();
+        found
+    })
+}
+
+fn trial(candidates: &[Candidate], chosen: &[&Alternative]) -> Result<Resolved, String> {
+    let mut kept: Vec<usize> = (0..candidates.len()).collect();
+    while let Some((index, lack)) = first_lack(&kept, chosen) {
+        let Candidate { name, optional, .. } = &candidates[index];
+        if !optional {
+            return Err(format!("{name} {lack}"));
+        }
+        kept.retain(|other| *other != index);
+    }
+    if kept.is_empty() {
+        return Err("no buildpack of the group is needed".to_owned());
+    }
+    let mut names: Vec<&str> = Vec::new();
+    for require in kept.iter().flat_map(|index| &chosen[*index].requires) {
+        if !names.contains(&require.name.as_str()) {
+            names.push(&require.name);
+        }
+    }
+    let needs = names.into_iter().map(|name| Need {
+        providers: kept.iter().copied().filter(|i| chosen[*i].provides.iter().any(|p| p.name == name)).collect(),
+        entries: kept.iter().flat_map(|i| &chosen[*i].requires).filter(|r| r.name == name).map(entry).collect(),
+    });
+    Ok(Resolved { needs: needs.collect(), kept })
+}
+
+fn entry(require: &Require) -> Entry {
+    let mut metadata = require.metadata.clone();
+    if let Some(version) = &require.version {
+        metadata.entry("version").or_insert_with(|| toml::Value::String(version.clone()));
+    }
+    Entry { name: require.name.clone(), metadata }
+}
+
+/// The first buildpack that requires what neither it nor one before provides, or provides what neither it nor one after
+/// requires.
+fn first_lack(kept: &[usize], chosen: &[&Alternative]) -> Option<(usize, String)> {
+    for (place, index) in kept.iter().enumerate() {
+        let provided = |name: &str| kept[..=place].iter().any(|i| chosen[*i].provides.iter().any(|p| p.name == name));
+        let required = |name: &str| kept[place..].iter().any(|i| chosen[*i].requires.iter().any(|r| r.name == name));
+        if let Some(require) = chosen[*index].requires.iter().find(|require| !provided(&require.name)) {
+            return Some((*index, format!("requires {}, which no buildpack provides", require.name)));
+        }
+        if let Some(provide) = chosen[*index].provides.iter().find(|provide| !required(&provide.name)) {
+            return Some((*index, format!("provides {}, which no buildpack requires", provide.name)));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(name: &str, optional: bool, plan: &str) -> Candidate {
+        Candidate { name: name.into(), optional, plan: toml::from_str(plan).unwrap() }
+    }
+
+    #[test]
+    fn needs_go_to_their_providers() {
+        let resolved = resolve(&[
+            candidate("node", false, "provides = [{name='node'}]"),
+            candidate("npm", false, "provides = [{name='npm'}]\nrequires = [{name='npm'},{name='node',version='22'}]"),
+        ])
+        .unwrap();
+        assert_eq!(resolved.kept, [0, 1]);
+        let node = resolved.needs.iter().find(|need| need.entries[0].name == "node").unwrap();
+        assert_eq!(node.providers, [0]);
+        assert_eq!(node.entries[0].metadata["version"].as_str(), Some("22"));
+    }
+
+    #[test]
+    fn optional_buildpacks_go_and_alternatives_are_tried() {
+        let resolved = resolve(&[
+            candidate("extra", true, "provides = [{name='extra'}]"),
+            candidate("app", false, "requires = [{name='jre'}]\n[[or]]\n[[or]]\nrequires = [{name='x'}]"),
+        ])
+        .unwrap();
+        assert_eq!(resolved, Resolved { kept: vec![1], needs: vec![] });
+        let error = resolve(&[candidate("app", false, "requires = [{name='jre'}]")]).unwrap_err();
+        assert_eq!(error, "app requires jre, which no buildpack provides");
+        assert!(resolve(&[candidate("a", true, "provides = [{name='a'}]")]).is_err());
+    }
+
+    #[test]
+    fn a_provider_after_its_user_does_not_count() {
+        let late =
+            [candidate("user", false, "requires = [{name='x'}]"), candidate("maker", false, "provides = [{name='x'}]")];
+        assert!(resolve(&late).is_err());
+    }
+}

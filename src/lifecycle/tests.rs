@@ -1,0 +1,270 @@
+//! Whole builds, with buildpacks of a few lines of shell.
+
+use std::{
+    fs,
+    io::Cursor,
+    os::unix::fs::PermissionsExt as _,
+    sync::{Arc, Mutex},
+};
+
+use super::{
+    buildpack::Running,
+    output::Output,
+    protocol::{BuildRequest, Built, BuiltLayer, GroupEntry, Kind, read_frame, write_frame},
+    *,
+};
+use crate::model::{Digest, Line};
+
+struct Container {
+    dir: tempfile::TempDir,
+    dirs: Dirs,
+    previous: Option<serde_json::Value>,
+    known: Vec<Digest>,
+}
+
+/// What came out of a build.
+struct Came {
+    result: Result<Built, Failure>,
+    text: String,
+    blobs: usize,
+}
+
+#[derive(Clone, Default)]
+struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Container {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| {
+            let path = dir.path().join(name);
+            fs::create_dir(&path).unwrap();
+            path
+        };
+        let lifecycle = dir.path().join("lifecycle");
+        fs::write(&lifecycle, "not run here").unwrap();
+        let dirs = Dirs {
+            layers: at("layers"),
+            workspace: at("workspace"),
+            platform: at("platform"),
+            tmp: at("tmp"),
+            buildpacks: at("buildpacks"),
+            lifecycle,
+        };
+        Self { dir, dirs, previous: None, known: Vec::new() }
+    }
+
+    fn buildpack(&self, id: &str, detect: &str, build: &str) {
+        let folder = self.dirs.buildpacks.join(id).join("1");
+        fs::create_dir_all(folder.join("bin")).unwrap();
+        fs::write(folder.join("buildpack.toml"), format!("api = \"0.10\"\n[buildpack]\nid = {id:?}\nextra = 1\n"))
+            .unwrap();
+        for (name, script) in [("detect", detect), ("build", build)] {
+            let path = folder.join("bin").join(name);
+            fs::write(&path, format!("#!/bin/bash\nset -eu\n{script}\n")).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+    }
+
+    fn build(&self, order: &[&[&str]], files: &[(&str, &str)]) -> Came {
+        let mut tar = tar::Builder::new(Vec::new());
+        for (name, text) in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(text.len() as u64);
+            header.set_mode(0o644);
+            tar.append_data(&mut header, name, text.as_bytes()).unwrap();
+        }
+        self.build_tar(order, &tar.into_inner().unwrap())
+    }
+
+    fn build_tar(&self, order: &[&[&str]], tar: &[u8]) -> Came {
+        let entry = |name: &&str| GroupEntry {
+            id: name.trim_end_matches('?').to_owned(),
+            version: "1".into(),
+            optional: name.ends_with('?'),
+        };
+        let request = BuildRequest {
+            order: order.iter().map(|group| group.iter().map(entry).collect()).collect(),
+            env: [("USER_SAYS".to_owned(), "hi".to_owned())].into(),
+            operator_env: [("OPERATOR".to_owned(), "says".to_owned())].into(),
+            stack_id: "test".into(),
+            target: protocol::Target { os: "linux".into(), ..protocol::Target::default() },
+            previous: self.previous.clone(),
+            known_blobs: self.known.clone(),
+        };
+        let mut input = Vec::new();
+        write_frame(&mut input, Kind::Request, &serde_json::to_vec(&request).unwrap()).unwrap();
+        write_frame(&mut input, Kind::Source, tar).unwrap();
+        write_frame(&mut input, Kind::SourceEnd, b"").unwrap();
+        let sink = Sink::default();
+        let output = Output::new(sink.clone());
+        let result = container::build(&self.dirs, Cursor::new(input), &output, &Running::default(), |_, _| {});
+        let bytes = sink.0.lock().unwrap().clone();
+        let (mut from, mut text, mut blobs) = (Cursor::new(bytes), String::new(), 0);
+        while let Some((kind, payload)) = read_frame(&mut from).unwrap() {
+            match kind {
+                Kind::Line => text += &format!("{}\n", serde_json::from_slice::<Line>(&payload).unwrap()),
+                Kind::Blob => blobs += 1,
+                _ => {}
+            }
+        }
+        Came { result, text, blobs }
+    }
+
+    /// The next build follows this one.
+    fn after(&mut self, built: &Built) {
+        self.known = built.layers.iter().map(|layer| layer.digest.clone()).collect();
+        self.previous = serde_json::from_str(&built.labels["io.buildpacks.lifecycle.metadata"]).unwrap();
+    }
+}
+
+const MAKE: &str = r#"
+layers=$1
+echo "-----> making"
+echo "$USER_SAYS $OPERATOR"
+if [ -f "$layers/deps/data" ]; then echo "       from the cache"; else
+  mkdir -p "$layers/deps/bin" "$layers/deps/env"; echo x > "$layers/deps/data"; echo 1 > "$layers/deps/env/DEPS"
+fi
+printf '[types]\nlaunch=true\nbuild=true\ncache=true\n[metadata]\nv=1\n' > "$layers/deps.toml"
+printf '[[processes]]\ntype="web"\ncommand=["run"]\nargs=["a"]\ndefault=true\n' > "$layers/launch.toml"
+"#;
+
+#[test]
+fn a_build_makes_layers_and_the_next_one_moves_only_the_app() {
+    let mut container = Container::new();
+    container.buildpack("one", "[ -f app.txt ]", MAKE);
+    container.buildpack("two", "exit 0", "echo DEPS=$DEPS; [ ! -e \"$CNB_LAYERS_DIR/x\" ]");
+    let came = container.build(&[&["missing-file"], &["one", "two"]][1..], &[("app.txt", "v1"), ("sub/b", "x")]);
+    let first = came.result.unwrap();
+    assert!(came.text.contains("-----> making\n       hi says\n"), "{}", came.text);
+    assert!(came.text.contains("DEPS=1"), "{}", came.text);
+    let made: Vec<_> = first.layers.iter().map(|layer| layer.created_by.as_str()).collect();
+    assert_eq!(made, ["launcher", "launcher configuration", "one:deps", "app"]);
+    assert_eq!(came.blobs, 4);
+    assert_eq!(first.entrypoint, ["/cnb/process/web"]);
+    assert!(first.labels["io.buildpacks.build.metadata"].contains(r#""command":["run"]"#));
+
+    container.after(&first);
+    let came = container.build(&[&["one", "two"]], &[("app.txt", "v2"), ("sub/b", "x")]);
+    let second = came.result.unwrap();
+    assert!(came.text.contains("from the cache"), "{}", came.text);
+    assert_eq!(came.blobs, 1, "only the app's layer is sent");
+    assert_eq!(second.layers[..3], first.layers[..3]);
+
+    let elsewhere = Container::new();
+    elsewhere.buildpack("one", "[ -f app.txt ]", MAKE);
+    elsewhere.buildpack("two", "exit 0", "true");
+    let came = elsewhere.build(&[&["one", "two"]], &[("app.txt", "v2"), ("sub/b", "x")]);
+    let digests = |built: &Built| built.layers.iter().map(|l: &BuiltLayer| l.digest.clone()).collect::<Vec<_>>();
+    // The tests' folders differ, and with them the paths in the tars; in containers they are the same.
+    assert_eq!(digests(&came.result.unwrap()).len(), 4);
+}
+
+#[test]
+fn a_failed_build_keeps_the_last_good_cache() {
+    let mut container = Container::new();
+    container.buildpack("one", "true", MAKE);
+    let built = container.build(&[&["one"]], &[("a", "1")]).result.unwrap();
+    container.after(&built);
+    container.buildpack("one", "true", "rm -rf \"$1/deps\"; echo broken; exit 3");
+    let came = container.build(&[&["one"]], &[("a", "1")]);
+    assert_eq!(came.result.unwrap_err().message, "the buildpack one@1 failed with status 3");
+    container.buildpack("one", "true", MAKE);
+    assert!(container.build(&[&["one"]], &[("a", "1")]).text.contains("from the cache"));
+}
+
+#[test]
+fn a_launch_layer_without_a_folder_comes_from_the_previous_image() {
+    let mut container = Container::new();
+    let toml = "printf '[types]\\nlaunch=true\\n[metadata]\\nkey=\"k\"\\n' > \"$1/big.toml\"";
+    container.buildpack("one", "true", &format!("mkdir \"$1/big\"; echo data > \"$1/big/f\"\n{toml}"));
+    let first = container.build(&[&["one"]], &[("a", "1")]).result.unwrap();
+    container.after(&first);
+    container.buildpack("one", "true", &format!("grep -q 'key = \"k\"' \"$1/big.toml\"; [ ! -e \"$1/big\" ]\n{toml}"));
+    let second = container.build(&[&["one"]], &[("a", "1")]).result.unwrap();
+    assert_eq!(first.layers, second.layers);
+    container.previous = None;
+    container.buildpack("one", "true", toml);
+    let error = container.build(&[&["one"]], &[("a", "1")]).result.unwrap_err();
+    assert!(error.message.contains("is not there"), "{error}");
+}
+
+#[test]
+fn detection_tells_why_nothing_fits() {
+    let container = Container::new();
+    container.buildpack("no", "exit 100", "true");
+    container.buildpack("bad", "echo 'I am ill' >&2; exit 7", "true");
+    let came = container.build(&[&["no"], &["bad"]], &[("a", "1")]);
+    assert!(came.result.unwrap_err().message.starts_with("no buildpack recognises this app"));
+    assert!(came.text.contains("bad@1: I am ill") && came.text.contains("status 7"), "{}", came.text);
+    container.buildpack("yes", "exit 0", "true");
+    let built = container.build(&[&["no", "yes"], &["no?", "yes"]], &[("a", "1")]).result.unwrap();
+    assert_eq!(built.buildpacks.len(), 1);
+}
+
+#[test]
+fn what_a_buildpack_wrote_is_not_trusted() {
+    let container = Container::new();
+    for (build, says) in [
+        ("ln -s /etc/passwd \"$1/launch.toml\"", "launch.toml"),
+        ("mkfifo \"$1/launch.toml\"", "not a regular file"),
+        ("yes 'x = 1 # y' | head -c 2000000 > \"$1/launch.toml\"", "larger than 1 MiB"),
+        ("echo 'processes = 3' > \"$1/launch.toml\"", "launch.toml, line 1"),
+        ("printf '[[processes]]\\ntype=\"a b\"\\ncommand=[\"x\"]\\n' > \"$1/launch.toml\"", "processes.type"),
+        ("printf '[types]\\nlaunch=\"yes\"\\n' > \"$1/l.toml\"", "l.toml, line 2"),
+        ("ln -s /etc \"$1/l\"; printf '[types]\\nlaunch=true\\n' > \"$1/l.toml\"", "is not a folder"),
+    ] {
+        container.buildpack("evil", "true", build);
+        let came = container.build(&[&["evil"]], &[("a", "1")]);
+        let error = came.result.expect_err(build);
+        assert!(error.message.contains(says) && !error.message.contains('\n'), "{build}: {error}");
+    }
+}
+
+#[test]
+fn a_source_that_climbs_out_is_refused() {
+    let container = Container::new();
+    container.buildpack("one", "true", "true");
+    let entry = |name: &str, kind: tar::EntryType, link: &str| {
+        let mut header = tar::Header::new_gnu();
+        header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_entry_type(kind);
+        header.set_size(0);
+        header.set_mode(0o644);
+        if !link.is_empty() {
+            header.set_link_name(link).unwrap();
+        }
+        header.set_cksum();
+        header
+    };
+    let tar = |headers: &[tar::Header]| {
+        let mut tar = tar::Builder::new(Vec::new());
+        headers.iter().for_each(|header| tar.append(header, std::io::empty()).unwrap());
+        tar.into_inner().unwrap()
+    };
+    let (file, link) = (tar::EntryType::Regular, tar::EntryType::Symlink);
+    for bad in [
+        tar(&[entry("../out", file, "")]),
+        tar(&[entry("/out", file, "")]),
+        tar(&[entry("d", link, "/tmp"), entry("d/out", file, "")]),
+        tar(&[entry("d", tar::EntryType::Char, "")]),
+    ] {
+        let error = container.build_tar(&[&["one"]], &bad).result.expect_err("must be refused");
+        assert!(error.message.starts_with("cannot unpack"), "{error}");
+    }
+    assert!(!container.dir.path().join("out").exists());
+    assert!(
+        container.build_tar(&[&["one"]], &tar(&[entry("l", link, "/etc/passwd")])).result.is_ok(),
+        "a link alone is fine"
+    );
+}
