@@ -264,12 +264,16 @@ impl Launcher {
     }
 
     async fn failed(&self, launch: &Launch, reason: String, hint: Option<String>, ran: Duration) -> Launched {
-        let lines = self
-            .engine
-            .logs(&ContainerId::from(&launch.row.id), LogOptions { tail: Some(LAST_LINES), ..LogOptions::default() });
-        let lines = lines.filter_map(|line| std::future::ready(line.ok().map(|line| Line::sanitize(&line.text))));
-        let log = tokio::time::timeout(LAST_LINES_WAIT, lines.collect()).await.unwrap_or_default();
+        let log = self.last_lines(&launch.row.id).await;
         Launched::Failed { failure: Failure { instance: name_of(&launch.row), reason, hint, log }, ran }
+    }
+
+    /// What an instance printed last, safe for a terminal; nothing if its container is gone.
+    pub(super) async fn last_lines(&self, id: &InstanceId) -> Vec<String> {
+        let options = LogOptions { tail: Some(LAST_LINES), ..LogOptions::default() };
+        let lines = self.engine.logs(&ContainerId::from(id), options);
+        let lines = lines.filter_map(|line| std::future::ready(line.ok().map(|line| Line::sanitize(&line.text))));
+        tokio::time::timeout(LAST_LINES_WAIT, lines.collect()).await.unwrap_or_default()
     }
 
     async fn diagnose(

@@ -449,7 +449,10 @@ impl Worker {
     }
 
     async fn give_up(&mut self, deployment: Deployment, id: &InstanceId) -> Result<(), InstancesError> {
-        let Some(failure) = self.dead.get(id).map(|death| death.failure.clone()) else { return Ok(()) };
+        let Some(mut failure) = self.dead.get(id).map(|death| death.failure.clone()) else { return Ok(()) };
+        if failure.log.is_empty() {
+            failure.log = self.shared.launcher.last_lines(id).await;
+        }
         let mut waiters = self.handle.waiters.lock().await;
         if !self.shared.store.abandon_deployment(self.id, deployment).await? {
             return Ok(());

@@ -228,9 +228,9 @@ async fn a_newer_release_supersedes_and_a_cancelled_one_is_given_up() {
 
     let mut patient = quick();
     patient.attempts = 600;
-    let never = f.release(&app, &[("web", "exec sleep 600", patient, 1)]).await;
+    let endless = f.release(&app, &[("web", "exec sleep 600", patient, 1)]).await;
     let (cancel, (progress, _lines)) = (CancellationToken::new(), Progress::channel());
-    let rolling = server.instances.rollout(app.id, never, Default::default(), &progress, &cancel);
+    let rolling = server.instances.rollout(app.id, endless, Default::default(), &progress, &cancel);
     let cancelling = async {
         until("it comes up", || async { report(&server, &app).await.len() == 2 }).await;
         cancel.cancel();
@@ -240,7 +240,7 @@ async fn a_newer_release_supersedes_and_a_cancelled_one_is_given_up() {
     assert_eq!(report(&server, &app).await, old);
 
     let v3 = f.release(&app, &[("web", SERVE, quick(), 1)]).await;
-    let slow = rollout(&server, &app, never);
+    let slow = rollout(&server, &app, endless);
     let newer = async {
         until("it comes up", || async { report(&server, &app).await.len() == 2 }).await;
         rollout(&server, &app, v3).await.0
