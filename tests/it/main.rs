@@ -5,8 +5,6 @@
     missing_docs,
     reason = "a test that panics fails where it should"
 )]
-#![cfg(test)]
-#![allow(clippy::unwrap_used, reason = "a test that unwraps fails where it should")]
 
 mod build;
 mod engine;
