@@ -146,7 +146,7 @@ impl Builder {
         token: Secret,
     ) -> Result<Self, BuildError> {
         engine.remove_leftover_builds().await?;
-        Disk::unmount_leftovers(&config.data_dir.join("mounts")).await?;
+        Self::unmount_leftovers(&config).await?;
         let reading = config.clone();
         let read = tokio::task::spawn_blocking(move || {
             let buildpacks = Buildpacks::read(&reading.buildpacks())?;
@@ -180,6 +180,12 @@ impl Builder {
     /// the image that one with this key gave before.
     pub fn key(&self, tree: &impl fmt::Display) -> Digest {
         Digest::of(format!("{tree}\n{}", self.inner.recipe).as_bytes())
+    }
+
+    /// Puts away the disks of builds whose server is gone.
+    pub async fn unmount_leftovers(config: &Config) -> Result<(), BuildError> {
+        Disk::unmount_leftovers(&config.data_dir.join("mounts")).await?;
+        Ok(())
     }
 
     /// Builds, when it is this build's turn, and gives back the image's manifest. Dropping the future cancels the build,

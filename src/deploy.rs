@@ -215,10 +215,10 @@ impl Deployer {
         let build = this.store.begin_build(app.id, commit.clone(), key.clone(), update.pusher.name.clone()).await?;
         let log = build_log::BuildLog::open(self.build_log(app.id, build.number), progress).await?;
 
-        let built = self.image_of(app, &key, source, log.progress(), cancel).await;
-        let outcome = built.as_ref().map(Clone::clone).map_err(ToString::to_string);
+        let image = self.image_of(app, &key, source, log.progress(), cancel).await;
+        let outcome = image.as_ref().map(Clone::clone).map_err(ToString::to_string);
         this.store.end_build(build.id, outcome).await?;
-        let result = match built {
+        let result = match image {
             Ok(image) => {
                 self.release_push(app, &manifest, image, build.id, commit, update, log.progress(), cancel).await
             }
@@ -354,15 +354,12 @@ async fn read_text(
 
 /// Tells the pusher why nothing changed, with what the failed instance said last.
 async fn explain(error: &DeployError, progress: &Progress) {
-    if let DeployError::Rollout(RolloutError::Unhealthy(failure)) = error {
-        if !failure.log.is_empty() {
-            progress.header(format!("Last output of {}:", failure.instance)).await;
-            for line in &failure.log {
-                progress.detail(crate::model::Line::sanitize(line)).await;
-            }
-        }
-        if let Some(hint) = &failure.hint {
-            progress.trouble(hint.as_str()).await;
+    if let DeployError::Rollout(RolloutError::Unhealthy { instance, log, .. }) = error
+        && !log.is_empty()
+    {
+        progress.header(format!("Last output of {instance}:")).await;
+        for line in log {
+            progress.detail(crate::model::Line::sanitize(line)).await;
         }
     }
     progress.trouble(error.to_string()).await;

@@ -2,6 +2,9 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that unwraps fails where it should"))]
 
 #[cfg(feature = "server")]
+pub mod server;
+
+#[cfg(feature = "server")]
 pub mod api;
 #[cfg(feature = "server")]
 pub mod commands;

@@ -141,8 +141,8 @@ impl std::fmt::Debug for Receiver {
 
 impl Receiver {
     /// Installs the hook and listens for it.
-    pub async fn start(
-        config: Arc<Config>,
+    pub fn start(
+        config: &Config,
         repositories: Repositories,
         handler: impl PushHandler,
         tracker: &TaskTracker,

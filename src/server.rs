@@ -1,5 +1,7 @@
 //! The composition root of the control plane: binds, recovers, serves, drains.
 
+mod doors;
+
 use std::{
     fs::File,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
@@ -17,9 +19,9 @@ use crate::{
     commands::Commands,
     config::Config,
     deploy::{DeployError, Deployer},
-    engine::{Engine, EngineError},
+    engine::{Engine, EngineError, Kind},
     git::{GitError, Repositories},
-    images::{ImageError, Images, Registry, Stack},
+    images::{ImageError, ImageStore, Registry, Stack},
     instances::{Instances, InstancesError},
     progress::Progress,
     receive::{ReceiveError, Receiver},
@@ -98,45 +100,44 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
 
     let tracker = TaskTracker::new();
     let stopped = CancellationToken::new();
-    let images = Images::open(&config.data_dir)?;
-    let stack = Stack::ensure(&config.stack, images.blobs(), &log_progress(&tracker)).await?;
+    let images = ImageStore::open(&config.data_dir)?;
+    let stack = Stack::ensure(&config.stack, &images, &log_progress(&tracker)).await?;
     let token = Secret::new(random_token());
-    let registry = Registry::new(images.clone(), token.clone());
+    let registry = Registry::new(images.clone(), &token);
     tracker.spawn(registry.serve(registry_listener, stopped.clone()));
 
-    engine.remove_leftover_builds().await?;
     let builder = Builder::new(Arc::clone(&config), engine.clone(), images.clone(), stack, token.clone()).await?;
     let repositories = Repositories::open(&config).await?;
-    Deployer::abandon_interrupted(&store).await?;
     let link = Link::start(config.data_dir.join("router.sock"), &tracker, stopped.clone());
-    let instances = Instances::start(
-        Arc::clone(&config),
-        store.clone(),
-        engine.clone(),
-        link,
-        token,
-        &tracker,
-        stopped.clone(),
-    )
-    .await?;
+    let instances =
+        Instances::start(Arc::clone(&config), store.clone(), engine.clone(), link, token, &tracker, stopped.clone())
+            .await?;
     let deployer = Deployer::new(
         Arc::clone(&config),
         store.clone(),
         engine,
         repositories.clone(),
         images,
-        builder,
+        builder.clone(),
         instances.clone(),
     );
     deployer.recover().await?;
 
     let commands = Commands::new(Arc::clone(&config), store.clone(), deployer.clone(), instances);
-    let receiver = Receiver::start(Arc::clone(&config), repositories, deployer.clone(), &tracker, stopped.clone()).await?;
+    let receiver = Receiver::start(&config, repositories, deployer.clone(), &tracker, stopped.clone())?;
     let doors = TaskTracker::new();
-    let door = ssh::Door { config: Arc::clone(&config), store, commands: commands.clone(), receiver, deployer };
-    doors.spawn(ssh::serve(ssh_listener, door, doors.clone(), shutdown.clone(), stopped.clone()));
-    let socket = config.data_dir.join("paas.sock");
-    doors.spawn(api::serve(api::bind(&socket)?, commands, doors.clone(), shutdown.clone()));
+    let local = api::bind(&api::socket_path(&config.data_dir)).await?;
+    let sessions = doors::Doors { commands, receiver, deployer };
+    let runner = Arc::new(sessions.clone());
+    doors.spawn(api::serve(local, runner, doors.clone(), shutdown.clone(), stopped.clone()));
+    let door = ssh::Door { config: Arc::clone(&config), store, sessions };
+    let (tasks, stop, abort) = (doors.clone(), shutdown.clone(), stopped.clone());
+    doors.spawn(async move {
+        if let Err(error) = ssh::serve(ssh_listener, door, tasks, stop.clone(), abort).await {
+            tracing::error!(%error, "the SSH door does not open");
+            stop.cancel();
+        }
+    });
     tracing::info!(ssh = %config.ssh.listen, %server_id, "ready");
 
     shutdown.cancelled().await;
@@ -144,6 +145,7 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
     doors.close();
     let _ = tokio::time::timeout(DRAIN, doors.wait()).await;
     stopped.cancel();
+    let _ = tokio::time::timeout(DRAIN, builder.close()).await;
     tracker.close();
     let _ = tokio::time::timeout(DRAIN, tracker.wait()).await;
     Ok(())
@@ -151,18 +153,45 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
 
 /// Makes the stack's images before the server runs, saying how far it is.
 pub async fn prepare_stack(config: &Config, shutdown: CancellationToken) -> Result<(), ServerError> {
-    let images = Images::open(&config.data_dir)?;
+    let _lock = lock_data_dir(config);
+    let images = ImageStore::open(&config.data_dir)?;
     let (progress, mut lines) = Progress::channel();
     let printing = async move {
         while let Some(line) = lines.recv().await {
             eprintln!("{line}");
         }
     };
-    let making = async move { Stack::ensure(&config.stack, images.blobs(), &progress).await };
+    let making = async move { Stack::ensure(&config.stack, &images, &progress).await };
     tokio::select! {
         (made, ()) = async { tokio::join!(making, printing) } => made.map(drop).map_err(ServerError::from),
         () = shutdown.cancelled() => Ok(()),
     }
+}
+
+/// Stops this server's instances, while the server itself is stopped; its next start brings them back.
+pub async fn halt(config: &Config) -> Result<(), ServerError> {
+    let _lock = lock_data_dir(config)?;
+    let engine = Engine::connect(config, &Store::open(&config.data_dir)?.server_id().await?).await?;
+    let grace = Duration::from_secs(config.instances.stop_grace_seconds);
+    let mut stopping = tokio::task::JoinSet::new();
+    for container in engine.list(Some(Kind::Instance)).await? {
+        let engine = engine.clone();
+        stopping.spawn(async move { engine.stop(&container.id, grace).await });
+    }
+    while let Some(stopped) = stopping.join_next().await {
+        if let Ok(Err(error)) = stopped {
+            return Err(error.into());
+        }
+    }
+    Ok(())
+}
+
+/// Removes all that this server has on the engine, while the server itself is stopped. Its data folder stays.
+pub async fn purge(config: &Config) -> Result<(), ServerError> {
+    let _lock = lock_data_dir(config)?;
+    let engine = Engine::connect(config, &Store::open(&config.data_dir)?.server_id().await?).await?;
+    Builder::unmount_leftovers(config).await?;
+    Ok(engine.remove_all().await?)
 }
 
 /// The data folder, made if need be, and locked for this process.

@@ -29,6 +29,10 @@ enum Face {
     Router,
     /// Makes the stack's images, which the first start of the server would do otherwise.
     Stack,
+    /// Stops this server's instances while the server is stopped; its next start brings them back.
+    Halt,
+    /// Removes all that this server has on the engine, while it is stopped: containers, networks, images, packet filters.
+    Purge,
     /// Prints the configuration that is in force, with every key.
     Config,
     #[command(hide = true)]
@@ -56,12 +60,12 @@ fn run(line: Line) -> anyhow::Result<ExitCode> {
     let given = line.config.or_else(|| std::env::var_os("PAAS_CONFIG").map(PathBuf::from));
     let required = given.is_some();
     let path = given.unwrap_or_else(|| PathBuf::from("/etc/paas/paas.toml"));
-    // A relative data folder is the configuration file's own, so that a folder with both can be moved.
     let config = Config::load(&path, required, std::env::vars())?;
     match line.face {
         Face::Command(words) => {
-            let code = runtime(1)?.block_on(api::client::run(&config.data_dir.join("paas.sock"), words))?;
-            Ok(ExitCode::from(code))
+            let code = runtime(1)?.block_on(api::client::run(&api::socket_path(&config.data_dir), words))?;
+            // Not by returning: a read of standard input may be pending, and the runtime would wait for it.
+            std::process::exit(i32::from(code));
         }
         Face::Config => {
             use std::io::Write as _;
@@ -78,6 +82,14 @@ fn run(line: Line) -> anyhow::Result<ExitCode> {
         }
         Face::Stack => {
             runtime(0)?.block_on(server::prepare_stack(&config, on_signal()?))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Face::Halt => {
+            runtime(1)?.block_on(server::halt(&config))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Face::Purge => {
+            runtime(1)?.block_on(server::purge(&config))?;
             Ok(ExitCode::SUCCESS)
         }
         Face::Router => {

@@ -21,8 +21,8 @@ pub(super) async fn after_release(deployer: &Deployer, app: &App) {
 async fn collect(deployer: &Deployer, app: &App) -> Result<(), DeployError> {
     let this = &deployer.0;
     let releases = this.store.releases(app.id, 3 * KEPT).await?;
-    let released = releases.iter().filter(|release| release.state == ReleaseState::Released);
-    let Some(oldest_kept) = released.map(|release| release.number).nth(KEPT as usize - 1) else { return Ok(()) };
+    let good = releases.iter().filter(|release| release.state == ReleaseState::Released);
+    let Some(oldest_kept) = good.map(|release| release.number).nth(KEPT as usize - 1) else { return Ok(()) };
     let in_use = this.store.images_in_use(KEPT).await?;
     for release in releases.iter().filter(|release| release.number < oldest_kept && !in_use.contains(&release.image)) {
         this.engine.remove_image_tag(&this.engine.release_tag(&app.name, release.number)).await?;

@@ -6,6 +6,7 @@ use super::{DeployError, Deployer, RELEASING, collect};
 use crate::{
     model::{ConfigKey, ReleaseNumber},
     progress::Progress,
+    release,
     store::{App, ConfigVars, NewRelease, Release, ReleaseKind, ReleaseState},
 };
 
@@ -19,9 +20,10 @@ impl Deployer {
         cancel: &CancellationToken,
     ) -> Result<ReleaseNumber, DeployError> {
         let this = &self.0;
+        let defaults = release::default_formation(&new.processes);
         let release = this.store.create_release(app.id, new).await?;
         progress.step(format!("Releasing v{}", release.number)).await;
-        this.instances.rollout(app.id, release.number, progress, cancel).await?;
+        this.instances.rollout(app.id, release.number, defaults, progress, cancel).await?;
         progress.detail(format!("v{} is live", release.number)).await;
         collect::after_release(self, app).await;
         Ok(release.number)
@@ -94,6 +96,12 @@ impl Deployer {
         let description = format!("Rollback to v{}", chosen.number);
         let config = chosen.config.clone();
         self.bring_up(app, again(chosen, ReleaseKind::Rollback, config, description, by), progress, cancel).await
+    }
+
+    /// Replaces the app's instances by new ones of the same release.
+    pub async fn restart(&self, app: &App, progress: &Progress, cancel: &CancellationToken) -> Result<(), DeployError> {
+        let _lock = self.0.releases.lock(app.id, progress, RELEASING, cancel).await?;
+        Ok(self.0.instances.restart(app.id, progress, cancel).await?)
     }
 
     async fn current_release(&self, app: &App) -> Result<Option<Release>, DeployError> {

@@ -44,6 +44,12 @@ pub struct PortMapping {
     pub container_port: u16,
 }
 
+impl std::fmt::Display for PortMapping {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}:{}", self.scheme.as_str(), self.host_port, self.container_port)
+    }
+}
+
 fn from_row(r: &Row<'_>) -> rusqlite::Result<(String, u16, u16)> {
     Ok((r.get(0)?, r.get(1)?, r.get(2)?))
 }

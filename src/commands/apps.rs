@@ -1,0 +1,125 @@
+//! Apps: made, listed, shown, destroyed.
+
+use serde_json::json;
+
+use super::{
+    CommandError, Commands, Result, Session,
+    line::Format,
+    output::{Row, time},
+};
+use crate::{
+    model::AppName,
+    store::{App, PortMapping},
+};
+
+#[derive(serde::Serialize)]
+struct AppRow {
+    name: String,
+    release: Option<u64>,
+    stopped: bool,
+    created_at: String,
+    url: Option<String>,
+}
+
+impl Row for AppRow {
+    const HEADER: &'static [&'static str] = &["NAME", "RELEASE", "STATE", "CREATED", "URL"];
+
+    fn cells(&self) -> Vec<String> {
+        let state = match (self.release, self.stopped) {
+            (None, _) => "not deployed",
+            (Some(_), true) => "stopped",
+            (Some(_), false) => "running",
+        };
+        let release = self.release.map_or_else(|| "-".to_owned(), |number| format!("v{number}"));
+        let url = self.url.clone().unwrap_or_else(|| "-".to_owned());
+        vec![self.name.clone(), release, state.to_owned(), self.created_at.clone(), url]
+    }
+}
+
+pub(super) async fn create(commands: &Commands, session: &Session<'_>, name: AppName) -> Result {
+    let app = commands.deployer.create_app(name, session.caller.key).await?;
+    session.out.line(&format!("-----> Created {}", app.name)).await;
+    for url in urls(commands, &app).await? {
+        session.out.line(&format!("       {url}")).await;
+    }
+    Ok(())
+}
+
+async fn urls(commands: &Commands, app: &App) -> Result<Vec<String>> {
+    let mappings = commands.store.port_mappings(app.id).await?;
+    Ok(mappings.iter().map(|mapping| commands.deployer.url(mapping)).collect())
+}
+
+pub(super) async fn list(commands: &Commands, session: &Session<'_>, format: Format) -> Result {
+    let mut rows = Vec::new();
+    for app in commands.apps(session).await? {
+        rows.push(AppRow {
+            name: app.name.to_string(),
+            release: app.current.map(|current| current.release),
+            stopped: app.stopped,
+            created_at: time(app.created_at),
+            url: urls(commands, &app).await?.into_iter().next(),
+        });
+    }
+    session.out.table(&rows, format).await;
+    Ok(())
+}
+
+pub(super) async fn info(commands: &Commands, session: &Session<'_>, name: AppName, format: Format) -> Result {
+    let app = commands.app(session, name).await?;
+    let ports = commands.store.port_mappings(app.id).await?;
+    let facts = json!({
+        "name": app.name,
+        "release": app.current.map(|current| format!("v{}", current.release)),
+        "stopped": app.stopped,
+        "formation": app.formation.iter().map(|(name, count)| format!("{name}={count}")).collect::<Vec<_>>(),
+        "deploy_branch": app.deploy_branch,
+        "ports": ports.iter().map(PortMapping::to_string).collect::<Vec<_>>(),
+        "urls": urls(commands, &app).await?,
+        "created_at": time(app.created_at),
+    });
+    if let serde_json::Value::Object(facts) = facts {
+        session.out.facts(&facts, format).await;
+    }
+    Ok(())
+}
+
+pub(super) async fn destroy(
+    commands: &Commands,
+    session: &mut Session<'_>,
+    name: AppName,
+    force: bool,
+    confirm: Option<String>,
+) -> Result {
+    let app = commands.app(session, name).await?;
+    if !force {
+        let said = match confirm {
+            Some(said) => said,
+            None => {
+                let question = format!(" !     This destroys {} for good. Type its name to go on: ", app.name);
+                session.out.text(&question).await;
+                session.read_line().await?
+            }
+        };
+        if said != app.name.as_str() {
+            return Err(CommandError::Refused(format!("that is not its name: {} stays as it is", app.name)));
+        }
+    }
+    commands.deployer.destroy_app(&app, &session.progress).await?;
+    session.progress.detail(format!("{} is gone", app.name)).await;
+    Ok(())
+}
+
+pub(super) async fn url(commands: &Commands, session: &Session<'_>, name: AppName, format: Format) -> Result {
+    let app = commands.app(session, name).await?;
+    let urls = urls(commands, &app).await?;
+    match format {
+        Format::Json => session.out.json(&urls).await,
+        Format::Text => {
+            for url in urls {
+                session.out.line(&url).await;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! Builds: listed, and what they printed.
+
+use super::{
+    CommandError, Commands, Result, Session,
+    line::Format,
+    output::{Row, time},
+};
+use crate::model::AppName;
+
+#[derive(serde::Serialize)]
+struct BuildRow {
+    number: u64,
+    state: &'static str,
+    commit: String,
+    pusher: String,
+    started_at: String,
+    seconds: Option<f64>,
+    image: Option<String>,
+    message: Option<String>,
+}
+
+impl Row for BuildRow {
+    const HEADER: &'static [&'static str] = &["BUILD", "STATE", "COMMIT", "BY", "STARTED", "SECONDS", "MESSAGE"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.number.to_string(),
+            self.state.to_owned(),
+            self.commit.chars().take(7).collect(),
+            self.pusher.clone(),
+            self.started_at.clone(),
+            self.seconds.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.1}")),
+            self.message.clone().unwrap_or_else(|| "-".to_owned()),
+        ]
+    }
+}
+
+pub(super) async fn list(commands: &Commands, session: &Session<'_>, app: AppName, num: u32, format: Format) -> Result {
+    let app = commands.app(session, app).await?;
+    let rows: Vec<_> = commands
+        .store
+        .builds(app.id, num)
+        .await?
+        .into_iter()
+        .map(|build| BuildRow {
+            number: build.number,
+            state: build.state.as_str(),
+            commit: build.commit.to_string(),
+            pusher: build.pusher,
+            started_at: time(build.started_at),
+            seconds: build
+                .ended_at
+                .map(|end| std::time::Duration::from_millis((end - build.started_at).unsigned_abs()).as_secs_f64()),
+            image: build.image.map(|image| image.to_string()),
+            message: build.message,
+        })
+        .collect();
+    session.out.table(&rows, format).await;
+    Ok(())
+}
+
+pub(super) async fn log(commands: &Commands, session: &Session<'_>, app: AppName, number: Option<u64>) -> Result {
+    let app = commands.app(session, app).await?;
+    let builds = commands.store.builds(app.id, u32::MAX).await?;
+    let found = builds.iter().find(|build| number.is_none_or(|number| build.number == number));
+    let build = found.ok_or_else(|| {
+        CommandError::Refused(format!("{} has no such build; builds:list {} shows all", app.name, app.name))
+    })?;
+    let path = commands.deployer.build_log(app.id, build.number);
+    match tokio::fs::read_to_string(&path).await {
+        Ok(text) => {
+            session.out.text(&text).await;
+            Ok(())
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            Err(CommandError::Refused(format!("the output of build {} is no longer kept", build.number)))
+        }
+        Err(source) => Err(CommandError::File { path: path.display().to_string(), source }),
+    }
+}

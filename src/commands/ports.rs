@@ -1,0 +1,111 @@
+//! Port mappings: which port of the host leads to which port of the web instances.
+
+use super::{CommandError, Commands, Result, Session, line::Format, output::Row};
+use crate::{
+    model::AppName,
+    store::{PortMapping, PortScheme},
+};
+
+#[derive(serde::Serialize)]
+struct PortRow {
+    scheme: &'static str,
+    host_port: u16,
+    container_port: u16,
+    url: String,
+}
+
+impl Row for PortRow {
+    const HEADER: &'static [&'static str] = &["SCHEME", "HOST PORT", "CONTAINER PORT", "URL"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![self.scheme.to_owned(), self.host_port.to_string(), self.container_port.to_string(), self.url.clone()]
+    }
+}
+
+/// What is to become of the mappings.
+pub(super) enum Change {
+    Set(Vec<String>),
+    Add(Vec<String>),
+    Remove(Vec<String>),
+}
+
+fn mapping(text: &str) -> Result<PortMapping> {
+    let refused = || {
+        let text = crate::model::Line::sanitize(text);
+        CommandError::Refused(format!("{text:?}: write scheme:host-port:container-port, for example http:8080:5000"))
+    };
+    let [scheme, host, container] = text.split(':').collect::<Vec<_>>()[..] else { return Err(refused()) };
+    let scheme: PortScheme = scheme.parse().map_err(|_| {
+        CommandError::Refused(format!("{:?}: the scheme is http or tcp", crate::model::Line::sanitize(text)))
+    })?;
+    let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(refused);
+    Ok(PortMapping { scheme, host_port: port(host)?, container_port: port(container)? })
+}
+
+fn mappings(texts: &[String]) -> Result<Vec<PortMapping>> {
+    texts.iter().map(|text| mapping(text)).collect()
+}
+
+pub(super) async fn list(commands: &Commands, session: &Session<'_>, app: AppName, format: Format) -> Result {
+    let app = commands.app(session, app).await?;
+    let rows: Vec<_> = commands
+        .store
+        .port_mappings(app.id)
+        .await?
+        .iter()
+        .map(|mapping| PortRow {
+            scheme: mapping.scheme.as_str(),
+            host_port: mapping.host_port,
+            container_port: mapping.container_port,
+            url: commands.deployer.url(mapping),
+        })
+        .collect();
+    session.out.table(&rows, format).await;
+    Ok(())
+}
+
+pub(super) async fn change(commands: &Commands, session: &Session<'_>, app: AppName, change: Change) -> Result {
+    let app = commands.app(session, app).await?;
+    let before = commands.store.port_mappings(app.id).await?;
+    let after = match change {
+        Change::Set(texts) => mappings(&texts)?,
+        Change::Add(texts) => {
+            let added = mappings(&texts)?;
+            before
+                .into_iter()
+                .filter(|old| added.iter().all(|new| new.host_port != old.host_port))
+                .chain(added.clone())
+                .collect()
+        }
+        Change::Remove(texts) => {
+            let gone = mappings(&texts)?;
+            if let Some(unknown) = gone.iter().find(|mapping| !before.contains(mapping)) {
+                return Err(CommandError::Refused(format!(
+                    "{} has no mapping {unknown}; ports:list shows them",
+                    app.name
+                )));
+            }
+            before.into_iter().filter(|mapping| !gone.contains(mapping)).collect()
+        }
+    };
+    let mut ports: Vec<u16> = after.iter().map(|mapping| mapping.host_port).collect();
+    ports.sort_unstable();
+    if let Some(twice) = ports.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(CommandError::Refused(format!("port {} is named twice", twice[0])));
+    }
+    commands.deployer.set_ports(&app, after).await?;
+    list(commands, session, app.name, Format::Text).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mappings_are_read_as_dokku_writes_them() {
+        assert_eq!(mapping("http:8080:5000").unwrap().to_string(), "http:8080:5000");
+        for bad in ["8080:5000", "https:1:2", "http:0:5", "http:70000:5", "http:1:2:3", "http:-1:5", "tcp::"] {
+            assert!(mapping(bad).is_err(), "{bad}");
+        }
+    }
+}
