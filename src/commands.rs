@@ -142,8 +142,10 @@ impl Commands {
         let kind = if caller.admin { "an admin key" } else { "a developer key" };
         format!(
             "You are {}, {kind} of this paas server. There is no shell here.\n\
-             git remote add paas paas@{}:APP, then git push paas main deploys; `help` lists the commands.\n",
-            caller.name, self.config.hostname
+             `git remote add paas ssh://paas@{}:{}/APP`, then `git push paas main` deploys; `help` lists the commands.\n",
+            caller.name,
+            self.config.hostname,
+            self.config.ssh.listen.port()
         )
     }
 

@@ -300,7 +300,7 @@ pub(super) fn parse(mut words: Vec<String>) -> Parsed {
 fn unknown(word: &str, error: &clap::Error) -> String {
     let said: String = crate::model::Line::sanitize(word).chars().take(60).collect();
     let near = match error.get(ContextKind::SuggestedSubcommand) {
-        Some(ContextValue::Strings(near)) => near.first().cloned(),
+        Some(ContextValue::Strings(near)) => near.last().cloned(),
         Some(ContextValue::String(near)) => Some(near.clone()),
         _ => None,
     };

@@ -85,9 +85,8 @@ fn fit(
                 let name = buildpack.name();
                 candidates.push(Candidate { name, optional: entry.optional, plan: plan.clone() });
             }
-            Some(Outcome::Failed) | None if entry.optional => {}
+            Some(Outcome::Failed | Outcome::Erred(_)) | None if entry.optional => {}
             Some(Outcome::Failed) | None => return Ok(None),
-            Some(Outcome::Erred(_)) if entry.optional => {}
             Some(Outcome::Erred(reason)) => return Err(format!("{}: {reason}", buildpack.name())),
         }
     }

@@ -69,7 +69,8 @@ fn launch(dirs: &Dirs, process_type: Option<&str>, words: &[String]) -> Result<C
         // bash replaces itself by the last command of its script, so that the app gets the signals.
         let mut script = String::new();
         for profile in profiles(dirs, &layers, process.process_type.as_str()) {
-            script.push_str(&format!(". '{}'\n", profile.display().to_string().replace('\'', r"'\''")));
+            let quoted = profile.display().to_string().replace('\'', r"'\''");
+            script.push_str(&[". '", &quoted, "'\n"].concat());
         }
         script.push_str(&process.command.join(" "));
         let mut command = Command::new("/bin/bash");

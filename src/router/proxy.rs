@@ -20,7 +20,7 @@ use super::{
 use crate::model::InstanceId;
 
 /// How long an instance has until it begins to answer.
-const ANSWER: Duration = Duration::from_secs(60);
+const ANSWER: Duration = Duration::from_mins(1);
 
 /// Instances that one request may be tried on.
 const MOST_TRIES: usize = 3;

@@ -27,7 +27,7 @@ use super::{
 };
 
 /// How long a client may take for a request's head, and idle between two.
-const HEAD: Duration = Duration::from_secs(60);
+const HEAD: Duration = Duration::from_mins(1);
 
 /// Connections of clients to one worker; more wait in the kernel's queue.
 const MOST_CONNECTIONS: usize = 20_000;
