@@ -1,22 +1,29 @@
 //! Repositories, by children of git: it is the most trusted server of its own protocol. They run unprivileged, in
 //! process groups of their own, with an environment that nobody outside decides.
+//!
+//! Repositories belong to that unprivileged user, so nothing in them is trusted: whatever is written or removed inside
+//! one is done by a child, and the settings of all repositories are one file that only root may write.
 
 mod repository;
+mod settings;
 mod source;
+mod tidy;
 
 use std::{
+    collections::HashMap,
     ffi::OsStr,
-    fs, io,
-    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown},
+    io,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Stdio,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::process::Command;
+use tokio::{fs, process::Command};
 
 pub use repository::Repository;
 pub use source::Source;
+pub use tidy::InUse;
 
 use crate::{config::Config, model::AppName};
 
@@ -30,7 +37,7 @@ pub enum GitError {
     #[error("git does not start: {0}; install it: apt-get install git")]
     Start(#[source] io::Error),
     /// git is too old.
-    #[error("git {0} is too old: 2.29 or newer is needed")]
+    #[error("{0} is too old: 2.29 or newer is needed")]
     TooOld(String),
     /// A git command failed.
     #[error("git {command} failed: {message}")]
@@ -51,11 +58,28 @@ pub enum GitError {
         source: io::Error,
     },
     /// git said what we do not understand.
-    #[error("git said something unexpected: {0}")]
+    #[error("git said something unexpected: {0:?}")]
     Unexpected(String),
     /// There is nothing in the commit.
     #[error("the pushed commit has no files; add some, commit and push again")]
     EmptyTree,
+    /// There is no such folder in the commit.
+    #[error("the pushed commit has no folder {0:?}")]
+    NoSuchFolder(String),
+    /// So many files that listing them would take the machine down.
+    #[error("the pushed commit has more than {0} files or folders; take out what the app does not need")]
+    TooManyFiles(usize),
+    /// The files would not fit onto a build's disk.
+    #[error("the files of the pushed commit come to {} MiB, and a build's disk has {} MiB (build.disk_mib); take out what the app does not need", bytes >> 20, most >> 20)]
+    SourceTooLarge {
+        /// All files together.
+        bytes: u64,
+        /// The limit.
+        most: u64,
+    },
+    /// No Linux file can have such a name, or such a target.
+    #[error("{0:?}… is longer than a path, or a symbolic link's target, may be")]
+    PathTooLong(String),
     /// A file of a fixed purpose is too large.
     #[error("{path} is larger than {most} bytes; shorten it")]
     TooLarge {
@@ -80,114 +104,146 @@ pub struct Repositories(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     dir: PathBuf,
-    hooks: PathBuf,
+    home: PathBuf,
     user_id: u32,
-    max_push_bytes: u64,
+    most_source_bytes: u64,
+    uses: Mutex<HashMap<AppName, Arc<tidy::Use>>>,
 }
 
 impl Repositories {
-    /// Opens `<data_dir>/repos`; checks that git is there and new enough.
+    /// Opens `<data_dir>/repos` and writes the settings and the hook of all repositories to `<data_dir>/git`; checks
+    /// that git is there and new enough. Only one server may do so for a data folder.
     pub async fn open(config: &Config) -> Result<Self> {
         let dir = config.data_dir.join("repos");
-        if !dir.exists() {
-            fs::DirBuilder::new().recursive(true).mode(0o711).create(&dir).map_err(failed("make", &dir))?;
+        let home = config.data_dir.join("git");
+        for (path, mode) in [(&dir, 0o711), (&home, 0o755)] {
+            fs::create_dir_all(path).await.map_err(failed("make", path))?;
+            fs::set_permissions(path, PermissionsExt::from_mode(mode)).await.map_err(failed("make", path))?;
         }
-        let hooks = config.data_dir.join("hooks");
-        let inner = Inner { dir, hooks, user_id: config.user_id, max_push_bytes: config.git.max_push_bytes };
+        let most_source_bytes = config.build.disk_mib << 20;
+        let inner = Inner { dir, home, user_id: config.user_id, most_source_bytes, uses: Mutex::default() };
         let repositories = Self(Arc::new(inner));
         let version = repositories.git(&repositories.0.dir, ["--version"]).await?;
-        let numbers: Vec<u32> = version
-            .trim()
-            .trim_start_matches("git version ")
-            .split(|c: char| !c.is_ascii_digit())
-            .map_while(|n| n.parse().ok())
-            .collect();
-        match numbers[..] {
-            [major, minor, ..] if (major, minor) >= OLDEST => Ok(repositories),
-            _ => Err(GitError::TooOld(version.trim().to_owned())),
+        let version = version.trim();
+        match settings::version(version) {
+            Some(numbers) if numbers >= OLDEST => {
+                settings::write(&repositories.0.home, numbers, config.git.max_push_bytes).await?;
+            }
+            _ => return Err(GitError::TooOld(version.to_owned())),
         }
+        repositories.remove_unfinished().await?;
+        Ok(repositories)
     }
 
     /// The repository of an app, which may not be there.
     pub fn get(&self, app: &AppName) -> Repository {
-        Repository { repositories: self.clone(), path: self.path(app) }
+        Repository { repositories: self.clone(), app: app.clone(), path: self.path(app) }
     }
 
     fn path(&self, app: &AppName) -> PathBuf {
         self.0.dir.join(format!("{app}.git"))
     }
 
-    /// Makes the app's repository unless it is there, and asserts its configuration.
+    /// Where the settings are, and where the hook's program is put: only root may write there.
+    pub fn home(&self) -> &Path {
+        &self.0.home
+    }
+
+    /// The user that git runs as, if the server may choose.
+    pub fn user_id(&self) -> Option<u32> {
+        rustix::process::geteuid().is_root().then_some(self.0.user_id)
+    }
+
+    fn most_source_bytes(&self) -> u64 {
+        self.0.most_source_bytes
+    }
+
+    /// Makes the app's repository unless it is there. It appears whole or not at all.
     pub async fn create(&self, app: &AppName) -> Result<()> {
         let path = self.path(app);
-        if !path.exists() {
-            let unfinished = self.0.dir.join(format!("{app}.new"));
-            if unfinished.exists() {
-                fs::remove_dir_all(&unfinished).map_err(failed("remove", &unfinished))?;
-            }
-            fs::DirBuilder::new().mode(0o700).create(&unfinished).map_err(failed("make", &unfinished))?;
-            self.give_away(&unfinished)?;
-            self.git(&unfinished, ["init", "--quiet", "--bare", "--initial-branch=main", "--template=", "."]).await?;
-            fs::rename(&unfinished, &path).map_err(failed("make", &path))?;
+        if fs::try_exists(&path).await.map_err(failed("look at", &path))? {
+            return Ok(());
         }
-        let config = path.join("config");
-        let temporary = path.join("config.new");
-        fs::write(&temporary, self.configuration()).map_err(failed("write", &temporary))?;
-        fs::set_permissions(&temporary, fs::Permissions::from_mode(0o644)).map_err(failed("write", &temporary))?;
-        fs::rename(&temporary, &config).map_err(failed("write", &config))
+        let unfinished = self.0.dir.join(format!("{app}.new-{:016x}", rand::random::<u64>()));
+        let made = self.init(&unfinished).await;
+        let moved = match made {
+            Ok(()) => fs::rename(&unfinished, &path).await.map_err(failed("make", &path)),
+            Err(error) => Err(error),
+        };
+        match moved {
+            Ok(()) => sync(&[&self.0.dir]).await,
+            Err(error) => {
+                let _ = fs::remove_dir_all(&unfinished).await;
+                // Somebody else made it meanwhile.
+                if fs::try_exists(&path).await.unwrap_or(false) { Ok(()) } else { Err(error) }
+            }
+        }
     }
 
-    /// Removes the app's repository, if it is there.
+    async fn init(&self, folder: &Path) -> Result<()> {
+        fs::DirBuilder::new().mode(0o700).create(folder).await.map_err(failed("make", folder))?;
+        if let Some(id) = self.user_id() {
+            let given = folder.to_owned();
+            let give = move || std::os::unix::fs::chown(given, Some(id), Some(id));
+            blocking(give).await.map_err(failed("give away", folder))?;
+        }
+        self.git(folder, ["init", "--quiet", "--bare", "--template=", "."]).await?;
+        let inside =
+            ["HEAD", "config", "objects/info", "objects/pack", "objects", "refs/heads", "refs/tags", "refs", ""];
+        let paths: Vec<_> = inside.iter().map(|name| folder.join(name)).collect();
+        sync(&paths.iter().map(PathBuf::as_path).collect::<Vec<_>>()).await
+    }
+
+    /// Removes the app's repository, if it is there: at once from its place, and then its files.
     pub async fn remove(&self, app: &AppName) -> Result<()> {
-        for path in [self.path(app), self.0.dir.join(format!("{app}.new"))] {
-            match tokio::fs::remove_dir_all(&path).await {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed("remove", &path)(e)),
-                _ => {}
+        let path = self.path(app);
+        let gone = self.0.dir.join(format!("{app}.gone-{:016x}", rand::random::<u64>()));
+        match fs::rename(&path, &gone).await {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            renamed => renamed.map_err(failed("remove", &path))?,
+        }
+        sync(&[&self.0.dir]).await?;
+        self.0.uses.lock().unwrap_or_else(PoisonError::into_inner).remove(app);
+        fs::remove_dir_all(&gone).await.map_err(failed("remove", &gone))
+    }
+
+    /// What an earlier server was about to make or to remove when it died.
+    async fn remove_unfinished(&self) -> Result<()> {
+        let dir = &self.0.dir;
+        let mut entries = fs::read_dir(dir).await.map_err(failed("read", dir))?;
+        while let Some(entry) = entries.next_entry().await.map_err(failed("read", dir))? {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.contains(".new-") || name.contains(".gone-") {
+                fs::remove_dir_all(entry.path()).await.map_err(failed("remove", &entry.path()))?;
             }
         }
         Ok(())
     }
 
-    /// The design's settings: deploys run in `proc-receive`, objects are checked and on disk before they count, and
-    /// what a failed push leaves is removed by [`Repository::gc`] alone. Checks of deletion and of force are ours.
-    fn configuration(&self) -> String {
-        format!(
-            "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n\tfsync = all\n\thooksPath = \"{hooks}\"\n\
-             [receive]\n\tfsckObjects = true\n\tunpackLimit = 1\n\tautogc = false\n\tprocReceiveRefs = refs/heads\n\
-             \tmaxInputSize = {size}\n\tdenyDeletes = false\n\tdenyNonFastForwards = false\n\tdenyCurrentBranch = ignore\n\
-             \tdenyDeleteCurrent = ignore\n\tadvertisePushOptions = true\n\
-             [gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n[uploadpack]\n\tallowFilter = true\n",
-            hooks = self.0.hooks.display(),
-            size = self.0.max_push_bytes,
-        )
-    }
-
-    fn give_away(&self, path: &Path) -> Result<()> {
-        if rustix::process::geteuid().is_root() {
-            chown(path, Some(self.0.user_id), Some(self.0.user_id)).map_err(failed("give away", path))?;
-        }
-        Ok(())
-    }
-
-    /// A git command in this folder, not started.
+    /// A git command in this folder, not started. It dies with its handle.
     pub fn command(&self, folder: &Path) -> Command {
-        let mut command = Command::new("git");
+        self.child("git", folder)
+    }
+
+    /// Any program under the rules of git's children.
+    fn child(&self, program: &str, folder: &Path) -> Command {
+        let mut command = Command::new(program);
         command
             .current_dir(folder)
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
-            .env("HOME", "/nonexistent")
+            .env("HOME", &self.0.home)
             .env("LC_ALL", "C.UTF-8")
             .env("GIT_CONFIG_NOSYSTEM", "1")
-            .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .env("GIT_TERMINAL_PROMPT", "0")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
-        if rustix::process::geteuid().is_root() {
-            command.uid(self.0.user_id).gid(self.0.user_id);
+        if let Some(id) = self.user_id() {
+            command.uid(id).gid(id);
         }
         command
     }
@@ -196,12 +252,16 @@ impl Repositories {
     async fn git<S: AsRef<OsStr>>(&self, folder: &Path, words: impl IntoIterator<Item = S>) -> Result<String> {
         let mut command = self.command(folder);
         command.args(words);
-        let output = command.output().await.map_err(GitError::Start)?;
-        if !output.status.success() {
-            return Err(command_failed(&command, &output.stderr));
-        }
-        String::from_utf8(output.stdout).map_err(|_| GitError::Unexpected("not UTF-8".to_owned()))
+        finish(command).await
     }
+}
+
+async fn finish(mut command: Command) -> Result<String> {
+    let output = command.output().await.map_err(GitError::Start)?;
+    if !output.status.success() {
+        return Err(command_failed(&command, &output.stderr));
+    }
+    String::from_utf8(output.stdout).map_err(|_| GitError::Unexpected("not UTF-8".to_owned()))
 }
 
 fn command_failed(command: &Command, stderr: &[u8]) -> GitError {
@@ -209,4 +269,17 @@ fn command_failed(command: &Command, stderr: &[u8]) -> GitError {
     let text = String::from_utf8_lossy(stderr);
     let message = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
     GitError::Command { command: word, message: crate::model::Line::sanitize(message) }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+/// Waits until these files and folders are on disk.
+async fn sync(paths: &[&Path]) -> Result<()> {
+    for path in paths {
+        let file = fs::File::open(path).await.map_err(failed("sync", path))?;
+        file.sync_all().await.map_err(failed("sync", path))?;
+    }
+    Ok(())
 }

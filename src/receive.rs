@@ -5,29 +5,39 @@ mod child;
 pub mod hook;
 mod pkt_line;
 mod proc_receive;
+mod setup;
 
 use std::{
     collections::HashMap,
-    fs,
-    os::unix::fs::{PermissionsExt as _, chown},
     path::{Path, PathBuf},
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::UnixListener,
+    sync::Semaphore,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::Config,
-    git::{GitError, Repositories},
+    git::{GitError, Repositories, Repository},
     model::{AppName, BranchName, CommitId},
     progress::Progress,
     store::KeyId,
 };
+
+/// How long the end of a push waits for its handler once git is gone. What is past its commit point goes on after that.
+const LINGER: Duration = Duration::from_secs(30);
+
+/// Hooks that have not said yet whose they are.
+const MOST_UNKNOWN_HOOKS: usize = 64;
 
 /// Why receiving cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +77,7 @@ pub struct RefUpdate {
     pub branch: BranchName,
     /// Where the client saw it; `None` if it did not.
     pub old: Option<CommitId>,
-    /// Where it should be; `None` to delete it.
+    /// Where it should be, which is a commit that the repository has; `None` to delete it.
     pub new: Option<CommitId>,
 }
 
@@ -101,7 +111,7 @@ impl<T: PushHandler> Handler for T {
 
 /// What a client's channel is made of.
 pub struct Streams {
-    /// What the client sends.
+    /// What the client sends; its end is no hang-up.
     pub stdin: Box<dyn AsyncRead + Send + Unpin>,
     /// What it gets.
     pub stdout: Box<dyn AsyncWrite + Send + Unpin>,
@@ -109,14 +119,19 @@ pub struct Streams {
     pub stderr: Box<dyn AsyncWrite + Send + Unpin>,
 }
 
-/// A push whose hook has not come yet, by the hook's nonce.
-#[derive(Clone)]
-struct Expected {
+/// One push, from git's start until its last handler has ended; until then nothing that it brought is collected.
+#[derive(Debug)]
+struct Push {
+    repository: Repository,
     app: AppName,
     pusher: Pusher,
     cancel: CancellationToken,
-    /// Counts the hook's session, so that the push does not end before it.
-    sessions: TaskTracker,
+    /// Something was refused: there may be objects that nothing needs.
+    refused: AtomicBool,
+    /// git had the whole pack and ran the hook.
+    unpacked: AtomicBool,
+    /// Its hook's session and its handlers.
+    tasks: TaskTracker,
 }
 
 /// Serves git's two programs; cheap to clone.
@@ -125,12 +140,14 @@ pub struct Receiver(Arc<Inner>);
 
 struct Inner {
     repositories: Repositories,
-    handler: Box<dyn Handler>,
-    expected: Mutex<HashMap<String, Expected>>,
+    handler: Arc<dyn Handler>,
+    /// Pushes whose hook has not come yet, by the hook's nonce.
+    expected: Mutex<HashMap<String, Arc<Push>>>,
     socket: PathBuf,
     program: PathBuf,
     largest: u64,
     tracker: TaskTracker,
+    unknown_hooks: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Receiver {
@@ -140,7 +157,8 @@ impl std::fmt::Debug for Receiver {
 }
 
 impl Receiver {
-    /// Installs the hook and listens for it.
+    /// Listens for hooks, which this program's own file serves as (`hook::run`), until `shutdown`. Pushes under way
+    /// go on after that, on `tracker`.
     pub fn start(
         config: &Config,
         repositories: Repositories,
@@ -148,38 +166,57 @@ impl Receiver {
         tracker: &TaskTracker,
         shutdown: CancellationToken,
     ) -> Result<Self, ReceiveError> {
-        let hooks = config.data_dir.join("hooks");
-        let program = install_hook(&hooks)?;
+        Self::start_with(Path::new(setup::THIS_PROGRAM), config, repositories, handler, tracker, shutdown)
+    }
+
+    /// The same with another program as the hook.
+    pub fn start_with(
+        program: &Path,
+        config: &Config,
+        repositories: Repositories,
+        handler: impl PushHandler,
+        tracker: &TaskTracker,
+        shutdown: CancellationToken,
+    ) -> Result<Self, ReceiveError> {
+        let program = setup::place_program(program, repositories.home())?;
         let socket = config.data_dir.join("hook.sock");
-        let listener = listen(&socket, config.user_id)?;
-        let inner = Inner {
+        let listener = setup::listen(&socket, repositories.user_id())?;
+        let receiver = Self(Arc::new(Inner {
             repositories,
-            handler: Box::new(handler),
+            handler: Arc::new(handler),
             expected: Mutex::default(),
             socket,
             program,
             largest: config.git.max_push_bytes,
             tracker: tracker.clone(),
-        };
-        let receiver = Self(Arc::new(inner));
+            unknown_hooks: Arc::new(Semaphore::new(MOST_UNKNOWN_HOOKS)),
+        }));
         tracker.spawn(receiver.clone().accept(listener, shutdown));
         Ok(receiver)
     }
 
     async fn accept(self, listener: UnixListener, shutdown: CancellationToken) {
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = shutdown.cancelled() => return,
-            };
-            match accepted {
-                Ok((stream, _)) => drop(self.0.tracker.spawn(proc_receive::session(self.clone(), stream))),
-                Err(error) => tracing::warn!(%error, "cannot accept a hook"),
+        let accepting = async {
+            loop {
+                let Ok(permit) = Arc::clone(&self.0.unknown_hooks).acquire_owned().await else { return };
+                match listener.accept().await {
+                    Ok((stream, _)) => drop(self.0.tracker.spawn(proc_receive::session(self.clone(), stream, permit))),
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept a hook");
+                        // Out of descriptors, most likely: they come back as connections end.
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                }
             }
+        };
+        tokio::select! {
+            () = accepting => {}
+            () = shutdown.cancelled() => {}
         }
     }
 
-    /// Serves a `git push`; the exit status for the client.
+    /// Serves a `git push`; the exit status for the client. When `hangup` fires, or the future is dropped, git's
+    /// children are ended and the handlers are told; what is past its commit point completes.
     pub async fn receive_pack(
         &self,
         app: AppName,
@@ -188,20 +225,8 @@ impl Receiver {
         streams: Streams,
         hangup: CancellationToken,
     ) -> u32 {
-        let nonce = nonce();
-        let (cancel, sessions) = (hangup.child_token(), TaskTracker::new());
-        let expected = Expected { app: app.clone(), pusher, cancel: cancel.clone(), sessions: sessions.clone() };
-        self.lock().insert(nonce.clone(), expected);
-        let mut command = self.0.repositories.get(&app).command();
-        command.env("PAAS_HOOK_PROGRAM", &self.0.program).env("PAAS_HOOK_SOCKET", &self.0.socket);
-        command.env("PAAS_HOOK_NONCE", &nonce).args(["receive-pack", "."]);
-        let status = child::serve(command, git_protocol, streams, &hangup, Some(self.0.largest)).await;
-        self.lock().remove(&nonce);
-        // The child is gone, so nobody waits for the verdict: what is not past its commit point is given up.
-        cancel.cancel();
-        sessions.close();
-        sessions.wait().await;
-        status
+        let this = self.clone();
+        self.owned(hangup, |gone| async move { this.push(app, pusher, git_protocol, streams, gone).await }).await
     }
 
     /// Serves a `git fetch` or `git clone`; the exit status for the client.
@@ -214,49 +239,96 @@ impl Receiver {
     ) -> u32 {
         let mut command = self.0.repositories.get(&app).command();
         command.args(["upload-pack", "--strict", "."]);
-        child::serve(command, git_protocol, streams, &hangup, None).await
+        let mut streams = streams;
+        self.owned(hangup, |gone| async move { child::serve(command, git_protocol, &mut streams, &gone).await.status })
+            .await
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Expected>> {
+    /// Runs it to its end as a task of its own, which is only told when the caller goes away.
+    async fn owned<F>(&self, hangup: CancellationToken, work: impl FnOnce(CancellationToken) -> F) -> u32
+    where
+        F: Future<Output = u32> + Send + 'static,
+    {
+        let gone = hangup.child_token();
+        let _told = gone.clone().drop_guard();
+        self.0.tracker.spawn(work(gone)).await.unwrap_or(child::FAILED)
+    }
+
+    async fn push(
+        &self,
+        app: AppName,
+        pusher: Pusher,
+        git_protocol: Option<String>,
+        mut streams: Streams,
+        gone: CancellationToken,
+    ) -> u32 {
+        let repository = self.0.repositories.get(&app);
+        let kept = tokio::select! {
+            kept = repository.keep() => kept,
+            () = gone.cancelled() => return child::FAILED,
+        };
+        let push = Arc::new(Push {
+            repository: repository.clone(),
+            app,
+            pusher,
+            cancel: gone.child_token(),
+            refused: AtomicBool::new(false),
+            unpacked: AtomicBool::new(false),
+            tasks: TaskTracker::new(),
+        });
+        let nonce = format!("{:032x}", rand::random::<u128>());
+        self.lock().insert(nonce.clone(), Arc::clone(&push));
+        let mut command = repository.command();
+        command.env("PAAS_HOOK_PROGRAM", &self.0.program).env("PAAS_HOOK_SOCKET", &self.0.socket);
+        command.env("PAAS_HOOK_NONCE", &nonce).args(["receive-pack", "."]);
+        let ended = child::serve(command, git_protocol, &mut streams, &gone).await;
+        self.lock().remove(&nonce);
+        if ended.fed > self.0.largest && !push.unpacked.load(Ordering::Acquire) {
+            child::say(&mut streams.stderr, &too_large(self.0.largest)).await;
+        }
+
+        // git is gone, so nobody waits for the verdict: what is not past its commit point is given up.
+        push.cancel.cancel();
+        push.tasks.close();
+        let clean = ended.status == 0 && !gone.is_cancelled();
+        let tasks = push.tasks.clone();
+        self.0.tracker.spawn(async move {
+            push.tasks.wait().await;
+            drop(kept);
+            let untidy = !clean || push.refused.load(Ordering::Acquire);
+            let tidied = if untidy { repository.gc().await } else { repository.tidy().await };
+            if let Err(error) = tidied {
+                tracing::warn!(repository = %repository.path().display(), %error, "cannot tidy up after a push");
+            }
+        });
+        let _ = tokio::time::timeout(LINGER, tasks.wait()).await;
+        ended.status
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Push>>> {
         self.0.expected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// 128 random bits, as hex.
-fn nonce() -> String {
-    format!("{:032x}", rand::random::<u128>())
+fn too_large(limit: u64) -> String {
+    let limit = match limit {
+        _ if limit >= 1 << 30 => format!("{}.{} GiB", limit >> 30, ((limit % (1 << 30)) * 10) >> 30),
+        _ if limit >= 1 << 20 => format!("{}.{} MiB", limit >> 20, ((limit % (1 << 20)) * 10) >> 20),
+        _ => format!("{limit} bytes"),
+    };
+    format!(
+        "The pack is larger than {limit} (git.max_push_bytes): push less history at a time, or take large files out"
+    )
 }
 
-/// Puts the hook, and the program that it runs, where git's user can run them and not change them.
-fn install_hook(folder: &Path) -> Result<PathBuf, ReceiveError> {
-    let failed = |act: &'static str, path: &Path| {
-        let path = path.to_owned();
-        move |source| ReceiveError::File { act, path, source }
-    };
-    fs::create_dir_all(folder).map_err(failed("make", folder))?;
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).map_err(failed("open", folder))?;
-    let place = |name: &str, write: &dyn Fn(&Path) -> std::io::Result<()>| {
-        let (path, new) = (folder.join(name), folder.join(format!("{name}.new")));
-        write(&new)
-            .and_then(|()| fs::set_permissions(&new, fs::Permissions::from_mode(0o755)))
-            .and_then(|()| fs::rename(&new, &path))
-            .map_err(failed("write", &path))?;
-        Ok(path)
-    };
-    place("proc-receive", &|path| fs::write(path, include_str!("../hooks/proc-receive")))?;
-    place("paas", &|path| fs::copy("/proc/self/exe", path).map(drop))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn listen(socket: &Path, user: u32) -> Result<UnixListener, ReceiveError> {
-    let failed = |source| ReceiveError::File { act: "listen on", path: socket.to_owned(), source };
-    match fs::remove_file(socket) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(e)),
-        _ => {}
+    #[test]
+    fn the_limit_is_said_in_a_unit_that_fits() {
+        assert!(too_large(2 << 30).starts_with("The pack is larger than 2.0 GiB (git.max_push_bytes)"));
+        assert!(too_large(3 << 19).contains("1.5 MiB"));
+        assert!(too_large(1000).contains("1000 bytes"));
     }
-    let listener = UnixListener::bind(socket).map_err(failed)?;
-    fs::set_permissions(socket, fs::Permissions::from_mode(0o600)).map_err(failed)?;
-    if rustix::process::geteuid().is_root() {
-        chown(socket, Some(user), Some(user)).map_err(failed)?;
-    }
-    Ok(listener)
 }

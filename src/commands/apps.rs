@@ -93,13 +93,12 @@ pub(super) async fn destroy(
 ) -> Result {
     let app = commands.app(session, name).await?;
     if !force {
-        let said = match confirm {
-            Some(said) => said,
-            None => {
-                let question = format!(" !     This destroys {} for good. Type its name to go on: ", app.name);
-                session.out.text(&question).await;
-                session.read_line().await?
-            }
+        let said = if let Some(said) = confirm {
+            said
+        } else {
+            let question = format!(" !     This destroys {} for good. Type its name to go on: ", app.name);
+            session.out.text(&question).await;
+            session.read_line().await?
         };
         if said != app.name.as_str() {
             return Err(CommandError::Refused(format!("that is not its name: {} stays as it is", app.name)));

@@ -90,8 +90,8 @@ pub(super) async fn change(commands: &Commands, session: &Session<'_>, app: AppN
     };
     let mut ports: Vec<u16> = after.iter().map(|mapping| mapping.host_port).collect();
     ports.sort_unstable();
-    if let Some(twice) = ports.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(CommandError::Refused(format!("port {} is named twice", twice[0])));
+    if let Some((twice, _)) = ports.iter().zip(ports.iter().skip(1)).find(|(one, next)| one == next) {
+        return Err(CommandError::Refused(format!("port {twice} is named twice")));
     }
     commands.deployer.set_ports(&app, after).await?;
     list(commands, session, app.name, Format::Text).await

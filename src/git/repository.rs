@@ -1,20 +1,17 @@
-//! One repository: its refs, its files, and what failed pushes leave in it.
+//! One repository: its refs and its files.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    process::Stdio,
-};
+use std::path::{Path, PathBuf};
 
 use tokio::{io::AsyncReadExt as _, process::Command};
 
 use super::{GitError, Repositories, Result, Source, command_failed, failed, source};
-use crate::model::{BranchName, CommitId, Line};
+use crate::model::{AppName, BranchName, CommitId, Line};
 
 /// A bare repository.
 #[derive(Debug, Clone)]
 pub struct Repository {
     pub(super) repositories: Repositories,
+    pub(super) app: AppName,
     pub(super) path: PathBuf,
 }
 
@@ -32,21 +29,26 @@ impl Repository {
         self.repositories.command(&self.path)
     }
 
+    pub(super) fn repositories(&self) -> &Repositories {
+        &self.repositories
+    }
+
     pub(super) async fn git(&self, words: &[&str]) -> Result<String> {
         self.repositories.git(&self.path, words).await
     }
 
     /// The commit that a branch is at.
     pub async fn ref_value(&self, branch: &BranchName) -> Result<Option<CommitId>> {
-        let text = self.git(&["for-each-ref", "--format=%(objectname) %(refname)", &full(branch)]).await?;
-        let named = text.lines().filter_map(|line| line.split_once(' ')).find(|(_, name)| *name == full(branch));
-        named.map(|(id, _)| id.parse().map_err(|_| GitError::Unexpected(id.to_owned()))).transpose()
+        let name = full(branch);
+        let text = self.git(&["for-each-ref", "--format=%(objectname) %(refname)", &name]).await?;
+        let found = text.lines().filter_map(|line| line.split_once(' ')).find(|(_, found)| *found == name);
+        found.map(|(id, _)| id.parse().map_err(|_| GitError::Unexpected(id.to_owned()))).transpose()
     }
 
-    /// Sets a branch, if it is still at `old`.
+    /// Sets a branch, if it is still at `old` (`None`: if it is not there).
     pub async fn update_ref(&self, branch: &BranchName, new: &CommitId, old: Option<&CommitId>) -> Result<()> {
         let old = old.map_or(ZERO, CommitId::as_str);
-        self.git(&["update-ref", "-m", "push", &full(branch), new.as_str(), old]).await.map(drop)
+        self.git(&["update-ref", &full(branch), new.as_str(), old]).await.map(drop)
     }
 
     /// Deletes a branch, if it is still at `old`.
@@ -62,10 +64,46 @@ impl Repository {
         self.git(&["symbolic-ref", "HEAD", &full(branch)]).await.map(drop)
     }
 
+    /// Whether there is such an object and it is a commit.
+    pub async fn commit_exists(&self, commit: &CommitId) -> Result<bool> {
+        let mut command = self.command();
+        command.args(["cat-file", "-t", commit.as_str()]);
+        let output = command.output().await.map_err(GitError::Start)?;
+        match output.status.code() {
+            Some(0) => Ok(output.stdout == b"commit\n"),
+            Some(1 | 128) => Ok(false),
+            _ => Err(command_failed(&command, &output.stderr)),
+        }
+    }
+
+    /// Whether `new` contains all of `old`: a push from `old` to it is not forced.
+    pub async fn is_ancestor(&self, old: &CommitId, new: &CommitId) -> Result<bool> {
+        let mut command = self.command();
+        command.args(["merge-base", "--is-ancestor", old.as_str(), new.as_str()]);
+        let output = command.output().await.map_err(GitError::Start)?;
+        match output.status.code() {
+            Some(0) => Ok(true),
+            Some(1) => Ok(false),
+            _ => Err(command_failed(&command, &output.stderr)),
+        }
+    }
+
     /// The first line of a commit's message, fit for a terminal.
     pub async fn commit_summary(&self, commit: &CommitId) -> Result<String> {
-        let text = self.git(&["log", "-1", "--no-show-signature", "--format=%<(200,trunc)%s", commit.as_str()]).await?;
-        Ok(Line::sanitize(text.trim()))
+        const MOST: usize = 200;
+        let mut command = self.command();
+        command.args(["show", "--no-patch", "--no-show-signature", "--format=%s", commit.as_str(), "--"]);
+        let output = command.output().await.map_err(GitError::Start)?;
+        if !output.status.success() {
+            return Err(command_failed(&command, &output.stderr));
+        }
+        let text = String::from_utf8_lossy(&output.stdout);
+        let line = Line::sanitize(text.lines().next().unwrap_or_default().trim());
+        let mut summary: String = line.chars().take(MOST).collect();
+        if summary.len() < line.len() {
+            summary.push('…');
+        }
+        Ok(summary)
     }
 
     /// A regular file of a commit, if it is there; an error if it is larger than `most` bytes.
@@ -94,70 +132,8 @@ impl Repository {
     pub async fn source_tar(&self, commit: &CommitId, subdirectory: Option<&str>) -> Result<Source> {
         source::open(self, commit, subdirectory).await
     }
-
-    /// Removes what failed and interrupted pushes left. No push to this repository may be under way.
-    pub async fn gc(&self) -> Result<()> {
-        let objects = self.path.join("objects");
-        remove_matching(&objects, |name| name.starts_with("tmp_objdir-") || name.starts_with("incoming-"))?;
-        remove_matching(&objects.join("pack"), |name| name.starts_with("tmp_"))?;
-        self.git(&["prune", "--expire=now"]).await?;
-        // Packs that hold nothing reachable stay until everything is packed anew; worth it only when they pile up.
-        let packs = fs::read_dir(objects.join("pack")).map_or(0, Iterator::count);
-        if packs > 100 {
-            self.git(&["repack", "-a", "-d", "-q"]).await?;
-        }
-        Ok(())
-    }
-
-    /// Removes locks that a killed git left. No git may run in this repository.
-    pub async fn remove_stale_locks(&self) -> Result<()> {
-        let path = self.path.clone();
-        let remove = move || {
-            remove_matching(&path, is_lock)?;
-            remove_locks_below(&path.join("refs"))
-        };
-        match tokio::task::spawn_blocking(remove).await {
-            Ok(removed) => removed,
-            Err(e) => Err(failed("clean", &self.path)(io::Error::other(e))),
-        }
-    }
-
-    /// A child that reads from a pipe.
-    pub(super) fn piped(&self, words: &[&str]) -> Command {
-        let mut command = self.command();
-        command.args(words).stdin(Stdio::piped());
-        command
-    }
 }
 
 fn full(branch: &BranchName) -> String {
     format!("refs/heads/{branch}")
-}
-
-fn is_lock(name: &str) -> bool {
-    Path::new(name).extension().is_some_and(|extension| extension == "lock")
-}
-
-fn remove_matching(folder: &Path, matches: impl Fn(&str) -> bool) -> Result<()> {
-    let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
-    for entry in entries {
-        let entry = entry.map_err(failed("read", folder))?;
-        if !matches(&entry.file_name().to_string_lossy()) {
-            continue;
-        }
-        let path = entry.path();
-        let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        let removed = if is_dir { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-        removed.map_err(failed("remove", &path))?;
-    }
-    Ok(())
-}
-
-fn remove_locks_below(folder: &Path) -> Result<()> {
-    remove_matching(folder, is_lock)?;
-    let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
-    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
-        remove_locks_below(&entry.path())?;
-    }
-    Ok(())
 }

@@ -2,34 +2,52 @@
 //! tree always gives the same bytes.
 
 use std::{
+    ffi::OsStr,
+    fmt,
     io::{self, BufRead as _, BufReader, Read, Write},
+    os::unix::ffi::OsStrExt as _,
+    path::Path,
     process::{Child, ChildStdin, ChildStdout, Stdio},
+    time::Duration,
 };
 
-use tokio::io::AsyncRead;
-use tokio_util::io::SyncIoBridge;
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _},
+    sync::mpsc,
+};
+use tokio_util::io::StreamReader;
 
-use super::{GitError, Repository, Result, failed};
+use super::{GitError, Repository, Result, blocking, command_failed, failed};
 use crate::model::{CommitId, Line};
 
 /// The moment that every file's date says; the buildpack specification's.
 const MTIME: u64 = 315_532_801;
 
-/// The largest blob that may be an LFS pointer, in bytes.
-const LFS_POINTER: u64 = 1024;
+/// The smallest and largest blob that may be an LFS pointer, in bytes.
+const LFS_POINTER: std::ops::RangeInclusive<u64> = 100..=1024;
+
+/// A few kilobytes of pack can name so many files that no machine holds their list.
+const MOST_FILES: usize = 500_000;
+
+/// The longest that listing them may take: folders without files can be as many, and are not even listed.
+const LISTING: Duration = Duration::from_mins(2);
+
+/// The longest path of a file, in bytes: what Linux takes.
+const LONGEST_PATH: usize = 4095;
 
 /// The files of a commit.
 pub struct Source {
     /// The object id of the tree: the same id, the same bytes.
     pub tree: CommitId,
-    /// The tar.
+    /// The tar; an error when it cannot be read to its end.
     pub reader: Box<dyn AsyncRead + Send + Unpin>,
     /// What a developer should know: one line each.
     pub warnings: Vec<String>,
 }
 
-impl std::fmt::Debug for Source {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Source").field("tree", &self.tree).field("warnings", &self.warnings).finish_non_exhaustive()
     }
 }
@@ -44,79 +62,125 @@ enum Kind {
 #[derive(Debug)]
 struct Entry {
     kind: Kind,
+    size: u64,
     id: String,
     path: Vec<u8>,
 }
 
+#[derive(Debug, Default)]
+struct Listing {
+    entries: Vec<Entry>,
+    submodules: Vec<String>,
+    bytes: u64,
+}
+
 pub(super) async fn open(repository: &Repository, commit: &CommitId, subdirectory: Option<&str>) -> Result<Source> {
-    let root = match subdirectory {
-        Some(path) => format!("{commit}:{path}"),
-        None => format!("{commit}^{{tree}}"),
-    };
-    let tree = repository.git(&["rev-parse", "--verify", "--end-of-options", &root]).await?;
-    let tree: CommitId = tree.trim().parse().map_err(|_| GitError::Unexpected(tree.clone()))?;
-    let listed = repository.command().args(["ls-tree", "-r", "-z", "-l", "--full-tree", tree.as_str()]).output().await;
-    let listed = listed.map_err(GitError::Start)?;
-    if !listed.status.success() {
-        return Err(GitError::Unexpected(String::from_utf8_lossy(&listed.stderr).into_owned()));
-    }
-    let listing = parse(&listed.stdout)?;
-    if listing.entries.is_empty() && listing.submodules.is_empty() {
+    let tree = tree(repository, commit, subdirectory).await?;
+    let listing = tokio::time::timeout(LISTING, list(repository, &tree)).await;
+    let listing = listing.map_err(|_| GitError::TooManyFiles(MOST_FILES))??;
+    if listing.entries.is_empty() {
         return Err(GitError::EmptyTree);
     }
     let mut warnings = Vec::new();
     if !listing.submodules.is_empty() {
-        warnings.push(format!("submodules are not deployed, their folders stay empty: {}", some(&listing.submodules)));
+        let names = some(&listing.submodules);
+        warnings.push(format!("Submodules are not deployed: {names}; commit their files, or fetch them in the build"));
     }
-    let pointers = lfs_pointers(repository, &listing).await?;
+    let pointers = lfs_pointers(repository, &listing, subdirectory.is_some()).await?;
     if !pointers.is_empty() {
         let names = some(&pointers);
-        warnings.push(format!("Git LFS files are deployed as their pointers, not as their contents: {names}"));
+        warnings.push(format!("Git LFS files are deployed as their pointers, without their contents: {names}"));
     }
-    let cat = batch(repository)?;
-    let (writer, reader) = tokio::io::duplex(256 * 1024);
+    let cat = Batch::start(repository)?;
+    let (sender, mut receiver) = mpsc::channel(4);
     let entries = listing.entries;
     // It ends by itself: with the last file, or when the reader is dropped.
     tokio::task::spawn_blocking(move || {
-        if let Err(error) = write_tar(cat, &entries, SyncIoBridge::new(writer)) {
-            tracing::debug!(%error, "the source tar ended early");
+        if let Err(error) = write_tar(cat, &entries, Channel(&sender)) {
+            let _ = sender.blocking_send(Err(error));
         }
     });
-    Ok(Source { tree, reader: Box::new(reader), warnings })
+    let stream = futures_util::stream::poll_fn(move |context| receiver.poll_recv(context));
+    Ok(Source { tree, reader: Box::new(StreamReader::new(stream)), warnings })
 }
 
-struct Listing {
-    entries: Vec<Entry>,
-    submodules: Vec<String>,
-    small: Vec<usize>,
+async fn tree(repository: &Repository, commit: &CommitId, subdirectory: Option<&str>) -> Result<CommitId> {
+    let mut id = commit.to_string();
+    if let Some(folder) = subdirectory {
+        let missing = |_| GitError::NoSuchFolder(folder.to_owned());
+        let found = repository.git(&["rev-parse", "--verify", "--quiet", &format!("{commit}:{folder}")]).await;
+        found.map_err(missing)?.trim().clone_into(&mut id);
+    }
+    let found = repository.git(&["rev-parse", "--verify", &format!("{id}^{{tree}}")]).await;
+    let found = match (found, subdirectory) {
+        (Err(_), Some(folder)) => return Err(GitError::NoSuchFolder(folder.to_owned())),
+        (found, _) => found?,
+    };
+    found.trim().parse().map_err(|_| GitError::Unexpected(found.clone()))
 }
 
-/// Parses `git ls-tree -r -z -l`: `mode type id size\tpath\0`.
-fn parse(text: &[u8]) -> Result<Listing> {
-    let mut listing = Listing { entries: Vec::new(), submodules: Vec::new(), small: Vec::new() };
-    for record in text.split(|byte| *byte == 0).filter(|record| !record.is_empty()) {
-        let unexpected = || GitError::Unexpected(String::from_utf8_lossy(record).into_owned());
+async fn list(repository: &Repository, tree: &CommitId) -> Result<Listing> {
+    let mut command = repository.command();
+    command.args(["ls-tree", "-r", "-z", "-l", "--full-tree", tree.as_str()]);
+    let mut child = command.spawn().map_err(GitError::Start)?;
+    let mut listing = Listing::default();
+    if let Some(stdout) = child.stdout.take() {
+        let mut lines = tokio::io::BufReader::with_capacity(64 * 1024, stdout);
+        let mut record = Vec::new();
+        loop {
+            let mut bounded = (&mut lines).take(2 * LONGEST_PATH as u64);
+            if bounded.read_until(0, &mut record).await.map_err(failed("list", repository.path()))? == 0 {
+                break;
+            }
+            listing.add(record.strip_suffix(b"\0").unwrap_or(&record))?;
+            record.clear();
+        }
+    }
+    let ended = child.wait_with_output().await.map_err(GitError::Start)?;
+    if !ended.status.success() {
+        return Err(command_failed(&command, &ended.stderr));
+    }
+    let most = repository.repositories().most_source_bytes();
+    if listing.bytes > most {
+        return Err(GitError::SourceTooLarge { bytes: listing.bytes, most });
+    }
+    Ok(listing)
+}
+
+impl Listing {
+    /// Reads a record of `git ls-tree -r -z -l`: `mode type id size\tpath`.
+    fn add(&mut self, record: &[u8]) -> Result<()> {
+        let unexpected = || GitError::Unexpected(Line::sanitize(&String::from_utf8_lossy(record)));
         let tab = record.iter().position(|byte| *byte == b'\t').ok_or_else(unexpected)?;
         let head = std::str::from_utf8(&record[..tab]).map_err(|_| unexpected())?;
         let [mode, _, id, size] = head.split_ascii_whitespace().collect::<Vec<_>>()[..] else {
             return Err(unexpected());
         };
         let path = record[tab + 1..].to_vec();
+        if self.entries.len() + self.submodules.len() >= MOST_FILES {
+            return Err(GitError::TooManyFiles(MOST_FILES));
+        }
         let kind = match mode {
             "100755" => Kind::Program,
             "120000" => Kind::Symlink,
             "160000" => {
-                listing.submodules.push(Line::sanitize(&String::from_utf8_lossy(&path)));
-                continue;
+                self.submodules.push(shown(&path));
+                return Ok(());
             }
             _ => Kind::File,
         };
-        if kind != Kind::Symlink && size.parse::<u64>().is_ok_and(|size| size <= LFS_POINTER) {
-            listing.small.push(listing.entries.len());
+        let size: u64 = size.parse().map_err(|_| unexpected())?;
+        if path.len() > LONGEST_PATH || (kind == Kind::Symlink && size > LONGEST_PATH as u64) {
+            return Err(GitError::PathTooLong(shown(&path).chars().take(100).collect()));
         }
-        listing.entries.push(Entry { kind, id: id.to_owned(), path });
+        self.bytes = self.bytes.saturating_add(size);
+        self.entries.push(Entry { kind, size, id: id.to_owned(), path });
+        Ok(())
     }
-    Ok(listing)
+}
+
+fn shown(path: &[u8]) -> String {
+    Line::sanitize(&String::from_utf8_lossy(path))
 }
 
 fn some(names: &[String]) -> String {
@@ -125,54 +189,74 @@ fn some(names: &[String]) -> String {
     if names.len() > SHOWN { format!("{shown} and {} more", names.len() - SHOWN) } else { shown }
 }
 
-/// Small files that begin as LFS pointers do; looked for only where the tree has a `.gitattributes` that could make some.
-async fn lfs_pointers(repository: &Repository, listing: &Listing) -> Result<Vec<String>> {
-    if !listing.entries.iter().any(|entry| entry.path.ends_with(b".gitattributes")) {
+/// Small files that begin as LFS pointers do; looked for only where a `.gitattributes` could have made some.
+async fn lfs_pointers(repository: &Repository, listing: &Listing, above: bool) -> Result<Vec<String>> {
+    if !above && !listing.entries.iter().any(|entry| entry.path.ends_with(b".gitattributes")) {
         return Ok(Vec::new());
     }
-    let mut cat = batch(repository)?;
-    let small: Vec<_> =
-        listing.small.iter().map(|i| &listing.entries[*i]).map(|e| (e.id.clone(), e.path.clone())).collect();
+    let small = listing.entries.iter().filter(|e| e.kind != Kind::Symlink && LFS_POINTER.contains(&e.size));
+    let small: Vec<_> = small.map(|e| (e.id.clone(), e.path.clone())).collect();
+    let mut cat = Batch::start(repository)?;
     let find = move || {
         let mut found = Vec::new();
-        for (id, path) in small {
-            let mut text = Vec::new();
-            cat.object(&id, |_, reader| reader.read_to_end(&mut text).map(drop))?;
-            if text.starts_with(b"version https://git-lfs.") {
-                found.push(Line::sanitize(&String::from_utf8_lossy(&path)));
+        for chunk in small.chunks(Batch::AT_ONCE) {
+            cat.ask(chunk.iter().map(|(id, _)| id.as_str()))?;
+            for (_, path) in chunk {
+                let mut text = Vec::new();
+                cat.answer(|_, contents| contents.read_to_end(&mut text).map(drop))?;
+                if text.starts_with(b"version https://git-lfs.") {
+                    found.push(shown(path));
+                }
             }
         }
-        Ok::<_, io::Error>(found)
+        Ok(found)
     };
-    let found = tokio::task::spawn_blocking(find).await.map_err(io::Error::other).and_then(|found| found);
-    found.map_err(failed("read", &repository.path))
+    blocking(find).await.map_err(failed("read", repository.path()))
 }
 
-/// One `git cat-file --batch`, asked for one object after the other.
+/// One `git cat-file --batch`.
 struct Batch {
     child: Child,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
 }
 
-fn batch(repository: &Repository) -> Result<Batch> {
-    let mut command = repository.piped(&["cat-file", "--batch"]).into_std();
-    let mut child = command.stderr(Stdio::null()).spawn().map_err(GitError::Start)?;
-    match (child.stdin.take(), child.stdout.take()) {
-        (Some(stdin), Some(stdout)) => Ok(Batch { child, stdin, stdout: BufReader::with_capacity(128 * 1024, stdout) }),
-        _ => Err(GitError::Unexpected("no pipes".to_owned())),
-    }
-}
-
 impl Batch {
-    /// Hands size and contents of an object to `take`, which must read all of it.
-    fn object(&mut self, id: &str, take: impl FnOnce(u64, &mut dyn Read) -> io::Result<()>) -> io::Result<()> {
-        writeln!(self.stdin, "{id}")?;
+    /// So many questions fit into a pipe, so asking them never waits for answers to be read.
+    const AT_ONCE: usize = 500;
+
+    fn start(repository: &Repository) -> Result<Self> {
+        let mut command = repository.command().into_std();
+        let command = command.args(["cat-file", "--batch"]).stdin(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().map_err(GitError::Start)?;
+        match (child.stdin.take(), child.stdout.take()) {
+            (Some(stdin), Some(stdout)) => {
+                Ok(Self { child, stdin, stdout: BufReader::with_capacity(128 * 1024, stdout) })
+            }
+            _ => Err(GitError::Unexpected("no pipes".to_owned())),
+        }
+    }
+
+    fn ask<'a>(&mut self, ids: impl Iterator<Item = &'a str>) -> io::Result<()> {
+        let mut text = String::new();
+        for id in ids {
+            text.push_str(id);
+            text.push('\n');
+        }
+        self.stdin.write_all(text.as_bytes())
+    }
+
+    /// Hands size and contents of the next object to `take`, which must read all of it.
+    fn answer(&mut self, take: impl FnOnce(u64, &mut dyn Read) -> io::Result<()>) -> io::Result<()> {
         let mut head = String::new();
-        self.stdout.read_line(&mut head)?;
+        (&mut self.stdout).take(200).read_line(&mut head)?;
         let size = head.trim_end().rsplit(' ').next().and_then(|size| size.parse().ok());
-        let size: u64 = size.ok_or_else(|| io::Error::other(format!("no such object: {head}")))?;
-        take(size, &mut (&mut self.stdout).take(size))?;
+        let size: u64 = size.ok_or_else(|| io::Error::other(format!("git has no such object: {head:?}")))?;
+        let mut contents = (&mut self.stdout).take(size);
+        take(size, &mut contents)?;
+        if contents.limit() > 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "git ended within an object"));
+        }
         self.stdout.read_exact(&mut [0])
     }
 }
@@ -184,33 +268,54 @@ impl Drop for Batch {
     }
 }
 
+/// Where the tar is written: chunks for whoever reads it.
+struct Channel<'a>(&'a mpsc::Sender<io::Result<Bytes>>);
+
+impl Write for Channel<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let sent = self.0.blocking_send(Ok(Bytes::copy_from_slice(bytes)));
+        sent.map(|()| bytes.len()).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 fn write_tar(mut cat: Batch, entries: &[Entry], to: impl Write) -> io::Result<()> {
-    use std::os::unix::ffi::OsStrExt as _;
     let mut tar = tar::Builder::new(io::BufWriter::with_capacity(128 * 1024, to));
-    for entry in entries {
-        let path = std::path::Path::new(std::ffi::OsStr::from_bytes(&entry.path));
-        let mut header = tar::Header::new_gnu();
-        header.set_mtime(MTIME);
-        header.set_uid(0);
-        header.set_gid(0);
-        cat.object(&entry.id, |size, contents| match entry.kind {
-            Kind::Symlink => {
-                let mut target = Vec::new();
-                contents.read_to_end(&mut target)?;
-                header.set_entry_type(tar::EntryType::Symlink);
-                header.set_mode(0o777);
-                header.set_size(0);
-                tar.append_link(&mut header, path, std::path::Path::new(std::ffi::OsStr::from_bytes(&target)))
-            }
-            Kind::File | Kind::Program => {
-                header.set_entry_type(tar::EntryType::Regular);
-                header.set_mode(if entry.kind == Kind::Program { 0o755 } else { 0o644 });
-                header.set_size(size);
-                tar.append_data(&mut header, path, contents)
-            }
-        })?;
+    for chunk in entries.chunks(Batch::AT_ONCE) {
+        cat.ask(chunk.iter().map(|entry| entry.id.as_str()))?;
+        for entry in chunk {
+            cat.answer(|size, contents| append(&mut tar, entry, size, contents))
+                .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", shown(&entry.path))))?;
+        }
     }
     tar.into_inner()?.flush()
+}
+
+fn append(tar: &mut tar::Builder<impl Write>, entry: &Entry, size: u64, contents: &mut dyn Read) -> io::Result<()> {
+    let path = Path::new(OsStr::from_bytes(&entry.path));
+    let mut header = tar::Header::new_gnu();
+    header.set_mtime(MTIME);
+    header.set_uid(0);
+    header.set_gid(0);
+    match entry.kind {
+        Kind::Symlink => {
+            let mut target = Vec::new();
+            contents.read_to_end(&mut target)?;
+            header.set_entry_type(tar::EntryType::Symlink);
+            header.set_mode(0o777);
+            header.set_size(0);
+            tar.append_link(&mut header, path, Path::new(OsStr::from_bytes(&target)))
+        }
+        Kind::File | Kind::Program => {
+            header.set_entry_type(tar::EntryType::Regular);
+            header.set_mode(if entry.kind == Kind::Program { 0o755 } else { 0o644 });
+            header.set_size(size);
+            tar.append_data(&mut header, path, contents)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -220,15 +325,17 @@ mod tests {
     #[test]
     fn listings_are_read_and_submodules_told_apart() {
         let id = "1".repeat(40);
-        let text = format!(
-            "100644 blob {id}     12\ta b\n.txt\0100755 blob {id}    9999\trun\0120000 blob {id}       3\tlink\0160000 commit {id}       -\tvendor/lib\0"
-        );
-        let listing = parse(text.as_bytes()).unwrap();
+        let mut listing = Listing::default();
+        listing.add(format!("100644 blob {id}     12\ta b\n.txt").as_bytes()).unwrap();
+        listing.add(format!("100755 blob {id}    9999\trun").as_bytes()).unwrap();
+        listing.add(format!("120000 blob {id}       3\tlink").as_bytes()).unwrap();
+        listing.add(format!("160000 commit {id}       -\tvendor/lib").as_bytes()).unwrap();
         let kinds: Vec<_> = listing.entries.iter().map(|e| e.kind).collect();
         assert_eq!(kinds, [Kind::File, Kind::Program, Kind::Symlink]);
         assert_eq!(listing.entries[0].path, b"a b\n.txt");
         assert_eq!(listing.submodules, ["vendor/lib"]);
-        assert_eq!(listing.small, [0]);
-        assert!(parse(b"nonsense\0").is_err());
+        assert_eq!(listing.bytes, 12 + 9999 + 3);
+        assert!(listing.add(b"nonsense").is_err());
+        assert!(listing.add(format!("120000 blob {id}    5000\tlink").as_bytes()).is_err());
     }
 }

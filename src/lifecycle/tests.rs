@@ -113,7 +113,10 @@ impl Container {
         let (mut from, mut text, mut blobs) = (Cursor::new(bytes), String::new(), 0);
         while let Some((kind, payload)) = read_frame(&mut from).unwrap() {
             match kind {
-                Kind::Line => text += &format!("{}\n", serde_json::from_slice::<Line>(&payload).unwrap()),
+                Kind::Line => {
+                    text += &serde_json::from_slice::<Line>(&payload).unwrap().to_string();
+                    text.push('\n');
+                }
                 Kind::Blob => blobs += 1,
                 _ => {}
             }
@@ -249,7 +252,9 @@ fn a_source_that_climbs_out_is_refused() {
     };
     let tar = |headers: &[tar::Header]| {
         let mut tar = tar::Builder::new(Vec::new());
-        headers.iter().for_each(|header| tar.append(header, std::io::empty()).unwrap());
+        for header in headers {
+            tar.append(header, std::io::empty()).unwrap();
+        }
         tar.into_inner().unwrap()
     };
     let (file, link) = (tar::EntryType::Regular, tar::EntryType::Symlink);

@@ -1,108 +1,123 @@
 //! One of git's server programs between a client's streams.
 
 use std::{
+    io,
+    os::unix::process::ExitStatusExt as _,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    process::Command,
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    process::{Child, ChildStdin, Command},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::Streams;
 use crate::model::Line;
 
-/// What git says when a pack is larger than `receive.maxInputSize`.
-const TOO_LARGE: &[u8] = b"exceeds maximum allowed size";
-
-/// How long git has between TERM and KILL.
+/// How long git has between TERM and KILL, to remove what it has not finished.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Runs the child to its end. A client's end-of-file is no hang-up; `hangup`, and a write that fails, are.
+/// The exit status when there is none of git's own; git uses it, too.
+pub(super) const FAILED: u32 = 128;
+
+/// How it went.
+#[derive(Debug)]
+pub(super) struct Ended {
+    /// The exit status for the client.
+    pub status: u32,
+    /// Bytes that the client sent.
+    pub fed: u64,
+}
+
+/// Runs the child to its end. A client's end-of-file is no hang-up; `gone`, and a read or a write that fails, are: then
+/// the child's whole process group is ended, and `gone` is cancelled.
 pub(super) async fn serve(
     mut command: Command,
     git_protocol: Option<String>,
-    streams: Streams,
-    hangup: &CancellationToken,
-    largest: Option<u64>,
-) -> u32 {
-    let Streams { mut stdin, stdout, mut stderr } = streams;
-    if let Some(protocol) = git_protocol {
+    streams: &mut Streams,
+    gone: &CancellationToken,
+) -> Ended {
+    let Streams { stdin, stdout, stderr } = streams;
+    if let Some(protocol) = git_protocol.filter(|p| matches!(p.as_str(), "version=0" | "version=1" | "version=2")) {
         command.env("GIT_PROTOCOL", protocol);
     }
-    let spawned = command.stdin(Stdio::piped()).spawn();
-    let mut child = match spawned {
+    let mut child = match command.stdin(Stdio::piped()).spawn() {
         Ok(child) => child,
         Err(error) => {
             tracing::error!(%error, "git does not start");
-            say(&mut stderr, "git does not start on the server; tell its operator").await;
-            return 128;
+            say(stderr, "git does not start on the server: tell its operator").await;
+            return Ended { status: FAILED, fed: 0 };
         }
     };
     let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-    let (Some(mut child_in), Some(child_out), Some(child_err)) =
-        (child.stdin.take(), child.stdout.take(), child.stderr.take())
-    else {
-        return 128;
+    let mut fed = 0;
+    let (child_in, child_out, child_err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let ended = {
+        let answering = async {
+            // The first that fails ends both.
+            tokio::try_join!(pump(child_out, stdout), pump(child_err, stderr))?;
+            child.wait().await
+        };
+        tokio::select! {
+            ended = answering => ended.ok(),
+            () = feed(stdin, child_in, &mut fed) => None,
+            () = gone.cancelled() => None,
+        }
     };
-    let feeding = async {
-        let _ = tokio::io::copy(&mut stdin, &mut child_in).await;
-        let _ = child_in.shutdown().await;
-        drop(child_in);
-        // The stream itself must live on: dropping it would look like a hang-up to the client's side.
-        std::future::pending::<()>().await;
+    let status = if ended.is_some() {
+        ended
+    } else {
+        gone.cancel();
+        end(&mut child, group).await
     };
-    let (mut too_large_out, mut too_large_err) = (false, false);
-    let answering = async {
-        let (out, err) = tokio::join!(
-            pump(child_out, stdout, &mut too_large_out, hangup),
-            pump(child_err, &mut stderr, &mut too_large_err, hangup)
-        );
-        out && err
-    };
-    let ended = tokio::select! {
-        whole = answering => whole,
-        () = feeding => false,
-        () = hangup.cancelled() => false,
-    };
-    let status = if ended { child.wait().await.ok() } else { end(&mut child, group).await };
-    if let Some(limit) = largest.filter(|_| too_large_out || too_large_err) {
-        let limit = limit.div_ceil(1 << 20);
-        let text = format!("the push is larger than {limit} MiB; push less, or raise git.max_push_bytes in paas.toml");
-        say(&mut stderr, &text).await;
-    }
-    status.and_then(|status| status.code()).and_then(|code| u32::try_from(code).ok()).unwrap_or(128)
+    let code = |status: ExitStatus| status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    Ended { status: status.and_then(code).and_then(|code| u32::try_from(code).ok()).unwrap_or(FAILED), fed }
 }
 
-/// Carries the child's output; `false` when the client no longer takes it.
-async fn pump(
-    mut from: impl tokio::io::AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    too_large: &mut bool,
-    hangup: &CancellationToken,
-) -> bool {
-    let mut buffer = vec![0; 32 * 1024];
+/// Carries what the client sends; returns only when the client is gone for certain. After the child has closed its end,
+/// the client's bytes are still taken, so that it comes to read the answer.
+async fn feed(from: &mut (impl AsyncRead + Unpin), to: Option<ChildStdin>, fed: &mut u64) {
+    let mut to = to;
+    let mut buffer = vec![0; 64 * 1024];
     loop {
         let length = match from.read(&mut buffer).await {
-            Ok(0) | Err(_) => {
-                return true;
-            }
+            Ok(0) => break,
             Ok(length) => length,
+            Err(error) => {
+                tracing::debug!(%error, "the client's stream broke");
+                return;
+            }
         };
-        let bytes = &buffer[..length];
-        *too_large |= bytes.windows(TOO_LARGE.len()).any(|window| window == TOO_LARGE);
-        if to.write_all(bytes).await.is_err() || to.flush().await.is_err() {
-            hangup.cancel();
-            return false;
+        *fed += length as u64;
+        if let Some(pipe) = &mut to
+            && pipe.write_all(&buffer[..length]).await.is_err()
+        {
+            to = None;
         }
+    }
+    drop(to);
+    std::future::pending::<()>().await;
+}
+
+/// Carries the child's output to its end.
+async fn pump(from: Option<impl AsyncRead + Unpin>, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
+    let Some(mut from) = from else { return Ok(()) };
+    let mut buffer = vec![0; 32 * 1024];
+    loop {
+        let length = from.read(&mut buffer).await?;
+        if length == 0 {
+            return Ok(());
+        }
+        to.write_all(&buffer[..length]).await?;
+        to.flush().await?;
     }
 }
 
 /// TERM to the whole group, then KILL.
-async fn end(child: &mut tokio::process::Child, group: Option<Pid>) -> Option<ExitStatus> {
+async fn end(child: &mut Child, group: Option<Pid>) -> Option<ExitStatus> {
     if let Some(group) = group {
         let _ = kill_process_group(group, Signal::TERM);
     }
@@ -117,7 +132,8 @@ async fn end(child: &mut tokio::process::Child, group: Option<Pid>) -> Option<Ex
     }
 }
 
-async fn say(to: &mut (impl AsyncWrite + Unpin), text: &str) {
+/// Tells the client about trouble.
+pub(super) async fn say(to: &mut (impl AsyncWrite + Unpin), text: &str) {
     let line = format!("{}\n", Line::Trouble(text.to_owned()));
     let _ = to.write_all(line.as_bytes()).await;
     let _ = to.flush().await;

@@ -8,57 +8,61 @@ use std::{
     process::ExitCode,
 };
 
-/// Tag of a frame for the hook's stdout, which git reads.
+/// Tag of a frame for the hook's stdout, which git reads. A frame is its tag, the payload's length as a 32-bit
+/// big-endian number, and the payload.
 pub(super) const OUT: u8 = b'o';
 /// Tag of a frame for the hook's stderr, which the pusher reads.
 pub(super) const ERR: u8 = b'e';
-/// Tag of the last frame: the push is decided.
+/// Tag of the last frame, whose one byte is the hook's exit status: the push is decided.
 pub(super) const VERDICT: u8 = b'x';
 
-/// The longest frame that the server sends, in bytes.
-const LONGEST: usize = 1 << 20;
+/// The longest payload of a frame, in bytes.
+pub(super) const LONGEST: usize = 1 << 20;
 
 /// Runs the hook to its end.
 pub fn run() -> ExitCode {
     match carry() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => ExitCode::from(status),
         Err(error) => {
-            let _ = writeln!(io::stderr(), " !     the push was not decided: {error}; push again");
+            let _ = writeln!(io::stderr(), " !     The push was not decided: {error}; push again");
             ExitCode::FAILURE
         }
     }
 }
 
-fn carry() -> io::Result<()> {
+fn carry() -> io::Result<u8> {
     let variable = |name: &str| std::env::var(name).map_err(|_| io::Error::other(format!("{name} is missing")));
     let (path, nonce) = (variable("PAAS_HOOK_SOCKET")?, variable("PAAS_HOOK_NONCE")?);
-    let mut server = UnixStream::connect(path)?;
-    server.write_all(format!("{nonce}\n").as_bytes())?;
+    let unreachable = |error| io::Error::other(format!("the server cannot be reached ({error})"));
+    let mut server = UnixStream::connect(path).map_err(unreachable)?;
+    let went = |_| io::Error::other("the server went away");
+    server.write_all(format!("{nonce}\n").as_bytes()).map_err(went)?;
     let mut up = server.try_clone()?;
-    // It ends with git's end of the pipe, or with this process.
+    // It ends with git's end of the pipe, which tells the server that git is gone or done, or with this process.
     std::thread::spawn(move || {
         let _ = io::copy(&mut io::stdin().lock(), &mut up);
         let _ = up.shutdown(Shutdown::Write);
     });
+    let unexpected = || io::Error::other("the server said something unexpected");
     loop {
         let mut head = [0; 5];
-        server.read_exact(&mut head).map_err(|_| io::Error::other("the server went away"))?;
+        server.read_exact(&mut head).map_err(went)?;
         let [tag, length @ ..] = head;
         let length = u32::from_be_bytes(length) as usize;
         if length > LONGEST {
-            return Err(io::Error::other("the server said something unexpected"));
+            return Err(unexpected());
         }
         let mut payload = vec![0; length];
-        server.read_exact(&mut payload).map_err(|_| io::Error::other("the server went away"))?;
-        match tag {
-            OUT => {
+        server.read_exact(&mut payload).map_err(went)?;
+        match (tag, payload.as_slice()) {
+            (OUT, bytes) => {
                 let mut out = io::stdout().lock();
-                out.write_all(&payload)?;
+                out.write_all(bytes)?;
                 out.flush()?;
             }
-            ERR => io::stderr().lock().write_all(&payload)?,
-            VERDICT => return Ok(()),
-            _ => return Err(io::Error::other("the server said something unexpected")),
+            (ERR, bytes) => io::stderr().lock().write_all(bytes)?,
+            (VERDICT, [status]) => return Ok(*status),
+            _ => return Err(unexpected()),
         }
     }
 }

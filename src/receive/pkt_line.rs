@@ -14,18 +14,22 @@ pub(super) enum Packet {
     Flush,
 }
 
-fn invalid(text: &str) -> io::Error {
+pub(super) fn invalid(text: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text.to_owned())
 }
 
+/// Reads one packet.
 pub(super) async fn read(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Packet> {
     let mut head = [0; 4];
     from.read_exact(&mut head).await?;
+    // `from_str_radix` alone would take a sign.
+    if !head.iter().all(u8::is_ascii_hexdigit) {
+        return Err(invalid("a pkt-line without a length"));
+    }
     let text = std::str::from_utf8(&head).map_err(|_| invalid("a pkt-line without a length"))?;
-    let length = usize::from_str_radix(text, 16).map_err(|_| invalid("a pkt-line without a length"))?;
-    match length {
-        0 => Ok(Packet::Flush),
-        4.. if length - 4 <= LONGEST => {
+    match usize::from_str_radix(text, 16) {
+        Ok(0) => Ok(Packet::Flush),
+        Ok(length @ 4..) if length - 4 <= LONGEST => {
             let mut line = vec![0; length - 4];
             from.read_exact(&mut line).await?;
             if line.last() == Some(&b'\n') {
@@ -37,9 +41,24 @@ pub(super) async fn read(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Pack
     }
 }
 
-pub(super) fn line(text: &str) -> Vec<u8> {
-    let text: String = text.chars().filter(|c| *c != '\n').take(LONGEST / 4).collect();
-    format!("{:04x}{text}\n", text.len() + 5).into_bytes()
+/// Reads lines until a flush; more than `most` are refused.
+pub(super) async fn section(from: &mut (impl AsyncRead + Unpin), most: usize) -> io::Result<Vec<Vec<u8>>> {
+    let mut lines = Vec::new();
+    while let Packet::Line(line) = read(from).await? {
+        if lines.len() >= most {
+            return Err(invalid("too many lines in one push"));
+        }
+        lines.push(line);
+    }
+    Ok(lines)
+}
+
+/// Appends a line; what is too long, and line ends, are left out.
+pub(super) fn write(to: &mut Vec<u8>, text: &[u8]) {
+    let text: Vec<u8> = text.iter().copied().filter(|byte| *byte != b'\n').take(LONGEST - 1).collect();
+    to.extend(format!("{:04x}", text.len() + 5).into_bytes());
+    to.extend(text);
+    to.push(b'\n');
 }
 
 pub(super) const FLUSH: &[u8] = b"0000";
@@ -50,14 +69,29 @@ mod tests {
 
     #[tokio::test]
     async fn lines_are_read_and_impossible_ones_refused() {
-        let mut text = line("ok refs/heads/main");
+        let mut text = Vec::new();
+        write(&mut text, b"ok refs/heads/main");
         text.extend(FLUSH);
         let mut from = &text[..];
         assert_eq!(read(&mut from).await.unwrap(), Packet::Line(b"ok refs/heads/main".to_vec()));
         assert_eq!(read(&mut from).await.unwrap(), Packet::Flush);
-        for bad in ["0003", "zzzz", "fff", "0001", "ffffx", "00\u{e9}"] {
+        for bad in ["0003", "zzzz", "fff", "0001", "0002", "fffx", "+fff", "00\u{e9}", "ffff", "000fshort", ""] {
             assert!(read(&mut bad.as_bytes()).await.is_err(), "{bad}");
         }
-        assert_eq!(line("a\nb"), b"0007ab\n");
+        let mut one = Vec::new();
+        write(&mut one, b"a\nb");
+        assert_eq!(one, b"0007ab\n");
+    }
+
+    #[tokio::test]
+    async fn a_section_is_bounded_in_lines_and_in_length() {
+        let mut three = Vec::new();
+        (0..3).for_each(|_| write(&mut three, b"x"));
+        three.extend(FLUSH);
+        assert_eq!(section(&mut &three[..], 3).await.unwrap().len(), 3);
+        assert!(section(&mut &three[..], 2).await.is_err());
+        let mut long = Vec::new();
+        write(&mut long, &vec![b'x'; 100_000]);
+        assert_eq!(read(&mut &long[..]).await.unwrap(), Packet::Line(vec![b'x'; LONGEST - 1]));
     }
 }

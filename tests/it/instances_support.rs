@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
     time::Duration,
 };
 
@@ -28,6 +31,8 @@ use crate::engine_support::TestEngine;
 
 /// A web process that answers with who it is.
 pub const SERVE: &str = r#"echo "$PAAS_PROCESS $PAAS_RELEASE" > /tmp/index.html; echo "serving as $PAAS_PROCESS"; exec httpd -f -p $PORT -h /tmp"#;
+
+static FIXTURES: AtomicU8 = AtomicU8::new(1);
 
 pub struct Server {
     pub instances: Instances,
@@ -57,6 +62,8 @@ pub struct Fixture {
     pub store: Store,
     pub image: Digest,
     registry: tokio::task::JoinHandle<()>,
+    router: Option<std::thread::JoinHandle<()>>,
+    stop_router: CancellationToken,
     dir: tempfile::TempDir,
 }
 
@@ -68,6 +75,10 @@ impl Fixture {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut config = test.config.clone();
         config.data_dir = dir.path().to_owned();
+        // An address of its own, so that the routers of parallel tests do not meet.
+        let octet = FIXTURES.fetch_add(1, Ordering::Relaxed);
+        config.router.listen = vec![[127, 77, 0, octet].into()];
+        config.router.workers = 1;
         config.registry.listen = listener.local_addr().unwrap();
         config.instances.memory_mib = 32;
         config.instances.stop_grace_seconds = 1;
@@ -75,16 +86,22 @@ impl Fixture {
         let registry = Router::new().fallback(serve_blob).with_state(Arc::new(blobs));
         let registry = tokio::spawn(async move { axum::serve(listener, registry).await.unwrap() });
         let store = Store::open(dir.path()).unwrap();
-        Self { test, config: Arc::new(config), store, image, registry, dir }
+        let config = Arc::new(config);
+        let stop_router = CancellationToken::new();
+        let (of_router, stop) = (Arc::clone(&config), stop_router.clone());
+        let router = Some(std::thread::spawn(move || paas::router::run(&of_router, stop).unwrap()));
+        Self { test, config, store, image, registry, router, stop_router, dir }
     }
 
     pub async fn server(&self) -> Server {
         let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
+        let socket = self.config.data_dir.join("router.sock");
+        let link = Link::start(socket, &tracker, shutdown.clone());
         let instances = Instances::start(
             Arc::clone(&self.config),
             self.store.clone(),
             self.test.engine.clone(),
-            Link,
+            link,
             Secret::new(TOKEN),
             &tracker,
             shutdown.clone(),
@@ -117,6 +134,7 @@ impl Fixture {
         let new = NewRelease {
             kind: ReleaseKind::Push,
             image: self.image.clone(),
+            branch: None,
             commit: Some("1".repeat(40).parse().unwrap()),
             build: None,
             config,
@@ -140,6 +158,10 @@ impl Fixture {
 impl Drop for Fixture {
     fn drop(&mut self) {
         self.registry.abort();
+        self.stop_router.cancel();
+        if let Some(router) = self.router.take() {
+            let _ = router.join();
+        }
     }
 }
 

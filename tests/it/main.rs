@@ -1,5 +1,6 @@
 //! Stories, each against the real engine, real git and real ssh: see `world.rs` for what they share.
 #![allow(
+    clippy::pedantic,
     clippy::unwrap_used,
     clippy::missing_panics_doc,
     missing_docs,
@@ -7,12 +8,16 @@
 )]
 
 mod build;
+mod crash;
 mod engine;
 mod engine_build;
 mod engine_support;
 mod instances;
 mod instances_support;
 mod push;
+mod receive;
+mod receive_source;
+mod receive_support;
 mod ssh;
 mod ssh_local;
 mod world;

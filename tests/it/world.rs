@@ -16,7 +16,7 @@ use std::{
 };
 
 /// How long anything may take before a story fails.
-pub const DEADLINE: Duration = Duration::from_secs(180);
+pub const DEADLINE: Duration = Duration::from_mins(3);
 
 static WORLDS: AtomicU8 = AtomicU8::new(0);
 
@@ -117,27 +117,27 @@ impl World {
             "the stories need root: they mount, filter packets and run an engine"
         );
         let n = WORLDS.fetch_add(1, Ordering::Relaxed);
-        let base = std::env::var_os("PAAS_TEST_DIR").map_or_else(|| repository_root().join("target/it"), PathBuf::from);
+        let base = std::env::var_os("PAAS_TEST_DIR").map_or_else(|| "/var/cache/paas/tests".into(), PathBuf::from);
         fs::create_dir_all(&base).unwrap();
         let dir = base.join(format!("{}-{n}", std::process::id()));
         fs::create_dir(&dir).unwrap();
         let ssh_port = free_port();
         let first_port = 20_000 + u16::from(n) * 100;
-        let ca = Path::new("/etc/ssl/certs/ca-certificates.crt");
+        let ca = "/etc/ssl/certs/ca-certificates.crt";
         let config = format!(
-            "data_dir = {data:?}\nhostname = \"127.0.0.1\"\n\
+            "data_dir = \"{data}\"\nhostname = \"127.0.0.1\"\n\
              [ssh]\nlisten = \"127.0.0.1:{ssh_port}\"\n\
              [registry]\nlisten = \"127.0.0.1:{registry}\"\n\
              [router]\nlisten = [\"127.0.0.1\"]\nfirst_port = {first_port}\nlast_port = {last_port}\n\
              [network]\nrange = \"10.{network}.0.0/16\"\n\
-             [assets]\nlifecycle = {lifecycle:?}\nbuildpacks = {buildpacks:?}\n\
-             [outbound]\nca_bundle = {ca:?}\n{more}",
-            data = dir.join("data"),
+             [assets]\nlifecycle = \"{lifecycle}\"\nbuildpacks = \"{buildpacks}\"\n\
+             [outbound]\nca_bundle = \"{ca}\"\n{more}",
+            data = dir.join("data").display(),
             registry = free_port(),
             last_port = first_port + 99,
             network = 100 + n,
-            lifecycle = repository_root().join("target/static/x86_64-unknown-linux-gnu/release/lifecycle"),
-            buildpacks = repository_root().join("buildpacks"),
+            lifecycle = repository_root().join("target/static/x86_64-unknown-linux-gnu/release/lifecycle").display(),
+            buildpacks = repository_root().join("buildpacks").display(),
         );
         fs::write(dir.join("paas.toml"), config).unwrap();
         let key = dir.join("id_ed25519");
@@ -160,6 +160,7 @@ impl World {
     fn binary(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_paas"));
         command.arg("--config").arg(self.dir.join("paas.toml")).env_remove("PAAS_CONFIG");
+        command.env("PAAS_TEST_PAUSES", self.dir.join("pauses"));
         command
     }
 
@@ -197,6 +198,23 @@ impl World {
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         assert!(server.wait().unwrap().success(), "{}", self.read("server.log"));
         self.server = None;
+    }
+
+    /// Starts a second router, which takes over from the first.
+    pub fn replace_router(&mut self) {
+        let mut old = self.router.replace(self.daemon("router")).unwrap();
+        eventually("the old router has handed over and ended", || old.try_wait().unwrap());
+    }
+
+    /// The server stands still when it comes to this point.
+    pub fn pause(&self, point: &str) {
+        fs::create_dir_all(self.dir.join("pauses")).unwrap();
+        fs::write(self.dir.join("pauses").join(point), "").unwrap();
+    }
+
+    pub fn wait_for_pause(&self, point: &str) {
+        let reached = self.dir.join("pauses").join(format!("{point}.reached"));
+        eventually("the server comes to the point where it pauses", || reached.exists().then_some(()));
     }
 
     /// `kill -9` of the router.

@@ -1,0 +1,357 @@
+//! Pushes, from git's client to the handler and back.
+
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::fs::PermissionsExt as _,
+    process::{Command, Stdio},
+};
+
+use paas::receive::Streams;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio_util::sync::CancellationToken;
+
+use crate::receive_support::{DEADLINE, Server, Work, eventually, feed, kill_group, pusher, said};
+
+#[test]
+fn the_handler_decides_and_the_client_reads_why() {
+    let server = Server::new();
+    let ann = server.work("ann");
+    let first = ann.head();
+    ann.push(&["main"]).good().says("remote: -----> Deploying main").says("[new branch]");
+    assert_eq!(server.id("main"), Some(first.clone()));
+    let update = &server.updates()[0];
+    assert_eq!((update.old.as_ref(), update.new.as_ref()), (None, Some(&first)));
+    assert_eq!((update.app.as_str(), &update.pusher), ("app", &pusher()));
+
+    let second = ann.commit("second");
+    ann.push(&["main"]).good();
+    assert_eq!(server.updates()[1].old, Some(first));
+
+    // Two branches at once, one of them refused: the reason is one line.
+    ann.push(&["main:refused", "main:topic"]).bad().says("[remote rejected] main -> refused (no refusedhere)");
+    assert_eq!((server.id("refused"), server.id("topic")), (None, Some(second.clone())));
+
+    // By force, over another history.
+    ann.git(&["checkout", "-q", "--orphan", "other"]).good();
+    let forced = ann.commit("other");
+    ann.push(&["other:main"]).bad();
+    ann.push(&["--force", "other:main"]).good();
+    assert_eq!(server.id("main"), Some(forced.clone()));
+
+    // A deletion has no new value; a tag is git's own affair.
+    ann.push(&["--delete", "topic"]).good();
+    let last = server.updates().pop().unwrap();
+    assert_eq!((last.branch.as_str(), last.old, last.new), ("topic", Some(second), None));
+    assert_eq!(server.id("topic"), None);
+    let before = server.updates().len();
+    ann.git(&["tag", "-a", "v1", "-m", "one"]).good();
+    ann.push(&["v1"]).good();
+    assert_eq!(server.updates().len(), before);
+    // But a branch that is at a tag is none, and would be noticed only once it is live.
+    ann.push(&["v1:refs/heads/tagged"]).bad();
+    ann.push(&["--atomic", "main:one", "main:two"]).bad().says("push them one by one");
+
+    // What was pushed comes back.
+    server.runtime.block_on(server.repository().set_head(&"main".parse().unwrap())).unwrap();
+    let clone = server.dir().join("clone");
+    ann.git(&["clone", "-q", "paas@host:app", clone.to_str().unwrap()]).good();
+    assert_eq!(fs::read_to_string(clone.join("file")).unwrap(), "other");
+    let head = Command::new("git").args(["-C", clone.to_str().unwrap(), "rev-parse", "HEAD"]).output().unwrap();
+    assert_eq!(String::from_utf8(head.stdout).unwrap().trim(), forced.as_str());
+    server.quiet();
+}
+
+#[test]
+fn many_lines_arrive_without_escapes() {
+    let server = Server::new();
+    let ann = server.work("ann");
+    ann.push(&["main:talks"]).good().says("line 0  of very many").says("line 19999  of very many");
+}
+
+#[test]
+fn a_stale_old_value_is_shown_to_the_handler() {
+    let server = Server::new();
+    let (ann, bob) = (server.work("ann"), server.work("bob"));
+    bob.commit("of bob");
+    let held = ann.pushing(&["main:committed"]);
+    eventually("ann's push is in the handler", || (server.updates().len() == 1).then_some(()));
+    let stale = bob.pushing(&["main:committed"]);
+    eventually("bob's push is in the handler", || (server.updates().len() == 2).then_some(()));
+    assert_eq!(server.updates()[1].old, None);
+    // The gate opens in the order of arrival.
+    server.handler.gate.add_permits(1);
+    said(held).good();
+    server.handler.gate.add_permits(1);
+    said(stale).bad().says("stale: fetch first");
+}
+
+#[test]
+fn a_pack_beyond_the_limit_is_refused_with_the_limit() {
+    let server = Server::with(|config| config.git.max_push_bytes = 1 << 20, |_| env!("CARGO_BIN_EXE_paas").into());
+    let ann = server.work("ann");
+    let noise: Vec<u8> = (0..3 << 20).map(|_| rand::random()).collect();
+    fs::write(ann.folder.join("noise"), noise).unwrap();
+    ann.commit("large");
+    let text = " !     The pack is larger than 1.0 MiB (git.max_push_bytes): push less history";
+    ann.push(&["main"]).bad().says(text);
+    assert_eq!((server.id("main"), server.updates().len()), (None, 0));
+    server.quiet();
+    assert_eq!(objects(&server), "", "nothing of it is left");
+}
+
+/// Everything in `objects`, packed or not.
+fn objects(server: &Server) -> String {
+    let listed = Command::new("find").arg(server.repository().path().join("objects")).args(["-type", "f"]).output();
+    String::from_utf8(listed.unwrap().stdout).unwrap()
+}
+
+#[test]
+fn what_a_refused_push_brought_is_collected_and_nothing_else() {
+    let server = Server::new();
+    let ann = server.work("ann");
+    let held = ann.pushing(&["main:committed"]);
+    eventually("the first push is in the handler", || (server.updates().len() == 1).then_some(()));
+    let kept = ann.head();
+
+    // Another push is refused, and its handler collects; but what the first one brought is reachable from nothing yet.
+    let bob = server.work("bob");
+    let gone = bob.commit("of bob");
+    bob.push(&["main:refused"]).bad();
+    let exists = |id| server.runtime.block_on(server.repository().commit_exists(id)).unwrap();
+    assert!(exists(&kept) && exists(&gone));
+
+    server.handler.gate.add_permits(1);
+    said(held).good();
+    eventually("the refused commit is collected", || (!exists(&gone)).then_some(()));
+    assert!(exists(&kept));
+    assert_eq!(server.id("committed"), Some(kept));
+    server.quiet();
+    let repository = server.repository();
+    let checked = server.runtime.block_on(async { repository.command().args(["fsck", "--strict"]).output().await });
+    let checked = checked.unwrap();
+    assert!(checked.status.success(), "{checked:?}");
+}
+
+#[test]
+fn a_killed_client_cancels_before_the_commit_point_and_not_after_it() {
+    let server = Server::new();
+    let ann = server.work("ann");
+    let push = ann.pushing(&["main:held"]);
+    eventually("the push is in the handler", || (server.updates().len() == 1).then_some(()));
+    kill_group(push.id().try_into().unwrap());
+    said(push).bad();
+    eventually("the handler is told", || (*server.handler.cancelled.lock().unwrap() == ["held"]).then_some(()));
+    server.quiet();
+    assert_eq!(server.id("held"), None);
+
+    let push = ann.pushing(&["main:committed"]);
+    eventually("the push is in the handler", || (server.updates().len() == 2).then_some(()));
+    kill_group(push.id().try_into().unwrap());
+    said(push).bad();
+    eventually("no child is left", || server.children().is_empty().then_some(()));
+    server.handler.gate.add_permits(1);
+    eventually("it completes", || server.id("committed"));
+    server.quiet();
+    ann.push(&["main:committed"]).good().says("Everything up-to-date");
+}
+
+/// What a client sends: a command and a pack of all that this folder has.
+fn whole_push(work: &Work, branch: &str) -> Vec<u8> {
+    let mut packing =
+        work.command(&["pack-objects", "--stdout", "--revs", "-q"]).stdin(Stdio::piped()).spawn().unwrap();
+    packing.stdin.take().unwrap().write_all(format!("{}\n", work.head()).as_bytes()).unwrap();
+    let pack = packing.wait_with_output().unwrap().stdout;
+    let line = format!("{} {} refs/heads/{branch}\0report-status side-band-64k", "0".repeat(40), work.head());
+    [format!("{:04x}{line}0000", line.len() + 4).as_bytes(), &pack].concat()
+}
+
+#[test]
+fn a_clients_end_of_file_is_no_hang_up_and_a_failed_write_is() {
+    let server = Server::new();
+    let ann = server.work("ann");
+    let start = |branch: &str, stdout: Box<dyn AsyncWrite + Send + Unpin>| {
+        let (mut client, stdin) = tokio::io::duplex(4096);
+        let streams = Streams { stdin: Box::new(stdin), stdout, stderr: Box::new(tokio::io::sink()) };
+        let receiver = server.receiver.clone();
+        let app = "app".parse().unwrap();
+        let push = async move { receiver.receive_pack(app, pusher(), None, streams, CancellationToken::new()).await };
+        let push = server.runtime.spawn(push);
+        let bytes = whole_push(&ann, branch);
+        server.runtime.block_on(async {
+            feed(&mut client, &bytes).await;
+            // For whoever reads, this is the end.
+            client.shutdown().await.unwrap();
+        });
+        (client, push)
+    };
+    let status = |push: tokio::task::JoinHandle<u32>| {
+        server.runtime.block_on(async { tokio::time::timeout(DEADLINE, push).await }).unwrap().unwrap()
+    };
+
+    let (_client, push) = start("held", Box::new(tokio::io::sink()));
+    eventually("the push is in the handler", || (server.updates().len() == 1).then_some(()));
+    server.handler.gate.add_permits(1);
+    assert_eq!(status(push), 0);
+    assert_eq!(server.id("held"), Some(ann.head()));
+
+    // git tells its client every few seconds that it still lives; a client that takes nothing is gone.
+    let (mut read, write) = tokio::io::duplex(64 * 1024);
+    let (_client, push) = start("held-two", Box::new(write));
+    server.runtime.block_on(async {
+        let mut begun = [0; 4];
+        tokio::io::AsyncReadExt::read_exact(&mut read, &mut begun).await.unwrap();
+    });
+    eventually("the push is in the handler", || (server.updates().len() == 2).then_some(()));
+    drop(read);
+    eventually("the handler is told", || (*server.handler.cancelled.lock().unwrap() == ["held-two"]).then_some(()));
+    assert_ne!(status(push), 0);
+    server.quiet();
+}
+
+#[test]
+fn a_client_that_goes_in_mid_pack_leaves_nothing() {
+    let server = Server::new();
+    let pack_folder = server.repository().path().join("objects");
+    let quarantine = || {
+        let entries = fs::read_dir(&pack_folder).unwrap().filter_map(|e| e.unwrap().file_name().into_string().ok());
+        entries.filter(|name| name.contains("incoming-") || name.starts_with("tmp_objdir-")).count()
+    };
+    let mut line = format!("{} {} refs/heads/main\0report-status", "0".repeat(40), "1".repeat(40));
+    line = format!("{:04x}{line}0000", line.len() + 4);
+    let half = [line.as_bytes(), b"PACK\0\0\0\x02\0\0\0\x05", &[0x95, 0x0a, 0x78]].concat();
+
+    // By hang-up, by the end of the future, and by a kill that leaves git no time to tidy up.
+    for way in ["hangup", "drop", "kill"] {
+        let (hangup, (mut client, stdin)) = (CancellationToken::new(), tokio::io::duplex(4096));
+        let streams = Streams {
+            stdin: Box::new(stdin),
+            stdout: Box::new(tokio::io::sink()),
+            stderr: Box::new(tokio::io::sink()),
+        };
+        let (receiver, token) = (server.receiver.clone(), hangup.clone());
+        let app: paas::model::AppName = "app".parse().unwrap();
+        let push =
+            server.runtime.spawn(async move { receiver.receive_pack(app, pusher(), None, streams, token).await });
+        server.runtime.block_on(feed(&mut client, &half));
+        eventually("git has begun to receive", || (quarantine() > 0).then_some(()));
+        match way {
+            "hangup" => hangup.cancel(),
+            "drop" => push.abort(),
+            _ => server.children().into_iter().for_each(kill_group),
+        }
+        if way != "drop" {
+            let status = server.runtime.block_on(async { tokio::time::timeout(DEADLINE, push).await });
+            assert_ne!(status.unwrap().unwrap(), 0, "{way}");
+        }
+        eventually("nothing of it is left", || (server.children().is_empty() && quarantine() == 0).then_some(()));
+        server.quiet();
+    }
+    assert!(server.updates().is_empty());
+    server.work("ann").push(&["main"]).good();
+}
+
+#[test]
+fn a_killed_hook_fails_the_push() {
+    let server = Server::new();
+    let ann = server.work("ann");
+    let push = ann.pushing(&["main:held"]);
+    eventually("the push is in the handler", || (server.updates().len() == 1).then_some(()));
+    let hook = server.children().into_iter().find(|pid| {
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.contains("paas\0hook")
+    });
+    let hook = rustix::process::Pid::from_raw(hook.expect("there is a hook")).unwrap();
+    rustix::process::kill_process(hook, rustix::process::Signal::KILL).unwrap();
+    said(push).bad().says("[remote rejected] main -> held");
+    eventually("the handler is told", || (*server.handler.cancelled.lock().unwrap() == ["held"]).then_some(()));
+    assert_eq!(server.id("held"), None);
+    server.quiet();
+}
+
+#[test]
+fn a_hook_without_its_server_fails() {
+    let hook = |socket: Option<&str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_paas"));
+        command.arg("hook").env_remove("PAAS_HOOK_SOCKET").env("PAAS_HOOK_NONCE", "0".repeat(32));
+        if let Some(socket) = socket {
+            command.env("PAAS_HOOK_SOCKET", socket);
+        }
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(hook(None).starts_with(" !     The push was not decided: PAAS_HOOK_SOCKET is missing"));
+    assert!(hook(Some("/nonexistent/socket")).contains("the server cannot be reached"));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("socket");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let dying = std::thread::spawn(move || drop(listener.accept().unwrap()));
+    assert!(hook(path.to_str()).contains("the server went away; push again"));
+    dying.join().unwrap();
+
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/hooks/proc-receive");
+    let output = Command::new(script).env_remove("PAAS_HOOK_PROGRAM").output().unwrap();
+    assert!(!output.status.success(), "without the server's environment a hook must fail, not pass");
+}
+
+/// The hook's program is one that says `attack` before, or instead of, what git said.
+fn attacked(attack: &str) -> Server {
+    let attack = attack.to_owned();
+    Server::with(
+        |_| {},
+        |dir| {
+            let program = dir.join("attack");
+            let paas = env!("CARGO_BIN_EXE_paas");
+            // Where git's user can run it.
+            fs::copy(paas, dir.join("paas")).unwrap();
+            let text = attack.replace("@paas", dir.join("paas").to_str().unwrap());
+            fs::write(&program, format!("#!/bin/sh\n{text}\n")).unwrap();
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+            program
+        },
+    )
+}
+
+#[test]
+fn hostile_hooks_are_refused() {
+    let zero = "0".repeat(40);
+    let one = "1".repeat(40);
+    let hello = "000eversion=1\\n0000";
+    let line = |text: String| format!("{:04x}{text}", text.len() + 4);
+    let command = line(format!("{zero} {one} refs/heads/main"));
+    let many = (0..1001).map(|n| line(format!("{zero} {one} refs/heads/b{n}"))).collect::<String>();
+    for (said, answered) in [
+        ("0003".to_owned(), "a pkt-line of an impossible length"),
+        ("zzzz".to_owned(), "a pkt-line without a length"),
+        ("fff5".to_owned(), "a pkt-line of an impossible length"),
+        ("0000".to_owned(), "names no version"),
+        ("000eversion=2\\n0000".to_owned(), "not known here"),
+        (format!("{hello}0008what0000"), "a command that is none"),
+        (format!("{hello}{many}0000"), "too many lines"),
+        (format!("{hello}{command}0000 and more"), ""),
+    ] {
+        let server = attacked(&format!("printf '{said}' | @paas hook >/dev/null; exit 0"));
+        server.work("ann").push(&["main"]).bad().says(answered);
+        assert_eq!(server.id("main"), None, "{said}");
+        assert_eq!(server.updates().len(), 0, "{said}");
+    }
+    // A nonce is good for one hook, and a wrong one for none.
+    let again = attacked("printf 0003 | @paas hook >/dev/null 2>&1; exec @paas hook");
+    again.work("ann").push(&["main"]).bad().says("the server went away");
+    let wrong = attacked("PAAS_HOOK_NONCE=00000000000000000000000000000000 exec @paas hook");
+    wrong.work("ann").push(&["main"]).bad().says("the server went away");
+    assert_eq!((again.updates().len(), wrong.updates().len()), (0, 0));
+}
+
+#[test]
+fn hostile_branch_names_are_refused_one_by_one() {
+    let server = Server::new();
+    let ann = server.work("ann");
+    ann.push(&["main:refs/heads/-x", "main:good"]).bad().says("is not a valid branch name");
+    ann.push(&["main:refs/heads/ümlaut"]).good();
+    ann.push(&["--delete", "refs/heads/nowhere"]).bad();
+    let id = ann.head();
+    assert_eq!((server.id("good"), server.id("ümlaut")), (Some(id.clone()), Some(id)));
+    assert!(server.updates().iter().all(|update| !update.branch.as_str().starts_with('-')));
+}

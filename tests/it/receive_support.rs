@@ -1,0 +1,397 @@
+//! What the stories of receiving share: a receiver, a handler that does as the branch's name says, and a git client
+//! whose "ssh" is a few lines of shell. Real ssh has stories of its own.
+
+use std::{
+    collections::HashMap,
+    fs,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use paas::{
+    config::Config,
+    git::{Repositories, Repository},
+    model::{AppName, CommitId},
+    progress::Progress,
+    receive::{PushHandler, Pusher, Receiver, RefUpdate, Rejection, Streams},
+};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{TcpListener, TcpStream},
+    runtime::Runtime,
+    sync::{Semaphore, oneshot},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// How long anything may take before a story fails.
+pub const DEADLINE: Duration = Duration::from_mins(1);
+
+/// Waits until there is something.
+#[track_caller]
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < DEADLINE, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Does what the branch's name says: `refused…` is refused, `held…` waits for the gate, and gives up when the client
+/// goes; `committed…` waits for the gate, and completes whoever goes; `talks…` says very much; others are accepted.
+pub struct Handler {
+    repositories: Repositories,
+    pub seen: Mutex<Vec<RefUpdate>>,
+    pub cancelled: Mutex<Vec<String>>,
+    pub gate: Semaphore,
+}
+
+#[derive(Clone)]
+struct Handle(Arc<Handler>);
+
+impl PushHandler for Handle {
+    async fn update(&self, update: RefUpdate, progress: &Progress, cancel: CancellationToken) -> Result<(), Rejection> {
+        let this = &self.0;
+        this.seen.lock().unwrap().push(update.clone());
+        let branch = update.branch.as_str().to_owned();
+        progress.step(format!("Deploying {branch}")).await;
+        let repository = this.repositories.get(&update.app);
+        let open = async { this.gate.acquire().await.unwrap().forget() };
+        if branch.starts_with("held") {
+            tokio::select! {
+                () = open => {}
+                () = cancel.cancelled() => {
+                    this.cancelled.lock().unwrap().push(branch);
+                    return Err(Rejection("cancelled".to_owned()));
+                }
+            }
+        } else if branch.starts_with("committed") {
+            open.await;
+        } else if branch.starts_with("talks") {
+            for n in 0..20_000 {
+                progress.detail(format!("line {n} \u{1b}[31m of very many")).await;
+            }
+        } else if branch.starts_with("refused") {
+            repository.gc().await.unwrap();
+            return Err(Rejection(format!("no {branch}\nhere")));
+        }
+        let failed = |e: paas::git::GitError| Rejection(e.to_string());
+        let actual = repository.ref_value(&update.branch).await.map_err(failed)?;
+        if actual != update.old {
+            return Err(Rejection("stale: fetch first".to_owned()));
+        }
+        match &update.new {
+            Some(new) => repository.update_ref(&update.branch, new, update.old.as_ref()).await.map_err(failed),
+            None => repository.delete_ref(&update.branch, update.old.as_ref()).await.map_err(failed),
+        }
+    }
+}
+
+pub struct Server {
+    pub runtime: Runtime,
+    dir: tempfile::TempDir,
+    pub handler: Arc<Handler>,
+    pub repositories: Repositories,
+    pub receiver: Receiver,
+    pub config: Config,
+    tracker: TaskTracker,
+    shutdown: CancellationToken,
+    port: u16,
+}
+
+impl Server {
+    pub fn new() -> Self {
+        Self::with(|_| {}, |_| PathBuf::from(env!("CARGO_BIN_EXE_paas")))
+    }
+
+    /// With another configuration, and another program in the place of the hook.
+    pub fn with(change: impl FnOnce(&mut Config), program: impl FnOnce(&Path) -> PathBuf) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).unwrap();
+        let mut config = Config { data_dir: dir.path().join("data"), ..Config::default() };
+        change(&mut config);
+        fs::create_dir(&config.data_dir).unwrap();
+        fs::set_permissions(&config.data_dir, fs::Permissions::from_mode(0o711)).unwrap();
+        let repositories = runtime.block_on(Repositories::open(&config)).unwrap();
+        let handler = Arc::new(Handler {
+            repositories: repositories.clone(),
+            seen: Mutex::default(),
+            cancelled: Mutex::default(),
+            gate: Semaphore::new(0),
+        });
+        let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
+        let program = program(dir.path());
+        let entered = runtime.enter();
+        let handle = Handle(Arc::clone(&handler));
+        let receiver =
+            Receiver::start_with(&program, &config, repositories.clone(), handle, &tracker, shutdown.clone()).unwrap();
+        drop(entered);
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let door = door(listener, receiver.clone(), dir.path().to_owned());
+        let stopped = shutdown.clone();
+        runtime.spawn(async move {
+            tokio::select! {
+                () = door => {}
+                () = stopped.cancelled() => {}
+            }
+        });
+        let server = Self { runtime, dir, handler, repositories, receiver, config, tracker, shutdown, port };
+        server.create("app");
+        server
+    }
+
+    pub fn create(&self, app: &str) {
+        self.runtime.block_on(self.repositories.create(&app.parse().unwrap())).unwrap();
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn repository(&self) -> Repository {
+        self.repositories.get(&"app".parse().unwrap())
+    }
+
+    pub fn id(&self, branch: &str) -> Option<CommitId> {
+        self.runtime.block_on(self.repository().ref_value(&branch.parse().unwrap())).unwrap()
+    }
+
+    pub fn updates(&self) -> Vec<RefUpdate> {
+        self.handler.seen.lock().unwrap().clone()
+    }
+
+    /// Processes that work in this server's folder.
+    pub fn children(&self) -> Vec<i32> {
+        let pids = fs::read_dir("/proc").unwrap().filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok());
+        pids.filter(|pid: &i32| {
+            fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(&self.config.data_dir))
+        })
+        .collect()
+    }
+
+    /// Everything of the push has ended, its tidying too.
+    pub fn quiet(&self) {
+        eventually("no child is left", || self.children().is_empty().then_some(()));
+        let free = || self.runtime.block_on(self.repository().tidy()).is_ok();
+        assert!(free());
+    }
+
+    /// A clone's worth of a working folder with one commit, that pushes to `app`.
+    pub fn work(&self, name: &str) -> Work {
+        let folder = self.dir().join(name);
+        fs::create_dir(&folder).unwrap();
+        let ssh = self.dir().join("ssh");
+        if !ssh.exists() {
+            fs::write(&ssh, SSH.replace("PORT", &self.port.to_string())).unwrap();
+            fs::set_permissions(&ssh, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let work = Work { folder, ssh };
+        work.git(&["init", "-q", "-b", "main", "."]).good();
+        work.git(&["remote", "add", "paas", "paas@host:app"]).good();
+        work.commit("first");
+        work
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.handler.gate.close();
+        self.shutdown.cancel();
+        self.tracker.close();
+        let ended = self.runtime.block_on(async { tokio::time::timeout(DEADLINE, self.tracker.wait()).await });
+        if !std::thread::panicking() {
+            ended.expect("every task of the receiver ends");
+            eventually("no child outlives the server", || self.children().is_empty().then_some(()));
+        }
+    }
+}
+
+/// A client of the door: one connection for the bytes, one for stderr; the exit status comes in a file.
+const SSH: &str = r#"#!/bin/bash
+shift
+exec 3<>/dev/tcp/127.0.0.1/PORT 4<>/dev/tcp/127.0.0.1/PORT
+id="$$-$RANDOM-$RANDOM"
+printf '%s err\n' "$id" >&4
+printf '%s %s\n' "$id" "$*" >&3
+cat <&4 >&2 & err=$!
+cat <&0 >&3 & up=$!
+cat <&3
+wait $err
+kill $up 2>/dev/null
+exit "$(cat "${0%/*}/$id")"
+"#;
+
+/// Stands for the SSH door. Its clients cannot half-close, so an end of their bytes is a hang-up.
+async fn door(listener: TcpListener, receiver: Receiver, dir: PathBuf) {
+    let errors: Arc<Mutex<HashMap<String, oneshot::Sender<TcpStream>>>> = Arc::default();
+    let waiting: Arc<Mutex<HashMap<String, oneshot::Receiver<TcpStream>>>> = Arc::default();
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let (errors, waiting, receiver, dir) = (errors.clone(), waiting.clone(), receiver.clone(), dir.clone());
+        tokio::spawn(async move {
+            let mut stream = BufReader::with_capacity(1, stream);
+            let mut line = String::new();
+            stream.read_line(&mut line).await.unwrap();
+            let (id, command) = line.trim().split_once(' ').unwrap();
+            {
+                let mut errors = errors.lock().unwrap();
+                let mut waiting = waiting.lock().unwrap();
+                if !errors.contains_key(id) && !waiting.contains_key(id) {
+                    let (sender, receiver) = oneshot::channel();
+                    errors.insert(id.to_owned(), sender);
+                    waiting.insert(id.to_owned(), receiver);
+                }
+            }
+            if command == "err" {
+                let sender = errors.lock().unwrap().remove(id).unwrap();
+                return drop(sender.send(stream.into_inner()));
+            }
+            let err = waiting.lock().unwrap().remove(id).unwrap();
+            let mut err = err.await.unwrap();
+            let (stderr, mut said) = tokio::io::duplex(64 * 1024);
+            let saying = tokio::spawn(async move {
+                let _ = tokio::io::copy(&mut said, &mut err).await;
+                err
+            });
+            let (mut read, stdout) = stream.into_inner().into_split();
+            let (hangup, (stdin, mut feed)) = (CancellationToken::new(), tokio::io::duplex(64 * 1024));
+            let gone = hangup.clone();
+            tokio::spawn(async move {
+                let _ = tokio::io::copy(&mut read, &mut feed).await;
+                gone.cancel();
+            });
+            let streams = Streams { stdin: Box::new(stdin), stdout: Box::new(stdout), stderr: Box::new(stderr) };
+            let app: AppName = command.split('\'').nth(1).unwrap().parse().unwrap();
+            let status = if command.starts_with("git-receive-pack") {
+                receiver.receive_pack(app, pusher(), None, streams, hangup).await
+            } else {
+                receiver.upload_pack(app, None, streams, hangup).await
+            };
+            // The client looks for it once its second connection has ended.
+            let err = saying.await.unwrap();
+            let _ = fs::write(dir.join(id), status.to_string());
+            drop(err);
+        });
+    }
+}
+
+pub fn pusher() -> Pusher {
+    Pusher { name: "ann".to_owned(), key: None }
+}
+
+/// A working folder of a developer.
+pub struct Work {
+    pub folder: PathBuf,
+    ssh: PathBuf,
+}
+
+/// What a command said.
+#[derive(Debug)]
+pub struct Said {
+    pub ok: bool,
+    pub text: String,
+}
+
+impl Said {
+    #[track_caller]
+    pub fn good(self) -> Self {
+        assert!(self.ok, "{}", self.text);
+        self
+    }
+
+    #[track_caller]
+    pub fn bad(self) -> Self {
+        assert!(!self.ok, "{}", self.text);
+        self
+    }
+
+    #[track_caller]
+    pub fn says(self, text: &str) -> Self {
+        assert!(self.text.contains(text), "does not say {text:?}: {}", self.text);
+        self
+    }
+}
+
+impl Work {
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("git");
+        command
+            .args(words)
+            .current_dir(&self.folder)
+            .env_clear()
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .env("HOME", "/nonexistent")
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_SSH", &self.ssh)
+            .env("GIT_SSH_VARIANT", "simple")
+            // The first version needs no end-of-file, which this client cannot send.
+            .envs([("GIT_CONFIG_COUNT", "1"), ("GIT_CONFIG_KEY_0", "protocol.version"), ("GIT_CONFIG_VALUE_0", "0")])
+            .env("GIT_ALLOW_PROTOCOL", "ssh:file")
+            .envs([("GIT_AUTHOR_NAME", "Ann"), ("GIT_AUTHOR_EMAIL", "ann@example.org")])
+            .envs([("GIT_COMMITTER_NAME", "Ann"), ("GIT_COMMITTER_EMAIL", "ann@example.org")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        command
+    }
+
+    #[track_caller]
+    pub fn git(&self, words: &[&str]) -> Said {
+        said(self.command(words).spawn().unwrap())
+    }
+
+    #[track_caller]
+    pub fn push(&self, refs: &[&str]) -> Said {
+        self.git(&[&["push", "paas"], refs].concat())
+    }
+
+    /// A push under way.
+    pub fn pushing(&self, refs: &[&str]) -> Child {
+        self.command(&[&["push", "paas"], refs].concat()).spawn().unwrap()
+    }
+
+    /// Commits a change, and gives its id.
+    pub fn commit(&self, text: &str) -> CommitId {
+        fs::write(self.folder.join("file"), text).unwrap();
+        self.git(&["add", "-A"]).good();
+        self.git(&["commit", "-q", "--allow-empty", "-m", text]).good();
+        self.head()
+    }
+
+    pub fn head(&self) -> CommitId {
+        self.git(&["rev-parse", "HEAD"]).good().text.trim().parse().unwrap()
+    }
+}
+
+pub fn said(child: Child) -> Said {
+    let output = child.wait_with_output().unwrap();
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    Said { ok: output.status.success(), text }
+}
+
+/// `kill -9` of a process and all of its group.
+pub fn kill_group(pid: i32) {
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+}
+
+/// Reads all of a source.
+pub async fn bytes(source: paas::git::Source) -> std::io::Result<Vec<u8>> {
+    let (mut reader, mut bytes) = (source.reader, Vec::new());
+    reader.read_to_end(&mut bytes).await?;
+    Ok(bytes)
+}
+
+/// Writes what a client would, and leaves the stream open.
+pub async fn feed(to: &mut (impl tokio::io::AsyncWrite + Unpin), bytes: &[u8]) {
+    to.write_all(bytes).await.unwrap();
+    to.flush().await.unwrap();
+}
