@@ -25,6 +25,7 @@ use super::{
 use crate::{
     engine::{Container, ContainerId},
     model::{CONTAINER_PORT, InstanceId, Line, ReleaseNumber},
+    pause,
     store::{App, AppId, Deployment, Instance, InstanceState, NewInstance, Release, now},
 };
 
@@ -432,6 +433,7 @@ impl Worker {
     }
 
     async fn commit(&mut self, deployment: Deployment) -> Result<(), InstancesError> {
+        pause::at("before-commit").await;
         let mut waiters = self.handle.waiters.lock().await;
         if !self.shared.store.commit_deployment(self.id, deployment).await? {
             return Ok(());
@@ -439,6 +441,7 @@ impl Worker {
         self.dirty = true;
         // The commit holds even if this fails: the next round publishes, and tells who waits.
         let version = self.shared.routes.publish().await?;
+        pause::at("after-commit").await;
         self.dirty = false;
         if let Some(waiter) = waiters.remove(&deployment.generation) {
             let _ = waiter.outcome.send(Outcome::Committed(version));
