@@ -1,6 +1,8 @@
-//! The body of an answer: a short page of ours, or an instance's, which counts as in flight until its end.
+//! The body of an answer: a short page of ours, or an instance's, which counts as in flight until its end. And the body
+//! of a request, on its way to an instance.
 
 use std::{
+    cell::Cell,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
@@ -23,13 +25,17 @@ pub(super) struct Lease {
     pub(super) claim: Claim,
     pub(super) connection: Connection,
     pub(super) pool: Rc<Pool>,
+    pub(super) upload: Option<Rc<Upload>>,
 }
 
 impl Lease {
-    /// The exchange is over: the connection goes back before the claim does.
+    /// The exchange is over: the connection goes back before the claim does. One that still carries a request's body
+    /// is of no use to another request.
     fn end(self) {
-        let Self { claim, connection, pool } = self;
-        pool.put(&claim, connection);
+        let Self { claim, connection, pool, upload } = self;
+        if upload.is_none_or(|upload| upload.is_complete()) {
+            pool.put(&claim, connection);
+        }
     }
 }
 
@@ -52,20 +58,18 @@ impl Body for AnswerBody {
             Self::Page(page) => Poll::Ready(page.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Instance { body, lease } => {
                 let polled = Pin::new(&mut *body).poll_frame(cx);
-                match &polled {
-                    Poll::Ready(None) => {
-                        if let Some(lease) = lease.take() {
-                            lease.end();
-                        }
-                    }
+                let ended = match &polled {
+                    Poll::Ready(None) => true,
+                    Poll::Ready(Some(Ok(_))) => body.is_end_stream(),
                     // The connection is of no use any more; dropping the lease closes it.
-                    Poll::Ready(Some(Err(_))) => drop(lease.take()),
-                    Poll::Ready(Some(Ok(_))) if body.is_end_stream() => {
-                        if let Some(lease) = lease.take() {
-                            lease.end();
-                        }
+                    Poll::Ready(Some(Err(_))) => {
+                        drop(lease.take());
+                        false
                     }
-                    Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+                    Poll::Pending => false,
+                };
+                if ended && let Some(lease) = lease.take() {
+                    lease.end();
                 }
                 polled
             }
@@ -87,10 +91,41 @@ impl Body for AnswerBody {
     }
 }
 
+/// How far the body of a request has come.
+#[derive(Default)]
+pub(super) struct Upload {
+    frames: Cell<u64>,
+    state: Cell<UploadState>,
+}
+
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum UploadState {
+    #[default]
+    Moving,
+    Complete,
+    Broken,
+}
+
+impl Upload {
+    /// Grows while the body moves.
+    pub(super) fn frames(&self) -> u64 {
+        self.frames.get()
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.state.get() == UploadState::Complete
+    }
+
+    /// Whether what the client sent ended badly.
+    pub(super) fn is_broken(&self) -> bool {
+        self.state.get() == UploadState::Broken
+    }
+}
+
 /// The body of a request on its way to an instance: the client's, or none.
 pub(super) enum RequestBody {
     None,
-    Client(Incoming),
+    Client(Incoming, Rc<Upload>),
 }
 
 impl Body for RequestBody {
@@ -100,21 +135,32 @@ impl Body for RequestBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match self.get_mut() {
             Self::None => Poll::Ready(None),
-            Self::Client(body) => Pin::new(body).poll_frame(cx),
+            Self::Client(body, upload) => {
+                let polled = Pin::new(&mut *body).poll_frame(cx);
+                if let Poll::Ready(frame) = &polled {
+                    upload.frames.set(upload.frames.get() + 1);
+                    match frame {
+                        Some(Err(_)) => upload.state.set(UploadState::Broken),
+                        Some(Ok(_)) if !body.is_end_stream() => {}
+                        Some(Ok(_)) | None => upload.state.set(UploadState::Complete),
+                    }
+                }
+                polled
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::None => true,
-            Self::Client(body) => body.is_end_stream(),
+            Self::Client(body, _) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::None => SizeHint::with_exact(0),
-            Self::Client(body) => body.size_hint(),
+            Self::Client(body, _) => body.size_hint(),
         }
     }
 }
