@@ -2,10 +2,11 @@
 //! of a request, on its way to an instance.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
 };
 
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
@@ -15,9 +16,48 @@ use super::{
     pool::{Connection, Pool},
 };
 
-pub(super) enum AnswerBody {
+pub(super) struct AnswerBody {
+    source: Source,
+    /// Its connection is busy until it has ended.
+    busy: Option<Busy>,
+}
+
+enum Source {
     Page(Option<Bytes>),
     Instance { body: Incoming, lease: Option<Lease> },
+}
+
+/// What a client's connection does. Looked at now and then, which is cheaper than a timer for each request.
+pub(super) struct Activity {
+    requests: Cell<usize>,
+    /// When the last answer had ended, or the connection began.
+    since: Cell<Instant>,
+}
+
+impl Activity {
+    pub(super) fn new() -> Rc<Self> {
+        Rc::new(Self { requests: Cell::new(0), since: Cell::new(Instant::now()) })
+    }
+
+    /// How long it has had no request.
+    pub(super) fn idle(&self) -> Option<Duration> {
+        (self.requests.get() == 0).then(|| self.since.get().elapsed())
+    }
+
+    pub(super) fn begin(self: &Rc<Self>) -> Busy {
+        self.requests.set(self.requests.get() + 1);
+        Busy(Rc::clone(self))
+    }
+}
+
+/// A request, until its answer has ended.
+pub(super) struct Busy(Rc<Activity>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.requests.set(self.0.requests.get() - 1);
+        self.0.since.set(Instant::now());
+    }
 }
 
 /// What an answer holds until its body has ended: the claim, and the connection that can then be used again.
@@ -33,19 +73,30 @@ impl Lease {
     /// is of no use to another request.
     fn end(self) {
         let Self { claim, connection, pool, upload } = self;
-        if upload.is_none_or(|upload| upload.is_complete()) {
-            pool.put(&claim, connection);
+        match upload {
+            Some(upload) if !upload.is_complete() => upload.abandon(),
+            Some(_) | None => pool.put(&claim, connection),
         }
     }
 }
 
 impl AnswerBody {
     pub(super) fn instance(body: Incoming, lease: Lease) -> Self {
-        if body.is_end_stream() {
+        let lease = if body.is_end_stream() {
             lease.end();
-            return Self::Instance { body, lease: None };
-        }
-        Self::Instance { body, lease: Some(lease) }
+            None
+        } else {
+            Some(lease)
+        };
+        Self { source: Source::Instance { body, lease }, busy: None }
+    }
+
+    pub(super) fn page(text: Option<Bytes>) -> Self {
+        Self { source: Source::Page(text), busy: None }
+    }
+
+    pub(super) fn keep_busy(&mut self, busy: Busy) {
+        self.busy = Some(busy);
     }
 }
 
@@ -54,9 +105,9 @@ impl Body for AnswerBody {
     type Error = hyper::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match self.get_mut() {
-            Self::Page(page) => Poll::Ready(page.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Instance { body, lease } => {
+        match &mut self.get_mut().source {
+            Source::Page(page) => Poll::Ready(page.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Source::Instance { body, lease } => {
                 let polled = Pin::new(&mut *body).poll_frame(cx);
                 let ended = match &polled {
                     Poll::Ready(None) => true,
@@ -77,16 +128,16 @@ impl Body for AnswerBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Page(page) => page.is_none(),
-            Self::Instance { body, .. } => body.is_end_stream(),
+        match &self.source {
+            Source::Page(page) => page.is_none(),
+            Source::Instance { body, .. } => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Page(page) => SizeHint::with_exact(page.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Self::Instance { body, .. } => body.size_hint(),
+        match &self.source {
+            Source::Page(page) => SizeHint::with_exact(page.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Source::Instance { body, .. } => body.size_hint(),
         }
     }
 }
@@ -96,6 +147,19 @@ impl Body for AnswerBody {
 pub(super) struct Upload {
     frames: Cell<u64>,
     state: Cell<UploadState>,
+    /// Of the connection that sends it.
+    waker: RefCell<Option<Waker>>,
+}
+
+/// Why a request's body ends before its end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UploadError {
+    /// The client broke off, or sent what is not a body.
+    #[error("the client's body broke")]
+    Client(#[source] hyper::Error),
+    /// The instance has answered without waiting for it.
+    #[error("the answer came before the body's end")]
+    Answered,
 }
 
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +168,7 @@ enum UploadState {
     Moving,
     Complete,
     Broken,
+    Abandoned,
 }
 
 impl Upload {
@@ -114,6 +179,14 @@ impl Upload {
 
     pub(super) fn is_complete(&self) -> bool {
         self.state.get() == UploadState::Complete
+    }
+
+    /// Ends it, and with it the connection to the instance.
+    fn abandon(&self) {
+        self.state.set(UploadState::Abandoned);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
     }
 
     /// Whether what the client sent ended badly.
@@ -130,22 +203,26 @@ pub(super) enum RequestBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = UploadError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         match self.get_mut() {
             Self::None => Poll::Ready(None),
             Self::Client(body, upload) => {
-                let polled = Pin::new(&mut *body).poll_frame(cx);
-                if let Poll::Ready(frame) = &polled {
-                    upload.frames.set(upload.frames.get() + 1);
-                    match frame {
-                        Some(Err(_)) => upload.state.set(UploadState::Broken),
-                        Some(Ok(_)) if !body.is_end_stream() => {}
-                        Some(Ok(_)) | None => upload.state.set(UploadState::Complete),
-                    }
+                if upload.state.get() == UploadState::Abandoned {
+                    return Poll::Ready(Some(Err(UploadError::Answered)));
                 }
-                polled
+                let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else {
+                    *upload.waker.borrow_mut() = Some(cx.waker().clone());
+                    return Poll::Pending;
+                };
+                upload.frames.set(upload.frames.get() + 1);
+                match &frame {
+                    Some(Err(_)) => upload.state.set(UploadState::Broken),
+                    Some(Ok(frame)) if !body.is_end_stream() && !frame.is_trailers() => {}
+                    Some(Ok(_)) | None => upload.state.set(UploadState::Complete),
+                }
+                Poll::Ready(frame.map(|frame| frame.map_err(UploadError::Client)))
             }
         }
     }

@@ -12,7 +12,7 @@ use tokio::io::copy_bidirectional_with_sizes;
 
 use super::{
     balancer::Claim,
-    body::{AnswerBody, Lease, RequestBody, Upload},
+    body::{Activity, AnswerBody, Lease, RequestBody, Upload},
     headers,
     pool::{Connection, Pool},
     routes,
@@ -35,6 +35,7 @@ pub(super) struct Client {
     pub(super) worker: Rc<Worker>,
     pub(super) listener: std::net::SocketAddr,
     pub(super) peer: headers::Peer,
+    pub(super) activity: Rc<Activity>,
 }
 
 /// Why there is no answer of an instance.
@@ -63,7 +64,7 @@ impl Trouble {
             "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{status}</title>\
              <h1>{status}</h1><p>{text}</p><p><small>{id}</small></p></html>\n"
         );
-        let mut answer = Response::new(AnswerBody::Page(Some(Bytes::from(html))));
+        let mut answer = Response::new(AnswerBody::page(Some(Bytes::from(html))));
         *answer.status_mut() = status;
         answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
         if matches!(self, Self::BadRequest) {
@@ -80,6 +81,7 @@ impl Trouble {
 
 /// Answers a request; trouble is an answer, too.
 pub(super) async fn answer(client: &Client, request: Request<Incoming>) -> Response<AnswerBody> {
+    let busy = client.activity.begin();
     let mut answer = match forward(client, request).await {
         Ok(answer) => answer,
         Err((trouble, id)) => trouble.page(id.as_ref()),
@@ -88,6 +90,7 @@ pub(super) async fn answer(client: &Client, request: Request<Incoming>) -> Respo
     if client.worker.draining.get() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    answer.body_mut().keep_busy(busy);
     answer
 }
 
@@ -124,7 +127,7 @@ async fn forward(
         let Some(client_side) = client_side else { return Err((Trouble::BadGateway, id)) };
         let instance_side = hyper::upgrade::on(&mut answer);
         worker.connections.spawn_local(tunnel(client_side, instance_side, claim, connection));
-        return Ok(answer.map(|_| AnswerBody::Page(None)));
+        return Ok(answer.map(|_| AnswerBody::page(None)));
     }
     if answer.headers().contains_key(header::TRANSFER_ENCODING) {
         answer.headers_mut().remove(header::CONTENT_LENGTH);

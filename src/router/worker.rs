@@ -11,15 +11,16 @@ use std::{
 };
 
 use hyper::{header::HeaderValue, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::{
     net::TcpStream,
+    runtime::LocalOptions,
     sync::mpsc::{Receiver, Sender, channel},
-    task::LocalSet,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    body::Activity,
     headers::Peer,
     pool::{self, Pool},
     protocol::Protocol,
@@ -72,14 +73,21 @@ pub(super) struct Handle {
 pub(super) fn start(count: usize, shared: &Arc<Shared>) -> io::Result<Vec<Handle>> {
     (0..count)
         .map(|n| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let (listeners, accepts) = channel(64);
             let ends = Ends::default();
             let (shared, its_ends) = (Arc::clone(shared), ends.clone());
+            // A local runtime stays on the thread that makes it.
+            let (made, is_made) = std::sync::mpsc::sync_channel(1);
             let thread = std::thread::Builder::new().name(format!("worker {n}")).spawn(move || {
-                let local = LocalSet::new();
-                runtime.block_on(local.run_until(work(shared, accepts, its_ends)));
+                match tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+                    Ok(runtime) => {
+                        let _ = made.send(Ok(()));
+                        runtime.block_on(work(shared, accepts, its_ends));
+                    }
+                    Err(error) => drop(made.send(Err(error))),
+                }
             })?;
+            is_made.recv().map_err(io::Error::other)??;
             Ok(Handle { listeners, ends, thread })
         })
         .collect()
@@ -188,14 +196,15 @@ async fn serve_http(
     let trusted = worker.shared.trusted.contains(&peer);
     let address = HeaderValue::try_from(peer.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
     let peer = Peer { address, port: HeaderValue::from(listener.port()), trusted };
-    let client = Rc::new(Client { worker, listener, peer });
+    let activity = Activity::new();
+    let client = Rc::new(Client { worker, listener, peer, activity: Rc::clone(&activity) });
     let service = service_fn(move |request| {
         let client = Rc::clone(&client);
         async move { Ok::<_, std::convert::Infallible>(proxy::answer(&client, request).await) }
     });
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
+        // See `idle`.
+        .header_read_timeout(None)
         // A client that goes takes its request with it, so that its instance need not go on.
         .half_close(false)
         .max_buf_size(256 * 1024)
@@ -203,7 +212,9 @@ async fn serve_http(
         .with_upgrades();
     tokio::pin!(connection);
     let ended = tokio::select! {
+        biased;
         ended = connection.as_mut() => ended,
+        () = idle(&activity) => return,
         () = closing.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -211,5 +222,12 @@ async fn serve_http(
     };
     if let Err(error) = ended {
         tracing::trace!(%error, "a client's connection broke");
+    }
+}
+
+/// Waits until a connection has had no request for too long, be it that none came or that its head does not end.
+async fn idle(activity: &Activity) {
+    while let Some(rest) = HEAD.checked_sub(activity.idle().unwrap_or_default()) {
+        tokio::time::sleep(rest.max(Duration::from_secs(1))).await;
     }
 }

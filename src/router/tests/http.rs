@@ -242,7 +242,7 @@ async fn a_tcp_mapping_carries_bytes_and_half_closes() {
 
 #[tokio::test]
 async fn two_ports_of_one_instance_share_no_connection() {
-    let (one, mut two) = (Instance::echo("8080").await, Instance::echo("9090").await);
+    let (one, mut two) = (Instance::echo("p8080").await, Instance::echo("p9090").await);
     two.id = one.id.clone();
     let (router, address) = (Router::start(), free());
     let service = |name: &str, instance: &Instance| Service { name: name.into(), targets: vec![instance.target()] };
@@ -251,8 +251,8 @@ async fn two_ports_of_one_instance_share_no_connection() {
     router.put(Table { version: 1, listeners, services: vec![service("one", &one), service("two", &two)] }).await;
     let mut client = Peer::connect(address).await;
     for _ in 0..3 {
-        assert!(client.ask(GET).await.text().starts_with("8080\n"));
-        assert!(client.ask("GET /two HTTP/1.1\r\nhost: a\r\n\r\n").await.text().starts_with("9090\n"));
+        assert!(client.ask(GET).await.text().starts_with("p8080\n"));
+        assert!(client.ask("GET /two HTTP/1.1\r\nhost: a\r\n\r\n").await.text().starts_with("p9090\n"));
     }
 }
 

@@ -255,13 +255,21 @@ impl Peer {
 
     /// Takes exactly so many bytes.
     pub(super) async fn take(&mut self, count: usize) -> Vec<u8> {
+        let taken = self.try_take(count).await;
+        taken.unwrap_or_else(|| panic!("ended after {:?}", String::from_utf8_lossy(&self.buffer)))
+    }
+
+    /// As [`Self::take`], or none if the other side ends before.
+    async fn try_take(&mut self, count: usize) -> Option<Vec<u8>> {
         soon("bytes", async {
             while self.buffer.len() < count {
-                assert!(self.fill().await, "ended after {:?}", String::from_utf8_lossy(&self.buffer));
+                if !self.fill().await {
+                    return None;
+                }
             }
+            Some(self.buffer.drain(..count).collect())
         })
-        .await;
-        self.buffer.drain(..count).collect()
+        .await
     }
 
     /// A head, or none if the other side ends.
@@ -280,30 +288,30 @@ impl Peer {
         Some(String::from_utf8(self.buffer.drain(..end).collect()).unwrap())
     }
 
-    async fn line(&mut self) -> String {
+    async fn line(&mut self) -> Option<String> {
         let mut line = Vec::new();
         while !line.ends_with(b"\r\n") {
-            line.extend(self.take(1).await);
+            line.extend(self.try_take(1).await?);
         }
-        String::from_utf8(line).unwrap().trim_end().to_owned()
+        Some(String::from_utf8(line).unwrap().trim_end().to_owned())
     }
 
-    /// A whole message, or none if the other side ends before one begins.
+    /// A whole message, or none if the other side ends before its end.
     pub(super) async fn message(&mut self) -> Option<Message> {
         let head = self.head().await?;
         let mut message = Message { head, body: Vec::new() };
         if message.header("transfer-encoding").is_some() {
             loop {
-                let size = usize::from_str_radix(&self.line().await, 16).unwrap();
+                let size = usize::from_str_radix(&self.line().await?, 16).unwrap();
                 if size == 0 {
-                    while !self.line().await.is_empty() {}
+                    while !self.line().await?.is_empty() {}
                     break;
                 }
-                message.body.extend(self.take(size).await);
-                self.take(2).await;
+                message.body.extend(self.try_take(size).await?);
+                self.try_take(2).await?;
             }
         } else if let Some(length) = message.header("content-length") {
-            message.body = self.take(length.parse().unwrap()).await;
+            message.body = self.try_take(length.parse().unwrap()).await?;
         }
         Some(message)
     }
