@@ -67,7 +67,7 @@ impl Trouble {
         let mut answer = Response::new(AnswerBody::page(Some(Bytes::from(html))));
         *answer.status_mut() = status;
         answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-        if matches!(self, Self::BadRequest) {
+        if matches!(self, Self::BadRequest | Self::NotAllowed) {
             answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         if let Ok(id) = HeaderValue::from_str(id)
@@ -223,6 +223,7 @@ async fn send(worker: &Worker, service: &str, request: Request<Incoming>) -> Res
             match begin(&mut connection, request, upload.as_deref()).await {
                 Ok(answer) => return Ok(Sent { answer, claim, connection, upload }),
                 Err(Failure::TimedOut) => return Err(Trouble::TimedOut),
+                Err(Failure::Nonsense) => return Err(Trouble::BadGateway),
                 Err(Failure::Broken(_)) if upload.as_ref().is_some_and(|upload| upload.is_broken()) => {
                     return Err(Trouble::BadRequest);
                 }
@@ -249,6 +250,8 @@ async fn is_ready(connection: &mut Connection) -> bool {
 
 enum Failure {
     TimedOut,
+    /// What came is not HTTP.
+    Nonsense,
     /// With the request, if nothing of it was sent.
     Broken(Option<Box<Request<RequestBody>>>),
 }
@@ -265,6 +268,7 @@ async fn begin(
         let before = upload.map(Upload::frames);
         match tokio::time::timeout(ANSWER, sending.as_mut()).await {
             Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) if error.error().is_parse() => return Err(Failure::Nonsense),
             Ok(Err(mut error)) => return Err(Failure::Broken(error.take_message().map(Box::new))),
             Err(_) if before == upload.map(Upload::frames) => return Err(Failure::TimedOut),
             Err(_) => {}

@@ -45,7 +45,6 @@ async fn doubtful_requests_are_refused_and_end_the_connection() {
     ];
     for (case, bytes) in cases {
         let mut client = Peer::connect(address).await;
-        eprintln!("{case}");
         // What the router does not want to read it need not take.
         client.try_say(bytes).await;
         client.try_say(next).await;
