@@ -26,6 +26,10 @@ use crate::config::Config;
 /// How long requests in flight have once the router is told to stop.
 const DRAIN: Duration = Duration::from_secs(30);
 
+/// How long clients' idle connections stay open after a successor has taken over, so that none is closed just when its
+/// next request is under way.
+const LINGER: Duration = Duration::from_secs(5);
+
 /// Why the router does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum RouterError {
@@ -65,9 +69,16 @@ pub fn run(config: &Config, shutdown: CancellationToken) -> Result<(), RouterErr
     let shared = Arc::new(routes::Shared::new(config.router.trusted_proxies.clone()));
     let workers = worker::start(count, &shared).map_err(RouterError::Worker)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RouterError::Worker)?;
-    runtime.block_on(control::run(place, shared, &workers, shutdown))?;
-    worker::drain(workers, DRAIN);
-    Ok(())
+    let neighbours = runtime.block_on(control::run(place, shared, &workers, shutdown));
+    // Where somebody else accepts, clients are led there; otherwise there is nothing to wait for.
+    let handed_over = neighbours.as_ref().is_ok_and(|neighbours| neighbours.successor.is_some());
+    worker::drain(workers, if handed_over { LINGER } else { Duration::ZERO }, DRAIN);
+    if let Ok(takeover::Neighbours { predecessor: Some(mut predecessor), successor: Some(_) }) = neighbours {
+        // A successor knows of the routers before it only through this one.
+        runtime.block_on(async { tokio::time::timeout(DRAIN, predecessor.ended()).await.ok() });
+        return Ok(());
+    }
+    neighbours.map(drop)
 }
 
 #[cfg(test)]

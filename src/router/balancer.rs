@@ -4,7 +4,10 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use tokio::sync::Notify;
@@ -21,23 +24,37 @@ pub(super) struct Balancer {
 
 #[derive(Default)]
 struct State {
-    services: HashMap<String, Vec<Arc<Target>>>,
-    instances: HashMap<InstanceId, Load>,
+    services: HashMap<String, Vec<Choice>>,
+    instances: HashMap<InstanceId, Arc<Load>>,
     drained: Vec<InstanceId>,
     /// Where the search begins, so that equals take turns.
     turn: usize,
 }
 
+struct Choice {
+    target: Arc<Target>,
+    load: Arc<Load>,
+}
+
+/// Written under the mutex only; atomic so that a request can look at it without.
 #[derive(Default)]
 struct Load {
-    in_flight: usize,
-    listed: bool,
+    in_flight: AtomicUsize,
+    listed: AtomicBool,
+}
+
+/// Something that keeps an instance from being drained until it is dropped.
+pub(super) struct Hold {
+    balancer: Arc<Balancer>,
+    instance: InstanceId,
+    load: Arc<Load>,
 }
 
 /// A request, or a connection, that an instance was picked for; counts until it is dropped.
 pub(super) struct Claim {
-    balancer: Arc<Balancer>,
     target: Arc<Target>,
+    balancer: Arc<Balancer>,
+    load: Arc<Load>,
 }
 
 impl Claim {
@@ -51,20 +68,19 @@ impl Claim {
 
     /// Whether new requests may still go to the instance.
     pub(super) fn is_listed(&self) -> bool {
-        self.balancer.is_listed(&self.target.instance)
+        self.load.listed.load(Relaxed)
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let mut state = self.balancer.lock();
-        let Some(load) = state.instances.get_mut(&self.target.instance) else { return };
-        load.in_flight -= 1;
-        if load.in_flight == 0 && !load.listed {
-            state.instances.remove(&self.target.instance);
-            state.drained.push(self.target.instance.clone());
-            self.balancer.drained.notify_one();
-        }
+        self.balancer.release(&self.target.instance, &self.load);
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.balancer.release(&self.instance, &self.load);
     }
 }
 
@@ -73,22 +89,36 @@ impl Balancer {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn release(&self, instance: &InstanceId, load: &Load) {
+        let mut state = self.lock();
+        let before = load.in_flight.fetch_sub(1, Relaxed);
+        if before == 1 && !load.listed.load(Relaxed) {
+            state.instances.remove(instance);
+            state.drained.push(instance.clone());
+            self.drained.notify_one();
+        }
+    }
+
     /// Puts another set of services in force; returns the instances that left it and still answer.
     pub(super) fn replace(&self, services: Vec<Service>) -> Vec<InstanceId> {
         let mut state = self.lock();
         let state = &mut *state;
-        for load in state.instances.values_mut() {
-            load.listed = false;
+        for load in state.instances.values() {
+            load.listed.store(false, Relaxed);
         }
         state.services.clear();
         for service in services {
-            let targets: Vec<_> = service.targets.into_iter().map(Arc::new).collect();
-            for target in &targets {
-                state.instances.entry(target.instance.clone()).or_default().listed = true;
-            }
-            state.services.insert(service.name, targets);
+            let choices = service.targets.into_iter().map(|target| {
+                let load = Arc::clone(state.instances.entry(target.instance.clone()).or_default());
+                load.listed.store(true, Relaxed);
+                Choice { target: Arc::new(target), load }
+            });
+            state.services.insert(service.name, choices.collect());
         }
-        state.instances.retain(|_, load| load.listed || load.in_flight > 0);
+        state.instances.retain(|_, load| load.listed.load(Relaxed) || load.in_flight.load(Relaxed) > 0);
+        // One that is back has not drained, whatever was about to be said of it.
+        let instances = &state.instances;
+        state.drained.retain(|instance| !instances.contains_key(instance));
         state.draining()
     }
 
@@ -97,24 +127,38 @@ impl Balancer {
         self.lock().draining()
     }
 
+    /// All that may get or answer requests.
+    pub(super) fn active(&self) -> Vec<InstanceId> {
+        self.lock().instances.keys().cloned().collect()
+    }
+
+    /// Keeps an instance from being drained, though it has no request here.
+    pub(super) fn hold(self: &Arc<Self>, instance: InstanceId) -> Hold {
+        let mut state = self.lock();
+        let load = Arc::clone(state.instances.entry(instance.clone()).or_default());
+        load.in_flight.fetch_add(1, Relaxed);
+        Hold { balancer: Arc::clone(self), instance, load }
+    }
+
     /// Picks an instance of the service that is not among `tried`, and counts the request.
     pub(super) fn claim(self: &Arc<Self>, service: &str, tried: &[InstanceId]) -> Option<Claim> {
         let mut state = self.lock();
         let state = &mut *state;
-        let targets = state.services.get(service)?;
+        let choices = state.services.get(service)?;
         state.turn = state.turn.wrapping_add(1);
-        let first = state.turn % targets.len().max(1);
-        let (later, sooner) = (targets.iter().skip(first), targets.iter().take(first));
-        let load = |target: &Arc<Target>| state.instances.get(&target.instance).map_or(0, |load| load.in_flight);
-        let target = later.chain(sooner).filter(|target| !tried.contains(&target.instance)).min_by_key(|t| load(t))?;
-        let target = Arc::clone(target);
-        state.instances.entry(target.instance.clone()).or_default().in_flight += 1;
-        Some(Claim { balancer: Arc::clone(self), target })
+        let first = state.turn % choices.len().max(1);
+        let choice = choices[first..]
+            .iter()
+            .chain(&choices[..first])
+            .filter(|choice| tried.is_empty() || !tried.contains(&choice.target.instance))
+            .min_by_key(|choice| choice.load.in_flight.load(Relaxed))?;
+        choice.load.in_flight.fetch_add(1, Relaxed);
+        Some(Claim { target: Arc::clone(&choice.target), balancer: Arc::clone(self), load: Arc::clone(&choice.load) })
     }
 
     /// Whether new requests may still go to the instance.
     pub(super) fn is_listed(&self, instance: &InstanceId) -> bool {
-        self.lock().instances.get(instance).is_some_and(|load| load.listed)
+        self.lock().instances.get(instance).is_some_and(|load| load.listed.load(Relaxed))
     }
 
     /// Waits for instances to drain; cancel-safe.
@@ -131,7 +175,7 @@ impl Balancer {
 
 impl State {
     fn draining(&self) -> Vec<InstanceId> {
-        self.instances.iter().filter(|(_, load)| !load.listed).map(|(id, _)| id.clone()).collect()
+        self.instances.iter().filter(|(_, load)| !load.listed.load(Relaxed)).map(|(id, _)| id.clone()).collect()
     }
 }
 
@@ -165,5 +209,19 @@ mod tests {
         drop((gone, stays));
         assert_eq!(balancer.drained().await, ["a".parse().unwrap()], "b is still listed");
         assert!(balancer.draining().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_hold_delays_a_drain_and_who_comes_back_is_not_drained() {
+        let balancer = Arc::new(Balancer::default());
+        balancer.replace(service(&["a"]));
+        let hold = balancer.hold("a".parse().unwrap());
+        assert_eq!(balancer.replace(service(&[])), ["a".parse().unwrap()]);
+        drop(hold);
+        balancer.replace(service(&["a", "b"]));
+        let claim = balancer.claim("s", &["a".parse().unwrap()]).unwrap();
+        balancer.replace(service(&["a"]));
+        drop(claim);
+        assert_eq!(balancer.drained().await, ["b".parse().unwrap()], "a was listed again before it was told");
     }
 }

@@ -1,6 +1,6 @@
 //! Headers that a proxy takes away (RFC 9110, 7.6.1) and those that it sets.
 
-use std::{cell::RefCell, fmt::Write as _, net::IpAddr};
+use std::cell::RefCell;
 
 use hyper::{
     HeaderMap,
@@ -13,6 +13,9 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Said of the client by other proxies; the instance is not to believe a client that says it of itself.
+const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
+const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
@@ -38,36 +41,76 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether this is a request to leave HTTP behind, and for what.
+/// Whether this is a request to leave HTTP behind, and for what. Not for HTTP/2: an instance that speaks it would answer
+/// requests that are not looked at here.
 pub(super) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+    let protocol = headers.get(header::UPGRADE)?;
     let connection = headers.get(header::CONNECTION)?.to_str().ok()?;
     let asked = connection.split(',').any(|option| option.trim().eq_ignore_ascii_case("upgrade"));
-    headers.get(header::UPGRADE).filter(|_| asked).cloned()
+    let protocols = protocol.to_str().ok()?;
+    let http = protocols.split(',').any(|name| name.trim().get(..2).is_some_and(|h2| h2.eq_ignore_ascii_case("h2")));
+    (asked && !http).then(|| protocol.clone())
+}
+
+/// Whether the body's framing is one that everybody understands alike: a length, or chunked and nothing else.
+pub(super) fn is_framed_well(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_none(),
+        (Some(coding), None) => {
+            coding.as_bytes().eq_ignore_ascii_case(b"chunked") && !headers.contains_key(header::CONTENT_LENGTH)
+        }
+        (Some(_), Some(_)) => false,
+    }
+}
+
+/// Whether it can be a host, with or without a port (RFC 9110, 7.2).
+pub(super) fn is_host(host: &[u8]) -> bool {
+    !host.is_empty()
+        && host.iter().all(|byte| {
+            byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':' | b'_' | b'[' | b']' | b'~' | b'%')
+        })
+}
+
+/// What is known of whoever asked, the same for all requests of a connection.
+pub(super) struct Peer {
+    pub(super) address: HeaderValue,
+    pub(super) port: HeaderValue,
+    /// A proxy of ours, which is believed.
+    pub(super) trusted: bool,
 }
 
 /// Says who asked, and gives the request a name. What a client says of this is replaced, unless it is trusted.
-pub(super) fn set_forwarded(headers: &mut HeaderMap, peer: IpAddr, port: &HeaderValue, trusted: bool) {
-    let mut text = peer.to_canonical().to_string();
-    if trusted && let Some(before) = headers.get(&FORWARDED_FOR).and_then(|value| value.to_str().ok()) {
-        text = format!("{before}, {text}");
-    }
-    if let Ok(value) = HeaderValue::try_from(text) {
-        headers.insert(FORWARDED_FOR, value);
-    }
-    let set = |headers: &mut HeaderMap, name: HeaderName, value: Option<HeaderValue>| {
-        if trusted && headers.contains_key(&name) {
-            return;
-        }
-        match value {
-            Some(value) => drop(headers.insert(name, value)),
-            None => drop(headers.remove(name)),
-        }
-    };
-    set(headers, FORWARDED_PROTO, Some(HeaderValue::from_static("http")));
-    set(headers, FORWARDED_PORT, Some(port.clone()));
+pub(super) fn set_forwarded(headers: &mut HeaderMap, peer: &Peer) {
+    const PROTO: HeaderValue = HeaderValue::from_static("http");
     let host = headers.get(header::HOST).cloned();
-    set(headers, FORWARDED_HOST, host);
-    if !(trusted && headers.contains_key(&REQUEST_ID)) {
+    if !peer.trusted {
+        for name in [FORWARDED, REAL_IP] {
+            headers.remove(name);
+        }
+        headers.insert(FORWARDED_FOR, peer.address.clone());
+        headers.insert(FORWARDED_PROTO, PROTO);
+        headers.insert(FORWARDED_PORT, peer.port.clone());
+        match host {
+            Some(host) => drop(headers.insert(FORWARDED_HOST, host)),
+            None => drop(headers.remove(FORWARDED_HOST)),
+        }
+        headers.insert(REQUEST_ID, request_id());
+        return;
+    }
+    let mut hops: Vec<u8> = Vec::new();
+    for before in headers.get_all(FORWARDED_FOR) {
+        hops.extend_from_slice(before.as_bytes());
+        hops.extend_from_slice(b", ");
+    }
+    hops.extend_from_slice(peer.address.as_bytes());
+    headers.insert(FORWARDED_FOR, HeaderValue::from_bytes(&hops).unwrap_or_else(|_| peer.address.clone()));
+    headers.entry(FORWARDED_PROTO).or_insert(PROTO);
+    headers.entry(FORWARDED_PORT).or_insert_with(|| peer.port.clone());
+    if let Some(host) = host {
+        headers.entry(FORWARDED_HOST).or_insert(host);
+    }
+    if !headers.contains_key(REQUEST_ID) {
         headers.insert(REQUEST_ID, request_id());
     }
 }
@@ -75,6 +118,7 @@ pub(super) fn set_forwarded(headers: &mut HeaderMap, peer: IpAddr, port: &Header
 /// A random name: 128 bits as hex, drawn from the operating system a block at a time.
 fn request_id() -> HeaderValue {
     const BLOCK: usize = 4096;
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     thread_local! {
         static RANDOM: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     }
@@ -91,11 +135,12 @@ fn request_id() -> HeaderValue {
         random.truncate(rest);
         bytes
     });
-    let mut text = String::with_capacity(32);
-    for byte in bytes {
-        let _ = write!(text, "{byte:02x}");
+    let mut text = [0; 32];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
     }
-    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
+    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static(""))
 }
 
 #[cfg(test)]
@@ -122,25 +167,48 @@ mod tests {
 
     #[test]
     fn only_a_trusted_proxy_is_believed() {
-        let peer = IpAddr::from([10, 0, 0, 9]);
-        let port = HeaderValue::from_static("5000");
+        let mut peer = Peer {
+            address: HeaderValue::from_static("10.0.0.9"),
+            port: HeaderValue::from_static("5000"),
+            trusted: false,
+        };
         let pairs = [
             ("host", "a.org"),
             ("x-forwarded-for", "1.1.1.1"),
             ("x-forwarded-proto", "https"),
             ("x-request-id", "mine"),
+            ("x-real-ip", "1.1.1.1"),
         ];
         let mut headers = map(&pairs);
-        set_forwarded(&mut headers, peer, &port, false);
+        set_forwarded(&mut headers, &peer);
         assert_eq!(headers["x-forwarded-for"], "10.0.0.9");
         assert_eq!(headers["x-forwarded-proto"], "http");
         assert_eq!(headers["x-forwarded-host"], "a.org");
         assert_eq!(headers["x-request-id"].len(), 32);
+        assert!(!headers.contains_key("x-real-ip"));
+        peer.trusted = true;
         let mut headers = map(&pairs);
-        set_forwarded(&mut headers, peer, &port, true);
+        set_forwarded(&mut headers, &peer);
         assert_eq!(headers["x-forwarded-for"], "1.1.1.1, 10.0.0.9");
         assert_eq!(headers["x-forwarded-proto"], "https");
         assert_eq!(headers["x-forwarded-port"], "5000");
         assert_eq!(headers["x-request-id"], "mine");
+    }
+
+    #[test]
+    fn framing_and_upgrades_that_are_doubtful_are_refused() {
+        assert!(is_framed_well(&map(&[])));
+        assert!(is_framed_well(&map(&[("content-length", "3")])));
+        assert!(is_framed_well(&map(&[("transfer-encoding", "Chunked")])));
+        assert!(!is_framed_well(&map(&[("transfer-encoding", "gzip, chunked")])));
+        assert!(!is_framed_well(&map(&[("transfer-encoding", "chunked"), ("content-length", "3")])));
+        let mut twice = map(&[("transfer-encoding", "identity")]);
+        twice.append("transfer-encoding", HeaderValue::from_static("chunked"));
+        assert!(!is_framed_well(&twice));
+        assert!(upgrade(&map(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")])).is_some());
+        assert!(upgrade(&map(&[("connection", "keep-alive"), ("upgrade", "websocket")])).is_none());
+        assert!(upgrade(&map(&[("connection", "upgrade"), ("upgrade", "H2C")])).is_none());
+        assert!(is_host(b"a.example.org:80") && is_host(b"[::1]:80"));
+        assert!(!is_host(b"") && !is_host(b"a b") && !is_host(b"u@a") && !is_host(b"a/b") && !is_host(b"a,b"));
     }
 }

@@ -145,9 +145,7 @@ impl Task {
                         FromRouter::Drained(instance) => {
                             let listed = sent.as_ref().is_some_and(|(_, listed)| listed.contains(&instance));
                             if !listed {
-                                self.states.send_modify(|state| {
-                                    state.active.remove(&instance);
-                                });
+                                self.states.send_if_modified(|state| state.active.remove(&instance));
                             }
                         }
                     }

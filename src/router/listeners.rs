@@ -32,8 +32,7 @@ impl Listeners {
     /// Opens what is new and closes what is gone; what cannot be opened is told, the rest holds.
     pub(super) async fn apply(&mut self, wanted: &[Listener], workers: &[Handle]) -> Vec<(SocketAddr, String)> {
         self.open.retain(|address, open| {
-            let stays =
-                wanted.iter().any(|listener| listener.address == *address && listener.protocol == open.protocol);
+            let stays = wanted.iter().any(|listener| listener.address == *address);
             if !stays {
                 open.closed.cancel();
             }
@@ -41,10 +40,16 @@ impl Listeners {
         });
         let mut failed = Vec::new();
         for listener in wanted {
-            if self.open.contains_key(&listener.address) {
-                continue;
-            }
-            let opened = match bind(listener.address) {
+            let socket = match self.open.get(&listener.address) {
+                Some(open) if open.protocol == listener.protocol => continue,
+                // The same socket is kept, so that nobody is refused while it changes how it speaks.
+                Some(open) => {
+                    open.closed.cancel();
+                    open.socket.try_clone()
+                }
+                None => bind(listener.address),
+            };
+            let opened = match socket {
                 Ok(socket) => self.adopt(listener.address, listener.protocol, socket, workers).await,
                 Err(error) => Err(error),
             };

@@ -15,7 +15,7 @@ use std::{
         },
     },
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::net::{
@@ -23,13 +23,17 @@ use rustix::net::{
     recvmsg, sendmsg,
 };
 use serde::{Deserialize, Serialize};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::{
+    io::AsyncReadExt as _,
+    net::{UnixListener, UnixStream},
+};
 
 use super::{
     RouterError,
     listeners::Listeners,
     protocol::{Protocol, Table},
 };
+use crate::model::InstanceId;
 
 /// Descriptors that one message carries; the kernel takes 253.
 const BATCH: usize = 64;
@@ -37,17 +41,41 @@ const BATCH: usize = 64;
 /// How long the other router has for each step.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Between two attempts to take over.
+const AGAIN: Duration = Duration::from_millis(100);
+
 /// What comes before the descriptors.
 #[derive(Serialize, Deserialize)]
 struct Inventory {
     table: Table,
     sockets: Vec<(SocketAddr, Protocol)>,
+    /// Instances that may be answering requests.
+    active: Vec<InstanceId>,
 }
 
 /// What a router before left.
 pub(super) struct Inherited {
     pub(super) table: Table,
     pub(super) sockets: Vec<(SocketAddr, Protocol, TcpListener)>,
+    pub(super) active: Vec<InstanceId>,
+}
+
+/// The router before, which still answers what it had accepted.
+pub(super) struct Predecessor(UnixStream);
+
+impl Predecessor {
+    /// Waits until it has ended: then its end of the stream is closed. Cancel-safe.
+    pub(super) async fn ended(&mut self) {
+        while let Ok(1..) = self.0.read(&mut [0]).await {}
+    }
+}
+
+/// The routers before and after this one, as far as they are there.
+#[derive(Default)]
+pub(super) struct Neighbours {
+    pub(super) predecessor: Option<Predecessor>,
+    /// Closed when this router has ended, which is how the successor knows.
+    pub(super) successor: Option<StdStream>,
 }
 
 /// The data folder, as this router's own.
@@ -65,22 +93,31 @@ fn failed(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RouterErr
 }
 
 impl Place {
-    /// Takes the folder, or all that the router which has it can give.
+    /// Takes the folder, or all that the router which has it can give. One that starts or ends is waited for.
     pub(super) fn enter(dir: &Path) -> Result<Self, RouterError> {
         let path = dir.join("router.lock");
         let lock = File::create(&path).map_err(failed("open", &path))?;
         let mut place = Self { dir: dir.to_owned(), lock, locked: false, predecessor: None, inherited: None };
-        match place.lock.try_lock() {
-            Ok(()) => place.locked = true,
-            Err(TryLockError::WouldBlock) => {
-                let (stream, inherited) =
-                    inherit(&place.handover()).map_err(|source| RouterError::Running { path, source })?;
-                place.predecessor = Some(stream);
-                place.inherited = Some(inherited);
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match place.lock.try_lock() {
+                Ok(()) => {
+                    place.locked = true;
+                    return Ok(place);
+                }
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(source)) => return Err(RouterError::File { act: "lock", path, source }),
             }
-            Err(TryLockError::Error(source)) => return Err(RouterError::File { act: "lock", path, source }),
+            match inherit(&place.handover()) {
+                Ok((stream, inherited)) => {
+                    place.predecessor = Some(stream);
+                    place.inherited = Some(inherited);
+                    return Ok(place);
+                }
+                Err(source) if Instant::now() > until => return Err(RouterError::Running { path, source }),
+                Err(_) => std::thread::sleep(AGAIN),
+            }
         }
-        Ok(place)
     }
 
     fn handover(&self) -> PathBuf {
@@ -102,15 +139,17 @@ impl Place {
     }
 
     /// Tells the router before that it is not needed any more, and waits for the lock.
-    pub(super) fn confirm(&mut self) -> Result<(), RouterError> {
-        if let Some(mut before) = self.predecessor.take() {
-            let _ = before.write_all(b"!");
-        }
+    pub(super) fn confirm(&mut self) -> Result<Option<Predecessor>, RouterError> {
+        let predecessor = self.predecessor.take().and_then(|mut before| {
+            before.write_all(b"!").ok()?;
+            before.set_nonblocking(true).ok()?;
+            UnixStream::from_std(before).ok().map(Predecessor)
+        });
         if !self.locked {
             self.lock.lock().map_err(failed("lock", &self.dir.join("router.lock")))?;
             self.locked = true;
         }
-        Ok(())
+        Ok(predecessor)
     }
 
     /// Gives everything to a successor. When this fails, nothing has changed.
@@ -119,20 +158,22 @@ impl Place {
         stream: UnixStream,
         table: &Table,
         listeners: &Listeners,
-    ) -> io::Result<()> {
+        active: Vec<InstanceId>,
+    ) -> io::Result<StdStream> {
         let sockets: Vec<_> = listeners.sockets().collect();
         let inventory = Inventory {
             table: table.clone(),
             sockets: sockets.iter().map(|(address, protocol, _)| (*address, *protocol)).collect(),
+            active,
         };
         let descriptors: Vec<OwnedFd> =
             sockets.iter().map(|(_, _, socket)| socket.as_fd().try_clone_to_owned()).collect::<io::Result<_>>()?;
         let stream = stream.into_std()?;
         let give = tokio::task::spawn_blocking(move || give(stream, &inventory, &descriptors));
-        give.await.map_err(io::Error::other)??;
+        let stream = give.await.map_err(io::Error::other)??;
         self.lock.unlock()?;
         self.locked = false;
-        Ok(())
+        Ok(stream)
     }
 }
 
@@ -148,7 +189,7 @@ fn listen(path: &Path) -> Result<UnixListener, RouterError> {
     bound.map_err(failed("listen on", path))
 }
 
-fn give(mut stream: StdStream, inventory: &Inventory, descriptors: &[OwnedFd]) -> io::Result<()> {
+fn give(mut stream: StdStream, inventory: &Inventory, descriptors: &[OwnedFd]) -> io::Result<StdStream> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
@@ -165,7 +206,8 @@ fn give(mut stream: StdStream, inventory: &Inventory, descriptors: &[OwnedFd]) -
         }
         sendmsg(&stream, &[IoSlice::new(b".")], &mut control, SendFlags::empty())?;
     }
-    stream.read_exact(&mut [0])
+    stream.read_exact(&mut [0])?;
+    Ok(stream)
 }
 
 fn inherit(path: &Path) -> io::Result<(StdStream, Inherited)> {
@@ -180,7 +222,7 @@ fn inherit(path: &Path) -> io::Result<(StdStream, Inherited)> {
     }
     let mut text = vec![0; length];
     stream.read_exact(&mut text)?;
-    let Inventory { table, sockets } = serde_json::from_slice(&text)?;
+    let Inventory { table, sockets, active } = serde_json::from_slice(&text)?;
     let mut descriptors: Vec<OwnedFd> = Vec::new();
     while descriptors.len() < sockets.len() {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(BATCH))];
@@ -198,5 +240,5 @@ fn inherit(path: &Path) -> io::Result<(StdStream, Inherited)> {
         }
     }
     let sockets = sockets.into_iter().zip(descriptors).map(|((a, p), fd)| (a, p, TcpListener::from(fd))).collect();
-    Ok((stream, Inherited { table, sockets }))
+    Ok((stream, Inherited { table, sockets, active }))
 }

@@ -1,0 +1,336 @@
+//! A router in a folder of its own, instances that do as they are told, and clients that say exactly what they say.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    task::JoinSet,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    config::Config,
+    model::InstanceId,
+    router::{
+        self, Link, RouterError,
+        protocol::{Listener, Protocol, Route, Service, Table, Target},
+    },
+};
+
+/// How long a test waits for what must happen.
+pub(super) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Fails rather than hangs.
+pub(super) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("not in time: {what}"))
+}
+
+/// A router on a thread, and the server's link to it.
+pub(super) struct Router {
+    pub(super) dir: Arc<tempfile::TempDir>,
+    pub(super) link: Link,
+    pub(super) shutdown: CancellationToken,
+    pub(super) thread: Option<JoinHandle<Result<(), RouterError>>>,
+    /// Ends the link.
+    pub(super) ends: CancellationToken,
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+        self.ends.cancel();
+    }
+}
+
+/// Runs a router on the folder.
+pub(super) fn run(dir: &Arc<tempfile::TempDir>) -> (CancellationToken, JoinHandle<Result<(), RouterError>>) {
+    let mut config = Config { data_dir: dir.path().to_owned(), ..Config::default() };
+    config.router.workers = 2;
+    let shutdown = CancellationToken::new();
+    let (told, dir) = (shutdown.clone(), Arc::clone(dir));
+    let thread = std::thread::spawn(move || {
+        let ended = router::run(&config, told);
+        drop(dir);
+        ended
+    });
+    (shutdown, thread)
+}
+
+impl Router {
+    pub(super) fn start() -> Self {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let (shutdown, thread) = run(&dir);
+        let ends = CancellationToken::new();
+        let link = Link::start(dir.path().join("router.sock"), &TaskTracker::new(), ends.clone());
+        Self { dir, link, shutdown, thread: Some(thread), ends }
+    }
+
+    /// Puts a table in force; nothing may fail.
+    pub(super) async fn put(&self, table: Table) {
+        let version = table.version;
+        self.link.publish(table);
+        assert_eq!(soon("the table is in force", self.link.applied(version)).await, []);
+    }
+
+    /// One HTTP listener on a free port, and these instances behind it.
+    pub(super) async fn serving(instances: &[&Instance]) -> (Self, SocketAddr) {
+        let (router, address) = (Self::start(), free());
+        router.put(table(1, address, Protocol::Http, instances)).await;
+        (router, address)
+    }
+
+    /// Waits until the router has ended by itself or by its shutdown.
+    pub(super) async fn ended(&mut self) {
+        let thread = self.thread.take().unwrap();
+        let ended = tokio::task::spawn_blocking(move || thread.join().unwrap());
+        tokio::time::timeout(Duration::from_secs(60), ended).await.expect("the router ends").unwrap().unwrap();
+    }
+}
+
+/// An address that nobody listens on: bound once, so that the kernel picks it.
+pub(super) fn free() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+pub(super) fn table(version: u64, address: SocketAddr, protocol: Protocol, instances: &[&Instance]) -> Table {
+    let targets = instances.iter().map(|instance| instance.target()).collect();
+    Table {
+        version,
+        listeners: vec![listener(address, protocol, &[("*", "/", "s")])],
+        services: vec![Service { name: "s".into(), targets }],
+    }
+}
+
+pub(super) fn listener(address: SocketAddr, protocol: Protocol, routes: &[(&str, &str, &str)]) -> Listener {
+    let route = |(host, path, service): &(&str, &str, &str)| Route {
+        host: (*host).into(),
+        path: (*path).into(),
+        certificate: None,
+        service: (*service).into(),
+    };
+    Listener { address, protocol, routes: routes.iter().map(route).collect() }
+}
+
+/// A listening socket whose connections a test takes and answers by hand.
+pub(super) struct Instance {
+    pub(super) id: InstanceId,
+    pub(super) address: SocketAddr,
+    pub(super) connections: mpsc::Receiver<Peer>,
+    pub(super) accepted: Arc<AtomicUsize>,
+    _tasks: JoinSet<()>,
+}
+
+impl Instance {
+    /// One whose connections the test takes.
+    pub(super) async fn by_hand(name: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (send, connections) = mpsc::channel(64);
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let mut tasks = JoinSet::new();
+        let count = Arc::clone(&accepted);
+        tasks.spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                count.fetch_add(1, SeqCst);
+                if send.send(Peer::new(stream)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Self { id: name.parse().unwrap(), address, connections, accepted, _tasks: tasks }
+    }
+
+    /// One that answers every request with its name and the head that it got.
+    pub(super) async fn echo(name: &str) -> Self {
+        let mut by_hand = Self::by_hand(name).await;
+        let (_, nothing) = mpsc::channel(1);
+        let mut connections = std::mem::replace(&mut by_hand.connections, nothing);
+        let name = name.to_owned();
+        by_hand._tasks.spawn(async move {
+            let mut serving = JoinSet::new();
+            while let Some(mut peer) = connections.recv().await {
+                let name = name.clone();
+                serving.spawn(async move {
+                    while let Some(message) = peer.message().await {
+                        let body = format!("{name}\n{}\n{}", message.head, String::from_utf8_lossy(&message.body));
+                        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+                        if !peer.try_say(&(head + &body)).await {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        by_hand
+    }
+
+    /// An address that refuses.
+    pub(super) async fn refusing(name: &str) -> Self {
+        let mut instance = Self::by_hand(name).await;
+        instance.address = free();
+        instance
+    }
+
+    pub(super) fn target(&self) -> Target {
+        Target { instance: self.id.clone(), container: self.id.to_string(), release: 1, address: self.address }
+    }
+
+    /// The next connection of the router.
+    pub(super) async fn connection(&mut self) -> Peer {
+        soon("a connection to the instance", self.connections.recv()).await.unwrap()
+    }
+}
+
+/// One side of a connection: bytes out, messages in.
+pub(super) struct Peer {
+    pub(super) stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+/// What came: a head as it was, and the body without its framing.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) head: String,
+    pub(super) body: Vec<u8>,
+}
+
+impl Message {
+    pub(super) fn status(&self) -> u16 {
+        self.head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("{:?}", self.head))
+    }
+
+    /// All values of a header.
+    pub(super) fn all(&self, name: &str) -> Vec<&str> {
+        let fields = self.head.lines().filter_map(|line| line.split_once(": "));
+        fields.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
+    }
+
+    /// The one value of a header.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        let all = self.all(name);
+        assert!(all.len() < 2, "{name} is there {} times", all.len());
+        all.first().copied()
+    }
+
+    pub(super) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+}
+
+impl Peer {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).unwrap();
+        Self { stream, buffer: Vec::new() }
+    }
+
+    pub(super) async fn connect(address: SocketAddr) -> Self {
+        Self::new(soon("a connection", TcpStream::connect(address)).await.unwrap())
+    }
+
+    pub(super) async fn say(&mut self, text: &str) {
+        assert!(self.try_say(text).await, "the other side is gone");
+    }
+
+    pub(super) async fn try_say(&mut self, text: &str) -> bool {
+        soon("bytes are taken", self.stream.write_all(text.as_bytes())).await.is_ok()
+    }
+
+    /// Reads more; false at the end.
+    async fn fill(&mut self) -> bool {
+        let mut bytes = [0; 16 * 1024];
+        let read = self.stream.read(&mut bytes).await.unwrap_or(0);
+        self.buffer.extend_from_slice(&bytes[..read]);
+        read > 0
+    }
+
+    /// Takes exactly so many bytes.
+    pub(super) async fn take(&mut self, count: usize) -> Vec<u8> {
+        let taken = self.try_take(count).await;
+        taken.unwrap_or_else(|| panic!("ended after {:?}", String::from_utf8_lossy(&self.buffer)))
+    }
+
+    /// As [`Self::take`], or none if the other side ends before.
+    async fn try_take(&mut self, count: usize) -> Option<Vec<u8>> {
+        soon("bytes", async {
+            while self.buffer.len() < count {
+                if !self.fill().await {
+                    return None;
+                }
+            }
+            Some(self.buffer.drain(..count).collect())
+        })
+        .await
+    }
+
+    /// A head, or none if the other side ends.
+    pub(super) async fn head(&mut self) -> Option<String> {
+        let end = soon("a head", async {
+            loop {
+                if let Some(end) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n") {
+                    return Some(end + 4);
+                }
+                if !self.fill().await {
+                    return None;
+                }
+            }
+        })
+        .await?;
+        Some(String::from_utf8(self.buffer.drain(..end).collect()).unwrap())
+    }
+
+    async fn line(&mut self) -> Option<String> {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r\n") {
+            line.extend(self.try_take(1).await?);
+        }
+        Some(String::from_utf8(line).unwrap().trim_end().to_owned())
+    }
+
+    /// A whole message, or none if the other side ends before its end.
+    pub(super) async fn message(&mut self) -> Option<Message> {
+        let head = self.head().await?;
+        let mut message = Message { head, body: Vec::new() };
+        if message.header("transfer-encoding").is_some() {
+            loop {
+                let size = usize::from_str_radix(&self.line().await?, 16).unwrap();
+                if size == 0 {
+                    while !self.line().await?.is_empty() {}
+                    break;
+                }
+                message.body.extend(self.try_take(size).await?);
+                self.try_take(2).await?;
+            }
+        } else if let Some(length) = message.header("content-length") {
+            message.body = self.try_take(length.parse().unwrap()).await?;
+        }
+        Some(message)
+    }
+
+    /// Says something and waits for the answer.
+    pub(super) async fn ask(&mut self, text: &str) -> Message {
+        self.say(text).await;
+        self.message().await.expect("an answer")
+    }
+
+    /// Waits until the other side has ended; returns what it said before.
+    pub(super) async fn rest(&mut self) -> String {
+        soon("the end of the connection", async { while self.fill().await {} }).await;
+        String::from_utf8_lossy(&std::mem::take(&mut self.buffer)).into_owned()
+    }
+}
+
+/// A plain GET.
+pub(super) const GET: &str = "GET / HTTP/1.1\r\nhost: app.test\r\n\r\n";
+
+/// An answer with a short body.
+pub(super) const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
