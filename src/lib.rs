@@ -1,5 +1,8 @@
 //! `paas`, a git-push deployment server: modules in the order of a push. See `docs/ARCHITECTURE.md`.
-#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that unwraps fails where it should"))]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::large_futures, clippy::similar_names, reason = "a test that fails says where")
+)]
 
 #[cfg(feature = "server")]
 pub mod server;
