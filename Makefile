@@ -34,5 +34,5 @@ test: install-tools lifecycle ## The whole suite, engine tests included
 check: ## Formatting, lints, documentation and scripts
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --lib
+	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --locked --no-deps --lib --document-private-items
 	shellcheck -x $(filter-out %.in,$(wildcard demo/*)) hooks/* .ci/run buildpacks/*/bin/*

@@ -252,13 +252,6 @@ impl World {
         run(Command::new("ssh").args(self.ssh_words()).arg("paas@127.0.0.1").args(words))
     }
 
-    /// A command over ssh, left running.
-    pub fn ssh_child(&self, words: &[&str]) -> Child {
-        let mut command = Command::new("ssh");
-        command.args(self.ssh_words()).arg("paas@127.0.0.1").args(words);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-    }
-
     /// git, unaware of the user's own settings, with this world's key.
     pub fn git_command(&self, folder: &Path) -> Command {
         let mut command = Command::new("git");

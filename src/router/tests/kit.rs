@@ -93,7 +93,7 @@ impl Router {
     pub(super) async fn ended(&mut self) {
         let thread = self.thread.take().unwrap();
         let ended = tokio::task::spawn_blocking(move || thread.join().unwrap());
-        tokio::time::timeout(Duration::from_secs(60), ended).await.expect("the router ends").unwrap().unwrap();
+        tokio::time::timeout(Duration::from_mins(1), ended).await.expect("the router ends").unwrap().unwrap();
     }
 }
 
@@ -127,7 +127,7 @@ pub(super) struct Instance {
     pub(super) address: SocketAddr,
     pub(super) connections: mpsc::Receiver<Peer>,
     pub(super) accepted: Arc<AtomicUsize>,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Instance {
@@ -147,7 +147,7 @@ impl Instance {
                 }
             }
         });
-        Self { id: name.parse().unwrap(), address, connections, accepted, _tasks: tasks }
+        Self { id: name.parse().unwrap(), address, connections, accepted, tasks }
     }
 
     /// One that answers every request with its name and the head that it got.
@@ -156,7 +156,7 @@ impl Instance {
         let (_, nothing) = mpsc::channel(1);
         let mut connections = std::mem::replace(&mut by_hand.connections, nothing);
         let name = name.to_owned();
-        by_hand._tasks.spawn(async move {
+        by_hand.tasks.spawn(async move {
             let mut serving = JoinSet::new();
             while let Some(mut peer) = connections.recv().await {
                 let name = name.clone();
