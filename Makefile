@@ -29,7 +29,7 @@ install-tools: ## What the demo and the tests need of Debian
 
 test: install-tools lifecycle ## The whole suite, engine tests included
 	cargo build --locked --bin paas
-	demo/with-engine cargo test --locked $(ONLY)
+	demo/with-engine cargo test --locked --no-fail-fast $(ONLY)
 
 check: ## Formatting, lints, documentation and scripts
 	cargo fmt --check

@@ -20,9 +20,8 @@ use crate::{
     },
     images::{ImageError, ImageStore, Stack},
     lifecycle::protocol::{BuildRequest, BuildResult, Built, Phase},
-    model::{AppName, Digest, Line},
+    model::{AppName, Digest, Line, Secret},
     progress::Progress,
-    store::Secret,
 };
 
 mod buildpacks;
@@ -180,6 +179,11 @@ impl Builder {
     /// the image that one with this key gave before.
     pub fn key(&self, tree: &impl fmt::Display) -> Digest {
         Digest::of(format!("{tree}\n{}", self.inner.recipe).as_bytes())
+    }
+
+    /// The stack that builds and images stand on.
+    pub fn stack(&self) -> &Stack {
+        &self.inner.stack
     }
 
     /// Puts away the disks of builds whose server is gone.

@@ -299,7 +299,7 @@ impl Config {
             let wrong = |message: String| ConfigError::Environment { name: name.clone(), message };
             let mut table = toml::Table::try_from(&config).map_err(|e| wrong(e.to_string()))?;
             let (section, key) = locate(&key.to_ascii_lowercase())
-                .ok_or_else(|| wrong("no such key; `paas help config` lists them".to_owned()))?;
+                .ok_or_else(|| wrong("no such key; `paas config` lists them".to_owned()))?;
             let target = match section {
                 None => &mut table,
                 Some(section) => table

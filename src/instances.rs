@@ -30,10 +30,10 @@ pub use plan::UpdateStrategy;
 use crate::{
     config::{Config, ConfigError},
     engine::{Engine, EngineError},
-    model::{InstanceId, InvalidName, ProcessType, ReleaseNumber},
+    model::{InstanceId, InvalidName, ProcessType, ReleaseNumber, Secret},
     progress::Progress,
     router::Link,
-    store::{App, AppId, InstanceState, Millis, Secret, Store, StoreError, now},
+    store::{App, AppId, InstanceState, Millis, Store, StoreError, now},
 };
 use launch::{Failure, Launcher};
 use pump::Pumps;

@@ -6,6 +6,7 @@ mod health;
 mod line;
 mod names;
 mod process;
+mod secret;
 
 pub use app_json::{AppJson, InvalidAppJson};
 pub use digest::{CommitId, Digest, InvalidDigest};
@@ -13,6 +14,7 @@ pub use health::{HealthCheck, Probe};
 pub use line::Line;
 pub use names::{AppName, BranchName, ConfigKey, InstanceId, InvalidName, KeyName, ProcessType};
 pub use process::{Process, Procfile, ProcfileError};
+pub use secret::Secret;
 
 /// Number of a release of one app: 1, 2, 3 … without gaps that matter.
 pub type ReleaseNumber = u64;

@@ -23,11 +23,12 @@ use crate::{
     git::{GitError, Repositories},
     images::{ImageError, ImageStore, Registry, Stack},
     instances::{Instances, InstancesError},
+    model::Secret,
     progress::Progress,
     receive::{ReceiveError, Receiver},
     router::Link,
     ssh,
-    store::{Secret, Store, StoreError},
+    store::{Store, StoreError},
 };
 
 /// How long pushes and commands under way have to end, once the server is told to stop.
@@ -121,7 +122,7 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
         builder.clone(),
         instances.clone(),
     );
-    deployer.recover().await?;
+    deployer.recover(&tracker, &stopped).await?;
 
     let commands = Commands::new(Arc::clone(&config), store.clone(), deployer.clone(), instances);
     let receiver = Receiver::start(&config, repositories, deployer.clone(), &tracker, stopped.clone())?;

@@ -25,7 +25,6 @@ pub use instances::{Instance, InstanceState, NewInstance};
 pub use keys::{Key, KeyId};
 pub use ports::{PortMapping, PortScheme};
 pub use releases::{NewRelease, ProcessSpec, Release, ReleaseKind, ReleaseState};
-pub use secrets::Secret;
 
 /// Why the store refuses or fails.
 #[derive(Debug, thiserror::Error)]

@@ -6,8 +6,8 @@ use base64::Engine as _;
 
 use super::{CommandError, Commands, Result, Session, line::Format, output::Row};
 use crate::{
-    model::{AppName, ConfigKey},
-    store::{ConfigVars, Secret},
+    model::{AppName, ConfigKey, Secret},
+    store::ConfigVars,
 };
 
 /// The longest value, in bytes.

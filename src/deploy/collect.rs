@@ -23,10 +23,14 @@ async fn collect(deployer: &Deployer, app: &App) -> Result<(), DeployError> {
     let releases = this.store.releases(app.id, 3 * KEPT).await?;
     let good = releases.iter().filter(|release| release.state == ReleaseState::Released);
     let Some(oldest_kept) = good.map(|release| release.number).nth(KEPT as usize - 1) else { return Ok(()) };
-    let in_use = this.store.images_in_use(KEPT).await?;
+    let mut in_use = this.store.images_in_use(KEPT).await?;
     for release in releases.iter().filter(|release| release.number < oldest_kept && !in_use.contains(&release.image)) {
         this.engine.remove_image_tag(&this.engine.release_tag(&app.name, release.number)).await?;
     }
-    this.images.sweep(&in_use, YOUNG)?;
+    let stack = this.builder.stack();
+    in_use.extend([stack.run.manifest.clone(), stack.build.manifest.clone()]);
+    let images = this.images.clone();
+    let swept = tokio::task::spawn_blocking(move || images.sweep(&in_use, YOUNG)).await;
+    tracing::debug!(app = %app.name, blobs = swept.unwrap_or(Ok(0))?, "old blobs removed");
     Ok(())
 }

@@ -19,7 +19,7 @@ use tokio::{
 use tokio_util::{io::ReaderStream, sync::CancellationToken};
 
 use super::{ImageStore, manifest::MANIFEST_TYPE};
-use crate::{model::Digest, store::Secret};
+use crate::model::{Digest, Secret};
 
 /// The user name that goes with the token.
 pub const USER: &str = "paas";

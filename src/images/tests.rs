@@ -1,7 +1,7 @@
 use std::io::Write as _;
 
 use super::*;
-use crate::{lifecycle::protocol::Target, store::Secret};
+use crate::{lifecycle::protocol::Target, model::Secret};
 
 fn store() -> (tempfile::TempDir, ImageStore) {
     let dir = tempfile::tempdir().unwrap();

@@ -10,8 +10,8 @@ use super::{InstancesError, health, pump::Pumps};
 use crate::{
     config::Config,
     engine::{Container, ContainerId, Engine, EngineError, ImageId, InstanceSpec, LogOptions},
-    model::{CONTAINER_PORT, InstanceId, Line, Probe},
-    store::{App, Instance, InstanceState, Release, Secret, Store},
+    model::{CONTAINER_PORT, InstanceId, Line, Probe, Secret},
+    store::{App, Instance, InstanceState, Release, Store},
 };
 
 /// The last lines that are shown of an instance that failed.

@@ -41,7 +41,7 @@ pub(super) fn parse(command: &[u8], most: usize) -> Result<Act, RequestError> {
         return Err(RequestError::TooLong { length: command.len(), most });
     }
     let text = std::str::from_utf8(command).ok().filter(|t| !t.contains('\0')).ok_or(RequestError::NotText)?;
-    let words = split(text)?;
+    let words = shell_words::split(text).map_err(|_| RequestError::Unbalanced)?;
     let as_text: Vec<&str> = words.iter().map(String::as_str).collect();
     match as_text.as_slice() {
         [] => Ok(Act::Greeting),
@@ -62,48 +62,6 @@ fn app(what: &'static str, rest: &[&str]) -> Result<AppName, RequestError> {
     let name = name.strip_prefix('/').unwrap_or(name);
     let name = name.strip_suffix('/').unwrap_or(name);
     Ok(name.strip_suffix(".git").unwrap_or(name).parse()?)
-}
-
-/// Splits as a POSIX shell does (quotes and backslashes, nothing else: no expansion, no operators).
-fn split(text: &str) -> Result<Vec<String>, RequestError> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            ' ' | '\t' | '\n' | '\r' => words.extend(word.take()),
-            '\'' => {
-                let word = word.get_or_insert_default();
-                loop {
-                    match chars.next().ok_or(RequestError::Unbalanced)? {
-                        '\'' => break,
-                        c => word.push(c),
-                    }
-                }
-            }
-            '"' => {
-                let word = word.get_or_insert_default();
-                loop {
-                    match chars.next().ok_or(RequestError::Unbalanced)? {
-                        '"' => break,
-                        '\\' => match chars.next().ok_or(RequestError::Unbalanced)? {
-                            '\n' => {}
-                            c @ ('"' | '\\' | '$' | '`') => word.push(c),
-                            c => word.extend(['\\', c]),
-                        },
-                        c => word.push(c),
-                    }
-                }
-            }
-            '\\' => match chars.next().ok_or(RequestError::Unbalanced)? {
-                '\n' => {}
-                c => word.get_or_insert_default().push(c),
-            },
-            c => word.get_or_insert_default().push(c),
-        }
-    }
-    words.extend(word);
-    Ok(words)
 }
 
 #[cfg(test)]

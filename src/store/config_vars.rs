@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use rusqlite::Transaction;
 
-use super::{AppId, Result, Secret, Store, read, secrets::Cipher};
-use crate::model::ConfigKey;
+use super::{AppId, Result, Store, read, secrets::Cipher};
+use crate::model::{ConfigKey, Secret};
 
 /// Config vars by name.
 pub type ConfigVars = BTreeMap<ConfigKey, Secret>;

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::model::{Digest, ProcessType};
+use crate::model::{Digest, ProcessType, Secret};
 
 struct Fixture {
     store: Store,

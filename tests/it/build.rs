@@ -15,9 +15,8 @@ use paas::{
     config::Config,
     engine::Kind,
     images::{ImageError, ImageStore, Registry, Stack, StackImage},
-    model::{Digest, Line},
+    model::{Digest, Line, Secret},
     progress::Progress,
-    store::Secret,
 };
 use serde_json::json;
 use tokio::sync::mpsc;

@@ -19,10 +19,10 @@ use axum::{
 use paas::{
     config::Config,
     instances::{Instances, RolloutError},
-    model::{Digest, HealthCheck, Line, Probe, Process, ProcessType, ReleaseNumber},
+    model::{Digest, HealthCheck, Line, Probe, Process, ProcessType, ReleaseNumber, Secret},
     progress::Progress,
     router::Link,
-    store::{App, ConfigVars, NewRelease, ProcessSpec, ReleaseKind, Secret, Store},
+    store::{App, ConfigVars, NewRelease, ProcessSpec, ReleaseKind, Store},
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};

@@ -14,6 +14,7 @@ mod engine_build;
 mod engine_support;
 mod instances;
 mod instances_support;
+mod layers;
 mod push;
 mod receive;
 mod receive_source;
