@@ -29,10 +29,10 @@ install-tools: ## What the demo and the tests need of Debian
 
 test: install-tools lifecycle ## The whole suite, engine tests included
 	cargo build --locked --bin paas
-	demo/with-engine cargo test --locked --no-fail-fast $(ONLY)
+	demo/with-engine tests/run $(ONLY)
 
 check: ## Formatting, lints, documentation and scripts
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --locked --no-deps --lib --document-private-items
-	shellcheck -x $(filter-out %.in,$(wildcard demo/*)) hooks/* .ci/run buildpacks/*/bin/*
+	shellcheck -x $(filter-out %.in,$(wildcard demo/*)) hooks/* tests/run .ci/run buildpacks/*/bin/*

@@ -374,6 +374,8 @@ struct Inner {
     firewall: tokio::sync::Mutex<()>,
     /// Whether they have been set once since the start.
     closed: AtomicBool,
+    /// Held while a bridge is looked for and made.
+    bridges: tokio::sync::Mutex<()>,
     /// CPUs of this machine: the engine refuses a limit above it.
     cpus: u32,
 }
@@ -410,6 +412,7 @@ impl Engine {
                 registry: config.registry.listen.to_string(),
                 firewall: tokio::sync::Mutex::new(()),
                 closed: AtomicBool::new(false),
+                bridges: tokio::sync::Mutex::default(),
                 cpus,
             }),
         })

@@ -154,6 +154,7 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
 
 /// Makes the stack's images before the server runs, saying how far it is.
 pub async fn prepare_stack(config: &Config, shutdown: CancellationToken) -> Result<(), ServerError> {
+    // A server that runs may go on: what both make is the same.
     let _lock = lock_data_dir(config);
     let images = ImageStore::open(&config.data_dir)?;
     let (progress, mut lines) = Progress::channel();

@@ -81,7 +81,8 @@ fn run(line: Line) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Face::Stack => {
-            runtime(0)?.block_on(server::prepare_stack(&config, on_signal()?))?;
+            let making = async { server::prepare_stack(&config, on_signal()?).await.map_err(anyhow::Error::from) };
+            runtime(0)?.block_on(making)?;
             Ok(ExitCode::SUCCESS)
         }
         Face::Halt => {

@@ -1,7 +1,7 @@
 //! The conversation with the lifecycle in a build container. Nothing that it says is trusted: each length and digest is
 //! verified, and a layer counts only if it was sent now or was the app's own before.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
@@ -27,6 +27,8 @@ use crate::{
 const MOST_OUTPUT_MIB: u64 = 64;
 /// The longest line past the protocol.
 const LONGEST_STDERR_LINE: usize = 8 * 1024;
+/// How long a container has to end after its result.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// What a conversation needs beside the container.
 pub struct Session<'a> {
@@ -109,16 +111,29 @@ impl Session<'_> {
                 Ok(()) | Err(CopyError::Container) => std::future::pending().await,
             }
         };
-        let conversation = tokio::select! {
+        let mut frames = Frames::new(output);
+        let mut heard = tokio::select! {
             error = talk => return Err(error),
-            heard = self.listen(Frames::new(output)) => heard?,
+            heard = self.listen(&mut frames) => heard?,
         };
         // The end of its input is the lifecycle's leave to go; one that is gone needs none.
         let _ = container.stdin.shutdown().await;
-        Ok(conversation)
+        let _ = tokio::time::timeout(FAREWELL, self.last_words(&mut frames, &mut heard)).await;
+        self.flush_stderr(&mut heard).await;
+        Ok(heard.conversation)
     }
 
-    async fn listen(&self, mut frames: Frames<'_>) -> Result<Conversation, BuildError> {
+    /// The engine keeps no order between the two streams: what was printed before the result may come after it.
+    async fn last_words(&self, frames: &mut Frames<'_>, heard: &mut Heard) -> Result<(), BuildError> {
+        while let Ok(Some(event)) = frames.next().await {
+            if let Event::Stderr(bytes) = event {
+                self.stderr(heard, &bytes).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn listen(&self, frames: &mut Frames<'_>) -> Result<Heard, BuildError> {
         let conversation = Conversation { result: None, said_disk_full: false, last_stderr: String::new() };
         let mut heard =
             Heard { conversation, printed: 0, stderr: Vec::new(), blob: None, stored: HashSet::new(), blob_bytes: 0 };
@@ -142,15 +157,14 @@ impl Session<'_> {
                         self.check(&heard, built)?;
                     }
                     heard.conversation.result = Some(result);
-                    return Ok(heard.conversation);
+                    return Ok(heard);
                 }
                 Event::Frame(Kind::Request | Kind::Source | Kind::SourceEnd, _) => {
                     return Err(BuildError::Protocol("it sent what only the server sends".to_owned()));
                 }
             }
         }
-        self.flush_stderr(&mut heard).await;
-        Ok(heard.conversation)
+        Ok(heard)
     }
 
     async fn stderr(&self, heard: &mut Heard, bytes: &Bytes) -> Result<(), BuildError> {

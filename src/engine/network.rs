@@ -71,6 +71,8 @@ impl Engine {
     }
 
     async fn ensure_bridge(&self, wanted: Bridge) -> Result<String> {
+        // One at a time: a network that is just being made is not listed yet, but its addresses are taken.
+        let _making = self.inner.bridges.lock().await;
         if self.has_bridge(&wanted).await? {
             return Ok(wanted.name);
         }
@@ -97,11 +99,7 @@ impl Engine {
         };
         match self.docker().create_network(request).await {
             Ok(_) => Ok(wanted.name),
-            // Someone else was faster: another task of ours, or another network on our addresses.
             Err(source) => {
-                if self.has_bridge(&wanted).await? {
-                    return Ok(wanted.name);
-                }
                 let text = source.to_string();
                 if text.contains("overlap") || text.contains("conflicts with") {
                     return Err(EngineError::AddressesTaken {

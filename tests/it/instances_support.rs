@@ -69,17 +69,18 @@ pub struct Fixture {
 
 impl Fixture {
     pub async fn new() -> Self {
-        let test = TestEngine::new().await;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut config = Config::default();
+        config.registry.listen = listener.local_addr().unwrap();
+        let test = TestEngine::with(config).await;
         let dir = tempfile::tempdir().unwrap();
         let (blobs, image) = image();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut config = test.config.clone();
         config.data_dir = dir.path().to_owned();
         // An address of its own, so that the routers of parallel tests do not meet.
         let octet = FIXTURES.fetch_add(1, Ordering::Relaxed);
         config.router.listen = vec![[127, 77, 0, octet].into()];
         config.router.workers = 1;
-        config.registry.listen = listener.local_addr().unwrap();
         config.instances.memory_mib = 32;
         config.instances.stop_grace_seconds = 1;
         config.instances.drain_seconds = 2;

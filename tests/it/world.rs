@@ -22,7 +22,7 @@ static WORLDS: AtomicU8 = AtomicU8::new(0);
 
 pub struct World {
     dir: PathBuf,
-    ssh_port: u16,
+    pub ssh_port: u16,
     router: Option<Child>,
     server: Option<Child>,
 }
@@ -103,7 +103,13 @@ impl World {
 
     /// The same with more configuration (TOML).
     pub fn with(more: &str) -> Self {
-        let mut world = Self::prepared(more);
+        let base = std::env::var_os("PAAS_TEST_DIR").map_or_else(|| "/var/cache/paas/tests".into(), PathBuf::from);
+        Self::within(&base, more)
+    }
+
+    /// The same in this folder.
+    pub fn within(base: &Path, more: &str) -> Self {
+        let mut world = Self::prepared(base, more);
         world.start_router();
         world.start_server();
         world.paas_with(&["ssh-keys:add", "dev", "--admin"], &world.read("id_ed25519.pub")).good();
@@ -111,14 +117,13 @@ impl World {
     }
 
     /// Everything made, nothing started.
-    pub fn prepared(more: &str) -> Self {
+    fn prepared(base: &Path, more: &str) -> Self {
         assert!(
             rustix::process::geteuid().is_root(),
             "the stories need root: they mount, filter packets and run an engine"
         );
         let n = WORLDS.fetch_add(1, Ordering::Relaxed);
-        let base = std::env::var_os("PAAS_TEST_DIR").map_or_else(|| "/var/cache/paas/tests".into(), PathBuf::from);
-        fs::create_dir_all(&base).unwrap();
+        fs::create_dir_all(base).unwrap();
         let dir = base.join(format!("{}-{n}", std::process::id()));
         fs::create_dir(&dir).unwrap();
         let ssh_port = free_port();
@@ -215,6 +220,12 @@ impl World {
     pub fn wait_for_pause(&self, point: &str) {
         let reached = self.dir.join("pauses").join(format!("{point}.reached"));
         eventually("the server comes to the point where it pauses", || reached.exists().then_some(()));
+    }
+
+    /// The server goes on from where it paused.
+    pub fn go_on(&self, point: &str) {
+        self.wait_for_pause(point);
+        fs::remove_file(self.dir.join("pauses").join(format!("{point}.reached"))).unwrap();
     }
 
     /// `kill -9` of the router.
@@ -342,13 +353,28 @@ impl World {
 
     /// Names of this server's containers of a kind, running or not.
     pub fn containers(&self, kind: &str) -> Vec<String> {
+        self.list_containers(kind, &["--all"])
+    }
+
+    /// Those of them that run.
+    pub fn running_containers(&self, kind: &str) -> Vec<String> {
+        self.list_containers(kind, &[])
+    }
+
+    fn list_containers(&self, kind: &str, options: &[&str]) -> Vec<String> {
         let labels = [format!("label=paas.server={}", self.server_id()), format!("label=paas.kind={kind}")];
-        let out = run(Command::new("docker")
-            .args(["ps", "-a", "--format", "{{.Names}}"])
-            .args(["--filter", &labels[0], "--filter", &labels[1]]))
-        .good()
-        .out;
+        let mut command = Command::new("docker");
+        command.args(["ps", "--format", "{{.Names}}", "--filter", &labels[0], "--filter", &labels[1]]).args(options);
+        let out = run(&mut command).good().out;
         out.lines().map(str::to_owned).collect()
+    }
+
+    /// The engine's tag of an app's newest release.
+    pub fn image_of(&self, app: &str) -> String {
+        let releases = self.paas(&["releases:list", app, "--format", "json"]).good().out;
+        let releases: serde_json::Value = serde_json::from_str(&releases).unwrap();
+        let newest = releases.as_array().unwrap().iter().map(|r| r["number"].as_u64().unwrap()).max().unwrap();
+        format!("paas/{}/{app}:v{newest}", self.server_id())
     }
 }
 

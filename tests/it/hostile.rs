@@ -1,0 +1,183 @@
+//! What is pushed is hostile; the server, its host and the other apps do not notice.
+
+use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
+
+use crate::{
+    crash::version,
+    world::{World, eventually, run},
+};
+
+/// An app of the Node.js buildpack whose build runs this shell text.
+fn builds(world: &World, app: &str, script: &str) -> std::path::PathBuf {
+    let folder =
+        world.repository(app, &[("server.js", "require('http').createServer((q, s) => s.end('fine')).listen(8080)")]);
+    build_with(world, &folder, script);
+    folder
+}
+
+fn build_with(world: &World, folder: &Path, script: &str) {
+    let package = serde_json::json!({ "name": "hostile", "version": "1.0.0", "scripts": { "build": script } });
+    let lock = serde_json::json!({
+        "name": "hostile", "version": "1.0.0", "lockfileVersion": 3,
+        "packages": { "": { "name": "hostile", "version": "1.0.0" } },
+    });
+    let files = [("package.json", package.to_string()), ("package-lock.json", lock.to_string())];
+    world.commit(folder, &files.each_ref().map(|(name, text)| (*name, text.as_str())));
+}
+
+/// A build that fills its disk, forks without end, eats memory, never ends or prints for ever is ended with a reason,
+/// and the next push works.
+#[test]
+fn a_build_that_takes_everything_is_ended() {
+    let world = World::with("[build]\ndisk_mib = 700\nmemory_mib = 512\npids = 128\ntimeout_seconds = 45\n");
+    let folder = builds(&world, "greedy", "dd if=/dev/zero of=/workspace/big bs=1M count=4096");
+    world.push(&folder).bad().says("ran out of disk space (700 MiB");
+    build_with(&world, &folder, "node -e 'const a = []; while (true) a.push(Buffer.alloc(1 << 24, 1))'");
+    world.push(&folder).bad();
+    build_with(&world, &folder, "bomb() { bomb | bomb & }; bomb; sleep 5; exit 1");
+    world.push(&folder).bad();
+    build_with(&world, &folder, "yes $(head -c 4000 /dev/zero | tr '\\0' y) | head -c 200000000");
+    world.push(&folder).bad().says("it printed more than 64 MiB");
+    build_with(&world, &folder, "sleep 1000");
+    world.push(&folder).bad().says("stopped after 45 seconds");
+    build_with(&world, &folder, "true");
+    world.push(&folder).good();
+    world.answers(&world.url("greedy"), "fine");
+    assert!(world.containers("build").is_empty());
+}
+
+/// A build reaches none of the host's ports, other apps, or the engine.
+#[test]
+fn a_build_that_knocks_finds_no_door() {
+    let world = World::new();
+    let neighbour = world.repository("neighbour", &[("Procfile", &version(1))]);
+    world.push(&neighbour).good();
+    let report = world.ssh(&["ps:report", "neighbour", "--format", "json"]).good().out;
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    let address = report.pointer("/0/address").unwrap().as_str().unwrap().to_owned();
+    let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let open = listener.local_addr().unwrap().port();
+    let script = format!(
+        "id -u; ls /var/run/docker.sock 2>&1; gateway=$(awk '$2==\"00000000\"{{print $3}}' /proc/net/route | \
+         sed 's/\\(..\\)\\(..\\)\\(..\\)\\(..\\)/0x\\4 0x\\3 0x\\2 0x\\1/'); gateway=$(printf '%d.%d.%d.%d' $gateway); \
+         knock() {{ timeout 3 bash -c \"exec 3<>/dev/tcp/$1/$2\" 2>/dev/null && echo OPEN $1 $2; }}; \
+         knock $gateway {open}; knock $gateway {ssh}; knock {address} 8080; knock 169.254.169.254 80; \
+         knock 127.0.0.1 {ssh}; echo knocked at $gateway; env; exit 7",
+        ssh = world.ssh_port,
+    );
+    let folder = builds(&world, "knocker", &script);
+    let said = world.push(&folder).bad().says("knocked at 10.").says("No such file");
+    let came_through = said.err.lines().any(|line| line.trim_start_matches("remote:").trim_start().starts_with("OPEN"));
+    assert!(!came_through, "a build came through: {}", said.err);
+    world.answers(&world.url("neighbour"), "version-1");
+}
+
+/// Symlinks, odd names and submodules in the tree stay what they are, inside.
+#[test]
+fn an_odd_tree_stays_inside() {
+    let world = World::new();
+    let folder = world.repository("tree", &[("index.html", "hello"), ("app.json", "{}")]);
+    for name in ["-rf", "a b", "new\nline", "quote'\"", "ünï", "$(reboot)", "*"] {
+        fs::write(folder.join(name), "odd").unwrap();
+    }
+    symlink("/etc/shadow", folder.join("shadow.txt")).unwrap();
+    symlink("../../../../etc", folder.join("etc")).unwrap();
+    symlink("loop", folder.join("loop")).unwrap();
+    world.commit(&folder, &[]);
+    let id = "1".repeat(40);
+    world.git(&folder, &["update-index", "--add", "--cacheinfo", &format!("160000,{id},module")]).good();
+    world.git(&folder, &["commit", "-q", "-m", "a submodule"]).good();
+    world.push(&folder).good().says("Submodules are not deployed: module");
+    let url = world.url("tree");
+    world.answers(&url, "hello");
+    for path in ["/shadow.txt", "/etc/passwd", "/etc/hostname", "/../../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd"] {
+        let (status, body) = world.get(&format!("{}{path}", url.trim_end_matches('/'))).unwrap();
+        assert!(!body.contains("root:"), "{path} gives {status}: {body}");
+    }
+}
+
+/// A manifest that is no manifest costs no build and gets one line.
+#[test]
+fn manifests_that_are_wrong_are_refused_before_the_build() {
+    let world = World::new();
+    let folder = world.repository("words", &[]);
+    let huge = "x".repeat(300_000);
+    let cases: &[(&str, &str, &str)] = &[
+        ("Procfile", "web: a\nweb: b", "Procfile line 2"),
+        ("Procfile", "../web: a", "Procfile line 1"),
+        ("Procfile", &huge, "Procfile"),
+        ("app.json", "[1, 2", "app.json"),
+        ("app.json", r#"{"formation":{"web":{"quantity":-1}}}"#, "app.json"),
+        ("app.json", r#"{"formation":{"web":{"quantity":4000000000}}}"#, "app.json"),
+        ("app.json", r#"{"healthchecks":{"web":[{"path":"no-slash\r\nHost: x"}]}}"#, "app.json"),
+        ("app.json", &"[".repeat(100_000), "app.json"),
+    ];
+    for (name, text, says) in cases {
+        for name in ["Procfile", "app.json"] {
+            let _ = fs::remove_file(folder.join(name));
+        }
+        world.commit(&folder, &[(name, text)]);
+        let said = world.git(&folder, &["push", "-f", "paas", "main"]).bad().says(says);
+        assert!(!said.err.contains("Detecting"), "{name} {:.40} was built: {}", text, said.err);
+        let trouble = said.err.lines().find(|line| line.contains(" !     ")).unwrap();
+        assert!(trouble.len() < 600, "{trouble}");
+    }
+    assert!(world.ssh(&["builds:list", "words", "--format", "json"]).good().out.trim() == "[]");
+}
+
+/// What is secret stays with the app: not in images, logs or the database's plain text.
+#[test]
+fn config_vars_leave_no_trace() {
+    let world = World::new();
+    let secret = "s3cr3t-4f1d9c77";
+    let folder = world.repository("vault", &[("Procfile", &version(1))]);
+    world.push(&folder).good();
+    world.ssh(&["config:set", "vault", &format!("TOKEN={secret}")]).good();
+    world.commit(&folder, &[("Procfile", &version(2))]);
+    let said = world.push(&folder).good();
+    assert!(!said.all().contains(secret));
+    assert_eq!(world.ssh(&["config:get", "vault", "TOKEN"]).good().out.trim(), secret, "and its owner gets it back");
+    let found = run(Command::new("grep").args(["-rlaF", "--exclude=*.ext4", secret]).arg(world.data()));
+    assert_eq!((found.code, found.out.as_str()), (Some(1), ""), "in a file");
+    for log in ["server.log", "router.log"] {
+        assert!(!fs::read_to_string(world.dir().join(log)).unwrap().contains(secret), "in {log}");
+    }
+    let image = run(Command::new("docker").args(["image", "inspect"]).arg(world.image_of("vault"))).good();
+    assert!(!image.out.contains(secret));
+}
+
+/// Two servers on one engine, with apps of one name: neither touches what is the other's.
+#[test]
+fn two_servers_live_side_by_side() {
+    let (one, two) = (World::new(), World::new());
+    let folder = one.repository("twin", &[("Procfile", &version(1))]);
+    one.push(&folder).good();
+    let other = two.repository("twin", &[("Procfile", &version(2))]);
+    two.push(&other).good();
+    one.answers(&one.url("twin"), "version-1");
+    let url = two.url("twin");
+    one.ssh(&["apps:destroy", "twin", "--force"]).good();
+    drop(one);
+    two.answers(&url, "version-2");
+    two.ssh(&["ps:scale", "twin", "web=2"]).good();
+    eventually("both of the other's instances run", || (two.containers("instance").len() == 2).then_some(()));
+}
+
+/// A failed build leaves the last good cache, and the next push is built as if it had not been.
+#[test]
+fn a_build_that_fails_half_way_spoils_nothing() {
+    let world = World::new();
+    let folder = world.sample("node", "half");
+    world.push(&folder).good();
+    let package = fs::read_to_string(folder.join("package.json")).unwrap();
+    let broken = package.replace("\"dependencies\": {", "\"dependencies\": { \"no-such-package-4f1d9c77\": \"1.0.0\",");
+    assert_ne!(package, broken);
+    let lock = fs::read_to_string(folder.join("package-lock.json")).unwrap();
+    fs::remove_file(folder.join("package-lock.json")).unwrap();
+    world.commit(&folder, &[("package.json", &broken)]);
+    world.push(&folder).bad().says("npm");
+    world.answers(&world.url("half"), "Hello from Node.js");
+    world.commit(&folder, &[("package.json", &package), ("package-lock.json", &lock), ("later.txt", "x")]);
+    world.push(&folder).good();
+    world.answers(&world.url("half"), "Hello from Node.js");
+}
