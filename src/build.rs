@@ -104,10 +104,10 @@ fn said(last: &str) -> String {
 pub struct BuildInput {
     /// For which app.
     pub app: AppName,
+    /// The name of its disk, which no other app ever has.
+    pub disk: String,
     /// The source, as one tar.
     pub source: Box<dyn AsyncRead + Send + Unpin>,
-    /// The app's config vars that the build may see.
-    pub env: BTreeMap<String, String>,
     /// The manifest of the app's last image: what is in it need not be made again.
     pub previous: Option<Digest>,
 }
@@ -218,9 +218,9 @@ impl Builder {
         task.await.map_err(|_| BuildError::ShuttingDown)?
     }
 
-    /// Removes the app's disk with its cache.
-    pub async fn forget(&self, app: &AppName) -> Result<(), BuildError> {
-        Ok(Disk::remove(&self.inner.image_path(app)).await?)
+    /// Removes a disk with its cache.
+    pub async fn forget(&self, disk: &str) -> Result<(), BuildError> {
+        Ok(Disk::remove(&self.inner.image_path(disk)).await?)
     }
 
     /// Lets builds that run come to their end (cancel them first), and takes no more.
@@ -231,8 +231,8 @@ impl Builder {
 }
 
 impl Inner {
-    fn image_path(&self, app: &AppName) -> PathBuf {
-        self.config.data_dir.join("disks").join(format!("{app}.ext4"))
+    fn image_path(&self, disk: &str) -> PathBuf {
+        self.config.data_dir.join("disks").join(format!("{disk}.ext4"))
     }
 
     async fn build(
@@ -241,8 +241,8 @@ impl Inner {
         progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<Digest, BuildError> {
-        let mount_point = self.config.data_dir.join("mounts").join(input.app.as_str());
-        let disk = Disk::open(&self.image_path(&input.app), self.config.build.disk_mib, &mount_point).await?;
+        let mount_point = self.config.data_dir.join("mounts").join(&input.disk);
+        let disk = Disk::open(&self.image_path(&input.disk), self.config.build.disk_mib, &mount_point).await?;
         let outcome = self.on_disk(input, &disk, progress, cancel).await;
         // A full cache would fail the next build as well.
         let put_away = match outcome {
@@ -262,12 +262,12 @@ impl Inner {
         progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<Digest, BuildError> {
-        let BuildInput { app, source, env, previous } = input;
+        let BuildInput { app, source, previous, .. } = input;
         let begun = Instant::now();
         let (previous, known) = self.previous(previous).await?;
         let request = BuildRequest {
             order: self.buildpacks.order.clone(),
-            env,
+            env: BTreeMap::new(),
             operator_env: outbound::environment(&self.config.outbound),
             stack_id: self.stack.id.clone(),
             target: self.stack.target.clone(),

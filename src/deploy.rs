@@ -10,7 +10,8 @@ mod releases;
 
 use std::{path::PathBuf, sync::Arc};
 
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{Mutex, RwLock};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     build::{BuildError, BuildInput, Builder},
@@ -24,7 +25,7 @@ use crate::{
     progress::Progress,
     receive::{PushHandler, RefUpdate, Rejection},
     release,
-    store::{App, AppId, BuildId, NewRelease, PortMapping, PortScheme, ReleaseKind, Store, StoreError},
+    store::{App, AppId, BuildId, NewRelease, PortMapping, PortScheme, PushedRelease, ReleaseKind, Store, StoreError},
 };
 
 /// Why a push, or another change of a release, came to nothing. Each prints as one line for the person who asked.
@@ -70,6 +71,9 @@ pub enum DeployError {
     /// There is nothing to roll back to, or to change.
     #[error("{0}")]
     NoRelease(String),
+    /// It is declared to go, and does not go yet.
+    #[error("{0}; it is destroyed as soon as that is mended, nothing more needs to be done")]
+    Destroying(#[source] Box<DeployError>),
     /// The client went away before the commit point.
     #[error("cancelled: the client went away before the release was live; nothing changed")]
     Cancelled,
@@ -117,6 +121,12 @@ struct Inner {
     instances: Instances,
     pushes: locks::AppLocks,
     releases: locks::AppLocks,
+    /// Read while an image is chosen that no release names yet, so that none is swept from under it.
+    choosing: RwLock<()>,
+    /// Held while port mappings are looked at and changed.
+    ports: Mutex<()>,
+    tracker: TaskTracker,
+    shutdown: CancellationToken,
 }
 
 impl std::fmt::Debug for Deployer {
@@ -127,7 +137,7 @@ impl std::fmt::Debug for Deployer {
 
 impl PushHandler for Deployer {
     async fn update(&self, update: RefUpdate, progress: &Progress, cancel: CancellationToken) -> Result<(), Rejection> {
-        let result = self.update_ref(&update, progress, &cancel).await;
+        let result = self.update_ref(&update, progress, &cancel.child_token()).await;
         result.map_err(|error| {
             tracing::info!(app = %update.app, branch = %update.branch, %error, "push refused");
             Rejection(error.to_string())
@@ -136,7 +146,8 @@ impl PushHandler for Deployer {
 }
 
 impl Deployer {
-    /// Puts the stages together.
+    /// Puts the stages together. What goes on in the background is on `tracker` until `shutdown`.
+    #[expect(clippy::too_many_arguments, reason = "each is another stage")]
     pub fn new(
         config: Arc<Config>,
         store: Store,
@@ -145,9 +156,24 @@ impl Deployer {
         images: ImageStore,
         builder: Builder,
         instances: Instances,
+        tracker: TaskTracker,
+        shutdown: CancellationToken,
     ) -> Self {
-        let (pushes, releases) = (locks::AppLocks::default(), locks::AppLocks::default());
-        Self(Arc::new(Inner { config, store, engine, repositories, images, builder, instances, pushes, releases }))
+        Self(Arc::new(Inner {
+            config,
+            store,
+            engine,
+            repositories,
+            images,
+            builder,
+            instances,
+            pushes: locks::AppLocks::default(),
+            releases: locks::AppLocks::default(),
+            choosing: RwLock::default(),
+            ports: Mutex::default(),
+            tracker,
+            shutdown,
+        }))
     }
 
     /// The whole push of one branch. Under the app's push lock, the ref must still be what the client saw.
@@ -158,9 +184,12 @@ impl Deployer {
         cancel: &CancellationToken,
     ) -> Result<(), DeployError> {
         let this = &self.0;
-        let app = this.store.app_named(update.app.clone()).await?;
+        let app = this.store.app_named(update.app.clone()).await?.id;
         let waiting = "Another push to this app is under way; waiting for it to end";
-        let _lock = this.pushes.lock(app.id, progress, waiting, cancel).await?;
+        let _lock = this.pushes.lock(app, progress, waiting, cancel).await?;
+        // As it is now: whoever went before may have changed it, or destroyed it.
+        let app = this.store.app(app).await?.filter(|app| !app.destroying);
+        let app = app.ok_or(DeployError::Rollout(RolloutError::Gone))?;
 
         let repository = this.repositories.get(&app.name);
         let actual = repository.ref_value(&update.branch).await?;
@@ -174,25 +203,65 @@ impl Deployer {
             }
             return Ok(repository.delete_ref(&update.branch, update.old.as_ref()).await?);
         };
-        let deploy_branch = this.store.set_deploy_branch(app.id, update.branch.clone(), true).await?;
-        if update.branch == deploy_branch {
-            let pushed = self.deploy(&app, new, update, progress, cancel).await;
-            if let Err(error) = &pushed {
-                explain(error, progress).await;
-                repository.gc().await?;
+        // The first branch that is deployed becomes the one that is.
+        let deploy_branch = app.deploy_branch.as_ref().unwrap_or(&update.branch);
+        if update.branch == *deploy_branch {
+            let work = self.deploy_and_set_ref(&app, &repository, new, update, progress, cancel);
+            return this.pushes.unless_destroyed(app.id, cancel, work).await;
+        }
+        let text = format!("{} is stored, not deployed: {deploy_branch} is the deploy branch", update.branch);
+        progress.header(text).await;
+        progress.detail(format!("git:set {} deploy-branch {} changes it", app.name, update.branch)).await;
+        Ok(repository.update_ref(&update.branch, new, update.old.as_ref()).await?)
+    }
+
+    async fn deploy_and_set_ref(
+        &self,
+        app: &App,
+        repository: &Repository,
+        new: &CommitId,
+        update: &RefUpdate,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<(), DeployError> {
+        // No branch names the commit before the commit point, but it must not be collected if the server dies after it.
+        repository.keep_commit(new).await?;
+        let deployed = self.deploy(app, new, update, progress, cancel).await;
+        // What the store says counts, not what was heard of it.
+        let newest = self.0.store.newest_push(app.id).await?;
+        match newest.filter(|newest| !newest.ref_set && newest.commit == *new && newest.branch == update.branch) {
+            Some(release) => {
+                if let Err(error) = deployed {
+                    tracing::warn!(app = %app.name, %error, "the release is live all the same");
+                }
+                pause::at("before-ref").await;
+                self.set_ref(app, repository, &release, update.old.as_ref()).await
             }
-            pushed?;
-            pause::at("before-ref").await;
-        } else {
-            let text = format!("{} is stored, not deployed: {deploy_branch} is the deploy branch", update.branch);
-            progress.header(text).await;
-            progress.detail(format!("git:set {} deploy-branch {} changes it", app.name, update.branch)).await;
+            None => {
+                // A server that ends may still hear of the commit: then its next start lets go.
+                if !self.0.shutdown.is_cancelled() {
+                    repository.let_commit_go().await?;
+                }
+                deployed
+            }
         }
-        repository.update_ref(&update.branch, new, update.old.as_ref()).await?;
+    }
+
+    /// The branch follows the release that is live.
+    async fn set_ref(
+        &self,
+        app: &App,
+        repository: &Repository,
+        release: &PushedRelease,
+        old: Option<&CommitId>,
+    ) -> Result<(), DeployError> {
+        repository.update_ref(&release.branch, &release.commit, old).await?;
         if app.deploy_branch.is_none() {
-            repository.set_head(&deploy_branch).await?;
+            self.0.store.set_deploy_branch(app.id, release.branch.clone(), true).await?;
+            repository.set_head(&release.branch).await?;
         }
-        Ok(())
+        self.0.store.note_ref_set(app.id, release.number).await?;
+        Ok(repository.let_commit_go().await?)
     }
 
     /// From a commit to a release that serves.
@@ -206,7 +275,13 @@ impl Deployer {
     ) -> Result<(), DeployError> {
         let this = &self.0;
         let repository = this.repositories.get(&app.name);
-        let manifest = read_manifests(&repository, commit).await?;
+        let manifest = match read_manifests(&repository, commit).await {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                explain(&error, progress).await;
+                return Err(error);
+            }
+        };
         let source = repository.source_tar(commit, None).await?;
         for warning in &source.warnings {
             progress.trouble(warning.as_str()).await;
@@ -215,6 +290,7 @@ impl Deployer {
         let build = this.store.begin_build(app.id, commit.clone(), key.clone(), update.pusher.name.clone()).await?;
         let log = build_log::BuildLog::open(self.build_log(app.id, build.number), progress).await?;
 
+        let _chosen = this.choosing.read().await;
         let image = self.image_of(app, &key, source, log.progress(), cancel).await;
         let outcome = image.as_ref().map(Clone::clone).map_err(ToString::to_string);
         this.store.end_build(build.id, outcome).await?;
@@ -224,7 +300,10 @@ impl Deployer {
             }
             Err(error) => Err(error),
         };
-        log.close(result.as_ref().err()).await;
+        if let Err(error) = &result {
+            explain(error, log.progress()).await;
+        }
+        log.close().await;
         result
     }
 
@@ -250,9 +329,9 @@ impl Deployer {
         };
         let input = BuildInput {
             app: app.name.clone(),
+            disk: app.id.0.to_string(),
             source: source.reader,
             previous,
-            env: std::collections::BTreeMap::new(),
         };
         Ok(this.builder.build(input, progress, cancel.clone()).await?)
     }
@@ -363,5 +442,7 @@ async fn explain(error: &DeployError, progress: &Progress) {
         }
     }
     progress.trouble(error.to_string()).await;
-    progress.trouble("Nothing changed: what was live before still is").await;
+    if !matches!(error, DeployError::Rollout(RolloutError::Instances(_)) | DeployError::Store(_)) {
+        progress.trouble("Nothing changed: what was live before still is").await;
+    }
 }

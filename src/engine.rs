@@ -503,6 +503,13 @@ async fn negotiate(socket: &str) -> Result<Docker, DockerError> {
     }
 }
 
+impl EngineError {
+    /// Whether the engine tried to start a container and could not, rather than that it did not answer.
+    pub fn is_of_the_container(&self) -> bool {
+        matches!(self, Self::CannotStart { source, .. } if status(source).is_some_and(|status| status != 404))
+    }
+}
+
 fn status(error: &DockerError) -> Option<u16> {
     match error {
         DockerError::DockerResponseServerError { status_code, .. } => Some(*status_code),

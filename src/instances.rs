@@ -14,7 +14,7 @@ mod routes;
 mod worker;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::{Arc, Mutex as StdMutex, PoisonError},
@@ -233,19 +233,18 @@ impl Instances {
         Ok(Self(shared))
     }
 
-    /// Brings up `release` beside what serves; process types that nobody has scaled get their number from `defaults`. Returns after the commit point, with the routes swapped; or with the
+    /// Brings up `release` beside what serves. Returns after the commit point, with the routes swapped; or with the
     /// reason why it was given up, after its instances are gone. `cancel` gives it up if it is not committed yet. The
     /// old instances drain and go in the background.
     pub async fn rollout(
         &self,
         app: AppId,
         release: ReleaseNumber,
-        defaults: BTreeMap<ProcessType, u32>,
         progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<(), RolloutError> {
         self.0.store.release(app, release).await?.ok_or(RolloutError::Gone)?;
-        self.deploy(app, release, defaults, progress, cancel).await
+        self.deploy(app, release, progress, cancel).await
     }
 
     /// A new generation of the current release, by the same path.
@@ -260,14 +259,13 @@ impl Instances {
         if found.stopped {
             return Err(RolloutError::Stopped(found.name.to_string()));
         }
-        self.deploy(app, current.release, BTreeMap::new(), progress, cancel).await
+        self.deploy(app, current.release, progress, cancel).await
     }
 
     async fn deploy(
         &self,
         app: AppId,
         release: ReleaseNumber,
-        defaults: BTreeMap<ProcessType, u32>,
         progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<(), RolloutError> {
@@ -284,7 +282,8 @@ impl Instances {
             if let Some(older) = found.candidate {
                 shared.store.abandon_deployment(app, older).await?;
             }
-            let deployment = shared.store.begin_deployment(app, release, defaults).await?;
+            let begun = shared.store.begin_deployment(app, release).await?;
+            let deployment = begun.ok_or(RolloutError::Gone)?;
             waiters.insert(deployment.generation, Waiter { outcome, lines });
             deployment
         };
@@ -359,22 +358,17 @@ impl Instances {
         }
     }
 
-    /// Publishes the route table, and returns the listeners that the router could not open. While there is no router
-    /// nothing is known of its listeners: it gets the table when it is there.
-    pub async fn publish_routes(&self) -> Result<Vec<(SocketAddr, String)>, InstancesError> {
+    /// Publishes the route table, and returns the listeners that the router could not open; `None` when there is no
+    /// router to tell: it gets the table when it is there.
+    pub async fn publish_routes(&self) -> Result<Option<Vec<(SocketAddr, String)>>, InstancesError> {
         let published = async {
             let version = self.0.routes.publish().await?;
-            Ok::<_, InstancesError>(self.0.routes.applied_within(version, ROUTER).await.unwrap_or_default())
+            Ok(self.0.routes.applied_within(version, self.0.patience()).await)
         };
         tokio::select! {
             failed = published => failed,
             () = self.0.shutdown.cancelled() => Err(InstancesError::ShuttingDown),
         }
-    }
-
-    /// Has the app looked at soon.
-    pub fn wake(&self, app: AppId) {
-        self.0.handle(app).wake();
     }
 
     /// The app's instances, as they are.
@@ -440,6 +434,18 @@ impl Instances {
     }
 }
 
+/// Takes the handle of an app's task away when that ends.
+struct Forget {
+    shared: Arc<Shared>,
+    app: AppId,
+}
+
+impl Drop for Forget {
+    fn drop(&mut self) {
+        self.shared.workers.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.app);
+    }
+}
+
 impl Shared {
     /// The app's task, started if need be.
     fn handle(self: &Arc<Self>, app: AppId) -> Arc<Handle> {
@@ -448,9 +454,11 @@ impl Shared {
             let handle = Arc::new(Handle::new());
             let worker = Worker::new(Arc::clone(self), app, Arc::clone(&handle));
             let shared = Arc::clone(self);
+            // Even if it panics: the next who asks for this app's task gets a new one.
+            let forget = Forget { shared, app };
             self.tracker.spawn(async move {
+                let _forget = forget;
                 worker.run().await;
-                shared.workers.lock().unwrap_or_else(PoisonError::into_inner).remove(&app);
             });
             handle
         });
@@ -471,10 +479,14 @@ impl Shared {
         format!("{}-{word}-{ordinal}-{random}", app.name).parse()
     }
 
+    /// How long to wait for the router.
+    fn patience(&self) -> Duration {
+        if self.routes.connected() { ROUTER } else { Duration::from_secs(1) }
+    }
+
     /// Waits until the router has the table in force; when there is none, says so and goes on.
     async fn routed(&self, version: u64, progress: &Progress) {
-        let limit = if self.routes.connected() { ROUTER } else { Duration::from_secs(1) };
-        if self.routes.applied_within(version, limit).await.is_none() && !self.shutdown.is_cancelled() {
+        if self.routes.applied_within(version, self.patience()).await.is_none() && !self.shutdown.is_cancelled() {
             progress.trouble("the router does not answer; start `paas router`: it gets the new routes then").await;
         }
     }

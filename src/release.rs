@@ -21,9 +21,10 @@ pub fn processes(image: Vec<Process>, manifest: &AppJson) -> Vec<ProcessSpec> {
         .collect()
 }
 
-/// How many instances of each type a release asks for, where nobody has scaled it.
-pub fn default_formation(processes: &[ProcessSpec]) -> BTreeMap<ProcessType, u32> {
-    processes.iter().map(|spec| (spec.process.process_type.clone(), spec.default_quantity)).collect()
+/// How many instances of each type are declared: what `ps:scale` said, else what the release asks for.
+pub fn formation(processes: &[ProcessSpec], scaled: &BTreeMap<ProcessType, u32>) -> BTreeMap<ProcessType, u32> {
+    let quantity = |spec: &ProcessSpec| *scaled.get(&spec.process.process_type).unwrap_or(&spec.default_quantity);
+    processes.iter().map(|spec| (spec.process.process_type.clone(), quantity(spec))).collect()
 }
 
 /// What to tell the pusher about the manifest's entries that name no process of the image.
@@ -62,6 +63,7 @@ mod tests {
         assert_eq!(quantities, [1, 2, 0]);
         assert_eq!(specs[0].health_check.probe, Probe::Tcp);
         assert!(matches!(specs[1].health_check.probe, Probe::Uptime(_)));
-        assert_eq!(default_formation(&specs).len(), 3);
+        let scaled = BTreeMap::from([(ProcessType::web(), 7)]);
+        assert_eq!(formation(&specs, &scaled).into_values().collect::<Vec<_>>(), [0, 7, 2]);
     }
 }

@@ -121,8 +121,10 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
         images,
         builder.clone(),
         instances.clone(),
+        tracker.clone(),
+        stopped.clone(),
     );
-    deployer.recover(&tracker, &stopped).await?;
+    deployer.recover().await?;
 
     let commands = Commands::new(Arc::clone(&config), store.clone(), deployer.clone(), instances);
     let receiver = Receiver::start(&config, repositories, deployer.clone(), &tracker, stopped.clone())?;

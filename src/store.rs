@@ -24,7 +24,7 @@ pub use config_vars::ConfigVars;
 pub use instances::{Instance, InstanceState, NewInstance};
 pub use keys::{Key, KeyId};
 pub use ports::{PortMapping, PortScheme};
-pub use releases::{NewRelease, ProcessSpec, Release, ReleaseKind, ReleaseState};
+pub use releases::{NewRelease, ProcessSpec, PushedRelease, Release, ReleaseKind, ReleaseState};
 
 /// Why the store refuses or fails.
 #[derive(Debug, thiserror::Error)]

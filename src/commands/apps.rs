@@ -68,11 +68,12 @@ pub(super) async fn list(commands: &Commands, session: &Session<'_>, format: For
 pub(super) async fn info(commands: &Commands, session: &Session<'_>, name: AppName, format: Format) -> Result {
     let app = commands.app(session, name).await?;
     let ports = commands.store.port_mappings(app.id).await?;
+    let formation = super::ps::formation(commands, &app).await?;
     let facts = json!({
         "name": app.name,
         "release": app.current.map(|current| format!("v{}", current.release)),
         "stopped": app.stopped,
-        "formation": app.formation.iter().map(|(name, count)| format!("{name}={count}")).collect::<Vec<_>>(),
+        "formation": formation.iter().map(|(name, count)| format!("{name}={count}")).collect::<Vec<_>>(),
         "deploy_branch": app.deploy_branch,
         "ports": ports.iter().map(PortMapping::to_string).collect::<Vec<_>>(),
         "urls": urls(commands, &app).await?,

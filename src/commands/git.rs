@@ -33,7 +33,7 @@ pub(super) async fn report(commands: &Commands, session: &Session<'_>, app: AppN
     let facts = json!({
         "app": app.name,
         "deploy_branch": app.deploy_branch,
-        "deployed_commit": pushed.map(|(_, commit)| commit),
+        "deployed_commit": pushed.map(|pushed| pushed.commit),
         "address": format!("ssh://paas@{hostname}:{port}/{}", app.name),
     });
     if let serde_json::Value::Object(facts) = facts {

@@ -3,7 +3,7 @@
 use super::{CommandError, Commands, Result, Session, line::Format, output::Row};
 use crate::{
     model::AppName,
-    store::{PortMapping, PortScheme},
+    store::{App, PortMapping, PortScheme},
 };
 
 #[derive(serde::Serialize)]
@@ -66,16 +66,31 @@ pub(super) async fn list(commands: &Commands, session: &Session<'_>, app: AppNam
 
 pub(super) async fn change(commands: &Commands, session: &Session<'_>, app: AppName, change: Change) -> Result {
     let app = commands.app(session, app).await?;
-    let before = commands.store.port_mappings(app.id).await?;
-    let after = match change {
+    let admin = session.caller.admin;
+    commands
+        .deployer
+        .change_ports(&app, |before| {
+            let after = changed(&app, &before, change)?;
+            let new = after.iter().filter(|mapping| !before.contains(mapping));
+            match new.map(|mapping| mapping.host_port).find(|port| *port < 1024) {
+                Some(port) if !admin => {
+                    Err(CommandError::Refused(format!("port {port} is for admins to give: choose one from 1024 on")))
+                }
+                _ => Ok(after),
+            }
+        })
+        .await?;
+    list(commands, session, app.name, Format::Text).await
+}
+
+/// The mappings after a change of those before.
+fn changed(app: &App, before: &[PortMapping], change: Change) -> Result<Vec<PortMapping>> {
+    let after: Vec<_> = match change {
         Change::Set(texts) => mappings(&texts)?,
         Change::Add(texts) => {
             let added = mappings(&texts)?;
-            before
-                .into_iter()
-                .filter(|old| added.iter().all(|new| new.host_port != old.host_port))
-                .chain(added.clone())
-                .collect()
+            let others = before.iter().filter(|old| added.iter().all(|new| new.host_port != old.host_port));
+            others.chain(&added).cloned().collect()
         }
         Change::Remove(texts) => {
             let gone = mappings(&texts)?;
@@ -85,16 +100,15 @@ pub(super) async fn change(commands: &Commands, session: &Session<'_>, app: AppN
                     app.name
                 )));
             }
-            before.into_iter().filter(|mapping| !gone.contains(mapping)).collect()
+            before.iter().filter(|mapping| !gone.contains(mapping)).cloned().collect()
         }
     };
     let mut ports: Vec<u16> = after.iter().map(|mapping| mapping.host_port).collect();
     ports.sort_unstable();
-    if let Some((twice, _)) = ports.iter().zip(ports.iter().skip(1)).find(|(one, next)| one == next) {
-        return Err(CommandError::Refused(format!("port {twice} is named twice")));
+    match ports.iter().zip(ports.iter().skip(1)).find(|(one, next)| one == next) {
+        Some((twice, _)) => Err(CommandError::Refused(format!("port {twice} is named twice"))),
+        None => Ok(after),
     }
-    commands.deployer.set_ports(&app, after).await?;
-    list(commands, session, app.name, Format::Text).await
 }
 
 #[cfg(test)]

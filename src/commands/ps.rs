@@ -8,7 +8,9 @@ use super::{
     output::{Row, time},
 };
 use crate::{
+    instances::ReportState,
     model::{AppJson, AppName, ProcessType},
+    release,
     store::App,
 };
 
@@ -74,8 +76,8 @@ pub(super) async fn scale(
 ) -> Result {
     let app = commands.app(session, name).await?;
     if quantities.is_empty() {
-        let rows: Vec<_> = app
-            .formation
+        let rows: Vec<_> = formation(commands, &app)
+            .await?
             .iter()
             .map(|(name, quantity)| ScaleRow { process_type: name.to_string(), quantity: *quantity })
             .collect();
@@ -88,6 +90,15 @@ pub(super) async fn scale(
     let text = wanted.iter().map(|(name, count)| format!("{name}={count}")).collect::<Vec<_>>().join(" ");
     session.progress.step(format!("Scaling {} to {text}", app.name)).await;
     settle(commands, session, &app).await
+}
+
+/// The declared numbers of instances.
+pub(super) async fn formation(commands: &Commands, app: &App) -> Result<BTreeMap<ProcessType, u32>> {
+    let release = match app.current {
+        Some(current) => commands.store.release(app.id, current.release).await?,
+        None => None,
+    };
+    Ok(release.map_or_else(|| app.formation.clone(), |live| release::formation(&live.processes, &app.formation)))
 }
 
 /// Once something is deployed, only its process types can be scaled: anything else is a slip of the keyboard.
@@ -111,8 +122,10 @@ async fn settle(commands: &Commands, session: &Session<'_>, app: &App) -> Result
         return Ok(());
     }
     commands.instances.settle(app.id, &session.progress, &session.hangup).await?;
-    let running = commands.instances.report(app.id).await?;
-    session.progress.detail(format!("{} instances", running.len())).await;
+    let report = commands.instances.report(app.id).await?;
+    let healthy = report.iter().filter(|instance| instance.state == ReportState::Healthy).count();
+    let instances = if healthy == 1 { "instance runs" } else { "instances run" };
+    session.progress.detail(format!("{healthy} {instances}")).await;
     Ok(())
 }
 

@@ -52,12 +52,9 @@ impl BuildLog {
         &self.progress
     }
 
-    /// Notes how it ended, and waits until all is written.
-    pub(super) async fn close(self, error: Option<&DeployError>) {
+    /// Waits until all is written.
+    pub(super) async fn close(self) {
         let Self { progress, writer } = self;
-        if error.is_none() {
-            progress.detail("").await;
-        }
         drop(progress);
         let _ = writer.await;
     }

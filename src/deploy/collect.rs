@@ -1,9 +1,9 @@
 //! Disk does not fill up: images that no release needs any more go, from the engine and from the blob store.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use super::{DeployError, Deployer};
-use crate::store::{App, ReleaseState};
+use crate::store::App;
 
 /// How many released images of an app are kept for a rollback.
 const KEPT: u32 = 10;
@@ -11,26 +11,37 @@ const KEPT: u32 = 10;
 /// A blob younger than this may belong to an image that is just being made.
 const YOUNG: Duration = Duration::from_hours(6);
 
-/// Removes what this release made superfluous. A failure is no reason to fail the release.
-pub(super) async fn after_release(deployer: &Deployer, app: &App) {
-    if let Err(error) = collect(deployer, app).await {
-        tracing::warn!(app = %app.name, %error, "cannot remove old images");
-    }
+/// Removes what is superfluous by now, in the background.
+pub(super) fn in_background(deployer: &Deployer, app: &App) {
+    let (deployer, app, shutdown) = (deployer.clone(), app.clone(), deployer.0.shutdown.clone());
+    deployer.0.tracker.clone().spawn(async move {
+        let collected = shutdown.run_until_cancelled(collect(&deployer, &app)).await;
+        if let Some(Err(error)) = collected {
+            tracing::warn!(app = %app.name, %error, "cannot remove old images");
+        }
+    });
 }
 
 async fn collect(deployer: &Deployer, app: &App) -> Result<(), DeployError> {
     let this = &deployer.0;
-    let releases = this.store.releases(app.id, 3 * KEPT).await?;
-    let good = releases.iter().filter(|release| release.state == ReleaseState::Released);
-    let Some(oldest_kept) = good.map(|release| release.number).nth(KEPT as usize - 1) else { return Ok(()) };
-    let mut in_use = this.store.images_in_use(KEPT).await?;
-    for release in releases.iter().filter(|release| release.number < oldest_kept && !in_use.contains(&release.image)) {
-        this.engine.remove_image_tag(&this.engine.release_tag(&app.name, release.number)).await?;
+    // While a push has an image that no release names, nothing is removed: the end of that push does it.
+    let Ok(_alone) = this.choosing.try_write() else { return Ok(()) };
+    let in_use = this.store.releases_in_use(KEPT).await?;
+    let tag = |number| this.engine.release_tag(&app.name, number);
+    let kept: HashSet<_> = in_use.iter().filter(|(id, ..)| *id == app.id).map(|(_, number, _)| tag(*number)).collect();
+    let prefix = tag(0).trim_end_matches('0').to_owned();
+    let tags = this.engine.images_of().await?.into_iter().flat_map(|image| image.tags);
+    for tag in tags.filter(|tag| tag.starts_with(&prefix) && !kept.contains(tag)) {
+        if let Err(error) = this.engine.remove_image_tag(&tag).await {
+            // An instance of it drains still: the next time it goes.
+            tracing::debug!(%tag, %error, "an image is still in use");
+        }
     }
     let stack = this.builder.stack();
-    in_use.extend([stack.run.manifest.clone(), stack.build.manifest.clone()]);
+    let keep: Vec<_> = in_use.into_iter().map(|(.., image)| image).collect();
+    let keep = [keep, vec![stack.run.manifest.clone(), stack.build.manifest.clone()]].concat();
     let images = this.images.clone();
-    let swept = tokio::task::spawn_blocking(move || images.sweep(&in_use, YOUNG)).await;
+    let swept = tokio::task::spawn_blocking(move || images.sweep(&keep, YOUNG)).await;
     tracing::debug!(app = %app.name, blobs = swept.unwrap_or(Ok(0))?, "old blobs removed");
     Ok(())
 }

@@ -12,9 +12,19 @@ use super::DeployError;
 use crate::{progress::Progress, store::AppId};
 
 #[derive(Default)]
-pub(super) struct AppLocks(Mutex<HashMap<AppId, Arc<AsyncMutex<()>>>>);
+pub(super) struct AppLocks(Mutex<HashMap<AppId, Entry>>);
+
+#[derive(Clone, Default)]
+struct Entry {
+    lock: Arc<AsyncMutex<()>>,
+    destroyed: CancellationToken,
+}
 
 impl AppLocks {
+    fn entry(&self, app: AppId) -> Entry {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(app).or_default().clone()
+    }
+
     /// Waits, in order of arrival, for the app's turn; says `waiting` when it must wait.
     pub(super) async fn lock(
         &self,
@@ -23,7 +33,7 @@ impl AppLocks {
         waiting: &str,
         cancel: &CancellationToken,
     ) -> Result<OwnedMutexGuard<()>, DeployError> {
-        let lock = Arc::clone(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(app).or_default());
+        let lock = self.entry(app).lock;
         if let Ok(guard) = Arc::clone(&lock).try_lock_owned() {
             return Ok(guard);
         }
@@ -32,6 +42,29 @@ impl AppLocks {
             guard = lock.lock_owned() => Ok(guard),
             () = cancel.cancelled() => Err(DeployError::Cancelled),
         }
+    }
+
+    /// Does `work`, and cancels it with `cancel` when the app is destroyed meanwhile.
+    pub(super) async fn unless_destroyed<T>(
+        &self,
+        app: AppId,
+        cancel: &CancellationToken,
+        work: impl Future<Output = T>,
+    ) -> T {
+        let destroyed = self.entry(app).destroyed;
+        let mut work = std::pin::pin!(work);
+        tokio::select! {
+            done = &mut work => return done,
+            () = destroyed.cancelled() => cancel.cancel(),
+        }
+        work.await
+    }
+
+    /// Cancels what runs for the app, and waits until nothing does.
+    pub(super) async fn destroyed(&self, app: AppId) -> OwnedMutexGuard<()> {
+        let Entry { lock, destroyed } = self.entry(app);
+        destroyed.cancel();
+        lock.lock_owned().await
     }
 
     /// Forgets the lock of an app that is gone.

@@ -6,7 +6,6 @@ use super::{DeployError, Deployer, RELEASING, collect};
 use crate::{
     model::{ConfigKey, ReleaseNumber},
     progress::Progress,
-    release,
     store::{App, ConfigVars, NewRelease, Release, ReleaseKind, ReleaseState},
 };
 
@@ -20,13 +19,16 @@ impl Deployer {
         cancel: &CancellationToken,
     ) -> Result<ReleaseNumber, DeployError> {
         let this = &self.0;
-        let defaults = release::default_formation(&new.processes);
-        let release = this.store.create_release(app.id, new).await?;
-        progress.step(format!("Releasing v{}", release.number)).await;
-        this.instances.rollout(app.id, release.number, defaults, progress, cancel).await?;
-        progress.detail(format!("v{} is live", release.number)).await;
-        collect::after_release(self, app).await;
-        Ok(release.number)
+        let number = this.store.create_release(app.id, new).await?.number;
+        progress.step(format!("Releasing v{number}")).await;
+        let live = this.instances.rollout(app.id, number, progress, cancel).await;
+        collect::in_background(self, app);
+        if let Err(error) = live {
+            this.store.give_up_release(app.id, number).await?;
+            return Err(error.into());
+        }
+        progress.detail(format!("v{number} is live")).await;
+        Ok(number)
     }
 
     /// Changes config vars. With `restart`, and when something is deployed, a new release carries them, and they hold
@@ -79,6 +81,7 @@ impl Deployer {
     ) -> Result<ReleaseNumber, DeployError> {
         let this = &self.0;
         let _lock = this.releases.lock(app.id, progress, RELEASING, cancel).await?;
+        let _chosen = this.choosing.read().await;
         let current = self.current_release(app).await?.map_or(0, |release| release.number);
         let releases = this.store.releases(app.id, u32::MAX).await?;
         let chosen = releases.into_iter().find(|release| {

@@ -15,6 +15,9 @@ pub struct Repository {
     pub(super) path: PathBuf,
 }
 
+/// Hidden from clients by the settings.
+const DEPLOYING: &str = "refs/paas/deploying";
+
 /// git's word for "no object".
 const ZERO: &str = "0000000000000000000000000000000000000000";
 
@@ -59,6 +62,20 @@ impl Repository {
         self.git(&words).await.map(drop)
     }
 
+    /// Keeps a commit that no branch names, while it is deployed; one at a time.
+    pub async fn keep_commit(&self, commit: &CommitId) -> Result<()> {
+        self.git(&["update-ref", DEPLOYING, commit.as_str()]).await.map(drop)
+    }
+
+    /// The end of [`Self::keep_commit`].
+    pub async fn let_commit_go(&self) -> Result<()> {
+        let loose = self.path.join(DEPLOYING);
+        if !tokio::fs::try_exists(&loose).await.map_err(failed("look at", &loose))? {
+            return Ok(());
+        }
+        self.git(&["update-ref", "-d", DEPLOYING]).await.map(drop)
+    }
+
     /// Chooses the branch that a clone checks out.
     pub async fn set_head(&self, branch: &BranchName) -> Result<()> {
         self.git(&["symbolic-ref", "HEAD", &full(branch)]).await.map(drop)
@@ -76,28 +93,19 @@ impl Repository {
         }
     }
 
-    /// Whether `new` contains all of `old`: a push from `old` to it is not forced.
-    pub async fn is_ancestor(&self, old: &CommitId, new: &CommitId) -> Result<bool> {
-        let mut command = self.command();
-        command.args(["merge-base", "--is-ancestor", old.as_str(), new.as_str()]);
-        let output = command.output().await.map_err(GitError::Start)?;
-        match output.status.code() {
-            Some(0) => Ok(true),
-            Some(1) => Ok(false),
-            _ => Err(command_failed(&command, &output.stderr)),
-        }
-    }
-
     /// The first line of a commit's message, fit for a terminal.
     pub async fn commit_summary(&self, commit: &CommitId) -> Result<String> {
         const MOST: usize = 200;
         let mut command = self.command();
         command.args(["show", "--no-patch", "--no-show-signature", "--format=%s", commit.as_str(), "--"]);
-        let output = command.output().await.map_err(GitError::Start)?;
-        if !output.status.success() {
-            return Err(command_failed(&command, &output.stderr));
+        // A subject may be as long as a pack allows; git is ended when its handle is dropped.
+        let mut child = command.spawn().map_err(GitError::Start)?;
+        let mut subject = Vec::new();
+        if let Some(stdout) = child.stdout.take() {
+            let bounded = stdout.take(8 * MOST as u64).read_to_end(&mut subject).await;
+            bounded.map_err(failed("read", &self.path))?;
         }
-        let text = String::from_utf8_lossy(&output.stdout);
+        let text = String::from_utf8_lossy(&subject);
         let line = Line::sanitize(text.lines().next().unwrap_or_default().trim());
         let mut summary: String = line.chars().take(MOST).collect();
         if summary.len() < line.len() {

@@ -27,6 +27,7 @@ fn text(hooks: &Path, version: (u32, u32), max_push_bytes: u64) -> String {
          \tmaxInputSize = {max_push_bytes}\n\tadvertisePushOptions = true\n\
          # Old, harmless mistakes that many long histories contain.\n\
          [receive \"fsck\"]\n\tzeroPaddedFilemode = warn\n\tbadTimezone = warn\n\tmissingSpaceBeforeDate = warn\n\
+         [transfer]\n\thideRefs = refs/paas\n\
          [uploadpack]\n\tallowFilter = true\n\
          [gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n\
          [pack]\n\twindowMemory = 128m\n"

@@ -33,6 +33,9 @@ const MOST_FILES: usize = 500_000;
 /// The longest that listing them may take: folders without files can be as many, and are not even listed.
 const LISTING: Duration = Duration::from_mins(2);
 
+/// All paths together, in bytes: shared trees let a small pack name long ones many times over.
+const MOST_PATH_BYTES: usize = 64 << 20;
+
 /// The longest path of a file, in bytes: what Linux takes.
 const LONGEST_PATH: usize = 4095;
 
@@ -72,6 +75,7 @@ struct Listing {
     entries: Vec<Entry>,
     submodules: Vec<String>,
     bytes: u64,
+    path_bytes: usize,
 }
 
 pub(super) async fn open(repository: &Repository, commit: &CommitId, subdirectory: Option<&str>) -> Result<Source> {
@@ -157,7 +161,8 @@ impl Listing {
             return Err(unexpected());
         };
         let path = record[tab + 1..].to_vec();
-        if self.entries.len() + self.submodules.len() >= MOST_FILES {
+        self.path_bytes += path.len();
+        if self.entries.len() + self.submodules.len() >= MOST_FILES || self.path_bytes > MOST_PATH_BYTES {
             return Err(GitError::TooManyFiles(MOST_FILES));
         }
         let kind = match mode {

@@ -87,8 +87,8 @@ impl Launcher {
         match self.bring_up(launch, cancel).await {
             Ok(launched) => launched,
             // What the engine refuses to start, it will refuse again: as a rule the image lacks the process.
-            Err(InstancesError::Engine(EngineError::CannotStart { source, .. })) => {
-                let reason = format!("it cannot be started: {}", Line::sanitize(&source.to_string()));
+            Err(InstancesError::Engine(error)) if error.is_of_the_container() => {
+                let reason = format!("it cannot be started: {}", Line::sanitize(&error.to_string()));
                 let hint = "check the command of this process type in the Procfile".to_owned();
                 self.failed(launch, reason, Some(hint), Duration::ZERO).await
             }

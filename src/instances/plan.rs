@@ -20,11 +20,19 @@ pub enum UpdateStrategy {
     StopFirst,
 }
 
+/// What a release says of one of its process types.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) strategy: UpdateStrategy,
+    /// How many instances, where nobody has scaled it.
+    pub(super) quantity: u32,
+}
+
 /// What the reconciler knows of one app.
 pub(super) struct Known<'a> {
     pub(super) app: &'a App,
     /// The process types of the current and of the candidate release.
-    pub(super) releases: &'a HashMap<ReleaseNumber, BTreeMap<ProcessType, UpdateStrategy>>,
+    pub(super) releases: &'a HashMap<ReleaseNumber, BTreeMap<ProcessType, Wanted>>,
     pub(super) rows: &'a [Instance],
     /// Rows whose container has ended or failed its check, with the time that it ran healthily.
     pub(super) dead: &'a HashMap<InstanceId, Duration>,
@@ -67,12 +75,13 @@ pub(super) fn back_off(restarts: u32) -> Millis {
 /// The slots that a deployment is declared to have.
 pub(super) fn slots(known: &Known<'_>, deployment: Deployment) -> Vec<(ProcessType, u32)> {
     let Some(types) = known.releases.get(&deployment.release) else { return Vec::new() };
-    let quantity = |t: &ProcessType| known.app.formation.get(t).copied().unwrap_or(0);
-    types.keys().flat_map(|t| (1..=quantity(t)).map(move |ordinal| (t.clone(), ordinal))).collect()
+    let quantity = |(t, wanted): (&ProcessType, &Wanted)| *known.app.formation.get(t).unwrap_or(&wanted.quantity);
+    types.iter().flat_map(|of| (1..=quantity(of)).map(move |ordinal| (of.0.clone(), ordinal))).collect()
 }
 
 fn strategy(known: &Known<'_>, deployment: Deployment, process_type: &ProcessType) -> UpdateStrategy {
-    known.releases.get(&deployment.release).and_then(|types| types.get(process_type)).copied().unwrap_or_default()
+    let types = known.releases.get(&deployment.release);
+    types.and_then(|types| types.get(process_type)).map_or_else(UpdateStrategy::default, |wanted| wanted.strategy)
 }
 
 /// The next steps; carrying them out and asking again leads to what is declared.
@@ -110,7 +119,9 @@ fn holder<'a>(known: &Known<'a>, deployment: Deployment, slot: &(ProcessType, u3
 }
 
 fn bring_up(row: &Instance, now: Millis) -> Action {
-    if row.not_before <= now { Action::Launch(row.id.clone()) } else { Action::Wait(row.not_before) }
+    // A wait longer than any that is ever given comes of a clock that was set back.
+    let due = row.not_before <= now || row.not_before - now > LONGEST_BACK_OFF;
+    if due { Action::Launch(row.id.clone()) } else { Action::Wait(row.not_before) }
 }
 
 fn plan_current(known: &Known<'_>, current: Deployment, wanted: &mut HashSet<InstanceId>, actions: &mut Vec<Action>) {

@@ -20,13 +20,13 @@ use tokio_util::sync::CancellationToken;
 use super::{
     InstancesError, Shared,
     launch::{Failure, Launch, Launched, name_of, ran},
-    plan::{Action, Known, UpdateStrategy, plan},
+    plan::{Action, Known, UpdateStrategy, Wanted, plan},
 };
 use crate::{
     engine::{Container, ContainerId},
-    model::{CONTAINER_PORT, InstanceId, Line, ReleaseNumber},
+    model::{CONTAINER_PORT, InstanceId, Line, ProcessType, ReleaseNumber},
     pause,
-    store::{App, AppId, Deployment, Instance, InstanceState, NewInstance, Release, now},
+    store::{App, AppId, Deployment, Instance, InstanceState, NewInstance, ProcessSpec, Release, StoreError, now},
 };
 
 /// Everything is looked at this often, even when nothing is told.
@@ -176,6 +176,7 @@ impl Worker {
                     wake_at
                 }
                 Ok(None) => {
+                    self.handle.waiters.lock().await.clear();
                     self.handle.rounds.send_modify(|round| *round = Round { seen, gone: true, ..Round::default() });
                     return;
                 }
@@ -213,7 +214,7 @@ impl Worker {
             self.tell_waiters().await?;
             let actions = plan(&Known {
                 app: &app,
-                releases: &self.strategies(),
+                releases: &self.wanted(),
                 rows: &rows,
                 dead: &self.dead.iter().map(|(id, death)| (id.clone(), death.ran)).collect(),
                 now: now(),
@@ -249,9 +250,10 @@ impl Worker {
         Ok(())
     }
 
-    fn strategies(&self) -> HashMap<ReleaseNumber, BTreeMap<crate::model::ProcessType, UpdateStrategy>> {
+    fn wanted(&self) -> HashMap<ReleaseNumber, BTreeMap<ProcessType, Wanted>> {
+        let wanted = |p: &ProcessSpec| Wanted { strategy: UpdateStrategy::default(), quantity: p.default_quantity };
         let types = |release: &Release| {
-            release.processes.iter().map(|p| (p.process.process_type.clone(), UpdateStrategy::default())).collect()
+            release.processes.iter().map(|p| (p.process.process_type.clone(), wanted(p))).collect()
         };
         self.releases.iter().map(|(number, release)| (*number, types(release))).collect()
     }
@@ -326,7 +328,15 @@ impl Worker {
                     restarts: 0,
                     not_before: 0,
                 };
-                self.shared.store.add_instance(new).await?;
+                match self.shared.store.add_instance(new).await {
+                    // Somebody waits for a candidate: it is not tried for ever.
+                    Err(error @ StoreError::Taken(_)) if app.candidate == Some(*deployment) => {
+                        let instance = format!("{process_type}.{ordinal}");
+                        let failure = Failure { instance, reason: error.to_string(), hint: None, log: Vec::new() };
+                        self.abandon(*deployment, failure).await?;
+                    }
+                    added => added.map(drop)?,
+                }
                 Ok((true, None))
             }
             Action::Replace { old, restarts, not_before } => {
@@ -456,6 +466,11 @@ impl Worker {
         if failure.log.is_empty() {
             failure.log = self.shared.launcher.last_lines(id).await;
         }
+        self.abandon(deployment, failure).await
+    }
+
+    /// Gives a candidate up, and says why.
+    async fn abandon(&mut self, deployment: Deployment, failure: Failure) -> Result<(), InstancesError> {
         let mut waiters = self.handle.waiters.lock().await;
         if !self.shared.store.abandon_deployment(self.id, deployment).await? {
             return Ok(());

@@ -180,26 +180,17 @@ impl Store {
         .await
     }
 
-    /// Puts a release on trial as a new generation; an older candidate is given up. The formation gets the types that
-    /// it lacks from `defaults`.
-    pub async fn begin_deployment(
-        &self,
-        id: AppId,
-        release: ReleaseNumber,
-        defaults: BTreeMap<ProcessType, u32>,
-    ) -> Result<Deployment> {
+    /// Puts a release on trial as a new generation; an older candidate is given up. `None` when the app is on its way
+    /// out.
+    pub async fn begin_deployment(&self, id: AppId, release: ReleaseNumber) -> Result<Option<Deployment>> {
         self.transact(move |t, _| {
-            let known = formation(t, id)?;
-            for (name, count) in defaults.iter().filter(|(name, _)| !known.contains_key(*name)) {
-                set_quantity(t, id, name, *count)?;
-            }
             let generation = t.query_row(
                 "UPDATE apps SET generations = generations + 1, candidate_release = ?2, candidate_generation = generations + 1
-                 WHERE id = ?1 RETURNING generations",
+                 WHERE id = ?1 AND NOT destroying RETURNING generations",
                 (id.0, release),
                 |r| r.get(0),
-            )?;
-            Ok(Deployment { release, generation })
+            );
+            Ok(generation.optional()?.map(|generation| Deployment { release, generation }))
         })
         .await
     }

@@ -138,6 +138,19 @@ pub struct Release {
     pub created_at: Millis,
 }
 
+/// Where a pushed release's branch belongs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PushedRelease {
+    /// The release.
+    pub number: ReleaseNumber,
+    /// The branch that was pushed.
+    pub branch: BranchName,
+    /// The commit in it.
+    pub commit: CommitId,
+    /// Whether the branch was set to it.
+    pub ref_set: bool,
+}
+
 const COLUMNS: &str =
     "number, kind, state, image, branch, commit_id, build, config, processes, description, created_by, created_at";
 
@@ -273,33 +286,62 @@ impl Store {
         .await
     }
 
-    /// Branch and commit of the newest pushed release: where that branch's ref belongs.
-    pub async fn newest_push(&self, app: AppId) -> Result<Option<(BranchName, CommitId)>> {
+    /// The newest pushed release, where its branch belongs, and whether the branch was set there.
+    pub async fn newest_push(&self, app: AppId) -> Result<Option<PushedRelease>> {
         self.transact(move |t, _| {
-            let found: Option<(String, String)> = t
+            let found: Option<(u64, String, String, bool)> = t
                 .query_row(
-                    "SELECT branch, commit_id FROM releases
+                    "SELECT number, branch, commit_id, ref_set FROM releases
                      WHERE app = ?1 AND kind = 'push' AND state = 'released' AND branch NOT NULL AND commit_id NOT NULL
                      ORDER BY number DESC LIMIT 1",
                     [app.0],
-                    |r| Ok((r.get(0)?, r.get(1)?)),
+                    |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)),
                 )
                 .optional()?;
-            found.map(|(branch, commit)| Ok((read("branch name", &branch)?, read("commit", &commit)?))).transpose()
+            found
+                .map(|(number, branch, commit, ref_set)| {
+                    let (branch, commit) = (read("branch name", &branch)?, read("commit", &commit)?);
+                    Ok(PushedRelease { number, branch, commit, ref_set })
+                })
+                .transpose()
         })
         .await
     }
 
-    /// Images that must be kept: of each app's current and candidate release and its last `keep` released ones.
-    pub async fn images_in_use(&self, keep: u32) -> Result<Vec<Digest>> {
+    /// Notes that a pushed release's branch is set. From then on the branch is its repository's own.
+    pub async fn note_ref_set(&self, app: AppId, number: ReleaseNumber) -> Result<()> {
+        self.transact(move |t, _| {
+            t.execute("UPDATE releases SET ref_set = 1 WHERE app = ?1 AND number = ?2", (app.0, number))?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Gives up a release that was not even put on trial.
+    pub async fn give_up_release(&self, app: AppId, number: ReleaseNumber) -> Result<()> {
+        self.transact(move |t, _| {
+            t.execute(
+                "UPDATE releases SET state = 'failed' WHERE app = ?1 AND number = ?2 AND state = 'candidate'
+                 AND number NOT IN (SELECT candidate_release FROM apps WHERE id = ?1 AND candidate_release NOT NULL)",
+                (app.0, number),
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Releases whose images must be kept: each app's current and candidate one and its last `keep` released ones.
+    pub async fn releases_in_use(&self, keep: u32) -> Result<Vec<(AppId, ReleaseNumber, Digest)>> {
         self.transact(move |t, _| {
             let mut query = t.prepare_cached(
-                "SELECT DISTINCT image FROM releases r JOIN apps a ON a.id = r.app
+                "SELECT r.app, r.number, r.image FROM releases r JOIN apps a ON a.id = r.app
                  WHERE r.number IN (a.current_release, a.candidate_release) OR r.state = 'candidate' OR r.number IN (
                     SELECT number FROM releases p WHERE p.app = r.app AND p.state = 'released'
                     ORDER BY number DESC LIMIT ?1)",
             )?;
-            query.query_map([keep], |r| r.get::<_, String>(0))?.map(|row| read("image", &row?)).collect()
+            let rows = query.query_map([keep], |r| Ok((AppId(r.get(0)?), r.get(1)?, r.get::<_, String>(2)?)))?;
+            rows.map(|row| row.map_err(StoreError::from).and_then(|(a, n, image)| Ok((a, n, read("image", &image)?))))
+                .collect()
         })
         .await
     }

@@ -75,6 +75,7 @@ CREATE TABLE releases (
     description TEXT NOT NULL,
     created_by TEXT NOT NULL,
     created_at INTEGER NOT NULL,
+    ref_set INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (app, number)
 ) STRICT, WITHOUT ROWID;
 

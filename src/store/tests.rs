@@ -67,17 +67,18 @@ async fn the_commit_point_is_decided_once() {
     let f = fixture();
     let app = f.app("a").await.id;
     let release = f.release(app, ReleaseKind::Push, BTreeMap::new()).await;
-    let web = BTreeMap::from([(ProcessType::web(), 1)]);
-    let deployment = f.store.begin_deployment(app, release.number, web.clone()).await.unwrap();
+    let deployment = f.store.begin_deployment(app, release.number).await.unwrap().unwrap();
     assert!(f.store.newest_push(app).await.unwrap().is_none());
     assert!(f.store.commit_deployment(app, deployment).await.unwrap());
     assert!(!f.store.abandon_deployment(app, deployment).await.unwrap(), "too late");
     assert_eq!(f.store.app(app).await.unwrap().unwrap().current, Some(deployment));
-    assert_eq!(f.store.app(app).await.unwrap().unwrap().formation, web);
-    assert!(f.store.newest_push(app).await.unwrap().is_some());
+    assert!(f.store.app(app).await.unwrap().unwrap().formation.is_empty(), "only who scales declares numbers");
+    assert!(!f.store.newest_push(app).await.unwrap().unwrap().ref_set);
+    f.store.note_ref_set(app, release.number).await.unwrap();
+    assert!(f.store.newest_push(app).await.unwrap().unwrap().ref_set);
 
     let second = f.release(app, ReleaseKind::Push, BTreeMap::new()).await;
-    let late = f.store.begin_deployment(app, second.number, web).await.unwrap();
+    let late = f.store.begin_deployment(app, second.number).await.unwrap().unwrap();
     assert!(f.store.abandon_deployment(app, late).await.unwrap());
     assert!(!f.store.commit_deployment(app, late).await.unwrap(), "given up is given up");
     assert_eq!(f.store.release(app, second.number).await.unwrap().unwrap().state, ReleaseState::Failed);
@@ -90,7 +91,7 @@ async fn vars_of_a_config_release_hold_from_its_commit_on() {
     let app = f.app("a").await.id;
     let release = f.release(app, ReleaseKind::Config, vars("new")).await;
     assert!(f.store.config_vars(app).await.unwrap().is_empty());
-    let deployment = f.store.begin_deployment(app, release.number, BTreeMap::new()).await.unwrap();
+    let deployment = f.store.begin_deployment(app, release.number).await.unwrap().unwrap();
     f.store.commit_deployment(app, deployment).await.unwrap();
     assert_eq!(f.store.config_vars(app).await.unwrap(), vars("new"));
 }

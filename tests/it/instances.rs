@@ -184,7 +184,7 @@ async fn a_restarted_server_keeps_what_runs_and_mends_what_does_not() {
     let stray_id = f.test.engine.create_instance(&stray).await.unwrap();
     f.test.engine.start(&stray_id).await.unwrap();
     let v2 = f.release(&app, &[("web", SERVE, quick(), 3)]).await;
-    let cut_off = f.store.begin_deployment(app.id, v2, Default::default()).await.unwrap();
+    let cut_off = f.store.begin_deployment(app.id, v2).await.unwrap().unwrap();
     let orphan = NewInstance {
         id: format!("hello-web-1-orphan{:08x}", rand::random::<u32>()).parse().unwrap(),
         app: app.id,

@@ -42,12 +42,6 @@ pub struct Server {
 }
 
 impl Server {
-    /// What the release itself asks for.
-    pub async fn defaults(&self, app: &App, release: ReleaseNumber) -> BTreeMap<ProcessType, u32> {
-        let release = self.store.release(app.id, release).await.unwrap().unwrap();
-        release.processes.into_iter().map(|p| (p.process.process_type, p.default_quantity)).collect()
-    }
-
     /// Ends as a server does.
     pub async fn stop(self) {
         self.shutdown.cancel();
@@ -182,8 +176,7 @@ pub fn uptime() -> HealthCheck {
 
 pub async fn rollout(server: &Server, app: &App, release: ReleaseNumber) -> (Result<(), RolloutError>, Vec<Line>) {
     let (progress, mut lines) = Progress::channel();
-    let defaults = server.defaults(app, release).await;
-    let result = server.instances.rollout(app.id, release, defaults, &progress, &CancellationToken::new()).await;
+    let result = server.instances.rollout(app.id, release, &progress, &CancellationToken::new()).await;
     drop(progress);
     let mut said = Vec::new();
     while let Some(line) = lines.recv().await {
