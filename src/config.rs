@@ -353,6 +353,16 @@ impl Config {
         if self.instances.cpu_millis < 10 || self.instances.memory_mib < 6 || self.instances.pids < 8 {
             return refuse("instances", "cpu_millis must be at least 10, memory_mib at least 6, pids at least 8");
         }
+        let seconds = [
+            ("ssh.handshake_seconds", self.ssh.handshake_seconds),
+            ("ssh.idle_seconds", self.ssh.idle_seconds),
+            ("build.timeout_seconds", self.build.timeout_seconds),
+            ("instances.stop_grace_seconds", self.instances.stop_grace_seconds),
+            ("instances.drain_seconds", self.instances.drain_seconds),
+        ];
+        if let Some((key, _)) = seconds.into_iter().find(|(_, seconds)| *seconds > WEEK) {
+            return refuse(key, "must be a week (604800) at the most");
+        }
         self.address_plan().map(drop)
     }
 
@@ -380,6 +390,9 @@ impl Config {
         Ok(AddressPlan { base: address.to_bits() })
     }
 }
+
+/// In seconds.
+const WEEK: u64 = 7 * 24 * 60 * 60;
 
 /// Variables that begin with `PAAS_` and are no keys: what the server tells git's hook, and which file to read.
 const NOT_CONFIGURATION: [&str; 6] = ["CONFIG", "LOG", "TEST_DIR", "HOOK_SOCKET", "HOOK_NONCE", "TEST_PAUSES"];

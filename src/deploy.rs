@@ -229,22 +229,19 @@ impl Deployer {
         let deployed = self.deploy(app, new, update, progress, cancel).await;
         // What the store says counts, not what was heard of it.
         let newest = self.0.store.newest_push(app.id).await?;
-        match newest.filter(|newest| !newest.ref_set && newest.commit == *new && newest.branch == update.branch) {
-            Some(release) => {
-                if let Err(error) = deployed {
-                    tracing::warn!(app = %app.name, %error, "the release is live all the same");
-                }
-                pause::at("before-ref").await;
-                self.set_ref(app, repository, &release, update.old.as_ref()).await
+        let live = newest.filter(|newest| !newest.ref_set && newest.commit == *new && newest.branch == update.branch);
+        let Some(release) = live else {
+            // A server that ends may still hear of the commit: then its next start lets go.
+            if !self.0.shutdown.is_cancelled() {
+                repository.let_commit_go().await?;
             }
-            None => {
-                // A server that ends may still hear of the commit: then its next start lets go.
-                if !self.0.shutdown.is_cancelled() {
-                    repository.let_commit_go().await?;
-                }
-                deployed
-            }
+            return deployed;
+        };
+        if let Err(error) = deployed {
+            tracing::warn!(app = %app.name, %error, "the release is live all the same");
         }
+        pause::at("before-ref").await;
+        self.set_ref(app, repository, &release, update.old.as_ref()).await
     }
 
     /// The branch follows the release that is live.
@@ -275,14 +272,17 @@ impl Deployer {
     ) -> Result<(), DeployError> {
         let this = &self.0;
         let repository = this.repositories.get(&app.name);
-        let manifest = match read_manifests(&repository, commit).await {
-            Ok(manifest) => manifest,
+        let read = async {
+            let manifest = read_manifests(&repository, commit).await?;
+            Ok::<_, DeployError>((manifest, repository.source_tar(commit, None).await?))
+        };
+        let (manifest, source) = match read.await {
+            Ok(read) => read,
             Err(error) => {
                 explain(&error, progress).await;
                 return Err(error);
             }
         };
-        let source = repository.source_tar(commit, None).await?;
         for warning in &source.warnings {
             progress.trouble(warning.as_str()).await;
         }
@@ -327,12 +327,7 @@ impl Deployer {
             Some(current) => this.store.release(app.id, current.release).await?.map(|release| release.image),
             None => None,
         };
-        let input = BuildInput {
-            app: app.name.clone(),
-            disk: app.id.0.to_string(),
-            source: source.reader,
-            previous,
-        };
+        let input = BuildInput { app: app.name.clone(), disk: app.id.0.to_string(), source: source.reader, previous };
         Ok(this.builder.build(input, progress, cancel.clone()).await?)
     }
 

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{StreamExt as _, stream};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -33,6 +34,9 @@ use crate::{
 
 /// How long pushes and commands under way have to end, once the server is told to stop.
 const DRAIN: Duration = Duration::from_secs(20);
+
+/// Containers that are stopped at a time.
+const STOPPING: usize = 16;
 
 /// Why the server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +62,9 @@ pub enum ServerError {
         /// Why.
         source: std::io::Error,
     },
+    /// It was told to stop before it was done.
+    #[error("interrupted: run it again, it goes on with what is missing")]
+    Interrupted,
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -102,6 +109,7 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
     let tracker = TaskTracker::new();
     let stopped = CancellationToken::new();
     let images = ImageStore::open(&config.data_dir)?;
+    images.blobs().remove_unfinished()?;
     let stack = Stack::ensure(&config.stack, &images, &log_progress(&tracker)).await?;
     let token = Secret::new(random_token());
     let registry = Registry::new(images.clone(), &token);
@@ -157,7 +165,10 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
 /// Makes the stack's images before the server runs, saying how far it is.
 pub async fn prepare_stack(config: &Config, shutdown: CancellationToken) -> Result<(), ServerError> {
     // A server that runs may go on: what both make is the same.
-    let _lock = lock_data_dir(config);
+    let _lock = match lock_data_dir(config) {
+        Err(ServerError::Running(_)) => None,
+        locked => Some(locked?),
+    };
     let images = ImageStore::open(&config.data_dir)?;
     let (progress, mut lines) = Progress::channel();
     let printing = async move {
@@ -168,7 +179,7 @@ pub async fn prepare_stack(config: &Config, shutdown: CancellationToken) -> Resu
     let making = async move { Stack::ensure(&config.stack, &images, &progress).await };
     tokio::select! {
         (made, ()) = async { tokio::join!(making, printing) } => made.map(drop).map_err(ServerError::from),
-        () = shutdown.cancelled() => Ok(()),
+        () = shutdown.cancelled() => Err(ServerError::Interrupted),
     }
 }
 
@@ -177,17 +188,11 @@ pub async fn halt(config: &Config) -> Result<(), ServerError> {
     let _lock = lock_data_dir(config)?;
     let engine = Engine::connect(config, &Store::open(&config.data_dir)?.server_id().await?).await?;
     let grace = Duration::from_secs(config.instances.stop_grace_seconds);
-    let mut stopping = tokio::task::JoinSet::new();
-    for container in engine.list(Some(Kind::Instance)).await? {
-        let engine = engine.clone();
-        stopping.spawn(async move { engine.stop(&container.id, grace).await });
-    }
-    while let Some(stopped) = stopping.join_next().await {
-        if let Ok(Err(error)) = stopped {
-            return Err(error.into());
-        }
-    }
-    Ok(())
+    let containers = engine.list(Some(Kind::Instance)).await?;
+    let stopping = containers.iter().map(|container| engine.stop(&container.id, grace));
+    // All of them, before the first error is told.
+    let stopped: Vec<_> = stream::iter(stopping).buffer_unordered(STOPPING).collect().await;
+    Ok(stopped.into_iter().collect::<Result<(), EngineError>>()?)
 }
 
 /// Removes all that this server has on the engine, while the server itself is stopped. Its data folder stays.

@@ -1,10 +1,10 @@
 //! The local command line: sends its words to the server, and passes the streams on.
 
 use std::{
-    convert::Infallible,
     io::{self, IsTerminal as _},
     os::fd::AsFd,
     path::Path,
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -19,6 +19,9 @@ use super::{
     ApiError,
     frames::{self, Codec, Frame},
 };
+
+/// How long the server has to take a hang-up.
+const HANGUP: Duration = Duration::from_secs(2);
 
 /// The exit status of a program whose reader went away, as a shell shows SIGPIPE.
 const NOBODY_READS: u8 = 141;
@@ -81,8 +84,11 @@ pub async fn converse(
             () = forward => {}
             () = interrupted => {}
         }
-        let _ = frames::send(&mut outgoing, Frame::Hangup).await;
-        std::future::pending::<Infallible>().await
+        // A server that takes no more input is told by the end of the connection.
+        if tokio::time::timeout(HANGUP, frames::send(&mut outgoing, Frame::Hangup)).await.is_err() {
+            return Err(ApiError::Ended);
+        }
+        std::future::pending().await
     };
     let receive = async {
         loop {
@@ -98,7 +104,7 @@ pub async fn converse(
     };
     let ended = tokio::select! {
         ended = receive => ended,
-        never = send => match never {},
+        ended = send => ended,
     };
     match ended {
         // Whoever read our output has enough: that is no trouble to talk about.

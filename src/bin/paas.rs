@@ -1,6 +1,6 @@
 //! The command line: `paas server`, `paas router`, `paas stack`, and every `noun:verb` that the server answers.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -60,7 +60,11 @@ fn run(line: Line) -> anyhow::Result<ExitCode> {
     let given = line.config.or_else(|| std::env::var_os("PAAS_CONFIG").map(PathBuf::from));
     let required = given.is_some();
     let path = given.unwrap_or_else(|| PathBuf::from("/etc/paas/paas.toml"));
-    let config = Config::load(&path, required, std::env::vars())?;
+    let named = |(name, value): (OsString, OsString)| {
+        let name = name.into_string().ok().filter(|name| name.starts_with("PAAS_"))?;
+        Some((name, value.to_string_lossy().into_owned()))
+    };
+    let config = Config::load(&path, required, std::env::vars_os().filter_map(named))?;
     match line.face {
         Face::Command(words) => {
             let code = runtime(1)?.block_on(api::client::run(&api::socket_path(&config.data_dir), words))?;

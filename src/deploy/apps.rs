@@ -51,12 +51,7 @@ impl Deployer {
         Ok(self.set_ports(app, before, after).await?)
     }
 
-    async fn set_ports(
-        &self,
-        app: &App,
-        before: Vec<PortMapping>,
-        after: Vec<PortMapping>,
-    ) -> Result<(), DeployError> {
+    async fn set_ports(&self, app: &App, before: Vec<PortMapping>, after: Vec<PortMapping>) -> Result<(), DeployError> {
         let this = &self.0;
         let own = [this.config.ssh.listen.port(), this.config.registry.listen.port()];
         if let Some(mapping) = after.iter().find(|mapping| own.contains(&mapping.host_port)) {

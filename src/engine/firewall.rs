@@ -21,7 +21,7 @@ struct Rules {
 
 impl Engine {
     /// Sets the rules; costs little when they stand.
-    pub(super) async fn close_firewall(&self) -> Result<()> {
+    pub async fn close_firewall(&self) -> Result<()> {
         let _one_at_a_time = self.inner.firewall.lock().await;
         let names = nameservers().await;
         let cannot = |source| EngineError::CannotFilter { source };

@@ -25,17 +25,23 @@ fn failed(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ImageErro
 }
 
 impl BlobStore {
-    /// Opens the folder, making it if need be. Call it once for a folder: what an earlier process left unfinished goes.
+    /// Opens the folder, making it if need be.
     pub fn open(dir: &Path) -> Result<Self> {
         let store = Self { dir: dir.to_owned() };
         for folder in [dir.join("sha256"), store.unfinished()] {
             fs::create_dir_all(&folder).map_err(failed("make", &folder))?;
         }
-        for entry in fs::read_dir(store.unfinished()).map_err(failed("read", dir))? {
-            let path = entry.map_err(failed("read", dir))?.path();
+        Ok(store)
+    }
+
+    /// Removes what an earlier process left unfinished: for the only one that writes to the folder, at its start.
+    pub fn remove_unfinished(&self) -> Result<()> {
+        let dir = self.unfinished();
+        for entry in fs::read_dir(&dir).map_err(failed("read", &dir))? {
+            let path = entry.map_err(failed("read", &dir))?.path();
             fs::remove_file(&path).map_err(failed("remove", &path))?;
         }
-        Ok(store)
+        Ok(())
     }
 
     fn unfinished(&self) -> PathBuf {

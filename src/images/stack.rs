@@ -250,7 +250,7 @@ struct Count {
 impl Count {
     fn read(&mut self, line: &str) -> Option<String> {
         let line = line.trim();
-        if line.starts_with("E:") || line.starts_with("W:") {
+        if line.starts_with("E:") || (line.starts_with("W:") && self.last_error.is_empty()) {
             line.clone_into(&mut self.last_error);
         }
         if let Some((before, _)) = line.split_once(" newly installed") {

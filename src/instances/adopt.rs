@@ -59,6 +59,10 @@ async fn watch(shared: &Arc<Shared>) {
                 if let Err(error) = remove_strays(shared).await {
                     tracing::warn!(%error, "cannot look for containers without a row");
                 }
+                // Whoever reloaded the machine's packet filter has taken ours away.
+                if let Err(error) = shared.engine.close_firewall().await {
+                    tracing::warn!(%error, "cannot look after the packet filters");
+                }
                 wake_all(shared).await;
             }
         }

@@ -98,6 +98,11 @@ impl Launcher {
 
     async fn bring_up(&self, launch: &Launch, cancel: &CancellationToken) -> Result<Launched, InstancesError> {
         let row = &launch.row;
+        // Before a place among those that start is taken: a pull may take long.
+        match cancel.run_until_cancelled(self.image(launch)).await {
+            None => return Ok(Launched::Cancelled),
+            Some(image) => drop(image?),
+        }
         // Listening before the start, or a quick exit would be missed.
         let mut exits = self.exits.subscribe();
         let container = {

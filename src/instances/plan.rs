@@ -236,7 +236,9 @@ mod tests {
         dead: &[(&str, u64)],
         types: &BTreeMap<ProcessType, UpdateStrategy>,
     ) -> Vec<Action> {
-        let releases = (1..9).map(|n| (n, types.clone())).collect();
+        let wanted = |strategy: &UpdateStrategy| Wanted { strategy: *strategy, quantity: 0 };
+        let wanted: BTreeMap<_, _> = types.iter().map(|(t, strategy)| (t.clone(), wanted(strategy))).collect();
+        let releases = (1..9).map(|n| (n, wanted.clone())).collect();
         let dead = dead.iter().map(|(i, s)| (id(i), Duration::from_secs(*s))).collect();
         plan(&Known { app, releases: &releases, rows, dead: &dead, now: NOW })
     }

@@ -252,9 +252,8 @@ impl Worker {
 
     fn wanted(&self) -> HashMap<ReleaseNumber, BTreeMap<ProcessType, Wanted>> {
         let wanted = |p: &ProcessSpec| Wanted { strategy: UpdateStrategy::default(), quantity: p.default_quantity };
-        let types = |release: &Release| {
-            release.processes.iter().map(|p| (p.process.process_type.clone(), wanted(p))).collect()
-        };
+        let types =
+            |release: &Release| release.processes.iter().map(|p| (p.process.process_type.clone(), wanted(p))).collect();
         self.releases.iter().map(|(number, release)| (*number, types(release))).collect()
     }
 

@@ -6,8 +6,11 @@ use std::{
     io::{self, BufRead as _, BufReader, Read},
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -84,11 +87,43 @@ impl Buildpack {
 
 /// The process groups that run, so that all can be ended at once.
 #[derive(Clone, Default)]
-pub(super) struct Running(Arc<Mutex<Vec<Pid>>>);
+pub(super) struct Running {
+    groups: Arc<Mutex<Vec<Pid>>>,
+    /// The container is ours alone: what left its group can be ended, too.
+    alone: Arc<AtomicBool>,
+}
 
 impl Running {
     fn with<T>(&self, act: impl FnOnce(&mut Vec<Pid>) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.groups.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Says that no process of the container is anybody else's.
+    pub(super) fn alone(&self) {
+        self.alone.store(true, Ordering::Relaxed);
+    }
+
+    /// Starts a program as a group of its own.
+    fn start(&self, command: &mut Command) -> io::Result<(Child, Option<Pid>)> {
+        // Under the lock, so that nothing is started while leftovers are ended.
+        self.with(|groups| {
+            let child = command.process_group(0).spawn()?;
+            let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+            groups.extend(group);
+            Ok((child, group))
+        })
+    }
+
+    /// Ends what a program left behind: it must not go on in the next phase, nor hold its output open.
+    fn end(&self, group: Pid) {
+        self.with(|groups| {
+            let _ = kill_process_group(group, Signal::KILL);
+            groups.retain(|other| *other != group);
+            if groups.is_empty() && self.alone.load(Ordering::Relaxed) {
+                // To all but the first process and this one (kill(2), -1).
+                let _ = kill_process_group(Pid::INIT, Signal::KILL);
+            }
+        });
     }
 
     pub(super) fn kill(&self) {
@@ -141,20 +176,10 @@ pub(super) fn run(
     running: &Running,
     tell: &(dyn Fn(&str) + Sync),
 ) -> io::Result<i32> {
-    let mut child = Command::new(program)
-        .args(arguments)
-        .env_clear()
-        .envs(env)
-        .current_dir(&dirs.workspace)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn()?;
-    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    if let Some(group) = group {
-        running.with(|groups| groups.push(group));
-    }
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().envs(env).current_dir(&dirs.workspace);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let (mut child, group) = running.start(&mut command)?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let status = std::thread::scope(|scope| {
         if let Some(stdout) = stdout {
@@ -165,9 +190,7 @@ pub(super) fn run(
         }
         let status = child.wait();
         if let Some(group) = group {
-            // What the program left behind must not go on in the next phase, nor hold its output open.
-            let _ = kill_process_group(group, Signal::KILL);
-            running.with(|groups| groups.retain(|other| *other != group));
+            running.end(group);
         }
         status
     })?;

@@ -28,6 +28,7 @@ pub(super) fn run() -> ExitCode {
     let output = Output::new(File::from(stdout));
     let running = Running::default();
     let result = build(&Dirs::default(), File::from(stdin), &output, &running, |mut stdin, running| {
+        running.alone();
         // It ends with the server's end of the pipe: nobody waits for this build any more.
         std::thread::spawn(move || {
             let _ = io::copy(&mut stdin, &mut io::sink());

@@ -110,9 +110,23 @@ fn layer_name(name: &str) -> Result<&str, (u8, String)> {
     if plain && !name.is_empty() { Ok(name) } else { Err(wrong(format!("{name:?} is no name for a layer"))) }
 }
 
+/// Refuses a slip of the keyboard: these options stand alone, those take a value.
+fn known(verb: &str, options: &[&str], alone: &[&str], valued: &[&str]) -> Result<(), (u8, String)> {
+    let mut options = options.iter();
+    while let Some(option) = options.next() {
+        if valued.contains(option) {
+            options.next();
+        } else if !alone.contains(option) {
+            return Err(wrong(format!("bp {verb}: there is no option {option}")));
+        }
+    }
+    Ok(())
+}
+
 fn layer(layers: &Path, name: &str, options: &[&str]) -> Answer {
     let name = layer_name(name)?;
     let has = |option: &str| options.contains(&option);
+    known("layer", options, &["--launch", "--build", "--cache"], &["--key"])?;
     let key = options.iter().position(|option| *option == "--key").and_then(|at| options.get(at + 1));
     let key = key.ok_or_else(|| wrong("bp layer: --key KEY is missing"))?;
     let (folder, file) = (layers.join(name), layers.join(format!("{name}.toml")));
@@ -153,6 +167,7 @@ fn env(layers: &Path, name: &str, options: &[&str]) -> Answer {
             "--append" => suffix = "append",
             "--prepend" => suffix = "prepend",
             "--default" => suffix = "default",
+            other if other.starts_with("--") => return Err(wrong(format!("bp env: there is no option {other}"))),
             other => pair = other.split_once('='),
         }
     }
@@ -175,6 +190,7 @@ fn process(layers: &Path, process_type: &str, options: &[&str]) -> Answer {
     let at =
         options.iter().position(|option| *option == "--").ok_or_else(|| wrong("bp process: -- COMMAND is missing"))?;
     let (options, command) = (&options[..at], &options[at + 1..]);
+    known("process", options, &["--shell", "--default"], &["--dir"])?;
     if command.is_empty() {
         return Err(wrong("bp process: the command is missing"));
     }

@@ -52,7 +52,8 @@ fn launch(dirs: &Dirs, process_type: Option<&str>, words: &[String]) -> Result<C
         (None, None) if words.is_empty() => return Err("no process type and no command is given".to_owned()),
         (None, None) => given(words)?,
     };
-    let mut env: Env = std::env::vars().collect();
+    let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+    let mut env: Env = std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
     let layers = layer_folders(dirs, &config).map_err(|e| format!("cannot read the layers: {e}"))?;
     for layer in &layers {
         let moment = Moment::Launch(process.process_type.as_str());

@@ -62,8 +62,6 @@ impl Drop for Running {
 enum Denied {
     #[error("there is no app named {0}, or it is not yours")]
     NoSuchApp(AppName),
-    #[error("app {0} is being destroyed: wait a moment, then try again")]
-    Destroying(AppName),
     #[error("the server failed: try again, and tell its operator if it fails again")]
     Store(#[source] StoreError),
     #[error("{0}")]
@@ -196,10 +194,7 @@ async fn find<S: Sessions>(door: &Door<S>, caller: &Caller, name: AppName, creat
             }
         }
     }
-    let app = found
-        .filter(|app| caller.admin || (caller.key.is_some() && app.owner == caller.key))
-        .ok_or_else(|| Denied::NoSuchApp(name.clone()))?;
-    if app.destroying { Err(Denied::Destroying(name)) } else { Ok(app) }
+    found.filter(|app| caller.may_use(app)).ok_or(Denied::NoSuchApp(name))
 }
 
 fn said(denied: &Denied) -> String {

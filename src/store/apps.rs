@@ -109,7 +109,9 @@ impl Store {
                 "INSERT INTO apps (name, owner, created_at) VALUES (?1, ?2, ?3)",
                 (name.as_str(), owner.map(|k| k.0), now()),
             )
-            .map_err(taken(|| format!("there is an app named {name} already; choose another name")))?;
+            .map_err(taken(|| {
+                format!("the name {name} is taken by an app; choose another, or wait if it is being destroyed")
+            }))?;
             let id = AppId(t.last_insert_rowid());
             super::ports::allocate(t, id, ports, &avoid)?;
             let raw = t.query_row(&format!("SELECT {COLUMNS} FROM apps WHERE id = ?1"), [id.0], from_row)?;

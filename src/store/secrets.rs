@@ -56,5 +56,8 @@ fn make_key(path: &Path) -> std::io::Result<Vec<u8>> {
     file.write_all(&key)?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
+    if let Some(folder) = path.parent() {
+        fs::File::open(folder)?.sync_all()?;
+    }
     Ok(key)
 }

@@ -2,7 +2,6 @@
 //! shell script that says what it likes.
 
 use std::{
-    collections::BTreeMap,
     io::Cursor,
     os::unix::fs::PermissionsExt,
     path::PathBuf,
@@ -82,7 +81,7 @@ impl Site {
         BuildInput {
             app: app.parse().unwrap(),
             source: Box::new(Cursor::new(b"source".to_vec())),
-            env: BTreeMap::new(),
+            disk: app.to_owned(),
             previous: None,
         }
     }
@@ -172,8 +171,8 @@ async fn a_build_gives_the_same_image_twice_and_says_what_it_does() {
     assert!(site.is_tidy().await);
     assert_eq!(site.build().await.0.unwrap(), image);
     assert!(site.disk().exists());
-    site.builder.forget(&"hello".parse().unwrap()).await.unwrap();
-    site.builder.forget(&"hello".parse().unwrap()).await.unwrap();
+    site.builder.forget("hello").await.unwrap();
+    site.builder.forget("hello").await.unwrap();
     assert!(!site.disk().exists());
     assert_eq!(site.builder.key(&"x"), site.builder.key(&"x"));
     assert_ne!(site.builder.key(&"x"), site.builder.key(&"y"));

@@ -142,6 +142,11 @@ fn a_router_is_replaced_and_a_dead_one_comes_back() {
     world.answers(&url, "version-1");
 }
 
+/// What paas itself wrote into an app's log.
+fn events(log: &str) -> String {
+    log.lines().filter(|line| line.contains(" paas[")).collect::<Vec<_>>().join("\n")
+}
+
 /// A crashed instance is replaced at once; the others go on.
 #[test]
 fn a_crashed_instance_is_replaced() {
@@ -159,5 +164,43 @@ fn a_crashed_instance_is_replaced() {
     let (answered, failed) = load.end();
     assert!(failed.len() <= 2 && answered > 0, "only what was in flight may fail: {failed:?}");
     let log = world.ssh(&["logs", "crash", "-n", "100000"]).good().out;
-    assert!(log.contains("paas[web.") && log.contains("It was killed (SIGKILL)"), "the crash is in the log");
+    assert!(log.contains("paas[web.") && log.contains("Was killed (SIGKILL)"), "{}", events(&log));
+}
+
+/// A restart sets no branch back that was pushed after the deploy branch had changed, however odd the branches are.
+#[test]
+fn a_restart_leaves_branches_alone() {
+    let mut world = World::new();
+    let folder = world.repository("refs", &[("Procfile", &version(1))]);
+    world.push(&folder).good();
+    world.ssh(&["git:set", "refs", "deploy-branch", "live"]).good();
+    world.commit(&folder, &[("later.txt", "x")]);
+    world.push(&folder).good().says("stored, not deployed");
+    world.stop_server();
+    world.start_server();
+    assert_eq!(remote_head(&world, &folder), head(&world, &folder), "what was acknowledged is still there");
+    // A name below the one that the newest release was pushed to: no ref of both can exist.
+    world.git(&folder, &["push", "paas", ":main"]).good();
+    world.git(&folder, &["push", "paas", "main:main/x"]).good();
+    world.kill_server();
+    world.start_server();
+    world.git(&folder, &["push", "paas", "main:live"]).good();
+    world.answers(&world.url("refs"), "version-1");
+}
+
+/// An app that is destroyed while it is built takes its build with it, and its name is free at once.
+#[test]
+fn an_app_is_destroyed_in_the_middle_of_a_build() {
+    let world = World::new();
+    let folder = world.sample("node", "doomed");
+    let package = fs::read_to_string(folder.join("package.json")).unwrap();
+    world.commit(&folder, &[("package.json", &package.replace("\"start\"", "\"build\": \"sleep 300\", \"start\""))]);
+    let mut pushing = push(&world, &folder);
+    eventually("the build runs", || (!world.containers("build").is_empty()).then_some(()));
+    world.ssh(&["apps:destroy", "doomed", "--force"]).good();
+    assert!(!pushing.wait().unwrap().success());
+    assert!(world.containers("build").is_empty());
+    world.commit(&folder, &[("package.json", &package)]);
+    world.push(&folder).good();
+    world.answers(&world.url("doomed"), "Hello from Node.js");
 }

@@ -109,6 +109,7 @@ async fn a_new_release_replaces_the_old_one_and_a_bad_one_leaves_it_alone() {
         assert_eq!(f.store.release(app.id, bad).await.unwrap().unwrap().state, ReleaseState::Failed);
     }
 
+    f.scale(&app, &[("web", 2)]).await;
     let good = f.release(&app, &[("web", SERVE, quick(), 1)]).await;
     rollout(&server, &app, good).await.0.unwrap();
     let new = healthy(&server, &app).await;
@@ -230,7 +231,7 @@ async fn a_newer_release_supersedes_and_a_cancelled_one_is_given_up() {
     patient.attempts = 600;
     let endless = f.release(&app, &[("web", "exec sleep 600", patient, 1)]).await;
     let (cancel, (progress, _lines)) = (CancellationToken::new(), Progress::channel());
-    let rolling = server.instances.rollout(app.id, endless, Default::default(), &progress, &cancel);
+    let rolling = server.instances.rollout(app.id, endless, &progress, &cancel);
     let cancelling = async {
         until("it comes up", || async { report(&server, &app).await.len() == 2 }).await;
         cancel.cancel();

@@ -36,7 +36,6 @@ static FIXTURES: AtomicU8 = AtomicU8::new(1);
 
 pub struct Server {
     pub instances: Instances,
-    store: Store,
     tracker: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -101,7 +100,7 @@ impl Fixture {
             &tracker,
             shutdown.clone(),
         );
-        Server { instances: instances.await.unwrap(), store: self.store.clone(), tracker, shutdown }
+        Server { instances: instances.await.unwrap(), tracker, shutdown }
     }
 
     pub async fn app(&self) -> App {
