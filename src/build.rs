@@ -210,11 +210,7 @@ impl Builder {
         let cancel = cancel.child_token();
         let _cancel_when_dropped = cancel.clone().drop_guard();
         let (inner, progress) = (self.inner.clone(), progress.clone());
-        let task = self.inner.tasks.spawn(async move {
-            let outcome = inner.build(input, &progress, &cancel).await;
-            drop(turn);
-            outcome
-        });
+        let task = self.inner.tasks.spawn(async move { inner.build(input, turn, &progress, &cancel).await });
         task.await.map_err(|_| BuildError::ShuttingDown)?
     }
 
@@ -238,33 +234,82 @@ impl Inner {
     async fn build(
         self: &Arc<Self>,
         input: BuildInput,
+        turn: Turn,
         progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<Digest, BuildError> {
+        let begun = Instant::now();
         let mount_point = self.config.data_dir.join("mounts").join(&input.disk);
         let disk = Disk::open(&self.image_path(&input.disk), self.config.build.disk_mib, &mount_point).await?;
-        let outcome = self.on_disk(input, &disk, progress, cancel).await;
+        tracing::debug!(millis = begun.elapsed().as_millis(), "the disk is mounted");
+        let (outcome, container) = self.on_disk(input, &disk, progress, cancel).await;
+        tracing::debug!(millis = begun.elapsed().as_millis(), "the container has said all");
         // A full cache would fail the next build as well.
-        let put_away = match outcome {
-            Err(BuildError::DiskFull(_)) => disk.discard().await,
-            _ => disk.close().await,
-        };
-        if let Err(error) = put_away {
-            tracing::error!(%error, "a build disk is not put away");
+        let full = matches!(outcome, Err(BuildError::DiskFull(_)));
+        let failed = outcome.is_err();
+        let put_away = self.tasks.spawn(async move {
+            if let Some(container) = container
+                && let Err(error) = container.kill_and_remove().await
+            {
+                tracing::error!(%error, "a build container is left until the server starts again");
+            }
+            let put_away = if full { disk.discard().await } else { disk.close().await };
+            if let Err(error) = put_away {
+                tracing::error!(%error, "a build disk is not put away");
+            }
+            drop(turn);
+        });
+        // An image does not wait for that; whoever failed finds everything tidy.
+        if failed {
+            let _ = put_away.await;
         }
         outcome
     }
 
+    /// Builds in a container, which is handed back for whoever puts it away.
     async fn on_disk(
         self: &Arc<Self>,
         input: BuildInput,
         disk: &MountedDisk,
         progress: &Progress,
         cancel: &CancellationToken,
-    ) -> Result<Digest, BuildError> {
+    ) -> (Result<Digest, BuildError>, Option<BuildContainer>) {
         let BuildInput { app, source, previous, .. } = input;
-        let begun = Instant::now();
-        let (previous, known) = self.previous(previous).await?;
+        let started = async {
+            let (previous, known) = self.previous(previous).await?;
+            let build_image = tokio::select! {
+                image = self.build_image(progress) => image?,
+                () = cancel.cancelled() => return Err(BuildError::Cancelled),
+            };
+            let container = self.engine.run_build(&self.spec(app.clone(), build_image, disk)).await?;
+            Ok((previous, known, container))
+        };
+        let (previous, known, mut container) = match started.await {
+            Ok(started) => started,
+            Err(error) => return (Err(error), None),
+        };
+        let built = self.in_container(&mut container, source, (previous, known), disk, progress, cancel).await;
+        let image = match built {
+            Ok(built) => {
+                let timings: Vec<_> =
+                    built.timings.iter().map(|(phase, millis)| format!("{phase:?} {millis}")).collect();
+                tracing::info!(%app, phases = timings.join(", "), "built");
+                self.on_store(move |inner| Ok(inner.images.assemble(&inner.stack, &built)?.manifest)).await
+            }
+            Err(error) => Err(error),
+        };
+        (image, Some(container))
+    }
+
+    async fn in_container(
+        &self,
+        container: &mut BuildContainer,
+        source: Box<dyn AsyncRead + Send + Unpin>,
+        (previous, known): (Option<serde_json::Value>, HashSet<Digest>),
+        disk: &MountedDisk,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<Built, BuildError> {
         let request = BuildRequest {
             order: self.buildpacks.order.clone(),
             env: BTreeMap::new(),
@@ -274,11 +319,6 @@ impl Inner {
             previous,
             known_blobs: known.iter().cloned().collect(),
         };
-        let build_image = tokio::select! {
-            image = self.build_image(progress) => image?,
-            () = cancel.cancelled() => return Err(BuildError::Cancelled),
-        };
-        let mut container = self.engine.run_build(&self.spec(app.clone(), build_image, disk)).await?;
         let limit = Duration::from_secs(self.config.build.timeout_seconds);
         let session = session::Session {
             blobs: self.images.blobs(),
@@ -288,18 +328,11 @@ impl Inner {
             progress,
         };
         let outcome = tokio::select! {
-            outcome = session.run(&mut container, &request, source) => outcome,
+            outcome = session.run(container, &request, source) => outcome,
             () = tokio::time::sleep(limit) => Err(BuildError::TimedOut(limit.as_secs())),
             () = cancel.cancelled() => Err(BuildError::Cancelled),
         };
-        let outcome = self.explain(outcome, &mut container, disk).await;
-        if let Err(error) = container.kill_and_remove().await {
-            tracing::error!(%app, %error, "a build container is left until the server starts again");
-        }
-        let built = outcome?;
-        let timings: Vec<_> = built.timings.iter().map(|(phase, millis)| format!("{phase:?} {millis}")).collect();
-        tracing::info!(%app, millis = begun.elapsed().as_millis(), phases = timings.join(", "), "built");
-        self.on_store(move |inner| Ok(inner.images.assemble(&inner.stack, &built)?.manifest)).await
+        self.explain(outcome, container, disk).await
     }
 
     /// Takes what the container said, and says why it really failed when a limit was the reason.

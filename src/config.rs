@@ -329,6 +329,13 @@ impl Config {
         Ok(config)
     }
 
+    /// The keys without a default, as comments for a printed configuration.
+    pub const UNSET: &str = "
+# Keys without a default, in their sections:
+# [assets]   lifecycle = \"/path\", buildpacks = \"/path\"   (else beside the program)
+# [outbound] ca_bundle = \"/path\", http_proxy, https_proxy, no_proxy   (for builds)
+";
+
     fn check(&self) -> Result<(), ConfigError> {
         let refuse = |key, message: &str| Err(ConfigError::Value { key, message: message.to_owned() });
         if !self.data_dir.is_absolute() {

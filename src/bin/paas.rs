@@ -73,7 +73,8 @@ fn run(line: Line) -> anyhow::Result<ExitCode> {
         }
         Face::Config => {
             use std::io::Write as _;
-            let text = toml::to_string_pretty(&config).context("cannot print the configuration")?;
+            let mut text = toml::to_string_pretty(&config).context("cannot print the configuration")?;
+            text.push_str(Config::UNSET);
             std::io::stdout().write_all(text.as_bytes())?;
             Ok(ExitCode::SUCCESS)
         }

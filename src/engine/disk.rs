@@ -162,7 +162,8 @@ impl MountedDisk {
 
 /// Two builds on one disk would see each other's files; the kernel lets go of the lock with the process.
 async fn lock(image: &Path) -> Result<File, DiskError> {
-    const TRIES: u32 = 50;
+    // The build before this one may be putting it away.
+    const TRIES: u32 = 1000;
     let path = image.with_extension("lock");
     let file = blocking(&path, |path| {
         if let Some(parent) = path.parent() {

@@ -19,11 +19,7 @@ use super::{
     flow::{Inbox, WINDOW},
     limits::Unauthenticated,
 };
-use crate::{
-    commands::Caller,
-    keys,
-    store::{Key, KeyId},
-};
+use crate::{commands::Caller, keys, store::Key};
 
 /// Channels of one connection.
 const MOST_CHANNELS: usize = 10;
@@ -36,7 +32,8 @@ pub(super) struct Handler<S> {
     peer: SocketAddr,
     link: Arc<Link>,
     unauthenticated: Option<Unauthenticated>,
-    caller: Option<Caller>,
+    /// Of the key that the client has proved to have.
+    fingerprint: Option<String>,
     channels: HashMap<ChannelId, Open>,
 }
 
@@ -61,7 +58,7 @@ impl<S: Sessions> Handler<S> {
         unauthenticated: Unauthenticated,
     ) -> Self {
         let unauthenticated = Some(unauthenticated);
-        Self { door, tracker, peer, link, unauthenticated, caller: None, channels: HashMap::new() }
+        Self { door, tracker, peer, link, unauthenticated, fingerprint: None, channels: HashMap::new() }
     }
 
     async fn lookup(&self, key: &PublicKey, algorithm: &Algorithm) -> Option<Key> {
@@ -78,9 +75,22 @@ impl<S: Sessions> Handler<S> {
         }
     }
 
-    /// Starts what is asked for; a channel runs one thing in its life.
-    fn start(&mut self, id: ChannelId, command: &[u8], session: &mut Session) -> Result<(), russh::Error> {
-        let Some(caller) = self.caller.clone() else { return Err(russh::Error::Inconsistent) };
+    /// Starts what is asked for; a channel runs one thing in its life. The key must still be known, and what it may do is
+    /// what it may do now.
+    async fn start(&mut self, id: ChannelId, command: &[u8], session: &mut Session) -> Result<(), russh::Error> {
+        let Some(fingerprint) = self.fingerprint.clone() else { return Err(russh::Error::Inconsistent) };
+        let key = match self.door.store.key_by_fingerprint(fingerprint).await {
+            Ok(Some(key)) => key,
+            Ok(None) => {
+                tracing::info!(peer = %self.peer, "the ssh key of a connection was removed");
+                return Err(russh::Error::NotAuthenticated);
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot look up an ssh key");
+                return session.channel_failure(id);
+            }
+        };
+        let caller = Caller { name: key.name.into(), key: Some(key.id), admin: key.admin };
         self.link.touch();
         let Some(open) = self.channels.get_mut(&id) else { return session.channel_failure(id) };
         let Some(write) = open.write.take() else { return session.channel_failure(id) };
@@ -132,8 +142,7 @@ impl<S: Sessions> russh::server::Handler for Handler<S> {
             return Ok(Auth::reject());
         };
         tracing::info!(peer = %self.peer, key = %key.name, "ssh client authenticated");
-        let Key { id: KeyId(id), name, admin, .. } = key;
-        self.caller = Some(Caller { name: name.into(), key: Some(KeyId(id)), admin });
+        self.fingerprint = Some(key.fingerprint);
         self.unauthenticated = None;
         self.link.touch();
         self.link.authenticated.cancel();
@@ -257,7 +266,7 @@ impl<S: Sessions> russh::server::Handler for Handler<S> {
     }
 
     async fn shell_request(&mut self, channel: ChannelId, session: &mut Session) -> Result<(), Self::Error> {
-        self.start(channel, b"", session)
+        self.start(channel, b"", session).await
     }
 
     async fn exec_request(
@@ -266,7 +275,7 @@ impl<S: Sessions> russh::server::Handler for Handler<S> {
         data: &[u8],
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        self.start(channel, data, session)
+        self.start(channel, data, session).await
     }
 
     async fn subsystem_request(
