@@ -287,7 +287,14 @@ impl Config {
             ConfigError::File { path: path.to_owned(), line, message: one_line(e.message()) }
         })?;
         let config = config.with_environment(environment)?;
-        config.check()?;
+        config.check().map_err(|error| match error {
+            ConfigError::Value { key, message } => match line_of(&text, key) {
+                Some(line) => ConfigError::File { path: path.to_owned(), line, message: format!("{key}: {message}") },
+                // It came by the environment, or is a default that does not fit the rest.
+                None => ConfigError::Value { key, message },
+            },
+            other => other,
+        })?;
         Ok(config)
     }
 
@@ -401,6 +408,22 @@ impl Config {
 /// In seconds.
 const WEEK: u64 = 7 * 24 * 60 * 60;
 
+/// The line, from 1, on which a `section.key`, or a section, stands in a file that is valid TOML.
+fn line_of(text: &str, key: &str) -> Option<usize> {
+    let (wanted_section, wanted) = key.split_once('.').map_or(("", key), |(section, key)| (section, key));
+    let mut section = "";
+    let found = text.lines().position(|line| {
+        let line = line.trim();
+        if let Some(header) = line.strip_prefix('[') {
+            section = header.split(']').next().unwrap_or_default().trim();
+            return section == wanted && wanted_section.is_empty();
+        }
+        let name = line.split('=').next().unwrap_or_default().trim();
+        line.contains('=') && (section, name) == (wanted_section, wanted)
+    });
+    found.map(|at| at + 1)
+}
+
 /// Variables that begin with `PAAS_` and are no keys: what the server tells git's hook, and which file to read.
 const NOT_CONFIGURATION: [&str; 6] = ["CONFIG", "LOG", "TEST_DIR", "HOOK_SOCKET", "HOOK_NONCE", "TEST_PAUSES"];
 
@@ -444,7 +467,7 @@ mod tests {
         let error = load("[ssh]\nlissten = \"127.0.0.1:1\"\n", &[]).unwrap_err();
         assert!(error.starts_with("paas.toml, line 2: unknown field `lissten`"), "{error}");
         let error = load("[network]\nrange = \"8.8.0.0/16\"\n", &[]).unwrap_err();
-        assert!(error.starts_with("network.range: "), "{error}");
+        assert!(error.starts_with("paas.toml, line 2: network.range: "), "{error}");
     }
 
     #[test]

@@ -8,6 +8,8 @@ mod locks;
 mod recover;
 mod releases;
 
+pub use releases::ConfigChange;
+
 use std::{path::PathBuf, sync::Arc};
 
 use tokio::sync::{Mutex, RwLock};
@@ -61,7 +63,7 @@ pub enum DeployError {
     #[error(transparent)]
     Rollout(#[from] RolloutError),
     /// A port is not to be had.
-    #[error("port {port} cannot be opened: {reason}; stop the program that has it, or choose another port")]
+    #[error("port {port} cannot be opened: {reason}; choose another, or free it")]
     Port {
         /// Which.
         port: u16,

@@ -6,6 +6,7 @@ use base64::Engine as _;
 
 use super::{CommandError, Commands, Result, Session, line::Format, output::Row};
 use crate::{
+    deploy::ConfigChange,
     model::{AppName, ConfigKey, Secret},
     store::ConfigVars,
 };
@@ -90,10 +91,12 @@ async fn change(
         session.progress.step(format!("Removing {}", names(unset.iter().collect()))).await;
     }
     let (by, progress, cancel) = (&session.caller.name, &session.progress, &session.hangup);
-    let made = commands.deployer.change_config(&app, set, unset, restart, by, progress, cancel).await?;
-    if made.is_none() {
-        session.progress.detail("no release was made: it holds from the next one on").await;
-    }
+    let said = match commands.deployer.change_config(&app, set, unset, restart, by, progress, cancel).await? {
+        ConfigChange::Nothing => "nothing changes: that is how it was",
+        ConfigChange::Kept => "no release was made: it holds from the next one on",
+        ConfigChange::Released(_) => return Ok(()),
+    };
+    session.progress.detail(said).await;
     Ok(())
 }
 

@@ -290,7 +290,8 @@ pub(super) fn parse(mut words: Vec<String>) -> Parsed {
         Err(error) if error.kind() == ErrorKind::InvalidSubcommand => Parsed::Wrong(unknown(&first, &error)),
         Err(error) => {
             let text = error.render().to_string();
-            let text: Vec<&str> = text.lines().take_while(|line| !line.starts_with("Usage:")).map(str::trim).collect();
+            let said = |line: &&str| !line.starts_with("Usage:") && !line.starts_with("For more information");
+            let text: Vec<&str> = text.lines().take_while(said).map(str::trim).collect();
             let text = text.join(" ").trim().trim_start_matches("error: ").to_owned();
             Parsed::Wrong(format!("{}; `help {first}` explains it", crate::model::Line::sanitize(text.trim())))
         }
@@ -322,8 +323,8 @@ pub(super) fn help(topic: Option<&str>) -> Result<String, String> {
         let mut noun = String::new();
         for command in all.get_subcommands() {
             let (name, about) = (command.get_name(), command.get_about().map(ToString::to_string).unwrap_or_default());
-            let of = name.split(':').next().unwrap_or(name);
-            if of != noun {
+            let of = name.split_once(':').map_or("", |(noun, _)| noun);
+            if of != noun || text.ends_with(":\n") {
                 text.push('\n');
                 of.clone_into(&mut noun);
             }
@@ -403,6 +404,7 @@ mod tests {
             assert!(!text.contains('\n') && !text.contains('\u{1b}') && text.len() < 5200, "{text}");
         }
         assert!(wrong(&["apps:create", "Bad Name"]).contains("use 1 to 30 lowercase letters"));
+        assert!(wrong(&["apps:create", "X"]).ends_with("with a letter; `help apps:create` explains it"));
     }
 
     #[test]

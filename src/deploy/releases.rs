@@ -43,7 +43,7 @@ impl Deployer {
         by: &str,
         progress: &Progress,
         cancel: &CancellationToken,
-    ) -> Result<Option<ReleaseNumber>, DeployError> {
+    ) -> Result<ConfigChange, DeployError> {
         let this = &self.0;
         let _lock = this.releases.lock(app.id, progress, RELEASING, cancel).await?;
         let old = this.store.config_vars(app.id).await?;
@@ -55,17 +55,17 @@ impl Deployer {
             config.remove(name);
         }
         if config == old {
-            return Ok(None);
+            return Ok(ConfigChange::Nothing);
         }
         let current = self.current_release(app).await?;
         match current.filter(|_| restart) {
             None => {
                 this.store.replace_config_vars(app.id, config).await?;
-                Ok(None)
+                Ok(ConfigChange::Kept)
             }
             Some(current) => {
                 let new = again(current, ReleaseKind::Config, config, description, by);
-                self.bring_up(app, new, progress, cancel).await.map(Some)
+                self.bring_up(app, new, progress, cancel).await.map(ConfigChange::Released)
             }
         }
     }
@@ -111,6 +111,17 @@ impl Deployer {
         let Some(current) = self.0.store.app(app.id).await?.and_then(|app| app.current) else { return Ok(None) };
         Ok(self.0.store.release(app.id, current.release).await?)
     }
+}
+
+/// What a change of config vars came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConfigChange {
+    /// They were as asked for already.
+    Nothing,
+    /// They hold from the next release on.
+    Kept,
+    /// This release has them, and is live.
+    Released(ReleaseNumber),
 }
 
 /// The same image and processes, with these vars.

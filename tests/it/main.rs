@@ -17,6 +17,7 @@ mod instances;
 mod instances_support;
 mod layers;
 mod machine;
+mod operate;
 mod push;
 mod races;
 mod receive;

@@ -245,11 +245,15 @@ impl World {
 
     /// The words that make OpenSSH come in with this world's key.
     fn ssh_words(&self) -> Vec<String> {
-        let dir = self.dir.display();
+        self.ssh_words_as(&self.dir.join("id_ed25519"))
+    }
+
+    fn ssh_words_as(&self, key: &Path) -> Vec<String> {
+        let (dir, key) = (self.dir.display(), key.display());
         ["-F", "none", "-i"]
             .map(str::to_owned)
             .into_iter()
-            .chain([format!("{dir}/id_ed25519"), "-p".into(), self.ssh_port.to_string()])
+            .chain([key.to_string(), "-p".into(), self.ssh_port.to_string()])
             .chain(["-o".into(), format!("UserKnownHostsFile={dir}/known_hosts")])
             .chain(
                 ["-o", "StrictHostKeyChecking=accept-new", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes"]
@@ -261,6 +265,11 @@ impl World {
     /// A command over ssh.
     pub fn ssh(&self, words: &[&str]) -> Said {
         run(Command::new("ssh").args(self.ssh_words()).arg("paas@127.0.0.1").args(words))
+    }
+
+    /// The same with another key.
+    pub fn ssh_as(&self, key: &Path, words: &[&str]) -> Said {
+        run(Command::new("ssh").args(self.ssh_words_as(key)).arg("paas@127.0.0.1").args(words))
     }
 
     /// git, unaware of the user's own settings, with this world's key.

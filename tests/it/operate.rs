@@ -1,0 +1,147 @@
+//! The commands, as an operator and a developer use them on running apps.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    process::Command,
+};
+
+use crate::{
+    crash::version,
+    world::{World, eventually, run},
+};
+
+/// What `url` answers must be the config var of this name.
+const SHOW: &str = "web: mkdir -p /tmp/s && echo \"says:$SAYS:\" > /tmp/s/index.html && \
+     echo started with $SAYS && exec python3 -m http.server --directory /tmp/s $PORT";
+
+fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
+}
+
+/// Config vars: each change is a release, or waits for one; a rollback brings the old ones back.
+#[test]
+fn config_vars_come_with_releases() {
+    let world = World::new();
+    let folder = world.repository("vars", &[("Procfile", SHOW)]);
+    world.paas(&["apps:create", "vars"]).good();
+    world.paas(&["config:set", "vars", "SAYS=one two=three"]).good().says("holds from the next");
+    world.push(&folder).good();
+    let url = world.url("vars");
+    world.answers(&url, "says:one two=three:");
+    world.paas(&["config:set", "vars", "SAYS=four"]).good().says("v2 is live");
+    assert!(world.get(&url).unwrap().1.contains("says:four:"), "the command ended, so it is live");
+    world.paas(&["config:set", "vars", "SAYS=four"]).good().says("nothing changes");
+    world.paas(&["config:set", "--no-restart", "vars", "SAYS=five"]).good();
+    world.answers(&url, "says:four:");
+    world.paas(&["releases:rollback", "vars", "v1"]).good();
+    assert!(world.get(&url).unwrap().1.contains("says:one two=three:"));
+    assert_eq!(world.paas(&["config:get", "vars", "SAYS"]).good().out, "one two=three\n");
+    world.paas(&["config:unset", "vars", "SAYS"]).good();
+    world.answers(&url, "says::");
+    world.paas(&["config:get", "vars", "SAYS"]).bad().says("no config var");
+    let releases = json(&world.paas(&["releases:list", "vars", "--format", "json"]).good().out);
+    let kinds: Vec<_> = releases.as_array().unwrap().iter().map(|r| r["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["config", "rollback", "config", "push"]);
+}
+
+/// Stopped is stopped, also over a restart of the server; scaling holds over deploys; the log tells it all.
+#[test]
+fn processes_are_declared() {
+    let mut world = World::new();
+    let folder = world.repository("procs", &[("Procfile", &format!("{SHOW}\nworker: echo at work; exec sleep 1000"))]);
+    world.push(&folder).good();
+    world.ssh(&["ps:scale", "procs", "web=2", "worker=1"]).good();
+    world.ssh(&["ps:scale", "procs", "clock=1"]).bad().says("no process type clock; it has: web, worker");
+    world.ssh(&["ps:scale", "procs", "web=many"]).bad().says("web=3");
+    let report = || json(&world.ssh(&["ps:report", "procs", "--format", "json"]).good().out);
+    let ids = |report: &serde_json::Value| {
+        report.as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let before = ids(&report());
+    assert_eq!(before.len(), 3);
+    world.ssh(&["ps:restart", "procs"]).good();
+    eventually("three new ones", || {
+        let now = ids(&report());
+        (now.len() == 3 && now.iter().all(|id| !before.contains(id))).then_some(())
+    });
+    let logs = world.ssh(&["logs", "procs", "-p", "worker"]).good().out;
+    assert!(logs.contains("app[worker.1]: at work") && !logs.contains("[web."), "{logs}");
+    world.ssh(&["ps:stop", "procs"]).good();
+    assert_eq!(world.get(&world.url("procs")).unwrap().0, 503);
+    world.stop_server();
+    world.start_server();
+    eventually("nothing runs", || world.containers("instance").is_empty().then_some(()));
+    world.ssh(&["ps:start", "procs"]).good();
+    world.answers(&world.url("procs"), "says:");
+    let info = json(&world.ssh(&["apps:info", "procs", "--format", "json"]).good().out);
+    assert_eq!(info["formation"], serde_json::json!(["web=2", "worker=1"]));
+    world.ssh(&["builds:log", "procs"]).good().says("Releasing v1");
+    world.ssh(&["builds:log", "procs", "7"]).bad();
+}
+
+/// Port mappings, HTTP and TCP, and what is refused.
+#[test]
+fn ports_are_mapped() {
+    let world = World::new();
+    let serve = version(1).replace("$PORT", "5000");
+    let folder = world.repository("mapped", &[("Procfile", &serve)]);
+    world.push(&folder).bad().says("5000");
+    let own = world.url("mapped");
+    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (http, tcp) = (free(), free());
+    world.ssh(&["ports:set", "mapped", &format!("http:{http}:5000"), &format!("tcp:{tcp}:5000")]).good();
+    world.push(&folder).good();
+    world.answers(&format!("http://127.0.0.1:{http}"), "version-1");
+    let mut raw = TcpStream::connect(("127.0.0.1", tcp)).unwrap();
+    raw.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    raw.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("version-1") && !answer.to_lowercase().contains("x-request-id"), "{answer}");
+
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = format!("http:{}:5000", taken.local_addr().unwrap().port());
+    world.ssh(&["ports:add", "mapped", &taken]).bad().says("cannot be opened");
+    world.ssh(&["ports:add", "mapped", &format!("http:{}:5000", world.ssh_port)]).bad().says("paas's own");
+    world.paas(&["apps:create", "other"]).good();
+    world.ssh(&["ports:set", "other", &format!("http:{http}:5000")]).bad().says("belongs to the app mapped");
+    let listed = json(&world.ssh(&["ports:list", "mapped", "--format", "json"]).good().out);
+    assert_eq!(listed.as_array().unwrap().len(), 2, "what was refused is not there: {listed}");
+    world.answers(&format!("http://127.0.0.1:{http}"), "version-1");
+    world.ssh(&["ports:clear", "mapped"]).good();
+    assert_eq!(world.url("mapped"), own, "the app's own port was kept for it");
+}
+
+/// A developer's key makes apps, and acts on no others.
+#[test]
+fn keys_have_bounds() {
+    let world = World::new();
+    let folder = world.repository("admins", &[("Procfile", &version(1))]);
+    world.push(&folder).good();
+    let key = world.dir().join("bob");
+    run(Command::new("ssh-keygen").args(["-q", "-t", "ecdsa", "-N", "", "-f"]).arg(&key)).good();
+    let public = std::fs::read_to_string(world.dir().join("bob.pub")).unwrap();
+    world.paas_with(&["ssh-keys:add", "bob"], &public).good().says("SHA256:");
+    world.paas_with(&["ssh-keys:add", "bob2"], &public).bad();
+    world.paas_with(&["ssh-keys:add", "eve"], "ssh-ed25519 nonsense").bad();
+    let bob = |words: &[&str]| world.ssh_as(&key, words);
+    bob(&["whoami"]).good().says("bob (developer)");
+    bob(&["apps:create", "bobs"]).good();
+    for words in [
+        &["apps:info", "admins"][..],
+        &["config:list", "admins"],
+        &["ps:scale", "admins", "web=0"],
+        &["apps:destroy", "admins", "--force"],
+        &["git-receive-pack", "admins"],
+        &["ssh-keys:list"],
+        &["ports:set", "bobs", "http:80:8080"],
+    ] {
+        bob(words).bad();
+    }
+    let apps = json(&bob(&["apps:list", "--format", "json"]).good().out);
+    assert_eq!(apps.as_array().unwrap().len(), 1, "{apps}");
+    bob(&["apps:destroy", "bobs"]).bad().says("that is not its name");
+    world.paas(&["ssh-keys:remove", "bob"]).good();
+    bob(&["whoami"]).bad().says("Permission denied (publickey)");
+    world.answers(&world.url("admins"), "version-1");
+}
