@@ -3,21 +3,17 @@
 # running), and by hand (push over OpenSSH, cached `docker build`, run, wait, remove the old). Rounds alternate.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-rounds=${1:-9} state=$PWD/.demo work=$(mktemp -d)
-ssh_options="-F none -o BatchMode=yes -o IdentitiesOnly=yes -o StrictHostKeyChecking=accept-new -o UserKnownHostsFile=$work/known"
-# shellcheck disable=SC2086 # several words
-on_paas() { ssh $ssh_options -i "$state/id_ed25519" -p 2222 paas@127.0.0.1 "$@"; }
+# shellcheck source=benches/common.sh
+. benches/common.sh
+rounds=${1:-9}
 cleanup() {
-  kill "$(cat "$work/sshd.pid")" || true
+  stop_sshd
   docker ps --all --quiet --filter label=paas.bench | xargs -r docker rm --force >/dev/null
-  docker rmi --force paas-bench:old paas-bench:new >/dev/null 2>&1 || true
+  docker rmi --force paas-bench:new >/dev/null 2>&1 || true
   on_paas apps:destroy bench --force >/dev/null || true
   rm -rf "$work"
 }
 trap cleanup EXIT
-now() { date +%s%N; }
-ms() { echo $((($2 - $1) / 1000000)); }
-median() { sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 answers() { until curl -fs --max-time 2 "$1" 2>/dev/null | grep -q "version $2,"; do sleep 0.005; done; }
 commit() {
   sed -i "s/version [0-9A-Za-z.-]*/version $2/" "$1/server.js"
@@ -25,12 +21,7 @@ commit() {
 }
 
 # By hand: a server of its own for pushes, and an image with Node.js and the packages as base.
-ssh-keygen -q -t ed25519 -N '' -f "$work/host"
-ssh-keygen -q -t ed25519 -N '' -f "$work/key"
-cp "$work/key.pub" "$work/authorized"
-mkdir -p /run/sshd
-"$(command -v sshd || echo /usr/sbin/sshd)" -f /dev/null -h "$work/host" -o ListenAddress=127.0.0.1 -o Port=2299 -o PidFile="$work/sshd.pid" \
-  -o AuthorizedKeysFile="$work/authorized" -o StrictModes=no -o UsePAM=no -o PermitRootLogin=yes
+start_sshd
 git init -q --bare -b main "$work/hand.git"
 for side in paas hand; do
   cp -a samples/node "$work/$side"
@@ -40,7 +31,6 @@ for side in paas hand; do
 done
 git -C "$work/paas" remote add paas ssh://paas@127.0.0.1:2222/bench
 git -C "$work/hand" remote add paas "ssh://root@127.0.0.1:2299$work/hand.git"
-push() { GIT_SSH_COMMAND="ssh $ssh_options -i $2" git -C "$work/$1" push -q paas main 2>"$work/push.log" || { cat "$work/push.log" >&2; exit 1; }; }
 push paas "$state/id_ed25519"
 push hand "$work/key"
 url=$(on_paas url bench | head -n 1)
@@ -84,14 +74,13 @@ for round in $(seq "$rounds"); do
   by_hand "h$round"
   with_paas "p$round"
 done
-column() { awk "{ print \$$2 }" "$work/$1.times" | median; }
 hand=$(column hand 2) paas=$(column paas 2)
 cat <<REPORT
 Medians of $rounds rounds, in ms, from \`git push\`:
   by hand: the new version answers after $hand, the old is gone after $(column hand 1)
            (push $(column hand 3), clone and build $(column hand 4), run $(column hand 5), wait $(column hand 6), remove $(column hand 7))
   paas:    the new version answers after $paas, the push ends after $(column paas 1)
-  paas / by hand: $(awk "BEGIN { printf \"%.2f\", $paas / $hand }")
+  paas / by hand: $(ratio "$paas" "$hand")
 The server's own log of the last builds:
 $(grep 'built app=bench' "$state/server.log" | tail -n 3)
 REPORT
