@@ -11,6 +11,10 @@ use paas::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+// As in the program itself.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let mut next = || arguments.next().ok_or("usage: router_bench DIR LISTEN INSTANCE");
