@@ -316,6 +316,7 @@ impl Inner {
             operator_env: outbound::environment(&self.config.outbound),
             stack_id: self.stack.id.clone(),
             target: self.stack.target.clone(),
+            project: serde_json::json!({}),
             previous,
             known_blobs: known.iter().cloned().collect(),
         };

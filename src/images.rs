@@ -123,7 +123,7 @@ impl ImageStore {
         complete_metadata(&mut labels, stack);
         let run = RunConfig {
             user: Some("1000:1000".to_owned()),
-            env: merged_env(base_config.config.env, &built.env),
+            env: merged_env(&base_config.config.env, &built.env, &built.path),
             entrypoint: built.entrypoint.clone(),
             cmd: Vec::new(),
             working_dir: built.working_dir.clone(),
@@ -137,7 +137,7 @@ impl ImageStore {
         let size = self.blobs.size(&layer)?.ok_or_else(|| ImageError::Missing(layer.clone()))?;
         let run = RunConfig {
             user: Some("1000:1000".to_owned()),
-            env: vec!["PATH=/usr/local/bin:/usr/bin:/bin".to_owned(), "LANG=C.UTF-8".to_owned()],
+            env: vec![format!("PATH={DEFAULT_PATH}"), "LANG=C.UTF-8".to_owned()],
             entrypoint: Vec::new(),
             cmd: vec!["/bin/bash".to_owned()],
             working_dir: "/".to_owned(),
@@ -261,12 +261,18 @@ fn complete_metadata(labels: &mut BTreeMap<String, String>, stack: &Stack) {
     labels.insert("io.buildpacks.base.distro.version".to_owned(), stack.target.distro_version.clone());
 }
 
-/// The base's environment, where the upper one does not say otherwise.
-fn merged_env(base: Vec<String>, upper: &[String]) -> Vec<String> {
+/// The base's environment, where the upper one does not say otherwise, with `path` first in its search path.
+fn merged_env(base: &[String], upper: &[String], path: &[String]) -> Vec<String> {
     let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
-    let taken: HashSet<_> = upper.iter().map(|entry| name(entry)).collect();
-    base.into_iter().filter(|entry| !taken.contains(&name(entry))).chain(upper.iter().cloned()).collect()
+    let taken: HashSet<_> = upper.iter().map(|entry| name(entry)).chain(["PATH".to_owned()]).collect();
+    let of_base = base.iter().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
+    let path = path.iter().map(String::as_str).chain([of_base]).collect::<Vec<_>>().join(":");
+    let rest = base.iter().filter(|entry| !taken.contains(&name(entry))).chain(upper).cloned();
+    std::iter::once(format!("PATH={path}")).chain(rest).collect()
 }
+
+/// What the engine assumes where an image says nothing.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 #[cfg(test)]
 mod tests;

@@ -6,8 +6,10 @@ mod builder;
 mod buildpack;
 mod cache;
 mod container;
+pub mod descriptor;
 mod detector;
 mod env;
+mod exec_d;
 mod exporter;
 mod files;
 mod helper;
@@ -16,6 +18,7 @@ mod layer_tar;
 mod output;
 mod plan;
 pub mod protocol;
+mod sbom;
 mod source;
 
 use std::{

@@ -1,19 +1,23 @@
 //! The words of the domain: validated once, at the edge, and passed on as types. No I/O.
 
 mod app_json;
+mod buildpack;
 mod digest;
 mod health;
 mod line;
 mod names;
 mod process;
+mod project_toml;
 mod secret;
 
 pub use app_json::{AppJson, InvalidAppJson};
+pub use buildpack::BuildpackSource;
 pub use digest::{CommitId, Digest, InvalidDigest};
 pub use health::{HealthCheck, Probe};
 pub use line::Line;
 pub use names::{AppName, BranchName, ConfigKey, InstanceId, InvalidName, KeyName, ProcessType};
 pub use process::{Process, Procfile, ProcfileError};
+pub use project_toml::{Files, InvalidProjectToml, ProjectBuildpack, ProjectToml};
 pub use secret::Secret;
 
 /// Number of a release of one app: 1, 2, 3 … without gaps that matter.

@@ -10,7 +10,10 @@ use std::{
 use serde::Deserialize;
 use sha2::Digest as _;
 
-use crate::{lifecycle::protocol::GroupEntry, model::Digest};
+use crate::{
+    lifecycle::protocol::{GroupEntry, Place},
+    model::Digest,
+};
 
 /// Why the buildpacks cannot be used: the operator's, not the user's.
 #[derive(Debug, thiserror::Error)]
@@ -186,7 +189,12 @@ fn resolve(path: &Path, entry: Entry, all: &[Buildpack]) -> Result<GroupEntry, B
     let mut fitting = all.iter().filter(|b| b.id == entry.id && entry.version.as_ref().is_none_or(|v| *v == b.version));
     let invalid = |message| Err(BuildpacksError::Invalid { path: path.to_owned(), message });
     match (fitting.next(), fitting.next()) {
-        (Some(only), None) => Ok(GroupEntry { id: entry.id, version: only.version.clone(), optional: entry.optional }),
+        (Some(only), None) => Ok(GroupEntry {
+            id: entry.id,
+            version: only.version.clone(),
+            optional: entry.optional,
+            place: Place::Installed,
+        }),
         (Some(_), Some(_)) => invalid(format!("there are several versions of {}: name one", entry.id)),
         (None, _) => invalid(format!("there is no buildpack {} {}", entry.id, entry.version.unwrap_or_default())),
     }
@@ -213,7 +221,12 @@ mod tests {
         let order = "[[order]]\n[[order.group]]\nid = \"paas/b\"\nversion = \"2.0\"\n\
                      [[order.group]]\nid = \"paas/a\"\noptional = true\n";
         let read = buildpacks(order).unwrap();
-        let entry = |id: &str, version: &str, optional| GroupEntry { id: id.into(), version: version.into(), optional };
+        let entry = |id: &str, version: &str, optional| GroupEntry {
+            id: id.into(),
+            version: version.into(),
+            optional,
+            place: Place::Installed,
+        };
         assert_eq!(read.order, [[entry("paas/b", "2.0", false), entry("paas/a", "1.0", true)]]);
         assert_eq!(read.all[0].target(), "/cnb/buildpacks/paas_a/1.0");
     }

@@ -22,7 +22,8 @@ fn built(store: &ImageStore) -> Built {
     let metadata = r#"{"processes":[{"type":"web","command":["node"],"args":["x.js"],"direct":true}]}"#;
     Built {
         layers: vec![BuiltLayer { digest, size: 9, created_by: "app".into() }],
-        env: vec!["PATH=/cnb/process:/usr/bin".into()],
+        path: vec!["/cnb/process".into()],
+        env: vec!["CNB_APP_DIR=/workspace".into()],
         entrypoint: vec!["/cnb/process/web".into()],
         working_dir: "/workspace".into(),
         labels: BTreeMap::from([

@@ -7,12 +7,14 @@ use serde::Deserialize;
 use super::{
     Dirs, Failure,
     buildpack::{self, Buildpack, Running},
+    descriptor::{self, Api},
     detector::Detected,
     env::{self, Moment},
     files,
     output::Output,
     plan::{Entry, Need},
     protocol::{BuildRequest, Phase},
+    sbom,
 };
 use crate::model::Process;
 
@@ -59,6 +61,8 @@ struct RawProcess {
     default: bool,
     #[serde(rename = "working-dir")]
     working_dir: Option<String>,
+    #[serde(default, rename = "exec-env")]
+    exec_env: Vec<String>,
 }
 
 /// `command` was a string before API 0.9.
@@ -119,41 +123,48 @@ pub(super) fn build(
 ) -> Result<Outcome, Failure> {
     let mut outcome = Outcome::default();
     let mut needs = detected.needs.clone();
+    let mut env = buildpack::base_environment(dirs, request);
     for (index, buildpack) in detected.group.iter().enumerate() {
         let wrong = |message: String| Failure::new(Phase::Build, message);
-        let layers = dirs.layers.join(buildpack::escaped(&buildpack.id));
+        let layers = dirs.layers.join(buildpack::escaped(&buildpack.about.id));
         fs::create_dir_all(&layers).map_err(Failure::io(Phase::Build, "make", &layers))?;
         let plan = dirs.tmp.join(format!("build-plan-{index}.toml"));
         let entries: Vec<&Entry> =
             needs.iter().filter(|need| need.providers.contains(&index)).flat_map(|need| &need.entries).collect();
-        let text = toml::to_string(&BTreeMap::from([("entries", entries)])).map_err(|e| wrong(e.to_string()))?;
+        let text = toml::to_string(&BTreeMap::from([("entries", &entries)])).map_err(|e| wrong(e.to_string()))?;
         fs::write(&plan, text).map_err(Failure::io(Phase::Build, "write", &plan))?;
 
-        let mut env = buildpack::base_env(dirs, request, !buildpack.clear_env);
-        for layer in outcome.layers.iter().filter(|layer| layer.toml.types.build) {
-            let path = path_of(dirs, detected, layer);
-            env::add_layer(&mut env, &path, Moment::Build).map_err(Failure::io(Phase::Build, "read", &path))?;
-        }
-        buildpack::add_platform(&mut env, dirs, request, buildpack);
-        env.insert("CNB_LAYERS_DIR".to_owned(), layers.display().to_string());
-        env.insert("CNB_BP_PLAN_PATH".to_owned(), plan.display().to_string());
+        let mut own = buildpack::environment(dirs, request, buildpack, &env);
+        own.insert("CNB_LAYERS_DIR".to_owned(), layers.display().to_string());
+        own.insert("CNB_BP_PLAN_PATH".to_owned(), plan.display().to_string());
         let program = buildpack.dir.join("bin/build");
         let arguments: [&Path; 3] = [&layers, &dirs.platform, &plan];
         let tell = |line: &str| output.printed(line);
-        match buildpack::run(&program, &arguments, &env, dirs, running, &tell) {
+        match buildpack::run(&program, &arguments, &own, dirs, running, &tell) {
             Ok(0) => {}
             Ok(status) => return Err(wrong(format!("the buildpack {} failed with status {status}", buildpack.name()))),
             Err(e) => return Err(wrong(format!("the buildpack {} does not run: {e}", buildpack.name()))),
         }
-        read_back(&layers, index, buildpack, &mut outcome).map_err(wrong)?;
-        let BuildToml { unmet } = files::read_toml(&layers.join("build.toml")).map_err(wrong)?;
+        read_launch(&layers, index, buildpack, &mut outcome).map_err(wrong)?;
+        let found = read_layers(&layers, index).map_err(wrong)?;
+        sbom::check(&layers).map_err(wrong)?;
+        let build = found.iter().filter(|layer| layer.toml.types.build).map(|layer| layers.join(&layer.name));
+        let build: Vec<_> = build.collect();
+        env::add_layers(&mut env, &build, Moment::Build).map_err(Failure::io(Phase::Build, "read", &layers))?;
+        outcome.layers.extend(found);
+
+        let file = layers.join("build.toml");
+        let BuildToml { unmet } = files::read_toml(&file).map_err(wrong)?;
+        if let Some(unknown) = unmet.iter().find(|unmet| entries.iter().all(|entry| entry.name != unmet.name)) {
+            return Err(wrong(format!("{}, key unmet.name: the plan has no entry {:?}", file.display(), unknown.name)));
+        }
         needs = left(needs, index, &unmet);
     }
     Ok(outcome)
 }
 
 pub(super) fn path_of(dirs: &Dirs, detected: &Detected, layer: &Layer) -> std::path::PathBuf {
-    dirs.layers.join(buildpack::escaped(&detected.group[layer.buildpack].id)).join(&layer.name)
+    dirs.layers.join(buildpack::escaped(&detected.group[layer.buildpack].about.id)).join(&layer.name)
 }
 
 /// Needs that go on to later providers: those that this buildpack did not provide, or named as unmet.
@@ -167,12 +178,16 @@ fn left(needs: Vec<Need>, index: usize, unmet: &[Unmet]) -> Vec<Need> {
         .collect()
 }
 
-/// Reads what a buildpack left; nothing of it is trusted.
-fn read_back(layers: &Path, index: usize, buildpack: &Buildpack, outcome: &mut Outcome) -> Result<(), String> {
+/// Reads what a buildpack wrote to `launch.toml`; nothing of it is trusted.
+fn read_launch(layers: &Path, index: usize, buildpack: &Buildpack, outcome: &mut Outcome) -> Result<(), String> {
     let file = layers.join("launch.toml");
+    let wrong = |message: &str| format!("{}, {message}", file.display());
     let launch: LaunchToml = files::read_toml(&file)?;
-    for raw in launch.processes {
-        let process = process(raw, buildpack).map_err(|e| format!("{}: {e}", file.display()))?;
+    if launch.processes.iter().filter(|process| process.default).count() > 1 {
+        return Err(wrong("key processes.default: only one process can be the default"));
+    }
+    for raw in launch.processes.into_iter().filter(|raw| descriptor::in_production(&raw.exec_env)) {
+        let process = process(raw, buildpack).map_err(|e| wrong(&e))?;
         outcome.processes.retain(|(_, other)| other.process_type != process.process_type);
         if process.default {
             for (_, other) in &mut outcome.processes {
@@ -185,9 +200,15 @@ fn read_back(layers: &Path, index: usize, buildpack: &Buildpack, outcome: &mut O
         outcome.labels.insert(label.key, label.value);
     }
     outcome.slices.extend(launch.slices);
+    Ok(())
+}
+
+/// The layers that a buildpack left: whatever has a TOML file.
+fn read_layers(layers: &Path, index: usize) -> Result<Vec<Layer>, String> {
+    let mut found = Vec::new();
     for file in files::names(layers).map_err(|e| format!("cannot read {}: {e}", layers.display()))? {
         let Some(name) = file.strip_suffix(".toml") else { continue };
-        if matches!(name, "launch" | "build" | "store") || name.starts_with('.') || name.is_empty() {
+        if !files::is_layer_name(name) {
             continue;
         }
         let folder = layers.join(name);
@@ -195,23 +216,22 @@ fn read_back(layers: &Path, index: usize, buildpack: &Buildpack, outcome: &mut O
             return Err(format!("{} is not a folder", folder.display()));
         }
         let toml: LayerToml = files::read_toml(&layers.join(&file))?;
-        outcome.layers.push(Layer { buildpack: index, name: name.to_owned(), toml });
+        found.push(Layer { buildpack: index, name: name.to_owned(), toml });
     }
-    Ok(())
+    Ok(found)
 }
 
 fn process(raw: RawProcess, buildpack: &Buildpack) -> Result<Process, String> {
-    let process_type = raw.process_type.parse().map_err(|e| format!("processes.type: {e}"))?;
+    let process_type = raw.process_type.parse().map_err(|e| format!("key processes.type: {e}"))?;
     let command = match raw.command {
         Words::One(word) => vec![word],
         Words::Many(words) => words,
     };
     if command.first().is_none_or(String::is_empty) {
-        return Err(format!("processes.command of {process_type} is empty"));
+        return Err(format!("key processes.command: the command of {process_type} is empty"));
     }
     // Before API 0.9 a process runs in a shell unless it says otherwise; from then on it never does.
-    let old = buildpack.api == "0.8";
-    let direct = raw.direct.unwrap_or(!old);
+    let direct = buildpack.about.api >= Api(0, 9) || raw.direct.unwrap_or(false);
     Ok(Process {
         process_type,
         command,

@@ -4,7 +4,10 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{self, BufRead as _, BufReader, Read},
-    os::unix::process::{CommandExt as _, ExitStatusExt as _},
+    os::unix::{
+        fs::PermissionsExt as _,
+        process::{CommandExt as _, ExitStatusExt as _},
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -14,44 +17,23 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use serde::Deserialize;
 
 use super::{
-    Dirs, Failure,
-    env::Env,
+    Dirs,
+    descriptor::{self, Api, Descriptor},
+    env::{self, Env},
     files,
-    protocol::{BuildRequest, GroupEntry, Phase},
+    protocol::{BuildRequest, GroupEntry, Place},
 };
 
 /// The longest line of output that is told as one, in bytes.
 const LONGEST_LINE: u64 = 16 * 1024;
 
-/// The oldest and the newest Buildpack API that this lifecycle runs.
-const APIS: std::ops::RangeInclusive<(u32, u32)> = (0, 8)..=(0, 12);
-
 /// A buildpack that takes part in a detection.
 #[derive(Debug, Clone)]
 pub(super) struct Buildpack {
-    pub(super) id: String,
-    pub(super) version: String,
-    pub(super) api: String,
-    pub(super) clear_env: bool,
+    pub(super) about: Descriptor,
     pub(super) dir: PathBuf,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct Descriptor {
-    api: Option<String>,
-    #[serde(default)]
-    buildpack: About,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct About {
-    #[serde(default)]
-    id: String,
-    #[serde(default, rename = "clear-env")]
-    clear_env: bool,
 }
 
 /// An id as a folder's name.
@@ -59,30 +41,85 @@ pub(super) fn escaped(id: &str) -> String {
     id.replace('/', "_")
 }
 
+/// The version of a buildpack of which there is just one.
+pub(super) fn only_version(dirs: &Dirs, id: &str) -> Result<String, String> {
+    descriptor::check_id(id)?;
+    let mut versions = files::names(&dirs.buildpacks.join(escaped(id))).map_err(|e| e.to_string())?;
+    match (versions.pop(), versions.is_empty()) {
+        (Some(only), true) => Ok(only),
+        (Some(_), false) => Err(format!("there are several versions of the buildpack {id}: name one")),
+        (None, _) => Err(format!("the buildpack {id} is not installed")),
+    }
+}
+
 impl Buildpack {
-    pub(super) fn load(dirs: &Dirs, entry: &GroupEntry) -> Result<Self, Failure> {
-        let dir = dirs.buildpacks.join(escaped(&entry.id)).join(&entry.version);
+    pub(super) fn load(dirs: &Dirs, entry: &GroupEntry) -> Result<Self, String> {
+        descriptor::check_id(&entry.id)?;
+        descriptor::check_version(&entry.version)?;
+        let own = dirs.tmp.join("buildpacks").join(escaped(&entry.id)).join(&entry.version);
+        let wrong = |e: io::Error| format!("cannot make the buildpack {}: {e}", entry.id);
+        let dir = match &entry.place {
+            Place::Installed => dirs.buildpacks.join(escaped(&entry.id)).join(&entry.version),
+            // As it was pushed, whatever a build does to the app's folder.
+            Place::Source(folder) if !own.exists() => {
+                copy_tree(&dirs.workspace.join(folder), &own).map_err(wrong)?;
+                own
+            }
+            Place::Inline { api, shell, script } if !own.exists() => {
+                write_inline(&own, entry, api, shell, script).map_err(wrong)?;
+                own
+            }
+            Place::Source(_) | Place::Inline { .. } => own,
+        };
         let file = dir.join("buildpack.toml");
-        let wrong = |message: String| Failure::new(Phase::Detect, message);
-        if !file.exists() {
-            return Err(wrong(format!("the buildpack {}@{} is not installed", entry.id, entry.version)));
+        let text = files::read_text(&file)?;
+        let text = text.ok_or_else(|| format!("the buildpack {}@{} is not installed", entry.id, entry.version))?;
+        let about = Descriptor::parse(&text).map_err(|e| format!("{}, {e}", file.display()))?;
+        if about.id != entry.id {
+            return Err(format!("{}: buildpack.id is {:?}, not {:?}", file.display(), about.id, entry.id));
         }
-        let Descriptor { api, buildpack } = files::read_toml(&file).map_err(wrong)?;
-        let api = api.ok_or_else(|| wrong(format!("{}: the key api is missing", file.display())))?;
-        let number = api.split_once('.').and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
-        if !number.is_some_and(|number: (u32, u32)| APIS.contains(&number)) {
-            return Err(wrong(format!("{}: api {api} is not supported; use 0.8 to 0.12", file.display())));
-        }
-        if buildpack.id != entry.id {
-            return Err(wrong(format!("{}: buildpack.id is {:?}, not {:?}", file.display(), buildpack.id, entry.id)));
-        }
-        let About { clear_env, .. } = buildpack;
-        Ok(Self { id: entry.id.clone(), version: entry.version.clone(), api, clear_env, dir })
+        Ok(Self { about, dir })
     }
 
     pub(super) fn name(&self) -> String {
-        format!("{}@{}", self.id, self.version)
+        self.about.full_name()
     }
+}
+
+/// A buildpack out of a script: it always takes part.
+fn write_inline(dir: &Path, entry: &GroupEntry, api: &str, shell: &str, script: &str) -> io::Result<()> {
+    let toml = toml::toml! {
+        api = api
+        [buildpack]
+        id = (entry.id.as_str())
+        version = (entry.version.as_str())
+    };
+    fs::create_dir_all(dir.join("bin"))?;
+    fs::write(dir.join("buildpack.toml"), toml.to_string())?;
+    let (detect, build) = ("#!/bin/sh\nexit 0\n".to_owned(), format!("#!{shell}\n\n{script}\n"));
+    for (name, text) in [("detect", detect), ("build", build)] {
+        let path = dir.join("bin").join(name);
+        fs::write(&path, text)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(())
+}
+
+fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            copy_tree(&source, &target)?;
+        } else if kind.is_symlink() {
+            std::os::unix::fs::symlink(fs::read_link(source)?, target)?;
+        } else if kind.is_file() {
+            fs::copy(source, target)?;
+        }
+    }
+    Ok(())
 }
 
 /// The process groups that run, so that all can be ended at once.
@@ -135,36 +172,52 @@ impl Running {
     }
 }
 
-/// What every program of a buildpack gets, whatever the phase.
-pub(super) fn base_env(dirs: &Dirs, request: &BuildRequest, user: bool) -> Env {
-    let mut env = Env::from([
-        ("PATH".to_owned(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
+/// What every program of a buildpack finds, before what layers and user say.
+pub(super) fn base_environment(dirs: &Dirs, request: &BuildRequest) -> Env {
+    const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    // The build image's own search path.
+    let path = std::env::var("PATH").ok().filter(|path| !path.is_empty()).unwrap_or_else(|| PATH.to_owned());
+    Env::from([
+        ("PATH".to_owned(), path),
         ("HOME".to_owned(), dirs.tmp.join("home").display().to_string()),
         ("LANG".to_owned(), "C.UTF-8".to_owned()),
         ("TMPDIR".to_owned(), dirs.tmp.display().to_string()),
-    ]);
-    if user {
-        env.extend(request.env.clone());
+        ("CNB_STACK_ID".to_owned(), request.stack_id.clone()),
+    ])
+}
+
+/// The whole environment of a program of this buildpack, on top of `env`: the user's variables, unless the buildpack
+/// asks to be spared; the operator's; the specification's.
+pub(super) fn environment(dirs: &Dirs, request: &BuildRequest, buildpack: &Buildpack, env: &Env) -> Env {
+    let mut env = env.clone();
+    for (name, value) in request.env.iter().filter(|_| !buildpack.about.clear_env) {
+        if env::is_search_path(name) {
+            env::prepend(&mut env, name, value, ":");
+        } else {
+            env.insert(name.clone(), value.clone());
+        }
     }
+    env.extend(request.operator_env.clone());
+    add_platform(&mut env, dirs, request, buildpack);
     env
 }
 
-/// The variables that the specification names, and the operator's, which nothing overrides.
-pub(super) fn add_platform(env: &mut Env, dirs: &Dirs, request: &BuildRequest, buildpack: &Buildpack) {
+/// The variables that the specification names, which nothing overrides.
+fn add_platform(env: &mut Env, dirs: &Dirs, request: &BuildRequest, buildpack: &Buildpack) {
     let target = &request.target;
-    let mut set = |name: &str, value: String| drop(env.insert(name.to_owned(), value));
-    set("CNB_BUILDPACK_DIR", buildpack.dir.display().to_string());
-    set("CNB_PLATFORM_DIR", dirs.platform.display().to_string());
-    set("CNB_STACK_ID", request.stack_id.clone());
-    set("CNB_TARGET_OS", target.os.clone());
-    set("CNB_TARGET_ARCH", target.arch.clone());
-    set("CNB_TARGET_ARCH_VARIANT", target.arch_variant.clone());
-    set("CNB_TARGET_DISTRO_NAME", target.distro_name.clone());
-    set("CNB_TARGET_DISTRO_VERSION", target.distro_version.clone());
-    env.extend(request.operator_env.clone());
+    let mut set = |name: &str, value: &str| drop(env.insert(name.to_owned(), value.to_owned()));
+    set("CNB_BUILDPACK_DIR", &buildpack.dir.display().to_string());
+    set("CNB_PLATFORM_DIR", &dirs.platform.display().to_string());
+    set("CNB_TARGET_OS", &target.os);
+    set("CNB_TARGET_ARCH", &target.arch);
+    set("CNB_TARGET_ARCH_VARIANT", &target.arch_variant);
+    set("CNB_TARGET_DISTRO_NAME", &target.distro_name);
+    set("CNB_TARGET_DISTRO_VERSION", &target.distro_version);
+    if buildpack.about.api >= Api(0, 12) {
+        set("CNB_EXEC_ENV", descriptor::EXEC_ENV);
+    }
     let tools = dirs.tmp.join("bin").display().to_string();
-    let path = env.entry("PATH".to_owned()).or_default();
-    *path = format!("{tools}:{path}");
+    env::prepend(env, "PATH", &tools, ":");
 }
 
 /// Runs a program to its end, in the app's folder; tells each line. Returns its exit status, 128 and more for signals.

@@ -18,6 +18,7 @@ use super::{
     detector::Detected,
     files,
     protocol::{BuildRequest, BuiltLayer, Phase},
+    sbom,
 };
 use crate::model::Digest;
 
@@ -93,42 +94,39 @@ pub(super) fn restore(dirs: &Dirs, request: &BuildRequest, detected: &Detected) 
         request.previous.clone().and_then(|label| serde_json::from_value(label).ok()).unwrap_or_default();
     let mut restored = Restored::default();
     for buildpack in &detected.group {
-        let layers = dirs.layers.join(escaped(&buildpack.id));
-        let cached = dirs.layers.join(FOLDER).join(escaped(&buildpack.id));
+        let layers = dirs.layers.join(escaped(&buildpack.about.id));
+        let cached = dirs.layers.join(FOLDER).join(escaped(&buildpack.about.id));
         let failed = |act| Failure::io(Phase::Restore, act, &layers);
         fs::create_dir_all(&layers).map_err(failed("make"))?;
         if let Ok(Some(store)) = files::read_text(&cached.join("store.toml")) {
             fs::write(layers.join("store.toml"), store).map_err(failed("write in"))?;
         }
-        let of_image = previous.buildpacks.iter().find(|other| other.key == buildpack.id);
+        sbom::copy(&cached, &layers).map_err(failed("write in"))?;
+        let of_image = previous.buildpacks.iter().find(|other| other.key == buildpack.about.id);
         let of_image = of_image.map(|found| found.layers.clone()).unwrap_or_default();
-        for (name, layer) in of_image.into_iter().filter(|(name, _)| is_layer_name(name)) {
+        for (name, layer) in of_image.into_iter().filter(|(name, _)| files::is_layer_name(name)) {
             // What a build needs cannot come back from an image, and what is cached comes back from the cache.
             if !layer.build && !layer.cache {
                 let metadata = toml::Value::try_from(&layer.data).unwrap_or(toml::Value::Table(toml::Table::new()));
                 write_toml(&layers, &name, metadata).map_err(failed("write in"))?;
             }
-            restored.previous.insert((buildpack.id.clone(), name), layer);
+            restored.previous.insert((buildpack.about.id.clone(), name), layer);
         }
         for name in files::names(&cached).map_err(failed("read"))? {
             let Ok(note) = files::read_toml::<Note>(&cached.join(&name).join("note.toml")) else { continue };
             let tree = cached.join(&name).join("tree");
-            if !is_layer_name(&name) || !tree.is_dir() {
+            if !files::is_layer_name(&name) || !tree.is_dir() {
                 continue;
             }
             link_tree(&tree, &layers.join(&name)).map_err(failed("restore to"))?;
             let metadata = note.toml.get("metadata").cloned().unwrap_or(toml::Value::Table(toml::Table::new()));
             write_toml(&layers, &name, metadata).map_err(failed("write in"))?;
             if let Some(exported) = note.exported {
-                restored.exported.insert((buildpack.id.clone(), name), exported);
+                restored.exported.insert((buildpack.about.id.clone(), name), exported);
             }
         }
     }
     Ok(restored)
-}
-
-fn is_layer_name(name: &str) -> bool {
-    !name.is_empty() && !name.starts_with('.') && !name.contains('/') && !matches!(name, "launch" | "build" | "store")
 }
 
 /// A layer's file as the specification restores it: metadata without types.
@@ -151,7 +149,7 @@ pub(super) fn commit(
         if !path.is_dir() {
             continue;
         }
-        let place = new.join(escaped(&detected.group[layer.buildpack].id)).join(&layer.name);
+        let place = new.join(escaped(&detected.group[layer.buildpack].about.id)).join(&layer.name);
         fs::create_dir_all(&place).map_err(failed("make"))?;
         let made = exported.get(&(layer.buildpack, layer.name.clone()));
         let exported = made.map(|(fingerprint, layer)| Exported {
@@ -166,9 +164,11 @@ pub(super) fn commit(
         fs::rename(&path, place.join("tree")).map_err(failed("move a layer to"))?;
     }
     for buildpack in &detected.group {
-        let store = dirs.layers.join(escaped(&buildpack.id)).join("store.toml");
+        let id = escaped(&buildpack.about.id);
+        sbom::copy(&dirs.layers.join(&id), &new.join(&id)).map_err(failed("write in"))?;
+        let store = dirs.layers.join(escaped(&buildpack.about.id)).join("store.toml");
         if let Ok(Some(text)) = files::read_text(&store) {
-            let place = new.join(escaped(&buildpack.id));
+            let place = new.join(escaped(&buildpack.about.id));
             fs::create_dir_all(&place)
                 .and_then(|()| fs::write(place.join("store.toml"), text))
                 .map_err(failed("write in"))?;

@@ -1,6 +1,10 @@
 //! Environment of builds and processes (buildpack.md, "Environment"): what layers contribute.
 
-use std::{collections::BTreeMap, io, path::Path};
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+};
 
 use super::files;
 
@@ -14,31 +18,53 @@ pub(super) enum Moment<'a> {
     Launch(&'a str),
 }
 
-/// Adds what a layer contributes: its folders to search paths, then its environment files.
-pub(super) fn add_layer(env: &mut Env, layer: &Path, moment: Moment<'_>) -> io::Result<()> {
-    let paths: &[(&str, &str)] = match moment {
-        Moment::Build => &[
-            ("bin", "PATH"),
-            ("lib", "LD_LIBRARY_PATH"),
-            ("lib", "LIBRARY_PATH"),
-            ("include", "CPATH"),
-            ("pkgconfig", "PKG_CONFIG_PATH"),
-        ],
-        Moment::Launch(_) => &[("bin", "PATH"), ("lib", "LD_LIBRARY_PATH")],
-    };
+/// Folders of a layer that go on search paths, and on which: at build time, and those when it is launched.
+const BUILD_PATHS: [(&str, &str); 5] = [
+    ("bin", "PATH"),
+    ("lib", "LD_LIBRARY_PATH"),
+    ("lib", "LIBRARY_PATH"),
+    ("include", "CPATH"),
+    ("pkgconfig", "PKG_CONFIG_PATH"),
+];
+const LAUNCH_PATHS: [(&str, &str); 2] = [("bin", "PATH"), ("lib", "LD_LIBRARY_PATH")];
+
+/// Whether what the user says of it is prepended, instead of overriding.
+pub(super) fn is_search_path(variable: &str) -> bool {
+    BUILD_PATHS.iter().any(|(_, name)| *name == variable)
+}
+
+/// Adds what the layers of one buildpack contribute: at launch all their folders first, then their environment files
+/// (the order of the reference implementation, which differs between the two moments).
+pub(super) fn add_layers(env: &mut Env, layers: &[PathBuf], moment: Moment<'_>) -> io::Result<()> {
+    match moment {
+        Moment::Build => {
+            for layer in layers {
+                add_folders(env, layer, &BUILD_PATHS);
+                add_files(env, &layer.join("env"))?;
+                add_files(env, &layer.join("env.build"))?;
+            }
+        }
+        Moment::Launch(process_type) => {
+            for layer in layers {
+                add_folders(env, layer, &LAUNCH_PATHS);
+            }
+            for layer in layers {
+                add_files(env, &layer.join("env"))?;
+                add_files(env, &layer.join("env.launch"))?;
+                if !process_type.is_empty() {
+                    add_files(env, &layer.join("env.launch").join(process_type))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn add_folders(env: &mut Env, layer: &Path, paths: &[(&str, &str)]) {
     for (folder, variable) in paths {
         let folder = layer.join(folder);
         if folder.is_dir() {
-            let value = folder.display().to_string();
-            prepend(env, variable, &value, ":");
-        }
-    }
-    add_files(env, &layer.join("env"))?;
-    match moment {
-        Moment::Build => add_files(env, &layer.join("env.build")),
-        Moment::Launch(process_type) => {
-            add_files(env, &layer.join("env.launch"))?;
-            add_files(env, &layer.join("env.launch").join(process_type))
+            prepend(env, variable, &folder.display().to_string(), ":");
         }
     }
 }
@@ -59,7 +85,12 @@ fn add_files(env: &mut Env, folder: &Path) -> io::Result<()> {
         let delimiter = delimiter.unwrap_or_default();
         match suffix {
             "" | "override" => drop(env.insert(variable.to_owned(), value)),
-            "default" => drop(env.entry(variable.to_owned()).or_insert(value)),
+            "default" => {
+                let old = env.entry(variable.to_owned()).or_default();
+                if old.is_empty() {
+                    *old = value;
+                }
+            }
             "append" => match env.get_mut(variable) {
                 Some(old) if !old.is_empty() => *old = format!("{old}{delimiter}{value}"),
                 _ => drop(env.insert(variable.to_owned(), value)),
@@ -71,7 +102,7 @@ fn add_files(env: &mut Env, folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn prepend(env: &mut Env, variable: &str, value: &str, delimiter: &str) {
+pub(super) fn prepend(env: &mut Env, variable: &str, value: &str, delimiter: &str) {
     match env.get_mut(variable) {
         Some(old) if !old.is_empty() => *old = format!("{value}{delimiter}{old}"),
         _ => drop(env.insert(variable.to_owned(), value.to_owned())),
@@ -103,7 +134,7 @@ mod tests {
         }
         let base = ["A", "B", "C", "D", "PATH"].map(|name| (name.to_owned(), "old".to_owned()));
         let mut env = Env::from(base);
-        add_layer(&mut env, dir.path(), Moment::Launch("web")).unwrap();
+        add_layers(&mut env, &[dir.path().to_owned()], Moment::Launch("web")).unwrap();
         let bin = dir.path().join("bin").display().to_string();
         assert_eq!(env["A"], "over");
         assert_eq!(env["B"], "old-end");
@@ -113,7 +144,7 @@ mod tests {
         assert_eq!(env["F"], "launch");
         assert_eq!(env["G"], "web");
         assert_eq!(env["PATH"], format!("{bin}:old"));
-        add_layer(&mut env, dir.path(), Moment::Build).unwrap();
+        add_layers(&mut env, &[dir.path().to_owned()], Moment::Build).unwrap();
         assert_eq!(env["F"], "build");
     }
 }

@@ -10,12 +10,14 @@ use std::{
 use super::{
     Dirs, Failure,
     builder::{Layer, Outcome, Slice, path_of},
-    buildpack::escaped,
+    buildpack::{Buildpack, escaped},
     cache::{self, Restored},
+    descriptor::Descriptor,
     detector::Detected,
     layer_tar::LayerTar,
     output::Output,
-    protocol::{BlobHeader, BuildRequest, Built, BuiltLayer, GroupEntry, Phase},
+    protocol::{BlobHeader, BuildRequest, Built, BuiltLayer, BuiltWith, Phase},
+    sbom,
 };
 use crate::model::{Digest, Process};
 
@@ -79,6 +81,17 @@ impl Exporter<'_> {
         self.add(tar.finish("launcher configuration")?).map(drop)
     }
 
+    /// The bills of materials, if there are any.
+    fn sbom(&mut self, detected: &Detected, outcome: &Outcome) -> io::Result<Option<BuiltLayer>> {
+        let files = sbom::for_launch(self.dirs, detected, outcome)?;
+        if files.is_empty() {
+            return Ok(None);
+        }
+        let mut tar = self.tar(OWNER)?;
+        tar.files(&files)?;
+        self.add(tar.finish("software bills of materials")?).map(Some)
+    }
+
     /// A launch layer: made before and untouched, or as the previous image has it, or made anew.
     fn launch(
         &mut self,
@@ -88,8 +101,8 @@ impl Exporter<'_> {
     ) -> Result<Option<(String, BuiltLayer)>, Failure> {
         let buildpack = &detected.group[layer.buildpack];
         let path = path_of(self.dirs, detected, layer);
-        let key = (buildpack.id.clone(), layer.name.clone());
-        let created_by = format!("{}:{}", buildpack.id, layer.name);
+        let key = (buildpack.about.id.clone(), layer.name.clone());
+        let created_by = format!("{}:{}", buildpack.about.id, layer.name);
         if !path.exists() {
             let Some(previous) = restored.previous.get(&key).filter(|p| self.known.contains(&p.sha)) else {
                 let message = format!(
@@ -146,23 +159,24 @@ impl Exporter<'_> {
     }
 }
 
-/// Files under the app that a slice's pattern names: a path, a folder, or a path with `*` within names.
+/// Files under the app that a slice's pattern names: relative to the app's folder, or absolute and in it.
 fn matching(workspace: &Path, pattern: &str) -> Vec<PathBuf> {
-    let parts: Vec<&str> =
-        pattern.trim_start_matches('/').split('/').filter(|part| !part.is_empty() && *part != ".").collect();
-    let climbs = Path::new(pattern).components().any(|part| part == Component::ParentDir);
-    if climbs || parts.is_empty() {
-        return Vec::new();
-    }
+    let relative = Path::new(pattern).strip_prefix(workspace).unwrap_or(Path::new(pattern));
+    let parts: Option<Vec<&str>> = relative
+        .components()
+        .filter(|part| *part != Component::CurDir)
+        .map(|part| if let Component::Normal(part) = part { part.to_str() } else { None })
+        .collect();
+    let Some(parts) = parts.filter(|parts| !parts.is_empty()) else { return Vec::new() };
     let mut found = vec![workspace.to_owned()];
     for part in parts {
         found = found
             .into_iter()
+            .filter(|folder| folder.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()))
             .flat_map(|folder| {
                 let names = super::files::names(&folder).unwrap_or_default();
                 names.into_iter().filter(|name| glob(part, name)).map(move |name| folder.join(name))
             })
-            .filter(|path| path.symlink_metadata().is_ok())
             .collect();
     }
     let mut files = Vec::new();
@@ -181,14 +195,36 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// `*` stands for any run of characters of one name.
+/// Patterns of Go's `filepath.Match`, within one name: `*`, `?`, `[a-z]`, `[^a]`, `\\` before what stands for itself.
 fn glob(pattern: &str, name: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == name,
-        Some((before, after)) => name
-            .strip_prefix(before)
-            .is_some_and(|rest| (0..=rest.len()).any(|i| rest.is_char_boundary(i) && glob(after, &rest[i..]))),
+    let mut rest = pattern.chars();
+    let mut left = name.chars();
+    let Some(first) = rest.next() else { return name.is_empty() };
+    match first {
+        '*' => name.char_indices().map(|(at, _)| at).chain([name.len()]).any(|at| glob(rest.as_str(), &name[at..])),
+        '?' => left.next().is_some() && glob(rest.as_str(), left.as_str()),
+        '[' => {
+            let Some((class, rest)) = rest.as_str().split_once(']') else { return false };
+            let (class, wanted) = class.strip_prefix('^').map_or((class, true), |class| (class, false));
+            left.next().is_some_and(|c| in_class(class, c) == wanted) && glob(rest, left.as_str())
+        }
+        '\\' => rest.next().is_some_and(|c| left.next() == Some(c)) && glob(rest.as_str(), left.as_str()),
+        c => left.next() == Some(c) && glob(rest.as_str(), left.as_str()),
     }
+}
+
+fn in_class(class: &str, wanted: char) -> bool {
+    let chars: Vec<char> = class.chars().filter(|c| *c != '\\').collect();
+    let mut at = 0;
+    while at < chars.len() {
+        let range = chars.get(at + 1) == Some(&'-') && at + 2 < chars.len();
+        let last = if range { chars[at + 2] } else { chars[at] };
+        if (chars[at]..=last).contains(&wanted) {
+            return true;
+        }
+        at += if range { 3 } else { 1 };
+    }
+    false
 }
 
 pub(super) fn export(
@@ -205,8 +241,9 @@ pub(super) fn export(
     let spool = dirs.layers.join(".export");
     let mut exporter = Exporter { dirs, spool, known, output, layers: Vec::new() };
     exporter.launcher(&processes).map_err(failed)?;
-    let config = launcher_config(detected, &processes)?;
+    let config = launcher_config(detected, &outcome.processes)?;
     exporter.config(&config).map_err(failed)?;
+    let sbom = exporter.sbom(detected, outcome).map_err(failed)?;
     let mut layers = BTreeMap::new();
     let mut of_buildpacks: BTreeMap<usize, serde_json::Map<String, serde_json::Value>> = BTreeMap::new();
     for layer in outcome.layers.iter().filter(|layer| layer.toml.types.launch) {
@@ -225,42 +262,45 @@ pub(super) fn export(
     exporter.app(&outcome.slices).map_err(failed)?;
     let made = exporter.layers;
 
-    let lifecycle_metadata = serde_json::json!({
+    let mut lifecycle_metadata = serde_json::json!({
         "app": made[first_of_app..].iter().map(|layer| serde_json::json!({ "sha": layer.digest })).collect::<Vec<_>>(),
         "launcher": { "sha": made[0].digest },
         "config": { "sha": made[1].digest },
         "buildpacks": detected.group.iter().enumerate().map(|(index, buildpack)| serde_json::json!({
-            "key": buildpack.id, "version": buildpack.version,
+            "key": buildpack.about.id, "version": buildpack.about.version,
             "layers": of_buildpacks.remove(&index).unwrap_or_default(),
         })).collect::<Vec<_>>(),
     });
-    let buildpacks: Vec<GroupEntry> = detected
-        .group
-        .iter()
-        .map(|b| GroupEntry { id: b.id.clone(), version: b.version.clone(), optional: false })
-        .collect();
+    if let Some(sbom) = sbom {
+        lifecycle_metadata["sbom"] = serde_json::json!({ "sha": sbom.digest });
+    }
+    let buildpacks: Vec<BuiltWith> = detected.group.iter().map(|b| built_with(&b.about)).collect();
+    let of = |(index, process): &(usize, Process)| {
+        let mut json = serde_json::json!(process);
+        json["buildpackID"] = serde_json::json!(detected.group[*index].about.id);
+        json
+    };
     let build_metadata = serde_json::json!({
-        "processes": processes,
-        "buildpacks": buildpacks.iter().map(|b| serde_json::json!({ "id": b.id, "version": b.version })).collect::<Vec<_>>(),
+        "processes": outcome.processes.iter().map(of).collect::<Vec<_>>(),
+        "buildpacks": buildpacks,
         "launcher": { "version": env!("CARGO_PKG_VERSION") },
     });
     let mut labels = outcome.labels.clone();
     labels.insert("io.buildpacks.lifecycle.metadata".to_owned(), lifecycle_metadata.to_string());
     labels.insert("io.buildpacks.build.metadata".to_owned(), build_metadata.to_string());
-    labels.insert("io.buildpacks.project.metadata".to_owned(), "{}".to_owned());
+    labels.insert("io.buildpacks.project.metadata".to_owned(), request.project.to_string());
+    labels.insert("io.buildpacks.rebasable".to_owned(), "true".to_owned());
     let main = processes.iter().find(|p| p.default).or_else(|| processes.iter().find(|p| p.process_type.is_web()));
     let entrypoint =
         main.map_or_else(|| "/cnb/lifecycle/launcher".to_owned(), |p| format!("/cnb/process/{}", p.process_type));
-    let path = "/cnb/process:/cnb/lifecycle:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     let built = Built {
         layers: made,
         env: vec![
-            format!("PATH={path}"),
             "CNB_LAYERS_DIR=/layers".to_owned(),
             "CNB_APP_DIR=/workspace".to_owned(),
             "CNB_PLATFORM_API=0.15".to_owned(),
-            "HOME=/home/paas".to_owned(),
         ],
+        path: vec!["/cnb/process".to_owned(), "/cnb/lifecycle".to_owned()],
         entrypoint: vec![entrypoint],
         working_dir: "/workspace".to_owned(),
         labels,
@@ -271,15 +311,33 @@ pub(super) fn export(
     Ok(Exported { built, layers })
 }
 
-/// What the launcher needs to know, in the order that the environment is made in.
-fn launcher_config(detected: &Detected, processes: &[Process]) -> Result<String, Failure> {
+fn built_with(about: &Descriptor) -> BuiltWith {
+    BuiltWith {
+        id: about.id.clone(),
+        version: about.version.clone(),
+        api: about.api.to_string(),
+        homepage: about.homepage.clone(),
+    }
+}
+
+/// What the launcher needs to know, in the order that the environment is made in (platform.md, `metadata.toml`).
+fn launcher_config(detected: &Detected, processes: &[(usize, Process)]) -> Result<String, Failure> {
     #[derive(serde::Serialize)]
     struct Config<'a> {
-        buildpacks: Vec<BTreeMap<&'a str, &'a str>>,
-        processes: &'a [Process],
+        buildpacks: Vec<BTreeMap<&'a str, String>>,
+        processes: Vec<Row<'a>>,
     }
-    let buildpacks = detected.group.iter().map(|b| BTreeMap::from([("id", b.id.as_str()), ("api", b.api.as_str())]));
-    toml::to_string(&Config { buildpacks: buildpacks.collect(), processes })
+    #[derive(serde::Serialize)]
+    #[serde(rename_all = "kebab-case")]
+    struct Row<'a> {
+        #[serde(flatten)]
+        process: &'a Process,
+        buildpack_id: &'a str,
+    }
+    let row = |b: &Buildpack| BTreeMap::from([("id", b.about.id.clone()), ("api", b.about.api.to_string())]);
+    let processes =
+        processes.iter().map(|(index, process)| Row { process, buildpack_id: &detected.group[*index].about.id });
+    toml::to_string(&Config { buildpacks: detected.group.iter().map(row).collect(), processes: processes.collect() })
         .map_err(|e| Failure::new(Phase::Export, e.to_string()))
 }
 

@@ -33,16 +33,32 @@ pub(super) fn read_text(path: &Path) -> Result<Option<String>, String> {
     if text.len() as u64 > LARGEST { Err(wrong(&"it is larger than 1 MiB")) } else { Ok(Some(text)) }
 }
 
-/// A TOML file; the default if it is not there.
+/// A TOML file; the default if it is not there. The error names the file, and line and key in it.
 pub(super) fn read_toml<T: DeserializeOwned + Default>(path: &Path) -> Result<T, String> {
     match read_text(path)? {
         None => Ok(T::default()),
-        Some(text) => toml::from_str(&text).map_err(|e| {
-            let line = e.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-            let message = e.message().split_whitespace().collect::<Vec<_>>().join(" ");
-            format!("{}, line {line}: {message}", path.display())
-        }),
+        Some(text) => parse_toml(&text).map_err(|e| format!("{}, {e}", path.display())),
     }
+}
+
+/// Parses TOML; the error is one line that names line and key.
+pub(super) fn parse_toml<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    toml::from_str(text).map_err(|e| {
+        let message = e.message().split_whitespace().collect::<Vec<_>>().join(" ");
+        let Some(span) = e.span() else { return message };
+        let before = text.get(..span.start).unwrap_or(text);
+        let number = before.matches('\n').count() + 1;
+        let line = text.lines().nth(number - 1).unwrap_or_default();
+        match line.split_once('=').map(|(key, _)| key.trim()).filter(|key| !key.is_empty() && key.len() < 100) {
+            Some(key) => format!("line {number}, key {key}: {message}"),
+            None => format!("line {number}: {message}"),
+        }
+    })
+}
+
+/// Whether `<name>.toml` among a buildpack's layers describes a layer.
+pub(super) fn is_layer_name(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && !name.contains('/') && !matches!(name, "launch" | "build" | "store")
 }
 
 /// Removes everything in a folder, but not the folder, and not `except`.

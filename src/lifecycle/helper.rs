@@ -196,11 +196,13 @@ fn process(layers: &Path, process_type: &str, options: &[&str]) -> Answer {
     }
     let words =
         |words: &[&str]| toml::Value::Array(words.iter().map(|w| toml::Value::String((*w).to_owned())).collect());
+    let script = command.join(" ");
+    let (command, args) =
+        if options.contains(&"--shell") { (&["bash", "-c", &script][..], &[][..]) } else { command.split_at(1) };
     let mut entry = toml::Table::new();
     entry.insert("type".to_owned(), toml::Value::String(process_type.to_owned()));
-    entry.insert("command".to_owned(), words(&command[..1]));
-    entry.insert("args".to_owned(), words(&command[1..]));
-    entry.insert("direct".to_owned(), toml::Value::Boolean(!options.contains(&"--shell")));
+    entry.insert("command".to_owned(), words(command));
+    entry.insert("args".to_owned(), words(args));
     entry.insert("default".to_owned(), toml::Value::Boolean(options.contains(&"--default")));
     if let Some(dir) = options.iter().position(|option| *option == "--dir").and_then(|at| options.get(at + 1)) {
         entry.insert("working-dir".to_owned(), toml::Value::String((*dir).to_owned()));

@@ -1,4 +1,5 @@
-//! The launcher (buildpack.md, "Phase #4: Launch"): the entrypoint of every app image.
+//! The launcher (platform.md, "launcher"): the entrypoint of every app image. It makes the environment that the layers
+//! ask for, and becomes the process.
 
 use std::{
     io,
@@ -11,106 +12,178 @@ use serde::Deserialize;
 
 use super::{
     Dirs,
+    descriptor::Api,
     env::{self, Env, Moment},
-    exporter, files,
+    exec_d, exporter, files,
 };
 use crate::model::Process;
+
+/// What the specification keeps for errors of the launcher itself.
+const CANNOT_LAUNCH: u8 = 82;
+
+/// Variables that are for the launcher alone.
+const OWN: [&str; 6] =
+    ["CNB_LAYERS_DIR", "CNB_APP_DIR", "CNB_PROCESS_TYPE", "CNB_PLATFORM_API", "CNB_DEPRECATION_MODE", "CNB_EXEC_ENV"];
+
+/// Folders of the search path in which the launcher itself is found.
+const OWN_PATH: [&str; 2] = ["/cnb/process", "/cnb/lifecycle"];
 
 #[derive(Debug, Default, Deserialize)]
 struct Config {
     #[serde(default)]
     buildpacks: Vec<Buildpack>,
     #[serde(default)]
-    processes: Vec<Process>,
+    processes: Vec<Declared>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Buildpack {
     id: String,
+    #[serde(default)]
+    api: String,
 }
 
-/// Becomes the process of this type; without a type, the one that the words name, or the words themselves.
+#[derive(Debug, Deserialize)]
+struct Declared {
+    #[serde(flatten)]
+    process: Process,
+    #[serde(default, rename = "buildpack-id")]
+    buildpack: String,
+}
+
+/// What is to be run.
+#[derive(Debug, PartialEq, Eq)]
+struct Start {
+    /// The process type, or nothing for a command that is given.
+    process_type: String,
+    /// The command with what always belongs to it.
+    command: Vec<String>,
+    args: Vec<String>,
+    direct: bool,
+    working_dir: PathBuf,
+}
+
+/// Becomes the process of this type; without a type, the command that the words are.
 pub(super) fn run(process_type: Option<&str>, words: &[String]) -> ExitCode {
-    let error = match launch(&Dirs::default(), process_type, words) {
+    let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+    let env: Env = std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
+    let folder = |name: &str, default: PathBuf| env.get(name).filter(|dir| !dir.is_empty()).map_or(default, Into::into);
+    let mut dirs = Dirs::default();
+    dirs.layers = folder("CNB_LAYERS_DIR", dirs.layers);
+    dirs.workspace = folder("CNB_APP_DIR", dirs.workspace);
+    let error = match launch(&dirs, env, process_type, words) {
         Ok(mut command) => command.exec().to_string(),
         Err(message) => message,
     };
     eprintln!(" !     cannot start {}: {error}", process_type.unwrap_or("the process"));
-    ExitCode::from(127)
+    ExitCode::from(CANNOT_LAUNCH)
 }
 
-fn launch(dirs: &Dirs, process_type: Option<&str>, words: &[String]) -> Result<Command, String> {
+fn launch(dirs: &Dirs, mut env: Env, process_type: Option<&str>, words: &[String]) -> Result<Command, String> {
     let config: Config = files::read_toml(&dirs.layers.join(exporter::METADATA))?;
-    let named = process_type.or_else(|| words.first().map(String::as_str).filter(|_| words.len() == 1));
-    let process = config.processes.iter().find(|process| named == Some(process.process_type.as_str()));
-    let process = match (process, process_type) {
-        (Some(process), _) => process.clone(),
-        (None, Some(wanted)) => {
-            let known: Vec<_> = config.processes.iter().map(|process| process.process_type.as_str()).collect();
-            return Err(format!("the image has no process type {wanted}; it has: {}", known.join(", ")));
-        }
-        (None, None) if words.is_empty() => return Err("no process type and no command is given".to_owned()),
-        (None, None) => given(words)?,
+    let start = match process_type {
+        Some(process_type) => declared(&config, process_type, words, &dirs.workspace)?,
+        None => given(words, &dirs.workspace)?,
     };
-    let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
-    let mut env: Env = std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
-    let layers = layer_folders(dirs, &config).map_err(|e| format!("cannot read the layers: {e}"))?;
-    for layer in &layers {
-        let moment = Moment::Launch(process.process_type.as_str());
-        env::add_layer(&mut env, layer, moment).map_err(|e| format!("cannot read {}: {e}", layer.display()))?;
+    env.retain(|name, _| !OWN.contains(&name.as_str()));
+    if let Some(path) = env.get_mut("PATH") {
+        *path = path.split(':').filter(|folder| !OWN_PATH.contains(folder)).collect::<Vec<_>>().join(":");
     }
-    let overriding = process_type.map_or(&[][..], |_| words);
-    let arguments = if overriding.is_empty() { &process.args[..] } else { overriding };
-    let mut command = if process.direct {
-        let program = find(&process.command[0], &env);
-        let mut command = Command::new(program);
-        command.args(&process.command[1..]).args(arguments);
+    let mut all = Vec::new();
+    for buildpack in &config.buildpacks {
+        let layers = layer_folders(&exporter::layers_of(&dirs.layers, &buildpack.id))
+            .map_err(|e| format!("cannot read the layers of {}: {e}", buildpack.id))?;
+        env::add_layers(&mut env, &layers, Moment::Launch(&start.process_type))
+            .map_err(|e| format!("cannot read the environment of {}: {e}", buildpack.id))?;
+        all.extend(layers);
+    }
+    for program in scripts(&all, "exec.d", &start.process_type) {
+        exec_d::run(&program, &mut env, &dirs.workspace)?;
+    }
+    let mut command = if start.direct {
+        let mut command = Command::new(find(&start.command[0], &env));
+        command.args(&start.command[1..]).args(&start.args).current_dir(&start.working_dir);
         command
     } else {
-        // bash replaces itself by the last command of its script, so that the app gets the signals.
-        let mut script = String::new();
-        for profile in profiles(dirs, &layers, process.process_type.as_str()) {
-            let quoted = profile.display().to_string().replace('\'', r"'\''");
-            script.push_str(&[". '", &quoted, "'\n"].concat());
-        }
-        script.push_str(&process.command.join(" "));
-        let mut command = Command::new("/bin/bash");
-        command.args(["-c", &script, "bash"]).args(arguments);
-        command
+        in_shell(dirs, &start, &scripts(&all, "profile.d", &start.process_type))
     };
-    let folder = process.working_dir.as_ref().map_or_else(|| dirs.workspace.clone(), |dir| dirs.workspace.join(dir));
-    command.env_clear().envs(&env).current_dir(folder);
+    command.env_clear().envs(&env);
     Ok(command)
 }
 
-/// A command that is no process of the image: run as it stands, with the image's environment.
-fn given(words: &[String]) -> Result<Process, String> {
-    let process_type = "command".parse().map_err(|e: crate::model::InvalidName| e.to_string())?;
-    let (command, args) = (vec![words[0].clone()], words[1..].to_vec());
-    Ok(Process { process_type, command, args, direct: true, default: false, working_dir: None })
+/// A process of the image; words replace its arguments, or follow them if its buildpack is of the old kind.
+fn declared(config: &Config, process_type: &str, words: &[String], app: &Path) -> Result<Start, String> {
+    let found = config.processes.iter().find(|declared| declared.process.process_type.as_str() == process_type);
+    let Some(Declared { process, buildpack }) = found else {
+        let known: Vec<_> = config.processes.iter().map(|d| d.process.process_type.as_str()).collect();
+        return Err(format!("the image has no process type {process_type}; it has: {}", known.join(", ")));
+    };
+    let api = config.buildpacks.iter().find(|b| b.id == *buildpack).and_then(|b| Api::parse(&b.api).ok());
+    let appended = process.command.len() == 1 && api.is_some_and(|api| api < Api(0, 9));
+    let args = match (words.is_empty(), appended) {
+        (true, _) => process.args.clone(),
+        (false, true) => [process.args.as_slice(), words].concat(),
+        (false, false) => words.to_vec(),
+    };
+    Ok(Start {
+        process_type: process_type.to_owned(),
+        command: process.command.clone(),
+        args,
+        direct: process.direct,
+        working_dir: process.working_dir.as_ref().map_or_else(|| app.to_owned(), |dir| app.join(dir)),
+    })
 }
 
-/// The layers' folders, buildpack by buildpack.
-fn layer_folders(dirs: &Dirs, config: &Config) -> io::Result<Vec<PathBuf>> {
-    let mut folders = Vec::new();
-    for buildpack in &config.buildpacks {
-        let parent = exporter::layers_of(&dirs.layers, &buildpack.id);
-        folders.extend(files::names(&parent)?.into_iter().map(|name| parent.join(name)).filter(|path| path.is_dir()));
-    }
-    Ok(folders)
+/// A command that is no process of the image: after `--` as it stands, else in a shell.
+fn given(words: &[String], app: &Path) -> Result<Start, String> {
+    let (direct, words) = match words {
+        [first, rest @ ..] if first == "--" => (true, rest),
+        words => (false, words),
+    };
+    let (first, rest) = words.split_first().ok_or("no command is given; write -- COMMAND, or a process type")?;
+    let (command, args) = (vec![first.clone()], rest.to_vec());
+    Ok(Start { process_type: String::new(), command, args, direct, working_dir: app.to_owned() })
 }
 
-/// Scripts that a shell process reads first.
-fn profiles(dirs: &Dirs, layers: &[PathBuf], process_type: &str) -> Vec<PathBuf> {
-    let mut scripts = Vec::new();
+/// bash reads the profiles and becomes the command: a script if it has no arguments, else words that it expands.
+fn in_shell(dirs: &Dirs, start: &Start, profiles: &[PathBuf]) -> Command {
+    let own = dirs.workspace.join(".profile");
+    let profiles = profiles.iter().chain(own.is_file().then_some(&own)).map(|profile| format!(". {}", quoted(profile)));
+    let run = if start.args.is_empty() {
+        "exec bash -c \"$@\"".to_owned()
+    } else {
+        let word = |n| format!(r#""$(eval echo \"${{{n}}}\")""#);
+        let words: Vec<_> = (0..=start.args.len()).map(word).collect();
+        format!(r#"exec bash -c '{}' "$@""#, words.join(" "))
+    };
+    let script: Vec<_> = profiles.chain([format!("cd {}", quoted(&start.working_dir)), run]).collect();
+    let script = script.join("\n");
+    let mut command = Command::new("/bin/bash");
+    command.args(["-c", &script, "launcher", &start.command.join(" ")]).args(&start.args).current_dir(&dirs.workspace);
+    command
+}
+
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
+}
+
+/// A buildpack's layers in the image.
+fn layer_folders(parent: &Path) -> io::Result<Vec<PathBuf>> {
+    Ok(files::names(parent)?.into_iter().map(|name| parent.join(name)).filter(|path| path.is_dir()).collect())
+}
+
+/// Files of the layers' folders of this name: those for every process, then those for this one, layer by layer.
+fn scripts(layers: &[PathBuf], folder: &str, process_type: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
     for layer in layers {
-        for folder in [layer.join("profile.d"), layer.join("profile.d").join(process_type)] {
+        let all = layer.join(folder);
+        let own = (!process_type.is_empty()).then(|| all.join(process_type));
+        for folder in std::iter::once(all).chain(own) {
             let names = files::names(&folder).unwrap_or_default();
-            scripts.extend(names.into_iter().map(|name| folder.join(name)).filter(|path| path.is_file()));
+            found.extend(names.into_iter().map(|name| folder.join(name)).filter(|path| path.is_file()));
         }
     }
-    scripts.extend(Some(dirs.workspace.join(".profile")).filter(|path| path.is_file()));
-    scripts
+    found
 }
 
 /// The program that the search path of the process means, not the launcher's own.
@@ -119,7 +192,9 @@ fn find(program: &str, env: &Env) -> PathBuf {
         return program.into();
     }
     let path = env.get("PATH").map_or("/usr/bin:/bin", String::as_str);
-    let candidates =
-        path.split(':').filter(|folder| *folder != "/cnb/process").map(|folder| Path::new(folder).join(program));
-    candidates.into_iter().find(|path| path.is_file()).unwrap_or_else(|| program.into())
+    let mut candidates = path.split(':').map(|folder| Path::new(folder).join(program));
+    candidates.find(|path| path.is_file()).unwrap_or_else(|| program.into())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! Reproducible tars (buildpack.md, "Layers"): sorted entries, one date, one owner; hashed while they are written.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{self, BufWriter, Seek as _, Write},
     os::unix::fs::PermissionsExt as _,
@@ -96,6 +97,16 @@ impl LayerTar {
             self.path(&path)?;
         }
         Ok(())
+    }
+
+    /// Adds files (where each is now, and where it belongs), with the folders above them.
+    pub(super) fn files(&mut self, files: &[(PathBuf, PathBuf)]) -> io::Result<()> {
+        let places = files.iter().map(|(_, place)| place.as_path());
+        let folders: BTreeSet<&Path> =
+            places.flat_map(|place| place.ancestors().skip(1)).filter(|path| path.file_name().is_some()).collect();
+        folders.into_iter().try_for_each(|folder| self.folder(folder, 0o755))?;
+        let sorted: BTreeMap<&PathBuf, &PathBuf> = files.iter().map(|(source, place)| (place, source)).collect();
+        sorted.into_iter().try_for_each(|(place, source)| self.file(place, source, 0o644))
     }
 
     /// The folders above a path.

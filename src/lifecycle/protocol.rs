@@ -91,6 +91,29 @@ pub struct GroupEntry {
     /// Whether the group passes without it.
     #[serde(default)]
     pub optional: bool,
+    /// Where it is.
+    #[serde(default)]
+    pub place: Place,
+}
+
+/// Where a buildpack is when a build begins.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// In the container's folder of buildpacks.
+    #[default]
+    Installed,
+    /// In this folder of the app.
+    Source(String),
+    /// It is this script (`[io.buildpacks.group.script]` of a project descriptor), for `bin/build`.
+    Inline {
+        /// The Buildpack API that it keeps to.
+        api: String,
+        /// What runs it, such as `/bin/sh`.
+        shell: String,
+        /// Its text.
+        script: String,
+    },
 }
 
 /// What the lifecycle is to do.
@@ -100,6 +123,8 @@ pub struct BuildRequest {
     pub order: Vec<Vec<GroupEntry>>,
     /// The environment that the user gives to the build: files of `<platform>/env`.
     pub env: BTreeMap<String, String>,
+    /// What the image says of its source, for the label `io.buildpacks.project.metadata`.
+    pub project: serde_json::Value,
     /// The environment that the operator gives to every process of the build (CA bundle, proxies).
     pub operator_env: BTreeMap<String, String>,
     /// The stack's id, for `CNB_STACK_ID`.
@@ -174,6 +199,8 @@ pub struct Built {
     pub layers: Vec<BuiltLayer>,
     /// Environment of the image's config, `NAME=value`, added to the run image's.
     pub env: Vec<String>,
+    /// Folders that come first in the image's `PATH`.
+    pub path: Vec<String>,
     /// Entrypoint of the image's config.
     pub entrypoint: Vec<String>,
     /// Working directory of the image's config.
@@ -184,9 +211,23 @@ pub struct Built {
     /// Processes of the image.
     pub processes: Vec<Process>,
     /// Which buildpacks took part, in order.
-    pub buildpacks: Vec<GroupEntry>,
+    pub buildpacks: Vec<BuiltWith>,
     /// How long each phase took, in milliseconds.
     pub timings: Vec<(Phase, u64)>,
+}
+
+/// A buildpack that took part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuiltWith {
+    /// Its id.
+    pub id: String,
+    /// Its version.
+    pub version: String,
+    /// The Buildpack API that it keeps to.
+    pub api: String,
+    /// Where to read about it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub homepage: String,
 }
 
 /// One layer of the image.

@@ -1,6 +1,9 @@
 //! Whole builds, with buildpacks of a few lines of shell.
 
+mod contract;
+
 use std::{
+    collections::BTreeMap,
     fs,
     io::Cursor,
     os::unix::fs::PermissionsExt as _,
@@ -20,6 +23,8 @@ struct Container {
     dirs: Dirs,
     previous: Option<serde_json::Value>,
     known: Vec<Digest>,
+    env: BTreeMap<String, String>,
+    target: protocol::Target,
 }
 
 /// What came out of a build.
@@ -61,14 +66,21 @@ impl Container {
             buildpacks: at("buildpacks"),
             lifecycle,
         };
-        Self { dir, dirs, previous: None, known: Vec::new() }
+        let env = [("USER_SAYS".to_owned(), "hi".to_owned())].into();
+        let target = protocol::Target { os: "linux".into(), ..protocol::Target::default() };
+        Self { dir, dirs, previous: None, known: Vec::new(), env, target }
     }
 
     fn buildpack(&self, id: &str, detect: &str, build: &str) {
+        self.buildpack_of("0.10", id, "extra = 1", detect, build);
+    }
+
+    /// Its `buildpack.toml` goes on with `more`.
+    fn buildpack_of(&self, api: &str, id: &str, more: &str, detect: &str, build: &str) {
         let folder = self.dirs.buildpacks.join(id).join("1");
         fs::create_dir_all(folder.join("bin")).unwrap();
-        fs::write(folder.join("buildpack.toml"), format!("api = \"0.10\"\n[buildpack]\nid = {id:?}\nextra = 1\n"))
-            .unwrap();
+        let text = format!("api = {api:?}\n[buildpack]\nid = {id:?}\nversion = \"1\"\n{more}\n");
+        fs::write(folder.join("buildpack.toml"), text).unwrap();
         for (name, script) in [("detect", detect), ("build", build)] {
             let path = folder.join("bin").join(name);
             fs::write(&path, format!("#!/bin/bash\nset -eu\n{script}\n")).unwrap();
@@ -77,28 +89,21 @@ impl Container {
     }
 
     fn build(&self, order: &[&[&str]], files: &[(&str, &str)]) -> Came {
-        let mut tar = tar::Builder::new(Vec::new());
-        for (name, text) in files {
-            let mut header = tar::Header::new_gnu();
-            header.set_size(text.len() as u64);
-            header.set_mode(0o644);
-            tar.append_data(&mut header, name, text.as_bytes()).unwrap();
-        }
-        self.build_tar(order, &tar.into_inner().unwrap())
+        self.build_tar(order, &source(files))
     }
 
     fn build_tar(&self, order: &[&[&str]], tar: &[u8]) -> Came {
-        let entry = |name: &&str| GroupEntry {
-            id: name.trim_end_matches('?').to_owned(),
-            version: "1".into(),
-            optional: name.ends_with('?'),
-        };
+        self.build_groups(groups(order), tar)
+    }
+
+    fn build_groups(&self, order: Vec<Vec<GroupEntry>>, tar: &[u8]) -> Came {
         let request = BuildRequest {
-            order: order.iter().map(|group| group.iter().map(entry).collect()).collect(),
-            env: [("USER_SAYS".to_owned(), "hi".to_owned())].into(),
+            order,
+            env: self.env.clone(),
             operator_env: [("OPERATOR".to_owned(), "says".to_owned())].into(),
             stack_id: "test".into(),
-            target: protocol::Target { os: "linux".into(), ..protocol::Target::default() },
+            target: self.target.clone(),
+            project: serde_json::json!({ "source": { "type": "git" } }),
             previous: self.previous.clone(),
             known_blobs: self.known.clone(),
         };
@@ -129,6 +134,29 @@ impl Container {
         self.known = built.layers.iter().map(|layer| layer.digest.clone()).collect();
         self.previous = serde_json::from_str(&built.labels["io.buildpacks.lifecycle.metadata"]).unwrap();
     }
+}
+
+/// Groups by name; a question mark makes an entry optional.
+fn groups(order: &[&[&str]]) -> Vec<Vec<GroupEntry>> {
+    let entry = |name: &&str| GroupEntry {
+        id: name.trim_end_matches('?').to_owned(),
+        version: "1".into(),
+        optional: name.ends_with('?'),
+        place: protocol::Place::Installed,
+    };
+    order.iter().map(|group| group.iter().map(entry).collect()).collect()
+}
+
+/// Files with their contents; those in a folder `bin` are programs.
+fn source(files: &[(&str, &str)]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, text) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        header.set_mode(if name.contains("bin/") { 0o755 } else { 0o644 });
+        tar.append_data(&mut header, name, text.as_bytes()).unwrap();
+    }
+    tar.into_inner().unwrap()
 }
 
 const MAKE: &str = r#"
@@ -208,7 +236,7 @@ fn detection_tells_why_nothing_fits() {
     container.buildpack("no", "exit 100", "true");
     container.buildpack("bad", "echo 'I am ill' >&2; exit 7", "true");
     let came = container.build(&[&["no"], &["bad"]], &[("a", "1")]);
-    assert!(came.result.unwrap_err().message.starts_with("no buildpack recognises this app"));
+    assert!(came.result.unwrap_err().message.starts_with("no group of buildpacks fits this app"));
     assert!(came.text.contains("bad@1: I am ill") && came.text.contains("status 7"), "{}", came.text);
     container.buildpack("yes", "exit 0", "true");
     let built = container.build(&[&["no", "yes"], &["no?", "yes"]], &[("a", "1")]).result.unwrap();

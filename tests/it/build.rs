@@ -60,8 +60,11 @@ impl Site {
         std::fs::set_permissions(&lifecycle, std::fs::Permissions::from_mode(0o755)).unwrap();
         let buildpack = dir.path().join("buildpacks/hello");
         std::fs::create_dir_all(&buildpack).unwrap();
-        std::fs::write(buildpack.join("buildpack.toml"), "[buildpack]\nid = \"paas/hello\"\nversion = \"1\"\n")
-            .unwrap();
+        std::fs::write(
+            buildpack.join("buildpack.toml"),
+            "api = \"0.10\"\n[buildpack]\nid = \"paas/hello\"\nversion = \"1\"\n",
+        )
+        .unwrap();
         let order = "[[order]]\n[[order.group]]\nid = \"paas/hello\"\n";
         std::fs::write(dir.path().join("buildpacks/order.toml"), order).unwrap();
         config.assets.lifecycle = Some(lifecycle);
@@ -145,7 +148,7 @@ fn blob(content: &str) -> String {
 
 fn built(layer: &Digest) -> String {
     let built = json!({
-        "outcome": "built", "layers": [{ "digest": layer, "size": 5, "created_by": "test" }], "env": ["A=b"],
+        "outcome": "built", "layers": [{ "digest": layer, "size": 5, "created_by": "test" }], "env": ["A=b"], "path": [],
         "entrypoint": ["/x"], "working_dir": "/workspace", "labels": {}, "processes": [], "buildpacks": [],
         "timings": [["build", 5]],
     });

@@ -1,0 +1,155 @@
+//! Where a buildpack comes from, as people write it.
+
+use std::{fmt, path::PathBuf, str::FromStr};
+
+use super::InvalidName;
+
+/// What names a buildpack in a command or in a `project.toml`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BuildpackSource {
+    /// One that is installed on the server: `heroku/nodejs`, `paketo-buildpacks/go@4.2.0`.
+    Name {
+        /// Its id.
+        id: String,
+        /// Its version; the newest if there is none.
+        version: Option<String>,
+    },
+    /// A git repository: `https://host/name.git#ref:folder`.
+    Git {
+        /// Its URL.
+        url: String,
+        /// Branch, tag or commit; the default branch if there is none.
+        reference: Option<String>,
+        /// The folder in it.
+        folder: Option<String>,
+    },
+    /// An OCI image: `docker://registry/name:tag`.
+    Image(String),
+    /// A folder, `.tgz` or `.cnb` on the server's machine.
+    Path(PathBuf),
+    /// A folder of the app itself: `./my-buildpack`.
+    App(String),
+}
+
+impl FromStr for BuildpackSource {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let wrong = || InvalidName {
+            what: "buildpack",
+            value: text.chars().take(100).collect(),
+            rule: "an id with an optional @version, a git URL with an optional #ref:folder, docker://IMAGE, or a path",
+        };
+        let plain = |text: &str| {
+            !text.is_empty() && !text.starts_with('-') && !text.chars().any(|c| c.is_control() || c == ' ')
+        };
+        if text.len() > 1000 || !plain(text) {
+            return Err(wrong());
+        }
+        if let Some(image) = text.strip_prefix("docker://") {
+            return if plain(image) { Ok(Self::Image(image.to_owned())) } else { Err(wrong()) };
+        }
+        if text.starts_with('/') {
+            return Ok(Self::Path(text.into()));
+        }
+        if text == "." || text.starts_with("./") || text.starts_with("../") {
+            let folder = text.strip_prefix("./").unwrap_or(text).trim_end_matches('/');
+            let climbs = folder.split('/').any(|part| part == ".." || part.is_empty());
+            return if climbs || folder == "." { Err(wrong()) } else { Ok(Self::App(folder.to_owned())) };
+        }
+        if let Some((scheme, rest)) = text.split_once("://") {
+            let known = matches!(scheme, "https" | "http" | "git" | "ssh" | "file");
+            let (url, fragment) = text.split_once('#').unwrap_or((text, ""));
+            let (reference, folder) = fragment.split_once(':').unwrap_or((fragment, ""));
+            let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+            let sound = [reference, folder].iter().all(|text| text.is_empty() || plain(text));
+            let climbs = folder.split('/').any(|part| part == "..") || folder.starts_with('/');
+            return if known && sound && !climbs && plain(rest) {
+                Ok(Self::Git {
+                    url: url.to_owned(),
+                    reference: some(reference),
+                    folder: some(folder.trim_end_matches('/')),
+                })
+            } else {
+                Err(wrong())
+            };
+        }
+        let name = ["urn:cnb:builder:", "urn:cnb:registry:", "urn:buildpack:", "from=builder:"];
+        let name = name.iter().find_map(|prefix| text.strip_prefix(prefix)).unwrap_or(text);
+        let (id, version) = name.split_once('@').map_or((name, None), |(id, version)| (id, Some(version)));
+        let allowed =
+            |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._/+-".contains(&b));
+        if !allowed(id)
+            || !version.is_none_or(allowed)
+            || id.split('/').any(|part| part.is_empty() || part.starts_with('.'))
+        {
+            return Err(wrong());
+        }
+        Ok(Self::Name { id: id.to_owned(), version: version.map(str::to_owned) })
+    }
+}
+
+impl fmt::Display for BuildpackSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name { id, version: None } => f.write_str(id),
+            Self::Name { id, version: Some(version) } => write!(f, "{id}@{version}"),
+            Self::Git { url, reference, folder } => {
+                f.write_str(url)?;
+                if reference.is_some() || folder.is_some() {
+                    write!(f, "#{}", reference.as_deref().unwrap_or_default())?;
+                }
+                folder.as_ref().map_or(Ok(()), |folder| write!(f, ":{folder}"))
+            }
+            Self::Image(image) => write!(f, "docker://{image}"),
+            Self::Path(path) => path.display().fmt(f),
+            Self::App(folder) => write!(f, "./{folder}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_told_apart() {
+        for (text, shown) in [
+            ("heroku/nodejs", None),
+            ("a.b/c-d@1.2.3", None),
+            ("urn:cnb:builder:heroku/nodejs@1", Some("heroku/nodejs@1")),
+            ("https://example.com/x.git", None),
+            ("https://example.com/x.git#v1:buildpacks/go", None),
+            ("https://example.com/x.git#:buildpacks/go/", Some("https://example.com/x.git#:buildpacks/go")),
+            ("docker://example.com/x:1", None),
+            ("/srv/buildpacks/x.cnb", None),
+            ("./mine/bp", None),
+        ] {
+            let source: BuildpackSource = text.parse().unwrap();
+            assert_eq!(source.to_string(), shown.unwrap_or(text));
+        }
+        assert!(matches!("./mine".parse(), Ok(BuildpackSource::App(folder)) if folder == "mine"));
+    }
+
+    #[test]
+    fn what_is_no_source_is_refused() {
+        for bad in [
+            "",
+            "-x",
+            "../x",
+            "./../x",
+            ".",
+            "a b",
+            "a/../b",
+            "ftp://x/y",
+            "https://x/y#-r",
+            "https://x#r:../y",
+            "docker://",
+            "a@",
+            "@1",
+            "a\n",
+        ] {
+            assert!(bad.parse::<BuildpackSource>().is_err(), "{bad:?}");
+        }
+    }
+}
