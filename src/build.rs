@@ -2,8 +2,7 @@
 //! it is verified, stored and assembled to an image.
 
 use std::{
-    collections::{BTreeMap, HashSet},
-    fmt,
+    collections::HashSet,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -22,16 +21,20 @@ use crate::{
     lifecycle::protocol::{BuildRequest, BuildResult, Built, Phase},
     model::{AppName, Digest, Line, Secret},
     progress::Progress,
+    store::Ran,
 };
 
 mod buildpacks;
 mod frames;
 mod outbound;
+mod packages;
 mod queue;
+mod recipe;
 mod session;
 
-pub use buildpacks::{Buildpack, Buildpacks, BuildpacksError};
+pub use buildpacks::{Buildpack, BuildpacksError, Builtin, Package, Packages};
 pub use queue::{Queue, Turn};
+pub use recipe::{Recipe, Wanted, Wishes};
 
 /// Why there is no image.
 #[derive(Debug, thiserror::Error)]
@@ -85,9 +88,25 @@ pub enum BuildError {
     /// The container does not speak our protocol, or lies.
     #[error("the build container's answer is not understood: {0}")]
     Protocol(String),
-    /// The buildpacks of this installation are broken: the operator's to mend.
+    /// Buildpacks are broken, or cannot be kept.
     #[error(transparent)]
     Buildpacks(#[from] BuildpacksError),
+    /// A buildpack is asked for that is not there.
+    #[error(
+        "the buildpack {0} is not installed; buildpacks:installed lists those that are, buildpacks:install adds one"
+    )]
+    NoBuildpack(String),
+    /// Two packages bring different buildpacks of one name.
+    #[error("two different buildpacks are called {0}; take one of them out, or give it another version")]
+    TwoOfOneName(String),
+    /// A buildpack cannot be had from where it should come.
+    #[error("cannot get the buildpack {from}: {reason}")]
+    CannotFetch {
+        /// From where.
+        from: String,
+        /// Why not.
+        reason: String,
+    },
     /// The configured certificates are no use, or cannot be stored.
     #[error("{0}")]
     CaBundle(#[source] std::io::Error),
@@ -110,6 +129,8 @@ pub struct BuildInput {
     pub source: Box<dyn AsyncRead + Send + Unpin>,
     /// The manifest of the app's last image: what is in it need not be made again.
     pub previous: Option<Digest>,
+    /// What the image says of its source (`io.buildpacks.project.metadata`).
+    pub project: serde_json::Value,
 }
 
 /// Builds apps; cheap to clone.
@@ -125,9 +146,9 @@ struct Inner {
     stack: Stack,
     token: Secret,
     lifecycle: PathBuf,
-    buildpacks: Buildpacks,
-    /// Stands for all that decides how a source is built, besides the source.
-    recipe: Digest,
+    lifecycle_digest: Digest,
+    builtin: Builtin,
+    packages: Packages,
     ca_bundle: Option<PathBuf>,
     queue: Queue,
     /// Held while the build image is looked for and pulled.
@@ -148,18 +169,17 @@ impl Builder {
         Self::unmount_leftovers(&config).await?;
         let reading = config.clone();
         let read = tokio::task::spawn_blocking(move || {
-            let buildpacks = Buildpacks::read(&reading.buildpacks())?;
+            let builtin = Builtin::read(&reading.buildpacks())?;
+            let packages = Packages::open(reading.data_dir.join("buildpacks"))?;
             let (lifecycle, digest) = buildpacks::lifecycle(&reading.lifecycle())?;
             let bundle = reading.data_dir.join("build-ca-certificates.pem");
             let ca_bundle = outbound::write_ca_bundle(&reading.outbound, &bundle).map_err(BuildError::CaBundle)?;
-            Ok::<_, BuildError>((buildpacks, lifecycle, digest, ca_bundle))
+            Ok::<_, BuildError>((builtin, packages, lifecycle, digest, ca_bundle))
         });
-        let (buildpacks, lifecycle, digest, ca_bundle) = read.await.map_err(|_| BuildError::ShuttingDown)??;
-        let recipe =
-            [buildpacks.digest.as_str(), digest.as_str(), stack.run.manifest.as_str(), stack.build.manifest.as_str()];
+        let (builtin, packages, lifecycle, lifecycle_digest, ca_bundle) =
+            read.await.map_err(|_| BuildError::ShuttingDown)??;
         Ok(Self {
             inner: Arc::new(Inner {
-                recipe: Digest::of(recipe.join("\n").as_bytes()),
                 queue: Queue::new(config.build.concurrency),
                 pulling: Mutex::new(()),
                 tasks: TaskTracker::new(),
@@ -169,16 +189,27 @@ impl Builder {
                 stack,
                 token,
                 lifecycle,
-                buildpacks,
+                lifecycle_digest,
+                builtin,
+                packages,
                 ca_bundle,
             }),
         })
     }
 
-    /// The same for the same source tree (git's name for it), buildpacks, lifecycle and stack: a build of it would give
-    /// the image that one with this key gave before.
-    pub fn key(&self, tree: &impl fmt::Display) -> Digest {
-        Digest::of(format!("{tree}\n{}", self.inner.recipe).as_bytes())
+    /// How an app is built that wishes this.
+    pub fn recipe(&self, wishes: Wishes) -> Result<Recipe, BuildError> {
+        Recipe::new(wishes, &self.inner.builtin, self.inner.stack.clone(), &self.inner.lifecycle_digest)
+    }
+
+    /// The buildpacks that come with paas.
+    pub fn builtin(&self) -> &Builtin {
+        &self.inner.builtin
+    }
+
+    /// The buildpacks that were fetched.
+    pub fn packages(&self) -> &Packages {
+        &self.inner.packages
     }
 
     /// The stack that builds and images stand on.
@@ -192,14 +223,15 @@ impl Builder {
         Ok(())
     }
 
-    /// Builds, when it is this build's turn, and gives back the image's manifest. Dropping the future cancels the build,
+    /// Builds, when it is this build's turn; gives back the image's manifest and the buildpacks that made it. Dropping the future cancels the build,
     /// too; either way its container and disk are put away, by a task that [`Self::close`] waits for.
     pub async fn build(
         &self,
+        recipe: Recipe,
         input: BuildInput,
         progress: &Progress,
         cancel: CancellationToken,
-    ) -> Result<Digest, BuildError> {
+    ) -> Result<(Digest, Vec<Ran>), BuildError> {
         let turn = tokio::select! {
             turn = self.inner.queue.turn(progress) => turn,
             () = cancel.cancelled() => return Err(BuildError::Cancelled),
@@ -210,7 +242,7 @@ impl Builder {
         let cancel = cancel.child_token();
         let _cancel_when_dropped = cancel.clone().drop_guard();
         let (inner, progress) = (self.inner.clone(), progress.clone());
-        let task = self.inner.tasks.spawn(async move { inner.build(input, turn, &progress, &cancel).await });
+        let task = self.inner.tasks.spawn(async move { inner.build(recipe, input, turn, &progress, &cancel).await });
         task.await.map_err(|_| BuildError::ShuttingDown)?
     }
 
@@ -233,16 +265,17 @@ impl Inner {
 
     async fn build(
         self: &Arc<Self>,
+        recipe: Recipe,
         input: BuildInput,
         turn: Turn,
         progress: &Progress,
         cancel: &CancellationToken,
-    ) -> Result<Digest, BuildError> {
+    ) -> Result<(Digest, Vec<Ran>), BuildError> {
         let begun = Instant::now();
         let mount_point = self.config.data_dir.join("mounts").join(&input.disk);
         let disk = Disk::open(&self.image_path(&input.disk), self.config.build.disk_mib, &mount_point).await?;
         tracing::debug!(millis = begun.elapsed().as_millis(), "the disk is mounted");
-        let (outcome, container) = self.on_disk(input, &disk, progress, cancel).await;
+        let (outcome, container) = self.on_disk(recipe, input, &disk, progress, cancel).await;
         tracing::debug!(millis = begun.elapsed().as_millis(), "the container has said all");
         // A full cache would fail the next build as well.
         let full = matches!(outcome, Err(BuildError::DiskFull(_)));
@@ -269,67 +302,83 @@ impl Inner {
     /// Builds in a container, which is handed back for whoever puts it away.
     async fn on_disk(
         self: &Arc<Self>,
+        recipe: Recipe,
         input: BuildInput,
         disk: &MountedDisk,
         progress: &Progress,
         cancel: &CancellationToken,
-    ) -> (Result<Digest, BuildError>, Option<BuildContainer>) {
-        let BuildInput { app, source, previous, .. } = input;
+    ) -> (Result<(Digest, Vec<Ran>), BuildError>, Option<BuildContainer>) {
+        let BuildInput { app, source, previous, project, .. } = input;
         let started = async {
             let (previous, known) = self.previous(previous).await?;
             let build_image = tokio::select! {
-                image = self.build_image(progress) => image?,
+                image = self.build_image(&recipe.stack, progress) => image?,
                 () = cancel.cancelled() => return Err(BuildError::Cancelled),
             };
-            let container = self.engine.run_build(&self.spec(app.clone(), build_image, disk)).await?;
+            let container = self.engine.run_build(&self.spec(&recipe, app.clone(), build_image, disk)).await?;
             Ok((previous, known, container))
         };
         let (previous, known, mut container) = match started.await {
             Ok(started) => started,
             Err(error) => return (Err(error), None),
         };
-        let built = self.in_container(&mut container, source, (previous, known), disk, progress, cancel).await;
+        let request = self.request(&recipe, project, previous, &known);
+        let built = self.in_container(&mut container, source, &request, &known, disk, progress, cancel).await;
         let image = match built {
             Ok(built) => {
                 let timings: Vec<_> =
                     built.timings.iter().map(|(phase, millis)| format!("{phase:?} {millis}")).collect();
                 tracing::info!(%app, phases = timings.join(", "), "built");
-                self.on_store(move |inner| Ok(inner.images.assemble(&inner.stack, &built)?.manifest)).await
+                let ran = built.buildpacks.iter().map(|b| (b.id.clone(), b.version.clone())).collect();
+                let ran = recipe.ran(ran);
+                let stack = recipe.stack;
+                self.on_store(move |inner| Ok((inner.images.assemble(&stack, &built)?.manifest, ran))).await
             }
             Err(error) => Err(error),
         };
         (image, Some(container))
     }
 
+    fn request(
+        &self,
+        recipe: &Recipe,
+        project: serde_json::Value,
+        previous: Option<serde_json::Value>,
+        known: &HashSet<Digest>,
+    ) -> BuildRequest {
+        BuildRequest {
+            order: recipe.order.clone(),
+            env: recipe.env.clone(),
+            operator_env: outbound::environment(&self.config.outbound),
+            stack_id: recipe.stack.id.clone(),
+            target: recipe.stack.target.clone(),
+            project,
+            previous,
+            known_blobs: known.iter().cloned().collect(),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is another side of the conversation")]
     async fn in_container(
         &self,
         container: &mut BuildContainer,
         source: Box<dyn AsyncRead + Send + Unpin>,
-        (previous, known): (Option<serde_json::Value>, HashSet<Digest>),
+        request: &BuildRequest,
+        known: &HashSet<Digest>,
         disk: &MountedDisk,
         progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<Built, BuildError> {
-        let request = BuildRequest {
-            order: self.buildpacks.order.clone(),
-            env: BTreeMap::new(),
-            operator_env: outbound::environment(&self.config.outbound),
-            stack_id: self.stack.id.clone(),
-            target: self.stack.target.clone(),
-            project: serde_json::json!({}),
-            previous,
-            known_blobs: known.iter().cloned().collect(),
-        };
         let limit = Duration::from_secs(self.config.build.timeout_seconds);
         let session = session::Session {
             blobs: self.images.blobs(),
             tasks: &self.tasks,
-            known: &known,
+            known,
             most_blob_bytes: self.config.build.disk_mib << 20,
             progress,
         };
         let outcome = tokio::select! {
-            outcome = session.run(container, &request, source) => outcome,
+            outcome = session.run(container, request, source) => outcome,
             () = tokio::time::sleep(limit) => Err(BuildError::TimedOut(limit.as_secs())),
             () = cancel.cancelled() => Err(BuildError::Cancelled),
         };
@@ -390,26 +439,26 @@ impl Inner {
     }
 
     /// The stack's build image on the engine: pulled unless it is there, and with a tag so that nobody prunes it.
-    async fn build_image(&self, progress: &Progress) -> Result<ImageId, BuildError> {
-        let manifest = &self.stack.build.manifest;
+    async fn build_image(&self, stack: &Stack, progress: &Progress) -> Result<ImageId, BuildError> {
+        let manifest = &stack.build.manifest;
         let tag = self.engine.own_tag("build", &manifest.hex()[..16]);
         let _one_at_a_time = self.pulling.lock().await;
         if let Some(image) = self.engine.image_id(&tag).await? {
             return Ok(image);
         }
-        progress.step(format!("Handing the build image of {} to Docker (once)", self.stack.id)).await;
-        let reference = format!("{}/{}-build@{manifest}", self.config.registry.listen, self.stack.id);
+        progress.step(format!("Handing the build image of {} to Docker (once)", stack.id)).await;
+        let reference = format!("{}/{}-build@{manifest}", self.config.registry.listen, stack.id);
         let image = self.engine.pull(&reference, self.token.expose()).await?;
         self.engine.tag(&image, &tag).await?;
         Ok(image)
     }
 
-    fn spec(&self, app: AppName, image: ImageId, disk: &MountedDisk) -> BuildSpec {
+    fn spec(&self, recipe: &Recipe, app: AppName, image: ImageId, disk: &MountedDisk) -> BuildSpec {
         let limits = &self.config.build;
         let mut mounts: Vec<_> =
             FOLDERS.iter().map(|name| Mount::writable(&disk.folder(name), format!("/{name}"))).collect();
         mounts.push(Mount::read_only(&self.lifecycle, "/cnb/lifecycle/lifecycle"));
-        mounts.extend(self.buildpacks.all.iter().map(|b| Mount::read_only(&b.folder, b.target())));
+        mounts.extend(recipe.buildpacks.iter().map(|b| Mount::read_only(&b.folder, b.target())));
         mounts.extend(self.ca_bundle.iter().map(|path| Mount::read_only(path, outbound::CA_BUNDLE)));
         BuildSpec {
             app,

@@ -1,6 +1,7 @@
 //! Commands, `noun:verb` as Dokku says them; both doors call them. One file for each noun.
 
 mod apps;
+mod buildpacks;
 mod builds;
 mod config_vars;
 mod git;
@@ -22,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Config,
-    deploy::{DeployError, Deployer},
+    deploy::{DeployError, Deployer, Place},
     instances::{Instances, InstancesError, RolloutError},
     keys::KeyError,
     model::{AppName, InvalidName, Line},
@@ -218,6 +219,7 @@ impl Commands {
             C::PsScale { app, quantities, format } => ps::scale(self, session, app, quantities, format).await,
             C::PsReport { app, format } => ps::report(self, session, app, format).await,
             C::PsRestart { app } => ps::restart(self, session, app).await,
+            C::PsRebuild { app } => ps::rebuild(self, session, app).await,
             C::PsStop { app } => ps::set_stopped(self, session, app, true).await,
             C::PsStart { app } => ps::set_stopped(self, session, app, false).await,
             C::Logs { app, tail, num, ps } => logs::logs(self, session, app, tail, num, ps).await,
@@ -237,6 +239,23 @@ impl Commands {
             C::GitReport { app, format } => git::report(self, session, app, format).await,
             C::BuildsList { app, num, format } => builds::list(self, session, app, num, format).await,
             C::BuildsLog { app, number } => builds::log(self, session, app, number).await,
+            C::BuildsInfo { app, number, format } => builds::info(self, session, app, number, format).await,
+            C::BuildsClearCache { app } => builds::clear_cache(self, session, app).await,
+            C::BuildpacksInstalled { format } => buildpacks::installed(self, session, format).await,
+            C::BuildpacksInstall { source } => buildpacks::install(self, session, source).await,
+            C::BuildpacksUninstall { name } => buildpacks::uninstall(self, session, name).await,
+            C::BuildpacksList { app, format } => buildpacks::list(self, session, app, format).await,
+            C::BuildpacksReport { app, format } => buildpacks::report(self, session, app, format).await,
+            C::BuildpacksAdd { app, source, index } => {
+                let place = index.map_or(Place::Last, Place::Before);
+                buildpacks::choose(self, session, app, source, place).await
+            }
+            C::BuildpacksSet { app, source, index } => {
+                let place = index.map_or(Place::Only, Place::InPlaceOf);
+                buildpacks::choose(self, session, app, source, place).await
+            }
+            C::BuildpacksRemove { app, source } => buildpacks::remove(self, session, app, Some(source)).await,
+            C::BuildpacksClear { app } => buildpacks::remove(self, session, app, None).await,
             C::Url { app, format } => apps::url(self, session, app, format).await,
         }
     }

@@ -4,25 +4,31 @@
 mod apps;
 mod build_log;
 mod collect;
+mod image;
 mod locks;
+mod manifests;
 mod recover;
 mod releases;
+mod wishes;
 
 pub use releases::ConfigChange;
+pub use wishes::Place;
 
 use std::{path::PathBuf, sync::Arc};
 
 use tokio::sync::{Mutex, RwLock};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use image::{Made, Reuse};
+
 use crate::{
-    build::{BuildError, BuildInput, Builder},
+    build::{BuildError, Builder},
     config::Config,
     engine::{Engine, EngineError},
     git::{GitError, Repositories, Repository},
     images::{ImageError, ImageStore},
     instances::{Instances, InstancesError, RolloutError},
-    model::{AppJson, BranchName, CommitId, Digest, InvalidAppJson, Procfile, ProcfileError},
+    model::{AppJson, BranchName, CommitId, Digest, InvalidAppJson, InvalidProjectToml, ProcfileError},
     pause,
     progress::Progress,
     receive::{PushHandler, RefUpdate, Rejection},
@@ -50,6 +56,9 @@ pub enum DeployError {
     /// The `app.json` is wrong.
     #[error(transparent)]
     Manifest(#[from] InvalidAppJson),
+    /// The `project.toml` is wrong.
+    #[error(transparent)]
+    Project(#[from] InvalidProjectToml),
     /// A manifest is not text.
     #[error("{0} is not UTF-8 text")]
     NotText(&'static str),
@@ -105,9 +114,6 @@ pub enum DeployError {
         source: std::io::Error,
     },
 }
-
-/// The largest `Procfile` or `app.json` that is read, in bytes.
-const LARGEST_MANIFEST: usize = 256 * 1024;
 
 /// Deploys; cheap to clone.
 #[derive(Clone)]
@@ -187,8 +193,7 @@ impl Deployer {
     ) -> Result<(), DeployError> {
         let this = &self.0;
         let app = this.store.app_named(update.app.clone()).await?.id;
-        let waiting = "Another push to this app is under way; waiting for it to end";
-        let _lock = this.pushes.lock(app, progress, waiting, cancel).await?;
+        let _lock = this.pushes.lock(app, progress, PUSHING, cancel).await?;
         // As it is now: whoever went before may have changed it, or destroyed it.
         let app = this.store.app(app).await?.filter(|app| !app.destroying);
         let app = app.ok_or(DeployError::Rollout(RolloutError::Gone))?;
@@ -273,35 +278,27 @@ impl Deployer {
         cancel: &CancellationToken,
     ) -> Result<(), DeployError> {
         let this = &self.0;
-        let repository = this.repositories.get(&app.name);
-        let read = async {
-            let manifest = read_manifests(&repository, commit).await?;
-            Ok::<_, DeployError>((manifest, repository.source_tar(commit, None).await?))
-        };
-        let (manifest, source) = match read.await {
-            Ok(read) => read,
-            Err(error) => {
-                explain(&error, progress).await;
-                return Err(error);
-            }
-        };
-        for warning in &source.warnings {
-            progress.trouble(warning.as_str()).await;
-        }
-        let key = this.builder.key(&source.tree);
-        let build = this.store.begin_build(app.id, commit.clone(), key.clone(), update.pusher.name.clone()).await?;
-        let log = build_log::BuildLog::open(self.build_log(app.id, build.number), progress).await?;
-
         let _chosen = this.choosing.read().await;
-        let image = self.image_of(app, &key, source, log.progress(), cancel).await;
-        let outcome = image.as_ref().map(Clone::clone).map_err(ToString::to_string);
-        this.store.end_build(build.id, outcome).await?;
-        let result = match image {
-            Ok(image) => {
-                self.release_push(app, &manifest, image, build.id, commit, update, log.progress(), cancel).await
-            }
-            Err(error) => Err(error),
+        let made = self.make_image(app, commit, &update.pusher.name, Reuse::Yes, progress, cancel).await?;
+        let source = ReleaseSource {
+            kind: ReleaseKind::Push,
+            branch: Some(update.branch.clone()),
+            commit: commit.clone(),
+            by: update.pusher.name.clone(),
         };
+        self.release_image(app, made, source, cancel).await
+    }
+
+    /// Makes a release of an image, brings it up, and tells how that ends where the build was told.
+    async fn release_image(
+        &self,
+        app: &App,
+        made: Made,
+        source: ReleaseSource,
+        cancel: &CancellationToken,
+    ) -> Result<(), DeployError> {
+        let log = made.log;
+        let result = self.release(app, made.image, made.build, &made.manifest, source, log.progress(), cancel).await;
         if let Err(error) = &result {
             explain(error, log.progress()).await;
         }
@@ -309,40 +306,14 @@ impl Deployer {
         result
     }
 
-    /// The image of this source: the one that the same source and buildpacks gave before, or a new one.
-    async fn image_of(
-        &self,
-        app: &App,
-        key: &Digest,
-        source: crate::git::Source,
-        progress: &Progress,
-        cancel: &CancellationToken,
-    ) -> Result<Digest, DeployError> {
-        let this = &self.0;
-        if let Some(image) = this.store.image_of_key(app.id, key.clone()).await?
-            && this.images.complete(&image)?
-        {
-            progress.step("Source and buildpacks are unchanged: using the image built before").await;
-            return Ok(image);
-        }
-        let previous = match app.current {
-            Some(current) => this.store.release(app.id, current.release).await?.map(|release| release.image),
-            None => None,
-        };
-        let input = BuildInput { app: app.name.clone(), disk: app.id.0.to_string(), source: source.reader, previous };
-        Ok(this.builder.build(input, progress, cancel.clone()).await?)
-    }
-
-    /// Makes a release of the image and brings it up.
     #[expect(clippy::too_many_arguments, reason = "each is a different thing that a release is made of")]
-    async fn release_push(
+    async fn release(
         &self,
         app: &App,
-        manifest: &AppJson,
         image: Digest,
         build: BuildId,
-        commit: &CommitId,
-        update: &RefUpdate,
+        manifest: &AppJson,
+        source: ReleaseSource,
         progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<(), DeployError> {
@@ -357,17 +328,18 @@ impl Deployer {
         }
         let names = declared.iter().map(|p| p.process_type.as_str()).collect::<Vec<_>>().join(", ");
         progress.step(format!("Process types: {names}")).await;
-        let summary = this.repositories.get(&app.name).commit_summary(commit).await?;
+        let ReleaseSource { kind, branch, commit, by } = source;
+        let summary = this.repositories.get(&app.name).commit_summary(&commit).await?;
         let new = NewRelease {
-            kind: ReleaseKind::Push,
+            kind,
             image,
-            branch: Some(update.branch.clone()),
-            commit: Some(commit.clone()),
+            branch,
+            description: format!("{} {summary}", commit.short()),
+            commit: Some(commit),
             build: Some(build),
             config: this.store.config_vars(app.id).await?,
             processes: release::processes(declared, manifest),
-            description: format!("{} {summary}", commit.short()),
-            created_by: update.pusher.name.clone(),
+            created_by: by,
         };
         self.bring_up(app, new, progress, cancel).await?;
         self.announce(app, progress).await
@@ -406,27 +378,17 @@ impl Deployer {
     }
 }
 
+/// Why there is a release of a commit.
+struct ReleaseSource {
+    kind: ReleaseKind,
+    branch: Option<BranchName>,
+    commit: CommitId,
+    by: String,
+}
+
+const PUSHING: &str = "Another push to this app is under way; waiting for it to end";
+
 const RELEASING: &str = "Another release of this app is being brought up; waiting for it to end";
-
-/// Reads what the app says of itself, before anything is built, so that a mistake in it costs no build.
-async fn read_manifests(repository: &Repository, commit: &CommitId) -> Result<AppJson, DeployError> {
-    if let Some(text) = read_text(repository, commit, "Procfile").await? {
-        Procfile::parse(&text)?;
-    }
-    match read_text(repository, commit, "app.json").await? {
-        Some(text) => Ok(AppJson::parse(&text)?),
-        None => Ok(AppJson::default()),
-    }
-}
-
-async fn read_text(
-    repository: &Repository,
-    commit: &CommitId,
-    path: &'static str,
-) -> Result<Option<String>, DeployError> {
-    let bytes = repository.read_file(commit, path, LARGEST_MANIFEST).await?;
-    bytes.map(|bytes| String::from_utf8(bytes).map_err(|_| DeployError::NotText(path))).transpose()
-}
 
 /// Tells the pusher why nothing changed, with what the failed instance said last.
 async fn explain(error: &DeployError, progress: &Progress) {

@@ -4,6 +4,7 @@
 //! Repositories belong to that unprivileged user, so nothing in them is trusted: whatever is written or removed inside
 //! one is done by a child, and the settings of all repositories are one file that only root may write.
 
+mod fetch;
 mod repository;
 mod settings;
 mod source;
@@ -21,6 +22,7 @@ use std::{
 
 use tokio::{fs, process::Command};
 
+pub use fetch::Fetched;
 pub use repository::Repository;
 pub use source::Source;
 pub use tidy::InUse;
@@ -63,6 +65,22 @@ pub enum GitError {
     /// There is nothing in the commit.
     #[error("the pushed commit has no files; add some, commit and push again")]
     EmptyTree,
+    /// A repository elsewhere cannot be fetched.
+    #[error("cannot fetch {url}: {message}; check the address, and that anybody may read it")]
+    Fetch {
+        /// Which.
+        url: String,
+        /// What git said.
+        message: String,
+    },
+    /// A pattern that chooses files is wrong.
+    #[error("project.toml, key io.buildpacks.{key}: {message}")]
+    Pattern {
+        /// `include` or `exclude`.
+        key: &'static str,
+        /// What is wrong.
+        message: String,
+    },
     /// There is no such folder in the commit.
     #[error("the pushed commit has no folder {0:?}")]
     NoSuchFolder(String),
@@ -267,7 +285,10 @@ async fn finish(mut command: Command) -> Result<String> {
 fn command_failed(command: &Command, stderr: &[u8]) -> GitError {
     let word = command.as_std().get_args().next().map_or_else(String::new, |w| w.to_string_lossy().into_owned());
     let text = String::from_utf8_lossy(stderr);
-    let message = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+    // What follows the reason is advice, or the same again.
+    let fatal = text.lines().find_map(|line| line.strip_prefix("fatal: "));
+    let last = || text.lines().rfind(|line| !line.trim().is_empty());
+    let message = fatal.or_else(last).unwrap_or("it said nothing");
     GitError::Command { command: word, message: crate::model::Line::sanitize(message) }
 }
 

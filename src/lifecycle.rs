@@ -28,6 +28,7 @@ use std::{
 };
 
 use protocol::Phase;
+pub use source::unpack;
 
 /// Why a build ends without an image: one line, and the phase it was in.
 #[derive(Debug, thiserror::Error)]

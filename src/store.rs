@@ -1,6 +1,7 @@
 //! What is declared, in SQLite: the one truth that survives. Each change of state is one transaction.
 
 mod apps;
+mod buildpacks;
 mod builds;
 mod config_vars;
 mod instances;
@@ -19,7 +20,8 @@ use std::{
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 pub use apps::{App, AppId, Deployment};
-pub use builds::{Build, BuildId, BuildState};
+pub use buildpacks::{ChosenBuildpack, PackageRow};
+pub use builds::{Build, BuildId, BuildState, Ran};
 pub use config_vars::ConfigVars;
 pub use instances::{Instance, InstanceState, NewInstance};
 pub use keys::{Key, KeyId};

@@ -1,11 +1,16 @@
 //! Builds: listed, and what they printed.
 
+use serde_json::json;
+
 use super::{
     CommandError, Commands, Result, Session,
     line::Format,
     output::{Row, time},
 };
-use crate::model::AppName;
+use crate::{
+    model::AppName,
+    store::{App, Build, Ran},
+};
 
 #[derive(serde::Serialize)]
 struct BuildRow {
@@ -61,11 +66,7 @@ pub(super) async fn list(commands: &Commands, session: &Session<'_>, app: AppNam
 
 pub(super) async fn log(commands: &Commands, session: &Session<'_>, app: AppName, number: Option<u64>) -> Result {
     let app = commands.app(session, app).await?;
-    let builds = commands.store.builds(app.id, u32::MAX).await?;
-    let found = builds.iter().find(|build| number.is_none_or(|number| build.number == number));
-    let build = found.ok_or_else(|| {
-        CommandError::Refused(format!("{} has no such build; builds:list {} shows all", app.name, app.name))
-    })?;
+    let build = find(commands, &app, number).await?;
     let path = commands.deployer.build_log(app.id, build.number);
     match tokio::fs::read_to_string(&path).await {
         Ok(text) => {
@@ -77,4 +78,51 @@ pub(super) async fn log(commands: &Commands, session: &Session<'_>, app: AppName
         }
         Err(source) => Err(CommandError::File { path: path.display().to_string(), source }),
     }
+}
+
+/// The build of this number, or the last.
+async fn find(commands: &Commands, app: &App, number: Option<u64>) -> Result<Build> {
+    let builds = commands.store.builds(app.id, u32::MAX).await?;
+    let found = builds.into_iter().find(|build| number.is_none_or(|number| build.number == number));
+    found.ok_or_else(|| {
+        CommandError::Refused(format!("{} has no such build; builds:list {} shows all", app.name, app.name))
+    })
+}
+
+pub(super) async fn info(
+    commands: &Commands,
+    session: &Session<'_>,
+    app: AppName,
+    number: Option<u64>,
+    format: Format,
+) -> Result {
+    let app = commands.app(session, app).await?;
+    let build = find(commands, &app, number).await?;
+    let ran = |ran: &Ran| {
+        let digest = ran.digest.as_ref().map_or_else(|| "part of the app".to_owned(), ToString::to_string);
+        format!("{}@{} ({digest})", ran.id, ran.version)
+    };
+    let facts = json!({
+        "build": build.number,
+        "state": build.state.as_str(),
+        "commit": build.commit.to_string(),
+        "pusher": build.pusher,
+        "stack": build.stack,
+        "buildpacks": build.buildpacks.iter().map(ran).collect::<Vec<_>>(),
+        "image": build.image.map(|image| image.to_string()),
+        "message": build.message,
+        "started_at": time(build.started_at),
+        "ended_at": build.ended_at.map(time),
+    });
+    if let serde_json::Value::Object(facts) = facts {
+        session.out.facts(&facts, format).await;
+    }
+    Ok(())
+}
+
+pub(super) async fn clear_cache(commands: &Commands, session: &Session<'_>, app: AppName) -> Result {
+    let app = commands.app(session, app).await?;
+    commands.deployer.clear_cache(&app, &session.progress, &session.hangup).await?;
+    session.progress.detail(format!("The next build of {} begins without a cache", app.name)).await;
+    Ok(())
 }

@@ -7,7 +7,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use crate::model::{AppName, BranchName, ConfigKey, KeyName, ProcessType};
+use crate::model::{AppName, BranchName, BuildpackSource, ConfigKey, KeyName, ProcessType};
 
 /// How tables are printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -125,6 +125,9 @@ pub(super) enum Command {
     /// Replace all instances by new ones, without a gap.
     #[command(name = "ps:restart", after_help = "Example: ps:restart my-app")]
     PsRestart { app: AppName },
+    /// Build the deployed commit again, and release it.
+    #[command(name = "ps:rebuild", after_help = "Example: ps:rebuild my-app")]
+    PsRebuild { app: AppName },
     /// Stop all instances; the declared numbers stay.
     #[command(name = "ps:stop", after_help = "Example: ps:stop my-app")]
     PsStop { app: AppName },
@@ -249,6 +252,89 @@ pub(super) enum Command {
     /// Print what a build printed; the last one's, without a number.
     #[command(name = "builds:log", alias = "builds:output", after_help = "Example: builds:log my-app 3")]
     BuildsLog { app: AppName, number: Option<u64> },
+    /// Show a build: its buildpacks with their digests, its stack, its image.
+    #[command(name = "builds:info", after_help = "Example: builds:info my-app 12")]
+    BuildsInfo {
+        app: AppName,
+        /// Its number; the last one without it.
+        number: Option<u64>,
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Forget what builds of an app have cached.
+    #[command(name = "builds:clear-cache", after_help = "Example: builds:clear-cache my-app")]
+    BuildsClearCache { app: AppName },
+
+    /// List the buildpacks that an app has chosen.
+    #[command(name = "buildpacks:list", alias = "buildpacks", after_help = "Example: buildpacks:list my-app")]
+    BuildpacksList {
+        app: AppName,
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Add a buildpack to those of an app; it then builds with these and no others.
+    #[command(
+        name = "buildpacks:add",
+        after_help = "Examples: buildpacks:add my-app paas/nodejs\n          buildpacks:add my-app https://host/go.git#v1:folder\n          buildpacks:add my-app docker://registry/image:tag --index 1"
+    )]
+    BuildpacksAdd {
+        app: AppName,
+        /// An id with an optional @version, a git URL with an optional #ref:folder, docker://IMAGE, ./FOLDER of the app, or (admins) a path.
+        #[arg(value_name = "BUILDPACK")]
+        source: BuildpackSource,
+        /// Its place, counted from 1; the last without it.
+        #[arg(long, short)]
+        index: Option<usize>,
+    },
+    /// Make a buildpack the only one of an app, or put it in the place of another.
+    #[command(name = "buildpacks:set", after_help = "Example: buildpacks:set my-app heroku/nodejs --index 2")]
+    BuildpacksSet {
+        app: AppName,
+        /// As for buildpacks:add.
+        #[arg(value_name = "BUILDPACK")]
+        source: BuildpackSource,
+        /// The place, counted from 1.
+        #[arg(long, short)]
+        index: Option<usize>,
+    },
+    /// Take a buildpack out of those of an app.
+    #[command(name = "buildpacks:remove", after_help = "Example: buildpacks:remove my-app heroku/nodejs")]
+    BuildpacksRemove {
+        app: AppName,
+        /// As buildpacks:list shows it.
+        #[arg(value_name = "BUILDPACK")]
+        source: BuildpackSource,
+    },
+    /// Leave an app's buildpacks to its files again.
+    #[command(name = "buildpacks:clear", after_help = "Example: buildpacks:clear my-app")]
+    BuildpacksClear { app: AppName },
+    /// Show what an app has chosen, and what its last build ran.
+    #[command(name = "buildpacks:report", after_help = "Example: buildpacks:report my-app")]
+    BuildpacksReport {
+        app: AppName,
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// List the buildpacks of the server, which every app may name.
+    #[command(name = "buildpacks:installed", after_help = "Example: buildpacks:installed")]
+    BuildpacksInstalled {
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Install buildpacks on the server (admins).
+    #[command(name = "buildpacks:install", after_help = "Example: buildpacks:install /srv/buildpacks/elixir.cnb")]
+    BuildpacksInstall {
+        /// A git URL with an optional #ref:folder, docker://IMAGE, or a folder, .tgz or .cnb of the server.
+        #[arg(value_name = "SOURCE")]
+        source: BuildpackSource,
+    },
+    /// Uninstall buildpacks of the server (admins).
+    #[command(name = "buildpacks:uninstall", after_help = "Example: buildpacks:uninstall acme/elixir@1.2.0")]
+    BuildpacksUninstall {
+        /// An id, or id@version.
+        #[arg(value_name = "BUILDPACK")]
+        name: String,
+    },
 
     /// Print where the app answers.
     #[command(name = "url", alias = "urls", after_help = "Example: url my-app")]

@@ -158,6 +158,13 @@ pub(super) async fn report(
     Ok(())
 }
 
+/// Builds the deployed commit again.
+pub(super) async fn rebuild(commands: &Commands, session: &Session<'_>, app: AppName) -> Result {
+    let app = commands.app(session, app).await?;
+    let by = &session.caller.name;
+    Ok(commands.deployer.rebuild(&app, by, &session.progress, &session.hangup).await?)
+}
+
 pub(super) async fn restart(commands: &Commands, session: &Session<'_>, name: AppName) -> Result {
     let app = commands.app(session, name).await?;
     session.progress.step(format!("Restarting {}", app.name)).await;

@@ -37,6 +37,7 @@ async fn collect(deployer: &Deployer, app: &App) -> Result<(), DeployError> {
             tracing::debug!(%tag, %error, "an image is still in use");
         }
     }
+    deployer.forget_packages().await?;
     let stack = this.builder.stack();
     let keep: Vec<_> = in_use.into_iter().map(|(.., image)| image).collect();
     let keep = [keep, vec![stack.run.manifest.clone(), stack.build.manifest.clone()]].concat();

@@ -2,7 +2,7 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::{DeployError, Deployer, RELEASING, collect};
+use super::{DeployError, Deployer, PUSHING, RELEASING, ReleaseSource, collect, image::Reuse};
 use crate::{
     model::{ConfigKey, ReleaseNumber},
     progress::Progress,
@@ -105,6 +105,43 @@ impl Deployer {
     pub async fn restart(&self, app: &App, progress: &Progress, cancel: &CancellationToken) -> Result<(), DeployError> {
         let _lock = self.0.releases.lock(app.id, progress, RELEASING, cancel).await?;
         Ok(self.0.instances.restart(app.id, progress, cancel).await?)
+    }
+
+    /// Builds the deployed commit again, whatever was built of it before, and releases what comes out.
+    pub async fn rebuild(
+        &self,
+        app: &App,
+        by: &str,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<(), DeployError> {
+        let this = &self.0;
+        let _lock = this.pushes.lock(app.id, progress, PUSHING, cancel).await?;
+        let commit = self.current_release(app).await?.and_then(|release| release.commit);
+        let commit =
+            commit.ok_or_else(|| DeployError::NoRelease(format!("{} has nothing deployed to build", app.name)))?;
+        let repository = this.repositories.get(&app.name);
+        repository.keep_commit(&commit).await?;
+        let work = async {
+            let _chosen = this.choosing.read().await;
+            let made = self.make_image(app, &commit, by, Reuse::No, progress, cancel).await?;
+            let (kind, commit, by) = (ReleaseKind::Rebuild, commit.clone(), by.to_owned());
+            self.release_image(app, made, ReleaseSource { kind, branch: None, commit, by }, cancel).await
+        };
+        let rebuilt = this.pushes.unless_destroyed(app.id, cancel, work).await;
+        repository.let_commit_go().await?;
+        rebuilt
+    }
+
+    /// Forgets what builds of the app have cached.
+    pub async fn clear_cache(
+        &self,
+        app: &App,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<(), DeployError> {
+        let _lock = self.0.pushes.lock(app.id, progress, PUSHING, cancel).await?;
+        Ok(self.0.builder.forget(&app.id.0.to_string()).await?)
     }
 
     async fn current_release(&self, app: &App) -> Result<Option<Release>, DeployError> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use tokio::{io::AsyncReadExt as _, process::Command};
 
 use super::{GitError, Repositories, Result, Source, command_failed, failed, source};
-use crate::model::{AppName, BranchName, CommitId, Line};
+use crate::model::{AppName, BranchName, CommitId, Files, Line};
 
 /// A bare repository.
 #[derive(Debug, Clone)]
@@ -136,9 +136,9 @@ impl Repository {
         if ended.status.success() { Ok(Some(bytes)) } else { Err(command_failed(&command, &ended.stderr)) }
     }
 
-    /// The files of a commit as one tar, below `subdirectory` if there is one.
-    pub async fn source_tar(&self, commit: &CommitId, subdirectory: Option<&str>) -> Result<Source> {
-        source::open(self, commit, subdirectory).await
+    /// The files of a commit as one tar, below `subdirectory` if there is one; only those that are wanted.
+    pub async fn source_tar(&self, commit: &CommitId, subdirectory: Option<&str>, files: &Files) -> Result<Source> {
+        source::open(self, commit, subdirectory, files).await
     }
 }
 

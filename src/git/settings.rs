@@ -29,6 +29,8 @@ fn text(hooks: &Path, version: (u32, u32), max_push_bytes: u64) -> String {
          [receive \"fsck\"]\n\tzeroPaddedFilemode = warn\n\tbadTimezone = warn\n\tmissingSpaceBeforeDate = warn\n\
          [transfer]\n\thideRefs = refs/paas\n\
          [uploadpack]\n\tallowFilter = true\n\
+         # An operator's own repository, from which buildpacks are fetched, is somebody else's.
+         [safe]\n\tdirectory = *\n\
          [gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n\
          [pack]\n\twindowMemory = 128m\n"
     )

@@ -19,7 +19,7 @@ use tokio::{
 use tokio_util::io::StreamReader;
 
 use super::{GitError, Repository, Result, blocking, command_failed, failed};
-use crate::model::{CommitId, Line};
+use crate::model::{CommitId, Files, Line};
 
 /// The moment that every file's date says; the buildpack specification's.
 const MTIME: u64 = 315_532_801;
@@ -78,10 +78,16 @@ struct Listing {
     path_bytes: usize,
 }
 
-pub(super) async fn open(repository: &Repository, commit: &CommitId, subdirectory: Option<&str>) -> Result<Source> {
+pub(super) async fn open(
+    repository: &Repository,
+    commit: &CommitId,
+    subdirectory: Option<&str>,
+    files: &Files,
+) -> Result<Source> {
     let tree = tree(repository, commit, subdirectory).await?;
     let listing = tokio::time::timeout(LISTING, list(repository, &tree)).await;
-    let listing = listing.map_err(|_| GitError::TooManyFiles(MOST_FILES))??;
+    let mut listing = listing.map_err(|_| GitError::TooManyFiles(MOST_FILES))??;
+    choose(&mut listing, files)?;
     if listing.entries.is_empty() {
         return Err(GitError::EmptyTree);
     }
@@ -106,6 +112,26 @@ pub(super) async fn open(repository: &Repository, commit: &CommitId, subdirector
     });
     let stream = futures_util::stream::poll_fn(move |context| receiver.poll_recv(context));
     Ok(Source { tree, reader: Box::new(StreamReader::new(stream)), warnings })
+}
+
+/// Leaves out what the project does not want built.
+fn choose(listing: &mut Listing, files: &Files) -> Result<()> {
+    let (key, patterns) = match files {
+        Files::All => return Ok(()),
+        Files::Include(patterns) => ("include", patterns),
+        Files::Exclude(patterns) => ("exclude", patterns),
+    };
+    let wrong = |e: ignore::Error| GitError::Pattern { key, message: e.to_string() };
+    let mut builder = ignore::gitignore::GitignoreBuilder::new("");
+    for pattern in patterns {
+        builder.add_line(None, pattern).map_err(wrong)?;
+    }
+    let matcher = builder.build().map_err(wrong)?;
+    listing.entries.retain(|entry| {
+        let path = Path::new(OsStr::from_bytes(&entry.path));
+        matcher.matched_path_or_any_parents(path, false).is_ignore() == (key == "include")
+    });
+    Ok(())
 }
 
 async fn tree(repository: &Repository, commit: &CommitId, subdirectory: Option<&str>) -> Result<CommitId> {

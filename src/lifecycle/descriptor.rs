@@ -162,6 +162,12 @@ impl Descriptor {
         Ok(Self { api, id, version, name, homepage, clear_env, exec_env: exec_env.collect(), order, targets })
     }
 
+    /// Reads a `buildpack.toml`: a regular file of reasonable size. Blocks.
+    pub fn read(file: &std::path::Path) -> Result<Self, String> {
+        let text = files::read_text(file)?.ok_or("it is not there")?;
+        Self::parse(&text)
+    }
+
     /// Whether it is for this platform ("Targets": what either side leaves open fits).
     pub fn fits(&self, target: &Target) -> bool {
         let fit = |asked: &str, is: &str| asked.is_empty() || is.is_empty() || asked == is;

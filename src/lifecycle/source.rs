@@ -44,18 +44,24 @@ impl<R: Read> Read for SourceReader<'_, R> {
 }
 
 /// Unpacks into an empty folder. No entry leaves it, and none goes through a link.
-pub(super) fn unpack(tar: impl Read, folder: &Path) -> Result<usize, String> {
+pub fn unpack(tar: impl Read, folder: &Path) -> Result<usize, String> {
     let mut archive = tar::Archive::new(tar);
     let mut count = 0;
     for entry in archive.entries().map_err(|e| e.to_string())? {
         let mut entry = entry.map_err(|e| format!("the source is not a whole tar: {e}"))?;
         let name = entry.path().map_err(|e| e.to_string())?.into_owned();
         let wrong = |e: &dyn std::fmt::Display| format!("cannot unpack {}: {e}", name.display());
-        let path = inside(folder, &name).ok_or_else(|| wrong(&"it leads out of the app"))?;
+        let kind = entry.header().entry_type();
+        // The folder itself, and the header with which git begins an archive.
+        let nothing = kind.is_pax_global_extensions() || name.components().all(|part| part == Component::CurDir);
+        if nothing {
+            continue;
+        }
+        let path = inside(folder, &name).ok_or_else(|| wrong(&"it leads out of its folder"))?;
         if let Some(parent) = path.parent() {
             make_folders(folder, parent).map_err(|e| wrong(&e))?;
         }
-        match entry.header().entry_type() {
+        match kind {
             tar::EntryType::Regular => {
                 let program = entry.header().mode().is_ok_and(|mode| mode & 0o100 != 0);
                 let mut file =

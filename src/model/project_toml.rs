@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_project_is_read() {
-        let text = r##"
+        let text = r#"
             [_]
             schema-version = "0.2"
             id = "x"
@@ -217,7 +217,7 @@ mod tests {
             id = "heroku/nodejs"
             version = "1.0"
             [[io.buildpacks.group]]
-            uri = "https://example.com/x.git#v1"
+            uri = "https://example.com/x.git"
             [[io.buildpacks.group]]
             id = "me/post"
             [io.buildpacks.group.script]
@@ -228,7 +228,7 @@ mod tests {
             [[io.buildpacks.build.env]]
             name = "JAVA_OPTS"
             value = "-Xmx1g"
-        "##;
+        "#;
         let read = ProjectToml::parse(text).unwrap();
         assert_eq!(read.group.len(), 3);
         assert!(

@@ -2,7 +2,7 @@
 
 use rusqlite::{OptionalExtension as _, Row};
 
-use super::{AppId, Millis, Result, Store, now, read};
+use super::{AppId, Millis, Result, Store, now, read, read_json, to_json};
 use crate::model::{CommitId, Digest};
 
 /// Identity of a build.
@@ -43,6 +43,17 @@ impl std::str::FromStr for BuildState {
     }
 }
 
+/// A buildpack that took part in a build.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Ran {
+    /// Its id.
+    pub id: String,
+    /// Its version.
+    pub version: String,
+    /// Of all its files; none if it was part of the app.
+    pub digest: Option<Digest>,
+}
+
 /// A build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Build {
@@ -62,21 +73,28 @@ pub struct Build {
     pub image: Option<Digest>,
     /// Why it failed.
     pub message: Option<String>,
+    /// The buildpacks that made the image, in order.
+    pub buildpacks: Vec<Ran>,
+    /// The stack that it was built in.
+    pub stack: Option<String>,
     /// When it began.
     pub started_at: Millis,
     /// When it ended.
     pub ended_at: Option<Millis>,
 }
 
-const COLUMNS: &str = "id, number, commit_id, key, pusher, state, image, message, started_at, ended_at";
+const COLUMNS: &str = "id, number, commit_id, key, pusher, state, image, message, started_at, ended_at, \
+    buildpacks, stack";
 
-type Raw = (i64, u64, String, String, String, String, Option<String>, Option<String>, i64, Option<i64>);
+type Raw = (i64, u64, [String; 4], Option<String>, Option<String>, i64, Option<i64>, String, Option<String>);
 
 fn from_row(r: &Row<'_>) -> rusqlite::Result<Raw> {
-    Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?, r.get(5)?, r.get(6)?, r.get(7)?, r.get(8)?, r.get(9)?))
+    let texts = [r.get(2)?, r.get(3)?, r.get(4)?, r.get(5)?];
+    Ok((r.get(0)?, r.get(1)?, texts, r.get(6)?, r.get(7)?, r.get(8)?, r.get(9)?, r.get(10)?, r.get(11)?))
 }
 
-fn build((id, number, commit, key, pusher, state, image, message, started_at, ended_at): Raw) -> Result<Build> {
+fn build((id, number, texts, image, message, started_at, ended_at, buildpacks, stack): Raw) -> Result<Build> {
+    let [commit, key, pusher, state] = texts;
     Ok(Build {
         id: BuildId(id),
         number,
@@ -88,20 +106,30 @@ fn build((id, number, commit, key, pusher, state, image, message, started_at, en
         message,
         started_at,
         ended_at,
+        buildpacks: read_json("buildpacks", &buildpacks)?,
+        stack,
     })
 }
 
 impl Store {
     /// A build begins; returns it with its number.
-    pub async fn begin_build(&self, app: AppId, commit: CommitId, key: Digest, pusher: String) -> Result<Build> {
+    pub async fn begin_build(
+        &self,
+        app: AppId,
+        commit: CommitId,
+        key: Digest,
+        pusher: String,
+        stack: String,
+    ) -> Result<Build> {
         self.transact(move |t, _| {
             let raw = t.query_row(
                 &format!(
-                    "INSERT INTO builds (app, number, commit_id, key, pusher, state, started_at)
-                     VALUES (?1, (SELECT coalesce(max(number), 0) + 1 FROM builds WHERE app = ?1), ?2, ?3, ?4, 'running', ?5)
+                    "INSERT INTO builds (app, number, commit_id, key, pusher, state, started_at, stack)
+                     VALUES (?1, (SELECT coalesce(max(number), 0) + 1 FROM builds WHERE app = ?1), ?2, ?3, ?4, 'running',
+                             ?5, ?6)
                      RETURNING {COLUMNS}"
                 ),
-                (app.0, commit.as_str(), key.as_str(), &pusher, now()),
+                (app.0, commit.as_str(), key.as_str(), &pusher, now(), &stack),
                 from_row,
             )?;
             build(raw)
@@ -109,16 +137,16 @@ impl Store {
         .await
     }
 
-    /// A build ended, with an image or with the reason why there is none.
-    pub async fn end_build(&self, id: BuildId, outcome: Result<Digest, String>) -> Result<()> {
+    /// A build ended, with an image and what made it, or with the reason why there is none.
+    pub async fn end_build(&self, id: BuildId, outcome: Result<(Digest, Vec<Ran>), String>) -> Result<()> {
         self.transact(move |t, _| {
-            let (state, image, message) = match &outcome {
-                Ok(image) => (BuildState::Succeeded, Some(image.as_str()), None),
-                Err(message) => (BuildState::Failed, None, Some(message.as_str())),
+            let (state, image, message, buildpacks) = match &outcome {
+                Ok((image, ran)) => (BuildState::Succeeded, Some(image.as_str()), None, to_json("buildpacks", ran)?),
+                Err(message) => (BuildState::Failed, None, Some(message.as_str()), "[]".to_owned()),
             };
             t.execute(
-                "UPDATE builds SET state = ?2, image = ?3, message = ?4, ended_at = ?5 WHERE id = ?1",
-                (id.0, state.as_str(), image, message, now()),
+                "UPDATE builds SET state = ?2, image = ?3, message = ?4, ended_at = ?5, buildpacks = ?6 WHERE id = ?1",
+                (id.0, state.as_str(), image, message, now(), buildpacks),
             )?;
             Ok(())
         })
@@ -134,18 +162,18 @@ impl Store {
         .await
     }
 
-    /// The image that this key gave when it was built for this app last.
-    pub async fn image_of_key(&self, app: AppId, key: Digest) -> Result<Option<Digest>> {
+    /// The image that this key gave when it was built for this app last, and what made it.
+    pub async fn image_of_key(&self, app: AppId, key: Digest) -> Result<Option<(Digest, Vec<Ran>)>> {
         self.transact(move |t, _| {
-            let image: Option<String> = t
+            let found: Option<(String, String)> = t
                 .query_row(
-                    "SELECT image FROM builds WHERE app = ?1 AND key = ?2 AND state = 'succeeded'
+                    "SELECT image, buildpacks FROM builds WHERE app = ?1 AND key = ?2 AND state = 'succeeded'
                      ORDER BY number DESC LIMIT 1",
                     (app.0, key.as_str()),
-                    |r| r.get(0),
+                    |r| Ok((r.get(0)?, r.get(1)?)),
                 )
                 .optional()?;
-            image.as_deref().map(|i| read("image", i)).transpose()
+            found.map(|(image, ran)| Ok((read("image", &image)?, read_json("buildpacks", &ran)?))).transpose()
         })
         .await
     }

@@ -17,6 +17,10 @@ pub enum ReleaseKind {
     Config,
     /// An older release brought back.
     Rollback,
+    /// The deployed commit, built again.
+    Rebuild,
+    /// The same layers on a newer run image.
+    Rebase,
 }
 
 impl ReleaseKind {
@@ -26,6 +30,8 @@ impl ReleaseKind {
             Self::Push => "push",
             Self::Config => "config",
             Self::Rollback => "rollback",
+            Self::Rebuild => "rebuild",
+            Self::Rebase => "rebase",
         }
     }
 }
@@ -34,7 +40,7 @@ impl std::str::FromStr for ReleaseKind {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Push, Self::Config, Self::Rollback]
+        [Self::Push, Self::Config, Self::Rollback, Self::Rebuild, Self::Rebase]
             .into_iter()
             .find(|k| k.as_str() == text)
             .ok_or_else(|| text.to_owned())
@@ -233,7 +239,8 @@ pub(super) fn released(t: &Transaction<'_>, cipher: &Cipher, app: AppId, number:
         (ReleaseKind::Config | ReleaseKind::Rollback, ReleaseState::Candidate) => {
             super::config_vars::replace(t, cipher, app, &release.config)?;
         }
-        (ReleaseKind::Push, _) | (_, ReleaseState::Released | ReleaseState::Failed) => {}
+        (ReleaseKind::Push | ReleaseKind::Rebuild | ReleaseKind::Rebase, _)
+        | (_, ReleaseState::Released | ReleaseState::Failed) => {}
     }
     set_state(t, app, number, ReleaseState::Candidate, ReleaseState::Released)
 }

@@ -8,6 +8,7 @@
 )]
 
 mod build;
+mod buildpacks;
 mod crash;
 mod engine;
 mod engine_build;

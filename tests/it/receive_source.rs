@@ -8,13 +8,13 @@ use std::{
 
 use paas::{
     git::{GitError, Source},
-    model::CommitId,
+    model::{CommitId, Files},
 };
 
 use crate::receive_support::{Server, Work, bytes};
 
 fn source(server: &Server, commit: &CommitId, folder: Option<&str>) -> Result<Source, GitError> {
-    server.runtime.block_on(server.repository().source_tar(commit, folder))
+    server.runtime.block_on(server.repository().source_tar(commit, folder, &Files::All))
 }
 
 fn pushed(work: &Work) -> CommitId {

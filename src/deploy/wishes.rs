@@ -1,0 +1,189 @@
+//! What is asked for of a build: what the app has chosen with `buildpacks:*`, else what its `project.toml` says.
+
+use super::{DeployError, Deployer, manifests};
+use crate::{
+    build::{BuildError, Builtin, Package, Wanted, Wishes},
+    git::Repository,
+    lifecycle::{descriptor::Descriptor, protocol},
+    model::{BuildpackSource, CommitId, Digest, ProjectBuildpack, ProjectToml},
+    progress::Progress,
+    store::{App, ChosenBuildpack},
+};
+
+/// Where a buildpack goes among those of an app; places count from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// After all others.
+    Last,
+    /// At this place; those from there on move up.
+    Before(usize),
+    /// There instead of what is there.
+    InPlaceOf(usize),
+    /// There is no other.
+    Only,
+}
+
+impl Deployer {
+    /// Everything that the app and its project wish for; fetches what the project names.
+    pub(super) async fn wishes(
+        &self,
+        app: &App,
+        repository: &Repository,
+        commit: &CommitId,
+        project: &ProjectToml,
+        progress: &Progress,
+    ) -> Result<Wishes, DeployError> {
+        let chosen = self.0.store.app_buildpacks(app.id).await?;
+        let mut wishes = Wishes { installed: self.installed().await?, env: project.env.clone(), ..Wishes::default() };
+        for entry in &project.pre {
+            wishes.pre.push(self.of_project(repository, commit, entry, progress).await?);
+        }
+        for entry in &project.post {
+            wishes.post.push(self.of_project(repository, commit, entry, progress).await?);
+        }
+        if chosen.is_empty() {
+            for entry in &project.group {
+                wishes.group.push(self.of_project(repository, commit, entry, progress).await?);
+            }
+        }
+        for ChosenBuildpack { source, package } in chosen {
+            wishes.group.push(match package {
+                Some(digest) => Wanted::Package(self.package(digest).await?),
+                None => self.at(repository, commit, &source, progress).await?,
+            });
+        }
+        Ok(wishes)
+    }
+
+    async fn of_project(
+        &self,
+        repository: &Repository,
+        commit: &CommitId,
+        entry: &ProjectBuildpack,
+        progress: &Progress,
+    ) -> Result<Wanted, DeployError> {
+        match entry {
+            ProjectBuildpack::At(source) => self.at(repository, commit, source, progress).await,
+            ProjectBuildpack::Inline { id, api, shell, script } => Ok(Wanted::Inline {
+                id: id.clone(),
+                place: protocol::Place::Inline { api: api.clone(), shell: shell.clone(), script: script.clone() },
+            }),
+        }
+    }
+
+    async fn at(
+        &self,
+        repository: &Repository,
+        commit: &CommitId,
+        source: &BuildpackSource,
+        progress: &Progress,
+    ) -> Result<Wanted, DeployError> {
+        match source {
+            BuildpackSource::Name { id, version } => Ok(Wanted::Named { id: id.clone(), version: version.clone() }),
+            BuildpackSource::App(folder) => {
+                let file = format!("{folder}/buildpack.toml");
+                let wrong = |reason: String| BuildError::CannotFetch { from: source.to_string(), reason };
+                let text = repository.read_file(commit, &file, manifests::LARGEST).await?;
+                let text = text.ok_or_else(|| wrong(format!("the commit has no {file}")))?;
+                let text = String::from_utf8(text).map_err(|_| wrong(format!("{file} is not UTF-8 text")))?;
+                let about = Descriptor::parse(&text).map_err(|e| wrong(format!("{file}, {e}")))?;
+                Ok(Wanted::App { folder: folder.clone(), about })
+            }
+            // Whoever pushes may name what anybody can read, and nothing of this machine.
+            other => {
+                let package = self.0.builder.fetch(other, &self.0.repositories, false, progress).await?;
+                self.0.store.add_package(package.digest.clone(), other.to_string(), false).await?;
+                Ok(Wanted::Package(package))
+            }
+        }
+    }
+
+    /// The buildpacks that come with paas.
+    pub fn builtin(&self) -> &Builtin {
+        self.0.builder.builtin()
+    }
+
+    /// The packages whose buildpacks every app may name, those installed last first, and where each came from.
+    pub async fn installed_with_sources(&self) -> Result<Vec<(Package, String)>, DeployError> {
+        let mut installed = Vec::new();
+        for row in self.0.store.packages().await?.into_iter().filter(|row| row.installed) {
+            installed.push((self.package(row.digest).await?, row.source));
+        }
+        Ok(installed)
+    }
+
+    async fn installed(&self) -> Result<Vec<Package>, DeployError> {
+        Ok(self.installed_with_sources().await?.into_iter().map(|(package, _)| package).collect())
+    }
+
+    async fn package(&self, digest: Digest) -> Result<Package, DeployError> {
+        let packages = self.0.builder.packages().clone();
+        let read = tokio::task::spawn_blocking(move || packages.read(&digest)).await;
+        Ok(read.map_err(|_| BuildError::ShuttingDown)?.map_err(BuildError::from)?)
+    }
+
+    /// Fetches a package and installs it, so that every app may name its buildpacks.
+    pub async fn install(&self, source: &BuildpackSource, progress: &Progress) -> Result<Package, DeployError> {
+        let _chosen = self.0.choosing.read().await;
+        let package = self.0.builder.fetch(source, &self.0.repositories, true, progress).await?;
+        self.0.store.add_package(package.digest.clone(), source.to_string(), true).await?;
+        Ok(package)
+    }
+
+    /// Adds a buildpack to those of an app, or puts it in the place of one (counted from 1). What is fetched for it is
+    /// what every build uses from now on.
+    pub async fn choose_buildpack(
+        &self,
+        app: &App,
+        source: BuildpackSource,
+        place: Place,
+        operator: bool,
+        progress: &Progress,
+    ) -> Result<(), DeployError> {
+        let _chosen = self.0.choosing.read().await;
+        let package = match &source {
+            BuildpackSource::Name { id, version } => {
+                let wanted = Wanted::Named { id: id.clone(), version: version.clone() };
+                let wishes = Wishes { group: vec![wanted], installed: self.installed().await?, ..Wishes::default() };
+                self.0.builder.recipe(wishes)?;
+                None
+            }
+            BuildpackSource::App(_) => None,
+            other => {
+                let package = self.0.builder.fetch(other, &self.0.repositories, operator, progress).await?;
+                package.root().map_err(BuildError::from)?;
+                self.0.store.add_package(package.digest.clone(), other.to_string(), false).await?;
+                Some(package.digest)
+            }
+        };
+        let entry = ChosenBuildpack { source, package };
+        let change = move |mut chosen: Vec<ChosenBuildpack>| {
+            let count = chosen.len();
+            match place {
+                Place::Last => chosen.push(entry),
+                Place::Before(index) if (1..=count + 1).contains(&index) => chosen.insert(index - 1, entry),
+                Place::InPlaceOf(index) if (1..=count).contains(&index) => chosen[index - 1] = entry,
+                Place::Only => chosen = vec![entry],
+                Place::Before(index) | Place::InPlaceOf(index) => {
+                    return Err(format!("there is no place {index}: the app has {count} buildpacks"));
+                }
+            }
+            Ok(chosen)
+        };
+        Ok(self.0.store.change_app_buildpacks(app.id, change).await?)
+    }
+
+    /// Removes packages that nobody wants any more, unless a build is under way: its end does that, too.
+    pub async fn remove_unused_packages(&self) -> Result<(), DeployError> {
+        let Ok(_alone) = self.0.choosing.try_write() else { return Ok(()) };
+        self.forget_packages().await
+    }
+
+    /// The same, while nothing is chosen.
+    pub(super) async fn forget_packages(&self) -> Result<(), DeployError> {
+        let unused = self.0.store.forget_unused_packages().await?;
+        let packages = self.0.builder.packages().clone();
+        let removed = tokio::task::spawn_blocking(move || unused.iter().try_for_each(|digest| packages.remove(digest)));
+        Ok(removed.await.map_err(|_| BuildError::ShuttingDown)?.map_err(BuildError::from)?)
+    }
+}

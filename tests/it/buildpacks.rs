@@ -1,0 +1,158 @@
+//! Buildpacks that do not come with paas: where they come from, how an app chooses them, what a build says of them.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
+
+use crate::world::{World, run};
+
+/// A buildpack whose app answers with `says`, and what it found.
+fn write_buildpack(folder: &Path, id: &str, says: &str) {
+    fs::create_dir_all(folder.join("bin")).unwrap();
+    let toml = format!("api = \"0.10\"\n[buildpack]\nid = {id:?}\nversion = \"1.0.0\"\n[[targets]]\nos = \"linux\"\n");
+    fs::write(folder.join("buildpack.toml"), toml).unwrap();
+    let build = format!(
+        "#!/bin/bash\nset -eu\necho \"-----> {says} builds\"\nmkdir -p site\n\
+         echo \"{says} files:$(find . -maxdepth 1 -type f -printf '%f ' | sort) env:${{BP_SAYS:-none}}\" > site/index.html\n\
+         cat > \"$CNB_LAYERS_DIR/launch.toml\" <<'END'\n[[processes]]\ntype = \"web\"\n\
+         command = [\"bash\", \"-c\", \"exec python3 -m http.server --directory site $PORT\"]\ndefault = true\nEND\n"
+    );
+    for (name, text) in [("detect", "#!/bin/bash\n"), ("build", &build)] {
+        let path = folder.join("bin").join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+/// From a folder, an archive and a git repository; what was fetched stays what it was until it is chosen again.
+#[test]
+fn buildpacks_come_from_folders_archives_and_repositories() {
+    let world = World::new();
+    let home = world.dir().join("home");
+    let at = |name: &str| home.join(name);
+    let text = |path: &Path| path.display().to_string();
+    write_buildpack(&at("one"), "test/one", "one");
+    world.paas(&["buildpacks:install", &text(&at("one"))]).good().says("test/one@1.0.0 (sha256:");
+    world.paas(&["buildpacks:installed"]).good().says("test/one").says("paas/nodejs");
+
+    let app = world.repository("app", &[("note.txt", "x")]);
+    world.push(&app).bad().says("no buildpack recognises this app");
+    world.paas(&["buildpacks:add", "app", "test/none"]).bad().says("the buildpack test/none is not installed");
+    world.paas(&["buildpacks:add", "app", "test/one"]).good();
+    world.push(&app).good().says("-----> one builds").says("test/one@1.0.0");
+    world.answers(&world.url("app"), "one files:note.txt  env:none");
+    let info = world.paas(&["builds:info", "app", "--format", "json"]).good().out;
+    let info: serde_json::Value = serde_json::from_str(&info).unwrap();
+    let ran = info["buildpacks"][0].as_str().unwrap();
+    assert!(ran.starts_with("test/one@1.0.0 (sha256:") && info["stack"] == "debian-13", "{info}");
+
+    // An archive; and the folder may change or go: what was fetched is kept.
+    write_buildpack(&at("two"), "test/two", "two");
+    run(Command::new("tar").args(["-czf", &text(&at("two.tgz")), "-C", &text(&at("two")), "."])).good();
+    world.paas(&["buildpacks:set", "app", &text(&at("two.tgz"))]).good();
+    fs::remove_file(at("two.tgz")).unwrap();
+    world.paas(&["ps:rebuild", "app"]).good().says("-----> two builds").says("v2 is live");
+    assert!(world.get(&world.url("app")).unwrap().1.contains("two files"));
+    world.paas(&["releases:list", "app"]).good().says("rebuild");
+    world.paas(&["buildpacks:report", "app"]).good().says("test/two@1.0.0").says("two.tgz");
+
+    // A folder of a git repository, at a tag.
+    fs::create_dir_all(at("git")).unwrap();
+    write_buildpack(&at("git/packs/three"), "test/three", "three");
+    world.git(&at("git"), &["init", "-q"]).good();
+    world.git(&at("git"), &["add", "."]).good();
+    world.git(&at("git"), &["commit", "-qm", "one"]).good();
+    world.git(&at("git"), &["tag", "v1"]).good();
+    write_buildpack(&at("git/packs/three"), "test/three", "four");
+    world.git(&at("git"), &["commit", "-qam", "two"]).good();
+    let url = format!("file://{}", text(&at("git")));
+    world.paas(&["buildpacks:set", "app", &format!("{url}#v1:packs/three")]).good();
+    world.paas(&["ps:rebuild", "app"]).good().says("-----> three builds");
+    world.paas(&["buildpacks:set", "app", &format!("{url}#:packs/three")]).good();
+    world.paas(&["ps:rebuild", "app"]).good().says("-----> four builds");
+    world.paas(&["buildpacks:add", "app", &format!("{url}#nothing")]).bad().says("cannot fetch file://");
+    world.paas(&["buildpacks:add", "app", &format!("{url}#:packs")]).good();
+    world.paas(&["buildpacks:list", "app"]).good().says("#:packs");
+    world.paas(&["buildpacks:clear", "app"]).good();
+    world.paas(&["ps:rebuild", "app"]).bad().says("no buildpack recognises this app");
+    assert!(world.get(&world.url("app")).unwrap().1.contains("four files"), "what was live still is");
+    let kept = fs::read_dir(world.data().join("buildpacks")).unwrap().count();
+    assert_eq!(kept, 1, "only what is installed is kept");
+    world.paas(&["buildpacks:uninstall", "test/one"]).good();
+    world.paas(&["buildpacks:uninstall", "test/one"]).bad().says("no installed buildpack is called test/one");
+
+    // A developer's key names neither files of the server nor its repositories.
+    let key = world.dir().join("id_other");
+    run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f", &text(&key)])).good();
+    let public = fs::read_to_string(key.with_extension("pub")).unwrap();
+    world.paas_with(&["ssh-keys:add", "other"], &public).good();
+    world.ssh_as(&key, &["apps:create", "theirs"]).good();
+    world.ssh_as(&key, &["buildpacks:add", "theirs", &text(&at("one"))]).bad().says("only an admin key");
+    world.ssh_as(&key, &["buildpacks:add", "theirs", &url]).bad().says("not allowed");
+    world.ssh_as(&key, &["buildpacks:install", "paas/nodejs"]).bad().says("only an admin key");
+}
+
+/// A `project.toml` chooses files, buildpacks, variables; it brings buildpacks of its own.
+#[test]
+fn a_project_says_how_it_is_built() {
+    let world = World::new();
+    let app = world.repository("project", &[("keep.txt", "x"), ("secret.txt", "x"), ("docs/a.txt", "x")]);
+    write_buildpack(&app.join("own"), "my/own", "own");
+    let project = r#"
+        [_]
+        schema-version = "0.2"
+        [io.buildpacks]
+        exclude = ["secret.txt", "docs/"]
+        [[io.buildpacks.group]]
+        uri = "own"
+        [[io.buildpacks.post.group]]
+        id = "my/last"
+        [io.buildpacks.post.group.script]
+        api = "0.10"
+        shell = "/bin/bash"
+        inline = "echo '       and last the inline one'; cat site/index.html; [ ! -e docs ]"
+        [[io.buildpacks.build.env]]
+        name = "BP_SAYS"
+        value = "hello"
+    "#;
+    world.commit(&app, &[("project.toml", project)]);
+    world.push(&app).good().says("and last the inline one").says("my/last@0.0.0");
+    world.answers(&world.url("project"), "own files:keep.txt project.toml  env:hello");
+    world.paas(&["builds:info", "project"]).good().says("my/own@1.0.0 (part of the app)");
+
+    // The Procfile wins over what buildpacks declare.
+    let procfile =
+        "web: mkdir /tmp/s; echo by procfile > /tmp/s/index.html; exec python3 -m http.server -d /tmp/s $PORT";
+    world.commit(&app, &[("Procfile", procfile)]);
+    world.push(&app).good();
+    world.answers(&world.url("project"), "by procfile");
+
+    for (text, says) in [
+        ("[io.buildpacks]\ninclude = ['a']\nexclude = ['b']\n", "give include or exclude, not both"),
+        ("[[io.buildpacks.group]]\nid = 'x/y'\nversion = '1'\n", "the buildpack x/y@1 is not installed"),
+        ("[[io.buildpacks.group]]\nuri = '/etc'\n", "only an admin key may name files of the server"),
+        ("[[io.buildpacks.group]]\nuri = './gone'\n", "the commit has no gone/buildpack.toml"),
+        ("[io.buildpacks]\nexclude = ['{a']\n", "project.toml, key io.buildpacks.exclude"),
+    ] {
+        world.commit(&app, &[("project.toml", text)]);
+        world.push(&app).bad().says(says);
+    }
+}
+
+/// A build cache is kept, cleared on demand, and does no harm when it is.
+#[test]
+fn a_cache_is_cleared() {
+    let world = World::new();
+    let app = world.repository("cached", &[("note.txt", "x")]);
+    let bp = world.dir().join("home/bp");
+    write_buildpack(&bp, "test/cache", "cache");
+    let build = fs::read_to_string(bp.join("bin/build")).unwrap();
+    let more = "[ -e \"$CNB_LAYERS_DIR/c/x\" ] && echo '       from the cache'\nmkdir -p \"$CNB_LAYERS_DIR/c\"\n\
+                touch \"$CNB_LAYERS_DIR/c/x\"\nprintf '[types]\\ncache = true\\n' > \"$CNB_LAYERS_DIR/c.toml\"\n";
+    fs::write(bp.join("bin/build"), build + more).unwrap();
+    world.paas(&["apps:create", "cached"]).good();
+    world.paas(&["buildpacks:set", "cached", &bp.display().to_string()]).good();
+    world.push(&app).good();
+    world.paas(&["ps:rebuild", "cached"]).good().says("from the cache");
+    world.paas(&["builds:clear-cache", "cached"]).good();
+    let said = world.paas(&["ps:rebuild", "cached"]).good();
+    assert!(!said.all().contains("from the cache"), "{}", said.all());
+}
