@@ -143,7 +143,6 @@ struct Inner {
     config: Arc<Config>,
     engine: Engine,
     images: ImageStore,
-    stack: Stack,
     token: Secret,
     lifecycle: PathBuf,
     lifecycle_digest: Digest,
@@ -162,7 +161,6 @@ impl Builder {
         config: Arc<Config>,
         engine: Engine,
         images: ImageStore,
-        stack: Stack,
         token: Secret,
     ) -> Result<Self, BuildError> {
         engine.remove_leftover_builds().await?;
@@ -186,7 +184,6 @@ impl Builder {
                 config,
                 engine,
                 images,
-                stack,
                 token,
                 lifecycle,
                 lifecycle_digest,
@@ -197,9 +194,9 @@ impl Builder {
         })
     }
 
-    /// How an app is built that wishes this.
-    pub fn recipe(&self, wishes: Wishes) -> Result<Recipe, BuildError> {
-        Recipe::new(wishes, &self.inner.builtin, self.inner.stack.clone(), &self.inner.lifecycle_digest)
+    /// How an app is built that wishes this, in this stack.
+    pub fn recipe(&self, wishes: Wishes, stack: Stack) -> Result<Recipe, BuildError> {
+        Recipe::new(wishes, &self.inner.builtin, stack, &self.inner.lifecycle_digest)
     }
 
     /// The buildpacks that come with paas.
@@ -210,11 +207,6 @@ impl Builder {
     /// The buildpacks that were fetched.
     pub fn packages(&self) -> &Packages {
         &self.inner.packages
-    }
-
-    /// The stack that builds and images stand on.
-    pub fn stack(&self) -> &Stack {
-        &self.inner.stack
     }
 
     /// Puts away the disks of builds whose server is gone.

@@ -12,6 +12,7 @@ mod ports;
 mod ps;
 mod releases;
 mod ssh_keys;
+mod stacks;
 
 use std::sync::Arc;
 
@@ -208,6 +209,15 @@ impl Commands {
             C::AppsList { format } => apps::list(self, session, format).await,
             C::AppsInfo { app, format } => apps::info(self, session, app, format).await,
             C::AppsDestroy { app, force, confirm } => apps::destroy(self, session, app, force, confirm).await,
+            C::AppsStack { app, stack, default } => stacks::choose(self, session, app, stack, default).await,
+            C::AppsRebase { app, all, stack } => stacks::rebase(self, session, app, all, stack).await,
+            C::StacksList { format } => stacks::list(self, session, format).await,
+            C::StacksCreate { name, run_image, build_image } => {
+                stacks::create(self, session, name, run_image, build_image).await
+            }
+            C::StacksUpdate { name } => stacks::update(self, session, name).await,
+            C::StacksRemove { name } => stacks::remove(self, session, name).await,
+            C::StacksReport { name, format } => stacks::report(self, session, name, format).await,
             C::ConfigSet { app, pairs, no_restart, encoded } => {
                 config_vars::set(self, session, app, pairs, !no_restart, encoded).await
             }

@@ -86,7 +86,7 @@ section! {
         build: Build = Build::default(),
         /// Limits and times of instances.
         instances: Instances = Instances::default(),
-        /// The default stack.
+        /// Stacks.
         stack: Stack = Stack::default(),
         /// Files that belong to paas itself.
         assets: Assets = Assets::default(),
@@ -200,8 +200,14 @@ section! {
 }
 
 section! {
-    /// The default stack.
+    /// Stacks: what apps are built in, and what they run on.
     Stack {
+        /// The stack of apps that have chosen none.
+        default: String = "debian-13".to_owned(),
+        /// Hours between updates of all stacks, each followed by a rebase of the apps on it; 0 for none.
+        update_hours: u64 = 0,
+        /// Apps that are rebased at a time.
+        rebase_concurrency: usize = 2,
         /// Where bootstrapped stacks are kept, by their key; it may be shared by servers.
         cache_dir: PathBuf = PathBuf::from("/var/cache/paas/stacks"),
     }

@@ -9,9 +9,11 @@ mod locks;
 mod manifests;
 mod recover;
 mod releases;
+mod stacks;
 mod wishes;
 
 pub use releases::ConfigChange;
+pub use stacks::{Rebased, Standing};
 pub use wishes::Place;
 
 use std::{path::PathBuf, sync::Arc};
@@ -28,7 +30,7 @@ use crate::{
     git::{GitError, Repositories, Repository},
     images::{ImageError, ImageStore},
     instances::{Instances, InstancesError, RolloutError},
-    model::{AppJson, BranchName, CommitId, Digest, InvalidAppJson, InvalidProjectToml, ProcfileError},
+    model::{AppJson, AppName, BranchName, CommitId, Digest, InvalidAppJson, InvalidProjectToml, ProcfileError},
     pause,
     progress::Progress,
     receive::{PushHandler, RefUpdate, Rejection},
@@ -82,6 +84,17 @@ pub enum DeployError {
     /// There is nothing to roll back to, or to change.
     #[error("{0}")]
     NoRelease(String),
+    /// There is no such stack.
+    #[error("there is no stack {0}; stacks:list lists them, stacks:create makes one")]
+    NoStack(String),
+    /// An app cannot be put on another run image.
+    #[error("{app} cannot be rebased: {reason}")]
+    CannotRebase {
+        /// Which.
+        app: AppName,
+        /// Why, and what to do.
+        reason: String,
+    },
     /// It is declared to go, and does not go yet.
     #[error("{0}; it is destroyed as soon as that is mended, nothing more needs to be done")]
     Destroying(#[source] Box<DeployError>),

@@ -24,7 +24,7 @@ use tokio::{fs, process::Command};
 
 pub use fetch::Fetched;
 pub use repository::Repository;
-pub use source::Source;
+pub use source::{Source, chosen};
 pub use tidy::InUse;
 
 use crate::{config::Config, model::AppName};

@@ -1,8 +1,11 @@
 //! The image store: blobs by digest, images put together from them, the registry that serves them to the engine, and
 //! the stacks that they stand on. It is the truth; the engine's images are a cache of it.
 
+mod archive;
 mod blobs;
+mod contents;
 mod manifest;
+mod rebase;
 mod registry;
 mod stack;
 
@@ -12,9 +15,10 @@ use std::{
     time::Duration,
 };
 
+pub use archive::ImageArchive;
 pub use blobs::{BlobStore, BlobWriter};
 pub use registry::Registry;
-pub use stack::{Stack, StackImage};
+pub use stack::{Definition, Stack, StackImage};
 
 use crate::{
     lifecycle::protocol::{Built, BuiltLayer},
@@ -62,6 +66,20 @@ pub enum ImageError {
         /// Why not.
         source: serde_json::Error,
     },
+    /// An image archive is none, or is hostile.
+    #[error("the image archive cannot be used: {0}")]
+    Archive(String),
+    /// A layer of an image is not a tar.
+    #[error("the layer {layer} is not a whole tar: {source}")]
+    Layer {
+        /// Which.
+        layer: Digest,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// An image does not stand on what it should.
+    #[error("the image does not stand on the run image {0}: push again, or ps:rebuild")]
+    NotOnBase(Digest),
     /// The stack cannot be made.
     #[error("cannot make the stack {stack}: {reason}")]
     Stack {
@@ -117,7 +135,7 @@ impl ImageStore {
             let size = self.blobs.size(&layer.digest)?.ok_or_else(|| ImageError::Missing(layer.digest.clone()))?;
             layers.push(Descriptor::layer(layer.digest.clone(), size));
             diff_ids.push(layer.digest.clone());
-            history.push(History { created: CREATED.to_owned(), created_by: layer.created_by.clone() });
+            history.push(History::of(CREATED, layer.created_by.as_str()));
         }
         let mut labels = built.labels.clone();
         complete_metadata(&mut labels, stack);
@@ -143,7 +161,7 @@ impl ImageStore {
             working_dir: "/".to_owned(),
             labels,
         };
-        let history = vec![History { created: CREATED.to_owned(), created_by: "mmdebstrap".to_owned() }];
+        let history = vec![History::of(CREATED, "mmdebstrap")];
         self.put_image(arch, vec![Descriptor::layer(layer.clone(), size)], vec![layer], history, run)
     }
 
@@ -201,6 +219,30 @@ impl ImageStore {
         Ok(self.manifest(manifest)?.layers.into_iter().map(|layer| layer.digest).collect())
     }
 
+    /// The layers of an image, lowest first, and what each is.
+    pub fn describe(&self, manifest: &Digest) -> Result<Vec<BuiltLayer>> {
+        let manifest = self.manifest(manifest)?;
+        let config: ImageConfig = self.read(&manifest.config.digest, "configuration")?;
+        let created_by =
+            config.history.into_iter().map(|entry| entry.created_by).chain(std::iter::repeat(String::new()));
+        let layers = manifest.layers.into_iter().zip(created_by);
+        Ok(layers
+            .map(|(layer, created_by)| BuiltLayer { digest: layer.digest, size: layer.size, created_by })
+            .collect())
+    }
+
+    /// The manifest of the run image that an image was put on.
+    pub fn run_image(&self, manifest: &Digest) -> Result<Option<Digest>> {
+        if !self.blobs.has(manifest) {
+            return Ok(None);
+        }
+        let labels = self.labels(manifest)?;
+        let metadata =
+            labels.get(LIFECYCLE_METADATA).and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
+        let reference = metadata.as_ref().and_then(|metadata| metadata["runImage"]["reference"].as_str());
+        Ok(reference.and_then(|reference| reference.parse().ok()))
+    }
+
     /// Whether every blob of an image is here.
     pub fn complete(&self, manifest: &Digest) -> Result<bool> {
         if !self.blobs.has(manifest) {
@@ -252,8 +294,7 @@ impl ImageStore {
 fn complete_metadata(labels: &mut BTreeMap<String, String>, stack: &Stack) {
     let text = labels.get(LIFECYCLE_METADATA).map_or("{}", String::as_str);
     let Ok(serde_json::Value::Object(mut metadata)) = serde_json::from_str(text) else { return };
-    let run = serde_json::json!({ "topLayer": stack.run.layer, "reference": stack.run.manifest });
-    metadata.insert("runImage".to_owned(), run);
+    name_run_image(&mut metadata, &stack.run.layer, &stack.run.manifest);
     metadata.insert("stack".to_owned(), serde_json::json!({ "runImage": { "image": stack.id } }));
     labels.insert(LIFECYCLE_METADATA.to_owned(), serde_json::Value::Object(metadata).to_string());
     labels.insert("io.buildpacks.stack.id".to_owned(), stack.id.clone());
@@ -261,13 +302,24 @@ fn complete_metadata(labels: &mut BTreeMap<String, String>, stack: &Stack) {
     labels.insert("io.buildpacks.base.distro.version".to_owned(), stack.target.distro_version.clone());
 }
 
+fn name_run_image(metadata: &mut serde_json::Map<String, serde_json::Value>, top: &Digest, manifest: &Digest) {
+    metadata.insert("runImage".to_owned(), serde_json::json!({ "topLayer": top, "reference": manifest }));
+}
+
+fn env_name(entry: &str) -> &str {
+    entry.split('=').next().unwrap_or_default()
+}
+
+/// The search path of an environment.
+fn split_path(env: &[String]) -> &str {
+    env.iter().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH)
+}
+
 /// The base's environment, where the upper one does not say otherwise, with `path` first in its search path.
 fn merged_env(base: &[String], upper: &[String], path: &[String]) -> Vec<String> {
-    let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
-    let taken: HashSet<_> = upper.iter().map(|entry| name(entry)).chain(["PATH".to_owned()]).collect();
-    let of_base = base.iter().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
-    let path = path.iter().map(String::as_str).chain([of_base]).collect::<Vec<_>>().join(":");
-    let rest = base.iter().filter(|entry| !taken.contains(&name(entry))).chain(upper).cloned();
+    let taken: HashSet<_> = upper.iter().map(|entry| env_name(entry)).chain(["PATH"]).collect();
+    let path = path.iter().map(String::as_str).chain([split_path(base)]).collect::<Vec<_>>().join(":");
+    let rest = base.iter().filter(|entry| !taken.contains(env_name(entry))).chain(upper).cloned();
     std::iter::once(format!("PATH={path}")).chain(rest).collect()
 }
 

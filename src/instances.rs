@@ -24,6 +24,7 @@ use std::{
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use health::{Unhealthy, until_healthy};
 pub use logs::{LogEntry, Logs};
 pub use plan::UpdateStrategy;
 

@@ -5,6 +5,8 @@
 )]
 
 #[cfg(feature = "server")]
+pub mod local;
+#[cfg(feature = "server")]
 pub mod server;
 
 #[cfg(feature = "server")]

@@ -3,6 +3,7 @@
 mod app_json;
 mod buildpack;
 mod digest;
+mod distribution;
 mod health;
 mod line;
 mod names;
@@ -13,6 +14,7 @@ mod secret;
 pub use app_json::{AppJson, InvalidAppJson};
 pub use buildpack::BuildpackSource;
 pub use digest::{CommitId, Digest, InvalidDigest};
+pub use distribution::{Distribution, PackageChange};
 pub use health::{HealthCheck, Probe};
 pub use line::Line;
 pub use names::{AppName, BranchName, ConfigKey, InstanceId, InvalidName, KeyName, ProcessType};

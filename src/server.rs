@@ -22,9 +22,8 @@ use crate::{
     deploy::{DeployError, Deployer},
     engine::{Engine, EngineError, Kind},
     git::{GitError, Repositories},
-    images::{ImageError, ImageStore, Registry, Stack},
+    images::{Definition, ImageError, ImageStore, Registry},
     instances::{Instances, InstancesError},
-    model::Secret,
     progress::Progress,
     receive::{ReceiveError, Receiver},
     router::Link,
@@ -110,12 +109,11 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
     let stopped = CancellationToken::new();
     let images = ImageStore::open(&config.data_dir)?;
     images.blobs().remove_unfinished()?;
-    let stack = Stack::ensure(&config.stack, &images, &log_progress(&tracker)).await?;
-    let token = Secret::new(random_token());
+    let token = Registry::random_token();
     let registry = Registry::new(images.clone(), &token);
     tracker.spawn(registry.serve(registry_listener, stopped.clone()));
 
-    let builder = Builder::new(Arc::clone(&config), engine.clone(), images.clone(), stack, token.clone()).await?;
+    let builder = Builder::new(Arc::clone(&config), engine.clone(), images.clone(), token.clone()).await?;
     let repositories = Repositories::open(&config).await?;
     let link = Link::start(config.data_dir.join("router.sock"), &tracker, stopped.clone());
     let instances =
@@ -132,7 +130,9 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
         tracker.clone(),
         stopped.clone(),
     );
+    deployer.prepare_stacks(&log_progress(&tracker)).await?;
     deployer.recover().await?;
+    tracker.spawn(deployer.clone().update_stacks_by_schedule(stopped.clone()));
 
     let commands = Commands::new(Arc::clone(&config), store.clone(), deployer.clone(), instances);
     let receiver = Receiver::start(&config, repositories, deployer.clone(), &tracker, stopped.clone())?;
@@ -176,7 +176,7 @@ pub async fn prepare_stack(config: &Config, shutdown: CancellationToken) -> Resu
             eprintln!("{line}");
         }
     };
-    let making = async move { Stack::ensure(&config.stack, &images, &progress).await };
+    let making = async move { Definition::embedded()?.bootstrap(&config.stack, "", &images, &progress).await };
     tokio::select! {
         (made, ()) = async { tokio::join!(making, printing) } => made.map(drop).map_err(ServerError::from),
         () = shutdown.cancelled() => Err(ServerError::Interrupted),
@@ -231,14 +231,4 @@ fn log_progress(tracker: &TaskTracker) -> Progress {
         }
     });
     progress
-}
-
-/// 256 random bits, as hex.
-fn random_token() -> String {
-    use std::fmt::Write as _;
-    let bytes: [u8; 32] = rand::random();
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -10,6 +10,7 @@ mod ports;
 mod releases;
 mod schema;
 mod secrets;
+mod stacks;
 
 use std::{
     path::Path,
@@ -27,6 +28,7 @@ pub use instances::{Instance, InstanceState, NewInstance};
 pub use keys::{Key, KeyId};
 pub use ports::{PortMapping, PortScheme};
 pub use releases::{NewRelease, ProcessSpec, PushedRelease, Release, ReleaseKind, ReleaseState};
+pub use stacks::{StackRevision, StackSource};
 
 /// Why the store refuses or fails.
 #[derive(Debug, thiserror::Error)]

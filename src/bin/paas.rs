@@ -1,10 +1,10 @@
-//! The command line: `paas server`, `paas router`, `paas stack`, and every `noun:verb` that the server answers.
+//! The command line: `paas server`, `paas router`, `paas build`, `paas buildpack`, and every `noun:verb` that the server answers.
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use paas::{api, config::Config, receive, router, server};
+use paas::{api, config::Config, local, receive, router, server};
 use tokio_util::sync::CancellationToken;
 
 /// A request through the router allocates some twenty times: this allocator takes a tenth less CPU than glibc's.
@@ -39,11 +39,62 @@ enum Face {
     Purge,
     /// Prints the configuration that is in force, with every key.
     Config,
+    /// Makes an image of a folder, without a server.
+    Build {
+        /// The app's folder.
+        #[arg(default_value = ".")]
+        folder: PathBuf,
+        /// A buildpack (an id, a folder, .tgz or .cnb, a git URL, docker://IMAGE); several in their order.
+        #[arg(long, value_name = "BUILDPACK")]
+        buildpack: Vec<String>,
+        /// What the image is called on the engine; the folder's name without it.
+        #[arg(long, value_name = "NAME")]
+        tag: Option<String>,
+        /// A variable of the build.
+        #[arg(long, value_name = "NAME=VALUE")]
+        env: Vec<String>,
+        /// Forget what the builds before have cached.
+        #[arg(long)]
+        clear_cache: bool,
+    },
+    /// For authors of buildpacks.
+    #[command(subcommand)]
+    Buildpack(Author),
     #[command(hide = true)]
     Hook,
     /// Whatever the running server answers.
     #[command(external_subcommand)]
     Command(Vec<String>),
+}
+
+#[derive(Subcommand)]
+enum Author {
+    /// Writes the skeleton of a new buildpack, which works as it is.
+    New {
+        /// Its id, such as acme/elixir.
+        id: String,
+        /// Its folder; the last part of the id without it.
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
+    /// Builds an app with it three times, starts what came out, and reports.
+    Test {
+        /// The buildpack's folder.
+        folder: PathBuf,
+        /// The folder of an app that it builds.
+        #[arg(long)]
+        app: PathBuf,
+    },
+    /// Makes one file (NAME.cnb, which `docker load` reads, too) or one folder of it, with the helper inside.
+    Package {
+        /// The buildpack's folder.
+        folder: PathBuf,
+        /// What is made: a name that ends in .cnb, or a new folder.
+        output: PathBuf,
+        /// Folders of buildpacks that it names, if it is a composite one.
+        #[arg(long, value_name = "FOLDER")]
+        with: Vec<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -108,6 +159,40 @@ fn run(line: Line) -> anyhow::Result<ExitCode> {
             let shutdown = runtime.block_on(async { on_signal() })?;
             let _guard = runtime.enter();
             router::run(&config, shutdown)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Face::Build { folder, buildpack, tag, env, clear_cache } => {
+            let variable = |text: String| {
+                let (name, value) = text.split_once('=').with_context(|| format!("{text:?} is no NAME=VALUE"))?;
+                Ok((name.to_owned(), value.to_owned()))
+            };
+            let order = local::Order {
+                buildpacks: buildpack.iter().map(|text| local::source(text)).collect::<Result<_, _>>()?,
+                env: env.into_iter().map(variable).collect::<anyhow::Result<_>>()?,
+                folder,
+            };
+            runtime(0)?.block_on(async {
+                local::build(&config, &order, tag, clear_cache, on_signal()?).await.map_err(anyhow::Error::from)
+            })?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Face::Buildpack(Author::New { id, dir }) => {
+            let dir = dir.unwrap_or_else(|| id.rsplit('/').next().unwrap_or(&id).into());
+            local::new_buildpack(&id, &dir)?;
+            eprintln!("       {} is a buildpack now; next: paas buildpack test {0} --app {0}/example", dir.display());
+            Ok(ExitCode::SUCCESS)
+        }
+        Face::Buildpack(Author::Test { folder, app }) => {
+            let trial = local::Trial { buildpack: &folder, app: &app };
+            runtime(0)?
+                .block_on(async { local::test(&config, &trial, on_signal()?).await.map_err(anyhow::Error::from) })?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Face::Buildpack(Author::Package { folder, output, with }) => {
+            let package = local::package(&folder, &with, &config.lifecycle(), &output)?;
+            for buildpack in package.all {
+                eprintln!("       {} ({})", buildpack.about.full_name(), buildpack.digest);
+            }
             Ok(ExitCode::SUCCESS)
         }
         Face::Hook => unreachable!("answered before the configuration is read"),

@@ -8,13 +8,17 @@ use std::{
     path::Path,
 };
 
-use tokio_util::io::SyncIoBridge;
+use futures_util::TryStreamExt as _;
+use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::{BuildError, Builder, Package, Packages};
-use crate::{git::Repositories, lifecycle, model::BuildpackSource, progress::Progress};
+use crate::{git::Repositories, images::ImageArchive, lifecycle, model::BuildpackSource, progress::Progress};
 
 /// The most that a package may be, unpacked, in bytes.
 const MOST_BYTES: u64 = 2 << 30;
+
+/// The most that an image may be, in bytes.
+const MOST_IMAGE_BYTES: u64 = 16 << 30;
 
 impl Builder {
     /// Gets what a source names, and keeps it. `operator` may name files of this machine, and any repository.
@@ -47,9 +51,44 @@ impl Builder {
                 let taken = tokio::task::spawn_blocking(move || from_tar(&packages, SyncIoBridge::new(reader))).await;
                 taken.map_err(|_| BuildError::ShuttingDown)?.map_err(failed)
             }
-            BuildpackSource::Image(_) => Err(failed("images are not read yet".to_owned())),
+            BuildpackSource::Image(image) => {
+                progress.step(format!("Fetching the buildpack {source}")).await;
+                if let Err(error) = self.inner.engine.pull_public(image).await
+                    && (!operator || self.inner.engine.image_id(image).await?.is_none())
+                {
+                    return Err(failed(error.to_string()));
+                }
+                let (spool, archive) = self.image_archive(image).await.map_err(|e| failed(e.to_string()))?;
+                let taken = tokio::task::spawn_blocking(move || {
+                    let taken = from_image(&packages, &archive);
+                    drop(spool);
+                    taken
+                });
+                taken.await.map_err(|_| BuildError::ShuttingDown)?.map_err(failed)
+            }
         }
     }
+
+    /// An image of the engine, unpacked in a folder that goes with its handle.
+    pub async fn image_archive(&self, reference: &str) -> Result<(tempfile::TempDir, ImageArchive), BuildError> {
+        let spool = self.packages().staging()?;
+        let (path, tar) = (spool.path().to_owned(), self.inner.engine.save(reference));
+        let reader = SyncIoBridge::new(StreamReader::new(tar.map_err(io::Error::other)));
+        let unpacked = tokio::task::spawn_blocking(move || ImageArchive::unpack(reader, &path, MOST_IMAGE_BYTES)).await;
+        Ok((spool, unpacked.map_err(|_| BuildError::ShuttingDown)??))
+    }
+}
+
+/// An image of buildpacks: each layer holds some under `/cnb/buildpacks`.
+fn from_image(packages: &Packages, archive: &ImageArchive) -> Result<Package, String> {
+    let staged = packages.staging().map_err(|e| e.to_string())?;
+    let mut left = MOST_BYTES;
+    for layer in archive.layers() {
+        let mut layer = layer.map_err(|e| e.to_string())?.take(left);
+        lifecycle::unpack(&mut layer, staged.path())?;
+        left = layer.limit();
+    }
+    packages.adopt(staged.path()).map_err(|e| e.to_string())
 }
 
 fn from_path(packages: &Packages, path: &Path) -> Result<Package, String> {
@@ -61,8 +100,15 @@ fn from_path(packages: &Packages, path: &Path) -> Result<Package, String> {
         return packages.adopt(staged.path()).map_err(|e| e.to_string());
     }
     let mut file = BufReader::new(File::open(path).map_err(wrong)?);
-    let gzipped = file.fill_buf().map_err(wrong)?.starts_with(&[0x1f, 0x8b]);
-    if gzipped { from_tar(packages, flate2::bufread::GzDecoder::new(file)) } else { from_tar(packages, file) }
+    if file.fill_buf().map_err(wrong)?.starts_with(&[0x1f, 0x8b]) {
+        return from_tar(packages, flate2::bufread::GzDecoder::new(file));
+    }
+    if path.extension().is_some_and(|extension| extension == "cnb") {
+        let spool = packages.staging().map_err(|e| e.to_string())?;
+        let archive = ImageArchive::unpack(file, spool.path(), MOST_BYTES).map_err(|e| e.to_string())?;
+        return from_image(packages, &archive);
+    }
+    from_tar(packages, file)
 }
 
 fn from_tar(packages: &Packages, tar: impl Read) -> Result<Package, String> {

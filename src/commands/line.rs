@@ -70,6 +70,65 @@ pub(super) enum Command {
         confirm: Option<String>,
     },
 
+    /// Choose the stack that an app is built in and runs on; without a name, show it.
+    #[command(name = "apps:stack", after_help = "Example: apps:stack my-app debian-13")]
+    AppsStack {
+        app: AppName,
+        /// As stacks:list lists it.
+        stack: Option<AppName>,
+        /// Take the server's default again.
+        #[arg(long, conflicts_with = "stack")]
+        default: bool,
+    },
+    /// Put apps on the newest revision of their stack, without a build.
+    #[command(
+        name = "apps:rebase",
+        after_help = "Examples: apps:rebase my-app\n          apps:rebase --all --stack debian-13"
+    )]
+    AppsRebase {
+        app: Option<AppName>,
+        /// All apps that are behind.
+        #[arg(long)]
+        all: bool,
+        /// Only those on this stack.
+        #[arg(long, requires = "all")]
+        stack: Option<AppName>,
+    },
+
+    /// List the stacks of the server.
+    #[command(name = "stacks:list", alias = "stacks", after_help = "Example: stacks:list")]
+    StacksList {
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Make a stack of two images, or of a definition (TOML) that is sent (admins).
+    #[command(
+        name = "stacks:create",
+        after_help = "Examples: stacks:create noble --run-image registry/run:noble --build-image registry/build:noble\n          stacks:create slim < slim.toml"
+    )]
+    StacksCreate {
+        name: AppName,
+        /// The image that apps run on.
+        #[arg(long, value_name = "IMAGE")]
+        run_image: Option<String>,
+        /// The image that they are built in.
+        #[arg(long, value_name = "IMAGE")]
+        build_image: Option<String>,
+    },
+    /// Get what the packages or images of a stack are by now (admins).
+    #[command(name = "stacks:update", after_help = "Example: stacks:update debian-13")]
+    StacksUpdate { name: AppName },
+    /// Remove a stack that no app has chosen (admins).
+    #[command(name = "stacks:remove", after_help = "Example: stacks:remove noble")]
+    StacksRemove { name: AppName },
+    /// Show which apps stand on which revision of their stack, and what the newest of one changed.
+    #[command(name = "stacks:report", after_help = "Example: stacks:report debian-13")]
+    StacksReport {
+        name: Option<AppName>,
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+
     /// Set config vars, and release the app with them.
     #[command(name = "config:set", after_help = "Example: config:set my-app DATABASE_URL=postgres://… LEVEL=2")]
     ConfigSet {

@@ -38,9 +38,8 @@ async fn collect(deployer: &Deployer, app: &App) -> Result<(), DeployError> {
         }
     }
     deployer.forget_packages().await?;
-    let stack = this.builder.stack();
     let keep: Vec<_> = in_use.into_iter().map(|(.., image)| image).collect();
-    let keep = [keep, vec![stack.run.manifest.clone(), stack.build.manifest.clone()]].concat();
+    let keep = [deployer.images_of_stacks(&keep).await?, keep].concat();
     let images = this.images.clone();
     let swept = tokio::task::spawn_blocking(move || images.sweep(&keep, YOUNG)).await;
     tracing::debug!(app = %app.name, blobs = swept.unwrap_or(Ok(0))?, "old blobs removed");

@@ -76,7 +76,8 @@ impl Deployer {
         let repository = this.repositories.get(&app.name);
         let Manifests { app: manifest, project } = Manifests::read(&repository, commit).await?;
         let wishes = self.wishes(app, &repository, commit, &project, progress).await?;
-        let recipe = this.builder.recipe(wishes)?;
+        let stack = self.stack(self.stack_of(app)).await?;
+        let recipe = this.builder.recipe(wishes, stack)?;
         let source = repository.source_tar(commit, None, &project.files).await?;
         Ok((manifest, recipe, source))
     }

@@ -144,7 +144,7 @@ impl Deployer {
         Ok(self.0.builder.forget(&app.id.0.to_string()).await?)
     }
 
-    async fn current_release(&self, app: &App) -> Result<Option<Release>, DeployError> {
+    pub(super) async fn current_release(&self, app: &App) -> Result<Option<Release>, DeployError> {
         let Some(current) = self.0.store.app(app.id).await?.and_then(|app| app.current) else { return Ok(None) };
         Ok(self.0.store.release(app.id, current.release).await?)
     }
@@ -162,7 +162,7 @@ pub enum ConfigChange {
 }
 
 /// The same image and processes, with these vars.
-fn again(old: Release, kind: ReleaseKind, config: ConfigVars, description: String, by: &str) -> NewRelease {
+pub(super) fn again(old: Release, kind: ReleaseKind, config: ConfigVars, description: String, by: &str) -> NewRelease {
     NewRelease {
         kind,
         image: old.image,

@@ -145,7 +145,7 @@ impl Deployer {
             BuildpackSource::Name { id, version } => {
                 let wanted = Wanted::Named { id: id.clone(), version: version.clone() };
                 let wishes = Wishes { group: vec![wanted], installed: self.installed().await?, ..Wishes::default() };
-                self.0.builder.recipe(wishes)?;
+                self.0.builder.recipe(wishes, self.stack(self.stack_of(app)).await?)?;
                 None
             }
             BuildpackSource::App(_) => None,

@@ -4,10 +4,12 @@ use bollard::{
     auth::DockerCredentials,
     models::ImageSummary,
     query_parameters::{
-        CreateImageOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder, TagImageOptionsBuilder,
+        CreateImageOptions, CreateImageOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder,
+        TagImageOptionsBuilder,
     },
 };
-use futures_util::TryStreamExt;
+use bytes::Bytes;
+use futures_util::{Stream, TryStreamExt};
 
 use super::{Engine, EngineError, ImageId, Result, status};
 use crate::model::{AppName, ReleaseNumber};
@@ -48,12 +50,37 @@ impl Engine {
             ..DockerCredentials::default()
         };
         let options = CreateImageOptionsBuilder::new().from_image(reference).build();
+        self.pull_with(options, Some(credentials), reference).await
+    }
+
+    /// Pulls an image that anybody may have.
+    pub async fn pull_public(&self, reference: &str) -> Result<ImageId> {
+        // Without a tag the engine would pull all that there are.
+        let last = reference.rsplit('/').next().unwrap_or(reference);
+        let full = if last.contains([':', '@']) { reference.to_owned() } else { format!("{reference}:latest") };
+        let options = CreateImageOptionsBuilder::new().from_image(&full).build();
+        self.pull_with(options, None, &full).await
+    }
+
+    async fn pull_with(
+        &self,
+        options: CreateImageOptions,
+        credentials: Option<DockerCredentials>,
+        reference: &str,
+    ) -> Result<ImageId> {
         self.docker()
-            .create_image(Some(options), None, Some(credentials))
+            .create_image(Some(options), None, credentials)
             .try_for_each(|_| std::future::ready(Ok(())))
             .await
             .map_err(|source| EngineError::CannotPull { reference: reference.to_owned(), source })?;
         self.image_id(reference).await?.ok_or(EngineError::Incomplete("the image that it has just pulled"))
+    }
+
+    /// An image as a tar, as `docker save` writes it.
+    pub fn save(&self, reference: &str) -> impl Stream<Item = Result<Bytes>> + Send + Unpin + use<> {
+        let name = reference.to_owned();
+        let saved = self.docker().export_image(reference);
+        Box::pin(saved.map_err(move |source| EngineError::CannotPull { reference: name.clone(), source }))
     }
 
     /// Gives an image a tag of ours: see [`Self::release_tag`].
@@ -67,6 +94,15 @@ impl Engine {
             }
             EngineError::CannotTag { reference: reference.to_owned(), source }
         })
+    }
+
+    /// Gives an image whatever name its owner wants.
+    pub async fn tag_freely(&self, image: &ImageId, reference: &str) -> Result<()> {
+        let (repo, tag) =
+            reference.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).unwrap_or((reference, "latest"));
+        let options = TagImageOptionsBuilder::new().repo(repo).tag(tag).build();
+        let tagged = self.docker().tag_image(image.as_str(), Some(options)).await;
+        tagged.map_err(|source| EngineError::CannotTag { reference: reference.to_owned(), source })
     }
 
     /// The id of an image by tag, digest or id, when the engine has it.

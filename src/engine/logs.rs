@@ -54,6 +54,15 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// What a container said last; nothing if that cannot be read.
+    pub async fn last_lines(&self, id: &ContainerId, most: u32) -> Vec<String> {
+        let options = LogOptions { since: None, follow: false, tail: Some(most) };
+        let lines = self.logs(id, options).filter_map(|line| std::future::ready(line.ok().map(|line| line.text)));
+        lines.collect().await
+    }
+}
+
 fn read(output: LogOutput) -> Option<LogLine> {
     let (stderr, bytes) = match output {
         LogOutput::StdErr { message } => (true, message),

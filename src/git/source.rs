@@ -87,7 +87,8 @@ pub(super) async fn open(
     let tree = tree(repository, commit, subdirectory).await?;
     let listing = tokio::time::timeout(LISTING, list(repository, &tree)).await;
     let mut listing = listing.map_err(|_| GitError::TooManyFiles(MOST_FILES))??;
-    choose(&mut listing, files)?;
+    let wanted = chosen(files)?;
+    listing.entries.retain(|entry| wanted(Path::new(OsStr::from_bytes(&entry.path))));
     if listing.entries.is_empty() {
         return Err(GitError::EmptyTree);
     }
@@ -114,10 +115,10 @@ pub(super) async fn open(
     Ok(Source { tree, reader: Box::new(StreamReader::new(stream)), warnings })
 }
 
-/// Leaves out what the project does not want built.
-fn choose(listing: &mut Listing, files: &Files) -> Result<()> {
+/// Which files a project wants built.
+pub fn chosen(files: &Files) -> Result<impl Fn(&Path) -> bool + use<>> {
     let (key, patterns) = match files {
-        Files::All => return Ok(()),
+        Files::All => ("exclude", &Vec::new()),
         Files::Include(patterns) => ("include", patterns),
         Files::Exclude(patterns) => ("exclude", patterns),
     };
@@ -127,11 +128,7 @@ fn choose(listing: &mut Listing, files: &Files) -> Result<()> {
         builder.add_line(None, pattern).map_err(wrong)?;
     }
     let matcher = builder.build().map_err(wrong)?;
-    listing.entries.retain(|entry| {
-        let path = Path::new(OsStr::from_bytes(&entry.path));
-        matcher.matched_path_or_any_parents(path, false).is_ignore() == (key == "include")
-    });
-    Ok(())
+    Ok(move |path: &Path| matcher.matched_path_or_any_parents(path, false).is_ignore() == (key == "include"))
 }
 
 async fn tree(repository: &Repository, commit: &CommitId, subdirectory: Option<&str>) -> Result<CommitId> {

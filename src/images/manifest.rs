@@ -14,6 +14,7 @@ const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar";
 #[serde(rename_all = "camelCase")]
 pub(super) struct Manifest {
     pub schema_version: u8,
+    #[serde(default)]
     pub media_type: String,
     pub config: Descriptor,
     pub layers: Vec<Descriptor>,
@@ -45,29 +46,31 @@ impl Descriptor {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct ImageConfig {
+    #[serde(default)]
     pub created: String,
     pub architecture: String,
     pub os: String,
+    #[serde(default)]
     pub config: RunConfig,
     pub rootfs: RootFs,
     #[serde(default)]
     pub history: Vec<History>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct RunConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub env: Vec<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub entrypoint: Vec<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub cmd: Vec<String>,
     #[serde(default)]
     pub working_dir: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub labels: BTreeMap<String, String>,
 }
 
@@ -78,8 +81,24 @@ pub(super) struct RootFs {
     pub diff_ids: Vec<Digest>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct History {
+    #[serde(default)]
     pub created: String,
+    #[serde(default)]
     pub created_by: String,
+    /// It is a step that made no layer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub empty_layer: bool,
+}
+
+impl History {
+    pub(super) fn of(created: &str, created_by: impl Into<String>) -> Self {
+        Self { created: created.to_owned(), created_by: created_by.into(), empty_layer: false }
+    }
+}
+
+/// Engines write `null` for what is empty.
+fn or_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
 }

@@ -33,6 +33,16 @@ pub struct Registry {
 }
 
 impl Registry {
+    /// A token that nobody guesses: 256 random bits, as hex.
+    pub fn random_token() -> Secret {
+        use std::fmt::Write as _;
+        let bytes: [u8; 32] = rand::random();
+        Secret::new(bytes.iter().fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        }))
+    }
+
     /// A registry that lets in whoever has the token.
     pub fn new(images: ImageStore, token: &Secret) -> Self {
         let credentials = base64::engine::general_purpose::STANDARD.encode(format!("{USER}:{}", token.expose()));

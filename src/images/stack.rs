@@ -15,8 +15,13 @@ use tokio::{
     process::Command,
 };
 
-use super::{Image, ImageError, ImageStore, Result};
-use crate::{config, lifecycle::protocol::Target, model::Digest, progress::Progress};
+use super::{Image, ImageError, ImageStore, Result, manifest::ImageConfig};
+use crate::{
+    config,
+    lifecycle::protocol::Target,
+    model::{Digest, Distribution},
+    progress::Progress,
+};
 
 /// The embedded stack's definition.
 const DEBIAN_13: &str = include_str!("../../stacks/debian-13.toml");
@@ -36,14 +41,19 @@ rm -rf "$1/var/cache/ldconfig/aux-cache" "$1/var/log/"* "$1/etc/machine-id" "$1/
 /// Seconds since 1970 that stand for every file's date that the packages do not say.
 const EPOCH: &str = "1750000000";
 
-#[derive(Debug, Deserialize)]
-struct Definition {
-    id: String,
+/// What a stack of Debian's packages is made of, as a TOML file says.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Definition {
+    /// Its name.
+    pub id: String,
     suite: String,
     distro_name: String,
     distro_version: String,
     run: Vec<String>,
     build: Vec<String>,
+    /// The whole file.
+    #[serde(skip)]
+    text: String,
 }
 
 /// A stack, in the store.
@@ -66,7 +76,7 @@ pub struct StackImage {
     pub manifest: Digest,
     /// Its configuration: the engine's image id.
     pub config: Digest,
-    /// Its only layer.
+    /// Its topmost layer.
     pub layer: Digest,
 }
 
@@ -91,34 +101,98 @@ impl Face {
     }
 }
 
-impl Stack {
-    /// The default stack, bootstrapped unless its folder has it, in the store of `images`.
-    pub async fn ensure(config: &config::Stack, images: &ImageStore, progress: &Progress) -> Result<Self> {
-        let definition: Definition = toml::from_str(DEBIAN_13)
-            .map_err(|e| ImageError::Stack { stack: "debian-13".to_owned(), reason: e.message().to_owned() })?;
-        let key = key();
-        let folder = config.cache_dir.join(format!("{}-{}", definition.id, &key.hex()[..16]));
-        let _lock = lock(&folder, &definition.id, progress).await?;
-        let run = definition.image(&folder, Face::Run, images, progress).await?;
-        let build = definition.image(&folder, Face::Build, images, progress).await?;
-        let target = Target {
+impl Definition {
+    /// The stack that comes with paas.
+    pub fn embedded() -> Result<Self> {
+        Self::parse(DEBIAN_13)
+    }
+
+    /// Reads a definition; the error says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self> {
+        let failed = |reason| ImageError::Stack { stack: "the definition".to_owned(), reason };
+        let mut definition: Self = toml::from_str(text).map_err(|e| {
+            let line = e.span().map_or(1, |span| text.get(..span.start).unwrap_or(text).matches('\n').count() + 1);
+            failed(format!("line {line}: {}", e.message().split_whitespace().collect::<Vec<_>>().join(" ")))
+        })?;
+        // They become arguments of a program.
+        let words = definition.run.iter().chain(&definition.build);
+        let plain = |text: &String| {
+            !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.:_".contains(&b))
+        };
+        let sound = |text: &String| plain(text) && !text.starts_with('-');
+        if let Some(bad) = words.chain([&definition.id, &definition.suite]).find(|text| !sound(text)) {
+            return Err(failed(format!("{bad:?} is no name of a package, suite or stack")));
+        }
+        text.clone_into(&mut definition.text);
+        Ok(definition)
+    }
+
+    /// The text that it was read from.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Bootstraps both images, unless they are kept from before, and puts them in the store. Another `seed` gets what
+    /// the archive has by now, and is not kept.
+    pub async fn bootstrap(
+        &self,
+        config: &config::Stack,
+        seed: &str,
+        images: &ImageStore,
+        progress: &Progress,
+    ) -> Result<Stack> {
+        let mut parts = vec![self.text.as_str(), CUSTOMIZE, EPOCH, architecture()];
+        parts.extend(Some(seed).filter(|seed| !seed.is_empty()));
+        let key = Digest::of(parts.join("\0").as_bytes());
+        let folder = config.cache_dir.join(format!("{}-{}", self.id, &key.hex()[..16]));
+        let _lock = lock(&folder, &self.id, progress).await?;
+        let run = self.image(&folder, Face::Run, images, progress).await?;
+        let build = self.image(&folder, Face::Build, images, progress).await?;
+        if !seed.is_empty() {
+            let failed = |source| ImageError::File { act: "remove", path: folder.clone(), source };
+            fs::remove_dir_all(&folder).map_err(failed)?;
+        }
+        let target = self.target();
+        Ok(Stack { id: self.id.clone(), run, build, target })
+    }
+
+    fn target(&self) -> Target {
+        Target {
             os: "linux".to_owned(),
             arch: architecture().to_owned(),
             arch_variant: String::new(),
-            distro_name: definition.distro_name,
-            distro_version: definition.distro_version,
-        };
-        Ok(Self { id: definition.id, run, build, target })
+            distro_name: self.distro_name.clone(),
+            distro_version: self.distro_version.clone(),
+        }
     }
 }
 
-/// Everything that decides what is made.
-fn key() -> Digest {
-    Digest::of(format!("{DEBIAN_13}\0{CUSTOMIZE}\0{EPOCH}\0{}", architecture()).as_bytes())
+impl ImageStore {
+    /// A stack out of images that are in the store.
+    pub fn stack(&self, id: &str, run: &Digest, build: &Digest, distribution: &Distribution) -> Result<Stack> {
+        let image = |digest: &Digest| {
+            let manifest = self.manifest(digest)?;
+            let config: ImageConfig = self.read(&manifest.config.digest, "configuration")?;
+            let layer = config.rootfs.diff_ids.last().cloned().ok_or_else(|| ImageError::Missing(digest.clone()))?;
+            Ok::<_, ImageError>((
+                StackImage { manifest: digest.clone(), config: manifest.config.digest, layer },
+                config,
+            ))
+        };
+        let ((run, config), (build, _)) = (image(run)?, image(build)?);
+        let target = Target {
+            os: config.os,
+            arch: config.architecture,
+            arch_variant: String::new(),
+            distro_name: distribution.name.clone(),
+            distro_version: distribution.version.clone(),
+        };
+        Ok(Stack { id: id.to_owned(), run, build, target })
+    }
 }
 
 /// The machine's architecture, in the words of the OCI image specification.
-fn architecture() -> &'static str {
+pub(super) fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
@@ -147,7 +221,7 @@ impl Definition {
         let note = folder.join(format!("{}.json", face.name()));
         let layer = match fs::read(&note).ok().and_then(|text| serde_json::from_slice::<Note>(&text).ok()) {
             Some(known) if tar.exists() => known.layer,
-            _ => self.bootstrap(&tar, &note, face, progress).await?,
+            _ => self.make_tar(&tar, &note, face, progress).await?,
         };
         let labels = BTreeMap::from([
             ("io.buildpacks.base.distro.name".to_owned(), self.distro_name.clone()),
@@ -167,7 +241,7 @@ impl Definition {
     }
 
     /// Makes the tar, then the note that vouches for it.
-    async fn bootstrap(&self, tar: &Path, note: &Path, face: Face, progress: &Progress) -> Result<Digest> {
+    async fn make_tar(&self, tar: &Path, note: &Path, face: Face, progress: &Progress) -> Result<Digest> {
         let what = format!("{} image of the stack {}", face.name(), self.id);
         progress.step(format!("Bootstrapping the {what} from Debian's packages")).await;
         let _ = fs::remove_file(note);

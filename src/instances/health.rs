@@ -17,7 +17,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(20);
 
 /// What the last attempt met.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Unhealthy {
+pub enum Unhealthy {
     /// Nothing listens.
     Refused,
     /// No answer in time.
@@ -40,7 +40,7 @@ impl fmt::Display for Unhealthy {
 }
 
 /// Returns when the instance is healthy, or after the check's attempts with what the last of them met.
-pub(super) async fn until_healthy(address: SocketAddr, check: &HealthCheck) -> Result<(), Unhealthy> {
+pub async fn until_healthy(address: SocketAddr, check: &HealthCheck) -> Result<(), Unhealthy> {
     if let Probe::Uptime(uptime) = check.probe {
         sleep(uptime).await;
         return Ok(());

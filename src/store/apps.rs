@@ -32,6 +32,8 @@ pub struct App {
     pub owner: Option<KeyId>,
     /// The branch whose pushes are deployed; the first one pushed.
     pub deploy_branch: Option<BranchName>,
+    /// The stack that it has chosen; the default one if none.
+    pub stack: Option<String>,
     /// When it was made.
     pub created_at: Millis,
     /// Declared to run no instance (`ps:stop`).
@@ -47,16 +49,26 @@ pub struct App {
 }
 
 const COLUMNS: &str = "id, name, owner, deploy_branch, created_at, stopped, destroying, \
-    current_release, current_generation, candidate_release, candidate_generation";
+    current_release, current_generation, candidate_release, candidate_generation, stack";
 
-type Raw = (i64, String, Option<i64>, Option<String>, i64, bool, bool, [Option<u64>; 4]);
+type Raw = (i64, String, Option<i64>, Option<String>, i64, bool, bool, [Option<u64>; 4], Option<String>);
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Raw> {
     let deployment = [row.get(7)?, row.get(8)?, row.get(9)?, row.get(10)?];
-    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?, deployment))
+    Ok((
+        row.get(0)?,
+        row.get(1)?,
+        row.get(2)?,
+        row.get(3)?,
+        row.get(4)?,
+        row.get(5)?,
+        row.get(6)?,
+        deployment,
+        row.get(11)?,
+    ))
 }
 
-fn app(t: &Transaction<'_>, (id, name, owner, branch, created_at, stopped, destroying, d): Raw) -> Result<App> {
+fn app(t: &Transaction<'_>, (id, name, owner, branch, created_at, stopped, destroying, d, stack): Raw) -> Result<App> {
     let deployment = |release: Option<u64>, generation: Option<u64>| {
         release.zip(generation).map(|(release, generation)| Deployment { release, generation })
     };
@@ -65,6 +77,7 @@ fn app(t: &Transaction<'_>, (id, name, owner, branch, created_at, stopped, destr
         name: read("app name", &name)?,
         owner: owner.map(KeyId),
         deploy_branch: branch.as_deref().map(|b| read("branch name", b)).transpose()?,
+        stack,
         created_at,
         stopped,
         destroying,

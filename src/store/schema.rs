@@ -135,7 +135,7 @@ ALTER TABLE builds ADD COLUMN stack TEXT;
 
 CREATE TABLE stacks (
     name TEXT PRIMARY KEY,
-    definition TEXT NOT NULL,
+    source TEXT NOT NULL,
     created_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 

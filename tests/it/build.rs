@@ -37,6 +37,7 @@ struct Site {
     config: Arc<Config>,
     images: ImageStore,
     builder: Builder,
+    stack: Stack,
     dir: tempfile::TempDir,
     _registry: tokio_util::sync::DropGuard,
 }
@@ -81,8 +82,8 @@ impl Site {
         let stack = stack(&images);
         let (engine, token, shutdown) = (test.engine.clone(), Secret::new("token"), CancellationToken::new());
         tokio::spawn(Registry::new(images.clone(), &token).serve(listener, shutdown.clone()));
-        let builder = Builder::new(config.clone(), engine, images.clone(), stack, token).await.unwrap();
-        Self { test, config, images, builder, dir, _registry: shutdown.drop_guard() }
+        let builder = Builder::new(config.clone(), engine, images.clone(), token).await.unwrap();
+        Self { test, config, images, builder, stack, dir, _registry: shutdown.drop_guard() }
     }
 
     fn input(app: &str) -> BuildInput {
@@ -96,7 +97,7 @@ impl Site {
     }
 
     fn recipe(&self) -> Recipe {
-        self.builder.recipe(Wishes::default()).unwrap()
+        self.builder.recipe(Wishes::default(), self.stack.clone()).unwrap()
     }
 
     async fn build(&self) -> (Result<Digest, BuildError>, Vec<String>) {

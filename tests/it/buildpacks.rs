@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 use crate::world::{World, run};
 
 /// A buildpack whose app answers with `says`, and what it found.
-fn write_buildpack(folder: &Path, id: &str, says: &str) {
+pub fn write_buildpack(folder: &Path, id: &str, says: &str) {
     fs::create_dir_all(folder.join("bin")).unwrap();
     let toml = format!("api = \"0.10\"\n[buildpack]\nid = {id:?}\nversion = \"1.0.0\"\n[[targets]]\nos = \"linux\"\n");
     fs::write(folder.join("buildpack.toml"), toml).unwrap();

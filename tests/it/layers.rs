@@ -8,7 +8,7 @@ use std::{
 
 /// From the top to the bottom.
 const ROWS: [&[&str]; 10] = [
-    &["server"],
+    &["server", "local"],
     &["ssh", "api"],
     &["commands"],
     &["deploy"],

@@ -26,4 +26,5 @@ mod receive_source;
 mod receive_support;
 mod ssh;
 mod ssh_local;
+mod stacks;
 mod world;

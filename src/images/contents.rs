@@ -1,0 +1,175 @@
+//! What is in an image: its distribution and packages, read out of the layers' tars without unpacking them.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    io::{self, Read as _},
+    path::{Component, Path, PathBuf},
+};
+
+use super::{ImageError, ImageStore, Result};
+use crate::model::{Digest, Distribution};
+
+/// The largest file that is read, in bytes.
+const LARGEST: u64 = 64 << 20;
+
+/// Files that say what an image is. A folder stands for the files in it.
+const OS_RELEASE: [&str; 2] = ["etc/os-release", "usr/lib/os-release"];
+const DPKG: &str = "var/lib/dpkg/status";
+const DPKG_FOLDER: &str = "var/lib/dpkg/status.d";
+const APK: [&str; 2] = ["lib/apk/db/installed", "usr/lib/apk/db/installed"];
+
+fn is_wanted(path: &str) -> bool {
+    OS_RELEASE.contains(&path)
+        || path == DPKG
+        || APK.contains(&path)
+        || path.strip_prefix(DPKG_FOLDER).is_some_and(|rest| rest.starts_with('/') && !rest.ends_with(".md5sums"))
+}
+
+impl ImageStore {
+    /// The distribution in an image; empty where it does not say. Blocks.
+    pub fn distribution(&self, manifest: &Digest) -> Result<Distribution> {
+        let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        for layer in self.layers(manifest)? {
+            let (file, _) = self.blobs.open_blob(&layer)?.ok_or_else(|| ImageError::Missing(layer.clone()))?;
+            read_layer(file, &mut files).map_err(|source| ImageError::Layer { layer, source })?;
+        }
+        let text = |name: &str| files.get(name).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        let release = OS_RELEASE.iter().find_map(|name| text(name)).unwrap_or_default();
+        let mut packages = Packages::default();
+        for (name, bytes) in files.iter().filter(|(name, _)| *name == DPKG || name.starts_with(DPKG_FOLDER)) {
+            packages.read_dpkg(&String::from_utf8_lossy(bytes), name == DPKG);
+        }
+        for name in APK {
+            packages.read_apk(&text(name).unwrap_or_default());
+        }
+        let value = |key: &str| {
+            let line = release.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+            line.unwrap_or_default().trim().trim_matches(['"', '\'']).to_owned()
+        };
+        Ok(Distribution { name: value("ID"), version: value("VERSION_ID"), packages: packages.named() })
+    }
+}
+
+/// Takes what is wanted of a layer; it covers what lower layers have.
+fn read_layer(tar: impl io::Read + io::Seek, files: &mut BTreeMap<String, Vec<u8>>) -> io::Result<()> {
+    let mut archive = tar::Archive::new(tar);
+    let mut hidden = HashSet::new();
+    let mut found = BTreeMap::new();
+    for entry in archive.entries_with_seek()? {
+        let mut entry = entry?;
+        let Some(path) = plain(&entry.path()?) else { continue };
+        let (folder, name) = path.rsplit_once('/').map_or((Path::new(""), &*path), |(f, n)| (Path::new(f), n));
+        if name == ".wh..wh..opq" {
+            hidden.insert(folder.to_owned());
+        } else if let Some(gone) = name.strip_prefix(".wh.") {
+            hidden.insert(folder.join(gone));
+        } else if is_wanted(&path) && entry.header().entry_type().is_file() && entry.size() <= LARGEST {
+            let mut bytes = Vec::new();
+            entry.by_ref().take(LARGEST).read_to_end(&mut bytes)?;
+            found.insert(path, bytes);
+        }
+    }
+    // A folder that is hidden hides what lower layers have in it.
+    let covered = |path: &str| Path::new(path).ancestors().any(|path| hidden.contains(path));
+    files.retain(|path, _| !covered(path));
+    files.extend(found);
+    Ok(())
+}
+
+/// A path without `./`; none for one that climbs.
+fn plain(path: &Path) -> Option<String> {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(part) => plain.push(part),
+            Component::CurDir | Component::RootDir => {}
+            Component::ParentDir | Component::Prefix(_) => return None,
+        }
+    }
+    plain.to_str().map(str::to_owned)
+}
+
+/// Packages as they were found: by name and architecture.
+#[derive(Default)]
+struct Packages(BTreeMap<(String, String), String>);
+
+impl Packages {
+    /// Paragraphs of `Key: value` lines; `status` says whether one counts.
+    fn read_dpkg(&mut self, text: &str, with_status: bool) {
+        for paragraph in text.split("\n\n") {
+            let value = |key: &str| paragraph.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "));
+            let installed = !with_status || value("Status") == Some("install ok installed");
+            if let (Some(name), Some(version), true) = (value("Package"), value("Version"), installed) {
+                let architecture = value("Architecture").unwrap_or_default();
+                self.0.insert((name.to_owned(), architecture.to_owned()), version.to_owned());
+            }
+        }
+    }
+
+    fn read_apk(&mut self, text: &str) {
+        for paragraph in text.split("\n\n") {
+            let value = |key: &str| paragraph.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+            if let (Some(name), Some(version)) = (value("P"), value("V")) {
+                self.0.insert((name.to_owned(), String::new()), version.to_owned());
+            }
+        }
+    }
+
+    /// By name; with the architecture where that is needed to tell them apart.
+    fn named(self) -> BTreeMap<String, String> {
+        let count = |name: &str| self.0.keys().filter(|(other, _)| other == name).count();
+        let named = self.0.iter().map(|((name, architecture), version)| {
+            let name = if count(name) > 1 { format!("{name}:{architecture}") } else { name.clone() };
+            (name, version.clone())
+        });
+        named.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    fn layer(files: &[(&str, &str)]) -> Cursor<Vec<u8>> {
+        let mut tar = tar::Builder::new(Vec::new());
+        for (name, text) in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(text.len() as u64);
+            tar.append_data(&mut header, name, text.as_bytes()).unwrap();
+        }
+        Cursor::new(tar.into_inner().unwrap())
+    }
+
+    #[test]
+    fn upper_layers_cover_lower_ones() {
+        let mut files = BTreeMap::new();
+        let lower = [
+            ("./etc/os-release", "ID=a"),
+            (DPKG, "1"),
+            ("var/lib/dpkg/status.d/x", "2"),
+            ("lib/apk/db/installed", "3"),
+        ];
+        read_layer(layer(&lower), &mut files).unwrap();
+        assert_eq!(files.len(), 4);
+        let upper = [(".wh.lib", ""), ("var/lib/dpkg/.wh..wh..opq", ""), (DPKG, "new"), ("etc/other", "x")];
+        read_layer(layer(&upper), &mut files).unwrap();
+        assert_eq!(files.keys().collect::<Vec<_>>(), ["etc/os-release", DPKG]);
+        assert_eq!(files[DPKG], b"new");
+    }
+
+    #[test]
+    fn only_what_is_installed_counts() {
+        let mut packages = Packages::default();
+        let text = "Package: a\nStatus: install ok installed\nVersion: 1:2-3\nArchitecture: amd64\nDescription: x\n y\n\n\
+                    Package: b\nStatus: deinstall ok config-files\nVersion: 1\nArchitecture: amd64\n\n\
+                    Package: c\nStatus: install ok installed\nVersion: 1\nArchitecture: amd64\n\n\
+                    Package: c\nStatus: install ok installed\nVersion: 2\nArchitecture: i386\n";
+        packages.read_dpkg(text, true);
+        packages.read_apk("P:musl\nV:1.2\n\nP:x\nV:3\n");
+        let named = packages.named();
+        let said: Vec<_> = named.iter().map(|(name, version)| format!("{name}={version}")).collect();
+        assert_eq!(said, ["a=1:2-3", "c:amd64=1", "c:i386=2", "musl=1.2", "x=3"]);
+    }
+}

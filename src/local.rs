@@ -1,0 +1,321 @@
+//! Builds without a server, for a laptop, for CI, and for authors of buildpacks: the same builder, engine and image
+//! store as the server's, in a folder of their own.
+
+mod package;
+mod report;
+mod scaffold;
+mod source;
+mod trial;
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use package::package;
+pub use report::print;
+pub use scaffold::new_buildpack;
+pub use trial::Trial;
+
+use crate::{
+    build::{BuildError, BuildInput, Builder, BuildpacksError, Package, Wanted, Wishes},
+    config::Config,
+    engine::{Engine, EngineError, ImageId, Kind},
+    git::{GitError, Repositories},
+    images::{Definition, ImageError, ImageStore, Registry, Stack},
+    lifecycle::{descriptor::Descriptor, protocol::Place},
+    model::{AppName, BuildpackSource, Digest, InvalidProjectToml, ProjectBuildpack, ProjectToml, Secret},
+    progress::Progress,
+    store::{Store, StoreError},
+};
+
+/// Addresses of local builds: not those of a server beside them.
+const RANGE: &str = "10.209.0.0/16";
+
+/// Why something local fails.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    /// A file.
+    #[error("cannot {act} {path}: {source}")]
+    File {
+        /// What was tried.
+        act: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Somebody else is at it.
+    #[error("another paas build runs in {0}: wait for it, or set XDG_CACHE_HOME")]
+    Running(PathBuf),
+    /// It was told to stop.
+    #[error("interrupted")]
+    Interrupted,
+    /// Something is not as it should be; what, and what to do.
+    #[error("{0}")]
+    Wrong(String),
+    /// The project descriptor.
+    #[error(transparent)]
+    Project(#[from] InvalidProjectToml),
+    /// Buildpacks.
+    #[error(transparent)]
+    Buildpacks(#[from] BuildpacksError),
+    /// The build.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The image store.
+    #[error(transparent)]
+    Images(#[from] ImageError),
+    /// git.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+type Result<T, E = LocalError> = std::result::Result<T, E>;
+
+fn failed(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LocalError {
+    let path = path.to_owned();
+    move |source| LocalError::File { act, path, source }
+}
+
+/// What is to be built.
+#[derive(Debug, Clone, Default)]
+pub struct Order {
+    /// The app's folder.
+    pub folder: PathBuf,
+    /// The buildpacks, in order; none to leave it to the app.
+    pub buildpacks: Vec<BuildpackSource>,
+    /// Variables of the build, besides those of `project.toml`.
+    pub env: BTreeMap<String, String>,
+}
+
+/// Everything that a build needs, until it is closed.
+pub struct Site {
+    pub(crate) engine: Engine,
+    pub(crate) images: ImageStore,
+    pub(crate) config: Arc<Config>,
+    builder: Builder,
+    repositories: Repositories,
+    stack: Stack,
+    token: Secret,
+    tracker: TaskTracker,
+    stopped: CancellationToken,
+    _lock: File,
+}
+
+impl Site {
+    /// Opens the folder of local builds, and the engine.
+    pub async fn open(config: &Config, progress: &Progress) -> Result<Self> {
+        let mut config = config.clone();
+        config.data_dir = cache_dir()?.join("paas");
+        RANGE.clone_into(&mut config.network.range);
+        fs::create_dir_all(&config.data_dir).map_err(failed("make", &config.data_dir))?;
+        let lock = File::create(config.data_dir.join("local.lock")).map_err(failed("open", &config.data_dir))?;
+        lock.try_lock().map_err(|_| LocalError::Running(config.data_dir.clone()))?;
+        let listener =
+            TcpListener::bind(("127.0.0.1", 0)).await.map_err(failed("listen on", Path::new("127.0.0.1")))?;
+        config.registry.listen = listener.local_addr().map_err(failed("listen on", Path::new("127.0.0.1")))?;
+        let config = Arc::new(config);
+
+        let server_id = Store::open(&config.data_dir)?.server_id().await?;
+        let engine = Engine::connect(&config, &server_id).await?;
+        let images = ImageStore::open(&config.data_dir)?;
+        images.blobs().remove_unfinished()?;
+        let (tracker, stopped, token) = (TaskTracker::new(), CancellationToken::new(), Registry::random_token());
+        tracker.spawn(Registry::new(images.clone(), &token).serve(listener, stopped.clone()));
+        let stack = Definition::embedded()?.bootstrap(&config.stack, "", &images, progress).await?;
+        let builder = Builder::new(Arc::clone(&config), engine.clone(), images.clone(), token.clone()).await?;
+        let repositories = Repositories::open(&config).await?;
+        Ok(Self { engine, images, config, builder, repositories, stack, token, tracker, stopped, _lock: lock })
+    }
+
+    /// Waits for what goes on in the background, and takes away what an app ran in.
+    pub async fn close(self) -> Result<()> {
+        self.builder.close().await;
+        self.stopped.cancel();
+        self.tracker.close();
+        self.tracker.wait().await;
+        for container in self.engine.list(Some(Kind::Instance)).await? {
+            self.engine.remove(&container.id).await?;
+        }
+        Ok(())
+    }
+
+    /// Builds; gives back the image's manifest. `previous` is the image before, `disk` names the cache.
+    pub async fn build(
+        &self,
+        order: &Order,
+        disk: &str,
+        previous: Option<Digest>,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<Digest> {
+        let project = match fs::read_to_string(order.folder.join("project.toml")) {
+            Ok(text) => ProjectToml::parse(&text)?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => ProjectToml::default(),
+            Err(e) => return Err(failed("read", &order.folder.join("project.toml"))(e)),
+        };
+        let wishes = self.wishes(order, &project, progress).await?;
+        let recipe = self.builder.recipe(wishes, self.stack.clone())?;
+        let source = source::tar(&order.folder, &project.files)?;
+        let input = BuildInput {
+            app: app_name(&order.folder)?,
+            disk: disk.to_owned(),
+            source: Box::new(source),
+            previous,
+            project: serde_json::json!({}),
+        };
+        Ok(self.builder.build(recipe, input, progress, cancel.clone()).await?.0)
+    }
+
+    async fn wishes(&self, order: &Order, project: &ProjectToml, progress: &Progress) -> Result<Wishes> {
+        let mut wishes = Wishes { env: project.env.clone(), ..Wishes::default() };
+        wishes.env.extend(order.env.clone());
+        for source in &order.buildpacks {
+            wishes.group.push(self.wanted(&order.folder, source, progress).await?);
+        }
+        let group = if order.buildpacks.is_empty() { &project.group[..] } else { &[] };
+        for (entries, into) in
+            [(group, &mut wishes.group), (&project.pre, &mut wishes.pre), (&project.post, &mut wishes.post)]
+        {
+            for entry in entries {
+                into.push(match entry {
+                    ProjectBuildpack::At(source) => self.wanted(&order.folder, source, progress).await?,
+                    ProjectBuildpack::Inline { id, api, shell, script } => {
+                        let (api, shell, script) = (api.clone(), shell.clone(), script.clone());
+                        Wanted::Inline { id: id.clone(), place: Place::Inline { api, shell, script } }
+                    }
+                });
+            }
+        }
+        Ok(wishes)
+    }
+
+    async fn wanted(&self, app: &Path, source: &BuildpackSource, progress: &Progress) -> Result<Wanted> {
+        Ok(match source {
+            BuildpackSource::Name { id, version } => Wanted::Named { id: id.clone(), version: version.clone() },
+            BuildpackSource::App(folder) => {
+                let file = app.join(folder).join("buildpack.toml");
+                let wrong = |e| LocalError::Wrong(format!("{}, {e}", file.display()));
+                Wanted::App { folder: folder.clone(), about: Descriptor::read(&file).map_err(wrong)? }
+            }
+            other => Wanted::Package(self.fetch(other, progress).await?),
+        })
+    }
+
+    /// A buildpack from elsewhere.
+    pub async fn fetch(&self, source: &BuildpackSource, progress: &Progress) -> Result<Package> {
+        Ok(self.builder.fetch(source, &self.repositories, true, progress).await?)
+    }
+
+    /// Forgets a cache.
+    pub async fn forget(&self, disk: &str) -> Result<()> {
+        Ok(self.builder.forget(disk).await?)
+    }
+
+    /// Hands an image to the engine, and names it.
+    pub async fn hand_over(&self, image: &Digest, tag: &str) -> Result<ImageId> {
+        let reference = format!("{}/local@{image}", self.config.registry.listen);
+        let id = self.engine.pull(&reference, self.token.expose()).await?;
+        self.engine.tag_freely(&id, tag).await?;
+        Ok(id)
+    }
+}
+
+/// What a word of the command line names: a path as it is, or whatever `buildpacks:add` takes.
+pub fn source(text: &str) -> Result<BuildpackSource> {
+    let path = Path::new(text);
+    if path.exists() && !text.contains("://") {
+        return Ok(BuildpackSource::Path(fs::canonicalize(path).map_err(failed("find", path))?));
+    }
+    text.parse().map_err(|e: crate::model::InvalidName| LocalError::Wrong(e.to_string()))
+}
+
+/// `paas build`: makes an image of a folder, hands it to the engine, and says what it is.
+pub async fn build(
+    config: &Config,
+    order: &Order,
+    tag: Option<String>,
+    clear_cache: bool,
+    cancel: CancellationToken,
+) -> Result<()> {
+    let name = app_name(&order.folder)?;
+    let tag = tag.unwrap_or_else(|| name.to_string());
+    told(async |progress| {
+        let site = Site::open(config, progress).await?;
+        let built = async {
+            let path = fs::canonicalize(&order.folder).map_err(failed("find", &order.folder))?;
+            let disk = format!("build-{}", &Digest::of(path.as_os_str().as_encoded_bytes()).hex()[..16]);
+            if clear_cache {
+                site.forget(&disk).await?;
+            }
+            let last = site.config.data_dir.join(format!("{disk}.image"));
+            let previous = fs::read_to_string(&last).ok().and_then(|text| text.trim().parse().ok());
+            let image = site.build(order, &disk, previous, progress, &cancel).await?;
+            fs::write(&last, image.to_string()).map_err(failed("write", &last))?;
+            site.hand_over(&image, &tag).await?;
+            print(&site, &image, &tag, progress).await
+        }
+        .await;
+        site.close().await?;
+        built
+    })
+    .await
+}
+
+/// `paas buildpack test`: see [`Trial`].
+pub async fn test(config: &Config, trial: &Trial<'_>, cancel: CancellationToken) -> Result<()> {
+    told(async |progress| {
+        let site = Site::open(config, progress).await?;
+        let tried = trial.run(&site, progress, &cancel).await;
+        site.close().await?;
+        tried
+    })
+    .await
+}
+
+/// Runs something and prints its progress.
+async fn told(work: impl AsyncFnOnce(&Progress) -> Result<()>) -> Result<()> {
+    let (progress, mut lines) = Progress::channel();
+    let printing = async {
+        let mut out = io::stdout();
+        while let Some(line) = lines.recv().await {
+            let _ = writeln!(out, "{line}");
+        }
+    };
+    let working = async move { work(&progress).await };
+    tokio::join!(working, printing).0
+}
+
+/// Where caches are kept.
+fn cache_dir() -> Result<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_CACHE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
+        .ok_or_else(|| LocalError::Wrong("neither XDG_CACHE_HOME nor HOME is set".to_owned()))
+}
+
+/// The name of a folder as an app's: what is not allowed in one becomes a hyphen.
+pub fn app_name(folder: &Path) -> Result<AppName> {
+    let folder = fs::canonicalize(folder).map_err(failed("find", folder))?;
+    let name = folder.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let name: String =
+        name.chars().map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' }).collect();
+    let name: String = name.trim_matches('-').chars().take(30).collect();
+    name.trim_matches('-')
+        .parse()
+        .or_else(|_| "app".parse())
+        .map_err(|e: crate::model::InvalidName| LocalError::Wrong(e.to_string()))
+}

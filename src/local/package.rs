@@ -1,0 +1,219 @@
+//! A buildpack as others can use it: with the helper inside, as a folder or as one file that is an image, too
+//! (distribution.md, "Buildpackage"; beside the OCI layout it has what `docker load` reads).
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Write as _},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use serde_json::json;
+
+use super::{LocalError, Result, failed};
+use crate::{
+    build::{Buildpack, Package, Packages},
+    model::Digest,
+};
+
+/// The moment that every file's date says.
+const MTIME: u64 = 315_532_801;
+
+/// Packages the buildpack in `folder`, with those of `others` that it names, to `output`: a `.cnb` file, or else a
+/// folder that is not there yet. `helper` is the static binary that scripts call as `bp`.
+pub fn package(folder: &Path, others: &[PathBuf], helper: &Path, output: &Path) -> Result<Package> {
+    if output.exists() {
+        return Err(LocalError::Wrong(format!(
+            "{} is there already; remove it, or choose another name",
+            output.display()
+        )));
+    }
+    let parent = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let work = tempfile::tempdir_in(parent).map_err(failed("make a folder in", parent))?;
+    let packages = Packages::open(work.path().join("packages"))?;
+    let staged = packages.staging()?;
+    for (index, folder) in std::iter::once(folder).chain(others.iter().map(PathBuf::as_path)).enumerate() {
+        let place = staged.path().join(index.to_string());
+        copy(folder, &place)?;
+        add_helper(&place, helper)?;
+    }
+    let package = packages.adopt(staged.path())?;
+    let root = package.root()?;
+    check_whole(&package)?;
+    if output.extension().is_some_and(|extension| extension == "cnb") {
+        let file = work.path().join("image");
+        write_image(&package, root, &file)?;
+        fs::rename(&file, output).map_err(failed("make", output))?;
+    } else if package.all.len() == 1 {
+        fs::rename(&root.folder, output).map_err(failed("make", output))?;
+    } else {
+        let text = "a composite buildpack becomes a .cnb file: give the output a name that ends in .cnb".to_owned();
+        return Err(LocalError::Wrong(text));
+    }
+    Ok(package)
+}
+
+fn check_whole(package: &Package) -> Result<()> {
+    for reference in package.all.iter().flat_map(|b| &b.about.order).flat_map(|group| &group.group) {
+        if package.all.iter().all(|buildpack| buildpack.about.id != reference.id) {
+            let text = format!("it names {}, which is not packaged with it; give its folder with --with", reference.id);
+            return Err(LocalError::Wrong(text));
+        }
+    }
+    Ok(())
+}
+
+/// The helper lies beside the scripts that use it, unless there is something of that name.
+fn add_helper(folder: &Path, helper: &Path) -> Result<()> {
+    let place = folder.join("bin/bp");
+    let uses_it = ["detect", "build"].iter().any(|name| {
+        let text = fs::read_to_string(folder.join("bin").join(name)).unwrap_or_default();
+        text.lines().any(|line| line.split_whitespace().any(|word| word == "bp" || word == "$(bp" || word == "\"$(bp"))
+    });
+    if uses_it && !place.exists() {
+        fs::copy(helper, &place).map_err(failed("copy", helper))?;
+        fs::set_permissions(&place, fs::Permissions::from_mode(0o755)).map_err(failed("write", &place))?;
+    }
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to).map_err(failed("make", to))?;
+    for entry in fs::read_dir(from).map_err(failed("read", from))? {
+        let entry = entry.map_err(failed("read", from))?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        let kind = entry.file_type().map_err(failed("read", &source))?;
+        if kind.is_dir() {
+            if entry.file_name() != ".git" {
+                copy(&source, &target)?;
+            }
+        } else if kind.is_symlink() {
+            let link = fs::read_link(&source).map_err(failed("read", &source))?;
+            std::os::unix::fs::symlink(link, &target).map_err(failed("write", &target))?;
+        } else {
+            fs::copy(&source, &target).map_err(failed("copy", &source))?;
+        }
+    }
+    Ok(())
+}
+
+fn header(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(size);
+    header.set_mtime(MTIME);
+    header
+}
+
+/// The layer of one buildpack.
+fn layer(buildpack: &Buildpack) -> Result<Vec<u8>> {
+    let mut tar = tar::Builder::new(Vec::new());
+    let place = buildpack.target();
+    let place = Path::new(place.trim_start_matches('/'));
+    let mut above: Vec<_> = place.ancestors().filter(|path| path.file_name().is_some()).collect();
+    above.reverse();
+    let add = || -> io::Result<()> {
+        for folder in above {
+            tar.append_data(&mut header(tar::EntryType::Directory, 0o755, 0), folder, io::empty())?;
+        }
+        let mut paths = Vec::new();
+        list(&buildpack.folder, &mut paths)?;
+        paths.sort();
+        for path in paths {
+            let name = place.join(path.strip_prefix(&buildpack.folder).unwrap_or(&path));
+            let metadata = fs::symlink_metadata(&path)?;
+            let mode = if metadata.is_dir() || metadata.permissions().mode() & 0o100 != 0 { 0o755 } else { 0o644 };
+            if metadata.is_dir() {
+                tar.append_data(&mut header(tar::EntryType::Directory, mode, 0), name, io::empty())?;
+            } else if metadata.is_symlink() {
+                tar.append_link(&mut header(tar::EntryType::Symlink, 0o777, 0), name, fs::read_link(&path)?)?;
+            } else {
+                let bytes = fs::read(&path)?;
+                tar.append_data(&mut header(tar::EntryType::Regular, mode, bytes.len() as u64), name, &bytes[..])?;
+            }
+        }
+        Ok(())
+    };
+    add().map_err(failed("package", &buildpack.folder))?;
+    tar.into_inner().map_err(failed("package", &buildpack.folder))
+}
+
+fn list(folder: &Path, paths: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            list(&entry.path(), paths)?;
+        }
+        paths.push(entry.path());
+    }
+    Ok(())
+}
+
+/// An OCI layout, and a manifest for `docker load`, in one tar.
+fn write_image(package: &Package, root: &Buildpack, path: &Path) -> Result<()> {
+    let mut blobs: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let mut put = |bytes: Vec<u8>| {
+        let (digest, size) = (Digest::of(&bytes), bytes.len());
+        blobs.insert(format!("blobs/sha256/{}", digest.hex()), bytes);
+        (digest, size)
+    };
+    let mut layers = Vec::new();
+    let mut by_id: BTreeMap<&str, BTreeMap<&str, serde_json::Value>> = BTreeMap::new();
+    for buildpack in &package.all {
+        let (digest, size) = put(layer(buildpack)?);
+        let about = &buildpack.about;
+        let row = json!({
+            "api": about.api.to_string(), "layerDiffID": digest, "name": about.name, "homepage": about.homepage,
+        });
+        by_id.entry(&about.id).or_default().insert(&about.version, row);
+        layers.push((digest, size));
+    }
+    let target = root.about.targets.first().cloned().unwrap_or_default();
+    let or = |text: String, default: &str| if text.is_empty() { default.to_owned() } else { text };
+    let metadata = json!({
+        "id": root.about.id, "version": root.about.version, "homepage": root.about.homepage, "name": root.about.name,
+        "stacks": [{ "id": "*" }],
+    });
+    let config = json!({
+        "created": "1980-01-01T00:00:01Z", "architecture": or(target.arch, "amd64"), "os": or(target.os, "linux"),
+        "config": { "Labels": {
+            "io.buildpacks.buildpackage.metadata": metadata.to_string(),
+            "io.buildpacks.buildpack.layers": json!(by_id).to_string(),
+        } },
+        "rootfs": { "type": "layers", "diff_ids": layers.iter().map(|(digest, _)| digest).collect::<Vec<_>>() },
+    });
+    let (config, config_size) = put(config.to_string().into_bytes());
+    let media = |kind: &str| format!("application/vnd.oci.image.{kind}");
+    let rows = layers
+        .iter()
+        .map(|(digest, size)| json!({ "mediaType": media("layer.v1.tar"), "digest": digest, "size": size }));
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": media("manifest.v1+json"),
+        "config": { "mediaType": media("config.v1+json"), "digest": config, "size": config_size },
+        "layers": rows.collect::<Vec<_>>(),
+    });
+    let (manifest, manifest_size) = put(manifest.to_string().into_bytes());
+    let index = json!({
+        "schemaVersion": 2, "mediaType": media("index.v1+json"),
+        "manifests": [{ "mediaType": media("manifest.v1+json"), "digest": manifest, "size": manifest_size }],
+    });
+    let name = format!("{}:{}", root.about.id.to_lowercase().replace('/', "-"), root.about.version);
+    let load = json!([{
+        "Config": format!("blobs/sha256/{}", config.hex()), "RepoTags": [name],
+        "Layers": layers.iter().map(|(digest, _)| format!("blobs/sha256/{}", digest.hex())).collect::<Vec<_>>(),
+    }]);
+    for (name, text) in
+        [("oci-layout", json!({ "imageLayoutVersion": "1.0.0" })), ("index.json", index), ("manifest.json", load)]
+    {
+        blobs.insert(name.to_owned(), text.to_string().into_bytes());
+    }
+    let mut tar = tar::Builder::new(File::create(path).map_err(failed("make", path))?);
+    for (name, bytes) in blobs {
+        let mut header = header(tar::EntryType::Regular, 0o644, bytes.len() as u64);
+        tar.append_data(&mut header, name, &bytes[..]).map_err(failed("write", path))?;
+    }
+    let mut file = tar.into_inner().map_err(failed("write", path))?;
+    file.flush().and_then(|()| file.sync_all()).map_err(failed("write", path))
+}

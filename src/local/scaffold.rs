@@ -1,0 +1,38 @@
+//! A new buildpack: a skeleton that works, short enough to be read before it is changed.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+
+use super::{LocalError, Result, failed};
+use crate::lifecycle::descriptor;
+
+const FILES: [(&str, &str); 6] = [
+    ("buildpack.toml", include_str!("scaffold/buildpack.toml.in")),
+    ("bin/detect", include_str!("scaffold/detect.in")),
+    ("bin/build", include_str!("scaffold/build.in")),
+    ("README.md", include_str!("scaffold/README.md.in")),
+    ("example/hello.txt", "Hello from a buildpack\n"),
+    ("example/.gitignore", "site/\n"),
+];
+
+/// Writes it to `folder`, which must not be there. `id` is such as `acme/elixir`.
+pub fn new_buildpack(id: &str, folder: &Path) -> Result<()> {
+    descriptor::check_id(id).map_err(LocalError::Wrong)?;
+    if folder.exists() {
+        return Err(LocalError::Wrong(format!(
+            "{} is there already; choose another folder with --dir",
+            folder.display()
+        )));
+    }
+    let name = id.rsplit('/').next().unwrap_or(id);
+    for (file, text) in FILES {
+        let path = folder.join(file);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(failed("make", parent))?;
+        }
+        fs::write(&path, text.replace("@ID@", id).replace("@NAME@", name)).map_err(failed("write", &path))?;
+        if file.starts_with("bin/") {
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).map_err(failed("write", &path))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,140 @@
+//! Stacks that an operator brings, and apps that are put on a newer one without a build.
+
+use std::{fs, process::Command};
+
+use crate::{
+    buildpacks::write_buildpack,
+    world::{Load, World, run},
+};
+
+/// An image of the engine, made of the default stack's run image; goes with its handle.
+struct Base<'a> {
+    world: &'a World,
+    name: String,
+}
+
+impl<'a> Base<'a> {
+    fn new(world: &'a World) -> Self {
+        let name = format!("paas-test/base:{:08x}", rand::random::<u32>());
+        let cache = fs::read_dir("/var/cache/paas/stacks").unwrap().map(|entry| entry.unwrap().path());
+        let tar = cache.map(|folder| folder.join("run.tar")).find(|tar| tar.is_file()).expect("the stack was made");
+        let user = ["--change", "USER 1000:1000"];
+        run(Command::new("docker").arg("import").args(user).arg(tar).arg(&name)).good();
+        Self { world, name }
+    }
+
+    /// The next one is this with some files changed.
+    fn change(&self, files: &[(&str, &str)]) {
+        let folder = self.world.dir().join("image");
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir(&folder).unwrap();
+        let mut recipe = format!("FROM {}\n", self.name);
+        for (index, (place, text)) in files.iter().enumerate() {
+            fs::write(folder.join(index.to_string()), text).unwrap();
+            recipe += &format!("COPY {index} {place}\n");
+        }
+        fs::write(folder.join("Dockerfile"), recipe).unwrap();
+        run(Command::new("docker").args(["build", "-q", "-t", &self.name]).arg(&folder)).good();
+    }
+
+    fn file(&self, path: &str) -> String {
+        run(Command::new("docker").args(["run", "--rm", "--network=none", &self.name, "cat", path])).good().out
+    }
+}
+
+impl Drop for Base<'_> {
+    fn drop(&mut self) {
+        // The ones before lost their name to it, and go as its parents.
+        run(Command::new("docker").args(["rmi", "-f", &self.name]));
+    }
+}
+
+fn layers(image: &str) -> Vec<String> {
+    let format = "{{range .RootFS.Layers}}{{println .}}{{end}}";
+    let said = run(Command::new("docker").args(["image", "inspect", "--format", format, image])).good();
+    said.out.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+/// An update goes under apps without a build and without a failed request; one that breaks an app stops there.
+#[test]
+fn an_updated_run_image_goes_under_apps() {
+    let world = World::new();
+    let base = Base::new(&world);
+    let pair = ["--run-image", &base.name, "--build-image", &base.name];
+    world.paas(&[&["stacks:create", "mine"][..], &pair].concat()).good().says("mine is there: debian 13, ");
+    world.paas(&[&["stacks:create", "mine"][..], &pair].concat()).bad().says("there is a stack mine already");
+    world.paas(&["stacks:list"]).good().says("debian-13 (default)").says("mine");
+    world.paas(&["stacks:update", "mine"]).good().says("nothing changed");
+
+    let folder = world.dir().join("home/one");
+    write_buildpack(&folder, "test/one", "one");
+    world.paas(&["buildpacks:install", &folder.display().to_string()]).good();
+    let apps: Vec<_> = ["a", "b"].map(|name| world.repository(name, &[("note.txt", name)])).into();
+    for (name, app) in ["a", "b"].iter().zip(&apps) {
+        world.paas(&["apps:create", name]).good();
+        world.paas(&["apps:stack", name, "mine"]).good();
+        world.paas(&["buildpacks:set", name, "test/one"]).good();
+        world.push(app).good();
+    }
+    world.paas(&["apps:stack", "a"]).good().says("mine");
+    world.paas(&["stacks:report", "mine"]).good().says("up to date");
+    world.paas(&["apps:rebase", "a"]).good().says("stands on the newest revision already");
+    world.paas(&["stacks:remove", "mine"]).bad().says("an app has chosen it");
+    let before = layers(&world.image_of("a"));
+
+    // The operating system is patched.
+    let status = base.file("/var/lib/dpkg/status");
+    let version = status.split("Package: tzdata\n").nth(1).unwrap().split("Version: ").nth(1).unwrap();
+    let version = version.lines().next().unwrap();
+    let patched = status.replace(&format!("Version: {version}\n"), "Version: 9999-patched\n");
+    base.change(&[("/etc/patched", "yes"), ("/var/lib/dpkg/status", &patched)]);
+    let said = world.paas(&["stacks:update", "mine"]).good();
+    said.says("mine has revision 2 now").says(&format!("tzdata {version} -> 9999-patched"));
+    world.paas(&["stacks:report", "mine"]).good().says("behind").says("tzdata");
+    let load = Load::on(&world.url("a"));
+    world.paas(&["apps:rebase", "a"]).good().says("v2 is live");
+    load.end_without_failure();
+    assert_eq!(in_instance_of(&world, "a", "/etc/patched"), "yes");
+    let after = layers(&world.image_of("a"));
+    let own = before.len() - 1;
+    assert_eq!(after[after.len() - own..], before[before.len() - own..], "the app's own layers are the same");
+    world.paas(&["releases:list", "a"]).good().says("rebase").says("Rebase onto revision 2 of mine");
+    world.paas(&["apps:rebase", "--all"]).good().says("Rebasing 1 apps").says("b: v2 is live");
+    world.paas(&["releases:rollback", "a"]).good();
+    world.paas(&["stacks:report"]).good().says("behind");
+    world.paas(&["apps:rebase", "--all", "--stack", "debian-13"]).good().says("Rebasing 0 apps");
+    world.paas(&["apps:rebase", "a"]).good();
+
+    // An update under which no app starts: what serves goes on.
+    base.change(&[("/usr/bin/bash", "no bash")]);
+    world.paas(&["stacks:update", "mine"]).good();
+    world.paas(&["apps:rebase", "--all"]).bad().says("serve as before");
+    assert_eq!(in_instance_of(&world, "a", "/etc/patched"), "yes");
+    world.answers(&world.url("b"), "one files:note.txt");
+
+    // Another version of the distribution is not for images that were built on this one.
+    let release = base.file("/etc/os-release").replace("VERSION_ID=\"13\"", "VERSION_ID=\"14\"");
+    base.change(&[("/usr/lib/os-release", &release), ("/etc/os-release", &release)]);
+    world.paas(&["stacks:update", "mine"]).good();
+    world.paas(&["apps:rebase", "a"]).bad().says("it was built for debian 13, and mine is debian 14 by now");
+    for app in ["a", "b"] {
+        world.paas(&["apps:stack", app, "--default"]).good();
+    }
+    world.paas(&["stacks:remove", "mine"]).good();
+    world.paas(&["stacks:remove", "debian-13"]).bad().says("default stack");
+    world.paas(&["apps:stack", "a", "nowhere"]).bad().says("there is no stack nowhere");
+    let wrong = "id = \"slim\"\nsuite = \"trixie\"\ndistro_name = \"debian\"\ndistro_version = \"13\"\nrun = [\"--evil\"]\nbuild = []\n";
+    world.paas_with(&["stacks:create", "slim"], wrong).bad().says("\"--evil\" is no name of a package");
+}
+
+/// A file in an app's instance.
+fn in_instance_of(world: &World, app: &str, path: &str) -> String {
+    let name = world.running_containers("instance");
+    let of_app = |name: &&String| {
+        let label =
+            run(Command::new("docker").args(["inspect", "--format", "{{index .Config.Labels \"paas.app\"}}", name]));
+        label.out.trim() == app
+    };
+    let name = name.iter().find(of_app).expect("an instance runs");
+    run(Command::new("docker").args(["exec", name, "cat", path])).good().out
+}
