@@ -10,6 +10,7 @@ cleanup() {
   stop_sshd
   docker ps --all --quiet --filter label=paas.bench | xargs -r docker rm --force >/dev/null
   docker rmi --force paas-bench:new >/dev/null 2>&1 || true
+  docker image prune --force --filter label=paas.bench >/dev/null
   on_paas apps:destroy bench --force >/dev/null || true
   rm -rf "$work"
 }
@@ -44,7 +45,7 @@ by_hand() {
   push hand "$work/key"
   b=$(now)
   rm -rf "$work/checkout" && git clone -q "$work/hand.git" "$work/checkout"
-  docker build -q -t paas-bench:new -f "$work/Dockerfile" "$work/checkout" >/dev/null 2>"$work/build.log"
+  docker build -q --label paas.bench -t paas-bench:new -f "$work/Dockerfile" "$work/checkout" >/dev/null 2>"$work/build.log"
   c=$(now)
   container=$(docker run --detach --label paas.bench --env PORT=8080 --publish 127.0.0.1::8080 paas-bench:new)
   d=$(now)

@@ -25,6 +25,7 @@ use crate::{
 };
 
 mod buildpacks;
+mod downloads;
 mod frames;
 mod outbound;
 mod packages;
@@ -33,6 +34,7 @@ mod recipe;
 mod session;
 
 pub use buildpacks::{Buildpack, BuildpacksError, Builtin, Package, Packages};
+pub use downloads::Downloads;
 pub use queue::{Queue, Turn};
 pub use recipe::{Recipe, Wanted, Wishes};
 
@@ -148,6 +150,7 @@ struct Inner {
     lifecycle_digest: Digest,
     builtin: Builtin,
     packages: Packages,
+    downloads: Downloads,
     ca_bundle: Option<PathBuf>,
     queue: Queue,
     /// Held while the build image is looked for and pulled.
@@ -169,12 +172,13 @@ impl Builder {
         let read = tokio::task::spawn_blocking(move || {
             let builtin = Builtin::read(&reading.buildpacks())?;
             let packages = Packages::open(reading.data_dir.join("buildpacks"))?;
+            let downloads = Downloads::open(reading.data_dir.join("downloads"), reading.build.downloads_mib << 20)?;
             let (lifecycle, digest) = buildpacks::lifecycle(&reading.lifecycle())?;
             let bundle = reading.data_dir.join("build-ca-certificates.pem");
             let ca_bundle = outbound::write_ca_bundle(&reading.outbound, &bundle).map_err(BuildError::CaBundle)?;
-            Ok::<_, BuildError>((builtin, packages, lifecycle, digest, ca_bundle))
+            Ok::<_, BuildError>((builtin, packages, downloads, lifecycle, digest, ca_bundle))
         });
-        let (builtin, packages, lifecycle, lifecycle_digest, ca_bundle) =
+        let (builtin, packages, downloads, lifecycle, lifecycle_digest, ca_bundle) =
             read.await.map_err(|_| BuildError::ShuttingDown)??;
         Ok(Self {
             inner: Arc::new(Inner {
@@ -189,6 +193,7 @@ impl Builder {
                 lifecycle_digest,
                 builtin,
                 packages,
+                downloads,
                 ca_bundle,
             }),
         })
@@ -364,6 +369,7 @@ impl Inner {
         let limit = Duration::from_secs(self.config.build.timeout_seconds);
         let session = session::Session {
             blobs: self.images.blobs(),
+            downloads: &self.downloads,
             tasks: &self.tasks,
             known,
             most_blob_bytes: self.config.build.disk_mib << 20,
@@ -450,6 +456,7 @@ impl Inner {
         let mut mounts: Vec<_> =
             FOLDERS.iter().map(|name| Mount::writable(&disk.folder(name), format!("/{name}"))).collect();
         mounts.push(Mount::read_only(&self.lifecycle, "/cnb/lifecycle/lifecycle"));
+        mounts.push(Mount::read_only(self.downloads.dir(), "/cnb/downloads"));
         mounts.extend(recipe.buildpacks.iter().map(|b| Mount::read_only(&b.folder, b.target())));
         mounts.extend(self.ca_bundle.iter().map(|path| Mount::read_only(path, outbound::CA_BUNDLE)));
         BuildSpec {

@@ -178,6 +178,8 @@ section! {
         pids: u32 = 1024,
         /// Disk of one app's builds and their cache, MiB.
         disk_mib: u64 = 8192,
+        /// Downloads that builds of all apps share, MiB.
+        downloads_mib: u64 = 2048,
         /// Seconds that one build may take.
         timeout_seconds: u64 = 1800,
     }

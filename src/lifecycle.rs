@@ -5,9 +5,11 @@
 mod builder;
 mod buildpack;
 mod cache;
+pub mod checksum;
 mod container;
 pub mod descriptor;
 mod detector;
+mod downloads;
 mod env;
 mod exec_d;
 mod exporter;

@@ -35,8 +35,8 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// Addresses of local builds: not those of a server beside them.
-const RANGE: &str = "10.209.0.0/16";
+/// Where addresses of local builds are looked for: second numbers of ranges 10.N.0.0/16 that no server has by default.
+const RANGES: std::ops::RangeInclusive<u8> = 180..=209;
 
 /// Why something local fails.
 #[derive(Debug, thiserror::Error)]
@@ -120,17 +120,15 @@ impl Site {
     pub async fn open(config: &Config, progress: &Progress) -> Result<Self> {
         let mut config = config.clone();
         config.data_dir = cache_dir()?.join("paas");
-        RANGE.clone_into(&mut config.network.range);
         fs::create_dir_all(&config.data_dir).map_err(failed("make", &config.data_dir))?;
         let lock = File::create(config.data_dir.join("local.lock")).map_err(failed("open", &config.data_dir))?;
         lock.try_lock().map_err(|_| LocalError::Running(config.data_dir.clone()))?;
         let listener =
             TcpListener::bind(("127.0.0.1", 0)).await.map_err(failed("listen on", Path::new("127.0.0.1")))?;
         config.registry.listen = listener.local_addr().map_err(failed("listen on", Path::new("127.0.0.1")))?;
-        let config = Arc::new(config);
-
         let server_id = Store::open(&config.data_dir)?.server_id().await?;
-        let engine = Engine::connect(&config, &server_id).await?;
+        let engine = engine(&mut config, &server_id).await?;
+        let config = Arc::new(config);
         let images = ImageStore::open(&config.data_dir)?;
         images.blobs().remove_unfinished()?;
         let (tracker, stopped, token) = (TaskTracker::new(), CancellationToken::new(), Registry::random_token());
@@ -232,6 +230,26 @@ impl Site {
         self.engine.tag_freely(&id, tag).await?;
         Ok(id)
     }
+}
+
+/// The engine, with addresses that nothing else on this machine has; the same ones as the last time, if they are free.
+async fn engine(config: &mut Config, server_id: &str) -> Result<Engine> {
+    let note = config.data_dir.join("local.range");
+    let last = fs::read_to_string(&note).ok().and_then(|text| text.trim().parse().ok()).filter(|n| RANGES.contains(n));
+    let mut error = None;
+    for number in last.into_iter().chain(RANGES.rev()) {
+        config.network.range = format!("10.{number}.0.0/16");
+        let engine = Engine::connect(config, server_id).await?;
+        match engine.ensure_build_bridge().await {
+            Ok(_) => {
+                fs::write(&note, number.to_string()).map_err(failed("write", &note))?;
+                return Ok(engine);
+            }
+            Err(taken @ EngineError::AddressesTaken { .. }) => error = Some(taken),
+            Err(other) => return Err(other.into()),
+        }
+    }
+    Err(error.map_or_else(|| LocalError::Wrong("no addresses are free".to_owned()), LocalError::Engine))
 }
 
 /// What a word of the command line names: a path as it is, or whatever `buildpacks:add` takes.

@@ -178,7 +178,8 @@ fn protocol(config: &Config, key: PrivateKey) -> server::Config {
                 cipher::AES_256_CTR,
                 cipher::AES_128_CTR,
             ]),
-            mac: Cow::Borrowed(&[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM]),
+            // The last two are for libssh2 before 1.11, which knows no other; whoever knows better takes those before.
+            mac: Cow::Borrowed(&[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM, mac::HMAC_SHA256, mac::HMAC_SHA512]),
             compression: Cow::Borrowed(&[compression::NONE]),
             host_key_certificates: Cow::Borrowed(&[]),
         },

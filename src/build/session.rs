@@ -1,7 +1,7 @@
 //! The conversation with the lifecycle in a build container. Nothing that it says is trusted: each length and digest is
 //! verified, and a layer counts only if it was sent now or was the app's own before.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, io::Write as _, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
@@ -12,12 +12,12 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    BuildError,
+    BuildError, Downloads,
     frames::{self, CopyError, Event, FrameError, Frames},
 };
 use crate::{
     engine::BuildContainer,
-    images::{BlobStore, ImageError},
+    images::BlobStore,
     lifecycle::protocol::{BlobHeader, BuildRequest, BuildResult, Built, Kind},
     model::{Digest, Line},
     progress::Progress,
@@ -33,6 +33,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// What a conversation needs beside the container.
 pub struct Session<'a> {
     pub blobs: &'a BlobStore,
+    pub downloads: &'a Downloads,
     pub tasks: &'a TaskTracker,
     pub known: &'a HashSet<Digest>,
     pub most_blob_bytes: u64,
@@ -55,19 +56,27 @@ struct Incoming {
     header: BlobHeader,
     received: u64,
     bytes: mpsc::Sender<Bytes>,
-    stored: JoinHandle<Result<(), ImageError>>,
+    stored: JoinHandle<Result<(), BuildError>>,
 }
 
 impl Incoming {
     fn begin(header: BlobHeader, session: &Session<'_>) -> Self {
         let (bytes, mut incoming) = mpsc::channel::<Bytes>(8);
-        let (blobs, digest, size) = (session.blobs.clone(), header.digest.clone(), header.size);
+        let (blobs, downloads, to_come) = (session.blobs.clone(), session.downloads.clone(), header.clone());
         let stored = session.tasks.spawn_blocking(move || {
-            let mut writer = blobs.writer()?;
+            let BlobHeader { digest, size, download } = to_come;
+            let Some(checksum) = download else {
+                let mut writer = blobs.writer()?;
+                while let Some(bytes) = incoming.blocking_recv() {
+                    writer.write(&bytes)?;
+                }
+                return Ok(writer.finish(&digest, size)?);
+            };
+            let mut file = downloads.writer()?;
             while let Some(bytes) = incoming.blocking_recv() {
-                writer.write(&bytes)?;
+                file.write_all(&bytes).map_err(BuildError::Source)?;
             }
-            writer.finish(&digest, size)
+            Ok(downloads.keep(file, &checksum)?)
         });
         Self { header, received: 0, bytes, stored }
     }
@@ -211,7 +220,11 @@ impl Session<'_> {
         }
         let refused = blob.bytes.send(data).await.is_err();
         if refused || blob.received == blob.header.size {
-            heard.stored.insert(blob.end().await?);
+            let is_layer = blob.header.download.is_none();
+            let digest = blob.end().await?;
+            if is_layer {
+                heard.stored.insert(digest);
+            }
         } else {
             heard.blob = Some(blob);
         }

@@ -11,7 +11,7 @@ use std::{
 use super::{
     Dirs, Failure, builder,
     buildpack::{self, Running},
-    cache, detector, exporter, files,
+    cache, detector, downloads, exporter, files,
     output::Output,
     protocol::{BuildRequest, BuildResult, Built, Kind, Phase, read_frame},
     source::{self, SourceReader},
@@ -92,6 +92,7 @@ pub(super) fn build<R: Read>(
     if let Err(error) = cache::commit(dirs, &detected, &outcome, &exported.layers) {
         output.trouble(format!("nothing is cached for the next build: {error}"));
     }
+    downloads::share(dirs, output);
     clock.lap(Phase::Export);
     let seconds = |ms: u64| format!("{}.{} s", ms / 1000, ms % 1000 / 100);
     let summary: Vec<_> = clock.laps.iter().map(|(phase, ms)| format!("{} {}", name(*phase), seconds(*ms))).collect();

@@ -50,7 +50,7 @@ impl Exporter<'_> {
     fn add(&mut self, (layer, file): (BuiltLayer, File)) -> io::Result<BuiltLayer> {
         let sent = self.known.contains(&layer.digest) || self.layers.iter().any(|other| other.digest == layer.digest);
         if !sent {
-            let header = BlobHeader { digest: layer.digest.clone(), size: layer.size };
+            let header = BlobHeader { digest: layer.digest.clone(), size: layer.size, download: None };
             self.output.blob(&header, file)?;
         }
         self.layers.push(layer.clone());

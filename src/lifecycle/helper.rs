@@ -2,11 +2,12 @@
 //!
 //! | verb | does |
 //! | --- | --- |
-//! | `json FILE KEY.PATH [DEFAULT]`, `toml …` | prints a value: strings as they are, others as JSON; status 1 if missing |
+//! | `json FILE KEY.PATH [DEFAULT]`, `toml …`, `yaml …` | prints a value: strings as they are, others as JSON; status 1 if missing |
 //! | `semver-max RANGE` | reads versions (a JSON array, or one a line), prints the highest that an npm range allows |
 //! | `layer LAYERS NAME [--launch] [--build] [--cache] --key KEY` | prints `keep` if the layer was restored with this key, else empties it and prints `remake` |
 //! | `env LAYERS NAME [--launch|--build] [--append|--prepend|--default] VAR=VALUE` | writes an environment file of a layer |
 //! | `process LAYERS TYPE [--default] [--shell] [--dir DIR] -- COMMAND ARGS…` | adds a process to `launch.toml` |
+//! | `fetch URL CHECKSUM FILE` | downloads into FILE, or takes it from what builds of the server share |
 //! | `hash FILE…` | prints one SHA-256 over names and contents; a missing file counts as such |
 //! | `procfile FILE` | prints `type<TAB>command` for each line |
 //! | `step TEXT`, `header TEXT`, `detail TEXT`, `trouble TEXT` | prints in the grammar of pushes |
@@ -21,7 +22,7 @@ use std::{
 use nodejs_semver::{Range, Version};
 use sha2::Digest as _;
 
-use super::files;
+use super::{checksum::Checksum, downloads, files};
 use crate::model::{Digest, Line, Procfile};
 
 /// What a verb prints, or why it fails: with status 1 if that is an answer, too, and 2 if not.
@@ -41,6 +42,10 @@ pub(super) fn run(words: &[String]) -> ExitCode {
         ["toml", file, key, default @ ..] => {
             value(file, key, default.first(), |text| toml::from_str(text).map_err(|e| e.message().to_owned()))
         }
+        ["yaml", file, key, default @ ..] => {
+            value(file, key, default.first(), |text| serde_norway::from_str(text).map_err(|e| one_line(&e)))
+        }
+        ["fetch", url, checksum, file] => fetch(url, checksum, file),
         ["semver-max", range] => semver_max(range),
         ["layer", layers, name, options @ ..] => layer(Path::new(layers), name, options),
         ["env", layers, name, options @ ..] => env(Path::new(layers), name, options),
@@ -90,6 +95,16 @@ fn value(
         (_, Some(default)) => Ok((*default).to_owned()),
         (_, None) => Err((1, String::new())),
     }
+}
+
+fn one_line(error: &impl std::fmt::Display) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
+fn fetch(url: &str, checksum: &str, file: &str) -> Answer {
+    let checksum: Checksum = checksum.parse().map_err(wrong)?;
+    let tmp = std::env::var_os("TMPDIR").map_or_else(std::env::temp_dir, Into::into);
+    downloads::fetch(url, &checksum, Path::new(file), &tmp).map(|()| String::new()).map_err(wrong)
 }
 
 fn semver_max(range: &str) -> Answer {

@@ -13,6 +13,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::checksum::Checksum;
 use crate::model::{Digest, Process};
 
 /// The largest payload of one frame, in bytes.
@@ -152,13 +153,16 @@ pub struct Target {
     pub distro_version: String,
 }
 
-/// Announces a layer.
+/// Announces a layer, or a file that other builds may share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlobHeader {
-    /// SHA-256 of the uncompressed tar.
+    /// SHA-256 of the uncompressed tar, or of the file.
     pub digest: Digest,
     /// Its size in bytes.
     pub size: u64,
+    /// It is no layer but a download, which is called so: see [`Checksum`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub download: Option<Checksum>,
 }
 
 /// How the build ended.

@@ -97,7 +97,7 @@ impl Trial<'_> {
             .ok_or_else(|| LocalError::Wrong("the image has no default process, and none called web".to_owned()))?;
         site.engine.ensure_app_bridge(0).await?;
         let limits = &site.config.instances;
-        let id = format!("{:016x}", rand::random::<u64>());
+        let id = format!("trial-{:016x}", rand::random::<u64>());
         let id: InstanceId = id.parse().map_err(|e: crate::model::InvalidName| LocalError::Wrong(e.to_string()))?;
         let address = site.engine.address(0, 0);
         let spec = InstanceSpec {

@@ -17,6 +17,7 @@ mod hostile;
 mod instances;
 mod instances_support;
 mod layers;
+mod local;
 mod machine;
 mod operate;
 mod push;

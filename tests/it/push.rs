@@ -1,8 +1,8 @@
 //! The main job, as a developer sees it.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, process::Command};
 
-use crate::world::{Load, World, eventually};
+use crate::world::{Load, World, eventually, run};
 
 /// What the demo shows: three languages, three instances, a change without a failed request, a broken change refused.
 #[test]
@@ -132,4 +132,31 @@ fn what_cannot_be_built_or_run_is_explained() {
     world.ssh(&["ps:scale", "odd", "worker=2"]).good();
     let report = world.ssh(&["ps:report", "odd"]).good().out;
     assert!(report.contains("worker.2"), "{report}");
+}
+
+/// libgit2 speaks SSH through libssh2: another client than OpenSSH, as IDEs have it.
+#[test]
+fn libgit2_pushes_and_clones() {
+    let world = World::new();
+    let folder = world.repository("other-client", &[("index.html", "by libgit2")]);
+    let script = "
+import sys, pygit2
+folder, url, key, clone = sys.argv[1:]
+class Callbacks(pygit2.RemoteCallbacks):
+    def credentials(self, url, name, allowed):
+        return pygit2.Keypair('paas', key + '.pub', key, '')
+    def certificate_check(self, certificate, valid, host):
+        return True
+    def push_update_reference(self, name, message):
+        assert message is None, message
+remote = pygit2.Repository(folder).remotes.create('other', url)
+remote.push(['refs/heads/main'], callbacks=Callbacks())
+pygit2.clone_repository(url, clone, callbacks=Callbacks())
+";
+    let (key, clone) = (world.dir().join("id_ed25519"), world.dir().join("work/clone"));
+    let mut command = Command::new("/usr/bin/python3");
+    command.args(["-c", script]).arg(&folder).arg(world.remote("other-client")).arg(key).arg(&clone);
+    run(&mut command).good();
+    world.answers(&world.url("other-client"), "by libgit2");
+    assert_eq!(std::fs::read_to_string(clone.join("index.html")).unwrap(), "by libgit2");
 }

@@ -1,0 +1,79 @@
+//! Downloads that all builds of a server share: a build finds those that are there by their checksum, and offers those
+//! that it made. Whoever takes one verifies it, so that no build can give another what is not what it asked for.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use sha2::Digest as _;
+
+use super::{Dirs, checksum::Checksum, files, output::Output, protocol::BlobHeader};
+use crate::model::Digest;
+
+/// Where a build container has what is shared; it can only be read.
+pub const SHARED: &str = "/cnb/downloads";
+
+/// Where a build puts what it offers, in its folder for temporary files.
+const OFFERED: &str = "downloads";
+
+/// Brings what is at `url` to `file`: from what is shared, or by curl.
+pub(super) fn fetch(url: &str, checksum: &Checksum, file: &Path, tmp: &Path) -> Result<(), String> {
+    let shared = Path::new(SHARED).join(checksum.to_string());
+    if File::open(&shared).is_ok_and(|found| checksum.fits(found).unwrap_or(false)) {
+        return fs::copy(&shared, file).map(drop).map_err(|e| format!("cannot write {}: {e}", file.display()));
+    }
+    let mut command = Command::new("curl");
+    command.args(["--fail", "--location", "--silent", "--show-error", "--retry", "2", "--output"]).arg(file);
+    let output = command.args(["--", url]).output().map_err(|e| format!("curl does not run: {e}"))?;
+    if !output.status.success() {
+        let _ = fs::remove_file(file);
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("cannot download {url}: {}", said.lines().last().unwrap_or("curl said nothing")));
+    }
+    let fits = File::open(file).and_then(|found| checksum.fits(found));
+    if !fits.map_err(|e| format!("cannot read {}: {e}", file.display()))? {
+        let _ = fs::remove_file(file);
+        return Err(format!("what is at {url} is not {checksum}: it was changed, or the checksum is wrong"));
+    }
+    // It is a help for others; without it this build goes on.
+    let offered = tmp.join(OFFERED);
+    let _ = fs::create_dir_all(&offered).and_then(|()| fs::copy(file, offered.join(checksum.to_string())));
+    Ok(())
+}
+
+/// Sends what buildpacks offer.
+pub(super) fn share(dirs: &Dirs, output: &Output) {
+    let offered = dirs.tmp.join(OFFERED);
+    for name in files::names(&offered).unwrap_or_default() {
+        let Ok(checksum) = name.parse::<Checksum>() else { continue };
+        if checksum.to_string() == name {
+            let _ = send(&offered.join(name), checksum, output);
+        }
+    }
+}
+
+fn send(path: &PathBuf, checksum: Checksum, output: &Output) -> io::Result<()> {
+    if !fs::symlink_metadata(path)?.is_file() {
+        return Ok(());
+    }
+    let mut sum = sha2::Sha256::new();
+    let size = io::copy(&mut File::open(path)?, &mut Hashing(&mut sum))?;
+    let header = BlobHeader { digest: Digest::from_sha256(&sum.finalize().into()), size, download: Some(checksum) };
+    output.blob(&header, File::open(path)?)
+}
+
+struct Hashing<'a>(&'a mut sha2::Sha256);
+
+impl io::Write for Hashing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,80 @@
+//! What an author does without a server, as `docs/buildpacks.md` tells it: its commands are run here, in order.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use crate::world::{Said, repository_root, run};
+
+/// A folder and a cache of its own, and a `paas` in the search path.
+struct Desk {
+    dir: tempfile::TempDir,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let dir = tempfile::tempdir_in("/var/cache/paas").unwrap();
+        for folder in ["bin", "work"] {
+            fs::create_dir(dir.path().join(folder)).unwrap();
+        }
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_paas"), dir.path().join("bin/paas")).unwrap();
+        Self { dir }
+    }
+
+    fn work(&self) -> PathBuf {
+        self.dir.path().join("work")
+    }
+
+    fn sh(&self, script: &str) -> Said {
+        let root = repository_root();
+        let lifecycle = std::env::var_os("PAAS_TEST_LIFECYCLE")
+            .map_or_else(|| root.join("target/static/x86_64-unknown-linux-gnu/release/lifecycle"), PathBuf::from);
+        let path = format!("{}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", self.dir.path().join("bin").display());
+        let mut command = Command::new("bash");
+        command.args(["-euo", "pipefail", "-c", script]).current_dir(self.work()).env("PATH", path);
+        command.env("XDG_CACHE_HOME", self.dir.path().join("cache"));
+        command.env("PAAS_ASSETS_LIFECYCLE", lifecycle).env("PAAS_ASSETS_BUILDPACKS", root.join("buildpacks"));
+        command.env("PAAS_OUTBOUND_CA_BUNDLE", "/etc/ssl/certs/ca-certificates.crt");
+        run(&mut command)
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        let data = self.dir.path().join("cache/paas");
+        if data.exists() {
+            let purged = self.sh(&format!("PAAS_DATA_DIR={} paas purge", data.display()));
+            assert!(std::thread::panicking() || purged.ok, "cannot purge: {}", purged.all());
+        }
+    }
+}
+
+/// The guide for authors, from nothing to a packaged language; and what a trial says of a buildpack that is not well made.
+#[test]
+fn the_guide_for_authors_works() {
+    let desk = Desk::new();
+    let guide = fs::read_to_string(repository_root().join("docs/buildpacks.md")).unwrap();
+    let blocks: Vec<_> = guide.split("```sh run\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(blocks.len() >= 5, "the guide has lost its commands");
+    let said: Vec<_> = blocks.iter().map(|block| desk.sh(block).good().all()).collect();
+    assert!(said[1].contains("ok    the process listens after"), "{}", said[1]);
+    assert!(said[2].contains("-----> Using Wren 1.1"), "{}", said[2]);
+    assert!(said[3].contains("web (default): wren main.wren"), "{}", said[3]);
+
+    // What was packaged builds, as a file and as a folder.
+    desk.sh("paas buildpack package wren packed").good();
+    assert!(desk.work().join("packed/bin/bp").is_file());
+    for buildpack in ["wren.cnb", "packed"] {
+        desk.sh(&format!("paas build hello --buildpack {buildpack} --tag paas-test/wren && docker rmi paas-test/wren"))
+            .good();
+    }
+    desk.sh("paas buildpack package wren wren.cnb").bad().says("is there already");
+    desk.sh("paas buildpack new acme/wren").bad().says("is there already");
+    desk.sh("paas buildpack new ../x").bad().says("is not allowed");
+    desk.sh("paas build nowhere").bad().says("cannot find nowhere");
+
+    // A layer that is never the same, and a process that does not listen.
+    let spoil = "sed -i 's|^bp process.*|date +%N > \"$layers/runtime/when\"; bp process \"$layers\" web -- sleep 1|' wren/bin/build";
+    desk.sh(&format!("{spoil}; paas buildpack test wren --app hello"))
+        .bad()
+        .says("these layers differ: acme/wren:runtime")
+        .says("web ended with status 0 before it listened on port 8080");
+}
