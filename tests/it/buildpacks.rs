@@ -11,7 +11,7 @@ pub fn write_buildpack(folder: &Path, id: &str, says: &str) {
     fs::write(folder.join("buildpack.toml"), toml).unwrap();
     let build = format!(
         "#!/bin/bash\nset -eu\necho \"-----> {says} builds\"\nmkdir -p site\n\
-         echo \"{says} files:$(find . -maxdepth 1 -type f -printf '%f ' | sort) env:${{BP_SAYS:-none}}\" > site/index.html\n\
+         echo \"{says} files:$(find . -maxdepth 1 -type f -printf '%f\\n' | sort | tr '\\n' ' ') env:${{BP_SAYS:-none}}\" > site/index.html\n\
          cat > \"$CNB_LAYERS_DIR/launch.toml\" <<'END'\n[[processes]]\ntype = \"web\"\n\
          command = [\"bash\", \"-c\", \"exec python3 -m http.server --directory site $PORT\"]\ndefault = true\nEND\n"
     );
@@ -155,4 +155,33 @@ fn a_cache_is_cleared() {
     world.paas(&["builds:clear-cache", "cached"]).good();
     let said = world.paas(&["ps:rebuild", "cached"]).good();
     assert!(!said.all().contains("from the cache"), "{}", said.all());
+}
+
+/// A buildpack in Rust, of the framework that Heroku's are written with.
+#[test]
+fn a_buildpack_of_libcnb_builds() {
+    let root = crate::world::repository_root();
+    let (source, target) = (root.join("tests/libcnb"), root.join("target/libcnb"));
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--release", "--locked", "--quiet", "--manifest-path"]).arg(source.join("Cargo.toml"));
+    // Linked like any program of this machine, it would want a newer libc than some stack has.
+    cargo.args(["--target", "x86_64-unknown-linux-gnu", "--target-dir"]).arg(&target);
+    run(cargo.env("RUSTFLAGS", "-C target-feature=+crt-static")).good();
+
+    let world = World::new();
+    let folder = world.dir().join("home/libcnb");
+    fs::create_dir_all(folder.join("bin")).unwrap();
+    fs::copy(source.join("buildpack.toml"), folder.join("buildpack.toml")).unwrap();
+    fs::copy(target.join("x86_64-unknown-linux-gnu/release/libcnb-hello"), folder.join("bin/build")).unwrap();
+    // One program under two names, as its own packaging does it.
+    std::os::unix::fs::symlink("build", folder.join("bin/detect")).unwrap();
+    world.paas(&["buildpacks:install", &folder.display().to_string()]).good();
+    let app = world.repository("rust", &[("greeting.txt", "hello from libcnb")]);
+    world.paas(&["apps:create", "rust"]).good();
+    world.paas(&["buildpacks:set", "rust", "test/libcnb"]).good();
+    world.push(&app).good().says("-----> 1 of the plan").says("for debian 13").says("the greeting is new");
+    world.answers(&world.url("rust"), "hello from libcnb");
+    world.commit(&app, &[("greeting.txt", "changed")]);
+    world.push(&app).good().says("the greeting was cached");
+    world.answers(&world.url("rust"), "changed");
 }
