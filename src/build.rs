@@ -448,6 +448,8 @@ impl Inner {
         let reference = format!("{}/{}-build@{manifest}", self.config.registry.listen, stack.id);
         let image = self.engine.pull(&reference, self.token.expose()).await?;
         self.engine.tag(&image, &tag).await?;
+        // The registry may have another port the next time: nobody would know this name for ours.
+        self.engine.forget_pulled(&reference).await?;
         Ok(image)
     }
 

@@ -228,6 +228,8 @@ impl Site {
         let reference = format!("{}/local@{image}", self.config.registry.listen);
         let id = self.engine.pull(&reference, self.token.expose()).await?;
         self.engine.tag_freely(&id, tag).await?;
+        // The registry's port is another the next time: nobody would know this name for ours.
+        self.engine.forget_pulled(&reference).await?;
         Ok(id)
     }
 }

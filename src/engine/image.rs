@@ -136,6 +136,11 @@ impl Engine {
         self.remove_reference(reference).await
     }
 
+    /// Forgets the digest by which an image was pulled: its tag keeps it from now on, and goes alone.
+    pub async fn forget_pulled(&self, reference: &str) -> Result<()> {
+        self.remove_reference(reference).await
+    }
+
     /// Removes all images of this server.
     pub(super) async fn remove_images(&self) -> Result<()> {
         for tag in self.images_of().await?.iter().flat_map(|image| &image.tags) {

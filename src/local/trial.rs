@@ -19,8 +19,6 @@ use crate::{
 
 /// The cache of trials.
 const DISK: &str = "trial";
-/// The name that the image gets on the engine.
-const TAG: &str = "paas/local/trial:latest";
 /// How long the process has until it listens.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -51,8 +49,10 @@ impl Trial<'_> {
         let (third, _) = timed(site.build(&order, DISK, None, progress, cancel)).await?;
 
         progress.header("Starting it").await;
-        let image = site.hand_over(&second, TAG).await?;
+        let tag = site.engine.own_tag("trial", "latest");
+        let image = site.hand_over(&second, &tag).await?;
         let started = self.start(site, &second, &image, progress).await;
+        site.engine.remove_image_tag(&tag).await?;
         site.forget(DISK).await?;
 
         progress.header("Report").await;
