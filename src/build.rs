@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashSet,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -31,6 +31,7 @@ mod outbound;
 mod packages;
 mod queue;
 mod recipe;
+mod run_packages;
 mod session;
 
 pub use buildpacks::{Buildpack, BuildpacksError, Builtin, Package, Packages};
@@ -112,6 +113,9 @@ pub enum BuildError {
     /// The configured certificates are no use, or cannot be stored.
     #[error("{0}")]
     CaBundle(#[source] std::io::Error),
+    /// What the stack has installed cannot be noted.
+    #[error("cannot note what the run image of the stack has: {0}")]
+    RunPackages(#[source] std::io::Error),
     /// The server ends.
     #[error("the server is shutting down; push again in a moment")]
     ShuttingDown,
@@ -312,7 +316,13 @@ impl Inner {
                 image = self.build_image(&recipe.stack, progress) => image?,
                 () = cancel.cancelled() => return Err(BuildError::Cancelled),
             };
-            let container = self.engine.run_build(&self.spec(&recipe, app.clone(), build_image, disk)).await?;
+            let run = recipe.stack.run.manifest.clone();
+            let run_packages = self.on_store(move |inner| {
+                run_packages::of(&inner.images, &run, &inner.config.data_dir.join("run-packages"))
+            });
+            let run_packages = run_packages.await?;
+            let spec = self.spec(&recipe, app.clone(), build_image, &run_packages, disk);
+            let container = self.engine.run_build(&spec).await?;
             Ok((previous, known, container))
         };
         let (previous, known, mut container) = match started.await {
@@ -453,12 +463,20 @@ impl Inner {
         Ok(image)
     }
 
-    fn spec(&self, recipe: &Recipe, app: AppName, image: ImageId, disk: &MountedDisk) -> BuildSpec {
+    fn spec(
+        &self,
+        recipe: &Recipe,
+        app: AppName,
+        image: ImageId,
+        run_packages: &Path,
+        disk: &MountedDisk,
+    ) -> BuildSpec {
         let limits = &self.config.build;
         let mut mounts: Vec<_> =
             FOLDERS.iter().map(|name| Mount::writable(&disk.folder(name), format!("/{name}"))).collect();
         mounts.push(Mount::read_only(&self.lifecycle, "/cnb/lifecycle/lifecycle"));
         mounts.push(Mount::read_only(self.downloads.dir(), "/cnb/downloads"));
+        mounts.push(Mount::read_only(run_packages, crate::lifecycle::apt::RUN_PACKAGES));
         mounts.extend(recipe.buildpacks.iter().map(|b| Mount::read_only(&b.folder, b.target())));
         mounts.extend(self.ca_bundle.iter().map(|path| Mount::read_only(path, outbound::CA_BUNDLE)));
         BuildSpec {

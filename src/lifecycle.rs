@@ -2,6 +2,7 @@
 //! database: it sees its container, its standard streams and nothing else. Follows the Cloud Native Buildpacks
 //! specification (buildpack.md and platform.md of buildpacks/spec), and trusts nothing that a buildpack wrote.
 
+pub mod apt;
 mod builder;
 mod buildpack;
 mod cache;

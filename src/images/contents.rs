@@ -26,13 +26,24 @@ fn is_wanted(path: &str) -> bool {
 }
 
 impl ImageStore {
-    /// The distribution in an image; empty where it does not say. Blocks.
-    pub fn distribution(&self, manifest: &Digest) -> Result<Distribution> {
-        let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    /// What an image's dpkg knows to be installed; none if the image has no dpkg. Blocks.
+    pub fn dpkg_status(&self, manifest: &Digest) -> Result<Option<Vec<u8>>> {
+        Ok(self.files_about(manifest)?.remove(DPKG))
+    }
+
+    /// The files that say what is in an image.
+    fn files_about(&self, manifest: &Digest) -> Result<BTreeMap<String, Vec<u8>>> {
+        let mut files = BTreeMap::new();
         for layer in self.layers(manifest)? {
             let (file, _) = self.blobs.open_blob(&layer)?.ok_or_else(|| ImageError::Missing(layer.clone()))?;
             read_layer(file, &mut files).map_err(|source| ImageError::Layer { layer, source })?;
         }
+        Ok(files)
+    }
+
+    /// The distribution in an image; empty where it does not say. Blocks.
+    pub fn distribution(&self, manifest: &Digest) -> Result<Distribution> {
+        let files = self.files_about(manifest)?;
         let text = |name: &str| files.get(name).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         let release = OS_RELEASE.iter().find_map(|name| text(name)).unwrap_or_default();
         let mut packages = Packages::default();

@@ -8,6 +8,8 @@
 //! | `env LAYERS NAME [--launch|--build] [--append|--prepend|--default] VAR=VALUE` | writes an environment file of a layer |
 //! | `process LAYERS TYPE [--default] [--shell] [--dir DIR] -- COMMAND ARGS…` | adds a process to `launch.toml` |
 //! | `fetch URL CHECKSUM FILE` | downloads into FILE, or takes it from what builds of the server share |
+//! | `apt LAYERS NAME [--run|--build] PACKAGE…` | unpacks Debian packages, with what they need and the image lacks, into a layer |
+//! | `apt --candidate PACKAGE…` | prints each package with the version that would come |
 //! | `hash FILE…` | prints one SHA-256 over names and contents; a missing file counts as such |
 //! | `procfile FILE` | prints `type<TAB>command` for each line |
 //! | `step TEXT`, `header TEXT`, `detail TEXT`, `trouble TEXT` | prints in the grammar of pushes |
@@ -15,14 +17,14 @@
 use std::{
     fs,
     io::{self, Read as _, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use nodejs_semver::{Range, Version};
 use sha2::Digest as _;
 
-use super::{checksum::Checksum, downloads, files};
+use super::{apt, checksum::Checksum, downloads, files};
 use crate::model::{Digest, Line, Procfile};
 
 /// What a verb prints, or why it fails: with status 1 if that is an answer, too, and 2 if not.
@@ -46,6 +48,8 @@ pub(super) fn run(words: &[String]) -> ExitCode {
             value(file, key, default.first(), |text| serde_norway::from_str(text).map_err(|e| one_line(&e)))
         }
         ["fetch", url, checksum, file] => fetch(url, checksum, file),
+        ["apt", "--candidate", packages @ ..] => apt::candidates(&temporary(), packages).map_err(wrong),
+        ["apt", layers, name, options @ ..] => apt(Path::new(layers), name, options),
         ["semver-max", range] => semver_max(range),
         ["layer", layers, name, options @ ..] => layer(Path::new(layers), name, options),
         ["env", layers, name, options @ ..] => env(Path::new(layers), name, options),
@@ -103,8 +107,19 @@ fn one_line(error: &impl std::fmt::Display) -> String {
 
 fn fetch(url: &str, checksum: &str, file: &str) -> Answer {
     let checksum: Checksum = checksum.parse().map_err(wrong)?;
-    let tmp = std::env::var_os("TMPDIR").map_or_else(std::env::temp_dir, Into::into);
-    downloads::fetch(url, &checksum, Path::new(file), &tmp).map(|()| String::new()).map_err(wrong)
+    downloads::fetch(url, &checksum, Path::new(file), &temporary()).map(|()| String::new()).map_err(wrong)
+}
+
+fn temporary() -> PathBuf {
+    std::env::temp_dir()
+}
+
+fn apt(layers: &Path, name: &str, options: &[&str]) -> Answer {
+    let name = layer_name(name)?;
+    let (options, packages): (Vec<&str>, Vec<&str>) = options.iter().partition(|word| word.starts_with("--"));
+    known("apt", &options, &["--run", "--build"], &[])?;
+    let lacking_in = if options.contains(&"--build") { apt::Image::Build } else { apt::Image::Run };
+    apt::unpack(&temporary(), &layers.join(name), lacking_in, &packages).map_err(wrong)
 }
 
 fn semver_max(range: &str) -> Answer {

@@ -1,0 +1,231 @@
+//! Debian packages in a layer: apt of the build image chooses and verifies them, none is installed. What is unpacked is
+//! what the image lacks that the packages are for: the run image for what an app runs on, the build image for tools.
+
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Component, Path, PathBuf},
+    process::{Command, Output},
+};
+
+use super::{checksum::Checksum, downloads, files};
+
+/// Where a build container has the list of what the run image has installed.
+pub const RUN_PACKAGES: &str = "/cnb/run-packages";
+
+/// The image that packages are added to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Image {
+    /// The one that apps run on.
+    Run,
+    /// The one that they are built in.
+    Build,
+}
+
+/// Folders of a package that no program reads.
+const NOT_NEEDED: [&str; 8] = ["bug", "doc", "doc-base", "info", "lintian", "locale", "man", "menu"];
+
+/// apt, with folders of its own.
+struct Apt {
+    dir: PathBuf,
+}
+
+impl Apt {
+    /// Gets the lists of packages, unless an earlier call in this build did.
+    fn ready(tmp: &Path) -> Result<Self, String> {
+        let apt = Self { dir: tmp.join("apt") };
+        let done = apt.dir.join("lists-are-there");
+        if !done.exists() {
+            for folder in ["state/lists/partial", "cache/archives/partial"] {
+                let folder = apt.dir.join(folder);
+                fs::create_dir_all(&folder).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
+            }
+            apt.run("apt-get", Image::Build, &["--error-on=any", "update"])?;
+            fs::write(&done, "").map_err(|e| format!("cannot write {}: {e}", done.display()))?;
+        }
+        Ok(apt)
+    }
+
+    fn run(&self, program: &str, image: Image, words: &[&str]) -> Result<String, String> {
+        let status = match image {
+            Image::Run if fs::metadata(RUN_PACKAGES).is_ok_and(|file| file.len() > 0) => RUN_PACKAGES,
+            Image::Run | Image::Build => "/var/lib/dpkg/status",
+        };
+        let (state, cache) = (self.dir.join("state"), self.dir.join("cache"));
+        let settings = [
+            format!("Dir::State={}", state.display()),
+            format!("Dir::State::status={status}"),
+            format!("Dir::Cache={}", cache.display()),
+            "Debug::NoLocking=1".to_owned(),
+            "Acquire::Languages=none".to_owned(),
+            "Acquire::Retries=2".to_owned(),
+            "Acquire::ForceHash=SHA256".to_owned(),
+            "APT::Get::AllowUnauthenticated=false".to_owned(),
+        ];
+        let mut command = Command::new(program);
+        command.args(settings.iter().flat_map(|setting| ["-o", setting])).args(words).env("LC_ALL", "C");
+        let output = command.output().map_err(|e| format!("{program} of the build image does not run: {e}"))?;
+        said(program, &output)
+    }
+}
+
+/// What a program printed, or its first complaint.
+fn said(program: &str, output: &Output) -> Result<String, String> {
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    let lines = || complaint.lines().filter_map(|line| line.strip_prefix("E: "));
+    let unknown = |line: &str| {
+        let name = line.strip_prefix("Unable to locate package ").or_else(|| {
+            line.strip_prefix("Package '").and_then(|rest| rest.strip_suffix("' has no installation candidate"))
+        })?;
+        Some(format!("Debian has no package {name}: correct its name, or take it out"))
+    };
+    Err(lines().find_map(unknown).unwrap_or_else(|| {
+        let why = lines().next().or_else(|| complaint.lines().last()).unwrap_or("it said nothing");
+        format!("{program} failed: {why}")
+    }))
+}
+
+/// Words that apt cannot take for options.
+fn plain(packages: &[&str]) -> Result<(), String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.:=~_".contains(&byte);
+    let sound = |name: &&&str| name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.bytes().all(allowed);
+    match packages.iter().find(|name| !sound(name)) {
+        Some(bad) => Err(format!("{bad:?} is no name of a Debian package")),
+        None if packages.is_empty() => Err("bp apt: no package is named".to_owned()),
+        None => Ok(()),
+    }
+}
+
+/// The version that each package would have, a line each.
+pub(super) fn candidates(tmp: &Path, packages: &[&str]) -> Result<String, String> {
+    plain(packages)?;
+    let text = Apt::ready(tmp)?.run("apt-cache", Image::Build, &[&["policy"], packages].concat())?;
+    let mut found = Vec::new();
+    for package in packages {
+        let mut lines = text.lines().skip_while(|line| line.strip_suffix(':') != Some(package)).skip(1);
+        let version = lines.find_map(|line| line.trim().strip_prefix("Candidate: ")).filter(|v| *v != "(none)");
+        let version = version.ok_or_else(|| format!("Debian has no package {package}"))?;
+        found.push(format!("{package} {version}"));
+    }
+    Ok(found.join("\n"))
+}
+
+/// Unpacks packages with what they need and the image lacks; says what these are, a line each.
+pub(super) fn unpack(tmp: &Path, layer: &Path, image: Image, packages: &[&str]) -> Result<String, String> {
+    plain(packages)?;
+    let apt = Apt::ready(tmp)?;
+    let words = ["install", "--yes", "--no-install-recommends", "--print-uris"];
+    let listed = apt.run("apt-get", image, &[&words, packages].concat())?;
+    fs::create_dir_all(layer).map_err(|e| format!("cannot make {}: {e}", layer.display()))?;
+    let mut unpacked = Vec::new();
+    for archive in listed.lines().filter_map(Archive::parse) {
+        let archive = archive?;
+        let file = apt.dir.join("package.deb");
+        downloads::fetch(&archive.url, &archive.checksum, &file, tmp)?;
+        let output = Command::new("dpkg-deb").arg("--extract").arg(&file).arg(layer).output();
+        said("dpkg-deb", &output.map_err(|e| format!("dpkg-deb of the build image does not run: {e}"))?)?;
+        unpacked.push(archive.name);
+    }
+    let failed = |e: std::io::Error| format!("cannot tidy {}: {e}", layer.display());
+    for folder in NOT_NEEDED.map(|name| layer.join("usr/share").join(name)) {
+        if folder.exists() {
+            files::remove_tree(&folder).map_err(failed)?;
+        }
+    }
+    relocate(layer, layer).map_err(failed)?;
+    Ok(unpacked.join("\n"))
+}
+
+/// One line of `apt-get --print-uris`: where a package is, and what it must be.
+struct Archive {
+    url: String,
+    /// `package version`
+    name: String,
+    checksum: Checksum,
+}
+
+impl Archive {
+    fn parse(line: &str) -> Option<Result<Self, String>> {
+        let (url, rest) = line.strip_prefix('\'')?.split_once("' ")?;
+        let words: Vec<&str> = rest.split(' ').collect();
+        let [file, _size, hash] = words[..] else { return None };
+        let mut parts = file.trim_end_matches(".deb").split('_');
+        let name = format!("{} {}", parts.next()?, parts.next()?.replace("%3a", ":"));
+        let checksum = hash.strip_prefix("SHA256:").ok_or_else(|| format!("apt knows no SHA-256 of {file}"));
+        Some(checksum.and_then(str::parse).map(|checksum| Self { url: url.to_owned(), name, checksum }))
+    }
+}
+
+/// Absolute links to what is in the layer become relative.
+fn relocate(root: &Path, folder: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let (path, kind) = (entry.path(), entry.file_type()?);
+        if kind.is_dir() {
+            relocate(root, &path)?;
+        } else if kind.is_symlink() {
+            let target = fs::read_link(&path)?;
+            let Ok(inside) = target.strip_prefix("/") else { continue };
+            if inside.components().any(|part| part == Component::ParentDir)
+                || fs::symlink_metadata(root.join(inside)).is_err()
+            {
+                continue;
+            }
+            let depth = folder.strip_prefix(root).map_or(0, |below| below.components().count());
+            let up: PathBuf = std::iter::repeat_n("..", depth).collect();
+            fs::remove_file(&path)?;
+            symlink(up.join(inside), &path)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_apt_lists_is_read() {
+        let hash = "a".repeat(64);
+        let line =
+            format!("'http://x/pool/libnspr4_4.36-1_amd64.deb' libnspr4_2%3a4.36-1_amd64.deb 109800 SHA256:{hash}");
+        let archive = Archive::parse(&line).unwrap().unwrap();
+        assert_eq!(
+            (archive.name.as_str(), archive.url.as_str()),
+            ("libnspr4 2:4.36-1", "http://x/pool/libnspr4_4.36-1_amd64.deb")
+        );
+        assert!(Archive::parse("Reading package lists...").is_none());
+        assert!(Archive::parse("'http://x/y.deb' y_1_all.deb 1 MD5Sum:abc").unwrap().is_err());
+    }
+
+    #[test]
+    fn names_are_no_options() {
+        assert!(plain(&["libssl-dev", "g++", "libc6:amd64", "curl=8.1~rc1"]).is_ok());
+        for bad in ["--download-only", "a b", "http://x", "", "-o"] {
+            assert!(plain(&[bad]).is_err(), "{bad}");
+        }
+        assert!(plain(&[]).is_err());
+    }
+
+    #[test]
+    fn links_stay_in_the_layer() {
+        let layer = tempfile::tempdir().unwrap();
+        let root = layer.path();
+        for folder in ["etc/app", "usr/lib/app"] {
+            fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        fs::write(root.join("etc/app/config"), "x").unwrap();
+        for (target, link) in
+            [("/etc/app/config", "usr/lib/app/config"), ("/etc/passwd", "etc/users"), ("config", "etc/app/c")]
+        {
+            symlink(target, root.join(link)).unwrap();
+        }
+        relocate(root, root).unwrap();
+        assert_eq!(fs::read_link(root.join("usr/lib/app/config")).unwrap(), Path::new("../../../etc/app/config"));
+        assert_eq!(fs::read_link(root.join("etc/users")).unwrap(), Path::new("/etc/passwd"));
+        assert_eq!(fs::read_link(root.join("etc/app/c")).unwrap(), Path::new("config"));
+    }
+}
