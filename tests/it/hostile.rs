@@ -25,11 +25,11 @@ fn build_with(world: &World, folder: &Path, script: &str) {
     world.commit(folder, &files.each_ref().map(|(name, text)| (*name, text.as_str())));
 }
 
-/// A build that fills its disk, forks without end, eats memory, never ends or prints for ever is ended with a reason,
-/// and the next push works.
+/// A build that fills its disk, forks without end, eats memory or prints for ever is ended with a reason, and the next
+/// push works.
 #[test]
 fn a_build_that_takes_everything_is_ended() {
-    let world = World::with("[build]\ndisk_mib = 700\nmemory_mib = 512\npids = 128\ntimeout_seconds = 45\n");
+    let world = World::with("[build]\ndisk_mib = 700\nmemory_mib = 512\npids = 128\n");
     let folder = builds(&world, "greedy", "dd if=/dev/zero of=/workspace/big bs=1M count=4096");
     world.push(&folder).bad().says("ran out of disk space (700 MiB");
     build_with(&world, &folder, "node -e 'const a = []; while (true) a.push(Buffer.alloc(1 << 24, 1))'");
@@ -38,12 +38,24 @@ fn a_build_that_takes_everything_is_ended() {
     world.push(&folder).bad().says("Resource temporarily unavailable");
     build_with(&world, &folder, "yes $(head -c 4000 /dev/zero | tr '\\0' y) | head -c 200000000");
     world.push(&folder).bad().says("it printed more than 64 MiB");
-    build_with(&world, &folder, "sleep 1000");
-    world.push(&folder).bad().says("stopped after 45 seconds");
     build_with(&world, &folder, "true");
     world.push(&folder).good();
     world.answers(&world.url("greedy"), "fine");
     assert!(world.containers("build").is_empty());
+}
+
+/// A build that never ends is ended.
+#[test]
+fn a_build_without_end_is_ended() {
+    let world = World::with("[build]\ntimeout_seconds = 20\n");
+    let endless = "[_]\nschema-version = \"0.2\"\n[[io.buildpacks.group]]\nid = \"my/endless\"\n\
+                   [io.buildpacks.group.script]\napi = \"0.10\"\ninline = \"sleep 1000\"\n";
+    let folder = world.repository("endless", &[("Procfile", &version(1)), ("project.toml", endless)]);
+    world.push(&folder).bad().says("stopped after 20 seconds");
+    assert!(world.containers("build").is_empty());
+    world.commit(&folder, &[("project.toml", "")]);
+    world.push(&folder).good();
+    world.answers(&world.url("endless"), "version-1");
 }
 
 /// What a build leaves running ends with its step, even if it has left its group and holds the output open.
