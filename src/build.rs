@@ -355,7 +355,7 @@ impl Inner {
     ) -> BuildRequest {
         BuildRequest {
             order: recipe.order.clone(),
-            env: recipe.env.clone(),
+            env: recipe.env.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect(),
             operator_env: outbound::environment(&self.config.outbound),
             stack_id: recipe.stack.id.clone(),
             target: recipe.stack.target.clone(),

@@ -218,8 +218,8 @@ impl Commands {
             C::StacksUpdate { name } => stacks::update(self, session, name).await,
             C::StacksRemove { name } => stacks::remove(self, session, name).await,
             C::StacksReport { name, format } => stacks::report(self, session, name, format).await,
-            C::ConfigSet { app, pairs, no_restart, encoded } => {
-                config_vars::set(self, session, app, pairs, !no_restart, encoded).await
+            C::ConfigSet { app, pairs, no_restart, encoded, build } => {
+                config_vars::set(self, session, app, pairs, !no_restart, encoded, build).await
             }
             C::ConfigGet { app, name } => config_vars::get(self, session, app, name).await,
             C::ConfigUnset { app, names, no_restart } => {
@@ -250,6 +250,7 @@ impl Commands {
             C::BuildsList { app, num, format } => builds::list(self, session, app, num, format).await,
             C::BuildsLog { app, number } => builds::log(self, session, app, number).await,
             C::BuildsInfo { app, number, format } => builds::info(self, session, app, number, format).await,
+            C::BuildsSet { app, property, value } => builds::set(self, session, app, &property, value).await,
             C::BuildsClearCache { app } => builds::clear_cache(self, session, app).await,
             C::BuildpacksInstalled { format } => buildpacks::installed(self, session, format).await,
             C::BuildpacksInstall { source } => buildpacks::install(self, session, source).await,

@@ -3,6 +3,7 @@
 
 mod apps;
 mod build_log;
+mod checkout;
 mod collect;
 mod image;
 mod locks;
@@ -63,7 +64,7 @@ pub enum DeployError {
     Project(#[from] InvalidProjectToml),
     /// A manifest is not text.
     #[error("{0} is not UTF-8 text")]
-    NotText(&'static str),
+    NotText(String),
     /// The build failed.
     #[error(transparent)]
     Build(#[from] BuildError),

@@ -179,8 +179,9 @@ impl Site {
     }
 
     async fn wishes(&self, order: &Order, project: &ProjectToml, progress: &Progress) -> Result<Wishes> {
-        let mut wishes = Wishes { env: project.env.clone(), ..Wishes::default() };
-        wishes.env.extend(order.env.clone());
+        let env = project.env.iter().chain(&order.env);
+        let env = env.map(|(name, value)| (name.clone(), Secret::new(value.clone()))).collect();
+        let mut wishes = Wishes { env, ..Wishes::default() };
         for source in &order.buildpacks {
             wishes.group.push(self.wanted(&order.folder, source, progress).await?);
         }

@@ -17,7 +17,7 @@ pub use digest::{CommitId, Digest, InvalidDigest};
 pub use distribution::{Distribution, PackageChange};
 pub use health::{HealthCheck, Probe};
 pub use line::Line;
-pub use names::{AppName, BranchName, ConfigKey, InstanceId, InvalidName, KeyName, ProcessType};
+pub use names::{AppName, BranchName, ConfigKey, InstanceId, InvalidName, KeyName, ProcessType, SourceFolder};
 pub use process::{Process, Procfile, ProcfileError};
 pub use project_toml::{Files, InvalidProjectToml, ProjectBuildpack, ProjectToml};
 pub use secret::Secret;

@@ -12,7 +12,7 @@ use crate::{
         descriptor::{Descriptor, Group, Reference},
         protocol::{GroupEntry, Place},
     },
-    model::Digest,
+    model::{Digest, Secret},
     store::Ran,
 };
 
@@ -59,7 +59,7 @@ pub struct Wishes {
     /// The installed packages, those preferred first.
     pub installed: Vec<Package>,
     /// Variables of the build.
-    pub env: BTreeMap<String, String>,
+    pub env: BTreeMap<String, Secret>,
 }
 
 /// How a source is built.
@@ -70,7 +70,7 @@ pub struct Recipe {
     /// The buildpacks that may take part.
     pub(super) buildpacks: Vec<Buildpack>,
     /// The environment that the user gives.
-    pub(super) env: BTreeMap<String, String>,
+    pub(super) env: BTreeMap<String, Secret>,
     /// Where it is built, and on what it runs.
     pub(super) stack: Stack,
     /// Of all that, and of the lifecycle.
@@ -100,7 +100,7 @@ impl Recipe {
         let parts = (
             &order,
             buildpacks.iter().map(|b| (b.target(), &b.digest)).collect::<Vec<_>>(),
-            &env,
+            env.iter().map(|(name, value)| (name, value.expose())).collect::<Vec<_>>(),
             [&stack.run.manifest, &stack.build.manifest, lifecycle],
         );
         let text = serde_json::to_vec(&parts).map_err(|e| BuildError::Protocol(e.to_string()))?;
@@ -292,7 +292,8 @@ mod tests {
     #[test]
     fn whatever_decides_the_image_is_in_the_key() {
         let base = recipe(Wishes::default()).unwrap();
-        let other = recipe(Wishes { env: [("A".into(), "b".into())].into(), ..Wishes::default() }).unwrap();
+        let other =
+            recipe(Wishes { env: [("A".into(), Secret::new("b".to_owned()))].into(), ..Wishes::default() }).unwrap();
         assert_eq!(base.key(&"tree"), recipe(Wishes::default()).unwrap().key(&"tree"));
         assert_ne!(base.key(&"tree"), base.key(&"trees"));
         assert_ne!(base.key(&"tree"), other.key(&"tree"));

@@ -8,7 +8,7 @@ use super::{
     output::{Row, time},
 };
 use crate::{
-    model::AppName,
+    model::{AppName, SourceFolder},
     store::{App, Build, Ran},
 };
 
@@ -117,6 +117,30 @@ pub(super) async fn info(
     if let serde_json::Value::Object(facts) = facts {
         session.out.facts(&facts, format).await;
     }
+    Ok(())
+}
+
+pub(super) async fn set(
+    commands: &Commands,
+    session: &Session<'_>,
+    app: AppName,
+    property: &str,
+    value: Option<String>,
+) -> Result {
+    let app = commands.app(session, app).await?;
+    if property != "dir" {
+        let property = crate::model::Line::sanitize(property);
+        return Err(CommandError::Refused(format!("there is no property {property}; there is dir")));
+    }
+    let value = value.unwrap_or_default();
+    let value = value.trim_start_matches("./").trim_end_matches('/');
+    let folder: Option<SourceFolder> = match value {
+        "" | "." => None,
+        folder => Some(folder.parse()?),
+    };
+    let what = folder.as_ref().map_or_else(|| "the whole repository".to_owned(), |folder| format!("{folder}/"));
+    commands.store.set_source_folder(app.id, folder).await?;
+    session.out.line(&format!("-----> Builds of {} take {what} from the next push on", app.name)).await;
     Ok(())
 }
 

@@ -21,13 +21,15 @@ const OURS: [&str; 4] = ["PORT", "PAAS_APP", "PAAS_PROCESS", "PAAS_RELEASE"];
 struct VarRow {
     name: String,
     value: String,
+    /// Whether builds see it.
+    build: bool,
 }
 
 impl Row for VarRow {
-    const HEADER: &'static [&'static str] = &["NAME", "VALUE"];
+    const HEADER: &'static [&'static str] = &["NAME", "BUILD", "VALUE"];
 
     fn cells(&self) -> Vec<String> {
-        vec![self.name.clone(), self.value.replace('\n', "\\n")]
+        vec![self.name.clone(), if self.build { "yes" } else { "-" }.to_owned(), self.value.replace('\n', "\\n")]
     }
 }
 
@@ -59,9 +61,17 @@ pub(super) async fn set(
     pairs: Vec<String>,
     restart: bool,
     encoded: bool,
+    build: bool,
 ) -> Result {
     let vars = pairs.iter().map(|text| pair(text, encoded)).collect::<Result<ConfigVars>>()?;
-    change(commands, session, app, vars, Vec::new(), restart).await
+    let names = vars.keys().cloned().collect();
+    change(commands, session, app.clone(), vars, Vec::new(), restart).await?;
+    if build {
+        let app = commands.app(session, app).await?;
+        commands.store.set_build_vars(app.id, names, true).await?;
+        session.progress.detail("builds see them, too, from the next one on").await;
+    }
+    Ok(())
 }
 
 pub(super) async fn unset(
@@ -71,7 +81,9 @@ pub(super) async fn unset(
     names: Vec<ConfigKey>,
     restart: bool,
 ) -> Result {
-    change(commands, session, app, BTreeMap::new(), names, restart).await
+    change(commands, session, app.clone(), BTreeMap::new(), names.clone(), restart).await?;
+    let app = commands.app(session, app).await?;
+    Ok(commands.store.set_build_vars(app.id, names, false).await?)
 }
 
 async fn change(
@@ -112,8 +124,13 @@ pub(super) async fn get(commands: &Commands, session: &Session<'_>, app: AppName
 pub(super) async fn list(commands: &Commands, session: &Session<'_>, app: AppName, format: Format) -> Result {
     let app = commands.app(session, app).await?;
     let vars = commands.store.config_vars(app.id).await?;
-    let rows: Vec<_> =
-        vars.iter().map(|(name, value)| VarRow { name: name.to_string(), value: value.expose().to_owned() }).collect();
+    let seen = commands.store.build_vars(app.id).await?;
+    let row = |(name, value): (&ConfigKey, &Secret)| VarRow {
+        name: name.to_string(),
+        value: value.expose().to_owned(),
+        build: seen.contains(name),
+    };
+    let rows: Vec<_> = vars.iter().map(row).collect();
     session.out.table(&rows, format).await;
     Ok(())
 }

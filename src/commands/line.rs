@@ -142,6 +142,9 @@ pub(super) enum Command {
         /// The values are base64, so that anything can be in them.
         #[arg(long)]
         encoded: bool,
+        /// Builds see them, too, until they are unset.
+        #[arg(long)]
+        build: bool,
     },
     /// Print a config var.
     #[command(name = "config:get", after_help = "Example: config:get my-app DATABASE_URL")]
@@ -319,6 +322,15 @@ pub(super) enum Command {
         number: Option<u64>,
         #[arg(long, value_enum, default_value_t)]
         format: Format,
+    },
+    /// Set a property of the builds of an app: dir, the folder of the repository that is built.
+    #[command(name = "builds:set", after_help = "Example: builds:set my-app dir services/api")]
+    BuildsSet {
+        app: AppName,
+        /// dir
+        property: String,
+        /// Its value; none to go back to the default.
+        value: Option<String>,
     },
     /// Forget what builds of an app have cached.
     #[command(name = "builds:clear-cache", after_help = "Example: builds:clear-cache my-app")]

@@ -2,7 +2,7 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::{DeployError, Deployer, build_log::BuildLog, explain, manifests::Manifests};
+use super::{DeployError, Deployer, build_log::BuildLog, checkout::Checkout, explain, manifests::Manifests};
 use crate::{
     build::{BuildInput, Recipe},
     git::Source,
@@ -74,11 +74,12 @@ impl Deployer {
     ) -> Result<(AppJson, Recipe, Source), DeployError> {
         let this = &self.0;
         let repository = this.repositories.get(&app.name);
-        let Manifests { app: manifest, project } = Manifests::read(&repository, commit).await?;
-        let wishes = self.wishes(app, &repository, commit, &project, progress).await?;
+        let checkout = Checkout { repository: &repository, commit, folder: app.source_folder.as_ref() };
+        let Manifests { app: manifest, project } = Manifests::read(&checkout).await?;
+        let wishes = self.wishes(app, &checkout, &project, progress).await?;
         let stack = self.stack(self.stack_of(app)).await?;
         let recipe = this.builder.recipe(wishes, stack)?;
-        let source = repository.source_tar(commit, None, &project.files).await?;
+        let source = checkout.source(&project.files).await?;
         Ok((manifest, recipe, source))
     }
 

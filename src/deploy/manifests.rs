@@ -1,13 +1,7 @@
 //! What the app says of itself, read before anything is built, so that a mistake in it costs no build.
 
-use super::DeployError;
-use crate::{
-    git::Repository,
-    model::{AppJson, CommitId, Procfile, ProjectToml},
-};
-
-/// The largest of these files that is read, in bytes.
-pub(super) const LARGEST: usize = 256 * 1024;
+use super::{DeployError, checkout::Checkout};
+use crate::model::{AppJson, Procfile, ProjectToml};
 
 /// The files that a commit may have for us.
 pub(super) struct Manifests {
@@ -16,27 +10,18 @@ pub(super) struct Manifests {
 }
 
 impl Manifests {
-    pub(super) async fn read(repository: &Repository, commit: &CommitId) -> Result<Self, DeployError> {
-        if let Some(text) = read_text(repository, commit, "Procfile").await? {
+    pub(super) async fn read(checkout: &Checkout<'_>) -> Result<Self, DeployError> {
+        if let Some(text) = checkout.read("Procfile").await? {
             Procfile::parse(&text)?;
         }
-        let app = match read_text(repository, commit, "app.json").await? {
+        let app = match checkout.read("app.json").await? {
             Some(text) => AppJson::parse(&text)?,
             None => AppJson::default(),
         };
-        let project = match read_text(repository, commit, "project.toml").await? {
+        let project = match checkout.read("project.toml").await? {
             Some(text) => ProjectToml::parse(&text)?,
             None => ProjectToml::default(),
         };
         Ok(Self { app, project })
     }
-}
-
-async fn read_text(
-    repository: &Repository,
-    commit: &CommitId,
-    path: &'static str,
-) -> Result<Option<String>, DeployError> {
-    let bytes = repository.read_file(commit, path, LARGEST).await?;
-    bytes.map(|bytes| String::from_utf8(bytes).map_err(|_| DeployError::NotText(path))).transpose()
 }

@@ -1,11 +1,12 @@
 //! What is asked for of a build: what the app has chosen with `buildpacks:*`, else what its `project.toml` says.
 
-use super::{DeployError, Deployer, manifests};
+use std::collections::BTreeMap;
+
+use super::{DeployError, Deployer, checkout::Checkout};
 use crate::{
     build::{BuildError, Builtin, Package, Wanted, Wishes},
-    git::Repository,
     lifecycle::{descriptor::Descriptor, protocol},
-    model::{BuildpackSource, CommitId, Digest, ProjectBuildpack, ProjectToml},
+    model::{BuildpackSource, Digest, ProjectBuildpack, ProjectToml, Secret},
     progress::Progress,
     store::{App, ChosenBuildpack},
 };
@@ -28,42 +29,52 @@ impl Deployer {
     pub(super) async fn wishes(
         &self,
         app: &App,
-        repository: &Repository,
-        commit: &CommitId,
+        checkout: &Checkout<'_>,
         project: &ProjectToml,
         progress: &Progress,
     ) -> Result<Wishes, DeployError> {
         let chosen = self.0.store.app_buildpacks(app.id).await?;
-        let mut wishes = Wishes { installed: self.installed().await?, env: project.env.clone(), ..Wishes::default() };
+        let mut wishes = Wishes {
+            installed: self.installed().await?,
+            env: self.build_env(app, project).await?,
+            ..Wishes::default()
+        };
         for entry in &project.pre {
-            wishes.pre.push(self.of_project(repository, commit, entry, progress).await?);
+            wishes.pre.push(self.of_project(checkout, entry, progress).await?);
         }
         for entry in &project.post {
-            wishes.post.push(self.of_project(repository, commit, entry, progress).await?);
+            wishes.post.push(self.of_project(checkout, entry, progress).await?);
         }
         if chosen.is_empty() {
             for entry in &project.group {
-                wishes.group.push(self.of_project(repository, commit, entry, progress).await?);
+                wishes.group.push(self.of_project(checkout, entry, progress).await?);
             }
         }
         for ChosenBuildpack { source, package } in chosen {
             wishes.group.push(match package {
                 Some(digest) => Wanted::Package(self.package(digest).await?),
-                None => self.at(repository, commit, &source, progress).await?,
+                None => self.at(checkout, &source, progress).await?,
             });
         }
         Ok(wishes)
     }
 
+    /// Variables of the build: those of the project, and the config vars that are meant for it.
+    async fn build_env(&self, app: &App, project: &ProjectToml) -> Result<BTreeMap<String, Secret>, DeployError> {
+        let (vars, seen) = (self.0.store.config_vars(app.id).await?, self.0.store.build_vars(app.id).await?);
+        let own = project.env.iter().map(|(name, value)| (name.clone(), Secret::new(value.clone())));
+        let vars = vars.into_iter().filter(|(name, _)| seen.contains(name));
+        Ok(own.chain(vars.map(|(name, value)| (name.into(), value))).collect())
+    }
+
     async fn of_project(
         &self,
-        repository: &Repository,
-        commit: &CommitId,
+        checkout: &Checkout<'_>,
         entry: &ProjectBuildpack,
         progress: &Progress,
     ) -> Result<Wanted, DeployError> {
         match entry {
-            ProjectBuildpack::At(source) => self.at(repository, commit, source, progress).await,
+            ProjectBuildpack::At(source) => self.at(checkout, source, progress).await,
             ProjectBuildpack::Inline { id, api, shell, script } => Ok(Wanted::Inline {
                 id: id.clone(),
                 place: protocol::Place::Inline { api: api.clone(), shell: shell.clone(), script: script.clone() },
@@ -73,8 +84,7 @@ impl Deployer {
 
     async fn at(
         &self,
-        repository: &Repository,
-        commit: &CommitId,
+        checkout: &Checkout<'_>,
         source: &BuildpackSource,
         progress: &Progress,
     ) -> Result<Wanted, DeployError> {
@@ -83,9 +93,7 @@ impl Deployer {
             BuildpackSource::App(folder) => {
                 let file = format!("{folder}/buildpack.toml");
                 let wrong = |reason: String| BuildError::CannotFetch { from: source.to_string(), reason };
-                let text = repository.read_file(commit, &file, manifests::LARGEST).await?;
-                let text = text.ok_or_else(|| wrong(format!("the commit has no {file}")))?;
-                let text = String::from_utf8(text).map_err(|_| wrong(format!("{file} is not UTF-8 text")))?;
+                let text = checkout.read(&file).await?.ok_or_else(|| wrong(format!("the commit has no {file}")))?;
                 let about = Descriptor::parse(&text).map_err(|e| wrong(format!("{file}, {e}")))?;
                 Ok(Wanted::App { folder: folder.clone(), about })
             }

@@ -189,6 +189,7 @@ mod tests {
     fn app(current: Option<u64>, candidate: Option<u64>, formation: &[(&str, u32)]) -> App {
         App {
             stack: None,
+            source_folder: None,
             id: AppId(1),
             name: "a".parse().unwrap(),
             owner: None,

@@ -153,6 +153,7 @@ mod tests {
     fn app(id: i64, name: &str, current: Option<u64>) -> App {
         App {
             stack: None,
+            source_folder: None,
             id: AppId(id),
             name: name.parse().unwrap(),
             owner: None,

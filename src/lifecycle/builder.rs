@@ -1,6 +1,11 @@
 //! Phase 3, build: each buildpack's `bin/build` in turn, and what it declared.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use serde::Deserialize;
 
@@ -112,6 +117,8 @@ pub(super) struct Outcome {
     pub(super) labels: BTreeMap<String, String>,
     pub(super) slices: Vec<Slice>,
     pub(super) layers: Vec<Layer>,
+    /// How long each buildpack took, in order.
+    pub(super) times: Vec<Duration>,
 }
 
 pub(super) fn build(
@@ -140,11 +147,13 @@ pub(super) fn build(
         let program = buildpack.dir.join("bin/build");
         let arguments: [&Path; 3] = [&layers, &dirs.platform, &plan];
         let tell = |line: &str| output.printed(line);
+        let begun = Instant::now();
         match buildpack::run(&program, &arguments, &own, dirs, running, &tell) {
             Ok(0) => {}
             Ok(status) => return Err(wrong(format!("the buildpack {} failed with status {status}", buildpack.name()))),
             Err(e) => return Err(wrong(format!("the buildpack {} does not run: {e}", buildpack.name()))),
         }
+        outcome.times.push(begun.elapsed());
         read_launch(&layers, index, buildpack, &mut outcome).map_err(wrong)?;
         let found = read_layers(&layers, index).map_err(wrong)?;
         sbom::check(&layers).map_err(wrong)?;

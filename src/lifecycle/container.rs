@@ -97,6 +97,11 @@ pub(super) fn build<R: Read>(
     let seconds = |ms: u64| format!("{}.{} s", ms / 1000, ms % 1000 / 100);
     let summary: Vec<_> = clock.laps.iter().map(|(phase, ms)| format!("{} {}", name(*phase), seconds(*ms))).collect();
     output.detail(summary.join(", "));
+    if let (true, group) = (outcome.times.len() > 1, &detected.group) {
+        let times = group.iter().zip(&outcome.times);
+        let times: Vec<_> = times.map(|(b, time)| format!("{} {:.1} s", b.about.id, time.as_secs_f32())).collect();
+        output.detail(format!("of the build: {}", times.join(", ")));
+    }
     Ok(Built { timings: clock.laps, ..exported.built })
 }
 

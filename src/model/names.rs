@@ -97,6 +97,16 @@ name!(
         && t.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 );
 name!(
+    /// A folder of a repository, such as `services/api`.
+    SourceFolder,
+    "folder of a repository",
+    "use a relative path such as services/api, without . and .. in it",
+    |t| length(t, 400)
+        && !t.starts_with('-')
+        && !t.chars().any(char::is_control)
+        && t.split('/').all(|part| !matches!(part, "" | "." | ".."))
+);
+name!(
     /// The name of a config var: what a POSIX shell accepts as a variable.
     ConfigKey,
     "config var name",

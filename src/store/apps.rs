@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::{OptionalExtension as _, Row, Transaction};
 
 use super::{KeyId, Millis, Result, Store, StoreError, now, read, releases::ReleaseState, taken};
-use crate::model::{AppName, BranchName, ProcessType, ReleaseNumber};
+use crate::model::{AppName, BranchName, ProcessType, ReleaseNumber, SourceFolder};
 
 /// Identity of an app; a name used again gets another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,6 +34,8 @@ pub struct App {
     pub deploy_branch: Option<BranchName>,
     /// The stack that it has chosen; the default one if none.
     pub stack: Option<String>,
+    /// The folder of its repository that is built; all of it if none.
+    pub source_folder: Option<SourceFolder>,
     /// When it was made.
     pub created_at: Millis,
     /// Declared to run no instance (`ps:stop`).
@@ -49,9 +51,9 @@ pub struct App {
 }
 
 const COLUMNS: &str = "id, name, owner, deploy_branch, created_at, stopped, destroying, \
-    current_release, current_generation, candidate_release, candidate_generation, stack";
+    current_release, current_generation, candidate_release, candidate_generation, stack, source_folder";
 
-type Raw = (i64, String, Option<i64>, Option<String>, i64, bool, bool, [Option<u64>; 4], Option<String>);
+type Raw = (i64, String, Option<i64>, Option<String>, i64, bool, bool, [Option<u64>; 4], [Option<String>; 2]);
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Raw> {
     let deployment = [row.get(7)?, row.get(8)?, row.get(9)?, row.get(10)?];
@@ -64,11 +66,12 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Raw> {
         row.get(5)?,
         row.get(6)?,
         deployment,
-        row.get(11)?,
+        [row.get(11)?, row.get(12)?],
     ))
 }
 
-fn app(t: &Transaction<'_>, (id, name, owner, branch, created_at, stopped, destroying, d, stack): Raw) -> Result<App> {
+fn app(t: &Transaction<'_>, (id, name, owner, branch, created_at, stopped, destroying, d, chosen): Raw) -> Result<App> {
+    let [stack, folder] = chosen;
     let deployment = |release: Option<u64>, generation: Option<u64>| {
         release.zip(generation).map(|(release, generation)| Deployment { release, generation })
     };
@@ -78,6 +81,7 @@ fn app(t: &Transaction<'_>, (id, name, owner, branch, created_at, stopped, destr
         owner: owner.map(KeyId),
         deploy_branch: branch.as_deref().map(|b| read("branch name", b)).transpose()?,
         stack,
+        source_folder: folder.as_deref().map(|folder| read("folder", folder)).transpose()?,
         created_at,
         stopped,
         destroying,
@@ -129,6 +133,18 @@ impl Store {
             super::ports::allocate(t, id, ports, &avoid)?;
             let raw = t.query_row(&format!("SELECT {COLUMNS} FROM apps WHERE id = ?1"), [id.0], from_row)?;
             app(t, raw)
+        })
+        .await
+    }
+
+    /// Chooses the folder of the app's repository that is built.
+    pub async fn set_source_folder(&self, app: AppId, folder: Option<SourceFolder>) -> Result<()> {
+        self.transact(move |t, _| {
+            t.execute(
+                "UPDATE apps SET source_folder = ?2 WHERE id = ?1",
+                (app.0, folder.as_ref().map(SourceFolder::as_str)),
+            )?;
+            Ok(())
         })
         .await
     }

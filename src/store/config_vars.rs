@@ -1,6 +1,6 @@
 //! Config vars as they are declared now; each release has a copy of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::Transaction;
 
@@ -36,6 +36,31 @@ impl Store {
                 Ok((read("config var name", &name)?, Secret::new(value)))
             })
             .collect()
+        })
+        .await
+    }
+
+    /// The names of config vars that builds of the app see, too.
+    pub async fn build_vars(&self, app: AppId) -> Result<BTreeSet<ConfigKey>> {
+        self.transact(move |t, _| {
+            let mut query = t.prepare_cached("SELECT name FROM build_vars WHERE app = ?1")?;
+            let names = query.query_map([app.0], |r| r.get::<_, String>(0))?;
+            names.map(|name| read("config var name", &name?)).collect()
+        })
+        .await
+    }
+
+    /// Says whether builds of the app see these config vars.
+    pub async fn set_build_vars(&self, app: AppId, names: Vec<ConfigKey>, seen: bool) -> Result<()> {
+        let statement = if seen {
+            "INSERT INTO build_vars VALUES (?1, ?2) ON CONFLICT DO NOTHING"
+        } else {
+            "DELETE FROM build_vars WHERE app = ?1 AND name = ?2"
+        };
+        self.transact(move |t, _| {
+            let mut change = t.prepare_cached(statement)?;
+            names.iter().try_for_each(|name| change.execute((app.0, name.as_str())).map(drop))?;
+            Ok(())
         })
         .await
     }

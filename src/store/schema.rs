@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 use super::{Result, StoreError};
 
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 INSERT INTO meta VALUES ('server_id', lower(hex(randomblob(4)))), ('route_version', '0');
@@ -150,6 +150,15 @@ CREATE TABLE stack_revisions (
 ) STRICT, WITHOUT ROWID;
 
 ALTER TABLE apps ADD COLUMN stack TEXT;
+",
+    "
+ALTER TABLE apps ADD COLUMN source_folder TEXT;
+
+CREATE TABLE build_vars (
+    app INTEGER NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    PRIMARY KEY (app, name)
+) STRICT, WITHOUT ROWID;
 ",
 ];
 

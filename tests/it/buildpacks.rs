@@ -2,7 +2,10 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
-use crate::world::{World, run};
+use crate::{
+    crash::version,
+    world::{World, run},
+};
 
 /// A buildpack whose app answers with `says`, and what it found.
 pub fn write_buildpack(folder: &Path, id: &str, says: &str) {
@@ -184,4 +187,48 @@ fn a_buildpack_of_libcnb_builds() {
     world.commit(&app, &[("greeting.txt", "changed")]);
     world.push(&app).good().says("the greeting was cached");
     world.answers(&world.url("rust"), "changed");
+}
+
+/// A folder of a larger repository is an app of its own; its build sees the config vars that are meant for it, and no
+/// image has any of them.
+#[test]
+fn a_folder_of_a_repository_is_built_with_the_variables_meant_for_it() {
+    let world = World::new();
+    let project = r#"
+        [_]
+        schema-version = "0.2"
+        [[io.buildpacks.pre.group]]
+        id = "my/teller"
+        [io.buildpacks.pre.group.script]
+        api = "0.10"
+        inline = "echo seen=$BUILD_TOKEN unseen=${RUN_TOKEN-none} host=${PAAS_TEST_PAUSES-none}; ls"
+    "#;
+    let files = [("services/api/Procfile", version(1)), ("services/api/project.toml", project.to_owned())];
+    let files = files.each_ref().map(|(name, text)| (*name, text.as_str()));
+    let folder = world.repository("mono", &[("README", "all of it")]);
+    world.commit(&folder, &files);
+    world.paas(&["apps:create", "mono"]).good();
+    world.paas(&["config:set", "mono", "--build", "BUILD_TOKEN=hunter2-build"]).good().says("builds see them");
+    world.paas(&["config:set", "mono", "RUN_TOKEN=hunter2-run"]).good();
+    let vars = world.paas(&["config:list", "mono", "--format", "json"]).good().out;
+    let vars: serde_json::Value = serde_json::from_str(&vars).unwrap();
+    assert_eq!((&vars[0]["build"], &vars[1]["build"]), (&true.into(), &false.into()));
+
+    world.push(&folder).bad();
+    world.paas(&["builds:set", "mono", "dir", "../api"]).bad().says("is not a valid folder of a repository");
+    world.paas(&["builds:set", "mono", "folder", "x"]).bad().says("there is no property folder; there is dir");
+    world.paas(&["builds:set", "mono", "dir", "services/web"]).good();
+    world.push(&folder).bad().says("services/web");
+    world.paas(&["builds:set", "mono", "dir", "./services/api/"]).good();
+    let said = world.push(&folder).good().says("seen=hunter2-build unseen=none host=none");
+    assert!(!said.all().contains("README"), "only the folder is built");
+    world.answers(&world.url("mono"), "version-1");
+
+    let image = world.image_of("mono");
+    let script = format!("docker save {image} > all.tar; mkdir all; tar -xf all.tar -C all; ! grep -r hunter2 all");
+    run(Command::new("bash").args(["-euc", &script]).current_dir(world.dir())).good();
+
+    world.paas(&["config:unset", "mono", "BUILD_TOKEN"]).good();
+    world.paas(&["config:set", "mono", "BUILD_TOKEN=x"]).good();
+    world.paas(&["ps:rebuild", "mono"]).good().says("seen= unseen=none");
 }
