@@ -25,6 +25,7 @@ use crate::{
 };
 
 mod buildpacks;
+mod dockerfile;
 mod downloads;
 mod frames;
 mod outbound;
@@ -35,6 +36,7 @@ mod run_packages;
 mod session;
 
 pub use buildpacks::{Buildpack, BuildpacksError, Builtin, Package, Packages};
+pub use dockerfile::DockerfileInput;
 pub use downloads::Downloads;
 pub use queue::{Queue, Turn};
 pub use recipe::{Recipe, Wanted, Wishes};

@@ -342,6 +342,7 @@ impl Deployer {
         }
         let names = declared.iter().map(|p| p.process_type.as_str()).collect::<Vec<_>>().join(", ");
         progress.step(format!("Process types: {names}")).await;
+        let processes = release::processes(declared, this.images.conduct(&image)?, manifest);
         let ReleaseSource { kind, branch, commit, by } = source;
         let summary = this.repositories.get(&app.name).commit_summary(&commit).await?;
         let new = NewRelease {
@@ -352,7 +353,7 @@ impl Deployer {
             commit: Some(commit),
             build: Some(build),
             config: this.store.config_vars(app.id).await?,
-            processes: release::processes(declared, manifest),
+            processes,
             created_by: by,
         };
         self.bring_up(app, new, progress, cancel).await?;

@@ -20,6 +20,7 @@ use crate::{
 mod build;
 mod child;
 pub mod disk;
+mod dockerfile;
 mod events;
 mod firewall;
 mod image;
@@ -29,6 +30,7 @@ mod network;
 mod ports;
 
 pub use build::{BuildContainer, BuildExit, BuildOutput, BuildSpec, Mount};
+pub use dockerfile::{DockerfileSpec, spoken_of};
 pub use events::ContainerExit;
 pub use image::LocalImage;
 pub use instance::{Container, InstanceSpec, State};
@@ -60,6 +62,8 @@ pub enum Kind {
     Build,
     /// A bridge.
     Network,
+    /// An image of a step of a Dockerfile.
+    Image,
 }
 
 impl Kind {
@@ -69,6 +73,7 @@ impl Kind {
             Self::Instance => "instance",
             Self::Build => "build",
             Self::Network => "network",
+            Self::Image => "image",
         }
     }
 }
@@ -214,6 +219,15 @@ pub enum EngineError {
     CannotInspectImage {
         /// The image.
         reference: String,
+        /// Why.
+        source: DockerError,
+    },
+    /// A Dockerfile cannot be built as it is.
+    #[error("{0}")]
+    StepFailed(String),
+    /// The engine's builder fails.
+    #[error("Docker cannot build: {source}")]
+    CannotBuild {
         /// Why.
         source: DockerError,
     },
@@ -450,6 +464,7 @@ impl Engine {
         }
         self.remove_networks().await?;
         self.remove_images().await?;
+        self.remove_all_stages().await?;
         self.open_firewall().await
     }
 

@@ -4,6 +4,7 @@
 mod archive;
 mod blobs;
 mod contents;
+mod launched;
 mod manifest;
 mod rebase;
 mod registry;
@@ -17,6 +18,7 @@ use std::{
 
 pub use archive::ImageArchive;
 pub use blobs::{BlobStore, BlobWriter};
+pub use launched::Conduct;
 pub use registry::Registry;
 pub use stack::{Definition, Stack, StackImage};
 
@@ -146,6 +148,7 @@ impl ImageStore {
             cmd: Vec::new(),
             working_dir: built.working_dir.clone(),
             labels,
+            ..RunConfig::default()
         };
         self.put_image(&stack.target.arch, layers, diff_ids, history, run)
     }
@@ -160,6 +163,7 @@ impl ImageStore {
             cmd: vec!["/bin/bash".to_owned()],
             working_dir: "/".to_owned(),
             labels,
+            ..RunConfig::default()
         };
         let history = vec![History::of(CREATED, "mmdebstrap")];
         self.put_image(arch, vec![Descriptor::layer(layer.clone(), size)], vec![layer], history, run)

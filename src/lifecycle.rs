@@ -30,6 +30,7 @@ use std::{
     process::ExitCode,
 };
 
+pub use exporter::launcher_layers;
 use protocol::Phase;
 pub use source::unpack;
 

@@ -24,13 +24,16 @@ pub use scaffold::new_buildpack;
 pub use trial::Trial;
 
 use crate::{
-    build::{BuildError, BuildInput, Builder, BuildpacksError, Package, Wanted, Wishes},
+    build::{BuildError, BuildInput, Builder, BuildpacksError, DockerfileInput, Package, Wanted, Wishes},
     config::Config,
     engine::{Engine, EngineError, ImageId, Kind},
     git::{GitError, Repositories},
     images::{Definition, ImageError, ImageStore, Registry, Stack},
     lifecycle::{descriptor::Descriptor, protocol::Place},
-    model::{AppName, BuildpackSource, Digest, InvalidProjectToml, ProjectBuildpack, ProjectToml, Secret},
+    model::{
+        AppName, BuildpackSource, Digest, InvalidProjectToml, Procfile, ProcfileError, ProjectBuildpack, ProjectToml,
+        Secret, dockerfile,
+    },
     progress::Progress,
     store::{Store, StoreError},
 };
@@ -63,6 +66,9 @@ pub enum LocalError {
     /// The project descriptor.
     #[error(transparent)]
     Project(#[from] InvalidProjectToml),
+    /// The `Procfile`.
+    #[error(transparent)]
+    Procfile(#[from] ProcfileError),
     /// Buildpacks.
     #[error(transparent)]
     Buildpacks(#[from] BuildpacksError),
@@ -160,12 +166,24 @@ impl Site {
         progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<Digest> {
-        let project = match fs::read_to_string(order.folder.join("project.toml")) {
-            Ok(text) => ProjectToml::parse(&text)?,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => ProjectToml::default(),
-            Err(e) => return Err(failed("read", &order.folder.join("project.toml"))(e)),
+        let read = |name: &str| match fs::read_to_string(order.folder.join(name)) {
+            Ok(text) => Ok(Some(text)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(failed("read", &order.folder.join(name))(e)),
         };
+        let project = read("project.toml")?.map(|text| ProjectToml::parse(&text)).transpose()?.unwrap_or_default();
         let wishes = self.wishes(order, &project, progress).await?;
+        if let (true, Some(text)) = (wishes.names_none(), read("Dockerfile")?) {
+            let files = dockerfile::files(&project.files, read(".dockerignore")?.as_deref());
+            let input = DockerfileInput {
+                app: app_name(&order.folder)?,
+                text,
+                source: Box::new(source::tar(&order.folder, &files)?),
+                procfile: read("Procfile")?.map(|text| Procfile::parse(&text)).transpose()?,
+                env: wishes.env,
+            };
+            return Ok(self.builder.build_dockerfile(input, progress, cancel.clone()).await?);
+        }
         let recipe = self.builder.recipe(wishes, self.stack.clone())?;
         let source = source::tar(&order.folder, &project.files)?;
         let input = BuildInput {

@@ -4,6 +4,7 @@ mod app_json;
 mod buildpack;
 mod digest;
 mod distribution;
+pub mod dockerfile;
 mod health;
 mod line;
 mod names;

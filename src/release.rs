@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use crate::{
+    images::Conduct,
     model::{AppJson, HealthCheck, Process, ProcessType},
     store::ProcessSpec,
 };
 
 /// Fits the app's manifest to the image's processes: `web` runs once by default, all others do not run.
-pub fn processes(image: Vec<Process>, manifest: &AppJson) -> Vec<ProcessSpec> {
+pub fn processes(image: Vec<Process>, conduct: Conduct, manifest: &AppJson) -> Vec<ProcessSpec> {
     image
         .into_iter()
         .map(|process| {
@@ -16,7 +17,8 @@ pub fn processes(image: Vec<Process>, manifest: &AppJson) -> Vec<ProcessSpec> {
             let declared = manifest.health_checks.get(name).cloned();
             let health_check = declared.unwrap_or_else(|| HealthCheck::default_for(name));
             let default_quantity = manifest.formation.get(name).copied().unwrap_or_else(|| u32::from(name.is_web()));
-            ProcessSpec { process, health_check, default_quantity }
+            let Conduct { port, own_user } = conduct;
+            ProcessSpec { process, health_check, default_quantity, port, own_user }
         })
         .collect()
 }
@@ -58,7 +60,7 @@ mod tests {
         let manifest = AppJson::parse(r#"{"formation":{"worker":{"quantity":2},"clock":{"quantity":1}}}"#).unwrap();
         let image = vec![process("web"), process("worker"), process("release")];
         assert_eq!(unknown_types(&image, &manifest), ["clock".parse().unwrap()]);
-        let specs = processes(image, &manifest);
+        let specs = processes(image, Conduct { port: 8080, own_user: false }, &manifest);
         let quantities: Vec<_> = specs.iter().map(|s| s.default_quantity).collect();
         assert_eq!(quantities, [1, 2, 0]);
         assert_eq!(specs[0].health_check.probe, Probe::Tcp);

@@ -62,6 +62,13 @@ pub struct Wishes {
     pub env: BTreeMap<String, Secret>,
 }
 
+impl Wishes {
+    /// Whether it is left open which buildpacks build.
+    pub fn names_none(&self) -> bool {
+        self.group.is_empty() && self.pre.is_empty() && self.post.is_empty()
+    }
+}
+
 /// How a source is built.
 #[derive(Debug, Clone)]
 pub struct Recipe {

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The most that a build may print, in MiB.
-const MOST_OUTPUT_MIB: u64 = 64;
+pub(super) const MOST_OUTPUT_MIB: u64 = 64;
 /// The longest line past the protocol.
 const LONGEST_STDERR_LINE: usize = 8 * 1024;
 /// How long a container has to end after its result.

@@ -113,6 +113,7 @@ impl Deployer {
             this.engine.remove_image_tag(&this.engine.release_tag(&app.name, release.number)).await?;
         }
         this.builder.forget(&app.id.0.to_string()).await?;
+        this.builder.forget_dockerfile(&app.name).await?;
         this.repositories.remove(&app.name).await?;
         let logs = self.build_logs(app.id);
         match tokio::fs::remove_dir_all(&logs).await {

@@ -1,12 +1,14 @@
 //! From a commit to an image: read what the app says, decide how it is built, build it unless that was done before.
 
+use std::collections::BTreeMap;
+
 use tokio_util::sync::CancellationToken;
 
 use super::{DeployError, Deployer, build_log::BuildLog, checkout::Checkout, explain, manifests::Manifests};
 use crate::{
-    build::{BuildInput, Recipe},
+    build::{BuildInput, DockerfileInput, Recipe},
     git::Source,
-    model::{AppJson, CommitId, Digest},
+    model::{AppJson, CommitId, Digest, Procfile, Secret, dockerfile},
     progress::Progress,
     store::{App, BuildId, Ran},
 };
@@ -27,6 +29,21 @@ pub(super) enum Reuse {
     No,
 }
 
+/// How a source becomes an image.
+enum Method {
+    Buildpacks(Box<Recipe>),
+    Dockerfile { text: String, procfile: Option<Procfile>, env: BTreeMap<String, Secret> },
+}
+
+/// What is to be built, and how.
+struct Plan {
+    manifest: AppJson,
+    method: Method,
+    source: Source,
+    /// Of all that decides the image.
+    key: Digest,
+}
+
 impl Deployer {
     /// Makes the image of a commit; tells why when it cannot.
     pub(super) async fn make_image(
@@ -39,8 +56,8 @@ impl Deployer {
         cancel: &CancellationToken,
     ) -> Result<Made, DeployError> {
         let this = &self.0;
-        let (manifest, recipe, source) = match self.prepare(app, commit, progress).await {
-            Ok(prepared) => prepared,
+        let Plan { manifest, method, source, key } = match self.plan(app, commit, progress).await {
+            Ok(plan) => plan,
             Err(error) => {
                 explain(&error, progress).await;
                 return Err(error);
@@ -49,11 +66,17 @@ impl Deployer {
         for warning in &source.warnings {
             progress.trouble(warning.as_str()).await;
         }
-        let key = recipe.key(&source.tree);
-        let stack = recipe.stack().to_owned();
+        let stack = match &method {
+            Method::Buildpacks(recipe) => Some(recipe.stack().to_owned()),
+            Method::Dockerfile { .. } => None,
+        };
         let build = this.store.begin_build(app.id, commit.clone(), key.clone(), by.to_owned(), stack).await?;
         let log = BuildLog::open(self.build_log(app.id, build.number), progress).await?;
-        let image = self.image_of(app, recipe, &key, source, reuse, log.progress(), cancel).await;
+        let image = match self.built_before(app, &key, reuse, log.progress()).await {
+            Ok(Some(image)) => Ok(image),
+            Ok(None) => self.build(app, method, source, log.progress(), cancel).await,
+            Err(error) => Err(error),
+        };
         let outcome = image.as_ref().map(Clone::clone).map_err(ToString::to_string);
         this.store.end_build(build.id, outcome).await?;
         match image {
@@ -66,43 +89,61 @@ impl Deployer {
         }
     }
 
-    async fn prepare(
-        &self,
-        app: &App,
-        commit: &CommitId,
-        progress: &Progress,
-    ) -> Result<(AppJson, Recipe, Source), DeployError> {
+    /// A Dockerfile is built when nobody names a buildpack.
+    async fn plan(&self, app: &App, commit: &CommitId, progress: &Progress) -> Result<Plan, DeployError> {
         let this = &self.0;
         let repository = this.repositories.get(&app.name);
         let checkout = Checkout { repository: &repository, commit, folder: app.source_folder.as_ref() };
-        let Manifests { app: manifest, project } = Manifests::read(&checkout).await?;
+        let Manifests { app: manifest, project, procfile } = Manifests::read(&checkout).await?;
         let wishes = self.wishes(app, &checkout, &project, progress).await?;
-        let stack = self.stack(self.stack_of(app)).await?;
-        let recipe = this.builder.recipe(wishes, stack)?;
+        if let (true, Some(text)) = (wishes.names_none(), checkout.read("Dockerfile").await?) {
+            let files = dockerfile::files(&project.files, checkout.read(".dockerignore").await?.as_deref());
+            let source = checkout.source(&files).await?;
+            let key = this.builder.dockerfile_key(&source.tree, &wishes.env);
+            return Ok(Plan { manifest, method: Method::Dockerfile { text, procfile, env: wishes.env }, source, key });
+        }
+        let recipe = this.builder.recipe(wishes, self.stack(self.stack_of(app)).await?)?;
         let source = checkout.source(&project.files).await?;
-        Ok((manifest, recipe, source))
+        let key = recipe.key(&source.tree);
+        Ok(Plan { manifest, method: Method::Buildpacks(Box::new(recipe)), source, key })
     }
 
-    /// The image of this source: the one that the same source and recipe gave before, or a new one.
-    #[expect(clippy::too_many_arguments, reason = "each is a different thing that decides the image")]
-    async fn image_of(
+    /// The image that the same source gave before, when it may be used again.
+    async fn built_before(
         &self,
         app: &App,
-        recipe: Recipe,
         key: &Digest,
-        source: Source,
         reuse: Reuse,
         progress: &Progress,
-        cancel: &CancellationToken,
-    ) -> Result<(Digest, Vec<Ran>), DeployError> {
+    ) -> Result<Option<(Digest, Vec<Ran>)>, DeployError> {
         let this = &self.0;
         if reuse == Reuse::Yes
             && let Some((image, ran)) = this.store.image_of_key(app.id, key.clone()).await?
             && this.images.complete(&image)?
         {
             progress.step("Source and buildpacks are unchanged: using the image built before").await;
-            return Ok((image, ran));
+            return Ok(Some((image, ran)));
         }
+        Ok(None)
+    }
+
+    async fn build(
+        &self,
+        app: &App,
+        method: Method,
+        source: Source,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<(Digest, Vec<Ran>), DeployError> {
+        let this = &self.0;
+        let recipe = match method {
+            Method::Buildpacks(recipe) => recipe,
+            Method::Dockerfile { text, procfile, env } => {
+                let input = DockerfileInput { app: app.name.clone(), text, source: source.reader, procfile, env };
+                let image = this.builder.build_dockerfile(input, progress, cancel.clone()).await?;
+                return Ok((image, Vec::new()));
+            }
+        };
         let previous = match app.current {
             Some(current) => this.store.release(app.id, current.release).await?.map(|release| release.image),
             None => None,
@@ -111,6 +152,6 @@ impl Deployer {
         let project = serde_json::json!({ "source": { "type": "git", "version": { "tree": tree } } });
         let (app, disk) = (app.name.clone(), app.id.0.to_string());
         let input = BuildInput { app, disk, source: source.reader, previous, project };
-        Ok(this.builder.build(recipe, input, progress, cancel.clone()).await?)
+        Ok(this.builder.build(*recipe, input, progress, cancel.clone()).await?)
     }
 }

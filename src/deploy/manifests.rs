@@ -7,13 +7,12 @@ use crate::model::{AppJson, Procfile, ProjectToml};
 pub(super) struct Manifests {
     pub(super) app: AppJson,
     pub(super) project: ProjectToml,
+    pub(super) procfile: Option<Procfile>,
 }
 
 impl Manifests {
     pub(super) async fn read(checkout: &Checkout<'_>) -> Result<Self, DeployError> {
-        if let Some(text) = checkout.read("Procfile").await? {
-            Procfile::parse(&text)?;
-        }
+        let procfile = checkout.read("Procfile").await?.map(|text| Procfile::parse(&text)).transpose()?;
         let app = match checkout.read("app.json").await? {
             Some(text) => AppJson::parse(&text)?,
             None => AppJson::default(),
@@ -22,6 +21,6 @@ impl Manifests {
             Some(text) => ProjectToml::parse(&text)?,
             None => ProjectToml::default(),
         };
-        Ok(Self { app, project })
+        Ok(Self { app, project, procfile })
     }
 }

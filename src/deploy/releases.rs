@@ -141,7 +141,8 @@ impl Deployer {
         cancel: &CancellationToken,
     ) -> Result<(), DeployError> {
         let _lock = self.0.pushes.lock(app.id, progress, PUSHING, cancel).await?;
-        Ok(self.0.builder.forget(&app.id.0.to_string()).await?)
+        self.0.builder.forget(&app.id.0.to_string()).await?;
+        Ok(self.0.builder.forget_dockerfile(&app.name).await?)
     }
 
     pub(super) async fn current_release(&self, app: &App) -> Result<Option<Release>, DeployError> {

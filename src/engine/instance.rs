@@ -25,6 +25,9 @@ use crate::model::{AppName, InstanceId, ProcessType, ReleaseNumber};
 /// The user and group of every process of an app.
 pub(super) const USER: &str = "1000:1000";
 
+/// What root may in an instance whose user is the image's own: a part of what engines allow by default.
+const CAPABILITIES: [&str; 7] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID"];
+
 /// What an instance is to be. Not `Debug`: its environment holds secrets.
 #[derive(Clone)]
 pub struct InstanceSpec {
@@ -58,6 +61,9 @@ pub struct InstanceSpec {
     pub stop_grace: Duration,
     /// Labels besides ours.
     pub labels: BTreeMap<String, String>,
+    /// Whether user and stop signal are the image's own: such an image may begin as root, who then may do what the
+    /// programs of ordinary images do before they become somebody else.
+    pub own_user: bool,
 }
 
 /// What a container does.
@@ -181,6 +187,7 @@ impl Engine {
         let log = [("max-size", "10m"), ("max-file", "3")].map(|(k, v)| (k.to_owned(), v.to_owned()));
         let host = HostConfig {
             init: Some(true),
+            cap_add: spec.own_user.then(|| CAPABILITIES.map(str::to_owned).to_vec()),
             network_mode: Some(network.clone()),
             nano_cpus: Some(self.nano_cpus(u64::from(spec.cpu_millis))),
             memory: Some(mebibytes(spec.memory_mib)),
@@ -194,12 +201,12 @@ impl Engine {
         };
         let body = ContainerCreateBody {
             image: Some(spec.image.to_string()),
-            user: Some(USER.to_owned()),
+            user: (!spec.own_user).then(|| USER.to_owned()),
             env: Some(spec.env.clone()),
             entrypoint: Some(spec.entrypoint.clone()).filter(|e| !e.is_empty()),
             cmd: Some(spec.cmd.clone()).filter(|c| !c.is_empty()),
             labels: Some(labels),
-            stop_signal: Some("SIGTERM".to_owned()),
+            stop_signal: (!spec.own_user).then(|| "SIGTERM".to_owned()),
             stop_timeout: i64::try_from(spec.stop_grace.as_secs()).ok(),
             host_config: Some(host),
             networking_config: Some(NetworkingConfig { endpoints_config: Some([(network, endpoint)].into()) }),

@@ -68,6 +68,11 @@ pub(super) struct RunConfig {
     pub entrypoint: Vec<String>,
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub cmd: Vec<String>,
+    /// `port/protocol`
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
+    pub exposed_ports: BTreeMap<String, serde_json::Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_signal: Option<String>,
     #[serde(default)]
     pub working_dir: String,
     #[serde(default, deserialize_with = "or_default")]

@@ -12,8 +12,8 @@ use futures_util::{StreamExt as _, stream};
 use super::{InstancesError, Shared, health};
 use crate::{
     engine::Kind,
-    model::{CONTAINER_PORT, HealthCheck, Probe},
-    store::{AppId, Instance, InstanceState},
+    model::{HealthCheck, Probe},
+    store::{AppId, Instance, InstanceState, PortMapping},
 };
 
 /// The wait before the engine is asked again at start.
@@ -90,12 +90,12 @@ async fn adopt(shared: &Arc<Shared>) -> Result<(), InstancesError> {
     let running: HashMap<_, _> =
         remove_strays(shared).await?.into_iter().map(|container| (container.name.clone(), container)).collect();
     let rows = shared.store.all_instances().await?;
-    let ports = web_ports(shared).await?;
+    let mappings = web_mappings(shared).await?;
     let healthy: Vec<_> = rows.into_iter().filter(|row| row.state == InstanceState::Healthy).collect();
     let lost: Vec<_> = stream::iter(healthy)
         .map(|row| {
             let dead = shared.death(&row, running.get(row.id.as_str())).is_some();
-            let port = ports.get(&row.app).copied().unwrap_or(CONTAINER_PORT);
+            let port = row.port_of(mappings.get(&row.app));
             async move {
                 let refused = !dead && row.process_type.is_web() && refuses(shared, &row, port).await;
                 if !dead {
@@ -115,13 +115,13 @@ async fn adopt(shared: &Arc<Shared>) -> Result<(), InstancesError> {
     Ok(())
 }
 
-/// The port that is probed, of each app.
-async fn web_ports(shared: &Shared) -> Result<HashMap<AppId, u16>, InstancesError> {
-    let mut ports = HashMap::new();
+/// The mapping whose port is probed, of each app.
+async fn web_mappings(shared: &Shared) -> Result<HashMap<AppId, PortMapping>, InstancesError> {
+    let mut first = HashMap::new();
     for (app, mapping) in shared.store.all_port_mappings().await? {
-        ports.entry(app).or_insert(mapping.container_port);
+        first.entry(app).or_insert(mapping);
     }
-    Ok(ports)
+    Ok(first)
 }
 
 /// Whether nothing listens; one that is merely slow may be under load.

@@ -10,7 +10,7 @@ use super::{InstancesError, health, pump::Pumps};
 use crate::{
     config::Config,
     engine::{Container, ContainerId, Engine, EngineError, ImageId, InstanceSpec, LogOptions},
-    model::{CONTAINER_PORT, InstanceId, Line, Probe, Secret},
+    model::{InstanceId, Line, Probe, Secret},
     store::{App, Instance, InstanceState, Release, Store},
 };
 
@@ -160,7 +160,7 @@ impl Launcher {
                 Ok(self.failed(launch, reason, None, Duration::ZERO).await)
             }
             (Err(met), _) => {
-                let (reason, hint) = self.diagnose(&container, launch.port, &check.probe, &met).await;
+                let (reason, hint) = self.diagnose(&container, launch, &check.probe, &met).await;
                 let seconds = check.deadline().saturating_sub(check.timeout).as_secs_f32();
                 let reason = format!("not healthy after {seconds} s: {reason}");
                 Ok(self.failed(launch, reason, hint, Duration::ZERO).await)
@@ -214,7 +214,7 @@ impl Launcher {
     fn spec(&self, launch: &Launch, image: ImageId) -> InstanceSpec {
         let (row, limits) = (&launch.row, &self.config.instances);
         let ours = [
-            ("PORT", CONTAINER_PORT.to_string()),
+            ("PORT", row.port.to_string()),
             ("PAAS_APP", launch.app.name.to_string()),
             ("PAAS_PROCESS", name_of(row)),
             ("PAAS_RELEASE", format!("v{}", launch.release.number)),
@@ -222,6 +222,7 @@ impl Launcher {
         let vars = launch.release.config.iter().filter(|(key, _)| ours.iter().all(|(own, _)| key.as_str() != *own));
         let mut env: Vec<_> = vars.map(|(key, value)| format!("{key}={}", value.expose())).collect();
         env.extend(ours.iter().map(|(key, value)| format!("{key}={value}")));
+        let spec = launch.release.processes.iter().find(|p| p.process.process_type == row.process_type);
         InstanceSpec {
             id: row.id.clone(),
             app: launch.app.name.clone(),
@@ -238,6 +239,7 @@ impl Launcher {
             pids: limits.pids,
             stop_grace: Duration::from_secs(limits.stop_grace_seconds),
             labels: std::collections::BTreeMap::new(),
+            own_user: spec.is_some_and(|spec| spec.own_user),
         }
     }
 
@@ -284,7 +286,7 @@ impl Launcher {
     async fn diagnose(
         &self,
         container: &ContainerId,
-        port: u16,
+        launch: &Launch,
         probe: &Probe,
         met: &health::Unhealthy,
     ) -> (String, Option<String>) {
@@ -295,7 +297,8 @@ impl Launcher {
                 return (met.to_string(), None);
             }
         };
-        let wanted = if port == CONTAINER_PORT { format!("$PORT ({port})") } else { format!("port {port}") };
+        let port = launch.port;
+        let wanted = if port == launch.row.port { format!("$PORT ({port})") } else { format!("port {port}") };
         let reachable = listeners.iter().any(|l| l.port == port && !l.loopback);
         match (probe, listeners.iter().find(|l| l.port == port), listeners.first()) {
             (Probe::Http(path), ..) if reachable => {

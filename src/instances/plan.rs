@@ -218,6 +218,7 @@ mod tests {
             state,
             restarts: 0,
             not_before: 0,
+            port: 8080,
             created_at: 0,
         }
     }

@@ -141,7 +141,7 @@ fn target(row: &Instance, mapping: &PortMapping, plan: AddressPlan) -> Option<Ta
         instance: row.id.clone(),
         container: row.container.clone()?,
         release: row.release,
-        address: SocketAddr::new(plan.instance(row.bridge, row.slot).into(), mapping.container_port),
+        address: SocketAddr::new(plan.instance(row.bridge, row.slot).into(), row.port_of(Some(mapping))),
     })
 }
 
@@ -181,6 +181,7 @@ mod tests {
             state,
             restarts: 0,
             not_before: 0,
+            port: 8080,
             created_at: 0,
         }
     }

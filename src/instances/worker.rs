@@ -326,6 +326,7 @@ impl Worker {
                     ordinal: *ordinal,
                     restarts: 0,
                     not_before: 0,
+                    port: self.port(deployment.release, process_type),
                 };
                 match self.shared.store.add_instance(new).await {
                     // Somebody waits for a candidate: it is not tried for ever.
@@ -349,6 +350,7 @@ impl Worker {
                     ordinal: row.ordinal,
                     restarts: *restarts,
                     not_before: *not_before,
+                    port: row.port,
                 };
                 self.shared.store.replace_instance(old.clone(), new).await?;
                 self.dirty = true;
@@ -398,6 +400,13 @@ impl Worker {
         }
     }
 
+    /// The port that `PORT` names in instances of this kind.
+    fn port(&self, release: ReleaseNumber, process_type: &ProcessType) -> u16 {
+        let release = self.releases.get(&release);
+        let spec = release.and_then(|r| r.processes.iter().find(|p| p.process.process_type == *process_type));
+        spec.map_or(CONTAINER_PORT, |spec| spec.port)
+    }
+
     /// When this may be tried (again), if not now.
     fn not_yet(&self, id: &InstanceId) -> Option<Instant> {
         self.troubles.get(id).map(|(_, at)| *at).filter(|at| *at > Instant::now())
@@ -411,7 +420,7 @@ impl Worker {
             return Ok(Some(at));
         }
         let Some(release) = self.releases.get(&row.release) else { return Ok(None) };
-        let port = self.shared.store.port_mappings(self.id).await?.first().map_or(CONTAINER_PORT, |m| m.container_port);
+        let port = row.port_of(self.shared.store.port_mappings(self.id).await?.first());
         let launch = Launch {
             app: app.clone(),
             release: Arc::clone(release),

@@ -57,30 +57,6 @@ impl Exporter<'_> {
         Ok(layer)
     }
 
-    /// The launcher, and a link to it for each process.
-    fn launcher(&mut self, processes: &[Process]) -> io::Result<()> {
-        let mut tar = self.tar(0)?;
-        for folder in ["cnb", "cnb/lifecycle"] {
-            tar.folder(Path::new(folder), 0o755)?;
-        }
-        tar.file(Path::new("cnb/lifecycle/launcher"), &self.dirs.lifecycle, 0o755)?;
-        tar.folder(Path::new("cnb/process"), 0o755)?;
-        let mut names: Vec<_> = processes.iter().map(|process| process.process_type.as_str()).collect();
-        names.sort_unstable();
-        for name in names {
-            tar.link(&Path::new("cnb/process").join(name), Path::new("/cnb/lifecycle/launcher"))?;
-        }
-        self.add(tar.finish("launcher")?).map(drop)
-    }
-
-    fn config(&mut self, text: &str) -> io::Result<()> {
-        let path = self.dirs.layers.join(METADATA);
-        let mut tar = self.tar(OWNER)?;
-        tar.parents(&path)?;
-        tar.bytes(&path, 0o644, text.as_bytes())?;
-        self.add(tar.finish("launcher configuration")?).map(drop)
-    }
-
     /// The bills of materials, if there are any.
     fn sbom(&mut self, detected: &Detected, outcome: &Outcome) -> io::Result<Option<BuiltLayer>> {
         let files = sbom::for_launch(self.dirs, detected, outcome)?;
@@ -240,9 +216,12 @@ pub(super) fn export(
     let known = request.known_blobs.iter().collect();
     let spool = dirs.layers.join(".export");
     let mut exporter = Exporter { dirs, spool, known, output, layers: Vec::new() };
-    exporter.launcher(&processes).map_err(failed)?;
     let config = launcher_config(detected, &outcome.processes)?;
-    exporter.config(&config).map_err(failed)?;
+    for layer in
+        [launcher(&exporter.spool, &dirs.lifecycle, &processes), self::config(&exporter.spool, &dirs.layers, &config)]
+    {
+        layer.and_then(|layer| exporter.add(layer)).map_err(failed)?;
+    }
     let sbom = exporter.sbom(detected, outcome).map_err(failed)?;
     let mut layers = BTreeMap::new();
     let mut of_buildpacks: BTreeMap<usize, serde_json::Map<String, serde_json::Value>> = BTreeMap::new();
@@ -309,6 +288,39 @@ pub(super) fn export(
         timings: Vec::new(),
     };
     Ok(Exported { built, layers })
+}
+
+/// The launcher, and a link to it for each process.
+fn launcher(spool: &Path, lifecycle: &Path, processes: &[Process]) -> io::Result<(BuiltLayer, File)> {
+    let mut tar = LayerTar::new(spool, 0)?;
+    for folder in ["cnb", "cnb/lifecycle"] {
+        tar.folder(Path::new(folder), 0o755)?;
+    }
+    tar.file(Path::new("cnb/lifecycle/launcher"), lifecycle, 0o755)?;
+    tar.folder(Path::new("cnb/process"), 0o755)?;
+    let mut names: Vec<_> = processes.iter().map(|process| process.process_type.as_str()).collect();
+    names.sort_unstable();
+    for name in names {
+        tar.link(&Path::new("cnb/process").join(name), Path::new("/cnb/lifecycle/launcher"))?;
+    }
+    tar.finish("launcher")
+}
+
+/// What the launcher reads.
+fn config(spool: &Path, layers: &Path, text: &str) -> io::Result<(BuiltLayer, File)> {
+    let path = layers.join(METADATA);
+    let mut tar = LayerTar::new(spool, OWNER)?;
+    tar.parents(&path)?;
+    tar.bytes(&path, 0o644, text.as_bytes())?;
+    tar.finish("launcher configuration")
+}
+
+/// The layers that let an image which no buildpack made be launched like any other, each with its tar: `lifecycle` is
+/// the binary, `spool` a folder for files without a name.
+pub fn launcher_layers(lifecycle: &Path, processes: &[Process], spool: &Path) -> io::Result<Vec<(BuiltLayer, File)>> {
+    let text = toml::to_string(&BTreeMap::from([("processes", processes)])).map_err(io::Error::other)?;
+    let layers = Dirs::default().layers;
+    Ok(vec![launcher(spool, lifecycle, processes)?, config(spool, &layers, &text)?])
 }
 
 fn built_with(about: &Descriptor) -> BuiltWith {

@@ -116,6 +116,7 @@ impl Trial<'_> {
             pids: limits.pids,
             stop_grace: Duration::from_secs(1),
             labels: std::collections::BTreeMap::new(),
+            own_user: false,
         };
         let container = site.engine.create_instance(&spec).await?;
         let begun = Instant::now();

@@ -119,7 +119,7 @@ impl Store {
         commit: CommitId,
         key: Digest,
         pusher: String,
-        stack: String,
+        stack: Option<String>,
     ) -> Result<Build> {
         self.transact(move |t, _| {
             let raw = t.query_row(

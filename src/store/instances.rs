@@ -2,10 +2,10 @@
 
 use rusqlite::{OptionalExtension as _, Row, Transaction};
 
-use super::{AppId, Millis, Result, Store, StoreError, now, read};
+use super::{AppId, Millis, PortMapping, Result, Store, StoreError, now, read};
 use crate::{
     config::AddressPlan,
-    model::{InstanceId, ProcessType, ReleaseNumber},
+    model::{CONTAINER_PORT, InstanceId, ProcessType, ReleaseNumber},
 };
 
 /// How far an instance is.
@@ -61,6 +61,8 @@ pub struct NewInstance {
     pub restarts: u32,
     /// When it may be started.
     pub not_before: Millis,
+    /// The port that `PORT` names in it.
+    pub port: u16,
 }
 
 /// An instance.
@@ -90,12 +92,22 @@ pub struct Instance {
     pub restarts: u32,
     /// When it may be started.
     pub not_before: Millis,
+    /// The port that `PORT` names in it.
+    pub port: u16,
     /// When its row was written.
     pub created_at: Millis,
 }
 
+impl Instance {
+    /// The port of it that a mapping means: the usual one stands for the one that `PORT` names.
+    pub fn port_of(&self, mapping: Option<&PortMapping>) -> u16 {
+        let mapped = mapping.map(|mapping| mapping.container_port).filter(|port| *port != CONTAINER_PORT);
+        mapped.unwrap_or(self.port)
+    }
+}
+
 const COLUMNS: &str = "id, app, generation, release, process_type, ordinal, bridge, slot, container, state, restarts, \
-    not_before, created_at";
+    not_before, created_at, port";
 
 struct Raw {
     texts: [String; 3],
@@ -104,6 +116,7 @@ struct Raw {
     small: [u32; 4],
     container: Option<String>,
     times: [i64; 2],
+    port: u16,
 }
 
 fn from_row(r: &Row<'_>) -> rusqlite::Result<Raw> {
@@ -114,6 +127,7 @@ fn from_row(r: &Row<'_>) -> rusqlite::Result<Raw> {
         small: [r.get(5)?, r.get(6)?, r.get(7)?, r.get(10)?],
         container: r.get(8)?,
         times: [r.get(11)?, r.get(12)?],
+        port: r.get(13)?,
     })
 }
 
@@ -133,6 +147,7 @@ fn instance(raw: Raw) -> Result<Instance> {
         state: read("instance state", &state)?,
         restarts,
         not_before: raw.times[0],
+        port: raw.port,
         created_at: raw.times[1],
     })
 }
@@ -175,7 +190,7 @@ fn add(t: &Transaction<'_>, new: &NewInstance) -> Result<Instance> {
     let raw = t.query_row(
         &format!(
             "INSERT INTO instances ({COLUMNS})
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, NULL, 'starting', ?9, ?10, ?11) RETURNING {COLUMNS}"
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, NULL, 'starting', ?9, ?10, ?11, ?12) RETURNING {COLUMNS}"
         ),
         (
             new.id.as_str(),
@@ -189,6 +204,7 @@ fn add(t: &Transaction<'_>, new: &NewInstance) -> Result<Instance> {
             new.restarts,
             new.not_before,
             now(),
+            new.port,
         ),
         from_row,
     )?;

@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension as _, Row, Transaction};
 use super::{
     AppId, BuildId, ConfigVars, Millis, Result, Store, StoreError, now, read, read_json, secrets::Cipher, to_json,
 };
-use crate::model::{BranchName, CommitId, Digest, HealthCheck, Process, ReleaseNumber};
+use crate::model::{BranchName, CONTAINER_PORT, CommitId, Digest, HealthCheck, Process, ReleaseNumber};
 
 /// What made a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -90,6 +90,16 @@ pub struct ProcessSpec {
     pub health_check: HealthCheck,
     /// How many instances the app itself asks for, where nobody has scaled it.
     pub default_quantity: u32,
+    /// The port that `PORT` names.
+    #[serde(default = "usual_port")]
+    pub port: u16,
+    /// Whether user and stop signal are the image's own, as a Dockerfile says.
+    #[serde(default)]
+    pub own_user: bool,
+}
+
+fn usual_port() -> u16 {
+    CONTAINER_PORT
 }
 
 /// A release to be made.

@@ -126,6 +126,7 @@ async fn the_address_that_was_free_the_longest_comes_first() {
         ordinal: 1,
         restarts: 0,
         not_before: 0,
+        port: 8080,
     };
     let mut seen = Vec::new();
     for n in 0..1002 {

@@ -67,6 +67,7 @@ impl TestEngine {
             pids: 32,
             stop_grace: Duration::from_secs(1),
             labels: [("extra".to_owned(), "x".to_owned())].into(),
+            own_user: false,
         }
     }
 
@@ -119,8 +120,10 @@ pub fn busybox_tar() -> Vec<u8> {
     header.set_mode(0o755);
     header.set_size(busybox.len() as u64);
     tar.append_data(&mut header, "bin/busybox", busybox.as_slice()).unwrap();
-    for applet in ["sh", "sleep", "nc", "nslookup", "cat", "dd", "tail", "id", "touch", "mount", "echo", "httpd", "ls"]
-    {
+    for applet in [
+        "sh", "sleep", "nc", "nslookup", "cat", "dd", "tail", "id", "touch", "mount", "echo", "httpd", "ls", "mkdir",
+        "cp", "awk", "ip", "head",
+    ] {
         let mut link = tar::Header::new_ustar();
         link.set_entry_type(tar::EntryType::Symlink);
         link.set_size(0);

@@ -195,6 +195,7 @@ async fn a_restarted_server_keeps_what_runs_and_mends_what_does_not() {
         ordinal: 1,
         restarts: 0,
         not_before: 0,
+        port: 8080,
     };
     f.store.add_instance(orphan).await.unwrap();
 

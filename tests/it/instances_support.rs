@@ -124,6 +124,8 @@ impl Fixture {
             },
             health_check: health_check.clone(),
             default_quantity: *quantity,
+            port: 8080,
+            own_user: false,
         });
         let new = NewRelease {
             kind: ReleaseKind::Push,

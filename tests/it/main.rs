@@ -10,6 +10,7 @@
 mod build;
 mod buildpacks;
 mod crash;
+mod dockerfile;
 mod engine;
 mod engine_build;
 mod engine_support;

@@ -1,0 +1,145 @@
+//! Apps that bring a Dockerfile.
+
+use std::{
+    io::Write as _,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use crate::{
+    crash::version,
+    engine_support::busybox_tar,
+    world::{World, run},
+};
+
+/// An image to begin with, that no registry is needed for.
+struct Base(String);
+
+impl Base {
+    fn new() -> Self {
+        let base = Self(format!("paas-test/base:{:08x}", rand::random::<u32>()));
+        let mut import = Command::new("docker");
+        import.args(["import", "-c", "ENV PATH=/bin", "-", &base.0]).stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut import = import.spawn().unwrap();
+        import.stdin.take().unwrap().write_all(&busybox_tar()).unwrap();
+        assert!(import.wait().unwrap().success());
+        base
+    }
+}
+
+impl Drop for Base {
+    fn drop(&mut self) {
+        let removed = run(Command::new("docker").args(["rmi", &self.0]));
+        assert!(removed.ok || std::thread::panicking(), "{}", removed.err);
+    }
+}
+
+/// An app with this Dockerfile on the base.
+fn app(world: &World, base: &Base, name: &str, dockerfile: &str) -> PathBuf {
+    let folder = world.repository(name, &[("page/index.html", "page 1"), ("secret.txt", "not for the image")]);
+    world.commit(&folder, &[("Dockerfile", &dockerfile.replace("BASE", &base.0)), (".dockerignore", "*.txt\n.git\n")]);
+    folder
+}
+
+/// Images of the engine with this server's label.
+fn stages(world: &World) -> usize {
+    let label = format!("label=paas.server={}", world.server_id());
+    let listed = run(Command::new("docker").args(["images", "--all", "--quiet", "--filter", &label])).good().out;
+    listed.lines().count()
+}
+
+/// A Dockerfile with two stages, a port of its own and a user of its own; then a Procfile beside it.
+#[test]
+fn a_dockerfile_is_built_and_its_port_is_served() {
+    let base = Base::new();
+    let world = World::new();
+    let folder = app(
+        &world,
+        &base,
+        "boxed",
+        "# syntax=docker/dockerfile:1\nFROM BASE AS build\nARG GREETING=none\nCOPY . /src\n\
+         RUN --mount=type=cache,target=/cache ls -A /src && mkdir /out && cp /src/page/index.html /out/ \\\n  \
+         && echo \"$GREETING user $(id -u)\" > /out/built.html\n\
+         FROM BASE\nCOPY --from=build --link /out /www\nRUN <<EOF\necho heredoc > /www/doc.html\nEOF\n\
+         WORKDIR /www\nUSER 4711\nEXPOSE 3000\nCMD exec httpd -f -p $PORT -h /www\n",
+    );
+    world.paas(&["apps:create", "boxed"]).good();
+    world.paas(&["config:set", "boxed", "--build", "GREETING=hello"]).good();
+    let said = world
+        .push(&folder)
+        .good()
+        .says("-----> Building the Dockerfile")
+        .says("-----> FROM")
+        .says("Process types: web");
+    assert!(!said.all().contains("secret.txt") && !said.all().contains("LABEL"), "{}", said.all());
+    let url = world.url("boxed");
+    world.answers(&url, "page 1");
+    assert_eq!(world.get(&format!("{url}/built.html")).unwrap().1.trim(), "hello user 0");
+    assert_eq!(world.get(&format!("{url}/doc.html")).unwrap().1.trim(), "heredoc");
+    let instance = world.running_containers("instance").remove(0);
+    let id = run(Command::new("docker").args(["exec", &instance, "id", "-u"])).good().out;
+    assert_eq!(id.trim(), "4711", "the image's own user");
+
+    let kept = stages(&world);
+    world.commit(&folder, &[("page/index.html", "page 2")]);
+    world.push(&folder).good().says("Using cache");
+    world.answers(&url, "page 2");
+    assert!(stages(&world) <= kept + 1, "what an older build left is removed: {kept}, then {}", stages(&world));
+    world.paas(&["releases:rollback", "boxed"]).good();
+    world.answers(&url, "page 1");
+
+    world.commit(&folder, &[("Procfile", "web: exec httpd -f -p $PORT -h /www/.\nworker: sleep 1000\n")]);
+    world.push(&folder).good().says("Process types: web, worker");
+    world.answers(&url, "page 2");
+    world.paas(&["apps:rebase", "boxed"]).bad();
+    world.paas(&["builds:clear-cache", "boxed"]).good();
+    assert_eq!(stages(&world), 0);
+    // The step that lists the files runs again.
+    let said = world.paas(&["ps:rebuild", "boxed"]).good().says("\n       Procfile\n");
+    assert!(!said.all().contains("       .dockerignore") && !said.all().contains("       .paas"), "{}", said.all());
+
+    // Whoever names a buildpack does not want the Dockerfile.
+    world.paas(&["buildpacks:set", "boxed", "paas/procfile"]).good();
+    world.commit(&folder, &[("Procfile", &version(7))]);
+    world.push(&folder).good().says("Reading the Procfile");
+    world.answers(&url, "version-7");
+    world.paas(&["apps:destroy", "boxed", "--force"]).good();
+    crate::world::eventually("nothing is left", || (stages(&world) == 0).then_some(()));
+}
+
+/// What is wrong with a Dockerfile is said in one line, and nothing changes.
+#[test]
+fn a_dockerfile_that_fails_says_why() {
+    let base = Base::new();
+    let world = World::with("[build]\ntimeout_seconds = 20\nmemory_mib = 64\n");
+    let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let knock = format!(
+        "FROM BASE\nRUN nc -w 3 $(ip route | awk '/default/ {{print $3}}') {} </dev/null && echo CAME THROUGH || exit 3\n",
+        listener.local_addr().unwrap().port()
+    );
+    let folder = app(&world, &base, "broken", "FROM BASE\nRUN echo about to fail && exit 3\nCMD x\n");
+    world.push(&folder).bad().says("about to fail").says("returned a non-zero code: 3").says("Nothing changed");
+    for (dockerfile, says) in [
+        (
+            "FROM BASE\nRUN --mount=type=secret,id=a cat /x\n",
+            "Dockerfile line 2: RUN --mount=type=secret,id=a is known to BuildKit only",
+        ),
+        ("RUN x\n", "the Dockerfile has no FROM"),
+        ("FROM BASE\nNONSENSE x\n", "unknown instruction: NONSENSE"),
+        ("FROM BASE\nCOPY gone /x\n", "gone"),
+        ("FROM paas-test/nowhere:0\nCMD x\n", "paas-test/nowhere"),
+        ("FROM BASE\nCOPY . /x\n", "the Dockerfile says nothing to run: add a CMD"),
+        ("FROM BASE\nRUN sleep 1000\n", "stopped after 20 seconds"),
+        ("FROM BASE\nRUN head -c 300000000 /dev/zero | tail -c 299999999 > /dev/null\n", "ran out of memory (64 MiB)"),
+        (&knock, "returned a non-zero code: 3"),
+        ("FROM BASE\nEXPOSE 3000\nCMD exec httpd -f -p 4000\n", "it listens on port 4000, not on $PORT (3000)"),
+    ] {
+        world.commit(&folder, &[("Dockerfile", &dockerfile.replace("BASE", &base.0))]);
+        world.push(&folder).bad().says(says);
+    }
+    let left = format!("label=paas.server={}", world.server_id());
+    crate::world::eventually("no step goes on", || {
+        let running = run(Command::new("docker").args(["ps", "--all", "--quiet", "--filter", &left])).good().out;
+        running.trim().is_empty().then_some(())
+    });
+}
