@@ -88,6 +88,9 @@ pub enum DeployError {
     /// There is no such stack.
     #[error("there is no stack {0}; stacks:list lists them, stacks:create makes one")]
     NoStack(String),
+    /// A stack of this name is there.
+    #[error("there is a stack {0} already; stacks:update {0} updates it")]
+    StackExists(String),
     /// An app cannot be put on another run image.
     #[error("{app} cannot be rebased: {reason}")]
     CannotRebase {

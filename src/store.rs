@@ -28,7 +28,7 @@ pub use instances::{Instance, InstanceState, NewInstance};
 pub use keys::{Key, KeyId};
 pub use ports::{PortMapping, PortScheme};
 pub use releases::{NewRelease, ProcessSpec, PushedRelease, Release, ReleaseKind, ReleaseState};
-pub use stacks::{StackRevision, StackSource};
+pub use stacks::{MadeStack, StackRevision, StackSource};
 
 /// Why the store refuses or fails.
 #[derive(Debug, thiserror::Error)]

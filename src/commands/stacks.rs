@@ -150,7 +150,7 @@ impl Row for StandingRow {
     fn cells(&self) -> Vec<String> {
         let state = match (&self.on, self.behind) {
             (_, true) => "behind",
-            (None, false) => "not deployed",
+            (None, false) => "on no stack",
             (Some(_), false) => "up to date",
         };
         let newest = self.newest.map_or_else(|| "-".to_owned(), |number| number.to_string());

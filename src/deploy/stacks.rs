@@ -10,7 +10,7 @@ use crate::{
     images::{Definition, Stack},
     model::{Digest, Distribution, PackageChange},
     progress::Progress,
-    store::{App, ReleaseKind, StackRevision, StackSource, now},
+    store::{App, MadeStack, ReleaseKind, StackRevision, StackSource, now},
 };
 
 /// What a rebase did to an app.
@@ -29,6 +29,8 @@ pub struct Standing {
     pub app: App,
     /// The stack that it has chosen.
     pub stack: String,
+    /// Whether its image stands on a stack at all: a Dockerfile's does not.
+    pub on_a_stack: bool,
     /// The revision that its image stands on, if that is one of ours.
     pub on: Option<(String, u64)>,
     /// The newest revision of its stack.
@@ -38,7 +40,7 @@ pub struct Standing {
 impl Standing {
     /// Whether a rebase would change its image.
     pub fn is_behind(&self) -> bool {
-        self.app.current.is_some() && self.on != self.newest.map(|number| (self.stack.clone(), number))
+        self.on_a_stack && self.on != self.newest.map(|number| (self.stack.clone(), number))
     }
 }
 
@@ -61,8 +63,8 @@ impl Deployer {
         };
         if !same || !whole {
             let stack = embedded.bootstrap(&self.0.config.stack, "", &self.0.images, progress).await?;
-            self.0.store.put_stack(embedded.id.clone(), source, true).await?;
-            self.note_revision(stack).await?;
+            let made = self.look_into(stack).await?;
+            self.0.store.put_stack(embedded.id.clone(), source, true, made).await?;
         }
         self.stack(self.default_stack()).await.map(drop)
     }
@@ -71,7 +73,7 @@ impl Deployer {
         Ok(self.0.store.stack_revisions(Some(stack.to_owned())).await?.into_iter().next())
     }
 
-    async fn note_revision(&self, stack: Stack) -> Result<StackRevision, DeployError> {
+    async fn look_into(&self, stack: Stack) -> Result<MadeStack, DeployError> {
         let (images, run) = (self.0.images.clone(), stack.run.manifest.clone());
         let read = tokio::task::spawn_blocking(move || images.distribution(&run)).await;
         let mut distribution = read.map_err(|_| DeployError::Cancelled)??;
@@ -79,8 +81,7 @@ impl Deployer {
             distribution.name.clone_from(&stack.target.distro_name);
             distribution.version.clone_from(&stack.target.distro_version);
         }
-        let Stack { id, run, build, .. } = stack;
-        Ok(self.0.store.add_stack_revision(id, run.manifest, build.manifest, distribution).await?)
+        Ok(MadeStack { run: stack.run.manifest, build: stack.build.manifest, distribution })
     }
 
     /// The newest revision of a stack, as builds and images need it.
@@ -103,13 +104,11 @@ impl Deployer {
         progress: &Progress,
     ) -> Result<StackRevision, DeployError> {
         if self.0.store.stacks().await?.iter().any(|(other, _)| other == name) {
-            return Err(DeployError::NoRelease(format!(
-                "there is a stack {name} already; stacks:update {name} updates it"
-            )));
+            return Err(DeployError::StackExists(name.to_owned()));
         }
         let stack = self.fetch_stack(name, &source, "", progress).await?;
-        self.0.store.put_stack(name.to_owned(), source, false).await?;
-        self.note_revision(stack).await
+        let made = self.look_into(stack).await?;
+        Ok(self.0.store.put_stack(name.to_owned(), source, false, made).await?)
     }
 
     /// Gets what a stack's packages or images are by now; the revision before, and the newest.
@@ -123,7 +122,8 @@ impl Deployer {
         let (_, source) = known.ok_or_else(none)?;
         let before = self.newest(name).await?.ok_or_else(none)?;
         let stack = self.fetch_stack(name, &source, &now().to_string(), progress).await?;
-        Ok((before, self.note_revision(stack).await?))
+        let made = self.look_into(stack).await?;
+        Ok((before, self.0.store.add_stack_revision(name.to_owned(), made).await?))
     }
 
     async fn fetch_stack(
@@ -192,8 +192,8 @@ impl Deployer {
                 },
                 None => None,
             };
-            let on = base.and_then(|base| by_run.get(&base).cloned());
-            standings.push(Standing { app, stack, on, newest });
+            let (on_a_stack, on) = (base.is_some(), base.and_then(|base| by_run.get(&base).cloned()));
+            standings.push(Standing { app, stack, on_a_stack, on, newest });
         }
         Ok(standings)
     }
@@ -212,11 +212,10 @@ impl Deployer {
         let Some(current) = self.current_release(app).await? else { return Ok(Rebased::Nothing) };
         let name = self.stack_of(app).to_owned();
         let newest = self.newest(&name).await?.ok_or_else(|| DeployError::NoStack(name.clone()))?;
-        let unknown = || DeployError::CannotRebase {
-            app: app.name.clone(),
-            reason: "its run image is not known any more; ps:rebuild builds it on the new one".to_owned(),
-        };
-        let base = this.images.run_image(&current.image)?.ok_or_else(unknown)?;
+        let refused = |reason: &str| DeployError::CannotRebase { app: app.name.clone(), reason: reason.to_owned() };
+        let unknown = || refused("its run image is not known any more; ps:rebuild builds it on the new one");
+        let base = this.images.run_image(&current.image)?;
+        let base = base.ok_or_else(|| refused("its Dockerfile stands on no stack; ps:rebuild builds it again"))?;
         if base == newest.run {
             return Ok(Rebased::Nothing);
         }
@@ -226,7 +225,7 @@ impl Deployer {
             let of = |d: &Distribution| format!("{} {}", d.name, d.version);
             let (from, to) = (of(&old.distribution), of(&newest.distribution));
             let reason = format!("it was built for {from}, and {name} is {to} by now; ps:rebuild builds it for that");
-            return Err(DeployError::CannotRebase { app: app.name.clone(), reason });
+            return Err(refused(&reason));
         }
         let (images, image, to) = (this.images.clone(), current.image.clone(), newest.run.clone());
         let rebased = tokio::task::spawn_blocking(move || images.rebase(&image, &base, &to)).await;
@@ -299,7 +298,10 @@ impl Deployer {
         };
         let updating = async {
             for (name, _) in self.0.store.stacks().await? {
-                self.update_stack(&name, &progress).await?;
+                // One that fails keeps its revision, and does not keep the others from theirs.
+                if let Err(error) = self.update_stack(&name, &progress).await {
+                    tracing::error!(%error, stack = name, "the stack is not updated; the next time is as scheduled");
+                }
             }
             let standings = self.standings(self.0.store.apps().await?).await?;
             let behind = standings.into_iter().filter(Standing::is_behind).map(|standing| standing.app).collect();

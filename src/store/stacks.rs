@@ -1,6 +1,6 @@
 //! Stacks, and their revisions: what each update made of them.
 
-use rusqlite::{OptionalExtension as _, Row};
+use rusqlite::{OptionalExtension as _, Row, Transaction};
 
 use super::{AppId, Millis, Result, Store, now, read, read_json, taken, to_json};
 use crate::model::{Digest, Distribution};
@@ -37,6 +37,17 @@ pub struct StackRevision {
     pub created_at: Millis,
 }
 
+/// What a stack's source gives.
+#[derive(Debug, Clone)]
+pub struct MadeStack {
+    /// The manifest of what apps run on.
+    pub run: Digest,
+    /// The manifest of what they are built in.
+    pub build: Digest,
+    /// What is in the image that apps run on.
+    pub distribution: Distribution,
+}
+
 const COLUMNS: &str = "stack, number, run, build, distribution, created_at";
 
 type Raw = (String, u64, String, String, String, i64);
@@ -57,9 +68,31 @@ fn revision((stack, number, run, build, distribution, created_at): Raw) -> Resul
     })
 }
 
+fn add_revision(t: &Transaction<'_>, stack: &str, made: &MadeStack) -> Result<StackRevision> {
+    let sql = format!("SELECT {COLUMNS} FROM stack_revisions WHERE stack = ?1 ORDER BY number DESC LIMIT 1");
+    let newest = t.query_row(&sql, [stack], from_row).optional()?.map(revision).transpose()?;
+    if let Some(newest) = &newest
+        && newest.run == made.run
+        && newest.build == made.build
+    {
+        return Ok(newest.clone());
+    }
+    let sql = format!("INSERT INTO stack_revisions ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING {COLUMNS}");
+    let number = newest.map_or(1, |newest| newest.number + 1);
+    let distribution = to_json("distribution", &made.distribution)?;
+    let values = (stack, number, made.run.as_str(), made.build.as_str(), distribution, now());
+    revision(t.query_row(&sql, values, from_row)?)
+}
+
 impl Store {
-    /// Notes where a stack comes from; `replace` allows that it is there already.
-    pub async fn put_stack(&self, name: String, source: StackSource, replace: bool) -> Result<()> {
+    /// Notes where a stack comes from, and what was made of it; `replace` allows that it is there already.
+    pub async fn put_stack(
+        &self,
+        name: String,
+        source: StackSource,
+        replace: bool,
+        made: MadeStack,
+    ) -> Result<StackRevision> {
         self.transact(move |t, _| {
             let clause = if replace { "ON CONFLICT DO UPDATE SET source = excluded.source" } else { "" };
             t.execute(
@@ -67,7 +100,7 @@ impl Store {
                 (&name, to_json("stack", &source)?, now()),
             )
             .map_err(taken(|| format!("there is a stack {name} already; stacks:update {name} updates it")))?;
-            Ok(())
+            add_revision(t, &name, &made)
         })
         .await
     }
@@ -99,30 +132,8 @@ impl Store {
     }
 
     /// Notes a new revision of a stack, unless its newest has the same images; returns the newest.
-    pub async fn add_stack_revision(
-        &self,
-        stack: String,
-        run: Digest,
-        build: Digest,
-        distribution: Distribution,
-    ) -> Result<StackRevision> {
-        self.transact(move |t, _| {
-            let sql = format!("SELECT {COLUMNS} FROM stack_revisions WHERE stack = ?1 ORDER BY number DESC LIMIT 1");
-            let newest = t.query_row(&sql, [&stack], from_row).optional()?.map(revision).transpose()?;
-            if let Some(newest) = &newest
-                && newest.run == run
-                && newest.build == build
-            {
-                return Ok(newest.clone());
-            }
-            let sql =
-                format!("INSERT INTO stack_revisions ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING {COLUMNS}");
-            let number = newest.map_or(1, |newest| newest.number + 1);
-            let distribution = to_json("distribution", &distribution)?;
-            let values = (&stack, number, run.as_str(), build.as_str(), distribution, now());
-            revision(t.query_row(&sql, values, from_row)?)
-        })
-        .await
+    pub async fn add_stack_revision(&self, stack: String, made: MadeStack) -> Result<StackRevision> {
+        self.transact(move |t, _| add_revision(t, &stack, &made)).await
     }
 
     /// The revisions of all stacks, or of one, newest first.

@@ -91,7 +91,8 @@ fn a_dockerfile_is_built_and_its_port_is_served() {
     world.commit(&folder, &[("Procfile", "web: exec httpd -f -p $PORT -h /www/.\nworker: sleep 1000\n")]);
     world.push(&folder).good().says("Process types: web, worker");
     world.answers(&url, "page 2");
-    world.paas(&["apps:rebase", "boxed"]).bad();
+    world.paas(&["apps:rebase", "boxed"]).bad().says("its Dockerfile stands on no stack");
+    world.paas(&["apps:rebase", "--all"]).good();
     world.paas(&["builds:clear-cache", "boxed"]).good();
     assert_eq!(stages(&world), 0);
     // The step that lists the files runs again.

@@ -1,0 +1,56 @@
+#!/bin/bash
+# The p99 of a live app while nothing else happens, and while builds take all they can get (the demo must be running):
+# a bounded load of $1 requests a second (200) for $2 seconds (15), in alternating rounds.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=benches/common.sh
+. benches/common.sh
+rate=${1:-200} seconds=${2:-15} rounds=${3:-3}
+building=
+cleanup() {
+  [ -z "$building" ] || kill "$building" 2>/dev/null || true
+  on_paas apps:destroy bench-live --force >/dev/null || true
+  on_paas apps:destroy bench-heavy --force >/dev/null || true
+  rm -rf "$work"
+}
+trap cleanup EXIT
+
+cp -a samples/node "$work/live"
+mkdir "$work/heavy"
+cat >"$work/heavy/project.toml" <<TOML
+[_]
+schema-version = "0.2"
+[[io.buildpacks.group]]
+id = "bench/heavy"
+[io.buildpacks.group.script]
+api = "0.10"
+inline = "end=\$((SECONDS + 300)); for n in 1 2 3 4; do (while [ \$SECONDS -lt \$end ]; do head -c 50000000 /dev/urandom >\$TMPDIR/\$n; gzip -c \$TMPDIR/\$n >\$TMPDIR/\$n.gz; done) & done; wait"
+TOML
+echo 'web: sleep 1' >"$work/heavy/Procfile"
+for app in live heavy; do
+  git -C "$work/$app" init -q -b main
+  git -C "$work/$app" add -A
+  git -C "$work/$app" -c user.name=Bench -c user.email=bench@example.org commit -qm first
+  git -C "$work/$app" remote add paas "ssh://paas@127.0.0.1:2222/bench-$app"
+done
+push live "$state/id_ed25519"
+url=$(on_paas url bench-live | head -n 1)
+
+# $1: what is measured. Requests are sent at a fixed rate, so that a slow answer does not make the load lighter.
+measure() {
+  /usr/bin/python3 benches/latency.py "$url" "$rate" "$seconds" | tee -a "$work/$1"
+}
+for round in $(seq "$rounds"); do
+  echo "round $round, quiet:    $(measure quiet)"
+  push heavy "$state/id_ed25519" 2>/dev/null &
+  building=$!
+  until docker ps --format '{{.Names}}' | grep -q build-bench-heavy; do sleep 0.1; done
+  sleep 2
+  echo "round $round, building: $(measure building)"
+  kill "$building"
+  wait "$building" 2>/dev/null || true
+  building=
+  while docker ps --format '{{.Names}}' | grep -q build-bench-heavy; do sleep 0.1; done
+done
+quiet=$(awk '{ print $NF }' "$work/quiet" | median) loaded=$(awk '{ print $NF }' "$work/building" | median)
+echo "median p99: quiet $quiet ms, during a heavy build $loaded ms, ratio $(ratio "$loaded" "$quiet")"
