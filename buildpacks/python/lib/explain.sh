@@ -1,0 +1,89 @@
+# shellcheck shell=bash
+# Says in one line why packages could not be installed, and what to do; knows the causes that are common.
+
+# $1: a pattern with one group; prints what the group matched first in the log.
+in_log() {
+  sed -nE "s/.*$1.*/\1/p" "$log" | head -n 1
+}
+
+# Prints the Debian package for a header or a tool that a compilation missed.
+debian_source_of() {
+  case $1 in
+    mysql*.h | mysql_config | *mysqlclient* | *mariadb*) echo default-libmysqlclient-dev ;;
+    ldap.h | lber.h) echo "libldap-dev libsasl2-dev" ;;
+    sasl/* | sasl.h) echo libsasl2-dev ;;
+    libxslt/* | xslt-config) echo libxslt1-dev ;;
+    cairo*) echo libcairo2-dev ;;
+    gobject-introspection*) echo libgirepository1.0-dev ;;
+    portaudio.h) echo portaudio19-dev ;;
+    sql.h | sqlext.h) echo unixodbc-dev ;;
+    gmp.h) echo libgmp-dev ;;
+    krb5-config | krb5.h | gssapi*) echo libkrb5-dev ;;
+    curl-config | curl/*) echo libcurl4-openssl-dev ;;
+    magic.h) echo libmagic-dev ;;
+    snappy*) echo libsnappy-dev ;;
+    gdal-config | gdal.h) echo libgdal-dev ;;
+    geos*) echo libgeos-dev ;;
+    hdf5.h) echo libhdf5-dev ;;
+    zmq.h) echo libzmq3-dev ;;
+    xmlsec*) echo libxmlsec1-dev ;;
+    bzlib.h) echo libbz2-dev ;;
+    lzma.h) echo liblzma-dev ;;
+    lapack | blas | openblas) echo libopenblas-dev ;;
+    gfortran) echo gfortran ;;
+    cmake) echo cmake ;;
+    cargo | rustc) echo cargo ;;
+    swig) echo swig ;;
+  esac
+}
+
+explain() {
+  local package missing debian
+  package=$(in_log 'Because ([A-Za-z0-9._-]+) was not found in the package registry')
+  if [ -n "$package" ]; then
+    fail "there is no package $package: correct its name in ${source:-the project}, or name the index that has it (--extra-index-url)"
+  fi
+  package=$(in_log '[Bb]ecause there is no version of ([^ ]+)')
+  if [ -n "$package" ]; then fail "there is no $package: name a version that exists in $source"; fi
+  package=$(in_log 'and ([A-Za-z0-9._-]+[=<>~!][^ ]*) depends on Python')
+  if [ -n "$package" ]; then fail "$package is not for Python $version: take a version that is"; fi
+  if grep -qE 'only available (on|for) (Windows|macOS)|matching platform' "$log"; then
+    package=$(in_log '[Bb]ecause (all versions of )?([A-Za-z0-9._-]+[^ ]*) has no wheels' )
+    package=$(sed -nE 's/.*[Bb]ecause (only )?([A-Za-z0-9._-]+[=<>~!0-9.]*) .*/\2/p' "$log" | head -n 1)
+    fail "${package:-a package} has nothing for Linux on $CNB_TARGET_ARCH: take it out of $source, or add the condition ; sys_platform == \"win32\""
+  fi
+  if grep -qE 'lockfile.*(needs to be updated|out[- ]of[- ]date)|needs to be updated, but' "$log"; then out_of_date pyproject.toml "uv lock"; fi
+  if grep -qE 'unsatisfiable|No solution found' "$log"; then
+    fail "the packages that $source asks for do not go together: the lines above say which; loosen one of them"
+  fi
+  if grep -qE 'Git operation failed|failed to (fetch|clone)|could not read Username|Permission denied \(publickey\)' "$log"; then
+    package=$(in_log '(git\+)?((https?|ssh):\/\/[^ `]+)' )
+    fail "a package comes from a git repository that the build cannot read: make it public, publish it to a package index, or put a token for reading into its URL"
+  fi
+  if grep -qE '401 Unauthorized|403 Forbidden|HTTP status client error \((401|403)' "$log"; then
+    fail "a package index refuses access: give the build its user name and password (in the URL of PIP_EXTRA_INDEX_URL or UV_INDEX)"
+  fi
+  if grep -qE 'Hash mismatch|hash mismatch' "$log"; then
+    fail "a package is not what $source expects (its hash differs): lock again and commit $source"
+  fi
+  package=$(in_log '(Failed to build|failed to build|Failed to download and build) `([^`]+)`')
+  package=$(sed -nE 's/.*[Ff]ailed to (download and )?build `([^`]+)`.*/\2/p' "$log" | head -n 1)
+  if [ -n "$package" ]; then
+    missing=$(in_log 'fatal error: ([^ :]+): No such file')
+    missing=${missing:-$(in_log '([a-z0-9_]+[-_]config|gfortran|cmake|swig|cargo|rustc)[^A-Za-z]*(executable )?(not found|: not found|is not installed|command not found|No such file)')}
+    missing=${missing:-$(in_log "No package '?([A-Za-z0-9._-]+)'? found")}
+    missing=${missing:-$(in_log "Package '?([A-Za-z0-9._-]+)'?,? (was )?not found")}
+    missing=${missing:-$(in_log 'Dependency "?([A-Za-z0-9._-]+)"? not found')}
+    missing=${missing:-$(in_log '(mysqlclient|mariadb).*Can not find valid pkg-config')}
+    debian=$(debian_source_of "$missing")
+    if [ -n "$debian" ]; then
+      fail "$package has no ready wheel for Python $version, and compiling it needs $missing: write $debian into a file named Aptfile"
+    elif [ -n "$missing" ]; then
+      fail "$package has no ready wheel for Python $version, and compiling it needs $missing: write the Debian package that has it into a file named Aptfile"
+    elif grep -qE "No module named '?(distutils|imp|pkg_resources|setuptools|ConfigParser)|use_2to3|ImpImporter|print \"|_PyLong_AsByteArray|_PyUnicode|too few arguments to function|longintrepr|tstate.*curexc" "$log"; then
+      fail "$package is too old for Python $version: take a newer version of it"
+    fi
+    fail "$package has no ready wheel for Python $version, and could not be compiled: the lines above say why; a newer version may have one"
+  fi
+  fail "the packages of $source could not be installed: the lines above say why; correct it and push again"
+}

@@ -1,0 +1,59 @@
+# shellcheck shell=bash
+# Shared libraries that packages load and that the run image lacks: told now, not by a crash.
+
+# Prints the Debian package of a library that the build image has not.
+debian_library_of() {
+  case $1 in
+    libGL.so.1) echo libgl1 ;;
+    libgthread-2.0.so.0 | libglib-2.0.so.0 | libgobject-2.0.so.0 | libgio-2.0.so.0 | libgmodule-2.0.so.0) echo libglib2.0-0t64 ;;
+    libodbc.so.2) echo libodbc2 ;;
+    libmariadb.so.3) echo libmariadb3 ;;
+    libmysqlclient.so.*) echo libmariadb3 ;;
+    libldap.so.2) echo libldap2 ;;
+    libgdal.so.*) echo libgdal36 ;;
+    libportaudio.so.2) echo libportaudio2 ;;
+    libsnappy.so.1) echo libsnappy1v5 ;;
+    libX11.so.6) echo libx11-6 ;;
+    libxcb.so.1) echo libxcb1 ;;
+    # Most packages of Debian are named after the library: libsndfile.so.1 is in libsndfile1.
+    lib*.so.[0-9]*) sed -E 's/^(lib[^ ]*[0-9])\.so\.([0-9]+).*/\1-\2/; s/^(lib[^ ]*)\.so\.([0-9]+).*/\1\2/; s/_/-/g' <<<"${1,,}" ;;
+  esac
+}
+
+in_run_image() {
+  [ ! -s /cnb/run-packages ] || grep -qx "Package: $1" /cnb/run-packages
+}
+
+check_libraries() {
+  local library package lacking='' for_run=${LD_LIBRARY_PATH:-}
+  local -A here_already=()
+  while IFS= read -r -d '' library; do here_already[${library##*/}]=1; done < <(find "$venv" ${for_run:+${for_run//:/ }} -name '*.so*' -print0 2>/dev/null)
+  while IFS= read -r library; do
+    if [ -n "${here_already[$library]:-}" ]; then continue; fi
+    # Drivers, and what a package finds by a path of its own.
+    case $library in libcuda.so* | libnv* | libcu[a-z]*.so* | libpython3* | ld-linux* | libtorch* | libc10* | libtensorflow*) continue ;; esac
+    package=$(dpkg -S "*/$library" 2>/dev/null | sed -nE 's/^([^:]+):.*/\1/p' | head -n 1 || true)
+    if [ -n "$package" ] && in_run_image "$package"; then continue; fi
+    if [ -z "$package" ] && [ -e "/usr/lib/$(uname -m)-linux-gnu/$library" ]; then continue; fi
+    package=${package:-$(debian_library_of "$library")}
+    bp trouble "a package needs $library when it runs: write ${package:-the Debian package that has it} into a file named Aptfile"
+  done < <(find "$venv" -name '*.so*' -type f -print0 | xargs -0r readelf -d 2>/dev/null | sed -nE 's/.*\(NEEDED\).*\[(.*)\]/\1/p' | sort -u)
+  # These open a library or start a program only when they run.
+  while read -r library package; do
+    if compgen -G "$venv/lib/python3.*/site-packages/$library-*.dist-info" >/dev/null && ! in_run_image "$package" &&
+      ! grep -qsxE "$package" Aptfile; then
+      lacking+=" $package"
+      bp trouble "${library//_/-} needs $package when it runs: write it into a file named Aptfile"
+    fi
+  done <<'LIST'
+weasyprint libpangoft2-1.0-0
+python_magic libmagic1t64
+cairocffi libcairo2
+pyzbar libzbar0t64
+pytesseract tesseract-ocr
+pdf2image poppler-utils
+ffmpeg_python ffmpeg
+pydub ffmpeg
+graphviz graphviz
+LIST
+}

@@ -1,0 +1,184 @@
+# shellcheck shell=bash
+# Which tool's files name the packages, and how they get into the virtual environment. Lock files are read by the tool
+# that wrote them, which also says whether they are out of date; uv installs what they say.
+
+# What pyproject.toml says at a key, or nothing.
+project() {
+  [ ! -f pyproject.toml ] || bp toml pyproject.toml "$1" "" 2>/dev/null || true
+}
+
+# Sets manager (pip, uv, poetry, pdm, pipenv, pylock, pyproject, none) and source, the file it goes by.
+choose_manager() {
+  local locks=() chosen=() file lock
+  for file in uv.lock poetry.lock pdm.lock; do
+    if [ -f "$file" ]; then
+      [ -f pyproject.toml ] || fail "there is a $file, but no pyproject.toml: commit that, too"
+      locks+=("$file")
+      if [ -n "$(project "tool.${file%.lock}")" ]; then chosen+=("$file"); fi
+    fi
+  done
+  if [ -f Pipfile.lock ]; then
+    [ -f Pipfile ] || fail "there is a Pipfile.lock, but no Pipfile: commit that, too"
+    locks+=(Pipfile.lock)
+  fi
+  if [ -f pylock.toml ]; then locks+=(pylock.toml); fi
+  if [ ${#locks[@]} -gt 1 ]; then
+    [ ${#chosen[@]} = 1 ] || fail "${locks[*]}: only one of these lock files can count: git rm the others"
+    bp trouble "${locks[*]} are here: ${chosen[0]} counts, as pyproject.toml has settings for ${chosen[0]%.lock}; git rm the others"
+    locks=("${chosen[0]}")
+  fi
+  lock=${locks[0]:-}
+  # A pyproject.toml that names no packages is there for other settings.
+  if [[ $lock =~ ^(uv|poetry|pdm)\.lock$ && -f requirements.txt && -z $(project project.dependencies.0)$(project tool.poetry.dependencies) ]]; then
+    lock=
+  fi
+  if [ -n "$lock" ]; then
+    if [ -f requirements.txt ]; then bp detail "$lock says what is installed; requirements.txt is not read"; fi
+    source=$lock manager=${lock%.lock}
+    case $lock in Pipfile.lock) manager=pipenv ;; pylock.toml) manager=pylock ;; esac
+  elif [ -f requirements.txt ]; then
+    source=requirements.txt manager=pip
+  elif [ -f Pipfile ]; then
+    source=Pipfile manager=pipenv
+  elif [ -n "$(project tool.uv)" ] && [ -n "$(project project)" ]; then
+    source=pyproject.toml manager=uv
+  elif [ -n "$(project project)$(project tool.poetry)$(project build-system)" ]; then
+    source=pyproject.toml manager=pyproject
+  elif [ -f setup.py ]; then
+    source=setup.py manager=pyproject
+  else
+    source='' manager=none
+  fi
+  local unlocked=$manager
+  if [ "$manager" = pyproject ] && [ -n "$(project tool.poetry)" ]; then unlocked=poetry; fi
+  if [ "$manager" = pyproject ] && [ -n "$(project tool.pdm)" ]; then unlocked=pdm; fi
+  case $source:$unlocked in
+    Pipfile:*) bp trouble "there is no Pipfile.lock: run pipenv lock and commit it, so that every build installs the same versions" ;;
+    pyproject.toml:uv | pyproject.toml:poetry | pyproject.toml:pdm)
+      if [ "$unlocked" = poetry ] && [ -z "$(project project.name)" ] && [ "$(project tool.poetry.package-mode)" = false ]; then
+        fail "there is no poetry.lock: run poetry lock and commit it"
+      fi
+      bp trouble "there is no $unlocked.lock: run $unlocked lock and commit it, so that every build installs the same versions"
+      ;;
+  esac
+}
+
+# Whether the app itself is installed among its packages: only then are its commands there.
+is_package() {
+  case $manager in
+    poetry) [ "$(project tool.poetry.package-mode)" != false ] && [ -n "$(project tool.poetry.name)$(project build-system)" ] ;;
+    pdm) [ "$(project tool.pdm.distribution)" = true ] || [[ $(project tool.pdm.distribution) != false && -n $(project build-system) ]] ;;
+    pyproject) [ -n "$(project build-system)" ] || [ -f setup.py ] ;;
+    *) false ;;
+  esac
+}
+
+# Prints the hash of all files that decide what is installed.
+hash_of_packages() {
+  local files
+  mapfile -d '' files < <(find . \( -path ./.git -o -name node_modules -o -name .venv \) -prune -o -type f \( -name '*requirements*' \
+    -o -name '*constraints*' -o -path '*/requirements/*' -o -name pyproject.toml -o -name setup.py -o -name setup.cfg \
+    -o -name '*.lock' -o -name 'Pipfile*' -o -name pylock.toml -o -name uv.toml -o -name poetry.toml \) -print0 | sort -z)
+  # What lies in the app's own folders and is built when it is installed can change with any file.
+  if grep -qsE '^ *(-e|--editable|\.|/)|file:|^type = "(directory|file)"|source = \{ (directory|path) =|\b(ext_modules|maturin|scikit-build|meson-python|setuptools-rust|cffi_modules)\b' \
+    "${files[@]}" </dev/null; then
+    mapfile -d '' files < <(find . \( -path ./.git -o -name node_modules \) -prune -o -type f -print0 | sort -z)
+  fi
+  { bp hash "${files[@]}"; env | grep -E '^(PIP|UV|POETRY|PIPENV|PDM|SETUPTOOLS|CFLAGS|LDFLAGS)[A-Z_]*=' | grep -v '^PIP_CERT=' | sort; } |
+    sha256sum | cut -d ' ' -f 1
+}
+
+# Brings uv onto the search path; sets what makes it install as pip would.
+need_uv() {
+  if [ "$(bp layer "$layers" uv --cache --key "$(<"$here/tools/uv.txt")")" = remake ]; then
+    python3 -m pip install --quiet --no-input --disable-pip-version-check --no-cache-dir --no-compile --no-deps \
+      --target "$layers/uv" -r "$here/tools/uv.txt" >"$log" 2>&1 ||
+      { cat "$log" && fail "uv, which installs the packages, cannot be downloaded: the lines above say why; push again"; }
+    find "$layers/uv" -mindepth 1 -maxdepth 1 ! -name bin -exec rm -rf {} +
+    rm -f "$layers/uv/bin/uvx"
+  fi
+  PATH=$layers/uv/bin:$PATH
+  bp layer "$layers" downloads --cache --key 1 >/dev/null
+  mkdir -p "$UV_CACHE_DIR"
+  if [ -f "$layers/downloads/files.tar" ]; then tar -xf "$layers/downloads/files.tar" -C "$UV_CACHE_DIR"; fi
+}
+
+# Keeps the downloads for the next build: all if they are small, else what was compiled here.
+keep_downloads() {
+  if [ "$(du -sm "$UV_CACHE_DIR" | cut -f 1)" -gt "${PAAS_PYTHON_CACHE_MIB:-300}" ]; then uv cache prune --quiet --ci; fi
+  tar -cf "$layers/downloads/files.tar" -C "$UV_CACHE_DIR" .
+}
+
+# $1: poetry, pdm or pipenv. Brings it onto the search path, in exact versions.
+need_tool() {
+  local dir
+  dir=$(mktemp -d)
+  uv venv --quiet "$dir/venv" && uv pip install --quiet --no-deps --python "$dir/venv" -r "$here/tools/$1.txt" >"$log" 2>&1 ||
+    { cat "$log" && fail "$1, which reads $source, cannot be downloaded: the lines above say why; push again"; }
+  PATH=$PATH:$dir/venv/bin
+}
+
+# $1: what uv is to do to the environment. Shows what it says without the noise; explains what fails.
+run_uv() {
+  VIRTUAL_ENV=$venv uv "$@" 2>&1 | tee "$log" | sed -uE '/^(Using Python|Using CPython|Audited|Uninstalled|Prepared|Resolved|Building |   Building |      Built |Downloading| Downloading| *Downloaded)/d; /^ [+~-] /d; s/^Installed .*/       &/' ||
+    explain
+}
+
+out_of_date() {
+  fail "$source does not fit $1: run $2 and commit $source"
+}
+
+# Installs into $venv.
+install_packages() {
+  local wanted exported
+  wanted=$(mktemp -d) exported=$wanted/requirements.txt
+  case $manager in
+    pip) run_uv pip install -r requirements.txt ;;
+    pylock) run_uv pip sync --preview-features pylock pylock.toml ;;
+    uv)
+      local how=(--locked)
+      if [ "$source" != uv.lock ]; then how=(); fi
+      UV_PROJECT_ENVIRONMENT=$venv run_uv sync --python "$venv/bin/python" "${how[@]}" --no-default-groups
+      if [ "$source" != uv.lock ]; then rm -f uv.lock; fi
+      ;;
+    poetry)
+      need_tool poetry
+      POETRY_CACHE_DIR=$wanted/cache poetry export --quiet --no-interaction --only main -o "$exported" >"$log" 2>&1 || {
+        grep -qE 'changed significantly|not up to date|poetry lock' "$log" && out_of_date pyproject.toml "poetry lock"
+        cat "$log" && fail "poetry cannot read poetry.lock: the lines above say why; run poetry check --lock on your machine"
+      }
+      run_uv pip install --no-deps -r "$exported"
+      ;;
+    pdm)
+      need_tool pdm
+      export PDM_CHECK_UPDATE=0 PDM_CACHE_DIR=$wanted/cache PDM_LOG_DIR=$wanted PDM_IGNORE_SAVED_PYTHON=1
+      VIRTUAL_ENV=$venv pdm lock --check --quiet >"$log" 2>&1 || out_of_date pyproject.toml "pdm lock"
+      VIRTUAL_ENV=$venv pdm export --prod --no-self -f requirements -o "$exported" >"$log" 2>&1 || {
+        cat "$log" && fail "pdm cannot read pdm.lock: the lines above say why; run pdm lock --check on your machine"
+      }
+      rm -f .pdm-python
+      run_uv pip install --no-deps -r "$exported"
+      ;;
+    pipenv)
+      need_tool pipenv
+      export PIPENV_VERBOSITY=-1 PIPENV_NOSPIN=1 PIPENV_CACHE_DIR=$wanted/cache WORKON_HOME=$wanted
+      if [ "$source" = Pipfile ]; then
+        cp Pipfile "$wanted/Pipfile"
+        (cd "$wanted" && VIRTUAL_ENV=$venv pipenv lock >"$log" 2>&1 && VIRTUAL_ENV=$venv pipenv requirements >"$exported" 2>>"$log") || explain
+        run_uv pip install -r "$exported"
+      else
+        VIRTUAL_ENV=$venv pipenv verify >"$log" 2>&1 || out_of_date Pipfile "pipenv lock"
+        VIRTUAL_ENV=$venv pipenv requirements --hash >"$exported" 2>"$log" || {
+          cat "$log" && fail "pipenv cannot read Pipfile.lock: the lines above say why; run pipenv verify on your machine"
+        }
+        run_uv pip install --no-deps -r "$exported"
+      fi
+      ;;
+    pyproject)
+      if ! is_package; then run_uv pip install -r pyproject.toml; fi
+      ;;
+  esac
+  if is_package; then
+    if [ "$manager" = pyproject ]; then run_uv pip install -e .; else run_uv pip install --no-deps -e .; fi
+  fi
+}
