@@ -17,6 +17,7 @@ mod engine_support;
 mod hostile;
 mod instances;
 mod instances_support;
+mod languages;
 mod layers;
 mod local;
 mod machine;

@@ -1,0 +1,210 @@
+//! Ordinary projects of each language, pushed as they are. What is pushed and what must come of it is data: each
+//! `tests/apps/NAME.toml` tells of the project in `tests/apps/NAME`, each `tests/apps/failures/LANGUAGE.toml` of
+//! projects that something is wrong with.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde::Deserialize;
+
+use crate::world::{Said, World, repository_root, run};
+
+/// A project that works.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sample {
+    language: String,
+    /// What the first push says.
+    says: Vec<String>,
+    /// What is asked for.
+    #[serde(default = "root")]
+    path: String,
+    /// What the answer has in it.
+    answers: String,
+    /// What a push with a cache says.
+    #[serde(default)]
+    cached: Vec<String>,
+    change: Change,
+    /// Config vars.
+    #[serde(default)]
+    config: BTreeMap<String, String>,
+    /// Config vars that the build sees, too.
+    #[serde(default)]
+    build: BTreeMap<String, String>,
+    /// The folder that is built, if it is not the whole repository.
+    dir: Option<String>,
+}
+
+/// What a developer changes next; the answer changes likewise.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Change {
+    file: String,
+    from: String,
+    to: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Failures {
+    case: Vec<Failure>,
+}
+
+/// A project that something is wrong with.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Failure {
+    name: String,
+    /// The sample that it is otherwise.
+    base: Option<String>,
+    #[serde(default)]
+    remove: Vec<String>,
+    #[serde(default)]
+    write: BTreeMap<String, String>,
+    /// What the push says.
+    says: Vec<String>,
+    /// Whether it is only warned of, and the push succeeds.
+    #[serde(default)]
+    warns: bool,
+}
+
+fn root() -> String {
+    "/".to_owned()
+}
+
+fn apps() -> PathBuf {
+    repository_root().join("tests/apps")
+}
+
+fn read<T: serde::de::DeserializeOwned>(path: &Path) -> T {
+    toml::from_str(&fs::read_to_string(path).unwrap()).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// The files of a folder that end so, by name.
+fn named(folder: &Path, ending: &str) -> BTreeMap<String, PathBuf> {
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let name = |path: PathBuf| Some((path.file_name()?.to_str()?.strip_suffix(ending)?.to_owned(), path.clone()));
+    files.filter_map(name).collect()
+}
+
+/// A repository of an app with a copy of a sample.
+fn repository(world: &World, sample: Option<&str>, app: &str) -> PathBuf {
+    let folder = world.repository(app, &[]);
+    if let Some(sample) = sample {
+        run(Command::new("cp").arg("-a").arg(apps().join(sample).join(".")).arg(&folder)).good();
+    }
+    folder
+}
+
+fn says_all(said: Said, texts: &[String]) {
+    texts.iter().fold(said, |said, text| said.says(text));
+}
+
+fn image(world: &World, app: &str) -> String {
+    let info = world.paas(&["builds:info", app, "--format", "json"]).good().out;
+    serde_json::from_str::<serde_json::Value>(&info).unwrap()["image"].as_str().unwrap().to_owned()
+}
+
+/// A first push, an answer, a change with the cache of the first, and the same image again without a cache.
+fn works(world: &World, app: &str, sample: &Sample) {
+    let folder = repository(world, Some(app), app);
+    world.commit(&folder, &[]);
+    if !(sample.config.is_empty() && sample.build.is_empty() && sample.dir.is_none()) {
+        world.paas(&["apps:create", app]).good();
+    }
+    let pairs = |vars: &BTreeMap<String, String>| vars.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>();
+    for (option, vars) in [(None, &sample.config), (Some("--build"), &sample.build)] {
+        let pairs = pairs(vars);
+        let words = ["config:set", app].into_iter().chain(option).chain(pairs.iter().map(String::as_str));
+        if !pairs.is_empty() {
+            world.paas(&words.collect::<Vec<_>>()).good();
+        }
+    }
+    if let Some(dir) = &sample.dir {
+        world.paas(&["builds:set", app, "dir", dir]).good();
+    }
+    says_all(world.push(&folder).good(), &sample.says);
+    let url = format!("{}{}", world.url(app).trim_end_matches('/'), sample.path);
+    world.answers(&url, &sample.answers);
+
+    let Change { file, from, to } = &sample.change;
+    let text = fs::read_to_string(folder.join(file)).unwrap();
+    assert!(text.contains(from.as_str()), "{app}: {file} has no {from:?}");
+    assert!(sample.answers.contains(from.as_str()), "{app}: the answer has no {from:?}");
+    world.commit(&folder, &[(file, &text.replace(from.as_str(), to))]);
+    says_all(world.push(&folder).good(), &sample.cached);
+    world.answers(&url, &sample.answers.replace(from.as_str(), to));
+
+    let with_cache = image(world, app);
+    world.paas(&["builds:clear-cache", app]).good();
+    world.paas(&["ps:rebuild", app]).good();
+    assert_eq!(image(world, app), with_cache, "{app}: without a cache, another image comes out");
+    world.answers(&url, &sample.answers.replace(from.as_str(), to));
+    world.paas(&["apps:destroy", app, "--force"]).good();
+}
+
+fn fails(world: &World, app: &str, failure: &Failure) {
+    let folder = repository(world, failure.base.as_deref(), app);
+    for name in &failure.remove {
+        run(Command::new("rm").arg("-r").arg(folder.join(name))).good();
+    }
+    let files: Vec<_> = failure.write.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    world.commit(&folder, &files);
+    let said = world.push(&folder);
+    says_all(if failure.warns { said.good() } else { said.bad() }, &failure.says);
+    world.paas(&["apps:destroy", app, "--force"]).good();
+}
+
+/// Everything of a language, with one server and its downloads.
+fn language(language: &str) {
+    let world = World::new();
+    let mut count = 0;
+    for (app, path) in named(&apps(), ".toml") {
+        let sample: Sample = read(&path);
+        if sample.language == language {
+            count += 1;
+            println!("{app}");
+            works(&world, &app, &sample);
+        }
+    }
+    assert!(count > 0, "there is no sample of {language}");
+    let failures = apps().join(format!("failures/{language}.toml"));
+    if failures.exists() {
+        for (number, failure) in read::<Failures>(&failures).case.iter().enumerate() {
+            println!("{}", failure.name);
+            fails(&world, &format!("failure-{number}"), failure);
+        }
+    }
+}
+
+macro_rules! languages {
+    ($($name:ident: $language:literal,)*) => {
+        $(#[test] fn $name() { language($language); })*
+
+        /// No project is left out because of its name.
+        #[test]
+        fn every_project_is_of_a_language_with_a_story() {
+            let known = [$($language),*];
+            for (app, path) in named(&apps(), ".toml") {
+                let language = read::<Sample>(&path).language;
+                assert!(known.contains(&language.as_str()), "{app}: there is no story for {language}");
+                assert!(apps().join(&app).is_dir(), "{app} is not there");
+            }
+            for language in named(&apps().join("failures"), ".toml").keys() {
+                assert!(known.contains(&language.as_str()), "there is no story for the failures of {language}");
+            }
+        }
+    };
+}
+
+languages! {
+    cc: "cc",
+    go: "go",
+    python: "python",
+    rust: "rust",
+    shell: "shell",
+}
