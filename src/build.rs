@@ -32,6 +32,7 @@ mod outbound;
 mod packages;
 mod queue;
 mod recipe;
+mod remote;
 mod run_packages;
 mod session;
 

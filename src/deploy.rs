@@ -22,6 +22,7 @@ use std::{path::PathBuf, sync::Arc};
 use tokio::sync::{Mutex, RwLock};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use collect::Choosing;
 use image::{Made, Reuse};
 
 use crate::{
@@ -88,6 +89,17 @@ pub enum DeployError {
     /// There is no such stack.
     #[error("there is no stack {0}; stacks:list lists them, stacks:create makes one")]
     NoStack(String),
+    /// The default stack is not there.
+    #[error(
+        "stack.default in paas.toml names the stack {name}, which is not there: set it back to {embedded}, start the server, \
+         make the stack with stacks:create, then set it again"
+    )]
+    NoDefaultStack {
+        /// Which.
+        name: String,
+        /// The one that is always there.
+        embedded: String,
+    },
     /// A stack of this name is there.
     #[error("there is a stack {0} already; stacks:update {0} updates it")]
     StackExists(String),
@@ -147,7 +159,7 @@ struct Inner {
     pushes: locks::AppLocks,
     releases: locks::AppLocks,
     /// Read while an image is chosen that no release names yet, so that none is swept from under it.
-    choosing: RwLock<()>,
+    choosing: Arc<RwLock<()>>,
     /// Held while port mappings are looked at and changed.
     ports: Mutex<()>,
     tracker: TaskTracker,
@@ -194,7 +206,7 @@ impl Deployer {
             instances,
             pushes: locks::AppLocks::default(),
             releases: locks::AppLocks::default(),
-            choosing: RwLock::default(),
+            choosing: Arc::default(),
             ports: Mutex::default(),
             tracker,
             shutdown,
@@ -294,8 +306,7 @@ impl Deployer {
         progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<(), DeployError> {
-        let this = &self.0;
-        let _chosen = this.choosing.read().await;
+        let _chosen = Choosing::begin(self, app).await;
         let made = self.make_image(app, commit, &update.pusher.name, Reuse::Yes, progress, cancel).await?;
         let source = ReleaseSource {
             kind: ReleaseKind::Push,

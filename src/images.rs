@@ -82,6 +82,9 @@ pub enum ImageError {
     /// An image does not stand on what it should.
     #[error("the image does not stand on the run image {0}: push again, or ps:rebuild")]
     NotOnBase(Digest),
+    /// What a stack is to be made of is wrong.
+    #[error("the definition of the stack cannot be used: {0}")]
+    Definition(String),
     /// The stack cannot be made.
     #[error("cannot make the stack {stack}: {reason}")]
     Stack {

@@ -18,7 +18,9 @@ pub use digest::{CommitId, Digest, InvalidDigest};
 pub use distribution::{Distribution, PackageChange};
 pub use health::{HealthCheck, Probe};
 pub use line::Line;
-pub use names::{AppName, BranchName, ConfigKey, InstanceId, InvalidName, KeyName, ProcessType, SourceFolder};
+pub use names::{
+    AppName, BranchName, ConfigKey, InstanceId, InvalidName, KeyName, ProcessType, SourceFolder, StackName,
+};
 pub use process::{Process, Procfile, ProcfileError};
 pub use project_toml::{Files, InvalidProjectToml, ProjectBuildpack, ProjectToml};
 pub use secret::Secret;

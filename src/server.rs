@@ -130,7 +130,10 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
         tracker.clone(),
         stopped.clone(),
     );
-    deployer.prepare_stacks(&log_progress(&tracker)).await?;
+    match shutdown.run_until_cancelled(deployer.prepare_stacks(&log_progress(&tracker))).await {
+        Some(prepared) => prepared?,
+        None => return Ok(()),
+    }
     deployer.recover().await?;
     tracker.spawn(deployer.clone().update_stacks_by_schedule(stopped.clone()));
 

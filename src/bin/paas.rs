@@ -84,6 +84,9 @@ enum Author {
         /// The folder of an app that it builds.
         #[arg(long)]
         app: PathBuf,
+        /// Folders of buildpacks that it names, if it is a composite one.
+        #[arg(long, value_name = "FOLDER")]
+        with: Vec<PathBuf>,
     },
     /// Makes one file (NAME.cnb, which `docker load` reads, too) or one folder of it, with the helper inside.
     Package {
@@ -105,7 +108,13 @@ fn main() -> ExitCode {
     match run(line) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!(" !     {error:#}");
+            let mut text = error.to_string();
+            for cause in error.chain().skip(1).map(ToString::to_string) {
+                if !text.contains(&cause) {
+                    text = format!("{text}: {cause}");
+                }
+            }
+            eprintln!(" !     {text}");
             ExitCode::FAILURE
         }
     }
@@ -163,7 +172,8 @@ fn run(line: Line) -> anyhow::Result<ExitCode> {
         }
         Face::Build { folder, buildpack, tag, env, clear_cache } => {
             let variable = |text: String| {
-                let (name, value) = text.split_once('=').with_context(|| format!("{text:?} is no NAME=VALUE"))?;
+                let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
+                let (name, value) = pair.with_context(|| format!("{text:?} is no NAME=VALUE"))?;
                 Ok((name.to_owned(), value.to_owned()))
             };
             let order = local::Order {
@@ -182,8 +192,8 @@ fn run(line: Line) -> anyhow::Result<ExitCode> {
             eprintln!("       {} is a buildpack now; next: paas buildpack test {0} --app {0}/example", dir.display());
             Ok(ExitCode::SUCCESS)
         }
-        Face::Buildpack(Author::Test { folder, app }) => {
-            let trial = local::Trial { buildpack: &folder, app: &app };
+        Face::Buildpack(Author::Test { folder, app, with }) => {
+            let trial = local::Trial { buildpack: &folder, with: &with, app: &app };
             runtime(0)?
                 .block_on(async { local::test(&config, &trial, on_signal()?).await.map_err(anyhow::Error::from) })?;
             Ok(ExitCode::SUCCESS)

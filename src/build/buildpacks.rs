@@ -250,6 +250,18 @@ impl Packages {
         Ok(Package::of(all))
     }
 
+    /// Removes all packages but these. Blocks.
+    pub fn retain(&self, known: &[Digest]) -> Result<()> {
+        for entry in fs::read_dir(&self.dir).map_err(failed("read", &self.dir))? {
+            let name = entry.map_err(failed("read", &self.dir))?.file_name();
+            let digest = name.to_str().and_then(|name| format!("sha256:{name}").parse::<Digest>().ok());
+            if let Some(digest) = digest.filter(|digest| !known.contains(digest)) {
+                self.remove(&digest)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Removes a package, if it is there. Blocks.
     pub fn remove(&self, digest: &Digest) -> Result<()> {
         let (place, gone) = (self.dir.join(digest.hex()), self.dir.join(format!("{}.gone.new", digest.hex())));

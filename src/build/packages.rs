@@ -6,13 +6,19 @@ use std::{
     io::{self, BufRead as _, BufReader, Read},
     os::unix::fs::symlink,
     path::Path,
+    time::Duration,
 };
 
 use futures_util::TryStreamExt as _;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
-use super::{BuildError, Builder, Package, Packages};
+use super::{BuildError, Builder, Package, Packages, remote};
 use crate::{git::Repositories, images::ImageArchive, lifecycle, model::BuildpackSource, progress::Progress};
+
+/// How long a package may take to come.
+const PATIENCE: Duration = Duration::from_mins(10);
+
+const NOT_HERE: &str = "only an admin key may name what is on the server's own machine";
 
 /// The most that a package may be, unpacked, in bytes.
 const MOST_BYTES: u64 = 2 << 30;
@@ -29,12 +35,27 @@ impl Builder {
         operator: bool,
         progress: &Progress,
     ) -> Result<Package, BuildError> {
+        let fetched =
+            tokio::time::timeout(PATIENCE, Box::pin(self.fetch_now(source, repositories, operator, progress))).await;
+        fetched.unwrap_or_else(|_| {
+            let reason = format!("it did not come within {} minutes", PATIENCE.as_secs() / 60);
+            Err(BuildError::CannotFetch { from: source.to_string(), reason })
+        })
+    }
+
+    async fn fetch_now(
+        &self,
+        source: &BuildpackSource,
+        repositories: &Repositories,
+        operator: bool,
+        progress: &Progress,
+    ) -> Result<Package, BuildError> {
         let failed = |reason: String| BuildError::CannotFetch { from: source.to_string(), reason };
         let packages = self.packages().clone();
         match source {
-            BuildpackSource::Name { .. } | BuildpackSource::App(_) => {
-                Err(failed("it is not something that can be fetched".to_owned()))
-            }
+            BuildpackSource::Name { .. } | BuildpackSource::App(_) => Err(failed(
+                "write the absolute path of a folder, .tgz or .cnb, a git URL, or docker://IMAGE".to_owned(),
+            )),
             BuildpackSource::Path(_) if !operator => {
                 Err(failed("only an admin key may name files of the server".to_owned()))
             }
@@ -45,6 +66,9 @@ impl Builder {
             }
             BuildpackSource::Git { url, reference, folder } => {
                 progress.step(format!("Fetching the buildpack {source}")).await;
+                if !operator && remote::is_here(url).await {
+                    return Err(failed(NOT_HERE.to_owned()));
+                }
                 let fetched = repositories.fetch(url, reference.as_deref(), folder.as_deref(), operator).await;
                 let mut fetched = fetched.map_err(|e| failed(e.to_string()))?;
                 let reader = std::mem::replace(&mut fetched.source.reader, Box::new(tokio::io::empty()));
@@ -53,12 +77,10 @@ impl Builder {
             }
             BuildpackSource::Image(image) => {
                 progress.step(format!("Fetching the buildpack {source}")).await;
-                if let Err(error) = self.inner.engine.pull_public(image).await
-                    && (!operator || self.inner.engine.image_id(image).await?.is_none())
-                {
-                    return Err(failed(error.to_string()));
+                if !operator && remote::is_here(&format!("docker://{image}")).await {
+                    return Err(failed(NOT_HERE.to_owned()));
                 }
-                let (spool, archive) = self.image_archive(image).await.map_err(|e| failed(e.to_string()))?;
+                let (spool, archive) = self.public_image(image, operator).await.map_err(|e| failed(e.to_string()))?;
                 let taken = tokio::task::spawn_blocking(move || {
                     let taken = from_image(&packages, &archive);
                     drop(spool);
@@ -67,6 +89,27 @@ impl Builder {
                 taken.await.map_err(|_| BuildError::ShuttingDown)?.map_err(failed)
             }
         }
+    }
+
+    /// An image of a registry, or, for an operator, of the engine if no registry has it. What the engine did not have
+    /// before, it does not keep.
+    pub async fn public_image(
+        &self,
+        reference: &str,
+        operator: bool,
+    ) -> Result<(tempfile::TempDir, ImageArchive), BuildError> {
+        let engine = &self.inner.engine;
+        let had = engine.image_id(reference).await?;
+        if let Err(error) = engine.pull_public(reference).await
+            && (!operator || had.is_none())
+        {
+            return Err(error.into());
+        }
+        let archive = self.image_archive(reference).await;
+        if had.is_none() {
+            engine.forget_pulled(reference).await?;
+        }
+        archive
     }
 
     /// An image of the engine, unpacked in a folder that goes with its handle.
@@ -85,10 +128,16 @@ fn from_image(packages: &Packages, archive: &ImageArchive) -> Result<Package, St
     let mut left = MOST_BYTES;
     for layer in archive.layers() {
         let mut layer = layer.map_err(|e| e.to_string())?.take(left);
-        lifecycle::unpack(&mut layer, staged.path())?;
+        lifecycle::unpack(&mut layer, staged.path()).map_err(|e| format!("it is no image of buildpacks: {e}"))?;
         left = layer.limit();
     }
-    packages.adopt(staged.path()).map_err(|e| e.to_string())
+    adopt(packages, staged.path())
+}
+
+/// What is wrong with a package is said of its files, not of where they are for the moment.
+fn adopt(packages: &Packages, staged: &Path) -> Result<Package, String> {
+    let place = format!("{}/", staged.display());
+    packages.adopt(staged).map_err(|e| e.to_string().replace(&place, ""))
 }
 
 fn from_path(packages: &Packages, path: &Path) -> Result<Package, String> {
@@ -97,7 +146,7 @@ fn from_path(packages: &Packages, path: &Path) -> Result<Package, String> {
         let staged = packages.staging().map_err(|e| e.to_string())?;
         let mut left = MOST_BYTES;
         copy(path, staged.path(), &mut left).map_err(wrong)?;
-        return packages.adopt(staged.path()).map_err(|e| e.to_string());
+        return adopt(packages, staged.path());
     }
     let mut file = BufReader::new(File::open(path).map_err(wrong)?);
     if file.fill_buf().map_err(wrong)?.starts_with(&[0x1f, 0x8b]) {
@@ -114,7 +163,7 @@ fn from_path(packages: &Packages, path: &Path) -> Result<Package, String> {
 fn from_tar(packages: &Packages, tar: impl Read) -> Result<Package, String> {
     let staged = packages.staging().map_err(|e| e.to_string())?;
     lifecycle::unpack(tar.take(MOST_BYTES), staged.path())?;
-    packages.adopt(staged.path()).map_err(|e| e.to_string())
+    adopt(packages, staged.path())
 }
 
 /// Copies files, folders and links as they are; git's own folder is left out.

@@ -190,8 +190,9 @@ impl Shelf<'_> {
         let fits = |b: &&Buildpack| b.about.id == id && version.is_none_or(|version| b.about.version == version);
         let newest = |all: &[Buildpack]| all.iter().filter(fits).max_by_key(|b| order_of(&b.about.version)).cloned();
         let own = package.and_then(|package| newest(&package.all));
+        // Of several that say the same version, the one that was installed last.
         let installed =
-            || self.installed.iter().filter_map(|p| newest(&p.all)).max_by_key(|b| order_of(&b.about.version));
+            || self.installed.iter().rev().filter_map(|p| newest(&p.all)).max_by_key(|b| order_of(&b.about.version));
         let found = own.or_else(installed).or_else(|| newest(&self.builtin.all));
         found.ok_or_else(|| {
             let name = version.map_or_else(|| id.to_owned(), |version| format!("{id}@{version}"));

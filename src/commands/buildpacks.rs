@@ -46,7 +46,9 @@ pub(super) async fn installed(commands: &Commands, session: &Session<'_>, format
     let builtin = commands.deployer.builtin().all.iter().map(|buildpack| InstalledRow::new(buildpack, "built in"));
     let mut rows: Vec<_> = builtin.collect();
     for (package, source) in commands.deployer.installed_with_sources().await? {
-        rows.extend(package.all.iter().map(|buildpack| InstalledRow::new(buildpack, &source)));
+        // Paths of the server, and what a URL may have in it, are the operators'.
+        let source = if session.caller.admin { source.as_str() } else { "installed" };
+        rows.extend(package.all.iter().map(|buildpack| InstalledRow::new(buildpack, source)));
     }
     session.out.table(&rows, format).await;
     Ok(())
@@ -69,6 +71,10 @@ pub(super) async fn uninstall(commands: &Commands, session: &Session<'_>, name: 
             commands.store.uninstall_package(package.digest).await?;
             gone += 1;
         }
+    }
+    if gone == 0 && commands.deployer.builtin().all.iter().any(|b| b.about.full_name() == name || b.about.id == name) {
+        let text = format!("{name} comes with paas and stays; buildpacks:set APP chooses others");
+        return Err(CommandError::Refused(text));
     }
     if gone == 0 {
         return Err(CommandError::Refused(format!(

@@ -7,7 +7,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use crate::model::{AppName, BranchName, BuildpackSource, ConfigKey, KeyName, ProcessType};
+use crate::model::{AppName, BranchName, BuildpackSource, ConfigKey, KeyName, ProcessType, StackName};
 
 /// How tables are printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -75,7 +75,7 @@ pub(super) enum Command {
     AppsStack {
         app: AppName,
         /// As stacks:list lists it.
-        stack: Option<AppName>,
+        stack: Option<StackName>,
         /// Take the server's default again.
         #[arg(long, conflicts_with = "stack")]
         default: bool,
@@ -92,7 +92,7 @@ pub(super) enum Command {
         all: bool,
         /// Only those on this stack.
         #[arg(long, requires = "all")]
-        stack: Option<AppName>,
+        stack: Option<StackName>,
     },
 
     /// List the stacks of the server.
@@ -107,7 +107,7 @@ pub(super) enum Command {
         after_help = "Examples: stacks:create noble --run-image registry/run:noble --build-image registry/build:noble\n          stacks:create slim < slim.toml"
     )]
     StacksCreate {
-        name: AppName,
+        name: StackName,
         /// The image that apps run on.
         #[arg(long, value_name = "IMAGE")]
         run_image: Option<String>,
@@ -117,14 +117,14 @@ pub(super) enum Command {
     },
     /// Get what the packages or images of a stack are by now (admins).
     #[command(name = "stacks:update", after_help = "Example: stacks:update debian-13")]
-    StacksUpdate { name: AppName },
+    StacksUpdate { name: StackName },
     /// Remove a stack that no app has chosen (admins).
     #[command(name = "stacks:remove", after_help = "Example: stacks:remove noble")]
-    StacksRemove { name: AppName },
+    StacksRemove { name: StackName },
     /// Show which apps stand on which revision of their stack, and what the newest of one changed.
     #[command(name = "stacks:report", after_help = "Example: stacks:report debian-13")]
     StacksReport {
-        name: Option<AppName>,
+        name: Option<StackName>,
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     deploy::{Rebased, Standing},
     images::Definition,
-    model::AppName,
+    model::{AppName, StackName},
     store::StackSource,
 };
 
@@ -69,7 +69,7 @@ pub(super) async fn list(commands: &Commands, session: &Session<'_>, format: For
 pub(super) async fn create(
     commands: &Commands,
     session: &mut Session<'_>,
-    name: AppName,
+    name: StackName,
     run: Option<String>,
     build: Option<String>,
 ) -> Result {
@@ -77,6 +77,7 @@ pub(super) async fn create(
     let source = match (run, build) {
         (Some(run), Some(build)) => StackSource::Images { run, build },
         (None, None) => {
+            session.progress.step("Reading the stack's definition (TOML) from standard input").await;
             let text = session.read_input(LARGEST).await?;
             let definition = Definition::parse(&text).map_err(|e| CommandError::Refused(e.to_string()))?;
             if definition.id != name.as_str() {
@@ -94,7 +95,7 @@ pub(super) async fn create(
     Ok(())
 }
 
-pub(super) async fn update(commands: &Commands, session: &Session<'_>, name: AppName) -> Result {
+pub(super) async fn update(commands: &Commands, session: &Session<'_>, name: StackName) -> Result {
     session.only_admin()?;
     let (before, now) = commands.deployer.update_stack(name.as_str(), &session.progress).await?;
     if before.number == now.number {
@@ -109,17 +110,26 @@ pub(super) async fn update(commands: &Commands, session: &Session<'_>, name: App
     Ok(())
 }
 
-pub(super) async fn remove(commands: &Commands, session: &Session<'_>, name: AppName) -> Result {
+pub(super) async fn remove(commands: &Commands, session: &Session<'_>, name: StackName) -> Result {
     session.only_admin()?;
     if name.as_str() == commands.deployer.default_stack() {
         let text = format!("{name} is the default stack (stack.default in paas.toml) and stays");
         return Err(CommandError::Refused(text));
     }
+    known(commands, &name).await?;
     if !commands.store.remove_stack(name.to_string()).await? {
-        let text = format!("there is no stack {name}, or an app has chosen it; stacks:report shows which");
+        let text = format!("an app has chosen {name}; stacks:report {name} shows which");
         return Err(CommandError::Refused(text));
     }
     session.out.line(&format!("       {name} is removed; images of apps that stand on it stay")).await;
+    Ok(())
+}
+
+/// Refuses a stack that is not there.
+async fn known(commands: &Commands, name: &StackName) -> Result {
+    if commands.store.stack_revisions(Some(name.to_string())).await?.is_empty() {
+        return Err(CommandError::Refused(format!("there is no stack {name}; stacks:list lists them")));
+    }
     Ok(())
 }
 
@@ -139,7 +149,7 @@ impl From<&Standing> for StandingRow {
             stack: standing.stack.clone(),
             on: standing.on.as_ref().map(|(stack, number)| format!("{stack} {number}")),
             newest: standing.newest,
-            behind: standing.is_behind(),
+            behind: standing.is_behind,
         }
     }
 }
@@ -162,9 +172,12 @@ impl Row for StandingRow {
 pub(super) async fn report(
     commands: &Commands,
     session: &Session<'_>,
-    name: Option<AppName>,
+    name: Option<StackName>,
     format: Format,
 ) -> Result {
+    if let Some(name) = &name {
+        known(commands, name).await?;
+    }
     let apps = commands.apps(session).await?;
     let mut standings = commands.deployer.standings(apps).await?;
     if let Some(name) = &name {
@@ -188,7 +201,7 @@ pub(super) async fn choose(
     commands: &Commands,
     session: &Session<'_>,
     app: AppName,
-    name: Option<AppName>,
+    name: Option<StackName>,
     default: bool,
 ) -> Result {
     let app = commands.app(session, app).await?;
@@ -196,13 +209,15 @@ pub(super) async fn choose(
         session.out.line(commands.deployer.stack_of(&app)).await;
         return Ok(());
     }
-    if let Some(name) = &name
-        && commands.store.stack_revisions(Some(name.to_string())).await?.is_empty()
-    {
-        return Err(CommandError::Refused(format!("there is no stack {name}; stacks:list lists them")));
+    if let Some(name) = &name {
+        known(commands, name).await?;
     }
     let stack = name.map(|name| name.to_string());
-    commands.store.set_app_stack(app.id, stack.clone()).await?;
+    if !commands.store.set_app_stack(app.id, stack.clone()).await? {
+        return Err(CommandError::Refused(
+            "the stack was removed at this moment; stacks:list lists the others".to_owned(),
+        ));
+    }
     let stack = stack.unwrap_or_else(|| commands.deployer.default_stack().to_owned());
     session
         .out
@@ -219,7 +234,7 @@ pub(super) async fn rebase(
     session: &Session<'_>,
     app: Option<AppName>,
     all: bool,
-    stack: Option<AppName>,
+    stack: Option<StackName>,
 ) -> Result {
     let by = &session.caller.name;
     match (app, all) {
@@ -227,13 +242,18 @@ pub(super) async fn rebase(
             let app = commands.app(session, app).await?;
             let rebased = commands.deployer.rebase(&app, by, &session.progress, &session.hangup).await?;
             if rebased == Rebased::Nothing {
-                session.progress.detail(format!("{} stands on the newest revision already", app.name)).await;
+                let why =
+                    if app.current.is_some() { "stands on the newest revision already" } else { "has no release yet" };
+                session.progress.detail(format!("{} {why}", app.name)).await;
             }
             Ok(())
         }
         (None, true) => {
+            if let Some(stack) = &stack {
+                known(commands, stack).await?;
+            }
             let standings = commands.deployer.standings(commands.apps(session).await?).await?;
-            let behind = standings.into_iter().filter(Standing::is_behind);
+            let behind = standings.into_iter().filter(|standing| standing.is_behind);
             let wanted = behind.filter(|s| stack.as_ref().is_none_or(|stack| s.stack == stack.as_str()));
             let apps: Vec<_> = wanted.map(|standing| standing.app).collect();
             session.progress.step(format!("Rebasing {} apps", apps.len())).await;

@@ -1,6 +1,8 @@
 //! Disk does not fill up: images that no release needs any more go, from the engine and from the blob store.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use tokio::sync::OwnedRwLockReadGuard;
 
 use super::{DeployError, Deployer};
 use crate::store::App;
@@ -11,20 +13,38 @@ const KEPT: u32 = 10;
 /// A blob younger than this may belong to an image that is just being made.
 const YOUNG: Duration = Duration::from_hours(6);
 
-/// Removes what is superfluous by now, in the background.
-pub(super) fn in_background(deployer: &Deployer, app: &App) {
-    let (deployer, app, shutdown) = (deployer.clone(), app.clone(), deployer.0.shutdown.clone());
-    deployer.0.tracker.clone().spawn(async move {
-        let collected = shutdown.run_until_cancelled(collect(&deployer, &app)).await;
-        if let Some(Err(error)) = collected {
-            tracing::warn!(app = %app.name, %error, "cannot remove old images");
-        }
-    });
+/// Held while an app has an image, or a build a package, that nothing names yet: nothing is removed meanwhile. When it
+/// goes, what is superfluous by then is removed in the background.
+pub(super) struct Choosing {
+    guard: Option<OwnedRwLockReadGuard<()>>,
+    deployer: Deployer,
+    app: App,
+}
+
+impl Choosing {
+    pub(super) async fn begin(deployer: &Deployer, app: &App) -> Self {
+        let guard = Some(Arc::clone(&deployer.0.choosing).read_owned().await);
+        Self { guard, deployer: deployer.clone(), app: app.clone() }
+    }
+}
+
+impl Drop for Choosing {
+    fn drop(&mut self) {
+        drop(self.guard.take());
+        let (deployer, app) = (self.deployer.clone(), self.app.clone());
+        let shutdown = deployer.0.shutdown.clone();
+        deployer.0.tracker.clone().spawn(async move {
+            let collected = shutdown.run_until_cancelled(collect(&deployer, &app)).await;
+            if let Some(Err(error)) = collected {
+                tracing::warn!(app = %app.name, %error, "cannot remove old images");
+            }
+        });
+    }
 }
 
 async fn collect(deployer: &Deployer, app: &App) -> Result<(), DeployError> {
     let this = &deployer.0;
-    // While a push has an image that no release names, nothing is removed: the end of that push does it.
+    // Somebody else has an image that no release names: the end of that does it.
     let Ok(_alone) = this.choosing.try_write() else { return Ok(()) };
     let in_use = this.store.releases_in_use(KEPT).await?;
     let tag = |number| this.engine.release_tag(&app.name, number);

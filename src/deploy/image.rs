@@ -56,7 +56,8 @@ impl Deployer {
         cancel: &CancellationToken,
     ) -> Result<Made, DeployError> {
         let this = &self.0;
-        let Plan { manifest, method, source, key } = match self.plan(app, commit, progress).await {
+        let plan = cancel.run_until_cancelled(Box::pin(self.plan(app, commit, progress))).await;
+        let Plan { manifest, method, source, key } = match plan.unwrap_or(Err(DeployError::Cancelled)) {
             Ok(plan) => plan,
             Err(error) => {
                 explain(&error, progress).await;

@@ -7,6 +7,7 @@ impl Deployer {
     /// Sets branches that a server which died after its commit point could not set, and finishes apps that were being
     /// destroyed: these in the background. What is wrong with one app's repository does not keep the doors shut.
     pub async fn recover(&self) -> Result<(), DeployError> {
+        self.remove_stray_packages().await?;
         for app in self.0.store.apps().await? {
             if app.destroying {
                 self.destroy_in_background(app);

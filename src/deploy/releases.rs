@@ -2,7 +2,7 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::{DeployError, Deployer, PUSHING, RELEASING, ReleaseSource, collect, image::Reuse};
+use super::{DeployError, Deployer, PUSHING, RELEASING, ReleaseSource, collect::Choosing, image::Reuse};
 use crate::{
     model::{ConfigKey, ReleaseNumber},
     progress::Progress,
@@ -22,7 +22,6 @@ impl Deployer {
         let number = this.store.create_release(app.id, new).await?.number;
         progress.step(format!("Releasing v{number}")).await;
         let live = this.instances.rollout(app.id, number, progress, cancel).await;
-        collect::in_background(self, app);
         if let Err(error) = live {
             this.store.give_up_release(app.id, number).await?;
             return Err(error.into());
@@ -46,6 +45,7 @@ impl Deployer {
     ) -> Result<ConfigChange, DeployError> {
         let this = &self.0;
         let _lock = this.releases.lock(app.id, progress, RELEASING, cancel).await?;
+        let _chosen = Choosing::begin(self, app).await;
         let old = this.store.config_vars(app.id).await?;
         let mut config = old.clone();
         let names: Vec<_> = set.keys().chain(&unset).map(ConfigKey::as_str).collect();
@@ -81,7 +81,7 @@ impl Deployer {
     ) -> Result<ReleaseNumber, DeployError> {
         let this = &self.0;
         let _lock = this.releases.lock(app.id, progress, RELEASING, cancel).await?;
-        let _chosen = this.choosing.read().await;
+        let _chosen = Choosing::begin(self, app).await;
         let current = self.current_release(app).await?.map_or(0, |release| release.number);
         let releases = this.store.releases(app.id, u32::MAX).await?;
         let chosen = releases.into_iter().find(|release| {
@@ -123,7 +123,7 @@ impl Deployer {
         let repository = this.repositories.get(&app.name);
         repository.keep_commit(&commit).await?;
         let work = async {
-            let _chosen = this.choosing.read().await;
+            let _chosen = Choosing::begin(self, app).await;
             let made = self.make_image(app, &commit, by, Reuse::No, progress, cancel).await?;
             let (kind, commit, by) = (ReleaseKind::Rebuild, commit.clone(), by.to_owned());
             self.release_image(app, made, ReleaseSource { kind, branch: None, commit, by }, cancel).await

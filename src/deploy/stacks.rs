@@ -1,13 +1,14 @@
 //! Stacks: made, updated, chosen; and apps that are put on a newer one without a build.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use tokio_util::sync::CancellationToken;
 
-use super::{DeployError, Deployer, RELEASING, releases::again};
+use super::{DeployError, Deployer, RELEASING, collect::Choosing, releases::again};
 use crate::{
     images::{Definition, Stack},
+    instances::RolloutError,
     model::{Digest, Distribution, PackageChange},
     progress::Progress,
     store::{App, MadeStack, ReleaseKind, StackRevision, StackSource, now},
@@ -29,19 +30,12 @@ pub struct Standing {
     pub app: App,
     /// The stack that it has chosen.
     pub stack: String,
-    /// Whether its image stands on a stack at all: a Dockerfile's does not.
-    pub on_a_stack: bool,
     /// The revision that its image stands on, if that is one of ours.
     pub on: Option<(String, u64)>,
     /// The newest revision of its stack.
     pub newest: Option<u64>,
-}
-
-impl Standing {
     /// Whether a rebase would change its image.
-    pub fn is_behind(&self) -> bool {
-        self.on_a_stack && self.on != self.newest.map(|number| (self.stack.clone(), number))
-    }
+    pub is_behind: bool,
 }
 
 impl Deployer {
@@ -66,7 +60,10 @@ impl Deployer {
             let made = self.look_into(stack).await?;
             self.0.store.put_stack(embedded.id.clone(), source, true, made).await?;
         }
-        self.stack(self.default_stack()).await.map(drop)
+        match self.stack(self.default_stack()).await {
+            Err(DeployError::NoStack(name)) => Err(DeployError::NoDefaultStack { name, embedded: embedded.id }),
+            other => other.map(drop),
+        }
     }
 
     async fn newest(&self, stack: &str) -> Result<Option<StackRevision>, DeployError> {
@@ -103,6 +100,7 @@ impl Deployer {
         source: StackSource,
         progress: &Progress,
     ) -> Result<StackRevision, DeployError> {
+        let _chosen = self.0.choosing.read().await;
         if self.0.store.stacks().await?.iter().any(|(other, _)| other == name) {
             return Err(DeployError::StackExists(name.to_owned()));
         }
@@ -117,6 +115,7 @@ impl Deployer {
         name: &str,
         progress: &Progress,
     ) -> Result<(StackRevision, StackRevision), DeployError> {
+        let _chosen = self.0.choosing.read().await;
         let known = self.0.store.stacks().await?.into_iter().find(|(other, _)| other == name);
         let none = || DeployError::NoStack(name.to_owned());
         let (_, source) = known.ok_or_else(none)?;
@@ -154,13 +153,7 @@ impl Deployer {
     async fn import(&self, reference: &str, progress: &Progress) -> Result<Digest, DeployError> {
         let this = &self.0;
         progress.step(format!("Getting the image {reference}")).await;
-        if let Err(error) = this.engine.pull_public(reference).await {
-            if this.engine.image_id(reference).await?.is_none() {
-                return Err(error.into());
-            }
-            progress.detail("no registry has it, the engine does").await;
-        }
-        let (spool, archive) = this.builder.image_archive(reference).await?;
+        let (spool, archive) = this.builder.public_image(reference, true).await?;
         let images = this.images.clone();
         let imported = tokio::task::spawn_blocking(move || {
             let imported = images.import(&archive);
@@ -180,11 +173,10 @@ impl Deployer {
     /// Where these apps stand.
     pub async fn standings(&self, apps: Vec<App>) -> Result<Vec<Standing>, DeployError> {
         let revisions = self.0.store.stack_revisions(None).await?;
-        let by_run: HashMap<_, _> = revisions.iter().map(|r| (&r.run, (r.stack.clone(), r.number))).collect();
         let mut standings = Vec::new();
         for app in apps {
             let stack = self.stack_of(&app).to_owned();
-            let newest = revisions.iter().find(|revision| revision.stack == stack).map(|revision| revision.number);
+            let newest = revisions.iter().find(|revision| revision.stack == stack);
             let base = match app.current {
                 Some(current) => match self.0.store.release(app.id, current.release).await? {
                     Some(release) => self.0.images.run_image(&release.image)?,
@@ -192,8 +184,15 @@ impl Deployer {
                 },
                 None => None,
             };
-            let (on_a_stack, on) = (base.is_some(), base.and_then(|base| by_run.get(&base).cloned()));
-            standings.push(Standing { app, stack, on_a_stack, on, newest });
+            // Its own stack's newest first: revisions may share a run image. A Dockerfile's image stands on none.
+            let is_behind = base.as_ref().is_some_and(|base| newest.is_some_and(|newest| newest.run != *base));
+            let of = |own: bool| {
+                let mut these = revisions.iter().filter(|revision| (revision.stack == stack) == own);
+                these.find(|revision| Some(&revision.run) == base.as_ref())
+            };
+            let on = of(true).or_else(|| of(false)).map(|on| (on.stack.clone(), on.number));
+            let newest = newest.map(|newest| newest.number);
+            standings.push(Standing { app, stack, on, newest, is_behind });
         }
         Ok(standings)
     }
@@ -208,7 +207,7 @@ impl Deployer {
     ) -> Result<Rebased, DeployError> {
         let this = &self.0;
         let _lock = this.releases.lock(app.id, progress, RELEASING, cancel).await?;
-        let _chosen = this.choosing.read().await;
+        let _chosen = Choosing::begin(self, app).await;
         let Some(current) = self.current_release(app).await? else { return Ok(Rebased::Nothing) };
         let name = self.stack_of(app).to_owned();
         let newest = self.newest(&name).await?.ok_or_else(|| DeployError::NoStack(name.clone()))?;
@@ -237,8 +236,8 @@ impl Deployer {
         self.bring_up(app, new, progress, cancel).await.map(Rebased::Released)
     }
 
-    /// Rebases these apps, so many at once as the configuration says; begins no more when one fails. What failed serves
-    /// as before. Returns each with what became of it.
+    /// Rebases these apps, so many at once as the configuration says; begins no more when one does not become healthy on
+    /// the new base. What failed serves as before. Returns each with what became of it.
     pub async fn rebase_all(
         &self,
         apps: Vec<App>,
@@ -265,7 +264,10 @@ impl Deployer {
                     Ok(Rebased::Nothing) => progress.detail(format!("{} stands on it already", app.name)).await,
                     Ok(Rebased::Released(number)) => progress.detail(format!("{}: v{number} is live", app.name)).await,
                     Err(error) => {
-                        stop.cancel();
+                        // What the app itself stands in the way of says nothing of the new base.
+                        if matches!(error, DeployError::Rollout(RolloutError::Unhealthy { .. })) {
+                            stop.cancel();
+                        }
                         progress.trouble(format!("{}: {error}", app.name)).await;
                     }
                 }
@@ -303,8 +305,14 @@ impl Deployer {
                     tracing::error!(%error, stack = name, "the stack is not updated; the next time is as scheduled");
                 }
             }
-            let standings = self.standings(self.0.store.apps().await?).await?;
-            let behind = standings.into_iter().filter(Standing::is_behind).map(|standing| standing.app).collect();
+            let apps = self.0.store.apps().await?.into_iter().filter(|app| !app.destroying).collect();
+            let behind = self
+                .standings(apps)
+                .await?
+                .into_iter()
+                .filter(|standing| standing.is_behind)
+                .map(|standing| standing.app)
+                .collect();
             self.rebase_all(behind, "schedule", &progress, stop).await;
             drop(progress);
             Ok(())

@@ -135,6 +135,15 @@ impl Deployer {
         let _chosen = self.0.choosing.read().await;
         let package = self.0.builder.fetch(source, &self.0.repositories, true, progress).await?;
         self.0.store.add_package(package.digest.clone(), source.to_string(), true).await?;
+        // What it replaces would be listed beside it, and never chosen.
+        let names = |package: &Package| package.all.iter().map(|b| b.about.full_name()).collect::<Vec<_>>();
+        let new = names(&package);
+        for old in self.installed().await?.iter().filter(|old| old.digest != package.digest) {
+            if names(old).iter().all(|name| new.contains(name)) {
+                self.0.store.uninstall_package(old.digest.clone()).await?;
+                progress.detail(format!("It replaces {}", names(old).join(", "))).await;
+            }
+        }
         Ok(package)
     }
 
@@ -159,14 +168,18 @@ impl Deployer {
             BuildpackSource::App(_) => None,
             other => {
                 let package = self.0.builder.fetch(other, &self.0.repositories, operator, progress).await?;
-                package.root().map_err(BuildError::from)?;
                 self.0.store.add_package(package.digest.clone(), other.to_string(), false).await?;
+                package.root().map_err(BuildError::from)?;
                 Some(package.digest)
             }
         };
         let entry = ChosenBuildpack { source, package };
         let change = move |mut chosen: Vec<ChosenBuildpack>| {
             let count = chosen.len();
+            let twice = chosen.iter().any(|other| other.source == entry.source);
+            if twice && matches!(place, Place::Last | Place::Before(_)) {
+                return Err(format!("{} is chosen already; buildpacks:set changes its place", entry.source));
+            }
             match place {
                 Place::Last => chosen.push(entry),
                 Place::Before(index) if (1..=count + 1).contains(&index) => chosen.insert(index - 1, entry),
@@ -185,6 +198,14 @@ impl Deployer {
     pub async fn remove_unused_packages(&self) -> Result<(), DeployError> {
         let Ok(_alone) = self.0.choosing.try_write() else { return Ok(()) };
         self.forget_packages().await
+    }
+
+    /// Removes what a server that died had fetched, and did not come to note.
+    pub(super) async fn remove_stray_packages(&self) -> Result<(), DeployError> {
+        let known: Vec<_> = self.0.store.packages().await?.into_iter().map(|row| row.digest).collect();
+        let packages = self.0.builder.packages().clone();
+        let removed = tokio::task::spawn_blocking(move || packages.retain(&known)).await;
+        Ok(removed.map_err(|_| BuildError::ShuttingDown)?.map_err(BuildError::from)?)
     }
 
     /// The same, while nothing is chosen.

@@ -59,6 +59,10 @@ impl Repositories {
         let mut command = repository.command();
         let protocols = if operator { format!("{PROTOCOLS}:file:ssh") } else { PROTOCOLS.to_owned() };
         command.env("GIT_ALLOW_PROTOCOL", protocols);
+        if !operator {
+            // It could lead to what may not be named.
+            command.args(["-c", "http.followRedirects=false"]);
+        }
         command.args([
             "-c",
             "safe.directory=*",

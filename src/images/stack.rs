@@ -109,7 +109,7 @@ impl Definition {
 
     /// Reads a definition; the error says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self> {
-        let failed = |reason| ImageError::Stack { stack: "the definition".to_owned(), reason };
+        let failed = |reason| ImageError::Definition(reason);
         let mut definition: Self = toml::from_str(text).map_err(|e| {
             let line = e.span().map_or(1, |span| text.get(..span.start).unwrap_or(text).matches('\n').count() + 1);
             failed(format!("line {line}: {}", e.message().split_whitespace().collect::<Vec<_>>().join(" ")))
@@ -144,14 +144,15 @@ impl Definition {
         let mut parts = vec![self.text.as_str(), CUSTOMIZE, EPOCH, architecture()];
         parts.extend(Some(seed).filter(|seed| !seed.is_empty()));
         let key = Digest::of(parts.join("\0").as_bytes());
-        let folder = config.cache_dir.join(format!("{}-{}", self.id, &key.hex()[..16]));
+        let once = if seed.is_empty() { "" } else { ONCE };
+        let folder = config.cache_dir.join(format!("{}-{}{once}", self.id, &key.hex()[..16]));
         let _lock = lock(&folder, &self.id, progress).await?;
+        let _gone = (!seed.is_empty()).then(|| {
+            remove_left(&config.cache_dir, &folder);
+            Gone(&folder)
+        });
         let run = self.image(&folder, Face::Run, images, progress).await?;
         let build = self.image(&folder, Face::Build, images, progress).await?;
-        if !seed.is_empty() {
-            let failed = |source| ImageError::File { act: "remove", path: folder.clone(), source };
-            fs::remove_dir_all(&folder).map_err(failed)?;
-        }
         let target = self.target();
         Ok(Stack { id: self.id.clone(), run, build, target })
     }
@@ -197,6 +198,31 @@ pub(super) fn architecture() -> &'static str {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         other => other,
+    }
+}
+
+/// Ends the name of a folder that is of use only once.
+const ONCE: &str = ".once";
+
+/// A folder that goes, however what is done in it ends.
+struct Gone<'a>(&'a Path);
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(self.0) {
+            tracing::warn!(%error, folder = %self.0.display(), "what an update was made of is left");
+        }
+    }
+}
+
+/// Removes such folders whose process died.
+fn remove_left(cache: &Path, own: &Path) {
+    for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let left = path != own && path.extension().is_some_and(|extension| extension == &ONCE[1..]);
+        if left && File::open(path.join("lock")).is_ok_and(|file| file.try_lock().is_ok()) {
+            let _ = fs::remove_dir_all(&path);
+        }
     }
 }
 

@@ -151,7 +151,10 @@ pub(super) fn build(
         match buildpack::run(&program, &arguments, &own, dirs, running, &tell) {
             Ok(0) => {}
             Ok(status) => return Err(wrong(format!("the buildpack {} failed with status {status}", buildpack.name()))),
-            Err(e) => return Err(wrong(format!("the buildpack {} does not run: {e}", buildpack.name()))),
+            Err(e) => {
+                let why = buildpack::why_not(&e);
+                return Err(wrong(format!("bin/build of the buildpack {} does not run: {why}", buildpack.name())));
+            }
         }
         outcome.times.push(begun.elapsed());
         read_launch(&layers, index, buildpack, &mut outcome).map_err(wrong)?;

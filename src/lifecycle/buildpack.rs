@@ -220,6 +220,15 @@ fn add_platform(env: &mut Env, dirs: &Dirs, request: &BuildRequest, buildpack: &
     env::prepend(env, "PATH", &tools, ":");
 }
 
+/// In words, why a program that is there cannot be started.
+pub(super) fn why_not(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::NotFound {
+        return "the interpreter that its first line names is not there (or that line ends in a carriage return)"
+            .to_owned();
+    }
+    error.to_string()
+}
+
 /// Runs a program to its end, in the app's folder; tells each line. Returns its exit status, 128 and more for signals.
 pub(super) fn run(
     program: &Path,

@@ -205,6 +205,9 @@ pub fn check_id(id: &str) -> Result<(), String> {
     if allowed && parts && !reserved && id.len() <= 200 {
         return Ok(());
     }
+    if id.is_empty() {
+        return Err("the key buildpack.id is missing".to_owned());
+    }
     Err(format!("buildpack.id: {id:?} is not allowed; use letters, digits, '.', '-' and '/', and not a reserved word"))
 }
 
@@ -213,6 +216,9 @@ pub fn check_version(version: &str) -> Result<(), String> {
     let allowed = version.bytes().all(|b| b.is_ascii_alphanumeric() || b"._+-".contains(&b));
     if allowed && !version.is_empty() && !version.starts_with('.') && version.len() <= 100 {
         return Ok(());
+    }
+    if version.is_empty() {
+        return Err("the key buildpack.version is missing; write it as 1.2.3".to_owned());
     }
     Err(format!("buildpack.version: {version:?} is not allowed; write it as 1.2.3"))
 }

@@ -79,13 +79,14 @@ pub(super) fn detect(
 fn no_fit(request: &BuildRequest) -> String {
     let builtin = |entry: &GroupEntry| entry.id.starts_with("paas/") && entry.place == Place::Installed;
     if request.order.iter().flatten().all(builtin) {
-        "no buildpack recognises this app; it needs a package.json (Node.js), requirements.txt (Python), \
-         index.html (static site) or a Procfile at its root"
+        "no buildpack recognises this app: it has none of the files at its root that tell its language (package.json, \
+         requirements.txt, go.mod, pom.xml, Gemfile, composer.json, index.html …); add a Procfile that says what runs, or \
+         name a buildpack with buildpacks:add"
             .to_owned()
     } else {
         let mut names: Vec<_> = request.order.iter().flatten().filter(|e| !e.optional).map(|e| e.id.as_str()).collect();
         names.dedup();
-        format!("no group of buildpacks fits this app; the lines above say why. Tried: {}", names.join(", "))
+        format!("no group of buildpacks fits this app; what they printed is above. Tried: {}", names.join(", "))
     }
 }
 
@@ -198,7 +199,7 @@ impl Detection<'_> {
             },
             Ok(100) => Outcome::Failed,
             Ok(status) => Outcome::Erred(format!("bin/detect ended with status {status}")),
-            Err(e) => Outcome::Erred(format!("bin/detect does not run: {e}")),
+            Err(e) => Outcome::Erred(format!("bin/detect does not run: {}", buildpack::why_not(&e))),
         }
     }
 

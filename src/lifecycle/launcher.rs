@@ -72,7 +72,10 @@ pub(super) fn run(process_type: Option<&str>, words: &[String]) -> ExitCode {
     dirs.layers = folder("CNB_LAYERS_DIR", dirs.layers);
     dirs.workspace = folder("CNB_APP_DIR", dirs.workspace);
     let error = match launch(&dirs, env, process_type, words) {
-        Ok(mut command) => command.exec().to_string(),
+        Ok(mut command) => {
+            let error = command.exec();
+            format!("{}: {error}", command.get_program().display())
+        }
         Err(message) => message,
     };
     eprintln!(" !     cannot start {}: {error}", process_type.unwrap_or("the process"));

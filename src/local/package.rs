@@ -29,13 +29,19 @@ pub fn package(folder: &Path, others: &[PathBuf], helper: &Path, output: &Path) 
             output.display()
         )));
     }
+    if output.extension().is_some_and(|extension| extension == "tgz" || extension == "gz" || extension == "zip") {
+        let text = format!("{} cannot be made: give a name that ends in .cnb, or a new folder", output.display());
+        return Err(LocalError::Wrong(text));
+    }
     let parent = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let work = tempfile::tempdir_in(parent).map_err(failed("make a folder in", parent))?;
+    // The output may lie in the buildpack's own folder.
+    let not_this = fs::canonicalize(work.path()).map_err(failed("find", work.path()))?;
     let packages = Packages::open(work.path().join("packages"))?;
     let staged = packages.staging()?;
     for (index, folder) in std::iter::once(folder).chain(others.iter().map(PathBuf::as_path)).enumerate() {
         let place = staged.path().join(index.to_string());
-        copy(folder, &place)?;
+        copy(folder, &place, &not_this)?;
         add_helper(&place, helper)?;
     }
     let package = packages.adopt(staged.path())?;
@@ -69,7 +75,9 @@ fn add_helper(folder: &Path, helper: &Path) -> Result<()> {
     let place = folder.join("bin/bp");
     let uses_it = ["detect", "build"].iter().any(|name| {
         let text = fs::read_to_string(folder.join("bin").join(name)).unwrap_or_default();
-        text.lines().any(|line| line.split_whitespace().any(|word| word == "bp" || word == "$(bp" || word == "\"$(bp"))
+        text.lines().any(|line| {
+            line.split_whitespace().any(|word| word == "bp" || word.ends_with("$(bp") || word.ends_with("`bp"))
+        })
     });
     if uses_it && !place.exists() {
         fs::copy(helper, &place).map_err(failed("copy", helper))?;
@@ -78,15 +86,16 @@ fn add_helper(folder: &Path, helper: &Path) -> Result<()> {
     Ok(())
 }
 
-fn copy(from: &Path, to: &Path) -> Result<()> {
+fn copy(from: &Path, to: &Path, not_this: &Path) -> Result<()> {
     fs::create_dir_all(to).map_err(failed("make", to))?;
     for entry in fs::read_dir(from).map_err(failed("read", from))? {
         let entry = entry.map_err(failed("read", from))?;
         let (source, target) = (entry.path(), to.join(entry.file_name()));
         let kind = entry.file_type().map_err(failed("read", &source))?;
         if kind.is_dir() {
-            if entry.file_name() != ".git" {
-                copy(&source, &target)?;
+            let left_out = fs::canonicalize(&source).is_ok_and(|path| path == not_this);
+            if entry.file_name() != ".git" && !left_out {
+                copy(&source, &target, not_this)?;
             }
         } else if kind.is_symlink() {
             let link = fs::read_link(&source).map_err(failed("read", &source))?;

@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -21,12 +21,16 @@ use crate::{
 const DISK: &str = "trial";
 /// How long the process has until it listens.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// How often it is looked at meanwhile.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// What is tried.
 #[derive(Debug)]
 pub struct Trial<'a> {
     /// The buildpack's folder.
     pub buildpack: &'a Path,
+    /// Folders of buildpacks that it names.
+    pub with: &'a [PathBuf],
     /// The app that it builds.
     pub app: &'a Path,
 }
@@ -34,9 +38,15 @@ pub struct Trial<'a> {
 impl Trial<'_> {
     /// Runs it; says what happened line by line, and fails with what is wrong.
     pub async fn run(&self, site: &Site, progress: &Progress, cancel: &CancellationToken) -> Result<()> {
-        let source = BuildpackSource::Path(
-            std::fs::canonicalize(self.buildpack).map_err(super::failed("find", self.buildpack))?,
-        );
+        // One that names others is tried as the file that it is packaged to.
+        let spool = tempfile::tempdir().map_err(super::failed("make a folder in", &std::env::temp_dir()))?;
+        let mut path = std::fs::canonicalize(self.buildpack).map_err(super::failed("find", self.buildpack))?;
+        if !self.with.is_empty() {
+            let packaged = spool.path().join("packaged.cnb");
+            super::package(&path, self.with, &site.config.lifecycle(), &packaged)?;
+            path = packaged;
+        }
+        let source = BuildpackSource::Path(path);
         let order = Order { folder: self.app.to_owned(), buildpacks: vec![source], ..Order::default() };
         site.forget(DISK).await?;
 
@@ -123,12 +133,21 @@ impl Trial<'_> {
         site.engine.start(&container).await?;
         let check = HealthCheck::default_for(process_type);
         let healthy = until_healthy(SocketAddr::new(address.into(), CONTAINER_PORT), &check);
-        let outcome = timeout(PATIENCE, healthy).await;
+        let ends = async {
+            while site.engine.inspect(container.as_str()).await?.is_some_and(|c| c.state.is_alive()) {
+                tokio::time::sleep(LOOK).await;
+            }
+            Ok::<_, LocalError>(())
+        };
+        let outcome = tokio::select! {
+            outcome = timeout(PATIENCE, healthy) => outcome.is_ok_and(|outcome| outcome.is_ok()),
+            ended = ends => ended.map(|()| false)?,
+        };
         let ended =
             site.engine.inspect(container.as_str()).await?.and_then(|c| c.exit_code.filter(|_| !c.state.is_alive()));
         let log = site.engine.last_lines(&container, 20).await;
         site.engine.remove(&container).await?;
-        if let Ok(Ok(())) = outcome {
+        if outcome {
             return Ok(begun.elapsed());
         }
         for line in log {

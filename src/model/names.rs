@@ -88,6 +88,15 @@ name!(
         && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 );
 name!(
+    /// The name of a stack.
+    StackName,
+    "stack name",
+    "use 1 to 30 lowercase letters, digits, dots and hyphens, beginning with a letter",
+    |t| length(t, 30)
+        && starts_with(t, u8::is_ascii_lowercase)
+        && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.')
+);
+name!(
     /// A process type, such as `web` or `worker`.
     ProcessType,
     "process type",

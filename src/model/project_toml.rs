@@ -179,7 +179,7 @@ impl Entry {
     fn read(self, key: &str) -> Result<ProjectBuildpack, InvalidProjectToml> {
         let source = |text: &str| text.parse().map_err(|e: super::InvalidName| wrong(key, &e.to_string()));
         match self {
-            Self { id, version: None, uri: None, script: Some(Script { api, inline, shell }) } => {
+            Self { id, version: _, uri: None, script: Some(Script { api, inline, shell }) } => {
                 let shell = shell.unwrap_or_else(|| "/bin/sh".to_owned());
                 if shell.contains(['\n', '\0']) || !shell.starts_with('/') {
                     return Err(wrong(key, &format!("script.shell {shell:?} is not an absolute path")));
@@ -196,7 +196,7 @@ impl Entry {
                 let text = version.map_or_else(|| id.clone(), |version| format!("{id}@{version}"));
                 source(&text).map(ProjectBuildpack::At)
             }
-            _ => Err(wrong(key, "an entry has either id (and version), or uri, or script")),
+            _ => Err(wrong(key, "an entry has id (and version), or uri, or a script (with an id)")),
         }
     }
 }
@@ -250,7 +250,7 @@ mod tests {
             ("x = ", "project.toml, line 1: "),
             ("[_]\nschema-version = '3'", "project.toml, key _.schema-version: "),
             ("[io.buildpacks]\ninclude = []\nexclude = []", "give include or exclude, not both"),
-            ("[[io.buildpacks.group]]\nversion = '1'", "key io.buildpacks.group: an entry has either"),
+            ("[[io.buildpacks.group]]\nversion = '1'", "key io.buildpacks.group: an entry has id"),
             ("[[io.buildpacks.group]]\nuri = '../x'", "key io.buildpacks.group: "),
             ("[[io.buildpacks.build.env]]\nname = 'a/b'", "key io.buildpacks.build.env: "),
         ] {

@@ -43,6 +43,7 @@ impl Store {
             t.execute(
                 "INSERT INTO packages (digest, source, installed, added_at) VALUES (?1, ?2, ?3, ?4)
                  ON CONFLICT DO UPDATE SET installed = installed OR excluded.installed,
+                    added_at = CASE excluded.installed WHEN 1 THEN excluded.added_at ELSE added_at END,
                     source = CASE excluded.installed WHEN 1 THEN excluded.source ELSE source END",
                 (digest.as_str(), &source, installed, now()),
             )?;

@@ -148,10 +148,11 @@ impl Store {
     }
 
     /// Chooses the stack of an app; the default one without a name.
-    pub async fn set_app_stack(&self, app: AppId, stack: Option<String>) -> Result<()> {
+    pub async fn set_app_stack(&self, app: AppId, stack: Option<String>) -> Result<bool> {
         self.transact(move |t, _| {
-            t.execute("UPDATE apps SET stack = ?2 WHERE id = ?1", (app.0, &stack))?;
-            Ok(())
+            let sql = "UPDATE apps SET stack = ?2
+                 WHERE id = ?1 AND (?2 IS NULL OR EXISTS (SELECT 1 FROM stacks WHERE name = ?2))";
+            Ok(t.execute(sql, (app.0, &stack))? > 0)
         })
         .await
     }
