@@ -167,7 +167,6 @@ fn language(language: &str) {
         let sample: Sample = read(&path);
         if sample.language == language {
             count += 1;
-            println!("{app}");
             works(&world, &app, &sample);
         }
     }
@@ -175,7 +174,6 @@ fn language(language: &str) {
     let failures = apps().join(format!("failures/{language}.toml"));
     if failures.exists() {
         for (number, failure) in read::<Failures>(&failures).case.iter().enumerate() {
-            println!("{}", failure.name);
             fails(&world, &format!("failure-{number}"), failure);
         }
     }
@@ -203,8 +201,15 @@ macro_rules! languages {
 
 languages! {
     cc: "cc",
+    deno: "deno",
+    elixir: "elixir",
     go: "go",
+    java: "java",
+    nodejs: "nodejs",
+    php: "php",
     python: "python",
+    ruby: "ruby",
     rust: "rust",
     shell: "shell",
+    static_sites: "static",
 }

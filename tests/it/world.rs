@@ -92,7 +92,7 @@ fn free_port() -> u16 {
 }
 
 pub fn repository_root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+    std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into()).into()
 }
 
 impl World {
@@ -122,12 +122,14 @@ impl World {
             rustix::process::geteuid().is_root(),
             "the stories need root: they mount, filter packets and run an engine"
         );
-        let n = WORLDS.fetch_add(1, Ordering::Relaxed);
+        // Several runs at once, each with a number of its own here, do not get into each other's way.
+        let first = std::env::var("PAAS_TEST_FIRST_WORLD").map_or(0, |n| n.parse().unwrap());
+        let n = first + WORLDS.fetch_add(1, Ordering::Relaxed);
         fs::create_dir_all(base).unwrap();
         let dir = base.join(format!("{}-{n}", std::process::id()));
         fs::create_dir(&dir).unwrap();
         let ssh_port = free_port();
-        let first_port = 20_000 + u16::from(n) * 100;
+        let first_port = 20_000 + u16::from(n) * 60;
         let ca = "/etc/ssl/certs/ca-certificates.crt";
         let config = format!(
             "data_dir = \"{data}\"\nhostname = \"127.0.0.1\"\n\
@@ -139,7 +141,7 @@ impl World {
              [outbound]\nca_bundle = \"{ca}\"\n{more}",
             data = dir.join("data").display(),
             registry = free_port(),
-            last_port = first_port + 99,
+            last_port = first_port + 59,
             network = 100 + n,
             lifecycle = repository_root().join("target/static/x86_64-unknown-linux-gnu/release/lifecycle").display(),
             buildpacks = repository_root().join("buildpacks").display(),
