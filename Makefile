@@ -25,7 +25,7 @@ release: lifecycle ## What is installed: paas, lifecycle and buildpacks side by 
 	ln -sfn ../../buildpacks target/release/buildpacks
 
 install-tools: ## What the demo and the tests need of Debian
-	@demo/install-tools
+	@demo/install-tools tests
 
 test: install-tools lifecycle ## The whole suite, engine tests included
 	cargo build --locked --bin paas

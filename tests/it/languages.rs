@@ -167,6 +167,7 @@ fn language(language: &str) {
         let sample: Sample = read(&path);
         if sample.language == language {
             count += 1;
+            eprintln!("{app}");
             works(&world, &app, &sample);
         }
     }
@@ -174,6 +175,7 @@ fn language(language: &str) {
     let failures = apps().join(format!("failures/{language}.toml"));
     if failures.exists() {
         for (number, failure) in read::<Failures>(&failures).case.iter().enumerate() {
+            eprintln!("{}", failure.name);
             fails(&world, &format!("failure-{number}"), failure);
         }
     }

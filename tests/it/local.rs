@@ -25,8 +25,7 @@ impl Desk {
 
     fn sh(&self, script: &str) -> Said {
         let root = repository_root();
-        let lifecycle = std::env::var_os("PAAS_TEST_LIFECYCLE")
-            .map_or_else(|| root.join("target/static/x86_64-unknown-linux-gnu/release/lifecycle"), PathBuf::from);
+        let lifecycle = root.join("target/static/x86_64-unknown-linux-gnu/release/lifecycle");
         let path = format!("{}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", self.dir.path().join("bin").display());
         let mut command = Command::new("bash");
         command.args(["-euo", "pipefail", "-c", script]).current_dir(self.work()).env("PATH", path);

@@ -87,7 +87,7 @@ pub fn eventually<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
@@ -123,7 +123,7 @@ impl World {
             "the stories need root: they mount, filter packets and run an engine"
         );
         // Several runs at once, each with a number of its own here, do not get into each other's way.
-        let first = std::env::var("PAAS_TEST_FIRST_WORLD").map_or(0, |n| n.parse().unwrap());
+        let first = std::env::var("IT_FIRST_WORLD").map_or(0, |n| n.parse().unwrap());
         let n = first + WORLDS.fetch_add(1, Ordering::Relaxed);
         fs::create_dir_all(base).unwrap();
         let dir = base.join(format!("{}-{n}", std::process::id()));

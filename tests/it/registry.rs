@@ -1,0 +1,105 @@
+//! What comes out of an image registry: buildpacks, and the two images of a stack.
+
+use std::{
+    fs,
+    process::{Child, Command, Stdio},
+};
+
+use crate::{
+    buildpacks::write_buildpack,
+    world::{World, eventually, free_port, run},
+};
+
+/// Debian's `docker-registry` on loopback, with its files in the world's folder.
+struct Registry {
+    process: Child,
+    address: String,
+}
+
+impl Registry {
+    fn start(world: &World) -> Self {
+        let address = format!("127.0.0.1:{}", free_port());
+        let (config, files) = (world.dir().join("registry.yml"), world.dir().join("registry"));
+        let text = format!(
+            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {address}\n",
+            files.display()
+        );
+        fs::write(&config, text).unwrap();
+        let mut command = Command::new("docker-registry");
+        command.arg("serve").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let registry = Self { process: command.spawn().unwrap(), address };
+        eventually("the registry answers", || world.get(&format!("http://{}/v2/", registry.address)).ok());
+        registry
+    }
+
+    /// Moves an image of the engine here; gives its reference.
+    fn take(&self, image: &str, name: &str) -> String {
+        let reference = format!("{}/{name}", self.address);
+        run(Command::new("docker").args(["tag", image, &reference])).good();
+        run(Command::new("docker").args(["push", "-q", &reference])).good();
+        run(Command::new("docker").args(["rmi", &reference, image])).good();
+        reference
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn on_the_engine(reference: &str) -> bool {
+    !run(Command::new("docker").args(["images", "--quiet", reference])).good().out.is_empty()
+}
+
+/// A packaged buildpack goes to a registry as any image does, and a server builds with it from there; so do the images of
+/// a stack. The engine keeps neither.
+#[test]
+fn buildpacks_and_stacks_come_from_a_registry() {
+    let world = World::new();
+    let registry = Registry::start(&world);
+    let folder = world.dir().join("home/one");
+    write_buildpack(&folder, "test/one", "one");
+    let file = world.dir().join("one.cnb").display().to_string();
+    world.paas(&["buildpack", "package", &folder.display().to_string(), &file]).good();
+    let loaded = run(Command::new("docker").args(["load", "--quiet", "--input", &file])).good().out;
+    let loaded = loaded.trim().split_once(": ").expect("docker load names the image").1.to_owned();
+    let reference = registry.take(&loaded, "buildpacks/one:1");
+    assert!(!on_the_engine(&reference));
+
+    world.paas(&["buildpacks:install", &format!("docker://{reference}")]).good().says("test/one@1.0.0 (sha256:");
+    world.paas(&["buildpacks:installed"]).good().says(&reference);
+    assert!(!on_the_engine(&reference), "what was only fetched stays on the engine");
+    let missing = format!("docker://{}/buildpacks/none:1", registry.address);
+    world.paas(&["buildpacks:install", &missing]).bad().says("cannot get the buildpack").says("manifest unknown");
+
+    let tar = fs::read_dir("/var/cache/paas/stacks").unwrap().map(|entry| entry.unwrap().path().join("run.tar"));
+    let tar = tar.into_iter().find(|tar| tar.is_file()).expect("the stack was made");
+    let base = format!("paas-test/registry:{:08x}", rand::random::<u32>());
+    run(Command::new("docker").args(["import", "--change", "USER 1000:1000"]).arg(tar).arg(&base)).good();
+    let image = registry.take(&base, "stacks/run:13");
+    world.paas(&["stacks:create", "pulled", "--run-image", &image, "--build-image", &image]).good().says("debian 13");
+    let app = world.repository("app", &[("note.txt", "x")]);
+    world.paas(&["apps:create", "app"]).good();
+    world.paas(&["apps:stack", "app", "pulled"]).good();
+    world.paas(&["buildpacks:set", "app", "test/one"]).good();
+    world.push(&app).good().says("-----> one builds");
+    world.answers(&world.url("app"), "one files:note.txt");
+    world.paas(&["stacks:update", "pulled"]).good().says("nothing changed");
+    assert!(!on_the_engine(&image));
+}
+
+/// Only an operator may name what the server's own machine serves.
+#[test]
+fn a_developer_does_not_reach_the_machine_by_way_of_a_buildpack() {
+    let world = World::new();
+    let key = world.dir().join("guest");
+    run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key)).good();
+    let public = fs::read_to_string(key.with_extension("pub")).unwrap();
+    world.paas_with(&["ssh-keys:add", "guest"], &public).good();
+    world.ssh_as(&key, &["apps:create", "mine"]).good();
+    for source in ["docker://127.0.0.1:1/x:1", "https://localhost/x.git", "http://169.254.169.254/x.git"] {
+        world.ssh_as(&key, &["buildpacks:add", "mine", source]).bad().says("only an admin key may name");
+    }
+}
