@@ -5,6 +5,7 @@ mod package;
 mod report;
 mod scaffold;
 mod source;
+mod tidy;
 mod trial;
 
 use std::{
@@ -305,6 +306,7 @@ pub async fn build(
             let image = site.build(order, &disk, previous, progress, &cancel).await?;
             fs::write(&last, image.to_string()).map_err(failed("write", &last))?;
             site.hand_over(&image, &tag).await?;
+            tidy::tidy(&site).await?;
             print(&site, &image, &tag, progress).await
         }
         .await;

@@ -70,6 +70,13 @@ fn the_guide_for_authors_works() {
     desk.sh("paas buildpack new ../x").bad().says("is not allowed");
     desk.sh("paas build nowhere").bad().says("cannot find nowhere");
 
+    // Caches of folders that were not built for long make room.
+    let old = "cd ../cache/paas; for n in {10..19}; do touch -d 2020-01-$n build-$n.image disks/build-$n.ext4; done";
+    desk.sh(old).good();
+    desk.sh("paas build hello --buildpack packed --tag paas-test/wren && docker rmi paas-test/wren").good();
+    let left = desk.sh("cd ../cache/paas; ls *.image | wc -l; ls disks/build-10.ext4 || echo gone").good();
+    assert!(left.out.starts_with("10\n") && left.out.ends_with("gone\n"), "{}", left.out);
+
     // A layer that is never the same, and a process that does not listen.
     let spoil = "sed -i 's|^bp process.*|date +%N > \"$layers/runtime/when\"; bp process \"$layers\" web -- sleep 1|' wren/bin/build";
     desk.sh(&format!("{spoil}; paas buildpack test wren --app hello"))
