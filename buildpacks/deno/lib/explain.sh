@@ -22,7 +22,7 @@ explain() {
   elif said 'Relative import path "([^"]+)" not prefixed' || said 'Import "([^"]+)" not a dependency'; then
     fail "deno.json does not say what \"$it\" is: run deno add npm:$it (or jsr:…) on your machine and commit deno.json and deno.lock"
   elif said 'Module not found "file://[^"]*/workspace/([^"]+)"'; then
-    fail "there is no file $it: commit it (does .gitignore leave it out? are capital letters right?), or correct the import"
+    fail "there is no file $it: commit it (does .gitignore leave it out?), let a task \"build\" make it, or correct the import"
   elif said '(JSR package manifest for .[^ ]+. failed to load|(Import|error sending request for url \().*https?://[^ )"'\'']+)'; then
     it=$(grep -oE "(@[a-z0-9-]+/[a-z0-9-]+|https?://[^ )'\"]+)" "$log" | head -n 1)
     fail "$it cannot be had from here: push again if it should answer; if builds do not reach it, set \"vendor\": true in deno.json and commit vendor/"
