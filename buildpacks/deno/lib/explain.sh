@@ -13,6 +13,8 @@ explain() {
     fail "deno.lock does not fit the app: run deno install --entrypoint $entry on your machine and commit deno.lock"
   elif said '([Ii]ntegrity check failed[^.]*|[Tt]arball checksum did not match)'; then
     fail "a package is not what deno.lock says ($it): run deno cache --reload $entry and commit deno.lock, if you trust the change"
+  elif said "(Could not find version '[^']+' for npm package '[^']+')"; then
+    fail "npm's registry has not what deno.lock names (${it#Could not find }): run deno outdated --update on your machine and commit deno.lock"
   elif said '(Failed reading lockfile|Unable to (parse|read) lockfile|Unsupported lockfile version[^.]*)'; then
     fail "deno.lock cannot be read: delete it, run deno install on your machine and commit the new one"
   elif said "npm package '([^']+)' does not exist"; then

@@ -48,7 +48,16 @@ for_developers() {
   tools+='|react-router|remix|concurrently|npm-run-all|run-p|run-s|wait-on|electron|open|open-cli|echo|exit|prettier|eslint|jest|vitest|rimraf'
   tools+='|python3? -m http\.server|npm-watch|onchange|chokidar|watch|nodemon (-[a-z-]+ )*--exec (eleventy|npm)'
   grep -qE "^($tools)( |;|$)" <<<"$1" && return
-  uses 'webpack-dev-server' && [[ $1 =~ ^node\ .*(scripts|build|config|webpack|dev|tools)[^\ ]*(start|dev|serve|server) ]]
+  # A program of the app's own may be one that only starts such a tool.
+  [[ $1 =~ ^node\ +([^\ -][^\ ]*) ]] || return
+  local file
+  for file in "${BASH_REMATCH[1]}" "${BASH_REMATCH[1]}.js"; do
+    if [ -f "$file" ]; then
+      grep -qE 'browser-sync|webpack-dev-server|webpack-dev-middleware|concurrently|chokidar|livereload|live-server|webpackHotDevClient' "$file"
+      return
+    fi
+  done
+  return 1
 }
 
 # Whether the app has a server of its own, made by a framework or written by hand. Sets $server to what it is.
@@ -105,6 +114,6 @@ makes_site() {
   local tools='vite|react-scripts|@craco/craco|react-app-rewired|@angular/cli|@angular/build|@angular-devkit/build-angular|astro|gatsby'
   tools+='|@11ty/eleventy|@docusaurus/core|vitepress|vuepress|parcel|parcel-bundler|webpack|next|nuxt|nuxt3|@sveltejs/kit|@vue/cli-service'
   tools+='|hexo|hugo-bin|hugo-extended|storybook|@storybook/[a-z0-9-]+|snowpack|@quasar/app(-vite|-webpack)?|ember-cli|preact-cli|@rsbuild/core'
-  tools+='|@rspack/cli|metalsmith|harp|@slidev/cli|umi|brunch|react-static|elm|@stencil/core|gulp|grunt'
-  uses "$tools" || [ -f index.html ] || [ -f src/index.html ] || [ -f public/index.html ]
+  tools+='|@rspack/cli|metalsmith|harp|@slidev/cli|umi|brunch|react-static|elm|@stencil/core|gulp|grunt|browser-sync|live-server|http-server|serve'
+  uses "$tools" || [ -n "$(find . -maxdepth 3 -name node_modules -prune -o -name index.html -print -quit)" ]
 }
