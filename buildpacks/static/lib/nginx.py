@@ -140,7 +140,8 @@ with ThreadPoolExecutor(os.cpu_count()) as pool:
     lasting = {name for name in files if fingerprinted(name)}
     tagged = [name for name in files if name not in lasting]
     tags = dict(zip(tagged, pool.map(tag_of, tagged)))
-write_map("tags.map", {address: tag for name, tag in tags.items() for address in addresses(name)})
+# What never changes needs no tag; without an entry it would have that of the page that answers for all else.
+write_map("tags.map", {address: tags.get(name, "") for name in files for address in addresses(name)})
 write_map("fingerprints.map", {"/" + name: "yes" for name in sorted(lasting)})
 
 
