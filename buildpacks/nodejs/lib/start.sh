@@ -90,31 +90,31 @@ development_tool() {
   done
 }
 
-# $1: a package's folder. Sets start and from to the command to run there, and what says so; fails if nothing does.
+# $1: a package's folder. Sets start to the command to run there; fails if nothing says what.
 find_start() {
   local other framework
-  start=$(script_text "$1" start) from="the start script of ${1#.}${1#.:+/}package.json"
+  start=$(script_text "$1" start)
   framework=$(built "$1") || framework=""
   if [ -n "$start" ] && is_for_development "$start"; then
     if [ -n "$framework" ]; then
       bp detail "The start script ($start) is for development: what the build has made runs instead"
-      start=$framework from="what the build has made"
+      start=$framework
       return
     fi
     for other in start:prod start:production production prod serve; do
       if [ -n "$(script_text "$1" "$other")" ]; then
         bp detail "The start script ($start) is for development: the script $other runs instead"
-        start=$(script_text "$1" "$other") from="the script $other of package.json"
+        start=$(script_text "$1" "$other")
         return
       fi
     done
   fi
   if [[ $start =~ ^(NODE_ENV=production\ )?next\ start ]] && [[ $framework == *standalone* ]]; then
-    start=$framework from="Next.js has built a server that stands alone"
+    start=$framework
   elif [ -z "$start" ] && [ -n "$framework" ]; then
-    start=$framework from="what the build has made"
+    start=$framework
   elif [ -z "$start" ]; then
-    start=$(program "$1") from="there is no start script"
+    start=$(program "$1")
   fi
 }
 

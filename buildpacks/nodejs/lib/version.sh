@@ -66,7 +66,7 @@ choose_node() {
     if [ -n "$engines" ] && ! bp semver-max "$engines" <<<"$version" >/dev/null 2>&1; then
       bp trouble "$node_file says Node.js $node_said, engines.node in package.json says $engines, and that decides: make them agree"
     else
-      return
+      return 0
     fi
   fi
   if [ -n "$engines" ]; then
