@@ -1,0 +1,14 @@
+"""Prints a JSON file that may have comments and trailing commas, as Deno's configuration may, as plain JSON."""
+
+import json
+import re
+import sys
+
+TOKEN = re.compile(r'("(?:\\.|[^"\\])*")|//[^\n]*|/\*.*?\*/|,(?=(?:\s|//[^\n]*|/\*.*?\*/)*[}\]])', re.S)
+
+with open(sys.argv[1], encoding="utf-8-sig") as file:
+    text = TOKEN.sub(lambda match: match[1] or "", file.read())
+try:
+    print(json.dumps(json.loads(text or "{}")))
+except ValueError as why:
+    sys.exit(str(why))

@@ -1,0 +1,119 @@
+# shellcheck shell=bash
+# What a package.json tells of a site: whether something of its own serves it, and which tool makes it.
+
+# $1: a key of package.json; prints its value, or nothing.
+package() {
+  bp json package.json "$1" "" || exit 1
+}
+
+# $1: names of packages, as a pattern. Whether package.json asks for one of them.
+uses() {
+  [ -n "${packages+known}" ] || packages=$(package dependencies)$(package devDependencies)
+  grep -qE "\"($1)\":" <<<"$packages"
+}
+
+# $1: names of files, as patterns of the shell, $2: a pattern. Whether one of them has it in a line that is no comment.
+configured() {
+  local files
+  mapfile -t files < <(compgen -G "$1")
+  [ ${#files[@]} != 0 ] && grep -vhE '^ *(//|\*|#)' "${files[@]}" | grep -qE "$2"
+}
+
+# $1: a script. Prints the command that it ends with: of its own, or of the script that it calls.
+last_command() {
+  local text rest _
+  text=$(package "scripts.$1")
+  for _ in 1 2 3 4 5; do
+    text=${text##*&&}
+    # What only prepares the environment, or finds the program.
+    while [[ $text =~ ^\ *([A-Za-z_]+=[^\ ]*|cross-env|env-cmd|dotenv|--|npx|bunx|pnpx|npm\ exec|pnpm\ exec|yarn\ exec|bun\ x|--bun|-y|--yes)\ +(.*)$ ]]; do
+      text=${BASH_REMATCH[2]}
+    done
+    [[ $text =~ ^\ *(npm|pnpm|yarn|bun)(\ run|\ run-script)?\ +([A-Za-z0-9:_.-]+) ]] || break
+    rest=$(package "scripts.${BASH_REMATCH[3]}")
+    [ -n "$rest" ] || break
+    text=$rest
+  done
+  read -r text <<<"$text"
+  echo "${text#./node_modules/.bin/}"
+}
+
+# Whether the command $1 is a tool's server for developers, a watcher or a builder: nothing that serves in production.
+for_developers() {
+  local tools='react-scripts|craco|react-app-rewired|rescripts|vite|ng|vue-cli-service|astro|gatsby|eleventy|@11ty/eleventy|docusaurus'
+  tools+='|vitepress|vuepress|vuepress-(vite|webpack)|next|nuxt|nuxi|svelte-kit|serve|sirv|sirv-cli|http-server|live-server|lite-server'
+  tools+='|servor|ws|browser-sync|parcel|webpack|webpack-cli|webpack-dev-server|wds|web-dev-server|rollup|esbuild|rsbuild|rspack|gulp'
+  tools+='|grunt|snowpack|hexo|start-storybook|storybook|wrangler|netlify|vercel|firebase|sass|node-sass|tailwindcss|postcss|tsc|tsup'
+  tools+='|ionic|quasar|ember|umi|max|slidev|preact|stencil|harp|brunch|elm|elm-app|hugo|jekyll|bundle exec jekyll|zola|mkdocs|poi|react-static'
+  tools+='|react-router|remix|concurrently|npm-run-all|run-p|run-s|wait-on|electron|open|open-cli|echo|exit|prettier|eslint|jest|vitest|rimraf'
+  tools+='|python3? -m http\.server|npm-watch|onchange|chokidar|watch|nodemon (-[a-z-]+ )*--exec (eleventy|npm)'
+  grep -qE "^($tools)( |;|$)" <<<"$1" && return
+  # A program of the app's own may be one that only starts such a tool.
+  [[ $1 =~ ^node\ +([^\ -][^\ ]*) ]] || return
+  local file
+  for file in "${BASH_REMATCH[1]}" "${BASH_REMATCH[1]}.js"; do
+    if [ -f "$file" ]; then
+      grep -qE 'browser-sync|webpack-dev-server|webpack-dev-middleware|concurrently|chokidar|livereload|live-server|webpackHotDevClient' "$file"
+      return
+    fi
+  done
+  return 1
+}
+
+# Whether the app has a server of its own, made by a framework or written by hand. Sets $server to what it is.
+has_server() {
+  local start file
+  server=""
+  if uses next && ! configured 'next.config.*' "output['\"]?: *['\"]export" && ! [[ $(package scripts) == *"next export"* ]]; then
+    server="Next.js without output: \"export\""
+  elif uses 'nuxt|nuxt3|nuxt-edge' && ! [[ $(package scripts.build) == *generate* ]] &&
+    ! configured 'nuxt.config.*' "ssr: *false|target: *['\"]static|preset: *['\"](static|github-pages)"; then
+    server="Nuxt without nuxt generate"
+  elif uses '@sveltejs/kit' && ! configured 'svelte.config.*' 'adapter-static'; then
+    server="SvelteKit without adapter-static"
+  elif configured 'astro.config.*' '^ *adapter *(:|,|\()|output: *.(server|hybrid)'; then
+    server="Astro with an adapter"
+  elif uses '@angular/ssr' && ! configured angular.json '"outputMode": *"static"' && configured angular.json '"(outputMode|ssr|server)": *["{t]'; then
+    server="Angular's server"
+  elif uses '@react-router/dev|@remix-run/dev' && ! configured '*.config.*' 'ssr: *false'; then
+    server="React Router's server"
+  elif uses '@solidjs/start|@tanstack/(react|solid)-start|vinxi|@builder\.io/qwik-city|@analogjs/platform'; then
+    server="a framework with a server"
+  fi
+  if [ -n "$server" ]; then return; fi
+  start=$(last_command start)
+  if [ -n "$start" ]; then
+    ! for_developers "$start" || return 1
+    server="the start script"
+    return
+  fi
+  if uses 'express|fastify|koa|hono|@hapi/hapi|h3|polka|restify|@nestjs/core|socket\.io|ws|@hono/node-server'; then
+    for file in "$(package main)" server.js server.mjs server.ts app.js index.js src/server.js src/server.ts server/index.js; do
+      if [ -n "$file" ] && [ -f "$file" ]; then
+        server=$file
+        return
+      fi
+    done
+  fi
+  return 1
+}
+
+# The script that makes the site, or nothing.
+build_script() {
+  local name
+  for name in build generate docs:build build:prod build-storybook; do
+    if [ -n "$(package "scripts.$name")" ]; then
+      echo "$name"
+      return
+    fi
+  done
+}
+
+# Whether a tool that makes sites is used, or at least a page is there for one.
+makes_site() {
+  local tools='vite|react-scripts|@craco/craco|react-app-rewired|@angular/cli|@angular/build|@angular-devkit/build-angular|astro|gatsby'
+  tools+='|@11ty/eleventy|@docusaurus/core|vitepress|vuepress|parcel|parcel-bundler|webpack|next|nuxt|nuxt3|@sveltejs/kit|@vue/cli-service'
+  tools+='|hexo|hugo-bin|hugo-extended|storybook|@storybook/[a-z0-9-]+|snowpack|@quasar/app(-vite|-webpack)?|ember-cli|preact-cli|@rsbuild/core'
+  tools+='|@rspack/cli|metalsmith|harp|@slidev/cli|umi|brunch|react-static|elm|@stencil/core|gulp|grunt|browser-sync|live-server|http-server|serve'
+  uses "$tools" || [ -n "$(find . -maxdepth 3 -name node_modules -prune -o -name index.html -print -quit)" ]
+}

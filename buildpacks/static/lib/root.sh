@@ -1,0 +1,97 @@
+# shellcheck shell=bash
+# Which folder is served, and why. Uses lib/package.sh.
+
+# Whether the app says itself which folder is served.
+told_root() {
+  [ -f static.json ] || [ -f Staticfile ]
+}
+
+# Prints the folder that static.json or the Staticfile names; as their platforms have it, there is a default.
+asked_root() {
+  local root
+  if [ -f static.json ]; then
+    root=$(bp json static.json root public_html) || exit 1
+  else
+    root=$(sed -nE 's/^root: *["'\'']?([^"'\'' #]+).*/\1/p' Staticfile | tail -n 1)
+  fi
+  root=${root%/}
+  echo "${root:-.}"
+}
+
+# Prints the first of the usual folders that has a page to begin with.
+files_root() {
+  local dir
+  for dir in . public dist build _site out www docs site html htdocs public_html; do
+    if [ -f "$dir/index.html" ]; then
+      echo "$dir"
+      return
+    fi
+  done
+}
+
+# Whether the files are the sources of a generator that is not here. Sets $generator to its name, $makes to its folder.
+generator() {
+  generator=""
+  if [ -f _config.yml ] && { [ -d _posts ] || [ -d _layouts ] || [ -d _includes ] || [ -f index.md ] || [ -f index.markdown ] || grep -qs '^---' index.html; }; then
+    generator=Jekyll makes=_site command="jekyll build"
+  elif compgen -G 'hugo.*' >/dev/null || [ -d config/_default ] ||
+    { compgen -G 'config.*' >/dev/null && [ -d content ] && { [ -d themes ] || [ -d layouts ] || [ -d archetypes ]; }; }; then
+    generator=Hugo makes=public command=hugo
+    if [ -f config.toml ] && [ -d templates ] && [ ! -d layouts ]; then generator=Zola command="zola build"; fi
+  elif [ -f mkdocs.yml ]; then
+    generator=MkDocs makes=site command="mkdocs build"
+  elif [ -f book.toml ]; then
+    generator=mdBook makes=book command="mdbook build"
+  elif [ -f _quarto.yml ]; then
+    generator=Quarto makes=_site command="quarto render"
+  fi
+  [ -n "$generator" ]
+}
+
+# Prints the folder that configuration of the tool names, as the tool's default is looked for anyway.
+configured_root() {
+  local text file dir pattern root=""
+  # Options of the build script win over files.
+  text=$(package "scripts.$1")
+  dir=$(grep -oE -- '(--out-?dir|--dist-dir|--output-path|--output|--dest|--dir|-o|-d)[ =][^ ;&]+' <<<"$text" | tail -n 1 | sed -E 's/^[^ =]+[ =]//')
+  if [ -n "$dir" ]; then
+    echo "${dir%/}"
+    return
+  fi
+  pattern="s@.*\b(outDir|outputDir|outputPath|distDir|buildDir|output|base|pages)[\"']?: *[\"'\`]([^\"'\`\$]+)[\"'\`].*@\2@p"
+  for file in vite.config.* vue.config.* astro.config.* rsbuild.config.* eleventy.config.* .eleventy.* docusaurus.config.* next.config.* angular.json svelte.config.*; do
+    if [ ! -f "$file" ]; then continue; fi
+    case $file in
+      vite.*) root=$(grep -vE '^ *//' "$file" | sed -nE "s@.*\broot: *[\"']([^\"']+)[\"'].*@\1@p" | head -n 1) ;;
+    esac
+    while IFS= read -r dir; do
+      if [ -n "$root" ] && [ -d "$root/$dir" ]; then dir=$root/$dir; fi
+      dir=${dir#./}
+      if [ -d "$dir" ]; then
+        echo "${dir%/}"
+        return
+      fi
+    done < <(grep -vE '^ *//' "$file" | sed -nE "$pattern")
+  done
+}
+
+# Prints the folder that the script $1 has made: what is configured, the tools' usual ones, or whatever is newer than
+# package.json and has a page to begin with.
+built_root() {
+  local dir
+  for dir in "$(configured_root "$1")" dist build out .output/public _site docs/.vitepress/dist .vitepress/dist \
+    docs/.vuepress/dist .vuepress/dist src/.vuepress/dist storybook-static dist/spa dist/public dist/client build/client www docs/dist; do
+    if [ -z "$dir" ]; then continue; fi
+    # Angular makes a folder for each project, and in it one for what browsers get.
+    for dir in "$dir" "$dir/browser" "$dir"/*/browser "$dir"/*; do
+      if [ -f "$dir/index.html" ] || [ -f "$dir/index.csr.html" ]; then
+        if [[ $dir == */server ]]; then continue; fi
+        echo "$dir"
+        return
+      fi
+    done
+  done
+  # Gatsby, Hexo and others make public/; with Create React App it is a source.
+  find . \( -name node_modules -o -name '.git' \) -prune -o -name index.html -newer package.json -printf '%d %P\n' |
+    sort -n | sed -nE '1s@^[0-9]+ (.*/)?index.html$@./\1@p' | sed 's@/$@@'
+}
