@@ -1,0 +1,81 @@
+# shellcheck shell=bash
+# What went wrong, in one line with a remedy.
+
+# $1: a pattern. Sets it to the part in the parentheses of the first line that says such a thing in the file $log.
+said() {
+  it=$(sed -nE "s#.*$1.*#\\1#p" "$log" | head -n 1)
+  [ -n "$it" ]
+}
+
+# What compilers say, whichever tool starts them.
+explain_java() {
+  local it
+  if said '(release version|invalid target release:?|invalid source release:?) [0-9.]+'; then
+    it=$(sed -nE 's#.*(release version|invalid (target|source) release:?) ([0-9.]+).*#\3#p' "$log" | head -n 1)
+    fail "the app is compiled with Java $major, and asks for $it: write java.runtime.version=$it into system.properties"
+  elif said '(Source|Target) option [5-7] is no longer supported'; then
+    fail "Java $major compiles for 8 and newer: raise maven.compiler.source and maven.compiler.target (or sourceCompatibility) to 8"
+  elif said '(Unknown JVM target version: [0-9.]+|Unsupported class file major version [0-9]+|Unknown JVM target.*[0-9]+)'; then
+    if [ "$major" = 25 ]; then
+      fail "a tool of the build is older than Java 25 ($it): write java.runtime.version=21 into system.properties, or take its newer version"
+    fi
+    fail "a tool of the build is older than Java $major ($it): take a newer version of it (the lines above say which)"
+  elif grep -qE 'com\.sun\.tools\.javac\.(code|tree|util)|jdk\.compiler does not (export|open)|NoSuchFieldError.*JCTree' "$log"; then
+    fail "an annotation processor is older than Java $major: raise Lombok to 1.18.30 or newer (and what else the lines above name)"
+  elif said '(Java heap space|GC overhead limit exceeded|Metaspace|OutOfMemoryError)'; then
+    fail "the build ran out of memory ($it): give builds more (build.memory_mib), or let it do less at once"
+  elif said 'package ([a-zA-Z0-9_.]+) does not exist'; then
+    fail "the package $it is in no dependency: add the one that has it to the build file, and push again"
+  elif grep -qE 'COMPILATION ERROR|Compilation failed|Compilation failure|error: cannot find symbol|Compilation error|Unresolved reference' "$log"; then
+    fail "the app does not compile: the lines above say where; correct it and push again"
+  fi
+}
+
+# Reads what Maven printed, and ends the build.
+explain_maven() {
+  local it
+  if grep -qE 'Malformed (settings|\\?/)|Non-parseable settings' "$log"; then
+    fail "settings.xml is not valid: the lines above say where; correct it and push again"
+  elif said "(Non-parseable POM|Unrecognised tag|Malformed POM|Duplicated tag)"; then
+    fail "pom.xml is not valid ($it): the lines above say where; correct it and push again"
+  elif said "'dependencies.dependency.version' for ([^ ]+?):jar is missing"; then
+    fail "pom.xml names $it without a version: add <version>, or the BOM that has it"
+  elif said 'Blocked mirror for repositories: \[([^ ]+)'; then
+    fail "the repository $it is named with http:, which Maven refuses: write https: in pom.xml"
+  elif said 'Non-resolvable parent POM[^:]* for ([^ :]+:[^ :]+)' || said '(Non-resolvable parent POM)'; then
+    fail "the parent of pom.xml cannot be had ($it): correct its version, or commit it if it is yours (relativePath)"
+  elif said 'status code: (401|403)' || said 'status: (401|403)' || said '((Not authorized|Access denied|Authentication failed|authentication failed)[^,]*)'; then
+    fail "a repository refuses access ($it): commit a settings.xml that reads the password from a config var, as \${env.NAME}, and set" \
+      "that var for builds"
+  elif said '(Could not find artifact|Failure to find) ([^ ]+)'; then
+    it=$(sed -nE 's#.*(Could not find artifact|Failure to find) ([^ ]+).*#\2#p' "$log" | head -n 1)
+    fail "there is no $it in the repositories that pom.xml names: correct its name or version; if it is private, name its repository," \
+      "with the access in a settings.xml"
+  elif said '([^ ]+) was not found in [^ ]+ during a previous attempt'; then
+    fail "there is no $it in the repositories that pom.xml names: correct its name or version"
+  elif said '(Could not transfer artifact [^ ]+)'; then
+    fail "a repository does not answer (${it#Could not transfer artifact }): push again when it does, or take the repository out of pom.xml"
+  elif said 'Detected JDK Version: ([^ ]+) .*is not in the allowed range'; then
+    fail "the enforcer plugin of pom.xml refuses Java $it: widen its requireJavaVersion, or ask for Java 21 or 25 in system.properties"
+  elif said 'Detected Maven Version: ([^ ]+) .*is not in the allowed range' || said '(requires Maven version [0-9.]+)'; then
+    fail "pom.xml refuses this Maven ($it): commit the Maven wrapper with the one that it wants (mvn wrapper:wrapper)"
+  elif said '(\.git directory (is )?not found|dotGitDirectory)'; then
+    fail "a plugin wants the history of git, which builds have not ($it): set its failOnNoGitDirectory to false"
+  elif said '(Could not download (Node.js|npm|Yarn|pnpm)[^:]*)'; then
+    fail "frontend-maven-plugin wants to download Node.js, and cannot: set skip for it, and let package.json's script build make the assets"
+  elif said 'No plugin found for prefix .([^ ]+). '; then
+    fail "there is no Maven plugin $it: correct MAVEN_CUSTOM_GOALS, or name the plugin in pom.xml"
+  elif said 'requested profile "?([^ "]+)"? could not be activated'; then
+    fail "there is no profile $it in pom.xml: correct MAVEN_CUSTOM_OPTS"
+  elif grep -qE 'No toolchain found|Cannot find matching toolchain' "$log"; then
+    fail "pom.xml asks for a toolchain that is not here: take maven-toolchains-plugin out; Java $major compiles for older ones by" \
+      "maven.compiler.release"
+  elif grep -qE 'There are test failures' "$log"; then
+    fail "tests fail: correct them, or leave them out (take MAVEN_CUSTOM_OPTS away)"
+  fi
+  explain_java
+  if said 'Failed to execute goal ([^ ]+)'; then
+    fail "Maven's $it failed: the lines above say why; correct it and push again"
+  fi
+  fail "Maven failed: the lines above say why; correct it and push again"
+}

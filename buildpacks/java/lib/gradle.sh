@@ -1,0 +1,2 @@
+# shellcheck shell=bash
+check_gradle() { fail "Gradle is not here yet"; }
