@@ -79,3 +79,22 @@ explain_maven() {
   fi
   fail "Maven failed: the lines above say why; correct it and push again"
 }
+
+# Reads what sbt printed, and ends the build.
+explain_sbt() {
+  local it
+  if grep -qE 'bad constant pool index|class file .*is broken' "$log"; then
+    fail "this Scala is older than Java $major: raise scalaVersion to 2.12.18, 2.13.11 or 3.3.1 at least, and push again"
+  elif said 'not found: [^ ]*/([^/ ]+)/ivys/ivy.xml' || said '(Error downloading [^ ]+)' || said 'unresolved dependency: ([^ ]+)'; then
+    fail "a package cannot be had (${it#Error downloading }): correct its name or version in build.sbt or project/plugins.sbt, or name its resolver"
+  elif said 'Not a valid (command|key): ([^ ]+)'; then
+    it=$(sed -nE 's#.*Not a valid (command|key): ([^ ]+).*#\2#p' "$log" | head -n 1)
+    fail "sbt knows no $it: correct SBT_TASKS, or add the plugin that has it to project/plugins.sbt"
+  elif grep -qE '\.sbt:[0-9]+: error|\[error\] .*/(build\.sbt|project/)' "$log"; then
+    fail "the build itself does not compile: the lines above say where; correct build.sbt and push again"
+  elif grep -qE 'Compilation failed' "$log"; then
+    fail "the app does not compile: the lines above say where; correct it and push again"
+  fi
+  explain_java
+  fail "sbt failed: the lines above say why; correct it and push again"
+}

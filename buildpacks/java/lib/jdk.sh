@@ -24,7 +24,9 @@ install_jdk() {
 reach() {
   local store=$TMPDIR/truststore proxy host
   python3 -I "$here/lib/truststore.py" "${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}" "$store"
-  jvm=("-Djavax.net.ssl.trustStore=$store" -Djavax.net.ssl.trustStorePassword=changeit -Djavax.net.ssl.trustStoreType=JKS)
+  # Java asks the system for the home folder, which is not writable here.
+  mkdir -p "$HOME"
+  jvm=("-Duser.home=$HOME" "-Djavax.net.ssl.trustStore=$store" -Djavax.net.ssl.trustStorePassword=changeit -Djavax.net.ssl.trustStoreType=JKS)
   for proxy in http https; do
     host=${proxy^^}_PROXY host=${!host:-}
     if [[ $host =~ ^[a-z]+://([^:/@]+):([0-9]+) ]]; then

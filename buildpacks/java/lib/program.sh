@@ -24,7 +24,7 @@ candidates() {
       */bin/*.bat | */lib/*) ;;
       */bin/*) printf '2\t%s\tscript\t%s\t\n' "$module" "$path" ;;
       *)
-        mapfile -t classes < <(find "$module"/{target,build}/classes -maxdepth 2 -type d 2>/dev/null)
+        mapfile -t classes < <(find "$module"/{target/classes,target/scala-*/classes,build/classes/*/main} -maxdepth 0 -type d 2>/dev/null)
         IFS=$'\t' read -r kind main < <(python3 -I "$here/lib/jars.py" kind "$path" "${classes[@]}")
         case $kind in
           boot | fat) printf '3\t%s\t%s\t%s\t%s\n' "$module" "$kind" "$path" "$main" ;;
@@ -47,7 +47,7 @@ main_class() {
   local module=$1 found
   shift
   found=$(sed -n 's/^main\t//p' "$work/pom" 2>/dev/null || true)
-  if [ -n "$found" ] && compgen -G "$module/*/classes/${found//.//}.class" >/dev/null; then
+  if [ -n "$found" ] && [ -n "$(for dir in "$@"; do compgen -G "$dir/${found//.//}.class"; done)" ]; then
     echo "$found"
     return
   fi
@@ -87,36 +87,36 @@ choose_program() {
   IFS=$'\t' read -r _ module kind program main <<<"$all"
 }
 
-# Makes of the program what the image gets. Sets command, and slices: what seldom changes.
+# Makes of the program what the image gets. Sets command; adds to slices.
 arrange_program() {
   local folder runner
   folder=$(dirname "$program")/libraries
-  slices=()
   case $kind in
     boot)
       python3 -I "$here/lib/jars.py" unpack "$program" "$folder"
-      slices=("$folder")
+      libraries_in "$folder"
       ;;
     thin)
       bp step "Putting the libraries beside $program"
-      copy_libraries "$module" "$PWD/$folder"
+      mkdir -p "$folder"
+      "${tool}_libraries" "$module" "$PWD/$folder"
+      libraries_in "$folder"
       python3 -I "$here/lib/jars.py" starter "$program" "$main" "$folder"
-      slices=("$folder")
       ;;
     fat)
       folder=$(dirname "$program")/lib
-      if [ -d "$folder" ]; then slices=("$folder"); fi
+      libraries_in "$folder" "$(dirname "$program")/app" "$(dirname "$program")/quarkus"
       ;;
     script)
-      folder=$(dirname "$program")/../lib
-      slices=("$(realpath --relative-to . -m "$folder")" "$(realpath --relative-to . -m "$(dirname "$program")/../repo")")
+      folder=$(dirname "$program")
+      libraries_in "${folder%/bin}/lib" "${folder%/bin}/repo"
       ;;
     war)
       runner=9.0.102.0
       if grep -qsE 'jakarta|spring-boot' "${build_files[@]}"; then runner=10.1.44.0; fi
       bp step "Adding webapp-runner $runner (Tomcat), which runs $program"
       maven dependency:copy "-Dartifact=com.heroku:webapp-runner:$runner" "-DoutputDirectory=$PWD/$folder" -Dmdep.stripVersion=true || explain_maven
-      slices=("$folder")
+      libraries_in "$folder"
       ;;
   esac
   command="java \$JAVA_OPTS -jar $program"
@@ -189,14 +189,25 @@ check_procfile() {
     done
   )
   for file in "${kept[@]}"; do
-    if [[ $file == */dependency || $file == */lib ]]; then slices+=("$file"); fi
+    if [ -d "$file" ] && [[ $file != */classes* ]]; then libraries_in "$file"; fi
   done
 }
 
-# $1: the module's folder, $2: a folder. Puts there what the program needs besides itself.
-copy_libraries() {
-  mkdir -p "$2"
-  "${tool}_libraries" "$1" "$2"
-  # Archives that were just made are as new as the program.
-  find "$2" -name '*-SNAPSHOT.jar' -print0 | xargs -0r python3 -I "$here/lib/jars.py" same
+# Archives have the dates of their files; the image's have none. Sets own: what the build made.
+note_archives() {
+  find . -name node_modules -prune -o -type f -regex '.*/\(target\|build/libs\|target/scala-[^/]*\|quarkus-app/\(app\|quarkus\)\|quarkus-app\)/[^/]*\.[jw]ar' -print0 >"$work/archives"
+  own=" $(xargs -0r sha256sum <"$work/archives" | cut -d ' ' -f 1 | tr '\n' ' ')"
+  xargs -0r python3 -I "$here/lib/jars.py" same <"$work/archives"
+}
+
+# $@: folders. What in them comes from a repository seldom changes: slices has it.
+libraries_in() {
+  local file sum
+  while read -r sum file; do
+    if [[ $own == *" $sum "* ]]; then
+      python3 -I "$here/lib/jars.py" same "$file"
+    else
+      slices+=("$file")
+    fi
+  done < <(find "$@" -name '*.jar' -type f -print0 2>/dev/null | sort -z | xargs -0r sha256sum)
 }
