@@ -98,3 +98,28 @@ explain_sbt() {
   explain_java
   fail "sbt failed: the lines above say why; correct it and push again"
 }
+
+# Reads what Gradle printed, and ends the build.
+explain_gradle() {
+  local it
+  if said 'Plugin \[id: .([^ ,]+).,? ?[^]]*\] was not found'; then
+    fail "there is no Gradle plugin $it: correct its id or version, or name its repository in pluginManagement of settings.gradle"
+  elif said 'Could not find ([^ ]+:[^ ]+:[^ ]*[^ .])\.?$'; then
+    fail "there is no $it in the repositories that the build names: correct its name or version, or name its repository"
+  elif said 'Could not (GET|HEAD) .([^ ]+).. Received status code (401|403)'; then
+    fail "a repository refuses access: let the build read its password from a config var (System.getenv), and set that var for builds"
+  elif grep -qE 'matching (the )?toolchain|Cannot find a Java installation|No (matching|locally installed) toolchains|No compatible toolchains' "$log"; then
+    fail "the build asks for a Java toolchain that is not here: write languageVersion = JavaLanguageVersion.of($major)"
+  elif said '(Inconsistent JVM-target compatibility|jvm target compatibility should be set)'; then
+    fail "Kotlin and Java are compiled for different versions: write kotlin { jvmToolchain($major) } into the build file"
+  elif said "Task '([^ ]+)' not found"; then
+    fail "the build has no task $it: correct GRADLE_TASK, or apply the plugin that has it"
+  elif said '(Could not compile (build|settings|initialization) (file|script)[^.]*)' || said '(Script compilation errors?)'; then
+    fail "the build file is not valid ($it): the lines above say where; correct it and push again"
+  elif said 'Could not (GET|resolve) ([^ ]+)'; then
+    fail "a repository does not answer: push again when it does (the lines above say which)"
+  fi
+  explain_java
+  said 'Execution failed for task .([^ ]+).\.' || true
+  fail "Gradle failed${it:+ at $it}: the lines above say why; correct it and push again"
+}
