@@ -9,7 +9,7 @@ gradle_wrapper() {
 # Sets gradle and gradle_version; fails if it cannot be had, or cannot run on a Java that is here.
 check_gradle() {
   local url sum archive unpacked asked
-  gradle=$(command -v gradle) || true
+  gradle=$(type -P gradle) || true
   if [ ! -f gradle/wrapper/gradle-wrapper.properties ]; then
     [ -n "$gradle" ] || fail "there is no Gradle wrapper: run gradle wrapper, and commit gradlew and gradle/wrapper/"
     gradle_version=$("$gradle" --version 2>/dev/null | sed -nE 's/^Gradle ([0-9.]+).*/\1/p')

@@ -48,7 +48,7 @@ install_jre() {
   rmdir "$jre"
   local modules
   modules=java.se,java.smartcardio,$(java --list-modules | cut -d @ -f 1 | grep -xE 'jdk\.(attach|charsets|crypto\..*|dynalink|httpserver|jcmd|jdwp.agent|jfr|localedata|management.*|naming.*|net|nio.mapmode|sctp|security.*|unsupported|xml.dom|zipfs)' | paste -sd ,)
-  jlink --add-modules "$modules" --output "$jre" --strip-java-debug-attributes --no-man-pages --no-header-files \
+  jlink -J-XX:TieredStopAtLevel=1 -J-XX:+UseSerialGC --add-modules "$modules" --output "$jre" --strip-java-debug-attributes --no-man-pages --no-header-files \
     --compress zip-6 --generate-cds-archive --add-options="-XX:MaxRAMPercentage=60 -XX:+ExitOnOutOfMemoryError" >"$log" 2>&1 ||
     { cat "$log" && fail "the Java runtime cannot be made: the lines above say why"; }
   rm -f "$jre/lib/server/classes_nocoops.jsa"

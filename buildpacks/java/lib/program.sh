@@ -156,6 +156,7 @@ tidy() {
       done
       rm -f "$file"
     done < <(find "$dir" \( -type f -o -type l \))
+    find "$dir" -path '*/bin/*.bat' -delete
   done < <(find . \( -name node_modules -o -name src \) -prune -o -type d \( -name target -o -name build \) -print -prune)
   rm -rf .mvn .gradle .kotlin .bsp .metals mvnw mvnw.cmd gradlew gradlew.bat gradle/wrapper project/target project/build.properties
   find . \( -name 'pom.xml' -o -name '*.gradle' -o -name '*.gradle.kts' -o -name '*.sbt' -o -name gradle.lockfile \) -type f -delete

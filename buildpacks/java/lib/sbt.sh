@@ -11,9 +11,10 @@ check_sbt() {
 
 # $@: commands of sbt. The log has all that it says.
 sbt() {
-  local options=()
+  local options=() more=()
+  read -ra more <<<"${SBT_OPTS:-}"
   if [ -f .jvmopts ]; then mapfile -t options < <(grep -E '^-(D|Xss|-add)' .jvmopts | tr -d '\r'); fi
-  java "${jvm[@]}" -Xss4m "${options[@]}" ${SBT_OPTS:-} -Dsbt.boot.directory="$layers/sbt/boot" -Dsbt.global.base="$layers/sbt/global" \
+  java "${jvm[@]}" -Xss4m "${options[@]}" "${more[@]}" -Dsbt.boot.directory="$layers/sbt/boot" -Dsbt.global.base="$layers/sbt/global" \
     -Dsbt.ivy.home="$layers/sbt/ivy" -Dsbt.coursier.home="$layers/sbt/coursier" -Dsbt.version="$sbt_version" -Dsbt.ci=true \
     -Dsbt.supershell=false -Dsbt.color=false -Dsbt.server.autostart=false -jar "$layers/sbt/sbt-launch.jar" "$@" 2>&1 | tee "$log" |
     sed --unbuffered -nE 's,'"$PWD"'/,,g; /stack trace is suppressed|Total time:/d; /^\[error\]/p; s/^\[info\] (compiling .*) to .*/       \1/p'
