@@ -1,0 +1,101 @@
+# shellcheck shell=bash
+# Gradle: the wrapper's, since every project needs its own. What it downloads stays for the next build.
+
+# Prints a property of the wrapper.
+gradle_wrapper() {
+  sed -nE "s/^[[:space:]]*$1[[:space:]]*[=:][[:space:]]*(.*)/\1/p" gradle/wrapper/gradle-wrapper.properties | tail -n 1 | sed 's/\\//g' | tr -d '[:space:]'
+}
+
+# Sets gradle and gradle_version; fails if it cannot be had, or cannot run on a Java that is here.
+check_gradle() {
+  local url sum archive unpacked asked
+  gradle=$(type -P gradle) || true
+  if [ ! -f gradle/wrapper/gradle-wrapper.properties ]; then
+    [ -n "$gradle" ] || fail "there is no Gradle wrapper: run gradle wrapper, and commit gradlew and gradle/wrapper/"
+    gradle_version=$("$gradle" --version 2>/dev/null | sed -nE 's/^Gradle ([0-9.]+).*/\1/p')
+    return
+  fi
+  url=$(gradle_wrapper distributionUrl) sum=$(gradle_wrapper distributionSha256Sum)
+  gradle_version=$(sed -nE 's,.*gradle-([0-9.]+)(-[^/]*)?-(bin|all)\.zip$,\1,p' <<<"$url") asked=$gradle_version
+  case $gradle_version in
+    [1-7] | [1-7].*)
+      fail "the wrapper's Gradle $gradle_version does not run on Java 21 or newer: run ./gradlew wrapper --gradle-version 8.14.3, and commit what changed" ;;
+    8.[0-4] | 8.[0-4].*) url=${url//$gradle_version/8.14.3} gradle_version=8.14.3 sum="" ;;
+  esac
+  # The other one has the manuals besides.
+  if [ -z "$sum" ]; then url=${url/-all.zip/-bin.zip}; fi
+  if [ "$(bp layer "$layers" gradle --cache --key "1 $url $(bp hash "gradle/wrapper/$url" 2>/dev/null)")" = remake ]; then
+    bp step "Downloading Gradle ($url)"
+    archive=$(mktemp) unpacked=$(mktemp -d)
+    if [[ $url != *:* ]]; then
+      cp "gradle/wrapper/$url" "$archive" 2>"$log" || true
+    else
+      curl -fsSL --retry 2 -o "$archive" "$url" 2>"$log" || true
+    fi
+    if [ ! -s "$archive" ]; then
+      rm -rf "$layers/gradle" "$layers/gradle.toml"
+      [ -n "$gradle" ] || fail "the wrapper's Gradle cannot be had ($(head -n 1 "$log")): push again when its server answers, or name" \
+        "one that can be reached as distributionUrl"
+      bp trouble "the wrapper's Gradle cannot be had ($(head -n 1 "$log")): the app is built with the one that is here"
+      gradle_version=$("$gradle" --version 2>/dev/null | sed -nE 's/^Gradle ([0-9.]+).*/\1/p')
+      return
+    fi
+    if [ -n "$sum" ] && ! sha256sum --status -c <<<"$sum  $archive"; then
+      fail "the wrapper's Gradle is not what distributionSha256Sum says: correct gradle/wrapper/gradle-wrapper.properties"
+    fi
+    unzip -q "$archive" -d "$unpacked" || fail "the wrapper's Gradle cannot be unpacked: correct its distributionUrl"
+    mv "$unpacked"/*/* "$layers/gradle/"
+    rm -rf "$archive" "$unpacked"
+  fi
+  gradle=$layers/gradle/bin/gradle
+  if [ "$asked" != "$gradle_version" ]; then gradle_version+=", since the wrapper's $asked does not run on Java 21"; fi
+}
+
+# $@: tasks and options. The log has all that Gradle says.
+gradle() {
+  local options=()
+  mapfile -t options < <(printf '%s\n' "${jvm[@]}" | grep '^-D')
+  GRADLE_USER_HOME=$layers/gradle-home GRADLE_OPTS="${jvm[*]} ${GRADLE_OPTS:-}" "$gradle" --no-daemon --console=plain --init-script "$here/lib/init.gradle" \
+    "-Dorg.gradle.jvmargs=${jvm[*]}" "${options[@]}" "-Dpaas.java=$major" -Porg.gradle.java.installations.auto-download=false "$@" 2>&1 | tee "$log" |
+    sed --unbuffered -nE 's,'"$PWD"'/,,g; /^(e: |error: |.*\.(java|kt|kts|gradle):[0-9]+:|\* What went wrong|Execution failed|> (Could|No |Compil))/p'
+  return "${PIPESTATUS[0]}"
+}
+
+gradle_build() {
+  local tasks=() sums files
+  bp step "Using Gradle $gradle_version (gradle/wrapper/gradle-wrapper.properties)"
+  bp layer "$layers" gradle-home --cache --key "1 $gradle_version" >/dev/null
+  mapfile -d '' files < <(find . -name node_modules -prune -o \( -name '*.gradle' -o -name '*.gradle.kts' -o -name 'gradle*.properties' -o -name '*.lockfile' -o -name '*.versions.toml' \) -type f -print0 | sort -z)
+  sums="$version $(bp hash "${files[@]}")"
+  if [ "$(cat "$layers/gradle-home/sums" 2>/dev/null)" = "$sums" ]; then
+    bp step "Using the packages of the last build: the Gradle files are unchanged"
+  elif [ "$(du -sm "$layers/gradle-home" | cut -f 1)" -gt 1500 ]; then
+    rm -rf "$layers/gradle-home/caches"
+  fi
+  rm -f "$layers/gradle-home/sums"
+  if [ -n "${GRADLE_TASK:-}" ]; then
+    read -ra tasks <<<"$GRADLE_TASK"
+  elif grep -qsE '(task|register|create)[ (]+["'\'']?stage\b' "${build_files[@]}"; then
+    tasks=(stage)
+  elif uses org.springframework.boot; then
+    tasks=(bootJar)
+  elif uses io.quarkus; then
+    tasks=(quarkusBuild)
+  elif grep -qsE '\bapplication\b|io\.ktor\.plugin|io\.micronaut|shadow' "${build_files[@]}"; then
+    tasks=(installDist)
+  elif grep -qsE "^ *(id|apply plugin:) *[( ]?['\"]war|^ *war\b" "${build_files[@]}"; then
+    tasks=(war)
+  else
+    tasks=(assemble)
+  fi
+  bp step "Running gradle ${tasks[*]}"
+  gradle "${tasks[@]}" || explain_gradle
+  rm -rf "$layers/gradle-home/daemon" "$layers/gradle-home/workers" "$layers/gradle-home/.tmp"
+  echo "$sums" >"$layers/gradle-home/sums"
+}
+
+# $1: the module's folder, $2: a folder.
+gradle_libraries() {
+  local path=${1#.}
+  gradle "${path:+:${path//\//:}}:paasLibraries" "-Dpaas.libraries=$2" || explain_gradle
+}

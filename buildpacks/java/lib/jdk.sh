@@ -1,0 +1,73 @@
+# shellcheck shell=bash
+# The JDK is Debian's, with Maven beside it, for the build; the image gets a Java runtime that is made of it.
+
+# Sets version, JAVA_HOME and PATH. $1: 21 or 25.
+install_jdk() {
+  local jdk=$layers/jdk found
+  if [ "$(bp layer "$layers" jdk --build --cache --key "1 $1")" = remake ]; then
+    bp step "Installing OpenJDK $1 of Debian $CNB_TARGET_DISTRO_VERSION"
+    bp apt "$layers" jdk --build "openjdk-$1-jdk-headless" maven >"$log" || fail "the JDK cannot be had: the line above says why; push again"
+    # Debian's Maven asks for Debian's default Java, too.
+    find "$jdk/usr/lib/jvm" -mindepth 1 -maxdepth 1 ! -name "java-$1-openjdk-*" -exec rm -rf {} +
+    ln -s "usr/lib/jvm/$(basename "$jdk/usr/lib/jvm/"*)" "$jdk/home"
+    rm -rf "$jdk/home/man" "$jdk/home/legal" "$jdk/home/docs"
+    bp env "$layers" jdk --build "JAVA_HOME=$jdk/home"
+    bp env "$layers" jdk --build --prepend "PATH=$jdk/home/bin"
+    cp "$log" "$jdk/packages"
+  fi
+  found=$(sed -nE 's/^JAVA_VERSION="(.*)"/\1/p' "$jdk/home/release")
+  version=$found debian_version=$(sed -nE "s/^openjdk-$1-jdk-headless (.*)/\1/p" "$jdk/packages")
+  export JAVA_HOME=$jdk/home PATH=$jdk/home/bin:$PATH
+}
+
+# What the build's Java needs to know to reach registries from where it is. Nothing of this is in a layer.
+reach() {
+  local store=$TMPDIR/truststore proxy host
+  python3 -I "$here/lib/truststore.py" "${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}" "$store"
+  # Java asks the system for the home folder, which is not writable here.
+  mkdir -p "$HOME"
+  jvm=("-Duser.home=$HOME" "-Djavax.net.ssl.trustStore=$store" -Djavax.net.ssl.trustStorePassword=changeit -Djavax.net.ssl.trustStoreType=JKS)
+  for proxy in http https; do
+    host=${proxy^^}_PROXY host=${!host:-}
+    if [[ $host =~ ^[a-z]+://([^:/@]+):([0-9]+) ]]; then
+      jvm+=("-D$proxy.proxyHost=${BASH_REMATCH[1]}" "-D$proxy.proxyPort=${BASH_REMATCH[2]}")
+    fi
+  done
+  if [ -n "${NO_PROXY:-}" ]; then host=${NO_PROXY//,/|} && jvm+=("-Dhttp.nonProxyHosts=${host//|./|*.}"); fi
+  # A build is short: what the second compiler would gain comes too late.
+  jvm+=(-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:MaxRAMPercentage=60)
+}
+
+# What is in the image: all that java.se has, and what it takes to look into a running app. The options that are built in
+# come before all others: JAVA_TOOL_OPTIONS and the command line win over them.
+install_jre() {
+  local jre=$layers/jre fonts
+  # What `java -version` says is in the key, and so are Debian's own patches: a JDK that is newer gives another runtime.
+  if [ "$(bp layer "$layers" jre --launch --key "1 $debian_version")" = keep ]; then return; fi
+  bp step "Making a Java $version runtime for the image"
+  rmdir "$jre"
+  local modules
+  modules=java.se,java.smartcardio,$(java --list-modules | cut -d @ -f 1 | grep -xE 'jdk\.(attach|charsets|crypto\..*|dynalink|httpserver|jcmd|jdwp.agent|jfr|localedata|management.*|naming.*|net|nio.mapmode|sctp|security.*|unsupported|xml.dom|zipfs)' | paste -sd ,)
+  jlink -J-XX:TieredStopAtLevel=1 -J-XX:+UseSerialGC --add-modules "$modules" --output "$jre" --strip-java-debug-attributes --no-man-pages --no-header-files \
+    --compress zip-6 --generate-cds-archive --add-options="-XX:MaxRAMPercentage=60 -XX:+ExitOnOutOfMemoryError" >"$log" 2>&1 ||
+    { cat "$log" && fail "the Java runtime cannot be made: the lines above say why"; }
+  rm -f "$jre/lib/server/classes_nocoops.jsa"
+  # The certificates that the run image trusts; what the build trusts besides is not for apps.
+  python3 -I "$here/lib/truststore.py" /etc/ssl/certs/ca-certificates.crt "$jre/lib/security/cacerts"
+
+  # Charts, PDF files, spreadsheets: without a screen, but not without fonts.
+  fonts=$(mktemp -d)
+  bp apt "$fonts" fonts --run libfontconfig1 libharfbuzz0b liblcms2-2 libgif7 fonts-dejavu-core >"$log" ||
+    fail "the fonts cannot be had: the line above says why; push again"
+  find "$fonts/fonts/usr/lib" -name 'lib*.so.*' -exec cp -P {} "$jre/lib/" \;
+  mv "$fonts/fonts/usr/share/fonts" "$jre/fonts"
+  mkdir "$jre/fonts/etc"
+  printf '<?xml version="1.0"?>\n<fontconfig><dir>%s</dir><cachedir>/tmp/fontconfig</cachedir></fontconfig>\n' "$jre/fonts" \
+    >"$jre/fonts/etc/fonts.conf"
+  bp env "$layers" jre --launch --default "FONTCONFIG_FILE=$jre/fonts/etc/fonts.conf"
+
+  bp env "$layers" jre --launch --default "JAVA_HOME=$jre"
+  mkdir "$jre/exec.d"
+  cp "$here/lib/settings.py" "$jre/exec.d/settings"
+  chmod 755 "$jre/exec.d/settings"
+}

@@ -1,0 +1,103 @@
+# shellcheck shell=bash
+# Maven: the wrapper's, if there is a wrapper, else Debian's. What it downloads stays for the next build.
+
+# Prints a property of the wrapper.
+wrapper() {
+  sed -nE "s/^[[:space:]]*$1[[:space:]]*[=:][[:space:]]*(.*)/\1/p" .mvn/wrapper/maven-wrapper.properties | tail -n 1 | sed 's/\\//g' | tr -d '[:space:]'
+}
+
+# Sets mvn. The wrapper's script is not run: it may lack its mode, its jar or the right line ends.
+choose_maven() {
+  local url sum archive unpacked
+  mvn=$layers/jdk/usr/share/maven/bin/mvn
+  if [ ! -f .mvn/wrapper/maven-wrapper.properties ]; then
+    bp step "Using Maven $(maven_version) (there is no wrapper)"
+    return
+  fi
+  url=$(wrapper distributionUrl)
+  if [[ $url != https://*apache-maven-*-bin.* ]]; then
+    bp step "Using Maven $(maven_version) (the wrapper names no distribution of Maven: ${url:-there is no distributionUrl})"
+    return
+  fi
+  if [ "$(bp layer "$layers" maven --cache --key "1 $url")" = remake ]; then
+    bp step "Downloading Maven ($url)"
+    archive=$(mktemp) unpacked=$(mktemp -d) sum=$(wrapper distributionSha256Sum)
+    if ! curl -fsSL --retry 2 -o "$archive" "$url" 2>"$log"; then
+      rm -rf "$layers/maven" "$layers/maven.toml"
+      bp trouble "the wrapper's Maven cannot be had ($(head -n 1 "$log")): the app is built with Maven $(maven_version)"
+      return
+    fi
+    if [ -n "$sum" ] && ! sha256sum --status -c <<<"$sum  $archive"; then
+      fail "the wrapper's Maven is not what distributionSha256Sum says: correct .mvn/wrapper/maven-wrapper.properties"
+    fi
+    case $url in
+      *.zip) unzip -q "$archive" -d "$unpacked" ;;
+      *) tar -xzf "$archive" -C "$unpacked" --no-same-owner ;;
+    esac || fail "the wrapper's Maven cannot be unpacked: correct distributionUrl in .mvn/wrapper/maven-wrapper.properties"
+    mv "$unpacked"/*/* "$layers/maven/"
+    rm -rf "$archive" "$unpacked"
+  fi
+  mvn=$layers/maven/bin/mvn
+  bp step "Using Maven $(maven_version) (.mvn/wrapper/maven-wrapper.properties)"
+}
+
+maven_version() {
+  case $mvn in
+    "$layers/jdk/"*) sed -nE 's/^maven ([0-9.]+).*/\1/p' "$layers/jdk/packages" ;;
+    *) basename "$layers/maven/lib/"maven-core-*.jar .jar | sed 's/^maven-core-//' ;;
+  esac
+}
+
+# $@: goals and options. The log has all that Maven says; the developer reads what is of use.
+maven() {
+  MAVEN_OPTS="${jvm[*]} ${MAVEN_OPTS:-}" "$mvn" -B -ntp "${settings[@]}" "-Dmaven.repo.local=$layers/repository/all" "$@" 2>&1 | tee "$log" |
+    sed --unbuffered -nE '/^\[ERROR\] *$|Help 1\]|Re-run Maven|full stack trace|re-run Maven|For more information|After correcting|mvn <args> -rf|^\[ERROR\] -> /d
+      s,'"$PWD"'/,,g; /^\[ERROR\]|^\[FATAL\]/p; s/^\[INFO\] (Building .+\[[0-9]+\/[0-9]+\])$/       \1/p'
+  return "${PIPESTATUS[0]}"
+}
+
+# Makes the packages. Tests were run by the developer.
+maven_build() {
+  local poms sums goals=(package) tests=-Dmaven.test.skip=true options=()
+  settings=()
+  if [ -n "${MAVEN_SETTINGS_PATH:-}" ]; then
+    settings=(-s "$MAVEN_SETTINGS_PATH")
+    [ -f "$MAVEN_SETTINGS_PATH" ] || fail "there is no $MAVEN_SETTINGS_PATH, which MAVEN_SETTINGS_PATH names: commit it"
+  elif [ -f settings.xml ]; then
+    settings=(-s settings.xml)
+  fi
+  choose_maven
+  mapfile -d '' poms < <(find . -name node_modules -prune -o \( -name '*.xml' -path '*/.mvn/*' -o -name pom.xml -o -name settings.xml \) -print0 | sort -z)
+  sums="$version $(bp hash "${poms[@]}" .mvn/maven.config)"
+  bp layer "$layers" repository --cache --key 1 >/dev/null
+  if [ -n "${MAVEN_CUSTOM_GOALS:-}" ]; then read -ra goals <<<"$MAVEN_CUSTOM_GOALS"; fi
+  # Where one module needs another's tests, these are compiled.
+  if grep -qE '<type>test-jar</type>|<goal>test-jar</goal>' "${poms[@]}"; then tests=-DskipTests; fi
+  read -ra options <<<"${MAVEN_CUSTOM_OPTS:-$tests}"
+  # The same bytes every time; what only a repository of jars would need is not made, nor what reads the history of git.
+  options+=(-Dproject.build.outputTimestamp=2000-01-01T00:00:00Z -Dmaven.javadoc.skip=true -Dmaven.source.skip=true
+    -Dmaven.gitcommitid.skip=true -Dmaven.buildNumber.skip=true -Dcyclonedx.skip=true)
+  if [ "$(cat "$layers/repository/sums" 2>/dev/null)" = "$sums" ]; then
+    bp step "Using the packages of the last build: pom.xml is unchanged"
+    bp step "Running mvn ${goals[*]}"
+    if maven -o "${goals[@]}" "${options[@]}"; then return; fi
+    grep -qiE 'offline' "$log" || explain_maven
+    bp detail "A package is missing; downloading it"
+  else
+    rm -f "$layers/repository/sums"
+    # What no version needs any more is not carried along for ever.
+    if [ "$(du -sm "$layers/repository" | cut -f 1)" -gt 1500 ]; then rm -rf "$layers/repository/all"; fi
+    bp step "Running mvn ${goals[*]}; packages are downloaded first"
+  fi
+  maven "${goals[@]}" "${options[@]}" || explain_maven
+  echo "$sums" >"$layers/repository/sums"
+}
+
+# Puts what the app needs when it runs beside its jar. $1: the module's folder, $2: a folder.
+maven_libraries() {
+  local where=() offline=(-o)
+  if [ "$1" != . ]; then where=(-pl "$1" -am); fi
+  local words=("${where[@]}" dependency:copy-dependencies -DincludeScope=runtime "-DoutputDirectory=$2" -Dmdep.prependGroupId=true)
+  if [ "$1" != . ]; then words+=(package -Dmaven.test.skip=true); fi
+  maven "${offline[@]}" "${words[@]}" >/dev/null || maven "${words[@]}" || explain_maven
+}
