@@ -7,7 +7,7 @@ debian_source_of() {
     mysql* | mariadb*) echo default-libmysqlclient-dev ;;
     pg_config | libpq*) echo libpq-dev ;;
     sqlite3*) echo libsqlite3-dev ;;
-    Magick* | ImageMagick* | MagickWand*) echo libmagickwand-dev ;;
+    *Magick*) echo libmagickwand-dev ;;
     unicode/* | icu*) echo libicu-dev ;;
     curl/* | curl-config | libcurl*) echo libcurl4-openssl-dev ;;
     libxslt* | xslt*) echo libxslt1-dev ;;
