@@ -1,0 +1,63 @@
+# shellcheck shell=bash
+# Which extensions the app has: those that most apps use, and those that it or its packages name.
+
+# What is in PHP itself, or in a package that is always there.
+built_in=" bcmath calendar core ctype curl date dom exif ffi fileinfo filter ftp gettext hash iconv json libxml mbstring mysqli \
+mysqlnd opcache openssl pcntl pcre pdo pdo_mysql pdo_pgsql pdo_sqlite pgsql phar posix random readline reflection session shmop \
+simplexml sockets sodium spl sqlite3 standard sysvmsg sysvsem sysvshm tokenizer xml xmlreader xmlwriter xsl zend-opcache zip zlib "
+
+# What is said in composer.json and composer.lock, read once.
+read_composer_files() {
+  wanted_php=''
+  if [ ! -f composer.json ]; then return; fi
+  jq -e 'type == "object"' composer.json >/dev/null 2>"$log" || fail "composer.json is not valid JSON ($(head -n 1 "$log" | sed 's/^jq: *//')): correct it and push again"
+  if [ -f composer.lock ]; then
+    if grep -qE '^(<<<<<<<|>>>>>>>)' composer.lock; then
+      fail "composer.lock has conflict markers of a merge: take one side, run composer update --lock, and commit it"
+    fi
+    jq -e . composer.lock >/dev/null 2>"$log" || fail "composer.lock is not valid JSON: take it from git, or run composer update, and commit it"
+  fi
+  wanted_php=$(jq -r '.require.php // .require["php-64bit"] // "" | strings' composer.json)
+}
+
+# Prints the names of extensions that the app and its packages require, or that its code plainly uses.
+named_extensions() {
+  if [ -f composer.json ]; then
+    # A package that does without (a polyfill) is one that only suggests or provides it.
+    jq -r '.require // {} | objects | keys[] | select(startswith("ext-"))[4:]' composer.json
+    if [ -f composer.lock ]; then
+      jq -r '.packages[]? | .require // {} | objects | keys[] | select(startswith("ext-"))[4:]' composer.lock
+    fi
+    return
+  fi
+  local uses extension
+  while read -r extension uses; do
+    if grep -rqE --include='*.php' --exclude-dir=node_modules "$uses" .; then echo "$extension"; fi
+  done <<'USES'
+gd \b(imagecreate(truecolor|from[a-z]+)?|imagettftext) *\(
+intl \b(new +\\?(NumberFormatter|IntlDateFormatter|Collator)\b|(normalizer_normalize|idn_to_ascii) *\()
+soap new +\\?SoapClient\b
+redis new +\\?Redis *[(;]
+memcached new +\\?Memcached *[(;]
+imagick new +\\?Imagick *[(;]
+ldap \bldap_connect *\(
+gmp \bgmp_[a-z]+ *\(
+USES
+}
+
+choose_extensions() {
+  local extension
+  packages=(php8.4-fpm php8.4-cli php8.4-opcache php8.4-readline php8.4-bcmath php8.4-curl php8.4-mbstring php8.4-mysql
+    php8.4-pgsql php8.4-sqlite3 php8.4-xml php8.4-zip)
+  added=()
+  while IFS= read -r extension; do
+    if [[ $built_in == *" $extension "* ]]; then continue; fi
+    case $extension in
+      pdo_odbc) extension=odbc ;;
+      pdo_dblib) extension=sybase ;;
+      pdo_firebird) extension=interbase ;;
+    esac
+    added+=("$extension")
+  done < <(named_extensions | tr '[:upper:]' '[:lower:]' | LC_ALL=C sort -u)
+  for extension in "${added[@]}"; do packages+=("php8.4-$extension"); done
+}

@@ -1,0 +1,63 @@
+# shellcheck shell=bash
+# The packages of composer.lock, by Composer, which changes neither of the two files.
+
+run_composer() {
+  php -d include_path="$composer/usr/share/php" -d memory_limit=-1 "$composer/usr/bin/composer" "$@"
+}
+
+needs_packages() {
+  [ "$(jq '[.require // {} | objects | keys[] | select(contains("/"))] | length' composer.json)" != 0 ]
+}
+
+install_packages() {
+  composer=$layers/composer
+  if [ ! -f composer.lock ]; then
+    if [ -f vendor/autoload.php ]; then
+      bp detail "Packages come from vendor/, as it is: there is no composer.lock"
+      return
+    elif needs_packages; then
+      fail "there is no composer.lock: run composer update, and commit composer.lock, so that every build has the same packages"
+    fi
+  fi
+  if [ "$(bp layer "$layers" composer --cache --key "1 $CNB_TARGET_DISTRO_VERSION")" = remake ]; then
+    bp apt "$layers" composer --build composer >"$log" || fail "Composer cannot be installed: the line above says why; push again"
+    # It runs with the PHP of the app.
+    rm -rf "$composer/etc" "$composer/lib" "$composer/var" "$composer/usr/lib" "$composer/usr/sbin"
+    find "$composer/usr/bin" -mindepth 1 ! -name composer -delete
+    find "$composer/usr/share/php" -name autoload.php -exec sed -i "s,'/usr/share/php/,'$composer/usr/share/php/," {} +
+  fi
+  bp layer "$layers" downloads --cache --key 1 >/dev/null
+  export COMPOSER_CACHE_DIR=$layers/downloads/files COMPOSER_HOME=$TMPDIR/composer COMPOSER_NO_INTERACTION=1
+  export COMPOSER_ROOT_VERSION=${COMPOSER_ROOT_VERSION:-dev-main} APP_ENV=${APP_ENV:-prod} GIT_TERMINAL_PROMPT=0
+  if [ -f artisan ]; then APP_ENV=production; fi
+  local sums said="Installing the packages of composer.lock"
+  sums=$(bp hash composer.lock)
+  if [ ! -f composer.lock ]; then
+    said="Making the autoloader: composer.json names no packages"
+  elif [ "$(cat "$layers/downloads/made-of" 2>/dev/null)" = "$sums" ]; then
+    said="Using the packages of the last build: composer.lock is unchanged"
+  fi
+  bp step "$said"
+  # shellcheck disable=SC2153 # choose_extensions made it.
+  if ! composer_install "${ignored[@]}"; then
+    # Packages that are not known to go with a newer PHP mostly do.
+    if grep -q 'your php version' "$log" && [ ${#ignored[@]} = 0 ] && composer_install --ignore-platform-req=php+; then
+      bp trouble "packages of composer.lock are not known to go with PHP $version, and are tried with it: run composer update"
+    else
+      explain
+    fi
+  fi
+  if [ -f composer.lock ]; then echo "$sums" >"$layers/downloads/made-of"; fi
+  if [ ! -f composer.lock ] || [ "$(bp hash composer.lock)" != "$sums" ]; then
+    [ -f composer.lock ] && fail "Composer changed composer.lock: run composer update --lock, and commit it"
+  fi
+  # An image's layer of its own: it is the same after most changes.
+  if [ -d vendor ]; then printf '[[slices]]\npaths = ["vendor/**"]\n' >>"$layers/launch.toml"; fi
+}
+
+# Files that are older than others' lists of the same would be asked for again; what is not needed for that is not shown.
+composer_install() {
+  run_composer install --no-dev --prefer-dist --optimize-autoloader --no-interaction --no-progress --no-ansi "$@" 2>&1 | tee "$log" |
+    grep --line-buffered -vE '^(Installing dependencies|Verifying lock|Nothing to|Package operations|  - (Downloading|Installing|Syncing)|Generating|Generated|[0-9]+ packages? you are|Use the .composer fund|Composer is operating|No composer.lock|Loading composer|Updating dependencies|Lock file operations|Writing lock|Do not run|Discovering|INFO|[ .]*(DONE|✓)|> )|^ *$|\.\. DONE$' ||
+    [ "${PIPESTATUS[0]}" = 0 ]
+}

@@ -1,0 +1,61 @@
+# shellcheck shell=bash
+# What the app runs when no Procfile says it: a command for a shell, and why.
+
+rack_server() {
+  # shellcheck disable=SC2016 # The instance's shell reads $PORT.
+  if locked puma; then
+    echo 'bundle exec puma -b tcp://0.0.0.0:$PORT'
+  elif locked falcon; then
+    echo 'bundle exec falcon serve --bind http://0.0.0.0:$PORT'
+  elif locked unicorn; then
+    if [ -f config/unicorn.rb ]; then
+      echo 'bundle exec unicorn -p $PORT -c config/unicorn.rb'
+    else
+      echo 'bundle exec unicorn -p $PORT'
+    fi
+  elif locked iodine; then
+    echo 'bundle exec iodine -b 0.0.0.0 -p $PORT'
+  elif locked thin; then
+    echo 'bundle exec thin start -R config.ru -a 0.0.0.0 -p $PORT'
+  elif locked rackup || grep -qE '^    rack \([012]\.' "$lock"; then
+    if locked webrick || locked reel || locked agoo; then echo 'bundle exec rackup --host 0.0.0.0 --port $PORT'; fi
+  fi
+}
+
+choose_start() {
+  local command='' why='' file
+  if [ -f Procfile ] && grep -qE '^web *:' Procfile; then return; fi
+  if [ -f "$gemfile" ] && locked railties && [ -f config/application.rb ]; then
+    # shellcheck disable=SC2016 # The instance's shell reads $PORT.
+    command='bin/rails server -b 0.0.0.0 -p $PORT' why="a Rails app"
+    if [ ! -x bin/rails ]; then command="bundle exec ${command#bin/}"; fi
+  elif [ -f config.ru ]; then
+    command=$(rack_server) why=config.ru
+    if [ -z "$command" ]; then
+      fail "config.ru needs a web server, and none is in $lock: run bundle add puma, and commit $gemfile and $lock"
+    fi
+  else
+    for file in app.rb main.rb server.rb web.rb; do
+      if [ -f "$file" ]; then
+        command="ruby $file" why="$file is here"
+        if [ -f "$gemfile" ]; then command="bundle exec $command"; fi
+        break
+      fi
+    done
+  fi
+  if [ -n "$command" ]; then
+    bp process "$layers" web --default --shell -- "exec $command"
+    bp detail "web runs: $command ($why)"
+  elif [ ! -f Procfile ]; then
+    fail "nothing says what to start: add a config.ru or an app.rb, or a Procfile with a line web: COMMAND"
+  fi
+  if [ ! -f Procfile ] && [ -f "$gemfile" ]; then
+    if locked sidekiq; then
+      bp process "$layers" worker --shell -- "exec bundle exec sidekiq"
+      bp detail "worker runs: bundle exec sidekiq"
+    elif locked solid_queue && [ -x bin/jobs ]; then
+      bp process "$layers" worker --shell -- "exec bin/jobs"
+      bp detail "worker runs: bin/jobs"
+    fi
+  fi
+}

@@ -1,0 +1,82 @@
+# shellcheck shell=bash
+# Which Ruby: the stack has one. Whatever asks for another is told what it gets.
+
+# Unpacks Debian's Ruby into a layer, and makes it at home there: it was made to be in /usr.
+install_ruby() {
+  bp apt "$layers" ruby --run ruby ruby-bundler >"$log" || fail "Ruby cannot be installed: the line above says why; push again"
+  local prefix=$ruby/usr api arch
+  # Tools for developers, and data of theirs.
+  rm -rf "$prefix"/lib/ruby/gems/*/gems/{rbs,typeprof,debug}-* "$prefix"/lib/ruby/gems/*/specifications/{rbs,typeprof,debug}-* \
+    "$prefix"/share/{systemtap,bash-completion,ri} "$prefix"/bin/{rbs,typeprof,rdbg}* "$prefix"/lib/*/ruby/gems
+  find "$prefix/bin" "$prefix/share/rubygems-integration" -type f -path '*/bin/*' \
+    -exec sed -i '1s,^#! */usr/bin/ruby[0-9.]*,#!/usr/bin/env ruby,' {} +
+  cp "$here/lib/bundle" "$prefix/bin/bundle"
+  api=$(basename "$(echo "$prefix"/lib/ruby/[0-9]*)")
+  arch=$(basename "$(dirname "$(echo "$prefix"/lib/*/ruby)")")
+  bp env "$layers" ruby --prepend "PATH=$prefix/bin"
+  bp env "$layers" ruby --prepend "LD_LIBRARY_PATH=$prefix/lib/$arch"
+  # The first of these is where RubyGems puts what gems bring: before the standard library, whose newer versions they are.
+  bp env "$layers" ruby "RUBYLIB=/usr/local/lib/site_ruby/$api:$prefix/lib/ruby/vendor_ruby/$api:$prefix/lib/$arch/ruby/vendor_ruby/$api:$prefix/lib/ruby/vendor_ruby:$prefix/lib/ruby/$api:$prefix/lib/$arch/ruby/$api"
+  bp env "$layers" ruby --default "GEM_PATH=$prefix/lib/ruby/gems/$api:$prefix/share/rubygems-integration/all"
+}
+
+# Headers and the library's link are lent to Ruby's layer while gems are compiled.
+lend_headers() {
+  local dev=$work/headers library
+  bp apt "$work" headers --build ruby-dev >"$log" || fail "Ruby's headers cannot be installed: the line above says why; push again"
+  ln -s "$dev/usr/include" "$ruby/usr/include"
+  for library in "$dev"/usr/lib/*/libruby*.so; do
+    lent=$ruby${library#"$dev"}
+    [ -e "$lent" ] || cp -P "$library" "$lent"
+  done
+}
+
+take_headers_back() {
+  rm -f "$ruby/usr/include" "${lent:-}"
+}
+
+# Prints what is asked for, and where that is said.
+asked_ruby() {
+  local line
+  if [ -f "$gemfile" ] && line=$(sed -nE "s/^[[:space:]]*ruby[( ]+['\"]([^'\"]+)['\"].*/\1/p" "$gemfile" | head -n 1) && [ -n "$line" ]; then
+    if grep -qE "^[[:space:]]*ruby\b.*(:engine|engine:)" "$gemfile"; then
+      line=$(sed -nE "s/^[[:space:]]*ruby\b.*engine(:| *=>) *['\":]+([a-z]+).*/\2/p" "$gemfile" | head -n 1)-$line
+    fi
+    printf '%s\t%s\n' "$line" "$gemfile"
+  elif [ -f .ruby-version ] && line=$(sed -E 's/#.*//; s/[[:space:]]//g; /^$/d' .ruby-version | head -n 1) && [ -n "$line" ]; then
+    printf '%s\t%s\n' "$line" .ruby-version
+  elif [ -f .tool-versions ] && line=$(awk '$1 == "ruby" { print $2; exit }' .tool-versions) && [ -n "$line" ]; then
+    printf '%s\t%s\n' "$line" .tool-versions
+  elif [ -f "$lock" ] && line=$(sed -nE '/^RUBY VERSION/,/^$/ s/^ +ruby ([0-9.]+).*/\1/p' "$lock") && [ -n "$line" ]; then
+    printf '%s\t%s\n' "$line" "$lock"
+  fi
+}
+
+# Says which Ruby it is and why; fails if the app cannot be for it.
+check_version() {
+  local asked='' asked_in='' plain
+  IFS=$'\t' read -r asked asked_in < <(asked_ruby) || true
+  asked=${asked#ruby-}
+  plain=$(sed -E 's/^[^0-9]*//; s/[^0-9.].*//' <<<"$asked")
+  if [[ $asked =~ ^(jruby|truffleruby|rbx|mruby) ]]; then
+    fail "$asked_in asks for $asked: this stack has only Ruby $version itself; write ruby \"~> ${version%.*}\", if the app runs on that"
+  elif [ -z "$plain" ]; then
+    bp step "Using Ruby $version (the stack has this one)"
+  elif ruby -e 'exit Gem::Requirement.new(ARGV[0].split(/\s*,\s*/)).satisfied_by?(Gem::Version.new(ARGV[1]))' "$asked" "$version" 2>/dev/null ||
+    { [ "$asked_in" != "$gemfile" ] && [[ $version == "$plain"* ]]; }; then
+    bp step "Using Ruby $version ($asked_in: $asked)"
+  elif [[ $plain =~ ^[12](\.|$) && $asked != \>* ]]; then
+    fail "$asked_in asks for Ruby $asked: this stack has Ruby $version, which breaks with what worked there; port the app to ${version%.*}, and write that into $asked_in"
+  else
+    if [[ $plain == "${version%.*}".* ]]; then
+      bp step "Using Ruby $version ($asked_in: $asked, which is the same but for patches)"
+    else
+      bp trouble "$asked_in asks for Ruby $asked, and there is only $version here: the app is built with that; try it with ${version%.*}, and write that into $asked_in"
+      bp step "Using Ruby $version (the stack has this one)"
+    fi
+    # Bundler would refuse to work.
+    if [ "$asked_in" = "$gemfile" ] || grep -qsE '^[[:space:]]*ruby[( ]' "$gemfile"; then
+      sed -i -E 's/^([[:space:]]*)ruby([( ].*)/\1# ruby\2/' "$gemfile"
+    fi
+  fi
+}

@@ -1,0 +1,3 @@
+defmodule Phrases do
+  def greeting, do: "Hello"
+end

@@ -1,0 +1,11 @@
+<?php
+
+namespace Acme\Phrases;
+
+final class Greeting
+{
+    public static function to(string $whom): string
+    {
+        return "Hello from $whom";
+    }
+}
