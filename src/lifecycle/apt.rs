@@ -123,7 +123,9 @@ pub(super) fn candidates(tmp: &Path, packages: &[&str]) -> Result<String, String
 
 /// For what is to run, the libraries that headers (`libNAME-dev`) are for, instead of these.
 fn to_run(apt: &Apt, packages: &[&str]) -> Result<Vec<String>, String> {
-    let is_dev = |name: &str| name.split(['=', ':']).next().is_some_and(|name| name.ends_with("-dev"));
+    let is_dev = |name: &str| {
+        name.split(['=', ':']).next().is_some_and(|name| name.ends_with("-dev") || name.ends_with("-dev-compat"))
+    };
     let mut wanted: Vec<String> = packages.iter().map(|&name| name.to_owned()).collect();
     let (mut seen, mut found) = (BTreeSet::new(), Vec::new());
     let words = ["depends", "--no-recommends", "--no-suggests", "--no-conflicts", "--no-breaks", "--no-replaces"];

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 # Says in one line why packages could not be installed, and what to do; knows the causes that are common.
 
 # $1: a pattern with one group; prints what the group matched first in the log.

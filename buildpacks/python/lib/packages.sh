@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 # Which tool's files name the packages, and how they get into the virtual environment. Lock files are read by the tool
 # that wrote them, which also says whether they are out of date; uv installs what they say.
 
@@ -75,10 +75,14 @@ is_package() {
 
 # Prints the hash of all files that decide what is installed.
 hash_of_packages() {
-  local files
+  local files file
   mapfile -d '' files < <(find . \( -path ./.git -o -name node_modules -o -name .venv \) -prune -o -type f \( -name '*requirements*' \
     -o -name '*constraints*' -o -path '*/requirements/*' -o -name pyproject.toml -o -name setup.py -o -name setup.cfg \
     -o -name '*.lock' -o -name 'Pipfile*' -o -name pylock.toml -o -name uv.toml -o -name poetry.toml \) -print0 | sort -z)
+  # Files that these name, whatever they are called.
+  while IFS= read -r file; do
+    if [ -f "$file" ]; then files+=("$file"); fi
+  done < <(sed -nE 's/^[[:space:]]*(-r|-c|--requirement|--constraint)[ =]*([^[:space:]#]+).*/\2/p' "${files[@]}" </dev/null | sort -u)
   # What lies in the app's own folders and is built when it is installed can change with any file.
   if grep -qsE '^ *(-e|--editable|\.|/)|file:|^type = "(directory|file)"|source = \{ (directory|path) =|\b(ext_modules|maturin|scikit-build|meson-python|setuptools-rust|cffi_modules)\b' \
     "${files[@]}" </dev/null; then
@@ -113,8 +117,10 @@ keep_downloads() {
 need_tool() {
   local dir
   dir=$(mktemp -d)
-  uv venv --quiet "$dir/venv" && uv pip install --quiet --no-deps --python "$dir/venv" -r "$here/tools/$1.txt" >"$log" 2>&1 ||
-    { cat "$log" && fail "$1, which reads $source, cannot be downloaded: the lines above say why; push again"; }
+  if ! { uv venv --quiet "$dir/venv" && uv pip install --quiet --no-deps --python "$dir/venv" -r "$here/tools/$1.txt"; } >"$log" 2>&1; then
+    cat "$log"
+    fail "$1, which reads $source, cannot be downloaded: the lines above say why; push again"
+  fi
   PATH=$PATH:$dir/venv/bin
 }
 

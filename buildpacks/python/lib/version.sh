@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 # Which Python: the stack has one. Whatever asks for another is told what it gets.
 
 # Sets asked (a version, or nothing) and asked_in (the file that says so).
@@ -46,7 +46,8 @@ PYTHON
   if [ -n "$range" ]; then
     required="python in pyproject.toml: $range"
     if [[ $range == *!=* ]]; then return; fi
-    bp semver-max "${range//,/ }" <<<"$version" >/dev/null ||
+    range=${range//,/ }
+    bp semver-max "${range//==/}" <<<"$version" >/dev/null ||
       fail "pyproject.toml requires Python $range, and there is only $version here: widen the python of tool.poetry.dependencies"
   fi
 }
