@@ -26,7 +26,7 @@ will_be_there() {
 }
 
 check_libraries() {
-  local library package folders
+  local library package folders libraries=() packages=()
   local -A here_already=()
   IFS=: read -ra folders <<<"$venv:${LD_LIBRARY_PATH:-}"
   while IFS= read -r -d '' library; do here_already[${library##*/}]=1; done < <(find "${folders[@]}" -name '*.so*' -print0 2>/dev/null)
@@ -37,9 +37,14 @@ check_libraries() {
     package=$(dpkg -S "*/$library" 2>/dev/null | sed -nE 's/^([^:]+):.*/\1/p' | head -n 1 || true)
     if [ -n "$package" ] && will_be_there "$package"; then continue; fi
     if [ -z "$package" ] && [ -e "/usr/lib/$(uname -m)-linux-gnu/$library" ]; then continue; fi
-    package=${package:-$(debian_library_of "$library")}
-    bp trouble "a package needs $library when it runs: write ${package:-the Debian package that has it} into a file named Aptfile"
-  done < <(find "$venv" -name '*.so*' -type f -print0 | xargs -0r readelf -d 2>/dev/null | sed -nE 's/.*\(NEEDED\).*\[(.*)\]/\1/p' | sort -u)
+    libraries+=("$library") packages+=("${package:-$(debian_library_of "$library")}")
+  done < <(find "$venv" -name '*.so*' -type f ! -path '*/plugins/*' -print0 | xargs -0r readelf -d 2>/dev/null | sed -nE 's/.*\(NEEDED\).*\[(.*)\]/\1/p' | sort -u)
+  if [ ${#libraries[@]} -gt 0 ]; then
+    bp trouble "packages load libraries that the app will not have (${libraries[*]}): write into a file named Aptfile what has them: $(printf '%s\n' "${packages[@]}" | sort -u | xargs)"
+    if compgen -G "$venv/lib/python3.*/site-packages/opencv_*python-*.dist-info" >/dev/null; then
+      bp detail "or take opencv-python-headless, which needs none of these"
+    fi
+  fi
   # These open a library or start a program only when they run.
   while read -r library package; do
     if compgen -G "$venv/lib/python3.*/site-packages/$library-*.dist-info" >/dev/null && ! will_be_there "$package"; then

@@ -73,7 +73,7 @@ is_package() {
   esac
 }
 
-# Prints the hash of all files that decide what is installed.
+# $1: settings. Prints the hash of these and of all files that decide what is installed.
 hash_of_packages() {
   local files file
   mapfile -d '' files < <(find . \( -path ./.git -o -name node_modules -o -name .venv \) -prune -o -type f \( -name '*requirements*' \
@@ -88,8 +88,7 @@ hash_of_packages() {
     "${files[@]}" </dev/null; then
     mapfile -d '' files < <(find . \( -path ./.git -o -name node_modules \) -prune -o -type f -print0 | sort -z)
   fi
-  { bp hash "${files[@]}"; env | grep -E '^(PIP|UV|POETRY|PIPENV|PDM|SETUPTOOLS|CFLAGS|LDFLAGS)[A-Z_]*=' | grep -v '^PIP_CERT=' | sort; } |
-    sha256sum | cut -d ' ' -f 1
+  { bp hash "${files[@]}"; echo "$1"; } | sha256sum | cut -d ' ' -f 1
 }
 
 # Brings uv onto the search path; sets what makes it install as pip would.
@@ -149,7 +148,7 @@ install_packages() {
       ;;
     poetry)
       need_tool poetry
-      POETRY_CACHE_DIR=$wanted/cache poetry export --quiet --no-interaction --only main -o "$exported" >"$log" 2>&1 || {
+      POETRY_CACHE_DIR=$wanted/cache poetry export --no-interaction --only main -o "$exported" >"$log" 2>&1 || {
         grep -qE 'changed significantly|not up to date|poetry lock' "$log" && out_of_date pyproject.toml "poetry lock"
         cat "$log" && fail "poetry cannot read poetry.lock: the lines above say why; run poetry check --lock on your machine"
       }
@@ -184,7 +183,13 @@ install_packages() {
       if ! is_package; then run_uv pip install -r pyproject.toml; fi
       ;;
   esac
-  if is_package; then
-    if [ "$manager" = pyproject ]; then run_uv pip install -e .; else run_uv pip install --no-deps -e .; fi
+  if ! is_package; then
+    return
+  elif [ "$manager" = pyproject ]; then
+    run_uv pip install -e .
+  elif ! VIRTUAL_ENV=$venv uv pip install --no-deps -e . >"$log" 2>&1; then
+    # What poetry init makes of an app that is no package.
+    grep -qE 'No file/folder found for package|does not contain any element' "$log" || { cat "$log" && explain; }
+    bp detail "the app itself is no package that could be installed, so only its dependencies are (package-mode = false says so)"
   fi
 }
