@@ -2,6 +2,7 @@
 //! what the image lacks that the packages are for: the run image for what an app runs on, the build image for tools.
 
 use std::{
+    collections::BTreeSet,
     fs,
     os::unix::fs::symlink,
     path::{Component, Path, PathBuf},
@@ -9,6 +10,9 @@ use std::{
 };
 
 use super::{checksum::Checksum, downloads, files};
+use alternatives::Alternatives;
+
+mod alternatives;
 
 /// Where a build container has the list of what the run image has installed.
 pub const RUN_PACKAGES: &str = "/cnb/run-packages";
@@ -82,7 +86,11 @@ fn said(program: &str, output: &Output) -> Result<String, String> {
         })?;
         Some(format!("Debian has no package {name}: correct its name, or take it out"))
     };
-    Err(lines().find_map(unknown).unwrap_or_else(|| {
+    let gone = |line: &str| {
+        let (version, name) = line.strip_prefix("Version '")?.strip_suffix("' was not found")?.split_once("' for '")?;
+        Some(format!("Debian has no version {version} of {name}: it keeps only the newest; leave the version out"))
+    };
+    Err(lines().find_map(|line| unknown(line).or_else(|| gone(line))).unwrap_or_else(|| {
         let why = lines().next().or_else(|| complaint.lines().last()).unwrap_or("it said nothing");
         format!("{program} failed: {why}")
     }))
@@ -113,13 +121,45 @@ pub(super) fn candidates(tmp: &Path, packages: &[&str]) -> Result<String, String
     Ok(found.join("\n"))
 }
 
+/// For what is to run, the libraries that headers (`libNAME-dev`) are for, instead of these.
+fn to_run(apt: &Apt, packages: &[&str]) -> Result<Vec<String>, String> {
+    let is_dev = |name: &str| {
+        name.split(['=', ':']).next().is_some_and(|name| name.ends_with("-dev") || name.ends_with("-dev-compat"))
+    };
+    let mut wanted: Vec<String> = packages.iter().map(|&name| name.to_owned()).collect();
+    let (mut seen, mut found) = (BTreeSet::new(), Vec::new());
+    let words = ["depends", "--no-recommends", "--no-suggests", "--no-conflicts", "--no-breaks", "--no-replaces"];
+    while let Some(name) = wanted.pop() {
+        if !seen.insert(name.clone()) {
+            continue;
+        }
+        if !is_dev(&name) {
+            found.push(name);
+            continue;
+        }
+        let bare = name.split('=').next().unwrap_or(&name);
+        let text = apt.run("apt-cache", Image::Run, &[&words[..], &["--no-enhances", bare]].concat())?;
+        let needs = text.lines().filter_map(|line| line.trim().trim_start_matches('|').strip_prefix("Depends: "));
+        wanted.extend(needs.filter(|name| name.starts_with("lib") && !name.ends_with("-bin")).map(str::to_owned));
+    }
+    found.sort();
+    Ok(found)
+}
+
 /// Unpacks packages with what they need and the image lacks; says what these are, a line each.
 pub(super) fn unpack(tmp: &Path, layer: &Path, image: Image, packages: &[&str]) -> Result<String, String> {
     plain(packages)?;
     let apt = Apt::ready(tmp)?;
+    let packages = match image {
+        Image::Run => to_run(&apt, packages)?,
+        Image::Build => packages.iter().map(|&name| name.to_owned()).collect(),
+    };
     let words = ["install", "--yes", "--no-install-recommends", "--print-uris"];
-    let listed = apt.run("apt-get", image, &[&words, packages].concat())?;
+    let words: Vec<&str> = words.into_iter().chain(packages.iter().map(String::as_str)).collect();
+    let listed = apt.run("apt-get", image, &words)?;
+    let mut alternatives = Alternatives::default();
     fs::create_dir_all(layer).map_err(|e| format!("cannot make {}: {e}", layer.display()))?;
+    let failed = |e: std::io::Error| format!("cannot tidy {}: {e}", layer.display());
     let mut unpacked = Vec::new();
     for archive in listed.lines().filter_map(Archive::parse) {
         let archive = archive?;
@@ -127,15 +167,19 @@ pub(super) fn unpack(tmp: &Path, layer: &Path, image: Image, packages: &[&str]) 
         downloads::fetch(&archive.url, &archive.checksum, &file, tmp)?;
         let output = Command::new("dpkg-deb").arg("--extract").arg(&file).arg(layer).output();
         said("dpkg-deb", &output.map_err(|e| format!("dpkg-deb of the build image does not run: {e}"))?)?;
+        // A package without a script is no failure.
+        if let Ok(output) = Command::new("dpkg-deb").arg("--info").arg(&file).arg("postinst").output() {
+            alternatives.add(&String::from_utf8_lossy(&output.stdout), &apt.dir).map_err(failed)?;
+        }
         unpacked.push(archive.name);
     }
-    let failed = |e: std::io::Error| format!("cannot tidy {}: {e}", layer.display());
     for folder in NOT_NEEDED.map(|name| layer.join("usr/share").join(name)) {
         if folder.exists() {
             files::remove_tree(&folder).map_err(failed)?;
         }
     }
     relocate(layer, layer).map_err(failed)?;
+    alternatives.link(layer).map_err(failed)?;
     Ok(unpacked.join("\n"))
 }
 

@@ -1,28 +1,51 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 # Django's static files.
+
+# Prints the variable that the settings missed, by what Python, django-environ or decouple said.
+missed_variable() {
+  sed -nE "s/^KeyError: '([A-Za-z0-9_]+)'\$/\1/p; s/.*[Ss]et the ([A-Z0-9_]+) environment variable.*/\1/p
+    s/^(decouple\.)?UndefinedValueError: ([A-Z0-9_]+) not found.*/\2/p; s/.*[Ee]nvironment variable \"?'?([A-Z0-9_]+)\"?'? (is )?(not set|missing|required).*/\1/p" \
+    "$log" | head -n 1
+}
 
 # $1: where manage.py is. Gathers the static files into STATIC_ROOT, unless DISABLE_COLLECTSTATIC says no.
 collect_static() {
   case ${DISABLE_COLLECTSTATIC:-0} in 0 | false | '') ;; *) bp detail "DISABLE_COLLECTSTATIC is set: static files are not collected" && return ;; esac
-  local placeholders=() name
-  # Settings commonly insist on these; their values make no difference to static files.
+  # A build sees no config vars, and settings commonly insist on them; their values make no difference to static files.
+  local values=() names=() name
   for name in SECRET_KEY DJANGO_SECRET_KEY; do
-    if [ -z "${!name:-}" ]; then placeholders+=("$name=only-for-collectstatic"); fi
+    if [ -z "${!name:-}" ]; then values+=("$name=only-for-collectstatic"); fi
   done
-  if [ -z "${DATABASE_URL:-}" ]; then placeholders+=("DATABASE_URL=sqlite:///:memory:"); fi
+  if [ -z "${DATABASE_URL:-}" ]; then values+=("DATABASE_URL=sqlite:///:memory:"); fi
   bp step "Collecting Django's static files"
-  if (cd "$(dirname "$1")" && env "${placeholders[@]}" python manage.py collectstatic --noinput) >"$log" 2>&1; then
-    sed -nE 's/^([0-9]+ .*static files?.*)/       \1/p; s|'"$PWD"'/||' "$log"
-    return
-  fi
-  if grep -qE 'STATIC_ROOT|Unknown command:? .collectstatic' "$log" && ! grep -q Traceback <(grep -v ImproperlyConfigured "$log" | grep -E '^(KeyError|ImportError)'); then
-    bp detail "there is no STATIC_ROOT in the settings: nothing to collect"
-    return
-  fi
+  until (cd "$(dirname "$1")" && env "${values[@]}" python manage.py collectstatic --noinput) >"$log" 2>&1; do
+    if grep -qE 'without having set the STATIC_ROOT setting|Unknown command: .collectstatic' "$log"; then
+      bp detail "there is no STATIC_ROOT in the settings: nothing to collect"
+      return
+    fi
+    name=$(missed_variable)
+    if [ -z "$name" ] || [[ " ${names[*]} " == *" $name "* ]] || [ ${#names[@]} -ge 20 ]; then
+      not_collected "$name"
+    fi
+    names+=("$name") values+=("$name=1")
+  done
+  sed -nE 's/^([0-9]+ .*static files?.*)/       \1/p; s|'"$PWD"'/||' "$log"
+  if [ ${#names[@]} -gt 0 ]; then bp detail "with 1 for what the settings ask for (builds see no config vars): ${names[*]}"; fi
+}
+
+# $1: a variable that was missed, or nothing. Ends the build.
+not_collected() {
+  local module
   tail -n 15 "$log"
-  name=$(sed -nE "s/^KeyError: '([A-Z0-9_]+)'\$/\1/p; s/.*Set the ([A-Z0-9_]+) environment variable.*/\1/p; s/^(decouple\.)?UndefinedValueError: ([A-Z0-9_]+) not found.*/\2/p" "$log" | head -n 1)
-  if [ -n "$name" ]; then
-    fail "the settings need $name while building: give them a default for it, or set it (or DISABLE_COLLECTSTATIC=1) for builds in project.toml"
+  module=$(sed -nE "s/^ModuleNotFoundError: No module named '([^']+)'/\1/p" "$log" | tail -n 1)
+  if [ -n "$module" ]; then
+    fail "the settings import $module, which ${source:-no file} does not install: add its package"
+  elif [ -n "$1" ]; then
+    fail "the settings need $1 while building: give them a default for it, or set it for builds with config:set --build"
+  elif grep -qE 'OperationalError|could not (translate|connect)|Connection refused' "$log"; then
+    fail "collectstatic wants a database or another service, which builds have not: do not use it when a module is imported, or set DISABLE_COLLECTSTATIC=1 with config:set --build"
+  elif grep -qE "MissingFileError|could not be found with|The file '.*' could not be found" "$log"; then
+    fail "a static file that a style sheet or script names is not there: commit it, or correct the name (the lines above say which)"
   fi
-  fail "collectstatic failed: the lines above say why; try python manage.py collectstatic on your machine, or set DISABLE_COLLECTSTATIC=1 for builds"
+  fail "collectstatic failed: the lines above say why; try python manage.py collectstatic on your machine, or set DISABLE_COLLECTSTATIC=1 with config:set --build"
 }

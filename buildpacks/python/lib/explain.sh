@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2016,SC2154
 # Says in one line why packages could not be installed, and what to do; knows the causes that are common.
 
 # $1: a pattern with one group; prints what the group matched first in the log.
@@ -9,7 +9,7 @@ in_log() {
 # Prints the Debian package for a header or a tool that a compilation missed.
 debian_source_of() {
   case $1 in
-    mysql*.h | mysql_config | *mysqlclient* | *mariadb*) echo default-libmysqlclient-dev ;;
+    mysql*.h | mysql_config | *mysqlclient | *mariadb*) echo default-libmysqlclient-dev ;;
     ldap.h | lber.h) echo "libldap-dev libsasl2-dev" ;;
     sasl/* | sasl.h) echo libsasl2-dev ;;
     libxslt/* | xslt-config) echo libxslt1-dev ;;
@@ -39,6 +39,18 @@ debian_source_of() {
 
 explain() {
   local package missing debian
+  missing=$(in_log 'failed to read from file `[^`]*\/([^`\/]+)`: No such file')
+  if [ -n "$missing" ]; then fail "$source names $missing, which is not in the repository: commit it, or take the line out"; fi
+  package=$(in_log 'Distribution not found at: ([^ ]+)')
+  if [ -n "$package" ]; then
+    fail "$package is on your machine only: write the package with its version instead (pip list --format=freeze shows them so)"
+  fi
+  if grep -qE "Couldn't parse requirement" "$log"; then
+    fail "$source has a line that names no package: the lines above show it; write NAME==VERSION"
+  fi
+  if grep -qE 'does not appear to be a Python project' "$log"; then
+    fail "$source installs the app itself (-e .), and there is no pyproject.toml or setup.py: commit one, or take the line out"
+  fi
   package=$(in_log 'Because ([A-Za-z0-9._-]+) was not found in the package registry')
   if [ -n "$package" ]; then
     fail "there is no package $package: correct its name in ${source:-the project}, or name the index that has it (--extra-index-url)"
@@ -74,7 +86,7 @@ explain() {
     missing=${missing:-$(in_log "No package '?([A-Za-z0-9._-]+)'? found")}
     missing=${missing:-$(in_log "Package '?([A-Za-z0-9._-]+)'?,? (was )?not found")}
     missing=${missing:-$(in_log 'Dependency "?([A-Za-z0-9._-]+)"? not found')}
-    missing=${missing:-$(in_log '(mysqlclient|mariadb).*Can not find valid pkg-config')}
+    if grep -q 'pkg-config --exists mysqlclient' "$log"; then missing=${missing:-"the library of mysqlclient"}; fi
     debian=$(debian_source_of "$missing")
     if [ -n "$debian" ]; then
       fail "$package has no ready wheel for Python $version, and compiling it needs $missing: write $debian into a file named Aptfile"

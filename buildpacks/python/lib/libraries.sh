@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 # Shared libraries that packages load and that the run image lacks: told now, not by a crash.
 
 # Prints the Debian package of a library that the build image has not.
@@ -20,29 +20,34 @@ debian_library_of() {
   esac
 }
 
-in_run_image() {
-  [ ! -s /cnb/run-packages ] || grep -qx "Package: $1" /cnb/run-packages
+# Whether the app will have a Debian package: of its image, or of its Aptfile.
+will_be_there() {
+  [ ! -s /cnb/run-packages ] || grep -qx "Package: $1" /cnb/run-packages || grep -qsx "$1" "${APTFILE_RUN_PACKAGES:-/dev/null}"
 }
 
 check_libraries() {
-  local library package lacking='' for_run=${LD_LIBRARY_PATH:-}
+  local library package folders libraries=() packages=()
   local -A here_already=()
-  while IFS= read -r -d '' library; do here_already[${library##*/}]=1; done < <(find "$venv" ${for_run:+${for_run//:/ }} -name '*.so*' -print0 2>/dev/null)
+  IFS=: read -ra folders <<<"$venv:${LD_LIBRARY_PATH:-}"
+  while IFS= read -r -d '' library; do here_already[${library##*/}]=1; done < <(find "${folders[@]}" -name '*.so*' -print0 2>/dev/null)
   while IFS= read -r library; do
     if [ -n "${here_already[$library]:-}" ]; then continue; fi
     # Drivers, and what a package finds by a path of its own.
     case $library in libcuda.so* | libnv* | libcu[a-z]*.so* | libpython3* | ld-linux* | libtorch* | libc10* | libtensorflow*) continue ;; esac
     package=$(dpkg -S "*/$library" 2>/dev/null | sed -nE 's/^([^:]+):.*/\1/p' | head -n 1 || true)
-    if [ -n "$package" ] && in_run_image "$package"; then continue; fi
+    if [ -n "$package" ] && will_be_there "$package"; then continue; fi
     if [ -z "$package" ] && [ -e "/usr/lib/$(uname -m)-linux-gnu/$library" ]; then continue; fi
-    package=${package:-$(debian_library_of "$library")}
-    bp trouble "a package needs $library when it runs: write ${package:-the Debian package that has it} into a file named Aptfile"
-  done < <(find "$venv" -name '*.so*' -type f -print0 | xargs -0r readelf -d 2>/dev/null | sed -nE 's/.*\(NEEDED\).*\[(.*)\]/\1/p' | sort -u)
+    libraries+=("$library") packages+=("${package:-$(debian_library_of "$library")}")
+  done < <(find "$venv" -name '*.so*' -type f ! -path '*/plugins/*' -print0 | xargs -0r readelf -d 2>/dev/null | sed -nE 's/.*\(NEEDED\).*\[(.*)\]/\1/p' | sort -u)
+  if [ ${#libraries[@]} -gt 0 ]; then
+    bp trouble "packages load libraries that the app will not have (${libraries[*]}): write into a file named Aptfile what has them: $(printf '%s\n' "${packages[@]}" | sort -u | xargs)"
+    if compgen -G "$venv/lib/python3.*/site-packages/opencv_*python-*.dist-info" >/dev/null; then
+      bp detail "or take opencv-python-headless, which needs none of these"
+    fi
+  fi
   # These open a library or start a program only when they run.
   while read -r library package; do
-    if compgen -G "$venv/lib/python3.*/site-packages/$library-*.dist-info" >/dev/null && ! in_run_image "$package" &&
-      ! grep -qsxE "$package" Aptfile; then
-      lacking+=" $package"
+    if compgen -G "$venv/lib/python3.*/site-packages/$library-*.dist-info" >/dev/null && ! will_be_there "$package"; then
       bp trouble "${library//_/-} needs $package when it runs: write it into a file named Aptfile"
     fi
   done <<'LIST'

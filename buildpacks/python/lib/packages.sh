@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 # Which tool's files name the packages, and how they get into the virtual environment. Lock files are read by the tool
 # that wrote them, which also says whether they are out of date; uv installs what they say.
 
@@ -73,19 +73,22 @@ is_package() {
   esac
 }
 
-# Prints the hash of all files that decide what is installed.
+# $1: settings. Prints the hash of these and of all files that decide what is installed.
 hash_of_packages() {
-  local files
+  local files file
   mapfile -d '' files < <(find . \( -path ./.git -o -name node_modules -o -name .venv \) -prune -o -type f \( -name '*requirements*' \
     -o -name '*constraints*' -o -path '*/requirements/*' -o -name pyproject.toml -o -name setup.py -o -name setup.cfg \
     -o -name '*.lock' -o -name 'Pipfile*' -o -name pylock.toml -o -name uv.toml -o -name poetry.toml \) -print0 | sort -z)
+  # Files that these name, whatever they are called.
+  while IFS= read -r file; do
+    if [ -f "$file" ]; then files+=("$file"); fi
+  done < <(sed -nE 's/^[[:space:]]*(-r|-c|--requirement|--constraint)[ =]*([^[:space:]#]+).*/\2/p' "${files[@]}" </dev/null | sort -u)
   # What lies in the app's own folders and is built when it is installed can change with any file.
   if grep -qsE '^ *(-e|--editable|\.|/)|file:|^type = "(directory|file)"|source = \{ (directory|path) =|\b(ext_modules|maturin|scikit-build|meson-python|setuptools-rust|cffi_modules)\b' \
     "${files[@]}" </dev/null; then
     mapfile -d '' files < <(find . \( -path ./.git -o -name node_modules \) -prune -o -type f -print0 | sort -z)
   fi
-  { bp hash "${files[@]}"; env | grep -E '^(PIP|UV|POETRY|PIPENV|PDM|SETUPTOOLS|CFLAGS|LDFLAGS)[A-Z_]*=' | grep -v '^PIP_CERT=' | sort; } |
-    sha256sum | cut -d ' ' -f 1
+  { bp hash "${files[@]}"; echo "$1"; } | sha256sum | cut -d ' ' -f 1
 }
 
 # Brings uv onto the search path; sets what makes it install as pip would.
@@ -113,8 +116,10 @@ keep_downloads() {
 need_tool() {
   local dir
   dir=$(mktemp -d)
-  uv venv --quiet "$dir/venv" && uv pip install --quiet --no-deps --python "$dir/venv" -r "$here/tools/$1.txt" >"$log" 2>&1 ||
-    { cat "$log" && fail "$1, which reads $source, cannot be downloaded: the lines above say why; push again"; }
+  if ! { uv venv --quiet "$dir/venv" && uv pip install --quiet --no-deps --python "$dir/venv" -r "$here/tools/$1.txt"; } >"$log" 2>&1; then
+    cat "$log"
+    fail "$1, which reads $source, cannot be downloaded: the lines above say why; push again"
+  fi
   PATH=$PATH:$dir/venv/bin
 }
 
@@ -143,7 +148,7 @@ install_packages() {
       ;;
     poetry)
       need_tool poetry
-      POETRY_CACHE_DIR=$wanted/cache poetry export --quiet --no-interaction --only main -o "$exported" >"$log" 2>&1 || {
+      POETRY_CACHE_DIR=$wanted/cache poetry export --no-interaction --only main -o "$exported" >"$log" 2>&1 || {
         grep -qE 'changed significantly|not up to date|poetry lock' "$log" && out_of_date pyproject.toml "poetry lock"
         cat "$log" && fail "poetry cannot read poetry.lock: the lines above say why; run poetry check --lock on your machine"
       }
@@ -178,7 +183,13 @@ install_packages() {
       if ! is_package; then run_uv pip install -r pyproject.toml; fi
       ;;
   esac
-  if is_package; then
-    if [ "$manager" = pyproject ]; then run_uv pip install -e .; else run_uv pip install --no-deps -e .; fi
+  if ! is_package; then
+    return
+  elif [ "$manager" = pyproject ]; then
+    run_uv pip install -e .
+  elif ! VIRTUAL_ENV=$venv uv pip install --no-deps -e . >"$log" 2>&1; then
+    # What poetry init makes of an app that is no package.
+    grep -qE 'No file/folder found for package|does not contain any element' "$log" || { cat "$log" && explain; }
+    bp detail "the app itself is no package that could be installed, so only its dependencies are (package-mode = false says so)"
   fi
 }

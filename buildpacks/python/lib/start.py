@@ -16,10 +16,10 @@ SKIP = {"node_modules", "tests", "test", "docs", "migrations", "examples", "stat
 NAMES = ["app.py", "main.py", "wsgi.py", "asgi.py", "application.py", "server.py", "run.py", "api.py", "web.py", "index.py",
          "streamlit_app.py", "Home.py", "home.py", "bot.py", "start.py", "__init__.py"]
 SCRIPTS = ["main.py", "app.py", "server.py", "run.py", "bot.py", "start.py", "application.py", "index.py", "web.py", "api.py", "worker.py"]
-WSGI = {"Flask": "flask", "Bottle": "bottle", "APIFlask": "apiflask", "OpenAPI": "flask", "Eve": "eve", "make_wsgi_app": "pyramid",
+WSGI = {"Flask": "flask", "Bottle": "bottle", "default_app": "bottle", "APIFlask": "apiflask", "OpenAPI": "flask", "Eve": "eve", "make_wsgi_app": "pyramid",
         "get_wsgi_application": "django", "App.wsgi": "falcon"}
 ASGI = {"FastAPI": "fastapi", "Starlette": "starlette", "Quart": "quart", "Litestar": "litestar", "BlackSheep": "blacksheep",
-        "Robyn": None, "get_asgi_application": "django", "FastHTML": "python-fasthtml", "fast_app": "python-fasthtml",
+        "Robyn": None, "Sanic": "sanic", "get_asgi_application": "django", "FastHTML": "python-fasthtml", "fast_app": "python-fasthtml",
         "ProtocolTypeRouter": "channels", "FastAPIOffline": "fastapi", "App.asgi": "falcon"}
 FACTORIES = {"create_app", "make_app", "build_app", "get_app", "app_factory", "create_application", "get_application"}
 

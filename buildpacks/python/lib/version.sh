@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 # Which Python: the stack has one. Whatever asks for another is told what it gets.
 
 # Sets asked (a version, or nothing) and asked_in (the file that says so).
@@ -14,7 +14,7 @@ read_asked() {
     asked_in=.tool-versions asked=$line
   elif [ -f Pipfile ]; then
     asked_in=Pipfile
-    asked=$(bp toml Pipfile requires.python_full_version "") || fail "Pipfile is no valid TOML: correct it and push again"
+    asked=$(bp toml Pipfile requires.python_full_version "") || fail "correct Pipfile and push again"
     asked=${asked:-$(bp toml Pipfile requires.python_version "")}
   fi
   asked=${asked#python-} asked=${asked#cpython-} asked=${asked#cpython@}
@@ -29,7 +29,7 @@ read_asked() {
 # Fails if the ranges of pyproject.toml leave this Python out.
 check_required() {
   local range
-  range=$(bp toml pyproject.toml project.requires-python "") || fail "pyproject.toml is no valid TOML: correct it and push again"
+  range=$(bp toml pyproject.toml project.requires-python "") || fail "correct pyproject.toml and push again"
   if [ -n "$range" ]; then
     required="requires-python in pyproject.toml: $range"
     python3 -S - "$range" "$version" <<'PYTHON' || fail "pyproject.toml requires Python $range, and there is only $version here: widen requires-python"
@@ -46,7 +46,8 @@ PYTHON
   if [ -n "$range" ]; then
     required="python in pyproject.toml: $range"
     if [[ $range == *!=* ]]; then return; fi
-    bp semver-max "${range//,/ }" <<<"$version" >/dev/null ||
+    range=${range//,/ }
+    bp semver-max "${range//==/}" <<<"$version" >/dev/null ||
       fail "pyproject.toml requires Python $range, and there is only $version here: widen the python of tool.poetry.dependencies"
   fi
 }
