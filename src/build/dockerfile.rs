@@ -122,8 +122,9 @@ impl Inner {
         let built = self.engine.build_dockerfile(spec, context).await?;
         let mut pieces = std::pin::pin!(built);
         let (mut line, mut printed, mut steps) = (String::new(), 0u64, Vec::new());
+        let mut step = String::new();
         while let Some(piece) = pieces.next().await {
-            let piece = piece.map_err(|error| self.explain_step(error))?;
+            let piece = piece.map_err(|error| self.explain_step(&step, error))?;
             printed += piece.len() as u64;
             if printed > MOST_OUTPUT_MIB << 20 {
                 return Err(BuildError::TooMuchOutput(MOST_OUTPUT_MIB));
@@ -134,6 +135,9 @@ impl Inner {
                     continue;
                 }
                 let whole = std::mem::take(&mut line);
+                if let Some(instruction) = instruction(&whole) {
+                    instruction.trim().clone_into(&mut step);
+                }
                 match spoken_of(&whole) {
                     Some(id) => steps.push(id),
                     None => tell(&whole, progress).await,
@@ -144,8 +148,17 @@ impl Inner {
         Ok(steps)
     }
 
-    fn explain_step(&self, error: EngineError) -> BuildError {
+    fn explain_step(&self, step: &str, error: EngineError) -> BuildError {
         let EngineError::StepFailed(message) = error else { return BuildError::Engine(error) };
+        let message = if step.starts_with("FROM ") && !message.contains("parse error") {
+            // Only an image that cannot be had fails there.
+            format!(
+                "{step}: {}; correct its name, or name a buildpack, which builds without the Dockerfile",
+                message.trim()
+            )
+        } else {
+            message
+        };
         if message.ends_with("returned a non-zero code: 137") {
             return BuildError::OutOfMemory(self.config.build.memory_mib);
         }
@@ -163,10 +176,15 @@ async fn tell(line: &str, progress: &Progress) {
     if line.trim().is_empty() || nothing.iter().any(|begin| line.starts_with(begin)) || line.contains("LABEL \"paas.") {
         return;
     }
-    match line.strip_prefix("Step ").and_then(|step| step.split_once(" : ")) {
-        Some((_, instruction)) => progress.step(instruction).await,
+    match instruction(&line) {
+        Some(instruction) => progress.step(instruction).await,
         None => progress.detail(line).await,
     }
+}
+
+/// The instruction that a step begins with.
+fn instruction(line: &str) -> Option<&str> {
+    Some(line.strip_prefix("Step ")?.split_once(" : ")?.1)
 }
 
 /// The beginning of a tar: our Dockerfile, and a `.dockerignore` that keeps it out of the image.

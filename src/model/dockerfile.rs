@@ -41,6 +41,7 @@ pub fn for_engine(text: &str, labels: &[(String, String)]) -> Result<String, Inv
     let label = format!("LABEL {}\n", quoted.join(" "));
     let mut made = String::new();
     let mut stages = 0;
+    let mut shell = default_shell();
     let mut lines = text.trim_start_matches('\u{feff}').lines().enumerate().map(|(i, line)| (i + 1, line)).peekable();
     while let Some((number, line)) = lines.next() {
         let trimmed = line.trim();
@@ -61,25 +62,31 @@ pub fn for_engine(text: &str, labels: &[(String, String)]) -> Result<String, Inv
         let (keyword, rest) = instruction.trim_start().split_once(char::is_whitespace).unwrap_or((trimmed, ""));
         let keyword = keyword.to_ascii_uppercase();
         let (flags, rest) = flags(rest);
-        let kept = kept(&keyword, &flags, number)?;
+        let (kept, copies) = kept(&keyword, &flags, number)?;
+        for copy in copies {
+            let _ = writeln!(made, "{copy}");
+        }
         let kept = kept.into_iter().chain([""]).collect::<Vec<_>>().join(" ");
-        match (keyword.as_str(), heredoc(rest)) {
-            ("RUN" | "COPY" | "ADD", Some(end)) => {
-                let script = script(&mut lines, &end).ok_or(InvalidDockerfile::OpenHeredoc(number))?;
-                if keyword != "RUN" || !rest.trim().starts_with("<<") || rest.trim().contains(char::is_whitespace) {
-                    let (what, remedy) =
-                        (format!("{keyword} with a heredoc"), "put the text into a file and copy that");
-                    return Err(InvalidDockerfile::Unknown { line: number, what, remedy });
-                }
-                let words = serde_json::json!(["/bin/sh", "-c", script]);
-                let _ = writeln!(made, "RUN {kept}{words}");
-            }
-            _ => {
-                let _ = writeln!(made, "{keyword} {kept}{rest}");
-            }
+        let ends = if matches!(keyword.as_str(), "RUN" | "COPY" | "ADD") { heredocs(rest) } else { Vec::new() };
+        if ends.is_empty() {
+            let rest = if keyword == "ARG" { with_platform(rest) } else { rest.to_owned() };
+            let _ = writeln!(made, "{keyword} {kept}{rest}");
+        } else {
+            let bodies = bodies(&mut lines, &ends).ok_or(InvalidDockerfile::OpenHeredoc(number))?;
+            let command = command(&keyword, rest, &ends, &bodies).map_err(|what| InvalidDockerfile::Unknown {
+                line: number,
+                what,
+                remedy: "put the text into a file and copy that",
+            })?;
+            let words: Vec<&str> = shell.iter().map(String::as_str).chain([command.as_str()]).collect();
+            let _ = writeln!(made, "RUN {kept}{}", serde_json::json!(words));
+        }
+        if keyword == "SHELL" {
+            shell = serde_json::from_str(rest).unwrap_or_else(|_| default_shell());
         }
         if keyword == "FROM" {
             stages += 1;
+            shell = default_shell();
             made.push_str(&label);
         }
     }
@@ -100,49 +107,106 @@ fn flags(mut rest: &str) -> (Vec<&str>, &str) {
     }
 }
 
-/// The flags that the engine's builder knows; those that only make a build quicker are left out.
-fn kept<'a>(keyword: &str, flags: &[&'a str], line: usize) -> Result<Vec<&'a str>, InvalidDockerfile> {
-    let mut kept = Vec::new();
+fn default_shell() -> Vec<String> {
+    vec!["/bin/sh".to_owned(), "-c".to_owned()]
+}
+
+/// The flags that the engine's builder knows, and instructions to put before; flags that only make a build quicker are
+/// left out.
+fn kept<'a>(keyword: &str, flags: &[&'a str], line: usize) -> Result<(Vec<&'a str>, Vec<String>), InvalidDockerfile> {
+    let (mut kept, mut copies) = (Vec::new(), Vec::new());
     for flag in flags {
         let name = flag.split('=').next().unwrap_or_default();
         match (keyword, name) {
             ("RUN", "--mount") if flag.contains("type=cache") => {}
+            ("RUN", "--mount") if bound(flag).is_some() => copies.extend(bound(flag)),
             ("FROM", "--platform") | ("COPY" | "ADD", "--link") => {}
             ("RUN", "--network") if *flag == "--network=default" => {}
             ("COPY" | "ADD", "--chown") | ("COPY", "--from") | ("HEALTHCHECK", _) => kept.push(*flag),
             _ => {
                 let remedy = match name {
                     "--chmod" => "add a RUN chmod after it",
-                    "--mount" => "copy the files, and pass what is not secret as a build argument",
+                    "--mount" => "pass it as a build argument (config:set --build), which the image's history shows",
                     _ => "leave it out",
                 };
                 return Err(InvalidDockerfile::Unknown { line, what: format!("{keyword} {flag}"), remedy });
             }
         }
     }
-    Ok(kept)
+    Ok((kept, copies))
 }
 
-/// The word that ends the heredoc that an instruction begins.
-fn heredoc(rest: &str) -> Option<String> {
-    let rest = &rest[rest.find("<<")? + 2..];
-    let word = rest.trim_start_matches('-').trim_start_matches(['"', '\'']);
-    let word: String = word.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
-    let begins = word.chars().next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
-    begins.then_some(word)
-}
-
-/// The lines up to the end of a heredoc.
-fn script<'a>(lines: &mut impl Iterator<Item = (usize, &'a str)>, end: &str) -> Option<String> {
-    let mut script = String::new();
-    for (_, line) in lines {
-        if line.trim_start_matches('\t') == end {
-            return Some(script);
+/// The copy that comes nearest to files that a command borrows from the context or another stage: they stay.
+fn bound(flag: &str) -> Option<String> {
+    let (mut from, mut source, mut target) = (None, None, None);
+    for option in flag.strip_prefix("--mount=")?.split(',') {
+        match option.split_once('=').unwrap_or((option, "")) {
+            ("type", "bind") | ("ro" | "readonly" | "rw" | "readwrite", _) => {}
+            ("from", stage) => from = Some(stage),
+            ("source" | "src", path) => source = Some(path),
+            ("target" | "dst" | "destination", path) => target = Some(path),
+            _ => return None,
         }
-        script.push_str(line);
-        script.push('\n');
     }
-    None
+    let from = from.map(|stage| format!("--from={stage} ")).unwrap_or_default();
+    let whole = if from.is_empty() { "." } else { "/" };
+    Some(format!("COPY {from}{} {}", source.unwrap_or(whole), target?))
+}
+
+/// The words that end the heredocs which an instruction begins.
+fn heredocs(rest: &str) -> Vec<String> {
+    let ends = rest.split_whitespace().filter_map(|word| {
+        let word = word.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix("<<")?;
+        let word = word.strip_prefix('-').unwrap_or(word).trim_matches(['"', '\'']);
+        let plain = word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        (plain && word.starts_with(|c: char| !c.is_ascii_digit())).then(|| word.to_owned())
+    });
+    ends.collect()
+}
+
+/// The lines of heredocs, each with the line that ends it.
+fn bodies<'a>(lines: &mut impl Iterator<Item = (usize, &'a str)>, ends: &[String]) -> Option<String> {
+    let mut bodies = String::new();
+    for end in ends {
+        loop {
+            let (_, line) = lines.next()?;
+            bodies.push_str(line);
+            bodies.push('\n');
+            if line.trim_start_matches('\t') == end {
+                break;
+            }
+        }
+    }
+    Some(bodies)
+}
+
+/// What a shell is to run for a RUN with heredocs: the one itself, or a command that reads them. Else, what that is.
+fn command(keyword: &str, rest: &str, ends: &[String], bodies: &str) -> Result<String, String> {
+    let alone = rest.trim().starts_with("<<") && !rest.trim().contains(char::is_whitespace);
+    match ends {
+        _ if keyword != "RUN" => Err(format!("{keyword} with a heredoc")),
+        _ if !alone => Ok(format!("{}\n{bodies}", rest.trim())),
+        _ if bodies.starts_with("#!") => Err("RUN with a heredoc that names its interpreter".to_owned()),
+        ends => {
+            let last = ends.last().map_or(0, String::len) + 1;
+            let script = &bodies[..bodies.len() - last];
+            Ok(script.trim_end_matches('\t').to_owned())
+        }
+    }
+}
+
+/// An ARG; what BuildKit knows of the platform is its default.
+fn with_platform(rest: &str) -> String {
+    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let words = rest.split_whitespace().map(|word| match word {
+        "TARGETPLATFORM" | "BUILDPLATFORM" => format!("{word}=linux/{architecture}"),
+        "TARGETOS" | "BUILDOS" => format!("{word}=linux"),
+        "TARGETARCH" | "BUILDARCH" => format!("{word}={architecture}"),
+        _ => word.to_owned(),
+    });
+    let words: Vec<_> = words.collect();
+    // One with a value may be quoted, and keeps its spaces.
+    if rest.contains('=') { rest.to_owned() } else { words.join(" ") }
 }
 
 /// Which files of a project go into the build of its Dockerfile: what the project itself says, else its `.dockerignore`.
@@ -194,7 +258,34 @@ mod tests {
             made("FROM a\nRUN <<EOF\necho \"a\"\nb\nEOF\nCMD x\n")
                 .contains("RUN [\"/bin/sh\",\"-c\",\"echo \\\"a\\\"\\nb\\n\"]\nCMD x")
         );
-        assert!(made("FROM a\nRUN echo $((1 << 2)) && cat <<< x").ends_with("cat <<< x\n"));
+        for plain in ["RUN echo $((1 << 2)) && cat <<< x\n", "RUN echo $((1<<n))\n"] {
+            assert!(made(&format!("FROM a\n{plain}")).ends_with(plain));
+        }
+    }
+
+    #[test]
+    fn what_buildkit_adds_is_put_in_older_words() {
+        for (text, expected) in [
+            (
+                "RUN cat > /x <<-'EOF'\n\ta $B\n\tEOF\n",
+                "RUN [\"/bin/sh\",\"-c\",\"cat > /x <<-'EOF'\\n\\ta $B\\n\\tEOF\\n\"]\n",
+            ),
+            ("RUN cat <<A 3<<B\na\nA\nb\nB\n", "RUN [\"/bin/sh\",\"-c\",\"cat <<A 3<<B\\na\\nA\\nb\\nB\\n\"]\n"),
+            ("SHELL [\"/bin/bash\", \"-c\"]\nRUN <<-X\n\tb\n\tX\n", "-c\"]\nRUN [\"/bin/bash\",\"-c\",\"\\tb\\n\"]\n"),
+            (
+                "RUN --mount=type=bind,source=go.mod,target=go.mod go mod download\n",
+                "COPY go.mod go.mod\nRUN go mod download\n",
+            ),
+            (
+                "RUN --mount=target=. --mount=type=bind,from=b,src=/y,dst=/z,ro x\n",
+                "COPY . .\nCOPY --from=b /y /z\nRUN x\n",
+            ),
+            ("ARG TARGETOS BUILDOS V\n", "ARG TARGETOS=linux BUILDOS=linux V\n"),
+            ("ARG V=\"a  b\"\n", "ARG V=\"a  b\"\n"),
+        ] {
+            let made = made(&format!("FROM a\n{text}"));
+            assert!(made.ends_with(expected), "{made}");
+        }
     }
 
     #[test]
@@ -207,6 +298,8 @@ mod tests {
             ("FROM a\nCOPY --chmod=755 x /x", "add a RUN chmod after it"),
             ("FROM a\nCOPY <<EOF /x\nEOF", "line 2: COPY with a heredoc"),
             ("FROM a\nRUN <<EOF\nx", "line 2: the end of the heredoc"),
+            ("FROM a\nRUN <<EOF\n#!/usr/bin/python3\nEOF", "line 2: RUN with a heredoc that names its interpreter"),
+            ("FROM a\nRUN --mount=type=ssh x", "config:set --build"),
             ("RUN x", "has no FROM"),
             ("", "has no FROM"),
         ] {

@@ -108,6 +108,52 @@ fn a_dockerfile_is_built_and_its_port_is_served() {
     crate::world::eventually("nothing is left", || (stages(&world) == 0).then_some(()));
 }
 
+/// What is in the Dockerfiles of others: most of it is BuildKit's.
+const SHAPES: &str = "# syntax=docker/dockerfile:1
+ARG IMAGE=BASE
+FROM --platform=$BUILDPLATFORM ${IMAGE} AS build
+ARG TARGETOS TARGETARCH
+SHELL [\"/bin/sh\", \"-euc\"]
+RUN --mount=type=bind,source=page,target=/borrowed \\
+    cp -r /borrowed /www && echo \"for $TARGETOS\" > /www/os.html
+RUN cat > /www/doc.html <<-EOF
+\theredoc for $TARGETOS
+\tEOF
+COPY --chown=4711:4711 . /all/
+RUN ls -A /all > /www/files.html
+RUN ls -dn /all/page | awk '{ print $3 }' > /www/owner.html
+HEALTHCHECK --interval=5s --retries=3 CMD false
+
+FROM scratch
+ARG NUMBER=3001
+ENV LISTEN=$NUMBER
+COPY --from=build /bin/busybox /bin/httpd
+COPY --from=build /www /www
+USER 4711:4711
+ONBUILD RUN false
+EXPOSE 9000/udp $LISTEN 3100/tcp
+ENTRYPOINT [\"/bin/httpd\", \"-f\", \"-h\", \"/www\"]
+CMD [\"-p\", \"3001\"]
+";
+
+/// Instructions and flags of every kind, a program without a shell beside it, and files that are chosen by exception.
+#[test]
+fn dockerfiles_of_others_are_built() {
+    let base = Base::new();
+    let world = World::new();
+    let folder = app(&world, &base, "shapes", SHAPES);
+    world.commit(&folder, &[("keep.txt", "kept"), (".dockerignore", "# all but\n**\n!page\n!keep.txt\n")]);
+    world.push(&folder).good().says("Process types: web");
+    let url = world.url("shapes");
+    world.answers(&url, "page 1");
+    for (page, says) in
+        [("os", "for linux"), ("doc", "heredoc for linux"), ("files", "keep.txt\npage"), ("owner", "4711")]
+    {
+        assert_eq!(world.get(&format!("{url}/{page}.html")).unwrap().1.trim(), says);
+    }
+    world.paas(&["apps:destroy", "shapes", "--force"]).good();
+}
+
 /// What is wrong with a Dockerfile is said in one line, and nothing changes.
 #[test]
 fn a_dockerfile_that_fails_says_why() {
@@ -128,12 +174,22 @@ fn a_dockerfile_that_fails_says_why() {
         ("RUN x\n", "the Dockerfile has no FROM"),
         ("FROM BASE\nNONSENSE x\n", "unknown instruction: NONSENSE"),
         ("FROM BASE\nCOPY gone /x\n", "gone"),
-        ("FROM paas-test/nowhere:0\nCMD x\n", "paas-test/nowhere"),
+        ("FROM paas-test/nowhere:0\nCMD x\n", "Dockerfile: FROM paas-test/nowhere:0: "),
+        (
+            "FROM paas-test/nowhere:0\nCMD x\n",
+            "correct its name, or name a buildpack, which builds without the Dockerfile",
+        ),
+        ("FROM BASE\nCOPY --chmod=755 page /x\n", "Dockerfile line 2: COPY --chmod=755 is known to BuildKit only"),
+        ("FROM BASE\nRUN cat <<EOF\nx\n", "Dockerfile line 2: the end of the heredoc that begins here is missing"),
+        ("FROM BASE\nCOPY --from=gone /x /x\n", "gone"),
+        ("FROM BASE\nRUN nonsense\n", "nonsense: not found"),
         ("FROM BASE\nCOPY . /x\n", "the Dockerfile says nothing to run: add a CMD"),
         ("FROM BASE\nRUN sleep 1000\n", "stopped after 20 seconds"),
         ("FROM BASE\nRUN head -c 300000000 /dev/zero | tail -c 299999999 > /dev/null\n", "ran out of memory (64 MiB)"),
         (&knock, "returned a non-zero code: 3"),
         ("FROM BASE\nEXPOSE 3000\nCMD exec httpd -f -p 4000\n", "it listens on port 4000, not on $PORT (3000)"),
+        ("FROM BASE\nCMD exec httpd -f -p 127.0.0.1:8080\n", "it listens on port 8080 of localhost only"),
+        ("FROM BASE\nCMD [\"gone\"]\n", "gone"),
     ] {
         world.commit(&folder, &[("Dockerfile", &dockerfile.replace("BASE", &base.0))]);
         world.push(&folder).bad().says(says);

@@ -11,7 +11,7 @@ explain() {
   }
   if said '(inconsistent vendoring)'; then
     fail "vendor/ and go.mod do not agree: run go mod vendor and commit vendor/ (or remove it)"
-  elif said 'missing go.sum entry (for|needed)' || said '(checksum mismatch|malformed go.sum)'; then
+  elif said 'missing go.sum entry for module providing package ([^ ;:]+)' || said '(missing go.sum entry)' || said '(checksum mismatch|malformed go.sum)'; then
     fail "go.sum does not fit go.mod ($it): run go mod tidy and commit go.mod and go.sum"
   elif said '(updates to go.mod needed)' || said "(is explicitly required in go.mod, but not)" || said '(updating go.mod)'; then
     fail "go.mod is not up to date: run go mod tidy and commit go.mod and go.sum"
@@ -29,7 +29,7 @@ explain() {
     fail "$it: the lines above say where; correct it and push again"
   elif said 'pattern ([^:]+): no matching files found' || said 'pattern ([^:]+): cannot embed'; then
     fail "go:embed finds no $it: commit the files (does .gitignore leave them out?) or build them in a script of package.json"
-  elif said '([a-z0-9.-]+\.[a-z]+/[^ @:]+)[^ ]*: (reading|invalid version|unrecognized import|git ls-remote|.*(404|410) )'; then
+  elif said ' ([a-z0-9.-]+\.[a-z]+/[^ @:]+)[^ ]*: (reading|invalid version|unrecognized import|git ls-remote|.*(404|410) )'; then
     fail "$it cannot be had: is its name or version wrong? A private module has to be in vendor/: run go mod vendor and commit it"
   elif said '(could not read Username|terminal prompts disabled|Permission denied .publickey)'; then
     fail "a module is private ($it): run go mod vendor and commit vendor/, so that the build needs no access"

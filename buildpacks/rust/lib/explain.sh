@@ -19,6 +19,9 @@ explain() {
     said '(feature .edition20[0-9]+. is required)'; then
     fail "this stack has Rust $version, and crates want a newer one: set rust-version = \"${version%.*}\" in Cargo.toml, run" \
       "CARGO_RESOLVER_INCOMPATIBLE_RUST_VERSIONS=fallback cargo update, and commit Cargo.lock"
+  elif said '(error inheriting|failed to find a workspace root|does not appear to be a workspace)'; then
+    fail "this folder belongs to a workspace whose Cargo.toml is not here: build the whole repository (builds:set APP dir," \
+      "without a folder), and name the program in a Procfile"
   elif said 'no matching package named .([^ `]+). found' || said 'no matching package found.*searched package name: .([^ `]+).'; then
     fail "there is no crate $it: correct its name in Cargo.toml, run cargo update --workspace, and commit both files"
   elif said 'failed to select a version for (the requirement )?.([^`]+).'; then
