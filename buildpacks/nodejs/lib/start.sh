@@ -72,6 +72,13 @@ program() {
 }
 
 nothing_to_start() {
+  local adapter
+  for adapter in @sveltejs/adapter-{auto,vercel,netlify,cloudflare,static} @astrojs/{vercel,netlify,cloudflare}; do
+    case $adapter in
+      @sveltejs/*) if depends . "$adapter" && ! depends . @sveltejs/adapter-node; then fail "$adapter is for other places than this: add @sveltejs/adapter-node and name it in svelte.config.js"; fi ;;
+      *) if depends . "$adapter" && ! depends . @astrojs/node; then fail "$adapter is for other places than this: add @astrojs/node and name it in the Astro configuration"; fi ;;
+    esac
+  done
   if compgen -G '*.ts' >/dev/null || compgen -G 'src/*.ts' >/dev/null; then
     fail "nothing says what to start: add a \"build\" script that compiles the TypeScript and a \"start\" script to package.json, or a Procfile with a line web: COMMAND"
   fi
