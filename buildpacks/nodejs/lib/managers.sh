@@ -321,7 +321,11 @@ leave_out_development() {
       remove_modules
       command=(bun install --production --no-progress)
       if [ -n "$lock" ]; then command+=(--frozen-lockfile); else command+=(--no-save); fi
+      # The app's own scripts have run, and may need what is left out now.
+      cp -p package.json "$tools/package.json"
+      jq 'del(.scripts)' "$tools/package.json" >package.json
       CI=true "${command[@]}" >"$log" 2>&1 || explain_install "${command[*]}"
+      cp -p "$tools/package.json" package.json
       if [ -s "$made" ]; then tar -xf "$made"; fi
       rm "$made"
       return
