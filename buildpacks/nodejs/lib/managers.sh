@@ -315,7 +315,7 @@ leave_out_development() {
       # It has no command for that: what the build made in node_modules is put back.
       local made
       made=$(mktemp)
-      if [ -f "$before" ]; then
+      if [ -f "$before" ] && [ ${#folders[@]} != 0 ]; then
         find "${folders[@]}" -cnewer "$before" -type f ! -path '*/node_modules/.cache/*' ! -path '*/node_modules/.vite/*' -print0 | tar -cf "$made" --null -T -
       fi
       remove_modules
