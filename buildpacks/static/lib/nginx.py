@@ -153,6 +153,36 @@ def is_utf8(name):
     return True
 
 
+# What works on the developer's machine and not here.
+
+
+def check_pages():
+    """References of pages to the site's own files, which another system found in spite of their spelling."""
+    there = set(files)
+    likewise = {name.lower(): name for name in files}
+    found = 0
+    for page in pages[:200]:
+        text = (ROOT / page).read_text("utf-8", "replace")
+        if page == "index.html":
+            source = re.search(r"<script[^>]+src=[\"']?([^\"'> ]+\.(?:tsx|jsx|ts|vue|svelte))[\"'> ]", text)
+            if source:
+                stop(
+                    f"index.html loads {source[1]}, which no browser understands: it has to be built, so commit a package.json "
+                    'with a script "build" (and leave the built folder out), or serve the built folder with a static.json'
+                )
+        for reference in re.findall(r"<(?:script|link|img|a|source)\b[^>]*?\b(?:src|href)=[\"']([^\"'#?:{}<>]+)[\"'#?]", text):
+            name = os.path.normpath(os.path.join("/", os.path.dirname(page), reference)).lstrip("/")
+            if name and name not in there and likewise.get(name.lower(), name) != name:
+                found += 1
+                if found <= 3:
+                    print(f"! {page} asks for {name}, and the file is {likewise[name.lower()]}: capital letters count here")
+
+
+check_pages()
+pointers = [name for name in files if (ROOT / name).stat().st_size < 200 and (ROOT / name).read_bytes().startswith(b"version https://git-lfs")]
+if pointers:
+    print(f"! {pointers[0]} is a pointer of Git LFS and not the file: commit the files themselves (git lfs migrate export)")
+
 charset = "utf-8"
 other = next((name for name in pages[:500] if not is_utf8(name)), None)
 if other:

@@ -22,11 +22,30 @@ asked_root() {
 files_root() {
   local dir
   for dir in . public dist build _site out www docs site html htdocs public_html; do
+    # Programs in C have pages, too.
+    if [[ $dir != [.p]* ]] && compgen -G '{,src/}{*.c,*.cpp,*.cc,CMakeLists.txt,meson.build}' >/dev/null; then return; fi
     if [ -f "$dir/index.html" ]; then
       echo "$dir"
       return
     fi
   done
+}
+
+# Whether there are pages, but none to begin with where it is looked for. Sets $problem to what to do about it.
+lost_page() {
+  local page
+  problem=""
+  if [ -f Procfile ] || [ -f Makefile ] || compgen -G '{,src/}{*.c,*.cpp,*.cc,CMakeLists.txt,meson.build}' >/dev/null; then return 1; fi
+  page=$(find . -maxdepth 1 -iname 'index.htm*' -o -maxdepth 1 -iname 'default.htm*' -o -maxdepth 1 -iname 'home.htm*' | sort | head -n 1)
+  if [ -z "$page" ]; then page=$(find . -maxdepth 1 -name '*.html' ! -name 404.html | sort | head -n 1); fi
+  if [ -n "$page" ]; then
+    problem="there is no index.html, which is what the address / shows: rename ${page#./} (git mv ${page#./} index.html) and push again"
+    return
+  fi
+  page=$(find . -mindepth 2 -maxdepth 2 -name index.html ! -path './.*' | sort | head -n 1)
+  if [ -z "$page" ]; then return 1; fi
+  page=$(dirname "${page#./}")
+  problem="index.html is in $page/: to serve that folder, commit a file static.json, {\"root\": \"$page\"}"
 }
 
 # Whether the files are the sources of a generator that is not here. Sets $generator to its name, $makes to its folder.
