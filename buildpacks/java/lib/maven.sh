@@ -50,7 +50,7 @@ maven_version() {
 
 # $@: goals and options. The log has all that Maven says; the developer reads what is of use.
 maven() {
-  MAVEN_OPTS="${jvm[*]} ${MAVEN_OPTS:-}" "$mvn" -B -ntp "${settings[@]}" "-Dmaven.repo.local=$layers/repository/all" "$@" 2>&1 | tee "$log" |
+  MAVEN_OPTS="${jvm[*]} ${MAVEN_OPTS:-}" "$mvn" -B "${settings[@]}" "-Dmaven.repo.local=$layers/repository/all" "$@" 2>&1 | tee "$log" |
     sed --unbuffered -nE '/^\[ERROR\] *$|Help 1\]|Re-run Maven|full stack trace|re-run Maven|For more information|After correcting|mvn <args> -rf|^\[ERROR\] -> /d
       s,'"$PWD"'/,,g; /^\[ERROR\]|^\[FATAL\]/p; s/^\[INFO\] (Building .+\[[0-9]+\/[0-9]+\])$/       \1/p'
   return "${PIPESTATUS[0]}"
