@@ -7,6 +7,11 @@ said() {
   [ -n "$it" ]
 }
 
+# $1: a pattern. Shows how the log ends, unless a line that was shown says such a thing.
+last_lines() {
+  grep -qE "$1" "$log" || tail -n 20 "$log"
+}
+
 # What compilers say, whichever tool starts them.
 explain_java() {
   local it
@@ -77,6 +82,7 @@ explain_maven() {
   if said 'Failed to execute goal ([^ ]+)'; then
     fail "Maven's $it failed: the lines above say why; correct it and push again"
   fi
+  last_lines '^\[(ERROR|FATAL)'
   fail "Maven failed: the lines above say why; correct it and push again"
 }
 
@@ -96,6 +102,7 @@ explain_sbt() {
     fail "the app does not compile: the lines above say where; correct it and push again"
   fi
   explain_java
+  last_lines '^\[error'
   fail "sbt failed: the lines above say why; correct it and push again"
 }
 
@@ -121,5 +128,6 @@ explain_gradle() {
   fi
   explain_java
   said 'Execution failed for task .([^ ]+).\.' || true
+  last_lines 'What went wrong'
   fail "Gradle failed${it:+ at $it}: the lines above say why; correct it and push again"
 }

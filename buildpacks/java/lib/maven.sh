@@ -50,7 +50,7 @@ maven_version() {
 
 # $@: goals and options. The log has all that Maven says; the developer reads what is of use.
 maven() {
-  MAVEN_OPTS="${jvm[*]} ${MAVEN_OPTS:-}" "$mvn" -B -ntp "${settings[@]}" "-Dmaven.repo.local=$layers/repository/all" "$@" 2>&1 | tee "$log" |
+  MAVEN_OPTS="${jvm[*]} ${MAVEN_OPTS:-}" "$mvn" -B "${settings[@]}" "-Dmaven.repo.local=$layers/repository/all" "$@" 2>&1 | tee "$log" |
     sed --unbuffered -nE '/^\[ERROR\] *$|Help 1\]|Re-run Maven|full stack trace|re-run Maven|For more information|After correcting|mvn <args> -rf|^\[ERROR\] -> /d
       s,'"$PWD"'/,,g; /^\[ERROR\]|^\[FATAL\]/p; s/^\[INFO\] (Building .+\[[0-9]+\/[0-9]+\])$/       \1/p'
   return "${PIPESTATUS[0]}"
@@ -74,6 +74,8 @@ maven_build() {
   # Where one module needs another's tests, these are compiled.
   if grep -qE '<type>test-jar</type>|<goal>test-jar</goal>' "${poms[@]}"; then tests=-DskipTests; fi
   read -ra options <<<"${MAVEN_CUSTOM_OPTS:-$tests}"
+  # What says nothing is compiled for Java 5 by older plugins, and 8 is the oldest that there is.
+  if grep -q '^oldest' "$work/pom"; then options+=(-Dmaven.compiler.source=8 -Dmaven.compiler.target=8); fi
   # The same bytes every time; what only a repository of jars would need is not made, nor what reads the history of git.
   options+=(-Dproject.build.outputTimestamp=2000-01-01T00:00:00Z -Dmaven.javadoc.skip=true -Dmaven.source.skip=true
     -Dmaven.gitcommitid.skip=true -Dmaven.buildNumber.skip=true -Dcyclonedx.skip=true)

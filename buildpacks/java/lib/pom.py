@@ -97,4 +97,8 @@ if len(poms) == 1 and text(root, "packaging") == "pom":
 
 if (found := java()) is not None:
     print(f"java\t{found[0]}\t{found[1]} {found[0]}")
+    if re.fullmatch(r"(1\.)?[5-7]", found[0]):
+        print("oldest\tyes")
+elif root.find("parent") is None:
+    print("oldest\tyes")
 print(f"main\t{main_class()}")
