@@ -9,15 +9,31 @@ needs_packages() {
   [ "$(jq '[.require // {} | objects | keys[] | select(contains("/"))] | length' composer.json)" != 0 ]
 }
 
-install_packages() {
-  composer=$layers/composer
+# What is wrong with the lock file, as far as its text tells.
+check_lock() {
+  local missing folder
+  [ -f composer.json ] || return 0
   if [ ! -f composer.lock ]; then
-    if [ -f vendor/autoload.php ]; then
-      bp detail "Packages come from vendor/, as it is: there is no composer.lock"
-      return
-    elif needs_packages; then
+    if [ ! -f vendor/autoload.php ] && needs_packages; then
       fail "there is no composer.lock: run composer update, and commit composer.lock, so that every build has the same packages"
     fi
+    return
+  fi
+  missing=$(jq -r --slurpfile lock composer.lock '[$lock[0].packages[]? | .name, (.provide, .replace | objects | keys[])] as $there |
+    .require // {} | objects | keys[] | select(contains("/")) | select(ascii_downcase | IN($there[] | ascii_downcase) | not)' composer.json | head -n 1)
+  if [ -n "$missing" ]; then
+    fail "composer.json and composer.lock do not agree ($missing is not in composer.lock): run composer update $missing, and commit composer.lock"
+  fi
+  while IFS= read -r folder; do
+    [ -d "$folder" ] || fail "composer.json takes a package from a folder that is not in the repository ($folder): commit it, or take the package from somewhere else"
+  done < <(jq -r '.packages[]?.dist | objects | select(.type == "path") | .url' composer.lock)
+}
+
+install_packages() {
+  composer=$layers/composer
+  if [ ! -f composer.lock ] && [ -f vendor/autoload.php ]; then
+    bp detail "Packages come from vendor/, as it is: there is no composer.lock"
+    return
   fi
   if [ "$(bp layer "$layers" composer --cache --key "1 $CNB_TARGET_DISTRO_VERSION")" = remake ]; then
     bp apt "$layers" composer --build composer >"$log" || fail "Composer cannot be installed: the line above says why; push again"
