@@ -40,8 +40,8 @@ get_dependencies() {
 
 compile() {
   bp step "Compiling for $MIX_ENV"
-  if ! mix do deps.compile + compile 2>&1 | tee "$log" | grep --line-buffered -E '^(\*\*|==>|error|warning|    (error|warning)|Generated)|: error:' |
-    grep --line-buffered -vE '^(warning|    warning)' && [ "${PIPESTATUS[0]}" != 0 ]; then
+  if ! mix do deps.compile + compile 2>&1 | tee "$log" | grep --line-buffered -E '^(==> |Generated )' &&
+    [ "${PIPESTATUS[0]}" != 0 ]; then
     explain "mix compile"
   fi
   if grep -qE '"assets\.deploy"|: *assets\.deploy' mix.exs apps/*/mix.exs 2>/dev/null; then
