@@ -8,7 +8,7 @@ explain() {
     it=$(sed -nE "s#.*$1.*#\\1#p" "$log" | head -n 1)
     [ -n "$it" ]
   }
-  if [ "$1" != "mix compile" ]; then tail -n 20 "$log"; fi
+  tail -n 25 "$log"
   if said '(mix.lock is out of date)' || said '(lock mismatch: the dependency is out of date)' || said "(the dependency is not locked)"; then
     fail "mix.exs and mix.lock do not agree: run mix deps.get, and commit mix.lock"
   elif said '(Could not find Hex, which is needed to build dependency :[a-z_0-9]+)'; then

@@ -32,7 +32,7 @@ named_extensions() {
   fi
   local uses extension
   while read -r extension uses; do
-    if grep -rqE --include='*.php' --exclude-dir=node_modules "$uses" .; then echo "$extension"; fi
+    if grep -rqE --include='*.php' --exclude-dir={node_modules,vendor} "$uses" .; then echo "$extension"; fi
   done <<'USES'
 gd \b(imagecreate(truecolor|from[a-z]+)?|imagettftext) *\(
 intl \b(new +\\?(NumberFormatter|IntlDateFormatter|Collator)\b|(normalizer_normalize|idn_to_ascii) *\()

@@ -9,15 +9,31 @@ needs_packages() {
   [ "$(jq '[.require // {} | objects | keys[] | select(contains("/"))] | length' composer.json)" != 0 ]
 }
 
-install_packages() {
-  composer=$layers/composer
+# What is wrong with the lock file, as far as its text tells.
+check_lock() {
+  local missing folder
+  [ -f composer.json ] || return 0
   if [ ! -f composer.lock ]; then
-    if [ -f vendor/autoload.php ]; then
-      bp detail "Packages come from vendor/, as it is: there is no composer.lock"
-      return
-    elif needs_packages; then
+    if [ ! -f vendor/autoload.php ] && needs_packages; then
       fail "there is no composer.lock: run composer update, and commit composer.lock, so that every build has the same packages"
     fi
+    return
+  fi
+  missing=$(jq -r --slurpfile lock composer.lock '[$lock[0].packages[]? | .name, (.provide, .replace | objects | keys[])] as $there |
+    .require // {} | objects | keys[] | select(contains("/")) | select(ascii_downcase | IN($there[] | ascii_downcase) | not)' composer.json | head -n 1)
+  if [ -n "$missing" ]; then
+    fail "composer.json and composer.lock do not agree ($missing is not in composer.lock): run composer update $missing, and commit composer.lock"
+  fi
+  while IFS= read -r folder; do
+    [ -d "$folder" ] || fail "composer.json takes a package from a folder that is not in the repository ($folder): commit it, or take the package from somewhere else"
+  done < <(jq -r '.packages[]?.dist | objects | select(.type == "path") | .url' composer.lock)
+}
+
+install_packages() {
+  composer=$layers/composer
+  if [ ! -f composer.lock ] && [ -f vendor/autoload.php ]; then
+    bp detail "Packages come from vendor/, as it is: there is no composer.lock"
+    return
   fi
   if [ "$(bp layer "$layers" composer --cache --key "1 $CNB_TARGET_DISTRO_VERSION")" = remake ]; then
     bp apt "$layers" composer --build composer >"$log" || fail "Composer cannot be installed: the line above says why; push again"
@@ -30,9 +46,10 @@ install_packages() {
   export COMPOSER_CACHE_DIR=$layers/downloads/files COMPOSER_HOME=$TMPDIR/composer COMPOSER_NO_INTERACTION=1
   export COMPOSER_ROOT_VERSION=${COMPOSER_ROOT_VERSION:-dev-main} APP_ENV=${APP_ENV:-prod} GIT_TERMINAL_PROMPT=0
   if [ -f artisan ]; then APP_ENV=production; fi
-  local sums said="Installing the packages of composer.lock"
+  local sums locked=yes said="Installing the packages of composer.lock"
   sums=$(bp hash composer.lock)
   if [ ! -f composer.lock ]; then
+    locked=''
     said="Making the autoloader: composer.json names no packages"
   elif [ "$(cat "$layers/downloads/made-of" 2>/dev/null)" = "$sums" ]; then
     said="Using the packages of the last build: composer.lock is unchanged"
@@ -47,15 +64,18 @@ install_packages() {
       explain
     fi
   fi
-  if [ -f composer.lock ]; then echo "$sums" >"$layers/downloads/made-of"; fi
-  if [ ! -f composer.lock ] || [ "$(bp hash composer.lock)" != "$sums" ]; then
-    [ -f composer.lock ] && fail "Composer changed composer.lock: run composer update --lock, and commit it"
+  if [ -z "$locked" ]; then
+    rm -f composer.lock
+  elif [ "$(bp hash composer.lock)" != "$sums" ]; then
+    fail "Composer changed composer.lock: run composer update --lock, and commit it"
+  else
+    echo "$sums" >"$layers/downloads/made-of"
   fi
   # An image's layer of its own: it is the same after most changes.
   if [ -d vendor ]; then printf '[[slices]]\npaths = ["vendor/**"]\n' >>"$layers/launch.toml"; fi
 }
 
-# Files that are older than others' lists of the same would be asked for again; what is not needed for that is not shown.
+# What Composer says of each package is not shown.
 composer_install() {
   run_composer install --no-dev --prefer-dist --optimize-autoloader --no-interaction --no-progress --no-ansi "$@" 2>&1 | tee "$log" |
     grep --line-buffered -vE '^(Installing dependencies|Verifying lock|Nothing to|Package operations|  - (Downloading|Installing|Syncing)|Generating|Generated|[0-9]+ packages? you are|Use the .composer fund|Composer is operating|No composer.lock|Loading composer|Updating dependencies|Lock file operations|Writing lock|Do not run|Discovering|INFO|[ .]*(DONE|✓)|> )|^ *$|\.\. DONE$' ||

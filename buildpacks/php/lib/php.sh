@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # PHP in a layer, made at home there: it was made to be in /usr.
 
-# Sets newest, a hash of what Debian has. It is asked once a day, so that what it mended gets into the image of the next push.
+# Sets newest, a hash of what Debian has, and version. It is asked once a day, so that what it mended gets into the image of the next push.
 versions_of_debian() {
   local day=$layers/debian unknown
   if [ "$(bp layer "$layers" debian --cache --key "$(date +%F) ${packages[*]}")" = remake ]; then
@@ -15,11 +15,12 @@ versions_of_debian() {
     fi
   fi
   newest=$(sha256sum <"$day/versions" | cut -c 1-16)
+  version=$(sed -nE 's/^php8.4-fpm ([0-9.]+).*/\1/p' "$day/versions")
 }
 
+# Needs newest.
 install_php() {
-  local ours newest
-  versions_of_debian
+  local ours
   ours=$(bp hash "$here"/lib/*.{ini,conf} "$here/lib/serve-php" | cut -c 1-16)
   if [ "$(bp layer "$layers" php --launch --build --cache --key "1 $newest $ours")" = remake ]; then
     bp step "Installing PHP of Debian $CNB_TARGET_DISTRO_VERSION"
@@ -30,7 +31,6 @@ install_php() {
   done
   PHPRC=$php/etc PHP_INI_SCAN_DIR=$php/etc/conf.d
   export PHPRC PHP_INI_SCAN_DIR
-  version=$(php -r 'echo PHP_VERSION;') || fail "PHP does not start: the lines above say why"
 }
 
 unpack_php() {

@@ -46,32 +46,38 @@ document_root() {
   done
 }
 
+# Sets told, what the Procfile says, and root, what is served otherwise; fails if there is nothing to start.
 choose_start() {
-  local root told
+  local words
   told=$(sed -nE 's/^web *: *//p' Procfile 2>/dev/null | head -n 1) || true
+  root=$(document_root)
+  if [[ $told == *heroku-php-* ]]; then
+    read -ra words <<<"$told"
+    if [[ ${words[-1]} != *heroku-php-* && ! -d ${words[-1]} ]]; then
+      fail "the Procfile serves the folder ${words[-1]}, which is not there: correct it"
+    fi
+  elif [[ $told =~ php\ +-S\ +(localhost|127\.0\.0\.1|[^ ]*:[0-9]+( |$)) ]] || { [[ $told == *"artisan serve"* ]] && [[ $told != *--host* ]]; }; then
+    # shellcheck disable=SC2016 # The instance's shell reads $PORT.
+    fail 'the Procfile lets PHP listen where no request comes from: leave the line web out (nginx and PHP-FPM serve then), or write 0.0.0.0:$PORT there'
+  fi
+  if [ -z "$root" ] && [ ! -f Procfile ]; then
+    fail "there is no index.php, in public/, web/ or the app's folder: add one, or a Procfile with a line web: COMMAND"
+  fi
+}
+
+declare_processes() {
   if [[ $told == *vendor/bin/heroku-php-* ]]; then
     # The package that has them is for developers, and may not be there.
     mkdir -p vendor/bin
     ln -sf "$php/bin/serve-php" vendor/bin/heroku-php-nginx
     ln -sf "$php/bin/serve-php" vendor/bin/heroku-php-apache2
   fi
-  if [[ $told == *heroku-php-apache2* ]] && compgen -G '*/.htaccess' >/dev/null; then
-    bp detail "nginx serves, and does not read .htaccess: what is no file goes to index.php"
+  if [[ -z $told || $told == *heroku-php-* ]] && { [ -f .htaccess ] || compgen -G '*/.htaccess' >/dev/null; }; then
+    bp detail "nginx does not read .htaccess: what is no file goes to index.php"
   fi
-  if [[ $told == *heroku-php-* ]]; then
-    read -ra words <<<"$told"
-    root=${words[-1]}
-    if [[ $root != *heroku-php-* && ! -d $root ]]; then
-      fail "the Procfile serves the folder $root, which is not there: correct it"
-    fi
-  fi
-  if [ -n "$told" ]; then return; fi
-  root=$(document_root)
-  if [ -n "$root" ]; then
+  if [ -z "$told" ] && [ -n "$root" ]; then
     bp process "$layers" web --default -- serve-php "$root"
     bp detail "web runs: nginx and PHP-FPM, serving ${root/#.\//the app\'s folder}"
-  elif [ ! -f Procfile ]; then
-    fail "there is no index.php, in public/, web/ or the app's folder: add one, or a Procfile with a line web: COMMAND"
   fi
   if [ ! -f Procfile ] && [ -f artisan ]; then
     bp process "$layers" worker -- php artisan queue:work

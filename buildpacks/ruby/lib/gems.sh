@@ -1,14 +1,28 @@
 # shellcheck shell=bash
 # The gems of the lock file, by Bundler, which changes neither of the two files.
 
-# What decides the gems, but for the lock file itself: a change of this begins anew.
-install_gems() {
-  local api sums without=${BUNDLE_WITHOUT:-development:test} made bundled
+# What is wrong with the lock file, as far as its text tells.
+check_lock() {
+  local platforms folder
   if [ ! -f "$lock" ]; then
     fail "there is no $lock: run bundle install, and commit $lock, so that every build has the same gems"
   elif grep -qE '^(<<<<<<<|=======|>>>>>>>)' "$lock"; then
     fail "$lock has conflict markers of a merge: take one side, run bundle install, and commit it"
   fi
+  platforms=$(sed -n '/^PLATFORMS/,/^$/ s/^  //p' "$lock")
+  local ours=x86_64-linux
+  if [ "$CNB_TARGET_ARCH" = arm64 ]; then ours=aarch64-linux; fi
+  if [ -n "$platforms" ] && ! grep -qE "^(ruby|$ours(-gnu)?|linux)$" <<<"$platforms"; then
+    fail "$lock is for other platforms only (${platforms//$'\n'/, }): run bundle lock --add-platform $ours, and commit $lock"
+  fi
+  while IFS= read -r folder; do
+    [ -d "$folder" ] || fail "$gemfile takes a gem from a folder that is not in the repository ($folder): commit it, or take the gem from somewhere else"
+  done < <(sed -n '/^PATH$/,/^$/ s/^  remote: //p' "$lock")
+}
+
+# What decides the gems, but for the lock file itself: a change of this begins anew.
+install_gems() {
+  local api sums without=${BUNDLE_WITHOUT:-development:test} made bundled
   if [ -d .bundle ]; then
     bp detail "The settings in .bundle/ are a developer's and are left out; config vars like BUNDLE_WITHOUT do the same"
     rm -rf .bundle
@@ -21,11 +35,13 @@ install_gems() {
   bp detail "Bundler $(bundle --version | cut -d ' ' -f 3)${bundled:+, for $lock of $bundled}"
   api=$(ruby -e 'print RbConfig::CONFIG["ruby_version"]')
   made=$(bp layer "$layers" gems --launch --build --cache --key "1 $api $without")
+  rm -rf "$gems/env" "$gems/env.launch"
   setting gems BUNDLE_GEMFILE "$PWD/$gemfile"
   setting gems BUNDLE_PATH "$gems"
   setting gems BUNDLE_WITHOUT "$without"
   setting gems BUNDLE_DEPLOYMENT 1
   setting gems BUNDLE_VERSION system
+  if [ -n "${lifted:-}" ]; then setting gems PAAS_ANY_RUBY 1; fi
   export BUNDLE_JOBS=${BUNDLE_JOBS:-$(nproc)} BUNDLE_RETRY=2 BUNDLE_APP_CONFIG=$work/bundle BUNDLE_SILENCE_ROOT_WARNING=1
   export BUNDLE_DISABLE_VERSION_CHECK=1 BUNDLE_IGNORE_MESSAGES=1 BUNDLE_USER_HOME=$work/bundler GIT_TERMINAL_PROMPT=0
   # Gems of a path are the app's own files: they are where they are, and a change of them is seen by Bundler.

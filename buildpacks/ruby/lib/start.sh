@@ -22,14 +22,19 @@ rack_server() {
   fi
 }
 
+# Sets command and why; fails if there is nothing to start.
 choose_start() {
-  local command='' why='' file
+  local file
+  command='' why=''
   if [ -f Procfile ] && grep -qE '^web *:' Procfile; then return; fi
   if [ -f "$gemfile" ] && locked railties && [ -f config/application.rb ]; then
     # shellcheck disable=SC2016 # The instance's shell reads $PORT.
     command='bin/rails server -b 0.0.0.0 -p $PORT' why="a Rails app"
     if [ ! -x bin/rails ]; then command="bundle exec ${command#bin/}"; fi
   elif [ -f config.ru ]; then
+    if [ ! -f "$gemfile" ]; then
+      fail "config.ru is here without a Gemfile: run bundle init, bundle add rack rackup puma, and commit Gemfile and Gemfile.lock"
+    fi
     command=$(rack_server) why=config.ru
     if [ -z "$command" ]; then
       fail "config.ru needs a web server, and none is in $lock: run bundle add puma, and commit $gemfile and $lock"
@@ -43,19 +48,22 @@ choose_start() {
       fi
     done
   fi
+  if [ -z "$command" ] && [ ! -f Procfile ]; then
+    fail "nothing says what to start: add a config.ru or an app.rb, or a Procfile with a line web: COMMAND"
+  fi
+}
+
+declare_processes() {
   if [ -n "$command" ]; then
     bp process "$layers" web --default --shell -- "exec $command"
     bp detail "web runs: $command ($why)"
-  elif [ ! -f Procfile ]; then
-    fail "nothing says what to start: add a config.ru or an app.rb, or a Procfile with a line web: COMMAND"
   fi
-  if [ ! -f Procfile ] && [ -f "$gemfile" ]; then
-    if locked sidekiq; then
-      bp process "$layers" worker --shell -- "exec bundle exec sidekiq"
-      bp detail "worker runs: bundle exec sidekiq"
-    elif locked solid_queue && [ -x bin/jobs ]; then
-      bp process "$layers" worker --shell -- "exec bin/jobs"
-      bp detail "worker runs: bin/jobs"
-    fi
+  if [ -f Procfile ] || [ ! -f "$gemfile" ]; then return; fi
+  if locked sidekiq; then
+    bp process "$layers" worker --shell -- "exec bundle exec sidekiq"
+    bp detail "worker runs: bundle exec sidekiq"
+  elif locked solid_queue && [ -x bin/jobs ]; then
+    bp process "$layers" worker --shell -- "exec bin/jobs"
+    bp detail "worker runs: bin/jobs"
   fi
 }

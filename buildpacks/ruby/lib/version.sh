@@ -4,13 +4,17 @@
 # Unpacks Debian's Ruby into a layer, and makes it at home there: it was made to be in /usr.
 install_ruby() {
   bp apt "$layers" ruby --run ruby ruby-bundler >"$log" || fail "Ruby cannot be installed: the line above says why; push again"
-  local prefix=$ruby/usr api arch
+  local prefix=$ruby/usr api arch file
   # Tools for developers, and data of theirs.
   rm -rf "$prefix"/lib/ruby/gems/*/gems/{rbs,typeprof,debug}-* "$prefix"/lib/ruby/gems/*/specifications/{rbs,typeprof,debug}-* \
     "$prefix"/share/{systemtap,bash-completion,ri} "$prefix"/bin/{rbs,typeprof,rdbg}* "$prefix"/lib/*/ruby/gems
   find "$prefix/bin" "$prefix/share/rubygems-integration" -type f -path '*/bin/*' \
     -exec sed -i '1s,^#! */usr/bin/ruby[0-9.]*,#!/usr/bin/env ruby,' {} +
   cp "$here/lib/bundle" "$prefix/bin/bundle"
+  # Bundler goes on with another Ruby than the Gemfile asks for where this says so: neither that file nor the lock changes.
+  find "$prefix" -path '*/bundler/ruby_version.rb' -type f | while IFS= read -r file; do
+    echo 'Bundler::RubyVersion.prepend(Module.new { def diff(other) = ENV["PAAS_ANY_RUBY"] ? nil : super })' >>"$file"
+  done
   api=$(basename "$(echo "$prefix"/lib/ruby/[0-9]*)")
   arch=$(basename "$(dirname "$(echo "$prefix"/lib/*/ruby)")")
   bp env "$layers" ruby --prepend "PATH=$prefix/bin"
@@ -52,31 +56,48 @@ asked_ruby() {
   fi
 }
 
-# Says which Ruby it is and why; fails if the app cannot be for it.
-check_version() {
-  local asked='' asked_in='' plain
+# $1: a requirement of RubyGems, $2: a version. Whether they go together.
+satisfies() {
+  # Three numbers after ~> leave the last one open, two the second.
+  local range
+  if [[ $1 =~ ^=?\ *([0-9.]+)$ ]]; then
+    [ "${BASH_REMATCH[1]}" = "$2" ]
+    return
+  fi
+  range=$(sed -E 's/~> *([0-9]+\.[0-9]+\.[0-9]+)/~\1/g; s/~> *([0-9]+(\.[0-9]+)?)/^\1/g; s/, */ /g; s/(^| )= */\1/g; s/!= *[0-9.]+//g' <<<"$1")
+  [ -z "${range// /}" ] || bp semver-max "$range" <<<"$2" >/dev/null 2>&1
+}
+
+# Sets asked, asked_in and plain (its number); fails if the app cannot be for any Ruby of this stack.
+read_asked() {
+  asked='' asked_in=''
   IFS=$'\t' read -r asked asked_in < <(asked_ruby) || true
   asked=${asked#ruby-}
   plain=$(sed -E 's/^[^0-9]*//; s/[^0-9.].*//' <<<"$asked")
   if [[ $asked =~ ^(jruby|truffleruby|rbx|mruby) ]]; then
-    fail "$asked_in asks for $asked: this stack has only Ruby $version itself; write ruby \"~> ${version%.*}\", if the app runs on that"
-  elif [ -z "$plain" ]; then
-    bp step "Using Ruby $version (the stack has this one)"
-  elif ruby -e 'exit Gem::Requirement.new(ARGV[0].split(/\s*,\s*/)).satisfied_by?(Gem::Version.new(ARGV[1]))' "$asked" "$version" 2>/dev/null ||
-    { [ "$asked_in" != "$gemfile" ] && [[ $version == "$plain"* ]]; }; then
-    bp step "Using Ruby $version ($asked_in: $asked)"
-  elif [[ $plain =~ ^[12](\.|$) && $asked != \>* ]]; then
-    fail "$asked_in asks for Ruby $asked: this stack has Ruby $version, which breaks with what worked there; port the app to ${version%.*}, and write that into $asked_in"
-  else
-    if [[ $plain == "${version%.*}".* ]]; then
-      bp step "Using Ruby $version ($asked_in: $asked, which is the same but for patches)"
-    else
-      bp trouble "$asked_in asks for Ruby $asked, and there is only $version here: the app is built with that; try it with ${version%.*}, and write that into $asked_in"
-      bp step "Using Ruby $version (the stack has this one)"
-    fi
-    # Bundler would refuse to work.
-    if [ "$asked_in" = "$gemfile" ] || grep -qsE '^[[:space:]]*ruby[( ]' "$gemfile"; then
-      sed -i -E 's/^([[:space:]]*)ruby([( ].*)/\1# ruby\2/' "$gemfile"
-    fi
+    fail "$asked_in asks for $asked: this stack has only Ruby $series itself; write ruby \"~> $series\", if the app runs on that"
+  elif [[ $plain =~ ^[12](\.|$) ]] && ! satisfies "$asked" "$series.0"; then
+    fail "$asked_in asks for Ruby $asked: this stack has Ruby $series, which breaks with what worked there; port the app to it, and write that into $asked_in"
   fi
+}
+
+# Says which Ruby it is and why.
+check_version() {
+  if [ -z "$plain" ]; then
+    bp step "Using Ruby $version (the stack has this one)"
+  elif satisfies "$asked" "$version" || { [ "$asked_in" != "$gemfile" ] && [[ $version. == "$plain".* ]]; }; then
+    bp step "Using Ruby $version ($asked_in: $asked)"
+  elif [[ $plain == "${version%.*}".* ]]; then
+    bp step "Using Ruby $version ($asked_in: $asked, which is the same but for patches)"
+    lift_version
+  else
+    bp trouble "$asked_in asks for Ruby $asked, and there is only $version here: the app is built with that; try it with ${version%.*}, and write that into $asked_in"
+    bp step "Using Ruby $version (the stack has this one)"
+    lift_version
+  fi
+}
+
+# Bundler would refuse to work, now and when the app starts.
+lift_version() {
+  lifted=yes
 }
