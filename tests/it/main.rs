@@ -27,6 +27,7 @@ mod races;
 mod receive;
 mod receive_source;
 mod receive_support;
+mod secrets;
 mod ssh;
 mod ssh_local;
 mod stacks;
