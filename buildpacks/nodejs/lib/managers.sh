@@ -200,9 +200,13 @@ install_tool() {
 
 # Unpacks the tools, once, and what was downloaded before.
 need_tools() {
-  if [ -d "$tools/cache" ]; then return; fi
-  if [ -f "$layers/tools/files.tar" ] && [ ! -d "$tools" ]; then mkdir "$tools" && tar -xf "$layers/tools/files.tar" -C "$tools"; fi
-  mkdir -p "$tools/cache"
+  if [ -n "$tools_are_here" ]; then return; fi
+  tools_are_here=yes
+  if [[ $kept != *remake* ]]; then tar -xf "$layers/tools/files.tar" -C "$tools"; fi
+  mkdir -p "$tools/cache" "$tools/python/distutils"
+  # The node-gyp of older packages wants what newer Pythons have no more.
+  unzip -qj /usr/share/python-wheels/setuptools-*.whl setuptools/_distutils/__init__.py setuptools/_distutils/version.py \
+    -d "$tools/python/distutils" 2>/dev/null || true
   if [ -f "$layers/downloads/files.tar" ]; then tar -xf "$layers/downloads/files.tar" -C "$tools/cache"; fi
 }
 
@@ -218,6 +222,7 @@ keep_downloads() {
 manager_environment() {
   export npm_config_cache=$tools/cache/npm npm_config_nodedir=$tools/headers npm_config_progress=false npm_config_audit=false
   export npm_config_fund=false npm_config_update_notifier=false npm_config_loglevel=error npm_config_logs_max=0
+  export PYTHONPATH=$tools/python${PYTHONPATH:+:$PYTHONPATH}
   export YARN_CACHE_FOLDER=$tools/cache/yarn DISABLE_OPENCOLLECTIVE=1 ADBLOCK=1 DO_NOT_TRACK=1
   if [ "$kind" = berry ]; then
     unset YARN_CACHE_FOLDER
@@ -276,7 +281,11 @@ install_packages() {
       if [ "$1" = production ]; then command+=(--production); fi
       ;;
   esac
-  CI=${CI:-true} "${command[@]}" >"$log" 2>&1 || explain_install "${command[*]}"
+  if ! CI=${CI:-true} "${command[@]}" >"$log" 2>&1; then
+    grep -qE 'EAI_AGAIN|ETIMEDOUT|ESOCKETTIMEDOUT|ECONNRESET|socket hang up' "$log" || explain_install "${command[*]}"
+    bp detail "The registry did not answer in time: trying once more"
+    CI=${CI:-true} "${command[@]}" >"$log" 2>&1 || explain_install "${command[*]}"
+  fi
   shown_briefly
   if [ "$kind" = berry ] && [ "$1" = production ]; then leave_out_development; fi
 }
@@ -306,13 +315,17 @@ leave_out_development() {
       # It has no command for that: what the build made in node_modules is put back.
       local made
       made=$(mktemp)
-      if [ -f "$before" ]; then
+      if [ -f "$before" ] && [ ${#folders[@]} != 0 ]; then
         find "${folders[@]}" -cnewer "$before" -type f ! -path '*/node_modules/.cache/*' ! -path '*/node_modules/.vite/*' -print0 | tar -cf "$made" --null -T -
       fi
       remove_modules
       command=(bun install --production --no-progress)
       if [ -n "$lock" ]; then command+=(--frozen-lockfile); else command+=(--no-save); fi
+      # The app's own scripts have run, and may need what is left out now.
+      cp -p package.json "$tools/package.json"
+      jq 'del(.scripts)' "$tools/package.json" >package.json
       CI=true "${command[@]}" >"$log" 2>&1 || explain_install "${command[*]}"
+      cp -p "$tools/package.json" package.json
       if [ -s "$made" ]; then tar -xf "$made"; fi
       rm "$made"
       return
