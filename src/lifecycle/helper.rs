@@ -139,7 +139,11 @@ fn layer_name(name: &str) -> Result<&str, (u8, String)> {
     let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) && !name.starts_with('.');
     // Their files of settings would be those of the buildpack.
     let reserved = matches!(name, "build" | "launch" | "store");
-    if plain && !name.is_empty() && !reserved { Ok(name) } else { Err(wrong(format!("{name:?} is no name for a layer"))) }
+    if plain && !name.is_empty() && !reserved {
+        Ok(name)
+    } else {
+        Err(wrong(format!("{name:?} is no name for a layer")))
+    }
 }
 
 /// Refuses a slip of the keyboard: these options stand alone, those take a value.

@@ -28,6 +28,7 @@ mod receive;
 mod receive_source;
 mod receive_support;
 mod registry;
+mod secrets;
 mod ssh;
 mod ssh_local;
 mod stacks;

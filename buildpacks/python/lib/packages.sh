@@ -116,7 +116,7 @@ keep_downloads() {
 need_tool() {
   local dir
   dir=$(mktemp -d)
-  if ! { uv venv --quiet "$dir/venv" && uv pip install --quiet --no-deps --python "$dir/venv" -r "$here/tools/$1.txt"; } >"$log" 2>&1; then
+  if ! { uv venv --quiet --no-project --python /usr/bin/python3 "$dir/venv" && uv pip install --quiet --no-deps --python "$dir/venv" -r "$here/tools/$1.txt"; } >"$log" 2>&1; then
     cat "$log"
     fail "$1, which reads $source, cannot be downloaded: the lines above say why; push again"
   fi
