@@ -1,0 +1,7 @@
+FROM paas-bench/debian:13
+RUN apt-get update && apt-get install -y --no-install-recommends nodejs npm
+WORKDIR /app
+COPY package.json package-lock.json ./
+RUN npm ci
+COPY . .
+CMD ["npm", "start"]
