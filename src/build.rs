@@ -102,6 +102,9 @@ pub enum BuildError {
         "the buildpack {0} is not installed; buildpacks:installed lists those that are, buildpacks:install adds one"
     )]
     NoBuildpack(String),
+    /// A script of the project descriptor cannot be a buildpack.
+    #[error("project.toml, key {0}")]
+    Inline(String),
     /// Two packages bring different buildpacks of one name.
     #[error("two different buildpacks are called {0}; take one of them out, or give it another version")]
     TwoOfOneName(String),

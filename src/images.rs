@@ -142,7 +142,9 @@ impl ImageStore {
             diff_ids.push(layer.digest.clone());
             history.push(History::of(CREATED, layer.created_by.as_str()));
         }
-        let mut labels = built.labels.clone();
+        // What marks things as ours is not a buildpack's to say; what the base is called, a rebase takes over as well.
+        let said = built.labels.iter().filter(|(name, _)| !name.starts_with("paas."));
+        let mut labels: BTreeMap<_, _> = base_labels(&base_config.config.labels).chain(said).map(owned).collect();
         complete_metadata(&mut labels, stack);
         let run = RunConfig {
             user: Some("1000:1000".to_owned()),
@@ -311,6 +313,15 @@ fn complete_metadata(labels: &mut BTreeMap<String, String>, stack: &Stack) {
 
 fn name_run_image(metadata: &mut serde_json::Map<String, serde_json::Value>, top: &Digest, manifest: &Digest) {
     metadata.insert("runImage".to_owned(), serde_json::json!({ "topLayer": top, "reference": manifest }));
+}
+
+/// The labels that tell about a run image, and go with every image on it.
+fn base_labels(labels: &BTreeMap<String, String>) -> impl Iterator<Item = (&String, &String)> {
+    labels.iter().filter(|(name, _)| name.starts_with("io.buildpacks.base."))
+}
+
+fn owned((name, value): (&String, &String)) -> (String, String) {
+    (name.clone(), value.clone())
 }
 
 fn env_name(entry: &str) -> &str {

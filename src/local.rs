@@ -185,7 +185,7 @@ impl Site {
             };
             return Ok(self.builder.build_dockerfile(input, progress, cancel.clone()).await?);
         }
-        let recipe = self.builder.recipe(wishes, self.stack.clone())?;
+        let recipe = self.builder.recipe(wishes, self.stack.clone()).map_err(not_installed)?;
         let source = source::tar(&order.folder, &project.files)?;
         let input = BuildInput {
             app: app_name(&order.folder)?,
@@ -272,6 +272,15 @@ async fn engine(config: &mut Config, server_id: &str) -> Result<Engine> {
         }
     }
     Err(error.map_or_else(|| LocalError::Wrong("no addresses are free".to_owned()), LocalError::Engine))
+}
+
+/// There is no server here that could install one.
+fn not_installed(error: BuildError) -> LocalError {
+    let BuildError::NoBuildpack(name) = error else { return error.into() };
+    LocalError::Wrong(format!(
+        "there is no buildpack {name} here: give its folder, .cnb file, git URL or image with --buildpack; \
+         what a composite one names is packaged with it (paas buildpack package --with FOLDER)"
+    ))
 }
 
 /// What a word of the command line names: a path as it is, or whatever `buildpacks:add` takes.

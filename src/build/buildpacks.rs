@@ -126,13 +126,18 @@ impl Builtin {
     }
 }
 
-/// The folders with a `buildpack.toml` in this one, sorted.
+/// Whether it is a folder itself, not a link to one: what came from elsewhere must not lead to what is here.
+fn is_folder(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir())
+}
+
+/// The folders with a `buildpack.toml` in this one, sorted; links to folders are none.
 fn folders(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).map_err(failed("read", folder))?;
     let mut found = Vec::new();
     for entry in entries {
         let path = entry.map_err(failed("read", folder))?.path();
-        if path.join("buildpack.toml").is_file() {
+        if is_folder(&path) && path.join("buildpack.toml").is_file() {
             found.push(path);
         }
     }
@@ -205,9 +210,12 @@ impl Packages {
         } else {
             found.extend(folders(staged)?);
             let image = staged.join("cnb/buildpacks");
-            if image.is_dir() {
+            if is_folder(&staged.join("cnb")) && is_folder(&image) {
                 for entry in fs::read_dir(&image).map_err(failed("read", &image))? {
-                    found.extend(folders(&entry.map_err(failed("read", &image))?.path())?);
+                    let path = entry.map_err(failed("read", &image))?.path();
+                    if is_folder(&path) {
+                        found.extend(folders(&path)?);
+                    }
                 }
             }
         }
@@ -280,7 +288,8 @@ pub fn lifecycle(path: &Path) -> Result<(PathBuf, Digest)> {
     Ok((real, Digest::of(&bytes)))
 }
 
-/// Names, modes and contents of all that is in a folder, in a fixed order; no link is followed.
+/// Names, modes and contents of all that is in a folder, in a fixed order; no link is followed. Each entry says its kind
+/// and ends where it says, so that no two trees read the same.
 fn digest_of(folder: &Path, sum: &mut sha2::Sha256) -> Result<()> {
     let entries = fs::read_dir(folder).map_err(failed("read", folder))?;
     let mut paths = entries
@@ -291,14 +300,18 @@ fn digest_of(folder: &Path, sum: &mut sha2::Sha256) -> Result<()> {
     for path in paths {
         let metadata = fs::symlink_metadata(&path).map_err(failed("read", &path))?;
         sum.update(path.file_name().unwrap_or_default().as_encoded_bytes());
-        sum.update([0]);
         // Only who owns it may write to it, whatever the umask was when it came here.
-        sum.update((metadata.permissions().mode() & 0o111 != 0).to_string());
+        let program = metadata.permissions().mode() & 0o111 != 0;
         if metadata.is_dir() {
+            sum.update([0, b'd']);
             digest_of(&path, sum)?;
+            sum.update([0, b'.']);
         } else if metadata.is_symlink() {
+            sum.update([0, b'l']);
             sum.update(fs::read_link(&path).map_err(failed("read", &path))?.as_os_str().as_encoded_bytes());
+            sum.update([0]);
         } else if metadata.is_file() {
+            sum.update([0, if program { b'x' } else { b'f' }]);
             sum.update(metadata.len().to_be_bytes());
             let mut file = fs::File::open(&path).map_err(failed("read", &path))?;
             io::copy(&mut file, &mut Hashing(sum)).map_err(failed("read", &path))?;
@@ -359,6 +372,34 @@ mod tests {
     }
 
     #[test]
+    fn links_lead_to_no_buildpack_of_this_machine() {
+        let dir = tempfile::tempdir().unwrap();
+        let packages = Packages::open(dir.path().join("kept")).unwrap();
+        let mine = dir.path().join("mine/a_mine/1.0");
+        write(&mine, &named("a/mine"));
+        let link = |target: &Path, name: &str| {
+            let staged = packages.staging().unwrap();
+            let path = staged.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::os::unix::fs::symlink(target, path).unwrap();
+            packages.adopt(staged.path()).unwrap_err().to_string()
+        };
+        let above = mine.parent().unwrap();
+        for (target, name) in [
+            (mine.as_path(), "x"),
+            (&mine, "cnb/buildpacks/a_mine/1.0"),
+            (above, "cnb/buildpacks/a_mine"),
+            (above.parent().unwrap(), "cnb/buildpacks"),
+        ] {
+            let error = link(target, name);
+            assert!(error.contains("no buildpack.toml"), "{name}: {error}");
+        }
+        write(&dir.path().join("image/buildpacks/a_mine/1.0"), &named("a/mine"));
+        assert!(link(&dir.path().join("image"), "cnb").contains("no buildpack.toml"));
+        assert!(mine.join("bin/build").exists(), "it is where it was");
+    }
+
+    #[test]
     fn packages_are_kept_by_digest() {
         let dir = tempfile::tempdir().unwrap();
         let packages = Packages::open(dir.path().join("kept")).unwrap();
@@ -385,6 +426,15 @@ mod tests {
             write(&path.join("y"), &named("a/y"));
         }));
         assert!(two.unwrap().root().unwrap_err().to_string().contains("a/x@1.0, a/y@1.0"));
+        let inner = |path: &Path, at: &str| {
+            write(path, &named("a/deep"));
+            fs::create_dir(path.join("dir")).unwrap();
+            fs::write(path.join("dir/x"), "").unwrap();
+            fs::write(path.join(at), "").unwrap();
+        };
+        let above = stage(Box::new(move |path| inner(path, "y"))).unwrap();
+        let below = stage(Box::new(move |path| inner(path, "dir/y"))).unwrap();
+        assert_ne!(above.digest, below.digest, "where a file is decides, too");
         assert!(stage(Box::new(|_| ())).unwrap_err().to_string().contains("no buildpack.toml"));
         let plain = stage(Box::new(|path| {
             write(path, &named("a/z"));

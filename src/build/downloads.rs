@@ -69,6 +69,10 @@ impl Downloads {
         let mut files: Vec<(SystemTime, u64, PathBuf)> = Vec::new();
         for entry in fs::read_dir(&self.dir).map_err(failed("read", &self.dir))? {
             let entry = entry.map_err(failed("read", &self.dir))?;
+            // It is still on its way in, for another build.
+            if entry.path().extension().is_some_and(|extension| extension == "new") {
+                continue;
+            }
             let metadata = entry.metadata().map_err(failed("read", &entry.path()))?;
             files.push((metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH), metadata.len(), entry.path()));
         }
@@ -111,7 +115,10 @@ mod tests {
         File::open(&old).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
         keep("world", &of("world")).unwrap();
         assert!(old.exists());
+        let coming = downloads.writer().unwrap();
+        fs::write(coming.path(), "much more than there is room").unwrap();
         keep("another", &of("another")).unwrap();
+        assert!(coming.path().exists());
         assert!(!old.exists() && downloads.dir().join(of("world").to_string()).exists());
     }
 }

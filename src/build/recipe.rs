@@ -9,7 +9,7 @@ use super::{BuildError, Buildpack, Builtin, Package};
 use crate::{
     images::Stack,
     lifecycle::{
-        descriptor::{Descriptor, Group, Reference},
+        descriptor::{self, Api, Descriptor, Group, Reference},
         protocol::{GroupEntry, Place},
     },
     model::{Digest, Secret},
@@ -180,6 +180,7 @@ impl Shelf<'_> {
                 entry(about, Place::Source(folder.clone()))
             }
             Wanted::Inline { id, place } => {
+                check_inline(id, place).map_err(BuildError::Inline)?;
                 GroupEntry { id: id.clone(), version: "0.0.0".to_owned(), optional: false, place: place.clone() }
             }
         })
@@ -219,6 +220,15 @@ impl Shelf<'_> {
             self.take(found, package)?;
         }
         Ok(())
+    }
+}
+
+/// A script of `project.toml` becomes a buildpack: its id and API are those of one.
+fn check_inline(id: &str, place: &Place) -> Result<(), String> {
+    descriptor::check_id(id).map_err(|e| e.replacen("buildpack.id", "io.buildpacks.group.id", 1))?;
+    match place {
+        Place::Inline { api, .. } => Api::parse(api).map(drop).map_err(|e| format!("io.buildpacks.group.script.{e}")),
+        Place::Installed | Place::Source(_) => Ok(()),
     }
 }
 
@@ -295,6 +305,19 @@ mod tests {
         let other = package(&[buildpack("a/x", "1.0.0", "[metadata]\nother = 1\n")]);
         let error = recipe(Wishes { group: vec![Wanted::Package(all), Wanted::Package(other)], ..Wishes::default() });
         assert!(error.unwrap_err().contains("two different buildpacks are called a/x@1.0.0"));
+    }
+
+    #[test]
+    fn scripts_of_a_project_are_judged_before_they_run() {
+        let inline = |id: &str, api: &str| {
+            let place = Place::Inline { api: api.into(), shell: "/bin/sh".into(), script: "true".into() };
+            recipe(Wishes { group: vec![Wanted::Inline { id: id.into(), place }], ..Wishes::default() })
+        };
+        assert_eq!(names(&inline("a/b", "0.10").unwrap()), ["a/b@0.0.0 paas/procfile@0.1.0?"]);
+        let error = inline("a/b", "0.1").unwrap_err();
+        assert_eq!(error, "project.toml, key io.buildpacks.group.script.api: 0.1 is not supported; use 0.7 to 0.12");
+        let error = inline("../b", "0.10").unwrap_err();
+        assert!(error.starts_with("project.toml, key io.buildpacks.group.id: \"../b\" is not allowed"), "{error}");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     engine::BuildContainer,
     images::BlobStore,
-    lifecycle::protocol::{BlobHeader, BuildRequest, BuildResult, Built, Kind},
+    lifecycle::protocol::{BlobHeader, BuildRequest, BuildResult, Built, Kind, MAX_FRAME, Phase},
     model::{Digest, Line},
     progress::Progress,
 };
@@ -107,7 +107,7 @@ impl Session<'_> {
         request: &BuildRequest,
         mut source: Box<dyn AsyncRead + Send + Unpin>,
     ) -> Result<Conversation, BuildError> {
-        let request = serde_json::to_vec(request).map_err(|e| BuildError::Protocol(e.to_string()))?;
+        let request = encoded(request)?;
         let (stdin, output) = (&mut container.stdin, &mut container.output);
         let talk = async {
             let sent = match frames::write(stdin, Kind::Request, &request).await {
@@ -258,6 +258,18 @@ impl Heard {
     }
 }
 
+/// The request as one frame. What makes it too large is the app's own.
+fn encoded(request: &BuildRequest) -> Result<Vec<u8>, BuildError> {
+    let bytes = serde_json::to_vec(request).map_err(|e| BuildError::Protocol(e.to_string()))?;
+    if bytes.len() <= MAX_FRAME {
+        return Ok(bytes);
+    }
+    let message = "the scripts and variables of project.toml and the config vars of the build are larger than 1 MiB \
+                   together: keep scripts in files of the app"
+        .to_owned();
+    Err(BuildError::Failed { phase: Phase::Prepare, message })
+}
+
 fn parse<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<T, BuildError> {
     serde_json::from_slice(payload).map_err(|e| BuildError::Protocol(e.to_string()))
 }
@@ -275,5 +287,30 @@ fn sanitized(line: &Line) -> Line {
         Line::Header(_) => Line::Header(clean),
         Line::Detail(_) => Line::Detail(clean),
         Line::Trouble(_) => Line::Trouble(clean),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::lifecycle::protocol::Target;
+
+    #[test]
+    fn a_request_that_fits_no_frame_is_refused() {
+        let request = |value: String| BuildRequest {
+            order: Vec::new(),
+            env: BTreeMap::from([("A".to_owned(), value)]),
+            project: serde_json::Value::Null,
+            operator_env: BTreeMap::new(),
+            stack_id: String::new(),
+            target: Target::default(),
+            previous: None,
+            known_blobs: Vec::new(),
+        };
+        assert!(encoded(&request("x".repeat(1000))).is_ok());
+        let error = encoded(&request("x".repeat(2 << 20))).unwrap_err().to_string();
+        assert!(error.contains("larger than 1 MiB"), "{error}");
     }
 }

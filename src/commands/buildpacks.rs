@@ -65,24 +65,29 @@ pub(super) async fn install(commands: &Commands, session: &Session<'_>, source: 
 
 pub(super) async fn uninstall(commands: &Commands, session: &Session<'_>, name: String) -> Result {
     session.only_admin()?;
-    let mut gone = 0;
+    let mut gone = Vec::new();
     for (package, _) in commands.deployer.installed_with_sources().await? {
         if package.all.iter().any(|b| b.about.full_name() == name || b.about.id == name) {
+            gone.extend(package.all.iter().map(|b| b.about.full_name()));
             commands.store.uninstall_package(package.digest).await?;
-            gone += 1;
         }
     }
-    if gone == 0 && commands.deployer.builtin().all.iter().any(|b| b.about.full_name() == name || b.about.id == name) {
+    if gone.is_empty()
+        && commands.deployer.builtin().all.iter().any(|b| b.about.full_name() == name || b.about.id == name)
+    {
         let text = format!("{name} comes with paas and stays; buildpacks:set APP chooses others");
         return Err(CommandError::Refused(text));
     }
-    if gone == 0 {
+    if gone.is_empty() {
         return Err(CommandError::Refused(format!(
             "no installed buildpack is called {name}; buildpacks:installed lists all"
         )));
     }
     commands.deployer.remove_unused_packages().await?;
-    session.out.line(&format!("       {name} is uninstalled; apps that have chosen it as a package keep it")).await;
+    // What came in one package goes with it.
+    let are = if gone.len() == 1 { "is" } else { "are" };
+    let text = format!("{} {are} uninstalled; apps that have chosen them as a package keep them", gone.join(", "));
+    session.out.line(&format!("       {text}")).await;
     Ok(())
 }
 

@@ -174,23 +174,7 @@ impl Deployer {
             }
         };
         let entry = ChosenBuildpack { source, package };
-        let change = move |mut chosen: Vec<ChosenBuildpack>| {
-            let count = chosen.len();
-            let twice = chosen.iter().any(|other| other.source == entry.source);
-            if twice && matches!(place, Place::Last | Place::Before(_)) {
-                return Err(format!("{} is chosen already; buildpacks:set changes its place", entry.source));
-            }
-            match place {
-                Place::Last => chosen.push(entry),
-                Place::Before(index) if (1..=count + 1).contains(&index) => chosen.insert(index - 1, entry),
-                Place::InPlaceOf(index) if (1..=count).contains(&index) => chosen[index - 1] = entry,
-                Place::Only => chosen = vec![entry],
-                Place::Before(index) | Place::InPlaceOf(index) => {
-                    return Err(format!("there is no place {index}: the app has {count} buildpacks"));
-                }
-            }
-            Ok(chosen)
-        };
+        let change = move |chosen| placed(chosen, entry, place);
         Ok(self.0.store.change_app_buildpacks(app.id, change).await?)
     }
 
@@ -214,5 +198,60 @@ impl Deployer {
         let packages = self.0.builder.packages().clone();
         let removed = tokio::task::spawn_blocking(move || unused.iter().try_for_each(|digest| packages.remove(digest)));
         Ok(removed.await.map_err(|_| BuildError::ShuttingDown)?.map_err(BuildError::from)?)
+    }
+}
+
+/// An app's buildpacks with one more, or with it in the place of another; each is there once.
+fn placed(
+    mut chosen: Vec<ChosenBuildpack>,
+    entry: ChosenBuildpack,
+    place: Place,
+) -> Result<Vec<ChosenBuildpack>, String> {
+    let count = chosen.len();
+    let twice = chosen.iter().any(|other| other.source == entry.source);
+    if twice && matches!(place, Place::Last | Place::Before(_)) {
+        return Err(format!("{} is chosen already; buildpacks:remove takes it out", entry.source));
+    }
+    match place {
+        Place::Last => chosen.push(entry),
+        Place::Before(index) if (1..=count + 1).contains(&index) => chosen.insert(index - 1, entry),
+        Place::InPlaceOf(index) if (1..=count).contains(&index) => {
+            let source = entry.source.clone();
+            chosen[index - 1] = entry;
+            // It leaves the place that it had.
+            let mut at = 1..;
+            chosen.retain(|other| at.next() == Some(index) || other.source != source);
+        }
+        Place::Only => chosen = vec![entry],
+        Place::Before(index) | Place::InPlaceOf(index) => {
+            let buildpacks = if count == 1 { "buildpack" } else { "buildpacks" };
+            return Err(format!("there is no place {index}: the app has {count} {buildpacks}"));
+        }
+    }
+    Ok(chosen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buildpack_has_one_place() {
+        let entry = |name: &str| ChosenBuildpack { source: name.parse().unwrap(), package: None };
+        let put = |chosen: &str, name: &str, place| {
+            let placed = placed(chosen.split_whitespace().map(entry).collect(), entry(name), place)?;
+            Ok::<_, String>(placed.iter().map(|e| e.source.to_string()).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(put("a b", "c", Place::Last).unwrap(), "a b c");
+        assert_eq!(put("a b", "c", Place::Before(1)).unwrap(), "c a b");
+        assert_eq!(put("a b", "c", Place::InPlaceOf(2)).unwrap(), "a c");
+        assert_eq!(put("a b c", "c", Place::InPlaceOf(1)).unwrap(), "c b");
+        assert_eq!(put("a b c", "a", Place::InPlaceOf(3)).unwrap(), "b a");
+        assert_eq!(put("a b", "b", Place::InPlaceOf(2)).unwrap(), "a b");
+        assert_eq!(put("a b", "c", Place::Only).unwrap(), "c");
+        assert!(put("a b", "a", Place::Last).unwrap_err().contains("buildpacks:remove"));
+        for place in [Place::Before(0), Place::Before(3), Place::InPlaceOf(0), Place::InPlaceOf(2)] {
+            assert!(put("a", "c", place).unwrap_err().contains("the app has 1 buildpack"));
+        }
     }
 }

@@ -55,9 +55,7 @@ impl Engine {
 
     /// Pulls an image that anybody may have.
     pub async fn pull_public(&self, reference: &str) -> Result<ImageId> {
-        // Without a tag the engine would pull all that there are.
-        let last = reference.rsplit('/').next().unwrap_or(reference);
-        let full = if last.contains([':', '@']) { reference.to_owned() } else { format!("{reference}:latest") };
+        let full = with_tag(reference);
         let options = CreateImageOptionsBuilder::new().from_image(&full).build();
         self.pull_with(options, None, &full).await
     }
@@ -78,8 +76,8 @@ impl Engine {
 
     /// An image as a tar, as `docker save` writes it.
     pub fn save(&self, reference: &str) -> impl Stream<Item = Result<Bytes>> + Send + Unpin + use<> {
-        let name = reference.to_owned();
-        let saved = self.docker().export_image(reference);
+        let name = with_tag(reference);
+        let saved = self.docker().export_image(&name);
         Box::pin(saved.map_err(move |source| EngineError::CannotPull { reference: name.clone(), source }))
     }
 
@@ -192,5 +190,28 @@ impl Engine {
             return Ok(());
         }
         Err(EngineError::NotOurs(format!("image tag {reference}")))
+    }
+}
+
+/// One image: without a tag the engine would pull, or save, all that a repository has.
+fn with_tag(reference: &str) -> String {
+    let last = reference.rsplit('/').next().unwrap_or(reference);
+    if last.contains([':', '@']) { reference.to_owned() } else { format!("{reference}:latest") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_means_one_image() {
+        for (reference, expected) in [
+            ("debian", "debian:latest"),
+            ("127.0.0.1:5000/a/b", "127.0.0.1:5000/a/b:latest"),
+            ("127.0.0.1:5000/a/b:1", "127.0.0.1:5000/a/b:1"),
+            ("a/b@sha256:00", "a/b@sha256:00"),
+        ] {
+            assert_eq!(with_tag(reference), expected);
+        }
     }
 }

@@ -178,17 +178,23 @@ fn document<T: serde::de::DeserializeOwned>(path: &Path, name: &str) -> Result<T
     let file = File::open(path).map_err(|e| wrong(format!("{name} cannot be read: {e}")))?;
     let mut text = Vec::new();
     file.take(LARGEST_DOCUMENT).read_to_end(&mut text).map_err(|e| wrong(format!("{name} cannot be read: {e}")))?;
-    serde_json::from_slice(&text).map_err(|e| wrong(format!("{name} is not what it should be: {e}")))
+    parsed(&text, name)
 }
 
 /// A document by digest, which is verified.
 fn blob<T: serde::de::DeserializeOwned>(spool: &Path, digest: &Digest) -> Result<T> {
     let path = spool.join("blobs/sha256").join(digest.hex());
-    let bytes = fs::read(&path).map_err(|e| wrong(format!("the blob {digest} cannot be read: {e}")))?;
+    let failed = |e: io::Error| wrong(format!("the blob {digest} cannot be read: {e}"));
+    let mut bytes = Vec::new();
+    File::open(&path).map_err(failed)?.take(LARGEST_DOCUMENT).read_to_end(&mut bytes).map_err(failed)?;
     if Digest::of(&bytes) != *digest {
         return Err(wrong(format!("the blob {digest} is not what its name says")));
     }
-    document(&path, digest.as_str())
+    parsed(&bytes, digest.as_str())
+}
+
+fn parsed<T: serde::de::DeserializeOwned>(text: &[u8], name: &str) -> Result<T> {
+    serde_json::from_slice(text).map_err(|e| wrong(format!("{name} is not what it should be: {e}")))
 }
 
 /// A layer, uncompressed, whatever it is compressed with.

@@ -1,8 +1,8 @@
 //! Rebase (platform.md, "Rebase"): an app's own layers on another run image, by writing a new manifest.
 
 use super::{
-    Image, ImageError, ImageStore, LIFECYCLE_METADATA, Result, env_name, manifest::ImageConfig, name_run_image,
-    split_path,
+    Image, ImageError, ImageStore, LIFECYCLE_METADATA, Result, base_labels, env_name, manifest::ImageConfig,
+    name_run_image, owned, split_path,
 };
 use crate::model::Digest;
 
@@ -37,10 +37,7 @@ impl ImageStore {
             name_run_image(&mut metadata, top, new);
             run.labels.insert(LIFECYCLE_METADATA.to_owned(), serde_json::Value::Object(metadata).to_string());
         }
-        for (name, value) in new_config.config.labels.iter().filter(|(name, _)| name.starts_with("io.buildpacks.base."))
-        {
-            run.labels.insert(name.clone(), value.clone());
-        }
+        run.labels.extend(base_labels(&new_config.config.labels).map(owned));
         self.put_image(&config.architecture, layers, diff_ids, history, run)
     }
 }

@@ -11,7 +11,9 @@ fn store() -> (tempfile::TempDir, ImageStore) {
 
 fn stack(store: &ImageStore) -> Stack {
     let layer = store.blobs().put_bytes(b"base layer").unwrap();
-    let Image { manifest, config } = store.put_base("amd64", layer.clone(), BTreeMap::new()).unwrap();
+    let labels =
+        BTreeMap::from([("io.buildpacks.base.id", "debian-13"), ("x", "y")].map(|(n, v)| (n.into(), v.into())));
+    let Image { manifest, config } = store.put_base("amd64", layer.clone(), labels).unwrap();
     let image = StackImage { manifest, config, layer };
     let target = Target { os: "linux".into(), arch: "amd64".into(), ..Target::default() };
     Stack { id: "debian-13".into(), run: image.clone(), build: image, target }
@@ -29,6 +31,7 @@ fn built(store: &ImageStore) -> Built {
         labels: BTreeMap::from([
             (BUILD_METADATA.to_owned(), metadata.to_owned()),
             (LIFECYCLE_METADATA.to_owned(), r#"{"app":[]}"#.to_owned()),
+            ("paas.server".to_owned(), "forged".to_owned()),
         ]),
         processes: vec![],
         buildpacks: vec![],
@@ -66,6 +69,8 @@ fn the_same_parts_make_the_same_image() {
     assert_eq!(one.processes(&image.manifest).unwrap()[0].command, ["node"]);
     let labels = one.labels(&image.manifest).unwrap();
     assert!(labels[LIFECYCLE_METADATA].contains("topLayer"), "{labels:?}");
+    assert_eq!(labels["io.buildpacks.base.id"], "debian-13");
+    assert!(!labels.contains_key("paas.server") && !labels.contains_key("x"), "{labels:?}");
     let mut lacking = built(&one);
     lacking.layers[0].digest = Digest::of(b"not here");
     assert!(matches!(one.assemble(&stack(&one), &lacking), Err(ImageError::Missing(_))));

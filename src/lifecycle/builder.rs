@@ -162,7 +162,7 @@ pub(super) fn build(
         sbom::check(&layers).map_err(wrong)?;
         let build = found.iter().filter(|layer| layer.toml.types.build).map(|layer| layers.join(&layer.name));
         let build: Vec<_> = build.collect();
-        env::add_layers(&mut env, &build, Moment::Build).map_err(Failure::io(Phase::Build, "read", &layers))?;
+        env::add_layers(&mut env, &build, Moment::Build).map_err(wrong)?;
         outcome.layers.extend(found);
 
         let file = layers.join("build.toml");

@@ -210,7 +210,10 @@ fn add_platform(env: &mut Env, dirs: &Dirs, request: &BuildRequest, buildpack: &
     set("CNB_PLATFORM_DIR", &dirs.platform.display().to_string());
     set("CNB_TARGET_OS", &target.os);
     set("CNB_TARGET_ARCH", &target.arch);
-    set("CNB_TARGET_ARCH_VARIANT", &target.arch_variant);
+    // Optional: buildpacks take an empty one for a variant that is called so.
+    if !target.arch_variant.is_empty() {
+        set("CNB_TARGET_ARCH_VARIANT", &target.arch_variant);
+    }
     set("CNB_TARGET_DISTRO_NAME", &target.distro_name);
     set("CNB_TARGET_DISTRO_VERSION", &target.distro_version);
     if buildpack.about.api >= Api(0, 12) {

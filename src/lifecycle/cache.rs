@@ -56,6 +56,8 @@ struct PreviousBuildpack {
     key: String,
     #[serde(default)]
     layers: BTreeMap<String, PreviousLayer>,
+    #[serde(default)]
+    store: serde_json::Value,
 }
 
 /// A launch layer of the previous image.
@@ -98,13 +100,15 @@ pub(super) fn restore(dirs: &Dirs, request: &BuildRequest, detected: &Detected) 
         let cached = dirs.layers.join(FOLDER).join(escaped(&buildpack.about.id));
         let failed = |act| Failure::io(Phase::Restore, act, &layers);
         fs::create_dir_all(&layers).map_err(failed("make"))?;
+        let of_image = previous.buildpacks.iter().find(|other| other.key == buildpack.about.id);
         if let Ok(Some(store)) = files::read_text(&cached.join("store.toml")) {
             fs::write(layers.join("store.toml"), store).map_err(failed("write in"))?;
+        } else if let Some(Ok(metadata)) = of_image.and_then(|of| of.store.get("metadata")).map(toml::Value::try_from) {
+            write_toml(&layers, "store", metadata).map_err(failed("write in"))?;
         }
         sbom::copy(&cached, &layers).map_err(failed("write in"))?;
-        let of_image = previous.buildpacks.iter().find(|other| other.key == buildpack.about.id);
-        let of_image = of_image.map(|found| found.layers.clone()).unwrap_or_default();
-        for (name, layer) in of_image.into_iter().filter(|(name, _)| files::is_layer_name(name)) {
+        let layers_of_image = of_image.map(|found| found.layers.clone()).unwrap_or_default();
+        for (name, layer) in layers_of_image.into_iter().filter(|(name, _)| files::is_layer_name(name)) {
             // What a build needs cannot come back from an image, and what is cached comes back from the cache.
             if !layer.build && !layer.cache {
                 let metadata = toml::Value::try_from(&layer.data).unwrap_or(toml::Value::Table(toml::Table::new()));
@@ -129,7 +133,7 @@ pub(super) fn restore(dirs: &Dirs, request: &BuildRequest, detected: &Detected) 
     Ok(restored)
 }
 
-/// A layer's file as the specification restores it: metadata without types.
+/// A layer's file, or `store.toml`, as the specification restores it: metadata without types.
 fn write_toml(layers: &Path, name: &str, metadata: toml::Value) -> io::Result<()> {
     let table = toml::Table::from_iter([("metadata".to_owned(), metadata)]);
     fs::write(layers.join(format!("{name}.toml")), toml::to_string(&table).map_err(io::Error::other)?)

@@ -86,7 +86,7 @@ fn no_fit(request: &BuildRequest) -> String {
     } else {
         let mut names: Vec<_> = request.order.iter().flatten().filter(|e| !e.optional).map(|e| e.id.as_str()).collect();
         names.dedup();
-        format!("no group of buildpacks fits this app; what they printed is above. Tried: {}", names.join(", "))
+        format!("no group of buildpacks fits this app; whatever they said is above. Tried: {}", names.join(", "))
     }
 }
 

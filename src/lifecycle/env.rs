@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    io,
     path::{Path, PathBuf},
 };
 
@@ -34,8 +33,8 @@ pub(super) fn is_search_path(variable: &str) -> bool {
 }
 
 /// Adds what the layers of one buildpack contribute: at launch all their folders first, then their environment files
-/// (the order of the reference implementation, which differs between the two moments).
-pub(super) fn add_layers(env: &mut Env, layers: &[PathBuf], moment: Moment<'_>) -> io::Result<()> {
+/// (the order of the reference implementation, which differs between the two moments). The error names the file.
+pub(super) fn add_layers(env: &mut Env, layers: &[PathBuf], moment: Moment<'_>) -> Result<(), String> {
     match moment {
         Moment::Build => {
             for layer in layers {
@@ -70,18 +69,18 @@ fn add_folders(env: &mut Env, layer: &Path, paths: &[(&str, &str)]) {
 }
 
 /// The files of an `env` folder; the suffix says what each does.
-fn add_files(env: &mut Env, folder: &Path) -> io::Result<()> {
-    for name in files::names(folder)? {
+fn add_files(env: &mut Env, folder: &Path) -> Result<(), String> {
+    for name in files::names(folder).map_err(|e| format!("cannot read {}: {e}", folder.display()))? {
         let path = folder.join(&name);
         if path.is_dir() {
             continue;
         }
-        let Some(value) = files::read_text(&path).map_err(io::Error::other)? else { continue };
+        let Some(value) = files::read_text(&path)? else { continue };
         let (variable, suffix) = name.split_once('.').unwrap_or((&name, ""));
         if variable.is_empty() || variable.contains('=') || value.contains('\0') {
             continue;
         }
-        let delimiter = files::read_text(&folder.join(format!("{variable}.delim"))).map_err(io::Error::other)?;
+        let delimiter = files::read_text(&folder.join(format!("{variable}.delim")))?;
         let delimiter = delimiter.unwrap_or_default();
         match suffix {
             "" | "override" => drop(env.insert(variable.to_owned(), value)),

@@ -14,6 +14,7 @@ use super::{
     cache::{self, Restored},
     descriptor::Descriptor,
     detector::Detected,
+    files,
     layer_tar::LayerTar,
     output::Output,
     protocol::{BlobHeader, BuildRequest, Built, BuiltLayer, BuiltWith, Phase},
@@ -150,7 +151,7 @@ fn matching(workspace: &Path, pattern: &str) -> Vec<PathBuf> {
             .into_iter()
             .filter(|folder| folder.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()))
             .flat_map(|folder| {
-                let names = super::files::names(&folder).unwrap_or_default();
+                let names = files::names(&folder).unwrap_or_default();
                 names.into_iter().filter(|name| glob(part, name)).map(move |name| folder.join(name))
             })
             .collect();
@@ -165,7 +166,7 @@ fn matching(workspace: &Path, pattern: &str) -> Vec<PathBuf> {
 fn collect(path: &Path, files: &mut Vec<PathBuf>) {
     files.push(path.to_owned());
     if path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
-        for name in super::files::names(path).unwrap_or_default() {
+        for name in files::names(path).unwrap_or_default() {
             collect(&path.join(name), files);
         }
     }
@@ -229,7 +230,7 @@ pub(super) fn export(
         let made = exporter.launch(detected, layer, restored)?;
         let Some(last) = exporter.layers.last() else { continue };
         let entry = serde_json::json!({
-            "sha": last.digest, "size": last.size, "data": layer.toml.metadata,
+            "sha": last.digest, "size": last.size, "data": files::json_of(layer.toml.metadata.clone().into()),
             "launch": true, "build": layer.toml.types.build, "cache": layer.toml.types.cache,
         });
         of_buildpacks.entry(layer.buildpack).or_default().insert(layer.name.clone(), entry);
@@ -241,13 +242,15 @@ pub(super) fn export(
     exporter.app(&outcome.slices).map_err(failed)?;
     let made = exporter.layers;
 
+    let stores = detected.group.iter().map(|b| store(&layers_of(&dirs.layers, &b.about.id)));
+    let stores = stores.collect::<Result<Vec<_>, _>>()?;
     let mut lifecycle_metadata = serde_json::json!({
         "app": made[first_of_app..].iter().map(|layer| serde_json::json!({ "sha": layer.digest })).collect::<Vec<_>>(),
         "launcher": { "sha": made[0].digest },
         "config": { "sha": made[1].digest },
         "buildpacks": detected.group.iter().enumerate().map(|(index, buildpack)| serde_json::json!({
             "key": buildpack.about.id, "version": buildpack.about.version,
-            "layers": of_buildpacks.remove(&index).unwrap_or_default(),
+            "layers": of_buildpacks.remove(&index).unwrap_or_default(), "store": stores[index],
         })).collect::<Vec<_>>(),
     });
     if let Some(sbom) = sbom {
@@ -288,6 +291,19 @@ pub(super) fn export(
         timings: Vec::new(),
     };
     Ok(Exported { built, layers })
+}
+
+/// What a buildpack wants to know at its next build (`store.toml`): it goes with the image, so that it outlives the cache.
+fn store(layers: &Path) -> Result<Option<serde_json::Value>, Failure> {
+    #[derive(Default, serde::Deserialize)]
+    struct Store {
+        #[serde(default)]
+        metadata: toml::Table,
+    }
+    let Store { metadata } =
+        files::read_toml(&layers.join("store.toml")).map_err(|message| Failure::new(Phase::Export, message))?;
+    let stored = !metadata.is_empty();
+    Ok(stored.then(|| serde_json::json!({ "metadata": files::json_of(metadata.into()) })))
 }
 
 /// The launcher, and a link to it for each process.

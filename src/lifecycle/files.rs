@@ -26,6 +26,7 @@ pub(super) fn read_text(path: &Path) -> Result<Option<String>, String> {
     let file = match open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(_) if path.is_symlink() => return Err(wrong(&"it is a symbolic link; write a regular file")),
         Err(e) => return Err(wrong(&e)),
     };
     let mut text = String::new();
@@ -54,6 +55,19 @@ pub(super) fn parse_toml<T: DeserializeOwned>(text: &str) -> Result<T, String> {
             None => format!("line {number}: {message}"),
         }
     })
+}
+
+/// TOML as JSON, dates as text: serde would show how the parser keeps them.
+pub(super) fn json_of(value: toml::Value) -> serde_json::Value {
+    match value {
+        toml::Value::String(text) => text.into(),
+        toml::Value::Integer(number) => number.into(),
+        toml::Value::Float(number) => number.into(),
+        toml::Value::Boolean(yes) => yes.into(),
+        toml::Value::Datetime(date) => date.to_string().into(),
+        toml::Value::Array(values) => values.into_iter().map(json_of).collect(),
+        toml::Value::Table(table) => table.into_iter().map(|(key, value)| (key, json_of(value))).collect(),
+    }
 }
 
 /// Whether `<name>.toml` among a buildpack's layers describes a layer.

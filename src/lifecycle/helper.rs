@@ -42,7 +42,7 @@ pub(super) fn run(words: &[String]) -> ExitCode {
             value(file, key, default.first(), |text| serde_json::from_str(text).map_err(|e| e.to_string()))
         }
         ["toml", file, key, default @ ..] => {
-            value(file, key, default.first(), |text| toml::from_str(text).map_err(|e| e.message().to_owned()))
+            value(file, key, default.first(), |text| files::parse_toml(text).map(files::json_of))
         }
         ["yaml", file, key, default @ ..] => {
             value(file, key, default.first(), |text| serde_norway::from_str(text).map_err(|e| one_line(&e)))

@@ -96,8 +96,7 @@ fn launch(dirs: &Dirs, mut env: Env, process_type: Option<&str>, words: &[String
     for buildpack in &config.buildpacks {
         let layers = layer_folders(&exporter::layers_of(&dirs.layers, &buildpack.id))
             .map_err(|e| format!("cannot read the layers of {}: {e}", buildpack.id))?;
-        env::add_layers(&mut env, &layers, Moment::Launch(&start.process_type))
-            .map_err(|e| format!("cannot read the environment of {}: {e}", buildpack.id))?;
+        env::add_layers(&mut env, &layers, Moment::Launch(&start.process_type))?;
         all.extend(layers);
     }
     for program in scripts(&all, "exec.d", &start.process_type) {

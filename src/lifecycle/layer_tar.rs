@@ -121,7 +121,7 @@ impl LayerTar {
         let metadata = fs::symlink_metadata(path)?;
         let mode = metadata.permissions().mode() & 0o777;
         if metadata.is_dir() {
-            self.folder(path, mode | 0o700)
+            self.folder(path, mode)
         } else if metadata.is_symlink() {
             self.link(path, &fs::read_link(path)?)
         } else if metadata.is_file() {
@@ -177,4 +177,34 @@ fn list(folder: &Path, skip: &dyn Fn(&Path) -> bool, paths: &mut Vec<PathBuf>) -
         paths.push(path);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permissions_stay_but_for_special_bits() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("layer");
+        fs::create_dir_all(root.join("closed")).unwrap();
+        fs::write(root.join("program"), "").unwrap();
+        for (name, mode) in [("closed", 0o1555), ("program", 0o4750)] {
+            fs::set_permissions(root.join(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let mut tar = LayerTar::new(dir.path(), 1000).unwrap();
+        tar.tree(&root, &|_| false).unwrap();
+        let (_, file) = tar.finish("test").unwrap();
+        let mut archive = tar::Archive::new(file);
+        let modes: BTreeMap<PathBuf, u32> = archive
+            .entries()
+            .unwrap()
+            .map(|entry| {
+                let entry = entry.unwrap();
+                (entry.path().unwrap().into_owned(), entry.header().mode().unwrap())
+            })
+            .collect();
+        assert_eq!(modes[&in_tar(&root).join("closed")], 0o555);
+        assert_eq!(modes[&in_tar(&root).join("program")], 0o750);
+    }
 }

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::protocol::{BlobHeader, BuildResult, Kind, MAX_FRAME, write_frame};
+use super::protocol::{BlobHeader, BuildResult, Kind, MAX_FRAME, Phase, write_frame};
 use crate::model::Line;
 
 /// Where frames go; cheap to clone.
@@ -71,8 +71,17 @@ impl Output {
         }
     }
 
-    /// Says how it ended.
+    /// Says how it ended; of a result that fits no frame, that it is too large.
     pub(super) fn result(&self, result: &BuildResult) -> io::Result<()> {
-        self.frame(Kind::Result, &serde_json::to_vec(result)?)
+        match self.frame(Kind::Result, &serde_json::to_vec(result)?) {
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
+                let message =
+                    "what the buildpacks say of the image (labels, metadata of layers, store.toml) is larger \
+                               than 1 MiB: keep large data in files of a layer"
+                        .to_owned();
+                self.frame(Kind::Result, &serde_json::to_vec(&BuildResult::Failed { phase: Phase::Export, message })?)
+            }
+            other => other,
+        }
     }
 }

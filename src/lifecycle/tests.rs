@@ -247,7 +247,7 @@ fn detection_tells_why_nothing_fits() {
 fn what_a_buildpack_wrote_is_not_trusted() {
     let container = Container::new();
     for (build, says) in [
-        ("ln -s /etc/passwd \"$1/launch.toml\"", "launch.toml"),
+        ("ln -s /dev/zero \"$1/launch.toml\"", "launch.toml: it is a symbolic link"),
         ("mkfifo \"$1/launch.toml\"", "not a regular file"),
         ("yes 'x = 1 # y' | head -c 2000000 > \"$1/launch.toml\"", "larger than 1 MiB"),
         ("echo 'processes = 3' > \"$1/launch.toml\"", "launch.toml, line 1"),
@@ -260,6 +260,18 @@ fn what_a_buildpack_wrote_is_not_trusted() {
         let error = came.result.expect_err(build);
         assert!(error.message.contains(says) && !error.message.contains('\n'), "{build}: {error}");
     }
+}
+
+#[test]
+fn a_result_that_fits_no_frame_is_said_to() {
+    let sink = Sink::default();
+    let result = protocol::BuildResult::Failed { phase: protocol::Phase::Build, message: "x".repeat(2 << 20) };
+    Output::new(sink.clone()).result(&result).unwrap();
+    let bytes = sink.0.lock().unwrap().clone();
+    let (kind, payload) = read_frame(&mut Cursor::new(bytes)).unwrap().unwrap();
+    assert_eq!(kind, Kind::Result);
+    let text = String::from_utf8(payload).unwrap();
+    assert!(text.contains("larger than 1 MiB"), "{text}");
 }
 
 #[test]

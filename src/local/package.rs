@@ -14,6 +14,7 @@ use serde_json::json;
 use super::{LocalError, Result, failed};
 use crate::{
     build::{Buildpack, Package, Packages},
+    lifecycle::descriptor::{Group, Reference},
     model::Digest,
 };
 
@@ -62,8 +63,13 @@ pub fn package(folder: &Path, others: &[PathBuf], helper: &Path, output: &Path) 
 
 fn check_whole(package: &Package) -> Result<()> {
     for reference in package.all.iter().flat_map(|b| &b.about.order).flat_map(|group| &group.group) {
-        if package.all.iter().all(|buildpack| buildpack.about.id != reference.id) {
-            let text = format!("it names {}, which is not packaged with it; give its folder with --with", reference.id);
+        let fits = |version: &String| reference.version.as_ref().is_none_or(|wanted| wanted == version);
+        if !package.all.iter().any(|b| b.about.id == reference.id && fits(&b.about.version)) {
+            let version = reference.version.as_ref().map_or_else(String::new, |version| format!("@{version}"));
+            let text = format!(
+                "it names {}{version}, which is not packaged with it; give its folder with --with",
+                reference.id
+            );
             return Err(LocalError::Wrong(text));
         }
     }
@@ -160,6 +166,17 @@ fn list(folder: &Path, paths: &mut Vec<PathBuf>) -> io::Result<()> {
     Ok(())
 }
 
+fn order_row(group: &Group) -> serde_json::Value {
+    let entry = |Reference { id, version, optional, .. }: &Reference| {
+        let mut entry = json!({ "id": id, "optional": optional });
+        if let Some(version) = version {
+            entry["version"] = json!(version);
+        }
+        entry
+    };
+    json!({ "group": group.group.iter().map(entry).collect::<Vec<_>>() })
+}
+
 /// An OCI layout, and a manifest for `docker load`, in one tar.
 fn write_image(package: &Package, root: &Buildpack, path: &Path) -> Result<()> {
     let mut blobs: BTreeMap<String, Vec<u8>> = BTreeMap::new();
@@ -173,9 +190,13 @@ fn write_image(package: &Package, root: &Buildpack, path: &Path) -> Result<()> {
     for buildpack in &package.all {
         let (digest, size) = put(layer(buildpack)?);
         let about = &buildpack.about;
-        let row = json!({
+        let mut row = json!({
             "api": about.api.to_string(), "layerDiffID": digest, "name": about.name, "homepage": about.homepage,
         });
+        // Other platforms learn from it which buildpacks a composite one stands for.
+        if !about.order.is_empty() {
+            row["order"] = about.order.iter().map(order_row).collect();
+        }
         by_id.entry(&about.id).or_default().insert(&about.version, row);
         layers.push((digest, size));
     }

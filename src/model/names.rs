@@ -100,10 +100,10 @@ name!(
     /// A process type, such as `web` or `worker`.
     ProcessType,
     "process type",
-    "use 1 to 63 letters, digits, hyphens and underscores, beginning with a letter or digit",
+    "use 1 to 63 letters, digits, dots, hyphens and underscores, beginning with a letter or digit",
     |t| length(t, 63)
         && starts_with(t, u8::is_ascii_alphanumeric)
-        && t.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        && t.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b))
 );
 name!(
     /// A folder of a repository, such as `services/api`.

@@ -80,7 +80,7 @@ fn detection_gets_what_the_specification_names() {
     let detect = r#"
         [ "$1" = "$CNB_PLATFORM_DIR" ] && [ "$2" = "$CNB_BUILD_PLAN_PATH" ] && [ -f "$2" ] && [ ! -s "$2" ]
         [ -f "$CNB_BUILDPACK_DIR/buildpack.toml" ] && [ "$CNB_STACK_ID" = test ] && [ "$CNB_TARGET_OS" = linux ]
-        [ -n "${CNB_TARGET_ARCH+x}${CNB_TARGET_DISTRO_NAME+x}" ] && [ "$USER_SAYS" = hi ] && [ "$OPERATOR" = says ]
+        [ -n "${CNB_TARGET_ARCH+x}${CNB_TARGET_DISTRO_NAME+x}" ] && [ -z "${CNB_TARGET_ARCH_VARIANT+x}" ] && [ "$USER_SAYS" = hi ] && [ "$OPERATOR" = says ]
         [ "$(cat "$1/env/USER_SAYS")" = hi ] && [ -f a ] && [ -z "${CNB_EXEC_ENV:-}" ]"#;
     container.buildpack("checks", detect, "true");
     assert_eq!(container.group(&[&["checks"]]).unwrap(), "checks");
@@ -178,6 +178,9 @@ fn what_launch_toml_says_of_several_buildpacks_is_one() {
     let source = self::label(&built, "io.buildpacks.project.metadata");
     assert_eq!(source["source"]["type"], "git");
 
+    container.buildpack("dots", "true", &says(&process("web.api-v1_x", "c", "")));
+    let built = container.build(&[&["dots"]], &[("a", "1")]).result.unwrap();
+    assert_eq!(built.processes[0].process_type.as_str(), "web.api-v1_x");
     container.buildpack_of("0.8", "old", "", "true", &says("[[processes]]\ntype='web'\ncommand='a b'\nargs=['c']"));
     let built = container.build(&[&["old"]], &[("a", "1")]).result.unwrap();
     assert!(!built.processes[0].direct);
@@ -222,11 +225,41 @@ fn bills_of_materials_become_a_layer_and_come_back() {
 
 #[test]
 fn store_toml_survives() {
-    let container = Container::new();
-    let build = "if [ -f \"$1/store.toml\" ]; then grep n= \"$1/store.toml\"; fi; printf '[metadata]\\nn=7\\n' > \"$1/store.toml\"";
+    let mut container = Container::new();
+    let build = r#"
+        if [ -f "$1/store.toml" ]; then tr '\n' ' ' < "$1/store.toml"; fi
+        printf '[metadata]\nn = 7\nday = 1979-05-27\n' > "$1/store.toml""#;
     container.buildpack("one", "true", build);
-    container.group(&[&["one"]]).unwrap();
-    assert!(container.build(&[&["one"]], &[("a", "1")]).text.contains("n=7"));
+    let built = container.build(&[&["one"]], &[("a", "1")]).result.unwrap();
+    let metadata = label(&built, "io.buildpacks.lifecycle.metadata");
+    assert_eq!(metadata["buildpacks"][0]["store"]["metadata"], serde_json::json!({ "n": 7, "day": "1979-05-27" }));
+    container.after(&built);
+    let again = container.build(&[&["one"]], &[("a", "1")]).text;
+    assert!(again.contains("n = 7 day = 1979-05-27"), "{again}");
+    // Without the cache it comes back with the image.
+    fs::remove_dir_all(container.dirs.layers.join(".cache")).unwrap();
+    let again = container.build(&[&["one"]], &[("a", "1")]).text;
+    assert!(again.contains("[metadata]") && again.contains("n = 7"), "{again}");
+    container.buildpack("one", "true", "echo 'metadata = 1' > \"$1/store.toml\"");
+    let error = container.group(&[&["one"]]).unwrap_err();
+    assert!(error.contains("store.toml, line 1, key metadata"), "{error}");
+}
+
+#[test]
+fn metadata_of_layers_comes_back_as_it_was() {
+    let mut container = Container::new();
+    let build = r#"
+        if [ -f "$1/dep.toml" ]; then tr '\n' ' ' < "$1/dep.toml"; fi
+        mkdir -p "$1/dep"
+        printf '[types]\nlaunch=true\n[metadata]\nday=2020-01-02\n[[metadata.many]]\nn=1.5\n' > "$1/dep.toml""#;
+    container.buildpack("one", "true", build);
+    let built = container.build(&[&["one"]], &[("a", "1")]).result.unwrap();
+    let metadata = label(&built, "io.buildpacks.lifecycle.metadata");
+    let data = serde_json::json!({ "day": "2020-01-02", "many": [{ "n": 1.5 }] });
+    assert_eq!(metadata["buildpacks"][0]["layers"]["dep"]["data"], data);
+    container.after(&built);
+    let again = container.build(&[&["one"]], &[("a", "1")]).text;
+    assert!(again.contains("day = \"2020-01-02\"") && again.contains("n = 1.5"), "{again}");
 }
 
 #[test]
