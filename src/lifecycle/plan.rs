@@ -2,6 +2,9 @@
 
 use serde::Deserialize;
 
+/// How many combinations of alternatives are tried before it is said that there are too many.
+const MOST_TRIALS: usize = 100_000;
+
 /// What a buildpack wrote to its build plan file: one alternative, and others under `or`.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(super) struct PlanFile {
@@ -63,32 +66,43 @@ pub(super) struct Need {
 
 /// Tries the alternatives, those of the last buildpack first; the error says what the first trial lacked.
 pub(super) fn resolve(candidates: &[Candidate]) -> Result<Resolved, String> {
-    let mut first_error = None;
-    let mut chosen = Vec::new();
-    let found = try_from(candidates, &mut chosen, &mut first_error);
-    found.ok_or_else(|| first_error.unwrap_or_else(|| "no buildpack of the group passed".to_owned()))
+    let mut search = Search { candidates, tried: 0, first_error: None };
+    let found = search.try_from(&mut Vec::new());
+    if found.is_none() && search.tried >= MOST_TRIALS {
+        return Err(format!("the build plans have more than {MOST_TRIALS} combinations of alternatives"));
+    }
+    found.ok_or_else(|| search.first_error.unwrap_or_else(|| "no buildpack of the group passed".to_owned()))
 }
 
-fn try_from<'a>(
+struct Search<'a> {
     candidates: &'a [Candidate],
-    chosen: &mut Vec<&'a Alternative>,
-    first_error: &mut Option<String>,
-) -> Option<Resolved> {
-    let Some(candidate) = candidates.get(chosen.len()) else {
-        return match trial(candidates, chosen) {
-            Ok(resolved) => Some(resolved),
-            Err(error) => {
-                first_error.get_or_insert(error);
-                None
-            }
+    tried: usize,
+    first_error: Option<String>,
+}
+
+impl<'a> Search<'a> {
+    fn try_from(&mut self, chosen: &mut Vec<&'a Alternative>) -> Option<Resolved> {
+        if self.tried >= MOST_TRIALS {
+            return None;
+        }
+        let candidates = self.candidates;
+        let Some(candidate) = candidates.get(chosen.len()) else {
+            self.tried += 1;
+            return match trial(candidates, chosen) {
+                Ok(resolved) => Some(resolved),
+                Err(error) => {
+                    self.first_error.get_or_insert(error);
+                    None
+                }
+            };
         };
-    };
-    std::iter::once(&candidate.plan.first).chain(&candidate.plan.or).find_map(|alternative| {
-        chosen.push(alternative);
-        let found = try_from(candidates, chosen, first_error);
-        chosen.pop();
-        found
-    })
+        std::iter::once(&candidate.plan.first).chain(&candidate.plan.or).find_map(|alternative| {
+            chosen.push(alternative);
+            let found = self.try_from(chosen);
+            chosen.pop();
+            found
+        })
+    }
 }
 
 fn trial(candidates: &[Candidate], chosen: &[&Alternative]) -> Result<Resolved, String> {
@@ -172,6 +186,14 @@ mod tests {
         let error = resolve(&[candidate("app", false, "requires = [{name='jre'}]")]).unwrap_err();
         assert_eq!(error, "app requires jre, which no buildpack provides");
         assert!(resolve(&[candidate("a", true, "provides = [{name='a'}]")]).is_err());
+    }
+
+    #[test]
+    fn endless_alternatives_come_to_an_end() {
+        let or = "[[or]]\nrequires = [{name='x'}]\n".repeat(20);
+        let many: Vec<_> =
+            (0..20).map(|_| candidate("many", false, &format!("requires = [{{name='x'}}]\n{or}"))).collect();
+        assert!(resolve(&many).unwrap_err().contains("more than 100000 combinations"));
     }
 
     #[test]
