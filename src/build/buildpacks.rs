@@ -255,7 +255,8 @@ impl Packages {
                 all.push(Buildpack::read(&folder)?);
             }
         }
-        Ok(Package::of(all))
+        // It keeps the name that it has, also when a later version of paas would give it another.
+        Ok(Package { digest: digest.clone(), ..Package::of(all) })
     }
 
     /// Removes all packages but these. Blocks.
