@@ -471,13 +471,7 @@ impl Shared {
         const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
         let random: String =
             rand::random::<[u8; 10]>().iter().map(|byte| char::from(LETTERS[usize::from(byte % 32)])).collect();
-        let word: String = process_type
-            .as_str()
-            .chars()
-            .take(9)
-            .map(|c| if c == '_' { '-' } else { c.to_ascii_lowercase() })
-            .collect();
-        format!("{}-{word}-{ordinal}-{random}", app.name).parse()
+        format!("{}-{}-{ordinal}-{random}", app.name, word(process_type)).parse()
     }
 
     /// How long to wait for the router.
@@ -502,6 +496,26 @@ impl Shared {
         tokio::select! {
             _ = tokio::time::timeout(longest, gone) => {}
             () = self.shutdown.cancelled() => {}
+        }
+    }
+}
+
+/// A process type as part of an instance's identity, which has fewer letters.
+fn word(process_type: &ProcessType) -> String {
+    let letters = process_type.as_str().chars().take(9);
+    letters.map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_process_type_is_part_of_an_identity() {
+        for (process_type, expected) in [("web", "web"), ("Job_a.v2-x", "job-a-v2-"), ("0", "0")] {
+            let word = word(&process_type.parse().unwrap());
+            assert_eq!(word, expected);
+            assert!(format!("app-{word}-1-abc").parse::<InstanceId>().is_ok());
         }
     }
 }
