@@ -43,10 +43,17 @@ impl<R: Read> Read for SourceReader<'_, R> {
     }
 }
 
-/// Unpacks into an empty folder. No entry leaves it, and none goes through a link.
+/// How many files and folders a tar may hold: a tar of few bytes can hold more than a file system has room for.
+const MOST_ENTRIES: usize = 1_000_000;
+
+/// Unpacks into an empty folder. No entry leaves it, and none goes through a link. Gives back how many there were.
 pub fn unpack(tar: impl Read, folder: &Path) -> Result<usize, String> {
+    unpack_at_most(MOST_ENTRIES, tar, folder)
+}
+
+fn unpack_at_most(most: usize, tar: impl Read, folder: &Path) -> Result<usize, String> {
     let mut archive = tar::Archive::new(tar);
-    let mut count = 0;
+    let (mut count, mut folders) = (0, 0);
     for entry in archive.entries().map_err(|e| e.to_string())? {
         let mut entry = entry.map_err(|e| format!("the source is not a whole tar: {e}"))?;
         let name = entry.path().map_err(|e| e.to_string())?.into_owned();
@@ -59,7 +66,10 @@ pub fn unpack(tar: impl Read, folder: &Path) -> Result<usize, String> {
         }
         let path = inside(folder, &name).ok_or_else(|| wrong(&"it leads out of its folder"))?;
         if let Some(parent) = path.parent() {
-            make_folders(folder, parent).map_err(|e| wrong(&e))?;
+            folders += make_folders(folder, parent).map_err(|e| wrong(&e))?;
+        }
+        if count + folders >= most {
+            return Err(wrong(&format!("it has more than {most} files and folders")));
         }
         match kind {
             tar::EntryType::Regular => {
@@ -94,16 +104,41 @@ fn inside(folder: &Path, name: &Path) -> Option<PathBuf> {
     Some(path).filter(|path| path != folder)
 }
 
-/// Makes folders one by one: what is there already must be a folder itself, not a link to one.
-fn make_folders(root: &Path, folder: &Path) -> io::Result<()> {
+/// Makes folders one by one: what is there already must be a folder itself, not a link to one. Gives back how many are
+/// new.
+fn make_folders(root: &Path, folder: &Path) -> io::Result<usize> {
     let mut path = root.to_owned();
+    let mut made = 0;
     for part in folder.strip_prefix(root).map_err(io::Error::other)?.components() {
         path.push(part);
         match fs::symlink_metadata(&path) {
             Ok(metadata) if metadata.is_dir() => {}
             Ok(_) => return Err(io::Error::other("a file or link has the name of its folder")),
-            Err(_) => fs::create_dir(&path)?,
+            Err(_) => {
+                fs::create_dir(&path)?;
+                made += 1;
+            }
         }
     }
-    Ok(())
+    Ok(made)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tar_of_too_many_entries_is_refused() {
+        let mut tar = tar::Builder::new(Vec::new());
+        for name in ["a/b/c", "a/b/d"] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(0);
+            header.set_mode(0o644);
+            tar.append_data(&mut header, name, io::empty()).unwrap();
+        }
+        let tar = tar.into_inner().unwrap();
+        let unpacked = |most| unpack_at_most(most, &tar[..], tempfile::tempdir().unwrap().path());
+        assert_eq!(unpacked(4), Ok(2));
+        assert!(unpacked(3).unwrap_err().contains("more than 3 files and folders"));
+    }
 }
