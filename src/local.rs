@@ -198,6 +198,9 @@ impl Site {
     }
 
     async fn wishes(&self, order: &Order, project: &ProjectToml, progress: &Progress) -> Result<Wishes> {
+        for warning in project.warnings() {
+            progress.trouble(warning).await;
+        }
         let env = project.env.iter().chain(&order.env);
         let env = env.map(|(name, value)| (name.clone(), Secret::new(value.clone()))).collect();
         let mut wishes = Wishes { env, ..Wishes::default() };

@@ -33,6 +33,9 @@ impl Deployer {
         project: &ProjectToml,
         progress: &Progress,
     ) -> Result<Wishes, DeployError> {
+        for warning in project.warnings() {
+            progress.trouble(warning).await;
+        }
         let chosen = self.0.store.app_buildpacks(app.id).await?;
         let mut wishes = Wishes {
             installed: self.installed().await?,

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{Result, Site, failed};
+use super::{LocalError, Result, Site, failed};
 
 /// Of how many folders the caches are kept.
 const KEPT: usize = 10;
@@ -41,8 +41,12 @@ pub(super) async fn tidy(site: &Site) -> Result<()> {
     }
     let images = notes.iter().take(KEPT).filter_map(|(_, note)| fs::read_to_string(note).ok()?.trim().parse().ok());
     let keep: Vec<_> = images.chain([site.stack.run.manifest.clone(), site.stack.build.manifest.clone()]).collect();
-    let store = site.images.clone();
-    let swept = tokio::task::spawn_blocking(move || store.sweep(&keep, YOUNG)).await;
-    tracing::debug!(blobs = swept.unwrap_or(Ok(0))?, "old blobs removed");
+    let (store, packages) = (site.images.clone(), site.builder.packages().clone());
+    let swept = tokio::task::spawn_blocking(move || {
+        // What was fetched is fetched anew by the next build.
+        packages.retain(&[])?;
+        Ok::<_, LocalError>(store.sweep(&keep, YOUNG)?)
+    });
+    tracing::debug!(blobs = swept.await.unwrap_or(Ok(0))?, "old blobs removed");
     Ok(())
 }

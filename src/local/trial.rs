@@ -1,4 +1,4 @@
-//! A buildpack on trial: it builds an app twice, and what it built is started.
+//! A buildpack on trial: it builds an app three times, and what it built is started.
 
 use std::{
     net::SocketAddr,

@@ -24,6 +24,8 @@ pub struct ProjectToml {
     pub env: BTreeMap<String, String>,
     /// Which files are built.
     pub files: Files,
+    /// Keys among ours that mean nothing, for they may be misspelt.
+    pub unknown: Vec<String>,
 }
 
 /// Which files are built; patterns as in `.gitignore`.
@@ -130,6 +132,11 @@ struct Script {
 }
 
 impl ProjectToml {
+    /// What a developer should be told of it.
+    pub fn warnings(&self) -> impl Iterator<Item = String> {
+        self.unknown.iter().map(|key| format!("project.toml, key {key}: nothing reads it; is it misspelt?"))
+    }
+
     /// Parses the text of a `project.toml`; the error names the key.
     pub fn parse(text: &str) -> Result<Self, InvalidProjectToml> {
         let document: Document = toml::from_str(text).map_err(|e| {
@@ -167,8 +174,38 @@ impl ProjectToml {
             post: read(buildpacks.post.group, "io.buildpacks.post.group")?,
             env,
             files,
+            unknown: unknown(text),
         })
     }
+}
+
+/// The keys of `[io.buildpacks]` that are read, and those of its tables.
+const KNOWN: [(&str, &[&str]); 6] = [
+    ("", &["include", "exclude", "group", "pre", "post", "build"]),
+    ("group", &["id", "version", "uri", "script"]),
+    ("pre", &["group"]),
+    ("post", &["group"]),
+    ("build", &["env"]),
+    ("build.env", &["name", "value"]),
+];
+
+/// The keys of `[io.buildpacks]` that are not read.
+fn unknown(text: &str) -> Vec<String> {
+    let Ok(document) = text.parse::<toml::Table>() else { return Vec::new() };
+    let Some(ours) = document.get("io").and_then(|io| io.get("buildpacks")) else { return Vec::new() };
+    let mut unknown = Vec::new();
+    for (place, known) in KNOWN {
+        let found = place.split('.').filter(|part| !part.is_empty()).try_fold(ours, |table, part| table.get(part));
+        let tables = match found {
+            Some(toml::Value::Table(table)) => vec![table],
+            Some(toml::Value::Array(entries)) => entries.iter().filter_map(toml::Value::as_table).collect(),
+            _ => Vec::new(),
+        };
+        let dot = if place.is_empty() { "" } else { "." };
+        let keys = tables.into_iter().flat_map(toml::Table::keys).filter(|key| !known.contains(&key.as_str()));
+        unknown.extend(keys.map(|key| format!("io.buildpacks{dot}{place}.{key}")));
+    }
+    unknown
 }
 
 fn wrong(key: &str, message: &str) -> InvalidProjectToml {
@@ -204,6 +241,14 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_that_mean_nothing_are_found() {
+        let text = "[_]\nschema-version = '0.2'\nother = 1\n[io.buildpacks]\nexlude = ['x']\n[[io.buildpacks.group]]\n\
+                    id = 'a/b'\nversoin = '1'\n[[io.buildpacks.build.env]]\nname = 'A'\nvalue = 'b'\n[io.other]\nx = 1\n";
+        let project = ProjectToml::parse(text).expect("valid");
+        assert_eq!(project.unknown, ["io.buildpacks.exlude", "io.buildpacks.group.versoin"]);
+    }
 
     #[test]
     fn a_project_is_read() {
