@@ -3,7 +3,7 @@
 
 # What a manager printed, without blank lines, its log file's name and its usage.
 shown() {
-  grep -vE '^ *$|npm (error|ERR!) *$|A complete log of this run|Waiting for the debugger' "$log" | sed '/Clean install a project/,$d' |
+  grep -vE '^ *$|npm (error|ERR!) *$|A complete log of this run|Log files were not written|npm (error|ERR!) 404 *(tarball, folder|Note that you can|$)|Waiting for the debugger' "$log" | sed '/Clean install a project/,$d' |
     tail -n 40 || true
 }
 
@@ -33,7 +33,7 @@ explain_install() {
   elif said '(E401|E403|YN0041|YN0035.*40[13]|ERR_PNPM_FETCH_40[13]|status code 40[13]|40[13] (Unauthorized|Forbidden)|ENEEDAUTH)' || said 'Failed to replace env in config: (..[A-Z_]+)'; then
     fail "a package is private ($it): name its registry and a token from a variable in .npmrc, and set that variable for builds (config:set --build)"
   elif said "(E404|YN0035|ERR_PNPM_FETCH_404|error: GET .* - 404|Couldn't find package)"; then
-    it=$(sed -nE "s#.*'(@?[^'@ ]+)@[^']*' is not in (this|the npm) registry.*#\\1#p; s#.*Couldn't find package \"([^\"]+)\".*#\\1#p; s#.*GET .*/(@?[^/: ]+): Not Found.*#\\1#p; s#.*YN0035.* (@?[^@ ]+)@.*#\\1#p; s#^error: GET .*/([^/ ]+) - 404.*#\\1#p" "$log" | head -n 1)
+    it=$(sed -nE "s#.*'(@?[^'@ ]+)@[^']*' is not in (this|the npm) registry.*#\\1#p; s#.*requested resource '(@?[^'@ ]+)@?[^']*' could not be found.*#\\1#p; s#.*Couldn't find package \"([^\"]+)\".*#\\1#p; s#.*GET .*/(@?[^/: ]+): Not Found.*#\\1#p; s#.*YN0035.* (@?[^@ ]+)@.*#\\1#p; s#^error: GET .*/([^/ ]+) - 404.*#\\1#p" "$log" | head -n 1)
     fail "there is no package ${it:-of that name}: correct its name in package.json; a private one needs its registry in .npmrc"
   elif said '(No matching version found for [^ ]+)' || said "(Couldn't find any versions for [^ ]+)" || said '(YN0082: .*No candidates found)' || said '(No version matching .* found for specifier [^ ]+)'; then
     fail "$it: correct the version in package.json, run $manager install and commit $lock_file"

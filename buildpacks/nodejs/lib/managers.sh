@@ -315,13 +315,17 @@ leave_out_development() {
       # It has no command for that: what the build made in node_modules is put back.
       local made
       made=$(mktemp)
-      if [ -f "$before" ]; then
+      if [ -f "$before" ] && [ ${#folders[@]} != 0 ]; then
         find "${folders[@]}" -cnewer "$before" -type f ! -path '*/node_modules/.cache/*' ! -path '*/node_modules/.vite/*' -print0 | tar -cf "$made" --null -T -
       fi
       remove_modules
       command=(bun install --production --no-progress)
       if [ -n "$lock" ]; then command+=(--frozen-lockfile); else command+=(--no-save); fi
+      # The app's own scripts have run, and may need what is left out now.
+      cp -p package.json "$tools/package.json"
+      jq 'del(.scripts)' "$tools/package.json" >package.json
       CI=true "${command[@]}" >"$log" 2>&1 || explain_install "${command[*]}"
+      cp -p "$tools/package.json" package.json
       if [ -s "$made" ]; then tar -xf "$made"; fi
       rm "$made"
       return

@@ -46,6 +46,7 @@ remove_modules() {
 
 # Prints a checksum of what scripts have made in node_modules since the file $1.
 made_in_modules() {
+  if [ ${#folders[@]} = 0 ]; then return; fi
   find "${folders[@]}" -cnewer "$1" -type f ! -path '*/node_modules/.cache/*' ! -path '*/node_modules/.vite/*' \
     ! -name .package-lock.json ! -name '.pnpm-workspace-state*' -print0 | sort -z | xargs -0r sha256sum | sha256sum
 }

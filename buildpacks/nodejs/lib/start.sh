@@ -71,29 +71,74 @@ program() {
   return 1
 }
 
+nothing_to_start() {
+  local adapter
+  for adapter in @sveltejs/adapter-{auto,vercel,netlify,cloudflare,static} @astrojs/{vercel,netlify,cloudflare}; do
+    case $adapter in
+      @sveltejs/*) if depends . "$adapter" && ! depends . @sveltejs/adapter-node; then fail "$adapter is for other places than this: add @sveltejs/adapter-node and name it in svelte.config.js"; fi ;;
+      *) if depends . "$adapter" && ! depends . @astrojs/node; then fail "$adapter is for other places than this: add @astrojs/node and name it in the Astro configuration"; fi ;;
+    esac
+  done
+  if compgen -G '*.ts' >/dev/null || compgen -G 'src/*.ts' >/dev/null; then
+    fail "nothing says what to start: add a \"build\" script that compiles the TypeScript and a \"start\" script to package.json, or a Procfile with a line web: COMMAND"
+  fi
+  fail "nothing says what to start: add a \"start\" script to package.json, or a Procfile with a line web: COMMAND"
+}
+
 # Whether it serves a developer, not the public.
 is_for_development() {
   [[ $1 =~ (^|[ /])(next\ dev|nuxt[i]?\ (dev|start|preview)|astro\ (dev|preview)|vite(\ (dev|preview|serve))?|svelte-kit\ .*|remix\ dev|react-router\ dev|nest\ start|ng\ serve|vinxi\ dev)($|\ ) ]]
 }
 
-# $1: a command. Prints the first of its words that is a command of a development package.
+# Sets at_launch to the managers that run when the app starts. Of a workspace, it may be any package that starts.
+find_launched() {
+  local tool
+  at_launch=()
+  for tool in npm yarn pnpm bun; do
+    if grep -qswE -e "($tool|${tool/#npm/npx}|${tool/#pnpm/pnpx}|${tool/#bun/bunx})" Procfile app.json - <<<"$start $starts"; then at_launch+=("$tool"); fi
+  done
+  if [ -n "$bun_runs" ] && [[ " ${at_launch[*]} " != *" bun "* ]]; then at_launch+=(bun); fi
+}
+
+# $1: a command. Prints it, with what the scripts run that it calls.
+expanded() {
+  local words word last="" text=$1 depth
+  for depth in 1 2 3; do
+    read -ra words <<<"${text//[;&|()]/ }"
+    for word in "${words[@]}"; do
+      case $last in run | run-s | run-p | npm-run-all | npm | yarn | pnpm) if [ -n "$(package "scripts.$word")" ]; then text+=" ; $(package "scripts.$word")"; fi ;; esac
+      last=$word
+    done
+    if [ "$depth" = 1 ] && [ "$text" = "$1" ]; then break; fi
+  done
+  echo "$text"
+}
+
+declare -A package_of=([tsc]=typescript [nest]=@nestjs/cli [dotenv]=dotenv-cli [babel-node]=@babel/node [babel]=@babel/cli [swc]=@swc/cli
+  [run-s]=npm-run-all [run-p]=npm-run-all [remix-serve]=@remix-run/serve [react-router-serve]=@react-router/serve [svelte-kit]=@sveltejs/kit
+  [vue-cli-service]=@vue/cli-service [ng]=@angular/cli [graphql-codegen]=@graphql-codegen/cli [prisma]=prisma)
+
+# $1: a command. Prints the first of its words that needs a package that only developers have.
 development_tool() {
-  local word target
-  for word in ${1//[;&|()]/ }; do
-    if [[ $word == */* || $word == *=* || $word == -* ]] || [ ! -L "node_modules/.bin/$word" ]; then continue; fi
-    target=$(readlink "node_modules/.bin/$word")
-    target=${target#../} target=${target##*node_modules/}
-    if [[ $target == @* ]]; then target=$(cut -d / -f 1-2 <<<"$target"); else target=${target%%/*}; fi
-    if jq -e --arg name "$target" '.devDependencies[$name] and (.dependencies[$name] | not)' package.json >/dev/null; then
-      echo "$word" && return
+  local word name
+  set -f
+  for word in ${1//[;&|()=]/ }; do
+    word=${word#\"} word=${word%\"}
+    name=${package_of[$word]:-$word}
+    case $name in @*/*/*) name=$(cut -d / -f 1-2 <<<"$name") ;; [!@]*/*) name=${name%%/*} ;; esac
+    if [ -n "$(package_in "$dir" "devDependencies.$name")" ] && [ -z "$(package_in "$dir" "dependencies.$name")" ]; then
+      echo "$word" && break
     fi
   done
+  set +f
 }
 
 # $1: a package's folder. Sets start to the command to run there; fails if nothing says what.
 find_start() {
   local other framework
   start=$(script_text "$1" start)
+  # Only a manager sets such variables.
+  if [[ $start == *npm_* ]]; then start="$manager run start"; fi
   framework=$(built "$1") || framework=""
   if [ -n "$start" ] && is_for_development "$start"; then
     if [ -n "$framework" ]; then
