@@ -162,7 +162,7 @@ tidy() {
   find . \( -name 'pom.xml' -o -name '*.gradle' -o -name '*.gradle.kts' -o -name '*.sbt' -o -name gradle.lockfile \) -type f -delete
   # Some read pages and templates where the developer has them.
   local sources='/(src/(test|main/(java|kotlin|scala|groovy))|project)/'
-  if ! grep -rqs 'src/main/resources' --include='*.java' --include='*.kt' --include='*.scala' .; then sources='/(src/(test|main/(java|kotlin|scala|groovy|resources))|project)/'; fi
+  if ! find . -path '*/src/main/*' -regex '.*\.\(java\|kt\|scala\)' -print0 | xargs -0r grep -qsF src/main/resources; then sources='/(src/(test|main/(java|kotlin|scala|groovy|resources))|project)/'; fi
   if [ "$kind" = war ]; then sources='/(src|project)/'; fi
   find . -path ./node_modules -prune -o -type f -print | grep -E "$sources|\.(java|kt|scala|groovy)$" | grep -vE '^\./(target|build)/|/(target|build)/.*\.(jar|war)$' |
     tr '\n' '\0' | xargs -0r rm -f
