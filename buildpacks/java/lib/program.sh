@@ -159,7 +159,7 @@ tidy() {
     find "$dir" -path '*/bin/*.bat' -delete
   done < <(find . \( -name node_modules -o -name src \) -prune -o -type d \( -name target -o -name build \) -print -prune)
   rm -rf .mvn .gradle .kotlin .bsp .metals mvnw mvnw.cmd gradlew gradlew.bat gradle/wrapper project/target project/build.properties
-  find . \( -name 'pom.xml' -o -name '*.gradle' -o -name '*.gradle.kts' -o -name '*.sbt' -o -name gradle.lockfile \) -type f -delete
+  find . \( -name pom.xml -o -name dependency-reduced-pom.xml -o -name '*.gradle' -o -name '*.gradle.kts' -o -name '*.sbt' -o -name gradle.lockfile \) -type f -delete
   # Some read pages and templates where the developer has them.
   local sources='/(src/(test|main/(java|kotlin|scala|groovy))|project)/'
   if ! find . -path '*/src/main/*' -regex '.*\.\(java\|kt\|scala\)' -print0 | xargs -0r grep -qsF src/main/resources; then sources='/(src/(test|main/(java|kotlin|scala|groovy|resources))|project)/'; fi
