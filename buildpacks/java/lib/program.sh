@@ -124,7 +124,12 @@ arrange_program() {
     command="java \$JAVA_OPTS -jar $folder/webapp-runner.jar --port \$PORT $program"
   elif [ "$kind" = script ]; then
     command=$program
-    if [ -d "$module/conf" ] && uses play; then command+=" -Dhttp.port=\$PORT -Dpidfile.path=/dev/null"; fi
+    if [ -d "$module/conf" ] && uses play; then
+      command+=" -Dhttp.port=\$PORT -Dpidfile.path=/dev/null"
+      if ! grep -rqs 'secret\.key\|APPLICATION_SECRET' "$module/conf"; then
+        bp trouble "Play does not start without a secret: write play.http.secret.key = \${?APPLICATION_SECRET} into conf/application.conf, and set that config var"
+      fi
+    fi
   fi
   if uses io.ktor && compgen -G "$module/src/main/resources/application*.*" >/dev/null; then
     command+=" -port=\$PORT"
