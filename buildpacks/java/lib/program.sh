@@ -126,7 +126,7 @@ arrange_program() {
     command=$program
     if [ -d "$module/conf" ] && uses play; then
       command+=" -Dhttp.port=\$PORT -Dpidfile.path=/dev/null"
-      if ! grep -rqs 'secret\.key\|APPLICATION_SECRET' "$module/conf"; then
+      if ! grep -rqsE '^[^#]*(secret\.key|APPLICATION_SECRET)' "$module/conf"; then
         bp trouble "Play does not start without a secret: write play.http.secret.key = \${?APPLICATION_SECRET} into conf/application.conf, and set that config var"
       fi
     fi
