@@ -91,8 +91,10 @@ explain_sbt() {
   local it
   if grep -qE 'bad constant pool index|class file .*is broken' "$log"; then
     fail "this Scala is older than Java $major: raise scalaVersion to 2.12.18, 2.13.11 or 3.3.1 at least, and push again"
-  elif said 'not found: [^ ]*/([^/ ]+)/ivys/ivy.xml' || said '(Error downloading [^ ]+)' || said 'unresolved dependency: ([^ ]+)'; then
-    fail "a package cannot be had (${it#Error downloading }): correct its name or version in build.sbt or project/plugins.sbt, or name its resolver"
+  elif said 'Error downloading ([^ ;]+[^ ]*)' || said 'unresolved dependency: ([^ ]+)'; then
+    it=$(sed -E 's/;[^:]*//' <<<"$it")
+    fail "$it cannot be had from the repositories that the lines above name: correct its name or version in build.sbt or" \
+      "project/plugins.sbt, name its resolver, or push again when a repository that did not answer does"
   elif said 'Not a valid (command|key): ([^ ]+)'; then
     it=$(sed -nE 's#.*Not a valid (command|key): ([^ ]+).*#\2#p' "$log" | head -n 1)
     fail "sbt knows no $it: correct SBT_TASKS, or add the plugin that has it to project/plugins.sbt"

@@ -124,7 +124,12 @@ arrange_program() {
     command="java \$JAVA_OPTS -jar $folder/webapp-runner.jar --port \$PORT $program"
   elif [ "$kind" = script ]; then
     command=$program
-    if [ -d "$module/conf" ] && uses play; then command+=" -Dhttp.port=\$PORT -Dpidfile.path=/dev/null"; fi
+    if [ -d "$module/conf" ] && uses play; then
+      command+=" -Dhttp.port=\$PORT -Dpidfile.path=/dev/null"
+      if ! grep -rqsE '^[^#]*(secret\.key|APPLICATION_SECRET)' "$module/conf"; then
+        bp trouble "Play does not start without a secret: write play.http.secret.key = \${?APPLICATION_SECRET} into conf/application.conf, and set that config var"
+      fi
+    fi
   fi
   if uses io.ktor && compgen -G "$module/src/main/resources/application*.*" >/dev/null; then
     command+=" -port=\$PORT"
@@ -159,10 +164,10 @@ tidy() {
     find "$dir" -path '*/bin/*.bat' -delete
   done < <(find . \( -name node_modules -o -name src \) -prune -o -type d \( -name target -o -name build \) -print -prune)
   rm -rf .mvn .gradle .kotlin .bsp .metals mvnw mvnw.cmd gradlew gradlew.bat gradle/wrapper project/target project/build.properties
-  find . \( -name 'pom.xml' -o -name '*.gradle' -o -name '*.gradle.kts' -o -name '*.sbt' -o -name gradle.lockfile \) -type f -delete
+  find . \( -name pom.xml -o -name dependency-reduced-pom.xml -o -name '*.gradle' -o -name '*.gradle.kts' -o -name '*.sbt' -o -name gradle.lockfile \) -type f -delete
   # Some read pages and templates where the developer has them.
   local sources='/(src/(test|main/(java|kotlin|scala|groovy))|project)/'
-  if ! grep -rqs 'src/main/resources' --include='*.java' --include='*.kt' --include='*.scala' .; then sources='/(src/(test|main/(java|kotlin|scala|groovy|resources))|project)/'; fi
+  if ! find . -path '*/src/main/*' -regex '.*\.\(java\|kt\|scala\)' -print0 | xargs -0r grep -qsF src/main/resources; then sources='/(src/(test|main/(java|kotlin|scala|groovy|resources))|project)/'; fi
   if [ "$kind" = war ]; then sources='/(src|project)/'; fi
   find . -path ./node_modules -prune -o -type f -print | grep -E "$sources|\.(java|kt|scala|groovy)$" | grep -vE '^\./(target|build)/|/(target|build)/.*\.(jar|war)$' |
     tr '\n' '\0' | xargs -0r rm -f
