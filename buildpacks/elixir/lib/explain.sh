@@ -13,8 +13,8 @@ explain() {
     fail "mix.exs and mix.lock do not agree: run mix deps.get, and commit mix.lock"
   elif said '(Could not find Hex, which is needed to build dependency :[a-z_0-9]+)'; then
     fail "a package of the registry is wanted (${it##* }), and there is no mix.lock: run mix deps.get, and commit mix.lock"
-  elif said 'the dependency .*(is not available|path does not exist)' || said '\* ([a-z_0-9]+) \([^)]*\)$' && grep -q 'the dependency is not available' "$log"; then
-    fail "mix.exs takes a dependency from a folder that is not in the repository (${it:-the lines above say which}): commit it, or take the dependency from somewhere else"
+  elif said "Cannot compile dependency :([a-z_0-9]+) because it isn.t available" || said 'the dependency ([^ ]*) ?(is not available|path does not exist)'; then
+    fail "mix.exs takes a dependency from a folder that is not in the repository ($it): commit it, or take the dependency from somewhere else"
   elif said '(No package with name [^ ]+)'; then
     fail "$it: correct mix.exs, run mix deps.get, and commit mix.lock"
   elif said '(could not read Username|Permission denied .publickey|Repository not found|Authentication failed[^,]*)' || said '(git ls-remote|git --git-dir[^ ]* fetch).*failed'; then

@@ -70,7 +70,7 @@ still_assets() {
     sed -i -E 's/"mtime":"[^"]*"/"mtime":"1980-01-01T00:00:01+00:00"/g' "$list"
     mv "$list" "public/assets/.sprockets-manifest-$(md5sum <"$list" | cut -c 1-32).json"
   done
-  find public/assets public/packs -name '*.gz' 2>/dev/null | while IFS= read -r list; do
+  find public -name '*.gz' | while IFS= read -r list; do
     if [ -f "${list%.gz}" ]; then gzip -9 -n -c "${list%.gz}" >"$list"; fi
   done
 }
