@@ -13,8 +13,8 @@ explain() {
     fail "mix.exs and mix.lock do not agree: run mix deps.get, and commit mix.lock"
   elif said '(Could not find Hex, which is needed to build dependency :[a-z_0-9]+)'; then
     fail "a package of the registry is wanted (${it##* }), and there is no mix.lock: run mix deps.get, and commit mix.lock"
-  elif said 'the dependency .*(is not available|path does not exist)' || said '\* ([a-z_0-9]+) \([^)]*\)$' && grep -q 'the dependency is not available' "$log"; then
-    fail "mix.exs takes a dependency from a folder that is not in the repository (${it:-the lines above say which}): commit it, or take the dependency from somewhere else"
+  elif said "Cannot compile dependency :([a-z_0-9]+) because it isn.t available" || said 'the dependency ([^ ]*) ?(is not available|path does not exist)'; then
+    fail "mix.exs takes a dependency from a folder that is not in the repository ($it): commit it, or take the dependency from somewhere else"
   elif said '(No package with name [^ ]+)'; then
     fail "$it: correct mix.exs, run mix deps.get, and commit mix.lock"
   elif said '(could not read Username|Permission denied .publickey|Repository not found|Authentication failed[^,]*)' || said '(git ls-remote|git --git-dir[^ ]* fetch).*failed'; then
@@ -27,8 +27,8 @@ explain() {
     fail "the app does not compile ($it): the lines above say where; correct it and push again"
   elif said 'environment variable ([A-Z0-9_]+) is missing' || said 'could not fetch environment variable "([A-Z0-9_]+)"'; then
     fail "the app wants $it while it is built: read it in config/runtime.exs instead of config/prod.exs, or config:set --build $it=…"
-  elif said '(umbrella projects require releases|:releases)' || said '(you must explicitly define|more than one release|multiple releases)'; then
-    fail "mix release does not know which app to run ($it): name one in mix.exs, as releases: [app: [applications: […]]], default_release: :app"
+  elif said '([Uu]mbrella projects require releases)' || said '(multiple releases)'; then
+    fail "mix release does not know which app to run ($it): name it in mix.exs (releases: [app: [applications: [app: :permanent]]], default_release: :app), or config:set --build MIX_RELEASE=…"
   elif said 'You.re trying to run (:[a-z_0-9]+ on Elixir v[0-9.]+)'; then
     fail "a dependency is for another Elixir ($it): update it (mix deps.update), and commit mix.lock"
   elif said 'fatal error: ([^ :]+): No such file'; then

@@ -69,7 +69,7 @@ tell_phoenix() {
 make_release() {
   local made=$TMPDIR/release name names=() told
   bp step "Making a release"
-  if ! mix release --overwrite --path "$made" >"$log" 2>&1; then explain "mix release"; fi
+  if ! mix release ${MIX_RELEASE:+"$MIX_RELEASE"} --overwrite --path "$made" >"$log" 2>&1; then explain "mix release"; fi
   while IFS= read -r name; do
     if [ -x "$made/releases/$(cut -d ' ' -f 2 "$made/releases/start_erl.data")/elixir" ] && grep -q RELEASE_NAME "$made/bin/$name"; then names+=("$name"); fi
   done < <(find "$made/bin" -maxdepth 1 -type f ! -name '*.bat' -printf '%f\n' | LC_ALL=C sort)

@@ -2,7 +2,10 @@
 # The packages of composer.lock, by Composer, which changes neither of the two files.
 
 run_composer() {
-  php -d include_path="$composer/usr/share/php" -d memory_limit=-1 "$composer/usr/bin/composer" "$@"
+  local intl=()
+  # Composer wants this one, the app perhaps not.
+  if ! php -m | grep -qx intl; then intl=(-d "extension=$(echo "$composer"/usr/lib/php/2*/intl.so)"); fi
+  LD_LIBRARY_PATH=$LD_LIBRARY_PATH:$(dirname "$(echo "$composer"/usr/lib/*/libicuuc.so.[0-9][0-9])") php "${intl[@]}" -d include_path="$composer/usr/share/php" -d memory_limit=-1 "$composer/usr/bin/composer" "$@"
 }
 
 needs_packages() {
@@ -35,10 +38,10 @@ install_packages() {
     bp detail "Packages come from vendor/, as it is: there is no composer.lock"
     return
   fi
-  if [ "$(bp layer "$layers" composer --cache --key "1 $CNB_TARGET_DISTRO_VERSION")" = remake ]; then
+  if [ "$(bp layer "$layers" composer --cache --key "2 $CNB_TARGET_DISTRO_VERSION")" = remake ]; then
     bp apt "$layers" composer --build composer >"$log" || fail "Composer cannot be installed: the line above says why; push again"
     # It runs with the PHP of the app.
-    rm -rf "$composer/etc" "$composer/lib" "$composer/var" "$composer/usr/lib" "$composer/usr/sbin"
+    rm -rf "$composer/etc" "$composer/lib" "$composer/var" "$composer/usr/sbin"
     find "$composer/usr/bin" -mindepth 1 ! -name composer -delete
     find "$composer/usr/share/php" -name autoload.php -exec sed -i "s,'/usr/share/php/,'$composer/usr/share/php/," {} +
   fi
@@ -78,6 +81,6 @@ install_packages() {
 # What Composer says of each package is not shown.
 composer_install() {
   run_composer install --no-dev --prefer-dist --optimize-autoloader --no-interaction --no-progress --no-ansi "$@" 2>&1 | tee "$log" |
-    grep --line-buffered -vE '^(Installing dependencies|Verifying lock|Nothing to|Package operations|  - (Downloading|Installing|Syncing)|Generating|Generated|[0-9]+ packages? you are|Use the .composer fund|Composer is operating|No composer.lock|Loading composer|Updating dependencies|Lock file operations|Writing lock|Do not run|Discovering|INFO|[ .]*(DONE|✓)|> )|^ *$|\.\. DONE$' ||
+    grep --line-buffered -vE '^(Installing dependencies|Verifying lock|Nothing to|Package operations|  - (Downloading|Installing|Syncing)|Generating|Generated|[0-9]+ packages? you are|Use the .composer fund|Composer is operating|No composer.lock|Loading composer|Updating dependencies|Lock file operations|Writing lock|Do not run|Discovering|INFO|[ .]*(DONE|✓)|> )|^ *$|\.\. DONE$|Failed to download .* from dist|Now trying to download from source' ||
     [ "${PIPESTATUS[0]}" = 0 ]
 }

@@ -73,7 +73,7 @@ declare_processes() {
     ln -sf "$php/bin/serve-php" vendor/bin/heroku-php-apache2
   fi
   if [[ -z $told || $told == *heroku-php-* ]] && { [ -f .htaccess ] || compgen -G '*/.htaccess' >/dev/null; }; then
-    bp detail "nginx does not read .htaccess: what is no file goes to index.php"
+    bp detail "nginx does not read .htaccess, but for folders that it closes: what is no file goes to index.php"
   fi
   if [ -z "$told" ] && [ -n "$root" ]; then
     bp process "$layers" web --default -- serve-php "$root"

@@ -33,7 +33,6 @@ explain() {
     it=$(sed -nE "s#.*$1.*#\\1#p" "$log" | head -n 1)
     [ -n "$it" ]
   }
-  if [ -s "$log" ]; then tail -n 25 "$log" | sed -n '/^Installing /!p' | tail -n 15; fi
   take_headers_back
   if said 'only supports platforms \[?(.*)\]? but your local platform'; then
     fail "$lock is for other platforms only (${it//\"/}): run bundle lock --add-platform x86_64-linux, and commit $lock"

@@ -40,7 +40,8 @@ prepare_rails() {
     rm -rf tmp/cache
     cp -a "$kept/cache" tmp/cache
     if ! rails_task rake assets:precompile >"$log" 2>&1; then
-      tail -n 30 "$log"
+      # What gems called each other is of no use to the developer.
+      grep -vE '^ *(from )?/layers/' "$log" | head -n 30 || true
       explain_rails
     fi
     rm -rf "$kept/cache"
@@ -69,7 +70,7 @@ still_assets() {
     sed -i -E 's/"mtime":"[^"]*"/"mtime":"1980-01-01T00:00:01+00:00"/g' "$list"
     mv "$list" "public/assets/.sprockets-manifest-$(md5sum <"$list" | cut -c 1-32).json"
   done
-  find public/assets public/packs -name '*.gz' 2>/dev/null | while IFS= read -r list; do
+  find public -name '*.gz' | while IFS= read -r list; do
     if [ -f "${list%.gz}" ]; then gzip -9 -n -c "${list%.gz}" >"$list"; fi
   done
 }
@@ -91,7 +92,7 @@ explain_rails() {
   if grep -qE 'Could not find a JavaScript runtime|ExecJS::RuntimeUnavailable' "$log"; then
     fail "assets need Node.js while they are compiled: add a package.json (npm init -y) and commit it"
   fi
-  it=$(sed -nE "s/.*cannot load such file -- ([^ ]+) .*/\1/p; s/.*cannot load such file -- ([^ ]+)$/\1/p" "$log" | head -n 1)
+  it=$(sed -nE "s/.*cannot load such file -- ([^ /][^ ]*) .*/\1/p; s/.*cannot load such file -- ([^ /][^ ]*)$/\1/p" "$log" | head -n 1)
   if [ -n "$it" ]; then
     fail "the app needs $it, which is in no gem that is installed: is its gem only in the groups development or test of $gemfile?"
   fi
