@@ -59,6 +59,11 @@ explain() {
   if [ -n "$package" ]; then fail "there is no $package: name a version that exists in $source"; fi
   package=$(in_log 'and ([A-Za-z0-9._-]+[=<>~!][^ ]*) depends on Python')
   if [ -n "$package" ]; then fail "$package is not for Python $version: take a version that is"; fi
+  package=$(in_log '[Bb]ecause ([^ ]+) has no wheels with a matching Python (ABI tag|version)')
+  if [ -n "$package" ]; then fail "$package has nothing for Python $version: take a newer version of it in $source"; fi
+  if grep -qE 'No file/folder found for package|Unable to determine which files to ship|does not contain any element' "$log"; then
+    fail "pyproject.toml makes the app a package, and its folder is not here: write package-mode = false into [tool.poetry], and commit poetry.lock"
+  fi
   if grep -qE 'only available (on|for) (Windows|macOS)|matching platform' "$log"; then
     package=$(in_log '[Bb]ecause (all versions of )?([A-Za-z0-9._-]+[^ ]*) has no wheels' )
     package=$(sed -nE 's/.*[Bb]ecause (only )?([A-Za-z0-9._-]+[=<>~!0-9.]*) .*/\2/p' "$log" | head -n 1)

@@ -275,7 +275,8 @@ def served():
                 return command, ""
             if not command and not is_asgi and HAVE & {"flask", "apiflask"}:
                 folder, module = placed(source)
-                command = f"{f'cd {folder} && exec ' if folder else ''}flask --app {module}:{app} run --host 0.0.0.0 --port $PORT"
+                # As Flask before 2.2 takes it, too.
+                command = f"{f'cd {folder} && ' if folder else ''}FLASK_APP={module}:{app} exec flask run --host 0.0.0.0 --port $PORT"
                 why = "Flask's own server is for development: add gunicorn to the packages, and it is taken instead"
             if not command and source.main:
                 command, why = f"python {source.path}", why
