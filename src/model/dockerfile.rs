@@ -1,5 +1,6 @@
 //! Dockerfiles, as far as they must be known to hand them to the engine's own builder: what that one does not know is
-//! put in its words where that changes nothing, and named with its line where it would.
+//! put in its words where that changes nothing (but that files which a command only borrows stay in the layer), and named
+//! with its line where it would.
 
 use std::fmt::Write as _;
 
