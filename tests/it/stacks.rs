@@ -79,7 +79,7 @@ fn an_updated_run_image_goes_under_apps() {
     world.paas(&["apps:stack", "a"]).good().says("mine");
     world.paas(&["stacks:report", "mine"]).good().says("up to date");
     world.paas(&["apps:rebase", "a"]).good().says("stands on the newest revision already");
-    world.paas(&["stacks:remove", "mine"]).bad().says("an app has chosen it");
+    world.paas(&["stacks:remove", "mine"]).bad().says("an app has chosen mine");
     let before = layers(&world.image_of("a"));
 
     // The operating system is patched.

@@ -142,7 +142,7 @@ impl World {
             data = dir.join("data").display(),
             registry = free_port(),
             last_port = first_port + 59,
-            network = 100 + n,
+            network = 20 + n,
             lifecycle = repository_root().join("target/static/x86_64-unknown-linux-gnu/release/lifecycle").display(),
             buildpacks = repository_root().join("buildpacks").display(),
         );
