@@ -64,6 +64,9 @@ explain() {
   if grep -qE 'No file/folder found for package|Unable to determine which files to ship|does not contain any element' "$log"; then
     fail "pyproject.toml makes the app a package, and its folder is not here: write package-mode = false into [tool.poetry], and commit poetry.lock"
   fi
+  if grep -qE 'Readme (path|file).* does not exist' "$log"; then
+    fail "pyproject.toml names a readme that is not in the repository: commit it (small and capital letters count), or take the line out"
+  fi
   if grep -qE 'only available (on|for) (Windows|macOS)|matching platform' "$log"; then
     package=$(in_log '[Bb]ecause (all versions of )?([A-Za-z0-9._-]+[^ ]*) has no wheels' )
     package=$(sed -nE 's/.*[Bb]ecause (only )?([A-Za-z0-9._-]+[=<>~!0-9.]*) .*/\2/p' "$log" | head -n 1)

@@ -158,7 +158,7 @@ install_packages() {
       need_tool pdm
       export PDM_CHECK_UPDATE=0 PDM_CACHE_DIR=$wanted/cache PDM_LOG_DIR=$wanted PDM_IGNORE_SAVED_PYTHON=1
       VIRTUAL_ENV=$venv pdm lock --check --quiet >"$log" 2>&1 || out_of_date pyproject.toml "pdm lock"
-      VIRTUAL_ENV=$venv pdm export --prod --no-self -f requirements -o "$exported" >"$log" 2>&1 || {
+      VIRTUAL_ENV=$venv pdm export --prod -f requirements -o "$exported" >"$log" 2>&1 || {
         cat "$log" && fail "pdm cannot read pdm.lock: the lines above say why; run pdm lock --check on your machine"
       }
       rm -f .pdm-python
