@@ -222,12 +222,20 @@ pub fn files(project: &Files, dockerignore: Option<&str>) -> Files {
 /// The patterns of a `.dockerignore`, as those of a `.gitignore` that mean the same.
 fn ignored(text: &str) -> Vec<String> {
     let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
-    let patterns = lines.filter(|line| !line.is_empty() && !line.starts_with('#')).filter_map(|line| {
+    let mut patterns = Vec::new();
+    for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let (not, pattern) = line.strip_prefix('!').map_or(("", line), |pattern| ("!", pattern.trim()));
         let pattern = pattern.trim_start_matches("./").trim_start_matches('/').trim_end_matches('/');
-        (!matches!(pattern, "" | ".")).then(|| format!("{not}/{pattern}"))
-    });
-    patterns.collect()
+        if matches!(pattern, "" | ".") {
+            continue;
+        }
+        patterns.push(format!("{not}/{pattern}"));
+        // What is chosen by exception is chosen with all that is in it.
+        if not == "!" {
+            patterns.push(format!("!/{pattern}/**"));
+        }
+    }
+    patterns
 }
 
 #[cfg(test)]
@@ -313,6 +321,7 @@ mod tests {
     #[test]
     fn ignored_files_are_anchored() {
         let text = "# no\nnode_modules\n/dist/\n*.md\n!README.md\n**/*.log\n.\n";
-        assert_eq!(ignored(text), ["/node_modules", "/dist", "/*.md", "!/README.md", "/**/*.log"]);
+        let expected = ["/node_modules", "/dist", "/*.md", "!/README.md", "!/README.md/**", "/**/*.log"];
+        assert_eq!(ignored(text), expected);
     }
 }

@@ -341,11 +341,25 @@ lock_name() {
   case $kind in npm) echo package-lock.json ;; yarn | berry) echo yarn.lock ;; pnpm) echo pnpm-lock.yaml ;; bun) echo bun.lock ;; esac
 }
 
+# $@: a command. Shows what it prints and keeps that in the log; what it leaves running holds nothing up.
+watch_command() {
+  local status=0 reader shown
+  exec {shown}> >(exec tee "$log")
+  reader=$!
+  "$@" >&"$shown" 2>&1 {shown}>&- || status=$?
+  exec {shown}>&-
+  for _ in {1..30}; do
+    if ! kill -0 "$reader" 2>/dev/null; then break; fi
+    sleep 0.1
+  done
+  return $status
+}
+
 # $1: a script of package.json.
 run_script() {
   need_tools
   bp step "Running the script $1 of package.json"
-  "$manager" run "$1" 2>&1 | tee "$log" || explain_script "$1"
+  watch_command "$manager" run "$1" || explain_script "$1"
 }
 
 # $1: a script. Runs it in each package of a workspace that has it, those first that others need.
@@ -360,5 +374,5 @@ run_workspaces() {
     bun) command=(bun run --filter '*' "$1") ;;
   esac
   bp step "Running the script $1 of the packages of the workspace"
-  "${command[@]}" 2>&1 | tee "$log" || explain_script "$1"
+  watch_command "${command[@]}" || explain_script "$1"
 }

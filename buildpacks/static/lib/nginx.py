@@ -133,7 +133,16 @@ def write_map(name, values):
     (LAYER / name).write_text("".join(lines))
 
 
-files = [name for name in served_files() if (ROOT / name).is_file()]
+def is_own(name):
+    """Whether it is a file of the app: links may lead anywhere."""
+    try:
+        path = (ROOT / name).resolve(strict=True)
+    except (OSError, RuntimeError):
+        return False
+    return path.is_file() and path.is_relative_to(Path.cwd())
+
+
+files = [name for name in served_files() if is_own(name)]
 pages = [name for name in files if name.endswith((".html", ".htm"))]
 with ThreadPoolExecutor(os.cpu_count()) as pool:
     list(pool.map(compress, files))
