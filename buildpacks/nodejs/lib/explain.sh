@@ -103,9 +103,10 @@ explain_script() {
     fail "SvelteKit does not know where it will run: add @sveltejs/adapter-node and use it in svelte.config.js"
   elif said "(P1001|Can't reach database server[^.]*|ECONNREFUSED [0-9.:]+|ENOTFOUND [^ ]+)"; then
     fail "the script $1 wants to reach something that is not there while building ($it): do that when the app starts, or in a release task"
-  elif said '([Ii]nvalid environment variables|[Mm]issing (required )?env[a-z]*( variables?)?:? ?[A-Z_0-9]*|Environment variable not found: [A-Z_0-9]+)'; then
-    host=$(sed -nE "s/.*path: \[ '([A-Z0-9_]+)' \].*/\\1/p" "$log" | sort -u | tr '\n' ' ')
-    fail "the script $1 needs a variable (${host:-$it }): set it for builds, too (config:set --build NAME=VALUE)"
+  elif said '([Ii]nvalid environment variables|[Mm]issing (required )?env[a-z]*( variables?)?:? ?[A-Z_0-9]*|Environment variable not found: [A-Z_0-9]+|[Ee]nvironment variables? (is|are) (not defined|not set|missing|required))'; then
+    host=$(sed -nE "s/.*path: \[ '([A-Z0-9_]+)' \].*/\\1/p; s/^ *- +([A-Z][A-Z0-9_]+)\$/\\1/p" "$log" | sort -u | tr '\n' ' ')
+    if [ -n "$host" ]; then it=${host% }; fi
+    fail "the script $1 needs a variable (${it}): set it for builds, too (config:set --build NAME=VALUE)"
   elif said '(error TS[0-9]+|Type error:)'; then
     fail "TypeScript found mistakes: the lines above say where; try $manager run $1 on your machine"
   fi
