@@ -25,8 +25,10 @@ said() {
 
 # $1: the command that failed. Ends the build.
 explain_install() {
-  local it lock_file
+  local it lock_file host script_of
   lock_file=$(lock_name)
+  # The package whose own script failed, if it is that.
+  script_of=$(sed -nE 's#.*npm (error|ERR!) path .*/node_modules/(.*)#\2#p; s#^error .*/node_modules/([^ :]+): Command failed.*#\1#p; s#.*YN0009:.* (@?[^@ ]+)@.*#\1#p; s#^\.\.\. .*node_modules/([^ ]+) (pre|post)?install: Failed.*#\1#p; s#.*(postinstall|install) script from "([^"]+)" exited.*#\2#p' "$log" | head -n 1)
   shown
   if said '(EUSAGE|can only install packages when)' || said '(lockfile needs to be updated|YN0028|OUTDATED_LOCKFILE|LOCKFILE_CONFIG_MISMATCH|lockfile had changes|lockfile is frozen)'; then
     fail "package.json and ${lock:-$lock_file} do not agree: run $manager install and commit ${lock:-$lock_file}"
@@ -40,7 +42,7 @@ explain_install() {
   elif said '(ERESOLVE)'; then
     fail "two packages want different versions of a third (the lines above say which): make their versions agree; if npm install --legacy-peer-deps is what works for you, commit a file .npmrc with the line legacy-peer-deps=true"
   elif said '(EBADENGINE|ERR_PNPM_UNSUPPORTED_ENGINE|The engine "node" is incompatible)'; then
-    it=$(sed -nE "s/.*([Rr]equired:|wanted:? ?|Expected version:?) *(.*)/\\2/p; s/.*Expected version (\"[^\"]*\").*/\\1/p" "$log" | head -n 1)
+    it=$(sed -nE "s/.*Expected version (\"[^\"]*\").*/\\1/p; s/.*([Rr]equired:|wanted:? ?|Expected version:) *(.*)/\\2/p" "$log" | head -n 1)
     fail "a package does not work with Node.js $version${it:+ (it wants $it)}: set engines.node in package.json to a version that fits, or change the package's version"
   elif said '(EINTEGRITY|Integrity check failed|ERR_PNPM_TARBALL_INTEGRITY|YN0018)'; then
     fail "a package is not what $lock_file says: remove it there, run $manager install and commit $lock_file"
@@ -57,15 +59,18 @@ explain_install() {
   elif said '(spawn git ENOENT|git dep preparation failed)' || said '(git ls-remote [^ ]+|git clone [^ ]+)'; then
     fail "a package comes from a git repository that does not answer ($it): use a version from the registry, or put it into the repository"
   elif said '(ENOTFOUND|EAI_AGAIN|ETIMEDOUT|ECONNREFUSED|ECONNRESET|ERR_PNPM_META_FETCH_FAIL|ConnectionRefused|DNS)'; then
-    fail "a registry does not answer ($it); push again when it does"
+    host=$(sed -nE 's#.*(ENOTFOUND|EAI_AGAIN|ECONNREFUSED) ([a-z0-9][a-z0-9.:-]*[a-z0-9]).*#\2#p' "$log" | head -n 1)
+    if [ -n "$script_of" ]; then
+      fail "the install script of the package $script_of downloads from ${host:-a place} that does not answer: push again when it does, or tell the package not to (it has a variable for that)"
+    fi
+    fail "${host:-a registry} does not answer ($it); push again when it does"
   elif out_of_memory; then
     fail "the installation ran out of memory: give builds more"
   elif said '(gyp ERR!)'; then
     fail "a package with code in C++ does not compile with Node.js $version: use a newer version of the package, or an older Node.js (engines.node)"
   fi
-  it=$(sed -nE 's#.*npm (error|ERR!) path .*/node_modules/(.*)#\2#p; s#^error .*/node_modules/([^ :]+): Command failed.*#\1#p; s#.*YN0009:.* (@?[^@ ]+)@.*#\1#p; s#^\.\.\. .*node_modules/([^ ]+) (pre|post)?install: Failed.*#\1#p; s#.*(postinstall|install) script from "([^"]+)" exited.*#\2#p' "$log" | head -n 1)
-  if [ -n "$it" ]; then
-    fail "the install script of the package $it failed: the lines above say why; does it need a newer version, or another Node.js than $version?"
+  if [ -n "$script_of" ]; then
+    fail "the install script of the package $script_of failed: the lines above say why; does it need a newer version, or another Node.js than $version?"
   fi
   fail "$1 failed: the lines above say which package; correct package.json and push again"
 }
@@ -76,7 +81,7 @@ out_of_memory() {
 
 # $1: a script of package.json that failed. Ends the build.
 explain_script() {
-  local it
+  local it host
   if out_of_memory; then
     fail "the script $1 ran out of memory: give builds more, or let Node.js use what there is with NODE_OPTIONS=--max-old-space-size=4096 for builds (config:set --build)"
   elif said '(ERR_OSSL_EVP_UNSUPPORTED|0308010C)'; then
@@ -99,7 +104,8 @@ explain_script() {
   elif said "(P1001|Can't reach database server[^.]*|ECONNREFUSED [0-9.:]+|ENOTFOUND [^ ]+)"; then
     fail "the script $1 wants to reach something that is not there while building ($it): do that when the app starts, or in a release task"
   elif said '([Ii]nvalid environment variables|[Mm]issing (required )?env[a-z]*( variables?)?:? ?[A-Z_0-9]*|Environment variable not found: [A-Z_0-9]+)'; then
-    fail "the script $1 needs a variable ($it): set it for builds, too (config:set --build NAME=VALUE)"
+    host=$(sed -nE "s/.*path: \[ '([A-Z0-9_]+)' \].*/\\1/p" "$log" | sort -u | tr '\n' ' ')
+    fail "the script $1 needs a variable (${host:-$it }): set it for builds, too (config:set --build NAME=VALUE)"
   elif said '(error TS[0-9]+|Type error:)'; then
     fail "TypeScript found mistakes: the lines above say where; try $manager run $1 on your machine"
   fi

@@ -224,6 +224,8 @@ manager_environment() {
   export npm_config_fund=false npm_config_update_notifier=false npm_config_loglevel=error npm_config_logs_max=0
   export PYTHONPATH=$tools/python${PYTHONPATH:+:$PYTHONPATH}
   export YARN_CACHE_FOLDER=$tools/cache/yarn DISABLE_OPENCOLLECTIVE=1 ADBLOCK=1 DO_NOT_TRACK=1
+  # Nobody tests here.
+  export CYPRESS_INSTALL_BINARY=${CYPRESS_INSTALL_BINARY-0}
   if [ "$kind" = berry ]; then
     unset YARN_CACHE_FOLDER
     export YARN_GLOBAL_FOLDER=$tools/cache/berry YARN_ENABLE_TELEMETRY=0 YARN_ENABLE_PROGRESS_BARS=0 YARN_IGNORE_PATH=1

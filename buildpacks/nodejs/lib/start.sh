@@ -49,6 +49,10 @@ built() {
     echo "node dist/main"
   elif file=$(cd "$1" && compgen -G 'dist/*/server/server.mjs' | head -n 1) && [ -n "$file" ]; then
     echo "node $file"
+  elif [ -f "$1/nx.json" ]; then
+    # The one program that Nx has built, wherever the project wants it.
+    file=$(cd "$1" && ls -d "$(bp json project.json targets.build.options.outputPath dist)/main.js" dist/{*/,apps/*/}main.js apps/*/dist/main.js 2>/dev/null | sort -u)
+    [ -n "$file" ] && [[ $file != *$'\n'* ]] && echo "node $file"
   else
     return 1
   fi
@@ -87,7 +91,7 @@ nothing_to_start() {
 
 # Whether it serves a developer, not the public.
 is_for_development() {
-  [[ $1 =~ (^|[ /])(next\ dev|nuxt[i]?\ (dev|start|preview)|astro\ (dev|preview)|vite(\ (dev|preview|serve))?|svelte-kit\ .*|remix\ dev|react-router\ dev|nest\ start|ng\ serve|vinxi\ dev)($|\ ) ]]
+  [[ $1 =~ (^|[ /])(next\ dev|nuxt[i]?\ (dev|start|preview)|astro\ (dev|preview)|vite(\ (dev|preview|serve))?|svelte-kit\ .*|remix\ dev|react-router\ dev|nest\ start|nx\ serve.*|ng\ serve|vinxi\ dev)($|\ ) ]]
 }
 
 # Sets at_launch to the managers that run when the app starts. Of a workspace, it may be any package that starts.
