@@ -112,16 +112,17 @@ arrange_program() {
       libraries_in "${folder%/bin}/lib" "${folder%/bin}/repo"
       ;;
     war)
-      runner=9.0.102.0
-      if grep -qsE 'jakarta|spring-boot' "${build_files[@]}"; then runner=10.1.44.0; fi
-      bp step "Adding webapp-runner $runner (Tomcat), which runs $program"
-      maven dependency:copy "-Dartifact=com.heroku:webapp-runner:$runner" "-DoutputDirectory=$PWD/$folder" -Dmdep.stripVersion=true || explain_maven
+      # Servlets of before Jakarta's time, and of since.
+      runner=org.eclipse.jetty.ee10:jetty-ee10-runner:12.0.14
+      if uses javax.servlet; then runner=com.heroku:webapp-runner:9.0.89.0; fi
+      bp step "Adding ${runner#*:}, which runs $program"
+      maven dependency:copy "-Dartifact=$runner" "-DoutputDirectory=$PWD/$folder" || explain_maven
       libraries_in "$folder"
       ;;
   esac
   command="java \$JAVA_OPTS -jar $program"
   if [ "$kind" = war ]; then
-    command="java \$JAVA_OPTS -jar $folder/webapp-runner.jar --port \$PORT $program"
+    command="java \$JAVA_OPTS -jar $(compgen -G "$folder/*.jar") --port \$PORT $program"
   elif [ "$kind" = script ]; then
     command=$program
     if [ -d "$module/conf" ] && uses play; then
