@@ -58,7 +58,8 @@ prepare_rails() {
   else
     rm -rf tmp/cache
   fi
-  rm -rf log/*.log node_modules
+  # A secret of the build is none of the app.
+  rm -rf log/*.log node_modules tmp/local_secret.txt
   mkdir -p tmp/pids log storage
 }
 
