@@ -222,20 +222,15 @@ pub fn files(project: &Files, dockerignore: Option<&str>) -> Files {
 /// The patterns of a `.dockerignore`, as those of a `.gitignore` that mean the same.
 fn ignored(text: &str) -> Vec<String> {
     let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
-    let mut patterns = Vec::new();
-    for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
+    let patterns = lines.filter(|line| !line.is_empty() && !line.starts_with('#')).flat_map(|line| {
         let (not, pattern) = line.strip_prefix('!').map_or(("", line), |pattern| ("!", pattern.trim()));
         let pattern = pattern.trim_start_matches("./").trim_start_matches('/').trim_end_matches('/');
-        if matches!(pattern, "" | ".") {
-            continue;
-        }
-        patterns.push(format!("{not}/{pattern}"));
-        // What is chosen by exception is chosen with all that is in it.
-        if not == "!" {
-            patterns.push(format!("!/{pattern}/**"));
-        }
-    }
-    patterns
+        let itself = (!matches!(pattern, "" | ".")).then(|| format!("{not}/{pattern}"));
+        // What is below comes back with its folder, whatever an earlier pattern says of it.
+        let below = itself.as_ref().filter(|_| !pattern.ends_with("**")).map(|itself| format!("{itself}/**"));
+        itself.into_iter().chain(below)
+    });
+    patterns.collect()
 }
 
 #[cfg(test)]
@@ -320,8 +315,7 @@ mod tests {
 
     #[test]
     fn ignored_files_are_anchored() {
-        let text = "# no\nnode_modules\n/dist/\n*.md\n!README.md\n**/*.log\n.\n";
-        let expected = ["/node_modules", "/dist", "/*.md", "!/README.md", "!/README.md/**", "/**/*.log"];
-        assert_eq!(ignored(text), expected);
+        let text = "# no\n/dist/\n!README.md\n**\n.\n";
+        assert_eq!(ignored(text), ["/dist", "/dist/**", "!/README.md", "!/README.md/**", "/**"]);
     }
 }
