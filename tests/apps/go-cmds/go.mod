@@ -4,4 +4,4 @@ go 1.25
 
 toolchain go1.25.4
 
-require github.com/kelseyhightower/envconfig v1.4.0
+require example.org/settings v1.4.0

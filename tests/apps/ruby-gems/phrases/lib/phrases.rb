@@ -1,0 +1,3 @@
+module Phrases
+  FROM = "from gems"
+end

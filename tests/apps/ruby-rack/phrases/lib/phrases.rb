@@ -1,3 +1,0 @@
-module Phrases
-  FROM = "from Rack"
-end
