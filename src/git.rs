@@ -221,7 +221,12 @@ impl Repositories {
             renamed => renamed.map_err(failed("remove", &path))?,
         }
         sync(&[&self.0.dir]).await?;
-        self.0.uses.lock().unwrap_or_else(PoisonError::into_inner).remove(app);
+        let uses = self.0.uses.lock().unwrap_or_else(PoisonError::into_inner).remove(app);
+        // What the last push left may be collected just now.
+        let _alone = match &uses {
+            Some(uses) => uses.end().await,
+            None => None,
+        };
         fs::remove_dir_all(&gone).await.map_err(failed("remove", &gone))
     }
 

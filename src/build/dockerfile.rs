@@ -15,9 +15,6 @@ use crate::{
     progress::Progress,
 };
 
-/// What the Dockerfile is called in what the engine gets; no source has files of these names.
-const DOCKERFILE: &str = ".paas.Dockerfile";
-
 /// A Dockerfile, and what belongs to it.
 pub struct DockerfileInput {
     /// For which app.
@@ -72,9 +69,9 @@ impl Builder {
         let text = dockerfile::for_engine(&text, &labels)
             .map_err(|e| BuildError::Failed { phase: Phase::Build, message: e.to_string() })?;
         progress.step("Building the Dockerfile").await;
-        let own = own_files(&text).map_err(BuildError::Source)?;
-        let context = futures_util::stream::once(std::future::ready(Ok(own))).chain(ReaderStream::new(source)).boxed();
         let spec = inner.dockerfile_spec(&app, env);
+        let own = own_files(&spec.dockerfile, &text).map_err(BuildError::Source)?;
+        let context = futures_util::stream::once(std::future::ready(Ok(own))).chain(ReaderStream::new(source)).boxed();
         let steps = inner.run_steps(&spec, context, progress).await?;
         inner.engine.remove_old_stages(&app, &steps).await?;
 
@@ -105,7 +102,8 @@ impl Inner {
         DockerfileSpec {
             tag: self.dockerfile_tag(app),
             app: app.clone(),
-            dockerfile: DOCKERFILE.to_owned(),
+            // No source has a file of this name, which would be taken instead.
+            dockerfile: format!(".paas-{:016x}.Dockerfile", rand::random::<u64>()),
             args: proxies.chain(args).collect(),
             cpus: limits.cpus,
             memory_mib: limits.memory_mib,
@@ -188,10 +186,10 @@ fn instruction(line: &str) -> Option<&str> {
 }
 
 /// The beginning of a tar: our Dockerfile, and a `.dockerignore` that keeps it out of the image.
-fn own_files(text: &str) -> std::io::Result<Bytes> {
+fn own_files(dockerfile: &str, text: &str) -> std::io::Result<Bytes> {
     let mut tar = tar::Builder::new(Vec::new());
-    let ignore = format!("{DOCKERFILE}\n.dockerignore\n");
-    for (name, text) in [(DOCKERFILE, text), (".dockerignore", &ignore)] {
+    let ignore = format!("{dockerfile}\n.dockerignore\n");
+    for (name, text) in [(dockerfile, text), (".dockerignore", &ignore)] {
         let mut header = tar::Header::new_gnu();
         header.set_size(text.len() as u64);
         header.set_mode(0o644);

@@ -10,20 +10,30 @@ use std::{
         Arc, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
-use tokio::sync::{OwnedRwLockReadGuard, RwLock};
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use super::{Repository, Result, blocking, failed, finish};
 
 /// So many packs are put together into one.
 const MANY_PACKS: usize = 30;
 
+/// How long the removal of a repository waits for what is under way in it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 #[derive(Debug, Default)]
 pub(super) struct Use {
     lock: Arc<RwLock<()>>,
     untidy: AtomicBool,
+}
+
+impl Use {
+    /// Waits until nothing writes in the repository any more, though not for a push that hangs.
+    pub(super) async fn end(&self) -> Option<OwnedRwLockWriteGuard<()>> {
+        tokio::time::timeout(PATIENCE, Arc::clone(&self.lock).write_owned()).await.ok()
+    }
 }
 
 /// A push is under way: nothing in the repository is collected until it is dropped.

@@ -310,10 +310,12 @@ impl Launcher {
                 (format!("it listens on port {port} of localhost only"), Some("let it listen on 0.0.0.0".to_owned()))
             }
             (_, None, Some(other)) => {
-                let mut hint = "let it listen on the port that the variable PORT holds, on 0.0.0.0".to_owned();
-                if !other.loopback {
-                    hint += &format!(", or say which it is: ports:set APP http:HOST_PORT:{}", other.port);
-                }
+                let or = if other.loopback {
+                    String::new()
+                } else {
+                    format!(", or say which it is: ports:set APP http:HOST_PORT:{}", other.port)
+                };
+                let hint = format!("let it listen on the port that the variable PORT holds, on 0.0.0.0{or}");
                 (format!("it listens on port {}, not on {wanted}", other.port), Some(hint))
             }
             (_, None, None) => (

@@ -58,7 +58,7 @@ pub fn for_engine(text: &str, labels: &[(String, String)]) -> Result<String, Inv
             instruction.push('\n');
             instruction.push_str(next);
             // A comment in between does not end it.
-            goes_on = next.trim_start().starts_with('#') || next.trim_end().ends_with('\\');
+            goes_on = next.trim().is_empty() || next.trim_start().starts_with('#') || next.trim_end().ends_with('\\');
         }
         let (keyword, rest) = instruction.trim_start().split_once(char::is_whitespace).unwrap_or((trimmed, ""));
         let keyword = keyword.to_ascii_uppercase();

@@ -26,11 +26,14 @@ at() {
 
 # $1: the layer. Scripts and settings that name other files of the layer name them where they are now.
 point_texts() {
-  local root=$1 file path edits
+  local root=$1 file path name edits
   while IFS= read -r -d '' file; do
     edits=()
     while IFS= read -r path; do
-      if [ -f "$root$path" ] || { [ -d "$root$path" ] && [ ! -e "$path" ]; }; then edits+=(-e "s#(^|[^A-Za-z0-9_./-])${path//./\\.}#\\1$root$path#g"); fi
+      if [ -f "$root$path" ] || { [ -d "$root$path" ] && [ ! -e "$path" ]; }; then
+        name=$(sed 's/[][\.*^$+?(){}|#]/\\&/g' <<<"$path")
+        edits+=(-e "s#(^|[^A-Za-z0-9_./-])$name(\$|[^A-Za-z0-9_.+-])#\\1$root$path\\2#g")
+      fi
     done < <(grep -oE '/(usr|etc)(/[A-Za-z0-9._+-]*[A-Za-z0-9_+-])+' "$file" | sort -ur)
     if [ ${#edits[@]} -gt 0 ]; then sed -i -E "${edits[@]}" "$file"; fi
   done < <({ find "$root/usr/bin" "$root/usr/sbin" "$root/etc" -type f -size -200k -print0 2>/dev/null || true; } | xargs -0r grep -lIZ '')

@@ -35,6 +35,7 @@ get_dependencies() {
     bp step "Getting the dependencies of mix.lock"
   fi
   if ! mix deps.get --only "$MIX_ENV" --check-locked >"$log" 2>&1; then explain "mix deps.get"; fi
+  rm -f "$layers/deps/made-of"
   echo "$sums" >"$layers/deps/made-of"
 }
 
@@ -115,8 +116,11 @@ settle_release() {
 keep_mix() {
   bp detail "The Procfile runs mix: the image gets Elixir and the sources (without a Procfile it would get a release only)"
   bp layer "$layers" settings --launch --key 1 >/dev/null
+  # What the last image has of it is not here.
+  rm -rf "$layers/settings"
+  mkdir "$layers/settings"
   cp -a "$MIX_HOME" "$layers/settings/mix"
-  rm -rf "$layers/settings/mix/hex/packages" "$layers/settings/mix/hex/cache.ets"
+  rm -rf "$layers/settings/mix/hex/packages" "$layers/settings/mix/hex/cache.ets" "$layers/settings/mix/hex/hex.config"
   bp env "$layers" settings --launch --default MIX_ENV="$MIX_ENV"
   bp env "$layers" settings --launch --default MIX_HOME="$layers/settings/mix"
   bp env "$layers" settings --launch --default PHX_SERVER=true

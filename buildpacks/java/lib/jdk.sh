@@ -4,7 +4,7 @@
 # Sets version, JAVA_HOME and PATH. $1: 21 or 25.
 install_jdk() {
   local jdk=$layers/jdk found
-  if [ "$(bp layer "$layers" jdk --build --cache --key "1 $1")" = remake ]; then
+  if [ "$(bp layer "$layers" jdk --build --cache --key "2 $1 $(bp hash /var/lib/dpkg/status)")" = remake ]; then
     bp step "Installing OpenJDK $1 of Debian $CNB_TARGET_DISTRO_VERSION"
     bp apt "$layers" jdk --build "openjdk-$1-jdk-headless" maven >"$log" || fail "the JDK cannot be had: the line above says why; push again"
     # Debian's Maven asks for Debian's default Java, too.
@@ -29,8 +29,8 @@ reach() {
   jvm=("-Duser.home=$HOME" "-Djavax.net.ssl.trustStore=$store" -Djavax.net.ssl.trustStorePassword=changeit -Djavax.net.ssl.trustStoreType=JKS)
   for proxy in http https; do
     host=${proxy^^}_PROXY host=${!host:-}
-    if [[ $host =~ ^[a-z]+://([^:/@]+):([0-9]+) ]]; then
-      jvm+=("-D$proxy.proxyHost=${BASH_REMATCH[1]}" "-D$proxy.proxyPort=${BASH_REMATCH[2]}")
+    if [[ $host =~ ^[a-z]+://([^/@]*@)?([^:/@]+):([0-9]+) ]]; then
+      jvm+=("-D$proxy.proxyHost=${BASH_REMATCH[2]}" "-D$proxy.proxyPort=${BASH_REMATCH[3]}")
     fi
   done
   if [ -n "${NO_PROXY:-}" ]; then host=${NO_PROXY//,/|} && jvm+=("-Dhttp.nonProxyHosts=${host//|./|*.}"); fi
@@ -43,7 +43,7 @@ reach() {
 install_jre() {
   local jre=$layers/jre fonts
   # What `java -version` says is in the key, and so are Debian's own patches: a JDK that is newer gives another runtime.
-  if [ "$(bp layer "$layers" jre --launch --key "1 $debian_version")" = keep ]; then return; fi
+  if [ "$(bp layer "$layers" jre --launch --key "2 $debian_version $(bp hash /cnb/run-packages "$here/lib/settings.py" "$here/lib/truststore.py")")" = keep ]; then return; fi
   bp step "Making a Java $version runtime for the image"
   rmdir "$jre"
   local modules

@@ -72,6 +72,7 @@ install_packages() {
   elif [ "$(bp hash composer.lock)" != "$sums" ]; then
     fail "Composer changed composer.lock: run composer update --lock, and commit it"
   else
+    rm -f "$layers/downloads/made-of"
     echo "$sums" >"$layers/downloads/made-of"
   fi
   # An image's layer of its own: it is the same after most changes.

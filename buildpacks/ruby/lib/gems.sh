@@ -50,6 +50,8 @@ install_gems() {
     bp step "Using the gems of the last build: $lock is unchanged"
   else
     bp step "Installing the gems of $lock (without $without)"
+    # A link to the cache of the last good build, which is not to say what this one may not reach.
+    rm -f "$gems/made-of"
     lend_headers
     if ! bundle_install; then explain; fi
     take_headers_back
