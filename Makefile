@@ -22,7 +22,7 @@ lifecycle: ## The static binary that runs in build containers and app images
 release: lifecycle ## What is installed: paas, lifecycle and buildpacks side by side in target/release
 	cargo build --locked --release --bin paas
 	ln -sfn ../static/x86_64-unknown-linux-gnu/release/lifecycle target/release/lifecycle
-	ln -sfn ../../buildpacks target/release/buildpacks
+	ln -sfn $(CURDIR)/buildpacks target/release/buildpacks
 
 install-tools: ## What the demo and the tests need of Debian
 	@demo/install-tools tests
