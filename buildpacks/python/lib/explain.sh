@@ -68,7 +68,6 @@ explain() {
     fail "pyproject.toml names a readme that is not in the repository: commit it (small and capital letters count), or take the line out"
   fi
   if grep -qE 'only available (on|for) (Windows|macOS)|matching platform' "$log"; then
-    package=$(in_log '[Bb]ecause (all versions of )?([A-Za-z0-9._-]+[^ ]*) has no wheels' )
     package=$(sed -nE 's/.*[Bb]ecause (only )?([A-Za-z0-9._-]+[=<>~!0-9.]*) .*/\2/p' "$log" | head -n 1)
     fail "${package:-a package} has nothing for Linux on $CNB_TARGET_ARCH: take it out of $source, or add the condition ; sys_platform == \"win32\""
   fi
@@ -77,7 +76,6 @@ explain() {
     fail "the packages that $source asks for do not go together: the lines above say which; loosen one of them"
   fi
   if grep -qE 'Git operation failed|failed to (fetch|clone)|could not read Username|Permission denied \(publickey\)' "$log"; then
-    package=$(in_log '(git\+)?((https?|ssh):\/\/[^ `]+)' )
     fail "a package comes from a git repository that the build cannot read: make it public, publish it to a package index, or put a token for reading into its URL"
   fi
   if grep -qE '401 Unauthorized|403 Forbidden|HTTP status client error \((401|403)' "$log"; then
@@ -86,7 +84,6 @@ explain() {
   if grep -qE 'Hash mismatch|hash mismatch' "$log"; then
     fail "a package is not what $source expects (its hash differs): lock again and commit $source"
   fi
-  package=$(in_log '(Failed to build|failed to build|Failed to download and build) `([^`]+)`')
   package=$(sed -nE 's/.*[Ff]ailed to (download and )?build `([^`]+)`.*/\2/p' "$log" | head -n 1)
   if [ -n "$package" ]; then
     missing=$(in_log 'fatal error: ([^ :]+): No such file')
