@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 rate=${1:-200} seconds=${2:-15} rounds=${3:-3}
 building=
 cleanup() {
-  [ -z "$building" ] || kill "$building" 2>/dev/null || true
+  if [ -n "$building" ]; then kill -- "-$building" 2>/dev/null || true; fi
   on_paas apps:destroy bench-live --force >/dev/null || true
   on_paas apps:destroy bench-heavy --force >/dev/null || true
   rm -rf "$work"
@@ -42,12 +42,13 @@ measure() {
 }
 for round in $(seq "$rounds"); do
   echo "round $round, quiet:    $(measure quiet)"
-  push heavy "$state/id_ed25519" 2>/dev/null &
+  # In a group of its own: git's ssh has to end, too.
+  GIT_SSH_COMMAND="ssh $ssh_options -i $state/id_ed25519" setsid git -C "$work/heavy" push -q paas main 2>"$work/heavy.log" &
   building=$!
   until docker ps --format '{{.Names}}' | grep -q build-bench-heavy; do sleep 0.1; done
   sleep 2
   echo "round $round, building: $(measure building)"
-  kill "$building"
+  kill -- "-$building" || { cat "$work/heavy.log" >&2 && exit 1; }
   wait "$building" 2>/dev/null || true
   building=
   while docker ps --format '{{.Names}}' | grep -q build-bench-heavy; do sleep 0.1; done

@@ -182,6 +182,7 @@ impl Site {
                 source: Box::new(source::tar(&order.folder, &files)?),
                 procfile: read("Procfile")?.map(|text| Procfile::parse(&text)).transpose()?,
                 env: wishes.env,
+                anew: false,
             };
             return Ok(self.builder.build_dockerfile(input, progress, cancel.clone()).await?);
         }

@@ -27,6 +27,8 @@ pub struct DockerfileInput {
     pub procfile: Option<Procfile>,
     /// Variables of the build: its arguments.
     pub env: BTreeMap<String, Secret>,
+    /// Whether base images are asked for again, and every step runs.
+    pub anew: bool,
 }
 
 impl Builder {
@@ -63,13 +65,17 @@ impl Builder {
     }
 
     async fn dockerfile(&self, input: DockerfileInput, progress: &Progress) -> Result<Digest, BuildError> {
-        let DockerfileInput { app, text, source, procfile, env } = input;
+        let DockerfileInput { app, text, source, procfile, env, anew } = input;
         let inner = &self.inner;
         let labels = inner.engine.dockerfile_labels(&app);
+        let bases = dockerfile::bases(&text);
         let text = dockerfile::for_engine(&text, &labels)
             .map_err(|e| BuildError::Failed { phase: Phase::Build, message: e.to_string() })?;
+        if anew {
+            inner.renew_bases(&bases, progress).await?;
+        }
         progress.step("Building the Dockerfile").await;
-        let spec = inner.dockerfile_spec(&app, env);
+        let spec = DockerfileSpec { anew, ..inner.dockerfile_spec(&app, env) };
         let own = own_files(&spec.dockerfile, &text).map_err(BuildError::Source)?;
         let context = futures_util::stream::once(std::future::ready(Ok(own))).chain(ReaderStream::new(source)).boxed();
         let steps = inner.run_steps(&spec, context, progress).await?;
@@ -107,7 +113,20 @@ impl Inner {
             args: proxies.chain(args).collect(),
             cpus: limits.cpus,
             memory_mib: limits.memory_mib,
+            anew: false,
         }
+    }
+
+    /// Pulls the images that a Dockerfile stands on; keeps what the engine has of those that no registry gives.
+    async fn renew_bases(&self, bases: &[String], progress: &Progress) -> Result<(), BuildError> {
+        for base in bases {
+            progress.step(format!("Pulling {base}")).await;
+            let Err(error) = self.engine.pull_public(base).await else { continue };
+            if self.engine.image_id(base).await?.is_some() {
+                progress.trouble(format!("{error}; the build goes on with the {base} that is here")).await;
+            }
+        }
+        Ok(())
     }
 
     /// Builds; gives back the images of the steps.

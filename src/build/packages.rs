@@ -12,13 +12,13 @@ use std::{
 use futures_util::TryStreamExt as _;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
-use super::{BuildError, Builder, Package, Packages, remote};
+use super::{BuildError, Builder, Package, Packages};
 use crate::{git::Repositories, images::ImageArchive, lifecycle, model::BuildpackSource, progress::Progress};
 
 /// How long a package may take to come.
 const PATIENCE: Duration = Duration::from_mins(10);
 
-const NOT_HERE: &str = "only an admin key may name what is on the server's own machine";
+const NOT_HERE: &str = "only an admin key may name what is on the server's own machine or in its containers";
 
 /// The most that a package may be, unpacked, in bytes.
 const MOST_BYTES: u64 = 2 << 30;
@@ -66,7 +66,7 @@ impl Builder {
             }
             BuildpackSource::Git { url, reference, folder } => {
                 progress.step(format!("Fetching the buildpack {source}")).await;
-                if !operator && remote::is_here(url).await {
+                if !operator && self.is_here(url).await? {
                     return Err(failed(NOT_HERE.to_owned()));
                 }
                 let fetched = repositories.fetch(url, reference.as_deref(), folder.as_deref(), operator).await;
@@ -77,7 +77,7 @@ impl Builder {
             }
             BuildpackSource::Image(image) => {
                 progress.step(format!("Fetching the buildpack {source}")).await;
-                if !operator && remote::is_here(&format!("docker://{image}")).await {
+                if !operator && self.is_here(&format!("docker://{image}")).await? {
                     return Err(failed(NOT_HERE.to_owned()));
                 }
                 let (spool, archive) = self.public_image(image, operator).await.map_err(|e| failed(e.to_string()))?;

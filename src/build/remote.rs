@@ -1,25 +1,50 @@
 //! Whether what somebody names is really elsewhere: a developer's key must not make the server ask itself, its engine's
 //! neighbours or the machine's metadata service.
 
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
-/// Whether a URL names this machine, or what only it can reach.
-pub(super) async fn is_here(url: &str) -> bool {
-    let Some(host) = host(url) else { return false };
-    let name = host.trim_matches(['[', ']']).to_owned();
-    // What cannot be resolved cannot be fetched either, and that is said better there.
-    let addresses: Vec<IpAddr> =
-        tokio::net::lookup_host((name, 0)).await.map_or_else(|_| Vec::new(), |all| all.map(|a| a.ip()).collect());
-    addresses.into_iter().any(|address| is_special(address) || UdpSocket::bind((address, 0)).is_ok())
+use super::{BuildError, Builder};
+
+/// Where clouds answer their machines, besides link-local addresses.
+const METADATA: [IpAddr; 3] = [
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+];
+
+impl Builder {
+    /// Whether a URL names this machine, a container of its engine, or what only the machine can reach.
+    pub(super) async fn is_here(&self, url: &str) -> Result<bool, BuildError> {
+        let addresses = addresses(url).await;
+        if addresses.iter().any(|&address| is_own(address)) {
+            return Ok(true);
+        }
+        Ok(self.inner.engine.is_a_neighbour(&addresses).await?)
+    }
 }
 
-fn is_special(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => {
-            v4.is_loopback() || v4.is_link_local() || v4.is_unspecified() || v4.octets() == [100, 100, 100, 200]
-        }
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified(),
+/// The addresses of a URL's host. What cannot be resolved cannot be fetched either, and that is said better there.
+async fn addresses(url: &str) -> Vec<IpAddr> {
+    let Some(host) = host(url) else { return Vec::new() };
+    let name = host.trim_matches(['[', ']']).to_owned();
+    tokio::net::lookup_host((name, 0)).await.map_or_else(|_| Vec::new(), |all| all.map(|a| plain(a.ip())).collect())
+}
+
+/// An IPv4 address that comes in an IPv6 one: as it is mapped, or translated (RFC 6052).
+fn plain(address: IpAddr) -> IpAddr {
+    let IpAddr::V6(v6) = address else { return address };
+    match v6.octets() {
+        [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d] => IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
+        _ => address.to_canonical(),
     }
+}
+
+fn is_own(address: IpAddr) -> bool {
+    let special = match address {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified(),
+    };
+    special || METADATA.contains(&address) || UdpSocket::bind((address, 0)).is_ok()
 }
 
 /// The host of `scheme://user@host:port/path`.
@@ -58,11 +83,14 @@ mod tests {
             "http://[::1]/",
             "http://169.254.169.254/latest",
             "http://0.0.0.0/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://[64:ff9b::a9fe:a9fe]/",
+            "http://[fd00:ec2::254]/",
         ] {
-            assert!(is_here(here).await, "{here}");
+            assert!(addresses(here).await.into_iter().any(is_own), "{here}");
         }
         for elsewhere in ["https://192.0.2.7/x.git", "https://name.invalid/x.git", "nonsense"] {
-            assert!(!is_here(elsewhere).await, "{elsewhere}");
+            assert!(!addresses(elsewhere).await.into_iter().any(is_own), "{elsewhere}");
         }
     }
 }

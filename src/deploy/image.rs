@@ -75,7 +75,7 @@ impl Deployer {
         let log = BuildLog::open(self.build_log(app.id, build.number), progress).await?;
         let image = match self.built_before(app, &key, reuse, log.progress()).await {
             Ok(Some(image)) => Ok(image),
-            Ok(None) => self.build(app, method, source, log.progress(), cancel).await,
+            Ok(None) => self.build(app, method, source, reuse, log.progress(), cancel).await,
             Err(error) => Err(error),
         };
         let outcome = image.as_ref().map(Clone::clone).map_err(ToString::to_string);
@@ -133,6 +133,7 @@ impl Deployer {
         app: &App,
         method: Method,
         source: Source,
+        reuse: Reuse,
         progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<(Digest, Vec<Ran>), DeployError> {
@@ -140,7 +141,8 @@ impl Deployer {
         let recipe = match method {
             Method::Buildpacks(recipe) => recipe,
             Method::Dockerfile { text, procfile, env } => {
-                let input = DockerfileInput { app: app.name.clone(), text, source: source.reader, procfile, env };
+                let (app, source, anew) = (app.name.clone(), source.reader, reuse == Reuse::No);
+                let input = DockerfileInput { app, text, source, procfile, env, anew };
                 let image = this.builder.build_dockerfile(input, progress, cancel.clone()).await?;
                 return Ok((image, Vec::new()));
             }

@@ -30,6 +30,8 @@ pub struct DockerfileSpec {
     pub cpus: u32,
     /// Memory, MiB; at most 2 GiB.
     pub memory_mib: u64,
+    /// Whether every step runs, whatever an earlier build left.
+    pub anew: bool,
 }
 
 impl Engine {
@@ -57,6 +59,7 @@ impl Engine {
             .dockerfile(&spec.dockerfile)
             .t(&spec.tag)
             .rm(true)
+            .nocache(spec.anew)
             .forcerm(true)
             .networkmode(&network)
             .memory(memory)

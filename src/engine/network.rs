@@ -1,6 +1,6 @@
 //! Bridges: shared ones for apps, where instances do not see each other, and one for builds.
 
-use std::sync::atomic::Ordering;
+use std::{net::IpAddr, sync::atomic::Ordering};
 
 use bollard::{
     models::{Ipam, IpamConfig, NetworkCreateRequest, NetworkInspect},
@@ -140,6 +140,18 @@ impl Engine {
         Err(EngineError::NotOurs(format!("network {name}")))
     }
 
+    /// Whether one of the addresses lies in a network of the engine, whoever made it: there are other containers.
+    pub async fn is_a_neighbour(&self, addresses: &[IpAddr]) -> Result<bool> {
+        let networks = self
+            .docker()
+            .list_networks(None)
+            .await
+            .map_err(|source| EngineError::CannotInspectNetwork { name: "list".to_owned(), source })?;
+        let blocks = networks.into_iter().filter_map(|network| network.ipam?.config).flatten();
+        let subnets: Vec<String> = blocks.filter_map(|block| block.subnet).chain([self.inner.plan.range()]).collect();
+        Ok(addresses.iter().any(|&address| subnets.iter().any(|subnet| covers(subnet, address))))
+    }
+
     async fn remove_network(&self, name: &str) -> Result<()> {
         match self.docker().remove_network(name).await {
             Ok(()) => Ok(()),
@@ -183,6 +195,18 @@ impl Engine {
     }
 }
 
+/// Whether a subnet, as `address/bits`, has an address.
+fn covers(subnet: &str, address: IpAddr) -> bool {
+    let Some((base, bits)) = subnet.split_once('/') else { return false };
+    let (Ok(base), Ok(bits)) = (base.parse::<IpAddr>(), bits.parse::<u32>()) else { return false };
+    let differ = match (base, address) {
+        (IpAddr::V4(base), IpAddr::V4(address)) => u128::from(base.to_bits() ^ address.to_bits()) << 96,
+        (IpAddr::V6(base), IpAddr::V6(address)) => base.to_bits() ^ address.to_bits(),
+        _ => return false,
+    };
+    differ.leading_zeros() >= bits
+}
+
 struct Route<'a> {
     interface: &'a str,
     address: u32,
@@ -210,6 +234,24 @@ fn overlaps(subnet: &str, route: &Route<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn subnets_cover_their_addresses() {
+        for (subnet, address, expected) in [
+            ("10.210.0.0/16", "10.210.7.9", true),
+            ("10.210.0.0/16", "10.211.0.1", false),
+            ("172.17.0.0/16", "172.17.0.2", true),
+            ("0.0.0.0/0", "8.8.8.8", true),
+            ("192.0.2.7/32", "192.0.2.7", true),
+            ("192.0.2.7/32", "192.0.2.6", false),
+            ("fd00:1::/64", "fd00:1::5", true),
+            ("fd00:1::/64", "fd00:2::5", false),
+            ("fd00:1::/64", "10.0.0.1", false),
+            ("nonsense", "10.0.0.1", false),
+        ] {
+            assert_eq!(covers(subnet, address.parse().unwrap()), expected, "{subnet} {address}");
+        }
+    }
 
     #[test]
     #[cfg(target_endian = "little")]

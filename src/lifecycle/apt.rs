@@ -13,6 +13,7 @@ use super::{checksum::Checksum, downloads, files};
 use alternatives::Alternatives;
 
 mod alternatives;
+mod sources;
 
 /// Where a build container has the list of what the run image has installed.
 pub const RUN_PACKAGES: &str = "/cnb/run-packages";
@@ -29,20 +30,36 @@ pub(super) enum Image {
 /// Folders of a package that no program reads.
 const NOT_NEEDED: [&str; 8] = ["bug", "doc", "doc-base", "info", "lintian", "locale", "man", "menu"];
 
+/// Packages, and where they come from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    /// Their names.
+    pub(super) packages: &'a [&'a str],
+    /// The code name of an older release of Debian, which is asked besides the image's own: what both have comes from the
+    /// image's own.
+    pub(super) suite: Option<&'a str>,
+}
+
 /// apt, with folders of its own.
 struct Apt {
     dir: PathBuf,
+    /// Whether its sources are not those of the image.
+    own_sources: bool,
 }
 
 impl Apt {
     /// Gets the lists of packages, unless an earlier call in this build did.
-    fn ready(tmp: &Path) -> Result<Self, String> {
-        let apt = Self { dir: tmp.join("apt") };
+    fn ready(tmp: &Path, suite: Option<&str>) -> Result<Self, String> {
+        let dir = suite.map_or_else(|| tmp.join("apt"), |suite| tmp.join(format!("apt-{suite}")));
+        let apt = Self { dir, own_sources: suite.is_some() };
         let done = apt.dir.join("lists-are-there");
         if !done.exists() {
-            for folder in ["state/lists/partial", "cache/archives/partial"] {
+            for folder in ["state/lists/partial", "cache/archives/partial", "sources"] {
                 let folder = apt.dir.join(folder);
                 fs::create_dir_all(&folder).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
+            }
+            if let Some(suite) = suite {
+                sources::with(suite, Path::new("/etc"), &apt.dir.join("sources"))?;
             }
             apt.run("apt-get", Image::Build, &["--error-on=any", "update"])?;
             fs::write(&done, "").map_err(|e| format!("cannot write {}: {e}", done.display()))?;
@@ -56,7 +73,7 @@ impl Apt {
             Image::Run | Image::Build => "/var/lib/dpkg/status",
         };
         let (state, cache) = (self.dir.join("state"), self.dir.join("cache"));
-        let settings = [
+        let mut settings = vec![
             format!("Dir::State={}", state.display()),
             format!("Dir::State::status={status}"),
             format!("Dir::Cache={}", cache.display()),
@@ -66,6 +83,10 @@ impl Apt {
             "Acquire::ForceHash=SHA256".to_owned(),
             "APT::Get::AllowUnauthenticated=false".to_owned(),
         ];
+        if self.own_sources {
+            settings.push("Dir::Etc::sourcelist=/dev/null".to_owned());
+            settings.push(format!("Dir::Etc::sourceparts={}", self.dir.join("sources").display()));
+        }
         let mut command = Command::new(program);
         command.args(settings.iter().flat_map(|setting| ["-o", setting])).args(words).env("LC_ALL", "C");
         let output = command.output().map_err(|e| format!("{program} of the build image does not run: {e}"))?;
@@ -108,9 +129,10 @@ fn plain(packages: &[&str]) -> Result<(), String> {
 }
 
 /// The version that each package would have, a line each.
-pub(super) fn candidates(tmp: &Path, packages: &[&str]) -> Result<String, String> {
+pub(super) fn candidates(tmp: &Path, wanted: Wanted<'_>) -> Result<String, String> {
+    let Wanted { packages, suite } = wanted;
     plain(packages)?;
-    let text = Apt::ready(tmp)?.run("apt-cache", Image::Build, &[&["policy"], packages].concat())?;
+    let text = Apt::ready(tmp, suite)?.run("apt-cache", Image::Build, &[&["policy"], packages].concat())?;
     let mut found = Vec::new();
     for package in packages {
         let mut lines = text.lines().skip_while(|line| line.strip_suffix(':') != Some(package)).skip(1);
@@ -147,9 +169,10 @@ fn to_run(apt: &Apt, packages: &[&str]) -> Result<Vec<String>, String> {
 }
 
 /// Unpacks packages with what they need and the image lacks; says what these are, a line each.
-pub(super) fn unpack(tmp: &Path, layer: &Path, image: Image, packages: &[&str]) -> Result<String, String> {
+pub(super) fn unpack(tmp: &Path, layer: &Path, image: Image, wanted: Wanted<'_>) -> Result<String, String> {
+    let Wanted { packages, suite } = wanted;
     plain(packages)?;
-    let apt = Apt::ready(tmp)?;
+    let apt = Apt::ready(tmp, suite)?;
     let packages = match image {
         Image::Run => to_run(&apt, packages)?,
         Image::Build => packages.iter().map(|&name| name.to_owned()).collect(),

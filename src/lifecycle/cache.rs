@@ -17,6 +17,7 @@ use super::{
     buildpack::escaped,
     detector::Detected,
     files,
+    output::Output,
     protocol::{BuildRequest, BuiltLayer, Phase},
     sbom,
 };
@@ -25,6 +26,8 @@ use crate::model::Digest;
 /// The cache's folder among the layers; no buildpack's folder begins with a dot.
 pub(super) const FOLDER: &str = ".cache";
 const NEW: &str = ".cache.new";
+/// In the cache while a build has links to its files: a build that ended well has replaced it with the cache.
+const LENT: &str = ".lent";
 const OLD: &str = ".cache.old";
 
 /// What is noted beside a cached layer.
@@ -34,6 +37,15 @@ struct Note {
     toml: BTreeMap<String, toml::Value>,
     /// The tar that was made of it, and what it was made of.
     exported: Option<Exported>,
+    /// Of its files, when they were put here.
+    fingerprint: Option<String>,
+}
+
+impl Note {
+    /// Whether a tree is as it was when this was noted.
+    fn fits(&self, tree: &Path) -> io::Result<bool> {
+        self.fingerprint.as_ref().map_or(Ok(true), |noted| Ok(*noted == fingerprint(tree)?))
+    }
 }
 
 /// A tar that was made of a layer whose files had this fingerprint.
@@ -90,8 +102,19 @@ pub(super) fn recover(dirs: &Dirs) -> io::Result<()> {
     files::empty(&dirs.layers, &[FOLDER, "lost+found"])
 }
 
-/// Puts back what the buildpacks of the group cached, and the metadata of the previous image's layers.
-pub(super) fn restore(dirs: &Dirs, request: &BuildRequest, detected: &Detected) -> Result<Restored, Failure> {
+/// Puts back what the buildpacks of the group cached, and the metadata of the previous image's layers. A buildpack that
+/// writes into a restored file writes into the cache; where the build then failed, the layer is left out.
+pub(super) fn restore(
+    dirs: &Dirs,
+    request: &BuildRequest,
+    detected: &Detected,
+    output: &Output,
+) -> Result<Restored, Failure> {
+    let lent = dirs.layers.join(FOLDER).join(LENT);
+    let doubtful = lent.exists();
+    if !doubtful && dirs.layers.join(FOLDER).is_dir() {
+        fs::write(&lent, "").map_err(Failure::io(Phase::Restore, "write", &lent))?;
+    }
     let previous: Previous =
         request.previous.clone().and_then(|label| serde_json::from_value(label).ok()).unwrap_or_default();
     let mut restored = Restored::default();
@@ -120,6 +143,13 @@ pub(super) fn restore(dirs: &Dirs, request: &BuildRequest, detected: &Detected) 
             let Ok(note) = files::read_toml::<Note>(&cached.join(&name).join("note.toml")) else { continue };
             let tree = cached.join(&name).join("tree");
             if !files::is_layer_name(&name) || !tree.is_dir() {
+                continue;
+            }
+            if doubtful && !note.fits(&tree).map_err(failed("read the cache of"))? {
+                let id = &buildpack.about.id;
+                output.detail(format!(
+                    "the layer {name} of {id} is made again: a build that failed wrote into its cache"
+                ));
                 continue;
             }
             link_tree(&tree, &layers.join(&name)).map_err(failed("restore to"))?;
@@ -162,7 +192,15 @@ pub(super) fn commit(
             size: layer.size,
         });
         let LayerToml { metadata, .. } = layer.toml.clone();
-        let note = Note { toml: BTreeMap::from([("metadata".to_owned(), toml::Value::Table(metadata))]), exported };
+        let fingerprint = match &exported {
+            Some(exported) => exported.fingerprint.clone(),
+            None => fingerprint(&path).map_err(failed("read a layer for"))?,
+        };
+        let note = Note {
+            toml: BTreeMap::from([("metadata".to_owned(), toml::Value::Table(metadata))]),
+            exported,
+            fingerprint: Some(fingerprint),
+        };
         let text = toml::to_string(&note).map_err(|e| Failure::new(Phase::Export, e.to_string()))?;
         fs::write(place.join("note.toml"), text).map_err(failed("write in"))?;
         fs::rename(&path, place.join("tree")).map_err(failed("move a layer to"))?;

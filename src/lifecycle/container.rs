@@ -83,7 +83,7 @@ pub(super) fn build<R: Read>(
     output.step(format!("Detecting ({unpacked} files)"));
     let detected = detector::detect(dirs, &request, running, output)?;
     clock.lap(Phase::Detect);
-    let restored = cache::restore(dirs, &request, &detected)?;
+    let restored = cache::restore(dirs, &request, &detected, output)?;
     clock.lap(Phase::Restore);
     let outcome = builder::build(dirs, &request, &detected, running, output)?;
     clock.lap(Phase::Build);

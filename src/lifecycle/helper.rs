@@ -8,8 +8,8 @@
 //! | `env LAYERS NAME [--launch|--build] [--append|--prepend|--default] VAR=VALUE` | writes an environment file of a layer |
 //! | `process LAYERS TYPE [--default] [--shell] [--dir DIR] -- COMMAND ARGS…` | adds a process to `launch.toml` |
 //! | `fetch URL CHECKSUM FILE` | downloads into FILE, or takes it from what builds of the server share |
-//! | `apt LAYERS NAME [--run|--build] PACKAGE…` | unpacks Debian packages, with what they need and the image lacks, into a layer |
-//! | `apt --candidate PACKAGE…` | prints each package with the version that would come |
+//! | `apt LAYERS NAME [--run|--build] [--suite=NAME] PACKAGE…` | unpacks Debian packages, with what they need and the image lacks, into a layer |
+//! | `apt --candidate [--suite=NAME] PACKAGE…` | prints each package with the version that would come |
 //! | `hash FILE…` | prints one SHA-256 over names and contents; a missing file counts as such |
 //! | `procfile FILE` | prints `type<TAB>command` for each line |
 //! | `step TEXT`, `header TEXT`, `detail TEXT`, `trouble TEXT` | prints in the grammar of pushes |
@@ -48,8 +48,7 @@ pub(super) fn run(words: &[String]) -> ExitCode {
             value(file, key, default.first(), |text| serde_norway::from_str(text).map_err(|e| one_line(&e)))
         }
         ["fetch", url, checksum, file] => fetch(url, checksum, file),
-        ["apt", "--candidate", packages @ ..] => apt::candidates(&temporary(), packages).map_err(wrong),
-        ["apt", layers, name, options @ ..] => apt(Path::new(layers), name, options),
+        ["apt", words @ ..] => apt(words),
         ["semver-max", range] => semver_max(range),
         ["layer", layers, name, options @ ..] => layer(Path::new(layers), name, options),
         ["env", layers, name, options @ ..] => env(Path::new(layers), name, options),
@@ -114,12 +113,20 @@ fn temporary() -> PathBuf {
     std::env::temp_dir()
 }
 
-fn apt(layers: &Path, name: &str, options: &[&str]) -> Answer {
-    let name = layer_name(name)?;
-    let (options, packages): (Vec<&str>, Vec<&str>) = options.iter().partition(|word| word.starts_with("--"));
-    known("apt", &options, &["--run", "--build"], &[])?;
+fn apt(words: &[&str]) -> Answer {
+    let (options, words): (Vec<&str>, Vec<&str>) = words.iter().partition(|word| word.starts_with("--"));
+    let suite = options.iter().find_map(|option| option.strip_prefix("--suite="));
+    let options: Vec<&str> = options.into_iter().filter(|option| !option.starts_with("--suite=")).collect();
+    known("apt", &options, &["--candidate", "--run", "--build"], &[])?;
+    if options.contains(&"--candidate") {
+        return apt::candidates(&temporary(), apt::Wanted { packages: &words, suite }).map_err(wrong);
+    }
+    let [layers, name, packages @ ..] = words.as_slice() else {
+        return Err(wrong("bp apt: LAYERS and NAME are missing"));
+    };
+    let layer = Path::new(layers).join(layer_name(name)?);
     let lacking_in = if options.contains(&"--build") { apt::Image::Build } else { apt::Image::Run };
-    apt::unpack(&temporary(), &layers.join(name), lacking_in, &packages).map_err(wrong)
+    apt::unpack(&temporary(), &layer, lacking_in, apt::Wanted { packages, suite }).map_err(wrong)
 }
 
 fn semver_max(range: &str) -> Answer {

@@ -199,15 +199,44 @@ fn command(keyword: &str, rest: &str, ends: &[String], bodies: &str) -> Result<S
 /// An ARG; what BuildKit knows of the platform is its default.
 fn with_platform(rest: &str) -> String {
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-    let words = rest.split_whitespace().map(|word| match word {
+    let words = rest.split(' ').map(|word| match word {
         "TARGETPLATFORM" | "BUILDPLATFORM" => format!("{word}=linux/{architecture}"),
         "TARGETOS" | "BUILDOS" => format!("{word}=linux"),
         "TARGETARCH" | "BUILDARCH" => format!("{word}={architecture}"),
         _ => word.to_owned(),
     });
+    // Values may be quoted, and keep their spaces.
     let words: Vec<_> = words.collect();
-    // One with a value may be quoted, and keeps its spaces.
-    if rest.contains('=') { rest.to_owned() } else { words.join(" ") }
+    words.join(" ")
+}
+
+/// The images that the stages stand on, as far as the text itself says which: not earlier stages, not what only a build
+/// argument names.
+pub fn bases(text: &str) -> Vec<String> {
+    let (mut stages, mut args, mut found) = (Vec::new(), Vec::new(), Vec::new());
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        let Some(keyword) = words.next() else { continue };
+        let mut words = words.skip_while(|word| word.starts_with("--"));
+        if keyword.eq_ignore_ascii_case("ARG") && stages.is_empty() {
+            args.extend(words.next().and_then(|pair| pair.split_once('=')));
+        } else if keyword.eq_ignore_ascii_case("FROM") {
+            let name = words.next().unwrap_or_default();
+            let resolved = args.iter().fold(name.to_owned(), |name, (arg, value)| {
+                let value = value.trim_matches(['"', '\'']);
+                name.replace(&format!("${{{arg}}}"), value).replace(&format!("${arg}"), value)
+            });
+            if !stages.contains(&name.to_lowercase()) && resolved != "scratch" && !resolved.contains('$') {
+                found.push(resolved);
+            }
+            let stage = words.nth(1).map(str::to_lowercase);
+            stages.push(stage.unwrap_or_default());
+        }
+    }
+    found.sort();
+    found.dedup();
+    found.retain(|name| !name.is_empty());
+    found
 }
 
 /// Which files of a project go into the build of its Dockerfile: what the project itself says, else its `.dockerignore`.
@@ -215,6 +244,9 @@ pub fn files(project: &Files, dockerignore: Option<&str>) -> Files {
     match (project, dockerignore) {
         // The engine gets a .dockerignore of ours.
         (Files::All, Some(text)) => Files::Exclude([ignored(text), vec!["/.dockerignore".to_owned()]].concat()),
+        (Files::Exclude(patterns), Some(_)) => {
+            Files::Exclude(patterns.iter().cloned().chain(["/.dockerignore".to_owned()]).collect())
+        }
         (files, _) => files.clone(),
     }
 }
@@ -286,10 +318,19 @@ mod tests {
             ),
             ("ARG TARGETOS BUILDOS V\n", "ARG TARGETOS=linux BUILDOS=linux V\n"),
             ("ARG V=\"a  b\"\n", "ARG V=\"a  b\"\n"),
+            ("ARG TARGETOS V=1\n", "ARG TARGETOS=linux V=1\n"),
         ] {
             let made = made(&format!("FROM a\n{text}"));
             assert!(made.ends_with(expected), "{made}");
         }
+    }
+
+    #[test]
+    fn base_images_are_found() {
+        let text = "ARG V=3.1\nARG W\nfrom --platform=$BUILDPLATFORM a:$V AS One\nFROM one\nFROM scratch\nFROM b:${V}-slim\n\
+                    FROM c:$W\nFROM a:3.1\nARG V=4\nFROM d:$V\n";
+        assert_eq!(bases(text), ["a:3.1", "b:3.1-slim", "d:3.1"]);
+        assert!(bases("FROM\nRUN x").is_empty());
     }
 
     #[test]

@@ -18,6 +18,9 @@ use crate::world::{Said, World, repository_root, run};
 #[serde(deny_unknown_fields)]
 struct Sample {
     language: String,
+    /// A shell command that completes the project before its first push: it writes the lock file that is not kept here,
+    /// since it would name a registry.
+    prepare: Option<String>,
     /// What the first push says.
     says: Vec<String>,
     /// What is asked for.
@@ -112,6 +115,9 @@ fn image(world: &World, app: &str) -> String {
 /// A first push, an answer, a change with the cache of the first, and the same image again without a cache.
 fn works(world: &World, app: &str, sample: &Sample) {
     let folder = repository(world, Some(app), app);
+    if let Some(command) = &sample.prepare {
+        run(Command::new("bash").args(["-euc", command]).current_dir(&folder)).good();
+    }
     world.commit(&folder, &[]);
     if !(sample.config.is_empty() && sample.build.is_empty() && sample.dir.is_none()) {
         world.paas(&["apps:create", app]).good();

@@ -1,0 +1,73 @@
+//! Where apt looks for packages of an older release of Debian: where the image looks for its own, by the other name.
+
+use std::{fs, io, path::Path};
+
+/// Writes the image's sources (below `etc`) and the same for another release into a folder.
+pub(super) fn with(suite: &str, etc: &Path, folder: &Path) -> Result<(), String> {
+    if suite.is_empty() || !suite.bytes().all(|byte| byte.is_ascii_lowercase()) {
+        return Err(format!("{suite:?} is no code name of a release of Debian"));
+    }
+    let release = fs::read_to_string(etc.join("os-release")).unwrap_or_default();
+    let value =
+        |key: &str| release.lines().find_map(|line| line.strip_prefix(key)).map(|value| value.trim_matches('"'));
+    let (Some("debian"), Some(own)) = (value("ID="), value("VERSION_CODENAME=")) else {
+        return Err(format!("there are no packages of Debian {suite} for this stack: it is not Debian"));
+    };
+    let failed = |e: io::Error| format!("cannot tell apt where the packages of {suite} are: {e}");
+    let parts = etc.join("apt/sources.list.d");
+    let mut files = vec![etc.join("apt/sources.list")];
+    if parts.is_dir() {
+        files.extend(fs::read_dir(parts).map_err(failed)?.filter_map(|entry| Some(entry.ok()?.path())));
+    }
+    for (number, file) in files.iter().enumerate() {
+        let text = match fs::read_to_string(file) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(failed(e)),
+        };
+        let kind = if file.extension().is_some_and(|end| end == "sources") { "sources" } else { "list" };
+        for (name, text) in [("own", &text), (suite, &renamed(&text, own, suite))] {
+            fs::write(folder.join(format!("{name}-{number}.{kind}")), text).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// `trixie`, `trixie-updates` and `trixie-security` by another name; nothing else.
+fn renamed(text: &str, own: &str, other: &str) -> String {
+    let word = |word: &str| match word.trim_end().strip_prefix(own) {
+        Some(rest) if rest.is_empty() || rest.starts_with('-') => word.replacen(own, other, 1),
+        _ => word.to_owned(),
+    };
+    text.split_inclusive(char::is_whitespace).map(word).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_release_is_asked_besides() {
+        let etc = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(etc.path().join("apt/sources.list.d")).unwrap();
+        fs::write(etc.path().join("os-release"), "ID=debian\nVERSION_CODENAME=trixie\n").unwrap();
+        fs::write(
+            etc.path().join("apt/sources.list"),
+            "deb http://x.org/trixie trixie main\ndeb http://x.org/s trixie-security main\n",
+        )
+        .unwrap();
+        fs::write(etc.path().join("apt/sources.list.d/more.sources"), "Suites: trixie trixie-updates\n").unwrap();
+        with("bookworm", etc.path(), folder.path()).unwrap();
+        let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+        assert_eq!(
+            read("bookworm-0.list"),
+            "deb http://x.org/trixie bookworm main\ndeb http://x.org/s bookworm-security main\n"
+        );
+        assert_eq!(read("bookworm-1.sources"), "Suites: bookworm bookworm-updates\n");
+        assert!(read("own-0.list").contains("trixie-security"));
+        assert!(with("../x", etc.path(), folder.path()).is_err());
+        fs::write(etc.path().join("os-release"), "ID=alpine\n").unwrap();
+        assert!(with("bookworm", etc.path(), folder.path()).unwrap_err().contains("not Debian"));
+    }
+}
