@@ -215,6 +215,28 @@ fn a_failed_build_keeps_the_last_good_cache() {
 }
 
 #[test]
+fn what_a_failed_build_wrote_into_the_cache_does_not_come_back() {
+    let mut container = Container::new();
+    container.buildpack("one", "true", MAKE);
+    let built = container.build(&[&["one"]], &[("a", "1")]).result.unwrap();
+    container.after(&built);
+    // In a build that succeeds, it is what comes next.
+    container.buildpack("one", "true", &format!("echo y >> \"$1/deps/data\"\n{MAKE}"));
+    let built = container.build(&[&["one"]], &[("a", "1")]).result.unwrap();
+    container.after(&built);
+    container.buildpack("one", "true", "grep -q y \"$1/deps/data\"; echo z >> \"$1/deps/data\"; exit 3");
+    for _ in 0..2 {
+        assert!(container.build(&[&["one"]], &[("a", "1")]).result.is_err());
+    }
+    container.buildpack("one", "true", &format!("! grep -s y \"$1/deps/data\"\n{MAKE}"));
+    let came = container.build(&[&["one"]], &[("a", "1")]);
+    assert!(came.text.contains("deps of one is made again: a build that failed wrote into its cache"), "{}", came.text);
+    assert!(!came.text.contains("from the cache"), "{}", came.text);
+    container.after(&came.result.unwrap());
+    assert!(container.build(&[&["one"]], &[("a", "1")]).text.contains("from the cache"));
+}
+
+#[test]
 fn a_launch_layer_without_a_folder_comes_from_the_previous_image() {
     let mut container = Container::new();
     let toml = "printf '[types]\\nlaunch=true\\n[metadata]\\nkey=\"k\"\\n' > \"$1/big.toml\"";
