@@ -288,6 +288,9 @@ impl Commands {
 
 /// Says why a command failed, with what a failed instance said last.
 async fn explain(error: &CommandError, out: &Output) {
+    if let CommandError::Deploy(DeployError::Told(_)) = error {
+        return;
+    }
     let (CommandError::Rollout(rollout) | CommandError::Deploy(DeployError::Rollout(rollout))) = error else {
         return out.trouble(&error.to_string()).await;
     };

@@ -43,6 +43,9 @@ use crate::{
 /// Why a push, or another change of a release, came to nothing. Each prints as one line for the person who asked.
 #[derive(Debug, thiserror::Error)]
 pub enum DeployError {
+    /// What went wrong was told where the build was.
+    #[error(transparent)]
+    Told(Box<DeployError>),
     /// Somebody else's push went first.
     #[error("stale: {branch} is at {actual} by now; fetch, merge and push again")]
     Stale {

@@ -88,7 +88,36 @@ pub(super) async fn uninstall(commands: &Commands, session: &Session<'_>, name: 
     let are = if gone.len() == 1 { "is" } else { "are" };
     let text = format!("{} {are} uninstalled; apps that have chosen them as a package keep them", gone.join(", "));
     session.out.line(&format!("       {text}")).await;
+    let left = left_without(commands, session, &gone).await?;
+    if !left.is_empty() {
+        let text =
+            format!("no more builds, as it is chosen by name: {}; buildpacks:set APP chooses another", left.join(", "));
+        session.out.trouble(&text).await;
+    }
     Ok(())
+}
+
+/// The apps that chose one of these (`id@version`) by name and find none any more.
+async fn left_without(commands: &Commands, session: &Session<'_>, gone: &[String]) -> Result<Vec<String>> {
+    let mut here: Vec<_> = commands.deployer.builtin().all.iter().map(|b| b.about.clone()).collect();
+    for (package, _) in commands.deployer.installed_with_sources().await? {
+        here.extend(package.all.iter().map(|b| b.about.clone()));
+    }
+    let gone_id = |id: &str| gone.iter().any(|name| name.rsplit_once('@').is_some_and(|(gone, _)| gone == id));
+    let lost = |source: &BuildpackSource| match source {
+        BuildpackSource::Name { id, version } => {
+            let fits = |version: &Option<String>, of: &str| version.as_ref().is_none_or(|version| version == of);
+            gone_id(id) && !here.iter().any(|about| about.id == *id && fits(version, &about.version))
+        }
+        _ => false,
+    };
+    let mut left = Vec::new();
+    for app in commands.apps(session).await? {
+        if commands.store.app_buildpacks(app.id).await?.iter().any(|chosen| lost(&chosen.source)) {
+            left.push(app.name.to_string());
+        }
+    }
+    Ok(left)
 }
 
 #[derive(serde::Serialize)]

@@ -4,7 +4,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{DeployError, Deployer, PUSHING, RELEASING, ReleaseSource, collect::Choosing, image::Reuse};
 use crate::{
-    model::{ConfigKey, ReleaseNumber},
+    model::{CommitId, ConfigKey, ReleaseNumber},
     progress::Progress,
     store::{App, ConfigVars, NewRelease, Release, ReleaseKind, ReleaseState},
 };
@@ -124,13 +124,28 @@ impl Deployer {
         repository.keep_commit(&commit).await?;
         let work = async {
             let _chosen = Choosing::begin(self, app).await;
-            let made = self.make_image(app, &commit, by, Reuse::No, progress, cancel).await?;
-            let (kind, commit, by) = (ReleaseKind::Rebuild, commit.clone(), by.to_owned());
-            self.release_image(app, made, ReleaseSource { kind, branch: None, commit, by }, cancel).await
+            let rebuilt = Box::pin(self.rebuild_commit(app, commit, by, progress, cancel)).await;
+            rebuilt.map_err(|error| match error {
+                DeployError::Store(_) => error,
+                told => DeployError::Told(Box::new(told)),
+            })
         };
         let rebuilt = this.pushes.unless_destroyed(app.id, cancel, work).await;
         repository.let_commit_go().await?;
         rebuilt
+    }
+
+    async fn rebuild_commit(
+        &self,
+        app: &App,
+        commit: CommitId,
+        by: &str,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<(), DeployError> {
+        let made = self.make_image(app, &commit, by, Reuse::No, progress, cancel).await?;
+        let (kind, by) = (ReleaseKind::Rebuild, by.to_owned());
+        self.release_image(app, made, ReleaseSource { kind, branch: None, commit, by }, cancel).await
     }
 
     /// Forgets what builds of the app have cached.

@@ -75,11 +75,17 @@ fn buildpacks_come_from_folders_archives_and_repositories() {
     world.paas(&["buildpacks:add", "app", &format!("{url}#:packs")]).good();
     world.paas(&["buildpacks:list", "app"]).good().says("#:packs");
     world.paas(&["buildpacks:clear", "app"]).good();
-    world.paas(&["ps:rebuild", "app"]).bad().says("no buildpack recognises this app");
+    let said = world.paas(&["ps:rebuild", "app"]).bad();
+    assert_eq!(said.all().matches("no buildpack recognises this app").count(), 1, "{}", said.all());
     assert!(world.get(&world.url("app")).unwrap().1.contains("four files"), "what was live still is");
     let kept = fs::read_dir(world.data().join("buildpacks")).unwrap().count();
     assert_eq!(kept, 1, "only what is installed is kept");
-    world.paas(&["buildpacks:uninstall", "test/one"]).good();
+    world.paas(&["buildpacks:set", "app", "test/one"]).good();
+    world
+        .paas(&["buildpacks:uninstall", "test/one"])
+        .good()
+        .says("chosen by name: app; buildpacks:set APP chooses another");
+    world.paas(&["buildpacks:clear", "app"]).good();
     world.paas(&["buildpacks:uninstall", "test/one"]).bad().says("no installed buildpack is called test/one");
 
     // A developer's key names neither files of the server nor its repositories.
