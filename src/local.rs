@@ -41,6 +41,8 @@ use crate::{
 
 /// Where addresses of local builds are looked for: second numbers of ranges 10.N.0.0/16 that no server has by default.
 const RANGES: std::ops::RangeInclusive<u8> = 180..=209;
+/// What the ids of local builds begin with: no server's does.
+const LOCAL: &str = "local-";
 
 /// Why something local fails.
 #[derive(Debug, thiserror::Error)]
@@ -133,7 +135,7 @@ impl Site {
         let listener =
             TcpListener::bind(("127.0.0.1", 0)).await.map_err(failed("listen on", Path::new("127.0.0.1")))?;
         config.registry.listen = listener.local_addr().map_err(failed("listen on", Path::new("127.0.0.1")))?;
-        let server_id = Store::open(&config.data_dir)?.server_id().await?;
+        let server_id = format!("{LOCAL}{}", Store::open(&config.data_dir)?.server_id().await?);
         let engine = engine(&mut config, &server_id).await?;
         let config = Arc::new(config);
         let images = ImageStore::open(&config.data_dir)?;
@@ -258,8 +260,22 @@ impl Site {
     }
 }
 
-/// The engine, with addresses that nothing else on this machine has; the same ones as the last time, if they are free.
+/// The engine, with addresses that nothing else on this machine has. When other folders' builds have them all (each CI
+/// job may have had a home of its own), those that do nothing give theirs back.
 async fn engine(config: &mut Config, server_id: &str) -> Result<Engine> {
+    match free_engine(config, server_id).await {
+        Err(LocalError::Engine(EngineError::AddressesTaken { .. })) => {}
+        other => return other,
+    }
+    let any = Engine::connect(config, server_id).await?;
+    for idle in any.idle_servers(LOCAL).await? {
+        Engine::connect(config, &idle).await?.leave_networks().await?;
+    }
+    free_engine(config, server_id).await
+}
+
+/// The engine with free addresses: the same ones as the last time, if they are.
+async fn free_engine(config: &mut Config, server_id: &str) -> Result<Engine> {
     let note = config.data_dir.join("local.range");
     let last = fs::read_to_string(&note).ok().and_then(|text| text.trim().parse().ok()).filter(|n| RANGES.contains(n));
     let mut error = None;

@@ -1,13 +1,17 @@
 //! Bridges: shared ones for apps, where instances do not see each other, and one for builds.
 
-use std::{net::IpAddr, sync::atomic::Ordering};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::atomic::Ordering,
+};
 
 use bollard::{
     models::{Ipam, IpamConfig, NetworkCreateRequest, NetworkInspect},
     query_parameters::ListNetworksOptionsBuilder,
 };
 
-use super::{Engine, EngineError, Kind, Result, status};
+use super::{Engine, EngineError, Kind, Result, label, status};
 use crate::config::AddressPlan;
 
 struct Bridge {
@@ -150,6 +154,32 @@ impl Engine {
         let blocks = networks.into_iter().filter_map(|network| network.ipam?.config).flatten();
         let subnets: Vec<String> = blocks.filter_map(|block| block.subnet).chain([self.inner.plan.range()]).collect();
         Ok(addresses.iter().any(|&address| subnets.iter().any(|subnet| covers(subnet, address))))
+    }
+
+    /// Of all servers whose id begins so, those that have networks and no container in any.
+    pub async fn idle_servers(&self, beginning: &str) -> Result<Vec<String>> {
+        let cannot = |source| EngineError::CannotInspectNetwork { name: "list".to_owned(), source };
+        let filter = HashMap::from([("label".to_owned(), vec![label::SERVER.to_owned()])]);
+        let options = ListNetworksOptionsBuilder::new().filters(&filter).build();
+        let mut idle = BTreeMap::new();
+        for network in self.docker().list_networks(Some(options)).await.map_err(cannot)? {
+            let server = network.labels.and_then(|mut labels| labels.remove(label::SERVER)).unwrap_or_default();
+            let (true, Some(id)) = (server.starts_with(beginning), network.id) else { continue };
+            let details = match self.docker().inspect_network(&id, None).await {
+                Ok(details) => details,
+                Err(e) if status(&e) == Some(404) => continue,
+                Err(source) => return Err(cannot(source)),
+            };
+            let empty = details.containers.is_none_or(|containers| containers.is_empty());
+            *idle.entry(server).or_insert(true) &= empty;
+        }
+        Ok(idle.into_iter().filter_map(|(server, idle)| idle.then_some(server)).collect())
+    }
+
+    /// Gives the addresses of this server's networks back, and takes its packet filters away, until it needs them again.
+    pub async fn leave_networks(&self) -> Result<()> {
+        self.remove_networks().await?;
+        self.open_firewall().await
     }
 
     async fn remove_network(&self, name: &str) -> Result<()> {
