@@ -23,7 +23,7 @@ on_paas apps:create bench-ssh >/dev/null
 on_paas git:set bench-ssh deploy-branch never >/dev/null
 git init -q -b main "$work/repo"
 git init -q --bare -b main "$work/hand.git"
-cp "$state/data/git/.gitconfig" "$work/hand.config"
+cp "$(sed -n 's/^data_dir = "\(.*\)"$/\1/p' "$state/paas.toml")/git/.gitconfig" "$work/hand.config"
 sed -i '/hooksPath/d; /procReceiveRefs/d' "$work/hand.config"
 cat "$work/hand.config" >>"$work/hand.git/config"
 for _ in $(seq "$pushes"); do

@@ -35,6 +35,17 @@ const OLDEST: (u32, u32) = (2, 29);
 /// Why git, or a repository, fails.
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {
+    /// The user that git runs as does not get to the repositories.
+    #[error(
+        "git runs as user {user}, who may not enter {folder}: let others pass through the folders above it (chmod o+x), or \
+         keep paas's data elsewhere (data_dir in paas.toml; XDG_CACHE_HOME for paas build)"
+    )]
+    NoEntry {
+        /// Their number.
+        user: u32,
+        /// Where the repositories are.
+        folder: PathBuf,
+    },
     /// git does not start.
     #[error("git does not start: {0}; install it: apt-get install git")]
     Start(#[source] io::Error),
@@ -141,7 +152,13 @@ impl Repositories {
         let most_source_bytes = config.build.disk_mib << 20;
         let inner = Inner { dir, home, user_id: config.user_id, most_source_bytes, uses: Mutex::default() };
         let repositories = Self(Arc::new(inner));
-        let version = repositories.git(&repositories.0.dir, ["--version"]).await?;
+        let version = repositories.git(&repositories.0.dir, ["--version"]).await;
+        let version = version.map_err(|error| match (error, repositories.user_id()) {
+            (GitError::Start(e), Some(user)) if e.kind() == io::ErrorKind::PermissionDenied => {
+                GitError::NoEntry { user, folder: repositories.0.dir.clone() }
+            }
+            (other, _) => other,
+        })?;
         let version = version.trim();
         match settings::version(version) {
             Some(numbers) if numbers >= OLDEST => {

@@ -128,7 +128,7 @@ impl Site {
     /// Opens the folder of local builds, and the engine.
     pub async fn open(config: &Config, progress: &Progress) -> Result<Self> {
         let mut config = config.clone();
-        config.data_dir = cache_dir()?.join("paas");
+        config.data_dir = data_dir()?;
         fs::create_dir_all(&config.data_dir).map_err(failed("make", &config.data_dir))?;
         let lock = File::create(config.data_dir.join("local.lock")).map_err(failed("open", &config.data_dir))?;
         lock.try_lock().map_err(|_| LocalError::Running(config.data_dir.clone()))?;
@@ -370,11 +370,18 @@ async fn told(work: impl AsyncFnOnce(&Progress) -> Result<()>) -> Result<()> {
 }
 
 /// Where caches are kept.
-fn cache_dir() -> Result<PathBuf> {
+/// Where local builds keep everything. git runs as another user, who may not pass through the home of root.
+fn data_dir() -> Result<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    absolute("XDG_CACHE_HOME")
-        .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
-        .ok_or_else(|| LocalError::Wrong("neither XDG_CACHE_HOME nor HOME is set".to_owned()))
+    if let Some(cache) = absolute("XDG_CACHE_HOME") {
+        return Ok(cache.join("paas"));
+    }
+    if rustix::process::geteuid().is_root() {
+        return Ok("/var/cache/paas/local".into());
+    }
+    let home =
+        absolute("HOME").ok_or_else(|| LocalError::Wrong("neither XDG_CACHE_HOME nor HOME is set".to_owned()))?;
+    Ok(home.join(".cache/paas"))
 }
 
 /// The name of a folder as an app's: what is not allowed in one becomes a hyphen.
