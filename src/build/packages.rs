@@ -13,7 +13,13 @@ use futures_util::TryStreamExt as _;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::{BuildError, Builder, Package, Packages};
-use crate::{git::Repositories, images::ImageArchive, lifecycle, model::BuildpackSource, progress::Progress};
+use crate::{
+    git::{Origin, Repositories},
+    images::ImageArchive,
+    lifecycle,
+    model::BuildpackSource,
+    progress::Progress,
+};
 
 /// How long a package may take to come.
 const PATIENCE: Duration = Duration::from_mins(10);
@@ -66,10 +72,12 @@ impl Builder {
             }
             BuildpackSource::Git { url, reference, folder } => {
                 progress.step(format!("Fetching the buildpack {source}")).await;
-                if !operator && self.is_here(url).await? {
-                    return Err(failed(NOT_HERE.to_owned()));
-                }
-                let fetched = repositories.fetch(url, reference.as_deref(), folder.as_deref(), operator).await;
+                let from = if operator {
+                    Origin::Any
+                } else {
+                    Origin::At(self.elsewhere(url).await?.ok_or_else(|| failed(NOT_HERE.to_owned()))?)
+                };
+                let fetched = repositories.fetch(url, reference.as_deref(), folder.as_deref(), &from).await;
                 let mut fetched = fetched.map_err(|e| failed(e.to_string()))?;
                 let reader = std::mem::replace(&mut fetched.source.reader, Box::new(tokio::io::empty()));
                 let taken = tokio::task::spawn_blocking(move || from_tar(&packages, SyncIoBridge::new(reader))).await;
@@ -77,7 +85,7 @@ impl Builder {
             }
             BuildpackSource::Image(image) => {
                 progress.step(format!("Fetching the buildpack {source}")).await;
-                if !operator && self.is_here(&format!("docker://{image}")).await? {
+                if !operator && self.elsewhere(&format!("docker://{image}")).await?.is_none() {
                     return Err(failed(NOT_HERE.to_owned()));
                 }
                 let (spool, archive) = self.public_image(image, operator).await.map_err(|e| failed(e.to_string()))?;

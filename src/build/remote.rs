@@ -13,17 +13,17 @@ const METADATA: [IpAddr; 3] = [
 ];
 
 impl Builder {
-    /// Whether a URL names this machine, a container of its engine, or what only the machine can reach.
-    pub(super) async fn is_here(&self, url: &str) -> Result<bool, BuildError> {
+    /// The addresses of a URL's host; `None` if it is this machine, a container of its engine, or what only the machine
+    /// can reach.
+    pub(super) async fn elsewhere(&self, url: &str) -> Result<Option<Vec<IpAddr>>, BuildError> {
         let addresses = addresses(url).await;
-        if addresses.iter().any(|&address| is_own(address)) {
-            return Ok(true);
-        }
-        Ok(self.inner.engine.is_a_neighbour(&addresses).await?)
+        let here =
+            addresses.iter().any(|&address| is_own(address)) || self.inner.engine.is_a_neighbour(&addresses).await?;
+        Ok((!here).then_some(addresses))
     }
 }
 
-/// The addresses of a URL's host. What cannot be resolved cannot be fetched either, and that is said better there.
+/// The addresses of a URL's host; none if it has no host, or nobody knows it.
 async fn addresses(url: &str) -> Vec<IpAddr> {
     let Some(host) = host(url) else { return Vec::new() };
     let name = host.trim_matches(['[', ']']).to_owned();

@@ -1,13 +1,35 @@
 //! The files of somebody else's repository: fetched by git's own user, without history, into a repository that goes
 //! with its handle.
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use super::{GitError, Repositories, Repository, Result, Source, finish, source};
 use crate::model::Files;
 
-/// What protocols a URL may have; `file` is for the operator.
-const PROTOCOLS: &str = "https:http:git";
+/// Where a URL may lead.
+#[derive(Debug, Clone)]
+pub enum Origin {
+    /// Anywhere, by any protocol: an operator named it.
+    Any,
+    /// To these addresses only, which were looked up once and found harmless; over HTTP, where git can be told.
+    At(Vec<IpAddr>),
+}
+
+/// The option that makes git take these addresses for the host of a URL, whatever its name server says by now (git 2.37
+/// and later know it).
+fn pinned(url: &str, addresses: &[IpAddr]) -> Option<String> {
+    let (scheme, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?.rsplit('@').next()?;
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, port),
+        _ => (authority, if scheme.eq_ignore_ascii_case("https") { "443" } else { "80" }),
+    };
+    let addresses: Vec<_> = addresses
+        .iter()
+        .map(|address| if address.is_ipv6() { format!("[{address}]") } else { address.to_string() })
+        .collect();
+    Some(format!("http.curloptResolve={host}:{port}:{}", addresses.join(",")))
+}
 
 /// A fetched commit, until it is dropped.
 #[derive(Debug)]
@@ -32,14 +54,14 @@ impl Repositories {
         url: &str,
         reference: Option<&str>,
         folder: Option<&str>,
-        operator: bool,
+        from: &Origin,
     ) -> Result<Fetched> {
         let path = self.0.dir.join(format!("fetched.new-{:016x}", rand::random::<u64>()));
         self.init(&path).await?;
         // From here on the folder goes whatever happens.
         let name = "fetched".parse().map_err(|_| GitError::Unexpected("fetched".to_owned()))?;
         let repository = Repository { repositories: self.clone(), app: name, path: path.clone() };
-        match self.fetch_into(&repository, url, reference, folder, operator).await {
+        match self.fetch_into(&repository, url, reference, folder, from).await {
             Ok(source) => Ok(Fetched { folder: path, source }),
             Err(error) => {
                 let _ = tokio::fs::remove_dir_all(path).await;
@@ -54,14 +76,20 @@ impl Repositories {
         url: &str,
         reference: Option<&str>,
         folder: Option<&str>,
-        operator: bool,
+        from: &Origin,
     ) -> Result<Source> {
         let mut command = repository.command();
-        let protocols = if operator { format!("{PROTOCOLS}:file:ssh") } else { PROTOCOLS.to_owned() };
-        command.env("GIT_ALLOW_PROTOCOL", protocols);
-        if !operator {
-            // It could lead to what may not be named.
-            command.args(["-c", "http.followRedirects=false"]);
+        match from {
+            Origin::Any => {
+                command.env("GIT_ALLOW_PROTOCOL", "https:http:git:file:ssh");
+            }
+            Origin::At(addresses) => {
+                let pinned = pinned(url, addresses).filter(|_| !addresses.is_empty());
+                let unknown = || GitError::Fetch { url: url.to_owned(), message: "its host is not known".to_owned() };
+                command.env("GIT_ALLOW_PROTOCOL", "https:http").args(["-c", &pinned.ok_or_else(unknown)?]);
+                // A redirection could lead to what may not be named.
+                command.args(["-c", "http.followRedirects=false"]);
+            }
         }
         command.args([
             "-c",
@@ -82,5 +110,26 @@ impl Repositories {
         let commit = repository.git(&["rev-parse", "--verify", "FETCH_HEAD^{commit}"]).await?;
         let commit = commit.trim().parse().map_err(|_| GitError::Unexpected(commit.clone()))?;
         source::open(repository, &commit, folder, &Files::All).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_keeps_the_addresses_that_were_looked_up() {
+        let addresses = ["192.0.2.7".parse().unwrap(), "2001:db8::7".parse().unwrap()];
+        for (url, host) in [
+            ("https://a.org/x.git", "a.org:443"),
+            ("http://a.org/x.git", "a.org:80"),
+            ("https://me:pw@a.org:8443/x.git", "a.org:8443"),
+            ("http://[2001:db8::7]/x.git", "[2001:db8::7]:80"),
+            ("http://[2001:db8::7]:81/x.git", "[2001:db8::7]:81"),
+        ] {
+            let expected = format!("http.curloptResolve={host}:192.0.2.7,[2001:db8::7]");
+            assert_eq!(pinned(url, &addresses).as_deref(), Some(expected.as_str()), "{url}");
+        }
+        assert_eq!(pinned("nonsense", &addresses), None);
     }
 }
