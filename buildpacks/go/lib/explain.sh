@@ -31,7 +31,7 @@ explain() {
     fail "a module is private ($it): run go mod vendor and commit vendor/, so that the build needs no access"
   elif said 'replacement directory [^ ]+ does not exist'; then
     fail "go.mod replaces a module by a folder that is not in the repository ($it): commit it, or drop the replace line"
-  elif said 'fatal error: ([^ ]+): No such file' 'Package .?([^ ,]+).? was not found|cannot find -l([^ :]+)'; then
+  elif said 'fatal error: ([^ ]+): No such file' "Package '?([^ ,']+)'? was not found|cannot find -l([^ :]+)"; then
     fail "a C library is missing ($it): name its Debian package in a file Aptfile, and push again"
   elif said 'dial tcp|i/o timeout|connection refused|TLS handshake|no such host'; then
     fail "the module proxy does not answer ($it); push again when it does"

@@ -47,7 +47,7 @@ explain_install() {
     fail "pnpm is not told whether scripts of packages may run: run pnpm approve-builds and commit what it writes"
   elif said 'ERR_PNPM_UNSUPPORTED_PACKAGE_MANAGER|ERR_PNPM_BAD_PM_VERSION|project is configured to use [a-z]+'; then
     fail "package.json asks for another package manager or version ($it): make packageManager, engines and the lock file agree"
-  elif said 'fatal error: ([^ :]+): No such file' 'Package .?([^ ,]+).? was not found|cannot find -l([^ :]+)'; then
+  elif said 'fatal error: ([^ :]+): No such file' "Package '?([^ ,']+)'? was not found|cannot find -l([^ :]+)"; then
     fail "a C library is missing ($it): name its Debian package in a file Aptfile, and push again"
   elif said '[Ff]ailed to (?:set up|download) [Cc]hrom[a-z]*' 'PUPPETEER_SKIP_DOWNLOAD|Cypress binary|playwright.*download'; then
     fail "a package wants to download a browser ($it): set PUPPETEER_SKIP_DOWNLOAD=1 for builds, and name chromium in a file Aptfile"

@@ -31,7 +31,7 @@ explain() {
   local it missing debian
   said() { it=$(bp said "$log" "$@"); }
   take_headers_back
-  if said 'only supports platforms \[?(.*)\]? but your local platform'; then
+  if said 'only supports platforms \[?(.*?)\]? but your local platform'; then
     fail "$lock is for other platforms only (${it//\"/}): run bundle lock --add-platform x86_64-linux, and commit $lock"
   elif said 'frozen mode is set|deployment mode|lockfile is frozen|cannot be updated because' && grep -qE 'added to|deleted from|changed|dependencies' "$log"; then
     said '^\* (.*)' || true
@@ -51,7 +51,7 @@ explain() {
     fail "$it, and this stack has $version: bundle update that gem with Ruby ${version%.*}, and commit $lock"
   elif said '([a-zA-Z0-9_.-]+[^ ]*) requires rubygems version'; then
     fail "$it wants a newer RubyGems than this stack has: take an older version of that gem, and commit $lock"
-  elif said 'Could not find gem .([^ `]+)' 'Could not find ([^ ]+-[0-9][^ ]*) in any of the sources' \
+  elif said "Could not find gem .([^ \`']+)" 'Could not find ([^ ]+-[0-9][^ ]*) in any of the sources' \
     'Could not find ([^ ]+-[0-9][^ ]*) in (rubygems|locally|cached)'; then
     fail "there is no gem $it: correct $gemfile (its name, its version, its source), run bundle install, and commit both files"
   elif said 'Could not (reach host|fetch specs from|resolve host|download) ?([^ ]*)' 'Connection refused|Network error|getaddrinfo|SocketError|HTTPError' ||

@@ -31,7 +31,7 @@ explain() {
   elif said 'failed to parse manifest|invalid TOML|TOML parse error'; then
     fail "Cargo.toml is not valid: the lines above say where; correct it and push again"
   elif said 'Could not find directory of (OpenSSL) installation' 'system library .([^`]+). required by' \
-    'cannot find -l([a-zA-Z0-9_.-]+)' "fatal error: .?([^ ']+).? (file not found|: No such file)"; then
+    'cannot find -l([a-zA-Z0-9_.-]+)' "fatal error: '?([^ ':]+)'?:? (?:file not found|No such file)"; then
     fail "a C library is missing ($it): name its Debian package (as lib${it#lib}-dev) in a file Aptfile, and push again"
   elif said 'Could not find .?protoc' 'Unable to find libclang' 'is .(cmake). not installed|(cmake) not'; then
     fail "a tool is missing ($it): name its Debian package (protobuf-compiler, libclang-dev, cmake) in a file Aptfile"
