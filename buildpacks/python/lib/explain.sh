@@ -35,7 +35,9 @@ debian_source_of() {
 explain() {
   local it package missing debian
   said() { it=$(bp said "$log" "$@"); }
-  if said 'failed to read from file `[^`]*/([^`/]+)`: No such file'; then fail "$source names $it, which is not in the repository: commit it, or take the line out"; fi
+  if said 'failed to read from file `[^`]*/([^`/]+)`: No such file'; then
+    fail "$source names $it, which is not in the repository: commit it, or take the line out"
+  fi
   if said 'Distribution not found at: ([^ ]+)'; then
     fail "$it is on your machine only: write the package with its version instead (pip list --format=freeze shows them so)"
   fi
@@ -50,7 +52,9 @@ explain() {
   fi
   if said '[Bb]ecause there is no version of ([^ ]+)'; then fail "there is no $it: name a version that exists in $source"; fi
   if said 'and ([A-Za-z0-9._-]+[=<>~!][^ ]*) depends on Python'; then fail "$it is not for Python $version: take a version that is"; fi
-  if said '[Bb]ecause ([^ ]+) has no wheels with a matching Python (ABI tag|version)'; then fail "$it has nothing for Python $version: take a newer version of it in $source"; fi
+  if said '[Bb]ecause ([^ ]+) has no wheels with a matching Python (ABI tag|version)'; then
+    fail "$it has nothing for Python $version: take a newer version of it in $source"
+  fi
   if grep -qE 'No file/folder found for package|Unable to determine which files to ship|does not contain any element' "$log"; then
     fail "pyproject.toml makes the app a package, and its folder is not here: write package-mode = false into [tool.poetry], and commit poetry.lock"
   fi

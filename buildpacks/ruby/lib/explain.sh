@@ -47,7 +47,7 @@ explain() {
   elif said 'Authentication is required for ([^ ]+)' 'Bad username or password for ([^ ]+)'; then
     fail "$it wants a user name and a password: config:set --build the variable that bundle config names, as BUNDLE_GEMS__EXAMPLE__COM=user:password"
   elif said '([a-zA-Z0-9_.-]+-[0-9][^ ]*) requires ruby version ([^,]+),'; then
-    it=$(sed -nE 's/.*[ `]([a-zA-Z0-9_.-]+-[0-9][^ ]*) requires ruby version ([^,]+),.*/\1 wants Ruby \2/p' "$log" | head -n 1)
+    it=$(sed -nE 's/^(.*[ `])?([a-zA-Z0-9_.-]+-[0-9][^ ]*) requires ruby version ([^,]+),.*/\2 wants Ruby \3/p' "$log" | head -n 1)
     fail "$it, and this stack has $version: bundle update that gem with Ruby ${version%.*}, and commit $lock"
   elif said '([a-zA-Z0-9_.-]+[^ ]*) requires rubygems version'; then
     fail "$it wants a newer RubyGems than this stack has: take an older version of that gem, and commit $lock"
