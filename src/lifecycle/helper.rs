@@ -12,7 +12,15 @@
 //! | `apt --candidate [--suite=NAME] PACKAGE…` | prints each package with the version that would come |
 //! | `hash FILE…` | prints one SHA-256 over names and contents; a missing file counts as such |
 //! | `procfile FILE` | prints `type<TAB>command` for each line |
+//! | `said FILE PATTERN…` | prints what the first pattern that fits a line finds: its first group that is not empty, or all |
+//! | `other-language OWN…` | status 0 if the folder has a manifest of a language that is none of these |
+//! | `requires NAME [--optional] [KEY=VALUE…]` | adds a requirement to the build plan, with metadata |
+//! | `web-of [--first NAME] [--last NAME] NAME…` | prints the program that is web, or status 1 |
+//! | `programs LAYERS WEB [NAME…]` | adds the web program, and the others as processes of their names |
 //! | `step TEXT`, `header TEXT`, `detail TEXT`, `trouble TEXT` | prints in the grammar of pushes |
+
+mod languages;
+mod said;
 
 use std::{
     fs,
@@ -55,6 +63,13 @@ pub(super) fn run(words: &[String]) -> ExitCode {
         ["process", layers, process_type, options @ ..] => process(Path::new(layers), process_type, options),
         ["hash", names @ ..] => hash(names),
         ["procfile", file] => procfile(file),
+        ["said", file, patterns @ ..] => said::said(file, patterns),
+        ["other-language", own @ ..] => languages::other_language(Path::new("."), own),
+        ["requires", name, options @ ..] => {
+            languages::requires(std::env::var_os("CNB_BUILD_PLAN_PATH").map(PathBuf::from), name, options)
+        }
+        ["web-of", options @ ..] => languages::web_of(options),
+        ["programs", layers, web, names @ ..] => languages::programs(Path::new(layers), web, names),
         ["step", text @ ..] => Ok(Line::Step(text.join(" ")).to_string()),
         ["header", text @ ..] => Ok(Line::Header(text.join(" ")).to_string()),
         ["detail", text @ ..] => Ok(Line::Detail(text.join(" ")).to_string()),

@@ -10,6 +10,7 @@
 mod build;
 mod buildpacks;
 mod crash;
+mod detection;
 mod dockerfile;
 mod engine;
 mod engine_build;

@@ -8,6 +8,7 @@ on the weather which are there. With an older one, or none, only the versions co
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -35,4 +36,7 @@ for package in Path(sys.argv[1], "npm").glob("*/*"):
                 kept.pop(key, None)
         else:
             continue
-        file.write_text(json.dumps(kept, sort_keys=True))
+        # What was restored is a link to the cache of the last good build.
+        beside = file.with_suffix(".new")
+        beside.write_text(json.dumps(kept, sort_keys=True))
+        os.replace(beside, file)

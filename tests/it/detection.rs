@@ -1,0 +1,108 @@
+//! Which language takes a folder that has files of several: the buildpacks' own `bin/detect`, in the order of `order.toml`.
+//! Quick, since nothing is built: the projects are the names of their files, in `tests/detection.toml`.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use serde::Deserialize;
+
+use crate::world::repository_root;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    project: Vec<Project>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Project {
+    /// The buildpack that makes the app, or none.
+    is: String,
+    has: String,
+    /// Empty files.
+    #[serde(default)]
+    files: Vec<String>,
+    /// Files with something in them.
+    #[serde(default)]
+    write: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Order {
+    order: Vec<Group>,
+}
+
+#[derive(Deserialize)]
+struct Group {
+    group: Vec<Member>,
+}
+
+#[derive(Deserialize)]
+struct Member {
+    id: String,
+    #[serde(default)]
+    optional: bool,
+}
+
+/// The folder's own language: that of the buildpack which may not pass, and comes last.
+fn language(order: &Order, app: &Path, tools: &Path) -> String {
+    let mut outcomes = BTreeMap::new();
+    let mut fits = |member: &Member| {
+        let name = member.id.strip_prefix("paas/").unwrap().to_owned();
+        *outcomes.entry(name.clone()).or_insert_with(|| detects(&name, app, tools))
+    };
+    for Group { group } in &order.order {
+        let wanted: Vec<_> = group.iter().filter(|member| !member.optional).collect();
+        if wanted.iter().all(|member| fits(member)) {
+            return wanted.last().unwrap().id["paas/".len()..].to_owned();
+        }
+    }
+    "none".to_owned()
+}
+
+fn detects(buildpack: &str, app: &Path, tools: &Path) -> bool {
+    let folder = repository_root().join("buildpacks").join(buildpack);
+    let plan = tools.join("plan.toml");
+    fs::write(&plan, "").unwrap();
+    let mut command = Command::new(folder.join("bin/detect"));
+    command.current_dir(app).env("CNB_BUILDPACK_DIR", &folder).env("CNB_BUILD_PLAN_PATH", &plan).stdin(Stdio::null());
+    command.env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", tools.display()));
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let _: toml::Table = fs::read_to_string(&plan).unwrap().parse().unwrap();
+    match output.status.code() {
+        Some(0) => true,
+        Some(100) => false,
+        other => panic!("{buildpack} ends with {other:?}: {said}"),
+    }
+}
+
+#[test]
+fn each_project_is_taken_by_its_own_language() {
+    let read = |path: &str| fs::read_to_string(repository_root().join(path)).unwrap();
+    let order: Order = toml::from_str(&read("buildpacks/order.toml")).unwrap();
+    let table: Table = toml::from_str(&read("tests/detection.toml")).unwrap();
+    let tools = tempfile::tempdir().unwrap();
+    let lifecycle = repository_root().join("target/static/x86_64-unknown-linux-gnu/release/lifecycle");
+    std::os::unix::fs::symlink(lifecycle, tools.path().join("bp")).unwrap();
+    let mut wrong = Vec::new();
+    for Project { is, has, files, write } in table.project {
+        let app = tempfile::tempdir().unwrap();
+        let files = files.into_iter().map(|name| (name, String::new()));
+        for (name, text) in files.chain(write) {
+            let file = app.path().join(name);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, text).unwrap();
+        }
+        let taken = language(&order, app.path(), tools.path());
+        if taken != is {
+            wrong.push(format!("{has}: taken by {taken} instead of {is}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
