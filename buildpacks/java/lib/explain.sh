@@ -111,7 +111,7 @@ explain_sbt() {
 # Reads what Gradle printed, and ends the build.
 explain_gradle() {
   local it
-  if said 'Plugin \[id: .([^ ,]+).,? ?[^]]*\] was not found'; then
+  if said 'Plugin \[id: .([a-zA-Z0-9._-]+).,? ?[^]]*\] was not found'; then
     fail "there is no Gradle plugin $it: correct its id or version, or name its repository in pluginManagement of settings.gradle"
   elif said 'Could not find ([^ ]+:[^ ]+:[^ ]*[^ .])\.?$'; then
     fail "there is no $it in the repositories that the build names: correct its name or version, or name its repository"
