@@ -7,7 +7,7 @@ newest_java=25
 # Prints what is asked for, where, and whether to run on it or only to be compiled for it, as `17<TAB>pom.xml:
 # java.version<TAB>compile`; nothing if nothing is.
 asked_java() {
-  local line file
+  local line file files
   if [ -f system.properties ] && line=$(sed -nE 's/^[[:space:]]*java\.runtime\.version[[:space:]]*[=:][[:space:]]*(.*)/\1/p' system.properties | tail -n 1 | tr -d '[:space:]') &&
     [ -n "$line" ]; then
     printf '%s\tsystem.properties: java.runtime.version=%s\trun\n' "$line" "$line"
@@ -20,14 +20,18 @@ asked_java() {
   elif [ "$tool" = maven ]; then
     sed -n 's/^java\t//p' "$work/pom"
   elif [ "$tool" = gradle ]; then
-    for file in build.gradle build.gradle.kts {app,server,web,buildSrc}/build.gradle{,.kts} gradle.properties; do
+    mapfile -t files < <(printf '%s\n' {,app/,server/,web/,buildSrc/}build.gradle{,.kts} gradle.properties "${build_files[@]#./}")
+    # A toolchain is that Java and no other.
+    for file in "${files[@]}"; do
       [ -f "$file" ] || continue
-      # A toolchain is that Java and no other.
       line=$(sed -nE 's/.*(JavaLanguageVersion\.of|jvmToolchain)[ (=]+([0-9]+).*/\2/p' "$file" | head -n 1)
       if [ -n "$line" ]; then
         printf '%s\t%s: toolchain %s\trun\n' "$line" "$file" "$line"
         return
       fi
+    done
+    for file in "${files[@]}"; do
+      [ -f "$file" ] || continue
       line=$(sed -nE 's/.*release(\.set)?[ (=]+([0-9]+).*/\2/p
         s/.*(sourceCompatibility|targetCompatibility|javaVersion|java\.version)[ =("'\'']+(JavaVersion\.VERSION_)?([0-9._]+).*/\3/p' "$file" | head -n 1)
       if [ -n "$line" ]; then
