@@ -33,10 +33,10 @@ const NOT_NEEDED: [&str; 8] = ["bug", "doc", "doc-base", "info", "lintian", "loc
 /// Packages, and where they come from.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted<'a> {
-    /// Their names.
+    /// Their names, some with a version (`NAME=VERSION`), or the release to come from where both have it (`NAME=SUITE`).
     pub(super) packages: &'a [&'a str],
     /// The code name of an older release of Debian, which is asked besides the image's own: what both have comes from the
-    /// image's own.
+    /// image's own, unless it is said otherwise.
     pub(super) suite: Option<&'a str>,
 }
 
@@ -67,6 +67,17 @@ impl Apt {
         Ok(apt)
     }
 
+    /// The packages as apt knows them, and notes for it which come from the older release.
+    fn settle<'a>(&self, wanted: Wanted<'a>) -> Result<Vec<&'a str>, String> {
+        let Some(suite) = wanted.suite else { return Ok(wanted.packages.to_vec()) };
+        let from_suite = |word: &'a str| word.strip_suffix(suite).and_then(|word| word.strip_suffix('='));
+        let preferences: String =
+            wanted.packages.iter().filter_map(|word| from_suite(word)).map(|name| pin(name, suite)).collect();
+        let file = self.dir.join("preferences");
+        fs::write(&file, preferences).map_err(|e| format!("cannot write {}: {e}", file.display()))?;
+        Ok(wanted.packages.iter().map(|word| from_suite(word).unwrap_or(word)).collect())
+    }
+
     fn run(&self, program: &str, image: Image, words: &[&str]) -> Result<String, String> {
         let status = match image {
             Image::Run if fs::metadata(RUN_PACKAGES).is_ok_and(|file| file.len() > 0) => RUN_PACKAGES,
@@ -86,12 +97,18 @@ impl Apt {
         if self.own_sources {
             settings.push("Dir::Etc::sourcelist=/dev/null".to_owned());
             settings.push(format!("Dir::Etc::sourceparts={}", self.dir.join("sources").display()));
+            settings.push(format!("Dir::Etc::preferences={}", self.dir.join("preferences").display()));
         }
         let mut command = Command::new(program);
         command.args(settings.iter().flat_map(|setting| ["-o", setting])).args(words).env("LC_ALL", "C");
         let output = command.output().map_err(|e| format!("{program} of the build image does not run: {e}"))?;
         said(program, &output)
     }
+}
+
+/// That a package is to be a release's, with that release's mends.
+fn pin(name: &str, suite: &str) -> String {
+    format!("Package: {name}\nPin: release n={suite}*\nPin-Priority: 995\n\n")
 }
 
 /// What a program printed, or its first complaint.
@@ -130,9 +147,10 @@ fn plain(packages: &[&str]) -> Result<(), String> {
 
 /// The version that each package would have, a line each.
 pub(super) fn candidates(tmp: &Path, wanted: Wanted<'_>) -> Result<String, String> {
-    let Wanted { packages, suite } = wanted;
-    plain(packages)?;
-    let text = Apt::ready(tmp, suite)?.run("apt-cache", Image::Build, &[&["policy"], packages].concat())?;
+    plain(wanted.packages)?;
+    let apt = Apt::ready(tmp, wanted.suite)?;
+    let packages = apt.settle(wanted)?;
+    let text = apt.run("apt-cache", Image::Build, &[&["policy"], &packages[..]].concat())?;
     let mut found = Vec::new();
     for package in packages {
         let mut lines = text.lines().skip_while(|line| line.strip_suffix(':') != Some(package)).skip(1);
@@ -170,11 +188,11 @@ fn to_run(apt: &Apt, packages: &[&str]) -> Result<Vec<String>, String> {
 
 /// Unpacks packages with what they need and the image lacks; says what these are, a line each.
 pub(super) fn unpack(tmp: &Path, layer: &Path, image: Image, wanted: Wanted<'_>) -> Result<String, String> {
-    let Wanted { packages, suite } = wanted;
-    plain(packages)?;
-    let apt = Apt::ready(tmp, suite)?;
+    plain(wanted.packages)?;
+    let apt = Apt::ready(tmp, wanted.suite)?;
+    let packages = apt.settle(wanted)?;
     let packages = match image {
-        Image::Run => to_run(&apt, packages)?,
+        Image::Run => to_run(&apt, &packages)?,
         Image::Build => packages.iter().map(|&name| name.to_owned()).collect(),
     };
     let words = ["install", "--yes", "--no-install-recommends", "--print-uris"];
@@ -266,6 +284,18 @@ mod tests {
         );
         assert!(Archive::parse("Reading package lists...").is_none());
         assert!(Archive::parse("'http://x/y.deb' y_1_all.deb 1 MD5Sum:abc").unwrap().is_err());
+    }
+
+    #[test]
+    fn what_both_releases_have_may_come_from_the_older_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let apt = Apt { dir: dir.path().to_owned(), own_sources: true };
+        let wanted = ["ruby=bookworm", "libruby=1:3.1", "ruby-bundler"];
+        let names = apt.settle(Wanted { packages: &wanted, suite: Some("bookworm") }).unwrap();
+        assert_eq!(names, ["ruby", "libruby=1:3.1", "ruby-bundler"]);
+        let preferences = fs::read_to_string(dir.path().join("preferences")).unwrap();
+        assert_eq!(preferences, "Package: ruby\nPin: release n=bookworm*\nPin-Priority: 995\n\n");
+        assert_eq!(apt.settle(Wanted { packages: &wanted, suite: None }).unwrap(), wanted);
     }
 
     #[test]

@@ -1,10 +1,47 @@
 # shellcheck shell=bash
-# Elixir in a layer.
+# Elixir in a layer. Debian has one, and the Debian before another.
+
+# Sets asked and asked_in, range (of mix.exs, as npm writes it), series and packages.
+read_asked() {
+  asked='' asked_in='' range=''
+  if [ -f .tool-versions ] && asked=$(awk '$1 == "elixir" { print $2; exit }' .tool-versions) && [ -n "$asked" ]; then
+    asked_in=.tool-versions
+  elif [ -f elixir_buildpack.config ] && asked=$(sed -nE 's/^ *elixir_version *= *v?([0-9.]+).*/\1/p' elixir_buildpack.config) && [ -n "$asked" ]; then
+    asked_in=elixir_buildpack.config
+  elif asked=$(sed -nE 's/^ *elixir: *"([^"]+)".*/\1/p' mix.exs | head -n 1) && [ -n "$asked" ]; then
+    asked_in=mix.exs
+    # Three numbers after ~> leave the last one open, two the second.
+    range=$(sed -E 's/~> *([0-9]+\.[0-9]+\.[0-9]+)/~\1/g; s/~> *([0-9]+(\.[0-9]+)?)/^\1/g; s/ or / || /g; s/ and / /g; s/-(dev|rc)[0-9.]*//g; s/==//g' <<<"$asked")
+  fi
+  asked=${asked%%-otp*}
+  series=1.18 older=() debian=$CNB_TARGET_DISTRO_VERSION
+  packages=(elixir erlang-dev erlang-eunit erlang-eldap erlang-os-mon erlang-ssh erlang-syntax-tools erlang-xmerl)
+  if needs_older; then
+    series=1.14 older=(--suite=bookworm) debian=12
+    # Its parts are all of one version.
+    packages+=(erlang-{base,crypto,mnesia,asn1,public-key,runtime-tools,ssl,inets,ftp,tftp,snmp,parsetools,tools})
+    packages=("${packages[@]/%/=bookworm}")
+  fi
+}
+
+needs_older() {
+  if [ -n "$range" ]; then
+    ! in_range 1.18 && in_range 1.14
+  else
+    [[ $asked. =~ ^1\.([0-9]+)\. ]] && [ "${BASH_REMATCH[1]}" -le 14 ]
+  fi
+}
+
+# $1: a series of Elixir. Whether mix.exs is for one of it.
+in_range() {
+  seq -f "$1.%.0f" 0 99 | bp semver-max "$range" >/dev/null 2>&1
+}
 
 # Sets version. Debian is asked once a day, so that what it mended gets into the image of the next push.
 look_up_version() {
-  if [ "$(bp layer "$layers" debian --cache --key "$(date +%F)")" = remake ]; then
-    bp apt --candidate elixir erlang-base >"$layers/debian/versions" || fail "Debian's packages cannot be looked up: the line above says why; push again"
+  if [ "$(bp layer "$layers" debian --cache --key "$(date +%F) $series")" = remake ]; then
+    bp apt --candidate "${older[@]}" "elixir${older[*]:+=bookworm}" "erlang-base${older[*]:+=bookworm}" >"$layers/debian/versions" ||
+      fail "Debian's packages cannot be looked up: the line above says why; push again"
   fi
   version=$(sed -nE 's/^elixir ([0-9]+\.[0-9]+\.[0-9]+).*/\1/p' "$layers/debian/versions")
   otp=$(sed -nE 's/^erlang-base (.*:)?([0-9]+).*/\2/p' "$layers/debian/versions")
@@ -14,8 +51,8 @@ install_elixir() {
   local options=(--build --cache)
   if [ -z "$release" ]; then options+=(--launch); fi
   if [ "$(bp layer "$layers" elixir "${options[@]}" --key "1 $(<"$layers/debian/versions") $release")" = remake ]; then
-    bp step "Installing Elixir of Debian $CNB_TARGET_DISTRO_VERSION"
-    bp apt "$layers" elixir --run elixir erlang-dev erlang-eunit erlang-eldap erlang-os-mon erlang-ssh erlang-syntax-tools erlang-xmerl >"$log" ||
+    bp step "Installing Elixir of Debian $debian"
+    bp apt "$layers" elixir --run "${older[@]}" "${packages[@]}" >"$log" ||
       fail "Elixir cannot be installed: the line above says why; push again"
     rm -rf "$elixir/etc" "$elixir/var" "$elixir/lib" "$elixir"/usr/{bin,sbin,lib/systemd,lib/sysusers.d,lib/tmpfiles.d}
     # It was made to be in /usr.
@@ -27,27 +64,15 @@ install_elixir() {
 
 # Says which Elixir it is and why.
 check_version() {
-  local asked='' asked_in='' range
-  if [ -f .tool-versions ] && asked=$(awk '$1 == "elixir" { print $2; exit }' .tool-versions) && [ -n "$asked" ]; then
-    asked_in=.tool-versions
-  elif [ -f elixir_buildpack.config ] && asked=$(sed -nE 's/^ *elixir_version *= *v?([0-9.]+).*/\1/p' elixir_buildpack.config) && [ -n "$asked" ]; then
-    asked_in=elixir_buildpack.config
-  elif asked=$(sed -nE 's/^ *elixir: *"([^"]+)".*/\1/p' mix.exs | head -n 1) && [ -n "$asked" ]; then
-    # Three numbers after ~> leave the last one open, two the second.
-    range=$(sed -E 's/~> *([0-9]+\.[0-9]+\.[0-9]+)/~\1/g; s/~> *([0-9]+(\.[0-9]+)?)/^\1/g; s/ or / || /g; s/ and / /g; s/-(dev|rc)[0-9.]*//g; s/==//g' <<<"$asked")
-    if ! bp semver-max "$range" <<<"$version" >/dev/null; then
-      fail "mix.exs asks for Elixir $asked: this stack has only $version; write elixir: \"~> ${version%.*}\", if the app runs on that"
-    fi
-    bp step "Using Elixir $version on Erlang/OTP $otp (mix.exs: $asked)"
-    return
+  local why="$asked_in: $asked"
+  if [ -n "$range" ]; then
+    bp semver-max "$range" <<<"$version" >/dev/null ||
+      fail "mix.exs asks for Elixir $asked: this stack has only 1.14.0 and 1.18; write elixir: \"~> ${version%.*}\", if the app runs on that"
+  elif [ -z "$asked" ]; then
+    why="nothing asks for another"
+  elif [[ $version. != "$asked."* && ${asked%.*} != "${version%.*}" ]]; then
+    bp trouble "$asked_in asks for Elixir $asked, and there are only 1.14 and 1.18 here: the app is built with $version; try it with ${version%.*}, and write that into $asked_in"
+    why="the nearest that there is"
   fi
-  asked=${asked%%-otp*}
-  if [ -z "$asked" ]; then
-    bp step "Using Elixir $version on Erlang/OTP $otp (the stack has this one)"
-  elif [[ $version. == "$asked."* || ${asked%.*} == "${version%.*}" ]]; then
-    bp step "Using Elixir $version on Erlang/OTP $otp ($asked_in: $asked)"
-  else
-    bp trouble "$asked_in asks for Elixir $asked, and there is only $version here: the app is built with that; try it with ${version%.*}, and write that into $asked_in"
-    bp step "Using Elixir $version on Erlang/OTP $otp (the stack has this one)"
-  fi
+  bp step "Using Elixir $version on Erlang/OTP $otp ($why)"
 }

@@ -55,7 +55,7 @@ explain_maven() {
   elif said 'Could not transfer artifact [^ ]+'; then
     fail "a repository does not answer (${it#Could not transfer artifact }): push again when it does, or take the repository out of pom.xml"
   elif said 'Detected JDK Version: ([^ ]+) .*is not in the allowed range'; then
-    fail "the enforcer plugin of pom.xml refuses Java $it: widen its requireJavaVersion, or ask for Java 21 or 25 in system.properties"
+    fail "the enforcer plugin of pom.xml refuses Java $it: widen its requireJavaVersion, or ask for Java 17, 21 or 25 in system.properties"
   elif said 'Detected Maven Version: ([^ ]+) .*is not in the allowed range' 'requires Maven version [0-9.]+'; then
     fail "pom.xml refuses this Maven ($it): commit the Maven wrapper with the one that it wants (mvn wrapper:wrapper)"
   elif said '\.git directory (?:is )?not found|dotGitDirectory'; then
@@ -104,7 +104,7 @@ explain_sbt() {
 # Reads what Gradle printed, and ends the build.
 explain_gradle() {
   local it
-  if said "Plugin \[id: .([^ ,']+).,? ?[^]]*\] was not found"; then
+  if said 'Plugin \[id: .([a-zA-Z0-9._-]+).,? ?[^]]*\] was not found'; then
     fail "there is no Gradle plugin $it: correct its id or version, or name its repository in pluginManagement of settings.gradle"
   elif said 'Could not find ([^ ]+:[^ ]+:[^ ]*[^ .])\.?$'; then
     fail "there is no $it in the repositories that the build names: correct its name or version, or name its repository"

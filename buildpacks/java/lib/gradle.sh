@@ -6,22 +6,37 @@ gradle_wrapper() {
   sed -nE "s/^[[:space:]]*$1[[:space:]]*[=:][[:space:]]*(.*)/\1/p" gradle/wrapper/gradle-wrapper.properties | tail -n 1 | sed 's/\\//g' | tr -d '[:space:]'
 }
 
-# Sets gradle and gradle_version; fails if it cannot be had, or cannot run on a Java that is here.
+# Sets gradle_version and url, and newest_java, if this Gradle does not run on all that are here; fails if on none.
 check_gradle() {
-  local url sum archive unpacked asked
   gradle=$(type -P gradle) || true
+  url="" gradle_why=""
   if [ ! -f gradle/wrapper/gradle-wrapper.properties ]; then
     [ -n "$gradle" ] || fail "there is no Gradle wrapper: run gradle wrapper, and commit gradlew and gradle/wrapper/"
     gradle_version=$("$gradle" --version 2>/dev/null | sed -nE 's/^Gradle ([0-9.]+).*/\1/p')
     return
   fi
   url=$(gradle_wrapper distributionUrl) sum=$(gradle_wrapper distributionSha256Sum)
-  gradle_version=$(sed -nE 's,.*gradle-([0-9.]+)(-[^/]*)?-(bin|all)\.zip$,\1,p' <<<"$url") asked=$gradle_version
+  gradle_version=$(sed -nE 's,.*gradle-([0-9.]+)(-[^/]*)?-(bin|all)\.zip$,\1,p' <<<"$url")
   case $gradle_version in
-    [1-7] | [1-7].*)
-      fail "the wrapper's Gradle $gradle_version does not run on Java 21 or newer: run ./gradlew wrapper --gradle-version 8.14.3, and commit what changed" ;;
-    8.[0-4] | 8.[0-4].*) url=${url//$gradle_version/8.14.3} gradle_version=8.14.3 sum="" ;;
+    [1-6] | [1-6].* | 7 | 7.[0-2] | 7.[0-2].*)
+      fail "the wrapper's Gradle $gradle_version does not run on Java 17 or newer: run ./gradlew wrapper --gradle-version 8.14.3, and commit what changed" ;;
+    7.* | 8 | 8.[0-4] | 8.[0-4].*) newest_java=17 ;;
   esac
+}
+
+# The project asks for a Java that its Gradle does not run on.
+raise_gradle() {
+  case $gradle_version in
+    7.*) fail "the wrapper's Gradle $gradle_version does not run on Java $major ($why): run ./gradlew wrapper --gradle-version 8.14.3, and commit what changed" ;;
+  esac
+  gradle_why=", since the wrapper's $gradle_version does not run on Java $major"
+  url=${url//$gradle_version/8.14.3} gradle_version=8.14.3 sum=""
+}
+
+# Sets gradle; fails if it cannot be had.
+get_gradle() {
+  local archive unpacked
+  if [ -z "$url" ]; then return; fi
   # The other one has the manuals besides.
   if [ -z "$sum" ]; then url=${url/-all.zip/-bin.zip}; fi
   if [ "$(bp layer "$layers" gradle --cache --key "1 $url $(bp hash "gradle/wrapper/$url" 2>/dev/null)")" = remake ]; then
@@ -48,7 +63,6 @@ check_gradle() {
     rm -rf "$archive" "$unpacked"
   fi
   gradle=$layers/gradle/bin/gradle
-  if [ "$asked" != "$gradle_version" ]; then gradle_version+=", since the wrapper's $asked does not run on Java 21"; fi
 }
 
 # $@: tasks and options. The log has all that Gradle says.
@@ -63,7 +77,7 @@ gradle() {
 
 gradle_build() {
   local tasks=() sums files
-  bp step "Using Gradle $gradle_version (gradle/wrapper/gradle-wrapper.properties)"
+  bp step "Using Gradle $gradle_version$gradle_why (gradle/wrapper/gradle-wrapper.properties)"
   bp layer "$layers" gradle-home --cache --key "1 $gradle_version" >/dev/null
   mapfile -d '' files < <(find . -name node_modules -prune -o \( -name '*.gradle' -o -name '*.gradle.kts' -o -name 'gradle*.properties' -o -name '*.lockfile' -o -name '*.versions.toml' \) -type f -print0 | sort -z)
   sums="$version $(bp hash "${files[@]}")"

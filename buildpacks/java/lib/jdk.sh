@@ -1,12 +1,13 @@
 # shellcheck shell=bash
 # The JDK is Debian's, with Maven beside it, for the build; the image gets a Java runtime that is made of it.
 
-# Sets version, JAVA_HOME and PATH. $1: 21 or 25.
+# Sets version, JAVA_HOME and PATH. $1: 17, 21 or 25.
 install_jdk() {
-  local jdk=$layers/jdk found
+  local jdk=$layers/jdk found debian=$CNB_TARGET_DISTRO_VERSION older=()
+  if [ "$1" = 17 ]; then older=(--suite=bookworm) debian=12; fi
   if [ "$(bp layer "$layers" jdk --build --cache --key "2 $1 $(bp hash /var/lib/dpkg/status)")" = remake ]; then
-    bp step "Installing OpenJDK $1 of Debian $CNB_TARGET_DISTRO_VERSION"
-    bp apt "$layers" jdk --build "openjdk-$1-jdk-headless" maven >"$log" || fail "the JDK cannot be had: the line above says why; push again"
+    bp step "Installing OpenJDK $1 of Debian $debian"
+    bp apt "$layers" jdk --build "${older[@]}" "openjdk-$1-jdk-headless" maven >"$log" || fail "the JDK cannot be had: the line above says why; push again"
     # Debian's Maven asks for Debian's default Java, too.
     find "$jdk/usr/lib/jvm" -mindepth 1 -maxdepth 1 ! -name "java-$1-openjdk-*" -exec rm -rf {} +
     ln -s "usr/lib/jvm/$(basename "$jdk/usr/lib/jvm/"*)" "$jdk/home"
@@ -41,7 +42,8 @@ reach() {
 # What is in the image: all that java.se has, and what it takes to look into a running app. The options that are built in
 # come before all others: JAVA_TOOL_OPTIONS and the command line win over them.
 install_jre() {
-  local jre=$layers/jre fonts
+  local jre=$layers/jre fonts compress=zip-6
+  if [ "$major" = 17 ]; then compress=2; fi
   # What `java -version` says is in the key, and so are Debian's own patches: a JDK that is newer gives another runtime.
   if [ "$(bp layer "$layers" jre --launch --key "2 $debian_version $(bp hash /cnb/run-packages "$here/lib/settings.py" "$here/lib/truststore.py")")" = keep ]; then return; fi
   bp step "Making a Java $version runtime for the image"
@@ -49,7 +51,7 @@ install_jre() {
   local modules
   modules=java.se,java.smartcardio,$(java --list-modules | cut -d @ -f 1 | grep -xE 'jdk\.(attach|charsets|crypto\..*|dynalink|httpserver|jcmd|jdwp.agent|jfr|localedata|management.*|naming.*|net|nio.mapmode|sctp|security.*|unsupported|xml.dom|zipfs)' | paste -sd ,)
   jlink -J-XX:TieredStopAtLevel=1 -J-XX:+UseSerialGC --add-modules "$modules" --output "$jre" --strip-java-debug-attributes --no-man-pages --no-header-files \
-    --compress zip-6 --generate-cds-archive --add-options="-XX:MaxRAMPercentage=60 -XX:+ExitOnOutOfMemoryError" >"$log" 2>&1 ||
+    --compress "$compress" --generate-cds-archive --add-options="-XX:MaxRAMPercentage=60 -XX:+ExitOnOutOfMemoryError" >"$log" 2>&1 ||
     { cat "$log" && fail "the Java runtime cannot be made: the lines above say why"; }
   rm -f "$jre/lib/server/classes_nocoops.jsa"
   # The certificates that the run image trusts; what the build trusts besides is not for apps.

@@ -41,6 +41,13 @@ choose_maven() {
   bp step "Using Maven $(maven_version) (.mvn/wrapper/maven-wrapper.properties)"
 }
 
+# Another tool builds the app, and Maven brings what that cannot.
+borrow_maven() {
+  choose_maven
+  settings=()
+  bp layer "$layers" repository --cache --key 1 >/dev/null
+}
+
 maven_version() {
   case $mvn in
     "$layers/jdk/"*) sed -nE 's/^maven ([0-9.]+).*/\1/p' "$layers/jdk/packages" ;;

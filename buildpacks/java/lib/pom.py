@@ -55,16 +55,17 @@ def java():
         own = {element.tag: (element.text or "").strip() for element in pom.findall("properties/*")}
         for name in ("maven.compiler.release", "java.version", "maven.compiler.target", "maven.compiler.source"):
             if resolve(own.get(name, "")):
-                return resolve(own[name]), f"{path}: {name}"
+                return resolve(own[name]), f"{path}: {name}", "compile"
         for name in ("release", "target", "source", "jvmTarget", "jdkToolchain/version"):
             for plugin in pom.iter("plugin"):
                 if "compiler" in text(plugin, "artifactId") or "kotlin" in text(plugin, "artifactId"):
                     value = resolve(text(plugin, f"configuration/{name}"))
                     if value:
-                        return value, f"{path}: {name} of {text(plugin, 'artifactId')}"
+                        purpose = "run" if name == "jdkToolchain/version" else "compile"
+                        return value, f"{path}: {name} of {text(plugin, 'artifactId')}", purpose
         for name in ("java.release", "jdk.version", "jdkVersion", "javaVersion", "kotlin.compiler.jvmTarget", "release.version"):
             if re.fullmatch(r"(1\.)?\d+", resolve(own.get(name, ""))):
-                return resolve(own[name]), f"{path}: {name}"
+                return resolve(own[name]), f"{path}: {name}", "compile"
     return None
 
 
@@ -96,7 +97,7 @@ if len(poms) == 1 and text(root, "packaging") == "pom":
     sys.exit("pom.xml has packaging pom and no modules, so nothing is built: write <packaging>jar</packaging>, or name the modules")
 
 if (found := java()) is not None:
-    print(f"java\t{found[0]}\t{found[1]} {found[0]}")
+    print(f"java\t{found[0]}\t{found[1]} {found[0]}\t{found[2]}")
     if re.fullmatch(r"(1\.)?[5-7]", found[0]):
         print("oldest\tyes")
 elif root.find("parent") is None:

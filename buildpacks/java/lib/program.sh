@@ -115,6 +115,7 @@ arrange_program() {
       # Servlets of before Jakarta's time, and of since.
       runner=org.eclipse.jetty.ee10:jetty-ee10-runner:12.0.14
       if uses javax.servlet; then runner=com.heroku:webapp-runner:9.0.89.0; fi
+      if [ "$tool" != maven ]; then borrow_maven; fi
       bp step "Adding ${runner#*:}, which runs $program"
       maven dependency:copy "-Dartifact=$runner" "-DoutputDirectory=$PWD/$folder" || explain_maven
       libraries_in "$folder"

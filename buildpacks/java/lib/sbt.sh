@@ -31,9 +31,7 @@ sbt_build() {
   bp layer "$layers" sbt --cache --key 1 >/dev/null
   if [ ! -f "$layers/sbt/sbt-launch.jar" ]; then
     bp step "Downloading sbt"
-    choose_maven
-    settings=()
-    bp layer "$layers" repository --cache --key 1 >/dev/null
+    borrow_maven
     maven dependency:copy -Dartifact=org.scala-sbt:sbt-launch:1.10.11 -DoutputDirectory="$layers/sbt" -Dmdep.stripVersion=true || explain_maven
   fi
   bp step "Using sbt $sbt_version ($why)"

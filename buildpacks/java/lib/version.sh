@@ -1,27 +1,41 @@
 # shellcheck shell=bash
-# Which Java: Debian has two. An older one is made up for by the next newer, which compiles for the older.
+# Which Java: Debian has two, and the Debian before one more. An older one is made up for by the next newer, which compiles for
+# the older.
 
-# Prints what is asked for, and where, as `17<TAB>pom.xml: java.version`; nothing if nothing is.
+newest_java=25
+
+# Prints what is asked for, where, and whether to run on it or only to be compiled for it, as `17<TAB>pom.xml:
+# java.version<TAB>compile`; nothing if nothing is.
 asked_java() {
-  local line file
+  local line file files
   if [ -f system.properties ] && line=$(sed -nE 's/^[[:space:]]*java\.runtime\.version[[:space:]]*[=:][[:space:]]*(.*)/\1/p' system.properties | tail -n 1 | tr -d '[:space:]') &&
     [ -n "$line" ]; then
-    printf '%s\tsystem.properties: java.runtime.version=%s\n' "$line" "$line"
+    printf '%s\tsystem.properties: java.runtime.version=%s\trun\n' "$line" "$line"
   elif [ -f .java-version ] && line=$(grep -m 1 . .java-version | tr -d '[:space:]') && [ -n "$line" ]; then
-    printf '%s\t.java-version: %s\n' "$line" "$line"
+    printf '%s\t.java-version: %s\trun\n' "$line" "$line"
   elif [ -f .sdkmanrc ] && line=$(sed -nE 's/^java=(.*)/\1/p' .sdkmanrc | tr -d '[:space:]') && [ -n "$line" ]; then
-    printf '%s\t.sdkmanrc: java=%s\n' "$line" "$line"
+    printf '%s\t.sdkmanrc: java=%s\trun\n' "$line" "$line"
   elif [ -f .tool-versions ] && line=$(awk '$1 == "java" { print $2; exit }' .tool-versions) && [ -n "$line" ]; then
-    printf '%s\t.tool-versions: java %s\n' "$line" "$line"
+    printf '%s\t.tool-versions: java %s\trun\n' "$line" "$line"
   elif [ "$tool" = maven ]; then
     sed -n 's/^java\t//p' "$work/pom"
   elif [ "$tool" = gradle ]; then
-    for file in build.gradle build.gradle.kts {app,server,web,buildSrc}/build.gradle{,.kts} gradle.properties; do
+    mapfile -t files < <(printf '%s\n' {,app/,server/,web/,buildSrc/}build.gradle{,.kts} gradle.properties "${build_files[@]#./}")
+    # A toolchain is that Java and no other.
+    for file in "${files[@]}"; do
       [ -f "$file" ] || continue
-      line=$(sed -nE 's/.*(JavaLanguageVersion\.of|jvmToolchain|release(\.set)?)[ (=]+([0-9]+).*/\3/p;
+      line=$(sed -nE 's/.*(JavaLanguageVersion\.of|jvmToolchain)[ (=]+([0-9]+).*/\2/p' "$file" | head -n 1)
+      if [ -n "$line" ]; then
+        printf '%s\t%s: toolchain %s\trun\n' "$line" "$file" "$line"
+        return
+      fi
+    done
+    for file in "${files[@]}"; do
+      [ -f "$file" ] || continue
+      line=$(sed -nE 's/.*release(\.set)?[ (=]+([0-9]+).*/\2/p
         s/.*(sourceCompatibility|targetCompatibility|javaVersion|java\.version)[ =("'\'']+(JavaVersion\.VERSION_)?([0-9._]+).*/\3/p' "$file" | head -n 1)
       if [ -n "$line" ]; then
-        printf '%s\t%s: %s\n' "${line//_/.}" "$file" "${line//_/.}"
+        printf '%s\t%s: %s\tcompile\n' "${line//_/.}" "$file" "${line//_/.}"
         return
       fi
     done
@@ -30,21 +44,34 @@ asked_java() {
 
 # Sets major, and why. Fails if what is asked for is newer than what there is.
 choose_version() {
-  local asked number
-  IFS=$'\t' read -r asked why < <(asked_java) || true
+  local asked number purpose
+  IFS=$'\t' read -r asked why purpose < <(asked_java) || true
   if [ -z "$asked" ]; then
-    major=21 why="nothing asks for another"
-    return
+    number=21 why="nothing asks for another"
+  else
+    # 1.8, 17.0.2, zulu-17, temurin-21.0.4+7, 21.0.2-tem, openjdk64-11.0.2, 8u292: all of these are in use.
+    [[ $asked =~ ^([a-zA-Z][a-zA-Z0-9_]*[-_@])*(1\.)?([0-9]+) ]] ||
+      fail "$asked is not a version of Java ($why): write one like 21"
+    number=${BASH_REMATCH[3]}
   fi
-  # 1.8, 17.0.2, zulu-17, temurin-21.0.4+7, 21.0.2-tem, openjdk64-11.0.2, 8u292: all of these are in use.
-  [[ $asked =~ ^([a-zA-Z][a-zA-Z0-9_]*[-_@])*(1\.)?([0-9]+) ]] ||
-    fail "$asked is not a version of Java ($why): write one like 21"
-  number=${BASH_REMATCH[3]}
   case $number in
     21 | 25) major=$number ;;
-    [5-9] | 1[0-9] | 20) major=21 ;;
+    [5-9] | 1[0-7]) if [ "$purpose" = run ]; then major=17; else major=21; fi ;;
+    18 | 19 | 20) major=21 ;;
     22 | 23 | 24) major=25 ;;
-    *) fail "there is no Java $number here ($why), only 21 and 25: write 25, if the app does with it" ;;
+    *) fail "there is no Java $number here ($why), only 17, 21 and 25: write 25, if the app does with it" ;;
   esac
-  if [ "$major" != "$number" ]; then why+="; $major is the nearest that there is, and runs what is made for $number"; fi
+  if [ "$major" -gt "$newest_java" ]; then
+    if [ -n "$asked" ] && [ "$number" -gt "$newest_java" ]; then
+      raise_gradle
+    else
+      major=$newest_java why+="; the wrapper's Gradle $gradle_version runs on no newer one"
+      return
+    fi
+  fi
+  if [ "$number" = 17 ] && [ "$major" = 21 ]; then
+    why+="; 21 runs that, too, and java.runtime.version=17 in system.properties brings 17"
+  elif [ "$major" != "$number" ]; then
+    why+="; $major is the nearest that there is, and runs what is made for $number"
+  fi
 }

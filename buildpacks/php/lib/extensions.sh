@@ -47,9 +47,7 @@ USES
 
 choose_extensions() {
   local extension
-  packages=(php8.4-fpm php8.4-cli php8.4-opcache php8.4-readline php8.4-bcmath php8.4-curl php8.4-mbstring php8.4-mysql
-    php8.4-pgsql php8.4-sqlite3 php8.4-xml php8.4-zip)
-  added=()
+  packages=() added=()
   while IFS= read -r extension; do
     if [[ $built_in == *" $extension "* ]]; then continue; fi
     case $extension in
@@ -59,5 +57,7 @@ choose_extensions() {
     esac
     added+=("$extension")
   done < <(named_extensions | tr '[:upper:]' '[:lower:]' | LC_ALL=C sort -u)
-  for extension in "${added[@]}"; do packages+=("php8.4-$extension"); done
+  for extension in fpm cli opcache readline bcmath curl mbstring mysql pgsql sqlite3 xml zip "${added[@]}"; do
+    packages+=("php$series-$extension")
+  done
 }

@@ -2,10 +2,11 @@
 # The packages of composer.lock, by Composer, which changes neither of the two files.
 
 run_composer() {
-  local intl=()
+  local intl=() modules
   # Composer wants this one, the app perhaps not.
-  if ! php -m | grep -qx intl; then intl=(-d "extension=$(echo "$composer"/usr/lib/php/2*/intl.so)"); fi
-  LD_LIBRARY_PATH=$LD_LIBRARY_PATH:$(dirname "$(echo "$composer"/usr/lib/*/libicuuc.so.[0-9][0-9])") php "${intl[@]}" -d include_path="$composer/usr/share/php" -d memory_limit=-1 "$composer/usr/bin/composer" "$@"
+  modules=$(basename "$(echo "$php"/usr/lib/php/2*)")
+  if ! php -m | grep -qx intl; then intl=(-d "extension=$composer/usr/lib/php/$modules/intl.so"); fi
+  LD_LIBRARY_PATH=$LD_LIBRARY_PATH:$(echo "$composer"/usr/lib/*-linux-gnu) php "${intl[@]}" -d include_path="$composer/usr/share/php" -d memory_limit=-1 "$composer/usr/bin/composer" "$@"
 }
 
 needs_packages() {
@@ -38,8 +39,10 @@ install_packages() {
     bp detail "Packages come from vendor/, as it is: there is no composer.lock"
     return
   fi
-  if [ "$(bp layer "$layers" composer --cache --key "2 $CNB_TARGET_DISTRO_VERSION")" = remake ]; then
-    bp apt "$layers" composer --build composer >"$log" || fail "Composer cannot be installed: the line above says why; push again"
+  if [ "$(bp layer "$layers" composer --cache --key "3 $CNB_TARGET_DISTRO_VERSION $series")" = remake ]; then
+    { bp apt "$layers" composer --build composer >"$log" &&
+      if [ ${#older[@]} != 0 ]; then bp apt "$layers" composer --build "${older[@]}" php-common=bookworm "php$series-intl" >"$log"; fi; } ||
+      fail "Composer cannot be installed: the line above says why; push again"
     # It runs with the PHP of the app.
     rm -rf "$composer/etc" "$composer/lib" "$composer/var" "$composer/usr/sbin"
     find "$composer/usr/bin" -mindepth 1 ! -name composer -delete

@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# Which Ruby: the stack has one. Whatever asks for another is told what it gets.
+# Which Ruby: Debian has one, and the Debian before another. Whatever asks for a third is told what it gets.
 
 # Unpacks Debian's Ruby into a layer, and makes it at home there: it was made to be in /usr.
 install_ruby() {
-  bp apt "$layers" ruby --run ruby ruby-bundler >"$log" || fail "Ruby cannot be installed: the line above says why; push again"
+  bp apt "$layers" ruby --run "${older[@]}" "${packages[@]}" ruby-bundler >"$log" || fail "Ruby cannot be installed: the line above says why; push again"
   local prefix=$ruby/usr api arch file
   # Tools for developers, and data of theirs.
   rm -rf "$prefix"/lib/ruby/gems/*/gems/{rbs,typeprof,debug}-* "$prefix"/lib/ruby/gems/*/specifications/{rbs,typeprof,debug}-* \
@@ -27,7 +27,7 @@ install_ruby() {
 # Headers and the library's link are lent to Ruby's layer while gems are compiled.
 lend_headers() {
   local dev=$work/headers library
-  bp apt "$work" headers --build ruby-dev >"$log" || fail "Ruby's headers cannot be installed: the line above says why; push again"
+  bp apt "$work" headers --build "${older[@]}" "${packages[@]}" "${packages[0]/ruby/ruby-dev}" >"$log" || fail "Ruby's headers cannot be installed: the line above says why; push again"
   ln -s "$dev/usr/include" "$ruby/usr/include"
   for library in "$dev"/usr/lib/*/libruby*.so; do
     lent=$ruby${library#"$dev"}
@@ -68,31 +68,42 @@ satisfies() {
   [ -z "${range// /}" ] || bp semver-max "$range" <<<"$2" >/dev/null 2>&1
 }
 
-# Sets asked, asked_in and plain (its number); fails if the app cannot be for any Ruby of this stack.
+# $1: a series of Ruby. Whether one of it is what is asked for.
+fits() {
+  if [[ $asked =~ ^=?\ *([0-9.]+) ]]; then
+    [[ ${BASH_REMATCH[1]}. == "$1".* || $1. == "${BASH_REMATCH[1]}".* ]]
+  else
+    satisfies "$asked" "$(seq -f "$1.%.0f" 0 99)"
+  fi
+}
+
+# Sets asked, asked_in and plain (its number), series and packages; fails if the app cannot be for any Ruby of this stack.
 read_asked() {
-  asked='' asked_in=''
+  asked='' asked_in='' series=3.3 older=() packages=(ruby) debian=$CNB_TARGET_DISTRO_VERSION
   IFS=$'\t' read -r asked asked_in < <(asked_ruby) || true
   asked=${asked#ruby-}
   plain=$(sed -E 's/^[^0-9]*//; s/[^0-9.].*//' <<<"$asked")
   if [[ $asked =~ ^(jruby|truffleruby|rbx|mruby) ]]; then
     fail "$asked_in asks for $asked: this stack has only Ruby $series itself; write ruby \"~> $series\", if the app runs on that"
+  elif [ -n "$plain" ] && ! fits 3.3 && { fits 3.1 || fits 3.0; }; then
+    series=3.1 older=(--suite=bookworm) packages=(ruby=bookworm libruby=bookworm ruby-sdbm=bookworm) debian=12
   elif [[ $plain =~ ^[12](\.|$) ]] && ! satisfies "$asked" "$series.0"; then
-    fail "$asked_in asks for Ruby $asked: this stack has Ruby $series, which breaks with what worked there; port the app to it, and write that into $asked_in"
+    fail "$asked_in asks for Ruby $asked: this stack has Ruby 3.1 and 3.3, which break with what worked there; port the app to one, and write that into $asked_in"
   fi
 }
 
 # Says which Ruby it is and why.
 check_version() {
   if [ -z "$plain" ]; then
-    bp step "Using Ruby $version (the stack has this one)"
+    bp step "Using Ruby $version (nothing asks for another)"
   elif satisfies "$asked" "$version" || { [ "$asked_in" != "$gemfile" ] && [[ $version. == "$plain".* ]]; }; then
     bp step "Using Ruby $version ($asked_in: $asked)"
   elif [[ $plain == "${version%.*}".* ]]; then
     bp step "Using Ruby $version ($asked_in: $asked, which is the same but for patches)"
     lift_version
   else
-    bp trouble "$asked_in asks for Ruby $asked, and there is only $version here: the app is built with that; try it with ${version%.*}, and write that into $asked_in"
-    bp step "Using Ruby $version (the stack has this one)"
+    bp trouble "$asked_in asks for Ruby $asked, and there are only 3.1 and 3.3 here: the app is built with $version; try it with ${version%.*}, and write that into $asked_in"
+    bp step "Using Ruby $version (the nearest that there is)"
     lift_version
   fi
 }
