@@ -91,8 +91,9 @@ hash_of_packages() {
   { bp hash "${files[@]}"; echo "$1"; } | sha256sum | cut -d ' ' -f 1
 }
 
-# Brings uv onto the search path; sets what makes it install as pip would.
-need_uv() {
+# Brings uv onto the search path.
+get_uv() {
+  if [[ $PATH == "$layers/uv/bin:"* ]]; then return; fi
   if [ "$(bp layer "$layers" uv --cache --key "$(<"$here/tools/uv.txt")")" = remake ]; then
     python3 -m pip install --quiet --no-input --disable-pip-version-check --no-cache-dir --no-compile --no-deps \
       --target "$layers/uv" -r "$here/tools/uv.txt" >"$log" 2>&1 ||
@@ -101,6 +102,11 @@ need_uv() {
     rm -f "$layers/uv/bin/uvx"
   fi
   PATH=$layers/uv/bin:$PATH
+}
+
+# Brings uv and what it downloaded for the last builds.
+need_uv() {
+  get_uv
   bp layer "$layers" downloads --cache --key 1 >/dev/null
   mkdir -p "$UV_CACHE_DIR"
   if [ -f "$layers/downloads/files.tar" ]; then tar -xf "$layers/downloads/files.tar" -C "$UV_CACHE_DIR"; fi

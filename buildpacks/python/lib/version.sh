@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2154
-# Which Python: the stack has one. Whatever asks for another is told what it gets.
+# Which Python: the stack's when it fits, else Debian 12's, else one that uv downloads; else the nearest, and that is said.
 
 # Sets asked (a version, or nothing) and asked_in (the file that says so).
 read_asked() {
@@ -26,13 +26,20 @@ read_asked() {
   if [[ ! $asked =~ ^[0-9]+(\.[0-9]+)*$ ]]; then asked=; fi
 }
 
-# Fails if the ranges of pyproject.toml leave this Python out.
-check_required() {
-  local range
+# Sets what pyproject.toml allows: range, poetry_range, and required, which says so.
+read_ranges() {
+  range='' poetry_range='' required=''
+  if [ ! -f pyproject.toml ]; then return; fi
   range=$(bp toml pyproject.toml project.requires-python "") || fail "correct pyproject.toml and push again"
+  poetry_range=$(bp toml pyproject.toml tool.poetry.dependencies.python "" 2>/dev/null) || true
+  if [ -n "$range" ]; then required="requires-python in pyproject.toml: $range"; fi
+  if [ -n "$poetry_range" ]; then required="python in pyproject.toml: $poetry_range"; fi
+}
+
+# $1: a version. Whether pyproject.toml allows it.
+allowed() {
   if [ -n "$range" ]; then
-    required="requires-python in pyproject.toml: $range"
-    python3 -S - "$range" "$version" <<'PYTHON' || fail "pyproject.toml requires Python $range, and there is only $version here: widen requires-python"
+    python3 -S - "$range" "$1" <<'PYTHON' || return 1
 import sys
 sys.path.append("/usr/lib/python3/dist-packages")
 from pip._vendor.packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -42,30 +49,66 @@ except InvalidSpecifier:
     pass  # the installer says what is wrong with it
 PYTHON
   fi
-  range=$(bp toml pyproject.toml tool.poetry.dependencies.python "" 2>/dev/null) || return 0
-  if [ -n "$range" ]; then
-    required="python in pyproject.toml: $range"
-    if [[ $range == *!=* ]]; then return; fi
-    range=${range//,/ }
-    bp semver-max "${range//==/}" <<<"$version" >/dev/null ||
-      fail "pyproject.toml requires Python $range, and there is only $version here: widen the python of tool.poetry.dependencies"
-  fi
+  local words=${poetry_range//,/ }
+  [ -z "$words" ] || [[ $words == *!=* ]] || bp semver-max "${words//==/}" <<<"$1" >/dev/null
 }
 
-# Sets version, and says why.
+# $1: a version. Whether it is what is asked for, and allowed; another patch is no other Python.
+fits() {
+  [[ -z $asked || $1. == "$minor."* ]] && allowed "$1"
+}
+
+# Sets version, python and python_key to what fits; fails if nothing does, or cannot be had, and sets why.
+find_fitting() {
+  local other
+  if fits "$own"; then return; fi
+  if fits "$debian12" && debian_python; then return; fi
+  get_uv
+  while read -r other; do
+    if ! fits "$other"; then continue; fi
+    if uv_python "$other"; then return; fi
+    why="which could not be downloaded"
+    break
+  done < <(uv_versions)
+  python=/usr/bin/python3 python_key=
+  return 1
+}
+
+# Sets version, python (the program) and python_key, and says why.
 choose_version() {
-  local required=
-  version=$(python3 -S -c 'import platform; print(platform.python_version())')
+  local range poetry_range required minor why own reason
+  own=$(python3 -S -c 'import platform; print(platform.python_version())')
+  version=$own python=/usr/bin/python3 python_key=
   read_asked
-  if [ -f pyproject.toml ]; then check_required; fi
-  if [ -z "$asked" ]; then
-    bp step "Using Python $version (${required:-the stack has this one})"
-  elif [[ $version. == "$asked."* || $asked == "${version%.*}".* ]]; then
-    bp step "Using Python $version ($asked_in: $asked)"
-  elif [ "${asked%%.*}" != "${version%%.*}" ]; then
-    fail "there is no Python $asked here, which $asked_in asks for, only $version: port the app to it, and write ${version%.*} into $asked_in"
+  minor=$(cut -d . -f 1,2 <<<"$asked")
+  read_ranges
+  if [ -n "$asked" ] && [ "${asked%%.*}" != "${own%%.*}" ]; then
+    fail "there is no Python $asked here, which $asked_in asks for: port the app to Python ${own%%.*}, and write ${own%.*} into $asked_in"
+  fi
+  why=${required:+"which pyproject.toml leaves out"} why=${why:-"which nobody has"}
+  if find_fitting; then
+    version=$("$python" -S -c 'import platform; print(platform.python_version())')
+    reason=${required:-the stack has this one}
+    if [ -n "$asked" ]; then reason="$asked_in: $asked"; fi
+    bp step "Using Python $version ($reason)"
+    return
+  fi
+  nearest
+  if [ -n "$asked" ]; then
+    bp trouble "$asked_in asks for Python $asked, $why: the app is built with $version; try it with that, and write ${version%.*} into $asked_in"
+  fi
+  bp step "Using Python $version (${required:-the nearest that is here})"
+}
+
+# Sets version, python and python_key to what is here and allowed: an old app gets the older.
+nearest() {
+  if [ -n "$asked" ] && [ "${minor#*.}" -le 11 ] && allowed "$debian12" && debian_python; then
+    version=$("$python" -S -c 'import platform; print(platform.python_version())')
+  elif allowed "$own"; then
+    version=$own
+  elif allowed "$debian12" && debian_python; then
+    version=$("$python" -S -c 'import platform; print(platform.python_version())')
   else
-    bp trouble "$asked_in asks for Python $asked, and there is only $version here: the app is built with that; try it with ${version%.*}, and write that into $asked_in"
-    bp step "Using Python $version (the stack has this one)"
+    fail "pyproject.toml requires Python ${range:-$poetry_range}, ${why/which pyproject.toml leaves out/which nobody has}: ${own%.*} and ${debian12%.*} are here; widen ${required%% in*} to take one of them in"
   fi
 }

@@ -1,0 +1,58 @@
+# shellcheck shell=bash disable=SC2154
+# Pythons besides the stack's: Debian 12's, or one that uv downloads. Each is a layer that the app runs on, too.
+
+# What Debian 12 stays at: it gets security updates only.
+debian12=3.11.2
+
+# Leaves out what no app runs; compiles by content, not by date, so that the bytes are always the same.
+tidy_python() {
+  find "$layers/python" \( -name __pycache__ -o -name test -o -name tests -o -name idlelib -o -name '*.a' -o -path '*/usr/share' \) -prune -exec rm -rf {} +
+  "$python" -m compileall -q -j 0 --invalidation-mode unchecked-hash "$(dirname "$("$python" -S -c 'import os; print(os.__file__)')")" >/dev/null || true
+}
+
+# Python 3.11 of Debian 12. Sets python and python_key; fails if it cannot be had.
+debian_python() {
+  python=$layers/python/usr/bin/python3.11
+  python_key="1 debian-12 $(bp hash /cnb/run-packages /var/lib/dpkg/status)"
+  if [ "$(bp layer "$layers" python --launch --build --cache --key "$python_key")" = keep ]; then return; fi
+  bp detail "Unpacking Debian 12's Python"
+  if ! bp apt "$layers" python --run --suite=bookworm python3.11 >"$log" 2>&1; then
+    cat "$log"
+    rm -rf "$layers/python" "$layers/python.toml"
+    return 1
+  fi
+  tidy_python
+}
+
+# What compiling for Debian 12's Python needs: in no image.
+debian_headers() {
+  if [ "$(bp layer "$layers" headers --cache --key "$python_key")" = remake ]; then
+    bp apt "$layers" headers --build --suite=bookworm libpython3.11-dev >"$log" 2>&1 ||
+      { cat "$log" && fail "the headers of Python 3.11 cannot be downloaded: the lines above say why; push again"; }
+    find "$layers/headers/usr" -mindepth 1 -maxdepth 1 ! -name include -exec rm -rf {} +
+  fi
+  export CPATH=$layers/headers/usr/include/python3.11:$layers/headers/usr/include${CPATH:+:$CPATH}
+}
+
+# Prints the versions that uv can download, the newest patch of each, newest first.
+uv_versions() {
+  UV_PYTHON_DOWNLOADS=manual uv python list --only-downloads 2>/dev/null | sed -nE 's/^cpython-(3\.[0-9]+\.[0-9]+)-linux-.*/\1/p'
+}
+
+# $1: an exact version. Sets python and python_key; fails if it cannot be downloaded.
+uv_python() {
+  local dir=$layers/python
+  python_key="1 uv $1"
+  if [ "$(bp layer "$layers" python --launch --build --cache --key "$python_key")" = remake ]; then
+    bp detail "Downloading Python $1"
+    # uv writes the place into Python's own settings, so it must be the last one.
+    if ! UV_PYTHON_DOWNLOADS=manual UV_HTTP_RETRIES=${UV_HTTP_RETRIES:-1} uv python install --quiet --no-bin --install-dir "$dir" "$1" >"$log" 2>&1; then
+      rm -rf "$dir" "$layers/python.toml"
+      return 1
+    fi
+    find "$dir" -mindepth 1 -maxdepth 1 ! \( -type d -name "cpython-$1-*" \) -exec rm -rf {} +
+    python=$(echo "$dir"/cpython-*/bin/"python${1%.*}")
+    tidy_python
+  fi
+  python=$(echo "$dir"/cpython-*/bin/"python${1%.*}")
+}
