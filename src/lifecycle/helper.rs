@@ -9,7 +9,7 @@
 //! | `process LAYERS TYPE [--default] [--shell] [--dir DIR] -- COMMAND ARGS…` | adds a process to `launch.toml` |
 //! | `fetch URL CHECKSUM FILE` | downloads into FILE, or takes it from what builds of the server share |
 //! | `apt LAYERS NAME [--run|--build] [--suite=NAME] PACKAGE…` | unpacks Debian packages, with what they need and the image lacks, into a layer |
-//! | `apt --candidate [--suite=NAME] PACKAGE…` | prints each package with the version that would come |
+//! | `apt --candidate [--daily=LAYERS] [--suite=NAME] PACKAGE…` | prints each package with the version that would come |
 //! | `hash FILE…` | prints one SHA-256 over names and contents; a missing file counts as such |
 //! | `procfile FILE` | prints `type<TAB>command` for each line |
 //! | `said FILE PATTERN…` | prints what the first pattern that fits a line finds: its first group that is not empty, or all |
@@ -27,6 +27,7 @@ use std::{
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
+    time::SystemTime,
 };
 
 use nodejs_semver::{Range, Version};
@@ -130,18 +131,44 @@ fn temporary() -> PathBuf {
 
 fn apt(words: &[&str]) -> Answer {
     let (options, words): (Vec<&str>, Vec<&str>) = words.iter().partition(|word| word.starts_with("--"));
-    let suite = options.iter().find_map(|option| option.strip_prefix("--suite="));
-    let options: Vec<&str> = options.into_iter().filter(|option| !option.starts_with("--suite=")).collect();
-    known("apt", &options, &["--candidate", "--run", "--build"], &[])?;
-    if options.contains(&"--candidate") {
-        return apt::candidates(&temporary(), apt::Wanted { packages: &words, suite }).map_err(wrong);
+    let valued = |name: &str| options.iter().find_map(|option| option.strip_prefix(name)?.strip_prefix('='));
+    let (suite, daily) = (valued("--suite"), valued("--daily"));
+    let alone: Vec<&str> = options.iter().copied().filter(|option| !option.contains('=')).collect();
+    known("apt", &alone, &["--candidate", "--run", "--build"], &[])?;
+    if let Some(unknown) =
+        options.iter().find(|o| o.contains('=') && !o.starts_with("--suite=") && !o.starts_with("--daily="))
+    {
+        return Err(wrong(format!("bp apt: there is no option {unknown}")));
+    }
+    if alone.contains(&"--candidate") {
+        let wanted = apt::Wanted { packages: &words, suite };
+        return daily.map_or_else(
+            || apt::candidates(&temporary(), wanted).map_err(wrong),
+            |layers| daily_candidates(Path::new(layers), wanted),
+        );
     }
     let [layers, name, packages @ ..] = words.as_slice() else {
         return Err(wrong("bp apt: LAYERS and NAME are missing"));
     };
     let layer = Path::new(layers).join(layer_name(name)?);
-    let lacking_in = if options.contains(&"--build") { apt::Image::Build } else { apt::Image::Run };
+    let lacking_in = if alone.contains(&"--build") { apt::Image::Build } else { apt::Image::Run };
     apt::unpack(&temporary(), &layer, lacking_in, apt::Wanted { packages, suite }).map_err(wrong)
+}
+
+/// The same answer until tomorrow (UTC), in the cached layer `debian`: an image gets what Debian mended, and not every build
+/// asks.
+fn daily_candidates(layers: &Path, wanted: apt::Wanted<'_>) -> Answer {
+    let day = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs() / 86_400);
+    let key = format!("{day} {} {}", wanted.suite.unwrap_or_default(), wanted.packages.join(" "));
+    let file = layers.join("debian/versions");
+    if layer(layers, "debian", &["--cache", "--key", &key])? == "keep"
+        && let Ok(Some(text)) = files::read_text(&file)
+    {
+        return Ok(text);
+    }
+    let text = apt::candidates(&temporary(), wanted).map_err(wrong)?;
+    fs::write(&file, &text).map_err(|e| wrong(format!("cannot write {}: {e}", file.display())))?;
+    Ok(text)
 }
 
 fn semver_max(range: &str) -> Answer {

@@ -37,20 +37,18 @@ in_range() {
   seq -f "$1.%.0f" 0 99 | bp semver-max "$range" >/dev/null 2>&1
 }
 
-# Sets version. Debian is asked once a day, so that what it mended gets into the image of the next push.
+# Sets newest, what Debian has, and version and otp.
 look_up_version() {
-  if [ "$(bp layer "$layers" debian --cache --key "$(date +%F) $series")" = remake ]; then
-    bp apt --candidate "${older[@]}" "elixir${older[*]:+=bookworm}" "erlang-base${older[*]:+=bookworm}" >"$layers/debian/versions" ||
-      fail "Debian's packages cannot be looked up: the line above says why; push again"
-  fi
-  version=$(sed -nE 's/^elixir ([0-9]+\.[0-9]+\.[0-9]+).*/\1/p' "$layers/debian/versions")
-  otp=$(sed -nE 's/^erlang-base (.*:)?([0-9]+).*/\2/p' "$layers/debian/versions")
+  newest=$(bp apt --candidate --daily="$layers" "${older[@]}" "elixir${older[*]:+=bookworm}" "erlang-base${older[*]:+=bookworm}") ||
+    fail "Debian's packages cannot be looked up: the line above says why; push again"
+  version=$(sed -nE 's/^elixir ([0-9]+\.[0-9]+\.[0-9]+).*/\1/p' <<<"$newest")
+  otp=$(sed -nE 's/^erlang-base (.*:)?([0-9]+).*/\2/p' <<<"$newest")
 }
 
 install_elixir() {
   local options=(--build --cache)
   if [ -z "$release" ]; then options+=(--launch); fi
-  if [ "$(bp layer "$layers" elixir "${options[@]}" --key "1 $(<"$layers/debian/versions") $release")" = remake ]; then
+  if [ "$(bp layer "$layers" elixir "${options[@]}" --key "1 $newest $release")" = remake ]; then
     bp step "Installing Elixir of Debian $debian"
     bp apt "$layers" elixir --run "${older[@]}" "${packages[@]}" >"$log" ||
       fail "Elixir cannot be installed: the line above says why; push again"

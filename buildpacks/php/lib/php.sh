@@ -41,26 +41,24 @@ choose_php() {
   fi
 }
 
-# Sets newest, a hash of what Debian has, and version. It is asked once a day, so that what it mended gets into the image of the next push.
+# Sets newest, a hash of what Debian has, and version.
 versions_of_debian() {
-  local day=$layers/debian unknown
+  local versions unknown
   debian=$CNB_TARGET_DISTRO_VERSION older=()
   if [ $series = 8.2 ]; then
     debian=12 older=(--suite=bookworm)
     packages+=(php-common=bookworm)
   fi
-  if [ "$(bp layer "$layers" debian --cache --key "$(date +%F) ${packages[*]}")" = remake ]; then
-    if ! bp apt --candidate "${older[@]}" "${packages[@]}" >"$day/versions" 2>"$log"; then
-      unknown=$(sed -nE "s/.*Debian has no package php$series-([^ ]+).*/\\1/p" "$log")
-      if [ -n "$unknown" ]; then
-        fail "the stack has no ext-$unknown, which composer.json or a package of composer.lock requires: take that out, or require a polyfill"
-      fi
-      cat "$log"
-      fail "Debian's packages cannot be looked up: the line above says why; push again"
+  if ! versions=$(bp apt --candidate --daily="$layers" "${older[@]}" "${packages[@]}" 2>"$log"); then
+    unknown=$(sed -nE "s/.*Debian has no package php$series-([^ ]+).*/\\1/p" "$log")
+    if [ -n "$unknown" ]; then
+      fail "the stack has no ext-$unknown, which composer.json or a package of composer.lock requires: take that out, or require a polyfill"
     fi
+    cat "$log"
+    fail "Debian's packages cannot be looked up: the line above says why; push again"
   fi
-  newest=$(sha256sum <"$day/versions" | cut -c 1-16)
-  version=$(sed -nE "s/^php$series-fpm ([0-9.]+).*/\\1/p" "$day/versions")
+  newest=$(sha256sum <<<"$versions" | cut -c 1-16)
+  version=$(sed -nE "s/^php$series-fpm ([0-9.]+).*/\\1/p" <<<"$versions")
 }
 
 # Needs newest.
