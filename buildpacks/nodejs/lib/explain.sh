@@ -32,6 +32,8 @@ explain_install() {
   shown
   if said '(EUSAGE|can only install packages when)' || said '(lockfile needs to be updated|YN0028|OUTDATED_LOCKFILE|LOCKFILE_CONFIG_MISMATCH|lockfile had changes|lockfile is frozen)'; then
     fail "package.json and ${lock:-$lock_file} do not agree: run $manager install and commit ${lock:-$lock_file}"
+  elif said '(EUNSUPPORTEDPROTOCOL.*workspace:|ERR_PNPM_WORKSPACE_PKG_NOT_FOUND|Workspace (dependency|not found)|"workspace:)' || said '(YN0001.*[Ww]orkspace not found)'; then
+    fail "a package of the same repository is named (workspace:), and its folder is not here: build the whole repository and say which package runs with config:set --build BP_NODE_PROJECT_PATH=FOLDER"
   elif said '(E401|E403|YN0041|YN0035.*40[13]|ERR_PNPM_FETCH_40[13]|status code 40[13]|40[13] (Unauthorized|Forbidden)|ENEEDAUTH)' || said 'Failed to replace env in config: (..[A-Z_]+)'; then
     fail "a package is private ($it): name its registry and a token from a variable in .npmrc, and set that variable for builds (config:set --build)"
   elif said "(E404|YN0035|ERR_PNPM_FETCH_404|error: GET .* - 404|Couldn't find package)"; then
@@ -103,6 +105,8 @@ explain_script() {
     fail "SvelteKit does not know where it will run: add @sveltejs/adapter-node and use it in svelte.config.js"
   elif said "(P1001|Can't reach database server[^.]*|ECONNREFUSED [0-9.:]+|ENOTFOUND [^ ]+)"; then
     fail "the script $1 wants to reach something that is not there while building ($it): do that when the app starts, or in a release task"
+  elif said "[Mm]issing [a-z ]*variable:? [\"'\`]([A-Z][A-Z0-9_]+)"; then
+    fail "the script $1 needs a variable ($it): set it for builds, too (config:set --build NAME=VALUE)"
   elif said '([Ii]nvalid environment variables|[Mm]issing (required )?env[a-z]*( variables?)?:? ?[A-Z_0-9]*|Environment variable not found: [A-Z_0-9]+|[Ee]nvironment variables? (is|are) (not defined|not set|missing|required))'; then
     host=$(sed -nE "s/.*path: \[ '([A-Z0-9_]+)' \].*/\\1/p; s/^ *- +([A-Z][A-Z0-9_]+)\$/\\1/p" "$log" | sort -u | tr '\n' ' ')
     if [ -n "$host" ]; then it=${host% }; fi

@@ -67,10 +67,16 @@ program() {
   for file in $main ${main:+"$main.js" "$main/index.js"} {server,app,index,main}.{js,mjs,cjs} {src,dist,build,server,backend}/{server,app,index,main}.{js,mjs,cjs}; do
     if [ -f "$1/$file" ] && [[ $file =~ js$ ]] && "${2:-:}" "$1/$file"; then echo "$run $file" && return; fi
   done
-  # Node.js 24 and Bun run TypeScript as it is.
+  # Node.js 24 and Bun run TypeScript as it is; Node.js only if it names files as they are called.
   if [ "$run" = bun ] || [ "${version%%.*}" -ge 24 ]; then
     for file in $main {server,app,index,main}.{ts,tsx,mts} {src,server,backend}/{server,app,index,main}.{ts,tsx,mts}; do
-      if [ -f "$1/$file" ] && "${2:-:}" "$1/$file"; then echo "$run $file" && return; fi
+      if [ -f "$1/$file" ] && "${2:-:}" "$1/$file"; then
+        if [ "$run" = node ] && grep -rhoE --include '*.ts' "from ['\"]\.\.?/[^'\"]+" "$1/$(dirname "$file")" | grep -qvE '\.([cm]?ts|json)$'; then
+          depends "$1" tsx || return 1
+          run=tsx
+        fi
+        echo "$run $file" && return
+      fi
     done
   fi
   return 1
