@@ -71,7 +71,7 @@ program() {
   if [ "$run" = bun ] || [ "${version%%.*}" -ge 24 ]; then
     for file in $main {server,app,index,main}.{ts,tsx,mts} {src,server,backend}/{server,app,index,main}.{ts,tsx,mts}; do
       if [ -f "$1/$file" ] && "${2:-:}" "$1/$file"; then
-        if [ "$run" = node ] && grep -rhoE --include '*.ts' "from ['\"]\.\.?/[^'\"]+" "$1/$(dirname "$file")" | grep -qvE '\.([cm]?ts|json)$'; then
+        if [ "$run" = node ] && grep -rhoE --exclude-dir node_modules --include '*.ts' "from ['\"]\.\.?/[^'\"]+" "$1/$(dirname "$file")" | grep -qvE '\.([cm]?ts|json)$'; then
           depends "$1" tsx || return 1
           run=tsx
         fi
