@@ -68,6 +68,10 @@ explain_install() {
     fail "${host:-a registry} does not answer ($it); push again when it does"
   elif out_of_memory; then
     fail "the installation ran out of memory: give builds more"
+  elif said 'gyp.*(node-sass)' || [ "$script_of" = node-sass ]; then
+    fail "node-sass is given up by its makers and does not compile with Node.js $version: put sass in its place (npm uninstall node-sass, npm install -D sass), or set engines.node to 14.x"
+  elif said '(gyp ERR!)' && [ -n "$script_of" ]; then
+    fail "the package $script_of has code in C++ that does not compile with Node.js $version: use a newer version of it, or an older Node.js (engines.node)"
   elif said '(gyp ERR!)'; then
     fail "a package with code in C++ does not compile with Node.js $version: use a newer version of the package, or an older Node.js (engines.node)"
   fi
