@@ -208,6 +208,10 @@ find_start() {
       return
     fi
   fi
+  # AdonisJS's start script is for the folder that its build makes.
+  if [[ $start =~ ^node\ ([^\ ]+\.[cm]?js)$ ]] && [ ! -f "$1/${BASH_REMATCH[1]}" ] && [ -f "$1/build/${BASH_REMATCH[1]}" ]; then
+    start="node build/${BASH_REMATCH[1]}"
+  fi
   if [[ $start =~ ^(NODE_ENV=production\ )?next\ start ]] && [[ $framework == *standalone* ]]; then
     start=$framework
   elif [ -z "$start" ] && [ -n "$framework" ]; then
