@@ -40,6 +40,8 @@ struct Sample {
     build: BTreeMap<String, String>,
     /// The folder that is built, if it is not the whole repository.
     dir: Option<String>,
+    /// Why a build without a cache makes another image of the same source, if it does.
+    varies: Option<String>,
 }
 
 /// What a developer changes next; the answer changes likewise.
@@ -148,7 +150,10 @@ fn works(world: &World, app: &str, sample: &Sample) {
     let with_cache = image(world, app);
     world.paas(&["builds:clear-cache", app]).good();
     world.paas(&["ps:rebuild", app]).good();
-    assert_eq!(image(world, app), with_cache, "{app}: without a cache, another image comes out");
+    match &sample.varies {
+        Some(why) => eprintln!("{app}: two images are not compared, since {why}"),
+        None => assert_eq!(image(world, app), with_cache, "{app}: without a cache, another image comes out"),
+    }
     world.answers(&url, &sample.answers.replace(from.as_str(), to));
     world.paas(&["apps:destroy", app, "--force"]).good();
 }

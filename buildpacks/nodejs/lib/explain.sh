@@ -29,6 +29,8 @@ explain_install() {
   shown
   if said 'EUSAGE|can only install packages when' 'lockfile needs to be updated|YN0028|OUTDATED_LOCKFILE|LOCKFILE_CONFIG_MISMATCH|lockfile had changes|lockfile is frozen'; then
     fail "package.json and ${lock:-$lock_file} do not agree: run $manager install and commit ${lock:-$lock_file}"
+  elif said 'EUNSUPPORTEDPROTOCOL.*workspace:|ERR_PNPM_WORKSPACE_PKG_NOT_FOUND|Workspace (?:dependency|not found)|"workspace:' 'YN0001.*[Ww]orkspace not found'; then
+    fail "a package of the same repository is named (workspace:), and its folder is not here: build the whole repository and say which package runs with config:set --build BP_NODE_PROJECT_PATH=FOLDER"
   elif said 'E401|E403|YN0041|YN0035.*40[13]|ERR_PNPM_FETCH_40[13]|status code 40[13]|40[13] (?:Unauthorized|Forbidden)|ENEEDAUTH' 'Failed to replace env in config: (..[A-Z_]+)'; then
     fail "a package is private ($it): name its registry and a token from a variable in .npmrc, and set that variable for builds (config:set --build)"
   elif said "E404|YN0035|ERR_PNPM_FETCH_404|error: GET .* - 404|Couldn't find package"; then
@@ -63,6 +65,10 @@ explain_install() {
     fail "${host:-a registry} does not answer ($it); push again when it does"
   elif out_of_memory; then
     fail "the installation ran out of memory: give builds more"
+  elif said 'gyp.*node-sass' || [ "$script_of" = node-sass ]; then
+    fail "node-sass is given up by its makers and does not compile with Node.js $version: put sass in its place (npm uninstall node-sass, npm install -D sass), or set engines.node to 14.x"
+  elif said 'gyp ERR!' && [ -n "$script_of" ]; then
+    fail "the package $script_of has code in C++ that does not compile with Node.js $version: use a newer version of it, or an older Node.js (engines.node)"
   elif said 'gyp ERR!'; then
     fail "a package with code in C++ does not compile with Node.js $version: use a newer version of the package, or an older Node.js (engines.node)"
   fi
@@ -101,6 +107,8 @@ explain_script() {
     fail "SvelteKit does not know where it will run: add @sveltejs/adapter-node and use it in svelte.config.js"
   elif said "P1001|Can't reach database server[^.]*|ECONNREFUSED [0-9.:]+|ENOTFOUND [^ ]+"; then
     fail "the script $1 wants to reach something that is not there while building ($it): do that when the app starts, or in a release task"
+  elif said "[Mm]issing [a-z ]*variable:? [\"'\`]([A-Z][A-Z0-9_]+)"; then
+    fail "the script $1 needs a variable ($it): set it for builds, too (config:set --build NAME=VALUE)"
   elif said '[Ii]nvalid environment variables|[Mm]issing (?:required )?env[a-z]*(?: variables?)?:? ?[A-Z_0-9]*|Environment variable not found: [A-Z_0-9]+|[Ee]nvironment variables? (?:is|are) (?:not defined|not set|missing|required)'; then
     host=$(sed -nE "s/.*path: \[ '([A-Z0-9_]+)' \].*/\\1/p; s/^ *- +([A-Z][A-Z0-9_]+)\$/\\1/p" "$log" | sort -u | tr '\n' ' ')
     if [ -n "$host" ]; then it=${host% }; fi

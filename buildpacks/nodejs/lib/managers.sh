@@ -247,6 +247,24 @@ manager_environment() {
   fi
 }
 
+# Prints the files of packages in the app's own folders, which most managers copy: each ends with a zero byte.
+files_of_own_packages() {
+  local named
+  mapfile -t named < <(grep -lE '": *"(file:|\.\.?/)' "${manifests[@]}" | grep -E '(^|/)package\.json$')
+  if [ ${#named[@]} = 0 ]; then return; fi
+  jq -r '[.dependencies, .devDependencies, .optionalDependencies, .resolutions, .overrides, .pnpm.overrides] | .. | strings |
+    select(test("^(file:|\\.\\.?/)")) | (input_filename | sub("[^/]*$"; "")) + sub("^file:"; "")' "${named[@]}" | sort -u |
+    while IFS= read -r named; do
+      if [ -e "$named" ]; then find "$named" -name node_modules -prune -o -type f -print0 | sort -z; fi
+    done
+}
+
+# Prints a checksum of the variables that tell managers and packages what to install.
+package_settings() {
+  env -0 | grep -ziE '^(npm_config|pnpm_config|yarn|bun|puppeteer|cypress|playwright|prisma|electron|sharp)_|^[a-z_]+_skip_[a-z_]*(download|install)=' |
+    sort -z | sha256sum | cut -d ' ' -f 1
+}
+
 # $1: `all`, or `production`. Installs into the app's folder, by the lock file if there is one.
 install_packages() {
   local command
@@ -274,7 +292,7 @@ install_packages() {
       ;;
     pnpm)
       command=(pnpm install --frozen-lockfile)
-      if [ -z "$lock" ]; then command=(pnpm install --no-frozen-lockfile --no-lockfile); fi
+      if [ -z "$lock" ]; then command=(pnpm install --no-frozen-lockfile); fi
       if [ "$1" = all ]; then command+=(--prod=false); else command+=(--prod); fi
       ;;
     bun)
@@ -310,7 +328,6 @@ leave_out_development() {
       command=(yarn workspaces focus --all --production)
       ;;
     pnpm)
-      if [ -z "$lock" ]; then return; fi
       command=(pnpm install --prod --frozen-lockfile --prefer-offline --ignore-scripts)
       ;;
     bun)

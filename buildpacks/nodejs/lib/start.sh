@@ -58,40 +58,80 @@ built() {
   fi
 }
 
-# $1: a package's folder. Prints the program that it looks like, as a command in that folder.
+# $1: a package's folder, $2: what is to be true of the program, if anything. Prints the program that it looks like, as a
+# command in that folder.
 program() {
   local file main run=node
   main=$(package_in "$1" "main")
   if [ "$manager" = bun ] && [ -n "$bun_runs" ]; then run=bun; fi
-  for file in $main ${main:+"$main.js" "$main/index.js"} {server,app,index,main}.{js,mjs,cjs} src/{server,app,index,main}.{js,mjs,cjs} {dist,build}/{server,app,index,main}.{js,mjs,cjs}; do
-    if [ -f "$1/$file" ] && [[ $file =~ js$ ]]; then echo "$run $file" && return; fi
+  for file in $main ${main:+"$main.js" "$main/index.js"} {server,app,index,main}.{js,mjs,cjs} {src,dist,build,server,backend}/{server,app,index,main}.{js,mjs,cjs}; do
+    if [ -f "$1/$file" ] && [[ $file =~ js$ ]] && "${2:-:}" "$1/$file"; then echo "$run $file" && return; fi
   done
-  # Node.js 24 and Bun run TypeScript as it is.
+  # Node.js 24 and Bun run TypeScript as it is; Node.js only if it names files as they are called.
   if [ "$run" = bun ] || [ "${version%%.*}" -ge 24 ]; then
-    for file in $main {server,app,index,main}.{ts,tsx,mts} src/{server,app,index,main}.{ts,tsx,mts}; do
-      if [ -f "$1/$file" ]; then echo "$run $file" && return; fi
+    for file in $main {server,app,index,main}.{ts,tsx,mts} {src,server,backend}/{server,app,index,main}.{ts,tsx,mts}; do
+      if [ -f "$1/$file" ] && "${2:-:}" "$1/$file"; then
+        if [ "$run" = node ] && grep -rhoE --exclude-dir node_modules --include '*.ts' "from ['\"]\.\.?/[^'\"]+" "$1/$(dirname "$file")" | grep -qvE '\.([cm]?ts|json)$'; then
+          depends "$1" tsx || return 1
+          run=tsx
+        fi
+        echo "$run $file" && return
+      fi
     done
   fi
   return 1
 }
 
+# $1: a package's folder, $2: files there, as patterns of the shell, $3: what they say for another platform, $4: what they would
+# say for this one, as patterns. Prints what is said.
+says_elsewhere() {
+  local text
+  # shellcheck disable=SC2086 # Several patterns.
+  text=$(cd "$1" && cat $2 2>/dev/null | grep -vE '^ *(//|\*)')
+  ! grep -qE "$4" <<<"$text" && grep -oE "$3" <<<"$text" | head -n 1
+}
+
+# $1: a package's folder. Fails if its framework is told to build for another platform: nothing would run here.
+refuse_adapter() {
+  local said others='vercel|netlify|cloudflare|deno|edgio|aws[a-z-]*|azure[a-z-]*|firebase'
+  if said=$(says_elsewhere "$1" 'svelte.config.*' "@sveltejs/adapter-(auto|static|$others)|svelte-adapter-[a-z-]+" 'adapter-(node|bun|express)'); then
+    fail "$said is for other places than this: add @sveltejs/adapter-node and name it in svelte.config.js"
+  elif said=$(says_elsewhere "$1" 'astro.config.*' "@astrojs/($others)|@deno/astro-adapter" '@astrojs/node'); then
+    fail "$said is for other places than this: add @astrojs/node and name it in the Astro configuration"
+  elif said=$(says_elsewhere "$1" 'app.config.* nuxt.config.* nitro.config.* vite.config.*' \
+    "preset: *['\"]($others)[a-z_-]*['\"]|@cloudflare/vite-plugin" "preset: *['\"](node|bun)"); then
+    fail "$said in the configuration is for other places than this: remove it, or name Node.js there (preset: \"node-server\")"
+  elif said=$(says_elsewhere "$1" 'app/entry.server.* remix.config.* vite.config.*' '@(react-router|remix-run)/(cloudflare|deno)|@netlify/(remix|vite)[a-z-]*' \
+    '@(react-router|remix-run)/(serve|node|express)'); then
+    fail "$said is for other places than this: use the framework's template for Node.js, with its package serve"
+  elif depends "$1" @builder.io/qwik-city && [ -z "$(find "$1"/src -regex '.*/entry\.\(express\|fastify\|node\|bun\).*')" ]; then
+    fail "Qwik City has no server for this place: run npm run qwik add express, and commit what it writes"
+  elif [[ $start =~ (^|[ /])wrangler\  ]]; then
+    fail "wrangler serves Cloudflare's developers: add a server for Node.js (for Hono, @hono/node-server) and a \"start\" script that starts it"
+  fi
+}
+
 nothing_to_start() {
-  local adapter
-  for adapter in @sveltejs/adapter-{auto,vercel,netlify,cloudflare,static} @astrojs/{vercel,netlify,cloudflare}; do
-    case $adapter in
-      @sveltejs/*) if depends . "$adapter" && ! depends . @sveltejs/adapter-node; then fail "$adapter is for other places than this: add @sveltejs/adapter-node and name it in svelte.config.js"; fi ;;
-      *) if depends . "$adapter" && ! depends . @astrojs/node; then fail "$adapter is for other places than this: add @astrojs/node and name it in the Astro configuration"; fi ;;
-    esac
-  done
   if compgen -G '*.ts' >/dev/null || compgen -G 'src/*.ts' >/dev/null; then
     fail "nothing says what to start: add a \"build\" script that compiles the TypeScript and a \"start\" script to package.json, or a Procfile with a line web: COMMAND"
   fi
   fail "nothing says what to start: add a \"start\" script to package.json, or a Procfile with a line web: COMMAND"
 }
 
-# Whether it serves a developer, not the public.
+# Whether it serves a developer, not the public. What starts several programs does, if one of them does.
 is_for_development() {
-  [[ $1 =~ (^|[ /])(next\ dev|nuxt[i]?\ (dev|start|preview)|astro\ (dev|preview)|vite(\ (dev|preview|serve))?|svelte-kit\ .*|remix\ dev|react-router\ dev|nest\ start|nx\ serve.*|ng\ serve|vinxi\ dev)($|\ ) ]]
+  local text=$1 tools
+  if [[ $text =~ (^|[ /])(concurrently|run-p|npm-run-all)\  ]]; then text=$(expanded "$text"); fi
+  text=${text//vite build/}
+  tools='next dev|nuxt[i]? (dev|start|preview)|astro (dev|preview)|vite( (dev|preview|serve))?|svelte-kit .*|remix dev|react-router dev'
+  tools+='|nest start|nx serve.*|ng serve|vinxi dev|react-scripts start|craco start|vue-cli-service serve|webpack(-dev-server| serve)'
+  tools+='|qwik dev|wrangler .*|node ace serve'
+  grep -qE "(^|[ /\"'])($tools)([ ;\"']|\$)" <<<"$text"
+}
+
+# Whether the file $1 has a server.
+listens() {
+  grep -qE '(listen|serve|createServer)\(' "$1"
 }
 
 # Sets at_launch to the managers that run when the app starts. Of a workspace, it may be any package that starts.
@@ -106,11 +146,14 @@ find_launched() {
 
 # $1: a command. Prints it, with what the scripts run that it calls.
 expanded() {
-  local words word last="" text=$1 depth
+  local words word last="" text=$1 depth named several=""
   for depth in 1 2 3; do
-    read -ra words <<<"${text//[;&|()]/ }"
+    read -ra words <<<"${text//[;&|()\"\']/ }"
     for word in "${words[@]}"; do
-      case $last in run | run-s | run-p | npm-run-all | npm | yarn | pnpm) if [ -n "$(package "scripts.$word")" ]; then text+=" ; $(package "scripts.$word")"; fi ;; esac
+      word=${word#npm:}
+      case $word in run-s | run-p | npm-run-all | concurrently) several=yes ;; esac
+      case $last in run | npm | yarn | pnpm | bun) named=yes ;; *) named=$several ;; esac
+      if [ -n "$named" ] && [ -n "$(package "scripts.$word")" ]; then text+=" ; $(package "scripts.$word")"; fi
       last=$word
     done
     if [ "$depth" = 1 ] && [ "$text" = "$1" ]; then break; fi
@@ -139,7 +182,7 @@ development_tool() {
 
 # $1: a package's folder. Sets start to the command to run there; fails if nothing says what.
 find_start() {
-  local other framework
+  local other framework text
   start=$(script_text "$1" start)
   # Only a manager sets such variables.
   if [[ $start == *npm_* ]]; then start="$manager run start"; fi
@@ -150,13 +193,24 @@ find_start() {
       start=$framework
       return
     fi
-    for other in start:prod start:production production prod serve; do
-      if [ -n "$(script_text "$1" "$other")" ]; then
+    refuse_adapter "$1"
+    for other in start:prod start:production start:server production prod serve server; do
+      text=$(script_text "$1" "$other")
+      if [ -n "$text" ] && ! is_for_development "$text" && [[ ! $text =~ nodemon|json-server|node-dev|[\ -]watch ]]; then
         bp detail "The start script ($start) is for development: the script $other runs instead"
-        start=$(script_text "$1" "$other")
+        start=$text
         return
       fi
     done
+    if other=$(program "$1" listens); then
+      bp detail "The start script ($start) is for development: $other runs instead"
+      start=$other
+      return
+    fi
+  fi
+  # AdonisJS's start script is for the folder that its build makes.
+  if [[ $start =~ ^node\ ([^\ ]+\.[cm]?js)$ ]] && [ ! -f "$1/${BASH_REMATCH[1]}" ] && [ -f "$1/build/${BASH_REMATCH[1]}" ]; then
+    start="node build/${BASH_REMATCH[1]}"
   fi
   if [[ $start =~ ^(NODE_ENV=production\ )?next\ start ]] && [[ $framework == *standalone* ]]; then
     start=$framework

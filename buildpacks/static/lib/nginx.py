@@ -294,7 +294,7 @@ for place in (ROOT / "_headers", Path("_headers")):
 
 for entry in read_json("vercel.json").get("rewrites") or []:
     if not str(entry.get("destination", "")).startswith("http"):
-        if entry.get("source", "").startswith(("/(.*)", "/:path*", "/((?!")) :
+        if entry.get("source", "").startswith(("/(.*)", "/:path*", "/((?!")):
             rule("/*", str(entry["destination"]), 200, "vercel.json")
 hosting = read_json("firebase.json").get("hosting") or {}
 for entry in (hosting if isinstance(hosting, dict) else {}).get("rewrites") or []:

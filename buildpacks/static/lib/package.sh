@@ -77,19 +77,21 @@ has_server() {
     server="Angular's server"
   elif uses '@react-router/dev|@remix-run/dev' && ! configured '*.config.*' 'ssr: *false'; then
     server="React Router's server"
-  elif uses '@solidjs/start|@tanstack/(react|solid)-start|vinxi|@builder\.io/qwik-city|@analogjs/platform'; then
+  elif uses '@solidjs/start|@tanstack/(react|solid)-start|vinxi|@analogjs/platform' ||
+    { uses '@builder\.io/qwik-city' && [ ! -d adapters/static ]; }; then
     server="a framework with a server"
   fi
   if [ -n "$server" ]; then return; fi
   start=$(last_command start)
-  if [ -n "$start" ]; then
-    ! for_developers "$start" || return 1
+  if [ -n "$start" ] && ! for_developers "$start"; then
     server="the start script"
     return
   fi
   if uses 'express|fastify|koa|hono|@hapi/hapi|h3|polka|restify|@nestjs/core|socket\.io|ws|@hono/node-server'; then
-    for file in "$(package main)" server.js server.mjs server.ts app.js index.js src/server.js src/server.ts server/index.js; do
-      if [ -n "$file" ] && [ -f "$file" ]; then
+    for file in "$(package main)" server.js server.mjs server.ts app.js index.js src/server.js src/server.ts \
+      {server,backend}/{index,server,app,main}.{js,mjs,ts}; do
+      # A site has an index.js, too; a server listens.
+      if [ -n "$file" ] && [ -f "$file" ] && { [[ $file == *server* ]] || grep -qE '(listen|serve|createServer)\(' "$file"; }; then
         server=$file
         return
       fi
@@ -107,6 +109,15 @@ build_script() {
       return
     fi
   done
+}
+
+# Whether scripts of package.json run that are not named by whoever runs them.
+runs_when_installed() {
+  local name
+  for name in heroku-prebuild heroku-postbuild preinstall install postinstall prepare; do
+    if [ -n "$(package "scripts.$name")" ]; then return; fi
+  done
+  return 1
 }
 
 # Whether a tool that makes sites is used, or at least a page is there for one.

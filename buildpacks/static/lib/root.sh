@@ -18,12 +18,16 @@ asked_root() {
   echo "${root:-.}"
 }
 
+programs_in_c() {
+  [ -n "$(find . -maxdepth 2 \( -path './*/*' ! -path './src/*' \) -prune -o \( -name '*.c' -o -name '*.cpp' -o -name '*.cc' -o -name CMakeLists.txt -o -name meson.build \) -print -quit)" ]
+}
+
 # Prints the first of the usual folders that has a page to begin with.
 files_root() {
   local dir
   for dir in . public dist build _site out www docs site html htdocs public_html; do
     # Programs in C have pages, too.
-    if [[ $dir != [.p]* ]] && compgen -G '{,src/}{*.c,*.cpp,*.cc,CMakeLists.txt,meson.build}' >/dev/null; then return; fi
+    if [[ $dir != [.p]* ]] && programs_in_c; then return; fi
     if [ -f "$dir/index.html" ]; then
       echo "$dir"
       return
@@ -35,7 +39,7 @@ files_root() {
 lost_page() {
   local page
   problem=""
-  if [ -f Procfile ] || [ -f Makefile ] || compgen -G '{,src/}{*.c,*.cpp,*.cc,CMakeLists.txt,meson.build}' >/dev/null; then return 1; fi
+  if [ -f Procfile ] || [ -f Makefile ] || programs_in_c; then return 1; fi
   page=$(find . -maxdepth 1 -iname 'index.htm*' -o -maxdepth 1 -iname 'default.htm*' -o -maxdepth 1 -iname 'home.htm*' | sort | head -n 1)
   if [ -z "$page" ]; then page=$(find . -maxdepth 1 -name '*.html' ! -name 404.html | sort | head -n 1); fi
   if [ -n "$page" ]; then
