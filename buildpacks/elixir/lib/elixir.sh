@@ -69,7 +69,8 @@ check_version() {
   elif [ -z "$asked" ]; then
     why="nothing asks for another"
   elif [[ $version. != "$asked."* && ${asked%.*} != "${version%.*}" ]]; then
-    bp trouble "$asked_in asks for Elixir $asked, and there are only 1.14 and 1.18 here: the app is built with $version; try it with ${version%.*}, and write that into $asked_in"
+    bp trouble "$asked_in asks for Elixir $asked, and there are only 1.14 and 1.18 here: the app is built with $version;" \
+      "try it with ${version%.*}, and write that into $asked_in"
     why="the nearest that there is"
   fi
   bp step "Using Elixir $version on Erlang/OTP $otp ($why)"

@@ -27,7 +27,8 @@ install_ruby() {
 # Headers and the library's link are lent to Ruby's layer while gems are compiled.
 lend_headers() {
   local dev=$work/headers library
-  bp apt "$work" headers --build "${older[@]}" "${packages[@]}" "${packages[0]/ruby/ruby-dev}" >"$log" || fail "Ruby's headers cannot be installed: the line above says why; push again"
+  bp apt "$work" headers --build "${older[@]}" "${packages[@]}" "${packages[0]/ruby/ruby-dev}" >"$log" ||
+    fail "Ruby's headers cannot be installed: the line above says why; push again"
   ln -s "$dev/usr/include" "$ruby/usr/include"
   for library in "$dev"/usr/lib/*/libruby*.so; do
     lent=$ruby${library#"$dev"}
@@ -102,7 +103,8 @@ check_version() {
     bp step "Using Ruby $version ($asked_in: $asked, which is the same but for patches)"
     lift_version
   else
-    bp trouble "$asked_in asks for Ruby $asked, and there are only 3.1 and 3.3 here: the app is built with $version; try it with ${version%.*}, and write that into $asked_in"
+    bp trouble "$asked_in asks for Ruby $asked, and there are only 3.1 and 3.3 here: the app is built with $version;" \
+      "try it with ${version%.*}, and write that into $asked_in"
     bp step "Using Ruby $version (the nearest that there is)"
     lift_version
   fi
