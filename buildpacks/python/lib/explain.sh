@@ -37,6 +37,11 @@ debian_source_of() {
   esac
 }
 
+# What there is to do when a package is too old for the Python that was chosen: nothing but a newer one, or 3.11 if that is allowed.
+or_older_python() {
+  if [ "$version" = "$own" ] && allowed "$debian12"; then echo ", or write ${debian12%.*} into ${asked_in:-a file named .python-version}"; fi
+}
+
 explain() {
   local package missing debian
   missing=$(in_log 'failed to read from file `[^`]*\/([^`\/]+)`: No such file')
@@ -58,9 +63,9 @@ explain() {
   package=$(in_log '[Bb]ecause there is no version of ([^ ]+)')
   if [ -n "$package" ]; then fail "there is no $package: name a version that exists in $source"; fi
   package=$(in_log 'and ([A-Za-z0-9._-]+[=<>~!][^ ]*) depends on Python')
-  if [ -n "$package" ]; then fail "$package is not for Python $version: take a version that is"; fi
+  if [ -n "$package" ]; then fail "$package is not for Python $version: take a version that is$(or_older_python)"; fi
   package=$(in_log '[Bb]ecause ([^ ]+) has no wheels with a matching Python (ABI tag|version)')
-  if [ -n "$package" ]; then fail "$package has nothing for Python $version: take a newer version of it in $source"; fi
+  if [ -n "$package" ]; then fail "$package has nothing for Python $version: take a newer version of it in $source$(or_older_python)"; fi
   if grep -qE 'No file/folder found for package|Unable to determine which files to ship|does not contain any element' "$log"; then
     fail "pyproject.toml makes the app a package, and its folder is not here: write package-mode = false into [tool.poetry], and commit poetry.lock"
   fi
@@ -98,9 +103,9 @@ explain() {
     elif [ -n "$missing" ]; then
       fail "$package has no ready wheel for Python $version, and compiling it needs $missing: write the Debian package that has it into a file named Aptfile"
     elif grep -qE "No module named '?(distutils|imp|pkg_resources|setuptools|ConfigParser)|use_2to3|ImpImporter|print \"|_PyLong_AsByteArray|_PyUnicode|too few arguments to function|longintrepr|tstate.*curexc" "$log"; then
-      fail "$package is too old for Python $version: take a newer version of it"
+      fail "$package is too old for Python $version: take a newer version of it$(or_older_python)"
     fi
-    fail "$package has no ready wheel for Python $version, and could not be compiled: the lines above say why; a newer version may have one"
+    fail "$package has no ready wheel for Python $version, and could not be compiled: the lines above say why; take a newer version$(or_older_python)"
   fi
   fail "the packages of $source could not be installed: the lines above say why; correct it and push again"
 }

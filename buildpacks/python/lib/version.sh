@@ -74,9 +74,9 @@ find_fitting() {
   return 1
 }
 
-# Sets version, python (the program) and python_key, and says why.
+# Sets version, python (the program) and python_key, and says why; leaves own (the stack's version) and what pyproject.toml allows.
 choose_version() {
-  local range poetry_range required minor why own reason
+  local required minor why reason
   own=$(python3 -S -c 'import platform; print(platform.python_version())')
   version=$own python=/usr/bin/python3 python_key=
   read_asked
