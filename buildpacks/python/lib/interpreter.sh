@@ -4,10 +4,10 @@
 # What Debian 12 stays at: it gets security updates only.
 debian12=3.11.2
 
-# Leaves out what no app runs; compiles by content, not by date, so that the bytes are always the same.
+# Leaves out what no app runs; compiles by content and by one process, so that the bytes are always the same.
 tidy_python() {
   find "$layers/python" \( -name __pycache__ -o -name test -o -name tests -o -name idlelib -o -name '*.a' -o -path '*/usr/share' \) -prune -exec rm -rf {} +
-  "$python" -m compileall -q -j 0 --invalidation-mode unchecked-hash "$(dirname "$("$python" -S -c 'import os; print(os.__file__)')")" >/dev/null || true
+  "$python" -m compileall -q --invalidation-mode unchecked-hash "$(dirname "$("$python" -S -c 'import os; print(os.__file__)')")" >/dev/null || true
 }
 
 # Python 3.11 of Debian 12. Sets python and python_key; fails if it cannot be had.
