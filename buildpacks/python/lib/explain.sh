@@ -37,9 +37,12 @@ debian_source_of() {
   esac
 }
 
-# What there is to do when a package is too old for the Python that was chosen: nothing but a newer one, or 3.11 if that is allowed.
-or_older_python() {
-  if [ "$version" = "$own" ] && allowed "$debian12"; then echo ", or write ${debian12%.*} into ${asked_in:-a file named .python-version}"; fi
+# $1: a package. Starts again with Debian 12's Python, if nothing asks for the stack's and it may be that.
+try_older() {
+  if [[ -n $asked && $own. == "$minor."* ]] || [ "$version" != "$own" ] || ! allowed "$debian12"; then return; fi
+  bp trouble "$1 has nothing ready for Python ${own%.*}, so ${debian12%.*} is tried: write ${debian12%.*} into a file named .python-version, or take a newer version of ${1%%[=<>~!]*}"
+  touch "$layers/older/yes"
+  PYTHON_SETTINGS=$settings exec "$here/bin/build" "${arguments[@]}"
 }
 
 explain() {
@@ -63,9 +66,10 @@ explain() {
   package=$(in_log '[Bb]ecause there is no version of ([^ ]+)')
   if [ -n "$package" ]; then fail "there is no $package: name a version that exists in $source"; fi
   package=$(in_log 'and ([A-Za-z0-9._-]+[=<>~!][^ ]*) depends on Python')
-  if [ -n "$package" ]; then fail "$package is not for Python $version: take a version that is$(or_older_python)"; fi
+  if [ -n "$package" ]; then fail "$package is not for Python $version: take a version that is"; fi
   package=$(in_log '[Bb]ecause ([^ ]+) has no wheels with a matching Python (ABI tag|version)')
-  if [ -n "$package" ]; then fail "$package has nothing for Python $version: take a newer version of it in $source$(or_older_python)"; fi
+  if [ -n "$package" ]; then try_older "$package"; fi
+  if [ -n "$package" ]; then fail "$package has nothing for Python $version: take a newer version of it in $source"; fi
   if grep -qE 'No file/folder found for package|Unable to determine which files to ship|does not contain any element' "$log"; then
     fail "pyproject.toml makes the app a package, and its folder is not here: write package-mode = false into [tool.poetry], and commit poetry.lock"
   fi
@@ -98,14 +102,15 @@ explain() {
     missing=${missing:-$(in_log 'Dependency "?([A-Za-z0-9._-]+)"? not found')}
     if grep -q 'pkg-config --exists mysqlclient' "$log"; then missing=${missing:-"the library of mysqlclient"}; fi
     debian=$(debian_source_of "$missing")
+    if [[ $debian != *-dev* ]]; then try_older "$package"; fi
     if [ -n "$debian" ]; then
       fail "$package has no ready wheel for Python $version, and compiling it needs $missing: write $debian into a file named Aptfile"
     elif [ -n "$missing" ]; then
       fail "$package has no ready wheel for Python $version, and compiling it needs $missing: write the Debian package that has it into a file named Aptfile"
     elif grep -qE "No module named '?(distutils|imp|pkg_resources|setuptools|ConfigParser)|use_2to3|ImpImporter|print \"|_PyLong_AsByteArray|_PyUnicode|too few arguments to function|longintrepr|tstate.*curexc" "$log"; then
-      fail "$package is too old for Python $version: take a newer version of it$(or_older_python)"
+      fail "$package is too old for Python $version: take a newer version of it"
     fi
-    fail "$package has no ready wheel for Python $version, and could not be compiled: the lines above say why; take a newer version$(or_older_python)"
+    fail "$package has no ready wheel for Python $version, and could not be compiled: the lines above say why; take a newer version"
   fi
   fail "the packages of $source could not be installed: the lines above say why; correct it and push again"
 }
