@@ -32,6 +32,14 @@ debian_source_of() {
   esac
 }
 
+# $1: a package. Starts again with Debian 12's Python, if nothing asks for the stack's and it may be that.
+try_older() {
+  if [[ -n $asked && $own. == "$minor."* ]] || [ "$version" != "$own" ] || ! allowed "$debian12"; then return; fi
+  bp trouble "$1 has nothing ready for Python ${own%.*}, so ${debian12%.*} is tried: write ${debian12%.*} into a file named .python-version, or take a newer version of ${1%%[=<>~!]*}"
+  touch "$layers/older/yes"
+  PYTHON_SETTINGS=$settings exec "$here/bin/build" "${arguments[@]}"
+}
+
 explain() {
   local it package missing debian
   said() { it=$(bp said "$log" "$@"); }
@@ -53,6 +61,7 @@ explain() {
   if said '[Bb]ecause there is no version of ([^ ]+)'; then fail "there is no $it: name a version that exists in $source"; fi
   if said 'and ([A-Za-z0-9._-]+[=<>~!][^ ]*) depends on Python'; then fail "$it is not for Python $version: take a version that is"; fi
   if said '[Bb]ecause ([^ ]+) has no wheels with a matching Python (ABI tag|version)'; then
+    try_older "$it"
     fail "$it has nothing for Python $version: take a newer version of it in $source"
   fi
   if grep -qE 'No file/folder found for package|Unable to determine which files to ship|does not contain any element' "$log"; then
@@ -89,6 +98,7 @@ explain() {
       missing="the library of mysqlclient"
     fi
     debian=$(debian_source_of "$missing")
+    if [[ $debian != *-dev* ]]; then try_older "$package"; fi
     if [ -n "$debian" ]; then
       fail "$package has no ready wheel for Python $version, and compiling it needs $missing: write $debian into a file named Aptfile"
     elif [ -n "$missing" ]; then
@@ -96,7 +106,7 @@ explain() {
     elif grep -qE "No module named '?(distutils|imp|pkg_resources|setuptools|ConfigParser)|use_2to3|ImpImporter|print \"|_PyLong_AsByteArray|_PyUnicode|too few arguments to function|longintrepr|tstate.*curexc" "$log"; then
       fail "$package is too old for Python $version: take a newer version of it"
     fi
-    fail "$package has no ready wheel for Python $version, and could not be compiled: the lines above say why; a newer version may have one"
+    fail "$package has no ready wheel for Python $version, and could not be compiled: the lines above say why; take a newer version"
   fi
   fail "the packages of $source could not be installed: the lines above say why; correct it and push again"
 }

@@ -4,16 +4,18 @@
 # What Debian 12 stays at: it gets security updates only.
 debian12=3.11.2
 
-# Leaves out what no app runs; compiles by content, not by date, so that the bytes are always the same.
+# Leaves out what no app runs; compiles by content and by one process, so that the bytes are always the same.
 tidy_python() {
   find "$layers/python" \( -name __pycache__ -o -name test -o -name tests -o -name idlelib -o -name '*.a' -o -path '*/usr/share' \) -prune -exec rm -rf {} +
-  "$python" -m compileall -q -j 0 --invalidation-mode unchecked-hash "$(dirname "$("$python" -S -c 'import os; print(os.__file__)')")" >/dev/null || true
+  "$python" -m compileall -q --invalidation-mode unchecked-hash "$(dirname "$("$python" -S -c 'import os; print(os.__file__)')")" >/dev/null || true
 }
 
 # Python 3.11 of Debian 12. Sets python and python_key; fails if it cannot be had.
 debian_python() {
+  local newest
   python=$layers/python/usr/bin/python3.11
-  python_key="1 debian-12 $(bp hash /cnb/run-packages /var/lib/dpkg/status)"
+  newest=$(bp apt --candidate --daily="$layers" --suite=bookworm python3.11) || return 1
+  python_key="2 $newest $(bp hash /cnb/run-packages /var/lib/dpkg/status)"
   if [ "$(bp layer "$layers" python --launch --build --cache --key "$python_key")" = keep ]; then return; fi
   bp detail "Unpacking Debian 12's Python"
   if ! bp apt "$layers" python --run --suite=bookworm python3.11 >"$log" 2>&1; then

@@ -53,6 +53,12 @@ PYTHON
   [ -z "$words" ] || [[ $words == *!=* ]] || bp semver-max "${words//==/}" <<<"$1" >/dev/null
 }
 
+# Asks for Debian 12's Python if the same packages were found to be older than the stack's, unless something else asks.
+remember_older() {
+  bp layer "$layers" older --cache --key "$own $(hash_of_packages "$settings")" >/dev/null
+  if [ -z "$asked" ] && [ -f "$layers/older/yes" ]; then asked=${debian12%.*} asked_in="the packages are older than Python ${own%.*}"; fi
+}
+
 # $1: a version. Whether it is what is asked for, and allowed; another patch is no other Python.
 fits() {
   [[ -z $asked || $1. == "$minor."* ]] && allowed "$1"
@@ -74,14 +80,15 @@ find_fitting() {
   return 1
 }
 
-# Sets version, python (the program) and python_key, and says why.
+# Sets version, python (the program) and python_key, and says why; leaves own (the stack's version) and what pyproject.toml allows.
 choose_version() {
-  local range poetry_range required minor why own reason
+  local required why reason
   own=$(python3 -S -c 'import platform; print(platform.python_version())')
   version=$own python=/usr/bin/python3 python_key=
   read_asked
-  minor=$(cut -d . -f 1,2 <<<"$asked")
   read_ranges
+  remember_older
+  minor=$(cut -d . -f 1,2 <<<"$asked")
   if [ -n "$asked" ] && [ "${asked%%.*}" != "${own%%.*}" ]; then
     fail "there is no Python $asked here, which $asked_in asks for: port the app to Python ${own%%.*}, and write ${own%.*} into $asked_in"
   fi
@@ -100,9 +107,9 @@ choose_version() {
   bp step "Using Python $version (${required:-the nearest that is here})"
 }
 
-# Sets version, python and python_key to what is here and allowed: an old app gets the older.
+# Sets version, python and python_key to what is here and allowed: an old app gets the older, and so do packages that did not go with the stack's.
 nearest() {
-  if [ -n "$asked" ] && [ "${minor#*.}" -le 11 ] && allowed "$debian12" && debian_python; then
+  if [[ -f $layers/older/yes || ( -n $asked && ${minor#*.} -le 11 ) ]] && allowed "$debian12" && debian_python; then
     version=$("$python" -S -c 'import platform; print(platform.python_version())')
   elif allowed "$own"; then
     version=$own
