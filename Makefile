@@ -35,4 +35,4 @@ check: ## Formatting, lints, documentation and scripts
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --locked --no-deps --lib --document-private-items
-	shellcheck -x $(filter-out %.in,$(wildcard demo/*)) hooks/* tests/run $(wildcard benches/*.sh) .ci/run buildpacks/*/bin/*
+	shellcheck -x $(filter-out %.in,$(wildcard demo/*)) hooks/* tests/run $(wildcard benches/*.sh) .ci/run buildpacks/*/bin/* buildpacks/nodejs/lib/make-assets

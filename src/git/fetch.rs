@@ -84,9 +84,13 @@ impl Repositories {
                 command.env("GIT_ALLOW_PROTOCOL", "https:http:git:file:ssh");
             }
             Origin::At(addresses) => {
+                let wrong = |message: &str| GitError::Fetch { url: url.to_owned(), message: message.to_owned() };
+                if !["https://", "http://"].iter().any(|scheme| url.starts_with(scheme)) {
+                    return Err(wrong("only https:// and http:// are allowed to a developer's key"));
+                }
                 let pinned = pinned(url, addresses).filter(|_| !addresses.is_empty());
-                let unknown = || GitError::Fetch { url: url.to_owned(), message: "its host is not known".to_owned() };
-                command.env("GIT_ALLOW_PROTOCOL", "https:http").args(["-c", &pinned.ok_or_else(unknown)?]);
+                let pinned = pinned.ok_or_else(|| wrong("its host is not known"))?;
+                command.env("GIT_ALLOW_PROTOCOL", "https:http").args(["-c", &pinned]);
                 // A redirection could lead to what may not be named.
                 command.args(["-c", "http.followRedirects=false"]);
             }

@@ -95,7 +95,7 @@ fn buildpacks_come_from_folders_archives_and_repositories() {
     world.paas_with(&["ssh-keys:add", "other"], &public).good();
     world.ssh_as(&key, &["apps:create", "theirs"]).good();
     world.ssh_as(&key, &["buildpacks:add", "theirs", &text(&at("one"))]).bad().says("only an admin key");
-    world.ssh_as(&key, &["buildpacks:add", "theirs", &url]).bad().says("not allowed");
+    world.ssh_as(&key, &["buildpacks:add", "theirs", &url]).bad().says("only https:// and http:// are allowed");
     world.ssh_as(&key, &["buildpacks:install", "paas/nodejs"]).bad().says("only an admin key");
 }
 
