@@ -385,6 +385,11 @@ impl Deployer {
             return Ok(());
         }
         progress.header("Application deployed:").await;
+        let release = self.current_release(app).await?;
+        if release.is_some_and(|release| release.processes.iter().all(|p| !p.process.process_type.is_web())) {
+            progress.detail("it has no web process, so nothing answers at an address").await;
+            return Ok(());
+        }
         for mapping in self.0.store.port_mappings(app.id).await? {
             progress.detail(self.url(&mapping)).await;
         }

@@ -158,7 +158,7 @@ pub enum EngineError {
     /// The subnet is in use.
     #[error(
         "network.range: {subnet} overlaps with {with}; set network.range in paas.toml to a private /16 that is free, \
-         such as 10.211.0.0/16"
+         such as 10.211.0.0/16, and start the server again"
     )]
     AddressesTaken {
         /// What was asked for.

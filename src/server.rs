@@ -102,6 +102,10 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
     let store = Store::open(&config.data_dir)?;
     let server_id = store.server_id().await?;
     let engine = Engine::connect(&config, &server_id).await?;
+    // Whoever pushes could not mend it.
+    if let Err(taken @ EngineError::AddressesTaken { .. }) = engine.ensure_build_bridge().await {
+        return Err(taken.into());
+    }
     let ssh_listener = bind(config.ssh.listen, "ssh.listen").await?;
     let registry_listener = bind(config.registry.listen, "registry.listen").await?;
 

@@ -69,16 +69,19 @@ impl Builder {
         let inner = &self.inner;
         let labels = inner.engine.dockerfile_labels(&app);
         let bases = dockerfile::bases(&text);
-        let text = dockerfile::for_engine(&text, &labels)
+        let made = dockerfile::for_engine(&text, &labels)
             .map_err(|e| BuildError::Failed { phase: Phase::Build, message: e.to_string() })?;
         if anew {
             inner.renew_bases(&bases, progress).await?;
         }
         progress.step("Building the Dockerfile").await;
         let spec = DockerfileSpec { anew, ..inner.dockerfile_spec(&app, env) };
-        let own = own_files(&spec.dockerfile, &text).map_err(BuildError::Source)?;
+        let own = own_files(&spec.dockerfile, &made.text).map_err(BuildError::Source)?;
         let context = futures_util::stream::once(std::future::ready(Ok(own))).chain(ReaderStream::new(source)).boxed();
-        let steps = inner.run_steps(&spec, context, progress).await?;
+        let steps = inner.run_steps(&spec, context, progress).await.map_err(|error| match error {
+            BuildError::Failed { phase, message } => BuildError::Failed { phase, message: made.in_original(&message) },
+            other => other,
+        })?;
         inner.engine.remove_old_stages(&app, &steps).await?;
 
         progress.step("Taking the image over").await;
@@ -169,10 +172,16 @@ impl Inner {
         let EngineError::StepFailed(message) = error else { return BuildError::Engine(error) };
         let message = if step.starts_with("FROM ") && !message.contains("parse error") {
             // Only an image that cannot be had fails there.
-            format!(
-                "{step}: {}; correct its name, or name a buildpack, which builds without the Dockerfile",
-                message.trim()
-            )
+            let remedy = "name a buildpack, which builds without the Dockerfile";
+            let unreached = ["no such host", "dial tcp", "timeout", "connection refused", "server misbehaving"];
+            if unreached.iter().any(|sign| message.contains(sign)) {
+                format!(
+                    "{step}: its registry does not answer ({}); push again when it does, or {remedy}",
+                    message.trim()
+                )
+            } else {
+                format!("{step}: {}; correct its name, or {remedy}", message.trim())
+            }
         } else {
             message
         };

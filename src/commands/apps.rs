@@ -75,6 +75,7 @@ pub(super) async fn info(commands: &Commands, session: &Session<'_>, name: AppNa
         "stopped": app.stopped,
         "formation": formation.iter().map(|(name, count)| format!("{name}={count}")).collect::<Vec<_>>(),
         "deploy_branch": app.deploy_branch,
+        "build_dir": app.source_folder.as_ref().map(ToString::to_string),
         "ports": ports.iter().map(PortMapping::to_string).collect::<Vec<_>>(),
         "urls": urls(commands, &app).await?,
         "created_at": time(app.created_at),

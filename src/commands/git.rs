@@ -28,12 +28,15 @@ pub(super) async fn set(
 
 pub(super) async fn report(commands: &Commands, session: &Session<'_>, app: AppName, format: Format) -> Result {
     let app = commands.app(session, app).await?;
-    let pushed = commands.store.newest_push(app.id).await?;
+    let live = match app.current {
+        Some(current) => commands.store.release(app.id, current.release).await?.and_then(|release| release.commit),
+        None => None,
+    };
     let (hostname, port) = (&commands.config.hostname, commands.config.ssh.listen.port());
     let facts = json!({
         "app": app.name,
         "deploy_branch": app.deploy_branch,
-        "deployed_commit": pushed.map(|pushed| pushed.commit),
+        "deployed_commit": live,
         "address": format!("ssh://paas@{hostname}:{port}/{}", app.name),
     });
     if let serde_json::Value::Object(facts) = facts {

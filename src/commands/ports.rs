@@ -2,7 +2,7 @@
 
 use super::{CommandError, Commands, Result, Session, line::Format, output::Row};
 use crate::{
-    model::AppName,
+    model::{AppName, CONTAINER_PORT},
     store::{App, PortMapping, PortScheme},
 };
 
@@ -48,6 +48,13 @@ fn mappings(texts: &[String]) -> Result<Vec<PortMapping>> {
 
 pub(super) async fn list(commands: &Commands, session: &Session<'_>, app: AppName, format: Format) -> Result {
     let app = commands.app(session, app).await?;
+    let live = match app.current {
+        Some(current) => commands.store.release(app.id, current.release).await?,
+        None => None,
+    };
+    let web = live.and_then(|release| release.processes.into_iter().find(|p| p.process.process_type.is_web()));
+    // The usual port stands for the one that the web process has.
+    let usual = web.map_or(CONTAINER_PORT, |web| web.port);
     let rows: Vec<_> = commands
         .store
         .port_mappings(app.id)
@@ -56,7 +63,7 @@ pub(super) async fn list(commands: &Commands, session: &Session<'_>, app: AppNam
         .map(|mapping| PortRow {
             scheme: mapping.scheme.as_str(),
             host_port: mapping.host_port,
-            container_port: mapping.container_port,
+            container_port: if mapping.container_port == CONTAINER_PORT { usual } else { mapping.container_port },
             url: commands.deployer.url(mapping),
         })
         .collect();
@@ -67,6 +74,8 @@ pub(super) async fn list(commands: &Commands, session: &Session<'_>, app: AppNam
 pub(super) async fn change(commands: &Commands, session: &Session<'_>, app: AppName, change: Change) -> Result {
     let app = commands.app(session, app).await?;
     let admin = session.caller.admin;
+    let port = |mappings: &[PortMapping]| mappings.first().map_or(CONTAINER_PORT, |mapping| mapping.container_port);
+    let old = port(&commands.store.port_mappings(app.id).await?);
     commands
         .deployer
         .change_ports(&app, |before| {
@@ -80,7 +89,15 @@ pub(super) async fn change(commands: &Commands, session: &Session<'_>, app: AppN
             }
         })
         .await?;
-    list(commands, session, app.name, Format::Text).await
+    list(commands, session, app.name.clone(), Format::Text).await?;
+    if app.current.is_some() && port(&commands.store.port_mappings(app.id).await?) != old {
+        let text = format!(
+            "PORT names another port in instances that start from now on: ps:restart {} starts new ones",
+            app.name
+        );
+        session.progress.detail(text).await;
+    }
+    Ok(())
 }
 
 /// The mappings after a change of those before.

@@ -96,6 +96,11 @@ impl Deployer {
             let text = format!("the image of v{} is no longer kept; push the commit again", chosen.number);
             return Err(DeployError::NoRelease(text));
         }
+        let commit = chosen.commit.as_ref().map(|commit| format!(" ({})", commit.short())).unwrap_or_default();
+        progress.step(format!("Rolling back to v{}{commit}, with the config vars that it had", chosen.number)).await;
+        progress
+            .detail(format!("forward again: releases:rollback {} v{current}, or push a new commit", app.name))
+            .await;
         let description = format!("Rollback to v{}", chosen.number);
         let config = chosen.config.clone();
         self.bring_up(app, again(chosen, ReleaseKind::Rollback, config, description, by), progress, cancel).await

@@ -11,7 +11,7 @@ use crate::{
     config::Config,
     engine::{Container, ContainerId, Engine, EngineError, ImageId, InstanceSpec, LogOptions},
     model::{InstanceId, Line, Probe, Secret},
-    store::{App, Instance, InstanceState, Release, Store},
+    store::{App, Instance, InstanceState, PortMapping, Release, Store},
 };
 
 /// The last lines that are shown of an instance that failed.
@@ -214,7 +214,7 @@ impl Launcher {
     fn spec(&self, launch: &Launch, image: ImageId) -> InstanceSpec {
         let (row, limits) = (&launch.row, &self.config.instances);
         let ours = [
-            ("PORT", row.port.to_string()),
+            ("PORT", launch.port.to_string()),
             ("PAAS_APP", launch.app.name.to_string()),
             ("PAAS_PROCESS", name_of(row)),
             ("PAAS_RELEASE", format!("v{}", launch.release.number)),
@@ -298,7 +298,7 @@ impl Launcher {
             }
         };
         let port = launch.port;
-        let wanted = if port == launch.row.port { format!("$PORT ({port})") } else { format!("port {port}") };
+        let wanted = format!("$PORT ({port})");
         let reachable = listeners.iter().any(|l| l.port == port && !l.loopback);
         match (probe, listeners.iter().find(|l| l.port == port), listeners.first()) {
             (Probe::Http(path), ..) if reachable => {
@@ -310,10 +310,13 @@ impl Launcher {
                 (format!("it listens on port {port} of localhost only"), Some("let it listen on 0.0.0.0".to_owned()))
             }
             (_, None, Some(other)) => {
-                let or = if other.loopback {
-                    String::new()
-                } else {
-                    format!(", or say which it is: ports:set APP http:HOST_PORT:{}", other.port)
+                let mappings = self.store.port_mappings(launch.app.id).await.unwrap_or_default();
+                let or = match mappings.first() {
+                    Some(PortMapping { scheme, host_port, .. }) if !other.loopback => {
+                        let (app, scheme, port) = (&launch.app.name, scheme.as_str(), other.port);
+                        format!(", or say which it is: ports:set {app} {scheme}:{host_port}:{port}")
+                    }
+                    _ => String::new(),
                 };
                 let hint = format!("let it listen on the port that the variable PORT holds, on 0.0.0.0{or}");
                 (format!("it listens on port {}, not on {wanted}", other.port), Some(hint))

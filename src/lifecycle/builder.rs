@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::Path,
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
@@ -21,7 +22,7 @@ use super::{
     protocol::{BuildRequest, Phase},
     sbom,
 };
-use crate::model::Process;
+use crate::model::{Line, Process};
 
 /// What a layer's TOML file says; `metadata` is the buildpack's own.
 #[derive(Debug, Clone, Default, Deserialize, serde::Serialize)]
@@ -146,11 +147,34 @@ pub(super) fn build(
         own.insert("CNB_BP_PLAN_PATH".to_owned(), plan.display().to_string());
         let program = buildpack.dir.join("bin/build");
         let arguments: [&Path; 3] = [&layers, &dirs.platform, &plan];
-        let tell = |line: &str| output.printed(line);
+        // Its last complaint, if nothing comes after it, is why it failed: said once, and where the build is listed, too.
+        let complaint = Mutex::new(None::<String>);
+        let tell = |line: &str| {
+            let is_one = line.starts_with(" !     ");
+            let held = match complaint.lock() {
+                Ok(mut complaint) => std::mem::replace(&mut *complaint, is_one.then(|| line.to_owned())),
+                Err(_) => None,
+            };
+            if let Some(held) = held {
+                output.printed(&held);
+            }
+            if !is_one {
+                output.printed(line);
+            }
+        };
         let begun = Instant::now();
         match buildpack::run(&program, &arguments, &own, dirs, running, &tell) {
-            Ok(0) => {}
-            Ok(status) => return Err(wrong(format!("the buildpack {} failed with status {status}", buildpack.name()))),
+            Ok(0) => {
+                if let Some(held) = complaint.into_inner().ok().flatten() {
+                    output.printed(&held);
+                }
+            }
+            Ok(status) => {
+                let why = complaint.into_inner().ok().flatten();
+                let why = why.map(|line| Line::sanitize(line.trim_start_matches(" !     ")));
+                let generic = || format!("the buildpack {} failed with status {status}", buildpack.name());
+                return Err(wrong(why.unwrap_or_else(generic)));
+            }
             Err(e) => {
                 let why = buildpack::why_not(&e);
                 return Err(wrong(format!("bin/build of the buildpack {} does not run: {why}", buildpack.name())));

@@ -34,13 +34,14 @@ pub enum InvalidDockerfile {
 const LARGEST: usize = 256 * 1024;
 
 /// The text for the engine's builder. Every stage, and so every image that comes of a step, gets these labels.
-pub fn for_engine(text: &str, labels: &[(String, String)]) -> Result<String, InvalidDockerfile> {
+pub fn for_engine(text: &str, labels: &[(String, String)]) -> Result<ForEngine, InvalidDockerfile> {
     if text.len() > LARGEST {
         return Err(InvalidDockerfile::TooLarge);
     }
     let quoted: Vec<_> = labels.iter().map(|(name, value)| format!("{name:?}={value:?}")).collect();
     let label = format!("LABEL {}\n", quoted.join(" "));
     let mut made = String::new();
+    let mut origins = Vec::new();
     let mut stages = 0;
     let mut shell = default_shell();
     let mut lines = text.trim_start_matches('\u{feff}').lines().enumerate().map(|(i, line)| (i + 1, line)).peekable();
@@ -50,6 +51,7 @@ pub fn for_engine(text: &str, labels: &[(String, String)]) -> Result<String, Inv
             // A frontend of another image would be BuildKit's; to this builder it is a comment anyway.
             made.push_str(line);
             made.push('\n');
+            origins.push(number);
             continue;
         }
         let (mut instruction, mut goes_on) = (line.to_owned(), trimmed.ends_with('\\'));
@@ -90,8 +92,28 @@ pub fn for_engine(text: &str, labels: &[(String, String)]) -> Result<String, Inv
             shell = default_shell();
             made.push_str(&label);
         }
+        origins.resize(made.matches('\n').count(), number);
     }
-    if stages == 0 { Err(InvalidDockerfile::NoFrom) } else { Ok(made) }
+    if stages == 0 { Err(InvalidDockerfile::NoFrom) } else { Ok(ForEngine { text: made, origins }) }
+}
+
+/// A Dockerfile as the engine gets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForEngine {
+    /// Its text.
+    pub text: String,
+    /// For each of its lines, from which line of the original it comes.
+    origins: Vec<usize>,
+}
+
+impl ForEngine {
+    /// What the engine says of it, with the numbers of the original's lines.
+    pub fn in_original(&self, message: &str) -> String {
+        let Some((before, rest)) = message.split_once("line ") else { return message.to_owned() };
+        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let line = rest[..end].parse::<usize>().ok().and_then(|line| self.origins.get(line.checked_sub(1)?));
+        line.map_or_else(|| message.to_owned(), |line| format!("{before}line {line}{}", &rest[end..]))
+    }
 }
 
 /// The flags of an instruction, and what comes after them.
@@ -274,7 +296,18 @@ mod tests {
     }
 
     fn made(text: &str) -> String {
-        for_engine(text, &labels()).unwrap()
+        for_engine(text, &labels()).unwrap().text
+    }
+
+    #[test]
+    fn lines_are_numbered_as_in_the_original() {
+        let made = for_engine("FROM a\n\nRUN x \\\n  y\nFROM b\nRUNN\n", &labels()).unwrap();
+        let number = made.text.lines().position(|line| line.starts_with("RUNN")).unwrap() + 1;
+        let message = format!("dockerfile parse error line {number}: unknown instruction: RUNN");
+        assert_eq!(made.in_original(&message), "dockerfile parse error line 6: unknown instruction: RUNN");
+        for other in ["no number", "line x", "line 0", "line 99999999999999999999"] {
+            assert_eq!(made.in_original(other), other);
+        }
     }
 
     #[test]

@@ -76,6 +76,7 @@ fn a_dockerfile_is_built_and_its_port_is_served() {
     world.answers(&url, "page 1");
     assert_eq!(world.get(&format!("{url}/built.html")).unwrap().1.trim(), "hello user 0");
     assert_eq!(world.get(&format!("{url}/doc.html")).unwrap().1.trim(), "heredoc");
+    world.paas(&["ports:list", "boxed"]).good().says("3000");
     let instance = world.running_containers("instance").remove(0);
     let id = run(Command::new("docker").args(["exec", &instance, "id", "-u"])).good().out;
     assert_eq!(id.trim(), "4711", "the image's own user");
@@ -175,13 +176,10 @@ fn a_dockerfile_that_fails_says_why() {
             "Dockerfile line 2: RUN --mount=type=secret,id=a is known to BuildKit only",
         ),
         ("RUN x\n", "the Dockerfile has no FROM"),
-        ("FROM BASE\nNONSENSE x\n", "unknown instruction: NONSENSE"),
+        ("FROM BASE\nNONSENSE x\n", "line 2: unknown instruction: NONSENSE"),
         ("FROM BASE\nCOPY gone /x\n", "gone"),
         ("FROM paas-test/nowhere:0\nCMD x\n", "Dockerfile: FROM paas-test/nowhere:0: "),
-        (
-            "FROM paas-test/nowhere:0\nCMD x\n",
-            "correct its name, or name a buildpack, which builds without the Dockerfile",
-        ),
+        ("FROM paas-test/nowhere:0\nCMD x\n", "name a buildpack, which builds without the Dockerfile"),
         ("FROM BASE\nCOPY --chmod=755 page /x\n", "Dockerfile line 2: COPY --chmod=755 is known to BuildKit only"),
         ("FROM BASE\nRUN cat <<EOF\nx\n", "Dockerfile line 2: the end of the heredoc that begins here is missing"),
         ("FROM BASE\nCOPY --from=gone /x /x\n", "gone"),

@@ -34,7 +34,7 @@ fn config_vars_come_with_releases() {
     world.paas(&["config:set", "vars", "SAYS=four"]).good().says("nothing changes");
     world.paas(&["config:set", "--no-restart", "vars", "SAYS=five"]).good();
     world.answers(&url, "says:four:");
-    world.paas(&["releases:rollback", "vars", "v1"]).good();
+    world.paas(&["releases:rollback", "vars", "v1"]).good().says("Rolling back to v1 (").says("forward again");
     assert!(world.get(&url).unwrap().1.contains("says:one two=three:"));
     assert_eq!(world.paas(&["config:get", "vars", "SAYS"]).good().out, "one two=three\n");
     world.paas(&["config:unset", "vars", "SAYS"]).good();
@@ -108,7 +108,12 @@ fn ports_are_mapped() {
     let listed = json(&world.ssh(&["ports:list", "mapped", "--format", "json"]).good().out);
     assert_eq!(listed.as_array().unwrap().len(), 2, "what was refused is not there: {listed}");
     world.answers(&format!("http://127.0.0.1:{http}"), "version-1");
-    world.ssh(&["ports:clear", "mapped"]).good();
+    world.commit(&folder, &[("Procfile", &version(2))]);
+    world.push(&folder).good();
+    world.answers(&format!("http://127.0.0.1:{http}"), "version-2");
+    world.ssh(&["ports:clear", "mapped"]).good().says("ps:restart mapped starts new ones");
+    world.ssh(&["ps:restart", "mapped"]).good();
+    world.answers(&own, "version-2");
     assert_eq!(world.url("mapped"), own, "the app's own port was kept for it");
 }
 

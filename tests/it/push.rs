@@ -127,7 +127,7 @@ fn what_cannot_be_built_or_run_is_explained() {
     world.push(&folder).good();
     world.answers(&world.url("odd"), "Procfile");
     world.commit(&folder, &[("Procfile", "worker: sleep 1000")]);
-    world.push(&folder).good();
+    world.push(&folder).good().says("it has no web process");
     assert_eq!(world.get(&world.url("odd")).unwrap().0, 503);
     world.ssh(&["ps:scale", "odd", "worker=2"]).good();
     let report = world.ssh(&["ps:report", "odd"]).good().out;

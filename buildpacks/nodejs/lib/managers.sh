@@ -279,7 +279,8 @@ install_packages() {
     npm)
       command=(npm ci)
       if [ -z "$lock" ]; then command=(npm install --no-package-lock); fi
-      if [ "$1" = all ]; then command+=(--include=dev); else command+=(--omit=dev); fi
+      # The second option is that of npm 6, which does not know the first.
+      if [ "$1" = all ]; then command+=(--include=dev --production=false); else command+=(--omit=dev --production); fi
       ;;
     yarn)
       command=(yarn install --frozen-lockfile --non-interactive --no-progress)
@@ -314,7 +315,7 @@ install_packages() {
 leave_out_development() {
   local command=()
   case $kind in
-    npm) command=(npm prune --omit=dev --ignore-scripts) ;;
+    npm) command=(npm prune --omit=dev --production --ignore-scripts) ;;
     yarn)
       command=(yarn install --production --ignore-scripts --prefer-offline --non-interactive --no-progress)
       if [ -n "$lock" ]; then command+=(--frozen-lockfile); else command+=(--no-lockfile); fi
