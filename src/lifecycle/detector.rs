@@ -1,7 +1,7 @@
 //! Phase 1, detection: the first group of the order whose buildpacks fit the app. Composite buildpacks are replaced by
 //! their own groups, depth first and left to right (buildpack.md, "Order Resolution").
 
-use std::{collections::HashMap, sync::Mutex};
+use std::{collections::HashMap, path::Path, sync::Mutex};
 
 use super::{
     Dirs, Failure,
@@ -73,21 +73,66 @@ pub(super) fn detect(
     for reason in detection.why_not {
         output.detail(reason);
     }
-    Err(Failure::new(Phase::Detect, no_fit(request)))
+    Err(Failure::new(Phase::Detect, no_fit(&dirs.workspace, request)))
 }
 
-fn no_fit(request: &BuildRequest) -> String {
+fn no_fit(workspace: &Path, request: &BuildRequest) -> String {
     let builtin = |entry: &GroupEntry| entry.id.starts_with("paas/") && entry.place == Place::Installed;
     if request.order.iter().flatten().all(builtin) {
-        "no buildpack recognises this app: it has none of the files at its root that tell its language (package.json, \
-         requirements.txt, go.mod, pom.xml, Gemfile, composer.json, index.html …); add a Procfile that says what runs, or \
-         name a buildpack with buildpacks:add"
-            .to_owned()
+        let folders = folders_of_apps(workspace);
+        let or = folders
+            .first()
+            .map(|first| format!(", or build one of its folders ({}): builds:set APP dir {first}", folders.join(", ")));
+        format!(
+            "no buildpack recognises this app: it has none of the files at its root that tell its language \
+             (package.json, requirements.txt, go.mod, pom.xml, Gemfile, composer.json, index.html …); add a Procfile that \
+             says what runs, or name a buildpack with buildpacks:add{}",
+            or.unwrap_or_default()
+        )
     } else {
         let mut names: Vec<_> = request.order.iter().flatten().filter(|e| !e.optional).map(|e| e.id.as_str()).collect();
         names.dedup();
         format!("no group of buildpacks fits this app; whatever they said is above. Tried: {}", names.join(", "))
     }
+}
+
+/// Folders, and folders in these, that look like an app; a few at the most.
+fn folders_of_apps(workspace: &Path) -> Vec<String> {
+    const SIGNS: [&str; 13] = [
+        "Procfile",
+        "package.json",
+        "requirements.txt",
+        "pyproject.toml",
+        "manage.py",
+        "go.mod",
+        "Cargo.toml",
+        "pom.xml",
+        "build.gradle",
+        "Gemfile",
+        "composer.json",
+        "mix.exs",
+        "index.html",
+    ];
+    let mut found = Vec::new();
+    let mut folders = vec![String::new()];
+    while let Some(folder) = folders.pop() {
+        for name in files::names(&workspace.join(&folder)).unwrap_or_default() {
+            let inside = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
+            let path = workspace.join(&inside);
+            let is_folder = std::fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_dir());
+            if !is_folder || name.starts_with('.') || matches!(name.as_str(), "node_modules" | "vendor") {
+                continue;
+            }
+            if SIGNS.iter().any(|sign| path.join(sign).is_file()) {
+                found.push(inside);
+            } else if folder.is_empty() {
+                folders.push(inside);
+            }
+        }
+    }
+    found.sort();
+    found.truncate(4);
+    found
 }
 
 impl Detection<'_> {

@@ -220,12 +220,13 @@ fn a_folder_of_a_repository_is_built_with_the_variables_meant_for_it() {
     let vars: serde_json::Value = serde_json::from_str(&vars).unwrap();
     assert_eq!((&vars[0]["build"], &vars[1]["build"]), (&true.into(), &false.into()));
 
-    world.push(&folder).bad();
+    world.push(&folder).bad().says("(services/api): builds:set APP dir services/api");
     world.paas(&["builds:set", "mono", "dir", "../api"]).bad().says("is not a valid folder of a repository");
     world.paas(&["builds:set", "mono", "folder", "x"]).bad().says("there is no property folder; there is dir");
     world.paas(&["builds:set", "mono", "dir", "services/web"]).good();
     world.push(&folder).bad().says("services/web");
     world.paas(&["builds:set", "mono", "dir", "./services/api/"]).good();
+    world.paas(&["apps:info", "mono"]).good().says("services/api");
     let said = world.push(&folder).good().says("seen=hunter2-build unseen=none host=none");
     assert!(!said.all().contains("README"), "only the folder is built");
     world.answers(&world.url("mono"), "version-1");

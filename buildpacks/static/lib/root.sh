@@ -49,7 +49,7 @@ lost_page() {
   page=$(find . -mindepth 2 -maxdepth 2 -name index.html ! -path './.*' | sort | head -n 1)
   if [ -z "$page" ]; then return 1; fi
   page=$(dirname "${page#./}")
-  problem="index.html is in $page/: to serve that folder, commit a file static.json, {\"root\": \"$page\"}"
+  problem="index.html is in $page/: to serve that folder, commit a file static.json, {\"root\": \"$page\"}, or build that folder with builds:set APP dir $page"
 }
 
 # Whether the files are the sources of a generator that is not here. Sets $generator to its name, $makes to its folder.
