@@ -12,6 +12,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::{self, Write as _},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -129,7 +130,9 @@ impl Site {
     pub async fn open(config: &Config, progress: &Progress) -> Result<Self> {
         let mut config = config.clone();
         config.data_dir = data_dir()?;
-        fs::create_dir_all(&config.data_dir).map_err(failed("make", &config.data_dir))?;
+        // git's user passes through it; nobody else looks into it.
+        let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(&config.data_dir);
+        made.map_err(failed("make", &config.data_dir))?;
         let lock = File::create(config.data_dir.join("local.lock")).map_err(failed("open", &config.data_dir))?;
         lock.try_lock().map_err(|_| LocalError::Running(config.data_dir.clone()))?;
         let listener =
@@ -269,7 +272,10 @@ async fn engine(config: &mut Config, server_id: &str) -> Result<Engine> {
     }
     let any = Engine::connect(config, server_id).await?;
     for idle in any.idle_servers(LOCAL).await? {
-        Engine::connect(config, &idle).await?.leave_networks().await?;
+        // One that begins to build just now keeps them.
+        if let Err(error) = Engine::connect(config, &idle).await?.leave_networks().await {
+            tracing::debug!(%error, idle, "a network stays");
+        }
     }
     free_engine(config, server_id).await
 }
@@ -369,7 +375,6 @@ async fn told(work: impl AsyncFnOnce(&Progress) -> Result<()>) -> Result<()> {
     tokio::join!(working, printing).0
 }
 
-/// Where caches are kept.
 /// Where local builds keep everything. git runs as another user, who may not pass through the home of root.
 fn data_dir() -> Result<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());

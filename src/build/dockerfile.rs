@@ -68,14 +68,14 @@ impl Builder {
         let DockerfileInput { app, text, source, procfile, env, anew } = input;
         let inner = &self.inner;
         let labels = inner.engine.dockerfile_labels(&app);
-        let bases = dockerfile::bases(&text);
         let made = dockerfile::for_engine(&text, &labels)
             .map_err(|e| BuildError::Failed { phase: Phase::Build, message: e.to_string() })?;
+        let spec = DockerfileSpec { anew, ..inner.dockerfile_spec(&app, env) };
         if anew {
-            inner.renew_bases(&bases, progress).await?;
+            let given = |name: &str| spec.args.get(name).map(String::as_str);
+            inner.renew_bases(&dockerfile::bases(&made.text, given), progress).await?;
         }
         progress.step("Building the Dockerfile").await;
-        let spec = DockerfileSpec { anew, ..inner.dockerfile_spec(&app, env) };
         let own = own_files(&spec.dockerfile, &made.text).map_err(BuildError::Source)?;
         let context = futures_util::stream::once(std::future::ready(Ok(own))).chain(ReaderStream::new(source)).boxed();
         let steps = inner.run_steps(&spec, context, progress).await.map_err(|error| match error {
@@ -172,16 +172,7 @@ impl Inner {
         let EngineError::StepFailed(message) = error else { return BuildError::Engine(error) };
         let message = if step.starts_with("FROM ") && !message.contains("parse error") {
             // Only an image that cannot be had fails there.
-            let remedy = "name a buildpack, which builds without the Dockerfile";
-            let unreached = ["no such host", "dial tcp", "timeout", "connection refused", "server misbehaving"];
-            if unreached.iter().any(|sign| message.contains(sign)) {
-                format!(
-                    "{step}: its registry does not answer ({}); push again when it does, or {remedy}",
-                    message.trim()
-                )
-            } else {
-                format!("{step}: {}; correct its name, or {remedy}", message.trim())
-            }
+            no_base(step, message.trim())
         } else {
             message
         };
@@ -189,6 +180,17 @@ impl Inner {
             return BuildError::OutOfMemory(self.config.build.memory_mib);
         }
         BuildError::Failed { phase: Phase::Build, message: format!("Dockerfile: {}", Line::sanitize(message.trim())) }
+    }
+}
+
+/// Why there is no image to begin with, and what to do.
+fn no_base(step: &str, message: &str) -> String {
+    let remedy = "name a buildpack, which builds without the Dockerfile";
+    let unreached = ["no such host", "dial tcp", "timeout", "connection refused", "server misbehaving"];
+    if unreached.iter().any(|sign| message.contains(sign)) {
+        format!("{step}: its registry does not answer ({message}); push again when it does, or {remedy}")
+    } else {
+        format!("{step}: {message}; correct its name, or {remedy}")
     }
 }
 
@@ -238,4 +240,16 @@ fn processes(Procfile(entries): Procfile) -> Vec<Process> {
         working_dir: None,
     };
     entries.into_iter().map(process).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_only_wrong_where_somebody_said_so() {
+        let unreached = no_base("FROM a", "Get \"https://r/v2/\": dial tcp: lookup r: no such host");
+        assert!(unreached.contains("its registry does not answer") && !unreached.contains("correct its name"));
+        assert!(no_base("FROM a", "pull access denied for a").contains("correct its name"));
+    }
 }

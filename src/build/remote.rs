@@ -14,11 +14,11 @@ const METADATA: [IpAddr; 3] = [
 
 impl Builder {
     /// The addresses of a URL's host; `None` if it is this machine, a container of its engine, or what only the machine
-    /// can reach.
+    /// can reach. What fetches by name asks again, unless it is told these: git is, the engine cannot be.
     pub(super) async fn elsewhere(&self, url: &str) -> Result<Option<Vec<IpAddr>>, BuildError> {
         let addresses = addresses(url).await;
-        let here =
-            addresses.iter().any(|&address| is_own(address)) || self.inner.engine.is_a_neighbour(&addresses).await?;
+        let judged: Vec<_> = addresses.iter().copied().map(plain).collect();
+        let here = judged.iter().any(|&address| is_own(address)) || self.inner.engine.is_a_neighbour(&judged).await?;
         Ok((!here).then_some(addresses))
     }
 }
@@ -27,7 +27,7 @@ impl Builder {
 async fn addresses(url: &str) -> Vec<IpAddr> {
     let Some(host) = host(url) else { return Vec::new() };
     let name = host.trim_matches(['[', ']']).to_owned();
-    tokio::net::lookup_host((name, 0)).await.map_or_else(|_| Vec::new(), |all| all.map(|a| plain(a.ip())).collect())
+    tokio::net::lookup_host((name, 0)).await.map_or_else(|_| Vec::new(), |all| all.map(|a| a.ip()).collect())
 }
 
 /// An IPv4 address that comes in an IPv6 one: as it is mapped, or translated (RFC 6052).
@@ -87,10 +87,10 @@ mod tests {
             "http://[64:ff9b::a9fe:a9fe]/",
             "http://[fd00:ec2::254]/",
         ] {
-            assert!(addresses(here).await.into_iter().any(is_own), "{here}");
+            assert!(addresses(here).await.into_iter().map(plain).any(is_own), "{here}");
         }
         for elsewhere in ["https://192.0.2.7/x.git", "https://name.invalid/x.git", "nonsense"] {
-            assert!(!addresses(elsewhere).await.into_iter().any(is_own), "{elsewhere}");
+            assert!(!addresses(elsewhere).await.into_iter().map(plain).any(is_own), "{elsewhere}");
         }
     }
 }

@@ -46,15 +46,24 @@ fn mappings(texts: &[String]) -> Result<Vec<PortMapping>> {
     texts.iter().map(|text| mapping(text)).collect()
 }
 
-pub(super) async fn list(commands: &Commands, session: &Session<'_>, app: AppName, format: Format) -> Result {
-    let app = commands.app(session, app).await?;
+/// The port that the live release's web process has, if no mapping says otherwise.
+async fn usual_port(commands: &Commands, app: &App) -> Result<u16> {
     let live = match app.current {
         Some(current) => commands.store.release(app.id, current.release).await?,
         None => None,
     };
     let web = live.and_then(|release| release.processes.into_iter().find(|p| p.process.process_type.is_web()));
-    // The usual port stands for the one that the web process has.
-    let usual = web.map_or(CONTAINER_PORT, |web| web.port);
+    Ok(web.map_or(CONTAINER_PORT, |web| web.port))
+}
+
+/// The port that a mapping leads to: 8080 stands for the usual one.
+fn meant(mapping: &PortMapping, usual: u16) -> u16 {
+    if mapping.container_port == CONTAINER_PORT { usual } else { mapping.container_port }
+}
+
+pub(super) async fn list(commands: &Commands, session: &Session<'_>, app: AppName, format: Format) -> Result {
+    let app = commands.app(session, app).await?;
+    let usual = usual_port(commands, &app).await?;
     let rows: Vec<_> = commands
         .store
         .port_mappings(app.id)
@@ -63,7 +72,7 @@ pub(super) async fn list(commands: &Commands, session: &Session<'_>, app: AppNam
         .map(|mapping| PortRow {
             scheme: mapping.scheme.as_str(),
             host_port: mapping.host_port,
-            container_port: if mapping.container_port == CONTAINER_PORT { usual } else { mapping.container_port },
+            container_port: meant(mapping, usual),
             url: commands.deployer.url(mapping),
         })
         .collect();
@@ -74,7 +83,8 @@ pub(super) async fn list(commands: &Commands, session: &Session<'_>, app: AppNam
 pub(super) async fn change(commands: &Commands, session: &Session<'_>, app: AppName, change: Change) -> Result {
     let app = commands.app(session, app).await?;
     let admin = session.caller.admin;
-    let port = |mappings: &[PortMapping]| mappings.first().map_or(CONTAINER_PORT, |mapping| mapping.container_port);
+    let usual = usual_port(commands, &app).await?;
+    let port = |mappings: &[PortMapping]| mappings.first().map_or(usual, |mapping| meant(mapping, usual));
     let old = port(&commands.store.port_mappings(app.id).await?);
     commands
         .deployer

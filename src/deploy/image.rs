@@ -72,7 +72,13 @@ impl Deployer {
             Method::Dockerfile { .. } => None,
         };
         let build = this.store.begin_build(app.id, commit.clone(), key.clone(), by.to_owned(), stack).await?;
-        let log = BuildLog::open(self.build_log(app.id, build.number), progress).await?;
+        let log = match BuildLog::open(self.build_log(app.id, build.number), progress).await {
+            Ok(log) => log,
+            Err(error) => {
+                explain(&error, progress).await;
+                return Err(error);
+            }
+        };
         let image = match self.built_before(app, &key, reuse, log.progress()).await {
             Ok(Some(image)) => Ok(image),
             Ok(None) => self.build(app, method, source, reuse, log.progress(), cancel).await,

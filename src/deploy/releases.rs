@@ -98,12 +98,13 @@ impl Deployer {
         }
         let commit = chosen.commit.as_ref().map(|commit| format!(" ({})", commit.short())).unwrap_or_default();
         progress.step(format!("Rolling back to v{}{commit}, with the config vars that it had", chosen.number)).await;
-        progress
-            .detail(format!("forward again: releases:rollback {} v{current}, or push a new commit", app.name))
-            .await;
         let description = format!("Rollback to v{}", chosen.number);
         let config = chosen.config.clone();
-        self.bring_up(app, again(chosen, ReleaseKind::Rollback, config, description, by), progress, cancel).await
+        let new = again(chosen, ReleaseKind::Rollback, config, description, by);
+        let number = self.bring_up(app, new, progress, cancel).await?;
+        let forward = format!("forward again: releases:rollback {} v{current}, or push a new commit", app.name);
+        progress.detail(forward).await;
+        Ok(number)
     }
 
     /// Replaces the app's instances by new ones of the same release.

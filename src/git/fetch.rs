@@ -3,8 +3,11 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
-use super::{GitError, Repositories, Repository, Result, Source, finish, source};
+use super::{GitError, Repositories, Repository, Result, Source, finish, settings, source};
 use crate::model::Files;
+
+/// The oldest git that can be told a host's addresses.
+const PINS: (u32, u32) = (2, 37);
 
 /// Where a URL may lead.
 #[derive(Debug, Clone)]
@@ -87,6 +90,10 @@ impl Repositories {
                 let wrong = |message: &str| GitError::Fetch { url: url.to_owned(), message: message.to_owned() };
                 if !["https://", "http://"].iter().any(|scheme| url.starts_with(scheme)) {
                     return Err(wrong("only https:// and http:// are allowed to a developer's key"));
+                }
+                let version = self.git(&self.0.dir, ["--version"]).await?;
+                if settings::version(version.trim()).is_none_or(|version| version < PINS) {
+                    return Err(wrong("the server's git is older than 2.37, so only an admin key may name it"));
                 }
                 let pinned = pinned(url, addresses).filter(|_| !addresses.is_empty());
                 let pinned = pinned.ok_or_else(|| wrong("its host is not known"))?;

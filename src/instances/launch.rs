@@ -10,7 +10,7 @@ use super::{InstancesError, health, pump::Pumps};
 use crate::{
     config::Config,
     engine::{Container, ContainerId, Engine, EngineError, ImageId, InstanceSpec, LogOptions},
-    model::{InstanceId, Line, Probe, Secret},
+    model::{CONTAINER_PORT, InstanceId, Line, Probe, Secret},
     store::{App, Instance, InstanceState, PortMapping, Release, Store},
 };
 
@@ -64,7 +64,7 @@ pub(super) struct Launch {
     pub(super) app: App,
     pub(super) release: Arc<Release>,
     pub(super) row: Instance,
-    /// The port that is checked.
+    /// The port that `PORT` names in it, and that is checked: the mapping's, or else the release's.
     pub(super) port: u16,
     /// One pull of an image at a time for one app.
     pub(super) pull: Arc<Mutex<()>>,
@@ -312,7 +312,10 @@ impl Launcher {
             (_, None, Some(other)) => {
                 let mappings = self.store.port_mappings(launch.app.id).await.unwrap_or_default();
                 let or = match mappings.first() {
-                    Some(PortMapping { scheme, host_port, .. }) if !other.loopback => {
+                    // The usual port stands for the one that is wanted.
+                    Some(PortMapping { scheme, host_port, .. })
+                        if !other.loopback && mappings.len() == 1 && other.port != CONTAINER_PORT =>
+                    {
                         let (app, scheme, port) = (&launch.app.name, scheme.as_str(), other.port);
                         format!(", or say which it is: ports:set {app} {scheme}:{host_port}:{port}")
                     }

@@ -400,7 +400,7 @@ impl Worker {
         }
     }
 
-    /// The port that `PORT` names in instances of this kind.
+    /// The port that the release declares for instances of this kind.
     fn port(&self, release: ReleaseNumber, process_type: &ProcessType) -> u16 {
         let release = self.releases.get(&release);
         let spec = release.and_then(|r| r.processes.iter().find(|p| p.process.process_type == *process_type));
@@ -420,7 +420,8 @@ impl Worker {
             return Ok(Some(at));
         }
         let Some(release) = self.releases.get(&row.release) else { return Ok(None) };
-        let port = row.port_of(self.shared.store.port_mappings(self.id).await?.first());
+        let mappings = self.shared.store.port_mappings(self.id).await?;
+        let port = row.port_of(mappings.first().filter(|_| row.process_type.is_web()));
         let launch = Launch {
             app: app.clone(),
             release: Arc::clone(release),

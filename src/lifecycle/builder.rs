@@ -171,9 +171,11 @@ pub(super) fn build(
             }
             Ok(status) => {
                 let why = complaint.into_inner().ok().flatten();
-                let why = why.map(|line| Line::sanitize(line.trim_start_matches(" !     ")));
-                let generic = || format!("the buildpack {} failed with status {status}", buildpack.name());
-                return Err(wrong(why.unwrap_or_else(generic)));
+                let why =
+                    why.as_deref().and_then(|line| line.strip_prefix(" !     ")).map(|why| Line::sanitize(why.trim()));
+                let failed = format!("the buildpack {} failed with status {status}", buildpack.name());
+                let why = why.filter(|why| !why.is_empty()).map(|why| format!("{why} ({failed})"));
+                return Err(wrong(why.unwrap_or(failed)));
             }
             Err(e) => {
                 let why = buildpack::why_not(&e);

@@ -54,6 +54,7 @@ pub fn for_engine(text: &str, labels: &[(String, String)]) -> Result<ForEngine, 
             origins.push(number);
             continue;
         }
+        let begun = made.len();
         let (mut instruction, mut goes_on) = (line.to_owned(), trimmed.ends_with('\\'));
         while goes_on {
             let Some((_, next)) = lines.next() else { break };
@@ -92,7 +93,7 @@ pub fn for_engine(text: &str, labels: &[(String, String)]) -> Result<ForEngine, 
             shell = default_shell();
             made.push_str(&label);
         }
-        origins.resize(made.matches('\n').count(), number);
+        origins.extend(made[begun..].matches('\n').map(|_| number));
     }
     if stages == 0 { Err(InvalidDockerfile::NoFrom) } else { Ok(ForEngine { text: made, origins }) }
 }
@@ -109,10 +110,10 @@ pub struct ForEngine {
 impl ForEngine {
     /// What the engine says of it, with the numbers of the original's lines.
     pub fn in_original(&self, message: &str) -> String {
-        let Some((before, rest)) = message.split_once("line ") else { return message.to_owned() };
+        let Some((before, rest)) = message.split_once("parse error line ") else { return message.to_owned() };
         let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
         let line = rest[..end].parse::<usize>().ok().and_then(|line| self.origins.get(line.checked_sub(1)?));
-        line.map_or_else(|| message.to_owned(), |line| format!("{before}line {line}{}", &rest[end..]))
+        line.map_or_else(|| message.to_owned(), |line| format!("{before}parse error line {line}{}", &rest[end..]))
     }
 }
 
@@ -221,27 +222,37 @@ fn command(keyword: &str, rest: &str, ends: &[String], bodies: &str) -> Result<S
 /// An ARG; what BuildKit knows of the platform is its default.
 fn with_platform(rest: &str) -> String {
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    if rest.contains(['"', '\'']) {
+        return rest.to_owned();
+    }
     let words = rest.split(' ').map(|word| match word {
         "TARGETPLATFORM" | "BUILDPLATFORM" => format!("{word}=linux/{architecture}"),
         "TARGETOS" | "BUILDOS" => format!("{word}=linux"),
         "TARGETARCH" | "BUILDARCH" => format!("{word}={architecture}"),
         _ => word.to_owned(),
     });
-    // Values may be quoted, and keep their spaces.
     let words: Vec<_> = words.collect();
     words.join(" ")
 }
 
-/// The images that the stages stand on, as far as the text itself says which: not earlier stages, not what only a build
-/// argument names.
-pub fn bases(text: &str) -> Vec<String> {
+/// The images that the stages stand on, with these build arguments, as far as they are written out: not earlier stages.
+pub fn bases<'a>(text: &'a str, given: impl Fn(&str) -> Option<&'a str>) -> Vec<String> {
     let (mut stages, mut args, mut found) = (Vec::new(), Vec::new(), Vec::new());
+    let mut goes_on = false;
     for line in text.lines() {
+        let inside = std::mem::replace(&mut goes_on, line.trim_end().ends_with('\\'));
+        if inside {
+            continue;
+        }
         let mut words = line.split_whitespace();
         let Some(keyword) = words.next() else { continue };
         let mut words = words.skip_while(|word| word.starts_with("--"));
         if keyword.eq_ignore_ascii_case("ARG") && stages.is_empty() {
-            args.extend(words.next().and_then(|pair| pair.split_once('=')));
+            for (name, default) in words.filter_map(|pair| pair.split_once('=')) {
+                args.push((name, given(name).unwrap_or(default)));
+            }
+            // A name that begins another one comes after it.
+            args.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
         } else if keyword.eq_ignore_ascii_case("FROM") {
             let name = words.next().unwrap_or_default();
             let resolved = args.iter().fold(name.to_owned(), |name, (arg, value)| {
@@ -305,7 +316,7 @@ mod tests {
         let number = made.text.lines().position(|line| line.starts_with("RUNN")).unwrap() + 1;
         let message = format!("dockerfile parse error line {number}: unknown instruction: RUNN");
         assert_eq!(made.in_original(&message), "dockerfile parse error line 6: unknown instruction: RUNN");
-        for other in ["no number", "line x", "line 0", "line 99999999999999999999"] {
+        for other in ["no number", "parse error line x", "parse error line 0", "./check 'line 3'"] {
             assert_eq!(made.in_original(other), other);
         }
     }
@@ -362,8 +373,11 @@ mod tests {
     fn base_images_are_found() {
         let text = "ARG V=3.1\nARG W\nfrom --platform=$BUILDPLATFORM a:$V AS One\nFROM one\nFROM scratch\nFROM b:${V}-slim\n\
                     FROM c:$W\nFROM a:3.1\nARG V=4\nFROM d:$V\n";
-        assert_eq!(bases(text), ["a:3.1", "b:3.1-slim", "d:3.1"]);
-        assert!(bases("FROM\nRUN x").is_empty());
+        assert_eq!(bases(text, |_| None), ["a:3.1", "b:3.1-slim", "d:3.1"]);
+        assert!(bases("FROM\nRUN x", |_| None).is_empty());
+        let text = "ARG V=1 VERSION=2\nFROM a:$VERSION\nRUN psql -c 'SELECT x \\\nFROM users'\n";
+        assert_eq!(bases(text, |_| None), ["a:2"]);
+        assert_eq!(bases(text, |name| (name == "VERSION").then_some("3")), ["a:3"]);
     }
 
     #[test]

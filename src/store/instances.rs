@@ -61,7 +61,7 @@ pub struct NewInstance {
     pub restarts: u32,
     /// When it may be started.
     pub not_before: Millis,
-    /// The port that `PORT` names in it.
+    /// The port that its release declares for it; a mapping may name another.
     pub port: u16,
 }
 
@@ -92,14 +92,14 @@ pub struct Instance {
     pub restarts: u32,
     /// When it may be started.
     pub not_before: Millis,
-    /// The port that `PORT` names in it.
+    /// The port that its release declares for it; a mapping may name another.
     pub port: u16,
     /// When its row was written.
     pub created_at: Millis,
 }
 
 impl Instance {
-    /// The port of it that a mapping means: the usual one stands for the one that `PORT` names.
+    /// The port of it that a mapping means: the usual one stands for the one that its release declares.
     pub fn port_of(&self, mapping: Option<&PortMapping>) -> u16 {
         let mapped = mapping.map(|mapping| mapping.container_port).filter(|port| *port != CONTAINER_PORT);
         mapped.unwrap_or(self.port)

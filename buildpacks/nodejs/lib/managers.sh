@@ -261,7 +261,7 @@ files_of_own_packages() {
 
 # Prints a checksum of the variables that tell managers and packages what to install.
 package_settings() {
-  env -0 | grep -ziE '^(npm_config|pnpm_config|yarn|bun|puppeteer|cypress|playwright|prisma|electron|sharp)_|^[a-z_]+_skip_[a-z_]*(download|install)=' |
+  { env -0 | grep -ziE '^(npm_config|pnpm_config|yarn|bun|puppeteer|cypress|playwright|prisma|electron|sharp)_|^[a-z_]+_skip_[a-z_]*(download|install)=' || true; } |
     sort -z | sha256sum | cut -d ' ' -f 1
 }
 

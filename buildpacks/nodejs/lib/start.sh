@@ -61,7 +61,7 @@ built() {
 # $1: a package's folder, $2: what is to be true of the program, if anything. Prints the program that it looks like, as a
 # command in that folder.
 program() {
-  local file main run=node
+  local file main imports run=node
   main=$(package_in "$1" "main")
   if [ "$manager" = bun ] && [ -n "$bun_runs" ]; then run=bun; fi
   for file in $main ${main:+"$main.js" "$main/index.js"} {server,app,index,main}.{js,mjs,cjs} {src,dist,build,server,backend}/{server,app,index,main}.{js,mjs,cjs}; do
@@ -71,7 +71,8 @@ program() {
   if [ "$run" = bun ] || [ "${version%%.*}" -ge 24 ]; then
     for file in $main {server,app,index,main}.{ts,tsx,mts} {src,server,backend}/{server,app,index,main}.{ts,tsx,mts}; do
       if [ -f "$1/$file" ] && "${2:-:}" "$1/$file"; then
-        if [ "$run" = node ] && grep -rhoE --exclude-dir node_modules --include '*.ts' "from ['\"]\.\.?/[^'\"]+" "$1/$(dirname "$file")" | grep -qvE '\.([cm]?ts|json)$'; then
+        imports=$(grep -rhoE --exclude-dir node_modules --include '*.ts' "from ['\"]\.\.?/[^'\"]+" "$1/$(dirname "$file")" || true)
+        if [ "$run" = node ] && [ -n "$imports" ] && grep -qvE '\.([cm]?ts|json)$' <<<"$imports"; then
           depends "$1" tsx || return 1
           run=tsx
         fi
@@ -123,7 +124,7 @@ is_for_development() {
   local text=$1 tools
   if [[ $text =~ (^|[ /])(concurrently|run-p|npm-run-all)\  ]]; then text=$(expanded "$text"); fi
   text=${text//vite build/}
-  tools='next dev|nuxt[i]? (dev|start|preview)|astro (dev|preview)|vite( (dev|preview|serve))?|svelte-kit .*|remix dev|react-router dev'
+  tools='next dev|nuxt[i]? (dev|start|preview)|astro (dev|preview)|vite( (dev|preview|serve))?|svelte-kit .*|remix (vite:)?dev|react-router dev'
   tools+='|nest start|nx serve.*|ng serve|vinxi dev|react-scripts start|craco start|vue-cli-service serve|webpack(-dev-server| serve)'
   tools+='|qwik dev|wrangler .*|node ace serve'
   grep -qE "(^|[ /\"'])($tools)([ ;\"']|\$)" <<<"$text"

@@ -5,7 +5,7 @@ run_composer() {
   local intl=() modules
   # Composer wants this one, the app perhaps not.
   modules=$(basename "$(echo "$php"/usr/lib/php/2*)")
-  if ! php -m | grep -qx intl; then intl=(-d "extension=$composer/usr/lib/php/$modules/intl.so"); fi
+  if ! grep -qx intl <<<"$(php -m)"; then intl=(-d "extension=$composer/usr/lib/php/$modules/intl.so"); fi
   LD_LIBRARY_PATH=$LD_LIBRARY_PATH:$(echo "$composer"/usr/lib/*-linux-gnu) php "${intl[@]}" -d include_path="$composer/usr/share/php" \
     -d memory_limit=-1 "$composer/usr/bin/composer" "$@"
 }

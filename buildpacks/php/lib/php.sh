@@ -35,7 +35,7 @@ choose_php() {
     if allows "$asked" 8.2 || allows "$asked" 8.1 || allows "$asked" 8.0; then series=8.2; fi
   elif [ "$asked_in" = composer.json ] && [ -f composer.lock ] && { [ -z "$asked" ] || allows "$asked" 8.2; }; then
     while IFS= read -r range; do
-      allows "$range" 8.2 || return 0
+      allows "$range" 8.2 || { series=8.4 asked=$wanted_php asked_in=composer.json && return; }
       if [ $series = 8.4 ] && ! allows "$range" 8.4; then series=8.2 asked=$range asked_in="a package of composer.lock"; fi
     done < <(jq -r '[.packages[]?.require | objects | .php | strings] | unique[]' composer.lock)
   fi

@@ -12,17 +12,22 @@ tidy_python() {
 
 # Python 3.11 of Debian 12. Sets python and python_key; fails if it cannot be had.
 debian_python() {
-  local newest
-  python=$layers/python/usr/bin/python3.11
+  local newest program=$layers/python/usr/bin/python3.11
+  why="which could not be downloaded"
   newest=$(bp apt --candidate --daily="$layers" --suite=bookworm python3.11) || return 1
   python_key="2 $newest $(bp hash /cnb/run-packages /var/lib/dpkg/status)"
-  if [ "$(bp layer "$layers" python --launch --build --cache --key "$python_key")" = keep ]; then return; fi
+  if [ "$(bp layer "$layers" python --launch --build --cache --key "$python_key")" = keep ]; then
+    python=$program
+    return
+  fi
   bp detail "Unpacking Debian 12's Python"
   if ! bp apt "$layers" python --run --suite=bookworm python3.11 >"$log" 2>&1; then
     cat "$log"
     rm -rf "$layers/python" "$layers/python.toml"
+    python_key=
     return 1
   fi
+  python=$program
   tidy_python
 }
 

@@ -101,7 +101,7 @@ choose_version() {
     return
   fi
   nearest
-  if [ -n "$asked" ]; then
+  if [ -n "$asked" ] && [ -f "$asked_in" ]; then
     bp trouble "$asked_in asks for Python $asked, $why: the app is built with $version; try it with that, and write ${version%.*} into $asked_in"
   fi
   bp step "Using Python $version (${required:-the nearest that is here})"
@@ -112,7 +112,7 @@ nearest() {
   if [[ -f $layers/older/yes || ( -n $asked && ${minor#*.} -le 11 ) ]] && allowed "$debian12" && debian_python; then
     version=$("$python" -S -c 'import platform; print(platform.python_version())')
   elif allowed "$own"; then
-    version=$own
+    version=$own python=/usr/bin/python3 python_key=
   elif allowed "$debian12" && debian_python; then
     version=$("$python" -S -c 'import platform; print(platform.python_version())')
   else

@@ -14,9 +14,11 @@ uses() {
 
 # $1: names of files, as patterns of the shell, $2: a pattern. Whether one of them has it in a line that is no comment.
 configured() {
-  local files
+  local files text
   mapfile -t files < <(compgen -G "$1")
-  [ ${#files[@]} != 0 ] && grep -vhE '^ *(//|\*|#)' "${files[@]}" | grep -qE "$2"
+  [ ${#files[@]} != 0 ] || return 1
+  text=$(grep -vhE '^ *(//|\*|#)' "${files[@]}" || true)
+  grep -qE "$2" <<<"$text"
 }
 
 # $1: a script. Prints the command that it ends with: of its own, or of the script that it calls.

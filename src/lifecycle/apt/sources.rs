@@ -17,7 +17,12 @@ pub(super) fn with(suite: &str, etc: &Path, folder: &Path) -> Result<(), String>
     let parts = etc.join("apt/sources.list.d");
     let mut files = vec![etc.join("apt/sources.list")];
     if parts.is_dir() {
-        files.extend(fs::read_dir(parts).map_err(failed)?.filter_map(|entry| Some(entry.ok()?.path())));
+        files.extend(
+            fs::read_dir(parts)
+                .map_err(failed)?
+                .filter_map(|entry| Some(entry.ok()?.path()))
+                .filter(|path| is_source(path)),
+        );
     }
     for (number, file) in files.iter().enumerate() {
         let text = match fs::read_to_string(file) {
@@ -31,6 +36,11 @@ pub(super) fn with(suite: &str, etc: &Path, folder: &Path) -> Result<(), String>
         }
     }
     Ok(())
+}
+
+/// Whether apt reads it, of what lies in its folder.
+fn is_source(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end == "list" || end == "sources")
 }
 
 /// `trixie`, `trixie-updates` and `trixie-security` by another name; nothing else.
@@ -58,7 +68,9 @@ mod tests {
         )
         .unwrap();
         fs::write(etc.path().join("apt/sources.list.d/more.sources"), "Suites: trixie trixie-updates\n").unwrap();
+        fs::write(etc.path().join("apt/sources.list.d/old.list.save"), "deb http://x.org/old trixie main\n").unwrap();
         with("bookworm", etc.path(), folder.path()).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4);
         let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
         assert_eq!(
             read("bookworm-0.list"),
