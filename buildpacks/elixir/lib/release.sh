@@ -92,6 +92,8 @@ make_release() {
   bp env "$layers" settings --launch --default PHX_SERVER=true
   bp env "$layers" settings --launch --default LANG=C.UTF-8
   bp env "$layers" settings --launch --default MIX_ENV="$MIX_ENV"
+  # Instances do not reach each other: Erlang's own ports would lead nowhere.
+  bp env "$layers" settings --launch --default RELEASE_DISTRIBUTION=none
   if [ -n "$told" ]; then return; fi
   bp process "$layers" web --default -- "bin/$name" start
   bp detail "web runs: bin/$name start"
