@@ -24,6 +24,7 @@ schema-version = "0.2"
 id = "bench/heavy"
 [io.buildpacks.group.script]
 api = "0.10"
+shell = "/bin/bash"
 inline = "end=\$((SECONDS + 300)); for n in 1 2 3 4; do (while [ \$SECONDS -lt \$end ]; do head -c 50000000 /dev/urandom >\$TMPDIR/\$n; gzip -c \$TMPDIR/\$n >\$TMPDIR/\$n.gz; done) & done; wait"
 TOML
 echo 'web: sleep 1' >"$work/heavy/Procfile"

@@ -163,6 +163,8 @@ impl Engine {
         match self.docker().remove_image(reference, Some(options), None).await {
             Ok(_) => Ok(()),
             Err(e) if status(&e) == Some(404) => Ok(()),
+            // Another removal that ended in this moment makes the engine stumble.
+            Err(_) if self.image_id(reference).await?.is_none() => Ok(()),
             Err(source) => Err(EngineError::CannotRemoveTag { reference: reference.to_owned(), source }),
         }
     }
