@@ -22,7 +22,7 @@ use std::{
 
 use tokio::{fs, process::Command};
 
-pub use fetch::{Fetched, Origin};
+pub use fetch::{Fetched, Origin, host_and_port};
 pub use repository::Repository;
 pub use source::{Source, chosen};
 pub use tidy::InUse;

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use super::{BuildError, Builder};
+use crate::git::host_and_port;
 
 /// Where clouds answer their machines, besides link-local addresses.
 const METADATA: [IpAddr; 3] = [
@@ -25,7 +26,7 @@ impl Builder {
 
 /// The addresses of a URL's host; none if it has no host, or nobody knows it.
 async fn addresses(url: &str) -> Vec<IpAddr> {
-    let Some(host) = host(url) else { return Vec::new() };
+    let Some((host, _)) = host_and_port(url) else { return Vec::new() };
     let name = host.trim_matches(['[', ']']).to_owned();
     tokio::net::lookup_host((name, 0)).await.map_or_else(|_| Vec::new(), |all| all.map(|a| a.ip()).collect())
 }
@@ -47,17 +48,6 @@ fn is_own(address: IpAddr) -> bool {
     special || METADATA.contains(&address) || UdpSocket::bind((address, 0)).is_ok()
 }
 
-/// The host of `scheme://user@host:port/path`.
-fn host(url: &str) -> Option<&str> {
-    let (_, rest) = url.split_once("://")?;
-    let authority = rest.split(['/', '?', '#']).next()?;
-    let host = authority.rsplit('@').next()?;
-    if host.starts_with('[') {
-        return host.split_inclusive(']').next();
-    }
-    host.split(':').next()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,7 +61,7 @@ mod tests {
             ("docker://127.0.0.1:5000/x:1", "127.0.0.1"),
             ("https://evil@169.254.169.254#x", "169.254.169.254"),
         ] {
-            assert_eq!(host(url), Some(expected));
+            assert_eq!(host_and_port(url).map(|(host, _)| host), Some(expected));
         }
     }
 

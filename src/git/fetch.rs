@@ -18,15 +18,21 @@ pub enum Origin {
     At(Vec<IpAddr>),
 }
 
+/// The host of `scheme://user@host:port/path`, an IPv6 address in its brackets, and the port if it names one.
+pub fn host_and_port(url: &str) -> Option<(&str, Option<&str>)> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?.rsplit('@').next()?;
+    Some(match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (authority, None),
+    })
+}
+
 /// The option that makes git take these addresses for the host of a URL, whatever its name server says by now (git 2.37
 /// and later know it).
 fn pinned(url: &str, addresses: &[IpAddr]) -> Option<String> {
-    let (scheme, rest) = url.split_once("://")?;
-    let authority = rest.split(['/', '?', '#']).next()?.rsplit('@').next()?;
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => (host, port),
-        _ => (authority, if scheme.eq_ignore_ascii_case("https") { "443" } else { "80" }),
-    };
+    let (host, port) = host_and_port(url)?;
+    let port = port.unwrap_or(if url.starts_with("https:") { "443" } else { "80" });
     let addresses: Vec<_> = addresses
         .iter()
         .map(|address| if address.is_ipv6() { format!("[{address}]") } else { address.to_string() })
