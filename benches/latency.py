@@ -1,41 +1,51 @@
 """Asks a URL at a fixed rate over kept connections and prints median and p99 of the latency, in milliseconds.
 
-The time counts from when a request was due, so that waiting behind a slow one counts too. Usage: latency.py URL RATE SECONDS
+The time counts from when a request was due, so that waiting behind a slow one counts too. One thread: threads would wait
+for each other's interpreter. Usage: latency.py URL RATE SECONDS
 """
 
-import http.client
+import selectors
+import socket
 import sys
-import threading
 import time
 import urllib.parse
 
 CONNECTIONS = 8
 
 
-def ask(host: str, port: int, due: list[float], latencies: list[float]) -> None:
-    """Sends each request when it is due."""
-    connection = http.client.HTTPConnection(host, port, timeout=30)
-    for moment in due:
-        time.sleep(max(0.0, moment - time.monotonic()))
-        connection.request("GET", "/")
-        connection.getresponse().read()
-        latencies.append(time.monotonic() - moment)
-
-
 def main() -> None:
-    """Spreads the requests over the connections."""
+    """Sends each request when it is due, on the connection that is free for the longest."""
     url, rate, seconds = urllib.parse.urlsplit(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])
+    request = f"GET / HTTP/1.1\r\nHost: {url.netloc}\r\n\r\n".encode()
+    selector = selectors.SelectSelector()
+    free = [socket.create_connection((url.hostname, url.port)) for _ in range(CONNECTIONS)]
+    for connection in free:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        selector.register(connection, selectors.EVENT_READ)
     begin = time.monotonic() + 0.2
     due = [begin + n / rate for n in range(int(rate * seconds))]
     latencies: list[float] = []
-    threads = [
-        threading.Thread(target=ask, args=(url.hostname, url.port, due[n::CONNECTIONS], latencies))
-        for n in range(CONNECTIONS)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    asked: dict[socket.socket, float] = {}
+    received: dict[socket.socket, bytes] = {}
+    due.reverse()
+    while len(latencies) < rate * seconds - 0.5:
+        while due and free and due[-1] <= time.monotonic():
+            connection = free.pop(0)
+            asked[connection] = due.pop()
+            received[connection] = b""
+            connection.sendall(request)
+        wait = max(0.0, due[-1] - time.monotonic()) if due and free else None
+        for key, _ in selector.select(wait):
+            connection = key.fileobj
+            chunk = connection.recv(65536)
+            received[connection] += chunk
+            head, end, body = received[connection].partition(b"\r\n\r\n")
+            length = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+            if not chunk or end and not head.startswith(b"HTTP/1.1 200"):
+                sys.exit(f"not an answer: {head[:200]!r}")
+            if end and len(body) >= int(length[0].split(b":")[1]):
+                latencies.append(time.monotonic() - asked.pop(connection))
+                free.append(connection)
     latencies.sort()
     print(f"median {1000 * latencies[len(latencies) // 2]:.2f} p99 {1000 * latencies[len(latencies) * 99 // 100]:.2f}")
 

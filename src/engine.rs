@@ -18,6 +18,7 @@ use crate::{
 };
 
 mod build;
+mod cgroup;
 mod child;
 pub mod disk;
 mod dockerfile;
@@ -392,6 +393,9 @@ struct Inner {
     bridges: tokio::sync::Mutex<()>,
     /// CPUs of this machine: the engine refuses a limit above it.
     cpus: u32,
+    builds: cgroup::BuildGroup,
+    /// The same engine, for builds of Dockerfiles in that group.
+    grouped: Docker,
 }
 
 /// What the engine says of itself.
@@ -416,9 +420,15 @@ impl Engine {
         }
         let cannot = |source| EngineError::CannotConnect { socket: config.engine.socket.clone(), source };
         let docker = negotiate(&config.engine.socket.to_string_lossy()).await.map_err(cannot)?;
-        let cpus = docker.info().await.map_err(cannot)?.ncpu.and_then(|n| u32::try_from(n).ok()).unwrap_or(1).max(1);
+        let info = docker.info().await.map_err(cannot)?;
+        let builds = cgroup::BuildGroup::new(server_id, info.cgroup_driver);
         Ok(Self {
             inner: Arc::new(Inner {
+                grouped: match builds.path() {
+                    Some(path) => dockerfile::with_group(docker.clone(), path),
+                    None => docker.clone(),
+                },
+                builds,
                 docker,
                 server_id: server_id.to_owned(),
                 short_id: Digest::of(server_id.as_bytes()).hex()[..8].to_owned(),
@@ -427,7 +437,7 @@ impl Engine {
                 firewall: tokio::sync::Mutex::new(()),
                 closed: AtomicBool::new(false),
                 bridges: tokio::sync::Mutex::default(),
-                cpus,
+                cpus: info.ncpu.and_then(|n| u32::try_from(n).ok()).unwrap_or(1).max(1),
             }),
         })
     }
@@ -457,7 +467,7 @@ impl Engine {
         self.inner.plan.instance(bridge, slot)
     }
 
-    /// Removes all that carries this server's label: containers, networks, image tags and packet filters.
+    /// Removes all that carries this server's label: containers, networks, image tags, packet filters, control groups.
     pub async fn remove_all(&self) -> Result<()> {
         for container in self.list(None).await? {
             self.remove(&container.id).await?;
@@ -465,6 +475,7 @@ impl Engine {
         self.remove_networks().await?;
         self.remove_images().await?;
         self.remove_all_stages().await?;
+        self.inner.builds.remove();
         self.open_firewall().await
     }
 

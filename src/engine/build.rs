@@ -106,14 +106,15 @@ impl Engine {
         let name = format!("paas-{}-build-{}-{:08x}", self.server_id(), spec.app, rand::random::<u32>());
         let mut labels = self.labels(Kind::Build);
         labels.insert(label::APP.to_owned(), spec.app.to_string());
+        let place = self.inner.builds.place();
         let host = HostConfig {
             init: Some(true),
             network_mode: Some(network),
             readonly_rootfs: Some(true),
             nano_cpus: Some(self.nano_cpus(u64::from(spec.cpus) * 1000)),
-            // A quarter of an instance's share: when both want the machine, the running apps come first.
-            cpu_shares: Some(256),
-            blkio_weight: Some(100),
+            cgroup_parent: place.parent,
+            cpu_shares: Some(place.shares),
+            blkio_weight: Some(place.io_weight),
             memory: Some(mebibytes(spec.memory_mib)),
             memory_swap: Some(mebibytes(spec.memory_mib)),
             pids_limit: Some(i64::from(spec.pids)),

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use bollard::{body_try_stream, query_parameters::BuildImageOptionsBuilder};
+use bollard::{Docker, body_try_stream, query_parameters::BuildImageOptionsBuilder};
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt as _, stream::BoxStream};
 
@@ -55,6 +55,7 @@ impl Engine {
         let network = self.ensure_build_bridge().await?;
         let memory = i32::try_from((spec.memory_mib << 20).min(MOST_MEMORY)).unwrap_or(i32::MAX);
         let quota = self.nano_cpus(u64::from(spec.cpus) * 1000) / i64::from(1_000_000_000 / PERIOD);
+        let place = self.inner.builds.place();
         let options = BuildImageOptionsBuilder::new()
             .dockerfile(&spec.dockerfile)
             .t(&spec.tag)
@@ -66,10 +67,11 @@ impl Engine {
             .memswap(memory)
             .cpuperiod(PERIOD)
             .cpuquota(i32::try_from(quota).unwrap_or(i32::MAX))
-            .cpushares(256)
+            .cpushares(i32::try_from(place.shares).unwrap_or(i32::MAX))
             .buildargs(&spec.args)
             .build();
-        let stream = self.docker().build_image(options, None, Some(body_try_stream(context)));
+        let docker = if place.parent.is_some() { &self.inner.grouped } else { self.docker() };
+        let stream = docker.build_image(options, None, Some(body_try_stream(context)));
         Ok(stream
             .map_err(|source| match source {
                 bollard::errors::Error::DockerStreamError { error } => EngineError::StepFailed(error),
@@ -129,6 +131,19 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// The engine, which is told the group of the steps' containers with each request: bollard's options lack it.
+pub(super) fn with_group(docker: Docker, parent: String) -> Docker {
+    docker.with_request_modifier(move |mut request| {
+        let mut parts = request.uri().clone().into_parts();
+        let query = parts.path_and_query.as_ref().map(|query| format!("{query}&cgroupparent={parent}"));
+        parts.path_and_query = query.and_then(|query| query.parse().ok());
+        if let Ok(uri) = hyper::Uri::from_parts(parts) {
+            *request.uri_mut() = uri;
+        }
+        request
+    })
 }
 
 /// The ids of images that a build spoke of, shortened: each step's.

@@ -13,10 +13,10 @@ use crate::{
 };
 
 /// An image to begin with, that no registry is needed for.
-struct Base(String);
+pub struct Base(pub String);
 
 impl Base {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let base = Self(format!("paas-test/base:{:08x}", rand::random::<u32>()));
         let mut import = Command::new("docker");
         import.args(["import", "-c", "ENV PATH=/bin", "-", &base.0]).stdin(Stdio::piped()).stdout(Stdio::null());

@@ -4,6 +4,7 @@ use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
 
 use crate::{
     crash::version,
+    dockerfile::Base,
     world::{World, eventually, run},
 };
 
@@ -104,6 +105,59 @@ fn a_build_that_knocks_finds_no_door() {
     let came_through = said.err.lines().any(|line| line.trim_start_matches("remote:").trim_start().starts_with("OPEN"));
     assert!(!came_through, "a build came through: {}", said.err);
     world.answers(&world.url("neighbour"), "version-1");
+}
+
+/// The weight of a container's build beside the other processes of the machine, from the control group that it is in.
+fn weight_beside_all_else(container: &str) -> String {
+    let pid = run(Command::new("docker").args(["inspect", "--format", "{{.State.Pid}}", container])).good().out;
+    let groups = fs::read_to_string(format!("/proc/{}/cgroup", pid.trim())).unwrap();
+    let of = |controller: &str| {
+        let mut lines = groups.lines().map(|line| line.splitn(3, ':').collect::<Vec<_>>());
+        lines.find(|line| line[1].split(',').any(|one| one == controller)).map(|line| line[2].to_owned())
+    };
+    let read = |hierarchy: &str, group: &str, file: &str| {
+        let topmost = group.trim_start_matches('/').split('/').next().unwrap();
+        fs::read_to_string(format!("/sys/fs/cgroup{hierarchy}/{topmost}/{file}")).unwrap().trim().to_owned()
+    };
+    match of("cpu") {
+        Some(group) => read("/cpu", &group, "cpu.shares"),
+        None => read("", &of("").unwrap(), "cpu.weight"),
+    }
+}
+
+/// A build weighs little beside the router and the apps, in a control group that goes with the server: one of a buildpack
+/// and one of a Dockerfile.
+#[test]
+fn a_build_weighs_little_beside_all_else() {
+    let light = |weight: &str| assert!(["64", "6"].contains(&weight), "{weight}");
+    let base = Base::new();
+    let group = {
+        let world = World::new();
+        let ours = |name: &String| name.starts_with(&format!("paas-{}", world.server_id()));
+        let folder = builds(&world, "light", "sleep 1000");
+        let mut pushing = world.git_command(&folder).args(["push", "-q", "paas", "main"]).spawn().unwrap();
+        let container = eventually("it builds", || world.running_containers("build").into_iter().find(ours));
+        light(&weight_beside_all_else(&container));
+        run(Command::new("docker").args(["kill", &container])).good();
+        assert!(!pushing.wait().unwrap().success());
+
+        let step = format!("sleep 1000 # {}", world.server_id());
+        let files = [("Dockerfile", format!("FROM {}\nRUN {step}\n", base.0))];
+        let folder = world.repository("boxed", &files.each_ref().map(|(name, text)| (*name, text.as_str())));
+        let mut pushing = world.git_command(&folder).args(["push", "-q", "paas", "main"]).spawn().unwrap();
+        let container = eventually("the step runs", || {
+            let list = ["ps", "--no-trunc", "--format", "{{.ID}} {{.Command}}"];
+            let running = run(Command::new("docker").args(list)).good().out;
+            let line = running.lines().find(|line| line.contains(&step))?;
+            line.split(' ').next().map(str::to_owned)
+        });
+        light(&weight_beside_all_else(&container));
+        run(Command::new("docker").args(["kill", &container])).good();
+        assert!(!pushing.wait().unwrap().success());
+        format!("paas-{}-builds", world.server_id())
+    };
+    let left = run(Command::new("find").args(["/sys/fs/cgroup", "-maxdepth", "2", "-name", &group])).good().out;
+    assert_eq!(left, "", "the group goes with the server");
 }
 
 /// Symlinks, odd names and submodules in the tree stay what they are, inside.
