@@ -408,20 +408,24 @@ impl Inner {
     ) -> Result<Built, BuildError> {
         const GOODBYE: Duration = Duration::from_secs(10);
         let conversation = outcome?;
+        let failed = match conversation.result {
+            Some(BuildResult::Built(built)) => return Ok(*built),
+            Some(BuildResult::Failed { phase, message }) => {
+                Some(BuildError::Failed { phase, message: Line::sanitize(&message) })
+            }
+            None => None,
+        };
         let exit = match tokio::time::timeout(GOODBYE, container.wait()).await {
             Ok(exit) => exit?,
             Err(_) => BuildExit { code: 0, oom_killed: false },
         };
         let limits = &self.config.build;
-        match conversation.result {
-            Some(BuildResult::Built(built)) => Ok(*built),
-            _ if exit.oom_killed => Err(BuildError::OutOfMemory(limits.memory_mib)),
-            _ if conversation.said_disk_full || disk.is_full() => Err(BuildError::DiskFull(limits.disk_mib)),
-            Some(BuildResult::Failed { phase, message }) => {
-                Err(BuildError::Failed { phase, message: Line::sanitize(&message) })
-            }
-            None => Err(BuildError::Died { code: exit.code, last: conversation.last_stderr }),
-        }
+        Err(match failed {
+            _ if exit.oom_killed => BuildError::OutOfMemory(limits.memory_mib),
+            _ if conversation.said_disk_full || disk.is_full() => BuildError::DiskFull(limits.disk_mib),
+            Some(failed) => failed,
+            None => BuildError::Died { code: exit.code, last: conversation.last_stderr },
+        })
     }
 
     /// The lifecycle's own notes on the app's last image; none if the image is no longer there. And the layers that it

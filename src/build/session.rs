@@ -125,6 +125,11 @@ impl Session<'_> {
             error = talk => return Err(error),
             heard = self.listen(&mut frames) => heard?,
         };
+        // All that counts of an image is here by now: its container has nothing more to say that is waited for.
+        if matches!(heard.conversation.result, Some(BuildResult::Built(_))) {
+            self.flush_stderr(&mut heard).await;
+            return Ok(heard.conversation);
+        }
         // The end of its input is the lifecycle's leave to go; one that is gone needs none.
         let _ = container.stdin.shutdown().await;
         let _ = tokio::time::timeout(FAREWELL, self.last_words(&mut frames, &mut heard)).await;
