@@ -43,7 +43,7 @@ use crate::{
 /// Why a push, or another change of a release, came to nothing. Each prints as one line for the person who asked.
 #[derive(Debug, thiserror::Error)]
 pub enum DeployError {
-    /// What went wrong was told where the build was.
+    /// What went wrong was told where the build was; only the function that tells it makes this.
     #[error(transparent)]
     Told(Box<DeployError>),
     /// Somebody else's push went first.
@@ -330,9 +330,10 @@ impl Deployer {
     ) -> Result<(), DeployError> {
         let log = made.log;
         let result = self.release(app, made.image, made.build, &made.manifest, source, log.progress(), cancel).await;
-        if let Err(error) = &result {
-            explain(error, log.progress()).await;
-        }
+        let result = match result {
+            Ok(()) => Ok(()),
+            Err(error) => Err(explain(error, log.progress()).await),
+        };
         log.close().await;
         result
     }
@@ -427,9 +428,13 @@ const PUSHING: &str = "Another push to this app is under way; waiting for it to 
 
 const RELEASING: &str = "Another release of this app is being brought up; waiting for it to end";
 
-/// Tells the pusher why nothing changed, with what the failed instance said last.
-async fn explain(error: &DeployError, progress: &Progress) {
-    if let DeployError::Rollout(RolloutError::Unhealthy { instance, log, .. }) = error
+/// Tells the pusher why nothing changed, with what the failed instance said last, unless that was told; gives it back
+/// as told.
+async fn explain(error: DeployError, progress: &Progress) -> DeployError {
+    if matches!(error, DeployError::Told(_)) {
+        return error;
+    }
+    if let DeployError::Rollout(RolloutError::Unhealthy { instance, log, .. }) = &error
         && !log.is_empty()
     {
         progress.header(format!("Last output of {instance}:")).await;
@@ -440,5 +445,39 @@ async fn explain(error: &DeployError, progress: &Progress) {
     progress.trouble(error.to_string()).await;
     if !matches!(error, DeployError::Rollout(RolloutError::Instances(_)) | DeployError::Store(_)) {
         progress.trouble("Nothing changed: what was live before still is").await;
+    }
+    DeployError::Told(Box::new(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Line;
+
+    #[tokio::test]
+    async fn an_error_is_told_once() {
+        let (progress, mut lines) = Progress::channel();
+        let (instance, log) = ("web.1".to_owned(), vec!["oops".to_owned()]);
+        let unhealthy = RolloutError::Unhealthy { instance, reason: "it ended".to_owned(), hint: None, log };
+        let broken = StoreError::NotFound("it is gone".to_owned());
+        let unhealthy = explain(unhealthy.into(), &progress).await;
+        let broken = explain(broken.into(), &progress).await;
+        let told = [explain(unhealthy, &progress).await, explain(broken, &progress).await];
+        assert_eq!(told.each_ref().map(ToString::to_string), ["web.1 did not become healthy: it ended", "it is gone"]);
+        assert!(told.iter().all(|error| matches!(error, DeployError::Told(_))));
+        drop(progress);
+        let mut said = Vec::new();
+        while let Some(line) = lines.recv().await {
+            said.push(line);
+        }
+        let trouble = |text: &str| Line::Trouble(text.to_owned());
+        let expected = [
+            Line::Header("Last output of web.1:".to_owned()),
+            Line::Detail("oops".to_owned()),
+            trouble("web.1 did not become healthy: it ended"),
+            trouble("Nothing changed: what was live before still is"),
+            trouble("it is gone"),
+        ];
+        assert_eq!(said, expected);
     }
 }

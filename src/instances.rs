@@ -7,6 +7,7 @@
 mod adopt;
 mod health;
 mod launch;
+mod listening;
 mod logs;
 mod plan;
 mod pump;

@@ -2,10 +2,7 @@
 
 use std::fmt::Write as _;
 
-use clap::{
-    CommandFactory as _, Parser, Subcommand, ValueEnum,
-    error::{ContextKind, ContextValue, ErrorKind},
-};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
 
 use crate::model::{AppName, BranchName, BuildpackSource, ConfigKey, KeyName, ProcessType, StackName};
 
@@ -444,7 +441,7 @@ pub(super) fn parse(mut words: Vec<String>) -> Parsed {
     match Words::try_parse_from(words) {
         Ok(words) => Parsed::Command(Box::new(words.command)),
         Err(error) if error.kind() == ErrorKind::DisplayHelp => Parsed::Text(error.render().to_string()),
-        Err(error) if error.kind() == ErrorKind::InvalidSubcommand => Parsed::Wrong(unknown(&first, &error)),
+        Err(error) if error.kind() == ErrorKind::InvalidSubcommand => Parsed::Wrong(unknown(&first)),
         Err(error) => {
             let text = error.render().to_string();
             let said = |line: &&str| !line.starts_with("Usage:") && !line.starts_with("For more information");
@@ -455,19 +452,35 @@ pub(super) fn parse(mut words: Vec<String>) -> Parsed {
     }
 }
 
-fn unknown(word: &str, error: &clap::Error) -> String {
+fn unknown(word: &str) -> String {
     let said: String = crate::model::Line::sanitize(word).chars().take(60).collect();
-    let near = match error.get(ContextKind::SuggestedSubcommand) {
-        Some(ContextValue::Strings(near)) => near.last().cloned(),
-        Some(ContextValue::String(near)) => Some(near.clone()),
-        _ => None,
-    };
-    let names: Vec<String> = Words::command().get_subcommands().map(|c| c.get_name().to_owned()).collect();
-    let by_verb = names.iter().find(|name| name.split_once(':').is_some_and(|(_, verb)| verb == word)).cloned();
-    match by_verb.or(near) {
+    match meant(&said) {
         Some(near) => format!("there is no command {said}; did you mean {near}?"),
         None => format!("there is no command {said}; `help` lists all"),
     }
+}
+
+/// The command that was surely meant: its noun or verb mistyped, the two in another order, or a verb that only it has.
+fn meant(said: &str) -> Option<String> {
+    let words = Words::command();
+    let names = words.get_subcommands().flat_map(|c| std::iter::once(c.get_name()).chain(c.get_all_aliases()));
+    let names: Vec<&str> = names.collect();
+    let turned = said.split_once(':').map(|(first, second)| format!("{second}:{first}"));
+    let mistyped = names.iter().filter_map(|name| Some((mistakes(said, name)?, *name))).min();
+    let mut by_verb = names.iter().filter(|name| name.split_once(':').is_some_and(|(_, verb)| verb == said));
+    let only = by_verb.next().filter(|_| by_verb.next().is_none());
+    let found = names.iter().find(|name| turned.as_deref() == Some(**name)).or(only).copied();
+    found.or(mistyped.map(|(_, name)| name)).map(str::to_owned)
+}
+
+/// How many letters to change to come from one to the other, if it is one a word at most: two in one make another verb
+/// (`rename`, `rebase`). In a word of two or three letters, one does.
+fn mistakes(said: &str, name: &str) -> Option<usize> {
+    let (said, name): (Vec<_>, Vec<_>) = (said.split(':').collect(), name.split(':').collect());
+    let each = said.iter().zip(&name).map(|(said, name)| strsim::osa_distance(said, name));
+    let (most, all) = each.fold((0, 0), |(most, all), one| (most.max(one), all + one));
+    let short = name.concat().len() < 4;
+    (said.len() == name.len() && most <= 1 && !short).then_some(all)
 }
 
 /// The list of all commands, or the explanation of some.
@@ -538,9 +551,23 @@ mod tests {
 
     #[test]
     fn near_misses_are_suggested() {
-        assert!(wrong(&["ps:scal", "x"]).ends_with("did you mean ps:scale?"));
-        assert!(wrong(&["scale", "x"]).ends_with("did you mean ps:scale?"));
-        assert!(wrong(&["qqqq"]).contains("`help` lists all"));
+        for (said, near) in [
+            ("ps:scal", "ps:scale"),
+            ("pss:sacle", "ps:scale"),
+            ("app:create", "apps:create"),
+            ("scale:ps", "ps:scale"),
+            ("scale", "ps:scale"),
+            ("lgos", "logs"),
+        ] {
+            assert_eq!(wrong(&[said, "x"]), format!("there is no command {said}; did you mean {near}?"));
+        }
+    }
+
+    #[test]
+    fn what_is_not_near_is_not_suggested() {
+        for said in ["domains:add", "apps:rename", "ps:exec", "add", "ls", "run", "qqqq", "ps:scale:x", ":"] {
+            assert_eq!(wrong(&[said, "x"]), format!("there is no command {said}; `help` lists all"));
+        }
     }
 
     #[test]

@@ -130,11 +130,7 @@ impl Deployer {
         repository.keep_commit(&commit).await?;
         let work = async {
             let _chosen = Choosing::begin(self, app).await;
-            let rebuilt = Box::pin(self.rebuild_commit(app, commit, by, progress, cancel)).await;
-            rebuilt.map_err(|error| match error {
-                DeployError::Store(_) => error,
-                told => DeployError::Told(Box::new(told)),
-            })
+            Box::pin(self.rebuild_commit(app, commit, by, progress, cancel)).await
         };
         let rebuilt = this.pushes.unless_destroyed(app.id, cancel, work).await;
         repository.let_commit_go().await?;

@@ -136,6 +136,15 @@ impl Repository {
         if ended.status.success() { Ok(Some(bytes)) } else { Err(command_failed(&command, &ended.stderr)) }
     }
 
+    /// Whether [`Self::source_tar`] would find this folder in a commit.
+    pub async fn has_folder(&self, commit: &CommitId, folder: &str) -> Result<bool> {
+        match source::tree(self, commit, Some(folder)).await {
+            Ok(_) => Ok(true),
+            Err(GitError::NoSuchFolder(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The files of a commit as one tar, below `subdirectory` if there is one; only those that are wanted.
     pub async fn source_tar(&self, commit: &CommitId, subdirectory: Option<&str>, files: &Files) -> Result<Source> {
         source::open(self, commit, subdirectory, files).await

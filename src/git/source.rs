@@ -131,7 +131,7 @@ pub fn chosen(files: &Files) -> Result<impl Fn(&Path) -> bool + use<>> {
     Ok(move |path: &Path| matcher.matched_path_or_any_parents(path, false).is_ignore() == (key == "include"))
 }
 
-async fn tree(repository: &Repository, commit: &CommitId, subdirectory: Option<&str>) -> Result<CommitId> {
+pub(super) async fn tree(repository: &Repository, commit: &CommitId, subdirectory: Option<&str>) -> Result<CommitId> {
     let mut id = commit.to_string();
     if let Some(folder) = subdirectory {
         let missing = |_| GitError::NoSuchFolder(folder.to_owned());

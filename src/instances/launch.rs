@@ -1,12 +1,12 @@
 //! Brings one instance up: image, container, start, check; each step may have been done before the server died.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
-use tokio::sync::{Mutex, Semaphore, broadcast};
+use tokio::sync::{Mutex, Semaphore, broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::{InstancesError, health, pump::Pumps};
+use super::{InstancesError, health, listening::Listening, pump::Pumps};
 use crate::{
     config::Config,
     engine::{Container, ContainerId, Engine, EngineError, ImageId, InstanceSpec, LogOptions},
@@ -20,6 +20,8 @@ const LAST_LINES: u32 = 30;
 const LAST_LINES_WAIT: Duration = Duration::from_secs(3);
 /// How often an instance is looked at while it is checked, should its exit not be told.
 const LOOK: Duration = Duration::from_secs(2);
+/// How long whoever waits for it hears nothing; most that work are healthy by then.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// Why an instance failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +68,8 @@ pub(super) struct Launch {
     pub(super) row: Instance,
     /// The port that `PORT` names in it, and that is checked: the mapping's, or else the release's.
     pub(super) port: u16,
+    /// Where it is told how far it is, if somebody waits for it.
+    pub(super) lines: Option<mpsc::Sender<Line>>,
     /// One pull of an image at a time for one app.
     pub(super) pull: Arc<Mutex<()>>,
 }
@@ -148,6 +152,7 @@ impl Launcher {
                 return Ok(self.ended(launch, &ended).await);
             }
             checked = health::until_healthy(address, check) => checked,
+            never = self.tell_so_far(&container, launch, &check.probe) => match never {},
         };
         match (checked, self.engine.inspect(row.id.as_str()).await?) {
             // What answered is the instance only if its container still has the address.
@@ -165,6 +170,25 @@ impl Launcher {
                 let reason = format!("not healthy after {seconds} s: {reason}");
                 Ok(self.failed(launch, reason, hint, Duration::ZERO).await)
             }
+        }
+    }
+
+    /// Tells who waits, when it takes long, what is known of the instance by then; again only when that changes.
+    async fn tell_so_far(&self, container: &ContainerId, launch: &Launch, probe: &Probe) -> Infallible {
+        let Some(lines) = &launch.lines else { return std::future::pending().await };
+        let (name, mut told) = (name_of(&launch.row), None);
+        tokio::time::sleep(SILENCE).await;
+        loop {
+            // What cannot be seen is no news; the diagnosis in the end notes why.
+            if let Ok(listeners) = self.engine.listening_ports(container).await {
+                let text = Listening::of(&listeners, launch.port).so_far(&name, launch.port, probe);
+                if let Some(text) = text.filter(|text| told.as_ref() != Some(text)) {
+                    // Who reads too slowly misses it.
+                    let _ = lines.try_send(Line::Detail(text.clone()));
+                    told = Some(text);
+                }
+            }
+            tokio::time::sleep(LOOK).await;
         }
     }
 
@@ -299,17 +323,16 @@ impl Launcher {
         };
         let port = launch.port;
         let wanted = format!("$PORT ({port})");
-        let reachable = listeners.iter().any(|l| l.port == port && !l.loopback);
-        match (probe, listeners.iter().find(|l| l.port == port), listeners.first()) {
-            (Probe::Http(path), ..) if reachable => {
+        match (Listening::of(&listeners, port), probe) {
+            (Listening::Reachable, Probe::Http(path)) => {
                 let hint = format!("GET {path} must answer with a status from 200 to 399");
                 (met.to_string(), Some(format!("{hint}; or change the path in app.json")))
             }
-            _ if reachable => (met.to_string(), None),
-            (_, Some(_), _) => {
+            (Listening::Reachable, Probe::Tcp | Probe::Uptime(_)) => (met.to_string(), None),
+            (Listening::OnLocalhost, _) => {
                 (format!("it listens on port {port} of localhost only"), Some("let it listen on 0.0.0.0".to_owned()))
             }
-            (_, None, Some(other)) => {
+            (Listening::Elsewhere(other), _) => {
                 let mappings = self.store.port_mappings(launch.app.id).await.unwrap_or_default();
                 let or = match mappings.first() {
                     // The usual port stands for the one that is wanted.
@@ -324,7 +347,7 @@ impl Launcher {
                 let hint = format!("let it listen on the port that the variable PORT holds, on 0.0.0.0{or}");
                 (format!("it listens on port {}, not on {wanted}", other.port), Some(hint))
             }
-            (_, None, None) => (
+            (Listening::Nowhere, _) => (
                 format!("it does not listen on {wanted}"),
                 Some("let it listen on the port that the variable PORT holds, on 0.0.0.0".to_owned()),
             ),

@@ -422,11 +422,16 @@ impl Worker {
         let Some(release) = self.releases.get(&row.release) else { return Ok(None) };
         let mappings = self.shared.store.port_mappings(self.id).await?;
         let port = row.port_of(mappings.first().filter(|_| row.process_type.is_web()));
+        // One speaks for all of a kind: they run the same program.
+        let waiters = self.handle.waiters.lock().await;
+        let lines = waiters.get(&row.generation).filter(|_| row.ordinal == 1).map(|waiter| waiter.lines.clone());
+        drop(waiters);
         let launch = Launch {
             app: app.clone(),
             release: Arc::clone(release),
             row: row.clone(),
             port,
+            lines,
             pull: Arc::clone(&self.pull),
         };
         let (shared, cancel) = (Arc::clone(&self.shared), CancellationToken::new());

@@ -1,10 +1,10 @@
 //! `app.json`: formation and health checks, with Dokku's keys. Unknown keys count for nothing.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
-use serde::Deserialize;
+use serde_json::Value;
 
-use super::{HealthCheck, Probe, ProcessType};
+use super::{HealthCheck, Line, Probe, ProcessType};
 
 /// Why an `app.json` is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,30 +20,6 @@ pub struct AppJson {
     pub health_checks: BTreeMap<ProcessType, HealthCheck>,
 }
 
-#[derive(Deserialize)]
-struct Document {
-    #[serde(default)]
-    formation: BTreeMap<String, Formation>,
-    #[serde(default)]
-    healthchecks: BTreeMap<String, Vec<Check>>,
-}
-
-#[derive(Deserialize)]
-struct Formation {
-    quantity: Option<u32>,
-}
-
-#[derive(Deserialize)]
-struct Check {
-    #[serde(rename = "type", default)]
-    kind: Option<String>,
-    path: Option<String>,
-    attempts: Option<u32>,
-    wait: Option<f64>,
-    timeout: Option<f64>,
-    uptime: Option<f64>,
-}
-
 impl AppJson {
     /// The most instances of one process type that may be declared.
     pub const MOST_INSTANCES: u32 = 100;
@@ -53,57 +29,103 @@ impl AppJson {
         if text.len() > 256 * 1024 {
             return Err(InvalidAppJson("larger than 256 KiB; shorten it".to_owned()));
         }
-        let document: Document = serde_json::from_str(text).map_err(|e| InvalidAppJson(e.to_string()))?;
+        let not_json = |e: serde_json::Error| InvalidAppJson(format!("not JSON: {e}; mend it, or delete the file"));
+        let document: Value = serde_json::from_str(text).map_err(not_json)?;
+        let document = At { path: String::new(), value: &document };
         let mut parsed = Self::default();
-        for (name, entry) in document.formation {
-            let process_type = key(&name, "formation")?;
-            if let Some(quantity) = entry.quantity {
-                if quantity > Self::MOST_INSTANCES {
-                    return Err(InvalidAppJson(format!(
-                        "formation.{name}.quantity is {quantity}; at most {} are allowed",
-                        Self::MOST_INSTANCES
-                    )));
-                }
-                parsed.formation.insert(process_type, quantity);
+        for (process_type, entry) in document.by_process_type("formation")? {
+            if let Some(quantity) = entry.get("quantity")? {
+                parsed.formation.insert(process_type, quantity.whole(0..=Self::MOST_INSTANCES)?);
             }
         }
-        for (name, checks) in document.healthchecks {
-            let process_type = key(&name, "healthchecks")?;
-            let startup = checks.into_iter().find(|c| matches!(c.kind.as_deref(), None | Some("startup")));
-            if let Some(check) = startup {
-                let check = check.read(&name, &process_type)?;
-                parsed.health_checks.insert(process_type, check);
+        for (process_type, checks) in document.by_process_type("healthchecks")? {
+            for check in checks.items()? {
+                let kind = check.get("type")?.map(|kind| kind.text()).transpose()?;
+                if matches!(kind, None | Some("startup")) {
+                    let check = health_check(&check, &process_type)?;
+                    parsed.health_checks.insert(process_type, check);
+                    break;
+                }
             }
         }
         Ok(parsed)
     }
 }
 
-fn key(name: &str, section: &str) -> Result<ProcessType, InvalidAppJson> {
-    name.parse().map_err(|e| InvalidAppJson(format!("{section}: {e}")))
+fn health_check(check: &At<'_>, process_type: &ProcessType) -> Result<HealthCheck, InvalidAppJson> {
+    let usual = HealthCheck::default_for(process_type);
+    let seconds = |key: &str| check.get(key)?.map(|seconds| seconds.seconds()).transpose();
+    let probe = match (check.get("path")?, seconds("uptime")?) {
+        (Some(path), _) => match path.value.as_str() {
+            Some(text) if text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic()) => {
+                Probe::Http(text.to_owned())
+            }
+            _ => return Err(path.must("a text that begins with / and has no spaces")),
+        },
+        (None, Some(uptime)) => Probe::Uptime(uptime),
+        (None, None) => usual.probe,
+    };
+    let attempts = check.get("attempts")?.map(|attempts| attempts.whole(1..=1000)).transpose()?;
+    Ok(HealthCheck {
+        probe,
+        attempts: attempts.unwrap_or(usual.attempts),
+        wait: seconds("wait")?.unwrap_or(usual.wait),
+        timeout: seconds("timeout")?.unwrap_or(usual.timeout).max(Duration::from_millis(100)),
+    })
 }
 
-impl Check {
-    fn read(self, name: &str, process_type: &ProcessType) -> Result<HealthCheck, InvalidAppJson> {
-        let bad = |what: &str, rule: &str| InvalidAppJson(format!("healthchecks.{name}: {what} {rule}"));
-        let seconds = |value: Option<f64>, what: &str, default: Duration| match value {
-            None => Ok(default),
-            Some(s) if (0.0..=3600.0).contains(&s) => Ok(Duration::from_secs_f64(s)),
-            Some(_) => Err(bad(what, "must be from 0 to 3600 seconds")),
+/// A value of the document, with the path at which a person finds it.
+struct At<'a> {
+    path: String,
+    value: &'a Value,
+}
+
+impl<'a> At<'a> {
+    fn must(&self, rule: &str) -> InvalidAppJson {
+        let path = if self.path.is_empty() { "the file" } else { &self.path };
+        let value: String = Line::sanitize(&self.value.to_string()).chars().take(60).collect();
+        InvalidAppJson(format!("{path} must be {rule}, not {value}"))
+    }
+
+    /// What stands under a key of an object; `null` is as good as nothing.
+    fn get(&self, key: &str) -> Result<Option<At<'a>>, InvalidAppJson> {
+        let object = self.value.as_object().ok_or_else(|| self.must("an object, in braces"))?;
+        let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
+        Ok(object.get(key).filter(|value| !value.is_null()).map(|value| At { path, value }))
+    }
+
+    fn by_process_type(&self, key: &str) -> Result<Vec<(ProcessType, At<'a>)>, InvalidAppJson> {
+        let Some(section) = self.get(key)? else { return Ok(Vec::new()) };
+        let object =
+            section.value.as_object().ok_or_else(|| section.must("an object with a key for each process type"))?;
+        let entry = |(name, value): (&String, &'a Value)| {
+            let process_type: ProcessType = name.parse().map_err(|e| InvalidAppJson(format!("{key}: {e}")))?;
+            let path = format!("{key}.{process_type}");
+            Ok((process_type, At { path, value }))
         };
-        let usual = HealthCheck::default_for(process_type);
-        let probe = match (self.path, self.uptime) {
-            (Some(path), _) if path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic()) => Probe::Http(path),
-            (Some(_), _) => return Err(bad("path", "must begin with / and have no spaces")),
-            (None, Some(uptime)) => Probe::Uptime(seconds(Some(uptime), "uptime", Duration::ZERO)?),
-            (None, None) => usual.probe,
-        };
-        let attempts = self.attempts.unwrap_or(usual.attempts);
-        if !(1..=1000).contains(&attempts) {
-            return Err(bad("attempts", "must be from 1 to 1000"));
-        }
-        let timeout = seconds(self.timeout, "timeout", usual.timeout)?.max(Duration::from_millis(100));
-        Ok(HealthCheck { probe, attempts, wait: seconds(self.wait, "wait", usual.wait)?, timeout })
+        object.iter().map(entry).collect()
+    }
+
+    fn items(&self) -> Result<Vec<At<'a>>, InvalidAppJson> {
+        let items = self.value.as_array().ok_or_else(|| self.must("a list, in square brackets"))?;
+        let item = |(i, value)| At { path: format!("{}[{i}]", self.path), value };
+        Ok(items.iter().enumerate().map(item).collect())
+    }
+
+    fn text(&self) -> Result<&'a str, InvalidAppJson> {
+        self.value.as_str().ok_or_else(|| self.must("a text, in quotes"))
+    }
+
+    fn whole(&self, range: RangeInclusive<u32>) -> Result<u32, InvalidAppJson> {
+        let number = self.value.as_u64().and_then(|number| u32::try_from(number).ok());
+        let (from, to) = (range.start(), range.end());
+        let rule = || self.must(&format!("a whole number from {from} to {to}"));
+        number.filter(|number| range.contains(number)).ok_or_else(rule)
+    }
+
+    fn seconds(&self) -> Result<Duration, InvalidAppJson> {
+        let seconds = self.value.as_f64().filter(|seconds| (0.0..=3600.0).contains(seconds));
+        seconds.map(Duration::from_secs_f64).ok_or_else(|| self.must("a number of seconds from 0 to 3600"))
     }
 }
 
@@ -124,17 +146,40 @@ mod tests {
 
     #[test]
     fn bad_values_are_named() {
-        for (text, part) in [
-            ("{", "line 1"),
-            (r#"{"formation":{"web":{"quantity":-1}}}"#, "invalid value"),
-            (r#"{"formation":{"web":{"quantity":1000}}}"#, "formation.web.quantity"),
-            (r#"{"formation":{"we b":{"quantity":1}}}"#, "process type"),
-            (r#"{"healthchecks":{"web":[{"path":"up"}]}}"#, "path must begin with /"),
-            (r#"{"healthchecks":{"web":[{"wait":1e300}]}}"#, "wait must be from 0"),
-            (r#"{"healthchecks":{"web":[{"attempts":0}]}}"#, "attempts must be"),
+        let quantity = "formation.web.quantity must be a whole number from 0 to 100, not";
+        let seconds = "must be a number of seconds from 0 to 3600, not";
+        for (text, said) in [
+            ("{", "not JSON: EOF while parsing an object at line 1 column 1; mend it, or delete the file"),
+            ("[1, 2]", "the file must be an object, in braces, not [1,2]"),
+            (r#"{"formation":[]}"#, "formation must be an object with a key for each process type, not []"),
+            (r#"{"formation":{"web":2}}"#, "formation.web must be an object, in braces, not 2"),
+            (r#"{"formation":{"web":{"quantity":"2"}}}"#, &format!(r#"{quantity} "2""#)),
+            (r#"{"formation":{"web":{"quantity":-1}}}"#, &format!("{quantity} -1")),
+            (r#"{"formation":{"web":{"quantity":1.5}}}"#, &format!("{quantity} 1.5")),
+            (r#"{"formation":{"web":{"quantity":101}}}"#, &format!("{quantity} 101")),
+            (r#"{"formation":{"web":{"quantity":4294967296}}}"#, &format!("{quantity} 4294967296")),
+            (r#"{"healthchecks":{"web":{}}}"#, "healthchecks.web must be a list, in square brackets, not {}"),
+            (r#"{"healthchecks":{"web":[1]}}"#, "healthchecks.web[0] must be an object, in braces, not 1"),
+            (r#"{"healthchecks":{"web":[{"type":1}]}}"#, "healthchecks.web[0].type must be a text, in quotes, not 1"),
+            (
+                r#"{"healthchecks":{"web":[{"type":"liveness"},{"path":"up"}]}}"#,
+                r#"healthchecks.web[1].path must be a text that begins with / and has no spaces, not "up""#,
+            ),
+            (r#"{"healthchecks":{"web":[{"wait":1e300}]}}"#, &format!("healthchecks.web[0].wait {seconds} 1e+300")),
+            (
+                r#"{"healthchecks":{"web":[{"attempts":0}]}}"#,
+                "healthchecks.web[0].attempts must be a whole number from 1 to 1000, not 0",
+            ),
         ] {
-            let error = AppJson::parse(text).expect_err(text).to_string();
-            assert!(error.starts_with("app.json: ") && error.contains(part), "{error}");
+            assert_eq!(AppJson::parse(text).expect_err(text).to_string(), format!("app.json: {said}"));
         }
+        let error = AppJson::parse(r#"{"formation":{"we b":{"quantity":1}}}"#).expect_err("a space").to_string();
+        assert!(error.starts_with("app.json: formation: ") && error.contains("process type"), "{error}");
+    }
+
+    #[test]
+    fn what_is_null_or_not_ours_counts_for_nothing() {
+        let text = r#"{"formation":{"web":{"quantity":null,"size":"x"}},"healthchecks":null,"env":{"A":{"value":1}}}"#;
+        assert_eq!(AppJson::parse(text), Ok(AppJson::default()));
     }
 }

@@ -223,12 +223,17 @@ fn a_folder_of_a_repository_is_built_with_the_variables_meant_for_it() {
     world.push(&folder).bad().says("(services/api): builds:set APP dir services/api");
     world.paas(&["builds:set", "mono", "dir", "../api"]).bad().says("is not a valid folder of a repository");
     world.paas(&["builds:set", "mono", "folder", "x"]).bad().says("there is no property folder; there is dir");
-    world.paas(&["builds:set", "mono", "dir", "services/web"]).good();
+    let said = world.paas(&["builds:set", "mono", "dir", "services/web"]).good();
+    assert!(!said.all().contains("has no"), "nothing is deployed yet: {}", said.all());
     world.push(&folder).bad().says("services/web");
     world.paas(&["builds:set", "mono", "dir", "./services/api/"]).good();
     world.paas(&["apps:info", "mono"]).good().says("services/api");
     let said = world.push(&folder).good().says("seen=hunter2-build unseen=none host=none");
     assert!(!said.all().contains("README"), "only the folder is built");
+    let lacks = "has no folder services/web; push one that has it, or set dir to a folder that is there";
+    world.paas(&["builds:set", "mono", "dir", "services/web"]).good().says(lacks);
+    let said = world.paas(&["builds:set", "mono", "dir", "services/api"]).good();
+    assert!(!said.all().contains("has no"), "it is there: {}", said.all());
     world.answers(&world.url("mono"), "version-1");
 
     let image = world.image_of("mono");

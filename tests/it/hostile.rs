@@ -195,7 +195,7 @@ fn manifests_that_are_wrong_are_refused_before_the_build() {
         ("Procfile", "../web: a", "Procfile line 1"),
         ("Procfile", &huge, "Procfile"),
         ("app.json", "[1, 2", "app.json"),
-        ("app.json", r#"{"formation":{"web":{"quantity":-1}}}"#, "app.json"),
+        ("app.json", r#"{"formation":{"web":{"quantity":-1}}}"#, "formation.web.quantity must be a whole number"),
         ("app.json", r#"{"formation":{"web":{"quantity":4000000000}}}"#, "app.json"),
         ("app.json", r#"{"healthchecks":{"web":[{"path":"no-slash\r\nHost: x"}]}}"#, "app.json"),
         ("app.json", &"[".repeat(100_000), "app.json"),

@@ -1,0 +1,75 @@
+//! On what an instance listens, seen from the port at which it is asked.
+
+use crate::{engine::Listener, model::Probe};
+
+/// Where an instance listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Listening {
+    /// On the port, and others reach it.
+    Reachable,
+    /// On the port, and only the instance itself reaches it.
+    OnLocalhost,
+    /// On another port.
+    Elsewhere(Listener),
+    /// On none.
+    Nowhere,
+}
+
+impl Listening {
+    pub(super) fn of(listeners: &[Listener], port: u16) -> Self {
+        let on_port = || listeners.iter().filter(|listener| listener.port == port);
+        match (on_port().any(|listener| !listener.loopback), on_port().next(), listeners.first()) {
+            (true, ..) => Self::Reachable,
+            (false, Some(_), _) => Self::OnLocalhost,
+            (false, None, Some(other)) => Self::Elsewhere(*other),
+            (false, None, None) => Self::Nowhere,
+        }
+    }
+
+    /// What to say of an instance that is not healthy yet; nothing of one that is about to be.
+    pub(super) fn so_far(self, name: &str, port: u16, probe: &Probe) -> Option<String> {
+        match (self, probe) {
+            (_, Probe::Uptime(_)) | (Self::Reachable, Probe::Tcp) => None,
+            (Self::Reachable, Probe::Http(path)) => Some(format!(
+                "{name} listens on $PORT ({port}); GET {path} does not answer with a status from 200 to 399 yet"
+            )),
+            (Self::OnLocalhost, _) => {
+                Some(format!("{name} listens on $PORT ({port}) of localhost only so far, not on 0.0.0.0"))
+            }
+            (Self::Elsewhere(other), _) => {
+                Some(format!("{name} listens on port {} so far, not on $PORT ({port})", other.port))
+            }
+            (Self::Nowhere, _) => Some(format!("{name} listens on no port yet; $PORT is {port}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_is_known_so_far_is_said() {
+        let (open, local) = (|port| Listener { port, loopback: false }, |port| Listener { port, loopback: true });
+        let http = Probe::Http("/up".to_owned());
+        let uptime = Probe::Uptime(Duration::from_mins(1));
+        for (listeners, probe, expected) in [
+            (vec![], &Probe::Tcp, Some("web.1 listens on no port yet")),
+            (vec![open(3000)], &Probe::Tcp, Some("web.1 listens on port 3000 so far, not on $PORT (8080)")),
+            (vec![local(8080)], &Probe::Tcp, Some("web.1 listens on $PORT (8080) of localhost only so far")),
+            (vec![open(3000), local(8080)], &http, Some("of localhost only so far")),
+            (vec![local(8080), open(8080)], &http, Some("GET /up does not answer with a status from 200 to 399 yet")),
+            (vec![open(8080)], &Probe::Tcp, None),
+            (vec![], &uptime, None),
+        ] {
+            let said = Listening::of(&listeners, 8080).so_far("web.1", 8080, probe);
+            let as_expected = match (&said, expected) {
+                (Some(said), Some(expected)) => said.contains(expected),
+                (said, expected) => said.is_none() && expected.is_none(),
+            };
+            assert!(as_expected, "{said:?} instead of {expected:?}");
+        }
+    }
+}
