@@ -104,6 +104,19 @@ impl Apt {
         let output = command.output().map_err(|e| format!("{program} of the build image does not run: {e}"))?;
         said(program, &output)
     }
+
+    fn candidates(&self, wanted: Wanted<'_>) -> Result<String, String> {
+        let packages = self.settle(wanted)?;
+        let text = self.run("apt-cache", Image::Build, &[&["policy"], &packages[..]].concat())?;
+        let mut found = Vec::new();
+        for package in packages {
+            let mut lines = text.lines().skip_while(|line| line.strip_suffix(':') != Some(package)).skip(1);
+            let version = lines.find_map(|line| line.trim().strip_prefix("Candidate: ")).filter(|v| *v != "(none)");
+            let version = version.ok_or_else(|| format!("Debian has no package {package}"))?;
+            found.push(format!("{package} {version}"));
+        }
+        Ok(found.join("\n"))
+    }
 }
 
 /// That a package is to be a release's, with that release's mends.
@@ -145,20 +158,20 @@ fn plain(packages: &[&str]) -> Result<(), String> {
     }
 }
 
+/// Why it is not known which versions there are.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CandidateError {
+    #[error("Debian's packages cannot be looked up ({0}): push again")]
+    NoAnswer(String),
+    #[error("{0}")]
+    Refused(String),
+}
+
 /// The version that each package would have, a line each.
-pub(super) fn candidates(tmp: &Path, wanted: Wanted<'_>) -> Result<String, String> {
-    plain(wanted.packages)?;
-    let apt = Apt::ready(tmp, wanted.suite)?;
-    let packages = apt.settle(wanted)?;
-    let text = apt.run("apt-cache", Image::Build, &[&["policy"], &packages[..]].concat())?;
-    let mut found = Vec::new();
-    for package in packages {
-        let mut lines = text.lines().skip_while(|line| line.strip_suffix(':') != Some(package)).skip(1);
-        let version = lines.find_map(|line| line.trim().strip_prefix("Candidate: ")).filter(|v| *v != "(none)");
-        let version = version.ok_or_else(|| format!("Debian has no package {package}"))?;
-        found.push(format!("{package} {version}"));
-    }
-    Ok(found.join("\n"))
+pub(super) fn candidates(tmp: &Path, wanted: Wanted<'_>) -> Result<String, CandidateError> {
+    plain(wanted.packages).map_err(CandidateError::Refused)?;
+    let apt = Apt::ready(tmp, wanted.suite).map_err(CandidateError::NoAnswer)?;
+    apt.candidates(wanted).map_err(CandidateError::Refused)
 }
 
 /// For what is to run, the libraries that headers (`libNAME-dev`) are for, instead of these.

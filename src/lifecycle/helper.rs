@@ -19,6 +19,7 @@
 //! | `programs LAYERS WEB [NAME…]` | adds the web program, and the others as processes of their names |
 //! | `step TEXT`, `header TEXT`, `detail TEXT`, `trouble TEXT` | prints in the grammar of pushes |
 
+mod debian;
 mod languages;
 mod said;
 
@@ -27,13 +28,12 @@ use std::{
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
-    time::SystemTime,
 };
 
 use nodejs_semver::{Range, Version};
 use sha2::Digest as _;
 
-use super::{apt, checksum::Checksum, downloads, files};
+use super::{checksum::Checksum, downloads, files};
 use crate::model::{Digest, Line, Procfile};
 
 /// What a verb prints, or why it fails: with status 1 if that is an answer, too, and 2 if not.
@@ -57,7 +57,7 @@ pub(super) fn run(words: &[String]) -> ExitCode {
             value(file, key, default.first(), |text| serde_norway::from_str(text).map_err(|e| one_line(&e)))
         }
         ["fetch", url, checksum, file] => fetch(url, checksum, file),
-        ["apt", words @ ..] => apt(words),
+        ["apt", words @ ..] => debian::apt(words),
         ["semver-max", range] => semver_max(range),
         ["layer", layers, name, options @ ..] => layer(Path::new(layers), name, options),
         ["env", layers, name, options @ ..] => env(Path::new(layers), name, options),
@@ -127,48 +127,6 @@ fn fetch(url: &str, checksum: &str, file: &str) -> Answer {
 
 fn temporary() -> PathBuf {
     std::env::temp_dir()
-}
-
-fn apt(words: &[&str]) -> Answer {
-    let (options, words): (Vec<&str>, Vec<&str>) = words.iter().partition(|word| word.starts_with("--"));
-    let valued = |name: &str| options.iter().find_map(|option| option.strip_prefix(name)?.strip_prefix('='));
-    let (suite, daily) = (valued("--suite"), valued("--daily"));
-    let alone: Vec<&str> = options.iter().copied().filter(|option| !option.contains('=')).collect();
-    known("apt", &alone, &["--candidate", "--run", "--build"], &[])?;
-    if let Some(unknown) =
-        options.iter().find(|o| o.contains('=') && !o.starts_with("--suite=") && !o.starts_with("--daily="))
-    {
-        return Err(wrong(format!("bp apt: there is no option {unknown}")));
-    }
-    if alone.contains(&"--candidate") {
-        let wanted = apt::Wanted { packages: &words, suite };
-        return daily.map_or_else(
-            || apt::candidates(&temporary(), wanted).map_err(wrong),
-            |layers| daily_candidates(Path::new(layers), wanted),
-        );
-    }
-    let [layers, name, packages @ ..] = words.as_slice() else {
-        return Err(wrong("bp apt: LAYERS and NAME are missing"));
-    };
-    let layer = Path::new(layers).join(layer_name(name)?);
-    let lacking_in = if alone.contains(&"--build") { apt::Image::Build } else { apt::Image::Run };
-    apt::unpack(&temporary(), &layer, lacking_in, apt::Wanted { packages, suite }).map_err(wrong)
-}
-
-/// The same answer until tomorrow (UTC), in the cached layer `debian`: an image gets what Debian mended, and not every build
-/// asks.
-fn daily_candidates(layers: &Path, wanted: apt::Wanted<'_>) -> Answer {
-    let day = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs() / 86_400);
-    let key = format!("{day} {} {}", wanted.suite.unwrap_or_default(), wanted.packages.join(" "));
-    let file = layers.join("debian/versions");
-    if layer(layers, "debian", &["--cache", "--key", &key])? == "keep"
-        && let Ok(Some(text)) = files::read_text(&file)
-    {
-        return Ok(text);
-    }
-    let text = apt::candidates(&temporary(), wanted).map_err(wrong)?;
-    fs::write(&file, &text).map_err(|e| wrong(format!("cannot write {}: {e}", file.display())))?;
-    Ok(text)
 }
 
 fn semver_max(range: &str) -> Answer {

@@ -89,14 +89,19 @@ make_release() {
   mkdir -p _build/prod/rel
   ln -s ../../.. "_build/prod/rel/$name"
   bp layer "$layers" settings --launch --key 1 >/dev/null
-  bp env "$layers" settings --launch --default PHX_SERVER=true
-  bp env "$layers" settings --launch --default LANG=C.UTF-8
-  bp env "$layers" settings --launch --default MIX_ENV="$MIX_ENV"
+  set_variables
   # Instances do not reach each other: Erlang's own ports would lead nowhere.
   bp env "$layers" settings --launch --default RELEASE_DISTRIBUTION=none
   if [ -n "$told" ]; then return; fi
   bp process "$layers" web --default -- "bin/$name" start
   bp detail "web runs: bin/$name start"
+}
+
+# What every app is told when it runs.
+set_variables() {
+  bp env "$layers" settings --launch --default PHX_SERVER=true
+  bp env "$layers" settings --launch --default LANG=C.UTF-8
+  bp env "$layers" settings --launch --default MIX_ENV="$MIX_ENV"
 }
 
 # $1: a release. Its cookie is a secret, and not the image's: each container makes one, unless RELEASE_COOKIE says which.
@@ -123,9 +128,7 @@ keep_mix() {
   mkdir "$layers/settings"
   cp -a "$MIX_HOME" "$layers/settings/mix"
   rm -rf "$layers/settings/mix/hex/packages" "$layers/settings/mix/hex/cache.ets" "$layers/settings/mix/hex/hex.config"
-  bp env "$layers" settings --launch --default MIX_ENV="$MIX_ENV"
+  set_variables
   bp env "$layers" settings --launch --default MIX_HOME="$layers/settings/mix"
-  bp env "$layers" settings --launch --default PHX_SERVER=true
-  bp env "$layers" settings --launch --default LANG=C.UTF-8
   tell_phoenix
 }

@@ -5,7 +5,7 @@
 install_jdk() {
   local jdk=$layers/jdk found newest debian=$CNB_TARGET_DISTRO_VERSION older=()
   if [ "$1" = 17 ]; then older=(--suite=bookworm) debian=12; fi
-  newest=$(bp apt --candidate --daily="$layers" "${older[@]}" "openjdk-$1-jdk-headless" maven) || fail "Debian's packages cannot be looked up: the line above says why; push again"
+  newest=$(bp apt --candidate --daily="$layers" "${older[@]}" "openjdk-$1-jdk-headless" maven)
   if [ "$(bp layer "$layers" jdk --build --cache --key "3 $newest $(bp hash /var/lib/dpkg/status)")" = remake ]; then
     bp step "Installing OpenJDK $1 of Debian $debian"
     bp apt "$layers" jdk --build "${older[@]}" "openjdk-$1-jdk-headless" maven >"$log" || fail "the JDK cannot be had: the line above says why; push again"

@@ -49,14 +49,13 @@ versions_of_debian() {
     debian=12 older=(--suite=bookworm)
     packages+=(php-common=bookworm)
   fi
-  if ! versions=$(bp apt --candidate --daily="$layers" "${older[@]}" "${packages[@]}" 2>"$log"); then
-    unknown=$(sed -nE "s/.*Debian has no package php$series-([^ ]+).*/\\1/p" "$log")
-    if [ -n "$unknown" ]; then
-      fail "the stack has no ext-$unknown, which composer.json or a package of composer.lock requires: take that out, or require a polyfill"
-    fi
-    cat "$log"
-    fail "Debian's packages cannot be looked up: the line above says why; push again"
+  versions=$(bp apt --candidate --daily="$layers" "${older[@]}" "${packages[@]}" 2>"$log") || versions=''
+  unknown=$(sed -nE "s/.*Debian has no package php$series-([^ ]+).*/\\1/p" "$log")
+  if [ -n "$unknown" ]; then
+    fail "the stack has no ext-$unknown, which composer.json or a package of composer.lock requires: take that out, or require a polyfill"
   fi
+  cat "$log"
+  [ -n "$versions" ] || exit 1
   newest=$(sha256sum <<<"$versions" | cut -c 1-16)
   version=$(sed -nE "s/^php$series-fpm ([0-9.]+).*/\\1/p" <<<"$versions")
 }
@@ -64,7 +63,7 @@ versions_of_debian() {
 # Needs newest.
 install_php() {
   local ours
-  ours=$(bp hash "$here"/lib/*.{ini,conf} "$here/lib/serve-php" | cut -c 1-16)
+  ours=$(bp hash "$here"/lib/{*.ini,*.conf,serve-php,memory-limit} | cut -c 1-16)
   if [ "$(bp layer "$layers" php --launch --build --cache --key "1 $newest $ours")" = remake ]; then
     bp step "Installing PHP of Debian $debian"
     unpack_php
@@ -97,9 +96,14 @@ unpack_php() {
   ln -s "php-fpm$series" "$prefix/sbin/php-fpm"
   find "$prefix" -type d -empty -delete
   sed "s|@MODULES@|$modules|" "$here/lib/php.ini" >"$php/etc/php.ini"
-  # Its files of settings know no defaults for variables.
-  # shellcheck disable=SC2016 # PHP reads this one.
-  if [ $series = 8.2 ]; then sed -i 's|${PHP_MEMORY_LIMIT:-256M}|256M|' "$php/etc/php.ini"; fi
+  if [ $series = 8.2 ]; then
+    # shellcheck disable=SC2016 # PHP reads this one.
+    sed -i 's|${PHP_MEMORY_LIMIT:-256M}|256M|' "$php/etc/php.ini"
+    mkdir "$php/exec.d" "$php/etc/memory.d"
+    # shellcheck disable=SC2016
+    echo 'memory_limit = ${PHP_MEMORY_LIMIT}' >"$php/etc/memory.d/memory.ini"
+    cp "$here/lib/memory-limit" "$php/exec.d/"
+  fi
   cp "$here/lib/php-fpm.conf" "$here/lib/nginx.conf" "$php/etc/"
   cp "$here/lib/serve-php" "$php/bin/serve-php"
   # What Heroku calls it.

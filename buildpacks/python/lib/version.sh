@@ -19,7 +19,7 @@ read_asked() {
   fi
   asked=${asked#python-} asked=${asked#cpython-} asked=${asked#cpython@}
   if [[ $asked == pypy* ]]; then
-    bp trouble "$asked_in asks for $asked, which is not here: the app is built with CPython $version"
+    bp trouble "$asked_in asks for $asked, which is not here: the app is built with CPython $own"
     asked=
   fi
   # What else pyenv reads there are names of environments.
@@ -64,7 +64,7 @@ fits() {
   [[ -z $asked || $1. == "$minor."* ]] && allowed "$1"
 }
 
-# Sets version, python and python_key to what fits; fails if nothing does, or cannot be had, and sets why.
+# Sets python and python_key to what fits; fails if nothing does, or cannot be had, and sets why.
 find_fitting() {
   local other
   if fits "$own"; then return; fi
@@ -80,11 +80,16 @@ find_fitting() {
   return 1
 }
 
+# $1: a Python.
+version_of() {
+  "$1" -S -c 'import platform; print(platform.python_version())'
+}
+
 # Sets version, python (the program) and python_key, and says why; leaves own (the stack's version) and what pyproject.toml allows.
 choose_version() {
-  local required why reason
-  own=$(python3 -S -c 'import platform; print(platform.python_version())')
-  version=$own python=/usr/bin/python3 python_key=
+  local required why reason missed=''
+  own=$(version_of python3)
+  python=/usr/bin/python3 python_key=
   read_asked
   read_ranges
   remember_older
@@ -94,28 +99,23 @@ choose_version() {
   fi
   why=${required:+"which pyproject.toml leaves out"} why=${why:-"which nobody has"}
   if find_fitting; then
-    version=$("$python" -S -c 'import platform; print(platform.python_version())')
     reason=${required:-the stack has this one}
     if [ -n "$asked" ]; then reason="$asked_in: $asked"; fi
-    bp step "Using Python $version ($reason)"
-    return
+  else
+    nearest
+    missed=$asked reason=${required:-the nearest that is here}
   fi
-  nearest
-  if [ -n "$asked" ] && [ -f "$asked_in" ]; then
-    bp trouble "$asked_in asks for Python $asked, $why: the app is built with $version; try it with that, and write ${version%.*} into $asked_in"
+  version=$(version_of "$python")
+  if [ -n "$missed" ] && [ -f "$asked_in" ]; then
+    bp trouble "$asked_in asks for Python $missed, $why: the app is built with $version; try it with that, and write ${version%.*} into $asked_in"
   fi
-  bp step "Using Python $version (${required:-the nearest that is here})"
+  bp step "Using Python $version ($reason)"
 }
 
-# Sets version, python and python_key to what is here and allowed: an old app gets the older, and so do packages that did not go with the stack's.
+# Sets python and python_key to what is here and allowed: an old app gets the older, and so do packages that did not go with the stack's.
 nearest() {
-  if [[ -f $layers/older/yes || ( -n $asked && ${minor#*.} -le 11 ) ]] && allowed "$debian12" && debian_python; then
-    version=$("$python" -S -c 'import platform; print(platform.python_version())')
-  elif allowed "$own"; then
-    version=$own python=/usr/bin/python3 python_key=
-  elif allowed "$debian12" && debian_python; then
-    version=$("$python" -S -c 'import platform; print(platform.python_version())')
-  else
-    fail "pyproject.toml requires Python ${range:-$poetry_range}, ${why/which pyproject.toml leaves out/which nobody has}: ${own%.*} and ${debian12%.*} are here; widen ${required%% in*} to take one of them in"
-  fi
+  if [[ -f $layers/older/yes || ( -n $asked && ${minor#*.} -le 11 ) ]] && allowed "$debian12" && debian_python; then return; fi
+  if allowed "$own"; then return; fi
+  if allowed "$debian12" && debian_python; then return; fi
+  fail "pyproject.toml requires Python ${range:-$poetry_range}, ${why/which pyproject.toml leaves out/which nobody has}: ${own%.*} and ${debian12%.*} are here; widen ${required%% in*} to take one of them in"
 }

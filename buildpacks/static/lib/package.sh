@@ -9,14 +9,14 @@ package() {
 # $1: names of packages, as a pattern. Whether package.json asks for one of them.
 uses() {
   [ -n "${packages+known}" ] || packages=$(package dependencies)$(package devDependencies)
-  grep -qE "\"($1)\":" <<<"$packages"
+  [[ $packages =~ \"($1)\": ]]
 }
 
 # $1: names of files, as patterns of the shell, $2: a pattern. Whether one of them has it in a line that is no comment.
 configured() {
   local files text
+  compgen -G "$1" >/dev/null || return 1
   mapfile -t files < <(compgen -G "$1")
-  [ ${#files[@]} != 0 ] || return 1
   text=$(grep -vhE '^ *(//|\*|#)' "${files[@]}" || true)
   grep -qE "$2" <<<"$text"
 }
@@ -49,7 +49,7 @@ for_developers() {
   tools+='|ionic|quasar|ember|umi|max|slidev|preact|stencil|harp|brunch|elm|elm-app|hugo|jekyll|bundle exec jekyll|zola|mkdocs|poi|react-static'
   tools+='|react-router|remix|concurrently|npm-run-all|run-p|run-s|wait-on|electron|open|open-cli|echo|exit|prettier|eslint|jest|vitest|rimraf'
   tools+='|python3? -m http\.server|npm-watch|onchange|chokidar|watch|nodemon (-[a-z-]+ )*--exec (eleventy|npm)'
-  grep -qE "^($tools)( |;|$)" <<<"$1" && return
+  [[ $1 =~ ^($tools)( |\;|$) ]] && return
   # A program of the app's own may be one that only starts such a tool.
   [[ $1 =~ ^node\ +([^\ -][^\ ]*) ]] || return
   local file
@@ -102,24 +102,26 @@ has_server() {
   return 1
 }
 
-# The script that makes the site, or nothing.
-build_script() {
-  local name
-  for name in build generate docs:build build:prod build-storybook; do
-    if [ -n "$(package "scripts.$name")" ]; then
+# Prints the first of the scripts $1… that there is, or nothing.
+first_script() {
+  local name scripts
+  scripts=$(package scripts)
+  for name; do
+    if [[ $scripts == *"\"$name\":"* ]] && [ -n "$(package "scripts.$name")" ]; then
       echo "$name"
       return
     fi
   done
 }
 
+# The script that makes the site, or nothing.
+build_script() {
+  first_script build generate docs:build build:prod build-storybook
+}
+
 # Whether scripts of package.json run that are not named by whoever runs them.
 runs_when_installed() {
-  local name
-  for name in heroku-prebuild heroku-postbuild preinstall install postinstall prepare; do
-    if [ -n "$(package "scripts.$name")" ]; then return; fi
-  done
-  return 1
+  [ -n "$(first_script heroku-prebuild heroku-postbuild preinstall install postinstall prepare)" ]
 }
 
 # Whether a tool that makes sites is used, or at least a page is there for one.

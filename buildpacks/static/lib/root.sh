@@ -26,9 +26,9 @@ programs_in_c() {
 files_root() {
   local dir
   for dir in . public dist build _site out www docs site html htdocs public_html; do
-    # Programs in C have pages, too.
-    if [[ $dir != [.p]* ]] && programs_in_c; then return; fi
     if [ -f "$dir/index.html" ]; then
+      # Programs in C have pages, too.
+      if [ "$dir" != . ] && [ "$dir" != public ] && programs_in_c; then return; fi
       echo "$dir"
       return
     fi
@@ -39,7 +39,9 @@ files_root() {
 lost_page() {
   local page
   problem=""
-  if [ -f Procfile ] || [ -f Makefile ] || programs_in_c; then return 1; fi
+  if [ -f Procfile ] || [ -f Makefile ]; then return 1; fi
+  if ! compgen -G '*.[hH][tT][mM]*' >/dev/null && ! compgen -G '*/index.html' >/dev/null; then return 1; fi
+  if programs_in_c; then return 1; fi
   page=$(find . -maxdepth 1 -iname 'index.htm*' -o -maxdepth 1 -iname 'default.htm*' -o -maxdepth 1 -iname 'home.htm*' | sort | head -n 1)
   if [ -z "$page" ]; then page=$(find . -maxdepth 1 -name '*.html' ! -name 404.html | sort | head -n 1); fi
   if [ -n "$page" ]; then
