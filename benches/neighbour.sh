@@ -1,7 +1,7 @@
 #!/bin/bash
 # The p99 of a live app while nothing else happens, and while a build takes all that it can get (the demo must be
 # running): one that writes and packs large files, and one of many short processes. A bounded load of $1 requests a second
-# (200) for $2 seconds (15), in alternating rounds.
+# (200) for $2 seconds (15), in alternating rounds. Runs as root.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=benches/common.sh

@@ -475,7 +475,7 @@ impl Engine {
         self.remove_networks().await?;
         self.remove_images().await?;
         self.remove_all_stages().await?;
-        self.inner.builds.remove();
+        self.leave_build_group().await;
         self.open_firewall().await
     }
 

@@ -160,6 +160,7 @@ impl Site {
         for container in self.engine.list(Some(Kind::Instance)).await? {
             self.engine.remove(&container.id).await?;
         }
+        self.engine.leave_build_group().await;
         Ok(())
     }
 

@@ -27,7 +27,7 @@ use crate::{
 pub(super) const MOST_OUTPUT_MIB: u64 = 64;
 /// The longest line past the protocol.
 const LONGEST_STDERR_LINE: usize = 8 * 1024;
-/// How long a container has to end after its result.
+/// How long a container has to end after it failed.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// What a conversation needs beside the container.

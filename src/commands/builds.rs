@@ -138,19 +138,15 @@ pub(super) async fn set(
         "" | "." => None,
         folder => Some(folder.parse()?),
     };
-    // It may come with the next push, so it is set all the same.
-    let warning = match &folder {
-        Some(folder) => commands.deployer.commit_without(&app, folder).await?.map(|commit| {
-            let text = format!("the pushed commit {} has no folder {folder}; push one that has it", commit.short());
-            format!("{text}, or set dir to a folder that is there")
-        }),
-        None => None,
-    };
     let what = folder.as_ref().map_or_else(|| "the whole repository".to_owned(), |folder| format!("{folder}/"));
-    commands.store.set_source_folder(app.id, folder).await?;
+    commands.store.set_source_folder(app.id, folder.clone()).await?;
     session.out.line(&format!("-----> Builds of {} take {what} from the next push on", app.name)).await;
-    if let Some(warning) = warning {
-        session.out.trouble(&warning).await;
+    // It may come with the next push.
+    if let Some(folder) = folder
+        && let Some(commit) = commands.deployer.commit_without(&app, &folder).await?
+    {
+        let text = format!("the pushed commit {} has no folder {folder}; push one that has it", commit.short());
+        session.out.trouble(&format!("{text}, or set dir to a folder that is there")).await;
     }
     Ok(())
 }

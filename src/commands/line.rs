@@ -470,7 +470,7 @@ fn meant(said: &str) -> Option<String> {
     let mut by_verb = names.iter().filter(|name| name.split_once(':').is_some_and(|(_, verb)| verb == said));
     let only = by_verb.next().filter(|_| by_verb.next().is_none());
     let found = names.iter().find(|name| turned.as_deref() == Some(**name)).or(only).copied();
-    found.or(mistyped.map(|(_, name)| name)).map(str::to_owned)
+    mistyped.map(|(_, name)| name).or(found).map(str::to_owned)
 }
 
 /// How many letters to change to come from one to the other, if it is one a word at most: two in one make another verb
@@ -558,6 +558,8 @@ mod tests {
             ("scale:ps", "ps:scale"),
             ("scale", "ps:scale"),
             ("lgos", "logs"),
+            ("log", "logs"),
+            ("stack", "stacks"),
         ] {
             assert_eq!(wrong(&[said, "x"]), format!("there is no command {said}; did you mean {near}?"));
         }

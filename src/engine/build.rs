@@ -18,7 +18,7 @@ use futures_util::{StreamExt, stream::BoxStream};
 use tokio::io::AsyncWrite;
 
 use super::{
-    ContainerId, Engine, EngineError, ImageId, Kind, Result,
+    ContainerId, Engine, EngineError, ImageId, Kind, Result, cgroup,
     instance::{USER, confined},
     label, mebibytes, status,
 };
@@ -106,15 +106,15 @@ impl Engine {
         let name = format!("paas-{}-build-{}-{:08x}", self.server_id(), spec.app, rand::random::<u32>());
         let mut labels = self.labels(Kind::Build);
         labels.insert(label::APP.to_owned(), spec.app.to_string());
-        let place = self.inner.builds.place();
+        let cgroup_parent = self.build_group().await;
         let host = HostConfig {
             init: Some(true),
             network_mode: Some(network),
             readonly_rootfs: Some(true),
             nano_cpus: Some(self.nano_cpus(u64::from(spec.cpus) * 1000)),
-            cgroup_parent: place.parent,
-            cpu_shares: Some(place.shares),
-            blkio_weight: Some(place.io_weight),
+            cgroup_parent,
+            cpu_shares: Some(i64::from(cgroup::SHARES)),
+            blkio_weight: Some(cgroup::IO_WEIGHT),
             memory: Some(mebibytes(spec.memory_mib)),
             memory_swap: Some(mebibytes(spec.memory_mib)),
             pids_limit: Some(i64::from(spec.pids)),
@@ -174,6 +174,18 @@ impl Engine {
             })
         });
         Ok(BuildContainer { engine: self.clone(), id: id.clone(), stdin: attached.input, output: output.boxed() })
+    }
+
+    /// The control group of the next build, if it is not the engine's own.
+    pub(super) async fn build_group(&self) -> Option<String> {
+        let engine = self.clone();
+        tokio::task::spawn_blocking(move || engine.inner.builds.place()).await.ok().flatten()
+    }
+
+    /// Removes the control group of builds, if no build is in it.
+    pub async fn leave_build_group(&self) {
+        let engine = self.clone();
+        let _ = tokio::task::spawn_blocking(move || engine.inner.builds.remove()).await;
     }
 
     /// Removes build containers that a server before this one left.

@@ -12,23 +12,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// CPU: an ordinary process, or group of them, has 1024.
-const SHARES: i64 = 64;
+/// CPU: an ordinary process, or group of them, has 1024. In the group, all builds have the same.
+pub(super) const SHARES: i32 = 64;
 /// The same for control groups of version 2, where 100 is ordinary.
 const WEIGHT: u32 = 6;
 /// Block I/O, where the machine's scheduler knows weights: 100 is ordinary, or 500.
-const IO_WEIGHT: u16 = 10;
-
-/// What a build container is told of its weight.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
-    /// The group that it is put into; the engine's own where there is none.
-    pub(super) parent: Option<String>,
-    /// Its CPU shares within the group.
-    pub(super) shares: i64,
-    /// Its weight in block I/O within the group.
-    pub(super) io_weight: u16,
-}
+pub(super) const IO_WEIGHT: u16 = 10;
 
 /// The group of one server's builds, if the engine lets us choose one.
 #[derive(Debug)]
@@ -49,39 +38,38 @@ impl BuildGroup {
         self.name.as_ref().map(|name| format!("/{name}"))
     }
 
-    /// Where the next build goes. The group is made and weighed each time: whoever removed it, the engine would make one
-    /// of ordinary weight.
-    pub(super) fn place(&self) -> Place {
-        let alone = Place { parent: None, shares: SHARES, io_weight: IO_WEIGHT };
-        let Some(name) = &self.name else { return alone };
-        match self.weigh(name) {
-            Ok(()) => Place { parent: self.path(), shares: 1024, io_weight: 100 },
+    /// The group of the next build; none where the engine's own must do. It is made and weighed each time: whoever removed
+    /// it, the engine would make one of ordinary weight.
+    pub(super) fn place(&self) -> Option<String> {
+        match self.weigh(self.name.as_ref()?) {
+            Ok(()) => self.path(),
             Err(error) => {
-                tracing::warn!(%error, "builds have no control group of their own: their weight counts among containers only");
-                alone
+                tracing::warn!(
+                    %error,
+                    "builds have no control group of their own, so they weigh little among containers only: run the \
+                     server on the host itself, as root"
+                );
+                None
             }
         }
     }
 
     fn weigh(&self, name: &str) -> io::Result<()> {
         let hierarchies = hierarchies(&fs::read_to_string(&self.mounts)?);
-        let cpu = hierarchies.iter().find(|one| one.controls("cpu"));
-        let cpu = cpu.ok_or_else(|| io::Error::other("no control groups for CPU are mounted"))?;
-        let folder = cpu.make(name)?;
-        if cpu.unified {
-            fs::write(folder.join("cpu.weight"), WEIGHT.to_string())?;
-        } else {
-            fs::write(folder.join("cpu.shares"), SHARES.to_string())?;
-        }
+        let cpu = hierarchies.iter().find(|one| one.controls("cpu") && one.is_whole());
+        let cpu = cpu.ok_or_else(|| io::Error::other("the machine's control groups for CPU are not mounted here"))?;
+        let (file, weight) =
+            if cpu.unified { ("cpu.weight", WEIGHT.to_string()) } else { ("cpu.shares", SHARES.to_string()) };
+        let weighed = cpu.make(name).and_then(|folder| fs::write(folder.join(file), weight));
+        let path = cpu.root.join(name).join(file);
+        weighed.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
         // Few machines have a scheduler of block I/O that knows weights.
         if let Some(io) = hierarchies.iter().find(|one| one.controls(if one.unified { "io" } else { "blkio" }))
             && let Ok(folder) = io.make(name)
         {
             for file in ["io.weight", "io.bfq.weight", "blkio.weight", "blkio.bfq.weight"] {
-                let _ = fs::OpenOptions::new()
-                    .write(true)
-                    .open(folder.join(file))
-                    .and_then(|mut file| io::Write::write_all(&mut file, IO_WEIGHT.to_string().as_bytes()));
+                let file = folder.join(file);
+                let _ = file.exists().then(|| fs::write(file, IO_WEIGHT.to_string()));
             }
         }
         Ok(())
@@ -114,6 +102,11 @@ impl Hierarchy {
             return controllers.split_whitespace().any(|one| one == controller);
         }
         self.options.split(',').any(|one| one == controller)
+    }
+
+    /// Whether its root is the machine's. Below a container's, the engine does not find what is made here.
+    fn is_whole(&self) -> bool {
+        if self.unified { !self.root.join("cgroup.type").exists() } else { self.root.join("release_agent").exists() }
     }
 
     /// Makes a group below the root, unless it is there.
@@ -152,42 +145,52 @@ mod tests {
         BuildGroup { name: Some("paas-0-builds".into()), mounts: mounts.to_owned() }
     }
 
-    #[test]
-    fn both_versions_of_control_groups_are_weighed_and_removed() {
+    /// A folder with the trees of both versions, and a table of mounts for each.
+    fn machine() -> (tempfile::TempDir, PathBuf, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().to_str().unwrap();
-        for folder in ["cpu", "blkio", "v2"] {
-            fs::create_dir(dir.path().join(folder)).unwrap();
+        for folder in ["cpu", "blkio/paas-0-builds", "v2"] {
+            fs::create_dir_all(dir.path().join(folder)).unwrap();
         }
-        let mounts = dir.path().join("mounts");
-        fs::write(
-            &mounts,
-            format!(
-                "proc /proc proc rw 0 0\ncgroup {root}/cpu cgroup rw,cpu 0 0\ncgroup {root}/blkio cgroup rw,blkio 0 0\n\
-                 cgroup2 {root}/v2 cgroup2 rw 0 0\n"
-            ),
-        )
-        .unwrap();
-        let place = group(&mounts).place();
-        assert_eq!(place, Place { parent: Some("/paas-0-builds".into()), shares: 1024, io_weight: 100 });
-        let shares = dir.path().join("cpu/paas-0-builds/cpu.shares");
-        assert_eq!(fs::read_to_string(&shares).unwrap(), "64");
-        fs::remove_file(shares).unwrap();
-        group(&mounts).remove();
-        assert!(!dir.path().join("cpu/paas-0-builds").exists() && !dir.path().join("blkio/paas-0-builds").exists());
-
-        fs::write(&mounts, format!("cgroup2 {root}/v2 cgroup2 rw,nosuid 0 0\n")).unwrap();
+        fs::write(dir.path().join("cpu/release_agent"), "").unwrap();
+        fs::write(dir.path().join("blkio/paas-0-builds/blkio.weight"), "500").unwrap();
         fs::write(dir.path().join("v2/cgroup.controllers"), "cpuset cpu io memory\n").unwrap();
-        assert_eq!(group(&mounts).place().parent.as_deref(), Some("/paas-0-builds"));
-        assert_eq!(fs::read_to_string(dir.path().join("v2/paas-0-builds/cpu.weight")).unwrap(), "6");
+        let (first, second) = (dir.path().join("first"), dir.path().join("second"));
+        let cgroup = |name: &str| format!("cgroup {root}/{name} cgroup rw,{name} 0 0\n");
+        fs::write(&first, format!("proc /proc proc rw 0 0\n{}{}", cgroup("cpu"), cgroup("blkio"))).unwrap();
+        fs::write(&second, format!("cgroup2 {root}/v2 cgroup2 rw,nosuid 0 0\n")).unwrap();
+        (dir, first, second)
     }
 
     #[test]
-    fn where_there_is_no_group_the_container_itself_weighs_little() {
-        let alone = Place { parent: None, shares: 64, io_weight: 10 };
-        let dir = tempfile::tempdir().unwrap();
-        assert_eq!(group(&dir.path().join("missing")).place(), alone);
+    fn both_versions_of_control_groups_are_weighed_and_removed() {
+        let (dir, first, second) = machine();
+        let read = |file: &str| fs::read_to_string(dir.path().join(file)).unwrap();
+        assert_eq!(group(&first).place().as_deref(), Some("/paas-0-builds"));
+        assert_eq!(group(&second).place().as_deref(), Some("/paas-0-builds"));
+        assert_eq!(read("cpu/paas-0-builds/cpu.shares"), "64");
+        assert_eq!(read("blkio/paas-0-builds/blkio.weight"), "10");
+        assert_eq!(read("v2/paas-0-builds/cpu.weight"), "6");
+        // The files of a real group go with its folder.
+        for file in ["cpu/paas-0-builds/cpu.shares", "blkio/paas-0-builds/blkio.weight", "v2/paas-0-builds/cpu.weight"]
+        {
+            fs::remove_file(dir.path().join(file)).unwrap();
+        }
+        group(&first).remove();
+        group(&second).remove();
+        for tree in ["cpu", "blkio", "v2"] {
+            assert!(!dir.path().join(tree).join("paas-0-builds").exists(), "{tree}");
+        }
+    }
+
+    #[test]
+    fn the_engines_own_group_must_do_where_the_machines_root_is_out_of_sight() {
+        let (dir, first, second) = machine();
+        fs::remove_file(dir.path().join("cpu/release_agent")).unwrap();
+        fs::write(dir.path().join("v2/cgroup.type"), "domain\n").unwrap();
+        assert_eq!([group(&first).place(), group(&second).place()], [None, None], "a container's root");
+        assert_eq!(group(&dir.path().join("missing")).place(), None);
         let systemd = Some(bollard::models::SystemInfoCgroupDriverEnum::SYSTEMD);
-        assert_eq!(BuildGroup::new("0", systemd).place(), alone);
+        assert_eq!(BuildGroup::new("0", systemd).place(), None);
     }
 }

@@ -7,7 +7,7 @@ use bollard::{Docker, body_try_stream, query_parameters::BuildImageOptionsBuilde
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt as _, stream::BoxStream};
 
-use super::{Engine, EngineError, Kind, Result, label, status};
+use super::{Engine, EngineError, Kind, Result, cgroup, label, status};
 use crate::model::AppName;
 
 /// The most memory that the engine's interface takes for a build, in bytes.
@@ -55,7 +55,7 @@ impl Engine {
         let network = self.ensure_build_bridge().await?;
         let memory = i32::try_from((spec.memory_mib << 20).min(MOST_MEMORY)).unwrap_or(i32::MAX);
         let quota = self.nano_cpus(u64::from(spec.cpus) * 1000) / i64::from(1_000_000_000 / PERIOD);
-        let place = self.inner.builds.place();
+        let group = self.build_group().await;
         let options = BuildImageOptionsBuilder::new()
             .dockerfile(&spec.dockerfile)
             .t(&spec.tag)
@@ -67,10 +67,10 @@ impl Engine {
             .memswap(memory)
             .cpuperiod(PERIOD)
             .cpuquota(i32::try_from(quota).unwrap_or(i32::MAX))
-            .cpushares(i32::try_from(place.shares).unwrap_or(i32::MAX))
+            .cpushares(cgroup::SHARES)
             .buildargs(&spec.args)
             .build();
-        let docker = if place.parent.is_some() { &self.inner.grouped } else { self.docker() };
+        let docker = if group.is_some() { &self.inner.grouped } else { self.docker() };
         let stream = docker.build_image(options, None, Some(body_try_stream(context)));
         Ok(stream
             .map_err(|source| match source {

@@ -176,8 +176,10 @@ impl Engine {
         Ok(idle.into_iter().filter_map(|(server, idle)| idle.then_some(server)).collect())
     }
 
-    /// Gives the addresses of this server's networks back, and takes its packet filters away, until it needs them again.
+    /// Gives the addresses of this server's networks back, and takes its packet filters and the control group of builds away,
+    /// until it needs them again.
     pub async fn leave_networks(&self) -> Result<()> {
+        self.leave_build_group().await;
         self.remove_networks().await?;
         self.open_firewall().await
     }

@@ -175,7 +175,8 @@ impl Launcher {
 
     /// Tells who waits, when it takes long, what is known of the instance by then; again only when that changes.
     async fn tell_so_far(&self, container: &ContainerId, launch: &Launch, probe: &Probe) -> Infallible {
-        let Some(lines) = &launch.lines else { return std::future::pending().await };
+        let lines = launch.lines.as_ref().filter(|_| !matches!(probe, Probe::Uptime(_)));
+        let Some(lines) = lines else { return std::future::pending().await };
         let (name, mut told) = (name_of(&launch.row), None);
         tokio::time::sleep(SILENCE).await;
         loop {

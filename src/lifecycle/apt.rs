@@ -49,20 +49,22 @@ struct Apt {
 
 impl Apt {
     /// Gets the lists of packages, unless an earlier call in this build did.
-    fn ready(tmp: &Path, suite: Option<&str>) -> Result<Self, String> {
+    fn ready(tmp: &Path, suite: Option<&str>) -> Result<Self, CandidateError> {
+        let refused = CandidateError::Refused;
         let dir = suite.map_or_else(|| tmp.join("apt"), |suite| tmp.join(format!("apt-{suite}")));
         let apt = Self { dir, own_sources: suite.is_some() };
         let done = apt.dir.join("lists-are-there");
         if !done.exists() {
             for folder in ["state/lists/partial", "cache/archives/partial", "sources"] {
                 let folder = apt.dir.join(folder);
-                fs::create_dir_all(&folder).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
+                fs::create_dir_all(&folder).map_err(|e| refused(format!("cannot make {}: {e}", folder.display())))?;
             }
             if let Some(suite) = suite {
-                sources::with(suite, Path::new("/etc"), &apt.dir.join("sources"))?;
+                sources::with(suite, Path::new("/etc"), &apt.dir.join("sources")).map_err(refused)?;
             }
-            apt.run("apt-get", Image::Build, &["--error-on=any", "update"])?;
-            fs::write(&done, "").map_err(|e| format!("cannot write {}: {e}", done.display()))?;
+            let updated = apt.run("apt-get", Image::Build, &["--error-on=any", "update"]);
+            updated.map_err(CandidateError::NoAnswer)?;
+            fs::write(&done, "").map_err(|e| refused(format!("cannot write {}: {e}", done.display())))?;
         }
         Ok(apt)
     }
@@ -170,7 +172,7 @@ pub(super) enum CandidateError {
 /// The version that each package would have, a line each.
 pub(super) fn candidates(tmp: &Path, wanted: Wanted<'_>) -> Result<String, CandidateError> {
     plain(wanted.packages).map_err(CandidateError::Refused)?;
-    let apt = Apt::ready(tmp, wanted.suite).map_err(CandidateError::NoAnswer)?;
+    let apt = Apt::ready(tmp, wanted.suite)?;
     apt.candidates(wanted).map_err(CandidateError::Refused)
 }
 
@@ -202,7 +204,7 @@ fn to_run(apt: &Apt, packages: &[&str]) -> Result<Vec<String>, String> {
 /// Unpacks packages with what they need and the image lacks; says what these are, a line each.
 pub(super) fn unpack(tmp: &Path, layer: &Path, image: Image, wanted: Wanted<'_>) -> Result<String, String> {
     plain(wanted.packages)?;
-    let apt = Apt::ready(tmp, wanted.suite)?;
+    let apt = Apt::ready(tmp, wanted.suite).map_err(|e| e.to_string())?;
     let packages = apt.settle(wanted)?;
     let packages = match image {
         Image::Run => to_run(&apt, &packages)?,

@@ -103,7 +103,7 @@ impl<'a> At<'a> {
             let path = format!("{key}.{process_type}");
             Ok((process_type, At { path, value }))
         };
-        object.iter().map(entry).collect()
+        object.iter().filter(|(_, value)| !value.is_null()).map(entry).collect()
     }
 
     fn items(&self) -> Result<Vec<At<'a>>, InvalidAppJson> {
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn what_is_null_or_not_ours_counts_for_nothing() {
-        let text = r#"{"formation":{"web":{"quantity":null,"size":"x"}},"healthchecks":null,"env":{"A":{"value":1}}}"#;
+        let text = r#"{"formation":{"web":{"quantity":null,"size":"x"},"clock":null},"healthchecks":null,"env":{"A":{"value":1}}}"#;
         assert_eq!(AppJson::parse(text), Ok(AppJson::default()));
     }
 }

@@ -119,8 +119,8 @@ fn what_cannot_be_built_or_run_is_explained() {
     let checks = r#"{"healthchecks":{"web":[{"attempts":3,"wait":0.5}]}}"#;
     world.commit(&folder, &[("app.json", checks)]);
     world.push(&folder).bad().says("8080");
-    let patient = r#"{"healthchecks":{"web":[{"attempts":18,"wait":1}]}}"#;
-    let late = "web: sleep 11; exec python3 -m http.server 3000";
+    let patient = r#"{"healthchecks":{"web":[{"attempts":24,"wait":1}]}}"#;
+    let late = "web: sleep 15; exec python3 -m http.server 3000";
     world.commit(&folder, &[("Procfile", late), ("app.json", patient)]);
     let said = world.push(&folder).bad().says("it listens on port 3000, not on $PORT (8080)").all();
     for line in ["web.1 listens on no port yet", "web.1 listens on port 3000 so far, not on $PORT (8080)"] {

@@ -59,14 +59,14 @@ fn candidates_of(
     let key = format!("{} {}", wanted.suite.unwrap_or_default(), wanted.packages.join(" "));
     layer(layers, "debian", &["--cache", "--key", &key])?;
     let file = layers.join("debian/answer");
-    let known = files::read_text(&file).map_err(wrong)?;
-    let known = known.as_deref().and_then(|text| text.split_once('\n'));
-    if let Some((asked, versions)) = known
+    let last = files::read_text(&file).map_err(wrong)?;
+    let last = last.as_deref().and_then(|text| text.split_once('\n'));
+    if let Some((asked, versions)) = last
         && asked == day.to_string()
     {
         return Ok(versions.to_owned());
     }
-    match (ask(), known) {
+    match (ask(), last) {
         (Ok(versions), _) => {
             // A restored file is a link to the cache of the last good build.
             let removed =
