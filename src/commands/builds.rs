@@ -141,9 +141,9 @@ pub(super) async fn set(
     let what = folder.as_ref().map_or_else(|| "the whole repository".to_owned(), |folder| format!("{folder}/"));
     commands.store.set_source_folder(app.id, folder.clone()).await?;
     session.out.line(&format!("-----> Builds of {} take {what} from the next push on", app.name)).await;
-    // It may come with the next push.
+    // It may come with the next push; where git does not say, there is nothing to warn of.
     if let Some(folder) = folder
-        && let Some(commit) = commands.deployer.commit_without(&app, &folder).await?
+        && let Ok(Some(commit)) = commands.deployer.commit_without(&app, &folder).await
     {
         let text = format!("the pushed commit {} has no folder {folder}; push one that has it", commit.short());
         session.out.trouble(&format!("{text}, or set dir to a folder that is there")).await;

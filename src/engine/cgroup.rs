@@ -5,11 +5,12 @@
 //! seconds. In a group of the machine's root the small weight counts against everything.
 //!
 //! Engines that leave control groups to systemd put each container beside the services of the machine, where its own
-//! weight does the same.
+//! weight does the same. Which of the two it is, is asked when the server starts.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 /// CPU: an ordinary process, or group of them, has 1024. In the group, all builds have the same.
@@ -18,6 +19,9 @@ pub(super) const SHARES: i32 = 64;
 const WEIGHT: u32 = 6;
 /// Block I/O, where the machine's scheduler knows weights: 100 is ordinary, or 500.
 pub(super) const IO_WEIGHT: u16 = 10;
+
+/// How long the engine has to remove a container's group.
+const BUSY: Duration = Duration::from_secs(2);
 
 /// The group of one server's builds, if the engine lets us choose one.
 #[derive(Debug)]
@@ -75,12 +79,17 @@ impl BuildGroup {
         Ok(())
     }
 
-    /// Removes the group, if no build is in it.
+    /// Removes the group, if no build is in it. Blocks for a moment where the engine is just removing a container's.
     pub(super) fn remove(&self) {
         let Some(name) = &self.name else { return };
         for one in hierarchies(&fs::read_to_string(&self.mounts).unwrap_or_default()) {
+            let end = Instant::now() + BUSY;
             // Most have none of this name.
-            let _ = fs::remove_dir(one.root.join(name));
+            while fs::remove_dir(one.root.join(name)).is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy)
+                && Instant::now() < end
+            {
+                std::thread::sleep(BUSY / 40);
+            }
         }
     }
 }

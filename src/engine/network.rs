@@ -179,8 +179,8 @@ impl Engine {
     /// Gives the addresses of this server's networks back, and takes its packet filters and the control group of builds away,
     /// until it needs them again.
     pub async fn leave_networks(&self) -> Result<()> {
-        self.leave_build_group().await;
         self.remove_networks().await?;
+        self.leave_build_group().await;
         self.open_firewall().await
     }
 

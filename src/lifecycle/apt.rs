@@ -204,7 +204,9 @@ fn to_run(apt: &Apt, packages: &[&str]) -> Result<Vec<String>, String> {
 /// Unpacks packages with what they need and the image lacks; says what these are, a line each.
 pub(super) fn unpack(tmp: &Path, layer: &Path, image: Image, wanted: Wanted<'_>) -> Result<String, String> {
     plain(wanted.packages)?;
-    let apt = Apt::ready(tmp, wanted.suite).map_err(|e| e.to_string())?;
+    let apt = Apt::ready(tmp, wanted.suite).map_err(|error| match error {
+        CandidateError::NoAnswer(why) | CandidateError::Refused(why) => why,
+    })?;
     let packages = apt.settle(wanted)?;
     let packages = match image {
         Image::Run => to_run(&apt, &packages)?,
