@@ -382,7 +382,6 @@ impl Deployer {
     async fn announce(&self, app: &App, progress: &Progress) -> Result<(), DeployError> {
         let now = self.0.store.app(app.id).await?;
         if now.is_some_and(|app| app.stopped) {
-            progress.trouble(format!("{} is stopped: ps:start {} starts it", app.name, app.name)).await;
             return Ok(());
         }
         progress.header("Application deployed:").await;

@@ -101,11 +101,13 @@ pub(super) async fn change(commands: &Commands, session: &Session<'_>, app: AppN
         .await?;
     list(commands, session, app.name.clone(), Format::Text).await?;
     if app.current.is_some() && port(&commands.store.port_mappings(app.id).await?) != old {
-        let text = format!(
-            "PORT names another port in instances that start from now on: ps:restart {} starts new ones",
-            app.name
-        );
-        session.progress.detail(text).await;
+        if app.stopped {
+            return Ok(());
+        }
+        // Those that run listen where nobody asks any more.
+        session.progress.step(format!("PORT is another one now: restarting {}", app.name)).await;
+        commands.deployer.restart(&app, &session.progress, &session.hangup).await?;
+        session.progress.detail("all instances are new").await;
     }
     Ok(())
 }

@@ -26,7 +26,12 @@ impl Deployer {
             this.store.give_up_release(app.id, number).await?;
             return Err(error.into());
         }
-        progress.detail(format!("v{number} is live")).await;
+        if this.store.app(app.id).await?.is_some_and(|app| app.stopped) {
+            let text = format!("v{number} is what {0} starts with; it is stopped: ps:start {0} starts it", app.name);
+            progress.trouble(text).await;
+        } else {
+            progress.detail(format!("v{number} is live")).await;
+        }
         Ok(number)
     }
 

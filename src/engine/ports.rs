@@ -15,6 +15,8 @@ pub struct Listener {
     pub port: u16,
     /// Whether only the instance itself can reach it.
     pub loopback: bool,
+    /// Connections that the instance has not accepted yet.
+    pub waiting: u32,
 }
 
 impl Engine {
@@ -48,6 +50,8 @@ fn read(line: &str) -> Option<Listener> {
     if fields.nth(1)? != LISTEN {
         return None;
     }
+    // Of a socket that listens, what it has to read are connections (proc_net_tcp in the kernel's documentation).
+    let waiting = u32::from_str_radix(fields.next()?.split_once(':')?.1, 16).ok()?;
     // The kernel prints each 32-bit word of the address in the machine's byte order.
     let mut bytes = Vec::with_capacity(16);
     for word in address.as_bytes().chunks(8) {
@@ -59,7 +63,7 @@ fn read(line: &str) -> Option<Listener> {
         _ => Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).to_canonical(),
     };
     let port = u16::from_str_radix(port, 16).ok()?;
-    (address != EMBEDDED_DNS).then_some(Listener { port, loopback: address.is_loopback() })
+    (address != EMBEDDED_DNS).then_some(Listener { port, loopback: address.is_loopback(), waiting })
 }
 
 #[cfg(test)]
@@ -69,10 +73,11 @@ mod tests {
     #[test]
     #[cfg(target_endian = "little")]
     fn the_kernels_table_is_read() {
-        let line = |local: &str, state: &str| read(&format!("   0: {local} 00000000:0000 {state} 00000000:00000000"));
-        assert_eq!(line("00000000:1F90", "0A"), Some(Listener { port: 8080, loopback: false }));
-        assert_eq!(line("0100007F:0BB8", "0A"), Some(Listener { port: 3000, loopback: true }));
-        assert_eq!(line("00000000000000000000000001000000:1F90", "0A"), Some(Listener { port: 8080, loopback: true }));
+        let line = |local: &str, state: &str| read(&format!("   0: {local} 00000000:0000 {state} 00000000:00000002"));
+        let listener = |port, loopback| Some(Listener { port, loopback, waiting: 2 });
+        assert_eq!(line("00000000:1F90", "0A"), listener(8080, false));
+        assert_eq!(line("0100007F:0BB8", "0A"), listener(3000, true));
+        assert_eq!(line("00000000000000000000000001000000:1F90", "0A"), listener(8080, true));
         assert_eq!(line("0B00007F:9C40", "0A"), None);
         assert_eq!(line("00000000:1F90", "01"), None);
         assert_eq!(read("nonsense"), None);

@@ -20,6 +20,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(20);
 pub enum Unhealthy {
     /// Nothing listens.
     Refused,
+    /// It listens, and accepts nothing.
+    NotAccepted,
     /// No answer in time.
     TimedOut(Duration),
     /// It answered with this status.
@@ -32,6 +34,7 @@ impl fmt::Display for Unhealthy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused => f.write_str("nothing accepts connections"),
+            Self::NotAccepted => f.write_str("it listens and accepts no connection, as if it still starts"),
             Self::TimedOut(limit) => write!(f, "no answer within {} s", limit.as_secs_f32()),
             Self::Status(status) => write!(f, "it answered with status {status}"),
             Self::Broken(why) => write!(f, "the answer broke off: {why}"),

@@ -6,11 +6,16 @@ use futures_util::StreamExt as _;
 use tokio::sync::{Mutex, Semaphore, broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::{InstancesError, health, listening::Listening, pump::Pumps};
+use super::{
+    InstancesError,
+    health::{self, Unhealthy},
+    listening::Listening,
+    pump::Pumps,
+};
 use crate::{
     config::Config,
     engine::{Container, ContainerId, Engine, EngineError, ImageId, InstanceSpec, LogOptions},
-    model::{CONTAINER_PORT, InstanceId, Line, Probe, Secret},
+    model::{CONTAINER_PORT, HealthCheck, InstanceId, Line, Probe, Secret},
     store::{App, Instance, InstanceState, PortMapping, Release, Store},
 };
 
@@ -151,7 +156,7 @@ impl Launcher {
                 };
                 return Ok(self.ended(launch, &ended).await);
             }
-            checked = health::until_healthy(address, check) => checked,
+            checked = self.until_healthy(&container, address, check) => checked,
             never = self.tell_so_far(&container, launch, &check.probe) => match never {},
         };
         match (checked, self.engine.inspect(row.id.as_str()).await?) {
@@ -171,6 +176,32 @@ impl Launcher {
                 Ok(self.failed(launch, reason, hint, Duration::ZERO).await)
             }
         }
+    }
+
+    /// An open port is no proof: servers with workers open it before these have loaded the app. Whoever accepts has.
+    async fn until_healthy(
+        &self,
+        container: &ContainerId,
+        address: SocketAddr,
+        check: &HealthCheck,
+    ) -> Result<(), Unhealthy> {
+        health::until_healthy(address, check).await?;
+        if check.probe != Probe::Tcp {
+            return Ok(());
+        }
+        let accepted = async {
+            let mut wait = Duration::from_millis(10);
+            loop {
+                // What cannot be seen does not count against it.
+                let listeners = self.engine.listening_ports(container).await.unwrap_or_default();
+                if !listeners.iter().any(|listener| listener.port == address.port() && listener.waiting > 0) {
+                    return;
+                }
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(Duration::from_millis(200));
+            }
+        };
+        tokio::time::timeout(check.deadline(), accepted).await.map_err(|_| Unhealthy::NotAccepted)
     }
 
     /// Tells who waits, when it takes long, what is known of the instance by then; again only when that changes.
@@ -313,7 +344,7 @@ impl Launcher {
         container: &ContainerId,
         launch: &Launch,
         probe: &Probe,
-        met: &health::Unhealthy,
+        met: &Unhealthy,
     ) -> (String, Option<String>) {
         let listeners = match self.engine.listening_ports(container).await {
             Ok(listeners) => listeners,

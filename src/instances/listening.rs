@@ -52,7 +52,10 @@ mod tests {
 
     #[test]
     fn what_is_known_so_far_is_said() {
-        let (open, local) = (|port| Listener { port, loopback: false }, |port| Listener { port, loopback: true });
+        let (open, local) = (
+            |port| Listener { port, loopback: false, waiting: 0 },
+            |port| Listener { port, loopback: true, waiting: 0 },
+        );
         let http = Probe::Http("/up".to_owned());
         let uptime = Probe::Uptime(Duration::from_mins(1));
         for (listeners, probe, expected) in [

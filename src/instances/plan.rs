@@ -152,7 +152,9 @@ fn plan_candidate(
     actions: &mut Vec<Action>,
 ) {
     let mut steps = Vec::new();
-    for slot in slots(known, candidate) {
+    // What is stopped stays so: it is started with this release when it is started.
+    let slots = if known.app.stopped { Vec::new() } else { slots(known, candidate) };
+    for slot in slots {
         if strategy(known, candidate, &slot.0) == UpdateStrategy::StopFirst {
             continue;
         }
@@ -307,6 +309,8 @@ mod tests {
         let mut app = app(Some(1), None, &[("web", 1)]);
         app.stopped = true;
         assert_eq!(decide(&app, &[row(1, "web.1", Healthy)], &[]), [Action::Retire(id("i1-web-1"))]);
+        app.candidate = Some(deployment(2));
+        assert_eq!(decide(&app, &[], &[]), [Action::Commit(deployment(2))], "a new release starts nothing");
         app.stopped = false;
         app.destroying = true;
         app.candidate = Some(deployment(2));

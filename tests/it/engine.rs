@@ -136,7 +136,8 @@ async fn the_host_reaches_instances_and_they_do_not_reach_each_other() {
     let server = test.instance(0, "httpd -f -p 8080 & httpd -f -p 127.0.0.1:3000");
     let id = engine.create_instance(&server).await.unwrap();
     engine.start(&id).await.unwrap();
-    let wanted = [Listener { port: 3000, loopback: true }, Listener { port: 8080, loopback: false }];
+    let listener = |port, loopback| Listener { port, loopback, waiting: 0 };
+    let wanted = [listener(3000, true), listener(8080, false)];
     until("it listens", || async { engine.listening_ports(&id).await.unwrap() == wanted }).await;
     let address = SocketAddr::from((server.address, 8080));
     tokio::time::timeout(Duration::from_secs(5), tokio::net::TcpStream::connect(address)).await.unwrap().unwrap();

@@ -72,6 +72,8 @@ fn processes_are_declared() {
     world.stop_server();
     world.start_server();
     eventually("nothing runs", || world.containers("instance").is_empty().then_some(()));
+    world.ssh(&["config:set", "procs", "STILL=stopped"]).good().says("it is stopped: ps:start procs starts it");
+    assert!(world.containers("instance").is_empty(), "a new release starts nothing");
     world.ssh(&["ps:start", "procs"]).good();
     world.answers(&world.url("procs"), "says:");
     let info = json(&world.ssh(&["apps:info", "procs", "--format", "json"]).good().out);
@@ -111,8 +113,7 @@ fn ports_are_mapped() {
     world.commit(&folder, &[("Procfile", &version(2))]);
     world.push(&folder).good();
     world.answers(&format!("http://127.0.0.1:{http}"), "version-2");
-    world.ssh(&["ports:clear", "mapped"]).good().says("ps:restart mapped starts new ones");
-    world.ssh(&["ps:restart", "mapped"]).good();
+    world.ssh(&["ports:clear", "mapped"]).good().says("PORT is another one now: restarting mapped");
     world.answers(&own, "version-2");
     assert_eq!(world.url("mapped"), own, "the app's own port was kept for it");
 }

@@ -129,6 +129,13 @@ fn what_cannot_be_built_or_run_is_explained() {
     world.commit(&folder, &[("app.json", checks)]);
     world.commit(&folder, &[("Procfile", "web: echo i-have-no-time; exit 3")]);
     world.push(&folder).bad().says("i-have-no-time").says("status 3");
+    // A server whose workers cannot load the app has an open port for a while.
+    let hollow = "import os, socket, sys, time\ns = socket.socket()\ns.bind(('0.0.0.0', int(os.environ['PORT'])))\n\
+                  s.listen()\ntime.sleep(2)\nsys.exit('no worker boots')\n";
+    world.commit(&folder, &[("Procfile", "web: python3 hollow.py"), ("hollow.py", hollow), ("app.json", patient)]);
+    world.push(&folder).bad().says("no worker boots").says("status 1");
+    world.commit(&folder, &[("hollow.py", &hollow.replace("sleep(2)", "sleep(100)")), ("app.json", checks)]);
+    world.push(&folder).bad().says("it listens and accepts no connection");
     world.commit(&folder, &[("Procfile", "web: python3 -m http.server $PORT")]);
     world.push(&folder).good();
     world.answers(&world.url("odd"), "Procfile");
