@@ -221,6 +221,8 @@ fn a_folder_of_a_repository_is_built_with_the_variables_meant_for_it() {
     assert_eq!((&vars[0]["build"], &vars[1]["build"]), (&true.into(), &false.into()));
 
     world.push(&folder).bad().says("(services/api): builds:set APP dir services/api");
+    world.commit(&folder, &[("web/index.html", "made"), ("web/package.json", "{}")]);
+    world.push(&folder).bad().says("(services/api, web): builds:set APP dir services/api");
     world.paas(&["builds:set", "mono", "dir", "../api"]).bad().says("is not a valid folder of a repository");
     world.paas(&["builds:set", "mono", "folder", "x"]).bad().says("there is no property folder; there is dir");
     let said = world.paas(&["builds:set", "mono", "dir", "services/web"]).good();

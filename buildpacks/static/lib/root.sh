@@ -51,6 +51,8 @@ lost_page() {
   page=$(find . -mindepth 2 -maxdepth 2 -name index.html ! -path './.*' | sort | head -n 1)
   if [ -z "$page" ]; then return 1; fi
   page=$(dirname "${page#./}")
+  # A project of its own is built first: that there are such folders is said when nobody recognises the app.
+  if [ -f "$page/package.json" ]; then return 1; fi
   problem="index.html is in $page/: to serve that folder, commit a file static.json, {\"root\": \"$page\"}, or build that folder with builds:set APP dir $page"
 }
 
