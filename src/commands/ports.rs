@@ -100,14 +100,11 @@ pub(super) async fn change(commands: &Commands, session: &Session<'_>, app: AppN
         })
         .await?;
     list(commands, session, app.name.clone(), Format::Text).await?;
-    if app.current.is_some() && port(&commands.store.port_mappings(app.id).await?) != old {
-        if app.stopped {
-            return Ok(());
-        }
+    let runs = app.current.is_some() && !app.stopped;
+    if runs && port(&commands.store.port_mappings(app.id).await?) != old {
         // Those that run listen where nobody asks any more.
-        session.progress.step(format!("PORT is another one now: restarting {}", app.name)).await;
-        commands.deployer.restart(&app, &session.progress, &session.hangup).await?;
-        session.progress.detail("all instances are new").await;
+        let why = format!("PORT is another one now: restarting {}", app.name);
+        super::ps::renew(commands, session, &app, why).await?;
     }
     Ok(())
 }

@@ -167,8 +167,13 @@ pub(super) async fn rebuild(commands: &Commands, session: &Session<'_>, app: App
 
 pub(super) async fn restart(commands: &Commands, session: &Session<'_>, name: AppName) -> Result {
     let app = commands.app(session, name).await?;
-    session.progress.step(format!("Restarting {}", app.name)).await;
-    commands.deployer.restart(&app, &session.progress, &session.hangup).await?;
+    renew(commands, session, &app, format!("Restarting {}", app.name)).await
+}
+
+/// Puts new instances in the place of all that run, after saying why.
+pub(super) async fn renew(commands: &Commands, session: &Session<'_>, app: &App, why: String) -> Result {
+    session.progress.step(why).await;
+    commands.deployer.restart(app, &session.progress, &session.hangup).await?;
     session.progress.detail("all instances are new").await;
     Ok(())
 }
