@@ -130,15 +130,11 @@ impl Site {
     pub async fn open(config: &Config, progress: &Progress) -> Result<Self> {
         let mut config = config.clone();
         config.data_dir = data_dir()?;
-        // git's user passes through it; nobody else looks into it.
-        let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(&config.data_dir);
-        made.map_err(failed("make", &config.data_dir))?;
-        let lock = File::create(config.data_dir.join("local.lock")).map_err(failed("open", &config.data_dir))?;
-        lock.try_lock().map_err(|_| LocalError::Running(config.data_dir.clone()))?;
+        let lock = lock(&config.data_dir)?;
         let listener =
             TcpListener::bind(("127.0.0.1", 0)).await.map_err(failed("listen on", Path::new("127.0.0.1")))?;
         config.registry.listen = listener.local_addr().map_err(failed("listen on", Path::new("127.0.0.1")))?;
-        let server_id = format!("{LOCAL}{}", Store::open(&config.data_dir)?.server_id().await?);
+        let server_id = server_id(&config.data_dir).await?;
         let engine = engine(&mut config, &server_id).await?;
         let config = Arc::new(config);
         let images = ImageStore::open(&config.data_dir)?;
@@ -264,6 +260,21 @@ impl Site {
     }
 }
 
+/// The folder of local builds, made if need be, and locked for this process.
+fn lock(data_dir: &Path) -> Result<File> {
+    // git's user passes through it; nobody else looks into it.
+    let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(data_dir);
+    made.map_err(failed("make", data_dir))?;
+    let lock = File::create(data_dir.join("local.lock")).map_err(failed("open", data_dir))?;
+    lock.try_lock().map_err(|_| LocalError::Running(data_dir.to_owned()))?;
+    Ok(lock)
+}
+
+/// Whose what local builds have on the engine is.
+async fn server_id(data_dir: &Path) -> Result<String> {
+    Ok(format!("{LOCAL}{}", Store::open(data_dir)?.server_id().await?))
+}
+
 /// The engine, with addresses that nothing else on this machine has. When other folders' builds have them all (each CI
 /// job may have had a home of its own), those that do nothing give theirs back.
 async fn engine(config: &mut Config, server_id: &str) -> Result<Engine> {
@@ -361,6 +372,20 @@ pub async fn test(config: &Config, trial: &Trial<'_>, cancel: CancellationToken)
         tried
     })
     .await
+}
+
+/// `paas purge --local`: removes all that local builds have on the engine and in their folder. Images that were handed
+/// over stay: they are whoever asked for them's.
+pub async fn purge(config: &Config) -> Result<()> {
+    let config = Config { data_dir: data_dir()?, ..config.clone() };
+    if !config.data_dir.exists() {
+        return Ok(());
+    }
+    let _lock = lock(&config.data_dir)?;
+    let engine = Engine::connect(&config, &server_id(&config.data_dir).await?).await?;
+    Builder::unmount_leftovers(&config).await?;
+    engine.remove_all().await?;
+    fs::remove_dir_all(&config.data_dir).map_err(failed("remove", &config.data_dir))
 }
 
 /// Runs something and prints its progress.

@@ -36,7 +36,11 @@ enum Face {
     /// Stops this server's instances while the server is stopped; its next start brings them back.
     Halt,
     /// Removes all that this server has on the engine, while it is stopped: containers, networks, images, packet filters.
-    Purge,
+    Purge {
+        /// What `paas build` and `paas buildpack` have there instead, and their folder; images that they made stay.
+        #[arg(long)]
+        local: bool,
+    },
     /// Prints the configuration that is in force, with every key.
     Config,
     /// Makes an image of a folder, without a server.
@@ -158,8 +162,12 @@ fn run(line: Line) -> anyhow::Result<ExitCode> {
             runtime(1)?.block_on(server::halt(&config))?;
             Ok(ExitCode::SUCCESS)
         }
-        Face::Purge => {
+        Face::Purge { local: false } => {
             runtime(1)?.block_on(server::purge(&config))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Face::Purge { local: true } => {
+            runtime(1)?.block_on(local::purge(&config))?;
             Ok(ExitCode::SUCCESS)
         }
         Face::Router => {

@@ -38,11 +38,9 @@ impl Desk {
 
 impl Drop for Desk {
     fn drop(&mut self) {
-        let data = self.dir.path().join("cache/paas");
-        if data.exists() {
-            let purged = self.sh(&format!("PAAS_DATA_DIR={} paas purge", data.display()));
-            assert!(std::thread::panicking() || purged.ok, "cannot purge: {}", purged.all());
-        }
+        let purged = self.sh("paas purge --local");
+        let left = self.dir.path().join("cache/paas").exists();
+        assert!(std::thread::panicking() || purged.ok && !left, "cannot purge: {}", purged.all());
     }
 }
 
