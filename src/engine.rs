@@ -421,7 +421,8 @@ impl Engine {
         let cannot = |source| EngineError::CannotConnect { socket: config.engine.socket.clone(), source };
         let docker = negotiate(&config.engine.socket.to_string_lossy()).await.map_err(cannot)?;
         let info = docker.info().await.map_err(cannot)?;
-        let builds = cgroup::BuildGroup::new(server_id, info.cgroup_driver);
+        let cpus = info.ncpu.and_then(|n| u32::try_from(n).ok()).unwrap_or(1).max(1);
+        let builds = cgroup::BuildGroup::new(server_id, info.cgroup_driver, cpus);
         Ok(Self {
             inner: Arc::new(Inner {
                 grouped: match builds.path() {
@@ -437,7 +438,7 @@ impl Engine {
                 firewall: tokio::sync::Mutex::new(()),
                 closed: AtomicBool::new(false),
                 bridges: tokio::sync::Mutex::default(),
-                cpus: info.ncpu.and_then(|n| u32::try_from(n).ok()).unwrap_or(1).max(1),
+                cpus,
             }),
         })
     }

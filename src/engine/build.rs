@@ -18,7 +18,8 @@ use futures_util::{StreamExt, stream::BoxStream};
 use tokio::io::AsyncWrite;
 
 use super::{
-    ContainerId, Engine, EngineError, ImageId, Kind, Result, cgroup,
+    ContainerId, Engine, EngineError, ImageId, Kind, Result,
+    cgroup::{self, Place},
     instance::{USER, confined},
     label, mebibytes, status,
 };
@@ -97,6 +98,7 @@ pub struct BuildContainer {
     pub stdin: Pin<Box<dyn AsyncWrite + Send>>,
     /// Its standard output and error, from the first byte to the last.
     pub output: BoxStream<'static, Result<BuildOutput>>,
+    _place: Option<Place>,
 }
 
 impl Engine {
@@ -106,13 +108,13 @@ impl Engine {
         let name = format!("paas-{}-build-{}-{:08x}", self.server_id(), spec.app, rand::random::<u32>());
         let mut labels = self.labels(Kind::Build);
         labels.insert(label::APP.to_owned(), spec.app.to_string());
-        let cgroup_parent = self.build_group().await;
+        let place = self.build_place().await;
         let host = HostConfig {
             init: Some(true),
             network_mode: Some(network),
             readonly_rootfs: Some(true),
             nano_cpus: Some(self.nano_cpus(u64::from(spec.cpus) * 1000)),
-            cgroup_parent,
+            cgroup_parent: place.as_ref().map(|place| place.path.clone()),
             cpu_shares: Some(i64::from(cgroup::SHARES)),
             blkio_weight: Some(cgroup::IO_WEIGHT),
             memory: Some(mebibytes(spec.memory_mib)),
@@ -140,7 +142,7 @@ impl Engine {
             ..ContainerCreateBody::default()
         };
         let id = self.create(&name, &spec.image, body).await?;
-        match self.attach_and_start(&id, &name).await {
+        match self.attach_and_start(&id, &name, place).await {
             Ok(container) => Ok(container),
             Err(e) => {
                 if let Err(error) = self.remove(&id).await {
@@ -151,7 +153,7 @@ impl Engine {
         }
     }
 
-    async fn attach_and_start(&self, id: &ContainerId, name: &str) -> Result<BuildContainer> {
+    async fn attach_and_start(&self, id: &ContainerId, name: &str, place: Option<Place>) -> Result<BuildContainer> {
         let options = AttachContainerOptionsBuilder::new().stream(true).stdin(true).stdout(true).stderr(true).build();
         let attached = self
             .docker()
@@ -173,11 +175,12 @@ impl Engine {
                 Err(source) => Some(Err(EngineError::CannotAttach { name: name.clone(), source })),
             })
         });
-        Ok(BuildContainer { engine: self.clone(), id: id.clone(), stdin: attached.input, output: output.boxed() })
+        let (engine, id, output) = (self.clone(), id.clone(), output.boxed());
+        Ok(BuildContainer { engine, id, stdin: attached.input, output, _place: place })
     }
 
-    /// The control group of the next build, if it is not the engine's own.
-    pub(super) async fn build_group(&self) -> Option<String> {
+    /// The next build's place in a control group, if that is not the engine's own.
+    pub(super) async fn build_place(&self) -> Option<Place> {
         let engine = self.clone();
         tokio::task::spawn_blocking(move || engine.inner.builds.place()).await.ok().flatten()
     }
@@ -220,7 +223,7 @@ impl BuildContainer {
 
     /// Ends and removes it; when this returns, none of its processes runs.
     pub async fn kill_and_remove(self) -> Result<()> {
-        let Self { engine, id, stdin, output } = self;
+        let Self { engine, id, stdin, output, _place } = self;
         // The engine waits for whoever reads what a dying container has still to say.
         drop((stdin, output));
         engine.remove(&id).await

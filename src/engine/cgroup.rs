@@ -7,11 +7,16 @@
 //! Engines that leave control groups to systemd put each container beside the services of the machine, where its own
 //! weight does the same. Which of the two it is, is asked when the server starts.
 
+mod yielding;
+
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::{Duration, Instant},
 };
+
+use yielding::{Files, Yielding};
 
 /// CPU: an ordinary process, or group of them, has 1024. In the group, all builds have the same.
 pub(super) const SHARES: i32 = 64;
@@ -28,13 +33,29 @@ const BUSY: Duration = Duration::from_secs(2);
 pub(super) struct BuildGroup {
     name: Option<String>,
     mounts: PathBuf,
+    /// CPUs of this machine.
+    cpus: u32,
+    yielding: Mutex<Weak<Yielding>>,
+}
+
+/// A build's place in the group: as long as one is held, the group gives way to all else.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// The group as the engine calls it.
+    pub path: String,
+    _yielding: Arc<Yielding>,
 }
 
 impl BuildGroup {
     /// `driver` is the engine's word for who makes its control groups.
-    pub(super) fn new(server_id: &str, driver: Option<bollard::models::SystemInfoCgroupDriverEnum>) -> Self {
+    pub(super) fn new(server_id: &str, driver: Option<bollard::models::SystemInfoCgroupDriverEnum>, cpus: u32) -> Self {
         let chosen = driver == Some(bollard::models::SystemInfoCgroupDriverEnum::CGROUPFS);
-        Self { name: chosen.then(|| format!("paas-{server_id}-builds")), mounts: "/proc/mounts".into() }
+        Self {
+            name: chosen.then(|| format!("paas-{server_id}-builds")),
+            mounts: "/proc/mounts".into(),
+            cpus,
+            yielding: Mutex::default(),
+        }
     }
 
     /// The group as the engine calls it.
@@ -42,31 +63,43 @@ impl BuildGroup {
         self.name.as_ref().map(|name| format!("/{name}"))
     }
 
-    /// The group of the next build; none where the engine's own must do. It is made and weighed each time: whoever removed
-    /// it, the engine would make one of ordinary weight.
-    pub(super) fn place(&self) -> Option<String> {
-        match self.weigh(self.name.as_ref()?) {
-            Ok(()) => self.path(),
-            Err(error) => {
-                tracing::warn!(
-                    %error,
-                    "builds have no control group of their own, so they weigh little among containers only: run the \
-                     server on the host itself, as root"
-                );
-                None
-            }
-        }
+    /// The place of the next build; none where the engine's own group must do. The group is made and weighed unless a build
+    /// is in it: whoever removed it, the engine would make one of ordinary weight. Needs a runtime.
+    pub(super) fn place(&self) -> Option<Place> {
+        let name = self.name.as_ref()?;
+        let mut yielding = self.yielding.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = match yielding.upgrade() {
+            Some(shared) => shared,
+            None => match self.weigh(name) {
+                Ok(files) => Arc::new(Yielding::start(files, self.cpus)),
+                Err(error) => {
+                    tracing::warn!(
+                        %error,
+                        "builds have no control group of their own, so they weigh little among containers only: run the \
+                         server on the host itself, as root"
+                    );
+                    return None;
+                }
+            },
+        };
+        *yielding = Arc::downgrade(&shared);
+        Some(Place { path: format!("/{name}"), _yielding: shared })
     }
 
-    fn weigh(&self, name: &str) -> io::Result<()> {
+    fn weigh(&self, name: &str) -> io::Result<Files> {
         let hierarchies = hierarchies(&fs::read_to_string(&self.mounts)?);
         let cpu = hierarchies.iter().find(|one| one.controls("cpu") && one.is_whole());
         let cpu = cpu.ok_or_else(|| io::Error::other("the machine's control groups for CPU are not mounted here"))?;
-        let (file, weight) =
-            if cpu.unified { ("cpu.weight", WEIGHT.to_string()) } else { ("cpu.shares", SHARES.to_string()) };
-        let weighed = cpu.make(name).and_then(|folder| fs::write(folder.join(file), weight));
-        let path = cpu.root.join(name).join(file);
-        weighed.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+        let group = cpu.root.join(name);
+        let files = if cpu.unified {
+            Files { weight: ("cpu.weight", WEIGHT.to_string()), usage: group.join("cpu.stat"), cpu: group }
+        } else {
+            let accounts = hierarchies.iter().find(|one| one.controls("cpuacct")).unwrap_or(cpu);
+            let usage = accounts.root.join(name).join("cpuacct.usage");
+            Files { weight: ("cpu.shares", SHARES.to_string()), usage, cpu: group }
+        };
+        let weighed = cpu.make(name).and_then(|_| files.weigh());
+        weighed.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", files.cpu.display())))?;
         // Few machines have a scheduler of block I/O that knows weights.
         if let Some(io) = hierarchies.iter().find(|one| one.controls(if one.unified { "io" } else { "blkio" }))
             && let Ok(folder) = io.make(name)
@@ -76,7 +109,7 @@ impl BuildGroup {
                 let _ = file.exists().then(|| fs::write(file, IO_WEIGHT.to_string()));
             }
         }
-        Ok(())
+        Ok(files)
     }
 
     /// Removes the group, if no build is in it. Blocks for a moment where the engine is just removing a container's.
@@ -151,7 +184,8 @@ mod tests {
     use super::*;
 
     fn group(mounts: &Path) -> BuildGroup {
-        BuildGroup { name: Some("paas-0-builds".into()), mounts: mounts.to_owned() }
+        let group = BuildGroup::new("0", Some(bollard::models::SystemInfoCgroupDriverEnum::CGROUPFS), 2);
+        BuildGroup { mounts: mounts.to_owned(), ..group }
     }
 
     /// A folder with the trees of both versions, and a table of mounts for each.
@@ -171,12 +205,16 @@ mod tests {
         (dir, first, second)
     }
 
-    #[test]
-    fn both_versions_of_control_groups_are_weighed_and_removed() {
+    fn path(group: &BuildGroup) -> Option<String> {
+        group.place().map(|place| place.path)
+    }
+
+    #[tokio::test]
+    async fn both_versions_of_control_groups_are_weighed_and_removed() {
         let (dir, first, second) = machine();
         let read = |file: &str| fs::read_to_string(dir.path().join(file)).unwrap();
-        assert_eq!(group(&first).place().as_deref(), Some("/paas-0-builds"));
-        assert_eq!(group(&second).place().as_deref(), Some("/paas-0-builds"));
+        assert_eq!(path(&group(&first)).as_deref(), Some("/paas-0-builds"));
+        assert_eq!(path(&group(&second)).as_deref(), Some("/paas-0-builds"));
         assert_eq!(read("cpu/paas-0-builds/cpu.shares"), "64");
         assert_eq!(read("blkio/paas-0-builds/blkio.weight"), "10");
         assert_eq!(read("v2/paas-0-builds/cpu.weight"), "6");
@@ -192,14 +230,14 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_engines_own_group_must_do_where_the_machines_root_is_out_of_sight() {
+    #[tokio::test]
+    async fn the_engines_own_group_must_do_where_the_machines_root_is_out_of_sight() {
         let (dir, first, second) = machine();
         fs::remove_file(dir.path().join("cpu/release_agent")).unwrap();
         fs::write(dir.path().join("v2/cgroup.type"), "domain\n").unwrap();
-        assert_eq!([group(&first).place(), group(&second).place()], [None, None], "a container's root");
-        assert_eq!(group(&dir.path().join("missing")).place(), None);
+        assert_eq!([path(&group(&first)), path(&group(&second))], [None, None], "a container's root");
+        assert_eq!(path(&group(&dir.path().join("missing"))), None);
         let systemd = Some(bollard::models::SystemInfoCgroupDriverEnum::SYSTEMD);
-        assert_eq!(BuildGroup::new("0", systemd).place(), None);
+        assert_eq!(path(&BuildGroup::new("0", systemd, 2)), None);
     }
 }

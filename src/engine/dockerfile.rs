@@ -55,7 +55,7 @@ impl Engine {
         let network = self.ensure_build_bridge().await?;
         let memory = i32::try_from((spec.memory_mib << 20).min(MOST_MEMORY)).unwrap_or(i32::MAX);
         let quota = self.nano_cpus(u64::from(spec.cpus) * 1000) / i64::from(1_000_000_000 / PERIOD);
-        let group = self.build_group().await;
+        let place = self.build_place().await;
         let options = BuildImageOptionsBuilder::new()
             .dockerfile(&spec.dockerfile)
             .t(&spec.tag)
@@ -70,7 +70,7 @@ impl Engine {
             .cpushares(cgroup::SHARES)
             .buildargs(&spec.args)
             .build();
-        let docker = if group.is_some() { &self.inner.grouped } else { self.docker() };
+        let docker = if place.is_some() { &self.inner.grouped } else { self.docker() };
         let stream = docker.build_image(options, None, Some(body_try_stream(context)));
         Ok(stream
             .map_err(|source| match source {
@@ -80,7 +80,8 @@ impl Engine {
                 }
                 source => EngineError::CannotBuild { source },
             })
-            .try_filter_map(|info| {
+            .try_filter_map(move |info| {
+                let _ = &place;
                 let failed = info.error_detail.and_then(|detail| detail.message);
                 std::future::ready(match failed {
                     Some(message) => Err(EngineError::StepFailed(message)),
