@@ -79,6 +79,9 @@ pub enum InstancesError {
         /// What is likely the reason.
         why: &'static str,
     },
+    /// What is declared cannot be brought about, for now.
+    #[error("{0}; what was asked for is kept, and tried again until it works")]
+    Trouble(String),
     /// The server ends.
     #[error("the server is shutting down; try again when it is back")]
     ShuttingDown,
@@ -339,8 +342,11 @@ impl Instances {
         let handle = self.0.handle(app);
         let mut rounds = handle.rounds.subscribe();
         let asked = handle.wake();
-        let looked = rounds
-            .wait_for(|round| round.gone || (round.seen >= asked && (round.settled || !round.failing.is_empty())));
+        let in_trouble = |round: &Round| round.trouble.as_ref().is_some_and(|(seen, _)| *seen >= asked);
+        let looked = rounds.wait_for(|round| {
+            let looked = round.seen >= asked && (round.settled || !round.failing.is_empty());
+            looked || round.gone || in_trouble(round)
+        });
         let round = tokio::select! {
             round = looked => round.map_err(|_| RolloutError::Gone)?.clone(),
             () = cancel.cancelled() => return Err(RolloutError::Cancelled),
@@ -348,6 +354,7 @@ impl Instances {
         };
         match round {
             Round { gone: true, .. } => Err(RolloutError::Gone),
+            Round { trouble: Some((_, why)), .. } => Err(InstancesError::Trouble(why).into()),
             Round { settled: true, .. } => {
                 let version = self.0.routes.publish().await?;
                 self.0.routed(version, progress).await;

@@ -76,6 +76,9 @@ impl Builder {
             inner.renew_bases(&dockerfile::bases(&made.text, given), progress).await?;
         }
         progress.step("Building the Dockerfile").await;
+        for unused in &made.unused {
+            progress.trouble(unused.clone()).await;
+        }
         let own = own_files(&spec.dockerfile, &made.text).map_err(BuildError::Source)?;
         let context = futures_util::stream::once(std::future::ready(Ok(own))).chain(ReaderStream::new(source)).boxed();
         let steps = inner.run_steps(&spec, context, progress).await.map_err(|error| match error {

@@ -8,6 +8,7 @@ use super::{
     output::{Row, time},
 };
 use crate::{
+    instances::ReportState,
     model::AppName,
     store::{App, PortMapping},
 };
@@ -16,23 +17,53 @@ use crate::{
 struct AppRow {
     name: String,
     release: Option<u64>,
+    state: State,
     stopped: bool,
     created_at: String,
     url: Option<String>,
+}
+
+/// How an app is, in a word.
+#[derive(Clone, Copy, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+enum State {
+    NotDeployed,
+    Stopped,
+    Running,
+    /// None of its instances is healthy.
+    Failing,
+}
+
+impl State {
+    async fn of(commands: &Commands, app: &App) -> Result<Self> {
+        if app.current.is_none() {
+            return Ok(Self::NotDeployed);
+        }
+        if app.stopped {
+            return Ok(Self::Stopped);
+        }
+        let instances = commands.instances.report(app.id).await?;
+        let healthy = instances.is_empty() || instances.iter().any(|one| one.state == ReportState::Healthy);
+        Ok(if healthy { Self::Running } else { Self::Failing })
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::NotDeployed => "not deployed",
+            Self::Stopped => "stopped",
+            Self::Running => "running",
+            Self::Failing => "failing",
+        }
+    }
 }
 
 impl Row for AppRow {
     const HEADER: &'static [&'static str] = &["NAME", "RELEASE", "STATE", "CREATED", "URL"];
 
     fn cells(&self) -> Vec<String> {
-        let state = match (self.release, self.stopped) {
-            (None, _) => "not deployed",
-            (Some(_), true) => "stopped",
-            (Some(_), false) => "running",
-        };
         let release = self.release.map_or_else(|| "-".to_owned(), |number| format!("v{number}"));
         let url = self.url.clone().unwrap_or_else(|| "-".to_owned());
-        vec![self.name.clone(), release, state.to_owned(), self.created_at.clone(), url]
+        vec![self.name.clone(), release, self.state.as_str().to_owned(), self.created_at.clone(), url]
     }
 }
 
@@ -56,6 +87,7 @@ pub(super) async fn list(commands: &Commands, session: &Session<'_>, format: For
         rows.push(AppRow {
             name: app.name.to_string(),
             release: app.current.map(|current| current.release),
+            state: State::of(commands, &app).await?,
             stopped: app.stopped,
             created_at: time(app.created_at),
             url: urls(commands, &app).await?.into_iter().next(),

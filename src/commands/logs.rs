@@ -16,6 +16,12 @@ pub(super) async fn logs(
     ps: Option<ProcessType>,
 ) -> Result {
     let app = commands.app(session, app).await?;
+    // Releases before this one may have had it.
+    if let Some(ps) = &ps
+        && let Some(unknown) = super::ps::unknown_type(commands, &app, ps).await?
+    {
+        session.progress.trouble(unknown).await;
+    }
     let lines = usize::try_from(num).unwrap_or(usize::MAX);
     let mut entries = pin!(commands.instances.logs().tail(app.id, lines, ps, tail).await?);
     loop {

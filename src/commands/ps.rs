@@ -103,16 +103,21 @@ pub(super) async fn formation(commands: &Commands, app: &App) -> Result<BTreeMap
 
 /// Once something is deployed, only its process types can be scaled: anything else is a slip of the keyboard.
 async fn only_known_types(commands: &Commands, app: &App, wanted: &BTreeMap<ProcessType, u32>) -> Result {
-    let Some(current) = app.current else { return Ok(()) };
-    let Some(release) = commands.store.release(app.id, current.release).await? else { return Ok(()) };
-    let known: Vec<&ProcessType> = release.processes.iter().map(|spec| &spec.process.process_type).collect();
-    match wanted.keys().find(|name| !known.contains(name)) {
-        None => Ok(()),
-        Some(name) => {
-            let known = known.into_iter().map(ProcessType::as_str).collect::<Vec<_>>().join(", ");
-            Err(CommandError::Refused(format!("{} has no process type {name}; it has: {known}", app.name)))
+    for name in wanted.keys() {
+        if let Some(unknown) = unknown_type(commands, app, name).await? {
+            return Err(CommandError::Refused(unknown));
         }
     }
+    Ok(())
+}
+
+/// Says so when what is deployed has no process type of this name.
+pub(super) async fn unknown_type(commands: &Commands, app: &App, name: &ProcessType) -> Result<Option<String>> {
+    let Some(current) = app.current else { return Ok(None) };
+    let Some(release) = commands.store.release(app.id, current.release).await? else { return Ok(None) };
+    let known: Vec<_> = release.processes.iter().map(|spec| spec.process.process_type.as_str()).collect();
+    let missing = !known.contains(&name.as_str());
+    Ok(missing.then(|| format!("{} has no process type {name}; it has: {}", app.name, known.join(", "))))
 }
 
 /// Waits until what is declared runs.

@@ -73,11 +73,13 @@ impl BuildGroup {
             None => match self.weigh(name) {
                 Ok(files) => Arc::new(Yielding::start(files, self.cpus)),
                 Err(error) => {
-                    tracing::warn!(
+                    // Every build would say it again.
+                    static SAID: std::sync::Once = std::sync::Once::new();
+                    SAID.call_once(|| tracing::warn!(
                         %error,
                         "builds have no control group of their own, so they weigh little among containers only: run the \
                          server on the host itself, as root"
-                    );
+                    ));
                     return None;
                 }
             },

@@ -34,8 +34,8 @@ const PERIOD: Duration = Duration::from_secs(30);
 /// The wait after a trouble of the engine or the database, doubling.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LAST_RETRY: Duration = Duration::from_secs(30);
-/// So often is a candidate's instance tried when the trouble is the engine's.
-const CANDIDATE_TRIES: u32 = 4;
+/// Who waits hears of trouble of the engine or the database after so many tries.
+const TRIES: u32 = 4;
 /// Containers that are looked at at a time.
 const LOOKS: usize = 8;
 
@@ -78,6 +78,8 @@ pub(super) struct Round {
     pub(super) generations: BTreeSet<u64>,
     /// There is no such app any more.
     pub(super) gone: bool,
+    /// Why nothing could be done for what was asked for up to here, several times in a row.
+    pub(super) trouble: Option<(u64, String)>,
 }
 
 impl Handle {
@@ -183,6 +185,10 @@ impl Worker {
                 Err(error) => {
                     tracing::warn!(%error, app = self.id.0, "cannot bring an app to what is declared; trying again");
                     failures += 1;
+                    if failures >= TRIES {
+                        let trouble = Some((seen, error.to_string()));
+                        self.handle.rounds.send_modify(|round| round.trouble = trouble);
+                    }
                     Some(Instant::now() + retry(failures))
                 }
             };
@@ -573,7 +579,7 @@ impl Worker {
         tracing::warn!(%error, instance = %id, "trouble with an instance; trying again");
         let tries = self.troubles.get(id).map_or(0, |(tries, _)| *tries) + 1;
         self.troubles.insert(id.clone(), (tries, Instant::now() + retry(tries)));
-        if tries < CANDIDATE_TRIES {
+        if tries < TRIES {
             return;
         }
         // A candidate does not wait for ever, since somebody waits for it.
@@ -606,11 +612,11 @@ impl Worker {
             .collect();
         let generations = rows.iter().map(|row| row.generation).collect();
         // Who waits compares numbers, so an old round never passes for a new one.
-        self.handle.rounds.send_replace(Round { seen, settled, failing, generations, gone: false });
+        self.handle.rounds.send_replace(Round { seen, settled, failing, generations, ..Round::default() });
     }
 
     fn is_troubled(&self, row: &Instance) -> bool {
-        self.troubles.get(&row.id).is_some_and(|(tries, _)| *tries >= CANDIDATE_TRIES)
+        self.troubles.get(&row.id).is_some_and(|(tries, _)| *tries >= TRIES)
     }
 
     fn troubled(&self, row: &Instance) -> Option<Failure> {

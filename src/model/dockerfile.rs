@@ -42,7 +42,7 @@ pub fn for_engine(text: &str, labels: &[(String, String)]) -> Result<ForEngine, 
     let label = format!("LABEL {}\n", quoted.join(" "));
     let mut made = String::new();
     let mut origins = Vec::new();
-    let mut stages = 0;
+    let (mut stages, mut unused) = (0, Vec::new());
     let mut shell = default_shell();
     let mut lines = text.trim_start_matches('\u{feff}').lines().enumerate().map(|(i, line)| (i + 1, line)).peekable();
     while let Some((number, line)) = lines.next() {
@@ -92,10 +92,23 @@ pub fn for_engine(text: &str, labels: &[(String, String)]) -> Result<ForEngine, 
             stages += 1;
             shell = default_shell();
             made.push_str(&label);
+            unused.clear();
         }
+        unused.extend(why_unused(&keyword, rest).map(|why| format!("Dockerfile line {number}: {keyword} {why}")));
         origins.extend(made[begun..].matches('\n').map(|_| number));
     }
-    if stages == 0 { Err(InvalidDockerfile::NoFrom) } else { Ok(ForEngine { text: made, origins }) }
+    if stages == 0 { Err(InvalidDockerfile::NoFrom) } else { Ok(ForEngine { text: made, origins, unused }) }
+}
+
+/// What an image may say, and instances do not heed.
+fn why_unused(keyword: &str, rest: &str) -> Option<&'static str> {
+    match keyword {
+        "VOLUME" => Some("is not kept: what an instance writes goes with it, so keep data in a database or the like"),
+        "HEALTHCHECK" if !rest.trim().eq_ignore_ascii_case("none") => {
+            Some("is not used: app.json says when an instance is healthy")
+        }
+        _ => None,
+    }
 }
 
 /// A Dockerfile as the engine gets it.
@@ -105,6 +118,8 @@ pub struct ForEngine {
     pub text: String,
     /// For each of its lines, from which line of the original it comes.
     origins: Vec<usize>,
+    /// What of its last stage has no effect here, a sentence each.
+    pub unused: Vec<String>,
 }
 
 impl ForEngine {
@@ -319,6 +334,15 @@ mod tests {
         for other in ["no number", "parse error line x", "parse error line 0", "./check 'line 3'"] {
             assert_eq!(made.in_original(other), other);
         }
+    }
+
+    #[test]
+    fn what_instances_do_not_heed_is_told() {
+        let text = "FROM a AS b\nVOLUME /x\nFROM b\nHEALTHCHECK NONE\nHEALTHCHECK --retries=3 CMD x\nvolume /data\n";
+        let unused = for_engine(text, &labels()).unwrap().unused;
+        assert_eq!(unused.len(), 2, "{unused:?}");
+        assert!(unused[0].starts_with("Dockerfile line 5: HEALTHCHECK is not used"), "{unused:?}");
+        assert!(unused[1].starts_with("Dockerfile line 6: VOLUME is not kept"), "{unused:?}");
     }
 
     #[test]

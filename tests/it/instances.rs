@@ -31,6 +31,24 @@ fn names(report: &[InstanceReport]) -> Vec<&str> {
     report.iter().map(|i| i.name.as_str()).collect()
 }
 
+/// Who waits hears of what keeps failing, and what was asked for is done once it is mended.
+#[tokio::test(flavor = "multi_thread")]
+async fn trouble_of_the_database_reaches_who_waits() {
+    let f = Fixture::new().await;
+    let server = f.server().await;
+    let app = f.app().await;
+    let v1 = f.release(&app, &[("web", SERVE, quick(), 1)]).await;
+    rollout(&server, &app, v1).await.0.unwrap();
+    f.scale(&app, &[("web", 2)]).await;
+    f.sql("ALTER TABLE instances RENAME TO lost");
+    let error = settle(&server, &app).await.unwrap_err().to_string();
+    assert!(error.contains("no such table") && error.contains("tried again until it works"), "{error}");
+    f.sql("ALTER TABLE lost RENAME TO instances");
+    settle(&server, &app).await.unwrap();
+    assert_eq!(names(&healthy(&server, &app).await), ["web.1", "web.2"]);
+    server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_is_deployed_scaled_stopped_and_removed() {
     let f = Fixture::new().await;

@@ -146,6 +146,12 @@ impl Fixture {
         self.store.scale(app.id, quantities).await.unwrap();
     }
 
+    /// Does something to the database behind the store's back.
+    pub fn sql(&self, statement: &str) {
+        let database = rusqlite::Connection::open(self.dir.path().join("paas.db")).unwrap();
+        database.execute_batch(statement).unwrap();
+    }
+
     pub fn log_folder(&self, app: &App) -> std::path::PathBuf {
         self.dir.path().join("logs").join(app.id.0.to_string())
     }

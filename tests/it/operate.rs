@@ -67,7 +67,11 @@ fn processes_are_declared() {
     });
     let logs = world.ssh(&["logs", "procs", "-p", "worker"]).good().out;
     assert!(logs.contains("app[worker.1]: at work") && !logs.contains("[web."), "{logs}");
+    world.ssh(&["logs", "procs", "-p", "wroker"]).good().says("no process type wroker; it has: web, worker");
+    let state = || json(&world.ssh(&["apps:list", "--format", "json"]).good().out)[0]["state"].clone();
+    assert_eq!(state(), "running");
     world.ssh(&["ps:stop", "procs"]).good();
+    assert_eq!(state(), "stopped");
     assert_eq!(world.get(&world.url("procs")).unwrap().0, 503);
     world.stop_server();
     world.start_server();
