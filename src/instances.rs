@@ -11,6 +11,7 @@ mod listening;
 mod logs;
 mod plan;
 mod pump;
+mod requests;
 mod routes;
 mod worker;
 
@@ -229,12 +230,14 @@ impl Instances {
             exits,
             starting: Semaphore::new(STARTING),
         };
+        let unanswered = link.unanswered();
         let routes = Routes::new(store.clone(), link, config.router.listen.clone(), config.address_plan()?);
         let tracker = tracker.clone();
         let workers = StdMutex::default();
         let shared =
             Arc::new(Shared { config, store, engine, routes, launcher, pumps, logs, tracker, shutdown, workers });
         shared.tracker.spawn(adopt::supervise(Arc::clone(&shared)));
+        shared.tracker.spawn(requests::keep(Arc::clone(&shared), unanswered));
         Ok(Self(shared))
     }
 

@@ -13,6 +13,7 @@ mod proxy;
 mod routes;
 mod takeover;
 mod tunnel;
+mod unanswered;
 mod worker;
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
@@ -66,10 +67,11 @@ pub fn run(config: &Config, shutdown: CancellationToken) -> Result<(), RouterErr
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         some => some,
     };
-    let shared = Arc::new(routes::Shared::new(config.router.trusted_proxies.clone()));
+    let (unheard, unanswered) = unanswered::Unheard::new();
+    let shared = Arc::new(routes::Shared::new(config.router.trusted_proxies.clone(), unheard));
     let workers = worker::start(count, &shared).map_err(RouterError::Worker)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RouterError::Worker)?;
-    let neighbours = runtime.block_on(control::run(place, shared, &workers, shutdown));
+    let neighbours = runtime.block_on(control::run(place, shared, &workers, unanswered, shutdown));
     // Where somebody else accepts, clients are led there; otherwise there is nothing to wait for.
     let handed_over = neighbours.as_ref().is_ok_and(|neighbours| neighbours.successor.is_some());
     worker::drain(workers, if handed_over { LINGER } else { Duration::ZERO }, DRAIN);

@@ -204,7 +204,7 @@ pub(super) enum Command {
         /// How many lines of the past.
         #[arg(short, long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=100_000))]
         num: u32,
-        /// Only of this process type.
+        /// Only of this process type; `release` and `router` tell of releases, and of requests that nothing answered.
         #[arg(short, long, value_name = "TYPE")]
         ps: Option<ProcessType>,
     },

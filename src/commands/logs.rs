@@ -7,6 +7,9 @@ use futures_util::StreamExt as _;
 use super::{Commands, Result, Session};
 use crate::model::{AppName, ProcessType};
 
+/// What paas itself says in an app's log has these in the place of a process type.
+const OURS: [&str; 2] = ["release", "router"];
+
 pub(super) async fn logs(
     commands: &Commands,
     session: &Session<'_>,
@@ -18,6 +21,7 @@ pub(super) async fn logs(
     let app = commands.app(session, app).await?;
     // Releases before this one may have had it.
     if let Some(ps) = &ps
+        && !OURS.contains(&ps.as_str())
         && let Some(unknown) = super::ps::unknown_type(commands, &app, ps).await?
     {
         session.progress.trouble(unknown).await;

@@ -202,8 +202,9 @@ impl Logs {
         }
     }
 
-    /// The last `lines` of an app's log, oldest first; with `filter` only those of one process type. With `follow` the
-    /// stream goes on until the app or the server ends; who reads too slowly misses lines, and is told so.
+    /// The last `lines` of an app's log, oldest first; with `filter` only those of one process type, or of `release` or
+    /// `router`. With `follow` the stream goes on until the app or the server ends; who reads too slowly misses lines, and
+    /// is told so.
     pub async fn tail(
         &self,
         app: AppId,
@@ -212,8 +213,8 @@ impl Logs {
         follow: bool,
     ) -> Result<impl Stream<Item = LogEntry> + Send + use<>, InstancesError> {
         let log = self.app(app);
-        let prefix = filter.map(|t| format!("{t}."));
-        let wanted = move |source: &str| prefix.as_deref().is_none_or(|p| source.starts_with(p));
+        let wanted =
+            move |source: &str| filter.as_ref().is_none_or(|kind| source.split('.').next() == Some(kind.as_str()));
         let directory = log.directory.clone();
         let matches = wanted.clone();
         // The writer is held from the last line that is read to the first that is followed.

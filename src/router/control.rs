@@ -8,6 +8,7 @@ use tokio::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
+    sync::mpsc,
     time::MissedTickBehavior,
 };
 use tokio_util::sync::CancellationToken;
@@ -16,7 +17,7 @@ use super::{
     RouterError,
     balancer::Hold,
     listeners::Listeners,
-    protocol::{FromRouter, Table, ToRouter},
+    protocol::{FromRouter, Table, ToRouter, Unanswered},
     routes::Shared,
     takeover::{Inherited, Neighbours, Place, Predecessor},
     worker::Handle,
@@ -104,6 +105,7 @@ pub(super) async fn run(
     mut place: Place,
     shared: Arc<Shared>,
     workers: &[Handle],
+    mut unanswered: mpsc::Receiver<Unanswered>,
     shutdown: CancellationToken,
 ) -> Result<Neighbours, RouterError> {
     let (listeners, table, failed) = (Listeners::default(), Table::default(), Vec::new());
@@ -156,6 +158,7 @@ pub(super) async fn run(
                     say(&mut server, &FromRouter::Drained(instance)).await;
                 }
             }
+            Some(one) = unanswered.recv() => say(&mut server, &FromRouter::Unanswered(one)).await,
             _ = retry.tick(), if !force.failed.is_empty() => {
                 if force.retry().await {
                     say(&mut server, &force.applied()).await;

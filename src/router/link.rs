@@ -5,15 +5,18 @@ use std::{collections::HashSet, net::SocketAddr, path::PathBuf, time::Duration};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::UnixStream,
-    sync::watch,
+    sync::{broadcast, watch},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::protocol::{FromRouter, Table, ToRouter};
+use super::protocol::{FromRouter, Table, ToRouter, Unanswered};
 use crate::model::InstanceId;
 
 /// Between two attempts to reach the router.
 const RETRY: Duration = Duration::from_millis(50);
+
+/// Unanswered requests that wait to be read.
+const UNANSWERED: usize = 256;
 
 /// The way to the router; cheap to clone.
 #[derive(Debug, Clone)]
@@ -21,6 +24,7 @@ pub struct Link {
     table: watch::Sender<Option<Table>>,
     state: watch::Receiver<State>,
     connected: watch::Receiver<bool>,
+    unanswered: broadcast::Sender<Unanswered>,
 }
 
 /// What the router said last.
@@ -38,14 +42,16 @@ impl Link {
         let (table, tables) = watch::channel(None);
         let (states, state) = watch::channel(State::default());
         let (connections, connected) = watch::channel(false);
+        let unanswered = broadcast::Sender::new(UNANSWERED);
+        let tell = unanswered.clone();
         tracker.spawn(async move {
-            let task = Task { tables, states, connections };
+            let task = Task { tables, states, connections, unanswered: tell };
             tokio::select! {
                 () = task.run(socket) => {}
                 () = cancel.cancelled() => {}
             }
         });
-        Self { table, state, connected }
+        Self { table, state, connected, unanswered }
     }
 
     /// Puts a table in force, now or as soon as there is a router; the latest counts.
@@ -73,6 +79,11 @@ impl Link {
         self.connected.clone()
     }
 
+    /// Requests that no instance answers, from now on; who reads too slowly misses some.
+    pub fn unanswered(&self) -> broadcast::Receiver<Unanswered> {
+        self.unanswered.subscribe()
+    }
+
     /// The version that the router said last to be in force; 0 if it never did.
     pub fn applied_version(&self) -> u64 {
         self.state.borrow().version
@@ -83,6 +94,7 @@ struct Task {
     tables: watch::Receiver<Option<Table>>,
     states: watch::Sender<State>,
     connections: watch::Sender<bool>,
+    unanswered: broadcast::Sender<Unanswered>,
 }
 
 impl Task {
@@ -141,6 +153,10 @@ impl Task {
                             } else if version > *latest {
                                 tracing::error!(version, latest, "the router has a newer table than this server made");
                             }
+                        }
+                        FromRouter::Unanswered(one) => {
+                            // Nobody may want to know.
+                            let _ = self.unanswered.send(one);
                         }
                         FromRouter::Drained(instance) => {
                             let listed = sent.as_ref().is_some_and(|(_, listed)| listed.contains(&instance));

@@ -29,6 +29,27 @@ pub enum FromRouter {
     },
     /// The instance, gone from the table, has answered its last request.
     Drained(InstanceId),
+    /// A request got the router's own answer.
+    Unanswered(Unanswered),
+}
+
+/// A request that no instance answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unanswered {
+    /// The name of its service.
+    pub service: String,
+    /// What it got: 502, 503 or 504.
+    pub status: u16,
+    /// The instance that was asked last, if any was.
+    pub instance: Option<InstanceId>,
+    /// Its method.
+    pub method: String,
+    /// Its path, without the query, which may hold what is secret; not the whole of a long one.
+    pub path: String,
+    /// Its `X-Request-ID`.
+    pub request_id: String,
+    /// So many before it are not told.
+    pub untold: u64,
 }
 
 /// A complete, versioned route table.

@@ -15,6 +15,7 @@ use super::{
     body::{Activity, AnswerBody, Lease, RequestBody, Upload},
     headers,
     pool::{Connection, Pool},
+    protocol::Unanswered,
     routes,
     tunnel::BUFFER,
     worker::Worker,
@@ -26,6 +27,9 @@ const ANSWER: Duration = Duration::from_mins(1);
 
 /// How long a connection has until it takes the next request.
 const READY: Duration = Duration::from_secs(3);
+
+/// Of a path, so many characters are told.
+const LONGEST_PATH: usize = 200;
 
 /// Instances that one request may be tried on.
 const MOST_TRIES: usize = 3;
@@ -50,15 +54,19 @@ enum Trouble {
 }
 
 impl Trouble {
-    fn page(self, id: Option<&HeaderValue>) -> Response<AnswerBody> {
-        let (status, text) = match self {
+    fn words(self) -> (StatusCode, &'static str) {
+        match self {
             Self::BadRequest => (StatusCode::BAD_REQUEST, "The request is not understood."),
             Self::NotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "This method is not allowed here."),
             Self::NotFound => (StatusCode::NOT_FOUND, "No app answers at this address."),
             Self::NoInstance => (StatusCode::SERVICE_UNAVAILABLE, "The app has no instance that runs."),
             Self::BadGateway => (StatusCode::BAD_GATEWAY, "The app broke off before it answered."),
             Self::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "The app did not answer in time."),
-        };
+        }
+    }
+
+    fn page(self, id: Option<&HeaderValue>) -> Response<AnswerBody> {
+        let (status, text) = self.words();
         let id = id.and_then(|id| id.to_str().ok()).unwrap_or_default();
         let html = format!(
             "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{status}</title>\
@@ -118,9 +126,26 @@ async fn forward(
     let client_side = upgrade.as_ref().map(|_| hyper::upgrade::on(&mut request));
     prepare(client, &mut request, upgrade.as_ref());
     let id = request.headers().get(headers::REQUEST_ID).cloned();
+    let (method, uri) = (request.method().clone(), request.uri().clone());
     let Sent { mut answer, claim, connection, upload } = match send(worker, &route.service, request).await {
         Ok(sent) => sent,
-        Err(trouble) => return Err((trouble, id)),
+        Err(Unsent { trouble, instance }) => {
+            // A client's own fault is no trouble of the app's.
+            if !matches!(trouble, Trouble::BadRequest) {
+                let request_id = id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
+                let one = Unanswered {
+                    service: route.service.clone(),
+                    status: trouble.words().0.as_u16(),
+                    instance,
+                    method: method.to_string(),
+                    path: uri.path().chars().take(LONGEST_PATH).collect(),
+                    request_id,
+                    untold: 0,
+                };
+                worker.shared.unheard.tell(one);
+            }
+            return Err((trouble, id));
+        }
     };
 
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -192,8 +217,14 @@ struct Sent {
     upload: Option<Rc<Upload>>,
 }
 
+/// Why no instance answered, and which was asked last.
+struct Unsent {
+    trouble: Trouble,
+    instance: Option<InstanceId>,
+}
+
 /// Sends the request to one instance after the other: where nothing reached an instance, or where it may be asked twice.
-async fn send(worker: &Worker, service: &str, request: Request<Incoming>) -> Result<Sent, Trouble> {
+async fn send(worker: &Worker, service: &str, request: Request<Incoming>) -> Result<Sent, Unsent> {
     let (parts, body) = request.into_parts();
     let upload = if body.is_end_stream() { None } else { Some(Rc::new(Upload::default())) };
     let repeatable = upload.is_none() && parts.method.is_idempotent();
@@ -207,7 +238,7 @@ async fn send(worker: &Worker, service: &str, request: Request<Incoming>) -> Res
     while tried.len() < MOST_TRIES {
         let claim = match worker.shared.balancer.claim(service, &tried) {
             Some(claim) => claim,
-            None if tried.is_empty() => return Err(Trouble::NoInstance),
+            None if tried.is_empty() => return Err(Unsent { trouble: Trouble::NoInstance, instance: None }),
             None => break,
         };
         let pooled = if fresh_only { None } else { worker.pool.take(&claim) };
@@ -219,17 +250,18 @@ async fn send(worker: &Worker, service: &str, request: Request<Incoming>) -> Res
         if let Some(mut connection) = connection
             && is_ready(&mut connection).await
         {
+            let unsent = |trouble| Err(Unsent { trouble, instance: Some(claim.instance().clone()) });
             let again = (reused && repeatable).then(|| copy(&request));
             match begin(&mut connection, request, upload.as_deref()).await {
                 Ok(answer) => return Ok(Sent { answer, claim, connection, upload }),
-                Err(Failure::TimedOut) => return Err(Trouble::TimedOut),
-                Err(Failure::Nonsense) => return Err(Trouble::BadGateway),
+                Err(Failure::TimedOut) => return unsent(Trouble::TimedOut),
+                Err(Failure::Nonsense) => return unsent(Trouble::BadGateway),
                 Err(Failure::Broken(_)) if upload.as_ref().is_some_and(|upload| upload.is_broken()) => {
-                    return Err(Trouble::BadRequest);
+                    return unsent(Trouble::BadRequest);
                 }
-                Err(Failure::Broken(unsent)) => match unsent.map(|unsent| *unsent).or(again) {
-                    Some(unsent) => request = unsent,
-                    None => return Err(Trouble::BadGateway),
+                Err(Failure::Broken(whole)) => match whole.map(|whole| *whole).or(again) {
+                    Some(whole) => request = whole,
+                    None => return unsent(Trouble::BadGateway),
                 },
             }
         }
@@ -240,7 +272,7 @@ async fn send(worker: &Worker, service: &str, request: Request<Incoming>) -> Res
             tried.push(claim.instance().clone());
         }
     }
-    Err(Trouble::BadGateway)
+    Err(Unsent { trouble: Trouble::BadGateway, instance: tried.pop() })
 }
 
 /// Whether the connection takes a request; one that was just put back does in a moment.

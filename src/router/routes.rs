@@ -9,17 +9,19 @@ use std::{
 use super::{
     balancer::Balancer,
     protocol::{Listener, Route, Table},
+    unanswered::Unheard,
 };
 
 pub(super) struct Shared {
     pub(super) balancer: Arc<Balancer>,
     pub(super) trusted: Vec<IpAddr>,
+    pub(super) unheard: Unheard,
     listeners: RwLock<HashMap<SocketAddr, Arc<Listener>>>,
 }
 
 impl Shared {
-    pub(super) fn new(trusted: Vec<IpAddr>) -> Self {
-        Self { balancer: Arc::default(), trusted, listeners: RwLock::default() }
+    pub(super) fn new(trusted: Vec<IpAddr>, unheard: Unheard) -> Self {
+        Self { balancer: Arc::default(), trusted, unheard, listeners: RwLock::default() }
     }
 
     /// Puts a table in force; returns the instances that still answer though it lacks them.

@@ -72,7 +72,12 @@ fn processes_are_declared() {
     assert_eq!(state(), "running");
     world.ssh(&["ps:stop", "procs"]).good();
     assert_eq!(state(), "stopped");
-    assert_eq!(world.get(&world.url("procs")).unwrap().0, 503);
+    assert_eq!(world.get(&format!("{}/x?secret=1", world.url("procs").trim_end_matches('/'))).unwrap().0, 503);
+    eventually("the router's answer is in the log", || {
+        let log = world.ssh(&["logs", "procs", "-p", "router"]).good().out;
+        assert!(!log.contains("secret"), "{log}");
+        log.contains("paas[router]: 503 for GET /x: no instance runs (request ").then_some(())
+    });
     world.stop_server();
     world.start_server();
     eventually("nothing runs", || world.containers("instance").is_empty().then_some(()));

@@ -71,8 +71,14 @@ async fn an_instance_that_refuses_is_passed_over_whatever_the_method() {
         let answer = client.ask("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc").await;
         assert!(answer.text().starts_with("good\n") && answer.text().ends_with("abc"), "{}", answer.text());
     }
-    let (_router, address) = Router::serving(&[&bad]).await;
-    assert_eq!(Peer::connect(address).await.ask(GET).await.status(), 502);
+    let (router, address) = Router::serving(&[&bad]).await;
+    let mut unanswered = router.link.unanswered();
+    let answer = Peer::connect(address).await.ask("GET /x?secret HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert_eq!(answer.status(), 502);
+    let told = soon("the server is told", unanswered.recv()).await.unwrap();
+    assert_eq!((told.service.as_str(), told.status, told.instance.as_ref()), ("s", 502, Some(&bad.id)));
+    assert_eq!((told.method.as_str(), told.path.as_str()), ("GET", "/x"));
+    assert_eq!(Some(told.request_id.as_str()), answer.header("x-request-id"));
 }
 
 #[tokio::test]
