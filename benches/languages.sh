@@ -15,6 +15,7 @@ chmod 711 "$work"
 cleanup() {
   docker rmi --force "$image" "$image-hand" "$base" >/dev/null 2>&1 || true
   docker image prune --force --filter label=paas.bench >/dev/null
+  "$paas" purge --local || true
   rm -rf "$work"
 }
 trap cleanup EXIT
