@@ -422,7 +422,7 @@ impl Engine {
         let docker = negotiate(&config.engine.socket.to_string_lossy()).await.map_err(cannot)?;
         let info = docker.info().await.map_err(cannot)?;
         let cpus = info.ncpu.and_then(|n| u32::try_from(n).ok()).unwrap_or(1).max(1);
-        let builds = cgroup::BuildGroup::new(server_id, info.cgroup_driver, cpus);
+        let builds = cgroup::BuildGroup::new(server_id, info.cgroup_driver, cpus.min(config.build.cpus));
         Ok(Self {
             inner: Arc::new(Inner {
                 grouped: match builds.path() {

@@ -41,7 +41,7 @@ use crate::{
 use launch::{Failure, Launcher};
 use pump::Pumps;
 use routes::Routes;
-use worker::{Handle, Outcome, Round, Waiter, Worker};
+use worker::{Handle, Outcome, Waiter, Worker};
 
 /// What goes wrong with instances, and is not the app's fault.
 #[derive(Debug, thiserror::Error)]
@@ -345,28 +345,27 @@ impl Instances {
         let handle = self.0.handle(app);
         let mut rounds = handle.rounds.subscribe();
         let asked = handle.wake();
-        let in_trouble = |round: &Round| round.trouble.as_ref().is_some_and(|(seen, _)| *seen >= asked);
         let looked = rounds.wait_for(|round| {
             let looked = round.seen >= asked && (round.settled || !round.failing.is_empty());
-            looked || round.gone || in_trouble(round)
+            looked || round.gone || round.trouble.as_ref().is_some_and(|trouble| trouble.seen >= asked)
         });
         let round = tokio::select! {
             round = looked => round.map_err(|_| RolloutError::Gone)?.clone(),
             () = cancel.cancelled() => return Err(RolloutError::Cancelled),
             () = self.0.shutdown.cancelled() => return Err(InstancesError::ShuttingDown.into()),
         };
-        match round {
-            Round { gone: true, .. } => Err(RolloutError::Gone),
-            Round { trouble: Some((_, why)), .. } => Err(InstancesError::Trouble(why).into()),
-            Round { settled: true, .. } => {
-                let version = self.0.routes.publish().await?;
-                self.0.routed(version, progress).await;
-                Ok(())
-            }
-            Round { failing, .. } => {
-                let first = failing.into_iter().next().ok_or(RolloutError::Gone)?;
-                Err(first.into())
-            }
+        if round.gone {
+            return Err(RolloutError::Gone);
+        }
+        if round.seen >= asked && round.settled {
+            let version = self.0.routes.publish().await?;
+            self.0.routed(version, progress).await;
+            return Ok(());
+        }
+        match (round.failing.into_iter().next().filter(|_| round.seen >= asked), round.trouble) {
+            (Some(first), _) => Err(first.into()),
+            (None, Some(trouble)) => Err(InstancesError::Trouble(trouble.why).into()),
+            (None, None) => Err(RolloutError::Gone),
         }
     }
 

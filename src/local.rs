@@ -45,6 +45,9 @@ const RANGES: std::ops::RangeInclusive<u8> = 180..=209;
 /// What the ids of local builds begin with: no server's does.
 const LOCAL: &str = "local-";
 
+/// Held while somebody builds; tells the folder of local builds from others.
+const LOCK: &str = "local.lock";
+
 /// Why something local fails.
 #[derive(Debug, thiserror::Error)]
 pub enum LocalError {
@@ -59,7 +62,7 @@ pub enum LocalError {
         source: io::Error,
     },
     /// Somebody else is at it.
-    #[error("another paas build runs in {0}: wait for it, or set XDG_CACHE_HOME")]
+    #[error("another paas build runs in {0}: wait for it, or build in another folder (XDG_CACHE_HOME)")]
     Running(PathBuf),
     /// It was told to stop.
     #[error("interrupted")]
@@ -265,7 +268,7 @@ fn lock(data_dir: &Path) -> Result<File> {
     // git's user passes through it; nobody else looks into it.
     let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(data_dir);
     made.map_err(failed("make", data_dir))?;
-    let lock = File::create(data_dir.join("local.lock")).map_err(failed("open", data_dir))?;
+    let lock = File::create(data_dir.join(LOCK)).map_err(failed("open", data_dir))?;
     lock.try_lock().map_err(|_| LocalError::Running(data_dir.to_owned()))?;
     Ok(lock)
 }
@@ -377,15 +380,23 @@ pub async fn test(config: &Config, trial: &Trial<'_>, cancel: CancellationToken)
 /// `paas purge --local`: removes all that local builds have on the engine and in their folder. Images that were handed
 /// over stay: they are whoever asked for them's.
 pub async fn purge(config: &Config) -> Result<()> {
-    let config = Config { data_dir: data_dir()?, ..config.clone() };
-    if !config.data_dir.exists() {
-        return Ok(());
+    let mut config = Config { data_dir: data_dir()?, ..config.clone() };
+    // What a server of this machine pulled through its own is not ours.
+    config.registry.listen = ([127, 0, 0, 1], 0).into();
+    let dir = &config.data_dir;
+    if !dir.join(LOCK).exists() {
+        return Err(LocalError::Wrong(format!("there is nothing of local builds in {}", dir.display())));
     }
-    let _lock = lock(&config.data_dir)?;
-    let engine = Engine::connect(&config, &server_id(&config.data_dir).await?).await?;
+    if dir.join("server.lock").exists() || config.stack.cache_dir.starts_with(dir) {
+        let text =
+            format!("{} is not for local builds alone, a server uses it, too: nothing is removed", dir.display());
+        return Err(LocalError::Wrong(text));
+    }
+    let _lock = lock(dir)?;
+    let engine = Engine::connect(&config, &server_id(dir).await?).await?;
     Builder::unmount_leftovers(&config).await?;
     engine.remove_all().await?;
-    fs::remove_dir_all(&config.data_dir).map_err(failed("remove", &config.data_dir))
+    fs::remove_dir_all(dir).map_err(failed("remove", dir))
 }
 
 /// Runs something and prints its progress.

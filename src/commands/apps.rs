@@ -8,7 +8,7 @@ use super::{
     output::{Row, time},
 };
 use crate::{
-    instances::ReportState,
+    instances::{InstanceReport, ReportState},
     model::AppName,
     store::{App, PortMapping},
 };
@@ -24,27 +24,37 @@ struct AppRow {
 }
 
 /// How an app is, in a word.
-#[derive(Clone, Copy, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 enum State {
     NotDeployed,
     Stopped,
+    /// An instance is healthy, or none is declared.
     Running,
-    /// None of its instances is healthy.
+    /// None is healthy yet.
+    Starting,
+    /// None is healthy, and one failed again and again.
     Failing,
 }
 
 impl State {
     async fn of(commands: &Commands, app: &App) -> Result<Self> {
-        if app.current.is_none() {
-            return Ok(Self::NotDeployed);
+        let report = commands.instances.report(app.id).await?;
+        Ok(Self::by(app.current.map(|current| current.release), app.stopped, &report))
+    }
+
+    fn by(release: Option<u64>, stopped: bool, report: &[InstanceReport]) -> Self {
+        let Some(release) = release else { return Self::NotDeployed };
+        if stopped {
+            return Self::Stopped;
         }
-        if app.stopped {
-            return Ok(Self::Stopped);
+        let of_release = |one: &&InstanceReport| one.release == release && one.state != ReportState::Retiring;
+        let instances: Vec<_> = report.iter().filter(of_release).collect();
+        if instances.is_empty() || instances.iter().any(|one| one.state == ReportState::Healthy) {
+            return Self::Running;
         }
-        let instances = commands.instances.report(app.id).await?;
-        let healthy = instances.is_empty() || instances.iter().any(|one| one.state == ReportState::Healthy);
-        Ok(if healthy { Self::Running } else { Self::Failing })
+        let again = |one: &&InstanceReport| one.state == ReportState::Waiting || one.restarts > 1;
+        if instances.iter().any(again) { Self::Failing } else { Self::Starting }
     }
 
     fn as_str(self) -> &'static str {
@@ -52,6 +62,7 @@ impl State {
             Self::NotDeployed => "not deployed",
             Self::Stopped => "stopped",
             Self::Running => "running",
+            Self::Starting => "starting",
             Self::Failing => "failing",
         }
     }
@@ -104,6 +115,7 @@ pub(super) async fn info(commands: &Commands, session: &Session<'_>, name: AppNa
     let facts = json!({
         "name": app.name,
         "release": app.current.map(|current| format!("v{}", current.release)),
+        "state": State::of(commands, &app).await?,
         "stopped": app.stopped,
         "formation": formation.iter().map(|(name, count)| format!("{name}={count}")).collect::<Vec<_>>(),
         "deploy_branch": app.deploy_branch,
@@ -155,4 +167,37 @@ pub(super) async fn url(commands: &Commands, session: &Session<'_>, name: AppNam
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_app_is_told_in_a_word() {
+        use ReportState::{Healthy, Retiring, Starting, Waiting};
+        let instance = |state, release, restarts| InstanceReport {
+            name: "web.1".into(),
+            state,
+            release,
+            address: [10, 0, 0, 1].into(),
+            restarts,
+            since: 0,
+            container: None,
+            id: "a".parse().unwrap(),
+        };
+        let state = |report: &[(ReportState, u64, u32)]| {
+            let report: Vec<_> =
+                report.iter().map(|(s, release, restarts)| instance(*s, *release, *restarts)).collect();
+            State::by(Some(2), false, &report)
+        };
+        assert_eq!(State::by(None, false, &[]), State::NotDeployed);
+        assert_eq!(State::by(Some(2), true, &[instance(Retiring, 2, 0)]), State::Stopped);
+        assert_eq!(state(&[]), State::Running, "scaled to none");
+        assert_eq!(state(&[(Retiring, 2, 0)]), State::Running, "on its way to none");
+        assert_eq!(state(&[(Starting, 2, 0)]), State::Starting);
+        assert_eq!(state(&[(Starting, 2, 1), (Healthy, 2, 0)]), State::Running);
+        assert_eq!(state(&[(Waiting, 2, 3), (Healthy, 3, 0)]), State::Failing, "a newer one does not serve yet");
+        assert_eq!(state(&[(Starting, 2, 4)]), State::Failing);
+    }
 }

@@ -22,7 +22,7 @@ pub(super) async fn logs(
     // Releases before this one may have had it.
     if let Some(ps) = &ps
         && !OURS.contains(&ps.as_str())
-        && let Some(unknown) = super::ps::unknown_type(commands, &app, ps).await?
+        && let Some(unknown) = super::ps::unknown_type(commands, &app, [ps].into_iter()).await?
     {
         session.progress.trouble(unknown).await;
     }

@@ -103,21 +103,23 @@ pub(super) async fn formation(commands: &Commands, app: &App) -> Result<BTreeMap
 
 /// Once something is deployed, only its process types can be scaled: anything else is a slip of the keyboard.
 async fn only_known_types(commands: &Commands, app: &App, wanted: &BTreeMap<ProcessType, u32>) -> Result {
-    for name in wanted.keys() {
-        if let Some(unknown) = unknown_type(commands, app, name).await? {
-            return Err(CommandError::Refused(unknown));
-        }
+    match unknown_type(commands, app, wanted.keys()).await? {
+        None => Ok(()),
+        Some(unknown) => Err(CommandError::Refused(unknown)),
     }
-    Ok(())
 }
 
-/// Says so when what is deployed has no process type of this name.
-pub(super) async fn unknown_type(commands: &Commands, app: &App, name: &ProcessType) -> Result<Option<String>> {
+/// Says so when what is deployed has no process type of one of these names.
+pub(super) async fn unknown_type(
+    commands: &Commands,
+    app: &App,
+    mut names: impl Iterator<Item = &ProcessType>,
+) -> Result<Option<String>> {
     let Some(current) = app.current else { return Ok(None) };
     let Some(release) = commands.store.release(app.id, current.release).await? else { return Ok(None) };
     let known: Vec<_> = release.processes.iter().map(|spec| spec.process.process_type.as_str()).collect();
-    let missing = !known.contains(&name.as_str());
-    Ok(missing.then(|| format!("{} has no process type {name}; it has: {}", app.name, known.join(", "))))
+    let unknown = names.find(|name| !known.contains(&name.as_str()));
+    Ok(unknown.map(|name| format!("{} has no process type {name}; it has: {}", app.name, known.join(", "))))
 }
 
 /// Waits until what is declared runs.

@@ -12,7 +12,10 @@ mod yielding;
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -33,9 +36,11 @@ const BUSY: Duration = Duration::from_secs(2);
 pub(super) struct BuildGroup {
     name: Option<String>,
     mounts: PathBuf,
-    /// CPUs of this machine.
+    /// CPUs that a build may have.
     cpus: u32,
     yielding: Mutex<Weak<Yielding>>,
+    /// Whether it was said that there is none.
+    said: AtomicBool,
 }
 
 /// A build's place in the group: as long as one is held, the group gives way to all else.
@@ -55,6 +60,7 @@ impl BuildGroup {
             mounts: "/proc/mounts".into(),
             cpus,
             yielding: Mutex::default(),
+            said: AtomicBool::new(false),
         }
     }
 
@@ -68,22 +74,24 @@ impl BuildGroup {
     pub(super) fn place(&self) -> Option<Place> {
         let name = self.name.as_ref()?;
         let mut yielding = self.yielding.lock().unwrap_or_else(PoisonError::into_inner);
-        let shared = match yielding.upgrade() {
-            Some(shared) => shared,
-            None => match self.weigh(name) {
-                Ok(files) => Arc::new(Yielding::start(files, self.cpus)),
-                Err(error) => {
-                    // Every build would say it again.
-                    static SAID: std::sync::Once = std::sync::Once::new();
-                    SAID.call_once(|| tracing::warn!(
+        let there = yielding.upgrade().filter(|shared| shared.has_group());
+        let shared = match there
+            .map_or_else(|| self.weigh(name).map(|files| Yielding::start(files, self.cpus).into()), Ok)
+        {
+            Ok(shared) => shared,
+            Err(error) => {
+                // Not with every build.
+                if !self.said.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
                         %error,
                         "builds have no control group of their own, so they weigh little among containers only: run the \
                          server on the host itself, as root"
-                    ));
-                    return None;
+                    );
                 }
-            },
+                return None;
+            }
         };
+        self.said.store(false, Ordering::Relaxed);
         *yielding = Arc::downgrade(&shared);
         Some(Place { path: format!("/{name}"), _yielding: shared })
     }
@@ -230,6 +238,22 @@ mod tests {
         for tree in ["cpu", "blkio", "v2"] {
             assert!(!dir.path().join(tree).join("paas-0-builds").exists(), "{tree}");
         }
+    }
+
+    /// On this machine's own control groups; tests run as root.
+    #[test]
+    fn the_kernel_knows_idle_groups() {
+        let driver = Some(bollard::models::SystemInfoCgroupDriverEnum::CGROUPFS);
+        let group = BuildGroup::new(&format!("unit-{:08x}", rand::random::<u32>()), driver, 2);
+        let files = group.weigh(group.name.as_ref().unwrap()).unwrap();
+        let read = |name: &str| fs::read_to_string(files.cpu.join(name)).unwrap().trim().to_owned();
+        assert_eq!((read("cpu.idle").as_str(), read(files.weight.0)), ("0", files.weight.1.clone()));
+        files.set(true).unwrap();
+        assert!(files.is_idle().unwrap());
+        files.set(false).unwrap();
+        assert_eq!((read("cpu.idle").as_str(), read(files.weight.0)), ("0", files.weight.1.clone()));
+        group.remove();
+        assert!(!files.cpu.exists());
     }
 
     #[tokio::test]

@@ -223,9 +223,10 @@ async fn is_sound(image: &Path) -> Result<bool, DiskError> {
 }
 
 async fn mount(image: &Path, mount_point: &Path) -> Result<(), DiskError> {
-    // What is on the disk is worth something once it is closed, which writes all of it: until then as little as possible is
-    // written. The kernel's thread that does it has no build's low priority, so apps would wait for it.
-    let options = "loop,nosuid,nodev,noatime,errors=remount-ro,noauto_da_alloc,commit=300";
+    // Without auto_da_alloc a file that is written anew does not go to the disk at once (closing it does that, with all
+    // the rest): the kernel's thread that writes has no build's low priority, so apps would wait for it. After a loss of
+    // power such a file may be empty, but then its layer is known to have been lent to a build.
+    let options = "loop,nosuid,nodev,noatime,errors=remount-ro,noauto_da_alloc";
     let arguments = ["-t", "ext4", "-o", options, "--"].map(std::ffi::OsStr::new);
     let arguments = arguments.into_iter().chain([image.as_os_str(), mount_point.as_os_str()]);
     child::run("mount", arguments, None)

@@ -81,6 +81,7 @@ impl Engine {
                 source => EngineError::CannotBuild { source },
             })
             .try_filter_map(move |info| {
+                // Held for as long as anything comes.
                 let _ = &place;
                 let failed = info.error_detail.and_then(|detail| detail.message);
                 std::future::ready(match failed {

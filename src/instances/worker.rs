@@ -34,8 +34,10 @@ const PERIOD: Duration = Duration::from_secs(30);
 /// The wait after a trouble of the engine or the database, doubling.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LAST_RETRY: Duration = Duration::from_secs(30);
-/// Who waits hears of trouble of the engine or the database after so many tries.
-const TRIES: u32 = 4;
+/// So often is a candidate's instance tried when the trouble is the engine's.
+const CANDIDATE_TRIES: u32 = 4;
+/// Trouble that lasts longer is told to who waits.
+const LASTING: Duration = Duration::from_secs(3);
 /// Containers that are looked at at a time.
 const LOOKS: usize = 8;
 
@@ -78,8 +80,15 @@ pub(super) struct Round {
     pub(super) generations: BTreeSet<u64>,
     /// There is no such app any more.
     pub(super) gone: bool,
-    /// Why nothing could be done for what was asked for up to here, several times in a row.
-    pub(super) trouble: Option<(u64, String)>,
+    /// Why nothing can be done, for some time already.
+    pub(super) trouble: Option<Trouble>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Trouble {
+    /// Everything asked for up to here was there to be seen.
+    pub(super) seen: u64,
+    pub(super) why: String,
 }
 
 impl Handle {
@@ -168,13 +177,13 @@ impl Worker {
 
     async fn run_for_ever(&mut self) {
         self.shared.routes.opened().await;
-        let mut failures = 0;
+        let (mut failures, mut failing_since) = (0, None::<Instant>);
         let mut next_look = Instant::now() + PERIOD;
         loop {
             let seen = self.handle.asked.load(Ordering::Acquire);
             let wake_at = match self.round(seen).await {
                 Ok(Some(wake_at)) => {
-                    failures = 0;
+                    (failures, failing_since) = (0, None);
                     wake_at
                 }
                 Ok(None) => {
@@ -185,8 +194,8 @@ impl Worker {
                 Err(error) => {
                     tracing::warn!(%error, app = self.id.0, "cannot bring an app to what is declared; trying again");
                     failures += 1;
-                    if failures >= TRIES {
-                        let trouble = Some((seen, error.to_string()));
+                    if failing_since.get_or_insert_with(Instant::now).elapsed() >= LASTING {
+                        let trouble = Some(Trouble { seen, why: error.to_string() });
                         self.handle.rounds.send_modify(|round| round.trouble = trouble);
                     }
                     Some(Instant::now() + retry(failures))
@@ -579,7 +588,7 @@ impl Worker {
         tracing::warn!(%error, instance = %id, "trouble with an instance; trying again");
         let tries = self.troubles.get(id).map_or(0, |(tries, _)| *tries) + 1;
         self.troubles.insert(id.clone(), (tries, Instant::now() + retry(tries)));
-        if tries < TRIES {
+        if tries < CANDIDATE_TRIES {
             return;
         }
         // A candidate does not wait for ever, since somebody waits for it.
@@ -616,7 +625,7 @@ impl Worker {
     }
 
     fn is_troubled(&self, row: &Instance) -> bool {
-        self.troubles.get(&row.id).is_some_and(|(tries, _)| *tries >= TRIES)
+        self.troubles.get(&row.id).is_some_and(|(tries, _)| *tries >= CANDIDATE_TRIES)
     }
 
     fn troubled(&self, row: &Instance) -> Option<Failure> {

@@ -2,7 +2,7 @@
 //! put in its words where that changes nothing (but that files which a command only borrows stay in the layer), and named
 //! with its line where it would.
 
-use std::fmt::Write as _;
+use std::{collections::HashMap, fmt::Write as _};
 
 use super::Files;
 
@@ -42,7 +42,8 @@ pub fn for_engine(text: &str, labels: &[(String, String)]) -> Result<ForEngine, 
     let label = format!("LABEL {}\n", quoted.join(" "));
     let mut made = String::new();
     let mut origins = Vec::new();
-    let (mut stages, mut unused) = (0, Vec::new());
+    let mut stages = 0;
+    let mut unused = Unused::default();
     let mut shell = default_shell();
     let mut lines = text.trim_start_matches('\u{feff}').lines().enumerate().map(|(i, line)| (i + 1, line)).peekable();
     while let Some((number, line)) = lines.next() {
@@ -92,22 +93,57 @@ pub fn for_engine(text: &str, labels: &[(String, String)]) -> Result<ForEngine, 
             stages += 1;
             shell = default_shell();
             made.push_str(&label);
-            unused.clear();
         }
-        unused.extend(why_unused(&keyword, rest).map(|why| format!("Dockerfile line {number}: {keyword} {why}")));
+        unused.note(&keyword, rest, number);
         origins.extend(made[begun..].matches('\n').map(|_| number));
     }
-    if stages == 0 { Err(InvalidDockerfile::NoFrom) } else { Ok(ForEngine { text: made, origins, unused }) }
+    if stages == 0 {
+        Err(InvalidDockerfile::NoFrom)
+    } else {
+        Ok(ForEngine { text: made, origins, unused: unused.told() })
+    }
 }
 
-/// What an image may say, and instances do not heed.
-fn why_unused(keyword: &str, rest: &str) -> Option<&'static str> {
-    match keyword {
-        "VOLUME" => Some("is not kept: what an instance writes goes with it, so keep data in a database or the like"),
-        "HEALTHCHECK" if !rest.trim().eq_ignore_ascii_case("none") => {
-            Some("is not used: app.json says when an instance is healthy")
+/// What an image says, and instances do not heed: it passes to the stages that stand on another.
+#[derive(Default)]
+struct Unused {
+    /// Of the stage that is read.
+    lines: Vec<(usize, String)>,
+    name: String,
+    /// Of the stages before it, by name.
+    stages: HashMap<String, Vec<(usize, String)>>,
+}
+
+impl Unused {
+    fn note(&mut self, keyword: &str, rest: &str, line: usize) {
+        match keyword {
+            "FROM" => {
+                let before = std::mem::take(&mut self.lines);
+                self.stages.insert(std::mem::take(&mut self.name), before);
+                let words: Vec<_> = rest.split_whitespace().map(str::to_ascii_lowercase).collect();
+                self.lines = words.first().and_then(|base| self.stages.get(base)).cloned().unwrap_or_default();
+                self.name = words.get(2).cloned().unwrap_or_default();
+            }
+            "VOLUME" => self.lines.push((line, keyword.to_owned())),
+            "HEALTHCHECK" => {
+                self.lines.retain(|(_, earlier)| earlier != keyword);
+                if !rest.trim().eq_ignore_ascii_case("none") {
+                    self.lines.push((line, keyword.to_owned()));
+                }
+            }
+            _ => {}
         }
-        _ => None,
+    }
+
+    fn told(self) -> Vec<String> {
+        let told = self.lines.into_iter().map(|(line, keyword)| match keyword.as_str() {
+            "VOLUME" => format!(
+                "Dockerfile line {line}: VOLUME is not kept: what an instance writes goes with it, so keep data in a \
+                 database or the like"
+            ),
+            _ => format!("Dockerfile line {line}: {keyword} is not used: app.json says when an instance is healthy"),
+        });
+        told.collect()
     }
 }
 
@@ -338,11 +374,15 @@ mod tests {
 
     #[test]
     fn what_instances_do_not_heed_is_told() {
-        let text = "FROM a AS b\nVOLUME /x\nFROM b\nHEALTHCHECK NONE\nHEALTHCHECK --retries=3 CMD x\nvolume /data\n";
-        let unused = for_engine(text, &labels()).unwrap().unused;
+        let told = |text: &str| for_engine(text, &labels()).unwrap().unused;
+        let unused =
+            told("FROM a AS b\nVOLUME /x\nFROM c\nHEALTHCHECK CMD x\nHEALTHCHECK --retries=3 CMD x\nvolume /data\n");
         assert_eq!(unused.len(), 2, "{unused:?}");
         assert!(unused[0].starts_with("Dockerfile line 5: HEALTHCHECK is not used"), "{unused:?}");
         assert!(unused[1].starts_with("Dockerfile line 6: VOLUME is not kept"), "{unused:?}");
+        let inherited = told("FROM a AS B\nVOLUME /x\nHEALTHCHECK CMD x\nFROM c AS d\nFROM b\nHEALTHCHECK NONE\n");
+        assert_eq!(inherited.len(), 1, "{inherited:?}");
+        assert!(inherited[0].starts_with("Dockerfile line 2: VOLUME"), "{inherited:?}");
     }
 
     #[test]

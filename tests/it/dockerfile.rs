@@ -134,6 +134,7 @@ ENV LISTEN=$NUMBER
 COPY --from=build /bin/busybox /bin/httpd
 COPY --from=build /www /www
 USER 4711:4711
+VOLUME /data
 ONBUILD RUN false
 EXPOSE 9000/udp $LISTEN 3100/tcp
 ENTRYPOINT [\"/bin/httpd\", \"-f\", \"-h\", \"/www\"]
@@ -147,7 +148,7 @@ fn dockerfiles_of_others_are_built() {
     let world = World::new();
     let folder = app(&world, &base, "shapes", SHAPES);
     world.commit(&folder, &[("keep.txt", "kept"), (".dockerignore", "# all but\n**\n!page\n!keep.txt\n")]);
-    world.push(&folder).good().says("Process types: web");
+    world.push(&folder).good().says("VOLUME is not kept").says("Process types: web");
     let url = world.url("shapes");
     world.answers(&url, "page 1");
     for (page, says) in

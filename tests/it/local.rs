@@ -38,9 +38,26 @@ impl Desk {
 
 impl Drop for Desk {
     fn drop(&mut self) {
+        let data = self.dir.path().join("cache/paas");
+        if !data.exists() {
+            return;
+        }
+        let database = rusqlite::Connection::open(data.join("paas.db")).unwrap();
+        let sql = "SELECT value FROM meta WHERE key = 'server_id'";
+        let id: String = database.query_row(sql, [], |row| row.get(0)).unwrap();
+        drop(database);
+        let on_engine = || {
+            let lists = format!(
+                "for of in 'ps --all' 'network ls'; do docker $of --quiet --filter label=paas.server=local-{id}; done; \
+                 docker images --all | grep paas/local-{id} || true"
+            );
+            self.sh(&lists).good().out
+        };
+        let before = on_engine();
         let purged = self.sh("paas purge --local");
-        let left = self.dir.path().join("cache/paas").exists();
-        assert!(std::thread::panicking() || purged.ok && !left, "cannot purge: {}", purged.all());
+        let (after, left) = (on_engine(), data.exists());
+        let gone = !before.is_empty() && after.is_empty() && purged.ok && !left;
+        assert!(std::thread::panicking() || gone, "before: {before}, after: {after}, {left}: {}", purged.all());
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A small weight alone leaves a build on a CPU until its slice ends, some milliseconds in which requests wait. The kernel's
 //! idle groups (`cpu.idle`, Linux 5.15) are sent off at once, but get next to nothing of a machine that is busy, and a
-//! push may be what mends that. So the group of builds is idle only while it gets its part all the same.
+//! push may be what mends that. So the group of builds is idle only while it gets its part all the same. (Where the engine
+//! leaves groups to systemd there is no such group, and the weight must do.)
 
 use std::{
     fs, io,
@@ -39,8 +40,14 @@ impl Files {
         fs::write(self.cpu.join(self.weight.0), &self.weight.1)
     }
 
-    fn set(&self, idle: bool) -> io::Result<()> {
+    /// Makes the group idle, or gives it its weight.
+    pub(super) fn set(&self, idle: bool) -> io::Result<()> {
         if idle { fs::write(self.cpu.join("cpu.idle"), "1") } else { self.weigh() }
+    }
+
+    /// Whether it is idle now; an error where there is no such group, or the kernel knows no idle ones.
+    pub(super) fn is_idle(&self) -> io::Result<bool> {
+        Ok(fs::read_to_string(self.cpu.join("cpu.idle"))?.trim() == "1")
     }
 
     fn used(&self) -> Option<Duration> {
@@ -55,35 +62,42 @@ impl Files {
 
 /// Decides until it is dropped.
 #[derive(Debug)]
-pub(in crate::engine) struct Yielding(AbortHandle);
+pub(in crate::engine) struct Yielding {
+    group: PathBuf,
+    task: AbortHandle,
+}
 
 impl Yielding {
-    /// `cpus` is how many the machine has.
+    /// `cpus` is how many a build may have.
     pub(super) fn start(files: Files, cpus: u32) -> Self {
+        let group = files.cpu.clone();
         let mut standing = Standing::new(files, cpus, Instant::now());
         let deciding = tokio::spawn(async move {
             loop {
                 tokio::time::sleep(PERIOD).await;
                 if let Err(error) = standing.decide(Instant::now()) {
-                    tracing::debug!(%error, "builds keep their weight");
-                    return;
+                    tracing::trace!(%error, "builds stand as they did");
                 }
             }
         });
-        Self(deciding.abort_handle())
+        Self { group, task: deciding.abort_handle() }
+    }
+
+    /// Whether the group is still there.
+    pub(super) fn has_group(&self) -> bool {
+        self.group.exists()
     }
 }
 
 impl Drop for Yielding {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 
 struct Standing {
     files: Files,
     cpus: f64,
-    idle: bool,
     /// When it was looked at last, and what had been used.
     last: (Instant, Duration),
 }
@@ -91,7 +105,7 @@ struct Standing {
 impl Standing {
     fn new(files: Files, cpus: u32, now: Instant) -> Self {
         let last = (now, files.used().unwrap_or_default());
-        Self { files, cpus: f64::from(cpus), idle: false, last }
+        Self { files, cpus: f64::from(cpus), last }
     }
 
     fn decide(&mut self, now: Instant) -> io::Result<()> {
@@ -99,13 +113,11 @@ impl Standing {
         let passed = (now - self.last.0).as_secs_f64() * self.cpus;
         let part = used.saturating_sub(self.last.1).as_secs_f64() / passed;
         self.last = (now, used);
+        // Read each time: who decided before may have had the last word after the group was weighed anew.
+        let is_idle = self.files.is_idle()?;
         // A build that waits for the network is not idle either, and does not mind.
-        let idle = part >= if self.idle { LEAST } else { 2.0 * LEAST };
-        if idle != self.idle {
-            self.idle = idle;
-            self.files.set(idle)?;
-        }
-        Ok(())
+        let idle = part >= if is_idle { LEAST } else { 2.0 * LEAST };
+        if idle == is_idle { Ok(()) } else { self.files.set(idle) }
     }
 }
 
