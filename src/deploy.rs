@@ -388,6 +388,10 @@ impl Deployer {
         let release = self.current_release(app).await?;
         if release.is_some_and(|release| release.processes.iter().all(|p| !p.process.process_type.is_web())) {
             progress.detail("it has no web process, so nothing answers at an address").await;
+            if self.0.instances.report(app.id).await?.is_empty() {
+                let text = format!("no instance is declared, either: ps:scale {} TYPE=1 starts one", app.name);
+                progress.trouble(text).await;
+            }
             return Ok(());
         }
         for mapping in self.0.store.port_mappings(app.id).await? {

@@ -379,13 +379,14 @@ pub async fn test(config: &Config, trial: &Trial<'_>, cancel: CancellationToken)
 
 /// `paas purge --local`: removes all that local builds have on the engine and in their folder. Images that were handed
 /// over stay: they are whoever asked for them's.
-pub async fn purge(config: &Config) -> Result<()> {
+/// Gives back what there is to say.
+pub async fn purge(config: &Config) -> Result<String> {
     let mut config = Config { data_dir: data_dir()?, ..config.clone() };
     // What a server of this machine pulled through its own is not ours.
     config.registry.listen = ([127, 0, 0, 1], 0).into();
     let dir = &config.data_dir;
     if !dir.join(LOCK).exists() {
-        return Err(LocalError::Wrong(format!("there is nothing of local builds in {}", dir.display())));
+        return Ok(format!("there is nothing of local builds in {}", dir.display()));
     }
     if dir.join("server.lock").exists() || config.stack.cache_dir.starts_with(dir) {
         let text =
@@ -396,7 +397,8 @@ pub async fn purge(config: &Config) -> Result<()> {
     let engine = Engine::connect(&config, &server_id(dir).await?).await?;
     Builder::unmount_leftovers(&config).await?;
     engine.remove_all().await?;
-    fs::remove_dir_all(dir).map_err(failed("remove", dir))
+    fs::remove_dir_all(dir).map_err(failed("remove", dir))?;
+    Ok(format!("removed {}, and what local builds had on the engine", dir.display()))
 }
 
 /// Runs something and prints its progress.
@@ -417,6 +419,9 @@ fn data_dir() -> Result<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     if let Some(cache) = absolute("XDG_CACHE_HOME") {
         return Ok(cache.join("paas"));
+    }
+    if std::env::var_os("XDG_CACHE_HOME").is_some_and(|cache| !cache.is_empty()) {
+        return Err(LocalError::Wrong("XDG_CACHE_HOME is no absolute path".to_owned()));
     }
     if rustix::process::geteuid().is_root() {
         return Ok("/var/cache/paas/local".into());

@@ -167,7 +167,7 @@ fn run(line: Line) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Face::Purge { local: true } => {
-            runtime(1)?.block_on(local::purge(&config))?;
+            eprintln!("       {}", runtime(1)?.block_on(local::purge(&config))?);
             Ok(ExitCode::SUCCESS)
         }
         Face::Router => {

@@ -71,9 +71,11 @@ impl Builder {
         let made = dockerfile::for_engine(&text, &labels)
             .map_err(|e| BuildError::Failed { phase: Phase::Build, message: e.to_string() })?;
         let spec = DockerfileSpec { anew, ..inner.dockerfile_spec(&app, env) };
+        let images = dockerfile::images(&made.text, |name| spec.args.get(name).map(String::as_str));
+        let images = images.map_err(|e| BuildError::Failed { phase: Phase::Build, message: e.to_string() })?;
+        inner.refuse_private(images.bases.iter().chain(&images.copied)).await?;
         if anew {
-            let given = |name: &str| spec.args.get(name).map(String::as_str);
-            inner.renew_bases(&dockerfile::bases(&made.text, given), progress).await?;
+            inner.renew_bases(&images.bases, progress).await?;
         }
         progress.step("Building the Dockerfile").await;
         for unused in &made.unused {
@@ -121,6 +123,17 @@ impl Inner {
             memory_mib: limits.memory_mib,
             anew: false,
         }
+    }
+
+    /// The engine's builder takes whatever image the engine has: other apps' are not for everybody.
+    async fn refuse_private(&self, images: impl Iterator<Item = &String>) -> Result<(), BuildError> {
+        for image in images {
+            if self.engine.is_private(image).await? {
+                let message = format!("Dockerfile: {image} is an image of paas's own; name one of a registry");
+                return Err(BuildError::Failed { phase: Phase::Build, message });
+            }
+        }
+        Ok(())
     }
 
     /// Pulls the images that a Dockerfile stands on; keeps what the engine has of those that no registry gives.

@@ -29,7 +29,9 @@ struct AppRow {
 enum State {
     NotDeployed,
     Stopped,
-    /// An instance is healthy, or none is declared.
+    /// No instance is declared.
+    Idle,
+    /// An instance is healthy.
     Running,
     /// None is healthy yet.
     Starting,
@@ -50,7 +52,10 @@ impl State {
         }
         let of_release = |one: &&InstanceReport| one.release == release && one.state != ReportState::Retiring;
         let instances: Vec<_> = report.iter().filter(of_release).collect();
-        if instances.is_empty() || instances.iter().any(|one| one.state == ReportState::Healthy) {
+        if instances.is_empty() {
+            return Self::Idle;
+        }
+        if instances.iter().any(|one| one.state == ReportState::Healthy) {
             return Self::Running;
         }
         let again = |one: &&InstanceReport| one.state == ReportState::Waiting || one.restarts > 1;
@@ -61,6 +66,7 @@ impl State {
         match self {
             Self::NotDeployed => "not deployed",
             Self::Stopped => "stopped",
+            Self::Idle => "no instances",
             Self::Running => "running",
             Self::Starting => "starting",
             Self::Failing => "failing",
@@ -193,8 +199,8 @@ mod tests {
         };
         assert_eq!(State::by(None, false, &[]), State::NotDeployed);
         assert_eq!(State::by(Some(2), true, &[instance(Retiring, 2, 0)]), State::Stopped);
-        assert_eq!(state(&[]), State::Running, "scaled to none");
-        assert_eq!(state(&[(Retiring, 2, 0)]), State::Running, "on its way to none");
+        assert_eq!(state(&[]), State::Idle, "scaled to none");
+        assert_eq!(state(&[(Retiring, 2, 0)]), State::Idle, "on its way to none");
         assert_eq!(state(&[(Starting, 2, 0)]), State::Starting);
         assert_eq!(state(&[(Starting, 2, 1), (Healthy, 2, 0)]), State::Running);
         assert_eq!(state(&[(Waiting, 2, 3), (Healthy, 3, 0)]), State::Failing, "a newer one does not serve yet");

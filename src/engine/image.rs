@@ -114,6 +114,20 @@ impl Engine {
         Ok(Some(id))
     }
 
+    /// Whether the engine has an image by this name that is of an app or a stack, of this server or another.
+    pub async fn is_private(&self, reference: &str) -> Result<bool> {
+        let image = match self.docker().inspect_image(reference).await {
+            Ok(image) => image,
+            // Nor would the builder find it.
+            Err(e) if matches!(status(&e), Some(400 | 404)) => return Ok(false),
+            Err(source) => return Err(EngineError::CannotInspectImage { reference: reference.to_owned(), source }),
+        };
+        let tags = image.repo_tags.unwrap_or_default();
+        let labels = image.config.and_then(|config| config.labels).unwrap_or_default();
+        let pulled = self.pulled_by(image.repo_digests.as_deref().unwrap_or_default()).next().is_some();
+        Ok(pulled || labels.contains_key(super::label::SERVER) || tags.iter().any(|tag| tag.starts_with("paas/")))
+    }
+
     /// Takes a tag of ours away, and with the last tag the image, unless a container uses it: then this is an error, and
     /// the tag stays. It may be gone already.
     pub async fn remove_image_tag(&self, reference: &str) -> Result<()> {

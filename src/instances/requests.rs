@@ -47,7 +47,7 @@ fn sentence(unanswered: &Unanswered, instance: &str) -> String {
     let why = match status {
         503 => "no instance runs".to_owned(),
         504 => format!("{instance} did not answer in time"),
-        _ => format!("{instance} broke off before it answered"),
+        _ => format!("{instance} broke off before it answered, or its answer is no HTTP"),
     };
     let more = if *untold > 0 { format!("; {untold} more before it") } else { String::new() };
     format!("{status} for {method} {path}: {why} (request {request_id}{more})")
@@ -64,7 +64,10 @@ mod tests {
             let one = Unanswered { service, status, instance: None, method: "GET".into(), path, request_id, untold };
             sentence(&one, "web.2")
         };
-        assert_eq!(told(502, 0), "502 for GET /x: web.2 broke off before it answered (request 7f)");
+        assert_eq!(
+            told(502, 0),
+            "502 for GET /x: web.2 broke off before it answered, or its answer is no HTTP (request 7f)"
+        );
         assert_eq!(told(503, 0), "503 for GET /x: no instance runs (request 7f)");
         assert_eq!(told(504, 9), "504 for GET /x: web.2 did not answer in time (request 7f; 9 more before it)");
     }

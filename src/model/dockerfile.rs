@@ -25,6 +25,9 @@ pub enum InvalidDockerfile {
     /// A heredoc without its end.
     #[error("Dockerfile line {0}: the end of the heredoc that begins here is missing")]
     OpenHeredoc(usize),
+    /// An image whose name is known to the engine's builder only.
+    #[error("the Dockerfile names an image as {0}: write its name plainly, and give its ARG a default")]
+    Unclear(String),
     /// Too large.
     #[error("the Dockerfile is larger than 256 KiB; shorten it, or move commands to scripts")]
     TooLarge,
@@ -286,41 +289,118 @@ fn with_platform(rest: &str) -> String {
     words.join(" ")
 }
 
-/// The images that the stages stand on, with these build arguments, as far as they are written out: not earlier stages.
-pub fn bases<'a>(text: &'a str, given: impl Fn(&str) -> Option<&'a str>) -> Vec<String> {
-    let (mut stages, mut args, mut found) = (Vec::new(), Vec::new(), Vec::new());
-    let mut goes_on = false;
-    for line in text.lines() {
-        let inside = std::mem::replace(&mut goes_on, line.trim_end().ends_with('\\'));
-        if inside {
-            continue;
-        }
-        let mut words = line.split_whitespace();
+/// The images that a text [for the engine](for_engine) names, with these build arguments.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Images {
+    /// What stages stand on: not earlier stages.
+    pub bases: Vec<String>,
+    /// Those that files are copied out of.
+    pub copied: Vec<String>,
+}
+
+/// Finds them; one whose name is not understood is an error, since nobody could say what it is.
+pub fn images<'a>(text: &'a str, given: impl Fn(&str) -> Option<&'a str>) -> Result<Images, InvalidDockerfile> {
+    let mut found = Images::default();
+    let (mut stages, mut args) = (Vec::new(), HashMap::new());
+    let instructions = instructions(text)?;
+    for instruction in &instructions {
+        let mut words = instruction.split_whitespace().peekable();
+        // What a trigger does is done in the stages that stand on this one.
+        words.next_if(|word| word.eq_ignore_ascii_case("ONBUILD"));
         let Some(keyword) = words.next() else { continue };
-        let mut words = words.skip_while(|word| word.starts_with("--"));
-        if keyword.eq_ignore_ascii_case("ARG") && stages.is_empty() {
-            for (name, default) in words.filter_map(|pair| pair.split_once('=')) {
-                args.push((name, given(name).unwrap_or(default)));
+        let mut flags = Vec::new();
+        while let Some(flag) = words.next_if(|word| word.starts_with("--")) {
+            flags.push(flag);
+        }
+        match keyword.to_ascii_uppercase().as_str() {
+            "ARG" if stages.is_empty() => {
+                for pair in words {
+                    let (name, default) =
+                        pair.split_once('=').map_or((pair, None), |(name, value)| (name, Some(value)));
+                    if let Some(value) = given(name).or(default.map(|value| value.trim_matches(['"', '\'']))) {
+                        args.insert(name, value);
+                    }
+                }
             }
-            // A name that begins another one comes after it.
-            args.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
-        } else if keyword.eq_ignore_ascii_case("FROM") {
-            let name = words.next().unwrap_or_default();
-            let resolved = args.iter().fold(name.to_owned(), |name, (arg, value)| {
-                let value = value.trim_matches(['"', '\'']);
-                name.replace(&format!("${{{arg}}}"), value).replace(&format!("${arg}"), value)
-            });
-            if !stages.contains(&name.to_lowercase()) && resolved != "scratch" && !resolved.contains('$') {
-                found.push(resolved);
+            "FROM" => {
+                let name = expand(words.next().unwrap_or_default(), &args)?;
+                let is_stage = stages.contains(&name.to_lowercase());
+                if !is_stage && name != "scratch" && !name.is_empty() {
+                    found.bases.push(name);
+                }
+                stages.push(words.nth(1).map(str::to_lowercase).unwrap_or_default());
             }
-            let stage = words.nth(1).map(str::to_lowercase);
-            stages.push(stage.unwrap_or_default());
+            _ => {
+                for name in flags.iter().filter_map(|flag| flag.strip_prefix("--from=")) {
+                    let name = expand(name, &HashMap::new())?;
+                    let is_stage = stages.contains(&name.to_lowercase()) || name.bytes().all(|b| b.is_ascii_digit());
+                    if !is_stage {
+                        found.copied.push(name);
+                    }
+                }
+                let is_odd = |flag: &&&str| flag.split('=').next().unwrap_or_default().contains(ODD);
+                if let Some(odd) = flags.iter().find(is_odd) {
+                    return Err(InvalidDockerfile::Unclear((*odd).to_owned()));
+                }
+            }
         }
     }
-    found.sort();
-    found.dedup();
-    found.retain(|name| !name.is_empty());
-    found
+    for names in [&mut found.bases, &mut found.copied] {
+        names.sort();
+        names.dedup();
+    }
+    Ok(found)
+}
+
+/// What makes a name another one for the engine's builder.
+const ODD: [char; 4] = ['"', '\'', '\\', '$'];
+
+/// The instructions, each in one line and without what is said in between.
+fn instructions(text: &str) -> Result<Vec<String>, InvalidDockerfile> {
+    let mut instructions = Vec::new();
+    let mut goes_on = false;
+    for line in text.lines().map(str::trim_end) {
+        if let Some(comment) = line.trim_start().strip_prefix('#') {
+            let words: String = comment.split_whitespace().collect();
+            if words.to_ascii_lowercase().starts_with("escape=`") {
+                return Err(InvalidDockerfile::Unclear("# escape=` lets it".to_owned()));
+            }
+            continue;
+        }
+        if line.is_empty() {
+            continue;
+        }
+        let (part, more) = line.strip_suffix('\\').map_or((line, false), |part| (part, true));
+        match instructions.last_mut() {
+            Some(last) if goes_on => *last = format!("{last}{part}"),
+            _ => instructions.push(part.to_owned()),
+        }
+        goes_on = more;
+    }
+    Ok(instructions)
+}
+
+/// A name with its arguments put in: `$NAME`, `${NAME}`, `${NAME:-default}` and `${NAME-default}`.
+fn expand(name: &str, args: &HashMap<&str, &str>) -> Result<String, InvalidDockerfile> {
+    let unclear = || InvalidDockerfile::Unclear(name.to_owned());
+    let mut made = String::new();
+    let mut rest = name;
+    while let Some((before, after)) = rest.split_once('$') {
+        made.push_str(before);
+        let (inner, behind) = match after.strip_prefix('{') {
+            Some(braced) => braced.split_once('}').ok_or_else(unclear)?,
+            None => after.split_at(after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len())),
+        };
+        let (arg, default) = match inner.split_once('-') {
+            Some((arg, default)) => (arg.trim_end_matches(':'), Some(default)),
+            None => (inner, None),
+        };
+        let value = args.get(arg).copied().filter(|value| !value.is_empty());
+        made.push_str(value.or(default).ok_or_else(unclear)?);
+        rest = behind;
+    }
+    made.push_str(rest);
+    if made.contains(ODD) { Err(unclear()) } else { Ok(made) }
 }
 
 /// Which files of a project go into the build of its Dockerfile: what the project itself says, else its `.dockerignore`.
@@ -436,12 +516,48 @@ mod tests {
     #[test]
     fn base_images_are_found() {
         let text = "ARG V=3.1\nARG W\nfrom --platform=$BUILDPLATFORM a:$V AS One\nFROM one\nFROM scratch\nFROM b:${V}-slim\n\
-                    FROM c:$W\nFROM a:3.1\nARG V=4\nFROM d:$V\n";
-        assert_eq!(bases(text, |_| None), ["a:3.1", "b:3.1-slim", "d:3.1"]);
-        assert!(bases("FROM\nRUN x", |_| None).is_empty());
+                    FROM a:3.1\nARG V=4\nFROM d:$V\n";
+        assert_eq!(images(text, |_| None).unwrap().bases, ["a:3.1", "b:3.1-slim", "d:3.1"]);
+        assert_eq!(images("FROM\nRUN x", |_| None), Ok(Images::default()));
         let text = "ARG V=1 VERSION=2\nFROM a:$VERSION\nRUN psql -c 'SELECT x \\\nFROM users'\n";
-        assert_eq!(bases(text, |_| None), ["a:2"]);
-        assert_eq!(bases(text, |name| (name == "VERSION").then_some("3")), ["a:3"]);
+        assert_eq!(images(text, |_| None).unwrap().bases, ["a:2"]);
+        assert_eq!(images(text, |name| (name == "VERSION").then_some("3")).unwrap().bases, ["a:3"]);
+    }
+
+    #[test]
+    fn an_image_is_found_however_it_is_named() {
+        let named = |text: &str| images(text, |name| (name == "GIVEN").then_some("given"));
+        for text in [
+            "FROM x",
+            "from --platform=a x AS b\nFROM b",
+            "FROM \\\n# why\n\n  x",
+            "FROM\\  \n x",
+            "ARG A=x\nFROM $A",
+            "ARG A=\"x\"\nFROM ${A}",
+            "FROM ${A:-x}",
+            "ARG A\nFROM ${A-x}",
+        ] {
+            assert_eq!(named(text).unwrap().bases, ["x"], "{text}");
+        }
+        assert_eq!(named("ARG GIVEN\nFROM a/$GIVEN:1").unwrap().bases, ["a/given:1"]);
+        for text in ["COPY --from=x /a /", "COPY --chown=1 \\\n --from=x /a /", "ONBUILD COPY --from=x /a /"] {
+            let text = format!("FROM a AS b\nCOPY --from=0 / /\nCOPY --from=B / /\n{text}");
+            assert_eq!(named(&text).unwrap().copied, ["x"], "{text}");
+        }
+        for text in [
+            "FROM $A",
+            "FROM ${A",
+            "FROM ${A:+x}",
+            "FROM \"x\"",
+            "FROM 'x'",
+            "FROM pa\\as/x",
+            "FROM a\nONBUILD COPY --fr\\om=x / /",
+            "FROM a\nONBUILD COPY --from=\"x\" / /",
+            "FROM a\nCOPY --from=$A / /",
+            "# escape=`\nFROM a",
+        ] {
+            assert!(matches!(named(text), Err(InvalidDockerfile::Unclear(_))), "{text}");
+        }
     }
 
     #[test]

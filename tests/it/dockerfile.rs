@@ -86,6 +86,14 @@ fn a_dockerfile_is_built_and_its_port_is_served() {
     world.push(&folder).good().says("Using cache");
     world.answers(&url, "page 2");
     assert!(stages(&world) <= kept + 1, "what an older build left is removed: {kept}, then {}", stages(&world));
+    // What is the engine's is not every app's.
+    let own = format!("paas/{}/boxed:v1", world.server_id());
+    for (name, text) in
+        [("base", format!("FROM {own}\n")), ("copy", format!("FROM BASE\nCOPY --from={own} /www /www\n"))]
+    {
+        let spying = app(&world, &base, name, &format!("{text}CMD sleep 1000\n"));
+        world.push(&spying).bad().says("is an image of paas's own; name one of a registry");
+    }
     world.paas(&["releases:rollback", "boxed"]).good();
     world.answers(&url, "page 1");
 
