@@ -377,10 +377,10 @@ pub async fn test(config: &Config, trial: &Trial<'_>, cancel: CancellationToken)
     .await
 }
 
-/// `paas purge --local`: removes all that local builds have on the engine and in their folder. Images that were handed
-/// over stay: they are whoever asked for them's.
-/// Gives back what there is to say.
+/// `paas purge --local`: removes all that local builds have on the engine and in their folder, and gives back what there
+/// is to say of it. Images that were handed over stay: they are whoever asked for them's.
 pub async fn purge(config: &Config) -> Result<String> {
+    let of_servers = [&config.data_dir, &config.stack.cache_dir];
     let mut config = Config { data_dir: data_dir()?, ..config.clone() };
     // What a server of this machine pulled through its own is not ours.
     config.registry.listen = ([127, 0, 0, 1], 0).into();
@@ -388,7 +388,7 @@ pub async fn purge(config: &Config) -> Result<String> {
     if !dir.join(LOCK).exists() {
         return Ok(format!("there is nothing of local builds in {}", dir.display()));
     }
-    if dir.join("server.lock").exists() || config.stack.cache_dir.starts_with(dir) {
+    if dir.join("server.lock").exists() || of_servers.iter().any(|folder| folder.starts_with(dir)) {
         let text =
             format!("{} is not for local builds alone, a server uses it, too: nothing is removed", dir.display());
         return Err(LocalError::Wrong(text));

@@ -23,6 +23,13 @@ pub struct Conduct {
     pub own_user: bool,
 }
 
+/// The launcher that a process would start (buildpacks/spec, platform.md): ours takes its place, so it would start itself
+/// for ever.
+fn launcher(process: &Process) -> Option<String> {
+    let program = process.command.first()?.split_whitespace().next()?;
+    (program.starts_with("/cnb/process/") || program == "/cnb/lifecycle/launcher").then(|| program.to_owned())
+}
+
 impl ImageStore {
     /// Puts the launcher on top of an image. Its processes are those declared, or what the image runs by default;
     /// `make` makes the layers of the launcher for them. Labels of these names are left out. Blocks.
@@ -52,6 +59,13 @@ impl ImageStore {
         if processes.iter().any(|process| process.command.is_empty()) {
             let text = "the Dockerfile says nothing to run: add a CMD, or a Procfile with a line web: COMMAND";
             return Err(ImageError::Archive(text.to_owned()));
+        }
+        if let Some(launcher) = processes.iter().find_map(launcher) {
+            let text = format!(
+                "{launcher} is the launcher of an image that buildpacks made, which gets another one here: say what to run \
+                 with a CMD and ENTRYPOINT of the Dockerfile's own, or a Procfile"
+            );
+            return Err(ImageError::Archive(text));
         }
         for process in &mut processes {
             process.working_dir = Some(folder.clone());

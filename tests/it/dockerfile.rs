@@ -200,6 +200,7 @@ fn a_dockerfile_that_fails_says_why() {
         ("FROM BASE\nEXPOSE 3000\nCMD exec httpd -f -p 4000\n", "it listens on port 4000, not on $PORT (3000)"),
         ("FROM BASE\nCMD exec httpd -f -p 127.0.0.1:8080\n", "it listens on port 8080 of localhost only"),
         ("FROM BASE\nCMD [\"gone\"]\n", "gone"),
+        ("FROM BASE\nENTRYPOINT [\"/cnb/process/web\"]\n", "/cnb/process/web is the launcher of an image that"),
     ] {
         world.commit(&folder, &[("Dockerfile", &dockerfile.replace("BASE", &base.0))]);
         world.push(&folder).bad().says(says);
