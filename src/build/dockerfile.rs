@@ -68,11 +68,12 @@ impl Builder {
         let DockerfileInput { app, text, source, procfile, env, anew } = input;
         let inner = &self.inner;
         let labels = inner.engine.dockerfile_labels(&app);
-        let made = dockerfile::for_engine(&text, &labels)
-            .map_err(|e| BuildError::Failed { phase: Phase::Build, message: e.to_string() })?;
+        let invalid =
+            |e: dockerfile::InvalidDockerfile| BuildError::Failed { phase: Phase::Build, message: e.to_string() };
+        let made = dockerfile::for_engine(&text, &labels).map_err(invalid)?;
         let spec = DockerfileSpec { anew, ..inner.dockerfile_spec(&app, env) };
         let images = dockerfile::images(&made.text, |name| spec.args.get(name).map(String::as_str));
-        let images = images.map_err(|e| BuildError::Failed { phase: Phase::Build, message: e.to_string() })?;
+        let images = images.map_err(invalid)?;
         inner.refuse_private(images.bases.iter().chain(&images.copied)).await?;
         if anew {
             inner.renew_bases(&images.bases, progress).await?;

@@ -5,10 +5,10 @@ use std::pin::pin;
 use futures_util::StreamExt as _;
 
 use super::{Commands, Result, Session};
-use crate::model::{AppName, ProcessType};
-
-/// What paas itself says in an app's log has these in the place of a process type.
-const OURS: [&str; 2] = ["release", "router"];
+use crate::{
+    instances::Logs,
+    model::{AppName, ProcessType},
+};
 
 pub(super) async fn logs(
     commands: &Commands,
@@ -21,7 +21,7 @@ pub(super) async fn logs(
     let app = commands.app(session, app).await?;
     // Releases before this one may have had it.
     if let Some(ps) = &ps
-        && !OURS.contains(&ps.as_str())
+        && !Logs::EVENTS.contains(&ps.as_str())
         && let Some(unknown) = super::ps::unknown_type(commands, &app, [ps].into_iter()).await?
     {
         session.progress.trouble(unknown).await;

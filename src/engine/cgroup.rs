@@ -93,7 +93,7 @@ impl BuildGroup {
         };
         self.said.store(false, Ordering::Relaxed);
         *yielding = Arc::downgrade(&shared);
-        Some(Place { path: format!("/{name}"), _yielding: shared })
+        Some(Place { path: self.path()?, _yielding: shared })
     }
 
     fn weigh(&self, name: &str) -> io::Result<Files> {

@@ -25,6 +25,9 @@ pub struct LocalImage {
     pub size: u64,
 }
 
+/// What all tags begin with, of whichever server.
+const TAGS: &str = "paas/";
+
 impl Engine {
     /// The tag of a release's image. The server's id is in it: two servers on one engine may have apps of one name.
     pub fn release_tag(&self, app: &AppName, release: ReleaseNumber) -> String {
@@ -37,7 +40,7 @@ impl Engine {
     }
 
     fn tag_prefix(&self) -> String {
-        format!("paas/{}/", self.server_id())
+        format!("{TAGS}{}/", self.server_id())
     }
 
     /// Pulls `host:port/name@sha256:…` with a token for that registry (as password of user `paas`). Tag it at once:
@@ -125,7 +128,7 @@ impl Engine {
         let tags = image.repo_tags.unwrap_or_default();
         let labels = image.config.and_then(|config| config.labels).unwrap_or_default();
         let pulled = self.pulled_by(image.repo_digests.as_deref().unwrap_or_default()).next().is_some();
-        Ok(pulled || labels.contains_key(super::label::SERVER) || tags.iter().any(|tag| tag.starts_with("paas/")))
+        Ok(pulled || labels.contains_key(super::label::SERVER) || tags.iter().any(|tag| tag.starts_with(TAGS)))
     }
 
     /// Takes a tag of ours away, and with the last tag the image, unless a container uses it: then this is an error, and

@@ -25,6 +25,9 @@ const OLD_FILES: u32 = 3;
 const LINE_BYTES: usize = 16 << 10;
 /// How far a follower may lag before it misses lines.
 const FOLLOWERS_LAG: usize = 1024;
+/// The sources of what paas says of releases, and of requests that no instance answered: no process types.
+pub(super) const RELEASE: &str = "release";
+pub(super) const ROUTER: &str = "router";
 /// The source of what is said of the log itself.
 const OURSELVES: &str = "logs";
 
@@ -115,6 +118,9 @@ struct AppLog {
 }
 
 impl Logs {
+    /// What [`Self::tail`] filters by besides process types.
+    pub const EVENTS: [&str; 2] = [RELEASE, ROUTER];
+
     pub(super) fn new(data_dir: &Path, shutdown: CancellationToken) -> Self {
         Self(Arc::new(Inner { root: data_dir.join("logs"), apps: StdMutex::default(), shutdown }))
     }

@@ -4,11 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
-use super::{InstancesError, Shared, launch::name_of};
+use super::{InstancesError, Shared, launch::name_of, logs::ROUTER};
 use crate::router::protocol::Unanswered;
-
-/// The source of these lines.
-const ROUTER: &str = "router";
 
 /// Keeps what the router tells, until the server ends.
 pub(super) async fn keep(shared: Arc<Shared>, mut told: Receiver<Unanswered>) {

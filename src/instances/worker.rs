@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     InstancesError, Shared,
     launch::{Failure, Launch, Launched, name_of, ran},
+    logs::RELEASE,
     plan::{Action, Known, UpdateStrategy, Wanted, plan},
 };
 use crate::{
@@ -486,7 +487,7 @@ impl Worker {
             let _ = waiter.outcome.send(Outcome::Committed(version));
         }
         drop(waiters);
-        self.shared.logs.event(self.id, "release", format!("Release v{} is live", deployment.release)).await;
+        self.shared.logs.event(self.id, RELEASE, format!("Release v{} is live", deployment.release)).await;
         Ok(())
     }
 
@@ -509,7 +510,7 @@ impl Worker {
         }
         drop(waiters);
         let text = format!("Release v{} is given up", deployment.release);
-        self.shared.logs.event(self.id, "release", text).await;
+        self.shared.logs.event(self.id, RELEASE, text).await;
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf, process::Command};
 
-use crate::world::{Said, repository_root, run};
+use crate::world::{Said, repository_root, run, server_id};
 
 /// A folder and a cache of its own, and a `paas` in the search path.
 struct Desk {
@@ -42,10 +42,7 @@ impl Drop for Desk {
         if !data.exists() {
             return;
         }
-        let database = rusqlite::Connection::open(data.join("paas.db")).unwrap();
-        let sql = "SELECT value FROM meta WHERE key = 'server_id'";
-        let id: String = database.query_row(sql, [], |row| row.get(0)).unwrap();
-        drop(database);
+        let id = server_id(&data);
         let on_engine = || {
             let lists = format!(
                 "for of in 'ps --all' 'network ls'; do docker $of --quiet --filter label=paas.server=local-{id}; done; \

@@ -358,8 +358,7 @@ impl World {
 
     /// This server's name among those on the engine.
     pub fn server_id(&self) -> String {
-        let out = run(Command::new("python3").args(["-c", "import sqlite3,sys\nprint(sqlite3.connect(sys.argv[1]).execute(\"select value from meta where key='server_id'\").fetchone()[0])"]).arg(self.data().join("paas.db"))).good().out;
-        out.trim().to_owned()
+        server_id(&self.data())
     }
 
     /// Names of this server's containers of a kind, running or not.
@@ -412,6 +411,12 @@ fn kill(child: &mut Option<Child>) {
         let _ = child.kill();
         let _ = child.wait();
     }
+}
+
+/// The id in the database of a data folder.
+pub fn server_id(data: &Path) -> String {
+    let database = rusqlite::Connection::open(data.join("paas.db")).unwrap();
+    database.query_row("SELECT value FROM meta WHERE key = 'server_id'", [], |row| row.get(0)).unwrap()
 }
 
 pub fn run(command: &mut Command) -> Said {
