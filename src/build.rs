@@ -15,7 +15,7 @@ use crate::{
     config::Config,
     engine::{
         BuildContainer, BuildExit, BuildSpec, Engine, EngineError, ImageId, Mount,
-        disk::{Disk, DiskError, FOLDERS, MountedDisk},
+        disk::{Disk, DiskError, MountedDisk},
     },
     images::{ImageError, ImageStore, Stack},
     lifecycle::protocol::{BuildRequest, BuildResult, Built, Phase},
@@ -35,12 +35,14 @@ mod recipe;
 mod remote;
 mod run_packages;
 mod session;
+mod standby;
 
 pub use buildpacks::{Buildpack, BuildpacksError, Builtin, Package, Packages};
 pub use dockerfile::DockerfileInput;
 pub use downloads::Downloads;
 pub use queue::{Queue, Turn};
 pub use recipe::{Recipe, Wanted, Wishes};
+use standby::{Running, Standby};
 
 /// Why there is no image.
 #[derive(Debug, thiserror::Error)]
@@ -163,6 +165,7 @@ struct Inner {
     downloads: Downloads,
     ca_bundle: Option<PathBuf>,
     queue: Queue,
+    standby: Standby,
     /// Held while the build image is looked for and pulled.
     pulling: Mutex<()>,
     tasks: TaskTracker,
@@ -193,6 +196,7 @@ impl Builder {
         Ok(Self {
             inner: Arc::new(Inner {
                 queue: Queue::new(config.build.concurrency),
+                standby: Standby::default(),
                 pulling: Mutex::new(()),
                 tasks: TaskTracker::new(),
                 config,
@@ -260,6 +264,7 @@ impl Builder {
 
     /// Lets builds that run come to their end (cancel them first), and takes no more.
     pub async fn close(&self) {
+        self.inner.standby.close().await;
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
     }
@@ -279,25 +284,30 @@ impl Inner {
         cancel: &CancellationToken,
     ) -> Result<(Digest, Vec<Ran>), BuildError> {
         let begun = Instant::now();
-        let mount_point = self.config.data_dir.join("mounts").join(&input.disk);
+        let mounts = self.config.data_dir.join("mounts");
+        let mount_point = mounts.join(&input.disk);
         let disk = Disk::open(&self.image_path(&input.disk), self.config.build.disk_mib, &mount_point).await?;
         tracing::debug!(millis = begun.elapsed().as_millis(), "the disk is mounted");
-        let (outcome, container) = self.on_disk(recipe, input, &disk, progress, cancel).await;
+        let (outcome, used) = self.on_disk(recipe, input, &disk, progress, cancel).await;
         tracing::debug!(millis = begun.elapsed().as_millis(), "the container has said all");
         // A full cache would fail the next build as well.
         let full = matches!(outcome, Err(BuildError::DiskFull(_)));
         let failed = outcome.is_err();
+        let inner = Arc::clone(self);
         let put_away = self.tasks.spawn(async move {
-            if let Some(container) = container
-                && let Err(error) = container.kill_and_remove().await
-            {
-                tracing::error!(%error, "a build container is left until the server starts again");
+            let (spec, running) = used.unzip();
+            if let Some(running) = running {
+                running.put_away().await;
             }
             let put_away = if full { disk.discard().await } else { disk.close().await };
             if let Err(error) = put_away {
                 tracing::error!(%error, "a build disk is not put away");
             }
             drop(turn);
+            if let Some(spec) = spec.filter(|_| inner.config.build.standby) {
+                let preparing = Arc::clone(&inner);
+                inner.tasks.spawn(async move { preparing.standby.prepare(&preparing.engine, spec, &mounts).await });
+            }
         });
         // An image does not wait for that; whoever failed finds everything tidy.
         if failed {
@@ -306,7 +316,7 @@ impl Inner {
         outcome
     }
 
-    /// Builds in a container, which is handed back for whoever puts it away.
+    /// Builds in a container, which is handed back for whoever puts it away, with what all builds like this one need.
     async fn on_disk(
         self: &Arc<Self>,
         recipe: Recipe,
@@ -314,7 +324,7 @@ impl Inner {
         disk: &MountedDisk,
         progress: &Progress,
         cancel: &CancellationToken,
-    ) -> (Result<(Digest, Vec<Ran>), BuildError>, Option<BuildContainer>) {
+    ) -> (Result<(Digest, Vec<Ran>), BuildError>, Option<(BuildSpec, Running)>) {
         let BuildInput { app, source, previous, project, .. } = input;
         let started = async {
             let (previous, known) = self.previous(previous).await?;
@@ -327,16 +337,19 @@ impl Inner {
                 run_packages::of(&inner.images, &run, &inner.config.data_dir.join("run-packages"))
             });
             let run_packages = run_packages.await?;
-            let spec = self.spec(&recipe, app.clone(), build_image, &run_packages, disk);
-            let container = self.engine.run_build(&spec).await?;
-            Ok((previous, known, container))
+            let spec = self.spec(&recipe, build_image, &run_packages);
+            let running = match self.standby.take(&spec, &app, disk).await {
+                Some(running) => running,
+                None => Running::of(self.engine.run_build(&spec.on(&app, disk)).await?),
+            };
+            Ok((previous, known, spec, running))
         };
-        let (previous, known, mut container) = match started.await {
+        let (previous, known, spec, mut running) = match started.await {
             Ok(started) => started,
             Err(error) => return (Err(error), None),
         };
         let request = self.request(&recipe, project, previous, &known);
-        let built = self.in_container(&mut container, source, &request, &known, disk, progress, cancel).await;
+        let built = self.in_container(&mut running.container, source, &request, &known, disk, progress, cancel).await;
         let image = match built {
             Ok(built) => {
                 let timings: Vec<_> =
@@ -349,7 +362,7 @@ impl Inner {
             }
             Err(error) => Err(error),
         };
-        (image, Some(container))
+        (image, Some((spec, running)))
     }
 
     fn request(
@@ -473,24 +486,18 @@ impl Inner {
         Ok(image)
     }
 
-    fn spec(
-        &self,
-        recipe: &Recipe,
-        app: AppName,
-        image: ImageId,
-        run_packages: &Path,
-        disk: &MountedDisk,
-    ) -> BuildSpec {
+    /// The container for builds with this recipe, whichever app's.
+    fn spec(&self, recipe: &Recipe, image: ImageId, run_packages: &Path) -> BuildSpec {
         let limits = &self.config.build;
-        let mut mounts: Vec<_> =
-            FOLDERS.iter().map(|name| Mount::writable(&disk.folder(name), format!("/{name}"))).collect();
-        mounts.push(Mount::read_only(&self.lifecycle, "/cnb/lifecycle/lifecycle"));
-        mounts.push(Mount::read_only(self.downloads.dir(), "/cnb/downloads"));
-        mounts.push(Mount::read_only(run_packages, crate::lifecycle::apt::RUN_PACKAGES));
+        let mut mounts = vec![
+            Mount::read_only(&self.lifecycle, "/cnb/lifecycle/lifecycle"),
+            Mount::read_only(self.downloads.dir(), "/cnb/downloads"),
+            Mount::read_only(run_packages, crate::lifecycle::apt::RUN_PACKAGES),
+        ];
         mounts.extend(recipe.buildpacks.iter().map(|b| Mount::read_only(&b.folder, b.target())));
         mounts.extend(self.ca_bundle.iter().map(|path| Mount::read_only(path, outbound::CA_BUNDLE)));
         BuildSpec {
-            app,
+            app: None,
             image,
             mounts,
             env: Vec::new(),

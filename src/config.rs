@@ -182,6 +182,8 @@ section! {
         downloads_mib: u64 = 2048,
         /// Seconds that one build may take.
         timeout_seconds: u64 = 1800,
+        /// Whether a build container is started ahead and waits for the next build, with a few MiB of memory.
+        standby: bool = true,
     }
 }
 

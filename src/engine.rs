@@ -276,6 +276,14 @@ pub enum EngineError {
         /// Why.
         source: DockerError,
     },
+    /// A container cannot be given another name.
+    #[error("cannot rename a container to {name}: {source}")]
+    CannotRename {
+        /// The new name.
+        name: String,
+        /// Why.
+        source: DockerError,
+    },
     /// A container cannot be stopped.
     #[error("cannot stop container {name}: {source}")]
     CannotStop {

@@ -137,6 +137,8 @@ impl Site {
         let listener =
             TcpListener::bind(("127.0.0.1", 0)).await.map_err(failed("listen on", Path::new("127.0.0.1")))?;
         config.registry.listen = listener.local_addr().map_err(failed("listen on", Path::new("127.0.0.1")))?;
+        // Nothing waits for a next build.
+        config.build.standby = false;
         let server_id = server_id(&config.data_dir).await?;
         let engine = engine(&mut config, &server_id).await?;
         let config = Arc::new(config);

@@ -173,8 +173,8 @@ impl Session<'_> {
                     heard.conversation.result = Some(result);
                     return Ok(heard);
                 }
-                Event::Frame(Kind::Request | Kind::Source | Kind::SourceEnd, _) => {
-                    return Err(BuildError::Protocol("it sent what only the server sends".to_owned()));
+                Event::Frame(Kind::Disk | Kind::Ready | Kind::Request | Kind::Source | Kind::SourceEnd, _) => {
+                    return Err(BuildError::Protocol("it sent what has no place in a build".to_owned()));
                 }
             }
         }

@@ -1,4 +1,5 @@
-//! Build containers: one for each build, attached to before it starts, and gone when its build is over.
+//! Build containers: one for each build, attached to before it starts, and gone when its build is over. One may be started
+//! before it is known whose build it will do.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,7 +12,7 @@ use bollard::{
         ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount as DockerMount, MountBindOptions,
         MountBindOptionsPropagationEnum, MountType,
     },
-    query_parameters::{AttachContainerOptionsBuilder, WaitContainerOptionsBuilder},
+    query_parameters::{AttachContainerOptionsBuilder, RenameContainerOptionsBuilder, WaitContainerOptionsBuilder},
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::BoxStream};
@@ -20,10 +21,14 @@ use tokio::io::AsyncWrite;
 use super::{
     ContainerId, Engine, EngineError, ImageId, Kind, Result,
     cgroup::{self, Place},
+    disk::{FOLDERS, MountedDisk, Slot},
     instance::{USER, confined},
     label, mebibytes, status,
 };
 use crate::model::AppName;
+
+/// In the name of a build container that is nobody's yet.
+const STANDBY: &str = "standby";
 
 /// A folder or file of the host that a build sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,25 +39,32 @@ pub struct Mount {
     pub target: String,
     /// Whether the build may write to it.
     pub writable: bool,
+    /// Whether it sees what is mounted on it later, too; the folder must be on a mount that is shared.
+    pub follows: bool,
 }
 
 impl Mount {
     /// One that the build may only read.
     pub fn read_only(source: &Path, target: impl Into<String>) -> Self {
-        Self { source: source.to_owned(), target: target.into(), writable: false }
+        Self { source: source.to_owned(), target: target.into(), writable: false, follows: false }
     }
 
     /// One that the build may write to.
     pub fn writable(source: &Path, target: impl Into<String>) -> Self {
-        Self { source: source.to_owned(), target: target.into(), writable: true }
+        Self { source: source.to_owned(), target: target.into(), writable: true, follows: false }
+    }
+
+    /// One that the build may write to, and where something may be mounted later.
+    pub fn following(source: &Path, target: impl Into<String>) -> Self {
+        Self { follows: true, ..Self::writable(source, target) }
     }
 }
 
 /// What a build container is to be. Not `Debug`: its environment may hold a proxy's password.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct BuildSpec {
-    /// Whose build it is.
-    pub app: AppName,
+    /// Whose build it is, if that is known.
+    pub app: Option<AppName>,
     /// The stack's build image.
     pub image: ImageId,
     /// What it sees of the host; all else is read-only and the image's.
@@ -69,6 +81,22 @@ pub struct BuildSpec {
     pub memory_mib: u64,
     /// Processes and threads.
     pub pids: u32,
+}
+
+impl BuildSpec {
+    /// The same for an app, on its disk.
+    #[must_use]
+    pub fn on(&self, app: &AppName, disk: &MountedDisk) -> Self {
+        let folders = FOLDERS.map(|name| Mount::writable(&disk.folder(name), format!("/{name}")));
+        Self { app: Some(app.clone()), mounts: [&self.mounts[..], &folders].concat(), ..self.clone() }
+    }
+
+    /// The same for whichever app comes, whose disk will be in the slot.
+    #[must_use]
+    pub fn in_advance(&self, slot: &Slot) -> Self {
+        let folders = FOLDERS.map(|name| Mount::following(&slot.folder(name), format!("/{name}")));
+        Self { app: None, mounts: [&self.mounts[..], &folders].concat(), ..self.clone() }
+    }
 }
 
 /// What a build container prints.
@@ -98,16 +126,16 @@ pub struct BuildContainer {
     pub stdin: Pin<Box<dyn AsyncWrite + Send>>,
     /// Its standard output and error, from the first byte to the last.
     pub output: BoxStream<'static, Result<BuildOutput>>,
-    _place: Option<Place>,
+    place: Option<Place>,
 }
 
 impl Engine {
     /// Makes and starts a build container on the build bridge, which is made and closed first.
     pub async fn run_build(&self, spec: &BuildSpec) -> Result<BuildContainer> {
         let network = self.ensure_build_bridge().await?;
-        let name = format!("paas-{}-build-{}-{:08x}", self.server_id(), spec.app, rand::random::<u32>());
+        let name = self.build_name(spec.app.as_ref());
         let mut labels = self.labels(Kind::Build);
-        labels.insert(label::APP.to_owned(), spec.app.to_string());
+        labels.extend(spec.app.iter().map(|app| (label::APP.to_owned(), app.to_string())));
         let place = self.build_place().await;
         let host = HostConfig {
             init: Some(true),
@@ -143,6 +171,8 @@ impl Engine {
         };
         let id = self.create(&name, &spec.image, body).await?;
         match self.attach_and_start(&id, &name, place).await {
+            // Nothing needs to give way to one that only waits.
+            Ok(container) if spec.app.is_none() => Ok(BuildContainer { place: None, ..container }),
             Ok(container) => Ok(container),
             Err(e) => {
                 if let Err(error) = self.remove(&id).await {
@@ -176,7 +206,12 @@ impl Engine {
             })
         });
         let (engine, id, output) = (self.clone(), id.clone(), output.boxed());
-        Ok(BuildContainer { engine, id, stdin: attached.input, output, _place: place })
+        Ok(BuildContainer { engine, id, stdin: attached.input, output, place })
+    }
+
+    fn build_name(&self, app: Option<&AppName>) -> String {
+        let what = app.map_or_else(|| STANDBY.to_owned(), |app| format!("build-{app}"));
+        format!("paas-{}-{what}-{:08x}", self.server_id(), rand::random::<u32>())
     }
 
     /// The next build's place in a control group, if that is not the engine's own.
@@ -207,6 +242,15 @@ impl BuildContainer {
         &self.id
     }
 
+    /// Makes one that was started for nobody an app's. Its labels cannot change, its name can.
+    pub async fn assign(&mut self, app: &AppName) -> Result<()> {
+        self.place = self.engine.build_place().await;
+        let name = self.engine.build_name(Some(app));
+        let options = RenameContainerOptionsBuilder::new().name(&name).build();
+        let renamed = self.engine.docker().rename_container(self.id.as_str(), options).await;
+        renamed.map_err(|source| EngineError::CannotRename { name, source })
+    }
+
     /// Waits until it has ended.
     pub async fn wait(&mut self) -> Result<BuildExit> {
         let options = WaitContainerOptionsBuilder::new().condition("not-running").build();
@@ -223,7 +267,7 @@ impl BuildContainer {
 
     /// Ends and removes it; when this returns, none of its processes runs.
     pub async fn kill_and_remove(self) -> Result<()> {
-        let Self { engine, id, stdin, output, _place } = self;
+        let Self { engine, id, stdin, output, place: _place } = self;
         // The engine waits for whoever reads what a dying container has still to say.
         drop((stdin, output));
         engine.remove(&id).await
@@ -238,7 +282,11 @@ fn mount(mount: &Mount) -> DockerMount {
         target: Some(mount.target.clone()),
         read_only: Some(!mount.writable),
         bind_options: Some(MountBindOptions {
-            propagation: Some(MountBindOptionsPropagationEnum::PRIVATE),
+            propagation: Some(if mount.follows {
+                MountBindOptionsPropagationEnum::RSLAVE
+            } else {
+                MountBindOptionsPropagationEnum::PRIVATE
+            }),
             ..MountBindOptions::default()
         }),
         ..DockerMount::default()

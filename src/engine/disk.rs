@@ -1,6 +1,8 @@
 //! Disks of bounded size: a sparse file with an ext4 in it, loop-mounted while a build runs. Only a cache: one that is
 //! damaged is made anew.
 
+mod slot;
+
 use std::{
     fs::File,
     io,
@@ -10,6 +12,7 @@ use std::{
 };
 
 use super::child::{self, ChildError};
+pub use slot::Slot;
 
 /// Why a disk is not there, or not gone.
 #[derive(Debug, thiserror::Error)]

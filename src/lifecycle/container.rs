@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read},
-    os::fd::AsFd as _,
+    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
     process::ExitCode,
     time::Instant,
 };
@@ -54,9 +54,17 @@ pub(super) fn build<R: Read>(
     running: &Running,
     watch: impl FnOnce(R, Running),
 ) -> Result<Built, Failure> {
-    let mut clock = Clock::new();
     let prepare = |message: String| Failure::new(Phase::Prepare, message);
-    let request: BuildRequest = match read_frame(&mut input) {
+    let first = match read_frame(&mut input) {
+        Ok(Some((Kind::Disk, device))) => {
+            find_disk(dirs, &device)?;
+            output.ready().map_err(|e| prepare(e.to_string()))?;
+            read_frame(&mut input)
+        }
+        first => first,
+    };
+    let mut clock = Clock::new();
+    let request: BuildRequest = match first {
         Ok(Some((Kind::Request, text))) => serde_json::from_slice(&text).map_err(|e| prepare(e.to_string()))?,
         _ => return Err(prepare("the server said nothing".to_owned())),
     };
@@ -103,6 +111,19 @@ pub(super) fn build<R: Read>(
         output.detail(format!("of the build: {}", times.join(", ")));
     }
     Ok(Built { timings: clock.laps, ..exported.built })
+}
+
+/// A disk that was mounted after the container's start must be seen in it.
+fn find_disk(dirs: &Dirs, device: &[u8]) -> Result<(), Failure> {
+    let failed = |message: String| Failure::new(Phase::Prepare, message);
+    let device: u64 = serde_json::from_slice(device).map_err(|e| failed(e.to_string()))?;
+    for folder in [&dirs.layers, &dirs.workspace, &dirs.platform, &dirs.tmp] {
+        let found = std::fs::metadata(folder).map_err(Failure::io(Phase::Prepare, "find", folder))?.dev();
+        if found != device {
+            return Err(failed(format!("{} is not on the build disk", folder.display())));
+        }
+    }
+    Ok(())
 }
 
 fn name(phase: Phase) -> &'static str {

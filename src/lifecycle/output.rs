@@ -71,6 +71,11 @@ impl Output {
         }
     }
 
+    /// Says that the disk is seen.
+    pub(super) fn ready(&self) -> io::Result<()> {
+        self.frame(Kind::Ready, &[])
+    }
+
     /// Says how it ended; of a result that fits no frame, that it is too large.
     pub(super) fn result(&self, result: &BuildResult) -> io::Result<()> {
         match self.frame(Kind::Result, &serde_json::to_vec(result)?) {

@@ -1,6 +1,7 @@
 //! What the server and the lifecycle in a build container say to each other, over the container's stdin and stdout.
 //!
 //! A frame is one byte of kind, the payload's length as a 32-bit big-endian number, and the payload.
+//! A container that was started before its build was known is first told `Disk`, and answers `Ready` when it sees it.
 //! The server sends `Request`, then the source as one tar in `Source` frames, then `SourceEnd`; and keeps stdin
 //! open until it has the result: when stdin ends before that, the server is gone and the lifecycle exits.
 //! The lifecycle sends `Line` as things happen, then `Blob`, `BlobData` … for each layer that the server lacks,
@@ -23,6 +24,10 @@ pub const MAX_FRAME: usize = 1 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
+    /// JSON of the device number of the disk that the build's folders are on by now; server to lifecycle.
+    Disk = b'M',
+    /// The answer to it, empty; lifecycle to server.
+    Ready = b'Y',
     /// JSON of [`BuildRequest`]; server to lifecycle.
     Request = b'R',
     /// Bytes of the source tar; server to lifecycle.
@@ -44,6 +49,8 @@ impl TryFrom<u8> for Kind {
 
     fn try_from(byte: u8) -> io::Result<Self> {
         Ok(match byte {
+            b'M' => Self::Disk,
+            b'Y' => Self::Ready,
             b'R' => Self::Request,
             b'S' => Self::Source,
             b'E' => Self::SourceEnd,

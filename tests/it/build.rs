@@ -55,6 +55,7 @@ impl Site {
         config.build.disk_mib = 64;
         config.build.pids = 64;
         config.build.timeout_seconds = 60;
+        config.build.standby = false;
         std::fs::create_dir(&config.data_dir).unwrap();
         let lifecycle = dir.path().join("lifecycle");
         std::fs::write(&lifecycle, format!("{FRAMES}{script}")).unwrap();

@@ -74,7 +74,7 @@ impl TestEngine {
     /// A build container that runs a shell script.
     pub fn build(&self, script: &str) -> BuildSpec {
         BuildSpec {
-            app: "hello".parse().unwrap(),
+            app: Some("hello".parse().unwrap()),
             image: self.image.clone(),
             mounts: Vec::new(),
             env: vec!["A=b".into()],

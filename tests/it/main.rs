@@ -33,4 +33,5 @@ mod secrets;
 mod ssh;
 mod ssh_local;
 mod stacks;
+mod standby;
 mod world;

@@ -376,7 +376,8 @@ impl World {
         let mut command = Command::new("docker");
         command.args(["ps", "--format", "{{.Names}}", "--filter", &labels[0], "--filter", &labels[1]]).args(options);
         let out = run(&mut command).good().out;
-        out.lines().map(str::to_owned).collect()
+        // One that waits for the next build does none.
+        out.lines().filter(|name| !name.contains("-standby-")).map(str::to_owned).collect()
     }
 
     /// The engine's tag of an app's newest release.

@@ -1,0 +1,108 @@
+//! The build container that waits: it does the next build, of whichever app, and a build never depends on it.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use crate::{
+    crash::version,
+    world::{World, eventually, run},
+};
+
+/// The ids of the containers that wait, those that are about to (`created`) or no longer do included.
+fn waiting(world: &World, statuses: &[&str]) -> Vec<String> {
+    let label = format!("label=paas.server={}", world.server_id());
+    let mut list = Command::new("docker");
+    list.args(["ps", "--all", "--no-trunc", "--format", "{{.Names}} {{.ID}}", "--filter", &label]);
+    list.args(statuses.iter().flat_map(|status| ["--filter".to_owned(), format!("status={status}")]));
+    let all = run(&mut list).good().out;
+    let waiting = all.lines().filter(|line| line.contains("-standby-")).filter_map(|line| line.split_once(' '));
+    waiting.map(|(_, id)| id.to_owned()).collect()
+}
+
+/// The id of the one that waits.
+fn one_waits(world: &World) -> String {
+    eventually("a build container waits", || waiting(world, &["running"]).pop())
+}
+
+/// What is mounted for one that waits.
+fn mounts(world: &World) -> usize {
+    let all = fs::read_to_string("/proc/self/mounts").unwrap();
+    let folder = world.data().join("mounts/standby-");
+    all.lines().filter(|line| line.contains(folder.to_str().unwrap())).count()
+}
+
+/// An app whose build says what its folders have, and leaves something in each.
+fn nosy(world: &World, app: &str) -> PathBuf {
+    let script = "echo layers: $(ls /layers) tmp: $(ls /tmp) platform: $(ls /platform); touch /layers/APP /tmp/APP; \
+                  echo built in $HOSTNAME";
+    let project = format!(
+        "[_]\nschema-version = \"0.2\"\n[[io.buildpacks.group]]\nid = \"my/nosy\"\n\
+         [io.buildpacks.group.script]\napi = \"0.10\"\nshell = \"/bin/bash\"\ninline = '{}'\n",
+        script.replace("APP", app)
+    );
+    world.repository(app, &[("Procfile", &version(1)), ("project.toml", &project)])
+}
+
+/// One that was started before anybody pushed does the next build, on that app's disk, and sees nothing of the app before.
+#[test]
+fn the_next_build_of_any_app_is_done_by_the_container_that_waits() {
+    let mut world = World::new();
+    let one = nosy(&world, "one");
+    world.push(&one).good();
+    let first = one_waits(&world);
+    assert_eq!(mounts(&world), 1);
+
+    let two = nosy(&world, "two");
+    let said = world.push(&two).good();
+    assert!(said.err.contains(&format!("built in {}", &first[..12])), "{}", said.err);
+    assert!(!said.err.contains("one"), "the other app's files are seen: {}", said.err);
+    world.answers(&world.url("two"), "version-1");
+    let second = one_waits(&world);
+    assert_ne!(first, second, "each does one build");
+
+    world.commit(&one, &[("Procfile", &version(2))]);
+    let said = world.push(&one).good();
+    assert!(said.err.contains(&format!("built in {}", &second[..12])), "{}", said.err);
+    // The same disk as the first time.
+    let layers = said.err.lines().find(|line| line.contains("layers:")).unwrap();
+    assert!(layers.contains("my_nosy"), "{layers}");
+    world.answers(&world.url("one"), "version-2");
+
+    one_waits(&world);
+    world.stop_server();
+    assert_eq!((waiting(&world, &[]), mounts(&world)), (Vec::new(), 0), "left by a server that has ended");
+}
+
+/// Whoever removes, stops or pauses it, or kills the server, the next push is as good.
+#[test]
+fn a_build_does_not_depend_on_the_container_that_waits() {
+    let mut world = World::new();
+    let folder = world.repository("sturdy", &[("Procfile", &version(1))]);
+    world.push(&folder).good();
+    let docker = |words: &[&str]| run(Command::new("docker").args(words)).good();
+    for (n, words) in [&["rm", "--force"][..], &["stop", "--time", "0"], &["pause"]].into_iter().enumerate() {
+        docker(&[words, &[&one_waits(&world)]].concat());
+        world.commit(&folder, &[("Procfile", &version(n as u32 + 2))]);
+        world.push(&folder).good();
+        world.answers(&world.url("sturdy"), &format!("version-{}", n + 2));
+    }
+
+    let before = one_waits(&world);
+    world.kill_server();
+    world.start_server();
+    eventually("the one that waited for a dead server is gone", || waiting(&world, &[]).is_empty().then_some(()));
+    assert_eq!(mounts(&world), 0);
+    world.commit(&folder, &[("Procfile", &version(9))]);
+    world.push(&folder).good();
+    world.answers(&world.url("sturdy"), "version-9");
+    assert_ne!(one_waits(&world), before);
+}
+
+/// Where it is not wanted, nothing waits.
+#[test]
+fn none_waits_where_the_operator_wants_none() {
+    let world = World::with("[build]\nstandby = false\n");
+    let folder = world.repository("alone", &[("Procfile", &version(1))]);
+    world.push(&folder).good();
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    assert_eq!((waiting(&world, &[]), mounts(&world)), (Vec::new(), 0));
+}
