@@ -20,10 +20,8 @@ cleanup() {
 }
 trap cleanup EXIT
 
-# Debian as its image on the registries is, and trusting what this machine trusts.
-trust=/etc/ssl/certs/ca-certificates.crt
-mmdebstrap --quiet --variant=minbase --include=ca-certificates --customize-hook="copy-in $trust ${trust%/*}" trixie - |
-  docker import --change 'LABEL paas.bench=1' --change "ENV PIP_CERT=$trust NODE_EXTRA_CA_CERTS=$trust" - "$base" >/dev/null
+# shellcheck source=benches/base.sh
+. benches/base.sh
 
 # $1: the last of a build's log, $@: the build. Prints its seconds.
 timed() {
