@@ -249,20 +249,26 @@ manager_environment() {
 
 # Prints the files of packages in the app's own folders, which most managers copy: each ends with a zero byte.
 files_of_own_packages() {
-  local named
-  mapfile -t named < <(grep -lE '": *"(file:|\.\.?/)' "${manifests[@]}" | grep -E '(^|/)package\.json$')
-  if [ ${#named[@]} = 0 ]; then return; fi
+  local named file own=()
+  mapfile -t named < <(grep -lE '": *"(file:|\.\.?/)' "${manifests[@]}")
+  for file in "${named[@]}"; do
+    if [ "${file##*/}" = package.json ]; then own+=("$file"); fi
+  done
+  if [ ${#own[@]} = 0 ]; then return; fi
   jq -r '[.dependencies, .devDependencies, .optionalDependencies, .resolutions, .overrides, .pnpm.overrides] | .. | strings |
-    select(test("^(file:|\\.\\.?/)")) | (input_filename | sub("[^/]*$"; "")) + sub("^file:"; "")' "${named[@]}" | sort -u |
+    select(test("^(file:|\\.\\.?/)")) | (input_filename | sub("[^/]*$"; "")) + sub("^file:"; "")' "${own[@]}" | sort -u |
     while IFS= read -r named; do
       if [ -e "$named" ]; then find "$named" -name node_modules -prune -o -type f -print0 | sort -z; fi
     done
 }
 
-# Prints a checksum of the variables that tell managers and packages what to install.
+# Prints a checksum of the variables that tell managers and packages what to install, if there are any.
 package_settings() {
-  { env -0 | grep -ziE '^(npm_config|pnpm_config|yarn|bun|puppeteer|cypress|playwright|prisma|electron|sharp)_|^[a-z_]+_skip_[a-z_]*(download|install)=' || true; } |
-    sort -z | sha256sum | cut -d ' ' -f 1
+  local name settings="" known='^(npm_config|pnpm_config|yarn|bun|puppeteer|cypress|playwright|prisma|electron|sharp)_'
+  for name in $(compgen -e); do
+    if [[ ${name,,} =~ $known || ${name,,} =~ ^[a-z_]+_skip_[a-z_]*(download|install)$ ]]; then settings+="$name=${!name@Q} "; fi
+  done
+  if [ -n "$settings" ]; then sha256sum <<<"$settings"; fi
 }
 
 # $1: `all`, or `production`. Installs into the app's folder, by the lock file if there is one.

@@ -36,7 +36,7 @@ keep_modules() {
 link_modules() {
   local dir
   for dir in "${folders[@]}"; do
-    if [ -d "$1/$dir" ] && [ -d "$(dirname "$dir")" ]; then ln -sfnT "$1/$dir" "$dir"; fi
+    if [ -d "$1/$dir" ] && [ -d "./${dir%node_modules}" ]; then ln -sfnT "$1/$dir" "$dir"; fi
   done
 }
 

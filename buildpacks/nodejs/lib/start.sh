@@ -121,13 +121,14 @@ nothing_to_start() {
 
 # Whether it serves a developer, not the public. What starts several programs does, if one of them does.
 is_for_development() {
-  local text=$1 tools
+  local text=$1 tools pattern
   if [[ $text =~ (^|[ /])(concurrently|run-p|npm-run-all)\  ]]; then text=$(expanded "$text"); fi
   text=${text//vite build/}
   tools='next dev|nuxt[i]? (dev|start|preview)|astro (dev|preview)|vite( (dev|preview|serve))?|svelte-kit .*|remix (vite:)?dev|react-router dev'
   tools+='|nest start|nx serve.*|ng serve|vinxi dev|react-scripts start|craco start|vue-cli-service serve|webpack(-dev-server| serve)'
   tools+='|qwik dev|wrangler .*|node ace serve'
-  grep -qE "(^|[ /\"'])($tools)([ ;\"']|\$)" <<<"$text"
+  pattern="(^|[ /\"'])($tools)([ ;\"']|\$)"
+  [[ $text =~ $pattern ]]
 }
 
 # Whether the file $1 has a server.
@@ -137,10 +138,14 @@ listens() {
 
 # Sets at_launch to the managers that run when the app starts. Of a workspace, it may be any package that starts.
 find_launched() {
-  local tool
+  local tool file pattern text="$start $starts"
   at_launch=()
+  for file in Procfile app.json; do
+    if [ -f $file ]; then text+=" $(<$file)"; fi
+  done
   for tool in npm yarn pnpm bun; do
-    if grep -qswE -e "($tool|${tool/#npm/npx}|${tool/#pnpm/pnpx}|${tool/#bun/bunx})" Procfile app.json - <<<"$start $starts"; then at_launch+=("$tool"); fi
+    pattern="(^|[^[:alnum:]_])($tool|${tool/%pm/px}|${tool/#bun/bunx})([^[:alnum:]_]|\$)"
+    if [[ $text =~ $pattern ]]; then at_launch+=("$tool"); fi
   done
   if [ -n "$bun_runs" ] && [[ " ${at_launch[*]} " != *" bun "* ]]; then at_launch+=(bun); fi
 }
