@@ -1,7 +1,8 @@
 #!/bin/bash
 # A change of one line, from `git push` until its image is on the engine: by buildpacks, pushed to the demo's server, which
 # must be running; and by hand with the obvious Dockerfile (benches/dockerfiles): a push over OpenSSH, a clone, and `docker
-# build` with its cache. Rounds alternate, with a pause before each. Medians, in seconds.
+# build` with its cache (the engine's own builder: BuildKit is no part of every engine). Rounds alternate, with a pause
+# before each, in which the server's next build container is started. Medians, in seconds.
 #
 # usage: benches/cached.sh [rounds [sample...]]
 set -euo pipefail
@@ -54,19 +55,20 @@ by_packs() {
   push packs "$state/id_ed25519"
   built=$(now)
   tagged=$(docker events --since "${begun:0:10}.${begun:10}" --until "${built:0:10}.${built:10}" --filter type=image \
-    --filter event=tag --format '{{.TimeNano}} {{.Actor.Attributes.name}}' | grep '/packs:v' | cut -d ' ' -f 1)
+    --filter event=tag --format '{{.TimeNano}} {{.Actor.Attributes.name}}' | grep -m 1 '/packs:v' | cut -d ' ' -f 1)
   ms "$begun" "$tagged" >>"$work/packs.times"
 }
 by_hand() {
   local begun pushed
   commit "$work/hand"
+  rm -rf "$work/checkout"
   sleep 4
   begun=$(now)
   push hand "$work/key"
   pushed=$(now)
-  rm -rf "$work/checkout"
   git clone -q "$work/hand.git" "$work/checkout"
-  docker build --quiet --label paas.bench --tag paas-bench/hand "$work/checkout" >/dev/null 2>&1
+  docker build --label paas.bench --tag paas-bench/hand "$work/checkout" >"$work/build.log" 2>&1 ||
+    { tail -n 20 "$work/build.log" >&2 && return 1; }
   echo "$(ms "$begun" "$(now)") $(ms "$pushed" "$(now)")" >>"$work/hand.times"
 }
 seconds() { awk "BEGIN { printf \"%.2f\", $1 / 1000 }"; }

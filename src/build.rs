@@ -42,7 +42,7 @@ pub use dockerfile::DockerfileInput;
 pub use downloads::Downloads;
 pub use queue::{Queue, Turn};
 pub use recipe::{Recipe, Wanted, Wishes};
-use standby::{Running, Standby};
+use standby::{Occupied, Standby};
 
 /// Why there is no image.
 #[derive(Debug, thiserror::Error)]
@@ -295,9 +295,9 @@ impl Inner {
         let failed = outcome.is_err();
         let inner = Arc::clone(self);
         let put_away = self.tasks.spawn(async move {
-            let (spec, running) = used.unzip();
-            if let Some(running) = running {
-                running.put_away().await;
+            let (spec, occupied) = used.unzip();
+            if let Some(occupied) = occupied {
+                occupied.put_away().await;
             }
             let put_away = if full { disk.discard().await } else { disk.close().await };
             if let Err(error) = put_away {
@@ -324,7 +324,7 @@ impl Inner {
         disk: &MountedDisk,
         progress: &Progress,
         cancel: &CancellationToken,
-    ) -> (Result<(Digest, Vec<Ran>), BuildError>, Option<(BuildSpec, Running)>) {
+    ) -> (Result<(Digest, Vec<Ran>), BuildError>, Option<(BuildSpec, Occupied)>) {
         let BuildInput { app, source, previous, project, .. } = input;
         let started = async {
             let (previous, known) = self.previous(previous).await?;
@@ -338,18 +338,18 @@ impl Inner {
             });
             let run_packages = run_packages.await?;
             let spec = self.spec(&recipe, build_image, &run_packages);
-            let running = match self.standby.take(&spec, &app, disk).await {
-                Some(running) => running,
-                None => Running::of(self.engine.run_build(&spec.on(&app, disk)).await?),
+            let occupied = match self.standby.take(&self.engine, &spec, &app, disk).await? {
+                Some(occupied) => occupied,
+                None => Occupied::own(self.engine.run_build(&spec.on(&app, disk)).await?),
             };
-            Ok((previous, known, spec, running))
+            Ok((previous, known, spec, occupied))
         };
-        let (previous, known, spec, mut running) = match started.await {
+        let (previous, known, spec, mut occupied) = match started.await {
             Ok(started) => started,
             Err(error) => return (Err(error), None),
         };
         let request = self.request(&recipe, project, previous, &known);
-        let built = self.in_container(&mut running.container, source, &request, &known, disk, progress, cancel).await;
+        let built = self.in_container(&mut occupied.container, source, &request, &known, disk, progress, cancel).await;
         let image = match built {
             Ok(built) => {
                 let timings: Vec<_> =
@@ -362,7 +362,7 @@ impl Inner {
             }
             Err(error) => Err(error),
         };
-        (image, Some((spec, running)))
+        (image, Some((spec, occupied)))
     }
 
     fn request(

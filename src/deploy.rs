@@ -332,7 +332,7 @@ impl Deployer {
         let result = self.release(app, made.image, made.build, &made.manifest, source, log.progress(), cancel).await;
         let result = match result {
             Ok(()) => Ok(()),
-            Err(error) => Err(explain(error, log.progress()).await),
+            Err(error) => Err(explain(error, app.current.is_some(), log.progress()).await),
         };
         log.close().await;
         result
@@ -433,7 +433,7 @@ const RELEASING: &str = "Another release of this app is being brought up; waitin
 
 /// Tells the pusher why nothing changed, with what the failed instance said last, unless that was told; gives it back
 /// as told.
-async fn explain(error: DeployError, progress: &Progress) -> DeployError {
+async fn explain(error: DeployError, is_live: bool, progress: &Progress) -> DeployError {
     if matches!(error, DeployError::Told(_)) {
         return error;
     }
@@ -447,7 +447,8 @@ async fn explain(error: DeployError, progress: &Progress) -> DeployError {
     }
     progress.trouble(error.to_string()).await;
     if !matches!(error, DeployError::Rollout(RolloutError::Instances(_)) | DeployError::Store(_)) {
-        progress.trouble("Nothing changed: what was live before still is").await;
+        let still = if is_live { "Nothing changed: what was live before still is" } else { "Nothing is deployed yet" };
+        progress.trouble(still).await;
     }
     DeployError::Told(Box::new(error))
 }
@@ -463,9 +464,9 @@ mod tests {
         let (instance, log) = ("web.1".to_owned(), vec!["oops".to_owned()]);
         let unhealthy = RolloutError::Unhealthy { instance, reason: "it ended".to_owned(), hint: None, log };
         let broken = StoreError::NotFound("it is gone".to_owned());
-        let unhealthy = explain(unhealthy.into(), &progress).await;
-        let broken = explain(broken.into(), &progress).await;
-        let told = [explain(unhealthy, &progress).await, explain(broken, &progress).await];
+        let unhealthy = explain(unhealthy.into(), true, &progress).await;
+        let broken = explain(broken.into(), true, &progress).await;
+        let told = [explain(unhealthy, true, &progress).await, explain(broken, true, &progress).await];
         assert_eq!(told.each_ref().map(ToString::to_string), ["web.1 did not become healthy: it ended", "it is gone"]);
         assert!(told.iter().all(|error| matches!(error, DeployError::Told(_))));
         drop(progress);

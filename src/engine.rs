@@ -33,6 +33,7 @@ mod ports;
 pub use build::{BuildContainer, BuildExit, BuildOutput, BuildSpec, Mount};
 pub use dockerfile::{DockerfileSpec, spoken_of};
 pub use events::ContainerExit;
+pub(crate) use firewall::nameservers;
 pub use image::LocalImage;
 pub use instance::{Container, InstanceSpec, State};
 pub use logs::{LogLine, LogOptions};

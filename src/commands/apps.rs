@@ -153,7 +153,8 @@ pub(super) async fn destroy(
             session.read_line().await?
         };
         if said != app.name.as_str() {
-            return Err(CommandError::Refused(format!("that is not its name: {} stays as it is", app.name)));
+            let text = format!("that is not its name: {} stays as it is; --force asks nothing", app.name);
+            return Err(CommandError::Refused(text));
         }
     }
     commands.deployer.destroy_app(&app, &session.progress).await?;

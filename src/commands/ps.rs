@@ -89,6 +89,10 @@ pub(super) async fn scale(
     commands.store.scale(app.id, wanted.clone()).await?;
     let text = wanted.iter().map(|(name, count)| format!("{name}={count}")).collect::<Vec<_>>().join(" ");
     session.progress.step(format!("Scaling {} to {text}", app.name)).await;
+    if app.stopped {
+        session.progress.detail(format!("{} is stopped: it holds from ps:start on", app.name)).await;
+        return Ok(());
+    }
     settle(commands, session, &app).await
 }
 

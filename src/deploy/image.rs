@@ -59,7 +59,7 @@ impl Deployer {
         let plan = cancel.run_until_cancelled(Box::pin(self.plan(app, commit, progress))).await;
         let Plan { manifest, method, source, key } = match plan.unwrap_or(Err(DeployError::Cancelled)) {
             Ok(plan) => plan,
-            Err(error) => return Err(explain(error, progress).await),
+            Err(error) => return Err(explain(error, app.current.is_some(), progress).await),
         };
         for warning in &source.warnings {
             progress.trouble(warning.as_str()).await;
@@ -71,7 +71,7 @@ impl Deployer {
         let build = this.store.begin_build(app.id, commit.clone(), key.clone(), by.to_owned(), stack).await?;
         let log = match BuildLog::open(self.build_log(app.id, build.number), progress).await {
             Ok(log) => log,
-            Err(error) => return Err(explain(error, progress).await),
+            Err(error) => return Err(explain(error, app.current.is_some(), progress).await),
         };
         let image = match self.built_before(app, &key, reuse, log.progress()).await {
             Ok(Some(image)) => Ok(image),
@@ -83,7 +83,7 @@ impl Deployer {
         match image {
             Ok((image, _)) => Ok(Made { image, build: build.id, manifest, log }),
             Err(error) => {
-                let told = explain(error, log.progress()).await;
+                let told = explain(error, app.current.is_some(), log.progress()).await;
                 log.close().await;
                 Err(told)
             }

@@ -171,8 +171,6 @@ impl Engine {
         };
         let id = self.create(&name, &spec.image, body).await?;
         match self.attach_and_start(&id, &name, place).await {
-            // Nothing needs to give way to one that only waits.
-            Ok(container) if spec.app.is_none() => Ok(BuildContainer { place: None, ..container }),
             Ok(container) => Ok(container),
             Err(e) => {
                 if let Err(error) = self.remove(&id).await {
@@ -242,9 +240,18 @@ impl BuildContainer {
         &self.id
     }
 
-    /// Makes one that was started for nobody an app's. Its labels cannot change, its name can.
-    pub async fn assign(&mut self, app: &AppName) -> Result<()> {
+    /// Gives its place up while it has nothing to do: nothing needs to give way to it.
+    pub fn rest(&mut self) {
+        self.place = None;
+    }
+
+    /// Takes a place again.
+    pub async fn rouse(&mut self) {
         self.place = self.engine.build_place().await;
+    }
+
+    /// Names one that was started for nobody after an app. Its labels cannot change.
+    pub async fn rename(&mut self, app: &AppName) -> Result<()> {
         let name = self.engine.build_name(Some(app));
         let options = RenameContainerOptionsBuilder::new().name(&name).build();
         let renamed = self.engine.docker().rename_container(self.id.as_str(), options).await;

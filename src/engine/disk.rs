@@ -120,6 +120,8 @@ impl Disk {
         // The last mounted first: it may be on top of another.
         for path in found.iter().rev() {
             unmount(path).await?;
+            // Only a tidy-up: whoever mounts there makes it again.
+            let _ = tokio::fs::remove_dir(path).await;
         }
         Ok(found.len())
     }

@@ -149,7 +149,7 @@ fn correction(rules: &Rules, listed: &str) -> Option<String> {
 }
 
 /// The name servers that Docker hands to containers' queries: the machine's, but those on loopback.
-async fn nameservers() -> Vec<IpAddr> {
+pub(crate) async fn nameservers() -> Vec<IpAddr> {
     let mut found = Vec::new();
     for path in ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"] {
         let text = tokio::fs::read_to_string(path).await.unwrap_or_default();

@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use futures_util::TryStreamExt;
 use paas::engine::{
     BuildContainer, BuildExit, BuildOutput, BuildSpec, Kind, Mount, State,
-    disk::{Disk, DiskError, FOLDERS},
+    disk::{Disk, DiskError, FOLDERS, Slot},
 };
 use tokio::io::AsyncWriteExt;
 
@@ -138,6 +138,44 @@ async fn a_build_ends_with_its_input() {
         .await;
     assert_eq!(test.engine.remove_leftover_builds().await.unwrap(), 1);
     assert!(test.engine.list(Some(Kind::Build)).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_gets_into_a_container_that_runs() {
+    let test = TestEngine::new().await;
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let mut slot = Slot::open(&at("mounts/slot")).await.unwrap();
+    let script = "touch /layers/early /tmp/early; read line; cat /layers/mine; touch /layers/late /tmp/late; id -u; \
+                  while read device folder kind options; do case $folder in /layers) echo $kind $options;; esac; done </proc/mounts";
+    let spec = test.build(script).in_advance(&slot);
+    let mut container = test.engine.run_build(&spec).await.unwrap();
+
+    let disk = Disk::open(&at("disks/mine.ext4"), 64, &at("mounts/mine")).await.unwrap();
+    std::fs::write(disk.folder("layers").join("mine"), "this one\n").unwrap();
+    slot.mount(&disk).await.unwrap();
+    container.stdin.write_all(b"go\n").await.unwrap();
+    let (exit, printed) = tokio::time::timeout(Duration::from_mins(1), finish(container)).await.unwrap();
+    assert_eq!(exit.code, 0, "{printed}");
+    assert!(printed.contains("this one\n1000\n"), "{printed}");
+    let mounted = printed.lines().find(|line| line.starts_with("ext4 ")).unwrap();
+    assert!(mounted.contains("nosuid") && mounted.contains("nodev"), "{mounted}");
+    for folder in ["layers", "tmp"] {
+        let names = std::fs::read_dir(disk.folder(folder)).unwrap().map(|entry| entry.unwrap().file_name());
+        let names: Vec<_> = names.filter(|name| name != "mine").collect();
+        assert_eq!(names, ["late"], "{folder}: nothing can be written before the disk is there");
+    }
+    slot.close().await.unwrap();
+    disk.close().await.unwrap();
+    assert!(!is_mounted(&at("mounts/slot")) && !is_mounted(&at("mounts/mine")));
+
+    // One that a dead server left, with a disk on it.
+    let mut slot = Slot::open(&at("mounts/slot")).await.unwrap();
+    let disk = Disk::open(&at("disks/mine.ext4"), 64, &at("mounts/mine")).await.unwrap();
+    slot.mount(&disk).await.unwrap();
+    drop((slot, disk));
+    assert_eq!(Disk::unmount_leftovers(dir.path()).await.unwrap(), 2 + FOLDERS.len());
+    assert!(!at("mounts/slot").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,10 @@
 
 use std::{fs, path::PathBuf, process::Command};
 
+use paas::model::Digest;
+
 use crate::{
+    buildpacks::write_buildpack,
     crash::version,
     world::{World, eventually, run},
 };
@@ -30,19 +33,18 @@ fn mounts(world: &World) -> usize {
     all.lines().filter(|line| line.contains(folder.to_str().unwrap())).count()
 }
 
-/// An app whose build says what its folders have, and leaves something in each.
+/// An app whose build says in which container it is, and what its disk has.
 fn nosy(world: &World, app: &str) -> PathBuf {
-    let script = "echo layers: $(ls /layers) tmp: $(ls /tmp) platform: $(ls /platform); touch /layers/APP /tmp/APP; \
-                  echo built in $HOSTNAME";
+    let script = "echo layers: $(ls /layers); echo built in $HOSTNAME";
     let project = format!(
         "[_]\nschema-version = \"0.2\"\n[[io.buildpacks.group]]\nid = \"my/nosy\"\n\
-         [io.buildpacks.group.script]\napi = \"0.10\"\nshell = \"/bin/bash\"\ninline = '{}'\n",
-        script.replace("APP", app)
+         [io.buildpacks.group.script]\napi = \"0.10\"\nshell = \"/bin/bash\"\ninline = '{script}'\n"
     );
     world.repository(app, &[("Procfile", &version(1)), ("project.toml", &project)])
 }
 
-/// One that was started before anybody pushed does the next build, on that app's disk, and sees nothing of the app before.
+/// One that was started before it was known whose build comes does the next one, on that app's disk. What closes the network
+/// to builds is looked at all the same.
 #[test]
 fn the_next_build_of_any_app_is_done_by_the_container_that_waits() {
     let mut world = World::new();
@@ -54,14 +56,19 @@ fn the_next_build_of_any_app_is_done_by_the_container_that_waits() {
     let two = nosy(&world, "two");
     let said = world.push(&two).good();
     assert!(said.err.contains(&format!("built in {}", &first[..12])), "{}", said.err);
-    assert!(!said.err.contains("one"), "the other app's files are seen: {}", said.err);
     world.answers(&world.url("two"), "version-1");
     let second = one_waits(&world);
     assert_ne!(first, second, "each does one build");
 
+    let rules = || run(Command::new("iptables").args(["-w", "10", "-S", "INPUT"])).good().out;
+    let interface = format!("-i pa-{}-b ", &Digest::of(world.server_id().as_bytes()).hex()[..8]);
+    let closed = |rules: &str| rules.lines().find(|rule| rule.contains(&interface)).map(str::to_owned);
+    let rule = closed(&rules()).unwrap().replacen("-A", "-D", 1);
+    run(Command::new("iptables").args(["-w", "10"]).args(rule.split(' '))).good();
     world.commit(&one, &[("Procfile", &version(2))]);
     let said = world.push(&one).good();
     assert!(said.err.contains(&format!("built in {}", &second[..12])), "{}", said.err);
+    assert!(closed(&rules()).is_some(), "a build ran on an open network");
     // The same disk as the first time.
     let layers = said.err.lines().find(|line| line.contains("layers:")).unwrap();
     assert!(layers.contains("my_nosy"), "{layers}");
@@ -94,6 +101,26 @@ fn a_build_does_not_depend_on_the_container_that_waits() {
     world.commit(&folder, &[("Procfile", &version(9))]);
     world.push(&folder).good();
     world.answers(&world.url("sturdy"), "version-9");
+    assert_ne!(one_waits(&world), before);
+}
+
+/// A buildpack that was taken away and put back is another folder at the same place: the one that waits has the first one.
+#[test]
+fn a_container_that_waits_with_what_is_gone_is_not_used() {
+    let world = World::new();
+    let buildpack = world.dir().join("again");
+    write_buildpack(&buildpack, "test/again", "again");
+    let install = || world.paas(&["buildpacks:install", &buildpack.display().to_string()]).good();
+    install();
+    let app = world.repository("app", &[("note.txt", "x")]);
+    world.paas(&["apps:create", "app"]).good();
+    world.paas(&["buildpacks:add", "app", "test/again"]).good();
+    world.push(&app).good().says("-----> again builds");
+    let before = one_waits(&world);
+    world.paas(&["buildpacks:uninstall", "test/again"]).good();
+    install();
+    world.commit(&app, &[("note.txt", "y")]);
+    world.push(&app).good().says("-----> again builds");
     assert_ne!(one_waits(&world), before);
 }
 

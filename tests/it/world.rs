@@ -377,7 +377,8 @@ impl World {
         command.args(["ps", "--format", "{{.Names}}", "--filter", &labels[0], "--filter", &labels[1]]).args(options);
         let out = run(&mut command).good().out;
         // One that waits for the next build does none.
-        out.lines().filter(|name| !name.contains("-standby-")).map(str::to_owned).collect()
+        let waits = format!("paas-{}-standby-", self.server_id());
+        out.lines().filter(|name| !name.starts_with(&waits)).map(str::to_owned).collect()
     }
 
     /// The engine's tag of an app's newest release.

@@ -28,14 +28,14 @@ get_dependencies() {
       fi
     done
   fi
-  sums=$(bp hash mix.lock)
-  if [ -f mix.lock ] && [ "$(cat "$layers/deps/made-of" 2>/dev/null)" = "$sums" ]; then
-    bp step "Using the dependencies of the last build: mix.lock is unchanged"
-  elif [ -f mix.lock ]; then
-    bp step "Getting the dependencies of mix.lock"
+  sums="$MIX_ENV $(bp hash mix.lock mix.exs apps/*/mix.exs)"
+  if [ "$(cat "$layers/deps/made-of" 2>/dev/null)" = "$sums" ]; then
+    if [ -f mix.lock ]; then bp step "Using the dependencies of the last build: mix.lock is unchanged"; fi
+    return
   fi
-  if ! mix deps.get --only "$MIX_ENV" --check-locked >"$log" 2>&1; then explain "mix deps.get"; fi
+  if [ -f mix.lock ]; then bp step "Getting the dependencies of mix.lock"; fi
   rm -f "$layers/deps/made-of"
+  if ! mix deps.get --only "$MIX_ENV" --check-locked >"$log" 2>&1; then explain "mix deps.get"; fi
   echo "$sums" >"$layers/deps/made-of"
 }
 

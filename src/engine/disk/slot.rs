@@ -18,7 +18,7 @@ use super::{DiskError, FOLDERS, MountedDisk, blocking, private_folder, unmount};
 #[derive(Debug)]
 pub struct Slot {
     mount_point: PathBuf,
-    taken: bool,
+    mounted: bool,
 }
 
 impl Slot {
@@ -32,11 +32,13 @@ impl Slot {
             FOLDERS.iter().try_for_each(|name| std::fs::DirBuilder::new().mode(0o755).create(path.join(name)))
         })
         .await;
-        let slot = Self { mount_point: mount_point.to_owned(), taken: false };
+        let slot = Self { mount_point: mount_point.to_owned(), mounted: false };
         match made {
             Ok(()) => Ok(slot),
             Err(error) => {
-                slot.close().await?;
+                if let Err(error) = slot.close().await {
+                    tracing::warn!(%error, "a mount is left until the server starts again");
+                }
                 Err(error)
             }
         }
@@ -49,8 +51,8 @@ impl Slot {
 
     /// Mounts the folders of a disk on those of the slot, which has none yet, and gives back the disk's device number, by
     /// which a process tells that it sees them (`st_dev` of stat(2)).
-    pub async fn take(&mut self, disk: &MountedDisk) -> Result<u64, DiskError> {
-        self.taken = true;
+    pub async fn mount(&mut self, disk: &MountedDisk) -> Result<u64, DiskError> {
+        self.mounted = true;
         let slot = self.mount_point.clone();
         blocking(&disk.mount_point, move |disk| {
             FOLDERS.iter().try_for_each(|name| Ok::<_, io::Error>(mount_bind(disk.join(name), slot.join(name))?))?;
@@ -61,12 +63,12 @@ impl Slot {
 
     /// Unmounts it, and what was mounted on it.
     pub async fn close(self) -> Result<(), DiskError> {
-        if self.taken {
-            for name in FOLDERS {
-                unmount(&self.folder(name)).await?;
-            }
+        let mut closed = Ok(());
+        // All of them, before the first error is told.
+        for name in FOLDERS.iter().filter(|_| self.mounted) {
+            closed = closed.and(unmount(&self.folder(name)).await);
         }
-        unmount(&self.mount_point).await?;
+        closed.and(unmount(&self.mount_point).await)?;
         // Only a tidy-up: nobody looks for it.
         let _ = tokio::fs::remove_dir(&self.mount_point).await;
         Ok(())
