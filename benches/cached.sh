@@ -71,11 +71,12 @@ by_hand() {
     { tail -n 20 "$work/build.log" >&2 && return 1; }
   echo "$(ms "$begun" "$(now)") $(ms "$pushed" "$(now)")" >>"$work/hand.times"
 }
+mib() { docker image inspect --format '{{.Size}}' "$1" | awk '{ printf "%.0f", $1 / 1048576 }'; }
 seconds() { awk "BEGIN { printf \"%.2f\", $1 / 1000 }"; }
 
 start_sshd
-echo '| sample | buildpacks: push to image | Dockerfile: push to image | of that clone and build | ratio | ratio to clone and build |'
-echo '| --- | --- | --- | --- | --- | --- |'
+echo '| sample | buildpacks: push to image | Dockerfile: push to image | of that clone and build | ratio | ratio to clone and build | MiB |'
+echo '| --- | --- | --- | --- | --- | --- | --- |'
 for dockerfile in benches/dockerfiles/*.Dockerfile; do
   name=$(basename "$dockerfile" .Dockerfile)
   if [ $# != 0 ] && [[ " $* " != *" $name "* ]]; then continue; fi
@@ -101,6 +102,7 @@ for dockerfile in benches/dockerfiles/*.Dockerfile; do
   done
   packs=$(column packs 1) hand=$(column hand 1) build=$(column hand 2)
   echo "| $name | $(seconds "$packs") | $(seconds "$hand") | $(seconds "$build") | $(ratio "$packs" "$hand") |" \
-    "$(ratio "$packs" "$build") |"
+    "$(ratio "$packs" "$build") | $(mib "$(docker images --format '{{.Repository}}:{{.Tag}}' | grep -m 1 '/packs:v')") /" \
+    "$(mib paas-bench/hand) |"
   on_paas apps:destroy packs --force >/dev/null
 done

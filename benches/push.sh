@@ -1,6 +1,7 @@
 #!/bin/bash
 # A one-line change of the Node.js sample, from `git push` until the new version answers: with paas (the demo must be
-# running), and by hand (push over OpenSSH, cached `docker build`, run, wait, remove the old). Rounds alternate.
+# running), and by hand (push over OpenSSH, cached `docker build`, run, wait, remove the old). Rounds alternate, with a pause
+# before each, in which the server's next build container is started.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=benches/common.sh
@@ -72,7 +73,9 @@ by_hand warm
 with_paas warm
 rm "$work"/*.times
 for round in $(seq "$rounds"); do
+  sleep 4
   by_hand "h$round"
+  sleep 4
   with_paas "p$round"
 done
 hand=$(column hand 2) paas=$(column paas 2)

@@ -23,7 +23,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use health::{Unhealthy, until_healthy};
@@ -41,7 +41,7 @@ use crate::{
 use launch::{Failure, Launcher};
 use pump::Pumps;
 use routes::Routes;
-use worker::{Handle, Outcome, Waiter, Worker};
+use worker::{Handle, Outcome, Round, Waiter, Worker};
 
 /// What goes wrong with instances, and is not the app's fault.
 #[derive(Debug, thiserror::Error)]
@@ -204,6 +204,16 @@ struct Shared {
     workers: StdMutex<HashMap<AppId, Arc<Handle>>>,
 }
 
+/// Waits until nothing can be done of what was asked for, and gives back why.
+async fn trouble_since(rounds: &mut watch::Receiver<Round>, asked: u64) -> String {
+    let round = rounds.wait_for(|round| round.trouble_since(asked).is_some()).await.map(|round| round.clone());
+    match round.ok().and_then(|round| round.trouble) {
+        Some(trouble) => trouble.why,
+        // The app's task has ended: nothing more is said.
+        None => std::future::pending().await,
+    }
+}
+
 impl Instances {
     /// Starts to bring all apps to what is declared. Deployments that were under way when the server ended are given
     /// up. Nothing is routed before it is known which containers still run, and where. The tasks run on `tracker` until
@@ -295,12 +305,18 @@ impl Instances {
             waiters.insert(deployment.generation, Waiter { outcome, lines });
             deployment
         };
-        handle.wake();
-        let mut given_up = false;
+        let mut rounds = handle.rounds.subscribe();
+        let asked = handle.wake();
+        let (mut given_up, mut told) = (false, false);
         let outcome = loop {
             tokio::select! {
                 biased;
                 outcome = &mut ended => break outcome,
+                why = trouble_since(&mut rounds, asked), if !told => {
+                    told = true;
+                    let text = format!("it cannot be brought up for now: {}", InstancesError::Trouble(why));
+                    let _ = cancel.run_until_cancelled(progress.trouble(text)).await;
+                }
                 () = shared.shutdown.cancelled() => return Err(InstancesError::ShuttingDown.into()),
                 () = cancel.cancelled(), if !given_up => {
                     given_up = true;
@@ -347,7 +363,7 @@ impl Instances {
         let asked = handle.wake();
         let looked = rounds.wait_for(|round| {
             let looked = round.seen >= asked && (round.settled || !round.failing.is_empty());
-            looked || round.gone || round.trouble.as_ref().is_some_and(|trouble| trouble.seen >= asked)
+            looked || round.gone || round.trouble_since(asked).is_some()
         });
         let round = tokio::select! {
             round = looked => round.map_err(|_| RolloutError::Gone)?.clone(),

@@ -92,6 +92,13 @@ pub(super) struct Trouble {
     pub(super) why: String,
 }
 
+impl Round {
+    /// Why nothing could be done since this was asked for.
+    pub(super) fn trouble_since(&self, asked: u64) -> Option<&Trouble> {
+        self.trouble.as_ref().filter(|trouble| trouble.seen >= asked)
+    }
+}
+
 impl Handle {
     pub(super) fn new() -> Self {
         Self {

@@ -110,11 +110,18 @@ fn each_project_is_taken_by_its_own_language() {
 /// An ordinary machine sets none of the variables that installers of packages read.
 #[test]
 fn a_build_without_settings_for_its_packages_goes_on() {
-    let mut command = Command::new("bash");
-    command.args(["-euo", "pipefail", "-c", ". buildpacks/nodejs/lib/managers.sh; package_settings"]);
-    command.current_dir(repository_root()).env_clear().env("CNB_TARGET_ARCH", "amd64");
-    command.env("PATH", "/usr/local/bin:/usr/bin:/bin");
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(output.stdout.trim_ascii().len(), 64);
+    let settings = |more: &[(&str, &str)]| {
+        let mut command = Command::new("bash");
+        command.args(["-euo", "pipefail", "-c", ". buildpacks/nodejs/lib/managers.sh; package_settings"]);
+        command.current_dir(repository_root()).env_clear().env("CNB_TARGET_ARCH", "amd64");
+        command.env("PATH", "/usr/local/bin:/usr/bin:/bin").envs(more.iter().copied());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(settings(&[("COLOUR", "red")]), "");
+    let [first, second, third] =
+        [("npm_config_omit", "dev"), ("npm_config_omit", "peer"), ("CYPRESS_SKIP_BINARY_INSTALL", "1")]
+            .map(|setting| settings(&[setting]));
+    assert!(!first.is_empty() && first != second && first != third, "{first}{second}{third}");
 }

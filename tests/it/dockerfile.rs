@@ -178,7 +178,7 @@ fn a_dockerfile_that_fails_says_why() {
         listener.local_addr().unwrap().port()
     );
     let folder = app(&world, &base, "broken", "FROM BASE\nRUN echo about to fail && exit 3\nCMD x\n");
-    world.push(&folder).bad().says("about to fail").says("returned a non-zero code: 3").says("Nothing changed");
+    world.push(&folder).bad().says("about to fail").says("returned a non-zero code: 3").says("Nothing is deployed yet");
     for (dockerfile, says) in [
         (
             "FROM BASE\nRUN --mount=type=secret,id=a cat /x\n",

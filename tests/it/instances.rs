@@ -46,6 +46,18 @@ async fn trouble_of_the_database_reaches_who_waits() {
     f.sql("ALTER TABLE lost RENAME TO instances");
     settle(&server, &app).await.unwrap();
     assert_eq!(names(&healthy(&server, &app).await), ["web.1", "web.2"]);
+
+    // A release goes on once it is mended; until then whoever waits knows why.
+    let v2 = f.release(&app, &[("web", SERVE, quick(), 1)]).await;
+    f.sql("ALTER TABLE instances RENAME TO lost");
+    let mended = async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        f.sql("ALTER TABLE lost RENAME TO instances");
+    };
+    let ((result, said), ()) = tokio::join!(rollout(&server, &app, v2), mended);
+    result.unwrap();
+    let told = said.iter().filter(|line| matches!(line, Line::Trouble(text) if text.contains("no such table")));
+    assert_eq!(told.count(), 1, "{said:?}");
     server.stop().await;
 }
 
