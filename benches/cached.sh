@@ -67,7 +67,7 @@ by_hand() {
   push hand "$work/key"
   pushed=$(now)
   git clone -q "$work/hand.git" "$work/checkout"
-  docker build --label paas.bench --tag paas-bench/hand "$work/checkout" >"$work/build.log" 2>&1 ||
+  docker build --force-rm --label paas.bench --tag paas-bench/hand "$work/checkout" >"$work/build.log" 2>&1 ||
     { tail -n 20 "$work/build.log" >&2 && return 1; }
   echo "$(ms "$begun" "$(now)") $(ms "$pushed" "$(now)")" >>"$work/hand.times"
 }

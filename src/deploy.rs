@@ -37,7 +37,10 @@ use crate::{
     progress::Progress,
     receive::{PushHandler, RefUpdate, Rejection},
     release,
-    store::{App, AppId, BuildId, NewRelease, PortMapping, PortScheme, PushedRelease, ReleaseKind, Store, StoreError},
+    store::{
+        App, AppId, BuildId, NewRelease, PortMapping, PortScheme, ProcessSpec, PushedRelease, ReleaseKind, Store,
+        StoreError,
+    },
 };
 
 /// Why a push, or another change of a release, came to nothing. Each prints as one line for the person who asked.
@@ -47,7 +50,7 @@ pub enum DeployError {
     #[error(transparent)]
     Told(Box<DeployError>),
     /// Somebody else's push went first.
-    #[error("stale: {branch} is at {actual} by now; fetch, merge and push again")]
+    #[error("stale: {branch} is at {actual} by now: fetch and merge that if it is not yours, then push again")]
     Stale {
         /// Where.
         branch: BranchName,
@@ -361,6 +364,7 @@ impl Deployer {
         let names = declared.iter().map(|p| p.process_type.as_str()).collect::<Vec<_>>().join(", ");
         progress.step(format!("Process types: {names}")).await;
         let processes = release::processes(declared, this.images.conduct(&image)?, manifest);
+        self.tell_ending(app, &processes, progress).await?;
         let ReleaseSource { kind, branch, commit, by } = source;
         let summary = this.repositories.get(&app.name).commit_summary(&commit).await?;
         let new = NewRelease {
@@ -376,6 +380,18 @@ impl Deployer {
         };
         self.bring_up(app, new, progress, cancel).await?;
         self.announce(app, progress).await
+    }
+
+    /// Says which of what runs by now a release of these processes ends.
+    async fn tell_ending(&self, app: &App, next: &[ProcessSpec], progress: &Progress) -> Result<(), DeployError> {
+        let Some(current) = self.current_release(app).await? else { return Ok(()) };
+        for (name, quantity) in release::formation(&current.processes, &app.formation) {
+            if quantity > 0 && next.iter().all(|spec| spec.process.process_type != name) {
+                let text = format!("{name} is no process type any more: what runs of it ends with this release");
+                progress.trouble(text).await;
+            }
+        }
+        Ok(())
     }
 
     /// Where the app answers now.

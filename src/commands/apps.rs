@@ -153,7 +153,10 @@ pub(super) async fn destroy(
             session.read_line().await?
         };
         if said != app.name.as_str() {
-            let text = format!("that is not its name: {} stays as it is; --force asks nothing", app.name);
+            let text = match said.trim() {
+                "" => format!("no name was given: {} stays as it is; --force destroys it without a question", app.name),
+                _ => format!("that is not its name: {} stays as it is", app.name),
+            };
             return Err(CommandError::Refused(text));
         }
     }

@@ -155,7 +155,7 @@ fn keys_have_bounds() {
     }
     let apps = json(&bob(&["apps:list", "--format", "json"]).good().out);
     assert_eq!(apps.as_array().unwrap().len(), 1, "{apps}");
-    bob(&["apps:destroy", "bobs"]).bad().says("that is not its name");
+    bob(&["apps:destroy", "bobs"]).bad().says("no name was given");
     world.paas(&["ssh-keys:remove", "bob"]).good();
     bob(&["whoami"]).bad().says("Permission denied (publickey)");
     world.answers(&world.url("admins"), "version-1");

@@ -2,7 +2,10 @@
 
 use std::{collections::HashSet, process::Command};
 
-use crate::world::{Load, World, eventually, run};
+use crate::{
+    crash::version,
+    world::{Load, World, eventually, run},
+};
 
 /// What the demo shows: three languages, three instances, a change without a failed request, a broken change refused.
 #[test]
@@ -172,4 +175,19 @@ pygit2.clone_repository(url, clone, callbacks=Callbacks())
     run(&mut command).good();
     world.answers(&world.url("other-client"), "by libgit2");
     assert_eq!(std::fs::read_to_string(clone.join("index.html")).unwrap(), "by libgit2");
+}
+
+/// A process type that is gone from the Procfile, or misspelt there, does not end in silence.
+#[test]
+fn what_a_release_ends_is_told() {
+    let world = World::new();
+    let folder = world.repository("ends", &[("Procfile", &format!("{}\nworker: sleep 1000\n", version(1)))]);
+    world.push(&folder).good();
+    world.ssh(&["ps:scale", "ends", "worker=1"]).good();
+    world.commit(&folder, &[("Procfile", &version(2))]);
+    let said = world.push(&folder).good();
+    let ends = "worker is no process type any more: what runs of it ends with this release";
+    assert_eq!(said.err.matches("no process type any more").count(), 1, "{}", said.err);
+    assert!(said.err.contains(ends), "{}", said.err);
+    world.answers(&world.url("ends"), "version-2");
 }
