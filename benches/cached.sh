@@ -71,7 +71,6 @@ by_hand() {
     { tail -n 20 "$work/build.log" >&2 && return 1; }
   echo "$(ms "$begun" "$(now)") $(ms "$pushed" "$(now)")" >>"$work/hand.times"
 }
-mib() { docker image inspect --format '{{.Size}}' "$1" | awk '{ printf "%.0f", $1 / 1048576 }'; }
 seconds() { awk "BEGIN { printf \"%.2f\", $1 / 1000 }"; }
 
 start_sshd

@@ -10,6 +10,8 @@ now() { date +%s%N; }
 ms() { echo $((($2 - $1) / 1000000)); }
 median() { sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 column() { awk "{ print \$$2 }" "$work/$1.times" | median; }
+# $1: an image.
+mib() { docker image inspect --format '{{.Size}}' "$1" | awk '{ printf "%.0f", $1 / 1048576 }'; }
 ratio() { awk "BEGIN { printf \"%.2f\", $1 / $2 }"; }
 
 # $1: folder, $2: key. Pushes main.

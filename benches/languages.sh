@@ -31,7 +31,6 @@ timed() {
   "$@" >"$log" 2>&1 || { cat "$log" >&2 && return 1; }
   awk "BEGIN { printf \"%.1f\", $(ms "$begun" "$(now)") / 1000 }"
 }
-mib() { docker image inspect --format '{{.Size}}' "$1" | awk '{ printf "%.0f", $1 / 1048576 }'; }
 
 # $1: name, $2: folder, $3: language, $4: the file that changes, $5: what in it, $6: to what, $@: options of paas build.
 row() {

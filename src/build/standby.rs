@@ -101,11 +101,15 @@ impl Occupied {
         if let Err(error) = self.container.kill_and_remove().await {
             tracing::error!(%error, "a build container is left until the server starts again");
         }
-        if let Some(slot) = self.slot
-            && let Err(error) = slot.close().await
-        {
-            tracing::error!(%error, "the mounts of a build container are left until the server starts again");
+        if let Some(slot) = self.slot {
+            close(slot).await;
         }
+    }
+}
+
+async fn close(slot: Slot) {
+    if let Err(error) = slot.close().await {
+        tracing::error!(%error, "the mounts of a build container are left until the server starts again");
     }
 }
 
@@ -125,9 +129,7 @@ impl Waiting {
                 Ok(Self { spec: spec.clone(), found, container, slot })
             }
             Err(error) => {
-                if let Err(error) = slot.close().await {
-                    tracing::error!(%error, "the mounts of a build container are left until the server starts again");
-                }
+                close(slot).await;
                 Err(error.into())
             }
         }
