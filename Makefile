@@ -4,7 +4,7 @@ STATIC := target/static
 LIFECYCLE := $(STATIC)/x86_64-unknown-linux-gnu/release/lifecycle
 ONLY ?=
 
-.PHONY: demo stop clean-demo test check lifecycle release install-tools
+.PHONY: demo stop clean-demo test test-all test-programs check lint lifecycle release install-tools
 
 demo: ## Shows the main job on real input; leaves everything running in .demo/
 	@demo/demo
@@ -27,12 +27,21 @@ release: lifecycle ## What is installed: paas, lifecycle and buildpacks side by 
 install-tools: ## What the demo and the tests need of Debian
 	@demo/install-tools tests
 
-test: install-tools lifecycle ## The whole suite, engine tests included
-	cargo build --locked --bin paas
-	demo/with-engine tests/run $(ONLY)
+test: test-programs ## All tests but the slow ones; of each language one sample. ONLY=push runs those with that in their name
+	demo/with-engine tests/run $(if $(ONLY),only $(ONLY),quick)
 
-check: ## Formatting, lints, documentation and scripts
+test-all: test-programs ## All tests: every sample, a build without cache, every failing project
+	demo/with-engine tests/run all
+
+test-programs: install-tools lifecycle
+	cargo build --locked --bin paas
+
+check: ## Formatting, clippy, documentation and shell scripts
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --locked --no-deps --lib --document-private-items
 	shellcheck -x $(filter-out %.in,$(wildcard demo/*)) hooks/* tests/run $(wildcard benches/*.sh) .ci/run buildpacks/*/bin/* buildpacks/nodejs/lib/make-assets
+
+lint: check ## The same and the dependencies; wants `cargo install cargo-deny cargo-machete`
+	cargo machete
+	cargo deny --log-level error check bans licenses sources

@@ -13,15 +13,14 @@ use paas::{
     build::{BuildError, BuildInput, Builder, Recipe, Wishes},
     config::Config,
     engine::Kind,
-    images::{ImageError, ImageStore, Registry, Stack, StackImage},
-    model::{Digest, Line, Secret},
+    images::{ImageError, ImageStore, Registry, Stack},
+    model::{Digest, Secret},
     progress::Progress,
 };
 use serde_json::json;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine_support::{TestEngine, until};
+use crate::support::{engine::TestEngine, images::stack, streams::lines_of, waiting::until};
 
 /// A shell's words for frames.
 const FRAMES: &str = r#"#!/bin/sh
@@ -106,7 +105,7 @@ impl Site {
         let build = self.builder.build(self.recipe(), Self::input("hello"), &progress, CancellationToken::new());
         let outcome = tokio::time::timeout(Duration::from_mins(1), build).await.expect("the build ends");
         drop(progress);
-        (outcome.map(|(image, _)| image), said(lines).await)
+        (outcome.map(|(image, _)| image), lines_of(lines).await.iter().map(ToString::to_string).collect())
     }
 
     /// Nothing runs, nothing is mounted.
@@ -119,38 +118,6 @@ impl Site {
     fn disk(&self) -> PathBuf {
         self.config.data_dir.join("disks/hello.ext4")
     }
-}
-
-async fn said(mut lines: mpsc::Receiver<Line>) -> Vec<String> {
-    let mut said = Vec::new();
-    while let Some(line) = lines.recv().await {
-        said.push(line.to_string());
-    }
-    said
-}
-
-/// A stack of busybox alone, in the store: the engine gets its build image as it gets any other.
-fn stack(images: &ImageStore) -> Stack {
-    let tar = crate::engine_support::busybox_tar();
-    let layer = images.blobs().put_bytes(&tar).unwrap();
-    // No other test's image is the same.
-    let env = format!("UNIQUE={:x}", rand::random::<u64>());
-    let config = json!({
-        "created": "1980-01-01T00:00:01Z", "architecture": "amd64", "os": "linux",
-        "config": { "User": "1000:1000", "Env": [env], "Entrypoint": [], "Cmd": [], "WorkingDir": "/", "Labels": {} },
-        "rootfs": { "type": "layers", "diff_ids": [layer] }, "history": [],
-    });
-    let config = serde_json::to_vec(&config).unwrap();
-    let descriptor = |media: &str, digest: &Digest, size: usize| json!({ "mediaType": format!("application/vnd.oci.image.{media}"), "digest": digest, "size": size });
-    let config_digest = images.blobs().put_bytes(&config).unwrap();
-    let manifest = json!({
-        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": descriptor("config.v1+json", &config_digest, config.len()),
-        "layers": [descriptor("layer.v1.tar", &layer, tar.len())],
-    });
-    let manifest = images.blobs().put_bytes(&serde_json::to_vec(&manifest).unwrap()).unwrap();
-    let image = StackImage { manifest, config: config_digest, layer };
-    Stack { id: "test".into(), run: image.clone(), build: image, target: paas::lifecycle::protocol::Target::default() }
 }
 
 fn blob(content: &str) -> String {

@@ -1,29 +1,12 @@
 //! Buildpacks that do not come with paas: where they come from, how an app chooses them, what a build says of them.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
+use std::{fs, path::Path, process::Command};
 
-use crate::{
-    crash::version,
-    world::{World, run},
+use crate::support::{
+    apps::{version, write_buildpack},
+    command::run,
+    world::World,
 };
-
-/// A buildpack whose app answers with `says`, and what it found.
-pub fn write_buildpack(folder: &Path, id: &str, says: &str) {
-    fs::create_dir_all(folder.join("bin")).unwrap();
-    let toml = format!("api = \"0.10\"\n[buildpack]\nid = {id:?}\nversion = \"1.0.0\"\n[[targets]]\nos = \"linux\"\n");
-    fs::write(folder.join("buildpack.toml"), toml).unwrap();
-    let build = format!(
-        "#!/bin/bash\nset -eu\necho \"-----> {says} builds\"\nmkdir -p site\n\
-         echo \"{says} files:$(find . -maxdepth 1 -type f -printf '%f\\n' | sort | tr '\\n' ' ') env:${{BP_SAYS:-none}}\" > site/index.html\n\
-         cat > \"$CNB_LAYERS_DIR/launch.toml\" <<'END'\n[[processes]]\ntype = \"web\"\n\
-         command = [\"bash\", \"-c\", \"exec python3 -m http.server --directory site $PORT\"]\ndefault = true\nEND\n"
-    );
-    for (name, text) in [("detect", "#!/bin/bash\n"), ("build", &build)] {
-        let path = folder.join("bin").join(name);
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    }
-}
 
 /// From a folder, an archive and a git repository; what was fetched stays what it was until it is chosen again.
 #[test]
@@ -169,7 +152,7 @@ fn a_cache_is_cleared() {
 /// A buildpack in Rust, of the framework that Heroku's are written with.
 #[test]
 fn a_buildpack_of_libcnb_builds() {
-    let root = crate::world::repository_root();
+    let root = crate::support::command::repository_root();
     let (source, target) = (root.join("tests/libcnb"), root.join("target/libcnb"));
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--release", "--locked", "--quiet", "--manifest-path"]).arg(source.join("Cargo.toml"));

@@ -2,14 +2,7 @@
 
 use std::{fs, os::unix::process::CommandExt as _, path::Path, process::Stdio};
 
-use crate::world::{Load, World, eventually, run};
-
-const SERVE: &str =
-    "web: mkdir -p /tmp/s && echo VERSION > /tmp/s/index.html && exec python3 -m http.server --directory /tmp/s $PORT";
-
-pub fn version(n: u32) -> String {
-    SERVE.replace("VERSION", &format!("version-{n}"))
-}
+use crate::support::{apps::version, command::run, http::Load, waiting::eventually, world::World};
 
 /// Pushes in the background.
 fn push(world: &World, folder: &Path) -> std::process::Child {

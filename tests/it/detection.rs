@@ -10,7 +10,7 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::world::repository_root;
+use crate::support::command::repository_root;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

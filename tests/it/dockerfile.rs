@@ -1,38 +1,8 @@
 //! Apps that bring a Dockerfile.
 
-use std::{
-    io::Write as _,
-    path::PathBuf,
-    process::{Command, Stdio},
-};
+use std::{path::PathBuf, process::Command};
 
-use crate::{
-    crash::version,
-    engine_support::busybox_tar,
-    world::{World, run},
-};
-
-/// An image to begin with, that no registry is needed for.
-pub struct Base(pub String);
-
-impl Base {
-    pub fn new() -> Self {
-        let base = Self(format!("paas-test/base:{:08x}", rand::random::<u32>()));
-        let mut import = Command::new("docker");
-        import.args(["import", "-c", "ENV PATH=/bin", "-", &base.0]).stdin(Stdio::piped()).stdout(Stdio::null());
-        let mut import = import.spawn().unwrap();
-        import.stdin.take().unwrap().write_all(&busybox_tar()).unwrap();
-        assert!(import.wait().unwrap().success());
-        base
-    }
-}
-
-impl Drop for Base {
-    fn drop(&mut self) {
-        let removed = run(Command::new("docker").args(["rmi", &self.0]));
-        assert!(removed.ok || std::thread::panicking(), "{}", removed.err);
-    }
-}
+use crate::support::{apps::version, command::run, images::Base, world::World};
 
 /// An app with this Dockerfile on the base.
 fn app(world: &World, base: &Base, name: &str, dockerfile: &str) -> PathBuf {
@@ -117,7 +87,7 @@ fn a_dockerfile_is_built_and_its_port_is_served() {
     world.push(&folder).good().says("Reading the Procfile");
     world.answers(&url, "version-7");
     world.paas(&["apps:destroy", "boxed", "--force"]).good();
-    crate::world::eventually("nothing is left", || (stages(&world) == 0).then_some(()));
+    crate::support::waiting::eventually("nothing is left", || (stages(&world) == 0).then_some(()));
 }
 
 /// What is in the Dockerfiles of others: most of it is BuildKit's.
@@ -206,7 +176,7 @@ fn a_dockerfile_that_fails_says_why() {
         world.push(&folder).bad().says(says);
     }
     let left = format!("label=paas.server={}", world.server_id());
-    crate::world::eventually("no step goes on", || {
+    crate::support::waiting::eventually("no step goes on", || {
         let running = run(Command::new("docker").args(["ps", "--all", "--quiet", "--filter", &left])).good().out;
         running.trim().is_empty().then_some(())
     });

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use futures_util::{StreamExt, TryStreamExt};
 use paas::engine::{ContainerId, Engine, EngineError, Kind, Listener, LogOptions, State, label};
 
-use crate::engine_support::{TestEngine, until};
+use crate::support::{engine::TestEngine, waiting::until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_lives_and_dies_by_the_book() {

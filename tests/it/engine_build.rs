@@ -9,7 +9,7 @@ use paas::engine::{
 };
 use tokio::io::AsyncWriteExt;
 
-use crate::engine_support::{TestEngine, until};
+use crate::support::{engine::TestEngine, waiting::until};
 
 /// Runs a build container to its end, and gives back how it ended and what it printed.
 async fn run(test: &TestEngine, spec: &BuildSpec) -> (BuildExit, String) {

@@ -2,11 +2,7 @@
 
 use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
 
-use crate::{
-    crash::version,
-    dockerfile::Base,
-    world::{World, eventually, run},
-};
+use crate::support::{apps::version, command::run, images::Base, waiting::eventually, world::World};
 
 /// An app of the Node.js buildpack whose build runs this shell text.
 fn builds(world: &World, app: &str, script: &str) -> std::path::PathBuf {

@@ -12,9 +12,9 @@ use paas::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    engine_support::until,
-    instances_support::{Fixture, SERVE, Server, ask, quick, rollout, settle, uptime},
+use crate::support::{
+    instances::{Fixture, SERVE, Server, ask, quick, rollout, settle, uptime},
+    waiting::until,
 };
 
 async fn report(server: &Server, app: &App) -> Vec<InstanceReport> {
@@ -47,17 +47,31 @@ async fn trouble_of_the_database_reaches_who_waits() {
     settle(&server, &app).await.unwrap();
     assert_eq!(names(&healthy(&server, &app).await), ["web.1", "web.2"]);
 
-    // A release goes on once it is mended; until then whoever waits knows why.
+    // A rollout goes on once the fault is fixed; until then the caller is told why, once.
     let v2 = f.release(&app, &[("web", SERVE, quick(), 1)]).await;
     f.sql("ALTER TABLE instances RENAME TO lost");
-    let mended = async {
-        tokio::time::sleep(Duration::from_secs(5)).await;
-        f.sql("ALTER TABLE lost RENAME TO instances");
+    let is_fault = |line: &Line| matches!(line, Line::Trouble(text) if text.contains("no such table"));
+    let (progress, mut lines) = Progress::channel();
+    let (instances, id) = (&server.instances, app.id);
+    let rolling = async move {
+        let result = instances.rollout(id, v2, &progress, &CancellationToken::new()).await;
+        drop(progress);
+        result
     };
-    let ((result, said), ()) = tokio::join!(rollout(&server, &app, v2), mended);
+    let fix = async {
+        let mut all = Vec::new();
+        while let Some(line) = lines.recv().await {
+            if is_fault(&line) {
+                settle(&server, &app).await.expect_err("another attempt fails, and is not reported again");
+                f.sql("ALTER TABLE lost RENAME TO instances");
+            }
+            all.push(line);
+        }
+        all
+    };
+    let (result, all) = tokio::join!(rolling, fix);
     result.unwrap();
-    let told = said.iter().filter(|line| matches!(line, Line::Trouble(text) if text.contains("no such table")));
-    assert_eq!(told.count(), 1, "{said:?}");
+    assert_eq!(all.iter().filter(|line| is_fault(line)).count(), 1, "{all:?}");
     server.stop().await;
 }
 

@@ -11,7 +11,10 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::world::{Said, World, repository_root, run};
+use crate::support::{
+    command::{CommandOutput, repository_root, run},
+    world::World,
+};
 
 /// A project that works.
 #[derive(Deserialize)]
@@ -42,6 +45,9 @@ struct Sample {
     dir: Option<String>,
     /// Why a build without a cache makes another image of the same source, if it does.
     varies: Option<String>,
+    /// Whether `make test` builds it, for its language.
+    #[serde(default)]
+    quick: bool,
 }
 
 /// What a developer changes next; the answer changes likewise.
@@ -105,7 +111,7 @@ fn repository(world: &World, sample: Option<&str>, app: &str) -> PathBuf {
     folder
 }
 
-fn says_all(said: Said, texts: &[String]) {
+fn says_all(said: CommandOutput, texts: &[String]) {
     texts.iter().fold(said, |said, text| said.says(text));
 }
 
@@ -114,8 +120,14 @@ fn image(world: &World, app: &str) -> String {
     serde_json::from_str::<serde_json::Value>(&info).unwrap()["image"].as_str().unwrap().to_owned()
 }
 
-/// A first push, an answer, a change with the cache of the first, and the same image again without a cache.
-fn works(world: &World, app: &str, sample: &Sample) {
+/// The app's response has this text in the place of the one that the change replaces.
+fn check(world: &World, app: &str, sample: &Sample, text: &str) {
+    let url = format!("{}{}", world.url(app).trim_end_matches('/'), sample.path);
+    world.answers(&url, &sample.answers.replace(&sample.change.from, text));
+}
+
+/// A first push and its response, then a change that is built with the cache of the first.
+fn builds_twice(world: &World, app: &str, sample: &Sample) {
     let folder = repository(world, Some(app), app);
     if let Some(command) = &sample.prepare {
         run(Command::new("bash").args(["-euc", command]).current_dir(&folder)).good();
@@ -136,8 +148,7 @@ fn works(world: &World, app: &str, sample: &Sample) {
         world.paas(&["builds:set", app, "dir", dir]).good();
     }
     says_all(world.push(&folder).good(), &sample.says);
-    let url = format!("{}{}", world.url(app).trim_end_matches('/'), sample.path);
-    world.answers(&url, &sample.answers);
+    check(world, app, sample, &sample.change.from);
 
     let Change { file, from, to } = &sample.change;
     let text = fs::read_to_string(folder.join(file)).unwrap();
@@ -145,8 +156,11 @@ fn works(world: &World, app: &str, sample: &Sample) {
     assert!(sample.answers.contains(from.as_str()), "{app}: the answer has no {from:?}");
     world.commit(&folder, &[(file, &text.replace(from.as_str(), to))]);
     says_all(world.push(&folder).good(), &sample.cached);
-    world.answers(&url, &sample.answers.replace(from.as_str(), to));
+    check(world, app, sample, to);
+}
 
+/// A build without the cache makes the same image again.
+fn builds_the_same_image_without_a_cache(world: &World, app: &str, sample: &Sample) {
     let with_cache = image(world, app);
     world.paas(&["builds:clear-cache", app]).good();
     world.paas(&["ps:rebuild", app]).good();
@@ -154,8 +168,7 @@ fn works(world: &World, app: &str, sample: &Sample) {
         Some(why) => eprintln!("{app}: two images are not compared, since {why}"),
         None => assert_eq!(image(world, app), with_cache, "{app}: without a cache, another image comes out"),
     }
-    world.answers(&url, &sample.answers.replace(from.as_str(), to));
-    world.paas(&["apps:destroy", app, "--force"]).good();
+    check(world, app, sample, &sample.change.to);
 }
 
 fn fails(world: &World, app: &str, failure: &Failure) {
@@ -170,44 +183,69 @@ fn fails(world: &World, app: &str, failure: &Failure) {
     world.paas(&["apps:destroy", app, "--force"]).good();
 }
 
-/// Everything of a language, with one server and its downloads.
-fn language(language: &str) {
+/// The samples of a language, by name.
+fn samples_of(language: &str) -> Vec<(String, Sample)> {
+    let samples = named(&apps(), ".toml").into_iter().map(|(app, path)| (app, read::<Sample>(&path)));
+    let samples: Vec<_> = samples.filter(|(_, sample)| sample.language == language).collect();
+    assert!(!samples.is_empty(), "there is no sample of {language}");
+    samples
+}
+
+/// One sample of a language, built twice.
+fn quick(language: &str) {
     let world = World::new();
-    let mut count = 0;
-    for (app, path) in named(&apps(), ".toml") {
-        let sample: Sample = read(&path);
-        if sample.language == language {
-            count += 1;
-            eprintln!("{app}");
-            works(&world, &app, &sample);
-        }
+    let mut quick = samples_of(language).into_iter().filter(|(_, sample)| sample.quick);
+    let (app, sample) = quick.next().unwrap_or_else(|| panic!("no sample of {language} has quick = true"));
+    assert!(quick.next().is_none(), "several samples of {language} have quick = true");
+    builds_twice(&world, &app, &sample);
+}
+
+/// All samples of a language, with one server and its downloads, each built three times.
+fn samples(language: &str) {
+    let world = World::new();
+    for (app, sample) in samples_of(language) {
+        eprintln!("{app}");
+        builds_twice(&world, &app, &sample);
+        builds_the_same_image_without_a_cache(&world, &app, &sample);
+        world.paas(&["apps:destroy", &app, "--force"]).good();
     }
-    assert!(count > 0, "there is no sample of {language}");
-    let failures = apps().join(format!("failures/{language}.toml"));
-    if failures.exists() {
-        for (number, failure) in read::<Failures>(&failures).case.iter().enumerate() {
-            eprintln!("{}", failure.name);
-            fails(&world, &format!("failure-{number}"), failure);
-        }
+}
+
+/// All projects of a language that something is wrong with.
+fn failures(language: &str) {
+    let world = World::new();
+    let path = apps().join(format!("failures/{language}.toml"));
+    for (number, failure) in read::<Failures>(&path).case.iter().enumerate() {
+        eprintln!("{}", failure.name);
+        fails(&world, &format!("failure-{number}"), failure);
     }
 }
 
 macro_rules! languages {
     ($($name:ident: $language:literal,)*) => {
-        $(#[test] fn $name() { language($language); })*
+        mod quick {
+            $(#[test] fn $name() { super::quick($language); })*
+        }
+
+        mod samples {
+            $(#[test] #[ignore = "slow: make test-all"] fn $name() { super::samples($language); })*
+        }
+
+        mod failures {
+            $(#[test] #[ignore = "slow: make test-all"] fn $name() { super::failures($language); })*
+        }
 
         /// No project is left out because of its name.
         #[test]
-        fn every_project_is_of_a_language_with_a_story() {
+        fn every_project_is_of_a_language_with_tests() {
             let known = [$($language),*];
             for (app, path) in named(&apps(), ".toml") {
                 let language = read::<Sample>(&path).language;
-                assert!(known.contains(&language.as_str()), "{app}: there is no story for {language}");
-                assert!(apps().join(&app).is_dir(), "{app} is not there");
+                assert!(known.contains(&language.as_str()), "{app}: there are no tests for {language}");
+                assert!(apps().join(&app).is_dir(), "{app} does not exist");
             }
-            for language in named(&apps().join("failures"), ".toml").keys() {
-                assert!(known.contains(&language.as_str()), "there is no story for the failures of {language}");
-            }
+            let failures: Vec<_> = named(&apps().join("failures"), ".toml").into_keys().collect();
+            assert_eq!(failures, known, "each language has its file of failures");
         }
     };
 }

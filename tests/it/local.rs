@@ -2,7 +2,10 @@
 
 use std::{fs, path::PathBuf, process::Command};
 
-use crate::world::{Said, repository_root, run, server_id};
+use crate::support::{
+    command::{CommandOutput, repository_root, run},
+    world::server_id,
+};
 
 /// A folder and a cache of its own, and a `paas` in the search path.
 struct Desk {
@@ -23,7 +26,7 @@ impl Desk {
         self.dir.path().join("work")
     }
 
-    fn sh(&self, script: &str) -> Said {
+    fn sh(&self, script: &str) -> CommandOutput {
         let root = repository_root();
         let lifecycle = root.join("target/static/x86_64-unknown-linux-gnu/release/lifecycle");
         let path = format!("{}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", self.dir.path().join("bin").display());

@@ -9,9 +9,11 @@ use std::{
 
 use rustix::process::{Pid, Signal};
 
-use crate::{
-    crash::version,
-    world::{Said, World, eventually, run},
+use crate::support::{
+    apps::version,
+    command::{CommandOutput, run},
+    waiting::eventually,
+    world::World,
 };
 
 /// A network namespace that this thread, and all that it starts, is in.
@@ -89,7 +91,7 @@ impl Dockerd {
         self.dir.join("docker.sock")
     }
 
-    fn docker(&self, words: &[&str]) -> Said {
+    fn docker(&self, words: &[&str]) -> CommandOutput {
         run(Command::new("docker").arg("--host").arg(format!("unix://{}", self.socket().display())).args(words))
     }
 

@@ -1,4 +1,4 @@
-//! Stories, each against the real engine, real git and real ssh: see `world.rs` for what they share.
+//! Integration tests, each against the real engine, real git and real ssh: see `support.rs` for what they share.
 #![allow(
     clippy::pedantic,
     clippy::unwrap_used,
@@ -14,10 +14,8 @@ mod detection;
 mod dockerfile;
 mod engine;
 mod engine_build;
-mod engine_support;
 mod hostile;
 mod instances;
-mod instances_support;
 mod languages;
 mod layers;
 mod local;
@@ -27,11 +25,10 @@ mod push;
 mod races;
 mod receive;
 mod receive_source;
-mod receive_support;
 mod registry;
 mod secrets;
 mod ssh;
 mod ssh_local;
 mod stacks;
 mod standby;
-mod world;
+mod support;

@@ -6,10 +6,7 @@ use std::{
     process::Command,
 };
 
-use crate::{
-    crash::version,
-    world::{World, eventually, run},
-};
+use crate::support::{apps::version, command::run, waiting::eventually, world::World};
 
 /// What `url` answers must be the config var of this name.
 const SHOW: &str = "web: mkdir -p /tmp/s && echo \"says:$SAYS:\" > /tmp/s/index.html && \
@@ -96,7 +93,8 @@ fn processes_are_declared() {
 fn ports_are_mapped() {
     let world = World::new();
     let serve = version(1).replace("$PORT", "5000");
-    let folder = world.repository("mapped", &[("Procfile", &serve)]);
+    let checks = r#"{"healthchecks":{"web":[{"attempts":20,"wait":0.5}]}}"#;
+    let folder = world.repository("mapped", &[("Procfile", &serve), ("app.json", checks)]);
     world.push(&folder).bad().says("5000");
     let own = world.url("mapped");
     let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

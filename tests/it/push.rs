@@ -2,10 +2,7 @@
 
 use std::{collections::HashSet, process::Command};
 
-use crate::{
-    crash::version,
-    world::{Load, World, eventually, run},
-};
+use crate::support::{apps::version, command::run, http::Load, waiting::eventually, world::World};
 
 /// What the demo shows: three languages, three instances, a change without a failed request, a broken change refused.
 #[test]

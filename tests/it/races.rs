@@ -7,9 +7,12 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use crate::{
-    crash::version,
-    world::{Load, Said, World, eventually, run},
+use crate::support::{
+    apps::version,
+    command::{CommandOutput, run},
+    http::Load,
+    waiting::eventually,
+    world::World,
 };
 
 /// A push in the background, whose lines can be waited for.
@@ -37,12 +40,12 @@ impl Pushing {
         }
     }
 
-    fn end(mut self) -> Said {
+    fn end(mut self) -> CommandOutput {
         for line in self.lines {
             self.said.push_str(&(line.unwrap() + "\n"));
         }
         let status = self.child.wait().unwrap();
-        Said { ok: status.success(), code: status.code(), out: String::new(), err: self.said }
+        CommandOutput { ok: status.success(), code: status.code(), out: String::new(), err: self.said }
     }
 }
 

@@ -11,7 +11,12 @@ use paas::receive::Streams;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
-use crate::receive_support::{DEADLINE, Server, Work, eventually, feed, kill_group, pusher, said};
+use crate::support::{
+    command::{kill_group, output},
+    receiver::{Server, Work, pusher},
+    streams::feed,
+    waiting::{DEADLINE, eventually},
+};
 
 #[test]
 fn the_handler_decides_and_the_client_reads_why() {
@@ -81,9 +86,9 @@ fn a_stale_old_value_is_shown_to_the_handler() {
     assert_eq!(server.updates()[1].old, None);
     // The gate opens in the order of arrival.
     server.handler.gate.add_permits(1);
-    said(held).good();
+    output(held).good();
     server.handler.gate.add_permits(1);
-    said(stale).bad().says("stale: fetch first");
+    output(stale).bad().says("stale: fetch first");
 }
 
 #[test]
@@ -122,7 +127,7 @@ fn what_a_refused_push_brought_is_collected_and_nothing_else() {
     assert!(exists(&kept) && exists(&gone));
 
     server.handler.gate.add_permits(1);
-    said(held).good();
+    output(held).good();
     eventually("the refused commit is collected", || (!exists(&gone)).then_some(()));
     assert!(exists(&kept));
     assert_eq!(server.id("committed"), Some(kept));
@@ -140,7 +145,7 @@ fn a_killed_client_cancels_before_the_commit_point_and_not_after_it() {
     let push = ann.pushing(&["main:held"]);
     eventually("the push is in the handler", || (server.updates().len() == 1).then_some(()));
     kill_group(push.id().try_into().unwrap());
-    said(push).bad();
+    output(push).bad();
     eventually("the handler is told", || (*server.handler.cancelled.lock().unwrap() == ["held"]).then_some(()));
     server.quiet();
     assert_eq!(server.id("held"), None);
@@ -148,7 +153,7 @@ fn a_killed_client_cancels_before_the_commit_point_and_not_after_it() {
     let push = ann.pushing(&["main:committed"]);
     eventually("the push is in the handler", || (server.updates().len() == 2).then_some(()));
     kill_group(push.id().try_into().unwrap());
-    said(push).bad();
+    output(push).bad();
     eventually("no child is left", || server.children().is_empty().then_some(()));
     server.handler.gate.add_permits(1);
     eventually("it completes", || server.id("committed"));
@@ -263,7 +268,7 @@ fn a_killed_hook_fails_the_push() {
     });
     let hook = rustix::process::Pid::from_raw(hook.expect("there is a hook")).unwrap();
     rustix::process::kill_process(hook, rustix::process::Signal::KILL).unwrap();
-    said(push).bad().says("[remote rejected] main -> held");
+    output(push).bad().says("[remote rejected] main -> held");
     eventually("the handler is told", || (*server.handler.cancelled.lock().unwrap() == ["held"]).then_some(()));
     assert_eq!(server.id("held"), None);
     server.quiet();

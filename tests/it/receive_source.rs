@@ -11,7 +11,10 @@ use paas::{
     model::{CommitId, Files},
 };
 
-use crate::receive_support::{Server, Work, bytes};
+use crate::support::{
+    receiver::{Server, Work},
+    streams::bytes,
+};
 
 fn source(server: &Server, commit: &CommitId, folder: Option<&str>) -> Result<Source, GitError> {
     server.runtime.block_on(server.repository().source_tar(commit, folder, &Files::All))
@@ -146,7 +149,7 @@ fn a_tree_bomb_is_refused() {
     let mut path = work.folder.clone();
     fs::write(path.join("x"), "x").unwrap();
     work.git(&["add", "x"]).good();
-    let blob = work.git(&["rev-parse", ":x"]).good().text.trim().to_owned();
+    let blob = work.git(&["rev-parse", ":x"]).good().out.trim().to_owned();
     let mut line = format!("100644 blob {blob}");
     for _ in 0..10 {
         let listing: Vec<_> = (0..10).map(|n| format!("{line}\t{n}\n")).collect();
@@ -157,7 +160,7 @@ fn a_tree_bomb_is_refused() {
         line = format!("040000 tree {}", String::from_utf8(tree.stdout).unwrap().trim());
     }
     let tree = line.rsplit(' ').next().unwrap();
-    let commit = work.git(&["commit-tree", tree, "-m", "bomb"]).good().text.trim().to_owned();
+    let commit = work.git(&["commit-tree", tree, "-m", "bomb"]).good().out.trim().to_owned();
     work.push(&[&format!("{commit}:refs/heads/main")]).good();
     let refused = source(&server, &commit.parse().unwrap(), None).unwrap_err();
     assert!(matches!(refused, GitError::TooManyFiles(_)), "{refused}");
@@ -228,12 +231,12 @@ fn trees_that_no_honest_git_makes() {
         fs::write(&path, listing).unwrap();
         let tree = work.command(&["mktree"]).stdin(fs::File::open(&path).unwrap()).output().unwrap();
         let tree = String::from_utf8(tree.stdout).unwrap();
-        work.git(&["commit-tree", tree.trim(), "-m", message]).good().text.trim().to_owned()
+        work.git(&["commit-tree", tree.trim(), "-m", message]).good().out.trim().to_owned()
     };
     let blob = |bytes: &[u8]| {
         let path = work.folder.join("blob");
         fs::write(&path, bytes).unwrap();
-        work.git(&["hash-object", "-w", path.to_str().unwrap()]).good().text.trim().to_owned()
+        work.git(&["hash-object", "-w", path.to_str().unwrap()]).good().out.trim().to_owned()
     };
     let (x, nul, long) = (blob(b"x"), blob(b"a\0b"), blob(&[b't'; 5000]));
     for name in [".git", ".GiT", "git~1", ".."] {

@@ -5,10 +5,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use crate::{
-    buildpacks::write_buildpack,
-    world::{World, eventually, free_port, run},
-};
+use crate::support::{apps::write_buildpack, command::run, http::free_port, waiting::eventually, world::World};
 
 /// Debian's `docker-registry` on loopback, with its files in the world's folder.
 struct Registry {

@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command};
 
-use crate::world::{World, run};
+use crate::support::{command::run, world::World};
 
 const APP: &str = r#"
 import os

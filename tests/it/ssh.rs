@@ -24,7 +24,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-const PATIENCE: Duration = Duration::from_mins(1);
+use crate::support::waiting::{DEADLINE, at_rest, eventually};
 
 #[derive(Default)]
 struct Seen {
@@ -232,21 +232,13 @@ impl Server {
         self.shutdown.cancel();
         self.abort.cancel();
         self.tracker.close();
-        let ended = self.runtime.block_on(async { tokio::time::timeout(PATIENCE, self.tracker.wait()).await });
+        let ended = self.runtime.block_on(async { tokio::time::timeout(DEADLINE, self.tracker.wait()).await });
         assert!(ended.is_ok(), "tasks are left");
     }
 }
 
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
-}
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < PATIENCE, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 #[test]
@@ -372,7 +364,7 @@ fn the_end_of_input_is_no_hang_up_but_a_lost_connection_is() {
     assert_eq!(server.seen.hangups.load(Ordering::SeqCst), 0);
     child.kill().unwrap();
     child.wait().unwrap();
-    until("the hang-up", || server.seen.hangups.load(Ordering::SeqCst) == 1);
+    eventually("the hang-up", || (server.seen.hangups.load(Ordering::SeqCst) == 1).then_some(()));
     server.stop();
 }
 
@@ -425,15 +417,8 @@ fn what_a_command_does_not_read_stays_with_the_client() {
         }
     });
     // The client is held back once nothing has moved for a second; then other requests still work.
-    let mut last = (0, Instant::now());
-    until("the client is held back", || {
-        let now = sent.load(Ordering::SeqCst);
-        if now != last.0 {
-            last = (now, Instant::now());
-        }
-        now > 0 && last.1.elapsed() > Duration::from_secs(1)
-    });
-    assert!(last.0 < 16 << 20, "{} bytes were taken", last.0);
+    let taken = at_rest("the client is held back", || sent.load(Ordering::SeqCst));
+    assert!(taken < 16 << 20, "{taken} bytes were taken");
     child.kill().unwrap();
     child.wait().unwrap();
     writer.join().unwrap();
@@ -456,15 +441,8 @@ fn a_slow_reader_of_the_output_does_not_stop_for_ever() {
             counter.fetch_add(block.len(), Ordering::SeqCst);
         }
     });
-    let mut last = (0, Instant::now());
-    until("everything is full", || {
-        let now = sent.load(Ordering::SeqCst);
-        if now != last.0 {
-            last = (now, Instant::now());
-        }
-        now > 0 && last.1.elapsed() > Duration::from_secs(1)
-    });
-    assert!(last.0 < size, "nothing held it back");
+    let taken = at_rest("all buffers are full", || sent.load(Ordering::SeqCst));
+    assert!(taken < size, "nothing held it back");
     let mut rest = Vec::new();
     child.stdout.take().unwrap().read_to_end(&mut rest).unwrap();
     writer.join().unwrap();
@@ -478,7 +456,7 @@ fn the_unknown_are_bounded_in_time_and_number() {
     let server = Server::start(Ssh { handshake_seconds: 2, max_unauthenticated_per_address: 3, ..Ssh::default() });
     let connect = || {
         let stream = TcpStream::connect(server.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream
     };
     let greeted = |stream: &mut TcpStream| {
@@ -502,7 +480,7 @@ fn the_unknown_are_bounded_in_time_and_number() {
         let _ = stream.shutdown(std::net::Shutdown::Write);
         let _ = stream.read_to_end(&mut Vec::new());
     }
-    until("others come in", || server.run("admin", &[], &["true"], b"").status.success());
+    eventually("others come in", || (server.run("admin", &[], &["true"], b"").status.success()).then_some(()));
     server.stop();
 }
 
@@ -581,9 +559,9 @@ fn a_stopping_server_lets_what_runs_end_and_then_aborts_it() {
         server.ssh_with("admin", &[], &["cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut hanging =
         server.ssh_with("admin", &[], &["hang"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    until("both run", || server.seen.started.load(Ordering::SeqCst) == 2);
+    eventually("both run", || (server.seen.started.load(Ordering::SeqCst) == 2).then_some(()));
     server.shutdown.cancel();
-    until("nobody new", || TcpStream::connect(server.address).is_err());
+    eventually("nobody new", || (TcpStream::connect(server.address).is_err()).then_some(()));
     let mut stdin = working.stdin.take().unwrap();
     stdin.write_all(b"still here").unwrap();
     drop(stdin);
@@ -592,6 +570,6 @@ fn a_stopping_server_lets_what_runs_end_and_then_aborts_it() {
     assert_eq!(server.seen.hangups.load(Ordering::SeqCst), 0);
     server.abort.cancel();
     assert_eq!(hanging.wait().unwrap().code(), Some(255));
-    until("the hang-up", || server.seen.hangups.load(Ordering::SeqCst) == 1);
+    eventually("the hang-up", || (server.seen.hangups.load(Ordering::SeqCst) == 1).then_some(()));
     server.stop();
 }

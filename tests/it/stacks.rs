@@ -2,10 +2,7 @@
 
 use std::{fs, process::Command};
 
-use crate::{
-    buildpacks::write_buildpack,
-    world::{Load, World, run},
-};
+use crate::support::{apps::write_buildpack, command::run, http::Load, world::World};
 
 /// An image of the engine, made of the default stack's run image; goes with its handle.
 struct Base<'a> {

@@ -2,21 +2,17 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
-    },
-    thread::JoinHandle,
-    time::{Duration, Instant},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU8, Ordering},
 };
 
-/// How long anything may take before a story fails.
-pub const DEADLINE: Duration = Duration::from_mins(3);
+use super::{
+    command::{CommandOutput, repository_root, run, run_with},
+    http::{free_port, get},
+    waiting::{before_deadline, eventually},
+};
 
 static WORLDS: AtomicU8 = AtomicU8::new(0);
 
@@ -25,74 +21,6 @@ pub struct World {
     pub ssh_port: u16,
     router: Option<Child>,
     server: Option<Child>,
-}
-
-/// What a command said.
-#[derive(Debug)]
-pub struct Said {
-    pub ok: bool,
-    pub code: Option<i32>,
-    pub out: String,
-    pub err: String,
-}
-
-impl Said {
-    /// Fails the story unless the command succeeded.
-    #[track_caller]
-    pub fn good(self) -> Self {
-        assert!(self.ok, "failed with {:?}\n--- out\n{}\n--- err\n{}", self.code, self.out, self.err);
-        self
-    }
-
-    /// Fails the story unless the command failed.
-    #[track_caller]
-    pub fn bad(self) -> Self {
-        assert!(!self.ok, "succeeded\n--- out\n{}\n--- err\n{}", self.out, self.err);
-        self
-    }
-
-    /// Fails the story unless the command said this somewhere.
-    #[track_caller]
-    pub fn says(self, text: &str) -> Self {
-        assert!(self.all().contains(text), "does not say {text:?}\n--- out\n{}\n--- err\n{}", self.out, self.err);
-        self
-    }
-
-    pub fn all(&self) -> String {
-        format!("{}{}", self.out, self.err)
-    }
-}
-
-impl From<Output> for Said {
-    fn from(output: Output) -> Self {
-        Self {
-            ok: output.status.success(),
-            code: output.status.code(),
-            out: String::from_utf8_lossy(&output.stdout).into_owned(),
-            err: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
-    }
-}
-
-/// Waits until `ready` gives something, and fails after the deadline.
-#[track_caller]
-pub fn eventually<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + DEADLINE;
-    loop {
-        if let Some(value) = ready() {
-            return value;
-        }
-        assert!(Instant::now() < end, "not within {DEADLINE:?}: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-pub fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
-}
-
-pub fn repository_root() -> PathBuf {
-    std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into()).into()
 }
 
 impl World {
@@ -236,12 +164,12 @@ impl World {
     }
 
     /// A command on the server's own machine.
-    pub fn paas(&self, words: &[&str]) -> Said {
+    pub fn paas(&self, words: &[&str]) -> CommandOutput {
         self.paas_with(words, "")
     }
 
     /// The same with something on its stdin.
-    pub fn paas_with(&self, words: &[&str], stdin: &str) -> Said {
+    pub fn paas_with(&self, words: &[&str], stdin: &str) -> CommandOutput {
         run_with(self.binary().args(words), stdin)
     }
 
@@ -265,12 +193,12 @@ impl World {
     }
 
     /// A command over ssh.
-    pub fn ssh(&self, words: &[&str]) -> Said {
+    pub fn ssh(&self, words: &[&str]) -> CommandOutput {
         run(Command::new("ssh").args(self.ssh_words()).arg("paas@127.0.0.1").args(words))
     }
 
     /// The same with another key.
-    pub fn ssh_as(&self, key: &Path, words: &[&str]) -> Said {
+    pub fn ssh_as(&self, key: &Path, words: &[&str]) -> CommandOutput {
         run(Command::new("ssh").args(self.ssh_words_as(key)).arg("paas@127.0.0.1").args(words))
     }
 
@@ -289,7 +217,7 @@ impl World {
         command
     }
 
-    pub fn git(&self, folder: &Path, words: &[&str]) -> Said {
+    pub fn git(&self, folder: &Path, words: &[&str]) -> CommandOutput {
         run(self.git_command(folder).args(words))
     }
 
@@ -327,7 +255,7 @@ impl World {
         self.git(folder, &["commit", "-q", "--allow-empty", "-m", "change"]).good();
     }
 
-    pub fn push(&self, folder: &Path) -> Said {
+    pub fn push(&self, folder: &Path) -> CommandOutput {
         self.git(folder, &["push", "paas", "main"])
     }
 
@@ -345,15 +273,14 @@ impl World {
     #[track_caller]
     pub fn answers(&self, url: &str, text: &str) {
         let mut last = String::new();
-        let end = Instant::now() + DEADLINE;
-        while Instant::now() < end {
-            match get(url) {
-                Ok((200, body)) if body.contains(text) => return,
-                other => last = format!("{other:?}"),
+        let answered = before_deadline(|| match get(url) {
+            Ok((200, body)) if body.contains(text) => Some(()),
+            other => {
+                last = format!("{other:?}");
+                None
             }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        panic!("{url} does not answer {text:?} but {last}\n{}", self.read("server.log"));
+        });
+        assert!(answered.is_some(), "{url} does not answer {text:?} but {last}\n{}", self.read("server.log"));
     }
 
     /// This server's name among those on the engine.
@@ -399,7 +326,7 @@ impl Drop for World {
                 eprintln!("--- {log}\n{}", fs::read_to_string(self.dir.join(log)).unwrap_or_default());
             }
         }
-        let purged = Said::from(self.binary().arg("purge").output().unwrap());
+        let purged = CommandOutput::from(self.binary().arg("purge").output().unwrap());
         let removed = fs::remove_dir_all(&self.dir);
         if !std::thread::panicking() {
             assert!(purged.ok, "cannot purge: {}", purged.err);
@@ -419,82 +346,4 @@ fn kill(child: &mut Option<Child>) {
 pub fn server_id(data: &Path) -> String {
     let database = rusqlite::Connection::open(data.join("paas.db")).unwrap();
     database.query_row("SELECT value FROM meta WHERE key = 'server_id'", [], |row| row.get(0)).unwrap()
-}
-
-pub fn run(command: &mut Command) -> Said {
-    run_with(command, "")
-}
-
-pub fn run_with(command: &mut Command, stdin: &str) -> Said {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
-    child.wait_with_output().unwrap().into()
-}
-
-/// One request on a connection of its own.
-pub fn get(url: &str) -> Result<(u16, String), String> {
-    let rest = url.strip_prefix("http://").ok_or("not http")?;
-    let (host, path) = rest.split_once('/').map_or((rest, String::from("/")), |(h, p)| (h, format!("/{p}")));
-    let mut stream = TcpStream::connect(host).map_err(|e| format!("connect: {e}"))?;
-    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).map_err(|e| format!("write: {e}"))?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).map_err(|e| format!("read: {e}"))?;
-    let answer = String::from_utf8_lossy(&answer).into_owned();
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| format!("cut off: {answer:?}"))?;
-    let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).ok_or_else(|| format!("no status: {head:?}"))?;
-    Ok((status, body.to_owned()))
-}
-
-/// Requests without a pause, from two threads, until it is stopped.
-pub struct Load {
-    stop: Arc<AtomicBool>,
-    answered: Arc<AtomicU64>,
-    threads: Vec<JoinHandle<Vec<String>>>,
-}
-
-impl Load {
-    pub fn on(url: &str) -> Self {
-        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let threads = (0..2)
-            .map(|_| {
-                let (url, stop, answered) = (url.to_owned(), Arc::clone(&stop), Arc::clone(&answered));
-                std::thread::spawn(move || {
-                    let mut failed = Vec::new();
-                    while !stop.load(Ordering::Relaxed) && failed.len() < 100 {
-                        match get(&url) {
-                            Ok((200, _)) => drop(answered.fetch_add(1, Ordering::Relaxed)),
-                            other => failed.push(format!("{other:?}")),
-                        }
-                        std::thread::sleep(Duration::from_millis(5));
-                    }
-                    failed
-                })
-            })
-            .collect();
-        Self { stop, answered, threads }
-    }
-
-    /// Ends it: how many were answered, and what failed.
-    pub fn end(self) -> (u64, Vec<String>) {
-        self.stop.store(true, Ordering::Relaxed);
-        let failed = self.threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
-        (self.answered.load(Ordering::Relaxed), failed)
-    }
-
-    /// Ends it, and fails the story if a request failed.
-    #[track_caller]
-    pub fn end_without_failure(self) -> u64 {
-        let (answered, failed) = self.end();
-        assert!(
-            failed.is_empty(),
-            "{} of {} requests failed: {:?}",
-            failed.len(),
-            answered,
-            &failed[..failed.len().min(5)]
-        );
-        assert!(answered > 0, "no request was answered");
-        answered
-    }
 }

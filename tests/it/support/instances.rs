@@ -1,7 +1,7 @@
 //! A reconciler on the real engine, with an image of its own whose processes do what a config var says.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
@@ -27,7 +27,11 @@ use paas::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::engine_support::TestEngine;
+use super::{
+    engine::TestEngine,
+    images::{Blobs, process_image},
+    streams::lines_of,
+};
 
 /// A web process that answers with who it is.
 pub const SERVE: &str = r#"echo "$PAAS_PROCESS $PAAS_RELEASE" > /tmp/index.html; echo "serving as $PAAS_PROCESS"; exec httpd -f -p $PORT -h /tmp"#;
@@ -67,7 +71,7 @@ impl Fixture {
         config.registry.listen = listener.local_addr().unwrap();
         let test = TestEngine::with(config).await;
         let dir = tempfile::tempdir().unwrap();
-        let (blobs, image) = image();
+        let (blobs, image) = process_image();
         let mut config = test.config.clone();
         config.data_dir = dir.path().to_owned();
         // An address of its own, so that the routers of parallel tests do not meet.
@@ -182,14 +186,10 @@ pub fn uptime() -> HealthCheck {
 }
 
 pub async fn rollout(server: &Server, app: &App, release: ReleaseNumber) -> (Result<(), RolloutError>, Vec<Line>) {
-    let (progress, mut lines) = Progress::channel();
+    let (progress, lines) = Progress::channel();
     let result = server.instances.rollout(app.id, release, &progress, &CancellationToken::new()).await;
     drop(progress);
-    let mut said = Vec::new();
-    while let Some(line) = lines.recv().await {
-        said.push(line);
-    }
-    (result, said)
+    (result, lines_of(lines).await)
 }
 
 pub async fn settle(server: &Server, app: &App) -> Result<(), RolloutError> {
@@ -207,8 +207,6 @@ pub async fn ask(address: Ipv4Addr) -> std::io::Result<String> {
 }
 
 const TOKEN: &str = "test-token";
-
-type Blobs = HashMap<String, (&'static str, Vec<u8>)>;
 
 async fn serve_blob(State(blobs): State<Arc<Blobs>>, headers: HeaderMap, uri: Uri) -> Response {
     let path = uri.path();
@@ -230,51 +228,4 @@ async fn serve_blob(State(blobs): State<Arc<Blobs>>, headers: HeaderMap, uri: Ur
         bytes.clone(),
     )
         .into_response()
-}
-
-fn image() -> (Blobs, Digest) {
-    let mut tar = tar::Builder::new(Vec::new());
-    let mut file = |path: &str, mode: u32, bytes: &[u8]| {
-        let mut header = tar::Header::new_ustar();
-        header.set_mode(mode);
-        header.set_size(bytes.len() as u64);
-        tar.append_data(&mut header, path, bytes).unwrap();
-    };
-    file("bin/busybox", 0o755, &std::fs::read("/usr/bin/busybox").expect("the package busybox-static is installed"));
-    for name in ["web", "worker"] {
-        let script = format!("#!/bin/busybox sh\neval \"$RUN_{name}\"\n");
-        file(&format!("cnb/process/{name}"), 0o755, script.as_bytes());
-    }
-    let mut tmp = tar::Header::new_ustar();
-    tmp.set_entry_type(tar::EntryType::Directory);
-    tmp.set_mode(0o1777);
-    tmp.set_size(0);
-    tar.append_data(&mut tmp, "tmp", std::io::empty()).unwrap();
-    for applet in ["sh", "sleep", "nc", "httpd", "echo", "cat"] {
-        let mut link = tar::Header::new_ustar();
-        link.set_entry_type(tar::EntryType::Symlink);
-        link.set_size(0);
-        tar.append_link(&mut link, format!("bin/{applet}"), "busybox").unwrap();
-    }
-    let layer = tar.into_inner().unwrap();
-    let (layer_kind, config_kind, manifest_kind) = (
-        "application/vnd.oci.image.layer.v1.tar",
-        "application/vnd.oci.image.config.v1+json",
-        "application/vnd.oci.image.manifest.v1+json",
-    );
-    let config = serde_json::json!({
-        "architecture": "amd64", "os": "linux", "config": {"Env": ["PATH=/bin"]},
-        "rootfs": {"type": "layers", "diff_ids": [Digest::of(&layer).as_str()]},
-    });
-    let config = config.to_string().into_bytes();
-    let manifest = serde_json::json!({
-        "schemaVersion": 2, "mediaType": manifest_kind,
-        "config": {"mediaType": config_kind, "digest": Digest::of(&config).as_str(), "size": config.len()},
-        "layers": [{"mediaType": layer_kind, "digest": Digest::of(&layer).as_str(), "size": layer.len()}],
-    });
-    let manifest = manifest.to_string().into_bytes();
-    let digest = Digest::of(&manifest);
-    let blobs = [(layer_kind, layer), (config_kind, config), (manifest_kind, manifest)];
-    let blobs = blobs.map(|(kind, bytes)| (Digest::of(&bytes).as_str().to_owned(), (kind, bytes)));
-    (blobs.into(), digest)
 }

@@ -1,8 +1,6 @@
 //! An engine for one test: its own server id and addresses, a tiny image, and nothing left when it is dropped.
 
 use std::{
-    io::{Read, Write},
-    os::unix::net::UnixStream,
     sync::atomic::{AtomicU8, Ordering},
     time::Duration,
 };
@@ -12,6 +10,8 @@ use paas::{
     engine::{BuildSpec, Engine, EngineError, ImageId, InstanceSpec},
     model::InstanceId,
 };
+
+use super::images::import_busybox;
 
 pub struct TestEngine {
     pub engine: Engine,
@@ -99,59 +99,4 @@ impl Drop for TestEngine {
             removed.expect("cleaning up").expect("nothing is left");
         }
     }
-}
-
-/// Waits until `ready`, or fails after half a minute.
-pub async fn until<F: Future<Output = bool>>(what: &str, mut ready: impl FnMut() -> F) {
-    let waited = tokio::time::timeout(Duration::from_secs(30), async {
-        while !ready().await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    });
-    waited.await.unwrap_or_else(|_| panic!("waited in vain until {what}"));
-}
-
-/// A tiny root: busybox, and the folders that builds need.
-pub fn busybox_tar() -> Vec<u8> {
-    let busybox = ["/bin/busybox", "/usr/bin/busybox"].iter().find_map(|path| std::fs::read(path).ok());
-    let busybox = busybox.expect("the package busybox-static is installed");
-    let mut tar = tar::Builder::new(Vec::new());
-    let mut header = tar::Header::new_ustar();
-    header.set_mode(0o755);
-    header.set_size(busybox.len() as u64);
-    tar.append_data(&mut header, "bin/busybox", busybox.as_slice()).unwrap();
-    for applet in [
-        "sh", "sleep", "nc", "nslookup", "cat", "dd", "tail", "id", "touch", "mount", "echo", "httpd", "ls", "mkdir",
-        "cp", "awk", "ip", "head",
-    ] {
-        let mut link = tar::Header::new_ustar();
-        link.set_entry_type(tar::EntryType::Symlink);
-        link.set_size(0);
-        tar.append_link(&mut link, format!("bin/{applet}"), "busybox").unwrap();
-    }
-    for folder in ["layers", "workspace", "tmp", "platform", "etc"] {
-        let mut entry = tar::Header::new_ustar();
-        entry.set_entry_type(tar::EntryType::Directory);
-        entry.set_mode(0o755);
-        entry.set_size(0);
-        tar.append_data(&mut entry, folder, std::io::empty()).unwrap();
-    }
-    tar.into_inner().unwrap()
-}
-
-fn import_busybox(socket: &std::path::Path, tag: &str) {
-    let tar = busybox_tar();
-    let (repo, version) = tag.rsplit_once(':').unwrap();
-    let mut engine = UnixStream::connect(socket).unwrap();
-    let head = format!(
-        "POST /images/create?fromSrc=-&repo={repo}&tag={version} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\
-         Content-Type: application/x-tar\r\nContent-Length: {}\r\n\r\n",
-        tar.len()
-    );
-    engine.write_all(head.as_bytes()).unwrap();
-    // One that refuses does not read to the end, and says why.
-    let _ = engine.write_all(&tar);
-    let mut answer = String::new();
-    engine.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200") && !answer.contains("errorDetail"), "{answer}");
 }

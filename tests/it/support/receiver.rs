@@ -8,7 +8,6 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
 };
 
 use paas::{
@@ -19,28 +18,17 @@ use paas::{
     receive::{PushHandler, Pusher, Receiver, RefUpdate, Rejection, Streams},
 };
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{AsyncBufReadExt as _, BufReader},
     net::{TcpListener, TcpStream},
     runtime::Runtime,
     sync::{Semaphore, oneshot},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// How long anything may take before a story fails.
-pub const DEADLINE: Duration = Duration::from_mins(1);
-
-/// Waits until there is something.
-#[track_caller]
-pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(start.elapsed() < DEADLINE, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
+use super::{
+    command::{CommandOutput, output},
+    waiting::{DEADLINE, eventually},
+};
 
 /// Does what the branch's name says: `refused…` is refused, `held…` waits for the gate, and gives up when the client
 /// goes; `committed…` waits for the gate, and completes whoever goes; `talks…` says very much; others are accepted.
@@ -292,33 +280,6 @@ pub struct Work {
     ssh: PathBuf,
 }
 
-/// What a command said.
-#[derive(Debug)]
-pub struct Said {
-    pub ok: bool,
-    pub text: String,
-}
-
-impl Said {
-    #[track_caller]
-    pub fn good(self) -> Self {
-        assert!(self.ok, "{}", self.text);
-        self
-    }
-
-    #[track_caller]
-    pub fn bad(self) -> Self {
-        assert!(!self.ok, "{}", self.text);
-        self
-    }
-
-    #[track_caller]
-    pub fn says(self, text: &str) -> Self {
-        assert!(self.text.contains(text), "does not say {text:?}: {}", self.text);
-        self
-    }
-}
-
 impl Work {
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new("git");
@@ -344,12 +305,12 @@ impl Work {
     }
 
     #[track_caller]
-    pub fn git(&self, words: &[&str]) -> Said {
-        said(self.command(words).spawn().unwrap())
+    pub fn git(&self, words: &[&str]) -> CommandOutput {
+        output(self.command(words).spawn().unwrap())
     }
 
     #[track_caller]
-    pub fn push(&self, refs: &[&str]) -> Said {
+    pub fn push(&self, refs: &[&str]) -> CommandOutput {
         self.git(&[&["push", "paas"], refs].concat())
     }
 
@@ -367,31 +328,6 @@ impl Work {
     }
 
     pub fn head(&self) -> CommitId {
-        self.git(&["rev-parse", "HEAD"]).good().text.trim().parse().unwrap()
+        self.git(&["rev-parse", "HEAD"]).good().out.trim().parse().unwrap()
     }
-}
-
-pub fn said(child: Child) -> Said {
-    let output = child.wait_with_output().unwrap();
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    Said { ok: output.status.success(), text }
-}
-
-/// `kill -9` of a process and all of its group.
-pub fn kill_group(pid: i32) {
-    let pid = rustix::process::Pid::from_raw(pid).unwrap();
-    let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
-}
-
-/// Reads all of a source.
-pub async fn bytes(source: paas::git::Source) -> std::io::Result<Vec<u8>> {
-    let (mut reader, mut bytes) = (source.reader, Vec::new());
-    reader.read_to_end(&mut bytes).await?;
-    Ok(bytes)
-}
-
-/// Writes what a client would, and leaves the stream open.
-pub async fn feed(to: &mut (impl tokio::io::AsyncWrite + Unpin), bytes: &[u8]) {
-    to.write_all(bytes).await.unwrap();
-    to.flush().await.unwrap();
 }

@@ -1,0 +1,12 @@
+//! What the tests share: waiting, commands, streams, images, and worlds to run in.
+
+pub mod apps;
+pub mod command;
+pub mod engine;
+pub mod http;
+pub mod images;
+pub mod instances;
+pub mod receiver;
+pub mod streams;
+pub mod waiting;
+pub mod world;

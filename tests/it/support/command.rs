@@ -1,0 +1,79 @@
+//! Commands as child processes, and their output.
+
+use std::{
+    io::Write as _,
+    path::PathBuf,
+    process::{Child, Command, Output, Stdio},
+};
+
+/// Exit status and output of a command.
+#[derive(Debug)]
+pub struct CommandOutput {
+    pub ok: bool,
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl CommandOutput {
+    /// Fails the story unless the command succeeded.
+    #[track_caller]
+    pub fn good(self) -> Self {
+        assert!(self.ok, "failed with {:?}\n--- out\n{}\n--- err\n{}", self.code, self.out, self.err);
+        self
+    }
+
+    /// Fails the story unless the command failed.
+    #[track_caller]
+    pub fn bad(self) -> Self {
+        assert!(!self.ok, "succeeded\n--- out\n{}\n--- err\n{}", self.out, self.err);
+        self
+    }
+
+    /// Fails the story unless the command said this somewhere.
+    #[track_caller]
+    pub fn says(self, text: &str) -> Self {
+        assert!(self.all().contains(text), "does not say {text:?}\n--- out\n{}\n--- err\n{}", self.out, self.err);
+        self
+    }
+
+    pub fn all(&self) -> String {
+        format!("{}{}", self.out, self.err)
+    }
+}
+
+impl From<Output> for CommandOutput {
+    fn from(output: Output) -> Self {
+        Self {
+            ok: output.status.success(),
+            code: output.status.code(),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+pub fn repository_root() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into()).into()
+}
+
+pub fn run(command: &mut Command) -> CommandOutput {
+    run_with(command, "")
+}
+
+pub fn run_with(command: &mut Command, stdin: &str) -> CommandOutput {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+    output(child)
+}
+
+/// Waits for a child whose output is piped.
+pub fn output(child: Child) -> CommandOutput {
+    child.wait_with_output().unwrap().into()
+}
+
+/// `kill -9` of a process and all of its group.
+pub fn kill_group(pid: i32) {
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+}
