@@ -9,7 +9,7 @@ ONLY ?=
 demo: ## Shows the main job on real input; leaves everything running in .demo/
 	@demo/demo
 
-stop: ## Stops what `make demo` started
+stop: ## Stops the processes that `make demo` started
 	@demo/stop
 
 clean-demo: ## Removes every trace of the demo
@@ -19,12 +19,12 @@ lifecycle: ## The static binary that runs in build containers and app images
 	RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --release --bin lifecycle --no-default-features \
 	  --target x86_64-unknown-linux-gnu --target-dir $(STATIC)
 
-release: lifecycle ## What is installed: paas, lifecycle and buildpacks side by side in target/release
+release: lifecycle ## Release build: paas, lifecycle and buildpacks side by side in target/release
 	cargo build --locked --release --bin paas
 	ln -sfn ../static/x86_64-unknown-linux-gnu/release/lifecycle target/release/lifecycle
 	ln -sfn $(CURDIR)/buildpacks target/release/buildpacks
 
-install-tools: ## What the demo and the tests need of Debian
+install-tools: ## Installs the Debian packages that the demo and the tests need
 	@demo/install-tools tests
 
 test: test-programs ## All tests but the slow ones; of each language one sample. ONLY=push runs those with that in their name

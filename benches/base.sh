@@ -1,4 +1,4 @@
-# Sourced: makes the image $base, Debian as its image on the registries is, and trusting what this machine trusts.
+# Sourced: makes the image $base, a Debian like the public one, with the certificates that this machine trusts.
 # shellcheck shell=bash disable=SC2154,SC2016
 trust=/etc/ssl/certs/ca-certificates.crt own=/usr/local/share/ca-certificates
 mkdir -p $own
