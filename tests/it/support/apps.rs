@@ -10,7 +10,7 @@ pub fn version(n: u32) -> String {
     SERVE.replace("VERSION", &format!("version-{n}"))
 }
 
-/// A buildpack whose app answers with `says`, and what it found.
+/// A buildpack whose app responds with `says` and the files that it found.
 pub fn write_buildpack(folder: &Path, id: &str, says: &str) {
     fs::create_dir_all(folder.join("bin")).unwrap();
     let toml = format!("api = \"0.10\"\n[buildpack]\nid = {id:?}\nversion = \"1.0.0\"\n[[targets]]\nos = \"linux\"\n");

@@ -16,21 +16,21 @@ pub struct CommandOutput {
 }
 
 impl CommandOutput {
-    /// Fails the story unless the command succeeded.
+    /// Fails the test unless the command succeeded.
     #[track_caller]
     pub fn good(self) -> Self {
         assert!(self.ok, "failed with {:?}\n--- out\n{}\n--- err\n{}", self.code, self.out, self.err);
         self
     }
 
-    /// Fails the story unless the command failed.
+    /// Fails the test unless the command failed.
     #[track_caller]
     pub fn bad(self) -> Self {
         assert!(!self.ok, "succeeded\n--- out\n{}\n--- err\n{}", self.out, self.err);
         self
     }
 
-    /// Fails the story unless the command said this somewhere.
+    /// Fails the test unless the command printed this text, on stdout or stderr.
     #[track_caller]
     pub fn says(self, text: &str) -> Self {
         assert!(self.all().contains(text), "does not say {text:?}\n--- out\n{}\n--- err\n{}", self.out, self.err);

@@ -1,4 +1,4 @@
-//! An engine for one test: its own server id and addresses, a tiny image, and nothing left when it is dropped.
+//! An engine for one test: its own server id and addresses, and a small image; dropping it removes everything.
 
 use std::{
     sync::atomic::{AtomicU8, Ordering},
@@ -19,7 +19,7 @@ pub struct TestEngine {
     pub image: ImageId,
 }
 
-/// The second number of the 10.x.0.0/16 that the next test takes.
+/// Second number of the range 10.x.0.0/16 of the next test.
 static NEXT_RANGE: AtomicU8 = AtomicU8::new(220);
 
 impl TestEngine {
@@ -31,7 +31,7 @@ impl TestEngine {
         loop {
             config.network.range = format!("10.{}.0.0/16", NEXT_RANGE.fetch_add(1, Ordering::Relaxed));
             let engine = Engine::connect(&config, &format!("t{:08x}", rand::random::<u32>())).await.unwrap();
-            // The guard before what it guards.
+            // The guard exists before the objects that it removes.
             let mut test =
                 Self { engine, config: config.clone(), image: format!("sha256:{}", "0".repeat(64)).parse().unwrap() };
             match test.engine.ensure_app_bridge(0).await {

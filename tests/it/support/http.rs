@@ -15,7 +15,7 @@ pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
-/// One request on a connection of its own.
+/// Status and body of a GET request on a connection of its own.
 pub fn get(url: &str) -> Result<(u16, String), String> {
     let rest = url.strip_prefix("http://").ok_or("not http")?;
     let (host, path) = rest.split_once('/').map_or((rest, String::from("/")), |(h, p)| (h, format!("/{p}")));
@@ -31,7 +31,7 @@ pub fn get(url: &str) -> Result<(u16, String), String> {
     Ok((status, body.to_owned()))
 }
 
-/// Requests without a pause, from two threads, until it is stopped.
+/// Continuous requests from two threads until it is stopped.
 pub struct Load {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicU64>,
@@ -60,14 +60,14 @@ impl Load {
         Self { stop, answered, threads }
     }
 
-    /// Ends it: how many were answered, and what failed.
+    /// Stops the load; returns the number of responses, and the failures.
     pub fn end(self) -> (u64, Vec<String>) {
         self.stop.store(true, Ordering::Relaxed);
         let failed = self.threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
         (self.answered.load(Ordering::Relaxed), failed)
     }
 
-    /// Ends it, and fails the story if a request failed.
+    /// Stops the load, and fails the test if a request failed.
     #[track_caller]
     pub fn end_without_failure(self) -> u64 {
         let (answered, failed) = self.end();

@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::command::run;
 
-/// A tiny root: busybox, and the folders that builds need.
+/// A root file system: busybox and the folders that builds need.
 pub fn busybox_tar() -> Vec<u8> {
     let busybox = ["/bin/busybox", "/usr/bin/busybox"].iter().find_map(|path| std::fs::read(path).ok());
     let busybox = busybox.expect("the package busybox-static is installed");
@@ -54,17 +54,17 @@ pub fn import_busybox(socket: &Path, tag: &str) {
         tar.len()
     );
     engine.write_all(head.as_bytes()).unwrap();
-    // One that refuses does not read to the end, and says why.
+    // An engine that refuses the request does not read all of it, and responds with the reason.
     let _ = engine.write_all(&tar);
     let mut answer = String::new();
     engine.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200") && !answer.contains("errorDetail"), "{answer}");
 }
-/// A stack of busybox alone, in the store: the engine gets its build image as it gets any other.
+/// A stack that consists of busybox, in the image store; the engine pulls its build image like any other.
 pub fn stack(images: &ImageStore) -> Stack {
     let tar = busybox_tar();
     let layer = images.blobs().put_bytes(&tar).unwrap();
-    // No other test's image is the same.
+    // Makes the image unique to the test.
     let env = format!("UNIQUE={:x}", rand::random::<u64>());
     let config = json!({
         "created": "1980-01-01T00:00:01Z", "architecture": "amd64", "os": "linux",
@@ -134,7 +134,7 @@ pub fn process_image() -> (Blobs, Digest) {
     (blobs.into(), digest)
 }
 
-/// An image to begin with, that no registry is needed for.
+/// A base image for Dockerfiles, imported from busybox.
 pub struct Base(pub String);
 
 impl Base {

@@ -1,4 +1,4 @@
-//! A reconciler on the real engine, with an image of its own whose processes do what a config var says.
+//! A reconciler on the real engine, with an image whose processes run the script in a config var.
 
 use std::{
     collections::BTreeMap,
@@ -33,7 +33,7 @@ use super::{
     streams::lines_of,
 };
 
-/// A web process that answers with who it is.
+/// A web process that responds with its name and release.
 pub const SERVE: &str = r#"echo "$PAAS_PROCESS $PAAS_RELEASE" > /tmp/index.html; echo "serving as $PAAS_PROCESS"; exec httpd -f -p $PORT -h /tmp"#;
 
 static FIXTURES: AtomicU8 = AtomicU8::new(1);
@@ -45,7 +45,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Ends as a server does.
+    /// Shuts down as a server does.
     pub async fn stop(self) {
         self.shutdown.cancel();
         self.tracker.close();
@@ -74,7 +74,7 @@ impl Fixture {
         let (blobs, image) = process_image();
         let mut config = test.config.clone();
         config.data_dir = dir.path().to_owned();
-        // An address of its own, so that the routers of parallel tests do not meet.
+        // An address of its own, so that the routers of parallel tests do not collide.
         let octet = FIXTURES.fetch_add(1, Ordering::Relaxed);
         config.router.listen = vec![[127, 77, 0, octet].into()];
         config.router.workers = 1;
@@ -150,7 +150,7 @@ impl Fixture {
         self.store.scale(app.id, quantities).await.unwrap();
     }
 
-    /// Does something to the database behind the store's back.
+    /// Changes the database without the store.
     pub fn sql(&self, statement: &str) {
         let database = rusqlite::Connection::open(self.dir.path().join("paas.db")).unwrap();
         database.execute_batch(statement).unwrap();
@@ -171,7 +171,7 @@ impl Drop for Fixture {
     }
 }
 
-/// A check that fails soon.
+/// A health check that fails soon.
 pub fn quick() -> HealthCheck {
     HealthCheck { probe: Probe::Tcp, attempts: 30, wait: Duration::from_millis(100), timeout: Duration::from_secs(1) }
 }
@@ -197,7 +197,7 @@ pub async fn settle(server: &Server, app: &App) -> Result<(), RolloutError> {
     server.instances.settle(app.id, &progress, &CancellationToken::new()).await
 }
 
-/// What the instance at this address answers.
+/// Response of the instance at this address.
 pub async fn ask(address: Ipv4Addr) -> std::io::Result<String> {
     let mut stream = tokio::net::TcpStream::connect(SocketAddr::new(address.into(), 8080)).await?;
     stream.write_all(b"GET /index.html HTTP/1.0\r\n\r\n").await?;

@@ -1,5 +1,5 @@
-//! What the stories of receiving share: a receiver, a handler that does as the branch's name says, and a git client
-//! whose "ssh" is a few lines of shell. Real ssh has stories of its own.
+//! A receiver of pushes, a handler whose behaviour depends on the branch's name, and a git client whose "ssh" is a short
+//! script. Real ssh has tests of its own.
 
 use std::{
     collections::HashMap,
@@ -30,8 +30,8 @@ use super::{
     waiting::{DEADLINE, eventually},
 };
 
-/// Does what the branch's name says: `refused…` is refused, `held…` waits for the gate, and gives up when the client
-/// goes; `committed…` waits for the gate, and completes whoever goes; `talks…` says very much; others are accepted.
+/// Acts on the branch's name: `refused…` is refused, `held…` waits for the gate and is cancelled when the client disconnects,
+/// `committed…` waits for the gate and completes in any case, `talks…` prints many lines; others are accepted.
 pub struct Handler {
     repositories: Repositories,
     pub seen: Mutex<Vec<RefUpdate>>,
@@ -97,7 +97,7 @@ impl Server {
         Self::with(|_| {}, |_| PathBuf::from(env!("CARGO_BIN_EXE_paas")))
     }
 
-    /// With another configuration, and another program in the place of the hook.
+    /// With another configuration, and another program as the hook.
     pub fn with(change: impl FnOnce(&mut Config), program: impl FnOnce(&Path) -> PathBuf) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let dir = tempfile::tempdir().unwrap();
@@ -155,7 +155,7 @@ impl Server {
         self.handler.seen.lock().unwrap().clone()
     }
 
-    /// Processes that work in this server's folder.
+    /// Processes whose working folder is this server's.
     pub fn children(&self) -> Vec<i32> {
         let pids = fs::read_dir("/proc").unwrap().filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok());
         pids.filter(|pid: &i32| {
@@ -164,14 +164,14 @@ impl Server {
         .collect()
     }
 
-    /// Everything of the push has ended, its tidying too.
+    /// Waits until all processes of pushes have exited, including the clean-up.
     pub fn quiet(&self) {
         eventually("no child is left", || self.children().is_empty().then_some(()));
         let free = || self.runtime.block_on(self.repository().tidy()).is_ok();
         assert!(free());
     }
 
-    /// A clone's worth of a working folder with one commit, that pushes to `app`.
+    /// A working folder with one commit and the remote `app`.
     pub fn work(&self, name: &str) -> Work {
         let folder = self.dir().join(name);
         fs::create_dir(&folder).unwrap();
@@ -201,7 +201,7 @@ impl Drop for Server {
     }
 }
 
-/// A client of the door: one connection for the bytes, one for stderr; the exit status comes in a file.
+/// The client: one connection for data, one for stderr; the exit status is written to a file.
 const SSH: &str = r#"#!/bin/bash
 shift
 exec 3<>/dev/tcp/127.0.0.1/PORT 4<>/dev/tcp/127.0.0.1/PORT
@@ -216,7 +216,7 @@ kill $up 2>/dev/null
 exit "$(cat "${0%/*}/$id")"
 "#;
 
-/// Stands for the SSH door. Its clients cannot half-close, so an end of their bytes is a hang-up.
+/// Takes the place of the SSH server. Its clients cannot half-close, so the end of their data is a disconnect.
 async fn door(listener: TcpListener, receiver: Receiver, dir: PathBuf) {
     let errors: Arc<Mutex<HashMap<String, oneshot::Sender<TcpStream>>>> = Arc::default();
     let waiting: Arc<Mutex<HashMap<String, oneshot::Receiver<TcpStream>>>> = Arc::default();
@@ -262,7 +262,7 @@ async fn door(listener: TcpListener, receiver: Receiver, dir: PathBuf) {
             } else {
                 receiver.upload_pack(app, None, streams, hangup).await
             };
-            // The client looks for it once its second connection has ended.
+            // The client reads it when its second connection is closed.
             let err = saying.await.unwrap();
             let _ = fs::write(dir.join(id), status.to_string());
             drop(err);
@@ -274,7 +274,7 @@ pub fn pusher() -> Pusher {
     Pusher { name: "ann".to_owned(), key: None }
 }
 
-/// A working folder of a developer.
+/// A developer's working folder.
 pub struct Work {
     pub folder: PathBuf,
     ssh: PathBuf,
@@ -292,7 +292,7 @@ impl Work {
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .env("GIT_SSH", &self.ssh)
             .env("GIT_SSH_VARIANT", "simple")
-            // The first version needs no end-of-file, which this client cannot send.
+            // Version 0 of the protocol needs no end-of-file, which this client cannot send.
             .envs([("GIT_CONFIG_COUNT", "1"), ("GIT_CONFIG_KEY_0", "protocol.version"), ("GIT_CONFIG_VALUE_0", "0")])
             .env("GIT_ALLOW_PROTOCOL", "ssh:file")
             .envs([("GIT_AUTHOR_NAME", "Ann"), ("GIT_AUTHOR_EMAIL", "ann@example.org")])
@@ -314,12 +314,12 @@ impl Work {
         self.git(&[&["push", "paas"], refs].concat())
     }
 
-    /// A push under way.
+    /// A push that is not waited for.
     pub fn pushing(&self, refs: &[&str]) -> Child {
         self.command(&[&["push", "paas"], refs].concat()).spawn().unwrap()
     }
 
-    /// Commits a change, and gives its id.
+    /// Commits a change; returns its id.
     pub fn commit(&self, text: &str) -> CommitId {
         fs::write(self.folder.join("file"), text).unwrap();
         self.git(&["add", "-A"]).good();

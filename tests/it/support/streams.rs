@@ -15,14 +15,14 @@ pub async fn lines_of(mut lines: mpsc::Receiver<Line>) -> Vec<Line> {
     all
 }
 
-/// Reads all of a source.
+/// All bytes of a source.
 pub async fn bytes(source: paas::git::Source) -> std::io::Result<Vec<u8>> {
     let (mut reader, mut bytes) = (source.reader, Vec::new());
     reader.read_to_end(&mut bytes).await?;
     Ok(bytes)
 }
 
-/// Writes what a client would, and leaves the stream open.
+/// Writes bytes and leaves the stream open.
 pub async fn feed(to: &mut (impl tokio::io::AsyncWrite + Unpin), bytes: &[u8]) {
     to.write_all(bytes).await.unwrap();
     to.flush().await.unwrap();

@@ -1,4 +1,4 @@
-//! A world of its own for each story: a router, a server, a key and a folder; all of it is removed at the end.
+//! A world for each test: a router, a server, a key and a folder; all of it is removed at the end.
 
 use std::{
     fs,
@@ -44,13 +44,13 @@ impl World {
         world
     }
 
-    /// Everything made, nothing started.
+    /// Files and configuration, without processes.
     fn prepared(base: &Path, more: &str) -> Self {
         assert!(
             rustix::process::geteuid().is_root(),
-            "the stories need root: they mount, filter packets and run an engine"
+            "the tests need root: they mount disks, filter packets and use the engine"
         );
-        // Several runs at once, each with a number of its own here, do not get into each other's way.
+        // Parallel runs on one machine, each with its own first number, do not collide.
         let first = std::env::var("IT_FIRST_WORLD").map_or(0, |n| n.parse().unwrap());
         let n = first + WORLDS.fetch_add(1, Ordering::Relaxed);
         fs::create_dir_all(base).unwrap();
@@ -113,9 +113,9 @@ impl World {
     /// Starts the server and waits until it answers.
     pub fn start_server(&mut self) {
         self.server = Some(self.daemon("server"));
-        eventually("the server answers", || {
+        eventually("the server responds", || {
             if let Some(status) = self.server.as_mut().unwrap().try_wait().unwrap() {
-                panic!("the server ended with {status}:\n{}", self.read("server.log"));
+                panic!("the server exited with {status}:\n{}", self.read("server.log"));
             }
             self.paas(&["version"]).ok.then_some(())
         });
@@ -126,7 +126,7 @@ impl World {
         kill(&mut self.server);
     }
 
-    /// SIGTERM to the server, and its end.
+    /// Sends SIGTERM to the server and waits until it has exited.
     pub fn stop_server(&mut self) {
         let server = self.server.as_mut().unwrap();
         let pid = rustix::process::Pid::from_child(server);
@@ -138,10 +138,10 @@ impl World {
     /// Starts a second router, which takes over from the first.
     pub fn replace_router(&mut self) {
         let mut old = self.router.replace(self.daemon("router")).unwrap();
-        eventually("the old router has handed over and ended", || old.try_wait().unwrap());
+        eventually("the old router has handed over and exited", || old.try_wait().unwrap());
     }
 
-    /// The server stands still when it comes to this point.
+    /// The server will pause at this point.
     pub fn pause(&self, point: &str) {
         fs::create_dir_all(self.dir.join("pauses")).unwrap();
         fs::write(self.dir.join("pauses").join(point), "").unwrap();
@@ -149,10 +149,10 @@ impl World {
 
     pub fn wait_for_pause(&self, point: &str) {
         let reached = self.dir.join("pauses").join(format!("{point}.reached"));
-        eventually("the server comes to the point where it pauses", || reached.exists().then_some(()));
+        eventually("the server reaches the pause point", || reached.exists().then_some(()));
     }
 
-    /// The server goes on from where it paused.
+    /// The server continues from the point where it paused.
     pub fn go_on(&self, point: &str) {
         self.wait_for_pause(point);
         fs::remove_file(self.dir.join("pauses").join(format!("{point}.reached"))).unwrap();
@@ -173,7 +173,7 @@ impl World {
         run_with(self.binary().args(words), stdin)
     }
 
-    /// The words that make OpenSSH come in with this world's key.
+    /// Options with which OpenSSH logs in with this world's key.
     fn ssh_words(&self) -> Vec<String> {
         self.ssh_words_as(&self.dir.join("id_ed25519"))
     }
@@ -202,7 +202,7 @@ impl World {
         run(Command::new("ssh").args(self.ssh_words_as(key)).arg("paas@127.0.0.1").args(words))
     }
 
-    /// git, unaware of the user's own settings, with this world's key.
+    /// git with this world's key, without the settings of the user who runs the tests.
     pub fn git_command(&self, folder: &Path) -> Command {
         let mut command = Command::new("git");
         command
@@ -264,12 +264,12 @@ impl World {
         self.paas(&["url", app]).good().out.lines().next().unwrap().trim().to_owned()
     }
 
-    /// The status and body that a URL gives.
+    /// Status and body of a GET request.
     pub fn get(&self, url: &str) -> Result<(u16, String), String> {
         get(url)
     }
 
-    /// Waits until a URL answers with this text.
+    /// Waits until the response of a URL contains this text.
     #[track_caller]
     pub fn answers(&self, url: &str, text: &str) {
         let mut last = String::new();
@@ -280,10 +280,10 @@ impl World {
                 None
             }
         });
-        assert!(answered.is_some(), "{url} does not answer {text:?} but {last}\n{}", self.read("server.log"));
+        assert!(answered.is_some(), "{url} does not respond with {text:?} but {last}\n{}", self.read("server.log"));
     }
 
-    /// This server's name among those on the engine.
+    /// Id of this server in the labels on the engine.
     pub fn server_id(&self) -> String {
         server_id(&self.data())
     }
@@ -293,7 +293,7 @@ impl World {
         self.list_containers(kind, &["--all"])
     }
 
-    /// Those of them that run.
+    /// The same, running only.
     pub fn running_containers(&self, kind: &str) -> Vec<String> {
         self.list_containers(kind, &[])
     }
@@ -303,9 +303,9 @@ impl World {
         let mut command = Command::new("docker");
         command.args(["ps", "--format", "{{.Names}}", "--filter", &labels[0], "--filter", &labels[1]]).args(options);
         let out = run(&mut command).good().out;
-        // One that waits for the next build does none.
-        let waits = format!("paas-{}-standby-", self.server_id());
-        out.lines().filter(|name| !name.starts_with(&waits)).map(str::to_owned).collect()
+        // The standby container is not one of a running build.
+        let standby = format!("paas-{}-standby-", self.server_id());
+        out.lines().filter(|name| !name.starts_with(&standby)).map(str::to_owned).collect()
     }
 
     /// The engine's tag of an app's newest release.
@@ -342,7 +342,7 @@ fn kill(child: &mut Option<Child>) {
     }
 }
 
-/// The id in the database of a data folder.
+/// Id of the server in the database of a data folder.
 pub fn server_id(data: &Path) -> String {
     let database = rusqlite::Connection::open(data.join("paas.db")).unwrap();
     database.query_row("SELECT value FROM meta WHERE key = 'server_id'", [], |row| row.get(0)).unwrap()
