@@ -21,7 +21,7 @@ use crate::{
     lifecycle::protocol::{BuildRequest, BuildResult, Built, Phase},
     model::{AppName, Digest, Line, Secret},
     progress::Progress,
-    store::Ran,
+    store::UsedBuildpack,
 };
 
 mod buildpacks;
@@ -242,7 +242,7 @@ impl Builder {
         input: BuildInput,
         progress: &Progress,
         cancel: CancellationToken,
-    ) -> Result<(Digest, Vec<Ran>), BuildError> {
+    ) -> Result<(Digest, Vec<UsedBuildpack>), BuildError> {
         let turn = tokio::select! {
             turn = self.inner.queue.turn(progress) => turn,
             () = cancel.cancelled() => return Err(BuildError::Cancelled),
@@ -282,7 +282,7 @@ impl Inner {
         turn: Turn,
         progress: &Progress,
         cancel: &CancellationToken,
-    ) -> Result<(Digest, Vec<Ran>), BuildError> {
+    ) -> Result<(Digest, Vec<UsedBuildpack>), BuildError> {
         let begun = Instant::now();
         let mounts = self.config.data_dir.join("mounts");
         let mount_point = mounts.join(&input.disk);
@@ -324,7 +324,7 @@ impl Inner {
         disk: &MountedDisk,
         progress: &Progress,
         cancel: &CancellationToken,
-    ) -> (Result<(Digest, Vec<Ran>), BuildError>, Option<(BuildSpec, Occupied)>) {
+    ) -> (Result<(Digest, Vec<UsedBuildpack>), BuildError>, Option<(BuildSpec, Occupied)>) {
         let BuildInput { app, source, previous, project, .. } = input;
         let started = async {
             let (previous, known) = self.previous(previous).await?;

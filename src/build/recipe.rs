@@ -13,7 +13,7 @@ use crate::{
         protocol::{GroupEntry, Place},
     },
     model::{Digest, Secret},
-    store::Ran,
+    store::UsedBuildpack,
 };
 
 /// The buildpack that reads the `Procfile`: it comes last in every group, so that the `Procfile` wins.
@@ -126,10 +126,10 @@ impl Recipe {
     }
 
     /// Which of its buildpacks these are (id and version).
-    pub(super) fn ran(&self, group: Vec<(String, String)>) -> Vec<Ran> {
+    pub(super) fn ran(&self, group: Vec<(String, String)>) -> Vec<UsedBuildpack> {
         let ran = |(id, version): (String, String)| {
             let found = self.buildpacks.iter().find(|b| b.about.id == id && b.about.version == version);
-            Ran { digest: found.map(|buildpack| buildpack.digest.clone()), id, version }
+            UsedBuildpack { digest: found.map(|buildpack| buildpack.digest.clone()), id, version }
         };
         group.into_iter().map(ran).collect()
     }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     model::{AppName, SourceFolder},
-    store::{App, Build, Ran},
+    store::{App, Build, UsedBuildpack},
 };
 
 #[derive(serde::Serialize)]
@@ -98,7 +98,7 @@ pub(super) async fn info(
 ) -> Result {
     let app = commands.app(session, app).await?;
     let build = find(commands, &app, number).await?;
-    let ran = |ran: &Ran| {
+    let ran = |ran: &UsedBuildpack| {
         let digest = ran.digest.as_ref().map_or_else(|| "part of the app".to_owned(), ToString::to_string);
         format!("{}@{} ({digest})", ran.id, ran.version)
     };

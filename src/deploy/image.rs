@@ -10,7 +10,7 @@ use crate::{
     git::Source,
     model::{AppJson, CommitId, Digest, Procfile, Secret, dockerfile},
     progress::Progress,
-    store::{App, BuildId, Ran},
+    store::{App, BuildId, UsedBuildpack},
 };
 
 /// An image, and what belongs to its release.
@@ -116,7 +116,7 @@ impl Deployer {
         key: &Digest,
         reuse: Reuse,
         progress: &Progress,
-    ) -> Result<Option<(Digest, Vec<Ran>)>, DeployError> {
+    ) -> Result<Option<(Digest, Vec<UsedBuildpack>)>, DeployError> {
         let this = &self.0;
         if reuse == Reuse::Yes
             && let Some((image, ran)) = this.store.image_of_key(app.id, key.clone()).await?
@@ -136,7 +136,7 @@ impl Deployer {
         reuse: Reuse,
         progress: &Progress,
         cancel: &CancellationToken,
-    ) -> Result<(Digest, Vec<Ran>), DeployError> {
+    ) -> Result<(Digest, Vec<UsedBuildpack>), DeployError> {
         let this = &self.0;
         let recipe = match method {
             Method::Buildpacks(recipe) => recipe,

@@ -23,7 +23,7 @@ impl Deployer {
         progress.step(format!("Releasing v{number}")).await;
         let live = this.instances.rollout(app.id, number, progress, cancel).await;
         if let Err(error) = live {
-            this.store.give_up_release(app.id, number).await?;
+            this.store.fail_unstarted_release(app.id, number).await?;
             return Err(error.into());
         }
         if this.store.app(app.id).await?.is_some_and(|app| app.stopped) {

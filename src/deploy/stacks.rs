@@ -11,7 +11,7 @@ use crate::{
     instances::RolloutError,
     model::{Digest, Distribution, PackageChange},
     progress::Progress,
-    store::{App, MadeStack, ReleaseKind, StackRevision, StackSource, now},
+    store::{App, ReleaseKind, StackImages, StackRevision, StackSource, now},
 };
 
 /// What a rebase did to an app.
@@ -70,7 +70,7 @@ impl Deployer {
         Ok(self.0.store.stack_revisions(Some(stack.to_owned())).await?.into_iter().next())
     }
 
-    async fn look_into(&self, stack: Stack) -> Result<MadeStack, DeployError> {
+    async fn look_into(&self, stack: Stack) -> Result<StackImages, DeployError> {
         let (images, run) = (self.0.images.clone(), stack.run.manifest.clone());
         let read = tokio::task::spawn_blocking(move || images.distribution(&run)).await;
         let mut distribution = read.map_err(|_| DeployError::Cancelled)??;
@@ -78,7 +78,7 @@ impl Deployer {
             distribution.name.clone_from(&stack.target.distro_name);
             distribution.version.clone_from(&stack.target.distro_version);
         }
-        Ok(MadeStack { run: stack.run.manifest, build: stack.build.manifest, distribution })
+        Ok(StackImages { run: stack.run.manifest, build: stack.build.manifest, distribution })
     }
 
     /// The newest revision of a stack, as builds and images need it.

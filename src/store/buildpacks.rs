@@ -1,43 +1,49 @@
-//! Buildpacks that are installed on the server, and those that an app chooses.
+//! Buildpack packages that were fetched, and the buildpacks that each app has chosen.
 
 use rusqlite::Transaction;
 
-use super::{AppId, Result, Store, StoreError, now, read};
+use super::{
+    columns::{optional_text, text},
+    database::Store,
+    error::{Result, StoreError},
+    ids::AppId,
+    time::now,
+};
 use crate::model::{BuildpackSource, Digest};
 
-/// A package of buildpacks that was fetched; its files are kept by digest.
+/// A package of buildpacks that was fetched; its files are stored under its digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackageRow {
-    /// Of all its files.
+    /// Digest of all files of the package.
     pub digest: Digest,
-    /// Where it came from.
+    /// Where the package was fetched from.
     pub source: String,
-    /// Whether every app may name its buildpacks.
+    /// Whether every app may use the package's buildpacks by name.
     pub installed: bool,
 }
 
-/// A buildpack that an app is to be built with.
+/// A buildpack that an app has chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChosenBuildpack {
-    /// As it was named.
+    /// Source as the user wrote it.
     pub source: BuildpackSource,
-    /// The package that this meant when it was chosen; none if it is looked up by name at each build.
+    /// Package that the source stood for when it was chosen; `None` if the name is looked up at each build.
     pub package: Option<Digest>,
 }
 
 fn chosen(t: &Transaction<'_>, app: AppId) -> Result<Vec<ChosenBuildpack>> {
     let mut query = t.prepare_cached("SELECT source, package FROM app_buildpacks WHERE app = ?1 ORDER BY position")?;
-    let rows = query.query_map([app.0], |r| Ok((r.get::<_, String>(0)?, r.get::<_, Option<String>>(1)?)))?;
-    rows.map(|row| {
-        let (source, package) = row?;
-        let package = package.as_deref().map(|digest| read("digest", digest)).transpose()?;
-        Ok(ChosenBuildpack { source: read("buildpack", &source)?, package })
-    })
-    .collect()
+    let chosen = query.query_and_then([app.0], |row| {
+        Ok(ChosenBuildpack {
+            source: text(row, "source", "buildpack")?,
+            package: optional_text(row, "package", "digest")?,
+        })
+    })?;
+    chosen.collect()
 }
 
 impl Store {
-    /// Notes a fetched package, or that it is installed now.
+    /// Adds a fetched package. With `installed`, a package that exists already becomes installed.
     pub async fn add_package(&self, digest: Digest, source: String, installed: bool) -> Result<()> {
         self.transact(move |t, _| {
             t.execute(
@@ -52,7 +58,7 @@ impl Store {
         .await
     }
 
-    /// Says that a package is no longer installed; it stays while an app has chosen it.
+    /// Declares that a package is not installed. Its row remains while an app has chosen it.
     pub async fn uninstall_package(&self, digest: Digest) -> Result<()> {
         self.transact(move |t, _| {
             t.execute("UPDATE packages SET installed = 0 WHERE digest = ?1", [digest.as_str()])?;
@@ -61,40 +67,41 @@ impl Store {
         .await
     }
 
-    /// All packages, those added last first.
+    /// All packages, newest first.
     pub async fn packages(&self) -> Result<Vec<PackageRow>> {
         self.transact(|t, _| {
             let mut query =
                 t.prepare_cached("SELECT digest, source, installed FROM packages ORDER BY added_at DESC, digest")?;
-            let rows = query.query_map([], |r| Ok((r.get::<_, String>(0)?, r.get(1)?, r.get(2)?)))?;
-            rows.map(|row| {
-                let (digest, source, installed) = row?;
-                Ok(PackageRow { digest: read("digest", &digest)?, source, installed })
-            })
-            .collect()
+            let packages = query.query_and_then([], |row| {
+                Ok(PackageRow {
+                    digest: text(row, "digest", "digest")?,
+                    source: row.get("source")?,
+                    installed: row.get("installed")?,
+                })
+            })?;
+            packages.collect()
         })
         .await
     }
 
-    /// Forgets packages that are neither installed nor chosen by an app; what they were.
+    /// Deletes packages that are neither installed nor chosen by an app. Returns their digests.
     pub async fn forget_unused_packages(&self) -> Result<Vec<Digest>> {
         self.transact(|t, _| {
             let mut query = t.prepare_cached(
                 "DELETE FROM packages WHERE installed = 0
                  AND digest NOT IN (SELECT package FROM app_buildpacks WHERE package NOT NULL) RETURNING digest",
             )?;
-            let rows = query.query_map([], |r| r.get::<_, String>(0))?;
-            rows.map(|row| read("digest", &row?)).collect()
+            query.query_and_then([], |row| text(row, "digest", "digest"))?.collect()
         })
         .await
     }
 
-    /// The buildpacks that an app has chosen, in order; none to leave it to detection.
+    /// Buildpacks that an app has chosen, in order; empty if detection is to choose.
     pub async fn app_buildpacks(&self, app: AppId) -> Result<Vec<ChosenBuildpack>> {
         self.transact(move |t, _| chosen(t, app)).await
     }
 
-    /// Changes an app's buildpacks to what `change` makes of them, or refuses with its words.
+    /// Replaces an app's buildpacks by what `change` returns. Its error message becomes [`StoreError::NotFound`].
     pub async fn change_app_buildpacks(
         &self,
         app: AppId,

@@ -1,28 +1,30 @@
-//! Builds: one row for each time that a commit was turned into an image, or should have been.
+//! Builds: one row for each build that was started, whether or not it produced an image.
 
-use rusqlite::{OptionalExtension as _, Row};
+use rusqlite::Row;
 
-use super::{AppId, Millis, Result, Store, now, read, read_json, to_json};
+use super::{
+    columns::{json, optional_text, text, to_json},
+    database::Store,
+    error::Result,
+    ids::{AppId, BuildId},
+    time::{Millis, now},
+};
 use crate::model::{CommitId, Digest};
 
-/// Identity of a build.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct BuildId(pub i64);
-
-/// How far a build is.
+/// State of a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BuildState {
-    /// Under way.
+    /// The build runs.
     Running,
-    /// An image came out.
+    /// The build produced an image.
     Succeeded,
-    /// None did.
+    /// The build failed or was interrupted.
     Failed,
 }
 
 impl BuildState {
-    /// As it is stored and shown.
+    /// Name that is stored and shown.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Running => "running",
@@ -45,12 +47,12 @@ impl std::str::FromStr for BuildState {
 
 /// A buildpack that took part in a build.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Ran {
-    /// Its id.
+pub struct UsedBuildpack {
+    /// Buildpack id.
     pub id: String,
-    /// Its version.
+    /// Buildpack version.
     pub version: String,
-    /// Of all its files; none if it was part of the app.
+    /// Digest of all files of the buildpack; `None` if it was part of the app.
     pub digest: Option<Digest>,
 }
 
@@ -61,58 +63,50 @@ pub struct Build {
     pub id: BuildId,
     /// Counted from 1 within the app.
     pub number: u64,
-    /// What was built.
+    /// Commit that was built.
     pub commit: CommitId,
-    /// Everything that decides the result, hashed: the same key gives the same image.
+    /// Hash of source and recipe: builds with the same key produce the same image.
     pub key: Digest,
-    /// The name of the key that pushed.
+    /// Name of the SSH key that pushed.
     pub pusher: String,
-    /// How far it is.
+    /// State.
     pub state: BuildState,
-    /// The manifest of its image.
+    /// Manifest of the image.
     pub image: Option<Digest>,
-    /// Why it failed.
+    /// Why the build failed.
     pub message: Option<String>,
-    /// The buildpacks that made the image, in order.
-    pub buildpacks: Vec<Ran>,
-    /// The stack that it was built in.
+    /// Buildpacks that built the image, in order.
+    pub buildpacks: Vec<UsedBuildpack>,
+    /// Stack whose build image was used.
     pub stack: Option<String>,
-    /// When it began.
+    /// Time of the start.
     pub started_at: Millis,
-    /// When it ended.
+    /// Time of the end.
     pub ended_at: Option<Millis>,
 }
 
 const COLUMNS: &str = "id, number, commit_id, key, pusher, state, image, message, started_at, ended_at, \
     buildpacks, stack";
 
-type Raw = (i64, u64, [String; 4], Option<String>, Option<String>, i64, Option<i64>, String, Option<String>);
-
-fn from_row(r: &Row<'_>) -> rusqlite::Result<Raw> {
-    let texts = [r.get(2)?, r.get(3)?, r.get(4)?, r.get(5)?];
-    Ok((r.get(0)?, r.get(1)?, texts, r.get(6)?, r.get(7)?, r.get(8)?, r.get(9)?, r.get(10)?, r.get(11)?))
-}
-
-fn build((id, number, texts, image, message, started_at, ended_at, buildpacks, stack): Raw) -> Result<Build> {
-    let [commit, key, pusher, state] = texts;
+fn build(row: &Row<'_>) -> Result<Build> {
     Ok(Build {
-        id: BuildId(id),
-        number,
-        commit: read("commit", &commit)?,
-        key: read("build key", &key)?,
-        pusher,
-        state: read("build state", &state)?,
-        image: image.as_deref().map(|i| read("image", i)).transpose()?,
-        message,
-        started_at,
-        ended_at,
-        buildpacks: read_json("buildpacks", &buildpacks)?,
-        stack,
+        id: BuildId(row.get("id")?),
+        number: row.get("number")?,
+        commit: text(row, "commit_id", "commit")?,
+        key: text(row, "key", "build key")?,
+        pusher: row.get("pusher")?,
+        state: text(row, "state", "build state")?,
+        image: optional_text(row, "image", "image")?,
+        message: row.get("message")?,
+        buildpacks: json(row, "buildpacks", "buildpacks")?,
+        stack: row.get("stack")?,
+        started_at: row.get("started_at")?,
+        ended_at: row.get("ended_at")?,
     })
 }
 
 impl Store {
-    /// A build begins; returns it with its number.
+    /// Adds a running build and gives it the app's next number.
     pub async fn begin_build(
         &self,
         app: AppId,
@@ -122,7 +116,7 @@ impl Store {
         stack: Option<String>,
     ) -> Result<Build> {
         self.transact(move |t, _| {
-            let raw = t.query_row(
+            t.query_row_and_then(
                 &format!(
                     "INSERT INTO builds (app, number, commit_id, key, pusher, state, started_at, stack)
                      VALUES (?1, (SELECT coalesce(max(number), 0) + 1 FROM builds WHERE app = ?1), ?2, ?3, ?4, 'running',
@@ -130,18 +124,17 @@ impl Store {
                      RETURNING {COLUMNS}"
                 ),
                 (app.0, commit.as_str(), key.as_str(), &pusher, now(), &stack),
-                from_row,
-            )?;
-            build(raw)
+                build,
+            )
         })
         .await
     }
 
-    /// A build ended, with an image and what made it, or with the reason why there is none.
-    pub async fn end_build(&self, id: BuildId, outcome: Result<(Digest, Vec<Ran>), String>) -> Result<()> {
+    /// Records the end of a build: the image and the buildpacks that built it, or why it failed.
+    pub async fn end_build(&self, id: BuildId, outcome: Result<(Digest, Vec<UsedBuildpack>), String>) -> Result<()> {
         self.transact(move |t, _| {
             let (state, image, message, buildpacks) = match &outcome {
-                Ok((image, ran)) => (BuildState::Succeeded, Some(image.as_str()), None, to_json("buildpacks", ran)?),
+                Ok((image, used)) => (BuildState::Succeeded, Some(image.as_str()), None, to_json("buildpacks", used)?),
                 Err(message) => (BuildState::Failed, None, Some(message.as_str()), "[]".to_owned()),
             };
             t.execute(
@@ -153,27 +146,26 @@ impl Store {
         .await
     }
 
-    /// The app's builds, newest first.
+    /// The app's newest `most` builds, newest first.
     pub async fn builds(&self, app: AppId, most: u32) -> Result<Vec<Build>> {
         self.transact(move |t, _| {
             let sql = format!("SELECT {COLUMNS} FROM builds WHERE app = ?1 ORDER BY number DESC LIMIT ?2");
-            t.prepare_cached(&sql)?.query_map((app.0, most), from_row)?.map(|row| build(row?)).collect()
+            t.prepare_cached(&sql)?.query_and_then((app.0, most), build)?.collect()
         })
         .await
     }
 
-    /// The image that this key gave when it was built for this app last, and what made it.
-    pub async fn image_of_key(&self, app: AppId, key: Digest) -> Result<Option<(Digest, Vec<Ran>)>> {
+    /// Image of the app's newest successful build with this key, and the buildpacks that built it.
+    pub async fn image_of_key(&self, app: AppId, key: Digest) -> Result<Option<(Digest, Vec<UsedBuildpack>)>> {
         self.transact(move |t, _| {
-            let found: Option<(String, String)> = t
-                .query_row(
-                    "SELECT image, buildpacks FROM builds WHERE app = ?1 AND key = ?2 AND state = 'succeeded'
-                     ORDER BY number DESC LIMIT 1",
-                    (app.0, key.as_str()),
-                    |r| Ok((r.get(0)?, r.get(1)?)),
-                )
-                .optional()?;
-            found.map(|(image, ran)| Ok((read("image", &image)?, read_json("buildpacks", &ran)?))).transpose()
+            let mut query = t.prepare_cached(
+                "SELECT image, buildpacks FROM builds WHERE app = ?1 AND key = ?2 AND state = 'succeeded'
+                 ORDER BY number DESC LIMIT 1",
+            )?;
+            let mut found = query.query_and_then((app.0, key.as_str()), |row| {
+                Ok((text(row, "image", "image")?, json(row, "buildpacks", "buildpacks")?))
+            })?;
+            found.next().transpose()
         })
         .await
     }

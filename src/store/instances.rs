@@ -1,27 +1,34 @@
-//! Instances: a row is written before the container is made, and goes only when its removal is confirmed.
+//! Instances. The row of an instance is added before its container is created, and removed after it.
 
 use rusqlite::{OptionalExtension as _, Row, Transaction};
 
-use super::{AppId, Millis, PortMapping, Result, Store, StoreError, now, read};
+use super::{
+    columns::text,
+    database::Store,
+    error::{Result, StoreError},
+    ids::AppId,
+    ports::PortMapping,
+    time::{Millis, now},
+};
 use crate::{
     config::AddressPlan,
     model::{CONTAINER_PORT, InstanceId, ProcessType, ReleaseNumber},
 };
 
-/// How far an instance is.
+/// State of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum InstanceState {
-    /// Its container is made, started and checked, not before `not_before`.
+    /// The container is created, started and checked, from `not_before` on.
     Starting,
-    /// It passed its check.
+    /// The instance passed its health check.
     Healthy,
-    /// It is drained, stopped and removed.
+    /// The instance is drained, stopped and removed.
     Retiring,
 }
 
 impl InstanceState {
-    /// As it is stored and shown.
+    /// Name that is stored and shown.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Starting => "starting",
@@ -42,64 +49,69 @@ impl std::str::FromStr for InstanceState {
     }
 }
 
-/// An instance to be.
+/// An instance to be added.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewInstance {
-    /// Its random identity.
+    /// Random identity.
     pub id: InstanceId,
-    /// Its app.
+    /// Owning app.
     pub app: AppId,
-    /// The deployment it belongs to.
+    /// Generation of the deployment.
     pub generation: u64,
-    /// The release it runs.
+    /// Number of the release.
     pub release: ReleaseNumber,
-    /// Its process type.
+    /// Process type.
     pub process_type: ProcessType,
-    /// Counted from 1 within the type: `web.1`.
+    /// Number within the process type, from 1.
     pub ordinal: u32,
-    /// How often its predecessor in this place failed.
+    /// How many predecessors of the same name failed in a row.
     pub restarts: u32,
-    /// When it may be started.
+    /// Earliest time of the start.
     pub not_before: Millis,
-    /// The port that its release declares for it; a mapping may name another.
+    /// Port that the release declares; a port mapping may name another.
     pub port: u16,
 }
 
 /// An instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instance {
-    /// Its random identity, also its container's name.
+    /// Random identity, and name of the container.
     pub id: InstanceId,
-    /// Its app.
+    /// Owning app.
     pub app: AppId,
-    /// The deployment it belongs to.
+    /// Generation of the deployment.
     pub generation: u64,
-    /// The release it runs.
+    /// Number of the release.
     pub release: ReleaseNumber,
-    /// Its process type.
+    /// Process type.
     pub process_type: ProcessType,
-    /// Counted from 1 within the type.
+    /// Number within the process type, from 1.
     pub ordinal: u32,
-    /// The bridge it is on.
+    /// Bridge network of the address.
     pub bridge: u32,
-    /// Its place on the bridge; see [`AddressPlan::instance`].
+    /// Number of the address on the bridge; see [`AddressPlan::instance`].
     pub slot: u32,
-    /// Its container, once that is made.
+    /// Identity of the container, once it is created.
     pub container: Option<String>,
-    /// How far it is.
+    /// State.
     pub state: InstanceState,
-    /// How often its predecessor in this place failed.
+    /// How many predecessors of the same name failed in a row.
     pub restarts: u32,
-    /// When it may be started.
+    /// Earliest time of the start.
     pub not_before: Millis,
-    /// The port that its release declares for it; a mapping may name another.
+    /// Port that the release declares; a port mapping may name another.
     pub port: u16,
-    /// When its row was written.
+    /// Time at which the row was added.
     pub created_at: Millis,
 }
 
 impl Instance {
-    /// The port of it that a mapping means: the usual one stands for the one that its release declares.
+    /// Name within the app: `web.1`.
+    pub fn name(&self) -> String {
+        format!("{}.{}", self.process_type, self.ordinal)
+    }
+
+    /// Port to which requests of a mapping go. The mapping's default container port stands for the release's port.
     pub fn port_of(&self, mapping: Option<&PortMapping>) -> u16 {
         let mapped = mapping.map(|mapping| mapping.container_port).filter(|port| *port != CONTAINER_PORT);
         mapped.unwrap_or(self.port)
@@ -109,50 +121,27 @@ impl Instance {
 const COLUMNS: &str = "id, app, generation, release, process_type, ordinal, bridge, slot, container, state, restarts, \
     not_before, created_at, port";
 
-struct Raw {
-    texts: [String; 3],
-    app: i64,
-    numbers: [u64; 2],
-    small: [u32; 4],
-    container: Option<String>,
-    times: [i64; 2],
-    port: u16,
-}
-
-fn from_row(r: &Row<'_>) -> rusqlite::Result<Raw> {
-    Ok(Raw {
-        texts: [r.get(0)?, r.get(4)?, r.get(9)?],
-        app: r.get(1)?,
-        numbers: [r.get(2)?, r.get(3)?],
-        small: [r.get(5)?, r.get(6)?, r.get(7)?, r.get(10)?],
-        container: r.get(8)?,
-        times: [r.get(11)?, r.get(12)?],
-        port: r.get(13)?,
-    })
-}
-
-fn instance(raw: Raw) -> Result<Instance> {
-    let [id, process_type, state] = raw.texts;
-    let [ordinal, bridge, slot, restarts] = raw.small;
+fn instance(row: &Row<'_>) -> Result<Instance> {
     Ok(Instance {
-        id: read("instance id", &id)?,
-        app: AppId(raw.app),
-        generation: raw.numbers[0],
-        release: raw.numbers[1],
-        process_type: read("process type", &process_type)?,
-        ordinal,
-        bridge,
-        slot,
-        container: raw.container,
-        state: read("instance state", &state)?,
-        restarts,
-        not_before: raw.times[0],
-        port: raw.port,
-        created_at: raw.times[1],
+        id: text(row, "id", "instance id")?,
+        app: AppId(row.get("app")?),
+        generation: row.get("generation")?,
+        release: row.get("release")?,
+        process_type: text(row, "process_type", "process type")?,
+        ordinal: row.get("ordinal")?,
+        bridge: row.get("bridge")?,
+        slot: row.get("slot")?,
+        container: row.get("container")?,
+        state: text(row, "state", "instance state")?,
+        restarts: row.get("restarts")?,
+        not_before: row.get("not_before")?,
+        port: row.get("port")?,
+        created_at: row.get("created_at")?,
     })
 }
 
-/// The address that has been free the longest, on the first bridge that has one: never used before used.
+/// Chooses an address on the first bridge with a free one: an address that was never used, or else the one that has
+/// been free the longest.
 fn allocate(t: &Transaction<'_>) -> Result<(u32, u32)> {
     for bridge in 0..AddressPlan::APP_BRIDGES {
         let in_use: u32 = t.query_row("SELECT count(*) FROM instances WHERE bridge = ?1", [bridge], |r| r.get(0))?;
@@ -187,7 +176,7 @@ fn allocate(t: &Transaction<'_>) -> Result<(u32, u32)> {
 fn add(t: &Transaction<'_>, new: &NewInstance) -> Result<Instance> {
     let (bridge, slot) = allocate(t)?;
     t.execute("DELETE FROM freed_addresses WHERE bridge = ?1 AND slot = ?2", (bridge, slot))?;
-    let raw = t.query_row(
+    t.query_row_and_then(
         &format!(
             "INSERT INTO instances ({COLUMNS})
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, NULL, 'starting', ?9, ?10, ?11, ?12) RETURNING {COLUMNS}"
@@ -206,18 +195,17 @@ fn add(t: &Transaction<'_>, new: &NewInstance) -> Result<Instance> {
             now(),
             new.port,
         ),
-        from_row,
-    )?;
-    instance(raw)
+        instance,
+    )
 }
 
 impl Store {
-    /// Writes the row of an instance to be, with an address of its own.
+    /// Adds the row of an instance and gives it an address.
     pub async fn add_instance(&self, new: NewInstance) -> Result<Instance> {
         self.transact(move |t, _| add(t, &new)).await
     }
 
-    /// The instance `old` has failed: it retires, and `new` takes its place.
+    /// Adds `new` in place of the failed instance `old`, which becomes retiring.
     pub async fn replace_instance(&self, old: InstanceId, new: NewInstance) -> Result<Instance> {
         self.transact(move |t, _| {
             t.execute("UPDATE instances SET state = 'retiring' WHERE id = ?1", [old.as_str()])?;
@@ -226,34 +214,34 @@ impl Store {
         .await
     }
 
-    /// The instance with this identity; `None` once it is gone.
+    /// The instance with this identity; `None` once it is removed.
     pub async fn instance(&self, id: InstanceId) -> Result<Option<Instance>> {
         self.transact(move |t, _| {
             let sql = format!("SELECT {COLUMNS} FROM instances WHERE id = ?1");
-            t.prepare_cached(&sql)?.query_row([id.as_str()], from_row).optional()?.map(instance).transpose()
+            t.prepare_cached(&sql)?.query_and_then([id.as_str()], instance)?.next().transpose()
         })
         .await
     }
 
-    /// The app's instances, in the order in which they were made.
+    /// The app's instances, oldest first.
     pub async fn instances(&self, app: AppId) -> Result<Vec<Instance>> {
         self.transact(move |t, _| {
             let sql = format!("SELECT {COLUMNS} FROM instances WHERE app = ?1 ORDER BY created_at, ordinal");
-            t.prepare_cached(&sql)?.query_map([app.0], from_row)?.map(|row| instance(row?)).collect()
+            t.prepare_cached(&sql)?.query_and_then([app.0], instance)?.collect()
         })
         .await
     }
 
-    /// All instances.
+    /// The instances of all apps.
     pub async fn all_instances(&self) -> Result<Vec<Instance>> {
         self.transact(|t, _| {
             let sql = format!("SELECT {COLUMNS} FROM instances ORDER BY app, created_at, ordinal");
-            t.prepare_cached(&sql)?.query_map([], from_row)?.map(|row| instance(row?)).collect()
+            t.prepare_cached(&sql)?.query_and_then([], instance)?.collect()
         })
         .await
     }
 
-    /// Notes which container an instance has, and how far it is.
+    /// Sets the container and the state of an instance.
     pub async fn set_instance(&self, id: InstanceId, container: Option<String>, state: InstanceState) -> Result<()> {
         self.transact(move |t, _| {
             t.prepare_cached("UPDATE instances SET container = ?2, state = ?3 WHERE id = ?1")?.execute((
@@ -266,15 +254,16 @@ impl Store {
         .await
     }
 
-    /// The instance is gone for certain: its address may be used again, after all that have been free for longer.
+    /// Removes the row of an instance whose container is removed. Its address is used again after all addresses that
+    /// have been free for longer.
     pub async fn remove_instance(&self, id: InstanceId) -> Result<()> {
         self.transact(move |t, _| {
-            let place: Option<(u32, u32)> = t
+            let address: Option<(u32, u32)> = t
                 .query_row("DELETE FROM instances WHERE id = ?1 RETURNING bridge, slot", [id.as_str()], |r| {
                     Ok((r.get(0)?, r.get(1)?))
                 })
                 .optional()?;
-            if let Some((bridge, slot)) = place {
+            if let Some((bridge, slot)) = address {
                 t.execute("INSERT OR REPLACE INTO freed_addresses VALUES (?1, ?2, ?3)", (bridge, slot, now()))?;
             }
             Ok(())

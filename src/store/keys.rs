@@ -1,45 +1,48 @@
-//! SSH keys: who may come in.
+//! SSH keys that may authenticate.
 
 use rusqlite::{OptionalExtension as _, Row};
 
-use super::{Millis, Result, Store, StoreError, now, read, taken};
+use super::{
+    columns::text,
+    database::Store,
+    error::{Result, StoreError, taken},
+    ids::KeyId,
+    time::{Millis, now},
+};
 use crate::model::KeyName;
-
-/// Identity of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct KeyId(pub i64);
 
 /// A registered key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
     /// Identity.
     pub id: KeyId,
-    /// Its unique name.
+    /// Unique name.
     pub name: KeyName,
-    /// `SHA256:…`, as OpenSSH prints it.
+    /// Fingerprint as OpenSSH prints it: `SHA256:…`.
     pub fingerprint: String,
-    /// As in `authorized_keys`, without comment.
+    /// Public key as in `authorized_keys`, without comment.
     pub public_key: String,
-    /// Whether it may act on everything.
+    /// Whether the key may do everything.
     pub admin: bool,
-    /// When it was added.
+    /// Time of registration.
     pub created_at: Millis,
-}
-
-fn from_row(row: &Row<'_>) -> rusqlite::Result<(i64, String, String, String, bool, i64)> {
-    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
-}
-
-fn key(
-    (id, name, fingerprint, public_key, admin, created_at): (i64, String, String, String, bool, i64),
-) -> Result<Key> {
-    Ok(Key { id: KeyId(id), name: read("key name", &name)?, fingerprint, public_key, admin, created_at })
 }
 
 const COLUMNS: &str = "id, name, fingerprint, public_key, admin, created_at";
 
+fn key(row: &Row<'_>) -> Result<Key> {
+    Ok(Key {
+        id: KeyId(row.get("id")?),
+        name: text(row, "name", "key name")?,
+        fingerprint: row.get("fingerprint")?,
+        public_key: row.get("public_key")?,
+        admin: row.get("admin")?,
+        created_at: row.get("created_at")?,
+    })
+}
+
 impl Store {
-    /// Adds a key; names and keys are unique.
+    /// Registers a key. Its name and the key itself must be unique.
     pub async fn add_key(&self, name: KeyName, fingerprint: String, public_key: String, admin: bool) -> Result<KeyId> {
         self.transact(move |t, _| {
             let other: Option<String> =
@@ -65,7 +68,7 @@ impl Store {
     pub async fn keys(&self) -> Result<Vec<Key>> {
         self.transact(|t, _| {
             let mut query = t.prepare_cached(&format!("SELECT {COLUMNS} FROM keys ORDER BY name"))?;
-            query.query_map([], from_row)?.map(|row| key(row?)).collect()
+            query.query_and_then([], key)?.collect()
         })
         .await
     }
@@ -74,12 +77,12 @@ impl Store {
     pub async fn key_by_fingerprint(&self, fingerprint: String) -> Result<Option<Key>> {
         self.transact(move |t, _| {
             let mut query = t.prepare_cached(&format!("SELECT {COLUMNS} FROM keys WHERE fingerprint = ?1"))?;
-            query.query_row([&fingerprint], from_row).optional()?.map(key).transpose()
+            query.query_and_then([&fingerprint], key)?.next().transpose()
         })
         .await
     }
 
-    /// Removes a key. The apps it made stay; only admins act on them then.
+    /// Removes a key. The apps that it created remain; only admins may access them then.
     pub async fn remove_key(&self, name: KeyName) -> Result<()> {
         self.transact(move |t, _| {
             if t.execute("DELETE FROM keys WHERE name = ?1", [name.as_str()])? == 0 {

@@ -1,22 +1,27 @@
-//! Ports of the host that belong to apps.
+//! Port mappings: ports of the router that lead to the web instances of an app.
 
 use rusqlite::{OptionalExtension as _, Row, Transaction};
 
-use super::{AppId, Result, Store, StoreError, read};
+use super::{
+    columns::{parse, text},
+    database::Store,
+    error::{Result, StoreError},
+    ids::AppId,
+};
 use crate::model::{AppName, CONTAINER_PORT};
 
-/// How a mapped port speaks.
+/// Protocol of a mapped port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PortScheme {
     /// HTTP/1.1.
     Http,
-    /// Bytes.
+    /// A stream of bytes.
     Tcp,
 }
 
 impl PortScheme {
-    /// As it is stored and shown.
+    /// Name that is stored and shown.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
@@ -33,14 +38,14 @@ impl std::str::FromStr for PortScheme {
     }
 }
 
-/// `scheme:host-port:container-port` of an app's web process.
+/// `scheme:host-port:container-port` of an app's web process type.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PortMapping {
-    /// How it speaks.
+    /// Protocol.
     pub scheme: PortScheme,
-    /// The port of the host.
+    /// Port of the router.
     pub host_port: u16,
-    /// The port that the instances listen on.
+    /// Port that the instances listen on.
     pub container_port: u16,
 }
 
@@ -50,15 +55,15 @@ impl std::fmt::Display for PortMapping {
     }
 }
 
-fn from_row(r: &Row<'_>) -> rusqlite::Result<(String, u16, u16)> {
-    Ok((r.get(0)?, r.get(1)?, r.get(2)?))
+fn mapping(row: &Row<'_>) -> Result<PortMapping> {
+    Ok(PortMapping {
+        scheme: text(row, "scheme", "port scheme")?,
+        host_port: row.get("host_port")?,
+        container_port: row.get("container_port")?,
+    })
 }
 
-fn mapping((scheme, host_port, container_port): (String, u16, u16)) -> Result<PortMapping> {
-    Ok(PortMapping { scheme: read("port scheme", &scheme)?, host_port, container_port })
-}
-
-/// Gives the app its own port: the lowest of the range that nobody has.
+/// Gives the app its automatic port: the lowest of the range that belongs to no app and is not in `avoid`.
 pub(super) fn allocate(
     t: &Transaction<'_>,
     app: AppId,
@@ -78,34 +83,31 @@ pub(super) fn allocate(
 }
 
 impl Store {
-    /// The app's mappings in force, the automatic one first.
+    /// Active port mappings of the app, the automatic one first.
     pub async fn port_mappings(&self, app: AppId) -> Result<Vec<PortMapping>> {
         self.transact(move |t, _| {
             let mut query = t.prepare_cached(
                 "SELECT scheme, host_port, container_port FROM ports WHERE app = ?1 AND active
                  ORDER BY automatic DESC, host_port",
             )?;
-            query.query_map([app.0], from_row)?.map(|row| mapping(row?)).collect()
+            query.query_and_then([app.0], mapping)?.collect()
         })
         .await
     }
 
-    /// All mappings in force.
+    /// Active port mappings of all apps.
     pub async fn all_port_mappings(&self) -> Result<Vec<(AppId, PortMapping)>> {
         self.transact(|t, _| {
             let mut query = t.prepare_cached(
                 "SELECT scheme, host_port, container_port, app FROM ports WHERE active ORDER BY automatic DESC, host_port",
             )?;
-            query
-                .query_map([], |r| Ok((AppId(r.get(3)?), from_row(r)?)))?
-                .map(|row| row.map_err(StoreError::from).and_then(|(app, raw)| Ok((app, mapping(raw)?))))
-                .collect()
+            query.query_and_then([], |row| Ok((AppId(row.get("app")?), mapping(row)?)))?.collect()
         })
         .await
     }
 
-    /// Replaces the app's mappings; without any, its automatic port comes back. The automatic port stays the app's own
-    /// even while it is not in force.
+    /// Replaces the app's port mappings. Without any, the automatic port is active again; until then it stays reserved
+    /// for the app.
     pub async fn set_port_mappings(&self, app: AppId, mappings: Vec<PortMapping>) -> Result<()> {
         self.transact(move |t, _| {
             t.execute("DELETE FROM ports WHERE app = ?1 AND NOT automatic", [app.0])?;
@@ -129,7 +131,7 @@ impl Store {
                         )?;
                     }
                     Some((_, name)) => {
-                        let name: AppName = read("app name", &name)?;
+                        let name: AppName = parse("app name", &name)?;
                         return Err(StoreError::Taken(format!(
                             "port {} belongs to the app {name}; choose another, or remove it there first",
                             m.host_port
@@ -148,7 +150,7 @@ impl Store {
         .await
     }
 
-    /// Gives the app another automatic port, because another program has the present one. Returns the new one.
+    /// Gives the app another automatic port, because another program listens on the present one. Returns the new port.
     pub async fn move_automatic_port(
         &self,
         app: AppId,

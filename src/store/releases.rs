@@ -1,13 +1,19 @@
-//! Releases: image, config vars and processes, numbered; only the state of one ever changes.
+//! Releases: numbered combinations of image, config vars and process types. Only the state of a release changes.
 
-use rusqlite::{OptionalExtension as _, Row, Transaction};
+use rusqlite::{Row, Transaction};
 
 use super::{
-    AppId, BuildId, ConfigVars, Millis, Result, Store, StoreError, now, read, read_json, secrets::Cipher, to_json,
+    columns::{json, optional_text, parse_json, text, to_json},
+    config_vars::{self, ConfigVars},
+    database::Store,
+    error::{Result, StoreError},
+    ids::{AppId, BuildId},
+    secrets::Cipher,
+    time::{Millis, now},
 };
 use crate::model::{BranchName, CONTAINER_PORT, CommitId, Digest, HealthCheck, Process, ReleaseNumber};
 
-/// What made a release.
+/// Kind of change that made a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReleaseKind {
@@ -15,16 +21,16 @@ pub enum ReleaseKind {
     Push,
     /// A change of config vars.
     Config,
-    /// An older release brought back.
+    /// A rollback.
     Rollback,
-    /// The deployed commit, built again.
+    /// A new build of the deployed commit.
     Rebuild,
-    /// The same layers on a newer run image.
+    /// A rebase on a newer run image.
     Rebase,
 }
 
 impl ReleaseKind {
-    /// As it is stored and shown.
+    /// Name that is stored and shown.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Push => "push",
@@ -47,20 +53,20 @@ impl std::str::FromStr for ReleaseKind {
     }
 }
 
-/// How far a release came.
+/// State of a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReleaseState {
-    /// On trial.
+    /// The release has not become current yet.
     Candidate,
-    /// It was healthy and became the current one, then or now.
+    /// The release is or was current.
     Released,
-    /// It never became healthy.
+    /// The release never became current.
     Failed,
 }
 
 impl ReleaseState {
-    /// As it is stored and shown.
+    /// Name that is stored and shown.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Candidate => "candidate",
@@ -84,148 +90,122 @@ impl std::str::FromStr for ReleaseState {
 /// A process type of a release.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ProcessSpec {
-    /// The process as the image declares it.
+    /// Process as the image declares it.
     pub process: Process,
-    /// When an instance of it counts as healthy.
+    /// Health check of the instances.
     pub health_check: HealthCheck,
-    /// How many instances the app itself asks for, where nobody has scaled it.
+    /// Quantity of instances if the process type was never scaled.
     pub default_quantity: u32,
-    /// The port that `PORT` names.
-    #[serde(default = "usual_port")]
+    /// Port that the instances are to listen on (`PORT`).
+    #[serde(default = "default_port")]
     pub port: u16,
-    /// Whether user and stop signal are the image's own, as a Dockerfile says.
+    /// Whether user and stop signal are those of the image, as a Dockerfile sets them.
     #[serde(default)]
     pub own_user: bool,
 }
 
-fn usual_port() -> u16 {
+fn default_port() -> u16 {
     CONTAINER_PORT
 }
 
-/// A release to be made.
+/// A release to be created.
 #[derive(Debug, Clone)]
 pub struct NewRelease {
-    /// What makes it.
+    /// Kind of change.
     pub kind: ReleaseKind,
-    /// The manifest of its image.
+    /// Manifest of the image.
     pub image: Digest,
-    /// The branch that was pushed.
+    /// Branch that was pushed.
     pub branch: Option<BranchName>,
-    /// The commit in it.
+    /// Commit that was built.
     pub commit: Option<CommitId>,
-    /// The build that made the image.
+    /// Build that made the image.
     pub build: Option<BuildId>,
-    /// Its config vars.
+    /// Config vars.
     pub config: ConfigVars,
-    /// Its processes.
+    /// Process types.
     pub processes: Vec<ProcessSpec>,
-    /// For people.
+    /// Description for users.
     pub description: String,
-    /// Name of the key.
+    /// Name of the SSH key of the caller.
     pub created_by: String,
 }
 
 /// A release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Release {
-    /// Counted from 1 within the app.
+    /// Number within the app, from 1.
     pub number: ReleaseNumber,
-    /// What made it.
+    /// Kind of change.
     pub kind: ReleaseKind,
-    /// How far it came.
+    /// State.
     pub state: ReleaseState,
-    /// The manifest of its image.
+    /// Manifest of the image.
     pub image: Digest,
-    /// The branch that was pushed.
+    /// Branch that was pushed.
     pub branch: Option<BranchName>,
-    /// The commit in it.
+    /// Commit that was built.
     pub commit: Option<CommitId>,
-    /// The build that made the image.
+    /// Build that made the image.
     pub build: Option<BuildId>,
-    /// Its config vars.
+    /// Config vars.
     pub config: ConfigVars,
-    /// Its processes.
+    /// Process types.
     pub processes: Vec<ProcessSpec>,
-    /// For people.
+    /// Description for users.
     pub description: String,
-    /// Name of the key.
+    /// Name of the SSH key of the caller.
     pub created_by: String,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: Millis,
 }
 
-/// Where a pushed release's branch belongs.
+/// Commit that a branch is to point to after its release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushedRelease {
-    /// The release.
+    /// Number of the release.
     pub number: ReleaseNumber,
-    /// The branch that was pushed.
+    /// Branch that was pushed.
     pub branch: BranchName,
-    /// The commit in it.
+    /// Commit that was built.
     pub commit: CommitId,
-    /// Whether the branch was set to it.
+    /// Whether the branch was set to the commit.
     pub ref_set: bool,
 }
 
 const COLUMNS: &str =
     "number, kind, state, image, branch, commit_id, build, config, processes, description, created_by, created_at";
 
-struct Raw {
-    number: u64,
-    texts: [String; 3],
-    branch: Option<String>,
-    commit: Option<String>,
-    build: Option<i64>,
-    config: Vec<u8>,
-    processes: String,
-    description: String,
-    created_by: String,
-    created_at: i64,
-}
-
-fn from_row(r: &Row<'_>) -> rusqlite::Result<Raw> {
-    Ok(Raw {
-        number: r.get(0)?,
-        texts: [r.get(1)?, r.get(2)?, r.get(3)?],
-        branch: r.get(4)?,
-        commit: r.get(5)?,
-        build: r.get(6)?,
-        config: r.get(7)?,
-        processes: r.get(8)?,
-        description: r.get(9)?,
-        created_by: r.get(10)?,
-        created_at: r.get(11)?,
-    })
-}
-
+/// Context of [`Cipher::seal`]: config vars moved to another release cannot be decrypted.
 fn context(app: AppId, number: ReleaseNumber) -> String {
     format!("releases/{}/{number}", app.0)
 }
 
-fn release(cipher: &Cipher, app: AppId, raw: Raw) -> Result<Release> {
-    let [kind, state, image] = raw.texts;
+fn release(cipher: &Cipher, app: AppId, row: &Row<'_>) -> Result<Release> {
+    let number = row.get("number")?;
+    let config = cipher.open_sealed(&row.get::<_, Vec<u8>>("config")?, &context(app, number))?;
     Ok(Release {
-        number: raw.number,
-        kind: read("release kind", &kind)?,
-        state: read("release state", &state)?,
-        image: read("image", &image)?,
-        branch: raw.branch.as_deref().map(|b| read("branch name", b)).transpose()?,
-        commit: raw.commit.as_deref().map(|c| read("commit", c)).transpose()?,
-        build: raw.build.map(BuildId),
-        config: read_json("config", &cipher.open_sealed(&raw.config, &context(app, raw.number))?)?,
-        processes: read_json("processes", &raw.processes)?,
-        description: raw.description,
-        created_by: raw.created_by,
-        created_at: raw.created_at,
+        number,
+        kind: text(row, "kind", "release kind")?,
+        state: text(row, "state", "release state")?,
+        image: text(row, "image", "image")?,
+        branch: optional_text(row, "branch", "branch name")?,
+        commit: optional_text(row, "commit_id", "commit")?,
+        build: row.get::<_, Option<i64>>("build")?.map(BuildId),
+        config: parse_json("config", &config)?,
+        processes: json(row, "processes", "processes")?,
+        description: row.get("description")?,
+        created_by: row.get("created_by")?,
+        created_at: row.get("created_at")?,
     })
 }
 
-fn one(t: &Transaction<'_>, cipher: &Cipher, app: AppId, number: ReleaseNumber) -> Result<Option<Release>> {
+fn find(t: &Transaction<'_>, cipher: &Cipher, app: AppId, number: ReleaseNumber) -> Result<Option<Release>> {
     let sql = format!("SELECT {COLUMNS} FROM releases WHERE app = ?1 AND number = ?2");
-    let raw = t.prepare_cached(&sql)?.query_row((app.0, number), from_row).optional()?;
-    raw.map(|raw| release(cipher, app, raw)).transpose()
+    t.prepare_cached(&sql)?.query_and_then((app.0, number), |row| release(cipher, app, row))?.next().transpose()
 }
 
+/// Changes the state of a release that is in state `from`.
 pub(super) fn set_state(
     t: &Transaction<'_>,
     app: AppId,
@@ -240,14 +220,15 @@ pub(super) fn set_state(
     Ok(())
 }
 
-/// Part of the commit point.
-pub(super) fn released(t: &Transaction<'_>, cipher: &Cipher, app: AppId, number: ReleaseNumber) -> Result<()> {
-    let Some(release) = one(t, cipher, app, number)? else {
+/// Part of the commit point: the release counts as released, and the vars of a config release or a rollback become the
+/// app's.
+pub(super) fn mark_released(t: &Transaction<'_>, cipher: &Cipher, app: AppId, number: ReleaseNumber) -> Result<()> {
+    let Some(release) = find(t, cipher, app, number)? else {
         return Err(StoreError::Corrupt { what: "release", why: format!("v{number} is missing") });
     };
     match (release.kind, release.state) {
         (ReleaseKind::Config | ReleaseKind::Rollback, ReleaseState::Candidate) => {
-            super::config_vars::replace(t, cipher, app, &release.config)?;
+            config_vars::replace(t, cipher, app, &release.config)?;
         }
         (ReleaseKind::Push | ReleaseKind::Rebuild | ReleaseKind::Rebase, _)
         | (_, ReleaseState::Released | ReleaseState::Failed) => {}
@@ -256,7 +237,7 @@ pub(super) fn released(t: &Transaction<'_>, cipher: &Cipher, app: AppId, number:
 }
 
 impl Store {
-    /// Makes a release, on trial.
+    /// Creates a release with the app's next number, as a candidate.
     pub async fn create_release(&self, app: AppId, new: NewRelease) -> Result<Release> {
         self.transact(move |t, cipher| {
             let number: u64 =
@@ -282,50 +263,49 @@ impl Store {
                     now(),
                 ),
             )?;
-            one(t, cipher, app, number)?
-                .ok_or_else(|| StoreError::Corrupt { what: "release", why: "it vanished".to_owned() })
+            find(t, cipher, app, number)?
+                .ok_or_else(|| StoreError::Corrupt { what: "release", why: format!("v{number} is missing") })
         })
         .await
     }
 
-    /// A release.
+    /// The release of this number.
     pub async fn release(&self, app: AppId, number: ReleaseNumber) -> Result<Option<Release>> {
-        self.transact(move |t, cipher| one(t, cipher, app, number)).await
+        self.transact(move |t, cipher| find(t, cipher, app, number)).await
     }
 
-    /// The app's releases, newest first.
+    /// The app's newest `most` releases, newest first.
     pub async fn releases(&self, app: AppId, most: u32) -> Result<Vec<Release>> {
         self.transact(move |t, cipher| {
             let sql = format!("SELECT {COLUMNS} FROM releases WHERE app = ?1 ORDER BY number DESC LIMIT ?2");
             let mut query = t.prepare_cached(&sql)?;
-            query.query_map((app.0, most), from_row)?.map(|row| release(cipher, app, row?)).collect()
+            query.query_and_then((app.0, most), |row| release(cipher, app, row))?.collect()
         })
         .await
     }
 
-    /// The newest pushed release, where its branch belongs, and whether the branch was set there.
+    /// The newest release that a push made and that became current.
     pub async fn newest_push(&self, app: AppId) -> Result<Option<PushedRelease>> {
         self.transact(move |t, _| {
-            let found: Option<(u64, String, String, bool)> = t
-                .query_row(
-                    "SELECT number, branch, commit_id, ref_set FROM releases
-                     WHERE app = ?1 AND kind = 'push' AND state = 'released' AND branch NOT NULL AND commit_id NOT NULL
-                     ORDER BY number DESC LIMIT 1",
-                    [app.0],
-                    |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)),
-                )
-                .optional()?;
-            found
-                .map(|(number, branch, commit, ref_set)| {
-                    let (branch, commit) = (read("branch name", &branch)?, read("commit", &commit)?);
-                    Ok(PushedRelease { number, branch, commit, ref_set })
+            let mut query = t.prepare_cached(
+                "SELECT number, branch, commit_id, ref_set FROM releases
+                 WHERE app = ?1 AND kind = 'push' AND state = 'released' AND branch NOT NULL AND commit_id NOT NULL
+                 ORDER BY number DESC LIMIT 1",
+            )?;
+            let mut found = query.query_and_then([app.0], |row| {
+                Ok(PushedRelease {
+                    number: row.get("number")?,
+                    branch: text(row, "branch", "branch name")?,
+                    commit: text(row, "commit_id", "commit")?,
+                    ref_set: row.get("ref_set")?,
                 })
-                .transpose()
+            })?;
+            found.next().transpose()
         })
         .await
     }
 
-    /// Notes that a pushed release's branch is set. From then on the branch is its repository's own.
+    /// Records that the branch of a pushed release is set. From then on it is not set again at the start of the server.
     pub async fn note_ref_set(&self, app: AppId, number: ReleaseNumber) -> Result<()> {
         self.transact(move |t, _| {
             t.execute("UPDATE releases SET ref_set = 1 WHERE app = ?1 AND number = ?2", (app.0, number))?;
@@ -334,8 +314,8 @@ impl Store {
         .await
     }
 
-    /// Gives up a release that was not even put on trial.
-    pub async fn give_up_release(&self, app: AppId, number: ReleaseNumber) -> Result<()> {
+    /// Marks a release as failed whose rollout did not even begin.
+    pub async fn fail_unstarted_release(&self, app: AppId, number: ReleaseNumber) -> Result<()> {
         self.transact(move |t, _| {
             t.execute(
                 "UPDATE releases SET state = 'failed' WHERE app = ?1 AND number = ?2 AND state = 'candidate'
@@ -347,7 +327,8 @@ impl Store {
         .await
     }
 
-    /// Releases whose images must be kept: each app's current and candidate one and its last `keep` released ones.
+    /// Releases whose images must be kept: each app's current and candidate releases, and its last `keep` that were
+    /// released.
     pub async fn releases_in_use(&self, keep: u32) -> Result<Vec<(AppId, ReleaseNumber, Digest)>> {
         self.transact(move |t, _| {
             let mut query = t.prepare_cached(
@@ -356,9 +337,10 @@ impl Store {
                     SELECT number FROM releases p WHERE p.app = r.app AND p.state = 'released'
                     ORDER BY number DESC LIMIT ?1)",
             )?;
-            let rows = query.query_map([keep], |r| Ok((AppId(r.get(0)?), r.get(1)?, r.get::<_, String>(2)?)))?;
-            rows.map(|row| row.map_err(StoreError::from).and_then(|(a, n, image)| Ok((a, n, read("image", &image)?))))
-                .collect()
+            let rows = query.query_and_then([keep], |row| {
+                Ok((AppId(row.get("app")?), row.get("number")?, text(row, "image", "image")?))
+            })?;
+            rows.collect()
         })
         .await
     }

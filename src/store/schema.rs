@@ -1,8 +1,8 @@
-//! The schema and its migrations: each is applied once, in order, in one transaction.
+//! The schema and its migrations. Each migration is applied once, in order, in a transaction of its own.
 
 use rusqlite::Connection;
 
-use super::{Result, StoreError};
+use super::error::{Result, StoreError};
 
 const MIGRATIONS: [&str; 3] = [
     "
@@ -163,6 +163,7 @@ CREATE TABLE build_vars (
 ",
 ];
 
+/// Applies the migrations that the database lacks; its `user_version` counts those it has.
 pub(super) fn migrate(connection: &mut Connection) -> Result<()> {
     let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
     let found: i64 = connection.pragma_query_value(None, "user_version", |r| r.get(0))?;

@@ -1,4 +1,4 @@
-//! Config vars are encrypted at rest (XChaCha20-Poly1305) with a key that lies beside the database, mode 0600.
+//! Encryption of config vars at rest: XChaCha20-Poly1305, with a key in a file of mode 0600 beside the database.
 
 use std::{fs, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path};
 
@@ -8,16 +8,18 @@ use chacha20poly1305::{
 };
 use rand::TryRng as _;
 
-use super::{Result, StoreError};
+use super::error::{Result, StoreError};
 
+/// Encrypts and decrypts with the server's key.
 pub(super) struct Cipher(XChaCha20Poly1305);
 
+/// Length of a nonce, in bytes. It precedes the ciphertext.
 const NONCE: usize = 24;
 
 impl Cipher {
-    /// Reads the key; makes it when there is no database yet that would need an old one.
+    /// Reads the key. Creates it if it is missing, unless it `must_exist` because there is a database that needs it.
     pub(super) fn open(path: &Path, must_exist: bool) -> Result<Self> {
-        let failed = |source| StoreError::Open { what: path.display().to_string(), source };
+        let failed = |source| StoreError::Open { path: path.display().to_string(), source };
         let key = match fs::read(path) {
             Ok(key) => key,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && !must_exist => make_key(path).map_err(failed)?,
@@ -28,7 +30,7 @@ impl Cipher {
         Ok(Self(cipher))
     }
 
-    /// Encrypts `text` for the place named by `context`; it can be read at no other place.
+    /// Encrypts `text` for the column of the row that `context` names; with another context it cannot be decrypted.
     pub(super) fn seal(&self, text: &str, context: &str) -> Result<Vec<u8>> {
         let mut sealed = vec![0; NONCE];
         rand::rngs::SysRng.try_fill_bytes(&mut sealed).map_err(|_| StoreError::Secret)?;
@@ -38,7 +40,7 @@ impl Cipher {
         Ok(sealed)
     }
 
-    /// Decrypts what [`Self::seal`] made.
+    /// Decrypts a value that [`Self::seal`] encrypted with the same `context`.
     pub(super) fn open_sealed(&self, sealed: &[u8], context: &str) -> Result<String> {
         let (nonce, msg) = sealed.split_at_checked(NONCE).ok_or(StoreError::Secret)?;
         let nonce = XNonce::try_from(nonce).map_err(|_| StoreError::Secret)?;

@@ -1,97 +1,97 @@
-//! Stacks, and their revisions: what each update made of them.
+//! Stacks and their revisions. An update of a stack adds a revision.
 
-use rusqlite::{OptionalExtension as _, Row, Transaction};
+use rusqlite::{Row, Transaction};
 
-use super::{AppId, Millis, Result, Store, now, read, read_json, taken, to_json};
+use super::{
+    columns::{json, text, to_json},
+    database::Store,
+    error::{Result, taken},
+    ids::AppId,
+    time::{Millis, now},
+};
 use crate::model::{Digest, Distribution};
 
 /// Where a stack's images come from.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StackSource {
-    /// They are bootstrapped from Debian's packages, by this definition (TOML).
+    /// Bootstrapped from Debian packages by this definition (TOML).
     Packages(String),
-    /// They are images of a registry, or of the engine.
+    /// Images of a registry or of the engine.
     Images {
-        /// What apps run on.
+        /// Reference of the run image.
         run: String,
-        /// What they are built in.
+        /// Reference of the build image.
         build: String,
     },
 }
 
-/// A stack as it was at some time.
+/// One state of a stack's images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StackRevision {
-    /// Of which stack.
+    /// Name of the stack.
     pub stack: String,
     /// Counted from 1.
     pub number: u64,
-    /// The manifest of what apps run on.
+    /// Manifest of the run image.
     pub run: Digest,
-    /// The manifest of what they are built in.
+    /// Manifest of the build image.
     pub build: Digest,
-    /// What is in the image that apps run on.
+    /// Distribution and packages of the run image.
     pub distribution: Distribution,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: Millis,
 }
 
-/// What a stack's source gives.
+/// Images that were made from a stack's source.
 #[derive(Debug, Clone)]
-pub struct MadeStack {
-    /// The manifest of what apps run on.
+pub struct StackImages {
+    /// Manifest of the run image.
     pub run: Digest,
-    /// The manifest of what they are built in.
+    /// Manifest of the build image.
     pub build: Digest,
-    /// What is in the image that apps run on.
+    /// Distribution and packages of the run image.
     pub distribution: Distribution,
 }
 
 const COLUMNS: &str = "stack, number, run, build, distribution, created_at";
 
-type Raw = (String, u64, String, String, String, i64);
-
-fn from_row(r: &Row<'_>) -> rusqlite::Result<Raw> {
-    Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?, r.get(5)?))
-}
-
-fn revision((stack, number, run, build, distribution, created_at): Raw) -> Result<StackRevision> {
-    let distribution = read_json("distribution", &distribution)?;
+fn revision(row: &Row<'_>) -> Result<StackRevision> {
     Ok(StackRevision {
-        stack,
-        number,
-        run: read("image", &run)?,
-        build: read("image", &build)?,
-        distribution,
-        created_at,
+        stack: row.get("stack")?,
+        number: row.get("number")?,
+        run: text(row, "run", "image")?,
+        build: text(row, "build", "image")?,
+        distribution: json(row, "distribution", "distribution")?,
+        created_at: row.get("created_at")?,
     })
 }
 
-fn add_revision(t: &Transaction<'_>, stack: &str, made: &MadeStack) -> Result<StackRevision> {
+fn add_revision(t: &Transaction<'_>, stack: &str, images: &StackImages) -> Result<StackRevision> {
     let sql = format!("SELECT {COLUMNS} FROM stack_revisions WHERE stack = ?1 ORDER BY number DESC LIMIT 1");
-    let newest = t.query_row(&sql, [stack], from_row).optional()?.map(revision).transpose()?;
+    let newest = t.prepare_cached(&sql)?.query_and_then([stack], revision)?.next().transpose()?;
     if let Some(newest) = &newest
-        && newest.run == made.run
-        && newest.build == made.build
+        && newest.run == images.run
+        && newest.build == images.build
     {
         return Ok(newest.clone());
     }
     let sql = format!("INSERT INTO stack_revisions ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING {COLUMNS}");
     let number = newest.map_or(1, |newest| newest.number + 1);
-    let distribution = to_json("distribution", &made.distribution)?;
-    let values = (stack, number, made.run.as_str(), made.build.as_str(), distribution, now());
-    revision(t.query_row(&sql, values, from_row)?)
+    let distribution = to_json("distribution", &images.distribution)?;
+    let values = (stack, number, images.run.as_str(), images.build.as_str(), distribution, now());
+    t.query_row_and_then(&sql, values, revision)
 }
 
 impl Store {
-    /// Notes where a stack comes from, and what was made of it; `replace` allows that it is there already.
+    /// Adds a stack with its first revision. With `replace`, an existing stack gets this source, and the images as a
+    /// revision.
     pub async fn put_stack(
         &self,
         name: String,
         source: StackSource,
         replace: bool,
-        made: MadeStack,
+        images: StackImages,
     ) -> Result<StackRevision> {
         self.transact(move |t, _| {
             let clause = if replace { "ON CONFLICT DO UPDATE SET source = excluded.source" } else { "" };
@@ -100,54 +100,49 @@ impl Store {
                 (&name, to_json("stack", &source)?, now()),
             )
             .map_err(taken(|| format!("there is a stack {name} already; stacks:update {name} updates it")))?;
-            add_revision(t, &name, &made)
+            add_revision(t, &name, &images)
         })
         .await
     }
 
-    /// All stacks by name, with where they come from.
+    /// Names and sources of all stacks, by name.
     pub async fn stacks(&self) -> Result<Vec<(String, StackSource)>> {
         self.transact(|t, _| {
             let mut query = t.prepare_cached("SELECT name, source FROM stacks ORDER BY name")?;
-            let rows = query.query_map([], |r| Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?)))?;
-            rows.map(|row| {
-                let (name, source) = row?;
-                Ok((name, read_json("stack", &source)?))
-            })
-            .collect()
+            query.query_and_then([], |row| Ok((row.get("name")?, json(row, "source", "stack")?)))?.collect()
         })
         .await
     }
 
-    /// Removes a stack that no app has chosen, with its revisions; says whether it was there and free.
+    /// Removes a stack and its revisions, unless an app has chosen it. Returns whether the stack was removed.
     pub async fn remove_stack(&self, name: String) -> Result<bool> {
         self.transact(move |t, _| {
-            let gone = t.execute(
+            let removed = t.execute(
                 "DELETE FROM stacks WHERE name = ?1 AND NOT EXISTS (SELECT 1 FROM apps WHERE stack = ?1)",
                 [&name],
             )?;
-            Ok(gone > 0)
+            Ok(removed > 0)
         })
         .await
     }
 
-    /// Notes a new revision of a stack, unless its newest has the same images; returns the newest.
-    pub async fn add_stack_revision(&self, stack: String, made: MadeStack) -> Result<StackRevision> {
-        self.transact(move |t, _| add_revision(t, &stack, &made)).await
+    /// Adds a revision of a stack unless its newest one has the same images. Returns the newest.
+    pub async fn add_stack_revision(&self, stack: String, images: StackImages) -> Result<StackRevision> {
+        self.transact(move |t, _| add_revision(t, &stack, &images)).await
     }
 
-    /// The revisions of all stacks, or of one, newest first.
+    /// Revisions of one stack, or of all, newest first.
     pub async fn stack_revisions(&self, stack: Option<String>) -> Result<Vec<StackRevision>> {
         self.transact(move |t, _| {
             let sql = format!(
                 "SELECT {COLUMNS} FROM stack_revisions WHERE ?1 IS NULL OR stack = ?1 ORDER BY stack, number DESC"
             );
-            t.prepare_cached(&sql)?.query_map([&stack], from_row)?.map(|row| revision(row?)).collect()
+            t.prepare_cached(&sql)?.query_and_then([&stack], revision)?.collect()
         })
         .await
     }
 
-    /// Chooses the stack of an app; the default one without a name.
+    /// Sets the stack of an app; `None` for the default one. Returns `false` if there is no such stack.
     pub async fn set_app_stack(&self, app: AppId, stack: Option<String>) -> Result<bool> {
         self.transact(move |t, _| {
             let sql = "UPDATE apps SET stack = ?2
