@@ -1,4 +1,4 @@
-//! What a release is made of: the processes of an image, as the app's own files and its declared formation want them run.
+//! Process types of a release: the processes of an image, with the health checks and quantities of the app's `app.json`.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,8 @@ use crate::{
     store::ProcessSpec,
 };
 
-/// Fits the app's manifest to the image's processes: `web` runs once by default, all others do not run.
+/// Combines the image's processes with the app's manifest. Without a quantity there, `web` gets one instance, and all
+/// others none.
 pub fn processes(image: Vec<Process>, conduct: Conduct, manifest: &AppJson) -> Vec<ProcessSpec> {
     image
         .into_iter()
@@ -23,17 +24,17 @@ pub fn processes(image: Vec<Process>, conduct: Conduct, manifest: &AppJson) -> V
         .collect()
 }
 
-/// How many instances of each type are declared: what `ps:scale` said, else what the release asks for.
+/// The declared quantity of instances of each process type: as scaled (`ps:scale`), or else the release's default.
 pub fn formation(processes: &[ProcessSpec], scaled: &BTreeMap<ProcessType, u32>) -> BTreeMap<ProcessType, u32> {
     let quantity = |spec: &ProcessSpec| *scaled.get(&spec.process.process_type).unwrap_or(&spec.default_quantity);
     processes.iter().map(|spec| (spec.process.process_type.clone(), quantity(spec))).collect()
 }
 
-/// What to tell the pusher about the manifest's entries that name no process of the image.
+/// Process types that the manifest names but the image does not have, for a warning.
 pub fn unknown_types(image: &[Process], manifest: &AppJson) -> Vec<ProcessType> {
-    let known = |name: &&ProcessType| !image.iter().any(|process| process.process_type == **name);
+    let unknown = |name: &&ProcessType| !image.iter().any(|process| process.process_type == **name);
     let mut names: Vec<_> =
-        manifest.formation.keys().chain(manifest.health_checks.keys()).filter(known).cloned().collect();
+        manifest.formation.keys().chain(manifest.health_checks.keys()).filter(unknown).cloned().collect();
     names.sort();
     names.dedup();
     names
@@ -56,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn web_runs_once_and_others_do_not_unless_the_app_says_so() {
+    fn web_gets_one_instance_and_others_none_unless_the_manifest_says_otherwise() {
         let manifest = AppJson::parse(r#"{"formation":{"worker":{"quantity":2},"clock":{"quantity":1}}}"#).unwrap();
         let image = vec![process("web"), process("worker"), process("release")];
         assert_eq!(unknown_types(&image, &manifest), ["clock".parse().unwrap()]);

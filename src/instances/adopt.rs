@@ -1,46 +1,46 @@
-//! At start, and when the engine tells something: whose containers are these?
+//! Adopts the containers that run at start, then passes the engine's events on to the workers of the apps.
 
 use std::{
     collections::{HashMap, HashSet},
     net::SocketAddr,
-    sync::Arc,
     time::Duration,
 };
 
 use futures_util::{StreamExt as _, stream};
 
-use super::{InstancesError, Shared, health};
+use super::{error::InstancesError, health, shared::Shared, workers::Workers};
 use crate::{
-    engine::Kind,
+    engine::{Container, Kind},
     model::{HealthCheck, Probe},
     store::{AppId, Instance, InstanceState, PortMapping},
 };
 
-/// The wait before the engine is asked again at start.
-const RETRY: Duration = Duration::from_secs(1);
-/// How often containers without a row are looked for.
-const SWEEP: Duration = Duration::from_mins(10);
-/// How long an instance that was healthy has to accept a connection.
-const PROBE: Duration = Duration::from_secs(1);
-/// Instances that are probed at a time.
-const PROBES: usize = 32;
+/// Delay before a retry after an error of the engine or the database.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Interval at which containers without a row are removed.
+const SWEEP_INTERVAL: Duration = Duration::from_mins(10);
+/// Longest wait for an instance that was healthy to accept a connection.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Number of instances that are probed at a time.
+const MAX_PROBES: usize = 32;
 
-/// Adopts what runs, then tells the tasks of the apps what the engine tells.
-pub(super) async fn supervise(shared: Arc<Shared>) {
-    let shutdown = shared.shutdown.clone();
-    let _ = shutdown.run_until_cancelled(watch(&shared)).await;
+/// Runs until the server shuts down.
+pub(super) async fn supervise(workers: Workers) {
+    let shutdown = workers.shared().shutdown.clone();
+    let _ = shutdown.run_until_cancelled(watch(&workers)).await;
 }
 
-async fn watch(shared: &Arc<Shared>) {
-    // From before the first look, so that no exit falls between.
+async fn watch(workers: &Workers) {
+    let shared = workers.shared();
+    // Subscribe before the containers are listed, so that no exit is missed.
     let mut exits = shared.engine.exits();
     while let Err(error) = adopt(shared).await {
-        tracing::warn!(%error, "cannot look at what runs yet; the router goes on with what it has");
-        tokio::time::sleep(RETRY).await;
+        tracing::warn!(%error, "cannot adopt the running containers yet; retrying, the router keeps its route table");
+        tokio::time::sleep(RETRY_DELAY).await;
     }
     shared.routes.open();
-    wake_all(shared).await;
-    let mut sweep = tokio::time::interval_at(tokio::time::Instant::now() + SWEEP, SWEEP);
+    verify_all(workers).await;
+    let mut sweep = tokio::time::interval_at(tokio::time::Instant::now() + SWEEP_INTERVAL, SWEEP_INTERVAL);
     loop {
         tokio::select! {
             exit = exits.next() => {
@@ -49,44 +49,46 @@ async fn watch(shared: &Arc<Shared>) {
                 match shared.store.instance(id).await {
                     Ok(Some(row)) => {
                         let _ = shared.launcher.exits.send(row.id);
-                        shared.handle(row.app).verify();
+                        workers.handle(row.app).verify();
                     }
                     Ok(None) => {}
-                    Err(error) => tracing::warn!(%error, "cannot look an instance up"),
+                    Err(error) => tracing::warn!(%error, "cannot read the row of a container that ended"),
                 }
             }
             _ = sweep.tick() => {
                 if let Err(error) = remove_strays(shared).await {
-                    tracing::warn!(%error, "cannot look for containers without a row");
+                    tracing::warn!(%error, "cannot remove containers without a row");
                 }
-                // Whoever reloaded the machine's packet filter has taken ours away.
+                // Another program that reloads the machine's packet filter removes our rules.
                 if let Err(error) = shared.engine.close_firewall().await {
-                    tracing::warn!(%error, "cannot look after the packet filters");
+                    tracing::warn!(%error, "cannot restore the packet filter rules");
                 }
-                wake_all(shared).await;
+                verify_all(workers).await;
             }
         }
     }
 }
 
-async fn wake_all(shared: &Arc<Shared>) {
+/// Has the workers of all apps verify their instances.
+async fn verify_all(workers: &Workers) {
     loop {
-        match shared.store.apps().await {
+        match workers.shared().store.apps().await {
             Ok(apps) => {
                 for app in apps {
-                    shared.handle(app.id).verify();
+                    workers.handle(app.id).verify();
                 }
                 return;
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot read the apps");
-                tokio::time::sleep(RETRY).await;
+                tracing::warn!(%error, "cannot read the apps; retrying");
+                tokio::time::sleep(RETRY_DELAY).await;
             }
         }
     }
 }
 
-async fn adopt(shared: &Arc<Shared>) -> Result<(), InstancesError> {
+/// Finds out which healthy instances still run. The others are to be launched again.
+async fn adopt(shared: &Shared) -> Result<(), InstancesError> {
     let running: HashMap<_, _> =
         remove_strays(shared).await?.into_iter().map(|container| (container.name.clone(), container)).collect();
     let rows = shared.store.all_instances().await?;
@@ -94,28 +96,28 @@ async fn adopt(shared: &Arc<Shared>) -> Result<(), InstancesError> {
     let healthy: Vec<_> = rows.into_iter().filter(|row| row.state == InstanceState::Healthy).collect();
     let lost: Vec<_> = stream::iter(healthy)
         .map(|row| {
-            let dead = shared.death(&row, running.get(row.id.as_str())).is_some();
+            let failed = shared.failure_of(&row, running.get(row.id.as_str())).is_some();
             let port = row.port_of(mappings.get(&row.app));
             async move {
-                let refused = !dead && row.process_type.is_web() && refuses(shared, &row, port).await;
-                if !dead {
+                let refused = !failed && row.process_type.is_web() && refuses(shared, &row, port).await;
+                if !failed {
                     shared.pumps.ensure(&row);
                 }
-                (dead || refused).then_some(row)
+                (failed || refused).then_some(row)
             }
         })
-        .buffer_unordered(PROBES)
+        .buffer_unordered(MAX_PROBES)
         .filter_map(std::future::ready)
         .collect()
         .await;
     for row in lost {
-        // It has to pass its check again; one that has ended will be found out by that.
+        // It has to pass its health check again. If its container has ended, the launch finds that out.
         shared.store.set_instance(row.id, row.container, InstanceState::Starting).await?;
     }
     Ok(())
 }
 
-/// The mapping whose port is probed, of each app.
+/// The first port mapping of each app; its port is the one that is probed.
 async fn web_mappings(shared: &Shared) -> Result<HashMap<AppId, PortMapping>, InstancesError> {
     let mut first = HashMap::new();
     for (app, mapping) in shared.store.all_port_mappings().await? {
@@ -124,22 +126,22 @@ async fn web_mappings(shared: &Shared) -> Result<HashMap<AppId, PortMapping>, In
     Ok(first)
 }
 
-/// Whether nothing listens; one that is merely slow may be under load.
+/// Whether nothing listens. An instance that is slow to respond may be under load.
 async fn refuses(shared: &Shared, row: &Instance, port: u16) -> bool {
     let address = SocketAddr::new(shared.engine.address(row.bridge, row.slot).into(), port);
-    let check = HealthCheck { probe: Probe::Tcp, attempts: 1, wait: PROBE, timeout: PROBE };
-    matches!(health::once(address, &check).await, Err(health::Unhealthy::Refused))
+    let check = HealthCheck { probe: Probe::Tcp, attempts: 1, wait: PROBE_TIMEOUT, timeout: PROBE_TIMEOUT };
+    matches!(health::attempt(address, &check).await, Err(health::Unhealthy::Refused))
 }
 
-/// Removes instances' containers that have no row, and returns the others. A row is there before its container, and
-/// goes after it, so that the rows are read after the containers.
-async fn remove_strays(shared: &Shared) -> Result<Vec<crate::engine::Container>, InstancesError> {
+/// Removes instances' containers that have no row, and returns the others. The rows are read after the containers,
+/// because a row is added before its container is created, and removed after it.
+async fn remove_strays(shared: &Shared) -> Result<Vec<Container>, InstancesError> {
     let containers = shared.engine.list(Some(Kind::Instance)).await?;
     let rows = shared.store.all_instances().await?;
     let known: HashSet<_> = rows.iter().map(|row| row.id.as_str()).collect();
     let (ours, strays): (Vec<_>, Vec<_>) = containers.into_iter().partition(|c| known.contains(c.name.as_str()));
     for stray in strays {
-        tracing::warn!(container = %stray.name, "removing a container that nobody knows");
+        tracing::warn!(container = %stray.name, "removing a container that belongs to no instance");
         shared.engine.remove(&stray.id).await?;
     }
     Ok(ours)

@@ -1,4 +1,4 @@
-//! Whether an instance is healthy: asked directly at its address, often at first, so that a quick start is noticed.
+//! Health checks. Attempts are made at short intervals at first, so that an instance that starts quickly is healthy soon.
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
@@ -12,21 +12,21 @@ use tokio::{
 
 use crate::model::{HealthCheck, Probe};
 
-/// The first wait between two attempts; it grows to what the check says.
-const FIRST_WAIT: Duration = Duration::from_millis(20);
+/// First interval between two attempts; it grows to that of the health check.
+const FIRST_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What the last attempt met.
+/// Why an attempt failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unhealthy {
-    /// Nothing listens.
+    /// Nothing listens at the address.
     Refused,
-    /// It listens, and accepts nothing.
+    /// The instance listens, but does not accept connections.
     NotAccepted,
-    /// No answer in time.
+    /// No response within this time.
     TimedOut(Duration),
-    /// It answered with this status.
+    /// The response had this status.
     Status(u16),
-    /// The connection broke, or the answer was not HTTP.
+    /// The connection failed, or the response was not valid HTTP.
     Broken(String),
 }
 
@@ -34,15 +34,15 @@ impl fmt::Display for Unhealthy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused => f.write_str("nothing accepts connections"),
-            Self::NotAccepted => f.write_str("it listens and accepts no connection, as if it still starts"),
-            Self::TimedOut(limit) => write!(f, "no answer within {} s", limit.as_secs_f32()),
-            Self::Status(status) => write!(f, "it answered with status {status}"),
-            Self::Broken(why) => write!(f, "the answer broke off: {why}"),
+            Self::NotAccepted => f.write_str("it listens but accepts no connections, as if it were still starting"),
+            Self::TimedOut(limit) => write!(f, "no response within {} s", limit.as_secs_f32()),
+            Self::Status(status) => write!(f, "it responded with status {status}"),
+            Self::Broken(why) => write!(f, "the connection failed, or the response was not valid HTTP: {why}"),
         }
     }
 }
 
-/// Returns when the instance is healthy, or after the check's attempts with what the last of them met.
+/// Returns when the instance is healthy, or with the reason of the last attempt's failure.
 pub async fn until_healthy(address: SocketAddr, check: &HealthCheck) -> Result<(), Unhealthy> {
     if let Probe::Uptime(uptime) = check.probe {
         sleep(uptime).await;
@@ -50,25 +50,22 @@ pub async fn until_healthy(address: SocketAddr, check: &HealthCheck) -> Result<(
     }
     let longest = check.wait.max(Duration::from_millis(10));
     let deadline = Instant::now() + longest * check.attempts.max(1);
-    let mut wait = FIRST_WAIT.min(longest);
+    let mut wait = FIRST_INTERVAL.min(longest);
     loop {
         let begun = Instant::now();
-        let met = match once(address, check).await {
-            Ok(()) => return Ok(()),
-            Err(met) => met,
-        };
+        let Err(unhealthy) = attempt(address, check).await else { return Ok(()) };
         let next = begun + wait;
         if next.max(Instant::now()) >= deadline {
-            return Err(met);
+            return Err(unhealthy);
         }
         tokio::time::sleep_until(next).await;
         wait = (wait + wait / 2).min(longest);
     }
 }
 
-/// One attempt.
-pub(super) async fn once(address: SocketAddr, check: &HealthCheck) -> Result<(), Unhealthy> {
-    let attempt = async {
+/// Makes one attempt.
+pub(super) async fn attempt(address: SocketAddr, check: &HealthCheck) -> Result<(), Unhealthy> {
+    let probe = async {
         let stream = TcpStream::connect(address).await.map_err(|e| match e.kind() {
             std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::HostUnreachable => Unhealthy::Refused,
             _ => Unhealthy::Broken(e.to_string()),
@@ -78,7 +75,7 @@ pub(super) async fn once(address: SocketAddr, check: &HealthCheck) -> Result<(),
             Probe::Http(path) => get(stream, address, path).await,
         }
     };
-    timeout(check.timeout, attempt).await.unwrap_or(Err(Unhealthy::TimedOut(check.timeout)))
+    timeout(check.timeout, probe).await.unwrap_or(Err(Unhealthy::TimedOut(check.timeout)))
 }
 
 async fn get(stream: TcpStream, address: SocketAddr, path: &str) -> Result<(), Unhealthy> {
@@ -92,14 +89,14 @@ async fn get(stream: TcpStream, address: SocketAddr, path: &str) -> Result<(), U
         .header(hyper::header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
         .map_err(|e| broken(&e))?;
-    let answer = sender.send_request(request);
-    tokio::pin!(connection, answer);
-    let answer = tokio::select! {
-        answer = &mut answer => answer,
-        // The connection may end in the moment in which it delivers the answer.
-        _ = &mut connection => answer.await,
+    let response = sender.send_request(request);
+    tokio::pin!(connection, response);
+    let response = tokio::select! {
+        response = &mut response => response,
+        // The connection may end at the moment at which it delivers the response.
+        _ = &mut connection => response.await,
     };
-    match answer.map_err(|e| broken(&e))?.status().as_u16() {
+    match response.map_err(|e| broken(&e))?.status().as_u16() {
         200..400 => Ok(()),
         status => Err(Unhealthy::Status(status)),
     }
@@ -133,13 +130,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_listener_is_noticed_soon_after_it_appears() {
+    async fn a_listener_is_found_soon_after_it_opens() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
         assert_eq!(until_healthy(address, &check(Probe::Tcp, 1, 60)).await, Err(Unhealthy::Refused));
         let begun = Instant::now();
-        let appears = async {
+        let opens = async {
             sleep(Duration::from_millis(100)).await;
             let listener = TcpListener::bind(address).await.unwrap();
             sleep(Duration::from_secs(1)).await;
@@ -147,26 +144,26 @@ mod tests {
         };
         let check = check(Probe::Tcp, 60, 1000);
         tokio::select! {
-            () = appears => panic!("it was not noticed"),
+            () = opens => panic!("the listener was not found"),
             healthy = until_healthy(address, &check) => healthy.unwrap(),
         }
         assert!(begun.elapsed() < Duration::from_millis(600), "{:?}", begun.elapsed());
     }
 
     #[tokio::test]
-    async fn the_status_decides() {
+    async fn the_response_status_decides() {
         let probe = || Probe::Http("/up".into());
         for (answer, expected) in [
             ("HTTP/1.1 204 No Content\r\n\r\n", Ok(())),
             ("HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n", Ok(())),
             ("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", Err(Unhealthy::Status(500))),
         ] {
-            assert_eq!(once(answering(answer).await, &check(probe(), 1, 10)).await, expected, "{answer}");
+            assert_eq!(attempt(answering(answer).await, &check(probe(), 1, 10)).await, expected, "{answer}");
         }
         let nonsense = answering("SSH-2.0-nonsense\r\n").await;
-        assert!(matches!(once(nonsense, &check(probe(), 1, 10)).await, Err(Unhealthy::Broken(_))));
+        assert!(matches!(attempt(nonsense, &check(probe(), 1, 10)).await, Err(Unhealthy::Broken(_))));
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let met = once(silent.local_addr().unwrap(), &check(probe(), 1, 10)).await;
-        assert_eq!(met, Err(Unhealthy::TimedOut(Duration::from_millis(300))));
+        let outcome = attempt(silent.local_addr().unwrap(), &check(probe(), 1, 10)).await;
+        assert_eq!(outcome, Err(Unhealthy::TimedOut(Duration::from_millis(300))));
     }
 }

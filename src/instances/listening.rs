@@ -1,17 +1,17 @@
-//! On what an instance listens, seen from the port at which it is asked.
+//! Where an instance listens, compared with the port on which it is to listen.
 
 use crate::{engine::Listener, model::Probe};
 
 /// Where an instance listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Listening {
-    /// On the port, and others reach it.
+    /// On the port, and reachable from outside the container.
     Reachable,
-    /// On the port, and only the instance itself reaches it.
+    /// On the port, but only of localhost.
     OnLocalhost,
     /// On another port.
     Elsewhere(Listener),
-    /// On none.
+    /// On no port.
     Nowhere,
 }
 
@@ -26,8 +26,8 @@ impl Listening {
         }
     }
 
-    /// What to say of an instance that is not healthy yet; nothing of one that is about to be.
-    pub(super) fn so_far(self, name: &str, port: u16, probe: &Probe) -> Option<String> {
+    /// Text for the caller about an instance that is not healthy yet; `None` if the instance listens as it should.
+    pub(super) fn not_healthy_yet(self, name: &str, port: u16, probe: &Probe) -> Option<String> {
         match (self, probe) {
             (_, Probe::Uptime(_)) | (Self::Reachable, Probe::Tcp) => None,
             (Self::Reachable, Probe::Http(path)) => Some(format!(
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_known_so_far_is_said() {
+    fn the_caller_learns_where_an_instance_listens() {
         let (open, local) = (
             |port| Listener { port, loopback: false, waiting: 0 },
             |port| Listener { port, loopback: true, waiting: 0 },
@@ -67,12 +67,12 @@ mod tests {
             (vec![open(8080)], &Probe::Tcp, None),
             (vec![], &uptime, None),
         ] {
-            let said = Listening::of(&listeners, 8080).so_far("web.1", 8080, probe);
-            let as_expected = match (&said, expected) {
-                (Some(said), Some(expected)) => said.contains(expected),
-                (said, expected) => said.is_none() && expected.is_none(),
+            let text = Listening::of(&listeners, 8080).not_healthy_yet("web.1", 8080, probe);
+            let as_expected = match (&text, expected) {
+                (Some(text), Some(expected)) => text.contains(expected),
+                (text, expected) => text.is_none() && expected.is_none(),
             };
-            assert!(as_expected, "{said:?} instead of {expected:?}");
+            assert!(as_expected, "{text:?} instead of {expected:?}");
         }
     }
 }

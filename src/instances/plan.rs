@@ -1,4 +1,4 @@
-//! What to do next for one app: a pure function of what is declared and what is known.
+//! The plan: a pure function from the rows of an app, and the instances that have failed, to the next actions.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -10,94 +10,104 @@ use crate::{
     store::{App, Deployment, Instance, InstanceState, Millis},
 };
 
-/// How a new generation of a process type takes over.
+/// How the instances of a new generation replace the old ones.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum UpdateStrategy {
-    /// New instances come up beside the old ones, which leave when all are healthy.
+    /// New instances start beside the old ones, which are retired when all new ones are healthy.
     #[default]
     Surge,
-    /// An old instance is gone before the new one starts: for singletons and those with a volume.
+    /// The old instance is removed before the new one starts: for singletons and those with a volume.
     StopFirst,
 }
 
-/// What a release says of one of its process types.
+/// What a release declares for a process type.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Wanted {
+pub(super) struct DeclaredType {
     pub(super) strategy: UpdateStrategy,
-    /// How many instances, where nobody has scaled it.
-    pub(super) quantity: u32,
+    /// Quantity of instances if the process type was never scaled.
+    pub(super) default_quantity: u32,
 }
 
-/// What the reconciler knows of one app.
-pub(super) struct Known<'a> {
+/// An instance that a deployment is to have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct DeclaredInstance {
+    pub(super) process_type: ProcessType,
+    pub(super) ordinal: u32,
+}
+
+/// What a plan is made from.
+pub(super) struct PlanInput<'a> {
     pub(super) app: &'a App,
-    /// The process types of the current and of the candidate release.
-    pub(super) releases: &'a HashMap<ReleaseNumber, BTreeMap<ProcessType, Wanted>>,
+    /// Process types of the current release and of the candidate's.
+    pub(super) releases: &'a HashMap<ReleaseNumber, BTreeMap<ProcessType, DeclaredType>>,
     pub(super) rows: &'a [Instance],
-    /// Rows whose container has ended or failed its check, with the time that it ran healthily.
-    pub(super) dead: &'a HashMap<InstanceId, Duration>,
+    /// Instances that have failed, with the time for which their containers ran.
+    pub(super) failed: &'a HashMap<InstanceId, Duration>,
     pub(super) now: Millis,
 }
 
-/// One step towards what is declared.
+/// One action towards the declared state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Action {
-    /// An instance is missing.
-    Create { deployment: Deployment, process_type: ProcessType, ordinal: u32 },
-    /// An instance of the current deployment has failed: another takes its place.
+    /// Add the row of an instance that is missing.
+    Create(Deployment, DeclaredInstance),
+    /// Replace an instance of the current deployment that has failed.
     Replace { old: InstanceId, restarts: u32, not_before: Millis },
-    /// Make its container, start it, check it.
+    /// Create and start the container, and check its health.
     Launch(InstanceId),
-    /// Nothing before this moment.
+    /// Plan again at this time.
     Wait(Millis),
-    /// It is not wanted any more.
+    /// Mark an instance that is not declared as retiring.
     Retire(InstanceId),
-    /// Drain, stop and remove it.
+    /// Drain, stop and remove a retiring instance.
     Remove(InstanceId),
-    /// The candidate is complete and healthy.
+    /// Make the candidate current: all its instances are healthy.
     Commit(Deployment),
-    /// This instance of the candidate has failed, so the candidate has.
-    GiveUp(Deployment, InstanceId),
+    /// Abandon the candidate, because this instance of it has failed.
+    Abandon(Deployment, InstanceId),
 }
 
-/// An instance that ran for this long is not in a crash loop.
-const STABLE: Duration = Duration::from_mins(1);
-const LONGEST_BACK_OFF: Millis = 5 * 60 * 1000;
+/// An instance that ran for this long was not in a crash loop.
+const STABLE_AFTER: Duration = Duration::from_mins(1);
+const MAX_BACK_OFF: Millis = 5 * 60 * 1000;
 
-/// The wait before the start after this many failures in a row: none, then 1 s, doubling to 5 min.
-pub(super) fn back_off(restarts: u32) -> Millis {
+/// Delay before the start after this many failures in a row: none at first, then 1 s, doubling up to 5 min.
+fn back_off(restarts: u32) -> Millis {
     match restarts {
         0 | 1 => 0,
-        n => 1000_i64.checked_shl(n - 2).filter(|ms| *ms > 0).unwrap_or(LONGEST_BACK_OFF).min(LONGEST_BACK_OFF),
+        n => 1000_i64.checked_shl(n - 2).filter(|ms| *ms > 0).unwrap_or(MAX_BACK_OFF).min(MAX_BACK_OFF),
     }
 }
 
-/// The slots that a deployment is declared to have.
-pub(super) fn slots(known: &Known<'_>, deployment: Deployment) -> Vec<(ProcessType, u32)> {
-    let Some(types) = known.releases.get(&deployment.release) else { return Vec::new() };
-    let quantity = |(t, wanted): (&ProcessType, &Wanted)| *known.app.formation.get(t).unwrap_or(&wanted.quantity);
-    types.iter().flat_map(|of| (1..=quantity(of)).map(move |ordinal| (of.0.clone(), ordinal))).collect()
+fn declared_instances(input: &PlanInput<'_>, deployment: Deployment) -> Vec<DeclaredInstance> {
+    let Some(types) = input.releases.get(&deployment.release) else { return Vec::new() };
+    let instances = |(process_type, declared): (&ProcessType, &DeclaredType)| {
+        let quantity = *input.app.formation.get(process_type).unwrap_or(&declared.default_quantity);
+        let process_type = process_type.clone();
+        (1..=quantity).map(move |ordinal| DeclaredInstance { process_type: process_type.clone(), ordinal })
+    };
+    types.iter().flat_map(instances).collect()
 }
 
-fn strategy(known: &Known<'_>, deployment: Deployment, process_type: &ProcessType) -> UpdateStrategy {
-    let types = known.releases.get(&deployment.release);
-    types.and_then(|types| types.get(process_type)).map_or_else(UpdateStrategy::default, |wanted| wanted.strategy)
+fn strategy(input: &PlanInput<'_>, deployment: Deployment, process_type: &ProcessType) -> UpdateStrategy {
+    let types = input.releases.get(&deployment.release);
+    types.and_then(|types| types.get(process_type)).map_or_else(UpdateStrategy::default, |declared| declared.strategy)
 }
 
-/// The next steps; carrying them out and asking again leads to what is declared.
-pub(super) fn plan(known: &Known<'_>) -> Vec<Action> {
-    let app = known.app;
+/// The next actions. Repeatedly planning and acting brings the app to its declared state.
+pub(super) fn plan(input: &PlanInput<'_>) -> Vec<Action> {
+    let app = input.app;
     let mut actions = Vec::new();
     let mut wanted = HashSet::new();
     if !app.destroying {
         if let Some(current) = app.current.filter(|_| !app.stopped) {
-            plan_current(known, current, &mut wanted, &mut actions);
+            plan_current(input, current, &mut wanted, &mut actions);
         }
         if let Some(candidate) = app.candidate {
-            plan_candidate(known, candidate, &mut wanted, &mut actions);
+            plan_candidate(input, candidate, &mut wanted, &mut actions);
         }
     }
-    for row in known.rows {
+    for row in input.rows {
         match row.state {
             InstanceState::Retiring => actions.push(Action::Remove(row.id.clone())),
             InstanceState::Starting | InstanceState::Healthy if !wanted.contains(&row.id) => {
@@ -109,72 +119,80 @@ pub(super) fn plan(known: &Known<'_>) -> Vec<Action> {
     actions
 }
 
-fn holder<'a>(known: &Known<'a>, deployment: Deployment, slot: &(ProcessType, u32)) -> Option<&'a Instance> {
-    known
+/// The row of a declared instance; of two, the healthy one.
+fn row_of<'a>(input: &PlanInput<'a>, deployment: Deployment, instance: &DeclaredInstance) -> Option<&'a Instance> {
+    input
         .rows
         .iter()
         .filter(|row| row.generation == deployment.generation && row.state != InstanceState::Retiring)
-        .filter(|row| row.process_type == slot.0 && row.ordinal == slot.1)
+        .filter(|row| row.process_type == instance.process_type && row.ordinal == instance.ordinal)
         .max_by_key(|row| row.state == InstanceState::Healthy)
 }
 
-fn bring_up(row: &Instance, now: Millis) -> Action {
-    // A wait longer than any that is ever given comes of a clock that was set back.
-    let due = row.not_before <= now || row.not_before - now > LONGEST_BACK_OFF;
+fn launch_when_due(row: &Instance, now: Millis) -> Action {
+    // A delay that exceeds the maximum means that the clock was set back.
+    let due = row.not_before <= now || row.not_before - now > MAX_BACK_OFF;
     if due { Action::Launch(row.id.clone()) } else { Action::Wait(row.not_before) }
 }
 
-fn plan_current(known: &Known<'_>, current: Deployment, wanted: &mut HashSet<InstanceId>, actions: &mut Vec<Action>) {
-    for slot in slots(known, current) {
-        let Some(row) = holder(known, current, &slot) else {
-            let predecessor = strategy(known, current, &slot.0) == UpdateStrategy::StopFirst
-                && known.rows.iter().any(|r| r.process_type == slot.0 && r.ordinal == slot.1);
-            if !predecessor {
-                actions.push(Action::Create { deployment: current, process_type: slot.0, ordinal: slot.1 });
+fn plan_current(
+    input: &PlanInput<'_>,
+    current: Deployment,
+    wanted: &mut HashSet<InstanceId>,
+    actions: &mut Vec<Action>,
+) {
+    for instance in declared_instances(input, current) {
+        let Some(row) = row_of(input, current, &instance) else {
+            let same_name =
+                |row: &Instance| row.process_type == instance.process_type && row.ordinal == instance.ordinal;
+            let wait_for_predecessor = strategy(input, current, &instance.process_type) == UpdateStrategy::StopFirst
+                && input.rows.iter().any(same_name);
+            if !wait_for_predecessor {
+                actions.push(Action::Create(current, instance));
             }
             continue;
         };
         wanted.insert(row.id.clone());
-        if let Some(ran) = known.dead.get(&row.id) {
-            let restarts = if *ran >= STABLE { 1 } else { row.restarts.saturating_add(1) };
-            let not_before = known.now + back_off(restarts);
+        if let Some(ran) = input.failed.get(&row.id) {
+            let restarts = if *ran >= STABLE_AFTER { 1 } else { row.restarts.saturating_add(1) };
+            let not_before = input.now + back_off(restarts);
             actions.push(Action::Replace { old: row.id.clone(), restarts, not_before });
         } else if row.state == InstanceState::Starting {
-            actions.push(bring_up(row, known.now));
+            actions.push(launch_when_due(row, input.now));
         }
     }
 }
 
 fn plan_candidate(
-    known: &Known<'_>,
+    input: &PlanInput<'_>,
     candidate: Deployment,
     wanted: &mut HashSet<InstanceId>,
     actions: &mut Vec<Action>,
 ) {
-    let mut steps = Vec::new();
-    // What is stopped stays so: it is started with this release when it is started.
-    let slots = if known.app.stopped { Vec::new() } else { slots(known, candidate) };
-    for slot in slots {
-        if strategy(known, candidate, &slot.0) == UpdateStrategy::StopFirst {
+    let mut next = Vec::new();
+    // The release of a stopped app becomes current without instances; they start when the app is started.
+    let instances = if input.app.stopped { Vec::new() } else { declared_instances(input, candidate) };
+    for instance in instances {
+        if strategy(input, candidate, &instance.process_type) == UpdateStrategy::StopFirst {
             continue;
         }
-        let Some(row) = holder(known, candidate, &slot) else {
-            steps.push(Action::Create { deployment: candidate, process_type: slot.0, ordinal: slot.1 });
+        let Some(row) = row_of(input, candidate, &instance) else {
+            next.push(Action::Create(candidate, instance));
             continue;
         };
         wanted.insert(row.id.clone());
-        if known.dead.contains_key(&row.id) {
-            actions.push(Action::GiveUp(candidate, row.id.clone()));
+        if input.failed.contains_key(&row.id) {
+            actions.push(Action::Abandon(candidate, row.id.clone()));
             return;
         }
         if row.state == InstanceState::Starting {
-            steps.push(bring_up(row, known.now));
+            next.push(launch_when_due(row, input.now));
         }
     }
-    if steps.is_empty() {
-        steps.push(Action::Commit(candidate));
+    if next.is_empty() {
+        next.push(Action::Commit(candidate));
     }
-    actions.append(&mut steps);
+    actions.append(&mut next);
 }
 
 #[cfg(test)]
@@ -229,140 +247,140 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn decide(app: &App, rows: &[Instance], dead: &[(&str, u64)]) -> Vec<Action> {
+    fn plan_for(app: &App, rows: &[Instance], failed: &[(&str, u64)]) -> Vec<Action> {
         let types: BTreeMap<_, _> =
             ["web", "worker"].map(|t| (t.parse().unwrap(), UpdateStrategy::Surge)).into_iter().collect();
-        decide_with(app, rows, dead, &types)
+        plan_with(app, rows, failed, &types)
     }
 
-    fn decide_with(
+    fn plan_with(
         app: &App,
         rows: &[Instance],
-        dead: &[(&str, u64)],
+        failed: &[(&str, u64)],
         types: &BTreeMap<ProcessType, UpdateStrategy>,
     ) -> Vec<Action> {
-        let wanted = |strategy: &UpdateStrategy| Wanted { strategy: *strategy, quantity: 0 };
-        let wanted: BTreeMap<_, _> = types.iter().map(|(t, strategy)| (t.clone(), wanted(strategy))).collect();
-        let releases = (1..9).map(|n| (n, wanted.clone())).collect();
-        let dead = dead.iter().map(|(i, s)| (id(i), Duration::from_secs(*s))).collect();
-        plan(&Known { app, releases: &releases, rows, dead: &dead, now: NOW })
+        let declared = |strategy: &UpdateStrategy| DeclaredType { strategy: *strategy, default_quantity: 0 };
+        let types: BTreeMap<_, _> = types.iter().map(|(t, strategy)| (t.clone(), declared(strategy))).collect();
+        let releases = (1..9).map(|n| (n, types.clone())).collect();
+        let failed = failed.iter().map(|(i, s)| (id(i), Duration::from_secs(*s))).collect();
+        plan(&PlanInput { app, releases: &releases, rows, failed: &failed, now: NOW })
     }
 
     fn create(n: u64, process_type: &str, ordinal: u32) -> Action {
-        Action::Create { deployment: deployment(n), process_type: process_type.parse().unwrap(), ordinal }
+        Action::Create(deployment(n), DeclaredInstance { process_type: process_type.parse().unwrap(), ordinal })
     }
 
     use InstanceState::{Healthy, Retiring, Starting};
 
     #[test]
-    fn missing_slots_are_made_and_superfluous_ones_retire() {
+    fn missing_instances_are_created_and_surplus_ones_retired() {
         let app = app(Some(1), None, &[("web", 2), ("worker", 1), ("unknown", 5)]);
         let rows = [row(1, "web.1", Healthy), row(1, "web.3", Healthy), row(1, "worker.1", Starting)];
         assert_eq!(
-            decide(&app, &rows, &[]),
+            plan_for(&app, &rows, &[]),
             [create(1, "web", 2), Action::Launch(id("i1-worker-1")), Action::Retire(id("i1-web-3"))]
         );
     }
 
     #[test]
-    fn what_is_declared_and_healthy_is_left_alone() {
+    fn a_declared_and_healthy_instance_is_left_alone() {
         let app = app(Some(1), None, &[("web", 1)]);
-        assert_eq!(decide(&app, &[row(1, "web.1", Healthy)], &[]), []);
+        assert_eq!(plan_for(&app, &[row(1, "web.1", Healthy)], &[]), []);
     }
 
     #[test]
-    fn a_candidate_comes_up_beside_the_current_one_and_is_committed_when_all_are_healthy() {
+    fn a_candidate_starts_beside_the_current_deployment_and_is_committed_when_healthy() {
         let app = app(Some(1), Some(2), &[("web", 2)]);
         let mut rows = vec![row(1, "web.1", Healthy), row(1, "web.2", Healthy)];
-        assert_eq!(decide(&app, &rows, &[]), [create(2, "web", 1), create(2, "web", 2)]);
+        assert_eq!(plan_for(&app, &rows, &[]), [create(2, "web", 1), create(2, "web", 2)]);
         rows.extend([row(2, "web.1", Healthy), row(2, "web.2", Starting)]);
-        assert_eq!(decide(&app, &rows, &[]), [Action::Launch(id("i2-web-2"))]);
+        assert_eq!(plan_for(&app, &rows, &[]), [Action::Launch(id("i2-web-2"))]);
         rows[3].state = Healthy;
-        assert_eq!(decide(&app, &rows, &[]), [Action::Commit(deployment(2))]);
+        assert_eq!(plan_for(&app, &rows, &[]), [Action::Commit(deployment(2))]);
     }
 
     #[test]
     fn a_candidate_without_instances_is_committed_at_once() {
-        assert_eq!(decide(&app(None, Some(1), &[("web", 0)]), &[], &[]), [Action::Commit(deployment(1))]);
+        assert_eq!(plan_for(&app(None, Some(1), &[("web", 0)]), &[], &[]), [Action::Commit(deployment(1))]);
     }
 
     #[test]
-    fn a_failed_instance_fails_its_candidate_and_touches_nothing_else() {
+    fn a_failed_instance_of_the_candidate_abandons_it_and_changes_nothing_else() {
         let app = app(Some(1), Some(2), &[("web", 2)]);
         let rows =
             [row(1, "web.1", Healthy), row(1, "web.2", Healthy), row(2, "web.1", Healthy), row(2, "web.2", Starting)];
-        let given_up = Action::GiveUp(deployment(2), id("i2-web-2"));
-        assert_eq!(decide(&app, &rows, &[("i2-web-2", 0)])[0], given_up);
-        let given_up = Action::GiveUp(deployment(2), id("i2-web-1"));
-        assert!(decide(&app, &rows, &[("i2-web-1", 100)]).contains(&given_up), "also one that was healthy before");
+        let abandon = Action::Abandon(deployment(2), id("i2-web-2"));
+        assert_eq!(plan_for(&app, &rows, &[("i2-web-2", 0)])[0], abandon);
+        let abandon = Action::Abandon(deployment(2), id("i2-web-1"));
+        assert!(plan_for(&app, &rows, &[("i2-web-1", 100)]).contains(&abandon), "also one that was healthy before");
     }
 
     #[test]
-    fn instances_of_other_generations_retire_and_are_removed() {
+    fn instances_of_other_generations_are_retired_and_removed() {
         let app = app(Some(2), None, &[("web", 1)]);
         let rows = [row(2, "web.1", Healthy), row(1, "web.1", Healthy), row(1, "web.2", Retiring)];
-        assert_eq!(decide(&app, &rows, &[]), [Action::Retire(id("i1-web-1")), Action::Remove(id("i1-web-2"))]);
+        assert_eq!(plan_for(&app, &rows, &[]), [Action::Retire(id("i1-web-1")), Action::Remove(id("i1-web-2"))]);
     }
 
     #[test]
-    fn stopped_and_destroyed_apps_have_none() {
+    fn stopped_and_destroyed_apps_have_no_instances() {
         let mut app = app(Some(1), None, &[("web", 1)]);
         app.stopped = true;
-        assert_eq!(decide(&app, &[row(1, "web.1", Healthy)], &[]), [Action::Retire(id("i1-web-1"))]);
+        assert_eq!(plan_for(&app, &[row(1, "web.1", Healthy)], &[]), [Action::Retire(id("i1-web-1"))]);
         app.candidate = Some(deployment(2));
-        assert_eq!(decide(&app, &[], &[]), [Action::Commit(deployment(2))], "a new release starts nothing");
+        assert_eq!(plan_for(&app, &[], &[]), [Action::Commit(deployment(2))], "no instance is started");
         app.stopped = false;
         app.destroying = true;
         app.candidate = Some(deployment(2));
-        assert_eq!(decide(&app, &[row(1, "web.1", Healthy)], &[]), [Action::Retire(id("i1-web-1"))]);
+        assert_eq!(plan_for(&app, &[row(1, "web.1", Healthy)], &[]), [Action::Retire(id("i1-web-1"))]);
     }
 
     #[test]
-    fn a_crashed_instance_is_replaced_at_once_and_then_ever_later() {
+    fn a_crashed_instance_is_replaced_at_once_and_then_with_growing_back_off() {
         let app = app(Some(1), None, &[("web", 1)]);
         let mut crashed = row(1, "web.1", Healthy);
         let replaced = |restarts, wait| [Action::Replace { old: id("i1-web-1"), restarts, not_before: NOW + wait }];
-        assert_eq!(decide(&app, &[crashed.clone()], &[("i1-web-1", 5)]), replaced(1, 0));
+        assert_eq!(plan_for(&app, &[crashed.clone()], &[("i1-web-1", 5)]), replaced(1, 0));
         crashed.restarts = 1;
-        assert_eq!(decide(&app, &[crashed.clone()], &[("i1-web-1", 5)]), replaced(2, 1000));
+        assert_eq!(plan_for(&app, &[crashed.clone()], &[("i1-web-1", 5)]), replaced(2, 1000));
         crashed.restarts = 5;
-        assert_eq!(decide(&app, &[crashed.clone()], &[("i1-web-1", 5)]), replaced(6, 16_000));
-        assert_eq!(decide(&app, &[crashed.clone()], &[("i1-web-1", 61)]), replaced(1, 0), "it was stable");
+        assert_eq!(plan_for(&app, &[crashed.clone()], &[("i1-web-1", 5)]), replaced(6, 16_000));
+        assert_eq!(plan_for(&app, &[crashed.clone()], &[("i1-web-1", 61)]), replaced(1, 0), "it was stable");
         crashed.restarts = 4_000_000;
-        assert_eq!(decide(&app, &[crashed], &[("i1-web-1", 5)]), replaced(4_000_001, 300_000));
+        assert_eq!(plan_for(&app, &[crashed], &[("i1-web-1", 5)]), replaced(4_000_001, 300_000));
     }
 
     #[test]
-    fn an_instance_that_waits_is_not_launched() {
+    fn an_instance_in_back_off_is_not_launched() {
         let app = app(Some(1), None, &[("web", 1)]);
-        let mut waiting = row(1, "web.1", Starting);
-        waiting.not_before = NOW + 1;
-        assert_eq!(decide(&app, &[waiting], &[]), [Action::Wait(NOW + 1)]);
+        let mut delayed = row(1, "web.1", Starting);
+        delayed.not_before = NOW + 1;
+        assert_eq!(plan_for(&app, &[delayed], &[]), [Action::Wait(NOW + 1)]);
     }
 
     #[test]
-    fn two_holders_of_one_slot_become_one() {
+    fn of_two_instances_with_one_name_the_healthy_one_is_kept() {
         let app = app(Some(1), None, &[("web", 1)]);
         let mut twin = row(1, "web.1", Starting);
         twin.id = id("twin");
-        assert_eq!(decide(&app, &[twin, row(1, "web.1", Healthy)], &[]), [Action::Retire(id("twin"))]);
+        assert_eq!(plan_for(&app, &[twin, row(1, "web.1", Healthy)], &[]), [Action::Retire(id("twin"))]);
     }
 
     #[test]
-    fn a_singleton_starts_when_its_predecessor_is_gone() {
+    fn a_singleton_starts_when_its_predecessor_is_removed() {
         let types = BTreeMap::from([(ProcessType::web(), UpdateStrategy::StopFirst)]);
-        let on_trial = app(Some(1), Some(2), &[("web", 1)]);
+        let rollout = app(Some(1), Some(2), &[("web", 1)]);
         let old = row(1, "web.1", Healthy);
-        assert_eq!(decide_with(&on_trial, std::slice::from_ref(&old), &[], &types), [Action::Commit(deployment(2))]);
+        assert_eq!(plan_with(&rollout, std::slice::from_ref(&old), &[], &types), [Action::Commit(deployment(2))]);
         let committed = app(Some(2), None, &[("web", 1)]);
-        assert_eq!(decide_with(&committed, &[old], &[], &types), [Action::Retire(id("i1-web-1"))]);
-        let leaving = [row(1, "web.1", Retiring)];
-        assert_eq!(decide_with(&committed, &leaving, &[], &types), [Action::Remove(id("i1-web-1"))]);
-        assert_eq!(decide_with(&committed, &[], &[], &types), [create(2, "web", 1)]);
+        assert_eq!(plan_with(&committed, &[old], &[], &types), [Action::Retire(id("i1-web-1"))]);
+        let retiring = [row(1, "web.1", Retiring)];
+        assert_eq!(plan_with(&committed, &retiring, &[], &types), [Action::Remove(id("i1-web-1"))]);
+        assert_eq!(plan_with(&committed, &[], &[], &types), [create(2, "web", 1)]);
     }
 
     #[test]
-    fn the_back_off_doubles_to_five_minutes() {
+    fn the_back_off_doubles_up_to_five_minutes() {
         let waits: Vec<_> = (0..14).map(back_off).collect();
         assert_eq!(waits[..6], [0, 0, 1000, 2000, 4000, 8000]);
         assert_eq!(waits[10..], [256_000, 300_000, 300_000, 300_000]);

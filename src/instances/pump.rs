@@ -1,4 +1,4 @@
-//! Carries what running instances print from the engine into the logs.
+//! Copies the output of running instances from the engine to the logs.
 
 use std::{
     collections::HashMap,
@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    InstancesError,
-    logs::{Logs, Printed},
+    error::InstancesError,
+    logs::{Logs, PrintedLine},
 };
 use crate::{
     engine::{ContainerId, Engine, LogOptions},
@@ -20,96 +20,102 @@ use crate::{
     store::Instance,
 };
 
-/// Lines that are written at a time.
-const BATCH: usize = 256;
-/// The wait before the engine, or the disk, is tried again.
-const RETRY: Duration = Duration::from_secs(1);
-const SOON: Duration = Duration::from_millis(50);
-/// How long the last lines of an ended instance are waited for.
-const LAST_LINES: Duration = Duration::from_secs(5);
+/// Number of lines that are written at a time.
+const MAX_BATCH: usize = 256;
+/// Delay before a retry after an error of the engine or the disk.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Delay before a container whose output has ended is inspected again.
+const EXIT_DELAY: Duration = Duration::from_millis(50);
+/// Longest wait for the last lines of an ended instance.
+const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// One pump a running instance; cheap to clone.
+/// The pumps of all running instances, one for each; cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Pumps(Arc<Inner>);
+pub(super) struct Pumps(Arc<RunningPumps>);
 
 #[derive(Debug)]
-struct Inner {
+struct RunningPumps {
     engine: Engine,
     logs: Logs,
     tracker: TaskTracker,
     shutdown: CancellationToken,
-    /// Which instances are pumped; the receiver ends with its pump.
-    running: StdMutex<HashMap<InstanceId, (watch::Receiver<()>, CancellationToken)>>,
+    running: StdMutex<HashMap<InstanceId, Pump>>,
+}
+
+#[derive(Debug, Clone)]
+struct Pump {
+    /// Closed when the pump ends.
+    end: watch::Receiver<()>,
+    stop: CancellationToken,
 }
 
 impl Pumps {
     pub(super) fn new(engine: Engine, logs: Logs, tracker: TaskTracker, shutdown: CancellationToken) -> Self {
-        Self(Arc::new(Inner { engine, logs, tracker, shutdown, running: StdMutex::default() }))
+        Self(Arc::new(RunningPumps { engine, logs, tracker, shutdown, running: StdMutex::default() }))
     }
 
-    /// Sees to it that the instance's lines are kept, from the last one that was.
+    /// Starts the pump of an instance unless it runs. It continues after the last line that is stored.
     pub(super) fn ensure(&self, row: &Instance) {
         let mut running = self.0.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if running.get(&row.id).is_some_and(|(done, _)| done.has_changed().is_ok()) {
+        if running.get(&row.id).is_some_and(|pump| pump.end.has_changed().is_ok()) {
             return;
         }
-        let (alive, done) = watch::channel(());
+        let (alive, end) = watch::channel(());
         let stop = self.0.shutdown.child_token();
-        running.insert(row.id.clone(), (done, stop.clone()));
-        let inner = Arc::clone(&self.0);
+        running.insert(row.id.clone(), Pump { end, stop: stop.clone() });
+        let pumps = Arc::clone(&self.0);
         let row = row.clone();
         self.0.tracker.spawn(async move {
             let _alive = alive;
-            let _ = stop.run_until_cancelled(inner.pump(&row)).await;
+            let _ = stop.run_until_cancelled(pumps.pump(&row)).await;
         });
     }
 
-    /// Waits until the last lines of an ended instance are kept, but not for ever.
+    /// Waits for a limited time until the last lines of an ended instance are stored.
     pub(super) async fn finish(&self, row: &Instance) {
         self.ensure(row);
-        let entry = self.0.running.lock().unwrap_or_else(PoisonError::into_inner).get(&row.id).cloned();
-        if let Some((mut done, stop)) = entry {
-            if tokio::time::timeout(LAST_LINES, done.changed()).await.is_err() {
-                tracing::warn!(instance = %row.id, "its last log lines came too slowly and are lost");
+        let pump = self.0.running.lock().unwrap_or_else(PoisonError::into_inner).get(&row.id).cloned();
+        if let Some(mut pump) = pump {
+            if tokio::time::timeout(LAST_LINES_TIMEOUT, pump.end.changed()).await.is_err() {
+                tracing::warn!(instance = %row.id, "the instance's last log lines are lost: reading them took too long");
             }
-            stop.cancel();
+            pump.stop.cancel();
         }
         self.0.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&row.id);
         self.0.logs.forget(row.app, &row.id).await;
     }
 }
 
-impl Inner {
-    /// Returns when the container has ended, or is gone, and all that it printed is kept.
+impl RunningPumps {
+    /// Returns when the container has ended and all its output is stored, or when the container is removed.
     async fn pump(&self, row: &Instance) {
         let container = ContainerId::from(&row.id);
         loop {
             let failed = self.pump_until_end(row, &container).await.err();
             if let Some(error) = &failed {
-                tracing::debug!(%error, instance = %row.id, "its log is interrupted");
+                tracing::debug!(%error, instance = %row.id, "cannot copy the instance's output; retrying");
             }
             match self.engine.inspect(row.id.as_str()).await {
                 Ok(Some(c)) if !c.state.is_alive() && failed.is_none() => return,
                 Ok(None) => return,
-                // The engine ends the log a moment before it says that the container has ended.
-                Ok(Some(_)) if failed.is_none() => tokio::time::sleep(SOON).await,
-                Ok(Some(_)) | Err(_) => tokio::time::sleep(RETRY).await,
+                // The engine closes the output shortly before it reports that the container has ended.
+                Ok(Some(_)) if failed.is_none() => tokio::time::sleep(EXIT_DELAY).await,
+                Ok(Some(_)) | Err(_) => tokio::time::sleep(RETRY_DELAY).await,
             }
         }
     }
 
     async fn pump_until_end(&self, row: &Instance, container: &ContainerId) -> Result<(), InstancesError> {
-        let source = format!("{}.{}", row.process_type, row.ordinal);
-        let since = self.logs.last_kept(row.app, &row.id).await?;
+        let since = self.logs.last_line(row.app, &row.id).await?;
         let since = since.and_then(|nanos| jiff::Timestamp::from_nanosecond(i128::from(nanos)).ok());
         let options = LogOptions { since, follow: true, tail: None };
-        let mut batches = self.engine.logs(container, options).ready_chunks(BATCH);
+        let mut batches = self.engine.logs(container, options).ready_chunks(MAX_BATCH);
         while let Some(batch) = batches.next().await {
             let mut lines = Vec::with_capacity(batch.len());
             let mut failed = None;
             for line in batch {
                 match line {
-                    Ok(line) => lines.push(Printed {
+                    Ok(line) => lines.push(PrintedLine {
                         nanos: i64::try_from(line.time.as_nanosecond()).unwrap_or(i64::MAX),
                         stderr: line.stderr,
                         text: line.text,
@@ -118,7 +124,7 @@ impl Inner {
                 }
             }
             if !lines.is_empty() {
-                self.logs.append(row.app, &row.id, &source, lines).await?;
+                self.logs.append(row.app, &row.id, &row.name(), lines).await?;
             }
             if let Some(e) = failed {
                 return Err(e.into());

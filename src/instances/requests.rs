@@ -1,20 +1,19 @@
-//! Requests that the router got no answer for, in the app's log: what their clients saw is the router's page.
-
-use std::sync::Arc;
+//! Requests that no instance answered, as events in the app's log. Clients got the router's error page.
 
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
-use super::{InstancesError, Shared, launch::name_of, logs::ROUTER};
-use crate::router::protocol::Unanswered;
+use super::{error::InstancesError, logs::ROUTER_SOURCE, shared::Shared};
+use crate::{router::protocol::Unanswered, store::Instance};
 
-/// Keeps what the router tells, until the server ends.
-pub(super) async fn keep(shared: Arc<Shared>, mut told: Receiver<Unanswered>) {
-    let keeping = async {
+/// Logs the requests that the router reports, until the server shuts down.
+pub(super) async fn log_unanswered(shared: std::sync::Arc<Shared>, mut reported: Receiver<Unanswered>) {
+    let log_all = async {
         loop {
-            match told.recv().await {
+            match reported.recv().await {
                 Ok(unanswered) => {
-                    if let Err(error) = shared.keep(&unanswered).await {
-                        tracing::warn!(%error, service = unanswered.service, "cannot keep what the router told");
+                    if let Err(error) = log(&shared, &unanswered).await {
+                        let service = unanswered.service;
+                        tracing::warn!(%error, service, "cannot log a request that no instance answered");
                     }
                 }
                 Err(RecvError::Lagged(_)) => {}
@@ -22,32 +21,30 @@ pub(super) async fn keep(shared: Arc<Shared>, mut told: Receiver<Unanswered>) {
             }
         }
     };
-    shared.shutdown.run_until_cancelled(keeping).await;
+    shared.shutdown.run_until_cancelled(log_all).await;
 }
 
-impl Shared {
-    async fn keep(&self, unanswered: &Unanswered) -> Result<(), InstancesError> {
-        let name = unanswered.service.split('/').next().unwrap_or_default();
-        let Some(app) = self.store.find_app(name.parse()?).await? else { return Ok(()) };
-        let row = match &unanswered.instance {
-            Some(id) => self.store.instance(id.clone()).await?,
-            None => None,
-        };
-        let instance = row.map_or_else(|| "an instance".to_owned(), |row| name_of(&row));
-        self.logs.event(app.id, ROUTER, sentence(unanswered, &instance)).await;
-        Ok(())
-    }
+async fn log(shared: &Shared, unanswered: &Unanswered) -> Result<(), InstancesError> {
+    let name = unanswered.service.split('/').next().unwrap_or_default();
+    let Some(app) = shared.store.find_app(name.parse()?).await? else { return Ok(()) };
+    let row = match &unanswered.instance {
+        Some(id) => shared.store.instance(id.clone()).await?,
+        None => None,
+    };
+    let instance = row.as_ref().map_or_else(|| "an instance".to_owned(), Instance::name);
+    shared.logs.event(app.id, ROUTER_SOURCE, event_text(unanswered, &instance)).await;
+    Ok(())
 }
 
-fn sentence(unanswered: &Unanswered, instance: &str) -> String {
+fn event_text(unanswered: &Unanswered, instance: &str) -> String {
     let Unanswered { status, method, path, request_id, untold, .. } = unanswered;
     let why = match status {
-        503 => "no instance runs".to_owned(),
-        504 => format!("{instance} did not answer in time"),
-        _ => format!("{instance} broke off before it answered, or its answer is no HTTP"),
+        503 => "no instance is running".to_owned(),
+        504 => format!("{instance} did not respond in time"),
+        _ => format!("{instance} closed the connection before responding, or sent an invalid HTTP response"),
     };
-    let more = if *untold > 0 { format!("; {untold} more before it") } else { String::new() };
-    format!("{status} for {method} {path}: {why} (request {request_id}{more})")
+    let suppressed = if *untold > 0 { format!("; {untold} more before it were not logged") } else { String::new() };
+    format!("{status} for {method} {path}: {why} (request {request_id}{suppressed})")
 }
 
 #[cfg(test)]
@@ -55,17 +52,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_is_told_in_a_sentence() {
-        let told = |status, untold| {
+    fn the_event_says_why_a_request_was_not_answered() {
+        let text = |status, untold| {
             let (service, path, request_id) = ("a/web/1".into(), "/x".into(), "7f".into());
             let one = Unanswered { service, status, instance: None, method: "GET".into(), path, request_id, untold };
-            sentence(&one, "web.2")
+            event_text(&one, "web.2")
         };
         assert_eq!(
-            told(502, 0),
-            "502 for GET /x: web.2 broke off before it answered, or its answer is no HTTP (request 7f)"
+            text(502, 0),
+            "502 for GET /x: web.2 closed the connection before responding, or sent an invalid HTTP response (request 7f)"
         );
-        assert_eq!(told(503, 0), "503 for GET /x: no instance runs (request 7f)");
-        assert_eq!(told(504, 9), "504 for GET /x: web.2 did not answer in time (request 7f; 9 more before it)");
+        assert_eq!(text(503, 0), "503 for GET /x: no instance is running (request 7f)");
+        assert_eq!(
+            text(504, 9),
+            "504 for GET /x: web.2 did not respond in time (request 7f; 9 more before it were not logged)"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! The route table: made of what is declared and healthy, published in order, acknowledged by the router.
+//! The route table: built from port mappings and healthy instances, published in order, acknowledged by the router.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::{Mutex, watch};
 
-use super::InstancesError;
+use super::error::InstancesError;
 use crate::{
     config::AddressPlan,
     model::{AppName, InstanceId},
@@ -20,72 +20,79 @@ use crate::{
     store::{App, AppId, Instance, InstanceState, PortMapping, PortScheme, Store},
 };
 
+/// Longest wait for the router. A router that connects later gets the newest table then.
+const ROUTER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait for a router that is not connected.
+const NO_ROUTER_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Publishes route tables, one after the other; cheap to clone.
 #[derive(Clone)]
-pub(super) struct Routes(Arc<Inner>);
+pub(super) struct Routes(Arc<Publisher>);
 
-struct Inner {
+struct Publisher {
     store: Store,
     link: Link,
     listen: Vec<IpAddr>,
     plan: AddressPlan,
-    /// The last table that was published; held while the next one is made, so that versions are in order.
+    /// Last table that was published. Locked while the next one is built, so that tables are published in order.
     last: Mutex<Table>,
-    /// Whether it is known whose each address is; nothing is published before.
-    known: watch::Sender<bool>,
+    /// Whether the containers that run were compared with the rows. Nothing is published before: an address might
+    /// belong to another container than its row says.
+    open: watch::Sender<bool>,
 }
 
 impl Routes {
     pub(super) fn new(store: Store, link: Link, listen: Vec<IpAddr>, plan: AddressPlan) -> Self {
-        let (known, last) = (watch::Sender::new(false), Mutex::default());
-        Self(Arc::new(Inner { store, link, listen, plan, last, known }))
+        let (open, last) = (watch::Sender::new(false), Mutex::default());
+        Self(Arc::new(Publisher { store, link, listen, plan, last, open }))
     }
 
-    /// From now on it is known whose container has which address.
+    /// Allows tables to be published.
     pub(super) fn open(&self) {
-        self.0.known.send_replace(true);
+        self.0.open.send_replace(true);
     }
 
-    /// Returns once [`Self::open`] was called.
+    /// Waits until [`Self::open`] was called.
     pub(super) async fn opened(&self) {
         // The sender lives as long as `self`.
-        let _ = self.0.known.subscribe().wait_for(|known| *known).await;
+        let _ = self.0.open.subscribe().wait_for(|open| *open).await;
     }
 
-    /// Publishes what the store declares now, unless it is published already; returns the table's version.
+    /// Publishes a table of the current rows, unless it equals the last one. Returns the version of the table.
     pub(super) async fn publish(&self) -> Result<u64, InstancesError> {
         self.opened().await;
-        let inner = &self.0;
-        let mut last = inner.last.lock().await;
-        let mappings = inner.store.all_port_mappings().await?;
-        let apps = inner.store.apps().await?;
-        let instances = inner.store.all_instances().await?;
-        let mut next = table(&mappings, &apps, &instances, &inner.listen, inner.plan);
+        let publisher = &self.0;
+        let mut last = publisher.last.lock().await;
+        let mappings = publisher.store.all_port_mappings().await?;
+        let apps = publisher.store.apps().await?;
+        let instances = publisher.store.all_instances().await?;
+        let mut next = table(&mappings, &apps, &instances, &publisher.listen, publisher.plan);
         next.version = last.version;
         if last.version == 0 || next != *last {
-            next.version = inner.store.next_route_version().await?;
-            inner.link.publish(next.clone());
+            next.version = publisher.store.next_route_version().await?;
+            publisher.link.publish(next.clone());
             *last = next;
         }
         Ok(last.version)
     }
 
-    /// Returns when the router has this table in force, with the listeners that it could not open.
+    /// Waits until the router has applied this version. Returns the listeners that it could not open, with the reason.
     pub(super) async fn applied(&self, version: u64) -> Vec<(SocketAddr, String)> {
         self.0.link.applied(version).await
     }
 
-    /// As [`Self::applied`], but not for longer than `limit`.
-    pub(super) async fn applied_within(&self, version: u64, limit: Duration) -> Option<Vec<(SocketAddr, String)>> {
+    /// As [`Self::applied`], but returns `None` if the router does not apply the version soon.
+    pub(super) async fn applied_soon(&self, version: u64) -> Option<Vec<(SocketAddr, String)>> {
+        let limit = if self.connected() { ROUTER_TIMEOUT } else { NO_ROUTER_TIMEOUT };
         tokio::time::timeout(limit, self.applied(version)).await.ok()
     }
 
-    /// Returns when the instance, gone from the table in force, has answered its last request.
+    /// Waits until an instance that is not in the applied table has answered its last request.
     pub(super) async fn drained(&self, id: &InstanceId) {
         self.0.link.drained(id).await;
     }
 
-    /// Whether a router is there.
+    /// Whether a router is connected.
     pub(super) fn connected(&self) -> bool {
         *self.0.link.connected().borrow()
     }
@@ -95,7 +102,7 @@ fn service_name(app: &AppName, port: u16) -> String {
     format!("{app}/web/{port}")
 }
 
-/// Only healthy web instances of what is current get requests.
+/// A table in which the healthy web instances of each app's current release get the requests.
 fn table(
     mappings: &[(AppId, PortMapping)],
     apps: &[App],
@@ -191,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn only_healthy_web_instances_of_what_is_current_are_in_the_table() {
+    fn only_healthy_web_instances_of_the_current_release_are_in_the_table() {
         use InstanceState::{Healthy, Retiring, Starting};
         let mut stopped = app(3, "stopped", Some(1));
         stopped.stopped = true;

@@ -42,7 +42,7 @@ async fn trouble_of_the_database_reaches_who_waits() {
     f.scale(&app, &[("web", 2)]).await;
     f.sql("ALTER TABLE instances RENAME TO lost");
     let error = settle(&server, &app).await.unwrap_err().to_string();
-    assert!(error.contains("no such table") && error.contains("tried again until it works"), "{error}");
+    assert!(error.contains("no such table") && error.contains("retried until it succeeds"), "{error}");
     f.sql("ALTER TABLE lost RENAME TO instances");
     settle(&server, &app).await.unwrap();
     assert_eq!(names(&healthy(&server, &app).await), ["web.1", "web.2"]);

@@ -73,7 +73,7 @@ fn processes_are_declared() {
     eventually("the router's answer is in the log", || {
         let log = world.ssh(&["logs", "procs", "-p", "router"]).good().out;
         assert!(!log.contains("secret"), "{log}");
-        log.contains("paas[router]: 503 for GET /x: no instance runs (request ").then_some(())
+        log.contains("paas[router]: 503 for GET /x: no instance is running (request ").then_some(())
     });
     world.stop_server();
     world.start_server();

@@ -135,7 +135,7 @@ fn what_cannot_be_built_or_run_is_explained() {
     world.commit(&folder, &[("Procfile", "web: python3 hollow.py"), ("hollow.py", hollow), ("app.json", patient)]);
     world.push(&folder).bad().says("no worker boots").says("status 1");
     world.commit(&folder, &[("hollow.py", &hollow.replace("sleep(2)", "sleep(100)")), ("app.json", checks)]);
-    world.push(&folder).bad().says("it listens and accepts no connection");
+    world.push(&folder).bad().says("it listens but accepts no connections");
     world.commit(&folder, &[("Procfile", "web: python3 -m http.server $PORT")]);
     world.push(&folder).good();
     world.answers(&world.url("odd"), "Procfile");

@@ -1,0 +1,33 @@
+//! The container of an instance, as the engine reports it.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use super::{diagnosis::Diagnosis, failure::Failure};
+use crate::{engine::Container, store::Instance};
+
+/// Reason of a failure.
+pub(super) const CONTAINER_REMOVED: &str = "its container was removed by someone else";
+
+/// How long a container ran; zero if it has not ended.
+pub(super) fn run_time(container: &Container) -> Duration {
+    let since = container.started_at.zip(container.finished_at);
+    since.and_then(|(start, end)| Duration::try_from(end.duration_since(start)).ok()).unwrap_or_default()
+}
+
+/// Why a healthy instance has failed, if its container does not run any more at the instance's address.
+pub(super) fn failure_of(
+    row: &Instance,
+    container: Option<&Container>,
+    address: Ipv4Addr,
+    memory_mib: u64,
+) -> Option<Failure> {
+    let Some(container) = container else { return Some(Failure::new(row.name(), CONTAINER_REMOVED)) };
+    let diagnosis = if !container.state.is_alive() {
+        Diagnosis::exited(container, memory_mib)
+    } else if container.address != Some(address) || row.container.as_ref() != Some(&container.id.0) {
+        "its container was replaced by someone else".into()
+    } else {
+        return None;
+    };
+    Some(Failure { ran: run_time(container), ..Failure::new(row.name(), diagnosis) })
+}

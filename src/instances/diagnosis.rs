@@ -1,0 +1,112 @@
+//! Why an instance ended or is not healthy, in words for the user.
+
+use super::{health::Unhealthy, listening::Listening};
+use crate::{
+    engine::Container,
+    model::{AppName, CONTAINER_PORT, Probe},
+    store::PortMapping,
+};
+
+/// Why an instance failed, and how to fix it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Diagnosis {
+    /// What is wrong with the instance: `it exited with status 3`.
+    pub(super) reason: String,
+    /// What to do.
+    pub(super) hint: Option<String>,
+}
+
+impl<T: Into<String>> From<T> for Diagnosis {
+    fn from(reason: T) -> Self {
+        Self { reason: reason.into(), hint: None }
+    }
+}
+
+impl Diagnosis {
+    fn with_hint(reason: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { reason: reason.into(), hint: Some(hint.into()) }
+    }
+
+    /// The engine refused to start the container. As a rule the image lacks the process.
+    pub(super) fn cannot_start(error: &str) -> Self {
+        let hint = "check the command of this process type in the Procfile";
+        Self::with_hint(format!("it cannot be started: {error}"), hint)
+    }
+
+    /// The container ended.
+    pub(super) fn exited(container: &Container, memory_mib: u64) -> Self {
+        match container.exit_code {
+            _ if container.oom_killed => Self::with_hint(
+                format!("it ran out of memory (limit {memory_mib} MiB)"),
+                "use less memory, or raise instances.memory_mib in paas.toml",
+            ),
+            Some(0) => Self::with_hint(
+                "it exited with status 0",
+                "a process must keep running: do not let it fork into the background",
+            ),
+            Some(code @ 126..=127) => Self::with_hint(
+                format!("it exited with status {code}"),
+                "its command was not found or cannot be executed: check the Procfile",
+            ),
+            Some(137) => "it was killed (SIGKILL)".into(),
+            Some(code) => format!("it exited with status {code}").into(),
+            None => "it ended".into(),
+        }
+    }
+
+    /// The health check found the instance unhealthy on `port`. Where it listens tells more than the failed check.
+    pub(super) fn unhealthy(unhealthy: &Unhealthy, listening: Listening, port: u16, probe: &Probe) -> Self {
+        let hint = "make it listen on 0.0.0.0 and on the port that the variable PORT holds";
+        match (listening, probe) {
+            (Listening::Reachable, Probe::Http(path)) => Self::with_hint(
+                unhealthy.to_string(),
+                format!("GET {path} must answer with a status from 200 to 399; or change the path in app.json"),
+            ),
+            (Listening::Reachable, Probe::Tcp | Probe::Uptime(_)) => unhealthy.to_string().into(),
+            (Listening::OnLocalhost, _) => {
+                Self::with_hint(format!("it listens on port {port} of localhost only"), "make it listen on 0.0.0.0")
+            }
+            (Listening::Elsewhere(other), _) => {
+                Self::with_hint(format!("it listens on port {}, not on $PORT ({port})", other.port), hint)
+            }
+            (Listening::Nowhere, _) => Self::with_hint(format!("it does not listen on $PORT ({port})"), hint),
+        }
+    }
+
+    /// Adds to the hint that the app's port mapping can name the port on which the instance listens.
+    pub(super) fn or_map_port(mut self, app: &AppName, mappings: &[PortMapping], listening: Listening) -> Self {
+        if let (Listening::Elsewhere(other), [PortMapping { scheme, host_port, .. }]) = (listening, mappings)
+            && !other.loopback
+            // In a mapping, this port stands for the one on which the instance is to listen.
+            && other.port != CONTAINER_PORT
+        {
+            let mapping = format!("{}:{host_port}:{}", scheme.as_str(), other.port);
+            self.hint = self.hint.map(|hint| format!("{hint}, or declare its port: ports:set {app} {mapping}"));
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{engine::Listener, store::PortScheme};
+
+    #[test]
+    fn a_single_mapping_may_name_the_port_instead() {
+        let mapping = |host_port| PortMapping { scheme: PortScheme::Http, host_port, container_port: CONTAINER_PORT };
+        let app = "blog".parse().unwrap();
+        let hint = |port, loopback, mappings: &[PortMapping]| {
+            let listening = Listening::Elsewhere(Listener { port, loopback, waiting: 0 });
+            let diagnosis = Diagnosis::unhealthy(&Unhealthy::Refused, listening, 8080, &Probe::Tcp);
+            assert_eq!(diagnosis.reason, format!("it listens on port {port}, not on $PORT (8080)"));
+            diagnosis.or_map_port(&app, mappings, listening).hint.unwrap()
+        };
+        let listen = "make it listen on 0.0.0.0 and on the port that the variable PORT holds";
+        let or_map = format!("{listen}, or declare its port: ports:set blog http:10001:3000");
+        assert_eq!(hint(3000, false, &[mapping(10_001)]), or_map);
+        assert_eq!(hint(3000, true, &[mapping(10_001)]), listen, "nothing reaches a port of localhost");
+        assert_eq!(hint(3000, false, &[]), listen);
+        assert_eq!(hint(3000, false, &[mapping(10_001), mapping(10_002)]), listen, "it is unclear which one to change");
+    }
+}

@@ -1,0 +1,116 @@
+//! Lines of an app's log: as readers get them, and as they are stored.
+
+use std::fmt;
+
+use crate::{
+    model::{InstanceId, Line},
+    store::{Millis, now},
+};
+
+/// Longest text of a line that is stored whole, in bytes.
+pub(super) const MAX_TEXT_BYTES: usize = 16 << 10;
+
+/// One line of an app's log. `Display` writes it as `2026-01-02T03:04:05.678Z app[web.1]: text`, safe for a terminal.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct LogEntry {
+    /// Time at which the line was printed.
+    pub time: Millis,
+    /// Name of the instance that printed the line: `web.1`. For events also `release`, `router` or `logs`.
+    pub source: String,
+    /// Whether the line was printed on standard error.
+    pub stderr: bool,
+    /// Whether the line is an event that paas reports about the app, rather than output of the app.
+    pub event: bool,
+    /// Text of the line, as it was printed.
+    pub text: String,
+}
+
+impl fmt::Display for LogEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let origin = if self.event { "paas" } else { "app" };
+        match jiff::Timestamp::from_millisecond(self.time) {
+            Ok(time) => write!(f, "{time:.3} {origin}[{}]: ", self.source)?,
+            Err(_) => write!(f, "- {origin}[{}]: ", self.source)?,
+        }
+        let mut rest = self.text.as_str();
+        while !rest.is_empty() {
+            let (part, more) = rest.split_at(rest.floor_char_boundary(4000));
+            f.write_str(&Line::sanitize(part))?;
+            rest = more;
+        }
+        Ok(())
+    }
+}
+
+/// One line that an instance printed.
+pub struct PrintedLine {
+    pub nanos: i64,
+    pub stderr: bool,
+    pub text: String,
+}
+
+/// One line of a log file, stored as a JSON object.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub(super) struct StoredLine {
+    /// Nanoseconds since 1970.
+    #[serde(rename = "t")]
+    pub(super) nanos: i64,
+    #[serde(rename = "s")]
+    pub(super) source: String,
+    /// Identity of the instance that printed the line; `None` for an event.
+    #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
+    pub(super) instance: Option<String>,
+    #[serde(rename = "e", default, skip_serializing_if = "std::ops::Not::not")]
+    stderr: bool,
+    #[serde(rename = "m")]
+    text: String,
+}
+
+impl StoredLine {
+    pub(super) fn printed(instance: &InstanceId, source: &str, line: PrintedLine) -> Self {
+        let PrintedLine { nanos, stderr, text } = line;
+        let instance = Some(instance.to_string());
+        Self { nanos, source: source.to_owned(), instance, stderr, text: bounded(text) }
+    }
+
+    /// An event of this moment.
+    pub(super) fn event(source: &str, text: String) -> Self {
+        let nanos = now().saturating_mul(1_000_000);
+        Self { nanos, source: source.to_owned(), instance: None, stderr: false, text: bounded(text) }
+    }
+
+    pub(super) fn into_entry(self) -> LogEntry {
+        LogEntry {
+            time: self.nanos / 1_000_000,
+            event: self.instance.is_none(),
+            source: self.source,
+            stderr: self.stderr,
+            text: self.text,
+        }
+    }
+}
+
+fn bounded(mut text: String) -> String {
+    if text.len() > MAX_TEXT_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_contains_no_control_characters() {
+        let entry = LogEntry {
+            time: 1_767_323_045_678,
+            source: "web.1".into(),
+            stderr: false,
+            event: false,
+            text: "\u{1b}[31mred\u{7}".into(),
+        };
+        assert_eq!(entry.to_string(), "2026-01-02T03:04:05.678Z app[web.1]: red");
+    }
+}

@@ -1,0 +1,148 @@
+//! Files of an app's log: `current`, to which lines are appended, and the rotated `1` (newest) to `3`.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fs,
+    io::{self, BufRead as _, Seek as _, Write as _},
+    path::{Path, PathBuf},
+};
+
+use super::entry::{LogEntry, StoredLine};
+
+/// Largest size of a file, in bytes.
+pub(super) const MAX_FILE_BYTES: u64 = 5 << 20;
+/// Number of rotated files. The oldest one is overwritten.
+const ROTATED_FILES: u32 = 3;
+
+/// Appends lines to an app's log.
+#[derive(Debug)]
+pub(super) struct LogWriter {
+    directory: PathBuf,
+    current: fs::File,
+    size: u64,
+    /// Time of the last line of each instance that may still print, in nanoseconds since 1970.
+    last_lines: HashMap<String, i64>,
+}
+
+fn current_file(directory: &Path) -> PathBuf {
+    directory.join("current")
+}
+
+fn rotated_file(directory: &Path, number: u32) -> PathBuf {
+    directory.join(number.to_string())
+}
+
+/// All files, newest first.
+fn files(directory: &Path) -> impl DoubleEndedIterator<Item = PathBuf> {
+    (0..=ROTATED_FILES).map(|n| if n == 0 { current_file(directory) } else { rotated_file(directory, n) })
+}
+
+impl LogWriter {
+    pub(super) fn open(directory: PathBuf) -> io::Result<Self> {
+        fs::create_dir_all(&directory)?;
+        let mut last_lines = HashMap::new();
+        for path in files(&directory).rev() {
+            for line in read(&path)? {
+                if let Some(instance) = line.instance {
+                    last_lines.insert(instance, line.nanos);
+                }
+            }
+        }
+        let mut options = fs::OpenOptions::new();
+        let options = options.read(true).write(true).create(true).truncate(false);
+        let mut current = options.open(current_file(&directory))?;
+        let mut size = current.seek(io::SeekFrom::End(0))?;
+        // Terminate a line that a crash cut short, so that the next line is not joined to it.
+        if size > 0 {
+            let mut end = [0];
+            std::os::unix::fs::FileExt::read_exact_at(&current, &mut end, size - 1)?;
+            if end != *b"\n" {
+                current.write_all(b"\n")?;
+                size += 1;
+            }
+        }
+        Ok(Self { directory, current, size, last_lines })
+    }
+
+    pub(super) fn append(&mut self, lines: &[StoredLine]) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        for line in lines {
+            serde_json::to_writer(&mut bytes, line)?;
+            bytes.push(b'\n');
+        }
+        if self.size > 0 && self.size + bytes.len() as u64 > MAX_FILE_BYTES {
+            self.rotate()?;
+        }
+        if let Err(e) = self.current.write_all(&bytes) {
+            // A full disk must not leave an incomplete line.
+            let _ = self.current.set_len(self.size);
+            let _ = self.current.seek(io::SeekFrom::Start(self.size));
+            return Err(e);
+        }
+        self.size += bytes.len() as u64;
+        for line in lines {
+            if let Some(instance) = &line.instance {
+                self.last_lines.insert(instance.clone(), line.nanos);
+            }
+        }
+        Ok(())
+    }
+
+    /// Time of the last line of an instance, in nanoseconds since 1970.
+    pub(super) fn last_line(&self, instance: &str) -> Option<i64> {
+        self.last_lines.get(instance).copied()
+    }
+
+    /// Forgets the time of the last line of an instance that prints no more.
+    pub(super) fn forget(&mut self, instance: &str) {
+        self.last_lines.remove(instance);
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        for number in (1..=ROTATED_FILES).rev() {
+            let from =
+                if number == 1 { current_file(&self.directory) } else { rotated_file(&self.directory, number - 1) };
+            match fs::rename(from, rotated_file(&self.directory, number)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        self.current = fs::OpenOptions::new().write(true).create_new(true).open(current_file(&self.directory))?;
+        self.size = 0;
+        Ok(())
+    }
+}
+
+/// The lines of one file. Lines that cannot be parsed are skipped.
+fn read(path: &Path) -> io::Result<impl DoubleEndedIterator<Item = StoredLine> + use<>> {
+    let mut lines = Vec::new();
+    match fs::File::open(path) {
+        Ok(file) => {
+            for line in io::BufReader::new(file).split(b'\n') {
+                lines.push(line?);
+            }
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(e),
+    }
+    Ok(lines.into_iter().filter_map(|line| serde_json::from_slice::<StoredLine>(&line).ok()))
+}
+
+/// The last lines from sources that `wanted` accepts, at most `max` of them, oldest first.
+pub(super) fn last_entries(
+    directory: &Path,
+    max: usize,
+    wanted: &dyn Fn(&str) -> bool,
+) -> io::Result<VecDeque<LogEntry>> {
+    let mut found = VecDeque::new();
+    for path in files(directory) {
+        if found.len() >= max {
+            break;
+        }
+        let missing = max - found.len();
+        for line in read(&path)?.rev().filter(|line| wanted(&line.source)).take(missing) {
+            found.push_front(line.into_entry());
+        }
+    }
+    Ok(found)
+}

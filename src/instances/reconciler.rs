@@ -1,0 +1,170 @@
+//! The reconciler of all apps: what the rest of the server sees of this module.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::sync::{Semaphore, broadcast};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    adopt,
+    error::{InstancesError, RolloutError},
+    launch::Launcher,
+    logs::Logs,
+    pump::Pumps,
+    report::InstanceReport,
+    requests,
+    routes::Routes,
+    shared::Shared,
+    waiting::{Settlement, WorkerHandle},
+    workers::Workers,
+};
+use crate::{
+    config::Config,
+    engine::Engine,
+    model::Secret,
+    progress::Progress,
+    router::Link,
+    store::{AppId, Store, now},
+};
+
+/// Number of containers that are created and started at a time.
+const MAX_STARTING: usize = 8;
+/// Number of exits by which a launch may lag; it also inspects its container from time to time.
+const MAX_EXITS: usize = 1024;
+
+/// The reconciler of all apps; cheap to clone.
+#[derive(Clone)]
+pub struct Instances {
+    pub(super) shared: Arc<Shared>,
+    workers: Workers,
+}
+
+impl Instances {
+    /// Starts to reconcile all apps. Rollouts that a previous server did not finish are abandoned. No route table is
+    /// published before the containers that still run were compared with the rows. The tasks run on `tracker` until
+    /// `shutdown`.
+    pub async fn start(
+        config: Arc<Config>,
+        store: Store,
+        engine: Engine,
+        link: Link,
+        registry_token: Secret,
+        tracker: &TaskTracker,
+        shutdown: CancellationToken,
+    ) -> Result<Self, InstancesError> {
+        store.abandon_all_interrupted().await?;
+        let logs = Logs::new(&config.data_dir, shutdown.clone());
+        let pumps = Pumps::new(engine.clone(), logs.clone(), tracker.clone(), shutdown.clone());
+        let launcher = Launcher {
+            config: Arc::clone(&config),
+            store: store.clone(),
+            engine: engine.clone(),
+            pumps: pumps.clone(),
+            registry_token,
+            exits: broadcast::Sender::new(MAX_EXITS),
+            starting: Semaphore::new(MAX_STARTING),
+        };
+        let unanswered = link.unanswered();
+        let routes = Routes::new(store.clone(), link, config.router.listen.clone(), config.address_plan()?);
+        let shared = Arc::new(Shared { config, store, engine, routes, launcher, pumps, logs, shutdown });
+        let workers = Workers::new(Arc::clone(&shared), tracker.clone());
+        tracker.spawn(adopt::supervise(workers.clone()));
+        tracker.spawn(requests::log_unanswered(Arc::clone(&shared), unanswered));
+        Ok(Self { shared, workers })
+    }
+
+    /// The handle of an app's worker.
+    pub(super) fn worker(&self, app: AppId) -> Arc<WorkerHandle> {
+        self.workers.handle(app)
+    }
+
+    /// Waits until the app runs as declared and the router has the routes. Fails with the reason when an instance has
+    /// failed again after its first restart. What is declared does not change.
+    pub async fn settle(
+        &self,
+        app: AppId,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<(), RolloutError> {
+        let shared = &self.shared;
+        let worker = self.worker(app);
+        let settlement = tokio::select! {
+            settlement = worker.settlement() => settlement,
+            () = cancel.cancelled() => return Err(RolloutError::Cancelled),
+            () = shared.shutdown.cancelled() => return Err(InstancesError::ShuttingDown.into()),
+        };
+        match settlement {
+            Settlement::Settled => {
+                let version = shared.routes.publish().await?;
+                self.wait_for_router(version, progress).await;
+                Ok(())
+            }
+            Settlement::Failing(failure) => Err(failure.into()),
+            Settlement::Stalled(reason) => Err(InstancesError::Stalled(reason).into()),
+            Settlement::AppGone => Err(RolloutError::Gone),
+        }
+    }
+
+    /// Waits for a limited time until the router has applied a route table; warns the caller if there is no router.
+    pub(super) async fn wait_for_router(&self, version: u64, progress: &Progress) {
+        if self.shared.routes.applied_soon(version).await.is_none() && !self.shared.shutdown.is_cancelled() {
+            let text = "the router does not respond; start `paas router`, which then gets the new routes";
+            progress.trouble(text).await;
+        }
+    }
+
+    /// Publishes the route table. Returns the listeners that the router could not open, with the reason; `None` when the
+    /// router does not respond: it gets the table when it connects.
+    pub async fn publish_routes(&self) -> Result<Option<Vec<(SocketAddr, String)>>, InstancesError> {
+        let published = async {
+            let version = self.shared.routes.publish().await?;
+            Ok(self.shared.routes.applied_soon(version).await)
+        };
+        tokio::select! {
+            not_opened = published => not_opened,
+            () = self.shared.shutdown.cancelled() => Err(InstancesError::ShuttingDown),
+        }
+    }
+
+    /// The app's instances, by name.
+    pub async fn report(&self, app: AppId) -> Result<Vec<InstanceReport>, InstancesError> {
+        let now = now();
+        let mut rows = self.shared.store.instances(app).await?;
+        rows.sort_by(|a, b| {
+            (&a.process_type, a.ordinal, a.created_at).cmp(&(&b.process_type, b.ordinal, b.created_at))
+        });
+        Ok(rows.into_iter().map(|row| InstanceReport::new(row, &self.shared.engine, now)).collect())
+    }
+
+    /// Removes all instances of an app that is being destroyed, and its log. Returns when they are removed.
+    pub async fn remove_app(&self, app: AppId) -> Result<(), InstancesError> {
+        let shared = &self.shared;
+        if let Some(found) = shared.store.app(app).await? {
+            if !found.destroying {
+                return Err(InstancesError::NotDestroying(found.name.to_string()));
+            }
+            let worker = self.worker(app);
+            let limits = &shared.config.instances;
+            let limit = Duration::from_secs(limits.drain_seconds + limits.stop_grace_seconds + 60);
+            tokio::select! {
+                _ = tokio::time::timeout(limit, worker.all_removed()) => {}
+                () = shared.shutdown.cancelled() => return Err(InstancesError::ShuttingDown),
+            }
+            let left = shared.store.instances(app).await?.len();
+            if left > 0 {
+                let why = if shared.routes.connected() {
+                    "Docker does not stop them"
+                } else {
+                    "the router does not respond (start `paas router`)"
+                };
+                return Err(InstancesError::NotRemoved { left, why });
+            }
+        }
+        shared.logs.remove(app).await
+    }
+
+    /// Logs of the apps.
+    pub fn logs(&self) -> &Logs {
+        &self.shared.logs
+    }
+}

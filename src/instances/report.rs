@@ -1,0 +1,76 @@
+//! What callers see of an app's instances.
+
+use std::net::Ipv4Addr;
+
+use crate::{
+    engine::Engine,
+    model::{InstanceId, ReleaseNumber},
+    store::{Instance, InstanceState, Millis},
+};
+
+/// State of an instance, as it is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReportState {
+    /// The container is created, started and checked.
+    Starting,
+    /// The instance passed its health check.
+    Healthy,
+    /// The instance is drained, stopped and removed.
+    Retiring,
+    /// A predecessor failed, and the instance is not started yet.
+    Waiting,
+}
+
+impl std::fmt::Display for ReportState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Starting => "starting",
+            Self::Healthy => "healthy",
+            Self::Retiring => "retiring",
+            Self::Waiting => "waiting (back-off)",
+        })
+    }
+}
+
+/// An instance, as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct InstanceReport {
+    /// Name: `web.1`.
+    pub name: String,
+    /// Identity, and name of the container.
+    pub id: InstanceId,
+    /// State.
+    pub state: ReportState,
+    /// Number of the release.
+    pub release: ReleaseNumber,
+    /// Address.
+    pub address: Ipv4Addr,
+    /// Identity of the container, once it is created.
+    pub container: Option<String>,
+    /// How many predecessors of the same name failed in a row.
+    pub restarts: u32,
+    /// Time of creation; of an instance that is waiting, time of the start.
+    pub since: Millis,
+}
+
+impl InstanceReport {
+    pub(super) fn new(row: Instance, engine: &Engine, now: Millis) -> Self {
+        let state = match row.state {
+            InstanceState::Starting if row.not_before > now => ReportState::Waiting,
+            InstanceState::Starting => ReportState::Starting,
+            InstanceState::Healthy => ReportState::Healthy,
+            InstanceState::Retiring => ReportState::Retiring,
+        };
+        Self {
+            name: row.name(),
+            state,
+            release: row.release,
+            address: engine.address(row.bridge, row.slot),
+            restarts: row.restarts,
+            since: if state == ReportState::Waiting { row.not_before } else { row.created_at },
+            container: row.container,
+            id: row.id,
+        }
+    }
+}

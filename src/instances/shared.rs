@@ -1,0 +1,32 @@
+//! What the workers of all apps share.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{container, failure::Failure, launch::Launcher, logs::Logs, pump::Pumps, routes::Routes};
+use crate::{
+    config::Config,
+    engine::{Container, Engine},
+    store::{Instance, Store},
+};
+
+/// What the workers of all apps share.
+pub(super) struct Shared {
+    pub(super) config: Arc<Config>,
+    pub(super) store: Store,
+    pub(super) engine: Engine,
+    pub(super) routes: Routes,
+    pub(super) launcher: Launcher,
+    pub(super) pumps: Pumps,
+    pub(super) logs: Logs,
+    pub(super) shutdown: CancellationToken,
+}
+
+impl Shared {
+    /// Why a healthy instance has failed, if its container does not run any more at the instance's address.
+    pub(super) fn failure_of(&self, row: &Instance, container: Option<&Container>) -> Option<Failure> {
+        let address = self.engine.address(row.bridge, row.slot);
+        container::failure_of(row, container, address, self.config.instances.memory_mib)
+    }
+}

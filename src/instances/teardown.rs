@@ -1,0 +1,46 @@
+//! Teardown of an instance: drain, stop, remove.
+
+use std::time::Duration;
+
+use super::{error::InstancesError, shared::Shared};
+use crate::{engine::ContainerId, store::Instance};
+
+/// How an instance that is retiring leaves the route table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unrouting {
+    /// The instance was in no route table.
+    NeverRouted,
+    /// The instance failed, so there are no requests to wait for.
+    Failed,
+    /// Requests in flight are to end first.
+    Drain,
+}
+
+/// Takes a retiring instance out of the route table, drains and stops it, and removes its container and its row.
+pub(super) async fn tear_down(shared: &Shared, row: &Instance, unrouting: Unrouting) -> Result<(), InstancesError> {
+    let limits = &shared.config.instances;
+    let version = match unrouting {
+        Unrouting::NeverRouted => None,
+        Unrouting::Failed | Unrouting::Drain => Some(shared.routes.publish().await?),
+    };
+    if let (Unrouting::Drain, Some(version)) = (unrouting, version) {
+        let drained = async {
+            shared.routes.applied(version).await;
+            shared.routes.drained(&row.id).await;
+        };
+        if tokio::time::timeout(Duration::from_secs(limits.drain_seconds), drained).await.is_err() {
+            tracing::warn!(instance = %row.id, "the instance was not drained in time; stopping it");
+        }
+    }
+    let container = ContainerId::from(&row.id);
+    shared.engine.stop(&container, Duration::from_secs(limits.stop_grace_seconds)).await?;
+    shared.pumps.finish(row).await;
+    shared.engine.remove(&container).await?;
+    if let Some(version) = version {
+        // The row holds the address until then: a router with an older table would send the instance's requests to the
+        // next instance with the address.
+        shared.routes.applied(version).await;
+    }
+    shared.store.remove_instance(row.id.clone()).await?;
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! What the worker of an app keeps from round to round.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use tokio::sync::Mutex;
+
+use super::{memory::Memory, tasks::InstanceTasks};
+use crate::{
+    instances::{
+        error::InstancesError,
+        failure::Failure,
+        plan::{DeclaredType, UpdateStrategy},
+        shared::Shared,
+        waiting::WorkerHandle,
+    },
+    model::{ProcessType, ReleaseNumber},
+    store::{App, AppId, Instance, ProcessSpec, Release},
+};
+
+pub(super) struct WorkerState {
+    pub(super) shared: Arc<Shared>,
+    pub(super) app: AppId,
+    pub(super) handle: Arc<WorkerHandle>,
+    /// The current release and that of the candidate.
+    pub(super) releases: HashMap<ReleaseNumber, Arc<Release>>,
+    pub(super) memory: Memory,
+    pub(super) tasks: InstanceTasks,
+    /// Locked during a pull: one at a time.
+    pub(super) pull: Arc<Mutex<()>>,
+    /// Whether the rows may have changed since the route table was published.
+    pub(super) routes_stale: bool,
+}
+
+impl WorkerState {
+    pub(super) fn new(shared: Arc<Shared>, app: AppId, handle: Arc<WorkerHandle>) -> Self {
+        Self {
+            shared,
+            app,
+            handle,
+            releases: HashMap::new(),
+            memory: Memory::default(),
+            tasks: InstanceTasks::default(),
+            pull: Arc::default(),
+            routes_stale: true,
+        }
+    }
+
+    pub(super) async fn load_releases(&mut self, app: &App) -> Result<(), InstancesError> {
+        let needed: Vec<_> = app.current.iter().chain(&app.candidate).map(|d| d.release).collect();
+        self.releases.retain(|number, _| needed.contains(number));
+        for number in needed {
+            if !self.releases.contains_key(&number)
+                && let Some(release) = self.shared.store.release(self.app, number).await?
+            {
+                self.releases.insert(number, Arc::new(release));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn declared_types(&self) -> HashMap<ReleaseNumber, BTreeMap<ProcessType, DeclaredType>> {
+        let declared = |spec: &ProcessSpec| DeclaredType {
+            strategy: UpdateStrategy::default(),
+            default_quantity: spec.default_quantity,
+        };
+        let types = |release: &Release| {
+            release.processes.iter().map(|spec| (spec.process.process_type.clone(), declared(spec))).collect()
+        };
+        self.releases.iter().map(|(number, release)| (*number, types(release))).collect()
+    }
+
+    /// Records the failure of an instance, for the next plan and in the app's log.
+    pub(super) async fn instance_failed(&mut self, row: &Instance, failure: Failure) {
+        let reason = as_sentence(&failure.diagnosis.reason);
+        self.shared.logs.event(self.app, &failure.instance, reason).await;
+        self.memory.remember_failure(row.id.clone(), failure);
+    }
+}
+
+/// `it exited with status 1` as `Exited with status 1`.
+fn as_sentence(reason: &str) -> String {
+    let text = reason.strip_prefix("it ").unwrap_or(reason);
+    let mut rest = text.chars();
+    rest.next().map_or_else(String::new, |first| first.to_uppercase().chain(rest).collect())
+}
