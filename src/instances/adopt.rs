@@ -94,7 +94,7 @@ async fn adopt(shared: &Shared) -> Result<(), InstancesError> {
     let rows = shared.store.all_instances().await?;
     let mappings = web_mappings(shared).await?;
     let healthy: Vec<_> = rows.into_iter().filter(|row| row.state == InstanceState::Healthy).collect();
-    let lost: Vec<_> = stream::iter(healthy)
+    let not_running: Vec<_> = stream::iter(healthy)
         .map(|row| {
             let failed = shared.failure_of(&row, running.get(row.id.as_str())).is_some();
             let port = row.port_of(mappings.get(&row.app));
@@ -110,7 +110,7 @@ async fn adopt(shared: &Shared) -> Result<(), InstancesError> {
         .filter_map(std::future::ready)
         .collect()
         .await;
-    for row in lost {
+    for row in not_running {
         // It has to pass its health check again. If its container has ended, the launch finds that out.
         shared.store.set_instance(row.id, row.container, InstanceState::Starting).await?;
     }
