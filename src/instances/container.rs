@@ -2,7 +2,7 @@
 
 use std::{net::Ipv4Addr, time::Duration};
 
-use super::{diagnosis::Diagnosis, failure::Failure};
+use super::{diagnosis::Diagnosis, failure::InstanceFailure};
 use crate::{engine::Container, store::Instance};
 
 /// Reason of a failure.
@@ -20,8 +20,8 @@ pub(super) fn failure_of(
     container: Option<&Container>,
     address: Ipv4Addr,
     memory_mib: u64,
-) -> Option<Failure> {
-    let Some(container) = container else { return Some(Failure::new(row.name(), CONTAINER_REMOVED)) };
+) -> Option<InstanceFailure> {
+    let Some(container) = container else { return Some(InstanceFailure::new(row.name(), CONTAINER_REMOVED)) };
     let diagnosis = if !container.state.is_alive() {
         Diagnosis::exited(container, memory_mib)
     } else if container.address != Some(address) || row.container.as_ref() != Some(&container.id.0) {
@@ -29,5 +29,5 @@ pub(super) fn failure_of(
     } else {
         return None;
     };
-    Some(Failure { ran: run_time(container), ..Failure::new(row.name(), diagnosis) })
+    Some(InstanceFailure { ran: run_time(container), ..InstanceFailure::new(row.name(), diagnosis) })
 }

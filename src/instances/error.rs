@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{diagnosis::Diagnosis, failure::Failure};
+use super::{diagnosis::Diagnosis, failure::InstanceFailure};
 use crate::{config::ConfigError, engine::EngineError, model::InvalidName, store::StoreError};
 
 /// Errors that no app caused.
@@ -87,8 +87,8 @@ pub enum RolloutError {
     Instances(#[from] InstancesError),
 }
 
-impl From<Failure> for RolloutError {
-    fn from(Failure { instance, diagnosis: Diagnosis { reason, hint }, log, ran: _ }: Failure) -> Self {
+impl From<InstanceFailure> for RolloutError {
+    fn from(InstanceFailure { instance, diagnosis: Diagnosis { reason, hint }, log, ran: _ }: InstanceFailure) -> Self {
         Self::Unhealthy { instance, reason, hint, log }
     }
 }

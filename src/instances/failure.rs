@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::diagnosis::Diagnosis;
 
-/// Failure of one instance.
+/// Why an instance failed, and what it printed last.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Failure {
+pub(super) struct InstanceFailure {
     /// Name of the instance: `web.1`.
     pub(super) instance: String,
     pub(super) diagnosis: Diagnosis,
@@ -16,7 +16,7 @@ pub(super) struct Failure {
     pub(super) ran: Duration,
 }
 
-impl Failure {
+impl InstanceFailure {
     /// A failure without log lines, of a container that may never have run.
     pub(super) fn new(instance: String, diagnosis: impl Into<Diagnosis>) -> Self {
         Self { instance, diagnosis: diagnosis.into(), log: Vec::new(), ran: Duration::ZERO }

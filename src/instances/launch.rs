@@ -10,7 +10,7 @@ use super::{
     container::{CONTAINER_REMOVED, run_time},
     diagnosis::Diagnosis,
     error::InstancesError,
-    failure::Failure,
+    failure::InstanceFailure,
     health::{self, Unhealthy},
     listening::Listening,
     pump::Pumps,
@@ -36,7 +36,7 @@ pub(super) enum Launched {
     /// The instance passed its health check.
     Healthy { container: ContainerId },
     /// The instance ended, or did not become healthy in time.
-    Failed(Failure),
+    Failed(InstanceFailure),
     /// The launch was cancelled.
     Cancelled,
     /// The launch failed for another reason than the instance, and is to be retried.
@@ -290,7 +290,7 @@ impl Launcher {
 
     async fn failed_after(&self, launch: &Launch, diagnosis: Diagnosis, ran: Duration) -> Launched {
         let log = self.last_lines(&launch.row.id).await;
-        Launched::Failed(Failure { instance: launch.row.name(), diagnosis, log, ran })
+        Launched::Failed(InstanceFailure { instance: launch.row.name(), diagnosis, log, ran })
     }
 
     /// Last lines that an instance printed, safe for a terminal; empty if its container is removed.

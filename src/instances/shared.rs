@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{container, failure::Failure, launch::Launcher, logs::Logs, pump::Pumps, routes::Routes};
+use super::{container, failure::InstanceFailure, launch::Launcher, logs::Logs, pump::Pumps, routes::Routes};
 use crate::{
     config::Config,
     engine::{Container, Engine},
@@ -25,7 +25,7 @@ pub(super) struct Shared {
 
 impl Shared {
     /// Why a healthy instance has failed, if its container does not run any more at the instance's address.
-    pub(super) fn failure_of(&self, row: &Instance, container: Option<&Container>) -> Option<Failure> {
+    pub(super) fn failure_of(&self, row: &Instance, container: Option<&Container>) -> Option<InstanceFailure> {
         let address = self.engine.address(row.bridge, row.slot);
         container::failure_of(row, container, address, self.config.instances.memory_mib)
     }

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
 
-use super::failure::Failure;
+use super::failure::InstanceFailure;
 use crate::model::Line;
 
 /// Reaches the worker of an app.
@@ -34,7 +34,7 @@ pub(super) enum RolloutOutcome {
     /// The release is current, and its instances are in the route table of this version.
     Committed { route_version: u64 },
     /// An instance failed.
-    Failed(Failure),
+    Failed(InstanceFailure),
     /// Another rollout replaced this one.
     Superseded,
 }
@@ -47,7 +47,7 @@ pub(super) struct Round {
     /// Every declared instance is healthy, and all others are retiring.
     pub(super) settled: bool,
     /// Instances of the current release that fail repeatedly.
-    pub(super) failing: Vec<Failure>,
+    pub(super) failing: Vec<InstanceFailure>,
     /// Generations that have instances.
     pub(super) generations: BTreeSet<u64>,
     /// The app does not exist any more.
@@ -70,7 +70,7 @@ pub(super) enum Settlement {
     /// Every declared instance is healthy.
     Settled,
     /// An instance fails repeatedly.
-    Failing(Failure),
+    Failing(InstanceFailure),
     /// The worker cannot proceed, for this reason.
     Stalled(String),
     /// The app does not exist any more.
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn only_a_round_after_the_request_answers_it() {
-        let failure = Failure::new("web.1".into(), "it exited with status 1");
+        let failure = InstanceFailure::new("web.1".into(), "it exited with status 1");
         let settled = Round { request: 2, settled: true, ..Round::default() };
         assert_eq!(settled.settlement(3), None);
         assert_eq!(settled.settlement(2), Some(Settlement::Settled));

@@ -2,7 +2,7 @@
 
 use super::state::WorkerState;
 use crate::{
-    instances::{error::InstancesError, failure::Failure, logs::RELEASE_SOURCE, waiting::RolloutOutcome},
+    instances::{error::InstancesError, failure::InstanceFailure, logs::RELEASE_SOURCE, waiting::RolloutOutcome},
     model::InstanceId,
     pause,
     store::Deployment,
@@ -45,7 +45,7 @@ pub(super) async fn abandon_failed(
 pub(super) async fn abandon(
     state: &mut WorkerState,
     deployment: Deployment,
-    failure: Failure,
+    failure: InstanceFailure,
 ) -> Result<(), InstancesError> {
     let mut rollouts = state.handle.rollouts.lock().await;
     if !state.shared.store.abandon_deployment(state.app, deployment).await? {

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::{instances::failure::Failure, model::InstanceId, store::Instance};
+use crate::{instances::failure::InstanceFailure, model::InstanceId, store::Instance};
 
 /// First delay after an error of the engine or the database; it doubles with each further error.
 const FIRST_RETRY_DELAY: Duration = Duration::from_millis(250);
@@ -16,14 +16,15 @@ const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
 /// Number of errors in a row after which the caller is told that an instance cannot be started.
 const MAX_ERRORS: u32 = 4;
 
+/// Failures and errors of an app's instances.
 #[derive(Default)]
 pub(super) struct Memory {
     /// Failed instances that the plan has not replaced yet.
-    failed: HashMap<InstanceId, Failure>,
+    failed: HashMap<InstanceId, InstanceFailure>,
     /// Retiring instances that were in no route table.
     never_routed: HashSet<InstanceId>,
     /// Last failure of each instance name that has not been healthy since.
-    last_failures: BTreeMap<String, Failure>,
+    last_failures: BTreeMap<String, InstanceFailure>,
     /// Instances whose launch or teardown ended with an error.
     errors: HashMap<InstanceId, Errors>,
 }
@@ -49,7 +50,7 @@ impl Memory {
         self.last_failures.retain(|name, _| names.contains(name));
     }
 
-    pub(super) fn remember_failure(&mut self, id: InstanceId, failure: Failure) {
+    pub(super) fn remember_failure(&mut self, id: InstanceId, failure: InstanceFailure) {
         self.last_failures.insert(failure.instance.clone(), failure.clone());
         self.failed.insert(id, failure);
     }
@@ -73,7 +74,7 @@ impl Memory {
         self.errors.remove(id);
     }
 
-    pub(super) fn failure(&self, id: &InstanceId) -> Option<&Failure> {
+    pub(super) fn failure(&self, id: &InstanceId) -> Option<&InstanceFailure> {
         self.failed.get(id)
     }
 
@@ -92,7 +93,7 @@ impl Memory {
     }
 
     /// The failure of an instance that fails repeatedly.
-    pub(super) fn repeated_failure(&self, row: &Instance) -> Option<Failure> {
+    pub(super) fn repeated_failure(&self, row: &Instance) -> Option<InstanceFailure> {
         let errors = self.errors.get(&row.id).is_some_and(|errors| errors.in_a_row >= MAX_ERRORS);
         if !errors && row.restarts <= 1 {
             return None;
@@ -104,7 +105,7 @@ impl Memory {
             } else {
                 format!("it failed {} times in a row", row.restarts)
             };
-            Failure::new(row.name(), reason)
+            InstanceFailure::new(row.name(), reason)
         }))
     }
 }
@@ -144,7 +145,7 @@ mod tests {
         let mut memory = Memory::default();
         assert_eq!(memory.repeated_failure(&row(1)), None);
         assert_eq!(memory.repeated_failure(&row(2)).unwrap().diagnosis.reason, "it failed 2 times in a row");
-        let failure = Failure::new("web.1".into(), "it exited with status 1");
+        let failure = InstanceFailure::new("web.1".into(), "it exited with status 1");
         memory.remember_failure("a-web-0".parse().unwrap(), failure.clone());
         assert_eq!(memory.repeated_failure(&row(1)), None);
         assert_eq!(memory.repeated_failure(&row(2)), Some(failure));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{state::WorkerState, tasks::TaskResult};
 use crate::{
-    instances::{error::InstancesError, failure::Failure, launch::Launched},
+    instances::{error::InstancesError, failure::InstanceFailure, launch::Launched},
     model::{InstanceId, Line},
     store::{Instance, InstanceState, now},
 };
@@ -62,7 +62,7 @@ async fn record_error(state: &mut WorkerState, id: &InstanceId, error: Instances
     let Ok(Some(row)) = state.shared.store.instance(id.clone()).await else { return };
     let Ok(Some(app)) = state.shared.store.app(state.app).await else { return };
     if app.candidate.is_some_and(|c| c.generation == row.generation) && row.state == InstanceState::Starting {
-        let failure = Failure::new(row.name(), Line::sanitize(&error.to_string()));
+        let failure = InstanceFailure::new(row.name(), Line::sanitize(&error.to_string()));
         state.instance_failed(&row, failure).await;
     }
 }

@@ -11,7 +11,7 @@ use super::{memory::Memory, tasks::InstanceTasks};
 use crate::{
     instances::{
         error::InstancesError,
-        failure::Failure,
+        failure::InstanceFailure,
         plan::{DeclaredType, UpdateStrategy},
         shared::Shared,
         waiting::WorkerHandle,
@@ -20,6 +20,7 @@ use crate::{
     store::{App, AppId, Instance, ProcessSpec, Release},
 };
 
+/// State of the worker of one app.
 pub(super) struct WorkerState {
     pub(super) shared: Arc<Shared>,
     pub(super) app: AppId,
@@ -73,7 +74,7 @@ impl WorkerState {
     }
 
     /// Records the failure of an instance, for the next plan and in the app's log.
-    pub(super) async fn instance_failed(&mut self, row: &Instance, failure: Failure) {
+    pub(super) async fn instance_failed(&mut self, row: &Instance, failure: InstanceFailure) {
         let reason = as_sentence(&failure.diagnosis.reason);
         self.shared.logs.event(self.app, &failure.instance, reason).await;
         self.memory.remember_failure(row.id.clone(), failure);

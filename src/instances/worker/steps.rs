@@ -9,7 +9,7 @@ use super::{candidate, state::WorkerState, tasks::TaskResult};
 use crate::{
     instances::{
         error::InstancesError,
-        failure::Failure,
+        failure::InstanceFailure,
         identity::new_id,
         launch::Launch,
         plan::{Action, DeclaredInstance},
@@ -91,7 +91,7 @@ async fn create(
     match state.shared.store.add_instance(new).await {
         // A caller waits for the candidate, so it is not retried until there is a free address.
         Err(error @ StoreError::Taken(_)) if app.candidate == Some(deployment) => {
-            let failure = Failure::new(format!("{process_type}.{ordinal}"), error.to_string());
+            let failure = InstanceFailure::new(format!("{process_type}.{ordinal}"), error.to_string());
             candidate::abandon(state, deployment, failure).await?;
         }
         added => added.map(drop)?,
@@ -142,7 +142,10 @@ async fn launch(state: &mut WorkerState, app: &App, row: &Instance) -> Result<St
     if let Some(at) = state.memory.delayed_until(&row.id) {
         return Ok(Step::DelayedUntil(at));
     }
-    let Some(release) = state.releases.get(&row.release) else { return Ok(Step::InProgress) };
+    let Some(release) = state.releases.get(&row.release) else {
+        // Cannot happen: the releases of all declared instances are loaded.
+        return Ok(Step::InProgress);
+    };
     let mappings = state.shared.store.port_mappings(app.id).await?;
     let port = row.port_of(mappings.first().filter(|_| row.process_type.is_web()));
     // Only the first instance of a process type informs the caller: all run the same program.

@@ -13,6 +13,7 @@ use crate::{
 /// Longest wait for the tasks at shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The tasks of an app's instances.
 #[derive(Default)]
 pub(super) struct InstanceTasks {
     running: HashMap<InstanceId, RunningTask>,
