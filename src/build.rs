@@ -340,7 +340,7 @@ impl Inner {
             let spec = self.spec(&recipe, build_image, &run_packages);
             let occupied = match self.standby.take(&self.engine, &spec, &app, disk).await? {
                 Some(occupied) => occupied,
-                None => Occupied::own(self.engine.run_build(&spec.on(&app, disk)).await?),
+                None => Occupied::own(self.engine.run_build(&spec.for_app(&app, disk)).await?),
             };
             Ok((previous, known, spec, occupied))
         };

@@ -161,7 +161,7 @@ impl Site {
         for container in self.engine.list(Some(Kind::Instance)).await? {
             self.engine.remove(&container.id).await?;
         }
-        self.engine.leave_build_group().await;
+        self.engine.remove_build_group().await;
         Ok(())
     }
 
@@ -258,7 +258,7 @@ impl Site {
     pub async fn hand_over(&self, image: &Digest, tag: &str) -> Result<ImageId> {
         let reference = format!("{}/local@{image}", self.config.registry.listen);
         let id = self.engine.pull(&reference, self.token.expose()).await?;
-        self.engine.tag_freely(&id, tag).await?;
+        self.engine.tag_for_user(&id, tag).await?;
         // The registry's port is another the next time: nobody would know this name for ours.
         self.engine.forget_pulled(&reference).await?;
         Ok(id)
@@ -290,7 +290,7 @@ async fn engine(config: &mut Config, server_id: &str) -> Result<Engine> {
     let any = Engine::connect(config, server_id).await?;
     for idle in any.idle_servers(LOCAL).await? {
         // One that begins to build just now keeps them.
-        if let Err(error) = Engine::connect(config, &idle).await?.leave_networks().await {
+        if let Err(error) = Engine::connect(config, &idle).await?.free_addresses().await {
             tracing::debug!(%error, idle, "a network stays");
         }
     }

@@ -1,5 +1,6 @@
 //! The words of the domain: validated once, at the edge, and passed on as types. No I/O.
 
+mod addresses;
 mod app_json;
 mod buildpack;
 mod digest;
@@ -12,6 +13,7 @@ mod process;
 mod project_toml;
 mod secret;
 
+pub use addresses::{AddressPlan, InvalidAddressRange};
 pub use app_json::{AppJson, InvalidAppJson};
 pub use buildpack::BuildpackSource;
 pub use digest::{CommitId, Digest, InvalidDigest};

@@ -9,7 +9,7 @@ use tokio_util::{io::ReaderStream, sync::CancellationToken};
 
 use super::{BuildError, Builder, Inner, session::MOST_OUTPUT_MIB};
 use crate::{
-    engine::{DockerfileSpec, EngineError, spoken_of},
+    engine::{DockerfileSpec, EngineError, image_id_in_output},
     lifecycle::protocol::Phase,
     model::{AppName, Digest, Line, Process, ProcessType, Procfile, Secret, dockerfile},
     progress::Progress,
@@ -61,7 +61,7 @@ impl Builder {
     pub async fn forget_dockerfile(&self, app: &AppName) -> Result<(), BuildError> {
         let engine = &self.inner.engine;
         engine.remove_image_tag(&self.inner.dockerfile_tag(app)).await?;
-        Ok(engine.remove_old_stages(app, &[]).await?)
+        Ok(engine.remove_step_images(app, &[]).await?)
     }
 
     async fn dockerfile(&self, input: DockerfileInput, progress: &Progress) -> Result<Digest, BuildError> {
@@ -71,7 +71,7 @@ impl Builder {
         let invalid =
             |e: dockerfile::InvalidDockerfile| BuildError::Failed { phase: Phase::Build, message: e.to_string() };
         let made = dockerfile::for_engine(&text, &labels).map_err(invalid)?;
-        let spec = DockerfileSpec { anew, ..inner.dockerfile_spec(&app, env) };
+        let spec = DockerfileSpec { no_cache: anew, ..inner.dockerfile_spec(&app, env) };
         let images = dockerfile::images(&made.text, |name| spec.args.get(name).map(String::as_str));
         let images = images.map_err(invalid)?;
         inner.refuse_private(images.bases.iter().chain(&images.copied)).await?;
@@ -88,7 +88,7 @@ impl Builder {
             BuildError::Failed { phase, message } => BuildError::Failed { phase, message: made.in_original(&message) },
             other => other,
         })?;
-        inner.engine.remove_old_stages(&app, &steps).await?;
+        inner.engine.remove_step_images(&app, &steps).await?;
 
         progress.step("Taking the image over").await;
         let (spool, archive) = self.image_archive(&spec.tag).await?;
@@ -122,7 +122,7 @@ impl Inner {
             args: proxies.chain(args).collect(),
             cpus: limits.cpus,
             memory_mib: limits.memory_mib,
-            anew: false,
+            no_cache: false,
         }
     }
 
@@ -175,7 +175,7 @@ impl Inner {
                 if let Some(instruction) = instruction(&whole) {
                     instruction.trim().clone_into(&mut step);
                 }
-                match spoken_of(&whole) {
+                match image_id_in_output(&whole) {
                     Some(id) => steps.push(id),
                     None => tell(&whole, progress).await,
                 }

@@ -123,9 +123,9 @@ impl Waiting {
     async fn start(engine: &Engine, spec: &BuildSpec, folder: &Path) -> Result<Self, BuildError> {
         let found = Found::now(spec).await.map_err(BuildError::Source)?;
         let slot = Slot::open(&folder.join(format!("standby-{:08x}", rand::random::<u32>()))).await?;
-        match engine.run_build(&spec.in_advance(&slot)).await {
+        match engine.run_build(&spec.for_standby(&slot)).await {
             Ok(mut container) => {
-                container.rest();
+                container.deactivate();
                 Ok(Self { spec: spec.clone(), found, container, slot })
             }
             Err(error) => {
@@ -137,7 +137,7 @@ impl Waiting {
 
     /// Makes it the app's, on its disk.
     async fn adopt(&mut self, app: &AppName, disk: &MountedDisk) -> Result<(), Unfit> {
-        self.container.rouse().await;
+        self.container.activate().await;
         let device = self.slot.mount(disk).await?;
         let sees = tokio::time::timeout(READY, self.sees(device)).await;
         sees.unwrap_or_else(|_| Err(Unfit::Silent(format!("{} s have passed", READY.as_secs()))))?;

@@ -50,7 +50,7 @@ async fn collect(deployer: &Deployer, app: &App) -> Result<(), DeployError> {
     let tag = |number| this.engine.release_tag(&app.name, number);
     let kept: HashSet<_> = in_use.iter().filter(|(id, ..)| *id == app.id).map(|(_, number, _)| tag(*number)).collect();
     let prefix = tag(0).trim_end_matches('0').to_owned();
-    let tags = this.engine.images_of().await?.into_iter().flat_map(|image| image.tags);
+    let tags = this.engine.tagged_images().await?.into_iter().flat_map(|image| image.tags);
     for tag in tags.filter(|tag| tag.starts_with(&prefix) && !kept.contains(tag)) {
         if let Err(error) = this.engine.remove_image_tag(&tag).await {
             // An instance of it drains still: the next time it goes.

@@ -1,5 +1,5 @@
-//! Build containers: one for each build, attached to before it starts, and gone when its build is over. One may be started
-//! before it is known whose build it will do.
+//! Build containers: one for each build, removed after it. A standby container is started before it is known which app
+//! it will build.
 
 use std::{
     path::{Path, PathBuf},
@@ -19,131 +19,133 @@ use futures_util::{StreamExt, stream::BoxStream};
 use tokio::io::AsyncWrite;
 
 use super::{
-    ContainerId, Engine, EngineError, ImageId, Kind, Result,
-    cgroup::{self, Place},
+    cgroup::{self, ActiveGroup},
+    container::{USER, confined, mebibytes},
     disk::{FOLDERS, MountedDisk, Slot},
-    instance::{USER, confined},
-    label, mebibytes, status,
+    error::{Act, EngineError, Result, status},
+    handle::Engine,
+    id::{ContainerId, ImageId},
+    label::{self, Kind},
 };
 use crate::model::AppName;
 
-/// In the name of a build container that is nobody's yet.
+/// Part of the name of a standby container, in place of the app.
 const STANDBY: &str = "standby";
 
-/// A folder or file of the host that a build sees.
+/// A folder or file of the host that is mounted into a build container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
-    /// On the host; must exist.
+    /// Path on the host; must exist.
     pub source: PathBuf,
-    /// In the container.
+    /// Path in the container.
     pub target: String,
     /// Whether the build may write to it.
     pub writable: bool,
-    /// Whether it sees what is mounted on it later, too; the folder must be on a mount that is shared.
-    pub follows: bool,
+    /// Whether file systems that are mounted on it later appear in the container; `source` must be on a shared mount.
+    pub receives_mounts: bool,
 }
 
 impl Mount {
-    /// One that the build may only read.
+    /// A mount that the build may only read.
     pub fn read_only(source: &Path, target: impl Into<String>) -> Self {
-        Self { source: source.to_owned(), target: target.into(), writable: false, follows: false }
+        Self { source: source.to_owned(), target: target.into(), writable: false, receives_mounts: false }
     }
 
-    /// One that the build may write to.
+    /// A mount that the build may write to.
     pub fn writable(source: &Path, target: impl Into<String>) -> Self {
-        Self { source: source.to_owned(), target: target.into(), writable: true, follows: false }
+        Self { source: source.to_owned(), target: target.into(), writable: true, receives_mounts: false }
     }
 
-    /// One that the build may write to, and where something may be mounted later.
-    pub fn following(source: &Path, target: impl Into<String>) -> Self {
-        Self { follows: true, ..Self::writable(source, target) }
+    /// A mount that the build may write to, and that receives file systems that are mounted on it later.
+    pub fn receiving(source: &Path, target: impl Into<String>) -> Self {
+        Self { receives_mounts: true, ..Self::writable(source, target) }
     }
 }
 
-/// What a build container is to be. Not `Debug`: its environment may hold a proxy's password.
+/// Specification of a build container. Not `Debug`: its environment may contain the password of a proxy.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BuildSpec {
-    /// Whose build it is, if that is known.
+    /// Owning app; `None` for a standby container.
     pub app: Option<AppName>,
-    /// The stack's build image.
+    /// Build image of the stack.
     pub image: ImageId,
-    /// What it sees of the host; all else is read-only and the image's.
+    /// Mounts; everything else is the read-only image.
     pub mounts: Vec<Mount>,
-    /// `NAME=value`.
+    /// Environment variables, as `NAME=value`.
     pub env: Vec<String>,
-    /// The command.
+    /// Command.
     pub entrypoint: Vec<String>,
-    /// Its arguments.
+    /// Arguments of the command.
     pub cmd: Vec<String>,
-    /// CPUs.
+    /// CPU limit.
     pub cpus: u32,
-    /// Memory, MiB; there is no swap beside it.
+    /// Memory limit in MiB; there is no swap in addition.
     pub memory_mib: u64,
-    /// Processes and threads.
+    /// Maximum number of processes and threads.
     pub pids: u32,
 }
 
 impl BuildSpec {
-    /// The same for an app, on its disk.
+    /// The same container for an app, with the app's disk.
     #[must_use]
-    pub fn on(&self, app: &AppName, disk: &MountedDisk) -> Self {
+    pub fn for_app(&self, app: &AppName, disk: &MountedDisk) -> Self {
         let folders = FOLDERS.map(|name| Mount::writable(&disk.folder(name), format!("/{name}")));
         Self { app: Some(app.clone()), mounts: [&self.mounts[..], &folders].concat(), ..self.clone() }
     }
 
-    /// The same for whichever app comes, whose disk will be in the slot.
+    /// The same container as a standby container; the disk of the app will be mounted into the slot.
     #[must_use]
-    pub fn in_advance(&self, slot: &Slot) -> Self {
-        let folders = FOLDERS.map(|name| Mount::following(&slot.folder(name), format!("/{name}")));
+    pub fn for_standby(&self, slot: &Slot) -> Self {
+        let folders = FOLDERS.map(|name| Mount::receiving(&slot.folder(name), format!("/{name}")));
         Self { app: None, mounts: [&self.mounts[..], &folders].concat(), ..self.clone() }
     }
 }
 
-/// What a build container prints.
+/// A piece of the output of a build container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BuildOutput {
-    /// On standard output.
+    /// From standard output.
     Stdout(Bytes),
-    /// On standard error.
+    /// From standard error.
     Stderr(Bytes),
 }
 
 /// How a build container ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BuildExit {
-    /// Its exit code; 137 after SIGKILL.
+    /// Exit code; 137 after SIGKILL.
     pub code: i64,
-    /// Whether something in it was killed for want of memory.
+    /// Whether a process in the container was killed because it was out of memory.
     pub oom_killed: bool,
 }
 
-/// A build container that runs. When its stdin is dropped, what runs in it sees the end of its input; it must be
-/// [removed](Self::kill_and_remove) all the same.
+/// A running build container. Its processes end when their standard input ends, but the container must still be
+/// [removed](Self::kill_and_remove).
 pub struct BuildContainer {
     engine: Engine,
     id: ContainerId,
-    /// Its standard input. Taking and dropping it, or shutting it down, ends it.
+    /// Standard input. It ends when this is dropped or shut down.
     pub stdin: Pin<Box<dyn AsyncWrite + Send>>,
-    /// Its standard output and error, from the first byte to the last.
+    /// Standard output and error, from the first byte to the last.
     pub output: BoxStream<'static, Result<BuildOutput>>,
-    place: Option<Place>,
+    active_group: Option<ActiveGroup>,
 }
 
 impl Engine {
-    /// Makes and starts a build container on the build bridge, which is made and closed first.
+    /// Creates and starts a build container on the build bridge, which is created and isolated first if necessary.
     pub async fn run_build(&self, spec: &BuildSpec) -> Result<BuildContainer> {
         let network = self.ensure_build_bridge().await?;
         let name = self.build_name(spec.app.as_ref());
         let mut labels = self.labels(Kind::Build);
         labels.extend(spec.app.iter().map(|app| (label::APP.to_owned(), app.to_string())));
-        let place = self.build_place().await;
+        let active_group = self.activate_build_group().await;
         let host = HostConfig {
             init: Some(true),
             network_mode: Some(network),
             readonly_rootfs: Some(true),
             nano_cpus: Some(self.nano_cpus(u64::from(spec.cpus) * 1000)),
-            cgroup_parent: place.as_ref().map(|place| place.path.clone()),
-            cpu_shares: Some(i64::from(cgroup::SHARES)),
+            cgroup_parent: active_group.as_ref().map(|group| group.path.clone()),
+            cpu_shares: Some(i64::from(cgroup::CPU_SHARES)),
             blkio_weight: Some(cgroup::IO_WEIGHT),
             memory: Some(mebibytes(spec.memory_mib)),
             memory_swap: Some(mebibytes(spec.memory_mib)),
@@ -170,29 +172,30 @@ impl Engine {
             ..ContainerCreateBody::default()
         };
         let id = self.create(&name, &spec.image, body).await?;
-        match self.attach_and_start(&id, &name, place).await {
+        match self.attach_and_start(&id, &name, active_group).await {
             Ok(container) => Ok(container),
             Err(e) => {
                 if let Err(error) = self.remove(&id).await {
-                    tracing::warn!(%error, "a build container that did not start is left for later");
+                    tracing::warn!(%error, "cannot remove a build container that did not start; it is removed at the next start");
                 }
                 Err(e)
             }
         }
     }
 
-    async fn attach_and_start(&self, id: &ContainerId, name: &str, place: Option<Place>) -> Result<BuildContainer> {
+    async fn attach_and_start(
+        &self,
+        id: &ContainerId,
+        name: &str,
+        active_group: Option<ActiveGroup>,
+    ) -> Result<BuildContainer> {
         let options = AttachContainerOptionsBuilder::new().stream(true).stdin(true).stdout(true).stderr(true).build();
-        let attached = self
-            .docker()
-            .attach_container(id.as_str(), Some(options))
-            .await
-            .map_err(|source| EngineError::CannotAttach { name: name.to_owned(), source })?;
-        self.docker()
-            .start_container(id.as_str(), None)
-            .await
-            .map_err(|source| EngineError::CannotStart { name: name.to_owned(), source })?;
-        let name = name.to_owned();
+        let what = format!("container {name}");
+        // Attached before the start, so that no output is lost.
+        let attached = self.docker().attach_container(id.as_str(), Some(options)).await;
+        let attached = attached.map_err(EngineError::docker(Act::Attach, what.as_str()))?;
+        let started = self.docker().start_container(id.as_str(), None).await;
+        started.map_err(EngineError::docker(Act::Start, what.as_str()))?;
         let output = attached.output.filter_map(move |output| {
             std::future::ready(match output {
                 Ok(LogOutput::StdOut { message } | LogOutput::Console { message }) => {
@@ -200,11 +203,11 @@ impl Engine {
                 }
                 Ok(LogOutput::StdErr { message }) => Some(Ok(BuildOutput::Stderr(message))),
                 Ok(LogOutput::StdIn { .. }) => None,
-                Err(source) => Some(Err(EngineError::CannotAttach { name: name.clone(), source })),
+                Err(e) => Some(Err(EngineError::docker(Act::Attach, what.as_str())(e))),
             })
         });
         let (engine, id, output) = (self.clone(), id.clone(), output.boxed());
-        Ok(BuildContainer { engine, id, stdin: attached.input, output, place })
+        Ok(BuildContainer { engine, id, stdin: attached.input, output, active_group })
     }
 
     fn build_name(&self, app: Option<&AppName>) -> String {
@@ -212,19 +215,7 @@ impl Engine {
         format!("paas-{}-{what}-{:08x}", self.server_id(), rand::random::<u32>())
     }
 
-    /// The next build's place in a control group, if that is not the engine's own.
-    pub(super) async fn build_place(&self) -> Option<Place> {
-        let engine = self.clone();
-        tokio::task::spawn_blocking(move || engine.inner.builds.place()).await.ok().flatten()
-    }
-
-    /// Removes the control group of builds, if no build is in it.
-    pub async fn leave_build_group(&self) {
-        let engine = self.clone();
-        let _ = tokio::task::spawn_blocking(move || engine.inner.builds.remove()).await;
-    }
-
-    /// Removes build containers that a server before this one left.
+    /// Removes build containers that a crashed server left behind; returns their number.
     pub async fn remove_leftover_builds(&self) -> Result<usize> {
         let leftovers = self.list(Some(Kind::Build)).await?;
         for container in &leftovers {
@@ -235,53 +226,54 @@ impl Engine {
 }
 
 impl BuildContainer {
-    /// The engine's id.
+    /// Id of the container.
     pub fn id(&self) -> &ContainerId {
         &self.id
     }
 
-    /// Gives its place up while it has nothing to do: nothing needs to give way to it.
-    pub fn rest(&mut self) {
-        self.place = None;
+    /// Marks the container as idle: unless another build is active, the priority of builds is no longer adjusted.
+    pub fn deactivate(&mut self) {
+        self.active_group = None;
     }
 
-    /// Takes a place again.
-    pub async fn rouse(&mut self) {
-        self.place = self.engine.build_place().await;
+    /// Marks the container as active again.
+    pub async fn activate(&mut self) {
+        self.active_group = self.engine.activate_build_group().await;
     }
 
-    /// Names one that was started for nobody after an app. Its labels cannot change.
+    /// Renames a standby container after the app that it builds. Labels cannot be changed.
     pub async fn rename(&mut self, app: &AppName) -> Result<()> {
         let name = self.engine.build_name(Some(app));
         let options = RenameContainerOptionsBuilder::new().name(&name).build();
         let renamed = self.engine.docker().rename_container(self.id.as_str(), options).await;
-        renamed.map_err(|source| EngineError::CannotRename { name, source })
+        renamed.map_err(EngineError::docker(Act::Rename, format!("a container to {name}")))
     }
 
-    /// Waits until it has ended.
+    /// Waits until the container has ended.
     pub async fn wait(&mut self) -> Result<BuildExit> {
         let options = WaitContainerOptionsBuilder::new().condition("not-running").build();
         let mut waited = Box::pin(self.engine.docker().wait_container(self.id.as_str(), Some(options)));
         match waited.next().await {
             None | Some(Ok(_) | Err(bollard::errors::Error::DockerContainerWaitError { .. })) => {}
             Some(Err(e)) if status(&e) == Some(404) => {}
-            Some(Err(source)) => return Err(EngineError::CannotWait { name: self.id.0.clone(), source }),
+            Some(Err(e)) => return Err(EngineError::docker(Act::Wait, format!("container {}", self.id))(e)),
         }
         let container = self.engine.inspect(self.id.as_str()).await?;
-        let container = container.ok_or(EngineError::Incomplete("the build container, which someone has removed"))?;
+        let container = container.ok_or_else(|| EngineError::ContainerMissing(self.id.0.clone()))?;
         Ok(BuildExit { code: container.exit_code.unwrap_or(255), oom_killed: container.oom_killed })
     }
 
-    /// Ends and removes it; when this returns, none of its processes runs.
+    /// Kills and removes the container; when this returns, none of its processes runs.
     pub async fn kill_and_remove(self) -> Result<()> {
-        let Self { engine, id, stdin, output, place: _place } = self;
-        // The engine waits for whoever reads what a dying container has still to say.
+        let Self { engine, id, stdin, output, active_group: _active_group } = self;
+        // The engine waits until the remaining output of a dying container is read.
         drop((stdin, output));
         engine.remove(&id).await
     }
 }
 
-/// A bind mount whose source must exist: an unmounted disk is an error, not a new folder on the host's own disk.
+/// A bind mount whose source must exist: for an unmounted disk, the engine reports an error instead of creating a folder
+/// on the host's own disk.
 fn mount(mount: &Mount) -> DockerMount {
     DockerMount {
         typ: Some(MountType::BIND),
@@ -289,7 +281,7 @@ fn mount(mount: &Mount) -> DockerMount {
         target: Some(mount.target.clone()),
         read_only: Some(!mount.writable),
         bind_options: Some(MountBindOptions {
-            propagation: Some(if mount.follows {
+            propagation: Some(if mount.receives_mounts {
                 MountBindOptionsPropagationEnum::RSLAVE
             } else {
                 MountBindOptionsPropagationEnum::PRIVATE

@@ -1,17 +1,18 @@
-//! Where builds stand among all that runs on the machine: in a control group of the server's own, beside the engine's.
+//! The control group of builds, which gives builds a low priority among everything that runs on the machine.
 //!
-//! Within the engine's group a build's weight counts against instances only, while the group as a whole weighs as much as
-//! each single process of the machine, the router among them: then a build of many short processes makes requests wait for
-//! seconds. In a group of the machine's root the small weight counts against everything.
+//! In the engine's own control group, the weight of a build counts only against instances, while that group as a whole
+//! weighs as much as each single process outside of it, such as the router: a build of many short processes would delay
+//! requests for seconds. The builds' group is therefore below the root, where its low weight counts against everything.
 //!
-//! Engines that leave control groups to systemd put each container beside the services of the machine, where its own
-//! weight does the same. Which of the two it is, is asked when the server starts.
+//! An engine that leaves control groups to systemd creates the group of each container beside those of the machine's
+//! services, where the weight of the container itself has this effect. The engine reports which of the two it does.
 
-mod yielding;
+mod hierarchy;
+mod idle;
 
 use std::{
     fs, io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
@@ -19,100 +20,110 @@ use std::{
     time::{Duration, Instant},
 };
 
-use yielding::{Files, Yielding};
+use bollard::models::SystemInfoCgroupDriverEnum as CgroupDriver;
 
-/// CPU: an ordinary process, or group of them, has 1024. In the group, all builds have the same.
-pub(super) const SHARES: i32 = 64;
-/// The same for control groups of version 2, where 100 is ordinary.
-const WEIGHT: u32 = 6;
-/// Block I/O, where the machine's scheduler knows weights: 100 is ordinary, or 500.
+use hierarchy::hierarchies;
+use idle::{GroupFiles, IdleControl};
+
+/// CPU weight of all builds together, in the unit of version 1: the default of a process or group is 1024.
+pub(super) const CPU_SHARES: i32 = 64;
+/// The same CPU weight in the unit of version 2, whose default is 100.
+const CPU_WEIGHT: u32 = 6;
+/// Weight of block I/O, for machines whose I/O scheduler supports weights; the default is 100 or 500.
 pub(super) const IO_WEIGHT: u16 = 10;
 
-/// How long the engine has to remove a container's group.
-const BUSY: Duration = Duration::from_secs(2);
+/// How long the engine may take to remove the group of a container.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The group of one server's builds, if the engine lets us choose one.
+/// The control group of one server's builds.
 #[derive(Debug)]
 pub(super) struct BuildGroup {
+    /// Name of the group; `None` if the engine does not let us choose one.
     name: Option<String>,
+    /// Table of mounts.
     mounts: PathBuf,
-    /// CPUs that a build may have.
+    /// CPU limit of one build.
     cpus: u32,
-    yielding: Mutex<Weak<Yielding>>,
-    /// Whether it was said that there is none.
-    said: AtomicBool,
+    idle_control: Mutex<Weak<IdleControl>>,
+    /// Whether a warning that there is no group was logged.
+    warned: AtomicBool,
 }
 
-/// A build's place in the group: as long as one is held, the group gives way to all else.
+/// Keeps the control group of builds active: while a value exists, the group's idle state is adjusted (see [`idle`]).
 #[derive(Debug)]
-pub(super) struct Place {
-    /// The group as the engine calls it.
+pub(super) struct ActiveGroup {
+    /// Path of the group in requests to the engine.
     pub path: String,
-    _yielding: Arc<Yielding>,
+    _idle_control: Arc<IdleControl>,
 }
 
 impl BuildGroup {
-    /// `driver` is the engine's word for who makes its control groups.
-    pub(super) fn new(server_id: &str, driver: Option<bollard::models::SystemInfoCgroupDriverEnum>, cpus: u32) -> Self {
-        let chosen = driver == Some(bollard::models::SystemInfoCgroupDriverEnum::CGROUPFS);
+    /// `driver` is who creates control groups for the engine; `cpus` is the CPU limit of one build.
+    pub(super) fn new(server_id: &str, driver: Option<CgroupDriver>, cpus: u32) -> Self {
+        let can_choose = driver == Some(CgroupDriver::CGROUPFS);
         Self {
-            name: chosen.then(|| format!("paas-{server_id}-builds")),
+            name: can_choose.then(|| format!("paas-{server_id}-builds")),
             mounts: "/proc/mounts".into(),
             cpus,
-            yielding: Mutex::default(),
-            said: AtomicBool::new(false),
+            idle_control: Mutex::default(),
+            warned: AtomicBool::new(false),
         }
     }
 
-    /// The group as the engine calls it.
+    /// Path of the group in requests to the engine.
     pub(super) fn path(&self) -> Option<String> {
         self.name.as_ref().map(|name| format!("/{name}"))
     }
 
-    /// The place of the next build; none where the engine's own group must do. The group is made and weighed unless a build
-    /// is in it: whoever removed it, the engine would make one of ordinary weight. Needs a runtime.
-    pub(super) fn place(&self) -> Option<Place> {
+    /// Prepares the group for a build; `None` if the build must run in the engine's own group. Unless the group is active
+    /// and exists, it is created and its weights are set: the engine would create a removed group with default weights.
+    /// Needs a Tokio runtime.
+    pub(super) fn activate(&self) -> Option<ActiveGroup> {
         let name = self.name.as_ref()?;
-        let mut yielding = self.yielding.lock().unwrap_or_else(PoisonError::into_inner);
-        let there = yielding.upgrade().filter(|shared| shared.has_group());
-        let shared = match there
-            .map_or_else(|| self.weigh(name).map(|files| Yielding::start(files, self.cpus).into()), Ok)
-        {
-            Ok(shared) => shared,
+        let mut current = self.idle_control.lock().unwrap_or_else(PoisonError::into_inner);
+        let active = current.upgrade().filter(|control| control.has_group());
+        let control = match active {
+            Some(control) => Ok(control),
+            None => self.create(name).map(|files| Arc::new(IdleControl::start(files, self.cpus))),
+        };
+        match control {
+            Ok(control) => {
+                self.warned.store(false, Ordering::Relaxed);
+                *current = Arc::downgrade(&control);
+                Some(ActiveGroup { path: self.path()?, _idle_control: control })
+            }
             Err(error) => {
-                // Not with every build.
-                if !self.said.swap(true, Ordering::Relaxed) {
+                // Logged once, not for every build.
+                if !self.warned.swap(true, Ordering::Relaxed) {
                     tracing::warn!(
                         %error,
-                        "builds have no control group of their own, so they weigh little among containers only: run the \
-                         server on the host itself, as root"
+                        "builds have no control group of their own, so their low weight counts against containers only: run \
+                         the server on the host itself, as root"
                     );
                 }
-                return None;
+                None
             }
-        };
-        self.said.store(false, Ordering::Relaxed);
-        *yielding = Arc::downgrade(&shared);
-        Some(Place { path: self.path()?, _yielding: shared })
+        }
     }
 
-    fn weigh(&self, name: &str) -> io::Result<Files> {
+    /// Creates the group unless it exists, and sets its weights.
+    fn create(&self, name: &str) -> io::Result<GroupFiles> {
         let hierarchies = hierarchies(&fs::read_to_string(&self.mounts)?);
-        let cpu = hierarchies.iter().find(|one| one.controls("cpu") && one.is_whole());
+        let cpu = hierarchies.iter().find(|hierarchy| hierarchy.controls("cpu") && hierarchy.is_of_the_machine());
         let cpu = cpu.ok_or_else(|| io::Error::other("the machine's control groups for CPU are not mounted here"))?;
         let group = cpu.root.join(name);
         let files = if cpu.unified {
-            Files { weight: ("cpu.weight", WEIGHT.to_string()), usage: group.join("cpu.stat"), cpu: group }
+            GroupFiles { weight: ("cpu.weight", CPU_WEIGHT.to_string()), usage: group.join("cpu.stat"), cpu: group }
         } else {
-            let accounts = hierarchies.iter().find(|one| one.controls("cpuacct")).unwrap_or(cpu);
-            let usage = accounts.root.join(name).join("cpuacct.usage");
-            Files { weight: ("cpu.shares", SHARES.to_string()), usage, cpu: group }
+            let accounting = hierarchies.iter().find(|hierarchy| hierarchy.controls("cpuacct")).unwrap_or(cpu);
+            let usage = accounting.root.join(name).join("cpuacct.usage");
+            GroupFiles { weight: ("cpu.shares", CPU_SHARES.to_string()), usage, cpu: group }
         };
-        let weighed = cpu.make(name).and_then(|_| files.weigh());
-        weighed.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", files.cpu.display())))?;
-        // Few machines have a scheduler of block I/O that knows weights.
-        if let Some(io) = hierarchies.iter().find(|one| one.controls(if one.unified { "io" } else { "blkio" }))
-            && let Ok(folder) = io.make(name)
+        let set = cpu.create_group(name).and_then(|_| files.set_weight());
+        set.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", files.cpu.display())))?;
+        // Few machines have an I/O scheduler that supports weights.
+        if let Some(io) = hierarchies.iter().find(|hierarchy| hierarchy.controls(hierarchy.io_controller()))
+            && let Ok(folder) = io.create_group(name)
         {
             for file in ["io.weight", "io.bfq.weight", "blkio.weight", "blkio.bfq.weight"] {
                 let file = folder.join(file);
@@ -122,83 +133,35 @@ impl BuildGroup {
         Ok(files)
     }
 
-    /// Removes the group, if no build is in it. Blocks for a moment where the engine is just removing a container's.
+    /// Removes the group, if no build is in it. Blocks for up to [`BUSY_TIMEOUT`] if the engine is removing the group of a
+    /// container in it.
     pub(super) fn remove(&self) {
         let Some(name) = &self.name else { return };
-        for one in hierarchies(&fs::read_to_string(&self.mounts).unwrap_or_default()) {
-            let end = Instant::now() + BUSY;
-            // Most have none of this name.
-            while fs::remove_dir(one.root.join(name)).is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy)
-                && Instant::now() < end
+        for hierarchy in hierarchies(&fs::read_to_string(&self.mounts).unwrap_or_default()) {
+            let deadline = Instant::now() + BUSY_TIMEOUT;
+            let folder = hierarchy.root.join(name);
+            // Most hierarchies have no group of this name.
+            while fs::remove_dir(&folder).is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy)
+                && Instant::now() < deadline
             {
-                std::thread::sleep(BUSY / 40);
+                std::thread::sleep(BUSY_TIMEOUT / 40);
             }
         }
     }
-}
-
-/// One tree of control groups.
-#[derive(Debug, PartialEq, Eq)]
-struct Hierarchy {
-    root: PathBuf,
-    /// Of version 2.
-    unified: bool,
-    /// What it governs, as far as its mount says it.
-    options: String,
-}
-
-impl Hierarchy {
-    fn controls(&self, controller: &str) -> bool {
-        if self.unified {
-            let controllers = fs::read_to_string(self.root.join("cgroup.controllers")).unwrap_or_default();
-            return controllers.split_whitespace().any(|one| one == controller);
-        }
-        self.options.split(',').any(|one| one == controller)
-    }
-
-    /// Whether its root is the machine's. Below a container's, the engine does not find what is made here.
-    fn is_whole(&self) -> bool {
-        if self.unified { !self.root.join("cgroup.type").exists() } else { self.root.join("release_agent").exists() }
-    }
-
-    /// Makes a group below the root, unless it is there.
-    fn make(&self, name: &str) -> io::Result<PathBuf> {
-        if self.unified {
-            // What the root does not hand down has no files in the group.
-            for controller in ["+cpu", "+io"] {
-                let _ = fs::write(self.root.join("cgroup.subtree_control"), controller);
-            }
-        }
-        let folder = self.root.join(name);
-        match fs::create_dir(&folder) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            _ => Ok(folder),
-        }
-    }
-}
-
-/// The trees that a table of mounts has (proc(5)).
-fn hierarchies(mounts: &str) -> Vec<Hierarchy> {
-    let mounts = mounts.lines().filter_map(|line| {
-        let mut words = line.split(' ').skip(1);
-        let (root, kind, options) = (words.next()?, words.next()?, words.next()?);
-        let unified = kind == "cgroup2";
-        let root = Path::new(root).to_owned();
-        (unified || kind == "cgroup").then(|| Hierarchy { root, unified, options: options.to_owned() })
-    });
-    mounts.collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn group(mounts: &Path) -> BuildGroup {
-        let group = BuildGroup::new("0", Some(bollard::models::SystemInfoCgroupDriverEnum::CGROUPFS), 2);
+        let group = BuildGroup::new("0", Some(CgroupDriver::CGROUPFS), 2);
         BuildGroup { mounts: mounts.to_owned(), ..group }
     }
 
-    /// A folder with the trees of both versions, and a table of mounts for each.
+    /// A folder with hierarchies of both versions, and a table of mounts for each.
     fn machine() -> (tempfile::TempDir, PathBuf, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().to_str().unwrap();
@@ -216,11 +179,11 @@ mod tests {
     }
 
     fn path(group: &BuildGroup) -> Option<String> {
-        group.place().map(|place| place.path)
+        group.activate().map(|active| active.path)
     }
 
     #[tokio::test]
-    async fn both_versions_of_control_groups_are_weighed_and_removed() {
+    async fn groups_of_both_versions_get_weights_and_are_removed() {
         let (dir, first, second) = machine();
         let read = |file: &str| fs::read_to_string(dir.path().join(file)).unwrap();
         assert_eq!(path(&group(&first)).as_deref(), Some("/paas-0-builds"));
@@ -228,7 +191,7 @@ mod tests {
         assert_eq!(read("cpu/paas-0-builds/cpu.shares"), "64");
         assert_eq!(read("blkio/paas-0-builds/blkio.weight"), "10");
         assert_eq!(read("v2/paas-0-builds/cpu.weight"), "6");
-        // The files of a real group go with its folder.
+        // The kernel removes the files of a real group with its folder.
         for file in ["cpu/paas-0-builds/cpu.shares", "blkio/paas-0-builds/blkio.weight", "v2/paas-0-builds/cpu.weight"]
         {
             fs::remove_file(dir.path().join(file)).unwrap();
@@ -240,30 +203,30 @@ mod tests {
         }
     }
 
-    /// On this machine's own control groups; tests run as root.
+    /// Uses the control groups of this machine; tests run as root.
     #[test]
-    fn the_kernel_knows_idle_groups() {
-        let driver = Some(bollard::models::SystemInfoCgroupDriverEnum::CGROUPFS);
+    fn the_kernel_supports_idle_groups() {
+        let driver = Some(CgroupDriver::CGROUPFS);
         let group = BuildGroup::new(&format!("unit-{:08x}", rand::random::<u32>()), driver, 2);
-        let files = group.weigh(group.name.as_ref().unwrap()).unwrap();
+        let files = group.create(group.name.as_ref().unwrap()).unwrap();
         let read = |name: &str| fs::read_to_string(files.cpu.join(name)).unwrap().trim().to_owned();
         assert_eq!((read("cpu.idle").as_str(), read(files.weight.0)), ("0", files.weight.1.clone()));
-        files.set(true).unwrap();
+        files.set_idle(true).unwrap();
         assert!(files.is_idle().unwrap());
-        files.set(false).unwrap();
+        files.set_idle(false).unwrap();
         assert_eq!((read("cpu.idle").as_str(), read(files.weight.0)), ("0", files.weight.1.clone()));
         group.remove();
         assert!(!files.cpu.exists());
     }
 
     #[tokio::test]
-    async fn the_engines_own_group_must_do_where_the_machines_root_is_out_of_sight() {
+    async fn builds_run_in_the_engines_group_where_the_machines_hierarchies_are_not_mounted() {
         let (dir, first, second) = machine();
         fs::remove_file(dir.path().join("cpu/release_agent")).unwrap();
         fs::write(dir.path().join("v2/cgroup.type"), "domain\n").unwrap();
         assert_eq!([path(&group(&first)), path(&group(&second))], [None, None], "a container's root");
         assert_eq!(path(&group(&dir.path().join("missing"))), None);
-        let systemd = Some(bollard::models::SystemInfoCgroupDriverEnum::SYSTEMD);
+        let systemd = Some(CgroupDriver::SYSTEMD);
         assert_eq!(path(&BuildGroup::new("0", systemd, 2)), None);
     }
 }

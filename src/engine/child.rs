@@ -1,38 +1,39 @@
-//! Commands of the operating system, run as children.
+//! Commands of the operating system that run as child processes.
 
 use std::{ffi::OsStr, process::Stdio};
 
 use tokio::{io::AsyncWriteExt, process::Command};
 
-/// Why a command did not do its work.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ChildError {
-    /// It is not installed, or cannot be run.
+    /// The command is not installed, or cannot be run.
     #[error("cannot run {program}: {source}; is it installed?")]
     CannotRun {
-        /// The command.
+        /// Command.
         program: &'static str,
-        /// Why.
+        /// Cause.
         source: std::io::Error,
     },
-    /// It says that it failed.
+    /// The command ended with a non-zero exit code.
     #[error("{program} failed ({status}): {message}")]
     Failed {
-        /// The command.
+        /// Command.
         program: &'static str,
-        /// Its exit code, or 255 after a signal.
+        /// Exit code; 255 if a signal ended the command.
         status: i32,
-        /// What it printed, in one line.
+        /// Output of the command, on one line.
         message: String,
     },
 }
 
 impl ChildError {
-    /// Whether the command does not exist on this machine.
+    /// Whether the command is not installed.
     pub(super) fn is_missing(&self) -> bool {
         matches!(self, Self::CannotRun { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
     }
 
+    /// Exit code, if the command ran.
     pub(super) fn status(&self) -> Option<i32> {
         match self {
             Self::Failed { status, .. } => Some(*status),
@@ -41,7 +42,7 @@ impl ChildError {
     }
 }
 
-/// Runs a command to its end and gives back what it printed.
+/// Runs a command until it ends; returns its standard output.
 pub(super) async fn run<A: AsRef<OsStr>>(
     program: &'static str,
     arguments: impl IntoIterator<Item = A>,
@@ -50,7 +51,7 @@ pub(super) async fn run<A: AsRef<OsStr>>(
     let cannot_run = |source| ChildError::CannotRun { program, source };
     let mut child = Command::new(program)
         .args(arguments)
-        // A service's PATH may lack the folders of the administrator's commands.
+        // The PATH of a service may lack the sbin folders.
         .env_clear()
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         .env("LC_ALL", "C")
@@ -62,7 +63,7 @@ pub(super) async fn run<A: AsRef<OsStr>>(
         .spawn()
         .map_err(cannot_run)?;
     if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
-        // One that fails before it reads says why by itself.
+        // A command that ends before it reads its input reports the cause itself.
         let _ = stdin.write_all(input.as_bytes()).await;
     }
     let output = child.wait_with_output().await.map_err(cannot_run)?;
@@ -70,7 +71,7 @@ pub(super) async fn run<A: AsRef<OsStr>>(
     if output.status.success() {
         return Ok(text(&output.stdout));
     }
-    let printed = text(&output.stderr) + &text(&output.stdout);
-    let message = printed.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(500).collect();
+    let both = text(&output.stderr) + &text(&output.stdout);
+    let message = both.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(500).collect();
     Err(ChildError::Failed { program, status: output.status.code().unwrap_or(255), message })
 }

@@ -1,41 +1,50 @@
-//! Builds of Dockerfiles, by the builder that is part of the engine: the older one, whose steps run on a network of ours
-//! and within limits (BuildKit's run on the engine's own network, which reaches the host).
+//! Builds of Dockerfiles by the engine's classic builder, whose steps run on the build bridge and within limits. (Steps of
+//! BuildKit run on the engine's own network, from which the host can be reached.)
 
 use std::collections::HashMap;
 
-use bollard::{Docker, body_try_stream, query_parameters::BuildImageOptionsBuilder};
+use bollard::{
+    body_try_stream,
+    models::ImageSummary,
+    query_parameters::{BuildImageOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder},
+};
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt as _, stream::BoxStream};
 
-use super::{Engine, EngineError, Kind, Result, cgroup, label, status};
+use super::{
+    cgroup,
+    error::{Act, EngineError, Result, status},
+    handle::Engine,
+    label::{self, Kind},
+};
 use crate::model::AppName;
 
-/// The most memory that the engine's interface takes for a build, in bytes.
-const MOST_MEMORY: u64 = i32::MAX as u64;
-/// What limits of CPU are told in, in microseconds.
-const PERIOD: i32 = 100_000;
+/// Maximum memory limit of a build in the engine's API, in bytes.
+const MAX_MEMORY_BYTES: u64 = i32::MAX as u64;
+/// Period of the CPU limit, in microseconds.
+const CPU_PERIOD: i32 = 100_000;
 
-/// What is to be built. Not `Debug`: its arguments may be secrets.
+/// Specification of a build. Not `Debug`: its arguments may be secrets.
 #[derive(Clone)]
 pub struct DockerfileSpec {
-    /// For which app.
+    /// Owning app.
     pub app: AppName,
-    /// The tag of ours that the image gets.
+    /// Tag for the image; a tag of this server.
     pub tag: String,
-    /// The Dockerfile's name in the context.
+    /// Name of the Dockerfile in the build context.
     pub dockerfile: String,
     /// Build arguments.
     pub args: HashMap<String, String>,
-    /// CPUs.
+    /// CPU limit.
     pub cpus: u32,
-    /// Memory, MiB; at most 2 GiB.
+    /// Memory limit in MiB; at most 2 GiB.
     pub memory_mib: u64,
-    /// Whether every step runs, whatever an earlier build left.
-    pub anew: bool,
+    /// Whether to run all steps, without the cache of earlier builds.
+    pub no_cache: bool,
 }
 
 impl Engine {
-    /// The labels of all that builds of Dockerfiles for an app leave on the engine.
+    /// Labels of the images of all steps of an app's Dockerfile.
     pub fn dockerfile_labels(&self, app: &AppName) -> Vec<(String, String)> {
         let own = [
             (label::SERVER, self.server_id().to_owned()),
@@ -45,44 +54,44 @@ impl Engine {
         own.map(|(name, value)| (name.to_owned(), value)).to_vec()
     }
 
-    /// Builds; what it prints comes piece by piece, in lines or parts of them. Dropping the stream cancels the build.
-    /// What fails is [`EngineError::StepFailed`] when the Dockerfile is to blame.
+    /// Starts a build; the returned stream has its output, in lines or parts of lines. Dropping the stream cancels the
+    /// build. The error is [`EngineError::StepFailed`] if the cause is in the Dockerfile.
     pub async fn build_dockerfile(
         &self,
         spec: &DockerfileSpec,
         context: BoxStream<'static, std::io::Result<Bytes>>,
     ) -> Result<impl Stream<Item = Result<String>> + Send> {
         let network = self.ensure_build_bridge().await?;
-        let memory = i32::try_from((spec.memory_mib << 20).min(MOST_MEMORY)).unwrap_or(i32::MAX);
-        let quota = self.nano_cpus(u64::from(spec.cpus) * 1000) / i64::from(1_000_000_000 / PERIOD);
-        let place = self.build_place().await;
+        let memory = i32::try_from((spec.memory_mib << 20).min(MAX_MEMORY_BYTES)).unwrap_or(i32::MAX);
+        let quota = self.nano_cpus(u64::from(spec.cpus) * 1000) / i64::from(1_000_000_000 / CPU_PERIOD);
+        let active_group = self.activate_build_group().await;
         let options = BuildImageOptionsBuilder::new()
             .dockerfile(&spec.dockerfile)
             .t(&spec.tag)
             .rm(true)
-            .nocache(spec.anew)
+            .nocache(spec.no_cache)
             .forcerm(true)
             .networkmode(&network)
             .memory(memory)
             .memswap(memory)
-            .cpuperiod(PERIOD)
+            .cpuperiod(CPU_PERIOD)
             .cpuquota(i32::try_from(quota).unwrap_or(i32::MAX))
-            .cpushares(cgroup::SHARES)
+            .cpushares(cgroup::CPU_SHARES)
             .buildargs(&spec.args)
             .build();
-        let docker = if place.is_some() { &self.inner.grouped } else { self.docker() };
+        let docker = if active_group.is_some() { &self.shared.docker_in_build_group } else { self.docker() };
         let stream = docker.build_image(options, None, Some(body_try_stream(context)));
         Ok(stream
-            .map_err(|source| match source {
+            .map_err(|e| match e {
                 bollard::errors::Error::DockerStreamError { error } => EngineError::StepFailed(error),
                 bollard::errors::Error::DockerResponseServerError { status_code: 400, message } => {
                     EngineError::StepFailed(message)
                 }
-                source => EngineError::CannotBuild { source },
+                e => EngineError::docker(Act::Build, "the Dockerfile")(e),
             })
             .try_filter_map(move |info| {
-                // Held for as long as anything comes.
-                let _ = &place;
+                // Held until the stream ends.
+                let _ = &active_group;
                 let failed = info.error_detail.and_then(|detail| detail.message);
                 std::future::ready(match failed {
                     Some(message) => Err(EngineError::StepFailed(message)),
@@ -91,65 +100,49 @@ impl Engine {
             }))
     }
 
-    /// Removes the images that earlier builds of an app's Dockerfile left, but for those that are named (by the beginning
-    /// of their ids) and those that others stand on.
-    pub async fn remove_old_stages(&self, app: &AppName, keep: &[String]) -> Result<()> {
-        let labels: Vec<_> =
-            self.dockerfile_labels(app).iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let filters = HashMap::from([("dangling".to_owned(), vec!["true".to_owned()]), ("label".to_owned(), labels)]);
-        let options = bollard::query_parameters::ListImagesOptionsBuilder::new().filters(&filters).build();
-        let listed = self.docker().list_images(Some(options)).await;
-        for image in listed.map_err(|source| EngineError::CannotListImages { source })? {
+    /// Removes the images of the steps of an app's Dockerfile, except those whose ids begin with one of `keep` and those
+    /// that other images are based on.
+    pub async fn remove_step_images(&self, app: &AppName, keep: &[String]) -> Result<()> {
+        let labels = self.dockerfile_labels(app).iter().map(|(name, value)| format!("{name}={value}")).collect();
+        for image in self.untagged_images(labels).await? {
             let short = image.id.trim_start_matches("sha256:");
             if keep.iter().any(|id| short.starts_with(id.as_str())) {
                 continue;
             }
-            let options = bollard::query_parameters::RemoveImageOptionsBuilder::new().force(false).build();
+            let options = RemoveImageOptionsBuilder::new().force(false).build();
             match self.docker().remove_image(&image.id, Some(options), None).await {
                 Ok(_) => {}
-                // Gone, or in use.
+                // It does not exist any more, or is in use.
                 Err(e) if matches!(status(&e), Some(404 | 409)) => {}
-                Err(source) => return Err(EngineError::CannotRemoveTag { reference: image.id.clone(), source }),
+                Err(e) => return Err(EngineError::docker(Act::Remove, format!("image {}", image.id))(e)),
             }
         }
         Ok(())
     }
 
-    /// The same for all apps.
-    pub(super) async fn remove_all_stages(&self) -> Result<()> {
-        let mut images: Vec<AppName> = Vec::new();
-        let own = format!("{}={}", label::SERVER, self.server_id());
-        let filters =
-            HashMap::from([("dangling".to_owned(), vec!["true".to_owned()]), ("label".to_owned(), vec![own])]);
-        let options = bollard::query_parameters::ListImagesOptionsBuilder::new().filters(&filters).build();
-        let listed = self.docker().list_images(Some(options)).await;
-        for image in listed.map_err(|source| EngineError::CannotListImages { source })? {
-            images.extend(image.labels.get(label::APP).and_then(|app| app.parse().ok()));
-        }
-        images.sort();
-        images.dedup();
-        for app in images {
-            self.remove_old_stages(&app, &[]).await?;
+    /// Removes the images of the steps of all apps' Dockerfiles.
+    pub(super) async fn remove_all_step_images(&self) -> Result<()> {
+        let images = self.untagged_images(vec![format!("{}={}", label::SERVER, self.server_id())]).await?;
+        let mut apps: Vec<AppName> =
+            images.iter().filter_map(|image| image.labels.get(label::APP)?.parse().ok()).collect();
+        apps.sort();
+        apps.dedup();
+        for app in apps {
+            self.remove_step_images(&app, &[]).await?;
         }
         Ok(())
     }
+
+    /// Images without a tag that have all of these labels (`name=value`).
+    async fn untagged_images(&self, labels: Vec<String>) -> Result<Vec<ImageSummary>> {
+        let filters = HashMap::from([("dangling".to_owned(), vec!["true".to_owned()]), ("label".to_owned(), labels)]);
+        let options = ListImagesOptionsBuilder::new().filters(&filters).build();
+        self.docker().list_images(Some(options)).await.map_err(EngineError::docker(Act::List, "images"))
+    }
 }
 
-/// The engine, which is told the group of the steps' containers with each request: bollard's options lack it.
-pub(super) fn with_group(docker: Docker, parent: String) -> Docker {
-    docker.with_request_modifier(move |mut request| {
-        let mut parts = request.uri().clone().into_parts();
-        let query = parts.path_and_query.as_ref().map(|query| format!("{query}&cgroupparent={parent}"));
-        parts.path_and_query = query.and_then(|query| query.parse().ok());
-        if let Ok(uri) = hyper::Uri::from_parts(parts) {
-            *request.uri_mut() = uri;
-        }
-        request
-    })
-}
-
-/// The ids of images that a build spoke of, shortened: each step's.
-pub fn spoken_of(line: &str) -> Option<String> {
+/// The shortened id of a step's image, if a line of a build's output names it.
+pub fn image_id_in_output(line: &str) -> Option<String> {
     let id = line.trim().strip_prefix("---> ")?;
     (id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit())).then(|| id.to_owned())
 }
@@ -159,10 +152,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_read_out_of_the_output() {
-        assert_eq!(spoken_of(" ---> 0123456789ab").as_deref(), Some("0123456789ab"));
+    fn ids_of_steps_are_read_from_the_output() {
+        assert_eq!(image_id_in_output(" ---> 0123456789ab").as_deref(), Some("0123456789ab"));
         for other in [" ---> Running in 0123456789ab", " ---> Using cache", "0123456789ab", "---> 0123"] {
-            assert_eq!(spoken_of(other), None, "{other}");
+            assert_eq!(image_id_in_output(other), None, "{other}");
         }
     }
 }

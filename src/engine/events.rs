@@ -1,4 +1,4 @@
-//! Exits of containers, as they happen.
+//! Notifications of container exits.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -6,39 +6,39 @@ use bollard::{models::EventMessage, query_parameters::EventsOptionsBuilder};
 use futures_util::{Stream, StreamExt, stream};
 use jiff::Timestamp;
 
-use super::{ContainerId, Engine, Kind, State};
+use super::{container::ContainerState, handle::Engine, id::ContainerId, label::Kind};
 
-/// The end of a container of ours.
+/// The exit of a container of this server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerExit {
-    /// The engine's id.
+    /// Id of the container.
     pub id: ContainerId,
-    /// Its name: for an instance, the instance's id.
+    /// Name of the container: for an instance, the instance's id.
     pub name: String,
-    /// All its labels (and, from the engine, `image`).
+    /// Labels of the container, and `image`, which the engine adds.
     pub labels: HashMap<String, String>,
-    /// How it ended.
+    /// Exit code.
     pub exit_code: i64,
 }
 
-/// The wait before the engine is asked again after it went away.
-const RETRY: Duration = Duration::from_millis(500);
+/// Time between attempts to reconnect to the engine's event stream.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-struct Watch {
+struct ExitWatch {
     engine: Engine,
-    /// What is known already and not yet told.
+    /// Exits that are not reported yet.
     pending: Vec<ContainerExit>,
     events: Option<stream::BoxStream<'static, Result<EventMessage, bollard::errors::Error>>>,
-    /// From where the engine's memory is asked for, in nanoseconds.
+    /// Time from which past events are requested, in nanoseconds since 1970.
     since: i128,
     connected_before: bool,
 }
 
 impl Engine {
-    /// Each exit of an instance at least once, from now on. The stream never ends: when the engine goes away, it waits
-    /// until it is back, and tells what ended meanwhile. An exit may be told twice.
+    /// All exits of instances from now on, each at least once. The stream never ends: if the engine stops, the stream waits
+    /// until it responds again, and then reports the exits in between.
     pub fn exits(&self) -> impl Stream<Item = ContainerExit> + Send + Unpin + use<> {
-        let watch = Watch {
+        let watch = ExitWatch {
             engine: self.clone(),
             pending: Vec::new(),
             events: None,
@@ -52,7 +52,7 @@ impl Engine {
     }
 }
 
-impl Watch {
+impl ExitWatch {
     async fn next(&mut self) -> ContainerExit {
         loop {
             if let Some(exit) = self.pending.pop() {
@@ -68,26 +68,26 @@ impl Watch {
                     self.pending.extend(read(event));
                 }
                 Some(Err(error)) => {
-                    tracing::warn!(%error, "lost Docker's events; asking again");
+                    tracing::warn!(%error, "lost the connection to Docker's events; reconnecting");
                     self.events = None;
-                    tokio::time::sleep(RETRY).await;
+                    tokio::time::sleep(RETRY_INTERVAL).await;
                 }
                 None => {
                     self.events = None;
-                    tokio::time::sleep(RETRY).await;
+                    tokio::time::sleep(RETRY_INTERVAL).await;
                 }
             }
         }
     }
 
     async fn connect(&mut self) {
-        // The engine remembers few events, and none across its own restart: after a gap what has ended is looked up.
+        // The engine stores few events, and loses them when it restarts: after a gap, exited containers are looked up.
         if self.connected_before {
             let Ok(containers) = self.engine.list(Some(Kind::Instance)).await else {
-                tokio::time::sleep(RETRY).await;
+                tokio::time::sleep(RETRY_INTERVAL).await;
                 return;
             };
-            let ended = containers.into_iter().filter(|container| container.state == State::Exited);
+            let ended = containers.into_iter().filter(|container| container.state == ContainerState::Exited);
             self.pending.extend(ended.map(|container| ContainerExit {
                 id: container.id,
                 name: container.name,

@@ -1,46 +1,51 @@
-//! Packet filters: builds reach the Internet and nothing else; nothing of ours reaches the machine's metadata service.
+//! Packet filters: builds can reach nothing but the Internet, and no container of this server can reach the machine's
+//! metadata service.
 
 use std::{net::IpAddr, sync::atomic::Ordering};
 
-use super::{Engine, EngineError, Result, child};
+use super::{
+    child::{self, ChildError},
+    error::{EngineError, Result},
+    handle::Engine,
+};
 
-/// Where clouds keep credentials for whoever asks from inside the machine.
+/// Addresses at which clouds serve credentials to every process on the machine.
 const METADATA: [&str; 3] = ["169.254.0.0/16", "100.100.100.200/32", "168.63.129.16/32"];
-/// Bridges of Docker, by the names that Docker gives, and of every server like us.
+/// Interface patterns of Docker's bridges, and of the bridges of all `paas` servers.
 const BRIDGES: [&str; 3] = ["docker+", "br-+", "pa-+"];
 
-/// What a table of one protocol family must hold.
+/// Rules of this server in the filter table of one protocol family, in the format of `iptables -S`.
 struct Rules {
     program: &'static str,
     restore: &'static str,
-    /// Chains of our own, with their rules as the kernel's tool prints them.
+    /// Our own chains, and the rules of each.
     chains: [(String, Vec<String>); 2],
-    /// From which chain, by what match, into which of ours.
+    /// Jumps into our chains: built-in chain, match, own chain.
     jumps: [(&'static str, String, String); 2],
 }
 
 impl Engine {
-    /// Sets the rules; costs little when they stand.
-    pub async fn close_firewall(&self) -> Result<()> {
-        let _one_at_a_time = self.inner.firewall.lock().await;
-        let names = nameservers().await;
-        let cannot = |source| EngineError::CannotFilter { source };
-        self.assert_rules(self.rules(false, &names)).await.map_err(cannot)?;
-        match self.assert_rules(self.rules(true, &names)).await {
-            // Containers of ours have no IPv6 address: without the tool, nothing is lost.
+    /// Sets the packet filters; cheap if they are set already.
+    pub async fn ensure_firewall(&self) -> Result<()> {
+        let _lock = self.shared.firewall_lock.lock().await;
+        let nameservers = nameservers().await;
+        let failed = |source| EngineError::CannotFilter { source };
+        ensure_rules(self.rules(false, &nameservers)).await.map_err(failed)?;
+        match ensure_rules(self.rules(true, &nameservers)).await {
+            // Our containers have no IPv6 address, so the filters are not needed where ip6tables is missing.
             Err(e) if e.is_missing() || !std::path::Path::new("/proc/net/if_inet6").exists() => {}
-            other => other.map_err(cannot)?,
+            other => other.map_err(failed)?,
         }
-        self.inner.closed.store(true, Ordering::Relaxed);
+        self.shared.firewall_set.store(true, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Takes the rules away.
-    pub(super) async fn open_firewall(&self) -> Result<()> {
-        let _one_at_a_time = self.inner.firewall.lock().await;
-        self.inner.closed.store(false, Ordering::Relaxed);
-        for six in [false, true] {
-            let rules = self.rules(six, &[]);
+    /// Removes the packet filters.
+    pub(super) async fn remove_firewall(&self) -> Result<()> {
+        let _lock = self.shared.firewall_lock.lock().await;
+        self.shared.firewall_set.store(false, Ordering::Relaxed);
+        for ipv6 in [false, true] {
+            let rules = self.rules(ipv6, &[]);
             let Ok(listed) = child::run(rules.program, ["-w", "10", "-S"], None).await else { continue };
             let mut input = vec!["*filter".to_owned()];
             for line in listed.lines() {
@@ -61,94 +66,95 @@ impl Engine {
         Ok(())
     }
 
-    fn rules(&self, six: bool, nameservers: &[IpAddr]) -> Rules {
+    fn rules(&self, ipv6: bool, nameservers: &[IpAddr]) -> Rules {
         let build = self.build_interface();
         let (input, forward) = (self.chain("IN"), self.chain("FWD"));
-        // Docker's name server sends a container's queries from inside the container.
-        let names: Vec<String> = nameservers
+        // Docker's name server forwards the queries of a container from inside the container.
+        let dns: Vec<String> = nameservers
             .iter()
-            .filter(|address| address.is_ipv6() == six)
+            .filter(|address| address.is_ipv6() == ipv6)
             .flat_map(|address| {
-                let bits = if six { 128 } else { 32 };
+                let bits = if ipv6 { 128 } else { 32 };
                 ["udp", "tcp"].map(|p| format!("-d {address}/{bits} -p {p} -m {p} --dport 53 -j RETURN"))
             })
             .collect();
-        let mut into_host = names.clone();
+        let mut into_host = dns.clone();
         into_host.push("-j DROP".to_owned());
-        let mut through_host = names;
-        if six {
+        let mut through_host = dns;
+        if ipv6 {
             through_host.push("-j DROP".to_owned());
         } else {
-            through_host.push(format!("-d {} -i {build} -j DROP", self.inner.plan.range()));
+            through_host.push(format!("-d {} -i {build} -j DROP", self.shared.addresses.range()));
             through_host.extend(METADATA.map(|range| format!("-d {range} -j DROP")));
             through_host.extend(BRIDGES.map(|bridge| format!("-i {build} -o {bridge} -j DROP")));
         }
         let all = self.interface("+");
         Rules {
-            program: if six { "ip6tables" } else { "iptables" },
-            restore: if six { "ip6tables-restore" } else { "iptables-restore" },
+            program: if ipv6 { "ip6tables" } else { "iptables" },
+            restore: if ipv6 { "ip6tables-restore" } else { "iptables-restore" },
             chains: [(input.clone(), into_host), (forward.clone(), through_host)],
             jumps: [("INPUT", format!("-i {build}"), input), ("FORWARD", format!("-i {all}"), forward)],
         }
     }
 
-    fn chain(&self, which: &str) -> String {
-        format!("PAAS-{}-{which}", self.inner.short_id)
+    fn chain(&self, suffix: &str) -> String {
+        format!("PAAS-{}-{suffix}", self.shared.short_id)
     }
+}
 
-    async fn assert_rules(&self, rules: Rules) -> Result<(), child::ChildError> {
-        const TRIES: u32 = 5;
-        let mut tries = 0;
-        loop {
-            let listed = child::run(rules.program, ["-w", "10", "-S"], None).await?;
-            let Some(input) = correction(&rules, &listed) else { return Ok(()) };
-            tries += 1;
-            // The table may have changed since it was listed: dockerd writes to it, too.
-            match child::run(rules.restore, ["-w", "10", "--noflush"], Some(&input)).await {
-                Err(e) if tries == TRIES || e.is_missing() => return Err(e),
-                Ok(_) if tries == TRIES => return Ok(()),
-                Ok(_) | Err(_) => {}
-            }
+/// Changes the filter table until it contains the rules.
+async fn ensure_rules(rules: Rules) -> Result<(), ChildError> {
+    const ATTEMPTS: u32 = 5;
+    let mut attempts = 0;
+    loop {
+        let listed = child::run(rules.program, ["-w", "10", "-S"], None).await?;
+        let Some(input) = correction(&rules, &listed) else { return Ok(()) };
+        attempts += 1;
+        // The table may have changed since it was listed: dockerd changes it, too.
+        match child::run(rules.restore, ["-w", "10", "--noflush"], Some(&input)).await {
+            Err(e) if attempts == ATTEMPTS || e.is_missing() => return Err(e),
+            Ok(_) if attempts == ATTEMPTS => return Ok(()),
+            Ok(_) | Err(_) => {}
         }
     }
 }
 
-/// One transaction that makes the table as it must be; `None` when it is.
+/// Input of `iptables-restore` that corrects the listed filter table; `None` if it is correct.
 fn correction(rules: &Rules, listed: &str) -> Option<String> {
     let has = |line: &str| listed.lines().any(|l| l == line);
     let rules_of = |chain: &str| {
         let prefix = format!("-A {chain} ");
         listed.lines().filter_map(move |l| l.strip_prefix(prefix.as_str())).collect::<Vec<_>>()
     };
-    let mut right = true;
+    let mut correct = true;
     let mut input = vec!["*filter".to_owned()];
     for (chain, wanted) in &rules.chains {
-        right &= has(&format!("-N {chain}")) && rules_of(chain) == *wanted;
+        correct &= has(&format!("-N {chain}")) && rules_of(chain) == *wanted;
         input.push(format!(":{chain} - [0:0]"));
         for rule in wanted {
             input.push(format!("-A {chain} {rule}"));
         }
     }
     for (parent, matching, target) in &rules.jumps {
-        // Docker keeps DOCKER-USER before its own rules and never writes to it.
+        // Docker jumps to DOCKER-USER before its own rules, and never changes it.
         let parent = if *parent == "FORWARD" && has("-N DOCKER-USER") { "DOCKER-USER" } else { parent };
         let jump = format!("{matching} -j {target}");
         let present = rules_of(parent);
         let first = present.iter().position(|rule| *rule == jump);
         let count = present.iter().filter(|rule| **rule == jump).count();
-        // Before ours may stand only another server's: they concern other interfaces.
+        // Only jumps of other servers, which match other interfaces, may precede ours.
         let in_place = first.is_some_and(|at| present[..at].iter().all(|rule| rule.contains(" -j PAAS-")));
-        right &= in_place && count == 1;
+        correct &= in_place && count == 1;
         for _ in 0..count {
             input.push(format!("-D {parent} {jump}"));
         }
         input.push(format!("-I {parent} 1 {jump}"));
     }
     input.push("COMMIT\n".to_owned());
-    (!right).then(|| input.join("\n"))
+    (!correct).then(|| input.join("\n"))
 }
 
-/// The name servers that Docker hands to containers' queries: the machine's, but those on loopback.
+/// Name servers to which Docker forwards the queries of containers: those of the machine, except loopback addresses.
 pub(crate) async fn nameservers() -> Vec<IpAddr> {
     let mut found = Vec::new();
     for path in ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"] {
@@ -179,25 +185,25 @@ mod tests {
         }
     }
 
-    const RIGHT: &str = "-P INPUT ACCEPT\n-N DOCKER-USER\n-N PAAS-1-IN\n-N PAAS-1-FWD\n-A INPUT -i c -j PAAS-2-IN\n\
+    const CORRECT: &str = "-P INPUT ACCEPT\n-N DOCKER-USER\n-N PAAS-1-IN\n-N PAAS-1-FWD\n-A INPUT -i c -j PAAS-2-IN\n\
         -A INPUT -i b -j PAAS-1-IN\n-A INPUT -j ACCEPT\n-A DOCKER-USER -i x+ -j PAAS-1-FWD\n-A DOCKER-USER -j RETURN\n\
         -A PAAS-1-IN -j DROP\n-A PAAS-1-FWD -d 1.2.3.4/32\n";
 
     #[test]
-    fn rules_that_stand_are_left_alone() {
-        assert_eq!(correction(&rules(), RIGHT), None);
+    fn correct_rules_are_left_unchanged() {
+        assert_eq!(correction(&rules(), CORRECT), None);
     }
 
     #[test]
-    fn a_rule_that_came_before_ours_is_overtaken() {
-        let reordered = RIGHT.replace("-A INPUT -i c -j PAAS-2-IN", "-A INPUT -j ACCEPT");
+    fn our_jump_is_moved_before_other_rules() {
+        let reordered = CORRECT.replace("-A INPUT -i c -j PAAS-2-IN", "-A INPUT -j ACCEPT");
         let input = correction(&rules(), &reordered).unwrap();
         assert!(input.contains("-D INPUT -i b -j PAAS-1-IN\n-I INPUT 1 -i b -j PAAS-1-IN\n"), "{input}");
         assert!(input.contains("-D DOCKER-USER -i x+ -j PAAS-1-FWD\n-I DOCKER-USER 1 "), "{input}");
     }
 
     #[test]
-    fn an_empty_table_is_filled() {
+    fn missing_rules_are_added() {
         let input = correction(&rules(), "-P INPUT ACCEPT\n").unwrap();
         assert!(input.contains(":PAAS-1-IN - [0:0]\n-A PAAS-1-IN -j DROP\n"), "{input}");
         assert!(input.contains("-I FORWARD 1 -i x+ -j PAAS-1-FWD\n") && !input.contains("-D"), "{input}");

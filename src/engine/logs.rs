@@ -1,35 +1,39 @@
-//! What an instance printed.
+//! Logs of containers.
 
 use bollard::{container::LogOutput, query_parameters::LogsOptionsBuilder};
 use futures_util::{Stream, StreamExt};
 use jiff::Timestamp;
 
-use super::{ContainerId, Engine, EngineError, Result};
+use super::{
+    error::{Act, EngineError, Result},
+    handle::Engine,
+    id::ContainerId,
+};
 
-/// One line that an instance printed; a line over 16 KiB comes in parts.
+/// One line of a container's log; a line over 16 KiB is split.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
-    /// Whether it came on standard error.
+    /// Whether the line is from standard error.
     pub stderr: bool,
-    /// When.
+    /// Time at which the engine received the line.
     pub time: Timestamp,
-    /// The line, as the app wrote it, without its end.
+    /// Text of the line, unchanged but without the line ending.
     pub text: String,
 }
 
-/// Which lines.
+/// Selects lines of a log.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LogOptions {
-    /// Those printed after this.
+    /// Only lines after this time.
     pub since: Option<Timestamp>,
-    /// Whether to go on with lines as they are printed, until the container ends.
+    /// Whether to wait for new lines until the container ends.
     pub follow: bool,
-    /// Only the last so many of those printed before now.
+    /// Of the existing lines, only this many of the last ones.
     pub tail: Option<u32>,
 }
 
 impl Engine {
-    /// The lines of a container, oldest first.
+    /// Lines of a container's log, oldest first.
     pub fn logs(
         &self,
         id: &ContainerId,
@@ -42,22 +46,20 @@ impl Engine {
         if let Some(tail) = options.tail {
             query = query.tail(&tail.to_string());
         }
-        let name = id.0.clone();
+        let what = format!("container {id}");
         let logs = self.docker().logs(id.as_str(), Some(query.build()));
         Box::pin(logs.filter_map(move |output| {
             let line = match output {
                 Ok(output) => read(output).filter(|line| options.since.is_none_or(|since| line.time > since)).map(Ok),
-                Err(source) => Some(Err(EngineError::CannotReadLogs { name: name.clone(), source })),
+                Err(e) => Some(Err(EngineError::docker(Act::ReadLog, what.as_str())(e))),
             };
             std::future::ready(line)
         }))
     }
-}
 
-impl Engine {
-    /// What a container said last; nothing if that cannot be read.
-    pub async fn last_lines(&self, id: &ContainerId, most: u32) -> Vec<String> {
-        let options = LogOptions { since: None, follow: false, tail: Some(most) };
+    /// The last lines of a container's log, at most `max`; empty if the log cannot be read.
+    pub async fn last_lines(&self, id: &ContainerId, max: u32) -> Vec<String> {
+        let options = LogOptions { since: None, follow: false, tail: Some(max) };
         let lines = self.logs(id, options).filter_map(|line| std::future::ready(line.ok().map(|line| line.text)));
         lines.collect().await
     }

@@ -1,4 +1,4 @@
-//! Bridges: shared ones for apps, where instances do not see each other, and one for builds.
+//! Bridges: app bridges, which many instances share without reaching each other, and one build bridge.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -11,9 +11,14 @@ use bollard::{
     query_parameters::ListNetworksOptionsBuilder,
 };
 
-use super::{Engine, EngineError, Kind, Result, label, status};
-use crate::config::AddressPlan;
+use super::{
+    error::{Act, EngineError, Result, status},
+    handle::Engine,
+    label::{self, Kind},
+};
+use crate::model::AddressPlan;
 
+/// Specification of a bridge.
 struct Bridge {
     name: String,
     interface: String,
@@ -22,26 +27,26 @@ struct Bridge {
 }
 
 impl Engine {
-    /// The name of app bridge `index`.
+    /// Name of app bridge `index`.
     pub fn app_bridge_name(&self, index: u32) -> String {
         format!("paas-{}-apps-{index}", self.server_id())
     }
 
-    /// The name of the bridge for builds.
+    /// Name of the build bridge.
     pub fn build_bridge_name(&self) -> String {
         format!("paas-{}-builds", self.server_id())
     }
 
-    /// Makes app bridge `index` (0 to 62) unless it is there, and gives back its name. Instances on it reach the
-    /// Internet but not the machine's metadata service, the host reaches them, they do not reach each other.
+    /// Creates app bridge `index` (0 to 62) unless it exists; returns its name. Instances on it can reach the Internet, but
+    /// neither the machine's metadata service nor each other. The host can reach them.
     pub async fn ensure_app_bridge(&self, index: u32) -> Result<String> {
         if index >= AddressPlan::APP_BRIDGES {
             return Err(EngineError::NoSuchBridge(index));
         }
-        if !self.inner.closed.load(Ordering::Relaxed) {
-            self.close_firewall().await?;
+        if !self.shared.firewall_set.load(Ordering::Relaxed) {
+            self.ensure_firewall().await?;
         }
-        let (subnet, gateway) = self.inner.plan.app_bridge(index);
+        let (subnet, gateway) = self.shared.addresses.app_bridge(index);
         self.ensure_bridge(Bridge {
             name: self.app_bridge_name(index),
             interface: self.interface(&index.to_string()),
@@ -51,11 +56,12 @@ impl Engine {
         .await
     }
 
-    /// Makes the bridge for builds unless it is there, and closes it towards the host and all private networks; to be
-    /// called before each build, since a restart of the engine or a firewall tool may have reordered the rules.
+    /// Creates the build bridge unless it exists, and isolates it from the host and all private networks; returns its name.
+    /// Must be called before each build, because a restart of the engine or a firewall tool may have changed the packet
+    /// filters.
     pub async fn ensure_build_bridge(&self) -> Result<String> {
-        self.close_firewall().await?;
-        let (subnet, gateway) = self.inner.plan.build_bridge();
+        self.ensure_firewall().await?;
+        let (subnet, gateway) = self.shared.addresses.build_bridge();
         self.ensure_bridge(Bridge {
             name: self.build_bridge_name(),
             interface: self.build_interface(),
@@ -65,18 +71,9 @@ impl Engine {
         .await
     }
 
-    pub(super) fn build_interface(&self) -> String {
-        self.interface("b")
-    }
-
-    /// The name of a bridge's interface, of the 15 characters that the kernel allows at the most.
-    pub(super) fn interface(&self, which: &str) -> String {
-        format!("pa-{}-{which}", self.inner.short_id)
-    }
-
     async fn ensure_bridge(&self, wanted: Bridge) -> Result<String> {
-        // One at a time: a network that is just being made is not listed yet, but its addresses are taken.
-        let _making = self.inner.bridges.lock().await;
+        // One at a time: a network that is being created is not listed yet, but its addresses are taken.
+        let _lock = self.shared.bridge_lock.lock().await;
         if self.has_bridge(&wanted).await? {
             return Ok(wanted.name);
         }
@@ -103,20 +100,20 @@ impl Engine {
         };
         match self.docker().create_network(request).await {
             Ok(_) => Ok(wanted.name),
-            Err(source) => {
-                let text = source.to_string();
+            Err(e) => {
+                let text = e.to_string();
                 if text.contains("overlap") || text.contains("conflicts with") {
                     return Err(EngineError::AddressesTaken {
                         subnet: wanted.subnet,
                         with: "another Docker network".to_owned(),
                     });
                 }
-                Err(EngineError::CannotCreateNetwork { name: wanted.name, source })
+                Err(EngineError::docker(Act::Create, format!("network {}", wanted.name))(e))
             }
         }
     }
 
-    /// Whether the bridge is there as wanted. One of ours with other addresses is removed.
+    /// Whether the bridge exists with the wanted subnet. If it has another subnet and is not in use, it is removed.
     async fn has_bridge(&self, wanted: &Bridge) -> Result<bool> {
         let Some(network) = self.network(&wanted.name).await? else { return Ok(false) };
         let pools = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
@@ -132,11 +129,12 @@ impl Engine {
         Ok(false)
     }
 
+    /// A network by name: `None` if it does not exist, an error if it was not created by this server.
     async fn network(&self, name: &str) -> Result<Option<NetworkInspect>> {
         let network = match self.docker().inspect_network(name, None).await {
             Ok(network) => network,
             Err(e) if status(&e) == Some(404) => return Ok(None),
-            Err(source) => return Err(EngineError::CannotInspectNetwork { name: name.to_owned(), source }),
+            Err(e) => return Err(EngineError::docker(Act::Inspect, format!("network {name}"))(e)),
         };
         if self.is_ours(network.labels.as_ref()) {
             return Ok(Some(network));
@@ -144,31 +142,28 @@ impl Engine {
         Err(EngineError::NotOurs(format!("network {name}")))
     }
 
-    /// Whether one of the addresses lies in a network of the engine, whoever made it: there are other containers.
-    pub async fn is_a_neighbour(&self, addresses: &[IpAddr]) -> Result<bool> {
-        let networks = self
-            .docker()
-            .list_networks(None)
-            .await
-            .map_err(|source| EngineError::CannotInspectNetwork { name: "list".to_owned(), source })?;
+    /// Whether one of the addresses is in a network of the engine, where other containers are.
+    pub async fn is_in_engine_network(&self, addresses: &[IpAddr]) -> Result<bool> {
+        let networks = self.docker().list_networks(None).await;
+        let networks = networks.map_err(EngineError::docker(Act::List, "networks"))?;
         let blocks = networks.into_iter().filter_map(|network| network.ipam?.config).flatten();
-        let subnets: Vec<String> = blocks.filter_map(|block| block.subnet).chain([self.inner.plan.range()]).collect();
+        let subnets: Vec<String> = blocks.filter_map(|block| block.subnet).chain([self.shared.addresses.range()]).collect();
         Ok(addresses.iter().any(|&address| subnets.iter().any(|subnet| covers(subnet, address))))
     }
 
-    /// Of all servers whose id begins so, those that have networks and no container in any.
-    pub async fn idle_servers(&self, beginning: &str) -> Result<Vec<String>> {
-        let cannot = |source| EngineError::CannotInspectNetwork { name: "list".to_owned(), source };
+    /// Ids of the servers that have networks, but no container in any of them; only ids with this prefix.
+    pub async fn idle_servers(&self, prefix: &str) -> Result<Vec<String>> {
         let filter = HashMap::from([("label".to_owned(), vec![label::SERVER.to_owned()])]);
         let options = ListNetworksOptionsBuilder::new().filters(&filter).build();
         let mut idle = BTreeMap::new();
-        for network in self.docker().list_networks(Some(options)).await.map_err(cannot)? {
+        let networks = self.docker().list_networks(Some(options)).await;
+        for network in networks.map_err(EngineError::docker(Act::List, "networks"))? {
             let server = network.labels.and_then(|mut labels| labels.remove(label::SERVER)).unwrap_or_default();
-            let (true, Some(id)) = (server.starts_with(beginning), network.id) else { continue };
+            let (true, Some(id)) = (server.starts_with(prefix), network.id) else { continue };
             let details = match self.docker().inspect_network(&id, None).await {
                 Ok(details) => details,
                 Err(e) if status(&e) == Some(404) => continue,
-                Err(source) => return Err(cannot(source)),
+                Err(e) => return Err(EngineError::docker(Act::Inspect, format!("network {id}"))(e)),
             };
             let empty = details.containers.is_none_or(|containers| containers.is_empty());
             *idle.entry(server).or_insert(true) &= empty;
@@ -176,36 +171,27 @@ impl Engine {
         Ok(idle.into_iter().filter_map(|(server, idle)| idle.then_some(server)).collect())
     }
 
-    /// Gives the addresses of this server's networks back, and takes its packet filters and the control group of builds away,
-    /// until it needs them again.
-    pub async fn leave_networks(&self) -> Result<()> {
-        self.remove_networks().await?;
-        self.leave_build_group().await;
-        self.open_firewall().await
-    }
-
     async fn remove_network(&self, name: &str) -> Result<()> {
         match self.docker().remove_network(name).await {
             Ok(()) => Ok(()),
             Err(e) if status(&e) == Some(404) => Ok(()),
-            Err(source) => Err(EngineError::CannotRemoveNetwork { name: name.to_owned(), source }),
+            Err(e) => Err(EngineError::docker(Act::Remove, format!("network {name}"))(e)),
         }
     }
 
+    /// Removes all networks of this server.
     pub(super) async fn remove_networks(&self) -> Result<()> {
         let options = ListNetworksOptionsBuilder::new().filters(&self.filter(Some(Kind::Network))).build();
-        let networks = self
-            .docker()
-            .list_networks(Some(options))
-            .await
-            .map_err(|source| EngineError::CannotInspectNetwork { name: "list".to_owned(), source })?;
+        let networks = self.docker().list_networks(Some(options)).await;
+        let networks = networks.map_err(EngineError::docker(Act::List, "networks"))?;
         for id in networks.into_iter().filter_map(|network| network.id) {
             self.remove_network(&id).await?;
         }
         Ok(())
     }
 
-    /// The engine compares with its own networks only; a route of the machine, to a VPN say, would silently be hidden.
+    /// Checks that the subnet does not overlap with a route of the machine, such as a VPN's: the bridge would hide that
+    /// network, and the engine only checks its own networks.
     async fn check_routes(&self, wanted: &Bridge) -> Result<()> {
         let path = "/proc/net/route";
         let table = tokio::fs::read_to_string(path)
@@ -227,7 +213,7 @@ impl Engine {
     }
 }
 
-/// Whether a subnet, as `address/bits`, has an address.
+/// Whether an address is in a subnet, given as `address/bits`.
 fn covers(subnet: &str, address: IpAddr) -> bool {
     let Some((base, bits)) = subnet.split_once('/') else { return false };
     let (Ok(base), Ok(bits)) = (base.parse::<IpAddr>(), bits.parse::<u32>()) else { return false };
@@ -239,13 +225,14 @@ fn covers(subnet: &str, address: IpAddr) -> bool {
     differ.leading_zeros() >= bits
 }
 
+/// A route of the machine.
 struct Route<'a> {
     interface: &'a str,
     address: u32,
     mask: u32,
 }
 
-/// A line of `/proc/net/route`; `None` for a default route.
+/// Reads a line of `/proc/net/route`; `None` for a default route.
 fn route(line: &str) -> Option<Route<'_>> {
     let mut fields = line.split_ascii_whitespace();
     let interface = fields.next()?;
@@ -254,6 +241,7 @@ fn route(line: &str) -> Option<Route<'_>> {
     (mask != 0).then_some(Route { interface, address, mask })
 }
 
+/// Whether a subnet, given as `address/bits`, and the destination of a route overlap.
 fn overlaps(subnet: &str, route: &Route<'_>) -> bool {
     let parsed = subnet.split_once('/').and_then(|(address, bits)| {
         let address: std::net::Ipv4Addr = address.parse().ok()?;
@@ -268,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn subnets_cover_their_addresses() {
+    fn a_subnet_contains_its_addresses() {
         for (subnet, address, expected) in [
             ("10.210.0.0/16", "10.210.7.9", true),
             ("10.210.0.0/16", "10.211.0.1", false),
@@ -287,7 +275,7 @@ mod tests {
 
     #[test]
     #[cfg(target_endian = "little")]
-    fn routes_that_overlap_are_seen() {
+    fn overlapping_routes_are_detected() {
         let docker0 = route("docker0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0").unwrap();
         assert_eq!(docker0.interface, "docker0");
         assert!(overlaps("172.17.4.0/22", &docker0));

@@ -1,4 +1,4 @@
-//! On what an instance listens, for the one whose app is up but not reachable.
+//! Ports on which a container listens: they explain why a running app is not reachable.
 
 use std::{
     io,
@@ -6,21 +6,25 @@ use std::{
     path::PathBuf,
 };
 
-use super::{ContainerId, Engine, EngineError, Result};
+use super::{
+    error::{EngineError, Result},
+    handle::Engine,
+    id::ContainerId,
+};
 
-/// A TCP socket that an instance listens on.
+/// A listening TCP socket of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Listener {
-    /// The port.
+    /// Port.
     pub port: u16,
-    /// Whether only the instance itself can reach it.
+    /// Whether the socket listens on a loopback address, which only the container itself can reach.
     pub loopback: bool,
-    /// Connections that the instance has not accepted yet.
+    /// Connections that are not accepted yet.
     pub waiting: u32,
 }
 
 impl Engine {
-    /// The TCP ports that a running container listens on; none when it does not run.
+    /// Listening TCP sockets of a container; empty if it does not run.
     pub async fn listening_ports(&self, id: &ContainerId) -> Result<Vec<Listener>> {
         let Some(pid) = self.inspect(id.as_str()).await?.and_then(|container| container.pid) else {
             return Ok(Vec::new());
@@ -40,7 +44,7 @@ impl Engine {
     }
 }
 
-/// The engine's own name server inside every container.
+/// Address of the engine's name server inside every container.
 const EMBEDDED_DNS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
 
 fn read(line: &str) -> Option<Listener> {
@@ -50,9 +54,10 @@ fn read(line: &str) -> Option<Listener> {
     if fields.nth(1)? != LISTEN {
         return None;
     }
-    // Of a socket that listens, what it has to read are connections (proc_net_tcp in the kernel's documentation).
+    // For a listening socket, the length of the receive queue is the number of connections that are not accepted yet
+    // (proc_net_tcp in the kernel's documentation).
     let waiting = u32::from_str_radix(fields.next()?.split_once(':')?.1, 16).ok()?;
-    // The kernel prints each 32-bit word of the address in the machine's byte order.
+    // The kernel prints each 32-bit word of the address in the byte order of the machine.
     let mut bytes = Vec::with_capacity(16);
     for word in address.as_bytes().chunks(8) {
         let word = u32::from_str_radix(std::str::from_utf8(word).ok()?, 16).ok()?;
@@ -72,7 +77,7 @@ mod tests {
 
     #[test]
     #[cfg(target_endian = "little")]
-    fn the_kernels_table_is_read() {
+    fn listening_sockets_are_read_from_the_kernels_table() {
         let line = |local: &str, state: &str| read(&format!("   0: {local} 00000000:0000 {state} 00000000:00000002"));
         let listener = |port, loopback| Some(Listener { port, loopback, waiting: 2 });
         assert_eq!(line("00000000:1F90", "0A"), listener(8080, false));

@@ -60,7 +60,7 @@ async fn watch(workers: &Workers) {
                     tracing::warn!(%error, "cannot remove containers without a row");
                 }
                 // Another program that reloads the machine's packet filter removes our rules.
-                if let Err(error) = shared.engine.close_firewall().await {
+                if let Err(error) = shared.engine.ensure_firewall().await {
                     tracing::warn!(%error, "cannot restore the packet filter rules");
                 }
                 verify_all(workers).await;

@@ -82,7 +82,7 @@ impl Launcher {
         match self.try_launch(launch, cancel).await {
             Ok(launched) => launched,
             // If the engine refuses to start a container once, it always does.
-            Err(InstancesError::Engine(error)) if error.is_of_the_container() => {
+            Err(InstancesError::Engine(error)) if error.is_start_failure() => {
                 self.failed(launch, Diagnosis::cannot_start(&Line::sanitize(&error.to_string()))).await
             }
             Err(error) => Launched::Error(error),

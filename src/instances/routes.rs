@@ -11,8 +11,7 @@ use tokio::sync::{Mutex, watch};
 
 use super::error::InstancesError;
 use crate::{
-    config::AddressPlan,
-    model::{AppName, InstanceId},
+    model::{AddressPlan, AppName, InstanceId},
     router::{
         Link,
         protocol::{Listener, Protocol, Route, Service, Table, Target},

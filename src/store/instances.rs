@@ -10,10 +10,7 @@ use super::{
     ports::PortMapping,
     time::{Millis, now},
 };
-use crate::{
-    config::AddressPlan,
-    model::{CONTAINER_PORT, InstanceId, ProcessType, ReleaseNumber},
-};
+use crate::model::{AddressPlan, CONTAINER_PORT, InstanceId, ProcessType, ReleaseNumber};
 
 /// State of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]

@@ -157,7 +157,7 @@ async fn a_build_gives_the_same_image_twice_and_says_what_it_does() {
     site.builder.forget("hello").await.unwrap();
     assert!(!site.disk().exists());
 
-    let pulled = site.test.engine.images_of().await.unwrap();
+    let pulled = site.test.engine.tagged_images().await.unwrap();
     let pulled = pulled.iter().find(|image| image.tags[0].contains("/own/build:")).unwrap();
     site.test.engine.remove_image_tag(&pulled.tags[0]).await.unwrap();
     assert_eq!(site.test.engine.image_id(pulled.id.as_str()).await.unwrap(), None, "no name keeps it");

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use futures_util::{StreamExt, TryStreamExt};
-use paas::engine::{ContainerId, Engine, EngineError, Kind, Listener, LogOptions, State, label};
+use paas::engine::{Act, ContainerId, ContainerState, Engine, EngineError, Kind, Listener, LogOptions, label};
 
 use crate::support::{engine::TestEngine, waiting::until};
 
@@ -17,7 +17,7 @@ async fn an_instance_lives_and_dies_by_the_book() {
     let id = engine.create_instance(&spec).await.unwrap();
     assert_eq!(engine.create_instance(&spec).await.unwrap(), id, "a second try gives the same container");
     let made = engine.inspect(spec.id.as_str()).await.unwrap().unwrap();
-    assert_eq!((made.state, made.exit_code, made.started_at), (State::Created, None, None));
+    assert_eq!((made.state, made.exit_code, made.started_at), (ContainerState::Created, None, None));
     for (name, value) in [
         (label::SERVER, engine.server_id()),
         (label::KIND, "instance"),
@@ -33,7 +33,7 @@ async fn an_instance_lives_and_dies_by_the_book() {
     engine.start(&id).await.unwrap();
     engine.start(&id).await.unwrap();
     let running = engine.inspect(spec.id.as_str()).await.unwrap().unwrap();
-    assert_eq!((running.state, running.address), (State::Running, Some(spec.address)));
+    assert_eq!((running.state, running.address), (ContainerState::Running, Some(spec.address)));
     assert!(running.started_at.is_some() && running.pid.is_some());
     until("both lines are in the log", || async { lines(engine, &id).await.len() == 2 }).await;
     let mut printed = lines(engine, &id).await;
@@ -42,7 +42,7 @@ async fn an_instance_lives_and_dies_by_the_book() {
 
     engine.stop(&id, Duration::from_secs(10)).await.unwrap();
     let stopped = engine.list(Some(Kind::Instance)).await.unwrap().pop().unwrap();
-    assert_eq!((stopped.state, stopped.exit_code, stopped.oom_killed), (State::Exited, Some(3), false));
+    assert_eq!((stopped.state, stopped.exit_code, stopped.oom_killed), (ContainerState::Exited, Some(3), false));
     assert!(stopped.finished_at >= stopped.started_at);
     engine.kill(&id).await.unwrap();
     engine.remove(&id).await.unwrap();
@@ -50,7 +50,7 @@ async fn an_instance_lives_and_dies_by_the_book() {
     for again in [engine.remove(&id).await, engine.kill(&id).await, engine.stop(&id, Duration::ZERO).await] {
         again.unwrap();
     }
-    assert!(matches!(engine.start(&id).await, Err(EngineError::CannotStart { .. })));
+    assert!(matches!(engine.start(&id).await, Err(EngineError::ContainerMissing(_))));
 
     // The address is free for the next one at once.
     let next = test.instance(5, "sleep 60");
@@ -82,7 +82,7 @@ async fn what_another_server_made_is_left_alone() {
     }
     assert!(other.list(None).await.unwrap().is_empty());
     other.remove_all().await.unwrap();
-    assert_eq!(test.engine.inspect(spec.id.as_str()).await.unwrap().unwrap().state, State::Running);
+    assert_eq!(test.engine.inspect(spec.id.as_str()).await.unwrap().unwrap().state, ContainerState::Running);
 
     let overlap = other.ensure_app_bridge(0).await.unwrap_err();
     assert!(overlap.to_string().starts_with("network.range: "), "{overlap}");
@@ -95,7 +95,7 @@ async fn images_are_tagged_and_missed() {
     let tag = test.engine.release_tag(&"hello".parse().unwrap(), 1);
     test.engine.tag(&test.image, &tag).await.unwrap();
     assert_eq!(test.engine.image_id(&tag).await.unwrap().as_ref(), Some(&test.image));
-    assert_eq!(test.engine.images_of().await.unwrap()[0].tags.len(), 2);
+    assert_eq!(test.engine.tagged_images().await.unwrap()[0].tags.len(), 2);
     test.engine.remove_image_tag(&tag).await.unwrap();
     test.engine.remove_image_tag(&tag).await.unwrap();
     assert_eq!(test.engine.image_id(&tag).await.unwrap(), None);
@@ -105,7 +105,7 @@ async fn images_are_tagged_and_missed() {
     let missing = test.engine.create_instance(&spec).await.unwrap_err();
     assert!(matches!(missing, EngineError::ImageMissing { .. }), "{missing}");
     let refused = test.engine.pull(&format!("127.0.0.1:9/x@{}", spec.image), "token").await.unwrap_err();
-    assert!(matches!(refused, EngineError::CannotPull { .. }), "{refused}");
+    assert!(matches!(refused, EngineError::Docker { act: Act::Pull, .. }), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use futures_util::TryStreamExt;
 use paas::engine::{
-    BuildContainer, BuildExit, BuildOutput, BuildSpec, Kind, Mount, State,
+    BuildContainer, BuildExit, BuildOutput, BuildSpec, ContainerState, Kind, Mount,
     disk::{Disk, DiskError, FOLDERS, Slot},
 };
 use tokio::io::AsyncWriteExt;
@@ -134,7 +134,7 @@ async fn a_build_ends_with_its_input() {
     let container = test.engine.run_build(&test.build("cat >/dev/null; exit 4")).await.unwrap();
     let id = container.id().clone();
     drop(container);
-    until("it has ended", || async { test.engine.inspect(id.as_str()).await.unwrap().unwrap().state == State::Exited })
+    until("it has ended", || async { test.engine.inspect(id.as_str()).await.unwrap().unwrap().state == ContainerState::Exited })
         .await;
     assert_eq!(test.engine.remove_leftover_builds().await.unwrap(), 1);
     assert!(test.engine.list(Some(Kind::Build)).await.unwrap().is_empty());
@@ -148,7 +148,7 @@ async fn a_disk_gets_into_a_container_that_runs() {
     let mut slot = Slot::open(&at("mounts/slot")).await.unwrap();
     let script = "touch /layers/early /tmp/early; read line; cat /layers/mine; touch /layers/late /tmp/late; id -u; \
                   while read device folder kind options; do case $folder in /layers) echo $kind $options;; esac; done </proc/mounts";
-    let spec = test.build(script).in_advance(&slot);
+    let spec = test.build(script).for_standby(&slot);
     let mut container = test.engine.run_build(&spec).await.unwrap();
 
     let disk = Disk::open(&at("disks/mine.ext4"), 64, &at("mounts/mine")).await.unwrap();

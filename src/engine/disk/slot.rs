@@ -1,7 +1,7 @@
-//! How a disk gets into a container that runs already.
+//! Makes a disk available in a running container.
 //!
-//! For each of a disk's folders a slot has an empty one, on a small file system of its own. A container has those mounted
-//! as slaves (`mount_namespaces(7)`): what is mounted on one of them afterwards is seen in the container, too.
+//! A slot has an empty folder for each of the disk's folders, on a small file system. These folders are mounted into the
+//! container as slave mounts (`mount_namespaces(7)`): what is mounted on them later appears in the container.
 
 use std::{
     io,
@@ -11,48 +11,54 @@ use std::{
 
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
 
-use super::{DiskError, FOLDERS, MountedDisk, blocking, private_folder, unmount};
+use super::{
+    error::{DiskError, blocking},
+    folders::{FOLDERS, create_private_folder},
+    image::MountedDisk,
+    mount::unmount,
+};
 
-/// Empty folders for those of a disk. Close it; if it is only dropped, it stays mounted until
-/// [`super::Disk::unmount_leftovers`].
+/// Empty folders on which the folders of a disk can be mounted. It must be closed: when dropped, it stays mounted until
+/// [`Disk::unmount_leftovers`](super::Disk::unmount_leftovers).
 #[derive(Debug)]
 pub struct Slot {
     mount_point: PathBuf,
-    mounted: bool,
+    /// Whether folders of a disk may be mounted on the slot.
+    has_disk: bool,
 }
 
 impl Slot {
-    /// Mounts an empty slot at `mount_point`, a folder of its own.
+    /// Mounts an empty slot at `mount_point`, a folder that is used for nothing else.
     pub async fn open(mount_point: &Path) -> Result<Self, DiskError> {
         let made = blocking(mount_point, |path| {
-            private_folder(&path)?;
+            create_private_folder(&path)?;
             let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
             mount("paas", &path, "tmpfs", flags, c"size=64k,mode=700")?;
             mount_change(&path, MountPropagationFlags::SHARED)?;
             FOLDERS.iter().try_for_each(|name| std::fs::DirBuilder::new().mode(0o755).create(path.join(name)))
         })
         .await;
-        let slot = Self { mount_point: mount_point.to_owned(), mounted: false };
+        let slot = Self { mount_point: mount_point.to_owned(), has_disk: false };
         match made {
             Ok(()) => Ok(slot),
             Err(error) => {
                 if let Err(error) = slot.close().await {
-                    tracing::warn!(%error, "a mount is left until the server starts again");
+                    tracing::warn!(%error, "cannot unmount a build slot; it is unmounted at the next start of the server");
                 }
                 Err(error)
             }
         }
     }
 
-    /// One of [`FOLDERS`] on the host.
+    /// Path on the host of one of the [`FOLDERS`].
     pub fn folder(&self, name: &str) -> PathBuf {
         self.mount_point.join(name)
     }
 
-    /// Mounts the folders of a disk on those of the slot, which has none yet, and gives back the disk's device number, by
-    /// which a process tells that it sees them (`st_dev` of stat(2)).
+    /// Mounts the folders of a disk on the folders of the empty slot. Returns the disk's device number, by which a process
+    /// in the container recognises the disk (`st_dev` of stat(2)).
     pub async fn mount(&mut self, disk: &MountedDisk) -> Result<u64, DiskError> {
-        self.mounted = true;
+        self.has_disk = true;
         let slot = self.mount_point.clone();
         blocking(&disk.mount_point, move |disk| {
             FOLDERS.iter().try_for_each(|name| Ok::<_, io::Error>(mount_bind(disk.join(name), slot.join(name))?))?;
@@ -61,15 +67,15 @@ impl Slot {
         .await
     }
 
-    /// Unmounts it, and what was mounted on it.
+    /// Unmounts the folders of the disk, and the slot.
     pub async fn close(self) -> Result<(), DiskError> {
         let mut closed = Ok(());
-        // All of them, before the first error is told.
-        for name in FOLDERS.iter().filter(|_| self.mounted) {
+        // All are unmounted before the first error is returned.
+        for name in FOLDERS.iter().filter(|_| self.has_disk) {
             closed = closed.and(unmount(&self.folder(name)).await);
         }
         closed.and(unmount(&self.mount_point).await)?;
-        // Only a tidy-up: nobody looks for it.
+        // The folder may stay: nothing uses it.
         let _ = tokio::fs::remove_dir(&self.mount_point).await;
         Ok(())
     }

@@ -1,0 +1,68 @@
+//! Environment variables that override keys of the configuration: `PAAS_SSH_LISTEN` overrides `ssh.listen`.
+
+use super::{
+    error::{ConfigError, one_line},
+    sections::Config,
+};
+
+/// Sections of the configuration file.
+const SECTIONS: [&str; 11] =
+    ["ssh", "git", "engine", "registry", "router", "network", "build", "instances", "stack", "assets", "outbound"];
+
+/// Keys outside of sections.
+const TOP_LEVEL_KEYS: [&str; 3] = ["data_dir", "hostname", "user_id"];
+
+/// Variables with the prefix `PAAS_` that do not override a key.
+const OTHER_VARIABLES: [&str; 6] = ["CONFIG", "LOG", "TEST_DIR", "HOOK_SOCKET", "HOOK_NONCE", "TEST_PAUSES"];
+
+/// Overrides keys of `config` by environment variables.
+pub(super) fn apply(
+    mut config: Config,
+    environment: impl Iterator<Item = (String, String)>,
+) -> Result<Config, ConfigError> {
+    for (name, value) in environment {
+        let Some(key) = name.strip_prefix("PAAS_").filter(|key| !OTHER_VARIABLES.contains(key)) else { continue };
+        let invalid = |message: String| ConfigError::Environment { name: name.clone(), message };
+        let mut table = toml::Table::try_from(&config).map_err(|e| invalid(e.to_string()))?;
+        let (section, key) = locate(&key.to_ascii_lowercase())
+            .ok_or_else(|| invalid("no such key; `paas config` lists them".to_owned()))?;
+        let target = match section {
+            None => &mut table,
+            Some(section) => table
+                .entry(section)
+                .or_insert_with(|| toml::Value::Table(toml::Table::new()))
+                .as_table_mut()
+                .ok_or_else(|| invalid("is not a section".to_owned()))?,
+        };
+        // First as a string, so that a string needs no quotes; then as a TOML value of another type.
+        target.insert(key.clone(), toml::Value::String(value.clone()));
+        let toml_value =
+            || toml::from_str::<toml::Table>(&format!("v = {value}")).ok().and_then(|mut table| table.remove("v"));
+        config = match table.clone().try_into() {
+            Ok(config) => config,
+            Err(not_a_string) => {
+                let typed = toml_value().ok_or_else(|| invalid(one_line(&not_a_string)))?;
+                let target = match section {
+                    None => &mut table,
+                    Some(section) => {
+                        table[section].as_table_mut().ok_or_else(|| invalid("is not a section".into()))?
+                    }
+                };
+                target.insert(key, typed);
+                table.try_into().map_err(|e| invalid(one_line(&e)))?
+            }
+        };
+    }
+    Ok(config)
+}
+
+/// Section and key of a variable's name without its prefix, such as `ssh_listen`.
+fn locate(name: &str) -> Option<(Option<&'static str>, String)> {
+    if TOP_LEVEL_KEYS.contains(&name) {
+        return Some((None, name.to_owned()));
+    }
+    SECTIONS.iter().find_map(|section| {
+        let key = name.strip_prefix(section)?.strip_prefix('_')?;
+        Some((Some(*section), key.to_owned()))
+    })
+}

@@ -1,0 +1,203 @@
+//! Sections and keys of the configuration file, with their defaults.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! section {
+    ($(#[$doc:meta])* $name:ident { $($(#[$fdoc:meta])* $field:ident : $type:ty = $default:expr,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct $name { $($(#[$fdoc])* pub $field: $type,)* }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default,)* }
+            }
+        }
+    };
+}
+
+section! {
+    /// The whole configuration.
+    Config {
+        /// Folder of all persistent data.
+        data_dir: PathBuf = PathBuf::from("/var/lib/paas"),
+        /// Host name in the URLs that are shown to users.
+        hostname: String = "localhost".to_owned(),
+        /// User and group id of git, its hook and all processes that parse data from users.
+        user_id: u32 = 64_021,
+        /// SSH server.
+        ssh: Ssh = Ssh::default(),
+        /// Git repositories.
+        git: Git = Git::default(),
+        /// Docker Engine.
+        engine: Engine = Engine::default(),
+        /// Embedded registry.
+        registry: Registry = Registry::default(),
+        /// Router and port mappings.
+        router: Router = Router::default(),
+        /// Addresses of instances and builds.
+        network: Network = Network::default(),
+        /// Limits of builds.
+        build: Build = Build::default(),
+        /// Limits and timeouts of instances.
+        instances: Instances = Instances::default(),
+        /// Stacks.
+        stack: Stack = Stack::default(),
+        /// Files that are part of paas.
+        assets: Assets = Assets::default(),
+        /// Internet access of builds.
+        outbound: Outbound = Outbound::default(),
+    }
+}
+
+section! {
+    /// SSH server and its limits.
+    Ssh {
+        /// Address to listen on.
+        listen: SocketAddr = SocketAddr::from(([0u16; 8], 2222)),
+        /// Seconds within which a client must authenticate.
+        handshake_seconds: u64 = 20,
+        /// Maximum number of keys that a client may try.
+        auth_attempts: usize = 6,
+        /// Maximum number of unauthenticated connections.
+        max_unauthenticated: usize = 64,
+        /// Maximum number of unauthenticated connections from one address.
+        max_unauthenticated_per_address: usize = 16,
+        /// Maximum number of connections.
+        max_connections: usize = 512,
+        /// Seconds without traffic after which a connection is closed.
+        idle_seconds: u64 = 3600,
+        /// Maximum length of a command, in bytes.
+        max_command_bytes: usize = 128 * 1024,
+    }
+}
+
+section! {
+    /// Git repositories.
+    Git {
+        /// Maximum size of the pack of one push, in bytes.
+        max_push_bytes: u64 = 2 << 30,
+    }
+}
+
+section! {
+    /// Docker Engine.
+    Engine {
+        /// Unix socket of the engine.
+        socket: PathBuf = PathBuf::from("/var/run/docker.sock"),
+    }
+}
+
+section! {
+    /// Embedded registry, from which the engine pulls without TLS.
+    Registry {
+        /// Address to listen on; a loopback address.
+        listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 5455)),
+    }
+}
+
+section! {
+    /// Router and port mappings.
+    Router {
+        /// Addresses on which the router listens on mapped ports.
+        listen: Vec<IpAddr> = vec![IpAddr::from([0u16; 8])],
+        /// First port that is assigned to apps.
+        first_port: u16 = 10_000,
+        /// Last port that is assigned to apps.
+        last_port: u16 = 10_999,
+        /// Addresses of proxies whose `X-Forwarded-*` headers are trusted.
+        trusted_proxies: Vec<IpAddr> = Vec::new(),
+        /// Worker threads; 0 for one per CPU.
+        workers: usize = 0,
+    }
+}
+
+section! {
+    /// Addresses of instances and builds.
+    Network {
+        /// Private IPv4 /16 that nothing else on this machine uses.
+        range: String = "10.210.0.0/16".to_owned(),
+    }
+}
+
+section! {
+    /// Limits of builds.
+    Build {
+        /// Builds that run at the same time; further builds wait.
+        concurrency: usize = 2,
+        /// CPUs of one build.
+        cpus: u32 = 2,
+        /// Memory of one build, in MiB.
+        memory_mib: u64 = 2048,
+        /// Processes and threads of one build.
+        pids: u32 = 1024,
+        /// Disk space of one app's builds and build cache, in MiB.
+        disk_mib: u64 = 8192,
+        /// Size of the downloads that the builds of all apps share, in MiB.
+        downloads_mib: u64 = 2048,
+        /// Seconds after which a build is cancelled.
+        timeout_seconds: u64 = 1800,
+        /// Whether a standby container is started ahead of the next build; it takes a few MiB of memory.
+        standby: bool = true,
+    }
+}
+
+section! {
+    /// Limits and timeouts of instances.
+    Instances {
+        /// CPU time of one instance, in thousandths of a CPU.
+        cpu_millis: u32 = 2000,
+        /// Memory of one instance, in MiB.
+        memory_mib: u64 = 512,
+        /// Processes and threads of one instance.
+        pids: u32 = 512,
+        /// Grace period, in seconds: the time between SIGTERM and SIGKILL.
+        stop_grace_seconds: u64 = 10,
+        /// Seconds after which a draining instance is stopped even if requests are in flight.
+        drain_seconds: u64 = 30,
+    }
+}
+
+section! {
+    /// Stacks: the images that apps are built in and run on.
+    Stack {
+        /// Stack of apps for which no stack is set.
+        default: String = "debian-13".to_owned(),
+        /// Hours between updates of all stacks, each followed by a rebase of their apps; 0 for no updates.
+        update_hours: u64 = 0,
+        /// Apps that are rebased at the same time.
+        rebase_concurrency: usize = 2,
+        /// Folder of bootstrapped stacks; several servers may share it.
+        cache_dir: PathBuf = PathBuf::from("/var/cache/paas/stacks"),
+    }
+}
+
+section! {
+    /// Files that are part of paas; by default they are in the folder of the `paas` program.
+    Assets {
+        /// Static `lifecycle` binary.
+        lifecycle: Option<PathBuf> = None,
+        /// Folder of the built-in buildpacks.
+        buildpacks: Option<PathBuf> = None,
+    }
+}
+
+section! {
+    /// Internet access of builds.
+    Outbound {
+        /// PEM file of additional certificate authorities that builds trust, such as a company's own.
+        ca_bundle: Option<PathBuf> = None,
+        /// `HTTP_PROXY` of builds.
+        http_proxy: Option<String> = None,
+        /// `HTTPS_PROXY` of builds.
+        https_proxy: Option<String> = None,
+        /// `NO_PROXY` of builds.
+        no_proxy: Option<String> = None,
+    }
+}

@@ -1,0 +1,65 @@
+//! Hierarchies of control groups.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// A mounted hierarchy of control groups.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Hierarchy {
+    /// Mount point, which is the root group.
+    pub root: PathBuf,
+    /// Whether it is the hierarchy of version 2.
+    pub unified: bool,
+    /// Mount options, which name the controllers in version 1.
+    options: String,
+}
+
+impl Hierarchy {
+    /// Whether the hierarchy has a controller.
+    pub(super) fn controls(&self, controller: &str) -> bool {
+        if self.unified {
+            let controllers = fs::read_to_string(self.root.join("cgroup.controllers")).unwrap_or_default();
+            return controllers.split_whitespace().any(|one| one == controller);
+        }
+        self.options.split(',').any(|one| one == controller)
+    }
+
+    /// Name of the controller for block I/O in this version.
+    pub(super) fn io_controller(&self) -> &'static str {
+        if self.unified { "io" } else { "blkio" }
+    }
+
+    /// Whether the root is that of the machine. Below the root of a container, the engine would not find our group.
+    pub(super) fn is_of_the_machine(&self) -> bool {
+        if self.unified { !self.root.join("cgroup.type").exists() } else { self.root.join("release_agent").exists() }
+    }
+
+    /// Creates a group below the root, unless it exists; returns its folder.
+    pub(super) fn create_group(&self, name: &str) -> io::Result<PathBuf> {
+        if self.unified {
+            // Controllers that are not enabled in the root have no files in the group.
+            for controller in ["+cpu", "+io"] {
+                let _ = fs::write(self.root.join("cgroup.subtree_control"), controller);
+            }
+        }
+        let folder = self.root.join(name);
+        match fs::create_dir(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(folder),
+        }
+    }
+}
+
+/// Hierarchies in a table of mounts (proc(5)).
+pub(super) fn hierarchies(mounts: &str) -> Vec<Hierarchy> {
+    let mounts = mounts.lines().filter_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        let (root, kind, options) = (words.next()?, words.next()?, words.next()?);
+        let unified = kind == "cgroup2";
+        let root = Path::new(root).to_owned();
+        (unified || kind == "cgroup").then(|| Hierarchy { root, unified, options: options.to_owned() })
+    });
+    mounts.collect()
+}

@@ -1,0 +1,194 @@
+//! Errors of the engine.
+
+use std::{fmt, path::PathBuf};
+
+use bollard::errors::Error as DockerError;
+
+use super::{child::ChildError, id::ImageId};
+use crate::config::ConfigError;
+
+/// Result of an operation on the engine.
+pub type Result<T, E = EngineError> = std::result::Result<T, E>;
+
+/// A kind of request to the engine; as text, the verb of an error message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// Attach to the streams of a container.
+    Attach,
+    /// Build a Dockerfile.
+    Build,
+    /// Create a container or network.
+    Create,
+    /// Inspect a container, image or network.
+    Inspect,
+    /// Kill a container.
+    Kill,
+    /// List containers, images or networks.
+    List,
+    /// Pull an image.
+    Pull,
+    /// Read the log of a container.
+    ReadLog,
+    /// Remove a container, image or network.
+    Remove,
+    /// Rename a container.
+    Rename,
+    /// Save an image as a tar.
+    Save,
+    /// Start a container.
+    Start,
+    /// Stop a container.
+    Stop,
+    /// Tag an image.
+    Tag,
+    /// Wait for the end of a container.
+    Wait,
+}
+
+impl fmt::Display for Act {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Attach => "attach to",
+            Self::Build => "build",
+            Self::Create => "create",
+            Self::Inspect => "inspect",
+            Self::Kill => "kill",
+            Self::List => "list",
+            Self::Pull => "pull",
+            Self::ReadLog => "read the log of",
+            Self::Remove => "remove",
+            Self::Rename => "rename",
+            Self::Save => "save",
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Tag => "tag",
+            Self::Wait => "wait for",
+        })
+    }
+}
+
+/// Why an operation on the engine failed.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Nothing responds at the engine's socket.
+    #[error(
+        "Docker does not answer at {socket}: start it (`systemctl start docker`, or `dockerd`), or set engine.socket \
+         in paas.toml ({source})"
+    )]
+    CannotConnect {
+        /// Unix socket.
+        socket: PathBuf,
+        /// Cause.
+        source: DockerError,
+    },
+    /// The engine no longer responds.
+    #[error("Docker does not answer: {source}")]
+    CannotPing {
+        /// Cause.
+        source: DockerError,
+    },
+    /// The engine rejected a request, or did not respond to it.
+    #[error("cannot {act} {what}: {source}")]
+    Docker {
+        /// Kind of request.
+        act: Act,
+        /// Object of the request, such as `container web-1`.
+        what: String,
+        /// Cause.
+        source: DockerError,
+    },
+    /// The engine's response lacks a required part.
+    #[error("Docker's response lacks {0}")]
+    Incomplete(&'static str),
+    /// The server's id cannot be part of a name.
+    #[error("server id {0:?} must be 1 to 32 lowercase letters, digits and hyphens")]
+    InvalidServerId(String),
+    /// The configuration is invalid.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The container, network or image does not have this server's label.
+    #[error("{0} was not created by this server and is left unchanged")]
+    NotOurs(String),
+    /// Another network or route uses addresses of `network.range`.
+    #[error(
+        "network.range: {subnet} overlaps with {with}; set network.range in paas.toml to a private /16 that is free, \
+         such as 10.211.0.0/16, and start the server again"
+    )]
+    AddressesTaken {
+        /// Subnet of the new bridge.
+        subnet: String,
+        /// Network or route that overlaps with it.
+        with: String,
+    },
+    /// Containers are connected to a bridge whose subnet is not the configured one.
+    #[error(
+        "network {name} has subnet {has}, but network.range asks for {wanted}: set network.range back, or stop the \
+         instances on it first"
+    )]
+    RangeChanged {
+        /// Network.
+        name: String,
+        /// Current subnet of the network.
+        has: String,
+        /// Configured subnet.
+        wanted: String,
+    },
+    /// The number of an app bridge is too high.
+    #[error("there is no app bridge {0}: they are numbered from 0 to 62")]
+    NoSuchBridge(u32),
+    /// The build of a Dockerfile failed because of the Dockerfile.
+    #[error("{0}")]
+    StepFailed(String),
+    /// The engine does not have the image (any more): pull it again.
+    #[error("image {image} is not on this engine")]
+    ImageMissing {
+        /// Image.
+        image: ImageId,
+    },
+    /// The engine does not have the container (any more).
+    #[error("container {0} does not exist: it was removed, or never created")]
+    ContainerMissing(String),
+    /// The sockets of a container cannot be read.
+    #[error("cannot read the sockets of container {name}: {source}")]
+    CannotReadSockets {
+        /// Container.
+        name: String,
+        /// Cause.
+        source: std::io::Error,
+    },
+    /// The packet filters cannot be changed.
+    #[error("cannot set the packet filters of this server's networks: {source}")]
+    CannotFilter {
+        /// Cause.
+        source: ChildError,
+    },
+    /// A file of the operating system cannot be read.
+    #[error("cannot read {path}: {source}")]
+    CannotRead {
+        /// File.
+        path: PathBuf,
+        /// Cause.
+        source: std::io::Error,
+    },
+}
+
+impl EngineError {
+    /// Makes the error of a failed request.
+    pub(super) fn docker(act: Act, what: impl Into<String>) -> impl FnOnce(DockerError) -> Self {
+        let what = what.into();
+        move |source| Self::Docker { act, what, source }
+    }
+
+    /// Whether the engine responded that it cannot start a container.
+    pub fn is_start_failure(&self) -> bool {
+        matches!(self, Self::Docker { act: Act::Start, source, .. } if status(source).is_some_and(|status| status != 404))
+    }
+}
+
+/// HTTP status of the engine's response, if it responded.
+pub(super) fn status(error: &DockerError) -> Option<u16> {
+    match error {
+        DockerError::DockerResponseServerError { status_code, .. } => Some(*status_code),
+        _ => None,
+    }
+}

@@ -1,0 +1,171 @@
+//! The handle on the engine, and the state that all its clones share.
+
+use std::{
+    collections::HashMap,
+    net::Ipv4Addr,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use bollard::Docker;
+
+use super::{
+    cgroup::{ActiveGroup, BuildGroup},
+    connection,
+    error::{EngineError, Result},
+    label::{self, Kind},
+};
+use crate::{
+    config::Config,
+    model::{AddressPlan, Digest},
+};
+
+/// A handle on the engine for one server; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    pub(super) shared: Arc<EngineShared>,
+}
+
+/// State that all clones of an [`Engine`] share.
+#[derive(Debug)]
+pub(super) struct EngineShared {
+    docker: Docker,
+    /// The same connection, whose image builds run in [`Self::build_group`].
+    pub docker_in_build_group: Docker,
+    server_id: String,
+    /// Eight hex digits derived from the server's id, for names of limited length.
+    pub short_id: String,
+    pub addresses: AddressPlan,
+    /// Address of the embedded registry, `host:port`.
+    pub registry: String,
+    /// Held while the packet filters are read and changed.
+    pub firewall_lock: tokio::sync::Mutex<()>,
+    /// Whether the packet filters were set since this process started.
+    pub firewall_set: AtomicBool,
+    /// Held while a bridge is looked up and created.
+    pub bridge_lock: tokio::sync::Mutex<()>,
+    /// CPUs of this machine: the engine rejects a higher limit.
+    cpus: u32,
+    build_group: BuildGroup,
+}
+
+/// Versions that the engine reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineVersion {
+    /// Version of the engine.
+    pub engine: String,
+    /// Negotiated version of the API.
+    pub api: String,
+}
+
+impl Engine {
+    /// Connects and negotiates the API version. `server_id` becomes part of the names and labels of all objects that
+    /// this handle creates.
+    pub async fn connect(config: &Config, server_id: &str) -> Result<Self> {
+        let valid = (1..=32).contains(&server_id.len())
+            && server_id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && !server_id.starts_with('-')
+            && !server_id.ends_with('-')
+            && !server_id.contains("--");
+        if !valid {
+            return Err(EngineError::InvalidServerId(server_id.chars().take(80).collect()));
+        }
+        let failed = |source| EngineError::CannotConnect { socket: config.engine.socket.clone(), source };
+        let docker = connection::connect(&config.engine.socket.to_string_lossy()).await.map_err(failed)?;
+        let info = docker.info().await.map_err(failed)?;
+        let cpus = info.ncpu.and_then(|n| u32::try_from(n).ok()).unwrap_or(1).max(1);
+        let build_group = BuildGroup::new(server_id, info.cgroup_driver, cpus.min(config.build.cpus));
+        Ok(Self {
+            shared: Arc::new(EngineShared {
+                docker_in_build_group: match build_group.path() {
+                    Some(path) => connection::with_cgroup_parent(docker.clone(), path),
+                    None => docker.clone(),
+                },
+                build_group,
+                docker,
+                server_id: server_id.to_owned(),
+                short_id: Digest::of(server_id.as_bytes()).hex()[..8].to_owned(),
+                addresses: config.address_plan()?,
+                registry: config.registry.listen.to_string(),
+                firewall_lock: tokio::sync::Mutex::default(),
+                firewall_set: AtomicBool::new(false),
+                bridge_lock: tokio::sync::Mutex::default(),
+                cpus,
+            }),
+        })
+    }
+
+    /// Checks that the engine responds.
+    pub async fn ping(&self) -> Result<()> {
+        self.docker().ping().await.map(drop).map_err(|source| EngineError::CannotPing { source })
+    }
+
+    /// Version of the engine, and the negotiated API version.
+    pub async fn version(&self) -> Result<EngineVersion> {
+        let version = self.docker().version().await.map_err(|source| EngineError::CannotPing { source })?;
+        let api = self.docker().client_version();
+        Ok(EngineVersion {
+            engine: version.version.unwrap_or_default(),
+            api: format!("{}.{}", api.major_version, api.minor_version),
+        })
+    }
+
+    /// Id of the server.
+    pub fn server_id(&self) -> &str {
+        &self.shared.server_id
+    }
+
+    /// Address of a slot on an app bridge.
+    pub fn address(&self, bridge: u32, slot: u32) -> Ipv4Addr {
+        self.shared.addresses.instance(bridge, slot)
+    }
+
+    pub(super) fn docker(&self) -> &Docker {
+        &self.shared.docker
+    }
+
+    /// Labels of a new object of this kind.
+    pub(super) fn labels(&self, kind: Kind) -> HashMap<String, String> {
+        [(label::SERVER, self.server_id()), (label::KIND, kind.as_str())]
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .into()
+    }
+
+    /// Whether an object with these labels was created by this server.
+    pub(super) fn is_ours(&self, labels: Option<&HashMap<String, String>>) -> bool {
+        labels.and_then(|labels| labels.get(label::SERVER)).is_some_and(|id| id == self.server_id())
+    }
+
+    /// List filter for objects of this server, and of this kind if one is given.
+    pub(super) fn filter(&self, kind: Option<Kind>) -> HashMap<String, Vec<String>> {
+        let mut labels = vec![format!("{}={}", label::SERVER, self.server_id())];
+        labels.extend(kind.map(|kind| format!("{}={}", label::KIND, kind.as_str())));
+        [("label".to_owned(), labels)].into()
+    }
+
+    /// CPU limit in the engine's unit, at most the CPUs of the machine.
+    pub(super) fn nano_cpus(&self, millis: u64) -> i64 {
+        i64::try_from(millis.min(u64::from(self.shared.cpus) * 1000) * 1_000_000).unwrap_or(i64::MAX)
+    }
+
+    /// Name of the network interface of a bridge, at most the 15 characters that the kernel allows.
+    pub(super) fn interface(&self, suffix: &str) -> String {
+        format!("pa-{}-{suffix}", self.shared.short_id)
+    }
+
+    /// Name of the network interface of the build bridge.
+    pub(super) fn build_interface(&self) -> String {
+        self.interface("b")
+    }
+
+    /// Prepares the control group of builds for the next build; `None` if builds run in the engine's own group.
+    pub(super) async fn activate_build_group(&self) -> Option<ActiveGroup> {
+        let engine = self.clone();
+        tokio::task::spawn_blocking(move || engine.shared.build_group.activate()).await.ok().flatten()
+    }
+
+    /// Removes the control group of builds, if no build is in it.
+    pub async fn remove_build_group(&self) {
+        let engine = self.clone();
+        let _ = tokio::task::spawn_blocking(move || engine.shared.build_group.remove()).await;
+    }
+}
