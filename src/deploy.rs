@@ -267,7 +267,7 @@ impl Deployer {
         cancel: &CancellationToken,
     ) -> Result<(), DeployError> {
         // No branch names the commit before the commit point, but it must not be collected if the server dies after it.
-        repository.keep_commit(new).await?;
+        repository.pin_commit(new).await?;
         let deployed = self.deploy(app, new, update, progress, cancel).await;
         // What the store says counts, not what was heard of it.
         let newest = self.0.store.newest_push(app.id).await?;
@@ -275,7 +275,7 @@ impl Deployer {
         let Some(release) = live else {
             // A server that ends may still hear of the commit: then its next start lets go.
             if !self.0.shutdown.is_cancelled() {
-                repository.let_commit_go().await?;
+                repository.unpin_commit().await?;
             }
             return deployed;
         };
@@ -300,7 +300,7 @@ impl Deployer {
             repository.set_head(&release.branch).await?;
         }
         self.0.store.note_ref_set(app.id, release.number).await?;
-        Ok(repository.let_commit_go().await?)
+        Ok(repository.unpin_commit().await?)
     }
 
     /// From a commit to a release that serves.

@@ -264,7 +264,7 @@ impl Receiver {
     ) -> u32 {
         let repository = self.0.repositories.get(&app);
         let kept = tokio::select! {
-            kept = repository.keep() => kept,
+            kept = repository.protect_objects() => kept,
             () = gone.cancelled() => return child::FAILED,
         };
         let push = Arc::new(Push {
@@ -296,7 +296,7 @@ impl Receiver {
             push.tasks.wait().await;
             drop(kept);
             let untidy = !clean || push.refused.load(Ordering::Acquire);
-            let tidied = if untidy { repository.gc().await } else { repository.tidy().await };
+            let tidied = if untidy { repository.gc().await } else { repository.gc_if_needed().await };
             if let Err(error) = tidied {
                 tracing::warn!(repository = %repository.path().display(), %error, "cannot tidy up after a push");
             }

@@ -19,7 +19,8 @@ impl Builder {
     pub(super) async fn elsewhere(&self, url: &str) -> Result<Option<Vec<IpAddr>>, BuildError> {
         let addresses = addresses(url).await;
         let judged: Vec<_> = addresses.iter().copied().map(plain).collect();
-        let here = judged.iter().any(|&address| is_own(address)) || self.inner.engine.is_in_engine_network(&judged).await?;
+        let here =
+            judged.iter().any(|&address| is_own(address)) || self.inner.engine.is_in_engine_network(&judged).await?;
         Ok((!here).then_some(addresses))
     }
 }

@@ -44,9 +44,7 @@ pub(super) fn apply(
                 let typed = toml_value().ok_or_else(|| invalid(one_line(&not_a_string)))?;
                 let target = match section {
                     None => &mut table,
-                    Some(section) => {
-                        table[section].as_table_mut().ok_or_else(|| invalid("is not a section".into()))?
-                    }
+                    Some(section) => table[section].as_table_mut().ok_or_else(|| invalid("is not a section".into()))?,
                 };
                 target.insert(key, typed);
                 table.try_into().map_err(|e| invalid(one_line(&e)))?

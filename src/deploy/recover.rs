@@ -27,6 +27,6 @@ impl Deployer {
             let actual = repository.ref_value(&release.branch).await?;
             self.set_ref(app, &repository, &release, actual.as_ref()).await?;
         }
-        Ok(repository.let_commit_go().await?)
+        Ok(repository.unpin_commit().await?)
     }
 }

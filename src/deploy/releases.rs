@@ -132,13 +132,13 @@ impl Deployer {
         let commit =
             commit.ok_or_else(|| DeployError::NoRelease(format!("{} has nothing deployed to build", app.name)))?;
         let repository = this.repositories.get(&app.name);
-        repository.keep_commit(&commit).await?;
+        repository.pin_commit(&commit).await?;
         let work = async {
             let _chosen = Choosing::begin(self, app).await;
             Box::pin(self.rebuild_commit(app, commit, by, progress, cancel)).await
         };
         let rebuilt = this.pushes.unless_destroyed(app.id, cancel, work).await;
-        repository.let_commit_go().await?;
+        repository.unpin_commit().await?;
         rebuilt
     }
 

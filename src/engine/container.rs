@@ -112,7 +112,9 @@ impl Container {
             address,
             started_at: time(state.started_at.as_ref()),
             finished_at: time(state.finished_at.as_ref()),
-            exit_code: matches!(current, ContainerState::Exited | ContainerState::Dead).then_some(state.exit_code).flatten(),
+            exit_code: matches!(current, ContainerState::Exited | ContainerState::Dead)
+                .then_some(state.exit_code)
+                .flatten(),
             oom_killed: state.oom_killed.unwrap_or(false),
             pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0),
         })

@@ -147,7 +147,8 @@ impl Engine {
         let networks = self.docker().list_networks(None).await;
         let networks = networks.map_err(EngineError::docker(Act::List, "networks"))?;
         let blocks = networks.into_iter().filter_map(|network| network.ipam?.config).flatten();
-        let subnets: Vec<String> = blocks.filter_map(|block| block.subnet).chain([self.shared.addresses.range()]).collect();
+        let subnets: Vec<String> =
+            blocks.filter_map(|block| block.subnet).chain([self.shared.addresses.range()]).collect();
         Ok(addresses.iter().any(|&address| subnets.iter().any(|subnet| covers(subnet, address))))
     }
 

@@ -1,24 +1,30 @@
-//! The files of somebody else's repository: fetched by git's own user, without history, into a repository that goes
-//! with its handle.
+//! Fetches a commit of a remote repository, without its history, into a temporary repository.
 
 use std::{net::IpAddr, path::PathBuf};
 
-use super::{GitError, Repositories, Repository, Result, Source, finish, settings, source};
+use super::{
+    command::output,
+    error::{GitError, Result},
+    repositories::Repositories,
+    repository::Repository,
+    settings,
+    source::Source,
+};
 use crate::model::Files;
 
-/// The oldest git that can be told a host's addresses.
-const PINS: (u32, u32) = (2, 37);
+/// Oldest version of git with the option `http.curloptResolve`.
+const RESOLVE_VERSION: (u32, u32) = (2, 37);
 
-/// Where a URL may lead.
+/// Which remote repositories may be fetched.
 #[derive(Debug, Clone)]
 pub enum Origin {
-    /// Anywhere, by any protocol: an operator named it.
+    /// Any, by any protocol: an operator named the URL.
     Any,
-    /// To these addresses only, which were looked up once and found harmless; over HTTP, where git can be told.
+    /// Over HTTP only, and only from these addresses: the host was resolved to them, and they were checked.
     At(Vec<IpAddr>),
 }
 
-/// The host of `scheme://user@host:port/path`, an IPv6 address in its brackets, and the port if it names one.
+/// Host and port of `scheme://user@host:port/path`; an IPv6 address includes its brackets.
 pub fn host_and_port(url: &str) -> Option<(&str, Option<&str>)> {
     let (_, rest) = url.split_once("://")?;
     let authority = rest.split(['/', '?', '#']).next()?.rsplit('@').next()?;
@@ -28,9 +34,8 @@ pub fn host_and_port(url: &str) -> Option<(&str, Option<&str>)> {
     })
 }
 
-/// The option that makes git take these addresses for the host of a URL, whatever its name server says by now (git 2.37
-/// and later know it).
-fn pinned(url: &str, addresses: &[IpAddr]) -> Option<String> {
+/// The option that makes git use these addresses for the host of a URL, instead of resolving it again (git 2.37 and later).
+fn resolve_option(url: &str, addresses: &[IpAddr]) -> Option<String> {
     let (host, port) = host_and_port(url)?;
     let port = port.unwrap_or(if url.starts_with("https:") { "443" } else { "80" });
     let addresses: Vec<_> = addresses
@@ -40,24 +45,24 @@ fn pinned(url: &str, addresses: &[IpAddr]) -> Option<String> {
     Some(format!("http.curloptResolve={host}:{port}:{}", addresses.join(",")))
 }
 
-/// A fetched commit, until it is dropped.
+/// A fetched commit. Its temporary repository is removed when this is dropped.
 #[derive(Debug)]
 pub struct Fetched {
     folder: PathBuf,
-    /// Its files.
+    /// Files of the commit.
     pub source: Source,
 }
 
 impl Drop for Fetched {
     fn drop(&mut self) {
         let folder = std::mem::take(&mut self.folder);
-        // What is not removed now is removed at the next start: its name says that it is unfinished.
+        // If this fails, the next start of the server removes the folder, because its name contains `.new-`.
         std::thread::spawn(move || std::fs::remove_dir_all(folder));
     }
 }
 
 impl Repositories {
-    /// Fetches a branch, tag or commit (the default branch without one), and reads its files, or those of a folder.
+    /// Fetches a branch, tag or commit (by default, the default branch) and reads its files, or those of one folder.
     pub async fn fetch(
         &self,
         url: &str,
@@ -65,9 +70,8 @@ impl Repositories {
         folder: Option<&str>,
         from: &Origin,
     ) -> Result<Fetched> {
-        let path = self.0.dir.join(format!("fetched.new-{:016x}", rand::random::<u64>()));
+        let path = self.dir().join(format!("fetched.new-{:016x}", rand::random::<u64>()));
         self.init(&path).await?;
-        // From here on the folder goes whatever happens.
         let name = "fetched".parse().map_err(|_| GitError::Unexpected("fetched".to_owned()))?;
         let repository = Repository { repositories: self.clone(), app: name, path: path.clone() };
         match self.fetch_into(&repository, url, reference, folder, from).await {
@@ -93,18 +97,18 @@ impl Repositories {
                 command.env("GIT_ALLOW_PROTOCOL", "https:http:git:file:ssh");
             }
             Origin::At(addresses) => {
-                let wrong = |message: &str| GitError::Fetch { url: url.to_owned(), message: message.to_owned() };
+                let failed = |message: &str| GitError::Fetch { url: url.to_owned(), message: message.to_owned() };
                 if !["https://", "http://"].iter().any(|scheme| url.starts_with(scheme)) {
-                    return Err(wrong("only https:// and http:// are allowed to a developer's key"));
+                    return Err(failed("only https:// and http:// are allowed for a developer's key"));
                 }
-                let version = self.git(&self.0.dir, ["--version"]).await?;
-                if settings::version(version.trim()).is_none_or(|version| version < PINS) {
-                    return Err(wrong("the server's git is older than 2.37, so only an admin key may name it"));
+                let version = self.git(self.dir(), ["--version"]).await?;
+                if settings::version(version.trim()).is_none_or(|version| version < RESOLVE_VERSION) {
+                    return Err(failed("the server's git is older than 2.37, so only an admin may use this URL"));
                 }
-                let pinned = pinned(url, addresses).filter(|_| !addresses.is_empty());
-                let pinned = pinned.ok_or_else(|| wrong("its host is not known"))?;
-                command.env("GIT_ALLOW_PROTOCOL", "https:http").args(["-c", &pinned]);
-                // A redirection could lead to what may not be named.
+                let option = resolve_option(url, addresses).filter(|_| !addresses.is_empty());
+                let option = option.ok_or_else(|| failed("its host cannot be resolved"))?;
+                command.env("GIT_ALLOW_PROTOCOL", "https:http").args(["-c", &option]);
+                // A redirection could lead to an address that was not checked.
                 command.args(["-c", "http.followRedirects=false"]);
             }
         }
@@ -120,13 +124,13 @@ impl Repositories {
             "--",
         ]);
         command.args([url, reference.unwrap_or("HEAD")]);
-        finish(command).await.map_err(|error| match error {
+        output(command).await.map_err(|error| match error {
             GitError::Command { message, .. } => GitError::Fetch { url: url.to_owned(), message },
             other => other,
         })?;
         let commit = repository.git(&["rev-parse", "--verify", "FETCH_HEAD^{commit}"]).await?;
         let commit = commit.trim().parse().map_err(|_| GitError::Unexpected(commit.clone()))?;
-        source::open(repository, &commit, folder, &Files::All).await
+        repository.source_tar(&commit, folder, &Files::All).await
     }
 }
 
@@ -135,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_keeps_the_addresses_that_were_looked_up() {
+    fn git_uses_the_addresses_to_which_the_host_was_resolved() {
         let addresses = ["192.0.2.7".parse().unwrap(), "2001:db8::7".parse().unwrap()];
         for (url, host) in [
             ("https://a.org/x.git", "a.org:443"),
@@ -145,8 +149,8 @@ mod tests {
             ("http://[2001:db8::7]:81/x.git", "[2001:db8::7]:81"),
         ] {
             let expected = format!("http.curloptResolve={host}:192.0.2.7,[2001:db8::7]");
-            assert_eq!(pinned(url, &addresses).as_deref(), Some(expected.as_str()), "{url}");
+            assert_eq!(resolve_option(url, &addresses).as_deref(), Some(expected.as_str()), "{url}");
         }
-        assert_eq!(pinned("nonsense", &addresses), None);
+        assert_eq!(resolve_option("nonsense", &addresses), None);
     }
 }

@@ -1,11 +1,15 @@
-//! One repository: its refs and its files.
+//! The repository of an app: its refs and commits.
 
 use std::path::{Path, PathBuf};
 
 use tokio::{io::AsyncReadExt as _, process::Command};
 
-use super::{GitError, Repositories, Result, Source, command_failed, failed, source};
-use crate::model::{AppName, BranchName, CommitId, Files, Line};
+use super::{
+    command::command_failed,
+    error::{GitError, Result, failed},
+    repositories::Repositories,
+};
+use crate::model::{AppName, BranchName, CommitId, Line};
 
 /// A bare repository.
 #[derive(Debug, Clone)]
@@ -15,73 +19,76 @@ pub struct Repository {
     pub(super) path: PathBuf,
 }
 
-/// Hidden from clients by the settings.
+/// Ref that keeps the commit that is being deployed; the settings hide it from clients.
 const DEPLOYING: &str = "refs/paas/deploying";
 
-/// git's word for "no object".
-const ZERO: &str = "0000000000000000000000000000000000000000";
+/// Object id that stands for "no object" in git.
+const NO_OBJECT: &str = "0000000000000000000000000000000000000000";
+
+impl Repositories {
+    /// The repository of an app; it need not exist.
+    pub fn get(&self, app: &AppName) -> Repository {
+        Repository { repositories: self.clone(), app: app.clone(), path: self.path(app) }
+    }
+}
 
 impl Repository {
-    /// Its folder.
+    /// Folder of the repository.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// A git command in it, not started.
+    /// A git command in the repository, not started. The process is killed when its handle is dropped.
     pub fn command(&self) -> Command {
         self.repositories.command(&self.path)
     }
 
-    pub(super) fn repositories(&self) -> &Repositories {
-        &self.repositories
+    pub(super) async fn git(&self, arguments: &[&str]) -> Result<String> {
+        self.repositories.git(&self.path, arguments).await
     }
 
-    pub(super) async fn git(&self, words: &[&str]) -> Result<String> {
-        self.repositories.git(&self.path, words).await
-    }
-
-    /// The commit that a branch is at.
+    /// The commit that a branch points to.
     pub async fn ref_value(&self, branch: &BranchName) -> Result<Option<CommitId>> {
-        let name = full(branch);
+        let name = ref_name(branch);
         let text = self.git(&["for-each-ref", "--format=%(objectname) %(refname)", &name]).await?;
         let found = text.lines().filter_map(|line| line.split_once(' ')).find(|(_, found)| *found == name);
         found.map(|(id, _)| id.parse().map_err(|_| GitError::Unexpected(id.to_owned()))).transpose()
     }
 
-    /// Sets a branch, if it is still at `old` (`None`: if it is not there).
+    /// Sets a branch, if it still points to `old` (`None`: if it does not exist).
     pub async fn update_ref(&self, branch: &BranchName, new: &CommitId, old: Option<&CommitId>) -> Result<()> {
-        let old = old.map_or(ZERO, CommitId::as_str);
-        self.git(&["update-ref", &full(branch), new.as_str(), old]).await.map(drop)
+        let old = old.map_or(NO_OBJECT, CommitId::as_str);
+        self.git(&["update-ref", &ref_name(branch), new.as_str(), old]).await.map(drop)
     }
 
-    /// Deletes a branch, if it is still at `old`.
+    /// Deletes a branch, if it still points to `old`.
     pub async fn delete_ref(&self, branch: &BranchName, old: Option<&CommitId>) -> Result<()> {
-        let name = full(branch);
-        let mut words = vec!["update-ref", "-d", &name];
-        words.extend(old.map(CommitId::as_str));
-        self.git(&words).await.map(drop)
+        let name = ref_name(branch);
+        let mut arguments = vec!["update-ref", "-d", &name];
+        arguments.extend(old.map(CommitId::as_str));
+        self.git(&arguments).await.map(drop)
     }
 
-    /// Keeps a commit that no branch names, while it is deployed; one at a time.
-    pub async fn keep_commit(&self, commit: &CommitId) -> Result<()> {
+    /// Protects a commit without a branch from garbage collection while it is deployed; replaces the pin of another commit.
+    pub async fn pin_commit(&self, commit: &CommitId) -> Result<()> {
         self.git(&["update-ref", DEPLOYING, commit.as_str()]).await.map(drop)
     }
 
-    /// The end of [`Self::keep_commit`].
-    pub async fn let_commit_go(&self) -> Result<()> {
+    /// Ends the protection by [`Self::pin_commit`].
+    pub async fn unpin_commit(&self) -> Result<()> {
         let loose = self.path.join(DEPLOYING);
-        if !tokio::fs::try_exists(&loose).await.map_err(failed("look at", &loose))? {
+        if !tokio::fs::try_exists(&loose).await.map_err(failed("access", &loose))? {
             return Ok(());
         }
         self.git(&["update-ref", "-d", DEPLOYING]).await.map(drop)
     }
 
-    /// Chooses the branch that a clone checks out.
+    /// Sets the branch that a clone checks out.
     pub async fn set_head(&self, branch: &BranchName) -> Result<()> {
-        self.git(&["symbolic-ref", "HEAD", &full(branch)]).await.map(drop)
+        self.git(&["symbolic-ref", "HEAD", &ref_name(branch)]).await.map(drop)
     }
 
-    /// Whether there is such an object and it is a commit.
+    /// Whether the object exists and is a commit.
     pub async fn commit_exists(&self, commit: &CommitId) -> Result<bool> {
         let mut command = self.command();
         command.args(["cat-file", "-t", commit.as_str()]);
@@ -93,29 +100,29 @@ impl Repository {
         }
     }
 
-    /// The first line of a commit's message, fit for a terminal.
+    /// First line of a commit's message, without control characters and at most 200 characters long.
     pub async fn commit_summary(&self, commit: &CommitId) -> Result<String> {
-        const MOST: usize = 200;
+        const MAX_CHARS: usize = 200;
         let mut command = self.command();
         command.args(["show", "--no-patch", "--no-show-signature", "--format=%s", commit.as_str(), "--"]);
-        // A subject may be as long as a pack allows; git is ended when its handle is dropped.
+        // The message may be as long as the pack; the process is killed when its handle is dropped.
         let mut child = command.spawn().map_err(GitError::Start)?;
         let mut subject = Vec::new();
         if let Some(stdout) = child.stdout.take() {
-            let bounded = stdout.take(8 * MOST as u64).read_to_end(&mut subject).await;
+            let bounded = stdout.take(8 * MAX_CHARS as u64).read_to_end(&mut subject).await;
             bounded.map_err(failed("read", &self.path))?;
         }
         let text = String::from_utf8_lossy(&subject);
         let line = Line::sanitize(text.lines().next().unwrap_or_default().trim());
-        let mut summary: String = line.chars().take(MOST).collect();
+        let mut summary: String = line.chars().take(MAX_CHARS).collect();
         if summary.len() < line.len() {
             summary.push('…');
         }
         Ok(summary)
     }
 
-    /// A regular file of a commit, if it is there; an error if it is larger than `most` bytes.
-    pub async fn read_file(&self, commit: &CommitId, path: &str, most: usize) -> Result<Option<Vec<u8>>> {
+    /// A regular file of a commit; `None` if it does not exist, an error if it is larger than `max` bytes.
+    pub async fn read_file(&self, commit: &CommitId, path: &str, max: usize) -> Result<Option<Vec<u8>>> {
         let listed = self.git(&["ls-tree", "-z", "--full-tree", commit.as_str(), "--", path]).await?;
         let Some((entry, _)) = listed.split_once('\t') else { return Ok(None) };
         let [mode, "blob", id] = entry.split(' ').collect::<Vec<_>>()[..] else { return Ok(None) };
@@ -126,31 +133,18 @@ impl Repository {
         let mut child = command.args(["cat-file", "blob", id]).spawn().map_err(GitError::Start)?;
         let mut bytes = Vec::new();
         if let Some(stdout) = child.stdout.take() {
-            let bound = most as u64 + 1;
+            let bound = max as u64 + 1;
             stdout.take(bound).read_to_end(&mut bytes).await.map_err(failed("read", Path::new(path)))?;
         }
-        if bytes.len() > most {
-            return Err(GitError::TooLarge { path: path.to_owned(), most });
+        if bytes.len() > max {
+            return Err(GitError::TooLarge { path: path.to_owned(), max });
         }
         let ended = child.wait_with_output().await.map_err(GitError::Start)?;
         if ended.status.success() { Ok(Some(bytes)) } else { Err(command_failed(&command, &ended.stderr)) }
     }
-
-    /// Whether [`Self::source_tar`] would find this folder in a commit.
-    pub async fn has_folder(&self, commit: &CommitId, folder: &str) -> Result<bool> {
-        match source::tree(self, commit, Some(folder)).await {
-            Ok(_) => Ok(true),
-            Err(GitError::NoSuchFolder(_)) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The files of a commit as one tar, below `subdirectory` if there is one; only those that are wanted.
-    pub async fn source_tar(&self, commit: &CommitId, subdirectory: Option<&str>, files: &Files) -> Result<Source> {
-        source::open(self, commit, subdirectory, files).await
-    }
 }
 
-fn full(branch: &BranchName) -> String {
+/// Full name of a branch's ref.
+fn ref_name(branch: &BranchName) -> String {
     format!("refs/heads/{branch}")
 }

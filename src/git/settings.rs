@@ -1,23 +1,27 @@
-//! The settings and the hook of all repositories. They are root's, in git's home: a repository's own are its user's.
+//! Settings and hook of all repositories. They are in git's home folder and belong to root, whereas the files of a repository
+//! belong to the user that git runs as.
 
 use std::{os::unix::fs::PermissionsExt, path::Path};
 
 use tokio::fs;
 
-use super::{Result, failed, sync};
+use super::{
+    error::{Result, failed},
+    files::sync,
+};
 
 const HOOK: &str = include_str!("../../hooks/proc-receive");
 
-/// Major and minor number of what `git --version` says.
+/// Major and minor version in the output of `git --version`.
 pub(super) fn version(text: &str) -> Option<(u32, u32)> {
     let mut numbers = text.strip_prefix("git version ")?.split('.').map(|n| n.parse().ok());
     Some((numbers.next()??, numbers.next()??))
 }
 
-/// The design's settings: deploys run in `proc-receive`, objects are checked, and on disk before they count, and what a
-/// failed push leaves is removed by our own collection alone. Checks of deletion and of force are ours.
+/// Text of the settings file: all pushes to branches go to the hook `proc-receive`, which also decides about deletions and
+/// force pushes; objects are checked, and are on disk before they are used; git does not collect garbage by itself.
 fn text(hooks: &Path, version: (u32, u32), max_push_bytes: u64) -> String {
-    // The older name warns on newer versions, and the newer one is unknown to older ones.
+    // Newer versions of git warn about the older key, and older versions ignore the newer one.
     let fsync = if version >= (2, 36) { "fsync = all" } else { "fsyncObjectFiles = true" };
     let hooks = hooks.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
     format!(
@@ -25,22 +29,22 @@ fn text(hooks: &Path, version: (u32, u32), max_push_bytes: u64) -> String {
          [init]\n\tdefaultBranch = main\n\
          [receive]\n\tfsckObjects = true\n\tunpackLimit = 1\n\tautogc = false\n\tprocReceiveRefs = refs/heads\n\
          \tmaxInputSize = {max_push_bytes}\n\tadvertisePushOptions = true\n\
-         # Old, harmless mistakes that many long histories contain.\n\
+         # Harmless errors in old commits of many repositories.\n\
          [receive \"fsck\"]\n\tzeroPaddedFilemode = warn\n\tbadTimezone = warn\n\tmissingSpaceBeforeDate = warn\n\
          [transfer]\n\thideRefs = refs/paas\n\
          [uploadpack]\n\tallowFilter = true\n\
-         # An operator's own repository, from which buildpacks are fetched, is somebody else's.
+         # Buildpacks are fetched from repositories of other users, such as an operator's own.\n\
          [safe]\n\tdirectory = *\n\
          [gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n\
          [pack]\n\twindowMemory = 128m\n"
     )
 }
 
-/// Writes them, each whole or not at all.
+/// Writes settings and hook, each atomically.
 pub(super) async fn write(home: &Path, version: (u32, u32), max_push_bytes: u64) -> Result<()> {
     let hooks = home.join("hooks");
-    fs::create_dir_all(&hooks).await.map_err(failed("make", &hooks))?;
-    fs::set_permissions(&hooks, PermissionsExt::from_mode(0o755)).await.map_err(failed("make", &hooks))?;
+    fs::create_dir_all(&hooks).await.map_err(failed("create", &hooks))?;
+    fs::set_permissions(&hooks, PermissionsExt::from_mode(0o755)).await.map_err(failed("create", &hooks))?;
     replace(&hooks.join("proc-receive"), HOOK, 0o755).await?;
     replace(&home.join(".gitconfig"), &text(&hooks, version, max_push_bytes), 0o644).await?;
     sync(&[&hooks, home]).await
@@ -59,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_of_all_distributions() {
+    fn versions_of_all_distributions_are_parsed() {
         assert_eq!(version("git version 2.39.5"), Some((2, 39)));
         assert_eq!(version("git version 2.29.rc1"), Some((2, 29)));
         assert_eq!(version("git version 2.47.1.windows.1"), Some((2, 47)));
@@ -67,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_with_quotes_stays_one_value() {
+    fn quotes_in_the_path_of_a_folder_are_escaped() {
         let written = text(Path::new("/a\"b\\c"), (2, 39), 7);
         assert!(written.contains("hooksPath = \"/a\\\"b\\\\c\"\n\tfsync = all\n"), "{written}");
         assert!(text(Path::new("/"), (2, 30), 7).contains("fsyncObjectFiles"));

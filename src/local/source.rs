@@ -16,7 +16,7 @@ const MTIME: u64 = 315_532_801;
 /// The folder's files as a tar: ignored ones left out, as in a push.
 pub(super) fn tar(folder: &Path, files: &Files) -> Result<Cursor<Vec<u8>>> {
     let wrong = |e: ignore::Error| LocalError::Wrong(e.to_string());
-    let wanted = git::chosen(files)?;
+    let wanted = git::file_filter(files)?;
     let mut walk = ignore::WalkBuilder::new(folder);
     walk.hidden(false).ignore(false).git_global(false).parents(true).require_git(false);
     walk.filter_entry(|entry| entry.file_name() != ".git");

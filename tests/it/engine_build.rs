@@ -134,8 +134,10 @@ async fn a_build_ends_with_its_input() {
     let container = test.engine.run_build(&test.build("cat >/dev/null; exit 4")).await.unwrap();
     let id = container.id().clone();
     drop(container);
-    until("it has ended", || async { test.engine.inspect(id.as_str()).await.unwrap().unwrap().state == ContainerState::Exited })
-        .await;
+    until("it has ended", || async {
+        test.engine.inspect(id.as_str()).await.unwrap().unwrap().state == ContainerState::Exited
+    })
+    .await;
     assert_eq!(test.engine.remove_leftover_builds().await.unwrap(), 1);
     assert!(test.engine.list(Some(Kind::Build)).await.unwrap().is_empty());
 }

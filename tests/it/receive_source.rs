@@ -180,10 +180,7 @@ fn more_than_a_build_holds_is_refused_and_a_reader_may_stop() {
     let commit = work.commit("two");
     pushed(&work);
     let refused = source(&server, &commit, None).unwrap_err().to_string();
-    assert!(
-        refused.starts_with("the files of the pushed commit come to 80 MiB, and a build's disk has 64"),
-        "{refused}"
-    );
+    assert!(refused.starts_with("the files of the pushed commit take 80 MiB, but a build disk has 64"), "{refused}");
 }
 
 #[test]

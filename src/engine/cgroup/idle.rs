@@ -64,7 +64,7 @@ impl GroupFiles {
 
 /// A task that adjusts whether a group is idle. Dropping this ends the task.
 #[derive(Debug)]
-pub(in crate::engine) struct IdleControl {
+pub(super) struct IdleControl {
     /// Folder of the group.
     group: PathBuf,
     task: AbortHandle,

@@ -1,10 +1,6 @@
 //! Folders of a disk.
 
-use std::{
-    io,
-    os::unix::fs::DirBuilderExt,
-    path::Path,
-};
+use std::{io, os::unix::fs::DirBuilderExt, path::Path};
 
 /// Folders of a disk that a build may write to; only root may write to the disk's root folder.
 pub const FOLDERS: [&str; 4] = ["layers", "workspace", "tmp", "platform"];

@@ -136,7 +136,9 @@ async fn lock(image: &Path) -> Result<File, DiskError> {
         attempts += 1;
         match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(file),
-            Err(rustix::io::Errno::WOULDBLOCK) if attempts == ATTEMPTS => return Err(DiskError::InUse(image.to_owned())),
+            Err(rustix::io::Errno::WOULDBLOCK) if attempts == ATTEMPTS => {
+                return Err(DiskError::InUse(image.to_owned()));
+            }
             // A child process that another task starts holds our locks, too, between fork and exec.
             Err(rustix::io::Errno::WOULDBLOCK) => tokio::time::sleep(Duration::from_millis(20)).await,
             Err(e) => return Err(DiskError::CannotPrepare { path, source: e.into() }),

@@ -167,7 +167,7 @@ impl Server {
     /// Waits until all processes of pushes have exited, including the clean-up.
     pub fn quiet(&self) {
         eventually("no child is left", || self.children().is_empty().then_some(()));
-        let free = || self.runtime.block_on(self.repository().tidy()).is_ok();
+        let free = || self.runtime.block_on(self.repository().gc_if_needed()).is_ok();
         assert!(free());
     }
 

@@ -1,0 +1,26 @@
+//! Results of git commands.
+
+use tokio::process::Command;
+
+use super::error::{GitError, Result};
+use crate::model::Line;
+
+/// Runs a command until it ends; returns its standard output.
+pub(super) async fn output(mut command: Command) -> Result<String> {
+    let output = command.output().await.map_err(GitError::Start)?;
+    if !output.status.success() {
+        return Err(command_failed(&command, &output.stderr));
+    }
+    String::from_utf8(output.stdout).map_err(|_| GitError::Unexpected("not UTF-8".to_owned()))
+}
+
+/// Makes the error of a failed git command from its standard error.
+pub(super) fn command_failed(command: &Command, stderr: &[u8]) -> GitError {
+    let word = command.as_std().get_args().next().map_or_else(String::new, |w| w.to_string_lossy().into_owned());
+    let text = String::from_utf8_lossy(stderr);
+    // The lines after the one with the reason are advice or repetition.
+    let fatal = text.lines().find_map(|line| line.strip_prefix("fatal: "));
+    let last = || text.lines().rfind(|line| !line.trim().is_empty());
+    let message = fatal.or_else(last).unwrap_or("no error message");
+    GitError::Command { command: word, message: Line::sanitize(message) }
+}

@@ -1,0 +1,104 @@
+//! Errors of git and of repositories.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+/// Why an operation of git, or on a repository, failed.
+#[derive(Debug, thiserror::Error)]
+pub enum GitError {
+    /// The user that git runs as has no access to the repositories.
+    #[error(
+        "git runs as user {user}, which may not enter {folder}: allow all users to enter its parent folders (chmod o+x), \
+         or move paas's data (data_dir in paas.toml; XDG_CACHE_HOME for paas build)"
+    )]
+    NoEntry {
+        /// User id.
+        user: u32,
+        /// Folder of the repositories.
+        folder: PathBuf,
+    },
+    /// git cannot be run.
+    #[error("cannot run git: {0}; install it with `apt-get install git`")]
+    Start(#[source] io::Error),
+    /// git is too old.
+    #[error("{0} is too old: 2.29 or newer is needed")]
+    TooOld(String),
+    /// A git command failed.
+    #[error("git {command} failed: {message}")]
+    Command {
+        /// First argument of the command.
+        command: String,
+        /// git's error message, on one line.
+        message: String,
+    },
+    /// A file operation failed.
+    #[error("cannot {act} {path}: {source}")]
+    File {
+        /// Operation.
+        act: &'static str,
+        /// File or folder.
+        path: PathBuf,
+        /// Cause.
+        source: io::Error,
+    },
+    /// The output of git cannot be parsed.
+    #[error("unexpected output of git: {0:?}")]
+    Unexpected(String),
+    /// The commit has no files.
+    #[error("the pushed commit has no files; add some, commit and push again")]
+    EmptyTree,
+    /// A remote repository cannot be fetched.
+    #[error("cannot fetch {url}: {message}; check the URL, and that it can be read without a password")]
+    Fetch {
+        /// URL.
+        url: String,
+        /// git's error message.
+        message: String,
+    },
+    /// A pattern that selects files is invalid.
+    #[error("project.toml, key io.buildpacks.{key}: {message}")]
+    Pattern {
+        /// `include` or `exclude`.
+        key: &'static str,
+        /// What is wrong.
+        message: String,
+    },
+    /// The commit does not have the folder.
+    #[error("the pushed commit has no folder {0:?}")]
+    NoSuchFolder(String),
+    /// The commit has so many files that listing them would exhaust the machine.
+    #[error("the pushed commit has more than {0} files or folders; remove those that the app does not need")]
+    TooManyFiles(usize),
+    /// The files do not fit onto a build disk.
+    #[error(
+        "the files of the pushed commit take {} MiB, but a build disk has {} MiB (build.disk_mib); remove those that the app \
+         does not need", bytes >> 20, max >> 20
+    )]
+    SourceTooLarge {
+        /// Size of all files, in bytes.
+        bytes: u64,
+        /// Limit, in bytes.
+        max: u64,
+    },
+    /// A path, or the target of a symbolic link, is longer than Linux allows.
+    #[error("the path {0:?}…, or the target of this symbolic link, is longer than 4095 bytes")]
+    PathTooLong(String),
+    /// A file that the server reads is too large.
+    #[error("{path} is larger than {max} bytes; shorten it")]
+    TooLarge {
+        /// File.
+        path: String,
+        /// Limit, in bytes.
+        max: usize,
+    },
+}
+
+pub(super) type Result<T, E = GitError> = std::result::Result<T, E>;
+
+/// Makes the error of a failed file operation.
+pub(super) fn failed(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> GitError {
+    let path = path.to_owned();
+    move |source| GitError::File { act, path, source }
+}

@@ -1,0 +1,118 @@
+//! Garbage collection: removes the objects of failed and interrupted pushes, and repacks.
+//!
+//! While a push waits for its deploy, no ref points to its objects. Therefore no garbage is collected during pushes to the
+//! repository; the end of the last push does it.
+
+use std::{fs, path::Path, sync::atomic::Ordering, time::SystemTime};
+
+use super::{
+    command::output,
+    error::{Result, failed},
+    files::blocking,
+    repository::Repository,
+    usage::ObjectGuard,
+};
+
+/// A repository with more packs than this is repacked.
+const MAX_PACKS: usize = 30;
+
+impl Repository {
+    /// Protects the objects of a push from garbage collection; waits while a garbage collection runs.
+    pub async fn protect_objects(&self) -> ObjectGuard {
+        self.repositories.usage(&self.app).protect_objects().await
+    }
+
+    /// Collects garbage. During a push nothing is collected; then [`Self::gc_if_needed`] at the end of the push does it.
+    pub async fn gc(&self) -> Result<()> {
+        self.repositories.usage(&self.app).has_garbage.store(true, Ordering::Release);
+        self.gc_if_needed().await
+    }
+
+    /// Collects garbage if the repository is known to have some, or has many packs. To be called after each push.
+    pub async fn gc_if_needed(&self) -> Result<()> {
+        let usage = self.repositories.usage(&self.app);
+        let Some(_lock) = usage.try_lock() else { return Ok(()) };
+        let has_garbage = usage.has_garbage.swap(false, Ordering::AcqRel);
+        let pack_folder = self.path.join("objects/pack");
+        let packs = blocking(move || packs(&pack_folder)).await.map_err(failed("read", &self.path))?;
+        if !has_garbage && packs.len() <= MAX_PACKS {
+            return Ok(());
+        }
+        let collected = self.collect(&packs).await;
+        if collected.is_err() {
+            usage.has_garbage.store(true, Ordering::Release);
+        }
+        collected
+    }
+
+    async fn collect(&self, packs: &[Pack]) -> Result<()> {
+        // Newer versions of git remove these files themselves; older versions use other names for them.
+        self.shell("rm -rf objects/incoming-* objects/tmp_objdir-* objects/pack/tmp_*").await?;
+        let has_refs = !self.git(&["for-each-ref", "--count=1"]).await?.trim().is_empty();
+        if worth_repacking(packs, has_refs) {
+            self.git(&["pack-refs", "--all"]).await?;
+            self.git(&["repack", "-a", "-d", "-q"]).await?;
+        }
+        self.git(&["prune", "--expire=now"]).await.map(drop)
+    }
+
+    /// Removes lock files and incomplete packs that killed git processes left. No git may run in this repository.
+    pub async fn remove_stale_locks(&self) -> Result<()> {
+        self.shell("find . -name '*.lock' -type f -delete; rm -rf objects/incoming-* objects/tmp_objdir-*").await
+    }
+
+    /// Runs a shell script in the repository as git's user: root must not follow links that this user may have created.
+    async fn shell(&self, script: &str) -> Result<()> {
+        let mut command = self.repositories.child("sh", &self.path);
+        command.args(["-c", script]);
+        output(command).await.map(drop)
+    }
+}
+
+/// A pack file.
+#[derive(Debug)]
+struct Pack {
+    created_at: SystemTime,
+    bytes: u64,
+}
+
+/// Packs of a repository, oldest first.
+fn packs(folder: &Path) -> std::io::Result<Vec<Pack>> {
+    let mut packs = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if Path::new(&entry.file_name()).extension().is_some_and(|extension| extension == "pack") {
+            let data = entry.metadata()?;
+            packs.push(Pack { created_at: data.modified()?, bytes: data.len() });
+        }
+    }
+    packs.sort_by_key(|pack| pack.created_at);
+    Ok(packs)
+}
+
+/// Whether to repack the repository, which reads and writes all objects that are kept. At most the objects after the oldest
+/// pack, which the last repacking created, can be garbage; they must be at least a quarter of all objects.
+fn worth_repacking(packs: &[Pack], has_refs: bool) -> bool {
+    let all: u64 = packs.iter().map(|pack| pack.bytes).sum();
+    let repacked = if has_refs { packs.first().map_or(0, |pack| pack.bytes) } else { 0 };
+    packs.len() > MAX_PACKS || (all > repacked && (all - repacked) * 4 >= all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packs_of(sizes: &[u64]) -> Vec<Pack> {
+        sizes.iter().map(|bytes| Pack { created_at: SystemTime::UNIX_EPOCH, bytes: *bytes }).collect()
+    }
+
+    #[test]
+    fn repacking_is_worth_it_when_much_may_be_garbage_or_there_are_many_packs() {
+        assert!(!worth_repacking(&packs_of(&[]), false));
+        assert!(worth_repacking(&packs_of(&[10]), false));
+        assert!(!worth_repacking(&packs_of(&[10]), true));
+        assert!(!worth_repacking(&packs_of(&[1000, 10]), true));
+        assert!(worth_repacking(&packs_of(&[1000, 2000]), true));
+        assert!(worth_repacking(&packs_of(&[1; 31]), true));
+    }
+}
