@@ -363,7 +363,7 @@ impl Deployer {
         }
         let names = declared.iter().map(|p| p.process_type.as_str()).collect::<Vec<_>>().join(", ");
         progress.step(format!("Process types: {names}")).await;
-        let processes = release::processes(declared, this.images.conduct(&image)?, manifest);
+        let processes = release::processes(declared, this.images.runtime_settings(&image)?, manifest);
         self.tell_ending(app, &processes, progress).await?;
         let ReleaseSource { kind, branch, commit, by } = source;
         let summary = this.repositories.get(&app.name).commit_summary(&commit).await?;

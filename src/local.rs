@@ -30,7 +30,7 @@ use crate::{
     config::Config,
     engine::{Engine, EngineError, ImageId, Kind},
     git::{GitError, Repositories},
-    images::{Definition, ImageError, ImageStore, Registry, Stack},
+    images::{ImageError, ImageStore, Registry, Stack, StackDefinition},
     lifecycle::{descriptor::Descriptor, protocol::Place},
     model::{
         AppName, BuildpackSource, Digest, InvalidProjectToml, Procfile, ProcfileError, ProjectBuildpack, ProjectToml,
@@ -146,7 +146,7 @@ impl Site {
         images.blobs().remove_unfinished()?;
         let (tracker, stopped, token) = (TaskTracker::new(), CancellationToken::new(), Registry::random_token());
         tracker.spawn(Registry::new(images.clone(), &token).serve(listener, stopped.clone()));
-        let stack = Definition::embedded()?.bootstrap(&config.stack, "", &images, progress).await?;
+        let stack = StackDefinition::embedded()?.bootstrap(&config.stack, "", &images, progress).await?;
         let builder = Builder::new(Arc::clone(&config), engine.clone(), images.clone(), token.clone()).await?;
         let repositories = Repositories::open(&config).await?;
         Ok(Self { engine, images, config, builder, repositories, stack, token, tracker, stopped, _lock: lock })

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    images::Conduct,
+    images::RuntimeSettings,
     model::{AppJson, HealthCheck, Process, ProcessType},
     store::ProcessSpec,
 };
 
 /// Combines the image's processes with the app's manifest. Without a quantity there, `web` gets one instance, and all
 /// others none.
-pub fn processes(image: Vec<Process>, conduct: Conduct, manifest: &AppJson) -> Vec<ProcessSpec> {
+pub fn processes(image: Vec<Process>, settings: RuntimeSettings, manifest: &AppJson) -> Vec<ProcessSpec> {
     image
         .into_iter()
         .map(|process| {
@@ -18,7 +18,7 @@ pub fn processes(image: Vec<Process>, conduct: Conduct, manifest: &AppJson) -> V
             let declared = manifest.health_checks.get(name).cloned();
             let health_check = declared.unwrap_or_else(|| HealthCheck::default_for(name));
             let default_quantity = manifest.formation.get(name).copied().unwrap_or_else(|| u32::from(name.is_web()));
-            let Conduct { port, own_user } = conduct;
+            let RuntimeSettings { port, own_user } = settings;
             ProcessSpec { process, health_check, default_quantity, port, own_user }
         })
         .collect()
@@ -61,7 +61,7 @@ mod tests {
         let manifest = AppJson::parse(r#"{"formation":{"worker":{"quantity":2},"clock":{"quantity":1}}}"#).unwrap();
         let image = vec![process("web"), process("worker"), process("release")];
         assert_eq!(unknown_types(&image, &manifest), ["clock".parse().unwrap()]);
-        let specs = processes(image, Conduct { port: 8080, own_user: false }, &manifest);
+        let specs = processes(image, RuntimeSettings { port: 8080, own_user: false }, &manifest);
         let quantities: Vec<_> = specs.iter().map(|s| s.default_quantity).collect();
         assert_eq!(quantities, [1, 2, 0]);
         assert_eq!(specs[0].health_check.probe, Probe::Tcp);

@@ -22,7 +22,7 @@ use crate::{
     deploy::{DeployError, Deployer},
     engine::{Engine, EngineError, Kind},
     git::{GitError, Repositories},
-    images::{Definition, ImageError, ImageStore, Registry},
+    images::{ImageError, ImageStore, Registry, StackDefinition},
     instances::{Instances, InstancesError},
     progress::Progress,
     receive::{ReceiveError, Receiver},
@@ -183,7 +183,7 @@ pub async fn prepare_stack(config: &Config, shutdown: CancellationToken) -> Resu
             eprintln!("{line}");
         }
     };
-    let making = async move { Definition::embedded()?.bootstrap(&config.stack, "", &images, &progress).await };
+    let making = async move { StackDefinition::embedded()?.bootstrap(&config.stack, "", &images, &progress).await };
     tokio::select! {
         (made, ()) = async { tokio::join!(making, printing) } => made.map(drop).map_err(ServerError::from),
         () = shutdown.cancelled() => Err(ServerError::Interrupted),

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     deploy::{Rebased, Standing},
-    images::Definition,
+    images::StackDefinition,
     model::{AppName, StackName},
     store::StackSource,
 };
@@ -79,7 +79,7 @@ pub(super) async fn create(
         (None, None) => {
             session.progress.step("Reading the stack's definition (TOML) from standard input").await;
             let text = session.read_input(LARGEST).await?;
-            let definition = Definition::parse(&text).map_err(|e| CommandError::Refused(e.to_string()))?;
+            let definition = StackDefinition::parse(&text).map_err(|e| CommandError::Refused(e.to_string()))?;
             if definition.id != name.as_str() {
                 let text = format!("the definition's id is {:?}, not {:?}", definition.id, name.as_str());
                 return Err(CommandError::Refused(text));

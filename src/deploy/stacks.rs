@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{DeployError, Deployer, RELEASING, collect::Choosing, releases::again};
 use crate::{
-    images::{Definition, Stack},
+    images::{Stack, StackDefinition},
     instances::RolloutError,
     model::{Digest, Distribution, PackageChange},
     progress::Progress,
@@ -46,7 +46,7 @@ impl Deployer {
 
     /// Has the embedded stack ready, and the one that is the default. A changed definition makes a new revision.
     pub async fn prepare_stacks(&self, progress: &Progress) -> Result<(), DeployError> {
-        let embedded = Definition::embedded()?;
+        let embedded = StackDefinition::embedded()?;
         let source = StackSource::Packages(embedded.text().to_owned());
         let known = self.0.store.stacks().await?;
         let same = known.iter().any(|(name, old)| *name == embedded.id && *old == source);
@@ -135,7 +135,7 @@ impl Deployer {
         let this = &self.0;
         match source {
             StackSource::Packages(text) => {
-                let definition = Definition::parse(text)?;
+                let definition = StackDefinition::parse(text)?;
                 Ok(definition.bootstrap(&this.config.stack, seed, &this.images, progress).await?)
             }
             StackSource::Images { run, build } => {

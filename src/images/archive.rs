@@ -1,5 +1,5 @@
-//! Images in one tar: what `docker save` writes, or an OCI image layout, as a `.cnb` file is (distribution.md of the
-//! buildpacks specification). Nothing in them is trusted.
+//! Image archives: the output of `docker save`, or an OCI image layout, such as a `.cnb` file (distribution.md of the
+//! buildpacks specification). Their contents are not trusted.
 
 use std::{
     collections::BTreeMap,
@@ -12,37 +12,38 @@ use serde::Deserialize;
 use sha2::Digest as _;
 
 use super::{
-    CREATED, Image, ImageError, ImageStore, Result,
-    manifest::{Descriptor, History, ImageConfig, Manifest},
+    error::{ImageError, Result},
+    manifest::{Descriptor, History, ImageConfig, Manifest, architecture},
+    store::{CREATED, Image, ImageStore},
 };
 use crate::model::Digest;
 
-/// The most entries that an archive may have.
-const MOST_ENTRIES: usize = 100_000;
-/// The largest manifest or configuration, in bytes.
-const LARGEST_DOCUMENT: u64 = 16 << 20;
+/// Maximum number of entries of an archive.
+const MAX_ENTRIES: usize = 100_000;
+/// Maximum size of a manifest or configuration, in bytes.
+const MAX_DOCUMENT_BYTES: u64 = 16 << 20;
 
-fn wrong(reason: impl Into<String>) -> ImageError {
+fn invalid(reason: impl Into<String>) -> ImageError {
     ImageError::Archive(reason.into())
 }
 
-/// An image archive, unpacked into a folder that must stay as long as this is used.
+/// An image archive that is unpacked into a folder; the folder must exist as long as this is used.
 #[derive(Debug)]
 pub struct ImageArchive {
     config: ImageConfig,
     layers: Vec<PathBuf>,
 }
 
-/// `manifest.json` of `docker save`.
+/// An image in the `manifest.json` of `docker save`.
 #[derive(Deserialize)]
-struct Saved {
+struct SavedImage {
     #[serde(rename = "Config")]
     config: String,
     #[serde(rename = "Layers")]
     layers: Vec<String>,
 }
 
-/// `index.json` of an OCI layout, and what it may point to.
+/// An image index: the `index.json` of an OCI layout, or an index to which it refers.
 #[derive(Deserialize)]
 struct Index {
     manifests: Vec<IndexEntry>,
@@ -63,25 +64,25 @@ struct Platform {
 }
 
 impl ImageArchive {
-    /// Unpacks a tar of at most so many bytes into the empty folder `spool`, and reads what it is. Blocks.
-    pub fn unpack(tar: impl Read, spool: &Path, most_bytes: u64) -> Result<Self> {
-        let broken = |e: io::Error| wrong(format!("it is not a whole tar: {e}"));
+    /// Unpacks a tar with at most `max_bytes` of files into the empty folder `spool`, and reads its manifest. Blocks.
+    pub fn unpack(tar: impl Read, spool: &Path, max_bytes: u64) -> Result<Self> {
+        let broken = |e: io::Error| invalid(format!("it is not a complete tar: {e}"));
         let mut archive = tar::Archive::new(tar);
-        let mut left = most_bytes;
+        let mut left = max_bytes;
         let mut links = Vec::new();
         for (count, entry) in archive.entries().map_err(broken)?.enumerate() {
             let mut entry = entry.map_err(broken)?;
-            if count > MOST_ENTRIES {
-                return Err(wrong(format!("it has more than {MOST_ENTRIES} entries")));
+            if count > MAX_ENTRIES {
+                return Err(invalid(format!("it has more than {MAX_ENTRIES} entries")));
             }
             let name = entry.path().map_err(broken)?.into_owned();
-            let climbs = name.components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir));
+            let leaves_folder = name.components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir));
             let kind = entry.header().entry_type();
             let skipped = kind.is_dir() || kind.is_pax_global_extensions();
-            if climbs || !(kind.is_file() || kind.is_symlink() || skipped) {
-                return Err(wrong(format!("{} has no place in it", name.display())));
+            if leaves_folder || !(kind.is_file() || kind.is_symlink() || skipped) {
+                return Err(invalid(format!("the entry {} is not allowed", name.display())));
             }
-            // `docker save` of old engines links layers that are the same.
+            // `docker save` of old engines writes links for identical layers.
             if let (true, Some(target)) = (kind.is_symlink(), entry.link_name().map_err(broken)?) {
                 links.push((name.clone(), name.parent().unwrap_or(Path::new("")).join(target)));
                 continue;
@@ -90,7 +91,7 @@ impl ImageArchive {
                 continue;
             }
             left =
-                left.checked_sub(entry.size()).ok_or_else(|| wrong(format!("it has more than {most_bytes} bytes")))?;
+                left.checked_sub(entry.size()).ok_or_else(|| invalid(format!("it has more than {max_bytes} bytes")))?;
             let path = spool.join(&name);
             let failed = |source| ImageError::File { act: "write", path: path.clone(), source };
             path.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed)?;
@@ -98,7 +99,8 @@ impl ImageArchive {
             io::copy(&mut entry, &mut file).map_err(failed)?;
         }
         for (name, target) in links {
-            let target = normal(&target).ok_or_else(|| wrong(format!("{} leads out of it", name.display())))?;
+            let target = normalized(&target)
+                .ok_or_else(|| invalid(format!("the link {} leads out of the archive", name.display())))?;
             let (from, to) = (spool.join(target), spool.join(&name));
             let failed = |source| ImageError::File { act: "link", path: to.clone(), source };
             to.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed)?;
@@ -108,9 +110,9 @@ impl ImageArchive {
     }
 
     fn saved(spool: &Path) -> Result<Self> {
-        let manifests: Vec<Saved> = document(&spool.join("manifest.json"), "manifest.json")?;
-        let [Saved { config, layers }] = &manifests[..] else {
-            return Err(wrong(format!("manifest.json names {} images, not one", manifests.len())));
+        let manifests: Vec<SavedImage> = document(&spool.join("manifest.json"), "manifest.json")?;
+        let [SavedImage { config, layers }] = &manifests[..] else {
+            return Err(invalid(format!("manifest.json lists {} images instead of one", manifests.len())));
         };
         let config = document(&inside(spool, config)?, config)?;
         let layers = layers.iter().map(|layer| inside(spool, layer)).collect::<Result<_>>()?;
@@ -121,12 +123,13 @@ impl ImageArchive {
         let mut index: Index = document(&spool.join("index.json"), "index.json")?;
         for _ in 0..2 {
             let fits = |entry: &&IndexEntry| {
-                entry
-                    .platform
-                    .as_ref()
-                    .is_none_or(|p| p.os == "linux" && p.architecture == super::stack::architecture())
+                entry.platform.as_ref().is_none_or(|p| p.os == "linux" && p.architecture == architecture())
             };
-            let entry = index.manifests.iter().find(fits).ok_or_else(|| wrong("it has no image for this machine"))?;
+            let entry = index
+                .manifests
+                .iter()
+                .find(fits)
+                .ok_or_else(|| invalid("it has no image for this machine's architecture"))?;
             if entry
                 .media_type
                 .as_ref()
@@ -140,7 +143,7 @@ impl ImageArchive {
             let layers = manifest.layers.iter().map(|layer| spool.join("blobs/sha256").join(layer.digest.hex()));
             return Ok(Self { config, layers: layers.collect() });
         }
-        Err(wrong("its index leads to itself"))
+        Err(invalid("its indexes are nested too deeply"))
     }
 
     /// Labels of the configuration.
@@ -148,56 +151,57 @@ impl ImageArchive {
         self.config.config.labels.clone()
     }
 
-    /// Its layers, lowest first, as tars.
+    /// Layers, lowest first, as uncompressed tars.
     pub fn layers(&self) -> impl Iterator<Item = Result<Box<dyn Read>>> {
         self.layers.iter().map(|path| open(path))
     }
 }
 
-/// A relative path without `..` in it; none if it climbs above where it begins.
-fn normal(path: &Path) -> Option<PathBuf> {
-    let mut normal = PathBuf::new();
+/// A relative path without `..`; `None` if it leads out of its start folder.
+fn normalized(path: &Path) -> Option<PathBuf> {
+    let mut normalized = PathBuf::new();
     for part in path.components() {
         match part {
-            Component::Normal(part) => normal.push(part),
+            Component::Normal(part) => normalized.push(part),
             Component::CurDir => {}
-            Component::ParentDir => normal.pop().then_some(())?,
+            Component::ParentDir => normalized.pop().then_some(())?,
             Component::RootDir | Component::Prefix(_) => return None,
         }
     }
-    Some(normal)
+    Some(normalized)
 }
 
-/// A path that a document of the archive names.
+/// The unpacked file to which a document of the archive refers.
 fn inside(spool: &Path, name: &str) -> Result<PathBuf> {
-    let sound = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
-    if sound { Ok(spool.join(name)) } else { Err(wrong(format!("it names {name:?}"))) }
+    let is_inside = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+    if is_inside { Ok(spool.join(name)) } else { Err(invalid(format!("it refers to {name:?}"))) }
 }
 
+/// Reads a document.
 fn document<T: serde::de::DeserializeOwned>(path: &Path, name: &str) -> Result<T> {
-    let file = File::open(path).map_err(|e| wrong(format!("{name} cannot be read: {e}")))?;
+    let file = File::open(path).map_err(|e| invalid(format!("{name} cannot be read: {e}")))?;
     let mut text = Vec::new();
-    file.take(LARGEST_DOCUMENT).read_to_end(&mut text).map_err(|e| wrong(format!("{name} cannot be read: {e}")))?;
+    file.take(MAX_DOCUMENT_BYTES).read_to_end(&mut text).map_err(|e| invalid(format!("{name} cannot be read: {e}")))?;
     parsed(&text, name)
 }
 
-/// A document by digest, which is verified.
+/// Reads a document by its digest, which is verified.
 fn blob<T: serde::de::DeserializeOwned>(spool: &Path, digest: &Digest) -> Result<T> {
     let path = spool.join("blobs/sha256").join(digest.hex());
-    let failed = |e: io::Error| wrong(format!("the blob {digest} cannot be read: {e}"));
+    let failed = |e: io::Error| invalid(format!("blob {digest} cannot be read: {e}"));
     let mut bytes = Vec::new();
-    File::open(&path).map_err(failed)?.take(LARGEST_DOCUMENT).read_to_end(&mut bytes).map_err(failed)?;
+    File::open(&path).map_err(failed)?.take(MAX_DOCUMENT_BYTES).read_to_end(&mut bytes).map_err(failed)?;
     if Digest::of(&bytes) != *digest {
-        return Err(wrong(format!("the blob {digest} is not what its name says")));
+        return Err(invalid(format!("the contents of blob {digest} do not match its digest")));
     }
     parsed(&bytes, digest.as_str())
 }
 
 fn parsed<T: serde::de::DeserializeOwned>(text: &[u8], name: &str) -> Result<T> {
-    serde_json::from_slice(text).map_err(|e| wrong(format!("{name} is not what it should be: {e}")))
+    serde_json::from_slice(text).map_err(|e| invalid(format!("{name} is invalid: {e}")))
 }
 
-/// A layer, uncompressed, whatever it is compressed with.
+/// Opens a layer and decompresses it if necessary.
 fn open(path: &Path) -> Result<Box<dyn Read>> {
     let failed = |source| ImageError::File { act: "read", path: path.to_owned(), source };
     let mut file = BufReader::with_capacity(256 * 1024, File::open(path).map_err(failed)?);
@@ -207,27 +211,27 @@ fn open(path: &Path) -> Result<Box<dyn Read>> {
     }
     if begin.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
         let decoder = ruzstd::decoding::StreamingDecoder::new(file);
-        return Ok(Box::new(decoder.map_err(|e| wrong(format!("a layer is not zstd: {e}")))?));
+        return Ok(Box::new(decoder.map_err(|e| invalid(format!("a layer is not valid zstd data: {e}")))?));
     }
     Ok(Box::new(file))
 }
 
 impl ImageStore {
-    /// Takes over an image: its layers uncompressed, its configuration as it is. Blocks.
+    /// Adds the image of an archive to the store: its layers uncompressed, its configuration unchanged. Blocks.
     pub fn import(&self, archive: &ImageArchive) -> Result<Image> {
         let ImageArchive { config, .. } = archive;
         if config.rootfs.diff_ids.len() != archive.layers.len() {
-            return Err(wrong("its configuration names another number of layers than there are"));
+            return Err(invalid("its configuration and its manifest have different numbers of layers"));
         }
         let mut layers = Vec::new();
         for (layer, expected) in archive.layers().zip(&config.rootfs.diff_ids) {
             let mut layer = layer?;
-            let mut writer = self.blobs.writer()?;
+            let mut writer = self.blobs().writer()?;
             let mut sum = sha2::Sha256::new();
             let mut buffer = vec![0; 256 * 1024];
             loop {
                 let length =
-                    layer.read(&mut buffer).map_err(|e| wrong(format!("the layer {expected} is broken: {e}")))?;
+                    layer.read(&mut buffer).map_err(|e| invalid(format!("layer {expected} cannot be read: {e}")))?;
                 if length == 0 {
                     break;
                 }
@@ -236,13 +240,13 @@ impl ImageStore {
             }
             let (digest, size) = (Digest::from_sha256(&sum.finalize().into()), writer.size());
             if digest != *expected {
-                return Err(wrong(format!("the layer {expected} is {digest}")));
+                return Err(invalid(format!("layer {expected} has the digest {digest}")));
             }
             writer.finish(&digest, size)?;
             layers.push(Descriptor::layer(digest, size));
         }
         let diff_ids = config.rootfs.diff_ids.clone();
-        // One entry for each layer: those of the configuration may be for steps that made none.
+        // One entry for each layer; the configuration also has entries for steps without a layer.
         let made = config.history.iter().filter(|entry| !entry.empty_layer).map(|entry| entry.created_by.clone());
         let made = made.chain(std::iter::repeat(String::new())).take(diff_ids.len());
         let history = made.map(|created_by| History::of(CREATED, created_by)).collect();
@@ -291,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn both_kinds_of_archives_give_the_same_image() {
+    fn both_formats_give_the_same_image() {
         let dir = tempfile::tempdir().unwrap();
         let store = ImageStore::open(dir.path()).unwrap();
         let layer = tar(&[("etc/x", b"y")]);
@@ -320,14 +324,14 @@ mod tests {
         let (_two, archive) = unpack(&whole).unwrap();
         assert_eq!(store.import(&archive).unwrap(), image);
         let torn = tar(&[("index.json", index.as_bytes()), (&name(manifest.as_bytes()), b"{}")]);
-        assert!(unpack(&torn).unwrap_err().contains("is not what its name says"));
+        assert!(unpack(&torn).unwrap_err().contains("do not match its digest"));
     }
 
     #[test]
-    fn linked_layers_are_found() {
-        assert_eq!(normal(Path::new("b/../a/layer.tar")), Some("a/layer.tar".into()));
-        assert_eq!(normal(Path::new("b/../../a")), None);
-        assert_eq!(normal(Path::new("/a")), None);
+    fn links_to_layers_are_resolved() {
+        assert_eq!(normalized(Path::new("b/../a/layer.tar")), Some("a/layer.tar".into()));
+        assert_eq!(normalized(Path::new("b/../../a")), None);
+        assert_eq!(normalized(Path::new("/a")), None);
         let mut tar = tar::Builder::new(Vec::new());
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Symlink);
@@ -348,12 +352,15 @@ mod tests {
     #[test]
     fn hostile_archives_are_refused() {
         for (bytes, says) in [
-            (tar(&[("../x", b"")]), "../x has no place in it"),
+            (tar(&[("../x", b"")]), "the entry ../x is not allowed"),
             (tar(&[("a", &vec![0; 2 << 20])]), "more than 1048576 bytes"),
             (tar(&[("a", b"")]), "index.json cannot be read"),
-            (tar(&[("manifest.json", br#"[{"Config":"../../etc/passwd","Layers":[]}]"#)]), "it names"),
-            (tar(&[("manifest.json", b"[]")]), "names 0 images"),
-            (b"nonsense".to_vec(), "it is not a whole tar"),
+            (
+                tar(&[("manifest.json", br#"[{"Config":"../../etc/passwd","Layers":[]}]"#)]),
+                "it refers to \"../../etc/passwd\"",
+            ),
+            (tar(&[("manifest.json", b"[]")]), "lists 0 images"),
+            (b"nonsense".to_vec(), "it is not a complete tar"),
         ] {
             let error = unpack(&bytes).unwrap_err();
             assert!(error.contains(says) && !error.contains('\n'), "{error}");
@@ -362,6 +369,9 @@ mod tests {
         let store = ImageStore::open(dir.path()).unwrap();
         let (_spool, archive) = unpack(&saved(&config(b"one"), b"other")).unwrap();
         let error = store.import(&archive).unwrap_err().to_string();
-        assert!(error.contains(&format!("the layer {} is", Digest::of(b"one"))), "{error}");
+        assert!(
+            error.contains(&format!("layer {} has the digest {}", Digest::of(b"one"), Digest::of(b"other"))),
+            "{error}"
+        );
     }
 }

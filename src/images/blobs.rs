@@ -1,4 +1,4 @@
-//! Blobs by digest. A blob appears under its name only when it is whole, verified and on disk.
+//! The blob store. A blob appears under its digest only when it is complete, verified and on disk.
 
 use std::{
     collections::HashSet,
@@ -10,31 +10,27 @@ use std::{
 
 use sha2::Digest as _;
 
-use super::{ImageError, Result};
+use super::error::{ImageError, Result, failed};
 use crate::model::Digest;
 
-/// Blobs by digest; cheap to clone. Its methods block.
+/// Files by digest; cheap to clone. Its methods block.
 #[derive(Debug, Clone)]
 pub struct BlobStore {
     dir: PathBuf,
 }
 
-fn failed(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ImageError {
-    let path = path.to_owned();
-    move |source| ImageError::File { act, path, source }
-}
-
 impl BlobStore {
-    /// Opens the folder, making it if need be.
+    /// Opens the folder; creates it if necessary.
     pub fn open(dir: &Path) -> Result<Self> {
         let store = Self { dir: dir.to_owned() };
         for folder in [dir.join("sha256"), store.unfinished()] {
-            fs::create_dir_all(&folder).map_err(failed("make", &folder))?;
+            fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
         }
         Ok(store)
     }
 
-    /// Removes what an earlier process left unfinished: for the only one that writes to the folder, at its start.
+    /// Removes incomplete blobs that a crashed process left. To be called at start, by the only process that writes to the
+    /// folder.
     pub fn remove_unfinished(&self) -> Result<()> {
         let dir = self.unfinished();
         for entry in fs::read_dir(&dir).map_err(failed("read", &dir))? {
@@ -52,12 +48,12 @@ impl BlobStore {
         self.dir.join("sha256").join(digest.hex())
     }
 
-    /// Whether the blob is here.
+    /// Whether the blob is in the store.
     pub fn has(&self, digest: &Digest) -> bool {
         self.path(digest).exists()
     }
 
-    /// The blob's size in bytes, if it is here.
+    /// Size of the blob in bytes; `None` if it is not in the store.
     pub fn size(&self, digest: &Digest) -> Result<Option<u64>> {
         let path = self.path(digest);
         match fs::metadata(&path) {
@@ -67,7 +63,7 @@ impl BlobStore {
         }
     }
 
-    /// Opens the blob, if it is here; with its size in bytes.
+    /// Opens a blob, with its size in bytes; `None` if it is not in the store.
     pub fn open_blob(&self, digest: &Digest) -> Result<Option<(File, u64)>> {
         let path = self.path(digest);
         match File::open(&path) {
@@ -80,16 +76,16 @@ impl BlobStore {
         }
     }
 
-    /// A small blob, whole.
+    /// Contents of a small blob.
     pub fn read_bytes(&self, digest: &Digest) -> Result<Vec<u8>> {
-        const MOST: u64 = 16 << 20;
+        const MAX_BYTES: u64 = 16 << 20;
         let (file, _) = self.open_blob(digest)?.ok_or_else(|| ImageError::Missing(digest.clone()))?;
         let mut bytes = Vec::new();
-        file.take(MOST).read_to_end(&mut bytes).map_err(failed("read", &self.path(digest)))?;
+        file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(failed("read", &self.path(digest)))?;
         Ok(bytes)
     }
 
-    /// Begins a blob.
+    /// Starts to write a blob.
     pub fn writer(&self) -> Result<BlobWriter> {
         let file =
             tempfile::NamedTempFile::new_in(self.unfinished()).map_err(failed("write in", &self.unfinished()))?;
@@ -107,7 +103,7 @@ impl BlobStore {
         Ok(digest)
     }
 
-    /// Takes over a file that is known to have this digest: by a hard link where that is possible.
+    /// Adds a file that is known to have this digest: as a hard link if possible, else as a copy.
     pub fn adopt(&self, file: &Path, digest: &Digest) -> Result<()> {
         let path = self.path(digest);
         if path.exists() || fs::hard_link(file, &path).is_ok() {
@@ -124,8 +120,8 @@ impl BlobStore {
         File::open(&dir).and_then(|d| d.sync_all()).map_err(failed("sync", &dir))
     }
 
-    /// Removes what is not to be kept and older than `young`; returns how many went.
-    pub fn sweep(&self, keep: &HashSet<Digest>, young: Duration) -> Result<usize> {
+    /// Removes blobs that are older than `min_age` and not in `keep`; returns their number.
+    pub fn sweep(&self, keep: &HashSet<Digest>, min_age: Duration) -> Result<usize> {
         let dir = self.dir.join("sha256");
         let mut removed = 0;
         for entry in fs::read_dir(&dir).map_err(failed("read", &dir))? {
@@ -134,7 +130,7 @@ impl BlobStore {
             let digest = format!("sha256:{}", name.to_string_lossy()).parse::<Digest>();
             let kept = digest.is_ok_and(|digest| keep.contains(&digest));
             let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
-            if !kept && age.is_some_and(|age| age > young) {
+            if !kept && age.is_some_and(|age| age > min_age) {
                 fs::remove_file(entry.path()).map_err(failed("remove", &entry.path()))?;
                 removed += 1;
             }
@@ -143,7 +139,7 @@ impl BlobStore {
     }
 }
 
-/// A blob on its way in; what is dropped unfinished leaves nothing.
+/// A blob that is being written. It is removed if this is dropped before [`Self::finish`].
 #[derive(Debug)]
 pub struct BlobWriter {
     store: BlobStore,
@@ -153,17 +149,17 @@ pub struct BlobWriter {
 }
 
 impl BlobWriter {
-    /// Adds bytes.
+    /// Appends bytes.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.write_all(bytes).map_err(failed("write", self.file.path()))
     }
 
-    /// The bytes so far.
+    /// Number of bytes written so far.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Verifies the blob, brings it to disk and gives it its name.
+    /// Verifies the blob, syncs it to disk and adds it to the store.
     pub fn finish(self, expected: &Digest, expected_size: u64) -> Result<()> {
         let actual = Digest::from_sha256(&self.sum.finalize().into());
         if actual != *expected || self.size != expected_size {

@@ -1,4 +1,4 @@
-//! What is in an image: its distribution and packages, read out of the layers' tars without unpacking them.
+//! Distribution and packages of an image, read from the tars of its layers without unpacking them.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -6,16 +6,22 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use super::{ImageError, ImageStore, Result};
+use super::{
+    error::{ImageError, Result},
+    store::ImageStore,
+};
 use crate::model::{Digest, Distribution};
 
-/// The largest file that is read, in bytes.
-const LARGEST: u64 = 64 << 20;
+/// Maximum size of a file that is read, in bytes.
+const MAX_FILE_BYTES: u64 = 64 << 20;
 
-/// Files that say what an image is. A folder stands for the files in it.
+/// Files with the name and version of the distribution.
 const OS_RELEASE: [&str; 2] = ["etc/os-release", "usr/lib/os-release"];
+/// Database of installed packages of dpkg.
 const DPKG: &str = "var/lib/dpkg/status";
+/// Folder of such databases, one per package, in images without dpkg.
 const DPKG_FOLDER: &str = "var/lib/dpkg/status.d";
+/// Database of installed packages of apk.
 const APK: [&str; 2] = ["lib/apk/db/installed", "usr/lib/apk/db/installed"];
 
 fn is_wanted(path: &str) -> bool {
@@ -26,24 +32,24 @@ fn is_wanted(path: &str) -> bool {
 }
 
 impl ImageStore {
-    /// What an image's dpkg knows to be installed; none if the image has no dpkg. Blocks.
+    /// Database of installed packages of an image's dpkg; `None` if the image has no dpkg. Blocks.
     pub fn dpkg_status(&self, manifest: &Digest) -> Result<Option<Vec<u8>>> {
-        Ok(self.files_about(manifest)?.remove(DPKG))
+        Ok(self.package_files(manifest)?.remove(DPKG))
     }
 
-    /// The files that say what is in an image.
-    fn files_about(&self, manifest: &Digest) -> Result<BTreeMap<String, Vec<u8>>> {
+    /// Files of an image that describe its distribution and packages.
+    fn package_files(&self, manifest: &Digest) -> Result<BTreeMap<String, Vec<u8>>> {
         let mut files = BTreeMap::new();
         for layer in self.layers(manifest)? {
-            let (file, _) = self.blobs.open_blob(&layer)?.ok_or_else(|| ImageError::Missing(layer.clone()))?;
+            let (file, _) = self.blobs().open_blob(&layer)?.ok_or_else(|| ImageError::Missing(layer.clone()))?;
             read_layer(file, &mut files).map_err(|source| ImageError::Layer { layer, source })?;
         }
         Ok(files)
     }
 
-    /// The distribution in an image; empty where it does not say. Blocks.
+    /// Distribution of an image; fields that the image does not specify are empty. Blocks.
     pub fn distribution(&self, manifest: &Digest) -> Result<Distribution> {
-        let files = self.files_about(manifest)?;
+        let files = self.package_files(manifest)?;
         let text = |name: &str| files.get(name).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         let release = OS_RELEASE.iter().find_map(|name| text(name)).unwrap_or_default();
         let mut packages = Packages::default();
@@ -57,55 +63,55 @@ impl ImageStore {
             let line = release.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
             line.unwrap_or_default().trim().trim_matches(['"', '\'']).to_owned()
         };
-        Ok(Distribution { name: value("ID"), version: value("VERSION_ID"), packages: packages.named() })
+        Ok(Distribution { name: value("ID"), version: value("VERSION_ID"), packages: packages.by_name() })
     }
 }
 
-/// Takes what is wanted of a layer; it covers what lower layers have.
+/// Adds the wanted files of a layer to those of lower layers, and removes the files that the layer hides.
 fn read_layer(tar: impl io::Read + io::Seek, files: &mut BTreeMap<String, Vec<u8>>) -> io::Result<()> {
     let mut archive = tar::Archive::new(tar);
     let mut hidden = HashSet::new();
     let mut found = BTreeMap::new();
     for entry in archive.entries_with_seek()? {
         let mut entry = entry?;
-        let Some(path) = plain(&entry.path()?) else { continue };
+        let Some(path) = normalized(&entry.path()?) else { continue };
         let (folder, name) = path.rsplit_once('/').map_or((Path::new(""), &*path), |(f, n)| (Path::new(f), n));
         if name == ".wh..wh..opq" {
             hidden.insert(folder.to_owned());
-        } else if let Some(gone) = name.strip_prefix(".wh.") {
-            hidden.insert(folder.join(gone));
-        } else if is_wanted(&path) && entry.header().entry_type().is_file() && entry.size() <= LARGEST {
+        } else if let Some(removed) = name.strip_prefix(".wh.") {
+            hidden.insert(folder.join(removed));
+        } else if is_wanted(&path) && entry.header().entry_type().is_file() && entry.size() <= MAX_FILE_BYTES {
             let mut bytes = Vec::new();
-            entry.by_ref().take(LARGEST).read_to_end(&mut bytes)?;
+            entry.by_ref().take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
             found.insert(path, bytes);
         }
     }
-    // A folder that is hidden hides what lower layers have in it.
-    let covered = |path: &str| Path::new(path).ancestors().any(|path| hidden.contains(path));
-    files.retain(|path, _| !covered(path));
+    // A hidden folder hides the files in it.
+    let is_hidden = |path: &str| Path::new(path).ancestors().any(|path| hidden.contains(path));
+    files.retain(|path, _| !is_hidden(path));
     files.extend(found);
     Ok(())
 }
 
-/// A path without `./`; none for one that climbs.
-fn plain(path: &Path) -> Option<String> {
-    let mut plain = PathBuf::new();
+/// A path without `.` components; `None` if it contains `..`.
+fn normalized(path: &Path) -> Option<String> {
+    let mut normalized = PathBuf::new();
     for part in path.components() {
         match part {
-            Component::Normal(part) => plain.push(part),
+            Component::Normal(part) => normalized.push(part),
             Component::CurDir | Component::RootDir => {}
             Component::ParentDir | Component::Prefix(_) => return None,
         }
     }
-    plain.to_str().map(str::to_owned)
+    normalized.to_str().map(str::to_owned)
 }
 
-/// Packages as they were found: by name and architecture.
+/// Versions of packages, by name and architecture.
 #[derive(Default)]
 struct Packages(BTreeMap<(String, String), String>);
 
 impl Packages {
-    /// Paragraphs of `Key: value` lines; `status` says whether one counts.
+    /// Reads a database of dpkg. With `with_status`, only packages with the status "installed" count.
     fn read_dpkg(&mut self, text: &str, with_status: bool) {
         for paragraph in text.split("\n\n") {
             let value = |key: &str| paragraph.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "));
@@ -117,6 +123,7 @@ impl Packages {
         }
     }
 
+    /// Reads a database of apk.
     fn read_apk(&mut self, text: &str) {
         for paragraph in text.split("\n\n") {
             let value = |key: &str| paragraph.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
@@ -126,8 +133,8 @@ impl Packages {
         }
     }
 
-    /// By name; with the architecture where that is needed to tell them apart.
-    fn named(self) -> BTreeMap<String, String> {
+    /// Versions by name; the name includes the architecture if the package is installed for several.
+    fn by_name(self) -> BTreeMap<String, String> {
         let count = |name: &str| self.0.keys().filter(|(other, _)| other == name).count();
         let named = self.0.iter().map(|((name, architecture), version)| {
             let name = if count(name) > 1 { format!("{name}:{architecture}") } else { name.clone() };
@@ -154,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn upper_layers_cover_lower_ones() {
+    fn upper_layers_hide_files_of_lower_layers() {
         let mut files = BTreeMap::new();
         let lower = [
             ("./etc/os-release", "ID=a"),
@@ -171,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_installed_counts() {
+    fn only_installed_packages_count() {
         let mut packages = Packages::default();
         let text = "Package: a\nStatus: install ok installed\nVersion: 1:2-3\nArchitecture: amd64\nDescription: x\n y\n\n\
                     Package: b\nStatus: deinstall ok config-files\nVersion: 1\nArchitecture: amd64\n\n\
@@ -179,8 +186,8 @@ mod tests {
                     Package: c\nStatus: install ok installed\nVersion: 2\nArchitecture: i386\n";
         packages.read_dpkg(text, true);
         packages.read_apk("P:musl\nV:1.2\n\nP:x\nV:3\n");
-        let named = packages.named();
-        let said: Vec<_> = named.iter().map(|(name, version)| format!("{name}={version}")).collect();
-        assert_eq!(said, ["a=1:2-3", "c:amd64=1", "c:i386=2", "musl=1.2", "x=3"]);
+        let named = packages.by_name();
+        let listed: Vec<_> = named.iter().map(|(name, version)| format!("{name}={version}")).collect();
+        assert_eq!(listed, ["a=1:2-3", "c:amd64=1", "c:i386=2", "musl=1.2", "x=3"]);
     }
 }

@@ -1,4 +1,4 @@
-//! Documents of the OCI image specification, as far as we write and read them.
+//! Documents of the OCI image specification, with the fields that we use.
 
 use std::collections::BTreeMap;
 
@@ -68,7 +68,7 @@ pub(super) struct RunConfig {
     pub entrypoint: Vec<String>,
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub cmd: Vec<String>,
-    /// `port/protocol`
+    /// Ports, as `port/protocol`.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub exposed_ports: BTreeMap<String, serde_json::Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -92,7 +92,7 @@ pub(super) struct History {
     pub created: String,
     #[serde(default)]
     pub created_by: String,
-    /// It is a step that made no layer.
+    /// Whether the step has no layer.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub empty_layer: bool,
 }
@@ -103,7 +103,16 @@ impl History {
     }
 }
 
-/// Engines write `null` for what is empty.
+/// Engines write `null` instead of an empty list or map.
 fn or_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
+/// Architecture of this machine, as the OCI image specification names it.
+pub(super) fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
 }

@@ -1,4 +1,4 @@
-//! The embedded registry: the pull half of the OCI distribution specification, over loopback, for the engine alone.
+//! The embedded registry: the pull part of the OCI distribution specification, over loopback, for the engine only.
 
 use std::sync::Arc;
 
@@ -18,22 +18,22 @@ use tokio::{
 };
 use tokio_util::{io::ReaderStream, sync::CancellationToken};
 
-use super::{ImageStore, manifest::MANIFEST_TYPE};
+use super::{manifest::MANIFEST_TYPE, store::ImageStore};
 use crate::model::{Digest, Secret};
 
-/// The user name that goes with the token.
+/// User name; the token is its password.
 pub const USER: &str = "paas";
 
 /// Serves an image store.
 #[derive(Debug, Clone)]
 pub struct Registry {
     images: ImageStore,
-    /// SHA-256 of the `Authorization` header that is let in, so that comparing takes the same time whatever comes.
+    /// SHA-256 of the accepted `Authorization` header. Comparing hashes takes the same time for every header.
     expected: Arc<[u8; 32]>,
 }
 
 impl Registry {
-    /// A token that nobody guesses: 256 random bits, as hex.
+    /// A random token: 256 bits, as hex.
     pub fn random_token() -> Secret {
         use std::fmt::Write as _;
         let bytes: [u8; 32] = rand::random();
@@ -43,13 +43,13 @@ impl Registry {
         }))
     }
 
-    /// A registry that lets in whoever has the token.
+    /// A registry for clients that have the token.
     pub fn new(images: ImageStore, token: &Secret) -> Self {
         let credentials = base64::engine::general_purpose::STANDARD.encode(format!("{USER}:{}", token.expose()));
         Self { images, expected: Arc::new(Sha256::digest(format!("Basic {credentials}")).into()) }
     }
 
-    /// Serves until `shutdown`.
+    /// Serves requests until `shutdown` is cancelled.
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) {
         let service = Router::new()
             .route("/v2/", get(|| async { StatusCode::OK }))
@@ -58,7 +58,7 @@ impl Registry {
             .with_state(self);
         let served = axum::serve(listener, service).with_graceful_shutdown(shutdown.cancelled_owned()).await;
         if let Err(error) = served {
-            tracing::error!(%error, "the registry ended");
+            tracing::error!(%error, "the registry failed");
         }
     }
 }
@@ -67,7 +67,7 @@ async fn authorize(State(registry): State<Registry>, request: axum::extract::Req
     let given = request.headers().get(header::AUTHORIZATION).map_or(&[][..], |value| value.as_bytes());
     let given: [u8; 32] = Sha256::digest(given).into();
     if given != *registry.expected {
-        let mut answer = trouble(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "the token is missing or wrong");
+        let mut answer = error_response(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "the token is missing or wrong");
         let challenge = header::HeaderValue::from_static("Basic realm=\"paas\"");
         answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         return answer;
@@ -75,7 +75,7 @@ async fn authorize(State(registry): State<Registry>, request: axum::extract::Req
     next.run(request).await
 }
 
-/// `GET` or `HEAD` of `<name>/manifests/<digest>` or `<name>/blobs/<digest>`; names mean nothing here.
+/// `GET` or `HEAD` of `<name>/manifests/<digest>` or `<name>/blobs/<digest>`; the name is ignored.
 async fn pull(
     State(registry): State<Registry>,
     Path(rest): Path<String>,
@@ -87,25 +87,26 @@ async fn pull(
     let (content_type, unknown) = match kind {
         "manifests" => (MANIFEST_TYPE, "MANIFEST_UNKNOWN"),
         "blobs" => ("application/octet-stream", "BLOB_UNKNOWN"),
-        _ => return trouble(StatusCode::NOT_FOUND, "UNSUPPORTED", "only manifests and blobs are served"),
+        _ => return error_response(StatusCode::NOT_FOUND, "UNSUPPORTED", "only manifests and blobs are served"),
     };
     let Ok(digest) = reference.parse::<Digest>() else {
-        return trouble(StatusCode::NOT_FOUND, unknown, "only references by sha256 digest are served");
+        return error_response(StatusCode::NOT_FOUND, unknown, "only references by sha256 digest are served");
     };
     let blobs = registry.images.blobs().clone();
     let wanted = digest.clone();
     let opened = tokio::task::spawn_blocking(move || blobs.open_blob(&wanted)).await;
     let (file, size) = match opened {
         Ok(Ok(Some(found))) => found,
-        Ok(Ok(None)) => return trouble(StatusCode::NOT_FOUND, unknown, "there is no such blob"),
+        Ok(Ok(None)) => return error_response(StatusCode::NOT_FOUND, unknown, "there is no such blob"),
         Ok(Err(error)) => {
             tracing::error!(%error, "cannot serve a blob");
-            return trouble(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", "the blob cannot be read");
+            return error_response(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", "the blob cannot be read");
         }
-        Err(_) => return trouble(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", "the blob cannot be read"),
+        Err(_) => return error_response(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", "the blob cannot be read"),
     };
     let Ok(range) = requested_range(&headers, size) else {
-        let mut answer = trouble(StatusCode::RANGE_NOT_SATISFIABLE, "SIZE_INVALID", "the range is not in the blob");
+        let mut answer =
+            error_response(StatusCode::RANGE_NOT_SATISFIABLE, "SIZE_INVALID", "the range is not in the blob");
         if let Ok(value) = format!("bytes */{size}").parse() {
             answer.headers_mut().insert(header::CONTENT_RANGE, value);
         }
@@ -127,17 +128,17 @@ async fn pull(
     } else {
         let mut file = tokio::fs::File::from_std(file);
         if file.seek(std::io::SeekFrom::Start(start)).await.is_err() {
-            return trouble(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", "the blob cannot be read");
+            return error_response(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", "the blob cannot be read");
         }
         Body::from_stream(ReaderStream::with_capacity(file.take(length), 256 * 1024))
     };
     answer.body(body).unwrap_or_default()
 }
 
-/// The one range that is asked for, first and last byte; `None` for the whole; an error when it is not in the blob.
+/// First and last byte of the requested range; `None` for the whole blob, an error if the range is not in the blob.
 fn requested_range(headers: &HeaderMap, size: u64) -> Result<Option<(u64, u64)>, ()> {
     let Some(text) = headers.get(header::RANGE).and_then(|value| value.to_str().ok()) else { return Ok(None) };
-    // RFC 9110, 14.2: what is not understood is ignored.
+    // RFC 9110, 14.2: an invalid or unsupported range is ignored.
     let Some((first, last)) = text.strip_prefix("bytes=").and_then(|spec| spec.split_once('-')) else {
         return Ok(None);
     };
@@ -150,8 +151,8 @@ fn requested_range(headers: &HeaderMap, size: u64) -> Result<Option<(u64, u64)>,
     if range.0 >= size { Err(()) } else { Ok(Some(range)) }
 }
 
-/// An error in the form of the distribution specification, "Error Codes".
-fn trouble(status: StatusCode, code: &str, message: &str) -> Response<Body> {
+/// An error response (distribution specification, "Error Codes").
+fn error_response(status: StatusCode, code: &str, message: &str) -> Response<Body> {
     let document = serde_json::json!({ "errors": [{ "code": code, "message": message }] });
     let answer = Response::builder().status(status).header(header::CONTENT_TYPE, "application/json");
     answer.body(Body::from(document.to_string())).unwrap_or_default()

@@ -1,7 +1,13 @@
-use std::io::Write as _;
+use std::{collections::BTreeMap, io::Write as _, time::Duration};
 
-use super::*;
-use crate::{lifecycle::protocol::Target, model::Secret};
+use super::{
+    labels::{BUILD_METADATA, LIFECYCLE_METADATA},
+    *,
+};
+use crate::{
+    lifecycle::protocol::{Built, BuiltLayer, Target},
+    model::{Digest, Secret},
+};
 
 fn store() -> (tempfile::TempDir, ImageStore) {
     let dir = tempfile::tempdir().unwrap();
@@ -13,7 +19,7 @@ fn stack(store: &ImageStore) -> Stack {
     let layer = store.blobs().put_bytes(b"base layer").unwrap();
     let labels =
         BTreeMap::from([("io.buildpacks.base.id", "debian-13"), ("x", "y")].map(|(n, v)| (n.into(), v.into())));
-    let Image { manifest, config } = store.put_base("amd64", layer.clone(), labels).unwrap();
+    let Image { manifest, config } = store.put_stack_image("amd64", layer.clone(), labels).unwrap();
     let image = StackImage { manifest, config, layer };
     let target = Target { os: "linux".into(), arch: "amd64".into(), ..Target::default() };
     Stack { id: "debian-13".into(), run: image.clone(), build: image, target }
@@ -40,7 +46,7 @@ fn built(store: &ImageStore) -> Built {
 }
 
 #[test]
-fn a_blob_appears_only_whole_and_verified() {
+fn a_blob_appears_only_complete_and_verified() {
     let (dir, store) = store();
     let digest = Digest::of(b"hello");
     let mut writer = store.blobs().writer().unwrap();
@@ -77,7 +83,7 @@ fn the_same_parts_make_the_same_image() {
 }
 
 #[test]
-fn a_sweep_takes_only_what_no_kept_image_needs() {
+fn a_sweep_removes_only_blobs_that_no_kept_image_needs() {
     let (_dir, store) = store();
     let image = store.assemble(&stack(&store), &built(&store)).unwrap();
     let stray = store.blobs().put_bytes(b"stray").unwrap();
@@ -88,7 +94,7 @@ fn a_sweep_takes_only_what_no_kept_image_needs() {
 }
 
 #[tokio::test]
-async fn the_registry_serves_digests_and_ranges_to_whoever_has_the_token() {
+async fn the_registry_serves_digests_and_ranges_to_clients_with_the_token() {
     let (_dir, store) = store();
     let image = store.assemble(&stack(&store), &built(&store)).unwrap();
     let layer = Digest::of(b"app layer");

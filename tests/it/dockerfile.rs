@@ -163,7 +163,7 @@ fn a_dockerfile_that_fails_says_why() {
         ("FROM BASE\nRUN cat <<EOF\nx\n", "Dockerfile line 2: the end of the heredoc that begins here is missing"),
         ("FROM BASE\nCOPY --from=gone /x /x\n", "gone"),
         ("FROM BASE\nRUN nonsense\n", "nonsense: not found"),
-        ("FROM BASE\nCOPY . /x\n", "the Dockerfile says nothing to run: add a CMD"),
+        ("FROM BASE\nCOPY . /x\n", "the Dockerfile has no command to run: add a CMD"),
         ("FROM BASE\nRUN sleep 1000\n", "stopped after 20 seconds"),
         ("FROM BASE\nRUN head -c 300000000 /dev/zero | tail -c 299999999 > /dev/null\n", "ran out of memory (64 MiB)"),
         (&knock, "returned a non-zero code: 3"),

@@ -121,7 +121,7 @@ fn an_updated_run_image_goes_under_apps() {
     world.paas(&["stacks:remove", "debian-13"]).bad().says("default stack");
     world.paas(&["apps:stack", "a", "nowhere"]).bad().says("there is no stack nowhere");
     let wrong = "id = \"slim\"\nsuite = \"trixie\"\ndistro_name = \"debian\"\ndistro_version = \"13\"\nrun = [\"--evil\"]\nbuild = []\n";
-    world.paas_with(&["stacks:create", "slim"], wrong).bad().says("\"--evil\" is no name of a package");
+    world.paas_with(&["stacks:create", "slim"], wrong).bad().says("\"--evil\" is not a valid name of a package");
 }
 
 /// A file in an app's instance.

@@ -1,0 +1,40 @@
+//! Labels of images, as the buildpack specification defines them.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use crate::model::Digest;
+
+/// Label with the metadata of the lifecycle.
+pub(super) const LIFECYCLE_METADATA: &str = "io.buildpacks.lifecycle.metadata";
+
+/// Label with the metadata of the build.
+pub(super) const BUILD_METADATA: &str = "io.buildpacks.build.metadata";
+
+/// Replaces the run image in the metadata of the lifecycle, if there is such metadata.
+pub(super) fn replace_run_image(labels: &mut BTreeMap<String, String>, top_layer: &Digest, manifest: &Digest) {
+    if let Some(text) = labels.get(LIFECYCLE_METADATA)
+        && let Ok(Value::Object(mut metadata)) = serde_json::from_str(text)
+    {
+        insert_run_image(&mut metadata, top_layer, manifest);
+        labels.insert(LIFECYCLE_METADATA.to_owned(), Value::Object(metadata).to_string());
+    }
+}
+
+/// Sets the run image in the metadata of the lifecycle.
+pub(super) fn insert_run_image(metadata: &mut Map<String, Value>, top_layer: &Digest, manifest: &Digest) {
+    metadata.insert("runImage".to_owned(), json!({ "topLayer": top_layer, "reference": manifest }));
+}
+
+/// Manifest of the run image in the metadata of the lifecycle.
+pub(super) fn run_image(labels: &BTreeMap<String, String>) -> Option<Digest> {
+    let metadata: Value = serde_json::from_str(labels.get(LIFECYCLE_METADATA)?).ok()?;
+    metadata["runImage"]["reference"].as_str()?.parse().ok()
+}
+
+/// The labels of a run image that describe it, and that all images based on it have as well.
+pub(super) fn of_base(labels: &BTreeMap<String, String>) -> impl Iterator<Item = (String, String)> {
+    let of_base = labels.iter().filter(|(name, _)| name.starts_with("io.buildpacks.base."));
+    of_base.map(|(name, value)| (name.clone(), value.clone()))
+}

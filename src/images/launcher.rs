@@ -1,0 +1,125 @@
+//! Adds the launcher to images that no buildpack made, so that they run like all others.
+
+use std::{fs::File, io};
+
+use super::{
+    error::{ImageError, Result},
+    labels::BUILD_METADATA,
+    manifest::{Descriptor, History, ImageConfig},
+    store::{CREATED, Image, ImageStore},
+};
+use crate::{
+    lifecycle::protocol::BuiltLayer,
+    model::{CONTAINER_PORT, Digest, Process, ProcessType},
+};
+
+/// Label with the port on which the web process of such an image listens.
+const PORT_LABEL: &str = "paas.image.port";
+
+/// Settings for the containers of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RuntimeSettings {
+    /// Port on which the web process listens: the value of `$PORT`.
+    pub port: u16,
+    /// Whether user and stop signal are those of the image.
+    pub own_user: bool,
+}
+
+/// The program of a process, if that is the launcher of an image that buildpacks made (buildpacks/spec, platform.md): our
+/// launcher replaces it, and would start itself in an endless loop.
+fn replaced_launcher(process: &Process) -> Option<String> {
+    let program = process.command.first()?.split_whitespace().next()?;
+    (program.starts_with("/cnb/process/") || program == "/cnb/lifecycle/launcher").then(|| program.to_owned())
+}
+
+impl ImageStore {
+    /// Adds the launcher to an image. The process types are those in `declared`, or one for the default command of the
+    /// image; `make_layers` creates the layers of the launcher for them. Labels in `drop_labels` are removed. Blocks.
+    pub fn with_launcher(
+        &self,
+        image: &Image,
+        declared: Option<Vec<Process>>,
+        drop_labels: &[String],
+        make_layers: impl FnOnce(&[Process]) -> io::Result<Vec<(BuiltLayer, File)>>,
+    ) -> Result<Digest> {
+        let mut layers = self.manifest(&image.manifest)?.layers;
+        let config: ImageConfig = self.read(&image.config, "configuration")?;
+        let (mut diff_ids, mut history, mut run) = (config.rootfs.diff_ids, config.history, config.config);
+        let folder =
+            Some(run.working_dir.clone()).filter(|folder| !folder.is_empty()).unwrap_or_else(|| "/".to_owned());
+        let mut processes = match declared {
+            Some(processes) => processes,
+            None => vec![Process {
+                process_type: ProcessType::web(),
+                command: [run.entrypoint.as_slice(), &run.cmd].concat(),
+                args: Vec::new(),
+                direct: true,
+                default: true,
+                working_dir: None,
+            }],
+        };
+        if processes.iter().any(|process| process.command.is_empty()) {
+            let text = "the Dockerfile has no command to run: add a CMD, or a Procfile with a line web: COMMAND";
+            return Err(ImageError::NotLaunchable(text.to_owned()));
+        }
+        if let Some(launcher) = processes.iter().find_map(replaced_launcher) {
+            let text = format!(
+                "{launcher} is the launcher of an image that buildpacks made, and paas replaces it: set the command to run with \
+                 CMD and ENTRYPOINT in the Dockerfile, or in a Procfile"
+            );
+            return Err(ImageError::NotLaunchable(text));
+        }
+        for process in &mut processes {
+            process.working_dir = Some(folder.clone());
+        }
+        let failed = |e: io::Error| ImageError::NotLaunchable(format!("cannot add the launcher to the image: {e}"));
+        for (layer, mut tar) in make_layers(&processes).map_err(failed)? {
+            let mut writer = self.blobs().writer()?;
+            let mut bytes = Vec::new();
+            io::Read::read_to_end(&mut tar, &mut bytes).map_err(failed)?;
+            writer.write(&bytes)?;
+            writer.finish(&layer.digest, layer.size)?;
+            layers.push(Descriptor::layer(layer.digest.clone(), layer.size));
+            diff_ids.push(layer.digest);
+            history.push(History::of(CREATED, layer.created_by));
+        }
+        run.labels.retain(|name, _| !drop_labels.contains(name));
+        run.labels.insert(PORT_LABEL.to_owned(), web_port(run.exposed_ports.keys()).to_string());
+        run.labels.insert(BUILD_METADATA.to_owned(), serde_json::json!({ "processes": processes }).to_string());
+        let main = processes.iter().find(|p| p.default).or_else(|| processes.first());
+        run.entrypoint = main.iter().map(|process| format!("/cnb/process/{}", process.process_type)).collect();
+        run.cmd = Vec::new();
+        Ok(self.put_image(&config.architecture, layers, diff_ids, history, run)?.manifest)
+    }
+
+    /// Settings for the containers of an image.
+    pub fn runtime_settings(&self, manifest: &Digest) -> Result<RuntimeSettings> {
+        let port = self.labels(manifest)?.get(PORT_LABEL).and_then(|port| port.parse().ok());
+        Ok(RuntimeSettings { port: port.unwrap_or(CONTAINER_PORT), own_user: port.is_some() })
+    }
+}
+
+/// The default port if the image exposes it, or no port; otherwise the lowest exposed TCP port.
+fn web_port<'a>(ports: impl Iterator<Item = &'a String>) -> u16 {
+    let tcp = ports.filter_map(|port| match port.split_once('/') {
+        Some((number, "tcp")) => number.parse().ok(),
+        Some(_) => None,
+        None => port.parse().ok(),
+    });
+    let ports: Vec<u16> = tcp.filter(|port| *port != 0).collect();
+    let lowest = ports.iter().min().copied().unwrap_or(CONTAINER_PORT);
+    if ports.contains(&CONTAINER_PORT) { CONTAINER_PORT } else { lowest }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_port_follows_from_the_exposed_ports() {
+        let web_port =
+            |ports: &[&str]| super::web_port(ports.iter().map(|port| (*port).to_owned()).collect::<Vec<_>>().iter());
+        assert_eq!(web_port(&[]), 8080);
+        assert_eq!(web_port(&["443/tcp", "80/tcp", "53/udp"]), 80);
+        assert_eq!(web_port(&["80/tcp", "8080/tcp"]), 8080);
+        assert_eq!(web_port(&["3000", "nonsense/tcp", "0/tcp"]), 3000);
+    }
+}

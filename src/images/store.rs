@@ -1,0 +1,176 @@
+//! Images in the blob store.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::Path,
+    time::Duration,
+};
+
+use super::{
+    blobs::BlobStore,
+    error::{ImageError, Result},
+    labels::{self, BUILD_METADATA},
+    manifest::{Descriptor, History, ImageConfig, Manifest, RootFs, RunConfig},
+};
+use crate::{
+    lifecycle::protocol::BuiltLayer,
+    model::{Digest, Process},
+};
+
+/// Creation time of all images. It is constant, so that the same input gives the same image; the buildpack specification
+/// defines it.
+pub(super) const CREATED: &str = "1980-01-01T00:00:01Z";
+
+/// An image in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// Digest of the manifest: what a release stores, and what the engine pulls.
+    pub manifest: Digest,
+    /// Digest of the configuration: the image's id on the engine.
+    pub config: Digest,
+}
+
+/// Images by the digest of their manifest; cheap to clone. Its methods block, but only to read small files.
+#[derive(Debug, Clone)]
+pub struct ImageStore {
+    blobs: BlobStore,
+}
+
+impl ImageStore {
+    /// Opens `<data_dir>/blobs`; creates the folder if necessary.
+    pub fn open(data_dir: &Path) -> Result<Self> {
+        Ok(Self { blobs: BlobStore::open(&data_dir.join("blobs"))? })
+    }
+
+    /// The blob store.
+    pub fn blobs(&self) -> &BlobStore {
+        &self.blobs
+    }
+
+    /// Stores configuration and manifest of an image whose layers are in the blob store.
+    pub(super) fn put_image(
+        &self,
+        arch: &str,
+        layers: Vec<Descriptor>,
+        diff_ids: Vec<Digest>,
+        history: Vec<History>,
+        run: RunConfig,
+    ) -> Result<Image> {
+        let config = ImageConfig {
+            created: CREATED.to_owned(),
+            architecture: arch.to_owned(),
+            os: "linux".to_owned(),
+            config: run,
+            rootfs: RootFs { kind: "layers".to_owned(), diff_ids },
+            history,
+        };
+        let config = self.put_json(&config)?;
+        let manifest = Manifest::new(Descriptor::config(config.0.clone(), config.1), layers);
+        Ok(Image { manifest: self.put_json(&manifest)?.0, config: config.0 })
+    }
+
+    /// Stores a document; returns its digest and its size in bytes.
+    fn put_json(&self, value: &impl serde::Serialize) -> Result<(Digest, u64)> {
+        let bytes = serde_json::to_vec(value).map_err(|source| ImageError::InvalidDocument {
+            digest: Digest::of(b""),
+            what: "document",
+            source,
+        })?;
+        Ok((self.blobs.put_bytes(&bytes)?, bytes.len() as u64))
+    }
+
+    pub(super) fn manifest(&self, digest: &Digest) -> Result<Manifest> {
+        self.read(digest, "manifest")
+    }
+
+    /// Reads a document.
+    pub(super) fn read<T: serde::de::DeserializeOwned>(&self, digest: &Digest, what: &'static str) -> Result<T> {
+        let bytes = self.blobs.read_bytes(digest)?;
+        serde_json::from_slice(&bytes).map_err(|source| ImageError::InvalidDocument {
+            digest: digest.clone(),
+            what,
+            source,
+        })
+    }
+
+    /// Digest of an image's configuration: the image's id on the engine.
+    pub fn config_digest(&self, manifest: &Digest) -> Result<Digest> {
+        Ok(self.manifest(manifest)?.config.digest)
+    }
+
+    /// Labels of an image.
+    pub fn labels(&self, manifest: &Digest) -> Result<BTreeMap<String, String>> {
+        Ok(self.read::<ImageConfig>(&self.config_digest(manifest)?, "configuration")?.config.labels)
+    }
+
+    /// Layers of an image, lowest first.
+    pub fn layers(&self, manifest: &Digest) -> Result<Vec<Digest>> {
+        Ok(self.manifest(manifest)?.layers.into_iter().map(|layer| layer.digest).collect())
+    }
+
+    /// Layers of an image, lowest first, each with its size and origin.
+    pub fn describe(&self, manifest: &Digest) -> Result<Vec<BuiltLayer>> {
+        let manifest = self.manifest(manifest)?;
+        let config: ImageConfig = self.read(&manifest.config.digest, "configuration")?;
+        let created_by =
+            config.history.into_iter().map(|entry| entry.created_by).chain(std::iter::repeat(String::new()));
+        let layers = manifest.layers.into_iter().zip(created_by);
+        Ok(layers
+            .map(|(layer, created_by)| BuiltLayer { digest: layer.digest, size: layer.size, created_by })
+            .collect())
+    }
+
+    /// Manifest of the run image that an image is based on.
+    pub fn run_image(&self, manifest: &Digest) -> Result<Option<Digest>> {
+        if !self.blobs.has(manifest) {
+            return Ok(None);
+        }
+        Ok(labels::run_image(&self.labels(manifest)?))
+    }
+
+    /// Whether all blobs of an image are in the blob store.
+    pub fn complete(&self, manifest: &Digest) -> Result<bool> {
+        if !self.blobs.has(manifest) {
+            return Ok(false);
+        }
+        let manifest = self.manifest(manifest)?;
+        let mut needed = manifest.layers.iter().chain([&manifest.config]);
+        Ok(needed.all(|blob| self.blobs.has(&blob.digest)))
+    }
+
+    /// Processes that the buildpacks of an image declared.
+    pub fn processes(&self, manifest: &Digest) -> Result<Vec<Process>> {
+        #[derive(serde::Deserialize)]
+        struct Metadata {
+            #[serde(default)]
+            processes: Vec<Process>,
+        }
+        let labels = self.labels(manifest)?;
+        let Some(text) = labels.get(BUILD_METADATA) else { return Ok(Vec::new()) };
+        let metadata: Metadata = serde_json::from_str(text).map_err(|source| ImageError::InvalidDocument {
+            digest: manifest.clone(),
+            what: "build metadata",
+            source,
+        })?;
+        Ok(metadata.processes)
+    }
+
+    /// Removes blobs that are older than `min_age` and do not belong to an image of `keep`; returns their number.
+    pub fn sweep(&self, keep: &[Digest], min_age: Duration) -> Result<usize> {
+        let mut needed = HashSet::new();
+        for image in keep {
+            needed.insert(image.clone());
+            if self.blobs.has(image) {
+                let manifest = self.manifest(image)?;
+                needed.insert(manifest.config.digest);
+                needed.extend(manifest.layers.into_iter().map(|layer| layer.digest));
+            }
+        }
+        self.blobs.sweep(&needed, min_age)
+    }
+
+    /// The first of these layers that is not in the blob store.
+    pub fn missing<'a>(&self, layers: &'a [BuiltLayer]) -> Option<&'a BuiltLayer> {
+        layers.iter().find(|layer| !self.blobs.has(&layer.digest))
+    }
+}
