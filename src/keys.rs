@@ -1,62 +1,65 @@
-//! Public keys as people paste them.
+//! Parsing of SSH public keys that users paste.
 
 use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PublicKey};
 
-/// RSA keys weaker than this are refused, bits.
-const LEAST_RSA_BITS: u32 = 2048;
-/// More than a 16,384-bit RSA key and a long comment need, bytes.
-const LONGEST: usize = 16 * 1024;
-const WANTED: &str = "give one line as in ~/.ssh/id_ed25519.pub";
+/// Minimum size of an RSA key, in bits.
+const MIN_RSA_BITS: u32 = 2048;
+/// Maximum length of a key, in bytes: more than a 16,384-bit RSA key with a long comment has.
+const MAX_KEY_LEN: usize = 16 * 1024;
+/// What to do about an invalid key.
+const HINT: &str = "give one line, such as the one in ~/.ssh/id_ed25519.pub";
 
-/// A key fit for the store.
+/// A valid public key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParsedKey {
-    /// Such as `ssh-ed25519`.
+    /// Key type, such as `ssh-ed25519`.
     pub algorithm: String,
-    /// `SHA256:…`, as OpenSSH prints it.
+    /// Fingerprint, `SHA256:…`, as OpenSSH prints it.
     pub fingerprint: String,
-    /// As in `authorized_keys`, without comment.
+    /// Line for `authorized_keys`, without comment.
     pub openssh: String,
 }
 
-/// Why a text is no key that we take; each is the user's.
+/// Why a text is not accepted as a public key; all variants are errors of the user.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// Nothing was given.
-    #[error("no public key was given: {WANTED}")]
+    /// The text is empty.
+    #[error("no public key was given: {HINT}")]
     Empty,
-    /// Longer than any key.
-    #[error("this is too long for a public key: {WANTED}")]
+    /// The text is longer than any key.
+    #[error("this is too long for a public key: {HINT}")]
     TooLong,
-    /// The secret half was pasted.
-    #[error("this is a private key: keep it secret, and give the public one, the file that ends in .pub")]
+    /// The text is a private key.
+    #[error("this is a private key: keep it secret, and give the public key, in the file that ends in .pub")]
     Private,
-    /// More than one line.
-    #[error("there are several keys: add them one at a time, each under its own name")]
+    /// The text has several keys.
+    #[error("there are several keys: add them one at a time, each with its own name")]
     Several,
-    /// `authorized_keys` options come first.
-    #[error("options before the key are not supported: begin with the key's type, such as ssh-ed25519")]
+    /// The text starts with options, as in `authorized_keys`.
+    #[error("options before the key are not supported: start with the key type, such as ssh-ed25519")]
     Options,
-    /// Another file format.
+    /// The key has another file format.
     #[error("this is a key in another format: convert it with `ssh-keygen -i -f FILE`, then add the result")]
     Format,
-    /// A type that we do not take.
-    #[error("keys of type {0:?} are not supported: use ed25519, ECDSA or RSA, such as `ssh-keygen -t ed25519` makes")]
-    Unsupported(String),
-    /// A weak key.
+    /// The key type is not supported.
     #[error(
-        "this RSA key has {0} bits, and {LEAST_RSA_BITS} are the least: make a new one with `ssh-keygen -t ed25519`"
+        "keys of type {0:?} are not supported: use ed25519, ECDSA or RSA, for example a key made by `ssh-keygen -t ed25519`"
+    )]
+    Unsupported(String),
+    /// The RSA key is too short.
+    #[error(
+        "this RSA key has {0} bits, but at least {MIN_RSA_BITS} are required: make a new key with `ssh-keygen -t ed25519`"
     )]
     Weak(u32),
-    /// Not decodable.
-    #[error("this is not a valid public key: {WANTED}")]
+    /// The key cannot be decoded.
+    #[error("this is not a valid public key: {HINT}")]
     Malformed(#[source] russh::keys::ssh_key::Error),
-    /// Not even of the form of a key.
-    #[error("this is not a public key: {WANTED}")]
+    /// The text does not have the form of a key.
+    #[error("this is not a public key: {HINT}")]
     NotAKey,
 }
 
-/// Whether a client may sign with `algorithm`: SHA-1 signatures (`ssh-rsa`) and DSA are refused.
+/// Whether a client may sign with `algorithm`: SHA-1 signatures (`ssh-rsa`) and DSA are not accepted.
 pub fn is_accepted(algorithm: &Algorithm) -> bool {
     matches!(
         algorithm,
@@ -68,14 +71,14 @@ pub fn is_accepted(algorithm: &Algorithm) -> bool {
     )
 }
 
-/// The fingerprint under which the store knows a key.
+/// Fingerprint by which the store identifies a key.
 pub fn fingerprint(key: &PublicKey) -> String {
     key.fingerprint(HashAlg::Sha256).to_string()
 }
 
-/// Reads one line of a `.pub` file.
+/// Parses one line of a `.pub` file.
 pub fn parse_public_key(text: &str) -> Result<ParsedKey, KeyError> {
-    if text.len() > LONGEST {
+    if text.len() > MAX_KEY_LEN {
         return Err(KeyError::TooLong);
     }
     if text.contains("PRIVATE KEY") || text.contains("PuTTY-User-Key-File") {
@@ -102,7 +105,7 @@ pub fn parse_public_key(text: &str) -> Result<ParsedKey, KeyError> {
     let key = PublicKey::from_openssh(&format!("{kind} {body}")).map_err(KeyError::Malformed)?;
     if let Some(rsa) = key.key_data().rsa() {
         let bits = rsa.key_size();
-        if bits < LEAST_RSA_BITS {
+        if bits < MIN_RSA_BITS {
             return Err(KeyError::Weak(bits));
         }
     }
@@ -122,7 +125,7 @@ mod tests {
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHxrF/a5zqxPmWBzvUvHnqFyhFg6dmGqFIQ5cUj4bTY9 someone@somewhere";
 
     #[test]
-    fn a_key_loses_its_comment() {
+    fn the_comment_of_a_key_is_removed() {
         let key = parse_public_key(&format!("\n# mine\n {GOOD} and more\r\n")).unwrap();
         assert_eq!(key.openssh, GOOD.rsplit_once(' ').unwrap().0);
         assert_eq!(key.algorithm, "ssh-ed25519");
@@ -130,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_gets_one_line_that_says_what_it_is() {
+    fn invalid_keys_get_an_error_message_of_one_line() {
         let cases = [
             (String::new(), "no public key"),
             ("# only a comment\n".to_owned(), "no public key"),

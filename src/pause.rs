@@ -1,7 +1,7 @@
-//! Named points at which a story of the test suite can hold the server still, to kill it there. Debug builds only.
+//! Named points at which a test can pause the server, to kill it there. Debug builds only.
 
-/// When `$PAAS_TEST_PAUSES` names a folder that holds the file `<point>`, renames that to `<point>.reached` and waits
-/// until whoever asked for the pause removes it, or ends the process.
+/// If the folder `$PAAS_TEST_PAUSES` has a file `<point>`, renames it to `<point>.reached` and waits until the test removes
+/// that file or kills the process.
 #[cfg(debug_assertions)]
 pub async fn at(point: &str) {
     let Some(folder) = std::env::var_os("PAAS_TEST_PAUSES").map(std::path::PathBuf::from) else { return };

@@ -1,9 +1,9 @@
 //! Makes the control group of builds idle while the machine has enough CPU time to spare for them.
 //!
 //! A process with a low weight still keeps a CPU until its time slice ends, so requests wait for some milliseconds. The
-//! processes of an idle group (`cpu.idle`, Linux 5.15) leave the CPU at once, but get almost no CPU time on a busy machine,
-//! and the build may be the one that fixes what keeps the machine busy. So the group is idle only while it gets its share
-//! of CPU time nevertheless. (Where the engine leaves control groups to systemd, there is no such group, only the weight.)
+//! processes of an idle group (`cpu.idle`, Linux 5.15) are preempted at once, but get almost no CPU time on a busy machine,
+//! although a build may be the fix for an app that overloads the machine. So the group is idle only while it still gets its
+//! share of CPU time. (Where the engine leaves control groups to systemd, there is no such group, only the weight.)
 
 use std::{
     fs, io,
