@@ -1,12 +1,17 @@
-//! The modules keep their order: each may use only those of the rows below it (docs/ARCHITECTURE.md, "The layers").
+//! Modules use only modules of lower rows, and source files form no import circles (docs/ARCHITECTURE.md, "The layers").
+
+mod imports;
+mod tokens;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
-/// From the top to the bottom.
+use imports::Modules;
+
+/// The rows, from the top to the bottom.
 const ROWS: [&[&str]; 10] = [
     &["server", "local"],
     &["ssh", "api"],
@@ -22,18 +27,26 @@ const ROWS: [&[&str]; 10] = [
 
 fn row(module: &str) -> usize {
     let row = ROWS.iter().position(|row| row.contains(&module));
-    row.unwrap_or_else(|| panic!("the module {module} has no row: give it one here and in docs/ARCHITECTURE.md"))
+    row.unwrap_or_else(|| panic!("the module {module} has no row: add it here and in docs/ARCHITECTURE.md"))
 }
 
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
+/// The text of every source file, by its path below `src/`.
+fn sources() -> BTreeMap<String, String> {
+    fn read(src: &Path, folder: &Path, found: &mut BTreeMap<String, String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                read(src, &path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(src).unwrap().to_str().unwrap().to_owned();
+                found.insert(name, fs::read_to_string(&path).unwrap());
+            }
         }
     }
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = BTreeMap::new();
+    read(&src, &src, &mut found);
+    found
 }
 
 /// The modules that a text names as `crate::module` or in a `use crate::{…}`.
@@ -65,29 +78,107 @@ fn named(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn no_arrow_runs_upwards() {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let (mut files, mut wrong, mut arrows) = (Vec::new(), Vec::new(), 0);
-    sources(&src, &mut files);
-    for file in files {
-        let relative = file.strip_prefix(&src).unwrap();
-        let module = relative.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
+fn modules_use_only_modules_of_lower_rows() {
+    let (mut violations, mut uses) = (Vec::new(), 0);
+    for (file, text) in sources() {
+        let module = file.split('/').next().unwrap().trim_end_matches(".rs");
         if ["lib", "bin"].contains(&module) {
             continue;
         }
-        for used in named(&fs::read_to_string(&file).unwrap()) {
-            arrows += 1;
+        for used in named(&text) {
+            uses += 1;
             if used != module && row(&used) <= row(module) {
-                wrong.push(format!("{} uses {used}", relative.display()));
+                violations.push(format!("{file} uses {used}"));
             }
         }
     }
-    assert!(wrong.is_empty(), "{wrong:#?}");
-    assert!(arrows > 100, "the paths are found: {arrows}");
+    assert!(violations.is_empty(), "a module may use only modules of lower rows: {violations:#?}");
+    assert!(uses > 100, "only {uses} uses were found");
 }
 
 #[test]
-fn paths_are_found_in_every_form() {
+fn every_form_of_a_crate_path_is_read() {
     let text = "use crate::{\n    model::{Digest, Line},\n    store,\n};\nlet x = crate::engine::label::APP;";
     assert_eq!(named(text).into_iter().collect::<Vec<_>>(), ["engine", "model", "store"]);
+}
+
+#[test]
+fn source_files_form_no_import_circles() {
+    let sources = sources();
+    let modules = Modules::read(sources.iter().map(|(file, text)| (file.as_str(), text.as_str())));
+    let circles = modules.circles();
+    assert!(circles.is_empty(), "move what both files of a circle use into a file below them: {circles:#?}");
+}
+
+fn circles(files: &[(&str, &str)]) -> Vec<String> {
+    Modules::read(files.iter().copied()).circles()
+}
+
+#[test]
+fn a_circle_is_reported_with_its_files() {
+    // Of siblings in three steps, by a grouped `use`, a path in an expression and a path in a type.
+    let found = circles(&[
+        ("a.rs", "mod b; mod c; mod d;"),
+        ("a/b.rs", "use std::io;\nuse super::{\n    c::{Pool, self},\n};"),
+        ("a/c.rs", "pub(super) struct Pool;\nfn f() { crate::a::d::start() }"),
+        ("a/d.rs", "pub(super) fn start() -> Option<super::b::Body> { None }"),
+    ]);
+    let steps = [
+        "a/b.rs uses super::c::Pool of a/c.rs",
+        "a/c.rs uses crate::a::d::start of a/d.rs",
+        "a/d.rs uses super::b::Body of a/b.rs",
+    ];
+    assert_eq!(found, [steps.join(", ")]);
+
+    // Of a parent that uses its child by a bare path, and the child an item that the parent defines.
+    let found = circles(&[
+        ("a.rs", "mod b;\npub struct Shared(b::Pool);"),
+        ("a/b.rs", "pub(super) struct Pool;\nimpl Pool { fn of(_: &super::Shared) {} }"),
+    ]);
+    assert_eq!(found, ["a.rs uses b::Pool of a/b.rs, a/b.rs uses super::Shared of a.rs"]);
+
+    // The same, where the parent's use of the child is a re-export that the parent itself uses.
+    let found = circles(&[
+        ("a.rs", "mod b;\npub use b::Pool;\npub struct Shared(Pool);"),
+        ("a/b.rs", "use super::Shared;\npub struct Pool;"),
+    ]);
+    assert_eq!(found.len(), 1, "{found:?}");
+
+    // Of a module of a module.
+    let found = circles(&[
+        ("a.rs", "mod b;"),
+        ("a/b.rs", "mod c;\nconst A: u8 = 1;\nuse c::B;"),
+        ("a/b/c.rs", "pub(super) const B: u8 = crate::a::b::A;"),
+    ]);
+    assert_eq!(found, ["a/b.rs uses c::B of a/b/c.rs, a/b/c.rs uses crate::a::b::A of a/b.rs"]);
+}
+
+#[test]
+fn what_is_no_circle_is_not_reported() {
+    // Two children use what the parent re-exports of a third, and the parent uses them all.
+    let found = circles(&[
+        (
+            "a.rs",
+            "mod b;\nmod c;\nmod error;\npub use error::{Error as Failure, Error};\nfn f() { b::run(); c::run(); }",
+        ),
+        ("a/error.rs", "pub enum Error {}"),
+        ("a/b.rs", "use super::{Error, c};\nfn run() -> Error { c::run() }"),
+        ("a/c.rs", "fn run() -> super::Failure { loop {} }"),
+    ]);
+    assert_eq!(found, [""; 0]);
+
+    // Comments, literals and unit tests name the parent; a re-export alone is no use.
+    let found = circles(&[
+        (
+            "a.rs",
+            "mod b;\npub use b::B;\npub struct A;\n#[cfg(test)]\nuse b::{C};\n#[cfg(test)]\nmod tests { use super::b::B; }",
+        ),
+        (
+            "a/b.rs",
+            "//! As super::A.\n/* super::A /* */ super::A */\nfn f<'a>(x: &'a str) -> (char, &str, &str) {\n\
+             ('\"', r#\"super::A\"#, \"\\\"super::A\") }\npub struct B(super::A);\nconst X: char = '\\'';",
+        ),
+        ("a/tests.rs", "use super::{A, b::B};"),
+    ]);
+    assert_eq!(found, [""; 0]);
 }
