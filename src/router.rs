@@ -1,83 +1,67 @@
-//! The data plane: balances the mapped ports to healthy instances, in a process of its own. It goes on with its last
-//! table when the server goes, and hands its listening sockets to its successor.
+//! The data plane: balances the mapped ports to healthy instances, in a process of its own. It keeps its last route table
+//! when the server stops, and hands its listening sockets over to a new router.
 
+mod activity;
 mod balancer;
 mod body;
 mod control;
+mod dispatch;
+mod error;
+mod error_page;
 mod headers;
+mod http_connection;
 mod link;
 mod listeners;
 mod pool;
 pub mod protocol;
 mod proxy;
 mod routes;
+mod socket;
 mod takeover;
 mod tunnel;
 mod unanswered;
+mod upload;
 mod worker;
+mod worker_state;
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
+pub use error::RouterError;
 pub use link::Link;
 
 use crate::config::Config;
 
-/// How long requests in flight have once the router is told to stop.
-const DRAIN: Duration = Duration::from_secs(30);
+/// How long requests in flight have to end after the router is told to stop.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long clients' idle connections stay open after a successor has taken over, so that none is closed just when its
-/// next request is under way.
+/// How long clients' idle connections stay open after a new router has taken over, so that none is closed just when its
+/// next request is on the way.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// Why the router does not run.
-#[derive(Debug, thiserror::Error)]
-pub enum RouterError {
-    /// A file or socket of the data folder.
-    #[error("cannot {act} {path}: {source}")]
-    File {
-        /// What was tried.
-        act: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Another router runs and does not hand over.
-    #[error("another router has {path} and does not hand over: {source}")]
-    Running {
-        /// Its lock.
-        path: PathBuf,
-        /// What was said.
-        source: io::Error,
-    },
-    /// A thread or its runtime does not start.
-    #[error("cannot start a worker: {0}")]
-    Worker(#[source] io::Error),
-}
-
-/// Runs the router until `shutdown`, or until a successor takes over. Blocks; call it on a thread of a runtime's own.
+/// Runs the router until `shutdown`, or until a new router takes over. Blocks: call it on a thread of its own, not on
+/// a runtime's worker.
 pub fn run(config: &Config, shutdown: CancellationToken) -> Result<(), RouterError> {
-    let dir = &config.data_dir;
+    let path = &config.data_dir;
     let failed = |act, path: PathBuf| move |source| RouterError::File { act, path, source };
-    std::fs::create_dir_all(dir).map_err(failed("make", dir.clone()))?;
-    let place = takeover::Place::enter(dir)?;
+    std::fs::create_dir_all(path).map_err(failed("make", path.clone()))?;
+    let data_dir = takeover::RouterDir::open(path)?;
     let count = match config.router.workers {
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         some => some,
     };
-    let (unheard, unanswered) = unanswered::Unheard::new();
-    let shared = Arc::new(routes::Shared::new(config.router.trusted_proxies.clone(), unheard));
+    let (reporter, unanswered) = unanswered::FailureReporter::new();
+    let shared = Arc::new(routes::RouterState::new(config.router.trusted_proxies.clone(), reporter));
     let workers = worker::start(count, &shared).map_err(RouterError::Worker)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RouterError::Worker)?;
-    let neighbours = runtime.block_on(control::run(place, shared, &workers, unanswered, shutdown));
-    // Where somebody else accepts, clients are led there; otherwise there is nothing to wait for.
+    let neighbours = runtime.block_on(control::run(data_dir, shared, &workers, unanswered, shutdown));
+    // Where a new router accepts, clients move to it; otherwise there is nothing to linger for.
     let handed_over = neighbours.as_ref().is_ok_and(|neighbours| neighbours.successor.is_some());
-    worker::drain(workers, if handed_over { LINGER } else { Duration::ZERO }, DRAIN);
+    worker::drain(workers, if handed_over { LINGER } else { Duration::ZERO }, DRAIN_TIMEOUT);
     if let Ok(takeover::Neighbours { predecessor: Some(mut predecessor), successor: Some(_) }) = neighbours {
-        // A successor knows of the routers before it only through this one.
-        runtime.block_on(async { tokio::time::timeout(DRAIN, predecessor.ended()).await.ok() });
+        // The successor learns only through this router that the predecessor has ended.
+        runtime.block_on(async { tokio::time::timeout(DRAIN_TIMEOUT, predecessor.ended()).await.ok() });
         return Ok(());
     }
     neighbours.map(drop)

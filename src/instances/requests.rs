@@ -37,14 +37,14 @@ async fn log(shared: &Shared, unanswered: &Unanswered) -> Result<(), InstancesEr
 }
 
 fn event_text(unanswered: &Unanswered, instance: &str) -> String {
-    let Unanswered { status, method, path, request_id, untold, .. } = unanswered;
+    let Unanswered { status, method, path, request_id, suppressed, .. } = unanswered;
     let why = match status {
         503 => "no instance is running".to_owned(),
         504 => format!("{instance} did not respond in time"),
         _ => format!("{instance} closed the connection before responding, or sent an invalid HTTP response"),
     };
-    let suppressed = if *untold > 0 { format!("; {untold} more before it were not logged") } else { String::new() };
-    format!("{status} for {method} {path}: {why} (request {request_id}{suppressed})")
+    let more = if *suppressed > 0 { format!("; {suppressed} more before it were not logged") } else { String::new() };
+    format!("{status} for {method} {path}: {why} (request {request_id}{more})")
 }
 
 #[cfg(test)]
@@ -53,9 +53,10 @@ mod tests {
 
     #[test]
     fn the_event_says_why_a_request_was_not_answered() {
-        let text = |status, untold| {
+        let text = |status, suppressed| {
             let (service, path, request_id) = ("a/web/1".into(), "/x".into(), "7f".into());
-            let one = Unanswered { service, status, instance: None, method: "GET".into(), path, request_id, untold };
+            let one =
+                Unanswered { service, status, instance: None, method: "GET".into(), path, request_id, suppressed };
             event_text(&one, "web.2")
         };
         assert_eq!(

@@ -1,5 +1,5 @@
-//! Who gets the next request: the instance with the fewest in flight. The set of instances and their counts are under
-//! one mutex, and a pick counts at once, so that a drain misses none.
+//! Which instance gets the next request: the one with the fewest in flight. The set of instances and their counts are
+//! under one mutex, and a picked instance is counted at once, so that a drain misses no request.
 
 use std::{
     collections::HashMap,
@@ -17,40 +17,42 @@ use crate::model::InstanceId;
 
 #[derive(Default)]
 pub(super) struct Balancer {
-    state: Mutex<State>,
-    /// An instance that is not in the table has answered its last request.
+    state: Mutex<BalancerState>,
+    /// Notified when an instance that is not in the route table has answered its last request.
     drained: Notify,
 }
 
 #[derive(Default)]
-struct State {
-    services: HashMap<String, Vec<Choice>>,
+struct BalancerState {
+    services: HashMap<String, Vec<Candidate>>,
     instances: HashMap<InstanceId, Arc<Load>>,
+    /// Instances that have drained and are not yet reported.
     drained: Vec<InstanceId>,
-    /// Where the search begins, so that equals take turns.
+    /// Where the next search begins, so that instances with equal counts take turns.
     turn: usize,
 }
 
-struct Choice {
+struct Candidate {
     target: Arc<Target>,
     load: Arc<Load>,
 }
 
-/// Written under the mutex only; atomic so that a request can look at it without.
+/// The load of an instance. It is written under the mutex only; atomics let a request read it without.
 #[derive(Default)]
 struct Load {
     in_flight: AtomicUsize,
+    /// Whether the instance is in the route table.
     listed: AtomicBool,
 }
 
-/// Something that keeps an instance from being drained until it is dropped.
+/// Keeps an instance from counting as drained until it is dropped.
 pub(super) struct Hold {
     balancer: Arc<Balancer>,
     instance: InstanceId,
     load: Arc<Load>,
 }
 
-/// A request, or a connection, that an instance was picked for; counts until it is dropped.
+/// The instance that was picked for a request or a connection; it counts as in flight until this is dropped.
 pub(super) struct Claim {
     target: Arc<Target>,
     balancer: Arc<Balancer>,
@@ -85,7 +87,7 @@ impl Drop for Hold {
 }
 
 impl Balancer {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, BalancerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -99,7 +101,7 @@ impl Balancer {
         }
     }
 
-    /// Puts another set of services in force; returns the instances that left it and still answer.
+    /// Replaces the services; returns the instances that are no longer listed and still have requests in flight.
     pub(super) fn replace(&self, services: Vec<Service>) -> Vec<InstanceId> {
         let mut state = self.lock();
         let state = &mut *state;
@@ -108,31 +110,31 @@ impl Balancer {
         }
         state.services.clear();
         for service in services {
-            let choices = service.targets.into_iter().map(|target| {
+            let candidates = service.targets.into_iter().map(|target| {
                 let load = Arc::clone(state.instances.entry(target.instance.clone()).or_default());
                 load.listed.store(true, Relaxed);
-                Choice { target: Arc::new(target), load }
+                Candidate { target: Arc::new(target), load }
             });
-            state.services.insert(service.name, choices.collect());
+            state.services.insert(service.name, candidates.collect());
         }
         state.instances.retain(|_, load| load.listed.load(Relaxed) || load.in_flight.load(Relaxed) > 0);
-        // One that is back has not drained, whatever was about to be said of it.
+        // An instance that is listed again has not drained, even if that was about to be reported.
         let instances = &state.instances;
         state.drained.retain(|instance| !instances.contains_key(instance));
         state.draining()
     }
 
-    /// Instances that are not in the table and still answer.
+    /// Instances that are not in the route table and still have requests in flight.
     pub(super) fn draining(&self) -> Vec<InstanceId> {
         self.lock().draining()
     }
 
-    /// All that may get or answer requests.
+    /// Instances that may get requests or have requests in flight.
     pub(super) fn active(&self) -> Vec<InstanceId> {
         self.lock().instances.keys().cloned().collect()
     }
 
-    /// Keeps an instance from being drained, though it has no request here.
+    /// Keeps an instance from counting as drained, though this router has sent it no request.
     pub(super) fn hold(self: &Arc<Self>, instance: InstanceId) -> Hold {
         let mut state = self.lock();
         let load = Arc::clone(state.instances.entry(instance.clone()).or_default());
@@ -144,16 +146,17 @@ impl Balancer {
     pub(super) fn claim(self: &Arc<Self>, service: &str, tried: &[InstanceId]) -> Option<Claim> {
         let mut state = self.lock();
         let state = &mut *state;
-        let choices = state.services.get(service)?;
+        let candidates = state.services.get(service)?;
         state.turn = state.turn.wrapping_add(1);
-        let first = state.turn % choices.len().max(1);
-        let choice = choices[first..]
+        let first = state.turn % candidates.len().max(1);
+        let candidate = candidates[first..]
             .iter()
-            .chain(&choices[..first])
-            .filter(|choice| tried.is_empty() || !tried.contains(&choice.target.instance))
-            .min_by_key(|choice| choice.load.in_flight.load(Relaxed))?;
-        choice.load.in_flight.fetch_add(1, Relaxed);
-        Some(Claim { target: Arc::clone(&choice.target), balancer: Arc::clone(self), load: Arc::clone(&choice.load) })
+            .chain(&candidates[..first])
+            .filter(|candidate| tried.is_empty() || !tried.contains(&candidate.target.instance))
+            .min_by_key(|candidate| candidate.load.in_flight.load(Relaxed))?;
+        candidate.load.in_flight.fetch_add(1, Relaxed);
+        let (target, load) = (Arc::clone(&candidate.target), Arc::clone(&candidate.load));
+        Some(Claim { target, balancer: Arc::clone(self), load })
     }
 
     /// Whether new requests may still go to the instance.
@@ -161,7 +164,7 @@ impl Balancer {
         self.lock().instances.get(instance).is_some_and(|load| load.listed.load(Relaxed))
     }
 
-    /// Waits for instances to drain; cancel-safe.
+    /// Waits until instances have drained, and returns them; cancel-safe.
     pub(super) async fn drained(&self) -> Vec<InstanceId> {
         loop {
             let drained = std::mem::take(&mut self.lock().drained);
@@ -173,7 +176,7 @@ impl Balancer {
     }
 }
 
-impl State {
+impl BalancerState {
     fn draining(&self) -> Vec<InstanceId> {
         self.instances.iter().filter(|(_, load)| !load.listed.load(Relaxed)).map(|(id, _)| id.clone()).collect()
     }
@@ -194,25 +197,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_least_busy_is_picked_and_who_leaves_is_drained_once() {
+    async fn the_least_busy_instance_is_picked_and_a_removed_one_drains_once() {
         let balancer = Arc::new(Balancer::default());
         assert!(balancer.claim("s", &[]).is_none());
         balancer.replace(service(&["a", "b"]));
         let one = balancer.claim("s", &[]).unwrap();
         let two = balancer.claim("s", &[]).unwrap();
         assert_ne!(one.instance(), two.instance());
-        let (gone, stays) = if one.instance().as_str() == "a" { (one, two) } else { (two, one) };
+        let (removed, listed) = if one.instance().as_str() == "a" { (one, two) } else { (two, one) };
         assert_eq!(balancer.replace(service(&["b"])), ["a".parse().unwrap()]);
-        assert!(!balancer.is_listed(gone.instance()));
+        assert!(!balancer.is_listed(removed.instance()));
         assert_eq!(balancer.claim("s", &[]).unwrap().instance().as_str(), "b");
-        assert!(balancer.claim("s", &["b".parse().unwrap()]).is_none(), "what was tried is not picked again");
-        drop((gone, stays));
+        assert!(
+            balancer.claim("s", &["b".parse().unwrap()]).is_none(),
+            "an instance that was tried is not picked again"
+        );
+        drop((removed, listed));
         assert_eq!(balancer.drained().await, ["a".parse().unwrap()], "b is still listed");
         assert!(balancer.draining().is_empty());
     }
 
     #[tokio::test]
-    async fn a_hold_delays_a_drain_and_who_comes_back_is_not_drained() {
+    async fn a_hold_delays_a_drain_and_an_instance_listed_again_is_not_drained() {
         let balancer = Arc::new(Balancer::default());
         balancer.replace(service(&["a"]));
         let hold = balancer.hold("a".parse().unwrap());
@@ -222,6 +228,10 @@ mod tests {
         let claim = balancer.claim("s", &["a".parse().unwrap()]).unwrap();
         balancer.replace(service(&["a"]));
         drop(claim);
-        assert_eq!(balancer.drained().await, ["b".parse().unwrap()], "a was listed again before it was told");
+        assert_eq!(
+            balancer.drained().await,
+            ["b".parse().unwrap()],
+            "a was listed again before its drain was reported"
+        );
     }
 }

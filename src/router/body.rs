@@ -1,24 +1,24 @@
-//! The body of an answer: a short page of ours, or an instance's, which counts as in flight until its end. And the body
-//! of a request, on its way to an instance.
+//! The body of a response to a client: the router's own page, or an instance's body, which counts as in flight until it
+//! ends.
 
 use std::{
-    cell::{Cell, RefCell},
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, Waker},
-    time::{Duration, Instant},
+    task::{Context, Poll},
 };
 
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 
 use super::{
+    activity::Busy,
     balancer::Claim,
-    pool::{Connection, Pool},
+    pool::{Pool, Upstream},
+    upload::Upload,
 };
 
-pub(super) struct AnswerBody {
+pub(super) struct ResponseBody {
     source: Source,
-    /// Its connection is busy until it has ended.
+    /// The client's connection is busy until the body has ended.
     busy: Option<Busy>,
 }
 
@@ -27,60 +27,27 @@ enum Source {
     Instance { body: Incoming, lease: Option<Lease> },
 }
 
-/// What a client's connection does. Looked at now and then, which is cheaper than a timer for each request.
-pub(super) struct Activity {
-    requests: Cell<usize>,
-    /// When the last answer had ended, or the connection began.
-    since: Cell<Instant>,
-}
-
-impl Activity {
-    pub(super) fn new() -> Rc<Self> {
-        Rc::new(Self { requests: Cell::new(0), since: Cell::new(Instant::now()) })
-    }
-
-    /// How long it has had no request.
-    pub(super) fn idle(&self) -> Option<Duration> {
-        (self.requests.get() == 0).then(|| self.since.get().elapsed())
-    }
-
-    pub(super) fn begin(self: &Rc<Self>) -> Busy {
-        self.requests.set(self.requests.get() + 1);
-        Busy(Rc::clone(self))
-    }
-}
-
-/// A request, until its answer has ended.
-pub(super) struct Busy(Rc<Activity>);
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.requests.set(self.0.requests.get() - 1);
-        self.0.since.set(Instant::now());
-    }
-}
-
-/// What an answer holds until its body has ended: the claim, and the connection that can then be used again.
+/// What a response holds until its body has ended: the claim, and the upstream, which can then be used again.
 pub(super) struct Lease {
     pub(super) claim: Claim,
-    pub(super) connection: Connection,
+    pub(super) upstream: Upstream,
     pub(super) pool: Rc<Pool>,
     pub(super) upload: Option<Rc<Upload>>,
 }
 
 impl Lease {
-    /// The exchange is over: the connection goes back before the claim does. One that still carries a request's body
-    /// is of no use to another request.
+    /// Ends the exchange: the upstream is returned to the pool before the claim is released. An upstream that still
+    /// sends a request's body cannot serve another request, and is closed.
     fn end(self) {
-        let Self { claim, connection, pool, upload } = self;
+        let Self { claim, upstream, pool, upload } = self;
         match upload {
             Some(upload) if !upload.is_complete() => upload.abandon(),
-            Some(_) | None => pool.put(&claim, connection),
+            Some(_) | None => pool.put(&claim, upstream),
         }
     }
 }
 
-impl AnswerBody {
+impl ResponseBody {
     pub(super) fn instance(body: Incoming, lease: Lease) -> Self {
         let lease = if body.is_end_stream() {
             lease.end();
@@ -91,8 +58,12 @@ impl AnswerBody {
         Self { source: Source::Instance { body, lease }, busy: None }
     }
 
-    pub(super) fn page(text: Option<Bytes>) -> Self {
-        Self { source: Source::Page(text), busy: None }
+    pub(super) fn page(text: Bytes) -> Self {
+        Self { source: Source::Page(Some(text)), busy: None }
+    }
+
+    pub(super) fn empty() -> Self {
+        Self { source: Source::Page(None), busy: None }
     }
 
     pub(super) fn keep_busy(&mut self, busy: Busy) {
@@ -100,7 +71,7 @@ impl AnswerBody {
     }
 }
 
-impl Body for AnswerBody {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -112,7 +83,7 @@ impl Body for AnswerBody {
                 let ended = match &polled {
                     Poll::Ready(None) => true,
                     Poll::Ready(Some(Ok(_))) => body.is_end_stream(),
-                    // The connection is of no use any more; dropping the lease closes it.
+                    // The upstream cannot be used again; dropping the lease closes it.
                     Poll::Ready(Some(Err(_))) => {
                         drop(lease.take());
                         false
@@ -138,106 +109,6 @@ impl Body for AnswerBody {
         match &self.source {
             Source::Page(page) => SizeHint::with_exact(page.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Source::Instance { body, .. } => body.size_hint(),
-        }
-    }
-}
-
-/// How far the body of a request has come.
-#[derive(Default)]
-pub(super) struct Upload {
-    frames: Cell<u64>,
-    state: Cell<UploadState>,
-    /// Of the connection that sends it.
-    waker: RefCell<Option<Waker>>,
-}
-
-/// Why a request's body ends before its end.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum UploadError {
-    /// The client broke off, or sent what is not a body.
-    #[error("the client's body broke")]
-    Client(#[source] hyper::Error),
-    /// The instance has answered without waiting for it.
-    #[error("the answer came before the body's end")]
-    Answered,
-}
-
-#[derive(Default, Clone, Copy, PartialEq, Eq)]
-enum UploadState {
-    #[default]
-    Moving,
-    Complete,
-    Broken,
-    Abandoned,
-}
-
-impl Upload {
-    /// Grows while the body moves.
-    pub(super) fn frames(&self) -> u64 {
-        self.frames.get()
-    }
-
-    pub(super) fn is_complete(&self) -> bool {
-        self.state.get() == UploadState::Complete
-    }
-
-    /// Ends it, and with it the connection to the instance.
-    fn abandon(&self) {
-        self.state.set(UploadState::Abandoned);
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
-
-    /// Whether what the client sent ended badly.
-    pub(super) fn is_broken(&self) -> bool {
-        self.state.get() == UploadState::Broken
-    }
-}
-
-/// The body of a request on its way to an instance: the client's, or none.
-pub(super) enum RequestBody {
-    None,
-    Client(Incoming, Rc<Upload>),
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = UploadError;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        match self.get_mut() {
-            Self::None => Poll::Ready(None),
-            Self::Client(body, upload) => {
-                if upload.state.get() == UploadState::Abandoned {
-                    return Poll::Ready(Some(Err(UploadError::Answered)));
-                }
-                let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else {
-                    *upload.waker.borrow_mut() = Some(cx.waker().clone());
-                    return Poll::Pending;
-                };
-                upload.frames.set(upload.frames.get() + 1);
-                match &frame {
-                    Some(Err(_)) => upload.state.set(UploadState::Broken),
-                    Some(Ok(frame)) if !body.is_end_stream() && !frame.is_trailers() => {}
-                    Some(Ok(_)) | None => upload.state.set(UploadState::Complete),
-                }
-                Poll::Ready(frame.map(|frame| frame.map_err(UploadError::Client)))
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::None => true,
-            Self::Client(body, _) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::None => SizeHint::with_exact(0),
-            Self::Client(body, _) => body.size_hint(),
         }
     }
 }

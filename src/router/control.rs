@@ -1,4 +1,4 @@
-//! The control thread: takes tables from the server, tells what came of them, and hands over to a successor.
+//! The control thread: applies the server's route tables, reports the result, and hands over to a new router.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -14,71 +14,71 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    RouterError,
     balancer::Hold,
+    error::RouterError,
     listeners::Listeners,
     protocol::{FromRouter, Table, ToRouter, Unanswered},
-    routes::Shared,
-    takeover::{Inherited, Neighbours, Place, Predecessor},
-    worker::Handle,
+    routes::RouterState,
+    takeover::{Inherited, Neighbours, Predecessor, RouterDir},
+    worker::WorkerHandle,
 };
 
 /// How long the server has to take a message.
-const PATIENCE: Duration = Duration::from_secs(5);
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Between two attempts to open what could not be opened.
-const RETRY: Duration = Duration::from_secs(1);
+/// The time between two attempts to open listeners that could not be opened.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The server, while it is connected.
-struct Server {
+/// The server's connection.
+struct ServerConnection {
     lines: Lines<BufReader<OwnedReadHalf>>,
     write: OwnedWriteHalf,
 }
 
-impl Server {
+impl ServerConnection {
     fn new(stream: UnixStream) -> Self {
         let (read, write) = stream.into_split();
         Self { lines: BufReader::new(read).lines(), write }
     }
 }
 
-/// The next line of the server; never without one.
-async fn next(server: &mut Option<Server>) -> Option<String> {
+/// The next line of the server. Never returns while no server is connected.
+async fn next(server: &mut Option<ServerConnection>) -> Option<String> {
     match server {
         Some(server) => server.lines.next_line().await.ok().flatten(),
         None => std::future::pending().await,
     }
 }
 
-/// Says something to the server; one that does not listen is gone.
-async fn say(server: &mut Option<Server>, message: &FromRouter) {
+/// Sends a message to the server; one that does not take it is disconnected.
+async fn send(server: &mut Option<ServerConnection>, message: &FromRouter) {
     let Some(connected) = server else { return };
     let Ok(mut text) = serde_json::to_vec(message) else { return };
     text.push(b'\n');
-    let said = tokio::time::timeout(PATIENCE, connected.write.write_all(&text)).await;
-    if !matches!(said, Ok(Ok(()))) {
+    let sent = tokio::time::timeout(SEND_TIMEOUT, connected.write.write_all(&text)).await;
+    if !matches!(sent, Ok(Ok(()))) {
         *server = None;
     }
 }
 
-/// What is in force.
-struct Force<'a> {
-    shared: &'a Shared,
-    workers: &'a [Handle],
+/// The route table in force, and its listeners.
+struct ActiveTable<'a> {
+    shared: &'a RouterState,
+    workers: &'a [WorkerHandle],
     listeners: Listeners,
     table: Table,
     failed: Vec<(SocketAddr, String)>,
 }
 
-impl Force<'_> {
-    /// Puts a table in force; routes come first, so that no new listener is without them.
+impl ActiveTable<'_> {
+    /// Puts a table in force; the routes first, so that no new listener is without them.
     async fn apply(&mut self, table: Table) {
         self.table = table.clone();
         self.shared.apply(table);
         self.failed = self.listeners.apply(&self.table.listeners, self.workers).await;
     }
 
-    /// Tries once more what could not be opened; whether something changed.
+    /// Tries again to open the listeners that could not be opened; returns whether anything changed.
     async fn retry(&mut self) -> bool {
         let failed = self.listeners.apply(&self.table.listeners, self.workers).await;
         let changed = failed != self.failed;
@@ -92,7 +92,7 @@ impl Force<'_> {
     }
 }
 
-/// Until the router before has answered its last request, its instances are not drained.
+/// Waits until the predecessor has ended: until then its instances do not count as drained.
 async fn predecessor_ends(predecessor: &mut Option<Predecessor>) {
     match predecessor {
         Some(predecessor) => predecessor.ended().await,
@@ -100,68 +100,69 @@ async fn predecessor_ends(predecessor: &mut Option<Predecessor>) {
     }
 }
 
-/// Ends with the routers on both sides of this one, if there are any: they are to know when this one has ended.
+/// Runs until `shutdown` or a handover. Returns the connections to the predecessor and the successor, which stay open until
+/// this router has ended.
 pub(super) async fn run(
-    mut place: Place,
-    shared: Arc<Shared>,
-    workers: &[Handle],
+    mut data_dir: RouterDir,
+    shared: Arc<RouterState>,
+    workers: &[WorkerHandle],
     mut unanswered: mpsc::Receiver<Unanswered>,
     shutdown: CancellationToken,
 ) -> Result<Neighbours, RouterError> {
     let (listeners, table, failed) = (Listeners::default(), Table::default(), Vec::new());
-    let mut force = Force { shared: &shared, workers, listeners, table, failed };
-    let mut server: Option<Server> = None;
+    let mut active = ActiveTable { shared: &shared, workers, listeners, table, failed };
+    let mut server: Option<ServerConnection> = None;
     let mut held: Vec<Hold> = Vec::new();
-    if let Some(Inherited { table, sockets, active }) = place.inherited() {
+    if let Some(Inherited { table, sockets, active: instances }) = data_dir.inherited() {
         shared.apply(table.clone());
-        held.extend(active.into_iter().map(|instance| shared.balancer.hold(instance)));
+        held.extend(instances.into_iter().map(|instance| shared.balancer.hold(instance)));
         for (address, protocol, socket) in sockets {
-            if let Err(error) = force.listeners.adopt(address, protocol, socket, workers).await {
+            if let Err(error) = active.listeners.adopt(address, protocol, socket, workers).await {
                 tracing::error!(%address, %error, "cannot take over a listener");
             }
         }
-        force.apply(table).await;
-        tracing::info!(version = force.table.version, "took over from the router before");
+        active.apply(table).await;
+        tracing::info!(version = active.table.version, "took over from the previous router");
     }
-    let mut predecessor = place.confirm()?;
+    let mut predecessor = data_dir.confirm()?;
     if predecessor.is_none() {
         held.clear();
     }
-    let control = place.control()?;
-    let successors = place.successors()?;
-    let mut retry = tokio::time::interval(RETRY);
+    let control = data_dir.control()?;
+    let successors = data_dir.successors()?;
+    let mut retry = tokio::time::interval(RETRY_INTERVAL);
     retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tracing::info!("ready");
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return Ok(Neighbours { predecessor, successor: None }),
             accepted = control.accept() => match accepted {
-                // A restarted server is the one that counts; an older connection is a dead server's.
-                Ok((stream, _)) => server = Some(Server::new(stream)),
-                Err(error) => tracing::warn!(%error, "cannot accept the server"),
+                // The new connection is a restarted server's, and the old one a dead server's.
+                Ok((stream, _)) => server = Some(ServerConnection::new(stream)),
+                Err(error) => tracing::warn!(%error, "cannot accept the server's connection"),
             },
             line = next(&mut server) => match line.map(|line| serde_json::from_str::<ToRouter>(&line)) {
                 Some(Ok(ToRouter::Table(new))) => {
-                    if new.version >= force.table.version {
-                        force.apply(new).await;
+                    if new.version >= active.table.version {
+                        active.apply(new).await;
                     }
-                    say(&mut server, &force.applied()).await;
+                    send(&mut server, &active.applied()).await;
                 }
                 Some(Err(error)) => {
-                    tracing::warn!(%error, "the server said something that is not understood");
+                    tracing::warn!(%error, "the server sent an invalid message");
                     server = None;
                 }
                 None => server = None,
             },
             drained = shared.balancer.drained() => {
                 for instance in drained {
-                    say(&mut server, &FromRouter::Drained(instance)).await;
+                    send(&mut server, &FromRouter::Drained(instance)).await;
                 }
             }
-            Some(one) = unanswered.recv() => say(&mut server, &FromRouter::Unanswered(one)).await,
-            _ = retry.tick(), if !force.failed.is_empty() => {
-                if force.retry().await {
-                    say(&mut server, &force.applied()).await;
+            Some(report) = unanswered.recv() => send(&mut server, &FromRouter::Unanswered(report)).await,
+            _ = retry.tick(), if !active.failed.is_empty() => {
+                if active.retry().await {
+                    send(&mut server, &active.applied()).await;
                 }
             }
             () = predecessor_ends(&mut predecessor) => {
@@ -170,10 +171,10 @@ pub(super) async fn run(
             }
             accepted = successors.accept() => {
                 let Ok((stream, _)) = accepted else { continue };
-                match place.hand_over(stream, &force.table, &force.listeners, shared.balancer.active()).await {
+                match data_dir.hand_over(stream, &active.table, &active.listeners, shared.balancer.active()).await {
                     Ok(successor) => {
                         tracing::info!("handed over to a new router");
-                        force.listeners.close();
+                        active.listeners.close();
                         return Ok(Neighbours { predecessor, successor: Some(successor) });
                     }
                     Err(error) => tracing::warn!(%error, "a new router did not take over"),

@@ -1,4 +1,4 @@
-//! Headers that a proxy takes away (RFC 9110, 7.6.1) and those that it sets.
+//! Headers that a proxy removes (RFC 9110, 7.6.1) and those that it sets.
 
 use std::cell::RefCell;
 
@@ -13,13 +13,13 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Said of the client by other proxies; the instance is not to believe a client that says it of itself.
+/// Set by other proxies about their clients; removed when a client sets them itself.
 const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// Takes away what is between two neighbours only.
+/// Removes the headers that concern one connection only.
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(header::CONNECTION) {
         let named: Vec<HeaderName> = headers
@@ -28,7 +28,7 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
             .filter_map(|name| name.trim().parse().ok())
-            // What frames the message is not for a client to take away.
+            // A client must not remove the headers that frame the message.
             .filter(|name| *name != header::CONTENT_LENGTH && *name != header::HOST)
             .collect();
         for name in named {
@@ -41,18 +41,19 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether this is a request to leave HTTP behind, and for what. Not for HTTP/2: an instance that speaks it would answer
-/// requests that are not looked at here.
+/// The protocol of an upgrade request. Upgrades to HTTP/2 are left out: the requests on such a connection would bypass the
+/// router's checks.
 pub(super) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     let protocol = headers.get(header::UPGRADE)?;
     let connection = headers.get(header::CONNECTION)?.to_str().ok()?;
-    let asked = connection.split(',').any(|option| option.trim().eq_ignore_ascii_case("upgrade"));
+    let is_requested = connection.split(',').any(|option| option.trim().eq_ignore_ascii_case("upgrade"));
     let protocols = protocol.to_str().ok()?;
-    let http = protocols.split(',').any(|name| name.trim().get(..2).is_some_and(|h2| h2.eq_ignore_ascii_case("h2")));
-    (asked && !http).then(|| protocol.clone())
+    let is_http2 =
+        protocols.split(',').any(|name| name.trim().get(..2).is_some_and(|h2| h2.eq_ignore_ascii_case("h2")));
+    (is_requested && !is_http2).then(|| protocol.clone())
 }
 
-/// Whether the body's framing is one that everybody understands alike: a length, or chunked and nothing else.
+/// Whether the body's framing is unambiguous: one length, or `chunked` and nothing else.
 pub(super) fn is_framed_well(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
@@ -64,7 +65,7 @@ pub(super) fn is_framed_well(headers: &HeaderMap) -> bool {
     }
 }
 
-/// Whether it can be a host, with or without a port (RFC 9110, 7.2).
+/// Whether this is a valid `Host`, with or without a port (RFC 9110, 7.2).
 pub(super) fn is_host(host: &[u8]) -> bool {
     !host.is_empty()
         && host.iter().all(|byte| {
@@ -72,15 +73,15 @@ pub(super) fn is_host(host: &[u8]) -> bool {
         })
 }
 
-/// What is known of whoever asked, the same for all requests of a connection.
+/// The client of a connection, as the forwarding headers describe it.
 pub(super) struct Peer {
     pub(super) address: HeaderValue,
     pub(super) port: HeaderValue,
-    /// A proxy of ours, which is believed.
+    /// Whether the client is a trusted proxy, whose forwarding headers are believed.
     pub(super) trusted: bool,
 }
 
-/// Says who asked, and gives the request a name. What a client says of this is replaced, unless it is trusted.
+/// Sets the forwarding headers and the request's id. Those that the client sent are replaced, unless it is trusted.
 pub(super) fn set_forwarded(headers: &mut HeaderMap, peer: &Peer) {
     const PROTO: HeaderValue = HeaderValue::from_static("http");
     let host = headers.get(header::HOST).cloned();
@@ -115,7 +116,7 @@ pub(super) fn set_forwarded(headers: &mut HeaderMap, peer: &Peer) {
     }
 }
 
-/// A random name: 128 bits as hex, drawn from the operating system a block at a time.
+/// A random id: 128 bits as hex. The operating system is asked for a block of random bytes at a time.
 fn request_id() -> HeaderValue {
     const BLOCK: usize = 4096;
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_between_neighbours_goes() {
+    fn hop_by_hop_headers_are_removed() {
         let mut headers = map(&[
             ("connection", "close, X-Secret, content-length"),
             ("x-secret", "1"),
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn framing_and_upgrades_that_are_doubtful_are_refused() {
+    fn ambiguous_framing_and_upgrades_are_refused() {
         assert!(is_framed_well(&map(&[])));
         assert!(is_framed_well(&map(&[("content-length", "3")])));
         assert!(is_framed_well(&map(&[("transfer-encoding", "Chunked")])));

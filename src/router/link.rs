@@ -1,4 +1,4 @@
-//! The server's side of the router's socket: publishes tables, and knows what came of them.
+//! The server's connection to the router: sends route tables, and keeps what the router reports.
 
 use std::{collections::HashSet, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -12,92 +12,92 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::protocol::{FromRouter, Table, ToRouter, Unanswered};
 use crate::model::InstanceId;
 
-/// Between two attempts to reach the router.
-const RETRY: Duration = Duration::from_millis(50);
+/// The time between two attempts to connect to the router.
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Unanswered requests that wait to be read.
-const UNANSWERED: usize = 256;
+/// Reports of unanswered requests that may wait to be read.
+const UNANSWERED_QUEUE: usize = 256;
 
-/// The way to the router; cheap to clone.
+/// The connection to the router; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Link {
     table: watch::Sender<Option<Table>>,
-    state: watch::Receiver<State>,
+    status: watch::Receiver<RouterStatus>,
     connected: watch::Receiver<bool>,
     unanswered: broadcast::Sender<Unanswered>,
 }
 
-/// What the router said last.
+/// What the router reported last.
 #[derive(Debug, Clone, Default)]
-struct State {
+struct RouterStatus {
     version: u64,
     failed: Vec<(SocketAddr, String)>,
-    /// Instances that may still get or answer requests.
+    /// Instances that may get requests or have requests in flight.
     active: HashSet<InstanceId>,
 }
 
 impl Link {
-    /// Keeps connected to the router's socket, by a task on `tracker`, until `cancel`.
+    /// Connects to the router's socket, and reconnects, in a task on `tracker` until `cancel`.
     pub fn start(socket: PathBuf, tracker: &TaskTracker, cancel: CancellationToken) -> Self {
         let (table, tables) = watch::channel(None);
-        let (states, state) = watch::channel(State::default());
+        let (statuses, status) = watch::channel(RouterStatus::default());
         let (connections, connected) = watch::channel(false);
-        let unanswered = broadcast::Sender::new(UNANSWERED);
-        let tell = unanswered.clone();
+        let unanswered = broadcast::Sender::new(UNANSWERED_QUEUE);
+        let reports = unanswered.clone();
         tracker.spawn(async move {
-            let task = Task { tables, states, connections, unanswered: tell };
+            let task = LinkTask { tables, statuses, connections, unanswered: reports };
             tokio::select! {
                 () = task.run(socket) => {}
                 () = cancel.cancelled() => {}
             }
         });
-        Self { table, state, connected, unanswered }
+        Self { table, status, connected, unanswered }
     }
 
-    /// Puts a table in force, now or as soon as there is a router; the latest counts.
+    /// Sends a route table to the router, now or when it is connected. Only the latest table is sent.
     pub fn publish(&self, table: Table) {
         self.table.send_replace(Some(table));
     }
 
     /// Waits until this version, or a later one, is in force; returns the listeners that could not be opened.
     pub async fn applied(&self, version: u64) -> Vec<(SocketAddr, String)> {
-        let mut state = self.state.clone();
-        match state.wait_for(|state| state.version >= version).await {
-            Ok(state) => state.failed.clone(),
+        let mut status = self.status.clone();
+        match status.wait_for(|status| status.version >= version).await {
+            Ok(status) => status.failed.clone(),
             Err(_) => Vec::new(),
         }
     }
 
-    /// Waits until the instance neither gets nor answers requests.
+    /// Waits until the instance gets no new requests and has none in flight.
     pub async fn drained(&self, instance: &InstanceId) {
-        let mut state = self.state.clone();
-        let _ = state.wait_for(|state| state.version > 0 && !state.active.contains(instance)).await;
+        let mut status = self.status.clone();
+        let _ = status.wait_for(|status| status.version > 0 && !status.active.contains(instance)).await;
     }
 
-    /// Whether a router is there.
+    /// Whether the router is connected.
     pub fn connected(&self) -> watch::Receiver<bool> {
         self.connected.clone()
     }
 
-    /// Requests that no instance answers, from now on; who reads too slowly misses some.
+    /// Reports of requests that no instance answers, from now on; a slow reader misses some.
     pub fn unanswered(&self) -> broadcast::Receiver<Unanswered> {
         self.unanswered.subscribe()
     }
 
-    /// The version that the router said last to be in force; 0 if it never did.
+    /// The version of the table in force, as the router reported it last; 0 if the router has not reported any.
     pub fn applied_version(&self) -> u64 {
-        self.state.borrow().version
+        self.status.borrow().version
     }
 }
 
-struct Task {
+struct LinkTask {
     tables: watch::Receiver<Option<Table>>,
-    states: watch::Sender<State>,
+    statuses: watch::Sender<RouterStatus>,
     connections: watch::Sender<bool>,
     unanswered: broadcast::Sender<Unanswered>,
 }
 
-impl Task {
+impl LinkTask {
     async fn run(mut self, socket: PathBuf) {
         loop {
             match UnixStream::connect(&socket).await {
@@ -105,24 +105,24 @@ impl Task {
                     self.connections.send_replace(true);
                     let ended = self.converse(stream).await;
                     self.connections.send_replace(false);
-                    // What is in force at the next router is not known until it says so.
-                    self.states.send_modify(|state| state.version = 0);
+                    // Another router may answer next: its table is not known until it reports it.
+                    self.statuses.send_modify(|status| status.version = 0);
                     match ended {
                         Ok(()) => return,
-                        Err(error) => tracing::warn!(%error, "the router is gone"),
+                        Err(error) => tracing::warn!(%error, "lost the connection to the router"),
                     }
                 }
-                Err(error) => tracing::trace!(%error, "no router yet"),
+                Err(error) => tracing::trace!(%error, "the router is not running yet"),
             }
-            tokio::time::sleep(RETRY).await;
+            tokio::time::sleep(RETRY_INTERVAL).await;
         }
     }
 
-    /// Ends well when nobody publishes any more.
+    /// Returns `Ok` when every `Link` is dropped.
     async fn converse(&mut self, stream: UnixStream) -> std::io::Result<()> {
         let (read, mut write) = stream.into_split();
         let mut lines = BufReader::new(read).lines();
-        // Instances of tables that were sent; what the router says is told by them.
+        // Version and instances of the table that was sent last.
         let mut sent: Option<(u64, HashSet<InstanceId>)> = None;
         self.tables.mark_changed();
         loop {
@@ -134,8 +134,8 @@ impl Task {
                     let Some(table) = self.tables.borrow_and_update().clone() else { continue };
                     let targets = table.services.iter().flat_map(|service| &service.targets);
                     let listed: HashSet<_> = targets.map(|target| target.instance.clone()).collect();
-                    // From the moment of sending, the router may use them.
-                    self.states.send_modify(|state| state.active.extend(listed.iter().cloned()));
+                    // The router may use them as soon as the table is sent.
+                    self.statuses.send_modify(|status| status.active.extend(listed.iter().cloned()));
                     sent = Some((table.version, listed));
                     let mut text = serde_json::to_vec(&ToRouter::Table(table))?;
                     text.push(b'\n');
@@ -146,22 +146,22 @@ impl Task {
                     match serde_json::from_str(&line)? {
                         FromRouter::Applied { version, draining, failed } => {
                             let Some((latest, listed)) = &sent else { continue };
-                            // An answer to an older table says nothing of instances that a newer one lists.
+                            // An answer to an older table does not know the instances of a newer one.
                             let active = listed.iter().cloned().chain(draining).collect();
                             if version == *latest {
-                                self.states.send_replace(State { version, failed, active });
+                                self.statuses.send_replace(RouterStatus { version, failed, active });
                             } else if version > *latest {
-                                tracing::error!(version, latest, "the router has a newer table than this server made");
+                                tracing::error!(version, latest, "the router has a newer table than this server published");
                             }
                         }
-                        FromRouter::Unanswered(one) => {
-                            // Nobody may want to know.
-                            let _ = self.unanswered.send(one);
+                        FromRouter::Unanswered(report) => {
+                            // There may be no reader.
+                            let _ = self.unanswered.send(report);
                         }
                         FromRouter::Drained(instance) => {
                             let listed = sent.as_ref().is_some_and(|(_, listed)| listed.contains(&instance));
                             if !listed {
-                                self.states.send_if_modified(|state| state.active.remove(&instance));
+                                self.statuses.send_if_modified(|status| status.active.remove(&instance));
                             }
                         }
                     }

@@ -1,4 +1,4 @@
-//! The listening sockets: opened and closed with each table, kept across routers.
+//! The listening sockets: opened and closed with each route table, and handed over to a new router.
 
 use std::{
     collections::HashMap,
@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     protocol::{Listener, Protocol},
-    worker::{Accept, Handle},
+    worker::{Accept, WorkerHandle},
 };
 
-/// Connections that wait to be accepted.
+/// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
 
 #[derive(Default)]
@@ -29,8 +29,8 @@ struct Open {
 }
 
 impl Listeners {
-    /// Opens what is new and closes what is gone; what cannot be opened is told, the rest holds.
-    pub(super) async fn apply(&mut self, wanted: &[Listener], workers: &[Handle]) -> Vec<(SocketAddr, String)> {
+    /// Opens new listeners and closes those that are not wanted any more; returns those that cannot be opened, and why.
+    pub(super) async fn apply(&mut self, wanted: &[Listener], workers: &[WorkerHandle]) -> Vec<(SocketAddr, String)> {
         self.open.retain(|address, open| {
             let stays = wanted.iter().any(|listener| listener.address == *address);
             if !stays {
@@ -42,7 +42,7 @@ impl Listeners {
         for listener in wanted {
             let socket = match self.open.get(&listener.address) {
                 Some(open) if open.protocol == listener.protocol => continue,
-                // The same socket is kept, so that nobody is refused while it changes how it speaks.
+                // The socket is kept, so that no connection is refused while the protocol changes.
                 Some(open) => {
                     open.closed.cancel();
                     open.socket.try_clone()
@@ -60,13 +60,13 @@ impl Listeners {
         failed
     }
 
-    /// Accepts from a socket that listens already.
+    /// Accepts from a socket that is already listening.
     pub(super) async fn adopt(
         &mut self,
         address: SocketAddr,
         protocol: Protocol,
         socket: TcpListener,
-        workers: &[Handle],
+        workers: &[WorkerHandle],
     ) -> io::Result<()> {
         let closed = CancellationToken::new();
         for worker in workers {
@@ -77,12 +77,12 @@ impl Listeners {
         Ok(())
     }
 
-    /// The sockets, for a successor.
+    /// The sockets, for a new router.
     pub(super) fn sockets(&self) -> impl Iterator<Item = (SocketAddr, Protocol, &TcpListener)> {
         self.open.iter().map(|(address, open)| (*address, open.protocol, &open.socket))
     }
 
-    /// Accepts no more; the sockets themselves stay open for whoever else has them.
+    /// Stops accepting. A new router that has the sockets, too, goes on accepting.
     pub(super) fn close(&mut self) {
         for open in self.open.values() {
             open.closed.cancel();

@@ -1,4 +1,5 @@
-//! Connections of one worker to instances, kept by the instance's identity and port, never by its address alone.
+//! The upstreams of one worker: connections to instances, kept by the instance's identity and port, never by its address
+//! alone.
 
 use std::{
     cell::RefCell,
@@ -11,61 +12,62 @@ use std::{
 
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 
-use super::{balancer::Claim, body::RequestBody};
+use super::{balancer::Claim, socket, upload::RequestBody};
 use crate::model::InstanceId;
 
-/// Idle connections that one worker keeps to one port of an instance.
-const MOST_IDLE: usize = 64;
+/// Idle upstreams that one worker keeps to one port of an instance.
+const MAX_IDLE: usize = 64;
 
-/// How long a connection may idle: below what servers commonly allow, so that ours ends first.
-const IDLE: Duration = Duration::from_secs(4);
+/// How long an upstream may be idle. This is shorter than the idle timeout of common servers, so that the router is the
+/// side that closes.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// How long an instance has to accept.
-const CONNECT: Duration = Duration::from_secs(3);
+/// How often expired upstreams are closed.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-pub(super) type Connection = SendRequest<RequestBody>;
+/// An HTTP connection to an instance.
+pub(super) type Upstream = SendRequest<RequestBody>;
 
 #[derive(Default)]
 pub(super) struct Pool {
-    idle: RefCell<HashMap<InstanceId, Vec<Idle>>>,
-    pub(super) tasks: TaskTracker,
+    idle: RefCell<HashMap<InstanceId, Vec<IdleUpstreams>>>,
+    tasks: TaskTracker,
 }
 
-/// The idle connections to one address of an instance; the last used is used first.
-struct Idle {
+/// The idle upstreams to one address of an instance; the one used last is used first.
+struct IdleUpstreams {
     address: SocketAddr,
-    connections: Vec<(Connection, Instant)>,
+    upstreams: Vec<(Upstream, Instant)>,
 }
 
 impl Pool {
-    /// A connection that was used before and is open still, as far as we know.
-    pub(super) fn take(&self, claim: &Claim) -> Option<Connection> {
+    /// Takes an idle upstream that is still open, as far as the router knows.
+    pub(super) fn take(&self, claim: &Claim) -> Option<Upstream> {
         let mut idle = self.idle.borrow_mut();
         let kept = idle.get_mut(claim.instance())?.iter_mut().find(|kept| kept.address == claim.address())?;
-        while let Some((connection, since)) = kept.connections.pop() {
-            if !connection.is_closed() && since.elapsed() < IDLE {
-                return Some(connection);
+        while let Some((upstream, since)) = kept.upstreams.pop() {
+            if !upstream.is_closed() && since.elapsed() < IDLE_TIMEOUT {
+                return Some(upstream);
             }
         }
         None
     }
 
-    /// A new connection.
-    pub(super) async fn connect(self: &Rc<Self>, claim: &Claim) -> io::Result<Connection> {
-        let stream = reach(claim).await?;
+    /// Opens a new upstream.
+    pub(super) async fn connect(self: &Rc<Self>, claim: &Claim) -> io::Result<Upstream> {
+        let stream = socket::connect(claim).await?;
         let handshake = Builder::new().max_buf_size(256 * 1024).handshake(TokioIo::new(stream)).await;
-        let (connection, io) = handshake.map_err(io::Error::other)?;
-        // It ends with the connection, which ends when its last sender is dropped.
-        self.tasks.spawn_local(async move { drop(io.with_upgrades().await) });
-        Ok(connection)
+        let (upstream, connection) = handshake.map_err(io::Error::other)?;
+        // The task ends with the connection, which ends when its last sender is dropped.
+        self.tasks.spawn_local(async move { drop(connection.with_upgrades().await) });
+        Ok(upstream)
     }
 
-    /// Keeps a connection whose exchange is over, while its instance is in the table.
-    pub(super) fn put(&self, claim: &Claim, connection: Connection) {
-        if connection.is_closed() || !claim.is_listed() {
+    /// Keeps an upstream whose exchange is over, if its instance is still in the route table.
+    pub(super) fn put(&self, claim: &Claim, upstream: Upstream) {
+        if upstream.is_closed() || !claim.is_listed() {
             return;
         }
         let mut idle = self.idle.borrow_mut();
@@ -74,43 +76,34 @@ impl Pool {
             None => idle.entry(claim.instance().clone()).or_default(),
         };
         let kept = if let Some(at) = addresses.iter().position(|kept| kept.address == claim.address()) {
-            &mut addresses[at].connections
+            &mut addresses[at].upstreams
         } else {
-            addresses.push(Idle { address: claim.address(), connections: Vec::new() });
+            addresses.push(IdleUpstreams { address: claim.address(), upstreams: Vec::new() });
             let last = addresses.len() - 1;
-            &mut addresses[last].connections
+            &mut addresses[last].upstreams
         };
-        if kept.len() < MOST_IDLE {
-            kept.push((connection, Instant::now()));
+        if kept.len() < MAX_IDLE {
+            kept.push((upstream, Instant::now()));
         }
     }
 
-    /// Closes what has idled for too long, and whatever leads to an instance that is gone.
-    pub(super) fn sweep(&self, is_listed: impl Fn(&InstanceId) -> bool) {
+    /// Periodically closes the upstreams that were idle for too long, and those to instances that are not listed any
+    /// more. Never returns.
+    pub(super) async fn sweep_periodically(&self, is_listed: impl Fn(&InstanceId) -> bool) {
+        let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
+        loop {
+            ticks.tick().await;
+            self.sweep(&is_listed);
+        }
+    }
+
+    fn sweep(&self, is_listed: impl Fn(&InstanceId) -> bool) {
         self.idle.borrow_mut().retain(|instance, addresses| {
             addresses.retain_mut(|kept| {
-                kept.connections.retain(|(connection, since)| !connection.is_closed() && since.elapsed() < IDLE);
-                !kept.connections.is_empty()
+                kept.upstreams.retain(|(upstream, since)| !upstream.is_closed() && since.elapsed() < IDLE_TIMEOUT);
+                !kept.upstreams.is_empty()
             });
             !addresses.is_empty() && is_listed(instance)
         });
     }
-}
-
-/// Connects to an instance.
-pub(super) async fn reach(claim: &Claim) -> io::Result<TcpStream> {
-    let stream = tokio::time::timeout(CONNECT, TcpStream::connect(claim.address()))
-        .await
-        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    tune(&stream);
-    Ok(stream)
-}
-
-/// No delay, and an end for connections whose other side went without a word.
-pub(super) fn tune(stream: &TcpStream) {
-    let socket = socket2::SockRef::from(stream);
-    let alive = socket2::TcpKeepalive::new().with_time(Duration::from_mins(1)).with_interval(Duration::from_secs(15));
-    // A socket that refuses these carries bytes all the same.
-    let _ = socket.set_tcp_nodelay(true);
-    let _ = socket.set_tcp_keepalive(&alive);
 }

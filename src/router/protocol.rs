@@ -1,4 +1,4 @@
-//! What the server tells the router, and what the router answers, over a Unix socket: JSON, one message a line.
+//! The messages between server and router, over a Unix socket: JSON, one message a line.
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,7 @@ use crate::model::{InstanceId, ReleaseNumber};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ToRouter {
-    /// The whole table; one whose version is lower than what the router has is refused.
+    /// The whole route table; a version lower than the router's is ignored.
     Table(Table),
 }
 
@@ -18,58 +18,59 @@ pub enum ToRouter {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FromRouter {
-    /// This version is in force: no instance that it lacks gets a new request.
+    /// This version is in force: no instance that is not in it gets a new request.
     Applied {
         /// The version in force.
         version: u64,
-        /// Instances that are not in the table but still answer requests.
+        /// Instances that are not in the table but have requests in flight.
         draining: Vec<InstanceId>,
-        /// Listeners that could not be opened, and why.
+        /// Listeners that could not be opened, each with the cause.
         failed: Vec<(SocketAddr, String)>,
     },
-    /// The instance, gone from the table, has answered its last request.
+    /// An instance that is not in the table has answered its last request.
     Drained(InstanceId),
-    /// A request got the router's own answer.
+    /// A request got an error page from the router instead of an instance's response.
     Unanswered(Unanswered),
 }
 
 /// A request that no instance answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unanswered {
-    /// The name of its service.
+    /// Name of the service that the request was for.
     pub service: String,
-    /// What it got: 502, 503 or 504.
+    /// Status of the router's response: 502, 503 or 504.
     pub status: u16,
-    /// The instance that was asked last, if any was.
+    /// The instance that was tried last, if any was.
     pub instance: Option<InstanceId>,
-    /// Its method.
+    /// HTTP method.
     pub method: String,
-    /// Its path, without the query, which may hold what is secret; not the whole of a long one.
+    /// Path without the query, which may hold secrets; shortened if it is long.
     pub path: String,
-    /// Its `X-Request-ID`.
+    /// `X-Request-ID` of the request.
     pub request_id: String,
-    /// So many before it are not told.
-    pub untold: u64,
+    /// Number of unanswered requests before this one that were not reported.
+    #[serde(rename = "untold")]
+    pub suppressed: u64,
 }
 
 /// A complete, versioned route table.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
-    /// Grows with each change, across restarts of the server.
+    /// Version number: it grows with each change, also across restarts of the server.
     pub version: u64,
-    /// Where to listen.
+    /// Addresses to listen on.
     pub listeners: Vec<Listener>,
-    /// Who answers.
+    /// Services that the routes lead to.
     pub services: Vec<Service>,
 }
 
-/// How a listener speaks.
+/// Protocol of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// HTTP/1.1.
     Http,
-    /// Bytes.
+    /// Plain TCP.
     Tcp,
 }
 
@@ -78,44 +79,44 @@ pub enum Protocol {
 pub struct Listener {
     /// Address and port; `[::]` is dual-stack.
     pub address: SocketAddr,
-    /// How it speaks.
+    /// Protocol of its connections.
     pub protocol: Protocol,
-    /// Tried from the most specific to the least; a TCP listener has one.
+    /// Routes, tried from the most specific to the least; a TCP listener has one.
     pub routes: Vec<Route>,
 }
 
-/// The key of a route within its listener, and where it leads.
+/// One route of a listener: the requests that it matches, and the service that they go to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
-    /// A host name, `*.example.org`, or `*` for every host.
+    /// Host name, `*.example.org`, or `*` for every host.
     pub host: String,
-    /// A path prefix that ends at a segment's end; `/` for every path.
+    /// Path prefix of whole segments; `/` for every path.
     pub path: String,
-    /// Name of the certificate, when the listener ends TLS (not used yet).
+    /// Name of the certificate, if the listener terminates TLS (not used yet).
     #[serde(default)]
     pub certificate: Option<String>,
-    /// The service's name.
+    /// Name of the service.
     pub service: String,
 }
 
 /// The instances behind a route.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
-    /// Unique within the table, e.g. `my-app/web/8080`.
+    /// Name that is unique within the table, such as `my-app/web/8080`.
     pub name: String,
-    /// Healthy instances; may be empty, then requests get 503.
+    /// Healthy instances; if there are none, requests get 503.
     pub targets: Vec<Target>,
 }
 
 /// An instance that may get requests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
-    /// Its identity; connections are kept by it, never by address alone.
+    /// Identity of the instance; upstreams are kept by it, never by address alone.
     pub instance: InstanceId,
-    /// The container behind it, as the engine names it.
+    /// Engine's id of the container that the instance runs in.
     pub container: String,
-    /// The release it runs.
+    /// Number of the release that the instance runs.
     pub release: ReleaseNumber,
-    /// Where it listens.
+    /// Address and port that the instance listens on.
     pub address: SocketAddr,
 }

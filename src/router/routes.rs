@@ -1,4 +1,4 @@
-//! The table in force, as all workers see it.
+//! The route table in force, as all workers see it.
 
 use std::{
     collections::HashMap,
@@ -9,22 +9,24 @@ use std::{
 use super::{
     balancer::Balancer,
     protocol::{Listener, Route, Table},
-    unanswered::Unheard,
+    unanswered::FailureReporter,
 };
 
-pub(super) struct Shared {
+/// What all workers and the control thread share.
+pub(super) struct RouterState {
     pub(super) balancer: Arc<Balancer>,
+    /// Proxies whose `X-Forwarded-*` headers are believed.
     pub(super) trusted: Vec<IpAddr>,
-    pub(super) unheard: Unheard,
+    pub(super) failures: FailureReporter,
     listeners: RwLock<HashMap<SocketAddr, Arc<Listener>>>,
 }
 
-impl Shared {
-    pub(super) fn new(trusted: Vec<IpAddr>, unheard: Unheard) -> Self {
-        Self { balancer: Arc::default(), trusted, unheard, listeners: RwLock::default() }
+impl RouterState {
+    pub(super) fn new(trusted: Vec<IpAddr>, failures: FailureReporter) -> Self {
+        Self { balancer: Arc::default(), trusted, failures, listeners: RwLock::default() }
     }
 
-    /// Puts a table in force; returns the instances that still answer though it lacks them.
+    /// Replaces the route table; returns the instances that are not in it but still have requests in flight.
     pub(super) fn apply(&self, table: Table) -> Vec<crate::model::InstanceId> {
         let sorted = table.listeners.into_iter().map(|mut listener| {
             listener.routes.sort_by_key(specificity);
@@ -39,18 +41,18 @@ impl Shared {
     }
 }
 
-/// Exact hosts before wildcards before all, longer before shorter; then longer paths before shorter ones.
+/// Sorts exact hosts before wildcards, `*` last, longer hosts before shorter ones, then longer paths before shorter ones.
 fn specificity(route: &Route) -> (u8, std::cmp::Reverse<usize>, std::cmp::Reverse<usize>) {
     let kind = if route.host == "*" { 2 } else { u8::from(route.host.starts_with("*.")) };
     (kind, std::cmp::Reverse(route.host.len()), std::cmp::Reverse(route.path.len()))
 }
 
-/// The first route that fits; routes come from the most specific to the least.
+/// The first route that matches; routes are sorted from the most specific to the least.
 pub(super) fn find<'a>(routes: &'a [Route], host: &str, path: &str) -> Option<&'a Route> {
-    routes.iter().find(|route| host_fits(&route.host, host) && path_fits(&route.path, path))
+    routes.iter().find(|route| host_matches(&route.host, host) && path_matches(&route.path, path))
 }
 
-fn host_fits(pattern: &str, host: &str) -> bool {
+fn host_matches(pattern: &str, host: &str) -> bool {
     let host = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
@@ -65,7 +67,7 @@ fn host_fits(pattern: &str, host: &str) -> bool {
     }
 }
 
-fn path_fits(prefix: &str, path: &str) -> bool {
+fn path_matches(prefix: &str, path: &str) -> bool {
     let prefix = prefix.trim_end_matches('/');
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || prefix.is_empty())
 }

@@ -1,6 +1,6 @@
-//! One router at a time for a data folder, and the way from one to the next: a new router asks the running one for its
-//! table and its listening sockets, accepts from them too, and only then the old one stops. The sockets are the same in
-//! both processes, so no connection is lost.
+//! One router at a time for a data folder, and the handover from one to the next: a new router asks the running one for
+//! its route table and its listening sockets, begins to accept, and only then the old one stops. Both processes share the
+//! sockets, so no connection is lost.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -29,57 +29,57 @@ use tokio::{
 };
 
 use super::{
-    RouterError,
+    error::RouterError,
     listeners::Listeners,
     protocol::{Protocol, Table},
 };
 use crate::model::InstanceId;
 
-/// Descriptors that one message carries; the kernel takes 253.
+/// File descriptors that one message carries; the kernel allows 253.
 const BATCH: usize = 64;
 
 /// How long the other router has for each step.
-const PATIENCE: Duration = Duration::from_secs(10);
+const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Between two attempts to take over.
-const AGAIN: Duration = Duration::from_millis(100);
+/// The time between two attempts to take over.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What comes before the descriptors.
+/// The message before the file descriptors.
 #[derive(Serialize, Deserialize)]
 struct Inventory {
     table: Table,
     sockets: Vec<(SocketAddr, Protocol)>,
-    /// Instances that may be answering requests.
+    /// Instances that may have requests in flight.
     active: Vec<InstanceId>,
 }
 
-/// What a router before left.
+/// What the previous router handed over.
 pub(super) struct Inherited {
     pub(super) table: Table,
     pub(super) sockets: Vec<(SocketAddr, Protocol, TcpListener)>,
     pub(super) active: Vec<InstanceId>,
 }
 
-/// The router before, which still answers what it had accepted.
+/// The previous router, which still serves the connections that it accepted.
 pub(super) struct Predecessor(UnixStream);
 
 impl Predecessor {
-    /// Waits until it has ended: then its end of the stream is closed. Cancel-safe.
+    /// Waits until the process has ended, which closes its end of the stream. Cancel-safe.
     pub(super) async fn ended(&mut self) {
         while let Ok(1..) = self.0.read(&mut [0]).await {}
     }
 }
 
-/// The routers before and after this one, as far as they are there.
+/// The routers before and after this one, if there are any.
 #[derive(Default)]
 pub(super) struct Neighbours {
     pub(super) predecessor: Option<Predecessor>,
-    /// Closed when this router has ended, which is how the successor knows.
+    /// Closed when this router ends, which tells the successor.
     pub(super) successor: Option<StdStream>,
 }
 
-/// The data folder, as this router's own.
-pub(super) struct Place {
+/// The data folder, locked by this router or handed over to it.
+pub(super) struct RouterDir {
     dir: PathBuf,
     lock: File,
     locked: bool,
@@ -92,30 +92,30 @@ fn failed(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RouterErr
     move |source| RouterError::File { act, path, source }
 }
 
-impl Place {
-    /// Takes the folder, or all that the router which has it can give. One that starts or ends is waited for.
-    pub(super) fn enter(dir: &Path) -> Result<Self, RouterError> {
+impl RouterDir {
+    /// Locks the folder, or takes over from the router that has it. Waits for a router that is starting or stopping.
+    pub(super) fn open(dir: &Path) -> Result<Self, RouterError> {
         let path = dir.join("router.lock");
         let lock = File::create(&path).map_err(failed("open", &path))?;
-        let mut place = Self { dir: dir.to_owned(), lock, locked: false, predecessor: None, inherited: None };
-        let until = Instant::now() + PATIENCE;
+        let mut opened = Self { dir: dir.to_owned(), lock, locked: false, predecessor: None, inherited: None };
+        let until = Instant::now() + STEP_TIMEOUT;
         loop {
-            match place.lock.try_lock() {
+            match opened.lock.try_lock() {
                 Ok(()) => {
-                    place.locked = true;
-                    return Ok(place);
+                    opened.locked = true;
+                    return Ok(opened);
                 }
                 Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(source)) => return Err(RouterError::File { act: "lock", path, source }),
             }
-            match inherit(&place.handover()) {
+            match inherit(&opened.handover()) {
                 Ok((stream, inherited)) => {
-                    place.predecessor = Some(stream);
-                    place.inherited = Some(inherited);
-                    return Ok(place);
+                    opened.predecessor = Some(stream);
+                    opened.inherited = Some(inherited);
+                    return Ok(opened);
                 }
                 Err(source) if Instant::now() > until => return Err(RouterError::Running { path, source }),
-                Err(_) => std::thread::sleep(AGAIN),
+                Err(_) => std::thread::sleep(RETRY_INTERVAL),
             }
         }
     }
@@ -124,12 +124,12 @@ impl Place {
         self.dir.join("router-handover.sock")
     }
 
-    /// Where the server comes.
+    /// Listens for the server.
     pub(super) fn control(&self) -> Result<UnixListener, RouterError> {
         listen(&self.dir.join("router.sock"))
     }
 
-    /// Where a successor comes; only the one router that has the lock listens there.
+    /// Listens for a successor; only the router that has the lock does.
     pub(super) fn successors(&self) -> Result<UnixListener, RouterError> {
         listen(&self.handover())
     }
@@ -138,7 +138,7 @@ impl Place {
         self.inherited.take()
     }
 
-    /// Tells the router before that it is not needed any more, and waits for the lock.
+    /// Confirms the handover to the previous router, and waits for the lock.
     pub(super) fn confirm(&mut self) -> Result<Option<Predecessor>, RouterError> {
         let predecessor = self.predecessor.take().and_then(|mut before| {
             before.write_all(b"!").ok()?;
@@ -152,7 +152,7 @@ impl Place {
         Ok(predecessor)
     }
 
-    /// Gives everything to a successor. When this fails, nothing has changed.
+    /// Hands everything over to a successor. If this fails, nothing has changed.
     pub(super) async fn hand_over(
         &mut self,
         stream: UnixStream,
@@ -169,15 +169,15 @@ impl Place {
         let descriptors: Vec<OwnedFd> =
             sockets.iter().map(|(_, _, socket)| socket.as_fd().try_clone_to_owned()).collect::<io::Result<_>>()?;
         let stream = stream.into_std()?;
-        let give = tokio::task::spawn_blocking(move || give(stream, &inventory, &descriptors));
-        let stream = give.await.map_err(io::Error::other)??;
+        let giving = tokio::task::spawn_blocking(move || give(stream, &inventory, &descriptors));
+        let stream = giving.await.map_err(io::Error::other)??;
         self.lock.unlock()?;
         self.locked = false;
         Ok(stream)
     }
 }
 
-/// Listens on a path that only this user may use; what a router before left there is replaced in one step.
+/// Listens on a path that only this user may use; a socket that a previous router left there is replaced atomically.
 fn listen(path: &Path) -> Result<UnixListener, RouterError> {
     let new = path.with_extension("new");
     let _ = fs::remove_file(&new);
@@ -191,8 +191,8 @@ fn listen(path: &Path) -> Result<UnixListener, RouterError> {
 
 fn give(mut stream: StdStream, inventory: &Inventory, descriptors: &[OwnedFd]) -> io::Result<StdStream> {
     stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(STEP_TIMEOUT))?;
+    stream.set_write_timeout(Some(STEP_TIMEOUT))?;
     let text = serde_json::to_vec(inventory)?;
     let length = u32::try_from(text.len()).map_err(io::Error::other)?;
     stream.write_all(&length.to_be_bytes())?;
@@ -211,14 +211,14 @@ fn give(mut stream: StdStream, inventory: &Inventory, descriptors: &[OwnedFd]) -
 }
 
 fn inherit(path: &Path) -> io::Result<(StdStream, Inherited)> {
-    const MOST: usize = 256 << 20;
+    const MAX_BYTES: usize = 256 << 20;
     let mut stream = StdStream::connect(path)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(STEP_TIMEOUT))?;
     let mut length = [0; 4];
     stream.read_exact(&mut length)?;
     let length = u32::from_be_bytes(length) as usize;
-    if length > MOST {
-        return Err(io::Error::other("its table is too large"));
+    if length > MAX_BYTES {
+        return Err(io::Error::other("its route table is too large"));
     }
     let mut text = vec![0; length];
     stream.read_exact(&mut text)?;
@@ -236,7 +236,7 @@ fn inherit(path: &Path) -> io::Result<(StdStream, Inherited)> {
             }
         }
         if received.bytes == 0 || descriptors.len() == before {
-            return Err(io::Error::other("it broke off"));
+            return Err(io::Error::other("it closed the connection early"));
         }
     }
     let sockets = sockets.into_iter().zip(descriptors).map(|((a, p), fd)| (a, p, TcpListener::from(fd))).collect();

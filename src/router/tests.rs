@@ -1,4 +1,4 @@
-//! Routers as they run, with raw clients and raw instances on loopback: what is sent and seen is bytes.
+//! Real routers on loopback, with clients and instances that send and receive raw bytes.
 
 mod bodies;
 mod http;

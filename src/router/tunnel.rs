@@ -1,23 +1,35 @@
-//! A TCP mapping: a client's connection carried to the instance with the fewest of them.
+//! Bytes that are carried both ways: of a TCP mapping, and after an HTTP upgrade.
 
-use std::rc::Rc;
+use std::{net::SocketAddr, rc::Rc};
 
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
 use tokio::{io::copy_bidirectional_with_sizes, net::TcpStream};
 
-use super::{pool, worker::Worker};
+use super::{balancer::Claim, pool::Upstream, socket, worker_state::WorkerState};
 
-/// What each direction has for bytes on their way.
-pub(super) const BUFFER: usize = 32 * 1024;
+/// The buffer of each direction, bytes.
+const BUFFER_BYTES: usize = 32 * 1024;
 
-pub(super) async fn serve(worker: Rc<Worker>, listener: std::net::SocketAddr, mut client: TcpStream) {
+/// Carries a client's TCP connection to the instance with the fewest connections.
+pub(super) async fn serve_tcp(worker: Rc<WorkerState>, listener: SocketAddr, mut client: TcpStream) {
     let Some(listener) = worker.shared.listener(&listener) else { return };
     let Some(route) = listener.routes.first() else { return };
     let mut tried = Vec::new();
     while let Some(claim) = worker.shared.balancer.claim(&route.service, &tried) {
-        if let Ok(mut instance) = pool::reach(&claim).await {
-            let _ = copy_bidirectional_with_sizes(&mut client, &mut instance, BUFFER, BUFFER).await;
+        if let Ok(mut instance) = socket::connect(&claim).await {
+            let _ = copy_bidirectional_with_sizes(&mut client, &mut instance, BUFFER_BYTES, BUFFER_BYTES).await;
             return;
         }
         tried.push(claim.instance().clone());
     }
+}
+
+/// Carries an upgraded connection; it counts as in flight until both sides have ended.
+pub(super) async fn serve_upgraded(client_side: OnUpgrade, instance_side: OnUpgrade, claim: Claim, upstream: Upstream) {
+    if let (Ok(client_side), Ok(instance_side)) = tokio::join!(client_side, instance_side) {
+        let (mut client_side, mut instance_side) = (TokioIo::new(client_side), TokioIo::new(instance_side));
+        let _ = copy_bidirectional_with_sizes(&mut client_side, &mut instance_side, BUFFER_BYTES, BUFFER_BYTES).await;
+    }
+    drop((claim, upstream));
 }

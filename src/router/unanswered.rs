@@ -1,4 +1,4 @@
-//! Requests that no instance answered: told to the server, for the app's log, so many a second and not more.
+//! Reports the requests that no instance answered to the server, which writes them to the app's log.
 
 use std::{
     collections::HashMap,
@@ -10,15 +10,15 @@ use tokio::sync::mpsc;
 
 use super::protocol::Unanswered;
 
-/// So many of one service are told in each period; the others are counted.
-const MOST: u64 = 10;
+/// The requests of one service that are reported in each period; further ones are counted.
+const MAX_PER_PERIOD: u64 = 10;
 const PERIOD: Duration = Duration::from_secs(1);
-/// What waits for the server at the most. Beyond it they are lost.
+/// Reports that may wait for the server. Further ones are lost.
 const QUEUE: usize = 256;
 
-pub(super) struct Unheard {
+pub(super) struct FailureReporter {
     periods: Mutex<HashMap<String, Period>>,
-    told: mpsc::Sender<Unanswered>,
+    reports: mpsc::Sender<Unanswered>,
 }
 
 struct Period {
@@ -26,31 +26,32 @@ struct Period {
     count: u64,
 }
 
-impl Unheard {
+impl FailureReporter {
+    /// A reporter, and the reports that it lets through.
     pub(super) fn new() -> (Self, mpsc::Receiver<Unanswered>) {
-        let (told, tell) = mpsc::channel(QUEUE);
-        (Self { periods: Mutex::default(), told }, tell)
+        let (reports, receiver) = mpsc::channel(QUEUE);
+        (Self { periods: Mutex::default(), reports }, receiver)
     }
 
-    pub(super) fn tell(&self, unanswered: Unanswered) {
-        if let Some(untold) = self.count(&unanswered.service, Instant::now()) {
-            // Who is not there, or reads too slowly, misses it.
-            let _ = self.told.try_send(Unanswered { untold, ..unanswered });
+    pub(super) fn report(&self, unanswered: Unanswered) {
+        if let Some(suppressed) = self.admit(&unanswered.service, Instant::now()) {
+            // A server that is not connected, or reads too slowly, misses the report.
+            let _ = self.reports.try_send(Unanswered { suppressed, ..unanswered });
         }
     }
 
-    /// Whether one more of the service's is told; and how many before it were not.
-    fn count(&self, service: &str, now: Instant) -> Option<u64> {
+    /// Counts a request of the service. If it is to be reported: how many before it were not.
+    fn admit(&self, service: &str, now: Instant) -> Option<u64> {
         let mut periods = self.periods.lock().unwrap_or_else(PoisonError::into_inner);
         match periods.get_mut(service) {
             Some(period) if now - period.begun < PERIOD => {
                 period.count += 1;
-                (period.count <= MOST).then_some(0)
+                (period.count <= MAX_PER_PERIOD).then_some(0)
             }
             before => {
-                let untold = before.map_or(0, |period| period.count.saturating_sub(MOST));
+                let suppressed = before.map_or(0, |period| period.count.saturating_sub(MAX_PER_PERIOD));
                 periods.insert(service.to_owned(), Period { begun: now, count: 1 });
-                Some(untold)
+                Some(suppressed)
             }
         }
     }
@@ -61,13 +62,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_is_counted() {
-        let (unheard, _tell) = Unheard::new();
+    fn reports_beyond_the_limit_are_suppressed_and_counted() {
+        let (reporter, _reports) = FailureReporter::new();
         let begin = Instant::now();
-        let told: Vec<_> = (0..25).filter_map(|_| unheard.count("a", begin)).collect();
-        assert_eq!(told, [0; 10]);
-        assert_eq!(unheard.count("b", begin), Some(0), "one service's flood hides no other");
-        assert_eq!(unheard.count("a", begin + PERIOD), Some(15));
-        assert_eq!(unheard.count("a", begin + PERIOD), Some(0));
+        let reported: Vec<_> = (0..25).filter_map(|_| reporter.admit("a", begin)).collect();
+        assert_eq!(reported, [0; 10]);
+        assert_eq!(reporter.admit("b", begin), Some(0), "each service has its own limit");
+        assert_eq!(reporter.admit("a", begin + PERIOD), Some(15));
+        assert_eq!(reporter.admit("a", begin + PERIOD), Some(0));
     }
 }

@@ -1,4 +1,4 @@
-//! A router in a folder of its own, instances that do as they are told, and clients that say exactly what they say.
+//! A router in a folder of its own, instances that the test controls, and clients that send raw bytes.
 
 use std::{
     net::SocketAddr,
@@ -27,10 +27,10 @@ use crate::{
     },
 };
 
-/// How long a test waits for what must happen.
+/// How long a test waits for an event.
 pub(super) const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Fails rather than hangs.
+/// Awaits a future; panics if it takes too long.
 pub(super) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("not in time: {what}"))
 }
@@ -41,7 +41,7 @@ pub(super) struct Router {
     pub(super) link: Link,
     pub(super) shutdown: CancellationToken,
     pub(super) thread: Option<JoinHandle<Result<(), RouterError>>>,
-    /// Ends the link.
+    /// Closes the link.
     pub(super) ends: CancellationToken,
 }
 
@@ -57,9 +57,9 @@ pub(super) fn run(dir: &Arc<tempfile::TempDir>) -> (CancellationToken, JoinHandl
     let mut config = Config { data_dir: dir.path().to_owned(), ..Config::default() };
     config.router.workers = 2;
     let shutdown = CancellationToken::new();
-    let (told, dir) = (shutdown.clone(), Arc::clone(dir));
+    let (token, dir) = (shutdown.clone(), Arc::clone(dir));
     let thread = std::thread::spawn(move || {
-        let ended = router::run(&config, told);
+        let ended = router::run(&config, token);
         drop(dir);
         ended
     });
@@ -75,21 +75,21 @@ impl Router {
         Self { dir, link, shutdown, thread: Some(thread), ends }
     }
 
-    /// Puts a table in force; nothing may fail.
+    /// Publishes a table and waits until it is in force with all listeners open.
     pub(super) async fn put(&self, table: Table) {
         let version = table.version;
         self.link.publish(table);
         assert_eq!(soon("the table is in force", self.link.applied(version)).await, []);
     }
 
-    /// One HTTP listener on a free port, and these instances behind it.
+    /// A router with one HTTP listener on a free port for these instances.
     pub(super) async fn serving(instances: &[&Instance]) -> (Self, SocketAddr) {
         let (router, address) = (Self::start(), free());
         router.put(table(1, address, Protocol::Http, instances)).await;
         (router, address)
     }
 
-    /// Waits until the router has ended by itself or by its shutdown.
+    /// Waits until the router has ended, by itself or by `shutdown`.
     pub(super) async fn ended(&mut self) {
         let thread = self.thread.take().unwrap();
         let ended = tokio::task::spawn_blocking(move || thread.join().unwrap());
@@ -97,7 +97,7 @@ impl Router {
     }
 }
 
-/// An address that nobody listens on: bound once, so that the kernel picks it.
+/// A free address, chosen by the kernel.
 pub(super) fn free() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
@@ -121,7 +121,7 @@ pub(super) fn listener(address: SocketAddr, protocol: Protocol, routes: &[(&str,
     Listener { address, protocol, routes: routes.iter().map(route).collect() }
 }
 
-/// A listening socket whose connections a test takes and answers by hand.
+/// A listening socket whose connections the test accepts and answers.
 pub(super) struct Instance {
     pub(super) id: InstanceId,
     pub(super) address: SocketAddr,
@@ -131,7 +131,7 @@ pub(super) struct Instance {
 }
 
 impl Instance {
-    /// One whose connections the test takes.
+    /// An instance that the test controls.
     pub(super) async fn by_hand(name: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -150,7 +150,7 @@ impl Instance {
         Self { id: name.parse().unwrap(), address, connections, accepted, tasks }
     }
 
-    /// One that answers every request with its name and the head that it got.
+    /// An instance that answers every request with its own name and the head of the request.
     pub(super) async fn echo(name: &str) -> Self {
         let mut by_hand = Self::by_hand(name).await;
         let (_, nothing) = mpsc::channel(1);
@@ -164,7 +164,7 @@ impl Instance {
                     while let Some(message) = peer.message().await {
                         let body = format!("{name}\n{}\n{}", message.head, String::from_utf8_lossy(&message.body));
                         let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
-                        if !peer.try_say(&(head + &body)).await {
+                        if !peer.try_send(&(head + &body)).await {
                             return;
                         }
                     }
@@ -174,7 +174,7 @@ impl Instance {
         by_hand
     }
 
-    /// An address that refuses.
+    /// An instance that refuses connections.
     pub(super) async fn refusing(name: &str) -> Self {
         let mut instance = Self::by_hand(name).await;
         instance.address = free();
@@ -185,19 +185,19 @@ impl Instance {
         Target { instance: self.id.clone(), container: self.id.to_string(), release: 1, address: self.address }
     }
 
-    /// The next connection of the router.
+    /// The next connection from the router.
     pub(super) async fn connection(&mut self) -> Peer {
         soon("a connection to the instance", self.connections.recv()).await.unwrap()
     }
 }
 
-/// One side of a connection: bytes out, messages in.
+/// One end of a connection: sends bytes, receives messages.
 pub(super) struct Peer {
     pub(super) stream: TcpStream,
     buffer: Vec<u8>,
 }
 
-/// What came: a head as it was, and the body without its framing.
+/// A received message: the unchanged head, and the body without its framing.
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) head: String,
@@ -215,10 +215,10 @@ impl Message {
         fields.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
     }
 
-    /// The one value of a header.
+    /// The only value of a header.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         let all = self.all(name);
-        assert!(all.len() < 2, "{name} is there {} times", all.len());
+        assert!(all.len() < 2, "{name} occurs {} times", all.len());
         all.first().copied()
     }
 
@@ -237,12 +237,12 @@ impl Peer {
         Self::new(soon("a connection", TcpStream::connect(address)).await.unwrap())
     }
 
-    pub(super) async fn say(&mut self, text: &str) {
-        assert!(self.try_say(text).await, "the other side is gone");
+    pub(super) async fn send(&mut self, text: &str) {
+        assert!(self.try_send(text).await, "the peer has closed the connection");
     }
 
-    pub(super) async fn try_say(&mut self, text: &str) -> bool {
-        soon("bytes are taken", self.stream.write_all(text.as_bytes())).await.is_ok()
+    pub(super) async fn try_send(&mut self, text: &str) -> bool {
+        soon("sending", self.stream.write_all(text.as_bytes())).await.is_ok()
     }
 
     /// Reads more; false at the end.
@@ -253,13 +253,13 @@ impl Peer {
         read > 0
     }
 
-    /// Takes exactly so many bytes.
+    /// Reads exactly this many bytes.
     pub(super) async fn take(&mut self, count: usize) -> Vec<u8> {
         let taken = self.try_take(count).await;
         taken.unwrap_or_else(|| panic!("ended after {:?}", String::from_utf8_lossy(&self.buffer)))
     }
 
-    /// As [`Self::take`], or none if the other side ends before.
+    /// As [`Self::take`], or none if the peer closes the connection first.
     async fn try_take(&mut self, count: usize) -> Option<Vec<u8>> {
         soon("bytes", async {
             while self.buffer.len() < count {
@@ -272,7 +272,7 @@ impl Peer {
         .await
     }
 
-    /// A head, or none if the other side ends.
+    /// Reads a head, or none if the peer closes the connection first.
     pub(super) async fn head(&mut self) -> Option<String> {
         let end = soon("a head", async {
             loop {
@@ -296,7 +296,7 @@ impl Peer {
         Some(String::from_utf8(line).unwrap().trim_end().to_owned())
     }
 
-    /// A whole message, or none if the other side ends before its end.
+    /// Reads a whole message, or none if the peer closes the connection first.
     pub(super) async fn message(&mut self) -> Option<Message> {
         let head = self.head().await?;
         let mut message = Message { head, body: Vec::new() };
@@ -316,21 +316,21 @@ impl Peer {
         Some(message)
     }
 
-    /// Says something and waits for the answer.
-    pub(super) async fn ask(&mut self, text: &str) -> Message {
-        self.say(text).await;
-        self.message().await.expect("an answer")
+    /// Sends a request and waits for the response.
+    pub(super) async fn request(&mut self, text: &str) -> Message {
+        self.send(text).await;
+        self.message().await.expect("a response")
     }
 
-    /// Waits until the other side has ended; returns what it said before.
+    /// Waits until the peer has closed the connection; returns what it sent before.
     pub(super) async fn rest(&mut self) -> String {
         soon("the end of the connection", async { while self.fill().await {} }).await;
         String::from_utf8_lossy(&std::mem::take(&mut self.buffer)).into_owned()
     }
 }
 
-/// A plain GET.
+/// A GET request.
 pub(super) const GET: &str = "GET / HTTP/1.1\r\nhost: app.test\r\n\r\n";
 
-/// An answer with a short body.
+/// A response with a short body.
 pub(super) const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";

@@ -1,0 +1,41 @@
+//! Whether a client's connection is idle.
+
+use std::{
+    cell::Cell,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+/// The requests in flight on a client's connection. It is polled now and then, which is cheaper than a timer for each
+/// request.
+pub(super) struct Activity {
+    requests: Cell<usize>,
+    /// When the last response had ended, or the connection began.
+    since: Cell<Instant>,
+}
+
+impl Activity {
+    pub(super) fn new() -> Rc<Self> {
+        Rc::new(Self { requests: Cell::new(0), since: Cell::new(Instant::now()) })
+    }
+
+    /// How long the connection has had no request.
+    pub(super) fn idle(&self) -> Option<Duration> {
+        (self.requests.get() == 0).then(|| self.since.get().elapsed())
+    }
+
+    pub(super) fn begin(self: &Rc<Self>) -> Busy {
+        self.requests.set(self.requests.get() + 1);
+        Busy(Rc::clone(self))
+    }
+}
+
+/// Counts as a request in flight until it is dropped.
+pub(super) struct Busy(Rc<Activity>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.requests.set(self.0.requests.get() - 1);
+        self.0.since.set(Instant::now());
+    }
+}

@@ -1,0 +1,139 @@
+//! Sends a request to instances of its service, one after the other, until one responds.
+
+use std::{pin::pin, rc::Rc, time::Duration};
+
+use hyper::{
+    Request, Response,
+    body::{Body as _, Incoming},
+};
+
+use super::{
+    balancer::Claim,
+    error_page::ErrorPage,
+    pool::Upstream,
+    upload::{RequestBody, Upload},
+    worker_state::WorkerState,
+};
+use crate::model::InstanceId;
+
+/// How long an instance has to begin its response.
+const RESPONSE_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// How long an upstream has to become ready for the next request.
+const READY_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The instances that one request may be tried on.
+const MAX_TRIES: usize = 3;
+
+/// An instance's response, and what is held while its body is read.
+pub(super) struct Dispatched {
+    pub(super) response: Response<Incoming>,
+    pub(super) claim: Claim,
+    pub(super) upstream: Upstream,
+    pub(super) upload: Option<Rc<Upload>>,
+}
+
+/// Why no instance responded, and which was tried last.
+pub(super) struct Undispatched {
+    pub(super) error: ErrorPage,
+    pub(super) instance: Option<InstanceId>,
+}
+
+/// Sends the request; it is tried on another instance only if nothing of it reached one, or if it may be sent twice.
+pub(super) async fn dispatch(
+    worker: &WorkerState,
+    service: &str,
+    request: Request<Incoming>,
+) -> Result<Dispatched, Undispatched> {
+    let (parts, body) = request.into_parts();
+    let upload = if body.is_end_stream() { None } else { Some(Rc::new(Upload::default())) };
+    let repeatable = upload.is_none() && parts.method.is_idempotent();
+    let body = match &upload {
+        None => RequestBody::None,
+        Some(upload) => RequestBody::Client(body, Rc::clone(upload)),
+    };
+    let mut request = Request::from_parts(parts, body);
+    let mut tried: Vec<InstanceId> = Vec::new();
+    let mut fresh_only = false;
+    while tried.len() < MAX_TRIES {
+        let claim = match worker.shared.balancer.claim(service, &tried) {
+            Some(claim) => claim,
+            None if tried.is_empty() => return Err(Undispatched { error: ErrorPage::NoInstance, instance: None }),
+            None => break,
+        };
+        let pooled = if fresh_only { None } else { worker.pool.take(&claim) };
+        let reused = pooled.is_some();
+        let upstream = match pooled {
+            Some(upstream) => Some(upstream),
+            None => worker.pool.connect(&claim).await.ok(),
+        };
+        if let Some(mut upstream) = upstream
+            && is_ready(&mut upstream).await
+        {
+            let failed = |error| Err(Undispatched { error, instance: Some(claim.instance().clone()) });
+            let copy = (reused && repeatable).then(|| copy(&request));
+            match send(&mut upstream, request, upload.as_deref()).await {
+                Ok(response) => return Ok(Dispatched { response, claim, upstream, upload }),
+                Err(SendError::TimedOut) => return failed(ErrorPage::TimedOut),
+                Err(SendError::NotHttp) => return failed(ErrorPage::BadGateway),
+                Err(SendError::Broken(_)) if upload.as_ref().is_some_and(|upload| upload.is_broken()) => {
+                    return failed(ErrorPage::BadRequest);
+                }
+                Err(SendError::Broken(unsent)) => match unsent.map(|unsent| *unsent).or(copy) {
+                    Some(again) => request = again,
+                    None => return failed(ErrorPage::BadGateway),
+                },
+            }
+        }
+        // That an idle upstream was closed does not mean that its instance is down.
+        if reused {
+            fresh_only = true;
+        } else {
+            tried.push(claim.instance().clone());
+        }
+    }
+    Err(Undispatched { error: ErrorPage::BadGateway, instance: tried.pop() })
+}
+
+/// Whether the upstream takes a request; one that was returned to the pool just now becomes ready in a moment.
+async fn is_ready(upstream: &mut Upstream) -> bool {
+    upstream.is_ready() || matches!(tokio::time::timeout(READY_TIMEOUT, upstream.ready()).await, Ok(Ok(())))
+}
+
+enum SendError {
+    TimedOut,
+    /// The response is not valid HTTP.
+    NotHttp,
+    /// The connection broke; with the request, if nothing of it was sent.
+    Broken(Option<Box<Request<RequestBody>>>),
+}
+
+/// Sends the request on an upstream and waits for the head of the response. The timeout begins again while the request's
+/// body is being sent.
+async fn send(
+    upstream: &mut Upstream,
+    request: Request<RequestBody>,
+    upload: Option<&Upload>,
+) -> Result<Response<Incoming>, SendError> {
+    let mut sending = pin!(upstream.try_send_request(request));
+    loop {
+        let before = upload.map(Upload::frames);
+        match tokio::time::timeout(RESPONSE_TIMEOUT, sending.as_mut()).await {
+            Ok(Ok(response)) => return Ok(response),
+            Ok(Err(error)) if error.error().is_parse() => return Err(SendError::NotHttp),
+            Ok(Err(mut error)) => return Err(SendError::Broken(error.take_message().map(Box::new))),
+            Err(_) if before == upload.map(Upload::frames) => return Err(SendError::TimedOut),
+            Err(_) => {}
+        }
+    }
+}
+
+/// Copies a request that has no body.
+fn copy(request: &Request<RequestBody>) -> Request<RequestBody> {
+    let mut copy = Request::new(RequestBody::None);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}
