@@ -1,4 +1,4 @@
-//! The local door: the same commands through a Unix socket that only the server's owner may use.
+//! The local API: commands through a Unix socket that only the server's own user and root may use.
 
 use std::{
     future::Future,
@@ -26,14 +26,14 @@ mod frames;
 
 use frames::{Codec, Frame, Reader, Writer};
 
-/// Connections at a time.
-const MOST_CONNECTIONS: usize = 64;
-/// What a client has to send its request.
-const REQUEST_TIME: Duration = Duration::from_secs(10);
+/// The connections at a time.
+const MAX_CONNECTIONS: usize = 64;
+/// How long a client has to send its request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Frames that may wait in each direction.
 const QUEUE: usize = 8;
 
-/// What runs behind the door.
+/// Runs the commands that clients send.
 pub trait Runner: Send + Sync + 'static {
     /// Runs a command; returns the exit status.
     fn run(
@@ -45,60 +45,60 @@ pub trait Runner: Send + Sync + 'static {
     ) -> impl Future<Output = u8> + Send;
 }
 
-/// Why the local door fails.
+/// Why the local socket cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    /// The socket cannot be made.
+    /// The socket cannot be created.
     #[error("cannot open the socket {path}: {source}")]
     Bind {
-        /// Its path.
+        /// The socket's path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// Another server answers there.
+    /// Another server listens on the socket.
     #[error("another server already answers at {path}: stop it first")]
     Running {
-        /// Its path.
+        /// The socket's path.
         path: PathBuf,
     },
-    /// Nobody answers.
+    /// No server listens on the socket.
     #[error("no server answers at {path}: start it with `paas server`")]
     NoServer {
         /// The socket's path.
         path: PathBuf,
     },
-    /// The socket is another user's.
+    /// The socket belongs to another user.
     #[error("only the server's own user and root may use {path}: use `sudo`, or ssh with a registered key")]
     NotAllowed {
         /// The socket's path.
         path: PathBuf,
     },
-    /// The conversation broke.
-    #[error("the connection to the server broke: {0}")]
+    /// The connection failed.
+    #[error("the connection to the server failed: {0}")]
     Broken(#[from] io::Error),
-    /// The server went away before the command ended.
-    #[error("the server went away before the command had ended: see its log, then look what the command did")]
+    /// The server closed the connection before the command ended.
+    #[error("the server closed the connection before the command ended: see its log, then check what the command did")]
     Ended,
-    /// The answer is not understood.
-    #[error("the server at {path} speaks another version: use the `paas` that belongs to it")]
+    /// The server sent a message that this version does not know.
+    #[error("the server at {path} has another version: use the `paas` that belongs to it")]
     Protocol {
         /// The socket's path.
         path: PathBuf,
     },
 }
 
-/// Where the socket is.
+/// The path of the socket.
 pub fn socket_path(data_dir: &Path) -> PathBuf {
     data_dir.join("paas.sock")
 }
 
-/// Opens the socket, mode 0600; one that a dead server left is replaced.
+/// Opens the socket with mode 0600; one that a dead server left is replaced.
 pub async fn bind(path: &Path) -> Result<UnixListener, ApiError> {
     let failed = |source| ApiError::Bind { path: path.to_owned(), source };
     match tokio::fs::symlink_metadata(path).await {
         Ok(found) if !found.file_type().is_socket() => {
-            return Err(failed(io::Error::other("there is a file of that name that is no socket")));
+            return Err(failed(io::Error::other("a file that is not a socket has this name")));
         }
         Ok(_) => {
             if UnixStream::connect(path).await.is_ok() {
@@ -108,7 +108,8 @@ pub async fn bind(path: &Path) -> Result<UnixListener, ApiError> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
         Err(e) => return Err(failed(e)),
     }
-    // Made in a folder of our own, then moved: at no moment can others connect, and the old one goes in one step.
+    // The socket is created in a private folder and then moved: other users can connect at no time, and the old one is
+    // replaced atomically.
     let parent = path.parent().unwrap_or(Path::new(".")).to_owned();
     let folder = tokio::task::spawn_blocking(move || tempfile::Builder::new().prefix(".sock").tempdir_in(parent))
         .await
@@ -121,7 +122,7 @@ pub async fn bind(path: &Path) -> Result<UnixListener, ApiError> {
     Ok(listener)
 }
 
-/// Answers until `shutdown`; what runs then goes on until it has ended or `abort` ends it.
+/// Accepts connections until `shutdown`; commands that are running then go on until they end, or until `abort`.
 pub async fn serve<R: Runner>(
     listener: UnixListener,
     runner: Arc<R>,
@@ -129,7 +130,7 @@ pub async fn serve<R: Runner>(
     shutdown: CancellationToken,
     abort: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => return,
@@ -145,11 +146,11 @@ pub async fn serve<R: Runner>(
                 }
             }
         };
-        if !is_ours(&stream) {
-            tracing::warn!("local connection of another user refused");
+        if !is_allowed(&stream) {
+            tracing::warn!("refused the local connection of another user");
             continue;
         }
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
             tracing::warn!("too many local connections");
             continue;
         };
@@ -158,12 +159,12 @@ pub async fn serve<R: Runner>(
             if let Err(error) = converse(stream, &*runner, hangup).await {
                 tracing::debug!(%error, "local connection ended");
             }
-            drop(place);
+            drop(slot);
         });
     }
 }
 
-fn is_ours(stream: &UnixStream) -> bool {
+fn is_allowed(stream: &UnixStream) -> bool {
     let own = rustix::process::geteuid().as_raw();
     stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own)
 }
@@ -171,7 +172,7 @@ fn is_ours(stream: &UnixStream) -> bool {
 async fn converse<R: Runner>(stream: UnixStream, runner: &R, hangup: CancellationToken) -> io::Result<()> {
     let (read, write) = stream.into_split();
     let (mut incoming, mut outgoing) = (FramedRead::new(read, Codec), FramedWrite::new(write, Codec));
-    let request = tokio::time::timeout(REQUEST_TIME, frames::next(&mut incoming)).await;
+    let request = tokio::time::timeout(REQUEST_TIMEOUT, frames::next(&mut incoming)).await;
     let Ok(Ok(Some(Frame::Request { words, tty }))) = request else {
         return Err(io::ErrorKind::InvalidData.into());
     };

@@ -1,6 +1,6 @@
 //! The composition root of the control plane: binds, recovers, serves, drains.
 
-mod doors;
+mod backend;
 
 use std::{
     fs::File,
@@ -31,67 +31,67 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// How long pushes and commands under way have to end, once the server is told to stop.
-const DRAIN: Duration = Duration::from_secs(20);
+/// How long running pushes and commands have to end after the server is told to stop.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Containers that are stopped at a time.
-const STOPPING: usize = 16;
+const MAX_STOPPING: usize = 16;
 
 /// Why the server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// The data folder is not usable.
+    /// The data folder cannot be used.
     #[error("cannot use the data folder {path}: {source}")]
     Data {
-        /// Which.
+        /// The data folder.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
     /// Another server has the data folder.
     #[error("another paas server runs with the data folder {0}: stop it, or give this one a folder of its own")]
     Running(PathBuf),
-    /// An address is not to be had.
+    /// The server cannot listen on an address.
     #[error("cannot listen on {address} ({key}): {source}")]
     Listen {
-        /// Which.
+        /// The address.
         address: std::net::SocketAddr,
-        /// The key of the configuration that says so.
+        /// The configuration key of the address.
         key: &'static str,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// It was told to stop before it was done.
-    #[error("interrupted: run it again, it goes on with what is missing")]
+    /// The program was told to stop before it had finished.
+    #[error("interrupted: run it again to continue with the missing parts")]
     Interrupted,
-    /// The database.
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The engine.
+    /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The image store or the stack.
+    /// The image store or the stack failed.
     #[error(transparent)]
     Images(#[from] ImageError),
-    /// The build stage.
+    /// The build stage failed.
     #[error(transparent)]
     Build(#[from] BuildError),
-    /// Repositories.
+    /// The repositories cannot be used.
     #[error(transparent)]
     Git(#[from] GitError),
-    /// The hook's socket.
+    /// The hook's socket cannot be used.
     #[error(transparent)]
     Receive(#[from] ReceiveError),
-    /// The reconciler.
+    /// The reconciler failed.
     #[error(transparent)]
     Instances(#[from] InstancesError),
-    /// Recovery.
+    /// Recovery failed.
     #[error(transparent)]
     Deploy(#[from] DeployError),
-    /// The SSH door.
+    /// The SSH server failed.
     #[error(transparent)]
     Ssh(#[from] ssh::SshError),
-    /// The local door.
+    /// The local socket cannot be used.
     #[error(transparent)]
     Api(#[from] api::ApiError),
 }
@@ -102,7 +102,7 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
     let store = Store::open(&config.data_dir)?;
     let server_id = store.server_id().await?;
     let engine = Engine::connect(&config, &server_id).await?;
-    // Whoever pushes could not mend it.
+    // Only the operator can fix this, so the server does not start.
     if let Err(taken @ EngineError::AddressesTaken { .. }) = engine.ensure_build_bridge().await {
         return Err(taken.into());
     }
@@ -143,35 +143,35 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
 
     let commands = Commands::new(Arc::clone(&config), store.clone(), deployer.clone(), instances);
     let receiver = Receiver::start(&config, repositories, deployer.clone(), &tracker, stopped.clone())?;
-    let doors = TaskTracker::new();
+    let connections = TaskTracker::new();
     let local = api::bind(&api::socket_path(&config.data_dir)).await?;
-    let sessions = doors::Doors { commands, receiver, deployer };
-    let runner = Arc::new(sessions.clone());
-    doors.spawn(api::serve(local, runner, doors.clone(), shutdown.clone(), stopped.clone()));
-    let door = ssh::Door { config: Arc::clone(&config), store, sessions };
-    let (tasks, stop, abort) = (doors.clone(), shutdown.clone(), stopped.clone());
-    doors.spawn(async move {
-        if let Err(error) = ssh::serve(ssh_listener, door, tasks, stop.clone(), abort).await {
-            tracing::error!(%error, "the SSH door does not open");
+    let backend = backend::ServerBackend { commands, receiver, deployer };
+    let runner = Arc::new(backend.clone());
+    connections.spawn(api::serve(local, runner, connections.clone(), shutdown.clone(), stopped.clone()));
+    let ssh_server = ssh::SshServer { config: Arc::clone(&config), store, backend };
+    let (tasks, stop, abort) = (connections.clone(), shutdown.clone(), stopped.clone());
+    connections.spawn(async move {
+        if let Err(error) = ssh::serve(ssh_listener, ssh_server, tasks, stop.clone(), abort).await {
+            tracing::error!(%error, "the SSH server failed");
             stop.cancel();
         }
     });
     tracing::info!(ssh = %config.ssh.listen, %server_id, "ready");
 
     shutdown.cancelled().await;
-    tracing::info!("stopping: pushes under way have {} s to end", DRAIN.as_secs());
-    doors.close();
-    let _ = tokio::time::timeout(DRAIN, doors.wait()).await;
+    tracing::info!("stopping: running pushes and commands have {} s to end", DRAIN_TIMEOUT.as_secs());
+    connections.close();
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, connections.wait()).await;
     stopped.cancel();
-    let _ = tokio::time::timeout(DRAIN, builder.close()).await;
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, builder.close()).await;
     tracker.close();
-    let _ = tokio::time::timeout(DRAIN, tracker.wait()).await;
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, tracker.wait()).await;
     Ok(())
 }
 
-/// Makes the stack's images before the server runs, saying how far it is.
+/// Makes the stack's images before the server runs, and prints progress.
 pub async fn prepare_stack(config: &Config, shutdown: CancellationToken) -> Result<(), ServerError> {
-    // A server that runs may go on: what both make is the same.
+    // A running server may continue: both make the same images.
     let _lock = match lock_data_dir(config) {
         Err(ServerError::Running(_)) => None,
         locked => Some(locked?),
@@ -190,19 +190,19 @@ pub async fn prepare_stack(config: &Config, shutdown: CancellationToken) -> Resu
     }
 }
 
-/// Stops this server's instances, while the server itself is stopped; its next start brings them back.
+/// Stops this server's instances, while the server itself is stopped; its next start starts them again.
 pub async fn halt(config: &Config) -> Result<(), ServerError> {
     let _lock = lock_data_dir(config)?;
     let engine = Engine::connect(config, &Store::open(&config.data_dir)?.server_id().await?).await?;
     let grace = Duration::from_secs(config.instances.stop_grace_seconds);
     let containers = engine.list(Some(Kind::Instance)).await?;
     let stopping = containers.iter().map(|container| engine.stop(&container.id, grace));
-    // All of them, before the first error is told.
-    let stopped: Vec<_> = stream::iter(stopping).buffer_unordered(STOPPING).collect().await;
+    // All containers are stopped before the first error is reported.
+    let stopped: Vec<_> = stream::iter(stopping).buffer_unordered(MAX_STOPPING).collect().await;
     Ok(stopped.into_iter().collect::<Result<(), EngineError>>()?)
 }
 
-/// Removes all that this server has on the engine, while the server itself is stopped. Its data folder stays.
+/// Removes everything that this server has on the engine, while the server itself is stopped. The data folder is kept.
 pub async fn purge(config: &Config) -> Result<(), ServerError> {
     let _lock = lock_data_dir(config)?;
     let engine = Engine::connect(config, &Store::open(&config.data_dir)?.server_id().await?).await?;
@@ -210,11 +210,11 @@ pub async fn purge(config: &Config) -> Result<(), ServerError> {
     Ok(engine.remove_all().await?)
 }
 
-/// The data folder, made if need be, and locked for this process.
+/// Creates the data folder if necessary, and locks it for this process.
 fn lock_data_dir(config: &Config) -> Result<File, ServerError> {
     let path = &config.data_dir;
     let failed = |source| ServerError::Data { path: path.clone(), source };
-    // Others may pass through (git runs as a user of its own), but not look around.
+    // Other users may traverse the folder (git runs as another user), but not list it.
     std::fs::DirBuilder::new().recursive(true).mode(0o711).create(path).map_err(failed)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o711)).map_err(failed)?;
     let file = File::create(path.join("server.lock")).map_err(failed)?;
@@ -229,7 +229,7 @@ async fn bind(address: std::net::SocketAddr, key: &'static str) -> Result<TcpLis
     TcpListener::bind(address).await.map_err(|source| ServerError::Listen { address, key, source })
 }
 
-/// Progress that goes to the server's own log.
+/// Progress that is written to the server's own log.
 fn log_progress(tracker: &TaskTracker) -> Progress {
     let (progress, mut lines) = Progress::channel();
     tracker.spawn(async move {

@@ -1,6 +1,6 @@
-//! The SSH front door: who comes in, what they ask for, and how their bytes flow.
+//! The SSH server: authenticates clients, reads their requests, and carries their input and output.
 
-use std::{borrow::Cow, future::Future, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use russh::{
     MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex,
@@ -10,15 +10,13 @@ use russh::{
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{
-    commands::{Caller, Streams},
-    config::Config,
-    model::AppName,
-    store::{App, KeyId, Store},
-};
+use crate::config::Config;
 
 mod answer;
+mod backend;
+mod channel;
 mod connection;
+mod connection_state;
 mod flow;
 mod handler;
 mod host_key;
@@ -26,84 +24,37 @@ mod limits;
 mod output;
 mod request;
 
+pub use backend::{Backend, SshServer};
 pub use host_key::{HostKeyError, host_key};
 pub use request::RequestError;
 
-/// What runs behind the door.
-pub trait Sessions: Send + Sync + 'static {
-    /// Makes an app at its first push. The error is one line for a person.
-    fn create_app(&self, name: AppName, owner: Option<KeyId>) -> impl Future<Output = Result<App, String>> + Send;
-
-    /// Serves a push; returns the exit status.
-    fn receive_pack(
-        &self,
-        caller: &Caller,
-        app: App,
-        git_protocol: Option<String>,
-        streams: Streams,
-        hangup: CancellationToken,
-    ) -> impl Future<Output = u8> + Send;
-
-    /// Serves a fetch; returns the exit status.
-    fn upload_pack(
-        &self,
-        caller: &Caller,
-        app: App,
-        git_protocol: Option<String>,
-        streams: Streams,
-        hangup: CancellationToken,
-    ) -> impl Future<Output = u8> + Send;
-
-    /// Runs a command; returns the exit status.
-    fn command(
-        &self,
-        caller: &Caller,
-        words: Vec<String>,
-        streams: Streams,
-        hangup: CancellationToken,
-    ) -> impl Future<Output = u8> + Send;
-
-    /// What a login without a command prints.
-    fn greeting(&self, caller: &Caller) -> String;
-}
-
-/// What the door needs.
-pub struct Door<S> {
-    /// The configuration.
-    pub config: Arc<Config>,
-    /// Keys and apps.
-    pub store: Store,
-    /// What runs behind it.
-    pub sessions: S,
-}
-
-/// Why the door does not open.
+/// Why the SSH server does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum SshError {
-    /// There is no host key.
+    /// The host key is not available.
     #[error(transparent)]
     HostKey(#[from] HostKeyError),
-    /// The runtime is going down.
+    /// The runtime is shutting down.
     #[error("cannot read the host key: {0}")]
     Stopping(#[source] tokio::task::JoinError),
 }
 
 /// Accepts connections until `shutdown`; their tasks are on `tracker`.
 ///
-/// After `shutdown`, connections on which something runs go on until it has ended; `abort` ends them all.
-pub async fn serve<S: Sessions>(
+/// After `shutdown`, a connection stays open until its running commands have ended; `abort` closes all connections.
+pub async fn serve<B: Backend>(
     listener: TcpListener,
-    door: Door<S>,
+    server: SshServer<B>,
     tracker: TaskTracker,
     shutdown: CancellationToken,
     abort: CancellationToken,
 ) -> Result<(), SshError> {
-    let data_dir = door.config.data_dir.clone();
+    let data_dir = server.config.data_dir.clone();
     let key = tokio::task::spawn_blocking(move || host_key(&data_dir)).await.map_err(SshError::Stopping)??;
     tracing::info!(fingerprint = crate::keys::fingerprint(key.public_key()), "ssh host key");
-    let protocol = Arc::new(protocol(&door.config, key));
-    let limits = limits::Limits::new(&door.config.ssh);
-    let door = Arc::new(door);
+    let protocol = Arc::new(protocol(&server.config, key));
+    let limits = limits::Limits::new(&server.config.ssh);
+    let server = Arc::new(server);
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
@@ -112,7 +63,7 @@ pub async fn serve<S: Sessions>(
         let (socket, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Out of descriptors, or a connection that was gone at once: neither ends the server.
+                // Out of file descriptors, or a connection that ended at once: neither ends the server.
                 tracing::warn!(%error, "cannot accept an ssh connection");
                 tokio::select! {
                     () = shutdown.cancelled() => return Ok(()),
@@ -123,7 +74,7 @@ pub async fn serve<S: Sessions>(
         match limits.admit(peer.ip()) {
             Ok(admitted) => {
                 let connection = connection::Connection {
-                    door: Arc::clone(&door),
+                    server: Arc::clone(&server),
                     protocol: Arc::clone(&protocol),
                     tracker: tracker.clone(),
                     shutdown: shutdown.clone(),
@@ -132,7 +83,7 @@ pub async fn serve<S: Sessions>(
                 };
                 tracker.spawn(connection.run(socket, admitted));
             }
-            Err(why) => tracing::warn!(%peer, why, "ssh connection refused"),
+            Err(limit) => tracing::warn!(%peer, limit, "ssh connection refused"),
         }
     }
 }
@@ -141,16 +92,16 @@ fn protocol(config: &Config, key: PrivateKey) -> server::Config {
     server::Config {
         server_id: SshId::Standard(Cow::Borrowed("SSH-2.0-paas")),
         methods: MethodSet::from(&[MethodKind::PublicKey][..]),
-        // Keys cannot be guessed, so a delay would only slow down people who have several.
+        // Keys cannot be guessed, so a delay would only slow down users who have several.
         auth_rejection_time: Duration::ZERO,
         auth_rejection_time_initial: Some(Duration::ZERO),
-        // The `none` request, with which every client begins, counts as one.
+        // The `none` request, with which every client begins, counts as an attempt.
         max_auth_attempts: config.ssh.auth_attempts.saturating_add(1),
         keys: vec![key],
         window_size: flow::WINDOW,
         maximum_packet_size: 32 * 1024,
         event_buffer_size: 16,
-        // Idleness is measured by the connection: answers to keepalives would count here.
+        // The connection measures idleness itself: here, replies to keepalives would count as traffic.
         inactivity_timeout: Some(Duration::from_secs(config.ssh.idle_seconds.max(60))),
         keepalive_interval: Some(Duration::from_secs(15)),
         keepalive_max: 3,
@@ -178,7 +129,7 @@ fn protocol(config: &Config, key: PrivateKey) -> server::Config {
                 cipher::AES_256_CTR,
                 cipher::AES_128_CTR,
             ]),
-            // The last two are for libssh2 before 1.11, which knows no other; whoever knows better takes those before.
+            // The last two are for libssh2 before 1.11, which supports no others; better clients choose the first two.
             mac: Cow::Borrowed(&[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM, mac::HMAC_SHA256, mac::HMAC_SHA512]),
             compression: Cow::Borrowed(&[compression::NONE]),
             host_key_certificates: Cow::Borrowed(&[]),

@@ -1,4 +1,4 @@
-//! The local command line: sends its words to the server, and passes the streams on.
+//! The client of the local socket: sends a command's words to the server, and carries the standard streams.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -20,20 +20,20 @@ use super::{
     frames::{self, Codec, Frame},
 };
 
-/// How long the server has to take a hang-up.
-const HANGUP: Duration = Duration::from_secs(2);
+/// How long the server has to take a hang-up message.
+const HANGUP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The exit status of a program whose reader went away, as a shell shows SIGPIPE.
-const NOBODY_READS: u8 = 141;
+/// The exit status of a program whose output is closed: 128 + SIGPIPE, as in a shell.
+const SIGPIPE_STATUS: u8 = 141;
 
 /// Runs `words` on the server at `socket` with this process's own streams; returns the exit status.
 ///
-/// A read of standard input may still be pending when this returns: leave with `std::process::exit`, or the runtime
-/// waits for it.
+/// A read of standard input may still be pending when this returns: end the process with `std::process::exit`, or the
+/// runtime waits for it.
 pub async fn run(socket: &Path, words: Vec<String>) -> Result<u8, ApiError> {
     let tty = io::stdout().is_terminal();
     let interrupted = async {
-        // Without a handler there is no second way to hang up: the signal ends this process, which the server notices.
+        // If no handler can be installed, the signal ends this process, and the server sees that the connection is closed.
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -46,7 +46,7 @@ fn own(stream: impl AsFd) -> io::Result<File> {
     Ok(File::from_std(stream.as_fd().try_clone_to_owned()?.into()))
 }
 
-/// The same with any streams; `interrupted` asks the server to give the command up, and then its end is awaited.
+/// As [`run`], with any streams. When `interrupted` ends, the server is asked to cancel the command, and its end is awaited.
 pub async fn converse(
     socket: &Path,
     words: Vec<String>,
@@ -69,7 +69,7 @@ pub async fn converse(
         let forward = async {
             loop {
                 let mut data = BytesMut::with_capacity(32 * 1024);
-                // An unreadable standard input is an empty one: many programs are started without any.
+                // An unreadable standard input counts as empty: many programs are started without one.
                 if !matches!(stdin.read_buf(&mut data).await, Ok(1..)) {
                     break;
                 }
@@ -84,8 +84,8 @@ pub async fn converse(
             () = forward => {}
             () = interrupted => {}
         }
-        // A server that takes no more input is told by the end of the connection.
-        if tokio::time::timeout(HANGUP, frames::send(&mut outgoing, Frame::Hangup)).await.is_err() {
+        // If the server takes no more input, the end of the connection tells it.
+        if tokio::time::timeout(HANGUP_TIMEOUT, frames::send(&mut outgoing, Frame::Hangup)).await.is_err() {
             return Err(ApiError::Ended);
         }
         std::future::pending().await
@@ -107,8 +107,8 @@ pub async fn converse(
         ended = send => ended,
     };
     match ended {
-        // Whoever read our output has enough: that is no trouble to talk about.
-        Err(ApiError::Broken(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(NOBODY_READS),
+        // The reader of our output has closed it: that is not an error to report.
+        Err(ApiError::Broken(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(SIGPIPE_STATUS),
         ended => ended,
     }
 }

@@ -1,4 +1,4 @@
-//! The frames of the local socket: a kind, a length of four bytes, and that many bytes.
+//! The frames of the local socket: a kind (one byte), a length (four bytes), and that many bytes.
 
 use std::{
     io,
@@ -19,10 +19,10 @@ use tokio_util::{
     sync::{CancellationToken, PollSender},
 };
 
-/// The longest frame, bytes: a request may carry as much as an ssh command.
-const LONGEST: usize = 256 * 1024;
-/// The largest piece of data sent at once, bytes.
-const PIECE: usize = 32 * 1024;
+/// The longest frame, bytes: enough for every command that SSH allows, too.
+const MAX_FRAME_BYTES: usize = 256 * 1024;
+/// The largest chunk of data that is sent at once, bytes.
+const MAX_CHUNK_BYTES: usize = 32 * 1024;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Frame {
@@ -56,8 +56,11 @@ impl Encoder<Frame> for Codec {
             Frame::Stderr(data) => (b'E', data),
             Frame::Exit(status) => (b'X', Bytes::copy_from_slice(&[status])),
         };
-        if body.len() > LONGEST {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "too long: send what is long on standard input"));
+        if body.len() > MAX_FRAME_BYTES {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the command is too long: send long values on standard input",
+            ));
         }
         to.put_u8(kind);
         to.put_u32(u32::try_from(body.len()).map_err(io::Error::other)?);
@@ -71,11 +74,11 @@ impl Decoder for Codec {
     type Error = io::Error;
 
     fn decode(&mut self, from: &mut BytesMut) -> io::Result<Option<Frame>> {
-        let wrong = |what| io::Error::new(io::ErrorKind::InvalidData, what);
+        let invalid = |what| io::Error::new(io::ErrorKind::InvalidData, what);
         let Some(&[kind, a, b, c, d]) = from.first_chunk() else { return Ok(None) };
         let length = u32::from_be_bytes([a, b, c, d]) as usize;
-        if length > LONGEST {
-            return Err(wrong("frame too long"));
+        if length > MAX_FRAME_BYTES {
+            return Err(invalid("frame too long"));
         }
         if from.len() < 5 + length {
             from.reserve(5 + length - from.len());
@@ -93,8 +96,8 @@ impl Decoder for Codec {
             b'H' => Frame::Hangup,
             b'O' => Frame::Stdout(body),
             b'E' => Frame::Stderr(body),
-            b'X' => Frame::Exit(*body.first().ok_or_else(|| wrong("empty exit status"))?),
-            _ => return Err(wrong("unknown frame")),
+            b'X' => Frame::Exit(*body.first().ok_or_else(|| invalid("empty exit status"))?),
+            _ => return Err(invalid("unknown frame")),
         }))
     }
 }
@@ -107,8 +110,8 @@ pub(super) async fn send(to: &mut FramedWrite<OwnedWriteHalf, Codec>, frame: Fra
     to.send(frame).await
 }
 
-/// Passes standard input on until the client hangs up; what the command does not take is dropped once it has closed
-/// its input.
+/// Passes standard input to the command until the client hangs up. Once the command has closed its input, further data is
+/// discarded.
 pub(super) async fn receive(
     from: &mut FramedRead<OwnedReadHalf, Codec>,
     input: mpsc::Sender<Bytes>,
@@ -175,10 +178,10 @@ impl AsyncWrite for Writer {
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
-        ready!(this.queue.poll_reserve(cx)).map_err(gone)?;
-        let taken = &buf[..buf.len().min(PIECE)];
-        this.queue.send_item((this.frame)(Bytes::copy_from_slice(taken))).map_err(gone)?;
+        let disconnected = |_| io::Error::from(io::ErrorKind::BrokenPipe);
+        ready!(this.queue.poll_reserve(cx)).map_err(disconnected)?;
+        let taken = &buf[..buf.len().min(MAX_CHUNK_BYTES)];
+        this.queue.send_item((this.frame)(Bytes::copy_from_slice(taken))).map_err(disconnected)?;
         Poll::Ready(Ok(taken.len()))
     }
 
@@ -197,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_survive_the_wire_and_garbage_does_not() {
+    fn frames_are_decoded_and_garbage_is_refused() {
         let mut wire = BytesMut::new();
         let frames = || {
             [
@@ -223,6 +226,6 @@ mod tests {
         for garbage in [&b"Z\0\0\0\0"[..], b"O\xff\xff\xff\xff", b"X\0\0\0\0", b"R\0\0\0\x01{"] {
             assert!(Codec.decode(&mut BytesMut::from(garbage)).is_err(), "{garbage:?}");
         }
-        assert!(Codec.encode(Frame::Stdin(vec![0; LONGEST + 1].into()), &mut BytesMut::new()).is_err());
+        assert!(Codec.encode(Frame::Stdin(vec![0; MAX_FRAME_BYTES + 1].into()), &mut BytesMut::new()).is_err());
     }
 }

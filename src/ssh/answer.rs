@@ -1,4 +1,4 @@
-//! One request of a channel: run it, pass its output on, say how it ended.
+//! The answer to a channel's request: runs the command, sends its output and its exit status.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use tokio::{io::AsyncWriteExt as _, sync::mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    Door, Sessions,
-    connection::Link,
+    backend::{Backend, SshServer},
+    connection_state::{ConnectionState, Running},
     flow::Stdin,
-    output::{Output, Writer},
-    request::{self, Act},
+    output::{OutputStream, Writer},
+    request::{self, RequestedCommand},
 };
 use crate::{
     commands::{Caller, Streams},
@@ -20,15 +20,16 @@ use crate::{
     store::{App, StoreError},
 };
 
-/// Pieces of output that may wait for the client.
+/// Chunks of output that may wait for the client.
 const QUEUE: usize = 8;
-/// The code of `SSH_MSG_CHANNEL_EXTENDED_DATA` that means standard error (RFC 4254, section 5.2).
+/// The `SSH_MSG_CHANNEL_EXTENDED_DATA` code of standard error (RFC 4254, section 5.2).
 const EXTENDED_STDERR: u32 = 1;
-/// The exit status of what is refused.
+/// The exit status of a refused request.
 const REFUSED: u8 = 1;
 
-pub(super) struct Answer<S> {
-    pub(super) door: Arc<Door<S>>,
+/// The answer to the request of a channel.
+pub(super) struct Answer<B> {
+    pub(super) server: Arc<SshServer<B>>,
     pub(super) caller: Caller,
     pub(super) command: Vec<u8>,
     pub(super) tty: bool,
@@ -41,71 +42,56 @@ pub(super) struct Answer<S> {
     pub(super) answered: DropGuard,
 }
 
-/// Counts what runs on a connection.
-pub(super) struct Running(Arc<Link>);
-
-impl Running {
-    pub(super) fn new(link: Arc<Link>) -> Self {
-        link.running.send_modify(|running| *running += 1);
-        Self(link)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.running.send_modify(|running| *running -= 1);
-    }
-}
-
-/// Why an app is not to be had.
+/// Why git cannot use an app.
 #[derive(Debug, thiserror::Error)]
-enum Denied {
+enum AppError {
     #[error("there is no app named {0}, or it is not yours")]
     NoSuchApp(AppName),
-    #[error("the server failed: try again, and tell its operator if it fails again")]
+    #[error("the server failed: try again, and tell the server's operator if it fails again")]
     Store(#[source] StoreError),
     #[error("{0}")]
     Create(String),
 }
 
-impl<S: Sessions> Answer<S> {
+impl<B: Backend> Answer<B> {
     pub(super) async fn run(self) {
-        let Self { door, caller, command, tty, git_protocol, stdin, write, hangup, gone, running, answered } = self;
+        let Self { server, caller, command, tty, git_protocol, stdin, write, hangup, gone, running, answered } = self;
         let (sender, receiver) = mpsc::channel(QUEUE);
         let streams = Streams {
             stdin: Box::new(stdin),
-            stdout: Box::new(Writer::new(sender.clone(), Output::Stdout, tty)),
-            stderr: Box::new(Writer::new(sender, Output::Stderr, tty)),
+            stdout: Box::new(Writer::new(sender.clone(), OutputStream::Stdout, tty)),
+            stderr: Box::new(Writer::new(sender, OutputStream::Stderr, tty)),
             tty,
         };
         let done = CancellationToken::new();
         let work = async {
             let _done = done.clone().drop_guard();
-            let request = Request { door: &*door, caller: &caller, git_protocol, hangup: hangup.clone() };
+            let request = Request { server: &*server, caller: &caller, git_protocol, hangup: hangup.clone() };
             request.answer(&command, streams).await
         };
-        let (status, sent) = tokio::join!(work, pump(&write, receiver, &running.0, &gone, &done, &hangup));
+        let (status, sent) = tokio::join!(work, pump(&write, receiver, running.connection(), &gone, &done, &hangup));
         tracing::debug!(key = caller.name, status, "ssh request answered");
         if sent {
-            let farewell = async {
+            let close = async {
                 let _ = write.exit_status(status.into()).await;
                 let _ = write.eof().await;
                 let _ = write.close().await;
             };
             tokio::select! {
                 () = gone.cancelled() => {}
-                () = farewell => {}
+                () = close => {}
             }
         }
         drop((running, answered));
     }
 }
 
-/// Sends what is written, in its order, until the request is done and all is sent (true) or the client is gone.
+/// Sends output in the order in which it is written. Returns true when the request is done and all output is sent, false
+/// when the client has disconnected.
 async fn pump(
     write: &ChannelWriteHalf<Msg>,
-    mut queue: mpsc::Receiver<(Output, Bytes)>,
-    link: &Link,
+    mut queue: mpsc::Receiver<(OutputStream, Bytes)>,
+    connection: &ConnectionState,
     gone: &CancellationToken,
     done: &CancellationToken,
     hangup: &CancellationToken,
@@ -114,7 +100,7 @@ async fn pump(
     loop {
         let (output, data) = tokio::select! {
             () = gone.cancelled() => return false,
-            // Somebody may still hold a writer: what ends the request is its future.
+            // The request ends with its future, even if a writer is still held somewhere.
             () = done.cancelled(), if !closed => {
                 queue.close();
                 closed = true;
@@ -127,8 +113,8 @@ async fn pump(
         };
         let sent = async {
             match output {
-                Output::Stdout => write.data_bytes(data).await,
-                Output::Stderr => write.extended_data_bytes(EXTENDED_STDERR, data).await,
+                OutputStream::Stdout => write.data_bytes(data).await,
+                OutputStream::Stderr => write.extended_data_bytes(EXTENDED_STDERR, data).await,
             }
         };
         tokio::select! {
@@ -138,70 +124,76 @@ async fn pump(
                 return false;
             },
         }
-        link.touch();
+        connection.touch();
     }
 }
 
-struct Request<'a, S> {
-    door: &'a Door<S>,
+struct Request<'a, B> {
+    server: &'a SshServer<B>,
     caller: &'a Caller,
     git_protocol: Option<String>,
     hangup: CancellationToken,
 }
 
-impl<S: Sessions> Request<'_, S> {
+impl<B: Backend> Request<'_, B> {
     async fn answer(self, command: &[u8], mut streams: Streams) -> u8 {
-        let Self { door, caller, git_protocol, hangup } = self;
-        let sessions = &door.sessions;
-        let act = match request::parse(command, door.config.ssh.max_command_bytes) {
-            Ok(act) => act,
+        let Self { server, caller, git_protocol, hangup } = self;
+        let backend = &server.backend;
+        let command = match request::parse(command, server.config.ssh.max_command_bytes) {
+            Ok(command) => command,
             Err(error) => return refuse(&mut streams, &error.to_string()).await,
         };
-        match act {
-            Act::Greeting => {
-                let mut text = sessions.greeting(caller);
+        match command {
+            RequestedCommand::Greeting => {
+                let mut text = backend.greeting(caller);
                 if !text.ends_with('\n') {
                     text.push('\n');
                 }
                 let _ = streams.stdout.write_all(text.as_bytes()).await;
                 0
             }
-            Act::Command(words) => sessions.command(caller, words, streams, hangup).await,
-            Act::ReceivePack(name) => match self::find(door, caller, name, true).await {
-                Ok(app) => sessions.receive_pack(caller, app, git_protocol, streams, hangup).await,
-                Err(denied) => refuse(&mut streams, &said(&denied)).await,
+            RequestedCommand::Command(words) => backend.command(caller, words, streams, hangup).await,
+            RequestedCommand::ReceivePack(name) => match find(server, caller, name, true).await {
+                Ok(app) => backend.receive_pack(caller, app, git_protocol, streams, hangup).await,
+                Err(error) => refuse(&mut streams, &message(&error)).await,
             },
-            Act::UploadPack(name) => match self::find(door, caller, name, false).await {
-                Ok(app) => sessions.upload_pack(caller, app, git_protocol, streams, hangup).await,
-                Err(denied) => refuse(&mut streams, &said(&denied)).await,
+            RequestedCommand::UploadPack(name) => match find(server, caller, name, false).await {
+                Ok(app) => backend.upload_pack(caller, app, git_protocol, streams, hangup).await,
+                Err(error) => refuse(&mut streams, &message(&error)).await,
             },
         }
     }
 }
 
-/// The app, if the caller may act on it: admins on all, others on their own. With `create`, the first push makes it.
-async fn find<S: Sessions>(door: &Door<S>, caller: &Caller, name: AppName, create: bool) -> Result<App, Denied> {
-    let mut found = door.store.find_app(name.clone()).await.map_err(Denied::Store)?;
+/// Finds the app, if the caller may act on it: admins on every app, others on their own. With `create`, a first push
+/// creates it.
+async fn find<B: Backend>(
+    server: &SshServer<B>,
+    caller: &Caller,
+    name: AppName,
+    create: bool,
+) -> Result<App, AppError> {
+    let mut found = server.store.find_app(name.clone()).await.map_err(AppError::Store)?;
     if found.is_none() && create {
-        match door.sessions.create_app(name.clone(), caller.key).await {
+        match server.backend.create_app(name.clone(), caller.key).await {
             Ok(app) => found = Some(app),
             Err(error) => {
-                // Two first pushes at once: the other one made it.
-                found = door.store.find_app(name.clone()).await.map_err(Denied::Store)?;
+                // Another first push may have created it at the same time.
+                found = server.store.find_app(name.clone()).await.map_err(AppError::Store)?;
                 if found.is_none() {
-                    return Err(Denied::Create(error));
+                    return Err(AppError::Create(error));
                 }
             }
         }
     }
-    found.filter(|app| caller.may_use(app)).ok_or(Denied::NoSuchApp(name))
+    found.filter(|app| caller.may_use(app)).ok_or(AppError::NoSuchApp(name))
 }
 
-fn said(denied: &Denied) -> String {
-    if let Denied::Store(error) = denied {
+fn message(error: &AppError) -> String {
+    if let AppError::Store(error) = error {
         tracing::error!(%error, "cannot look up an app");
     }
-    denied.to_string()
+    error.to_string()
 }
 
 async fn refuse(streams: &mut Streams, why: &str) -> u8 {

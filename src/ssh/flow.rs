@@ -1,10 +1,10 @@
-//! Flow control of what clients send.
+//! Flow control of the data that clients send.
 //!
-//! The SSH library gives a client its window back when data *arrives*, not when it is consumed, and its only other brake
-//! is to stop the whole session: a command that echoes would then wait for itself. So data goes into a buffer of our
-//! own ([`Inbox`]); while that is full, the window given back is two bytes (the least that the library can give), which
-//! reduces the client to a trickle, and the trickle is slowed down in [`Gate`]. When the buffer drains, the next byte
-//! of the trickle brings the full window back. The peer's window adjustments are read all the while.
+//! The SSH library restores a client's window when data *arrives*, not when it is consumed. Its only other means is to stop
+//! the whole session, and then a command that echoes its input would wait for itself. So data goes into a buffer of our own
+//! ([`Inbox`]). While the buffer is full, the restored window is two bytes (the smallest that the library allows), which
+//! reduces the client to a trickle, and [`Gate`] slows the trickle down. When the buffer drains, the next byte of the
+//! trickle restores the full window. The client's window adjustments are read all the time.
 
 use std::{
     io,
@@ -26,20 +26,22 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// The window that a client has, bytes.
+/// The window of a client, bytes.
 pub(super) const WINDOW: u32 = 2 << 20;
-/// The window while a buffer is full; the library gives one back when less than half of it is left.
+/// The window while a buffer is full, bytes; the library restores a window when less than half of it is left.
 const TRICKLE: u32 = 2;
-/// A buffer that holds more is full, bytes.
-const HIGH: usize = 1 << 20;
-/// A full buffer that holds less takes more again, bytes.
-const LOW: usize = HIGH / 2;
-/// What a client that keeps to its window never reaches (two windows, and days of trickle), bytes.
-const MOST: usize = HIGH + 2 * WINDOW as usize + (8 << 20);
-const SHORTEST_DELAY: u64 = 5;
-const LONGEST_DELAY: u64 = 200;
+/// A buffer that holds more than this is full, bytes.
+const HIGH_WATER: usize = 1 << 20;
+/// A full buffer counts as drained when it holds less than this, bytes.
+const LOW_WATER: usize = HIGH_WATER / 2;
+/// The most that is buffered, bytes. A client that respects its window never reaches it: it leaves room for two windows, and
+/// for days of trickle.
+const MAX_BUFFERED: usize = HIGH_WATER + 2 * WINDOW as usize + (8 << 20);
+/// The delays of the trickle, milliseconds.
+const MIN_DELAY: u64 = 5;
+const MAX_DELAY: u64 = 200;
 
-/// Whether one connection's client is held back.
+/// Whether a connection's client is held back.
 #[derive(Default)]
 pub(super) struct Flow {
     full: AtomicUsize,
@@ -49,21 +51,21 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    /// The window to give a client back from now on.
+    /// The window to restore.
     pub(super) fn window(&self) -> u32 {
         if self.full.load(Ordering::Acquire) > 0 { TRICKLE } else { WINDOW }
     }
 
-    /// Notes the length of data that came; says whether it was real traffic.
+    /// Records that data arrived; returns whether it was more than a trickle.
     pub(super) fn arrived(&self, length: usize) -> bool {
         let trickling = self.full.load(Ordering::Acquire) > 0 && length <= TRICKLE as usize;
         self.trickling.store(trickling, Ordering::Release);
         !trickling
     }
 
-    /// Notes that the client reads what we send: more such news should come without delay.
+    /// Records that the client reads the server's output: further window adjustments must not be delayed.
     pub(super) fn window_adjusted(&self) {
-        self.delay.store(SHORTEST_DELAY, Ordering::Release);
+        self.delay.store(MIN_DELAY, Ordering::Release);
     }
 
     fn throttled(&self) -> bool {
@@ -76,7 +78,7 @@ impl Flow {
 
     fn drained(&self) {
         if self.full.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.delay.store(SHORTEST_DELAY, Ordering::Release);
+            self.delay.store(MIN_DELAY, Ordering::Release);
             self.reader.wake();
         }
     }
@@ -86,18 +88,20 @@ impl Flow {
 #[derive(Debug)]
 pub(super) struct Overflow;
 
-/// What a channel's client sent and nobody has read yet.
+/// The data that a channel's client has sent and that is not yet read.
 pub(super) struct Inbox {
     flow: Arc<Flow>,
-    state: Mutex<State>,
+    state: Mutex<InboxState>,
 }
 
 #[derive(Default)]
-struct State {
+struct InboxState {
     buffer: BytesMut,
     full: bool,
+    /// The client sends no more.
     ended: bool,
-    unread: bool,
+    /// The reading end is dropped.
+    discarded: bool,
     reader: Option<Waker>,
 }
 
@@ -109,21 +113,21 @@ impl Inbox {
         Arc::new(Self { flow, state: Mutex::default() })
     }
 
-    /// The reading end; once it is dropped, data is thrown away.
+    /// The reading end; once it is dropped, data is discarded.
     pub(super) fn reader(self: &Arc<Self>) -> Stdin {
         Stdin(Arc::clone(self))
     }
 
     pub(super) fn push(&self, data: &[u8]) -> Result<(), Overflow> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.unread || state.ended {
+        if state.discarded || state.ended {
             return Ok(());
         }
-        if state.buffer.len() + data.len() > MOST {
+        if state.buffer.len() + data.len() > MAX_BUFFERED {
             return Err(Overflow);
         }
         state.buffer.extend_from_slice(data);
-        if !state.full && state.buffer.len() > HIGH {
+        if !state.full && state.buffer.len() > HIGH_WATER {
             state.full = true;
             self.flow.filled();
         }
@@ -133,7 +137,7 @@ impl Inbox {
         Ok(())
     }
 
-    /// The client sends no more.
+    /// Ends the stream: the client sends no more.
     pub(super) fn end(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.ended = true;
@@ -142,10 +146,10 @@ impl Inbox {
         }
     }
 
-    /// Nobody reads any more.
+    /// Discards the data, present and future.
     fn discard(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.unread = true;
+        state.discarded = true;
         state.buffer = BytesMut::new();
         if std::mem::take(&mut state.full) {
             self.flow.drained();
@@ -173,7 +177,7 @@ impl AsyncRead for Stdin {
         let length = buf.remaining().min(state.buffer.len());
         buf.put_slice(&state.buffer[..length]);
         state.buffer.advance(length);
-        if state.full && state.buffer.len() < LOW {
+        if state.full && state.buffer.len() < LOW_WATER {
             state.full = false;
             inbox.flow.drained();
         }
@@ -187,22 +191,22 @@ impl Drop for Stdin {
     }
 }
 
-/// A connection that can be cut from outside, and whose trickle is slow.
+/// A connection that can be aborted by a token, and that slows a trickle down.
 pub(super) struct Gate {
     socket: TcpStream,
     flow: Arc<Flow>,
-    cut: Pin<Box<WaitForCancellationFutureOwned>>,
-    is_cut: CancellationToken,
+    aborted: Pin<Box<WaitForCancellationFutureOwned>>,
+    abort: CancellationToken,
     delay: Option<Pin<Box<Sleep>>>,
 }
 
 impl Gate {
-    pub(super) fn new(socket: TcpStream, flow: Arc<Flow>, cut: CancellationToken) -> Self {
-        Self { socket, flow, is_cut: cut.clone(), cut: Box::pin(cut.cancelled_owned()), delay: None }
+    pub(super) fn new(socket: TcpStream, flow: Arc<Flow>, abort: CancellationToken) -> Self {
+        Self { socket, flow, abort: abort.clone(), aborted: Box::pin(abort.cancelled_owned()), delay: None }
     }
 
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if self.is_cut.is_cancelled() || self.cut.as_mut().poll(cx).is_ready() {
+        if self.abort.is_cancelled() || self.aborted.as_mut().poll(cx).is_ready() {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         Ok(())
@@ -215,7 +219,7 @@ impl AsyncRead for Gate {
         this.check(cx)?;
         this.flow.reader.register(cx.waker());
         if this.flow.throttled() {
-            let delay = this.flow.delay.load(Ordering::Acquire).clamp(SHORTEST_DELAY, LONGEST_DELAY);
+            let delay = this.flow.delay.load(Ordering::Acquire).clamp(MIN_DELAY, MAX_DELAY);
             let sleep = this.delay.get_or_insert_with(|| Box::pin(tokio::time::sleep(Duration::from_millis(delay))));
             ready!(sleep.as_mut().poll(cx));
             this.flow.delay.store(delay * 2, Ordering::Release);
@@ -251,32 +255,32 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_full_buffer_holds_the_client_back_until_it_is_read() {
+    async fn a_full_buffer_holds_the_client_back_until_it_drains() {
         let flow = Arc::new(Flow::default());
         let inbox = Inbox::new(Arc::clone(&flow));
         let mut stdin = inbox.reader();
-        inbox.push(&vec![7; HIGH]).unwrap();
+        inbox.push(&vec![7; HIGH_WATER]).unwrap();
         assert_eq!(flow.window(), WINDOW);
         inbox.push(&[7]).unwrap();
         assert_eq!(flow.window(), TRICKLE);
-        stdin.read_exact(&mut vec![0; HIGH / 2 + 2]).await.unwrap();
+        stdin.read_exact(&mut vec![0; HIGH_WATER / 2 + 2]).await.unwrap();
         assert_eq!(flow.window(), WINDOW);
         inbox.end();
         let mut rest = Vec::new();
         stdin.read_to_end(&mut rest).await.unwrap();
-        assert_eq!(rest.len(), HIGH / 2 - 1);
+        assert_eq!(rest.len(), HIGH_WATER / 2 - 1);
     }
 
     #[tokio::test]
-    async fn nobody_reading_means_nothing_kept_and_too_much_is_refused() {
+    async fn data_without_a_reader_is_discarded_and_too_much_is_refused() {
         let flow = Arc::new(Flow::default());
         let inbox = Inbox::new(Arc::clone(&flow));
         let stdin = inbox.reader();
-        inbox.push(&vec![7; MOST]).unwrap();
+        inbox.push(&vec![7; MAX_BUFFERED]).unwrap();
         assert!(inbox.push(&[7]).is_err());
         drop(stdin);
         assert_eq!(flow.window(), WINDOW);
-        inbox.push(&vec![7; MOST]).unwrap();
+        inbox.push(&vec![7; MAX_BUFFERED]).unwrap();
         assert_eq!(inbox.state.lock().unwrap().buffer.len(), 0);
     }
 }

@@ -1,64 +1,49 @@
-//! What a client may do, request by request. All that is not here the library refuses.
+//! What a client may do, request by request. The library refuses the requests that are not handled here.
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use russh::{
-    Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, Pty, Sig,
+    Channel, ChannelId, ChannelOpenFailure, Pty, Sig,
     keys::{Algorithm, PublicKey},
     server::{Auth, ChannelOpenHandle, Msg, PublicKeyOffer, Session, VerifiedPublicKey},
 };
-use tokio_util::{
-    sync::{CancellationToken, DropGuard},
-    task::TaskTracker,
-};
+use tokio_util::task::TaskTracker;
 
 use super::{
-    Door, Sessions,
-    answer::{Answer, Running},
-    connection::Link,
-    flow::{Inbox, WINDOW},
-    limits::Unauthenticated,
+    answer::Answer,
+    backend::{Backend, SshServer},
+    channel::OpenChannel,
+    connection_state::{ConnectionState, Running},
+    flow::WINDOW,
+    limits::UnauthenticatedSlot,
 };
 use crate::{commands::Caller, keys, store::Key};
 
-/// Channels of one connection.
-const MOST_CHANNELS: usize = 10;
-const CTRL_C: u8 = 3;
-const CTRL_D: u8 = 4;
+/// The open channels of one connection.
+const MAX_CHANNELS: usize = 10;
 
-pub(super) struct Handler<S> {
-    door: Arc<Door<S>>,
+pub(super) struct Handler<B> {
+    server: Arc<SshServer<B>>,
     tracker: TaskTracker,
     peer: SocketAddr,
-    link: Arc<Link>,
-    unauthenticated: Option<Unauthenticated>,
-    /// Of the key that the client has proved to have.
+    connection: Arc<ConnectionState>,
+    /// Released when the client is authenticated.
+    unauthenticated: Option<UnauthenticatedSlot>,
+    /// Fingerprint of the key that the client has proved to own.
     fingerprint: Option<String>,
-    channels: HashMap<ChannelId, Open>,
+    channels: HashMap<ChannelId, OpenChannel>,
 }
 
-/// An open channel; when it is dropped, with its connection or alone, what runs on it hears the hang-up.
-struct Open {
-    write: Option<ChannelWriteHalf<Msg>>,
-    inbox: Arc<Inbox>,
-    tty: bool,
-    git_protocol: Option<String>,
-    hangup: CancellationToken,
-    gone: DropGuard,
-    /// Its request is answered, and we have closed it.
-    answered: CancellationToken,
-}
-
-impl<S: Sessions> Handler<S> {
+impl<B: Backend> Handler<B> {
     pub(super) fn new(
-        door: Arc<Door<S>>,
+        server: Arc<SshServer<B>>,
         tracker: TaskTracker,
         peer: SocketAddr,
-        link: Arc<Link>,
-        unauthenticated: Unauthenticated,
+        connection: Arc<ConnectionState>,
+        unauthenticated: UnauthenticatedSlot,
     ) -> Self {
         let unauthenticated = Some(unauthenticated);
-        Self { door, tracker, peer, link, unauthenticated, fingerprint: None, channels: HashMap::new() }
+        Self { server, tracker, peer, connection, unauthenticated, fingerprint: None, channels: HashMap::new() }
     }
 
     async fn lookup(&self, key: &PublicKey, algorithm: &Algorithm) -> Option<Key> {
@@ -66,7 +51,7 @@ impl<S: Sessions> Handler<S> {
             tracing::debug!(peer = %self.peer, %algorithm, "ssh signature algorithm refused");
             return None;
         }
-        match self.door.store.key_by_fingerprint(keys::fingerprint(key)).await {
+        match self.server.store.key_by_fingerprint(keys::fingerprint(key)).await {
             Ok(key) => key,
             Err(error) => {
                 tracing::error!(%error, "cannot look up an ssh key");
@@ -75,11 +60,11 @@ impl<S: Sessions> Handler<S> {
         }
     }
 
-    /// Starts what is asked for; a channel runs one thing in its life. The key must still be known, and what it may do is
-    /// what it may do now.
+    /// Starts the command of a channel; each channel runs one. The key is looked up again: it must still be registered, and
+    /// its present rights apply.
     async fn start(&mut self, id: ChannelId, command: &[u8], session: &mut Session) -> Result<(), russh::Error> {
         let Some(fingerprint) = self.fingerprint.clone() else { return Err(russh::Error::Inconsistent) };
-        let key = match self.door.store.key_by_fingerprint(fingerprint).await {
+        let key = match self.server.store.key_by_fingerprint(fingerprint).await {
             Ok(Some(key)) => key,
             Ok(None) => {
                 tracing::info!(peer = %self.peer, "the ssh key of a connection was removed");
@@ -91,12 +76,12 @@ impl<S: Sessions> Handler<S> {
             }
         };
         let caller = Caller { name: key.name.into(), key: Some(key.id), admin: key.admin };
-        self.link.touch();
+        self.connection.touch();
         let Some(open) = self.channels.get_mut(&id) else { return session.channel_failure(id) };
         let Some(write) = open.write.take() else { return session.channel_failure(id) };
         session.channel_success(id)?;
         let answer = Answer {
-            door: Arc::clone(&self.door),
+            server: Arc::clone(&self.server),
             caller,
             command: command.to_vec(),
             tty: open.tty,
@@ -105,7 +90,7 @@ impl<S: Sessions> Handler<S> {
             write,
             hangup: open.hangup.clone(),
             gone: open.gone.token().clone(),
-            running: Running::new(Arc::clone(&self.link)),
+            running: Running::new(Arc::clone(&self.connection)),
             answered: open.answered.clone().drop_guard(),
         };
         self.tracker.spawn(answer.run());
@@ -113,26 +98,11 @@ impl<S: Sessions> Handler<S> {
     }
 }
 
-impl Open {
-    fn keys_typed(&self, data: &[u8]) -> Vec<u8> {
-        let mut typed = Vec::with_capacity(data.len());
-        for &byte in data {
-            match byte {
-                CTRL_C => self.hangup.cancel(),
-                CTRL_D => break,
-                b'\r' => typed.push(b'\n'),
-                byte => typed.push(byte),
-            }
-        }
-        typed
-    }
-}
-
-impl<S: Sessions> russh::server::Handler for Handler<S> {
+impl<B: Backend> russh::server::Handler for Handler<B> {
     type Error = russh::Error;
 
     async fn auth_publickey_offered(&mut self, _: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, Self::Error> {
-        // Nothing is proved yet: this only tells the client which of its keys to sign with.
+        // The client has not proved anything yet: the reply only tells it which of its keys to sign with.
         let known = self.lookup(offer.public_key, offer.algorithm).await.is_some();
         Ok(if known { Auth::Accept } else { Auth::reject() })
     }
@@ -144,8 +114,8 @@ impl<S: Sessions> russh::server::Handler for Handler<S> {
         tracing::info!(peer = %self.peer, key = %key.name, "ssh client authenticated");
         self.fingerprint = Some(key.fingerprint);
         self.unauthenticated = None;
-        self.link.touch();
-        self.link.authenticated.cancel();
+        self.connection.touch();
+        self.connection.authenticated.cancel();
         Ok(Auth::Accept)
     }
 
@@ -155,27 +125,17 @@ impl<S: Sessions> russh::server::Handler for Handler<S> {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), Self::Error> {
-        // The library does not tell us when the client closes what we have closed first.
+        // The library does not report when the client closes a channel that the server closed first.
         self.channels.retain(|_, open| !open.answered.is_cancelled());
-        if self.channels.len() >= MOST_CHANNELS {
+        if self.channels.len() >= MAX_CHANNELS {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         }
         let (id, (read, write)) = (channel.id(), channel.split());
-        // Unread, it would stop the whole session when full; `data` takes what comes.
+        // Unread data would stop the whole session when its queue is full; `data` receives it instead.
         drop(read);
-        let gone = CancellationToken::new();
-        let open = Open {
-            write: Some(write),
-            inbox: Inbox::new(Arc::clone(&self.link.flow)),
-            tty: false,
-            git_protocol: None,
-            hangup: gone.child_token(),
-            gone: gone.drop_guard(),
-            answered: CancellationToken::new(),
-        };
-        self.channels.insert(id, open);
-        self.link.touch();
+        self.channels.insert(id, OpenChannel::new(write, Arc::clone(&self.connection.flow)));
+        self.connection.touch();
         reply.accept().await;
         Ok(())
     }
@@ -193,27 +153,23 @@ impl<S: Sessions> russh::server::Handler for Handler<S> {
     }
 
     async fn data(&mut self, channel: ChannelId, data: &[u8], _: &mut Session) -> Result<(), Self::Error> {
-        if self.link.flow.arrived(data.len()) {
-            self.link.touch();
+        if self.connection.flow.arrived(data.len()) {
+            self.connection.touch();
         }
         let Some(open) = self.channels.get(&channel) else { return Ok(()) };
-        let kept = if open.tty { open.inbox.push(&open.keys_typed(data)) } else { open.inbox.push(data) };
-        if open.tty && data.contains(&CTRL_D) {
-            open.inbox.end();
-        }
-        kept.map_err(|_| {
-            tracing::warn!(peer = %self.peer, "ssh client sends more than its window");
+        open.receive(data).map_err(|_| {
+            tracing::warn!(peer = %self.peer, "ssh client sent more than its window");
             russh::Error::Inconsistent
         })
     }
 
     async fn window_adjusted(&mut self, _: ChannelId, _: u32, _: &mut Session) -> Result<(), Self::Error> {
-        self.link.flow.window_adjusted();
+        self.connection.flow.window_adjusted();
         Ok(())
     }
 
     fn adjust_window(&mut self, _: ChannelId, _: u32) -> u32 {
-        self.link.flow.window().min(WINDOW)
+        self.connection.flow.window().min(WINDOW)
     }
 
     async fn pty_request(

@@ -1,4 +1,4 @@
-//! The server's identity: made once, kept for good.
+//! The server's host key: generated once, and never replaced.
 
 use std::{
     io::{self, Write as _},
@@ -16,25 +16,25 @@ pub enum HostKeyError {
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The file holds no key.
+    /// The file does not contain a valid key.
     #[error(
-        "the host key {path} is damaged: restore it from a backup, or remove it and let clients learn a new one: {source}"
+        "the host key {path} is damaged: restore it from a backup, or remove it so that a new one is made, which clients must accept: {source}"
     )]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: russh::keys::ssh_key::Error,
     },
-    /// No key could be made.
+    /// No key could be generated.
     #[error("cannot make a host key: {0}")]
     Make(#[source] russh::keys::ssh_key::Error),
 }
 
-/// Reads `<data_dir>/ssh_host_ed25519_key`, making it at the first start.
+/// Reads `<data_dir>/ssh_host_ed25519_key`; the first start generates it.
 pub fn host_key(data_dir: &Path) -> Result<PrivateKey, HostKeyError> {
     let path = data_dir.join("ssh_host_ed25519_key");
     let file = |source| HostKeyError::File { path: path.clone(), source };
@@ -46,7 +46,7 @@ pub fn host_key(data_dir: &Path) -> Result<PrivateKey, HostKeyError> {
             let mut new = tempfile::NamedTempFile::new_in(data_dir).map_err(file)?;
             new.write_all(text.as_bytes()).map_err(file)?;
             new.as_file().sync_all().map_err(file)?;
-            // A second server that starts at the same moment must not end with another identity than the file's.
+            // If another server generated a key at the same time, the one in the file counts.
             match new.persist_noclobber(&path) {
                 Ok(_) => std::fs::File::open(data_dir).and_then(|d| d.sync_all()).map_err(file)?,
                 Err(e) if e.error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -59,7 +59,7 @@ pub fn host_key(data_dir: &Path) -> Result<PrivateKey, HostKeyError> {
     let mode = std::fs::metadata(&path).map_err(file)?.permissions().mode();
     if mode & 0o077 != 0 {
         return Err(file(io::Error::other(format!(
-            "others than its owner may use it (mode {:04o}): chmod 0600",
+            "other users than its owner have access to it (mode {:04o}): run chmod 0600",
             mode & 0o7777
         ))));
     }
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_made_once_private_and_never_replaced() {
+    fn the_key_is_private_and_never_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let first = host_key(dir.path()).unwrap();
         let path = dir.path().join("ssh_host_ed25519_key");

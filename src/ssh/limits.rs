@@ -1,4 +1,4 @@
-//! How many may be connected, and how many of them unknown.
+//! Limits on connections, and on those that are not yet authenticated.
 
 use std::{
     collections::HashMap,
@@ -8,7 +8,7 @@ use std::{
 
 use crate::config::Ssh;
 
-/// Counts of connections.
+/// The limits, and the counts of present connections.
 pub(super) struct Limits {
     connections: usize,
     unauthenticated: usize,
@@ -23,11 +23,11 @@ struct Counts {
     addresses: HashMap<IpAddr, usize>,
 }
 
-/// A place among all connections; given back when dropped.
-pub(super) struct Place(Arc<Limits>);
+/// A slot for a connection; released when dropped.
+pub(super) struct ConnectionSlot(Arc<Limits>);
 
-/// A place among those not yet authenticated; given back when dropped.
-pub(super) struct Unauthenticated(Arc<Limits>, IpAddr);
+/// A slot for a connection that is not yet authenticated; released when dropped.
+pub(super) struct UnauthenticatedSlot(Arc<Limits>, IpAddr);
 
 impl Limits {
     pub(super) fn new(config: &Ssh) -> Arc<Self> {
@@ -39,34 +39,34 @@ impl Limits {
         })
     }
 
-    /// Admits a new connection, or says which bound it breaks.
-    pub(super) fn admit(self: &Arc<Self>, peer: IpAddr) -> Result<(Place, Unauthenticated), &'static str> {
+    /// Admits a new connection; the error names the limit that it would exceed.
+    pub(super) fn admit(self: &Arc<Self>, peer: IpAddr) -> Result<(ConnectionSlot, UnauthenticatedSlot), &'static str> {
         let peer = network(peer);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.connections >= self.connections {
             return Err("too many connections");
         }
         if counts.unauthenticated >= self.unauthenticated {
-            return Err("too many connections that are not authenticated");
+            return Err("too many unauthenticated connections");
         }
         let of_address = counts.addresses.get(&peer).copied().unwrap_or(0);
         if of_address >= self.per_address {
-            return Err("too many connections of one address that are not authenticated");
+            return Err("too many unauthenticated connections from one address");
         }
         counts.connections += 1;
         counts.unauthenticated += 1;
         counts.addresses.insert(peer, of_address + 1);
-        Ok((Place(Arc::clone(self)), Unauthenticated(Arc::clone(self), peer)))
+        Ok((ConnectionSlot(Arc::clone(self)), UnauthenticatedSlot(Arc::clone(self), peer)))
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.0.counts.lock().unwrap_or_else(PoisonError::into_inner).connections -= 1;
     }
 }
 
-impl Drop for Unauthenticated {
+impl Drop for UnauthenticatedSlot {
     fn drop(&mut self) {
         let mut counts = self.0.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.unauthenticated -= 1;
@@ -79,7 +79,7 @@ impl Drop for Unauthenticated {
     }
 }
 
-/// One who has an IPv6 address has 2^64 of them: the /64 counts.
+/// The network that counts as one address. An IPv6 client has a /64 of its own, so the whole /64 counts.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
@@ -92,21 +92,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_bounded_and_given_back() {
+    fn slots_are_limited_and_released() {
         let config =
             Ssh { max_connections: 4, max_unauthenticated: 3, max_unauthenticated_per_address: 2, ..Ssh::default() };
         let limits = Limits::new(&config);
         let a: IpAddr = "2001:db8::1".parse().unwrap();
         let b: IpAddr = "::ffff:192.0.2.1".parse().unwrap();
         let first = limits.admit(a).unwrap();
-        let (place, unauthenticated) = limits.admit("2001:db8::2".parse().unwrap()).unwrap();
+        let (slot, unauthenticated) = limits.admit("2001:db8::2".parse().unwrap()).unwrap();
         assert!(limits.admit(a).is_err(), "the /64 counts as one");
         drop(unauthenticated);
         let second = limits.admit(a).unwrap();
         let third = limits.admit(b).unwrap();
         drop(first.1);
         assert_eq!(limits.admit(b).err(), Some("too many connections"));
-        drop(place);
+        drop(slot);
         assert!(limits.admit(b).is_ok());
         drop((first.0, second, third));
         let counts = limits.counts.lock().unwrap();

@@ -1,4 +1,4 @@
-//! What a command writes, on its way to the client.
+//! The output of a command, on its way to the client.
 
 use std::{
     io,
@@ -10,27 +10,28 @@ use bytes::Bytes;
 use tokio::{io::AsyncWrite, sync::mpsc};
 use tokio_util::sync::PollSender;
 
-/// The largest piece of data sent at once: every client takes as much, bytes.
-const PIECE: usize = 32 * 1024;
+/// The largest chunk that is sent at once, bytes: every client accepts this much.
+const MAX_CHUNK_BYTES: usize = 32 * 1024;
 
 /// One of a command's two outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Output {
+pub(super) enum OutputStream {
     Stdout,
     Stderr,
 }
 
-/// The writing end of an output. Both share one bounded queue, so what was written first arrives first.
+/// The writing end of an output. Both outputs share one bounded queue, so they arrive in the order in which they were
+/// written.
 pub(super) struct Writer {
-    queue: PollSender<(Output, Bytes)>,
-    output: Output,
+    queue: PollSender<(OutputStream, Bytes)>,
+    output: OutputStream,
     tty: bool,
     last: u8,
 }
 
 impl Writer {
-    /// With `tty`, line ends become CRLF: the client's terminal is in raw mode.
-    pub(super) fn new(queue: mpsc::Sender<(Output, Bytes)>, output: Output, tty: bool) -> Self {
+    /// With `tty`, line ends are sent as CRLF: the client's terminal is in raw mode.
+    pub(super) fn new(queue: mpsc::Sender<(OutputStream, Bytes)>, output: OutputStream, tty: bool) -> Self {
         Self { queue: PollSender::new(queue), output, tty, last: 0 }
     }
 }
@@ -41,11 +42,11 @@ impl AsyncWrite for Writer {
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
-        ready!(this.queue.poll_reserve(cx)).map_err(gone)?;
-        let taken = &buf[..buf.len().min(if this.tty { PIECE / 2 } else { PIECE })];
+        let disconnected = |_| io::Error::from(io::ErrorKind::BrokenPipe);
+        ready!(this.queue.poll_reserve(cx)).map_err(disconnected)?;
+        let taken = &buf[..buf.len().min(if this.tty { MAX_CHUNK_BYTES / 2 } else { MAX_CHUNK_BYTES })];
         let data = if this.tty { crlf(taken, &mut this.last) } else { Bytes::copy_from_slice(taken) };
-        this.queue.send_item((this.output, data)).map_err(gone)?;
+        this.queue.send_item((this.output, data)).map_err(disconnected)?;
         Poll::Ready(Ok(taken.len()))
     }
 
@@ -78,9 +79,9 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn line_ends_are_for_a_terminal_across_writes() {
+    async fn line_ends_become_crlf_across_writes() {
         let (queue, mut sent) = mpsc::channel(8);
-        let mut writer = Writer::new(queue, Output::Stdout, true);
+        let mut writer = Writer::new(queue, OutputStream::Stdout, true);
         for text in ["a\nb\r", "\nc\n\n"] {
             writer.write_all(text.as_bytes()).await.unwrap();
         }
@@ -93,11 +94,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pieces_are_small_and_a_lost_client_is_a_broken_pipe() {
+    async fn chunks_are_limited_and_a_lost_client_is_a_broken_pipe() {
         let (queue, mut sent) = mpsc::channel(8);
-        let mut writer = Writer::new(queue, Output::Stderr, false);
-        writer.write_all(&vec![1; 2 * PIECE]).await.unwrap();
-        assert_eq!(sent.recv().await.unwrap().1.len(), PIECE);
+        let mut writer = Writer::new(queue, OutputStream::Stderr, false);
+        writer.write_all(&vec![1; 2 * MAX_CHUNK_BYTES]).await.unwrap();
+        assert_eq!(sent.recv().await.unwrap().1.len(), MAX_CHUNK_BYTES);
         drop(sent);
         assert_eq!(writer.write_all(b"x").await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }

@@ -17,7 +17,7 @@ use paas::{
     config::{Config, Ssh},
     keys::parse_public_key,
     model::AppName,
-    ssh::{Door, Sessions, serve},
+    ssh::{Backend, SshServer, serve},
     store::{App, KeyId, Store},
 };
 use tempfile::TempDir;
@@ -45,7 +45,7 @@ impl Stub {
     }
 }
 
-impl Sessions for Stub {
+impl Backend for Stub {
     async fn create_app(&self, name: AppName, owner: Option<KeyId>) -> Result<App, String> {
         self.store.create_app(name, owner, 20_000..=29_999, Vec::new()).await.map_err(|e| e.to_string())
     }
@@ -157,12 +157,12 @@ impl Server {
         let (shutdown, abort, tracker) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let seen = Arc::new(Seen::default());
         let config = Arc::new(Config { data_dir: dir.path().to_owned(), ssh, ..Config::default() });
-        let sessions = Stub { store: store.clone(), seen: Arc::clone(&seen) };
+        let backend = Stub { store: store.clone(), seen: Arc::clone(&seen) };
         let address = runtime.block_on(async {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
-            let door = Door { config, store, sessions };
-            let serving = serve(listener, door, tracker.clone(), shutdown.clone(), abort.clone());
+            let server = SshServer { config, store, backend };
+            let serving = serve(listener, server, tracker.clone(), shutdown.clone(), abort.clone());
             tracker.spawn(async move { serving.await.unwrap() });
             address
         });
@@ -334,7 +334,7 @@ fn statuses_outputs_and_hostile_commands() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).starts_with(" !     the command has a quote"), "{output:?}");
     let output = server.run("admin", &[], &["words", &"x".repeat(1001)], b"");
-    assert!(text(&output.stderr).contains("1007 bytes, and 1000 are allowed"), "{output:?}");
+    assert!(text(&output.stderr).contains("1007 bytes, and at most 1000 are allowed"), "{output:?}");
     assert_eq!(server.seen.started.load(Ordering::SeqCst), 5);
     server.stop();
 }

@@ -1,4 +1,4 @@
-//! What runs behind the front doors: commands, and git's two programs.
+//! What serves the requests of SSH and of the local socket: commands, and git's two programs.
 
 use tokio_util::sync::CancellationToken;
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 #[derive(Clone)]
-pub(super) struct Doors {
+pub(super) struct ServerBackend {
     pub(super) commands: Commands,
     pub(super) receiver: Receiver,
     pub(super) deployer: Deployer,
@@ -28,7 +28,7 @@ fn status(code: u32) -> u8 {
     u8::try_from(code).unwrap_or(u8::MAX)
 }
 
-impl ssh::Sessions for Doors {
+impl ssh::Backend for ServerBackend {
     async fn create_app(&self, name: AppName, owner: Option<KeyId>) -> Result<App, String> {
         self.deployer.create_app(name, owner).await.map_err(|e| e.to_string())
     }
@@ -65,7 +65,7 @@ impl ssh::Sessions for Doors {
     }
 }
 
-impl api::Runner for Doors {
+impl api::Runner for ServerBackend {
     async fn run(&self, caller: &Caller, words: Vec<String>, streams: Streams, hangup: CancellationToken) -> u8 {
         self.commands.run(caller, words, streams, hangup).await
     }
