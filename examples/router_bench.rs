@@ -11,7 +11,7 @@ use paas::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-// As in the program itself.
+// As in `paas` itself.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,7 +1,7 @@
 //! `paas`, a git-push deployment server: modules in the order of a push. See `docs/ARCHITECTURE.md`.
 #![cfg_attr(
     test,
-    allow(clippy::unwrap_used, clippy::large_futures, clippy::similar_names, reason = "a test that fails says where")
+    allow(clippy::unwrap_used, clippy::large_futures, clippy::similar_names, reason = "a failing test shows where")
 )]
 
 #[cfg(feature = "server")]

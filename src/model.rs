@@ -1,4 +1,4 @@
-//! The words of the domain: validated once, at the edge, and passed on as types. No I/O.
+//! The types of the domain: values are validated once, where they enter, and passed on as these types. No I/O.
 
 mod addresses;
 mod app_json;
@@ -27,7 +27,7 @@ pub use process::{Process, Procfile, ProcfileError};
 pub use project_toml::{Files, InvalidProjectToml, ProjectBuildpack, ProjectToml};
 pub use secret::Secret;
 
-/// Number of a release of one app: 1, 2, 3 … without gaps that matter.
+/// Number of a release of one app: 1, 2, 3 …; gaps are possible.
 pub type ReleaseNumber = u64;
 
 /// The port that every web process listens on inside its container, given as `$PORT`.

@@ -1,4 +1,4 @@
-//! The static binary of build containers and app images; see the library's module `lifecycle`.
+//! The static binary of build containers and app images: the library's module `lifecycle`.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! The command line: `paas server`, `paas router`, `paas build`, `paas buildpack`, and every `noun:verb` that the server answers.
+//! The command line: `paas server`, `paas router`, `paas build`, `paas buildpack`, and every `noun:verb` command of the server.
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode, sync::Arc};
 
@@ -7,109 +7,109 @@ use clap::{Parser, Subcommand};
 use paas::{api, config::Config, local, receive, router, server};
 use tokio_util::sync::CancellationToken;
 
-/// A request through the router allocates some twenty times: this allocator takes a tenth less CPU than glibc's.
+/// A request through the router allocates about twenty times: with this allocator it takes a tenth less CPU than with
+/// glibc's.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// A git-push deployment server.
 #[derive(Parser)]
-#[command(name = "paas", version, disable_help_subcommand = true, after_help = AFTER)]
-struct Line {
-    /// The configuration file; default: $PAAS_CONFIG, or /etc/paas/paas.toml if it is there.
+#[command(name = "paas", version, disable_help_subcommand = true, after_help = AFTER_HELP)]
+struct Cli {
+    /// The configuration file; default: $PAAS_CONFIG, or /etc/paas/paas.toml if it exists.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
-    face: Face,
+    command: CliCommand,
 }
 
-const AFTER: &str =
-    "Everything else, such as `paas apps:list`, is answered by the running server: `paas help` lists it.";
+const AFTER_HELP: &str = "Every other command, such as `paas apps:list`, is run by the server: `paas help` lists them.";
 
 #[derive(Subcommand)]
-enum Face {
+enum CliCommand {
     /// Runs the control plane: SSH, builds, releases, the registry.
     Server,
     /// Runs the data plane: balances the mapped ports to healthy instances.
     Router,
-    /// Makes the stack's images, which the first start of the server would do otherwise.
+    /// Makes the stack's images, which otherwise the first start of the server does.
     Stack,
-    /// Stops this server's instances while the server is stopped; its next start brings them back.
+    /// Stops this server's instances, while the server is stopped; the next start of the server starts them again.
     Halt,
-    /// Removes all that this server has on the engine, while it is stopped: containers, networks, images, packet filters.
+    /// Removes everything of this server from the engine, while the server is stopped: containers, networks, images, packet filters.
     Purge {
-        /// What `paas build` and `paas buildpack` have there instead, and their folder; images that they made stay.
+        /// Do so for `paas build` and `paas buildpack` instead, including their folder; the images that they built are kept.
         #[arg(long)]
         local: bool,
     },
     /// Prints the configuration that is in force, with every key.
     Config,
-    /// Makes an image of a folder, without a server.
+    /// Builds an image from a folder, without a server.
     Build {
         /// The app's folder.
         #[arg(default_value = ".")]
         folder: PathBuf,
-        /// A buildpack (an id, a folder, .tgz or .cnb, a git URL, docker://IMAGE); several in their order.
+        /// A buildpack (an id, a folder, .tgz or .cnb, a git URL, docker://IMAGE); may be repeated, in order.
         #[arg(long, value_name = "BUILDPACK")]
         buildpack: Vec<String>,
-        /// What the image is called on the engine; the folder's name without it.
+        /// Name of the image on the engine; by default, the folder's name.
         #[arg(long, value_name = "NAME")]
         tag: Option<String>,
         /// A variable of the build.
         #[arg(long, value_name = "NAME=VALUE")]
         env: Vec<String>,
-        /// Forget what the builds before have cached.
+        /// Delete the build cache first.
         #[arg(long)]
         clear_cache: bool,
     },
-    /// For authors of buildpacks.
+    /// Tools for buildpack authors.
     #[command(subcommand)]
-    Buildpack(Author),
+    Buildpack(BuildpackCommand),
     #[command(hide = true)]
     Hook,
-    /// Whatever the running server answers.
+    /// A command that the server runs.
     #[command(external_subcommand)]
     Command(Vec<String>),
 }
 
 #[derive(Subcommand)]
-enum Author {
-    /// Writes the skeleton of a new buildpack, which works as it is.
+enum BuildpackCommand {
+    /// Writes the skeleton of a new buildpack, which already works.
     New {
-        /// Its id, such as acme/elixir.
+        /// Id of the buildpack, such as acme/elixir.
         id: String,
-        /// Its folder; the last part of the id without it.
+        /// Folder of the buildpack; by default, the last part of the id.
         #[arg(long)]
         dir: Option<PathBuf>,
     },
-    /// Builds an app with it three times, starts what came out, and reports.
+    /// Builds an app three times with a buildpack, starts the image, and reports.
     Test {
         /// The buildpack's folder.
         folder: PathBuf,
-        /// The folder of an app that it builds.
+        /// The folder of an app that the buildpack builds.
         #[arg(long)]
         app: PathBuf,
-        /// Folders of buildpacks that it names, if it is a composite one.
+        /// Folders of buildpacks that it refers to, if it is a composite buildpack.
         #[arg(long, value_name = "FOLDER")]
         with: Vec<PathBuf>,
     },
-    /// Makes one file (NAME.cnb, which `docker load` reads, too) or one folder of it, with the helper inside.
+    /// Packages a buildpack with the helper: as one file (NAME.cnb, which `docker load` reads, too) or as a folder.
     Package {
         /// The buildpack's folder.
         folder: PathBuf,
-        /// What is made: a name that ends in .cnb, or a new folder.
+        /// Path of the package: a name that ends in .cnb, or a new folder.
         output: PathBuf,
-        /// Folders of buildpacks that it names, if it is a composite one.
+        /// Folders of buildpacks that it refers to, if it is a composite buildpack.
         #[arg(long, value_name = "FOLDER")]
         with: Vec<PathBuf>,
     },
 }
 
 fn main() -> ExitCode {
-    let line = Line::parse();
-    if matches!(line.face, Face::Hook) {
+    let cli = Cli::parse();
+    if matches!(cli.command, CliCommand::Hook) {
         return receive::hook::run();
     }
-    match run(line) {
+    match run(cli) {
         Ok(code) => code,
         Err(error) => {
             let mut text = error.to_string();
@@ -124,8 +124,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(line: Line) -> anyhow::Result<ExitCode> {
-    let given = line.config.or_else(|| std::env::var_os("PAAS_CONFIG").map(PathBuf::from));
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let given = cli.config.or_else(|| std::env::var_os("PAAS_CONFIG").map(PathBuf::from));
     let required = given.is_some();
     let path = given.unwrap_or_else(|| PathBuf::from("/etc/paas/paas.toml"));
     let named = |(name, value): (OsString, OsString)| {
@@ -133,44 +133,44 @@ fn run(line: Line) -> anyhow::Result<ExitCode> {
         Some((name, value.to_string_lossy().into_owned()))
     };
     let config = Config::load(&path, required, std::env::vars_os().filter_map(named))?;
-    match line.face {
-        Face::Command(words) => {
+    match cli.command {
+        CliCommand::Command(words) => {
             let code = runtime(1)?.block_on(api::client::run(&api::socket_path(&config.data_dir), words))?;
-            // Not by returning: a read of standard input may be pending, and the runtime would wait for it.
+            // Returning would drop the runtime, which waits for a pending read of standard input.
             std::process::exit(i32::from(code));
         }
-        Face::Config => {
+        CliCommand::Config => {
             use std::io::Write as _;
             let mut text = toml::to_string_pretty(&config).context("cannot print the configuration")?;
             text.push_str(Config::UNSET);
             std::io::stdout().write_all(text.as_bytes())?;
             Ok(ExitCode::SUCCESS)
         }
-        Face::Server => {
+        CliCommand::Server => {
             trace();
             let runtime = runtime(0)?;
             runtime
                 .block_on(async { server::run(Arc::new(config), on_signal()?).await.map_err(anyhow::Error::from) })?;
             Ok(ExitCode::SUCCESS)
         }
-        Face::Stack => {
+        CliCommand::Stack => {
             let making = async { server::prepare_stack(&config, on_signal()?).await.map_err(anyhow::Error::from) };
             runtime(0)?.block_on(making)?;
             Ok(ExitCode::SUCCESS)
         }
-        Face::Halt => {
+        CliCommand::Halt => {
             runtime(1)?.block_on(server::halt(&config))?;
             Ok(ExitCode::SUCCESS)
         }
-        Face::Purge { local: false } => {
+        CliCommand::Purge { local: false } => {
             runtime(1)?.block_on(server::purge(&config))?;
             Ok(ExitCode::SUCCESS)
         }
-        Face::Purge { local: true } => {
+        CliCommand::Purge { local: true } => {
             eprintln!("       {}", runtime(1)?.block_on(local::purge(&config))?);
             Ok(ExitCode::SUCCESS)
         }
-        Face::Router => {
+        CliCommand::Router => {
             trace();
             let runtime = runtime(1)?;
             let shutdown = runtime.block_on(async { on_signal() })?;
@@ -178,10 +178,10 @@ fn run(line: Line) -> anyhow::Result<ExitCode> {
             router::run(&config, shutdown)?;
             Ok(ExitCode::SUCCESS)
         }
-        Face::Build { folder, buildpack, tag, env, clear_cache } => {
+        CliCommand::Build { folder, buildpack, tag, env, clear_cache } => {
             let variable = |text: String| {
                 let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
-                let (name, value) = pair.with_context(|| format!("{text:?} is no NAME=VALUE"))?;
+                let (name, value) = pair.with_context(|| format!("{text:?} is not of the form NAME=VALUE"))?;
                 Ok((name.to_owned(), value.to_owned()))
             };
             let order = local::Order {
@@ -194,30 +194,33 @@ fn run(line: Line) -> anyhow::Result<ExitCode> {
             })?;
             Ok(ExitCode::SUCCESS)
         }
-        Face::Buildpack(Author::New { id, dir }) => {
+        CliCommand::Buildpack(BuildpackCommand::New { id, dir }) => {
             let dir = dir.unwrap_or_else(|| id.rsplit('/').next().unwrap_or(&id).into());
             local::new_buildpack(&id, &dir)?;
-            eprintln!("       {} is a buildpack now; next: paas buildpack test {0} --app {0}/example", dir.display());
+            eprintln!(
+                "       created the buildpack {}; next: paas buildpack test {0} --app {0}/example",
+                dir.display()
+            );
             Ok(ExitCode::SUCCESS)
         }
-        Face::Buildpack(Author::Test { folder, app, with }) => {
+        CliCommand::Buildpack(BuildpackCommand::Test { folder, app, with }) => {
             let trial = local::Trial { buildpack: &folder, with: &with, app: &app };
             runtime(0)?
                 .block_on(async { local::test(&config, &trial, on_signal()?).await.map_err(anyhow::Error::from) })?;
             Ok(ExitCode::SUCCESS)
         }
-        Face::Buildpack(Author::Package { folder, output, with }) => {
+        CliCommand::Buildpack(BuildpackCommand::Package { folder, output, with }) => {
             let package = local::package(&folder, &with, &config.lifecycle(), &output)?;
             for buildpack in package.all {
                 eprintln!("       {} ({})", buildpack.about.full_name(), buildpack.digest);
             }
             Ok(ExitCode::SUCCESS)
         }
-        Face::Hook => unreachable!("answered before the configuration is read"),
+        CliCommand::Hook => unreachable!("answered before the configuration is read"),
     }
 }
 
-/// A runtime with this many workers; 0 for one a core.
+/// A runtime with this many worker threads; 0 for one per core.
 fn runtime(workers: usize) -> anyhow::Result<tokio::runtime::Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if workers > 0 {
@@ -232,7 +235,7 @@ fn trace() {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
 }
 
-/// Ends at SIGTERM or SIGINT.
+/// A token that SIGTERM or SIGINT cancels.
 fn on_signal() -> anyhow::Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};
     let token = CancellationToken::new();

@@ -1,11 +1,13 @@
-//! Apps: made, listed, shown, destroyed.
+//! The commands `apps:…` and `url`.
 
+use clap::Subcommand;
 use serde_json::json;
 
 use super::{
-    CommandError, Commands, Result, Session,
-    line::Format,
-    output::{Row, time},
+    context::Context,
+    error::{CommandError, Result},
+    output::{Format, Row, time},
+    session::Session,
 };
 use crate::{
     instances::{InstanceReport, ReportState},
@@ -13,53 +15,97 @@ use crate::{
     store::{App, PortMapping},
 };
 
+/// The commands of apps.
+#[derive(Debug, Subcommand)]
+pub(super) enum AppsCommand {
+    /// Create an app (its first push does that, too).
+    #[command(name = "apps:create", after_help = "Example: apps:create my-app")]
+    Create { app: AppName },
+    /// List your apps.
+    #[command(name = "apps:list", alias = "apps", after_help = "Example: apps:list --format json")]
+    List {
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Show an app.
+    #[command(name = "apps:info", alias = "apps:report", after_help = "Example: apps:info my-app")]
+    Info {
+        app: AppName,
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Destroy an app with its instances, releases and repository. Asks for its name.
+    #[command(name = "apps:destroy", after_help = "Example: apps:destroy my-app --force")]
+    Destroy {
+        app: AppName,
+        /// Do not ask for the name.
+        #[arg(long)]
+        force: bool,
+        /// The app's name, instead of the question.
+        #[arg(long, value_name = "NAME")]
+        confirm: Option<String>,
+    },
+}
+
+pub(super) async fn run(context: &Context, session: &mut Session<'_>, command: AppsCommand) -> Result {
+    use AppsCommand as C;
+    match command {
+        C::Create { app } => create(context, session, app).await,
+        C::List { format } => list(context, session, format).await,
+        C::Info { app, format } => info(context, session, app, format).await,
+        C::Destroy { app, force, confirm } => destroy(context, session, app, force, confirm).await,
+    }
+}
+
 #[derive(serde::Serialize)]
 struct AppRow {
     name: String,
     release: Option<u64>,
-    state: State,
+    state: AppState,
     stopped: bool,
     created_at: String,
     url: Option<String>,
 }
 
-/// How an app is, in a word.
+/// The state of an app, in one word or two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
-enum State {
+enum AppState {
     NotDeployed,
     Stopped,
     /// No instance is declared.
     Idle,
-    /// An instance is healthy.
+    /// At least one instance is healthy.
     Running,
-    /// None is healthy yet.
+    /// No instance is healthy yet.
     Starting,
-    /// None is healthy, and one failed again and again.
+    /// No instance is healthy, and one has failed repeatedly.
     Failing,
 }
 
-impl State {
-    async fn of(commands: &Commands, app: &App) -> Result<Self> {
-        let report = commands.instances.report(app.id).await?;
-        Ok(Self::by(app.current.map(|current| current.release), app.stopped, &report))
+impl AppState {
+    async fn of(context: &Context, app: &App) -> Result<Self> {
+        let report = context.instances.report(app.id).await?;
+        Ok(Self::from_report(app.current.map(|current| current.release), app.stopped, &report))
     }
 
-    fn by(release: Option<u64>, stopped: bool, report: &[InstanceReport]) -> Self {
+    fn from_report(release: Option<u64>, stopped: bool, report: &[InstanceReport]) -> Self {
         let Some(release) = release else { return Self::NotDeployed };
         if stopped {
             return Self::Stopped;
         }
-        let of_release = |one: &&InstanceReport| one.release == release && one.state != ReportState::Retiring;
-        let instances: Vec<_> = report.iter().filter(of_release).collect();
+        let is_current =
+            |instance: &&InstanceReport| instance.release == release && instance.state != ReportState::Retiring;
+        let instances: Vec<_> = report.iter().filter(is_current).collect();
         if instances.is_empty() {
             return Self::Idle;
         }
-        if instances.iter().any(|one| one.state == ReportState::Healthy) {
+        if instances.iter().any(|instance| instance.state == ReportState::Healthy) {
             return Self::Running;
         }
-        let again = |one: &&InstanceReport| one.state == ReportState::Waiting || one.restarts > 1;
-        if instances.iter().any(again) { Self::Failing } else { Self::Starting }
+        let has_failed_repeatedly =
+            |instance: &&InstanceReport| instance.state == ReportState::Waiting || instance.restarts > 1;
+        if instances.iter().any(has_failed_repeatedly) { Self::Failing } else { Self::Starting }
     }
 
     fn as_str(self) -> &'static str {
@@ -84,50 +130,50 @@ impl Row for AppRow {
     }
 }
 
-pub(super) async fn create(commands: &Commands, session: &Session<'_>, name: AppName) -> Result {
-    let app = commands.deployer.create_app(name, session.caller.key).await?;
+async fn create(context: &Context, session: &Session<'_>, name: AppName) -> Result {
+    let app = context.deployer.create_app(name, session.caller.key).await?;
     session.out.line(&format!("-----> Created {}", app.name)).await;
-    for url in urls(commands, &app).await? {
+    for url in urls(context, &app).await? {
         session.out.line(&format!("       {url}")).await;
     }
     Ok(())
 }
 
-async fn urls(commands: &Commands, app: &App) -> Result<Vec<String>> {
-    let mappings = commands.store.port_mappings(app.id).await?;
-    Ok(mappings.iter().map(|mapping| commands.deployer.url(mapping)).collect())
+async fn urls(context: &Context, app: &App) -> Result<Vec<String>> {
+    let mappings = context.store.port_mappings(app.id).await?;
+    Ok(mappings.iter().map(|mapping| context.deployer.url(mapping)).collect())
 }
 
-pub(super) async fn list(commands: &Commands, session: &Session<'_>, format: Format) -> Result {
+async fn list(context: &Context, session: &Session<'_>, format: Format) -> Result {
     let mut rows = Vec::new();
-    for app in commands.apps(session).await? {
+    for app in context.apps(session).await? {
         rows.push(AppRow {
             name: app.name.to_string(),
             release: app.current.map(|current| current.release),
-            state: State::of(commands, &app).await?,
+            state: AppState::of(context, &app).await?,
             stopped: app.stopped,
             created_at: time(app.created_at),
-            url: urls(commands, &app).await?.into_iter().next(),
+            url: urls(context, &app).await?.into_iter().next(),
         });
     }
     session.out.table(&rows, format).await;
     Ok(())
 }
 
-pub(super) async fn info(commands: &Commands, session: &Session<'_>, name: AppName, format: Format) -> Result {
-    let app = commands.app(session, name).await?;
-    let ports = commands.store.port_mappings(app.id).await?;
-    let formation = super::ps::formation(commands, &app).await?;
+async fn info(context: &Context, session: &Session<'_>, name: AppName, format: Format) -> Result {
+    let app = context.app(session, name).await?;
+    let ports = context.store.port_mappings(app.id).await?;
+    let formation = super::ps::formation(context, &app).await?;
     let facts = json!({
         "name": app.name,
         "release": app.current.map(|current| format!("v{}", current.release)),
-        "state": State::of(commands, &app).await?,
+        "state": AppState::of(context, &app).await?,
         "stopped": app.stopped,
         "formation": formation.iter().map(|(name, count)| format!("{name}={count}")).collect::<Vec<_>>(),
         "deploy_branch": app.deploy_branch,
         "build_dir": app.source_folder.as_ref().map(ToString::to_string),
         "ports": ports.iter().map(PortMapping::to_string).collect::<Vec<_>>(),
-        "urls": urls(commands, &app).await?,
+        "urls": urls(context, &app).await?,
         "created_at": time(app.created_at),
     });
     if let serde_json::Value::Object(facts) = facts {
@@ -136,38 +182,40 @@ pub(super) async fn info(commands: &Commands, session: &Session<'_>, name: AppNa
     Ok(())
 }
 
-pub(super) async fn destroy(
-    commands: &Commands,
+async fn destroy(
+    context: &Context,
     session: &mut Session<'_>,
     name: AppName,
     force: bool,
     confirm: Option<String>,
 ) -> Result {
-    let app = commands.app(session, name).await?;
+    let app = context.app(session, name).await?;
     if !force {
-        let said = if let Some(said) = confirm {
-            said
+        let typed = if let Some(confirmed) = confirm {
+            confirmed
         } else {
-            let question = format!(" !     This destroys {} for good. Type its name to go on: ", app.name);
+            let question = format!(" !     This destroys {} permanently. Type its name to continue: ", app.name);
             session.out.text(&question).await;
             session.read_line().await?
         };
-        if said != app.name.as_str() {
-            let text = match said.trim() {
-                "" => format!("no name was given: {} stays as it is; --force destroys it without a question", app.name),
-                _ => format!("that is not its name: {} stays as it is", app.name),
+        if typed != app.name.as_str() {
+            let text = match typed.trim() {
+                "" => {
+                    format!("no name was given: {} is not destroyed; --force destroys it without a question", app.name)
+                }
+                _ => format!("that is not the app's name: {} is not destroyed", app.name),
             };
             return Err(CommandError::Refused(text));
         }
     }
-    commands.deployer.destroy_app(&app, &session.progress).await?;
-    session.progress.detail(format!("{} is gone", app.name)).await;
+    context.deployer.destroy_app(&app, &session.progress).await?;
+    session.progress.detail(format!("{} is destroyed", app.name)).await;
     Ok(())
 }
 
-pub(super) async fn url(commands: &Commands, session: &Session<'_>, name: AppName, format: Format) -> Result {
-    let app = commands.app(session, name).await?;
-    let urls = urls(commands, &app).await?;
+pub(super) async fn url(context: &Context, session: &Session<'_>, name: AppName, format: Format) -> Result {
+    let app = context.app(session, name).await?;
+    let urls = urls(context, &app).await?;
     match format {
         Format::Json => session.out.json(&urls).await,
         Format::Text => {
@@ -184,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_app_is_told_in_a_word() {
+    fn the_state_of_an_app_follows_from_its_instances() {
         use ReportState::{Healthy, Retiring, Starting, Waiting};
         let instance = |state, release, restarts| InstanceReport {
             name: "web.1".into(),
@@ -199,15 +247,19 @@ mod tests {
         let state = |report: &[(ReportState, u64, u32)]| {
             let report: Vec<_> =
                 report.iter().map(|(s, release, restarts)| instance(*s, *release, *restarts)).collect();
-            State::by(Some(2), false, &report)
+            AppState::from_report(Some(2), false, &report)
         };
-        assert_eq!(State::by(None, false, &[]), State::NotDeployed);
-        assert_eq!(State::by(Some(2), true, &[instance(Retiring, 2, 0)]), State::Stopped);
-        assert_eq!(state(&[]), State::Idle, "scaled to none");
-        assert_eq!(state(&[(Retiring, 2, 0)]), State::Idle, "on its way to none");
-        assert_eq!(state(&[(Starting, 2, 0)]), State::Starting);
-        assert_eq!(state(&[(Starting, 2, 1), (Healthy, 2, 0)]), State::Running);
-        assert_eq!(state(&[(Waiting, 2, 3), (Healthy, 3, 0)]), State::Failing, "a newer one does not serve yet");
-        assert_eq!(state(&[(Starting, 2, 4)]), State::Failing);
+        assert_eq!(AppState::from_report(None, false, &[]), AppState::NotDeployed);
+        assert_eq!(AppState::from_report(Some(2), true, &[instance(Retiring, 2, 0)]), AppState::Stopped);
+        assert_eq!(state(&[]), AppState::Idle, "scaled to zero");
+        assert_eq!(state(&[(Retiring, 2, 0)]), AppState::Idle, "its last instance is stopping");
+        assert_eq!(state(&[(Starting, 2, 0)]), AppState::Starting);
+        assert_eq!(state(&[(Starting, 2, 1), (Healthy, 2, 0)]), AppState::Running);
+        assert_eq!(
+            state(&[(Waiting, 2, 3), (Healthy, 3, 0)]),
+            AppState::Failing,
+            "an instance of another release does not count"
+        );
+        assert_eq!(state(&[(Starting, 2, 4)]), AppState::Failing);
     }
 }

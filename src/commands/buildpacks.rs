@@ -1,13 +1,115 @@
-//! Buildpacks: those of the server, and those that an app has chosen.
+//! The commands `buildpacks:…`: buildpacks of the server, and those that an app has chosen.
 
+use clap::Subcommand;
 use serde_json::json;
 
-use super::{CommandError, Commands, Result, Session, line::Format, output::Row};
+use super::{
+    context::Context,
+    error::{CommandError, Result},
+    output::{Format, Row},
+    session::Session,
+};
 use crate::{
     build::Buildpack,
     deploy::Place,
     model::{AppName, BuildpackSource},
 };
+
+/// The commands of buildpacks.
+#[derive(Debug, Subcommand)]
+pub(super) enum BuildpacksCommand {
+    /// List the buildpacks that an app has chosen.
+    #[command(name = "buildpacks:list", alias = "buildpacks", after_help = "Example: buildpacks:list my-app")]
+    List {
+        app: AppName,
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Add a buildpack to those that an app has chosen; the app is then built with these only.
+    #[command(
+        name = "buildpacks:add",
+        after_help = "Examples: buildpacks:add my-app paas/nodejs\n          buildpacks:add my-app https://host/go.git#v1:folder\n          buildpacks:add my-app docker://registry/image:tag --index 1"
+    )]
+    Add {
+        app: AppName,
+        /// An id with an optional @version, a git URL with an optional #ref:folder, docker://IMAGE, ./FOLDER of the app, or (admins) a path.
+        #[arg(value_name = "BUILDPACK")]
+        source: BuildpackSource,
+        /// Its position, counted from 1; without it, the last.
+        #[arg(long, short)]
+        index: Option<usize>,
+    },
+    /// Choose one buildpack for an app, or replace one of those chosen.
+    #[command(name = "buildpacks:set", after_help = "Example: buildpacks:set my-app heroku/nodejs --index 2")]
+    Set {
+        app: AppName,
+        /// As for buildpacks:add.
+        #[arg(value_name = "BUILDPACK")]
+        source: BuildpackSource,
+        /// Position of the buildpack to replace, counted from 1.
+        #[arg(long, short)]
+        index: Option<usize>,
+    },
+    /// Remove a buildpack from those that an app has chosen.
+    #[command(name = "buildpacks:remove", after_help = "Example: buildpacks:remove my-app heroku/nodejs")]
+    Remove {
+        app: AppName,
+        /// As buildpacks:list shows it.
+        #[arg(value_name = "BUILDPACK")]
+        source: BuildpackSource,
+    },
+    /// Remove all buildpacks that an app has chosen, so that detection chooses again.
+    #[command(name = "buildpacks:clear", after_help = "Example: buildpacks:clear my-app")]
+    Clear { app: AppName },
+    /// Show the buildpacks that an app has chosen, and those that its last build ran.
+    #[command(name = "buildpacks:report", after_help = "Example: buildpacks:report my-app")]
+    Report {
+        app: AppName,
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// List the buildpacks of the server, which every app may choose.
+    #[command(name = "buildpacks:installed", after_help = "Example: buildpacks:installed")]
+    Installed {
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Install buildpacks on the server (admins only).
+    #[command(name = "buildpacks:install", after_help = "Example: buildpacks:install /srv/buildpacks/elixir.cnb")]
+    Install {
+        /// A git URL with an optional #ref:folder, docker://IMAGE, or a folder, .tgz or .cnb on the server.
+        #[arg(value_name = "SOURCE")]
+        source: BuildpackSource,
+    },
+    /// Uninstall buildpacks from the server (admins only).
+    #[command(name = "buildpacks:uninstall", after_help = "Example: buildpacks:uninstall acme/elixir@1.2.0")]
+    Uninstall {
+        /// An id, or id@version.
+        #[arg(value_name = "BUILDPACK")]
+        name: String,
+    },
+}
+
+pub(super) async fn run(context: &Context, session: &mut Session<'_>, command: BuildpacksCommand) -> Result {
+    use BuildpacksCommand as C;
+    match command {
+        C::List { app, format } => list(context, session, app, format).await,
+        C::Add { app, source, index } => {
+            let place = index.map_or(Place::Last, Place::Before);
+            choose(context, session, app, source, place).await
+        }
+        C::Set { app, source, index } => {
+            let place = index.map_or(Place::Only, Place::InPlaceOf);
+            choose(context, session, app, source, place).await
+        }
+        C::Remove { app, source } => remove(context, session, app, Some(source)).await,
+        C::Clear { app } => remove(context, session, app, None).await,
+        C::Report { app, format } => report(context, session, app, format).await,
+        C::Installed { format } => installed(context, session, format).await,
+        C::Install { source } => install(context, session, source).await,
+        C::Uninstall { name } => uninstall(context, session, name).await,
+    }
+}
 
 #[derive(serde::Serialize)]
 struct InstalledRow {
@@ -42,11 +144,11 @@ impl Row for InstalledRow {
     }
 }
 
-pub(super) async fn installed(commands: &Commands, session: &Session<'_>, format: Format) -> Result {
-    let builtin = commands.deployer.builtin().all.iter().map(|buildpack| InstalledRow::new(buildpack, "built in"));
+async fn installed(context: &Context, session: &Session<'_>, format: Format) -> Result {
+    let builtin = context.deployer.builtin().all.iter().map(|buildpack| InstalledRow::new(buildpack, "built in"));
     let mut rows: Vec<_> = builtin.collect();
-    for (package, source) in commands.deployer.installed_with_sources().await? {
-        // Paths of the server, and what a URL may have in it, are the operators'.
+    for (package, source) in context.deployer.installed_with_sources().await? {
+        // Paths of the server, and URLs, which may contain a token, are shown to admins only.
         let source = if session.caller.admin { source.as_str() } else { "installed" };
         rows.extend(package.all.iter().map(|buildpack| InstalledRow::new(buildpack, source)));
     }
@@ -54,70 +156,72 @@ pub(super) async fn installed(commands: &Commands, session: &Session<'_>, format
     Ok(())
 }
 
-pub(super) async fn install(commands: &Commands, session: &Session<'_>, source: BuildpackSource) -> Result {
+async fn install(context: &Context, session: &Session<'_>, source: BuildpackSource) -> Result {
     session.only_admin()?;
-    let package = commands.deployer.install(&source, &session.progress).await?;
+    let package = context.deployer.install(&source, &session.progress).await?;
     for buildpack in &package.all {
         session.progress.detail(format!("{} ({})", buildpack.about.full_name(), buildpack.digest)).await;
     }
     Ok(())
 }
 
-pub(super) async fn uninstall(commands: &Commands, session: &Session<'_>, name: String) -> Result {
+async fn uninstall(context: &Context, session: &Session<'_>, name: String) -> Result {
     session.only_admin()?;
-    let mut gone = Vec::new();
-    for (package, _) in commands.deployer.installed_with_sources().await? {
+    let mut removed = Vec::new();
+    for (package, _) in context.deployer.installed_with_sources().await? {
         if package.all.iter().any(|b| b.about.full_name() == name || b.about.id == name) {
-            gone.extend(package.all.iter().map(|b| b.about.full_name()));
-            commands.store.uninstall_package(package.digest).await?;
+            removed.extend(package.all.iter().map(|b| b.about.full_name()));
+            context.store.uninstall_package(package.digest).await?;
         }
     }
-    if gone.is_empty()
-        && commands.deployer.builtin().all.iter().any(|b| b.about.full_name() == name || b.about.id == name)
+    if removed.is_empty()
+        && context.deployer.builtin().all.iter().any(|b| b.about.full_name() == name || b.about.id == name)
     {
-        let text = format!("{name} comes with paas and stays; buildpacks:set APP chooses others");
+        let text = format!("{name} is built in and cannot be uninstalled; buildpacks:set APP chooses others");
         return Err(CommandError::Refused(text));
     }
-    if gone.is_empty() {
+    if removed.is_empty() {
         return Err(CommandError::Refused(format!(
-            "no installed buildpack is called {name}; buildpacks:installed lists all"
+            "there is no installed buildpack {name}; buildpacks:installed lists all"
         )));
     }
-    commands.deployer.remove_unused_packages().await?;
-    // What came in one package goes with it.
-    let are = if gone.len() == 1 { "is" } else { "are" };
-    let text = format!("{} {are} uninstalled; apps that have chosen them as a package keep them", gone.join(", "));
+    context.deployer.remove_unused_packages().await?;
+    // All buildpacks of a package are uninstalled together.
+    let are = if removed.len() == 1 { "is" } else { "are" };
+    let text = format!("{} {are} uninstalled; apps that have chosen them as a package keep them", removed.join(", "));
     session.out.line(&format!("       {text}")).await;
-    let left = left_without(commands, session, &gone).await?;
-    if !left.is_empty() {
-        let text =
-            format!("no more builds, as it is chosen by name: {}; buildpacks:set APP chooses another", left.join(", "));
+    let apps = apps_without(context, session, &removed).await?;
+    if !apps.is_empty() {
+        let text = format!(
+            "these apps cannot be built any more, as they chose it by name: {}; buildpacks:set APP chooses another",
+            apps.join(", ")
+        );
         session.out.trouble(&text).await;
     }
     Ok(())
 }
 
-/// The apps that chose one of these (`id@version`) by name and find none any more.
-async fn left_without(commands: &Commands, session: &Session<'_>, gone: &[String]) -> Result<Vec<String>> {
-    let mut here: Vec<_> = commands.deployer.builtin().all.iter().map(|b| b.about.clone()).collect();
-    for (package, _) in commands.deployer.installed_with_sources().await? {
-        here.extend(package.all.iter().map(|b| b.about.clone()));
+/// The apps that chose one of the removed buildpacks (`id@version`) by name, and of which no version is left.
+async fn apps_without(context: &Context, session: &Session<'_>, removed: &[String]) -> Result<Vec<String>> {
+    let mut available: Vec<_> = context.deployer.builtin().all.iter().map(|b| b.about.clone()).collect();
+    for (package, _) in context.deployer.installed_with_sources().await? {
+        available.extend(package.all.iter().map(|b| b.about.clone()));
     }
-    let gone_id = |id: &str| gone.iter().any(|name| name.rsplit_once('@').is_some_and(|(gone, _)| gone == id));
-    let lost = |source: &BuildpackSource| match source {
+    let is_removed = |id: &str| removed.iter().any(|name| name.rsplit_once('@').is_some_and(|(name, _)| name == id));
+    let is_missing = |source: &BuildpackSource| match source {
         BuildpackSource::Name { id, version } => {
-            let fits = |version: &Option<String>, of: &str| version.as_ref().is_none_or(|version| version == of);
-            gone_id(id) && !here.iter().any(|about| about.id == *id && fits(version, &about.version))
+            let matches = |available: &str| version.as_ref().is_none_or(|version| version == available);
+            is_removed(id) && !available.iter().any(|about| about.id == *id && matches(&about.version))
         }
         _ => false,
     };
-    let mut left = Vec::new();
-    for app in commands.apps(session).await? {
-        if commands.store.app_buildpacks(app.id).await?.iter().any(|chosen| lost(&chosen.source)) {
-            left.push(app.name.to_string());
+    let mut apps = Vec::new();
+    for app in context.apps(session).await? {
+        if context.store.app_buildpacks(app.id).await?.iter().any(|chosen| is_missing(&chosen.source)) {
+            apps.push(app.name.to_string());
         }
     }
-    Ok(left)
+    Ok(apps)
 }
 
 #[derive(serde::Serialize)]
@@ -137,9 +241,9 @@ impl Row for ChosenRow {
     }
 }
 
-async fn rows(commands: &Commands, session: &Session<'_>, app: AppName) -> Result<Vec<ChosenRow>> {
-    let app = commands.app(session, app).await?;
-    let chosen = commands.store.app_buildpacks(app.id).await?;
+async fn rows(context: &Context, session: &Session<'_>, app: AppName) -> Result<Vec<ChosenRow>> {
+    let app = context.app(session, app).await?;
+    let chosen = context.store.app_buildpacks(app.id).await?;
     let row = |(index, entry): (usize, crate::store::ChosenBuildpack)| ChosenRow {
         place: index + 1,
         buildpack: entry.source.to_string(),
@@ -148,20 +252,25 @@ async fn rows(commands: &Commands, session: &Session<'_>, app: AppName) -> Resul
     Ok(chosen.into_iter().enumerate().map(row).collect())
 }
 
-pub(super) async fn list(commands: &Commands, session: &Session<'_>, app: AppName, format: Format) -> Result {
-    let rows = rows(commands, session, app.clone()).await?;
+async fn list(context: &Context, session: &Session<'_>, app: AppName, format: Format) -> Result {
+    let rows = rows(context, session, app.clone()).await?;
     if rows.is_empty() && format == Format::Text {
-        session.out.line(&format!("       {app} has chosen none: its files decide (buildpacks:installed)")).await;
+        session
+            .out
+            .line(&format!(
+                "       {app} has chosen none: detection chooses from those of the server (buildpacks:installed)"
+            ))
+            .await;
         return Ok(());
     }
     session.out.table(&rows, format).await;
     Ok(())
 }
 
-pub(super) async fn report(commands: &Commands, session: &Session<'_>, app: AppName, format: Format) -> Result {
-    let chosen = rows(commands, session, app.clone()).await?;
-    let app = commands.app(session, app).await?;
-    let last = commands.store.builds(app.id, 100).await?.into_iter().find(|build| build.image.is_some());
+async fn report(context: &Context, session: &Session<'_>, app: AppName, format: Format) -> Result {
+    let chosen = rows(context, session, app.clone()).await?;
+    let app = context.app(session, app).await?;
+    let last = context.store.builds(app.id, 100).await?.into_iter().find(|build| build.image.is_some());
     let ran = last.map(|build| build.buildpacks).unwrap_or_default();
     let facts = json!({
         "chosen": chosen.iter().map(|row| row.buildpack.clone()).collect::<Vec<_>>(),
@@ -173,43 +282,41 @@ pub(super) async fn report(commands: &Commands, session: &Session<'_>, app: AppN
     Ok(())
 }
 
-pub(super) async fn choose(
-    commands: &Commands,
+async fn choose(
+    context: &Context,
     session: &Session<'_>,
     app: AppName,
     source: BuildpackSource,
     place: Place,
 ) -> Result {
-    let app = commands.app(session, app).await?;
-    commands.deployer.choose_buildpack(&app, source.clone(), place, session.caller.admin, &session.progress).await?;
-    commands.deployer.remove_unused_packages().await?;
+    let app = context.app(session, app).await?;
+    context.deployer.choose_buildpack(&app, source.clone(), place, session.caller.admin, &session.progress).await?;
+    context.deployer.remove_unused_packages().await?;
     session
         .progress
-        .detail(format!("{} builds with {source} from its next push on; ps:rebuild {} builds now", app.name, app.name))
+        .detail(format!(
+            "{} is built with {source} from the next push on; ps:rebuild {} builds it now",
+            app.name, app.name
+        ))
         .await;
     Ok(())
 }
 
-/// Takes one out, or all.
-pub(super) async fn remove(
-    commands: &Commands,
-    session: &Session<'_>,
-    app: AppName,
-    source: Option<BuildpackSource>,
-) -> Result {
-    let app = commands.app(session, app).await?;
+/// Removes one of the chosen buildpacks, or all.
+async fn remove(context: &Context, session: &Session<'_>, app: AppName, source: Option<BuildpackSource>) -> Result {
+    let app = context.app(session, app).await?;
     let name = app.name.clone();
     let change = move |chosen: Vec<crate::store::ChosenBuildpack>| {
         let Some(source) = source else { return Ok(Vec::new()) };
-        let (gone, kept): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|entry| entry.source == source);
-        if gone.is_empty() {
-            Err(format!("{name} has not chosen {source}; buildpacks:list {name} shows them"))
+        let (removed, kept): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|entry| entry.source == source);
+        if removed.is_empty() {
+            Err(format!("{name} has not chosen {source}; buildpacks:list {name} shows those that it has chosen"))
         } else {
             Ok(kept)
         }
     };
-    commands.store.change_app_buildpacks(app.id, change).await?;
-    commands.deployer.remove_unused_packages().await?;
-    session.out.line(&format!("       Done; {} follows that from its next push on", app.name)).await;
+    context.store.change_app_buildpacks(app.id, change).await?;
+    context.deployer.remove_unused_packages().await?;
+    session.out.line(&format!("       done: takes effect at the next push of {}", app.name)).await;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! How commands answer: lines, tables, JSON. A client that does not read any more is no error.
+//! The output of commands: lines, tables, JSON. It is no error if the client stops reading.
 
 use std::sync::Arc;
 
@@ -7,8 +7,17 @@ use tokio::{
     sync::Mutex,
 };
 
-use super::line::Format;
 use crate::{model::Line, store::Millis};
+
+/// How tables and facts are printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Format {
+    /// Aligned columns.
+    #[default]
+    Text,
+    /// JSON, for programs.
+    Json,
+}
 
 type Writer = Arc<Mutex<Box<dyn AsyncWrite + Send + Unpin>>>;
 
@@ -23,7 +32,7 @@ impl Output {
         Self { stdout: Arc::new(Mutex::new(stdout)), stderr: Arc::new(Mutex::new(stderr)) }
     }
 
-    /// Text as it is; says whether the client still reads.
+    /// Writes text unchanged; returns whether the client still reads.
     pub(super) async fn text(&self, text: &str) -> bool {
         write(&self.stdout, text).await
     }
@@ -41,7 +50,7 @@ impl Output {
         self.line(&text).await;
     }
 
-    /// Rows of the same type: aligned columns, or a JSON array of objects.
+    /// Writes rows as aligned columns, or as a JSON array of objects.
     pub(super) async fn table<R: Row>(&self, rows: &[R], format: Format) {
         match format {
             Format::Json => self.json(&rows).await,
@@ -53,7 +62,7 @@ impl Output {
         }
     }
 
-    /// One thing: a name and a value a line, or a JSON object.
+    /// Writes facts as lines of a name and a value, or as a JSON object.
     pub(super) async fn facts(&self, facts: &serde_json::Map<String, serde_json::Value>, format: Format) {
         match format {
             Format::Json => self.json(facts).await,
@@ -105,7 +114,7 @@ fn aligned(lines: &[Vec<String>]) -> String {
     text
 }
 
-/// A moment, as RFC 3339 writes it.
+/// A time, as in RFC 3339.
 pub(super) fn time(millis: Millis) -> String {
     jiff::Timestamp::from_millisecond(millis).map_or_else(|_| "-".to_owned(), |time| format!("{time:.0}"))
 }

@@ -1,11 +1,14 @@
-//! Processes: how many instances run, and how they are.
+//! The commands `ps:…`.
 
 use std::collections::BTreeMap;
 
+use clap::Subcommand;
+
 use super::{
-    CommandError, Commands, Result, Session,
-    line::Format,
-    output::{Row, time},
+    context::Context,
+    error::{CommandError, Result},
+    output::{Format, Row, time},
+    session::Session,
 };
 use crate::{
     instances::ReportState,
@@ -13,6 +16,52 @@ use crate::{
     release,
     store::App,
 };
+
+/// The commands of processes.
+#[derive(Debug, Subcommand)]
+pub(super) enum PsCommand {
+    /// Set the number of instances of process types; without numbers, show the formation.
+    #[command(name = "ps:scale", after_help = "Example: ps:scale my-app web=3 worker=1")]
+    Scale {
+        app: AppName,
+        /// TYPE=number
+        #[arg(value_name = "TYPE=N")]
+        quantities: Vec<String>,
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Show the instances of an app, or of all apps.
+    #[command(name = "ps:report", alias = "ps", after_help = "Example: ps:report my-app")]
+    Report {
+        app: Option<AppName>,
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Replace all instances with new ones, without downtime.
+    #[command(name = "ps:restart", after_help = "Example: ps:restart my-app")]
+    Restart { app: AppName },
+    /// Build the deployed commit again and release it.
+    #[command(name = "ps:rebuild", after_help = "Example: ps:rebuild my-app")]
+    Rebuild { app: AppName },
+    /// Stop all instances; the formation is kept.
+    #[command(name = "ps:stop", after_help = "Example: ps:stop my-app")]
+    Stop { app: AppName },
+    /// Start a stopped app.
+    #[command(name = "ps:start", after_help = "Example: ps:start my-app")]
+    Start { app: AppName },
+}
+
+pub(super) async fn run(context: &Context, session: &mut Session<'_>, command: PsCommand) -> Result {
+    use PsCommand as C;
+    match command {
+        C::Scale { app, quantities, format } => scale(context, session, app, quantities, format).await,
+        C::Report { app, format } => report(context, session, app, format).await,
+        C::Restart { app } => restart(context, session, app).await,
+        C::Rebuild { app } => rebuild(context, session, app).await,
+        C::Stop { app } => set_stopped(context, session, app, true).await,
+        C::Start { app } => set_stopped(context, session, app, false).await,
+    }
+}
 
 #[derive(serde::Serialize)]
 struct ScaleRow {
@@ -59,24 +108,23 @@ impl Row for InstanceRow {
 }
 
 fn quantity(text: &str) -> Result<(ProcessType, u32)> {
-    let most = AppJson::MOST_INSTANCES;
-    let refused =
-        || CommandError::Refused(format!("{text:?}: write TYPE=N with N from 0 to {most}, for example web=3"));
+    let max = AppJson::MAX_INSTANCES;
+    let refused = || CommandError::Refused(format!("{text:?}: write TYPE=N with N from 0 to {max}, for example web=3"));
     let (name, count) = text.split_once('=').ok_or_else(refused)?;
-    let count = count.parse().ok().filter(|count| *count <= most).ok_or_else(refused)?;
+    let count = count.parse().ok().filter(|count| *count <= max).ok_or_else(refused)?;
     Ok((name.parse()?, count))
 }
 
-pub(super) async fn scale(
-    commands: &Commands,
+async fn scale(
+    context: &Context,
     session: &Session<'_>,
     name: AppName,
     quantities: Vec<String>,
     format: Format,
 ) -> Result {
-    let app = commands.app(session, name).await?;
+    let app = context.app(session, name).await?;
     if quantities.is_empty() {
-        let rows: Vec<_> = formation(commands, &app)
+        let rows: Vec<_> = formation(context, &app)
             .await?
             .iter()
             .map(|(name, quantity)| ScaleRow { process_type: name.to_string(), quantity: *quantity })
@@ -85,74 +133,72 @@ pub(super) async fn scale(
         return Ok(());
     }
     let wanted = quantities.iter().map(|text| quantity(text)).collect::<Result<BTreeMap<_, _>>>()?;
-    only_known_types(commands, &app, &wanted).await?;
-    commands.store.scale(app.id, wanted.clone()).await?;
+    require_known_types(context, &app, &wanted).await?;
+    context.store.scale(app.id, wanted.clone()).await?;
     let text = wanted.iter().map(|(name, count)| format!("{name}={count}")).collect::<Vec<_>>().join(" ");
     session.progress.step(format!("Scaling {} to {text}", app.name)).await;
     if app.stopped {
-        session.progress.detail(format!("{} is stopped: it holds from ps:start on", app.name)).await;
+        session
+            .progress
+            .detail(format!("{} is stopped: the change takes effect when the app is started (ps:start)", app.name))
+            .await;
         return Ok(());
     }
-    settle(commands, session, &app).await
+    settle(context, session, &app).await
 }
 
-/// The declared numbers of instances.
-pub(super) async fn formation(commands: &Commands, app: &App) -> Result<BTreeMap<ProcessType, u32>> {
+/// The formation of an app.
+pub(super) async fn formation(context: &Context, app: &App) -> Result<BTreeMap<ProcessType, u32>> {
     let release = match app.current {
-        Some(current) => commands.store.release(app.id, current.release).await?,
+        Some(current) => context.store.release(app.id, current.release).await?,
         None => None,
     };
     Ok(release.map_or_else(|| app.formation.clone(), |live| release::formation(&live.processes, &app.formation)))
 }
 
-/// Once something is deployed, only its process types can be scaled: anything else is a slip of the keyboard.
-async fn only_known_types(commands: &Commands, app: &App, wanted: &BTreeMap<ProcessType, u32>) -> Result {
-    match unknown_type(commands, app, wanted.keys()).await? {
+/// Refuses process types that the deployed release does not have: they must be misspelt.
+async fn require_known_types(context: &Context, app: &App, wanted: &BTreeMap<ProcessType, u32>) -> Result {
+    match unknown_type(context, app, wanted.keys()).await? {
         None => Ok(()),
         Some(unknown) => Err(CommandError::Refused(unknown)),
     }
 }
 
-/// Says so when what is deployed has no process type of one of these names.
+/// An error message, if the deployed release lacks one of these process types.
 pub(super) async fn unknown_type(
-    commands: &Commands,
+    context: &Context,
     app: &App,
     mut names: impl Iterator<Item = &ProcessType>,
 ) -> Result<Option<String>> {
     let Some(current) = app.current else { return Ok(None) };
-    let Some(release) = commands.store.release(app.id, current.release).await? else { return Ok(None) };
+    let Some(release) = context.store.release(app.id, current.release).await? else { return Ok(None) };
     let known: Vec<_> = release.processes.iter().map(|spec| spec.process.process_type.as_str()).collect();
     let unknown = names.find(|name| !known.contains(&name.as_str()));
     Ok(unknown.map(|name| format!("{} has no process type {name}; it has: {}", app.name, known.join(", "))))
 }
 
-/// Waits until what is declared runs.
-async fn settle(commands: &Commands, session: &Session<'_>, app: &App) -> Result {
+/// Waits until the declared instances run.
+async fn settle(context: &Context, session: &Session<'_>, app: &App) -> Result {
     if app.current.is_none() {
-        session.progress.detail("nothing is deployed yet: it holds from the first push on").await;
+        session.progress.detail("nothing is deployed yet: the change takes effect at the first push").await;
         return Ok(());
     }
-    commands.instances.settle(app.id, &session.progress, &session.hangup).await?;
-    let report = commands.instances.report(app.id).await?;
+    context.instances.settle(app.id, &session.progress, &session.hangup).await?;
+    let report = context.instances.report(app.id).await?;
     let healthy = report.iter().filter(|instance| instance.state == ReportState::Healthy).count();
-    let instances = if healthy == 1 { "instance runs" } else { "instances run" };
-    session.progress.detail(format!("{healthy} {instances}")).await;
+    let instances = if healthy == 1 { "instance is" } else { "instances are" };
+    session.progress.detail(format!("{healthy} {instances} healthy")).await;
     Ok(())
 }
 
-pub(super) async fn report(
-    commands: &Commands,
-    session: &Session<'_>,
-    name: Option<AppName>,
-    format: Format,
-) -> Result {
+async fn report(context: &Context, session: &Session<'_>, name: Option<AppName>, format: Format) -> Result {
     let apps = match name {
-        Some(name) => vec![commands.app(session, name).await?],
-        None => commands.apps(session).await?,
+        Some(name) => vec![context.app(session, name).await?],
+        None => context.apps(session).await?,
     };
     let mut rows = Vec::new();
     for app in apps {
-        for instance in commands.instances.report(app.id).await? {
+        for instance in context.instances.report(app.id).await? {
             rows.push(InstanceRow {
                 app: app.name.to_string(),
                 name: instance.name,
@@ -170,28 +216,28 @@ pub(super) async fn report(
 }
 
 /// Builds the deployed commit again.
-pub(super) async fn rebuild(commands: &Commands, session: &Session<'_>, app: AppName) -> Result {
-    let app = commands.app(session, app).await?;
+async fn rebuild(context: &Context, session: &Session<'_>, app: AppName) -> Result {
+    let app = context.app(session, app).await?;
     let by = &session.caller.name;
-    Ok(commands.deployer.rebuild(&app, by, &session.progress, &session.hangup).await?)
+    Ok(context.deployer.rebuild(&app, by, &session.progress, &session.hangup).await?)
 }
 
-pub(super) async fn restart(commands: &Commands, session: &Session<'_>, name: AppName) -> Result {
-    let app = commands.app(session, name).await?;
-    renew(commands, session, &app, format!("Restarting {}", app.name)).await
+async fn restart(context: &Context, session: &Session<'_>, name: AppName) -> Result {
+    let app = context.app(session, name).await?;
+    renew(context, session, &app, format!("Restarting {}", app.name)).await
 }
 
-/// Puts new instances in the place of all that run, after saying why.
-pub(super) async fn renew(commands: &Commands, session: &Session<'_>, app: &App, why: String) -> Result {
+/// Replaces all running instances with new ones, after printing why.
+pub(super) async fn renew(context: &Context, session: &Session<'_>, app: &App, why: String) -> Result {
     session.progress.step(why).await;
-    commands.deployer.restart(app, &session.progress, &session.hangup).await?;
-    session.progress.detail("all instances are new").await;
+    context.deployer.restart(app, &session.progress, &session.hangup).await?;
+    session.progress.detail("all instances were replaced").await;
     Ok(())
 }
 
-pub(super) async fn set_stopped(commands: &Commands, session: &Session<'_>, name: AppName, stopped: bool) -> Result {
-    let app = commands.app(session, name).await?;
-    commands.store.set_stopped(app.id, stopped).await?;
+async fn set_stopped(context: &Context, session: &Session<'_>, name: AppName, stopped: bool) -> Result {
+    let app = context.app(session, name).await?;
+    context.store.set_stopped(app.id, stopped).await?;
     session.progress.step(format!("{} {}", if stopped { "Stopping" } else { "Starting" }, app.name)).await;
-    settle(commands, session, &app).await
+    settle(context, session, &app).await
 }

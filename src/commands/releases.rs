@@ -1,11 +1,45 @@
-//! Releases: listed, and brought back.
+//! The commands `releases:…`.
+
+use clap::Subcommand;
 
 use super::{
-    Commands, Result, Session,
-    line::Format,
-    output::{Row, time},
+    context::Context,
+    error::Result,
+    output::{Format, Row, time},
+    session::Session,
 };
 use crate::model::AppName;
+
+/// The commands of releases.
+#[derive(Debug, Subcommand)]
+pub(super) enum ReleasesCommand {
+    /// List releases, newest first.
+    #[command(name = "releases:list", alias = "releases", after_help = "Example: releases:list my-app")]
+    List {
+        app: AppName,
+        /// Number of releases.
+        #[arg(short, long, default_value_t = 20)]
+        num: u32,
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Roll back to an older release, by a new release that is made from it.
+    #[command(name = "releases:rollback", alias = "rollback", after_help = "Example: releases:rollback my-app 12")]
+    Rollback {
+        app: AppName,
+        /// Number of the older release; without it, the one before the current release.
+        #[arg(value_parser = parse_release)]
+        release: Option<u64>,
+    },
+}
+
+pub(super) async fn run(context: &Context, session: &mut Session<'_>, command: ReleasesCommand) -> Result {
+    use ReleasesCommand as C;
+    match command {
+        C::List { app, num, format } => list(context, session, app, num, format).await,
+        C::Rollback { app, release } => rollback(context, session, app, release).await,
+    }
+}
 
 #[derive(serde::Serialize)]
 struct ReleaseRow {
@@ -35,9 +69,9 @@ impl Row for ReleaseRow {
     }
 }
 
-pub(super) async fn list(commands: &Commands, session: &Session<'_>, app: AppName, num: u32, format: Format) -> Result {
-    let app = commands.app(session, app).await?;
-    let releases = commands.store.releases(app.id, num).await?;
+async fn list(context: &Context, session: &Session<'_>, app: AppName, num: u32, format: Format) -> Result {
+    let app = context.app(session, app).await?;
+    let releases = context.store.releases(app.id, num).await?;
     let rows: Vec<_> = releases
         .into_iter()
         .map(|release| ReleaseRow {
@@ -56,9 +90,17 @@ pub(super) async fn list(commands: &Commands, session: &Session<'_>, app: AppNam
     Ok(())
 }
 
-pub(super) async fn rollback(commands: &Commands, session: &Session<'_>, app: AppName, to: Option<u64>) -> Result {
-    let app = commands.app(session, app).await?;
+async fn rollback(context: &Context, session: &Session<'_>, app: AppName, to: Option<u64>) -> Result {
+    let app = context.app(session, app).await?;
     let (progress, cancel) = (&session.progress, &session.hangup);
-    commands.deployer.rollback(&app, to, &session.caller.name, progress, cancel).await?;
+    context.deployer.rollback(&app, to, &session.caller.name, progress, cancel).await?;
     Ok(())
+}
+
+/// Reads `12` or `v12`.
+fn parse_release(text: &str) -> Result<u64, String> {
+    text.strip_prefix('v')
+        .unwrap_or(text)
+        .parse()
+        .map_err(|_| "use the number of a release, such as 12 or v12".to_owned())
 }

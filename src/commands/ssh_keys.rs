@@ -1,14 +1,48 @@
-//! SSH keys: who may come in.
+//! The commands `ssh-keys:…`.
+
+use clap::Subcommand;
 
 use super::{
-    Commands, Result, Session,
-    line::Format,
-    output::{Row, time},
+    context::Context,
+    error::Result,
+    output::{Format, Row, time},
+    session::Session,
 };
 use crate::{keys, model::KeyName};
 
-/// The longest public key that is read, in bytes.
-const LONGEST: u64 = 64 * 1024;
+/// The commands of SSH keys.
+#[derive(Debug, Subcommand)]
+pub(super) enum SshKeysCommand {
+    /// Register the SSH key on standard input (admins only).
+    #[command(name = "ssh-keys:add", after_help = "Example: ssh-keys:add alice < id_ed25519.pub")]
+    Add {
+        name: KeyName,
+        /// Make it an admin key, which may do everything.
+        #[arg(long)]
+        admin: bool,
+    },
+    /// List SSH keys (admins only).
+    #[command(name = "ssh-keys:list", alias = "ssh-keys", after_help = "Example: ssh-keys:list")]
+    List {
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Remove an SSH key (admins only).
+    #[command(name = "ssh-keys:remove", after_help = "Example: ssh-keys:remove alice")]
+    Remove { name: KeyName },
+}
+
+pub(super) async fn run(context: &Context, session: &mut Session<'_>, command: SshKeysCommand) -> Result {
+    use SshKeysCommand as C;
+    match command {
+        C::Add { name, admin } => add(context, session, name, admin).await,
+        C::List { format } => list(context, session, format).await,
+        C::Remove { name } => remove(context, session, name).await,
+    }
+}
+
+/// The longest public key that is read, bytes.
+const MAX_KEY_BYTES: u64 = 64 * 1024;
 
 #[derive(serde::Serialize)]
 struct KeyRow {
@@ -27,18 +61,18 @@ impl Row for KeyRow {
     }
 }
 
-pub(super) async fn add(commands: &Commands, session: &mut Session<'_>, name: KeyName, admin: bool) -> Result {
+async fn add(context: &Context, session: &mut Session<'_>, name: KeyName, admin: bool) -> Result {
     session.only_admin()?;
-    let text = session.read_input(LONGEST).await?;
+    let text = session.read_input(MAX_KEY_BYTES).await?;
     let key = keys::parse_public_key(&text)?;
-    commands.store.add_key(name, key.fingerprint.clone(), key.openssh, admin).await?;
+    context.store.add_key(name, key.fingerprint.clone(), key.openssh, admin).await?;
     session.out.line(&key.fingerprint).await;
     Ok(())
 }
 
-pub(super) async fn list(commands: &Commands, session: &Session<'_>, format: Format) -> Result {
+async fn list(context: &Context, session: &Session<'_>, format: Format) -> Result {
     session.only_admin()?;
-    let rows: Vec<_> = commands
+    let rows: Vec<_> = context
         .store
         .keys()
         .await?
@@ -54,12 +88,12 @@ pub(super) async fn list(commands: &Commands, session: &Session<'_>, format: For
     Ok(())
 }
 
-pub(super) async fn remove(commands: &Commands, session: &Session<'_>, name: KeyName) -> Result {
+async fn remove(context: &Context, session: &Session<'_>, name: KeyName) -> Result {
     session.only_admin()?;
-    commands.store.remove_key(name.clone()).await?;
+    context.store.remove_key(name.clone()).await?;
     session.out.line(&format!("-----> Removed the key {name}")).await;
-    let left = commands.store.keys().await?;
-    if !left.iter().any(|key| key.admin) {
+    let keys = context.store.keys().await?;
+    if !keys.iter().any(|key| key.admin) {
         let text = "no admin key is left: on the server's own machine, `paas ssh-keys:add NAME --admin` adds one";
         session.out.trouble(text).await;
     }

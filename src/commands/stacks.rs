@@ -1,9 +1,12 @@
-//! Stacks, and the apps on them.
+//! The commands `stacks:…`, `apps:stack` and `apps:rebase`.
+
+use clap::Subcommand;
 
 use super::{
-    CommandError, Commands, Result, Session,
-    line::Format,
-    output::{Row, time},
+    context::Context,
+    error::{CommandError, Result},
+    output::{Format, Row, time},
+    session::Session,
 };
 use crate::{
     deploy::{Rebased, Standing},
@@ -12,8 +15,83 @@ use crate::{
     store::StackSource,
 };
 
-/// The largest definition that is read, in bytes.
-const LARGEST: u64 = 256 * 1024;
+/// The commands of stacks, and of the apps on them.
+#[derive(Debug, Subcommand)]
+pub(super) enum StacksCommand {
+    /// Choose the stack that an app is built in and runs on; without a name, show it.
+    #[command(name = "apps:stack", after_help = "Example: apps:stack my-app debian-13")]
+    AppsStack {
+        app: AppName,
+        /// Name of the stack, as stacks:list shows it.
+        stack: Option<StackName>,
+        /// Use the server's default stack again.
+        #[arg(long, conflicts_with = "stack")]
+        default: bool,
+    },
+    /// Rebase apps onto the newest revision of their stack, without a build.
+    #[command(
+        name = "apps:rebase",
+        after_help = "Examples: apps:rebase my-app\n          apps:rebase --all --stack debian-13"
+    )]
+    AppsRebase {
+        app: Option<AppName>,
+        /// All apps that are not on the newest revision.
+        #[arg(long)]
+        all: bool,
+        /// Only apps on this stack.
+        #[arg(long, requires = "all")]
+        stack: Option<StackName>,
+    },
+    /// List the stacks of the server.
+    #[command(name = "stacks:list", alias = "stacks", after_help = "Example: stacks:list")]
+    List {
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Create a stack from two images, or from a definition (TOML) on standard input (admins only).
+    #[command(
+        name = "stacks:create",
+        after_help = "Examples: stacks:create noble --run-image registry/run:noble --build-image registry/build:noble\n          stacks:create slim < slim.toml"
+    )]
+    Create {
+        name: StackName,
+        /// The image that apps run on.
+        #[arg(long, value_name = "IMAGE")]
+        run_image: Option<String>,
+        /// The image that apps are built in.
+        #[arg(long, value_name = "IMAGE")]
+        build_image: Option<String>,
+    },
+    /// Update a stack to the newest packages or images (admins only).
+    #[command(name = "stacks:update", after_help = "Example: stacks:update debian-13")]
+    Update { name: StackName },
+    /// Remove a stack that no app has chosen (admins only).
+    #[command(name = "stacks:remove", after_help = "Example: stacks:remove noble")]
+    Remove { name: StackName },
+    /// Show each app's stack revision; for one stack, also what its newest revision changed.
+    #[command(name = "stacks:report", after_help = "Example: stacks:report debian-13")]
+    Report {
+        name: Option<StackName>,
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+}
+
+pub(super) async fn run(context: &Context, session: &mut Session<'_>, command: StacksCommand) -> Result {
+    use StacksCommand as C;
+    match command {
+        C::AppsStack { app, stack, default } => choose(context, session, app, stack, default).await,
+        C::AppsRebase { app, all, stack } => rebase(context, session, app, all, stack).await,
+        C::List { format } => list(context, session, format).await,
+        C::Create { name, run_image, build_image } => create(context, session, name, run_image, build_image).await,
+        C::Update { name } => update(context, session, name).await,
+        C::Remove { name } => remove(context, session, name).await,
+        C::Report { name, format } => report(context, session, name, format).await,
+    }
+}
+
+/// The largest definition that is read, bytes.
+const MAX_DEFINITION_BYTES: u64 = 256 * 1024;
 
 #[derive(serde::Serialize)]
 struct StackRow {
@@ -37,9 +115,9 @@ impl Row for StackRow {
     }
 }
 
-pub(super) async fn list(commands: &Commands, session: &Session<'_>, format: Format) -> Result {
-    let revisions = commands.store.stack_revisions(None).await?;
-    let rows: Vec<_> = commands
+async fn list(context: &Context, session: &Session<'_>, format: Format) -> Result {
+    let revisions = context.store.stack_revisions(None).await?;
+    let rows: Vec<_> = context
         .store
         .stacks()
         .await?
@@ -47,7 +125,7 @@ pub(super) async fn list(commands: &Commands, session: &Session<'_>, format: For
         .map(|(name, source)| {
             let newest = revisions.iter().find(|revision| revision.stack == name);
             StackRow {
-                default: name == commands.deployer.default_stack(),
+                default: name == context.deployer.default_stack(),
                 revision: newest.map(|newest| newest.number),
                 distribution: newest.map_or_else(String::new, |newest| {
                     format!("{} {}", newest.distribution.name, newest.distribution.version)
@@ -66,8 +144,8 @@ pub(super) async fn list(commands: &Commands, session: &Session<'_>, format: For
     Ok(())
 }
 
-pub(super) async fn create(
-    commands: &Commands,
+async fn create(
+    context: &Context,
     session: &mut Session<'_>,
     name: StackName,
     run: Option<String>,
@@ -78,7 +156,7 @@ pub(super) async fn create(
         (Some(run), Some(build)) => StackSource::Images { run, build },
         (None, None) => {
             session.progress.step("Reading the stack's definition (TOML) from standard input").await;
-            let text = session.read_input(LARGEST).await?;
+            let text = session.read_input(MAX_DEFINITION_BYTES).await?;
             let definition = StackDefinition::parse(&text).map_err(|e| CommandError::Refused(e.to_string()))?;
             if definition.id != name.as_str() {
                 let text = format!("the definition's id is {:?}, not {:?}", definition.id, name.as_str());
@@ -88,53 +166,53 @@ pub(super) async fn create(
         }
         _ => return Err(CommandError::Refused("give both --run-image and --build-image, or neither".to_owned())),
     };
-    let made = commands.deployer.create_stack(name.as_str(), source, &session.progress).await?;
+    let made = context.deployer.create_stack(name.as_str(), source, &session.progress).await?;
     let (distribution, packages) = (&made.distribution, made.distribution.packages.len());
-    let text = format!("{name} is there: {} {}, {packages} packages", distribution.name, distribution.version);
+    let text = format!("{name} is created: {} {}, {packages} packages", distribution.name, distribution.version);
     session.progress.detail(text).await;
     Ok(())
 }
 
-pub(super) async fn update(commands: &Commands, session: &Session<'_>, name: StackName) -> Result {
+async fn update(context: &Context, session: &Session<'_>, name: StackName) -> Result {
     session.only_admin()?;
-    let (before, now) = commands.deployer.update_stack(name.as_str(), &session.progress).await?;
+    let (before, now) = context.deployer.update_stack(name.as_str(), &session.progress).await?;
     if before.number == now.number {
         session.progress.detail(format!("{name} is up to date: nothing changed")).await;
         return Ok(());
     }
-    session.progress.step(format!("{name} has revision {} now", now.number)).await;
+    session.progress.step(format!("{name} is now at revision {}", now.number)).await;
     for change in before.distribution.changes(&now.distribution) {
         session.progress.detail(change.to_string()).await;
     }
-    session.progress.detail("apps:rebase --all puts the apps on it".to_owned()).await;
+    session.progress.detail("apps:rebase --all rebases the apps onto it".to_owned()).await;
     Ok(())
 }
 
-pub(super) async fn remove(commands: &Commands, session: &Session<'_>, name: StackName) -> Result {
+async fn remove(context: &Context, session: &Session<'_>, name: StackName) -> Result {
     session.only_admin()?;
-    if name.as_str() == commands.deployer.default_stack() {
-        let text = format!("{name} is the default stack (stack.default in paas.toml) and stays");
+    if name.as_str() == context.deployer.default_stack() {
+        let text = format!("{name} is the default stack (stack.default in paas.toml) and cannot be removed");
         return Err(CommandError::Refused(text));
     }
-    known(commands, &name).await?;
-    if !commands.store.remove_stack(name.to_string()).await? {
+    require_stack(context, &name).await?;
+    if !context.store.remove_stack(name.to_string()).await? {
         let text = format!("an app has chosen {name}; stacks:report {name} shows which");
         return Err(CommandError::Refused(text));
     }
-    session.out.line(&format!("       {name} is removed; images of apps that stand on it stay")).await;
+    session.out.line(&format!("       {name} is removed; apps that run on it keep their images")).await;
     Ok(())
 }
 
-/// Refuses a stack that is not there.
-async fn known(commands: &Commands, name: &StackName) -> Result {
-    if commands.store.stack_revisions(Some(name.to_string())).await?.is_empty() {
+/// Refuses a stack that does not exist.
+async fn require_stack(context: &Context, name: &StackName) -> Result {
+    if context.store.stack_revisions(Some(name.to_string())).await?.is_empty() {
         return Err(CommandError::Refused(format!("there is no stack {name}; stacks:list lists them")));
     }
     Ok(())
 }
 
 #[derive(serde::Serialize)]
-struct StandingRow {
+struct AppStackRow {
     app: String,
     stack: String,
     on: Option<String>,
@@ -142,7 +220,7 @@ struct StandingRow {
     behind: bool,
 }
 
-impl From<&Standing> for StandingRow {
+impl From<&Standing> for AppStackRow {
     fn from(standing: &Standing) -> Self {
         Self {
             app: standing.app.name.to_string(),
@@ -154,13 +232,13 @@ impl From<&Standing> for StandingRow {
     }
 }
 
-impl Row for StandingRow {
-    const HEADER: &'static [&'static str] = &["APP", "STACK", "STANDS ON", "NEWEST", "STATE"];
+impl Row for AppStackRow {
+    const HEADER: &'static [&'static str] = &["APP", "STACK", "REVISION", "NEWEST", "STATE"];
 
     fn cells(&self) -> Vec<String> {
         let state = match (&self.on, self.behind) {
             (_, true) => "behind",
-            (None, false) => "on no stack",
+            (None, false) => "no stack",
             (Some(_), false) => "up to date",
         };
         let newest = self.newest.map_or_else(|| "-".to_owned(), |number| number.to_string());
@@ -169,24 +247,19 @@ impl Row for StandingRow {
     }
 }
 
-pub(super) async fn report(
-    commands: &Commands,
-    session: &Session<'_>,
-    name: Option<StackName>,
-    format: Format,
-) -> Result {
+async fn report(context: &Context, session: &Session<'_>, name: Option<StackName>, format: Format) -> Result {
     if let Some(name) = &name {
-        known(commands, name).await?;
+        require_stack(context, name).await?;
     }
-    let apps = commands.apps(session).await?;
-    let mut standings = commands.deployer.standings(apps).await?;
+    let apps = context.apps(session).await?;
+    let mut standings = context.deployer.standings(apps).await?;
     if let Some(name) = &name {
         standings.retain(|standing| standing.stack == name.as_str());
     }
-    let rows: Vec<_> = standings.iter().map(StandingRow::from).collect();
+    let rows: Vec<_> = standings.iter().map(AppStackRow::from).collect();
     session.out.table(&rows, format).await;
     let Some(name) = name.filter(|_| format == Format::Text) else { return Ok(()) };
-    let changes = commands.deployer.stack_changes(name.as_str()).await?;
+    let changes = context.deployer.stack_changes(name.as_str()).await?;
     if !changes.is_empty() {
         session.out.line(&format!("-----> Changed in the newest revision of {name}")).await;
     }
@@ -197,40 +270,38 @@ pub(super) async fn report(
 }
 
 /// Chooses the stack of an app, or shows it.
-pub(super) async fn choose(
-    commands: &Commands,
+async fn choose(
+    context: &Context,
     session: &Session<'_>,
     app: AppName,
     name: Option<StackName>,
     default: bool,
 ) -> Result {
-    let app = commands.app(session, app).await?;
+    let app = context.app(session, app).await?;
     if name.is_none() && !default {
-        session.out.line(commands.deployer.stack_of(&app)).await;
+        session.out.line(context.deployer.stack_of(&app)).await;
         return Ok(());
     }
     if let Some(name) = &name {
-        known(commands, name).await?;
+        require_stack(context, name).await?;
     }
     let stack = name.map(|name| name.to_string());
-    if !commands.store.set_app_stack(app.id, stack.clone()).await? {
-        return Err(CommandError::Refused(
-            "the stack was removed at this moment; stacks:list lists the others".to_owned(),
-        ));
+    if !context.store.set_app_stack(app.id, stack.clone()).await? {
+        return Err(CommandError::Refused("the stack has just been removed; stacks:list lists the others".to_owned()));
     }
-    let stack = stack.unwrap_or_else(|| commands.deployer.default_stack().to_owned());
+    let stack = stack.unwrap_or_else(|| context.deployer.default_stack().to_owned());
     session
         .out
         .line(&format!(
-            "       {} builds in {stack} from its next push on; ps:rebuild {} builds now",
+            "       {} is built in {stack} from the next push on; ps:rebuild {} builds it now",
             app.name, app.name
         ))
         .await;
     Ok(())
 }
 
-pub(super) async fn rebase(
-    commands: &Commands,
+async fn rebase(
+    context: &Context,
     session: &Session<'_>,
     app: Option<AppName>,
     all: bool,
@@ -239,37 +310,41 @@ pub(super) async fn rebase(
     let by = &session.caller.name;
     match (app, all) {
         (Some(app), false) => {
-            let app = commands.app(session, app).await?;
-            let rebased = commands.deployer.rebase(&app, by, &session.progress, &session.hangup).await?;
+            let app = context.app(session, app).await?;
+            let rebased = context.deployer.rebase(&app, by, &session.progress, &session.hangup).await?;
             if rebased == Rebased::Nothing {
-                let why =
-                    if app.current.is_some() { "stands on the newest revision already" } else { "has no release yet" };
+                let why = if app.current.is_some() {
+                    "is already on the newest revision of its stack"
+                } else {
+                    "has no release yet"
+                };
                 session.progress.detail(format!("{} {why}", app.name)).await;
             }
             Ok(())
         }
         (None, true) => {
             if let Some(stack) = &stack {
-                known(commands, stack).await?;
+                require_stack(context, stack).await?;
             }
-            let standings = commands.deployer.standings(commands.apps(session).await?).await?;
+            let standings = context.deployer.standings(context.apps(session).await?).await?;
             let behind = standings.into_iter().filter(|standing| standing.is_behind);
             let wanted = behind.filter(|s| stack.as_ref().is_none_or(|stack| s.stack == stack.as_str()));
             let apps: Vec<_> = wanted.map(|standing| standing.app).collect();
             session.progress.step(format!("Rebasing {} apps", apps.len())).await;
-            let ends = commands.deployer.rebase_all(apps, by, &session.progress, &session.hangup).await;
+            let results = context.deployer.rebase_all(apps, by, &session.progress, &session.hangup).await;
             let count = |wanted: fn(&Option<Result<Rebased, crate::deploy::DeployError>>) -> bool| {
-                ends.iter().filter(|(_, end)| wanted(end)).count()
+                results.iter().filter(|(_, result)| wanted(result)).count()
             };
-            let (failed, left) = (count(|end| matches!(end, Some(Err(_)))), count(Option::is_none));
+            let (failed, not_started) = (count(|result| matches!(result, Some(Err(_)))), count(Option::is_none));
             if failed > 0 {
                 let text = format!(
-                    "{failed} apps failed and serve as before, {left} were not begun; mend those, and say it again"
+                    "{failed} apps failed and keep their current release, {not_started} were not started; fix the failed \
+                     apps and run the command again"
                 );
                 return Err(CommandError::Refused(text));
             }
             Ok(())
         }
-        _ => Err(CommandError::Refused("name one app, or --all".to_owned())),
+        _ => Err(CommandError::Refused("give the name of one app, or --all".to_owned())),
     }
 }

@@ -1,4 +1,4 @@
-//! `app.json`: formation and health checks, with Dokku's keys. Unknown keys count for nothing.
+//! `app.json`: formation and health checks, with Dokku's keys. Unknown keys are ignored.
 
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
@@ -11,36 +11,37 @@ use super::{HealthCheck, Line, Probe, ProcessType};
 #[error("app.json: {0}")]
 pub struct InvalidAppJson(pub String);
 
-/// What paas reads of an `app.json`.
+/// The parts of an `app.json` that paas reads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AppJson {
-    /// The number of instances declared for a process type.
+    /// Declared number of instances of each process type.
     pub formation: BTreeMap<ProcessType, u32>,
-    /// The startup check declared for a process type.
+    /// Declared startup check of each process type.
     pub health_checks: BTreeMap<ProcessType, HealthCheck>,
 }
 
 impl AppJson {
-    /// The most instances of one process type that may be declared.
-    pub const MOST_INSTANCES: u32 = 100;
+    /// The largest number of instances of one process type that may be declared.
+    pub const MAX_INSTANCES: u32 = 100;
 
     /// Parses the text of an `app.json`.
     pub fn parse(text: &str) -> Result<Self, InvalidAppJson> {
         if text.len() > 256 * 1024 {
             return Err(InvalidAppJson("larger than 256 KiB; shorten it".to_owned()));
         }
-        let not_json = |e: serde_json::Error| InvalidAppJson(format!("not JSON: {e}; mend it, or delete the file"));
+        let not_json =
+            |e: serde_json::Error| InvalidAppJson(format!("not valid JSON: {e}; fix it, or delete the file"));
         let document: Value = serde_json::from_str(text).map_err(not_json)?;
-        let document = At { path: String::new(), value: &document };
+        let document = Node { path: String::new(), value: &document };
         let mut parsed = Self::default();
         for (process_type, entry) in document.by_process_type("formation")? {
             if let Some(quantity) = entry.get("quantity")? {
-                parsed.formation.insert(process_type, quantity.whole(0..=Self::MOST_INSTANCES)?);
+                parsed.formation.insert(process_type, quantity.integer(0..=Self::MAX_INSTANCES)?);
             }
         }
         for (process_type, checks) in document.by_process_type("healthchecks")? {
             for check in checks.items()? {
-                let kind = check.get("type")?.map(|kind| kind.text()).transpose()?;
+                let kind = check.get("type")?.map(|kind| kind.string()).transpose()?;
                 if matches!(kind, None | Some("startup")) {
                     let check = health_check(&check, &process_type)?;
                     parsed.health_checks.insert(process_type, check);
@@ -52,71 +53,71 @@ impl AppJson {
     }
 }
 
-fn health_check(check: &At<'_>, process_type: &ProcessType) -> Result<HealthCheck, InvalidAppJson> {
-    let usual = HealthCheck::default_for(process_type);
+fn health_check(check: &Node<'_>, process_type: &ProcessType) -> Result<HealthCheck, InvalidAppJson> {
+    let default = HealthCheck::default_for(process_type);
     let seconds = |key: &str| check.get(key)?.map(|seconds| seconds.seconds()).transpose();
     let probe = match (check.get("path")?, seconds("uptime")?) {
         (Some(path), _) => match path.value.as_str() {
             Some(text) if text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic()) => {
                 Probe::Http(text.to_owned())
             }
-            _ => return Err(path.must("a text that begins with / and has no spaces")),
+            _ => return Err(path.must("a string that begins with / and has no spaces")),
         },
         (None, Some(uptime)) => Probe::Uptime(uptime),
-        (None, None) => usual.probe,
+        (None, None) => default.probe,
     };
-    let attempts = check.get("attempts")?.map(|attempts| attempts.whole(1..=1000)).transpose()?;
+    let attempts = check.get("attempts")?.map(|attempts| attempts.integer(1..=1000)).transpose()?;
     Ok(HealthCheck {
         probe,
-        attempts: attempts.unwrap_or(usual.attempts),
-        wait: seconds("wait")?.unwrap_or(usual.wait),
-        timeout: seconds("timeout")?.unwrap_or(usual.timeout).max(Duration::from_millis(100)),
+        attempts: attempts.unwrap_or(default.attempts),
+        wait: seconds("wait")?.unwrap_or(default.wait),
+        timeout: seconds("timeout")?.unwrap_or(default.timeout).max(Duration::from_millis(100)),
     })
 }
 
-/// A value of the document, with the path at which a person finds it.
-struct At<'a> {
+/// A value of the document, and its path for error messages.
+struct Node<'a> {
     path: String,
     value: &'a Value,
 }
 
-impl<'a> At<'a> {
+impl<'a> Node<'a> {
     fn must(&self, rule: &str) -> InvalidAppJson {
         let path = if self.path.is_empty() { "the file" } else { &self.path };
         let value: String = Line::sanitize(&self.value.to_string()).chars().take(60).collect();
         InvalidAppJson(format!("{path} must be {rule}, not {value}"))
     }
 
-    /// What stands under a key of an object; `null` is as good as nothing.
-    fn get(&self, key: &str) -> Result<Option<At<'a>>, InvalidAppJson> {
+    /// The value of an object's key; `null` counts as absent.
+    fn get(&self, key: &str) -> Result<Option<Node<'a>>, InvalidAppJson> {
         let object = self.value.as_object().ok_or_else(|| self.must("an object, in braces"))?;
         let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
-        Ok(object.get(key).filter(|value| !value.is_null()).map(|value| At { path, value }))
+        Ok(object.get(key).filter(|value| !value.is_null()).map(|value| Node { path, value }))
     }
 
-    fn by_process_type(&self, key: &str) -> Result<Vec<(ProcessType, At<'a>)>, InvalidAppJson> {
+    fn by_process_type(&self, key: &str) -> Result<Vec<(ProcessType, Node<'a>)>, InvalidAppJson> {
         let Some(section) = self.get(key)? else { return Ok(Vec::new()) };
         let object =
             section.value.as_object().ok_or_else(|| section.must("an object with a key for each process type"))?;
         let entry = |(name, value): (&String, &'a Value)| {
             let process_type: ProcessType = name.parse().map_err(|e| InvalidAppJson(format!("{key}: {e}")))?;
             let path = format!("{key}.{process_type}");
-            Ok((process_type, At { path, value }))
+            Ok((process_type, Node { path, value }))
         };
         object.iter().filter(|(_, value)| !value.is_null()).map(entry).collect()
     }
 
-    fn items(&self) -> Result<Vec<At<'a>>, InvalidAppJson> {
+    fn items(&self) -> Result<Vec<Node<'a>>, InvalidAppJson> {
         let items = self.value.as_array().ok_or_else(|| self.must("a list, in square brackets"))?;
-        let item = |(i, value)| At { path: format!("{}[{i}]", self.path), value };
+        let item = |(i, value)| Node { path: format!("{}[{i}]", self.path), value };
         Ok(items.iter().enumerate().map(item).collect())
     }
 
-    fn text(&self) -> Result<&'a str, InvalidAppJson> {
-        self.value.as_str().ok_or_else(|| self.must("a text, in quotes"))
+    fn string(&self) -> Result<&'a str, InvalidAppJson> {
+        self.value.as_str().ok_or_else(|| self.must("a string, in quotes"))
     }
 
-    fn whole(&self, range: RangeInclusive<u32>) -> Result<u32, InvalidAppJson> {
+    fn integer(&self, range: RangeInclusive<u32>) -> Result<u32, InvalidAppJson> {
         let number = self.value.as_u64().and_then(|number| u32::try_from(number).ok());
         let (from, to) = (range.start(), range.end());
         let rule = || self.must(&format!("a whole number from {from} to {to}"));
@@ -145,11 +146,11 @@ mod tests {
     }
 
     #[test]
-    fn bad_values_are_named() {
+    fn errors_name_the_value_and_the_rule() {
         let quantity = "formation.web.quantity must be a whole number from 0 to 100, not";
         let seconds = "must be a number of seconds from 0 to 3600, not";
-        for (text, said) in [
-            ("{", "not JSON: EOF while parsing an object at line 1 column 1; mend it, or delete the file"),
+        for (text, message) in [
+            ("{", "not valid JSON: EOF while parsing an object at line 1 column 1; fix it, or delete the file"),
             ("[1, 2]", "the file must be an object, in braces, not [1,2]"),
             (r#"{"formation":[]}"#, "formation must be an object with a key for each process type, not []"),
             (r#"{"formation":{"web":2}}"#, "formation.web must be an object, in braces, not 2"),
@@ -160,10 +161,10 @@ mod tests {
             (r#"{"formation":{"web":{"quantity":4294967296}}}"#, &format!("{quantity} 4294967296")),
             (r#"{"healthchecks":{"web":{}}}"#, "healthchecks.web must be a list, in square brackets, not {}"),
             (r#"{"healthchecks":{"web":[1]}}"#, "healthchecks.web[0] must be an object, in braces, not 1"),
-            (r#"{"healthchecks":{"web":[{"type":1}]}}"#, "healthchecks.web[0].type must be a text, in quotes, not 1"),
+            (r#"{"healthchecks":{"web":[{"type":1}]}}"#, "healthchecks.web[0].type must be a string, in quotes, not 1"),
             (
                 r#"{"healthchecks":{"web":[{"type":"liveness"},{"path":"up"}]}}"#,
-                r#"healthchecks.web[1].path must be a text that begins with / and has no spaces, not "up""#,
+                r#"healthchecks.web[1].path must be a string that begins with / and has no spaces, not "up""#,
             ),
             (r#"{"healthchecks":{"web":[{"wait":1e300}]}}"#, &format!("healthchecks.web[0].wait {seconds} 1e+300")),
             (
@@ -171,14 +172,14 @@ mod tests {
                 "healthchecks.web[0].attempts must be a whole number from 1 to 1000, not 0",
             ),
         ] {
-            assert_eq!(AppJson::parse(text).expect_err(text).to_string(), format!("app.json: {said}"));
+            assert_eq!(AppJson::parse(text).expect_err(text).to_string(), format!("app.json: {message}"));
         }
         let error = AppJson::parse(r#"{"formation":{"we b":{"quantity":1}}}"#).expect_err("a space").to_string();
         assert!(error.starts_with("app.json: formation: ") && error.contains("process type"), "{error}");
     }
 
     #[test]
-    fn what_is_null_or_not_ours_counts_for_nothing() {
+    fn null_and_unknown_keys_are_ignored() {
         let text = r#"{"formation":{"web":{"quantity":null,"size":"x"},"clock":null},"healthchecks":null,"env":{"A":{"value":1}}}"#;
         assert_eq!(AppJson::parse(text), Ok(AppJson::default()));
     }

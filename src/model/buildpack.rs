@@ -1,26 +1,26 @@
-//! Where a buildpack comes from, as people write it.
+//! Where a buildpack comes from, as users write it.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
 use super::InvalidName;
 
-/// What names a buildpack in a command or in a `project.toml`.
+/// The source of a buildpack, as a command or a `project.toml` names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BuildpackSource {
-    /// One that is installed on the server: `heroku/nodejs`, `paketo-buildpacks/go@4.2.0`.
+    /// A buildpack that is installed on the server: `heroku/nodejs`, `paketo-buildpacks/go@4.2.0`.
     Name {
-        /// Its id.
+        /// Id of the buildpack.
         id: String,
-        /// Its version; the newest if there is none.
+        /// Version; without it, the newest.
         version: Option<String>,
     },
     /// A git repository: `https://host/name.git#ref:folder`.
     Git {
-        /// Its URL.
+        /// URL of the repository.
         url: String,
-        /// Branch, tag or commit; the default branch if there is none.
+        /// Branch, tag or commit; without it, the default branch.
         reference: Option<String>,
-        /// The folder in it.
+        /// Folder in the repository; without it, the root.
         folder: Option<String>,
     },
     /// An OCI image: `docker://registry/name:tag`.
@@ -35,7 +35,7 @@ impl FromStr for BuildpackSource {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let wrong = || InvalidName {
+        let invalid = || InvalidName {
             what: "buildpack",
             value: text.chars().take(100).collect(),
             rule: "an id with an optional @version, a git URL with an optional #ref:folder, docker://IMAGE, or a path",
@@ -44,10 +44,10 @@ impl FromStr for BuildpackSource {
             !text.is_empty() && !text.starts_with('-') && !text.chars().any(|c| c.is_control() || c == ' ')
         };
         if text.len() > 1000 || !plain(text) {
-            return Err(wrong());
+            return Err(invalid());
         }
         if let Some(image) = text.strip_prefix("docker://") {
-            return if plain(image) { Ok(Self::Image(image.to_owned())) } else { Err(wrong()) };
+            return if plain(image) { Ok(Self::Image(image.to_owned())) } else { Err(invalid()) };
         }
         if text.starts_with('/') {
             return Ok(Self::Path(text.into()));
@@ -55,23 +55,23 @@ impl FromStr for BuildpackSource {
         if text == "." || text.starts_with("./") || text.starts_with("../") {
             let folder = text.strip_prefix("./").unwrap_or(text).trim_end_matches('/');
             let climbs = folder.split('/').any(|part| part == ".." || part.is_empty());
-            return if climbs || folder == "." { Err(wrong()) } else { Ok(Self::App(folder.to_owned())) };
+            return if climbs || folder == "." { Err(invalid()) } else { Ok(Self::App(folder.to_owned())) };
         }
         if let Some((scheme, rest)) = text.split_once("://") {
             let known = matches!(scheme, "https" | "http" | "git" | "ssh" | "file");
             let (url, fragment) = text.split_once('#').unwrap_or((text, ""));
             let (reference, folder) = fragment.split_once(':').unwrap_or((fragment, ""));
             let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-            let sound = [reference, folder].iter().all(|text| text.is_empty() || plain(text));
+            let valid = [reference, folder].iter().all(|text| text.is_empty() || plain(text));
             let climbs = folder.split('/').any(|part| part == "..") || folder.starts_with('/');
-            return if known && sound && !climbs && plain(rest) {
+            return if known && valid && !climbs && plain(rest) {
                 Ok(Self::Git {
                     url: url.to_owned(),
                     reference: some(reference),
                     folder: some(folder.trim_end_matches('/')),
                 })
             } else {
-                Err(wrong())
+                Err(invalid())
             };
         }
         let name = ["urn:cnb:builder:", "urn:cnb:registry:", "urn:buildpack:", "from=builder:"];
@@ -83,7 +83,7 @@ impl FromStr for BuildpackSource {
             || !version.is_none_or(allowed)
             || id.split('/').any(|part| part.is_empty() || part.starts_with('.'))
         {
-            return Err(wrong());
+            return Err(invalid());
         }
         Ok(Self::Name { id: id.to_owned(), version: version.map(str::to_owned) })
     }
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sources_are_told_apart() {
+    fn every_kind_of_source_is_recognised() {
         for (text, shown) in [
             ("heroku/nodejs", None),
             ("a.b/c-d@1.2.3", None),
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_source_is_refused() {
+    fn invalid_sources_are_refused() {
         for bad in [
             "",
             "-x",

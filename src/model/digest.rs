@@ -67,12 +67,12 @@ impl CommitId {
         &self.0
     }
 
-    /// The first seven digits, as people say it.
+    /// The first seven digits.
     pub fn short(&self) -> &str {
         &self.0[..7]
     }
 
-    /// Whether this is the all-zero id, git's word for "no object".
+    /// Whether this is the all-zero id, which git uses for "no object".
     pub fn is_zero(&self) -> bool {
         self.0.bytes().all(|b| b == b'0')
     }
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn digests_never_name_another_file() {
+    fn only_whole_digests_are_valid() {
         let good = Digest::of(b"");
         assert_eq!(good.as_str(), "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
         assert_eq!(good.as_str().parse::<Digest>().as_ref(), Ok(&good));
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_zero_id_is_known() {
+    fn the_zero_id_is_recognised() {
         assert!("0".repeat(40).parse::<CommitId>().expect("valid").is_zero());
         assert!("g".repeat(40).parse::<CommitId>().is_err());
     }

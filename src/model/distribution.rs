@@ -1,26 +1,26 @@
-//! A distribution as it is in an image: its name, its version, its packages.
+//! The Linux distribution in an image: name, version and packages.
 
 use std::{collections::BTreeMap, fmt};
 
-/// What is in an image.
+/// The Linux distribution in an image.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Distribution {
     /// `ID` in `/etc/os-release`, such as `debian`.
     pub name: String,
-    /// `VERSION_ID` there, such as `13`; empty if there is none.
+    /// `VERSION_ID` in `/etc/os-release`, such as `13`; empty if there is none.
     pub version: String,
-    /// Versions of packages by name.
+    /// Installed packages: name and version.
     pub packages: BTreeMap<String, String>,
 }
 
-/// What became of a package.
+/// A change of one package between two images.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct PackageChange {
-    /// Its name.
+    /// Name of the package.
     pub package: String,
-    /// Its version before; none if it is new.
+    /// Version before the change; none if the package is new.
     pub from: Option<String>,
-    /// Its version after; none if it is gone.
+    /// Version after the change; none if the package was removed.
     pub to: Option<String>,
 }
 
@@ -37,12 +37,12 @@ impl fmt::Display for PackageChange {
 }
 
 impl Distribution {
-    /// Whether what runs on one runs on the other, as far as names tell.
+    /// Whether both are the same version of the same distribution.
     pub fn is_like(&self, other: &Self) -> bool {
         self.name == other.name && self.version == other.version
     }
 
-    /// What a newer one has different, by name of the package.
+    /// The packages that differ in a newer image, by name.
     pub fn changes(&self, newer: &Self) -> Vec<PackageChange> {
         let mut names: Vec<_> = self.packages.keys().chain(newer.packages.keys()).collect();
         names.sort();
@@ -61,14 +61,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn changes_are_told_by_package() {
+    fn changes_are_listed_by_package() {
         let of = |packages: &[(&str, &str)]| Distribution {
             packages: packages.iter().map(|(name, version)| ((*name).into(), (*version).into())).collect(),
             ..Distribution::default()
         };
         let (old, new) = (of(&[("a", "1"), ("b", "1"), ("c", "1")]), of(&[("b", "1"), ("c", "2"), ("d", "1")]));
-        let said: Vec<_> = old.changes(&new).iter().map(ToString::to_string).collect();
-        assert_eq!(said, ["a 1 (removed)", "c 1 -> 2", "d 1 (new)"]);
+        let changes: Vec<_> = old.changes(&new).iter().map(ToString::to_string).collect();
+        assert_eq!(changes, ["a 1 (removed)", "c 1 -> 2", "d 1 (new)"]);
         assert!(old.is_like(&new) && old.changes(&old).is_empty());
     }
 }

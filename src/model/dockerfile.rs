@@ -10,7 +10,7 @@ use super::Files;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidDockerfile {
     /// It wants what only BuildKit has.
-    #[error("Dockerfile line {line}: {what} is known to BuildKit only, and paas builds without it; {remedy}")]
+    #[error("Dockerfile line {line}: {what} needs BuildKit, which paas does not use; {remedy}")]
     Unknown {
         /// Where.
         line: usize,
@@ -20,13 +20,15 @@ pub enum InvalidDockerfile {
         remedy: &'static str,
     },
     /// It makes nothing.
-    #[error("the Dockerfile has no FROM: begin it with the image that yours stands on, such as FROM debian:13")]
+    #[error("the Dockerfile has no FROM: begin it with a base image, such as FROM debian:13")]
     NoFrom,
     /// A heredoc without its end.
     #[error("Dockerfile line {0}: the end of the heredoc that begins here is missing")]
     OpenHeredoc(usize),
     /// An image whose name is known to the engine's builder only.
-    #[error("the Dockerfile names an image as {0}: write its name plainly, and give its ARG a default")]
+    #[error(
+        "the Dockerfile contains {0}, with which paas cannot resolve an image name: write the name literally, and give its ARG a default"
+    )]
     Unclear(String),
     /// Too large.
     #[error("the Dockerfile is larger than 256 KiB; shorten it, or move commands to scripts")]
@@ -141,10 +143,10 @@ impl Unused {
     fn told(self) -> Vec<String> {
         let told = self.lines.into_iter().map(|(line, keyword)| match keyword.as_str() {
             "VOLUME" => format!(
-                "Dockerfile line {line}: VOLUME is not kept: what an instance writes goes with it, so keep data in a \
-                 database or the like"
+                "Dockerfile line {line}: VOLUME is not kept: files that an instance writes are deleted with it, so \
+                 store data in a database or another service"
             ),
-            _ => format!("Dockerfile line {line}: {keyword} is not used: app.json says when an instance is healthy"),
+            _ => format!("Dockerfile line {line}: {keyword} is not used: declare health checks in app.json"),
         });
         told.collect()
     }
@@ -204,7 +206,9 @@ fn kept<'a>(keyword: &str, flags: &[&'a str], line: usize) -> Result<(Vec<&'a st
             _ => {
                 let remedy = match name {
                     "--chmod" => "add a RUN chmod after it",
-                    "--mount" => "pass it as a build argument (config:set --build), which the image's history shows",
+                    "--mount" => {
+                        "pass it as a build argument (config:set --build), which is visible in the image's history"
+                    }
                     _ => "leave it out",
                 };
                 return Err(InvalidDockerfile::Unknown { line, what: format!("{keyword} {flag}"), remedy });
@@ -363,7 +367,7 @@ fn instructions(text: &str) -> Result<Vec<String>, InvalidDockerfile> {
         if let Some(comment) = line.trim_start().strip_prefix('#') {
             let words: String = comment.split_whitespace().collect();
             if words.to_ascii_lowercase().starts_with("escape=`") {
-                return Err(InvalidDockerfile::Unclear("# escape=` lets it".to_owned()));
+                return Err(InvalidDockerfile::Unclear("# escape=`".to_owned()));
             }
             continue;
         }
@@ -563,10 +567,7 @@ mod tests {
     #[test]
     fn what_would_change_something_is_named() {
         for (text, says) in [
-            (
-                "FROM a\n\nRUN --mount=type=secret,id=x y",
-                "line 3: RUN --mount=type=secret,id=x is known to BuildKit only",
-            ),
+            ("FROM a\n\nRUN --mount=type=secret,id=x y", "line 3: RUN --mount=type=secret,id=x needs BuildKit"),
             ("FROM a\nCOPY --chmod=755 x /x", "add a RUN chmod after it"),
             ("FROM a\nCOPY <<EOF /x\nEOF", "line 2: COPY with a heredoc"),
             ("FROM a\nRUN <<EOF\nx", "line 2: the end of the heredoc"),

@@ -1,34 +1,34 @@
-//! When an instance counts as healthy.
+//! Health checks: when an instance counts as healthy.
 
 use std::time::Duration;
 
-/// What is asked of an instance.
+/// What one attempt of a health check tests.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Probe {
-    /// Its port accepts a TCP connection.
+    /// The instance's port accepts a TCP connection.
     Tcp,
-    /// `GET` of this path answers with a status from 200 to 399.
+    /// `GET` of this path is answered with a status from 200 to 399.
     Http(String),
-    /// It runs for this long without exiting; for process types without a port.
+    /// The instance runs for this long without exiting; for process types without a port.
     Uptime(Duration),
 }
 
-/// A startup check of one process type. Times are whole or broken seconds in JSON, as in Dokku's `app.json`.
+/// The startup check of a process type. As in Dokku's `app.json`, times in JSON are seconds, whole or fractional.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct HealthCheck {
-    /// What is asked.
+    /// What each attempt tests.
     pub probe: Probe,
-    /// How often it is asked before the instance counts as failed.
+    /// Number of attempts before the instance counts as failed.
     pub attempts: u32,
-    /// The wait between two attempts.
+    /// Time between two attempts.
     pub wait: Duration,
-    /// How long one attempt may take.
+    /// Longest duration of one attempt.
     pub timeout: Duration,
 }
 
 impl HealthCheck {
-    /// The check of a process type for which the app declares none: `web` has a minute to accept a connection; others
+    /// The check of a process type for which the app declares none: `web` must accept a connection within a minute, others
     /// must run for two seconds.
     pub fn default_for(process_type: &super::ProcessType) -> Self {
         if process_type.is_web() {
@@ -47,7 +47,7 @@ impl HealthCheck {
         }
     }
 
-    /// The longest that this check can take.
+    /// Longest duration of the whole check.
     pub fn deadline(&self) -> Duration {
         match self.probe {
             Probe::Uptime(uptime) => uptime,

@@ -1,29 +1,30 @@
-//! What a push or a command prints, in the grammar that Heroku and Dokku made common.
+//! The output lines of a push or a command, in the format of Heroku and Dokku.
 
 use std::fmt;
 
-/// One line of output; `Display` writes it in the grammar, without a line end.
+/// One line of output; `Display` writes it with its prefix and without a line end.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase", tag = "kind", content = "text")]
 pub enum Line {
-    /// `-----> ` a step begins.
+    /// Step: `-----> ` and what begins.
     Step(String),
-    /// `=====> ` a header over what follows.
+    /// Header: `=====> ` and a title of what follows.
     Header(String),
-    /// Seven spaces, then detail of the step: also each line that a buildpack prints by itself.
+    /// Detail: seven spaces and a detail of the step, such as a line of a buildpack's output.
     Detail(String),
-    /// ` !     ` trouble: what is wrong and what to do.
+    /// Warning or error: ` !     `, what is wrong and what to do.
     Trouble(String),
 }
 
 impl Line {
-    /// Makes one line of `text` that a user's program wrote: no control characters, no ANSI escapes, of bounded length.
+    /// Makes one printable line of text from a user's program: without control characters and ANSI escapes, and not too
+    /// long.
     pub fn sanitize(text: &str) -> String {
-        const MOST: usize = 4096;
-        let mut clean = String::with_capacity(text.len().min(MOST));
+        const MAX_BYTES: usize = 4096;
+        let mut clean = String::with_capacity(text.len().min(MAX_BYTES));
         let mut rest = text.chars().peekable();
         while let Some(c) = rest.next() {
-            if clean.len() >= MOST {
+            if clean.len() >= MAX_BYTES {
                 clean.push('…');
                 break;
             }
@@ -60,13 +61,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn escapes_and_controls_do_not_pass() {
+    fn escapes_and_control_characters_are_removed() {
         assert_eq!(Line::sanitize("\u{1b}[31mred\u{1b}[0m\r\u{7}\tx\u{1b}]0;title"), "red    x]0;title");
         assert_eq!(Line::sanitize(&"x".repeat(5000)).chars().count(), 4097);
     }
 
     #[test]
-    fn the_grammar() {
+    fn each_kind_has_its_prefix() {
         assert_eq!(Line::Step("Building".into()).to_string(), "-----> Building");
         assert_eq!(Line::Trouble("no".into()).to_string(), " !     no");
         assert_eq!(Line::Detail(String::new()).to_string(), "");

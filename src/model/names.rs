@@ -1,4 +1,4 @@
-//! Names that people give to things, each with the rule that it keeps.
+//! Names that users choose, each with its rule.
 
 use std::{fmt, str::FromStr};
 
@@ -6,11 +6,11 @@ use std::{fmt, str::FromStr};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{value:?} is not a valid {what}: {rule}")]
 pub struct InvalidName {
-    /// What was being named, e.g. "app name".
+    /// Kind of the name, such as "app name".
     pub what: &'static str,
-    /// What was given, shortened.
+    /// Invalid name, shortened.
     pub value: String,
-    /// The rule, in words.
+    /// Rule that the name breaks.
     pub rule: &'static str,
 }
 
@@ -68,8 +68,8 @@ macro_rules! name {
     };
 }
 
-fn length(text: &str, most: usize) -> bool {
-    (1..=most).contains(&text.len())
+fn length(text: &str, max: usize) -> bool {
+    (1..=max).contains(&text.len())
 }
 
 fn starts_with(text: &str, first: fn(&u8) -> bool) -> bool {
@@ -77,7 +77,7 @@ fn starts_with(text: &str, first: fn(&u8) -> bool) -> bool {
 }
 
 name!(
-    /// The name of an app; also a label of a host name, a folder and a part of an image name.
+    /// The name of an app; also used in a host name, a folder and an image name.
     AppName,
     "app name",
     "use 1 to 30 lowercase letters, digits and single hyphens, beginning with a letter",
@@ -152,7 +152,7 @@ name!(
         })
 );
 name!(
-    /// The random identity of one instance, never used again; also the name of its container.
+    /// The random id of an instance, which is never reused; also the name of its container.
     InstanceId,
     "instance id",
     "use 1 to 64 lowercase letters, digits and hyphens",
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_says_the_rule_in_one_line() {
+    fn the_error_states_the_rule_in_one_line() {
         let error = "Bad\nname".parse::<AppName>().expect_err("must be refused").to_string();
         assert!(error.starts_with("\"Bad\\nname\" is not a valid app name: use 1 to 30"), "{error}");
         assert!(!error.contains('\n'));

@@ -5,21 +5,21 @@ use super::{InvalidName, ProcessType};
 /// A process of an image, as the buildpack specification's `launch.toml` declares it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Process {
-    /// Its type.
+    /// Process type.
     #[serde(rename = "type")]
     pub process_type: ProcessType,
-    /// The command and the arguments that are always there.
+    /// Command, with the arguments that are always passed.
     pub command: Vec<String>,
-    /// Arguments that the caller can override.
+    /// Arguments that the caller can replace.
     #[serde(default)]
     pub args: Vec<String>,
-    /// Whether it is run without a shell.
+    /// Whether the command is run without a shell.
     #[serde(default)]
     pub direct: bool,
-    /// Whether it is what the image runs when nothing is asked for.
+    /// Whether the image runs this process by default.
     #[serde(default)]
     pub default: bool,
-    /// Its folder, when it is not the app's.
+    /// Working directory, if it is not the app's folder.
     #[serde(default, rename = "working-dir", skip_serializing_if = "Option::is_none")]
     pub working_dir: Option<String>,
 }
@@ -27,29 +27,29 @@ pub struct Process {
 /// Why a `Procfile` is refused; lines count from 1.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProcfileError {
-    /// A line that is no `type: command`.
+    /// A line is not of the form `type: command`.
     #[error("Procfile line {0}: write it as `type: command`, for example `web: node server.js`")]
     Syntax(usize),
-    /// A bad name.
+    /// A process type's name is invalid.
     #[error("Procfile line {0}: {1}")]
     Name(usize, InvalidName),
-    /// The same type twice.
+    /// A process type is declared twice.
     #[error("Procfile line {0}: process type {1} is declared twice; keep one of the two lines")]
     Twice(usize, ProcessType),
-    /// Nothing declared.
+    /// No process is declared.
     #[error("Procfile declares no process; add a line such as `web: node server.js`, or delete the file")]
     Empty,
-    /// Too large.
+    /// The file is too large.
     #[error("Procfile is larger than 64 KiB; shorten it, or move the commands to scripts")]
     TooLarge,
 }
 
-/// A parsed `Procfile`, in its order.
+/// A parsed `Procfile`: process types and commands, in the order of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Procfile(pub Vec<(ProcessType, String)>);
 
 impl Procfile {
-    /// Parses the text of a `Procfile`: `type: command` a line; blank lines and `#` comments count for nothing.
+    /// Parses the text of a `Procfile`: one `type: command` per line; blank lines and `#` comments are ignored.
     pub fn parse(text: &str) -> Result<Self, ProcfileError> {
         if text.len() > 64 * 1024 {
             return Err(ProcfileError::TooLarge);
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn trouble_names_the_line() {
+    fn errors_name_the_line() {
         assert_eq!(Procfile::parse("web: a\nnonsense"), Err(ProcfileError::Syntax(2)));
         assert_eq!(Procfile::parse("web:"), Err(ProcfileError::Syntax(1)));
         assert_eq!(Procfile::parse("\n#x\n"), Err(ProcfileError::Empty));

@@ -1,4 +1,4 @@
-//! `project.toml`, the project descriptor of Cloud Native Buildpacks (schema 0.2, and what 0.1 called the same).
+//! `project.toml`, the project descriptor of Cloud Native Buildpacks (schema 0.2, and its equivalents of schema 0.1).
 
 use std::collections::BTreeMap;
 
@@ -11,49 +11,49 @@ use super::BuildpackSource;
 #[error("project.toml{0}")]
 pub struct InvalidProjectToml(String);
 
-/// What paas reads of a `project.toml`.
+/// The parts of a `project.toml` that paas reads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProjectToml {
-    /// The buildpacks to use, in order; none to leave it to detection.
+    /// Buildpacks to use, in order; if there are none, detection chooses.
     pub group: Vec<ProjectBuildpack>,
-    /// Those that come before every group.
+    /// Buildpacks before every group.
     pub pre: Vec<ProjectBuildpack>,
-    /// Those that come after every group.
+    /// Buildpacks after every group.
     pub post: Vec<ProjectBuildpack>,
     /// Variables of the build.
     pub env: BTreeMap<String, String>,
-    /// Which files are built.
+    /// Files that are part of the build.
     pub files: Files,
-    /// Keys among ours that mean nothing, for they may be misspelt.
+    /// Keys below `io.buildpacks` that are unknown, probably misspelt.
     pub unknown: Vec<String>,
 }
 
-/// Which files are built; patterns as in `.gitignore`.
+/// The files that are part of a build; patterns as in `.gitignore`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Files {
     /// Every file.
     #[default]
     All,
-    /// Only those that these name.
+    /// Only files that match these patterns.
     Include(Vec<String>),
-    /// All but those that these name.
+    /// All files but those that match these patterns.
     Exclude(Vec<String>),
 }
 
 /// A buildpack that a project names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProjectBuildpack {
-    /// It is somewhere.
+    /// A buildpack with a source.
     At(BuildpackSource),
-    /// It is written down here.
+    /// A script in the `project.toml` itself.
     Inline {
-        /// Its id.
+        /// Id of the buildpack.
         id: String,
-        /// The Buildpack API that it keeps to.
+        /// Version of the Buildpack API that it uses.
         api: String,
-        /// What runs it.
+        /// Interpreter of the script, as an absolute path.
         shell: String,
-        /// Its `bin/build`, without the first line.
+        /// Text of its `bin/build`, without the `#!` line.
         script: String,
     },
 }
@@ -132,9 +132,9 @@ struct Script {
 }
 
 impl ProjectToml {
-    /// What a developer should be told of it.
+    /// Warnings for the developer, one per unknown key.
     pub fn warnings(&self) -> impl Iterator<Item = String> {
-        self.unknown.iter().map(|key| format!("project.toml, key {key}: nothing reads it; is it misspelt?"))
+        self.unknown.iter().map(|key| format!("project.toml, key {key}: unknown key; is it misspelt?"))
     }
 
     /// Parses the text of a `project.toml`; the error names the key.
@@ -147,13 +147,13 @@ impl ProjectToml {
         if let Some(version) = &document.about.schema_version
             && !matches!(version.as_str(), "0.1" | "0.2")
         {
-            return Err(wrong("_.schema-version", &format!("{version:?} is not known; write \"0.2\"")));
+            return Err(invalid("_.schema-version", &format!("{version:?} is not supported; write \"0.2\"")));
         }
         // Without a schema version it is 0.1, whose table is `build`.
         let buildpacks =
             document.build.filter(|_| document.about.schema_version.is_none()).unwrap_or(document.io.buildpacks);
         let files = match (buildpacks.include, buildpacks.exclude) {
-            (Some(_), Some(_)) => return Err(wrong("io.buildpacks.include", "give include or exclude, not both")),
+            (Some(_), Some(_)) => return Err(invalid("io.buildpacks.include", "give include or exclude, not both")),
             (Some(patterns), None) => Files::Include(patterns),
             (None, Some(patterns)) => Files::Exclude(patterns),
             (None, None) => Files::All,
@@ -161,7 +161,10 @@ impl ProjectToml {
         let mut env = BTreeMap::new();
         for Variable { name, value } in buildpacks.build.env.into_iter().chain(buildpacks.env) {
             if name.is_empty() || name.contains(['=', '/', '\0']) || name.starts_with('.') || value.contains('\0') {
-                return Err(wrong("io.buildpacks.build.env", &format!("{name:?} is no name for a variable")));
+                return Err(invalid(
+                    "io.buildpacks.build.env",
+                    &format!("{name:?} is not a valid variable name, or its value has a NUL byte"),
+                ));
             }
             env.insert(name, value);
         }
@@ -179,8 +182,8 @@ impl ProjectToml {
     }
 }
 
-/// The keys of `[io.buildpacks]` that are read, and those of its tables.
-const KNOWN: [(&str, &[&str]); 6] = [
+/// The known keys of `[io.buildpacks]` and of its tables.
+const KNOWN_KEYS: [(&str, &[&str]); 6] = [
     ("", &["include", "exclude", "group", "pre", "post", "build"]),
     ("group", &["id", "version", "uri", "script"]),
     ("pre", &["group"]),
@@ -189,43 +192,43 @@ const KNOWN: [(&str, &[&str]); 6] = [
     ("build.env", &["name", "value"]),
 ];
 
-/// The keys of `[io.buildpacks]` that are not read.
+/// The unknown keys of `[io.buildpacks]` and of its tables.
 fn unknown(text: &str) -> Vec<String> {
     let Ok(document) = text.parse::<toml::Table>() else { return Vec::new() };
     let Some(ours) = document.get("io").and_then(|io| io.get("buildpacks")) else { return Vec::new() };
     let mut unknown = Vec::new();
-    for (place, known) in KNOWN {
-        let found = place.split('.').filter(|part| !part.is_empty()).try_fold(ours, |table, part| table.get(part));
+    for (table, known) in KNOWN_KEYS {
+        let found = table.split('.').filter(|part| !part.is_empty()).try_fold(ours, |table, part| table.get(part));
         let tables = match found {
             Some(toml::Value::Table(table)) => vec![table],
             Some(toml::Value::Array(entries)) => entries.iter().filter_map(toml::Value::as_table).collect(),
             _ => Vec::new(),
         };
-        let dot = if place.is_empty() { "" } else { "." };
+        let dot = if table.is_empty() { "" } else { "." };
         let keys = tables.into_iter().flat_map(toml::Table::keys).filter(|key| !known.contains(&key.as_str()));
-        unknown.extend(keys.map(|key| format!("io.buildpacks{dot}{place}.{key}")));
+        unknown.extend(keys.map(|key| format!("io.buildpacks{dot}{table}.{key}")));
     }
     unknown
 }
 
-fn wrong(key: &str, message: &str) -> InvalidProjectToml {
+fn invalid(key: &str, message: &str) -> InvalidProjectToml {
     InvalidProjectToml(format!(", key {key}: {message}"))
 }
 
 impl Entry {
     fn read(self, key: &str) -> Result<ProjectBuildpack, InvalidProjectToml> {
-        let source = |text: &str| text.parse().map_err(|e: super::InvalidName| wrong(key, &e.to_string()));
+        let source = |text: &str| text.parse().map_err(|e: super::InvalidName| invalid(key, &e.to_string()));
         match self {
             Self { id, version: _, uri: None, script: Some(Script { api, inline, shell }) } => {
                 let shell = shell.unwrap_or_else(|| "/bin/sh".to_owned());
                 if shell.contains(['\n', '\0']) || !shell.starts_with('/') {
-                    return Err(wrong(key, &format!("script.shell {shell:?} is not an absolute path")));
+                    return Err(invalid(key, &format!("script.shell {shell:?} is not an absolute path")));
                 }
                 let id = id.unwrap_or_else(|| "project/inline".to_owned());
                 Ok(ProjectBuildpack::Inline { id, api, shell, script: inline })
             }
             Self { uri: Some(uri), version: None, script: None, .. } => {
-                // `pack` takes a path without `./`, too.
+                // `pack` accepts paths without `./`, too.
                 let bare = !uri.contains(':') && !uri.starts_with(['/', '.']);
                 source(&if bare { format!("./{uri}") } else { uri }).map(ProjectBuildpack::At)
             }
@@ -233,7 +236,7 @@ impl Entry {
                 let text = version.map_or_else(|| id.clone(), |version| format!("{id}@{version}"));
                 source(&text).map(ProjectBuildpack::At)
             }
-            _ => Err(wrong(key, "an entry has id (and version), or uri, or a script (with an id)")),
+            _ => Err(invalid(key, "an entry has id (and version), or uri, or a script (with an id)")),
         }
     }
 }
@@ -243,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_that_mean_nothing_are_found() {
+    fn unknown_keys_are_found() {
         let text = "[_]\nschema-version = '0.2'\nother = 1\n[io.buildpacks]\nexlude = ['x']\n[[io.buildpacks.group]]\n\
                     id = 'a/b'\nversoin = '1'\n[[io.buildpacks.build.env]]\nname = 'A'\nvalue = 'b'\n[io.other]\nx = 1\n";
         let project = ProjectToml::parse(text).expect("valid");
@@ -290,8 +293,8 @@ mod tests {
     }
 
     #[test]
-    fn trouble_names_the_key() {
-        for (text, says) in [
+    fn errors_name_the_key() {
+        for (text, message) in [
             ("x = ", "project.toml, line 1: "),
             ("[_]\nschema-version = '3'", "project.toml, key _.schema-version: "),
             ("[io.buildpacks]\ninclude = []\nexclude = []", "give include or exclude, not both"),
@@ -300,7 +303,7 @@ mod tests {
             ("[[io.buildpacks.build.env]]\nname = 'a/b'", "key io.buildpacks.build.env: "),
         ] {
             let error = ProjectToml::parse(text).unwrap_err().to_string();
-            assert!(error.contains(says) && !error.contains('\n'), "{error}");
+            assert!(error.contains(message) && !error.contains('\n'), "{error}");
         }
     }
 }

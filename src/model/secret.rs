@@ -1,6 +1,6 @@
-//! What no log may show.
+//! Values that must not appear in logs.
 
-/// A value that appears in no log: `Debug` and `Display` hide it.
+/// A value that must not appear in logs: `Debug` hides it, and it has no `Display`.
 #[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
@@ -11,7 +11,7 @@ impl Secret {
         Self(value.into())
     }
 
-    /// The value itself; for the engine and for its owner's eyes.
+    /// The value itself, for the engine and for the app's owner.
     pub fn expose(&self) -> &str {
         &self.0
     }

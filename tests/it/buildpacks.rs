@@ -69,7 +69,7 @@ fn buildpacks_come_from_folders_archives_and_repositories() {
         .good()
         .says("chosen by name: app; buildpacks:set APP chooses another");
     world.paas(&["buildpacks:clear", "app"]).good();
-    world.paas(&["buildpacks:uninstall", "test/one"]).bad().says("no installed buildpack is called test/one");
+    world.paas(&["buildpacks:uninstall", "test/one"]).bad().says("there is no installed buildpack test/one");
 
     // A developer's key names neither files of the server nor its repositories.
     let key = world.dir().join("id_other");
@@ -207,7 +207,7 @@ fn a_folder_of_a_repository_is_built_with_the_variables_meant_for_it() {
     world.commit(&folder, &[("web/index.html", "made"), ("web/package.json", "{}")]);
     world.push(&folder).bad().says("(services/api, web): builds:set APP dir services/api");
     world.paas(&["builds:set", "mono", "dir", "../api"]).bad().says("is not a valid folder of a repository");
-    world.paas(&["builds:set", "mono", "folder", "x"]).bad().says("there is no property folder; there is dir");
+    world.paas(&["builds:set", "mono", "folder", "x"]).bad().says("there is no property folder; the only one is dir");
     let said = world.paas(&["builds:set", "mono", "dir", "services/web"]).good();
     assert!(!said.all().contains("has no"), "nothing is deployed yet: {}", said.all());
     world.push(&folder).bad().says("services/web");
@@ -215,7 +215,7 @@ fn a_folder_of_a_repository_is_built_with_the_variables_meant_for_it() {
     world.paas(&["apps:info", "mono"]).good().says("services/api");
     let said = world.push(&folder).good().says("seen=hunter2-build unseen=none host=none");
     assert!(!said.all().contains("README"), "only the folder is built");
-    let lacks = "has no folder services/web; push one that has it, or set dir to a folder that is there";
+    let lacks = "has no folder services/web; push a commit that has it, or set dir to an existing folder";
     world.paas(&["builds:set", "mono", "dir", "services/web"]).good().says(lacks);
     let said = world.paas(&["builds:set", "mono", "dir", "services/api"]).good();
     assert!(!said.all().contains("has no"), "it is there: {}", said.all());

@@ -152,14 +152,17 @@ fn a_dockerfile_that_fails_says_why() {
     for (dockerfile, says) in [
         (
             "FROM BASE\nRUN --mount=type=secret,id=a cat /x\n",
-            "Dockerfile line 2: RUN --mount=type=secret,id=a is known to BuildKit only",
+            "Dockerfile line 2: RUN --mount=type=secret,id=a needs BuildKit, which paas does not use",
         ),
         ("RUN x\n", "the Dockerfile has no FROM"),
         ("FROM BASE\nNONSENSE x\n", "line 2: unknown instruction: NONSENSE"),
         ("FROM BASE\nCOPY gone /x\n", "gone"),
         ("FROM paas-test/nowhere:0\nCMD x\n", "Dockerfile: FROM paas-test/nowhere:0: "),
         ("FROM paas-test/nowhere:0\nCMD x\n", "name a buildpack, which builds without the Dockerfile"),
-        ("FROM BASE\nCOPY --chmod=755 page /x\n", "Dockerfile line 2: COPY --chmod=755 is known to BuildKit only"),
+        (
+            "FROM BASE\nCOPY --chmod=755 page /x\n",
+            "Dockerfile line 2: COPY --chmod=755 needs BuildKit, which paas does not use",
+        ),
         ("FROM BASE\nRUN cat <<EOF\nx\n", "Dockerfile line 2: the end of the heredoc that begins here is missing"),
         ("FROM BASE\nCOPY --from=gone /x /x\n", "gone"),
         ("FROM BASE\nRUN nonsense\n", "nonsense: not found"),

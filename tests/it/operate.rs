@@ -120,7 +120,7 @@ fn ports_are_mapped() {
     world.commit(&folder, &[("Procfile", &version(2))]);
     world.push(&folder).good();
     world.answers(&format!("http://127.0.0.1:{http}"), "version-2");
-    world.ssh(&["ports:clear", "mapped"]).good().says("PORT is another one now: restarting mapped");
+    world.ssh(&["ports:clear", "mapped"]).good().says("PORT has changed: restarting mapped");
     world.answers(&own, "version-2");
     assert_eq!(world.url("mapped"), own, "the app's own port was kept for it");
 }

@@ -58,7 +58,7 @@ fn an_updated_run_image_goes_under_apps() {
     let world = World::new();
     let base = Base::new(&world);
     let pair = ["--run-image", &base.name, "--build-image", &base.name];
-    world.paas(&[&["stacks:create", "mine"][..], &pair].concat()).good().says("mine is there: debian 13, ");
+    world.paas(&[&["stacks:create", "mine"][..], &pair].concat()).good().says("mine is created: debian 13, ");
     world.paas(&[&["stacks:create", "mine"][..], &pair].concat()).bad().says("there is a stack mine already");
     world.paas(&["stacks:list"]).good().says("debian-13 (default)").says("mine");
     world.paas(&["stacks:update", "mine"]).good().says("nothing changed");
@@ -75,7 +75,7 @@ fn an_updated_run_image_goes_under_apps() {
     }
     world.paas(&["apps:stack", "a"]).good().says("mine");
     world.paas(&["stacks:report", "mine"]).good().says("up to date");
-    world.paas(&["apps:rebase", "a"]).good().says("stands on the newest revision already");
+    world.paas(&["apps:rebase", "a"]).good().says("is already on the newest revision of its stack");
     world.paas(&["stacks:remove", "mine"]).bad().says("an app has chosen mine");
     let before = layers(&world.image_of("a"));
 
@@ -86,7 +86,7 @@ fn an_updated_run_image_goes_under_apps() {
     let patched = status.replace(&format!("Version: {version}\n"), "Version: 9999-patched\n");
     base.change(&[("/etc/patched", "yes"), ("/var/lib/dpkg/status", &patched)]);
     let said = world.paas(&["stacks:update", "mine"]).good();
-    said.says("mine has revision 2 now").says(&format!("tzdata {version} -> 9999-patched"));
+    said.says("mine is now at revision 2").says(&format!("tzdata {version} -> 9999-patched"));
     world.paas(&["stacks:report", "mine"]).good().says("behind").says("tzdata");
     let load = Load::on(&world.url("a"));
     world.paas(&["apps:rebase", "a"]).good().says("v2 is live");
