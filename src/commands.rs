@@ -24,11 +24,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Config,
-    deploy::{DeployError, Deployer, Place},
+    deploy::{BuildpackPosition, DeployError, Deployer},
     instances::{Instances, InstancesError, RolloutError},
     keys::KeyError,
     model::{AppName, InvalidName, Line},
-    progress::Progress,
+    progress::{self, Progress},
     store::{App, KeyId, Store, StoreError},
 };
 use line::{Command, Parsed};
@@ -165,28 +165,24 @@ impl Commands {
                 return 2;
             }
         };
-        let (progress, mut lines) = Progress::channel();
-        let mut session = Session { caller, stdin: Mutex::new(streams.stdin), out: out.clone(), progress, hangup };
-        let telling = async {
-            while let Some(line) = lines.recv().await {
-                match line {
-                    Line::Trouble(text) => out.trouble(&text).await,
-                    other => out.line(&other.to_string()).await,
-                }
-            }
-        };
-        let acting = async {
+        let session_out = out.clone();
+        let act = |progress| async move {
+            let stdin = Mutex::new(streams.stdin);
+            let mut session = Session { caller, stdin, out: session_out, progress, hangup };
             let acted = self.act(&mut session, command).await;
             if let Err(error) = &acted {
                 explain(error, &session.out).await;
             }
-            drop(session);
             acted
         };
-        match tokio::join!(acting, telling).0 {
-            Ok(()) => 0,
-            Err(_) => 1,
-        }
+        let out = &out;
+        let print = |line| async move {
+            match line {
+                Line::Trouble(text) => out.trouble(&text).await,
+                other => out.line(&other.to_string()).await,
+            }
+        };
+        u8::from(progress::relay(act, print).await.is_err())
     }
 
     async fn act(&self, session: &mut Session<'_>, command: Command) -> Result {
@@ -258,12 +254,12 @@ impl Commands {
             C::BuildpacksList { app, format } => buildpacks::list(self, session, app, format).await,
             C::BuildpacksReport { app, format } => buildpacks::report(self, session, app, format).await,
             C::BuildpacksAdd { app, source, index } => {
-                let place = index.map_or(Place::Last, Place::Before);
-                buildpacks::choose(self, session, app, source, place).await
+                let position = index.map_or(BuildpackPosition::Last, BuildpackPosition::Before);
+                buildpacks::choose(self, session, app, source, position).await
             }
             C::BuildpacksSet { app, source, index } => {
-                let place = index.map_or(Place::Only, Place::InPlaceOf);
-                buildpacks::choose(self, session, app, source, place).await
+                let position = index.map_or(BuildpackPosition::Only, BuildpackPosition::InPlaceOf);
+                buildpacks::choose(self, session, app, source, position).await
             }
             C::BuildpacksRemove { app, source } => buildpacks::remove(self, session, app, Some(source)).await,
             C::BuildpacksClear { app } => buildpacks::remove(self, session, app, None).await,
@@ -288,7 +284,7 @@ impl Commands {
 
 /// Says why a command failed, with what a failed instance said last.
 async fn explain(error: &CommandError, out: &Output) {
-    if let CommandError::Deploy(DeployError::Told(_)) = error {
+    if let CommandError::Deploy(DeployError::AlreadyReported(_)) = error {
         return;
     }
     let (CommandError::Rollout(rollout) | CommandError::Deploy(DeployError::Rollout(rollout))) = error else {

@@ -95,7 +95,7 @@ pub(super) async fn create(commands: &Commands, session: &Session<'_>, name: App
 
 async fn urls(commands: &Commands, app: &App) -> Result<Vec<String>> {
     let mappings = commands.store.port_mappings(app.id).await?;
-    Ok(mappings.iter().map(|mapping| commands.deployer.url(mapping)).collect())
+    Ok(mappings.iter().map(|mapping| commands.deployer.ports().url(mapping)).collect())
 }
 
 pub(super) async fn list(commands: &Commands, session: &Session<'_>, format: Format) -> Result {

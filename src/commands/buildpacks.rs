@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{CommandError, Commands, Result, Session, line::Format, output::Row};
 use crate::{
     build::Buildpack,
-    deploy::Place,
+    deploy::BuildpackPosition,
     model::{AppName, BuildpackSource},
 };
 
@@ -43,9 +43,10 @@ impl Row for InstalledRow {
 }
 
 pub(super) async fn installed(commands: &Commands, session: &Session<'_>, format: Format) -> Result {
-    let builtin = commands.deployer.builtin().all.iter().map(|buildpack| InstalledRow::new(buildpack, "built in"));
+    let builtin =
+        commands.deployer.buildpacks().builtin().all.iter().map(|buildpack| InstalledRow::new(buildpack, "built in"));
     let mut rows: Vec<_> = builtin.collect();
-    for (package, source) in commands.deployer.installed_with_sources().await? {
+    for (package, source) in commands.deployer.buildpacks().installed_with_sources().await? {
         // Paths of the server, and what a URL may have in it, are the operators'.
         let source = if session.caller.admin { source.as_str() } else { "installed" };
         rows.extend(package.all.iter().map(|buildpack| InstalledRow::new(buildpack, source)));
@@ -56,7 +57,7 @@ pub(super) async fn installed(commands: &Commands, session: &Session<'_>, format
 
 pub(super) async fn install(commands: &Commands, session: &Session<'_>, source: BuildpackSource) -> Result {
     session.only_admin()?;
-    let package = commands.deployer.install(&source, &session.progress).await?;
+    let package = commands.deployer.buildpacks().install(&source, &session.progress).await?;
     for buildpack in &package.all {
         session.progress.detail(format!("{} ({})", buildpack.about.full_name(), buildpack.digest)).await;
     }
@@ -66,14 +67,20 @@ pub(super) async fn install(commands: &Commands, session: &Session<'_>, source: 
 pub(super) async fn uninstall(commands: &Commands, session: &Session<'_>, name: String) -> Result {
     session.only_admin()?;
     let mut gone = Vec::new();
-    for (package, _) in commands.deployer.installed_with_sources().await? {
+    for (package, _) in commands.deployer.buildpacks().installed_with_sources().await? {
         if package.all.iter().any(|b| b.about.full_name() == name || b.about.id == name) {
             gone.extend(package.all.iter().map(|b| b.about.full_name()));
             commands.store.uninstall_package(package.digest).await?;
         }
     }
     if gone.is_empty()
-        && commands.deployer.builtin().all.iter().any(|b| b.about.full_name() == name || b.about.id == name)
+        && commands
+            .deployer
+            .buildpacks()
+            .builtin()
+            .all
+            .iter()
+            .any(|b| b.about.full_name() == name || b.about.id == name)
     {
         let text = format!("{name} comes with paas and stays; buildpacks:set APP chooses others");
         return Err(CommandError::Refused(text));
@@ -83,7 +90,7 @@ pub(super) async fn uninstall(commands: &Commands, session: &Session<'_>, name: 
             "no installed buildpack is called {name}; buildpacks:installed lists all"
         )));
     }
-    commands.deployer.remove_unused_packages().await?;
+    commands.deployer.buildpacks().remove_unused().await?;
     // What came in one package goes with it.
     let are = if gone.len() == 1 { "is" } else { "are" };
     let text = format!("{} {are} uninstalled; apps that have chosen them as a package keep them", gone.join(", "));
@@ -99,8 +106,8 @@ pub(super) async fn uninstall(commands: &Commands, session: &Session<'_>, name: 
 
 /// The apps that chose one of these (`id@version`) by name and find none any more.
 async fn left_without(commands: &Commands, session: &Session<'_>, gone: &[String]) -> Result<Vec<String>> {
-    let mut here: Vec<_> = commands.deployer.builtin().all.iter().map(|b| b.about.clone()).collect();
-    for (package, _) in commands.deployer.installed_with_sources().await? {
+    let mut here: Vec<_> = commands.deployer.buildpacks().builtin().all.iter().map(|b| b.about.clone()).collect();
+    for (package, _) in commands.deployer.buildpacks().installed_with_sources().await? {
         here.extend(package.all.iter().map(|b| b.about.clone()));
     }
     let gone_id = |id: &str| gone.iter().any(|name| name.rsplit_once('@').is_some_and(|(gone, _)| gone == id));
@@ -178,11 +185,11 @@ pub(super) async fn choose(
     session: &Session<'_>,
     app: AppName,
     source: BuildpackSource,
-    place: Place,
+    position: BuildpackPosition,
 ) -> Result {
     let app = commands.app(session, app).await?;
-    commands.deployer.choose_buildpack(&app, source.clone(), place, session.caller.admin, &session.progress).await?;
-    commands.deployer.remove_unused_packages().await?;
+    commands.deployer.choose_buildpack(&app, source.clone(), position, session.caller.admin, &session.progress).await?;
+    commands.deployer.buildpacks().remove_unused().await?;
     session
         .progress
         .detail(format!("{} builds with {source} from its next push on; ps:rebuild {} builds now", app.name, app.name))
@@ -209,7 +216,7 @@ pub(super) async fn remove(
         }
     };
     commands.store.change_app_buildpacks(app.id, change).await?;
-    commands.deployer.remove_unused_packages().await?;
+    commands.deployer.buildpacks().remove_unused().await?;
     session.out.line(&format!("       Done; {} follows that from its next push on", app.name)).await;
     Ok(())
 }

@@ -105,7 +105,7 @@ async fn change(
     let (by, progress, cancel) = (&session.caller.name, &session.progress, &session.hangup);
     let said = match commands.deployer.change_config(&app, set, unset, restart, by, progress, cancel).await? {
         ConfigChange::Nothing => "nothing changes: that is how it was",
-        ConfigChange::Kept => "no release was made: it holds from the next one on",
+        ConfigChange::Stored => "no release was made: it holds from the next one on",
         ConfigChange::Released(_) => return Ok(()),
     };
     session.progress.detail(said).await;

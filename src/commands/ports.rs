@@ -73,7 +73,7 @@ pub(super) async fn list(commands: &Commands, session: &Session<'_>, app: AppNam
             scheme: mapping.scheme.as_str(),
             host_port: mapping.host_port,
             container_port: meant(mapping, usual),
-            url: commands.deployer.url(mapping),
+            url: commands.deployer.ports().url(mapping),
         })
         .collect();
     session.out.table(&rows, format).await;
@@ -88,7 +88,8 @@ pub(super) async fn change(commands: &Commands, session: &Session<'_>, app: AppN
     let old = port(&commands.store.port_mappings(app.id).await?);
     commands
         .deployer
-        .change_ports(&app, |before| {
+        .ports()
+        .change(&app, |before| {
             let after = changed(&app, &before, change)?;
             let new = after.iter().filter(|mapping| !before.contains(mapping));
             match new.map(|mapping| mapping.host_port).find(|port| *port < 1024) {

@@ -6,7 +6,7 @@ use super::{
     output::{Row, time},
 };
 use crate::{
-    deploy::{Rebased, Standing},
+    deploy::{Rebased, StackStatus},
     images::StackDefinition,
     model::{AppName, StackName},
     store::StackSource,
@@ -47,7 +47,7 @@ pub(super) async fn list(commands: &Commands, session: &Session<'_>, format: For
         .map(|(name, source)| {
             let newest = revisions.iter().find(|revision| revision.stack == name);
             StackRow {
-                default: name == commands.deployer.default_stack(),
+                default: name == commands.deployer.stacks().default_name(),
                 revision: newest.map(|newest| newest.number),
                 distribution: newest.map_or_else(String::new, |newest| {
                     format!("{} {}", newest.distribution.name, newest.distribution.version)
@@ -88,7 +88,7 @@ pub(super) async fn create(
         }
         _ => return Err(CommandError::Refused("give both --run-image and --build-image, or neither".to_owned())),
     };
-    let made = commands.deployer.create_stack(name.as_str(), source, &session.progress).await?;
+    let made = commands.deployer.stacks().create(name.as_str(), source, &session.progress).await?;
     let (distribution, packages) = (&made.distribution, made.distribution.packages.len());
     let text = format!("{name} is there: {} {}, {packages} packages", distribution.name, distribution.version);
     session.progress.detail(text).await;
@@ -97,7 +97,7 @@ pub(super) async fn create(
 
 pub(super) async fn update(commands: &Commands, session: &Session<'_>, name: StackName) -> Result {
     session.only_admin()?;
-    let (before, now) = commands.deployer.update_stack(name.as_str(), &session.progress).await?;
+    let (before, now) = commands.deployer.stacks().update(name.as_str(), &session.progress).await?;
     if before.number == now.number {
         session.progress.detail(format!("{name} is up to date: nothing changed")).await;
         return Ok(());
@@ -112,7 +112,7 @@ pub(super) async fn update(commands: &Commands, session: &Session<'_>, name: Sta
 
 pub(super) async fn remove(commands: &Commands, session: &Session<'_>, name: StackName) -> Result {
     session.only_admin()?;
-    if name.as_str() == commands.deployer.default_stack() {
+    if name.as_str() == commands.deployer.stacks().default_name() {
         let text = format!("{name} is the default stack (stack.default in paas.toml) and stays");
         return Err(CommandError::Refused(text));
     }
@@ -142,8 +142,8 @@ struct StandingRow {
     behind: bool,
 }
 
-impl From<&Standing> for StandingRow {
-    fn from(standing: &Standing) -> Self {
+impl From<&StackStatus> for StandingRow {
+    fn from(standing: &StackStatus) -> Self {
         Self {
             app: standing.app.name.to_string(),
             stack: standing.stack.clone(),
@@ -179,14 +179,14 @@ pub(super) async fn report(
         known(commands, name).await?;
     }
     let apps = commands.apps(session).await?;
-    let mut standings = commands.deployer.standings(apps).await?;
+    let mut standings = commands.deployer.stacks().statuses(apps).await?;
     if let Some(name) = &name {
         standings.retain(|standing| standing.stack == name.as_str());
     }
     let rows: Vec<_> = standings.iter().map(StandingRow::from).collect();
     session.out.table(&rows, format).await;
     let Some(name) = name.filter(|_| format == Format::Text) else { return Ok(()) };
-    let changes = commands.deployer.stack_changes(name.as_str()).await?;
+    let changes = commands.deployer.stacks().changes(name.as_str()).await?;
     if !changes.is_empty() {
         session.out.line(&format!("-----> Changed in the newest revision of {name}")).await;
     }
@@ -206,7 +206,7 @@ pub(super) async fn choose(
 ) -> Result {
     let app = commands.app(session, app).await?;
     if name.is_none() && !default {
-        session.out.line(commands.deployer.stack_of(&app)).await;
+        session.out.line(commands.deployer.stacks().name_for(&app)).await;
         return Ok(());
     }
     if let Some(name) = &name {
@@ -218,7 +218,7 @@ pub(super) async fn choose(
             "the stack was removed at this moment; stacks:list lists the others".to_owned(),
         ));
     }
-    let stack = stack.unwrap_or_else(|| commands.deployer.default_stack().to_owned());
+    let stack = stack.unwrap_or_else(|| commands.deployer.stacks().default_name().to_owned());
     session
         .out
         .line(&format!(
@@ -252,7 +252,7 @@ pub(super) async fn rebase(
             if let Some(stack) = &stack {
                 known(commands, stack).await?;
             }
-            let standings = commands.deployer.standings(commands.apps(session).await?).await?;
+            let standings = commands.deployer.stacks().statuses(commands.apps(session).await?).await?;
             let behind = standings.into_iter().filter(|standing| standing.is_behind);
             let wanted = behind.filter(|s| stack.as_ref().is_none_or(|stack| s.stack == stack.as_str()));
             let apps: Vec<_> = wanted.map(|standing| standing.app).collect();
