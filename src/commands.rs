@@ -30,7 +30,7 @@ use crate::{
     deploy::{DeployError, Deployer},
     instances::{Instances, RolloutError},
     model::Line,
-    progress::Progress,
+    progress,
     store::Store,
 };
 use command::Command;
@@ -80,28 +80,24 @@ impl Commands {
                 return 2;
             }
         };
-        let (progress, mut lines) = Progress::channel();
-        let mut session = Session { caller, stdin: Mutex::new(streams.stdin), out: out.clone(), progress, hangup };
-        let telling = async {
-            while let Some(line) = lines.recv().await {
-                match line {
-                    Line::Trouble(text) => out.trouble(&text).await,
-                    other => out.line(&other.to_string()).await,
-                }
-            }
-        };
-        let acting = async {
+        let session_out = out.clone();
+        let act = |progress| async move {
+            let stdin = Mutex::new(streams.stdin);
+            let mut session = Session { caller, stdin, out: session_out, progress, hangup };
             let result = self.act(&mut session, command).await;
             if let Err(error) = &result {
                 explain(error, &session.out).await;
             }
-            drop(session);
             result
         };
-        match tokio::join!(acting, telling).0 {
-            Ok(()) => 0,
-            Err(_) => 1,
-        }
+        let out = &out;
+        let print = |line| async move {
+            match line {
+                Line::Trouble(text) => out.trouble(&text).await,
+                other => out.line(&other.to_string()).await,
+            }
+        };
+        u8::from(progress::relay(act, print).await.is_err())
     }
 
     async fn act(&self, session: &mut Session<'_>, command: Command) -> Result {
@@ -138,7 +134,7 @@ impl Commands {
 
 /// Prints why a command failed, with the last log lines of a failed instance.
 async fn explain(error: &CommandError, out: &Output) {
-    if let CommandError::Deploy(DeployError::Told(_)) = error {
+    if let CommandError::Deploy(DeployError::AlreadyReported(_)) = error {
         return;
     }
     let (CommandError::Rollout(rollout) | CommandError::Deploy(DeployError::Rollout(rollout))) = error else {

@@ -24,7 +24,7 @@ use crate::{
     git::{GitError, Repositories},
     images::{ImageError, ImageStore, Registry, StackDefinition},
     instances::{Instances, InstancesError},
-    progress::Progress,
+    progress,
     receive::{ReceiveError, Receiver},
     router::Link,
     ssh,
@@ -134,7 +134,12 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
         tracker.clone(),
         stopped.clone(),
     );
-    match shutdown.run_until_cancelled(deployer.prepare_stacks(&log_progress(&tracker))).await {
+    let stacks = deployer.stacks();
+    let prepare = progress::relay(
+        |progress| async move { stacks.prepare(&progress).await },
+        |line| async move { tracing::info!("{line}") },
+    );
+    match shutdown.run_until_cancelled(prepare).await {
         Some(prepared) => prepared?,
         None => return Ok(()),
     }
@@ -177,16 +182,13 @@ pub async fn prepare_stack(config: &Config, shutdown: CancellationToken) -> Resu
         locked => Some(locked?),
     };
     let images = ImageStore::open(&config.data_dir)?;
-    let (progress, mut lines) = Progress::channel();
-    let printing = async move {
-        while let Some(line) = lines.recv().await {
-            eprintln!("{line}");
-        }
-    };
-    let making = async move { StackDefinition::embedded()?.bootstrap(&config.stack, "", &images, &progress).await };
-    tokio::select! {
-        (made, ()) = async { tokio::join!(making, printing) } => made.map(drop).map_err(ServerError::from),
-        () = shutdown.cancelled() => Err(ServerError::Interrupted),
+    let bootstrap = progress::relay(
+        |progress| async move { StackDefinition::embedded()?.bootstrap(&config.stack, "", &images, &progress).await },
+        |line| async move { eprintln!("{line}") },
+    );
+    match shutdown.run_until_cancelled(bootstrap).await {
+        Some(made) => Ok(made.map(drop)?),
+        None => Err(ServerError::Interrupted),
     }
 }
 
@@ -227,15 +229,4 @@ fn lock_data_dir(config: &Config) -> Result<File, ServerError> {
 
 async fn bind(address: std::net::SocketAddr, key: &'static str) -> Result<TcpListener, ServerError> {
     TcpListener::bind(address).await.map_err(|source| ServerError::Listen { address, key, source })
-}
-
-/// Progress that is written to the server's own log.
-fn log_progress(tracker: &TaskTracker) -> Progress {
-    let (progress, mut lines) = Progress::channel();
-    tracker.spawn(async move {
-        while let Some(line) = lines.recv().await {
-            tracing::info!("{line}");
-        }
-    });
-    progress
 }

@@ -184,13 +184,13 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 let (name, value) = pair.with_context(|| format!("{text:?} is not of the form NAME=VALUE"))?;
                 Ok((name.to_owned(), value.to_owned()))
             };
-            let order = local::Order {
-                buildpacks: buildpack.iter().map(|text| local::source(text)).collect::<Result<_, _>>()?,
+            let build = local::FolderBuild {
+                buildpacks: buildpack.iter().map(|text| local::buildpack_source(text)).collect::<Result<_, _>>()?,
                 env: env.into_iter().map(variable).collect::<anyhow::Result<_>>()?,
                 folder,
             };
             runtime(0)?.block_on(async {
-                local::build(&config, &order, tag, clear_cache, on_signal()?).await.map_err(anyhow::Error::from)
+                local::build(&config, &build, tag, clear_cache, on_signal()?).await.map_err(anyhow::Error::from)
             })?;
             Ok(ExitCode::SUCCESS)
         }
@@ -204,9 +204,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         CliCommand::Buildpack(BuildpackCommand::Test { folder, app, with }) => {
-            let trial = local::Trial { buildpack: &folder, with: &with, app: &app };
+            let test = local::BuildpackTest { buildpack: &folder, with: &with, app: &app };
             runtime(0)?
-                .block_on(async { local::test(&config, &trial, on_signal()?).await.map_err(anyhow::Error::from) })?;
+                .block_on(async { local::test(&config, &test, on_signal()?).await.map_err(anyhow::Error::from) })?;
             Ok(ExitCode::SUCCESS)
         }
         CliCommand::Buildpack(BuildpackCommand::Package { folder, output, with }) => {

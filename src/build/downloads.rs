@@ -1,88 +1,87 @@
-//! What builds have downloaded, by checksum, for all builds to come. Each can add to it, and none can poison it: a file
-//! gets its name only if its bytes are those that the name says.
+//! The shared cache of downloads, by checksum. Any build can add to it, and none can poison it: a file is stored under
+//! its checksum only after the checksum has been verified.
 
 use std::{
     fs::{self, File},
-    io,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
 
-use super::BuildpacksError;
+use super::error::BuildpacksError;
 use crate::lifecycle::checksum::Checksum;
 
-/// The folder of downloads, bounded in size; cheap to clone.
+/// The folder of downloads, of limited size; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Downloads {
     dir: PathBuf,
-    most_bytes: u64,
-    /// Held while something is added or removed.
-    adding: Arc<Mutex<()>>,
-}
-
-fn failed(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BuildpacksError {
-    let path = path.to_owned();
-    move |source| BuildpacksError::File { act, path, source }
+    max_bytes: u64,
+    /// Held while files are added or removed.
+    change: Arc<Mutex<()>>,
 }
 
 impl Downloads {
-    /// Opens the folder, making it if need be; what is unfinished in it goes. Blocks.
-    pub fn open(dir: PathBuf, most_bytes: u64) -> Result<Self, BuildpacksError> {
-        fs::create_dir_all(&dir).map_err(failed("make", &dir))?;
-        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).map_err(failed("open", &dir))?;
-        for entry in fs::read_dir(&dir).map_err(failed("read", &dir))? {
-            let path = entry.map_err(failed("read", &dir))?.path();
+    /// Opens the folder, or makes it, and removes unfinished files. Blocks.
+    pub fn open(dir: PathBuf, max_bytes: u64) -> Result<Self, BuildpacksError> {
+        fs::create_dir_all(&dir).map_err(BuildpacksError::file("make", &dir))?;
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).map_err(BuildpacksError::file("open", &dir))?;
+        for entry in fs::read_dir(&dir).map_err(BuildpacksError::file("read", &dir))? {
+            let path = entry.map_err(BuildpacksError::file("read", &dir))?.path();
             if path.extension().is_some_and(|extension| extension == "new") {
-                fs::remove_file(&path).map_err(failed("remove", &path))?;
+                fs::remove_file(&path).map_err(BuildpacksError::file("remove", &path))?;
             }
         }
-        Ok(Self { dir, most_bytes, adding: Arc::default() })
+        Ok(Self { dir, max_bytes, change: Arc::default() })
     }
 
-    /// Where they are.
+    /// Path of the folder.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// A file on its way in.
+    /// A new file for a download that is being received.
     pub fn writer(&self) -> Result<tempfile::NamedTempFile, BuildpacksError> {
-        tempfile::Builder::new().suffix(".new").tempfile_in(&self.dir).map_err(failed("write in", &self.dir))
+        tempfile::Builder::new()
+            .suffix(".new")
+            .tempfile_in(&self.dir)
+            .map_err(BuildpacksError::file("write in", &self.dir))
     }
 
-    /// Gives a file its name, if that is what it is; makes room by removing the oldest. Blocks.
+    /// Stores a file under its checksum, after verifying it; removes the oldest files to make room. Blocks.
     pub fn keep(&self, file: tempfile::NamedTempFile, checksum: &Checksum) -> Result<(), BuildpacksError> {
         let path = self.dir.join(checksum.to_string());
-        let fits = File::open(file.path()).and_then(|file| checksum.fits(file)).map_err(failed("read", file.path()))?;
+        let fits = File::open(file.path())
+            .and_then(|file| checksum.fits(file))
+            .map_err(BuildpacksError::file("read", file.path()))?;
         if !fits {
-            return Err(BuildpacksError::Unusable(format!("a build offered {checksum}, and it is something else")));
+            return Err(BuildpacksError::Unusable(format!("a build offered {checksum}, but the content is different")));
         }
         let open = fs::Permissions::from_mode(0o644);
-        fs::set_permissions(file.path(), open).map_err(failed("open", file.path()))?;
-        let _one_at_a_time = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
-        file.persist(&path).map_err(|e| failed("write", &path)(e.error))?;
+        fs::set_permissions(file.path(), open).map_err(BuildpacksError::file("open", file.path()))?;
+        let _one_at_a_time = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        file.persist(&path).map_err(|e| BuildpacksError::file("write", &path)(e.error))?;
         self.make_room(&path)
     }
 
     fn make_room(&self, newest: &Path) -> Result<(), BuildpacksError> {
         let mut files: Vec<(SystemTime, u64, PathBuf)> = Vec::new();
-        for entry in fs::read_dir(&self.dir).map_err(failed("read", &self.dir))? {
-            let entry = entry.map_err(failed("read", &self.dir))?;
-            // It is still on its way in, for another build.
+        for entry in fs::read_dir(&self.dir).map_err(BuildpacksError::file("read", &self.dir))? {
+            let entry = entry.map_err(BuildpacksError::file("read", &self.dir))?;
+            // Another build is still sending it.
             if entry.path().extension().is_some_and(|extension| extension == "new") {
                 continue;
             }
-            let metadata = entry.metadata().map_err(failed("read", &entry.path()))?;
+            let metadata = entry.metadata().map_err(BuildpacksError::file("read", &entry.path()))?;
             files.push((metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH), metadata.len(), entry.path()));
         }
         files.sort();
         let mut total: u64 = files.iter().map(|(_, size, _)| size).sum();
         for (_, size, path) in files.iter().filter(|(.., path)| path != newest) {
-            if total <= self.most_bytes {
+            if total <= self.max_bytes {
                 break;
             }
-            fs::remove_file(path).map_err(failed("remove", path))?;
+            fs::remove_file(path).map_err(BuildpacksError::file("remove", path))?;
             total -= size;
         }
         Ok(())
@@ -96,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_a_name_says_is_kept_and_the_oldest_makes_room() {
+    fn only_verified_files_are_stored_and_the_oldest_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         let downloads = Downloads::open(dir.path().join("d"), 12).unwrap();
         let of = |text: &str| {
@@ -108,17 +107,17 @@ mod tests {
             file.write_all(text.as_bytes()).unwrap();
             downloads.keep(file, checksum)
         };
-        assert!(keep("poison", &of("hello")).unwrap_err().to_string().contains("is something else"));
+        assert!(keep("poison", &of("hello")).unwrap_err().to_string().contains("the content is different"));
         assert_eq!(fs::read_dir(downloads.dir()).unwrap().count(), 0);
         keep("hello", &of("hello")).unwrap();
         let old = downloads.dir().join(of("hello").to_string());
         File::open(&old).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
         keep("world", &of("world")).unwrap();
         assert!(old.exists());
-        let coming = downloads.writer().unwrap();
-        fs::write(coming.path(), "much more than there is room").unwrap();
+        let incoming = downloads.writer().unwrap();
+        fs::write(incoming.path(), "much more than there is room").unwrap();
         keep("another", &of("another")).unwrap();
-        assert!(coming.path().exists());
+        assert!(incoming.path().exists());
         assert!(!old.exists() && downloads.dir().join(of("world").to_string()).exists());
     }
 }

@@ -9,28 +9,28 @@ use crate::{
     lifecycle::protocol::{Kind, MAX_FRAME},
 };
 
-/// What comes out of a build container.
+/// Output of a build container.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Event {
+pub(super) enum ContainerEvent {
     /// A frame of the protocol.
     Frame(Kind, Bytes),
-    /// Something printed past the protocol.
+    /// Output on stderr, outside of the protocol.
     Stderr(Bytes),
 }
 
 /// Why frames cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum FrameError {
-    /// The stream broke.
+pub(super) enum FrameError {
+    /// The stream failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// It is no frame.
-    #[error("the lifecycle does not keep to its protocol: {0}")]
+    /// The bytes are not a valid frame.
+    #[error("the lifecycle broke its protocol: {0}")]
     Invalid(String),
 }
 
-/// Reads frames.
-pub struct Frames<'a> {
+/// Reads frames from the output of a build container.
+pub(super) struct Frames<'a> {
     output: &'a mut BoxStream<'static, Result<BuildOutput, EngineError>>,
     buffer: BytesMut,
 }
@@ -38,21 +38,21 @@ pub struct Frames<'a> {
 const HEADER: usize = 5;
 
 impl<'a> Frames<'a> {
-    pub fn new(output: &'a mut BoxStream<'static, Result<BuildOutput, EngineError>>) -> Self {
+    pub(super) fn new(output: &'a mut BoxStream<'static, Result<BuildOutput, EngineError>>) -> Self {
         Self { output, buffer: BytesMut::new() }
     }
 
     /// The next event; `None` at a clean end.
-    pub async fn next(&mut self) -> Result<Option<Event>, FrameError> {
+    pub(super) async fn next(&mut self) -> Result<Option<ContainerEvent>, FrameError> {
         loop {
             if let Some((kind, payload)) = self.frame()? {
-                return Ok(Some(Event::Frame(kind, payload)));
+                return Ok(Some(ContainerEvent::Frame(kind, payload)));
             }
             match self.output.try_next().await? {
                 Some(BuildOutput::Stdout(bytes)) => self.buffer.extend_from_slice(&bytes),
-                Some(BuildOutput::Stderr(bytes)) => return Ok(Some(Event::Stderr(bytes))),
+                Some(BuildOutput::Stderr(bytes)) => return Ok(Some(ContainerEvent::Stderr(bytes))),
                 None if self.buffer.is_empty() => return Ok(None),
-                None => return Err(FrameError::Invalid("it ended within a frame".to_owned())),
+                None => return Err(FrameError::Invalid("the output ended within a frame".to_owned())),
             }
         }
     }
@@ -75,7 +75,7 @@ impl<'a> Frames<'a> {
 }
 
 /// Writes one frame.
-pub async fn write(to: &mut (impl AsyncWrite + Unpin), kind: Kind, payload: &[u8]) -> std::io::Result<()> {
+pub(super) async fn write(to: &mut (impl AsyncWrite + Unpin), kind: Kind, payload: &[u8]) -> std::io::Result<()> {
     let length = u32::try_from(payload.len()).ok().filter(|length| *length as usize <= MAX_FRAME);
     let length = length.ok_or_else(|| std::io::Error::new(std::io::ErrorKind::InvalidInput, "a frame is too long"))?;
     let mut header = [0; HEADER];
@@ -85,30 +85,30 @@ pub async fn write(to: &mut (impl AsyncWrite + Unpin), kind: Kind, payload: &[u8
     to.write_all(payload).await
 }
 
-/// What went wrong between the source and the container.
-pub enum CopyError {
+/// Why the source was not sent to the container.
+pub(super) enum SendError {
     /// The source cannot be read.
     Source(std::io::Error),
-    /// The container does not listen any more.
+    /// The container no longer reads its stdin.
     Container,
 }
 
-/// Writes all of `source` as frames, and their end.
-pub async fn write_source(
+/// Sends the whole source as frames, and then its end.
+pub(super) async fn write_source(
     to: &mut (impl AsyncWrite + Unpin),
     source: &mut (impl AsyncRead + Unpin),
-) -> Result<(), CopyError> {
+) -> Result<(), SendError> {
     const CHUNK: usize = 128 * 1024;
     let mut chunk = vec![0; CHUNK];
     loop {
-        let length = source.read(&mut chunk).await.map_err(CopyError::Source)?;
+        let length = source.read(&mut chunk).await.map_err(SendError::Source)?;
         if length == 0 {
             break;
         }
-        write(to, Kind::Source, &chunk[..length]).await.map_err(|_| CopyError::Container)?;
+        write(to, Kind::Source, &chunk[..length]).await.map_err(|_| SendError::Container)?;
     }
-    write(to, Kind::SourceEnd, &[]).await.map_err(|_| CopyError::Container)?;
-    to.flush().await.map_err(|_| CopyError::Container)
+    write(to, Kind::SourceEnd, &[]).await.map_err(|_| SendError::Container)?;
+    to.flush().await.map_err(|_| SendError::Container)
 }
 
 #[cfg(test)]
@@ -117,7 +117,7 @@ mod tests {
 
     use super::*;
 
-    async fn read(chunks: &[&[u8]]) -> Result<Vec<Event>, FrameError> {
+    async fn read(chunks: &[&[u8]]) -> Result<Vec<ContainerEvent>, FrameError> {
         let chunks: Vec<_> = chunks.iter().map(|c| Ok(BuildOutput::Stdout(Bytes::copy_from_slice(c)))).collect();
         let mut output = stream::iter(chunks).boxed();
         let mut frames = Frames::new(&mut output);
@@ -129,19 +129,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn frames_may_come_in_pieces() {
+    async fn frames_are_read_from_pieces_of_any_size() {
         let mut written = Vec::new();
         write(&mut written, Kind::Line, b"hello").await.unwrap();
         write(&mut written, Kind::Result, b"").await.unwrap();
-        let wanted = [Event::Frame(Kind::Line, "hello".into()), Event::Frame(Kind::Result, Bytes::new())];
-        assert_eq!(read(&[&written]).await.unwrap(), wanted);
+        let expected =
+            [ContainerEvent::Frame(Kind::Line, "hello".into()), ContainerEvent::Frame(Kind::Result, Bytes::new())];
+        assert_eq!(read(&[&written]).await.unwrap(), expected);
         let single: Vec<_> = written.chunks(1).collect();
-        assert_eq!(read(&single).await.unwrap(), wanted);
+        assert_eq!(read(&single).await.unwrap(), expected);
         assert!(matches!(read(&[&written[..7]]).await, Err(FrameError::Invalid(_))));
     }
 
     #[tokio::test]
-    async fn hostile_frames_are_refused_before_they_are_read() {
+    async fn an_invalid_header_is_refused_before_the_payload_is_read() {
         for bad in [&b"x\0\0\0\0"[..], b"L\xff\xff\xff\xff", b"L\0\x10\0\x01"] {
             assert!(matches!(read(&[bad]).await, Err(FrameError::Invalid(_))), "{bad:?}");
         }

@@ -1,4 +1,4 @@
-//! How builds reach the Internet from where the operator's network has its own authority, or a proxy.
+//! How builds reach the Internet through a network that has a proxy, or a certificate authority of its own.
 
 use std::{
     collections::BTreeMap,
@@ -8,10 +8,10 @@ use std::{
 
 use crate::config::Outbound;
 
-/// Where a build container has the certificates to trust.
+/// Path of the trusted certificates in a build container.
 pub const CA_BUNDLE: &str = "/cnb/ca-certificates.pem";
 
-/// Where distributions keep the certificates that they trust.
+/// Where distributions keep their trusted certificates.
 const SYSTEM_BUNDLES: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
@@ -19,7 +19,7 @@ const SYSTEM_BUNDLES: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// What tools look at to find the certificates that they are to trust.
+/// Variables in which tools look for the path of trusted certificates.
 const CA_VARIABLES: [&str; 13] = [
     "SSL_CERT_FILE",
     "NODE_EXTRA_CA_CERTS",
@@ -36,7 +36,7 @@ const CA_VARIABLES: [&str; 13] = [
     "npm_config_cafile",
 ];
 
-/// The variables that each process of a build gets.
+/// Variables of every process of a build.
 pub fn environment(outbound: &Outbound) -> BTreeMap<String, String> {
     let mut environment = BTreeMap::new();
     if outbound.ca_bundle.is_some() {
@@ -49,7 +49,7 @@ pub fn environment(outbound: &Outbound) -> BTreeMap<String, String> {
     ];
     for (name, value) in proxies {
         if let Some(value) = value {
-            // Some tools read one spelling, some the other.
+            // Some tools read the upper-case name, some the lower-case one.
             environment.insert(name.to_owned(), value.clone());
             environment.insert(name.to_ascii_lowercase(), value.clone());
         }
@@ -57,19 +57,19 @@ pub fn environment(outbound: &Outbound) -> BTreeMap<String, String> {
     environment
 }
 
-/// Writes what builds are to trust into `to`: the operator's bundle and the machine's own, since a tool that is pointed
-/// at a bundle trusts nothing else. Blocks.
+/// Writes the certificates that builds trust to `to`: the configured ones and those of this machine, since a tool that
+/// is given a bundle trusts nothing else. Returns the path if certificates are configured. Blocks.
 pub fn write_ca_bundle(outbound: &Outbound, to: &Path) -> Result<Option<PathBuf>, io::Error> {
     use std::os::unix::fs::PermissionsExt;
     let Some(configured) = &outbound.ca_bundle else { return Ok(None) };
-    let in_words =
+    let with_path =
         |e: io::Error| io::Error::new(e.kind(), format!("outbound.ca_bundle: {}: {e}", configured.display()));
-    let mut bundle = fs::read(configured).map_err(in_words)?;
+    let mut bundle = fs::read(configured).map_err(with_path)?;
     if !bundle.windows(11).any(|window| window == b"-----BEGIN ") {
-        return Err(in_words(io::Error::new(io::ErrorKind::InvalidData, "holds no PEM certificate")));
+        return Err(with_path(io::Error::new(io::ErrorKind::InvalidData, "contains no PEM certificate")));
     }
-    let same = |path: &&str| fs::canonicalize(path).ok() == fs::canonicalize(configured).ok();
-    if !SYSTEM_BUNDLES.iter().any(same)
+    let is_configured = |path: &&str| fs::canonicalize(path).ok() == fs::canonicalize(configured).ok();
+    if !SYSTEM_BUNDLES.iter().any(is_configured)
         && let Some(system) = SYSTEM_BUNDLES.iter().find_map(|path| fs::read(path).ok())
     {
         bundle.push(b'\n');
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn proxies_are_spelled_both_ways() {
+    fn proxies_have_upper_and_lower_case_names() {
         let outbound = Outbound { https_proxy: Some("http://p:1".into()), ..Outbound::default() };
         let environment = environment(&outbound);
         assert_eq!(environment.len(), 2);

@@ -1,196 +1,219 @@
-//! Buildpacks from elsewhere: a git repository, an image, a folder or an archive. What comes is staged, checked, and
-//! kept by digest; nothing of it runs outside build containers.
+//! Packages of buildpacks that were fetched, stored by digest.
 
 use std::{
-    fs::{self, File},
-    io::{self, BufRead as _, BufReader, Read},
-    os::unix::fs::symlink,
-    path::Path,
-    time::Duration,
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
 };
 
-use futures_util::TryStreamExt as _;
-use tokio_util::io::{StreamReader, SyncIoBridge};
-
-use super::{BuildError, Builder, Package, Packages};
-use crate::{
-    git::{Origin, Repositories},
-    images::ImageArchive,
-    lifecycle,
-    model::BuildpackSource,
-    progress::Progress,
+use super::{
+    buildpack::{Buildpack, buildpack_folders, folder_name, is_folder},
+    error::BuildpacksError,
 };
+use crate::model::Digest;
 
-/// How long a package may take to come.
-const PATIENCE: Duration = Duration::from_mins(10);
+type Result<T, E = BuildpacksError> = std::result::Result<T, E>;
 
-const NOT_HERE: &str = "only an admin key may name what is on the server's own machine or in its containers";
+/// Buildpacks that came together: a single one, or a composite one with those that it names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Package {
+    /// Digest of all its buildpacks.
+    pub digest: Digest,
+    /// Its buildpacks, sorted by name.
+    pub all: Vec<Buildpack>,
+}
 
-/// The most that a package may be, unpacked, in bytes.
-const MOST_BYTES: u64 = 2 << 30;
-
-/// The most that an image may be, in bytes.
-const MOST_IMAGE_BYTES: u64 = 16 << 30;
-
-impl Builder {
-    /// Gets what a source names, and keeps it. `operator` may name files of this machine, and any repository.
-    pub async fn fetch(
-        &self,
-        source: &BuildpackSource,
-        repositories: &Repositories,
-        operator: bool,
-        progress: &Progress,
-    ) -> Result<Package, BuildError> {
-        let fetched =
-            tokio::time::timeout(PATIENCE, Box::pin(self.fetch_now(source, repositories, operator, progress))).await;
-        fetched.unwrap_or_else(|_| {
-            let reason = format!("it did not come within {} minutes", PATIENCE.as_secs() / 60);
-            Err(BuildError::CannotFetch { from: source.to_string(), reason })
-        })
+impl Package {
+    fn of(mut all: Vec<Buildpack>) -> Self {
+        all.sort_by_key(|buildpack| buildpack.about.full_name());
+        let names: Vec<_> = all.iter().map(|b| format!("{} {}", b.about.full_name(), b.digest)).collect();
+        Self { digest: Digest::of(names.join("\n").as_bytes()), all }
     }
 
-    async fn fetch_now(
-        &self,
-        source: &BuildpackSource,
-        repositories: &Repositories,
-        operator: bool,
-        progress: &Progress,
-    ) -> Result<Package, BuildError> {
-        let failed = |reason: String| BuildError::CannotFetch { from: source.to_string(), reason };
-        let packages = self.packages().clone();
-        match source {
-            BuildpackSource::Name { .. } | BuildpackSource::App(_) => Err(failed(
-                "write the absolute path of a folder, .tgz or .cnb, a git URL, or docker://IMAGE".to_owned(),
-            )),
-            BuildpackSource::Path(_) if !operator => {
-                Err(failed("only an admin key may name files of the server".to_owned()))
+    /// The buildpack that the package stands for: the one that none of the others names.
+    pub fn root(&self) -> Result<&Buildpack> {
+        let is_named = |buildpack: &Buildpack| {
+            let mut references = self.all.iter().flat_map(|b| &b.about.order).flat_map(|group| &group.group);
+            references.any(|reference| reference.id == buildpack.about.id)
+        };
+        let roots: Vec<_> = self.all.iter().filter(|buildpack| !is_named(buildpack)).collect();
+        if let [root] = roots[..] {
+            return Ok(root);
+        }
+        let all: Vec<_> = self.all.iter().map(|b| b.about.full_name()).collect();
+        let text = format!("it has several buildpacks: {}; name the folder of one, or install it", all.join(", "));
+        Err(BuildpacksError::Unusable(text))
+    }
+}
+
+/// The store of fetched packages: one folder for each, laid out as the platform specification says. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Packages {
+    dir: PathBuf,
+}
+
+impl Packages {
+    /// Opens the folder, or makes it, and removes what an earlier process left unfinished. Blocks.
+    pub fn open(dir: PathBuf) -> Result<Self> {
+        fs::create_dir_all(&dir).map_err(BuildpacksError::file("make", &dir))?;
+        for entry in fs::read_dir(&dir).map_err(BuildpacksError::file("read", &dir))? {
+            let path = entry.map_err(BuildpacksError::file("read", &dir))?.path();
+            if path.extension().is_some_and(|extension| extension == "new") {
+                fs::remove_dir_all(&path).map_err(BuildpacksError::file("remove", &path))?;
             }
-            BuildpackSource::Path(path) => {
-                let path = path.clone();
-                let taken = tokio::task::spawn_blocking(move || from_path(&packages, &path)).await;
-                taken.map_err(|_| BuildError::ShuttingDown)?.map_err(failed)
-            }
-            BuildpackSource::Git { url, reference, folder } => {
-                progress.step(format!("Fetching the buildpack {source}")).await;
-                let from = if operator {
-                    Origin::Any
-                } else {
-                    Origin::At(self.elsewhere(url).await?.ok_or_else(|| failed(NOT_HERE.to_owned()))?)
-                };
-                let fetched = repositories.fetch(url, reference.as_deref(), folder.as_deref(), &from).await;
-                let mut fetched = fetched.map_err(|e| failed(e.to_string()))?;
-                let reader = std::mem::replace(&mut fetched.source.reader, Box::new(tokio::io::empty()));
-                let taken = tokio::task::spawn_blocking(move || from_tar(&packages, SyncIoBridge::new(reader))).await;
-                taken.map_err(|_| BuildError::ShuttingDown)?.map_err(failed)
-            }
-            BuildpackSource::Image(image) => {
-                progress.step(format!("Fetching the buildpack {source}")).await;
-                if !operator && self.elsewhere(&format!("docker://{image}")).await?.is_none() {
-                    return Err(failed(NOT_HERE.to_owned()));
+        }
+        Ok(Self { dir })
+    }
+
+    /// A new folder for files that are being fetched; it is removed with its handle.
+    pub fn staging(&self) -> Result<tempfile::TempDir> {
+        let made = tempfile::Builder::new().suffix(".new").tempdir_in(&self.dir);
+        made.map_err(BuildpacksError::file("make a folder in", &self.dir))
+    }
+
+    /// Moves the buildpacks of a staged folder into the store. The folder is a buildpack, contains some, or is laid out
+    /// like an image of buildpacks. Blocks.
+    pub fn adopt(&self, staged: &Path) -> Result<Package> {
+        let mut found = Vec::new();
+        if staged.join("buildpack.toml").is_file() {
+            found.push(staged.to_owned());
+        } else {
+            found.extend(buildpack_folders(staged)?);
+            let image = staged.join("cnb/buildpacks");
+            if is_folder(&staged.join("cnb")) && is_folder(&image) {
+                for entry in fs::read_dir(&image).map_err(BuildpacksError::file("read", &image))? {
+                    let path = entry.map_err(BuildpacksError::file("read", &image))?.path();
+                    if is_folder(&path) {
+                        found.extend(buildpack_folders(&path)?);
+                    }
                 }
-                let (spool, archive) = self.public_image(image, operator).await.map_err(|e| failed(e.to_string()))?;
-                let taken = tokio::task::spawn_blocking(move || {
-                    let taken = from_image(&packages, &archive);
-                    drop(spool);
-                    taken
-                });
-                taken.await.map_err(|_| BuildError::ShuttingDown)?.map_err(failed)
             }
         }
-    }
-
-    /// An image of a registry, or, for an operator, of the engine if no registry has it. What the engine did not have
-    /// before, it does not keep.
-    pub async fn public_image(
-        &self,
-        reference: &str,
-        operator: bool,
-    ) -> Result<(tempfile::TempDir, ImageArchive), BuildError> {
-        let engine = &self.inner.engine;
-        let had = engine.image_id(reference).await?;
-        if let Err(error) = engine.pull_public(reference).await
-            && (!operator || had.is_none())
-        {
-            return Err(error.into());
+        if found.is_empty() {
+            return Err(BuildpacksError::Unusable("it contains no buildpack.toml".to_owned()));
         }
-        let archive = self.image_archive(reference).await;
-        if had.is_none() {
-            engine.forget_pulled(reference).await?;
+        let all = found.iter().map(|folder| Buildpack::read(folder)).collect::<Result<Vec<_>>>()?;
+        let package = Package::of(all);
+        let stored = self.dir.join(package.digest.hex());
+        if stored.exists() {
+            return self.read(&package.digest);
         }
-        archive
-    }
-
-    /// An image of the engine, unpacked in a folder that goes with its handle.
-    pub async fn image_archive(&self, reference: &str) -> Result<(tempfile::TempDir, ImageArchive), BuildError> {
-        let spool = self.packages().staging()?;
-        let (path, tar) = (spool.path().to_owned(), self.inner.engine.save(reference));
-        let reader = SyncIoBridge::new(StreamReader::new(tar.map_err(io::Error::other)));
-        let unpacked = tokio::task::spawn_blocking(move || ImageArchive::unpack(reader, &path, MOST_IMAGE_BYTES)).await;
-        Ok((spool, unpacked.map_err(|_| BuildError::ShuttingDown)??))
-    }
-}
-
-/// An image of buildpacks: each layer holds some under `/cnb/buildpacks`.
-fn from_image(packages: &Packages, archive: &ImageArchive) -> Result<Package, String> {
-    let staged = packages.staging().map_err(|e| e.to_string())?;
-    let mut left = MOST_BYTES;
-    for layer in archive.layers() {
-        let mut layer = layer.map_err(|e| e.to_string())?.take(left);
-        lifecycle::unpack(&mut layer, staged.path()).map_err(|e| format!("it is no image of buildpacks: {e}"))?;
-        left = layer.limit();
-    }
-    adopt(packages, staged.path())
-}
-
-/// What is wrong with a package is said of its files, not of where they are for the moment.
-fn adopt(packages: &Packages, staged: &Path) -> Result<Package, String> {
-    let place = format!("{}/", staged.display());
-    packages.adopt(staged).map_err(|e| e.to_string().replace(&place, ""))
-}
-
-fn from_path(packages: &Packages, path: &Path) -> Result<Package, String> {
-    let wrong = |e: io::Error| format!("{}: {e}", path.display());
-    if fs::metadata(path).map_err(wrong)?.is_dir() {
-        let staged = packages.staging().map_err(|e| e.to_string())?;
-        let mut left = MOST_BYTES;
-        copy(path, staged.path(), &mut left).map_err(wrong)?;
-        return adopt(packages, staged.path());
-    }
-    let mut file = BufReader::new(File::open(path).map_err(wrong)?);
-    if file.fill_buf().map_err(wrong)?.starts_with(&[0x1f, 0x8b]) {
-        return from_tar(packages, flate2::bufread::GzDecoder::new(file));
-    }
-    if path.extension().is_some_and(|extension| extension == "cnb") {
-        let spool = packages.staging().map_err(|e| e.to_string())?;
-        let archive = ImageArchive::unpack(file, spool.path(), MOST_BYTES).map_err(|e| e.to_string())?;
-        return from_image(packages, &archive);
-    }
-    from_tar(packages, file)
-}
-
-fn from_tar(packages: &Packages, tar: impl Read) -> Result<Package, String> {
-    let staged = packages.staging().map_err(|e| e.to_string())?;
-    lifecycle::unpack(tar.take(MOST_BYTES), staged.path())?;
-    adopt(packages, staged.path())
-}
-
-/// Copies files, folders and links as they are; git's own folder is left out.
-fn copy(from: &Path, to: &Path, left: &mut u64) -> io::Result<()> {
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let (source, target) = (entry.path(), to.join(entry.file_name()));
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            if entry.file_name() != ".git" {
-                fs::create_dir(&target)?;
-                copy(&source, &target, left)?;
+        let whole = self.staging()?;
+        for Buildpack { about, folder, .. } in &package.all {
+            let parent = whole.path().join(folder_name(&about.id));
+            fs::create_dir_all(&parent).map_err(BuildpacksError::file("make", &parent))?;
+            let target = parent.join(&about.version);
+            if target.exists() {
+                return Err(BuildpacksError::Unusable(format!("it contains {} twice", about.full_name())));
             }
-        } else if kind.is_symlink() {
-            symlink(fs::read_link(source)?, target)?;
-        } else if kind.is_file() {
-            let bytes = fs::copy(source, target)?;
-            *left = left.checked_sub(bytes).ok_or_else(|| io::Error::other("it is larger than 2 GiB"))?;
+            fs::rename(folder, &target).map_err(BuildpacksError::file("move", folder))?;
+        }
+        // Builds run as another user, who must be able to read it.
+        let readable = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(whole.path(), readable).map_err(BuildpacksError::file("open", whole.path()))?;
+        fs::rename(whole.path(), &stored).map_err(BuildpacksError::file("make", &stored))?;
+        self.read(&package.digest)
+    }
+
+    /// Reads a package of the store. Blocks.
+    pub fn read(&self, digest: &Digest) -> Result<Package> {
+        let stored = self.dir.join(digest.hex());
+        let mut all = Vec::new();
+        for entry in fs::read_dir(&stored).map_err(BuildpacksError::file("read", &stored))? {
+            let versions = entry.map_err(BuildpacksError::file("read", &stored))?.path();
+            for folder in buildpack_folders(&versions)? {
+                all.push(Buildpack::read(&folder)?);
+            }
+        }
+        // The digest stays, even if a later version of paas would compute another.
+        Ok(Package { digest: digest.clone(), ..Package::of(all) })
+    }
+
+    /// Removes all packages except these. Blocks.
+    pub fn retain(&self, keep: &[Digest]) -> Result<()> {
+        for entry in fs::read_dir(&self.dir).map_err(BuildpacksError::file("read", &self.dir))? {
+            let name = entry.map_err(BuildpacksError::file("read", &self.dir))?.file_name();
+            let digest = name.to_str().and_then(|name| format!("sha256:{name}").parse::<Digest>().ok());
+            if let Some(digest) = digest.filter(|digest| !keep.contains(digest)) {
+                self.remove(&digest)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a package, if the store has it. Blocks.
+    pub fn remove(&self, digest: &Digest) -> Result<()> {
+        let (stored, removed) = (self.dir.join(digest.hex()), self.dir.join(format!("{}.gone.new", digest.hex())));
+        match fs::rename(&stored, &removed) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(BuildpacksError::file("remove", &stored)(e)),
+            Ok(()) => fs::remove_dir_all(&removed).map_err(BuildpacksError::file("remove", &removed)),
         }
     }
-    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::buildpack::write_example, *};
+
+    #[test]
+    fn links_do_not_make_buildpacks_of_this_machine_available() {
+        let dir = tempfile::tempdir().unwrap();
+        let packages = Packages::open(dir.path().join("kept")).unwrap();
+        let mine = dir.path().join("mine/a_mine/1.0");
+        write_example(&mine, "a/mine", "");
+        let link = |target: &Path, name: &str| {
+            let staged = packages.staging().unwrap();
+            let path = staged.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::os::unix::fs::symlink(target, path).unwrap();
+            packages.adopt(staged.path()).unwrap_err().to_string()
+        };
+        let above = mine.parent().unwrap();
+        for (target, name) in [
+            (mine.as_path(), "x"),
+            (&mine, "cnb/buildpacks/a_mine/1.0"),
+            (above, "cnb/buildpacks/a_mine"),
+            (above.parent().unwrap(), "cnb/buildpacks"),
+        ] {
+            let error = link(target, name);
+            assert!(error.contains("no buildpack.toml"), "{name}: {error}");
+        }
+        write_example(&dir.path().join("image/buildpacks/a_mine/1.0"), "a/mine", "");
+        assert!(link(&dir.path().join("image"), "cnb").contains("no buildpack.toml"));
+        assert!(mine.join("bin/build").exists(), "the folder has not been moved");
+    }
+
+    #[test]
+    fn packages_are_stored_by_digest() {
+        let dir = tempfile::tempdir().unwrap();
+        let packages = Packages::open(dir.path().join("kept")).unwrap();
+        let stage = |mut make: Box<dyn FnMut(&Path)>| {
+            let staged = packages.staging().unwrap();
+            make(staged.path());
+            packages.adopt(staged.path())
+        };
+        let one = || stage(Box::new(|path| write_example(path, "a/one", ""))).unwrap();
+        let package = one();
+        assert_eq!(package.root().unwrap().about.id, "a/one");
+        assert_eq!(one(), package, "the same files are the same package");
+        assert!(package.all[0].folder.ends_with("a_one/1.0"));
+        let made = stage(Box::new(move |path| {
+            write_example(&path.join("cnb/buildpacks/a_one/1.0"), "a/one", "");
+            let order = "[[order]]\n[[order.group]]\nid = \"a/one\"\nversion = \"1.0\"\n";
+            write_example(&path.join("cnb/buildpacks/a_all/1.0"), "a/all", order);
+        }));
+        let made = made.unwrap();
+        assert_eq!(made.root().unwrap().about.id, "a/all");
+        assert_eq!(packages.read(&made.digest).unwrap(), made);
+        let two = stage(Box::new(|path| {
+            write_example(&path.join("x"), "a/x", "");
+            write_example(&path.join("y"), "a/y", "");
+        }));
+        assert!(two.unwrap().root().unwrap_err().to_string().contains("a/x@1.0, a/y@1.0"));
+        assert!(stage(Box::new(|_| ())).unwrap_err().to_string().contains("no buildpack.toml"));
+        packages.remove(&package.digest).unwrap();
+        packages.remove(&package.digest).unwrap();
+        assert!(packages.read(&package.digest).is_err());
+    }
 }

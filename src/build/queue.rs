@@ -1,4 +1,4 @@
-//! Who builds next: first come, first served, and each that waits is told its place.
+//! The queue of builds: first come, first served; each waiting build reports how many are ahead of it.
 
 use std::{
     collections::VecDeque,
@@ -9,101 +9,98 @@ use tokio::sync::watch;
 
 use crate::progress::Progress;
 
-/// The builds that run and those that wait.
+/// The running builds and the waiting ones; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Queue {
-    inner: Arc<Inner>,
-}
+pub struct Queue(Arc<QueueShared>);
 
 #[derive(Debug)]
-struct Inner {
-    most: usize,
-    state: Mutex<State>,
+struct QueueShared {
+    max_running: usize,
+    builds: Mutex<QueuedBuilds>,
     changed: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueuedBuilds {
     running: usize,
     next_ticket: u64,
+    /// Tickets of the waiting builds, in order of arrival.
     waiting: VecDeque<u64>,
 }
 
 /// The right to build, until it is dropped.
 #[derive(Debug)]
-pub struct Turn {
-    inner: Arc<Inner>,
-}
+pub struct Turn(Arc<QueueShared>);
 
-/// A place in the queue; whoever goes away gives it up.
-struct Place<'a> {
-    inner: &'a Inner,
-    ticket: u64,
+/// The place of a waiting build in the queue, until it is dropped.
+struct Ticket<'a> {
+    queue: &'a QueueShared,
+    number: u64,
 }
 
 impl Queue {
-    /// At most so many builds at a time.
-    pub fn new(most: usize) -> Self {
-        Self { inner: Arc::new(Inner { most, state: Mutex::default(), changed: watch::Sender::new(()) }) }
+    /// A queue that lets at most `max_running` builds run at a time.
+    pub fn new(max_running: usize) -> Self {
+        Self(Arc::new(QueueShared { max_running, builds: Mutex::default(), changed: watch::Sender::new(()) }))
     }
 
-    /// Waits for a turn; says how many builds must end first, whenever that changes.
+    /// Waits for a turn; reports how many builds must end first, whenever that changes.
     pub async fn turn(&self, progress: &Progress) -> Turn {
-        let mut changed = self.inner.changed.subscribe();
-        let place = Place::take(&self.inner);
-        let mut told = 0;
+        let mut changed = self.0.changed.subscribe();
+        let ticket = Ticket::draw(&self.0);
+        let mut reported = 0;
         loop {
             let ahead = {
-                let mut state = self.inner.lock();
-                let ahead = state.waiting.iter().position(|ticket| *ticket == place.ticket).unwrap_or(0);
-                if ahead == 0 && state.running < self.inner.most {
-                    state.running += 1;
+                let mut builds = self.0.lock();
+                let ahead = builds.waiting.iter().position(|number| *number == ticket.number).unwrap_or(0);
+                if ahead == 0 && builds.running < self.0.max_running {
+                    builds.running += 1;
                     break;
                 }
-                // With some free, those before this one start without anyone's end.
-                (state.running + ahead + 1).saturating_sub(self.inner.most)
+                // Builds ahead of this one that can start at once need not be waited for.
+                (builds.running + ahead + 1).saturating_sub(self.0.max_running)
             };
-            if ahead != told && ahead > 0 {
+            if ahead != reported && ahead > 0 {
                 let builds = if ahead == 1 { "build" } else { "builds" };
                 progress.step(format!("Waiting for {ahead} {builds} to end before this one")).await;
-                told = ahead;
+                reported = ahead;
             }
             // The sender lives in `self`.
             let _ = changed.changed().await;
         }
-        let turn = Turn { inner: self.inner.clone() };
-        drop(place);
+        let turn = Turn(Arc::clone(&self.0));
+        drop(ticket);
         turn
     }
 }
 
-impl Inner {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+impl QueueShared {
+    fn lock(&self) -> MutexGuard<'_, QueuedBuilds> {
+        self.builds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<'a> Place<'a> {
-    fn take(inner: &'a Inner) -> Self {
-        let mut state = inner.lock();
-        let ticket = state.next_ticket;
-        state.next_ticket += 1;
-        state.waiting.push_back(ticket);
-        Self { inner, ticket }
+impl<'a> Ticket<'a> {
+    fn draw(queue: &'a QueueShared) -> Self {
+        let mut builds = queue.lock();
+        let number = builds.next_ticket;
+        builds.next_ticket += 1;
+        builds.waiting.push_back(number);
+        Self { queue, number }
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        self.inner.lock().waiting.retain(|ticket| *ticket != self.ticket);
-        self.inner.changed.send_replace(());
+        self.queue.lock().waiting.retain(|number| *number != self.number);
+        self.queue.changed.send_replace(());
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.inner.lock().running -= 1;
-        self.inner.changed.send_replace(());
+        self.0.lock().running -= 1;
+        self.0.changed.send_replace(());
     }
 }
 
@@ -116,7 +113,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn turns_come_in_order_and_places_are_told() {
+    async fn turns_are_in_order_and_builds_ahead_are_reported() {
         let queue = Queue::new(2);
         let (progress, mut lines) = Progress::channel();
         let first = queue.turn(&progress).await;
@@ -124,23 +121,23 @@ mod tests {
         let mut third = Box::pin(queue.turn(&progress));
         let mut fourth = Box::pin(queue.turn(&progress));
         assert!(poll!(&mut third).is_pending() && poll!(&mut fourth).is_pending());
-        let mut told = || lines.recv().now_or_never().flatten().map(|line| line.to_string());
-        assert_eq!(told().unwrap(), "-----> Waiting for 1 build to end before this one");
-        assert_eq!(told().unwrap(), "-----> Waiting for 2 builds to end before this one");
+        let mut reported = || lines.recv().now_or_never().flatten().map(|line| line.to_string());
+        assert_eq!(reported().unwrap(), "-----> Waiting for 1 build to end before this one");
+        assert_eq!(reported().unwrap(), "-----> Waiting for 2 builds to end before this one");
 
         drop(first);
-        // The fourth does not overtake, though it looks first.
+        // The fourth does not overtake the third, although it is polled first.
         assert!(poll!(&mut fourth).is_pending());
         let Poll::Ready(third) = poll!(&mut third) else { panic!("it is the third's turn") };
         assert!(poll!(&mut fourth).is_pending());
-        assert_eq!(told().unwrap(), "-----> Waiting for 1 build to end before this one");
+        assert_eq!(reported().unwrap(), "-----> Waiting for 1 build to end before this one");
         drop((second, third));
         assert!(poll!(&mut fourth).is_ready());
-        assert_eq!(told(), None);
+        assert_eq!(reported(), None);
     }
 
     #[tokio::test]
-    async fn whoever_goes_away_holds_nobody_up() {
+    async fn a_cancelled_wait_does_not_delay_the_others() {
         let queue = Queue::new(1);
         let (progress, _lines) = Progress::channel();
         let first = queue.turn(&progress).await;

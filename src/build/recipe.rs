@@ -1,11 +1,11 @@
-//! Everything that decides how a source is built, besides the source: the order of buildpacks with their files, the
-//! environment, the stack.
+//! The recipe: everything that decides an image besides the source, that is the order, the buildpacks, the variables
+//! and the stack.
 
 use std::{collections::BTreeMap, fmt::Display};
 
 use nodejs_semver::Version;
 
-use super::{BuildError, Buildpack, Builtin, Package};
+use super::{buildpack::Buildpack, builtin::Builtin, error::BuildError, packages::Package};
 use crate::{
     images::Stack,
     lifecycle::{
@@ -19,52 +19,52 @@ use crate::{
 /// The buildpack that reads the `Procfile`: it comes last in every group, so that the `Procfile` wins.
 const PROCFILE: &str = "paas/procfile";
 
-/// A buildpack that is asked for.
+/// A buildpack that the app, or its `project.toml`, requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wanted {
-    /// By name, among those that are installed.
+pub enum RequestedBuildpack {
+    /// An installed or built-in buildpack, by name.
     Named {
-        /// Its id.
+        /// Id of the buildpack.
         id: String,
-        /// Its version; the newest if there is none.
+        /// Version of the buildpack; `None` for the newest.
         version: Option<String>,
     },
-    /// The one that a package stands for.
+    /// The buildpack that a package stands for.
     Package(Package),
-    /// One in a folder of the app.
+    /// A buildpack in a folder of the app.
     App {
-        /// The folder.
+        /// Folder in the source.
         folder: String,
-        /// What it says of itself.
+        /// Content of its `buildpack.toml`.
         about: Descriptor,
     },
     /// A script of the app's project descriptor.
     Inline {
-        /// Its id.
+        /// Id of the buildpack.
         id: String,
-        /// How it is run.
+        /// The script, and how it is run.
         place: Place,
     },
 }
 
-/// What is asked for of a build.
+/// What a recipe is made of, besides the built-in buildpacks and the stack.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Wishes {
-    /// The buildpacks, in order; none to leave it to detection among the built-in ones.
-    pub group: Vec<Wanted>,
-    /// Those that come before every group.
-    pub pre: Vec<Wanted>,
-    /// Those that come after every group.
-    pub post: Vec<Wanted>,
-    /// The installed packages, those preferred first.
+pub struct BuildSettings {
+    /// The group of buildpacks that builds, in order; empty to let detection try the built-in groups.
+    pub group: Vec<RequestedBuildpack>,
+    /// Buildpacks that come before those of every group.
+    pub pre: Vec<RequestedBuildpack>,
+    /// Buildpacks that come after those of every group.
+    pub post: Vec<RequestedBuildpack>,
+    /// The installed packages, the preferred ones first.
     pub installed: Vec<Package>,
     /// Variables of the build.
     pub env: BTreeMap<String, Secret>,
 }
 
-impl Wishes {
-    /// Whether it is left open which buildpacks build.
-    pub fn names_none(&self) -> bool {
+impl BuildSettings {
+    /// Whether no buildpack is requested.
+    pub fn names_no_buildpack(&self) -> bool {
         self.group.is_empty() && self.pre.is_empty() && self.post.is_empty()
     }
 }
@@ -72,38 +72,44 @@ impl Wishes {
 /// How a source is built.
 #[derive(Debug, Clone)]
 pub struct Recipe {
-    /// Groups, tried in this order.
+    /// Groups, in the order in which detection tries them.
     pub(super) order: Vec<Vec<GroupEntry>>,
-    /// The buildpacks that may take part.
+    /// All buildpacks of these groups, and those that composite ones name.
     pub(super) buildpacks: Vec<Buildpack>,
-    /// The environment that the user gives.
+    /// Variables of the build.
     pub(super) env: BTreeMap<String, Secret>,
-    /// Where it is built, and on what it runs.
+    /// The stack on which the app is built and runs.
     pub(super) stack: Stack,
-    /// Of all that, and of the lifecycle.
+    /// Digest of all that, and of the lifecycle.
     digest: Digest,
 }
 
 impl Recipe {
-    pub(super) fn new(wishes: Wishes, builtin: &Builtin, stack: Stack, lifecycle: &Digest) -> Result<Self, BuildError> {
-        let Wishes { group, pre, post, installed, env } = wishes;
-        let mut shelf = Shelf { builtin, installed, taken: Vec::new() };
-        let pre = shelf.entries(&pre)?;
-        let post = shelf.entries(&post)?;
+    pub(super) fn new(
+        settings: BuildSettings,
+        builtin: &Builtin,
+        stack: Stack,
+        lifecycle: &Digest,
+    ) -> Result<Self, BuildError> {
+        let BuildSettings { group, pre, post, installed, env } = settings;
+        let mut resolver = BuildpackResolver { builtin, installed, resolved: Vec::new() };
+        let pre = resolver.entries(&pre)?;
+        let post = resolver.entries(&post)?;
         let groups = if group.is_empty() {
-            builtin.order.iter().map(|group| shelf.references(group)).collect::<Result<Vec<_>, _>>()?
+            builtin.order.iter().map(|group| resolver.builtin_group(group)).collect::<Result<Vec<_>, _>>()?
         } else {
-            vec![shelf.entries(&group)?]
+            vec![resolver.entries(&group)?]
         };
-        let procfile = shelf.entries(&[Wanted::Named { id: PROCFILE.to_owned(), version: None }]).unwrap_or_default();
+        let procfile = RequestedBuildpack::Named { id: PROCFILE.to_owned(), version: None };
+        let procfile = resolver.entries(&[procfile]).unwrap_or_default();
         let procfile: Vec<_> = procfile.into_iter().map(|entry| GroupEntry { optional: true, ..entry }).collect();
         let order = groups.into_iter().map(|group| {
             let group = [pre.clone(), group, post.clone()].concat();
-            let reads_it = group.iter().any(|entry| entry.id.ends_with("/procfile"));
-            [group, if reads_it { Vec::new() } else { procfile.clone() }].concat()
+            let has_procfile = group.iter().any(|entry| entry.id.ends_with("/procfile"));
+            [group, if has_procfile { Vec::new() } else { procfile.clone() }].concat()
         });
         let order: Vec<_> = order.collect();
-        let buildpacks = shelf.taken;
+        let buildpacks = resolver.resolved;
         let parts = (
             &order,
             buildpacks.iter().map(|b| (b.target(), &b.digest)).collect::<Vec<_>>(),
@@ -114,86 +120,87 @@ impl Recipe {
         Ok(Self { digest: Digest::of(&text), order, buildpacks, env, stack })
     }
 
-    /// The same for the same source tree (git's name for it) and recipe: a build of it would give the image that one
-    /// with this key gave before.
+    /// Digest of the recipe and a source tree (git's id of it): a build with a key that was built before would give the
+    /// same image.
     pub fn key(&self, tree: &impl Display) -> Digest {
         Digest::of(format!("{tree}\n{}", self.digest).as_bytes())
     }
 
-    /// The name of its stack.
+    /// Name of the stack.
     pub fn stack(&self) -> &str {
         &self.stack.id
     }
 
-    /// Which of its buildpacks these are (id and version).
-    pub(super) fn ran(&self, group: Vec<(String, String)>) -> Vec<UsedBuildpack> {
-        let ran = |(id, version): (String, String)| {
+    /// The buildpacks of the group that built (id and version), with their digests.
+    pub(super) fn used(&self, group: Vec<(String, String)>) -> Vec<UsedBuildpack> {
+        let with_digest = |(id, version): (String, String)| {
             let found = self.buildpacks.iter().find(|b| b.about.id == id && b.about.version == version);
             UsedBuildpack { digest: found.map(|buildpack| buildpack.digest.clone()), id, version }
         };
-        group.into_iter().map(ran).collect()
+        group.into_iter().map(with_digest).collect()
     }
 }
 
-/// Where buildpacks are looked for, and those that were taken from it.
-struct Shelf<'a> {
+/// Finds requested buildpacks, and collects them with those that they name.
+struct BuildpackResolver<'a> {
     builtin: &'a Builtin,
     installed: Vec<Package>,
-    taken: Vec<Buildpack>,
+    resolved: Vec<Buildpack>,
 }
 
-impl Shelf<'_> {
-    fn entries(&mut self, wanted: &[Wanted]) -> Result<Vec<GroupEntry>, BuildError> {
-        wanted.iter().map(|wanted| self.entry(wanted)).collect()
+impl BuildpackResolver<'_> {
+    fn entries(&mut self, requested: &[RequestedBuildpack]) -> Result<Vec<GroupEntry>, BuildError> {
+        requested.iter().map(|requested| self.entry(requested)).collect()
     }
 
-    fn references(&mut self, group: &Group) -> Result<Vec<GroupEntry>, BuildError> {
+    fn builtin_group(&mut self, group: &Group) -> Result<Vec<GroupEntry>, BuildError> {
         let entry = |reference: &Reference| {
             let Reference { id, version, optional, .. } = reference.clone();
-            Ok(GroupEntry { optional, ..self.entry(&Wanted::Named { id, version })? })
+            Ok(GroupEntry { optional, ..self.entry(&RequestedBuildpack::Named { id, version })? })
         };
         group.group.iter().map(entry).collect()
     }
 
-    fn entry(&mut self, wanted: &Wanted) -> Result<GroupEntry, BuildError> {
+    fn entry(&mut self, requested: &RequestedBuildpack) -> Result<GroupEntry, BuildError> {
         let entry = |about: &Descriptor, place| GroupEntry {
             id: about.id.clone(),
             version: about.version.clone(),
             optional: false,
             place,
         };
-        Ok(match wanted {
-            Wanted::Named { id, version } => {
+        Ok(match requested {
+            RequestedBuildpack::Named { id, version } => {
                 let found = self.find(id, version.as_deref(), None)?;
-                let made = entry(&found.about, Place::Installed);
-                self.take(found, None)?;
-                made
+                let named = entry(&found.about, Place::Installed);
+                self.add(found, None)?;
+                named
             }
-            Wanted::Package(package) => {
+            RequestedBuildpack::Package(package) => {
                 let root = package.root()?.clone();
-                let made = entry(&root.about, Place::Installed);
-                self.take(root, Some(package))?;
-                made
+                let packaged = entry(&root.about, Place::Installed);
+                self.add(root, Some(package))?;
+                packaged
             }
-            Wanted::App { folder, about } => {
-                self.take_named(about, None)?;
+            RequestedBuildpack::App { folder, about } => {
+                self.add_named_by(about, None)?;
                 entry(about, Place::Source(folder.clone()))
             }
-            Wanted::Inline { id, place } => {
+            RequestedBuildpack::Inline { id, place } => {
                 check_inline(id, place).map_err(BuildError::Inline)?;
                 GroupEntry { id: id.clone(), version: "0.0.0".to_owned(), optional: false, place: place.clone() }
             }
         })
     }
 
-    /// The best that there is: from the same package, then what is installed, then what is built in; the newest version.
+    /// Finds a buildpack: in the same package, else among the installed ones, else among the built-in ones; the newest
+    /// version.
     fn find(&self, id: &str, version: Option<&str>, package: Option<&Package>) -> Result<Buildpack, BuildError> {
         let fits = |b: &&Buildpack| b.about.id == id && version.is_none_or(|version| b.about.version == version);
-        let newest = |all: &[Buildpack]| all.iter().filter(fits).max_by_key(|b| order_of(&b.about.version)).cloned();
+        let newest = |all: &[Buildpack]| all.iter().filter(fits).max_by_key(|b| version_key(&b.about.version)).cloned();
         let own = package.and_then(|package| newest(&package.all));
-        // Of several that say the same version, the one that was installed last.
+        // Of several packages with the same version, the one that was installed last.
         let installed =
-            || self.installed.iter().rev().filter_map(|p| newest(&p.all)).max_by_key(|b| order_of(&b.about.version));
+            || self.installed.iter().rev().filter_map(|p| newest(&p.all)).max_by_key(|b| version_key(&b.about.version));
         let found = own.or_else(installed).or_else(|| newest(&self.builtin.all));
         found.ok_or_else(|| {
             let name = version.map_or_else(|| id.to_owned(), |version| format!("{id}@{version}"));
@@ -201,29 +208,29 @@ impl Shelf<'_> {
         })
     }
 
-    /// Takes a buildpack, and those that it names.
-    fn take(&mut self, buildpack: Buildpack, package: Option<&Package>) -> Result<(), BuildError> {
+    /// Collects a buildpack, and those that it names.
+    fn add(&mut self, buildpack: Buildpack, package: Option<&Package>) -> Result<(), BuildError> {
         let same_name = |b: &&Buildpack| b.target() == buildpack.target();
-        match self.taken.iter().find(same_name) {
-            Some(taken) if taken.digest == buildpack.digest => return Ok(()),
+        match self.resolved.iter().find(same_name) {
+            Some(resolved) if resolved.digest == buildpack.digest => return Ok(()),
             Some(_) => return Err(BuildError::TwoOfOneName(buildpack.about.full_name())),
             None => {}
         }
         let about = buildpack.about.clone();
-        self.taken.push(buildpack);
-        self.take_named(&about, package)
+        self.resolved.push(buildpack);
+        self.add_named_by(&about, package)
     }
 
-    fn take_named(&mut self, about: &Descriptor, package: Option<&Package>) -> Result<(), BuildError> {
+    fn add_named_by(&mut self, about: &Descriptor, package: Option<&Package>) -> Result<(), BuildError> {
         for Reference { id, version, .. } in about.order.iter().flat_map(|group| &group.group) {
             let found = self.find(id, version.as_deref(), package)?;
-            self.take(found, package)?;
+            self.add(found, package)?;
         }
         Ok(())
     }
 }
 
-/// A script of `project.toml` becomes a buildpack: its id and API are those of one.
+/// Checks id and API version of a script of `project.toml`, which becomes a buildpack.
 fn check_inline(id: &str, place: &Place) -> Result<(), String> {
     descriptor::check_id(id).map_err(|e| e.replacen("buildpack.id", "io.buildpacks.group.id", 1))?;
     match place {
@@ -232,8 +239,8 @@ fn check_inline(id: &str, place: &Place) -> Result<(), String> {
     }
 }
 
-/// Later versions are greater; what is no version comes first.
-fn order_of(version: &str) -> (Option<Version>, String) {
+/// Sort key of a version: later versions are greater; text that is not a version is smaller than any version.
+fn version_key(version: &str) -> (Option<Version>, String) {
     (version.parse().ok(), version.to_owned())
 }
 
@@ -252,7 +259,7 @@ mod tests {
         Package { digest: Digest::of(format!("{all:?}").as_bytes()), all: all.to_vec() }
     }
 
-    fn recipe(wishes: Wishes) -> Result<Recipe, String> {
+    fn recipe(settings: BuildSettings) -> Result<Recipe, String> {
         let group = |id: &str| Group {
             group: vec![Reference { id: id.into(), version: None, optional: false, exec_env: Vec::new() }],
         };
@@ -262,7 +269,7 @@ mod tests {
         };
         let image = StackImage { manifest: Digest::of(b"m"), config: Digest::of(b"c"), layer: Digest::of(b"l") };
         let stack = Stack { id: "s".into(), run: image.clone(), build: image, target: Target::default() };
-        Recipe::new(wishes, &builtin, stack, &Digest::of(b"lifecycle")).map_err(|e| e.to_string())
+        Recipe::new(settings, &builtin, stack, &Digest::of(b"lifecycle")).map_err(|e| e.to_string())
     }
 
     fn names(recipe: &Recipe) -> Vec<String> {
@@ -270,48 +277,60 @@ mod tests {
         recipe.order.iter().map(|group| group.iter().map(name).collect::<Vec<_>>().join(" ")).collect()
     }
 
-    fn named(id: &str, version: Option<&str>) -> Wanted {
-        Wanted::Named { id: id.into(), version: version.map(Into::into) }
+    fn named(id: &str, version: Option<&str>) -> RequestedBuildpack {
+        RequestedBuildpack::Named { id: id.into(), version: version.map(Into::into) }
     }
 
     #[test]
-    fn without_wishes_the_builtin_order_counts() {
-        let made = recipe(Wishes::default()).unwrap();
+    fn without_requested_buildpacks_the_builtin_order_is_used() {
+        let made = recipe(BuildSettings::default()).unwrap();
         assert_eq!(names(&made), ["paas/node@0.1.0 paas/procfile@0.1.0?", "paas/procfile@0.1.0"]);
-        let wishes = Wishes { pre: vec![named("paas/python", None)], ..Wishes::default() };
-        assert_eq!(names(&recipe(wishes).unwrap())[0], "paas/python@0.1.0 paas/node@0.1.0 paas/procfile@0.1.0?");
+        let settings = BuildSettings { pre: vec![named("paas/python", None)], ..BuildSettings::default() };
+        assert_eq!(names(&recipe(settings).unwrap())[0], "paas/python@0.1.0 paas/node@0.1.0 paas/procfile@0.1.0?");
     }
 
     #[test]
-    fn names_mean_the_newest_that_is_installed() {
+    fn a_name_means_the_newest_installed_version() {
         let installed =
             [("1.9.0", ""), ("1.10.0", "")].map(|(version, more)| package(&[buildpack("a/x", version, more)]));
-        let wish = |wanted| Wishes { group: vec![wanted], installed: installed.to_vec(), ..Wishes::default() };
-        assert_eq!(names(&recipe(wish(named("a/x", None))).unwrap()), ["a/x@1.10.0 paas/procfile@0.1.0?"]);
-        assert_eq!(names(&recipe(wish(named("a/x", Some("1.9.0")))).unwrap()), ["a/x@1.9.0 paas/procfile@0.1.0?"]);
-        let error = recipe(wish(named("a/y", Some("2")))).unwrap_err();
+        let request = |requested| BuildSettings {
+            group: vec![requested],
+            installed: installed.to_vec(),
+            ..BuildSettings::default()
+        };
+        assert_eq!(names(&recipe(request(named("a/x", None))).unwrap()), ["a/x@1.10.0 paas/procfile@0.1.0?"]);
+        assert_eq!(names(&recipe(request(named("a/x", Some("1.9.0")))).unwrap()), ["a/x@1.9.0 paas/procfile@0.1.0?"]);
+        let error = recipe(request(named("a/y", Some("2")))).unwrap_err();
         assert!(error.starts_with("the buildpack a/y@2 is not installed"), "{error}");
     }
 
     #[test]
-    fn a_package_brings_what_it_names() {
+    fn a_package_provides_the_buildpacks_that_it_names() {
         let order = "[[order]]\n[[order.group]]\nid = \"a/x\"\nversion = \"1.0.0\"\n";
         let all = package(&[buildpack("a/all", "1.0.0", order), buildpack("a/x", "1.0.0", "")]);
-        let made = recipe(Wishes { group: vec![Wanted::Package(all.clone())], ..Wishes::default() }).unwrap();
-        let taken: Vec<_> = made.buildpacks.iter().map(|b| b.about.full_name()).collect();
-        assert_eq!(taken, ["a/all@1.0.0", "a/x@1.0.0", "paas/procfile@0.1.0"]);
-        let ran = made.ran(vec![("a/x".into(), "1.0.0".into()), ("own".into(), "0.0.0".into())]);
+        let made =
+            recipe(BuildSettings { group: vec![RequestedBuildpack::Package(all.clone())], ..BuildSettings::default() })
+                .unwrap();
+        let resolved: Vec<_> = made.buildpacks.iter().map(|b| b.about.full_name()).collect();
+        assert_eq!(resolved, ["a/all@1.0.0", "a/x@1.0.0", "paas/procfile@0.1.0"]);
+        let ran = made.used(vec![("a/x".into(), "1.0.0".into()), ("own".into(), "0.0.0".into())]);
         assert!(ran[0].digest.is_some() && ran[1].digest.is_none());
         let other = package(&[buildpack("a/x", "1.0.0", "[metadata]\nother = 1\n")]);
-        let error = recipe(Wishes { group: vec![Wanted::Package(all), Wanted::Package(other)], ..Wishes::default() });
-        assert!(error.unwrap_err().contains("two different buildpacks are called a/x@1.0.0"));
+        let error = recipe(BuildSettings {
+            group: vec![RequestedBuildpack::Package(all), RequestedBuildpack::Package(other)],
+            ..BuildSettings::default()
+        });
+        assert!(error.unwrap_err().contains("two different buildpacks are named a/x@1.0.0"));
     }
 
     #[test]
-    fn scripts_of_a_project_are_judged_before_they_run() {
+    fn scripts_of_a_project_are_checked_before_they_run() {
         let inline = |id: &str, api: &str| {
             let place = Place::Inline { api: api.into(), shell: "/bin/sh".into(), script: "true".into() };
-            recipe(Wishes { group: vec![Wanted::Inline { id: id.into(), place }], ..Wishes::default() })
+            recipe(BuildSettings {
+                group: vec![RequestedBuildpack::Inline { id: id.into(), place }],
+                ..BuildSettings::default()
+            })
         };
         assert_eq!(names(&inline("a/b", "0.10").unwrap()), ["a/b@0.0.0 paas/procfile@0.1.0?"]);
         let error = inline("a/b", "0.1").unwrap_err();
@@ -321,11 +340,14 @@ mod tests {
     }
 
     #[test]
-    fn whatever_decides_the_image_is_in_the_key() {
-        let base = recipe(Wishes::default()).unwrap();
-        let other =
-            recipe(Wishes { env: [("A".into(), Secret::new("b".to_owned()))].into(), ..Wishes::default() }).unwrap();
-        assert_eq!(base.key(&"tree"), recipe(Wishes::default()).unwrap().key(&"tree"));
+    fn the_key_covers_everything_that_decides_the_image() {
+        let base = recipe(BuildSettings::default()).unwrap();
+        let other = recipe(BuildSettings {
+            env: [("A".into(), Secret::new("b".to_owned()))].into(),
+            ..BuildSettings::default()
+        })
+        .unwrap();
+        assert_eq!(base.key(&"tree"), recipe(BuildSettings::default()).unwrap().key(&"tree"));
         assert_ne!(base.key(&"tree"), base.key(&"trees"));
         assert_ne!(base.key(&"tree"), other.key(&"tree"));
     }

@@ -1,4 +1,4 @@
-//! What a stack's run image has of Debian's packages, for builds that add others to it.
+//! The Debian packages of a stack's run image, for builds that add others to them.
 
 use std::{
     fs,
@@ -7,11 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::BuildError;
+use super::error::BuildError;
 use crate::{images::ImageStore, model::Digest};
 
-/// A file in `folder` with what is installed in a run image, as dpkg notes it; empty if the image has no dpkg. Blocks.
-pub(super) fn of(images: &ImageStore, run_image: &Digest, folder: &Path) -> Result<PathBuf, BuildError> {
+/// A file in `folder` with the dpkg status of a run image; empty if the image has no dpkg. Blocks.
+pub(super) fn file(images: &ImageStore, run_image: &Digest, folder: &Path) -> Result<PathBuf, BuildError> {
     let path = folder.join(run_image.hex());
     if path.exists() {
         return Ok(path);
@@ -21,7 +21,7 @@ pub(super) fn of(images: &ImageStore, run_image: &Digest, folder: &Path) -> Resu
         fs::create_dir_all(folder)?;
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
         file.write_all(&status)?;
-        // Builds run as somebody whom the host does not know.
+        // Builds run as a user that the host does not have, who must be able to read it.
         file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
         file.persist(&path).map_err(|e| e.error)
     };

@@ -1,5 +1,5 @@
-//! The conversation with the lifecycle in a build container. Nothing that it says is trusted: each length and digest is
-//! verified, and a layer counts only if it was sent now or was the app's own before.
+//! The session with the lifecycle in a build container. Nothing that it sends is trusted: every length and digest is
+//! verified, and an image may only have layers that were sent now or that the app's previous image had.
 
 use std::{collections::HashSet, io::Write as _, time::Duration};
 
@@ -12,8 +12,9 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    BuildError, Downloads,
-    frames::{self, CopyError, Event, FrameError, Frames},
+    downloads::Downloads,
+    error::BuildError,
+    frames::{self, ContainerEvent, FrameError, Frames, SendError},
 };
 use crate::{
     engine::BuildContainer,
@@ -23,48 +24,49 @@ use crate::{
     progress::Progress,
 };
 
-/// The most that a build may print, in MiB.
-pub(super) const MOST_OUTPUT_MIB: u64 = 64;
-/// The longest line past the protocol.
-const LONGEST_STDERR_LINE: usize = 8 * 1024;
-/// How long a container has to end after it failed.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// Maximum output of a build, in MiB.
+pub(super) const MAX_OUTPUT_MIB: u64 = 64;
+/// Maximum length of a line on stderr, in bytes.
+const MAX_STDERR_LINE_LEN: usize = 8 * 1024;
+/// Time that a container has to send the rest of its output after it failed.
+const LAST_OUTPUT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a conversation needs beside the container.
-pub struct Session<'a> {
-    pub blobs: &'a BlobStore,
-    pub downloads: &'a Downloads,
-    pub tasks: &'a TaskTracker,
-    pub known: &'a HashSet<Digest>,
-    pub most_blob_bytes: u64,
-    pub progress: &'a Progress,
+/// What a session needs besides the container.
+pub(super) struct Session<'a> {
+    pub(super) blobs: &'a BlobStore,
+    pub(super) downloads: &'a Downloads,
+    pub(super) tasks: &'a TaskTracker,
+    /// Layers of the app's previous image, which need not be sent.
+    pub(super) known_layers: &'a HashSet<Digest>,
+    pub(super) max_blob_bytes: u64,
+    pub(super) progress: &'a Progress,
 }
 
-/// What was said.
-pub struct Conversation {
-    /// The result, if it came.
-    pub result: Option<BuildResult>,
-    /// Whether a line spoke of a full disk.
-    pub said_disk_full: bool,
-    /// The last line past the protocol.
-    pub last_stderr: String,
+/// What a container sent, besides blobs.
+pub(super) struct Conversation {
+    /// The result, if the container sent one.
+    pub(super) result: Option<BuildResult>,
+    /// Whether a line of output mentions a full disk.
+    pub(super) disk_full_reported: bool,
+    /// The last line on stderr.
+    pub(super) last_stderr: String,
 }
 
-/// A layer on its way: another thread hashes and writes it. When it is given up, that thread finds too few bytes and
-/// leaves nothing.
-struct Incoming {
+/// A layer or download that is being received; a thread hashes and writes it. If it is dropped, the thread gets too few
+/// bytes and stores nothing.
+struct IncomingBlob {
     header: BlobHeader,
     received: u64,
     bytes: mpsc::Sender<Bytes>,
     stored: JoinHandle<Result<(), BuildError>>,
 }
 
-impl Incoming {
+impl IncomingBlob {
     fn begin(header: BlobHeader, session: &Session<'_>) -> Self {
         let (bytes, mut incoming) = mpsc::channel::<Bytes>(8);
-        let (blobs, downloads, to_come) = (session.blobs.clone(), session.downloads.clone(), header.clone());
+        let (blobs, downloads, announced) = (session.blobs.clone(), session.downloads.clone(), header.clone());
         let stored = session.tasks.spawn_blocking(move || {
-            let BlobHeader { digest, size, download } = to_come;
+            let BlobHeader { digest, size, download } = announced;
             let Some(checksum) = download else {
                 let mut writer = blobs.writer()?;
                 while let Some(bytes) = incoming.blocking_recv() {
@@ -81,7 +83,7 @@ impl Incoming {
         Self { header, received: 0, bytes, stored }
     }
 
-    /// Waits until it is on disk, verified.
+    /// Waits until it is verified and stored.
     async fn end(self) -> Result<Digest, BuildError> {
         drop(self.bytes);
         self.stored.await.map_err(|_| BuildError::ShuttingDown)??;
@@ -89,182 +91,190 @@ impl Incoming {
     }
 }
 
-/// What has come so far.
-struct Heard {
+/// What has been received so far.
+struct Received {
     conversation: Conversation,
-    printed: u64,
+    printed_bytes: u64,
+    /// The unfinished line on stderr.
     stderr: Vec<u8>,
-    blob: Option<Incoming>,
-    stored: HashSet<Digest>,
+    blob: Option<IncomingBlob>,
+    stored_layers: HashSet<Digest>,
     blob_bytes: u64,
 }
 
 impl Session<'_> {
-    /// Sends request and source, and listens until the result or the container's end.
-    pub async fn run(
+    /// Sends request and source, and receives until the result, or until the container ends.
+    pub(super) async fn run(
         &self,
         container: &mut BuildContainer,
         request: &BuildRequest,
         mut source: Box<dyn AsyncRead + Send + Unpin>,
     ) -> Result<Conversation, BuildError> {
-        let request = encoded(request)?;
+        let request = encode(request)?;
         let (stdin, output) = (&mut container.stdin, &mut container.output);
-        let talk = async {
+        let send = async {
             let sent = match frames::write(stdin, Kind::Request, &request).await {
                 Ok(()) => frames::write_source(stdin, &mut source).await,
-                Err(_) => Err(CopyError::Container),
+                Err(_) => Err(SendError::Container),
             };
             match sent {
-                Err(CopyError::Source(e)) => BuildError::Source(e),
-                // When the container ends early, what it says tells why; when all is sent, its answer is waited for.
-                Ok(()) | Err(CopyError::Container) => std::future::pending().await,
+                Err(SendError::Source(e)) => BuildError::Source(e),
+                // If the container ended early, its output tells why; otherwise its result follows.
+                Ok(()) | Err(SendError::Container) => std::future::pending().await,
             }
         };
         let mut frames = Frames::new(output);
-        let mut heard = tokio::select! {
-            error = talk => return Err(error),
-            heard = self.listen(&mut frames) => heard?,
+        let mut received = tokio::select! {
+            error = send => return Err(error),
+            received = self.receive(&mut frames) => received?,
         };
-        // All that counts of an image is here by now: its container has nothing more to say that is waited for.
-        if matches!(heard.conversation.result, Some(BuildResult::Built(_))) {
-            self.flush_stderr(&mut heard).await;
-            return Ok(heard.conversation);
+        // The image is complete: nothing that the container may still print is worth waiting for.
+        if matches!(received.conversation.result, Some(BuildResult::Built(_))) {
+            self.flush_stderr(&mut received).await;
+            return Ok(received.conversation);
         }
-        // The end of its input is the lifecycle's leave to go; one that is gone needs none.
+        // The lifecycle ends when its input ends; this fails if it has already ended.
         let _ = container.stdin.shutdown().await;
-        let _ = tokio::time::timeout(FAREWELL, self.last_words(&mut frames, &mut heard)).await;
-        self.flush_stderr(&mut heard).await;
-        Ok(heard.conversation)
+        let _ = tokio::time::timeout(LAST_OUTPUT_TIMEOUT, self.last_output(&mut frames, &mut received)).await;
+        self.flush_stderr(&mut received).await;
+        Ok(received.conversation)
     }
 
-    /// The engine keeps no order between the two streams: what was printed before the result may come after it.
-    async fn last_words(&self, frames: &mut Frames<'_>, heard: &mut Heard) -> Result<(), BuildError> {
+    /// Receives the rest of stderr: the engine does not keep the order between stdout and stderr, so lines printed
+    /// before the result may arrive after it.
+    async fn last_output(&self, frames: &mut Frames<'_>, received: &mut Received) -> Result<(), BuildError> {
         while let Ok(Some(event)) = frames.next().await {
-            if let Event::Stderr(bytes) = event {
-                self.stderr(heard, &bytes).await?;
+            if let ContainerEvent::Stderr(bytes) = event {
+                self.stderr(received, &bytes).await?;
             }
         }
         Ok(())
     }
 
-    async fn listen(&self, frames: &mut Frames<'_>) -> Result<Heard, BuildError> {
-        let conversation = Conversation { result: None, said_disk_full: false, last_stderr: String::new() };
-        let mut heard =
-            Heard { conversation, printed: 0, stderr: Vec::new(), blob: None, stored: HashSet::new(), blob_bytes: 0 };
+    async fn receive(&self, frames: &mut Frames<'_>) -> Result<Received, BuildError> {
+        let conversation = Conversation { result: None, disk_full_reported: false, last_stderr: String::new() };
+        let mut received = Received {
+            conversation,
+            printed_bytes: 0,
+            stderr: Vec::new(),
+            blob: None,
+            stored_layers: HashSet::new(),
+            blob_bytes: 0,
+        };
         while let Some(event) = frames.next().await.map_err(|e| match e {
             FrameError::Engine(e) => BuildError::Engine(e),
             FrameError::Invalid(message) => BuildError::Protocol(message),
         })? {
             match event {
-                Event::Stderr(bytes) => self.stderr(&mut heard, &bytes).await?,
-                Event::Frame(Kind::Line, payload) => {
-                    heard.count(payload.len())?;
+                ContainerEvent::Stderr(bytes) => self.stderr(&mut received, &bytes).await?,
+                ContainerEvent::Frame(Kind::Line, payload) => {
+                    received.count_output(payload.len())?;
                     let line = parse::<Line>(&payload)?;
-                    heard.notice(text_of(&line));
+                    received.notice_full_disk(text_of(&line));
                     self.progress.line(sanitized(&line)).await;
                 }
-                Event::Frame(Kind::Blob, payload) => self.begin_blob(&mut heard, parse(&payload)?).await?,
-                Event::Frame(Kind::BlobData, payload) => self.blob_data(&mut heard, payload).await?,
-                Event::Frame(Kind::Result, payload) => {
+                ContainerEvent::Frame(Kind::Blob, payload) => self.begin_blob(&mut received, parse(&payload)?).await?,
+                ContainerEvent::Frame(Kind::BlobData, payload) => self.blob_data(&mut received, payload).await?,
+                ContainerEvent::Frame(Kind::Result, payload) => {
                     let result = parse(&payload)?;
                     if let BuildResult::Built(built) = &result {
-                        self.check(&heard, built)?;
+                        self.check_layers(&received, built)?;
                     }
-                    heard.conversation.result = Some(result);
-                    return Ok(heard);
+                    received.conversation.result = Some(result);
+                    return Ok(received);
                 }
-                Event::Frame(Kind::Disk | Kind::Ready | Kind::Request | Kind::Source | Kind::SourceEnd, _) => {
-                    return Err(BuildError::Protocol("it sent what has no place in a build".to_owned()));
+                ContainerEvent::Frame(Kind::Disk | Kind::Ready | Kind::Request | Kind::Source | Kind::SourceEnd, _) => {
+                    return Err(BuildError::Protocol("it sent a frame that it must not send in a build".to_owned()));
                 }
             }
         }
-        Ok(heard)
+        Ok(received)
     }
 
-    async fn stderr(&self, heard: &mut Heard, bytes: &Bytes) -> Result<(), BuildError> {
-        heard.count(bytes.len())?;
+    async fn stderr(&self, received: &mut Received, bytes: &Bytes) -> Result<(), BuildError> {
+        received.count_output(bytes.len())?;
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let room = LONGEST_STDERR_LINE.saturating_sub(heard.stderr.len());
-            heard.stderr.extend(&piece[..piece.len().min(room)]);
+            let room = MAX_STDERR_LINE_LEN.saturating_sub(received.stderr.len());
+            received.stderr.extend(&piece[..piece.len().min(room)]);
             if piece.ends_with(b"\n") {
-                self.flush_stderr(heard).await;
+                self.flush_stderr(received).await;
             }
         }
         Ok(())
     }
 
-    async fn flush_stderr(&self, heard: &mut Heard) {
-        let line = Line::sanitize(String::from_utf8_lossy(&heard.stderr).trim_end());
-        heard.stderr.clear();
+    async fn flush_stderr(&self, received: &mut Received) {
+        let line = Line::sanitize(String::from_utf8_lossy(&received.stderr).trim_end());
+        received.stderr.clear();
         if !line.is_empty() {
-            heard.notice(&line);
-            heard.conversation.last_stderr.clone_from(&line);
+            received.notice_full_disk(&line);
+            received.conversation.last_stderr.clone_from(&line);
             self.progress.detail(line).await;
         }
     }
 
-    async fn begin_blob(&self, heard: &mut Heard, header: BlobHeader) -> Result<(), BuildError> {
-        if heard.blob.is_some() {
-            return Err(BuildError::Protocol("a layer began within another".to_owned()));
+    async fn begin_blob(&self, received: &mut Received, header: BlobHeader) -> Result<(), BuildError> {
+        if received.blob.is_some() {
+            return Err(BuildError::Protocol("a layer started before the end of another".to_owned()));
         }
-        heard.blob_bytes = heard.blob_bytes.saturating_add(header.size);
-        if heard.blob_bytes > self.most_blob_bytes {
-            return Err(BuildError::DiskFull(self.most_blob_bytes >> 20));
+        received.blob_bytes = received.blob_bytes.saturating_add(header.size);
+        if received.blob_bytes > self.max_blob_bytes {
+            return Err(BuildError::DiskFull(self.max_blob_bytes >> 20));
         }
-        heard.blob = Some(Incoming::begin(header, self));
-        self.blob_data(heard, Bytes::new()).await
+        received.blob = Some(IncomingBlob::begin(header, self));
+        self.blob_data(received, Bytes::new()).await
     }
 
-    async fn blob_data(&self, heard: &mut Heard, data: Bytes) -> Result<(), BuildError> {
-        let Some(mut blob) = heard.blob.take() else {
-            return Err(BuildError::Protocol("data came without a layer".to_owned()));
+    async fn blob_data(&self, received: &mut Received, data: Bytes) -> Result<(), BuildError> {
+        let Some(mut blob) = received.blob.take() else {
+            return Err(BuildError::Protocol("it sent data outside of a layer".to_owned()));
         };
         blob.received += data.len() as u64;
         if blob.received > blob.header.size {
             return Err(BuildError::Protocol("a layer is longer than announced".to_owned()));
         }
-        let refused = blob.bytes.send(data).await.is_err();
-        if refused || blob.received == blob.header.size {
+        let stopped = blob.bytes.send(data).await.is_err();
+        if stopped || blob.received == blob.header.size {
             let is_layer = blob.header.download.is_none();
             let digest = blob.end().await?;
             if is_layer {
-                heard.stored.insert(digest);
+                received.stored_layers.insert(digest);
             }
         } else {
-            heard.blob = Some(blob);
+            received.blob = Some(blob);
         }
         Ok(())
     }
 
-    /// A layer that the app never had may be another app's: its digest alone gives no right to it.
-    fn check(&self, heard: &Heard, built: &Built) -> Result<(), BuildError> {
-        let foreign = built
-            .layers
-            .iter()
-            .find(|layer| !heard.stored.contains(&layer.digest) && !self.known.contains(&layer.digest));
-        match foreign {
+    /// Refuses an image with a layer that was neither sent nor in the app's previous image: the layer may be another
+    /// app's.
+    fn check_layers(&self, received: &Received, built: &Built) -> Result<(), BuildError> {
+        let unknown = built.layers.iter().find(|layer| {
+            !received.stored_layers.contains(&layer.digest) && !self.known_layers.contains(&layer.digest)
+        });
+        match unknown {
             None => Ok(()),
             Some(layer) => Err(BuildError::Protocol(format!("layer {} was not sent", layer.digest))),
         }
     }
 }
 
-impl Heard {
-    fn count(&mut self, bytes: usize) -> Result<(), BuildError> {
-        self.printed += bytes as u64;
-        if self.printed > MOST_OUTPUT_MIB << 20 {
-            return Err(BuildError::TooMuchOutput(MOST_OUTPUT_MIB));
+impl Received {
+    fn count_output(&mut self, bytes: usize) -> Result<(), BuildError> {
+        self.printed_bytes += bytes as u64;
+        if self.printed_bytes > MAX_OUTPUT_MIB << 20 {
+            return Err(BuildError::TooMuchOutput(MAX_OUTPUT_MIB));
         }
         Ok(())
     }
 
-    fn notice(&mut self, text: &str) {
-        self.conversation.said_disk_full |= text.contains("No space left on device") || text.contains("ENOSPC");
+    fn notice_full_disk(&mut self, text: &str) {
+        self.conversation.disk_full_reported |= text.contains("No space left on device") || text.contains("ENOSPC");
     }
 }
 
-/// The request as one frame. What makes it too large is the app's own.
-fn encoded(request: &BuildRequest) -> Result<Vec<u8>, BuildError> {
+/// The request, encoded as one frame. If it is too large, the app's settings are.
+fn encode(request: &BuildRequest) -> Result<Vec<u8>, BuildError> {
     let bytes = serde_json::to_vec(request).map_err(|e| BuildError::Protocol(e.to_string()))?;
     if bytes.len() <= MAX_FRAME {
         return Ok(bytes);
@@ -303,7 +313,7 @@ mod tests {
     use crate::lifecycle::protocol::Target;
 
     #[test]
-    fn a_request_that_fits_no_frame_is_refused() {
+    fn a_request_larger_than_a_frame_is_refused() {
         let request = |value: String| BuildRequest {
             order: Vec::new(),
             env: BTreeMap::from([("A".to_owned(), value)]),
@@ -314,8 +324,8 @@ mod tests {
             previous: None,
             known_blobs: Vec::new(),
         };
-        assert!(encoded(&request("x".repeat(1000))).is_ok());
-        let error = encoded(&request("x".repeat(2 << 20))).unwrap_err().to_string();
+        assert!(encode(&request("x".repeat(1000))).is_ok());
+        let error = encode(&request("x".repeat(2 << 20))).unwrap_err().to_string();
         assert!(error.contains("larger than 1 MiB"), "{error}");
     }
 }

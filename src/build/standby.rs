@@ -1,5 +1,6 @@
-//! A container that waits for the next build: to make and start one takes longer than most builds that have a cache, so one
-//! is started ahead. It does one build as any other does. Whatever is wrong with it, the build has a container of its own.
+//! The standby container, started ahead of the next build: making and starting a container takes longer than most
+//! builds that have a cache. It runs one build, like any other. If anything is wrong with it, the build gets a
+//! container of its own.
 
 use std::{
     net::IpAddr,
@@ -15,8 +16,8 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    BuildError,
-    frames::{self, Event, FrameError, Frames},
+    error::BuildError,
+    frames::{self, ContainerEvent, FrameError, Frames},
 };
 use crate::{
     engine::{
@@ -27,77 +28,77 @@ use crate::{
     model::{AppName, Line},
 };
 
-/// One is started when no build has begun for so long: what follows a build comes first.
-const QUIET: Duration = Duration::from_secs(2);
-/// How long it may take to say that it sees its disk.
-const READY: Duration = Duration::from_secs(2);
+/// A standby container is started when no build has begun for this long: what follows a build has priority.
+const QUIET_PERIOD: Duration = Duration::from_secs(2);
+/// Time that a standby container has to confirm that it sees its disk.
+const READY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// At most one container waits.
+/// At most one standby container.
 #[derive(Default)]
 pub(super) struct Standby {
-    waiting: Mutex<Option<Waiting>>,
-    /// How many builds have.
+    container: Mutex<Option<StandbyContainer>>,
+    /// Number of builds that have begun.
     begun: AtomicU64,
-    /// Held while one is started.
-    starting: tokio::sync::Mutex<()>,
-    /// None shall wait any more.
+    /// Held while a container is started.
+    start: tokio::sync::Mutex<()>,
+    /// Cancelled when no standby container is to be started any more.
     closed: CancellationToken,
 }
 
-/// A container that waits, for builds that are to be as this.
-struct Waiting {
+/// A container for any build with this spec.
+struct StandbyContainer {
     spec: BuildSpec,
-    found: Found,
+    inputs: HostInputs,
     container: BuildContainer,
     slot: Slot,
 }
 
-/// A build's container, with what is mounted for it alone.
-pub(super) struct Occupied {
+/// The container of a build; if it was a standby container, with the slot through which it sees the build's disk.
+pub(super) struct AssignedContainer {
     pub(super) container: BuildContainer,
     slot: Option<Slot>,
 }
 
-/// What a container has from its start on, whatever comes to be at the same paths while it waits.
+/// What a container takes from the host when it starts, and keeps even if the host changes later.
 #[derive(PartialEq, Eq)]
-struct Found {
-    sources: Vec<Source>,
+struct HostInputs {
+    mounts: Vec<MountSource>,
     nameservers: Vec<IpAddr>,
 }
 
-/// Which file or folder a mount's source is.
+/// Identity of the file or folder that is mounted.
 #[derive(PartialEq, Eq)]
-struct Source {
+struct MountSource {
     device: u64,
     inode: u64,
-    /// Of a file: when it was changed, and its size.
+    /// Of a file: modification time (seconds, nanoseconds) and size.
     content: Option<(i64, i64, u64)>,
 }
 
-/// Why a container that waited is no use.
+/// Why a standby container cannot be used.
 #[derive(Debug, thiserror::Error)]
-enum Unfit {
+enum AssignError {
     #[error(transparent)]
     Disk(#[from] DiskError),
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error(transparent)]
     Frames(#[from] FrameError),
-    #[error("it does not answer: {0}")]
-    Silent(String),
-    /// So would the next one be.
-    #[error("it does not see the disk that is mounted for it ({0}); no other is started until the server is")]
-    Blind(String),
+    #[error("it does not respond: {0}")]
+    NoResponse(String),
+    /// The next standby container would fail in the same way.
+    #[error("it does not see the disk that is mounted for it ({0}); no other is started until the server restarts")]
+    DiskNotVisible(String),
 }
 
-impl Occupied {
+impl AssignedContainer {
     /// A container that was started for its build.
-    pub(super) fn own(container: BuildContainer) -> Self {
+    pub(super) fn new(container: BuildContainer) -> Self {
         Self { container, slot: None }
     }
 
-    /// Ends it; when this returns, none of its processes runs.
-    pub(super) async fn put_away(self) {
+    /// Ends and removes the container; none of its processes runs after this.
+    pub(super) async fn remove(self) {
         if let Err(error) = self.container.kill_and_remove().await {
             tracing::error!(%error, "a build container is left until the server starts again");
         }
@@ -113,20 +114,20 @@ async fn close(slot: Slot) {
     }
 }
 
-impl From<Waiting> for Occupied {
-    fn from(Waiting { container, slot, .. }: Waiting) -> Self {
+impl From<StandbyContainer> for AssignedContainer {
+    fn from(StandbyContainer { container, slot, .. }: StandbyContainer) -> Self {
         Self { container, slot: Some(slot) }
     }
 }
 
-impl Waiting {
-    async fn start(engine: &Engine, spec: &BuildSpec, folder: &Path) -> Result<Self, BuildError> {
-        let found = Found::now(spec).await.map_err(BuildError::Source)?;
-        let slot = Slot::open(&folder.join(format!("standby-{:08x}", rand::random::<u32>()))).await?;
+impl StandbyContainer {
+    async fn start(engine: &Engine, spec: &BuildSpec, mounts: &Path) -> Result<Self, BuildError> {
+        let inputs = HostInputs::read(spec).await.map_err(BuildError::Source)?;
+        let slot = Slot::open(&mounts.join(format!("standby-{:08x}", rand::random::<u32>()))).await?;
         match engine.run_build(&spec.for_standby(&slot)).await {
             Ok(mut container) => {
                 container.deactivate();
-                Ok(Self { spec: spec.clone(), found, container, slot })
+                Ok(Self { spec: spec.clone(), inputs, container, slot })
             }
             Err(error) => {
                 close(slot).await;
@@ -135,128 +136,132 @@ impl Waiting {
         }
     }
 
-    /// Makes it the app's, on its disk.
-    async fn adopt(&mut self, app: &AppName, disk: &MountedDisk) -> Result<(), Unfit> {
+    /// Assigns the container to a build of the app, on its disk.
+    async fn assign(&mut self, app: &AppName, disk: &MountedDisk) -> Result<(), AssignError> {
         self.container.activate().await;
         let device = self.slot.mount(disk).await?;
-        let sees = tokio::time::timeout(READY, self.sees(device)).await;
-        sees.unwrap_or_else(|_| Err(Unfit::Silent(format!("{} s have passed", READY.as_secs()))))?;
+        let confirmed = tokio::time::timeout(READY_TIMEOUT, self.confirm_disk(device)).await;
+        confirmed
+            .unwrap_or_else(|_| Err(AssignError::NoResponse(format!("{} s have passed", READY_TIMEOUT.as_secs()))))?;
         Ok(self.container.rename(app).await?)
     }
 
-    async fn sees(&mut self, device: u64) -> Result<(), Unfit> {
+    /// Has the lifecycle confirm that it sees the disk with this device number.
+    async fn confirm_disk(&mut self, device: u64) -> Result<(), AssignError> {
         let BuildContainer { stdin, output, .. } = &mut self.container;
-        let device = serde_json::to_vec(&device).map_err(|e| Unfit::Silent(e.to_string()))?;
-        frames::write(stdin, Kind::Disk, &device).await.map_err(|e| Unfit::Silent(e.to_string()))?;
+        let device = serde_json::to_vec(&device).map_err(|e| AssignError::NoResponse(e.to_string()))?;
+        frames::write(stdin, Kind::Disk, &device).await.map_err(|e| AssignError::NoResponse(e.to_string()))?;
+        let text = |bytes: &[u8]| Line::sanitize(&String::from_utf8_lossy(bytes));
         match Frames::new(output).next().await? {
-            Some(Event::Frame(Kind::Ready, _)) => Ok(()),
-            Some(Event::Frame(_, said)) => Err(Unfit::Blind(Line::sanitize(&String::from_utf8_lossy(&said)))),
-            Some(Event::Stderr(said)) => Err(Unfit::Silent(Line::sanitize(&String::from_utf8_lossy(&said)))),
-            None => Err(Unfit::Silent("it has ended".to_owned())),
+            Some(ContainerEvent::Frame(Kind::Ready, _)) => Ok(()),
+            Some(ContainerEvent::Frame(_, payload)) => Err(AssignError::DiskNotVisible(text(&payload))),
+            Some(ContainerEvent::Stderr(bytes)) => Err(AssignError::NoResponse(text(&bytes))),
+            None => Err(AssignError::NoResponse("it has ended".to_owned())),
         }
     }
 
-    async fn put_away(self) {
-        Occupied::from(self).put_away().await;
+    async fn remove(self) {
+        AssignedContainer::from(self).remove().await;
     }
 }
 
-impl Found {
-    async fn now(spec: &BuildSpec) -> std::io::Result<Self> {
-        let mut sources = Vec::new();
+impl HostInputs {
+    async fn read(spec: &BuildSpec) -> std::io::Result<Self> {
+        let mut mounts = Vec::new();
         for mount in &spec.mounts {
-            let about = tokio::fs::metadata(&mount.source).await?;
-            let content = about.is_file().then(|| (about.mtime(), about.mtime_nsec(), about.size()));
-            sources.push(Source { device: about.dev(), inode: about.ino(), content });
+            let metadata = tokio::fs::metadata(&mount.source).await?;
+            let content = metadata.is_file().then(|| (metadata.mtime(), metadata.mtime_nsec(), metadata.size()));
+            mounts.push(MountSource { device: metadata.dev(), inode: metadata.ino(), content });
         }
-        Ok(Self { sources, nameservers: engine::nameservers().await })
+        Ok(Self { mounts, nameservers: engine::nameservers().await })
     }
 
-    /// Whether a container that is started now would find the same.
+    /// Whether a container that is started now would get the same.
     async fn is_current(&self, spec: &BuildSpec) -> bool {
-        Self::now(spec).await.is_ok_and(|now| now == *self)
+        Self::read(spec).await.is_ok_and(|now| now == *self)
     }
 }
 
 impl Standby {
-    /// A build begins: the container that waits for one like it, if there is one and it is sound; on the app's disk.
+    /// Called when a build begins. Assigns the standby container to it, if there is one with this spec that is usable.
     pub(super) async fn take(
         &self,
         engine: &Engine,
         spec: &BuildSpec,
         app: &AppName,
         disk: &MountedDisk,
-    ) -> Result<Option<Occupied>, BuildError> {
+    ) -> Result<Option<AssignedContainer>, BuildError> {
         self.begun.fetch_add(1, Ordering::Relaxed);
-        let Some(mut waiting) = self.lock().take_if(|waiting| waiting.spec == *spec) else { return Ok(None) };
-        if !waiting.found.is_current(spec).await {
-            waiting.put_away().await;
+        let Some(mut standby) = self.lock().take_if(|standby| standby.spec == *spec) else { return Ok(None) };
+        if !standby.inputs.is_current(spec).await {
+            standby.remove().await;
             return Ok(None);
         }
-        // What closes the network to builds may have been pushed aside since this one was started.
-        let (closed, adopted) = tokio::join!(engine.ensure_build_bridge(), waiting.adopt(app, disk));
-        if let (Ok(_), Ok(())) = (&closed, &adopted) {
-            return Ok(Some(waiting.into()));
+        // The firewall rules of the build network may have been removed since this container was started.
+        let (network, assigned) = tokio::join!(engine.ensure_build_bridge(), standby.assign(app, disk));
+        if let (Ok(_), Ok(())) = (&network, &assigned) {
+            return Ok(Some(standby.into()));
         }
-        waiting.put_away().await;
-        closed?;
-        if let Err(unfit) = adopted {
-            tracing::warn!(%unfit, "the build container that waited is no use; the build has another");
-            if matches!(unfit, Unfit::Blind(_)) {
+        standby.remove().await;
+        network?;
+        if let Err(error) = assigned {
+            tracing::warn!(%error, "the standby container cannot be used; the build gets another container");
+            if matches!(error, AssignError::DiskNotVisible(_)) {
                 self.closed.cancel();
             }
         }
         Ok(None)
     }
 
-    /// Starts a container for builds like the last one, once there is a pause. `folder` is where it has its mounts.
-    pub(super) async fn prepare(&self, engine: &Engine, spec: BuildSpec, folder: &Path) {
+    /// Starts a standby container with the spec of the last build, unless another build begins soon. `mounts` is the
+    /// folder of mount points.
+    pub(super) async fn prepare(&self, engine: &Engine, spec: BuildSpec, mounts: &Path) {
         let begun = self.begun.load(Ordering::Relaxed);
-        if self.closed.run_until_cancelled(tokio::time::sleep(QUIET)).await.is_none() {
+        if self.closed.run_until_cancelled(tokio::time::sleep(QUIET_PERIOD)).await.is_none() {
             return;
         }
-        let _starting = self.starting.lock().await;
+        let _one_at_a_time = self.start.lock().await;
         if self.begun.load(Ordering::Relaxed) != begun {
             return;
         }
         let other = {
-            let mut waiting = self.lock();
-            if waiting.as_ref().is_some_and(|waiting| waiting.spec == spec) {
+            let mut standby = self.lock();
+            if standby.as_ref().is_some_and(|standby| standby.spec == spec) {
                 return;
             }
-            waiting.take()
+            standby.take()
         };
         if let Some(other) = other {
-            other.put_away().await;
+            other.remove().await;
         }
-        let started = match Waiting::start(engine, &spec, folder).await {
+        let started = match StandbyContainer::start(engine, &spec, mounts).await {
             Ok(started) => started,
-            // A buildpack that was fetched for one build alone may be gone.
-            Err(BuildError::Source(error)) => return tracing::debug!(%error, "no build container waits"),
+            // A buildpack that was fetched for one build alone may have been removed.
+            Err(BuildError::Source(error)) => return tracing::debug!(%error, "no standby container is started"),
             Err(error) => {
-                return tracing::warn!(%error, "no build container waits: the next build takes a little longer");
+                return tracing::warn!(%error, "no standby container is started: the next build takes a little longer");
             }
         };
-        let is_current = started.found.is_current(&started.spec).await;
+        let is_current = started.inputs.is_current(&started.spec).await;
         let superfluous = {
-            let mut waiting = self.lock();
-            if is_current && !self.closed.is_cancelled() { waiting.replace(started) } else { Some(started) }
+            let mut standby = self.lock();
+            if is_current && !self.closed.is_cancelled() { standby.replace(started) } else { Some(started) }
         };
         if let Some(superfluous) = superfluous {
-            superfluous.put_away().await;
+            superfluous.remove().await;
         }
     }
 
-    /// Ends what waits, and lets nothing wait any more.
+    /// Removes the standby container, and starts no other.
     pub(super) async fn close(&self) {
         self.closed.cancel();
-        let waiting = self.lock().take();
-        if let Some(waiting) = waiting {
-            waiting.put_away().await;
+        let standby = self.lock().take();
+        if let Some(standby) = standby {
+            standby.remove().await;
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Waiting>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<StandbyContainer>> {
+        self.container.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -141,7 +141,7 @@ async fn create(context: &Context, session: &Session<'_>, name: AppName) -> Resu
 
 async fn urls(context: &Context, app: &App) -> Result<Vec<String>> {
     let mappings = context.store.port_mappings(app.id).await?;
-    Ok(mappings.iter().map(|mapping| context.deployer.url(mapping)).collect())
+    Ok(mappings.iter().map(|mapping| context.deployer.ports().url(mapping)).collect())
 }
 
 async fn list(context: &Context, session: &Session<'_>, format: Format) -> Result {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     build::Buildpack,
-    deploy::Place,
+    deploy::BuildpackPosition,
     model::{AppName, BuildpackSource},
 };
 
@@ -95,12 +95,12 @@ pub(super) async fn run(context: &Context, session: &mut Session<'_>, command: B
     match command {
         C::List { app, format } => list(context, session, app, format).await,
         C::Add { app, source, index } => {
-            let place = index.map_or(Place::Last, Place::Before);
-            choose(context, session, app, source, place).await
+            let position = index.map_or(BuildpackPosition::Last, BuildpackPosition::Before);
+            choose(context, session, app, source, position).await
         }
         C::Set { app, source, index } => {
-            let place = index.map_or(Place::Only, Place::InPlaceOf);
-            choose(context, session, app, source, place).await
+            let position = index.map_or(BuildpackPosition::Only, BuildpackPosition::InPlaceOf);
+            choose(context, session, app, source, position).await
         }
         C::Remove { app, source } => remove(context, session, app, Some(source)).await,
         C::Clear { app } => remove(context, session, app, None).await,
@@ -145,9 +145,10 @@ impl Row for InstalledRow {
 }
 
 async fn installed(context: &Context, session: &Session<'_>, format: Format) -> Result {
-    let builtin = context.deployer.builtin().all.iter().map(|buildpack| InstalledRow::new(buildpack, "built in"));
+    let builtin =
+        context.deployer.buildpacks().builtin().all.iter().map(|buildpack| InstalledRow::new(buildpack, "built in"));
     let mut rows: Vec<_> = builtin.collect();
-    for (package, source) in context.deployer.installed_with_sources().await? {
+    for (package, source) in context.deployer.buildpacks().installed_with_sources().await? {
         // Paths of the server, and URLs, which may contain a token, are shown to admins only.
         let source = if session.caller.admin { source.as_str() } else { "installed" };
         rows.extend(package.all.iter().map(|buildpack| InstalledRow::new(buildpack, source)));
@@ -158,7 +159,7 @@ async fn installed(context: &Context, session: &Session<'_>, format: Format) -> 
 
 async fn install(context: &Context, session: &Session<'_>, source: BuildpackSource) -> Result {
     session.only_admin()?;
-    let package = context.deployer.install(&source, &session.progress).await?;
+    let package = context.deployer.buildpacks().install(&source, &session.progress).await?;
     for buildpack in &package.all {
         session.progress.detail(format!("{} ({})", buildpack.about.full_name(), buildpack.digest)).await;
     }
@@ -168,14 +169,14 @@ async fn install(context: &Context, session: &Session<'_>, source: BuildpackSour
 async fn uninstall(context: &Context, session: &Session<'_>, name: String) -> Result {
     session.only_admin()?;
     let mut removed = Vec::new();
-    for (package, _) in context.deployer.installed_with_sources().await? {
+    for (package, _) in context.deployer.buildpacks().installed_with_sources().await? {
         if package.all.iter().any(|b| b.about.full_name() == name || b.about.id == name) {
             removed.extend(package.all.iter().map(|b| b.about.full_name()));
             context.store.uninstall_package(package.digest).await?;
         }
     }
     if removed.is_empty()
-        && context.deployer.builtin().all.iter().any(|b| b.about.full_name() == name || b.about.id == name)
+        && context.deployer.buildpacks().builtin().all.iter().any(|b| b.about.full_name() == name || b.about.id == name)
     {
         let text = format!("{name} is built in and cannot be uninstalled; buildpacks:set APP chooses others");
         return Err(CommandError::Refused(text));
@@ -185,7 +186,7 @@ async fn uninstall(context: &Context, session: &Session<'_>, name: String) -> Re
             "there is no installed buildpack {name}; buildpacks:installed lists all"
         )));
     }
-    context.deployer.remove_unused_packages().await?;
+    context.deployer.buildpacks().remove_unused().await?;
     // All buildpacks of a package are uninstalled together.
     let are = if removed.len() == 1 { "is" } else { "are" };
     let text = format!("{} {are} uninstalled; apps that have chosen them as a package keep them", removed.join(", "));
@@ -203,8 +204,8 @@ async fn uninstall(context: &Context, session: &Session<'_>, name: String) -> Re
 
 /// The apps that chose one of the removed buildpacks (`id@version`) by name, and of which no version is left.
 async fn apps_without(context: &Context, session: &Session<'_>, removed: &[String]) -> Result<Vec<String>> {
-    let mut available: Vec<_> = context.deployer.builtin().all.iter().map(|b| b.about.clone()).collect();
-    for (package, _) in context.deployer.installed_with_sources().await? {
+    let mut available: Vec<_> = context.deployer.buildpacks().builtin().all.iter().map(|b| b.about.clone()).collect();
+    for (package, _) in context.deployer.buildpacks().installed_with_sources().await? {
         available.extend(package.all.iter().map(|b| b.about.clone()));
     }
     let is_removed = |id: &str| removed.iter().any(|name| name.rsplit_once('@').is_some_and(|(name, _)| name == id));
@@ -287,11 +288,11 @@ async fn choose(
     session: &Session<'_>,
     app: AppName,
     source: BuildpackSource,
-    place: Place,
+    position: BuildpackPosition,
 ) -> Result {
     let app = context.app(session, app).await?;
-    context.deployer.choose_buildpack(&app, source.clone(), place, session.caller.admin, &session.progress).await?;
-    context.deployer.remove_unused_packages().await?;
+    context.deployer.choose_buildpack(&app, source.clone(), position, session.caller.admin, &session.progress).await?;
+    context.deployer.buildpacks().remove_unused().await?;
     session
         .progress
         .detail(format!(
@@ -316,7 +317,7 @@ async fn remove(context: &Context, session: &Session<'_>, app: AppName, source: 
         }
     };
     context.store.change_app_buildpacks(app.id, change).await?;
-    context.deployer.remove_unused_packages().await?;
+    context.deployer.buildpacks().remove_unused().await?;
     session.out.line(&format!("       done: takes effect at the next push of {}", app.name)).await;
     Ok(())
 }

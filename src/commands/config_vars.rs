@@ -161,7 +161,7 @@ async fn change(
         if set.is_empty() { "no change: none of them is set" } else { "no change: the values are already set" };
     let detail = match context.deployer.change_config(&app, set, unset, restart, by, progress, cancel).await? {
         ConfigChange::Nothing => unchanged,
-        ConfigChange::Kept => "no release was made: the change takes effect with the next one",
+        ConfigChange::Stored => "no release was made: the change takes effect with the next one",
         ConfigChange::Released(_) => return Ok(()),
     };
     session.progress.detail(detail).await;

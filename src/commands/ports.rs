@@ -130,7 +130,7 @@ async fn list(context: &Context, session: &Session<'_>, app: AppName, format: Fo
             scheme: mapping.scheme.as_str(),
             host_port: mapping.host_port,
             container_port: container_port(mapping, default),
-            url: context.deployer.url(mapping),
+            url: context.deployer.ports().url(mapping),
         })
         .collect();
     session.out.table(&rows, format).await;
@@ -145,7 +145,8 @@ async fn change(context: &Context, session: &Session<'_>, app: AppName, change: 
     let old = port(&context.store.port_mappings(app.id).await?);
     context
         .deployer
-        .change_ports(&app, |before| {
+        .ports()
+        .change(&app, |before| {
             let after = changed(&app, &before, change)?;
             let new = after.iter().filter(|mapping| !before.contains(mapping));
             match new.map(|mapping| mapping.host_port).find(|port| *port < 1024) {

@@ -9,7 +9,7 @@ use super::{
     session::Session,
 };
 use crate::{
-    deploy::{Rebased, Standing},
+    deploy::{Rebased, StackStatus},
     images::StackDefinition,
     model::{AppName, StackName},
     store::StackSource,
@@ -125,7 +125,7 @@ async fn list(context: &Context, session: &Session<'_>, format: Format) -> Resul
         .map(|(name, source)| {
             let newest = revisions.iter().find(|revision| revision.stack == name);
             StackRow {
-                default: name == context.deployer.default_stack(),
+                default: name == context.deployer.stacks().default_name(),
                 revision: newest.map(|newest| newest.number),
                 distribution: newest.map_or_else(String::new, |newest| {
                     format!("{} {}", newest.distribution.name, newest.distribution.version)
@@ -166,7 +166,7 @@ async fn create(
         }
         _ => return Err(CommandError::Refused("give both --run-image and --build-image, or neither".to_owned())),
     };
-    let made = context.deployer.create_stack(name.as_str(), source, &session.progress).await?;
+    let made = context.deployer.stacks().create(name.as_str(), source, &session.progress).await?;
     let (distribution, packages) = (&made.distribution, made.distribution.packages.len());
     let text = format!("{name} is created: {} {}, {packages} packages", distribution.name, distribution.version);
     session.progress.detail(text).await;
@@ -175,7 +175,7 @@ async fn create(
 
 async fn update(context: &Context, session: &Session<'_>, name: StackName) -> Result {
     session.only_admin()?;
-    let (before, now) = context.deployer.update_stack(name.as_str(), &session.progress).await?;
+    let (before, now) = context.deployer.stacks().update(name.as_str(), &session.progress).await?;
     if before.number == now.number {
         session.progress.detail(format!("{name} is up to date: nothing changed")).await;
         return Ok(());
@@ -190,7 +190,7 @@ async fn update(context: &Context, session: &Session<'_>, name: StackName) -> Re
 
 async fn remove(context: &Context, session: &Session<'_>, name: StackName) -> Result {
     session.only_admin()?;
-    if name.as_str() == context.deployer.default_stack() {
+    if name.as_str() == context.deployer.stacks().default_name() {
         let text = format!("{name} is the default stack (stack.default in paas.toml) and cannot be removed");
         return Err(CommandError::Refused(text));
     }
@@ -220,8 +220,8 @@ struct AppStackRow {
     behind: bool,
 }
 
-impl From<&Standing> for AppStackRow {
-    fn from(standing: &Standing) -> Self {
+impl From<&StackStatus> for AppStackRow {
+    fn from(standing: &StackStatus) -> Self {
         Self {
             app: standing.app.name.to_string(),
             stack: standing.stack.clone(),
@@ -252,14 +252,14 @@ async fn report(context: &Context, session: &Session<'_>, name: Option<StackName
         require_stack(context, name).await?;
     }
     let apps = context.apps(session).await?;
-    let mut standings = context.deployer.standings(apps).await?;
+    let mut standings = context.deployer.stacks().statuses(apps).await?;
     if let Some(name) = &name {
         standings.retain(|standing| standing.stack == name.as_str());
     }
     let rows: Vec<_> = standings.iter().map(AppStackRow::from).collect();
     session.out.table(&rows, format).await;
     let Some(name) = name.filter(|_| format == Format::Text) else { return Ok(()) };
-    let changes = context.deployer.stack_changes(name.as_str()).await?;
+    let changes = context.deployer.stacks().changes(name.as_str()).await?;
     if !changes.is_empty() {
         session.out.line(&format!("-----> Changed in the newest revision of {name}")).await;
     }
@@ -279,7 +279,7 @@ async fn choose(
 ) -> Result {
     let app = context.app(session, app).await?;
     if name.is_none() && !default {
-        session.out.line(context.deployer.stack_of(&app)).await;
+        session.out.line(context.deployer.stacks().name_for(&app)).await;
         return Ok(());
     }
     if let Some(name) = &name {
@@ -289,7 +289,7 @@ async fn choose(
     if !context.store.set_app_stack(app.id, stack.clone()).await? {
         return Err(CommandError::Refused("the stack has just been removed; stacks:list lists the others".to_owned()));
     }
-    let stack = stack.unwrap_or_else(|| context.deployer.default_stack().to_owned());
+    let stack = stack.unwrap_or_else(|| context.deployer.stacks().default_name().to_owned());
     session
         .out
         .line(&format!(
@@ -326,7 +326,7 @@ async fn rebase(
             if let Some(stack) = &stack {
                 require_stack(context, stack).await?;
             }
-            let standings = context.deployer.standings(context.apps(session).await?).await?;
+            let standings = context.deployer.stacks().statuses(context.apps(session).await?).await?;
             let behind = standings.into_iter().filter(|standing| standing.is_behind);
             let wanted = behind.filter(|s| stack.as_ref().is_none_or(|stack| s.stack == stack.as_str()));
             let apps: Vec<_> = wanted.map(|standing| standing.app).collect();

@@ -1,4 +1,4 @@
-//! What a push prints is kept: each line goes to the pusher and to a file.
+//! The build log: a file with each line of a push, which the pusher gets as well.
 
 use std::path::{Path, PathBuf};
 
@@ -8,14 +8,14 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::DeployError;
-use crate::progress::Progress;
+use super::{deployer::Deployer, error::DeployError};
+use crate::{progress::Progress, store::AppId};
 
-/// The largest log of one build, in bytes; what comes after that goes to the pusher alone.
-const LARGEST: usize = 8 << 20;
+/// Maximum size of one log, in bytes; the pusher alone gets what exceeds it.
+const MAX_LOG_BYTES: usize = 8 << 20;
 
-/// How many logs an app keeps.
-const KEPT: u64 = 50;
+/// Number of logs that are kept for an app.
+const KEPT_LOGS: u64 = 50;
 
 pub(super) struct BuildLog {
     progress: Progress,
@@ -32,13 +32,14 @@ impl BuildLog {
         let mut file = BufWriter::new(File::create(&path).await.map_err(failed)?);
         let (progress, mut lines) = Progress::channel();
         let pusher = pusher.clone();
-        // It ends when the last sender is gone, which `close` waits for.
+        // Not a `progress::relay`: build and release write to one log, and the file is flushed when no line waits. The
+        // task ends when the last sender is gone, which `close` waits for.
         let writer = tokio::spawn(async move {
             let mut written = 0;
             while let Some(line) = lines.recv().await {
                 let text = format!("{line}\n");
                 written += text.len();
-                if written <= LARGEST && file.write_all(text.as_bytes()).await.is_ok() && lines.is_empty() {
+                if written <= MAX_LOG_BYTES && file.write_all(text.as_bytes()).await.is_ok() && lines.is_empty() {
                     let _ = file.flush().await;
                 }
                 pusher.line(line).await;
@@ -52,7 +53,7 @@ impl BuildLog {
         &self.progress
     }
 
-    /// Waits until all is written.
+    /// Waits until all lines are written.
     pub(super) async fn close(self) {
         let Self { progress, writer } = self;
         drop(progress);
@@ -63,8 +64,20 @@ impl BuildLog {
 async fn remove_old(dir: &Path, newest: &Path) {
     let number = |path: &Path| path.file_stem().and_then(|s| s.to_str()).and_then(|s| s.parse::<u64>().ok());
     let Some(newest) = number(newest) else { return };
-    let old = newest.saturating_sub(KEPT);
+    let old = newest.saturating_sub(KEPT_LOGS);
     if old > 0 {
         let _ = tokio::fs::remove_file(dir.join(format!("{old}.log"))).await;
+    }
+}
+
+impl Deployer {
+    /// Path of the log of a build.
+    pub fn build_log(&self, app: AppId, number: u64) -> PathBuf {
+        self.build_logs(app).join(format!("{number}.log"))
+    }
+
+    /// Folder of the logs of an app's builds.
+    pub(super) fn build_logs(&self, app: AppId) -> PathBuf {
+        self.0.config.data_dir.join("builds").join(app.0.to_string())
     }
 }

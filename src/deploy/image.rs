@@ -1,10 +1,12 @@
-//! From a commit to an image: read what the app says, decide how it is built, build it unless that was done before.
+//! From a commit to an image: read the manifests, plan the build, and build, unless the same was built before.
 
 use std::collections::BTreeMap;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{DeployError, Deployer, build_log::BuildLog, checkout::Checkout, explain, manifests::Manifests};
+use super::{
+    build_log::BuildLog, checkout::Checkout, deployer::Deployer, error::DeployError, failure, manifests::Manifests,
+};
 use crate::{
     build::{BuildInput, DockerfileInput, Recipe},
     git::Source,
@@ -13,12 +15,12 @@ use crate::{
     store::{App, BuildId, UsedBuildpack},
 };
 
-/// An image, and what belongs to its release.
-pub(super) struct Made {
-    pub(super) image: Digest,
+/// The image of a commit, and what its release needs besides.
+pub(super) struct CommitImage {
+    pub(super) manifest_digest: Digest,
     pub(super) build: BuildId,
-    pub(super) manifest: AppJson,
-    /// Where the rest of the release is told, too.
+    pub(super) app_json: AppJson,
+    /// Log of the build, to which the release writes, too.
     pub(super) log: BuildLog,
 }
 
@@ -35,17 +37,17 @@ enum Method {
     Dockerfile { text: String, procfile: Option<Procfile>, env: BTreeMap<String, Secret> },
 }
 
-/// What is to be built, and how.
+/// What is built, and how.
 struct Plan {
-    manifest: AppJson,
+    app_json: AppJson,
     method: Method,
     source: Source,
-    /// Of all that decides the image.
+    /// Digest of everything that decides the image.
     key: Digest,
 }
 
 impl Deployer {
-    /// Makes the image of a commit; tells why when it cannot.
+    /// Makes the image of a commit; reports a failure.
     pub(super) async fn make_image(
         &self,
         app: &App,
@@ -54,12 +56,13 @@ impl Deployer {
         reuse: Reuse,
         progress: &Progress,
         cancel: &CancellationToken,
-    ) -> Result<Made, DeployError> {
+    ) -> Result<CommitImage, DeployError> {
         let this = &self.0;
+        let is_live = app.current.is_some();
         let plan = cancel.run_until_cancelled(Box::pin(self.plan(app, commit, progress))).await;
-        let Plan { manifest, method, source, key } = match plan.unwrap_or(Err(DeployError::Cancelled)) {
+        let Plan { app_json, method, source, key } = match plan.unwrap_or(Err(DeployError::Cancelled)) {
             Ok(plan) => plan,
-            Err(error) => return Err(explain(error, app.current.is_some(), progress).await),
+            Err(error) => return Err(failure::report(error, is_live, progress).await),
         };
         for warning in &source.warnings {
             progress.trouble(warning.as_str()).await;
@@ -71,7 +74,7 @@ impl Deployer {
         let build = this.store.begin_build(app.id, commit.clone(), key.clone(), by.to_owned(), stack).await?;
         let log = match BuildLog::open(self.build_log(app.id, build.number), progress).await {
             Ok(log) => log,
-            Err(error) => return Err(explain(error, app.current.is_some(), progress).await),
+            Err(error) => return Err(failure::report(error, is_live, progress).await),
         };
         let image = match self.built_before(app, &key, reuse, log.progress()).await {
             Ok(Some(image)) => Ok(image),
@@ -81,35 +84,40 @@ impl Deployer {
         let outcome = image.as_ref().map(Clone::clone).map_err(ToString::to_string);
         this.store.end_build(build.id, outcome).await?;
         match image {
-            Ok((image, _)) => Ok(Made { image, build: build.id, manifest, log }),
+            Ok((manifest_digest, _)) => Ok(CommitImage { manifest_digest, build: build.id, app_json, log }),
             Err(error) => {
-                let told = explain(error, app.current.is_some(), log.progress()).await;
+                let reported = failure::report(error, is_live, log.progress()).await;
                 log.close().await;
-                Err(told)
+                Err(reported)
             }
         }
     }
 
-    /// A Dockerfile is built when nobody names a buildpack.
+    /// Decides what is built and how. A Dockerfile is built unless the app or its `project.toml` names a buildpack.
     async fn plan(&self, app: &App, commit: &CommitId, progress: &Progress) -> Result<Plan, DeployError> {
         let this = &self.0;
         let repository = this.repositories.get(&app.name);
         let checkout = Checkout { repository: &repository, commit, folder: app.source_folder.as_ref() };
-        let Manifests { app: manifest, project, procfile } = Manifests::read(&checkout).await?;
-        let wishes = self.wishes(app, &checkout, &project, progress).await?;
-        if let (true, Some(text)) = (wishes.names_none(), checkout.read("Dockerfile").await?) {
+        let Manifests { app: app_json, project, procfile } = Manifests::read(&checkout).await?;
+        let settings = self.build_settings(app, &checkout, &project, progress).await?;
+        if let (true, Some(text)) = (settings.names_no_buildpack(), checkout.read("Dockerfile").await?) {
             let files = dockerfile::files(&project.files, checkout.read(".dockerignore").await?.as_deref());
             let source = checkout.source(&files).await?;
-            let key = this.builder.dockerfile_key(&source.tree, &wishes.env);
-            return Ok(Plan { manifest, method: Method::Dockerfile { text, procfile, env: wishes.env }, source, key });
+            let key = this.builder.dockerfile_key(&source.tree, &settings.env);
+            return Ok(Plan {
+                app_json,
+                method: Method::Dockerfile { text, procfile, env: settings.env },
+                source,
+                key,
+            });
         }
-        let recipe = this.builder.recipe(wishes, self.stack(self.stack_of(app)).await?)?;
+        let recipe = this.builder.recipe(settings, this.stacks.newest(this.stacks.name_for(app)).await?)?;
         let source = checkout.source(&project.files).await?;
         let key = recipe.key(&source.tree);
-        Ok(Plan { manifest, method: Method::Buildpacks(Box::new(recipe)), source, key })
+        Ok(Plan { app_json, method: Method::Buildpacks(Box::new(recipe)), source, key })
     }
 
-    /// The image that the same source gave before, when it may be used again.
+    /// The complete image that an earlier build with this key made, if it may be used again.
     async fn built_before(
         &self,
         app: &App,
@@ -119,11 +127,11 @@ impl Deployer {
     ) -> Result<Option<(Digest, Vec<UsedBuildpack>)>, DeployError> {
         let this = &self.0;
         if reuse == Reuse::Yes
-            && let Some((image, ran)) = this.store.image_of_key(app.id, key.clone()).await?
+            && let Some((image, buildpacks)) = this.store.image_of_key(app.id, key.clone()).await?
             && this.images.complete(&image)?
         {
             progress.step("Source and buildpacks are unchanged: using the image built before").await;
-            return Ok(Some((image, ran)));
+            return Ok(Some((image, buildpacks)));
         }
         Ok(None)
     }
@@ -141,8 +149,8 @@ impl Deployer {
         let recipe = match method {
             Method::Buildpacks(recipe) => recipe,
             Method::Dockerfile { text, procfile, env } => {
-                let (app, source, anew) = (app.name.clone(), source.reader, reuse == Reuse::No);
-                let input = DockerfileInput { app, text, source, procfile, env, anew };
+                let (app, source, no_cache) = (app.name.clone(), source.reader, reuse == Reuse::No);
+                let input = DockerfileInput { app, text, source, procfile, env, no_cache };
                 let image = this.builder.build_dockerfile(input, progress, cancel.clone()).await?;
                 return Ok((image, Vec::new()));
             }

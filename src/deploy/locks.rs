@@ -1,57 +1,60 @@
-//! One at a time for each app: pushes, and the bringing-up of releases.
+//! Locks by app: one push, and one rollout, at a time for each app.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use tokio_util::sync::CancellationToken;
 
-use super::DeployError;
+use super::error::DeployError;
 use crate::{progress::Progress, store::AppId};
 
-#[derive(Default)]
-pub(super) struct AppLocks(Mutex<HashMap<AppId, Entry>>);
+pub(super) struct AppLocks {
+    locks: Mutex<HashMap<AppId, AppLock>>,
+    /// Reported to a caller that must wait.
+    waiting: &'static str,
+}
 
 #[derive(Clone, Default)]
-struct Entry {
+struct AppLock {
     lock: Arc<AsyncMutex<()>>,
     destroyed: CancellationToken,
 }
 
 impl AppLocks {
-    fn entry(&self, app: AppId) -> Entry {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(app).or_default().clone()
+    /// No locks yet; `waiting` is reported to a caller that must wait for one.
+    pub(super) fn new(waiting: &'static str) -> Self {
+        Self { locks: Mutex::default(), waiting }
     }
 
-    /// Waits, in order of arrival, for the app's turn; says `waiting` when it must wait.
+    /// Waits for the app's lock, in order of arrival.
     pub(super) async fn lock(
         &self,
         app: AppId,
         progress: &Progress,
-        waiting: &str,
         cancel: &CancellationToken,
     ) -> Result<OwnedMutexGuard<()>, DeployError> {
-        let lock = self.entry(app).lock;
+        let lock = self.get(app).lock;
         if let Ok(guard) = Arc::clone(&lock).try_lock_owned() {
             return Ok(guard);
         }
-        progress.step(waiting).await;
+        progress.step(self.waiting).await;
         tokio::select! {
             guard = lock.lock_owned() => Ok(guard),
             () = cancel.cancelled() => Err(DeployError::Cancelled),
         }
     }
 
-    /// Does `work`, and cancels it with `cancel` when the app is destroyed meanwhile.
+    /// Runs `work` to its end; if the app is destroyed meanwhile, cancels `cancel`.
     pub(super) async fn unless_destroyed<T>(
         &self,
         app: AppId,
         cancel: &CancellationToken,
         work: impl Future<Output = T>,
     ) -> T {
-        let destroyed = self.entry(app).destroyed;
+        let destroyed = self.get(app).destroyed;
         let mut work = std::pin::pin!(work);
         tokio::select! {
             done = &mut work => return done,
@@ -60,15 +63,23 @@ impl AppLocks {
         work.await
     }
 
-    /// Cancels what runs for the app, and waits until nothing does.
-    pub(super) async fn destroyed(&self, app: AppId) -> OwnedMutexGuard<()> {
-        let Entry { lock, destroyed } = self.entry(app);
+    /// Cancels the work of an app that is being destroyed, and takes the lock once it has ended.
+    pub(super) async fn lock_destroyed(&self, app: AppId) -> OwnedMutexGuard<()> {
+        let AppLock { lock, destroyed } = self.get(app);
         destroyed.cancel();
         lock.lock_owned().await
     }
 
-    /// Forgets the lock of an app that is gone.
+    /// Drops the lock of an app that is destroyed.
     pub(super) fn forget(&self, app: AppId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&app);
+        self.all().remove(&app);
+    }
+
+    fn get(&self, app: AppId) -> AppLock {
+        self.all().entry(app).or_default().clone()
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<AppId, AppLock>> {
+        self.locks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,9 +1,10 @@
-//! What the app says of itself, read before anything is built, so that a mistake in it costs no build.
+//! The files in which an app describes itself. They are read before anything is built, so that a mistake in one costs
+//! no build.
 
-use super::{DeployError, checkout::Checkout};
+use super::{checkout::Checkout, error::DeployError};
 use crate::model::{AppJson, Procfile, ProjectToml};
 
-/// The files that a commit may have for us.
+/// Content of `app.json`, `project.toml` and `Procfile`.
 pub(super) struct Manifests {
     pub(super) app: AppJson,
     pub(super) project: ProjectToml,

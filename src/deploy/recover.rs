@@ -1,18 +1,19 @@
-//! After a start: what an earlier server left half done is finished, before any door opens.
+//! Recovery after a start, before any door opens: what an earlier server left unfinished is completed.
 
-use super::{DeployError, Deployer};
+use super::{deployer::Deployer, error::DeployError};
 use crate::store::App;
 
 impl Deployer {
-    /// Sets branches that a server which died after its commit point could not set, and finishes apps that were being
-    /// destroyed: these in the background. What is wrong with one app's repository does not keep the doors shut.
+    /// Sets the branches that a server which died after the commit point did not set, and goes on destroying, in the
+    /// background, the apps that were being destroyed. A broken repository of one app does not keep the server from
+    /// starting.
     pub async fn recover(&self) -> Result<(), DeployError> {
-        self.remove_stray_packages().await?;
+        self.0.buildpacks.remove_unrecorded().await?;
         for app in self.0.store.apps().await? {
             if app.destroying {
                 self.destroy_in_background(app);
             } else if let Err(error) = self.recover_repository(&app).await {
-                tracing::error!(app = %app.name, %error, "the app's repository cannot be used; it runs on");
+                tracing::error!(app = %app.name, %error, "the app's repository cannot be used; the app keeps running");
             }
         }
         Ok(())
@@ -23,7 +24,7 @@ impl Deployer {
         let repository = self.0.repositories.get(&app.name);
         repository.remove_stale_locks().await?;
         if let Some(release) = self.0.store.newest_push(app.id).await?.filter(|release| !release.ref_set) {
-            tracing::info!(app = %app.name, branch = %release.branch, "the branch follows the release that is live");
+            tracing::info!(app = %app.name, branch = %release.branch, "setting the branch to the live release");
             let actual = repository.ref_value(&release.branch).await?;
             self.set_ref(app, &repository, &release, actual.as_ref()).await?;
         }

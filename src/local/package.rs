@@ -1,5 +1,5 @@
-//! A buildpack as others can use it: with the helper inside, as a folder or as one file that is an image, too
-//! (distribution.md, "Buildpackage"; beside the OCI layout it has what `docker load` reads).
+//! Packaging a buildpack for others: with the helper inside, as a folder, or as one file that is also an image
+//! (distribution.md, "Buildpackage"; besides the OCI layout it contains the manifest that `docker load` reads).
 
 use std::{
     collections::BTreeMap,
@@ -11,49 +11,52 @@ use std::{
 
 use serde_json::json;
 
-use super::{LocalError, Result, failed};
+use super::error::{LocalError, Result};
 use crate::{
     build::{Buildpack, Package, Packages},
     lifecycle::descriptor::{Group, Reference},
     model::Digest,
 };
 
-/// The moment that every file's date says.
+/// Modification time of every file.
 const MTIME: u64 = 315_532_801;
 
-/// Packages the buildpack in `folder`, with those of `others` that it names, to `output`: a `.cnb` file, or else a
-/// folder that is not there yet. `helper` is the static binary that scripts call as `bp`.
+/// Packages the buildpack in `folder`, together with those in `others`, which it names. `output` is a `.cnb` file, or
+/// else a new folder. `helper` is the static binary that scripts call as `bp`.
 pub fn package(folder: &Path, others: &[PathBuf], helper: &Path, output: &Path) -> Result<Package> {
     if output.exists() {
         return Err(LocalError::Wrong(format!(
-            "{} is there already; remove it, or choose another name",
+            "{} already exists; remove it, or choose another name",
             output.display()
         )));
     }
     if output.extension().is_some_and(|extension| extension == "tgz" || extension == "gz" || extension == "zip") {
-        let text = format!("{} cannot be made: give a name that ends in .cnb, or a new folder", output.display());
+        let text = format!(
+            "{} is not a format for packages: give a name that ends in .cnb, or a new folder",
+            output.display()
+        );
         return Err(LocalError::Wrong(text));
     }
     let parent = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let work = tempfile::tempdir_in(parent).map_err(failed("make a folder in", parent))?;
-    // The output may lie in the buildpack's own folder.
-    let not_this = fs::canonicalize(work.path()).map_err(failed("find", work.path()))?;
+    let work = tempfile::tempdir_in(parent).map_err(LocalError::file("make a folder in", parent))?;
+    // The output may be in the buildpack's own folder.
+    let excluded = fs::canonicalize(work.path()).map_err(LocalError::file("find", work.path()))?;
     let packages = Packages::open(work.path().join("packages"))?;
     let staged = packages.staging()?;
     for (index, folder) in std::iter::once(folder).chain(others.iter().map(PathBuf::as_path)).enumerate() {
-        let place = staged.path().join(index.to_string());
-        copy(folder, &place, &not_this)?;
-        add_helper(&place, helper)?;
+        let target = staged.path().join(index.to_string());
+        copy(folder, &target, &excluded)?;
+        add_helper(&target, helper)?;
     }
     let package = packages.adopt(staged.path())?;
     let root = package.root()?;
-    check_whole(&package)?;
+    check_complete(&package)?;
     if output.extension().is_some_and(|extension| extension == "cnb") {
         let file = work.path().join("image");
         write_image(&package, root, &file)?;
-        fs::rename(&file, output).map_err(failed("make", output))?;
+        fs::rename(&file, output).map_err(LocalError::file("make", output))?;
     } else if package.all.len() == 1 {
-        fs::rename(&root.folder, output).map_err(failed("make", output))?;
+        fs::rename(&root.folder, output).map_err(LocalError::file("make", output))?;
     } else {
         let text = "a composite buildpack becomes a .cnb file: give the output a name that ends in .cnb".to_owned();
         return Err(LocalError::Wrong(text));
@@ -61,7 +64,8 @@ pub fn package(folder: &Path, others: &[PathBuf], helper: &Path, output: &Path) 
     Ok(package)
 }
 
-fn check_whole(package: &Package) -> Result<()> {
+/// Refuses a composite buildpack that names one that is not in the package.
+fn check_complete(package: &Package) -> Result<()> {
     for reference in package.all.iter().flat_map(|b| &b.about.order).flat_map(|group| &group.group) {
         let fits = |version: &String| reference.version.as_ref().is_none_or(|wanted| wanted == version);
         if !package.all.iter().any(|b| b.about.id == reference.id && fits(&b.about.version)) {
@@ -76,38 +80,39 @@ fn check_whole(package: &Package) -> Result<()> {
     Ok(())
 }
 
-/// The helper lies beside the scripts that use it, unless there is something of that name.
+/// Copies the helper beside the scripts that call it, unless there is a file of that name.
 fn add_helper(folder: &Path, helper: &Path) -> Result<()> {
-    let place = folder.join("bin/bp");
-    let uses_it = ["detect", "build"].iter().any(|name| {
+    let target = folder.join("bin/bp");
+    let is_called = ["detect", "build"].iter().any(|name| {
         let text = fs::read_to_string(folder.join("bin").join(name)).unwrap_or_default();
         text.lines().any(|line| {
             line.split_whitespace().any(|word| word == "bp" || word.ends_with("$(bp") || word.ends_with("`bp"))
         })
     });
-    if uses_it && !place.exists() {
-        fs::copy(helper, &place).map_err(failed("copy", helper))?;
-        fs::set_permissions(&place, fs::Permissions::from_mode(0o755)).map_err(failed("write", &place))?;
+    if is_called && !target.exists() {
+        fs::copy(helper, &target).map_err(LocalError::file("copy", helper))?;
+        fs::set_permissions(&target, fs::Permissions::from_mode(0o755)).map_err(LocalError::file("write", &target))?;
     }
     Ok(())
 }
 
-fn copy(from: &Path, to: &Path, not_this: &Path) -> Result<()> {
-    fs::create_dir_all(to).map_err(failed("make", to))?;
-    for entry in fs::read_dir(from).map_err(failed("read", from))? {
-        let entry = entry.map_err(failed("read", from))?;
+/// Copies a folder, except `.git` folders and the folder `excluded`.
+fn copy(from: &Path, to: &Path, excluded: &Path) -> Result<()> {
+    fs::create_dir_all(to).map_err(LocalError::file("make", to))?;
+    for entry in fs::read_dir(from).map_err(LocalError::file("read", from))? {
+        let entry = entry.map_err(LocalError::file("read", from))?;
         let (source, target) = (entry.path(), to.join(entry.file_name()));
-        let kind = entry.file_type().map_err(failed("read", &source))?;
+        let kind = entry.file_type().map_err(LocalError::file("read", &source))?;
         if kind.is_dir() {
-            let left_out = fs::canonicalize(&source).is_ok_and(|path| path == not_this);
-            if entry.file_name() != ".git" && !left_out {
-                copy(&source, &target, not_this)?;
+            let is_excluded = fs::canonicalize(&source).is_ok_and(|path| path == excluded);
+            if entry.file_name() != ".git" && !is_excluded {
+                copy(&source, &target, excluded)?;
             }
         } else if kind.is_symlink() {
-            let link = fs::read_link(&source).map_err(failed("read", &source))?;
-            std::os::unix::fs::symlink(link, &target).map_err(failed("write", &target))?;
+            let link = fs::read_link(&source).map_err(LocalError::file("read", &source))?;
+            std::os::unix::fs::symlink(link, &target).map_err(LocalError::file("write", &target))?;
         } else {
-            fs::copy(&source, &target).map_err(failed("copy", &source))?;
+            fs::copy(&source, &target).map_err(LocalError::file("copy", &source))?;
         }
     }
     Ok(())
@@ -125,19 +130,19 @@ fn header(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
 /// The layer of one buildpack.
 fn layer(buildpack: &Buildpack) -> Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::new());
-    let place = buildpack.target();
-    let place = Path::new(place.trim_start_matches('/'));
-    let mut above: Vec<_> = place.ancestors().filter(|path| path.file_name().is_some()).collect();
-    above.reverse();
+    let target = buildpack.target();
+    let target = Path::new(target.trim_start_matches('/'));
+    let mut ancestors: Vec<_> = target.ancestors().filter(|path| path.file_name().is_some()).collect();
+    ancestors.reverse();
     let add = || -> io::Result<()> {
-        for folder in above {
+        for folder in ancestors {
             tar.append_data(&mut header(tar::EntryType::Directory, 0o755, 0), folder, io::empty())?;
         }
         let mut paths = Vec::new();
         list(&buildpack.folder, &mut paths)?;
         paths.sort();
         for path in paths {
-            let name = place.join(path.strip_prefix(&buildpack.folder).unwrap_or(&path));
+            let name = target.join(path.strip_prefix(&buildpack.folder).unwrap_or(&path));
             let metadata = fs::symlink_metadata(&path)?;
             let mode = if metadata.is_dir() || metadata.permissions().mode() & 0o100 != 0 { 0o755 } else { 0o644 };
             if metadata.is_dir() {
@@ -151,10 +156,11 @@ fn layer(buildpack: &Buildpack) -> Result<Vec<u8>> {
         }
         Ok(())
     };
-    add().map_err(failed("package", &buildpack.folder))?;
-    tar.into_inner().map_err(failed("package", &buildpack.folder))
+    add().map_err(LocalError::file("package", &buildpack.folder))?;
+    tar.into_inner().map_err(LocalError::file("package", &buildpack.folder))
 }
 
+/// Lists everything below a folder.
 fn list(folder: &Path, paths: &mut Vec<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -193,7 +199,7 @@ fn write_image(package: &Package, root: &Buildpack, path: &Path) -> Result<()> {
         let mut row = json!({
             "api": about.api.to_string(), "layerDiffID": digest, "name": about.name, "homepage": about.homepage,
         });
-        // Other platforms learn from it which buildpacks a composite one stands for.
+        // Other platforms read from it which buildpacks a composite one names.
         if !about.order.is_empty() {
             row["order"] = about.order.iter().map(order_row).collect();
         }
@@ -201,13 +207,14 @@ fn write_image(package: &Package, root: &Buildpack, path: &Path) -> Result<()> {
         layers.push((digest, size));
     }
     let target = root.about.targets.first().cloned().unwrap_or_default();
-    let or = |text: String, default: &str| if text.is_empty() { default.to_owned() } else { text };
+    let or_default = |text: String, default: &str| if text.is_empty() { default.to_owned() } else { text };
     let metadata = json!({
         "id": root.about.id, "version": root.about.version, "homepage": root.about.homepage, "name": root.about.name,
         "stacks": [{ "id": "*" }],
     });
     let config = json!({
-        "created": "1980-01-01T00:00:01Z", "architecture": or(target.arch, "amd64"), "os": or(target.os, "linux"),
+        "created": "1980-01-01T00:00:01Z",
+        "architecture": or_default(target.arch, "amd64"), "os": or_default(target.os, "linux"),
         "config": { "Labels": {
             "io.buildpacks.buildpackage.metadata": metadata.to_string(),
             "io.buildpacks.buildpack.layers": json!(by_id).to_string(),
@@ -239,11 +246,11 @@ fn write_image(package: &Package, root: &Buildpack, path: &Path) -> Result<()> {
     {
         blobs.insert(name.to_owned(), text.to_string().into_bytes());
     }
-    let mut tar = tar::Builder::new(File::create(path).map_err(failed("make", path))?);
+    let mut tar = tar::Builder::new(File::create(path).map_err(LocalError::file("make", path))?);
     for (name, bytes) in blobs {
         let mut header = header(tar::EntryType::Regular, 0o644, bytes.len() as u64);
-        tar.append_data(&mut header, name, &bytes[..]).map_err(failed("write", path))?;
+        tar.append_data(&mut header, name, &bytes[..]).map_err(LocalError::file("write", path))?;
     }
-    let mut file = tar.into_inner().map_err(failed("write", path))?;
-    file.flush().and_then(|()| file.sync_all()).map_err(failed("write", path))
+    let mut file = tar.into_inner().map_err(LocalError::file("write", path))?;
+    file.flush().and_then(|()| file.sync_all()).map_err(LocalError::file("write", path))
 }

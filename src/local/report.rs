@@ -1,27 +1,27 @@
-//! What an image is, for whoever built it.
+//! The report on an image that was built.
 
-use super::{Result, Site};
+use super::{error::Result, workspace::Workspace};
 use crate::{lifecycle::protocol::BuiltLayer, model::Digest, progress::Progress};
 
-/// Prints process types, layers with their sizes, and what the image is called.
-pub async fn print(site: &Site, image: &Digest, tag: &str, progress: &Progress) -> Result<()> {
+/// Reports name, process types and layers of an image.
+pub(super) async fn report_image(workspace: &Workspace, image: &Digest, tag: &str, progress: &Progress) -> Result<()> {
     progress.header(format!("Image {tag}")).await;
     progress.detail(image.to_string()).await;
     progress.step("Process types").await;
-    for process in site.images.processes(image)? {
+    for process in workspace.images.processes(image)? {
         let words = [process.command, process.args].concat().join(" ");
         let default = if process.default { " (default)" } else { "" };
         progress.detail(format!("{}{default}: {words}", process.process_type)).await;
     }
     progress.step("Layers, lowest first").await;
-    for layer in site.images.describe(image)? {
-        progress.detail(row(&layer)).await;
+    for layer in workspace.images.describe(image)? {
+        progress.detail(layer_line(&layer)).await;
     }
     Ok(())
 }
 
 /// A layer in one line, with its size in MiB.
-pub(super) fn row(layer: &BuiltLayer) -> String {
+pub(super) fn layer_line(layer: &BuiltLayer) -> String {
     let hundredths = layer.size * 100 / (1 << 20);
     format!("{:>6}.{:02} MiB  {}", hundredths / 100, hundredths % 100, layer.created_by)
 }

@@ -1,8 +1,8 @@
-//! A new buildpack: a skeleton that works, short enough to be read before it is changed.
+//! The skeleton of a new buildpack: it works, and is short enough to be read before it is changed.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
-use super::{LocalError, Result, failed};
+use super::error::{LocalError, Result};
 use crate::lifecycle::descriptor;
 
 const FILES: [(&str, &str); 6] = [
@@ -14,12 +14,12 @@ const FILES: [(&str, &str); 6] = [
     ("example/.gitignore", "site/\n"),
 ];
 
-/// Writes it to `folder`, which must not be there. `id` is such as `acme/elixir`.
+/// Writes the skeleton to `folder`, which must not exist. `id` is the buildpack's, for example `acme/elixir`.
 pub fn new_buildpack(id: &str, folder: &Path) -> Result<()> {
     descriptor::check_id(id).map_err(LocalError::Wrong)?;
     if folder.exists() {
         return Err(LocalError::Wrong(format!(
-            "{} is there already; choose another folder with --dir",
+            "{} already exists; choose another folder with --dir",
             folder.display()
         )));
     }
@@ -27,11 +27,11 @@ pub fn new_buildpack(id: &str, folder: &Path) -> Result<()> {
     for (file, text) in FILES {
         let path = folder.join(file);
         if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(failed("make", parent))?;
+            fs::create_dir_all(parent).map_err(LocalError::file("make", parent))?;
         }
-        fs::write(&path, text.replace("@ID@", id).replace("@NAME@", name)).map_err(failed("write", &path))?;
+        fs::write(&path, text.replace("@ID@", id).replace("@NAME@", name)).map_err(LocalError::file("write", &path))?;
         if file.starts_with("bin/") {
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).map_err(failed("write", &path))?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).map_err(LocalError::file("write", &path))?;
         }
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! The folder of local builds does not grow for ever: caches of the folders that were built last are kept, and of images
-//! what those need.
+//! Cleaning the data folder of local builds: only the caches of the folders that were built last are kept, with the
+//! blobs that they need.
 
 use std::{
     fs,
@@ -7,22 +7,26 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{LocalError, Result, Site, failed};
+use super::{
+    error::{LocalError, Result},
+    workspace::Workspace,
+};
 
-/// Of how many folders the caches are kept.
-const KEPT: usize = 10;
+/// Number of folders whose caches are kept.
+const KEPT_CACHES: usize = 10;
 
-/// A blob younger than this may be of an image that was not noted, for its build was interrupted.
-const YOUNG: Duration = Duration::from_hours(1);
+/// A blob younger than this may belong to an image that was not recorded because its build was interrupted.
+const MIN_BLOB_AGE: Duration = Duration::from_hours(1);
 
-/// The note of the image that a folder's last build made, and when that was.
-fn notes(site: &Site) -> Result<Vec<(SystemTime, PathBuf)>> {
-    let dir = &site.config.data_dir;
+/// For each folder that was built, the file that names its last image, and the time of the build; newest first.
+fn notes(workspace: &Workspace) -> Result<Vec<(SystemTime, PathBuf)>> {
+    let dir = &workspace.config.data_dir;
     let mut notes = Vec::new();
-    for entry in fs::read_dir(dir).map_err(failed("read", dir))? {
-        let path = entry.map_err(failed("read", dir))?.path();
+    for entry in fs::read_dir(dir).map_err(LocalError::file("read", dir))? {
+        let path = entry.map_err(LocalError::file("read", dir))?.path();
         if path.extension().is_some_and(|extension| extension == "image") {
-            let built_at = path.metadata().and_then(|about| about.modified()).map_err(failed("read", &path))?;
+            let built_at =
+                path.metadata().and_then(|about| about.modified()).map_err(LocalError::file("read", &path))?;
             notes.push((built_at, path));
         }
     }
@@ -30,22 +34,24 @@ fn notes(site: &Site) -> Result<Vec<(SystemTime, PathBuf)>> {
     Ok(notes)
 }
 
-/// Forgets the folders that were not built for the longest time, and the images that no folder's next build needs.
-pub(super) async fn tidy(site: &Site) -> Result<()> {
-    let notes = notes(site)?;
-    for (_, note) in notes.iter().skip(KEPT) {
+/// Removes the caches of the folders whose last build is the oldest, and the blobs that no next build needs.
+pub(super) async fn tidy(workspace: &Workspace) -> Result<()> {
+    let notes = notes(workspace)?;
+    for (_, note) in notes.iter().skip(KEPT_CACHES) {
         if let Some(disk) = note.file_stem().and_then(|stem| stem.to_str()) {
-            site.forget(disk).await?;
+            workspace.remove_disk(disk).await?;
         }
-        fs::remove_file(note).map_err(failed("remove", note))?;
+        fs::remove_file(note).map_err(LocalError::file("remove", note))?;
     }
-    let images = notes.iter().take(KEPT).filter_map(|(_, note)| fs::read_to_string(note).ok()?.trim().parse().ok());
-    let keep: Vec<_> = images.chain([site.stack.run.manifest.clone(), site.stack.build.manifest.clone()]).collect();
-    let (store, packages) = (site.images.clone(), site.builder.packages().clone());
+    let images =
+        notes.iter().take(KEPT_CACHES).filter_map(|(_, note)| fs::read_to_string(note).ok()?.trim().parse().ok());
+    let keep: Vec<_> =
+        images.chain([workspace.stack.run.manifest.clone(), workspace.stack.build.manifest.clone()]).collect();
+    let (store, packages) = (workspace.images.clone(), workspace.builder.packages().clone());
     let swept = tokio::task::spawn_blocking(move || {
-        // What was fetched is fetched anew by the next build.
+        // The next build fetches its packages again.
         packages.retain(&[])?;
-        Ok::<_, LocalError>(store.sweep(&keep, YOUNG)?)
+        Ok::<_, LocalError>(store.sweep(&keep, MIN_BLOB_AGE)?)
     });
     tracing::debug!(blobs = swept.await.unwrap_or(Ok(0))?, "old blobs removed");
     Ok(())

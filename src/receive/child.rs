@@ -1,4 +1,4 @@
-//! One of git's server programs between a client's streams.
+//! One of git's server programs, run between a client's streams.
 
 use std::{
     io,
@@ -14,31 +14,41 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::Streams;
 use crate::model::Line;
 
-/// How long git has between TERM and KILL, to remove what it has not finished.
-const GRACE: Duration = Duration::from_secs(2);
+/// Grace period of git, in which it removes unfinished files.
+const GRACE_PERIOD: Duration = Duration::from_secs(2);
 
-/// The exit status when there is none of git's own; git uses it, too.
+/// The exit status if git has none; git itself uses it as well.
 pub(super) const FAILED: u32 = 128;
 
-/// How it went.
-#[derive(Debug)]
-pub(super) struct Ended {
-    /// The exit status for the client.
-    pub status: u32,
-    /// Bytes that the client sent.
-    pub fed: u64,
+/// The streams of a client's channel.
+pub struct Streams {
+    /// Input from the client; its end does not mean that the client disconnected.
+    pub stdin: Box<dyn AsyncRead + Send + Unpin>,
+    /// Output to the client.
+    pub stdout: Box<dyn AsyncWrite + Send + Unpin>,
+    /// Error output to the client.
+    pub stderr: Box<dyn AsyncWrite + Send + Unpin>,
 }
 
-/// Runs the child to its end. A client's end-of-file is no hang-up; `gone`, and a read or a write that fails, are: then
-/// the child's whole process group is ended, and `gone` is cancelled.
+/// How the child ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    /// Exit status for the client.
+    pub status: u32,
+    /// Number of bytes that the client sent.
+    pub received: u64,
+}
+
+/// Runs the child to its end. The client counts as disconnected when `disconnected` is cancelled, or when a read or
+/// write fails, but not at its end-of-file. Then the child's whole process group is ended, and `disconnected` is
+/// cancelled.
 pub(super) async fn serve(
     mut command: Command,
     git_protocol: Option<String>,
     streams: &mut Streams,
-    gone: &CancellationToken,
+    disconnected: &CancellationToken,
 ) -> Ended {
     let Streams { stdin, stdout, stderr } = streams;
     if let Some(protocol) = git_protocol.filter(|p| matches!(p.as_str(), "version=0" | "version=1" | "version=2")) {
@@ -48,38 +58,38 @@ pub(super) async fn serve(
         Ok(child) => child,
         Err(error) => {
             tracing::error!(%error, "git does not start");
-            say(stderr, "git does not start on the server: tell its operator").await;
-            return Ended { status: FAILED, fed: 0 };
+            report(stderr, "git does not start on the server: tell its operator").await;
+            return Ended { status: FAILED, received: 0 };
         }
     };
     let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-    let mut fed = 0;
+    let mut received = 0;
     let (child_in, child_out, child_err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let ended = {
         let answering = async {
             // The first that fails ends both.
-            tokio::try_join!(pump(child_out, stdout), pump(child_err, stderr))?;
+            tokio::try_join!(copy_output(child_out, stdout), copy_output(child_err, stderr))?;
             child.wait().await
         };
         tokio::select! {
             ended = answering => ended.ok(),
-            () = feed(stdin, child_in, &mut fed) => None,
-            () = gone.cancelled() => None,
+            () = copy_input(stdin, child_in, &mut received) => None,
+            () = disconnected.cancelled() => None,
         }
     };
     let status = if ended.is_some() {
         ended
     } else {
-        gone.cancel();
+        disconnected.cancel();
         end(&mut child, group).await
     };
     let code = |status: ExitStatus| status.code().or_else(|| status.signal().map(|signal| 128 + signal));
-    Ended { status: status.and_then(code).and_then(|code| u32::try_from(code).ok()).unwrap_or(FAILED), fed }
+    Ended { status: status.and_then(code).and_then(|code| u32::try_from(code).ok()).unwrap_or(FAILED), received }
 }
 
-/// Carries what the client sends; returns only when the client is gone for certain. After the child has closed its end,
-/// the client's bytes are still taken, so that it comes to read the answer.
-async fn feed(from: &mut (impl AsyncRead + Unpin), to: Option<ChildStdin>, fed: &mut u64) {
+/// Copies the client's input to the child; returns only when the client has certainly disconnected. After the child has
+/// closed its stdin, the input is still read, so that the client goes on to read the output.
+async fn copy_input(from: &mut (impl AsyncRead + Unpin), to: Option<ChildStdin>, received: &mut u64) {
     let mut to = to;
     let mut buffer = vec![0; 64 * 1024];
     loop {
@@ -87,11 +97,11 @@ async fn feed(from: &mut (impl AsyncRead + Unpin), to: Option<ChildStdin>, fed: 
             Ok(0) => break,
             Ok(length) => length,
             Err(error) => {
-                tracing::debug!(%error, "the client's stream broke");
+                tracing::debug!(%error, "cannot read from the client");
                 return;
             }
         };
-        *fed += length as u64;
+        *received += length as u64;
         if let Some(pipe) = &mut to
             && pipe.write_all(&buffer[..length]).await.is_err()
         {
@@ -102,8 +112,8 @@ async fn feed(from: &mut (impl AsyncRead + Unpin), to: Option<ChildStdin>, fed: 
     std::future::pending::<()>().await;
 }
 
-/// Carries the child's output to its end.
-async fn pump(from: Option<impl AsyncRead + Unpin>, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
+/// Copies the child's output to its end.
+async fn copy_output(from: Option<impl AsyncRead + Unpin>, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
     let Some(mut from) = from else { return Ok(()) };
     let mut buffer = vec![0; 32 * 1024];
     loop {
@@ -116,14 +126,14 @@ async fn pump(from: Option<impl AsyncRead + Unpin>, mut to: impl AsyncWrite + Un
     }
 }
 
-/// TERM to the whole group, then KILL.
+/// Ends the whole process group: TERM, then KILL.
 async fn end(child: &mut Child, group: Option<Pid>) -> Option<ExitStatus> {
     if let Some(group) = group {
         let _ = kill_process_group(group, Signal::TERM);
     }
-    let ended = tokio::time::timeout(GRACE, child.wait()).await;
+    let ended = tokio::time::timeout(GRACE_PERIOD, child.wait()).await;
     if let Some(group) = group {
-        // Also when the leader ended in time: its hook or index-pack may not have.
+        // Even if the group leader has ended: its hook or index-pack may still run.
         let _ = kill_process_group(group, Signal::KILL);
     }
     match ended {
@@ -132,8 +142,8 @@ async fn end(child: &mut Child, group: Option<Pid>) -> Option<ExitStatus> {
     }
 }
 
-/// Tells the client about trouble.
-pub(super) async fn say(to: &mut (impl AsyncWrite + Unpin), text: &str) {
+/// Reports a failure to the client.
+pub(super) async fn report(to: &mut (impl AsyncWrite + Unpin), text: &str) {
     let line = format!("{}\n", Line::Trouble(text.to_owned()));
     let _ = to.write_all(line.as_bytes()).await;
     let _ = to.flush().await;

@@ -1,11 +1,11 @@
-//! pkt-lines, as gitprotocol-common(5) defines them; only what the hook's conversation needs.
+//! pkt-lines, as gitprotocol-common(5) defines them; only what the `proc-receive` hook needs.
 
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-/// The longest payload of a pkt-line, in bytes.
-const LONGEST: usize = 65_516;
+/// Maximum length of the payload of a pkt-line, in bytes.
+const MAX_PAYLOAD_LEN: usize = 65_516;
 
 /// One packet: a line without its line end, or a flush.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,14 +22,14 @@ pub(super) fn invalid(text: &str) -> io::Error {
 pub(super) async fn read(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Packet> {
     let mut head = [0; 4];
     from.read_exact(&mut head).await?;
-    // `from_str_radix` alone would take a sign.
+    // `from_str_radix` alone would accept a sign.
     if !head.iter().all(u8::is_ascii_hexdigit) {
-        return Err(invalid("a pkt-line without a length"));
+        return Err(invalid("git sent a pkt-line without a length"));
     }
-    let text = std::str::from_utf8(&head).map_err(|_| invalid("a pkt-line without a length"))?;
+    let text = std::str::from_utf8(&head).map_err(|_| invalid("git sent a pkt-line without a length"))?;
     match usize::from_str_radix(text, 16) {
         Ok(0) => Ok(Packet::Flush),
-        Ok(length @ 4..) if length - 4 <= LONGEST => {
+        Ok(length @ 4..) if length - 4 <= MAX_PAYLOAD_LEN => {
             let mut line = vec![0; length - 4];
             from.read_exact(&mut line).await?;
             if line.last() == Some(&b'\n') {
@@ -37,15 +37,15 @@ pub(super) async fn read(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Pack
             }
             Ok(Packet::Line(line))
         }
-        _ => Err(invalid("a pkt-line of an impossible length")),
+        _ => Err(invalid("git sent a pkt-line of an invalid length")),
     }
 }
 
-/// Reads lines until a flush; more than `most` are refused.
-pub(super) async fn section(from: &mut (impl AsyncRead + Unpin), most: usize) -> io::Result<Vec<Vec<u8>>> {
+/// Reads lines until a flush; fails if there are more than `max_lines`.
+pub(super) async fn section(from: &mut (impl AsyncRead + Unpin), max_lines: usize) -> io::Result<Vec<Vec<u8>>> {
     let mut lines = Vec::new();
     while let Packet::Line(line) = read(from).await? {
-        if lines.len() >= most {
+        if lines.len() >= max_lines {
             return Err(invalid("too many lines in one push"));
         }
         lines.push(line);
@@ -53,9 +53,9 @@ pub(super) async fn section(from: &mut (impl AsyncRead + Unpin), most: usize) ->
     Ok(lines)
 }
 
-/// Appends a line; what is too long, and line ends, are left out.
+/// Appends a line, without the line ends in it, and cut to the maximum length.
 pub(super) fn write(to: &mut Vec<u8>, text: &[u8]) {
-    let text: Vec<u8> = text.iter().copied().filter(|byte| *byte != b'\n').take(LONGEST - 1).collect();
+    let text: Vec<u8> = text.iter().copied().filter(|byte| *byte != b'\n').take(MAX_PAYLOAD_LEN - 1).collect();
     to.extend(format!("{:04x}", text.len() + 5).into_bytes());
     to.extend(text);
     to.push(b'\n');
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn lines_are_read_and_impossible_ones_refused() {
+    async fn lines_are_read_and_invalid_ones_refused() {
         let mut text = Vec::new();
         write(&mut text, b"ok refs/heads/main");
         text.extend(FLUSH);
@@ -92,6 +92,6 @@ mod tests {
         assert!(section(&mut &three[..], 2).await.is_err());
         let mut long = Vec::new();
         write(&mut long, &vec![b'x'; 100_000]);
-        assert_eq!(read(&mut &long[..]).await.unwrap(), Packet::Line(vec![b'x'; LONGEST - 1]));
+        assert_eq!(read(&mut &long[..]).await.unwrap(), Packet::Line(vec![b'x'; MAX_PAYLOAD_LEN - 1]));
     }
 }

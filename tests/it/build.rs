@@ -10,7 +10,7 @@ use std::{
 };
 
 use paas::{
-    build::{BuildError, BuildInput, Builder, Recipe, Wishes},
+    build::{BuildError, BuildInput, BuildSettings, Builder, Recipe},
     config::Config,
     engine::Kind,
     images::{ImageError, ImageStore, Registry, Stack},
@@ -97,7 +97,7 @@ impl Site {
     }
 
     fn recipe(&self) -> Recipe {
-        self.builder.recipe(Wishes::default(), self.stack.clone()).unwrap()
+        self.builder.recipe(BuildSettings::default(), self.stack.clone()).unwrap()
     }
 
     async fn build(&self) -> (Result<Digest, BuildError>, Vec<String>) {
@@ -153,8 +153,8 @@ async fn a_build_gives_the_same_image_twice_and_says_what_it_does() {
     until("all is put away", || site.is_tidy()).await;
     assert_eq!(site.build().await.0.unwrap(), image);
     assert!(site.disk().exists());
-    site.builder.forget("hello").await.unwrap();
-    site.builder.forget("hello").await.unwrap();
+    site.builder.remove_disk("hello").await.unwrap();
+    site.builder.remove_disk("hello").await.unwrap();
     assert!(!site.disk().exists());
 
     let pulled = site.test.engine.tagged_images().await.unwrap();

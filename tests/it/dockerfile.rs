@@ -62,7 +62,7 @@ fn a_dockerfile_is_built_and_its_port_is_served() {
         [("base", format!("FROM {own}\n")), ("copy", format!("FROM BASE\nCOPY --from={own} /www /www\n"))]
     {
         let spying = app(&world, &base, name, &format!("{text}CMD sleep 1000\n"));
-        world.push(&spying).bad().says("is an image of paas's own; name one of a registry");
+        world.push(&spying).bad().says("is an image that paas itself made; name one of a registry");
     }
     world.paas(&["releases:rollback", "boxed"]).good();
     world.answers(&url, "page 1");
@@ -70,14 +70,14 @@ fn a_dockerfile_is_built_and_its_port_is_served() {
     world.commit(&folder, &[("Procfile", "web: exec httpd -f -p $PORT -h /www/.\nworker: sleep 1000\n")]);
     world.push(&folder).good().says("Process types: web, worker");
     world.answers(&url, "page 2");
-    world.paas(&["apps:rebase", "boxed"]).bad().says("its Dockerfile stands on no stack");
+    world.paas(&["apps:rebase", "boxed"]).bad().says("its image was built from a Dockerfile, which uses no stack");
     world.paas(&["apps:rebase", "--all"]).good();
     world.paas(&["builds:clear-cache", "boxed"]).good();
     assert_eq!(stages(&world), 0);
     // The step that lists the files runs again each time, and each time the base is asked for.
     for _ in 0..2 {
         let said = world.paas(&["ps:rebuild", "boxed"]).good().says("\n       Procfile\n");
-        let said = said.says(&format!("the build goes on with the {} that is here", base.0));
+        let said = said.says(&format!("the build uses the {} that the engine has", base.0));
         assert!(!said.all().contains("       .dockerignore") && !said.all().contains("       .paas"), "{}", said.all());
     }
 

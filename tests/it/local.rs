@@ -80,8 +80,8 @@ fn the_guide_for_authors_works() {
         desk.sh(&format!("paas build hello --buildpack {buildpack} --tag paas-test/wren && docker rmi paas-test/wren"))
             .good();
     }
-    desk.sh("paas buildpack package wren wren.cnb").bad().says("is there already");
-    desk.sh("paas buildpack new acme/wren").bad().says("is there already");
+    desk.sh("paas buildpack package wren wren.cnb").bad().says("already exists");
+    desk.sh("paas buildpack new acme/wren").bad().says("already exists");
     desk.sh("paas buildpack new ../x").bad().says("is not allowed");
     desk.sh("paas build nowhere").bad().says("cannot find nowhere");
 

@@ -78,7 +78,7 @@ fn processes_are_declared() {
     world.stop_server();
     world.start_server();
     eventually("nothing runs", || world.containers("instance").is_empty().then_some(()));
-    world.ssh(&["config:set", "procs", "STILL=stopped"]).good().says("it is stopped: ps:start procs starts it");
+    world.ssh(&["config:set", "procs", "STILL=stopped"]).good().says("runs when the app is started (ps:start procs)");
     assert!(world.containers("instance").is_empty(), "a new release starts nothing");
     world.ssh(&["ps:start", "procs"]).good();
     world.answers(&world.url("procs"), "says:");
@@ -111,7 +111,10 @@ fn ports_are_mapped() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = format!("http:{}:5000", taken.local_addr().unwrap().port());
     world.ssh(&["ports:add", "mapped", &taken]).bad().says("cannot be opened");
-    world.ssh(&["ports:add", "mapped", &format!("http:{}:5000", world.ssh_port)]).bad().says("paas's own");
+    world
+        .ssh(&["ports:add", "mapped", &format!("http:{}:5000", world.ssh_port)])
+        .bad()
+        .says("paas itself listens on it");
     world.paas(&["apps:create", "other"]).good();
     world.ssh(&["ports:set", "other", &format!("http:{http}:5000")]).bad().says("belongs to the app mapped");
     let listed = json(&world.ssh(&["ports:list", "mapped", "--format", "json"]).good().out);

@@ -140,7 +140,7 @@ fn what_cannot_be_built_or_run_is_explained() {
     world.push(&folder).good();
     world.answers(&world.url("odd"), "Procfile");
     world.commit(&folder, &[("Procfile", "worker: sleep 1000")]);
-    world.push(&folder).good().says("it has no web process");
+    world.push(&folder).good().says("the app has no web process");
     assert_eq!(world.get(&world.url("odd")).unwrap().0, 503);
     world.ssh(&["ps:scale", "odd", "worker=2"]).good();
     let report = world.ssh(&["ps:report", "odd"]).good().out;
@@ -183,8 +183,8 @@ fn what_a_release_ends_is_told() {
     world.ssh(&["ps:scale", "ends", "worker=1"]).good();
     world.commit(&folder, &[("Procfile", &version(2))]);
     let said = world.push(&folder).good();
-    let ends = "worker is no process type any more: what runs of it ends with this release";
-    assert_eq!(said.err.matches("no process type any more").count(), 1, "{}", said.err);
+    let ends = "worker is no longer a process type: its instances end with this release";
+    assert_eq!(said.err.matches("no longer a process type").count(), 1, "{}", said.err);
     assert!(said.err.contains(ends), "{}", said.err);
     world.answers(&world.url("ends"), "version-2");
 }

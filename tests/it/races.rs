@@ -72,7 +72,7 @@ fn two_pushes_from_one_base_do_not_both_go_live() {
     second.wait_for("Another push to this app is under way");
     world.go_on("before-commit");
     first.end().good();
-    let second = second.end().bad().says("stale: main is at ");
+    let second = second.end().bad().says("stale push: main is now at ");
     assert!(!second.err.contains("Detecting"), "nothing was built for it: {}", second.err);
     world.answers(&world.url("race"), "version-2");
     let builds: serde_json::Value =

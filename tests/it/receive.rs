@@ -292,7 +292,7 @@ fn a_hook_without_its_server_fails() {
     let path = dir.path().join("socket");
     let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
     let dying = std::thread::spawn(move || drop(listener.accept().unwrap()));
-    assert!(hook(path.to_str()).contains("the server went away; push again"));
+    assert!(hook(path.to_str()).contains("the server closed the connection; push again"));
     dying.join().unwrap();
 
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/hooks/proc-receive");
@@ -327,12 +327,12 @@ fn hostile_hooks_are_refused() {
     let command = line(format!("{zero} {one} refs/heads/main"));
     let many = (0..1001).map(|n| line(format!("{zero} {one} refs/heads/b{n}"))).collect::<String>();
     for (said, answered) in [
-        ("0003".to_owned(), "a pkt-line of an impossible length"),
+        ("0003".to_owned(), "a pkt-line of an invalid length"),
         ("zzzz".to_owned(), "a pkt-line without a length"),
-        ("fff5".to_owned(), "a pkt-line of an impossible length"),
-        ("0000".to_owned(), "names no version"),
-        ("000eversion=2\\n0000".to_owned(), "not known here"),
-        (format!("{hello}0008what0000"), "a command that is none"),
+        ("fff5".to_owned(), "a pkt-line of an invalid length"),
+        ("0000".to_owned(), "git sent no version"),
+        ("000eversion=2\\n0000".to_owned(), "an unknown version of the hook protocol"),
+        (format!("{hello}0008what0000"), "an invalid command"),
         (format!("{hello}{many}0000"), "too many lines"),
         (format!("{hello}{command}0000 and more"), ""),
     ] {
@@ -343,9 +343,9 @@ fn hostile_hooks_are_refused() {
     }
     // A nonce is good for one hook, and a wrong one for none.
     let again = attacked("printf 0003 | @paas hook >/dev/null 2>&1; exec @paas hook");
-    again.work("ann").push(&["main"]).bad().says("the server went away");
+    again.work("ann").push(&["main"]).bad().says("the server closed the connection");
     let wrong = attacked("PAAS_HOOK_NONCE=00000000000000000000000000000000 exec @paas hook");
-    wrong.work("ann").push(&["main"]).bad().says("the server went away");
+    wrong.work("ann").push(&["main"]).bad().says("the server closed the connection");
     assert_eq!((again.updates().len(), wrong.updates().len()), (0, 0));
 }
 

@@ -59,7 +59,7 @@ fn an_updated_run_image_goes_under_apps() {
     let base = Base::new(&world);
     let pair = ["--run-image", &base.name, "--build-image", &base.name];
     world.paas(&[&["stacks:create", "mine"][..], &pair].concat()).good().says("mine is created: debian 13, ");
-    world.paas(&[&["stacks:create", "mine"][..], &pair].concat()).bad().says("there is a stack mine already");
+    world.paas(&[&["stacks:create", "mine"][..], &pair].concat()).bad().says("the stack mine already exists");
     world.paas(&["stacks:list"]).good().says("debian-13 (default)").says("mine");
     world.paas(&["stacks:update", "mine"]).good().says("nothing changed");
 
@@ -113,7 +113,7 @@ fn an_updated_run_image_goes_under_apps() {
     let release = base.file("/etc/os-release").replace("VERSION_ID=\"13\"", "VERSION_ID=\"14\"");
     base.change(&[("/usr/lib/os-release", &release), ("/etc/os-release", &release)]);
     world.paas(&["stacks:update", "mine"]).good();
-    world.paas(&["apps:rebase", "a"]).bad().says("it was built for debian 13, and mine is debian 14 by now");
+    world.paas(&["apps:rebase", "a"]).bad().says("it was built for debian 13, and mine is now debian 14");
     for app in ["a", "b"] {
         world.paas(&["apps:stack", app, "--default"]).good();
     }

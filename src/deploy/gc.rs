@@ -1,34 +1,34 @@
-//! Disk does not fill up: images that no release needs any more go, from the engine and from the blob store.
+//! Garbage collection: images that no release needs any more are removed from the engine and from the blob store.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, time::Duration};
 
 use tokio::sync::OwnedRwLockReadGuard;
 
-use super::{DeployError, Deployer};
+use super::{deployer::Deployer, error::DeployError};
 use crate::store::App;
 
-/// How many released images of an app are kept for a rollback.
-const KEPT: u32 = 10;
+/// Number of released images of an app that are kept for a rollback.
+const KEPT_IMAGES: u32 = 10;
 
-/// A blob younger than this may belong to an image that is just being made.
-const YOUNG: Duration = Duration::from_hours(6);
+/// A blob younger than this may belong to an image that is being made.
+const MIN_BLOB_AGE: Duration = Duration::from_hours(6);
 
-/// Held while an app has an image, or a build a package, that nothing names yet: nothing is removed meanwhile. When it
-/// goes, what is superfluous by then is removed in the background.
-pub(super) struct Choosing {
+/// Holds garbage collection off while an app has an image, or a build a package, that no row names yet. When it is
+/// dropped, garbage is collected in the background.
+pub(super) struct GcHold {
     guard: Option<OwnedRwLockReadGuard<()>>,
     deployer: Deployer,
     app: App,
 }
 
-impl Choosing {
+impl GcHold {
     pub(super) async fn begin(deployer: &Deployer, app: &App) -> Self {
-        let guard = Some(Arc::clone(&deployer.0.choosing).read_owned().await);
+        let guard = Some(deployer.0.gc_lock.hold_off().await);
         Self { guard, deployer: deployer.clone(), app: app.clone() }
     }
 }
 
-impl Drop for Choosing {
+impl Drop for GcHold {
     fn drop(&mut self) {
         drop(self.guard.take());
         let (deployer, app) = (self.deployer.clone(), self.app.clone());
@@ -44,24 +44,24 @@ impl Drop for Choosing {
 
 async fn collect(deployer: &Deployer, app: &App) -> Result<(), DeployError> {
     let this = &deployer.0;
-    // Somebody else has an image that no release names: the end of that does it.
-    let Ok(_alone) = this.choosing.try_write() else { return Ok(()) };
-    let in_use = this.store.releases_in_use(KEPT).await?;
+    // Another operation holds garbage collection off: its end collects.
+    let Some(_collecting) = this.gc_lock.try_collect() else { return Ok(()) };
+    let in_use = this.store.releases_in_use(KEPT_IMAGES).await?;
     let tag = |number| this.engine.release_tag(&app.name, number);
     let kept: HashSet<_> = in_use.iter().filter(|(id, ..)| *id == app.id).map(|(_, number, _)| tag(*number)).collect();
     let prefix = tag(0).trim_end_matches('0').to_owned();
     let tags = this.engine.tagged_images().await?.into_iter().flat_map(|image| image.tags);
     for tag in tags.filter(|tag| tag.starts_with(&prefix) && !kept.contains(tag)) {
         if let Err(error) = this.engine.remove_image_tag(&tag).await {
-            // An instance of it drains still: the next time it goes.
+            // An instance of it is still draining: the next garbage collection removes it.
             tracing::debug!(%tag, %error, "an image is still in use");
         }
     }
-    deployer.forget_packages().await?;
+    this.buildpacks.collect_unused().await?;
     let keep: Vec<_> = in_use.into_iter().map(|(.., image)| image).collect();
-    let keep = [deployer.images_of_stacks(&keep).await?, keep].concat();
+    let keep = [this.stacks.images_to_keep(&keep).await?, keep].concat();
     let images = this.images.clone();
-    let swept = tokio::task::spawn_blocking(move || images.sweep(&keep, YOUNG)).await;
+    let swept = tokio::task::spawn_blocking(move || images.sweep(&keep, MIN_BLOB_AGE)).await;
     tracing::debug!(app = %app.name, blobs = swept.unwrap_or(Ok(0))?, "old blobs removed");
     Ok(())
 }

@@ -1,0 +1,151 @@
+//! The builder: what all builds share.
+
+use std::{path::PathBuf, sync::Arc};
+
+use tokio::sync::Mutex;
+use tokio_util::task::TaskTracker;
+
+use super::{
+    builtin::Builtin,
+    downloads::Downloads,
+    error::{BuildError, BuildpacksError},
+    outbound,
+    packages::Packages,
+    queue::Queue,
+    recipe::{BuildSettings, Recipe},
+    standby::Standby,
+};
+use crate::{
+    config::Config,
+    engine::{Engine, disk::Disk},
+    images::{ImageStore, Stack},
+    model::{Digest, Secret},
+};
+
+/// Builds apps; cheap to clone.
+#[derive(Clone)]
+pub struct Builder(pub(super) Arc<BuilderShared>);
+
+pub(super) struct BuilderShared {
+    pub(super) config: Arc<Config>,
+    pub(super) engine: Engine,
+    pub(super) images: ImageStore,
+    pub(super) registry_token: Secret,
+    pub(super) lifecycle: LifecycleBinary,
+    pub(super) builtin: Builtin,
+    pub(super) packages: Packages,
+    pub(super) downloads: Downloads,
+    pub(super) ca_bundle: Option<PathBuf>,
+    pub(super) queue: Queue,
+    pub(super) standby: Standby,
+    /// Held while the engine is asked for a stack's build image, and pulls it.
+    pub(super) pull: Mutex<()>,
+    pub(super) tasks: TaskTracker,
+}
+
+/// The static binary that runs in build containers.
+pub(super) struct LifecycleBinary {
+    /// Path without symbolic links: the engine mounts the file.
+    pub(super) path: PathBuf,
+    pub(super) digest: Digest,
+}
+
+impl LifecycleBinary {
+    /// Blocks.
+    fn read(path: &std::path::Path) -> Result<Self, BuildpacksError> {
+        let real = std::fs::canonicalize(path).map_err(BuildpacksError::file("find", path))?;
+        let bytes = std::fs::read(&real).map_err(BuildpacksError::file("read", path))?;
+        Ok(Self { path: real, digest: Digest::of(&bytes) })
+    }
+}
+
+impl Builder {
+    /// Removes what an earlier server left, and reads the buildpacks. `registry_token` gives access to the registry.
+    pub async fn new(
+        config: Arc<Config>,
+        engine: Engine,
+        images: ImageStore,
+        registry_token: Secret,
+    ) -> Result<Self, BuildError> {
+        engine.remove_leftover_builds().await?;
+        Self::unmount_leftovers(&config).await?;
+        let read = tokio::task::spawn_blocking(move || {
+            let builtin = Builtin::read(&config.buildpacks())?;
+            let packages = Packages::open(config.data_dir.join("buildpacks"))?;
+            let downloads = Downloads::open(config.data_dir.join("downloads"), config.build.downloads_mib << 20)?;
+            let lifecycle = LifecycleBinary::read(&config.lifecycle())?;
+            let bundle = config.data_dir.join("build-ca-certificates.pem");
+            let ca_bundle = outbound::write_ca_bundle(&config.outbound, &bundle).map_err(BuildError::CaBundle)?;
+            Ok(Self(Arc::new(BuilderShared {
+                queue: Queue::new(config.build.concurrency),
+                standby: Standby::default(),
+                pull: Mutex::new(()),
+                tasks: TaskTracker::new(),
+                config,
+                engine,
+                images,
+                registry_token,
+                lifecycle,
+                builtin,
+                packages,
+                downloads,
+                ca_bundle,
+            })))
+        });
+        read.await.map_err(|_| BuildError::ShuttingDown)?
+    }
+
+    /// Unmounts the disks of builds whose server died.
+    pub async fn unmount_leftovers(config: &Config) -> Result<(), BuildError> {
+        Disk::unmount_leftovers(&config.data_dir.join("mounts")).await?;
+        Ok(())
+    }
+
+    /// The recipe for these settings on this stack.
+    pub fn recipe(&self, settings: BuildSettings, stack: Stack) -> Result<Recipe, BuildError> {
+        Recipe::new(settings, &self.0.builtin, stack, &self.0.lifecycle.digest)
+    }
+
+    /// The buildpacks that come with paas.
+    pub fn builtin(&self) -> &Builtin {
+        &self.0.builtin
+    }
+
+    /// The packages that were fetched.
+    pub fn packages(&self) -> &Packages {
+        &self.0.packages
+    }
+
+    /// Removes a disk, and with it the build cache.
+    pub async fn remove_disk(&self, disk: &str) -> Result<(), BuildError> {
+        Ok(Disk::remove(&self.0.disk_image(disk)).await?)
+    }
+
+    /// Refuses new builds and waits for those that run (cancel them first).
+    pub async fn close(&self) {
+        self.0.standby.close().await;
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+}
+
+impl BuilderShared {
+    /// The image file of a disk.
+    pub(super) fn disk_image(&self, disk: &str) -> PathBuf {
+        self.config.data_dir.join("disks").join(format!("{disk}.ext4"))
+    }
+
+    /// The folder of mount points.
+    pub(super) fn mounts(&self) -> PathBuf {
+        self.config.data_dir.join("mounts")
+    }
+
+    /// Runs work that blocks, such as reading the blob store.
+    pub(super) async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, BuildError> + Send + 'static,
+    ) -> Result<T, BuildError> {
+        let this = Arc::clone(self);
+        self.tasks.spawn_blocking(move || work(&this)).await.map_err(|_| BuildError::ShuttingDown)?
+    }
+}

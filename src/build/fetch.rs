@@ -1,0 +1,200 @@
+//! Fetching packages of buildpacks from a git repository, an image, a folder or an archive. The files are staged,
+//! checked, and stored by digest; nothing of them runs outside build containers.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufRead as _, BufReader, Read},
+    os::unix::fs::symlink,
+    path::Path,
+    time::Duration,
+};
+
+use futures_util::TryStreamExt as _;
+use tokio_util::io::{StreamReader, SyncIoBridge};
+
+use super::{
+    builder::Builder,
+    error::BuildError,
+    packages::{Package, Packages},
+};
+use crate::{
+    git::{Origin, Repositories},
+    images::ImageArchive,
+    lifecycle,
+    model::BuildpackSource,
+    progress::Progress,
+};
+
+/// Time that fetching a package may take.
+const FETCH_TIMEOUT: Duration = Duration::from_mins(10);
+
+const ONLY_ADMINS: &str = "only an admin key may name addresses of the server's own machine or of its containers";
+
+/// Maximum size of a package, unpacked, in bytes.
+const MAX_PACKAGE_BYTES: u64 = 2 << 30;
+
+/// Maximum size of an image, in bytes.
+const MAX_IMAGE_BYTES: u64 = 16 << 30;
+
+impl Builder {
+    /// Fetches the package that a source names, and stores it. Only an `admin` may name files and addresses of this
+    /// machine.
+    pub async fn fetch(
+        &self,
+        source: &BuildpackSource,
+        repositories: &Repositories,
+        admin: bool,
+        progress: &Progress,
+    ) -> Result<Package, BuildError> {
+        let fetch = Box::pin(self.fetch_now(source, repositories, admin, progress));
+        tokio::time::timeout(FETCH_TIMEOUT, fetch).await.unwrap_or_else(|_| {
+            let reason = format!("fetching it took more than {} minutes", FETCH_TIMEOUT.as_secs() / 60);
+            Err(BuildError::CannotFetch { from: source.to_string(), reason })
+        })
+    }
+
+    async fn fetch_now(
+        &self,
+        source: &BuildpackSource,
+        repositories: &Repositories,
+        admin: bool,
+        progress: &Progress,
+    ) -> Result<Package, BuildError> {
+        let failed = |reason: String| BuildError::CannotFetch { from: source.to_string(), reason };
+        let packages = self.packages().clone();
+        match source {
+            BuildpackSource::Name { .. } | BuildpackSource::App(_) => Err(failed(
+                "name it by the absolute path of a folder, .tgz or .cnb file, a git URL, or docker://IMAGE".to_owned(),
+            )),
+            BuildpackSource::Path(_) if !admin => {
+                Err(failed("only an admin key may name files of the server".to_owned()))
+            }
+            BuildpackSource::Path(path) => {
+                let path = path.clone();
+                let taken = tokio::task::spawn_blocking(move || from_path(&packages, &path)).await;
+                taken.map_err(|_| BuildError::ShuttingDown)?.map_err(failed)
+            }
+            BuildpackSource::Git { url, reference, folder } => {
+                progress.step(format!("Fetching the buildpack {source}")).await;
+                let from = if admin {
+                    Origin::Any
+                } else {
+                    Origin::At(self.remote_addresses(url).await?.ok_or_else(|| failed(ONLY_ADMINS.to_owned()))?)
+                };
+                let fetched = repositories.fetch(url, reference.as_deref(), folder.as_deref(), &from).await;
+                let mut fetched = fetched.map_err(|e| failed(e.to_string()))?;
+                let reader = std::mem::replace(&mut fetched.source.reader, Box::new(tokio::io::empty()));
+                let taken = tokio::task::spawn_blocking(move || from_tar(&packages, SyncIoBridge::new(reader))).await;
+                taken.map_err(|_| BuildError::ShuttingDown)?.map_err(failed)
+            }
+            BuildpackSource::Image(image) => {
+                progress.step(format!("Fetching the buildpack {source}")).await;
+                if !admin && self.remote_addresses(&format!("docker://{image}")).await?.is_none() {
+                    return Err(failed(ONLY_ADMINS.to_owned()));
+                }
+                let (spool, archive) = self.public_image(image, admin).await.map_err(|e| failed(e.to_string()))?;
+                let taken = tokio::task::spawn_blocking(move || {
+                    let taken = from_image(&packages, &archive);
+                    drop(spool);
+                    taken
+                });
+                taken.await.map_err(|_| BuildError::ShuttingDown)?.map_err(failed)
+            }
+        }
+    }
+
+    /// An image from a registry; for an `admin`, from the engine if no registry has it. The engine keeps the image only
+    /// if it had it before.
+    pub async fn public_image(
+        &self,
+        reference: &str,
+        admin: bool,
+    ) -> Result<(tempfile::TempDir, ImageArchive), BuildError> {
+        let engine = &self.0.engine;
+        let had = engine.image_id(reference).await?;
+        if let Err(error) = engine.pull_public(reference).await
+            && (!admin || had.is_none())
+        {
+            return Err(error.into());
+        }
+        let archive = self.image_archive(reference).await;
+        if had.is_none() {
+            engine.forget_pulled(reference).await?;
+        }
+        archive
+    }
+
+    /// An image of the engine, unpacked in a folder that is removed with its handle.
+    pub async fn image_archive(&self, reference: &str) -> Result<(tempfile::TempDir, ImageArchive), BuildError> {
+        let spool = self.packages().staging()?;
+        let (path, tar) = (spool.path().to_owned(), self.0.engine.save(reference));
+        let reader = SyncIoBridge::new(StreamReader::new(tar.map_err(io::Error::other)));
+        let unpacked = tokio::task::spawn_blocking(move || ImageArchive::unpack(reader, &path, MAX_IMAGE_BYTES)).await;
+        Ok((spool, unpacked.map_err(|_| BuildError::ShuttingDown)??))
+    }
+}
+
+/// An image of buildpacks: its layers contain them under `/cnb/buildpacks`.
+fn from_image(packages: &Packages, archive: &ImageArchive) -> Result<Package, String> {
+    let staged = packages.staging().map_err(|e| e.to_string())?;
+    let mut left = MAX_PACKAGE_BYTES;
+    for layer in archive.layers() {
+        let mut layer = layer.map_err(|e| e.to_string())?.take(left);
+        lifecycle::unpack(&mut layer, staged.path()).map_err(|e| format!("it is not an image of buildpacks: {e}"))?;
+        left = layer.limit();
+    }
+    adopt(packages, staged.path())
+}
+
+/// Stores a staged package. Error messages name its files without the path of the staging folder.
+fn adopt(packages: &Packages, staged: &Path) -> Result<Package, String> {
+    let staging = format!("{}/", staged.display());
+    packages.adopt(staged).map_err(|e| e.to_string().replace(&staging, ""))
+}
+
+fn from_path(packages: &Packages, path: &Path) -> Result<Package, String> {
+    let failed = |e: io::Error| format!("{}: {e}", path.display());
+    if fs::metadata(path).map_err(failed)?.is_dir() {
+        let staged = packages.staging().map_err(|e| e.to_string())?;
+        let mut left = MAX_PACKAGE_BYTES;
+        copy(path, staged.path(), &mut left).map_err(failed)?;
+        return adopt(packages, staged.path());
+    }
+    let mut file = BufReader::new(File::open(path).map_err(failed)?);
+    if file.fill_buf().map_err(failed)?.starts_with(&[0x1f, 0x8b]) {
+        return from_tar(packages, flate2::bufread::GzDecoder::new(file));
+    }
+    if path.extension().is_some_and(|extension| extension == "cnb") {
+        let spool = packages.staging().map_err(|e| e.to_string())?;
+        let archive = ImageArchive::unpack(file, spool.path(), MAX_PACKAGE_BYTES).map_err(|e| e.to_string())?;
+        return from_image(packages, &archive);
+    }
+    from_tar(packages, file)
+}
+
+fn from_tar(packages: &Packages, tar: impl Read) -> Result<Package, String> {
+    let staged = packages.staging().map_err(|e| e.to_string())?;
+    lifecycle::unpack(tar.take(MAX_PACKAGE_BYTES), staged.path())?;
+    adopt(packages, staged.path())
+}
+
+/// Copies files, folders and links as they are, except `.git` folders.
+fn copy(from: &Path, to: &Path, left: &mut u64) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            if entry.file_name() != ".git" {
+                fs::create_dir(&target)?;
+                copy(&source, &target, left)?;
+            }
+        } else if kind.is_symlink() {
+            symlink(fs::read_link(source)?, target)?;
+        } else if kind.is_file() {
+            let bytes = fs::copy(source, target)?;
+            *left = left.checked_sub(bytes).ok_or_else(|| io::Error::other("it is larger than 2 GiB"))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,31 @@
+//! The app's previous image, and what a build may take over from it.
+
+use std::collections::HashSet;
+
+use super::error::BuildError;
+use crate::{images::ImageStore, model::Digest};
+
+/// Image label in which the lifecycle stores what it needs at the next build.
+const LIFECYCLE_METADATA: &str = "io.buildpacks.lifecycle.metadata";
+
+/// What a build may take over from the previous image; empty if there is none.
+#[derive(Debug, Default)]
+pub(super) struct PreviousImage {
+    /// Metadata that the lifecycle wrote into the image.
+    pub(super) metadata: Option<serde_json::Value>,
+    /// Layers of the image that are still in the blob store.
+    pub(super) layers: HashSet<Digest>,
+}
+
+impl PreviousImage {
+    /// Reads an image by its manifest; nothing is taken over if the blob store no longer has it. Blocks.
+    pub(super) fn read(images: &ImageStore, manifest: &Digest) -> Result<Self, BuildError> {
+        if !images.blobs().has(manifest) {
+            return Ok(Self::default());
+        }
+        let metadata = images.labels(manifest)?.remove(LIFECYCLE_METADATA);
+        let metadata = metadata.and_then(|text| serde_json::from_str(&text).ok());
+        let layers = images.layers(manifest)?.into_iter();
+        Ok(Self { metadata, layers: layers.filter(|layer| images.blobs().has(layer)).collect() })
+    }
+}

@@ -1,0 +1,112 @@
+//! The buildpacks that an app has chosen with `buildpacks:*`, in order.
+
+use super::{deployer::Deployer, error::DeployError};
+use crate::{
+    build::{BuildError, BuildSettings, RequestedBuildpack},
+    model::BuildpackSource,
+    progress::Progress,
+    store::{App, ChosenBuildpack},
+};
+
+/// Position of a buildpack among those of an app; positions count from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BuildpackPosition {
+    /// After all others.
+    Last,
+    /// At this position; the buildpacks from there on move up.
+    Before(usize),
+    /// At this position, replacing the buildpack there.
+    InPlaceOf(usize),
+    /// Replacing all others.
+    Only,
+}
+
+impl Deployer {
+    /// Adds a buildpack to those of an app, or replaces one. A package that is fetched for it is what every build uses
+    /// from now on. Only an `admin` may name files of this machine.
+    pub async fn choose_buildpack(
+        &self,
+        app: &App,
+        source: BuildpackSource,
+        position: BuildpackPosition,
+        admin: bool,
+        progress: &Progress,
+    ) -> Result<(), DeployError> {
+        let this = &self.0;
+        let _gc_held_off = this.gc_lock.hold_off().await;
+        let package = match &source {
+            BuildpackSource::Name { id, version } => {
+                let named = RequestedBuildpack::Named { id: id.clone(), version: version.clone() };
+                let installed = this.buildpacks.installed().await?;
+                let settings = BuildSettings { group: vec![named], installed, ..BuildSettings::default() };
+                // Refuses a buildpack that is not installed.
+                this.builder.recipe(settings, this.stacks.newest(this.stacks.name_for(app)).await?)?;
+                None
+            }
+            BuildpackSource::App(_) => None,
+            other => {
+                let package = this.buildpacks.fetch(other, admin, progress).await?;
+                package.root().map_err(BuildError::from)?;
+                Some(package.digest)
+            }
+        };
+        let entry = ChosenBuildpack { source, package };
+        let change = move |chosen| placed(chosen, entry, position);
+        Ok(this.store.change_app_buildpacks(app.id, change).await?)
+    }
+}
+
+/// An app's buildpacks with `entry` at `position`; a buildpack has only one position.
+fn placed(
+    mut chosen: Vec<ChosenBuildpack>,
+    entry: ChosenBuildpack,
+    position: BuildpackPosition,
+) -> Result<Vec<ChosenBuildpack>, String> {
+    let count = chosen.len();
+    let is_chosen = chosen.iter().any(|other| other.source == entry.source);
+    if is_chosen && matches!(position, BuildpackPosition::Last | BuildpackPosition::Before(_)) {
+        return Err(format!("{} is already chosen; buildpacks:remove removes it", entry.source));
+    }
+    match position {
+        BuildpackPosition::Last => chosen.push(entry),
+        BuildpackPosition::Before(index) if (1..=count + 1).contains(&index) => chosen.insert(index - 1, entry),
+        BuildpackPosition::InPlaceOf(index) if (1..=count).contains(&index) => {
+            let source = entry.source.clone();
+            chosen[index - 1] = entry;
+            // It loses the position that it had before.
+            let mut at = 1..;
+            chosen.retain(|other| at.next() == Some(index) || other.source != source);
+        }
+        BuildpackPosition::Only => chosen = vec![entry],
+        BuildpackPosition::Before(index) | BuildpackPosition::InPlaceOf(index) => {
+            let buildpacks = if count == 1 { "buildpack" } else { "buildpacks" };
+            return Err(format!("there is no position {index}: the app has {count} {buildpacks}"));
+        }
+    }
+    Ok(chosen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BuildpackPosition::*, *};
+
+    #[test]
+    fn a_buildpack_has_one_position() {
+        let entry = |name: &str| ChosenBuildpack { source: name.parse().unwrap(), package: None };
+        let put = |chosen: &str, name: &str, position| {
+            let placed = placed(chosen.split_whitespace().map(entry).collect(), entry(name), position)?;
+            Ok::<_, String>(placed.iter().map(|e| e.source.to_string()).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(put("a b", "c", Last).unwrap(), "a b c");
+        assert_eq!(put("a b", "c", Before(1)).unwrap(), "c a b");
+        assert_eq!(put("a b", "c", InPlaceOf(2)).unwrap(), "a c");
+        assert_eq!(put("a b c", "c", InPlaceOf(1)).unwrap(), "c b");
+        assert_eq!(put("a b c", "a", InPlaceOf(3)).unwrap(), "b a");
+        assert_eq!(put("a b", "b", InPlaceOf(2)).unwrap(), "a b");
+        assert_eq!(put("a b", "c", Only).unwrap(), "c");
+        assert!(put("a b", "a", Last).unwrap_err().contains("buildpacks:remove"));
+        for position in [Before(0), Before(3), InPlaceOf(0), InPlaceOf(2)] {
+            assert!(put("a", "c", position).unwrap_err().contains("the app has 1 buildpack"));
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The deployer: the stages, and what the operations on apps share.
+
+use std::sync::Arc;
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{buildpack_library::BuildpackLibrary, gc_lock::GcLock, locks::AppLocks, ports::Ports, stacks::Stacks};
+use crate::{
+    build::Builder, config::Config, engine::Engine, git::Repositories, images::ImageStore, instances::Instances,
+    store::Store,
+};
+
+/// Deploys apps; cheap to clone.
+#[derive(Clone)]
+pub struct Deployer(pub(super) Arc<DeployerShared>);
+
+pub(super) struct DeployerShared {
+    pub(super) config: Arc<Config>,
+    pub(super) store: Store,
+    pub(super) engine: Engine,
+    pub(super) repositories: Repositories,
+    pub(super) images: ImageStore,
+    pub(super) builder: Builder,
+    pub(super) instances: Instances,
+    pub(super) stacks: Stacks,
+    pub(super) buildpacks: BuildpackLibrary,
+    pub(super) ports: Ports,
+    /// Held while a push, or a build of the deployed commit, runs.
+    pub(super) pushes: AppLocks,
+    /// Held while a release is rolled out.
+    pub(super) releases: AppLocks,
+    pub(super) gc_lock: GcLock,
+    pub(super) tracker: TaskTracker,
+    pub(super) shutdown: CancellationToken,
+}
+
+impl std::fmt::Debug for Deployer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Deployer")
+    }
+}
+
+impl Deployer {
+    /// Puts the stages together. Background work runs on `tracker` until `shutdown`.
+    #[expect(clippy::too_many_arguments, reason = "each is another stage")]
+    pub fn new(
+        config: Arc<Config>,
+        store: Store,
+        engine: Engine,
+        repositories: Repositories,
+        images: ImageStore,
+        builder: Builder,
+        instances: Instances,
+        tracker: TaskTracker,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let gc_lock = GcLock::default();
+        let stacks = Stacks::new(Arc::clone(&config), store.clone(), images.clone(), builder.clone(), gc_lock.clone());
+        let buildpacks = BuildpackLibrary::new(store.clone(), repositories.clone(), builder.clone(), gc_lock.clone());
+        let ports = Ports::new(Arc::clone(&config), store.clone(), instances.clone());
+        Self(Arc::new(DeployerShared {
+            config,
+            store,
+            engine,
+            repositories,
+            images,
+            builder,
+            instances,
+            stacks,
+            buildpacks,
+            ports,
+            pushes: AppLocks::new("Another push to this app is under way; waiting for it to end"),
+            releases: AppLocks::new("Another release of this app is being rolled out; waiting for it to end"),
+            gc_lock,
+            tracker,
+            shutdown,
+        }))
+    }
+
+    /// The stacks of this server.
+    pub fn stacks(&self) -> &Stacks {
+        &self.0.stacks
+    }
+
+    /// The buildpacks that are built in or installed.
+    pub fn buildpacks(&self) -> &BuildpackLibrary {
+        &self.0.buildpacks
+    }
+
+    /// The port mappings of apps.
+    pub fn ports(&self) -> &Ports {
+        &self.0.ports
+    }
+}

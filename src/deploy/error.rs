@@ -1,0 +1,120 @@
+//! Why a deploy, or another operation on an app, fails.
+
+use std::path::PathBuf;
+
+use crate::{
+    build::BuildError,
+    engine::EngineError,
+    git::GitError,
+    images::ImageError,
+    instances::{InstancesError, RolloutError},
+    model::{AppName, BranchName, InvalidAppJson, InvalidProjectToml, ProcfileError},
+    store::StoreError,
+};
+
+/// Why a push or another operation on an app failed. Each prints as one line for the caller.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    /// The failure was already reported, where the build was; only `failure::report` makes this.
+    #[error(transparent)]
+    AlreadyReported(Box<DeployError>),
+    /// Another push updated the branch first.
+    #[error("stale push: {branch} is now {actual}: fetch and merge that if it is not yours, then push again")]
+    Stale {
+        /// The pushed branch.
+        branch: BranchName,
+        /// Current state of the branch: at which commit, or deleted.
+        actual: String,
+    },
+    /// The deploy branch must not be deleted.
+    #[error("{0} is the deploy branch and cannot be deleted; choose another with git:set, or destroy the app")]
+    DeployBranch(BranchName),
+    /// The `Procfile` is invalid.
+    #[error(transparent)]
+    Procfile(#[from] ProcfileError),
+    /// The `app.json` is invalid.
+    #[error(transparent)]
+    Manifest(#[from] InvalidAppJson),
+    /// The `project.toml` is invalid.
+    #[error(transparent)]
+    Project(#[from] InvalidProjectToml),
+    /// A manifest is not text.
+    #[error("{0} is not UTF-8 text")]
+    NotText(String),
+    /// The build failed.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The image declares no process type.
+    #[error("the image declares no process to run; add a Procfile with a line such as `web: ./start`")]
+    NoProcess,
+    /// The release did not become healthy.
+    #[error(transparent)]
+    Rollout(#[from] RolloutError),
+    /// A port is not available.
+    #[error("port {port} cannot be opened: {reason}; choose another, or free it")]
+    Port {
+        /// Port of the router.
+        port: u16,
+        /// Reason, as the operating system gives it.
+        reason: String,
+    },
+    /// The app has no release that fits the operation.
+    #[error("{0}")]
+    NoRelease(String),
+    /// The stack does not exist.
+    #[error("there is no stack {0}; stacks:list lists them, stacks:create makes one")]
+    NoStack(String),
+    /// The configured default stack does not exist.
+    #[error(
+        "stack.default in paas.toml names the stack {name}, which does not exist: set it back to {embedded}, start the \
+         server, make the stack with stacks:create, then set it again"
+    )]
+    NoDefaultStack {
+        /// Name of the missing stack.
+        name: String,
+        /// Name of the embedded stack, which always exists.
+        embedded: String,
+    },
+    /// A stack of this name already exists.
+    #[error("the stack {0} already exists; stacks:update {0} updates it")]
+    StackExists(String),
+    /// An app cannot be rebased.
+    #[error("{app} cannot be rebased: {reason}")]
+    CannotRebase {
+        /// Name of the app.
+        app: AppName,
+        /// Reason, and what to do.
+        reason: String,
+    },
+    /// The app is marked as being destroyed, but could not be removed yet.
+    #[error("{0}; the app is destroyed as soon as that is fixed, nothing more needs to be done")]
+    Destroying(#[source] Box<DeployError>),
+    /// The client disconnected before the commit point.
+    #[error("cancelled: the client disconnected before the release was live; nothing changed")]
+    Cancelled,
+    /// The database refused the change, or failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// git failed.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// The image store failed.
+    #[error(transparent)]
+    Images(#[from] ImageError),
+    /// The engine failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The reconciler failed.
+    #[error(transparent)]
+    Instances(#[from] InstancesError),
+    /// A file of the server cannot be read or written.
+    #[error("cannot {act} {path}: {source}")]
+    File {
+        /// Attempted operation, as a verb.
+        act: &'static str,
+        /// Path of the file or folder.
+        path: PathBuf,
+        /// Error of the operating system.
+        source: std::io::Error,
+    },
+}

@@ -1,0 +1,65 @@
+//! Failures of a push: reported to the pusher once, where the build was.
+
+use super::error::DeployError;
+use crate::{instances::RolloutError, model::Line, progress::Progress};
+
+/// Reports a failure to the pusher, with the last output of an instance that failed and what is live now. Returns the
+/// failure as reported; one that was reported before is returned as it is.
+pub(super) async fn report(error: DeployError, is_live: bool, progress: &Progress) -> DeployError {
+    if matches!(error, DeployError::AlreadyReported(_)) {
+        return error;
+    }
+    if let DeployError::Rollout(RolloutError::Unhealthy { instance, log, .. }) = &error
+        && !log.is_empty()
+    {
+        progress.header(format!("Last output of {instance}:")).await;
+        for line in log {
+            progress.detail(Line::sanitize(line)).await;
+        }
+    }
+    progress.trouble(error.to_string()).await;
+    if !matches!(error, DeployError::Rollout(RolloutError::Instances(_)) | DeployError::Store(_)) {
+        let live =
+            if is_live { "Nothing changed: the previous release is still live" } else { "Nothing is deployed yet" };
+        progress.trouble(live).await;
+    }
+    DeployError::AlreadyReported(Box::new(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{progress, store::StoreError};
+
+    #[tokio::test]
+    async fn a_failure_is_reported_once() {
+        let (instance, log) = ("web.1".to_owned(), vec!["oops".to_owned()]);
+        let unhealthy = RolloutError::Unhealthy { instance, reason: "it ended".to_owned(), hint: None, log };
+        let broken = StoreError::NotFound("it is gone".to_owned());
+        let mut lines = Vec::new();
+        let reported = progress::relay(
+            |progress| async move {
+                let unhealthy = report(unhealthy.into(), true, &progress).await;
+                let broken = report(broken.into(), true, &progress).await;
+                [report(unhealthy, true, &progress).await, report(broken, true, &progress).await]
+            },
+            |line| {
+                lines.push(line);
+                std::future::ready(())
+            },
+        )
+        .await;
+        let texts = reported.each_ref().map(ToString::to_string);
+        assert_eq!(texts, ["web.1 did not become healthy: it ended", "it is gone"]);
+        assert!(reported.iter().all(|error| matches!(error, DeployError::AlreadyReported(_))));
+        let trouble = |text: &str| Line::Trouble(text.to_owned());
+        let expected = [
+            Line::Header("Last output of web.1:".to_owned()),
+            Line::Detail("oops".to_owned()),
+            trouble("web.1 did not become healthy: it ended"),
+            trouble("Nothing changed: the previous release is still live"),
+            trouble("it is gone"),
+        ];
+        assert_eq!(lines, expected);
+    }
+}

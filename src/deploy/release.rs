@@ -1,0 +1,125 @@
+//! The release of an image that was made of a commit, from the process types to the URLs that the pusher sees.
+
+use tokio_util::sync::CancellationToken;
+
+use super::{deployer::Deployer, error::DeployError, failure, image::CommitImage};
+use crate::{
+    model::{BranchName, CommitId},
+    progress::Progress,
+    release,
+    store::{App, NewRelease, ProcessSpec, ReleaseKind},
+};
+
+/// Why a commit is released, and by whom.
+pub(super) struct ReleaseOrigin {
+    pub(super) kind: ReleaseKind,
+    pub(super) branch: Option<BranchName>,
+    pub(super) commit: CommitId,
+    pub(super) by: String,
+}
+
+impl Deployer {
+    /// Releases an image, and reports the outcome where the build was reported.
+    pub(super) async fn release_image(
+        &self,
+        app: &App,
+        image: CommitImage,
+        origin: ReleaseOrigin,
+        cancel: &CancellationToken,
+    ) -> Result<(), DeployError> {
+        let result = match self.release(app, &image, origin, cancel).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(failure::report(error, app.current.is_some(), image.log.progress()).await),
+        };
+        image.log.close().await;
+        result
+    }
+
+    async fn release(
+        &self,
+        app: &App,
+        image: &CommitImage,
+        origin: ReleaseOrigin,
+        cancel: &CancellationToken,
+    ) -> Result<(), DeployError> {
+        let progress = image.log.progress();
+        let _lock = self.0.releases.lock(app.id, progress, cancel).await?;
+        let new = self.new_release(app, image, origin, progress).await?;
+        self.bring_up(app, new, progress, cancel).await?;
+        self.announce(app, progress).await
+    }
+
+    async fn new_release(
+        &self,
+        app: &App,
+        image: &CommitImage,
+        origin: ReleaseOrigin,
+        progress: &Progress,
+    ) -> Result<NewRelease, DeployError> {
+        let this = &self.0;
+        let CommitImage { manifest_digest, build, app_json, .. } = image;
+        let declared = this.images.processes(manifest_digest)?;
+        if declared.is_empty() {
+            return Err(DeployError::NoProcess);
+        }
+        for name in release::unknown_types(&declared, app_json) {
+            progress.trouble(format!("app.json names the process type {name}, which the image does not have")).await;
+        }
+        let names = declared.iter().map(|p| p.process_type.as_str()).collect::<Vec<_>>().join(", ");
+        progress.step(format!("Process types: {names}")).await;
+        let processes = release::processes(declared, this.images.runtime_settings(manifest_digest)?, app_json);
+        self.warn_of_removed_types(app, &processes, progress).await?;
+        let ReleaseOrigin { kind, branch, commit, by } = origin;
+        let summary = this.repositories.get(&app.name).commit_summary(&commit).await?;
+        Ok(NewRelease {
+            kind,
+            image: manifest_digest.clone(),
+            branch,
+            description: format!("{} {summary}", commit.short()),
+            commit: Some(commit),
+            build: Some(*build),
+            config: this.store.config_vars(app.id).await?,
+            processes,
+            created_by: by,
+        })
+    }
+
+    /// Warns of process types that run now and that a release of these processes does not have.
+    async fn warn_of_removed_types(
+        &self,
+        app: &App,
+        next: &[ProcessSpec],
+        progress: &Progress,
+    ) -> Result<(), DeployError> {
+        let Some(current) = self.current_release(app).await? else { return Ok(()) };
+        for (name, quantity) in release::formation(&current.processes, &app.formation) {
+            if quantity > 0 && next.iter().all(|spec| spec.process.process_type != name) {
+                let text = format!("{name} is no longer a process type: its instances end with this release");
+                progress.trouble(text).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reports the URLs of the app.
+    async fn announce(&self, app: &App, progress: &Progress) -> Result<(), DeployError> {
+        let now = self.0.store.app(app.id).await?;
+        if now.is_some_and(|app| app.stopped) {
+            return Ok(());
+        }
+        progress.header("Application deployed:").await;
+        let release = self.current_release(app).await?;
+        if release.is_some_and(|release| release.processes.iter().all(|p| !p.process.process_type.is_web())) {
+            progress.detail("the app has no web process, so it has no URL").await;
+            if self.0.instances.report(app.id).await?.is_empty() {
+                let text = format!("no instance is declared: ps:scale {} TYPE=1 starts one", app.name);
+                progress.trouble(text).await;
+            }
+            return Ok(());
+        }
+        for mapping in self.0.store.port_mappings(app.id).await? {
+            progress.detail(self.0.ports.url(&mapping)).await;
+        }
+        Ok(())
+    }
+}

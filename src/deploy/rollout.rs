@@ -1,0 +1,64 @@
+//! A rollout: from a declared release to the current one.
+
+use tokio_util::sync::CancellationToken;
+
+use super::{deployer::Deployer, error::DeployError};
+use crate::{
+    model::ReleaseNumber,
+    progress::Progress,
+    store::{App, ConfigVars, NewRelease, Release, ReleaseKind},
+};
+
+impl Deployer {
+    /// Makes the release and rolls it out. A release that fails changes nothing.
+    pub(super) async fn bring_up(
+        &self,
+        app: &App,
+        new: NewRelease,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<ReleaseNumber, DeployError> {
+        let this = &self.0;
+        let number = this.store.create_release(app.id, new).await?.number;
+        progress.step(format!("Releasing v{number}")).await;
+        let live = this.instances.rollout(app.id, number, progress, cancel).await;
+        if let Err(error) = live {
+            this.store.fail_unstarted_release(app.id, number).await?;
+            return Err(error.into());
+        }
+        if this.store.app(app.id).await?.is_some_and(|app| app.stopped) {
+            let text = format!("{0} is stopped: v{number} runs when the app is started (ps:start {0})", app.name);
+            progress.trouble(text).await;
+        } else {
+            progress.detail(format!("v{number} is live")).await;
+        }
+        Ok(number)
+    }
+
+    /// The current release, if the app has one.
+    pub(super) async fn current_release(&self, app: &App) -> Result<Option<Release>, DeployError> {
+        let Some(current) = self.0.store.app(app.id).await?.and_then(|app| app.current) else { return Ok(None) };
+        Ok(self.0.store.release(app.id, current.release).await?)
+    }
+}
+
+/// A new release with the image and the process types of an older one, and these config vars.
+pub(super) fn same_image(
+    old: Release,
+    kind: ReleaseKind,
+    config: ConfigVars,
+    description: String,
+    by: &str,
+) -> NewRelease {
+    NewRelease {
+        kind,
+        image: old.image,
+        branch: old.branch,
+        commit: old.commit,
+        build: old.build,
+        config,
+        processes: old.processes,
+        description,
+        created_by: by.to_owned(),
+    }
+}

@@ -1,0 +1,74 @@
+//! The handler of pushes: decides what the update of a ref does.
+
+use std::pin::Pin;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    model::{AppName, BranchName, CommitId},
+    progress::Progress,
+    store::KeyId,
+};
+
+/// The user who pushes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pusher {
+    /// Name of the user's key.
+    pub name: String,
+    /// The key, if the user was authenticated by one.
+    pub key: Option<KeyId>,
+}
+
+/// The update of one branch that a push asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefUpdate {
+    /// Name of the app.
+    pub app: AppName,
+    /// The user who pushes.
+    pub pusher: Pusher,
+    /// Name of the branch.
+    pub branch: BranchName,
+    /// The branch's commit as the client saw it; `None` if the branch did not exist.
+    pub old: Option<CommitId>,
+    /// The branch's new commit, which the repository has; `None` to delete the branch.
+    pub new: Option<CommitId>,
+}
+
+/// Why an update is rejected: one line, which git shows as the reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection(pub String);
+
+/// Decides what a push does, and sets the ref itself if it accepts the update.
+pub trait PushHandler: Send + Sync + 'static {
+    /// Handles one update. `cancel` is cancelled when the client disconnects; an update past its commit point still
+    /// completes.
+    fn update(
+        &self,
+        update: RefUpdate,
+        progress: &Progress,
+        cancel: CancellationToken,
+    ) -> impl Future<Output = Result<(), Rejection>> + Send;
+}
+
+type BoxedUpdate<'a> = Pin<Box<dyn Future<Output = Result<(), Rejection>> + Send + 'a>>;
+
+/// [`PushHandler`] as a trait object.
+pub(super) trait DynPushHandler: Send + Sync {
+    fn boxed_update<'a>(
+        &'a self,
+        update: RefUpdate,
+        progress: &'a Progress,
+        cancel: CancellationToken,
+    ) -> BoxedUpdate<'a>;
+}
+
+impl<T: PushHandler> DynPushHandler for T {
+    fn boxed_update<'a>(
+        &'a self,
+        update: RefUpdate,
+        progress: &'a Progress,
+        cancel: CancellationToken,
+    ) -> BoxedUpdate<'a> {
+        Box::pin(self.update(update, progress, cancel))
+    }
+}
