@@ -67,7 +67,7 @@ fn buildpacks_come_from_folders_archives_and_repositories() {
     world
         .paas(&["buildpacks:uninstall", "test/one"])
         .good()
-        .says("chosen by name: app; buildpacks:set APP chooses another");
+        .says("as they chose it by name: app; buildpacks:set APP chooses another");
     world.paas(&["buildpacks:clear", "app"]).good();
     world.paas(&["buildpacks:uninstall", "test/one"]).bad().says("there is no installed buildpack test/one");
 

@@ -22,13 +22,13 @@ fn config_vars_come_with_releases() {
     let world = World::new();
     let folder = world.repository("vars", &[("Procfile", SHOW)]);
     world.paas(&["apps:create", "vars"]).good();
-    world.paas(&["config:set", "vars", "SAYS=one two=three"]).good().says("holds from the next");
+    world.paas(&["config:set", "vars", "SAYS=one two=three"]).good().says("the change takes effect with the next one");
     world.push(&folder).good();
     let url = world.url("vars");
     world.answers(&url, "says:one two=three:");
     world.paas(&["config:set", "vars", "SAYS=four"]).good().says("v2 is live");
     assert!(world.get(&url).unwrap().1.contains("says:four:"), "the command ended, so it is live");
-    world.paas(&["config:set", "vars", "SAYS=four"]).good().says("nothing changes");
+    world.paas(&["config:set", "vars", "SAYS=four"]).good().says("no change: the values are already set");
     world.paas(&["config:set", "--no-restart", "vars", "SAYS=five"]).good();
     world.answers(&url, "says:four:");
     world.paas(&["releases:rollback", "vars", "v1"]).good().says("Rolling back to v1 (").says("forward again");
