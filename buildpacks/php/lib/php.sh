@@ -44,7 +44,7 @@ choose_php() {
 }
 
 # Sets version, newest (a hash of the versions in Debian), debian and older (options of bp apt).
-versions_of_debian() {
+find_debian_versions() {
   local versions unknown
   debian=$CNB_TARGET_DISTRO_VERSION older=()
   if [ $series = 8.2 ]; then

@@ -41,7 +41,7 @@ check_libraries() {
     libraries+=("$library") packages+=("${package:-$(debian_library_of "$library")}")
   done < <(find "$venv" -name '*.so*' -type f ! -path '*/plugins/*' -print0 | xargs -0r readelf -d 2>/dev/null | sed -nE 's/.*\(NEEDED\).*\[(.*)\]/\1/p' | sort -u)
   if [ ${#libraries[@]} -gt 0 ]; then
-    bp trouble "packages load libraries that the app will not have (${libraries[*]}): name their Debian packages in a file Aptfile: $(printf '%s\n' "${packages[@]}" | sort -u | xargs)"
+    bp trouble "packages load libraries that the app will not have (${libraries[*]}): add their Debian packages to a file named Aptfile: $(printf '%s\n' "${packages[@]}" | sort -u | xargs)"
     if compgen -G "$venv/lib/python3.*/site-packages/opencv_*python-*.dist-info" >/dev/null; then
       bp detail "or use opencv-python-headless, which needs none of these"
     fi
@@ -49,7 +49,7 @@ check_libraries() {
   # These packages open a library or start a program only when they run.
   while read -r library package; do
     if compgen -G "$venv/lib/python3.*/site-packages/$library-*.dist-info" >/dev/null && ! will_be_installed "$package"; then
-      bp trouble "${library//_/-} needs $package when it runs: name it in a file Aptfile"
+      bp trouble "${library//_/-} needs $package when it runs: add it to a file named Aptfile"
     fi
   done <<'LIST'
 weasyprint libpangoft2-1.0-0

@@ -26,7 +26,7 @@ install_ruby() {
 }
 
 # Adds headers and the library's link to Ruby's layer while gems are compiled.
-add_headers() {
+lend_headers() {
   local dev=$work/headers library
   bp apt "$work" headers --build "${older[@]}" "${packages[@]}" "${packages[0]/ruby/ruby-dev}" >"$log" ||
     fail "Ruby's headers cannot be installed: the line above says why; push again"
@@ -37,7 +37,7 @@ add_headers() {
   done
 }
 
-remove_headers() {
+take_headers_back() {
   rm -f "$ruby/usr/include" "${library_link:-}"
 }
 
