@@ -112,7 +112,7 @@ fn each_project_is_taken_by_its_own_language() {
 fn a_build_without_settings_for_its_packages_goes_on() {
     let settings = |more: &[(&str, &str)]| {
         let mut command = Command::new("bash");
-        command.args(["-euo", "pipefail", "-c", ". buildpacks/nodejs/lib/managers.sh; package_settings"]);
+        command.args(["-euo", "pipefail", "-c", ". buildpacks/nodejs/lib/packages.sh; package_settings"]);
         command.current_dir(repository_root()).env_clear().env("CNB_TARGET_ARCH", "amd64");
         command.env("PATH", "/usr/local/bin:/usr/bin:/bin").envs(more.iter().copied());
         let output = command.output().unwrap();

@@ -1,4 +1,4 @@
-"""Prints a JSON file that may have comments and trailing commas, as Deno's configuration may, as plain JSON."""
+"""Prints a JSON file with comments and trailing commas, which Deno's configuration can have, as plain JSON."""
 
 import json
 import re

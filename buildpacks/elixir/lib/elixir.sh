@@ -1,7 +1,8 @@
 # shellcheck shell=bash
-# Elixir in a layer. Debian has one, and the Debian before another.
+# Which Elixir the app asks for, and its installation. Debian has one version, the Debian before another.
 
-# Sets asked and asked_in, range (of mix.exs, as npm writes it), series and packages.
+# Sets asked and asked_in (the version asked for, and the file), range (that of mix.exs, as npm writes it), series, packages, older
+# (options of bp apt) and debian.
 read_asked() {
   asked='' asked_in='' range=''
   if [ -f .tool-versions ] && asked=$(awk '$1 == "elixir" { print $2; exit }' .tool-versions) && [ -n "$asked" ]; then
@@ -10,7 +11,7 @@ read_asked() {
     asked_in=elixir_buildpack.config
   elif asked=$(sed -nE 's/^ *elixir: *"([^"]+)".*/\1/p' mix.exs | head -n 1) && [ -n "$asked" ]; then
     asked_in=mix.exs
-    # Three numbers after ~> leave the last one open, two the second.
+    # After ~>, the last of three numbers may be higher, or the second of two.
     range=$(sed -E 's/~> *([0-9]+\.[0-9]+\.[0-9]+)/~\1/g; s/~> *([0-9]+(\.[0-9]+)?)/^\1/g; s/ or / || /g; s/ and / /g; s/-(dev|rc)[0-9.]*//g; s/==//g' <<<"$asked")
   fi
   asked=${asked%%-otp*}
@@ -18,7 +19,7 @@ read_asked() {
   packages=(elixir erlang-dev erlang-eunit erlang-eldap erlang-os-mon erlang-ssh erlang-syntax-tools erlang-xmerl)
   if needs_older; then
     series=1.14 older=(--suite=bookworm) debian=12
-    # Its parts are all of one version.
+    # All packages have to be of the same version.
     packages+=(erlang-{base,crypto,mnesia,asn1,public-key,runtime-tools,ssl,inets,ftp,tftp,snmp,parsetools,tools})
     packages=("${packages[@]/%/=bookworm}")
   fi
@@ -32,12 +33,12 @@ needs_older() {
   fi
 }
 
-# $1: a series of Elixir. Whether mix.exs is for one of it.
+# $1: a series of Elixir. Whether the range of mix.exs includes a version of it.
 in_range() {
   seq -f "$1.%.0f" 0 99 | bp semver-max "$range" >/dev/null 2>&1
 }
 
-# Sets newest, what Debian has, and version and otp.
+# Sets newest (the packages in Debian with their versions), version (of Elixir) and otp.
 look_up_version() {
   newest=$(bp apt --candidate --daily="$layers" "${older[@]}" "elixir${older[*]:+=bookworm}" "erlang-base${older[*]:+=bookworm}")
   version=$(sed -nE 's/^elixir ([0-9]+\.[0-9]+\.[0-9]+).*/\1/p' <<<"$newest")
@@ -48,29 +49,29 @@ install_elixir() {
   local options=(--build --cache)
   if [ -z "$release" ]; then options+=(--launch); fi
   if [ "$(bp layer "$layers" elixir "${options[@]}" --key "1 $newest $release")" = remake ]; then
-    bp step "Installing Elixir of Debian $debian"
+    bp step "Installing Elixir from Debian $debian"
     bp apt "$layers" elixir --run "${older[@]}" "${packages[@]}" >"$log" ||
       fail "Elixir cannot be installed: the line above says why; push again"
     rm -rf "$elixir/etc" "$elixir/var" "$elixir/lib" "$elixir"/usr/{bin,sbin,lib/systemd,lib/sysusers.d,lib/tmpfiles.d}
-    # It was made to be in /usr.
+    # It is built for /usr.
     sed -i "s,/usr/lib/erlang,$elixir/usr/lib/erlang,g" "$elixir"/usr/lib/erlang/{bin,erts-*/bin}/{erl,start} "$elixir"/usr/lib/erlang/releases/RELEASES
     bp env "$layers" elixir --prepend "PATH=$elixir/usr/lib/elixir/bin:$elixir/usr/lib/erlang/bin"
   fi
   export PATH=$elixir/usr/lib/elixir/bin:$elixir/usr/lib/erlang/bin:$PATH
 }
 
-# Says which Elixir it is and why.
+# Reports which Elixir is used, and why. Ends the build if the range of mix.exs excludes it.
 check_version() {
   local why="$asked_in: $asked"
   if [ -n "$range" ]; then
     bp semver-max "$range" <<<"$version" >/dev/null ||
       fail "mix.exs asks for Elixir $asked: this stack has only 1.14.0 and 1.18; write elixir: \"~> ${version%.*}\", if the app runs on that"
   elif [ -z "$asked" ]; then
-    why="nothing asks for another"
+    why="the default"
   elif [[ $version. != "$asked."* && ${asked%.*} != "${version%.*}" ]]; then
-    bp trouble "$asked_in asks for Elixir $asked, and there are only 1.14 and 1.18 here: the app is built with $version;" \
-      "try it with ${version%.*}, and write that into $asked_in"
-    why="the nearest that there is"
+    bp trouble "$asked_in asks for Elixir $asked, but only 1.14 and 1.18 are available: the app is built with $version;" \
+      "test it with ${version%.*}, and write that into $asked_in"
+    why="the nearest available"
   fi
   bp step "Using Elixir $version on Erlang/OTP $otp ($why)"
 }

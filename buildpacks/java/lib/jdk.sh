@@ -1,15 +1,15 @@
 # shellcheck shell=bash
-# The JDK is Debian's, with Maven beside it, for the build; the image gets a Java runtime that is made of it.
+# Debian's JDK and Maven for the build, and the Java runtime made from the JDK for the image.
 
-# Sets version, JAVA_HOME and PATH. $1: 17, 21 or 25.
+# $1: 17, 21 or 25. Puts the JDK into a layer, unless it is up to date. Sets version, debian_version, JAVA_HOME and PATH.
 install_jdk() {
   local jdk=$layers/jdk found newest debian=$CNB_TARGET_DISTRO_VERSION older=()
   if [ "$1" = 17 ]; then older=(--suite=bookworm) debian=12; fi
   newest=$(bp apt --candidate --daily="$layers" "${older[@]}" "openjdk-$1-jdk-headless" maven)
   if [ "$(bp layer "$layers" jdk --build --cache --key "3 $newest $(bp hash /var/lib/dpkg/status)")" = remake ]; then
-    bp step "Installing OpenJDK $1 of Debian $debian"
-    bp apt "$layers" jdk --build "${older[@]}" "openjdk-$1-jdk-headless" maven >"$log" || fail "the JDK cannot be had: the line above says why; push again"
-    # Debian's Maven asks for Debian's default Java, too.
+    bp step "Installing OpenJDK $1 from Debian $debian"
+    bp apt "$layers" jdk --build "${older[@]}" "openjdk-$1-jdk-headless" maven >"$log" || fail "the JDK cannot be installed: the line above says why; push again"
+    # Debian's Maven depends on Debian's default Java, which is not needed.
     find "$jdk/usr/lib/jvm" -mindepth 1 -maxdepth 1 ! -name "java-$1-openjdk-*" -exec rm -rf {} +
     ln -s "usr/lib/jvm/$(basename "$jdk/usr/lib/jvm/"*)" "$jdk/home"
     rm -rf "$jdk/home/man" "$jdk/home/legal" "$jdk/home/docs"
@@ -22,11 +22,11 @@ install_jdk() {
   export JAVA_HOME=$jdk/home PATH=$jdk/home/bin:$PATH
 }
 
-# What the build's Java needs to know to reach registries from where it is. Nothing of this is in a layer.
-reach() {
+# Sets jvm to the options by which the build's Java reaches registries. None of them is in a layer.
+set_jvm_options() {
   local store=$TMPDIR/truststore proxy host
   python3 -I "$here/lib/truststore.py" "${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}" "$store"
-  # Java asks the system for the home folder, which is not writable here.
+  # Java reads the home folder from the system's users; that one is not writable here.
   mkdir -p "$HOME"
   jvm=("-Duser.home=$HOME" "-Djavax.net.ssl.trustStore=$store" -Djavax.net.ssl.trustStorePassword=changeit -Djavax.net.ssl.trustStoreType=JKS)
   for proxy in http https; do
@@ -36,16 +36,16 @@ reach() {
     fi
   done
   if [ -n "${NO_PROXY:-}" ]; then host=${NO_PROXY//,/|} && jvm+=("-Dhttp.nonProxyHosts=${host//|./|*.}"); fi
-  # A build is short: what the second compiler would gain comes too late.
+  # Builds are too short to gain from the second compiler.
   jvm+=(-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -XX:MaxRAMPercentage=60)
 }
 
-# What is in the image: all that java.se has, and what it takes to look into a running app. The options that are built in
-# come before all others: JAVA_TOOL_OPTIONS and the command line win over them.
+# Puts the Java runtime of the image into a layer, unless it is up to date: the modules of java.se, and those to inspect a running
+# app. JAVA_TOOL_OPTIONS and the command line override its built-in options.
 install_jre() {
   local jre=$layers/jre fonts compress=zip-6
   if [ "$major" = 17 ]; then compress=2; fi
-  # What `java -version` says is in the key, and so are Debian's own patches: a JDK that is newer gives another runtime.
+  # The key has Debian's version of the JDK, which changes with its patches, too.
   if [ "$(bp layer "$layers" jre --launch --key "2 $debian_version $(bp hash /cnb/run-packages "$here/lib/settings.py" "$here/lib/truststore.py")")" = keep ]; then return; fi
   bp step "Making a Java $version runtime for the image"
   rmdir "$jre"
@@ -55,13 +55,13 @@ install_jre() {
     --compress "$compress" --generate-cds-archive --add-options="-XX:MaxRAMPercentage=60 -XX:+ExitOnOutOfMemoryError" >"$log" 2>&1 ||
     { cat "$log" && fail "the Java runtime cannot be made: the lines above say why"; }
   rm -f "$jre/lib/server/classes_nocoops.jsa"
-  # The certificates that the run image trusts; what the build trusts besides is not for apps.
+  # The certificates that the run image trusts, without those that only builds trust.
   python3 -I "$here/lib/truststore.py" /etc/ssl/certs/ca-certificates.crt "$jre/lib/security/cacerts"
 
-  # Charts, PDF files, spreadsheets: without a screen, but not without fonts.
+  # Charts, PDF files and spreadsheets need fonts even without a screen.
   fonts=$(mktemp -d)
   bp apt "$fonts" fonts --run libfontconfig1 libharfbuzz0b liblcms2-2 libgif7 fonts-dejavu-core >"$log" ||
-    fail "the fonts cannot be had: the line above says why; push again"
+    fail "the fonts cannot be installed: the line above says why; push again"
   find "$fonts/fonts/usr/lib" -name 'lib*.so.*' -exec cp -P {} "$jre/lib/" \;
   mv "$fonts/fonts/usr/share/fonts" "$jre/fonts"
   mkdir "$jre/fonts/etc"

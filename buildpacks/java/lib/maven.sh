@@ -1,12 +1,13 @@
 # shellcheck shell=bash
-# Maven: the wrapper's, if there is a wrapper, else Debian's. What it downloads stays for the next build.
+# Builds with Maven: the version of the wrapper if there is one, else Debian's. Its downloads are kept for the next build.
 
-# Prints a property of the wrapper.
+# $1: a property of the wrapper. Prints its value, or nothing.
 wrapper() {
   sed -nE "s/^[[:space:]]*$1[[:space:]]*[=:][[:space:]]*(.*)/\1/p" .mvn/wrapper/maven-wrapper.properties | tail -n 1 | sed 's/\\//g' | tr -d '[:space:]'
 }
 
-# Sets mvn. The wrapper's script is not run: it may lack its mode, its jar or the right line ends.
+# Sets mvn to the program, which it downloads if needed. The wrapper's script is not run: it can lack its mode, its jar or the right
+# line endings.
 choose_maven() {
   local url sum archive unpacked
   mvn=$layers/jdk/usr/share/maven/bin/mvn
@@ -16,7 +17,7 @@ choose_maven() {
   fi
   url=$(wrapper distributionUrl)
   if [[ $url != https://*apache-maven-*-bin.* ]]; then
-    bp step "Using Maven $(maven_version) (the wrapper names no distribution of Maven: ${url:-there is no distributionUrl})"
+    bp step "Using Maven $(maven_version) (the wrapper names no Maven distribution: ${url:-there is no distributionUrl})"
     return
   fi
   if [ "$(bp layer "$layers" maven --cache --key "1 $url")" = remake ]; then
@@ -24,11 +25,11 @@ choose_maven() {
     archive=$(mktemp) unpacked=$(mktemp -d) sum=$(wrapper distributionSha256Sum)
     if ! curl -fsSL --retry 2 -o "$archive" "$url" 2>"$log"; then
       rm -rf "$layers/maven" "$layers/maven.toml"
-      bp trouble "the wrapper's Maven cannot be had ($(head -n 1 "$log")): the app is built with Maven $(maven_version)"
+      bp trouble "the wrapper's Maven cannot be downloaded ($(head -n 1 "$log")): the app is built with Maven $(maven_version)"
       return
     fi
     if [ -n "$sum" ] && ! sha256sum --status -c <<<"$sum  $archive"; then
-      fail "the wrapper's Maven is not what distributionSha256Sum says: correct .mvn/wrapper/maven-wrapper.properties"
+      fail "the wrapper's Maven does not match distributionSha256Sum: correct .mvn/wrapper/maven-wrapper.properties"
     fi
     case $url in
       *.zip) unzip -q "$archive" -d "$unpacked" ;;
@@ -41,8 +42,8 @@ choose_maven() {
   bp step "Using Maven $(maven_version) (.mvn/wrapper/maven-wrapper.properties)"
 }
 
-# Another tool builds the app, and Maven brings what that cannot.
-borrow_maven() {
+# Prepares Maven to download an artifact for an app that another tool builds.
+prepare_maven_for_download() {
   choose_maven
   settings=()
   bp layer "$layers" repository --cache --key 1 >/dev/null
@@ -55,7 +56,7 @@ maven_version() {
   esac
 }
 
-# $@: goals and options. The log has all that Maven says; the developer reads what is of use.
+# $@: goals and options. Runs Maven and shows errors and the names of modules; the log has its whole output.
 maven() {
   MAVEN_OPTS="${jvm[*]} ${MAVEN_OPTS:-}" "$mvn" -B "${settings[@]}" "-Dmaven.repo.local=$layers/repository/all" "$@" 2>&1 | tee "$log" |
     sed --unbuffered -nE '/^\[ERROR\] *$|Help 1\]|Re-run Maven|full stack trace|re-run Maven|For more information|After correcting|mvn <args> -rf|^\[ERROR\] -> /d
@@ -63,9 +64,9 @@ maven() {
   return "${PIPESTATUS[0]}"
 }
 
-# Makes the packages. Tests were run by the developer.
+# Builds the app. Tests are not run: that is the developer's task.
 maven_build() {
-  local poms sums goals=(package) tests=-Dmaven.test.skip=true options=()
+  local poms checksums goals=(package) tests=-Dmaven.test.skip=true options=()
   settings=()
   if [ -n "${MAVEN_SETTINGS_PATH:-}" ]; then
     settings=(-s "$MAVEN_SETTINGS_PATH")
@@ -75,18 +76,18 @@ maven_build() {
   fi
   choose_maven
   mapfile -d '' poms < <(find . -name node_modules -prune -o \( -name '*.xml' -path '*/.mvn/*' -o -name pom.xml -o -name settings.xml \) -print0 | sort -z)
-  sums="$version $(bp hash "${poms[@]}" .mvn/maven.config)"
+  checksums="$version $(bp hash "${poms[@]}" .mvn/maven.config)"
   bp layer "$layers" repository --cache --key 1 >/dev/null
   if [ -n "${MAVEN_CUSTOM_GOALS:-}" ]; then read -ra goals <<<"$MAVEN_CUSTOM_GOALS"; fi
-  # Where one module needs another's tests, these are compiled.
+  # Tests are compiled if a module depends on those of another.
   if grep -qE '<type>test-jar</type>|<goal>test-jar</goal>' "${poms[@]}"; then tests=-DskipTests; fi
   read -ra options <<<"${MAVEN_CUSTOM_OPTS:-$tests}"
-  # What says nothing is compiled for Java 5 by older plugins, and 8 is the oldest that there is.
+  # Older plugins compile for Java 5 by default; the JDK compiles for 8 and newer.
   if grep -q '^oldest' "$work/pom"; then options+=(-Dmaven.compiler.source=8 -Dmaven.compiler.target=8); fi
-  # The same bytes every time; what only a repository of jars would need is not made, nor what reads the history of git.
+  # Reproducible archives; no artifacts that only a repository needs, and no plugins that read git's history.
   options+=(-Dproject.build.outputTimestamp=2000-01-01T00:00:00Z -Dmaven.javadoc.skip=true -Dmaven.source.skip=true
     -Dmaven.gitcommitid.skip=true -Dmaven.buildNumber.skip=true -Dcyclonedx.skip=true)
-  if [ "$(cat "$layers/repository/sums" 2>/dev/null)" = "$sums" ]; then
+  if [ "$(cat "$layers/repository/sums" 2>/dev/null)" = "$checksums" ]; then
     bp step "Using the packages of the last build: pom.xml is unchanged"
     bp step "Running mvn ${goals[*]}"
     if maven -o "${goals[@]}" "${options[@]}"; then return; fi
@@ -94,15 +95,15 @@ maven_build() {
     bp detail "A package is missing; downloading it"
   else
     rm -f "$layers/repository/sums"
-    # What no version needs any more is not carried along for ever.
+    # The repository only grows, with packages that are no longer in use: past a size it starts again.
     if [ "$(du -sm "$layers/repository" | cut -f 1)" -gt 1500 ]; then rm -rf "$layers/repository/all"; fi
     bp step "Running mvn ${goals[*]}; packages are downloaded first"
   fi
   maven "${goals[@]}" "${options[@]}" || explain_maven
-  echo "$sums" >"$layers/repository/sums"
+  echo "$checksums" >"$layers/repository/sums"
 }
 
-# Puts what the app needs when it runs beside its jar. $1: the module's folder, $2: a folder.
+# $1: the folder of a module, $2: a folder. Copies the libraries that the module needs when it runs there.
 maven_libraries() {
   local where=() offline=(-o)
   if [ "$1" != . ]; then where=(-pl "$1" -am); fi

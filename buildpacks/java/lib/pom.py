@@ -1,5 +1,5 @@
-"""Reads pom.xml before Maven is there: prints what is known, as KEY<TAB>VALUE lines; says on standard error what is wrong,
-which is then the end."""
+"""Reads pom.xml before Maven is installed: prints what it finds, as lines KEY<TAB>VALUE, or ends with an error on standard
+error."""
 import os
 import re
 import sys
@@ -12,7 +12,7 @@ def read(path):
     except ElementTree.ParseError as error:
         sys.exit(f"{path} is not valid XML (line {error.position[0]}): correct it and push again")
     for element in tree.iter():
-        # Some write the namespace, some do not.
+        # Some files have the namespace, some do not.
         if isinstance(element.tag, str):
             element.tag = element.tag.rpartition("}")[2]
     return tree.getroot()
@@ -33,7 +33,7 @@ while todo:
         if not file.endswith(".xml"):
             file = os.path.join(file, "pom.xml")
         if not os.path.isfile(file):
-            sys.exit(f"{path} names the module {module}, and there is no {file}: commit it, or take the module out")
+            sys.exit(f"{path} names the module {module}, but there is no {file}: commit it, or remove the module")
         if file not in poms:
             poms[file] = read(file)
             todo.append(file)

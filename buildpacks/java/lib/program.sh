@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# What the build made that can be started, and how it is started.
+# The program that the build made, and the command that starts it.
 
-# Whether a build file names this.
+# $1: a text. Whether a build file contains it.
 uses() {
   grep -qsF "$1" "${build_files[@]}"
 }
 
-# $1: a path that the build made. Prints the folder of its module.
+# $1: a file that the build made. Prints the folder of its module.
 module_of() {
   local dir
   dir=$(dirname "$1")
@@ -14,7 +14,7 @@ module_of() {
   echo "$dir"
 }
 
-# Prints what can be started, the likeliest of each module first, as `RANK MODULE KIND PATH MAIN` with tabs between.
+# Prints the files that can be started, as `RANK MODULE KIND PATH MAIN` with tabs between; a lower rank is more likely meant.
 candidates() {
   local path module kind main classes
   while IFS= read -r path; do
@@ -42,7 +42,7 @@ candidates() {
     -path '*/build/install/*/bin/*' -o -path '*/target/scala-*/*.jar' -o -regex '.*/\(target\|build/libs\)/[^/]*\.[jw]ar' \) -print | sort)
 }
 
-# $1: a module, further: folders with its classes. Prints the class that starts it, if there is one or pom.xml names it.
+# $1: a module, others: folders with its classes. Prints its main class, if pom.xml names one or there is only one.
 main_class() {
   local module=$1 found
   shift
@@ -63,13 +63,13 @@ main_class() {
   fi
 }
 
-# Sets kind, module, program and main; fails if nothing can be started, or nothing says which.
+# Sets kind, module, program and main. Fails if nothing can be started; ends the build if it is not clear which program to start.
 choose_program() {
   local all names wanted line
   candidates | sort -s -k 1,1n >"$work/candidates"
-  # What is next to its own fat jar is not for starting.
+  # Of each module, only the most likely one.
   all=$(awk -F '\t' '!seen[$2]++' "$work/candidates")
-  # One that could be started is not what is, if another was made for that.
+  # A library with a main class counts only if no module has a program.
   if grep -q '^[1-5]' <<<"$all"; then all=$(grep '^[1-5]' <<<"$all"); fi
   if [ -z "$all" ]; then return 1; fi
   if [ "$(wc -l <<<"$all")" != 1 ]; then
@@ -80,14 +80,14 @@ choose_program() {
     done
     if [ -z "$line" ]; then
       names=$(cut -f 4 <<<"$all" | paste -sd ' ')
-      fail "several programs ($names): say in a Procfile which one is web, as web: java -jar ${names%% *}"
+      fail "there are several programs ($names): name the web process in a Procfile, such as web: java -jar ${names%% *}"
     fi
     all=$line
   fi
   IFS=$'\t' read -r _ module kind program main <<<"$all"
 }
 
-# Makes of the program what the image gets. Sets command; adds to slices.
+# Arranges the program and its libraries for the image. Sets command; adds to slices.
 arrange_program() {
   local folder runner
   folder=$(dirname "$program")/libraries
@@ -112,10 +112,10 @@ arrange_program() {
       libraries_in "${folder%/bin}/lib" "${folder%/bin}/repo"
       ;;
     war)
-      # Servlets of before Jakarta's time, and of since.
+      # A runner for Jakarta's servlets, or for the older ones in javax.
       runner=org.eclipse.jetty.ee10:jetty-ee10-runner:12.0.14
       if uses javax.servlet; then runner=com.heroku:webapp-runner:9.0.89.0; fi
-      if [ "$tool" != maven ]; then borrow_maven; fi
+      if [ "$tool" != maven ]; then prepare_maven_for_download; fi
       bp step "Adding ${runner#*:}, which runs $program"
       maven dependency:copy "-Dartifact=$runner" "-DoutputDirectory=$PWD/$folder" || explain_maven
       libraries_in "$folder"
@@ -139,11 +139,11 @@ arrange_program() {
     dropwizard
   elif ! grep -qsE 'spring-boot|quarkus|micronaut|helidon|play' "${build_files[@]}" && [ "$kind" != war ] &&
     ! grep -rqsE '\bPORT\b' --include='*.java' --include='*.kt' --include='*.scala' --include='*.conf' --include='*.properties' --include='*.y*ml' .; then
-    bp trouble "nothing in the sources reads the environment variable PORT: the app has to listen on that port, on all addresses"
+    bp trouble "no source file reads the environment variable PORT: the app has to listen on that port, on all addresses"
   fi
 }
 
-# Dropwizard wants a verb and a file, and its port from there.
+# Sets command for Dropwizard, which takes a subcommand and a configuration file, and reads its port from there.
 dropwizard() {
   local file port='server.applicationConnectors[0].port'
   file=$(grep -lsE '^(server|logging|database):' ./*.y*ml config/*.y*ml "$module"/*.y*ml | head -n 1) || true
@@ -151,7 +151,8 @@ dropwizard() {
   command="java \$JAVA_OPTS -Ddw.$port=\$PORT -jar $program server${file:+ ${file#./}}"
 }
 
-# The app's folder: what runs, and its files that are no sources. $@: what the build made and stays.
+# $@: files and folders that the build made and the image keeps. Removes the other files of the build, and the sources, from the
+# app's folder.
 tidy() {
   local keep dir file
   while IFS= read -r dir; do
@@ -167,7 +168,7 @@ tidy() {
   done < <(find . \( -name node_modules -o -name src \) -prune -o -type d \( -name target -o -name build \) -print -prune)
   rm -rf .mvn .gradle .kotlin .bsp .metals mvnw mvnw.cmd gradlew gradlew.bat gradle/wrapper project/target project/build.properties
   find . \( -name pom.xml -o -name dependency-reduced-pom.xml -o -name '*.gradle' -o -name '*.gradle.kts' -o -name '*.sbt' -o -name gradle.lockfile \) -type f -delete
-  # Some read pages and templates where the developer has them.
+  # Some apps read pages and templates from src/main/resources.
   local sources='/(src/(test|main/(java|kotlin|scala|groovy))|project)/'
   if ! find . -path '*/src/main/*' -regex '.*\.\(java\|kt\|scala\)' -print0 | xargs -0r grep -qsF src/main/resources; then sources='/(src/(test|main/(java|kotlin|scala|groovy|resources))|project)/'; fi
   if [ "$kind" = war ]; then sources='/(src|project)/'; fi
@@ -176,22 +177,23 @@ tidy() {
   find . -mindepth 1 -type d -empty -delete
 }
 
-# The Procfile says what runs, so what it may name stays: all but what Maven and Gradle make on the way. Sets kept.
+# Checks that the jars in the Procfile exist. Sets kept to everything that a Procfile can name: all that the build made, except
+# intermediate files.
 check_procfile() {
   local file made
   while IFS= read -r file; do
     if ! compgen -G "$file" >/dev/null; then
       made=$(cut -f 4 "$work/candidates" | paste -sd ' ')
-      fail "the Procfile starts $file, and the build made ${made:-no such file}: correct the Procfile, or finalName in pom.xml"
+      fail "the Procfile starts $file, but the build made ${made:-no such file}: correct the Procfile, or finalName in pom.xml"
     fi
-  done < <(grep -oE '(^|[ =:])(\./)?([A-Za-z0-9_.-]+/)*(target|build)/[^ :;"'\'']*\.[jw]ar' <<<"$told" | sed -E 's,^[ =:]*(\./)?,,')
+  done < <(grep -oE '(^|[ =:])(\./)?([A-Za-z0-9_.-]+/)*(target|build)/[^ :;"'\'']*\.[jw]ar' <<<"$procfile_web" | sed -E 's,^[ =:]*(\./)?,,')
   mapfile -t kept < <(
     find . -name node_modules -prune -o -type f -regex '.*/\(target\|build/libs\)/[^/]*\.[jw]ar' ! -name '*-sources.jar' ! -name '*-javadoc.jar' \
       ! -name 'original-*.jar' ! -name '*-plain.jar' ! -name '*-tests.jar' -printf '%P\n'
     for file in dependency lib libs libraries bin repo appassembler quarkus-app staging universal/stage pack install distributions; do
       find . -type d \( -path "*/target/$file" -o -path "*/build/$file" \) -printf '%P\n'
     done
-    # Whatever else it names below these: the classes, a web app that is not packed.
+    # Other paths that it names in these folders: classes, an unpacked web app.
     grep -oE '([A-Za-z0-9_.-]+/)*(target|build)/[^ :;"'\''*]+' Procfile | sed 's,/$,,' | while IFS= read -r file; do
       if [ -e "$file" ]; then echo "$file"; fi
     done
@@ -201,14 +203,14 @@ check_procfile() {
   done
 }
 
-# Archives have the dates of their files; the image's have none. Sets own: what the build made.
+# Removes the dates from the archives that the build made. Sets own to their checksums before that.
 note_archives() {
   find . -name node_modules -prune -o -type f -regex '.*/\(target\|build/libs\|target/scala-[^/]*\|quarkus-app/\(app\|quarkus\)\|quarkus-app\)/[^/]*\.[jw]ar' -print0 >"$work/archives"
   own=" $(xargs -0r sha256sum <"$work/archives" | cut -d ' ' -f 1 | tr '\n' ' ')"
   xargs -0r python3 -I "$here/lib/jars.py" same <"$work/archives"
 }
 
-# $@: folders. What in them comes from a repository seldom changes: slices has it.
+# $@: folders. Adds the libraries in them to slices, a layer of the image, except those of the app itself: they seldom change.
 libraries_in() {
   local file sum
   while read -r sum file; do

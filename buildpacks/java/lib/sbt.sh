@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# sbt: its launcher comes from Maven's repository and brings the sbt that the project names.
+# Builds with sbt: its launcher, from Maven's repository, downloads the version that the project names.
 
-# Sets sbt_version; fails if it cannot run on a Java that is here.
+# Sets sbt_version. Ends the build if it runs on no available Java.
 check_sbt() {
   sbt_version=$(sed -nE 's/^sbt\.version *[=:] *([^ ]+).*/\1/p' project/build.properties 2>/dev/null | tr -d '\r') || true
   case ${sbt_version:-1.10.11} in
@@ -9,7 +9,7 @@ check_sbt() {
   esac
 }
 
-# $@: commands of sbt. The log has all that it says.
+# $@: commands of sbt. Runs them and shows errors; the log has the whole output.
 sbt() {
   local options=() more=()
   read -ra more <<<"${SBT_OPTS:-}"
@@ -22,8 +22,8 @@ sbt() {
 }
 
 sbt_build() {
-  local tasks=() why=project/build.properties sums files oldest=1.9.9
-  if [ -z "$sbt_version" ]; then sbt_version=1.10.11 why="project/build.properties names none; it should"; fi
+  local tasks=() why=project/build.properties checksums files oldest=1.9.9
+  if [ -z "$sbt_version" ]; then sbt_version=1.10.11 why="project/build.properties names none: add sbt.version there"; fi
   if [ "$(printf '%s\n' "$sbt_version" "$oldest" | sort -V | head -n 1)" = "$sbt_version" ]; then
     if [ "$sbt_version" != $oldest ]; then why+=" asks for $sbt_version, which is older than Java $major"; fi
     sbt_version=$oldest
@@ -31,13 +31,13 @@ sbt_build() {
   bp layer "$layers" sbt --cache --key 1 >/dev/null
   if [ ! -f "$layers/sbt/sbt-launch.jar" ]; then
     bp step "Downloading sbt"
-    borrow_maven
+    prepare_maven_for_download
     maven dependency:copy -Dartifact=org.scala-sbt:sbt-launch:1.10.11 -DoutputDirectory="$layers/sbt" -Dmdep.stripVersion=true || explain_maven
   fi
   bp step "Using sbt $sbt_version ($why)"
   mapfile -d '' files < <(find . \( -name '*.sbt' -o -path './project/*' \) -type f -print0 | sort -z)
-  sums="$sbt_version $(bp hash "${files[@]}")"
-  if [ "$(cat "$layers/sbt/sums" 2>/dev/null)" = "$sums" ]; then
+  checksums="$sbt_version $(bp hash "${files[@]}")"
+  if [ "$(cat "$layers/sbt/sums" 2>/dev/null)" = "$checksums" ]; then
     bp step "Using the packages of the last build: the sbt files are unchanged"
   elif [ "$(du -sm "$layers/sbt" | cut -f 1)" -gt 1500 ]; then
     rm -rf "$layers/sbt/coursier" "$layers/sbt/boot"
@@ -56,16 +56,16 @@ sbt_build() {
   bp step "Running sbt ${tasks[*]}"
   sbt "${tasks[@]}" || explain_sbt
   cp "$log" "$work/sbt"
-  echo "$sums" >"$layers/sbt/sums"
+  echo "$checksums" >"$layers/sbt/sums"
 }
 
-# $1: the module's folder, $2: a folder.
+# $1: the folder of a module, $2: a folder. Copies the libraries that the module needs when it runs there.
 sbt_libraries() {
   local jars
   [ "$1" = . ] || fail "add sbt-native-packager to project/plugins.sbt and enablePlugins(JavaAppPackaging) to build.sbt, so that $1 can be started"
   IFS=: read -ra jars <<<"$(grep -E '\.jar(:|$)' "$work/sbt" | grep -v '^\[' | tail -n 1)"
   for jar in "${jars[@]}"; do
-    # The program itself is among them.
+    # The class path contains the program itself, too.
     if [[ $jar != "$PWD"/target/* ]]; then cp "$jar" "$2/"; fi
   done
 }

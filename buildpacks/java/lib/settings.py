@@ -1,6 +1,6 @@
 #!/usr/bin/python3 -I
-"""Runs before each process, and tells frameworks, by the variables that they read, what they would have to be told by
-hand: the port, and where the database is. What the app's own config vars say stays."""
+"""Runs before each process: sets the variables from which frameworks read the port and the address of the database. Config
+vars of the app are not changed."""
 import json
 import os
 from urllib.parse import unquote, urlsplit
@@ -19,11 +19,11 @@ try:
         jdbc = f"jdbc:{kind}://{url.hostname}{port}{url.path}" + (f"?{url.query}" if url.query else "")
         user, password = unquote(url.username or ""), unquote(url.password or "")
         new |= {"JDBC_DATABASE_URL": jdbc, "JDBC_DATABASE_USERNAME": user, "JDBC_DATABASE_PASSWORD": password}
-        # Both or none: a user's own URL does not go with another's password.
+        # All or none of these: the app's own URL does not go with the user and password from here.
         if not any(name.startswith("SPRING_DATASOURCE_") for name in env):
             new |= {"SPRING_DATASOURCE_URL": jdbc, "SPRING_DATASOURCE_USERNAME": user, "SPRING_DATASOURCE_PASSWORD": password}
 except ValueError:
-    pass  # not a URL that could be for a database
+    pass  # not the URL of a database
 
 with os.fdopen(3, "w") as file:
     for name, value in new.items():

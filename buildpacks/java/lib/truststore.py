@@ -1,5 +1,5 @@
-"""Writes certificates as Java reads them: truststore.py PEM-FILE KEYSTORE. The format is Java's own, version 2, which has
-a date for each entry; here it is the same every time."""
+"""Writes certificates in the format of Java's key stores: truststore.py PEM-FILE KEYSTORE. Version 2 of the format has a date for
+each entry, which is always the same here."""
 import base64
 import hashlib
 import re

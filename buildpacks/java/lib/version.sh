@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# Which Java: Debian has two, and the Debian before one more. An older one is made up for by the next newer, which compiles for
-# the older.
+# Which Java the app asks for. Debian has two versions, the Debian before one more. Instead of an older version the next newer one is
+# used, which compiles for the older.
 
 newest_java=25
 
-# Prints what is asked for, where, and whether to run on it or only to be compiled for it, as `17<TAB>pom.xml:
-# java.version<TAB>compile`; nothing if nothing is.
+# Prints the version that the app asks for, its source, and whether the app has to run on it or only to be compiled for it, as
+# `17<TAB>pom.xml: java.version<TAB>compile`; nothing if it asks for none.
 asked_java() {
   local line file files
   if [ -f system.properties ] && line=$(sed -nE 's/^[[:space:]]*java\.runtime\.version[[:space:]]*[=:][[:space:]]*(.*)/\1/p' system.properties | tail -n 1 | tr -d '[:space:]') &&
@@ -21,7 +21,7 @@ asked_java() {
     sed -n 's/^java\t//p' "$work/pom"
   elif [ "$tool" = gradle ]; then
     mapfile -t files < <(printf '%s\n' {,app/,server/,web/,buildSrc/}build.gradle{,.kts} gradle.properties "${build_files[@]#./}")
-    # A toolchain is that Java and no other.
+    # A toolchain asks for exactly that version.
     for file in "${files[@]}"; do
       [ -f "$file" ] || continue
       line=$(sed -nE 's/.*(JavaLanguageVersion\.of|jvmToolchain)[ (=]+([0-9]+).*/\2/p' "$file" | head -n 1)
@@ -42,12 +42,12 @@ asked_java() {
   fi
 }
 
-# Sets major, and why. Fails if what is asked for is newer than what there is.
+# Sets major and why. Ends the build if the version asked for is newer than any available one.
 choose_version() {
   local asked number purpose
   IFS=$'\t' read -r asked why purpose < <(asked_java) || true
   if [ -z "$asked" ]; then
-    number=21 why="nothing asks for another"
+    number=21 why="the default"
   else
     # 1.8, 17.0.2, zulu-17, temurin-21.0.4+7, 21.0.2-tem, openjdk64-11.0.2, 8u292: all of these are in use.
     [[ $asked =~ ^([a-zA-Z][a-zA-Z0-9_]*[-_@])*(1\.)?([0-9]+) ]] ||
@@ -59,19 +59,19 @@ choose_version() {
     [5-9] | 1[0-7]) if [ "$purpose" = run ]; then major=17; else major=21; fi ;;
     18 | 19 | 20) major=21 ;;
     22 | 23 | 24) major=25 ;;
-    *) fail "there is no Java $number here ($why), only 17, 21 and 25: write 25, if the app does with it" ;;
+    *) fail "Java $number is not available ($why), only 17, 21 and 25: write 25, if the app runs on it" ;;
   esac
   if [ "$major" -gt "$newest_java" ]; then
     if [ -n "$asked" ] && [ "$number" -gt "$newest_java" ]; then
       raise_gradle
     else
-      major=$newest_java why+="; the wrapper's Gradle $gradle_version runs on no newer one"
+      major=$newest_java why+="; the wrapper's Gradle $gradle_version does not run on a newer one"
       return
     fi
   fi
   if [ "$number" = 17 ] && [ "$major" = 21 ]; then
-    why+="; 21 runs that, too, and java.runtime.version=17 in system.properties brings 17"
+    why+="; 21 runs it, too; java.runtime.version=17 in system.properties selects 17"
   elif [ "$major" != "$number" ]; then
-    why+="; $major is the nearest that there is, and runs what is made for $number"
+    why+="; $major is the nearest available, and runs code for $number"
   fi
 }

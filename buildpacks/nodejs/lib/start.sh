@@ -1,39 +1,15 @@
 # shellcheck shell=bash
-# What an app without a Procfile runs: its start script, what its framework has built, or the file that it looks like.
+# The start command of an app without a Procfile: its start script, the server that its framework has built, or a file with a
+# usual name.
 
-# $1: a package's folder, $2: a key of its package.json. Prints the value, or nothing.
-package_in() {
-  if [ "$1" = . ]; then package "$2"; else bp json "$1/package.json" "$2" ""; fi
-}
-
-# $1: a package's folder, $2: a script. Prints what it runs; one that only calls another is that one.
-script_text() {
-  local text before
-  text=$(package_in "$1" "scripts.$2")
-  if [[ $text =~ ^((npm|pnpm|bun)\ run|yarn(\ run)?|pnpm)\ ([a-zA-Z0-9:_-]+)$ ]] && [ "${BASH_REMATCH[4]}" != "$2" ] &&
-    [ -n "$(package_in "$1" "scripts.${BASH_REMATCH[4]}")" ]; then
-    script_text "$1" "${BASH_REMATCH[4]}"
-    return
-  fi
-  if [ "$kind" != berry ] && [ -n "$text" ]; then
-    before=$(package_in "$1" "scripts.pre$2")
-    text=${before:+$before && }$text
-  fi
-  echo "$text"
-}
-
-# $1: a package's folder. Whether its package.json names the package $2.
-depends() {
-  [ -n "$(package_in "$1" "dependencies.$2")$(package_in "$1" "devDependencies.$2")" ]
-}
-
-# $1: a package's folder. Prints what its framework has built, as a command in that folder.
-built() {
+# $1: the folder of a package. Prints the command that starts the server its framework has built, to be run in that folder;
+# fails if there is none.
+built_server() {
   local file
   if [ -f "$1/.output/server/index.mjs" ]; then
     echo "node .output/server/index.mjs"
   elif [ -d "$1/.next/standalone" ] && file=$(find "$1/.next/standalone" -name node_modules -prune -o -name server.js -printf '%P\n' | sort | head -n 1) && [ -n "$file" ]; then
-    # The container's name is in HOSTNAME, and Next.js would listen on that only.
+    # HOSTNAME is the name of the container, and Next.js would listen on that address only.
     echo "HOSTNAME=0.0.0.0 node .next/standalone/$file"
   elif [ -f "$1/.next/BUILD_ID" ]; then
     echo "next start"
@@ -50,7 +26,7 @@ built() {
   elif file=$(cd "$1" && compgen -G 'dist/*/server/server.mjs' | head -n 1) && [ -n "$file" ]; then
     echo "node $file"
   elif [ -f "$1/nx.json" ]; then
-    # The one program that Nx has built, wherever the project wants it.
+    # The program that Nx has built, if it is one, in whichever folder the project names.
     file=$(cd "$1" && ls -d "$(bp json project.json targets.build.options.outputPath dist)/main.js" dist/{*/,apps/*/}main.js apps/*/dist/main.js 2>/dev/null | sort -u)
     [ -n "$file" ] && [[ $file != *$'\n'* ]] && echo "node $file"
   else
@@ -58,16 +34,16 @@ built() {
   fi
 }
 
-# $1: a package's folder, $2: what is to be true of the program, if anything. Prints the program that it looks like, as a
-# command in that folder.
-program() {
+# $1: the folder of a package, $2: a command that checks the file, if any. Prints the command that starts the file with a usual
+# name, to be run in that folder; fails if there is none.
+usual_program() {
   local file main imports run=node
   main=$(package_in "$1" "main")
-  if [ "$manager" = bun ] && [ -n "$bun_runs" ]; then run=bun; fi
+  if [ "$manager" = bun ] && [ -n "$bun_is_runtime" ]; then run=bun; fi
   for file in $main ${main:+"$main.js" "$main/index.js"} {server,app,index,main}.{js,mjs,cjs} {src,dist,build,server,backend}/{server,app,index,main}.{js,mjs,cjs}; do
     if [ -f "$1/$file" ] && [[ $file =~ js$ ]] && "${2:-:}" "$1/$file"; then echo "$run $file" && return; fi
   done
-  # Node.js 24 and Bun run TypeScript as it is; Node.js only if it names files as they are called.
+  # Node.js 24 and Bun run TypeScript directly; Node.js only if imports name files with their endings.
   if [ "$run" = bun ] || [ "${version%%.*}" -ge 24 ]; then
     for file in $main {server,app,index,main}.{ts,tsx,mts} {src,server,backend}/{server,app,index,main}.{ts,tsx,mts}; do
       if [ -f "$1/$file" ] && "${2:-:}" "$1/$file"; then
@@ -83,46 +59,18 @@ program() {
   return 1
 }
 
-# $1: a package's folder, $2: files there, as patterns of the shell, $3: what they say for another platform, $4: what they would
-# say for this one, as patterns. Prints what is said.
-says_elsewhere() {
-  local text
-  # shellcheck disable=SC2086 # Several patterns.
-  text=$(cd "$1" && cat $2 2>/dev/null | grep -vE '^ *(//|\*)')
-  ! grep -qE "$4" <<<"$text" && grep -oE "$3" <<<"$text" | head -n 1
-}
-
-# $1: a package's folder. Fails if its framework is told to build for another platform: nothing would run here.
-refuse_adapter() {
-  local said others='vercel|netlify|cloudflare|deno|edgio|aws[a-z-]*|azure[a-z-]*|firebase'
-  if said=$(says_elsewhere "$1" 'svelte.config.*' "@sveltejs/adapter-(auto|static|$others)|svelte-adapter-[a-z-]+" 'adapter-(node|bun|express)'); then
-    fail "$said is for other places than this: add @sveltejs/adapter-node and name it in svelte.config.js"
-  elif said=$(says_elsewhere "$1" 'astro.config.*' "@astrojs/($others)|@deno/astro-adapter" '@astrojs/node'); then
-    fail "$said is for other places than this: add @astrojs/node and name it in the Astro configuration"
-  elif said=$(says_elsewhere "$1" 'app.config.* nuxt.config.* nitro.config.* vite.config.*' \
-    "preset: *['\"]($others)[a-z_-]*['\"]|@cloudflare/vite-plugin" "preset: *['\"](node|bun)"); then
-    fail "$said in the configuration is for other places than this: remove it, or name Node.js there (preset: \"node-server\")"
-  elif said=$(says_elsewhere "$1" 'app/entry.server.* remix.config.* vite.config.*' '@(react-router|remix-run)/(cloudflare|deno)|@netlify/(remix|vite)[a-z-]*' \
-    '@(react-router|remix-run)/(serve|node|express)'); then
-    fail "$said is for other places than this: use the framework's template for Node.js, with its package serve"
-  elif depends "$1" @builder.io/qwik-city && [ -z "$(find "$1"/src -regex '.*/entry\.\(express\|fastify\|node\|bun\).*')" ]; then
-    fail "Qwik City has no server for this place: run npm run qwik add express, and commit what it writes"
-  elif [[ $start =~ (^|[ /])wrangler\  ]]; then
-    fail "wrangler serves Cloudflare's developers: add a server for Node.js (for Hono, @hono/node-server) and a \"start\" script that starts it"
-  fi
-}
-
+# Ends the build of an app without a start command.
 nothing_to_start() {
   if compgen -G '*.ts' >/dev/null || compgen -G 'src/*.ts' >/dev/null; then
-    fail "nothing says what to start: add a \"build\" script that compiles the TypeScript and a \"start\" script to package.json, or a Procfile with a line web: COMMAND"
+    fail "there is no start command: add a \"build\" script that compiles the TypeScript and a \"start\" script to package.json, or a Procfile with a line web: COMMAND"
   fi
-  fail "nothing says what to start: add a \"start\" script to package.json, or a Procfile with a line web: COMMAND"
+  fail "there is no start command: add a \"start\" script to package.json, or a Procfile with a line web: COMMAND"
 }
 
-# Whether it serves a developer, not the public. What starts several programs does, if one of them does.
+# $1: a command. Whether it starts a development server; a command that starts several programs does if one of them does.
 is_for_development() {
   local text=$1 tools pattern
-  if [[ $text =~ (^|[ /])(concurrently|run-p|npm-run-all)\  ]]; then text=$(expanded "$text"); fi
+  if [[ $text =~ (^|[ /])(concurrently|run-p|npm-run-all)\  ]]; then text=$(expand_scripts "$text"); fi
   text=${text//vite build/}
   tools='next dev|nuxt[i]? (dev|start|preview)|astro (dev|preview)|vite( (dev|preview|serve))?|svelte-kit .*|remix (vite:)?dev|react-router dev'
   tools+='|nest start|nx serve.*|ng serve|vinxi dev|react-scripts start|craco start|vue-cli-service serve|webpack(-dev-server| serve)'
@@ -131,27 +79,28 @@ is_for_development() {
   [[ $text =~ $pattern ]]
 }
 
-# Whether the file $1 has a server.
+# $1: a file. Whether it starts a server.
 listens() {
   grep -qE '(listen|serve|createServer)\(' "$1"
 }
 
-# Sets at_launch to the managers that run when the app starts. Of a workspace, it may be any package that starts.
-find_launched() {
-  local tool file pattern text="$start $starts"
-  at_launch=()
+# $1: start commands. Sets launch_managers to the package managers that run when the app starts: by these commands, or by those
+# of the Procfile and app.json.
+find_launch_managers() {
+  local tool file pattern text=$1
+  launch_managers=()
   for file in Procfile app.json; do
     if [ -f $file ]; then text+=" $(<$file)"; fi
   done
   for tool in npm yarn pnpm bun; do
     pattern="(^|[^[:alnum:]_])($tool|${tool/%pm/px}|${tool/#bun/bunx})([^[:alnum:]_]|\$)"
-    if [[ $text =~ $pattern ]]; then at_launch+=("$tool"); fi
+    if [[ $text =~ $pattern ]]; then launch_managers+=("$tool"); fi
   done
-  if [ -n "$bun_runs" ] && [[ " ${at_launch[*]} " != *" bun "* ]]; then at_launch+=(bun); fi
+  if [ -n "$bun_is_runtime" ] && [[ " ${launch_managers[*]} " != *" bun "* ]]; then launch_managers+=(bun); fi
 }
 
-# $1: a command. Prints it, with what the scripts run that it calls.
-expanded() {
+# $1: a command. Prints it, followed by the commands of the scripts that it calls.
+expand_scripts() {
   local words word last="" text=$1 depth named several=""
   for depth in 1 2 3; do
     read -ra words <<<"${text//[;&|()\"\']/ }"
@@ -167,35 +116,36 @@ expanded() {
   echo "$text"
 }
 
+# Programs, and the packages that contain them if those have other names.
 declare -A package_of=([tsc]=typescript [nest]=@nestjs/cli [dotenv]=dotenv-cli [babel-node]=@babel/node [babel]=@babel/cli [swc]=@swc/cli
   [run-s]=npm-run-all [run-p]=npm-run-all [remix-serve]=@remix-run/serve [react-router-serve]=@react-router/serve [svelte-kit]=@sveltejs/kit
   [vue-cli-service]=@vue/cli-service [ng]=@angular/cli [graphql-codegen]=@graphql-codegen/cli [prisma]=prisma)
 
-# $1: a command. Prints the first of its words that needs a package that only developers have.
+# $1: the folder of a package, $2: a command. Prints the first word of the command that is a program of a development package.
 development_tool() {
   local word name
   set -f
-  for word in ${1//[;&|()=]/ }; do
+  for word in ${2//[;&|()=]/ }; do
     word=${word#\"} word=${word%\"}
     name=${package_of[$word]:-$word}
     case $name in @*/*/*) name=$(cut -d / -f 1-2 <<<"$name") ;; [!@]*/*) name=${name%%/*} ;; esac
-    if [ -n "$(package_in "$dir" "devDependencies.$name")" ] && [ -z "$(package_in "$dir" "dependencies.$name")" ]; then
+    if [ -n "$(package_in "$1" "devDependencies.$name")" ] && [ -z "$(package_in "$1" "dependencies.$name")" ]; then
       echo "$word" && break
     fi
   done
   set +f
 }
 
-# $1: a package's folder. Sets start to the command to run there; fails if nothing says what.
+# $1: the folder of a package. Sets start to the command to run there; fails if there is none.
 find_start() {
   local other framework text
   start=$(script_text "$1" start)
-  # Only a manager sets such variables.
+  # Only the package manager sets such variables.
   if [[ $start == *npm_* ]]; then start="$manager run start"; fi
-  framework=$(built "$1") || framework=""
+  framework=$(built_server "$1") || framework=""
   if [ -n "$start" ] && is_for_development "$start"; then
     if [ -n "$framework" ]; then
-      bp detail "The start script ($start) is for development: what the build has made runs instead"
+      bp detail "The start script ($start) is for development: the server that the build made runs instead"
       start=$framework
       return
     fi
@@ -208,13 +158,13 @@ find_start() {
         return
       fi
     done
-    if other=$(program "$1" listens); then
+    if other=$(usual_program "$1" listens); then
       bp detail "The start script ($start) is for development: $other runs instead"
       start=$other
       return
     fi
   fi
-  # AdonisJS's start script is for the folder that its build makes.
+  # AdonisJS's start script is relative to the folder that its build makes.
   if [[ $start =~ ^node\ ([^\ ]+\.[cm]?js)$ ]] && [ ! -f "$1/${BASH_REMATCH[1]}" ] && [ -f "$1/build/${BASH_REMATCH[1]}" ]; then
     start="node build/${BASH_REMATCH[1]}"
   fi
@@ -223,16 +173,16 @@ find_start() {
   elif [ -z "$start" ] && [ -n "$framework" ]; then
     start=$framework
   elif [ -z "$start" ]; then
-    start=$(program "$1")
+    start=$(usual_program "$1")
   fi
 }
 
-# Of several packages in a workspace, the one to run. Prints its folder, or all that could be meant.
-startable() {
+# Prints the folder of the workspace's package to run, or those of all candidates, one a line.
+startable_packages() {
   local file dir found=()
   for file in "${manifests[@]}"; do
     dir=$(dirname "$file") dir=${dir#./}
-    if [ "${file##*/}" = package.json ] && [ "$dir" != . ] && { [ -n "$(bp json "$file" scripts.start "")" ] || built "$dir" >/dev/null; }; then
+    if [ "${file##*/}" = package.json ] && [ "$dir" != . ] && { [ -n "$(bp json "$file" scripts.start "")" ] || built_server "$dir" >/dev/null; }; then
       found+=("$dir")
     fi
   done

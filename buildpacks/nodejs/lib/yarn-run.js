@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// Runs what Yarn would run in an app that is installed: `yarn start`, `yarn run start`, `yarn workspace api start`,
-// `yarn node server.js`, a program of a package.
+// Does what `yarn` does in an app whose packages are installed: `yarn start`, `yarn run start`, `yarn workspace api start`,
+// `yarn node server.js`, `yarn` with a program of a package.
 "use strict";
 const { spawn } = require("node:child_process");
 const { existsSync, readdirSync, readFileSync } = require("node:fs");
@@ -23,7 +23,7 @@ let folder = process.cwd();
 if (words[0] === "workspace") {
   folder = workspace(words[1], folder, 4);
   if (!folder) {
-    console.error(`there is no workspace ${words[1]}`);
+    console.error(`there is no workspace ${words[1]}: correct its name in the command`);
     process.exit(1);
   }
   words = words.slice(2);

@@ -1,29 +1,29 @@
 # shellcheck shell=bash
-# Which extensions the app has: those that most apps use, and those that it or its packages name.
+# Which extensions are installed: those that most apps use, and those that the app or its packages require.
 
-# What is in PHP itself, or in a package that is always there.
+# Extensions in PHP itself, or in a package that is always installed.
 built_in=" bcmath calendar core ctype curl date dom exif ffi fileinfo filter ftp gettext hash iconv json libxml mbstring mysqli \
 mysqlnd opcache openssl pcntl pcre pdo pdo_mysql pdo_pgsql pdo_sqlite pgsql phar posix random readline reflection session shmop \
 simplexml sockets sodium spl sqlite3 standard sysvmsg sysvsem sysvshm tokenizer xml xmlreader xmlwriter xsl zend-opcache zip zlib "
 
-# What is said in composer.json and composer.lock, read once.
+# Sets wanted_php to the range of PHP in composer.json. Ends the build if composer.json or composer.lock cannot be read.
 read_composer_files() {
   wanted_php=''
   if [ ! -f composer.json ]; then return; fi
   jq -e 'type == "object"' composer.json >/dev/null 2>"$log" || fail "composer.json is not valid JSON ($(head -n 1 "$log" | sed 's/^jq: *//')): correct it and push again"
   if [ -f composer.lock ]; then
     if grep -qE '^(<<<<<<<|>>>>>>>)' composer.lock; then
-      fail "composer.lock has conflict markers of a merge: take one side, run composer update --lock, and commit it"
+      fail "composer.lock contains merge conflict markers: keep one side, run composer update --lock, and commit it"
     fi
     jq -e . composer.lock >/dev/null 2>"$log" || fail "composer.lock is not valid JSON: take it from git, or run composer update, and commit it"
   fi
   wanted_php=$(jq -r '.require.php // .require["php-64bit"] // "" | strings' composer.json)
 }
 
-# Prints the names of extensions that the app and its packages require, or that its code plainly uses.
+# Prints the names of extensions that the app and its packages require, or, without a composer.json, that its code calls.
 named_extensions() {
   if [ -f composer.json ]; then
-    # A package that does without (a polyfill) is one that only suggests or provides it.
+    # Only `require` counts: a package that works without an extension suggests or provides it.
     jq -r '.require // {} | objects | keys[] | select(startswith("ext-"))[4:]' composer.json
     if [ -f composer.lock ]; then
       jq -r '.packages[]? | .require // {} | objects | keys[] | select(startswith("ext-"))[4:]' composer.lock
@@ -45,6 +45,7 @@ gmp \bgmp_[a-z]+ *\(
 USES
 }
 
+# Sets packages to those of Debian to install, and added to the extensions besides the usual ones.
 choose_extensions() {
   local extension
   packages=() added=()

@@ -1,16 +1,17 @@
 # shellcheck shell=bash
-# PHP in a layer, made at home there: it was made to be in /usr. Debian has one, and the Debian before it another.
+# Which PHP the app asks for, and its installation in a layer, adapted to that place: it is built for /usr. Debian has one version,
+# the Debian before another.
 
-# $1: a range of Composer, $2: a version of PHP, or a series. Whether it, or one of them, is in that.
+# $1: a range as Composer writes it, $2: a version or series of PHP. Whether the version, or one of the series, is in the range.
 allows() {
-  # Composer's ranges are npm's, but for commas, single bars, and two numbers after a tilde, which leave the second open.
+  # Composer's ranges are npm's, except for commas, single bars, and two numbers after a tilde, of which the second may be higher.
   local range versions=$2
   range=$(sed -E 's/\|+/||/g; s/,/ /g; s/@[a-z]+//g; s/([0-9])-dev/\1/g; s/~ *([0-9]+\.[0-9]+)($|[^.0-9])/^\1\2/g; s/!= *[0-9.]+//g' <<<"$1")
   if [[ $2 != *.*.* ]]; then versions=$(seq -f "$2.%.0f" 0 99); fi
   bp semver-max "$range" <<<"$versions" >/dev/null 2>&1
 }
 
-# Prints a version that is named by itself, and where.
+# Prints a version that the app asks for elsewhere than in a range, and where, with a tab between.
 named_php() {
   local line
   if [ -f .php-version ] && line=$(grep -m 1 . .php-version | tr -d '[:space:]') && [ -n "$line" ]; then
@@ -22,7 +23,8 @@ named_php() {
   fi
 }
 
-# Sets series, asked and asked_in: the newest that composer.json allows, unless another is named or packages are not for it.
+# Sets series to the newest that composer.json allows, unless another version is named or packages do not allow it; asked and
+# asked_in to the range that decides, and where it is.
 choose_php() {
   local named named_in range
   series=8.4 asked=$wanted_php asked_in=composer.json
@@ -31,7 +33,7 @@ choose_php() {
     asked=${BASH_REMATCH[1]}.* asked_in=$named_in
   fi
   if [ -n "$asked" ] && ! allows "$asked" 8.4; then
-    # Of those that are not here, the older ones are nearer to the older one.
+    # For versions that are not available, the older series is nearer to the older ones.
     if allows "$asked" 8.2 || allows "$asked" 8.1 || allows "$asked" 8.0; then series=8.2; fi
   elif [ "$asked_in" = composer.json ] && [ -f composer.lock ] && { [ -z "$asked" ] || allows "$asked" 8.2; }; then
     while IFS= read -r range; do
@@ -41,8 +43,8 @@ choose_php() {
   fi
 }
 
-# Sets newest, a hash of what Debian has, and version.
-versions_of_debian() {
+# Sets version, newest (a hash of the versions in Debian), debian and older (options of bp apt).
+find_debian_versions() {
   local versions unknown
   debian=$CNB_TARGET_DISTRO_VERSION older=()
   if [ $series = 8.2 ]; then
@@ -52,7 +54,7 @@ versions_of_debian() {
   versions=$(bp apt --candidate --daily="$layers" "${older[@]}" "${packages[@]}" 2>"$log") || versions=''
   unknown=$(sed -nE "s/.*Debian has no package php$series-([^ ]+).*/\\1/p" "$log")
   if [ -n "$unknown" ]; then
-    fail "the stack has no ext-$unknown, which composer.json or a package of composer.lock requires: take that out, or require a polyfill"
+    fail "the stack has no ext-$unknown, which composer.json or a package of composer.lock requires: remove the requirement, or require a polyfill"
   fi
   cat "$log"
   [ -n "$versions" ] || exit 1
@@ -60,12 +62,12 @@ versions_of_debian() {
   version=$(sed -nE "s/^php$series-fpm ([0-9.]+).*/\\1/p" <<<"$versions")
 }
 
-# Needs newest.
+# Puts PHP into a layer, unless it is up to date, and on the search path. Reads newest.
 install_php() {
   local ours
   ours=$(bp hash "$here"/lib/{*.ini,*.conf,serve-php,memory-limit} | cut -c 1-16)
   if [ "$(bp layer "$layers" php --launch --build --cache --key "1 $newest $ours")" = remake ]; then
-    bp step "Installing PHP of Debian $debian"
+    bp step "Installing PHP from Debian $debian"
     unpack_php
   fi
   for variable in PATH LD_LIBRARY_PATH; do
@@ -79,13 +81,13 @@ unpack_php() {
   local prefix=$php/usr arch ini priority modules
   bp apt "$layers" php --run "${older[@]}" "${packages[@]}" >"$log" || fail "PHP cannot be installed: the line above says why; push again"
   arch=$(basename "$(dirname "$(echo "$prefix"/lib/*/libargon2.so.1)")")
-  # What comes along for a machine that is managed by hand.
+  # Files for a machine with an init system.
   find "$prefix/lib" -mindepth 1 -maxdepth 1 ! -name php ! -name "$arch" -exec rm -rf {} +
   rm -rf "$prefix/lib/$arch/systemd" "$prefix/lib/php/$series"/*.ini* "$php/lib" "$php/var" "$prefix/lib/$arch/security"
   find "$php/etc" -mindepth 1 -maxdepth 1 ! -name 'ImageMagick*' ! -name fonts -exec rm -rf {} +
   mkdir -p "$php/etc/conf.d" "$php/bin"
   modules=$(echo "$prefix"/lib/php/2*)
-  # In the order that Debian's own files say: some need others.
+  # In the order that Debian's files give: some extensions need others.
   find "$prefix/share" -path "*/php$series-*" -name '*.ini' | while IFS= read -r ini; do
     priority=$(sed -n 's/^; *priority=//p' "$ini" | head -n 1)
     cp "$ini" "$php/etc/conf.d/${priority:-20}-$(basename "$ini")"
@@ -97,7 +99,7 @@ unpack_php() {
   find "$prefix" -type d -empty -delete
   sed "s|@MODULES@|$modules|" "$here/lib/php.ini" >"$php/etc/php.ini"
   if [ $series = 8.2 ]; then
-    # shellcheck disable=SC2016 # PHP reads this one.
+    # shellcheck disable=SC2016 # PHP expands it.
     sed -i 's|${PHP_MEMORY_LIMIT:-256M}|256M|' "$php/etc/php.ini"
     mkdir "$php/exec.d" "$php/etc/memory.d"
     # shellcheck disable=SC2016
@@ -106,7 +108,7 @@ unpack_php() {
   fi
   cp "$here/lib/php-fpm.conf" "$here/lib/nginx.conf" "$php/etc/"
   cp "$here/lib/serve-php" "$php/bin/serve-php"
-  # What Heroku calls it.
+  # The names of this command on Heroku.
   ln -s serve-php "$php/bin/heroku-php-nginx"
   ln -s serve-php "$php/bin/heroku-php-apache2"
   bp env "$layers" php --prepend "PATH=$prefix/bin:$prefix/sbin"
@@ -116,20 +118,20 @@ unpack_php() {
   bp env "$layers" php --launch --default PHP_LAYER="$php"
 }
 
-# Says which PHP it is and why; fails if the app cannot be for it.
+# Reports which PHP is used, and why. Sets ignored (options of Composer). Ends the build if no PHP of this stack can run the app.
 check_version() {
   ignored=()
-  if [ ${#added[@]} != 0 ]; then bp detail "Extensions besides the usual: ${added[*]}"; fi
+  if [ ${#added[@]} != 0 ]; then bp detail "Adding the extensions ${added[*]}"; fi
   if [ -z "$asked" ]; then
-    bp step "Using PHP $version (nothing asks for another)"
+    bp step "Using PHP $version (the default)"
   elif allows "$asked" "$version"; then
     bp step "Using PHP $version ($asked_in: $asked)"
   elif allows "$asked" $series; then
-    bp step "Using PHP $version ($asked_in: $asked, which is the same but for patches)"
+    bp step "Using PHP $version ($asked_in: $asked, which differs only in its patch version)"
     ignored=(--ignore-platform-req=php+)
   elif [[ $asked =~ (^|[^0-9.])8\. ]]; then
-    bp trouble "$asked_in asks for PHP $asked, and there are only 8.2 and 8.4 here: the app is built with $version; try it with that, and write it there"
-    bp step "Using PHP $version (the nearest that there is)"
+    bp trouble "$asked_in asks for PHP $asked, but only 8.2 and 8.4 are available: the app is built with $version; test it with that, and write it there"
+    bp step "Using PHP $version (the nearest available)"
     ignored=(--ignore-platform-req=php+)
   else
     fail "$asked_in asks for PHP $asked: this stack has only 8.2 and 8.4; port the app to one of them, write ^8.4 there, and run composer update"

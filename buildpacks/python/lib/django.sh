@@ -8,10 +8,10 @@ missed_variable() {
     "$log" | head -n 1
 }
 
-# $1: where manage.py is. Gathers the static files into STATIC_ROOT, unless DISABLE_COLLECTSTATIC says no.
+# $1: the path of manage.py. Collects the static files into STATIC_ROOT, unless DISABLE_COLLECTSTATIC is set.
 collect_static() {
   case ${DISABLE_COLLECTSTATIC:-0} in 0 | false | '') ;; *) bp detail "DISABLE_COLLECTSTATIC is set: static files are not collected" && return ;; esac
-  # A build sees no config vars, and settings commonly insist on them; their values make no difference to static files.
+  # Settings often require config vars, which builds do not see; their values make no difference to static files.
   local values=() names=() name
   for name in SECRET_KEY DJANGO_SECRET_KEY; do
     if [ -z "${!name:-}" ]; then values+=("$name=only-for-collectstatic"); fi
@@ -20,7 +20,7 @@ collect_static() {
   bp step "Collecting Django's static files"
   until (cd "$(dirname "$1")" && env "${values[@]}" python manage.py collectstatic --noinput) >"$log" 2>&1; do
     if grep -qE 'without having set the STATIC_ROOT setting|Unknown command: .collectstatic' "$log"; then
-      bp detail "there is no STATIC_ROOT in the settings: nothing to collect"
+      bp detail "The settings have no STATIC_ROOT: there is nothing to collect"
       return
     fi
     name=$(missed_variable)
@@ -30,7 +30,7 @@ collect_static() {
     names+=("$name") values+=("$name=1")
   done
   sed -nE 's/^([0-9]+ .*static files?.*)/       \1/p; s|'"$PWD"'/||' "$log"
-  if [ ${#names[@]} -gt 0 ]; then bp detail "with 1 for what the settings ask for (builds see no config vars): ${names[*]}"; fi
+  if [ ${#names[@]} -gt 0 ]; then bp detail "Builds see no config vars: these were set to 1, since the settings read them: ${names[*]}"; fi
 }
 
 # $1: a variable that was missed, or nothing. Ends the build.

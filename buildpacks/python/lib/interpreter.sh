@@ -1,16 +1,17 @@
 # shellcheck shell=bash disable=SC2154
-# Pythons besides the stack's: Debian 12's, or one that uv downloads. Each is a layer that the app runs on, too.
+# Versions of Python besides the stack's: Debian 12's, or one that uv downloads, in a layer of the image.
 
-# What Debian 12 stays at: it gets security updates only.
+# The version in Debian 12, which gets only security updates.
 debian12=3.11.2
 
-# Leaves out what no app runs; compiles by content and by one process, so that the bytes are always the same.
+# Removes files that no app needs, and compiles the others: by one process, and checked by content instead of dates, so that the
+# bytes are always the same.
 tidy_python() {
   find "$layers/python" \( -name __pycache__ -o -name test -o -name tests -o -name idlelib -o -name '*.a' -o -path '*/usr/share' \) -prune -exec rm -rf {} +
   "$python" -m compileall -q --invalidation-mode unchecked-hash "$(dirname "$("$python" -S -c 'import os; print(os.__file__)')")" >/dev/null || true
 }
 
-# Python 3.11 of Debian 12. Sets python and python_key; fails if it cannot be had.
+# Installs Python 3.11 from Debian 12. Sets python and python_key; fails if it cannot be downloaded, and sets why.
 debian_python() {
   local newest program=$layers/python/usr/bin/python3.11
   why="which could not be downloaded"
@@ -20,7 +21,7 @@ debian_python() {
     python=$program
     return
   fi
-  bp detail "Unpacking Debian 12's Python"
+  bp detail "Installing Python from Debian 12"
   if ! bp apt "$layers" python --run --suite=bookworm python3.11 >"$log" 2>&1; then
     cat "$log"
     rm -rf "$layers/python" "$layers/python.toml"
@@ -31,7 +32,7 @@ debian_python() {
   tidy_python
 }
 
-# What compiling for Debian 12's Python needs: in no image.
+# Installs the headers of Debian 12's Python, for packages that are compiled. They are in no image.
 debian_headers() {
   if [ "$(bp layer "$layers" headers --cache --key "$python_key")" = remake ]; then
     bp apt "$layers" headers --build --suite=bookworm libpython3.11-dev >"$log" 2>&1 ||
@@ -52,7 +53,7 @@ uv_python() {
   python_key="1 uv $1"
   if [ "$(bp layer "$layers" python --launch --build --cache --key "$python_key")" = remake ]; then
     bp detail "Downloading Python $1"
-    # uv writes the place into Python's own settings, so it must be the last one.
+    # uv writes the folder into Python's own settings, so it has to be the final one.
     if ! UV_PYTHON_DOWNLOADS=manual UV_HTTP_RETRIES=${UV_HTTP_RETRIES:-1} uv python install --quiet --no-bin --install-dir "$dir" "$1" >"$log" 2>&1; then
       rm -rf "$dir" "$layers/python.toml"
       return 1

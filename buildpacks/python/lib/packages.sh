@@ -1,39 +1,39 @@
 # shellcheck shell=bash disable=SC2154
-# Which tool's files name the packages, and how they get into the virtual environment. Lock files are read by the tool
-# that wrote them, which also says whether they are out of date; uv installs what they say.
+# Which tool's files name the packages, and their installation into the virtual environment. A lock file is read by the tool that
+# wrote it, which also reports if it is out of date; uv installs the packages.
 
-# What pyproject.toml says at a key, or nothing.
+# $1: a key of pyproject.toml. Prints its value, or nothing.
 project() {
   [ ! -f pyproject.toml ] || bp toml pyproject.toml "$1" "" 2>/dev/null || true
 }
 
-# Sets manager (pip, uv, poetry, pdm, pipenv, pylock, pyproject, none) and source, the file it goes by.
+# Sets manager (pip, uv, poetry, pdm, pipenv, pylock, pyproject, none) and source, the file that names the packages.
 choose_manager() {
   local locks=() chosen=() file lock
   for file in uv.lock poetry.lock pdm.lock; do
     if [ -f "$file" ]; then
-      [ -f pyproject.toml ] || fail "there is a $file, but no pyproject.toml: commit that, too"
+      [ -f pyproject.toml ] || fail "there is a $file, but no pyproject.toml: commit it, too"
       locks+=("$file")
       if [ -n "$(project "tool.${file%.lock}")" ]; then chosen+=("$file"); fi
     fi
   done
   if [ -f Pipfile.lock ]; then
-    [ -f Pipfile ] || fail "there is a Pipfile.lock, but no Pipfile: commit that, too"
+    [ -f Pipfile ] || fail "there is a Pipfile.lock, but no Pipfile: commit it, too"
     locks+=(Pipfile.lock)
   fi
   if [ -f pylock.toml ]; then locks+=(pylock.toml); fi
   if [ ${#locks[@]} -gt 1 ]; then
-    [ ${#chosen[@]} = 1 ] || fail "${locks[*]}: only one of these lock files can count: git rm the others"
-    bp trouble "${locks[*]} are here: ${chosen[0]} counts, as pyproject.toml has settings for ${chosen[0]%.lock}; git rm the others"
+    [ ${#chosen[@]} = 1 ] || fail "there are several lock files (${locks[*]}), but only one can be used: git rm the others"
+    bp trouble "there are several lock files (${locks[*]}): ${chosen[0]} is used, since pyproject.toml has settings for ${chosen[0]%.lock}; git rm the others"
     locks=("${chosen[0]}")
   fi
   lock=${locks[0]:-}
-  # A pyproject.toml that names no packages is there for other settings.
+  # A pyproject.toml that names no packages only has settings of tools.
   if [[ $lock =~ ^(uv|poetry|pdm)\.lock$ && -f requirements.txt && -z $(project project.dependencies.0)$(project tool.poetry.dependencies) ]]; then
     lock=
   fi
   if [ -n "$lock" ]; then
-    if [ -f requirements.txt ]; then bp detail "$lock says what is installed; requirements.txt is not read"; fi
+    if [ -f requirements.txt ]; then bp detail "Installing from $lock; requirements.txt is not read"; fi
     source=$lock manager=${lock%.lock}
     case $lock in Pipfile.lock) manager=pipenv ;; pylock.toml) manager=pylock ;; esac
   elif [ -f requirements.txt ]; then
@@ -63,7 +63,7 @@ choose_manager() {
   esac
 }
 
-# Whether the app itself is installed among its packages: only then are its commands there.
+# Whether the app itself is installed as a package: only then its commands exist.
 is_package() {
   case $manager in
     poetry) [ "$(project tool.poetry.package-mode)" != false ] && [ -n "$(project tool.poetry.name)$(project build-system)" ] ;;
@@ -73,17 +73,17 @@ is_package() {
   esac
 }
 
-# $1: settings. Prints the hash of these and of all files that decide what is installed.
+# $1: settings. Prints a hash of them and of all files that decide which packages are installed.
 hash_of_packages() {
   local files file
   mapfile -d '' files < <(find . \( -path ./.git -o -name node_modules -o -name .venv \) -prune -o -type f \( -name '*requirements*' \
     -o -name '*constraints*' -o -path '*/requirements/*' -o -name pyproject.toml -o -name setup.py -o -name setup.cfg \
     -o -name '*.lock' -o -name 'Pipfile*' -o -name pylock.toml -o -name uv.toml -o -name poetry.toml \) -print0 | sort -z)
-  # Files that these name, whatever they are called.
+  # Files with other names that these include.
   while IFS= read -r file; do
     if [ -f "$file" ]; then files+=("$file"); fi
   done < <(sed -nE 's/^[[:space:]]*(-r|-c|--requirement|--constraint)[ =]*([^[:space:]#]+).*/\2/p' "${files[@]}" </dev/null | sort -u)
-  # What lies in the app's own folders and is built when it is installed can change with any file.
+  # A package that is a folder of the app, or is built when it is installed, can change with any file.
   if grep -qsE '^ *(-e|--editable|\.|/)|file:|^type = "(directory|file)"|source = \{ (directory|path) =|\b(ext_modules|maturin|scikit-build|meson-python|setuptools-rust|cffi_modules)\b' \
     "${files[@]}" </dev/null; then
     mapfile -d '' files < <(find . \( -path ./.git -o -name node_modules \) -prune -o -type f -print0 | sort -z)
@@ -91,7 +91,7 @@ hash_of_packages() {
   { bp hash "${files[@]}"; echo "$1"; } | sha256sum | cut -d ' ' -f 1
 }
 
-# Brings uv onto the search path.
+# Puts uv on the search path.
 get_uv() {
   if [[ $PATH == "$layers/uv/bin:"* ]]; then return; fi
   if [ "$(bp layer "$layers" uv --cache --key "$(<"$here/tools/uv.txt")")" = remake ]; then
@@ -104,7 +104,7 @@ get_uv() {
   PATH=$layers/uv/bin:$PATH
 }
 
-# Brings uv and what it downloaded for the last builds.
+# Puts uv on the search path, and unpacks its downloads of earlier builds.
 need_uv() {
   get_uv
   bp layer "$layers" downloads --cache --key 1 >/dev/null
@@ -112,13 +112,13 @@ need_uv() {
   if [ -f "$layers/downloads/files.tar" ]; then tar -xf "$layers/downloads/files.tar" -C "$UV_CACHE_DIR"; fi
 }
 
-# Keeps the downloads for the next build: all if they are small, else what was compiled here.
+# Writes the downloads into the cache: all if they are small, else only packages that were compiled here.
 keep_downloads() {
   if [ "$(du -sm "$UV_CACHE_DIR" | cut -f 1)" -gt "${PAAS_PYTHON_CACHE_MIB:-300}" ]; then uv cache prune --quiet --ci; fi
   tar -cf "$layers/downloads/files.tar" -C "$UV_CACHE_DIR" .
 }
 
-# $1: poetry, pdm or pipenv. Brings it onto the search path, in exact versions.
+# $1: poetry, pdm or pipenv. Installs pinned versions of it and puts it on the search path.
 need_tool() {
   local dir
   dir=$(mktemp -d)
@@ -129,17 +129,18 @@ need_tool() {
   PATH=$PATH:$dir/venv/bin
 }
 
-# $1: what uv is to do to the environment. Shows what it says without the noise; explains what fails.
+# $@: arguments of uv. Runs it for the virtual environment and shows its output without progress lines. Ends the build if it fails.
 run_uv() {
   VIRTUAL_ENV=$venv uv "$@" 2>&1 | tee "$log" | sed -uE '/^(Using Python|Using CPython|Audited|Uninstalled|Prepared|Resolved|Building |   Building |      Built |Downloading| Downloading| *Downloaded)/d; /^ [+~-] /d; s/^Installed .*/       &/' ||
     explain
 }
 
+# $1: the file that the lock file belongs to, $2: the command that updates it. Ends the build.
 out_of_date() {
-  fail "$source does not fit $1: run $2 and commit $source"
+  fail "$source is not up to date with $1: run $2 and commit $source"
 }
 
-# Installs into $venv.
+# Installs the packages into $venv.
 install_packages() {
   local wanted exported
   wanted=$(mktemp -d) exported=$wanted/requirements.txt
@@ -194,8 +195,8 @@ install_packages() {
   elif [ "$manager" = pyproject ]; then
     run_uv pip install -e .
   elif ! VIRTUAL_ENV=$venv uv pip install --no-deps -e . >"$log" 2>&1; then
-    # What poetry init makes of an app that is no package.
+    # `poetry init` configures an app as a package even if it has no folder for one.
     grep -qE 'No file/folder found for package|does not contain any element' "$log" || { cat "$log" && explain; }
-    bp detail "the app itself is no package that could be installed, so only its dependencies are (package-mode = false says so)"
+    bp detail "The app itself is not a package, so only its dependencies are installed (set package-mode = false)"
   fi
 }

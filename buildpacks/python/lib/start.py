@@ -1,6 +1,6 @@
-"""Finds what an app without a Procfile runs: reads its source, runs none of it.
+"""Finds the start command of an app without a Procfile. Reads its source without running it.
 
-Prints three lines, each possibly empty: the path of Django's manage.py, the command, and what the developer should know.
+Prints three lines, each possibly empty: the path of Django's manage.py, the command, and a note for the developer.
 """
 
 import ast
@@ -12,7 +12,7 @@ import tomllib
 
 VENV = sys.argv[1]
 SKIP = {"node_modules", "tests", "test", "docs", "migrations", "examples", "static", "templates", "venv", "env", "dist", "build"}
-# In the order in which a name is looked for in a folder.
+# Files that can have an app, most likely first.
 NAMES = ["app.py", "main.py", "wsgi.py", "asgi.py", "application.py", "server.py", "run.py", "api.py", "web.py", "index.py",
          "streamlit_app.py", "Home.py", "home.py", "bot.py", "start.py", "__init__.py"]
 SCRIPTS = ["main.py", "app.py", "server.py", "run.py", "bot.py", "start.py", "application.py", "index.py", "web.py", "api.py", "worker.py"]
@@ -25,7 +25,7 @@ FACTORIES = {"create_app", "make_app", "build_app", "get_app", "app_factory", "c
 
 
 def installed():
-    """Names of the installed packages, normalised, but the app's own."""
+    """The names of the installed packages, normalised."""
     folder = os.path.join(VENV, "lib")
     names = set()
     for python in os.listdir(folder):
@@ -98,7 +98,7 @@ class Source:
         return next((name for name in ("app", "application", "api", "server") if name in found), found[0] if found else None)
 
     def made(self):
-        """A variable that holds what a factory returned, or an app that is imported."""
+        """A variable that holds an app from a factory or an import."""
         for name in ("app", "application", "api"):
             if self.objects.get(name, "").rsplit(".", 1)[-1] in FACTORIES:
                 return name
@@ -111,7 +111,7 @@ class Source:
 
 
 def called(call):
-    """`Flask` for `flask.Flask(…)`; `App.wsgi` for the two of Falcon's."""
+    """The name of what is called: `Flask` for `flask.Flask(…)`; `App.wsgi` or `App.asgi` for Falcon's classes."""
     text = ast.unparse(call.func)
     if text.endswith("falcon.App") or text == "falcon.API":
         return "App.wsgi"
@@ -121,7 +121,7 @@ def called(call):
 
 
 def files():
-    """The app's Python files: those near the root and with telling names first."""
+    """The app's Python files: those near the root and with usual names first."""
     found = []
     for folder, folders, names in os.walk("."):
         folders[:] = sorted(f for f in folders if f not in SKIP and not f.startswith("."))
@@ -135,12 +135,12 @@ def files():
     return [path for _, _, path in sorted(found)][:400]
 
 
-def placed(source):
-    """The folder to start in, and the module's name as seen from there."""
+def import_path(source):
+    """The folder to start in, and the module's name relative to it."""
     folder, name = os.path.split(source.path)
     parts = folder.split(os.sep) if folder else []
     module = [] if name == "__init__.py" else [name[:-3]]
-    # Imports of neighbours by their bare names mean that the program runs in its own folder.
+    # A program that imports files beside it by their bare names runs in its own folder.
     siblings = {entry.removesuffix(".py") for entry in os.listdir(folder or ".")}
     here = {entry.removesuffix(".py") for entry in os.listdir(".")}
     package = bool(parts) and os.path.exists(os.path.join(folder, "__init__.py"))
@@ -155,8 +155,8 @@ def placed(source):
 
 
 def serve(source, app, asgi, factory=False):
-    """The command that serves an app, and what to know about it; nothing if no server is installed."""
-    folder, module = placed(source)
+    """The command that serves an app, and a note about it; empty strings if no server is installed."""
+    folder, module = import_path(source)
     target = f"{module}:{app}"
     chdir = f"--chdir {folder} " if folder else ""
     if asgi:
@@ -171,10 +171,10 @@ def serve(source, app, asgi, factory=False):
             return f"{f'cd {folder} && exec ' if folder else ''}daphne -b 0.0.0.0 -p $PORT {target}", ""
         if "fastapi-cli" in HAVE:
             return f"fastapi run {source.path} --port $PORT", ""
-        return "", f"{source.path} has an ASGI app, and no server for it is installed: add uvicorn to the packages"
+        return "", f"{source.path} has an ASGI app, but no server for it is installed: add uvicorn to the packages"
     target = f"'{target}()'" if factory else target
     if "gunicorn" in HAVE:
-        # Flask-SocketIO's rooms are in the memory of one process.
+        # Flask-SocketIO keeps its rooms in the memory of one process.
         workers = "1 --threads 100" if "flask-socketio" in HAVE else "${WEB_CONCURRENCY:-2} --threads 4"
         return f"gunicorn {chdir}--bind 0.0.0.0:$PORT --workers {workers} {target}", ""
     if "waitress" in HAVE:
@@ -188,7 +188,7 @@ def serve(source, app, asgi, factory=False):
 
 
 def django():
-    """Where manage.py is, the command, and what to know."""
+    """The path of manage.py, the command, and a note about it."""
     candidates = [path for path in ALL if os.path.basename(path) == "manage.py" and "django" in Source(path).text]
     if "django" not in HAVE or not candidates:
         return "", "", ""
@@ -216,12 +216,12 @@ def django():
             return manage, f"{inside}{command} {found['asgi.py']}", ""
     if found.get("wsgi.py") and "waitress" in HAVE:
         return manage, f"{inside}waitress-serve --host 0.0.0.0 --port $PORT {found['wsgi.py']}", ""
-    notice = "Django's own server is for development: add gunicorn to the packages, and it is taken instead"
+    notice = "Django's own server is for development: add gunicorn to the packages, and it is used instead"
     return manage, f"python {manage} runserver --noreload 0.0.0.0:$PORT", notice
 
 
 def interactive():
-    """Streamlit, Gradio, Dash, NiceGUI and the like bring servers of their own."""
+    """The command of an app in Streamlit, Gradio, Dash or similar, which have servers of their own."""
     for path in ALL:
         source = SOURCES(path)
         if "streamlit" in source.imports and "streamlit" in HAVE:
@@ -242,15 +242,15 @@ def interactive():
     return "", ""
 
 
-def alone(source):
-    """The program by itself, if it says where it listens."""
+def own_server(source):
+    """The command that starts the program itself, if it reads PORT."""
     if source.main and re.search(r"\bPORT\b", source.text):
         return f"python {source.path}"
     return ""
 
 
 def served():
-    """An ASGI or WSGI app."""
+    """The command that serves an ASGI or WSGI app, and a note about it."""
     wsgi = {name for name, package in WSGI.items() if package in HAVE or package == "falcon"}
     asgi = {name for name, package in ASGI.items() if package in HAVE or package == "falcon"}
     if not HAVE & ({"falcon"} | {p for p in [*WSGI.values(), *ASGI.values()] if p}):
@@ -261,7 +261,7 @@ def served():
         for kinds, is_asgi in ((asgi, True), (wsgi, False)):
             app, factory = source.instance(kinds), False
             if not app and (app := source.factory(kinds)):
-                # Where it is called, if anywhere near.
+                # A file that calls the factory is preferred.
                 for other in (SOURCES(p) for p in ALL if os.path.basename(p) in NAMES and p != path):
                     if (made := other.made()) and (app in other.imported or made in other.imported):
                         source, app = other, made
@@ -271,13 +271,13 @@ def served():
             if not app:
                 continue
             command, why = serve(source, app, is_asgi, factory)
-            if not command and (command := alone(source)):
+            if not command and (command := own_server(source)):
                 return command, ""
             if not command and not is_asgi and HAVE & {"flask", "apiflask"}:
-                folder, module = placed(source)
-                # As Flask before 2.2 takes it, too.
+                folder, module = import_path(source)
+                # In the form that Flask before 2.2 takes, too.
                 command = f"{f'cd {folder} && ' if folder else ''}FLASK_APP={module}:{app} exec flask run --host 0.0.0.0 --port $PORT"
-                why = "Flask's own server is for development: add gunicorn to the packages, and it is taken instead"
+                why = "Flask's own server is for development: add gunicorn to the packages, and it is used instead"
             if not command and source.main:
                 command, why = f"python {source.path}", why
             if command:
@@ -287,7 +287,7 @@ def served():
 
 
 def scripts():
-    """A command of the project's own, or a package that can be run."""
+    """The command of the project's own script, program or package."""
     project = {}
     if os.path.exists("pyproject.toml"):
         with open("pyproject.toml", "rb") as file:

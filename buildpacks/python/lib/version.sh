@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2154
-# Which Python: the stack's when it fits, else Debian 12's, else one that uv downloads; else the nearest, and that is said.
+# Which Python the app asks for: the stack's if it fits, else Debian 12's, else one that uv downloads; else the nearest, with a warning.
 
-# Sets asked (a version, or nothing) and asked_in (the file that says so).
+# Sets asked (the version asked for, or nothing) and asked_in (the file that names it).
 read_asked() {
   local line
   asked='' asked_in=''
@@ -19,14 +19,14 @@ read_asked() {
   fi
   asked=${asked#python-} asked=${asked#cpython-} asked=${asked#cpython@}
   if [[ $asked == pypy* ]]; then
-    bp trouble "$asked_in asks for $asked, which is not here: the app is built with CPython $own"
+    bp trouble "$asked_in asks for $asked, which is not available: the app is built with CPython $own"
     asked=
   fi
-  # What else pyenv reads there are names of environments.
+  # For pyenv, other text is the name of a virtual environment.
   if [[ ! $asked =~ ^[0-9]+(\.[0-9]+)*$ ]]; then asked=; fi
 }
 
-# Sets what pyproject.toml allows: range, poetry_range, and required, which says so.
+# Sets range and poetry_range to what pyproject.toml allows, and required to a text about it.
 read_ranges() {
   range='' poetry_range='' required=''
   if [ ! -f pyproject.toml ]; then return; fi
@@ -46,25 +46,26 @@ from pip._vendor.packaging.specifiers import InvalidSpecifier, SpecifierSet
 try:
     sys.exit(sys.argv[2] not in SpecifierSet(sys.argv[1]))
 except InvalidSpecifier:
-    pass  # the installer says what is wrong with it
+    pass  # the installer reports it
 PYTHON
   fi
   local words=${poetry_range//,/ }
   [ -z "$words" ] || [[ $words == *!=* ]] || bp semver-max "${words//==/}" <<<"$1" >/dev/null
 }
 
-# Asks for Debian 12's Python if the same packages were found to be older than the stack's, unless something else asks.
+# Sets asked to Debian 12's Python if an earlier build found that the same packages do not support the stack's, unless a file names a
+# version.
 remember_older() {
   bp layer "$layers" older --cache --key "$own $(hash_of_packages "$settings")" >/dev/null
   if [ -z "$asked" ] && [ -f "$layers/older/yes" ]; then asked=${debian12%.*} asked_in="the packages are older than Python ${own%.*}"; fi
 }
 
-# $1: a version. Whether it is what is asked for, and allowed; another patch is no other Python.
+# $1: a version. Whether it is of the series asked for, and allowed.
 fits() {
   [[ -z $asked || $1. == "$minor."* ]] && allowed "$1"
 }
 
-# Sets python and python_key to what fits; fails if nothing does, or cannot be had, and sets why.
+# Sets python and python_key to a version that fits. Fails if there is none or it cannot be downloaded, and sets why.
 find_fitting() {
   local other
   if fits "$own"; then return; fi
@@ -80,12 +81,13 @@ find_fitting() {
   return 1
 }
 
-# $1: a Python.
+# $1: a Python. Prints its version.
 version_of() {
   "$1" -S -c 'import platform; print(platform.python_version())'
 }
 
-# Sets version, python (the program) and python_key, and says why; leaves own (the stack's version) and what pyproject.toml allows.
+# Sets version, python (the program), python_key, own (the stack's version), and what read_asked and read_ranges set. Reports the
+# version and why.
 choose_version() {
   local required why reason missed=''
   own=$(version_of python3)
@@ -95,27 +97,28 @@ choose_version() {
   remember_older
   minor=$(cut -d . -f 1,2 <<<"$asked")
   if [ -n "$asked" ] && [ "${asked%%.*}" != "${own%%.*}" ]; then
-    fail "there is no Python $asked here, which $asked_in asks for: port the app to Python ${own%%.*}, and write ${own%.*} into $asked_in"
+    fail "Python $asked, which $asked_in asks for, is not available: port the app to Python ${own%%.*}, and write ${own%.*} into $asked_in"
   fi
-  why=${required:+"which pyproject.toml leaves out"} why=${why:-"which nobody has"}
+  why=${required:+"which pyproject.toml excludes"} why=${why:-"which does not exist"}
   if find_fitting; then
-    reason=${required:-the stack has this one}
+    reason=${required:-the default}
     if [ -n "$asked" ]; then reason="$asked_in: $asked"; fi
   else
     nearest
-    missed=$asked reason=${required:-the nearest that is here}
+    missed=$asked reason=${required:-the nearest available}
   fi
   version=$(version_of "$python")
   if [ -n "$missed" ] && [ -f "$asked_in" ]; then
-    bp trouble "$asked_in asks for Python $missed, $why: the app is built with $version; try it with that, and write ${version%.*} into $asked_in"
+    bp trouble "$asked_in asks for Python $missed, $why: the app is built with $version; test it with that, and write ${version%.*} into $asked_in"
   fi
   bp step "Using Python $version ($reason)"
 }
 
-# Sets python and python_key to what is here and allowed: an old app gets the older, and so do packages that did not go with the stack's.
+# Sets python and python_key to an available version that is allowed: the older one for an older version asked for, and for
+# packages that do not support the stack's. Ends the build if none is allowed.
 nearest() {
   if [[ -f $layers/older/yes || ( -n $asked && ${minor#*.} -le 11 ) ]] && allowed "$debian12" && debian_python; then return; fi
   if allowed "$own"; then return; fi
   if allowed "$debian12" && debian_python; then return; fi
-  fail "pyproject.toml requires Python ${range:-$poetry_range}, ${why/which pyproject.toml leaves out/which nobody has}: ${own%.*} and ${debian12%.*} are here; widen ${required%% in*} to take one of them in"
+  fail "pyproject.toml requires Python ${range:-$poetry_range}, ${why/which pyproject.toml excludes/which does not exist}: ${own%.*} and ${debian12%.*} are available; widen ${required%% in*} to include one of them"
 }

@@ -1,19 +1,19 @@
 # shellcheck shell=bash
-# What frameworks want to be told, and what Rails prepares for production.
+# The variables that frameworks read, and what Rails prepares for production.
 
 set_up_environment() {
-  setting gems RACK_ENV "${RACK_ENV:-production}"
-  setting gems APP_ENV "${APP_ENV:-$RACK_ENV}"
+  set_variable gems RACK_ENV "${RACK_ENV:-production}"
+  set_variable gems APP_ENV "${APP_ENV:-$RACK_ENV}"
   if locked railties; then
-    setting gems RAILS_ENV "${RAILS_ENV:-production}"
+    set_variable gems RAILS_ENV "${RAILS_ENV:-production}"
     bp env "$layers" gems --launch --default RAILS_LOG_TO_STDOUT=enabled
     bp env "$layers" gems --launch --default RAILS_SERVE_STATIC_FILES=enabled
   fi
-  # Fewer arenas: threads of a server would otherwise hold what they once needed.
+  # With fewer arenas, the threads of a server hold less memory that they no longer need.
   bp env "$layers" gems --launch --default MALLOC_ARENA_MAX=2
 }
 
-# Rails for a command of the build: it may be asked for secrets and a database that are there only when it runs.
+# $@: a command. Runs it with placeholders for the secrets and the database, which an app has only when it runs.
 rails_task() {
   local adapter=sqlite3
   if locked pg; then adapter=postgresql; elif locked mysql2; then adapter=mysql2; elif locked trilogy; then adapter=trilogy; fi
@@ -27,10 +27,10 @@ prepare_rails() {
   local kept=$layers/assets
   bp step "Preparing Rails $(sed -nE 's/^    railties \(([^)]*)\)/\1/p' "$lock") for $RAILS_ENV"
   if [ ! -f config/master.key ] && [ ! -f "config/credentials/$RAILS_ENV.key" ]; then
-    bp detail "When it runs, Rails wants the config var RAILS_MASTER_KEY (the contents of config/master.key) or SECRET_KEY_BASE"
+    bp detail "When it runs, Rails needs the config var RAILS_MASTER_KEY (the contents of config/master.key) or SECRET_KEY_BASE"
   fi
   if compgen -G 'public/assets/.sprockets-manifest-*.json' >/dev/null || [ -f public/assets/.manifest.json ] || compgen -G 'public/assets/manifest-*.json' >/dev/null; then
-    bp detail "The assets are in the repository already (public/assets)"
+    bp detail "Using the compiled assets in public/assets"
   elif [ ! -d app/assets ] || ! { locked sprockets-rails || locked propshaft || locked vite_rails || locked shakapacker || locked webpacker; }; then
     bp detail "There are no assets to compile"
   else
@@ -40,16 +40,16 @@ prepare_rails() {
     rm -rf tmp/cache
     cp -a "$kept/cache" tmp/cache
     if ! rails_task rake assets:precompile >"$log" 2>&1; then
-      # What gems called each other is of no use to the developer.
+      # Lines of stack traces in gems do not help the developer.
       grep -vE '^ *(from )?/layers/' "$log" | head -n 30 || true
       explain_rails
     fi
     rm -rf "$kept/cache"
     if [ -d tmp/cache/assets ]; then mkdir "$kept/cache" && cp -a tmp/cache/assets "$kept/cache/"; fi
-    still_assets
+    make_assets_reproducible
   fi
   if locked bootsnap; then
-    # Files have one date in the image: a cache that is made with it is true there.
+    # Bootsnap's cache goes by dates, and all files of the image have this one.
     rm -rf tmp/cache
     find . "$gems" -exec touch -h -d @315532801 {} +
     bundle exec bootsnap precompile --gemfile app/ lib/ config/ >"$log" 2>&1 || true
@@ -58,13 +58,13 @@ prepare_rails() {
   else
     rm -rf tmp/cache
   fi
-  # A secret of the build is none of the app.
+  # The secret of the build must not be the app's.
   rm -rf log/*.log node_modules tmp/local_secret.txt
   mkdir -p tmp/pids log storage
 }
 
-# Sprockets gives its list a random name, and dates to what it compiled.
-still_assets() {
+# Makes compiled assets the same in every build: Sprockets gives its manifest a random name, and dates to the files in it.
+make_assets_reproducible() {
   local list
   for list in public/assets/.sprockets-manifest-*.json; do
     [ -f "$list" ] || continue

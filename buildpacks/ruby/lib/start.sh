@@ -1,8 +1,9 @@
 # shellcheck shell=bash
-# What the app runs when no Procfile says it: a command for a shell, and why.
+# The processes of an app without a Procfile: shell commands, and why they were chosen.
 
+# Prints the command that starts the web server in the lock file, or nothing.
 rack_server() {
-  # shellcheck disable=SC2016 # The instance's shell reads $PORT.
+  # shellcheck disable=SC2016 # The shell of the instance expands $PORT.
   if locked puma; then
     echo 'bundle exec puma -b tcp://0.0.0.0:$PORT'
   elif locked falcon; then
@@ -22,18 +23,18 @@ rack_server() {
   fi
 }
 
-# Sets command and why; fails if there is nothing to start.
+# Sets command and why; ends the build if there is nothing to start.
 choose_start() {
   local file
   command='' why=''
   if [ -f Procfile ] && grep -qE '^web *:' Procfile; then return; fi
   if [ -f "$gemfile" ] && locked railties && [ -f config/application.rb ]; then
-    # shellcheck disable=SC2016 # The instance's shell reads $PORT.
+    # shellcheck disable=SC2016 # The shell of the instance expands $PORT.
     command='bin/rails server -b 0.0.0.0 -p $PORT' why="a Rails app"
     if [ ! -x bin/rails ]; then command="bundle exec ${command#bin/}"; fi
   elif [ -f config.ru ]; then
     if [ ! -f "$gemfile" ]; then
-      fail "config.ru is here without a Gemfile: run bundle init, bundle add rack rackup puma, and commit Gemfile and Gemfile.lock"
+      fail "there is a config.ru, but no Gemfile: run bundle init, bundle add rack rackup puma, and commit Gemfile and Gemfile.lock"
     fi
     command=$(rack_server) why=config.ru
     if [ -z "$command" ]; then
@@ -42,14 +43,14 @@ choose_start() {
   else
     for file in app.rb main.rb server.rb web.rb; do
       if [ -f "$file" ]; then
-        command="ruby $file" why="$file is here"
+        command="ruby $file" why="there is a $file"
         if [ -f "$gemfile" ]; then command="bundle exec $command"; fi
         break
       fi
     done
   fi
   if [ -z "$command" ] && [ ! -f Procfile ]; then
-    fail "nothing says what to start: add a config.ru or an app.rb, or a Procfile with a line web: COMMAND"
+    fail "there is no start command: add a config.ru or an app.rb, or a Procfile with a line web: COMMAND"
   fi
 }
 

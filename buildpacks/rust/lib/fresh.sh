@@ -1,16 +1,16 @@
 # shellcheck shell=bash
-# cargo goes by dates: what is older than its last compilation is taken for unchanged. A build's files have no dates worth
-# the name, so they get some, by their contents.
+# Gives source files dates by their contents. cargo goes by dates: it takes a file that is older than the last compilation for
+# unchanged, but the dates of a build's files mean nothing.
 
-# $1: a file for the list. Writes what the app's files contain.
+# $1: a file. Writes the checksums of the app's files there.
 list_sources() {
   find . \( -path ./.git -o -path ./target -o -name node_modules \) -prune -o \( -type f -o -type l \) -print0 | sort -z |
     xargs -0r sha256sum >"$1" 2>/dev/null || true
 }
 
-# $1: cargo's target folder, $2: the list of the build that made it, $3: the list of now. Source files that are as they
-# were become old; all others newer than anything that was compiled. A file of another kind, or one that came or went,
-# can matter to any crate (migrations and templates that macros read): then all of the app's own crates are compiled.
+# $1: cargo's target folder, $2: the list of the build that made it, $3: the current list. Unchanged source files get an old date,
+# all others one newer than anything compiled. A change of another file, and one that was added or removed, can matter to
+# any crate (macros read migrations and templates): then all of the app's own crates are compiled.
 date_sources() {
   local now newest
   now=$(date +%s)
@@ -24,9 +24,9 @@ date_sources() {
   fi
 }
 
-# $1: cargo's target folder. Its files are the cache's own (links to them), so that a build that writes into them and fails
-# would leave a cache that says one thing and is another. What compilers replace as a whole may stay linked.
-own_target() {
+# $1: cargo's target folder. Replaces its files, which are links to those of the cache, by copies: a build that writes into them
+# and fails would damage the cache. Files that compilers replace as a whole stay links.
+copy_linked_files() {
   local copies
   copies=$(mktemp)
   (cd "$1" && find . -type f -links +1 ! -name '*.rlib' ! -name '*.rmeta' ! -name '*.so' -print0 |

@@ -1,18 +1,18 @@
 # shellcheck shell=bash
-# What a package.json tells of a site: whether something of its own serves it, and which tool makes it.
+# What package.json says about a site: whether the app has a server of its own, and which script and tool build it.
 
-# $1: a key of package.json; prints its value, or nothing.
+# $1: a key of package.json. Prints its value, or nothing.
 package() {
   bp json package.json "$1" "" || exit 1
 }
 
-# $1: names of packages, as a pattern. Whether package.json asks for one of them.
+# $1: a pattern of package names. Whether package.json depends on one of them.
 uses() {
   [ -n "${packages+known}" ] || packages=$(package dependencies)$(package devDependencies)
   [[ $packages =~ \"($1)\": ]]
 }
 
-# $1: names of files, as patterns of the shell, $2: a pattern. Whether one of them has it in a line that is no comment.
+# $1: a glob, $2: a pattern. Whether a file matched by the glob has a line that matches the pattern and is not a comment.
 configured() {
   local files text
   compgen -G "$1" >/dev/null || return 1
@@ -21,13 +21,13 @@ configured() {
   grep -qE "$2" <<<"$text"
 }
 
-# $1: a script. Prints the command that it ends with: of its own, or of the script that it calls.
+# $1: a script. Prints the last command that it runs, itself or by calling another script.
 last_command() {
   local text rest _
   text=$(package "scripts.$1")
   for _ in 1 2 3 4 5; do
     text=${text##*&&}
-    # What only prepares the environment, or finds the program.
+    # Words that only set variables, or run a program of a package.
     while [[ $text =~ ^\ *([A-Za-z_]+=[^\ ]*|cross-env|env-cmd|dotenv|--|npx|bunx|pnpx|npm\ exec|pnpm\ exec|yarn\ exec|bun\ x|--bun|-y|--yes)\ +(.*)$ ]]; do
       text=${BASH_REMATCH[2]}
     done
@@ -40,8 +40,8 @@ last_command() {
   echo "${text#./node_modules/.bin/}"
 }
 
-# Whether the command $1 is a tool's server for developers, a watcher or a builder: nothing that serves in production.
-for_developers() {
+# $1: a command. Whether it starts a development server, a watcher or a build tool, and so nothing for production.
+is_for_development() {
   local tools='react-scripts|craco|react-app-rewired|rescripts|vite|ng|vue-cli-service|astro|gatsby|eleventy|@11ty/eleventy|docusaurus'
   tools+='|vitepress|vuepress|vuepress-(vite|webpack)|next|nuxt|nuxi|svelte-kit|serve|sirv|sirv-cli|http-server|live-server|lite-server'
   tools+='|servor|ws|browser-sync|parcel|webpack|webpack-cli|webpack-dev-server|wds|web-dev-server|rollup|esbuild|rsbuild|rspack|gulp'
@@ -50,7 +50,7 @@ for_developers() {
   tools+='|react-router|remix|concurrently|npm-run-all|run-p|run-s|wait-on|electron|open|open-cli|echo|exit|prettier|eslint|jest|vitest|rimraf'
   tools+='|python3? -m http\.server|npm-watch|onchange|chokidar|watch|nodemon (-[a-z-]+ )*--exec (eleventy|npm)'
   [[ $1 =~ ^($tools)( |\;|$) ]] && return
-  # A program of the app's own may be one that only starts such a tool.
+  # A program of the app itself may only start such a tool.
   [[ $1 =~ ^node\ +([^\ -][^\ ]*) ]] || return
   local file
   for file in "${BASH_REMATCH[1]}" "${BASH_REMATCH[1]}.js"; do
@@ -62,7 +62,7 @@ for_developers() {
   return 1
 }
 
-# Whether the app has a server of its own, made by a framework or written by hand. Sets $server to what it is.
+# Whether the app has a server, of a framework or its own. Sets server to what it is.
 has_server() {
   local start file
   server=""
@@ -85,14 +85,14 @@ has_server() {
   fi
   if [ -n "$server" ]; then return; fi
   start=$(last_command start)
-  if [ -n "$start" ] && ! for_developers "$start"; then
+  if [ -n "$start" ] && ! is_for_development "$start"; then
     server="the start script"
     return
   fi
   if uses 'express|fastify|koa|hono|@hapi/hapi|h3|polka|restify|@nestjs/core|socket\.io|ws|@hono/node-server'; then
     for file in "$(package main)" server.js server.mjs server.ts app.js index.js src/server.js src/server.ts \
       {server,backend}/{index,server,app,main}.{js,mjs,ts}; do
-      # A site has an index.js, too; a server listens.
+      # A site can have an index.js, too: a server's calls listen or the like.
       if [ -n "$file" ] && [ -f "$file" ] && { [[ $file == *server* ]] || grep -qE '(listen|serve|createServer)\(' "$file"; }; then
         server=$file
         return
@@ -102,7 +102,7 @@ has_server() {
   return 1
 }
 
-# Prints the first of the scripts $1… that there is, or nothing.
+# $@: names of scripts. Prints the first that package.json has, or nothing.
 first_script() {
   local name scripts
   scripts=$(package scripts)
@@ -114,18 +114,18 @@ first_script() {
   done
 }
 
-# The script that makes the site, or nothing.
+# Prints the script that builds the site, or nothing.
 build_script() {
   first_script build generate docs:build build:prod build-storybook
 }
 
-# Whether scripts of package.json run that are not named by whoever runs them.
+# Whether package.json has scripts that run without being named, such as after an installation.
 runs_when_installed() {
   [ -n "$(first_script heroku-prebuild heroku-postbuild preinstall install postinstall prepare)" ]
 }
 
-# Whether a tool that makes sites is used, or at least a page is there for one.
-makes_site() {
+# Whether the app uses a tool that builds sites, or has at least a page for one.
+builds_site() {
   local tools='vite|react-scripts|@craco/craco|react-app-rewired|@angular/cli|@angular/build|@angular-devkit/build-angular|astro|gatsby'
   tools+='|@11ty/eleventy|@docusaurus/core|vitepress|vuepress|parcel|parcel-bundler|webpack|next|nuxt|nuxt3|@sveltejs/kit|@vue/cli-service'
   tools+='|hexo|hugo-bin|hugo-extended|storybook|@storybook/[a-z0-9-]+|snowpack|@quasar/app(-vite|-webpack)?|ember-cli|preact-cli|@rsbuild/core'

@@ -1,13 +1,13 @@
 # shellcheck shell=bash
-# Which folder is served, and why. Uses lib/package.sh.
+# Which folder is served, and why. Needs lib/package.sh.
 
-# Whether the app says itself which folder is served.
-told_root() {
+# Whether the app has a file that names the folder to serve.
+has_site_config() {
   [ -f static.json ] || [ -f Staticfile ]
 }
 
-# Prints the folder that static.json or the Staticfile names; as their platforms have it, there is a default.
-asked_root() {
+# Prints the folder that static.json or the Staticfile names, or the default of the platform that the file is for.
+site_config_root() {
   local root
   if [ -f static.json ]; then
     root=$(bp json static.json root public_html) || exit 1
@@ -18,64 +18,65 @@ asked_root() {
   echo "${root:-.}"
 }
 
-programs_in_c() {
+has_c_sources() {
   [ -n "$(find . -maxdepth 2 \( -path './*/*' ! -path './src/*' \) -prune -o \( -name '*.c' -o -name '*.cpp' -o -name '*.cc' -o -name CMakeLists.txt -o -name meson.build \) -print -quit)" ]
 }
 
-# Prints the first of the usual folders that has a page to begin with.
-files_root() {
+# Prints the first of the usual folders that has an index.html.
+folder_with_index() {
   local dir
   for dir in . public dist build _site out www docs site html htdocs public_html; do
     if [ -f "$dir/index.html" ]; then
-      # Programs in C have pages, too.
-      if [ "$dir" != . ] && [ "$dir" != public ] && programs_in_c; then return; fi
+      # A project in C can have pages, such as its manual.
+      if [ "$dir" != . ] && [ "$dir" != public ] && has_c_sources; then return; fi
       echo "$dir"
       return
     fi
   done
 }
 
-# Whether there are pages, but none to begin with where it is looked for. Sets $problem to what to do about it.
-lost_page() {
+# Whether there are pages, but no index.html in one of the usual folders. Sets problem to what to do about it.
+find_misplaced_page() {
   local page
   problem=""
   if [ -f Procfile ] || [ -f Makefile ]; then return 1; fi
   if ! compgen -G '*.[hH][tT][mM]*' >/dev/null && ! compgen -G '*/index.html' >/dev/null; then return 1; fi
-  if programs_in_c; then return 1; fi
+  if has_c_sources; then return 1; fi
   page=$(find . -maxdepth 1 -iname 'index.htm*' -o -maxdepth 1 -iname 'default.htm*' -o -maxdepth 1 -iname 'home.htm*' | sort | head -n 1)
   if [ -z "$page" ]; then page=$(find . -maxdepth 1 -name '*.html' ! -name 404.html | sort | head -n 1); fi
   if [ -n "$page" ]; then
-    problem="there is no index.html, which is what the address / shows: rename ${page#./} (git mv ${page#./} index.html) and push again"
+    problem="there is no index.html, which is the page at the address /: rename ${page#./} (git mv ${page#./} index.html) and push again"
     return
   fi
   page=$(find . -mindepth 2 -maxdepth 2 -name index.html ! -path './.*' | sort | head -n 1)
   if [ -z "$page" ]; then return 1; fi
   page=$(dirname "${page#./}")
-  # A project of its own is built first: that there are such folders is said when nobody recognises the app.
+  # A project of its own has to be built first: the error for an app that no buildpack takes names such folders.
   if [ -f "$page/package.json" ]; then return 1; fi
   problem="index.html is in $page/: to serve that folder, commit a file static.json, {\"root\": \"$page\"}, or build that folder with builds:set APP dir $page"
 }
 
-# Whether the files are the sources of a generator that is not here. Sets $generator to its name, $makes to its folder.
+# Whether the files are sources for a site generator that is not available here. Sets generator to its name, command to what runs it, and
+# output to the folder that it writes.
 generator() {
   generator=""
   if [ -f _config.yml ] && { [ -d _posts ] || [ -d _layouts ] || [ -d _includes ] || [ -f index.md ] || [ -f index.markdown ] || grep -qs '^---' index.html; }; then
-    generator=Jekyll makes=_site command="jekyll build"
+    generator=Jekyll output=_site command="jekyll build"
   elif compgen -G 'hugo.*' >/dev/null || [ -d config/_default ] ||
     { compgen -G 'config.*' >/dev/null && [ -d content ] && { [ -d themes ] || [ -d layouts ] || [ -d archetypes ]; }; }; then
-    generator=Hugo makes=public command=hugo
+    generator=Hugo output=public command=hugo
     if [ -f config.toml ] && [ -d templates ] && [ ! -d layouts ]; then generator=Zola command="zola build"; fi
   elif [ -f mkdocs.yml ]; then
-    generator=MkDocs makes=site command="mkdocs build"
+    generator=MkDocs output=site command="mkdocs build"
   elif [ -f book.toml ]; then
-    generator=mdBook makes=book command="mdbook build"
+    generator=mdBook output=book command="mdbook build"
   elif [ -f _quarto.yml ]; then
-    generator=Quarto makes=_site command="quarto render"
+    generator=Quarto output=_site command="quarto render"
   fi
   [ -n "$generator" ]
 }
 
-# Prints the folder that configuration of the tool names, as the tool's default is looked for anyway.
+# $1: the build script. Prints the folder that it or the configuration of its tool names, if they name one.
 configured_root() {
   local text file dir pattern root=""
   # Options of the build script win over files.
@@ -102,14 +103,14 @@ configured_root() {
   done
 }
 
-# Prints the folder that the script $1 has made: what is configured, the tools' usual ones, or whatever is newer than
-# package.json and has a page to begin with.
+# $1: the build script. Prints the folder that it has made: the configured one, the default of a tool, or any that is newer
+# than package.json and has an index.html.
 built_root() {
   local dir
   for dir in "$(configured_root "$1")" dist build out .output/public _site docs/.vitepress/dist .vitepress/dist \
     docs/.vuepress/dist .vuepress/dist src/.vuepress/dist storybook-static dist/spa dist/public dist/client build/client www docs/dist; do
     if [ -z "$dir" ]; then continue; fi
-    # Angular makes a folder for each project, and in it one for what browsers get.
+    # Angular makes a folder for each project, and in it one for browsers.
     for dir in "$dir" "$dir/browser" "$dir"/*/browser "$dir"/*; do
       if [ -f "$dir/index.html" ] || [ -f "$dir/index.csr.html" ]; then
         if [[ $dir == */server ]]; then continue; fi
@@ -118,7 +119,7 @@ built_root() {
       fi
     done
   done
-  # Gatsby, Hexo and others make public/; with Create React App it is a source.
+  # Gatsby, Hexo and others make public/; for Create React App it is a folder of sources.
   find . \( -name node_modules -o -name '.git' \) -prune -o -name index.html -newer package.json -printf '%d %P\n' |
     sort -n | sed -nE '1s@^[0-9]+ (.*/)?index.html$@./\1@p' | sed 's@/$@@'
 }
