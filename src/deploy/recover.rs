@@ -1,4 +1,4 @@
-//! Recovery after a start, before any door opens: what an earlier server left unfinished is completed.
+//! Recovery at start, before connections are accepted: completes what an earlier server left unfinished.
 
 use super::{deployer::Deployer, error::DeployError};
 use crate::store::App;

@@ -36,11 +36,11 @@ pub enum InvalidDockerfile {
 }
 
 /// The largest one, in bytes.
-const LARGEST: usize = 256 * 1024;
+const MAX_BYTES: usize = 256 * 1024;
 
 /// The text for the engine's builder. Every stage, and so every image that comes of a step, gets these labels.
 pub fn for_engine(text: &str, labels: &[(String, String)]) -> Result<ForEngine, InvalidDockerfile> {
-    if text.len() > LARGEST {
+    if text.len() > MAX_BYTES {
         return Err(InvalidDockerfile::TooLarge);
     }
     let quoted: Vec<_> = labels.iter().map(|(name, value)| format!("{name:?}={value:?}")).collect();
