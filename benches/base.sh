@@ -1,4 +1,4 @@
-# Sourced: makes the image $base, a Debian like the public one, with the certificates that this machine trusts.
+# To be sourced: makes the image $base, a minimal Debian with the certificates that this machine trusts.
 # shellcheck shell=bash disable=SC2154,SC2016
 trust=/etc/ssl/certs/ca-certificates.crt own=/usr/local/share/ca-certificates
 mkdir -p $own

@@ -1,8 +1,8 @@
 #!/bin/bash
-# A change of one line, from `git push` until its image is on the engine: by buildpacks, pushed to the demo's server, which
-# must be running; and by hand with the obvious Dockerfile (benches/dockerfiles): a push over OpenSSH, a clone, and `docker
-# build` with its cache (the engine's own builder: BuildKit is no part of every engine). Rounds alternate, with a pause
-# before each, in which the server's next build container is started. Medians, in seconds.
+# Measures a change of one line, from `git push` until its image is on the engine: with buildpacks, pushed to the demo's
+# server, which must be running; and by hand with the obvious Dockerfile (benches/dockerfiles), as a push over OpenSSH, a
+# clone, and a cached `docker build` by the engine's own builder, because not every engine has BuildKit. Rounds alternate,
+# with a pause before each, in which the server starts its standby container. Prints medians in seconds.
 #
 # usage: benches/cached.sh [rounds [sample...]]
 set -euo pipefail
@@ -23,7 +23,7 @@ trap cleanup EXIT
 # shellcheck source=benches/base.sh
 . benches/base.sh
 
-# $1: sample. Prints its folder, the file that changes, what in it and to what.
+# $1: sample. Prints its folder, the file to change, the text to replace, and the replacement.
 about() {
   if [ "$1" = node ]; then printf '%s\n' samples/node server.js 'version 1' 'version 2'; return; fi
   python3 - "$1" <<'READ'
@@ -33,7 +33,7 @@ change = sample["change"]
 print(f"tests/apps/{sys.argv[1]}", change["file"], change["from"], change["to"], sep="\n")
 READ
 }
-# $1: folder. Changes a line of the sample that $words is about to one that it never had.
+# $1: folder. Changes a line of the sample in $words to a text that it never had before.
 change() {
   python3 - "$1" "$(now)" "${words[@]}" <<'CHANGE'
 import pathlib, sys
@@ -89,7 +89,7 @@ for dockerfile in benches/dockerfiles/*.Dockerfile; do
   cp "$dockerfile" "$work/hand/Dockerfile"
   git -C "$work/packs" remote add paas ssh://paas@127.0.0.1:2222/packs
   git -C "$work/hand" remote add paas "ssh://root@127.0.0.1:2299$work/hand.git"
-  # Once without a cache, once with one.
+  # Warm-up: one round without a cache, one with it.
   for _ in 1 2; do
     by_packs
     by_hand

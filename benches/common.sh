@@ -1,4 +1,4 @@
-# Sourced by the benches that compare the demo's server with OpenSSH on this machine.
+# To be sourced by the benchmarks that compare the demo's server with OpenSSH on this machine.
 # shellcheck shell=bash disable=SC2034
 state=$PWD/.demo work=$(mktemp -d)
 ssh_options="-F none -o BatchMode=yes -o IdentitiesOnly=yes -o StrictHostKeyChecking=accept-new -o UserKnownHostsFile=$work/known"
@@ -20,7 +20,7 @@ push() {
     { cat "$work/push.log" >&2 && return 1; }
 }
 
-# An OpenSSH server of the bench's own, on loopback.
+# Starts an OpenSSH server for the benchmark, on loopback.
 start_sshd() {
   ssh-keygen -q -t ed25519 -N '' -f "$work/host"
   ssh-keygen -q -t ed25519 -N '' -f "$work/key"

@@ -1,7 +1,7 @@
 #!/bin/bash
-# Each sample of tests/apps: the first build, one without a change, one after a change of one line, and how large the image
-# is. Beside it, where benches/dockerfiles has one, the obvious Dockerfile on Debian: its image, and its cached build after
-# the same change. Needs what `make demo` has made (or PAAS and PAAS_CONFIG), but no server.
+# Measures for each sample of tests/apps the first build, a build without a change, a build after a change of one line, and
+# the size of the image. Where benches/dockerfiles has an obvious Dockerfile on Debian, it also measures its image, and its
+# cached build after the same change. Needs the files that `make demo` makes (or PAAS and PAAS_CONFIG), but no server.
 #
 # usage: benches/languages.sh [sample...]
 set -euo pipefail
@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 . benches/common.sh
 paas=${PAAS:-target/release/paas} base=paas-bench/debian:13 image=paas-bench/sample
 export PAAS_CONFIG=${PAAS_CONFIG:-$state/paas.toml} XDG_CACHE_HOME=$work/cache DOCKER_BUILDKIT=0
-# Builds run as another user.
+# Builds run as another user, who needs access to the folder.
 chmod 711 "$work"
 cleanup() {
   docker rmi --force "$image" "$image-hand" "$base" >/dev/null 2>&1 || true
@@ -23,7 +23,7 @@ trap cleanup EXIT
 # shellcheck source=benches/base.sh
 . benches/base.sh
 
-# $1: the last of a build's log, $@: the build. Prints its seconds.
+# $1: name of the log, $@: the build. Prints its duration in seconds.
 timed() {
   local begun log=$work/$1.log
   shift
@@ -32,7 +32,7 @@ timed() {
   awk "BEGIN { printf \"%.1f\", $(ms "$begun" "$(now)") / 1000 }"
 }
 
-# $1: name, $2: folder, $3: language, $4: the file that changes, $5: what in it, $6: to what, $@: options of paas build.
+# $1: name, $2: folder, $3: language, $4: file to change, $5: text to replace, $6: replacement, $@: options of paas build.
 row() {
   local name=$1 folder=$2 language=$3 first again changed hand="- | - | -" seconds
   rm -rf "$work/app"
@@ -55,7 +55,7 @@ CHANGE
   echo "| $language | $name | $first s | $again s | $changed s | $(mib "$image") MiB | $hand |"
 }
 
-# The stack's images, once for all.
+# Makes the images of the stack, which all builds use.
 timed shell "$paas" build tests/apps/shell --tag "$image" >/dev/null
 cat <<'HEAD'
 | language | sample | first build | unchanged | one line | image | Dockerfile's image | its one line | ratios (time / size) |
@@ -76,6 +76,6 @@ for name, value in {**sample.get("config", {}), **sample.get("build", {})}.items
 print("\0".join(words), end="\0")
 READ
   )
-  # The folder that is built is the whole app here: the file's name loses it.
+  # Only the folder that is built is copied, so the file's path begins there.
   row "$name" "tests/apps/$name/${words[0]}" "${words[1]}" "${words[2]#"${words[0]}"/}" "${words[@]:3}"
 done

@@ -1,7 +1,7 @@
 #!/bin/bash
-# The p99 of a live app while nothing else happens, and while a build takes all that it can get (the demo must be
-# running): one that writes and packs large files, and one of many short processes. A bounded load of $1 requests a second
-# (200) for $2 seconds (15), in alternating rounds. Runs as root.
+# Measures the p99 latency of a live app on an idle machine, and beside a build that uses all resources it can get: one that
+# writes and compresses large files, and one of many short processes. Sends $1 (200) requests a second for $2 (15) seconds,
+# in $3 (3) alternating rounds. The demo must be running. Runs as root.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=benches/common.sh
@@ -33,7 +33,7 @@ done
 push live "$state/id_ed25519"
 url=$(on_paas url bench-live | head -n 1)
 
-# $1: kind of heavy build.
+# $1: kind of heavy build. Commits it.
 prepare() {
   cat >"$work/heavy/project.toml" <<TOML
 [_]
@@ -48,8 +48,8 @@ TOML
   git -C "$work/heavy" add -A
   git -C "$work/heavy" -c user.name=Bench -c user.email=bench@example.org commit -q --allow-empty -m "$1"
 }
-# $1: what is measured. Requests are sent at a fixed rate, so that a slow answer does not make the load lighter; the client
-# has a priority of its own, as if it were on another machine.
+# $1: name of the measurement. Requests are sent at a fixed rate, so that slow responses do not reduce the load; the client
+# has real-time priority, as if it ran on another machine.
 measure() {
   chrt --fifo 1 /usr/bin/python3 benches/latency.py "$url" "$rate" "$seconds" | tee -a "$work/$1"
 }
@@ -57,7 +57,7 @@ for kind in "${!heavy[@]}"; do
   prepare "$kind"
   for round in $(seq "$rounds"); do
     echo "$kind, round $round, quiet:    $(measure quiet)"
-    # In a group of its own: git's ssh has to end, too.
+    # In a process group of its own, so that git's ssh is killed, too.
     GIT_SSH_COMMAND="ssh $ssh_options -i $state/id_ed25519" setsid git -C "$work/heavy" push -q paas main 2>"$work/heavy.log" &
     building=$!
     until docker ps --format '{{.Names}}' | grep -q build-bench-heavy; do sleep 0.1; done

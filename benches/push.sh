@@ -1,7 +1,7 @@
 #!/bin/bash
-# A one-line change of the Node.js sample, from `git push` until the new version answers: with paas (the demo must be
-# running), and by hand (push over OpenSSH, cached `docker build`, run, wait, remove the old). Rounds alternate, with a pause
-# before each, in which the server's next build container is started.
+# Measures a one-line change of the Node.js sample, from `git push` until the new version responds: with paas (the demo must
+# be running), and by hand (push over OpenSSH, cached `docker build`, run, wait, remove the old container). Rounds alternate,
+# with a pause before each, in which the server starts its standby container.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=benches/common.sh
@@ -22,7 +22,7 @@ commit() {
   git -C "$1" -c user.name=Bench -c user.email=bench@example.org commit -qam "version $2"
 }
 
-# By hand: a server of its own for pushes, and an image with Node.js and the packages as base.
+# By hand: an OpenSSH server for pushes, and a base image with Node.js and the packages.
 start_sshd
 git init -q --bare -b main "$work/hand.git"
 for side in paas hand; do

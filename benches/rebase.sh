@@ -1,6 +1,6 @@
 #!/bin/bash
-# An updated operating system under so many apps (copies of the Node.js sample): by rebase, and by building each again
-# without a cache. The demo must be running. Prints seconds of both, and the ratio.
+# Measures an update of the operating system of a number of apps (copies of the Node.js sample): by rebase, and by building
+# each again without a cache. The demo must be running. Prints both durations in milliseconds, and the ratio.
 #
 # usage: benches/rebase.sh [apps]
 set -euo pipefail
@@ -17,7 +17,7 @@ cleanup() {
 }
 trap cleanup EXIT
 
-# A stack of two images, as an operator would bring them.
+# A stack of two images, as an operator would create it.
 cache=$(sed -n 's/^cache_dir *= *"\(.*\)"/\1/p' .demo/paas.toml)
 tars=$(find "${cache:-/var/cache/paas/stacks}" -name run.tar -printf '%h\n' | head -n 1)
 import() { docker import --change 'LABEL paas.bench=1' --change 'USER 1000:1000' "$1" "$2" >/dev/null; }
@@ -51,7 +51,7 @@ docker build -q --label paas.bench -t "$base" "$work" -f "$work/Dockerfile" >/de
 on_paas stacks:update bench >/dev/null
 for n in $(seq "$apps"); do on_paas builds:clear-cache "rebase-$n" >/dev/null; done
 begun=$(now)
-# Two at a time, as the rebase is.
+# Two at a time, like the rebase.
 for n in $(seq "$apps"); do
   if [ "$n" -gt 2 ]; then wait -n; fi
   on_paas ps:rebuild "rebase-$n" >/dev/null &

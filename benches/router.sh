@@ -1,6 +1,6 @@
 #!/bin/sh
-# CPU of one proxied request: the router's against nginx's with the same headers. Keep-alive, 64 connections, one worker
-# each, all on loopback. Prints µs a request of both, and the ratio. Wants nginx and wrk.
+# Measures the CPU time of one proxied request, of the router and of nginx with the same headers: 64 keep-alive connections,
+# one worker each, on loopback. Prints µs per request of both, and the ratio. Needs nginx and wrk.
 #
 # usage: benches/router.sh [seconds a run] [runs]
 set -eu
@@ -29,7 +29,7 @@ instance=127.0.0.1:18080
 proxy=127.0.0.1:18081
 router=127.0.0.1:18082
 
-# A master and one worker, its events, its logs and its files within the folder.
+# $1: name, $2: servers. Prints the configuration of an nginx with one process, and its files in the folder.
 nginx_conf() {
     cat <<CONF
 daemon off;
@@ -72,7 +72,7 @@ start() {
     pids="$pids $pid"
 }
 
-# Until it answers; two seconds at most.
+# Waits until the address $1 responds; at most five attempts of a second.
 ready() {
     tries=0
     until wrk -t1 -c1 -d1 "http://$1/" 2>/dev/null | grep -q '^Requests/sec: *[1-9]'; do
@@ -81,12 +81,12 @@ ready() {
     done
 }
 
-# User and system time of a process, in clock ticks.
+# User and system time of process $1, in clock ticks.
 ticks() {
     sed 's/.*) //' "/proc/$1/stat" | awk '{ print $12 + $13 }'
 }
 
-# µs of CPU a request of process $1 behind address $2; an answer that is not a 2xx fails.
+# µs of CPU time per request of process $1 at address $2; fails if a response is not a 2xx.
 measure() {
     before=$(ticks "$1")
     wrk -t1 -c64 -d"$seconds" "http://$2/" >"$dir/wrk"
@@ -105,7 +105,7 @@ router_pid=$pid
 ready "$proxy"
 ready "$router"
 
-# Alternately, so that what else the machine does hits both.
+# Alternately, so that other load on the machine affects both.
 : >"$dir/results"
 run=0
 while [ "$run" -lt "$runs" ]; do

@@ -1,6 +1,6 @@
 #!/bin/bash
-# A command's round trip, and a push of 200 MB, beside OpenSSH on the same machine; the demo must be running.
-# Both sides store what is pushed under the same settings of git. Rounds alternate.
+# Compares the round trip of a command, and a push of 200 MB, with OpenSSH on the same machine. The demo must be running.
+# Both sides store the push with the same settings of git. Rounds alternate.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=benches/common.sh

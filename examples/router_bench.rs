@@ -1,4 +1,4 @@
-//! A router with one mapped port and one instance, for `benches/router.sh`: `router_bench DIR LISTEN INSTANCE`.
+//! A router with one listener and one instance, for `benches/router.sh`: `router_bench DIR LISTEN INSTANCE`.
 
 use std::{error::Error, net::SocketAddr, path::PathBuf};
 
