@@ -1,13 +1,6 @@
-//! The build stage against build containers that misbehave in each way there is: in place of the lifecycle runs a
-//! shell script that says what it likes.
+//! The build stage with build containers that misbehave: a shell script takes the place of the lifecycle.
 
-use std::{
-    io::Cursor,
-    os::unix::fs::PermissionsExt,
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{io::Cursor, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc};
 
 use paas::{
     build::{BuildError, BuildInput, BuildSettings, Builder, Recipe},
@@ -20,9 +13,14 @@ use paas::{
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{engine::TestEngine, images::stack, streams::lines_of, waiting::until};
+use crate::support::{
+    engine::TestEngine,
+    images::stack,
+    streams::lines_of,
+    waiting::{DEADLINE, until},
+};
 
-/// A shell's words for frames.
+/// A shell function that writes a frame of the protocol between build container and server.
 const FRAMES: &str = r#"#!/bin/sh
 frame() {
   n=${#2}
@@ -31,7 +29,7 @@ frame() {
 }
 "#;
 
-struct Site {
+struct Fixture {
     test: TestEngine,
     config: Arc<Config>,
     images: ImageStore,
@@ -41,7 +39,7 @@ struct Site {
     _registry: tokio_util::sync::DropGuard,
 }
 
-impl Site {
+impl Fixture {
     async fn new(script: &str, adjust: impl FnOnce(&mut Config)) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut config = Config::default();
@@ -103,12 +101,12 @@ impl Site {
     async fn build(&self) -> (Result<Digest, BuildError>, Vec<String>) {
         let (progress, lines) = Progress::channel();
         let build = self.builder.build(self.recipe(), Self::input("hello"), &progress, CancellationToken::new());
-        let outcome = tokio::time::timeout(Duration::from_mins(1), build).await.expect("the build ends");
+        let outcome = tokio::time::timeout(DEADLINE, build).await.expect("the build ends");
         drop(progress);
         (outcome.map(|(image, _)| image), lines_of(lines).await.iter().map(ToString::to_string).collect())
     }
 
-    /// Nothing runs, nothing is mounted.
+    /// No build container is left, and nothing is mounted.
     async fn is_tidy(&self) -> bool {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         !mounts.contains(&*self.dir.path().to_string_lossy())
@@ -135,7 +133,7 @@ fn built(layer: &Digest) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_build_gives_the_same_image_twice_and_says_what_it_does() {
+async fn building_twice_gives_the_same_image_and_shows_the_output() {
     let layer = Digest::of(b"layer");
     let script = format!(
         "echo from stderr >&2; frame L '{{\"kind\":\"step\",\"text\":\"a \\u001b[1mstep\"}}'\n\
@@ -143,28 +141,28 @@ async fn a_build_gives_the_same_image_twice_and_says_what_it_does() {
         blob("layer"),
         built(&layer)
     );
-    let site = Site::new(&script, |_| {}).await;
-    let (image, said) = site.build().await;
+    let fixture = Fixture::new(&script, |_| {}).await;
+    let (image, said) = fixture.build().await;
     let image = image.unwrap();
     for line in ["-----> a step", "       from stderr", "       /cnb/buildpacks/paas_hello/1", "       1000"] {
         assert!(said.iter().any(|l| l == line), "{line:?} is not in {said:?}");
     }
-    assert!(site.images.layers(&image).unwrap().contains(&layer));
-    until("all is put away", || site.is_tidy()).await;
-    assert_eq!(site.build().await.0.unwrap(), image);
-    assert!(site.disk().exists());
-    site.builder.remove_disk("hello").await.unwrap();
-    site.builder.remove_disk("hello").await.unwrap();
-    assert!(!site.disk().exists());
+    assert!(fixture.images.layers(&image).unwrap().contains(&layer));
+    until("the build is cleaned up", || fixture.is_tidy()).await;
+    assert_eq!(fixture.build().await.0.unwrap(), image);
+    assert!(fixture.disk().exists());
+    fixture.builder.remove_disk("hello").await.unwrap();
+    fixture.builder.remove_disk("hello").await.unwrap();
+    assert!(!fixture.disk().exists());
 
-    let pulled = site.test.engine.tagged_images().await.unwrap();
+    let pulled = fixture.test.engine.tagged_images().await.unwrap();
     let pulled = pulled.iter().find(|image| image.tags[0].contains("/own/build:")).unwrap();
-    site.test.engine.remove_image_tag(&pulled.tags[0]).await.unwrap();
-    assert_eq!(site.test.engine.image_id(pulled.id.as_str()).await.unwrap(), None, "no name keeps it");
+    fixture.test.engine.remove_image_tag(&pulled.tags[0]).await.unwrap();
+    assert_eq!(fixture.test.engine.image_id(pulled.id.as_str()).await.unwrap(), None, "no tag keeps the image");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_container_claims_is_verified() {
+async fn claims_of_a_build_container_are_verified() {
     type Check = fn(&BuildError) -> bool;
     let wrong = json!({ "digest": Digest::of(b"x"), "size": 5 });
     let short = json!({ "digest": Digest::of(b"layer"), "size": 9 });
@@ -174,85 +172,86 @@ async fn what_a_container_claims_is_verified() {
         (format!("frame B '{short}'; frame D layer\n{}", blob("x")), |e| matches!(e, BuildError::Protocol(_))),
         (format!("frame B '{short}'; frame D layer-and-more"), |e| matches!(e, BuildError::Protocol(_))),
         (format!("frame B '{huge}'"), |e| matches!(e, BuildError::DiskFull(_))),
-        // Another app's layer: it is in the store, and nobody sent it.
+        // A layer of another app: it is in the blob store, but this build did not send it.
         (built(&Digest::of(b"secret")), |e| e.to_string().contains("was not sent")),
         ("frame D x".into(), |e| matches!(e, BuildError::Protocol(_))),
         ("frame R x".into(), |e| matches!(e, BuildError::Protocol(_))),
         ("echo Lots of text that is no frame".into(), |e| matches!(e, BuildError::Protocol(_))),
         ("frame Z '{\"outcome\":\"wonderful\"}'".into(), |e| matches!(e, BuildError::Protocol(_))),
     ];
-    // One engine for all: the script is read anew by each container.
-    let site = Site::new("exec /bin/sh /tmp/none", |_| {}).await;
-    site.images.blobs().put_bytes(b"secret").unwrap();
+    // One fixture for all cases: each container reads the script again.
+    let fixture = Fixture::new("exec /bin/sh /tmp/none", |_| {}).await;
+    fixture.images.blobs().put_bytes(b"secret").unwrap();
     for (script, expected) in cases {
-        std::fs::write(site.dir.path().join("lifecycle"), format!("{FRAMES}{script}\ncat >/dev/null")).unwrap();
-        let (outcome, _) = site.build().await;
+        std::fs::write(fixture.dir.path().join("lifecycle"), format!("{FRAMES}{script}\ncat >/dev/null")).unwrap();
+        let (outcome, _) = fixture.build().await;
         let error = outcome.expect_err(&script);
         assert!(expected(&error), "{script}: {error}");
         assert!(!error.to_string().contains('\n'), "{error}");
     }
-    assert!(site.is_tidy().await);
+    assert!(fixture.is_tidy().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_build_that_fails_says_why() {
+async fn a_failed_build_reports_why() {
     let failed = "frame Z '{\"outcome\":\"failed\",\"phase\":\"detect\",\"message\":\"no buildpack\\nfits\"}'";
-    let site = Site::new(failed, |_| {}).await;
-    let (outcome, _) = site.build().await;
+    let fixture = Fixture::new(failed, |_| {}).await;
+    let (outcome, _) = fixture.build().await;
     assert_eq!(outcome.unwrap_err().to_string(), "no buildpackfits");
 
-    let lifecycle = site.dir.path().join("lifecycle");
+    let lifecycle = fixture.dir.path().join("lifecycle");
     std::fs::write(&lifecycle, "#!/bin/sh\necho cannot go on >&2; exit 7").unwrap();
-    let (outcome, said) = site.build().await;
+    let (outcome, said) = fixture.build().await;
     let error = outcome.unwrap_err();
     assert!(matches!(&error, BuildError::Died { code: 7, last } if last == "cannot go on"), "{error}");
     assert_eq!(said, ["       cannot go on"]);
 
     std::fs::write(&lifecycle, "#!/bin/sh\ntail /dev/zero").unwrap();
-    let error = site.build().await.0.unwrap_err();
+    let error = fixture.build().await.0.unwrap_err();
     assert!(error.to_string().contains("build.memory_mib"), "{error}");
 
     std::fs::write(&lifecycle, "#!/bin/sh\ndd if=/dev/zero of=/layers/big bs=1M").unwrap();
-    let error = site.build().await.0.unwrap_err();
+    let error = fixture.build().await.0.unwrap_err();
     assert!(error.to_string().contains("build.disk_mib"), "{error}");
-    assert!(!site.disk().exists(), "the next build begins with an empty disk");
+    assert!(!fixture.disk().exists(), "the next build begins with an empty disk");
 
     std::fs::write(&lifecycle, "#!/bin/sh\ncat /dev/zero >&2").unwrap();
     let (progress, lines) = Progress::channel();
     drop(lines);
-    let error =
-        site.builder.build(site.recipe(), Site::input("hello"), &progress, CancellationToken::new()).await.unwrap_err();
+    let error = fixture
+        .builder
+        .build(fixture.recipe(), Fixture::input("hello"), &progress, CancellationToken::new())
+        .await
+        .unwrap_err();
     assert!(matches!(error, BuildError::TooMuchOutput(_)), "{error}");
-    assert!(site.is_tidy().await);
+    assert!(fixture.is_tidy().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_build_that_never_ends_is_ended() {
-    let site = Site::new("trap '' TERM; sleep 1000", |config| config.build.timeout_seconds = 2).await;
-    let begun = Instant::now();
-    let error = site.build().await.0.unwrap_err();
+async fn a_build_is_stopped_at_its_time_limit() {
+    let fixture = Fixture::new("trap '' TERM; sleep 1000", |config| config.build.timeout_seconds = 2).await;
+    let error = fixture.build().await.0.unwrap_err();
     assert!(error.to_string().contains("build.timeout_seconds"), "{error}");
-    assert!(begun.elapsed() < Duration::from_secs(30));
-    assert!(site.is_tidy().await);
+    assert!(fixture.is_tidy().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancelled_build_leaves_nothing_and_a_queued_one_moves_up() {
-    let site =
-        Site::new("frame L '{\"kind\":\"step\",\"text\":\"up\"}'; sleep 1000", |c| c.build.concurrency = 1).await;
+async fn cancelling_a_build_cleans_up_and_starts_the_queued_one() {
+    let fixture =
+        Fixture::new("frame L '{\"kind\":\"step\",\"text\":\"up\"}'; sleep 1000", |c| c.build.concurrency = 1).await;
     let (progress, mut lines) = Progress::channel();
     let cancel = CancellationToken::new();
     let running = tokio::spawn({
-        let (builder, input, cancel) = (site.builder.clone(), Site::input("hello"), cancel.clone());
-        let recipe = site.recipe();
+        let (builder, input, cancel) = (fixture.builder.clone(), Fixture::input("hello"), cancel.clone());
+        let recipe = fixture.recipe();
         async move { builder.build(recipe, input, &progress, cancel).await }
     });
     while lines.recv().await.unwrap().to_string() != "-----> up" {}
 
     let (progress, mut queued_lines) = Progress::channel();
     let queued = tokio::spawn({
-        let (builder, input) = (site.builder.clone(), Site::input("other"));
-        let recipe = site.recipe();
+        let (builder, input) = (fixture.builder.clone(), Fixture::input("other"));
+        let recipe = fixture.recipe();
         async move { builder.build(recipe, input, &progress, CancellationToken::new()).await }
     });
     let waiting = queued_lines.recv().await.unwrap().to_string();
@@ -261,12 +260,13 @@ async fn a_cancelled_build_leaves_nothing_and_a_queued_one_moves_up() {
     cancel.cancel();
     assert!(matches!(running.await.unwrap(), Err(BuildError::Cancelled)));
     assert_eq!(queued_lines.recv().await.unwrap().to_string(), "-----> up");
-    // A caller that is gone without a word is as good as one that cancels.
+    // A caller whose task ends without cancelling has the same effect.
     queued.abort();
     assert!(queued.await.unwrap_err().is_cancelled());
-    until("nothing is left", || site.is_tidy()).await;
-    site.builder.close().await;
+    until("nothing is left", || fixture.is_tidy()).await;
+    fixture.builder.close().await;
     let (progress, _lines) = Progress::channel();
-    let late = site.builder.build(site.recipe(), Site::input("hello"), &progress, CancellationToken::new()).await;
+    let late =
+        fixture.builder.build(fixture.recipe(), Fixture::input("hello"), &progress, CancellationToken::new()).await;
     assert!(matches!(late, Err(BuildError::ShuttingDown)));
 }

@@ -1,4 +1,4 @@
-//! Buildpacks that do not come with paas: where they come from, how an app chooses them, what a build says of them.
+//! Buildpacks that are not part of paas: where they are installed from, how an app chooses them, what a build shows of them.
 
 use std::{fs, path::Path, process::Command};
 
@@ -8,9 +8,10 @@ use crate::support::{
     world::World,
 };
 
-/// From a folder, an archive and a git repository; what was fetched stays what it was until it is chosen again.
+/// The sources are a folder, an archive and a git repository; the copy that was fetched is used until the source is chosen
+/// again.
 #[test]
-fn buildpacks_come_from_folders_archives_and_repositories() {
+fn buildpacks_are_installed_from_folders_archives_and_repositories() {
     let world = World::new();
     let home = world.dir().join("home");
     let at = |name: &str| home.join(name);
@@ -30,7 +31,7 @@ fn buildpacks_come_from_folders_archives_and_repositories() {
     let ran = info["buildpacks"][0].as_str().unwrap();
     assert!(ran.starts_with("test/one@1.0.0 (sha256:") && info["stack"] == "debian-13", "{info}");
 
-    // An archive; and the folder may change or go: what was fetched is kept.
+    // An archive, which is removed once it is chosen: builds use the copy that was fetched.
     write_buildpack(&at("two"), "test/two", "two");
     run(Command::new("tar").args(["-czf", &text(&at("two.tgz")), "-C", &text(&at("two")), "."])).good();
     world.paas(&["buildpacks:set", "app", &text(&at("two.tgz"))]).good();
@@ -56,13 +57,16 @@ fn buildpacks_come_from_folders_archives_and_repositories() {
     world.paas(&["ps:rebuild", "app"]).good().says("-----> four builds");
     world.paas(&["buildpacks:add", "app", &format!("{url}#nothing")]).bad().says("cannot fetch file://");
     world.paas(&["buildpacks:add", "app", &format!("{url}#:packs")]).good();
-    world.paas(&["buildpacks:list", "app"]).good().says("#:packs");
+    let chosen = world.paas(&["buildpacks:list", "app", "--format", "json"]).good().out;
+    let chosen: serde_json::Value = serde_json::from_str(&chosen).unwrap();
+    let chosen: Vec<_> = chosen.as_array().unwrap().iter().map(|row| row["buildpack"].clone()).collect();
+    assert_eq!(chosen, [format!("{url}#:packs/three"), format!("{url}#:packs")]);
     world.paas(&["buildpacks:clear", "app"]).good();
     let said = world.paas(&["ps:rebuild", "app"]).bad();
     assert_eq!(said.all().matches("no buildpack recognises this app").count(), 1, "{}", said.all());
-    assert!(world.get(&world.url("app")).unwrap().1.contains("four files"), "what was live still is");
+    assert!(world.get(&world.url("app")).unwrap().1.contains("four files"), "the live release is unchanged");
     let kept = fs::read_dir(world.data().join("buildpacks")).unwrap().count();
-    assert_eq!(kept, 1, "only what is installed is kept");
+    assert_eq!(kept, 1, "only the installed buildpack is kept");
     world.paas(&["buildpacks:set", "app", "test/one"]).good();
     world
         .paas(&["buildpacks:uninstall", "test/one"])
@@ -71,7 +75,7 @@ fn buildpacks_come_from_folders_archives_and_repositories() {
     world.paas(&["buildpacks:clear", "app"]).good();
     world.paas(&["buildpacks:uninstall", "test/one"]).bad().says("there is no installed buildpack test/one");
 
-    // A developer's key names neither files of the server nor its repositories.
+    // A developer key may not name files or repositories of the server.
     let key = world.dir().join("id_other");
     run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f", &text(&key)])).good();
     let public = fs::read_to_string(key.with_extension("pub")).unwrap();
@@ -82,9 +86,9 @@ fn buildpacks_come_from_folders_archives_and_repositories() {
     world.ssh_as(&key, &["buildpacks:install", "paas/nodejs"]).bad().says("only an admin key");
 }
 
-/// A `project.toml` chooses files, buildpacks, variables; it brings buildpacks of its own.
+/// A `project.toml` chooses files, buildpacks and build variables, and adds buildpacks of the app.
 #[test]
-fn a_project_says_how_it_is_built() {
+fn project_toml_configures_the_build() {
     let world = World::new();
     let app = world.repository("project", &[("keep.txt", "x"), ("secret.txt", "x"), ("docs/a.txt", "x")]);
     write_buildpack(&app.join("own"), "my/own", "own");
@@ -110,7 +114,7 @@ fn a_project_says_how_it_is_built() {
     world.answers(&world.url("project"), "own files:keep.txt project.toml  env:hello");
     world.paas(&["builds:info", "project"]).good().says("my/own@1.0.0 (part of the app)");
 
-    // The Procfile wins over what buildpacks declare.
+    // The Procfile takes precedence over the processes that buildpacks declare.
     let procfile =
         "web: mkdir /tmp/s; echo by procfile > /tmp/s/index.html; exec python3 -m http.server -d /tmp/s $PORT";
     world.commit(&app, &[("Procfile", procfile)]);
@@ -129,9 +133,9 @@ fn a_project_says_how_it_is_built() {
     }
 }
 
-/// A build cache is kept, cleared on demand, and does no harm when it is.
+/// The next build uses the build cache, until builds:clear-cache clears it.
 #[test]
-fn a_cache_is_cleared() {
+fn a_build_starts_without_its_cache_after_clear_cache() {
     let world = World::new();
     let app = world.repository("cached", &[("note.txt", "x")]);
     let bp = world.dir().join("home/bp");
@@ -145,18 +149,18 @@ fn a_cache_is_cleared() {
     world.push(&app).good();
     world.paas(&["ps:rebuild", "cached"]).good().says("from the cache");
     world.paas(&["builds:clear-cache", "cached"]).good();
-    let said = world.paas(&["ps:rebuild", "cached"]).good();
+    let said = world.paas(&["ps:rebuild", "cached"]).good().says("-----> cache builds");
     assert!(!said.all().contains("from the cache"), "{}", said.all());
 }
 
-/// A buildpack in Rust, of the framework that Heroku's are written with.
+/// A buildpack in Rust, written with libcnb, the framework of Heroku's buildpacks.
 #[test]
-fn a_buildpack_of_libcnb_builds() {
+fn a_buildpack_written_with_libcnb_builds() {
     let root = crate::support::command::repository_root();
     let (source, target) = (root.join("tests/libcnb"), root.join("target/libcnb"));
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--release", "--locked", "--quiet", "--manifest-path"]).arg(source.join("Cargo.toml"));
-    // Linked like any program of this machine, it would want a newer libc than some stack has.
+    // Linked dynamically, it would need this machine's version of libc, which a stack may not have.
     cargo.args(["--target", "x86_64-unknown-linux-gnu", "--target-dir"]).arg(&target);
     run(cargo.env("RUSTFLAGS", "-C target-feature=+crt-static")).good();
 
@@ -165,7 +169,7 @@ fn a_buildpack_of_libcnb_builds() {
     fs::create_dir_all(folder.join("bin")).unwrap();
     fs::copy(source.join("buildpack.toml"), folder.join("buildpack.toml")).unwrap();
     fs::copy(target.join("x86_64-unknown-linux-gnu/release/libcnb-hello"), folder.join("bin/build")).unwrap();
-    // One program under two names, as its own packaging does it.
+    // One program under two names, as libcnb packages it.
     std::os::unix::fs::symlink("build", folder.join("bin/detect")).unwrap();
     world.paas(&["buildpacks:install", &folder.display().to_string()]).good();
     let app = world.repository("rust", &[("greeting.txt", "hello from libcnb")]);
@@ -178,10 +182,10 @@ fn a_buildpack_of_libcnb_builds() {
     world.answers(&world.url("rust"), "changed");
 }
 
-/// A folder of a larger repository is an app of its own; its build sees the config vars that are meant for it, and no
-/// image has any of them.
+/// A folder of a larger repository is deployed as an app; its build sees the config vars that are set for builds, and no
+/// image contains any of them.
 #[test]
-fn a_folder_of_a_repository_is_built_with_the_variables_meant_for_it() {
+fn a_folder_of_a_repository_is_built_with_the_build_variables_only() {
     let world = World::new();
     let project = r#"
         [_]
@@ -192,7 +196,11 @@ fn a_folder_of_a_repository_is_built_with_the_variables_meant_for_it() {
         api = "0.10"
         inline = "echo seen=$BUILD_TOKEN unseen=${RUN_TOKEN-none} host=${PAAS_TEST_PAUSES-none}; ls"
     "#;
-    let files = [("services/api/Procfile", version(1)), ("services/api/project.toml", project.to_owned())];
+    let files = [
+        ("services/api/Procfile", version(1)),
+        ("services/api/project.toml", project.to_owned()),
+        ("services/api/note.txt", "kept in the image".to_owned()),
+    ];
     let files = files.each_ref().map(|(name, text)| (*name, text.as_str()));
     let folder = world.repository("mono", &[("README", "all of it")]);
     world.commit(&folder, &files);
@@ -209,20 +217,24 @@ fn a_folder_of_a_repository_is_built_with_the_variables_meant_for_it() {
     world.paas(&["builds:set", "mono", "dir", "../api"]).bad().says("is not a valid folder of a repository");
     world.paas(&["builds:set", "mono", "folder", "x"]).bad().says("there is no property folder; the only one is dir");
     let said = world.paas(&["builds:set", "mono", "dir", "services/web"]).good();
-    assert!(!said.all().contains("has no"), "nothing is deployed yet: {}", said.all());
+    assert!(!said.all().contains("has no"), "before the first deploy there is nothing to check: {}", said.all());
     world.push(&folder).bad().says("services/web");
     world.paas(&["builds:set", "mono", "dir", "./services/api/"]).good();
     world.paas(&["apps:info", "mono"]).good().says("services/api");
     let said = world.push(&folder).good().says("seen=hunter2-build unseen=none host=none");
-    assert!(!said.all().contains("README"), "only the folder is built");
+    let listed = |name: &str| said.err.lines().any(|line| line.trim_start_matches("remote:").trim() == name);
+    assert!(listed("note.txt") && !listed("README"), "only the folder is built: {}", said.err);
     let lacks = "has no folder services/web; push a commit that has it, or set dir to an existing folder";
     world.paas(&["builds:set", "mono", "dir", "services/web"]).good().says(lacks);
     let said = world.paas(&["builds:set", "mono", "dir", "services/api"]).good();
-    assert!(!said.all().contains("has no"), "it is there: {}", said.all());
+    assert!(!said.all().contains("has no"), "the folder exists: {}", said.all());
     world.answers(&world.url("mono"), "version-1");
 
     let image = world.image_of("mono");
-    let script = format!("docker save {image} > all.tar; mkdir all; tar -xf all.tar -C all; ! grep -r hunter2 all");
+    let script = format!(
+        "docker save {image} > all.tar; mkdir all; tar -xf all.tar -C all; \
+         grep -rqF 'kept in the image' all; ! grep -r hunter2 all"
+    );
     run(Command::new("bash").args(["-euc", &script]).current_dir(world.dir())).good();
 
     world.paas(&["config:unset", "mono", "BUILD_TOKEN"]).good();

@@ -1,21 +1,24 @@
-//! Instances on the real engine: whose they are, where they are, who reaches them, and how their end is told.
+//! Instances on the real engine: ownership, addresses, who can connect to them, and reports of their exit.
 
 use std::{net::SocketAddr, time::Duration};
 
 use futures_util::{StreamExt, TryStreamExt};
 use paas::engine::{Act, ContainerId, ContainerState, Engine, EngineError, Kind, Listener, LogOptions, label};
 
-use crate::support::{engine::TestEngine, waiting::until};
+use crate::support::{
+    engine::TestEngine,
+    waiting::{DEADLINE, until},
+};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_instance_lives_and_dies_by_the_book() {
+async fn an_instance_is_created_started_stopped_and_removed() {
     let test = TestEngine::new().await;
     let engine = &test.engine;
     engine.ping().await.unwrap();
     assert!(!engine.version().await.unwrap().engine.is_empty());
     let spec = test.instance(5, "id -u; echo oops >&2; trap 'exit 3' TERM; while :; do sleep 0.1; done");
     let id = engine.create_instance(&spec).await.unwrap();
-    assert_eq!(engine.create_instance(&spec).await.unwrap(), id, "a second try gives the same container");
+    assert_eq!(engine.create_instance(&spec).await.unwrap(), id, "a second call returns the same container");
     let made = engine.inspect(spec.id.as_str()).await.unwrap().unwrap();
     assert_eq!((made.state, made.exit_code, made.started_at), (ContainerState::Created, None, None));
     for (name, value) in [
@@ -52,7 +55,7 @@ async fn an_instance_lives_and_dies_by_the_book() {
     }
     assert!(matches!(engine.start(&id).await, Err(EngineError::ContainerMissing(_))));
 
-    // The address is free for the next one at once.
+    // The address is free at once for the next instance.
     let next = test.instance(5, "sleep 60");
     let next_id = engine.create_instance(&next).await.unwrap();
     engine.start(&next_id).await.unwrap();
@@ -64,7 +67,7 @@ async fn lines(engine: &Engine, id: &ContainerId) -> Vec<(bool, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_another_server_made_is_left_alone() {
+async fn objects_of_another_server_are_not_touched() {
     let test = TestEngine::new().await;
     let other = Engine::connect(&test.config, &format!("{}-x", test.engine.server_id())).await.unwrap();
     let spec = test.instance(0, "sleep 60");
@@ -90,7 +93,7 @@ async fn what_another_server_made_is_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn images_are_tagged_and_missed() {
+async fn images_are_tagged_and_missing_ones_are_reported() {
     let test = TestEngine::new().await;
     let tag = test.engine.release_tag(&"hello".parse().unwrap(), 1);
     test.engine.tag(&test.image, &tag).await.unwrap();
@@ -109,24 +112,24 @@ async fn images_are_tagged_and_missed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_exit_is_told() {
+async fn every_exit_is_reported() {
     let test = TestEngine::new().await;
     let mut exits = test.engine.exits();
-    let mut wanted = Vec::new();
+    let mut expected = Vec::new();
     for code in 0..3 {
         let spec = test.instance(code, &format!("exit {code}"));
         let id = test.engine.create_instance(&spec).await.unwrap();
         test.engine.start(&id).await.unwrap();
-        wanted.push((spec.id.to_string(), i64::from(code)));
+        expected.push((spec.id.to_string(), i64::from(code)));
     }
-    // Asked only now: what happened since the stream was made is told all the same.
-    let mut told = Vec::new();
-    while told.len() < wanted.len() {
-        let exit = tokio::time::timeout(Duration::from_secs(30), exits.next()).await.unwrap().unwrap();
+    // The stream is read only now: it has the exits since it was made.
+    let mut reported = Vec::new();
+    while reported.len() < expected.len() {
+        let exit = tokio::time::timeout(DEADLINE, exits.next()).await.unwrap().unwrap();
         assert_eq!(exit.labels[label::INSTANCE], exit.name);
-        told.push((exit.name, exit.exit_code));
+        reported.push((exit.name, exit.exit_code));
     }
-    assert_eq!(told, wanted);
+    assert_eq!(reported, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,16 +140,21 @@ async fn the_host_reaches_instances_and_they_do_not_reach_each_other() {
     let id = engine.create_instance(&server).await.unwrap();
     engine.start(&id).await.unwrap();
     let listener = |port, loopback| Listener { port, loopback, waiting: 0 };
-    let wanted = [listener(3000, true), listener(8080, false)];
-    until("it listens", || async { engine.listening_ports(&id).await.unwrap() == wanted }).await;
+    let expected = [listener(3000, true), listener(8080, false)];
+    until("both servers listen", || async { engine.listening_ports(&id).await.unwrap() == expected }).await;
     let address = SocketAddr::from((server.address, 8080));
-    tokio::time::timeout(Duration::from_secs(5), tokio::net::TcpStream::connect(address)).await.unwrap().unwrap();
+    tokio::time::timeout(DEADLINE, tokio::net::TcpStream::connect(address)).await.unwrap().unwrap();
 
-    let peer = test.instance(1, &format!("nc -w 2 {} 8080 </dev/null", server.address));
+    // It connects to itself first, which shows that its attempt would succeed.
+    let script = format!(
+        "httpd -p 9000; nc -w 60 127.0.0.1 9000 </dev/null || exit 3; nc -w 2 {} 8080 </dev/null && exit 4; exit 5",
+        server.address
+    );
+    let peer = test.instance(1, &script);
     let mut exits = engine.exits();
     let peer_id = engine.create_instance(&peer).await.unwrap();
     engine.start(&peer_id).await.unwrap();
-    let exit = tokio::time::timeout(Duration::from_secs(30), exits.next()).await.unwrap().unwrap();
+    let exit = tokio::time::timeout(DEADLINE, exits.next()).await.unwrap().unwrap();
     assert_eq!(exit.id, peer_id);
-    assert_ne!(exit.exit_code, 0, "one instance reached another");
+    assert_eq!(exit.exit_code, 5, "3: cannot connect to itself, 4: reached the other instance");
 }

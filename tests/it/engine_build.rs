@@ -1,6 +1,6 @@
-//! Build containers on the real engine: what they reach, what they may use, and that they end.
+//! Build containers on the real engine: their network, their limits, and their end.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use futures_util::TryStreamExt;
 use paas::engine::{
@@ -9,12 +9,15 @@ use paas::engine::{
 };
 use tokio::io::AsyncWriteExt;
 
-use crate::support::{engine::TestEngine, waiting::until};
+use crate::support::{
+    engine::TestEngine,
+    waiting::{DEADLINE, until},
+};
 
-/// Runs a build container to its end, and gives back how it ended and what it printed.
+/// Runs a build container; returns its exit and its output.
 async fn run(test: &TestEngine, spec: &BuildSpec) -> (BuildExit, String) {
     let container = test.engine.run_build(spec).await.unwrap();
-    tokio::time::timeout(Duration::from_mins(1), finish(container)).await.expect("the build ends")
+    tokio::time::timeout(DEADLINE, finish(container)).await.expect("the build ends")
 }
 
 async fn finish(mut container: BuildContainer) -> (BuildExit, String) {
@@ -30,13 +33,13 @@ async fn finish(mut container: BuildContainer) -> (BuildExit, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_build_reaches_neither_host_nor_instances_nor_metadata() {
+async fn a_build_cannot_connect_to_host_instances_or_metadata_service() {
     let test = TestEngine::new().await;
     let engine = &test.engine;
     let instance = test.instance(0, "httpd -f -p 8080");
     let id = engine.create_instance(&instance).await.unwrap();
     engine.start(&id).await.unwrap();
-    until("it listens", || async { !engine.listening_ports(&id).await.unwrap().is_empty() }).await;
+    until("the instance listens", || async { !engine.listening_ports(&id).await.unwrap().is_empty() }).await;
     engine.ensure_build_bridge().await.unwrap();
     let gateway = test.config.address_plan().unwrap().build_bridge().1;
     let listener = tokio::net::TcpListener::bind((gateway, 0)).await.unwrap();
@@ -53,9 +56,9 @@ async fn a_build_reaches_neither_host_nor_instances_nor_metadata() {
     assert!(!printed.contains("reached"), "{printed}");
     assert!(!accepted.is_finished(), "the host's listener was reached");
     accepted.abort();
-    assert!(printed.contains("127.0.0.11") && printed.contains("NXDOMAIN"), "no answer from DNS: {printed}");
+    assert!(printed.contains("127.0.0.11") && printed.contains("NXDOMAIN"), "no response from DNS: {printed}");
 
-    // Each of the three was dropped by a rule of ours, not by chance.
+    // Each of the three connections was dropped by a rule of this server.
     let table = std::process::Command::new("iptables").args(["-w", "10", "-nvxL"]).output().unwrap();
     let table = String::from_utf8(table.stdout).unwrap();
     let interface = format!("pa-{}-b", &paas::model::Digest::of(engine.server_id().as_bytes()).hex()[..8]);
@@ -72,7 +75,7 @@ async fn a_build_reaches_neither_host_nor_instances_nor_metadata() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn filters_that_were_pushed_back_are_first_again() {
+async fn filter_rules_are_restored_before_foreign_rules() {
     let test = TestEngine::new().await;
     test.engine.ensure_build_bridge().await.unwrap();
     let rules = || {
@@ -87,9 +90,41 @@ async fn filters_that_were_pushed_back_are_first_again() {
     test.engine.ensure_build_bridge().await.unwrap();
     test.engine.ensure_build_bridge().await.unwrap();
     assert_eq!(rules().lines().filter(|line| **line == jump).count(), 1);
+
+    // A rule of somebody else is inserted before it, for an interface that does not exist.
+    let foreign = ForeignRule::insert();
+    let places = || {
+        let rules = rules();
+        let place = |rule: &str| rules.lines().position(|line| line == rule).unwrap();
+        (place(&jump), place(&format!("-A {}", foreign.0)))
+    };
+    let (own, other) = places();
+    assert!(other < own);
+    test.engine.ensure_build_bridge().await.unwrap();
+    let (own, other) = places();
+    assert!(own < other, "{}", rules());
+    drop(foreign);
     test.engine.remove_all().await.unwrap();
     assert!(!rules().contains(&interface));
     test.engine.remove_all().await.unwrap();
+}
+
+struct ForeignRule(String);
+
+impl ForeignRule {
+    fn insert() -> Self {
+        let rule = format!("INPUT -i test{:08x} -j ACCEPT", rand::random::<u32>());
+        let (chain, matching) = rule.split_once(' ').unwrap();
+        let insert = [&["-w", "10", "-I", chain, "1"][..], &matching.split(' ').collect::<Vec<_>>()].concat();
+        assert!(std::process::Command::new("iptables").args(insert).status().unwrap().success());
+        Self(rule)
+    }
+}
+
+impl Drop for ForeignRule {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("iptables").args(["-w", "10", "-D"]).args(self.0.split(' ')).status();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,12 +141,12 @@ async fn a_build_is_confined() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fork_bomb_and_a_memory_hog_are_contained() {
+async fn the_limits_of_processes_and_memory_hold() {
     let test = TestEngine::new().await;
     let bomb = test.build("bomb() { bomb | bomb & }; bomb; sleep 1; echo over");
     let container = test.engine.run_build(&bomb).await.unwrap();
     let id = container.id().clone();
-    let ended = tokio::time::timeout(Duration::from_mins(1), finish(container)).await;
+    let ended = tokio::time::timeout(DEADLINE, finish(container)).await;
     let (_, printed) = ended.expect("a fork bomb can be removed");
     assert!(printed.contains("can't fork"), "{}", printed.chars().take(500).collect::<String>());
     assert!(test.engine.inspect(id.as_str()).await.unwrap().is_none());
@@ -122,19 +157,19 @@ async fn a_fork_bomb_and_a_memory_hog_are_contained() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_build_ends_with_its_input() {
+async fn a_build_sees_the_end_of_its_input_when_the_server_dies() {
     let test = TestEngine::new().await;
     let mut container = test.engine.run_build(&test.build("cat")).await.unwrap();
     container.stdin.write_all(b"hello\n").await.unwrap();
     container.stdin.shutdown().await.unwrap();
-    let (exit, printed) = tokio::time::timeout(Duration::from_secs(30), finish(container)).await.unwrap();
+    let (exit, printed) = tokio::time::timeout(DEADLINE, finish(container)).await.unwrap();
     assert_eq!((exit.code, printed.as_str()), (0, "hello\n"));
 
-    // A server that dies closes its connection, and says nothing more.
+    // A server that dies closes its connection without any other message.
     let container = test.engine.run_build(&test.build("cat >/dev/null; exit 4")).await.unwrap();
     let id = container.id().clone();
     drop(container);
-    until("it has ended", || async {
+    until("the container has exited", || async {
         test.engine.inspect(id.as_str()).await.unwrap().unwrap().state == ContainerState::Exited
     })
     .await;
@@ -143,7 +178,7 @@ async fn a_build_ends_with_its_input() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disk_gets_into_a_container_that_runs() {
+async fn a_disk_is_mounted_in_a_running_container() {
     let test = TestEngine::new().await;
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
@@ -157,7 +192,7 @@ async fn a_disk_gets_into_a_container_that_runs() {
     std::fs::write(disk.folder("layers").join("mine"), "this one\n").unwrap();
     slot.mount(&disk).await.unwrap();
     container.stdin.write_all(b"go\n").await.unwrap();
-    let (exit, printed) = tokio::time::timeout(Duration::from_mins(1), finish(container)).await.unwrap();
+    let (exit, printed) = tokio::time::timeout(DEADLINE, finish(container)).await.unwrap();
     assert_eq!(exit.code, 0, "{printed}");
     assert!(printed.contains("this one\n1000\n"), "{printed}");
     let mounted = printed.lines().find(|line| line.starts_with("ext4 ")).unwrap();
@@ -165,13 +200,13 @@ async fn a_disk_gets_into_a_container_that_runs() {
     for folder in ["layers", "tmp"] {
         let names = std::fs::read_dir(disk.folder(folder)).unwrap().map(|entry| entry.unwrap().file_name());
         let names: Vec<_> = names.filter(|name| name != "mine").collect();
-        assert_eq!(names, ["late"], "{folder}: nothing can be written before the disk is there");
+        assert_eq!(names, ["late"], "{folder}: nothing can be written before the disk is mounted");
     }
     slot.close().await.unwrap();
     disk.close().await.unwrap();
     assert!(!is_mounted(&at("mounts/slot")) && !is_mounted(&at("mounts/mine")));
 
-    // One that a dead server left, with a disk on it.
+    // Leftovers of a dead server: a slot, with a disk mounted on it.
     let mut slot = Slot::open(&at("mounts/slot")).await.unwrap();
     let disk = Disk::open(&at("disks/mine.ext4"), 64, &at("mounts/mine")).await.unwrap();
     slot.mount(&disk).await.unwrap();
@@ -181,7 +216,7 @@ async fn a_disk_gets_into_a_container_that_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_build_fills_its_disk_and_not_the_hosts() {
+async fn a_build_fills_its_own_disk_only() {
     let test = TestEngine::new().await;
     let dir = tempfile::tempdir().unwrap();
     let (image, mount_point) = (dir.path().join("disks/hello.ext4"), dir.path().join("mounts/he llo"));
@@ -195,7 +230,7 @@ async fn a_build_fills_its_disk_and_not_the_hosts() {
     assert!(disk.is_full());
     std::fs::remove_file(disk.folder("workspace").join("big")).unwrap();
     disk.close().await.unwrap();
-    assert!(blocks(&image) < 20 << 20, "free blocks went back to the host: {}", blocks(&image));
+    assert!(blocks(&image) < 20 << 20, "free blocks are returned to the host: {}", blocks(&image));
     assert!(!is_mounted(&mount_point));
 
     // A build whose disk is not mounted does not start.
@@ -203,7 +238,7 @@ async fn a_build_fills_its_disk_and_not_the_hosts() {
     assert!(refused.to_string().contains("bind source path does not exist"), "{refused}");
     assert!(test.engine.list(Some(Kind::Build)).await.unwrap().is_empty());
 
-    // What was on it is there again, also when a server died and left it mounted.
+    // The disk keeps its contents, and is unmounted when a server died and left it mounted.
     let disk = Disk::open(&image, 64, &mount_point).await.unwrap();
     assert!(disk.folder("layers").join("kept").exists());
     drop(disk);
@@ -211,7 +246,7 @@ async fn a_build_fills_its_disk_and_not_the_hosts() {
     assert_eq!(Disk::unmount_leftovers(dir.path()).await.unwrap(), 1);
     assert!(!is_mounted(&mount_point));
 
-    // A damaged one is made anew.
+    // A damaged disk is replaced by an empty one.
     let file = std::fs::File::options().write(true).open(&image).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, &vec![0xff; 1 << 20], 0).unwrap();
     let disk = Disk::open(&image, 64, &mount_point).await.unwrap();

@@ -1,6 +1,4 @@
-//! What is declared runs: deployed, scaled, crashed, restarted, given up, adopted and removed, on the real engine.
-
-use std::time::Duration;
+//! The reconciler on the real engine: deploy, scale, crash, restart, failure, adoption and removal.
 
 use futures_util::StreamExt;
 use paas::{
@@ -14,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{
     instances::{Fixture, SERVE, Server, ask, quick, rollout, settle, uptime},
-    waiting::until,
+    waiting::{DEADLINE, until},
 };
 
 async fn report(server: &Server, app: &App) -> Vec<InstanceReport> {
@@ -31,9 +29,9 @@ fn names(report: &[InstanceReport]) -> Vec<&str> {
     report.iter().map(|i| i.name.as_str()).collect()
 }
 
-/// Who waits hears of what keeps failing, and what was asked for is done once it is mended.
+/// A caller that waits gets the error of the database, and the change is made once the database works again.
 #[tokio::test(flavor = "multi_thread")]
-async fn trouble_of_the_database_reaches_who_waits() {
+async fn errors_of_the_database_are_reported_and_retried() {
     let f = Fixture::new().await;
     let server = f.server().await;
     let app = f.app().await;
@@ -47,7 +45,7 @@ async fn trouble_of_the_database_reaches_who_waits() {
     settle(&server, &app).await.unwrap();
     assert_eq!(names(&healthy(&server, &app).await), ["web.1", "web.2"]);
 
-    // A rollout goes on once the fault is fixed; until then the caller is told why, once.
+    // A rollout continues once the error is fixed; until then the caller gets the reason, once.
     let v2 = f.release(&app, &[("web", SERVE, quick(), 1)]).await;
     f.sql("ALTER TABLE instances RENAME TO lost");
     let is_fault = |line: &Line| matches!(line, Line::Trouble(text) if text.contains("no such table"));
@@ -89,20 +87,20 @@ async fn a_release_is_deployed_scaled_stopped_and_removed() {
     assert_eq!(names(&first), ["web.1"]);
     assert_eq!(ask(first[0].address).await.unwrap(), "web.1 v1");
     let tag = f.test.engine.release_tag(&app.name, 1);
-    assert!(f.test.engine.image_id(&tag).await.unwrap().is_some(), "a prune would take an image without a tag");
+    assert!(f.test.engine.image_id(&tag).await.unwrap().is_some(), "docker image prune removes images without a tag");
 
     f.scale(&app, &[("web", 3), ("worker", 1)]).await;
     settle(&server, &app).await.unwrap();
     let three = healthy(&server, &app).await;
     assert_eq!(names(&three), ["web.1", "web.2", "web.3", "worker.1"]);
-    assert_eq!(three[0], first[0], "it was not touched");
+    assert_eq!(three[0], first[0], "the first instance is unchanged");
     for instance in &three[..3] {
         assert_eq!(ask(instance.address).await.unwrap(), format!("{} v1", instance.name));
     }
 
     f.scale(&app, &[("web", 1), ("worker", 0)]).await;
     settle(&server, &app).await.unwrap();
-    until("the others are gone", || async { report(&server, &app).await == first }).await;
+    until("the other instances are removed", || async { report(&server, &app).await == first }).await;
     let lines: Vec<_> =
         server.instances.logs().tail(app.id, 100, None, false).await.unwrap().map(|e| e.to_string()).collect().await;
     for expected in ["app[web.3]: serving as web.3", "app[worker.1]: working", "paas[web.2]: Healthy after"] {
@@ -111,7 +109,7 @@ async fn a_release_is_deployed_scaled_stopped_and_removed() {
 
     f.store.set_stopped(app.id, true).await.unwrap();
     settle(&server, &app).await.unwrap();
-    until("none is left", || async { report(&server, &app).await.is_empty() }).await;
+    until("no instance is left", || async { report(&server, &app).await.is_empty() }).await;
     f.store.set_stopped(app.id, false).await.unwrap();
     settle(&server, &app).await.unwrap();
     assert_eq!(names(&healthy(&server, &app).await), ["web.1"]);
@@ -126,7 +124,7 @@ async fn a_release_is_deployed_scaled_stopped_and_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_release_replaces_the_old_one_and_a_bad_one_leaves_it_alone() {
+async fn a_new_release_replaces_the_old_one_unless_it_is_unhealthy() {
     let f = Fixture::new().await;
     let server = f.server().await;
     let app = f.app().await;
@@ -149,7 +147,7 @@ async fn a_new_release_replaces_the_old_one_and_a_bad_one_leaves_it_alone() {
         assert!(hint.is_none_or(|hint| said.contains(hint)), "{said}");
         let RolloutError::Unhealthy { log, .. } = error else { panic!("{said}") };
         assert!(log.iter().any(|line| line == printed), "{log:?}");
-        assert_eq!(report(&server, &app).await, old, "the old instances are untouched, and alone");
+        assert_eq!(report(&server, &app).await, old, "the old instances are unchanged, and no other is left");
         assert_eq!(f.store.release(app.id, bad).await.unwrap().unwrap().state, ReleaseState::Failed);
     }
 
@@ -158,14 +156,15 @@ async fn a_new_release_replaces_the_old_one_and_a_bad_one_leaves_it_alone() {
     rollout(&server, &app, good).await.0.unwrap();
     let new = healthy(&server, &app).await;
     let serving: Vec<_> = new.iter().filter(|i| i.release == good).collect();
-    assert_eq!(serving.len(), 2, "scaled is scaled: {new:?}");
+    assert_eq!(serving.len(), 2, "a new release keeps the formation: {new:?}");
     assert_eq!(ask(serving[0].address).await.unwrap(), format!("web.1 v{good}"));
-    until("the old ones are gone", || async { report(&server, &app).await.iter().all(|i| i.release == good) }).await;
+    until("the old instances are removed", || async { report(&server, &app).await.iter().all(|i| i.release == good) })
+        .await;
 
     let before = healthy(&server, &app).await;
     let (progress, _lines) = Progress::channel();
     server.instances.restart(app.id, &progress, &CancellationToken::new()).await.unwrap();
-    until("all are new", || async {
+    until("both instances are replaced", || async {
         let now = report(&server, &app).await;
         now.len() == 2 && now.iter().all(|i| i.release == good && before.iter().all(|b| b.id != i.id))
     })
@@ -174,7 +173,7 @@ async fn a_new_release_replaces_the_old_one_and_a_bad_one_leaves_it_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_crashed_instance_comes_back_at_once_and_then_more_slowly() {
+async fn a_crashed_instance_is_replaced_at_once_and_then_with_back_off() {
     let f = Fixture::new().await;
     let server = f.server().await;
     let app = f.app().await;
@@ -182,24 +181,24 @@ async fn a_crashed_instance_comes_back_at_once_and_then_more_slowly() {
     rollout(&server, &app, v1).await.0.unwrap();
     let before = healthy(&server, &app).await;
     f.test.engine.kill(&ContainerId::from(&before[0].id)).await.unwrap();
-    until("it is replaced", || async {
+    until("the killed instance is replaced", || async {
         let now = healthy(&server, &app).await;
         now.len() == 2 && now[0].id != before[0].id
     })
     .await;
     let after = healthy(&server, &app).await;
     assert_eq!((after[0].name.as_str(), after[0].restarts), ("web.1", 1));
-    assert_ne!(after[0].address, before[0].address, "an address is not used again at once");
-    assert_eq!(after[1], before[1], "the other goes on");
+    assert_ne!(after[0].address, before[0].address, "the address is not used again at once");
+    assert_eq!(after[1], before[1], "the other instance is unchanged");
 
     f.test.engine.kill(&ContainerId::from(&after[0].id)).await.unwrap();
-    until("it waits", || async {
+    until("its successor waits for the back-off", || async {
         report(&server, &app).await.iter().any(|i| i.state == ReportState::Waiting && i.restarts == 2)
     })
     .await;
-    until("it is back", || async { healthy(&server, &app).await.len() == 2 }).await;
+    until("both instances are healthy", || async { healthy(&server, &app).await.len() == 2 }).await;
 
-    // One that never comes up is told of, and what is declared stays declared.
+    // An instance that never becomes healthy is reported, and the formation is unchanged.
     let crashing = f.release(&app, &[("web", SERVE, quick(), 1), ("worker", "echo oh no; exit 4", uptime(), 0)]).await;
     rollout(&server, &app, crashing).await.0.unwrap();
     f.scale(&app, &[("worker", 1)]).await;
@@ -212,7 +211,7 @@ async fn a_crashed_instance_comes_back_at_once_and_then_more_slowly() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restarted_server_keeps_what_runs_and_mends_what_does_not() {
+async fn a_restarted_server_adopts_running_instances_and_replaces_the_others() {
     let f = Fixture::new().await;
     let server = f.server().await;
     let app = f.app().await;
@@ -221,8 +220,8 @@ async fn a_restarted_server_keeps_what_runs_and_mends_what_does_not() {
     let before = healthy(&server, &app).await;
     server.stop().await;
 
-    // While no server runs: one instance dies, one vanishes, a stranger with our label appears, and a deployment was
-    // cut off between its row and its container.
+    // While no server runs, one instance is killed, another one's container is removed, and a container with this server's
+    // labels but without a row appears; and a rollout was interrupted between its row and its container.
     f.test.engine.kill(&ContainerId::from(&before[1].id)).await.unwrap();
     f.test.engine.remove(&ContainerId::from(&before[2].id)).await.unwrap();
     let stray: InstanceSpec = f.test.instance(900, "exec sleep 600");
@@ -245,26 +244,34 @@ async fn a_restarted_server_keeps_what_runs_and_mends_what_does_not() {
 
     let server = f.server().await;
     settle(&server, &app).await.unwrap();
-    until("only three are left", || async { report(&server, &app).await.len() == 3 }).await;
+    until("only three instances are left", || async { report(&server, &app).await.len() == 3 }).await;
     let after = healthy(&server, &app).await;
     assert_eq!(names(&after), ["web.1", "web.2", "web.3"]);
-    assert_eq!(after[0], before[0], "what runs is kept");
-    assert!(after.iter().all(|i| i.release == v1), "what was never acknowledged is given up");
+    assert_eq!(after[0], before[0], "the running instance is adopted");
+    assert!(after.iter().all(|i| i.release == v1), "the release that was not committed is abandoned");
     assert_ne!((&after[1].id, &after[2].id), (&before[1].id, &before[2].id));
     for instance in &after {
         assert_eq!(ask(instance.address).await.unwrap(), format!("{} v1", instance.name));
     }
     let containers = f.test.engine.list(Some(Kind::Instance)).await.unwrap();
     assert_eq!(containers.len(), 3, "{containers:?}");
-    let lines = server.instances.logs().tail(app.id, 1000, None, false).await.unwrap();
-    let lines: Vec<_> = lines.map(|entry| entry.text).collect().await;
-    assert_eq!(lines.iter().filter(|line| *line == "serving as web.1").count(), 1, "no line twice: {lines:?}");
-    assert_eq!(lines.iter().filter(|line| *line == "serving as web.2").count(), 2, "one for each: {lines:?}");
+    let lines = || async {
+        let lines = server.instances.logs().tail(app.id, 1000, None, false).await.unwrap();
+        lines.map(|entry| entry.text).collect::<Vec<_>>().await
+    };
+    let count = |lines: &[String], text: &str| lines.iter().filter(|line| *line == text).count();
+    until("the new instances have logged", || async {
+        let lines = lines().await;
+        ["serving as web.2", "serving as web.3"].iter().all(|text| count(&lines, text) == 2)
+    })
+    .await;
+    let lines = lines().await;
+    assert_eq!(count(&lines, "serving as web.1"), 1, "the adopted instance's log is not read twice: {lines:?}");
     server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_newer_release_supersedes_and_a_cancelled_one_is_given_up() {
+async fn a_newer_release_supersedes_a_rollout_and_cancelling_abandons_it() {
     let f = Fixture::new().await;
     let server = f.server().await;
     let app = f.app().await;
@@ -278,7 +285,7 @@ async fn a_newer_release_supersedes_and_a_cancelled_one_is_given_up() {
     let (cancel, (progress, _lines)) = (CancellationToken::new(), Progress::channel());
     let rolling = server.instances.rollout(app.id, endless, &progress, &cancel);
     let cancelling = async {
-        until("it comes up", || async { report(&server, &app).await.len() == 2 }).await;
+        until("the new instance is started", || async { report(&server, &app).await.len() == 2 }).await;
         cancel.cancel();
     };
     let (result, ()) = tokio::join!(rolling, cancelling);
@@ -288,13 +295,13 @@ async fn a_newer_release_supersedes_and_a_cancelled_one_is_given_up() {
     let v3 = f.release(&app, &[("web", SERVE, quick(), 1)]).await;
     let slow = rollout(&server, &app, endless);
     let newer = async {
-        until("it comes up", || async { report(&server, &app).await.len() == 2 }).await;
+        until("the new instance is started", || async { report(&server, &app).await.len() == 2 }).await;
         rollout(&server, &app, v3).await.0
     };
     let ((slow, _), newer) = tokio::join!(slow, newer);
     assert!(matches!(slow, Err(RolloutError::Superseded)), "{slow:?}");
     newer.unwrap();
-    until("only the newest is left", || async {
+    until("only the newest release is left", || async {
         let left = report(&server, &app).await;
         left.len() == 1 && left[0].release == v3
     })
@@ -303,7 +310,7 @@ async fn a_newer_release_supersedes_and_a_cancelled_one_is_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_log_can_be_followed() {
+async fn following_the_log_gives_each_line_once() {
     let f = Fixture::new().await;
     let server = f.server().await;
     let app = f.app().await;
@@ -313,8 +320,8 @@ async fn the_log_can_be_followed() {
     let worker = Some("worker".parse().unwrap());
     let follow = server.instances.logs().tail(app.id, 2, worker, true).await.unwrap();
     let lines = follow.filter(|entry| std::future::ready(!entry.event)).take(40).map(|entry| entry.text);
-    let lines: Vec<_> = tokio::time::timeout(Duration::from_secs(30), lines.collect()).await.unwrap();
+    let lines: Vec<_> = tokio::time::timeout(DEADLINE, lines.collect()).await.unwrap();
     let numbers: Vec<u32> = lines.iter().map(|l| l.strip_prefix("line ").unwrap().parse().unwrap()).collect();
-    assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "each once, in order: {numbers:?}");
+    assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "each line once, in order: {numbers:?}");
     server.stop().await;
 }

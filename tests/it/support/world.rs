@@ -283,6 +283,21 @@ impl World {
         assert!(answered.is_some(), "{url} does not respond with {text:?} but {last}\n{}", self.read("server.log"));
     }
 
+    /// Instances of an app, as `ps:report` shows them.
+    pub fn instances(&self, app: &str) -> Vec<serde_json::Value> {
+        let report = self.paas(&["ps:report", app, "--format", "json"]).good().out;
+        serde_json::from_str(&report).unwrap_or_else(|e| panic!("{e}: {report}"))
+    }
+
+    /// Changes the configuration while the server is stopped.
+    pub fn reconfigure(&mut self, from: &str, to: &str) {
+        self.stop_server();
+        let config = self.read("paas.toml");
+        assert_eq!(config.matches(from).count(), 1, "{from:?} in {config}");
+        fs::write(self.dir.join("paas.toml"), config.replace(from, to)).unwrap();
+        self.start_server();
+    }
+
     /// Id of this server in the labels on the engine.
     pub fn server_id(&self) -> String {
         server_id(&self.data())
