@@ -1,10 +1,10 @@
-//! Apps that bring a Dockerfile.
+//! Apps with a Dockerfile.
 
 use std::{path::PathBuf, process::Command};
 
-use crate::support::{apps::version, command::run, images::Base, world::World};
+use crate::support::{apps::version, command::run, images::Base, waiting::eventually, world::World};
 
-/// An app with this Dockerfile on the base.
+/// A repository with this Dockerfile, in which `BASE` is the base image.
 fn app(world: &World, base: &Base, name: &str, dockerfile: &str) -> PathBuf {
     let folder = world.repository(name, &[("page/index.html", "page 1"), ("secret.txt", "not for the image")]);
     world.commit(&folder, &[("Dockerfile", &dockerfile.replace("BASE", &base.0)), (".dockerignore", "*.txt\n.git\n")]);
@@ -12,7 +12,7 @@ fn app(world: &World, base: &Base, name: &str, dockerfile: &str) -> PathBuf {
 }
 
 /// Images of the engine with this server's label.
-fn stages(world: &World) -> usize {
+fn images(world: &World) -> usize {
     let label = format!("label=paas.server={}", world.server_id());
     let listed = run(Command::new("docker").args(["images", "--all", "--quiet", "--filter", &label])).good().out;
     listed.lines().count()
@@ -41,7 +41,9 @@ fn a_dockerfile_is_built_and_its_port_is_served() {
         .says("-----> Building the Dockerfile")
         .says("-----> FROM")
         .says("Process types: web");
-    assert!(!said.all().contains("secret.txt") && !said.all().contains("LABEL"), "{}", said.all());
+    let listed = |name: &str| said.err.lines().any(|line| line.trim_start_matches("remote:").trim() == name);
+    assert!(listed("page") && !said.all().contains("secret.txt"), "{}", said.all());
+    assert!(!said.all().contains("LABEL"), "{}", said.all());
     let url = world.url("boxed");
     world.answers(&url, "page 1");
     assert_eq!(world.get(&format!("{url}/built.html")).unwrap().1.trim(), "hello user 0");
@@ -51,12 +53,12 @@ fn a_dockerfile_is_built_and_its_port_is_served() {
     let id = run(Command::new("docker").args(["exec", &instance, "id", "-u"])).good().out;
     assert_eq!(id.trim(), "4711", "the image's own user");
 
-    let kept = stages(&world);
+    let kept = images(&world);
     world.commit(&folder, &[("page/index.html", "page 2")]);
     world.push(&folder).good().says("Using cache");
     world.answers(&url, "page 2");
-    assert!(stages(&world) <= kept + 1, "what an older build left is removed: {kept}, then {}", stages(&world));
-    // What is the engine's is not every app's.
+    assert!(images(&world) <= kept + 1, "images of the older build are removed: {kept}, then {}", images(&world));
+    // The engine has the images of all apps; a Dockerfile may not use them.
     let own = format!("paas/{}/boxed:v1", world.server_id());
     for (name, text) in
         [("base", format!("FROM {own}\n")), ("copy", format!("FROM BASE\nCOPY --from={own} /www /www\n"))]
@@ -73,24 +75,24 @@ fn a_dockerfile_is_built_and_its_port_is_served() {
     world.paas(&["apps:rebase", "boxed"]).bad().says("its image was built from a Dockerfile, which uses no stack");
     world.paas(&["apps:rebase", "--all"]).good();
     world.paas(&["builds:clear-cache", "boxed"]).good();
-    assert_eq!(stages(&world), 0);
-    // The step that lists the files runs again each time, and each time the base is asked for.
+    assert_eq!(images(&world), 0);
+    // Without a cache, the step that lists the files runs in each build, and each build asks the registry for the base image.
     for _ in 0..2 {
         let said = world.paas(&["ps:rebuild", "boxed"]).good().says("\n       Procfile\n");
         let said = said.says(&format!("the build uses the {} that the engine has", base.0));
         assert!(!said.all().contains("       .dockerignore") && !said.all().contains("       .paas"), "{}", said.all());
     }
 
-    // Whoever names a buildpack does not want the Dockerfile.
+    // An app that names a buildpack is built without the Dockerfile.
     world.paas(&["buildpacks:set", "boxed", "paas/procfile"]).good();
     world.commit(&folder, &[("Procfile", &version(7))]);
     world.push(&folder).good().says("Reading the Procfile");
     world.answers(&url, "version-7");
     world.paas(&["apps:destroy", "boxed", "--force"]).good();
-    crate::support::waiting::eventually("nothing is left", || (stages(&world) == 0).then_some(()));
+    eventually("no image of the app is left", || (images(&world) == 0).then_some(()));
 }
 
-/// What is in the Dockerfiles of others: most of it is BuildKit's.
+/// Instructions and flags that are common in Dockerfiles, most of them of BuildKit.
 const SHAPES: &str = "# syntax=docker/dockerfile:1
 ARG IMAGE=BASE
 FROM --platform=$BUILDPLATFORM ${IMAGE} AS build
@@ -119,9 +121,9 @@ ENTRYPOINT [\"/bin/httpd\", \"-f\", \"-h\", \"/www\"]
 CMD [\"-p\", \"3001\"]
 ";
 
-/// Instructions and flags of every kind, a program without a shell beside it, and files that are chosen by exception.
+/// A Dockerfile with instructions and flags of BuildKit, an image without a shell, and a `.dockerignore` with exceptions.
 #[test]
-fn dockerfiles_of_others_are_built() {
+fn common_instructions_of_buildkit_are_built() {
     let base = Base::new();
     let world = World::new();
     let folder = app(&world, &base, "shapes", SHAPES);
@@ -137,17 +139,21 @@ fn dockerfiles_of_others_are_built() {
     world.paas(&["apps:destroy", "shapes", "--force"]).good();
 }
 
-/// What is wrong with a Dockerfile is said in one line, and nothing changes.
+/// A mistake in a Dockerfile is reported in one line, and nothing is deployed.
 #[test]
-fn a_dockerfile_that_fails_says_why() {
+fn a_dockerfile_that_fails_is_explained() {
     let base = Base::new();
-    let world = World::with("[build]\ntimeout_seconds = 20\nmemory_mib = 64\n");
+    let mut world = World::with("[build]\nmemory_mib = 64\ntimeout_seconds = 600\n");
     let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
     let knock = format!(
-        "FROM BASE\nRUN nc -w 3 $(ip route | awk '/default/ {{print $3}}') {} </dev/null && echo CAME THROUGH || exit 3\n",
+        "FROM BASE\nRUN host=$(ip route | awk '/default/ {{print $3}}'); echo connecting to $host; \
+         nc -w 3 $host {} </dev/null || exit 3\n",
         listener.local_addr().unwrap().port()
     );
     let folder = app(&world, &base, "broken", "FROM BASE\nRUN echo about to fail && exit 3\nCMD x\n");
+    // An instance that listens on the wrong port is given up after 5 seconds instead of a minute.
+    world.commit(&folder, &[("app.json", r#"{"healthchecks":{"web":[{"attempts":10,"wait":0.5}]}}"#)]);
     world.push(&folder).bad().says("about to fail").says("returned a non-zero code: 3").says("Nothing is deployed yet");
     for (dockerfile, says) in [
         (
@@ -156,7 +162,7 @@ fn a_dockerfile_that_fails_says_why() {
         ),
         ("RUN x\n", "the Dockerfile has no FROM"),
         ("FROM BASE\nNONSENSE x\n", "line 2: unknown instruction: NONSENSE"),
-        ("FROM BASE\nCOPY gone /x\n", "gone"),
+        ("FROM BASE\nCOPY gone /x\n", "Dockerfile: COPY failed: file not found"),
         ("FROM paas-test/nowhere:0\nCMD x\n", "Dockerfile: FROM paas-test/nowhere:0: "),
         ("FROM paas-test/nowhere:0\nCMD x\n", "name a buildpack, which builds without the Dockerfile"),
         (
@@ -164,22 +170,29 @@ fn a_dockerfile_that_fails_says_why() {
             "Dockerfile line 2: COPY --chmod=755 needs BuildKit, which paas does not use",
         ),
         ("FROM BASE\nRUN cat <<EOF\nx\n", "Dockerfile line 2: the end of the heredoc that begins here is missing"),
-        ("FROM BASE\nCOPY --from=gone /x /x\n", "gone"),
+        ("FROM BASE\nCOPY --from=gone /x /x\n", "Dockerfile: invalid from flag value gone: "),
         ("FROM BASE\nRUN nonsense\n", "nonsense: not found"),
         ("FROM BASE\nCOPY . /x\n", "the Dockerfile has no command to run: add a CMD"),
-        ("FROM BASE\nRUN sleep 1000\n", "stopped after 20 seconds"),
         ("FROM BASE\nRUN head -c 300000000 /dev/zero | tail -c 299999999 > /dev/null\n", "ran out of memory (64 MiB)"),
-        (&knock, "returned a non-zero code: 3"),
         ("FROM BASE\nEXPOSE 3000\nCMD exec httpd -f -p 4000\n", "it listens on port 4000, not on $PORT (3000)"),
         ("FROM BASE\nCMD exec httpd -f -p 127.0.0.1:8080\n", "it listens on port 8080 of localhost only"),
-        ("FROM BASE\nCMD [\"gone\"]\n", "gone"),
+        ("FROM BASE\nCMD [\"gone\"]\n", "cannot start web: gone: No such file or directory"),
         ("FROM BASE\nENTRYPOINT [\"/cnb/process/web\"]\n", "/cnb/process/web is the launcher of an image that"),
     ] {
         world.commit(&folder, &[("Dockerfile", &dockerfile.replace("BASE", &base.0))]);
         world.push(&folder).bad().says(says);
     }
+    world.commit(&folder, &[("Dockerfile", &knock.replace("BASE", &base.0))]);
+    world.push(&folder).bad().says("connecting to 10.").says("returned a non-zero code: 3");
+    let accepted = listener.accept().map(|_| "a connection").map_err(|error| error.kind());
+    assert_eq!(accepted, Err(std::io::ErrorKind::WouldBlock), "a build reached a port of the host");
+
+    world.reconfigure("timeout_seconds = 600", "timeout_seconds = 3");
+    world.commit(&folder, &[("Dockerfile", &format!("FROM {}\nRUN sleep 1000\n", base.0))]);
+    world.push(&folder).bad().says("stopped after 3 seconds");
+    assert_eq!(world.git(&folder, &["ls-remote", "paas"]).good().out, "", "nothing is deployed");
     let left = format!("label=paas.server={}", world.server_id());
-    crate::support::waiting::eventually("no step goes on", || {
+    eventually("no step runs, and no instance", || {
         let running = run(Command::new("docker").args(["ps", "--all", "--quiet", "--filter", &left])).good().out;
         running.trim().is_empty().then_some(())
     });

@@ -1,4 +1,4 @@
-//! Docker dies, the machine dies: on an engine of the story's own, in a network namespace of its own.
+//! The death of Docker and of the machine, on an engine of the test's own in a network namespace of its own.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use crate::support::{
     world::World,
 };
 
-/// A network namespace that this thread, and all that it starts, is in.
+/// A network namespace for this thread and the processes that it starts.
 struct Namespace(String);
 
 impl Namespace {
@@ -28,7 +28,7 @@ impl Namespace {
         let network = Some(rustix::thread::LinkNameSpaceType::Network);
         rustix::thread::move_into_link_name_space(file.as_fd(), network).unwrap();
         run(Command::new("ip").args(["link", "set", "lo", "up"])).good();
-        // Packets to nowhere: what is asked of the Internet fails at once.
+        // Connections to the Internet fail at once.
         run(Command::new("ip").args(["route", "add", "unreachable", "default"])).good();
         namespace
     }
@@ -40,8 +40,8 @@ impl Drop for Namespace {
     }
 }
 
-/// A Docker daemon in a process namespace of its own: with that, everything in it dies at once, as in a machine that
-/// loses its power.
+/// A Docker daemon in a process namespace of its own, in which all processes die at once, as in a machine that loses its
+/// power.
 struct Dockerd {
     dir: PathBuf,
     /// `unshare`, whose only child is the first process of the namespace.
@@ -53,7 +53,7 @@ struct Dockerd {
 impl Dockerd {
     fn power_on(dir: PathBuf) -> Self {
         fs::create_dir_all(&dir).unwrap();
-        // What the server mounts in it is seen in the machine, too.
+        // Mounts that the server makes in this folder must be visible in the machine's mount namespace.
         run(Command::new("mount").arg("--bind").args([&dir, &dir])).good();
         run(Command::new("mount").arg("--make-rshared").arg(&dir)).good();
         let mut dockerd = Self { dir, machine: None, daemon: None };
@@ -62,12 +62,12 @@ impl Dockerd {
     }
 
     fn boot(&mut self) {
-        // What a reboot clears.
+        // A reboot clears these.
         let _ = fs::remove_dir_all(self.dir.join("exec"));
         let _ = fs::remove_file(self.dir.join("pid"));
         let mut machine = Command::new("unshare");
         machine.args(["--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "slave"]);
-        // The first process reaps, as every init does.
+        // The first process reaps zombies, as every init does.
         machine.args(["bash", "-c", "while sleep 1; do :; done"]);
         self.machine = Some(machine.process_group(0).spawn().unwrap());
         self.start_daemon();
@@ -95,7 +95,7 @@ impl Dockerd {
         run(Command::new("docker").arg("--host").arg(format!("unix://{}", self.socket().display())).args(words))
     }
 
-    /// The daemon, its containerd and every container at once.
+    /// Kills the daemon, its containerd and every container at once.
     fn power_off(&mut self) {
         for child in [&mut self.machine, &mut self.daemon] {
             if let Some(mut child) = child.take() {
@@ -105,7 +105,7 @@ impl Dockerd {
         }
     }
 
-    /// The daemon alone; its containers live on, until the next daemon ends them.
+    /// Kills the daemon alone; its containers run until the next daemon stops them.
     fn kill_daemon(&mut self) {
         let mut entered = self.daemon.take().unwrap();
         let daemon = Pid::from_raw(only_child(&entered).unwrap()).unwrap();
@@ -125,14 +125,14 @@ impl Drop for Dockerd {
         if std::thread::panicking() {
             eprintln!("{}", fs::read_to_string(self.dir.join("dockerd.log")).unwrap_or_default());
         }
-        eventually("its folder can be removed, once all of it is dead", || {
+        eventually("the folder can be removed, once all processes are dead", || {
             run(Command::new("umount").arg("--recursive").arg(&self.dir));
             fs::remove_dir_all(&self.dir).is_ok().then_some(())
         });
     }
 }
 
-/// After the engine's death, and after the machine's, every app is back with what was declared, and none answers for
+/// After the death of the engine, and of the machine, the declared instances of every app run again, and no app responds for
 /// another.
 #[test]
 fn apps_come_back_after_the_death_of_docker_and_of_the_machine() {
@@ -147,12 +147,19 @@ fn apps_come_back_after_the_death_of_docker_and_of_the_machine() {
         world.ssh(&["ps:scale", app, "web=2"]).good();
         urls.push(world.url(app));
     }
-    let all_back = |world: &World| {
+    let all_back = |world: &World, engine: &Dockerd| {
         for (n, app) in ["left", "right"].iter().enumerate() {
             world.answers(&urls[n], &format!("version-{}", n + 1));
-            eventually("both instances are healthy", || {
-                let report = world.ssh(&["ps:report", app]).good().out;
-                (report.matches("healthy").count() == 2 && report.matches("web.").count() == 2).then_some(())
+            eventually("both instances are healthy, and run by the engine's report", || {
+                let label = format!("label=paas.app={app}");
+                let list = ["ps", "--format", "{{.Names}}", "--filter", "label=paas.kind=instance", "--filter", &label];
+                let running = engine.docker(&list).good().out;
+                let instances = world.instances(app);
+                let both = instances.len() == 2 && running.lines().count() == 2;
+                let healthy = |one: &serde_json::Value| {
+                    one["state"] == "healthy" && running.lines().any(|name| one["id"] == name)
+                };
+                (both && instances.iter().all(healthy)).then_some(())
             });
             for _ in 0..20 {
                 let (status, body) = world.get(&urls[n]).unwrap();
@@ -160,11 +167,11 @@ fn apps_come_back_after_the_death_of_docker_and_of_the_machine() {
             }
         }
     };
-    all_back(&world);
+    all_back(&world, &engine);
 
     engine.kill_daemon();
     engine.start_daemon();
-    all_back(&world);
+    all_back(&world, &engine);
 
     world.kill_server();
     world.kill_router();
@@ -172,7 +179,7 @@ fn apps_come_back_after_the_death_of_docker_and_of_the_machine() {
     engine.boot();
     world.start_router();
     world.start_server();
-    all_back(&world);
+    all_back(&world, &engine);
     let left = engine.docker(&["ps", "--all", "--quiet"]).good().out;
     assert_eq!(left.lines().count(), 4, "{left}");
     drop(world);

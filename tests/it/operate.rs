@@ -1,4 +1,4 @@
-//! The commands, as an operator and a developer use them on running apps.
+//! Commands of operators and developers on running apps.
 
 use std::{
     io::{Read as _, Write as _},
@@ -8,7 +8,7 @@ use std::{
 
 use crate::support::{apps::version, command::run, waiting::eventually, world::World};
 
-/// What `url` answers must be the config var of this name.
+/// A `Procfile` whose web process responds with the config var `SAYS`.
 const SHOW: &str = "web: mkdir -p /tmp/s && echo \"says:$SAYS:\" > /tmp/s/index.html && \
      echo started with $SAYS && exec python3 -m http.server --directory /tmp/s $PORT";
 
@@ -16,9 +16,9 @@ fn json(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
 }
 
-/// Config vars: each change is a release, or waits for one; a rollback brings the old ones back.
+/// A change of config vars makes a release, or takes effect with the next one; a rollback restores the old values.
 #[test]
-fn config_vars_come_with_releases() {
+fn config_vars_belong_to_releases() {
     let world = World::new();
     let folder = world.repository("vars", &[("Procfile", SHOW)]);
     world.paas(&["apps:create", "vars"]).good();
@@ -27,7 +27,7 @@ fn config_vars_come_with_releases() {
     let url = world.url("vars");
     world.answers(&url, "says:one two=three:");
     world.paas(&["config:set", "vars", "SAYS=four"]).good().says("v2 is live");
-    assert!(world.get(&url).unwrap().1.contains("says:four:"), "the command ended, so it is live");
+    assert!(world.get(&url).unwrap().1.contains("says:four:"), "the release is live when the command ends");
     world.paas(&["config:set", "vars", "SAYS=four"]).good().says("no change: the values are already set");
     world.paas(&["config:set", "--no-restart", "vars", "SAYS=five"]).good();
     world.answers(&url, "says:four:");
@@ -42,9 +42,9 @@ fn config_vars_come_with_releases() {
     assert_eq!(kinds, ["config", "rollback", "config", "push"]);
 }
 
-/// Stopped is stopped, also over a restart of the server; scaling holds over deploys; the log tells it all.
+/// A stopped app stays stopped when the server restarts, and its formation is kept; the log shows instances and router.
 #[test]
-fn processes_are_declared() {
+fn processes_are_scaled_restarted_stopped_and_started() {
     let mut world = World::new();
     let folder = world.repository("procs", &[("Procfile", &format!("{SHOW}\nworker: echo at work; exec sleep 1000"))]);
     world.push(&folder).good();
@@ -58,7 +58,7 @@ fn processes_are_declared() {
     let before = ids(&report());
     assert_eq!(before.len(), 3);
     world.ssh(&["ps:restart", "procs"]).good();
-    eventually("three new ones", || {
+    eventually("three new instances", || {
         let now = ids(&report());
         (now.len() == 3 && now.iter().all(|id| !before.contains(id))).then_some(())
     });
@@ -70,14 +70,14 @@ fn processes_are_declared() {
     world.ssh(&["ps:stop", "procs"]).good();
     assert_eq!(state(), "stopped");
     assert_eq!(world.get(&format!("{}/x?secret=1", world.url("procs").trim_end_matches('/'))).unwrap().0, 503);
-    eventually("the router's answer is in the log", || {
+    eventually("the router's response is in the log", || {
         let log = world.ssh(&["logs", "procs", "-p", "router"]).good().out;
         assert!(!log.contains("secret"), "{log}");
         log.contains("paas[router]: 503 for GET /x: no instance is running (request ").then_some(())
     });
     world.stop_server();
     world.start_server();
-    eventually("nothing runs", || world.containers("instance").is_empty().then_some(()));
+    eventually("no instance is left", || world.containers("instance").is_empty().then_some(()));
     world.ssh(&["config:set", "procs", "STILL=stopped"]).good().says("runs when the app is started (ps:start procs)");
     assert!(world.containers("instance").is_empty(), "a new release starts nothing");
     world.ssh(&["ps:start", "procs"]).good();
@@ -85,17 +85,17 @@ fn processes_are_declared() {
     let info = json(&world.ssh(&["apps:info", "procs", "--format", "json"]).good().out);
     assert_eq!(info["formation"], serde_json::json!(["web=2", "worker=1"]));
     world.ssh(&["builds:log", "procs"]).good().says("Releasing v1");
-    world.ssh(&["builds:log", "procs", "7"]).bad();
+    world.ssh(&["builds:log", "procs", "7"]).bad().says("procs has no such build");
 }
 
-/// Port mappings, HTTP and TCP, and what is refused.
+/// Port mappings of HTTP and TCP are served, and conflicting ones are refused.
 #[test]
 fn ports_are_mapped() {
     let world = World::new();
     let serve = version(1).replace("$PORT", "5000");
-    let checks = r#"{"healthchecks":{"web":[{"attempts":20,"wait":0.5}]}}"#;
+    let checks = r#"{"healthchecks":{"web":[{"attempts":10,"wait":0.5}]}}"#;
     let folder = world.repository("mapped", &[("Procfile", &serve), ("app.json", checks)]);
-    world.push(&folder).bad().says("5000");
+    world.push(&folder).bad().says("it listens on port 5000, not on $PORT (8080)");
     let own = world.url("mapped");
     let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let (http, tcp) = (free(), free());
@@ -118,19 +118,19 @@ fn ports_are_mapped() {
     world.paas(&["apps:create", "other"]).good();
     world.ssh(&["ports:set", "other", &format!("http:{http}:5000")]).bad().says("belongs to the app mapped");
     let listed = json(&world.ssh(&["ports:list", "mapped", "--format", "json"]).good().out);
-    assert_eq!(listed.as_array().unwrap().len(), 2, "what was refused is not there: {listed}");
+    assert_eq!(listed.as_array().unwrap().len(), 2, "refused mappings are not stored: {listed}");
     world.answers(&format!("http://127.0.0.1:{http}"), "version-1");
     world.commit(&folder, &[("Procfile", &version(2))]);
     world.push(&folder).good();
     world.answers(&format!("http://127.0.0.1:{http}"), "version-2");
     world.ssh(&["ports:clear", "mapped"]).good().says("PORT has changed: restarting mapped");
     world.answers(&own, "version-2");
-    assert_eq!(world.url("mapped"), own, "the app's own port was kept for it");
+    assert_eq!(world.url("mapped"), own, "the app keeps its own port");
 }
 
-/// A developer's key makes apps, and acts on no others.
+/// A developer key may create apps and manage them, but no others.
 #[test]
-fn keys_have_bounds() {
+fn a_developer_key_manages_its_own_apps_only() {
     let world = World::new();
     let folder = world.repository("admins", &[("Procfile", &version(1))]);
     world.push(&folder).good();
@@ -138,8 +138,8 @@ fn keys_have_bounds() {
     run(Command::new("ssh-keygen").args(["-q", "-t", "ecdsa", "-N", "", "-f"]).arg(&key)).good();
     let public = std::fs::read_to_string(world.dir().join("bob.pub")).unwrap();
     world.paas_with(&["ssh-keys:add", "bob"], &public).good().says("SHA256:");
-    world.paas_with(&["ssh-keys:add", "bob2"], &public).bad();
-    world.paas_with(&["ssh-keys:add", "eve"], "ssh-ed25519 nonsense").bad();
+    world.paas_with(&["ssh-keys:add", "bob2"], &public).bad().says("this key is registered already, as bob");
+    world.paas_with(&["ssh-keys:add", "eve"], "ssh-ed25519 nonsense").bad().says("public key");
     let bob = |words: &[&str]| world.ssh_as(&key, words);
     bob(&["whoami"]).good().says("bob (developer)");
     bob(&["apps:create", "bobs"]).good();
@@ -149,13 +149,15 @@ fn keys_have_bounds() {
         &["ps:scale", "admins", "web=0"],
         &["apps:destroy", "admins", "--force"],
         &["git-receive-pack", "admins"],
-        &["ssh-keys:list"],
-        &["ports:set", "bobs", "http:80:8080"],
     ] {
-        bob(words).bad();
+        bob(words).bad().says("there is no app named admins, or it is not yours");
+    }
+    for words in [&["ssh-keys:list"][..], &["ports:set", "bobs", "http:80:8080"]] {
+        bob(words).bad().says("only an admin key may do this");
     }
     let apps = json(&bob(&["apps:list", "--format", "json"]).good().out);
-    assert_eq!(apps.as_array().unwrap().len(), 1, "{apps}");
+    let names: Vec<_> = apps.as_array().unwrap().iter().map(|app| &app["name"]).collect();
+    assert_eq!(names, ["bobs"]);
     bob(&["apps:destroy", "bobs"]).bad().says("no name was given");
     world.paas(&["ssh-keys:remove", "bob"]).good();
     bob(&["whoami"]).bad().says("Permission denied (publickey)");

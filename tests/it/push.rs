@@ -1,12 +1,13 @@
-//! The main job, as a developer sees it.
+//! Pushes, as a developer sees them.
 
 use std::{collections::HashSet, process::Command};
 
 use crate::support::{apps::version, command::run, http::Load, waiting::eventually, world::World};
 
-/// What the demo shows: three languages, three instances, a change without a failed request, a broken change refused.
+/// The story of the demo: apps in three languages, three instances, a change without a failed request, and a broken change,
+/// which is refused.
 #[test]
-fn three_apps_are_pushed_scaled_changed_and_protected() {
+fn three_apps_are_deployed_scaled_and_changed_without_a_failed_request() {
     let world = World::new();
     let site = world.sample("static", "site");
     world.push(&site).good().says("-----> ").says("http://127.0.0.1:");
@@ -23,7 +24,7 @@ fn three_apps_are_pushed_scaled_changed_and_protected() {
 
     world.ssh(&["ps:scale", "js", "web=3"]).good();
     let mut seen = HashSet::new();
-    eventually("three different instances answer", || {
+    eventually("three different instances respond", || {
         seen.insert(world.get(&url).unwrap().1);
         (seen.len() == 3).then_some(())
     });
@@ -32,7 +33,7 @@ fn three_apps_are_pushed_scaled_changed_and_protected() {
     let server = std::fs::read_to_string(node.join("server.js")).unwrap();
     world.commit(&node, &[("server.js", &server.replace("version 1", "version 2"))]);
     world.push(&node).good();
-    assert!(world.get(&url).unwrap().1.contains("version 2"), "the push ended, so the new version answers");
+    assert!(world.get(&url).unwrap().1.contains("version 2"), "the new version responds when the push ends");
     load.end_without_failure();
 
     let live = world.git(&node, &["rev-parse", "HEAD"]).good().out;
@@ -45,14 +46,14 @@ fn three_apps_are_pushed_scaled_changed_and_protected() {
     assert_eq!(remote.split_whitespace().next(), Some(live.trim()), "the ref did not move");
 
     world.ssh(&["apps:destroy", "js", "--force"]).good();
-    eventually("the instances are gone", || {
+    eventually("the instances are removed", || {
         world.containers("instance").iter().all(|name| !name.starts_with("js-")).then_some(())
     });
 }
 
-/// The same tree gives the same image, and costs nothing the second time; so does the same tree in another app.
+/// A push of the same tree is not built again, and another app with the same tree gets the same image.
 #[test]
-fn an_unchanged_tree_makes_an_identical_image() {
+fn the_same_tree_gives_the_same_image() {
     let world = World::new();
     let one = world.sample("node", "one");
     world.push(&one).good();
@@ -71,15 +72,18 @@ fn an_unchanged_tree_makes_an_identical_image() {
     assert_eq!(image("one"), image("two"));
 }
 
-/// Branches, clones, force pushes, deletions, other ways to say the address.
+/// Other branches and tags are stored, clones and forced pushes work, and the deploy branch cannot be deleted.
 #[test]
-fn the_repository_behaves_like_a_repository() {
+fn branches_tags_clones_and_forced_pushes_work() {
     let world = World::new();
     let folder = world.repository("repo", &[("index.html", "first")]);
     world.push(&folder).good();
     world.git(&folder, &["push", "paas", "main:topic"]).good().says("stored, not deployed");
     world.git(&folder, &["tag", "v1"]).good();
     world.git(&folder, &["push", "paas", "v1"]).good();
+    let releases = world.paas(&["releases:list", "repo", "--format", "json"]).good().out;
+    let releases: serde_json::Value = serde_json::from_str(&releases).unwrap();
+    assert_eq!(releases.as_array().unwrap().len(), 1, "neither branch nor tag is deployed: {releases}");
 
     let clone = world.dir().join("clone");
     world.git(world.dir(), &["clone", "-q", &format!("{}.git", world.remote("repo")), "clone"]).good();
@@ -95,6 +99,8 @@ fn the_repository_behaves_like_a_repository() {
 
     world.git(&folder, &["push", "paas", ":main"]).bad().says("deploy branch");
     world.git(&folder, &["push", "paas", ":topic"]).good();
+    let refs = world.git(&folder, &["ls-remote", "paas"]).good().out;
+    assert!(refs.contains("refs/heads/main") && !refs.contains("topic"), "{refs}");
 
     world.ssh(&["git:set", "repo", "deploy-branch", "live"]).good();
     world.commit(&folder, &[("index.html", "third")]);
@@ -103,9 +109,9 @@ fn the_repository_behaves_like_a_repository() {
     world.answers(&world.url("repo"), "third");
 }
 
-/// A first push that fails leaves the app, without a release; the next push works.
+/// A first push that fails creates the app without a release, and is explained; the next push works.
 #[test]
-fn what_cannot_be_built_or_run_is_explained() {
+fn apps_that_cannot_be_built_or_run_are_explained() {
     let world = World::new();
     let folder = world.repository("odd", &[("README.md", "nothing to run")]);
     world.push(&folder).bad().says("no buildpack");
@@ -118,7 +124,8 @@ fn what_cannot_be_built_or_run_is_explained() {
     world.push(&folder).bad().says("app.json: ");
     let checks = r#"{"healthchecks":{"web":[{"attempts":3,"wait":0.5}]}}"#;
     world.commit(&folder, &[("app.json", checks)]);
-    world.push(&folder).bad().says("8080");
+    world.push(&folder).bad().says("it does not listen on $PORT (8080)");
+    // The caller is informed after 10 seconds, and then of each change.
     let patient = r#"{"healthchecks":{"web":[{"attempts":24,"wait":1}]}}"#;
     let late = "web: sleep 15; exec python3 -m http.server 3000";
     world.commit(&folder, &[("Procfile", late), ("app.json", patient)]);
@@ -129,7 +136,7 @@ fn what_cannot_be_built_or_run_is_explained() {
     world.commit(&folder, &[("app.json", checks)]);
     world.commit(&folder, &[("Procfile", "web: echo i-have-no-time; exit 3")]);
     world.push(&folder).bad().says("i-have-no-time").says("status 3");
-    // A server whose workers cannot load the app has an open port for a while.
+    // A server whose workers cannot load the app has an open port until it exits.
     let hollow = "import os, socket, sys, time\ns = socket.socket()\ns.bind(('0.0.0.0', int(os.environ['PORT'])))\n\
                   s.listen()\ntime.sleep(2)\nsys.exit('no worker boots')\n";
     world.commit(&folder, &[("Procfile", "web: python3 hollow.py"), ("hollow.py", hollow), ("app.json", patient)]);
@@ -147,9 +154,9 @@ fn what_cannot_be_built_or_run_is_explained() {
     assert!(report.contains("worker.2"), "{report}");
 }
 
-/// libgit2 speaks SSH through libssh2: another client than OpenSSH, as IDEs have it.
+/// IDEs use libgit2, which speaks SSH through libssh2 instead of OpenSSH.
 #[test]
-fn libgit2_pushes_and_clones() {
+fn pushing_and_cloning_with_libgit2_works() {
     let world = World::new();
     let folder = world.repository("other-client", &[("index.html", "by libgit2")]);
     let script = "
@@ -174,9 +181,9 @@ pygit2.clone_repository(url, clone, callbacks=Callbacks())
     assert_eq!(std::fs::read_to_string(clone.join("index.html")).unwrap(), "by libgit2");
 }
 
-/// A process type that is gone from the Procfile, or misspelt there, does not end in silence.
+/// When a release lacks a process type that has instances, the push warns of it, and they are stopped.
 #[test]
-fn what_a_release_ends_is_told() {
+fn a_removed_process_type_is_stopped_with_a_warning() {
     let world = World::new();
     let folder = world.repository("ends", &[("Procfile", &format!("{}\nworker: sleep 1000\n", version(1)))]);
     world.push(&folder).good();
@@ -187,4 +194,8 @@ fn what_a_release_ends_is_told() {
     assert_eq!(said.err.matches("no longer a process type").count(), 1, "{}", said.err);
     assert!(said.err.contains(ends), "{}", said.err);
     world.answers(&world.url("ends"), "version-2");
+    eventually("only the web instance is left", || {
+        let names = world.containers("instance");
+        (names.len() == 1 && names[0].starts_with("ends-web-")).then_some(())
+    });
 }

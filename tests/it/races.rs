@@ -1,4 +1,4 @@
-//! Many things at once, ending in the declared state.
+//! Concurrent changes, which end in the declared state.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use crate::support::{
     world::World,
 };
 
-/// A push in the background, whose lines can be waited for.
+/// A push in the background, whose output can be waited for.
 struct Pushing {
     child: Child,
     lines: std::io::Lines<BufReader<std::process::ChildStderr>>,
@@ -35,7 +35,7 @@ impl Pushing {
     fn wait_for(&mut self, text: &str) {
         while !self.said.contains(text) {
             let line = self.lines.next();
-            let line = line.unwrap_or_else(|| panic!("it never said {text:?} but {}", self.said)).unwrap();
+            let line = line.unwrap_or_else(|| panic!("it ended without {text:?}: {}", self.said)).unwrap();
             self.said.push_str(&(line + "\n"));
         }
     }
@@ -55,9 +55,9 @@ fn clone(world: &World, app: &str) -> std::path::PathBuf {
     folder
 }
 
-/// The second of two pushes from one base waits, saying so, and is refused before it is built.
+/// The second of two pushes from one base waits, with a message, and is refused before it is built.
 #[test]
-fn two_pushes_from_one_base_do_not_both_go_live() {
+fn the_second_of_two_pushes_from_one_base_is_refused() {
     let world = World::new();
     let mine = world.repository("race", &[("Procfile", &version(1))]);
     world.push(&mine).good();
@@ -73,34 +73,41 @@ fn two_pushes_from_one_base_do_not_both_go_live() {
     world.go_on("before-commit");
     first.end().good();
     let second = second.end().bad().says("stale push: main is now at ");
-    assert!(!second.err.contains("Detecting"), "nothing was built for it: {}", second.err);
+    assert!(!second.err.contains("Detecting"), "the second push was built: {}", second.err);
     world.answers(&world.url("race"), "version-2");
     let builds: serde_json::Value =
         serde_json::from_str(&world.ssh(&["builds:list", "race", "--format", "json"]).good().out).unwrap();
     assert_eq!(builds.as_array().unwrap().len(), 2, "{builds}");
 }
 
-/// When the first fails, the one that waited still follows the ref, and deploys.
+/// When the first of two pushes fails, the second one, which waited for it, is deployed.
 #[test]
-fn a_push_that_waited_for_one_that_failed_deploys() {
+fn a_push_that_waited_for_a_failed_one_is_deployed() {
     let world = World::new();
     let mine = world.repository("second", &[("Procfile", &version(1))]);
     world.push(&mine).good();
     let theirs = clone(&world, "second");
-    let check = r#"{"healthchecks":{"web":[{"attempts":4,"wait":1}]}}"#;
-    world.commit(&mine, &[("Procfile", "web: sleep 1000"), ("app.json", check)]);
+    let check = r#"{"healthchecks":{"web":[{"attempts":600,"wait":1}]}}"#;
+    let until_told = "web: until [ -e /tmp/exit ]; do sleep 0.1; done; exit 3";
+    world.commit(&mine, &[("Procfile", until_told), ("app.json", check)]);
     world.commit(&theirs, &[("Procfile", &version(3))]);
     let mut first = Pushing::start(&world, &mine);
     first.wait_for("Releasing v2");
-    let second = Pushing::start(&world, &theirs);
-    first.end().bad();
-    second.end().good().says("Another push to this app is under way");
+    let mut second = Pushing::start(&world, &theirs);
+    second.wait_for("Another push to this app is under way");
+    let starting = eventually("the first push's instance runs", || {
+        let starting = world.instances("second").into_iter().find(|one| one["state"] == "starting")?;
+        world.running_containers("instance").into_iter().find(|name| starting["id"] == name.as_str())
+    });
+    run(Command::new("docker").args(["exec", &starting, "touch", "/tmp/exit"])).good();
+    first.end().bad().says("it exited with status 3");
+    second.end().good();
     world.answers(&world.url("second"), "version-3");
 }
 
-/// Apps build side by side up to the limit; who has to wait is told the place in the queue.
+/// Builds run in parallel up to the limit; a push beyond it shows its place in the queue.
 #[test]
-fn builds_queue_beyond_the_limit() {
+fn builds_beyond_the_limit_wait_in_a_queue() {
     let world = World::with("[build]\nconcurrency = 2\n");
     let slow = |app: &str| {
         let folder = world.sample("node", app);
@@ -114,7 +121,7 @@ fn builds_queue_beyond_the_limit() {
     for push in &mut running {
         push.wait_for("Detecting");
     }
-    eventually("two build at once", || (world.containers("build").len() == 2).then_some(()));
+    eventually("two builds run", || (world.containers("build").len() == 2).then_some(()));
     let folder = world.repository("qc", &[("Procfile", &version(1))]);
     let mut third = Pushing::start(&world, &folder);
     third.wait_for("Waiting for 1 build to end");
@@ -131,19 +138,20 @@ fn builds_queue_beyond_the_limit() {
     }
 }
 
-/// How many instances are healthy by the server's word, and run by the engine's.
+/// Number of instances that are healthy by the server's report, and run by the engine's.
 fn serving(world: &World, app: &str) -> usize {
-    let report = world.ssh(&["ps:report", app, "--format", "json"]).good().out;
-    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
     let running = world.running_containers("instance");
-    let instances = report.as_array().unwrap().iter();
-    instances.filter(|one| one["state"] == "healthy" && running.iter().any(|name| one["id"] == name.as_str())).count()
+    world
+        .instances(app)
+        .iter()
+        .filter(|one| one["state"] == "healthy" && running.iter().any(|name| one["id"] == name.as_str()))
+        .count()
 }
 
-/// Scale, deploy, change of configuration and crashes in a random order under load: the declared state is reached, and
-/// no request fails but those that an instance took down with it.
+/// Scaling, deploys, changes of config vars and crashes in a random order under load end in the declared state, and only
+/// requests in flight on a crashed instance fail.
 #[test]
-fn anything_in_any_order_ends_in_the_declared_state() {
+fn changes_and_crashes_in_any_order_end_in_the_declared_state() {
     let world = World::new();
     let folder = world.repository("storm", &[("Procfile", &version(1))]);
     world.push(&folder).good();
@@ -167,24 +175,23 @@ fn anything_in_any_order_ends_in_the_declared_state() {
             }
             2 => drop(world.ssh(&["config:set", "storm", &format!("ROUND={round}")]).good()),
             _ => {
-                // Where the last one that serves is taken down, nobody is left to answer.
-                eventually("another one serves", || (serving(&world, "storm") > 1).then_some(()));
+                // Requests would fail after the crash of the only healthy instance.
+                eventually("another instance serves", || (serving(&world, "storm") > 1).then_some(()));
                 let alive = world.running_containers("instance");
                 let victim = &alive[(seed >> 45) as usize % alive.len()];
-                // It may be one that is going anyway.
+                // It may be an instance that is stopped at this moment.
                 run(Command::new("docker").args(["kill", victim]));
                 crashes += 1;
             }
         }
     }
     eventually("the declared number is healthy, and nothing else is left", || {
-        let report = world.ssh(&["ps:report", "storm"]).good().out;
-        let whole = report.matches("healthy").count() as u64 == web && report.matches("web.").count() as u64 == web;
-        whole.then_some(())
+        let declared = serving(&world, "storm") as u64 == web && world.instances("storm").len() as u64 == web;
+        declared.then_some(())
     });
     let (answered, failed) = load.end();
     assert!(answered > 100, "{answered}");
-    // Two threads ask, so a crash can take two requests with it.
+    // Two threads send requests, so a crash can fail two of them.
     assert!(failed.len() <= 2 * crashes, "{} failed with {crashes} crashes: {failed:?}", failed.len());
     world.answers(&url, &format!("version-{last}"));
     assert_eq!(world.containers("instance").len() as u64, web);

@@ -1,10 +1,10 @@
-//! Stacks that an operator brings, and apps that are put on a newer one without a build.
+//! Stacks of an operator, and rebase: apps on a newer run image without a build.
 
 use std::{fs, process::Command};
 
-use crate::support::{apps::write_buildpack, command::run, http::Load, world::World};
+use crate::support::{apps::write_buildpack, command::run, http::Load, waiting::eventually, world::World};
 
-/// An image of the engine, made of the default stack's run image; goes with its handle.
+/// An image on the engine, made of the default stack's run image; removed when it is dropped.
 struct Base<'a> {
     world: &'a World,
     name: String,
@@ -14,13 +14,14 @@ impl<'a> Base<'a> {
     fn new(world: &'a World) -> Self {
         let name = format!("paas-test/base:{:08x}", rand::random::<u32>());
         let cache = fs::read_dir("/var/cache/paas/stacks").unwrap().map(|entry| entry.unwrap().path());
-        let tar = cache.map(|folder| folder.join("run.tar")).find(|tar| tar.is_file()).expect("the stack was made");
+        let tar =
+            cache.map(|folder| folder.join("run.tar")).find(|tar| tar.is_file()).expect("the default stack exists");
         let user = ["--change", "USER 1000:1000"];
         run(Command::new("docker").arg("import").args(user).arg(tar).arg(&name)).good();
         Self { world, name }
     }
 
-    /// The next one is this with some files changed.
+    /// Replaces the image by one with these files changed.
     fn change(&self, files: &[(&str, &str)]) {
         let folder = self.world.dir().join("image");
         let _ = fs::remove_dir_all(&folder);
@@ -41,7 +42,7 @@ impl<'a> Base<'a> {
 
 impl Drop for Base<'_> {
     fn drop(&mut self) {
-        // The ones before lost their name to it, and go as its parents.
+        // Earlier images have no tag any more, and are removed as parents of this one.
         run(Command::new("docker").args(["rmi", "-f", &self.name]));
     }
 }
@@ -52,9 +53,10 @@ fn layers(image: &str) -> Vec<String> {
     said.out.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
-/// An update goes under apps without a build and without a failed request; one that breaks an app stops there.
+/// Apps are rebased onto an updated run image without a build and without a failed request; an update that breaks an app
+/// changes nothing.
 #[test]
-fn an_updated_run_image_goes_under_apps() {
+fn apps_are_rebased_onto_an_updated_run_image() {
     let world = World::new();
     let base = Base::new(&world);
     let pair = ["--run-image", &base.name, "--build-image", &base.name];
@@ -102,14 +104,23 @@ fn an_updated_run_image_goes_under_apps() {
     world.paas(&["apps:rebase", "--all", "--stack", "debian-13"]).good().says("Rebasing 0 apps");
     world.paas(&["apps:rebase", "a"]).good();
 
-    // An update under which no app starts: what serves goes on.
+    // An update with which no app starts: the instances stay.
     base.change(&[("/usr/bin/bash", "no bash")]);
     world.paas(&["stacks:update", "mine"]).good();
+    let serving = || {
+        let instances = eventually("one instance of each app is left", || {
+            let all = ["a", "b"].map(|app| world.instances(app));
+            all.iter().all(|of_app| of_app.len() == 1).then_some(all)
+        });
+        instances.map(|of_app| of_app[0]["id"].clone())
+    };
+    let before = serving();
     world.paas(&["apps:rebase", "--all"]).bad().says("serve as before");
+    assert_eq!(serving(), before, "the instances are unchanged");
     assert_eq!(in_instance_of(&world, "a", "/etc/patched"), "yes");
     world.answers(&world.url("b"), "one files:note.txt");
 
-    // Another version of the distribution is not for images that were built on this one.
+    // An image is not rebased onto another version of the distribution.
     let release = base.file("/etc/os-release").replace("VERSION_ID=\"13\"", "VERSION_ID=\"14\"");
     base.change(&[("/usr/lib/os-release", &release), ("/etc/os-release", &release)]);
     world.paas(&["stacks:update", "mine"]).good();
@@ -124,7 +135,7 @@ fn an_updated_run_image_goes_under_apps() {
     world.paas_with(&["stacks:create", "slim"], wrong).bad().says("\"--evil\" is not a valid name of a package");
 }
 
-/// A file in an app's instance.
+/// Contents of a file in an app's instance.
 fn in_instance_of(world: &World, app: &str, path: &str) -> String {
     let name = world.running_containers("instance");
     let of_app = |name: &&String| {

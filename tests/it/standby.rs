@@ -1,4 +1,4 @@
-//! The build container that waits: it does the next build, of whichever app, and a build never depends on it.
+//! The standby container: it runs the next build, of any app, and no build depends on it.
 
 use std::{fs, path::PathBuf, process::Command};
 
@@ -11,30 +11,30 @@ use crate::support::{
     world::World,
 };
 
-/// The ids of the containers that wait, those that are about to (`created`) or no longer do included.
-fn waiting(world: &World, statuses: &[&str]) -> Vec<String> {
+/// Ids of the standby containers that have one of these statuses; without a status, of all.
+fn standby_containers(world: &World, statuses: &[&str]) -> Vec<String> {
     let label = format!("label=paas.server={}", world.server_id());
     let mut list = Command::new("docker");
     list.args(["ps", "--all", "--no-trunc", "--format", "{{.Names}} {{.ID}}", "--filter", &label]);
     list.args(statuses.iter().flat_map(|status| ["--filter".to_owned(), format!("status={status}")]));
     let all = run(&mut list).good().out;
-    let waiting = all.lines().filter(|line| line.contains("-standby-")).filter_map(|line| line.split_once(' '));
-    waiting.map(|(_, id)| id.to_owned()).collect()
+    let standby = all.lines().filter(|line| line.contains("-standby-")).filter_map(|line| line.split_once(' '));
+    standby.map(|(_, id)| id.to_owned()).collect()
 }
 
-/// The id of the one that waits.
-fn one_waits(world: &World) -> String {
-    eventually("a build container waits", || waiting(world, &["running"]).pop())
+/// Waits for a standby container; returns its id.
+fn standby_container(world: &World) -> String {
+    eventually("a standby container runs", || standby_containers(world, &["running"]).pop())
 }
 
-/// What is mounted for one that waits.
+/// Number of mounts for standby containers.
 fn mounts(world: &World) -> usize {
     let all = fs::read_to_string("/proc/self/mounts").unwrap();
     let folder = world.data().join("mounts/standby-");
     all.lines().filter(|line| line.contains(folder.to_str().unwrap())).count()
 }
 
-/// An app whose build says in which container it is, and what its disk has.
+/// An app whose build prints the container that it runs in, and the layers on its disk.
 fn nosy(world: &World, app: &str) -> PathBuf {
     let script = "echo layers: $(ls /layers); echo built in $HOSTNAME";
     let project = format!(
@@ -44,22 +44,22 @@ fn nosy(world: &World, app: &str) -> PathBuf {
     world.repository(app, &[("Procfile", &version(1)), ("project.toml", &project)])
 }
 
-/// One that was started before it was known whose build comes does the next one, on that app's disk. What closes the network
-/// to builds is looked at all the same.
+/// The standby container is started before the app of the next build is known; it runs that build on the app's own disk. The
+/// packet filters are checked before it is used.
 #[test]
-fn the_next_build_of_any_app_is_done_by_the_container_that_waits() {
+fn the_standby_container_runs_the_next_build_of_any_app() {
     let mut world = World::new();
     let one = nosy(&world, "one");
     world.push(&one).good();
-    let first = one_waits(&world);
+    let first = standby_container(&world);
     assert_eq!(mounts(&world), 1);
 
     let two = nosy(&world, "two");
     let said = world.push(&two).good();
     assert!(said.err.contains(&format!("built in {}", &first[..12])), "{}", said.err);
     world.answers(&world.url("two"), "version-1");
-    let second = one_waits(&world);
-    assert_ne!(first, second, "each does one build");
+    let second = standby_container(&world);
+    assert_ne!(first, second, "a container runs one build");
 
     let rules = || run(Command::new("iptables").args(["-w", "10", "-S", "INPUT"])).good().out;
     let interface = format!("-i pa-{}-b ", &Digest::of(world.server_id().as_bytes()).hex()[..8]);
@@ -75,39 +75,46 @@ fn the_next_build_of_any_app_is_done_by_the_container_that_waits() {
     assert!(layers.contains("my_nosy"), "{layers}");
     world.answers(&world.url("one"), "version-2");
 
-    one_waits(&world);
+    standby_container(&world);
     world.stop_server();
-    assert_eq!((waiting(&world, &[]), mounts(&world)), (Vec::new(), 0), "left by a server that has ended");
+    assert_eq!(
+        (standby_containers(&world, &[]), mounts(&world)),
+        (Vec::new(), 0),
+        "a stopped server leaves no standby container"
+    );
 }
 
-/// Whoever removes, stops or pauses it, or kills the server, the next push is as good.
+/// The next push succeeds after the standby container was removed, stopped or paused, or the server was killed.
 #[test]
-fn a_build_does_not_depend_on_the_container_that_waits() {
+fn a_build_does_not_depend_on_the_standby_container() {
     let mut world = World::new();
     let folder = world.repository("sturdy", &[("Procfile", &version(1))]);
     world.push(&folder).good();
     let docker = |words: &[&str]| run(Command::new("docker").args(words)).good();
     for (n, words) in [&["rm", "--force"][..], &["stop", "--time", "0"], &["pause"]].into_iter().enumerate() {
-        docker(&[words, &[&one_waits(&world)]].concat());
+        docker(&[words, &[&standby_container(&world)]].concat());
         world.commit(&folder, &[("Procfile", &version(n as u32 + 2))]);
         world.push(&folder).good();
         world.answers(&world.url("sturdy"), &format!("version-{}", n + 2));
     }
 
-    let before = one_waits(&world);
+    let before = standby_container(&world);
     world.kill_server();
     world.start_server();
-    eventually("the one that waited for a dead server is gone", || waiting(&world, &[]).is_empty().then_some(()));
+    eventually("the standby container of the killed server is removed", || {
+        standby_containers(&world, &[]).is_empty().then_some(())
+    });
     assert_eq!(mounts(&world), 0);
     world.commit(&folder, &[("Procfile", &version(9))]);
     world.push(&folder).good();
     world.answers(&world.url("sturdy"), "version-9");
-    assert_ne!(one_waits(&world), before);
+    assert_ne!(standby_container(&world), before);
 }
 
-/// A buildpack that was taken away and put back is another folder at the same place: the one that waits has the first one.
+/// A buildpack that is uninstalled and installed again is another folder at the same path; the standby container still has the
+/// first one mounted.
 #[test]
-fn a_container_that_waits_with_what_is_gone_is_not_used() {
+fn a_standby_container_with_a_removed_buildpack_is_not_used() {
     let world = World::new();
     let buildpack = world.dir().join("again");
     write_buildpack(&buildpack, "test/again", "again");
@@ -117,22 +124,23 @@ fn a_container_that_waits_with_what_is_gone_is_not_used() {
     world.paas(&["apps:create", "app"]).good();
     world.paas(&["buildpacks:add", "app", "test/again"]).good();
     world.push(&app).good().says("-----> again builds");
-    let before = one_waits(&world);
+    let before = standby_container(&world);
     world.paas(&["buildpacks:uninstall", "test/again"]).good();
     install();
     world.commit(&app, &[("note.txt", "y")]);
     world.push(&app).good().says("-----> again builds");
-    assert_ne!(one_waits(&world), before);
+    assert_ne!(standby_container(&world), before);
 }
 
-/// A server with `standby = false` starts no standby container: one with it, whose push ended later, has its own by then.
+/// A server with `standby = false` starts no standby container. A second server, whose push ends later, has started its own
+/// when this is checked.
 #[test]
-fn no_standby_container_is_started_where_it_is_disabled() {
+fn no_standby_container_is_started_if_disabled() {
     let (without, with) = (World::with("[build]\nstandby = false\n"), World::new());
     for world in [&without, &with] {
         let folder = world.repository("alone", &[("Procfile", &version(1))]);
         world.push(&folder).good();
     }
-    one_waits(&with);
-    assert_eq!((waiting(&without, &[]), mounts(&without)), (Vec::new(), 0));
+    standby_container(&with);
+    assert_eq!((standby_containers(&without, &[]), mounts(&without)), (Vec::new(), 0));
 }
