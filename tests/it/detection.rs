@@ -1,5 +1,5 @@
-//! Which language takes a folder that has files of several: the buildpacks' own `bin/detect`, in the order of `order.toml`.
-//! Quick, since nothing is built: the projects are the names of their files, in `tests/detection.toml`.
+//! Which language is detected in a folder with files of several: by the buildpacks' own `bin/detect`, in the order of
+//! `order.toml`. Nothing is built, so the projects in `tests/detection.toml` are little more than names of files.
 
 use std::{
     collections::BTreeMap,
@@ -21,13 +21,14 @@ struct Table {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Project {
-    /// The buildpack that makes the app, or none.
+    /// Name of the buildpack of the app's language, or `none`.
     is: String,
+    /// Description of the project.
     has: String,
     /// Empty files.
     #[serde(default)]
     files: Vec<String>,
-    /// Files with something in them.
+    /// Files with contents.
     #[serde(default)]
     write: BTreeMap<String, String>,
 }
@@ -49,17 +50,17 @@ struct Member {
     optional: bool,
 }
 
-/// The folder's own language: that of the buildpack which may not pass, and comes last.
+/// Language of a folder: the last required buildpack of the first group whose required buildpacks all pass.
 fn language(order: &Order, app: &Path, tools: &Path) -> String {
     let mut outcomes = BTreeMap::new();
-    let mut fits = |member: &Member| {
+    let mut passes = |member: &Member| {
         let name = member.id.strip_prefix("paas/").unwrap().to_owned();
         *outcomes.entry(name.clone()).or_insert_with(|| detects(&name, app, tools))
     };
     for Group { group } in &order.order {
-        let wanted: Vec<_> = group.iter().filter(|member| !member.optional).collect();
-        if wanted.iter().all(|member| fits(member)) {
-            return wanted.last().unwrap().id["paas/".len()..].to_owned();
+        let required: Vec<_> = group.iter().filter(|member| !member.optional).collect();
+        if required.iter().all(|member| passes(member)) {
+            return required.last().unwrap().id["paas/".len()..].to_owned();
         }
     }
     "none".to_owned()
@@ -83,7 +84,7 @@ fn detects(buildpack: &str, app: &Path, tools: &Path) -> bool {
 }
 
 #[test]
-fn each_project_is_taken_by_its_own_language() {
+fn each_project_is_detected_as_its_own_language() {
     let read = |path: &str| fs::read_to_string(repository_root().join(path)).unwrap();
     let order: Order = toml::from_str(&read("buildpacks/order.toml")).unwrap();
     let table: Table = toml::from_str(&read("tests/detection.toml")).unwrap();
@@ -99,17 +100,17 @@ fn each_project_is_taken_by_its_own_language() {
             fs::create_dir_all(file.parent().unwrap()).unwrap();
             fs::write(file, text).unwrap();
         }
-        let taken = language(&order, app.path(), tools.path());
-        if taken != is {
-            wrong.push(format!("{has}: taken by {taken} instead of {is}"));
+        let detected = language(&order, app.path(), tools.path());
+        if detected != is {
+            wrong.push(format!("{has}: detected as {detected} instead of {is}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// An ordinary machine sets none of the variables that installers of packages read.
+/// The settings that decide on the Node.js packages are empty where no such variable is set, and differ between values.
 #[test]
-fn a_build_without_settings_for_its_packages_goes_on() {
+fn settings_of_package_managers_are_read_and_may_be_missing() {
     let settings = |more: &[(&str, &str)]| {
         let mut command = Command::new("bash");
         command.args(["-euo", "pipefail", "-c", ". buildpacks/nodejs/lib/packages.sh; package_settings"]);

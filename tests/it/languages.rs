@@ -1,6 +1,5 @@
-//! Ordinary projects of each language, pushed as they are. What is pushed and what must come of it is data: each
-//! `tests/apps/NAME.toml` tells of the project in `tests/apps/NAME`, each `tests/apps/failures/LANGUAGE.toml` of
-//! projects that something is wrong with.
+//! Ordinary projects of each language, pushed as they are. Projects and expectations are data: each `tests/apps/NAME.toml`
+//! describes the project in `tests/apps/NAME`, each `tests/apps/failures/LANGUAGE.toml` projects with a mistake.
 
 use std::{
     collections::BTreeMap,
@@ -21,36 +20,35 @@ use crate::support::{
 #[serde(deny_unknown_fields)]
 struct Sample {
     language: String,
-    /// A shell command that completes the project before its first push: it writes the lock file that is not kept here,
-    /// since it would name a registry.
+    /// A shell command that is run before the first push. It writes the lock file, which is not stored here because it would
+    /// name a registry.
     prepare: Option<String>,
-    /// What the first push says.
+    /// Texts in the output of the first push.
     says: Vec<String>,
-    /// What is asked for.
+    /// Path of the request.
     #[serde(default = "root")]
     path: String,
-    /// What the answer has in it.
+    /// Text in the response.
     answers: String,
-    /// What a push with a cache says.
-    #[serde(default)]
+    /// Texts in the output of the second push, which is built with the cache.
     cached: Vec<String>,
     change: Change,
     /// Config vars.
     #[serde(default)]
     config: BTreeMap<String, String>,
-    /// Config vars that the build sees, too.
+    /// Config vars that builds see, too.
     #[serde(default)]
     build: BTreeMap<String, String>,
-    /// The folder that is built, if it is not the whole repository.
+    /// Folder of the repository that is built; `None` for all of it.
     dir: Option<String>,
-    /// Why a build without a cache makes another image of the same source, if it does.
+    /// Reason why a build of the same source without a cache gives another image, if it does.
     varies: Option<String>,
-    /// Whether `make test` builds it, for its language.
+    /// Whether `make test` builds this project of its language.
     #[serde(default)]
     quick: bool,
 }
 
-/// What a developer changes next; the answer changes likewise.
+/// A developer's change after the first push: a text that is replaced in a file, and in the response.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Change {
@@ -65,20 +63,20 @@ struct Failures {
     case: Vec<Failure>,
 }
 
-/// A project that something is wrong with.
+/// A project with a mistake.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Failure {
     name: String,
-    /// The sample that it is otherwise.
+    /// Sample that is changed; `None` for an empty folder.
     base: Option<String>,
     #[serde(default)]
     remove: Vec<String>,
     #[serde(default)]
     write: BTreeMap<String, String>,
-    /// What the push says.
+    /// Texts in the output of the push.
     says: Vec<String>,
-    /// Whether it is only warned of, and the push succeeds.
+    /// Whether the push succeeds, with warnings.
     #[serde(default)]
     warns: bool,
 }
@@ -95,7 +93,7 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> T {
     toml::from_str(&fs::read_to_string(path).unwrap()).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// The files of a folder that end so, by name.
+/// Files of a folder whose names have this ending, by the name without it.
 fn named(folder: &Path, ending: &str) -> BTreeMap<String, PathBuf> {
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let name = |path: PathBuf| Some((path.file_name()?.to_str()?.strip_suffix(ending)?.to_owned(), path.clone()));
@@ -112,6 +110,7 @@ fn repository(world: &World, sample: Option<&str>, app: &str) -> PathBuf {
 }
 
 fn says_all(said: CommandOutput, texts: &[String]) {
+    assert!(!texts.is_empty(), "no expected text");
     texts.iter().fold(said, |said, text| said.says(text));
 }
 
@@ -120,7 +119,7 @@ fn image(world: &World, app: &str) -> String {
     serde_json::from_str::<serde_json::Value>(&info).unwrap()["image"].as_str().unwrap().to_owned()
 }
 
-/// The app's response has this text in the place of the one that the change replaces.
+/// Waits until the app responds with this text in the place of the one that the change replaces.
 fn check(world: &World, app: &str, sample: &Sample, text: &str) {
     let url = format!("{}{}", world.url(app).trim_end_matches('/'), sample.path);
     world.answers(&url, &sample.answers.replace(&sample.change.from, text));
@@ -159,14 +158,14 @@ fn builds_twice(world: &World, app: &str, sample: &Sample) {
     check(world, app, sample, to);
 }
 
-/// A build without the cache makes the same image again.
+/// A build without a cache gives the same image.
 fn builds_the_same_image_without_a_cache(world: &World, app: &str, sample: &Sample) {
     let with_cache = image(world, app);
     world.paas(&["builds:clear-cache", app]).good();
     world.paas(&["ps:rebuild", app]).good();
     match &sample.varies {
-        Some(why) => eprintln!("{app}: two images are not compared, since {why}"),
-        None => assert_eq!(image(world, app), with_cache, "{app}: without a cache, another image comes out"),
+        Some(why) => eprintln!("{app}: the two images are not compared, since {why}"),
+        None => assert_eq!(image(world, app), with_cache, "{app}: without a cache, the build gives another image"),
     }
     check(world, app, sample, &sample.change.to);
 }
@@ -191,7 +190,7 @@ fn samples_of(language: &str) -> Vec<(String, Sample)> {
     samples
 }
 
-/// One sample of a language, built twice.
+/// Builds the quick sample of a language twice.
 fn quick(language: &str) {
     let world = World::new();
     let mut quick = samples_of(language).into_iter().filter(|(_, sample)| sample.quick);
@@ -200,7 +199,7 @@ fn quick(language: &str) {
     builds_twice(&world, &app, &sample);
 }
 
-/// All samples of a language, with one server and its downloads, each built three times.
+/// Builds all samples of a language with one server, each three times.
 fn samples(language: &str) {
     let world = World::new();
     for (app, sample) in samples_of(language) {
@@ -211,11 +210,13 @@ fn samples(language: &str) {
     }
 }
 
-/// All projects of a language that something is wrong with.
+/// Pushes all projects of a language that have a mistake.
 fn failures(language: &str) {
     let world = World::new();
     let path = apps().join(format!("failures/{language}.toml"));
-    for (number, failure) in read::<Failures>(&path).case.iter().enumerate() {
+    let failures = read::<Failures>(&path).case;
+    assert!(!failures.is_empty(), "{} has no case", path.display());
+    for (number, failure) in failures.iter().enumerate() {
         eprintln!("{}", failure.name);
         fails(&world, &format!("failure-{number}"), failure);
     }
@@ -235,7 +236,7 @@ macro_rules! languages {
             $(#[test] #[ignore = "slow: make test-all"] fn $name() { super::failures($language); })*
         }
 
-        /// No project is left out because of its name.
+        /// No project is left out because its language has no tests.
         #[test]
         fn every_project_is_of_a_language_with_tests() {
             let known = [$($language),*];
@@ -245,7 +246,7 @@ macro_rules! languages {
                 assert!(apps().join(&app).is_dir(), "{app} does not exist");
             }
             let failures: Vec<_> = named(&apps().join("failures"), ".toml").into_keys().collect();
-            assert_eq!(failures, known, "each language has its file of failures");
+            assert_eq!(failures, known, "each language has a file of failures");
         }
     };
 }

@@ -1,4 +1,4 @@
-//! What an author does without a server, as `docs/buildpacks.md` tells it: its commands are run here, in order.
+//! Building without a server: the commands of `docs/buildpacks.md`, run in order.
 
 use std::{fs, path::PathBuf, process::Command};
 
@@ -7,12 +7,12 @@ use crate::support::{
     world::server_id,
 };
 
-/// A folder and a cache of its own, and a `paas` in the search path.
-struct Desk {
+/// A working folder with a cache of its own, and `paas` in the search path.
+struct Sandbox {
     dir: tempfile::TempDir,
 }
 
-impl Desk {
+impl Sandbox {
     fn new() -> Self {
         let dir = tempfile::tempdir_in("/var/cache/paas").unwrap();
         for folder in ["bin", "work"] {
@@ -39,7 +39,7 @@ impl Desk {
     }
 }
 
-impl Drop for Desk {
+impl Drop for Sandbox {
     fn drop(&mut self) {
         let data = self.dir.path().join("cache/paas");
         if !data.exists() {
@@ -61,40 +61,43 @@ impl Drop for Desk {
     }
 }
 
-/// The guide for authors, from nothing to a packaged language; and what a trial says of a buildpack that is not well made.
+/// The guide for authors of buildpacks works from the first to the last command; `buildpack test` reports the mistakes of a
+/// buildpack.
 #[test]
 fn the_guide_for_authors_works() {
-    let desk = Desk::new();
+    let sandbox = Sandbox::new();
     let guide = fs::read_to_string(repository_root().join("docs/buildpacks.md")).unwrap();
     let blocks: Vec<_> = guide.split("```sh run\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert!(blocks.len() >= 5, "the guide has lost its commands");
-    let said: Vec<_> = blocks.iter().map(|block| desk.sh(block).good().all()).collect();
+    assert!(blocks.len() >= 5, "the guide has fewer commands than it had");
+    let said: Vec<_> = blocks.iter().map(|block| sandbox.sh(block).good().all()).collect();
     assert!(said[1].contains("ok    the process listens after"), "{}", said[1]);
     assert!(said[2].contains("-----> Using Wren 1.1"), "{}", said[2]);
     assert!(said[3].contains("web (default): wren main.wren"), "{}", said[3]);
 
-    // What was packaged builds, as a file and as a folder.
-    desk.sh("paas buildpack package wren packed").good();
-    assert!(desk.work().join("packed/bin/bp").is_file());
+    // The packaged buildpack builds, as a file and as a folder.
+    sandbox.sh("paas buildpack package wren packed").good();
+    assert!(sandbox.work().join("packed/bin/bp").is_file());
     for buildpack in ["wren.cnb", "packed"] {
-        desk.sh(&format!("paas build hello --buildpack {buildpack} --tag paas-test/wren && docker rmi paas-test/wren"))
+        sandbox
+            .sh(&format!("paas build hello --buildpack {buildpack} --tag paas-test/wren && docker rmi paas-test/wren"))
             .good();
     }
-    desk.sh("paas buildpack package wren wren.cnb").bad().says("already exists");
-    desk.sh("paas buildpack new acme/wren").bad().says("already exists");
-    desk.sh("paas buildpack new ../x").bad().says("is not allowed");
-    desk.sh("paas build nowhere").bad().says("cannot find nowhere");
+    sandbox.sh("paas buildpack package wren wren.cnb").bad().says("already exists");
+    sandbox.sh("paas buildpack new acme/wren").bad().says("already exists");
+    sandbox.sh("paas buildpack new ../x").bad().says("is not allowed");
+    sandbox.sh("paas build nowhere").bad().says("cannot find nowhere");
 
-    // Caches of folders that were not built for long make room.
+    // Caches of folders that were not built for a long time are removed.
     let old = "cd ../cache/paas; for n in {10..19}; do touch -d 2020-01-$n build-$n.image disks/build-$n.ext4; done";
-    desk.sh(old).good();
-    desk.sh("paas build hello --buildpack packed --tag paas-test/wren && docker rmi paas-test/wren").good();
-    let left = desk.sh("cd ../cache/paas; ls *.image | wc -l; ls disks/build-10.ext4 || echo gone").good();
+    sandbox.sh(old).good();
+    sandbox.sh("paas build hello --buildpack packed --tag paas-test/wren && docker rmi paas-test/wren").good();
+    let left = sandbox.sh("cd ../cache/paas; ls *.image | wc -l; ls disks/build-10.ext4 || echo gone").good();
     assert!(left.out.starts_with("10\n") && left.out.ends_with("gone\n"), "{}", left.out);
 
-    // A layer that is never the same, and a process that does not listen.
+    // A layer that differs in each build, and a process that does not listen.
     let spoil = "sed -i 's|^bp process.*|date +%N > \"$layers/runtime/when\"; bp process \"$layers\" web -- sleep 1|' wren/bin/build";
-    desk.sh(&format!("{spoil}; paas buildpack test wren --app hello"))
+    sandbox
+        .sh(&format!("{spoil}; paas buildpack test wren --app hello"))
         .bad()
         .says("these layers differ: acme/wren:runtime")
         .says("web ended with status 0 before it listened on port 8080");

@@ -1,4 +1,4 @@
-//! Pushes, from git's client to the handler and back.
+//! The receiver of pushes, from git's client to the handler and back.
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ use crate::support::{
 };
 
 #[test]
-fn the_handler_decides_and_the_client_reads_why() {
+fn the_handler_decides_and_the_client_shows_the_reason() {
     let server = Server::new();
     let ann = server.work("ann");
     let first = ann.head();
@@ -44,7 +44,7 @@ fn the_handler_decides_and_the_client_reads_why() {
     ann.push(&["--force", "other:main"]).good();
     assert_eq!(server.id("main"), Some(forced.clone()));
 
-    // A deletion has no new value; a tag is git's own affair.
+    // A deletion has no new value; tags are left to git.
     ann.push(&["--delete", "topic"]).good();
     let last = server.updates().pop().unwrap();
     assert_eq!((last.branch.as_str(), last.old, last.new), ("topic", Some(second), None));
@@ -53,11 +53,11 @@ fn the_handler_decides_and_the_client_reads_why() {
     ann.git(&["tag", "-a", "v1", "-m", "one"]).good();
     ann.push(&["v1"]).good();
     assert_eq!(server.updates().len(), before);
-    // But a branch that is at a tag is none, and would be noticed only once it is live.
-    ann.push(&["v1:refs/heads/tagged"]).bad();
+    // A branch that points to a tag object is refused before it is deployed.
+    ann.push(&["v1:refs/heads/tagged"]).bad().says("a branch must be at a commit");
     ann.push(&["--atomic", "main:one", "main:two"]).bad().says("push them one by one");
 
-    // What was pushed comes back.
+    // A clone has the pushed commit.
     server.runtime.block_on(server.repository().set_head(&"main".parse().unwrap())).unwrap();
     let clone = server.dir().join("clone");
     ann.git(&["clone", "-q", "paas@host:app", clone.to_str().unwrap()]).good();
@@ -68,14 +68,16 @@ fn the_handler_decides_and_the_client_reads_why() {
 }
 
 #[test]
-fn many_lines_arrive_without_escapes() {
+fn all_lines_of_progress_arrive_without_escape_sequences() {
     let server = Server::new();
     let ann = server.work("ann");
-    ann.push(&["main:talks"]).good().says("line 0  of very many").says("line 19999  of very many");
+    let said = ann.push(&["main:talks"]).good().says("line 0  of very many").says("line 19999  of very many");
+    assert_eq!(said.err.matches("  of very many").count(), 20_000);
+    assert!(!said.err.contains('\u{1b}'));
 }
 
 #[test]
-fn a_stale_old_value_is_shown_to_the_handler() {
+fn the_handler_sees_the_old_value_that_the_client_pushed() {
     let server = Server::new();
     let (ann, bob) = (server.work("ann"), server.work("bob"));
     bob.commit("of bob");
@@ -84,7 +86,7 @@ fn a_stale_old_value_is_shown_to_the_handler() {
     let stale = bob.pushing(&["main:committed"]);
     eventually("bob's push is in the handler", || (server.updates().len() == 2).then_some(()));
     assert_eq!(server.updates()[1].old, None);
-    // The gate opens in the order of arrival.
+    // The gate lets the pushes through in the order of their arrival.
     server.handler.gate.add_permits(1);
     output(held).good();
     server.handler.gate.add_permits(1);
@@ -92,7 +94,7 @@ fn a_stale_old_value_is_shown_to_the_handler() {
 }
 
 #[test]
-fn a_pack_beyond_the_limit_is_refused_with_the_limit() {
+fn a_pack_beyond_the_limit_is_refused() {
     let server = Server::with(|config| config.git.max_push_bytes = 1 << 20, |_| env!("CARGO_BIN_EXE_paas").into());
     let ann = server.work("ann");
     let noise: Vec<u8> = (0..3 << 20).map(|_| rand::random()).collect();
@@ -102,7 +104,7 @@ fn a_pack_beyond_the_limit_is_refused_with_the_limit() {
     ann.push(&["main"]).bad().says(text);
     assert_eq!((server.id("main"), server.updates().len()), (None, 0));
     server.quiet();
-    assert_eq!(objects(&server), "", "nothing of it is left");
+    assert_eq!(objects(&server), "", "no object of the refused push is left");
 }
 
 /// Everything in `objects`, packed or not.
@@ -112,14 +114,14 @@ fn objects(server: &Server) -> String {
 }
 
 #[test]
-fn what_a_refused_push_brought_is_collected_and_nothing_else() {
+fn only_objects_of_refused_pushes_are_collected() {
     let server = Server::new();
     let ann = server.work("ann");
     let held = ann.pushing(&["main:committed"]);
     eventually("the first push is in the handler", || (server.updates().len() == 1).then_some(()));
     let kept = ann.head();
 
-    // Another push is refused, and its handler collects; but what the first one brought is reachable from nothing yet.
+    // The handler of a refused push collects garbage, while no ref reaches the objects of the first push yet.
     let bob = server.work("bob");
     let gone = bob.commit("of bob");
     bob.push(&["main:refused"]).bad();
@@ -139,14 +141,14 @@ fn what_a_refused_push_brought_is_collected_and_nothing_else() {
 }
 
 #[test]
-fn a_killed_client_cancels_before_the_commit_point_and_not_after_it() {
+fn killing_the_client_cancels_a_push_before_its_commit_point_only() {
     let server = Server::new();
     let ann = server.work("ann");
     let push = ann.pushing(&["main:held"]);
     eventually("the push is in the handler", || (server.updates().len() == 1).then_some(()));
     kill_group(push.id().try_into().unwrap());
     output(push).bad();
-    eventually("the handler is told", || (*server.handler.cancelled.lock().unwrap() == ["held"]).then_some(()));
+    eventually("the handler is cancelled", || (*server.handler.cancelled.lock().unwrap() == ["held"]).then_some(()));
     server.quiet();
     assert_eq!(server.id("held"), None);
 
@@ -156,12 +158,12 @@ fn a_killed_client_cancels_before_the_commit_point_and_not_after_it() {
     output(push).bad();
     eventually("no child is left", || server.children().is_empty().then_some(()));
     server.handler.gate.add_permits(1);
-    eventually("it completes", || server.id("committed"));
+    eventually("the push completes", || server.id("committed"));
     server.quiet();
     ann.push(&["main:committed"]).good().says("Everything up-to-date");
 }
 
-/// What a client sends: a command and a pack of all that this folder has.
+/// Bytes that a client sends: a command, and a pack of all commits of the folder.
 fn whole_push(work: &Work, branch: &str) -> Vec<u8> {
     let mut packing =
         work.command(&["pack-objects", "--stdout", "--revs", "-q"]).stdin(Stdio::piped()).spawn().unwrap();
@@ -172,7 +174,7 @@ fn whole_push(work: &Work, branch: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_clients_end_of_file_is_no_hang_up_and_a_failed_write_is() {
+fn a_failed_write_cancels_a_push_and_the_end_of_input_does_not() {
     let server = Server::new();
     let ann = server.work("ann");
     let start = |branch: &str, stdout: Box<dyn AsyncWrite + Send + Unpin>| {
@@ -185,7 +187,7 @@ fn a_clients_end_of_file_is_no_hang_up_and_a_failed_write_is() {
         let bytes = whole_push(&ann, branch);
         server.runtime.block_on(async {
             feed(&mut client, &bytes).await;
-            // For whoever reads, this is the end.
+            // The reader sees the end of the input.
             client.shutdown().await.unwrap();
         });
         (client, push)
@@ -200,7 +202,7 @@ fn a_clients_end_of_file_is_no_hang_up_and_a_failed_write_is() {
     assert_eq!(status(push), 0);
     assert_eq!(server.id("held"), Some(ann.head()));
 
-    // git tells its client every few seconds that it still lives; a client that takes nothing is gone.
+    // git sends keepalives to its client every few seconds; where they cannot be written, the client has disconnected.
     let (mut read, write) = tokio::io::duplex(64 * 1024);
     let (_client, push) = start("held-two", Box::new(write));
     server.runtime.block_on(async {
@@ -209,13 +211,15 @@ fn a_clients_end_of_file_is_no_hang_up_and_a_failed_write_is() {
     });
     eventually("the push is in the handler", || (server.updates().len() == 2).then_some(()));
     drop(read);
-    eventually("the handler is told", || (*server.handler.cancelled.lock().unwrap() == ["held-two"]).then_some(()));
+    eventually("the handler is cancelled", || {
+        (*server.handler.cancelled.lock().unwrap() == ["held-two"]).then_some(())
+    });
     assert_ne!(status(push), 0);
     server.quiet();
 }
 
 #[test]
-fn a_client_that_goes_in_mid_pack_leaves_nothing() {
+fn a_push_that_ends_in_the_middle_of_its_pack_leaves_nothing() {
     let server = Server::new();
     let pack_folder = server.repository().path().join("objects");
     let quarantine = || {
@@ -226,7 +230,7 @@ fn a_client_that_goes_in_mid_pack_leaves_nothing() {
     line = format!("{:04x}{line}0000", line.len() + 4);
     let half = [line.as_bytes(), b"PACK\0\0\0\x02\0\0\0\x05", &[0x95, 0x0a, 0x78]].concat();
 
-    // By hang-up, by the end of the future, and by a kill that leaves git no time to tidy up.
+    // By hang-up, by dropping the future, and by a kill that leaves git no time to clean up.
     for way in ["hangup", "drop", "kill"] {
         let (hangup, (mut client, stdin)) = (CancellationToken::new(), tokio::io::duplex(4096));
         let streams = Streams {
@@ -249,7 +253,9 @@ fn a_client_that_goes_in_mid_pack_leaves_nothing() {
             let status = server.runtime.block_on(async { tokio::time::timeout(DEADLINE, push).await });
             assert_ne!(status.unwrap().unwrap(), 0, "{way}");
         }
-        eventually("nothing of it is left", || (server.children().is_empty() && quarantine() == 0).then_some(()));
+        eventually("no child and no quarantine is left", || {
+            (server.children().is_empty() && quarantine() == 0).then_some(())
+        });
         server.quiet();
     }
     assert!(server.updates().is_empty());
@@ -257,7 +263,7 @@ fn a_client_that_goes_in_mid_pack_leaves_nothing() {
 }
 
 #[test]
-fn a_killed_hook_fails_the_push() {
+fn killing_the_hook_fails_the_push() {
     let server = Server::new();
     let ann = server.work("ann");
     let push = ann.pushing(&["main:held"]);
@@ -266,16 +272,16 @@ fn a_killed_hook_fails_the_push() {
         let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         line.contains("paas\0hook")
     });
-    let hook = rustix::process::Pid::from_raw(hook.expect("there is a hook")).unwrap();
+    let hook = rustix::process::Pid::from_raw(hook.expect("the hook runs")).unwrap();
     rustix::process::kill_process(hook, rustix::process::Signal::KILL).unwrap();
     output(push).bad().says("[remote rejected] main -> held");
-    eventually("the handler is told", || (*server.handler.cancelled.lock().unwrap() == ["held"]).then_some(()));
+    eventually("the handler is cancelled", || (*server.handler.cancelled.lock().unwrap() == ["held"]).then_some(()));
     assert_eq!(server.id("held"), None);
     server.quiet();
 }
 
 #[test]
-fn a_hook_without_its_server_fails() {
+fn the_hook_fails_without_its_server() {
     let hook = |socket: Option<&str>| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_paas"));
         command.arg("hook").env_remove("PAAS_HOOK_SOCKET").env("PAAS_HOOK_NONCE", "0".repeat(32));
@@ -297,10 +303,10 @@ fn a_hook_without_its_server_fails() {
 
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/hooks/proc-receive");
     let output = Command::new(script).env_remove("PAAS_HOOK_PROGRAM").output().unwrap();
-    assert!(!output.status.success(), "without the server's environment a hook must fail, not pass");
+    assert!(!output.status.success(), "without the server's environment the hook must fail");
 }
 
-/// The hook's program is one that says `attack` before, or instead of, what git said.
+/// A server whose hook is this shell script; `@paas` is the real program.
 fn attacked(attack: &str) -> Server {
     let attack = attack.to_owned();
     Server::with(
@@ -308,7 +314,7 @@ fn attacked(attack: &str) -> Server {
         |dir| {
             let program = dir.join("attack");
             let paas = env!("CARGO_BIN_EXE_paas");
-            // Where git's user can run it.
+            // A copy that the git user can run.
             fs::copy(paas, dir.join("paas")).unwrap();
             let text = attack.replace("@paas", dir.join("paas").to_str().unwrap());
             fs::write(&program, format!("#!/bin/sh\n{text}\n")).unwrap();
@@ -319,14 +325,14 @@ fn attacked(attack: &str) -> Server {
 }
 
 #[test]
-fn hostile_hooks_are_refused() {
+fn hooks_that_break_the_protocol_are_refused() {
     let zero = "0".repeat(40);
     let one = "1".repeat(40);
     let hello = "000eversion=1\\n0000";
     let line = |text: String| format!("{:04x}{text}", text.len() + 4);
     let command = line(format!("{zero} {one} refs/heads/main"));
     let many = (0..1001).map(|n| line(format!("{zero} {one} refs/heads/b{n}"))).collect::<String>();
-    for (said, answered) in [
+    for (input, reason) in [
         ("0003".to_owned(), "a pkt-line of an invalid length"),
         ("zzzz".to_owned(), "a pkt-line without a length"),
         ("fff5".to_owned(), "a pkt-line of an invalid length"),
@@ -334,14 +340,15 @@ fn hostile_hooks_are_refused() {
         ("000eversion=2\\n0000".to_owned(), "an unknown version of the hook protocol"),
         (format!("{hello}0008what0000"), "an invalid command"),
         (format!("{hello}{many}0000"), "too many lines"),
-        (format!("{hello}{command}0000 and more"), ""),
+        // The commit does not exist, so the handler is not asked.
+        (format!("{hello}{command}0000 and more"), "(fail to run proc-receive hook)"),
     ] {
-        let server = attacked(&format!("printf '{said}' | @paas hook >/dev/null; exit 0"));
-        server.work("ann").push(&["main"]).bad().says(answered);
-        assert_eq!(server.id("main"), None, "{said}");
-        assert_eq!(server.updates().len(), 0, "{said}");
+        let server = attacked(&format!("printf '{input}' | @paas hook >/dev/null; exit 0"));
+        server.work("ann").push(&["main"]).bad().says(reason);
+        assert_eq!(server.id("main"), None, "{input}");
+        assert_eq!(server.updates().len(), 0, "{input}");
     }
-    // A nonce is good for one hook, and a wrong one for none.
+    // A nonce is valid for one hook only.
     let again = attacked("printf 0003 | @paas hook >/dev/null 2>&1; exec @paas hook");
     again.work("ann").push(&["main"]).bad().says("the server closed the connection");
     let wrong = attacked("PAAS_HOOK_NONCE=00000000000000000000000000000000 exec @paas hook");
@@ -350,12 +357,12 @@ fn hostile_hooks_are_refused() {
 }
 
 #[test]
-fn hostile_branch_names_are_refused_one_by_one() {
+fn an_invalid_branch_name_is_refused_without_the_others() {
     let server = Server::new();
     let ann = server.work("ann");
     ann.push(&["main:refs/heads/-x", "main:good"]).bad().says("is not a valid branch name");
     ann.push(&["main:refs/heads/ümlaut"]).good();
-    ann.push(&["--delete", "refs/heads/nowhere"]).bad();
+    ann.push(&["--delete", "refs/heads/nowhere"]).bad().says("remote ref does not exist");
     let id = ann.head();
     assert_eq!((server.id("good"), server.id("ümlaut")), (Some(id.clone()), Some(id)));
     assert!(server.updates().iter().all(|update| !update.branch.as_str().starts_with('-')));

@@ -1,4 +1,4 @@
-//! Repositories, and the tree of a commit as a tar.
+//! Repositories, and the source: the tree of a commit as a tar.
 
 use std::{
     ffi::OsStr,
@@ -25,7 +25,7 @@ fn pushed(work: &Work) -> CommitId {
     work.head()
 }
 
-/// Path, mode, kind, link and contents of each entry.
+/// Path, mode, whether it is a symlink, link target and contents of each entry.
 type Entries = Vec<(Vec<u8>, u32, bool, Option<Vec<u8>>, Vec<u8>)>;
 
 fn entries(tar: &[u8]) -> Entries {
@@ -50,7 +50,7 @@ fn entries(tar: &[u8]) -> Entries {
 }
 
 #[test]
-fn the_same_tree_gives_the_same_bytes_whatever_its_names() {
+fn the_same_tree_gives_the_same_tar_with_all_names() {
     let server = Server::new();
     let work = server.work("ann");
     let long = format!("{}/{}", "d".repeat(120), "f".repeat(200));
@@ -86,7 +86,7 @@ fn the_same_tree_gives_the_same_bytes_whatever_its_names() {
     assert_eq!(find("far").3.unwrap(), target.as_bytes());
     assert_eq!(entries.len(), names.len() + 6);
 
-    // Another commit, later, with the same tree.
+    // A later commit with the same tree.
     let two = work.commit("$Format:%H$\n");
     assert_ne!(one, two);
     pushed(&work);
@@ -96,7 +96,7 @@ fn the_same_tree_gives_the_same_bytes_whatever_its_names() {
 }
 
 #[test]
-fn folders_submodules_pointers_and_empty_trees() {
+fn folders_submodules_lfs_pointers_and_empty_trees_are_read() {
     let server = Server::new();
     let work = server.work("ann");
     fs::create_dir_all(work.folder.join("sub/deep")).unwrap();
@@ -141,7 +141,7 @@ fn folders_submodules_pointers_and_empty_trees() {
     assert!(matches!(source(&server, &empty, None), Err(GitError::EmptyTree)));
 }
 
-/// A few small trees that name more files than a machine can list.
+/// A few small trees that together name more files than a machine can list.
 #[test]
 fn a_tree_bomb_is_refused() {
     let server = Server::new();
@@ -167,13 +167,13 @@ fn a_tree_bomb_is_refused() {
 }
 
 #[test]
-fn more_than_a_build_holds_is_refused_and_a_reader_may_stop() {
+fn a_source_larger_than_the_disk_is_refused_and_a_reader_may_stop() {
     let server = Server::with(|config| config.build.disk_mib = 64, |_| env!("CARGO_BIN_EXE_paas").into());
     let work = server.work("ann");
     fs::write(work.folder.join("zero"), vec![0; 40 << 20]).unwrap();
     let commit = work.commit("one");
     pushed(&work);
-    // Whoever stops reading leaves no child behind.
+    // A reader that stops leaves no child behind.
     drop(source(&server, &commit, None).unwrap());
     server.quiet();
     fs::copy(work.folder.join("zero"), work.folder.join("again")).unwrap();
@@ -184,7 +184,7 @@ fn more_than_a_build_holds_is_refused_and_a_reader_may_stop() {
 }
 
 #[test]
-fn repositories_appear_whole_and_go_at_once() {
+fn repositories_are_created_and_removed_atomically() {
     let server = Server::new();
     let (repositories, name) = (&server.repositories, "other".parse().unwrap());
     server.runtime.block_on(async {
@@ -205,7 +205,7 @@ fn repositories_appear_whole_and_go_at_once() {
     server.runtime.block_on(repositories.remove(&name)).unwrap();
     assert_eq!(names(), ["app.git"]);
 
-    // What a server that died was about to make or to remove; and a lock of a git that was killed.
+    // Leftovers of a server that died while it created or removed a repository; and the lock of a killed git.
     fs::create_dir_all(repos.join("app.new-1/objects")).unwrap();
     fs::create_dir_all(repos.join("app.gone-1/objects")).unwrap();
     server.runtime.block_on(paas::git::Repositories::open(&server.config)).unwrap();
@@ -213,14 +213,14 @@ fn repositories_appear_whole_and_go_at_once() {
     let lock = repos.join("app.git/refs/heads/main.lock");
     fs::write(&lock, "").unwrap();
     let work = server.work("ann");
-    work.push(&["main"]).bad();
+    work.push(&["main"]).bad().says("cannot lock ref");
     server.runtime.block_on(server.repository().remove_stale_locks()).unwrap();
     assert!(!lock.exists());
     work.push(&["main"]).good();
 }
 
 #[test]
-fn trees_that_no_honest_git_makes() {
+fn trees_that_git_does_not_make_are_refused() {
     let server = Server::new();
     let work = server.work("ann");
     let made = |listing: &str, message: &str| {
@@ -236,9 +236,9 @@ fn trees_that_no_honest_git_makes() {
         work.git(&["hash-object", "-w", path.to_str().unwrap()]).good().out.trim().to_owned()
     };
     let (x, nul, long) = (blob(b"x"), blob(b"a\0b"), blob(&[b't'; 5000]));
-    for name in [".git", ".GiT", "git~1", ".."] {
+    for (name, reason) in [(".git", "hasDotgit"), (".GiT", "hasDotgit"), ("git~1", "hasDotgit"), ("..", "hasDotdot")] {
         let commit = made(&format!("100644 blob {x}\t{name}\n"), name);
-        work.push(&[&format!("{commit}:refs/heads/main")]).bad().says("remote: ");
+        work.push(&[&format!("{commit}:refs/heads/main")]).bad().says(reason);
     }
     assert!(server.updates().is_empty());
 
@@ -246,7 +246,7 @@ fn trees_that_no_honest_git_makes() {
     work.push(&[&format!("{commit}:refs/heads/nul")]).good();
     let unreadable = source(&server, &commit.parse().unwrap(), None).unwrap();
     let error = server.runtime.block_on(bytes(unreadable)).unwrap_err().to_string();
-    assert!(error.starts_with("link: "), "a tar that cannot be written does not just end: {error}");
+    assert!(error.starts_with("link: "), "the reader gets the error: {error}");
 
     let commit = made(&format!("120000 blob {long}\tlink\n"), "a target that is too long");
     work.push(&[&format!("{commit}:refs/heads/long")]).good();

@@ -1,4 +1,4 @@
-//! What comes out of an image registry: buildpacks, and the two images of a stack.
+//! Buildpacks and images of stacks from an image registry.
 
 use std::{
     fs,
@@ -7,7 +7,7 @@ use std::{
 
 use crate::support::{apps::write_buildpack, command::run, http::free_port, waiting::eventually, world::World};
 
-/// Debian's `docker-registry` on loopback, with its files in the world's folder.
+/// Debian's `docker-registry` on loopback, with its storage in the world's folder.
 struct Registry {
     process: Child,
     address: String,
@@ -25,11 +25,11 @@ impl Registry {
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let registry = Self { process: command.spawn().unwrap(), address };
-        eventually("the registry answers", || world.get(&format!("http://{}/v2/", registry.address)).ok());
+        eventually("the registry responds", || world.get(&format!("http://{}/v2/", registry.address)).ok());
         registry
     }
 
-    /// Moves an image of the engine here; gives its reference.
+    /// Moves an image from the engine to the registry; returns its reference.
     fn take(&self, image: &str, name: &str) -> String {
         let reference = format!("{}/{name}", self.address);
         run(Command::new("docker").args(["tag", image, &reference])).good();
@@ -46,12 +46,15 @@ impl Drop for Registry {
     }
 }
 
-fn on_the_engine(reference: &str) -> bool {
-    !run(Command::new("docker").args(["images", "--quiet", reference])).good().out.is_empty()
+/// Images of the engine, tagged or not, that came from this registry.
+fn on_the_engine(registry: &Registry) -> String {
+    let list = ["images", "--all", "--digests", "--format", "{{.Repository}}:{{.Tag}}@{{.Digest}}"];
+    let images = run(Command::new("docker").args(list)).good().out;
+    images.lines().filter(|line| line.contains(&registry.address)).collect()
 }
 
-/// A packaged buildpack goes to a registry as any image does, and a server builds with it from there; so do the images of
-/// a stack. The engine keeps neither.
+/// A packaged buildpack is pushed to a registry like any image, and a server builds with it; so are the images of a stack.
+/// The engine keeps neither.
 #[test]
 fn buildpacks_and_stacks_come_from_a_registry() {
     let world = World::new();
@@ -63,16 +66,16 @@ fn buildpacks_and_stacks_come_from_a_registry() {
     let loaded = run(Command::new("docker").args(["load", "--quiet", "--input", &file])).good().out;
     let loaded = loaded.trim().split_once(": ").expect("docker load names the image").1.to_owned();
     let reference = registry.take(&loaded, "buildpacks/one:1");
-    assert!(!on_the_engine(&reference));
+    assert_eq!(on_the_engine(&registry), "");
 
     world.paas(&["buildpacks:install", &format!("docker://{reference}")]).good().says("test/one@1.0.0 (sha256:");
     world.paas(&["buildpacks:installed"]).good().says(&reference);
-    assert!(!on_the_engine(&reference), "what was only fetched stays on the engine");
+    assert_eq!(on_the_engine(&registry), "", "the engine keeps the image of a buildpack");
     let missing = format!("docker://{}/buildpacks/none:1", registry.address);
     world.paas(&["buildpacks:install", &missing]).bad().says("cannot get the buildpack").says("manifest unknown");
 
     let tar = fs::read_dir("/var/cache/paas/stacks").unwrap().map(|entry| entry.unwrap().path().join("run.tar"));
-    let tar = tar.into_iter().find(|tar| tar.is_file()).expect("the stack was made");
+    let tar = tar.into_iter().find(|tar| tar.is_file()).expect("the default stack exists");
     let base = format!("paas-test/registry:{:08x}", rand::random::<u32>());
     run(Command::new("docker").args(["import", "--change", "USER 1000:1000"]).arg(tar).arg(&base)).good();
     let image = registry.take(&base, "stacks/run:13");
@@ -84,12 +87,12 @@ fn buildpacks_and_stacks_come_from_a_registry() {
     world.push(&app).good().says("-----> one builds");
     world.answers(&world.url("app"), "one files:note.txt");
     world.paas(&["stacks:update", "pulled"]).good().says("nothing changed");
-    assert!(!on_the_engine(&image));
+    assert_eq!(on_the_engine(&registry), "", "the engine keeps an image of a stack");
 }
 
-/// Only an operator may name what the server's own machine serves.
+/// Only an admin key may name buildpacks that the server's own machine or its containers serve.
 #[test]
-fn a_developer_does_not_reach_the_machine_by_way_of_a_buildpack() {
+fn a_developer_key_may_not_name_buildpacks_on_the_servers_machine() {
     let world = World::new();
     let key = world.dir().join("guest");
     run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key)).good();

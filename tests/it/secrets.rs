@@ -1,4 +1,4 @@
-//! What only the operator or the app's environment knows is in no image.
+//! Secrets of the operator and of an app's environment are in no image.
 
 use std::{fs, process::Command};
 
@@ -19,7 +19,7 @@ class Handler(BaseHTTPRequestHandler):
 HTTPServer(("", int(os.environ["PORT"])), Handler).serve_forever()
 "#;
 
-/// An authority of the operator's own, added to those of the machine; gives a line of its certificate.
+/// A bundle of the machine's certificate authorities and one of the operator's own; returns a line of its certificate.
 fn own_authority(world: &World) -> String {
     let (key, certificate) = (world.dir().join("authority.key"), world.dir().join("authority.pem"));
     let mut openssl = Command::new("openssl");
@@ -32,9 +32,10 @@ fn own_authority(world: &World) -> String {
     certificate.lines().nth(2).unwrap().to_owned()
 }
 
-/// A plain variable is not even seen by a build; one for builds, the authorities and the proxy are seen, and go no further.
+/// A build does not see config vars that are not set for builds. It sees those that are, the authorities and the proxy, and
+/// none of them is in the image.
 #[test]
-fn nothing_of_the_environment_lands_in_an_image() {
+fn no_variable_and_no_authority_is_in_an_image() {
     let mut world = World::with("http_proxy = \"http://user:hunter2-proxy@127.0.0.1:9\"\nno_proxy = \"localhost\"\n");
     let authority = own_authority(&world);
     world.stop_server();
@@ -55,7 +56,7 @@ fn nothing_of_the_environment_lands_in_an_image() {
     assert!(!said.all().contains("PAAS_TEST_PAUSES"), "a build sees the server's own environment");
     world.answers(&world.url("told"), "the app sees hunter2-run");
 
-    // The layers in the engine are plain tar files: what is in them is found.
+    // The layers are plain tar files, so that a search finds their contents.
     let image = world.image_of("told");
     let script =
         format!("docker save {image} > all.tar; mkdir all; tar -xf all.tar -C all; grep -rqF 'the app sees' all");

@@ -1,4 +1,4 @@
-//! The SSH front door, seen by the clients that people use.
+//! The SSH server, with OpenSSH and paramiko as clients.
 
 use std::{
     io::{Read as _, Write as _},
@@ -102,7 +102,7 @@ impl Backend for Stub {
                 streams.stderr.write_all(b"to stderr\n").await.unwrap();
                 3
             }
-            // Ends by the hang-up alone; says before that it has seen the end of its input.
+            // Ends by the hang-up only; before that it reports the end of its input.
             ["hang"] => {
                 let mut rest = Vec::new();
                 let ended = tokio::select! {
@@ -117,7 +117,7 @@ impl Backend for Stub {
                 let _ = streams.stdout.write_all(b"hung up\n").await;
                 130
             }
-            // Takes nothing of its input until the hang-up.
+            // Reads nothing until the hang-up.
             ["deaf"] => {
                 hangup.cancelled().await;
                 0
@@ -171,7 +171,7 @@ impl Server {
         server
     }
 
-    /// Makes a key with OpenSSH and registers it.
+    /// Generates a key with OpenSSH and registers it.
     fn key(&self, name: &str, arguments: &[&str], admin: bool) -> PathBuf {
         let path = self.keygen(name, arguments);
         self.register(name, &path, admin);
@@ -233,7 +233,7 @@ impl Server {
         self.abort.cancel();
         self.tracker.close();
         let ended = self.runtime.block_on(async { tokio::time::timeout(DEADLINE, self.tracker.wait()).await });
-        assert!(ended.is_ok(), "tasks are left");
+        assert!(ended.is_ok(), "not all tasks have ended");
     }
 }
 
@@ -242,7 +242,7 @@ fn text(bytes: &[u8]) -> &str {
 }
 
 #[test]
-fn every_good_key_type_comes_in_whatever_the_user_name() {
+fn keys_of_all_supported_types_log_in_with_any_user_name() {
     let server = Server::start(Ssh::default());
     for (name, arguments) in [
         ("ed25519", &["-t", "ed25519"][..]),
@@ -262,7 +262,7 @@ fn every_good_key_type_comes_in_whatever_the_user_name() {
 }
 
 #[test]
-fn a_stranger_and_a_removed_key_stay_outside() {
+fn unknown_and_removed_keys_are_refused() {
     let server = Server::start(Ssh::default());
     server.keygen("stranger", &["-t", "ed25519"]);
     let output = server.run("stranger", &[], &["true"], b"");
@@ -272,13 +272,15 @@ fn a_stranger_and_a_removed_key_stay_outside() {
     assert!(server.run("leaver", &[], &["true"], b"").status.success());
     let store = Store::open(server.dir.path()).unwrap();
     server.runtime.block_on(store.remove_key("leaver".parse().unwrap())).unwrap();
-    assert_eq!(server.run("leaver", &[], &["true"], b"").status.code(), Some(255));
+    let output = server.run("leaver", &[], &["true"], b"");
+    assert_eq!(output.status.code(), Some(255));
+    assert!(text(&output.stderr).contains("Permission denied (publickey)"), "{output:?}");
     assert_eq!(server.seen.started.load(Ordering::SeqCst), 1);
     server.stop();
 }
 
 #[test]
-fn no_shell_no_forwarding_no_subsystem_no_environment() {
+fn shell_forwarding_subsystems_and_environment_are_refused() {
     let server = Server::start(Ssh::default());
     let output = server.run("admin", &[], &[], b"rm -rf /\n");
     assert_eq!((text(&output.stdout), output.status.code()), ("Hello admin\n", Some(0)), "{output:?}");
@@ -299,7 +301,7 @@ fn no_shell_no_forwarding_no_subsystem_no_environment() {
 }
 
 #[test]
-fn apps_belong_to_the_key_that_pushed_first() {
+fn an_app_belongs_to_the_key_that_pushed_it_first() {
     let server = Server::start(Ssh::default());
     server.key("ann", &["-t", "ed25519"], false);
     server.key("bob", &["-t", "ed25519"], false);
@@ -321,7 +323,7 @@ fn apps_belong_to_the_key_that_pushed_first() {
 }
 
 #[test]
-fn statuses_outputs_and_hostile_commands() {
+fn status_and_output_are_passed_on_and_invalid_commands_refused() {
     let server = Server::start(Ssh { max_command_bytes: 1000, ..Ssh::default() });
     for status in ["0", "1", "42", "255"] {
         let output = server.run("admin", &[], &["status", status], b"");
@@ -354,7 +356,7 @@ fn a_terminal_gets_crlf_and_ctrl_c_hangs_up() {
 }
 
 #[test]
-fn the_end_of_input_is_no_hang_up_but_a_lost_connection_is() {
+fn a_lost_connection_hangs_up_and_the_end_of_input_does_not() {
     let server = Server::start(Ssh::default());
     let mut child =
         server.ssh_with("admin", &[], &["hang"]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
@@ -369,7 +371,7 @@ fn the_end_of_input_is_no_hang_up_but_a_lost_connection_is() {
 }
 
 #[test]
-fn bulk_in_both_directions_survives_rekeying() {
+fn bulk_data_in_both_directions_survives_rekeying() {
     let server = Server::start(Ssh::default());
     let size = 300 << 20;
     let mut child = server
@@ -403,7 +405,7 @@ fn bulk_in_both_directions_survives_rekeying() {
 }
 
 #[test]
-fn what_a_command_does_not_read_stays_with_the_client() {
+fn a_command_that_does_not_read_holds_the_client_back() {
     let server = Server::start(Ssh::default());
     let mut child =
         server.ssh_with("admin", &[], &["deaf"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
@@ -416,9 +418,9 @@ fn what_a_command_does_not_read_stays_with_the_client() {
             counter.fetch_add(block.len(), Ordering::SeqCst);
         }
     });
-    // The client is held back once nothing has moved for a second; then other requests still work.
     let taken = at_rest("the client is held back", || sent.load(Ordering::SeqCst));
-    assert!(taken < 16 << 20, "{taken} bytes were taken");
+    assert!(taken < 16 << 20, "{taken} bytes were read");
+    assert!(server.run("admin", &[], &["true"], b"").status.success(), "other connections work");
     child.kill().unwrap();
     child.wait().unwrap();
     writer.join().unwrap();
@@ -426,7 +428,7 @@ fn what_a_command_does_not_read_stays_with_the_client() {
 }
 
 #[test]
-fn a_slow_reader_of_the_output_does_not_stop_for_ever() {
+fn all_output_arrives_at_a_client_that_reads_late() {
     let server = Server::start(Ssh::default());
     let size = 24 << 20;
     let mut child =
@@ -442,7 +444,7 @@ fn a_slow_reader_of_the_output_does_not_stop_for_ever() {
         }
     });
     let taken = at_rest("all buffers are full", || sent.load(Ordering::SeqCst));
-    assert!(taken < size, "nothing held it back");
+    assert!(taken < size, "nothing holds the client back");
     let mut rest = Vec::new();
     child.stdout.take().unwrap().read_to_end(&mut rest).unwrap();
     writer.join().unwrap();
@@ -452,7 +454,7 @@ fn a_slow_reader_of_the_output_does_not_stop_for_ever() {
 }
 
 #[test]
-fn the_unknown_are_bounded_in_time_and_number() {
+fn unauthenticated_connections_are_limited_in_time_and_number() {
     let server = Server::start(Ssh { handshake_seconds: 2, max_unauthenticated_per_address: 3, ..Ssh::default() });
     let connect = || {
         let stream = TcpStream::connect(server.address).unwrap();
@@ -468,7 +470,7 @@ fn the_unknown_are_bounded_in_time_and_number() {
     for stream in &mut silent {
         assert!(greeted(stream));
     }
-    assert!(!greeted(&mut connect()), "a fourth of one address");
+    assert!(!greeted(&mut connect()), "a fourth connection from one address");
     let mut rest = Vec::new();
     let _ = silent[0].read_to_end(&mut rest);
     let lasted = begun.elapsed();
@@ -480,12 +482,12 @@ fn the_unknown_are_bounded_in_time_and_number() {
         let _ = stream.shutdown(std::net::Shutdown::Write);
         let _ = stream.read_to_end(&mut Vec::new());
     }
-    eventually("others come in", || (server.run("admin", &[], &["true"], b"").status.success()).then_some(()));
+    eventually("another client logs in", || (server.run("admin", &[], &["true"], b"").status.success()).then_some(()));
     server.stop();
 }
 
 #[test]
-fn too_many_keys_and_idle_connections_are_ended() {
+fn too_many_keys_and_idle_connections_are_closed() {
     let server = Server::start(Ssh { auth_attempts: 2, idle_seconds: 2, ..Ssh::default() });
     let wrong: Vec<PathBuf> = (0..3).map(|i| server.keygen(&format!("wrong{i}"), &["-t", "ed25519"])).collect();
     let with = |count: usize| {
@@ -504,15 +506,14 @@ fn too_many_keys_and_idle_connections_are_ended() {
     };
     assert_eq!(last(1), Some(0));
     assert_eq!(last(3), Some(255));
-    let begun = Instant::now();
+    // This command would never end by itself.
     let output = server.run("admin", &[], &["deaf"], b"");
     assert_eq!(output.status.code(), Some(255), "{output:?}");
-    assert!(begun.elapsed() < Duration::from_secs(20));
     server.stop();
 }
 
 #[test]
-fn paramiko_comes_in() {
+fn paramiko_logs_in_and_runs_commands() {
     let server = Server::start(Ssh::default());
     let script = "
 import sys, paramiko
@@ -521,12 +522,14 @@ client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
 client.connect('127.0.0.1', int(sys.argv[1]), 'x', key_filename=sys.argv[2], look_for_keys=False, allow_agent=False)
 i, o, e = client.exec_command('sink')
 i.write(b'x' * 5000000); i.channel.shutdown_write()
-assert int(o.read()) % 5000000 == 0 and o.channel.recv_exit_status() == 0
+taken = int(o.read())
+assert taken > 0 and taken % 5000000 == 0, taken
+assert o.channel.recv_exit_status() == 0
 for _ in range(25):
     i, o, e = client.exec_command('status 9')
     assert o.channel.recv_exit_status() == 9
 import time
-deadline = time.monotonic() + 20
+deadline = time.monotonic() + 180
 while not o.channel.closed:
     assert time.monotonic() < deadline
     time.sleep(0.01)
@@ -553,15 +556,15 @@ client.close()
 }
 
 #[test]
-fn a_stopping_server_lets_what_runs_end_and_then_aborts_it() {
+fn a_stopping_server_waits_for_commands_and_then_aborts_them() {
     let server = Server::start(Ssh::default());
     let mut working =
         server.ssh_with("admin", &[], &["cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut hanging =
         server.ssh_with("admin", &[], &["hang"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    eventually("both run", || (server.seen.started.load(Ordering::SeqCst) == 2).then_some(()));
+    eventually("both commands run", || (server.seen.started.load(Ordering::SeqCst) == 2).then_some(()));
     server.shutdown.cancel();
-    eventually("nobody new", || (TcpStream::connect(server.address).is_err()).then_some(()));
+    eventually("no new connection is accepted", || (TcpStream::connect(server.address).is_err()).then_some(()));
     let mut stdin = working.stdin.take().unwrap();
     stdin.write_all(b"still here").unwrap();
     drop(stdin);

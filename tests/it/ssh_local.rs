@@ -1,4 +1,4 @@
-//! The local door: the same commands through a Unix socket.
+//! Commands through the local socket.
 
 use std::{os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
 
@@ -6,16 +6,23 @@ use paas::{
     api::{self, ApiError, Runner, client},
     commands::{Caller, Streams},
 };
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::Semaphore,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-struct Stub;
+use crate::support::waiting::DEADLINE;
+
+/// Its commands report when they have started.
+struct Stub(Arc<Semaphore>);
 
 impl Runner for Stub {
     async fn run(&self, caller: &Caller, words: Vec<String>, mut streams: Streams, hangup: CancellationToken) -> u8 {
         match words[0].as_str() {
             "cat" => tokio::io::copy(&mut streams.stdin, &mut streams.stdout).await.map_or(1, |_| 0),
             "hang" => {
+                self.0.add_permits(1);
                 hangup.cancelled().await;
                 streams.stderr.write_all(b"hung up\n").await.map_or(1, |()| 130)
             }
@@ -29,6 +36,7 @@ impl Runner for Stub {
 }
 
 struct Local {
+    started: Arc<Semaphore>,
     dir: tempfile::TempDir,
     shutdown: CancellationToken,
     tracker: TaskTracker,
@@ -39,15 +47,16 @@ impl Local {
         let dir = tempfile::tempdir().unwrap();
         let (shutdown, tracker) = (CancellationToken::new(), TaskTracker::new());
         let listener = api::bind(&api::socket_path(dir.path())).await.unwrap();
-        let serving = api::serve(listener, Arc::new(Stub), tracker.clone(), shutdown.clone(), CancellationToken::new());
-        tracker.spawn(serving);
-        Self { dir, shutdown, tracker }
+        let started = Arc::new(Semaphore::new(0));
+        let stub = Arc::new(Stub(Arc::clone(&started)));
+        tracker.spawn(api::serve(listener, stub, tracker.clone(), shutdown.clone(), CancellationToken::new()));
+        Self { started, dir, shutdown, tracker }
     }
 
     async fn stop(&self) {
         self.shutdown.cancel();
         self.tracker.close();
-        self.tracker.wait().await;
+        tokio::time::timeout(DEADLINE, self.tracker.wait()).await.expect("all connections end");
     }
 }
 
@@ -65,7 +74,7 @@ async fn run(dir: &Path, words: &[&str], input: &[u8], interrupted: bool) -> (Re
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn commands_run_with_streams_status_and_hang_up() {
+async fn commands_have_streams_a_status_and_a_hang_up() {
     let local = Local::start().await;
     let dir = local.dir.path();
     let mode = std::fs::metadata(api::socket_path(dir)).unwrap().permissions().mode();
@@ -83,7 +92,7 @@ async fn commands_run_with_streams_status_and_hang_up() {
 }
 
 #[tokio::test]
-async fn without_a_server_the_error_says_how_to_start_one_and_a_stale_socket_is_replaced() {
+async fn without_a_server_the_error_explains_how_to_start_one_and_a_stale_socket_is_replaced() {
     let local = Local::start().await;
     local.stop().await;
     let dir = local.dir.path();
@@ -95,7 +104,7 @@ async fn without_a_server_the_error_says_how_to_start_one_and_a_stale_socket_is_
 }
 
 #[tokio::test]
-async fn garbage_and_a_client_that_dies_end_only_their_own_connection() {
+async fn garbage_and_a_dying_client_end_their_own_connection_only() {
     let local = Local::start().await;
     let dir = local.dir.path();
     let mut stream = tokio::net::UnixStream::connect(api::socket_path(dir)).await.unwrap();
@@ -103,9 +112,12 @@ async fn garbage_and_a_client_that_dies_end_only_their_own_connection() {
     let mut rest = Vec::new();
     let _ = stream.read_to_end(&mut rest).await;
     assert!(rest.is_empty());
-    let dying = run(dir, &["hang"], b"", false);
-    assert!(tokio::time::timeout(std::time::Duration::from_millis(200), dying).await.is_err());
+    // The client is dropped once its command has started.
+    tokio::select! {
+        ended = run(dir, &["hang"], b"", false) => panic!("{ended:?}"),
+        started = local.started.acquire() => started.unwrap().forget(),
+    }
     assert_eq!(run(dir, &["x"], b"", false).await.0.unwrap(), 7);
-    // Ends only if the command heard its client's death.
+    // Ends only if the command was notified of its client's death.
     local.stop().await;
 }
