@@ -146,7 +146,7 @@ fn a_dockerfile_that_fails_is_explained() {
     let mut world = World::with("[build]\nmemory_mib = 64\ntimeout_seconds = 600\n");
     let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
     listener.set_nonblocking(true).unwrap();
-    let knock = format!(
+    let connecting = format!(
         "FROM BASE\nRUN host=$(ip route | awk '/default/ {{print $3}}'); echo connecting to $host; \
          nc -w 3 $host {} </dev/null || exit 3\n",
         listener.local_addr().unwrap().port()
@@ -182,7 +182,7 @@ fn a_dockerfile_that_fails_is_explained() {
         world.commit(&folder, &[("Dockerfile", &dockerfile.replace("BASE", &base.0))]);
         world.push(&folder).bad().says(says);
     }
-    world.commit(&folder, &[("Dockerfile", &knock.replace("BASE", &base.0))]);
+    world.commit(&folder, &[("Dockerfile", &connecting.replace("BASE", &base.0))]);
     world.push(&folder).bad().says("connecting to 10.").says("returned a non-zero code: 3");
     let accepted = listener.accept().map(|_| "a connection").map_err(|error| error.kind());
     assert_eq!(accepted, Err(std::io::ErrorKind::WouldBlock), "a build reached a port of the host");

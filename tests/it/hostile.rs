@@ -98,14 +98,14 @@ fn a_build_cannot_connect_to_host_apps_or_metadata_service() {
     let script = format!(
         "ls /var/run/docker.sock 2>&1; gateway=$(awk '$2==\"00000000\"{{print $3}}' /proc/net/route | \
          sed 's/\\(..\\)\\(..\\)\\(..\\)\\(..\\)/0x\\4 0x\\3 0x\\2 0x\\1/'); gateway=$(printf '%d.%d.%d.%d' $gateway); \
-         knock() {{ timeout 3 bash -c \"exec 3<>/dev/tcp/$1/$2\" 2>/dev/null && echo OPEN $1 $2; }}; \
-         node -e 'require(\"net\").createServer().listen(7777)' & until knock 127.0.0.1 7777; do sleep 0.1; done; \
+         reach() {{ timeout 3 bash -c \"exec 3<>/dev/tcp/$1/$2\" 2>/dev/null && echo OPEN $1 $2; }}; \
+         node -e 'require(\"net\").createServer().listen(7777)' & until reach 127.0.0.1 7777; do sleep 0.1; done; \
          for target in \"$gateway {open}\" \"$gateway {ssh}\" \"{address} 8080\" \"169.254.169.254 80\"; do \
-         knock $target & tried=\"$tried $!\"; done; wait $tried; echo knocked at $gateway; exit 7",
+         reach $target & tried=\"$tried $!\"; done; wait $tried; echo tried $gateway; exit 7",
         ssh = world.ssh_port,
     );
-    let folder = builds(&world, "knocker", &script);
-    let said = world.push(&folder).bad().says("knocked at 10.").says("No such file");
+    let folder = builds(&world, "client", &script);
+    let said = world.push(&folder).bad().says("tried 10.").says("No such file");
     let lines = said.err.lines().map(|line| line.trim_start_matches("remote:").trim());
     let open: Vec<_> = lines.filter_map(|line| line.strip_prefix("OPEN ")).collect();
     assert_eq!(open, ["127.0.0.1 7777"], "only the build's own port is open: {}", said.err);

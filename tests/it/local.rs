@@ -55,9 +55,13 @@ impl Drop for Sandbox {
         };
         let before = on_engine();
         let purged = self.sh("paas purge --local");
-        let (after, left) = (on_engine(), data.exists());
-        let gone = !before.is_empty() && after.is_empty() && purged.ok && !left;
-        assert!(std::thread::panicking() || gone, "before: {before}, after: {after}, {left}: {}", purged.all());
+        let (after, exists) = (on_engine(), data.exists());
+        let removed = !before.is_empty() && after.is_empty() && purged.ok && !exists;
+        assert!(
+            std::thread::panicking() || removed,
+            "before: {before}, after: {after}, data folder exists: {exists}: {}",
+            purged.all()
+        );
     }
 }
 
@@ -91,8 +95,8 @@ fn the_guide_for_authors_works() {
     let old = "cd ../cache/paas; for n in {10..19}; do touch -d 2020-01-$n build-$n.image disks/build-$n.ext4; done";
     sandbox.sh(old).good();
     sandbox.sh("paas build hello --buildpack packed --tag paas-test/wren && docker rmi paas-test/wren").good();
-    let left = sandbox.sh("cd ../cache/paas; ls *.image | wc -l; ls disks/build-10.ext4 || echo gone").good();
-    assert!(left.out.starts_with("10\n") && left.out.ends_with("gone\n"), "{}", left.out);
+    let left = sandbox.sh("cd ../cache/paas; ls *.image | wc -l; ls disks/build-10.ext4 || echo removed").good();
+    assert!(left.out.starts_with("10\n") && left.out.ends_with("removed\n"), "{}", left.out);
 
     // A layer that differs in each build, and a process that does not listen.
     let spoil = "sed -i 's|^bp process.*|date +%N > \"$layers/runtime/when\"; bp process \"$layers\" web -- sleep 1|' wren/bin/build";

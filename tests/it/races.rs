@@ -88,8 +88,8 @@ fn a_push_that_waited_for_a_failed_one_is_deployed() {
     world.push(&mine).good();
     let theirs = clone(&world, "second");
     let check = r#"{"healthchecks":{"web":[{"attempts":600,"wait":1}]}}"#;
-    let until_told = "web: until [ -e /tmp/exit ]; do sleep 0.1; done; exit 3";
-    world.commit(&mine, &[("Procfile", until_told), ("app.json", check)]);
+    let until_touched = "web: until [ -e /tmp/exit ]; do sleep 0.1; done; exit 3";
+    world.commit(&mine, &[("Procfile", until_touched), ("app.json", check)]);
     world.commit(&theirs, &[("Procfile", &version(3))]);
     let mut first = Pushing::start(&world, &mine);
     first.wait_for("Releasing v2");

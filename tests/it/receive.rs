@@ -123,14 +123,14 @@ fn only_objects_of_refused_pushes_are_collected() {
 
     // The handler of a refused push collects garbage, while no ref reaches the objects of the first push yet.
     let bob = server.work("bob");
-    let gone = bob.commit("of bob");
+    let refused = bob.commit("of bob");
     bob.push(&["main:refused"]).bad();
     let exists = |id| server.runtime.block_on(server.repository().commit_exists(id)).unwrap();
-    assert!(exists(&kept) && exists(&gone));
+    assert!(exists(&kept) && exists(&refused));
 
     server.handler.gate.add_permits(1);
     output(held).good();
-    eventually("the refused commit is collected", || (!exists(&gone)).then_some(()));
+    eventually("the refused commit is collected", || (!exists(&refused)).then_some(()));
     assert!(exists(&kept));
     assert_eq!(server.id("committed"), Some(kept));
     server.quiet();

@@ -45,19 +45,19 @@ fn no_variable_and_no_authority_is_in_an_image() {
     fs::write(world.dir().join("paas.toml"), config.replace("/etc/ssl/certs/ca-certificates.crt", &bundle)).unwrap();
     world.start_server();
 
-    let package = r#"{ "name": "told", "private": true, "scripts": { "build": "env" } }"#;
+    let package = r#"{ "name": "secrets", "private": true, "scripts": { "build": "env" } }"#;
     let files = [("app.py", APP), ("requirements.txt", "idna==3.10\n"), ("package.json", package)];
-    let folder = world.repository("told", &files);
-    world.paas(&["apps:create", "told"]).good();
-    world.paas(&["config:set", "told", "--build", "BUILD_TOKEN=hunter2-build"]).good();
-    world.paas(&["config:set", "told", "RUN_TOKEN=hunter2-run"]).good();
+    let folder = world.repository("secrets", &files);
+    world.paas(&["apps:create", "secrets"]).good();
+    world.paas(&["config:set", "secrets", "--build", "BUILD_TOKEN=hunter2-build"]).good();
+    world.paas(&["config:set", "secrets", "RUN_TOKEN=hunter2-run"]).good();
     let said = world.push(&folder).good().says("BUILD_TOKEN=hunter2-build").says("hunter2-proxy");
     assert!(!said.all().contains("RUN_TOKEN"), "a build sees a variable that is not for builds");
     assert!(!said.all().contains("PAAS_TEST_PAUSES"), "a build sees the server's own environment");
-    world.answers(&world.url("told"), "the app sees hunter2-run");
+    world.answers(&world.url("secrets"), "the app sees hunter2-run");
 
     // The layers are plain tar files, so that a search finds their contents.
-    let image = world.image_of("told");
+    let image = world.image_of("secrets");
     let script =
         format!("docker save {image} > all.tar; mkdir all; tar -xf all.tar -C all; grep -rqF 'the app sees' all");
     run(Command::new("bash").args(["-euc", &script]).current_dir(world.dir())).good();
