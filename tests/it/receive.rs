@@ -362,7 +362,7 @@ fn an_invalid_branch_name_is_refused_without_the_others() {
     let ann = server.work("ann");
     ann.push(&["main:refs/heads/-x", "main:good"]).bad().says("is not a valid branch name");
     ann.push(&["main:refs/heads/ümlaut"]).good();
-    ann.push(&["--delete", "refs/heads/nowhere"]).bad().says("remote ref does not exist");
+    ann.push(&["--delete", "refs/heads/nowhere"]).bad().says("there is no such branch");
     let id = ann.head();
     assert_eq!((server.id("good"), server.id("ümlaut")), (Some(id.clone()), Some(id)));
     assert!(server.updates().iter().all(|update| !update.branch.as_str().starts_with('-')));
