@@ -153,7 +153,7 @@ fn a_developer_key_manages_its_own_apps_only() {
         bob(words).bad().says("there is no app named admins, or it is not yours");
     }
     bob(&["ssh-keys:list"]).bad().says("only an admin key may do this");
-    bob(&["ports:set", "bobs", "http:80:8080"]).bad().says("port 80 is for admins to give");
+    bob(&["ports:set", "bobs", "http:80:8080"]).bad().says("only an admin may map port 80");
     let apps = json(&bob(&["apps:list", "--format", "json"]).good().out);
     let names: Vec<_> = apps.as_array().unwrap().iter().map(|app| &app["name"]).collect();
     assert_eq!(names, ["bobs"]);
