@@ -136,7 +136,7 @@ run_uv() {
 }
 
 out_of_date() {
-  fail "$source does not fit $1: run $2 and commit $source"
+  fail "$source does not match $1: run $2 and commit $source"
 }
 
 # Installs into $venv.

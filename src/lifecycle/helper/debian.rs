@@ -7,7 +7,11 @@ use std::{
     time::SystemTime,
 };
 
-use super::{Answer, known, layer, layer_name, temporary, wrong};
+use super::{
+    answer::{Answer, wrong},
+    layers::{layer, layer_name},
+    options::check_options,
+};
 use crate::{
     lifecycle::{
         apt::{self, CandidateError, Wanted},
@@ -21,7 +25,7 @@ pub(super) fn apt(words: &[&str]) -> Answer {
     let valued = |name: &str| options.iter().find_map(|option| option.strip_prefix(name)?.strip_prefix('='));
     let (suite, daily) = (valued("--suite"), valued("--daily"));
     let alone: Vec<&str> = options.iter().copied().filter(|option| !option.contains('=')).collect();
-    known("apt", &alone, &["--candidate", "--run", "--build"], &[])?;
+    check_options("apt", &alone, &["--candidate", "--run", "--build"], &[])?;
     if let Some(unknown) =
         options.iter().find(|o| o.contains('=') && !o.starts_with("--suite=") && !o.starts_with("--daily="))
     {
@@ -29,7 +33,7 @@ pub(super) fn apt(words: &[&str]) -> Answer {
     }
     if alone.contains(&"--candidate") {
         let wanted = Wanted { packages: &words, suite };
-        let ask = || apt::candidates(&temporary(), wanted);
+        let ask = || apt::candidates(&std::env::temp_dir(), wanted);
         return daily.map_or_else(
             || ask().map_err(|e| wrong(e.to_string())),
             |layers| candidates_of(today(), Path::new(layers), wanted, ask),
@@ -40,7 +44,7 @@ pub(super) fn apt(words: &[&str]) -> Answer {
     };
     let layer = Path::new(layers).join(layer_name(name)?);
     let lacking_in = if alone.contains(&"--build") { apt::Image::Build } else { apt::Image::Run };
-    apt::unpack(&temporary(), &layer, lacking_in, Wanted { packages, suite }).map_err(wrong)
+    apt::unpack(&std::env::temp_dir(), &layer, lacking_in, Wanted { packages, suite }).map_err(wrong)
 }
 
 /// Days since 1970, UTC.
@@ -114,9 +118,9 @@ mod tests {
         assert_eq!(candidates_of(2, dir.path(), wanted, no_answer).unwrap(), "rustc 1");
         // It is asked for again, and what the layer is for is no lie.
         let gone = || Err(CandidateError::Refused("Debian has no package rustc".to_owned()));
-        assert_eq!(candidates_of(2, dir.path(), wanted, gone).unwrap_err().1, "Debian has no package rustc");
+        assert_eq!(candidates_of(2, dir.path(), wanted, gone).unwrap_err().text, "Debian has no package rustc");
         let other = Wanted { packages: &["rustc-web"], ..wanted };
-        let why = candidates_of(2, dir.path(), other, no_answer).unwrap_err().1;
+        let why = candidates_of(2, dir.path(), other, no_answer).unwrap_err().text;
         assert_eq!(why, "Debian's packages cannot be looked up (no route): push again");
     }
 
