@@ -1,24 +1,4 @@
-//! `bp`, the helper for buildpacks in shell (`docs/buildpacks.md`). Its verbs:
-//!
-//! | verb | does |
-//! | --- | --- |
-//! | `json FILE KEY.PATH [DEFAULT]`, `toml …`, `yaml …` | prints a value: strings as they are, others as JSON; status 1 if missing |
-//! | `semver-max RANGE` | reads versions (a JSON array, or one a line), prints the highest that an npm range allows |
-//! | `layer LAYERS NAME [--launch] [--build] [--cache] --key KEY` | prints `keep` if the layer was restored with this key, else empties it and prints `remake` |
-//! | `env LAYERS NAME [--launch|--build] [--append|--prepend|--default] VAR=VALUE` | writes an environment file of a layer |
-//! | `process LAYERS TYPE [--default] [--shell] [--dir DIR] -- COMMAND ARGS…` | adds a process to `launch.toml` |
-//! | `fetch URL CHECKSUM FILE` | downloads into FILE, or takes it from what builds of the server share |
-//! | `apt LAYERS NAME [--run|--build] [--suite=NAME] PACKAGE…` | unpacks Debian packages, with what they need and the image lacks, into a layer |
-//! | `apt --candidate [--daily=LAYERS] [--suite=NAME] PACKAGE…` | prints each package with the version that would come |
-//! | `hash FILE…` | prints one SHA-256 over names and contents; a missing file counts as such |
-//! | `procfile FILE` | prints `type<TAB>command` for each line |
-//! | `explain LOG RULES [NAME=VALUE…]` | prints why a tool failed, by the first rule that fits its log; status 1 if none does |
-//! | `explain --check RULES…` | runs the examples of rules |
-//! | `other-language OWN…` | status 0 if the folder has a manifest of a language that is none of these |
-//! | `requires NAME [--optional] [KEY=VALUE…]` | adds a requirement to the build plan, with metadata |
-//! | `web-of [--first NAME] [--last NAME] NAME…` | prints the program that is web, or status 1 |
-//! | `programs LAYERS WEB [NAME…]` | adds the web program, and the others as processes of their names |
-//! | `step TEXT`, `header TEXT`, `detail TEXT`, `trouble TEXT` | prints in the grammar of pushes |
+//! `bp`, the helper for buildpacks in shell: does what shell does badly. `docs/buildpacks.md` describes its verbs.
 
 mod answer;
 mod debian;

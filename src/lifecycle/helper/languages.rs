@@ -7,7 +7,7 @@ use std::{
 
 use super::answer::{Answer, no, wrong};
 
-/// The files that make a folder a project of a language. Not `package.json`, which projects of any language may have beside.
+/// Files that make a folder a project of a language. `package.json` does not: projects of any language may have one.
 const MANIFESTS: &[(&str, &[&str])] = &[
     ("ruby", &["Gemfile", "gems.rb", "config.ru"]),
     ("php", &["composer.json"]),
@@ -20,19 +20,19 @@ const MANIFESTS: &[(&str, &[&str])] = &[
     ("cc", &["CMakeLists.txt", "meson.build"]),
 ];
 
-/// Status 0 if the folder has a manifest of a language that is none of these.
+/// Succeeds if the folder has a manifest of another language than these.
 pub(super) fn other_language(folder: &Path, own: &[&str]) -> Answer {
     if let Some(unknown) = own.iter().find(|name| MANIFESTS.iter().all(|(language, _)| language != *name)) {
-        return Err(wrong(format!("bp other-language: {unknown:?} is no language")));
+        return Err(wrong(format!("bp other-language: {unknown:?} is not a known language")));
     }
     let others = MANIFESTS.iter().filter(|(language, _)| !own.contains(language));
     let found = others.flat_map(|(_, files)| *files).any(|file| folder.join(file).is_file());
     if found { Ok(String::new()) } else { Err(no()) }
 }
 
-/// Adds a requirement to the build plan (buildpack.md, "Build Plan (TOML)"), or one that need not be met.
+/// Adds a requirement to the build plan (buildpack.md, "Build Plan (TOML)"), which may be optional.
 pub(super) fn requires(plan: Option<PathBuf>, name: &str, options: &[&str]) -> Answer {
-    let plan = plan.ok_or_else(|| wrong("bp requires: there is no CNB_BUILD_PLAN_PATH; call it in bin/detect"))?;
+    let plan = plan.ok_or_else(|| wrong("bp requires: CNB_BUILD_PLAN_PATH is not set; call it in bin/detect"))?;
     let (mut metadata, mut optional) = (toml::Table::new(), false);
     for option in options {
         match (*option, option.split_once('=')) {

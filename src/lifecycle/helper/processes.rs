@@ -40,7 +40,7 @@ pub(super) fn process(layers: &Path, process_type: &str, options: &[&str]) -> An
     Ok(String::new())
 }
 
-/// Of several programs, the one that is web: the only one, one that is called so, or one whose name all others begin with.
+/// Chooses the web process among programs: the only one, one with a usual name, or one whose name begins all others.
 pub(super) fn web_of(options: &[&str]) -> Answer {
     let (mut first, mut last, mut names) = ("", "", Vec::new());
     let mut options = options.iter();
@@ -64,7 +64,7 @@ pub(super) fn web_of(options: &[&str]) -> Answer {
     found.map(str::to_owned).ok_or_else(no)
 }
 
-/// Adds the program that is web, and each other as a process of its own name.
+/// Adds the web process, and each other program as a process with its own name.
 pub(super) fn programs(layers: &Path, web: &str, names: &[&str]) -> Answer {
     process(layers, "web", &["--default", "--", web])?;
     let mut lines = vec![Line::Detail(format!("web runs: {web}")).to_string()];
