@@ -1,5 +1,5 @@
-//! Phase 2, restore, and its counterpart after a build. The cache lies on the same file system as the layers, so that
-//! restoring a layer is linking its files. It is replaced as a whole, by a rename, when a build has succeeded.
+//! Phase 2, restore, and its counterpart after a build. The cache lies on the same file system as the layers, so that a
+//! layer is restored by links to its files. It is replaced as a whole, by a rename, when a build has succeeded.
 
 use std::{
     collections::BTreeMap,
@@ -12,45 +12,44 @@ use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
 use super::{
-    Dirs, Failure,
-    builder::{LayerToml, Outcome, path_of},
-    buildpack::escaped,
+    contributions::{Contributions, LayerToml},
     detector::Detected,
+    dirs::{Dirs, escaped},
+    failure::Failure,
     files,
     output::Output,
-    protocol::{BuildRequest, BuiltLayer, Phase},
+    protocol::{BuildRequest, Phase},
     sbom,
 };
 use crate::model::Digest;
 
-/// The cache's folder among the layers; no buildpack's folder begins with a dot.
-pub(super) const FOLDER: &str = ".cache";
+/// Folder of the cache among the layers; no buildpack's folder begins with a dot.
+const FOLDER: &str = ".cache";
 const NEW: &str = ".cache.new";
-/// In the cache while a build has links to its files: a build that ended well has replaced it with the cache.
-const LENT: &str = ".lent";
 const OLD: &str = ".cache.old";
+/// File in the cache while a build has links to the cache's files. A build that succeeds replaces it along with the cache.
+const LENT: &str = ".lent";
 
-/// What is noted beside a cached layer.
+/// Note beside a cached layer.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Note {
     #[serde(default)]
     toml: BTreeMap<String, toml::Value>,
-    /// The tar that was made of it, and what it was made of.
-    exported: Option<Exported>,
-    /// Of its files, when they were put here.
+    exported: Option<ExportedTar>,
+    /// Fingerprint of the files when they were cached.
     fingerprint: Option<String>,
 }
 
 impl Note {
-    /// Whether a tree is as it was when this was noted.
-    fn fits(&self, tree: &Path) -> io::Result<bool> {
+    /// Whether a tree is unchanged since the note was written.
+    fn matches(&self, tree: &Path) -> io::Result<bool> {
         self.fingerprint.as_ref().map_or(Ok(true), |noted| Ok(*noted == fingerprint(tree)?))
     }
 }
 
-/// A tar that was made of a layer whose files had this fingerprint.
+/// A tar that was made of a layer, with the fingerprint of the layer's files.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Exported {
+pub(super) struct ExportedTar {
     pub(super) fingerprint: String,
     pub(super) digest: Digest,
     pub(super) size: u64,
@@ -86,14 +85,14 @@ pub(super) struct PreviousLayer {
     cache: bool,
 }
 
-/// What the export may use again: by buildpack id and layer name.
+/// What the export may use again, by buildpack id and layer name.
 #[derive(Debug, Default)]
 pub(super) struct Restored {
-    pub(super) exported: BTreeMap<(String, String), Exported>,
+    pub(super) tars: BTreeMap<(String, String), ExportedTar>,
     pub(super) previous: BTreeMap<(String, String), PreviousLayer>,
 }
 
-/// After an earlier process may have died at any moment: one whole cache, or none.
+/// Makes one whole cache, or none, of what a process left that may have died at any moment.
 pub(super) fn recover(dirs: &Dirs) -> io::Result<()> {
     let (cache, old) = (dirs.layers.join(FOLDER), dirs.layers.join(OLD));
     if !cache.exists() && old.exists() {
@@ -102,8 +101,8 @@ pub(super) fn recover(dirs: &Dirs) -> io::Result<()> {
     files::empty(&dirs.layers, &[FOLDER, "lost+found"])
 }
 
-/// Puts back what the buildpacks of the group cached, and the metadata of the previous image's layers. A buildpack that
-/// writes into a restored file writes into the cache; where the build then failed, the layer is left out.
+/// Restores what the buildpacks of the group cached, and the metadata of the previous image's layers. A buildpack that
+/// writes into a restored file writes into the cache; if that build failed, the layer is not restored.
 pub(super) fn restore(
     dirs: &Dirs,
     request: &BuildRequest,
@@ -111,17 +110,17 @@ pub(super) fn restore(
     output: &Output,
 ) -> Result<Restored, Failure> {
     let lent = dirs.layers.join(FOLDER).join(LENT);
-    let doubtful = lent.exists();
-    if !doubtful && dirs.layers.join(FOLDER).is_dir() {
+    let is_doubtful = lent.exists();
+    if !is_doubtful && dirs.layers.join(FOLDER).is_dir() {
         fs::write(&lent, "").map_err(Failure::io(Phase::Restore, "write", &lent))?;
     }
     let previous: Previous =
         request.previous.clone().and_then(|label| serde_json::from_value(label).ok()).unwrap_or_default();
     let mut restored = Restored::default();
     for buildpack in &detected.group {
-        let layers = dirs.layers.join(escaped(&buildpack.about.id));
+        let layers = dirs.layers_of(&buildpack.about.id);
         let cached = dirs.layers.join(FOLDER).join(escaped(&buildpack.about.id));
-        let failed = |act| Failure::io(Phase::Restore, act, &layers);
+        let failed = |operation| Failure::io(Phase::Restore, operation, &layers);
         fs::create_dir_all(&layers).map_err(failed("make"))?;
         let of_image = previous.buildpacks.iter().find(|other| other.key == buildpack.about.id);
         if let Ok(Some(store)) = files::read_text(&cached.join("store.toml")) {
@@ -145,7 +144,7 @@ pub(super) fn restore(
             if !files::is_layer_name(&name) || !tree.is_dir() {
                 continue;
             }
-            if doubtful && !note.fits(&tree).map_err(failed("read the cache of"))? {
+            if is_doubtful && !note.matches(&tree).map_err(failed("read the cache of"))? {
                 let id = &buildpack.about.id;
                 output.detail(format!(
                     "the layer {name} of {id} is made again: a build that failed wrote into its cache"
@@ -155,45 +154,42 @@ pub(super) fn restore(
             link_tree(&tree, &layers.join(&name)).map_err(failed("restore to"))?;
             let metadata = note.toml.get("metadata").cloned().unwrap_or(toml::Value::Table(toml::Table::new()));
             write_toml(&layers, &name, metadata).map_err(failed("write in"))?;
-            if let Some(exported) = note.exported {
-                restored.exported.insert((buildpack.about.id.clone(), name), exported);
+            if let Some(tar) = note.exported {
+                restored.tars.insert((buildpack.about.id.clone(), name), tar);
             }
         }
     }
     Ok(restored)
 }
 
-/// A layer's file, or `store.toml`, as the specification restores it: metadata without types.
+/// Writes the TOML file of a layer, or `store.toml`, as the specification restores it: metadata without types.
 fn write_toml(layers: &Path, name: &str, metadata: toml::Value) -> io::Result<()> {
     let table = toml::Table::from_iter([("metadata".to_owned(), metadata)]);
     fs::write(layers.join(format!("{name}.toml")), toml::to_string(&table).map_err(io::Error::other)?)
 }
 
-/// Keeps what the buildpacks want cached. Until the last rename, the old cache is whole; layers are moved, so call it last.
+/// Replaces the cache by what the buildpacks want cached. The old cache is whole until the last rename. Layers are moved, so
+/// call it last.
 pub(super) fn commit(
     dirs: &Dirs,
     detected: &Detected,
-    outcome: &Outcome,
-    exported: &BTreeMap<(usize, String), (String, BuiltLayer)>,
+    contributions: &Contributions,
+    tars: &BTreeMap<(usize, String), ExportedTar>,
 ) -> Result<(), Failure> {
     let [new, cache, old] = [NEW, FOLDER, OLD].map(|name| dirs.layers.join(name));
-    let failed = |act| Failure::io(Phase::Export, act, &new);
-    for layer in outcome.layers.iter().filter(|layer| layer.toml.types.cache) {
-        let path = path_of(dirs, detected, layer);
+    let failed = |operation| Failure::io(Phase::Export, operation, &new);
+    for layer in contributions.layers.iter().filter(|layer| layer.toml.types.cache) {
+        let id = &detected.group[layer.buildpack].about.id;
+        let path = dirs.layers_of(id).join(&layer.name);
         if !path.is_dir() {
             continue;
         }
-        let place = new.join(escaped(&detected.group[layer.buildpack].about.id)).join(&layer.name);
-        fs::create_dir_all(&place).map_err(failed("make"))?;
-        let made = exported.get(&(layer.buildpack, layer.name.clone()));
-        let exported = made.map(|(fingerprint, layer)| Exported {
-            fingerprint: fingerprint.clone(),
-            digest: layer.digest.clone(),
-            size: layer.size,
-        });
+        let target = new.join(escaped(id)).join(&layer.name);
+        fs::create_dir_all(&target).map_err(failed("make"))?;
+        let exported = tars.get(&(layer.buildpack, layer.name.clone())).cloned();
         let LayerToml { metadata, .. } = layer.toml.clone();
         let fingerprint = match &exported {
-            Some(exported) => exported.fingerprint.clone(),
+            Some(tar) => tar.fingerprint.clone(),
             None => fingerprint(&path).map_err(failed("read a layer for"))?,
         };
         let note = Note {
@@ -202,17 +198,15 @@ pub(super) fn commit(
             fingerprint: Some(fingerprint),
         };
         let text = toml::to_string(&note).map_err(|e| Failure::new(Phase::Export, e.to_string()))?;
-        fs::write(place.join("note.toml"), text).map_err(failed("write in"))?;
-        fs::rename(&path, place.join("tree")).map_err(failed("move a layer to"))?;
+        fs::write(target.join("note.toml"), text).map_err(failed("write in"))?;
+        fs::rename(&path, target.join("tree")).map_err(failed("move a layer to"))?;
     }
     for buildpack in &detected.group {
-        let id = escaped(&buildpack.about.id);
-        sbom::copy(&dirs.layers.join(&id), &new.join(&id)).map_err(failed("write in"))?;
-        let store = dirs.layers.join(escaped(&buildpack.about.id)).join("store.toml");
-        if let Ok(Some(text)) = files::read_text(&store) {
-            let place = new.join(escaped(&buildpack.about.id));
-            fs::create_dir_all(&place)
-                .and_then(|()| fs::write(place.join("store.toml"), text))
+        let (layers, target) = (dirs.layers_of(&buildpack.about.id), new.join(escaped(&buildpack.about.id)));
+        sbom::copy(&layers, &target).map_err(failed("write in"))?;
+        if let Ok(Some(text)) = files::read_text(&layers.join("store.toml")) {
+            fs::create_dir_all(&target)
+                .and_then(|()| fs::write(target.join("store.toml"), text))
                 .map_err(failed("write in"))?;
         }
     }
@@ -222,7 +216,7 @@ pub(super) fn commit(
     }
     fs::rename(&new, &cache).map_err(failed("replace the cache by"))?;
     if old.exists() {
-        files::remove_tree(&old).map_err(failed("clean after"))?;
+        files::remove_tree(&old).map_err(failed("clean up after"))?;
     }
     Ok(())
 }
@@ -237,7 +231,7 @@ fn link_tree(from: &Path, to: &Path) -> io::Result<()> {
     fs::set_permissions(to, fs::metadata(from)?.permissions())
 }
 
-/// A cheap sign that no file of a tree was touched: names, kinds, modes, sizes, dates, inodes.
+/// Hash of the names, kinds, modes, sizes, dates and inodes of a tree's files: cheap, and another one after any change.
 pub(super) fn fingerprint(tree: &Path) -> io::Result<String> {
     let mut sum = sha2::Sha256::new();
     let mut folders = vec![PathBuf::new()];

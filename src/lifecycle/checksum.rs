@@ -1,4 +1,4 @@
-//! Checksums by which downloads are known: SHA-256 and SHA-512, as registries publish them.
+//! Checksums of downloads: SHA-256 and SHA-512, as registries publish them.
 
 use std::{
     fmt,
@@ -9,7 +9,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sha2::{Digest as _, Sha256, Sha512};
 
-/// The checksum of a file; `sha256-<hex>` or `sha512-<hex>` when it is shown, and as a file's name.
+/// The checksum of a file; shown as `sha256-<hex>` or `sha512-<hex>`, which is also the name of a shared download.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Checksum {
@@ -25,7 +25,7 @@ impl FromStr for Checksum {
     /// Hexadecimal digits, bare or after `sha256:`, `sha512:`, `sha256-` …; or base64, as in npm's lock files
     /// (Subresource Integrity).
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is no SHA-256 or SHA-512");
+        let wrong = || format!("{text:?} is not a SHA-256 or SHA-512");
         let (name, value) = text.split_once([':', '-']).unwrap_or(("", text));
         let bytes = match hex(value) {
             Some(bytes) => bytes,
@@ -71,7 +71,7 @@ impl TryFrom<String> for Checksum {
 }
 
 impl Checksum {
-    /// Whether this is the checksum of what is read.
+    /// Whether this is the checksum of the bytes that are read.
     pub fn fits(&self, mut from: impl Read) -> io::Result<bool> {
         let mut buffer = vec![0; 128 * 1024];
         let (mut short, mut long) = (Sha256::new(), Sha512::new());

@@ -1,4 +1,4 @@
-//! The build container's only program: reads the request, goes through the phases, and says how it ended.
+//! The build in its container: reads the request, goes through the phases, and reports the result.
 
 use std::{
     fs::File,
@@ -9,30 +9,34 @@ use std::{
 };
 
 use super::{
-    Dirs, Failure, builder,
-    buildpack::{self, Running},
-    cache, detector, downloads, exporter, files,
+    builder, cache, detector,
+    dirs::Dirs,
+    downloads, exporter,
+    failure::Failure,
+    files,
     output::Output,
+    program_env,
+    programs::ProcessGroups,
     protocol::{BuildRequest, BuildResult, Built, Kind, Phase, read_frame},
     source::{self, SourceReader},
 };
 
 /// Runs one build over the standard streams.
 pub(super) fn run() -> ExitCode {
-    // Programs of the same user could otherwise open our streams under /proc and speak in our name.
+    // Programs of the same user could otherwise open our streams under /proc and write frames to them.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     let (Ok(stdin), Ok(stdout)) = (io::stdin().as_fd().try_clone_to_owned(), io::stdout().as_fd().try_clone_to_owned())
     else {
         return ExitCode::FAILURE;
     };
     let output = Output::new(File::from(stdout));
-    let running = Running::default();
-    let result = build(&Dirs::default(), File::from(stdin), &output, &running, |mut stdin, running| {
-        running.alone();
-        // It ends with the server's end of the pipe: nobody waits for this build any more.
+    let groups = ProcessGroups::default();
+    let result = build(&Dirs::default(), File::from(stdin), &output, &groups, |mut stdin, groups| {
+        groups.own_container();
+        // The input ends when the server closes its end: the build has no client any more.
         std::thread::spawn(move || {
             let _ = io::copy(&mut stdin, &mut io::sink());
-            running.kill();
+            groups.kill();
             std::process::exit(1);
         });
     });
@@ -46,18 +50,18 @@ pub(super) fn run() -> ExitCode {
     }
 }
 
-/// One build; `watch` gets the rest of the input once the source is read.
+/// Runs one build; `watch` gets the rest of the input once the source is read.
 pub(super) fn build<R: Read>(
     dirs: &Dirs,
     mut input: R,
     output: &Output,
-    running: &Running,
-    watch: impl FnOnce(R, Running),
+    groups: &ProcessGroups,
+    watch: impl FnOnce(R, ProcessGroups),
 ) -> Result<Built, Failure> {
     let prepare = |message: String| Failure::new(Phase::Prepare, message);
     let first = match read_frame(&mut input) {
         Ok(Some((Kind::Disk, device))) => {
-            find_disk(dirs, &device)?;
+            check_disk(dirs, &device)?;
             output.ready().map_err(|e| prepare(e.to_string()))?;
             read_frame(&mut input)
         }
@@ -66,7 +70,7 @@ pub(super) fn build<R: Read>(
     let mut clock = Clock::new();
     let request: BuildRequest = match first {
         Ok(Some((Kind::Request, text))) => serde_json::from_slice(&text).map_err(|e| prepare(e.to_string()))?,
-        _ => return Err(prepare("the server said nothing".to_owned())),
+        _ => return Err(prepare("the server sent no request".to_owned())),
     };
     for folder in [&dirs.workspace, &dirs.tmp, &dirs.platform] {
         files::empty(folder, &[]).map_err(Failure::io(Phase::Prepare, "empty", folder))?;
@@ -81,23 +85,23 @@ pub(super) fn build<R: Read>(
         "make",
         &tools,
     ))?;
-    buildpack::write_platform_env(dirs, &request.env).map_err(Failure::io(Phase::Prepare, "write", &dirs.platform))?;
+    program_env::write_platform(dirs, &request.env).map_err(Failure::io(Phase::Prepare, "write", &dirs.platform))?;
     let mut tar = SourceReader::new(&mut input);
     let unpacked = source::unpack(&mut tar, &dirs.workspace).map_err(prepare)?;
-    tar.finish().map_err(|e| prepare(format!("the source broke off: {e}")))?;
-    watch(input, running.clone());
+    tar.finish().map_err(|e| prepare(format!("the source is incomplete: {e}")))?;
+    watch(input, groups.clone());
     clock.lap(Phase::Prepare);
 
     output.step(format!("Detecting ({unpacked} files)"));
-    let detected = detector::detect(dirs, &request, running, output)?;
+    let detected = detector::detect(dirs, &request, groups, output)?;
     clock.lap(Phase::Detect);
     let restored = cache::restore(dirs, &request, &detected, output)?;
     clock.lap(Phase::Restore);
-    let outcome = builder::build(dirs, &request, &detected, running, output)?;
+    let contributions = builder::build(dirs, &request, &detected, groups, output)?;
     clock.lap(Phase::Build);
     output.step("Exporting layers");
-    let exported = exporter::export(dirs, &request, &detected, &outcome, &restored, output)?;
-    if let Err(error) = cache::commit(dirs, &detected, &outcome, &exported.layers) {
+    let exported = exporter::export(dirs, &request, &detected, &contributions, &restored, output)?;
+    if let Err(error) = cache::commit(dirs, &detected, &contributions, &exported.tars) {
         output.trouble(format!("nothing is cached for the next build: {error}"));
     }
     downloads::share(dirs, output);
@@ -105,16 +109,16 @@ pub(super) fn build<R: Read>(
     let seconds = |ms: u64| format!("{}.{} s", ms / 1000, ms % 1000 / 100);
     let summary: Vec<_> = clock.laps.iter().map(|(phase, ms)| format!("{} {}", name(*phase), seconds(*ms))).collect();
     output.detail(summary.join(", "));
-    if let (true, group) = (outcome.times.len() > 1, &detected.group) {
-        let times = group.iter().zip(&outcome.times);
+    if contributions.durations.len() > 1 {
+        let times = detected.group.iter().zip(&contributions.durations);
         let times: Vec<_> = times.map(|(b, time)| format!("{} {:.1} s", b.about.id, time.as_secs_f32())).collect();
         output.detail(format!("of the build: {}", times.join(", ")));
     }
     Ok(Built { timings: clock.laps, ..exported.built })
 }
 
-/// A disk that was mounted after the container's start must be seen in it.
-fn find_disk(dirs: &Dirs, device: &[u8]) -> Result<(), Failure> {
+/// Checks that a disk that was mounted after the container's start is visible in it.
+fn check_disk(dirs: &Dirs, device: &[u8]) -> Result<(), Failure> {
     let failed = |message: String| Failure::new(Phase::Prepare, message);
     let device: u64 = serde_json::from_slice(device).map_err(|e| failed(e.to_string()))?;
     for folder in [&dirs.layers, &dirs.workspace, &dirs.platform, &dirs.tmp] {

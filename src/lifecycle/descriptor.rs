@@ -1,4 +1,4 @@
-//! `buildpack.toml` (buildpack.md, "buildpack.toml"), read leniently: what a buildpack is, and for which platforms.
+//! Reads `buildpack.toml` (buildpack.md, "buildpack.toml"), leniently: what a buildpack is, and for which platforms.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{files, protocol::Target};
 
-/// The oldest and the newest Buildpack API that this lifecycle runs. 0.7 asks for less than 0.8, and is still usual.
+/// Oldest and newest Buildpack API that this lifecycle supports. 0.7 requires less than 0.8, and is still common.
 const APIS: std::ops::RangeInclusive<Api> = Api(0, 7)..=Api(0, 12);
 
 /// A version of the Buildpack API.
@@ -20,7 +20,7 @@ impl fmt::Display for Api {
 }
 
 impl Api {
-    /// `<major>.<minor>`, or `<major>` for `<major>.0`; only versions that this lifecycle runs.
+    /// `<major>.<minor>`, or `<major>` for `<major>.0`; only supported versions.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (major, minor) = text.split_once('.').unwrap_or((text, "0"));
         let number = |text: &str| text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
@@ -32,14 +32,14 @@ impl Api {
 /// A reference to a buildpack in an order.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Reference {
-    /// Its id.
+    /// Id of the buildpack.
     pub id: String,
-    /// Its version; without one, the only one that there is.
+    /// Version of the buildpack; without one, the only one that is installed.
     pub version: Option<String>,
     /// Whether the group passes without it.
     #[serde(default)]
     pub optional: bool,
-    /// The execution environments in which it takes part; none for all.
+    /// Execution environments in which it takes part; empty for all.
     #[serde(default, rename = "exec-env")]
     pub exec_env: Vec<String>,
 }
@@ -47,23 +47,23 @@ pub struct Reference {
 /// A group of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Group {
-    /// Its members, in order.
+    /// Members, in order.
     pub group: Vec<Reference>,
 }
 
-/// A platform that a buildpack is for; what it does not name fits anything.
+/// A platform that a buildpack supports; empty fields match anything.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct TargetRow {
-    /// The operating system.
+    /// Operating system.
     #[serde(default)]
     pub os: String,
-    /// The architecture.
+    /// Architecture.
     #[serde(default)]
     pub arch: String,
-    /// The variant of the architecture.
+    /// Variant of the architecture.
     #[serde(default, alias = "arch-variant")]
     pub variant: String,
-    /// Distributions, of which one has to fit.
+    /// Distributions, of which one has to match; empty for any.
     #[serde(default)]
     pub distros: Vec<Distro>,
 }
@@ -71,34 +71,34 @@ pub struct TargetRow {
 /// A distribution.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct Distro {
-    /// Its name, as `ID` in `/etc/os-release`.
+    /// Name, as `ID` in `/etc/os-release`.
     #[serde(default)]
     pub name: String,
-    /// Its version, as `VERSION_ID` there.
+    /// Version, as `VERSION_ID` there.
     #[serde(default)]
     pub version: String,
 }
 
-/// What a `buildpack.toml` says, as far as anybody asks.
+/// A `buildpack.toml`, as far as it is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Descriptor {
-    /// The contract that it keeps.
+    /// Buildpack API that it is written for.
     pub api: Api,
-    /// Its id, such as `paas/nodejs`.
+    /// Id, such as `paas/nodejs`.
     pub id: String,
-    /// Its version.
+    /// Version.
     pub version: String,
-    /// Its name for people.
+    /// Name for people.
     pub name: String,
-    /// Where to read about it.
+    /// URL of its documentation.
     pub homepage: String,
-    /// Whether the user's environment is kept from its programs.
+    /// Whether its programs do not get the user's variables.
     pub clear_env: bool,
-    /// The execution environments that it is for; none for all.
+    /// Execution environments that it supports; empty for all.
     pub exec_env: Vec<String>,
-    /// The groups that it stands for; empty unless it is a composite buildpack.
+    /// Groups that replace it; empty unless it is a composite buildpack.
     pub order: Vec<Group>,
-    /// The platforms that it is for; none for any.
+    /// Platforms that it supports; empty for any.
     pub targets: Vec<TargetRow>,
 }
 
@@ -164,11 +164,11 @@ impl Descriptor {
 
     /// Reads a `buildpack.toml`: a regular file of reasonable size. Blocks.
     pub fn read(file: &std::path::Path) -> Result<Self, String> {
-        let text = files::read_text(file)?.ok_or("it is not there")?;
+        let text = files::read_text(file)?.ok_or("it does not exist")?;
         Self::parse(&text)
     }
 
-    /// Whether it is for this platform ("Targets": what either side leaves open fits).
+    /// Whether it supports this platform ("Targets": what either side leaves empty matches).
     pub fn fits(&self, target: &Target) -> bool {
         let fit = |asked: &str, is: &str| asked.is_empty() || is.is_empty() || asked == is;
         self.targets.is_empty()
@@ -183,21 +183,21 @@ impl Descriptor {
             })
     }
 
-    /// Id and version, as they are written for people.
+    /// Id and version, as messages name the buildpack.
     pub fn full_name(&self) -> String {
         format!("{}@{}", self.id, self.version)
     }
 }
 
-/// Whether something that names these execution environments takes part in the only one that there is.
+/// Whether something for these execution environments takes part in the only one that exists here.
 pub(super) fn in_production(exec_env: &[String]) -> bool {
     exec_env.is_empty() || exec_env.iter().any(|name| name == "*" || name == EXEC_ENV)
 }
 
-/// The execution environment of everything here: apps are built to be run.
+/// Execution environment of all builds: apps are built to run.
 pub(super) const EXEC_ENV: &str = "production";
 
-/// An id becomes part of a path.
+/// Refuses an id that must not become part of a path.
 pub fn check_id(id: &str) -> Result<(), String> {
     let allowed = id.bytes().all(|b| b.is_ascii_alphanumeric() || b"./_-".contains(&b));
     let parts = id.split('/').all(|part| !part.is_empty() && !part.starts_with('.'));
@@ -211,7 +211,7 @@ pub fn check_id(id: &str) -> Result<(), String> {
     Err(format!("buildpack.id: {id:?} is not allowed; use letters, digits, '.', '-' and '/', and not a reserved word"))
 }
 
-/// A version becomes part of a path, too. Strictly it is `X.Y.Z`; in the wild it is not.
+/// Refuses a version that must not become part of a path. The specification asks for `X.Y.Z`; not all buildpacks comply.
 pub fn check_version(version: &str) -> Result<(), String> {
     let allowed = version.bytes().all(|b| b.is_ascii_alphanumeric() || b"._+-".contains(&b));
     if allowed && !version.is_empty() && !version.starts_with('.') && version.len() <= 100 {
@@ -223,7 +223,7 @@ pub fn check_version(version: &str) -> Result<(), String> {
     Err(format!("buildpack.version: {version:?} is not allowed; write it as 1.2.3"))
 }
 
-/// What a deprecated `stacks` entry means, as the specification translates it.
+/// Target of a deprecated `stacks` entry, as the specification translates it.
 fn translated(id: &str, of: usize, api: Api) -> Option<TargetRow> {
     match id {
         "*" => Some(TargetRow::default()),
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_fit_or_do_not() {
+    fn targets_are_matched() {
         let target = |os: &str, arch: &str, name: &str, version: &str| Target {
             os: os.into(),
             arch: arch.into(),

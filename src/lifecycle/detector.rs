@@ -1,37 +1,41 @@
-//! Phase 1, detection: the first group of the order whose buildpacks fit the app. Composite buildpacks are replaced by
-//! their own groups, depth first and left to right (buildpack.md, "Order Resolution").
+//! Phase 1, detection: chooses the first group of the order whose buildpacks fit the app. Composite buildpacks are replaced
+//! by their own groups, depth first and left to right (buildpack.md, "Order Resolution").
 
 use std::{collections::HashMap, path::Path, sync::Mutex};
 
 use super::{
-    Dirs, Failure,
-    buildpack::{self, Buildpack, Running},
+    buildpack::{self, Buildpack},
     descriptor::{self, Group, Reference},
+    dirs::{Dirs, escaped},
+    failure::Failure,
     files,
     output::Output,
     plan::{self, Candidate, Need, PlanFile},
-    protocol::{BuildRequest, GroupEntry, Phase, Place},
+    program_env,
+    programs::{self, ProcessGroups},
+    protocol::{BuildRequest, GroupEntry, Phase, Place, Target},
 };
+use crate::model::Line;
 
-/// How deep composite buildpacks may name each other.
-const DEEPEST: usize = 16;
-/// How many groups are tried before it is said that an order has too many.
-const MOST_GROUPS: usize = 10_000;
-/// How many lines of what `bin/detect` printed are shown when nothing fits.
-const MOST_LINES: usize = 200;
+/// Deepest nesting of composite buildpacks.
+const MAX_DEPTH: usize = 16;
+/// Number of groups after which an order is refused.
+const MAX_GROUPS: usize = 10_000;
+/// Number of output lines of `bin/detect` programs that are shown when no group fits.
+const MAX_LINES: usize = 200;
 
-/// What detection found: buildpacks in order, and what they need of each other (by index).
+/// Result of detection: buildpacks in order, and what they need from each other (by index).
 pub(super) struct Detected {
     pub(super) group: Vec<Buildpack>,
     pub(super) needs: Vec<Need>,
 }
 
-/// How one buildpack's `bin/detect` ended.
+/// Result of a buildpack's `bin/detect`.
 #[derive(Clone)]
-enum Outcome {
+enum DetectResult {
     Passed(PlanFile),
     Failed,
-    Erred(String),
+    Error(String),
 }
 
 /// A component buildpack of a group that is being put together.
@@ -44,21 +48,31 @@ struct Member {
 struct Detection<'a> {
     dirs: &'a Dirs,
     request: &'a BuildRequest,
-    running: &'a Running,
-    outcomes: HashMap<String, Outcome>,
+    process_groups: &'a ProcessGroups,
+    /// Results by name of the buildpack.
+    results: HashMap<String, DetectResult>,
+    /// Lines that `bin/detect` programs printed, with the name of the buildpack.
     printed: Mutex<Vec<(String, String)>>,
-    why_not: Vec<String>,
-    tried: usize,
+    /// Why groups that nearly fit do not.
+    reasons: Vec<String>,
+    groups_tried: usize,
 }
 
 pub(super) fn detect(
     dirs: &Dirs,
     request: &BuildRequest,
-    running: &Running,
+    process_groups: &ProcessGroups,
     output: &Output,
 ) -> Result<Detected, Failure> {
-    let (outcomes, printed, why_not) = (HashMap::new(), Mutex::default(), Vec::new());
-    let mut detection = Detection { dirs, request, running, outcomes, printed, why_not, tried: 0 };
+    let mut detection = Detection {
+        dirs,
+        request,
+        process_groups,
+        results: HashMap::new(),
+        printed: Mutex::default(),
+        reasons: Vec::new(),
+        groups_tried: 0,
+    };
     let found = detection.order(&request.order, &[], &[], false, 0);
     if let Some(detected) = found.map_err(|message| Failure::new(Phase::Detect, message))? {
         for buildpack in &detected.group {
@@ -69,14 +83,15 @@ pub(super) fn detect(
     for (name, line) in detection.printed.into_inner().unwrap_or_default() {
         output.detail(format!("{name}: {line}"));
     }
-    detection.why_not.dedup();
-    for reason in detection.why_not {
+    detection.reasons.dedup();
+    for reason in detection.reasons {
         output.detail(reason);
     }
-    Err(Failure::new(Phase::Detect, no_fit(&dirs.workspace, request)))
+    Err(Failure::new(Phase::Detect, no_group_fits(&dirs.workspace, request)))
 }
 
-fn no_fit(workspace: &Path, request: &BuildRequest) -> String {
+/// What is wrong when no group fits, and what to do.
+fn no_group_fits(workspace: &Path, request: &BuildRequest) -> String {
     let builtin = |entry: &GroupEntry| entry.id.starts_with("paas/") && entry.place == Place::Installed;
     if request.order.iter().flatten().all(builtin) {
         let folders = folders_of_apps(workspace);
@@ -92,11 +107,11 @@ fn no_fit(workspace: &Path, request: &BuildRequest) -> String {
     } else {
         let mut names: Vec<_> = request.order.iter().flatten().filter(|e| !e.optional).map(|e| e.id.as_str()).collect();
         names.dedup();
-        format!("no group of buildpacks fits this app; whatever they said is above. Tried: {}", names.join(", "))
+        format!("no group of buildpacks fits this app; their output is above. Tried: {}", names.join(", "))
     }
 }
 
-/// Folders, and folders in these, that look like an app; a few at the most.
+/// Folders that look like an app, to a depth of two; a few at most.
 fn folders_of_apps(workspace: &Path) -> Vec<String> {
     const SIGNS: [&str; 13] = [
         "Procfile",
@@ -136,7 +151,8 @@ fn folders_of_apps(workspace: &Path) -> Vec<String> {
 }
 
 impl Detection<'_> {
-    /// Tries the groups one by one, each between what comes before and after; at last none of them, if that will do.
+    /// Tries the groups of an order in turn, each between the entries before and after it. If the order is optional, at last
+    /// these entries without any group.
     fn order(
         &mut self,
         order: &[Vec<GroupEntry>],
@@ -161,14 +177,14 @@ impl Detection<'_> {
         depth: usize,
     ) -> Result<Option<Detected>, String> {
         for (index, entry) in group.iter().enumerate() {
-            // Whoever comes first counts.
+            // The first entry of a buildpack counts.
             if members.iter().any(|member| member.buildpack.about.id == entry.id) {
                 continue;
             }
             let buildpack = Buildpack::load(self.dirs, entry)?;
             if !buildpack.about.order.is_empty() {
-                if depth == DEEPEST {
-                    return Err(format!("the composite buildpack {} leads to itself", buildpack.name()));
+                if depth == MAX_DEPTH {
+                    return Err(format!("the composite buildpack {} contains itself", buildpack.name()));
                 }
                 let order =
                     buildpack.about.order.iter().map(|group| self.entries(group)).collect::<Result<Vec<_>, _>>()?;
@@ -179,12 +195,12 @@ impl Detection<'_> {
             }
             members.push(Member { buildpack, optional: entry.optional });
         }
-        self.tried += 1;
-        if self.tried > MOST_GROUPS {
-            return Err(format!("the order has more than {MOST_GROUPS} groups; name fewer buildpacks"));
+        self.groups_tried += 1;
+        if self.groups_tried > MAX_GROUPS {
+            return Err(format!("the order has more than {MAX_GROUPS} groups; name fewer buildpacks"));
         }
-        self.run(&members);
-        Ok(self.fit(&members))
+        self.run_detect(&members);
+        Ok(self.resolve(&members))
     }
 
     /// The entries of a composite buildpack's group.
@@ -200,67 +216,68 @@ impl Detection<'_> {
         wanted.map(entry).collect()
     }
 
-    /// Runs `bin/detect` of those that it was not run of yet, side by side.
-    fn run(&mut self, members: &[Member]) {
-        let new = members.iter().filter(|member| !self.outcomes.contains_key(&member.buildpack.name()));
+    /// Runs `bin/detect` of the buildpacks that have no result yet, in parallel.
+    fn run_detect(&mut self, members: &[Member]) {
+        let new = members.iter().filter(|member| !self.results.contains_key(&member.buildpack.name()));
         let this = &*self;
         let found: Vec<_> = std::thread::scope(|scope| {
             let threads: Vec<_> =
-                new.map(|member| (member, scope.spawn(move || this.outcome(&member.buildpack)))).collect();
-            let join = |(member, thread): (&Member, std::thread::ScopedJoinHandle<'_, Outcome>)| {
-                let outcome = thread.join().unwrap_or_else(|_| Outcome::Erred("its thread panicked".to_owned()));
-                (member.buildpack.name(), outcome)
+                new.map(|member| (member, scope.spawn(move || this.detect_one(&member.buildpack)))).collect();
+            let join = |(member, thread): (&Member, std::thread::ScopedJoinHandle<'_, DetectResult>)| {
+                let panicked = |_| DetectResult::Error("its thread panicked".to_owned());
+                (member.buildpack.name(), thread.join().unwrap_or_else(panicked))
             };
             threads.into_iter().map(join).collect()
         });
-        self.outcomes.extend(found);
+        self.results.extend(found);
     }
 
-    fn outcome(&self, buildpack: &Buildpack) -> Outcome {
-        let Self { dirs, request, running, .. } = self;
+    fn detect_one(&self, buildpack: &Buildpack) -> DetectResult {
+        let Self { dirs, request, process_groups, .. } = self;
         if !buildpack.about.fits(&request.target) {
-            let super::protocol::Target { os, arch, distro_name, distro_version, .. } = &request.target;
-            return Outcome::Erred(format!("its targets do not include {os}/{arch} {distro_name} {distro_version}"));
+            let Target { os, arch, distro_name, distro_version, .. } = &request.target;
+            return DetectResult::Error(format!(
+                "its targets do not include {os}/{arch} {distro_name} {distro_version}"
+            ));
         }
-        let plan =
-            dirs.tmp.join(format!("plan-{}-{}.toml", buildpack::escaped(&buildpack.about.id), buildpack.about.version));
+        let plan = dirs.tmp.join(format!("plan-{}-{}.toml", escaped(&buildpack.about.id), buildpack.about.version));
         if let Err(e) = std::fs::write(&plan, "") {
-            return Outcome::Erred(format!("cannot make its plan file: {e}"));
+            return DetectResult::Error(format!("cannot make its plan file: {e}"));
         }
-        let mut env = buildpack::environment(dirs, request, buildpack, &buildpack::base_environment(dirs, request));
+        let mut env = program_env::of_buildpack(dirs, request, buildpack, &program_env::base(dirs, request));
         env.insert("CNB_BUILD_PLAN_PATH".to_owned(), plan.display().to_string());
         let name = buildpack.name();
-        let tell = |line: &str| {
+        let keep = |line: &str| {
             let Ok(mut printed) = self.printed.lock() else { return };
-            if printed.len() < MOST_LINES && !line.is_empty() {
-                printed.push((name.clone(), crate::model::Line::sanitize(line)));
+            if printed.len() < MAX_LINES && !line.is_empty() {
+                printed.push((name.clone(), Line::sanitize(line)));
             }
         };
         let program = buildpack.dir.join("bin/detect");
-        match buildpack::run(&program, &[&dirs.platform, &plan], &env, dirs, running, &tell) {
+        match programs::run(&program, &[&dirs.platform, &plan], &env, dirs, process_groups, &keep) {
             Ok(0) => match files::read_toml(&plan) {
-                Ok(plan) => Outcome::Passed(plan),
-                Err(reason) => Outcome::Erred(format!("its build plan cannot be read: {reason}")),
+                Ok(plan) => DetectResult::Passed(plan),
+                Err(reason) => DetectResult::Error(format!("its build plan cannot be read: {reason}")),
             },
-            Ok(100) => Outcome::Failed,
-            Ok(status) => Outcome::Erred(format!("bin/detect ended with status {status}")),
-            Err(e) => Outcome::Erred(format!("bin/detect does not run: {}", buildpack::why_not(&e))),
+            Ok(100) => DetectResult::Failed,
+            Ok(status) => DetectResult::Error(format!("bin/detect ended with status {status}")),
+            Err(e) => DetectResult::Error(format!("cannot run bin/detect: {}", programs::start_error(&e))),
         }
     }
 
-    /// Whether a group fits, given how its buildpacks ended; notes why not when it nearly did.
-    fn fit(&mut self, members: &[Member]) -> Option<Detected> {
+    /// The group without the buildpacks that do not take part, if it fits; notes why not if it nearly does.
+    fn resolve(&mut self, members: &[Member]) -> Option<Detected> {
         let (mut passed, mut candidates, mut fits) = (Vec::new(), Vec::new(), true);
         for Member { buildpack, optional } in members {
             let name = buildpack.name();
-            match self.outcomes.get(&name) {
-                Some(Outcome::Passed(plan)) => {
+            match self.results.get(&name) {
+                Some(DetectResult::Passed(plan)) => {
                     passed.push(buildpack);
                     candidates.push(Candidate { name, optional: *optional, plan: plan.clone() });
                 }
-                Some(Outcome::Failed) | None => fits &= optional,
-                Some(Outcome::Erred(reason)) => {
-                    self.why_not.push(format!("{name}: {reason}"));
+                Some(DetectResult::Failed) | None => fits &= optional,
+                Some(DetectResult::Error(reason)) => {
+                    self.reasons.push(format!("{name}: {reason}"));
                     fits &= optional;
                 }
             }
@@ -271,7 +288,7 @@ impl Detection<'_> {
         let resolved = match plan::resolve(&candidates) {
             Ok(resolved) => resolved,
             Err(reason) => {
-                self.why_not.push(reason);
+                self.reasons.push(reason);
                 return None;
             }
         };

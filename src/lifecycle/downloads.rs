@@ -1,5 +1,5 @@
-//! Downloads that all builds of a server share: a build finds those that are there by their checksum, and offers those
-//! that it made. Whoever takes one verifies it, so that no build can give another what is not what it asked for.
+//! Downloads that all builds of a server share. A build finds them by checksum, and offers those that it made itself. It
+//! verifies each one that it uses, so that no build can give another build something else.
 
 use std::{
     fs::{self, File},
@@ -10,16 +10,16 @@ use std::{
 
 use sha2::Digest as _;
 
-use super::{Dirs, checksum::Checksum, files, output::Output, protocol::BlobHeader};
+use super::{checksum::Checksum, dirs::Dirs, files, output::Output, protocol::BlobHeader};
 use crate::model::Digest;
 
-/// Where a build container has what is shared; it can only be read.
+/// Folder of the shared downloads in a build container; it is read-only.
 pub const SHARED: &str = "/cnb/downloads";
 
-/// Where a build puts what it offers, in its folder for temporary files.
+/// Folder of the downloads that a build offers, in its folder for temporary files.
 const OFFERED: &str = "downloads";
 
-/// Brings what is at `url` to `file`: from what is shared, or by curl.
+/// Copies a shared download to `file`, or downloads `url` with curl.
 pub(super) fn fetch(url: &str, checksum: &Checksum, file: &Path, tmp: &Path) -> Result<(), String> {
     let shared = Path::new(SHARED).join(checksum.to_string());
     if File::open(&shared).is_ok_and(|found| checksum.fits(found).unwrap_or(false)) {
@@ -27,24 +27,27 @@ pub(super) fn fetch(url: &str, checksum: &Checksum, file: &Path, tmp: &Path) -> 
     }
     let mut command = Command::new("curl");
     command.args(["--fail", "--location", "--silent", "--show-error", "--retry", "2", "--output"]).arg(file);
-    let output = command.args(["--", url]).output().map_err(|e| format!("curl does not run: {e}"))?;
+    let output = command.args(["--", url]).output().map_err(|e| format!("cannot run curl: {e}"))?;
     if !output.status.success() {
         let _ = fs::remove_file(file);
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("cannot download {url}: {}", said.lines().last().unwrap_or("curl said nothing")));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let why = stderr.lines().last().unwrap_or("curl failed without a message");
+        return Err(format!("cannot download {url}: {why}"));
     }
-    let fits = File::open(file).and_then(|found| checksum.fits(found));
-    if !fits.map_err(|e| format!("cannot read {}: {e}", file.display()))? {
+    let matches = File::open(file).and_then(|found| checksum.fits(found));
+    if !matches.map_err(|e| format!("cannot read {}: {e}", file.display()))? {
         let _ = fs::remove_file(file);
-        return Err(format!("what is at {url} is not {checksum}: it was changed, or the checksum is wrong"));
+        return Err(format!(
+            "the file at {url} does not have the checksum {checksum}: it was changed, or the checksum is wrong"
+        ));
     }
-    // It is a help for others; without it this build goes on.
+    // This only helps other builds: errors are ignored.
     let offered = tmp.join(OFFERED);
     let _ = fs::create_dir_all(&offered).and_then(|()| fs::copy(file, offered.join(checksum.to_string())));
     Ok(())
 }
 
-/// Sends what buildpacks offer.
+/// Sends the downloads that this build offers to the server.
 pub(super) fn share(dirs: &Dirs, output: &Output) {
     let offered = dirs.tmp.join(OFFERED);
     for name in files::names(&offered).unwrap_or_default() {

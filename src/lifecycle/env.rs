@@ -1,4 +1,4 @@
-//! Environment of builds and processes (buildpack.md, "Environment"): what layers contribute.
+//! What layers contribute to the environment of builds and processes (buildpack.md, "Environment").
 
 use std::{
     collections::BTreeMap,
@@ -10,14 +10,15 @@ use super::files;
 /// Variables by name.
 pub(super) type Env = BTreeMap<String, String>;
 
-/// Whose environment it is.
+/// What the environment is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Moment<'a> {
     Build,
+    /// A process of this type, or one without a type.
     Launch(&'a str),
 }
 
-/// Folders of a layer that go on search paths, and on which: at build time, and those when it is launched.
+/// Folders of a layer with the search paths that they are added to, at build time and at launch.
 const BUILD_PATHS: [(&str, &str); 5] = [
     ("bin", "PATH"),
     ("lib", "LD_LIBRARY_PATH"),
@@ -27,13 +28,13 @@ const BUILD_PATHS: [(&str, &str); 5] = [
 ];
 const LAUNCH_PATHS: [(&str, &str); 2] = [("bin", "PATH"), ("lib", "LD_LIBRARY_PATH")];
 
-/// Whether what the user says of it is prepended, instead of overriding.
+/// Whether the user's value of a variable is prepended instead of overriding it.
 pub(super) fn is_search_path(variable: &str) -> bool {
     BUILD_PATHS.iter().any(|(_, name)| *name == variable)
 }
 
-/// Adds what the layers of one buildpack contribute: at launch all their folders first, then their environment files
-/// (the order of the reference implementation, which differs between the two moments). The error names the file.
+/// Adds what the layers of one buildpack contribute. At launch, all folders come before all environment files; at build
+/// time, each layer's files follow its folders (as in the reference implementation). The error names the file.
 pub(super) fn add_layers(env: &mut Env, layers: &[PathBuf], moment: Moment<'_>) -> Result<(), String> {
     match moment {
         Moment::Build => {
@@ -68,7 +69,7 @@ fn add_folders(env: &mut Env, layer: &Path, paths: &[(&str, &str)]) {
     }
 }
 
-/// The files of an `env` folder; the suffix says what each does.
+/// Applies the files of an `env` folder; the suffix of a file is its action.
 fn add_files(env: &mut Env, folder: &Path) -> Result<(), String> {
     for name in files::names(folder).map_err(|e| format!("cannot read {}: {e}", folder.display()))? {
         let path = folder.join(&name);
@@ -113,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn suffixes_do_what_the_specification_says() {
+    fn suffixes_follow_the_specification() {
         let dir = tempfile::tempdir().unwrap();
         for (name, value) in [
             ("env/A", "over"),

@@ -1,4 +1,4 @@
-//! Files that a buildpack wrote: read only if they are regular, and never beyond a bound.
+//! Reads files that a buildpack wrote: only regular files of limited size. Also removes and lists folders.
 
 use std::{
     fs::{self, File},
@@ -9,10 +9,10 @@ use std::{
 
 use serde::de::DeserializeOwned;
 
-/// The largest TOML file that is read, in bytes.
-const LARGEST: u64 = 1 << 20;
+/// Largest file that is read, in bytes.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// Opens a regular file, whatever else may lie there: no link is followed, no pipe is waited for.
+/// Opens a regular file: follows no link, and does not wait for a pipe.
 fn open(path: &Path) -> io::Result<File> {
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     let flags = i32::try_from(flags.bits()).unwrap_or_default();
@@ -20,7 +20,7 @@ fn open(path: &Path) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
 }
 
-/// A small text file; `None` if it is not there.
+/// Reads a small text file; `None` if it does not exist.
 pub(super) fn read_text(path: &Path) -> Result<Option<String>, String> {
     let wrong = |e: &dyn std::fmt::Display| format!("cannot read {}: {e}", path.display());
     let file = match open(path) {
@@ -30,11 +30,11 @@ pub(super) fn read_text(path: &Path) -> Result<Option<String>, String> {
         Err(e) => return Err(wrong(&e)),
     };
     let mut text = String::new();
-    file.take(LARGEST + 1).read_to_string(&mut text).map_err(|e| wrong(&e))?;
-    if text.len() as u64 > LARGEST { Err(wrong(&"it is larger than 1 MiB")) } else { Ok(Some(text)) }
+    file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(|e| wrong(&e))?;
+    if text.len() as u64 > MAX_FILE_BYTES { Err(wrong(&"it is larger than 1 MiB")) } else { Ok(Some(text)) }
 }
 
-/// A TOML file; the default if it is not there. The error names the file, and line and key in it.
+/// Reads a TOML file; the default if it does not exist. The error names the file, the line and the key.
 pub(super) fn read_toml<T: DeserializeOwned + Default>(path: &Path) -> Result<T, String> {
     match read_text(path)? {
         None => Ok(T::default()),
@@ -42,7 +42,7 @@ pub(super) fn read_toml<T: DeserializeOwned + Default>(path: &Path) -> Result<T,
     }
 }
 
-/// Parses TOML; the error is one line that names line and key.
+/// Parses TOML. The error is one line that names the line and the key.
 pub(super) fn parse_toml<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     toml::from_str(text).map_err(|e| {
         let message = e.message().split_whitespace().collect::<Vec<_>>().join(" ");
@@ -57,7 +57,7 @@ pub(super) fn parse_toml<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     })
 }
 
-/// TOML as JSON, dates as text: serde would show how the parser keeps them.
+/// Converts TOML to JSON, dates to text: serde would give the parser's internal form.
 pub(super) fn json_of(value: toml::Value) -> serde_json::Value {
     match value {
         toml::Value::String(text) => text.into(),
@@ -70,12 +70,12 @@ pub(super) fn json_of(value: toml::Value) -> serde_json::Value {
     }
 }
 
-/// Whether `<name>.toml` among a buildpack's layers describes a layer.
+/// Whether `<name>.toml` in a buildpack's folder of layers describes a layer.
 pub(super) fn is_layer_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && !name.contains('/') && !matches!(name, "launch" | "build" | "store")
 }
 
-/// Removes everything in a folder, but not the folder, and not `except`.
+/// Removes everything in a folder except for `except`, but not the folder itself.
 pub(super) fn empty(folder: &Path, except: &[&str]) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -88,30 +88,30 @@ pub(super) fn empty(folder: &Path, except: &[&str]) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes a tree, also where a folder in it forbids that.
+/// Removes a tree, even if the permissions of a folder in it forbid that.
 pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-            allow(path)?;
+            make_writable(path)?;
             fs::remove_dir_all(path)
         }
         other => other,
     }
 }
 
-fn allow(folder: &Path) -> io::Result<()> {
+fn make_writable(folder: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
-            allow(&entry.path())?;
+            make_writable(&entry.path())?;
         }
     }
     Ok(())
 }
 
-/// The names in a folder, sorted; none if it is not there.
+/// Names in a folder, sorted; none if it does not exist.
 pub(super) fn names(folder: &Path) -> io::Result<Vec<String>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,

@@ -1,5 +1,5 @@
-//! The launcher (platform.md, "launcher"): the entrypoint of every app image. It makes the environment that the layers
-//! ask for, and becomes the process.
+//! The launcher (platform.md, "launcher"): the entrypoint of every app image. It sets up the environment that the layers
+//! contribute, and becomes the process.
 
 use std::{
     io,
@@ -11,21 +11,21 @@ use std::{
 use serde::Deserialize;
 
 use super::{
-    Dirs,
     descriptor::Api,
+    dirs::Dirs,
     env::{self, Env, Moment},
-    exec_d, exporter, files,
+    exec_d, files,
 };
 use crate::model::Process;
 
-/// What the specification keeps for errors of the launcher itself.
+/// Exit status for errors of the launcher itself, as the specification defines it.
 const CANNOT_LAUNCH: u8 = 82;
 
-/// Variables that are for the launcher alone.
+/// Variables that only the launcher gets.
 const OWN: [&str; 6] =
     ["CNB_LAYERS_DIR", "CNB_APP_DIR", "CNB_PROCESS_TYPE", "CNB_PLATFORM_API", "CNB_DEPRECATION_MODE", "CNB_EXEC_ENV"];
 
-/// Folders of the search path in which the launcher itself is found.
+/// Folders of the search path that contain the launcher.
 const OWN_PATH: [&str; 2] = ["/cnb/process", "/cnb/lifecycle"];
 
 #[derive(Debug, Default, Deserialize)]
@@ -51,19 +51,19 @@ struct Declared {
     buildpack: String,
 }
 
-/// What is to be run.
+/// A command and how it is run.
 #[derive(Debug, PartialEq, Eq)]
 struct Start {
-    /// The process type, or nothing for a command that is given.
+    /// Process type; empty for a command that the caller gives.
     process_type: String,
-    /// The command with what always belongs to it.
     command: Vec<String>,
+    /// Arguments, which the caller may replace.
     args: Vec<String>,
     direct: bool,
     working_dir: PathBuf,
 }
 
-/// Becomes the process of this type; without a type, the command that the words are.
+/// Becomes the process of this type; without a type, the command that the caller gives.
 pub(super) fn run(process_type: Option<&str>, words: &[String]) -> ExitCode {
     let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
     let env: Env = std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
@@ -83,7 +83,7 @@ pub(super) fn run(process_type: Option<&str>, words: &[String]) -> ExitCode {
 }
 
 fn launch(dirs: &Dirs, mut env: Env, process_type: Option<&str>, words: &[String]) -> Result<Command, String> {
-    let config: Config = files::read_toml(&dirs.layers.join(exporter::METADATA))?;
+    let config: Config = files::read_toml(&dirs.launch_config())?;
     let start = match process_type {
         Some(process_type) => declared(&config, process_type, words, &dirs.workspace)?,
         None => given(words, &dirs.workspace)?,
@@ -94,7 +94,7 @@ fn launch(dirs: &Dirs, mut env: Env, process_type: Option<&str>, words: &[String
     }
     let mut all = Vec::new();
     for buildpack in &config.buildpacks {
-        let layers = layer_folders(&exporter::layers_of(&dirs.layers, &buildpack.id))
+        let layers = layer_folders(&dirs.layers_of(&buildpack.id))
             .map_err(|e| format!("cannot read the layers of {}: {e}", buildpack.id))?;
         env::add_layers(&mut env, &layers, Moment::Launch(&start.process_type))?;
         all.extend(layers);
@@ -113,7 +113,7 @@ fn launch(dirs: &Dirs, mut env: Env, process_type: Option<&str>, words: &[String
     Ok(command)
 }
 
-/// A process of the image; words replace its arguments, or follow them if its buildpack is of the old kind.
+/// A process of the image. The caller's words replace its arguments, or follow them if its buildpack has an API before 0.9.
 fn declared(config: &Config, process_type: &str, words: &[String], app: &Path) -> Result<Start, String> {
     let found = config.processes.iter().find(|declared| declared.process.process_type.as_str() == process_type);
     let Some(Declared { process, buildpack }) = found else {
@@ -136,7 +136,7 @@ fn declared(config: &Config, process_type: &str, words: &[String], app: &Path) -
     })
 }
 
-/// A command that is no process of the image: after `--` as it stands, else in a shell.
+/// A command that is not a process of the image: after `--` it is run as it is, else in a shell.
 fn given(words: &[String], app: &Path) -> Result<Start, String> {
     let (direct, words) = match words {
         [first, rest @ ..] if first == "--" => (true, rest),
@@ -147,7 +147,7 @@ fn given(words: &[String], app: &Path) -> Result<Start, String> {
     Ok(Start { process_type: String::new(), command, args, direct, working_dir: app.to_owned() })
 }
 
-/// bash reads the profiles and becomes the command: a script if it has no arguments, else words that it expands.
+/// bash reads the profiles and becomes the command: a script if it has no arguments, else words that bash expands.
 fn in_shell(dirs: &Dirs, start: &Start, profiles: &[PathBuf]) -> Command {
     let own = dirs.workspace.join(".profile");
     let profiles = profiles.iter().chain(own.is_file().then_some(&own)).map(|profile| format!(". {}", quoted(profile)));
@@ -169,12 +169,12 @@ fn quoted(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
 
-/// A buildpack's layers in the image.
+/// Folders of a buildpack's layers.
 fn layer_folders(parent: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files::names(parent)?.into_iter().map(|name| parent.join(name)).filter(|path| path.is_dir()).collect())
 }
 
-/// Files of the layers' folders of this name: those for every process, then those for this one, layer by layer.
+/// Files in the layers' folders of this name: layer by layer, those for every process, then those for this type.
 fn scripts(layers: &[PathBuf], folder: &str, process_type: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for layer in layers {
@@ -188,7 +188,7 @@ fn scripts(layers: &[PathBuf], folder: &str, process_type: &str) -> Vec<PathBuf>
     found
 }
 
-/// The program that the search path of the process means, not the launcher's own.
+/// Finds a program on the search path of the process, not on the launcher's own.
 fn find(program: &str, env: &Env) -> PathBuf {
     if program.contains('/') {
         return program.into();

@@ -1,4 +1,4 @@
-//! Reproducible tars (buildpack.md, "Layers"): sorted entries, one date, one owner; hashed while they are written.
+//! Reproducible tars of layers (buildpack.md, "Layers"): sorted entries, one date, one owner; hashed while written.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,10 +13,13 @@ use sha2::Digest as _;
 use super::protocol::BuiltLayer;
 use crate::model::Digest;
 
-/// 1980-01-01T00:00:01Z, as the specification says.
+/// User and group that builds and apps run as.
+pub(super) const OWNER: u64 = 1000;
+
+/// 1980-01-01T00:00:01Z, as the specification demands.
 const MTIME: u64 = 315_532_801;
 
-/// A tar on its way, in a file without a name.
+/// A tar that is being written, in an unnamed file.
 pub(super) struct LayerTar {
     tar: tar::Builder<BufWriter<Hashing>>,
     owner: u64,
@@ -42,7 +45,7 @@ impl Write for Hashing {
 }
 
 impl LayerTar {
-    /// Begins a tar in `spool`, whose entries belong to `owner` (uid and gid).
+    /// Begins a tar in the folder `spool`, whose entries belong to `owner` (uid and gid).
     pub(super) fn new(spool: &Path, owner: u64) -> io::Result<Self> {
         fs::create_dir_all(spool)?;
         let path = spool.join("layer.tar");
@@ -82,7 +85,7 @@ impl LayerTar {
         let file = File::open(source)?;
         let size = file.metadata()?.len();
         let mut header = self.header(tar::EntryType::Regular, mode, size);
-        // A file that shrinks meanwhile would leave a tar that lies.
+        // A file that shrinks meanwhile would leave a broken tar.
         self.tar.append_data(&mut header, in_tar(name), Exactly { file, left: size })
     }
 
@@ -99,7 +102,7 @@ impl LayerTar {
         Ok(())
     }
 
-    /// Adds files (where each is now, and where it belongs), with the folders above them.
+    /// Adds files (path of each now, and path in the tar), with the folders above them.
     pub(super) fn files(&mut self, files: &[(PathBuf, PathBuf)]) -> io::Result<()> {
         let places = files.iter().map(|(_, place)| place.as_path());
         let folders: BTreeSet<&Path> =
@@ -109,14 +112,14 @@ impl LayerTar {
         sorted.into_iter().try_for_each(|(place, source)| self.file(place, source, 0o644))
     }
 
-    /// The folders above a path.
+    /// Adds the folders above a path.
     pub(super) fn parents(&mut self, path: &Path) -> io::Result<()> {
         let mut above: Vec<&Path> = path.ancestors().skip(1).filter(|p| p.file_name().is_some()).collect();
         above.reverse();
         above.into_iter().try_for_each(|folder| self.folder(folder, 0o755))
     }
 
-    /// One entry as it is on disk; what is neither folder, file nor link is left out.
+    /// Adds one entry as it is on disk; leaves out what is neither a folder, a file nor a link.
     pub(super) fn path(&mut self, path: &Path) -> io::Result<()> {
         let metadata = fs::symlink_metadata(path)?;
         let mode = metadata.permissions().mode() & 0o777;
@@ -131,7 +134,7 @@ impl LayerTar {
         }
     }
 
-    /// Ends the tar; the file stands at its beginning.
+    /// Ends the tar, and rewinds its file.
     pub(super) fn finish(self, created_by: &str) -> io::Result<(BuiltLayer, File)> {
         let hashing = self.tar.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)?;
         let Hashing { mut file, sum, size } = hashing;
@@ -141,7 +144,7 @@ impl LayerTar {
     }
 }
 
-/// Reads exactly as much as was announced.
+/// Reads exactly as many bytes as the header announced.
 struct Exactly {
     file: File,
     left: u64,
@@ -159,7 +162,7 @@ impl io::Read for Exactly {
     }
 }
 
-/// Names in a tar have no slash before them.
+/// Names in a tar do not begin with a slash.
 fn in_tar(name: &Path) -> &Path {
     name.strip_prefix("/").unwrap_or(name)
 }
@@ -184,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn permissions_stay_but_for_special_bits() {
+    fn permissions_are_kept_without_special_bits() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("layer");
         fs::create_dir_all(root.join("closed")).unwrap();

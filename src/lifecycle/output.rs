@@ -1,4 +1,4 @@
-//! What the lifecycle says to the server: frames on stdout, one at a time.
+//! Frames from the lifecycle to the server, on stdout, one at a time.
 
 use std::{
     fs::File,
@@ -9,7 +9,7 @@ use std::{
 use super::protocol::{BlobHeader, BuildResult, Kind, MAX_FRAME, Phase, write_frame};
 use crate::model::Line;
 
-/// Where frames go; cheap to clone.
+/// Writer of frames; cheap to clone.
 #[derive(Clone)]
 pub(super) struct Output(Arc<Mutex<Box<dyn io::Write + Send>>>);
 
@@ -24,7 +24,7 @@ impl Output {
         to.flush()
     }
 
-    /// Says a line; a server that does not listen is noticed elsewhere.
+    /// Sends a line. Errors are ignored: a lost server is noticed where the input ends.
     pub(super) fn line(&self, line: &Line) {
         if let Ok(text) = serde_json::to_vec(line) {
             let _ = self.frame(Kind::Line, &text);
@@ -43,7 +43,7 @@ impl Output {
         self.line(&Line::Trouble(text.into()));
     }
 
-    /// Says what a buildpack printed; lines in the grammar keep their kind.
+    /// Sends a line that a buildpack printed; lines in the grammar of a push keep their kind.
     pub(super) fn printed(&self, text: &str) {
         let text = Line::sanitize(text);
         let line = if let Some(rest) = text.strip_prefix("-----> ") {
@@ -71,18 +71,18 @@ impl Output {
         }
     }
 
-    /// Says that the disk is seen.
+    /// Reports that the disk is visible.
     pub(super) fn ready(&self) -> io::Result<()> {
         self.frame(Kind::Ready, &[])
     }
 
-    /// Says how it ended; of a result that fits no frame, that it is too large.
+    /// Sends the result; if it does not fit into a frame, an error that says so.
     pub(super) fn result(&self, result: &BuildResult) -> io::Result<()> {
         match self.frame(Kind::Result, &serde_json::to_vec(result)?) {
             Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
                 let message =
-                    "what the buildpacks say of the image (labels, metadata of layers, store.toml) is larger \
-                               than 1 MiB: keep large data in files of a layer"
+                    "the buildpacks' labels, metadata of layers and store.toml are together larger than 1 MiB: \
+                               keep large data in files of a layer"
                         .to_owned();
                 self.frame(Kind::Result, &serde_json::to_vec(&BuildResult::Failed { phase: Phase::Export, message })?)
             }

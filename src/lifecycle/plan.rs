@@ -2,10 +2,10 @@
 
 use serde::Deserialize;
 
-/// How many combinations of alternatives are tried before it is said that there are too many.
-const MOST_TRIALS: usize = 100_000;
+/// Number of combinations of alternatives after which build plans are refused.
+const MAX_TRIALS: usize = 100_000;
 
-/// What a buildpack wrote to its build plan file: one alternative, and others under `or`.
+/// Build plan file of a buildpack: one alternative, and others under `or`.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(super) struct PlanFile {
     #[serde(flatten)]
@@ -36,40 +36,40 @@ pub(super) struct Require {
     metadata: toml::Table,
 }
 
-/// An entry of the plan that a buildpack gets.
+/// An entry of the plan that a buildpack gets for its build.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub(super) struct Entry {
     pub(super) name: String,
     pub(super) metadata: toml::Table,
 }
 
-/// A buildpack that passed, with what it wrote.
+/// A buildpack that passed detection, with its build plan file.
 pub(super) struct Candidate {
     pub(super) name: String,
     pub(super) optional: bool,
     pub(super) plan: PlanFile,
 }
 
-/// Which candidates stay (by index), and what is asked for, with who provides it.
+/// Candidates that take part (by index), and what is required, with its providers.
 #[derive(Debug, PartialEq)]
 pub(super) struct Resolved {
     pub(super) kept: Vec<usize>,
     pub(super) needs: Vec<Need>,
 }
 
-/// Something asked for: it goes to the first of its providers that does not leave it unmet.
+/// A requirement of the build plan: it goes to the first of its providers that does not leave it unmet.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Need {
     pub(super) providers: Vec<usize>,
     pub(super) entries: Vec<Entry>,
 }
 
-/// Tries the alternatives, those of the last buildpack first; the error says what the first trial lacked.
+/// Tries the combinations of alternatives, those of the last buildpack first. The error says what the first one lacks.
 pub(super) fn resolve(candidates: &[Candidate]) -> Result<Resolved, String> {
     let mut search = Search { candidates, tried: 0, first_error: None };
     let found = search.try_from(&mut Vec::new());
-    if found.is_none() && search.tried >= MOST_TRIALS {
-        return Err(format!("the build plans have more than {MOST_TRIALS} combinations of alternatives"));
+    if found.is_none() && search.tried >= MAX_TRIALS {
+        return Err(format!("the build plans have more than {MAX_TRIALS} combinations of alternatives"));
     }
     found.ok_or_else(|| search.first_error.unwrap_or_else(|| "no buildpack of the group passed".to_owned()))
 }
@@ -82,7 +82,7 @@ struct Search<'a> {
 
 impl<'a> Search<'a> {
     fn try_from(&mut self, chosen: &mut Vec<&'a Alternative>) -> Option<Resolved> {
-        if self.tried >= MOST_TRIALS {
+        if self.tried >= MAX_TRIALS {
             return None;
         }
         let candidates = self.candidates;
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn optional_buildpacks_go_and_alternatives_are_tried() {
+    fn optional_buildpacks_are_dropped_and_alternatives_tried() {
         let resolved = resolve(&[
             candidate("extra", true, "provides = [{name='extra'}]"),
             candidate("app", false, "requires = [{name='jre'}]\n[[or]]\n[[or]]\nrequires = [{name='x'}]"),
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn endless_alternatives_come_to_an_end() {
+    fn too_many_alternatives_are_refused() {
         let or = "[[or]]\nrequires = [{name='x'}]\n".repeat(20);
         let many: Vec<_> =
             (0..20).map(|_| candidate("many", false, &format!("requires = [{{name='x'}}]\n{or}"))).collect();
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_provider_after_its_user_does_not_count() {
+    fn a_provider_after_its_user_is_not_a_provider() {
         let late =
             [candidate("user", false, "requires = [{name='x'}]"), candidate("maker", false, "provides = [{name='x'}]")];
         assert!(resolve(&late).is_err());

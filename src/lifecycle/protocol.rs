@@ -1,11 +1,12 @@
-//! What the server and the lifecycle in a build container say to each other, over the container's stdin and stdout.
+//! The protocol between the server and the lifecycle in a build container, over the container's stdin and stdout.
 //!
-//! A frame is one byte of kind, the payload's length as a 32-bit big-endian number, and the payload.
-//! A container that was started before its build was known is first told `Disk`, and answers `Ready` when it sees it.
-//! The server sends `Request`, then the source as one tar in `Source` frames, then `SourceEnd`; and keeps stdin
-//! open until it has the result: when stdin ends before that, the server is gone and the lifecycle exits.
-//! The lifecycle sends `Line` as things happen, then `Blob`, `BlobData` … for each layer that the server lacks,
-//! and last `Result`. Nothing in it is trusted: the server verifies each digest and each length.
+//! A frame is one byte for its kind, the payload's length as a 32-bit big-endian number, and the payload.
+//! A standby container, which was started before its build was known, first gets `Disk`, and answers `Ready` when it sees
+//! the disk.
+//! The server sends `Request`, then the source as one tar in `Source` frames, then `SourceEnd`. It keeps stdin open until
+//! it has the result: if stdin ends before that, the server is gone and the lifecycle exits.
+//! The lifecycle sends `Line` for each line of progress, then `Blob` and `BlobData` for each layer that the server lacks,
+//! and last `Result`. The server trusts none of it: it verifies each digest and each length.
 
 use std::{
     collections::BTreeMap,
@@ -17,28 +18,28 @@ use serde::{Deserialize, Serialize};
 use super::checksum::Checksum;
 use crate::model::{Digest, Process};
 
-/// The largest payload of one frame, in bytes.
+/// Largest payload of a frame, in bytes.
 pub const MAX_FRAME: usize = 1 << 20;
 
-/// Kinds of frames.
+/// Kind of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
-    /// JSON of the device number of the disk that the build's folders are on by now; server to lifecycle.
+    /// JSON of the device number of the disk that the build's folders are now on; server to lifecycle.
     Disk = b'M',
-    /// The answer to it, empty; lifecycle to server.
+    /// Answer to `Disk`, empty; lifecycle to server.
     Ready = b'Y',
     /// JSON of [`BuildRequest`]; server to lifecycle.
     Request = b'R',
     /// Bytes of the source tar; server to lifecycle.
     Source = b'S',
-    /// The end of the source tar; server to lifecycle.
+    /// End of the source tar; server to lifecycle.
     SourceEnd = b'E',
     /// JSON of [`crate::model::Line`]; lifecycle to server.
     Line = b'L',
     /// JSON of [`BlobHeader`]; `size` bytes follow in `BlobData` frames; lifecycle to server.
     Blob = b'B',
-    /// Bytes of the blob begun last; lifecycle to server.
+    /// Bytes of the blob that was announced last; lifecycle to server.
     BlobData = b'D',
     /// JSON of [`BuildResult`], the last frame; lifecycle to server.
     Result = b'Z',
@@ -72,7 +73,7 @@ pub fn write_frame(to: &mut impl Write, kind: Kind, payload: &[u8]) -> io::Resul
     to.write_all(payload)
 }
 
-/// Reads one frame; `None` at a clean end.
+/// Reads one frame; `None` if the stream ends between frames.
 pub fn read_frame(from: &mut impl Read) -> io::Result<Option<(Kind, Vec<u8>)>> {
     let mut kind = [0; 1];
     if from.read(&mut kind)? == 0 {
@@ -92,95 +93,95 @@ pub fn read_frame(from: &mut impl Read) -> io::Result<Option<(Kind, Vec<u8>)>> {
 /// One entry of an order group (`[[order.group]]` of the buildpack specification).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupEntry {
-    /// The buildpack's id, as its `buildpack.toml` says.
+    /// Id of the buildpack, as in its `buildpack.toml`.
     pub id: String,
-    /// Its version.
+    /// Version of the buildpack.
     pub version: String,
     /// Whether the group passes without it.
     #[serde(default)]
     pub optional: bool,
-    /// Where it is.
+    /// Location of the buildpack.
     #[serde(default)]
     pub place: Place,
 }
 
-/// Where a buildpack is when a build begins.
+/// Location of a buildpack when a build begins.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Place {
-    /// In the container's folder of buildpacks.
+    /// The container's folder of buildpacks.
     #[default]
     Installed,
-    /// In this folder of the app.
+    /// This folder of the app.
     Source(String),
-    /// It is this script (`[io.buildpacks.group.script]` of a project descriptor), for `bin/build`.
+    /// None: this script is its `bin/build` (`[io.buildpacks.group.script]` of a project descriptor).
     Inline {
-        /// The Buildpack API that it keeps to.
+        /// Buildpack API.
         api: String,
-        /// What runs it, such as `/bin/sh`.
+        /// Interpreter of the script, such as `/bin/sh`.
         shell: String,
-        /// Its text.
+        /// Text of the script.
         script: String,
     },
 }
 
-/// What the lifecycle is to do.
+/// A build that the lifecycle is to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildRequest {
     /// Groups, tried in this order.
     pub order: Vec<Vec<GroupEntry>>,
-    /// The environment that the user gives to the build: files of `<platform>/env`.
+    /// The user's variables for the build: files of `<platform>/env`.
     pub env: BTreeMap<String, String>,
-    /// What the image says of its source, for the label `io.buildpacks.project.metadata`.
+    /// Description of the source, for the label `io.buildpacks.project.metadata`.
     pub project: serde_json::Value,
-    /// The environment that the operator gives to every process of the build (CA bundle, proxies).
+    /// The operator's variables for every process of the build (CA bundle, proxies).
     pub operator_env: BTreeMap<String, String>,
-    /// The stack's id, for `CNB_STACK_ID`.
+    /// Id of the stack, for `CNB_STACK_ID`.
     pub stack_id: String,
-    /// `CNB_TARGET_*`: os, arch, `arch_variant`, `distro_name`, `distro_version`.
+    /// Platform of the image, for `CNB_TARGET_*`.
     pub target: Target,
-    /// The label `io.buildpacks.lifecycle.metadata` of the app's previous image, as it stands there.
+    /// Label `io.buildpacks.lifecycle.metadata` of the app's previous image, unchanged.
     pub previous: Option<serde_json::Value>,
-    /// Layers that the server has already: they are named in the result but not sent.
+    /// Layers that the server already has: they are named in the result but not sent.
     pub known_blobs: Vec<Digest>,
 }
 
-/// The platform that is built for.
+/// Platform of the image.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
-    /// `linux`.
+    /// Operating system: `linux`.
     pub os: String,
-    /// `amd64`, `arm64` …
+    /// Architecture: `amd64`, `arm64` …
     pub arch: String,
-    /// Variant of the architecture, or empty.
+    /// Variant of the architecture; may be empty.
     pub arch_variant: String,
-    /// `debian`, `ubuntu` …
+    /// Distribution: `debian`, `ubuntu` …
     pub distro_name: String,
-    /// `13` …
+    /// Version of the distribution: `13` …
     pub distro_version: String,
 }
 
-/// Announces a layer, or a file that other builds may share.
+/// Announces a layer, or a download that other builds may share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlobHeader {
-    /// SHA-256 of the uncompressed tar, or of the file.
+    /// SHA-256 of the uncompressed tar, or of the downloaded file.
     pub digest: Digest,
-    /// Its size in bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// It is no layer but a download, which is called so: see [`Checksum`].
+    /// Checksum of a download, which is its name; `None` for a layer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub download: Option<Checksum>,
 }
 
-/// How the build ended.
+/// Result of a build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "outcome")]
 pub enum BuildResult {
-    /// An image can be made of this.
+    /// The build succeeded: an image can be made of this.
     Built(Box<Built>),
-    /// It cannot, and why.
+    /// The build failed.
     Failed {
-        /// In which phase.
+        /// Phase in which it failed.
         phase: Phase,
         /// One line: what is wrong and what to do.
         message: String,
@@ -191,19 +192,19 @@ pub enum BuildResult {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// Reading request and source.
+    /// Reads request and source.
     Prepare,
-    /// Which buildpacks take part.
+    /// Chooses the buildpacks.
     Detect,
-    /// Cached layers come back.
+    /// Restores cached layers.
     Restore,
-    /// Buildpacks run.
+    /// Runs the buildpacks.
     Build,
-    /// Layers are made.
+    /// Makes image layers.
     Export,
 }
 
-/// What goes on top of the run image.
+/// What a build adds to the run image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Built {
     /// Layers, lowest first.
@@ -221,22 +222,22 @@ pub struct Built {
     pub labels: BTreeMap<String, String>,
     /// Processes of the image.
     pub processes: Vec<Process>,
-    /// Which buildpacks took part, in order.
+    /// Buildpacks that took part, in order.
     pub buildpacks: Vec<BuiltWith>,
-    /// How long each phase took, in milliseconds.
+    /// Duration of each phase, in milliseconds.
     pub timings: Vec<(Phase, u64)>,
 }
 
 /// A buildpack that took part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuiltWith {
-    /// Its id.
+    /// Id.
     pub id: String,
-    /// Its version.
+    /// Version.
     pub version: String,
-    /// The Buildpack API that it keeps to.
+    /// Buildpack API.
     pub api: String,
-    /// Where to read about it.
+    /// URL of its documentation.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub homepage: String,
 }
@@ -246,8 +247,8 @@ pub struct BuiltWith {
 pub struct BuiltLayer {
     /// SHA-256 of the uncompressed tar.
     pub digest: Digest,
-    /// Its size in bytes.
+    /// Size of the uncompressed tar, in bytes.
     pub size: u64,
-    /// What it is, for the image's history.
+    /// What made the layer, for the image's history.
     pub created_by: String,
 }

@@ -1,39 +1,52 @@
-//! Software bills of materials (buildpack.md, "Software-Bill-of-Materials"): files that buildpacks leave beside their
-//! layers, which become a layer of their own in the image.
+//! Software bills of materials (buildpack.md, "Software-Bill-of-Materials"): files that buildpacks put beside their layers.
+//! They become a layer of their own in the image.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
-use super::{Dirs, builder::Outcome, buildpack::escaped, detector::Detected, files};
+use super::{
+    contributions::Contributions,
+    detector::Detected,
+    dirs::{Dirs, escaped},
+    files,
+};
 
 /// Extensions of the media types that the specification names.
 const EXTENSIONS: [&str; 3] = ["cdx.json", "spdx.json", "syft.json"];
 
-/// The layer's name and the extension of a file, if it is a bill of materials.
-fn parts(name: &str) -> Option<(&str, &str)> {
+/// A bill of materials in a buildpack's folder of layers.
+struct Sbom {
+    file_name: String,
+    layer: String,
+    extension: String,
+}
+
+/// Splits the name of a bill of materials into layer and extension.
+fn split_name(name: &str) -> Option<(&str, &str)> {
     let (layer, extension) = name.split_once(".sbom.")?;
     EXTENSIONS.contains(&extension).then_some((layer, extension))
 }
 
-/// The bills of materials among a buildpack's layers: name of the file, layer, extension.
-fn of(layers: &Path) -> io::Result<Vec<(String, String, String)>> {
-    let names = files::names(layers)?.into_iter();
-    Ok(names
-        .filter_map(|name| parts(&name).map(|(l, e)| (l.to_owned(), e.to_owned())).map(|(l, e)| (name, l, e)))
-        .collect())
+fn list(layers: &Path) -> io::Result<Vec<Sbom>> {
+    let sbom = |file_name: String| {
+        let (layer, extension) = split_name(&file_name)?;
+        let (layer, extension) = (layer.to_owned(), extension.to_owned());
+        Some(Sbom { file_name, layer, extension })
+    };
+    Ok(files::names(layers)?.into_iter().filter_map(sbom).collect())
 }
 
-/// Neither a link nor a pipe.
+/// Whether the path itself is a regular file, not a link to one.
 fn is_file(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file())
 }
 
-/// Refuses what is called a bill of materials and is none.
+/// Refuses files that have the name of a bill of materials and an unknown extension.
 pub(super) fn check(layers: &Path) -> Result<(), String> {
     for name in files::names(layers).map_err(|e| format!("cannot read {}: {e}", layers.display()))? {
-        if name.contains(".sbom.") && parts(&name).is_none() {
+        if name.contains(".sbom.") && split_name(&name).is_none() {
             let allowed = EXTENSIONS.join(", ");
             return Err(format!("{}: a bill of materials ends in one of {allowed}", layers.join(&name).display()));
         }
@@ -41,33 +54,38 @@ pub(super) fn check(layers: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Where each bill of materials of the image is now, and where it belongs in it.
-pub(super) fn for_launch(dirs: &Dirs, detected: &Detected, outcome: &Outcome) -> io::Result<Vec<(PathBuf, PathBuf)>> {
+/// Bills of materials that belong in the image: path of each now, and path in the image.
+pub(super) fn for_launch(
+    dirs: &Dirs,
+    detected: &Detected,
+    contributions: &Contributions,
+) -> io::Result<Vec<(PathBuf, PathBuf)>> {
     let mut found = Vec::new();
     for (index, buildpack) in detected.group.iter().enumerate() {
-        let folder = escaped(&buildpack.about.id);
-        let layers = dirs.layers.join(&folder);
-        for (name, layer, extension) in of(&layers)?.into_iter().filter(|(name, ..)| is_file(&layers.join(name))) {
-            let launched =
-                outcome.layers.iter().any(|l| l.buildpack == index && l.name == layer && l.toml.types.launch);
-            let place = dirs.layers.join("sbom/launch").join(&folder);
-            let file = format!("sbom.{extension}");
-            if layer == "launch" {
-                found.push((layers.join(name), place.join(file)));
-            } else if launched {
-                found.push((layers.join(name), place.join(layer).join(file)));
+        let layers = dirs.layers_of(&buildpack.about.id);
+        for sbom in list(&layers)?.into_iter().filter(|sbom| is_file(&layers.join(&sbom.file_name))) {
+            let is_launched = contributions
+                .layers
+                .iter()
+                .any(|layer| layer.buildpack == index && layer.name == sbom.layer && layer.toml.types.launch);
+            let target = dirs.layers.join("sbom/launch").join(escaped(&buildpack.about.id));
+            let file = format!("sbom.{}", sbom.extension);
+            if sbom.layer == "launch" {
+                found.push((layers.join(sbom.file_name), target.join(file)));
+            } else if is_launched {
+                found.push((layers.join(sbom.file_name), target.join(sbom.layer).join(file)));
             }
         }
     }
     Ok(found)
 }
 
-/// Copies those of layers from one folder to another: to the cache after a build, and back before the next.
+/// Copies the bills of materials of layers from one folder to another: to the cache after a build, and back before the next.
 pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    for (name, layer, _) in of(from)? {
-        if files::is_layer_name(&layer) && is_file(&from.join(&name)) {
+    for Sbom { file_name, layer, .. } in list(from)? {
+        if files::is_layer_name(&layer) && is_file(&from.join(&file_name)) {
             fs::create_dir_all(to)?;
-            fs::copy(from.join(&name), to.join(name))?;
+            fs::copy(from.join(&file_name), to.join(file_name))?;
         }
     }
     Ok(())

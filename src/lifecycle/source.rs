@@ -1,4 +1,4 @@
-//! The source tar, unpacked where only the app's files may go.
+//! Unpacks the source tar into the app's folder, and nowhere else.
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use std::{
 
 use super::protocol::{Kind, read_frame};
 
-/// The tar inside the frames, as a reader.
+/// Reads the tar out of the frames.
 pub(super) struct SourceReader<'a, R> {
     from: &'a mut R,
     frame: io::Cursor<Vec<u8>>,
@@ -21,7 +21,7 @@ impl<'a, R: Read> SourceReader<'a, R> {
         Self { from, frame: io::Cursor::default(), ended: false }
     }
 
-    /// Reads what is left, so that the stream stands after the source.
+    /// Reads what is left, so that the next frame is the one after the source.
     pub(super) fn finish(mut self) -> io::Result<()> {
         io::copy(&mut self, &mut io::sink()).map(drop)
     }
@@ -43,19 +43,19 @@ impl<R: Read> Read for SourceReader<'_, R> {
     }
 }
 
-/// How many files and folders a tar may hold: a tar of few bytes can hold more than a file system has room for.
-const MOST_ENTRIES: usize = 1_000_000;
+/// Number of files and folders that a tar may contain: a small tar can contain more than a file system has room for.
+const MAX_ENTRIES: usize = 1_000_000;
 
-/// Unpacks into an empty folder. No entry leaves it, and none goes through a link. Gives back how many there were.
+/// Unpacks into an empty folder. No entry leaves the folder, and none goes through a link. Returns the number of entries.
 pub fn unpack(tar: impl Read, folder: &Path) -> Result<usize, String> {
-    unpack_at_most(MOST_ENTRIES, tar, folder)
+    unpack_at_most(MAX_ENTRIES, tar, folder)
 }
 
-fn unpack_at_most(most: usize, tar: impl Read, folder: &Path) -> Result<usize, String> {
+fn unpack_at_most(max: usize, tar: impl Read, folder: &Path) -> Result<usize, String> {
     let mut archive = tar::Archive::new(tar);
     let (mut count, mut folders) = (0, 0);
     for entry in archive.entries().map_err(|e| e.to_string())? {
-        let mut entry = entry.map_err(|e| format!("the source is not a whole tar: {e}"))?;
+        let mut entry = entry.map_err(|e| format!("the source is not a complete tar: {e}"))?;
         let name = entry.path().map_err(|e| e.to_string())?.into_owned();
         let wrong = |e: &dyn std::fmt::Display| format!("cannot unpack {}: {e}", name.display());
         let kind = entry.header().entry_type();
@@ -64,12 +64,12 @@ fn unpack_at_most(most: usize, tar: impl Read, folder: &Path) -> Result<usize, S
         if nothing {
             continue;
         }
-        let path = inside(folder, &name).ok_or_else(|| wrong(&"it leads out of its folder"))?;
+        let path = inside(folder, &name).ok_or_else(|| wrong(&"it leads out of the folder"))?;
         if let Some(parent) = path.parent() {
             folders += make_folders(folder, parent).map_err(|e| wrong(&e))?;
         }
-        if count + folders >= most {
-            return Err(wrong(&format!("it has more than {most} files and folders")));
+        if count + folders >= max {
+            return Err(wrong(&format!("it has more than {max} files and folders")));
         }
         match kind {
             tar::EntryType::Regular => {
@@ -104,8 +104,7 @@ fn inside(folder: &Path, name: &Path) -> Option<PathBuf> {
     Some(path).filter(|path| path != folder)
 }
 
-/// Makes folders one by one: what is there already must be a folder itself, not a link to one. Gives back how many are
-/// new.
+/// Makes folders one by one: what exists must be a folder itself, not a link to one. Returns the number of new ones.
 fn make_folders(root: &Path, folder: &Path) -> io::Result<usize> {
     let mut path = root.to_owned();
     let mut made = 0;
@@ -137,7 +136,7 @@ mod tests {
             tar.append_data(&mut header, name, io::empty()).unwrap();
         }
         let tar = tar.into_inner().unwrap();
-        let unpacked = |most| unpack_at_most(most, &tar[..], tempfile::tempdir().unwrap().path());
+        let unpacked = |max| unpack_at_most(max, &tar[..], tempfile::tempdir().unwrap().path());
         assert_eq!(unpacked(4), Ok(2));
         assert!(unpacked(3).unwrap_err().contains("more than 3 files and folders"));
     }

@@ -11,8 +11,10 @@ use std::{
 };
 
 use super::{
-    buildpack::Running,
+    dirs::Dirs,
+    failure::Failure,
     output::Output,
+    programs::ProcessGroups,
     protocol::{BuildRequest, Built, BuiltLayer, GroupEntry, Kind, read_frame, write_frame},
     *,
 };
@@ -27,8 +29,8 @@ struct Container {
     target: protocol::Target,
 }
 
-/// What came out of a build.
-struct Came {
+/// Result and output of a build.
+struct BuildReport {
     result: Result<Built, Failure>,
     text: String,
     blobs: usize,
@@ -75,7 +77,7 @@ impl Container {
         self.buildpack_of("0.10", id, "extra = 1", detect, build);
     }
 
-    /// Its `buildpack.toml` goes on with `more`.
+    /// `more` is appended to its `buildpack.toml`.
     fn buildpack_of(&self, api: &str, id: &str, more: &str, detect: &str, build: &str) {
         let folder = self.dirs.buildpacks.join(id).join("1");
         fs::create_dir_all(folder.join("bin")).unwrap();
@@ -88,15 +90,15 @@ impl Container {
         }
     }
 
-    fn build(&self, order: &[&[&str]], files: &[(&str, &str)]) -> Came {
+    fn build(&self, order: &[&[&str]], files: &[(&str, &str)]) -> BuildReport {
         self.build_tar(order, &source(files))
     }
 
-    fn build_tar(&self, order: &[&[&str]], tar: &[u8]) -> Came {
+    fn build_tar(&self, order: &[&[&str]], tar: &[u8]) -> BuildReport {
         self.build_groups(groups(order), tar)
     }
 
-    fn build_groups(&self, order: Vec<Vec<GroupEntry>>, tar: &[u8]) -> Came {
+    fn build_groups(&self, order: Vec<Vec<GroupEntry>>, tar: &[u8]) -> BuildReport {
         let request = BuildRequest {
             order,
             env: self.env.clone(),
@@ -113,7 +115,7 @@ impl Container {
         write_frame(&mut input, Kind::SourceEnd, b"").unwrap();
         let sink = Sink::default();
         let output = Output::new(sink.clone());
-        let result = container::build(&self.dirs, Cursor::new(input), &output, &Running::default(), |_, _| {});
+        let result = container::build(&self.dirs, Cursor::new(input), &output, &ProcessGroups::default(), |_, _| {});
         let bytes = sink.0.lock().unwrap().clone();
         let (mut from, mut text, mut blobs) = (Cursor::new(bytes), String::new(), 0);
         while let Some((kind, payload)) = read_frame(&mut from).unwrap() {
@@ -126,10 +128,10 @@ impl Container {
                 _ => {}
             }
         }
-        Came { result, text, blobs }
+        BuildReport { result, text, blobs }
     }
 
-    /// The next build follows this one.
+    /// Makes this build the previous one of the next.
     fn after(&mut self, built: &Built) {
         self.known = built.layers.iter().map(|layer| layer.digest.clone()).collect();
         self.previous = serde_json::from_str(&built.labels["io.buildpacks.lifecycle.metadata"]).unwrap();
@@ -175,30 +177,30 @@ fn a_build_makes_layers_and_the_next_one_moves_only_the_app() {
     let mut container = Container::new();
     container.buildpack("one", "[ -f app.txt ]", MAKE);
     container.buildpack("two", "exit 0", "echo DEPS=$DEPS; [ ! -e \"$CNB_LAYERS_DIR/x\" ]");
-    let came = container.build(&[&["one", "two"]], &[("app.txt", "v1"), ("sub/b", "x")]);
-    let first = came.result.unwrap();
-    assert!(came.text.contains("-----> making\n       hi says\n"), "{}", came.text);
-    assert!(came.text.contains("DEPS=1"), "{}", came.text);
+    let report = container.build(&[&["one", "two"]], &[("app.txt", "v1"), ("sub/b", "x")]);
+    let first = report.result.unwrap();
+    assert!(report.text.contains("-----> making\n       hi says\n"), "{}", report.text);
+    assert!(report.text.contains("DEPS=1"), "{}", report.text);
     let made: Vec<_> = first.layers.iter().map(|layer| layer.created_by.as_str()).collect();
     assert_eq!(made, ["launcher", "launcher configuration", "one:deps", "app"]);
-    assert_eq!(came.blobs, 4);
+    assert_eq!(report.blobs, 4);
     assert_eq!(first.entrypoint, ["/cnb/process/web"]);
     assert!(first.labels["io.buildpacks.build.metadata"].contains(r#""command":["run"]"#));
 
     container.after(&first);
-    let came = container.build(&[&["one", "two"]], &[("app.txt", "v2"), ("sub/b", "x")]);
-    let second = came.result.unwrap();
-    assert!(came.text.contains("from the cache"), "{}", came.text);
-    assert_eq!(came.blobs, 1, "only the app's layer is sent");
+    let report = container.build(&[&["one", "two"]], &[("app.txt", "v2"), ("sub/b", "x")]);
+    let second = report.result.unwrap();
+    assert!(report.text.contains("from the cache"), "{}", report.text);
+    assert_eq!(report.blobs, 1, "only the app's layer is sent");
     assert_eq!(second.layers[..3], first.layers[..3]);
 
     let elsewhere = Container::new();
     elsewhere.buildpack("one", "[ -f app.txt ]", MAKE);
     elsewhere.buildpack("two", "exit 0", "true");
-    let came = elsewhere.build(&[&["one", "two"]], &[("app.txt", "v2"), ("sub/b", "x")]);
+    let report = elsewhere.build(&[&["one", "two"]], &[("app.txt", "v2"), ("sub/b", "x")]);
     let digests = |built: &Built| built.layers.iter().map(|l: &BuiltLayer| l.digest.clone()).collect::<Vec<_>>();
     // The tests' folders differ, and with them the paths in the tars; in containers they are the same.
-    assert_eq!(digests(&came.result.unwrap()).len(), 4);
+    assert_eq!(digests(&report.result.unwrap()).len(), 4);
 }
 
 #[test]
@@ -208,19 +210,19 @@ fn a_failed_build_keeps_the_last_good_cache() {
     let built = container.build(&[&["one"]], &[("a", "1")]).result.unwrap();
     container.after(&built);
     container.buildpack("one", "true", "rm -rf \"$1/deps\"; echo broken; exit 3");
-    let came = container.build(&[&["one"]], &[("a", "1")]);
-    assert_eq!(came.result.unwrap_err().message, "the buildpack one@1 failed with status 3");
+    let report = container.build(&[&["one"]], &[("a", "1")]);
+    assert_eq!(report.result.unwrap_err().message, "the buildpack one@1 failed with status 3");
     container.buildpack("one", "true", MAKE);
     assert!(container.build(&[&["one"]], &[("a", "1")]).text.contains("from the cache"));
 }
 
 #[test]
-fn what_a_failed_build_wrote_into_the_cache_does_not_come_back() {
+fn a_cached_layer_that_a_failed_build_changed_is_not_restored() {
     let mut container = Container::new();
     container.buildpack("one", "true", MAKE);
     let built = container.build(&[&["one"]], &[("a", "1")]).result.unwrap();
     container.after(&built);
-    // In a build that succeeds, it is what comes next.
+    // If a build succeeds, what it wrote is cached.
     container.buildpack("one", "true", &format!("echo y >> \"$1/deps/data\"\n{MAKE}"));
     let built = container.build(&[&["one"]], &[("a", "1")]).result.unwrap();
     container.after(&built);
@@ -229,10 +231,14 @@ fn what_a_failed_build_wrote_into_the_cache_does_not_come_back() {
         assert!(container.build(&[&["one"]], &[("a", "1")]).result.is_err());
     }
     container.buildpack("one", "true", &format!("! grep -s y \"$1/deps/data\"\n{MAKE}"));
-    let came = container.build(&[&["one"]], &[("a", "1")]);
-    assert!(came.text.contains("deps of one is made again: a build that failed wrote into its cache"), "{}", came.text);
-    assert!(!came.text.contains("from the cache"), "{}", came.text);
-    container.after(&came.result.unwrap());
+    let report = container.build(&[&["one"]], &[("a", "1")]);
+    assert!(
+        report.text.contains("deps of one is made again: a build that failed wrote into its cache"),
+        "{}",
+        report.text
+    );
+    assert!(!report.text.contains("from the cache"), "{}", report.text);
+    container.after(&report.result.unwrap());
     assert!(container.build(&[&["one"]], &[("a", "1")]).text.contains("from the cache"));
 }
 
@@ -249,24 +255,24 @@ fn a_launch_layer_without_a_folder_comes_from_the_previous_image() {
     container.previous = None;
     container.buildpack("one", "true", toml);
     let error = container.build(&[&["one"]], &[("a", "1")]).result.unwrap_err();
-    assert!(error.message.contains("is not there"), "{error}");
+    assert!(error.message.contains("does not exist"), "{error}");
 }
 
 #[test]
-fn detection_tells_why_nothing_fits() {
+fn detection_reports_why_no_group_fits() {
     let container = Container::new();
     container.buildpack("no", "exit 100", "true");
-    container.buildpack("bad", "echo 'I am ill' >&2; exit 7", "true");
-    let came = container.build(&[&["no"], &["bad"]], &[("a", "1")]);
-    assert!(came.result.unwrap_err().message.starts_with("no group of buildpacks fits this app"));
-    assert!(came.text.contains("bad@1: I am ill") && came.text.contains("status 7"), "{}", came.text);
+    container.buildpack("bad", "echo 'I am broken' >&2; exit 7", "true");
+    let report = container.build(&[&["no"], &["bad"]], &[("a", "1")]);
+    assert!(report.result.unwrap_err().message.starts_with("no group of buildpacks fits this app"));
+    assert!(report.text.contains("bad@1: I am broken") && report.text.contains("status 7"), "{}", report.text);
     container.buildpack("yes", "exit 0", "true");
     let built = container.build(&[&["no", "yes"], &["no?", "yes"]], &[("a", "1")]).result.unwrap();
     assert_eq!(built.buildpacks.len(), 1);
 }
 
 #[test]
-fn what_a_buildpack_wrote_is_not_trusted() {
+fn invalid_files_of_a_buildpack_are_refused() {
     let container = Container::new();
     for (build, says) in [
         ("ln -s /dev/zero \"$1/launch.toml\"", "launch.toml: it is a symbolic link"),
@@ -278,14 +284,14 @@ fn what_a_buildpack_wrote_is_not_trusted() {
         ("ln -s /etc \"$1/l\"; printf '[types]\\nlaunch=true\\n' > \"$1/l.toml\"", "is not a folder"),
     ] {
         container.buildpack("evil", "true", build);
-        let came = container.build(&[&["evil"]], &[("a", "1")]);
-        let error = came.result.expect_err(build);
+        let report = container.build(&[&["evil"]], &[("a", "1")]);
+        let error = report.result.expect_err(build);
         assert!(error.message.contains(says) && !error.message.contains('\n'), "{build}: {error}");
     }
 }
 
 #[test]
-fn a_result_that_fits_no_frame_is_said_to() {
+fn a_result_larger_than_a_frame_becomes_an_error() {
     let sink = Sink::default();
     let result = protocol::BuildResult::Failed { phase: protocol::Phase::Build, message: "x".repeat(2 << 20) };
     Output::new(sink.clone()).result(&result).unwrap();
@@ -297,7 +303,7 @@ fn a_result_that_fits_no_frame_is_said_to() {
 }
 
 #[test]
-fn a_source_that_climbs_out_is_refused() {
+fn a_source_that_leaves_its_folder_is_refused() {
     let container = Container::new();
     container.buildpack("one", "true", "true");
     let entry = |name: &str, kind: tar::EntryType, link: &str| {

@@ -35,17 +35,7 @@ collect_static() {
 
 # $1: a variable that was missed, or nothing. Ends the build.
 not_collected() {
-  local module
   tail -n 15 "$log"
-  module=$(sed -nE "s/^ModuleNotFoundError: No module named '([^']+)'/\1/p" "$log" | tail -n 1)
-  if [ -n "$module" ]; then
-    fail "the settings import $module, which ${source:-no file} does not install: add its package"
-  elif [ -n "$1" ]; then
-    fail "the settings need $1 while building: give them a default for it, or set it for builds with config:set --build"
-  elif grep -qE 'OperationalError|could not (translate|connect)|Connection refused' "$log"; then
-    fail "collectstatic wants a database or another service, which builds have not: do not use it when a module is imported, or set DISABLE_COLLECTSTATIC=1 with config:set --build"
-  elif grep -qE "MissingFileError|could not be found with|The file '.*' could not be found" "$log"; then
-    fail "a static file that a style sheet or script names is not there: commit it, or correct the name (the lines above say which)"
-  fi
-  fail "collectstatic failed: the lines above say why; try python manage.py collectstatic on your machine, or set DISABLE_COLLECTSTATIC=1 with config:set --build"
+  bp explain "$log" "$here/rules/collectstatic.toml" "source=${source:-}" "variable=$1"
+  exit 1
 }

@@ -137,7 +137,7 @@ run_uv() {
 
 # $1: the file that the lock file belongs to, $2: the command that updates it. Ends the build.
 out_of_date() {
-  fail "$source is not up to date with $1: run $2 and commit $source"
+  fail "$source does not match $1: run $2 and commit $source"
 }
 
 # Installs the packages into $venv.

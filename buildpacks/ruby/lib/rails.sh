@@ -75,30 +75,3 @@ make_assets_reproducible() {
     if [ -f "${list%.gz}" ]; then gzip -9 -n -c "${list%.gz}" >"$list"; fi
   done
 }
-
-explain_rails() {
-  local it
-  it=$(sed -nE "s/.*(Missing encryption key|missing .secret_key_base|Missing .secret_key_base|couldn't decrypt|InvalidMessage).*/\1/p" "$log" | head -n 1)
-  if [ -n "$it" ]; then
-    fail "Rails wants its credentials while it compiles assets ($it): config:set --build RAILS_MASTER_KEY=…, or do not read credentials while SECRET_KEY_BASE_DUMMY is set"
-  fi
-  it=$(sed -nE 's/.*(could not connect to server|Connection refused|ECONNREFUSED|No such file or directory.*\.s\.PGSQL|PG::ConnectionBad|Mysql2::Error::ConnectionError).*/\1/p' "$log" | head -n 1)
-  if [ -n "$it" ]; then
-    fail "the app asks its database while assets are compiled ($it), and a build has none: leave that to the time when it runs (an initializer, perhaps)"
-  fi
-  it=$(sed -nE 's/.*KeyError: key not found: "?([A-Z0-9_]+)"?.*/\1/p; s/.*key not found: "([A-Z0-9_]+)" \(KeyError\).*/\1/p' "$log" | head -n 1)
-  if [ -n "$it" ]; then
-    fail "the app wants $it while assets are compiled: config:set --build $it=…, or give ENV.fetch a default"
-  fi
-  if grep -qE 'Could not find a JavaScript runtime|ExecJS::RuntimeUnavailable' "$log"; then
-    fail "assets need Node.js while they are compiled: add a package.json (npm init -y) and commit it"
-  fi
-  it=$(sed -nE "s/.*cannot load such file -- ([^ /][^ ]*) .*/\1/p; s/.*cannot load such file -- ([^ /][^ ]*)$/\1/p" "$log" | head -n 1)
-  if [ -n "$it" ]; then
-    fail "the app needs $it, which is in no gem that is installed: is its gem only in the groups development or test of $gemfile?"
-  fi
-  if grep -qE "(yarn|node|npm|bun|esbuild|tailwindcss): (command )?not found|No such file or directory - (yarn|node|npm|bun)" "$log"; then
-    fail "assets need Node.js while they are compiled: commit package.json and its lock file"
-  fi
-  fail "rake assets:precompile failed: the lines above say why; try RAILS_ENV=$RAILS_ENV bundle exec rake assets:precompile, correct it and push again"
-}

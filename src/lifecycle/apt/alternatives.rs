@@ -1,5 +1,6 @@
-//! Names that several packages offer, as `awk` and `libblas.so.3`: a package's script makes their links when it is
-//! installed, and here none is. The script is read by a shell that can start no program and write no file.
+//! Alternatives: names that several packages offer, such as `awk` and `libblas.so.3`. The script of a package makes the
+//! links when the package is installed; here none is installed. So the script runs in a shell that can start no program and
+//! write no file, to find out which links it would make.
 
 use std::{
     collections::BTreeMap,
@@ -9,19 +10,18 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// Where a link leads, by where it is; both as Debian has them, without the root.
+/// Priority and target of each link; both paths as in Debian, without the root.
 #[derive(Debug, Default)]
 pub(super) struct Alternatives(BTreeMap<PathBuf, (i64, PathBuf)>);
 
-/// What comes before a package's script: it is not to stop when a program is missing, and says what it wants of the one
-/// that counts.
+/// Precedes a package's script: it does not stop when a program is missing, and prints the calls of `update-alternatives`.
 const PRELUDE: &str = r#"
 set() { :; }
 update-alternatives() { printf '%s\037' "$@"; printf '\n'; }
 "#;
 
 impl Alternatives {
-    /// Adds what the script of a package (`postinst`) asks for.
+    /// Adds the links that the script of a package (`postinst`) would make.
     pub(super) fn add(&mut self, script: &str, tmp: &Path) -> io::Result<()> {
         if !script.contains("update-alternatives") {
             return Ok(());
@@ -41,13 +41,13 @@ impl Alternatives {
         fs::remove_file(&file)?;
         for line in String::from_utf8_lossy(&output.stdout).lines() {
             let words: Vec<&str> = line.split('\u{1f}').collect();
-            self.asked(&words);
+            self.add_call(&words);
         }
         Ok(())
     }
 
-    /// One call: `--install LINK NAME PATH PRIORITY`, with any number of `--slave LINK NAME PATH`.
-    fn asked(&mut self, words: &[&str]) {
+    /// Adds the links of one call: `--install LINK NAME PATH PRIORITY`, with any number of `--slave LINK NAME PATH`.
+    fn add_call(&mut self, words: &[&str]) {
         let mut priority = 0;
         for (at, word) in words.iter().enumerate() {
             let (link, path) = match (*word, &words[at + 1..]) {
@@ -66,23 +66,23 @@ impl Alternatives {
         }
     }
 
-    /// Makes the links whose ends are in the layer, where nothing is yet.
+    /// Makes the links whose targets are in the layer, unless something has their name already.
     pub(super) fn link(&self, layer: &Path) -> io::Result<()> {
         for (link, (_, path)) in &self.0 {
-            let place = layer.join(link);
-            let Some(folder) = place.parent() else { continue };
-            if fs::symlink_metadata(layer.join(path)).is_err() || fs::symlink_metadata(&place).is_ok() {
+            let at = layer.join(link);
+            let Some(folder) = at.parent() else { continue };
+            if fs::symlink_metadata(layer.join(path)).is_err() || fs::symlink_metadata(&at).is_ok() {
                 continue;
             }
             fs::create_dir_all(folder)?;
             let up: PathBuf = link.components().skip(1).map(|_| "..").collect();
-            symlink(up.join(path), &place)?;
+            symlink(up.join(path), &at)?;
         }
         Ok(())
     }
 }
 
-/// A path without the root, and where Debian has it since `/bin` is a link to `/usr/bin`.
+/// Path without the root, below `usr` if it is in one of the folders that Debian has made links to `/usr`.
 fn merged(path: &str) -> Option<PathBuf> {
     let path = path.strip_prefix('/')?;
     if path.split('/').any(|part| part == "..") {
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scripts_are_read_and_do_nothing_else() {
+    fn scripts_only_declare_links() {
         let (layer, tmp) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let root = layer.path();
         for file in ["usr/bin/convert-im7", "usr/bin/gawk", "usr/bin/mawk", "usr/lib/blas/libblas.so.3"] {

@@ -1,11 +1,11 @@
-//! Where apt looks for packages of an older release of Debian: where the image looks for its own, by the other name.
+//! Package sources of an older Debian release: the image's own sources, with the name of the other release.
 
 use std::{fs, io, path::Path};
 
-/// Writes the image's sources (below `etc`) and the same for another release into a folder.
-pub(super) fn with(suite: &str, etc: &Path, folder: &Path) -> Result<(), String> {
+/// Writes the image's sources (below `etc`), and the same for another release, into a folder.
+pub(super) fn write(suite: &str, etc: &Path, folder: &Path) -> Result<(), String> {
     if suite.is_empty() || !suite.bytes().all(|byte| byte.is_ascii_lowercase()) {
-        return Err(format!("{suite:?} is no code name of a release of Debian"));
+        return Err(format!("{suite:?} is not the code name of a Debian release"));
     }
     let release = fs::read_to_string(etc.join("os-release")).unwrap_or_default();
     let value =
@@ -13,7 +13,7 @@ pub(super) fn with(suite: &str, etc: &Path, folder: &Path) -> Result<(), String>
     let (Some("debian"), Some(own)) = (value("ID="), value("VERSION_CODENAME=")) else {
         return Err(format!("there are no packages of Debian {suite} for this stack: it is not Debian"));
     };
-    let failed = |e: io::Error| format!("cannot tell apt where the packages of {suite} are: {e}");
+    let failed = |e: io::Error| format!("cannot write the package sources of {suite}: {e}");
     let parts = etc.join("apt/sources.list.d");
     let mut files = vec![etc.join("apt/sources.list")];
     if parts.is_dir() {
@@ -38,12 +38,12 @@ pub(super) fn with(suite: &str, etc: &Path, folder: &Path) -> Result<(), String>
     Ok(())
 }
 
-/// Whether apt reads it, of what lies in its folder.
+/// Whether apt reads a file of its folder of sources.
 fn is_source(path: &Path) -> bool {
     path.extension().is_some_and(|end| end == "list" || end == "sources")
 }
 
-/// `trixie`, `trixie-updates` and `trixie-security` by another name; nothing else.
+/// Replaces the release in `trixie`, `trixie-updates` and `trixie-security`, and nothing else.
 fn renamed(text: &str, own: &str, other: &str) -> String {
     let word = |word: &str| match word.trim_end().strip_prefix(own) {
         Some(rest) if rest.is_empty() || rest.starts_with('-') => word.replacen(own, other, 1),
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_older_release_is_asked_besides() {
+    fn sources_of_an_older_release_are_added() {
         let etc = tempfile::tempdir().unwrap();
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir_all(etc.path().join("apt/sources.list.d")).unwrap();
@@ -69,7 +69,7 @@ mod tests {
         .unwrap();
         fs::write(etc.path().join("apt/sources.list.d/more.sources"), "Suites: trixie trixie-updates\n").unwrap();
         fs::write(etc.path().join("apt/sources.list.d/old.list.save"), "deb http://x.org/old trixie main\n").unwrap();
-        with("bookworm", etc.path(), folder.path()).unwrap();
+        write("bookworm", etc.path(), folder.path()).unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4);
         let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
         assert_eq!(
@@ -78,8 +78,8 @@ mod tests {
         );
         assert_eq!(read("bookworm-1.sources"), "Suites: bookworm bookworm-updates\n");
         assert!(read("own-0.list").contains("trixie-security"));
-        assert!(with("../x", etc.path(), folder.path()).is_err());
+        assert!(write("../x", etc.path(), folder.path()).is_err());
         fs::write(etc.path().join("os-release"), "ID=alpine\n").unwrap();
-        assert!(with("bookworm", etc.path(), folder.path()).unwrap_err().contains("not Debian"));
+        assert!(write("bookworm", etc.path(), folder.path()).unwrap_err().contains("not Debian"));
     }
 }

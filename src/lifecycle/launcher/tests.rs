@@ -87,7 +87,7 @@ fn words_replace_arguments_or_follow_them() {
 }
 
 #[test]
-fn commands_that_are_no_process_run_with_the_environment() {
+fn other_commands_run_with_the_environment() {
     let image = Image::new(&[("layers/new/a/env/A", "1"), ("layers/new/a/env.launch/web/A", "2")]);
     assert_eq!(image.start(None, &["--", "printf", "%s", "$A"]).unwrap(), "$A");
     assert_eq!(image.start(None, &["echo $A; pwd"]).unwrap(), format!("1\n{}\n", image.dirs.workspace.display()));
@@ -99,7 +99,7 @@ fn commands_that_are_no_process_run_with_the_environment() {
 }
 
 #[test]
-fn programs_and_profiles_make_the_environment() {
+fn exec_d_and_profile_d_set_the_environment() {
     let says = |text: &str| format!("#!/bin/bash\nset -eu\necho \"{text}\" >&3\n");
     let image = Image::new(&[
         ("layers/new/a/exec.d/1", &says(r#"A = \"first $PWD\""#)),
@@ -128,7 +128,7 @@ fn programs_and_profiles_make_the_environment() {
 }
 
 #[test]
-fn search_paths_stand_in_the_reverse_order_of_buildpacks() {
+fn search_paths_are_in_the_reverse_order_of_buildpacks() {
     let image = Image::new(&[
         ("layers/new/a/bin/x", ""),
         ("layers/new/b/bin/x", ""),

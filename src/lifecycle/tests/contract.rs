@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::*;
 
-/// Names of the layers of an image above the launcher's own two.
+/// Names of an image's layers above the two of the launcher.
 fn layers(built: &Built) -> Vec<&str> {
     built.layers[2..].iter().map(|layer| layer.created_by.as_str()).collect()
 }
@@ -52,13 +52,13 @@ fn composite_buildpacks_are_replaced_depth_first() {
     assert!(container.group(&[&["none", "e"]]).is_err());
     assert_eq!(container.group(&[&["none?", "e"]]).unwrap(), "e");
     container.composite("loop", &[&["loop", "e"]]);
-    assert!(container.group(&[&["loop"]]).unwrap_err().contains("leads to itself"));
+    assert!(container.group(&[&["loop"]]).unwrap_err().contains("contains itself"));
     container.composite("lost", &[&["nowhere"]]);
     assert_eq!(container.group(&[&["lost"]]).unwrap_err(), "the buildpack nowhere@1 is not installed");
 }
 
 #[test]
-fn a_buildpack_for_another_platform_takes_no_part() {
+fn a_buildpack_for_another_platform_does_not_take_part() {
     let mut container = Container::new();
     container.target.distro_name = "debian".into();
     container.target.distro_version = "13".into();
@@ -67,15 +67,15 @@ fn a_buildpack_for_another_platform_takes_no_part() {
     container.buildpack("any", "exit 0", "true");
     assert_eq!(container.group(&[&["ubuntu", "any"], &["any"]]).unwrap(), "any");
     assert_eq!(container.group(&[&["ubuntu?", "any"]]).unwrap(), "any");
-    let came = container.build(&[&["ubuntu"]], &[("a", "1")]);
-    assert!(came.text.contains("ubuntu@1: its targets do not include linux/ debian 13"), "{}", came.text);
+    let report = container.build(&[&["ubuntu"]], &[("a", "1")]);
+    assert!(report.text.contains("ubuntu@1: its targets do not include linux/ debian 13"), "{}", report.text);
     let more = "[[buildpack.exec-env]]\nname = \"test\"\n";
     container.buildpack_of("0.12", "tests-only", more, "exit 0", "true");
     assert_eq!(container.group(&[&["tests-only", "any"]]).unwrap(), "any");
 }
 
 #[test]
-fn detection_gets_what_the_specification_names() {
+fn detection_gets_the_arguments_and_variables_of_the_specification() {
     let container = Container::new();
     let detect = r#"
         [ "$1" = "$CNB_PLATFORM_DIR" ] && [ "$2" = "$CNB_BUILD_PLAN_PATH" ] && [ -f "$2" ] && [ ! -s "$2" ]
@@ -92,9 +92,9 @@ fn detection_gets_what_the_specification_names() {
 }
 
 #[test]
-fn buildpacks_side_by_side_are_detected() {
+fn buildpacks_are_detected_in_parallel() {
     let container = Container::new();
-    // Each waits for the other: one after the other they would wait in vain.
+    // Each waits for the other, so that they do not pass if they run one after the other.
     let wait = |own: &str, other: &str| {
         format!(
             "touch ../tmp/{own}; for i in $(seq 200); do [ -e ../tmp/{other} ] && exit 0; sleep 0.05; done; exit 100"
@@ -106,7 +106,7 @@ fn buildpacks_side_by_side_are_detected() {
 }
 
 #[test]
-fn a_plan_goes_to_its_providers_and_on_when_unmet() {
+fn plan_entries_go_to_providers_and_on_if_unmet() {
     let container = Container::new();
     let provides = "printf '[[provides]]\\nname=\"x\"\\n' > \"$2\"";
     let unmet = "grep -q 'v = 1' \"$3\"; printf '[[unmet]]\\nname=\"x\"\\n' > \"$1/build.toml\"";
@@ -119,15 +119,15 @@ fn a_plan_goes_to_its_providers_and_on_when_unmet() {
     let error = container.group(&[&["first", "wants"]]).unwrap_err();
     assert!(error.contains("first/build.toml, key unmet.name"), "{error}");
     container.buildpack("alone", "printf '[[requires]]\\nname=\"z\"\\n' > \"$2\"", "true");
-    let came = container.build(&[&["alone"]], &[("a", "1")]);
-    assert!(came.text.contains("alone@1 requires z, which no buildpack provides"), "{}", came.text);
+    let report = container.build(&[&["alone"]], &[("a", "1")]);
+    assert!(report.text.contains("alone@1 requires z, which no buildpack provides"), "{}", report.text);
     container.buildpack("broken", "echo '= no toml' > \"$2\"", "true");
-    let came = container.build(&[&["broken"]], &[("a", "1")]);
-    assert!(came.text.contains("broken@1: its build plan cannot be read"), "{}", came.text);
+    let report = container.build(&[&["broken"]], &[("a", "1")]);
+    assert!(report.text.contains("broken@1: its build plan cannot be read"), "{}", report.text);
 }
 
 #[test]
-fn user_and_operator_have_the_last_word() {
+fn variables_of_user_and_operator_override_layers() {
     let mut container = Container::new();
     let layer = r#"
         mkdir -p "$1/l/env" "$1/l/env.build" "$1/l/bin" "$1/l/lib" "$1/l/include" "$1/l/pkgconfig"
@@ -144,17 +144,17 @@ fn user_and_operator_have_the_last_word() {
     );
     container.buildpack_of("0.10", "clear", "clear-env = true", "true", "echo clear USER_SAYS=$USER_SAYS");
     container.env.insert("CPATH".into(), "/user".into());
-    let came = container.build(&[&["one", "two", "clear"]], &[("a", "1")]);
+    let report = container.build(&[&["one", "two", "clear"]], &[("a", "1")]);
     let own = container.dirs.layers.join("one/l");
     let own = own.display();
-    assert!(came.text.contains("USER_SAYS=hi OTHER=layer,more CPATH=/user:layer IGNORED=none"), "{}", came.text);
-    assert!(came.text.contains(&format!("{}/bin:{own}/bin:", container.dirs.tmp.display())), "{}", came.text);
-    assert!(came.text.contains(&format!("LIB={own}/lib {own}/lib")), "{}", came.text);
-    assert!(came.text.contains("clear USER_SAYS=layer"), "{}", came.text);
+    assert!(report.text.contains("USER_SAYS=hi OTHER=layer,more CPATH=/user:layer IGNORED=none"), "{}", report.text);
+    assert!(report.text.contains(&format!("{}/bin:{own}/bin:", container.dirs.tmp.display())), "{}", report.text);
+    assert!(report.text.contains(&format!("LIB={own}/lib {own}/lib")), "{}", report.text);
+    assert!(report.text.contains("clear USER_SAYS=layer"), "{}", report.text);
 }
 
 #[test]
-fn what_launch_toml_says_of_several_buildpacks_is_one() {
+fn launch_toml_of_several_buildpacks_is_merged() {
     let container = Container::new();
     let says = |text: &str| format!("cat > \"$1/launch.toml\" <<'END'\n{text}\nEND");
     let process = |name: &str, command: &str, more: &str| {
@@ -204,7 +204,7 @@ fn slices_get_layers_of_their_own() {
 }
 
 #[test]
-fn bills_of_materials_become_a_layer_and_come_back() {
+fn bills_of_materials_become_a_layer_and_are_restored() {
     let mut container = Container::new();
     let build = r#"
         if [ -d "$1/dep" ]; then [ -f "$1/dep.sbom.cdx.json" ]; fi
@@ -224,7 +224,7 @@ fn bills_of_materials_become_a_layer_and_come_back() {
 }
 
 #[test]
-fn store_toml_survives() {
+fn store_toml_is_restored() {
     let mut container = Container::new();
     let build = r#"
         if [ -f "$1/store.toml" ]; then tr '\n' ' ' < "$1/store.toml"; fi
@@ -246,7 +246,7 @@ fn store_toml_survives() {
 }
 
 #[test]
-fn metadata_of_layers_comes_back_as_it_was() {
+fn metadata_of_layers_is_restored_unchanged() {
     let mut container = Container::new();
     let build = r#"
         if [ -f "$1/dep.toml" ]; then tr '\n' ' ' < "$1/dep.toml"; fi
@@ -263,7 +263,7 @@ fn metadata_of_layers_comes_back_as_it_was() {
 }
 
 #[test]
-fn a_project_brings_buildpacks_of_its_own() {
+fn a_project_can_contain_buildpacks() {
     let container = Container::new();
     let entry = |id: &str, place| GroupEntry { id: id.into(), version: "1".into(), optional: false, place };
     let inline = protocol::Place::Inline {
@@ -278,9 +278,9 @@ fn a_project_brings_buildpacks_of_its_own() {
         ("bp/bin/detect", "#!/bin/sh\n"),
         ("bp/bin/build", "#!/bin/sh\necho mine: $(ls)\n"),
     ];
-    let came = container.build_groups(order.clone(), &source(&files));
-    came.result.unwrap();
-    assert!(came.text.contains("inline bash in bp") && came.text.contains("mine: bp made"), "{}", came.text);
+    let report = container.build_groups(order.clone(), &source(&files));
+    report.result.unwrap();
+    assert!(report.text.contains("inline bash in bp") && report.text.contains("mine: bp made"), "{}", report.text);
     let error = container.build_groups(order, &source(&[("a", "")])).result.unwrap_err();
     assert!(error.message.starts_with("cannot make the buildpack mine"), "{error}");
 }

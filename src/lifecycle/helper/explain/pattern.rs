@@ -1,0 +1,77 @@
+//! Regular expressions over the lines of a log. They match bytes, not characters: what a tool prints need not be UTF-8.
+
+use std::{collections::BTreeMap, error::Error as _};
+
+use regex_automata::{nfa::thompson::pikevm::PikeVM, util::syntax};
+
+/// What a tool printed.
+pub(super) struct Log(Vec<u8>);
+
+impl Log {
+    pub(super) fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(bytes.into())
+    }
+
+    fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+    }
+}
+
+/// Parts of the first line that a pattern matches.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// First group that is not empty, or the whole match.
+    pub(super) it: String,
+    /// Named groups.
+    pub(super) groups: BTreeMap<String, String>,
+}
+
+/// A regular expression that matches within one line.
+#[derive(Debug)]
+pub(super) struct Pattern(PikeVM);
+
+impl Pattern {
+    /// The error is one line.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let bytes = syntax::Config::new().unicode(false).utf8(false);
+        PikeVM::builder().syntax(bytes).build(text).map(Self).map_err(|error| {
+            // The parser draws the place of the mistake, and names the mistake in the last line.
+            let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+            let why = why.lines().last().unwrap_or_default();
+            format!("{text:?} is not a valid pattern: {}", why.trim_start_matches("error: "))
+        })
+    }
+
+    /// A pattern that matches whole texts only.
+    pub(super) fn parse_whole(text: &str) -> Result<Self, String> {
+        Self::parse(text)?;
+        Self::parse(&format!("^(?:{text})$"))
+    }
+
+    pub(super) fn group_names(&self) -> impl Iterator<Item = &str> {
+        self.0.get_nfa().group_info().all_names().filter_map(|(_, _, name)| name)
+    }
+
+    /// Searches a log line by line.
+    pub(super) fn find(&self, log: &Log) -> Option<Found> {
+        self.find_all(log).next()
+    }
+
+    /// What each line that the pattern matches has.
+    pub(super) fn find_all(&self, log: &Log) -> impl Iterator<Item = Found> {
+        let (mut cache, mut captures) = (self.0.create_cache(), self.0.create_captures());
+        log.lines().filter_map(move |line| {
+            self.0.captures(&mut cache, line, &mut captures);
+            let whole = captures.get_match()?;
+            let text = |range| String::from_utf8_lossy(&line[range]).trim_end().to_owned();
+            let group = captures.iter().skip(1).flatten().find(|group| !group.is_empty());
+            let named = |name: &str| captures.get_group_by_name(name).map(|group| text(group.range()));
+            let groups = self.group_names().filter_map(|name| Some((name.to_owned(), named(name)?))).collect();
+            Some(Found { it: text(group.unwrap_or(whole.span()).range()), groups })
+        })
+    }
+
+    pub(super) fn matches(&self, text: &str) -> bool {
+        self.0.is_match(&mut self.0.create_cache(), text)
+    }
+}

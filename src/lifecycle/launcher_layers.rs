@@ -1,0 +1,43 @@
+//! Layers that an image needs to be launched: the launcher with a link for each process, and its configuration.
+
+use std::{collections::BTreeMap, fs::File, io, path::Path};
+
+use super::{
+    dirs::Dirs,
+    layer_tar::{LayerTar, OWNER},
+    protocol::BuiltLayer,
+};
+use crate::model::Process;
+
+/// The launcher, and a link to it for each process.
+pub(super) fn launcher(spool: &Path, lifecycle: &Path, processes: &[Process]) -> io::Result<(BuiltLayer, File)> {
+    const ROOT: u64 = 0;
+    let mut tar = LayerTar::new(spool, ROOT)?;
+    for folder in ["cnb", "cnb/lifecycle"] {
+        tar.folder(Path::new(folder), 0o755)?;
+    }
+    tar.file(Path::new("cnb/lifecycle/launcher"), lifecycle, 0o755)?;
+    tar.folder(Path::new("cnb/process"), 0o755)?;
+    let mut names: Vec<_> = processes.iter().map(|process| process.process_type.as_str()).collect();
+    names.sort_unstable();
+    for name in names {
+        tar.link(&Path::new("cnb/process").join(name), Path::new("/cnb/lifecycle/launcher"))?;
+    }
+    tar.finish("launcher")
+}
+
+/// The launcher's configuration.
+pub(super) fn config(spool: &Path, dirs: &Dirs, text: &str) -> io::Result<(BuiltLayer, File)> {
+    let path = dirs.launch_config();
+    let mut tar = LayerTar::new(spool, OWNER)?;
+    tar.parents(&path)?;
+    tar.bytes(&path, 0o644, text.as_bytes())?;
+    tar.finish("launcher configuration")
+}
+
+/// Layers for an image that no buildpack made, so that it is launched like any other, each with its tar. `lifecycle` is the
+/// binary, `spool` a folder for unnamed files.
+pub fn launcher_layers(lifecycle: &Path, processes: &[Process], spool: &Path) -> io::Result<Vec<(BuiltLayer, File)>> {
+    let text = toml::to_string(&BTreeMap::from([("processes", processes)])).map_err(io::Error::other)?;
+    Ok(vec![launcher(spool, lifecycle, processes)?, config(spool, &Dirs::default(), &text)?])
+}
