@@ -121,24 +121,26 @@ impl WorkerHandle {
         self.wake();
     }
 
-    /// Waits until every declared instance is healthy, or until it is known why that is not so.
-    pub(super) async fn settlement(&self) -> Settlement {
+    /// Wakes the worker, even if the future is never polled. The future waits until every declared instance is healthy, or
+    /// until it is known why that is not so.
+    pub(super) fn settlement(&self) -> impl Future<Output = Settlement> {
         let request = self.wake();
-        self.round_with(|round| round.settlement(request)).await
+        self.round_with(move |round| round.settlement(request))
     }
 
-    /// Waits until a generation has no instances.
-    pub(super) async fn generation_removed(&self, generation: u64) {
+    /// Wakes the worker, even if the future is never polled. The future waits until a generation has no instances.
+    pub(super) fn generation_removed(&self, generation: u64) -> impl Future<Output = ()> {
         let request = self.wake();
-        let removed = |round: &Round| round.request >= request && !round.generations.contains(&generation);
-        self.round_with(|round| (round.app_gone || removed(round)).then_some(())).await;
+        let removed = move |round: &Round| round.request >= request && !round.generations.contains(&generation);
+        self.round_with(move |round| (round.app_gone || removed(round)).then_some(()))
     }
 
-    /// Waits until an app that is being destroyed has no instances.
-    pub(super) async fn all_removed(&self) {
+    /// Wakes the worker, even if the future is never polled. The future waits until an app that is being destroyed has no
+    /// instances.
+    pub(super) fn all_removed(&self) -> impl Future<Output = ()> {
         let request = self.wake();
-        let removed = |round: &Round| round.request >= request && round.settled && round.generations.is_empty();
-        self.round_with(|round| (round.app_gone || removed(round)).then_some(())).await;
+        let removed = move |round: &Round| round.request >= request && round.settled && round.generations.is_empty();
+        self.round_with(move |round| (round.app_gone || removed(round)).then_some(()))
     }
 
     /// Waits until the worker has been unable to proceed for some time after `request`, and returns the reason.
@@ -210,6 +212,13 @@ mod tests {
         assert_eq!(stalled.settlement(4), None);
         assert_eq!(stalled.settlement(3), Some(Settlement::Stalled("no space".into())));
         assert_eq!(Round { app_gone: true, ..stalled }.settlement(9), Some(Settlement::AppGone));
+    }
+
+    #[test]
+    fn a_caller_that_is_cancelled_at_once_has_still_woken_the_worker() {
+        let handle = WorkerHandle::new();
+        drop(handle.settlement());
+        assert_eq!(handle.last_request(), 1);
     }
 
     #[tokio::test]
