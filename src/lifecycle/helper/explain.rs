@@ -32,7 +32,7 @@ fn explain_log(log: &str, file: &str, words: &[&str]) -> Result<Explained, Refus
     let rules = file::read(Path::new(file)).map_err(wrong)?;
     let variables = variables(words, &rules).map_err(|e| wrong(format!("bp explain: {e} ({file})")))?;
     let log = fs::read(log).map_err(|e| wrong(format!("cannot read {log}: {e}")))?;
-    let explanation = rules.explain(&Log::new(log), &variables).ok_or_else(no)?;
+    let explanation = rules.explain(&Log::new(&log), &variables).ok_or_else(no)?;
     let line = Line::Trouble(Line::sanitize(&explanation.sentence));
     Ok(Explained { text: line.to_string(), status: explanation.status })
 }

@@ -192,7 +192,7 @@ impl ExampleToml {
             None if say.references().is_empty() => say.render(&|_| String::new()),
             None => return Err("an example lacks says, and the sentence has placeholders".to_owned()),
         };
-        Ok(Example { log: Log::new(self.log.as_str()), says, variables })
+        Ok(Example { log: Log::new(self.log.as_bytes()), says, variables })
     }
 }
 
