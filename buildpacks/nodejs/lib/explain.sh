@@ -1,16 +1,18 @@
 # shellcheck shell=bash
-rules=$(dirname "${BASH_SOURCE[0]}")/../rules
+# Reports the output of package managers and scripts: of failures with their cause, by the rules in ../rules.
 
-# What a manager printed, without blank lines, its log file's name and its usage.
-shown() {
+rules=${BASH_SOURCE[0]%/*}/../rules
+
+# Prints the log of a package manager without blank lines, names of its log files and usage texts.
+show_log() {
   grep -vE '^ *$|npm (error|ERR!) *$|A complete log of this run|Log files were not written|npm (error|ERR!) 404 *(tarball, folder|Note that you can|$)|Waiting for the debugger' "$log" | sed '/Clean install a project/,$d' |
     tail -n 40 || true
 }
 
-# Of what a manager printed when all went well, what a developer wants to know.
-shown_briefly() {
+# Prints the lines of the log that matter after a successful installation.
+show_install_summary() {
   case $kind in
-    npm) shown ;;
+    npm) show_log ;;
     yarn | berry) grep -E '^Done |└? ?Done ' "$log" | tail -n 1 | sed -E 's/^.*: └ //' || true ;;
     pnpm) grep -E '^Done in|Ignored build scripts' "$log" | sed 's/│//g' || true ;;
     bun) grep -E 'packages? installed|no changes' "$log" || true ;;
@@ -19,7 +21,7 @@ shown_briefly() {
 
 # $1: the command that failed. Says why, by what it printed to the file $log, and ends the build.
 explain_install() {
-  shown
+  show_log
   bp explain "$log" "$rules/install.toml" "what=$1" "manager=$manager" "version=$version" "lock=${lock:-$(lock_name)}"
   exit 1
 }

@@ -97,7 +97,7 @@ install_packages() {
     bp detail "The registry did not answer in time: retrying once"
     CI=${CI:-true} "${command[@]}" >"$log" 2>&1 || explain_install "${command[*]}"
   fi
-  shown_briefly
+  show_install_summary
   if [ "$kind" = berry ] && [ "$1" = production ]; then remove_development_packages; fi
 }
 
@@ -141,6 +141,6 @@ remove_development_packages() {
       return
       ;;
   esac
-  CI=${CI:-true} "${command[@]}" >"$log" 2>&1 || { shown && fail "${command[*]} failed: the lines above say why"; }
+  CI=${CI:-true} "${command[@]}" >"$log" 2>&1 || { show_log && fail "${command[*]} failed: the lines above say why"; }
   unset YARN_ENABLE_SCRIPTS
 }

@@ -16,7 +16,7 @@ view() {
 
 # $1: what the registry was asked for. Ends the build.
 registry_failed() {
-  shown
+  show_log
   fail "the npm registry did not return $1: push again when it can be reached"
 }
 

@@ -2,7 +2,7 @@
 
 # Says why Bundler failed, by what it printed to the file $log, and ends the build.
 explain() {
-  take_headers_back
+  remove_headers
   bp explain "$log" "$here/rules/bundle.toml" "gemfile=$gemfile" "lock=$lock" "version=$version" "series=${version%.*}"
   exit 1
 }

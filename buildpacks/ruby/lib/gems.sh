@@ -52,9 +52,9 @@ install_gems() {
     bp step "Installing the gems of $lock (without $without)"
     # It is a link to the cache of the last successful build: that must not record what this build may fail to install.
     rm -f "$gems/made-of"
-    lend_headers
+    add_headers
     if ! bundle_install; then explain; fi
-    take_headers_back
+    remove_headers
     bundle clean >"$log" 2>&1 || true
     tidy_gems
     echo "$checksums" >"$gems/made-of"

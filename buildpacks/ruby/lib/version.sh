@@ -26,7 +26,7 @@ install_ruby() {
 }
 
 # Adds headers and the library's link to Ruby's layer while gems are compiled.
-lend_headers() {
+add_headers() {
   local dev=$work/headers library
   bp apt "$work" headers --build "${older[@]}" "${packages[@]}" "${packages[0]/ruby/ruby-dev}" >"$log" ||
     fail "Ruby's headers cannot be installed: the line above says why; push again"
@@ -37,7 +37,7 @@ lend_headers() {
   done
 }
 
-take_headers_back() {
+remove_headers() {
   rm -f "$ruby/usr/include" "${library_link:-}"
 }
 
