@@ -54,7 +54,7 @@ fn the_handler_decides_and_the_client_shows_the_reason() {
     ann.push(&["v1"]).good();
     assert_eq!(server.updates().len(), before);
     // A branch that points to a tag object is refused before it is deployed.
-    ann.push(&["v1:refs/heads/tagged"]).bad().says("a branch must be at a commit");
+    ann.push(&["v1:refs/heads/tagged"]).bad().says("a branch must point to a commit");
     ann.push(&["--atomic", "main:one", "main:two"]).bad().says("push them one by one");
 
     // A clone has the pushed commit.
