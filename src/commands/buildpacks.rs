@@ -233,7 +233,7 @@ struct ChosenRow {
 }
 
 impl Row for ChosenRow {
-    const HEADER: &'static [&'static str] = &["PLACE", "BUILDPACK", "PACKAGE"];
+    const HEADER: &'static [&'static str] = &["POSITION", "BUILDPACK", "PACKAGE"];
 
     fn cells(&self) -> Vec<String> {
         let package = self.package.as_deref().unwrap_or("-");

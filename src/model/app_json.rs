@@ -16,7 +16,7 @@ pub struct InvalidAppJson(pub String);
 pub struct AppJson {
     /// Declared number of instances of each process type.
     pub formation: BTreeMap<ProcessType, u32>,
-    /// Declared startup check of each process type.
+    /// Declared health check of each process type.
     pub health_checks: BTreeMap<ProcessType, HealthCheck>,
 }
 

@@ -14,7 +14,7 @@ pub enum Probe {
     Uptime(Duration),
 }
 
-/// The startup check of a process type. As in Dokku's `app.json`, times in JSON are seconds, whole or fractional.
+/// The health check of a process type. As in Dokku's `app.json`, times in JSON are seconds, whole or fractional.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct HealthCheck {
     /// What each attempt tests.
