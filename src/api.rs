@@ -57,13 +57,13 @@ pub enum ApiError {
         source: io::Error,
     },
     /// Another server listens on the socket.
-    #[error("another server already answers at {path}: stop it first")]
+    #[error("another server already listens on {path}: stop it first")]
     Running {
         /// The socket's path.
         path: PathBuf,
     },
     /// No server listens on the socket.
-    #[error("no server answers at {path}: start it with `paas server`")]
+    #[error("no server listens on {path}: start it with `paas server`")]
     NoServer {
         /// The socket's path.
         path: PathBuf,

@@ -214,7 +214,7 @@ fn missing_base(step: &str, message: &str) -> String {
     let remedy = "name a buildpack, which builds without the Dockerfile";
     let unreachable = ["no such host", "dial tcp", "timeout", "connection refused", "server misbehaving"];
     if unreachable.iter().any(|sign| message.contains(sign)) {
-        format!("{step}: its registry does not answer ({message}); push again when it does, or {remedy}")
+        format!("{step}: its registry does not respond ({message}); push again when it does, or {remedy}")
     } else {
         format!("{step}: {message}; correct its name, or {remedy}")
     }
@@ -272,7 +272,7 @@ mod tests {
     #[test]
     fn a_name_is_only_called_wrong_if_the_registry_answered() {
         let unreachable = missing_base("FROM a", "Get \"https://r/v2/\": dial tcp: lookup r: no such host");
-        assert!(unreachable.contains("its registry does not answer") && !unreachable.contains("correct its name"));
+        assert!(unreachable.contains("its registry does not respond") && !unreachable.contains("correct its name"));
         assert!(missing_base("FROM a", "pull access denied for a").contains("correct its name"));
     }
 }

@@ -165,7 +165,7 @@ impl BuilderShared {
         if let Some(image) = self.engine.image_id(&tag).await? {
             return Ok(image);
         }
-        progress.step(format!("Handing the build image of {} to Docker (once)", stack.id)).await;
+        progress.step(format!("Loading the build image of {} into Docker (only once)", stack.id)).await;
         let reference = format!("{}/{}-build@{manifest}", self.config.registry.listen, stack.id);
         let image = self.engine.pull(&reference, self.registry_token.expose()).await?;
         self.engine.tag(&image, &tag).await?;

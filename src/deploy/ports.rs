@@ -62,7 +62,7 @@ impl Ports {
         let refused = match self.instances.publish_routes().await? {
             Some(failed) => first_failed(&failed, &after),
             // Without the router, nobody knows whether a new port is free; a port that was open before is.
-            None => new.map(|mapping| (mapping.host_port, "the router does not answer".to_owned())),
+            None => new.map(|mapping| (mapping.host_port, "the router does not respond".to_owned())),
         };
         let Some((port, reason)) = refused else { return Ok(()) };
         self.store.set_port_mappings(app.id, before).await?;

@@ -72,7 +72,7 @@ impl fmt::Display for Act {
 pub enum EngineError {
     /// Nothing responds at the engine's socket.
     #[error(
-        "Docker does not answer at {socket}: start it (`systemctl start docker`, or `dockerd`), or set engine.socket \
+        "Docker does not respond at {socket}: start it (`systemctl start docker`, or `dockerd`), or set engine.socket \
          in paas.toml ({source})"
     )]
     CannotConnect {
@@ -82,7 +82,7 @@ pub enum EngineError {
         source: DockerError,
     },
     /// The engine no longer responds.
-    #[error("Docker does not answer: {source}")]
+    #[error("Docker does not respond: {source}")]
     CannotPing {
         /// Cause.
         source: DockerError,

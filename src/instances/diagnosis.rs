@@ -60,7 +60,7 @@ impl Diagnosis {
         match (listening, probe) {
             (Listening::Reachable, Probe::Http(path)) => Self::with_hint(
                 unhealthy.to_string(),
-                format!("GET {path} must answer with a status from 200 to 399; or change the path in app.json"),
+                format!("GET {path} must return a status from 200 to 399; or change the path in app.json"),
             ),
             (Listening::Reachable, Probe::Tcp | Probe::Uptime(_)) => unhealthy.to_string().into(),
             (Listening::OnLocalhost, _) => {

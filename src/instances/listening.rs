@@ -31,7 +31,7 @@ impl Listening {
         match (self, probe) {
             (_, Probe::Uptime(_)) | (Self::Reachable, Probe::Tcp) => None,
             (Self::Reachable, Probe::Http(path)) => Some(format!(
-                "{name} listens on $PORT ({port}); GET {path} does not answer with a status from 200 to 399 yet"
+                "{name} listens on $PORT ({port}); GET {path} does not return a status from 200 to 399 yet"
             )),
             (Self::OnLocalhost, _) => {
                 Some(format!("{name} listens on $PORT ({port}) of localhost only so far, not on 0.0.0.0"))
@@ -63,7 +63,7 @@ mod tests {
             (vec![open(3000)], &Probe::Tcp, Some("web.1 listens on port 3000 so far, not on $PORT (8080)")),
             (vec![local(8080)], &Probe::Tcp, Some("web.1 listens on $PORT (8080) of localhost only so far")),
             (vec![open(3000), local(8080)], &http, Some("of localhost only so far")),
-            (vec![local(8080), open(8080)], &http, Some("GET /up does not answer with a status from 200 to 399 yet")),
+            (vec![local(8080), open(8080)], &http, Some("GET /up does not return a status from 200 to 399 yet")),
             (vec![open(8080)], &Probe::Tcp, None),
             (vec![], &uptime, None),
         ] {

@@ -153,7 +153,7 @@ impl Instances {
             let left = shared.store.instances(app).await?.len();
             if left > 0 {
                 let why = if shared.routes.connected() {
-                    "Docker does not stop them"
+                    "Docker cannot stop them"
                 } else {
                     "the router does not respond (start `paas router`)"
                 };

@@ -15,8 +15,8 @@ pub enum RouterError {
         /// The cause.
         source: io::Error,
     },
-    /// Another router holds the lock and does not hand over.
-    #[error("another router has {path} and does not hand over: {source}")]
+    /// Another router holds the lock and does not hand over its listeners.
+    #[error("another router holds the lock {path} and does not hand over its listeners: {source}")]
     Running {
         /// The lock file.
         path: PathBuf,

@@ -98,7 +98,7 @@ async fn without_a_server_the_error_explains_how_to_start_one_and_a_stale_socket
     let dir = local.dir.path();
     assert!(api::socket_path(dir).exists());
     let error = run(dir, &["apps:list"], b"", false).await.0.unwrap_err().to_string();
-    assert!(error.contains("no server answers at ") && error.contains("start it with `paas server`"), "{error}");
+    assert!(error.contains("no server listens on ") && error.contains("start it with `paas server`"), "{error}");
     drop(api::bind(&api::socket_path(dir)).await.unwrap());
     assert_eq!(std::fs::read_dir(dir).unwrap().count(), 1);
 }

@@ -101,7 +101,7 @@ impl Memory {
         let last = self.last_failures.get(&row.name()).cloned();
         Some(last.unwrap_or_else(|| {
             let reason = if errors {
-                "Docker does not start or stop it; the server's log says why".to_owned()
+                "Docker cannot start or stop it; see the server's log".to_owned()
             } else {
                 format!("it failed {} times in a row", row.restarts)
             };
@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(memory.repeated_failure(&row(0)), None);
         assert!(memory.remember_error(id.clone()));
         let reason = memory.repeated_failure(&row(0)).unwrap().diagnosis.reason;
-        assert!(reason.starts_with("Docker does not start or stop it"), "{reason}");
+        assert!(reason.starts_with("Docker cannot start or stop it"), "{reason}");
         memory.forget_errors(&id);
         assert_eq!(memory.delayed_until(&id), None);
         assert_eq!(memory.repeated_failure(&row(0)), None);
