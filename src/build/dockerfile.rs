@@ -81,15 +81,15 @@ impl Builder {
             |e: dockerfile::InvalidDockerfile| BuildError::Failed { phase: Phase::Build, message: e.to_string() };
         let made = dockerfile::for_engine(&text, &labels).map_err(invalid)?;
         let spec = DockerfileSpec { no_cache, ..shared.dockerfile_spec(&app, env) };
-        let images = dockerfile::images(&made.text, |name| spec.args.get(name).map(String::as_str));
+        let images = dockerfile::referenced_images(&made.text, |name| spec.args.get(name).map(String::as_str));
         let images = images.map_err(invalid)?;
         shared.refuse_private(images.bases.iter().chain(&images.copied)).await?;
         if no_cache {
             shared.pull_bases(&images.bases, progress).await?;
         }
         progress.step("Building the Dockerfile").await;
-        for unused in &made.unused {
-            progress.trouble(unused.clone()).await;
+        for warning in &made.warnings {
+            progress.trouble(warning.clone()).await;
         }
         let added = added_files(&spec.dockerfile, &made.text).map_err(BuildError::Source)?;
         let context =

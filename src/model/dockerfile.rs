@@ -1,6 +1,6 @@
-//! Dockerfiles, as far as they must be known to hand them to the engine's own builder: what that one does not know is
-//! put in its words where that changes nothing (but that files which a command only borrows stay in the layer), and named
-//! with its line where it would.
+//! Translates Dockerfiles for the engine's classic builder. BuildKit features are dropped if they only save time,
+//! translated if the result is the same (except that bind-mounted files stay in the layer), and otherwise refused with
+//! their line number.
 
 use std::{collections::HashMap, fmt::Write as _};
 
@@ -9,37 +9,37 @@ use super::Files;
 /// Why a Dockerfile cannot be built; lines count from 1.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidDockerfile {
-    /// It wants what only BuildKit has.
+    /// An instruction needs BuildKit.
     #[error("Dockerfile line {line}: {what} needs BuildKit, which paas does not use; {remedy}")]
-    Unknown {
-        /// Where.
+    NeedsBuildKit {
+        /// Line number.
         line: usize,
-        /// What.
+        /// Instruction or flag.
         what: String,
         /// What to do instead.
         remedy: &'static str,
     },
-    /// It makes nothing.
+    /// The Dockerfile has no FROM.
     #[error("the Dockerfile has no FROM: begin it with a base image, such as FROM debian:13")]
     NoFrom,
-    /// A heredoc without its end.
+    /// A heredoc is not terminated.
     #[error("Dockerfile line {0}: the end of the heredoc that begins here is missing")]
     OpenHeredoc(usize),
-    /// An image whose name is known to the engine's builder only.
+    /// An image name that paas cannot resolve.
     #[error(
         "the Dockerfile contains {0}, with which paas cannot resolve an image name: write the name literally, and give its ARG a default"
     )]
-    Unclear(String),
-    /// Too large.
+    UnresolvableImageName(String),
+    /// The Dockerfile is too large.
     #[error("the Dockerfile is larger than 256 KiB; shorten it, or move commands to scripts")]
     TooLarge,
 }
 
-/// The largest one, in bytes.
+/// Maximum size of a Dockerfile, in bytes.
 const MAX_BYTES: usize = 256 * 1024;
 
-/// The text for the engine's builder. Every stage, and so every image that comes of a step, gets these labels.
-pub fn for_engine(text: &str, labels: &[(String, String)]) -> Result<ForEngine, InvalidDockerfile> {
+/// Translates a Dockerfile. Every stage, and so the image of every step, gets these labels.
+pub fn for_engine(text: &str, labels: &[(String, String)]) -> Result<TranslatedDockerfile, InvalidDockerfile> {
     if text.len() > MAX_BYTES {
         return Err(InvalidDockerfile::TooLarge);
     }
@@ -48,13 +48,13 @@ pub fn for_engine(text: &str, labels: &[(String, String)]) -> Result<ForEngine, 
     let mut made = String::new();
     let mut origins = Vec::new();
     let mut stages = 0;
-    let mut unused = Unused::default();
+    let mut unused = UnusedInstructions::default();
     let mut shell = default_shell();
     let mut lines = text.trim_start_matches('\u{feff}').lines().enumerate().map(|(i, line)| (i + 1, line)).peekable();
     while let Some((number, line)) = lines.next() {
         let trimmed = line.trim();
         if trimmed.is_empty() || trimmed.starts_with('#') {
-            // A frontend of another image would be BuildKit's; to this builder it is a comment anyway.
+            // A `# syntax=` line selects a BuildKit frontend; the classic builder treats it as a comment.
             made.push_str(line);
             made.push('\n');
             origins.push(number);
@@ -66,28 +66,29 @@ pub fn for_engine(text: &str, labels: &[(String, String)]) -> Result<ForEngine, 
             let Some((_, next)) = lines.next() else { break };
             instruction.push('\n');
             instruction.push_str(next);
-            // A comment in between does not end it.
+            // A comment between continuation lines does not end the instruction.
             goes_on = next.trim().is_empty() || next.trim_start().starts_with('#') || next.trim_end().ends_with('\\');
         }
         let (keyword, rest) = instruction.trim_start().split_once(char::is_whitespace).unwrap_or((trimmed, ""));
         let keyword = keyword.to_ascii_uppercase();
         let (flags, rest) = flags(rest);
-        let (kept, copies) = kept(&keyword, &flags, number)?;
+        let (kept, copies) = translate_flags(&keyword, &flags, number)?;
         for copy in copies {
             let _ = writeln!(made, "{copy}");
         }
         let kept = kept.into_iter().chain([""]).collect::<Vec<_>>().join(" ");
         let ends = if matches!(keyword.as_str(), "RUN" | "COPY" | "ADD") { heredocs(rest) } else { Vec::new() };
         if ends.is_empty() {
-            let rest = if keyword == "ARG" { with_platform(rest) } else { rest.to_owned() };
+            let rest = if keyword == "ARG" { with_platform_defaults(rest) } else { rest.to_owned() };
             let _ = writeln!(made, "{keyword} {kept}{rest}");
         } else {
             let bodies = bodies(&mut lines, &ends).ok_or(InvalidDockerfile::OpenHeredoc(number))?;
-            let command = command(&keyword, rest, &ends, &bodies).map_err(|what| InvalidDockerfile::Unknown {
-                line: number,
-                what,
-                remedy: "put the text into a file and copy that",
-            })?;
+            let command =
+                heredoc_command(&keyword, rest, &ends, &bodies).map_err(|what| InvalidDockerfile::NeedsBuildKit {
+                    line: number,
+                    what,
+                    remedy: "put the text into a file and copy that",
+                })?;
             let words: Vec<&str> = shell.iter().map(String::as_str).chain([command.as_str()]).collect();
             let _ = writeln!(made, "RUN {kept}{}", serde_json::json!(words));
         }
@@ -105,21 +106,21 @@ pub fn for_engine(text: &str, labels: &[(String, String)]) -> Result<ForEngine, 
     if stages == 0 {
         Err(InvalidDockerfile::NoFrom)
     } else {
-        Ok(ForEngine { text: made, origins, unused: unused.told() })
+        Ok(TranslatedDockerfile { text: made, origins, warnings: unused.into_warnings() })
     }
 }
 
-/// What an image says, and instances do not heed: it passes to the stages that stand on another.
+/// Instructions that have no effect on instances; a stage inherits those of its base stage.
 #[derive(Default)]
-struct Unused {
-    /// Of the stage that is read.
+struct UnusedInstructions {
+    /// Those of the current stage.
     lines: Vec<(usize, String)>,
     name: String,
-    /// Of the stages before it, by name.
+    /// Those of earlier stages, by stage name.
     stages: HashMap<String, Vec<(usize, String)>>,
 }
 
-impl Unused {
+impl UnusedInstructions {
     fn note(&mut self, keyword: &str, rest: &str, line: usize) {
         match keyword {
             "FROM" => {
@@ -140,31 +141,31 @@ impl Unused {
         }
     }
 
-    fn told(self) -> Vec<String> {
-        let told = self.lines.into_iter().map(|(line, keyword)| match keyword.as_str() {
+    fn into_warnings(self) -> Vec<String> {
+        let warnings = self.lines.into_iter().map(|(line, keyword)| match keyword.as_str() {
             "VOLUME" => format!(
                 "Dockerfile line {line}: VOLUME is not kept: files that an instance writes are deleted with it, so \
                  store data in a database or another service"
             ),
             _ => format!("Dockerfile line {line}: {keyword} is not used: declare health checks in app.json"),
         });
-        told.collect()
+        warnings.collect()
     }
 }
 
-/// A Dockerfile as the engine gets it.
+/// A Dockerfile for the engine's classic builder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ForEngine {
-    /// Its text.
+pub struct TranslatedDockerfile {
+    /// Text of the Dockerfile.
     pub text: String,
-    /// For each of its lines, from which line of the original it comes.
+    /// Original line number of each line.
     origins: Vec<usize>,
-    /// What of its last stage has no effect here, a sentence each.
-    pub unused: Vec<String>,
+    /// Warnings about instructions of the last stage that have no effect.
+    pub warnings: Vec<String>,
 }
 
-impl ForEngine {
-    /// What the engine says of it, with the numbers of the original's lines.
+impl TranslatedDockerfile {
+    /// An engine message with the line numbers of the original.
     pub fn in_original(&self, message: &str) -> String {
         let Some((before, rest)) = message.split_once("parse error line ") else { return message.to_owned() };
         let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
@@ -173,7 +174,7 @@ impl ForEngine {
     }
 }
 
-/// The flags of an instruction, and what comes after them.
+/// Splits the arguments of an instruction into its flags and the rest.
 fn flags(mut rest: &str) -> (Vec<&str>, &str) {
     let mut flags = Vec::new();
     loop {
@@ -191,15 +192,19 @@ fn default_shell() -> Vec<String> {
     vec!["/bin/sh".to_owned(), "-c".to_owned()]
 }
 
-/// The flags that the engine's builder knows, and instructions to put before; flags that only make a build quicker are
-/// left out.
-fn kept<'a>(keyword: &str, flags: &[&'a str], line: usize) -> Result<(Vec<&'a str>, Vec<String>), InvalidDockerfile> {
+/// Returns the flags for the classic builder, and the instructions to insert before this one. Flags that only save time
+/// are dropped.
+fn translate_flags<'a>(
+    keyword: &str,
+    flags: &[&'a str],
+    line: usize,
+) -> Result<(Vec<&'a str>, Vec<String>), InvalidDockerfile> {
     let (mut kept, mut copies) = (Vec::new(), Vec::new());
     for flag in flags {
         let name = flag.split('=').next().unwrap_or_default();
         match (keyword, name) {
             ("RUN", "--mount") if flag.contains("type=cache") => {}
-            ("RUN", "--mount") if bound(flag).is_some() => copies.extend(bound(flag)),
+            ("RUN", "--mount") if bind_mount_as_copy(flag).is_some() => copies.extend(bind_mount_as_copy(flag)),
             ("FROM", "--platform") | ("COPY" | "ADD", "--link") => {}
             ("RUN", "--network") if *flag == "--network=default" => {}
             ("COPY" | "ADD", "--chown") | ("COPY", "--from") | ("HEALTHCHECK", _) => kept.push(*flag),
@@ -211,15 +216,16 @@ fn kept<'a>(keyword: &str, flags: &[&'a str], line: usize) -> Result<(Vec<&'a st
                     }
                     _ => "leave it out",
                 };
-                return Err(InvalidDockerfile::Unknown { line, what: format!("{keyword} {flag}"), remedy });
+                return Err(InvalidDockerfile::NeedsBuildKit { line, what: format!("{keyword} {flag}"), remedy });
             }
         }
     }
     Ok((kept, copies))
 }
 
-/// The copy that comes nearest to files that a command borrows from the context or another stage: they stay.
-fn bound(flag: &str) -> Option<String> {
+/// Translates a bind mount of the context or of another stage to a COPY; the copied files stay in the layer. `None` for
+/// options that have no such translation.
+fn bind_mount_as_copy(flag: &str) -> Option<String> {
     let (mut from, mut source, mut target) = (None, None, None);
     for option in flag.strip_prefix("--mount=")?.split(',') {
         match option.split_once('=').unwrap_or((option, "")) {
@@ -235,7 +241,7 @@ fn bound(flag: &str) -> Option<String> {
     Some(format!("COPY {from}{} {}", source.unwrap_or(whole), target?))
 }
 
-/// The words that end the heredocs which an instruction begins.
+/// Delimiters of the heredocs that an instruction begins.
 fn heredocs(rest: &str) -> Vec<String> {
     let ends = rest.split_whitespace().filter_map(|word| {
         let word = word.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix("<<")?;
@@ -246,7 +252,7 @@ fn heredocs(rest: &str) -> Vec<String> {
     ends.collect()
 }
 
-/// The lines of heredocs, each with the line that ends it.
+/// The lines of heredocs, including their delimiter lines; `None` if a delimiter is missing.
 fn bodies<'a>(lines: &mut impl Iterator<Item = (usize, &'a str)>, ends: &[String]) -> Option<String> {
     let mut bodies = String::new();
     for end in ends {
@@ -262,8 +268,9 @@ fn bodies<'a>(lines: &mut impl Iterator<Item = (usize, &'a str)>, ends: &[String
     Some(bodies)
 }
 
-/// What a shell is to run for a RUN with heredocs: the one itself, or a command that reads them. Else, what that is.
-fn command(keyword: &str, rest: &str, ends: &[String], bodies: &str) -> Result<String, String> {
+/// Shell command of a RUN with heredocs: the heredoc itself, or the command that reads the heredocs. The error names the
+/// unsupported instruction.
+fn heredoc_command(keyword: &str, rest: &str, ends: &[String], bodies: &str) -> Result<String, String> {
     let alone = rest.trim().starts_with("<<") && !rest.trim().contains(char::is_whitespace);
     match ends {
         _ if keyword != "RUN" => Err(format!("{keyword} with a heredoc")),
@@ -277,8 +284,8 @@ fn command(keyword: &str, rest: &str, ends: &[String], bodies: &str) -> Result<S
     }
 }
 
-/// An ARG; what BuildKit knows of the platform is its default.
-fn with_platform(rest: &str) -> String {
+/// Arguments of an ARG, where BuildKit's platform variables have their values as defaults.
+fn with_platform_defaults(rest: &str) -> String {
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
     if rest.contains(['"', '\'']) {
         return rest.to_owned();
@@ -293,23 +300,26 @@ fn with_platform(rest: &str) -> String {
     words.join(" ")
 }
 
-/// The images that a text [for the engine](for_engine) names, with these build arguments.
+/// Images that a [translated](for_engine) Dockerfile names.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Images {
-    /// What stages stand on: not earlier stages.
+pub struct ReferencedImages {
+    /// Base images (not earlier stages).
     pub bases: Vec<String>,
-    /// Those that files are copied out of.
+    /// Images in `COPY --from`.
     pub copied: Vec<String>,
 }
 
-/// Finds them; one whose name is not understood is an error, since nobody could say what it is.
-pub fn images<'a>(text: &'a str, given: impl Fn(&str) -> Option<&'a str>) -> Result<Images, InvalidDockerfile> {
-    let mut found = Images::default();
+/// Finds the images that a Dockerfile names; a name that cannot be resolved is an error.
+pub fn referenced_images<'a>(
+    text: &'a str,
+    given: impl Fn(&str) -> Option<&'a str>,
+) -> Result<ReferencedImages, InvalidDockerfile> {
+    let mut found = ReferencedImages::default();
     let (mut stages, mut args) = (Vec::new(), HashMap::new());
     let instructions = instructions(text)?;
     for instruction in &instructions {
         let mut words = instruction.split_whitespace().peekable();
-        // What a trigger does is done in the stages that stand on this one.
+        // An ONBUILD instruction runs in stages based on this one.
         words.next_if(|word| word.eq_ignore_ascii_case("ONBUILD"));
         let Some(keyword) = words.next() else { continue };
         let mut flags = Vec::new();
@@ -342,9 +352,9 @@ pub fn images<'a>(text: &'a str, given: impl Fn(&str) -> Option<&'a str>) -> Res
                         found.copied.push(name);
                     }
                 }
-                let is_odd = |flag: &&&str| flag.split('=').next().unwrap_or_default().contains(ODD);
+                let is_odd = |flag: &&&str| flag.split('=').next().unwrap_or_default().contains(UNSUPPORTED_NAME_CHARS);
                 if let Some(odd) = flags.iter().find(is_odd) {
-                    return Err(InvalidDockerfile::Unclear((*odd).to_owned()));
+                    return Err(InvalidDockerfile::UnresolvableImageName((*odd).to_owned()));
                 }
             }
         }
@@ -356,10 +366,10 @@ pub fn images<'a>(text: &'a str, given: impl Fn(&str) -> Option<&'a str>) -> Res
     Ok(found)
 }
 
-/// What makes a name another one for the engine's builder.
-const ODD: [char; 4] = ['"', '\'', '\\', '$'];
+/// Characters that the engine's builder interprets, so that they are not supported in names of images.
+const UNSUPPORTED_NAME_CHARS: [char; 4] = ['"', '\'', '\\', '$'];
 
-/// The instructions, each in one line and without what is said in between.
+/// The instructions, each in one line and without comments.
 fn instructions(text: &str) -> Result<Vec<String>, InvalidDockerfile> {
     let mut instructions = Vec::new();
     let mut goes_on = false;
@@ -367,7 +377,7 @@ fn instructions(text: &str) -> Result<Vec<String>, InvalidDockerfile> {
         if let Some(comment) = line.trim_start().strip_prefix('#') {
             let words: String = comment.split_whitespace().collect();
             if words.to_ascii_lowercase().starts_with("escape=`") {
-                return Err(InvalidDockerfile::Unclear("# escape=`".to_owned()));
+                return Err(InvalidDockerfile::UnresolvableImageName("# escape=`".to_owned()));
             }
             continue;
         }
@@ -384,9 +394,9 @@ fn instructions(text: &str) -> Result<Vec<String>, InvalidDockerfile> {
     Ok(instructions)
 }
 
-/// A name with its arguments put in: `$NAME`, `${NAME}`, `${NAME:-default}` and `${NAME-default}`.
+/// Expands the arguments in a name: `$NAME`, `${NAME}`, `${NAME:-default}` and `${NAME-default}`.
 fn expand(name: &str, args: &HashMap<&str, &str>) -> Result<String, InvalidDockerfile> {
-    let unclear = || InvalidDockerfile::Unclear(name.to_owned());
+    let unclear = || InvalidDockerfile::UnresolvableImageName(name.to_owned());
     let mut made = String::new();
     let mut rest = name;
     while let Some((before, after)) = rest.split_once('$') {
@@ -404,14 +414,16 @@ fn expand(name: &str, args: &HashMap<&str, &str>) -> Result<String, InvalidDocke
         rest = behind;
     }
     made.push_str(rest);
-    if made.contains(ODD) { Err(unclear()) } else { Ok(made) }
+    if made.contains(UNSUPPORTED_NAME_CHARS) { Err(unclear()) } else { Ok(made) }
 }
 
-/// Which files of a project go into the build of its Dockerfile: what the project itself says, else its `.dockerignore`.
+/// Selects the files for the build of a Dockerfile: by `project.toml`, otherwise by `.dockerignore`.
 pub fn files(project: &Files, dockerignore: Option<&str>) -> Files {
     match (project, dockerignore) {
-        // The engine gets a .dockerignore of ours.
-        (Files::All, Some(text)) => Files::Exclude([ignored(text), vec!["/.dockerignore".to_owned()]].concat()),
+        // The context contains a .dockerignore that paas writes.
+        (Files::All, Some(text)) => {
+            Files::Exclude([gitignore_patterns(text), vec!["/.dockerignore".to_owned()]].concat())
+        }
         (Files::Exclude(patterns), Some(_)) => {
             Files::Exclude(patterns.iter().cloned().chain(["/.dockerignore".to_owned()]).collect())
         }
@@ -419,14 +431,14 @@ pub fn files(project: &Files, dockerignore: Option<&str>) -> Files {
     }
 }
 
-/// The patterns of a `.dockerignore`, as those of a `.gitignore` that mean the same.
-fn ignored(text: &str) -> Vec<String> {
+/// Translates the patterns of a `.dockerignore` to equivalent patterns of a `.gitignore`.
+fn gitignore_patterns(text: &str) -> Vec<String> {
     let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
     let patterns = lines.filter(|line| !line.is_empty() && !line.starts_with('#')).flat_map(|line| {
         let (not, pattern) = line.strip_prefix('!').map_or(("", line), |pattern| ("!", pattern.trim()));
         let pattern = pattern.trim_start_matches("./").trim_start_matches('/').trim_end_matches('/');
         let itself = (!matches!(pattern, "" | ".")).then(|| format!("{not}/{pattern}"));
-        // What is below comes back with its folder, whatever an earlier pattern says of it.
+        // A re-included folder also re-includes its contents.
         let below = itself.as_ref().filter(|_| !pattern.ends_with("**")).map(|itself| format!("{itself}/**"));
         itself.into_iter().chain(below)
     });
@@ -457,20 +469,21 @@ mod tests {
     }
 
     #[test]
-    fn what_instances_do_not_heed_is_told() {
-        let told = |text: &str| for_engine(text, &labels()).unwrap().unused;
-        let unused =
-            told("FROM a AS b\nVOLUME /x\nFROM c\nHEALTHCHECK CMD x\nHEALTHCHECK --retries=3 CMD x\nvolume /data\n");
+    fn unused_instructions_give_warnings() {
+        let warnings = |text: &str| for_engine(text, &labels()).unwrap().warnings;
+        let unused = warnings(
+            "FROM a AS b\nVOLUME /x\nFROM c\nHEALTHCHECK CMD x\nHEALTHCHECK --retries=3 CMD x\nvolume /data\n",
+        );
         assert_eq!(unused.len(), 2, "{unused:?}");
         assert!(unused[0].starts_with("Dockerfile line 5: HEALTHCHECK is not used"), "{unused:?}");
         assert!(unused[1].starts_with("Dockerfile line 6: VOLUME is not kept"), "{unused:?}");
-        let inherited = told("FROM a AS B\nVOLUME /x\nHEALTHCHECK CMD x\nFROM c AS d\nFROM b\nHEALTHCHECK NONE\n");
+        let inherited = warnings("FROM a AS B\nVOLUME /x\nHEALTHCHECK CMD x\nFROM c AS d\nFROM b\nHEALTHCHECK NONE\n");
         assert_eq!(inherited.len(), 1, "{inherited:?}");
         assert!(inherited[0].starts_with("Dockerfile line 2: VOLUME"), "{inherited:?}");
     }
 
     #[test]
-    fn stages_are_labelled_and_the_rest_stays() {
+    fn stages_are_labelled_and_other_lines_kept() {
         let text = "# syntax=docker/dockerfile:1\nARG V=1\nFROM --platform=$BUILDPLATFORM a:$V AS b\nRUN x \\\n  # why\n  && y\n\n\
                     from scratch\nCOPY --from=b --link --chown=1:1 /x /x\nCMD [\"/x\"]\n";
         let expected = "# syntax=docker/dockerfile:1\nARG V=1\nFROM a:$V AS b\nLABEL \"paas.server\"=\"a\"\nRUN x \\\n  # why\n  && y\n\n\
@@ -479,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_makes_builds_quicker_is_left_out() {
+    fn flags_that_only_save_time_are_dropped() {
         let text = "FROM a\nRUN --mount=type=cache,target=/root/.npm \\\n    --mount=type=cache,target=/x npm ci\n";
         assert!(made(text).ends_with("RUN npm ci\n"));
         assert!(
@@ -492,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn what_buildkit_adds_is_put_in_older_words() {
+    fn buildkit_syntax_is_translated() {
         for (text, expected) in [
             (
                 "RUN cat > /x <<-'EOF'\n\ta $B\n\tEOF\n",
@@ -521,16 +534,16 @@ mod tests {
     fn base_images_are_found() {
         let text = "ARG V=3.1\nARG W\nfrom --platform=$BUILDPLATFORM a:$V AS One\nFROM one\nFROM scratch\nFROM b:${V}-slim\n\
                     FROM a:3.1\nARG V=4\nFROM d:$V\n";
-        assert_eq!(images(text, |_| None).unwrap().bases, ["a:3.1", "b:3.1-slim", "d:3.1"]);
-        assert_eq!(images("FROM\nRUN x", |_| None), Ok(Images::default()));
+        assert_eq!(referenced_images(text, |_| None).unwrap().bases, ["a:3.1", "b:3.1-slim", "d:3.1"]);
+        assert_eq!(referenced_images("FROM\nRUN x", |_| None), Ok(ReferencedImages::default()));
         let text = "ARG V=1 VERSION=2\nFROM a:$VERSION\nRUN psql -c 'SELECT x \\\nFROM users'\n";
-        assert_eq!(images(text, |_| None).unwrap().bases, ["a:2"]);
-        assert_eq!(images(text, |name| (name == "VERSION").then_some("3")).unwrap().bases, ["a:3"]);
+        assert_eq!(referenced_images(text, |_| None).unwrap().bases, ["a:2"]);
+        assert_eq!(referenced_images(text, |name| (name == "VERSION").then_some("3")).unwrap().bases, ["a:3"]);
     }
 
     #[test]
     fn an_image_is_found_however_it_is_named() {
-        let named = |text: &str| images(text, |name| (name == "GIVEN").then_some("given"));
+        let named = |text: &str| referenced_images(text, |name| (name == "GIVEN").then_some("given"));
         for text in [
             "FROM x",
             "from --platform=a x AS b\nFROM b",
@@ -560,12 +573,12 @@ mod tests {
             "FROM a\nCOPY --from=$A / /",
             "# escape=`\nFROM a",
         ] {
-            assert!(matches!(named(text), Err(InvalidDockerfile::Unclear(_))), "{text}");
+            assert!(matches!(named(text), Err(InvalidDockerfile::UnresolvableImageName(_))), "{text}");
         }
     }
 
     #[test]
-    fn what_would_change_something_is_named() {
+    fn unsupported_instructions_are_refused() {
         for (text, says) in [
             ("FROM a\n\nRUN --mount=type=secret,id=x y", "line 3: RUN --mount=type=secret,id=x needs BuildKit"),
             ("FROM a\nCOPY --chmod=755 x /x", "add a RUN chmod after it"),
@@ -585,6 +598,6 @@ mod tests {
     #[test]
     fn ignored_files_are_anchored() {
         let text = "# no\n/dist/\n!README.md\n**\n.\n";
-        assert_eq!(ignored(text), ["/dist", "/dist/**", "!/README.md", "!/README.md/**", "/**"]);
+        assert_eq!(gitignore_patterns(text), ["/dist", "/dist/**", "!/README.md", "!/README.md/**", "/**"]);
     }
 }
