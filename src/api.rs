@@ -26,11 +26,11 @@ mod frames;
 
 use frames::{Codec, Frame, Reader, Writer};
 
-/// The connections at a time.
+/// Maximum number of connections at a time.
 const MAX_CONNECTIONS: usize = 64;
 /// How long a client has to send its request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Frames that may wait in each direction.
+/// Maximum number of frames that wait in each direction.
 const QUEUE: usize = 8;
 
 /// Runs the commands that clients send.

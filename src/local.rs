@@ -37,7 +37,7 @@ use crate::{
 use error::Result;
 use workspace::Workspace;
 
-/// `paas build`: builds a folder, hands the image to the engine, and reports on it.
+/// `paas build`: builds a folder, loads the image into the engine, and reports on it.
 pub async fn build(
     config: &Config,
     build: &FolderBuild,
@@ -57,7 +57,7 @@ pub async fn build(
         let previous = fs::read_to_string(&note).ok().and_then(|text| text.trim().parse().ok());
         let image = build.run(workspace, &disk, previous, progress, &cancel).await?;
         fs::write(&note, image.to_string()).map_err(LocalError::file("write", &note))?;
-        workspace.hand_over(&image, &tag).await?;
+        workspace.load_image(&image, &tag).await?;
         tidy::tidy(workspace).await?;
         report::report_image(workspace, &image, &tag, progress).await
     })
@@ -70,7 +70,7 @@ pub async fn test(config: &Config, test: &BuildpackTest<'_>, cancel: Cancellatio
 }
 
 /// `paas purge --local`: removes everything that local builds have on the engine and in their data folder. Returns what
-/// was done. Images that were handed over stay: they belong to whoever built them.
+/// was done. Loaded images are kept: they belong to the user.
 pub async fn purge(config: &Config) -> Result<String> {
     let of_servers = [&config.data_dir, &config.stack.cache_dir];
     let mut config = Config { data_dir: data_dir::path()?, ..config.clone() };

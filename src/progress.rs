@@ -7,7 +7,7 @@ use crate::model::Line;
 /// Number of lines that a slow reader may fall behind before the sender waits.
 const CAPACITY: usize = 256;
 
-/// The sending half of a stream of [`Line`]s. Lines are dropped once the receiver is gone.
+/// The sending half of a stream of [`Line`]s. Lines are dropped once the receiver is dropped.
 #[derive(Debug, Clone)]
 pub struct Progress(mpsc::Sender<Line>);
 

@@ -33,7 +33,7 @@ pub use link::Link;
 
 use crate::config::Config;
 
-/// How long requests in flight have to end after the router is told to stop.
+/// How long requests in flight have to end after shutdown is requested.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long clients' idle connections stay open after a new router has taken over, so that none is closed just when its

@@ -31,10 +31,10 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// How long running pushes and commands have to end after the server is told to stop.
+/// How long running pushes and commands have to end after shutdown is requested.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Containers that are stopped at a time.
+/// Maximum number of containers that are stopped at a time.
 const MAX_STOPPING: usize = 16;
 
 /// Why the server does not start.
@@ -61,7 +61,7 @@ pub enum ServerError {
         /// The cause.
         source: std::io::Error,
     },
-    /// The program was told to stop before it had finished.
+    /// The program was interrupted before it had finished.
     #[error("interrupted: run it again to continue with the missing parts")]
     Interrupted,
     /// The database failed.

@@ -19,9 +19,9 @@ use tokio_util::{
     sync::{CancellationToken, PollSender},
 };
 
-/// The longest frame, bytes: enough for every command that SSH allows, too.
+/// Maximum size of a frame, in bytes: enough for every command that SSH allows, too.
 const MAX_FRAME_BYTES: usize = 256 * 1024;
-/// The largest chunk of data that is sent at once, bytes.
+/// Maximum size of a chunk of data, in bytes.
 const MAX_CHUNK_BYTES: usize = 32 * 1024;
 
 #[derive(Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! A buildpack: a folder with a `buildpack.toml`, and the digest of everything in it.
+//! Buildpacks: folders with a `buildpack.toml`, and the digests of their contents.
 
 use std::{
     fs, io,

@@ -1,5 +1,5 @@
-//! The environment of one build: the app's disk, mounted, and on it a container in the builds' control group and on
-//! their network (the engine adapter puts every build container there).
+//! Environment of one build: the mounted disk of the app, and a container in the control group and on the network of
+//! builds (the engine adapter puts every build container there).
 
 use std::{
     path::Path,

@@ -1,4 +1,4 @@
-//! How builds reach the Internet through a network that has a proxy, or a certificate authority of its own.
+//! Internet access of builds through a network with a proxy or a certificate authority of its own.
 
 use std::{
     collections::BTreeMap,

@@ -71,7 +71,7 @@ pub(super) async fn run(context: &Context, session: &mut Session<'_>, command: C
     }
 }
 
-/// The longest value, bytes.
+/// Maximum size of a value, in bytes.
 const MAX_VALUE_BYTES: usize = 64 * 1024;
 
 /// The variables that paas itself sets for every instance.

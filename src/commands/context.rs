@@ -1,4 +1,4 @@
-//! What commands act on.
+//! Shared context of commands.
 
 use std::sync::Arc;
 

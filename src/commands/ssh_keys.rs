@@ -41,7 +41,7 @@ pub(super) async fn run(context: &Context, session: &mut Session<'_>, command: S
     }
 }
 
-/// The longest public key that is read, bytes.
+/// Maximum size of a public key, in bytes.
 const MAX_KEY_BYTES: u64 = 64 * 1024;
 
 #[derive(serde::Serialize)]

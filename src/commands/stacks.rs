@@ -90,7 +90,7 @@ pub(super) async fn run(context: &Context, session: &mut Session<'_>, command: S
     }
 }
 
-/// The largest definition that is read, bytes.
+/// Maximum size of a definition, in bytes.
 const MAX_DEFINITION_BYTES: u64 = 256 * 1024;
 
 #[derive(serde::Serialize)]

@@ -15,7 +15,7 @@ use crate::{
 /// Why a push or another operation on an app failed. Each prints as one line for the caller.
 #[derive(Debug, thiserror::Error)]
 pub enum DeployError {
-    /// The failure was already reported, where the build was; only `failure::report` makes this.
+    /// The failure was already reported in the build's output; only `failure::report` makes this.
     #[error(transparent)]
     AlreadyReported(Box<DeployError>),
     /// Another push updated the branch first.

@@ -1,4 +1,4 @@
-//! Failures of a push: reported to the pusher once, where the build was.
+//! Failures of a push: reported to the pusher once, in the build's output.
 
 use super::error::DeployError;
 use crate::{instances::RolloutError, model::Line, progress::Progress};
@@ -35,7 +35,7 @@ mod tests {
     async fn a_failure_is_reported_once() {
         let (instance, log) = ("web.1".to_owned(), vec!["oops".to_owned()]);
         let unhealthy = RolloutError::Unhealthy { instance, reason: "it ended".to_owned(), hint: None, log };
-        let broken = StoreError::NotFound("it is gone".to_owned());
+        let broken = StoreError::NotFound("there is no such app".to_owned());
         let mut lines = Vec::new();
         let reported = progress::relay(
             |progress| async move {
@@ -50,7 +50,7 @@ mod tests {
         )
         .await;
         let texts = reported.each_ref().map(ToString::to_string);
-        assert_eq!(texts, ["web.1 did not become healthy: it ended", "it is gone"]);
+        assert_eq!(texts, ["web.1 did not become healthy: it ended", "there is no such app"]);
         assert!(reported.iter().all(|error| matches!(error, DeployError::AlreadyReported(_))));
         let trouble = |text: &str| Line::Trouble(text.to_owned());
         let expected = [
@@ -58,7 +58,7 @@ mod tests {
             Line::Detail("oops".to_owned()),
             trouble("web.1 did not become healthy: it ended"),
             trouble("Nothing changed: the previous release is still live"),
-            trouble("it is gone"),
+            trouble("there is no such app"),
         ];
         assert_eq!(lines, expected);
     }

@@ -1,4 +1,4 @@
-//! From a commit to an image: read the manifests, plan the build, and build, unless the same was built before.
+//! Images of commits: manifests, build plan, and build, which is skipped if the same source and recipe were built before.
 
 use std::collections::BTreeMap;
 

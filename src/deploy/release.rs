@@ -19,7 +19,7 @@ pub(super) struct ReleaseOrigin {
 }
 
 impl Deployer {
-    /// Releases an image, and reports the outcome where the build was reported.
+    /// Releases an image, and reports the outcome in the build's output.
     pub(super) async fn release_image(
         &self,
         app: &App,

@@ -58,7 +58,7 @@ pub(super) struct ActiveGroup {
 }
 
 impl BuildGroup {
-    /// `driver` is who creates control groups for the engine; `cpus` is the CPU limit of one build.
+    /// `driver` is the engine's control group driver; `cpus` is the CPU limit of one build.
     pub(super) fn new(server_id: &str, driver: Option<CgroupDriver>, cpus: u32) -> Self {
         let can_choose = driver == Some(CgroupDriver::CGROUPFS);
         Self {

@@ -96,7 +96,7 @@ impl Repository {
     }
 }
 
-/// A function that tells which files a project wants to be built.
+/// Returns a predicate that selects the files that a project builds.
 pub fn file_filter(files: &Files) -> Result<impl Fn(&Path) -> bool + use<>> {
     let (key, patterns) = match files {
         Files::All => ("exclude", &Vec::new()),

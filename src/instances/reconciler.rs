@@ -1,4 +1,4 @@
-//! The reconciler of all apps: what the rest of the server sees of this module.
+//! The reconciler of all apps: the public interface of this module.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What callers see of an app's instances.
+//! Report of an app's instances.
 
 use std::net::Ipv4Addr;
 

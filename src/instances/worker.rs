@@ -28,7 +28,7 @@ use steps::Step;
 
 /// Interval at which healthy instances are verified even if no event asks for it.
 const VERIFY_INTERVAL: Duration = Duration::from_secs(30);
-/// Callers are told that rounds fail once they have failed for this long.
+/// Callers are notified that rounds fail once they have failed for this long.
 const STALLED_AFTER: Duration = Duration::from_secs(3);
 
 /// End of a round.

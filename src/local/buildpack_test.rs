@@ -71,7 +71,7 @@ impl BuildpackTest<'_> {
 
         progress.header("Starting it").await;
         let tag = workspace.engine.own_tag("trial", "latest");
-        let image = workspace.hand_over(&second, &tag).await?;
+        let image = workspace.load_image(&second, &tag).await?;
         let started = self.start(workspace, &second, &image, progress).await;
         workspace.engine.remove_image_tag(&tag).await?;
         workspace.remove_disk(DISK).await?;

@@ -81,8 +81,8 @@ impl Workspace {
         Ok(self.builder.remove_disk(disk).await?)
     }
 
-    /// Hands an image to the engine, and tags it.
-    pub(super) async fn hand_over(&self, image: &Digest, tag: &str) -> Result<ImageId> {
+    /// Loads an image into the engine, and tags it.
+    pub(super) async fn load_image(&self, image: &Digest, tag: &str) -> Result<ImageId> {
         let reference = format!("{}/local@{image}", self.config.registry.listen);
         let id = self.engine.pull(&reference, self.registry_token.expose()).await?;
         self.engine.tag_for_user(&id, tag).await?;

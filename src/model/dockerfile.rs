@@ -352,9 +352,10 @@ pub fn referenced_images<'a>(
                         found.copied.push(name);
                     }
                 }
-                let is_odd = |flag: &&&str| flag.split('=').next().unwrap_or_default().contains(UNSUPPORTED_NAME_CHARS);
-                if let Some(odd) = flags.iter().find(is_odd) {
-                    return Err(InvalidDockerfile::UnresolvableImageName((*odd).to_owned()));
+                let is_unsupported =
+                    |flag: &&&str| flag.split('=').next().unwrap_or_default().contains(UNSUPPORTED_NAME_CHARS);
+                if let Some(unsupported) = flags.iter().find(is_unsupported) {
+                    return Err(InvalidDockerfile::UnresolvableImageName((*unsupported).to_owned()));
                 }
             }
         }
@@ -396,13 +397,13 @@ fn instructions(text: &str) -> Result<Vec<String>, InvalidDockerfile> {
 
 /// Expands the arguments in a name: `$NAME`, `${NAME}`, `${NAME:-default}` and `${NAME-default}`.
 fn expand(name: &str, args: &HashMap<&str, &str>) -> Result<String, InvalidDockerfile> {
-    let unclear = || InvalidDockerfile::UnresolvableImageName(name.to_owned());
+    let unresolvable = || InvalidDockerfile::UnresolvableImageName(name.to_owned());
     let mut made = String::new();
     let mut rest = name;
     while let Some((before, after)) = rest.split_once('$') {
         made.push_str(before);
         let (inner, behind) = match after.strip_prefix('{') {
-            Some(braced) => braced.split_once('}').ok_or_else(unclear)?,
+            Some(braced) => braced.split_once('}').ok_or_else(unresolvable)?,
             None => after.split_at(after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len())),
         };
         let (arg, default) = match inner.split_once('-') {
@@ -410,11 +411,11 @@ fn expand(name: &str, args: &HashMap<&str, &str>) -> Result<String, InvalidDocke
             None => (inner, None),
         };
         let value = args.get(arg).copied().filter(|value| !value.is_empty());
-        made.push_str(value.or(default).ok_or_else(unclear)?);
+        made.push_str(value.or(default).ok_or_else(unresolvable)?);
         rest = behind;
     }
     made.push_str(rest);
-    if made.contains(UNSUPPORTED_NAME_CHARS) { Err(unclear()) } else { Ok(made) }
+    if made.contains(UNSUPPORTED_NAME_CHARS) { Err(unresolvable()) } else { Ok(made) }
 }
 
 /// Selects the files for the build of a Dockerfile: by `project.toml`, otherwise by `.dockerignore`.

@@ -22,7 +22,7 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long an upstream has to become ready for the next request.
 const READY_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The instances that one request may be tried on.
+/// Maximum number of instances that one request is tried on.
 const MAX_TRIES: usize = 3;
 
 /// An instance's response, and what is held while its body is read.

@@ -15,7 +15,7 @@ use crate::model::InstanceId;
 /// The time between two attempts to connect to the router.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Reports of unanswered requests that may wait to be read.
+/// Maximum number of reports of unanswered requests that wait to be read.
 const UNANSWERED_QUEUE: usize = 256;
 
 /// The connection to the router; cheap to clone.

@@ -14,7 +14,7 @@ use super::{
     worker::{Accept, WorkerHandle},
 };
 
-/// Connections that may wait to be accepted.
+/// Maximum number of connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
 
 #[derive(Default)]

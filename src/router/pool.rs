@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::{balancer::Claim, socket, upload::RequestBody};
 use crate::model::InstanceId;
 
-/// Idle upstreams that one worker keeps to one port of an instance.
+/// Maximum number of idle upstreams that one worker keeps to one port of an instance.
 const MAX_IDLE: usize = 64;
 
 /// How long an upstream may be idle. This is shorter than the idle timeout of common servers, so that the router is the

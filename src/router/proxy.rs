@@ -19,7 +19,7 @@ use super::{
     worker_state::WorkerState,
 };
 
-/// The characters of a path that are reported to the server.
+/// Maximum number of characters of a path that are reported to the server.
 const MAX_REPORTED_PATH: usize = 200;
 
 /// What all requests of one client's connection share.

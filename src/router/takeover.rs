@@ -35,7 +35,7 @@ use super::{
 };
 use crate::model::InstanceId;
 
-/// File descriptors that one message carries; the kernel allows 253.
+/// Maximum number of file descriptors in one message; the kernel allows 253.
 const BATCH: usize = 64;
 
 /// How long the other router has for each step.

@@ -10,10 +10,10 @@ use tokio::sync::mpsc;
 
 use super::protocol::Unanswered;
 
-/// The requests of one service that are reported in each period; further ones are counted.
+/// Maximum number of requests of one service that are reported in each period; further ones are counted.
 const MAX_PER_PERIOD: u64 = 10;
 const PERIOD: Duration = Duration::from_secs(1);
-/// Reports that may wait for the server. Further ones are lost.
+/// Maximum number of reports that wait for the server; further ones are lost.
 const QUEUE: usize = 256;
 
 pub(super) struct FailureReporter {

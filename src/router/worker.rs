@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{http_connection, protocol::Protocol, routes::RouterState, socket, tunnel, worker_state::WorkerState};
 
-/// The clients' connections to one worker; more wait in the kernel's queue.
+/// Maximum number of clients' connections to one worker; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 20_000;
 
 /// A listener from which a worker is to accept, until it is closed.

@@ -1,4 +1,4 @@
-//! What serves the requests of SSH and of the local socket: commands, and git's two programs.
+//! Backend of SSH and the local socket: commands, and git's two programs.
 
 use tokio_util::sync::CancellationToken;
 

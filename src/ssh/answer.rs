@@ -20,7 +20,7 @@ use crate::{
     store::{App, StoreError},
 };
 
-/// Chunks of output that may wait for the client.
+/// Maximum number of chunks of output that wait for the client.
 const QUEUE: usize = 8;
 /// The `SSH_MSG_CHANNEL_EXTENDED_DATA` code of standard error (RFC 4254, section 5.2).
 const EXTENDED_STDERR: u32 = 1;

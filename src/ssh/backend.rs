@@ -1,4 +1,4 @@
-//! What the SSH server is made of: the configuration, the store, and the backend that serves requests.
+//! Dependencies of the SSH server: the configuration, the store, and the backend that serves requests.
 
 use std::{future::Future, sync::Arc};
 

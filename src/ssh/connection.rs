@@ -14,7 +14,7 @@ use super::{
     limits::{ConnectionSlot, UnauthenticatedSlot},
 };
 
-/// How long a client has to close its connection after it is told to.
+/// How long a client has to close its connection before the server drops it.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) struct Connection<B> {

@@ -26,18 +26,18 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// The window of a client, bytes.
+/// Window of a client, in bytes.
 pub(super) const WINDOW: u32 = 2 << 20;
-/// The window while a buffer is full, bytes; the library restores a window when less than half of it is left.
+/// Window while a buffer is full, in bytes; the library restores a window when less than half of it is left.
 const TRICKLE: u32 = 2;
-/// A buffer that holds more than this is full, bytes.
+/// Size above which a buffer is full, in bytes.
 const HIGH_WATER: usize = 1 << 20;
-/// A full buffer counts as drained when it holds less than this, bytes.
+/// Size below which a full buffer counts as drained, in bytes.
 const LOW_WATER: usize = HIGH_WATER / 2;
-/// The most that is buffered, bytes. A client that respects its window never reaches it: it leaves room for two windows, and
+/// Maximum size of the buffered data, in bytes. A client that respects its window never reaches it: it leaves room for two windows, and
 /// for days of trickle.
 const MAX_BUFFERED: usize = HIGH_WATER + 2 * WINDOW as usize + (8 << 20);
-/// The delays of the trickle, milliseconds.
+/// Minimum and maximum delay of the trickle, in milliseconds.
 const MIN_DELAY: u64 = 5;
 const MAX_DELAY: u64 = 200;
 

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{commands::Caller, keys, store::Key};
 
-/// The open channels of one connection.
+/// Maximum number of open channels of one connection.
 const MAX_CHANNELS: usize = 10;
 
 pub(super) struct Handler<B> {

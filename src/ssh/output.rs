@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::{io::AsyncWrite, sync::mpsc};
 use tokio_util::sync::PollSender;
 
-/// The largest chunk that is sent at once, bytes: every client accepts this much.
+/// Maximum size of a chunk, in bytes: every client accepts this much.
 const MAX_CHUNK_BYTES: usize = 32 * 1024;
 
 /// One of a command's two outputs.

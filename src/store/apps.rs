@@ -32,11 +32,11 @@ pub struct App {
     pub source_folder: Option<SourceFolder>,
     /// Time of creation.
     pub created_at: Millis,
-    /// Declared to run no instance (`ps:stop`).
+    /// Whether the app is stopped (`ps:stop`).
     pub stopped: bool,
-    /// Being destroyed.
+    /// Whether the app is being destroyed.
     pub destroying: bool,
-    /// Deployment that is to run.
+    /// Current deployment.
     pub current: Option<Deployment>,
     /// Deployment that becomes current when its instances are healthy.
     pub candidate: Option<Deployment>,

@@ -73,7 +73,7 @@ impl Store {
         .await
     }
 
-    /// At start: abandons the candidates of a server that died, which nobody was told had succeeded, and marks its
+    /// At start: abandons the candidates of a server that died, which were not reported as successful, and marks its
     /// running builds as interrupted.
     pub async fn abandon_all_interrupted(&self) -> Result<()> {
         self.transact(|t, _| {

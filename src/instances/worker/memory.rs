@@ -13,7 +13,7 @@ use crate::{instances::failure::InstanceFailure, model::InstanceId, store::Insta
 /// First delay after an error of the engine or the database; it doubles with each further error.
 const FIRST_RETRY_DELAY: Duration = Duration::from_millis(250);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(30);
-/// Number of errors in a row after which the caller is told that an instance cannot be started.
+/// Number of errors in a row after which the caller is notified that an instance cannot be started.
 const MAX_ERRORS: u32 = 4;
 
 /// Failures and errors of an app's instances.

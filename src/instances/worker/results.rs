@@ -1,4 +1,4 @@
-//! What follows from the result of an instance's task.
+//! Handles the results of instances' tasks.
 
 use std::time::Duration;
 

@@ -8,7 +8,7 @@ from report import detail
 from syntax import quoted, without_variables
 
 TEMPLATE = Path(__file__).parent.parent.parent / "nginx.conf"
-# Endings of files that a single-page app does not answer with its page when they are missing.
+# Extensions of assets: if one is missing, a single-page app responds with 404 instead of its page.
 ASSETS = (
     "avif bmp css csv cur eot gif gz ico jpe?g js json m4a map mjs mov mp[34] og[agv] otf pdf png svg ttf txt wasm wav "
     "web[mp] webmanifest woff2? xml zip"
@@ -36,11 +36,11 @@ def text(files, rules, fallback, base, charset, layer):
 
 
 def locations(files, rules, fallback):
-    """What is answered at addresses without a file."""
+    """Responses at addresses without a file."""
     blocks = []
     if fallback:
         blocks.append(f"""
-        # A missing asset is an error: who asks for a script cannot use a page.
+        # A missing asset is an error: a client that requests a script cannot use a page.
         location ~* "\\.(?:{'|'.join(ASSETS)})$" {{
             try_files $uri =404;
         }}""")
@@ -64,7 +64,7 @@ def locations(files, rules, fallback):
 
 
 def rewrites(https_only, base):
-    """What happens before a file is looked for."""
+    """Redirects and rewrites before the lookup of the file."""
     lines = []
     if https_only:
         lines.append("        if ($http_x_forwarded_proto = http) { return 301 https://$host$request_uri; }")

@@ -1,4 +1,4 @@
-"""The pages of a site: what they refer to, their encoding, and the base path that they were built for."""
+"""The pages of a site: their references, encoding and base path."""
 
 import os
 import re
@@ -7,7 +7,7 @@ from report import detail, stop, warn
 
 
 def check(files):
-    """Reports what works on the developer's machine and not here."""
+    """Reports problems that may not occur on the developer's machine."""
     check_references(files)
     pointers = (name for name in files.names if (files.root / name).stat().st_size < 200)
     for name in pointers:
@@ -17,7 +17,7 @@ def check(files):
 
 
 def check_references(files):
-    """Reports references to the site's own files in another spelling, which some systems find nevertheless."""
+    """Reports references to the site's own files in another case, which case-insensitive file systems accept."""
     exact = set(files.names)
     spelling = {name.lower(): name for name in files.names}
     found = 0
@@ -39,7 +39,7 @@ def check_references(files):
 
 
 def charset(files):
-    """The encoding that responses name: UTF-8, or none if a page has another."""
+    """Charset of the responses: UTF-8, or off if a page has another encoding."""
     other = next((name for name in files.pages[:500] if not is_utf8(files.root / name)), None)
     if other is None:
         return "utf-8"
@@ -56,7 +56,7 @@ def is_utf8(path):
 
 
 def base_path(files):
-    """The path below which the pages look for their files, if the site was built for one; else an empty string."""
+    """Base path that the site was built for, or an empty string."""
     root = files.root
     if "index.html" not in files.names:
         return ""
