@@ -31,7 +31,7 @@ const MAX_CONNECTIONS: usize = 64;
 /// How long a client has to send its request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum number of frames that wait in each direction.
-const QUEUE: usize = 8;
+const MAX_QUEUED_FRAMES: usize = 8;
 
 /// Runs the commands that clients send.
 pub trait Runner: Send + Sync + 'static {
@@ -156,7 +156,7 @@ pub async fn serve<R: Runner>(
         };
         let (runner, hangup) = (Arc::clone(&runner), abort.child_token());
         tracker.spawn(async move {
-            if let Err(error) = converse(stream, &*runner, hangup).await {
+            if let Err(error) = serve_connection(stream, &*runner, hangup).await {
                 tracing::debug!(%error, "local connection ended");
             }
             drop(slot);
@@ -169,7 +169,7 @@ fn is_allowed(stream: &UnixStream) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own)
 }
 
-async fn converse<R: Runner>(stream: UnixStream, runner: &R, hangup: CancellationToken) -> io::Result<()> {
+async fn serve_connection<R: Runner>(stream: UnixStream, runner: &R, hangup: CancellationToken) -> io::Result<()> {
     let (read, write) = stream.into_split();
     let (mut incoming, mut outgoing) = (FramedRead::new(read, Codec), FramedWrite::new(write, Codec));
     let request = tokio::time::timeout(REQUEST_TIMEOUT, frames::next(&mut incoming)).await;
@@ -177,8 +177,8 @@ async fn converse<R: Runner>(stream: UnixStream, runner: &R, hangup: Cancellatio
         return Err(io::ErrorKind::InvalidData.into());
     };
     let caller = Caller { name: "local".to_owned(), key: None, admin: true };
-    let (input, stdin) = mpsc::channel(QUEUE);
-    let (output, mut written) = mpsc::channel(QUEUE);
+    let (input, stdin) = mpsc::channel(MAX_QUEUED_FRAMES);
+    let (output, mut written) = mpsc::channel(MAX_QUEUED_FRAMES);
     let streams = Streams {
         stdin: Box::new(Reader::new(stdin)),
         stdout: Box::new(Writer::new(output.clone(), Frame::Stdout)),

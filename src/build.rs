@@ -44,7 +44,7 @@ use crate::{
 use builder::BuilderShared;
 use environment::{BuildEnvironment, Cache};
 use previous::PreviousImage;
-use session::Session;
+use session::LifecycleSession;
 
 /// What is built.
 pub struct BuildInput {
@@ -126,8 +126,8 @@ impl BuilderShared {
         }
     }
 
-    fn session<'a>(&'a self, previous: &'a PreviousImage, progress: &'a Progress) -> Session<'a> {
-        Session {
+    fn session<'a>(&'a self, previous: &'a PreviousImage, progress: &'a Progress) -> LifecycleSession<'a> {
+        LifecycleSession {
             blobs: self.images.blobs(),
             downloads: &self.downloads,
             tasks: &self.tasks,

@@ -33,7 +33,7 @@ pub use image::LocalImage;
 pub use instance::InstanceSpec;
 pub use label::Kind;
 pub use logs::{LogLine, LogOptions};
-pub use ports::Listener;
+pub use ports::ListeningSocket;
 
 impl Engine {
     /// Removes everything with this server's label: containers, networks, image tags, packet filters, control groups.

@@ -21,6 +21,7 @@ pub use archive::ImageArchive;
 pub use blobs::{BlobStore, BlobWriter};
 pub use definition::StackDefinition;
 pub use error::ImageError;
+pub use labels::LIFECYCLE_METADATA;
 pub use launcher::RuntimeSettings;
 pub use registry::Registry;
 pub use stack::{Stack, StackImage};

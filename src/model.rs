@@ -16,7 +16,7 @@ mod secret;
 pub use addresses::{AddressPlan, InvalidAddressRange};
 pub use app_json::{AppJson, InvalidAppJson};
 pub use buildpack::BuildpackSource;
-pub use digest::{CommitId, Digest, InvalidDigest};
+pub use digest::{CommitId, Digest, HashWriter, InvalidDigest};
 pub use distribution::{Distribution, PackageChange};
 pub use health::{HealthCheck, Probe};
 pub use line::Line;

@@ -18,11 +18,11 @@ mod proxy;
 mod routes;
 mod socket;
 mod takeover;
+mod thread_state;
 mod tunnel;
 mod unanswered;
 mod upload;
 mod worker;
-mod worker_state;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -38,7 +38,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long clients' idle connections stay open after a new router has taken over, so that none is closed just when its
 /// next request is on the way.
-const LINGER: Duration = Duration::from_secs(5);
+const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs the router until `shutdown`, or until a new router takes over. Blocks: call it on a thread of its own, not on
 /// a runtime's worker.
@@ -58,7 +58,7 @@ pub fn run(config: &Config, shutdown: CancellationToken) -> Result<(), RouterErr
     let neighbours = runtime.block_on(control::run(data_dir, shared, &workers, unanswered, shutdown));
     // Where a new router accepts, clients move to it; otherwise there is nothing to linger for.
     let handed_over = neighbours.as_ref().is_ok_and(|neighbours| neighbours.successor.is_some());
-    worker::drain(workers, if handed_over { LINGER } else { Duration::ZERO }, DRAIN_TIMEOUT);
+    worker::drain(workers, if handed_over { LINGER_TIMEOUT } else { Duration::ZERO }, DRAIN_TIMEOUT);
     if let Ok(takeover::Neighbours { predecessor: Some(mut predecessor), successor: Some(_) }) = neighbours {
         // The successor learns only through this router that the predecessor has ended.
         runtime.block_on(async { tokio::time::timeout(DRAIN_TIMEOUT, predecessor.ended()).await.ok() });

@@ -39,15 +39,15 @@ pub async fn run(socket: &Path, words: Vec<String>) -> Result<u8, ApiError> {
         }
     };
     let (stdin, stdout, stderr) = (own(io::stdin())?, own(io::stdout())?, own(io::stderr())?);
-    converse(socket, words, tty, stdin, stdout, stderr, interrupted).await
+    run_with_streams(socket, words, tty, stdin, stdout, stderr, interrupted).await
 }
 
 fn own(stream: impl AsFd) -> io::Result<File> {
     Ok(File::from_std(stream.as_fd().try_clone_to_owned()?.into()))
 }
 
-/// As [`run`], with any streams. When `interrupted` ends, the server is asked to cancel the command, and its end is awaited.
-pub async fn converse(
+/// As [`run`], with other streams. When `interrupted` ends, the server is asked to cancel the command, and its end is awaited.
+pub async fn run_with_streams(
     socket: &Path,
     words: Vec<String>,
     tty: bool,

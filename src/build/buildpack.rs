@@ -9,7 +9,10 @@ use std::{
 use sha2::Digest as _;
 
 use super::error::BuildpacksError;
-use crate::{lifecycle::descriptor::Descriptor, model::Digest};
+use crate::{
+    lifecycle::descriptor::Descriptor,
+    model::{Digest, HashWriter},
+};
 
 /// A buildpack on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,19 +112,6 @@ fn hash_folder(folder: &Path, hash: &mut sha2::Sha256) -> Result<(), BuildpacksE
         }
     }
     Ok(())
-}
-
-struct HashWriter<'a>(&'a mut sha2::Sha256);
-
-impl io::Write for HashWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// Writes a buildpack into `folder`.

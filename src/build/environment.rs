@@ -16,7 +16,7 @@ use super::{
     outbound,
     recipe::Recipe,
     run_packages,
-    session::{Conversation, Session},
+    session::{Conversation, LifecycleSession},
     standby::AssignedContainer,
 };
 use crate::{
@@ -78,7 +78,7 @@ impl BuildEnvironment {
     /// Runs the build in the container, within the configured limits.
     pub(super) async fn run(
         &mut self,
-        session: &Session<'_>,
+        session: &LifecycleSession<'_>,
         request: &BuildRequest,
         source: Box<dyn AsyncRead + Send + Unpin>,
         config: &Config,

@@ -98,8 +98,8 @@ pub(super) async fn write_source(
     to: &mut (impl AsyncWrite + Unpin),
     source: &mut (impl AsyncRead + Unpin),
 ) -> Result<(), SendError> {
-    const CHUNK: usize = 128 * 1024;
-    let mut chunk = vec![0; CHUNK];
+    const CHUNK_BYTES: usize = 128 * 1024;
+    let mut chunk = vec![0; CHUNK_BYTES];
     loop {
         let length = source.read(&mut chunk).await.map_err(SendError::Source)?;
         if length == 0 {

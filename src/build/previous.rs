@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 
 use super::error::BuildError;
-use crate::{images::ImageStore, model::Digest};
-
-/// Image label in which the lifecycle stores what it needs at the next build.
-const LIFECYCLE_METADATA: &str = "io.buildpacks.lifecycle.metadata";
+use crate::{
+    images::{ImageStore, LIFECYCLE_METADATA},
+    model::Digest,
+};
 
 /// What a build may take over from the previous image; empty if there is none.
 #[derive(Debug, Default)]

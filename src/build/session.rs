@@ -32,7 +32,7 @@ const MAX_STDERR_LINE_LEN: usize = 8 * 1024;
 const LAST_OUTPUT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a session needs besides the container.
-pub(super) struct Session<'a> {
+pub(super) struct LifecycleSession<'a> {
     pub(super) blobs: &'a BlobStore,
     pub(super) downloads: &'a Downloads,
     pub(super) tasks: &'a TaskTracker,
@@ -62,7 +62,7 @@ struct IncomingBlob {
 }
 
 impl IncomingBlob {
-    fn begin(header: BlobHeader, session: &Session<'_>) -> Self {
+    fn begin(header: BlobHeader, session: &LifecycleSession<'_>) -> Self {
         let (bytes, mut incoming) = mpsc::channel::<Bytes>(8);
         let (blobs, downloads, announced) = (session.blobs.clone(), session.downloads.clone(), header.clone());
         let stored = session.tasks.spawn_blocking(move || {
@@ -102,7 +102,7 @@ struct Received {
     blob_bytes: u64,
 }
 
-impl Session<'_> {
+impl LifecycleSession<'_> {
     /// Sends request and source, and receives until the result, or until the container ends.
     pub(super) async fn run(
         &self,

@@ -221,13 +221,13 @@ struct AppStackRow {
 }
 
 impl From<&StackStatus> for AppStackRow {
-    fn from(standing: &StackStatus) -> Self {
+    fn from(status: &StackStatus) -> Self {
         Self {
-            app: standing.app.name.to_string(),
-            stack: standing.stack.clone(),
-            on: standing.on.as_ref().map(|(stack, number)| format!("{stack} {number}")),
-            newest: standing.newest,
-            behind: standing.is_behind,
+            app: status.app.name.to_string(),
+            stack: status.stack.clone(),
+            on: status.on.as_ref().map(|(stack, number)| format!("{stack} {number}")),
+            newest: status.newest,
+            behind: status.is_behind,
         }
     }
 }
@@ -252,11 +252,11 @@ async fn report(context: &Context, session: &Session<'_>, name: Option<StackName
         require_stack(context, name).await?;
     }
     let apps = context.apps(session).await?;
-    let mut standings = context.deployer.stacks().statuses(apps).await?;
+    let mut statuses = context.deployer.stacks().statuses(apps).await?;
     if let Some(name) = &name {
-        standings.retain(|standing| standing.stack == name.as_str());
+        statuses.retain(|status| status.stack == name.as_str());
     }
-    let rows: Vec<_> = standings.iter().map(AppStackRow::from).collect();
+    let rows: Vec<_> = statuses.iter().map(AppStackRow::from).collect();
     session.out.table(&rows, format).await;
     let Some(name) = name.filter(|_| format == Format::Text) else { return Ok(()) };
     let changes = context.deployer.stacks().changes(name.as_str()).await?;
@@ -326,10 +326,10 @@ async fn rebase(
             if let Some(stack) = &stack {
                 require_stack(context, stack).await?;
             }
-            let standings = context.deployer.stacks().statuses(context.apps(session).await?).await?;
-            let behind = standings.into_iter().filter(|standing| standing.is_behind);
+            let statuses = context.deployer.stacks().statuses(context.apps(session).await?).await?;
+            let behind = statuses.into_iter().filter(|status| status.is_behind);
             let wanted = behind.filter(|s| stack.as_ref().is_none_or(|stack| s.stack == stack.as_str()));
-            let apps: Vec<_> = wanted.map(|standing| standing.app).collect();
+            let apps: Vec<_> = wanted.map(|status| status.app).collect();
             session.progress.step(format!("Rebasing {} apps", apps.len())).await;
             let results = context.deployer.rebase_all(apps, by, &session.progress, &session.hangup).await;
             let count = |wanted: fn(&Option<Result<Rebased, crate::deploy::DeployError>>) -> bool| {

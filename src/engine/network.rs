@@ -227,23 +227,23 @@ fn covers(subnet: &str, address: IpAddr) -> bool {
 }
 
 /// A route of the machine.
-struct Route<'a> {
+struct KernelRoute<'a> {
     interface: &'a str,
     address: u32,
     mask: u32,
 }
 
 /// Reads a line of `/proc/net/route`; `None` for a default route.
-fn route(line: &str) -> Option<Route<'_>> {
+fn route(line: &str) -> Option<KernelRoute<'_>> {
     let mut fields = line.split_ascii_whitespace();
     let interface = fields.next()?;
     let mut number = |n| u32::from_str_radix(fields.nth(n)?, 16).ok().map(|n| u32::from_be_bytes(n.to_ne_bytes()));
     let (address, mask) = (number(0)?, number(5)?);
-    (mask != 0).then_some(Route { interface, address, mask })
+    (mask != 0).then_some(KernelRoute { interface, address, mask })
 }
 
 /// Whether a subnet, given as `address/bits`, and the destination of a route overlap.
-fn overlaps(subnet: &str, route: &Route<'_>) -> bool {
+fn overlaps(subnet: &str, route: &KernelRoute<'_>) -> bool {
     let parsed = subnet.split_once('/').and_then(|(address, bits)| {
         let address: std::net::Ipv4Addr = address.parse().ok()?;
         let bits: u32 = bits.parse().ok()?;

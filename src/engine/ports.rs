@@ -14,7 +14,7 @@ use super::{
 
 /// A listening TCP socket of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Listener {
+pub struct ListeningSocket {
     /// Port.
     pub port: u16,
     /// Whether the socket listens on a loopback address, which only the container itself can reach.
@@ -25,7 +25,7 @@ pub struct Listener {
 
 impl Engine {
     /// Listening TCP sockets of a container; empty if it does not run.
-    pub async fn listening_ports(&self, id: &ContainerId) -> Result<Vec<Listener>> {
+    pub async fn listening_ports(&self, id: &ContainerId) -> Result<Vec<ListeningSocket>> {
         let Some(pid) = self.inspect(id.as_str()).await?.and_then(|container| container.pid) else {
             return Ok(Vec::new());
         };
@@ -47,7 +47,7 @@ impl Engine {
 /// Address of the engine's name server inside every container.
 const EMBEDDED_DNS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
 
-fn read(line: &str) -> Option<Listener> {
+fn read(line: &str) -> Option<ListeningSocket> {
     const LISTEN: &str = "0A";
     let mut fields = line.split_ascii_whitespace().skip(1);
     let (address, port) = fields.next()?.split_once(':')?;
@@ -68,7 +68,7 @@ fn read(line: &str) -> Option<Listener> {
         _ => Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).to_canonical(),
     };
     let port = u16::from_str_radix(port, 16).ok()?;
-    (address != EMBEDDED_DNS).then_some(Listener { port, loopback: address.is_loopback(), waiting })
+    (address != EMBEDDED_DNS).then_some(ListeningSocket { port, loopback: address.is_loopback(), waiting })
 }
 
 #[cfg(test)]
@@ -79,7 +79,7 @@ mod tests {
     #[cfg(target_endian = "little")]
     fn listening_sockets_are_read_from_the_kernels_table() {
         let line = |local: &str, state: &str| read(&format!("   0: {local} 00000000:0000 {state} 00000000:00000002"));
-        let listener = |port, loopback| Some(Listener { port, loopback, waiting: 2 });
+        let listener = |port, loopback| Some(ListeningSocket { port, loopback, waiting: 2 });
         assert_eq!(line("00000000:1F90", "0A"), listener(8080, false));
         assert_eq!(line("0100007F:0BB8", "0A"), listener(3000, true));
         assert_eq!(line("00000000000000000000000001000000:1F90", "0A"), listener(8080, true));

@@ -23,7 +23,11 @@ use super::{
     stack::{Stack, StackImage},
     store::{CREATED, Image, ImageStore},
 };
-use crate::{config, model::Digest, progress::Progress};
+use crate::{
+    config,
+    model::{Digest, HashWriter},
+    progress::Progress,
+};
 
 /// Hook of mmdebstrap that changes the new root file system: adds the user of builds and apps, and removes setuid bits and
 /// files with random contents.
@@ -41,9 +45,9 @@ rm -rf "$1/var/cache/ldconfig/aux-cache" "$1/var/log/"* "$1/etc/machine-id" "$1/
 /// Modification time of files that are not from packages, in seconds since 1970.
 const EPOCH: &str = "1750000000";
 
-/// Note beside a bootstrapped tar, written when the tar is complete.
+/// Record beside a bootstrapped tar, written when the tar is complete.
 #[derive(Debug, Serialize, Deserialize)]
-struct Note {
+struct CacheRecord {
     layer: Digest,
 }
 
@@ -98,10 +102,10 @@ impl StackDefinition {
         progress: &Progress,
     ) -> Result<StackImage> {
         let tar = folder.join(format!("{}.tar", kind.name()));
-        let note = folder.join(format!("{}.json", kind.name()));
-        let layer = match fs::read(&note).ok().and_then(|text| serde_json::from_slice::<Note>(&text).ok()) {
-            Some(note) if tar.exists() => note.layer,
-            _ => self.make_tar(&tar, &note, kind, progress).await?,
+        let record = folder.join(format!("{}.json", kind.name()));
+        let layer = match fs::read(&record).ok().and_then(|text| serde_json::from_slice::<CacheRecord>(&text).ok()) {
+            Some(record) if tar.exists() => record.layer,
+            _ => self.make_tar(&tar, &record, kind, progress).await?,
         };
         let labels = BTreeMap::from([
             ("io.buildpacks.base.distro.name".to_owned(), self.distro_name.clone()),
@@ -120,20 +124,20 @@ impl StackDefinition {
         tokio::task::spawn_blocking(put).await.map_err(|e| self.failed(e.to_string()))?
     }
 
-    /// Creates the tar, and then the note, which marks the tar as complete.
-    async fn make_tar(&self, tar: &Path, note: &Path, kind: ImageKind, progress: &Progress) -> Result<Digest> {
+    /// Creates the tar, and then the record, which marks the tar as complete.
+    async fn make_tar(&self, tar: &Path, record: &Path, kind: ImageKind, progress: &Progress) -> Result<Digest> {
         let what = format!("{} image of stack {}", kind.name(), self.id);
         progress.step(format!("Bootstrapping the {what} from Debian packages")).await;
-        let _ = fs::remove_file(note);
+        let _ = fs::remove_file(record);
         self.mmdebstrap(tar, kind, progress).await?;
         progress.detail(format!("Hashing the {what}")).await;
         let path = tar.to_owned();
         let layer =
             tokio::task::spawn_blocking(move || digest_of(&path)).await.map_err(|e| self.failed(e.to_string()))??;
         let text = serde_json::json!({ "layer": layer }).to_string();
-        let temporary = note.with_extension("new");
-        let written = fs::write(&temporary, text).and_then(|()| fs::rename(&temporary, note));
-        written.map_err(|source| ImageError::File { act: "write", path: note.to_owned(), source })?;
+        let temporary = record.with_extension("new");
+        let written = fs::write(&temporary, text).and_then(|()| fs::rename(&temporary, record));
+        written.map_err(|source| ImageError::File { act: "write", path: record.to_owned(), source })?;
         Ok(layer)
     }
 
@@ -292,17 +296,4 @@ fn digest_of(path: &Path) -> Result<Digest> {
     std::io::copy(&mut file, &mut HashWriter(&mut sum)).map_err(failed())?;
     file.sync_all().map_err(failed())?;
     Ok(Digest::from_sha256(&sum.finalize().into()))
-}
-
-struct HashWriter<'a>(&'a mut sha2::Sha256);
-
-impl std::io::Write for HashWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }

@@ -52,7 +52,7 @@ impl ImageStore {
         let files = self.package_files(manifest)?;
         let text = |name: &str| files.get(name).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         let release = OS_RELEASE.iter().find_map(|name| text(name)).unwrap_or_default();
-        let mut packages = Packages::default();
+        let mut packages = InstalledPackages::default();
         for (name, bytes) in files.iter().filter(|(name, _)| *name == DPKG || name.starts_with(DPKG_FOLDER)) {
             packages.read_dpkg(&String::from_utf8_lossy(bytes), name == DPKG);
         }
@@ -108,9 +108,9 @@ fn normalized(path: &Path) -> Option<String> {
 
 /// Versions of packages, by name and architecture.
 #[derive(Default)]
-struct Packages(BTreeMap<(String, String), String>);
+struct InstalledPackages(BTreeMap<(String, String), String>);
 
-impl Packages {
+impl InstalledPackages {
     /// Reads a database of dpkg. With `with_status`, only packages with the status "installed" count.
     fn read_dpkg(&mut self, text: &str, with_status: bool) {
         for paragraph in text.split("\n\n") {
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn only_installed_packages_count() {
-        let mut packages = Packages::default();
+        let mut packages = InstalledPackages::default();
         let text = "Package: a\nStatus: install ok installed\nVersion: 1:2-3\nArchitecture: amd64\nDescription: x\n y\n\n\
                     Package: b\nStatus: deinstall ok config-files\nVersion: 1\nArchitecture: amd64\n\n\
                     Package: c\nStatus: install ok installed\nVersion: 1\nArchitecture: amd64\n\n\

@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 
 use crate::model::Digest;
 
-/// Label with the metadata of the lifecycle.
-pub(super) const LIFECYCLE_METADATA: &str = "io.buildpacks.lifecycle.metadata";
+/// Label in which the lifecycle stores what it needs at the next build.
+pub const LIFECYCLE_METADATA: &str = "io.buildpacks.lifecycle.metadata";
 
 /// Label with the metadata of the build.
 pub(super) const BUILD_METADATA: &str = "io.buildpacks.build.metadata";

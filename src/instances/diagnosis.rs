@@ -90,14 +90,14 @@ impl Diagnosis {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{engine::Listener, store::PortScheme};
+    use crate::{engine::ListeningSocket, store::PortScheme};
 
     #[test]
     fn a_single_mapping_may_name_the_port_instead() {
         let mapping = |host_port| PortMapping { scheme: PortScheme::Http, host_port, container_port: CONTAINER_PORT };
         let app = "blog".parse().unwrap();
         let hint = |port, loopback, mappings: &[PortMapping]| {
-            let listening = Listening::Elsewhere(Listener { port, loopback, waiting: 0 });
+            let listening = Listening::Elsewhere(ListeningSocket { port, loopback, waiting: 0 });
             let diagnosis = Diagnosis::unhealthy(&Unhealthy::Refused, listening, 8080, &Probe::Tcp);
             assert_eq!(diagnosis.reason, format!("it listens on port {port}, not on $PORT (8080)"));
             diagnosis.or_map_port(&app, mappings, listening).hint.unwrap()

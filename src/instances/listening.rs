@@ -1,6 +1,6 @@
 //! Where an instance listens, compared with the port on which it is to listen.
 
-use crate::{engine::Listener, model::Probe};
+use crate::{engine::ListeningSocket, model::Probe};
 
 /// Where an instance listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,13 +10,13 @@ pub(super) enum Listening {
     /// On the port, but only of localhost.
     OnLocalhost,
     /// On another port.
-    Elsewhere(Listener),
+    Elsewhere(ListeningSocket),
     /// On no port.
     Nowhere,
 }
 
 impl Listening {
-    pub(super) fn of(listeners: &[Listener], port: u16) -> Self {
+    pub(super) fn of(listeners: &[ListeningSocket], port: u16) -> Self {
         let on_port = || listeners.iter().filter(|listener| listener.port == port);
         match (on_port().any(|listener| !listener.loopback), on_port().next(), listeners.first()) {
             (true, ..) => Self::Reachable,
@@ -53,8 +53,8 @@ mod tests {
     #[test]
     fn the_caller_learns_where_an_instance_listens() {
         let (open, local) = (
-            |port| Listener { port, loopback: false, waiting: 0 },
-            |port| Listener { port, loopback: true, waiting: 0 },
+            |port| ListeningSocket { port, loopback: false, waiting: 0 },
+            |port| ListeningSocket { port, loopback: true, waiting: 0 },
         );
         let http = Probe::Http("/up".to_owned());
         let uptime = Probe::Uptime(Duration::from_mins(1));

@@ -84,7 +84,7 @@ impl HookServer {
             return;
         };
         push.unpacked.store(true, Ordering::Release);
-        if let Err(error) = proc_receive::converse(&self.handler, &self.tracker, &push, &mut hook).await {
+        if let Err(error) = proc_receive::serve_updates(&self.handler, &self.tracker, &push, &mut hook).await {
             // The pusher sees a failure, so the push must not go on.
             push.cancel.cancel();
             push.rejected.store(true, Ordering::Release);

@@ -79,7 +79,7 @@ async fn write_frame(to: &mut OwnedWriteHalf, tag: u8, payload: &[u8]) -> io::Re
 }
 
 /// Reads the updates of a push, has each decided, and reports the decisions to git.
-pub(super) async fn converse(
+pub(super) async fn serve_updates(
     handler: &Arc<dyn DynPushHandler>,
     tracker: &TaskTracker,
     push: &Arc<Push>,
@@ -116,13 +116,13 @@ pub(super) async fn converse(
 
 /// The updates that a push asks for, as git sends them to its hook.
 struct RequestedUpdates {
-    commands: Vec<Command>,
+    commands: Vec<UpdateCommand>,
     atomic: bool,
 }
 
 /// `old new name`; the name is arbitrary bytes from the client.
 #[derive(Debug)]
-struct Command {
+struct UpdateCommand {
     old: CommitId,
     new: CommitId,
     name: Vec<u8>,
@@ -144,7 +144,7 @@ async fn read_updates(hook: &mut HookStream) -> io::Result<RequestedUpdates> {
     hook.frame(hook::OUT, &answer).await?;
 
     let commands = pkt_line::section(&mut hook.from, MAX_LINES).await?;
-    let commands = commands.iter().map(|line| Command::parse(line)).collect::<io::Result<_>>()?;
+    let commands = commands.iter().map(|line| UpdateCommand::parse(line)).collect::<io::Result<_>>()?;
     if push_options {
         // Push options have no effect, but must be read.
         pkt_line::section(&mut hook.from, MAX_LINES).await?;
@@ -152,7 +152,7 @@ async fn read_updates(hook: &mut HookStream) -> io::Result<RequestedUpdates> {
     Ok(RequestedUpdates { commands, atomic })
 }
 
-impl Command {
+impl UpdateCommand {
     fn parse(line: &[u8]) -> io::Result<Self> {
         let wrong = || invalid("git sent an invalid command");
         let mut words = line.splitn(3, |byte| *byte == b' ');
@@ -244,11 +244,11 @@ mod tests {
     #[test]
     fn valid_commands_are_parsed_and_others_refused() {
         let (old, new) = ("0".repeat(40), "1".repeat(40));
-        let command = Command::parse(format!("{old} {new} refs/heads/a b").as_bytes()).unwrap();
+        let command = UpdateCommand::parse(format!("{old} {new} refs/heads/a b").as_bytes()).unwrap();
         assert!(command.old.is_zero());
         assert_eq!(command.name, b"refs/heads/a b");
         for bad in ["", " ", "x y z", &old, &format!("{old} {new}"), &format!("{old} {new} "), &format!("{old}  x")] {
-            assert!(Command::parse(bad.as_bytes()).is_err(), "{bad:?}");
+            assert!(UpdateCommand::parse(bad.as_bytes()).is_err(), "{bad:?}");
         }
     }
 }

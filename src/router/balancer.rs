@@ -24,7 +24,7 @@ pub(super) struct Balancer {
 
 #[derive(Default)]
 struct BalancerState {
-    services: HashMap<String, Vec<Candidate>>,
+    services: HashMap<String, Vec<BalancedInstance>>,
     instances: HashMap<InstanceId, Arc<Load>>,
     /// Instances that have drained and are not yet reported.
     drained: Vec<InstanceId>,
@@ -32,7 +32,7 @@ struct BalancerState {
     turn: usize,
 }
 
-struct Candidate {
+struct BalancedInstance {
     target: Arc<Target>,
     load: Arc<Load>,
 }
@@ -113,7 +113,7 @@ impl Balancer {
             let candidates = service.targets.into_iter().map(|target| {
                 let load = Arc::clone(state.instances.entry(target.instance.clone()).or_default());
                 load.listed.store(true, Relaxed);
-                Candidate { target: Arc::new(target), load }
+                BalancedInstance { target: Arc::new(target), load }
             });
             state.services.insert(service.name, candidates.collect());
         }

@@ -20,7 +20,7 @@ use super::{
     protocol::{FromRouter, Table, ToRouter, Unanswered},
     routes::RouterState,
     takeover::{Inherited, Neighbours, Predecessor, RouterDir},
-    worker::WorkerHandle,
+    worker::ThreadHandle,
 };
 
 /// How long the server has to take a message.
@@ -64,7 +64,7 @@ async fn send(server: &mut Option<ServerConnection>, message: &FromRouter) {
 /// The route table in force, and its listeners.
 struct ActiveTable<'a> {
     shared: &'a RouterState,
-    workers: &'a [WorkerHandle],
+    workers: &'a [ThreadHandle],
     listeners: Listeners,
     table: Table,
     failed: Vec<(SocketAddr, String)>,
@@ -105,7 +105,7 @@ async fn predecessor_ends(predecessor: &mut Option<Predecessor>) {
 pub(super) async fn run(
     mut data_dir: RouterDir,
     shared: Arc<RouterState>,
-    workers: &[WorkerHandle],
+    workers: &[ThreadHandle],
     mut unanswered: mpsc::Receiver<Unanswered>,
     shutdown: CancellationToken,
 ) -> Result<Neighbours, RouterError> {

@@ -11,8 +11,8 @@ use super::{
     balancer::Claim,
     error_page::ErrorPage,
     pool::Upstream,
+    thread_state::ThreadState,
     upload::{RequestBody, Upload},
-    worker_state::WorkerState,
 };
 use crate::model::InstanceId;
 
@@ -41,7 +41,7 @@ pub(super) struct Undispatched {
 
 /// Sends the request; it is tried on another instance only if nothing of it reached one, or if it may be sent twice.
 pub(super) async fn dispatch(
-    worker: &WorkerState,
+    worker: &ThreadState,
     service: &str,
     request: Request<Incoming>,
 ) -> Result<Dispatched, Undispatched> {

@@ -11,7 +11,7 @@ use super::{
     activity::Activity,
     headers::Peer,
     proxy::{self, Client},
-    worker_state::WorkerState,
+    thread_state::ThreadState,
 };
 
 /// How long a client may take to send the head of a request, and how long its connection may be idle between two.
@@ -19,7 +19,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Serves the connection until it ends, is idle for too long, or, between two requests, `closing` is cancelled.
 pub(super) async fn serve(
-    worker: Rc<WorkerState>,
+    worker: Rc<ThreadState>,
     listener: SocketAddr,
     stream: TcpStream,
     peer: SocketAddr,

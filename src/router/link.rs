@@ -16,7 +16,7 @@ use crate::model::InstanceId;
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Maximum number of reports of unanswered requests that wait to be read.
-const UNANSWERED_QUEUE: usize = 256;
+const MAX_QUEUED_REPORTS: usize = 256;
 
 /// The connection to the router; cheap to clone.
 #[derive(Debug, Clone)]
@@ -42,7 +42,7 @@ impl Link {
         let (table, tables) = watch::channel(None);
         let (statuses, status) = watch::channel(RouterStatus::default());
         let (connections, connected) = watch::channel(false);
-        let unanswered = broadcast::Sender::new(UNANSWERED_QUEUE);
+        let unanswered = broadcast::Sender::new(MAX_QUEUED_REPORTS);
         let reports = unanswered.clone();
         tracker.spawn(async move {
             let task = LinkTask { tables, statuses, connections, unanswered: reports };
@@ -103,7 +103,7 @@ impl LinkTask {
             match UnixStream::connect(&socket).await {
                 Ok(stream) => {
                     self.connections.send_replace(true);
-                    let ended = self.converse(stream).await;
+                    let ended = self.exchange(stream).await;
                     self.connections.send_replace(false);
                     // Another router may answer next: its table is not known until it reports it.
                     self.statuses.send_modify(|status| status.version = 0);
@@ -119,7 +119,7 @@ impl LinkTask {
     }
 
     /// Returns `Ok` when every `Link` is dropped.
-    async fn converse(&mut self, stream: UnixStream) -> std::io::Result<()> {
+    async fn exchange(&mut self, stream: UnixStream) -> std::io::Result<()> {
         let (read, mut write) = stream.into_split();
         let mut lines = BufReader::new(read).lines();
         // Version and instances of the table that was sent last.

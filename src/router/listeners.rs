@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     protocol::{Listener, Protocol},
-    worker::{Accept, WorkerHandle},
+    worker::{Accept, ThreadHandle},
 };
 
 /// Maximum number of connections that wait to be accepted.
@@ -19,10 +19,10 @@ const BACKLOG: i32 = 4096;
 
 #[derive(Default)]
 pub(super) struct Listeners {
-    open: HashMap<SocketAddr, Open>,
+    open: HashMap<SocketAddr, OpenListener>,
 }
 
-struct Open {
+struct OpenListener {
     socket: TcpListener,
     protocol: Protocol,
     closed: CancellationToken,
@@ -30,7 +30,7 @@ struct Open {
 
 impl Listeners {
     /// Opens new listeners and closes those that are not wanted any more; returns those that cannot be opened, and why.
-    pub(super) async fn apply(&mut self, wanted: &[Listener], workers: &[WorkerHandle]) -> Vec<(SocketAddr, String)> {
+    pub(super) async fn apply(&mut self, wanted: &[Listener], workers: &[ThreadHandle]) -> Vec<(SocketAddr, String)> {
         self.open.retain(|address, open| {
             let stays = wanted.iter().any(|listener| listener.address == *address);
             if !stays {
@@ -66,14 +66,14 @@ impl Listeners {
         address: SocketAddr,
         protocol: Protocol,
         socket: TcpListener,
-        workers: &[WorkerHandle],
+        workers: &[ThreadHandle],
     ) -> io::Result<()> {
         let closed = CancellationToken::new();
         for worker in workers {
             let accept = Accept { address, protocol, socket: socket.try_clone()?, closed: closed.clone() };
             let _ = worker.listeners.send(accept).await;
         }
-        self.open.insert(address, Open { socket, protocol, closed });
+        self.open.insert(address, OpenListener { socket, protocol, closed });
         Ok(())
     }
 

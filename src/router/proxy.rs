@@ -15,8 +15,9 @@ use super::{
     error_page::ErrorPage,
     headers,
     protocol::Unanswered,
-    routes, tunnel,
-    worker_state::WorkerState,
+    routes,
+    thread_state::ThreadState,
+    tunnel,
 };
 
 /// Maximum number of characters of a path that are reported to the server.
@@ -24,7 +25,7 @@ const MAX_REPORTED_PATH: usize = 200;
 
 /// What all requests of one client's connection share.
 pub(super) struct Client {
-    pub(super) worker: Rc<WorkerState>,
+    pub(super) worker: Rc<ThreadState>,
     pub(super) listener: SocketAddr,
     pub(super) peer: headers::Peer,
     pub(super) activity: Rc<Activity>,

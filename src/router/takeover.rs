@@ -36,7 +36,7 @@ use super::{
 use crate::model::InstanceId;
 
 /// Maximum number of file descriptors in one message; the kernel allows 253.
-const BATCH: usize = 64;
+const MAX_DESCRIPTORS: usize = 64;
 
 /// How long the other router has for each step.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -197,9 +197,9 @@ fn give(mut stream: StdStream, inventory: &Inventory, descriptors: &[OwnedFd]) -
     let length = u32::try_from(text.len()).map_err(io::Error::other)?;
     stream.write_all(&length.to_be_bytes())?;
     stream.write_all(&text)?;
-    for batch in descriptors.chunks(BATCH) {
+    for batch in descriptors.chunks(MAX_DESCRIPTORS) {
         let borrowed: Vec<BorrowedFd<'_>> = batch.iter().map(OwnedFd::as_fd).collect();
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(BATCH))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !control.push(SendAncillaryMessage::ScmRights(&borrowed)) {
             return Err(io::Error::other("too many descriptors for one message"));
@@ -225,7 +225,7 @@ fn inherit(path: &Path) -> io::Result<(StdStream, Inherited)> {
     let Inventory { table, sockets, active } = serde_json::from_slice(&text)?;
     let mut descriptors: Vec<OwnedFd> = Vec::new();
     while descriptors.len() < sockets.len() {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(BATCH))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut byte = [0];
         let received = recvmsg(&stream, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;

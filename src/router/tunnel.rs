@@ -6,13 +6,13 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::{io::copy_bidirectional_with_sizes, net::TcpStream};
 
-use super::{balancer::Claim, pool::Upstream, socket, worker_state::WorkerState};
+use super::{balancer::Claim, pool::Upstream, socket, thread_state::ThreadState};
 
 /// The buffer of each direction, bytes.
 const BUFFER_BYTES: usize = 32 * 1024;
 
 /// Carries a client's TCP connection to the instance with the fewest connections.
-pub(super) async fn serve_tcp(worker: Rc<WorkerState>, listener: SocketAddr, mut client: TcpStream) {
+pub(super) async fn serve_tcp(worker: Rc<ThreadState>, listener: SocketAddr, mut client: TcpStream) {
     let Some(listener) = worker.shared.listener(&listener) else { return };
     let Some(route) = listener.routes.first() else { return };
     let mut tried = Vec::new();

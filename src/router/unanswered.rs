@@ -14,7 +14,7 @@ use super::protocol::Unanswered;
 const MAX_PER_PERIOD: u64 = 10;
 const PERIOD: Duration = Duration::from_secs(1);
 /// Maximum number of reports that wait for the server; further ones are lost.
-const QUEUE: usize = 256;
+const MAX_QUEUED_REPORTS: usize = 256;
 
 pub(super) struct FailureReporter {
     periods: Mutex<HashMap<String, Period>>,
@@ -29,7 +29,7 @@ struct Period {
 impl FailureReporter {
     /// A reporter, and the reports that it lets through.
     pub(super) fn new() -> (Self, mpsc::Receiver<Unanswered>) {
-        let (reports, receiver) = mpsc::channel(QUEUE);
+        let (reports, receiver) = mpsc::channel(MAX_QUEUED_REPORTS);
         (Self { periods: Mutex::default(), reports }, receiver)
     }
 

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{http_connection, protocol::Protocol, routes::RouterState, socket, tunnel, worker_state::WorkerState};
+use super::{http_connection, protocol::Protocol, routes::RouterState, socket, thread_state::ThreadState, tunnel};
 
 /// Maximum number of clients' connections to one worker; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 20_000;
@@ -40,14 +40,14 @@ struct Stages {
 }
 
 /// A worker, as the control thread knows it.
-pub(super) struct WorkerHandle {
+pub(super) struct ThreadHandle {
     pub(super) listeners: Sender<Accept>,
     stages: Stages,
     thread: JoinHandle<()>,
 }
 
 /// Starts the threads.
-pub(super) fn start(count: usize, shared: &Arc<RouterState>) -> io::Result<Vec<WorkerHandle>> {
+pub(super) fn start(count: usize, shared: &Arc<RouterState>) -> io::Result<Vec<ThreadHandle>> {
     (0..count)
         .map(|n| {
             let (listeners, accepts) = channel(64);
@@ -65,13 +65,13 @@ pub(super) fn start(count: usize, shared: &Arc<RouterState>) -> io::Result<Vec<W
                 }
             })?;
             is_started.recv().map_err(io::Error::other)??;
-            Ok(WorkerHandle { listeners, stages, thread })
+            Ok(ThreadHandle { listeners, stages, thread })
         })
         .collect()
 }
 
 /// Stops the threads: clients may send further requests for `linger`, and requests in flight have until `grace` to end.
-pub(super) fn drain(workers: Vec<WorkerHandle>, linger: Duration, grace: Duration) {
+pub(super) fn drain(workers: Vec<ThreadHandle>, linger: Duration, grace: Duration) {
     let wait = |limit: Duration| {
         let until = Instant::now() + limit;
         while workers.iter().any(|worker| !worker.thread.is_finished()) && Instant::now() < until {
@@ -95,7 +95,7 @@ pub(super) fn drain(workers: Vec<WorkerHandle>, linger: Duration, grace: Duratio
 }
 
 async fn run(shared: Arc<RouterState>, mut accepts: Receiver<Accept>, stages: Stages) {
-    let worker = WorkerState::new(shared);
+    let worker = ThreadState::new(shared);
     let balancer = Arc::clone(&worker.shared.balancer);
     let sweeping = worker.pool.sweep_periodically(move |instance| balancer.is_listed(instance));
     let listening = async {
@@ -118,7 +118,7 @@ async fn run(shared: Arc<RouterState>, mut accepts: Receiver<Accept>, stages: St
     }
 }
 
-async fn listen(worker: Rc<WorkerState>, accept: Accept, stages: Stages) {
+async fn listen(worker: Rc<ThreadState>, accept: Accept, stages: Stages) {
     let Accept { address, protocol, socket: listener, closed } = accept;
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,

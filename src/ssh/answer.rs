@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Maximum number of chunks of output that wait for the client.
-const QUEUE: usize = 8;
+const MAX_QUEUED_CHUNKS: usize = 8;
 /// The `SSH_MSG_CHANNEL_EXTENDED_DATA` code of standard error (RFC 4254, section 5.2).
 const EXTENDED_STDERR: u32 = 1;
 /// The exit status of a refused request.
@@ -37,7 +37,8 @@ pub(super) struct Answer<B> {
     pub(super) stdin: Stdin,
     pub(super) write: ChannelWriteHalf<Msg>,
     pub(super) hangup: CancellationToken,
-    pub(super) gone: CancellationToken,
+    /// Cancelled when the channel is dropped.
+    pub(super) closed: CancellationToken,
     pub(super) running: Running,
     pub(super) answered: DropGuard,
 }
@@ -55,8 +56,8 @@ enum AppError {
 
 impl<B: Backend> Answer<B> {
     pub(super) async fn run(self) {
-        let Self { server, caller, command, tty, git_protocol, stdin, write, hangup, gone, running, answered } = self;
-        let (sender, receiver) = mpsc::channel(QUEUE);
+        let Self { server, caller, command, tty, git_protocol, stdin, write, hangup, closed, running, answered } = self;
+        let (sender, receiver) = mpsc::channel(MAX_QUEUED_CHUNKS);
         let streams = Streams {
             stdin: Box::new(stdin),
             stdout: Box::new(Writer::new(sender.clone(), OutputStream::Stdout, tty)),
@@ -66,10 +67,10 @@ impl<B: Backend> Answer<B> {
         let done = CancellationToken::new();
         let work = async {
             let _done = done.clone().drop_guard();
-            let request = Request { server: &*server, caller: &caller, git_protocol, hangup: hangup.clone() };
+            let request = RequestContext { server: &*server, caller: &caller, git_protocol, hangup: hangup.clone() };
             request.answer(&command, streams).await
         };
-        let (status, sent) = tokio::join!(work, pump(&write, receiver, running.connection(), &gone, &done, &hangup));
+        let (status, sent) = tokio::join!(work, pump(&write, receiver, running.connection(), &closed, &done, &hangup));
         tracing::debug!(key = caller.name, status, "ssh request answered");
         if sent {
             let close = async {
@@ -78,7 +79,7 @@ impl<B: Backend> Answer<B> {
                 let _ = write.close().await;
             };
             tokio::select! {
-                () = gone.cancelled() => {}
+                () = closed.cancelled() => {}
                 () = close => {}
             }
         }
@@ -92,18 +93,18 @@ async fn pump(
     write: &ChannelWriteHalf<Msg>,
     mut queue: mpsc::Receiver<(OutputStream, Bytes)>,
     connection: &ConnectionState,
-    gone: &CancellationToken,
+    closed: &CancellationToken,
     done: &CancellationToken,
     hangup: &CancellationToken,
 ) -> bool {
-    let mut closed = false;
+    let mut queue_closed = false;
     loop {
         let (output, data) = tokio::select! {
-            () = gone.cancelled() => return false,
+            () = closed.cancelled() => return false,
             // The request ends with its future, even if a writer is still held somewhere.
-            () = done.cancelled(), if !closed => {
+            () = done.cancelled(), if !queue_closed => {
                 queue.close();
-                closed = true;
+                queue_closed = true;
                 continue;
             }
             written = queue.recv() => match written {
@@ -118,7 +119,7 @@ async fn pump(
             }
         };
         tokio::select! {
-            () = gone.cancelled() => return false,
+            () = closed.cancelled() => return false,
             sent = sent => if sent.is_err() {
                 hangup.cancel();
                 return false;
@@ -128,14 +129,14 @@ async fn pump(
     }
 }
 
-struct Request<'a, B> {
+struct RequestContext<'a, B> {
     server: &'a SshServer<B>,
     caller: &'a Caller,
     git_protocol: Option<String>,
     hangup: CancellationToken,
 }
 
-impl<B: Backend> Request<'_, B> {
+impl<B: Backend> RequestContext<'_, B> {
     async fn answer(self, command: &[u8], mut streams: Streams) -> u8 {
         let Self { server, caller, git_protocol, hangup } = self;
         let backend = &server.backend;

@@ -18,21 +18,22 @@ pub(super) struct OpenChannel {
     pub(super) tty: bool,
     pub(super) git_protocol: Option<String>,
     pub(super) hangup: CancellationToken,
-    pub(super) gone: DropGuard,
+    /// Cancelled when the channel is dropped.
+    pub(super) closed: DropGuard,
     /// Cancelled when the request is answered and the server has closed the channel.
     pub(super) answered: CancellationToken,
 }
 
 impl OpenChannel {
     pub(super) fn new(write: ChannelWriteHalf<Msg>, flow: Arc<Flow>) -> Self {
-        let gone = CancellationToken::new();
+        let closed = CancellationToken::new();
         Self {
             write: Some(write),
             inbox: Inbox::new(flow),
             tty: false,
             git_protocol: None,
-            hangup: gone.child_token(),
-            gone: gone.drop_guard(),
+            hangup: closed.child_token(),
+            closed: closed.drop_guard(),
             answered: CancellationToken::new(),
         }
     }

@@ -29,14 +29,14 @@ pub(super) struct Connection<B> {
 impl<B: Backend> Connection<B> {
     pub(super) async fn run(self, socket: TcpStream, (slot, unauthenticated): (ConnectionSlot, UnauthenticatedSlot)) {
         let peer = self.peer;
-        match self.converse(socket, unauthenticated).await {
+        match self.run_session(socket, unauthenticated).await {
             Ok(()) => tracing::debug!(%peer, "ssh connection closed"),
             Err(error) => tracing::debug!(%peer, %error, "ssh connection ended"),
         }
         drop(slot);
     }
 
-    async fn converse(&self, socket: TcpStream, unauthenticated: UnauthenticatedSlot) -> Result<(), russh::Error> {
+    async fn run_session(&self, socket: TcpStream, unauthenticated: UnauthenticatedSlot) -> Result<(), russh::Error> {
         socket.set_nodelay(true)?;
         let state = ConnectionState::new();
         let deadline = state.opened + Duration::from_secs(self.server.config.ssh.handshake_seconds);

@@ -89,7 +89,7 @@ impl<B: Backend> Handler<B> {
             stdin: open.inbox.reader(),
             write,
             hangup: open.hangup.clone(),
-            gone: open.gone.token().clone(),
+            closed: open.closed.token().clone(),
             running: Running::new(Arc::clone(&self.connection)),
             answered: open.answered.clone().drop_guard(),
         };

@@ -146,11 +146,11 @@ impl Store {
         .await
     }
 
-    /// The app's newest `most` builds, newest first.
-    pub async fn builds(&self, app: AppId, most: u32) -> Result<Vec<Build>> {
+    /// The app's newest `max` builds, newest first.
+    pub async fn builds(&self, app: AppId, max: u32) -> Result<Vec<Build>> {
         self.transact(move |t, _| {
             let sql = format!("SELECT {COLUMNS} FROM builds WHERE app = ?1 ORDER BY number DESC LIMIT ?2");
-            t.prepare_cached(&sql)?.query_and_then((app.0, most), build)?.collect()
+            t.prepare_cached(&sql)?.query_and_then((app.0, max), build)?.collect()
         })
         .await
     }

@@ -274,12 +274,12 @@ impl Store {
         self.transact(move |t, cipher| find(t, cipher, app, number)).await
     }
 
-    /// The app's newest `most` releases, newest first.
-    pub async fn releases(&self, app: AppId, most: u32) -> Result<Vec<Release>> {
+    /// The app's newest `max` releases, newest first.
+    pub async fn releases(&self, app: AppId, max: u32) -> Result<Vec<Release>> {
         self.transact(move |t, cipher| {
             let sql = format!("SELECT {COLUMNS} FROM releases WHERE app = ?1 ORDER BY number DESC LIMIT ?2");
             let mut query = t.prepare_cached(&sql)?;
-            query.query_and_then((app.0, most), |row| release(cipher, app, row))?.collect()
+            query.query_and_then((app.0, max), |row| release(cipher, app, row))?.collect()
         })
         .await
     }

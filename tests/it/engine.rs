@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use futures_util::{StreamExt, TryStreamExt};
-use paas::engine::{Act, ContainerId, ContainerState, Engine, EngineError, Kind, Listener, LogOptions, label};
+use paas::engine::{Act, ContainerId, ContainerState, Engine, EngineError, Kind, ListeningSocket, LogOptions, label};
 
 use crate::support::{
     engine::TestEngine,
@@ -139,7 +139,7 @@ async fn the_host_reaches_instances_and_they_do_not_reach_each_other() {
     let server = test.instance(0, "httpd -f -p 8080 & httpd -f -p 127.0.0.1:3000");
     let id = engine.create_instance(&server).await.unwrap();
     engine.start(&id).await.unwrap();
-    let listener = |port, loopback| Listener { port, loopback, waiting: 0 };
+    let listener = |port, loopback| ListeningSocket { port, loopback, waiting: 0 };
     let expected = [listener(3000, true), listener(8080, false)];
     until("both servers listen", || async { engine.listening_ports(&id).await.unwrap() == expected }).await;
     let address = SocketAddr::from((server.address, 8080));

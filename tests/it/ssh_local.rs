@@ -69,7 +69,7 @@ async fn run(dir: &Path, words: &[&str], input: &[u8], interrupted: bool) -> (Re
         }
     };
     let socket = api::socket_path(dir);
-    let result = client::converse(&socket, words, false, input, &mut out, &mut err, signal).await;
+    let result = client::run_with_streams(&socket, words, false, input, &mut out, &mut err, signal).await;
     (result, out, err)
 }
 

@@ -6,7 +6,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{pool::Pool, routes::RouterState};
 
-pub(super) struct WorkerState {
+pub(super) struct ThreadState {
     pub(super) shared: Arc<RouterState>,
     pub(super) pool: Rc<Pool>,
     pub(super) connections: TaskTracker,
@@ -14,7 +14,7 @@ pub(super) struct WorkerState {
     pub(super) draining: Cell<bool>,
 }
 
-impl WorkerState {
+impl ThreadState {
     pub(super) fn new(shared: Arc<RouterState>) -> Rc<Self> {
         let (pool, connections, draining) = (Rc::default(), TaskTracker::new(), Cell::new(false));
         Rc::new(Self { shared, pool, connections, draining })
