@@ -142,10 +142,10 @@ async fn building_twice_gives_the_same_image_and_shows_the_output() {
         built(&layer)
     );
     let fixture = Fixture::new(&script, |_| {}).await;
-    let (image, said) = fixture.build().await;
+    let (image, printed) = fixture.build().await;
     let image = image.unwrap();
     for line in ["-----> a step", "       from stderr", "       /cnb/buildpacks/paas_hello/1", "       1000"] {
-        assert!(said.iter().any(|l| l == line), "{line:?} is not in {said:?}");
+        assert!(printed.iter().any(|l| l == line), "{line:?} is not in {printed:?}");
     }
     assert!(fixture.images.layers(&image).unwrap().contains(&layer));
     until("the build is cleaned up", || fixture.is_tidy()).await;
@@ -201,10 +201,10 @@ async fn a_failed_build_reports_why() {
 
     let lifecycle = fixture.dir.path().join("lifecycle");
     std::fs::write(&lifecycle, "#!/bin/sh\necho cannot go on >&2; exit 7").unwrap();
-    let (outcome, said) = fixture.build().await;
+    let (outcome, printed) = fixture.build().await;
     let error = outcome.unwrap_err();
     assert!(matches!(&error, BuildError::Died { code: 7, last } if last == "cannot go on"), "{error}");
-    assert_eq!(said, ["       cannot go on"]);
+    assert_eq!(printed, ["       cannot go on"]);
 
     std::fs::write(&lifecycle, "#!/bin/sh\ntail /dev/zero").unwrap();
     let error = fixture.build().await.0.unwrap_err();

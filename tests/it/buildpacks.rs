@@ -17,73 +17,73 @@ fn buildpacks_are_installed_from_folders_archives_and_repositories() {
     let at = |name: &str| home.join(name);
     let text = |path: &Path| path.display().to_string();
     write_buildpack(&at("one"), "test/one", "one");
-    world.paas(&["buildpacks:install", &text(&at("one"))]).good().says("test/one@1.0.0 (sha256:");
-    world.paas(&["buildpacks:installed"]).good().says("test/one").says("paas/nodejs");
+    world.paas(&["buildpacks:install", &text(&at("one"))]).success().prints("test/one@1.0.0 (sha256:");
+    world.paas(&["buildpacks:installed"]).success().prints("test/one").prints("paas/nodejs");
 
     let app = world.repository("app", &[("note.txt", "x")]);
-    world.push(&app).bad().says("no buildpack recognises this app");
-    world.paas(&["buildpacks:add", "app", "test/none"]).bad().says("the buildpack test/none is not installed");
-    world.paas(&["buildpacks:add", "app", "test/one"]).good();
-    world.push(&app).good().says("-----> one builds").says("test/one@1.0.0");
+    world.push(&app).failure().prints("no buildpack recognises this app");
+    world.paas(&["buildpacks:add", "app", "test/none"]).failure().prints("the buildpack test/none is not installed");
+    world.paas(&["buildpacks:add", "app", "test/one"]).success();
+    world.push(&app).success().prints("-----> one builds").prints("test/one@1.0.0");
     world.answers(&world.url("app"), "one files:note.txt  env:none");
-    let info = world.paas(&["builds:info", "app", "--format", "json"]).good().out;
+    let info = world.paas(&["builds:info", "app", "--format", "json"]).success().out;
     let info: serde_json::Value = serde_json::from_str(&info).unwrap();
     let ran = info["buildpacks"][0].as_str().unwrap();
     assert!(ran.starts_with("test/one@1.0.0 (sha256:") && info["stack"] == "debian-13", "{info}");
 
     // An archive, which is removed once it is chosen: builds use the copy that was fetched.
     write_buildpack(&at("two"), "test/two", "two");
-    run(Command::new("tar").args(["-czf", &text(&at("two.tgz")), "-C", &text(&at("two")), "."])).good();
-    world.paas(&["buildpacks:set", "app", &text(&at("two.tgz"))]).good();
+    run(Command::new("tar").args(["-czf", &text(&at("two.tgz")), "-C", &text(&at("two")), "."])).success();
+    world.paas(&["buildpacks:set", "app", &text(&at("two.tgz"))]).success();
     fs::remove_file(at("two.tgz")).unwrap();
-    world.paas(&["ps:rebuild", "app"]).good().says("-----> two builds").says("v2 is live");
+    world.paas(&["ps:rebuild", "app"]).success().prints("-----> two builds").prints("v2 is live");
     assert!(world.get(&world.url("app")).unwrap().1.contains("two files"));
-    world.paas(&["releases:list", "app"]).good().says("rebuild");
-    world.paas(&["buildpacks:report", "app"]).good().says("test/two@1.0.0").says("two.tgz");
+    world.paas(&["releases:list", "app"]).success().prints("rebuild");
+    world.paas(&["buildpacks:report", "app"]).success().prints("test/two@1.0.0").prints("two.tgz");
 
     // A folder of a git repository, at a tag.
     fs::create_dir_all(at("git")).unwrap();
     write_buildpack(&at("git/packs/three"), "test/three", "three");
-    world.git(&at("git"), &["init", "-q"]).good();
-    world.git(&at("git"), &["add", "."]).good();
-    world.git(&at("git"), &["commit", "-qm", "one"]).good();
-    world.git(&at("git"), &["tag", "v1"]).good();
+    world.git(&at("git"), &["init", "-q"]).success();
+    world.git(&at("git"), &["add", "."]).success();
+    world.git(&at("git"), &["commit", "-qm", "one"]).success();
+    world.git(&at("git"), &["tag", "v1"]).success();
     write_buildpack(&at("git/packs/three"), "test/three", "four");
-    world.git(&at("git"), &["commit", "-qam", "two"]).good();
+    world.git(&at("git"), &["commit", "-qam", "two"]).success();
     let url = format!("file://{}", text(&at("git")));
-    world.paas(&["buildpacks:set", "app", &format!("{url}#v1:packs/three")]).good();
-    world.paas(&["ps:rebuild", "app"]).good().says("-----> three builds");
-    world.paas(&["buildpacks:set", "app", &format!("{url}#:packs/three")]).good();
-    world.paas(&["ps:rebuild", "app"]).good().says("-----> four builds");
-    world.paas(&["buildpacks:add", "app", &format!("{url}#nothing")]).bad().says("cannot fetch file://");
-    world.paas(&["buildpacks:add", "app", &format!("{url}#:packs")]).good();
-    let chosen = world.paas(&["buildpacks:list", "app", "--format", "json"]).good().out;
+    world.paas(&["buildpacks:set", "app", &format!("{url}#v1:packs/three")]).success();
+    world.paas(&["ps:rebuild", "app"]).success().prints("-----> three builds");
+    world.paas(&["buildpacks:set", "app", &format!("{url}#:packs/three")]).success();
+    world.paas(&["ps:rebuild", "app"]).success().prints("-----> four builds");
+    world.paas(&["buildpacks:add", "app", &format!("{url}#nothing")]).failure().prints("cannot fetch file://");
+    world.paas(&["buildpacks:add", "app", &format!("{url}#:packs")]).success();
+    let chosen = world.paas(&["buildpacks:list", "app", "--format", "json"]).success().out;
     let chosen: serde_json::Value = serde_json::from_str(&chosen).unwrap();
     let chosen: Vec<_> = chosen.as_array().unwrap().iter().map(|row| row["buildpack"].clone()).collect();
     assert_eq!(chosen, [format!("{url}#:packs/three"), format!("{url}#:packs")]);
-    world.paas(&["buildpacks:clear", "app"]).good();
-    let said = world.paas(&["ps:rebuild", "app"]).bad();
-    assert_eq!(said.all().matches("no buildpack recognises this app").count(), 1, "{}", said.all());
+    world.paas(&["buildpacks:clear", "app"]).success();
+    let printed = world.paas(&["ps:rebuild", "app"]).failure();
+    assert_eq!(printed.all().matches("no buildpack recognises this app").count(), 1, "{}", printed.all());
     assert!(world.get(&world.url("app")).unwrap().1.contains("four files"), "the live release is unchanged");
     let kept = fs::read_dir(world.data().join("buildpacks")).unwrap().count();
     assert_eq!(kept, 1, "only the installed buildpack is kept");
-    world.paas(&["buildpacks:set", "app", "test/one"]).good();
+    world.paas(&["buildpacks:set", "app", "test/one"]).success();
     world
         .paas(&["buildpacks:uninstall", "test/one"])
-        .good()
-        .says("as they chose it by name: app; buildpacks:set APP chooses another");
-    world.paas(&["buildpacks:clear", "app"]).good();
-    world.paas(&["buildpacks:uninstall", "test/one"]).bad().says("there is no installed buildpack test/one");
+        .success()
+        .prints("as they chose it by name: app; buildpacks:set APP chooses another");
+    world.paas(&["buildpacks:clear", "app"]).success();
+    world.paas(&["buildpacks:uninstall", "test/one"]).failure().prints("there is no installed buildpack test/one");
 
     // A developer key may not name files or repositories of the server.
     let key = world.dir().join("id_other");
-    run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f", &text(&key)])).good();
+    run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f", &text(&key)])).success();
     let public = fs::read_to_string(key.with_extension("pub")).unwrap();
-    world.paas_with(&["ssh-keys:add", "other"], &public).good();
-    world.ssh_as(&key, &["apps:create", "theirs"]).good();
-    world.ssh_as(&key, &["buildpacks:add", "theirs", &text(&at("one"))]).bad().says("only an admin key");
-    world.ssh_as(&key, &["buildpacks:add", "theirs", &url]).bad().says("only https:// and http:// are allowed");
-    world.ssh_as(&key, &["buildpacks:install", "paas/nodejs"]).bad().says("only an admin key");
+    world.paas_with(&["ssh-keys:add", "other"], &public).success();
+    world.ssh_as(&key, &["apps:create", "theirs"]).success();
+    world.ssh_as(&key, &["buildpacks:add", "theirs", &text(&at("one"))]).failure().prints("only an admin key");
+    world.ssh_as(&key, &["buildpacks:add", "theirs", &url]).failure().prints("only https:// and http:// are allowed");
+    world.ssh_as(&key, &["buildpacks:install", "paas/nodejs"]).failure().prints("only an admin key");
 }
 
 /// A `project.toml` chooses files, buildpacks and build variables, and adds buildpacks of the app.
@@ -110,15 +110,15 @@ fn project_toml_configures_the_build() {
         value = "hello"
     "#;
     world.commit(&app, &[("project.toml", project)]);
-    world.push(&app).good().says("and last the inline one").says("my/last@0.0.0");
+    world.push(&app).success().prints("and last the inline one").prints("my/last@0.0.0");
     world.answers(&world.url("project"), "own files:keep.txt project.toml  env:hello");
-    world.paas(&["builds:info", "project"]).good().says("my/own@1.0.0 (part of the app)");
+    world.paas(&["builds:info", "project"]).success().prints("my/own@1.0.0 (part of the app)");
 
     // The Procfile takes precedence over the processes that buildpacks declare.
     let procfile =
         "web: mkdir /tmp/s; echo by procfile > /tmp/s/index.html; exec python3 -m http.server -d /tmp/s $PORT";
     world.commit(&app, &[("Procfile", procfile)]);
-    world.push(&app).good();
+    world.push(&app).success();
     world.answers(&world.url("project"), "by procfile");
 
     for (text, says) in [
@@ -129,7 +129,7 @@ fn project_toml_configures_the_build() {
         ("[io.buildpacks]\nexclude = ['{a']\n", "project.toml, key io.buildpacks.exclude"),
     ] {
         world.commit(&app, &[("project.toml", text)]);
-        world.push(&app).bad().says(says);
+        world.push(&app).failure().prints(says);
     }
 }
 
@@ -144,13 +144,13 @@ fn a_build_starts_without_its_cache_after_clear_cache() {
     let more = "[ -e \"$CNB_LAYERS_DIR/c/x\" ] && echo '       from the cache'\nmkdir -p \"$CNB_LAYERS_DIR/c\"\n\
                 touch \"$CNB_LAYERS_DIR/c/x\"\nprintf '[types]\\ncache = true\\n' > \"$CNB_LAYERS_DIR/c.toml\"\n";
     fs::write(bp.join("bin/build"), build + more).unwrap();
-    world.paas(&["apps:create", "cached"]).good();
-    world.paas(&["buildpacks:set", "cached", &bp.display().to_string()]).good();
-    world.push(&app).good();
-    world.paas(&["ps:rebuild", "cached"]).good().says("from the cache");
-    world.paas(&["builds:clear-cache", "cached"]).good();
-    let said = world.paas(&["ps:rebuild", "cached"]).good().says("-----> cache builds");
-    assert!(!said.all().contains("from the cache"), "{}", said.all());
+    world.paas(&["apps:create", "cached"]).success();
+    world.paas(&["buildpacks:set", "cached", &bp.display().to_string()]).success();
+    world.push(&app).success();
+    world.paas(&["ps:rebuild", "cached"]).success().prints("from the cache");
+    world.paas(&["builds:clear-cache", "cached"]).success();
+    let printed = world.paas(&["ps:rebuild", "cached"]).success().prints("-----> cache builds");
+    assert!(!printed.all().contains("from the cache"), "{}", printed.all());
 }
 
 /// A buildpack in Rust, written with libcnb, the framework of Heroku's buildpacks.
@@ -162,7 +162,7 @@ fn a_buildpack_written_with_libcnb_builds() {
     cargo.args(["build", "--release", "--locked", "--quiet", "--manifest-path"]).arg(source.join("Cargo.toml"));
     // Linked dynamically, it would need this machine's version of libc, which a stack may not have.
     cargo.args(["--target", "x86_64-unknown-linux-gnu", "--target-dir"]).arg(&target);
-    run(cargo.env("RUSTFLAGS", "-C target-feature=+crt-static")).good();
+    run(cargo.env("RUSTFLAGS", "-C target-feature=+crt-static")).success();
 
     let world = World::new();
     let folder = world.dir().join("home/libcnb");
@@ -171,14 +171,14 @@ fn a_buildpack_written_with_libcnb_builds() {
     fs::copy(target.join("x86_64-unknown-linux-gnu/release/libcnb-hello"), folder.join("bin/build")).unwrap();
     // One program under two names, as libcnb packages it.
     std::os::unix::fs::symlink("build", folder.join("bin/detect")).unwrap();
-    world.paas(&["buildpacks:install", &folder.display().to_string()]).good();
+    world.paas(&["buildpacks:install", &folder.display().to_string()]).success();
     let app = world.repository("rust", &[("greeting.txt", "hello from libcnb")]);
-    world.paas(&["apps:create", "rust"]).good();
-    world.paas(&["buildpacks:set", "rust", "test/libcnb"]).good();
-    world.push(&app).good().says("-----> 1 of the plan").says("for debian 13").says("the greeting is new");
+    world.paas(&["apps:create", "rust"]).success();
+    world.paas(&["buildpacks:set", "rust", "test/libcnb"]).success();
+    world.push(&app).success().prints("-----> 1 of the plan").prints("for debian 13").prints("the greeting is new");
     world.answers(&world.url("rust"), "hello from libcnb");
     world.commit(&app, &[("greeting.txt", "changed")]);
-    world.push(&app).good().says("the greeting was cached");
+    world.push(&app).success().prints("the greeting was cached");
     world.answers(&world.url("rust"), "changed");
 }
 
@@ -204,30 +204,33 @@ fn a_folder_of_a_repository_is_built_with_the_build_variables_only() {
     let files = files.each_ref().map(|(name, text)| (*name, text.as_str()));
     let folder = world.repository("mono", &[("README", "all of it")]);
     world.commit(&folder, &files);
-    world.paas(&["apps:create", "mono"]).good();
-    world.paas(&["config:set", "mono", "--build", "BUILD_TOKEN=hunter2-build"]).good().says("builds see them");
-    world.paas(&["config:set", "mono", "RUN_TOKEN=hunter2-run"]).good();
-    let vars = world.paas(&["config:list", "mono", "--format", "json"]).good().out;
+    world.paas(&["apps:create", "mono"]).success();
+    world.paas(&["config:set", "mono", "--build", "BUILD_TOKEN=hunter2-build"]).success().prints("builds see them");
+    world.paas(&["config:set", "mono", "RUN_TOKEN=hunter2-run"]).success();
+    let vars = world.paas(&["config:list", "mono", "--format", "json"]).success().out;
     let vars: serde_json::Value = serde_json::from_str(&vars).unwrap();
     assert_eq!((&vars[0]["build"], &vars[1]["build"]), (&true.into(), &false.into()));
 
-    world.push(&folder).bad().says("(services/api): builds:set APP dir services/api");
+    world.push(&folder).failure().prints("(services/api): builds:set APP dir services/api");
     world.commit(&folder, &[("web/index.html", "made"), ("web/package.json", "{}")]);
-    world.push(&folder).bad().says("(services/api, web): builds:set APP dir services/api");
-    world.paas(&["builds:set", "mono", "dir", "../api"]).bad().says("is not a valid folder of a repository");
-    world.paas(&["builds:set", "mono", "folder", "x"]).bad().says("there is no property folder; the only one is dir");
-    let said = world.paas(&["builds:set", "mono", "dir", "services/web"]).good();
-    assert!(!said.all().contains("has no"), "before the first deploy there is nothing to check: {}", said.all());
-    world.push(&folder).bad().says("services/web");
-    world.paas(&["builds:set", "mono", "dir", "./services/api/"]).good();
-    world.paas(&["apps:info", "mono"]).good().says("services/api");
-    let said = world.push(&folder).good().says("seen=hunter2-build unseen=none host=none");
-    let listed = |name: &str| said.err.lines().any(|line| line.trim_start_matches("remote:").trim() == name);
-    assert!(listed("note.txt") && !listed("README"), "only the folder is built: {}", said.err);
+    world.push(&folder).failure().prints("(services/api, web): builds:set APP dir services/api");
+    world.paas(&["builds:set", "mono", "dir", "../api"]).failure().prints("is not a valid folder of a repository");
+    world
+        .paas(&["builds:set", "mono", "folder", "x"])
+        .failure()
+        .prints("there is no property folder; the only one is dir");
+    let printed = world.paas(&["builds:set", "mono", "dir", "services/web"]).success();
+    assert!(!printed.all().contains("has no"), "before the first deploy there is nothing to check: {}", printed.all());
+    world.push(&folder).failure().prints("services/web");
+    world.paas(&["builds:set", "mono", "dir", "./services/api/"]).success();
+    world.paas(&["apps:info", "mono"]).success().prints("services/api");
+    let printed = world.push(&folder).success().prints("seen=hunter2-build unseen=none host=none");
+    let listed = |name: &str| printed.err.lines().any(|line| line.trim_start_matches("remote:").trim() == name);
+    assert!(listed("note.txt") && !listed("README"), "only the folder is built: {}", printed.err);
     let lacks = "has no folder services/web; push a commit that has it, or set dir to an existing folder";
-    world.paas(&["builds:set", "mono", "dir", "services/web"]).good().says(lacks);
-    let said = world.paas(&["builds:set", "mono", "dir", "services/api"]).good();
-    assert!(!said.all().contains("has no"), "the folder exists: {}", said.all());
+    world.paas(&["builds:set", "mono", "dir", "services/web"]).success().prints(lacks);
+    let printed = world.paas(&["builds:set", "mono", "dir", "services/api"]).success();
+    assert!(!printed.all().contains("has no"), "the folder exists: {}", printed.all());
     world.answers(&world.url("mono"), "version-1");
 
     let image = world.image_of("mono");
@@ -235,9 +238,9 @@ fn a_folder_of_a_repository_is_built_with_the_build_variables_only() {
         "docker save {image} > all.tar; mkdir all; tar -xf all.tar -C all; \
          grep -rqF 'kept in the image' all; ! grep -r hunter2 all"
     );
-    run(Command::new("bash").args(["-euc", &script]).current_dir(world.dir())).good();
+    run(Command::new("bash").args(["-euc", &script]).current_dir(world.dir())).success();
 
-    world.paas(&["config:unset", "mono", "BUILD_TOKEN"]).good();
-    world.paas(&["config:set", "mono", "BUILD_TOKEN=x"]).good();
-    world.paas(&["ps:rebuild", "mono"]).good().says("seen= unseen=none");
+    world.paas(&["config:unset", "mono", "BUILD_TOKEN"]).success();
+    world.paas(&["config:set", "mono", "BUILD_TOKEN=x"]).success();
+    world.paas(&["ps:rebuild", "mono"]).success().prints("seen= unseen=none");
 }

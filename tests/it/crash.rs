@@ -12,18 +12,18 @@ fn push(world: &World, folder: &Path) -> std::process::Child {
 }
 
 fn head(world: &World, folder: &Path) -> String {
-    world.git(folder, &["rev-parse", "HEAD"]).good().out.trim().to_owned()
+    world.git(folder, &["rev-parse", "HEAD"]).success().out.trim().to_owned()
 }
 
 fn remote_head(world: &World, folder: &Path) -> String {
-    let out = world.git(folder, &["ls-remote", "paas", "refs/heads/main"]).good().out;
+    let out = world.git(folder, &["ls-remote", "paas", "refs/heads/main"]).success().out;
     out.split_whitespace().next().unwrap_or_default().to_owned()
 }
 
 /// Kills the server at a named point of the second push; returns the app's folder.
 fn killed_at(world: &mut World, app: &str, point: &str) -> std::path::PathBuf {
     let folder = world.repository(app, &[("Procfile", &version(1))]);
-    world.push(&folder).good();
+    world.push(&folder).success();
     world.commit(&folder, &[("Procfile", &version(2))]);
     world.pause(point);
     let mut pushing = push(world, &folder);
@@ -52,9 +52,9 @@ fn a_server_killed_before_the_commit_point_changes_nothing() {
     world.answers(&url, "version-1");
     settled(&world, "early", 1);
     assert!(world.get(&url).unwrap().1.contains("version-1"), "the remaining instance is of the first release");
-    let first = world.git(&folder, &["rev-parse", "HEAD~1"]).good().out;
+    let first = world.git(&folder, &["rev-parse", "HEAD~1"]).success().out;
     assert_eq!(remote_head(&world, &folder), first.trim(), "the ref did not move");
-    world.push(&folder).good();
+    world.push(&folder).success();
     assert!(world.get(&url).unwrap().1.contains("version-2"));
 }
 
@@ -67,7 +67,7 @@ fn a_server_killed_after_the_commit_point_completes_the_push() {
     world.answers(&url, "version-2");
     settled(&world, "late", 1);
     assert_eq!(remote_head(&world, &folder), head(&world, &folder), "the server set the ref");
-    world.push(&folder).good().says("up-to-date");
+    world.push(&folder).success().prints("up-to-date");
 }
 
 /// While old and new instances run, the server is killed; only the new ones stay.
@@ -103,7 +103,7 @@ fn killing_the_client_of_a_push_removes_its_build() {
     }
     assert_eq!(remote_head(&world, &folder), "");
     world.commit(&folder, &[("package.json", &package)]);
-    world.push(&folder).good();
+    world.push(&folder).success();
     world.answers(&world.url("gone"), "Hello from Node.js");
 }
 
@@ -112,15 +112,15 @@ fn killing_the_client_of_a_push_removes_its_build() {
 fn restarting_the_server_fails_no_request() {
     let mut world = World::new();
     let folder = world.repository("steady", &[("Procfile", &version(1))]);
-    world.push(&folder).good();
-    world.ssh(&["ps:scale", "steady", "web=2"]).good();
+    world.push(&folder).success();
+    world.ssh(&["ps:scale", "steady", "web=2"]).success();
     let load = Load::on(&world.url("steady"));
     world.stop_server();
     world.start_server();
     world.kill_server();
     world.start_server();
     world.commit(&folder, &[("Procfile", &version(2))]);
-    world.push(&folder).good();
+    world.push(&folder).success();
     load.end_without_failure();
     world.answers(&world.url("steady"), "version-2");
     settled(&world, "steady", 2);
@@ -131,7 +131,7 @@ fn restarting_the_server_fails_no_request() {
 fn a_new_router_takes_over_from_the_old_one_or_starts_after_a_kill() {
     let mut world = World::new();
     let folder = world.repository("routed", &[("Procfile", &version(1))]);
-    world.push(&folder).good();
+    world.push(&folder).success();
     let url = world.url("routed");
     let load = Load::on(&url);
     world.replace_router();
@@ -155,11 +155,11 @@ fn events(log: &str) -> String {
 fn a_crashed_instance_is_replaced() {
     let world = World::new();
     let folder = world.repository("crash", &[("Procfile", &version(1))]);
-    world.push(&folder).good();
-    world.ssh(&["ps:scale", "crash", "web=3"]).good();
+    world.push(&folder).success();
+    world.ssh(&["ps:scale", "crash", "web=3"]).success();
     let victim = world.containers("instance").remove(0);
     let load = Load::on(&world.url("crash"));
-    run(std::process::Command::new("docker").args(["kill", &victim])).good();
+    run(std::process::Command::new("docker").args(["kill", &victim])).success();
     eventually("three healthy instances, without the killed one", || {
         let instances = world.instances("crash");
         let healthy = instances.iter().filter(|one| one["state"] == "healthy" && one["id"] != victim.as_str());
@@ -167,7 +167,7 @@ fn a_crashed_instance_is_replaced() {
     });
     let (answered, failed) = load.end();
     assert!(failed.len() <= 2 && answered > 0, "only requests in flight may fail: {failed:?}");
-    let log = world.ssh(&["logs", "crash", "-n", "100000"]).good().out;
+    let log = world.ssh(&["logs", "crash", "-n", "100000"]).success().out;
     assert!(log.contains("paas[web.") && log.contains("Was killed (SIGKILL)"), "{}", events(&log));
 }
 
@@ -177,21 +177,21 @@ fn a_crashed_instance_is_replaced() {
 fn restarting_the_server_moves_no_branch() {
     let mut world = World::new();
     let folder = world.repository("refs", &[("Procfile", &version(1))]);
-    world.push(&folder).good();
-    world.ssh(&["git:set", "refs", "deploy-branch", "live"]).good();
+    world.push(&folder).success();
+    world.ssh(&["git:set", "refs", "deploy-branch", "live"]).success();
     world.commit(&folder, &[("later.txt", "x")]);
-    world.push(&folder).good().says("stored, not deployed");
+    world.push(&folder).success().prints("stored, not deployed");
     world.stop_server();
     world.start_server();
     assert_eq!(remote_head(&world, &folder), head(&world, &folder), "the acknowledged push is kept");
     // A branch below the name of the one that the newest release was pushed to: git cannot store both.
-    world.git(&folder, &["push", "paas", ":main"]).good();
-    world.git(&folder, &["push", "paas", "main:main/x"]).good();
+    world.git(&folder, &["push", "paas", ":main"]).success();
+    world.git(&folder, &["push", "paas", "main:main/x"]).success();
     world.kill_server();
     world.start_server();
-    let refs = world.git(&folder, &["ls-remote", "paas", "refs/heads/*"]).good().out;
+    let refs = world.git(&folder, &["ls-remote", "paas", "refs/heads/*"]).success().out;
     assert_eq!(refs, format!("{}\trefs/heads/main/x\n", head(&world, &folder)));
-    world.git(&folder, &["push", "paas", "main:live"]).good();
+    world.git(&folder, &["push", "paas", "main:live"]).success();
     world.answers(&world.url("refs"), "version-1");
 }
 
@@ -204,10 +204,10 @@ fn destroying_an_app_cancels_its_build() {
     world.commit(&folder, &[("package.json", &package.replace("\"start\"", "\"build\": \"sleep 300\", \"start\""))]);
     let mut pushing = push(&world, &folder);
     eventually("the build runs", || (!world.containers("build").is_empty()).then_some(()));
-    world.ssh(&["apps:destroy", "doomed", "--force"]).good();
+    world.ssh(&["apps:destroy", "doomed", "--force"]).success();
     assert!(!pushing.wait().unwrap().success());
     assert!(world.containers("build").is_empty());
     world.commit(&folder, &[("package.json", &package)]);
-    world.push(&folder).good();
+    world.push(&folder).success();
     world.answers(&world.url("doomed"), "Hello from Node.js");
 }

@@ -74,12 +74,12 @@ fn detects(buildpack: &str, app: &Path, tools: &Path) -> bool {
     command.current_dir(app).env("CNB_BUILDPACK_DIR", &folder).env("CNB_BUILD_PLAN_PATH", &plan).stdin(Stdio::null());
     command.env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", tools.display()));
     let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
     let _: toml::Table = fs::read_to_string(&plan).unwrap().parse().unwrap();
     match output.status.code() {
         Some(0) => true,
         Some(100) => false,
-        other => panic!("{buildpack} ends with {other:?}: {said}"),
+        other => panic!("{buildpack} ends with {other:?}: {printed}"),
     }
 }
 

@@ -14,7 +14,7 @@ fn app(world: &World, base: &Base, name: &str, dockerfile: &str) -> PathBuf {
 /// Images of the engine with this server's label.
 fn images(world: &World) -> usize {
     let label = format!("label=paas.server={}", world.server_id());
-    let listed = run(Command::new("docker").args(["images", "--all", "--quiet", "--filter", &label])).good().out;
+    let listed = run(Command::new("docker").args(["images", "--all", "--quiet", "--filter", &label])).success().out;
     listed.lines().count()
 }
 
@@ -33,29 +33,29 @@ fn a_dockerfile_is_built_and_its_port_is_served() {
          FROM BASE\nCOPY --from=build --link /out /www\nRUN <<EOF\necho heredoc > /www/doc.html\nEOF\n\
          WORKDIR /www\nUSER 4711\nEXPOSE 3000\nCMD exec httpd -f -p $PORT -h /www\n",
     );
-    world.paas(&["apps:create", "boxed"]).good();
-    world.paas(&["config:set", "boxed", "--build", "GREETING=hello"]).good();
-    let said = world
+    world.paas(&["apps:create", "boxed"]).success();
+    world.paas(&["config:set", "boxed", "--build", "GREETING=hello"]).success();
+    let printed = world
         .push(&folder)
-        .good()
-        .says("-----> Building the Dockerfile")
-        .says("-----> FROM")
-        .says("Process types: web");
-    let listed = |name: &str| said.err.lines().any(|line| line.trim_start_matches("remote:").trim() == name);
-    assert!(listed("page") && !said.all().contains("secret.txt"), "{}", said.all());
-    assert!(!said.all().contains("LABEL"), "{}", said.all());
+        .success()
+        .prints("-----> Building the Dockerfile")
+        .prints("-----> FROM")
+        .prints("Process types: web");
+    let listed = |name: &str| printed.err.lines().any(|line| line.trim_start_matches("remote:").trim() == name);
+    assert!(listed("page") && !printed.all().contains("secret.txt"), "{}", printed.all());
+    assert!(!printed.all().contains("LABEL"), "{}", printed.all());
     let url = world.url("boxed");
     world.answers(&url, "page 1");
     assert_eq!(world.get(&format!("{url}/built.html")).unwrap().1.trim(), "hello user 0");
     assert_eq!(world.get(&format!("{url}/doc.html")).unwrap().1.trim(), "heredoc");
-    world.paas(&["ports:list", "boxed"]).good().says("3000");
+    world.paas(&["ports:list", "boxed"]).success().prints("3000");
     let instance = world.running_containers("instance").remove(0);
-    let id = run(Command::new("docker").args(["exec", &instance, "id", "-u"])).good().out;
+    let id = run(Command::new("docker").args(["exec", &instance, "id", "-u"])).success().out;
     assert_eq!(id.trim(), "4711", "the image's own user");
 
     let kept = images(&world);
     world.commit(&folder, &[("page/index.html", "page 2")]);
-    world.push(&folder).good().says("Using cache");
+    world.push(&folder).success().prints("Using cache");
     world.answers(&url, "page 2");
     assert!(images(&world) <= kept + 1, "images of the older build are removed: {kept}, then {}", images(&world));
     // The engine has the images of all apps; a Dockerfile may not use them.
@@ -64,31 +64,38 @@ fn a_dockerfile_is_built_and_its_port_is_served() {
         [("base", format!("FROM {own}\n")), ("copy", format!("FROM BASE\nCOPY --from={own} /www /www\n"))]
     {
         let spying = app(&world, &base, name, &format!("{text}CMD sleep 1000\n"));
-        world.push(&spying).bad().says("is an image that paas itself made; name one of a registry");
+        world.push(&spying).failure().prints("is an image that paas itself made; name one of a registry");
     }
-    world.paas(&["releases:rollback", "boxed"]).good();
+    world.paas(&["releases:rollback", "boxed"]).success();
     world.answers(&url, "page 1");
 
     world.commit(&folder, &[("Procfile", "web: exec httpd -f -p $PORT -h /www/.\nworker: sleep 1000\n")]);
-    world.push(&folder).good().says("Process types: web, worker");
+    world.push(&folder).success().prints("Process types: web, worker");
     world.answers(&url, "page 2");
-    world.paas(&["apps:rebase", "boxed"]).bad().says("its image was built from a Dockerfile, which uses no stack");
-    world.paas(&["apps:rebase", "--all"]).good();
-    world.paas(&["builds:clear-cache", "boxed"]).good();
+    world
+        .paas(&["apps:rebase", "boxed"])
+        .failure()
+        .prints("its image was built from a Dockerfile, which uses no stack");
+    world.paas(&["apps:rebase", "--all"]).success();
+    world.paas(&["builds:clear-cache", "boxed"]).success();
     assert_eq!(images(&world), 0);
     // Without a cache, the step that lists the files runs in each build, and each build asks the registry for the base image.
     for _ in 0..2 {
-        let said = world.paas(&["ps:rebuild", "boxed"]).good().says("\n       Procfile\n");
-        let said = said.says(&format!("the build uses the {} that the engine has", base.0));
-        assert!(!said.all().contains("       .dockerignore") && !said.all().contains("       .paas"), "{}", said.all());
+        let printed = world.paas(&["ps:rebuild", "boxed"]).success().prints("\n       Procfile\n");
+        let printed = printed.prints(&format!("the build uses the {} that the engine has", base.0));
+        assert!(
+            !printed.all().contains("       .dockerignore") && !printed.all().contains("       .paas"),
+            "{}",
+            printed.all()
+        );
     }
 
     // An app that names a buildpack is built without the Dockerfile.
-    world.paas(&["buildpacks:set", "boxed", "paas/procfile"]).good();
+    world.paas(&["buildpacks:set", "boxed", "paas/procfile"]).success();
     world.commit(&folder, &[("Procfile", &version(7))]);
-    world.push(&folder).good().says("Reading the Procfile");
+    world.push(&folder).success().prints("Reading the Procfile");
     world.answers(&url, "version-7");
-    world.paas(&["apps:destroy", "boxed", "--force"]).good();
+    world.paas(&["apps:destroy", "boxed", "--force"]).success();
     eventually("no image of the app is left", || (images(&world) == 0).then_some(()));
 }
 
@@ -128,7 +135,7 @@ fn common_instructions_of_buildkit_are_built() {
     let world = World::new();
     let folder = app(&world, &base, "shapes", SHAPES);
     world.commit(&folder, &[("keep.txt", "kept"), (".dockerignore", "# all but\n**\n!page\n!keep.txt\n")]);
-    world.push(&folder).good().says("VOLUME is not kept").says("Process types: web");
+    world.push(&folder).success().prints("VOLUME is not kept").prints("Process types: web");
     let url = world.url("shapes");
     world.answers(&url, "page 1");
     for (page, says) in
@@ -136,7 +143,7 @@ fn common_instructions_of_buildkit_are_built() {
     {
         assert_eq!(world.get(&format!("{url}/{page}.html")).unwrap().1.trim(), says);
     }
-    world.paas(&["apps:destroy", "shapes", "--force"]).good();
+    world.paas(&["apps:destroy", "shapes", "--force"]).success();
 }
 
 /// A mistake in a Dockerfile is reported in one line, and nothing is deployed.
@@ -154,7 +161,12 @@ fn a_dockerfile_that_fails_is_explained() {
     let folder = app(&world, &base, "broken", "FROM BASE\nRUN echo about to fail && exit 3\nCMD x\n");
     // An instance that listens on the wrong port is given up after 5 seconds instead of a minute.
     world.commit(&folder, &[("app.json", r#"{"healthchecks":{"web":[{"attempts":10,"wait":0.5}]}}"#)]);
-    world.push(&folder).bad().says("about to fail").says("returned a non-zero code: 3").says("Nothing is deployed yet");
+    world
+        .push(&folder)
+        .failure()
+        .prints("about to fail")
+        .prints("returned a non-zero code: 3")
+        .prints("Nothing is deployed yet");
     for (dockerfile, says) in [
         (
             "FROM BASE\nRUN --mount=type=secret,id=a cat /x\n",
@@ -180,20 +192,20 @@ fn a_dockerfile_that_fails_is_explained() {
         ("FROM BASE\nENTRYPOINT [\"/cnb/process/web\"]\n", "/cnb/process/web is the launcher of an image that"),
     ] {
         world.commit(&folder, &[("Dockerfile", &dockerfile.replace("BASE", &base.0))]);
-        world.push(&folder).bad().says(says);
+        world.push(&folder).failure().prints(says);
     }
     world.commit(&folder, &[("Dockerfile", &connecting.replace("BASE", &base.0))]);
-    world.push(&folder).bad().says("connecting to 10.").says("returned a non-zero code: 3");
+    world.push(&folder).failure().prints("connecting to 10.").prints("returned a non-zero code: 3");
     let accepted = listener.accept().map(|_| "a connection").map_err(|error| error.kind());
     assert_eq!(accepted, Err(std::io::ErrorKind::WouldBlock), "a build reached a port of the host");
 
     world.reconfigure("timeout_seconds = 600", "timeout_seconds = 3");
     world.commit(&folder, &[("Dockerfile", &format!("FROM {}\nRUN sleep 1000\n", base.0))]);
-    world.push(&folder).bad().says("stopped after 3 seconds");
-    assert_eq!(world.git(&folder, &["ls-remote", "paas"]).good().out, "", "nothing is deployed");
+    world.push(&folder).failure().prints("stopped after 3 seconds");
+    assert_eq!(world.git(&folder, &["ls-remote", "paas"]).success().out, "", "nothing is deployed");
     let left = format!("label=paas.server={}", world.server_id());
     eventually("no step runs, and no instance", || {
-        let running = run(Command::new("docker").args(["ps", "--all", "--quiet", "--filter", &left])).good().out;
+        let running = run(Command::new("docker").args(["ps", "--all", "--quiet", "--filter", &left])).success().out;
         running.trim().is_empty().then_some(())
     });
 }

@@ -32,15 +32,15 @@ fn build_with(world: &World, folder: &Path, script: &str) {
 fn a_build_that_exceeds_a_limit_fails_with_the_reason() {
     let world = World::with("[build]\ndisk_mib = 700\nmemory_mib = 512\npids = 128\n");
     let folder = builds(&world, "greedy", "dd if=/dev/zero of=/workspace/big bs=1M count=4096");
-    world.push(&folder).bad().says("ran out of disk space (700 MiB");
+    world.push(&folder).failure().prints("ran out of disk space (700 MiB");
     build_with(&world, &folder, "node -e 'const a = []; while (true) a.push(Buffer.alloc(1 << 24, 1))'");
-    world.push(&folder).bad().says("ran out of memory (512 MiB");
+    world.push(&folder).failure().prints("ran out of memory (512 MiB");
     build_with(&world, &folder, "bash -c 'for n in $(seq 300); do sleep 30 & done; wait' 2>&1 | head -n 1; exit 1");
-    world.push(&folder).bad().says("Resource temporarily unavailable");
+    world.push(&folder).failure().prints("Resource temporarily unavailable");
     build_with(&world, &folder, "yes $(head -c 4000 /dev/zero | tr '\\0' y) | head -c 200000000");
-    world.push(&folder).bad().says("it printed more than 64 MiB");
+    world.push(&folder).failure().prints("it printed more than 64 MiB");
     build_with(&world, &folder, "true");
-    world.push(&folder).good();
+    world.push(&folder).success();
     world.answers(&world.url("greedy"), "fine");
     assert!(world.containers("build").is_empty());
 }
@@ -52,11 +52,11 @@ fn an_endless_build_is_stopped() {
     let endless = "[_]\nschema-version = \"0.2\"\n[[io.buildpacks.group]]\nid = \"my/endless\"\n\
                    [io.buildpacks.group.script]\napi = \"0.10\"\ninline = \"sleep 1000\"\n";
     let folder = world.repository("endless", &[("Procfile", &version(1)), ("project.toml", endless)]);
-    world.push(&folder).bad().says("stopped after 3 seconds");
+    world.push(&folder).failure().prints("stopped after 3 seconds");
     assert!(world.containers("build").is_empty());
     world.reconfigure("timeout_seconds = 3", "timeout_seconds = 600");
     world.commit(&folder, &[("project.toml", "")]);
-    world.push(&folder).good();
+    world.push(&folder).success();
     world.answers(&world.url("endless"), "version-1");
 }
 
@@ -66,7 +66,7 @@ fn an_endless_build_is_stopped() {
 fn a_background_process_of_a_build_does_not_delay_it() {
     let world = World::with("[build]\ntimeout_seconds = 150\n");
     let folder = builds(&world, "daemon", "(setsid sleep 1000 &) ; echo left one");
-    world.push(&folder).good().says("left one");
+    world.push(&folder).success().prints("left one");
     world.answers(&world.url("daemon"), "fine");
     assert!(world.containers("build").is_empty());
 }
@@ -78,9 +78,9 @@ fn a_huge_commit_message_is_truncated() {
     let folder = world.repository("wordy", &[("Procfile", &version(1))]);
     let message = folder.join("../message");
     fs::write(&message, "a".repeat(50 << 20)).unwrap();
-    world.git(&folder, &["commit", "-q", "--allow-empty", "--amend", "-F", message.to_str().unwrap()]).good();
-    world.push(&folder).good();
-    let releases = world.ssh(&["releases:list", "wordy"]).good().out;
+    world.git(&folder, &["commit", "-q", "--allow-empty", "--amend", "-F", message.to_str().unwrap()]).success();
+    world.push(&folder).success();
+    let releases = world.ssh(&["releases:list", "wordy"]).success().out;
     assert!(releases.contains("aaaa") && releases.len() < 1000, "{} bytes", releases.len());
 }
 
@@ -89,8 +89,8 @@ fn a_huge_commit_message_is_truncated() {
 fn a_build_cannot_connect_to_host_apps_or_metadata_service() {
     let world = World::new();
     let neighbour = world.repository("neighbour", &[("Procfile", &version(1))]);
-    world.push(&neighbour).good();
-    let report = world.ssh(&["ps:report", "neighbour", "--format", "json"]).good().out;
+    world.push(&neighbour).success();
+    let report = world.ssh(&["ps:report", "neighbour", "--format", "json"]).success().out;
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
     let address = report.pointer("/0/address").unwrap().as_str().unwrap().to_owned();
     let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
@@ -105,16 +105,16 @@ fn a_build_cannot_connect_to_host_apps_or_metadata_service() {
         ssh = world.ssh_port,
     );
     let folder = builds(&world, "client", &script);
-    let said = world.push(&folder).bad().says("tried 10.").says("No such file");
-    let lines = said.err.lines().map(|line| line.trim_start_matches("remote:").trim());
+    let output = world.push(&folder).failure().prints("tried 10.").prints("No such file");
+    let lines = output.err.lines().map(|line| line.trim_start_matches("remote:").trim());
     let open: Vec<_> = lines.filter_map(|line| line.strip_prefix("OPEN ")).collect();
-    assert_eq!(open, ["127.0.0.1 7777"], "only the build's own port is open: {}", said.err);
+    assert_eq!(open, ["127.0.0.1 7777"], "only the build's own port is open: {}", output.err);
     world.answers(&world.url("neighbour"), "version-1");
 }
 
 /// CPU weight of the control group that a container is in, among the groups of the machine.
 fn cpu_weight_of(container: &str) -> String {
-    let pid = run(Command::new("docker").args(["inspect", "--format", "{{.State.Pid}}", container])).good().out;
+    let pid = run(Command::new("docker").args(["inspect", "--format", "{{.State.Pid}}", container])).success().out;
     let groups = fs::read_to_string(format!("/proc/{}/cgroup", pid.trim())).unwrap();
     let of = |controller: &str| {
         let mut lines = groups.lines().map(|line| line.splitn(3, ':').collect::<Vec<_>>());
@@ -153,7 +153,7 @@ fn builds_have_a_low_cpu_weight() {
         let mut pushing = world.git_command(&folder).args(["push", "-q", "paas", "main"]).spawn().unwrap();
         let container = eventually("the build runs", || world.running_containers("build").pop());
         light(&cpu_weight_of(&container));
-        run(Command::new("docker").args(["kill", &container])).good();
+        run(Command::new("docker").args(["kill", &container])).success();
         assert!(!pushing.wait().unwrap().success());
 
         let step = format!("sleep 1000 # {}", world.server_id());
@@ -162,19 +162,19 @@ fn builds_have_a_low_cpu_weight() {
         let mut pushing = world.git_command(&folder).args(["push", "-q", "paas", "main"]).spawn().unwrap();
         let container = eventually("the step runs", || {
             let list = ["ps", "--no-trunc", "--format", "{{.ID}} {{.Command}}"];
-            let running = run(Command::new("docker").args(list)).good().out;
+            let running = run(Command::new("docker").args(list)).success().out;
             let line = running.lines().find(|line| line.contains(&step))?;
             line.split(' ').next().map(str::to_owned)
         });
         light(&cpu_weight_of(&container));
         let group = format!("paas-{}-builds", world.server_id());
-        let driver = run(Command::new("docker").args(["info", "--format", "{{.CgroupDriver}}"])).good().out;
+        let driver = run(Command::new("docker").args(["info", "--format", "{{.CgroupDriver}}"])).success().out;
         assert_eq!(
             groups_named(&group).is_empty(),
             driver.trim() != "cgroupfs",
             "systemd leaves no choice of the group"
         );
-        run(Command::new("docker").args(["kill", &container])).good();
+        run(Command::new("docker").args(["kill", &container])).success();
         assert!(!pushing.wait().unwrap().success());
         group
     };
@@ -194,9 +194,9 @@ fn odd_names_and_symlinks_stay_inside_the_app() {
     symlink("loop", folder.join("loop")).unwrap();
     world.commit(&folder, &[]);
     let id = "1".repeat(40);
-    world.git(&folder, &["update-index", "--add", "--cacheinfo", &format!("160000,{id},module")]).good();
-    world.git(&folder, &["commit", "-q", "-m", "a submodule"]).good();
-    world.push(&folder).good().says("Submodules are not deployed: module");
+    world.git(&folder, &["update-index", "--add", "--cacheinfo", &format!("160000,{id},module")]).success();
+    world.git(&folder, &["commit", "-q", "-m", "a submodule"]).success();
+    world.push(&folder).success().prints("Submodules are not deployed: module");
     let url = world.url("tree");
     world.answers(&url, "hello");
     for path in ["/shadow.txt", "/etc/passwd", "/etc/hostname", "/../../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd"] {
@@ -233,12 +233,12 @@ fn invalid_manifests_are_refused_before_the_build() {
             let _ = fs::remove_file(folder.join(name));
         }
         world.commit(&folder, &[(name, text)]);
-        let said = world.git(&folder, &["push", "-f", "paas", "main"]).bad().says(says);
-        assert!(!said.err.contains("Detecting"), "{name} {:.40} was built: {}", text, said.err);
-        let trouble = said.err.lines().find(|line| line.contains(" !     ")).unwrap();
+        let output = world.git(&folder, &["push", "-f", "paas", "main"]).failure().prints(says);
+        assert!(!output.err.contains("Detecting"), "{name} {:.40} was built: {}", text, output.err);
+        let trouble = output.err.lines().find(|line| line.contains(" !     ")).unwrap();
         assert!(trouble.len() < 600, "{trouble}");
     }
-    assert_eq!(world.ssh(&["builds:list", "words", "--format", "json"]).good().out.trim(), "[]");
+    assert_eq!(world.ssh(&["builds:list", "words", "--format", "json"]).success().out.trim(), "[]");
 }
 
 /// The value of a config var is in no image and no log, and not readable in the database.
@@ -247,18 +247,18 @@ fn values_of_config_vars_are_not_readable_elsewhere() {
     let world = World::new();
     let secret = "s3cr3t-4f1d9c77";
     let folder = world.repository("vault", &[("Procfile", &version(1))]);
-    world.push(&folder).good();
-    world.ssh(&["config:set", "vault", &format!("TOKEN={secret}")]).good();
+    world.push(&folder).success();
+    world.ssh(&["config:set", "vault", &format!("TOKEN={secret}")]).success();
     world.commit(&folder, &[("Procfile", &version(2))]);
-    let said = world.push(&folder).good();
-    assert!(!said.all().contains(secret));
-    assert_eq!(world.ssh(&["config:get", "vault", "TOKEN"]).good().out.trim(), secret, "the owner can read it");
+    let output = world.push(&folder).success();
+    assert!(!output.all().contains(secret));
+    assert_eq!(world.ssh(&["config:get", "vault", "TOKEN"]).success().out.trim(), secret, "the owner can read it");
     let found = run(Command::new("grep").args(["-rlaF", "--exclude=*.ext4", secret]).arg(world.data()));
     assert_eq!((found.code, found.out.as_str()), (Some(1), ""), "in a file");
     for log in ["server.log", "router.log"] {
         assert!(!fs::read_to_string(world.dir().join(log)).unwrap().contains(secret), "in {log}");
     }
-    let image = run(Command::new("docker").args(["image", "inspect"]).arg(world.image_of("vault"))).good();
+    let image = run(Command::new("docker").args(["image", "inspect"]).arg(world.image_of("vault"))).success();
     assert!(!image.out.contains(secret));
 }
 
@@ -267,15 +267,15 @@ fn values_of_config_vars_are_not_readable_elsewhere() {
 fn two_servers_share_an_engine() {
     let (one, two) = (World::new(), World::new());
     let folder = one.repository("twin", &[("Procfile", &version(1))]);
-    one.push(&folder).good();
+    one.push(&folder).success();
     let other = two.repository("twin", &[("Procfile", &version(2))]);
-    two.push(&other).good();
+    two.push(&other).success();
     one.answers(&one.url("twin"), "version-1");
     let url = two.url("twin");
-    one.ssh(&["apps:destroy", "twin", "--force"]).good();
+    one.ssh(&["apps:destroy", "twin", "--force"]).success();
     drop(one);
     two.answers(&url, "version-2");
-    two.ssh(&["ps:scale", "twin", "web=2"]).good();
+    two.ssh(&["ps:scale", "twin", "web=2"]).success();
     eventually("both instances of the second server run", || {
         (two.running_containers("instance").len() == 2).then_some(())
     });
@@ -286,16 +286,16 @@ fn two_servers_share_an_engine() {
 fn a_failed_build_keeps_the_cache_and_the_live_release() {
     let world = World::new();
     let folder = world.sample("node", "half");
-    world.push(&folder).good();
+    world.push(&folder).success();
     let package = fs::read_to_string(folder.join("package.json")).unwrap();
     let broken = package.replace("\"dependencies\": {", "\"dependencies\": { \"no-such-package-4f1d9c77\": \"1.0.0\",");
     assert_ne!(package, broken);
     let lock = fs::read_to_string(folder.join("package-lock.json")).unwrap();
     fs::remove_file(folder.join("package-lock.json")).unwrap();
     world.commit(&folder, &[("package.json", &broken)]);
-    world.push(&folder).bad().says("there is no package no-such-package-4f1d9c77");
+    world.push(&folder).failure().prints("there is no package no-such-package-4f1d9c77");
     world.answers(&world.url("half"), "Hello from Node.js");
     world.commit(&folder, &[("package.json", &package), ("package-lock.json", &lock), ("later.txt", "x")]);
-    world.push(&folder).good().says("Using the packages of the last build");
+    world.push(&folder).success().prints("Using the packages of the last build");
     world.answers(&world.url("half"), "Hello from Node.js");
 }

@@ -80,9 +80,9 @@ async fn a_release_is_deployed_scaled_stopped_and_removed() {
     let app = f.app().await;
     let v1 =
         f.release(&app, &[("web", SERVE, quick(), 1), ("worker", "echo working; exec sleep 600", uptime(), 0)]).await;
-    let (result, said) = rollout(&server, &app, v1).await;
+    let (result, output) = rollout(&server, &app, v1).await;
     result.unwrap();
-    assert!(matches!(&said[..], [Line::Detail(text)] if text.starts_with("web.1 is healthy after ")), "{said:?}");
+    assert!(matches!(&output[..], [Line::Detail(text)] if text.starts_with("web.1 is healthy after ")), "{output:?}");
     let first = healthy(&server, &app).await;
     assert_eq!(names(&first), ["web.1"]);
     assert_eq!(ask(first[0].address).await.unwrap(), "web.1 v1");
@@ -142,10 +142,10 @@ async fn a_new_release_replaces_the_old_one_unless_it_is_unhealthy() {
     for (script, reason, hint, printed) in cases {
         let bad = f.release(&app, &[("web", script, quick(), 1)]).await;
         let error = rollout(&server, &app, bad).await.0.unwrap_err();
-        let said = error.to_string();
-        assert!(said.starts_with("web.") && said.contains(reason) && !said.contains('\n'), "{said}");
-        assert!(hint.is_none_or(|hint| said.contains(hint)), "{said}");
-        let RolloutError::Unhealthy { log, .. } = error else { panic!("{said}") };
+        let output = error.to_string();
+        assert!(output.starts_with("web.") && output.contains(reason) && !output.contains('\n'), "{output}");
+        assert!(hint.is_none_or(|hint| output.contains(hint)), "{output}");
+        let RolloutError::Unhealthy { log, .. } = error else { panic!("{output}") };
         assert!(log.iter().any(|line| line == printed), "{log:?}");
         assert_eq!(report(&server, &app).await, old, "the old instances are unchanged, and no other is left");
         assert_eq!(f.store.release(app.id, bad).await.unwrap().unwrap().state, ReleaseState::Failed);

@@ -104,18 +104,18 @@ fn named(folder: &Path, ending: &str) -> BTreeMap<String, PathBuf> {
 fn repository(world: &World, sample: Option<&str>, app: &str) -> PathBuf {
     let folder = world.repository(app, &[]);
     if let Some(sample) = sample {
-        run(Command::new("cp").arg("-a").arg(apps().join(sample).join(".")).arg(&folder)).good();
+        run(Command::new("cp").arg("-a").arg(apps().join(sample).join(".")).arg(&folder)).success();
     }
     folder
 }
 
-fn says_all(said: CommandOutput, texts: &[String]) {
+fn prints_all(printed: CommandOutput, texts: &[String]) {
     assert!(!texts.is_empty(), "no expected text");
-    texts.iter().fold(said, |said, text| said.says(text));
+    texts.iter().fold(printed, |printed, text| printed.prints(text));
 }
 
 fn image(world: &World, app: &str) -> String {
-    let info = world.paas(&["builds:info", app, "--format", "json"]).good().out;
+    let info = world.paas(&["builds:info", app, "--format", "json"]).success().out;
     serde_json::from_str::<serde_json::Value>(&info).unwrap()["image"].as_str().unwrap().to_owned()
 }
 
@@ -129,24 +129,24 @@ fn check(world: &World, app: &str, sample: &Sample, text: &str) {
 fn builds_twice(world: &World, app: &str, sample: &Sample) {
     let folder = repository(world, Some(app), app);
     if let Some(command) = &sample.prepare {
-        run(Command::new("bash").args(["-euc", command]).current_dir(&folder)).good();
+        run(Command::new("bash").args(["-euc", command]).current_dir(&folder)).success();
     }
     world.commit(&folder, &[]);
     if !(sample.config.is_empty() && sample.build.is_empty() && sample.dir.is_none()) {
-        world.paas(&["apps:create", app]).good();
+        world.paas(&["apps:create", app]).success();
     }
     let pairs = |vars: &BTreeMap<String, String>| vars.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>();
     for (option, vars) in [(None, &sample.config), (Some("--build"), &sample.build)] {
         let pairs = pairs(vars);
         let words = ["config:set", app].into_iter().chain(option).chain(pairs.iter().map(String::as_str));
         if !pairs.is_empty() {
-            world.paas(&words.collect::<Vec<_>>()).good();
+            world.paas(&words.collect::<Vec<_>>()).success();
         }
     }
     if let Some(dir) = &sample.dir {
-        world.paas(&["builds:set", app, "dir", dir]).good();
+        world.paas(&["builds:set", app, "dir", dir]).success();
     }
-    says_all(world.push(&folder).good(), &sample.says);
+    prints_all(world.push(&folder).success(), &sample.says);
     check(world, app, sample, &sample.change.from);
 
     let Change { file, from, to } = &sample.change;
@@ -154,15 +154,15 @@ fn builds_twice(world: &World, app: &str, sample: &Sample) {
     assert!(text.contains(from.as_str()), "{app}: {file} has no {from:?}");
     assert!(sample.answers.contains(from.as_str()), "{app}: the answer has no {from:?}");
     world.commit(&folder, &[(file, &text.replace(from.as_str(), to))]);
-    says_all(world.push(&folder).good(), &sample.cached);
+    prints_all(world.push(&folder).success(), &sample.cached);
     check(world, app, sample, to);
 }
 
 /// A build without a cache gives the same image.
 fn builds_the_same_image_without_a_cache(world: &World, app: &str, sample: &Sample) {
     let with_cache = image(world, app);
-    world.paas(&["builds:clear-cache", app]).good();
-    world.paas(&["ps:rebuild", app]).good();
+    world.paas(&["builds:clear-cache", app]).success();
+    world.paas(&["ps:rebuild", app]).success();
     match &sample.varies {
         Some(why) => eprintln!("{app}: the two images are not compared, since {why}"),
         None => assert_eq!(image(world, app), with_cache, "{app}: without a cache, the build gives another image"),
@@ -173,13 +173,13 @@ fn builds_the_same_image_without_a_cache(world: &World, app: &str, sample: &Samp
 fn fails(world: &World, app: &str, failure: &Failure) {
     let folder = repository(world, failure.base.as_deref(), app);
     for name in &failure.remove {
-        run(Command::new("rm").arg("-r").arg(folder.join(name))).good();
+        run(Command::new("rm").arg("-r").arg(folder.join(name))).success();
     }
     let files: Vec<_> = failure.write.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
     world.commit(&folder, &files);
-    let said = world.push(&folder);
-    says_all(if failure.warns { said.good() } else { said.bad() }, &failure.says);
-    world.paas(&["apps:destroy", app, "--force"]).good();
+    let printed = world.push(&folder);
+    prints_all(if failure.warns { printed.success() } else { printed.failure() }, &failure.says);
+    world.paas(&["apps:destroy", app, "--force"]).success();
 }
 
 /// The samples of a language, by name.
@@ -206,7 +206,7 @@ fn samples(language: &str) {
         eprintln!("{app}");
         builds_twice(&world, &app, &sample);
         builds_the_same_image_without_a_cache(&world, &app, &sample);
-        world.paas(&["apps:destroy", &app, "--force"]).good();
+        world.paas(&["apps:destroy", &app, "--force"]).success();
     }
 }
 

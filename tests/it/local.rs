@@ -51,7 +51,7 @@ impl Drop for Sandbox {
                 "for of in 'ps --all' 'network ls'; do docker $of --quiet --filter label=paas.server=local-{id}; done; \
                  docker images --all | grep paas/local-{id} || true"
             );
-            self.sh(&lists).good().out
+            self.sh(&lists).success().out
         };
         let before = on_engine();
         let purged = self.sh("paas purge --local");
@@ -73,36 +73,36 @@ fn the_guide_for_authors_works() {
     let guide = fs::read_to_string(repository_root().join("docs/buildpacks.md")).unwrap();
     let blocks: Vec<_> = guide.split("```sh run\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     assert!(blocks.len() >= 5, "the guide has fewer commands than it had");
-    let said: Vec<_> = blocks.iter().map(|block| sandbox.sh(block).good().all()).collect();
-    assert!(said[1].contains("ok    the process listens after"), "{}", said[1]);
-    assert!(said[2].contains("-----> Using Wren 1.1"), "{}", said[2]);
-    assert!(said[3].contains("web (default): wren main.wren"), "{}", said[3]);
+    let printed: Vec<_> = blocks.iter().map(|block| sandbox.sh(block).success().all()).collect();
+    assert!(printed[1].contains("ok    the process listens after"), "{}", printed[1]);
+    assert!(printed[2].contains("-----> Using Wren 1.1"), "{}", printed[2]);
+    assert!(printed[3].contains("web (default): wren main.wren"), "{}", printed[3]);
 
     // The packaged buildpack builds, as a file and as a folder.
-    sandbox.sh("paas buildpack package wren packed").good();
+    sandbox.sh("paas buildpack package wren packed").success();
     assert!(sandbox.work().join("packed/bin/bp").is_file());
     for buildpack in ["wren.cnb", "packed"] {
         sandbox
             .sh(&format!("paas build hello --buildpack {buildpack} --tag paas-test/wren && docker rmi paas-test/wren"))
-            .good();
+            .success();
     }
-    sandbox.sh("paas buildpack package wren wren.cnb").bad().says("already exists");
-    sandbox.sh("paas buildpack new acme/wren").bad().says("already exists");
-    sandbox.sh("paas buildpack new ../x").bad().says("is not allowed");
-    sandbox.sh("paas build nowhere").bad().says("cannot find nowhere");
+    sandbox.sh("paas buildpack package wren wren.cnb").failure().prints("already exists");
+    sandbox.sh("paas buildpack new acme/wren").failure().prints("already exists");
+    sandbox.sh("paas buildpack new ../x").failure().prints("is not allowed");
+    sandbox.sh("paas build nowhere").failure().prints("cannot find nowhere");
 
     // Caches of folders that were not built for a long time are removed.
     let old = "cd ../cache/paas; for n in {10..19}; do touch -d 2020-01-$n build-$n.image disks/build-$n.ext4; done";
-    sandbox.sh(old).good();
-    sandbox.sh("paas build hello --buildpack packed --tag paas-test/wren && docker rmi paas-test/wren").good();
-    let left = sandbox.sh("cd ../cache/paas; ls *.image | wc -l; ls disks/build-10.ext4 || echo removed").good();
+    sandbox.sh(old).success();
+    sandbox.sh("paas build hello --buildpack packed --tag paas-test/wren && docker rmi paas-test/wren").success();
+    let left = sandbox.sh("cd ../cache/paas; ls *.image | wc -l; ls disks/build-10.ext4 || echo removed").success();
     assert!(left.out.starts_with("10\n") && left.out.ends_with("removed\n"), "{}", left.out);
 
     // A layer that differs in each build, and a process that does not listen.
     let spoil = "sed -i 's|^bp process.*|date +%N > \"$layers/runtime/when\"; bp process \"$layers\" web -- sleep 1|' wren/bin/build";
     sandbox
         .sh(&format!("{spoil}; paas buildpack test wren --app hello"))
-        .bad()
-        .says("these layers differ: acme/wren:runtime")
-        .says("web ended with status 0 before it listened on port 8080");
+        .failure()
+        .prints("these layers differ: acme/wren:runtime")
+        .prints("web ended with status 0 before it listened on port 8080");
 }

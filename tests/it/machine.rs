@@ -22,14 +22,14 @@ struct Namespace(String);
 impl Namespace {
     fn enter(name: &str) -> Self {
         let name = format!("paas-{name}-{}", std::process::id());
-        run(Command::new("ip").args(["netns", "add", &name])).good();
+        run(Command::new("ip").args(["netns", "add", &name])).success();
         let namespace = Self(name);
         let file = fs::File::open(format!("/run/netns/{}", namespace.0)).unwrap();
         let network = Some(rustix::thread::LinkNameSpaceType::Network);
         rustix::thread::move_into_link_name_space(file.as_fd(), network).unwrap();
-        run(Command::new("ip").args(["link", "set", "lo", "up"])).good();
+        run(Command::new("ip").args(["link", "set", "lo", "up"])).success();
         // Connections to the Internet fail at once.
-        run(Command::new("ip").args(["route", "add", "unreachable", "default"])).good();
+        run(Command::new("ip").args(["route", "add", "unreachable", "default"])).success();
         namespace
     }
 }
@@ -54,8 +54,8 @@ impl Dockerd {
     fn power_on(dir: PathBuf) -> Self {
         fs::create_dir_all(&dir).unwrap();
         // Mounts that the server makes in this folder must be visible in the machine's mount namespace.
-        run(Command::new("mount").arg("--bind").args([&dir, &dir])).good();
-        run(Command::new("mount").arg("--make-rshared").arg(&dir)).good();
+        run(Command::new("mount").arg("--bind").args([&dir, &dir])).success();
+        run(Command::new("mount").arg("--make-rshared").arg(&dir)).success();
         let mut dockerd = Self { dir, machine: None, daemon: None };
         dockerd.boot();
         dockerd
@@ -143,8 +143,8 @@ fn apps_come_back_after_the_death_of_docker_and_of_the_machine() {
     let mut urls = Vec::new();
     for (n, app) in ["left", "right"].iter().enumerate() {
         let folder = world.repository(app, &[("Procfile", &version(n as u32 + 1))]);
-        world.push(&folder).good();
-        world.ssh(&["ps:scale", app, "web=2"]).good();
+        world.push(&folder).success();
+        world.ssh(&["ps:scale", app, "web=2"]).success();
         urls.push(world.url(app));
     }
     let all_back = |world: &World, engine: &Dockerd| {
@@ -153,7 +153,7 @@ fn apps_come_back_after_the_death_of_docker_and_of_the_machine() {
             eventually("both instances are healthy, and run by the engine's report", || {
                 let label = format!("label=paas.app={app}");
                 let list = ["ps", "--format", "{{.Names}}", "--filter", "label=paas.kind=instance", "--filter", &label];
-                let running = engine.docker(&list).good().out;
+                let running = engine.docker(&list).success().out;
                 let instances = world.instances(app);
                 let both = instances.len() == 2 && running.lines().count() == 2;
                 let healthy = |one: &serde_json::Value| {
@@ -180,8 +180,8 @@ fn apps_come_back_after_the_death_of_docker_and_of_the_machine() {
     world.start_router();
     world.start_server();
     all_back(&world, &engine);
-    let left = engine.docker(&["ps", "--all", "--quiet"]).good().out;
+    let left = engine.docker(&["ps", "--all", "--quiet"]).success().out;
     assert_eq!(left.lines().count(), 4, "{left}");
     drop(world);
-    assert_eq!(engine.docker(&["ps", "--all", "--quiet"]).good().out, "");
+    assert_eq!(engine.docker(&["ps", "--all", "--quiet"]).success().out, "");
 }

@@ -21,23 +21,26 @@ fn json(text: &str) -> serde_json::Value {
 fn config_vars_belong_to_releases() {
     let world = World::new();
     let folder = world.repository("vars", &[("Procfile", SHOW)]);
-    world.paas(&["apps:create", "vars"]).good();
-    world.paas(&["config:set", "vars", "SAYS=one two=three"]).good().says("the change takes effect with the next one");
-    world.push(&folder).good();
+    world.paas(&["apps:create", "vars"]).success();
+    world
+        .paas(&["config:set", "vars", "SAYS=one two=three"])
+        .success()
+        .prints("the change takes effect with the next one");
+    world.push(&folder).success();
     let url = world.url("vars");
     world.answers(&url, "says:one two=three:");
-    world.paas(&["config:set", "vars", "SAYS=four"]).good().says("v2 is live");
+    world.paas(&["config:set", "vars", "SAYS=four"]).success().prints("v2 is live");
     assert!(world.get(&url).unwrap().1.contains("says:four:"), "the release is live when the command ends");
-    world.paas(&["config:set", "vars", "SAYS=four"]).good().says("no change: the values are already set");
-    world.paas(&["config:set", "--no-restart", "vars", "SAYS=five"]).good();
+    world.paas(&["config:set", "vars", "SAYS=four"]).success().prints("no change: the values are already set");
+    world.paas(&["config:set", "--no-restart", "vars", "SAYS=five"]).success();
     world.answers(&url, "says:four:");
-    world.paas(&["releases:rollback", "vars", "v1"]).good().says("Rolling back to v1 (").says("forward again");
+    world.paas(&["releases:rollback", "vars", "v1"]).success().prints("Rolling back to v1 (").prints("forward again");
     assert!(world.get(&url).unwrap().1.contains("says:one two=three:"));
-    assert_eq!(world.paas(&["config:get", "vars", "SAYS"]).good().out, "one two=three\n");
-    world.paas(&["config:unset", "vars", "SAYS"]).good();
+    assert_eq!(world.paas(&["config:get", "vars", "SAYS"]).success().out, "one two=three\n");
+    world.paas(&["config:unset", "vars", "SAYS"]).success();
     world.answers(&url, "says::");
-    world.paas(&["config:get", "vars", "SAYS"]).bad().says("no config var");
-    let releases = json(&world.paas(&["releases:list", "vars", "--format", "json"]).good().out);
+    world.paas(&["config:get", "vars", "SAYS"]).failure().prints("no config var");
+    let releases = json(&world.paas(&["releases:list", "vars", "--format", "json"]).success().out);
     let kinds: Vec<_> = releases.as_array().unwrap().iter().map(|r| r["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["config", "rollback", "config", "push"]);
 }
@@ -47,45 +50,48 @@ fn config_vars_belong_to_releases() {
 fn processes_are_scaled_restarted_stopped_and_started() {
     let mut world = World::new();
     let folder = world.repository("procs", &[("Procfile", &format!("{SHOW}\nworker: echo at work; exec sleep 1000"))]);
-    world.push(&folder).good();
-    world.ssh(&["ps:scale", "procs", "web=2", "worker=1"]).good();
-    world.ssh(&["ps:scale", "procs", "clock=1"]).bad().says("no process type clock; it has: web, worker");
-    world.ssh(&["ps:scale", "procs", "web=many"]).bad().says("web=3");
-    let report = || json(&world.ssh(&["ps:report", "procs", "--format", "json"]).good().out);
+    world.push(&folder).success();
+    world.ssh(&["ps:scale", "procs", "web=2", "worker=1"]).success();
+    world.ssh(&["ps:scale", "procs", "clock=1"]).failure().prints("no process type clock; it has: web, worker");
+    world.ssh(&["ps:scale", "procs", "web=many"]).failure().prints("web=3");
+    let report = || json(&world.ssh(&["ps:report", "procs", "--format", "json"]).success().out);
     let ids = |report: &serde_json::Value| {
         report.as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     let before = ids(&report());
     assert_eq!(before.len(), 3);
-    world.ssh(&["ps:restart", "procs"]).good();
+    world.ssh(&["ps:restart", "procs"]).success();
     eventually("three new instances", || {
         let now = ids(&report());
         (now.len() == 3 && now.iter().all(|id| !before.contains(id))).then_some(())
     });
-    let logs = world.ssh(&["logs", "procs", "-p", "worker"]).good().out;
+    let logs = world.ssh(&["logs", "procs", "-p", "worker"]).success().out;
     assert!(logs.contains("app[worker.1]: at work") && !logs.contains("[web."), "{logs}");
-    world.ssh(&["logs", "procs", "-p", "wroker"]).good().says("no process type wroker; it has: web, worker");
-    let state = || json(&world.ssh(&["apps:list", "--format", "json"]).good().out)[0]["state"].clone();
+    world.ssh(&["logs", "procs", "-p", "wroker"]).success().prints("no process type wroker; it has: web, worker");
+    let state = || json(&world.ssh(&["apps:list", "--format", "json"]).success().out)[0]["state"].clone();
     assert_eq!(state(), "running");
-    world.ssh(&["ps:stop", "procs"]).good();
+    world.ssh(&["ps:stop", "procs"]).success();
     assert_eq!(state(), "stopped");
     assert_eq!(world.get(&format!("{}/x?secret=1", world.url("procs").trim_end_matches('/'))).unwrap().0, 503);
     eventually("the router's response is in the log", || {
-        let log = world.ssh(&["logs", "procs", "-p", "router"]).good().out;
+        let log = world.ssh(&["logs", "procs", "-p", "router"]).success().out;
         assert!(!log.contains("secret"), "{log}");
         log.contains("paas[router]: 503 for GET /x: no instance is running (request ").then_some(())
     });
     world.stop_server();
     world.start_server();
     eventually("no instance is left", || world.containers("instance").is_empty().then_some(()));
-    world.ssh(&["config:set", "procs", "STILL=stopped"]).good().says("runs when the app is started (ps:start procs)");
+    world
+        .ssh(&["config:set", "procs", "STILL=stopped"])
+        .success()
+        .prints("runs when the app is started (ps:start procs)");
     assert!(world.containers("instance").is_empty(), "a new release starts nothing");
-    world.ssh(&["ps:start", "procs"]).good();
+    world.ssh(&["ps:start", "procs"]).success();
     world.answers(&world.url("procs"), "says:");
-    let info = json(&world.ssh(&["apps:info", "procs", "--format", "json"]).good().out);
+    let info = json(&world.ssh(&["apps:info", "procs", "--format", "json"]).success().out);
     assert_eq!(info["formation"], serde_json::json!(["web=2", "worker=1"]));
-    world.ssh(&["builds:log", "procs"]).good().says("Releasing v1");
-    world.ssh(&["builds:log", "procs", "7"]).bad().says("procs has no such build");
+    world.ssh(&["builds:log", "procs"]).success().prints("Releasing v1");
+    world.ssh(&["builds:log", "procs", "7"]).failure().prints("procs has no such build");
 }
 
 /// Port mappings of HTTP and TCP are served, and conflicting ones are refused.
@@ -95,12 +101,12 @@ fn ports_are_mapped() {
     let serve = version(1).replace("$PORT", "5000");
     let checks = r#"{"healthchecks":{"web":[{"attempts":10,"wait":0.5}]}}"#;
     let folder = world.repository("mapped", &[("Procfile", &serve), ("app.json", checks)]);
-    world.push(&folder).bad().says("it listens on port 5000, not on $PORT (8080)");
+    world.push(&folder).failure().prints("it listens on port 5000, not on $PORT (8080)");
     let own = world.url("mapped");
     let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let (http, tcp) = (free(), free());
-    world.ssh(&["ports:set", "mapped", &format!("http:{http}:5000"), &format!("tcp:{tcp}:5000")]).good();
-    world.push(&folder).good();
+    world.ssh(&["ports:set", "mapped", &format!("http:{http}:5000"), &format!("tcp:{tcp}:5000")]).success();
+    world.push(&folder).success();
     world.answers(&format!("http://127.0.0.1:{http}"), "version-1");
     let mut raw = TcpStream::connect(("127.0.0.1", tcp)).unwrap();
     raw.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
@@ -110,20 +116,20 @@ fn ports_are_mapped() {
 
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = format!("http:{}:5000", taken.local_addr().unwrap().port());
-    world.ssh(&["ports:add", "mapped", &taken]).bad().says("cannot be opened");
+    world.ssh(&["ports:add", "mapped", &taken]).failure().prints("cannot be opened");
     world
         .ssh(&["ports:add", "mapped", &format!("http:{}:5000", world.ssh_port)])
-        .bad()
-        .says("paas itself listens on it");
-    world.paas(&["apps:create", "other"]).good();
-    world.ssh(&["ports:set", "other", &format!("http:{http}:5000")]).bad().says("belongs to the app mapped");
-    let listed = json(&world.ssh(&["ports:list", "mapped", "--format", "json"]).good().out);
+        .failure()
+        .prints("paas itself listens on it");
+    world.paas(&["apps:create", "other"]).success();
+    world.ssh(&["ports:set", "other", &format!("http:{http}:5000")]).failure().prints("belongs to the app mapped");
+    let listed = json(&world.ssh(&["ports:list", "mapped", "--format", "json"]).success().out);
     assert_eq!(listed.as_array().unwrap().len(), 2, "refused mappings are not stored: {listed}");
     world.answers(&format!("http://127.0.0.1:{http}"), "version-1");
     world.commit(&folder, &[("Procfile", &version(2))]);
-    world.push(&folder).good();
+    world.push(&folder).success();
     world.answers(&format!("http://127.0.0.1:{http}"), "version-2");
-    world.ssh(&["ports:clear", "mapped"]).good().says("PORT has changed: restarting mapped");
+    world.ssh(&["ports:clear", "mapped"]).success().prints("PORT has changed: restarting mapped");
     world.answers(&own, "version-2");
     assert_eq!(world.url("mapped"), own, "the app keeps its own port");
 }
@@ -133,16 +139,16 @@ fn ports_are_mapped() {
 fn a_developer_key_manages_its_own_apps_only() {
     let world = World::new();
     let folder = world.repository("admins", &[("Procfile", &version(1))]);
-    world.push(&folder).good();
+    world.push(&folder).success();
     let key = world.dir().join("bob");
-    run(Command::new("ssh-keygen").args(["-q", "-t", "ecdsa", "-N", "", "-f"]).arg(&key)).good();
+    run(Command::new("ssh-keygen").args(["-q", "-t", "ecdsa", "-N", "", "-f"]).arg(&key)).success();
     let public = std::fs::read_to_string(world.dir().join("bob.pub")).unwrap();
-    world.paas_with(&["ssh-keys:add", "bob"], &public).good().says("SHA256:");
-    world.paas_with(&["ssh-keys:add", "bob2"], &public).bad().says("this key is registered already, as bob");
-    world.paas_with(&["ssh-keys:add", "eve"], "ssh-ed25519 nonsense").bad().says("public key");
+    world.paas_with(&["ssh-keys:add", "bob"], &public).success().prints("SHA256:");
+    world.paas_with(&["ssh-keys:add", "bob2"], &public).failure().prints("this key is registered already, as bob");
+    world.paas_with(&["ssh-keys:add", "eve"], "ssh-ed25519 nonsense").failure().prints("public key");
     let bob = |words: &[&str]| world.ssh_as(&key, words);
-    bob(&["whoami"]).good().says("bob (developer)");
-    bob(&["apps:create", "bobs"]).good();
+    bob(&["whoami"]).success().prints("bob (developer)");
+    bob(&["apps:create", "bobs"]).success();
     for words in [
         &["apps:info", "admins"][..],
         &["config:list", "admins"],
@@ -150,15 +156,15 @@ fn a_developer_key_manages_its_own_apps_only() {
         &["apps:destroy", "admins", "--force"],
         &["git-receive-pack", "admins"],
     ] {
-        bob(words).bad().says("there is no app named admins, or it is not yours");
+        bob(words).failure().prints("there is no app named admins, or it is not yours");
     }
-    bob(&["ssh-keys:list"]).bad().says("only an admin key may do this");
-    bob(&["ports:set", "bobs", "http:80:8080"]).bad().says("only an admin may map port 80");
-    let apps = json(&bob(&["apps:list", "--format", "json"]).good().out);
+    bob(&["ssh-keys:list"]).failure().prints("only an admin key may do this");
+    bob(&["ports:set", "bobs", "http:80:8080"]).failure().prints("only an admin may map port 80");
+    let apps = json(&bob(&["apps:list", "--format", "json"]).success().out);
     let names: Vec<_> = apps.as_array().unwrap().iter().map(|app| &app["name"]).collect();
     assert_eq!(names, ["bobs"]);
-    bob(&["apps:destroy", "bobs"]).bad().says("no name was given");
-    world.paas(&["ssh-keys:remove", "bob"]).good();
-    bob(&["whoami"]).bad().says("Permission denied (publickey)");
+    bob(&["apps:destroy", "bobs"]).failure().prints("no name was given");
+    world.paas(&["ssh-keys:remove", "bob"]).success();
+    bob(&["whoami"]).failure().prints("Permission denied (publickey)");
     world.answers(&world.url("admins"), "version-1");
 }

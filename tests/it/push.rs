@@ -10,19 +10,19 @@ use crate::support::{apps::version, command::run, http::Load, waiting::eventuall
 fn three_apps_are_deployed_scaled_and_changed_without_a_failed_request() {
     let world = World::new();
     let site = world.sample("static", "site");
-    world.push(&site).good().says("-----> ").says("http://127.0.0.1:");
+    world.push(&site).success().prints("-----> ").prints("http://127.0.0.1:");
     world.answers(&world.url("site"), "Hello from a static site");
 
     let python = world.sample("python", "py");
-    world.push(&python).good();
+    world.push(&python).success();
     world.answers(&world.url("py"), "Hello from Python");
 
     let node = world.sample("node", "js");
-    world.push(&node).good();
+    world.push(&node).success();
     let url = world.url("js");
     world.answers(&url, "Hello from Node.js, version 1");
 
-    world.ssh(&["ps:scale", "js", "web=3"]).good();
+    world.ssh(&["ps:scale", "js", "web=3"]).success();
     let mut seen = HashSet::new();
     eventually("three different instances respond", || {
         seen.insert(world.get(&url).unwrap().1);
@@ -32,20 +32,20 @@ fn three_apps_are_deployed_scaled_and_changed_without_a_failed_request() {
     let load = Load::on(&url);
     let server = std::fs::read_to_string(node.join("server.js")).unwrap();
     world.commit(&node, &[("server.js", &server.replace("version 1", "version 2"))]);
-    world.push(&node).good();
+    world.push(&node).success();
     assert!(world.get(&url).unwrap().1.contains("version 2"), "the new version responds when the push ends");
     load.end_without_failure();
 
-    let live = world.git(&node, &["rev-parse", "HEAD"]).good().out;
+    let live = world.git(&node, &["rev-parse", "HEAD"]).success().out;
     let load = Load::on(&url);
     world.commit(&node, &[("server.js", "throw new Error('broken for good')")]);
-    world.push(&node).bad().says("broken for good").says("[remote rejected] main -> main");
+    world.push(&node).failure().prints("broken for good").prints("[remote rejected] main -> main");
     load.end_without_failure();
     world.answers(&url, "version 2");
-    let remote = world.git(&node, &["ls-remote", "paas", "refs/heads/main"]).good().out;
+    let remote = world.git(&node, &["ls-remote", "paas", "refs/heads/main"]).success().out;
     assert_eq!(remote.split_whitespace().next(), Some(live.trim()), "the ref did not move");
 
-    world.ssh(&["apps:destroy", "js", "--force"]).good();
+    world.ssh(&["apps:destroy", "js", "--force"]).success();
     eventually("the instances are removed", || {
         world.containers("instance").iter().all(|name| !name.starts_with("js-")).then_some(())
     });
@@ -56,13 +56,13 @@ fn three_apps_are_deployed_scaled_and_changed_without_a_failed_request() {
 fn the_same_tree_gives_the_same_image() {
     let world = World::new();
     let one = world.sample("node", "one");
-    world.push(&one).good();
+    world.push(&one).success();
     world.commit(&one, &[]);
-    world.push(&one).good().says("unchanged");
+    world.push(&one).success().prints("unchanged");
     let two = world.sample("node", "two");
-    world.push(&two).good();
+    world.push(&two).success();
     let image = |app: &str| {
-        let releases = world.paas(&["releases:list", app, "--format", "json"]).good().out;
+        let releases = world.paas(&["releases:list", app, "--format", "json"]).success().out;
         let releases: serde_json::Value = serde_json::from_str(&releases).unwrap();
         let images: HashSet<_> =
             releases.as_array().unwrap().iter().map(|r| r["image"].as_str().unwrap().to_owned()).collect();
@@ -77,35 +77,35 @@ fn the_same_tree_gives_the_same_image() {
 fn branches_tags_clones_and_forced_pushes_work() {
     let world = World::new();
     let folder = world.repository("repo", &[("index.html", "first")]);
-    world.push(&folder).good();
-    world.git(&folder, &["push", "paas", "main:topic"]).good().says("stored, not deployed");
-    world.git(&folder, &["tag", "v1"]).good();
-    world.git(&folder, &["push", "paas", "v1"]).good();
-    let releases = world.paas(&["releases:list", "repo", "--format", "json"]).good().out;
+    world.push(&folder).success();
+    world.git(&folder, &["push", "paas", "main:topic"]).success().prints("stored, not deployed");
+    world.git(&folder, &["tag", "v1"]).success();
+    world.git(&folder, &["push", "paas", "v1"]).success();
+    let releases = world.paas(&["releases:list", "repo", "--format", "json"]).success().out;
     let releases: serde_json::Value = serde_json::from_str(&releases).unwrap();
     assert_eq!(releases.as_array().unwrap().len(), 1, "neither branch nor tag is deployed: {releases}");
 
     let clone = world.dir().join("clone");
-    world.git(world.dir(), &["clone", "-q", &format!("{}.git", world.remote("repo")), "clone"]).good();
+    world.git(world.dir(), &["clone", "-q", &format!("{}.git", world.remote("repo")), "clone"]).success();
     assert_eq!(std::fs::read_to_string(clone.join("index.html")).unwrap(), "first");
-    assert!(world.git(&clone, &["branch", "-r"]).good().out.contains("origin/topic"));
+    assert!(world.git(&clone, &["branch", "-r"]).success().out.contains("origin/topic"));
 
-    world.git(&folder, &["commit", "-q", "--amend", "-m", "rewritten", "--allow-empty"]).good();
+    world.git(&folder, &["commit", "-q", "--amend", "-m", "rewritten", "--allow-empty"]).success();
     std::fs::write(folder.join("index.html"), "second").unwrap();
-    world.git(&folder, &["commit", "-q", "-a", "--amend", "-m", "rewritten"]).good();
-    world.push(&folder).bad().says("non-fast-forward");
-    world.git(&folder, &["push", "--force", "paas", "main"]).good();
+    world.git(&folder, &["commit", "-q", "-a", "--amend", "-m", "rewritten"]).success();
+    world.push(&folder).failure().prints("non-fast-forward");
+    world.git(&folder, &["push", "--force", "paas", "main"]).success();
     world.answers(&world.url("repo"), "second");
 
-    world.git(&folder, &["push", "paas", ":main"]).bad().says("deploy branch");
-    world.git(&folder, &["push", "paas", ":topic"]).good();
-    let refs = world.git(&folder, &["ls-remote", "paas"]).good().out;
+    world.git(&folder, &["push", "paas", ":main"]).failure().prints("deploy branch");
+    world.git(&folder, &["push", "paas", ":topic"]).success();
+    let refs = world.git(&folder, &["ls-remote", "paas"]).success().out;
     assert!(refs.contains("refs/heads/main") && !refs.contains("topic"), "{refs}");
 
-    world.ssh(&["git:set", "repo", "deploy-branch", "live"]).good();
+    world.ssh(&["git:set", "repo", "deploy-branch", "live"]).success();
     world.commit(&folder, &[("index.html", "third")]);
-    world.git(&folder, &["push", "paas", "main"]).good().says("stored, not deployed");
-    world.git(&folder, &["push", "paas", "main:live"]).good();
+    world.git(&folder, &["push", "paas", "main"]).success().prints("stored, not deployed");
+    world.git(&folder, &["push", "paas", "main:live"]).success();
     world.answers(&world.url("repo"), "third");
 }
 
@@ -114,43 +114,43 @@ fn branches_tags_clones_and_forced_pushes_work() {
 fn apps_that_cannot_be_built_or_run_are_explained() {
     let world = World::new();
     let folder = world.repository("odd", &[("README.md", "nothing to run")]);
-    world.push(&folder).bad().says("no buildpack");
-    world.ssh(&["apps:info", "odd"]).good();
-    assert!(world.git(&folder, &["ls-remote", "paas"]).good().out.is_empty());
+    world.push(&folder).failure().prints("no buildpack");
+    world.ssh(&["apps:info", "odd"]).success();
+    assert!(world.git(&folder, &["ls-remote", "paas"]).success().out.is_empty());
 
     world.commit(&folder, &[("Procfile", "web: sleep 1000\nnonsense")]);
-    world.push(&folder).bad().says("Procfile line 2");
+    world.push(&folder).failure().prints("Procfile line 2");
     world.commit(&folder, &[("Procfile", "web: sleep 1000"), ("app.json", "{")]);
-    world.push(&folder).bad().says("app.json: ");
+    world.push(&folder).failure().prints("app.json: ");
     let checks = r#"{"healthchecks":{"web":[{"attempts":3,"wait":0.5}]}}"#;
     world.commit(&folder, &[("app.json", checks)]);
-    world.push(&folder).bad().says("it does not listen on $PORT (8080)");
+    world.push(&folder).failure().prints("it does not listen on $PORT (8080)");
     // The caller is informed after 10 seconds, and then of each change.
     let patient = r#"{"healthchecks":{"web":[{"attempts":24,"wait":1}]}}"#;
     let late = "web: sleep 15; exec python3 -m http.server 3000";
     world.commit(&folder, &[("Procfile", late), ("app.json", patient)]);
-    let said = world.push(&folder).bad().says("it listens on port 3000, not on $PORT (8080)").all();
+    let printed = world.push(&folder).failure().prints("it listens on port 3000, not on $PORT (8080)").all();
     for line in ["web.1 listens on no port yet", "web.1 listens on port 3000 so far, not on $PORT (8080)"] {
-        assert_eq!(said.matches(line).count(), 1, "{line}: {said}");
+        assert_eq!(printed.matches(line).count(), 1, "{line}: {printed}");
     }
     world.commit(&folder, &[("app.json", checks)]);
     world.commit(&folder, &[("Procfile", "web: echo i-have-no-time; exit 3")]);
-    world.push(&folder).bad().says("i-have-no-time").says("status 3");
+    world.push(&folder).failure().prints("i-have-no-time").prints("status 3");
     // A server whose workers cannot load the app has an open port until it exits.
     let hollow = "import os, socket, sys, time\ns = socket.socket()\ns.bind(('0.0.0.0', int(os.environ['PORT'])))\n\
                   s.listen()\ntime.sleep(2)\nsys.exit('no worker boots')\n";
     world.commit(&folder, &[("Procfile", "web: python3 hollow.py"), ("hollow.py", hollow), ("app.json", patient)]);
-    world.push(&folder).bad().says("no worker boots").says("status 1");
+    world.push(&folder).failure().prints("no worker boots").prints("status 1");
     world.commit(&folder, &[("hollow.py", &hollow.replace("sleep(2)", "sleep(100)")), ("app.json", checks)]);
-    world.push(&folder).bad().says("it listens but accepts no connections");
+    world.push(&folder).failure().prints("it listens but accepts no connections");
     world.commit(&folder, &[("Procfile", "web: python3 -m http.server $PORT")]);
-    world.push(&folder).good();
+    world.push(&folder).success();
     world.answers(&world.url("odd"), "Procfile");
     world.commit(&folder, &[("Procfile", "worker: sleep 1000")]);
-    world.push(&folder).good().says("the app has no web process");
+    world.push(&folder).success().prints("the app has no web process");
     assert_eq!(world.get(&world.url("odd")).unwrap().0, 503);
-    world.ssh(&["ps:scale", "odd", "worker=2"]).good();
-    let report = world.ssh(&["ps:report", "odd"]).good().out;
+    world.ssh(&["ps:scale", "odd", "worker=2"]).success();
+    let report = world.ssh(&["ps:report", "odd"]).success().out;
     assert!(report.contains("worker.2"), "{report}");
 }
 
@@ -176,7 +176,7 @@ pygit2.clone_repository(url, clone, callbacks=Callbacks())
     let (key, clone) = (world.dir().join("id_ed25519"), world.dir().join("work/clone"));
     let mut command = Command::new("/usr/bin/python3");
     command.args(["-c", script]).arg(&folder).arg(world.remote("other-client")).arg(key).arg(&clone);
-    run(&mut command).good();
+    run(&mut command).success();
     world.answers(&world.url("other-client"), "by libgit2");
     assert_eq!(std::fs::read_to_string(clone.join("index.html")).unwrap(), "by libgit2");
 }
@@ -186,13 +186,13 @@ pygit2.clone_repository(url, clone, callbacks=Callbacks())
 fn a_removed_process_type_is_stopped_with_a_warning() {
     let world = World::new();
     let folder = world.repository("ends", &[("Procfile", &format!("{}\nworker: sleep 1000\n", version(1)))]);
-    world.push(&folder).good();
-    world.ssh(&["ps:scale", "ends", "worker=1"]).good();
+    world.push(&folder).success();
+    world.ssh(&["ps:scale", "ends", "worker=1"]).success();
     world.commit(&folder, &[("Procfile", &version(2))]);
-    let said = world.push(&folder).good();
+    let printed = world.push(&folder).success();
     let ends = "worker is no longer a process type: its instances end with this release";
-    assert_eq!(said.err.matches("no longer a process type").count(), 1, "{}", said.err);
-    assert!(said.err.contains(ends), "{}", said.err);
+    assert_eq!(printed.err.matches("no longer a process type").count(), 1, "{}", printed.err);
+    assert!(printed.err.contains(ends), "{}", printed.err);
     world.answers(&world.url("ends"), "version-2");
     eventually("only the web instance is left", || {
         let names = world.containers("instance");

@@ -19,7 +19,7 @@ use crate::support::{
 struct Pushing {
     child: Child,
     lines: std::io::Lines<BufReader<std::process::ChildStderr>>,
-    said: String,
+    printed: String,
 }
 
 impl Pushing {
@@ -28,30 +28,30 @@ impl Pushing {
         command.args(["push", "paas", "main"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        Self { child, lines, said: String::new() }
+        Self { child, lines, printed: String::new() }
     }
 
     #[track_caller]
     fn wait_for(&mut self, text: &str) {
-        while !self.said.contains(text) {
+        while !self.printed.contains(text) {
             let line = self.lines.next();
-            let line = line.unwrap_or_else(|| panic!("it ended without {text:?}: {}", self.said)).unwrap();
-            self.said.push_str(&(line + "\n"));
+            let line = line.unwrap_or_else(|| panic!("it ended without {text:?}: {}", self.printed)).unwrap();
+            self.printed.push_str(&(line + "\n"));
         }
     }
 
     fn end(mut self) -> CommandOutput {
         for line in self.lines {
-            self.said.push_str(&(line.unwrap() + "\n"));
+            self.printed.push_str(&(line.unwrap() + "\n"));
         }
         let status = self.child.wait().unwrap();
-        CommandOutput { ok: status.success(), code: status.code(), out: String::new(), err: self.said }
+        CommandOutput { ok: status.success(), code: status.code(), out: String::new(), err: self.printed }
     }
 }
 
 fn clone(world: &World, app: &str) -> std::path::PathBuf {
     let folder = world.dir().join(format!("{app}-clone"));
-    world.git(world.dir(), &["clone", "-q", "-o", "paas", &world.remote(app), folder.to_str().unwrap()]).good();
+    world.git(world.dir(), &["clone", "-q", "-o", "paas", &world.remote(app), folder.to_str().unwrap()]).success();
     folder
 }
 
@@ -60,7 +60,7 @@ fn clone(world: &World, app: &str) -> std::path::PathBuf {
 fn the_second_of_two_pushes_from_one_base_is_refused() {
     let world = World::new();
     let mine = world.repository("race", &[("Procfile", &version(1))]);
-    world.push(&mine).good();
+    world.push(&mine).success();
     let theirs = clone(&world, "race");
     world.commit(&mine, &[("Procfile", &version(2))]);
     world.commit(&theirs, &[("Procfile", &version(3))]);
@@ -71,12 +71,12 @@ fn the_second_of_two_pushes_from_one_base_is_refused() {
     let mut second = Pushing::start(&world, &theirs);
     second.wait_for("Another push to this app is under way");
     world.go_on("before-commit");
-    first.end().good();
-    let second = second.end().bad().says("stale push: main is now at ");
+    first.end().success();
+    let second = second.end().failure().prints("stale push: main is now at ");
     assert!(!second.err.contains("Detecting"), "the second push was built: {}", second.err);
     world.answers(&world.url("race"), "version-2");
     let builds: serde_json::Value =
-        serde_json::from_str(&world.ssh(&["builds:list", "race", "--format", "json"]).good().out).unwrap();
+        serde_json::from_str(&world.ssh(&["builds:list", "race", "--format", "json"]).success().out).unwrap();
     assert_eq!(builds.as_array().unwrap().len(), 2, "{builds}");
 }
 
@@ -85,7 +85,7 @@ fn the_second_of_two_pushes_from_one_base_is_refused() {
 fn a_push_that_waited_for_a_failed_one_is_deployed() {
     let world = World::new();
     let mine = world.repository("second", &[("Procfile", &version(1))]);
-    world.push(&mine).good();
+    world.push(&mine).success();
     let theirs = clone(&world, "second");
     let check = r#"{"healthchecks":{"web":[{"attempts":600,"wait":1}]}}"#;
     let until_touched = "web: until [ -e /tmp/exit ]; do sleep 0.1; done; exit 3";
@@ -99,9 +99,9 @@ fn a_push_that_waited_for_a_failed_one_is_deployed() {
         let starting = world.instances("second").into_iter().find(|one| one["state"] == "starting")?;
         world.running_containers("instance").into_iter().find(|name| starting["id"] == name.as_str())
     });
-    run(Command::new("docker").args(["exec", &starting, "touch", "/tmp/exit"])).good();
-    first.end().bad().says("it exited with status 3");
-    second.end().good();
+    run(Command::new("docker").args(["exec", &starting, "touch", "/tmp/exit"])).success();
+    first.end().failure().prints("it exited with status 3");
+    second.end().success();
     world.answers(&world.url("second"), "version-3");
 }
 
@@ -130,11 +130,11 @@ fn builds_beyond_the_limit_wait_in_a_queue() {
     fourth.wait_for("Waiting for 2 builds to end");
     let mut first = running.remove(0);
     first.child.kill().unwrap();
-    run(Command::new("docker").args(["kill"]).args(world.containers("build"))).good();
-    third.end().good();
-    fourth.end().good();
+    run(Command::new("docker").args(["kill"]).args(world.containers("build"))).success();
+    third.end().success();
+    fourth.end().success();
     for push in running {
-        push.end().bad();
+        push.end().failure();
     }
 }
 
@@ -154,8 +154,8 @@ fn serving(world: &World, app: &str) -> usize {
 fn changes_and_crashes_in_any_order_end_in_the_declared_state() {
     let world = World::new();
     let folder = world.repository("storm", &[("Procfile", &version(1))]);
-    world.push(&folder).good();
-    world.ssh(&["ps:scale", "storm", "web=2"]).good();
+    world.push(&folder).success();
+    world.ssh(&["ps:scale", "storm", "web=2"]).success();
     let url = world.url("storm");
     let load = Load::on(&url);
     let given = std::env::var("IT_SEED").ok().map(|seed| seed.parse().expect("IT_SEED is a number"));
@@ -166,14 +166,14 @@ fn changes_and_crashes_in_any_order_end_in_the_declared_state() {
         match (seed >> 33) % 4 {
             0 => {
                 web = 2 + (seed >> 40) % 3;
-                world.ssh(&["ps:scale", "storm", &format!("web={web}")]).good();
+                world.ssh(&["ps:scale", "storm", &format!("web={web}")]).success();
             }
             1 => {
                 last = 100 + round;
                 world.commit(&folder, &[("Procfile", &version(last))]);
-                world.push(&folder).good();
+                world.push(&folder).success();
             }
-            2 => drop(world.ssh(&["config:set", "storm", &format!("ROUND={round}")]).good()),
+            2 => drop(world.ssh(&["config:set", "storm", &format!("ROUND={round}")]).success()),
             _ => {
                 // Requests would fail after the crash of the only healthy instance.
                 eventually("another instance serves", || (serving(&world, "storm") > 1).then_some(()));

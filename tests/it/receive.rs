@@ -23,44 +23,44 @@ fn the_handler_decides_and_the_client_shows_the_reason() {
     let server = Server::new();
     let ann = server.work("ann");
     let first = ann.head();
-    ann.push(&["main"]).good().says("remote: -----> Deploying main").says("[new branch]");
+    ann.push(&["main"]).success().prints("remote: -----> Deploying main").prints("[new branch]");
     assert_eq!(server.id("main"), Some(first.clone()));
     let update = &server.updates()[0];
     assert_eq!((update.old.as_ref(), update.new.as_ref()), (None, Some(&first)));
     assert_eq!((update.app.as_str(), &update.pusher), ("app", &pusher()));
 
     let second = ann.commit("second");
-    ann.push(&["main"]).good();
+    ann.push(&["main"]).success();
     assert_eq!(server.updates()[1].old, Some(first));
 
     // Two branches at once, one of them refused: the reason is one line.
-    ann.push(&["main:refused", "main:topic"]).bad().says("[remote rejected] main -> refused (no refusedhere)");
+    ann.push(&["main:refused", "main:topic"]).failure().prints("[remote rejected] main -> refused (no refusedhere)");
     assert_eq!((server.id("refused"), server.id("topic")), (None, Some(second.clone())));
 
     // By force, over another history.
-    ann.git(&["checkout", "-q", "--orphan", "other"]).good();
+    ann.git(&["checkout", "-q", "--orphan", "other"]).success();
     let forced = ann.commit("other");
-    ann.push(&["other:main"]).bad();
-    ann.push(&["--force", "other:main"]).good();
+    ann.push(&["other:main"]).failure();
+    ann.push(&["--force", "other:main"]).success();
     assert_eq!(server.id("main"), Some(forced.clone()));
 
     // A deletion has no new value; tags are left to git.
-    ann.push(&["--delete", "topic"]).good();
+    ann.push(&["--delete", "topic"]).success();
     let last = server.updates().pop().unwrap();
     assert_eq!((last.branch.as_str(), last.old, last.new), ("topic", Some(second), None));
     assert_eq!(server.id("topic"), None);
     let before = server.updates().len();
-    ann.git(&["tag", "-a", "v1", "-m", "one"]).good();
-    ann.push(&["v1"]).good();
+    ann.git(&["tag", "-a", "v1", "-m", "one"]).success();
+    ann.push(&["v1"]).success();
     assert_eq!(server.updates().len(), before);
     // A branch that points to a tag object is refused before it is deployed.
-    ann.push(&["v1:refs/heads/tagged"]).bad().says("a branch must point to a commit");
-    ann.push(&["--atomic", "main:one", "main:two"]).bad().says("push them one by one");
+    ann.push(&["v1:refs/heads/tagged"]).failure().prints("a branch must point to a commit");
+    ann.push(&["--atomic", "main:one", "main:two"]).failure().prints("push them one by one");
 
     // A clone has the pushed commit.
     server.runtime.block_on(server.repository().set_head(&"main".parse().unwrap())).unwrap();
     let clone = server.dir().join("clone");
-    ann.git(&["clone", "-q", "paas@host:app", clone.to_str().unwrap()]).good();
+    ann.git(&["clone", "-q", "paas@host:app", clone.to_str().unwrap()]).success();
     assert_eq!(fs::read_to_string(clone.join("file")).unwrap(), "other");
     let head = Command::new("git").args(["-C", clone.to_str().unwrap(), "rev-parse", "HEAD"]).output().unwrap();
     assert_eq!(String::from_utf8(head.stdout).unwrap().trim(), forced.as_str());
@@ -71,9 +71,9 @@ fn the_handler_decides_and_the_client_shows_the_reason() {
 fn all_lines_of_progress_arrive_without_escape_sequences() {
     let server = Server::new();
     let ann = server.work("ann");
-    let said = ann.push(&["main:talks"]).good().says("line 0  of very many").says("line 19999  of very many");
-    assert_eq!(said.err.matches("  of very many").count(), 20_000);
-    assert!(!said.err.contains('\u{1b}'));
+    let printed = ann.push(&["main:talks"]).success().prints("line 0  of very many").prints("line 19999  of very many");
+    assert_eq!(printed.err.matches("  of very many").count(), 20_000);
+    assert!(!printed.err.contains('\u{1b}'));
 }
 
 #[test]
@@ -88,9 +88,9 @@ fn the_handler_sees_the_old_value_that_the_client_pushed() {
     assert_eq!(server.updates()[1].old, None);
     // The gate lets the pushes through in the order of their arrival.
     server.handler.gate.add_permits(1);
-    output(held).good();
+    output(held).success();
     server.handler.gate.add_permits(1);
-    output(stale).bad().says("stale: fetch first");
+    output(stale).failure().prints("stale: fetch first");
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn a_pack_beyond_the_limit_is_refused() {
     fs::write(ann.folder.join("noise"), noise).unwrap();
     ann.commit("large");
     let text = " !     The pack is larger than 1.0 MiB (git.max_push_bytes): push less history";
-    ann.push(&["main"]).bad().says(text);
+    ann.push(&["main"]).failure().prints(text);
     assert_eq!((server.id("main"), server.updates().len()), (None, 0));
     server.quiet();
     assert_eq!(objects(&server), "", "no object of the refused push is left");
@@ -124,12 +124,12 @@ fn only_objects_of_refused_pushes_are_collected() {
     // The handler of a refused push collects garbage, while no ref reaches the objects of the first push yet.
     let bob = server.work("bob");
     let refused = bob.commit("of bob");
-    bob.push(&["main:refused"]).bad();
+    bob.push(&["main:refused"]).failure();
     let exists = |id| server.runtime.block_on(server.repository().commit_exists(id)).unwrap();
     assert!(exists(&kept) && exists(&refused));
 
     server.handler.gate.add_permits(1);
-    output(held).good();
+    output(held).success();
     eventually("the refused commit is collected", || (!exists(&refused)).then_some(()));
     assert!(exists(&kept));
     assert_eq!(server.id("committed"), Some(kept));
@@ -147,7 +147,7 @@ fn killing_the_client_cancels_a_push_before_its_commit_point_only() {
     let push = ann.pushing(&["main:held"]);
     eventually("the push is in the handler", || (server.updates().len() == 1).then_some(()));
     kill_group(push.id().try_into().unwrap());
-    output(push).bad();
+    output(push).failure();
     eventually("the handler is cancelled", || (*server.handler.cancelled.lock().unwrap() == ["held"]).then_some(()));
     server.quiet();
     assert_eq!(server.id("held"), None);
@@ -155,12 +155,12 @@ fn killing_the_client_cancels_a_push_before_its_commit_point_only() {
     let push = ann.pushing(&["main:committed"]);
     eventually("the push is in the handler", || (server.updates().len() == 2).then_some(()));
     kill_group(push.id().try_into().unwrap());
-    output(push).bad();
+    output(push).failure();
     eventually("no child is left", || server.children().is_empty().then_some(()));
     server.handler.gate.add_permits(1);
     eventually("the push completes", || server.id("committed"));
     server.quiet();
-    ann.push(&["main:committed"]).good().says("Everything up-to-date");
+    ann.push(&["main:committed"]).success().prints("Everything up-to-date");
 }
 
 /// Bytes that a client sends: a command, and a pack of all commits of the folder.
@@ -259,7 +259,7 @@ fn a_push_that_ends_in_the_middle_of_its_pack_leaves_nothing() {
         server.quiet();
     }
     assert!(server.updates().is_empty());
-    server.work("ann").push(&["main"]).good();
+    server.work("ann").push(&["main"]).success();
 }
 
 #[test]
@@ -274,7 +274,7 @@ fn killing_the_hook_fails_the_push() {
     });
     let hook = rustix::process::Pid::from_raw(hook.expect("the hook runs")).unwrap();
     rustix::process::kill_process(hook, rustix::process::Signal::KILL).unwrap();
-    output(push).bad().says("[remote rejected] main -> held");
+    output(push).failure().prints("[remote rejected] main -> held");
     eventually("the handler is cancelled", || (*server.handler.cancelled.lock().unwrap() == ["held"]).then_some(()));
     assert_eq!(server.id("held"), None);
     server.quiet();
@@ -344,15 +344,15 @@ fn hooks_that_break_the_protocol_are_refused() {
         (format!("{hello}{command}0000 and more"), "(fail to run proc-receive hook)"),
     ] {
         let server = attacked(&format!("printf '{input}' | @paas hook >/dev/null; exit 0"));
-        server.work("ann").push(&["main"]).bad().says(reason);
+        server.work("ann").push(&["main"]).failure().prints(reason);
         assert_eq!(server.id("main"), None, "{input}");
         assert_eq!(server.updates().len(), 0, "{input}");
     }
     // A nonce is valid for one hook only.
     let again = attacked("printf 0003 | @paas hook >/dev/null 2>&1; exec @paas hook");
-    again.work("ann").push(&["main"]).bad().says("the server closed the connection");
+    again.work("ann").push(&["main"]).failure().prints("the server closed the connection");
     let wrong = attacked("PAAS_HOOK_NONCE=00000000000000000000000000000000 exec @paas hook");
-    wrong.work("ann").push(&["main"]).bad().says("the server closed the connection");
+    wrong.work("ann").push(&["main"]).failure().prints("the server closed the connection");
     assert_eq!((again.updates().len(), wrong.updates().len()), (0, 0));
 }
 
@@ -360,9 +360,9 @@ fn hooks_that_break_the_protocol_are_refused() {
 fn an_invalid_branch_name_is_refused_without_the_others() {
     let server = Server::new();
     let ann = server.work("ann");
-    ann.push(&["main:refs/heads/-x", "main:good"]).bad().says("is not a valid branch name");
-    ann.push(&["main:refs/heads/ümlaut"]).good();
-    ann.push(&["--delete", "refs/heads/nowhere"]).bad().says("there is no such branch");
+    ann.push(&["main:refs/heads/-x", "main:good"]).failure().prints("is not a valid branch name");
+    ann.push(&["main:refs/heads/ümlaut"]).success();
+    ann.push(&["--delete", "refs/heads/nowhere"]).failure().prints("there is no such branch");
     let id = ann.head();
     assert_eq!((server.id("good"), server.id("ümlaut")), (Some(id.clone()), Some(id)));
     assert!(server.updates().iter().all(|update| !update.branch.as_str().starts_with('-')));

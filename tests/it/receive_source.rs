@@ -21,7 +21,7 @@ fn source(server: &Server, commit: &CommitId, folder: Option<&str>) -> Result<So
 }
 
 fn pushed(work: &Work) -> CommitId {
-    work.push(&["--force", "HEAD:main"]).good();
+    work.push(&["--force", "HEAD:main"]).success();
     work.head()
 }
 
@@ -106,10 +106,10 @@ fn folders_submodules_lfs_pointers_and_empty_trees_are_read() {
     fs::write(work.folder.join("sub/large.bin"), pointer).unwrap();
     for n in 0..7 {
         let entry = format!("160000,{},vendor/lib{n}", "1".repeat(40));
-        work.git(&["update-index", "--add", "--cacheinfo", &entry]).good();
+        work.git(&["update-index", "--add", "--cacheinfo", &entry]).success();
     }
-    work.git(&["add", "sub", "file"]).good();
-    work.git(&["commit", "-q", "-m", "ünder\u{1b}[31m red\n\nbody"]).good();
+    work.git(&["add", "sub", "file"]).success();
+    work.git(&["commit", "-q", "-m", "ünder\u{1b}[31m red\n\nbody"]).success();
     let commit = pushed(&work);
     let whole = source(&server, &commit, None).unwrap();
     assert_eq!(
@@ -135,8 +135,8 @@ fn folders_submodules_lfs_pointers_and_empty_trees_are_read() {
     assert!(matches!(read("sub/large.bin", 10), Err(GitError::TooLarge { .. })));
     assert_eq!(server.runtime.block_on(repository.commit_summary(&commit)).unwrap(), "ünder red");
 
-    work.git(&["rm", "-rqf", "--cached", "."]).good();
-    work.git(&["commit", "-q", "-m", "empty"]).good();
+    work.git(&["rm", "-rqf", "--cached", "."]).success();
+    work.git(&["commit", "-q", "-m", "empty"]).success();
     let empty = pushed(&work);
     assert!(matches!(source(&server, &empty, None), Err(GitError::EmptyTree)));
 }
@@ -148,8 +148,8 @@ fn a_tree_bomb_is_refused() {
     let work = server.work("ann");
     let mut path = work.folder.clone();
     fs::write(path.join("x"), "x").unwrap();
-    work.git(&["add", "x"]).good();
-    let blob = work.git(&["rev-parse", ":x"]).good().out.trim().to_owned();
+    work.git(&["add", "x"]).success();
+    let blob = work.git(&["rev-parse", ":x"]).success().out.trim().to_owned();
     let mut line = format!("100644 blob {blob}");
     for _ in 0..10 {
         let listing: Vec<_> = (0..10).map(|n| format!("{line}\t{n}\n")).collect();
@@ -160,8 +160,8 @@ fn a_tree_bomb_is_refused() {
         line = format!("040000 tree {}", String::from_utf8(tree.stdout).unwrap().trim());
     }
     let tree = line.rsplit(' ').next().unwrap();
-    let commit = work.git(&["commit-tree", tree, "-m", "bomb"]).good().out.trim().to_owned();
-    work.push(&[&format!("{commit}:refs/heads/main")]).good();
+    let commit = work.git(&["commit-tree", tree, "-m", "bomb"]).success().out.trim().to_owned();
+    work.push(&[&format!("{commit}:refs/heads/main")]).success();
     let refused = source(&server, &commit.parse().unwrap(), None).unwrap_err();
     assert!(matches!(refused, GitError::TooManyFiles(_)), "{refused}");
 }
@@ -213,10 +213,10 @@ fn repositories_are_created_and_removed_atomically() {
     let lock = repos.join("app.git/refs/heads/main.lock");
     fs::write(&lock, "").unwrap();
     let work = server.work("ann");
-    work.push(&["main"]).bad().says("cannot lock ref");
+    work.push(&["main"]).failure().prints("cannot lock ref");
     server.runtime.block_on(server.repository().remove_stale_locks()).unwrap();
     assert!(!lock.exists());
-    work.push(&["main"]).good();
+    work.push(&["main"]).success();
 }
 
 #[test]
@@ -228,27 +228,27 @@ fn trees_that_git_does_not_make_are_refused() {
         fs::write(&path, listing).unwrap();
         let tree = work.command(&["mktree"]).stdin(fs::File::open(&path).unwrap()).output().unwrap();
         let tree = String::from_utf8(tree.stdout).unwrap();
-        work.git(&["commit-tree", tree.trim(), "-m", message]).good().out.trim().to_owned()
+        work.git(&["commit-tree", tree.trim(), "-m", message]).success().out.trim().to_owned()
     };
     let blob = |bytes: &[u8]| {
         let path = work.folder.join("blob");
         fs::write(&path, bytes).unwrap();
-        work.git(&["hash-object", "-w", path.to_str().unwrap()]).good().out.trim().to_owned()
+        work.git(&["hash-object", "-w", path.to_str().unwrap()]).success().out.trim().to_owned()
     };
     let (x, nul, long) = (blob(b"x"), blob(b"a\0b"), blob(&[b't'; 5000]));
     for (name, reason) in [(".git", "hasDotgit"), (".GiT", "hasDotgit"), ("git~1", "hasDotgit"), ("..", "hasDotdot")] {
         let commit = made(&format!("100644 blob {x}\t{name}\n"), name);
-        work.push(&[&format!("{commit}:refs/heads/main")]).bad().says(reason);
+        work.push(&[&format!("{commit}:refs/heads/main")]).failure().prints(reason);
     }
     assert!(server.updates().is_empty());
 
     let commit = made(&format!("120000 blob {nul}\tlink\n"), "a target with a NUL");
-    work.push(&[&format!("{commit}:refs/heads/nul")]).good();
+    work.push(&[&format!("{commit}:refs/heads/nul")]).success();
     let unreadable = source(&server, &commit.parse().unwrap(), None).unwrap();
     let error = server.runtime.block_on(bytes(unreadable)).unwrap_err().to_string();
     assert!(error.starts_with("link: "), "the reader gets the error: {error}");
 
     let commit = made(&format!("120000 blob {long}\tlink\n"), "a target that is too long");
-    work.push(&[&format!("{commit}:refs/heads/long")]).good();
+    work.push(&[&format!("{commit}:refs/heads/long")]).success();
     assert!(matches!(source(&server, &commit.parse().unwrap(), None), Err(GitError::PathTooLong(_))));
 }

@@ -32,9 +32,9 @@ impl Registry {
     /// Moves an image from the engine to the registry; returns its reference.
     fn take(&self, image: &str, name: &str) -> String {
         let reference = format!("{}/{name}", self.address);
-        run(Command::new("docker").args(["tag", image, &reference])).good();
-        run(Command::new("docker").args(["push", "-q", &reference])).good();
-        run(Command::new("docker").args(["rmi", &reference, image])).good();
+        run(Command::new("docker").args(["tag", image, &reference])).success();
+        run(Command::new("docker").args(["push", "-q", &reference])).success();
+        run(Command::new("docker").args(["rmi", &reference, image])).success();
         reference
     }
 }
@@ -49,7 +49,7 @@ impl Drop for Registry {
 /// Images of the engine, tagged or not, that came from this registry.
 fn on_the_engine(registry: &Registry) -> String {
     let list = ["images", "--all", "--digests", "--format", "{{.Repository}}:{{.Tag}}@{{.Digest}}"];
-    let images = run(Command::new("docker").args(list)).good().out;
+    let images = run(Command::new("docker").args(list)).success().out;
     images.lines().filter(|line| line.contains(&registry.address)).collect()
 }
 
@@ -62,31 +62,38 @@ fn buildpacks_and_stacks_come_from_a_registry() {
     let folder = world.dir().join("home/one");
     write_buildpack(&folder, "test/one", "one");
     let file = world.dir().join("one.cnb").display().to_string();
-    world.paas(&["buildpack", "package", &folder.display().to_string(), &file]).good();
-    let loaded = run(Command::new("docker").args(["load", "--quiet", "--input", &file])).good().out;
+    world.paas(&["buildpack", "package", &folder.display().to_string(), &file]).success();
+    let loaded = run(Command::new("docker").args(["load", "--quiet", "--input", &file])).success().out;
     let loaded = loaded.trim().split_once(": ").expect("docker load names the image").1.to_owned();
     let reference = registry.take(&loaded, "buildpacks/one:1");
     assert_eq!(on_the_engine(&registry), "");
 
-    world.paas(&["buildpacks:install", &format!("docker://{reference}")]).good().says("test/one@1.0.0 (sha256:");
-    world.paas(&["buildpacks:installed"]).good().says(&reference);
+    world.paas(&["buildpacks:install", &format!("docker://{reference}")]).success().prints("test/one@1.0.0 (sha256:");
+    world.paas(&["buildpacks:installed"]).success().prints(&reference);
     assert_eq!(on_the_engine(&registry), "", "the engine keeps the image of a buildpack");
     let missing = format!("docker://{}/buildpacks/none:1", registry.address);
-    world.paas(&["buildpacks:install", &missing]).bad().says("cannot get the buildpack").says("manifest unknown");
+    world
+        .paas(&["buildpacks:install", &missing])
+        .failure()
+        .prints("cannot get the buildpack")
+        .prints("manifest unknown");
 
     let tar = fs::read_dir("/var/cache/paas/stacks").unwrap().map(|entry| entry.unwrap().path().join("run.tar"));
     let tar = tar.into_iter().find(|tar| tar.is_file()).expect("the default stack exists");
     let base = format!("paas-test/registry:{:08x}", rand::random::<u32>());
-    run(Command::new("docker").args(["import", "--change", "USER 1000:1000"]).arg(tar).arg(&base)).good();
+    run(Command::new("docker").args(["import", "--change", "USER 1000:1000"]).arg(tar).arg(&base)).success();
     let image = registry.take(&base, "stacks/run:13");
-    world.paas(&["stacks:create", "pulled", "--run-image", &image, "--build-image", &image]).good().says("debian 13");
+    world
+        .paas(&["stacks:create", "pulled", "--run-image", &image, "--build-image", &image])
+        .success()
+        .prints("debian 13");
     let app = world.repository("app", &[("note.txt", "x")]);
-    world.paas(&["apps:create", "app"]).good();
-    world.paas(&["apps:stack", "app", "pulled"]).good();
-    world.paas(&["buildpacks:set", "app", "test/one"]).good();
-    world.push(&app).good().says("-----> one builds");
+    world.paas(&["apps:create", "app"]).success();
+    world.paas(&["apps:stack", "app", "pulled"]).success();
+    world.paas(&["buildpacks:set", "app", "test/one"]).success();
+    world.push(&app).success().prints("-----> one builds");
     world.answers(&world.url("app"), "one files:note.txt");
-    world.paas(&["stacks:update", "pulled"]).good().says("nothing changed");
+    world.paas(&["stacks:update", "pulled"]).success().prints("nothing changed");
     assert_eq!(on_the_engine(&registry), "", "the engine keeps an image of a stack");
 }
 
@@ -95,13 +102,13 @@ fn buildpacks_and_stacks_come_from_a_registry() {
 fn a_developer_key_may_not_name_buildpacks_on_the_servers_machine() {
     let world = World::new();
     let key = world.dir().join("guest");
-    run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key)).good();
+    run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key)).success();
     let public = fs::read_to_string(key.with_extension("pub")).unwrap();
-    world.paas_with(&["ssh-keys:add", "guest"], &public).good();
-    world.ssh_as(&key, &["apps:create", "mine"]).good();
+    world.paas_with(&["ssh-keys:add", "guest"], &public).success();
+    world.ssh_as(&key, &["apps:create", "mine"]).success();
     let config: toml::Table = toml::from_str(&fs::read_to_string(world.dir().join("paas.toml")).unwrap()).unwrap();
     let neighbour = format!("http://{}/x.git", config["network"]["range"].as_str().unwrap().replace("0.0/16", "0.9"));
     for source in ["docker://127.0.0.1:1/x:1", "https://localhost/x.git", "http://169.254.169.254/x.git", &neighbour] {
-        world.ssh_as(&key, &["buildpacks:add", "mine", source]).bad().says("only an admin key may name");
+        world.ssh_as(&key, &["buildpacks:add", "mine", source]).failure().prints("only an admin key may name");
     }
 }

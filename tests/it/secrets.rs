@@ -25,7 +25,7 @@ fn own_authority(world: &World) -> String {
     let mut openssl = Command::new("openssl");
     openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
     openssl.args(["-days", "2", "-subj", "/CN=an authority of the operator", "-keyout"]).arg(&key);
-    run(openssl.arg("-out").arg(&certificate)).good();
+    run(openssl.arg("-out").arg(&certificate)).success();
     let certificate = fs::read_to_string(certificate).unwrap();
     let bundle = fs::read_to_string("/etc/ssl/certs/ca-certificates.crt").unwrap() + &certificate;
     fs::write(world.dir().join("bundle.pem"), bundle).unwrap();
@@ -48,19 +48,19 @@ fn no_variable_and_no_authority_is_in_an_image() {
     let package = r#"{ "name": "secrets", "private": true, "scripts": { "build": "env" } }"#;
     let files = [("app.py", APP), ("requirements.txt", "idna==3.10\n"), ("package.json", package)];
     let folder = world.repository("secrets", &files);
-    world.paas(&["apps:create", "secrets"]).good();
-    world.paas(&["config:set", "secrets", "--build", "BUILD_TOKEN=hunter2-build"]).good();
-    world.paas(&["config:set", "secrets", "RUN_TOKEN=hunter2-run"]).good();
-    let said = world.push(&folder).good().says("BUILD_TOKEN=hunter2-build").says("hunter2-proxy");
-    assert!(!said.all().contains("RUN_TOKEN"), "a build sees a variable that is not for builds");
-    assert!(!said.all().contains("PAAS_TEST_PAUSES"), "a build sees the server's own environment");
+    world.paas(&["apps:create", "secrets"]).success();
+    world.paas(&["config:set", "secrets", "--build", "BUILD_TOKEN=hunter2-build"]).success();
+    world.paas(&["config:set", "secrets", "RUN_TOKEN=hunter2-run"]).success();
+    let printed = world.push(&folder).success().prints("BUILD_TOKEN=hunter2-build").prints("hunter2-proxy");
+    assert!(!printed.all().contains("RUN_TOKEN"), "a build sees a variable that is not for builds");
+    assert!(!printed.all().contains("PAAS_TEST_PAUSES"), "a build sees the server's own environment");
     world.answers(&world.url("secrets"), "the app sees hunter2-run");
 
     // The layers are plain tar files, so that a search finds their contents.
     let image = world.image_of("secrets");
     let script =
         format!("docker save {image} > all.tar; mkdir all; tar -xf all.tar -C all; grep -rqF 'the app sees' all");
-    run(Command::new("bash").args(["-euc", &script]).current_dir(world.dir())).good();
+    run(Command::new("bash").args(["-euc", &script]).current_dir(world.dir())).success();
     for secret in ["hunter2", "RUN_TOKEN=", "BUILD_TOKEN", &authority, "an authority of the operator"] {
         let found = run(Command::new("grep").args(["-rlF", "-e", secret, "all"]).current_dir(world.dir()));
         assert_eq!(found.code, Some(1), "{secret} is in {}", found.out);

@@ -360,9 +360,9 @@ fn a_lost_connection_hangs_up_and_the_end_of_input_does_not() {
     let server = Server::start(Ssh::default());
     let mut child =
         server.ssh_with("admin", &[], &["hang"]).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut said = [0; 12];
-    child.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
-    assert_eq!(text(&said), "stdin ended\n");
+    let mut printed = [0; 12];
+    child.stdout.as_mut().unwrap().read_exact(&mut printed).unwrap();
+    assert_eq!(text(&printed), "stdin ended\n");
     assert_eq!(server.seen.hangups.load(Ordering::SeqCst), 0);
     child.kill().unwrap();
     child.wait().unwrap();

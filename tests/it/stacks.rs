@@ -17,7 +17,7 @@ impl<'a> Base<'a> {
         let tar =
             cache.map(|folder| folder.join("run.tar")).find(|tar| tar.is_file()).expect("the default stack exists");
         let user = ["--change", "USER 1000:1000"];
-        run(Command::new("docker").arg("import").args(user).arg(tar).arg(&name)).good();
+        run(Command::new("docker").arg("import").args(user).arg(tar).arg(&name)).success();
         Self { world, name }
     }
 
@@ -32,11 +32,11 @@ impl<'a> Base<'a> {
             recipe += &format!("COPY {index} {place}\n");
         }
         fs::write(folder.join("Dockerfile"), recipe).unwrap();
-        run(Command::new("docker").args(["build", "-q", "-t", &self.name]).arg(&folder)).good();
+        run(Command::new("docker").args(["build", "-q", "-t", &self.name]).arg(&folder)).success();
     }
 
     fn file(&self, path: &str) -> String {
-        run(Command::new("docker").args(["run", "--rm", "--network=none", &self.name, "cat", path])).good().out
+        run(Command::new("docker").args(["run", "--rm", "--network=none", &self.name, "cat", path])).success().out
     }
 }
 
@@ -49,8 +49,8 @@ impl Drop for Base<'_> {
 
 fn layers(image: &str) -> Vec<String> {
     let format = "{{range .RootFS.Layers}}{{println .}}{{end}}";
-    let said = run(Command::new("docker").args(["image", "inspect", "--format", format, image])).good();
-    said.out.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+    let printed = run(Command::new("docker").args(["image", "inspect", "--format", format, image])).success();
+    printed.out.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
 /// Apps are rebased onto an updated run image without a build and without a failed request; an update that breaks an app
@@ -60,25 +60,25 @@ fn apps_are_rebased_onto_an_updated_run_image() {
     let world = World::new();
     let base = Base::new(&world);
     let pair = ["--run-image", &base.name, "--build-image", &base.name];
-    world.paas(&[&["stacks:create", "mine"][..], &pair].concat()).good().says("mine is created: debian 13, ");
-    world.paas(&[&["stacks:create", "mine"][..], &pair].concat()).bad().says("the stack mine already exists");
-    world.paas(&["stacks:list"]).good().says("debian-13 (default)").says("mine");
-    world.paas(&["stacks:update", "mine"]).good().says("nothing changed");
+    world.paas(&[&["stacks:create", "mine"][..], &pair].concat()).success().prints("mine is created: debian 13, ");
+    world.paas(&[&["stacks:create", "mine"][..], &pair].concat()).failure().prints("the stack mine already exists");
+    world.paas(&["stacks:list"]).success().prints("debian-13 (default)").prints("mine");
+    world.paas(&["stacks:update", "mine"]).success().prints("nothing changed");
 
     let folder = world.dir().join("home/one");
     write_buildpack(&folder, "test/one", "one");
-    world.paas(&["buildpacks:install", &folder.display().to_string()]).good();
+    world.paas(&["buildpacks:install", &folder.display().to_string()]).success();
     let apps: Vec<_> = ["a", "b"].map(|name| world.repository(name, &[("note.txt", name)])).into();
     for (name, app) in ["a", "b"].iter().zip(&apps) {
-        world.paas(&["apps:create", name]).good();
-        world.paas(&["apps:stack", name, "mine"]).good();
-        world.paas(&["buildpacks:set", name, "test/one"]).good();
-        world.push(app).good();
+        world.paas(&["apps:create", name]).success();
+        world.paas(&["apps:stack", name, "mine"]).success();
+        world.paas(&["buildpacks:set", name, "test/one"]).success();
+        world.push(app).success();
     }
-    world.paas(&["apps:stack", "a"]).good().says("mine");
-    world.paas(&["stacks:report", "mine"]).good().says("up to date");
-    world.paas(&["apps:rebase", "a"]).good().says("is already on the newest revision of its stack");
-    world.paas(&["stacks:remove", "mine"]).bad().says("an app has chosen mine");
+    world.paas(&["apps:stack", "a"]).success().prints("mine");
+    world.paas(&["stacks:report", "mine"]).success().prints("up to date");
+    world.paas(&["apps:rebase", "a"]).success().prints("is already on the newest revision of its stack");
+    world.paas(&["stacks:remove", "mine"]).failure().prints("an app has chosen mine");
     let before = layers(&world.image_of("a"));
 
     // The operating system is patched.
@@ -87,26 +87,26 @@ fn apps_are_rebased_onto_an_updated_run_image() {
     let version = version.lines().next().unwrap();
     let patched = status.replace(&format!("Version: {version}\n"), "Version: 9999-patched\n");
     base.change(&[("/etc/patched", "yes"), ("/var/lib/dpkg/status", &patched)]);
-    let said = world.paas(&["stacks:update", "mine"]).good();
-    said.says("mine is now at revision 2").says(&format!("tzdata {version} -> 9999-patched"));
-    world.paas(&["stacks:report", "mine"]).good().says("behind").says("tzdata");
+    let printed = world.paas(&["stacks:update", "mine"]).success();
+    printed.prints("mine is now at revision 2").prints(&format!("tzdata {version} -> 9999-patched"));
+    world.paas(&["stacks:report", "mine"]).success().prints("behind").prints("tzdata");
     let load = Load::on(&world.url("a"));
-    world.paas(&["apps:rebase", "a"]).good().says("v2 is live");
+    world.paas(&["apps:rebase", "a"]).success().prints("v2 is live");
     load.end_without_failure();
     assert_eq!(in_instance_of(&world, "a", "/etc/patched"), "yes");
     let after = layers(&world.image_of("a"));
     let own = before.len() - 1;
     assert_eq!(after[after.len() - own..], before[before.len() - own..], "the app's own layers are the same");
-    world.paas(&["releases:list", "a"]).good().says("rebase").says("Rebase onto revision 2 of mine");
-    world.paas(&["apps:rebase", "--all"]).good().says("Rebasing 1 apps").says("b: v2 is live");
-    world.paas(&["releases:rollback", "a"]).good();
-    world.paas(&["stacks:report"]).good().says("behind");
-    world.paas(&["apps:rebase", "--all", "--stack", "debian-13"]).good().says("Rebasing 0 apps");
-    world.paas(&["apps:rebase", "a"]).good();
+    world.paas(&["releases:list", "a"]).success().prints("rebase").prints("Rebase onto revision 2 of mine");
+    world.paas(&["apps:rebase", "--all"]).success().prints("Rebasing 1 apps").prints("b: v2 is live");
+    world.paas(&["releases:rollback", "a"]).success();
+    world.paas(&["stacks:report"]).success().prints("behind");
+    world.paas(&["apps:rebase", "--all", "--stack", "debian-13"]).success().prints("Rebasing 0 apps");
+    world.paas(&["apps:rebase", "a"]).success();
 
     // An update with which no app starts: the instances stay.
     base.change(&[("/usr/bin/bash", "no bash")]);
-    world.paas(&["stacks:update", "mine"]).good();
+    world.paas(&["stacks:update", "mine"]).success();
     let serving = || {
         let instances = eventually("one instance of each app is left", || {
             let all = ["a", "b"].map(|app| world.instances(app));
@@ -115,7 +115,7 @@ fn apps_are_rebased_onto_an_updated_run_image() {
         instances.map(|of_app| of_app[0]["id"].clone())
     };
     let before = serving();
-    world.paas(&["apps:rebase", "--all"]).bad().says("serve as before");
+    world.paas(&["apps:rebase", "--all"]).failure().prints("serve as before");
     assert_eq!(serving(), before, "the instances are unchanged");
     assert_eq!(in_instance_of(&world, "a", "/etc/patched"), "yes");
     world.answers(&world.url("b"), "one files:note.txt");
@@ -123,16 +123,16 @@ fn apps_are_rebased_onto_an_updated_run_image() {
     // An image is not rebased onto another version of the distribution.
     let release = base.file("/etc/os-release").replace("VERSION_ID=\"13\"", "VERSION_ID=\"14\"");
     base.change(&[("/usr/lib/os-release", &release), ("/etc/os-release", &release)]);
-    world.paas(&["stacks:update", "mine"]).good();
-    world.paas(&["apps:rebase", "a"]).bad().says("it was built for debian 13, and mine is now debian 14");
+    world.paas(&["stacks:update", "mine"]).success();
+    world.paas(&["apps:rebase", "a"]).failure().prints("it was built for debian 13, and mine is now debian 14");
     for app in ["a", "b"] {
-        world.paas(&["apps:stack", app, "--default"]).good();
+        world.paas(&["apps:stack", app, "--default"]).success();
     }
-    world.paas(&["stacks:remove", "mine"]).good();
-    world.paas(&["stacks:remove", "debian-13"]).bad().says("default stack");
-    world.paas(&["apps:stack", "a", "nowhere"]).bad().says("there is no stack nowhere");
+    world.paas(&["stacks:remove", "mine"]).success();
+    world.paas(&["stacks:remove", "debian-13"]).failure().prints("default stack");
+    world.paas(&["apps:stack", "a", "nowhere"]).failure().prints("there is no stack nowhere");
     let wrong = "id = \"slim\"\nsuite = \"trixie\"\ndistro_name = \"debian\"\ndistro_version = \"13\"\nrun = [\"--evil\"]\nbuild = []\n";
-    world.paas_with(&["stacks:create", "slim"], wrong).bad().says("\"--evil\" is not a valid name of a package");
+    world.paas_with(&["stacks:create", "slim"], wrong).failure().prints("\"--evil\" is not a valid name of a package");
 }
 
 /// Contents of a file in an app's instance.
@@ -144,5 +144,5 @@ fn in_instance_of(world: &World, app: &str, path: &str) -> String {
         label.out.trim() == app
     };
     let name = name.iter().find(of_app).expect("an instance runs");
-    run(Command::new("docker").args(["exec", name, "cat", path])).good().out
+    run(Command::new("docker").args(["exec", name, "cat", path])).success().out
 }

@@ -17,7 +17,7 @@ fn standby_containers(world: &World, statuses: &[&str]) -> Vec<String> {
     let mut list = Command::new("docker");
     list.args(["ps", "--all", "--no-trunc", "--format", "{{.Names}} {{.ID}}", "--filter", &label]);
     list.args(statuses.iter().flat_map(|status| ["--filter".to_owned(), format!("status={status}")]));
-    let all = run(&mut list).good().out;
+    let all = run(&mut list).success().out;
     let standby = all.lines().filter(|line| line.contains("-standby-")).filter_map(|line| line.split_once(' '));
     standby.map(|(_, id)| id.to_owned()).collect()
 }
@@ -50,28 +50,28 @@ fn nosy(world: &World, app: &str) -> PathBuf {
 fn the_standby_container_runs_the_next_build_of_any_app() {
     let mut world = World::new();
     let one = nosy(&world, "one");
-    world.push(&one).good();
+    world.push(&one).success();
     let first = standby_container(&world);
     assert_eq!(mounts(&world), 1);
 
     let two = nosy(&world, "two");
-    let said = world.push(&two).good();
-    assert!(said.err.contains(&format!("built in {}", &first[..12])), "{}", said.err);
+    let printed = world.push(&two).success();
+    assert!(printed.err.contains(&format!("built in {}", &first[..12])), "{}", printed.err);
     world.answers(&world.url("two"), "version-1");
     let second = standby_container(&world);
     assert_ne!(first, second, "a container runs one build");
 
-    let rules = || run(Command::new("iptables").args(["-w", "10", "-S", "INPUT"])).good().out;
+    let rules = || run(Command::new("iptables").args(["-w", "10", "-S", "INPUT"])).success().out;
     let interface = format!("-i pa-{}-b ", &Digest::of(world.server_id().as_bytes()).hex()[..8]);
     let closed = |rules: &str| rules.lines().find(|rule| rule.contains(&interface)).map(str::to_owned);
     let rule = closed(&rules()).unwrap().replacen("-A", "-D", 1);
-    run(Command::new("iptables").args(["-w", "10"]).args(rule.split(' '))).good();
+    run(Command::new("iptables").args(["-w", "10"]).args(rule.split(' '))).success();
     world.commit(&one, &[("Procfile", &version(2))]);
-    let said = world.push(&one).good();
-    assert!(said.err.contains(&format!("built in {}", &second[..12])), "{}", said.err);
+    let printed = world.push(&one).success();
+    assert!(printed.err.contains(&format!("built in {}", &second[..12])), "{}", printed.err);
     assert!(closed(&rules()).is_some(), "a build ran on an open network");
     // The same disk as the first time.
-    let layers = said.err.lines().find(|line| line.contains("layers:")).unwrap();
+    let layers = printed.err.lines().find(|line| line.contains("layers:")).unwrap();
     assert!(layers.contains("my_nosy"), "{layers}");
     world.answers(&world.url("one"), "version-2");
 
@@ -89,12 +89,12 @@ fn the_standby_container_runs_the_next_build_of_any_app() {
 fn a_build_does_not_depend_on_the_standby_container() {
     let mut world = World::new();
     let folder = world.repository("sturdy", &[("Procfile", &version(1))]);
-    world.push(&folder).good();
-    let docker = |words: &[&str]| run(Command::new("docker").args(words)).good();
+    world.push(&folder).success();
+    let docker = |words: &[&str]| run(Command::new("docker").args(words)).success();
     for (n, words) in [&["rm", "--force"][..], &["stop", "--time", "0"], &["pause"]].into_iter().enumerate() {
         docker(&[words, &[&standby_container(&world)]].concat());
         world.commit(&folder, &[("Procfile", &version(n as u32 + 2))]);
-        world.push(&folder).good();
+        world.push(&folder).success();
         world.answers(&world.url("sturdy"), &format!("version-{}", n + 2));
     }
 
@@ -106,7 +106,7 @@ fn a_build_does_not_depend_on_the_standby_container() {
     });
     assert_eq!(mounts(&world), 0);
     world.commit(&folder, &[("Procfile", &version(9))]);
-    world.push(&folder).good();
+    world.push(&folder).success();
     world.answers(&world.url("sturdy"), "version-9");
     assert_ne!(standby_container(&world), before);
 }
@@ -118,17 +118,17 @@ fn a_standby_container_with_a_removed_buildpack_is_not_used() {
     let world = World::new();
     let buildpack = world.dir().join("again");
     write_buildpack(&buildpack, "test/again", "again");
-    let install = || world.paas(&["buildpacks:install", &buildpack.display().to_string()]).good();
+    let install = || world.paas(&["buildpacks:install", &buildpack.display().to_string()]).success();
     install();
     let app = world.repository("app", &[("note.txt", "x")]);
-    world.paas(&["apps:create", "app"]).good();
-    world.paas(&["buildpacks:add", "app", "test/again"]).good();
-    world.push(&app).good().says("-----> again builds");
+    world.paas(&["apps:create", "app"]).success();
+    world.paas(&["buildpacks:add", "app", "test/again"]).success();
+    world.push(&app).success().prints("-----> again builds");
     let before = standby_container(&world);
-    world.paas(&["buildpacks:uninstall", "test/again"]).good();
+    world.paas(&["buildpacks:uninstall", "test/again"]).success();
     install();
     world.commit(&app, &[("note.txt", "y")]);
-    world.push(&app).good().says("-----> again builds");
+    world.push(&app).success().prints("-----> again builds");
     assert_ne!(standby_container(&world), before);
 }
 
@@ -139,7 +139,7 @@ fn no_standby_container_is_started_if_disabled() {
     let (without, with) = (World::with("[build]\nstandby = false\n"), World::new());
     for world in [&without, &with] {
         let folder = world.repository("alone", &[("Procfile", &version(1))]);
-        world.push(&folder).good();
+        world.push(&folder).success();
     }
     standby_container(&with);
     assert_eq!((standby_containers(&without, &[]), mounts(&without)), (Vec::new(), 0));

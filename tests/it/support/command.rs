@@ -18,22 +18,22 @@ pub struct CommandOutput {
 impl CommandOutput {
     /// Fails the test unless the command succeeded.
     #[track_caller]
-    pub fn good(self) -> Self {
+    pub fn success(self) -> Self {
         assert!(self.ok, "failed with {:?}\n--- out\n{}\n--- err\n{}", self.code, self.out, self.err);
         self
     }
 
     /// Fails the test unless the command failed.
     #[track_caller]
-    pub fn bad(self) -> Self {
+    pub fn failure(self) -> Self {
         assert!(!self.ok, "succeeded\n--- out\n{}\n--- err\n{}", self.out, self.err);
         self
     }
 
     /// Fails the test unless the command printed this text, on stdout or stderr.
     #[track_caller]
-    pub fn says(self, text: &str) -> Self {
-        assert!(self.all().contains(text), "does not say {text:?}\n--- out\n{}\n--- err\n{}", self.out, self.err);
+    pub fn prints(self, text: &str) -> Self {
+        assert!(self.all().contains(text), "does not print {text:?}\n--- out\n{}\n--- err\n{}", self.out, self.err);
         self
     }
 

@@ -181,8 +181,8 @@ impl Server {
             fs::set_permissions(&ssh, fs::Permissions::from_mode(0o755)).unwrap();
         }
         let work = Work { folder, ssh };
-        work.git(&["init", "-q", "-b", "main", "."]).good();
-        work.git(&["remote", "add", "paas", "paas@host:app"]).good();
+        work.git(&["init", "-q", "-b", "main", "."]).success();
+        work.git(&["remote", "add", "paas", "paas@host:app"]).success();
         work.commit("first");
         work
     }
@@ -243,9 +243,9 @@ async fn door(listener: TcpListener, receiver: Receiver, dir: PathBuf) {
             }
             let err = waiting.lock().unwrap().remove(id).unwrap();
             let mut err = err.await.unwrap();
-            let (stderr, mut said) = tokio::io::duplex(64 * 1024);
+            let (stderr, mut printed) = tokio::io::duplex(64 * 1024);
             let saying = tokio::spawn(async move {
-                let _ = tokio::io::copy(&mut said, &mut err).await;
+                let _ = tokio::io::copy(&mut printed, &mut err).await;
                 err
             });
             let (mut read, stdout) = stream.into_inner().into_split();
@@ -322,12 +322,12 @@ impl Work {
     /// Commits a change; returns its id.
     pub fn commit(&self, text: &str) -> CommitId {
         fs::write(self.folder.join("file"), text).unwrap();
-        self.git(&["add", "-A"]).good();
-        self.git(&["commit", "-q", "--allow-empty", "-m", text]).good();
+        self.git(&["add", "-A"]).success();
+        self.git(&["commit", "-q", "--allow-empty", "-m", text]).success();
         self.head()
     }
 
     pub fn head(&self) -> CommitId {
-        self.git(&["rev-parse", "HEAD"]).good().out.trim().parse().unwrap()
+        self.git(&["rev-parse", "HEAD"]).success().out.trim().parse().unwrap()
     }
 }

@@ -40,7 +40,7 @@ impl World {
         let mut world = Self::prepared(base, more);
         world.start_router();
         world.start_server();
-        world.paas_with(&["ssh-keys:add", "dev", "--admin"], &world.read("id_ed25519.pub")).good();
+        world.paas_with(&["ssh-keys:add", "dev", "--admin"], &world.read("id_ed25519.pub")).success();
         world
     }
 
@@ -76,7 +76,7 @@ impl World {
         );
         fs::write(dir.join("paas.toml"), config).unwrap();
         let key = dir.join("id_ed25519");
-        run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key)).good();
+        run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key)).success();
         Self { dir, ssh_port, router: None, server: None }
     }
 
@@ -225,8 +225,8 @@ impl World {
     pub fn repository(&self, app: &str, files: &[(&str, &str)]) -> PathBuf {
         let folder = self.dir.join("work").join(app);
         fs::create_dir_all(&folder).unwrap();
-        self.git(&folder, &["init", "-q"]).good();
-        self.git(&folder, &["remote", "add", "paas", &self.remote(app)]).good();
+        self.git(&folder, &["init", "-q"]).success();
+        self.git(&folder, &["remote", "add", "paas", &self.remote(app)]).success();
         self.commit(&folder, files);
         folder
     }
@@ -239,7 +239,7 @@ impl World {
     pub fn sample(&self, sample: &str, app: &str) -> PathBuf {
         let folder = self.repository(app, &[]);
         let from = repository_root().join("samples").join(sample);
-        run(Command::new("cp").arg("-a").arg(from.join(".")).arg(&folder)).good();
+        run(Command::new("cp").arg("-a").arg(from.join(".")).arg(&folder)).success();
         self.commit(&folder, &[]);
         folder
     }
@@ -251,8 +251,8 @@ impl World {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
-        self.git(folder, &["add", "-A"]).good();
-        self.git(folder, &["commit", "-q", "--allow-empty", "-m", "change"]).good();
+        self.git(folder, &["add", "-A"]).success();
+        self.git(folder, &["commit", "-q", "--allow-empty", "-m", "change"]).success();
     }
 
     pub fn push(&self, folder: &Path) -> CommandOutput {
@@ -261,7 +261,7 @@ impl World {
 
     /// The first URL of an app.
     pub fn url(&self, app: &str) -> String {
-        self.paas(&["url", app]).good().out.lines().next().unwrap().trim().to_owned()
+        self.paas(&["url", app]).success().out.lines().next().unwrap().trim().to_owned()
     }
 
     /// Status and body of a GET request.
@@ -285,7 +285,7 @@ impl World {
 
     /// Instances of an app, as `ps:report` shows them.
     pub fn instances(&self, app: &str) -> Vec<serde_json::Value> {
-        let report = self.paas(&["ps:report", app, "--format", "json"]).good().out;
+        let report = self.paas(&["ps:report", app, "--format", "json"]).success().out;
         serde_json::from_str(&report).unwrap_or_else(|e| panic!("{e}: {report}"))
     }
 
@@ -317,7 +317,7 @@ impl World {
         let labels = [format!("label=paas.server={}", self.server_id()), format!("label=paas.kind={kind}")];
         let mut command = Command::new("docker");
         command.args(["ps", "--format", "{{.Names}}", "--filter", &labels[0], "--filter", &labels[1]]).args(options);
-        let out = run(&mut command).good().out;
+        let out = run(&mut command).success().out;
         // The standby container is not one of a running build.
         let standby = format!("paas-{}-standby-", self.server_id());
         out.lines().filter(|name| !name.starts_with(&standby)).map(str::to_owned).collect()
@@ -325,7 +325,7 @@ impl World {
 
     /// The engine's tag of an app's newest release.
     pub fn image_of(&self, app: &str) -> String {
-        let releases = self.paas(&["releases:list", app, "--format", "json"]).good().out;
+        let releases = self.paas(&["releases:list", app, "--format", "json"]).success().out;
         let releases: serde_json::Value = serde_json::from_str(&releases).unwrap();
         let newest = releases.as_array().unwrap().iter().map(|r| r["number"].as_u64().unwrap()).max().unwrap();
         format!("paas/{}/{app}:v{newest}", self.server_id())
