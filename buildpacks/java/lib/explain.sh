@@ -7,7 +7,9 @@ explain_sbt() { explain sbt sbt '^\[error'; }
 
 # $1: the tool, $2: its rules, $3: a pattern of what was shown already: without such a line, the last lines are.
 explain() {
-  grep -qE "$3" "$log" || tail -n 20 "$log"
-  bp explain "$log" "$here/rules/$2.toml" "major=$major" || bp explain "$log" "$here/rules/java.toml" "tool=$1" "major=$major"
+  if ! bp explain "$log" "$here/rules/$2.toml" "major=$major"; then
+    grep -qE "$3" "$log" || tail -n 20 "$log"
+    bp explain "$log" "$here/rules/java.toml" "tool=$1" "major=$major"
+  fi
   exit 1
 }

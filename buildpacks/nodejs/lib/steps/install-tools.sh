@@ -8,6 +8,7 @@
 
 install_tools() {
   local reason role=() node_key state="" tool
+  find_binary_packages
   export NODE_ENV=${NODE_ENV:-production}
   export NEXT_TELEMETRY_DISABLED=1 NUXT_TELEMETRY_DISABLED=1 ASTRO_TELEMETRY_DISABLED=1 TURBO_TELEMETRY_DISABLED=1
   set_manager_environment

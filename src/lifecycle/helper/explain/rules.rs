@@ -82,16 +82,16 @@ impl Rules {
             group.clone()
         } else if let Some(patterns) = self.find.get(name) {
             let mut values = patterns.iter().flat_map(|pattern| pattern.find_all(log)).map(|found| found.it);
-            if reference.filter == Some(Filter::All) {
-                Vec::from_iter(values.collect::<BTreeSet<_>>()).join(", ")
-            } else {
-                values.next().unwrap_or_default()
+            match reference.filter {
+                Some(Filter::All) => Vec::from_iter(values.collect::<BTreeSet<_>>()).join(", "),
+                Some(Filter::Last) => values.last().unwrap_or_default(),
+                None | Some(Filter::Lower | Filter::Debian) => values.next().unwrap_or_default(),
             }
         } else {
             variables.get(name).cloned().unwrap_or_default()
         };
         match reference.filter {
-            None | Some(Filter::All) => text,
+            None | Some(Filter::All | Filter::Last) => text,
             Some(Filter::Lower) => text.to_lowercase(),
             Some(Filter::Debian) => {
                 let package = self.debian.iter().find(|(_, pattern)| pattern.matches(&text));

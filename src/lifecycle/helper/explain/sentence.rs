@@ -33,6 +33,8 @@ pub(super) enum Filter {
     Debian,
     /// All values of the log in place of the first one.
     All,
+    /// The last value of the log in place of the first one.
+    Last,
 }
 
 impl Reference {
@@ -47,7 +49,8 @@ impl Reference {
             Some("lower") => Some(Filter::Lower),
             Some("debian") => Some(Filter::Debian),
             Some("all") => Some(Filter::All),
-            Some(other) => return Err(format!("there is no filter {other:?}: use lower, debian or all")),
+            Some("last") => Some(Filter::Last),
+            Some(other) => return Err(format!("there is no filter {other:?}: use lower, debian, all or last")),
         };
         Ok(Self { name: name.to_owned(), filter })
     }
