@@ -115,7 +115,10 @@ fn apps_are_rebased_onto_an_updated_run_image() {
         instances.map(|of_app| of_app[0]["id"].clone())
     };
     let before = serving();
-    world.paas(&["apps:rebase", "--all"]).failure().prints("2 apps failed and keep their current release, 0 were not started");
+    world
+        .paas(&["apps:rebase", "--all"])
+        .failure()
+        .prints("2 apps failed and keep their current release, 0 were not started");
     assert_eq!(serving(), before, "the instances are unchanged");
     assert_eq!(in_instance_of(&world, "a", "/etc/patched"), "yes");
     world.answers(&world.url("b"), "one files:note.txt");
