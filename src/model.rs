@@ -1,5 +1,6 @@
 //! The types of the domain: values are validated once, where they enter, and passed on as these types. No I/O.
 
+mod access;
 mod addresses;
 mod app_json;
 mod buildpack;
@@ -13,6 +14,7 @@ mod process;
 mod project_toml;
 mod secret;
 
+pub use access::{InvalidRole, Right, Role};
 pub use addresses::{AddressPlan, InvalidAddressRange};
 pub use app_json::{AppJson, InvalidAppJson};
 pub use buildpack::BuildpackSource;
@@ -22,6 +24,7 @@ pub use health::{HealthCheck, Probe};
 pub use line::Line;
 pub use names::{
     AppName, BranchName, ConfigKey, InstanceId, InvalidName, KeyName, ProcessType, SourceFolder, StackName,
+    UserName,
 };
 pub use process::{Process, Procfile, ProcfileError};
 pub use project_toml::{Files, InvalidProjectToml, ProjectBuildpack, ProjectToml};

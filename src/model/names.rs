@@ -125,6 +125,15 @@ name!(
         && t.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 );
 name!(
+    /// The name of a user: a person or a machine.
+    UserName,
+    "user name",
+    "use 1 to 64 letters, digits and any of . _ @ - +, beginning with a letter or digit",
+    |t| length(t, 64)
+        && starts_with(t, u8::is_ascii_alphanumeric)
+        && t.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_@+".contains(&b))
+);
+name!(
     /// The name of an SSH key.
     KeyName,
     "key name",
