@@ -17,10 +17,12 @@ pub mod commands;
 pub mod ssh;
 
 #[cfg(feature = "server")]
-pub mod receive;
+pub mod operations;
 
 #[cfg(feature = "server")]
 pub mod deploy;
+#[cfg(feature = "server")]
+pub mod receive;
 
 #[cfg(feature = "server")]
 pub mod build;

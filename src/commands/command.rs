@@ -2,12 +2,8 @@
 
 use clap::{Parser, Subcommand};
 
-use super::{
-    apps::AppsCommand, buildpacks::BuildpacksCommand, builds::BuildsCommand, config_vars::ConfigCommand,
-    git::GitCommand, output::Format, ports::PortsCommand, ps::PsCommand, releases::ReleasesCommand,
-    ssh_keys::SshKeysCommand, stacks::StacksCommand,
-};
-use crate::model::{AppName, ProcessType};
+use super::{apps::AppsCommand, output::Format, ps::PsCommand};
+use crate::operations::ShowUrls;
 
 /// A command and its arguments.
 #[derive(Debug, Parser)]
@@ -15,6 +11,9 @@ use crate::model::{AppName, ProcessType};
 pub(super) struct CommandLine {
     #[command(subcommand)]
     pub(super) command: Command,
+    /// How results are printed.
+    #[arg(long, global = true, value_enum, default_value_t)]
+    pub(super) format: Format,
 }
 
 /// Each variant is a command or the commands of a noun. The first line of a command's doc comment is its help.
@@ -29,48 +28,11 @@ pub(super) enum Command {
     /// Print the server's version.
     #[command(name = "version")]
     Version,
-    /// Print the name of the caller's key, and whether it is an admin key.
-    #[command(name = "whoami")]
-    Whoami,
     #[command(flatten)]
     Apps(AppsCommand),
     #[command(flatten)]
-    Stacks(StacksCommand),
-    #[command(flatten)]
-    Config(ConfigCommand),
-    #[command(flatten)]
     Ps(PsCommand),
-    /// Print the logs of an app's instances.
-    #[command(name = "logs", after_help = "Example: logs my-app -t -p web")]
-    Logs {
-        app: AppName,
-        /// Continue with new lines as they are written.
-        #[arg(short, long)]
-        tail: bool,
-        /// Number of past lines.
-        #[arg(short, long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=100_000))]
-        num: u32,
-        /// Only lines of this process type; `release` shows releases, and `router` requests that no instance answered.
-        #[arg(short, long, value_name = "TYPE")]
-        ps: Option<ProcessType>,
-    },
-    #[command(flatten)]
-    Releases(ReleasesCommand),
-    #[command(flatten)]
-    Ports(PortsCommand),
-    #[command(flatten)]
-    SshKeys(SshKeysCommand),
-    #[command(flatten)]
-    Git(GitCommand),
-    #[command(flatten)]
-    Builds(BuildsCommand),
-    #[command(flatten)]
-    Buildpacks(BuildpacksCommand),
     /// Print the app's URLs.
     #[command(name = "url", alias = "urls", after_help = "Example: url my-app")]
-    Url {
-        app: AppName,
-        #[arg(long, value_enum, default_value_t)]
-        format: Format,
-    },
+    Url(ShowUrls),
 }

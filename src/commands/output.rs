@@ -1,4 +1,4 @@
-//! The output of commands: lines, tables, JSON. It is no error if the client stops reading.
+//! The output of commands: text for people, or JSON for programs. It is no error if the client stops reading.
 
 use std::sync::Arc;
 
@@ -7,16 +7,21 @@ use tokio::{
     sync::Mutex,
 };
 
-use crate::{model::Line, store::Millis};
+use crate::{model::Line, operations::Failure};
 
-/// How tables and facts are printed.
+/// How results are printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Format {
-    /// Aligned columns.
+    /// Text for people.
     #[default]
     Text,
-    /// JSON, for programs.
+    /// JSON for programs: each line of progress, the result, and a failure.
     Json,
+}
+
+/// The text of a result, as people read it; each line ends with a line end.
+pub(super) trait Text {
+    fn text(&self) -> String;
 }
 
 type Writer = Arc<Mutex<Box<dyn AsyncWrite + Send + Unpin>>>;
@@ -25,96 +30,68 @@ type Writer = Arc<Mutex<Box<dyn AsyncWrite + Send + Unpin>>>;
 pub(super) struct Output {
     stdout: Writer,
     stderr: Writer,
+    format: Format,
 }
 
 impl Output {
-    pub(super) fn new(stdout: Box<dyn AsyncWrite + Send + Unpin>, stderr: Box<dyn AsyncWrite + Send + Unpin>) -> Self {
-        Self { stdout: Arc::new(Mutex::new(stdout)), stderr: Arc::new(Mutex::new(stderr)) }
+    pub(super) fn new(
+        stdout: Box<dyn AsyncWrite + Send + Unpin>,
+        stderr: Box<dyn AsyncWrite + Send + Unpin>,
+        format: Format,
+    ) -> Self {
+        Self { stdout: Arc::new(Mutex::new(stdout)), stderr: Arc::new(Mutex::new(stderr)), format }
     }
 
-    /// Writes text unchanged; returns whether the client still reads.
+    pub(super) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Writes text unchanged, in either format; returns whether the client still reads.
     pub(super) async fn text(&self, text: &str) -> bool {
         write(&self.stdout, text).await
     }
 
-    pub(super) async fn line(&self, text: &str) {
-        write(&self.stdout, &format!("{text}\n")).await;
+    /// Writes a line of progress; warnings and errors go to standard error in the text format.
+    pub(super) async fn progress(&self, line: Line) {
+        match (self.format, line) {
+            (Format::Json, line) => self.json_line(&line).await,
+            (Format::Text, line @ Line::Trouble(_)) => write(&self.stderr, &format!("{line}\n")).await,
+            (Format::Text, line) => write(&self.stdout, &format!("{line}\n")).await,
+        };
     }
 
-    pub(super) async fn trouble(&self, text: &str) {
-        write(&self.stderr, &format!("{}\n", Line::Trouble(text.to_owned()))).await;
+    /// Writes a result as one line of JSON, which follows lines of progress.
+    pub(super) async fn json_line(&self, value: &impl serde::Serialize) -> bool {
+        let text = serde_json::to_string(value).unwrap_or_default();
+        write(&self.stdout, &format!("{text}\n")).await
     }
 
-    pub(super) async fn json(&self, value: &impl serde::Serialize) {
+    /// Writes a report as JSON.
+    pub(super) async fn json(&self, value: &impl serde::Serialize) -> bool {
         let text = serde_json::to_string_pretty(value).unwrap_or_default();
-        self.line(&text).await;
+        write(&self.stdout, &format!("{text}\n")).await
     }
 
-    /// Writes rows as aligned columns, or as a JSON array of objects.
-    pub(super) async fn table<R: Row>(&self, rows: &[R], format: Format) {
-        match format {
-            Format::Json => self.json(&rows).await,
-            Format::Text => {
-                let mut lines = vec![R::HEADER.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()];
-                lines.extend(rows.iter().map(Row::cells));
-                self.text(&aligned(&lines)).await;
+    /// Writes why a command failed.
+    pub(super) async fn failure(&self, failure: &Failure) {
+        if self.format == Format::Json {
+            self.json_line(&serde_json::json!({ "error": failure })).await;
+            return;
+        }
+        if failure.reported {
+            return;
+        }
+        if let Some(last) = &failure.last_output {
+            self.progress(Line::Trouble(format!("last output of {}:", last.instance))).await;
+            for line in &last.lines {
+                self.progress(Line::Trouble(format!("  {line}"))).await;
             }
         }
-    }
-
-    /// Writes facts as lines of a name and a value, or as a JSON object.
-    pub(super) async fn facts(&self, facts: &serde_json::Map<String, serde_json::Value>, format: Format) {
-        match format {
-            Format::Json => self.json(facts).await,
-            Format::Text => {
-                let show = |value: &serde_json::Value| match value {
-                    serde_json::Value::Null => "-".to_owned(),
-                    serde_json::Value::String(text) => text.clone(),
-                    serde_json::Value::Array(items) => items
-                        .iter()
-                        .map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned))
-                        .collect::<Vec<_>>()
-                        .join(", "),
-                    other => other.to_string(),
-                };
-                let lines: Vec<_> = facts
-                    .iter()
-                    .map(|(name, value)| vec![format!("{}:", name.replace('_', " ")), show(value)])
-                    .collect();
-                self.text(&aligned(&lines)).await;
-            }
-        }
+        self.progress(Line::Trouble(failure.to_string())).await;
     }
 }
 
 async fn write(to: &Writer, text: &str) -> bool {
     let mut to = to.lock().await;
     to.write_all(text.as_bytes()).await.is_ok() && to.flush().await.is_ok()
-}
-
-/// A row of a table.
-pub(super) trait Row: serde::Serialize {
-    const HEADER: &'static [&'static str];
-    fn cells(&self) -> Vec<String>;
-}
-
-fn aligned(lines: &[Vec<String>]) -> String {
-    let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        lines.iter().filter_map(|cells| cells.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<_> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for cells in lines {
-        let padded: Vec<_> =
-            cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width)).collect();
-        text.push_str(padded.join("  ").trim_end());
-        text.push('\n');
-    }
-    text
-}
-
-/// A time, as in RFC 3339.
-pub(super) fn time(millis: Millis) -> String {
-    jiff::Timestamp::from_millisecond(millis).map_or_else(|_| "-".to_owned(), |time| format!("{time:.0}"))
 }

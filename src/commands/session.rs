@@ -1,37 +1,19 @@
-//! A running command: its caller, and where it reads and writes.
+//! A running command: runs operations, and prints what they return.
 
+use futures_util::StreamExt as _;
+use serde::Serialize;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
     sync::Mutex,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    error::{CommandError, Result},
-    output::Output,
-};
+use super::output::{Format, Output, Text};
 use crate::{
-    progress::Progress,
-    store::{App, KeyId},
+    operations::{Call, Caller, Failure, FailureKind, Follow, Operation, Operations, Result},
+    progress,
+    store::Effect,
 };
-
-/// The user or program that runs a command.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
-    /// Name of the SSH key, or `local`.
-    pub name: String,
-    /// SSH key; none on the local socket.
-    pub key: Option<KeyId>,
-    /// Whether the caller may do everything.
-    pub admin: bool,
-}
-
-impl Caller {
-    /// Whether the caller may act on this app: admins on every app, others on those that they created.
-    pub fn may_use(&self, app: &App) -> bool {
-        self.admin || (self.key.is_some() && app.owner == self.key)
-    }
-}
 
 /// The standard streams of a command.
 pub struct Streams {
@@ -47,35 +29,78 @@ pub struct Streams {
 
 /// A running command.
 pub(super) struct Session<'a> {
+    pub(super) operations: &'a Operations,
     pub(super) caller: &'a Caller,
-    /// A mutex only makes the stream `Sync`.
     pub(super) stdin: Mutex<Box<dyn AsyncRead + Send + Unpin>>,
     pub(super) out: Output,
-    pub(super) progress: Progress,
     pub(super) hangup: CancellationToken,
 }
 
 impl Session<'_> {
-    pub(super) fn only_admin(&self) -> Result {
-        if self.caller.admin { Ok(()) } else { Err(CommandError::NotAdmin) }
+    /// Runs an operation and prints its result.
+    pub(super) async fn answer<O>(&self, operation: O) -> Result
+    where
+        O: Operation<Output: Serialize + Text>,
+    {
+        let result = self.run(operation).await?;
+        match (self.out.format(), O::EFFECT) {
+            (Format::Text, _) => self.out.text(&result.text()).await,
+            (Format::Json, Effect::Change) => self.out.json_line(&result).await,
+            (Format::Json, Effect::Read) => self.out.json(&result).await,
+        };
+        Ok(())
+    }
+
+    /// Runs an operation whose result goes on, and prints its items as they come.
+    pub(super) async fn follow<O, T>(&self, operation: O) -> Result
+    where
+        O: Operation<Output = Follow<T>>,
+        T: Serialize + Text + Send + 'static,
+    {
+        let Follow(mut items) = self.run(operation).await?;
+        while let Some(Some(item)) = self.hangup.run_until_cancelled(items.next()).await {
+            let reads = match self.out.format() {
+                Format::Text => self.out.text(&item.text()).await,
+                Format::Json => self.out.json_line(&item).await,
+            };
+            if !reads {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs an operation and prints its progress.
+    pub(super) async fn run<O: Operation>(&self, operation: O) -> Result<O::Output> {
+        let work = |progress| async move {
+            let call = Call { caller: self.caller, progress: &progress, hangup: &self.hangup };
+            Box::pin(self.operations.run(&call, operation)).await
+        };
+        progress::relay(work, |line| self.out.progress(line)).await
     }
 
     /// Reads standard input to its end, but not more than `max` bytes.
-    pub(super) async fn read_input(&mut self, max: u64) -> Result<String> {
+    pub(super) async fn read_input(&self, max: u64) -> Result<String> {
         let mut text = Vec::new();
-        self.stdin.get_mut().take(max).read_to_end(&mut text).await.map_err(CommandError::Input)?;
-        String::from_utf8(text).map_err(|_| CommandError::Refused("standard input is not UTF-8 text".to_owned()))
+        let mut stdin = self.stdin.lock().await;
+        let read = (&mut *stdin).take(max + 1).read_to_end(&mut text).await;
+        read.map_err(|error| Failure::new(FailureKind::Failed, format!("cannot read standard input: {error}")))?;
+        if text.len() as u64 > max {
+            return Err(Failure::invalid(format!("standard input has more than {max} bytes")));
+        }
+        String::from_utf8(text).map_err(|_| Failure::invalid("standard input is not UTF-8 text"))
     }
 
     /// Reads one line of standard input.
-    pub(super) async fn read_line(&mut self) -> Result<String> {
+    pub(super) async fn read_line(&self) -> String {
+        let mut stdin = self.stdin.lock().await;
         let mut line = Vec::new();
         while line.len() < 256 {
-            match self.stdin.get_mut().read_u8().await {
+            match stdin.read_u8().await {
                 Ok(b'\n' | b'\r') | Err(_) => break,
                 Ok(byte) => line.push(byte),
             }
         }
-        Ok(String::from_utf8_lossy(&line).trim().to_owned())
+        String::from_utf8_lossy(&line).trim().to_owned()
     }
 }

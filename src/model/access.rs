@@ -3,6 +3,7 @@
 /// The role of a member of an app. Each role includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 pub enum Role {
     /// Sees state and logs.
     Viewer,
@@ -17,6 +18,7 @@ pub enum Role {
 /// A right that an operation needs, or that a caller has. Each right includes those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 pub enum Right {
     /// To use the server: every user has it.
     Use,

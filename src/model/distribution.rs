@@ -15,6 +15,7 @@ pub struct Distribution {
 
 /// A change of one package between two images.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 pub struct PackageChange {
     /// Name of the package.
     pub package: String,

@@ -5,6 +5,7 @@ use std::fmt;
 /// One line of output; `Display` writes it with its prefix and without a line end.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase", tag = "kind", content = "text")]
+#[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 pub enum Line {
     /// Step: `-----> ` and what begins.
     Step(String),

@@ -1,0 +1,145 @@
+//! Operations: everything that can be asked of the server. Each is a typed input with the right that it needs, a typed
+//! result, and an entry in the audit log. The doors only translate: there is nothing else to call.
+
+mod apps;
+mod authorization;
+mod caller;
+mod context;
+mod failure;
+mod operation;
+mod ports;
+mod ps;
+mod registry;
+mod selection;
+mod target;
+mod time;
+
+pub use apps::*;
+pub use caller::Caller;
+pub use context::{Call, Context};
+pub use failure::{Failure, FailureKind, LastOutput};
+pub use operation::{Follow, Operation, Requirement, Result};
+pub use ports::*;
+pub use ps::*;
+pub use registry::{Description, all};
+pub use selection::AppSelection;
+pub use target::{Scope, Server, Target};
+pub use time::{Since, Time};
+
+use std::sync::Arc;
+
+use crate::{
+    config::Config,
+    deploy::Deployer,
+    instances::Instances,
+    model::AppName,
+    store::{App, Effect, NewEvent, Outcome, Store},
+};
+use authorization::Authorization;
+
+/// Runs operations: finds what they are about, checks the right, runs them, and writes the audit entry. Cheap to clone.
+#[derive(Clone)]
+pub struct Operations {
+    config: Arc<Config>,
+    store: Store,
+    deployer: Deployer,
+    instances: Instances,
+}
+
+impl Operations {
+    /// Operations act on these.
+    pub fn new(config: Arc<Config>, store: Store, deployer: Deployer, instances: Instances) -> Self {
+        Self { config, store, deployer, instances }
+    }
+
+    /// Runs an operation. The only way to run one.
+    pub async fn run<O: Operation>(&self, call: &Call<'_>, operation: O) -> Result<O::Output> {
+        let entry = NewEvent {
+            actor: call.caller.actor.clone(),
+            operation: O::NAME.to_owned(),
+            effect: O::EFFECT,
+            app: None,
+            app_name: O::Target::app_name(&operation.target()),
+            detail: operation.audit(),
+            outcome: Outcome::Running,
+            message: None,
+        };
+        let authorized = self.authorize(call, &operation).await;
+        let (result, entry) = match authorized {
+            Err(failure) => (Err(failure), entry),
+            Ok(target) => {
+                let entry = match target.app() {
+                    Some(app) => NewEvent { app: Some(app.id), app_name: Some(app.name.clone()), ..entry },
+                    None => entry,
+                };
+                match O::EFFECT {
+                    Effect::Read => (operation.run(&self.context(call), target).await, entry),
+                    Effect::Change => return self.change(call, operation, target, entry).await,
+                }
+            }
+        };
+        let (outcome, message) = outcome_of(&result);
+        self.store.add_event(NewEvent { outcome, message, ..entry }).await?;
+        result
+    }
+
+    /// Finds what an operation is about and checks the caller's right.
+    async fn authorize<O: Operation>(&self, call: &Call<'_>, operation: &O) -> Result<O::Target> {
+        let authorization = Authorization { store: &self.store, caller: call.caller, operation: O::NAME };
+        let target = O::Target::resolve(operation.target(), &authorization, O::RIGHT).await?;
+        if let Some(Requirement { right, reason }) = operation.requirement(&self.context(call), &target).await?
+            && target.held_right(&authorization).await? < right
+        {
+            return Err(Failure::new(FailureKind::Denied, reason));
+        }
+        Ok(target)
+    }
+
+    /// Runs an operation that changes something. Its audit entry is written before it begins, so that a server that dies
+    /// meanwhile leaves one.
+    async fn change<O: Operation>(
+        &self,
+        call: &Call<'_>,
+        operation: O,
+        target: O::Target,
+        entry: NewEvent,
+    ) -> Result<O::Output> {
+        let event = self.store.add_event(entry).await?;
+        let result = operation.run(&self.context(call), target).await;
+        let (outcome, message) = outcome_of(&result);
+        if let Err(error) = self.store.end_event(event, None, outcome, message).await {
+            tracing::error!(%error, operation = O::NAME, "cannot complete an audit entry");
+        }
+        result
+    }
+
+    fn context<'a>(&'a self, call: &'a Call<'_>) -> Context<'a> {
+        Context {
+            config: &self.config,
+            store: &self.store,
+            deployer: &self.deployer,
+            instances: &self.instances,
+            caller: call.caller,
+            progress: call.progress,
+            hangup: call.hangup,
+        }
+    }
+
+    /// Finds an app on which the caller may run an operation of this kind, without running it: for a question that is
+    /// asked first.
+    pub async fn find<O: Operation<Target = App>>(&self, caller: &Caller, name: AppName) -> Result<App> {
+        Authorization { store: &self.store, caller, operation: O::NAME }.app(name, O::RIGHT).await
+    }
+}
+
+fn outcome_of<T>(result: &Result<T>) -> (Outcome, Option<String>) {
+    match result {
+        Ok(_) => (Outcome::Succeeded, None),
+        Err(failure) => {
+            if failure.kind == FailureKind::Internal {
+                tracing::error!(error = %failure, "an operation failed");
+            }
+            (failure.kind.outcome(), Some(failure.message.clone()))
+        }
+    }
+}

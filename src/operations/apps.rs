@@ -1,0 +1,393 @@
+//! Operations of apps.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    context::Context,
+    failure::Failure,
+    operation::{Operation, Requirement, Result},
+    ports::Mapping,
+    ps,
+    selection::AppSelection,
+    target::Server,
+    time::Time,
+};
+use crate::{
+    instances::{InstanceReport, ReportState},
+    model::{AppName, BranchName, ProcessType, ReleaseNumber, Right, Role, SourceFolder, UserName},
+    store::{App, Effect},
+};
+
+/// The state of an app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AppState {
+    /// It has no release.
+    NotDeployed,
+    /// It is stopped (`ps:stop`).
+    Stopped,
+    /// No instance is declared.
+    Idle,
+    /// At least one instance is healthy.
+    Running,
+    /// No instance is healthy yet.
+    Starting,
+    /// No instance is healthy, and one has failed repeatedly.
+    Failing,
+    /// It is being destroyed.
+    Destroying,
+}
+
+impl AppState {
+    /// The state as people read it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotDeployed => "not deployed",
+            Self::Stopped => "stopped",
+            Self::Idle => "no instances",
+            Self::Running => "running",
+            Self::Starting => "starting",
+            Self::Failing => "failing",
+            Self::Destroying => "being destroyed",
+        }
+    }
+
+    async fn of(context: &Context<'_>, app: &App) -> Result<Self> {
+        if app.destroying {
+            return Ok(Self::Destroying);
+        }
+        let report = context.instances.report(app.id).await?;
+        Ok(Self::from_report(app.current.map(|current| current.release), app.stopped, &report))
+    }
+
+    fn from_report(release: Option<ReleaseNumber>, stopped: bool, report: &[InstanceReport]) -> Self {
+        let Some(release) = release else { return Self::NotDeployed };
+        if stopped {
+            return Self::Stopped;
+        }
+        let is_current =
+            |instance: &&InstanceReport| instance.release == release && instance.state != ReportState::Retiring;
+        let instances: Vec<_> = report.iter().filter(is_current).collect();
+        if instances.is_empty() {
+            return Self::Idle;
+        }
+        if instances.iter().any(|instance| instance.state == ReportState::Healthy) {
+            return Self::Running;
+        }
+        let has_failed_repeatedly =
+            |instance: &&InstanceReport| instance.state == ReportState::Waiting || instance.restarts > 1;
+        if instances.iter().any(has_failed_repeatedly) { Self::Failing } else { Self::Starting }
+    }
+}
+
+/// Creates an app.
+#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+pub struct CreateApp {
+    /// Name of the new app.
+    pub app: AppName,
+}
+
+/// An app that was created.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct CreatedApp {
+    /// Name.
+    pub name: AppName,
+    /// URLs of its port mappings.
+    pub urls: Vec<String>,
+}
+
+impl Operation for CreateApp {
+    const NAME: &'static str = "apps:create";
+    const RIGHT: Right = Right::Use;
+    const EFFECT: Effect = Effect::Change;
+    type Target = Server;
+    type Output = CreatedApp;
+
+    fn target(&self) {}
+
+    fn audit(&self) -> String {
+        self.app.to_string()
+    }
+
+    async fn requirement(&self, context: &Context<'_>, _: &Server) -> Result<Option<Requirement>> {
+        let reason = || {
+            let name = context.caller.name();
+            format!("{name} is a machine user, which creates no apps; a person creates {}, then access:add", self.app)
+        };
+        Ok(context.caller.machine.then(|| Requirement { right: Right::Admin, reason: reason() }))
+    }
+
+    async fn run(self, context: &Context<'_>, _: Server) -> Result<CreatedApp> {
+        let app = context.deployer.create_app(self.app, context.caller.actor.user).await?;
+        Ok(CreatedApp { urls: urls(context, &app).await?, name: app.name })
+    }
+}
+
+/// Lists the apps that the caller may see.
+#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+pub struct ListApps {
+    /// Also those that are being destroyed.
+    #[arg(long)]
+    #[serde(default)]
+    pub all: bool,
+}
+
+/// An app of a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct AppRow {
+    /// Name.
+    pub name: AppName,
+    /// Its owner; without one, it belongs to the admins.
+    pub owner: Option<UserName>,
+    /// Number of the current release.
+    pub release: Option<ReleaseNumber>,
+    /// State.
+    pub state: AppState,
+    /// Whether it is stopped.
+    pub stopped: bool,
+    /// Time of creation.
+    pub created_at: Time,
+    /// URL of the first port mapping.
+    pub url: Option<String>,
+}
+
+impl Operation for ListApps {
+    const NAME: &'static str = "apps:list";
+    const RIGHT: Right = Right::View;
+    const EFFECT: Effect = Effect::Read;
+    type Target = Vec<App>;
+    type Output = Vec<AppRow>;
+
+    fn target(&self) -> AppSelection {
+        if self.all { AppSelection::AllEvenDestroying } else { AppSelection::All }
+    }
+
+    async fn run(self, context: &Context<'_>, apps: Vec<App>) -> Result<Vec<AppRow>> {
+        let mut owners = context.store.owners().await?;
+        let mut rows = Vec::new();
+        for app in apps {
+            rows.push(AppRow {
+                owner: owners.remove(&app.id),
+                release: app.current.map(|current| current.release),
+                state: AppState::of(context, &app).await?,
+                stopped: app.stopped,
+                created_at: Time(app.created_at),
+                url: urls(context, &app).await?.into_iter().next(),
+                name: app.name,
+            });
+        }
+        Ok(rows)
+    }
+}
+
+/// Shows an app.
+#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+pub struct ShowApp {
+    /// App.
+    pub app: AppName,
+}
+
+/// An app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct AppInfo {
+    /// Name.
+    pub name: AppName,
+    /// Its owner; without one, it belongs to the admins.
+    pub owner: Option<UserName>,
+    /// Roles of its members.
+    pub members: BTreeMap<UserName, Role>,
+    /// Number of the current release.
+    pub release: Option<ReleaseNumber>,
+    /// State.
+    pub state: AppState,
+    /// Whether it is stopped.
+    pub stopped: bool,
+    /// Declared quantity of instances of each process type.
+    pub formation: BTreeMap<ProcessType, u32>,
+    /// Stack that it is built in and runs on.
+    pub stack: String,
+    /// Branch whose pushes are deployed.
+    pub deploy_branch: Option<BranchName>,
+    /// Folder of the repository that is built; without one, the whole repository.
+    pub build_dir: Option<SourceFolder>,
+    /// Port mappings.
+    pub ports: Vec<Mapping>,
+    /// URLs of the port mappings.
+    pub urls: Vec<String>,
+    /// Time of creation.
+    pub created_at: Time,
+}
+
+impl Operation for ShowApp {
+    const NAME: &'static str = "apps:info";
+    const RIGHT: Right = Right::View;
+    const EFFECT: Effect = Effect::Read;
+    type Target = App;
+    type Output = AppInfo;
+
+    fn target(&self) -> AppName {
+        self.app.clone()
+    }
+
+    async fn run(self, context: &Context<'_>, app: App) -> Result<AppInfo> {
+        let members = context.store.members(app.id).await?;
+        let owner = context.store.owners().await?.remove(&app.id);
+        Ok(AppInfo {
+            owner,
+            members: members.into_iter().map(|member| (member.user, member.role)).collect(),
+            release: app.current.map(|current| current.release),
+            state: AppState::of(context, &app).await?,
+            stopped: app.stopped,
+            formation: ps::formation(context, &app).await?,
+            stack: context.deployer.stacks().name_for(&app).to_owned(),
+            ports: context.store.port_mappings(app.id).await?.iter().map(Mapping::from).collect(),
+            urls: urls(context, &app).await?,
+            created_at: Time(app.created_at),
+            deploy_branch: app.deploy_branch,
+            build_dir: app.source_folder,
+            name: app.name,
+        })
+    }
+}
+
+/// Whether there is an app of this name that the caller may see: fails if there is none.
+#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+pub struct AppExists {
+    /// App.
+    pub app: AppName,
+}
+
+/// An app that exists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ExistingApp {
+    /// Name.
+    pub name: AppName,
+    /// Always true.
+    pub exists: bool,
+}
+
+impl Operation for AppExists {
+    const NAME: &'static str = "apps:exists";
+    const RIGHT: Right = Right::View;
+    const EFFECT: Effect = Effect::Read;
+    type Target = App;
+    type Output = ExistingApp;
+
+    fn target(&self) -> AppName {
+        self.app.clone()
+    }
+
+    async fn run(self, _: &Context<'_>, app: App) -> Result<ExistingApp> {
+        Ok(ExistingApp { name: app.name, exists: true })
+    }
+}
+
+/// Destroys an app with its instances, releases and repository.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub struct DestroyApp {
+    /// App.
+    pub app: AppName,
+    /// Its name once more.
+    pub confirm: String,
+}
+
+/// An app that was destroyed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct DestroyedApp {
+    /// Its name, which is free again.
+    pub name: AppName,
+}
+
+impl Operation for DestroyApp {
+    const NAME: &'static str = "apps:destroy";
+    const RIGHT: Right = Right::Own;
+    const EFFECT: Effect = Effect::Change;
+    type Target = App;
+    type Output = DestroyedApp;
+
+    fn target(&self) -> AppName {
+        self.app.clone()
+    }
+
+    async fn run(self, context: &Context<'_>, app: App) -> Result<DestroyedApp> {
+        if self.confirm != app.name.as_str() {
+            return Err(Failure::invalid(format!("that is not the app's name: {} is not destroyed", app.name)));
+        }
+        context.deployer.destroy_app(&app, context.progress).await?;
+        context.progress.detail(format!("{} is destroyed", app.name)).await;
+        Ok(DestroyedApp { name: app.name })
+    }
+}
+
+/// Shows the app's URLs.
+#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+pub struct ShowUrls {
+    /// App.
+    pub app: AppName,
+}
+
+/// URLs of an app's port mappings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Urls(pub Vec<String>);
+
+impl Operation for ShowUrls {
+    const NAME: &'static str = "url";
+    const RIGHT: Right = Right::View;
+    const EFFECT: Effect = Effect::Read;
+    type Target = App;
+    type Output = Urls;
+
+    fn target(&self) -> AppName {
+        self.app.clone()
+    }
+
+    async fn run(self, context: &Context<'_>, app: App) -> Result<Urls> {
+        Ok(Urls(urls(context, &app).await?))
+    }
+}
+
+async fn urls(context: &Context<'_>, app: &App) -> Result<Vec<String>> {
+    let mappings = context.store.port_mappings(app.id).await?;
+    Ok(mappings.iter().map(|mapping| context.deployer.ports().url(mapping)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_of_an_app_follows_from_its_instances() {
+        use ReportState::{Healthy, Retiring, Starting, Waiting};
+        let instance = |state, release, restarts| InstanceReport {
+            name: "web.1".into(),
+            state,
+            release,
+            address: [10, 0, 0, 1].into(),
+            restarts,
+            since: 0,
+            container: None,
+            id: "a".parse().unwrap(),
+        };
+        let state = |report: &[(ReportState, u64, u32)]| {
+            let report: Vec<_> =
+                report.iter().map(|(s, release, restarts)| instance(*s, *release, *restarts)).collect();
+            AppState::from_report(Some(2), false, &report)
+        };
+        assert_eq!(AppState::from_report(None, false, &[]), AppState::NotDeployed);
+        assert_eq!(AppState::from_report(Some(2), true, &[instance(Retiring, 2, 0)]), AppState::Stopped);
+        assert_eq!(state(&[]), AppState::Idle, "scaled to zero");
+        assert_eq!(state(&[(Retiring, 2, 0)]), AppState::Idle, "its last instance is stopping");
+        assert_eq!(state(&[(Starting, 2, 0)]), AppState::Starting);
+        assert_eq!(state(&[(Starting, 2, 1), (Healthy, 2, 0)]), AppState::Running);
+        assert_eq!(
+            state(&[(Waiting, 2, 3), (Healthy, 3, 0)]),
+            AppState::Failing,
+            "an instance of another release does not count"
+        );
+        assert_eq!(state(&[(Starting, 2, 4)]), AppState::Failing);
+    }
+}

@@ -1,0 +1,40 @@
+//! Who runs an operation.
+
+use crate::store::{Actor, Door, Key};
+
+/// The user or program that runs an operation, as a door has authenticated it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// As the audit log records it.
+    pub actor: Actor,
+    /// Whether the caller may do everything.
+    pub admin: bool,
+    /// Whether this is a machine user, which creates no apps.
+    pub machine: bool,
+}
+
+impl Caller {
+    /// The caller on the local socket: an admin without a user.
+    pub fn local() -> Self {
+        let actor =
+            Actor { user: None, name: "local".to_owned(), fingerprint: None, address: None, door: Door::Local };
+        Self { actor, admin: true, machine: false }
+    }
+
+    /// The owner of an SSH key, at this address.
+    pub fn of_key(key: Key, address: String) -> Self {
+        let actor = Actor {
+            user: Some(key.user),
+            name: key.user_name.into(),
+            fingerprint: Some(key.fingerprint),
+            address: Some(address),
+            door: Door::Ssh,
+        };
+        Self { actor, admin: key.admin, machine: key.machine }
+    }
+
+    /// Name of the user, or `local`.
+    pub fn name(&self) -> &str {
+        &self.actor.name
+    }
+}

@@ -1,0 +1,29 @@
+//! What operations get besides their input.
+
+use tokio_util::sync::CancellationToken;
+
+use super::caller::Caller;
+use crate::{config::Config, deploy::Deployer, instances::Instances, progress::Progress, store::Store};
+
+/// One call of an operation, as a door makes it.
+#[derive(Clone, Copy)]
+pub struct Call<'a> {
+    /// Who calls.
+    pub caller: &'a Caller,
+    /// Where the lines of progress go.
+    pub progress: &'a Progress,
+    /// Cancelled when the caller disconnects.
+    pub hangup: &'a CancellationToken,
+}
+
+/// What an operation acts on, and its call.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    pub(super) config: &'a Config,
+    pub(super) store: &'a Store,
+    pub(super) deployer: &'a Deployer,
+    pub(super) instances: &'a Instances,
+    pub(super) caller: &'a Caller,
+    pub(super) progress: &'a Progress,
+    pub(super) hangup: &'a CancellationToken,
+}

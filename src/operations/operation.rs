@@ -1,0 +1,76 @@
+//! What an operation is.
+
+use std::borrow::Cow;
+
+use futures_util::stream::BoxStream;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+
+use super::{context::Context, failure::Failure, target::Target};
+use crate::{model::Right, store::Effect};
+
+/// Result of an operation.
+pub type Result<T = (), E = Failure> = std::result::Result<T, E>;
+
+/// Something that can be asked of the server; the fields of the type are its input.
+pub trait Operation: Send + Sized {
+    /// Unique name, `noun:verb`.
+    const NAME: &'static str;
+    /// Right that the caller needs on the target; checked before [`Self::run`].
+    const RIGHT: Right;
+    /// Whether it changes anything.
+    const EFFECT: Effect;
+    /// What it is about.
+    type Target: Target;
+    /// Its result.
+    type Output: Send + JsonSchema;
+
+    /// Names what it is about.
+    fn target(&self) -> <Self::Target as Target>::Named;
+
+    /// What the audit entry tells besides name and app, such as `web=3`. Never the value of a config var.
+    fn audit(&self) -> String {
+        String::new()
+    }
+
+    /// A higher right that this input needs.
+    fn requirement(
+        &self,
+        _context: &Context<'_>,
+        _target: &Self::Target,
+    ) -> impl Future<Output = Result<Option<Requirement>>> + Send {
+        std::future::ready(Ok(None))
+    }
+
+    /// Does what is asked. The caller's right has been checked.
+    fn run(self, context: &Context<'_>, target: Self::Target) -> impl Future<Output = Result<Self::Output>> + Send;
+}
+
+/// A right that a certain input needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Requirement {
+    /// The right.
+    pub right: Right,
+    /// Message for a caller who does not have it, and what to do.
+    pub reason: String,
+}
+
+/// The result of an operation that goes on: items as they come.
+pub struct Follow<T>(pub BoxStream<'static, T>);
+
+impl<T: JsonSchema> JsonSchema for Follow<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+}

@@ -1,0 +1,435 @@
+//! Operations of processes: formation, instances, restarts.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    context::Context,
+    failure::Failure,
+    operation::{Operation, Result},
+    selection::AppSelection,
+    time::Time,
+};
+use crate::{
+    instances::ReportState,
+    model::{AppJson, AppName, InstanceId, ProcessType, ReleaseNumber, Right},
+    release,
+    store::{App, Effect},
+};
+
+/// Declared quantity of instances of a process type: `web=3`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Quantity {
+    /// Process type.
+    #[serde(rename = "type")]
+    pub process_type: ProcessType,
+    /// Number of instances.
+    #[schemars(range(max = AppJson::MAX_INSTANCES))]
+    pub quantity: u32,
+}
+
+impl std::str::FromStr for Quantity {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let max = AppJson::MAX_INSTANCES;
+        let refused = || format!("write TYPE=N with N from 0 to {max}, for example web=3");
+        let (name, count) = text.split_once('=').ok_or_else(refused)?;
+        let quantity = count.parse().ok().filter(|count| *count <= max).ok_or_else(refused)?;
+        let process_type = name.parse().map_err(|e: crate::model::InvalidName| e.to_string())?;
+        Ok(Self { process_type, quantity })
+    }
+}
+
+impl std::fmt::Display for Quantity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}={}", self.process_type, self.quantity)
+    }
+}
+
+/// Shows the declared quantity of instances of each process type.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub struct ShowFormation {
+    /// App.
+    pub app: AppName,
+}
+
+/// The declared quantity of instances of each process type of an app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Formation {
+    /// App.
+    pub app: AppName,
+    /// Quantity of each process type.
+    pub formation: BTreeMap<ProcessType, u32>,
+}
+
+impl Operation for ShowFormation {
+    const NAME: &'static str = "ps:formation";
+    const RIGHT: Right = Right::View;
+    const EFFECT: Effect = Effect::Read;
+    type Target = App;
+    type Output = Formation;
+
+    fn target(&self) -> AppName {
+        self.app.clone()
+    }
+
+    async fn run(self, context: &Context<'_>, app: App) -> Result<Formation> {
+        Ok(Formation { formation: formation(context, &app).await?, app: app.name })
+    }
+}
+
+/// Sets the quantity of instances of process types.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub struct Scale {
+    /// App.
+    pub app: AppName,
+    /// New quantities; those of other process types stay.
+    pub quantities: Vec<Quantity>,
+}
+
+/// The instances of an app after a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Scaled {
+    /// App.
+    pub app: AppName,
+    /// Whether the app is stopped, so that it has no instances.
+    pub stopped: bool,
+    /// Declared quantity of each process type.
+    pub formation: BTreeMap<ProcessType, u32>,
+    /// Number of healthy instances.
+    pub healthy: usize,
+}
+
+impl Operation for Scale {
+    const NAME: &'static str = "ps:scale";
+    const RIGHT: Right = Right::Operate;
+    const EFFECT: Effect = Effect::Change;
+    type Target = App;
+    type Output = Scaled;
+
+    fn target(&self) -> AppName {
+        self.app.clone()
+    }
+
+    fn audit(&self) -> String {
+        self.quantities.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    }
+
+    async fn run(self, context: &Context<'_>, app: App) -> Result<Scaled> {
+        let text = self.audit();
+        let wanted: BTreeMap<_, _> = self.quantities.into_iter().map(|q| (q.process_type, q.quantity)).collect();
+        if let Some(unknown) = unknown_type(context, &app, wanted.keys()).await? {
+            return Err(Failure::not_found(unknown));
+        }
+        context.store.scale(app.id, wanted).await?;
+        context.progress.step(format!("Scaling {} to {text}", app.name)).await;
+        if app.stopped {
+            let text = format!("{} is stopped: the change takes effect when the app is started (ps:start)", app.name);
+            context.progress.detail(text).await;
+            return scaled(context, app).await;
+        }
+        settle(context, app).await
+    }
+}
+
+/// Lists the instances of an app, or of all apps.
+#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+pub struct ListInstances {
+    /// App; without it, all.
+    pub app: Option<AppName>,
+    /// All apps, as without a name.
+    #[arg(long, conflicts_with = "app")]
+    #[serde(default)]
+    pub all: bool,
+}
+
+/// An instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct InstanceRow {
+    /// App.
+    pub app: AppName,
+    /// Name within the app: `web.1`.
+    pub name: String,
+    /// State.
+    pub state: ReportState,
+    /// Number of its release.
+    pub release: ReleaseNumber,
+    /// How many predecessors of the same name failed in a row.
+    pub restarts: u32,
+    /// Time of creation; of an instance that is waiting, time of the start.
+    pub since: Time,
+    /// Address.
+    pub address: std::net::Ipv4Addr,
+    /// Random identity, and name of the container.
+    pub id: InstanceId,
+}
+
+impl Operation for ListInstances {
+    const NAME: &'static str = "ps:report";
+    const RIGHT: Right = Right::View;
+    const EFFECT: Effect = Effect::Read;
+    type Target = Vec<App>;
+    type Output = Vec<InstanceRow>;
+
+    fn target(&self) -> AppSelection {
+        AppSelection::new(self.app.as_ref(), true)
+    }
+
+    async fn run(self, context: &Context<'_>, apps: Vec<App>) -> Result<Vec<InstanceRow>> {
+        let mut rows = Vec::new();
+        for app in apps {
+            rows.extend(context.instances.report(app.id).await?.into_iter().map(|instance| InstanceRow {
+                app: app.name.clone(),
+                name: instance.name,
+                state: instance.state,
+                release: instance.release,
+                restarts: instance.restarts,
+                since: Time(instance.since),
+                address: instance.address,
+                id: instance.id,
+            }));
+        }
+        Ok(rows)
+    }
+}
+
+/// Replaces instances by new ones of the same release, without downtime.
+#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+pub struct Restart {
+    /// App.
+    pub app: Option<AppName>,
+    /// Only the instances of this process type.
+    #[arg(value_name = "TYPE")]
+    pub process_type: Option<ProcessType>,
+    /// All apps.
+    #[arg(long, conflicts_with = "app")]
+    #[serde(default)]
+    pub all: bool,
+}
+
+impl Operation for Restart {
+    const NAME: &'static str = "ps:restart";
+    const RIGHT: Right = Right::Operate;
+    const EFFECT: Effect = Effect::Change;
+    type Target = Vec<App>;
+    type Output = Vec<Scaled>;
+
+    fn target(&self) -> AppSelection {
+        AppSelection::new(self.app.as_ref(), self.all)
+    }
+
+    fn audit(&self) -> String {
+        self.process_type.as_ref().map(ToString::to_string).unwrap_or_default()
+    }
+
+    async fn run(self, context: &Context<'_>, apps: Vec<App>) -> Result<Vec<Scaled>> {
+        // One that does not run has nothing to restart, which is no failure when all are restarted.
+        let all = self.app.is_none();
+        let apps = apps.into_iter().filter(|app| !all || (app.current.is_some() && !app.stopped)).collect();
+        let process_type = self.process_type.as_ref();
+        each(context, apps, async |app| {
+            if let Some(unknown) = unknown_type(context, &app, process_type.into_iter()).await? {
+                return Err(Failure::not_found(unknown));
+            }
+            let what = process_type.map_or_else(|| app.name.to_string(), |name| format!("{name} of {}", app.name));
+            renew(context, &app, process_type, format!("Restarting {what}")).await?;
+            scaled(context, app).await
+        })
+        .await
+    }
+}
+
+/// Builds the deployed commit again and releases the image.
+#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+pub struct Rebuild {
+    /// App.
+    pub app: Option<AppName>,
+    /// All apps that have a deployed commit.
+    #[arg(long, conflicts_with = "app")]
+    #[serde(default)]
+    pub all: bool,
+}
+
+/// A new release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Released {
+    /// App.
+    pub app: AppName,
+    /// Number of its current release.
+    pub release: Option<ReleaseNumber>,
+}
+
+impl Operation for Rebuild {
+    const NAME: &'static str = "ps:rebuild";
+    const RIGHT: Right = Right::Deploy;
+    const EFFECT: Effect = Effect::Change;
+    type Target = Vec<App>;
+    type Output = Vec<Released>;
+
+    fn target(&self) -> AppSelection {
+        AppSelection::new(self.app.as_ref(), self.all)
+    }
+
+    async fn run(self, context: &Context<'_>, apps: Vec<App>) -> Result<Vec<Released>> {
+        let apps = apps.into_iter().filter(|app| self.app.is_some() || app.current.is_some()).collect();
+        each(context, apps, async |app| {
+            context.deployer.rebuild(&app, context.caller.name(), context.progress, context.hangup).await?;
+            released(context, app).await
+        })
+        .await
+    }
+}
+
+/// Stops all instances; the formation is kept.
+#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+pub struct Stop {
+    /// App.
+    pub app: Option<AppName>,
+    /// All apps.
+    #[arg(long, conflicts_with = "app")]
+    #[serde(default)]
+    pub all: bool,
+}
+
+impl Operation for Stop {
+    const NAME: &'static str = "ps:stop";
+    const RIGHT: Right = Right::Operate;
+    const EFFECT: Effect = Effect::Change;
+    type Target = Vec<App>;
+    type Output = Vec<Scaled>;
+
+    fn target(&self) -> AppSelection {
+        AppSelection::new(self.app.as_ref(), self.all)
+    }
+
+    async fn run(self, context: &Context<'_>, apps: Vec<App>) -> Result<Vec<Scaled>> {
+        each(context, apps, async |app| set_stopped(context, app, true).await).await
+    }
+}
+
+/// Starts a stopped app.
+#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+pub struct Start {
+    /// App.
+    pub app: Option<AppName>,
+    /// All apps.
+    #[arg(long, conflicts_with = "app")]
+    #[serde(default)]
+    pub all: bool,
+}
+
+impl Operation for Start {
+    const NAME: &'static str = "ps:start";
+    const RIGHT: Right = Right::Operate;
+    const EFFECT: Effect = Effect::Change;
+    type Target = Vec<App>;
+    type Output = Vec<Scaled>;
+
+    fn target(&self) -> AppSelection {
+        AppSelection::new(self.app.as_ref(), self.all)
+    }
+
+    async fn run(self, context: &Context<'_>, apps: Vec<App>) -> Result<Vec<Scaled>> {
+        each(context, apps, async |app| set_stopped(context, app, false).await).await
+    }
+}
+
+/// Does something to each app in turn. A failure does not keep the others from their turn; of a single app, it is the
+/// failure of the whole.
+async fn each<T>(context: &Context<'_>, mut apps: Vec<App>, act: impl AsyncFn(App) -> Result<T>) -> Result<Vec<T>> {
+    if apps.len() == 1 {
+        return Ok(vec![act(apps.remove(0)).await?]);
+    }
+    let (total, mut done, mut failed) = (apps.len(), Vec::new(), Vec::new());
+    for app in apps {
+        let name = app.name.clone();
+        match act(app).await {
+            Ok(result) => done.push(result),
+            Err(failure) => {
+                if !failure.reported {
+                    context.progress.trouble(format!("{name}: {failure}")).await;
+                }
+                failed.push(name.to_string());
+            }
+        }
+        if context.hangup.is_cancelled() {
+            break;
+        }
+    }
+    if failed.is_empty() {
+        return Ok(done);
+    }
+    let text = format!("{} of {total} apps failed: {}", failed.len(), failed.join(", "));
+    Err(Failure::new(super::FailureKind::Failed, text))
+}
+
+/// The formation of an app.
+pub(super) async fn formation(context: &Context<'_>, app: &App) -> Result<BTreeMap<ProcessType, u32>> {
+    let release = match app.current {
+        Some(current) => context.store.release(app.id, current.release).await?,
+        None => None,
+    };
+    Ok(release.map_or_else(|| app.formation.clone(), |live| release::formation(&live.processes, &app.formation)))
+}
+
+/// An error message, if the deployed release lacks one of these process types.
+pub(super) async fn unknown_type(
+    context: &Context<'_>,
+    app: &App,
+    mut names: impl Iterator<Item = &ProcessType>,
+) -> Result<Option<String>> {
+    let Some(current) = app.current else { return Ok(None) };
+    let Some(release) = context.store.release(app.id, current.release).await? else { return Ok(None) };
+    let known: Vec<_> = release.processes.iter().map(|spec| spec.process.process_type.as_str()).collect();
+    let unknown = names.find(|name| !known.contains(&name.as_str()));
+    Ok(unknown.map(|name| format!("{} has no process type {name}; it has: {}", app.name, known.join(", "))))
+}
+
+/// Replaces running instances with new ones, after reporting why.
+pub(super) async fn renew(
+    context: &Context<'_>,
+    app: &App,
+    process_type: Option<&ProcessType>,
+    why: String,
+) -> Result {
+    context.progress.step(why).await;
+    context.deployer.restart(app, process_type.cloned(), context.progress, context.hangup).await?;
+    let replaced = process_type.map_or_else(|| "all instances were".to_owned(), |name| format!("all {name} instances were"));
+    context.progress.detail(format!("{replaced} replaced")).await;
+    Ok(())
+}
+
+/// The current release of an app.
+pub(super) async fn released(context: &Context<'_>, app: App) -> Result<Released> {
+    let now = context.store.app(app.id).await?;
+    Ok(Released { app: app.name, release: now.and_then(|app| app.current).map(|current| current.release) })
+}
+
+async fn set_stopped(context: &Context<'_>, app: App, stopped: bool) -> Result<Scaled> {
+    context.store.set_stopped(app.id, stopped).await?;
+    context.progress.step(format!("{} {}", if stopped { "Stopping" } else { "Starting" }, app.name)).await;
+    settle(context, app).await
+}
+
+/// Waits until the declared instances run.
+async fn settle(context: &Context<'_>, app: App) -> Result<Scaled> {
+    if app.current.is_none() {
+        context.progress.detail("nothing is deployed yet: the change takes effect at the first push").await;
+        return scaled(context, app).await;
+    }
+    context.instances.settle(app.id, context.progress, context.hangup).await?;
+    let scaled = scaled(context, app).await?;
+    let instances = if scaled.healthy == 1 { "instance is" } else { "instances are" };
+    context.progress.detail(format!("{} {instances} healthy", scaled.healthy)).await;
+    Ok(scaled)
+}
+
+async fn scaled(context: &Context<'_>, app: App) -> Result<Scaled> {
+    let app = context.store.app(app.id).await?.unwrap_or(app);
+    let report = context.instances.report(app.id).await?;
+    let healthy = report.iter().filter(|instance| instance.state == ReportState::Healthy).count();
+    Ok(Scaled { formation: formation(context, &app).await?, stopped: app.stopped, healthy, app: app.name })
+}
