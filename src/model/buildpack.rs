@@ -5,7 +5,8 @@ use std::{fmt, path::PathBuf, str::FromStr};
 use super::InvalidName;
 
 /// The source of a buildpack, as a command or a `project.toml` names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum BuildpackSource {
     /// A buildpack that is installed on the server: `heroku/nodejs`, `paketo-buildpacks/go@4.2.0`.
     Name {
@@ -38,7 +39,7 @@ impl FromStr for BuildpackSource {
         let invalid = || InvalidName {
             what: "buildpack",
             value: text.chars().take(100).collect(),
-            rule: "an id with an optional @version, a git URL with an optional #ref:folder, docker://IMAGE, or a path",
+            rule: RULE,
         };
         let plain = |text: &str| {
             !text.is_empty() && !text.starts_with('-') && !text.chars().any(|c| c.is_control() || c == ' ')
@@ -89,6 +90,50 @@ impl FromStr for BuildpackSource {
     }
 }
 
+impl BuildpackSource {
+    /// The source without the user information of its URL, which may be a password or a token: for logs.
+    #[must_use]
+    pub fn without_credentials(&self) -> Self {
+        let Self::Git { url, reference, folder } = self else { return self.clone() };
+        let bare = url.split_once("://").and_then(|(scheme, rest)| {
+            let host = rest.find('/').unwrap_or(rest.len());
+            let at = rest[..host].rfind('@')?;
+            Some(format!("{scheme}://{}", &rest[at + 1..]))
+        });
+        let url = bare.unwrap_or_else(|| url.clone());
+        Self::Git { url, reference: reference.clone(), folder: folder.clone() }
+    }
+}
+
+impl TryFrom<String> for BuildpackSource {
+    type Error = InvalidName;
+
+    fn try_from(text: String) -> Result<Self, InvalidName> {
+        text.parse()
+    }
+}
+
+impl From<BuildpackSource> for String {
+    fn from(source: BuildpackSource) -> Self {
+        source.to_string()
+    }
+}
+
+#[cfg(feature = "server")]
+impl schemars::JsonSchema for BuildpackSource {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "BuildpackSource".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "title": "buildpack", "description": RULE })
+    }
+}
+
+/// How a source is written.
+const RULE: &str =
+    "an id with an optional @version, a git URL with an optional #ref:folder, docker://IMAGE, ./FOLDER of the app, or a path";
+
 impl fmt::Display for BuildpackSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -129,6 +174,29 @@ mod tests {
             assert_eq!(source.to_string(), shown.unwrap_or(text));
         }
         assert!(matches!("./mine".parse(), Ok(BuildpackSource::App(folder)) if folder == "mine"));
+    }
+
+    #[test]
+    fn sources_are_strings_in_json() {
+        let json = r#""https://example.com/x.git#v1:go""#;
+        let source: BuildpackSource = serde_json::from_str(json).unwrap();
+        assert!(matches!(&source, BuildpackSource::Git { folder: Some(folder), .. } if folder == "go"));
+        assert_eq!(serde_json::to_string(&source).unwrap(), json);
+        let error = serde_json::from_str::<BuildpackSource>("\"../x\"").unwrap_err().to_string();
+        assert!(error.contains("is not a valid buildpack"), "{error}");
+    }
+
+    #[test]
+    fn the_credentials_of_a_url_are_left_out_for_logs() {
+        for (text, shown) in [
+            ("https://user:s3cret@example.com/x.git#v1:go", "https://example.com/x.git#v1:go"),
+            ("https://s3cret@example.com", "https://example.com"),
+            ("https://example.com/@scope/x.git", "https://example.com/@scope/x.git"),
+            ("https://a:b@c@example.com/x", "https://example.com/x"),
+            ("acme/go@1.2", "acme/go@1.2"),
+        ] {
+            assert_eq!(text.parse::<BuildpackSource>().unwrap().without_credentials().to_string(), shown);
+        }
     }
 
     #[test]

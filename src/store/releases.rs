@@ -14,7 +14,7 @@ use super::{
 use crate::model::{BranchName, CONTAINER_PORT, CommitId, Digest, HealthCheck, Process, ReleaseNumber};
 
 /// Kind of change that made a release.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ReleaseKind {
     /// A push.
@@ -54,7 +54,7 @@ impl std::str::FromStr for ReleaseKind {
 }
 
 /// State of a release.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ReleaseState {
     /// The release has not become current yet.

@@ -12,7 +12,7 @@ use super::{
 use crate::model::{Digest, Distribution};
 
 /// Where a stack's images come from.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum StackSource {
     /// Bootstrapped from Debian packages by this definition (TOML).
