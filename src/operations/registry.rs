@@ -45,5 +45,6 @@ macro_rules! operations {
 
 operations!(
     CreateApp, ListApps, ShowApp, AppExists, DestroyApp, ShowUrls, ShowFormation, Scale, ListInstances, Restart, Rebuild, Stop,
-    Start,
+    Start, WhoAmI, AddUser, ListUsers, SetUser, RemoveUser, ListMembers, AddMember, RemoveMember, TransferApp, AddKey,
+    ListKeys, RemoveKey, ShowEvents, SwitchEventsOn, SwitchEventsOff,
 );
