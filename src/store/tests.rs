@@ -1,3 +1,5 @@
+mod migrations;
+
 use std::collections::BTreeMap;
 
 use super::*;
