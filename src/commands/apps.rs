@@ -131,7 +131,7 @@ impl Row for AppRow {
 }
 
 async fn create(context: &Context, session: &Session<'_>, name: AppName) -> Result {
-    let app = context.deployer.create_app(name, session.caller.key).await?;
+    let app = context.deployer.create_app(name, session.caller.user).await?;
     session.out.line(&format!("-----> Created {}", app.name)).await;
     for url in urls(context, &app).await? {
         session.out.line(&format!("       {url}")).await;

@@ -1,6 +1,6 @@
 //! Shared context of commands.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     error::{CommandError, Result},
@@ -10,7 +10,7 @@ use crate::{
     config::Config,
     deploy::Deployer,
     instances::Instances,
-    model::AppName,
+    model::{AppName, Role},
     store::{App, Store},
 };
 
@@ -28,14 +28,21 @@ impl Context {
     /// exist.
     pub(super) async fn app(&self, session: &Session<'_>, name: AppName) -> Result<App> {
         let found = self.store.find_app(name.clone()).await?;
-        found.filter(|app| session.caller.may_use(app)).ok_or_else(|| {
-            CommandError::Refused(format!("there is no app named {name}, or it is not yours; apps:list shows yours"))
-        })
+        match found {
+            Some(app) if session.caller.may_use(&self.store, app.id).await? => Ok(app),
+            Some(_) | None => Err(CommandError::Refused(format!(
+                "there is no app named {name}, or it is not yours; apps:list shows yours"
+            ))),
+        }
     }
 
     /// The apps that the caller may act on.
     pub(super) async fn apps(&self, session: &Session<'_>) -> Result<Vec<App>> {
-        let apps = self.store.apps().await?;
-        Ok(apps.into_iter().filter(|app| !app.destroying && session.caller.may_use(app)).collect())
+        let roles = match session.caller.user {
+            Some(user) => self.store.roles_of(user).await?,
+            None => BTreeMap::new(),
+        };
+        let may_use = |app: &App| session.caller.admin || roles.get(&app.id) == Some(&Role::Owner);
+        Ok(self.store.apps().await?.into_iter().filter(|app| !app.destroying && may_use(app)).collect())
     }
 }

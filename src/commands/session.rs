@@ -11,25 +11,30 @@ use super::{
     output::Output,
 };
 use crate::{
+    model::Role,
     progress::Progress,
-    store::{App, KeyId},
+    store::{AppId, Store, StoreError, UserId},
 };
 
 /// The user or program that runs a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// Name of the SSH key, or `local`.
+    /// Name of the user, or `local`.
     pub name: String,
-    /// SSH key; none on the local socket.
-    pub key: Option<KeyId>,
+    /// The user; none on the local socket.
+    pub user: Option<UserId>,
     /// Whether the caller may do everything.
     pub admin: bool,
 }
 
 impl Caller {
-    /// Whether the caller may act on this app: admins on every app, others on those that they created.
-    pub fn may_use(&self, app: &App) -> bool {
-        self.admin || (self.key.is_some() && app.owner == self.key)
+    /// Whether the caller may act on this app: admins on every app, others on those that they own.
+    pub async fn may_use(&self, store: &Store, app: AppId) -> Result<bool, StoreError> {
+        if self.admin {
+            return Ok(true);
+        }
+        let Some(user) = self.user else { return Ok(false) };
+        Ok(store.role(app, user).await? == Some(Role::Owner))
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
     output::{Format, Row, time},
     session::Session,
 };
-use crate::{keys, model::KeyName};
+use crate::{keys, model::KeyName, store::NewKey};
 
 /// The commands of SSH keys.
 #[derive(Debug, Subcommand)]
@@ -65,7 +65,15 @@ async fn add(context: &Context, session: &mut Session<'_>, name: KeyName, admin:
     session.only_admin()?;
     let text = session.read_input(MAX_KEY_BYTES).await?;
     let key = keys::parse_public_key(&text)?;
-    context.store.add_key(name, key.fingerprint.clone(), key.openssh, admin).await?;
+    let new = NewKey {
+        user: name.as_str().parse()?,
+        name: Some(name),
+        fingerprint: key.fingerprint.clone(),
+        public_key: key.openssh,
+        admin,
+        membership: None,
+    };
+    context.store.add_key(new).await?;
     session.out.line(&key.fingerprint).await;
     Ok(())
 }
@@ -90,7 +98,7 @@ async fn list(context: &Context, session: &Session<'_>, format: Format) -> Resul
 
 async fn remove(context: &Context, session: &Session<'_>, name: KeyName) -> Result {
     session.only_admin()?;
-    context.store.remove_key(name.clone()).await?;
+    context.store.remove_key(name.to_string()).await?;
     session.out.line(&format!("-----> Removed the key {name}")).await;
     let keys = context.store.keys().await?;
     if !keys.iter().any(|key| key.admin) {

@@ -5,10 +5,11 @@ use rusqlite::{Connection, Transaction};
 use super::error::{Result, StoreError};
 
 /// The migrations, in order; one that was released is never changed.
-pub(super) const MIGRATIONS: [&str; 3] = [
+pub(super) const MIGRATIONS: [&str; 4] = [
     include_str!("migrations/0001_first.sql"),
     include_str!("migrations/0002_buildpacks_and_stacks.sql"),
     include_str!("migrations/0003_source_folder_and_build_vars.sql"),
+    include_str!("migrations/0004_people.sql"),
 ];
 
 /// Applies the migrations that the database lacks; its `user_version` counts those it has. Foreign keys are enforced

@@ -201,9 +201,22 @@ async fn a_database_of_schema_version_3_is_read_back() {
     assert_eq!(store.server_id().await.unwrap(), "9fcc05df");
     assert_eq!(store.next_route_version().await.unwrap(), 2);
 
-    let keys: Vec<_> = store.keys().await.unwrap().into_iter().map(|k| (k.id.0, k.name.to_string(), k.admin)).collect();
-    assert_eq!(keys, [(1, "alice".to_owned(), true), (2, "bob".to_owned(), false)]);
-    assert_eq!((shop.owner, orphan.owner), (Some(KeyId(2)), None));
+    assert_eq!(shop.candidate_process_type, None);
+
+    let users = store.users().await.unwrap();
+    let read: Vec<_> = users.iter().map(|u| (u.id, u.name.as_str(), u.admin, u.machine)).collect();
+    assert_eq!(read, [(UserId(1), "alice", true, false), (UserId(2), "bob", false, false)]);
+    let keys = store.keys().await.unwrap();
+    let read: Vec<_> = keys.iter().map(|k| (k.id, k.user, k.user_name.as_str(), k.name.as_str(), k.admin)).collect();
+    assert_eq!(read, [(KeyId(1), UserId(1), "alice", "alice", true), (KeyId(2), UserId(2), "bob", "bob", false)]);
+    assert_eq!(keys[1].public_key, "ssh-ed25519 AAAAbob");
+    assert_eq!(keys[1].created_at, users[1].created_at);
+    let owner = Member { user: "bob".parse().unwrap(), role: Role::Owner, machine: false, since: shop.created_at };
+    assert_eq!(store.members(shop.id).await.unwrap(), [owner]);
+    assert_eq!(store.members(orphan.id).await.unwrap(), [], "the app belongs to the admins");
+    assert_eq!(store.events(EventFilter { reads: true, max: 10, ..EventFilter::default() }).await.unwrap(), []);
+
+    assert_eq!(store.add_user("next".parse().unwrap(), false).await.unwrap().id, UserId(4), "`gone` had identity 3");
     let next = store.create_app("next".parse().unwrap(), None, 10_000..=10_999, vec![]).await.unwrap();
     assert_eq!(next.id, AppId(5), "the identity of a destroyed app is not reused");
 }
