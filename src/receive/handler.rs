@@ -7,16 +7,16 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     model::{AppName, BranchName, CommitId},
     progress::Progress,
-    store::KeyId,
+    store::UserId,
 };
 
 /// The user who pushes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pusher {
-    /// Name of the user's key.
+    /// Name of the user, or `local`.
     pub name: String,
-    /// The key, if the user was authenticated by one.
-    pub key: Option<KeyId>,
+    /// The user; none on the local socket.
+    pub user: Option<UserId>,
 }
 
 /// The update of one branch that a push asks for.

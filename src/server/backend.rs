@@ -9,7 +9,7 @@ use crate::{
     model::AppName,
     receive::{self, Pusher, Receiver},
     ssh,
-    store::{App, KeyId},
+    store::{App, UserId},
 };
 
 #[derive(Clone)]
@@ -29,7 +29,7 @@ fn status(code: u32) -> u8 {
 }
 
 impl ssh::Backend for ServerBackend {
-    async fn create_app(&self, name: AppName, owner: Option<KeyId>) -> Result<App, String> {
+    async fn create_app(&self, name: AppName, owner: Option<UserId>) -> Result<App, String> {
         self.deployer.create_app(name, owner).await.map_err(|e| e.to_string())
     }
 
@@ -41,7 +41,7 @@ impl ssh::Backend for ServerBackend {
         streams: Streams,
         hangup: CancellationToken,
     ) -> u8 {
-        let pusher = Pusher { name: caller.name.clone(), key: caller.key };
+        let pusher = Pusher { name: caller.name.clone(), user: caller.user };
         status(self.receiver.receive_pack(app.name, pusher, git_protocol, git_streams(streams), hangup).await)
     }
 

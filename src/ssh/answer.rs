@@ -176,7 +176,7 @@ async fn find<B: Backend>(
 ) -> Result<App, AppError> {
     let mut found = server.store.find_app(name.clone()).await.map_err(AppError::Store)?;
     if found.is_none() && create {
-        match server.backend.create_app(name.clone(), caller.key).await {
+        match server.backend.create_app(name.clone(), caller.user).await {
             Ok(app) => found = Some(app),
             Err(error) => {
                 // Another first push may have created it at the same time.
@@ -187,7 +187,10 @@ async fn find<B: Backend>(
             }
         }
     }
-    found.filter(|app| caller.may_use(app)).ok_or(AppError::NoSuchApp(name))
+    match found {
+        Some(app) if caller.may_use(&server.store, app.id).await.map_err(AppError::Store)? => Ok(app),
+        Some(_) | None => Err(AppError::NoSuchApp(name)),
+    }
 }
 
 fn message(error: &AppError) -> String {

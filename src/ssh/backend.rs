@@ -8,13 +8,13 @@ use crate::{
     commands::{Caller, Streams},
     config::Config,
     model::AppName,
-    store::{App, KeyId, Store},
+    store::{App, Store, UserId},
 };
 
 /// Serves the requests of SSH clients: pushes, fetches and commands.
 pub trait Backend: Send + Sync + 'static {
     /// Creates an app at its first push. The error is one line for the user.
-    fn create_app(&self, name: AppName, owner: Option<KeyId>) -> impl Future<Output = Result<App, String>> + Send;
+    fn create_app(&self, name: AppName, owner: Option<UserId>) -> impl Future<Output = Result<App, String>> + Send;
 
     /// Serves a push; returns the exit status.
     fn receive_pack(

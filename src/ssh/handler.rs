@@ -75,7 +75,7 @@ impl<B: Backend> Handler<B> {
                 return session.channel_failure(id);
             }
         };
-        let caller = Caller { name: key.name.into(), key: Some(key.id), admin: key.admin };
+        let caller = Caller { name: key.user_name.into(), user: Some(key.user), admin: key.admin };
         self.connection.touch();
         let Some(open) = self.channels.get_mut(&id) else { return session.channel_failure(id) };
         let Some(write) = open.write.take() else { return session.channel_failure(id) };
