@@ -2,29 +2,42 @@
 //! result, and an entry in the audit log. The doors only translate: there is nothing else to call.
 
 mod apps;
+mod audit;
 mod authorization;
 mod caller;
 mod context;
+mod each_app;
+mod events;
 mod failure;
+mod members;
 mod operation;
 mod ports;
 mod ps;
+mod pushes;
 mod registry;
 mod selection;
+mod ssh_keys;
 mod target;
 mod time;
+mod users;
 
 pub use apps::*;
+pub use audit::AuditLog;
 pub use caller::Caller;
 pub use context::{Call, Context};
+pub use events::*;
 pub use failure::{Failure, FailureKind, LastOutput};
+pub use members::*;
 pub use operation::{Follow, Operation, Requirement, Result};
 pub use ports::*;
 pub use ps::*;
+pub use pushes::AuditedPushes;
 pub use registry::{Description, all};
 pub use selection::AppSelection;
+pub use ssh_keys::*;
 pub use target::{Scope, Server, Target};
 pub use time::{Since, Time};
+pub use users::*;
 
 use std::sync::Arc;
 
@@ -44,12 +57,13 @@ pub struct Operations {
     store: Store,
     deployer: Deployer,
     instances: Instances,
+    audit: AuditLog,
 }
 
 impl Operations {
     /// Operations act on these.
-    pub fn new(config: Arc<Config>, store: Store, deployer: Deployer, instances: Instances) -> Self {
-        Self { config, store, deployer, instances }
+    pub fn new(config: Arc<Config>, store: Store, deployer: Deployer, instances: Instances, audit: AuditLog) -> Self {
+        Self { config, store, deployer, instances, audit }
     }
 
     /// Runs an operation. The only way to run one.
@@ -79,7 +93,7 @@ impl Operations {
             }
         };
         let (outcome, message) = outcome_of(&result);
-        self.store.add_event(NewEvent { outcome, message, ..entry }).await?;
+        self.audit.record(NewEvent { outcome, message, ..entry }).await?;
         result
     }
 
@@ -104,12 +118,10 @@ impl Operations {
         target: O::Target,
         entry: NewEvent,
     ) -> Result<O::Output> {
-        let event = self.store.add_event(entry).await?;
+        let begun = self.audit.begin(entry).await?;
         let result = operation.run(&self.context(call), target).await;
         let (outcome, message) = outcome_of(&result);
-        if let Err(error) = self.store.end_event(event, None, outcome, message).await {
-            tracing::error!(%error, operation = O::NAME, "cannot complete an audit entry");
-        }
+        self.audit.end(begun, outcome, message).await;
         result
     }
 
@@ -119,6 +131,7 @@ impl Operations {
             store: &self.store,
             deployer: &self.deployer,
             instances: &self.instances,
+            audit: &self.audit,
             caller: call.caller,
             progress: call.progress,
             hangup: call.hangup,

@@ -6,7 +6,7 @@ use super::{deployer::Deployer, error::DeployError};
 use crate::{
     model::{AppName, BranchName},
     progress::Progress,
-    store::{App, KeyId},
+    store::{App, UserId},
 };
 
 /// Time between two attempts to finish the destruction of an app.
@@ -15,7 +15,7 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 impl Deployer {
     /// Creates an app: its repository, its row, and a port that it keeps. A repository without a row is empty and
     /// belongs to nobody: the next app of this name gets it.
-    pub async fn create_app(&self, name: AppName, owner: Option<KeyId>) -> Result<App, DeployError> {
+    pub async fn create_app(&self, name: AppName, owner: Option<UserId>) -> Result<App, DeployError> {
         let this = &self.0;
         let ports = this.config.router.first_port..=this.config.router.last_port;
         this.repositories.create(&name).await?;

@@ -212,7 +212,7 @@ mod tests {
             source_folder: None,
             id: AppId(1),
             name: "a".parse().unwrap(),
-            owner: None,
+            candidate_process_type: None,
             deploy_branch: None,
             created_at: 0,
             stopped: false,

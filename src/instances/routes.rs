@@ -162,7 +162,7 @@ mod tests {
             source_folder: None,
             id: AppId(id),
             name: name.parse().unwrap(),
-            owner: None,
+            candidate_process_type: None,
             deploy_branch: None,
             created_at: 0,
             stopped: false,

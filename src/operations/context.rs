@@ -2,7 +2,7 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::caller::Caller;
+use super::{audit::AuditLog, caller::Caller};
 use crate::{config::Config, deploy::Deployer, instances::Instances, progress::Progress, store::Store};
 
 /// One call of an operation, as a door makes it.
@@ -23,6 +23,7 @@ pub struct Context<'a> {
     pub(super) store: &'a Store,
     pub(super) deployer: &'a Deployer,
     pub(super) instances: &'a Instances,
+    pub(super) audit: &'a AuditLog,
     pub(super) caller: &'a Caller,
     pub(super) progress: &'a Progress,
     pub(super) hangup: &'a CancellationToken,

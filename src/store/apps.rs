@@ -9,11 +9,11 @@ use super::{
     database::Store,
     deployments::Deployment,
     error::{Result, StoreError, taken},
-    ids::{AppId, KeyId},
-    ports,
+    ids::{AppId, UserId},
+    members, ports,
     time::{Millis, now},
 };
-use crate::model::{AppName, BranchName, ProcessType, ReleaseNumber, SourceFolder};
+use crate::model::{AppName, BranchName, ProcessType, ReleaseNumber, Role, SourceFolder};
 
 /// An app, as it is declared.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,8 +22,6 @@ pub struct App {
     pub id: AppId,
     /// Unique name.
     pub name: AppName,
-    /// SSH key that created the app.
-    pub owner: Option<KeyId>,
     /// Branch whose pushes are deployed; the first one pushed.
     pub deploy_branch: Option<BranchName>,
     /// Chosen stack; `None` for the default one.
@@ -40,12 +38,14 @@ pub struct App {
     pub current: Option<Deployment>,
     /// Deployment that becomes current when its instances are healthy.
     pub candidate: Option<Deployment>,
+    /// The only process type that the candidate restarts; `None` for all.
+    pub candidate_process_type: Option<ProcessType>,
     /// Quantity of instances of each process type that was scaled; for others, the release's default applies.
     pub formation: BTreeMap<ProcessType, u32>,
 }
 
-const COLUMNS: &str = "id, name, owner, deploy_branch, created_at, stopped, destroying, \
-    current_release, current_generation, candidate_release, candidate_generation, stack, source_folder";
+const COLUMNS: &str = "id, name, deploy_branch, created_at, stopped, destroying, \
+    current_release, current_generation, candidate_release, candidate_generation, candidate_process_type, stack, source_folder";
 
 fn app(t: &Transaction<'_>, row: &Row<'_>) -> Result<App> {
     let id = AppId(row.get("id")?);
@@ -55,7 +55,6 @@ fn app(t: &Transaction<'_>, row: &Row<'_>) -> Result<App> {
     Ok(App {
         id,
         name: text(row, "name", "app name")?,
-        owner: row.get::<_, Option<i64>>("owner")?.map(KeyId),
         deploy_branch: optional_text(row, "deploy_branch", "branch name")?,
         stack: row.get("stack")?,
         source_folder: optional_text(row, "source_folder", "folder")?,
@@ -64,6 +63,7 @@ fn app(t: &Transaction<'_>, row: &Row<'_>) -> Result<App> {
         destroying: row.get("destroying")?,
         current: deployment(row.get("current_release")?, row.get("current_generation")?),
         candidate: deployment(row.get("candidate_release")?, row.get("candidate_generation")?),
+        candidate_process_type: optional_text(row, "candidate_process_type", "process type")?,
         formation: formation(t, id)?,
     })
 }
@@ -88,23 +88,23 @@ fn no_such_app(name: &AppName) -> StoreError {
 }
 
 impl Store {
-    /// Creates an app and gives it a port of the range that belongs to no other app and is not in `avoid`.
+    /// Creates an app and gives it a port of the range that belongs to no other app and is not in `avoid`. Without an
+    /// owner, the app belongs to the admins.
     pub async fn create_app(
         &self,
         name: AppName,
-        owner: Option<KeyId>,
+        owner: Option<UserId>,
         ports: std::ops::RangeInclusive<u16>,
         avoid: Vec<u16>,
     ) -> Result<App> {
         self.transact(move |t, _| {
-            t.execute(
-                "INSERT INTO apps (name, owner, created_at) VALUES (?1, ?2, ?3)",
-                (name.as_str(), owner.map(|k| k.0), now()),
-            )
-            .map_err(taken(|| {
-                format!("the name {name} is taken by an app; choose another, or wait if it is being destroyed")
-            }))?;
+            t.execute("INSERT INTO apps (name, created_at) VALUES (?1, ?2)", (name.as_str(), now())).map_err(taken(
+                || format!("the name {name} is taken by an app; choose another, or wait if it is being destroyed"),
+            ))?;
             let id = AppId(t.last_insert_rowid());
+            if let Some(owner) = owner {
+                members::set(t, id, owner, Role::Owner)?;
+            }
             ports::allocate(t, id, ports, &avoid)?;
             t.query_row_and_then(&format!("SELECT {COLUMNS} FROM apps WHERE id = ?1"), [id.0], |row| app(t, row))
         })

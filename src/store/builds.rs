@@ -88,6 +88,8 @@ pub struct Build {
 const COLUMNS: &str = "id, number, commit_id, key, pusher, state, image, message, started_at, ended_at, \
     buildpacks, stack";
 
+const NO_BUILDPACKS: [UsedBuildpack; 0] = [];
+
 fn build(row: &Row<'_>) -> Result<Build> {
     Ok(Build {
         id: BuildId(row.get("id")?),
@@ -118,12 +120,12 @@ impl Store {
         self.transact(move |t, _| {
             t.query_row_and_then(
                 &format!(
-                    "INSERT INTO builds (app, number, commit_id, key, pusher, state, started_at, stack)
+                    "INSERT INTO builds (app, number, commit_id, key, pusher, state, started_at, stack, buildpacks)
                      VALUES (?1, (SELECT coalesce(max(number), 0) + 1 FROM builds WHERE app = ?1), ?2, ?3, ?4, 'running',
-                             ?5, ?6)
+                             ?5, ?6, ?7)
                      RETURNING {COLUMNS}"
                 ),
-                (app.0, commit.as_str(), key.as_str(), &pusher, now(), &stack),
+                (app.0, commit.as_str(), key.as_str(), &pusher, now(), &stack, to_json("buildpacks", &NO_BUILDPACKS)?),
                 build,
             )
         })
@@ -135,7 +137,9 @@ impl Store {
         self.transact(move |t, _| {
             let (state, image, message, buildpacks) = match &outcome {
                 Ok((image, used)) => (BuildState::Succeeded, Some(image.as_str()), None, to_json("buildpacks", used)?),
-                Err(message) => (BuildState::Failed, None, Some(message.as_str()), "[]".to_owned()),
+                Err(message) => {
+                    (BuildState::Failed, None, Some(message.as_str()), to_json("buildpacks", &NO_BUILDPACKS)?)
+                }
             };
             t.execute(
                 "UPDATE builds SET state = ?2, image = ?3, message = ?4, ended_at = ?5, buildpacks = ?6 WHERE id = ?1",

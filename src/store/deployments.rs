@@ -74,7 +74,7 @@ impl Store {
     }
 
     /// At start: abandons the candidates of a server that died, which were not reported as successful, and marks its
-    /// running builds as interrupted.
+    /// running builds and events as interrupted.
     pub async fn abandon_all_interrupted(&self) -> Result<()> {
         self.transact(|t, _| {
             t.execute("UPDATE apps SET candidate_release = NULL, candidate_generation = NULL", [])?;
@@ -82,6 +82,11 @@ impl Store {
             t.execute(
                 "UPDATE builds SET state = 'failed', ended_at = ?1, message = 'interrupted: the server stopped'
                  WHERE state = 'running'",
+                [now()],
+            )?;
+            t.execute(
+                "UPDATE events SET outcome = 'interrupted', ended_at = ?1, message = 'interrupted: the server stopped'
+                 WHERE outcome = 'running'",
                 [now()],
             )?;
             Ok(())

@@ -36,6 +36,9 @@ pub enum StoreError {
     /// There is no such row.
     #[error("{0}")]
     NotFound(String),
+    /// The change is not allowed in the present state.
+    #[error("{0}")]
+    Refused(String),
     /// A stored secret cannot be decrypted with this server's key.
     #[error("cannot decrypt a config var: is secret.key the one that belongs to this database?")]
     Secret,

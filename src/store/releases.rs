@@ -3,7 +3,7 @@
 use rusqlite::{Row, Transaction};
 
 use super::{
-    columns::{json, optional_text, parse_json, text, to_json},
+    columns::{FORMAT_VERSION, check_version, json, optional_text, parse_json, text, to_json, to_plain_json},
     config_vars::{self, ConfigVars},
     database::Store,
     error::{Result, StoreError},
@@ -173,8 +173,8 @@ pub struct PushedRelease {
     pub ref_set: bool,
 }
 
-const COLUMNS: &str =
-    "number, kind, state, image, branch, commit_id, build, config, processes, description, created_by, created_at";
+const COLUMNS: &str = "number, kind, state, image, branch, commit_id, build, config, config_version, processes, \
+    description, created_by, created_at";
 
 /// Context of [`Cipher::seal`]: config vars moved to another release cannot be decrypted.
 fn context(app: AppId, number: ReleaseNumber) -> String {
@@ -183,6 +183,7 @@ fn context(app: AppId, number: ReleaseNumber) -> String {
 
 fn release(cipher: &Cipher, app: AppId, row: &Row<'_>) -> Result<Release> {
     let number = row.get("number")?;
+    check_version("config", row.get("config_version")?)?;
     let config = cipher.open_sealed(&row.get::<_, Vec<u8>>("config")?, &context(app, number))?;
     Ok(Release {
         number,
@@ -242,10 +243,10 @@ impl Store {
         self.transact(move |t, cipher| {
             let number: u64 =
                 t.query_row("SELECT coalesce(max(number), 0) + 1 FROM releases WHERE app = ?1", [app.0], |r| r.get(0))?;
-            let config = cipher.seal(&to_json("config", &new.config)?, &context(app, number))?;
+            let config = cipher.seal(&to_plain_json("config", &new.config)?, &context(app, number))?;
             t.execute(
                 &format!(
-                    "INSERT INTO releases (app, {COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)"
+                    "INSERT INTO releases (app, {COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)"
                 ),
                 (
                     app.0,
@@ -257,6 +258,7 @@ impl Store {
                     new.commit.as_ref().map(CommitId::as_str),
                     new.build.map(|b| b.0),
                     config,
+                    FORMAT_VERSION,
                     to_json("processes", &new.processes)?,
                     &new.description,
                     &new.created_by,

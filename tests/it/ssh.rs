@@ -18,7 +18,7 @@ use paas::{
     keys::parse_public_key,
     model::AppName,
     ssh::{Backend, SshServer, serve},
-    store::{App, KeyId, Store},
+    store::{App, NewKey, Store, UserId},
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -46,7 +46,7 @@ impl Stub {
 }
 
 impl Backend for Stub {
-    async fn create_app(&self, name: AppName, owner: Option<KeyId>) -> Result<App, String> {
+    async fn create_app(&self, name: AppName, owner: Option<UserId>) -> Result<App, String> {
         self.store.create_app(name, owner, 20_000..=29_999, Vec::new()).await.map_err(|e| e.to_string())
     }
 
@@ -188,7 +188,15 @@ impl Server {
     fn register(&self, name: &str, path: &Path, admin: bool) {
         let key = parse_public_key(&std::fs::read_to_string(path.with_extension("pub")).unwrap()).unwrap();
         let store = Store::open(self.dir.path()).unwrap();
-        self.runtime.block_on(store.add_key(name.parse().unwrap(), key.fingerprint, key.openssh, admin)).unwrap();
+        let new = NewKey {
+            user: name.parse().unwrap(),
+            name: None,
+            fingerprint: key.fingerprint,
+            public_key: key.openssh,
+            admin,
+            membership: None,
+        };
+        self.runtime.block_on(store.add_key(new)).unwrap();
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -271,7 +279,7 @@ fn unknown_and_removed_keys_are_refused() {
     server.key("leaver", &["-t", "ed25519"], false);
     assert!(server.run("leaver", &[], &["true"], b"").status.success());
     let store = Store::open(server.dir.path()).unwrap();
-    server.runtime.block_on(store.remove_key("leaver".parse().unwrap())).unwrap();
+    server.runtime.block_on(store.remove_key("leaver".to_owned())).unwrap();
     let output = server.run("leaver", &[], &["true"], b"");
     assert_eq!(output.status.code(), Some(255));
     assert!(text(&output.stderr).contains("Permission denied (publickey)"), "{output:?}");

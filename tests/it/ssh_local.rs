@@ -27,7 +27,7 @@ impl Runner for Stub {
                 streams.stderr.write_all(b"hung up\n").await.map_or(1, |()| 130)
             }
             _ => {
-                let text = format!("{} {} {:?} {words:?}", caller.name, caller.admin, caller.key);
+                let text = format!("{} {} {:?} {words:?}", caller.name, caller.admin, caller.user);
                 streams.stdout.write_all(text.as_bytes()).await.unwrap();
                 7
             }

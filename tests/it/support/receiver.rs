@@ -271,7 +271,7 @@ async fn door(listener: TcpListener, receiver: Receiver, dir: PathBuf) {
 }
 
 pub fn pusher() -> Pusher {
-    Pusher { name: "ann".to_owned(), key: None }
+    Pusher { name: "ann".to_owned(), user: None }
 }
 
 /// A developer's working folder.

@@ -1,0 +1,168 @@
+//! Operations of an app's members.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    context::Context,
+    operation::{Operation, Result},
+    time::Time,
+};
+use crate::{
+    model::{AppName, Right, Role, UserName},
+    store::{App, Effect, Member},
+};
+
+/// A member of an app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct MemberInfo {
+    /// User.
+    pub user: UserName,
+    /// Role.
+    pub role: Role,
+    /// Whether this is a machine user.
+    pub machine: bool,
+    /// Since when.
+    pub since: Time,
+}
+
+/// The members of an app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Members {
+    /// App.
+    pub app: AppName,
+    /// Members, the owner first; an app without members belongs to the admins.
+    pub members: Vec<MemberInfo>,
+}
+
+impl Members {
+    async fn of(context: &Context<'_>, app: App) -> Result<Self> {
+        let info = |Member { user, role, machine, since }| MemberInfo { user, role, machine, since: Time(since) };
+        let members = context.store.members(app.id).await?.into_iter().map(info).collect();
+        Ok(Self { app: app.name, members })
+    }
+}
+
+/// Lists the members of an app.
+#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+pub struct ListMembers {
+    /// App.
+    pub app: AppName,
+}
+
+impl Operation for ListMembers {
+    const NAME: &'static str = "access:list";
+    const RIGHT: Right = Right::View;
+    const EFFECT: Effect = Effect::Read;
+    type Target = App;
+    type Output = Members;
+
+    fn target(&self) -> AppName {
+        self.app.clone()
+    }
+
+    async fn run(self, context: &Context<'_>, app: App) -> Result<Members> {
+        Members::of(context, app).await
+    }
+}
+
+/// Gives a user a role in an app, or another role.
+#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+pub struct AddMember {
+    /// App.
+    pub app: AppName,
+    /// User.
+    pub user: UserName,
+    /// viewer, deployer, operator or owner
+    #[arg(default_value_t = Role::Deployer)]
+    #[serde(default = "default_role")]
+    pub role: Role,
+}
+
+fn default_role() -> Role {
+    Role::Deployer
+}
+
+impl Operation for AddMember {
+    const NAME: &'static str = "access:add";
+    const RIGHT: Right = Right::Own;
+    const EFFECT: Effect = Effect::Change;
+    type Target = App;
+    type Output = Members;
+
+    fn target(&self) -> AppName {
+        self.app.clone()
+    }
+
+    fn audit(&self) -> String {
+        format!("{} {}", self.user, self.role)
+    }
+
+    async fn run(self, context: &Context<'_>, app: App) -> Result<Members> {
+        let user = context.store.user_named(self.user).await?;
+        context.store.set_member(app.id, user.id, self.role).await?;
+        Members::of(context, app).await
+    }
+}
+
+/// Takes the role of a user in an app away.
+#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+pub struct RemoveMember {
+    /// App.
+    pub app: AppName,
+    /// User.
+    pub user: UserName,
+}
+
+impl Operation for RemoveMember {
+    const NAME: &'static str = "access:remove";
+    const RIGHT: Right = Right::Own;
+    const EFFECT: Effect = Effect::Change;
+    type Target = App;
+    type Output = Members;
+
+    fn target(&self) -> AppName {
+        self.app.clone()
+    }
+
+    fn audit(&self) -> String {
+        self.user.to_string()
+    }
+
+    async fn run(self, context: &Context<'_>, app: App) -> Result<Members> {
+        let user = context.store.user_named(self.user).await?;
+        context.store.remove_member(app.id, user.id).await?;
+        Members::of(context, app).await
+    }
+}
+
+/// Gives an app to another owner; earlier owners stay members, as operators.
+#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+pub struct TransferApp {
+    /// App.
+    pub app: AppName,
+    /// The new owner.
+    pub user: UserName,
+}
+
+impl Operation for TransferApp {
+    const NAME: &'static str = "access:transfer";
+    const RIGHT: Right = Right::Own;
+    const EFFECT: Effect = Effect::Change;
+    type Target = App;
+    type Output = Members;
+
+    fn target(&self) -> AppName {
+        self.app.clone()
+    }
+
+    fn audit(&self) -> String {
+        self.user.to_string()
+    }
+
+    async fn run(self, context: &Context<'_>, app: App) -> Result<Members> {
+        let user = context.store.user_named(self.user).await?;
+        context.store.transfer(app.id, user.id).await?;
+        Members::of(context, app).await
+    }
+}

@@ -1,0 +1,111 @@
+//! git's two programs: pushes and fetches pass through the same authorisation and the same audit log as operations.
+
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Operations, apps::CreateApp, audit::AuditLog, authorization::Authorization, caller::Caller, context::Call,
+    failure::FailureKind, operation::Result,
+};
+use crate::{
+    model::{AppName, Right},
+    progress::{self, Progress},
+    receive::{PushHandler, RefUpdate, Rejection},
+    store::{Actor, App, Effect, NewEvent, Outcome},
+};
+
+/// Name of a push in the audit log and in messages.
+const PUSH: &str = "git:push";
+/// Name of a fetch or clone.
+const FETCH: &str = "git:fetch";
+
+impl Operations {
+    /// Finds the app that a push goes to; the first push to a new name creates it. What the push does is recorded by
+    /// [`AuditedPushes`].
+    pub async fn authorize_push(&self, caller: &Caller, name: AppName) -> Result<App> {
+        let found = self.find_or_create(caller, &name).await;
+        if let Err(failure) = &found {
+            let event = event(&caller.actor, PUSH, Effect::Change, name);
+            let message = Some(failure.message.clone());
+            self.audit.record(NewEvent { outcome: failure.kind.outcome(), message, ..event }).await?;
+        }
+        found
+    }
+
+    async fn find_or_create(&self, caller: &Caller, name: &AppName) -> Result<App> {
+        if self.store.find_app(name.clone()).await?.is_none() {
+            match self.create(caller, name.clone()).await {
+                // Another first push may have created it at the same time.
+                Err(failure) if failure.kind == FailureKind::Conflict => {
+                    self.store.find_app(name.clone()).await?.ok_or(failure)?;
+                }
+                created => created?,
+            }
+        }
+        Authorization { store: &self.store, caller, operation: PUSH }.app(name.clone(), Right::Deploy).await
+    }
+
+    async fn create(&self, caller: &Caller, app: AppName) -> Result {
+        let hangup = CancellationToken::new();
+        let create = |progress| async move {
+            let call = Call { caller, progress: &progress, hangup: &hangup };
+            self.run(&call, CreateApp { app }).await.map(drop)
+        };
+        progress::relay(create, |_| std::future::ready(())).await
+    }
+
+    /// Finds the app that a fetch or clone reads, and records it.
+    pub async fn authorize_fetch(&self, caller: &Caller, name: AppName) -> Result<App> {
+        let authorization = Authorization { store: &self.store, caller, operation: FETCH };
+        let found = authorization.app(name.clone(), Right::Deploy).await;
+        let event = event(&caller.actor, FETCH, Effect::Read, name);
+        let event = match &found {
+            Ok(app) => NewEvent { app: Some(app.id), outcome: Outcome::Succeeded, ..event },
+            Err(failure) => {
+                NewEvent { outcome: failure.kind.outcome(), message: Some(failure.message.clone()), ..event }
+            }
+        };
+        self.audit.record(event).await?;
+        found
+    }
+}
+
+fn event(actor: &Actor, operation: &str, effect: Effect, app: AppName) -> NewEvent {
+    NewEvent {
+        actor: actor.clone(),
+        operation: operation.to_owned(),
+        effect,
+        app: None,
+        app_name: Some(app),
+        detail: String::new(),
+        outcome: Outcome::Running,
+        message: None,
+    }
+}
+
+/// A handler of pushes that records each update of a branch in the audit log.
+#[derive(Debug, Clone)]
+pub struct AuditedPushes<H> {
+    /// Decides what a push does.
+    pub handler: H,
+    /// Where its decisions are recorded.
+    pub audit: AuditLog,
+}
+
+impl<H: PushHandler> PushHandler for AuditedPushes<H> {
+    async fn update(&self, update: RefUpdate, progress: &Progress, cancel: CancellationToken) -> Result<(), Rejection> {
+        let detail = match &update.new {
+            Some(new) => format!("{} {}", update.branch, new.short()),
+            None => format!("{} deleted", update.branch),
+        };
+        let event = event(&update.pusher, PUSH, Effect::Change, update.app_name.clone());
+        let event = NewEvent { app: Some(update.app), detail, ..event };
+        let begun = self.audit.begin(event).await.map_err(|failure| Rejection(failure.to_string()))?;
+        let decided = self.handler.update(update, progress, cancel).await;
+        let (outcome, message) = match &decided {
+            Ok(()) => (Outcome::Succeeded, None),
+            Err(Rejection(reason)) => (Outcome::Failed, Some(reason.clone())),
+        };
+        self.audit.end(begun, outcome, message).await;
+        decided
+    }
+}

@@ -1,0 +1,355 @@
+//! Events: the audit log of what was done on the server, and by whom.
+
+use rusqlite::{Row, ToSql};
+
+use super::{
+    columns::{optional_text, text, to_plain_json},
+    database::Store,
+    error::Result,
+    ids::{AppId, EventId, UserId},
+    time::{Millis, now},
+};
+use crate::model::AppName;
+
+/// How the caller reached the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Door {
+    /// Over SSH.
+    Ssh,
+    /// Over the socket on the server's own machine.
+    Local,
+}
+
+impl Door {
+    /// Name that is stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ssh => "ssh",
+            Self::Local => "local",
+        }
+    }
+}
+
+impl std::str::FromStr for Door {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Ssh, Self::Local].into_iter().find(|d| d.as_str() == text).ok_or_else(|| text.to_owned())
+    }
+}
+
+/// Whether an operation changes anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// The operation only reads.
+    Read,
+    /// The operation changes the server's state.
+    Change,
+}
+
+impl Effect {
+    /// Name that is stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Change => "change",
+        }
+    }
+}
+
+impl std::str::FromStr for Effect {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Read, Self::Change].into_iter().find(|e| e.as_str() == text).ok_or_else(|| text.to_owned())
+    }
+}
+
+/// How an operation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The operation has not ended.
+    Running,
+    /// The operation did what was asked.
+    Succeeded,
+    /// The arguments were invalid.
+    Invalid,
+    /// The caller did not have the right.
+    Denied,
+    /// What the caller named does not exist.
+    NotFound,
+    /// The present state did not allow the operation.
+    Conflict,
+    /// A limit was reached.
+    TooMany,
+    /// The server could not do it at the time.
+    Unavailable,
+    /// The operation was tried and failed, for example a build.
+    Failed,
+    /// The server has a fault.
+    Internal,
+    /// The server stopped before the operation ended.
+    Interrupted,
+}
+
+impl Outcome {
+    /// All outcomes.
+    pub const ALL: [Self; 11] = [
+        Self::Running,
+        Self::Succeeded,
+        Self::Invalid,
+        Self::Denied,
+        Self::NotFound,
+        Self::Conflict,
+        Self::TooMany,
+        Self::Unavailable,
+        Self::Failed,
+        Self::Internal,
+        Self::Interrupted,
+    ];
+
+    /// Name that is stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Invalid => "invalid",
+            Self::Denied => "denied",
+            Self::NotFound => "not_found",
+            Self::Conflict => "conflict",
+            Self::TooMany => "too_many",
+            Self::Unavailable => "unavailable",
+            Self::Failed => "failed",
+            Self::Internal => "internal",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+impl std::str::FromStr for Outcome {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|o| o.as_str() == text).ok_or_else(|| text.to_owned())
+    }
+}
+
+/// Who did something, as the audit log records it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Actor {
+    /// The user; `None` on the local socket.
+    pub user: Option<UserId>,
+    /// Name of the user, or `local`.
+    pub name: String,
+    /// Fingerprint of the SSH key.
+    pub fingerprint: Option<String>,
+    /// Network address of the client.
+    pub address: Option<String>,
+    /// How the caller reached the server.
+    pub door: Door,
+}
+
+/// An event to be recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewEvent {
+    /// Who did it.
+    pub actor: Actor,
+    /// Name of the operation, such as `ps:scale`.
+    pub operation: String,
+    /// Whether the operation changes anything.
+    pub effect: Effect,
+    /// The app that the operation is about.
+    pub app: Option<AppId>,
+    /// Name of the app, which may not exist.
+    pub app_name: Option<AppName>,
+    /// Arguments, without secrets.
+    pub detail: String,
+    /// How the operation ended, if it has.
+    pub outcome: Outcome,
+    /// The error that the caller was shown.
+    pub message: Option<String>,
+}
+
+/// A recorded event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Identity.
+    pub id: EventId,
+    /// Time of the start.
+    pub at: Millis,
+    /// Who did it.
+    pub actor: Actor,
+    /// Name of the operation, such as `ps:scale`.
+    pub operation: String,
+    /// Whether the operation changes anything.
+    pub effect: Effect,
+    /// The app that the operation is about.
+    pub app: Option<AppId>,
+    /// Name of the app, as it was then.
+    pub app_name: Option<AppName>,
+    /// Arguments, without secrets.
+    pub detail: String,
+    /// How the operation ended, if it has.
+    pub outcome: Outcome,
+    /// The error that the caller was shown.
+    pub message: Option<String>,
+    /// Time of the end.
+    pub ended_at: Option<Millis>,
+}
+
+/// Which events to read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventFilter {
+    /// Only events of this app.
+    pub app: Option<AppId>,
+    /// Only events of these apps; `None` for all apps and events without an app.
+    pub apps: Option<Vec<AppId>>,
+    /// Only events from this time on.
+    pub since: Option<Millis>,
+    /// Only events after this one.
+    pub after: Option<EventId>,
+    /// Whether to include operations that only read.
+    pub reads: bool,
+    /// Maximum number of events.
+    pub max: u32,
+}
+
+const COLUMNS: &str = "id, at, user, user_name, fingerprint, address, door, operation, effect, app, app_name, detail, \
+    outcome, message, ended_at";
+
+fn event(row: &Row<'_>) -> Result<Event> {
+    Ok(Event {
+        id: EventId(row.get("id")?),
+        at: row.get("at")?,
+        actor: Actor {
+            user: row.get::<_, Option<i64>>("user")?.map(UserId),
+            name: row.get("user_name")?,
+            fingerprint: row.get("fingerprint")?,
+            address: row.get("address")?,
+            door: text(row, "door", "door")?,
+        },
+        operation: row.get("operation")?,
+        effect: text(row, "effect", "effect")?,
+        app: row.get::<_, Option<i64>>("app")?.map(AppId),
+        app_name: optional_text(row, "app_name", "app name")?,
+        detail: row.get("detail")?,
+        outcome: text(row, "outcome", "outcome")?,
+        message: row.get("message")?,
+        ended_at: row.get("ended_at")?,
+    })
+}
+
+/// The condition of a filter, and the values of its parameters.
+fn condition(filter: EventFilter) -> Result<(String, Vec<(&'static str, Box<dyn ToSql>)>)> {
+    let EventFilter { app, apps, since, after, reads, max } = filter;
+    let mut conditions = vec!["true"];
+    let mut values: Vec<(&'static str, Box<dyn ToSql>)> = vec![(":max", Box::new(max))];
+    if let Some(app) = app {
+        conditions.push("app = :app");
+        values.push((":app", Box::new(app.0)));
+    }
+    if let Some(apps) = apps {
+        conditions.push("app IN (SELECT value FROM json_each(:apps))");
+        let apps: Vec<_> = apps.iter().map(|app| app.0).collect();
+        values.push((":apps", Box::new(to_plain_json("apps", &apps)?)));
+    }
+    if let Some(since) = since {
+        conditions.push("at >= :since");
+        values.push((":since", Box::new(since)));
+    }
+    if let Some(after) = after {
+        conditions.push("id > :after");
+        values.push((":after", Box::new(after.0)));
+    }
+    if !reads {
+        conditions.push("effect != 'read'");
+    }
+    Ok((conditions.join(" AND "), values))
+}
+
+impl Store {
+    /// Records an event. It has ended, unless its outcome is [`Outcome::Running`].
+    pub async fn add_event(&self, new: NewEvent) -> Result<EventId> {
+        self.transact(move |t, _| {
+            let at = now();
+            let ended_at = (new.outcome != Outcome::Running).then_some(at);
+            t.prepare_cached(
+                "INSERT INTO events (at, user, user_name, fingerprint, address, door, operation, effect, app, app_name,
+                    detail, outcome, message, ended_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+            )?
+            .execute((
+                at,
+                new.actor.user.map(|user| user.0),
+                &new.actor.name,
+                &new.actor.fingerprint,
+                &new.actor.address,
+                new.actor.door.as_str(),
+                &new.operation,
+                new.effect.as_str(),
+                new.app.map(|app| app.0),
+                new.app_name.as_ref().map(AppName::as_str),
+                &new.detail,
+                new.outcome.as_str(),
+                &new.message,
+                ended_at,
+            ))?;
+            Ok(EventId(t.last_insert_rowid()))
+        })
+        .await
+    }
+
+    /// Records the end of a running event, and its app if that was not known before.
+    pub async fn end_event(
+        &self,
+        id: EventId,
+        app: Option<(AppId, AppName)>,
+        outcome: Outcome,
+        message: Option<String>,
+    ) -> Result<()> {
+        self.transact(move |t, _| {
+            let (app, name) = app.unzip();
+            t.prepare_cached(
+                "UPDATE events SET app = coalesce(?2, app), app_name = coalesce(?3, app_name), outcome = ?4,
+                    message = ?5, ended_at = ?6
+                 WHERE id = ?1 AND outcome = 'running'",
+            )?
+            .execute((
+                id.0,
+                app.map(|app| app.0),
+                name.as_ref().map(AppName::as_str),
+                outcome.as_str(),
+                &message,
+                now(),
+            ))?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// The newest events that match, oldest first.
+    pub async fn events(&self, filter: EventFilter) -> Result<Vec<Event>> {
+        self.transact(move |t, _| {
+            let (condition, values) = condition(filter)?;
+            let values: Vec<(&str, &dyn ToSql)> = values.iter().map(|(name, value)| (*name, &**value)).collect();
+            let sql = format!("SELECT {COLUMNS} FROM events WHERE {condition} ORDER BY id DESC LIMIT :max");
+            let mut query = t.prepare_cached(&sql)?;
+            let mut events: Vec<_> = query.query_and_then(&values[..], event)?.collect::<Result<_>>()?;
+            events.reverse();
+            Ok(events)
+        })
+        .await
+    }
+
+    /// Removes the events that began before this time and have ended. Returns how many.
+    pub async fn remove_events_before(&self, at: Millis) -> Result<u64> {
+        self.transact(move |t, _| {
+            let removed = t.execute("DELETE FROM events WHERE at < ?1 AND outcome != 'running'", [at])?;
+            Ok(u64::try_from(removed).unwrap_or(u64::MAX))
+        })
+        .await
+    }
+}

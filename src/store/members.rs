@@ -1,0 +1,174 @@
+//! Members of apps. An app without an owner belongs to the admins.
+
+use std::{cmp::Reverse, collections::BTreeMap};
+
+use rusqlite::{OptionalExtension as _, Transaction};
+
+use super::{
+    columns::{parse, text},
+    database::Store,
+    error::{Result, StoreError},
+    ids::{AppId, UserId},
+    time::{Millis, now},
+    users,
+};
+use crate::model::{AppName, Role, UserName};
+
+/// A member of an app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Name of the user.
+    pub user: UserName,
+    /// Role in the app.
+    pub role: Role,
+    /// Whether the user is a machine.
+    pub machine: bool,
+    /// Time since which the user has this role.
+    pub since: Millis,
+}
+
+fn app_name(t: &Transaction<'_>, app: AppId) -> Result<AppName> {
+    let name: Option<String> =
+        t.query_row("SELECT name FROM apps WHERE id = ?1", [app.0], |row| row.get("name")).optional()?;
+    let name = name.ok_or_else(|| StoreError::NotFound("this app was destroyed; apps:list shows all".to_owned()))?;
+    parse("app name", &name)
+}
+
+fn role(t: &Transaction<'_>, app: AppId, user: UserId) -> Result<Option<Role>> {
+    let mut query = t.prepare_cached("SELECT role FROM members WHERE app = ?1 AND user = ?2")?;
+    query.query_and_then((app.0, user.0), |row| text(row, "role", "role"))?.next().transpose()
+}
+
+/// Refuses to take the role from a user who is the app's only owner.
+fn refuse_only_owner(t: &Transaction<'_>, app: AppId, user: UserId) -> Result<()> {
+    let others: bool = t.query_row(
+        "SELECT EXISTS (SELECT 1 FROM members WHERE app = ?1 AND user != ?2 AND role = 'owner') AS others",
+        (app.0, user.0),
+        |row| row.get("others"),
+    )?;
+    if others || role(t, app, user)? != Some(Role::Owner) {
+        return Ok(());
+    }
+    let (user, app) = (users::with_id(t, user)?.name, app_name(t, app)?);
+    Err(StoreError::Refused(format!(
+        "{user} is the only owner of {app}; access:transfer {app} USER gives it to another user first"
+    )))
+}
+
+fn put(t: &Transaction<'_>, app: AppId, user: UserId, role: Role) -> Result<()> {
+    // Both must exist: a broken reference would be reported as a failure of the database.
+    app_name(t, app)?;
+    users::with_id(t, user)?;
+    t.execute(
+        "INSERT INTO members (app, user, role, since) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT DO UPDATE SET role = excluded.role,
+            since = CASE role WHEN excluded.role THEN since ELSE excluded.since END",
+        (app.0, user.0, role.as_str(), now()),
+    )?;
+    Ok(())
+}
+
+/// Gives the user this role, unless that would take the app's last owner away.
+pub(super) fn set(t: &Transaction<'_>, app: AppId, user: UserId, role: Role) -> Result<()> {
+    if role != Role::Owner {
+        refuse_only_owner(t, app, user)?;
+    }
+    put(t, app, user, role)
+}
+
+/// Gives the user this role, unless the user has a higher one.
+pub(super) fn raise(t: &Transaction<'_>, app: AppId, user: UserId, to: Role) -> Result<()> {
+    if let Some(present) = role(t, app, user)?
+        && present > to
+    {
+        let (user, app) = (users::with_id(t, user)?.name, app_name(t, app)?);
+        return Err(StoreError::Refused(format!(
+            "{user} is {present} of {app} already, which is more than {to}; name another user for this key"
+        )));
+    }
+    put(t, app, user, to)
+}
+
+impl Store {
+    /// Role of the user in the app; `None` if the user is not a member.
+    pub async fn role(&self, app: AppId, user: UserId) -> Result<Option<Role>> {
+        self.transact(move |t, _| role(t, app, user)).await
+    }
+
+    /// Roles of the user in all apps.
+    pub async fn roles_of(&self, user: UserId) -> Result<BTreeMap<AppId, Role>> {
+        self.transact(move |t, _| {
+            let mut query = t.prepare_cached("SELECT app, role FROM members WHERE user = ?1")?;
+            query.query_and_then([user.0], |row| Ok((AppId(row.get("app")?), text(row, "role", "role")?)))?.collect()
+        })
+        .await
+    }
+
+    /// Members of the app: owners first, then by descending role, then by name.
+    pub async fn members(&self, app: AppId) -> Result<Vec<Member>> {
+        self.transact(move |t, _| {
+            let mut query = t.prepare_cached(
+                "SELECT u.name AS name, m.role AS role, u.machine AS machine, m.since AS since
+                 FROM members m JOIN users u ON u.id = m.user WHERE m.app = ?1 ORDER BY u.name",
+            )?;
+            let members = query.query_and_then([app.0], |row| {
+                Ok(Member {
+                    user: text(row, "name", "user name")?,
+                    role: text(row, "role", "role")?,
+                    machine: row.get("machine")?,
+                    since: row.get("since")?,
+                })
+            })?;
+            let mut members: Vec<_> = members.collect::<Result<_>>()?;
+            members.sort_by_key(|member| Reverse(member.role));
+            Ok(members)
+        })
+        .await
+    }
+
+    /// For each app that has one, the user who is its owner the longest.
+    pub async fn owners(&self) -> Result<BTreeMap<AppId, UserName>> {
+        self.transact(|t, _| {
+            // The last row of an app is the one that remains in the map.
+            let mut query = t.prepare_cached(
+                "SELECT m.app AS app, u.name AS name FROM members m JOIN users u ON u.id = m.user
+                 WHERE m.role = 'owner' ORDER BY m.app, m.since DESC, u.name DESC",
+            )?;
+            query.query_and_then([], |row| Ok((AppId(row.get("app")?), text(row, "name", "user name")?)))?.collect()
+        })
+        .await
+    }
+
+    /// Adds a member or changes its role. Refused if it would take the last owner away.
+    pub async fn set_member(&self, app: AppId, user: UserId, role: Role) -> Result<()> {
+        self.transact(move |t, _| set(t, app, user, role)).await
+    }
+
+    /// Removes a member. Refused for the last owner.
+    pub async fn remove_member(&self, app: AppId, user: UserId) -> Result<()> {
+        self.transact(move |t, _| {
+            refuse_only_owner(t, app, user)?;
+            if t.execute("DELETE FROM members WHERE app = ?1 AND user = ?2", (app.0, user.0))? == 0 {
+                let (user, app) = (users::with_id(t, user)?.name, app_name(t, app)?);
+                return Err(StoreError::NotFound(format!(
+                    "{user} is not a member of {app}; access:list {app} lists the members"
+                )));
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Makes the user the app's only owner; earlier owners become operators.
+    pub async fn transfer(&self, app: AppId, user: UserId) -> Result<()> {
+        self.transact(move |t, _| {
+            put(t, app, user, Role::Owner)?;
+            t.execute(
+                "UPDATE members SET role = 'operator', since = ?3 WHERE app = ?1 AND user != ?2 AND role = 'owner'",
+                (app.0, user.0, now()),
+            )?;
+            Ok(())
+        })
+        .await
+    }
+}

@@ -1,0 +1,174 @@
+-- A database of schema version 3 with a row of every kind.
+-- secret.key of this test database, in hexadecimal: 6fef49300a67dfcc16effc940e4a08f01a96f0b000455d3bf1955e0583c4f29f
+PRAGMA foreign_keys=OFF;
+BEGIN TRANSACTION;
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+INSERT INTO meta VALUES('server_id','9fcc05df');
+INSERT INTO meta VALUES('route_version','1');
+CREATE TABLE keys (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    fingerprint TEXT NOT NULL UNIQUE,
+    public_key TEXT NOT NULL,
+    admin INTEGER NOT NULL,
+    created_at INTEGER NOT NULL
+) STRICT;
+INSERT INTO keys VALUES(1,'alice','SHA256:aliceAliceAliceAliceAliceAliceAliceAliceAl0','ssh-ed25519 AAAAalice',1,1795921183485);
+INSERT INTO keys VALUES(2,'bob','SHA256:bobBobBobBobBobBobBobBobBobBobBobBobBobBob0','ssh-ed25519 AAAAbob',0,1795921183486);
+CREATE TABLE apps (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    owner INTEGER REFERENCES keys (id) ON DELETE SET NULL,
+    deploy_branch TEXT,
+    created_at INTEGER NOT NULL,
+    stopped INTEGER NOT NULL DEFAULT 0,
+    destroying INTEGER NOT NULL DEFAULT 0,
+    generations INTEGER NOT NULL DEFAULT 0,
+    current_release INTEGER,
+    current_generation INTEGER,
+    candidate_release INTEGER,
+    candidate_generation INTEGER
+, stack TEXT, source_folder TEXT) STRICT;
+INSERT INTO apps VALUES(1,'shop',2,'main',1795921183486,0,0,4,2,2,4,4,'debian-13','services/shop');
+INSERT INTO apps VALUES(2,'orphan',NULL,NULL,1795921183487,1,0,0,NULL,NULL,NULL,NULL,NULL,NULL);
+INSERT INTO apps VALUES(3,'doomed',1,NULL,1795921183487,0,1,0,NULL,NULL,NULL,NULL,NULL,NULL);
+CREATE TABLE config_vars (
+    app INTEGER NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    value BLOB NOT NULL,
+    PRIMARY KEY (app, name)
+) STRICT, WITHOUT ROWID;
+INSERT INTO config_vars VALUES(1,'DATABASE_URL',X'e4a9301dae7abf4e60511264f6f9b6d66ae7ce0e8ed211ac756a9450d60e1f50d58ef1fb7917abd2a07bc1798718414b08c1c8dffb97827cdd68ddc9a2a1acb5e0a6');
+INSERT INTO config_vars VALUES(1,'TOKEN',X'3baca7ede03dc1ad6348b19fb4edd7ae6270920ae94a4d166bc125ed32c9078dabde72d258989528177abc9bb1bafa');
+CREATE TABLE formation (
+    app INTEGER NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
+    process_type TEXT NOT NULL,
+    quantity INTEGER NOT NULL,
+    PRIMARY KEY (app, process_type)
+) STRICT, WITHOUT ROWID;
+INSERT INTO formation VALUES(1,'web',2);
+INSERT INTO formation VALUES(1,'worker',1);
+CREATE TABLE builds (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    app INTEGER NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
+    number INTEGER NOT NULL,
+    commit_id TEXT NOT NULL,
+    key TEXT NOT NULL,
+    pusher TEXT NOT NULL,
+    state TEXT NOT NULL,
+    image TEXT,
+    message TEXT,
+    started_at INTEGER NOT NULL,
+    ended_at INTEGER, buildpacks TEXT NOT NULL DEFAULT '[]', stack TEXT,
+    UNIQUE (app, number)
+) STRICT;
+INSERT INTO builds VALUES(1,1,1,'1111111111111111111111111111111111111111','sha256:d1243318e0d6594dd26c5273098e1ef48a9f12e5085278bd361ee1d52c37ff11','bob','succeeded','sha256:bdd295acb9859817b9da544524ed3525a64f61bf5edb16deb0c28b6ae63d378b',NULL,1795921183491,1795921183492,'[{"id":"nodejs","version":"1.0","digest":"sha256:81df1af4ed72b1b82fed99c73be4831908af977f3bd52c7cb7dfc738e38571dd"},{"id":"own","version":"0.1","digest":null}]','debian-13');
+INSERT INTO builds VALUES(2,1,2,'2222222222222222222222222222222222222222','sha256:ddea764d0c816b644dbba05bec188ac42de1a4e0af2d6a103ae92761ea861de3','alice','failed',NULL,'npm install failed',1795921183492,1795921183492,'[]',NULL);
+INSERT INTO builds VALUES(3,2,1,'3333333333333333333333333333333333333333','sha256:e40145d5d0b5a214e3db48df387197dee42d485aa621f74ee102f67dcc1cff9d','gone','running',NULL,NULL,1795921183493,NULL,'[]',NULL);
+CREATE TABLE releases (
+    app INTEGER NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
+    number INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    state TEXT NOT NULL,
+    image TEXT NOT NULL,
+    branch TEXT,
+    commit_id TEXT,
+    build INTEGER,
+    config BLOB NOT NULL,
+    processes TEXT NOT NULL,
+    description TEXT NOT NULL,
+    created_by TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    ref_set INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (app, number)
+) STRICT, WITHOUT ROWID;
+INSERT INTO releases VALUES(1,1,'push','released','sha256:bdd295acb9859817b9da544524ed3525a64f61bf5edb16deb0c28b6ae63d378b','main','1111111111111111111111111111111111111111',1,X'f73df659046566865da8f8b830a3d002476c9e87322d45d034b09589cb76740a75006f53c5807f592b87','[{"process":{"type":"web","command":["node","server.js"],"args":[],"direct":true,"default":true},"health_check":{"probe":"tcp","attempts":60,"wait":{"secs":1,"nanos":0},"timeout":{"secs":5,"nanos":0}},"default_quantity":1,"port":3000,"own_user":false},{"process":{"type":"worker","command":["node","server.js"],"args":[],"direct":true,"default":true},"health_check":{"probe":{"uptime":{"secs":2,"nanos":0}},"attempts":1,"wait":{"secs":1,"nanos":0},"timeout":{"secs":5,"nanos":0}},"default_quantity":0,"port":3000,"own_user":false}]','Deploy 1111111','bob',1795921183493,1);
+INSERT INTO releases VALUES(1,2,'config','released','sha256:bdd295acb9859817b9da544524ed3525a64f61bf5edb16deb0c28b6ae63d378b','main','1111111111111111111111111111111111111111',1,X'8d01404df6f95f339ae2a70b2d2b723bae21083fe44d4d2fbd2b61a2e28bac6d63be341f21b741e33a1a921756ab6b3fd699c94c1ad14fa613ef3622dc8c80bc337d6f645059fdbbab7ec1c4a9fd5e370990bcbe57d16f9720434b1c54d33d9443d173e2a549ed','[{"process":{"type":"web","command":["node","server.js"],"args":[],"direct":true,"default":true},"health_check":{"probe":"tcp","attempts":60,"wait":{"secs":1,"nanos":0},"timeout":{"secs":5,"nanos":0}},"default_quantity":1,"port":3000,"own_user":false},{"process":{"type":"worker","command":["node","server.js"],"args":[],"direct":true,"default":true},"health_check":{"probe":{"uptime":{"secs":2,"nanos":0}},"attempts":1,"wait":{"secs":1,"nanos":0},"timeout":{"secs":5,"nanos":0}},"default_quantity":0,"port":3000,"own_user":false}]','Set TOKEN, DATABASE_URL','alice',1795921183495,0);
+INSERT INTO releases VALUES(1,3,'rollback','failed','sha256:bdd295acb9859817b9da544524ed3525a64f61bf5edb16deb0c28b6ae63d378b',NULL,NULL,NULL,X'8a647e94da1810c41134d366da3d56de6eec80c6d0d49e721a97f3e557c92396bb308882c8937c496218','[{"process":{"type":"web","command":["node","server.js"],"args":[],"direct":true,"default":true},"health_check":{"probe":"tcp","attempts":60,"wait":{"secs":1,"nanos":0},"timeout":{"secs":5,"nanos":0}},"default_quantity":1,"port":3000,"own_user":false},{"process":{"type":"worker","command":["node","server.js"],"args":[],"direct":true,"default":true},"health_check":{"probe":{"uptime":{"secs":2,"nanos":0}},"attempts":1,"wait":{"secs":1,"nanos":0},"timeout":{"secs":5,"nanos":0}},"default_quantity":0,"port":3000,"own_user":false}]','Roll back to v1','bob',1795921183496,0);
+INSERT INTO releases VALUES(1,4,'config','candidate','sha256:bdd295acb9859817b9da544524ed3525a64f61bf5edb16deb0c28b6ae63d378b','main','1111111111111111111111111111111111111111',1,X'bc87b701febd63cb6b574b5bd744c27970b0c4aec7e63771f4c3c9d9d87a75ca410c286d219d8c891dcab072f25a3e306b9b3cffdb18717d6a482bd9ff2b5da6eee656e8208da4f1cbb6357f98a988a9594623bb6ca14a0ab4e62165415b329a5a1d936c6348d7b53754154866','[{"process":{"type":"web","command":["node","server.js"],"args":[],"direct":true,"default":true},"health_check":{"probe":"tcp","attempts":60,"wait":{"secs":1,"nanos":0},"timeout":{"secs":5,"nanos":0}},"default_quantity":1,"port":3000,"own_user":false},{"process":{"type":"worker","command":["node","server.js"],"args":[],"direct":true,"default":true},"health_check":{"probe":{"uptime":{"secs":2,"nanos":0}},"attempts":1,"wait":{"secs":1,"nanos":0},"timeout":{"secs":5,"nanos":0}},"default_quantity":0,"port":3000,"own_user":false}]','Set TOKEN','bob',1795921183497,0);
+CREATE TABLE instances (
+    id TEXT PRIMARY KEY,
+    app INTEGER NOT NULL REFERENCES apps (id),
+    generation INTEGER NOT NULL,
+    release INTEGER NOT NULL,
+    process_type TEXT NOT NULL,
+    ordinal INTEGER NOT NULL,
+    bridge INTEGER NOT NULL,
+    slot INTEGER NOT NULL,
+    container TEXT,
+    state TEXT NOT NULL,
+    restarts INTEGER NOT NULL,
+    not_before INTEGER NOT NULL,
+    created_at INTEGER NOT NULL, port INTEGER NOT NULL DEFAULT 8080,
+    UNIQUE (bridge, slot)
+) STRICT, WITHOUT ROWID;
+INSERT INTO instances VALUES('i-web-1',1,2,2,'web',1,0,0,'c0ffee','healthy',0,0,1795921183498,3000);
+INSERT INTO instances VALUES('i-worker-1',1,2,2,'worker',1,0,1,NULL,'starting',0,0,1795921183499,3000);
+CREATE TABLE freed_addresses (
+    bridge INTEGER NOT NULL,
+    slot INTEGER NOT NULL,
+    freed_at INTEGER NOT NULL,
+    PRIMARY KEY (bridge, slot)
+) STRICT, WITHOUT ROWID;
+INSERT INTO freed_addresses VALUES(0,2,1795921183499);
+CREATE TABLE ports (
+    host_port INTEGER PRIMARY KEY,
+    app INTEGER NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
+    automatic INTEGER NOT NULL,
+    active INTEGER NOT NULL,
+    scheme TEXT NOT NULL,
+    container_port INTEGER NOT NULL
+) STRICT;
+INSERT INTO ports VALUES(7000,1,0,1,'tcp',5000);
+INSERT INTO ports VALUES(10000,1,1,0,'http',8080);
+INSERT INTO ports VALUES(10001,2,1,1,'http',8080);
+INSERT INTO ports VALUES(10002,3,1,1,'http',8080);
+CREATE TABLE packages (
+    digest TEXT PRIMARY KEY,
+    source TEXT NOT NULL,
+    installed INTEGER NOT NULL,
+    added_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO packages VALUES('sha256:c551f00e062d7669fa2749960098b38c65e120182dd5eea352368812352eb996','docker://registry.example/two:1',0,1795921183491);
+INSERT INTO packages VALUES('sha256:fd20f09f0d15bf67af60804cc43aeb4cdd0425bbe57f0fd7fde175255246fc0c','https://one.example/one.cnb',1,1795921183490);
+CREATE TABLE app_buildpacks (
+    app INTEGER NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    source TEXT NOT NULL,
+    package TEXT REFERENCES packages (digest),
+    PRIMARY KEY (app, position)
+) STRICT, WITHOUT ROWID;
+INSERT INTO app_buildpacks VALUES(1,0,'docker://registry.example/two:1','sha256:c551f00e062d7669fa2749960098b38c65e120182dd5eea352368812352eb996');
+INSERT INTO app_buildpacks VALUES(1,1,'nodejs',NULL);
+CREATE TABLE stacks (
+    name TEXT PRIMARY KEY,
+    source TEXT NOT NULL,
+    created_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO stacks VALUES('debian-13','{"packages":"suite = \"trixie\"\n"}',1795921183489);
+INSERT INTO stacks VALUES('own','{"images":{"run":"registry.example/run:1","build":"registry.example/build:1"}}',1795921183490);
+CREATE TABLE stack_revisions (
+    stack TEXT NOT NULL REFERENCES stacks (name) ON DELETE CASCADE,
+    number INTEGER NOT NULL,
+    run TEXT NOT NULL,
+    build TEXT NOT NULL,
+    distribution TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (stack, number)
+) STRICT, WITHOUT ROWID;
+INSERT INTO stack_revisions VALUES('debian-13',1,'sha256:32a1405bf2f6a0b6fe417501c9ae52e46ff816e7a6ae5ee02df898e764d526f6','sha256:8f97000f9625eecf1d5c2ccf6b1b74b29b391f3a4cc2809bae98532a1b43a6f5','{"name":"debian","version":"13","packages":{"libc6":"2.41-12"}}',1795921183489);
+INSERT INTO stack_revisions VALUES('debian-13',2,'sha256:bea88c8d433bc6e0af67ad798fafbe219cb7969226e637ff5ad902c515c9de80','sha256:8f97000f9625eecf1d5c2ccf6b1b74b29b391f3a4cc2809bae98532a1b43a6f5','{"name":"debian","version":"13","packages":{"libc6":"2.41-12"}}',1795921183489);
+INSERT INTO stack_revisions VALUES('own',1,'sha256:c2f6cca9c842fcc8142bc43d17c68c8000133aa05cebd28bc928946596bc5cc9','sha256:8f97000f9625eecf1d5c2ccf6b1b74b29b391f3a4cc2809bae98532a1b43a6f5','{"name":"debian","version":"13","packages":{"libc6":"2.41-12"}}',1795921183490);
+CREATE TABLE build_vars (
+    app INTEGER NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    PRIMARY KEY (app, name)
+) STRICT, WITHOUT ROWID;
+INSERT INTO build_vars VALUES(1,'TOKEN');
+DELETE FROM sqlite_sequence;
+INSERT INTO sqlite_sequence VALUES('keys',3);
+INSERT INTO sqlite_sequence VALUES('apps',4);
+INSERT INTO sqlite_sequence VALUES('builds',3);
+CREATE INDEX instances_app ON instances (app);
+COMMIT;
+PRAGMA user_version=3;

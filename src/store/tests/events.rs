@@ -1,0 +1,139 @@
+use super::*;
+
+fn new_event(operation: &str, effect: Effect, app: Option<AppId>) -> NewEvent {
+    NewEvent {
+        actor: Actor {
+            user: Some(UserId(7)),
+            name: "bob".into(),
+            fingerprint: Some("SHA256:x".into()),
+            address: Some("192.0.2.1:5000".into()),
+            door: Door::Ssh,
+        },
+        operation: operation.into(),
+        effect,
+        app,
+        app_name: app.map(|_| "shop".parse().unwrap()),
+        detail: "web=2".into(),
+        outcome: Outcome::Succeeded,
+        message: None,
+    }
+}
+
+fn everything() -> EventFilter {
+    EventFilter { reads: true, max: 100, ..EventFilter::default() }
+}
+
+async fn operations(store: &Store, filter: EventFilter) -> Vec<String> {
+    store.events(filter).await.unwrap().into_iter().map(|event| event.operation).collect()
+}
+
+#[tokio::test]
+async fn an_event_is_recorded_at_its_start_and_at_its_end() {
+    let f = fixture();
+    let new = NewEvent { outcome: Outcome::Running, app: None, ..new_event("push", Effect::Change, None) };
+    let id = f.store.add_event(new.clone()).await.unwrap();
+    let [running] = f.store.events(everything()).await.unwrap().try_into().unwrap();
+    let NewEvent { actor, operation, effect, app, app_name, detail, outcome, message } = new;
+    let at = running.at;
+    let expected = Event { id, at, actor, operation, effect, app, app_name, detail, outcome, message, ended_at: None };
+    assert_eq!(running, expected);
+
+    let app = Some((AppId(5), "shop".parse().unwrap()));
+    f.store.end_event(id, app, Outcome::Failed, Some("npm install failed".into())).await.unwrap();
+    f.store.end_event(id, None, Outcome::Succeeded, None).await.unwrap();
+    let [ended] = f.store.events(everything()).await.unwrap().try_into().unwrap();
+    assert!(ended.ended_at >= Some(at));
+    let expected = Event {
+        app: Some(AppId(5)),
+        app_name: Some("shop".parse().unwrap()),
+        outcome: Outcome::Failed,
+        message: Some("npm install failed".into()),
+        ended_at: ended.ended_at,
+        ..running
+    };
+    assert_eq!(ended, expected, "an event ends once");
+}
+
+#[tokio::test]
+async fn every_outcome_is_read_back() {
+    let f = fixture();
+    for outcome in Outcome::ALL {
+        assert_eq!(outcome.as_str().parse(), Ok(outcome));
+        let actor = Actor { user: None, name: "local".into(), fingerprint: None, address: None, door: Door::Local };
+        f.store.add_event(NewEvent { actor, outcome, ..new_event("a", Effect::Read, None) }).await.unwrap();
+    }
+    let read = f.store.events(everything()).await.unwrap();
+    assert_eq!(read.iter().map(|event| event.outcome).collect::<Vec<_>>(), Outcome::ALL);
+    assert!(read.iter().all(|event| event.ended_at.is_none() == (event.outcome == Outcome::Running)));
+    assert!(read.iter().all(|event| event.actor.door == Door::Local && event.actor.user.is_none()));
+}
+
+#[tokio::test]
+async fn the_newest_events_that_match_are_read_oldest_first() {
+    let f = fixture();
+    let (one, two) = (AppId(1), AppId(2));
+    let all = [
+        ("a", Effect::Change, Some(one)),
+        ("b", Effect::Read, Some(one)),
+        ("c", Effect::Change, Some(two)),
+        ("d", Effect::Change, None),
+        ("e", Effect::Change, Some(one)),
+    ];
+    let mut ids = Vec::new();
+    for (operation, effect, app) in all {
+        ids.push(f.store.add_event(new_event(operation, effect, app)).await.unwrap());
+    }
+    let cases = [
+        (everything(), "abcde"),
+        (EventFilter { max: 2, ..everything() }, "de"),
+        (EventFilter { reads: false, ..everything() }, "acde"),
+        (EventFilter { app: Some(one), ..everything() }, "abe"),
+        (EventFilter { app: Some(one), reads: false, max: 1, ..everything() }, "e"),
+        (EventFilter { apps: Some(vec![one, two]), ..everything() }, "abce"),
+        (EventFilter { apps: Some(vec![two]), ..everything() }, "c"),
+        (EventFilter { apps: Some(vec![two]), app: Some(one), ..everything() }, ""),
+        (EventFilter { apps: Some(vec![]), ..everything() }, ""),
+        (EventFilter { after: Some(ids[2]), ..everything() }, "de"),
+        (EventFilter { since: Some(now() + 3_600_000), ..everything() }, ""),
+        (EventFilter { since: Some(0), ..everything() }, "abcde"),
+    ];
+    for (filter, expected) in cases {
+        assert_eq!(operations(&f.store, filter.clone()).await.concat(), expected, "{filter:?}");
+    }
+}
+
+#[tokio::test]
+async fn old_events_are_removed_once_they_have_ended() {
+    let f = fixture();
+    f.store.add_event(new_event("old", Effect::Change, None)).await.unwrap();
+    let running = NewEvent { outcome: Outcome::Running, ..new_event("running", Effect::Change, None) };
+    f.store.add_event(running).await.unwrap();
+    assert_eq!(f.store.remove_events_before(0).await.unwrap(), 0);
+    assert_eq!(f.store.remove_events_before(now() + 1).await.unwrap(), 1);
+    assert_eq!(operations(&f.store, everything()).await, ["running"]);
+}
+
+#[tokio::test]
+async fn what_ran_when_the_server_stopped_is_interrupted() {
+    let f = fixture();
+    f.store.add_event(new_event("ended", Effect::Change, None)).await.unwrap();
+    let running = NewEvent { outcome: Outcome::Running, ..new_event("running", Effect::Change, None) };
+    f.store.add_event(running).await.unwrap();
+    f.store.abandon_all_interrupted().await.unwrap();
+    let outcomes: Vec<_> = f.store.events(everything()).await.unwrap().iter().map(|event| event.outcome).collect();
+    assert_eq!(outcomes, [Outcome::Succeeded, Outcome::Interrupted]);
+}
+
+#[tokio::test]
+async fn events_outlive_their_app_and_user() {
+    let f = fixture();
+    let bob = f.user("bob").await;
+    let app = f.app("shop").await.id;
+    let mut new = new_event("apps:destroy", Effect::Change, Some(app));
+    new.actor.user = Some(bob.id);
+    f.store.add_event(new).await.unwrap();
+    f.store.forget_app(app).await.unwrap();
+    f.store.remove_user(bob.id).await.unwrap();
+    let [event] = f.store.events(EventFilter { app: Some(app), ..everything() }).await.unwrap().try_into().unwrap();
+    assert_eq!((event.actor.user, event.actor.name.as_str()), (Some(bob.id), "bob"));
+}
