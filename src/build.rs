@@ -18,6 +18,7 @@ mod recipe;
 mod remote;
 mod run_packages;
 mod session;
+mod spooled;
 mod standby;
 
 pub use builder::Builder;
@@ -29,6 +30,7 @@ pub use error::{BuildError, BuildpacksError};
 pub use packages::{Package, Packages};
 pub use queue::{Queue, Turn};
 pub use recipe::{BuildSettings, Recipe, RequestedBuildpack};
+pub use spooled::SpooledPackage;
 
 use std::sync::Arc;
 

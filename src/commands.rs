@@ -3,14 +3,18 @@
 
 mod access;
 mod apps;
+mod buildpacks;
 mod command;
+mod elsewhere;
 mod events;
 mod help;
 mod output;
 mod parse;
 mod ps;
+mod releases;
 mod session;
 mod ssh_keys;
+mod stacks;
 mod suggestion;
 mod table;
 mod users;
@@ -93,6 +97,9 @@ async fn act(session: &Session<'_>, command: Command) -> Result {
             Ok(())
         }
         Command::Apps(command) => apps::run(session, command).await,
+        Command::Stacks(command) => stacks::run(session, command).await,
+        Command::Releases(command) => releases::run(session, command).await,
+        Command::Buildpacks(command) => buildpacks::run(session, command).await,
         Command::Ps(command) => ps::run(session, command).await,
         Command::WhoAmI(who) => session.answer(who).await,
         Command::Access(command) => access::run(session, command).await,

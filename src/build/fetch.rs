@@ -28,7 +28,10 @@ use crate::{
 /// Time that fetching a package may take.
 const FETCH_TIMEOUT: Duration = Duration::from_mins(10);
 
-const ONLY_ADMINS: &str = "only an admin key may name addresses of the server's own machine or of its containers";
+/// How a file begins that gzip compressed (RFC 1952, section 2.3.1).
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
+const ONLY_ADMINS: &str = "only an admin may name addresses of the server's own machine or of its containers";
 
 /// Maximum size of a package, unpacked, in bytes.
 const MAX_PACKAGE_BYTES: u64 = 2 << 30;
@@ -66,9 +69,7 @@ impl Builder {
             BuildpackSource::Name { .. } | BuildpackSource::App(_) => Err(failed(
                 "name it by the absolute path of a folder, .tgz or .cnb file, a git URL, or docker://IMAGE".to_owned(),
             )),
-            BuildpackSource::Path(_) if !admin => {
-                Err(failed("only an admin key may name files of the server".to_owned()))
-            }
+            BuildpackSource::Path(_) if !admin => Err(failed("only an admin may name files of the server".to_owned())),
             BuildpackSource::Path(path) => {
                 let path = path.clone();
                 let taken = tokio::task::spawn_blocking(move || from_path(&packages, &path)).await;
@@ -160,11 +161,17 @@ fn from_path(packages: &Packages, path: &Path) -> Result<Package, String> {
         copy(path, staged.path(), &mut left).map_err(failed)?;
         return adopt(packages, staged.path());
     }
-    let mut file = BufReader::new(File::open(path).map_err(failed)?);
-    if file.fill_buf().map_err(failed)?.starts_with(&[0x1f, 0x8b]) {
+    let is_image = path.extension().is_some_and(|extension| extension == "cnb");
+    from_archive(packages, File::open(path).map_err(failed)?, is_image)
+}
+
+/// A tar, which may be compressed; otherwise it may be an image.
+pub(super) fn from_archive(packages: &Packages, archive: File, is_image: bool) -> Result<Package, String> {
+    let mut file = BufReader::new(archive);
+    if file.fill_buf().map_err(|e| e.to_string())?.starts_with(&GZIP) {
         return from_tar(packages, flate2::bufread::GzDecoder::new(file));
     }
-    if path.extension().is_some_and(|extension| extension == "cnb") {
+    if is_image {
         let spool = packages.staging().map_err(|e| e.to_string())?;
         let archive = ImageArchive::unpack(file, spool.path(), MAX_PACKAGE_BYTES).map_err(|e| e.to_string())?;
         return from_image(packages, &archive);

@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use super::{
-    access::AccessCommand, apps::AppsCommand, events::EventsCommand, output::Format, ps::PsCommand,
-    ssh_keys::SshKeysCommand, users::UsersCommand,
+    access::AccessCommand, apps::AppsCommand, buildpacks::BuildpacksCommand, events::EventsCommand, output::Format,
+    ps::PsCommand, releases::ReleasesCommand, ssh_keys::SshKeysCommand, stacks::StacksCommand, users::UsersCommand,
 };
 use crate::operations::{ShowUrls, WhoAmI};
 
@@ -37,15 +37,21 @@ pub(super) enum Command {
     #[command(flatten)]
     Apps(AppsCommand),
     #[command(flatten)]
+    Stacks(StacksCommand),
+    #[command(flatten)]
     Access(AccessCommand),
     #[command(flatten)]
     Ps(PsCommand),
+    #[command(flatten)]
+    Releases(ReleasesCommand),
     #[command(flatten)]
     SshKeys(SshKeysCommand),
     #[command(flatten)]
     Users(UsersCommand),
     #[command(flatten)]
     Events(EventsCommand),
+    #[command(flatten)]
+    Buildpacks(BuildpacksCommand),
     /// Print the app's URLs.
     #[command(name = "url", alias = "urls", after_help = "Example: url my-app")]
     Url(ShowUrls),

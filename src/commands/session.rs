@@ -79,6 +79,11 @@ impl Session<'_> {
         progress::relay(work, |line| self.out.progress(line)).await
     }
 
+    /// Standard input, for an operation that reads it. What is read later is empty.
+    pub(super) async fn take_input(&self) -> Box<dyn AsyncRead + Send + Unpin> {
+        std::mem::replace(&mut *self.stdin.lock().await, Box::new(tokio::io::empty()))
+    }
+
     /// Reads standard input to its end, but not more than `max` bytes.
     pub(super) async fn read_input(&self, max: u64) -> Result<String> {
         let mut text = Vec::new();

@@ -89,17 +89,13 @@ async fn source(session: &Session<'_>, run: Option<String>, build: Option<String
     match (run, build) {
         (Some(run), Some(build)) => Ok(StackSource::Images { run, build }),
         (None, None) => {
-            // A caller who will be refused is not asked for a definition first.
-            if !session.operations.permits::<CreateStack>(session.caller) {
-                return Ok(StackSource::Packages(String::new()));
-            }
             let step = "Reading the stack's definition (TOML) from standard input";
             session.out.progress(Line::Step(step.to_owned())).await;
             session.read_input(MAX_DEFINITION_BYTES).await.map(StackSource::Packages)
         }
-        (Some(_), None) | (None, Some(_)) => {
-            Err(Failure::invalid("one of the two images is missing; give both --run-image and --build-image, or neither"))
-        }
+        (Some(_), None) | (None, Some(_)) => Err(Failure::invalid(
+            "one of the two images is missing; give both --run-image and --build-image, or neither",
+        )),
     }
 }
 

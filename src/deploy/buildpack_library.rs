@@ -1,5 +1,7 @@
 //! The buildpack library: the built-in buildpacks, and the packages that were fetched for apps or installed for all.
 
+use tokio::io::AsyncRead;
+
 use super::{error::DeployError, gc_lock::GcLock};
 use crate::{
     build::{BuildError, Builder, Builtin, Package},
@@ -63,17 +65,36 @@ impl BuildpackLibrary {
     pub async fn install(&self, source: &BuildpackSource, progress: &Progress) -> Result<Package, DeployError> {
         let _gc_held_off = self.gc_lock.hold_off().await;
         let package = self.builder.fetch(source, &self.repositories, true, progress).await?;
-        self.store.add_package(package.digest.clone(), source.to_string(), true).await?;
-        // A package that the new one replaces would still be listed, but never chosen.
+        self.record_installed(&package, source.to_string(), progress).await?;
+        Ok(package)
+    }
+
+    /// Installs a package, a `.cnb` or `.tgz` file, that is read to the end of `input`.
+    pub async fn install_sent(
+        &self,
+        input: impl AsyncRead + Send + Unpin,
+        progress: &Progress,
+    ) -> Result<Package, DeployError> {
+        // A slow client does not hold off garbage collection.
+        let spooled = self.builder.receive_package(input).await?;
+        let _gc_held_off = self.gc_lock.hold_off().await;
+        let package = self.builder.store_package(spooled).await?;
+        self.record_installed(&package, Builder::SENT.to_owned(), progress).await?;
+        Ok(package)
+    }
+
+    /// Records that a package is installed. A package that it replaces would still be listed, but never chosen.
+    async fn record_installed(&self, new: &Package, source: String, progress: &Progress) -> Result<(), DeployError> {
+        self.store.add_package(new.digest.clone(), source, true).await?;
         let names = |package: &Package| package.all.iter().map(|b| b.about.full_name()).collect::<Vec<_>>();
-        let new = names(&package);
-        for old in self.installed().await?.iter().filter(|old| old.digest != package.digest) {
-            if names(old).iter().all(|name| new.contains(name)) {
+        let new_names = names(new);
+        for old in self.installed().await?.iter().filter(|old| old.digest != new.digest) {
+            if names(old).iter().all(|name| new_names.contains(name)) {
                 self.store.uninstall_package(old.digest.clone()).await?;
                 progress.detail(format!("It replaces {}", names(old).join(", "))).await;
             }
         }
-        Ok(package)
+        Ok(())
     }
 
     /// Removes packages that no app has chosen and nobody has installed. If a build is running, its end does this

@@ -36,11 +36,7 @@ impl FromStr for BuildpackSource {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let invalid = || InvalidName {
-            what: "buildpack",
-            value: text.chars().take(100).collect(),
-            rule: RULE,
-        };
+        let invalid = || InvalidName { what: "buildpack", value: text.chars().take(100).collect(), rule: RULE };
         let plain = |text: &str| {
             !text.is_empty() && !text.starts_with('-') && !text.chars().any(|c| c.is_control() || c == ' ')
         };
@@ -131,8 +127,7 @@ impl schemars::JsonSchema for BuildpackSource {
 }
 
 /// How a source is written.
-const RULE: &str =
-    "an id with an optional @version, a git URL with an optional #ref:folder, docker://IMAGE, ./FOLDER of the app, or a path";
+const RULE: &str = "an id with an optional @version, a git URL with an optional #ref:folder, docker://IMAGE, ./FOLDER of the app, or a path";
 
 impl fmt::Display for BuildpackSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

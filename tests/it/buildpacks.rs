@@ -81,9 +81,9 @@ fn buildpacks_are_installed_from_folders_archives_and_repositories() {
     let public = fs::read_to_string(key.with_extension("pub")).unwrap();
     world.paas_with(&["ssh-keys:add", "other"], &public).success();
     world.ssh_as(&key, &["apps:create", "theirs"]).success();
-    world.ssh_as(&key, &["buildpacks:add", "theirs", &text(&at("one"))]).failure().prints("only an admin key");
+    world.ssh_as(&key, &["buildpacks:add", "theirs", &text(&at("one"))]).failure().prints("only an admin may");
     world.ssh_as(&key, &["buildpacks:add", "theirs", &url]).failure().prints("only https:// and http:// are allowed");
-    world.ssh_as(&key, &["buildpacks:install", "paas/nodejs"]).failure().prints("only an admin key");
+    world.ssh_as(&key, &["buildpacks:install", "paas/nodejs"]).failure().prints("only an admin may");
 }
 
 /// A `project.toml` chooses files, buildpacks and build variables, and adds buildpacks of the app.
@@ -124,7 +124,7 @@ fn project_toml_configures_the_build() {
     for (text, says) in [
         ("[io.buildpacks]\ninclude = ['a']\nexclude = ['b']\n", "give include or exclude, not both"),
         ("[[io.buildpacks.group]]\nid = 'x/y'\nversion = '1'\n", "the buildpack x/y@1 is not installed"),
-        ("[[io.buildpacks.group]]\nuri = '/etc'\n", "only an admin key may name files of the server"),
+        ("[[io.buildpacks.group]]\nuri = '/etc'\n", "only an admin may name files of the server"),
         ("[[io.buildpacks.group]]\nuri = './gone'\n", "the commit has no gone/buildpack.toml"),
         ("[io.buildpacks]\nexclude = ['{a']\n", "project.toml, key io.buildpacks.exclude"),
     ] {

@@ -109,6 +109,6 @@ fn a_developer_key_may_not_name_buildpacks_on_the_servers_machine() {
     let config: toml::Table = toml::from_str(&fs::read_to_string(world.dir().join("paas.toml")).unwrap()).unwrap();
     let neighbour = format!("http://{}/x.git", config["network"]["range"].as_str().unwrap().replace("0.0/16", "0.9"));
     for source in ["docker://127.0.0.1:1/x:1", "https://localhost/x.git", "http://169.254.169.254/x.git", &neighbour] {
-        world.ssh_as(&key, &["buildpacks:add", "mine", source]).failure().prints("only an admin key may name");
+        world.ssh_as(&key, &["buildpacks:add", "mine", source]).failure().prints("only an admin may name");
     }
 }

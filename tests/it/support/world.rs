@@ -327,7 +327,7 @@ impl World {
     pub fn image_of(&self, app: &str) -> String {
         let releases = self.paas(&["releases:list", app, "--format", "json"]).success().out;
         let releases: serde_json::Value = serde_json::from_str(&releases).unwrap();
-        let newest = releases.as_array().unwrap().iter().map(|r| r["number"].as_u64().unwrap()).max().unwrap();
+        let newest = releases.as_array().unwrap().iter().map(|r| r["release"].as_u64().unwrap()).max().unwrap();
         format!("paas/{}/{app}:v{newest}", self.server_id())
     }
 }
