@@ -4,6 +4,7 @@
 mod access;
 mod apps;
 mod command;
+mod completions;
 mod events;
 mod help;
 mod output;
@@ -29,6 +30,7 @@ use output::Output;
 use parse::Parsed;
 use session::Session;
 
+pub use completions::{Shell, completions};
 pub use session::Streams;
 
 /// All commands; cheap to clone.
