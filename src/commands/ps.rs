@@ -230,7 +230,7 @@ async fn restart(context: &Context, session: &Session<'_>, name: AppName) -> Res
 /// Replaces all running instances with new ones, after printing why.
 pub(super) async fn renew(context: &Context, session: &Session<'_>, app: &App, why: String) -> Result {
     session.progress.step(why).await;
-    context.deployer.restart(app, &session.progress, &session.hangup).await?;
+    context.deployer.restart(app, None, &session.progress, &session.hangup).await?;
     session.progress.detail("all instances were replaced").await;
     Ok(())
 }

@@ -83,6 +83,12 @@ fn set_quantity(t: &Transaction<'_>, app: AppId, process_type: &ProcessType, qua
     Ok(())
 }
 
+/// All apps, by name.
+pub(super) fn all(t: &Transaction<'_>) -> Result<Vec<App>> {
+    let mut query = t.prepare_cached(&format!("SELECT {COLUMNS} FROM apps ORDER BY name"))?;
+    query.query_and_then([], |row| app(t, row))?.collect()
+}
+
 fn no_such_app(name: &AppName) -> StoreError {
     StoreError::NotFound(format!("there is no app named {name}; apps:list shows all, apps:create {name} creates it"))
 }
@@ -125,11 +131,7 @@ impl Store {
 
     /// All apps, by name, including those that are being destroyed.
     pub async fn apps(&self) -> Result<Vec<App>> {
-        self.transact(|t, _| {
-            let mut query = t.prepare_cached(&format!("SELECT {COLUMNS} FROM apps ORDER BY name"))?;
-            query.query_and_then([], |row| app(t, row))?.collect()
-        })
-        .await
+        self.transact(|t, _| all(t)).await
     }
 
     /// The app of this name, unless it is being destroyed.
@@ -189,7 +191,9 @@ impl Store {
     pub async fn mark_destroying(&self, id: AppId) -> Result<()> {
         self.transact(move |t, _| {
             t.execute(
-                "UPDATE apps SET destroying = 1, candidate_release = NULL, candidate_generation = NULL WHERE id = ?1",
+                "UPDATE apps SET destroying = 1, candidate_release = NULL, candidate_generation = NULL,
+                        candidate_process_type = NULL
+                 WHERE id = ?1",
                 [id.0],
             )?;
             Ok(())

@@ -76,7 +76,7 @@ pub struct Instance {
     pub id: InstanceId,
     /// Owning app.
     pub app: AppId,
-    /// Generation of the deployment.
+    /// Generation of the deployment; it changes when other process types of the app are restarted.
     pub generation: u64,
     /// Number of the release.
     pub release: ReleaseNumber,
@@ -196,6 +196,12 @@ fn add(t: &Transaction<'_>, new: &NewInstance) -> Result<Instance> {
     )
 }
 
+/// The instances of all apps.
+pub(super) fn all(t: &Transaction<'_>) -> Result<Vec<Instance>> {
+    let sql = format!("SELECT {COLUMNS} FROM instances ORDER BY app, created_at, ordinal");
+    t.prepare_cached(&sql)?.query_and_then([], instance)?.collect()
+}
+
 impl Store {
     /// Adds the row of an instance and gives it an address.
     pub async fn add_instance(&self, new: NewInstance) -> Result<Instance> {
@@ -231,11 +237,7 @@ impl Store {
 
     /// The instances of all apps.
     pub async fn all_instances(&self) -> Result<Vec<Instance>> {
-        self.transact(|t, _| {
-            let sql = format!("SELECT {COLUMNS} FROM instances ORDER BY app, created_at, ordinal");
-            t.prepare_cached(&sql)?.query_and_then([], instance)?.collect()
-        })
-        .await
+        self.transact(|t, _| all(t)).await
     }
 
     /// Sets the container and the state of an instance.

@@ -63,6 +63,14 @@ fn mapping(row: &Row<'_>) -> Result<PortMapping> {
     })
 }
 
+/// Active port mappings of all apps.
+pub(super) fn all(t: &Transaction<'_>) -> Result<Vec<(AppId, PortMapping)>> {
+    let mut query = t.prepare_cached(
+        "SELECT scheme, host_port, container_port, app FROM ports WHERE active ORDER BY automatic DESC, host_port",
+    )?;
+    query.query_and_then([], |row| Ok((AppId(row.get("app")?), mapping(row)?)))?.collect()
+}
+
 /// Gives the app its automatic port: the lowest of the range that belongs to no app and is not in `avoid`.
 pub(super) fn allocate(
     t: &Transaction<'_>,
@@ -97,13 +105,7 @@ impl Store {
 
     /// Active port mappings of all apps.
     pub async fn all_port_mappings(&self) -> Result<Vec<(AppId, PortMapping)>> {
-        self.transact(|t, _| {
-            let mut query = t.prepare_cached(
-                "SELECT scheme, host_port, container_port, app FROM ports WHERE active ORDER BY automatic DESC, host_port",
-            )?;
-            query.query_and_then([], |row| Ok((AppId(row.get("app")?), mapping(row)?)))?.collect()
-        })
-        .await
+        self.transact(|t, _| all(t)).await
     }
 
     /// Replaces the app's port mappings. Without any, the automatic port is active again; until then it stays reserved
