@@ -24,7 +24,7 @@ pub struct RoutingState {
 impl Store {
     /// What the route table is built from.
     pub async fn routing_state(&self) -> Result<RoutingState> {
-        self.transact(|t, _| {
+        self.read(|t, _| {
             Ok(RoutingState { mappings: ports::all(t)?, apps: apps::all(t)?, instances: instances::all(t)? })
         })
         .await
