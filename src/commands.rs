@@ -5,6 +5,7 @@ mod access;
 mod apps;
 mod buildpacks;
 mod command;
+mod completions;
 mod elsewhere;
 mod events;
 mod help;
@@ -33,6 +34,7 @@ use output::Output;
 use parse::Parsed;
 use session::Session;
 
+pub use completions::{Shell, completions};
 pub use session::Streams;
 
 /// All commands; cheap to clone.

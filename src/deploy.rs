@@ -54,7 +54,7 @@ impl PushHandler for Deployer {
     async fn update(&self, update: RefUpdate, progress: &Progress, cancel: CancellationToken) -> Result<(), Rejection> {
         let result = self.update_ref(&update, progress, &cancel.child_token()).await;
         result.map_err(|error| {
-            tracing::info!(app = %update.app_name, branch = %update.branch, %error, "push rejected");
+            tracing::info!(app = %update.app.name, branch = %update.branch, %error, "push rejected");
             Rejection(error.to_string())
         })
     }
@@ -70,9 +70,9 @@ impl Deployer {
         cancel: &CancellationToken,
     ) -> Result<(), DeployError> {
         let this = &self.0;
-        let _lock = this.pushes.lock(update.app, progress, cancel).await?;
+        let _lock = this.pushes.lock(update.app.id, progress, cancel).await?;
         // Read under the lock: an operation that held it before may have changed or destroyed the app.
-        let app = this.store.app(update.app).await?.filter(|app| !app.destroying);
+        let app = this.store.app(update.app.id).await?.filter(|app| !app.destroying);
         let app = app.ok_or(DeployError::Rollout(RolloutError::Gone))?;
 
         let repository = this.repositories.get(&app.name);

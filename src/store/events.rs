@@ -332,7 +332,7 @@ impl Store {
 
     /// The newest events that match, oldest first.
     pub async fn events(&self, filter: EventFilter) -> Result<Vec<Event>> {
-        self.transact(move |t, _| {
+        self.read(move |t, _| {
             let (condition, values) = condition(filter)?;
             let values: Vec<(&str, &dyn ToSql)> = values.iter().map(|(name, value)| (*name, &**value)).collect();
             let sql = format!("SELECT {COLUMNS} FROM events WHERE {condition} ORDER BY id DESC LIMIT :max");
