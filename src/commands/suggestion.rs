@@ -2,12 +2,16 @@
 
 use clap::CommandFactory as _;
 
-use super::command::CommandLine;
+use super::{command::CommandLine, elsewhere};
 use crate::model::Line;
 
 /// The error message for an unknown command.
 pub(super) fn unknown(word: &str) -> String {
     let typed: String = Line::sanitize(word).chars().take(60).collect();
+    // A command of another platform may differ by one letter from one with another meaning.
+    if let Some(answer) = elsewhere::answer(&typed) {
+        return answer;
+    }
     match suggestion(&typed) {
         Some(command) => format!("there is no command {typed}; did you mean {command}?"),
         None => format!("there is no command {typed}; `help` lists all"),
@@ -58,8 +62,14 @@ mod tests {
     }
 
     #[test]
+    fn commands_of_other_platforms_are_answered_before_anything_is_guessed() {
+        let answer = unknown("ps:type");
+        assert!(answer.starts_with("there is no command ps:type: an app has no limits of its own; "), "{answer}");
+    }
+
+    #[test]
     fn dissimilar_commands_are_not_suggested() {
-        for typed in ["domains:add", "apps:rename", "ps:exec", "add", "ls", "run", "qqqq", "ps:scale:x", ":"] {
+        for typed in ["domain:add", "apps:remove", "add", "mv", "qqqq", "ps:scale:x", ":"] {
             assert_eq!(unknown(typed), format!("there is no command {typed}; `help` lists all"));
         }
     }
