@@ -22,6 +22,12 @@ pub enum RequestError {
     /// git was given other arguments than one repository.
     #[error("{0} takes one repository: use ssh://HOST:PORT/APP")]
     Repository(&'static str),
+    /// git-lfs asked for a place for its objects.
+    #[error(
+        "LFS objects are not stored here; `git push --no-verify` pushes the pointers alone, and `git lfs migrate export` \
+         makes ordinary files of them"
+    )]
+    Lfs,
     /// The repository's name is not a valid app name.
     #[error(transparent)]
     App(#[from] InvalidName),
@@ -51,6 +57,8 @@ pub(super) fn parse(command: &[u8], max: usize) -> Result<RequestedCommand, Requ
         ["git-upload-pack", rest @ ..] | ["git", "upload-pack", rest @ ..] => {
             Ok(RequestedCommand::UploadPack(app("git-upload-pack", rest)?))
         }
+        // The hook of git-lfs asks before a push; its objects go over HTTP, or over this protocol.
+        ["git-lfs-authenticate" | "git-lfs-transfer", ..] => Err(RequestError::Lfs),
         _ => Ok(RequestedCommand::Command(words)),
     }
 }
@@ -90,6 +98,18 @@ mod tests {
         for path in ["'../x'", "'/a/b'", "''", "'-u'", "'.git'", "'//a'", "'a\nb'", "a b", ""] {
             assert!(read(&format!("git-receive-pack {path}")).is_err(), "{path}");
         }
+    }
+
+    #[test]
+    fn git_lfs_gets_one_line_that_says_how_to_push_without_it() {
+        for command in
+            ["git-lfs-authenticate 'app.git' upload", "git-lfs-authenticate /app download", "git-lfs-transfer app"]
+        {
+            let error = read(command).unwrap_err();
+            assert!(error.starts_with("LFS objects are not stored here; `git push --no-verify` pushes"), "{error}");
+            assert!(!error.contains('\n'));
+        }
+        assert!(matches!(read("git-lfs-other app"), Ok(RequestedCommand::Command(_))));
     }
 
     #[test]
