@@ -321,11 +321,11 @@ mod tests {
     fn every_command_that_an_answer_names_exists() {
         let commands = commands();
         for (patterns, answer) in ELSEWHERE {
-            let named = match answer {
-                Use(command) => BTreeSet::from([*command]),
-                Absent(what, instead) => named(&format!("{what}; {instead}")),
+            let text = match answer {
+                Use(command) => format!("`{command}`"),
+                Absent(what, instead) => format!("{what}; {instead}"),
             };
-            for command in named {
+            for command in named(&text) {
                 assert!(commands.contains(command), "the answer to {patterns:?} names {command}");
             }
         }

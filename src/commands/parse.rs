@@ -1,6 +1,9 @@
 //! From the words of a command line to a command.
 
-use clap::{Parser as _, error::ErrorKind};
+use clap::{
+    Arg, ArgMatches, CommandFactory as _, FromArgMatches as _,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
 use super::{
     command::{Command, CommandLine},
@@ -27,21 +30,82 @@ pub(super) fn parse(mut words: Vec<String>) -> (Format, Parsed) {
         words = vec!["version".to_owned()];
     }
     let format = requested_format(&words);
-    let first = words[0].clone();
-    match CommandLine::try_parse_from(words) {
-        Ok(line) => (line.format, Parsed::Command(Box::new(line.command))),
+    let mut definition = CommandLine::command();
+    let read = definition.try_get_matches_from_mut(&words).and_then(|matches| {
+        let line = CommandLine::from_arg_matches(&matches).map_err(|error| error.format(&mut definition));
+        line.map(|line| (line, word_that_is_no_pair(&definition, &matches)))
+    });
+    match read {
+        Ok((_, Some(word))) => (format, Parsed::Invalid(no_pair(&word, &words))),
+        Ok((line, None)) => (line.format, Parsed::Command(Box::new(line.command))),
         Err(error) if error.kind() == ErrorKind::DisplayHelp => (format, Parsed::Help(error.render().to_string())),
-        Err(error) if error.kind() == ErrorKind::InvalidSubcommand => {
-            (format, Parsed::Invalid(suggestion::unknown(&first)))
+        Err(error) => (format, Parsed::Invalid(explain(&error, &words))),
+    }
+}
+
+/// Why the words of a command are invalid, on one line.
+fn explain(error: &clap::Error, words: &[String]) -> String {
+    let first = words.first().map(String::as_str).unwrap_or_default();
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    match (error.kind(), context(ContextKind::InvalidArg), context(ContextKind::InvalidValue)) {
+        (ErrorKind::InvalidSubcommand, ..) => suggestion::unknown(first),
+        (ErrorKind::UnknownArgument, Some(word), _) if !word.starts_with('-') => {
+            let (word, first) = (short(word), short(first));
+            format!(
+                "{word}: {first} takes no further word; over ssh, the server splits words as a shell does, so quote a text \
+                 with spaces for both shells: ssh … \"{first} 'two words'\""
+            )
         }
-        Err(error) => {
+        (ErrorKind::ValueValidation, Some(argument), Some(word)) if argument.contains(PAIR) && !word.contains('=') => {
+            no_pair(word, words)
+        }
+        _ => {
             let text = error.render().to_string();
             let is_cause = |line: &&str| !line.starts_with("Usage:") && !line.starts_with("For more information");
             let text: Vec<&str> = text.lines().take_while(is_cause).map(str::trim).collect();
             let text = text.join(" ").trim().trim_start_matches("error: ").to_owned();
-            (format, Parsed::Invalid(format!("{}; `help {first}` explains it", Line::sanitize(text.trim()))))
+            format!("{}; `help {first}` explains it", Line::sanitize(text.trim()))
         }
     }
+}
+
+/// How commands that set config vars name their arguments.
+const PAIR: &str = "NAME=VALUE";
+
+/// A word that was given where `NAME=VALUE` is expected.
+fn word_that_is_no_pair(definition: &clap::Command, matches: &ArgMatches) -> Option<String> {
+    let (name, given) = matches.subcommand()?;
+    let is_pair = |arg: &&Arg| arg.get_value_names().is_some_and(|names| names.iter().any(|name| name == PAIR));
+    let pairs = definition.find_subcommand(name)?.get_positionals().find(is_pair)?;
+    let mut words = given.get_raw(pairs.get_id().as_str())?.filter_map(std::ffi::OsStr::to_str);
+    words.find(|word| !word.contains('=')).map(str::to_owned)
+}
+
+/// The error message for such a word. It follows a pair if it is the rest of a value with spaces. Values are not repeated.
+fn no_pair(word: &str, words: &[String]) -> String {
+    let plain: Vec<&str> = words.iter().map(String::as_str).filter(|word| !word.starts_with('-')).collect();
+    let first = plain.first().copied().unwrap_or_default();
+    let before = plain.iter().take_while(|other| **other != word);
+    match before.filter_map(|other| other.split_once('=')).last() {
+        Some((name, _)) => {
+            let app = plain.get(1).copied().unwrap_or("APP");
+            format!(
+                "{}: write {PAIR}; a value with spaces needs quotes for both shells: ssh … \"{first} {} {}='two words'\"",
+                short(word),
+                short(app),
+                short(name)
+            )
+        }
+        None => format!("{}: write {PAIR}; `help {first}` explains it", short(word)),
+    }
+}
+
+/// A word of the user for an error message.
+fn short(word: &str) -> String {
+    Line::sanitize(word).chars().take(60).collect()
 }
 
 /// The value of `--format` among words that may be invalid otherwise.
@@ -82,6 +146,46 @@ mod tests {
         assert!(error(&["apps:create", "Bad Name"]).contains("use 1 to 30 lowercase letters"));
         assert!(error(&["apps:create", "X"]).ends_with("with a letter; `help apps:create` explains it"));
         assert_eq!(error(&["ps:scal", "x"]), "there is no command ps:scal; did you mean ps:scale?");
+    }
+
+    #[test]
+    fn a_word_too_many_is_named_with_the_rule_for_quotes() {
+        let expected = "app: apps:create takes no further word; over ssh, the server splits words as a shell does, so quote \
+                        a text with spaces for both shells: ssh … \"apps:create 'two words'\"";
+        assert_eq!(error(&["apps:create", "my", "app"]), expected);
+        let option = error(&["apps:create", "my", "--nonsense"]);
+        assert!(option.contains("'--nonsense'") && !option.contains("quote"), "{option}");
+    }
+
+    /// A command as config:set, whose values are read later or by clap itself.
+    fn set_error(line: &str, checked_by_clap: bool) -> Option<String> {
+        let words: Vec<_> = shell_words::split(line).unwrap();
+        let mut pairs = Arg::new("pairs").value_name(PAIR).num_args(1..).required(true);
+        if checked_by_clap {
+            let parse = |text: &str| text.split_once('=').map(|_| text.to_owned()).ok_or("write it as NAME=VALUE");
+            pairs = pairs.value_parser(parse);
+        }
+        let set = clap::Command::new("config:set").arg(Arg::new("app").required(true)).arg(pairs);
+        let set = set.arg(Arg::new("encoded").long("encoded").action(clap::ArgAction::SetTrue));
+        let mut definition = clap::Command::new("paas").no_binary_name(true).subcommand(set);
+        match definition.try_get_matches_from_mut(&words) {
+            Ok(matches) => word_that_is_no_pair(&definition, &matches).map(|word| no_pair(&word, &words)),
+            Err(error) => Some(explain(&error, &words)),
+        }
+    }
+
+    #[test]
+    fn the_rest_of_a_value_with_spaces_is_named_with_the_rule_for_quotes() {
+        for checked_by_clap in [false, true] {
+            let error = |line| set_error(line, checked_by_clap);
+            let expected = "there: write NAME=VALUE; a value with spaces needs quotes for both shells: ssh … \"config:set app \
+                            K='two words'\"";
+            assert_eq!(error("config:set app K=hi there").as_deref(), Some(expected));
+            assert_eq!(error("config:set --encoded app A=b K=hi there C=d").as_deref(), Some(expected));
+            let alone = "K: write NAME=VALUE; `help config:set` explains it";
+            assert_eq!(error("config:set app K").as_deref(), Some(alone));
+            assert_eq!(error("config:set app K='hi there' L='a=b c'"), None);
+        }
     }
 
     #[test]
