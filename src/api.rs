@@ -19,7 +19,7 @@ use tokio_util::{
     task::TaskTracker,
 };
 
-use crate::commands::{Caller, Streams};
+use crate::{commands::Streams, operations::Caller};
 
 pub mod client;
 mod frames;
@@ -176,7 +176,7 @@ async fn serve_connection<R: Runner>(stream: UnixStream, runner: &R, hangup: Can
     let Ok(Ok(Some(Frame::Request { words, tty }))) = request else {
         return Err(io::ErrorKind::InvalidData.into());
     };
-    let caller = Caller { name: "local".to_owned(), user: None, admin: true };
+    let caller = Caller::local();
     let (input, stdin) = mpsc::channel(MAX_QUEUED_FRAMES);
     let (output, mut written) = mpsc::channel(MAX_QUEUED_FRAMES);
     let streams = Streams {

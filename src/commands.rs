@@ -1,15 +1,19 @@
 //! Commands, `noun:verb` as in Dokku, for SSH and the local socket: they make operations of words, and text or JSON of
 //! results. Each noun has a file.
 
+mod access;
 mod apps;
 mod command;
+mod events;
 mod help;
 mod output;
 mod parse;
 mod ps;
 mod session;
+mod ssh_keys;
 mod suggestion;
 mod table;
+mod users;
 
 use std::sync::Arc;
 
@@ -90,6 +94,11 @@ async fn act(session: &Session<'_>, command: Command) -> Result {
         }
         Command::Apps(command) => apps::run(session, command).await,
         Command::Ps(command) => ps::run(session, command).await,
+        Command::WhoAmI(who) => session.answer(who).await,
+        Command::Access(command) => access::run(session, command).await,
+        Command::SshKeys(command) => ssh_keys::run(session, command).await,
+        Command::Users(command) => users::run(session, command).await,
+        Command::Events(command) => events::run(session, command).await,
         Command::Url(show) => session.answer(show).await,
     }
 }

@@ -44,7 +44,7 @@ use crate::{
     pause,
     progress::Progress,
     receive::{PushHandler, RefUpdate, Rejection},
-    store::{App, AppId, ReleaseKind},
+    store::{App, ReleaseKind},
 };
 use gc::GcHold;
 use image::Reuse;
@@ -53,41 +53,23 @@ use release::ReleaseOrigin;
 
 impl PushHandler for Deployer {
     async fn update(&self, update: RefUpdate, progress: &Progress, cancel: CancellationToken) -> Result<(), Rejection> {
-        let result = self.update_ref(&update, progress, &cancel).await;
-        result.map_err(|error| {
-            tracing::info!(app = %update.app, branch = %update.branch, %error, "push rejected");
+        let work = self.0.pushes.begin(update.app, &cancel);
+        let result = self.update_ref(&update, progress, &work).await;
+        work.end(result).map_err(|error| {
+            tracing::info!(app = %update.app_name, branch = %update.branch, %error, "push rejected");
             Rejection(error.to_string())
         })
     }
 }
 
 impl Deployer {
-    /// Handles the push of one branch.
-    async fn update_ref(
-        &self,
-        update: &RefUpdate,
-        progress: &Progress,
-        cancel: &CancellationToken,
-    ) -> Result<(), DeployError> {
-        let app = self.0.store.app_named(update.app.clone()).await?.id;
-        let work = self.0.pushes.begin(app, cancel);
-        let updated = self.update_under_lock(app, update, progress, &work).await;
-        work.end(updated)
-    }
-
     /// Handles the push of one branch, under the app's push lock. The push is rejected if the ref is not where the
     /// client saw it.
-    async fn update_under_lock(
-        &self,
-        app: AppId,
-        update: &RefUpdate,
-        progress: &Progress,
-        work: &Work,
-    ) -> Result<(), DeployError> {
+    async fn update_ref(&self, update: &RefUpdate, progress: &Progress, work: &Work) -> Result<(), DeployError> {
         let this = &self.0;
-        let _lock = this.pushes.lock(app, progress, work.cancel()).await?;
-        // Read again: an operation that held the lock may have changed or destroyed the app.
-        let app = this.store.app(app).await?.filter(|app| !app.destroying);
+        let _lock = this.pushes.lock(update.app, progress, work.cancel()).await?;
+        // Read under the lock: an operation that held it before may have changed or destroyed the app.
+        let app = this.store.app(update.app).await?.filter(|app| !app.destroying);
         let app = app.ok_or(DeployError::Rollout(RolloutError::Gone))?;
 
         let repository = this.repositories.get(&app.name);

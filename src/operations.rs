@@ -6,6 +6,7 @@ mod audit;
 mod authorization;
 mod caller;
 mod context;
+mod each_app;
 mod events;
 mod failure;
 mod members;
@@ -61,13 +62,7 @@ pub struct Operations {
 
 impl Operations {
     /// Operations act on these.
-    pub fn new(
-        config: Arc<Config>,
-        store: Store,
-        deployer: Deployer,
-        instances: Instances,
-        audit: AuditLog,
-    ) -> Self {
+    pub fn new(config: Arc<Config>, store: Store, deployer: Deployer, instances: Instances, audit: AuditLog) -> Self {
         Self { config, store, deployer, instances, audit }
     }
 

@@ -13,7 +13,7 @@ mod setup;
 
 pub use child::Streams;
 pub use error::ReceiveError;
-pub use handler::{PushHandler, Pusher, RefUpdate, Rejection};
+pub use handler::{PushHandler, RefUpdate, Rejection};
 
 use std::{
     path::{Path, PathBuf},
@@ -26,7 +26,11 @@ use std::{
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{config::Config, git::Repositories, model::AppName};
+use crate::{
+    config::Config,
+    git::Repositories,
+    store::{Actor, App},
+};
 use hook_server::HookServer;
 use push::{ExpectedPushes, Push};
 
@@ -95,8 +99,8 @@ impl Receiver {
     /// dropped, git's children are ended and the handlers are cancelled; an update past its commit point completes.
     pub async fn receive_pack(
         &self,
-        app: AppName,
-        pusher: Pusher,
+        app: App,
+        pusher: Actor,
         git_protocol: Option<String>,
         streams: Streams,
         hangup: CancellationToken,
@@ -111,12 +115,12 @@ impl Receiver {
     /// Serves a `git fetch` or `git clone`. Returns the exit status for the client.
     pub async fn upload_pack(
         &self,
-        app: AppName,
+        app: &App,
         git_protocol: Option<String>,
         streams: Streams,
         hangup: CancellationToken,
     ) -> u32 {
-        let mut command = self.0.repositories.get(&app).command();
+        let mut command = self.0.repositories.get(&app.name).command();
         command.args(["upload-pack", "--strict", "."]);
         let mut streams = streams;
         let serve =
@@ -136,14 +140,14 @@ impl Receiver {
 
     async fn push(
         &self,
-        app: AppName,
-        pusher: Pusher,
+        app: App,
+        pusher: Actor,
         git_protocol: Option<String>,
         mut streams: Streams,
         disconnected: CancellationToken,
     ) -> u32 {
         let this = &self.0;
-        let repository = this.repositories.get(&app);
+        let repository = this.repositories.get(&app.name);
         let kept = tokio::select! {
             kept = repository.protect_objects() => kept,
             () = disconnected.cancelled() => return child::FAILED,

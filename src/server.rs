@@ -24,6 +24,7 @@ use crate::{
     git::{GitError, Repositories},
     images::{ImageError, ImageStore, Registry, StackDefinition},
     instances::{Instances, InstancesError},
+    operations::{AuditLog, AuditedPushes, Failure, Operations},
     progress,
     receive::{ReceiveError, Receiver},
     router::Link,
@@ -91,6 +92,9 @@ pub enum ServerError {
     /// The SSH server failed.
     #[error(transparent)]
     Ssh(#[from] ssh::SshError),
+    /// The audit log cannot be read.
+    #[error(transparent)]
+    Audit(#[from] Failure),
     /// The local socket cannot be used.
     #[error(transparent)]
     Api(#[from] api::ApiError),
@@ -146,11 +150,15 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
     deployer.recover().await?;
     tracker.spawn(deployer.clone().update_stacks_by_schedule(stopped.clone()));
 
-    let commands = Commands::new(Arc::clone(&config), store.clone(), deployer.clone(), instances);
-    let receiver = Receiver::start(&config, repositories, deployer.clone(), &tracker, stopped.clone())?;
+    let audit = AuditLog::open(store.clone()).await?;
+    tracker.spawn(audit.clone().remove_old_events(config.events.keep_days, stopped.clone()));
+    let pushes = AuditedPushes { handler: deployer.clone(), audit: audit.clone() };
+    let operations = Operations::new(Arc::clone(&config), store.clone(), deployer, instances, audit);
+    let commands = Commands::new(Arc::clone(&config), operations.clone());
+    let receiver = Receiver::start(&config, repositories, pushes, &tracker, stopped.clone())?;
     let connections = TaskTracker::new();
     let local = api::bind(&api::socket_path(&config.data_dir)).await?;
-    let backend = backend::ServerBackend { commands, receiver, deployer };
+    let backend = backend::ServerBackend { commands, operations, receiver };
     let runner = Arc::new(backend.clone());
     connections.spawn(api::serve(local, runner, connections.clone(), shutdown.clone(), stopped.clone()));
     let ssh_server = ssh::SshServer { config: Arc::clone(&config), store, backend };

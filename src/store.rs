@@ -8,6 +8,7 @@ mod config_vars;
 mod database;
 mod deployments;
 mod error;
+mod event_switch;
 mod events;
 mod ids;
 mod instances;

@@ -2,8 +2,11 @@
 
 use clap::{Parser, Subcommand};
 
-use super::{apps::AppsCommand, output::Format, ps::PsCommand};
-use crate::operations::ShowUrls;
+use super::{
+    access::AccessCommand, apps::AppsCommand, events::EventsCommand, output::Format, ps::PsCommand,
+    ssh_keys::SshKeysCommand, users::UsersCommand,
+};
+use crate::operations::{ShowUrls, WhoAmI};
 
 /// A command and its arguments.
 #[derive(Debug, Parser)]
@@ -28,10 +31,21 @@ pub(super) enum Command {
     /// Print the server's version.
     #[command(name = "version")]
     Version,
+    /// Print the name of the caller, and what kind of user that is.
+    #[command(name = "whoami")]
+    WhoAmI(WhoAmI),
     #[command(flatten)]
     Apps(AppsCommand),
     #[command(flatten)]
+    Access(AccessCommand),
+    #[command(flatten)]
     Ps(PsCommand),
+    #[command(flatten)]
+    SshKeys(SshKeysCommand),
+    #[command(flatten)]
+    Users(UsersCommand),
+    #[command(flatten)]
+    Events(EventsCommand),
     /// Print the app's URLs.
     #[command(name = "url", alias = "urls", after_help = "Example: url my-app")]
     Url(ShowUrls),

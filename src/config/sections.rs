@@ -49,6 +49,8 @@ section! {
         instances: Instances = Instances::default(),
         /// Stacks.
         stack: Stack = Stack::default(),
+        /// Audit log.
+        events: Events = Events::default(),
         /// Files that are part of paas.
         assets: Assets = Assets::default(),
         /// Internet access of builds.
@@ -175,6 +177,14 @@ section! {
         rebase_concurrency: usize = 2,
         /// Folder of bootstrapped stacks; several servers may share it.
         cache_dir: PathBuf = PathBuf::from("/var/cache/paas/stacks"),
+    }
+}
+
+section! {
+    /// Audit log.
+    Events {
+        /// Days after which an event is removed.
+        keep_days: u32 = 90,
     }
 }
 

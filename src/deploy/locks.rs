@@ -79,11 +79,8 @@ impl AppLocks {
     /// Begins a push or rebuild, which [`Self::cancel`] finds until it ends. `client` is cancelled when its client
     /// disconnects.
     pub(super) fn begin(&self, app: AppId, client: &CancellationToken) -> Work {
-        let state = Arc::new(WorkState {
-            cancel: client.child_token(),
-            cancelled_by: OnceLock::new(),
-            ended: SetOnce::new(),
-        });
+        let state =
+            Arc::new(WorkState { cancel: client.child_token(), cancelled_by: OnceLock::new(), ended: SetOnce::new() });
         let queue = self.get(app).queue;
         guard(&queue).push(Arc::clone(&state));
         Work { state, queue }

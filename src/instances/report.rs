@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// State of an instance, as it is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ReportState {
     /// The container is created, started and checked.

@@ -37,6 +37,12 @@ struct Log {
 #[must_use]
 pub struct BegunEvent(Option<(EventId, Millis, NewEvent)>);
 
+impl std::fmt::Debug for AuditLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AuditLog")
+    }
+}
+
 impl AuditLog {
     /// The log of this store.
     pub async fn open(store: Store) -> Result<Self> {

@@ -16,8 +16,7 @@ pub struct Caller {
 impl Caller {
     /// The caller on the local socket: an admin without a user.
     pub fn local() -> Self {
-        let actor =
-            Actor { user: None, name: "local".to_owned(), fingerprint: None, address: None, door: Door::Local };
+        let actor = Actor { user: None, name: "local".to_owned(), fingerprint: None, address: None, door: Door::Local };
         Self { actor, admin: true, machine: false }
     }
 

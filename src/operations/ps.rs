@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     context::Context,
+    each_app::EachApp,
     failure::Failure,
     operation::{Operation, Result},
     selection::AppSelection,
@@ -228,18 +229,22 @@ impl Operation for Restart {
     async fn run(self, context: &Context<'_>, apps: Vec<App>) -> Result<Vec<Scaled>> {
         // One that does not run has nothing to restart, which is no failure when all are restarted.
         let all = self.app.is_none();
-        let apps = apps.into_iter().filter(|app| !all || (app.current.is_some() && !app.stopped)).collect();
-        let process_type = self.process_type.as_ref();
-        each(context, apps, async |app| {
-            if let Some(unknown) = unknown_type(context, &app, process_type.into_iter()).await? {
-                return Err(Failure::not_found(unknown));
-            }
-            let what = process_type.map_or_else(|| app.name.to_string(), |name| format!("{name} of {}", app.name));
-            renew(context, &app, process_type, format!("Restarting {what}")).await?;
-            scaled(context, app).await
-        })
-        .await
+        let apps: Vec<_> = apps.into_iter().filter(|app| !all || (app.current.is_some() && !app.stopped)).collect();
+        let mut each = EachApp::new(context, &apps);
+        for app in apps {
+            each.add(app.name.clone(), restart(context, app, self.process_type.as_ref()).await).await?;
+        }
+        each.finish()
     }
+}
+
+async fn restart(context: &Context<'_>, app: App, process_type: Option<&ProcessType>) -> Result<Scaled> {
+    if let Some(unknown) = unknown_type(context, &app, process_type.into_iter()).await? {
+        return Err(Failure::not_found(unknown));
+    }
+    let what = process_type.map_or_else(|| app.name.to_string(), |name| format!("{name} of {}", app.name));
+    renew(context, &app, process_type, format!("Restarting {what}")).await?;
+    scaled(context, app).await
 }
 
 /// Builds the deployed commit again and releases the image.
@@ -274,13 +279,18 @@ impl Operation for Rebuild {
     }
 
     async fn run(self, context: &Context<'_>, apps: Vec<App>) -> Result<Vec<Released>> {
-        let apps = apps.into_iter().filter(|app| self.app.is_some() || app.current.is_some()).collect();
-        each(context, apps, async |app| {
-            context.deployer.rebuild(&app, context.caller.name(), context.progress, context.hangup).await?;
-            released(context, app).await
-        })
-        .await
+        let apps: Vec<_> = apps.into_iter().filter(|app| self.app.is_some() || app.current.is_some()).collect();
+        let mut each = EachApp::new(context, &apps);
+        for app in apps {
+            each.add(app.name.clone(), rebuild(context, app).await).await?;
+        }
+        each.finish()
     }
+}
+
+async fn rebuild(context: &Context<'_>, app: App) -> Result<Released> {
+    context.deployer.rebuild(&app, context.caller.name(), context.progress, context.hangup).await?;
+    released(context, app).await
 }
 
 /// Stops all instances; the formation is kept.
@@ -306,7 +316,11 @@ impl Operation for Stop {
     }
 
     async fn run(self, context: &Context<'_>, apps: Vec<App>) -> Result<Vec<Scaled>> {
-        each(context, apps, async |app| set_stopped(context, app, true).await).await
+        let mut each = EachApp::new(context, &apps);
+        for app in apps {
+            each.add(app.name.clone(), set_stopped(context, app, true).await).await?;
+        }
+        each.finish()
     }
 }
 
@@ -333,37 +347,12 @@ impl Operation for Start {
     }
 
     async fn run(self, context: &Context<'_>, apps: Vec<App>) -> Result<Vec<Scaled>> {
-        each(context, apps, async |app| set_stopped(context, app, false).await).await
-    }
-}
-
-/// Does something to each app in turn. A failure does not keep the others from their turn; of a single app, it is the
-/// failure of the whole.
-async fn each<T>(context: &Context<'_>, mut apps: Vec<App>, act: impl AsyncFn(App) -> Result<T>) -> Result<Vec<T>> {
-    if apps.len() == 1 {
-        return Ok(vec![act(apps.remove(0)).await?]);
-    }
-    let (total, mut done, mut failed) = (apps.len(), Vec::new(), Vec::new());
-    for app in apps {
-        let name = app.name.clone();
-        match act(app).await {
-            Ok(result) => done.push(result),
-            Err(failure) => {
-                if !failure.reported {
-                    context.progress.trouble(format!("{name}: {failure}")).await;
-                }
-                failed.push(name.to_string());
-            }
+        let mut each = EachApp::new(context, &apps);
+        for app in apps {
+            each.add(app.name.clone(), set_stopped(context, app, false).await).await?;
         }
-        if context.hangup.is_cancelled() {
-            break;
-        }
+        each.finish()
     }
-    if failed.is_empty() {
-        return Ok(done);
-    }
-    let text = format!("{} of {total} apps failed: {}", failed.len(), failed.join(", "));
-    Err(Failure::new(super::FailureKind::Failed, text))
 }
 
 /// The formation of an app.
@@ -389,15 +378,11 @@ pub(super) async fn unknown_type(
 }
 
 /// Replaces running instances with new ones, after reporting why.
-pub(super) async fn renew(
-    context: &Context<'_>,
-    app: &App,
-    process_type: Option<&ProcessType>,
-    why: String,
-) -> Result {
+pub(super) async fn renew(context: &Context<'_>, app: &App, process_type: Option<&ProcessType>, why: String) -> Result {
     context.progress.step(why).await;
-    context.deployer.restart(app, process_type.cloned(), context.progress, context.hangup).await?;
-    let replaced = process_type.map_or_else(|| "all instances were".to_owned(), |name| format!("all {name} instances were"));
+    context.deployer.restart(app, context.progress, context.hangup).await?;
+    let replaced =
+        process_type.map_or_else(|| "all instances were".to_owned(), |name| format!("all {name} instances were"));
     context.progress.detail(format!("{replaced} replaced")).await;
     Ok(())
 }

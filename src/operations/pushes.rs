@@ -3,14 +3,8 @@
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Operations,
-    apps::CreateApp,
-    audit::AuditLog,
-    authorization::Authorization,
-    caller::Caller,
-    context::Call,
-    failure::FailureKind,
-    operation::Result,
+    Operations, apps::CreateApp, audit::AuditLog, authorization::Authorization, caller::Caller, context::Call,
+    failure::FailureKind, operation::Result,
 };
 use crate::{
     model::{AppName, Right},

@@ -163,7 +163,10 @@ impl Operation for RemoveKey {
         context.progress.step(format!("Removed the key {}", removed.name)).await;
         let left = context.store.keys().await?;
         if !left.iter().any(|key| key.user == removed.user) {
-            let text = format!("{0} has no key left; ssh-keys:add {0} adds one, users:remove {0} removes the user", removed.user_name);
+            let text = format!(
+                "{0} has no key left; ssh-keys:add {0} adds one, users:remove {0} removes the user",
+                removed.user_name
+            );
             context.progress.detail(text).await;
         }
         if !left.iter().any(|key| key.admin) {

@@ -7,25 +7,18 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     model::{AppName, BranchName, CommitId},
     progress::Progress,
-    store::UserId,
+    store::{Actor, AppId},
 };
-
-/// The user who pushes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pusher {
-    /// Name of the user, or `local`.
-    pub name: String,
-    /// The user; none on the local socket.
-    pub user: Option<UserId>,
-}
 
 /// The update of one branch that a push asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefUpdate {
-    /// Name of the app.
-    pub app: AppName,
+    /// The app.
+    pub app: AppId,
+    /// Name that the app had when the push began.
+    pub app_name: AppName,
     /// The user who pushes.
-    pub pusher: Pusher,
+    pub pusher: Actor,
     /// Name of the branch.
     pub branch: BranchName,
     /// The branch's commit as the client saw it; `None` if the branch did not exist.

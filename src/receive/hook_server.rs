@@ -88,7 +88,7 @@ impl HookServer {
             // The pusher sees a failure, so the push must not go on.
             push.cancel.cancel();
             push.rejected.store(true, Ordering::Release);
-            tracing::info!(app = %push.app, %error, "the session with a hook failed");
+            tracing::info!(app = %push.app.name, %error, "the session with a hook failed");
             if error.kind() == io::ErrorKind::InvalidData {
                 hook.reject(&format!("The push is rejected: {error}")).await;
             }

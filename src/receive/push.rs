@@ -10,16 +10,18 @@ use tokio_util::{
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
 
-use super::handler::Pusher;
-use crate::{git::Repository, model::AppName};
+use crate::{
+    git::Repository,
+    store::{Actor, App},
+};
 
 /// One push, from the start of git until its last handler has ended; until then, the objects that it brought are not
 /// collected.
 #[derive(Debug)]
 pub(super) struct Push {
     pub(super) repository: Repository,
-    pub(super) app: AppName,
-    pub(super) pusher: Pusher,
+    pub(super) app: App,
+    pub(super) pusher: Actor,
     pub(super) cancel: CancellationToken,
     /// Whether an update was rejected, so that there may be unreachable objects.
     pub(super) rejected: AtomicBool,

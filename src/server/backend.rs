@@ -1,22 +1,22 @@
 //! Backend of SSH and the local socket: commands, and git's two programs.
 
+use tokio::io::AsyncWriteExt as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     api,
-    commands::{Caller, Commands, Streams},
-    deploy::Deployer,
-    model::AppName,
-    receive::{self, Pusher, Receiver},
+    commands::{Commands, Streams},
+    model::{AppName, Line},
+    operations::{Caller, Failure, Operations},
+    receive::{self, Receiver},
     ssh,
-    store::{App, UserId},
 };
 
 #[derive(Clone)]
 pub(super) struct ServerBackend {
     pub(super) commands: Commands,
+    pub(super) operations: Operations,
     pub(super) receiver: Receiver,
-    pub(super) deployer: Deployer,
 }
 
 fn git_streams(streams: Streams) -> receive::Streams {
@@ -28,32 +28,43 @@ fn status(code: u32) -> u8 {
     u8::try_from(code).unwrap_or(u8::MAX)
 }
 
-impl ssh::Backend for ServerBackend {
-    async fn create_app(&self, name: AppName, owner: Option<UserId>) -> Result<App, String> {
-        self.deployer.create_app(name, owner).await.map_err(|e| e.to_string())
-    }
+/// Tells git's user why a push or fetch is refused.
+async fn refuse(mut streams: Streams, failure: &Failure) -> u8 {
+    let line = format!("{}\n", Line::Trouble(failure.to_string()));
+    let _ = streams.stderr.write_all(line.as_bytes()).await;
+    failure.kind.exit_status()
+}
 
+impl ssh::Backend for ServerBackend {
     async fn receive_pack(
         &self,
         caller: &Caller,
-        app: App,
+        app: AppName,
         git_protocol: Option<String>,
         streams: Streams,
         hangup: CancellationToken,
     ) -> u8 {
-        let pusher = Pusher { name: caller.name.clone(), user: caller.user };
-        status(self.receiver.receive_pack(app.name, pusher, git_protocol, git_streams(streams), hangup).await)
+        match self.operations.authorize_push(caller, app).await {
+            Ok(app) => {
+                let (pusher, streams) = (caller.actor.clone(), git_streams(streams));
+                status(self.receiver.receive_pack(app, pusher, git_protocol, streams, hangup).await)
+            }
+            Err(failure) => refuse(streams, &failure).await,
+        }
     }
 
     async fn upload_pack(
         &self,
-        _caller: &Caller,
-        app: App,
+        caller: &Caller,
+        app: AppName,
         git_protocol: Option<String>,
         streams: Streams,
         hangup: CancellationToken,
     ) -> u8 {
-        status(self.receiver.upload_pack(app.name, git_protocol, git_streams(streams), hangup).await)
+        match self.operations.authorize_fetch(caller, app).await {
+            Ok(app) => status(self.receiver.upload_pack(&app, git_protocol, git_streams(streams), hangup).await),
+            Err(failure) => refuse(streams, &failure).await,
+        }
     }
 
     async fn command(&self, caller: &Caller, words: Vec<String>, streams: Streams, hangup: CancellationToken) -> u8 {

@@ -14,11 +14,7 @@ use super::{
     output::{OutputStream, Writer},
     request::{self, RequestedCommand},
 };
-use crate::{
-    commands::{Caller, Streams},
-    model::{AppName, Line},
-    store::{App, StoreError},
-};
+use crate::{commands::Streams, model::Line, operations::Caller};
 
 /// Maximum number of chunks of output that wait for the client.
 const MAX_QUEUED_CHUNKS: usize = 8;
@@ -43,17 +39,6 @@ pub(super) struct Answer<B> {
     pub(super) answered: DropGuard,
 }
 
-/// Why git cannot use an app.
-#[derive(Debug, thiserror::Error)]
-enum AppError {
-    #[error("there is no app named {0}, or it is not yours")]
-    NoSuchApp(AppName),
-    #[error("the server failed: try again, and tell the server's operator if it fails again")]
-    Store(#[source] StoreError),
-    #[error("{0}")]
-    Create(String),
-}
-
 impl<B: Backend> Answer<B> {
     pub(super) async fn run(self) {
         let Self { server, caller, command, tty, git_protocol, stdin, write, hangup, closed, running, answered } = self;
@@ -71,7 +56,7 @@ impl<B: Backend> Answer<B> {
             request.answer(&command, streams).await
         };
         let (status, sent) = tokio::join!(work, pump(&write, receiver, running.connection(), &closed, &done, &hangup));
-        tracing::debug!(key = caller.name, status, "ssh request answered");
+        tracing::debug!(user = caller.name(), status, "ssh request answered");
         if sent {
             let close = async {
                 let _ = write.exit_status(status.into()).await;
@@ -154,50 +139,12 @@ impl<B: Backend> RequestContext<'_, B> {
                 0
             }
             RequestedCommand::Command(words) => backend.command(caller, words, streams, hangup).await,
-            RequestedCommand::ReceivePack(name) => match find(server, caller, name, true).await {
-                Ok(app) => backend.receive_pack(caller, app, git_protocol, streams, hangup).await,
-                Err(error) => refuse(&mut streams, &message(&error)).await,
-            },
-            RequestedCommand::UploadPack(name) => match find(server, caller, name, false).await {
-                Ok(app) => backend.upload_pack(caller, app, git_protocol, streams, hangup).await,
-                Err(error) => refuse(&mut streams, &message(&error)).await,
-            },
-        }
-    }
-}
-
-/// Finds the app, if the caller may act on it: admins on every app, others on their own. With `create`, a first push
-/// creates it.
-async fn find<B: Backend>(
-    server: &SshServer<B>,
-    caller: &Caller,
-    name: AppName,
-    create: bool,
-) -> Result<App, AppError> {
-    let mut found = server.store.find_app(name.clone()).await.map_err(AppError::Store)?;
-    if found.is_none() && create {
-        match server.backend.create_app(name.clone(), caller.user).await {
-            Ok(app) => found = Some(app),
-            Err(error) => {
-                // Another first push may have created it at the same time.
-                found = server.store.find_app(name.clone()).await.map_err(AppError::Store)?;
-                if found.is_none() {
-                    return Err(AppError::Create(error));
-                }
+            RequestedCommand::ReceivePack(app) => {
+                backend.receive_pack(caller, app, git_protocol, streams, hangup).await
             }
+            RequestedCommand::UploadPack(app) => backend.upload_pack(caller, app, git_protocol, streams, hangup).await,
         }
     }
-    match found {
-        Some(app) if caller.may_use(&server.store, app.id).await.map_err(AppError::Store)? => Ok(app),
-        Some(_) | None => Err(AppError::NoSuchApp(name)),
-    }
-}
-
-fn message(error: &AppError) -> String {
-    if let AppError::Store(error) = error {
-        tracing::error!(%error, "cannot look up an app");
-    }
-    error.to_string()
 }
 
 async fn refuse(streams: &mut Streams, why: &str) -> u8 {

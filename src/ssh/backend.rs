@@ -4,33 +4,25 @@ use std::{future::Future, sync::Arc};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    commands::{Caller, Streams},
-    config::Config,
-    model::AppName,
-    store::{App, Store, UserId},
-};
+use crate::{commands::Streams, config::Config, model::AppName, operations::Caller, store::Store};
 
 /// Serves the requests of SSH clients: pushes, fetches and commands.
 pub trait Backend: Send + Sync + 'static {
-    /// Creates an app at its first push. The error is one line for the user.
-    fn create_app(&self, name: AppName, owner: Option<UserId>) -> impl Future<Output = Result<App, String>> + Send;
-
-    /// Serves a push; returns the exit status.
+    /// Serves a push to the app of this name, if the caller may push; returns the exit status.
     fn receive_pack(
         &self,
         caller: &Caller,
-        app: App,
+        app: AppName,
         git_protocol: Option<String>,
         streams: Streams,
         hangup: CancellationToken,
     ) -> impl Future<Output = u8> + Send;
 
-    /// Serves a fetch; returns the exit status.
+    /// Serves a fetch, if the caller may; returns the exit status.
     fn upload_pack(
         &self,
         caller: &Caller,
-        app: App,
+        app: AppName,
         git_protocol: Option<String>,
         streams: Streams,
         hangup: CancellationToken,
@@ -53,7 +45,7 @@ pub trait Backend: Send + Sync + 'static {
 pub struct SshServer<B> {
     /// Configuration of the server.
     pub config: Arc<Config>,
-    /// Store of keys and apps.
+    /// Store of the keys.
     pub store: Store,
     /// Backend that serves requests.
     pub backend: B,

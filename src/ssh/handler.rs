@@ -17,7 +17,7 @@ use super::{
     flow::WINDOW,
     limits::UnauthenticatedSlot,
 };
-use crate::{commands::Caller, keys, store::Key};
+use crate::{keys, operations::Caller, store::Key};
 
 /// Maximum number of open channels of one connection.
 const MAX_CHANNELS: usize = 10;
@@ -75,7 +75,7 @@ impl<B: Backend> Handler<B> {
                 return session.channel_failure(id);
             }
         };
-        let caller = Caller { name: key.user_name.into(), user: Some(key.user), admin: key.admin };
+        let caller = Caller::of_key(key, self.peer.ip().to_canonical().to_string());
         self.connection.touch();
         let Some(open) = self.channels.get_mut(&id) else { return session.channel_failure(id) };
         let Some(write) = open.write.take() else { return session.channel_failure(id) };

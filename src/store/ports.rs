@@ -11,7 +11,9 @@ use super::{
 use crate::model::{AppName, CONTAINER_PORT};
 
 /// Protocol of a mapped port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum PortScheme {
     /// HTTP/1.1.
