@@ -3,8 +3,9 @@
 use clap::{Parser, Subcommand};
 
 use super::{
-    access::AccessCommand, apps::AppsCommand, events::EventsCommand, output::Format, ps::PsCommand,
-    ssh_keys::SshKeysCommand, users::UsersCommand,
+    access::AccessCommand, apps::AppsCommand, builds::BuildsCommand, config_vars::ConfigCommand, events::EventsCommand,
+    git::GitCommand, logs::LogsCommand, output::Format, ports::PortsCommand, ps::PsCommand, ssh_keys::SshKeysCommand,
+    users::UsersCommand,
 };
 use crate::operations::{ShowUrls, WhoAmI};
 
@@ -39,7 +40,18 @@ pub(super) enum Command {
     #[command(flatten)]
     Access(AccessCommand),
     #[command(flatten)]
+    Config(ConfigCommand),
+    #[command(flatten)]
     Ps(PsCommand),
+    /// Print the logs of an app's instances.
+    #[command(name = "logs", after_help = "Examples: logs my-app -t -p web\n          logs my-app --since 10m -q")]
+    Logs(LogsCommand),
+    #[command(flatten)]
+    Ports(PortsCommand),
+    #[command(flatten)]
+    Git(GitCommand),
+    #[command(flatten)]
+    Builds(BuildsCommand),
     #[command(flatten)]
     SshKeys(SshKeysCommand),
     #[command(flatten)]

@@ -12,7 +12,7 @@ use super::{
 use crate::model::{CommitId, Digest};
 
 /// State of a build.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BuildState {
     /// The build runs.
