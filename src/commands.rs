@@ -4,13 +4,19 @@
 mod access;
 mod apps;
 mod buildpacks;
+mod builds;
 mod command;
 mod completions;
+mod config_vars;
 mod elsewhere;
+mod env_file;
 mod events;
+mod git;
 mod help;
+mod logs;
 mod output;
 mod parse;
+mod ports;
 mod ps;
 mod releases;
 mod session;
@@ -102,7 +108,12 @@ async fn act(session: &Session<'_>, command: Command) -> Result {
         Command::Stacks(command) => stacks::run(session, command).await,
         Command::Releases(command) => releases::run(session, command).await,
         Command::Buildpacks(command) => buildpacks::run(session, command).await,
+        Command::Config(command) => config_vars::run(session, command).await,
         Command::Ps(command) => ps::run(session, command).await,
+        Command::Logs(command) => logs::run(session, command).await,
+        Command::Ports(command) => ports::run(session, command).await,
+        Command::Git(command) => git::run(session, command).await,
+        Command::Builds(command) => builds::run(session, command).await,
         Command::WhoAmI(who) => session.answer(who).await,
         Command::Access(command) => access::run(session, command).await,
         Command::SshKeys(command) => ssh_keys::run(session, command).await,

@@ -48,12 +48,14 @@ use crate::{
 };
 use gc::GcHold;
 use image::Reuse;
+use locks::Work;
 use release::ReleaseOrigin;
 
 impl PushHandler for Deployer {
     async fn update(&self, update: RefUpdate, progress: &Progress, cancel: CancellationToken) -> Result<(), Rejection> {
-        let result = self.update_ref(&update, progress, &cancel.child_token()).await;
-        result.map_err(|error| {
+        let work = self.0.pushes.begin(update.app.id, &cancel);
+        let result = self.update_ref(&update, progress, &work).await;
+        work.end(result).map_err(|error| {
             tracing::info!(app = %update.app.name, branch = %update.branch, %error, "push rejected");
             Rejection(error.to_string())
         })
@@ -63,14 +65,9 @@ impl PushHandler for Deployer {
 impl Deployer {
     /// Handles the push of one branch, under the app's push lock. The push is rejected if the ref is not where the
     /// client saw it.
-    async fn update_ref(
-        &self,
-        update: &RefUpdate,
-        progress: &Progress,
-        cancel: &CancellationToken,
-    ) -> Result<(), DeployError> {
+    async fn update_ref(&self, update: &RefUpdate, progress: &Progress, work: &Work) -> Result<(), DeployError> {
         let this = &self.0;
-        let _lock = this.pushes.lock(update.app.id, progress, cancel).await?;
+        let _lock = this.pushes.lock(update.app.id, progress, work.cancel()).await?;
         // Read under the lock: an operation that held it before may have changed or destroyed the app.
         let app = this.store.app(update.app.id).await?.filter(|app| !app.destroying);
         let app = app.ok_or(DeployError::Rollout(RolloutError::Gone))?;
@@ -90,8 +87,8 @@ impl Deployer {
         // The first branch that is deployed becomes the deploy branch.
         let deploy_branch = app.deploy_branch.as_ref().unwrap_or(&update.branch);
         if update.branch == *deploy_branch {
-            let work = self.deploy_and_set_ref(&app, &repository, new, update, progress, cancel);
-            return this.pushes.unless_destroyed(app.id, cancel, work).await;
+            let deploy = self.deploy_and_set_ref(&app, &repository, new, update, progress, work);
+            return this.pushes.unless_destroyed(app.id, work.cancel(), deploy).await;
         }
         let text = format!("{} is stored, not deployed: {deploy_branch} is the deploy branch", update.branch);
         progress.header(text).await;
@@ -106,11 +103,11 @@ impl Deployer {
         new: &CommitId,
         update: &RefUpdate,
         progress: &Progress,
-        cancel: &CancellationToken,
+        work: &Work,
     ) -> Result<(), DeployError> {
         // No branch names the commit before the commit point, but it must not be collected if the server dies after it.
         repository.pin_commit(new).await?;
-        let deployed = self.deploy(app, new, update, progress, cancel).await;
+        let deployed = self.deploy(app, new, update, progress, work).await;
         // The database decides whether the release is live: an error may have occurred after the commit point.
         let newest = self.0.store.newest_push(app.id).await?;
         let live = newest.filter(|newest| !newest.ref_set && newest.commit == *new && newest.branch == update.branch);
@@ -135,16 +132,16 @@ impl Deployer {
         commit: &CommitId,
         update: &RefUpdate,
         progress: &Progress,
-        cancel: &CancellationToken,
+        work: &Work,
     ) -> Result<(), DeployError> {
         let _gc_hold = GcHold::begin(self, app).await;
-        let image = self.make_image(app, commit, &update.pusher.name, Reuse::Yes, progress, cancel).await?;
+        let image = self.make_image(app, commit, &update.pusher.name, Reuse::Yes, progress, work).await?;
         let origin = ReleaseOrigin {
             kind: ReleaseKind::Push,
             branch: Some(update.branch.clone()),
             commit: commit.clone(),
             by: update.pusher.name.clone(),
         };
-        self.release_image(app, image, origin, cancel).await
+        self.release_image(app, image, origin, work).await
     }
 }

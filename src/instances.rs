@@ -30,7 +30,7 @@ mod workers;
 
 pub use error::{InstancesError, RolloutError};
 pub use health::{Unhealthy, until_healthy};
-pub use logs::{LogEntry, Logs};
+pub use logs::{LogEntry, LogSelection, Logs};
 pub use plan::UpdateStrategy;
 pub use reconciler::Instances;
 pub use report::{InstanceReport, ReportState};

@@ -8,7 +8,6 @@ mod config_vars;
 mod database;
 mod deployments;
 mod error;
-mod event_switch;
 mod events;
 mod ids;
 mod instances;

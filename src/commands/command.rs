@@ -3,8 +3,10 @@
 use clap::{Parser, Subcommand};
 
 use super::{
-    access::AccessCommand, apps::AppsCommand, buildpacks::BuildpacksCommand, events::EventsCommand, output::Format,
-    ps::PsCommand, releases::ReleasesCommand, ssh_keys::SshKeysCommand, stacks::StacksCommand, users::UsersCommand,
+    access::AccessCommand, apps::AppsCommand, buildpacks::BuildpacksCommand, builds::BuildsCommand,
+    config_vars::ConfigCommand, events::EventsCommand, git::GitCommand, logs::LogsCommand, output::Format,
+    ports::PortsCommand, ps::PsCommand, releases::ReleasesCommand, ssh_keys::SshKeysCommand, stacks::StacksCommand,
+    users::UsersCommand,
 };
 use crate::operations::{ShowUrls, WhoAmI};
 
@@ -41,7 +43,18 @@ pub(super) enum Command {
     #[command(flatten)]
     Access(AccessCommand),
     #[command(flatten)]
+    Config(ConfigCommand),
+    #[command(flatten)]
     Ps(PsCommand),
+    /// Print the logs of an app's instances.
+    #[command(name = "logs", after_help = "Examples: logs my-app -t -p web\n          logs my-app --since 10m -q")]
+    Logs(LogsCommand),
+    #[command(flatten)]
+    Ports(PortsCommand),
+    #[command(flatten)]
+    Git(GitCommand),
+    #[command(flatten)]
+    Builds(BuildsCommand),
     #[command(flatten)]
     Releases(ReleasesCommand),
     #[command(flatten)]

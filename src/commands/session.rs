@@ -57,10 +57,19 @@ impl Session<'_> {
         O: Operation<Output = Follow<T>>,
         T: Serialize + Text + Send + 'static,
     {
+        self.follow_as(operation, T::text).await
+    }
+
+    /// The same, with another text of the items.
+    pub(super) async fn follow_as<O, T>(&self, operation: O, text: impl Fn(&T) -> String + Send) -> Result
+    where
+        O: Operation<Output = Follow<T>>,
+        T: Serialize + Send + 'static,
+    {
         let Follow(mut items) = self.run(operation).await?;
         while let Some(Some(item)) = self.hangup.run_until_cancelled(items.next()).await {
             let reads = match self.out.format() {
-                Format::Text => self.out.text(&item.text()).await,
+                Format::Text => self.out.text(&text(&item)).await,
                 Format::Json => self.out.json_line(&item).await,
             };
             if !reads {

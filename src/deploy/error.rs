@@ -92,6 +92,18 @@ pub enum DeployError {
     /// The client disconnected before the commit point.
     #[error("cancelled: the client disconnected before the release was live; nothing changed")]
     Cancelled,
+    /// Another caller cancelled the build before the commit point.
+    #[error("the build was cancelled by {by} (builds:cancel)")]
+    CancelledBy {
+        /// Name of the user.
+        by: String,
+    },
+    /// There is no build to cancel.
+    #[error("no build of {0} is running; builds:list {0} shows those that have ended")]
+    NotBuilding(AppName),
+    /// A build cannot be cancelled any more.
+    #[error("the build of {0} ended before it could be cancelled; builds:list {0} shows how")]
+    BuildEnded(AppName),
     /// The database refused the change, or failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -117,4 +129,19 @@ pub enum DeployError {
         /// Error of the operating system.
         source: std::io::Error,
     },
+}
+
+impl DeployError {
+    /// Whether it only tells that the operation was cancelled.
+    pub(super) fn is_cancellation(&self) -> bool {
+        matches!(self, Self::Cancelled | Self::Build(BuildError::Cancelled) | Self::Rollout(RolloutError::Cancelled))
+    }
+
+    /// Whether another caller cancelled the build.
+    pub(super) fn is_cancelled_by_caller(&self) -> bool {
+        match self {
+            Self::AlreadyReported(error) => error.is_cancelled_by_caller(),
+            _ => matches!(self, Self::CancelledBy { .. }),
+        }
+    }
 }

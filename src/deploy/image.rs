@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    build_log::BuildLog, checkout::Checkout, deployer::Deployer, error::DeployError, failure, manifests::Manifests,
+    build_log::BuildLog, checkout::Checkout, deployer::Deployer, error::DeployError, failure, locks::Work,
+    manifests::Manifests,
 };
 use crate::{
     build::{BuildInput, DockerfileInput, Recipe},
@@ -55,14 +56,14 @@ impl Deployer {
         by: &str,
         reuse: Reuse,
         progress: &Progress,
-        cancel: &CancellationToken,
+        work: &Work,
     ) -> Result<CommitImage, DeployError> {
         let this = &self.0;
         let is_live = app.current.is_some();
-        let plan = cancel.run_until_cancelled(Box::pin(self.plan(app, commit, progress))).await;
+        let plan = work.cancel().run_until_cancelled(Box::pin(self.plan(app, commit, progress))).await;
         let Plan { app_json, method, source, key } = match plan.unwrap_or(Err(DeployError::Cancelled)) {
             Ok(plan) => plan,
-            Err(error) => return Err(failure::report(error, is_live, progress).await),
+            Err(error) => return Err(failure::report(work.explain(error), is_live, progress).await),
         };
         for warning in &source.warnings {
             progress.trouble(warning.as_str()).await;
@@ -78,9 +79,10 @@ impl Deployer {
         };
         let image = match self.built_before(app, &key, reuse, log.progress()).await {
             Ok(Some(image)) => Ok(image),
-            Ok(None) => self.build(app, method, source, reuse, log.progress(), cancel).await,
+            Ok(None) => self.build(app, method, source, reuse, log.progress(), work.cancel()).await,
             Err(error) => Err(error),
         };
+        let image = image.map_err(|error| work.explain(error));
         let outcome = image.as_ref().map(Clone::clone).map_err(ToString::to_string);
         this.store.end_build(build.id, outcome).await?;
         match image {

@@ -2,7 +2,7 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::{deployer::Deployer, error::DeployError, failure, image::CommitImage};
+use super::{deployer::Deployer, error::DeployError, failure, image::CommitImage, locks::Work};
 use crate::{
     model::{BranchName, CommitId},
     progress::Progress,
@@ -25,11 +25,11 @@ impl Deployer {
         app: &App,
         image: CommitImage,
         origin: ReleaseOrigin,
-        cancel: &CancellationToken,
+        work: &Work,
     ) -> Result<(), DeployError> {
-        let result = match self.release(app, &image, origin, cancel).await {
+        let result = match self.release(app, &image, origin, work.cancel()).await {
             Ok(()) => Ok(()),
-            Err(error) => Err(failure::report(error, app.current.is_some(), image.log.progress()).await),
+            Err(error) => Err(failure::report(work.explain(error), app.current.is_some(), image.log.progress()).await),
         };
         image.log.close().await;
         result

@@ -3,7 +3,13 @@
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    deployer::Deployer, error::DeployError, gc::GcHold, image::Reuse, release::ReleaseOrigin, rollout::same_image,
+    deployer::Deployer,
+    error::DeployError,
+    gc::GcHold,
+    image::Reuse,
+    locks::{CancelOutcome, Work},
+    release::ReleaseOrigin,
+    rollout::same_image,
 };
 use crate::{
     model::{CommitId, ConfigKey, ProcessType, ReleaseNumber},
@@ -121,18 +127,24 @@ impl Deployer {
         progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<(), DeployError> {
+        let work = self.0.pushes.begin(app.id, cancel);
+        let rebuilt = self.rebuild_current(app, by, progress, &work).await;
+        work.end(rebuilt)
+    }
+
+    async fn rebuild_current(&self, app: &App, by: &str, progress: &Progress, work: &Work) -> Result<(), DeployError> {
         let this = &self.0;
-        let _lock = this.pushes.lock(app.id, progress, cancel).await?;
+        let _lock = this.pushes.lock(app.id, progress, work.cancel()).await?;
         let commit = self.current_release(app).await?.and_then(|release| release.commit);
         let commit =
             commit.ok_or_else(|| DeployError::NoRelease(format!("{} has no deployed commit to build", app.name)))?;
         let repository = this.repositories.get(&app.name);
         repository.pin_commit(&commit).await?;
-        let work = async {
+        let rebuild = async {
             let _gc_hold = GcHold::begin(self, app).await;
-            Box::pin(self.rebuild_commit(app, commit, by, progress, cancel)).await
+            Box::pin(self.rebuild_commit(app, commit, by, progress, work)).await
         };
-        let rebuilt = this.pushes.unless_destroyed(app.id, cancel, work).await;
+        let rebuilt = this.pushes.unless_destroyed(app.id, work.cancel(), rebuild).await;
         repository.unpin_commit().await?;
         rebuilt
     }
@@ -143,11 +155,21 @@ impl Deployer {
         commit: CommitId,
         by: &str,
         progress: &Progress,
-        cancel: &CancellationToken,
+        work: &Work,
     ) -> Result<(), DeployError> {
-        let image = self.make_image(app, &commit, by, Reuse::No, progress, cancel).await?;
+        let image = self.make_image(app, &commit, by, Reuse::No, progress, work).await?;
         let origin = ReleaseOrigin { kind: ReleaseKind::Rebuild, branch: None, commit, by: by.to_owned() };
-        self.release_image(app, image, origin, cancel).await
+        self.release_image(app, image, origin, work).await
+    }
+
+    /// Cancels the push or rebuild of an app that is under way or waits, if it is not past its commit point; returns when
+    /// it has ended.
+    pub async fn cancel_build(&self, app: &App, by: &str) -> Result<(), DeployError> {
+        match self.0.pushes.cancel(app.id, by).await {
+            CancelOutcome::Cancelled => Ok(()),
+            CancelOutcome::TooLate => Err(DeployError::BuildEnded(app.name.clone())),
+            CancelOutcome::NothingRuns => Err(DeployError::NotBuilding(app.name.clone())),
+        }
     }
 
     /// Removes the build cache of an app.

@@ -20,7 +20,7 @@ pub(super) use entry::PrintedLine;
 use super::error::InstancesError;
 use crate::{
     model::{InstanceId, ProcessType},
-    store::{AppId, now},
+    store::{AppId, Millis, now},
 };
 use entry::StoredLine;
 use files::{LogWriter, last_entries};
@@ -50,6 +50,19 @@ struct AppLog {
     directory: PathBuf,
     writer: Arc<Mutex<Option<LogWriter>>>,
     followers: broadcast::Sender<LogEntry>,
+}
+
+/// Which lines of an app's log are read.
+#[derive(Debug, Clone, Default)]
+pub struct LogSelection {
+    /// Number of past lines: the newest ones.
+    pub lines: usize,
+    /// Only lines of this process type, or of `release` or `router`.
+    pub source: Option<ProcessType>,
+    /// Only lines from this time on.
+    pub since: Option<Millis>,
+    /// Whether new lines follow as they are written.
+    pub follow: bool,
 }
 
 impl Logs {
@@ -135,16 +148,14 @@ impl Logs {
         }
     }
 
-    /// The last `lines` of an app's log, oldest first; with `filter` only those of one process type, or of `release` or
-    /// `router`. With `follow` the stream goes on until the log is removed or the server shuts down; a reader that is
-    /// too slow misses lines, and gets an event that says how many.
+    /// The selected lines of an app's log, oldest first. If they are followed, the stream goes on until the log is removed
+    /// or the server shuts down; a reader that is too slow misses lines, and gets an event that says how many.
     pub async fn tail(
         &self,
         app: AppId,
-        lines: usize,
-        filter: Option<ProcessType>,
-        follow: bool,
+        selection: LogSelection,
     ) -> Result<impl Stream<Item = LogEntry> + Send + use<>, InstancesError> {
+        let LogSelection { lines, source: filter, since, follow } = selection;
         let log = self.app(app);
         let wanted =
             move |source: &str| filter.as_ref().is_none_or(|kind| source.split('.').next() == Some(kind.as_str()));
@@ -153,7 +164,7 @@ impl Logs {
         // Subscribe before another line can be written, so that none is missed or repeated.
         let (past, follower) = log
             .with_writer(
-                move |_| last_entries(&directory, lines, &matches),
+                move |_| last_entries(&directory, lines, since, &matches),
                 |log| follow.then(|| log.followers.subscribe()),
             )
             .await?;
@@ -215,8 +226,12 @@ mod tests {
     }
 
     async fn texts(logs: &Logs, lines: usize, filter: Option<&str>) -> Vec<String> {
-        let filter = filter.map(|f| f.parse().unwrap());
-        logs.tail(APP, lines, filter, false).await.unwrap().map(|entry| entry.text).collect().await
+        let source = filter.map(|f| f.parse().unwrap());
+        select(logs, LogSelection { lines, source, ..LogSelection::default() }).await
+    }
+
+    async fn select(logs: &Logs, selection: LogSelection) -> Vec<String> {
+        logs.tail(APP, selection).await.unwrap().map(|entry| entry.text).collect().await
     }
 
     #[tokio::test]
@@ -260,12 +275,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn only_lines_from_a_time_on_are_selected() {
+        let dir = tempfile::tempdir().unwrap();
+        let id: InstanceId = "a-web-1".parse().unwrap();
+        let log = logs(dir.path());
+        let lines = [(1_000_000, "one"), (2_000_000, "two"), (3_999_999, "three"), (4_000_000, "four")];
+        log.append(APP, &id, "web.1", lines.map(|(nanos, text)| printed(nanos, text)).into()).await.unwrap();
+        let since = |since, lines| LogSelection { lines, since: Some(since), ..LogSelection::default() };
+        assert_eq!(select(&log, since(3, 10)).await, ["three", "four"]);
+        assert_eq!(select(&log, since(2, 2)).await, ["three", "four"], "the newest ones");
+        assert_eq!(select(&log, since(5, 10)).await, [""; 0]);
+    }
+
+    #[tokio::test]
     async fn a_follower_gets_each_line_once_until_the_log_is_removed() {
         let dir = tempfile::tempdir().unwrap();
         let id: InstanceId = "a-web-1".parse().unwrap();
         let log = logs(dir.path());
         log.append(APP, &id, "web.1", vec![printed(1, "past")]).await.unwrap();
-        let mut follow = Box::pin(log.tail(APP, 5, Some(ProcessType::web()), true).await.unwrap());
+        let selection =
+            LogSelection { lines: 5, source: Some(ProcessType::web()), follow: true, ..LogSelection::default() };
+        let mut follow = Box::pin(log.tail(APP, selection).await.unwrap());
         log.append(APP, &id, "worker.1", vec![printed(2, "other")]).await.unwrap();
         log.append(APP, &id, "web.1", vec![printed(3, "live")]).await.unwrap();
         assert_eq!(follow.next().await.unwrap().text, "past");

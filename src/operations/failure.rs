@@ -260,7 +260,9 @@ fn kind_of_deploy(error: &DeployError) -> FailureKind {
         | DeployError::DeployBranch(_)
         | DeployError::Port { .. }
         | DeployError::StackExists(_)
-        | DeployError::CannotRebase { .. } => FailureKind::Conflict,
+        | DeployError::CannotRebase { .. }
+        | DeployError::NotBuilding(_)
+        | DeployError::BuildEnded(_) => FailureKind::Conflict,
         DeployError::NoRelease(_) | DeployError::NoStack(_) | DeployError::NoDefaultStack { .. } => {
             FailureKind::NotFound
         }
@@ -269,7 +271,8 @@ fn kind_of_deploy(error: &DeployError) -> FailureKind {
         | DeployError::Project(_)
         | DeployError::NotText(_)
         | DeployError::NoProcess
-        | DeployError::Cancelled => FailureKind::Failed,
+        | DeployError::Cancelled
+        | DeployError::CancelledBy { .. } => FailureKind::Failed,
         DeployError::Build(error) => kind_of_build(error),
         DeployError::Rollout(error) => kind_of_rollout(error),
         DeployError::Store(error) => kind_of_store(error),

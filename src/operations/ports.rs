@@ -3,7 +3,19 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::store::{PortMapping, PortScheme};
+use super::{
+    context::Context,
+    failure::Failure,
+    operation::{Operation, Requirement, Result},
+    ps,
+};
+use crate::{
+    model::{AppName, CONTAINER_PORT, Line, Right},
+    store::{App, Effect, PortMapping, PortScheme},
+};
+
+/// The lowest port that every operator of an app may map.
+const FIRST_FREE_PORT: u16 = 1024;
 
 /// A port mapping: a port of the router that leads to a port of the web instances.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -11,8 +23,10 @@ pub struct Mapping {
     /// Protocol.
     pub scheme: PortScheme,
     /// Port of the router.
+    #[schemars(range(min = 1))]
     pub host: u16,
     /// Port that the instances listen on.
+    #[schemars(range(min = 1))]
     pub container: u16,
 }
 
@@ -22,8 +36,337 @@ impl From<&PortMapping> for Mapping {
     }
 }
 
+impl From<&Mapping> for PortMapping {
+    fn from(mapping: &Mapping) -> Self {
+        Self { scheme: mapping.scheme, host_port: mapping.host, container_port: mapping.container }
+    }
+}
+
 impl std::fmt::Display for Mapping {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}:{}:{}", self.scheme.as_str(), self.host, self.container)
+    }
+}
+
+impl std::str::FromStr for Mapping {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let shown = Line::sanitize(text);
+        let refused = || format!("{shown:?}: write scheme:host-port:container-port, for example http:8080:5000");
+        let [scheme, host, container] = text.split(':').collect::<Vec<_>>()[..] else { return Err(refused()) };
+        let scheme = scheme.parse().map_err(|_| format!("{shown:?}: the scheme must be http or tcp"))?;
+        let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(refused);
+        Ok(Self { scheme, host: port(host)?, container: port(container)? })
+    }
+}
+
+/// Lists an app's port mappings.
+#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+pub struct ListPorts {
+    /// App.
+    pub app: AppName,
+}
+
+/// A port mapping, as it takes effect.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct PortRow {
+    /// Protocol.
+    pub scheme: PortScheme,
+    /// Port of the router.
+    pub host: u16,
+    /// Port that the instances listen on.
+    pub container: u16,
+    /// URL.
+    pub url: String,
+}
+
+impl Operation for ListPorts {
+    const NAME: &'static str = "ports:list";
+    const RIGHT: Right = Right::View;
+    const EFFECT: Effect = Effect::Read;
+    type Target = App;
+    type Output = Vec<PortRow>;
+
+    fn target(&self) -> AppName {
+        self.app.clone()
+    }
+
+    async fn run(self, context: &Context<'_>, app: App) -> Result<Vec<PortRow>> {
+        rows(context, &app).await
+    }
+}
+
+/// The port mappings of an app after a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ChangedPorts {
+    /// App.
+    pub app: AppName,
+    /// Its port mappings.
+    pub ports: Vec<PortRow>,
+}
+
+/// Replaces an app's port mappings.
+#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+pub struct SetPorts {
+    /// App.
+    pub app: AppName,
+    /// New port mappings.
+    #[arg(required = true, value_name = "SCHEME:HOST:CONTAINER")]
+    pub ports: Vec<Mapping>,
+}
+
+impl Operation for SetPorts {
+    const NAME: &'static str = "ports:set";
+    const RIGHT: Right = Right::Operate;
+    const EFFECT: Effect = Effect::Change;
+    type Target = App;
+    type Output = ChangedPorts;
+
+    fn target(&self) -> AppName {
+        self.app.clone()
+    }
+
+    fn audit(&self) -> String {
+        join(&self.ports)
+    }
+
+    async fn requirement(&self, context: &Context<'_>, app: &App) -> Result<Option<Requirement>> {
+        requirement(context, app, &self.ports).await
+    }
+
+    async fn run(self, context: &Context<'_>, app: App) -> Result<ChangedPorts> {
+        change(context, app, Change::Set(self.ports)).await
+    }
+}
+
+/// Adds port mappings to those of an app.
+#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+pub struct AddPorts {
+    /// App.
+    pub app: AppName,
+    /// Port mappings; one of a port that the app has already replaces it.
+    #[arg(required = true, value_name = "SCHEME:HOST:CONTAINER")]
+    pub ports: Vec<Mapping>,
+}
+
+impl Operation for AddPorts {
+    const NAME: &'static str = "ports:add";
+    const RIGHT: Right = Right::Operate;
+    const EFFECT: Effect = Effect::Change;
+    type Target = App;
+    type Output = ChangedPorts;
+
+    fn target(&self) -> AppName {
+        self.app.clone()
+    }
+
+    fn audit(&self) -> String {
+        join(&self.ports)
+    }
+
+    async fn requirement(&self, context: &Context<'_>, app: &App) -> Result<Option<Requirement>> {
+        requirement(context, app, &self.ports).await
+    }
+
+    async fn run(self, context: &Context<'_>, app: App) -> Result<ChangedPorts> {
+        change(context, app, Change::Add(self.ports)).await
+    }
+}
+
+/// Removes port mappings of an app.
+#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+pub struct RemovePorts {
+    /// App.
+    pub app: AppName,
+    /// Port mappings that it has.
+    #[arg(required = true, value_name = "SCHEME:HOST:CONTAINER")]
+    pub ports: Vec<Mapping>,
+}
+
+impl Operation for RemovePorts {
+    const NAME: &'static str = "ports:remove";
+    const RIGHT: Right = Right::Operate;
+    const EFFECT: Effect = Effect::Change;
+    type Target = App;
+    type Output = ChangedPorts;
+
+    fn target(&self) -> AppName {
+        self.app.clone()
+    }
+
+    fn audit(&self) -> String {
+        join(&self.ports)
+    }
+
+    async fn run(self, context: &Context<'_>, app: App) -> Result<ChangedPorts> {
+        change(context, app, Change::Remove(self.ports)).await
+    }
+}
+
+/// Replaces an app's port mappings with its default one.
+#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+pub struct ClearPorts {
+    /// App.
+    pub app: AppName,
+}
+
+impl Operation for ClearPorts {
+    const NAME: &'static str = "ports:clear";
+    const RIGHT: Right = Right::Operate;
+    const EFFECT: Effect = Effect::Change;
+    type Target = App;
+    type Output = ChangedPorts;
+
+    fn target(&self) -> AppName {
+        self.app.clone()
+    }
+
+    async fn run(self, context: &Context<'_>, app: App) -> Result<ChangedPorts> {
+        change(context, app, Change::Set(Vec::new())).await
+    }
+}
+
+/// A change of an app's port mappings.
+enum Change {
+    Set(Vec<Mapping>),
+    Add(Vec<Mapping>),
+    Remove(Vec<Mapping>),
+}
+
+fn join(mappings: &[Mapping]) -> String {
+    mappings.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+/// Asks for an admin if one of these mappings has a low port, and the app does not have the mapping yet.
+async fn requirement(context: &Context<'_>, app: &App, mappings: &[Mapping]) -> Result<Option<Requirement>> {
+    let before = context.store.port_mappings(app.id).await?;
+    Ok(new_low_port(&before, mappings).map(|port| Requirement {
+        right: Right::Admin,
+        reason: format!("only an admin may map port {port}: choose one from {FIRST_FREE_PORT} on"),
+    }))
+}
+
+fn new_low_port(before: &[PortMapping], mappings: &[Mapping]) -> Option<u16> {
+    let new = mappings.iter().filter(|mapping| !before.contains(&PortMapping::from(*mapping)));
+    new.map(|mapping| mapping.host).find(|port| *port < FIRST_FREE_PORT)
+}
+
+async fn rows(context: &Context<'_>, app: &App) -> Result<Vec<PortRow>> {
+    let default = default_port(context, app).await?;
+    let mappings = context.store.port_mappings(app.id).await?;
+    let row = |mapping: &PortMapping| PortRow {
+        scheme: mapping.scheme,
+        host: mapping.host_port,
+        container: container_port(mapping, default),
+        url: context.deployer.ports().url(mapping),
+    };
+    Ok(mappings.iter().map(row).collect())
+}
+
+/// The port of the current release's web process, unless a mapping names another.
+async fn default_port(context: &Context<'_>, app: &App) -> Result<u16> {
+    let current = match app.current {
+        Some(current) => context.store.release(app.id, current.release).await?,
+        None => None,
+    };
+    let web = current.and_then(|release| release.processes.into_iter().find(|p| p.process.process_type.is_web()));
+    Ok(web.map_or(CONTAINER_PORT, |web| web.port))
+}
+
+/// The port of the container that a mapping leads to: 8080 stands for the default one.
+fn container_port(mapping: &PortMapping, default: u16) -> u16 {
+    if mapping.container_port == CONTAINER_PORT { default } else { mapping.container_port }
+}
+
+async fn change(context: &Context<'_>, app: App, change: Change) -> Result<ChangedPorts> {
+    let default = default_port(context, &app).await?;
+    let port = |mappings: &[PortMapping]| mappings.first().map_or(default, |mapping| container_port(mapping, default));
+    let old = port(&context.store.port_mappings(app.id).await?);
+    context.deployer.ports().change(&app, |before| changed(&app.name, &before, &change)).await?;
+    let runs = app.current.is_some() && !app.stopped;
+    if runs && port(&context.store.port_mappings(app.id).await?) != old {
+        // The running instances listen on the port that they were started with.
+        ps::renew(context, &app, None, format!("PORT has changed: restarting {}", app.name)).await?;
+    }
+    Ok(ChangedPorts { ports: rows(context, &app).await?, app: app.name })
+}
+
+/// The mappings after a change.
+fn changed(app: &AppName, before: &[PortMapping], change: &Change) -> Result<Vec<PortMapping>> {
+    let named: Vec<_> = match change {
+        Change::Set(mappings) | Change::Add(mappings) | Change::Remove(mappings) => {
+            mappings.iter().map(PortMapping::from).collect()
+        }
+    };
+    if named.iter().any(|mapping| mapping.host_port == 0 || mapping.container_port == 0) {
+        return Err(Failure::invalid("there is no port 0; choose one from 1 to 65535"));
+    }
+    let after: Vec<_> = match change {
+        Change::Set(_) => named,
+        Change::Add(_) => {
+            let others = before.iter().filter(|old| named.iter().all(|new| new.host_port != old.host_port));
+            others.chain(&named).cloned().collect()
+        }
+        Change::Remove(_) => {
+            if let Some(unknown) = named.iter().find(|mapping| !before.contains(mapping)) {
+                let text = format!("{app} has no mapping {unknown}; ports:list {app} shows them");
+                return Err(Failure::not_found(text));
+            }
+            before.iter().filter(|mapping| !named.contains(mapping)).cloned().collect()
+        }
+    };
+    let mut ports: Vec<u16> = after.iter().map(|mapping| mapping.host_port).collect();
+    ports.sort_unstable();
+    match ports.iter().zip(ports.iter().skip(1)).find(|(one, next)| one == next) {
+        Some((twice, _)) => Err(Failure::invalid(format!("port {twice} is mapped twice"))),
+        None => Ok(after),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operations::FailureKind;
+
+    fn mappings(texts: &[&str]) -> Vec<Mapping> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn mappings_have_the_form_that_dokku_uses() {
+        assert_eq!(mappings(&["http:8080:5000"])[0].to_string(), "http:8080:5000");
+        for bad in ["8080:5000", "https:1:2", "http:0:5", "http:70000:5", "http:1:2:3", "http:-1:5", "tcp::"] {
+            assert!(bad.parse::<Mapping>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn mappings_are_replaced_added_and_removed() {
+        let before: Vec<_> = mappings(&["http:8000:8080", "tcp:9000:9000"]).iter().map(PortMapping::from).collect();
+        let app: AppName = "shop".parse().unwrap();
+        let after = |change| {
+            let after = changed(&app, &before, &change);
+            after.map(|after| after.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(after(Change::Set(Vec::new())).unwrap(), [""; 0]);
+        assert_eq!(after(Change::Set(mappings(&["http:80:1"]))).unwrap(), ["http:80:1"]);
+        let added = after(Change::Add(mappings(&["http:9000:1", "tcp:7000:2"]))).unwrap();
+        assert_eq!(added, ["http:8000:8080", "http:9000:1", "tcp:7000:2"]);
+        assert_eq!(after(Change::Remove(mappings(&["tcp:9000:9000"]))).unwrap(), ["http:8000:8080"]);
+        let unknown = after(Change::Remove(mappings(&["tcp:9000:1"]))).unwrap_err();
+        assert_eq!(unknown.to_string(), "shop has no mapping tcp:9000:1; ports:list shop shows them");
+        let twice = after(Change::Add(mappings(&["http:7000:1", "tcp:7000:2"]))).unwrap_err();
+        assert_eq!((twice.kind, twice.message.as_str()), (FailureKind::Invalid, "port 7000 is mapped twice"));
+        let zero = Mapping { scheme: PortScheme::Http, host: 0, container: 1 };
+        assert_eq!(after(Change::Set(vec![zero])).unwrap_err().kind, FailureKind::Invalid);
+    }
+
+    #[test]
+    fn only_a_low_port_that_the_app_does_not_have_needs_an_admin() {
+        let before: Vec<_> = mappings(&["http:80:8080"]).iter().map(PortMapping::from).collect();
+        assert_eq!(new_low_port(&before, &mappings(&["http:80:8080", "http:1024:1"])), None);
+        assert_eq!(new_low_port(&before, &mappings(&["http:8000:1", "http:443:8080"])), Some(443));
+        assert_eq!(new_low_port(&before, &mappings(&["tcp:80:8080"])), Some(80), "another mapping of the port");
     }
 }

@@ -12,7 +12,7 @@ use super::{
 use crate::model::{CommitId, Digest};
 
 /// State of a build.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BuildState {
     /// The build runs.
@@ -67,7 +67,7 @@ pub struct Build {
     pub commit: CommitId,
     /// Hash of source and recipe: builds with the same key produce the same image.
     pub key: Digest,
-    /// Name of the SSH key that pushed.
+    /// Name of the user who pushed.
     pub pusher: String,
     /// State.
     pub state: BuildState,

@@ -127,7 +127,7 @@ pub struct NewRelease {
     pub processes: Vec<ProcessSpec>,
     /// Description for users.
     pub description: String,
-    /// Name of the SSH key of the caller.
+    /// Name of the caller.
     pub created_by: String,
 }
 
@@ -154,7 +154,7 @@ pub struct Release {
     pub processes: Vec<ProcessSpec>,
     /// Description for users.
     pub description: String,
-    /// Name of the SSH key of the caller.
+    /// Name of the caller.
     pub created_by: String,
     /// Time of creation.
     pub created_at: Millis,

@@ -3,7 +3,7 @@
 use futures_util::StreamExt;
 use paas::{
     engine::{ContainerId, InstanceSpec, Kind},
-    instances::{InstanceReport, InstancesError, ReportState, RolloutError},
+    instances::{InstanceReport, InstancesError, LogEntry, LogSelection, ReportState, RolloutError},
     model::Line,
     progress::Progress,
     store::{App, NewInstance, ReleaseState},
@@ -101,8 +101,11 @@ async fn a_release_is_deployed_scaled_stopped_and_removed() {
     f.scale(&app, &[("web", 1), ("worker", 0)]).await;
     settle(&server, &app).await.unwrap();
     until("the other instances are removed", || async { report(&server, &app).await == first }).await;
-    let lines: Vec<_> =
-        server.instances.logs().tail(app.id, 100, None, false).await.unwrap().map(|e| e.to_string()).collect().await;
+    let selection = LogSelection { lines: 100, ..LogSelection::default() };
+    let lines = server.instances.logs().tail(app.id, selection).await.unwrap();
+    let origin = |event| if event { "paas" } else { "app" };
+    let show = |entry: LogEntry| format!("{}[{}]: {}", origin(entry.event), entry.source, entry.text);
+    let lines: Vec<_> = lines.map(show).collect().await;
     for expected in ["app[web.3]: serving as web.3", "app[worker.1]: working", "paas[web.2]: Healthy after"] {
         assert!(lines.iter().any(|line| line.contains(expected)), "{expected} in {lines:?}");
     }
@@ -284,7 +287,8 @@ async fn a_restarted_server_adopts_running_instances_and_replaces_the_others() {
     let containers = f.test.engine.list(Some(Kind::Instance)).await.unwrap();
     assert_eq!(containers.len(), 3, "{containers:?}");
     let lines = || async {
-        let lines = server.instances.logs().tail(app.id, 1000, None, false).await.unwrap();
+        let selection = LogSelection { lines: 1000, ..LogSelection::default() };
+        let lines = server.instances.logs().tail(app.id, selection).await.unwrap();
         lines.map(|entry| entry.text).collect::<Vec<_>>().await
     };
     let count = |lines: &[String], text: &str| lines.iter().filter(|line| *line == text).count();
@@ -345,8 +349,9 @@ async fn following_the_log_gives_each_line_once() {
     let script = "i=0; while :; do echo line $i; i=$((i+1)); sleep 0.05; done";
     let v1 = f.release(&app, &[("worker", script, uptime(), 1)]).await;
     rollout(&server, &app, v1).await.0.unwrap();
-    let worker = Some("worker".parse().unwrap());
-    let follow = server.instances.logs().tail(app.id, 2, worker, true).await.unwrap();
+    let source = Some("worker".parse().unwrap());
+    let selection = LogSelection { lines: 2, source, follow: true, ..LogSelection::default() };
+    let follow = server.instances.logs().tail(app.id, selection).await.unwrap();
     let lines = follow.filter(|entry| std::future::ready(!entry.event)).take(40).map(|entry| entry.text);
     let lines: Vec<_> = tokio::time::timeout(DEADLINE, lines.collect()).await.unwrap();
     let numbers: Vec<u32> = lines.iter().map(|l| l.strip_prefix("line ").unwrap().parse().unwrap()).collect();

@@ -1,17 +1,15 @@
 //! Lines of an app's log: as readers get them, and as they are stored.
 
-use std::fmt;
-
 use crate::{
-    model::{InstanceId, Line},
+    model::InstanceId,
     store::{Millis, now},
 };
 
 /// Longest text of a line that is stored whole, in bytes.
 pub(super) const MAX_TEXT_BYTES: usize = 16 << 10;
 
-/// One line of an app's log. `Display` writes it as `2026-01-02T03:04:05.678Z app[web.1]: text`, safe for a terminal.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+/// One line of an app's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogEntry {
     /// Time at which the line was printed.
     pub time: Millis,
@@ -23,23 +21,6 @@ pub struct LogEntry {
     pub event: bool,
     /// Text of the line, as it was printed.
     pub text: String,
-}
-
-impl fmt::Display for LogEntry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let origin = if self.event { "paas" } else { "app" };
-        match jiff::Timestamp::from_millisecond(self.time) {
-            Ok(time) => write!(f, "{time:.3} {origin}[{}]: ", self.source)?,
-            Err(_) => write!(f, "- {origin}[{}]: ", self.source)?,
-        }
-        let mut rest = self.text.as_str();
-        while !rest.is_empty() {
-            let (part, more) = rest.split_at(rest.floor_char_boundary(4000));
-            f.write_str(&Line::sanitize(part))?;
-            rest = more;
-        }
-        Ok(())
-    }
 }
 
 /// One line that an instance printed.
@@ -96,21 +77,4 @@ fn bounded(mut text: String) -> String {
         text.push('…');
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_entry_contains_no_control_characters() {
-        let entry = LogEntry {
-            time: 1_767_323_045_678,
-            source: "web.1".into(),
-            stderr: false,
-            event: false,
-            text: "\u{1b}[31mred\u{7}".into(),
-        };
-        assert_eq!(entry.to_string(), "2026-01-02T03:04:05.678Z app[web.1]: red");
-    }
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::entry::{LogEntry, StoredLine};
+use crate::store::Millis;
 
 /// Largest size of a file, in bytes.
 pub(super) const MAX_FILE_BYTES: u64 = 5 << 20;
@@ -128,10 +129,11 @@ fn read(path: &Path) -> io::Result<impl DoubleEndedIterator<Item = StoredLine> +
     Ok(lines.into_iter().filter_map(|line| serde_json::from_slice::<StoredLine>(&line).ok()))
 }
 
-/// The last lines from sources that `wanted` accepts, at most `max` of them, oldest first.
+/// The last lines from sources that `wanted` accepts, at most `max` of them and none older than `since`, oldest first.
 pub(super) fn last_entries(
     directory: &Path,
     max: usize,
+    since: Option<Millis>,
     wanted: &dyn Fn(&str) -> bool,
 ) -> io::Result<VecDeque<LogEntry>> {
     let mut found = VecDeque::new();
@@ -140,8 +142,10 @@ pub(super) fn last_entries(
             break;
         }
         let missing = max - found.len();
-        for line in read(&path)?.rev().filter(|line| wanted(&line.source)).take(missing) {
-            found.push_front(line.into_entry());
+        let entries = read(&path)?.rev().filter(|line| wanted(&line.source)).map(StoredLine::into_entry);
+        // Instances print at the same time, so lines may be slightly out of order.
+        for entry in entries.filter(|entry| since.is_none_or(|since| entry.time >= since)).take(missing) {
+            found.push_front(entry);
         }
     }
     Ok(found)

@@ -1,0 +1,301 @@
+//! Operations of config vars.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    context::Context,
+    failure::Failure,
+    operation::{Operation, Result},
+};
+use crate::{
+    deploy::ConfigChange,
+    model::{AppName, ConfigKey, ReleaseNumber, Right, Secret},
+    store::{App, ConfigVars, Effect},
+};
+
+/// Maximum size of a value, in bytes.
+const MAX_VALUE_BYTES: usize = 64 * 1024;
+
+/// The variables that paas itself sets for every instance.
+const RESERVED: [&str; 4] = ["PORT", "PAAS_APP", "PAAS_PROCESS", "PAAS_RELEASE"];
+
+/// Sets config vars and makes a release with them.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub struct SetConfig {
+    /// App.
+    pub app: AppName,
+    /// Values by name.
+    pub vars: BTreeMap<ConfigKey, Secret>,
+    /// Make no release: the change takes effect with the next one.
+    #[serde(default)]
+    pub no_restart: bool,
+    /// Make them visible to builds, too, until they are unset.
+    #[serde(default)]
+    pub build: bool,
+}
+
+/// A change of config vars.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ChangedConfig {
+    /// App.
+    pub app: AppName,
+    /// Number of the release that was made for them; none if the change takes effect with the next release, or if
+    /// nothing has changed.
+    pub release: Option<ReleaseNumber>,
+    /// Names of those that are set.
+    pub set: Vec<ConfigKey>,
+    /// Names of those that are unset.
+    pub unset: Vec<ConfigKey>,
+}
+
+impl Operation for SetConfig {
+    const NAME: &'static str = "config:set";
+    const RIGHT: Right = Right::Operate;
+    const EFFECT: Effect = Effect::Change;
+    type Target = App;
+    type Output = ChangedConfig;
+
+    fn target(&self) -> AppName {
+        self.app.clone()
+    }
+
+    fn audit(&self) -> String {
+        join(self.vars.keys(), " ")
+    }
+
+    async fn run(self, context: &Context<'_>, app: App) -> Result<ChangedConfig> {
+        check(&self.vars)?;
+        let names: Vec<_> = self.vars.keys().cloned().collect();
+        context.progress.step(format!("Setting {}", join(&names, ", "))).await;
+        let unchanged = "no change: the values are already set";
+        let release = change(context, &app, self.vars, Vec::new(), !self.no_restart, unchanged).await?;
+        if self.build {
+            context.store.set_build_vars(app.id, names.clone(), true).await?;
+            context.progress.detail("builds see them, too, from the next build on").await;
+        }
+        Ok(ChangedConfig { app: app.name, release, set: names, unset: Vec::new() })
+    }
+}
+
+/// Removes config vars and makes a release without them.
+#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+pub struct UnsetConfig {
+    /// App.
+    pub app: AppName,
+    /// Names.
+    #[arg(required = true)]
+    pub names: Vec<ConfigKey>,
+    /// Make no release: the change takes effect with the next one.
+    #[arg(long)]
+    #[serde(default)]
+    pub no_restart: bool,
+}
+
+impl Operation for UnsetConfig {
+    const NAME: &'static str = "config:unset";
+    const RIGHT: Right = Right::Operate;
+    const EFFECT: Effect = Effect::Change;
+    type Target = App;
+    type Output = ChangedConfig;
+
+    fn target(&self) -> AppName {
+        self.app.clone()
+    }
+
+    fn audit(&self) -> String {
+        join(&self.names, " ")
+    }
+
+    async fn run(self, context: &Context<'_>, app: App) -> Result<ChangedConfig> {
+        let names = self.names;
+        if names.is_empty() {
+            return Err(Failure::invalid("no config var is named; name at least one"));
+        }
+        context.progress.step(format!("Removing {}", join(&names, ", "))).await;
+        let unchanged = "no change: none of them is set";
+        let set = ConfigVars::new();
+        let release = change(context, &app, set, names.clone(), !self.no_restart, unchanged).await?;
+        context.store.set_build_vars(app.id, names.clone(), false).await?;
+        Ok(ChangedConfig { app: app.name, release, set: Vec::new(), unset: names })
+    }
+}
+
+/// Shows a config var.
+#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+pub struct GetConfig {
+    /// App.
+    pub app: AppName,
+    /// Name.
+    pub name: ConfigKey,
+}
+
+/// A config var.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ConfigVar {
+    /// Name.
+    pub name: ConfigKey,
+    /// Value.
+    pub value: Secret,
+}
+
+impl Operation for GetConfig {
+    const NAME: &'static str = "config:get";
+    const RIGHT: Right = Right::Operate;
+    const EFFECT: Effect = Effect::Read;
+    type Target = App;
+    type Output = ConfigVar;
+
+    fn target(&self) -> AppName {
+        self.app.clone()
+    }
+
+    fn audit(&self) -> String {
+        self.name.to_string()
+    }
+
+    async fn run(self, context: &Context<'_>, app: App) -> Result<ConfigVar> {
+        let Some(value) = context.store.config_vars(app.id).await?.remove(&self.name) else {
+            let text =
+                format!("{0} has no config var {1}; config:keys {0} lists those that it has", app.name, self.name);
+            return Err(Failure::not_found(text));
+        };
+        Ok(ConfigVar { name: self.name, value })
+    }
+}
+
+/// Lists config vars with their values.
+#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+pub struct ListConfig {
+    /// App.
+    pub app: AppName,
+}
+
+/// A config var of a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ConfigVarRow {
+    /// Name.
+    pub name: ConfigKey,
+    /// Value.
+    pub value: Secret,
+    /// Whether builds see it.
+    pub build: bool,
+}
+
+impl Operation for ListConfig {
+    const NAME: &'static str = "config:list";
+    const RIGHT: Right = Right::Operate;
+    const EFFECT: Effect = Effect::Read;
+    type Target = App;
+    type Output = Vec<ConfigVarRow>;
+
+    fn target(&self) -> AppName {
+        self.app.clone()
+    }
+
+    async fn run(self, context: &Context<'_>, app: App) -> Result<Vec<ConfigVarRow>> {
+        let visible_to_builds = context.store.build_vars(app.id).await?;
+        let vars = context.store.config_vars(app.id).await?.into_iter();
+        Ok(vars.map(|(name, value)| ConfigVarRow { build: visible_to_builds.contains(&name), name, value }).collect())
+    }
+}
+
+/// Lists the names of config vars, without their values.
+#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+pub struct ListConfigKeys {
+    /// App.
+    pub app: AppName,
+}
+
+/// Names of config vars.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(transparent)]
+pub struct ConfigKeys(pub Vec<ConfigKey>);
+
+impl Operation for ListConfigKeys {
+    const NAME: &'static str = "config:keys";
+    const RIGHT: Right = Right::View;
+    const EFFECT: Effect = Effect::Read;
+    type Target = App;
+    type Output = ConfigKeys;
+
+    fn target(&self) -> AppName {
+        self.app.clone()
+    }
+
+    async fn run(self, context: &Context<'_>, app: App) -> Result<ConfigKeys> {
+        Ok(ConfigKeys(context.store.config_vars(app.id).await?.into_keys().collect()))
+    }
+}
+
+/// Refuses config vars that cannot be set; an error never repeats a value.
+fn check(vars: &ConfigVars) -> Result {
+    if vars.is_empty() {
+        return Err(Failure::invalid("no config var is given; give at least one"));
+    }
+    for (name, value) in vars {
+        if RESERVED.contains(&name.as_str()) {
+            return Err(Failure::invalid(format!("{name} is set by paas itself; choose another name")));
+        }
+        let value = value.expose();
+        if value.len() > MAX_VALUE_BYTES || value.contains('\0') {
+            let text = format!("the value of {name} has a NUL byte or more than 64 KiB; shorten it, or encode it");
+            return Err(Failure::invalid(text));
+        }
+    }
+    Ok(())
+}
+
+/// Changes config vars; tells why if no release was made. Returns the release.
+async fn change(
+    context: &Context<'_>,
+    app: &App,
+    set: ConfigVars,
+    unset: Vec<ConfigKey>,
+    restart: bool,
+    unchanged: &str,
+) -> Result<Option<ReleaseNumber>> {
+    let (by, progress, cancel) = (context.caller.name(), context.progress, context.hangup);
+    let detail = match context.deployer.change_config(app, set, unset, restart, by, progress, cancel).await? {
+        ConfigChange::Nothing => unchanged,
+        ConfigChange::Stored => "no release was made: the change takes effect with the next one",
+        ConfigChange::Released(release) => return Ok(Some(release)),
+    };
+    progress.detail(detail).await;
+    Ok(None)
+}
+
+fn join<'a>(names: impl IntoIterator<Item = &'a ConfigKey>, separator: &str) -> String {
+    names.into_iter().map(ConfigKey::as_str).collect::<Vec<_>>().join(separator)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(name: &str, value: &str) -> SetConfig {
+        let input = serde_json::json!({ "app": "a", "vars": { name: value } });
+        serde_json::from_value(input).unwrap()
+    }
+
+    #[test]
+    fn values_are_checked_and_not_repeated_in_errors() {
+        assert_eq!(check(&set("A", "hunter2").vars), Ok(()));
+        let long = "hunter2".repeat(MAX_VALUE_BYTES);
+        for (name, value) in [("PORT", "hunter2"), ("PAAS_APP", "hunter2"), ("A", "hunter2\0"), ("A", &long)] {
+            let error = check(&set(name, value).vars).unwrap_err().to_string();
+            assert!(error.contains(name) && !error.contains("hunter2"), "{error}");
+        }
+        assert!(check(&ConfigVars::new()).is_err());
+    }
+
+    #[test]
+    fn the_audit_entry_and_debug_output_have_names_but_no_values() {
+        let mut set = set("LEVEL", "hunter2");
+        set.vars.insert("A".parse().unwrap(), Secret::new("hunter2"));
+        assert_eq!(set.audit(), "A LEVEL");
+        assert!(!format!("{set:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,153 @@
+//! Operations of an app's repository.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+
+use super::{
+    context::Context,
+    operation::{Operation, Result},
+};
+use crate::{
+    model::{AppName, BranchName, CommitId, InvalidName, Line, Right},
+    store::{App, Effect},
+};
+
+/// A property of an app's repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum GitProperty {
+    /// Branch whose pushes are deployed.
+    DeployBranch,
+}
+
+impl std::str::FromStr for GitProperty {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "deploy-branch" => Ok(Self::DeployBranch),
+            other => Err(format!("there is no property {}; the only one is deploy-branch", Line::sanitize(other))),
+        }
+    }
+}
+
+/// Sets a property of the repository: deploy-branch.
+#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+pub struct SetGit {
+    /// App.
+    pub app: AppName,
+    /// deploy-branch
+    pub property: GitProperty,
+    /// Value of the property.
+    #[arg(value_parser = branch)]
+    #[serde(deserialize_with = "deserialize_branch")]
+    pub value: BranchName,
+}
+
+/// Reads a branch, with or without `refs/heads/`.
+fn branch(text: &str) -> Result<BranchName, InvalidName> {
+    text.trim_start_matches("refs/heads/").parse()
+}
+
+fn deserialize_branch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BranchName, D::Error> {
+    branch(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+/// Settings of an app's repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct GitSettings {
+    /// App.
+    pub app: AppName,
+    /// Branch whose pushes are deployed.
+    pub deploy_branch: BranchName,
+}
+
+impl Operation for SetGit {
+    const NAME: &'static str = "git:set";
+    const RIGHT: Right = Right::Operate;
+    const EFFECT: Effect = Effect::Change;
+    type Target = App;
+    type Output = GitSettings;
+
+    fn target(&self) -> AppName {
+        self.app.clone()
+    }
+
+    fn audit(&self) -> String {
+        match self.property {
+            GitProperty::DeployBranch => format!("deploy-branch {}", self.value),
+        }
+    }
+
+    async fn run(self, context: &Context<'_>, app: App) -> Result<GitSettings> {
+        match self.property {
+            GitProperty::DeployBranch => {
+                context.deployer.set_deploy_branch(&app, self.value.clone()).await?;
+                Ok(GitSettings { app: app.name, deploy_branch: self.value })
+            }
+        }
+    }
+}
+
+/// Shows the repository: deploy branch, address, deployed commit.
+#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+pub struct ShowGit {
+    /// App.
+    pub app: AppName,
+}
+
+/// An app's repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct GitInfo {
+    /// App.
+    pub app: AppName,
+    /// Branch whose pushes are deployed; without one, the first branch that is pushed becomes it.
+    pub deploy_branch: Option<BranchName>,
+    /// Commit of the current release.
+    #[schemars(with = "Option<String>")]
+    pub deployed_commit: Option<CommitId>,
+    /// Address to push to.
+    pub address: String,
+}
+
+impl Operation for ShowGit {
+    const NAME: &'static str = "git:report";
+    const RIGHT: Right = Right::View;
+    const EFFECT: Effect = Effect::Read;
+    type Target = App;
+    type Output = GitInfo;
+
+    fn target(&self) -> AppName {
+        self.app.clone()
+    }
+
+    async fn run(self, context: &Context<'_>, app: App) -> Result<GitInfo> {
+        let live = match app.current {
+            Some(current) => context.store.release(app.id, current.release).await?,
+            None => None,
+        };
+        let (hostname, port) = (&context.config.hostname, context.config.ssh.listen.port());
+        Ok(GitInfo {
+            deploy_branch: app.deploy_branch,
+            deployed_commit: live.and_then(|release| release.commit),
+            address: format!("ssh://paas@{hostname}:{port}/{}", app.name),
+            app: app.name,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_branch_is_read_with_and_without_its_prefix() {
+        for text in ["live", "refs/heads/live"] {
+            let input = serde_json::json!({ "app": "a", "property": "deploy-branch", "value": text });
+            let set: SetGit = serde_json::from_value(input).unwrap();
+            assert_eq!(set.value.as_str(), "live");
+            assert_eq!(set.audit(), "deploy-branch live");
+        }
+        assert!(branch("a..b").is_err());
+    }
+}
