@@ -5,6 +5,7 @@ mod access;
 mod apps;
 mod builds;
 mod command;
+mod completions;
 mod config_vars;
 mod env_file;
 mod events;
@@ -35,6 +36,7 @@ use output::Output;
 use parse::Parsed;
 use session::Session;
 
+pub use completions::{Shell, completions};
 pub use session::Streams;
 
 /// All commands; cheap to clone.

@@ -53,10 +53,10 @@ use release::ReleaseOrigin;
 
 impl PushHandler for Deployer {
     async fn update(&self, update: RefUpdate, progress: &Progress, cancel: CancellationToken) -> Result<(), Rejection> {
-        let work = self.0.pushes.begin(update.app, &cancel);
+        let work = self.0.pushes.begin(update.app.id, &cancel);
         let result = self.update_ref(&update, progress, &work).await;
         work.end(result).map_err(|error| {
-            tracing::info!(app = %update.app_name, branch = %update.branch, %error, "push rejected");
+            tracing::info!(app = %update.app.name, branch = %update.branch, %error, "push rejected");
             Rejection(error.to_string())
         })
     }
@@ -67,9 +67,9 @@ impl Deployer {
     /// client saw it.
     async fn update_ref(&self, update: &RefUpdate, progress: &Progress, work: &Work) -> Result<(), DeployError> {
         let this = &self.0;
-        let _lock = this.pushes.lock(update.app, progress, work.cancel()).await?;
+        let _lock = this.pushes.lock(update.app.id, progress, work.cancel()).await?;
         // Read under the lock: an operation that held it before may have changed or destroyed the app.
-        let app = this.store.app(update.app).await?.filter(|app| !app.destroying);
+        let app = this.store.app(update.app.id).await?.filter(|app| !app.destroying);
         let app = app.ok_or(DeployError::Rollout(RolloutError::Gone))?;
 
         let repository = this.repositories.get(&app.name);

@@ -13,7 +13,7 @@ mod setup;
 
 pub use child::Streams;
 pub use error::ReceiveError;
-pub use handler::{PushHandler, RefUpdate, Rejection};
+pub use handler::{PushHandler, RefUpdate, Rejection, ServedApp};
 
 use std::{
     path::{Path, PathBuf},
@@ -26,11 +26,7 @@ use std::{
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{
-    config::Config,
-    git::Repositories,
-    store::{Actor, App},
-};
+use crate::{config::Config, git::Repositories, store::Actor};
 use hook_server::HookServer;
 use push::{ExpectedPushes, Push};
 
@@ -99,7 +95,7 @@ impl Receiver {
     /// dropped, git's children are ended and the handlers are cancelled; an update past its commit point completes.
     pub async fn receive_pack(
         &self,
-        app: App,
+        app: ServedApp,
         pusher: Actor,
         git_protocol: Option<String>,
         streams: Streams,
@@ -115,7 +111,7 @@ impl Receiver {
     /// Serves a `git fetch` or `git clone`. Returns the exit status for the client.
     pub async fn upload_pack(
         &self,
-        app: &App,
+        app: &ServedApp,
         git_protocol: Option<String>,
         streams: Streams,
         hangup: CancellationToken,
@@ -140,7 +136,7 @@ impl Receiver {
 
     async fn push(
         &self,
-        app: App,
+        app: ServedApp,
         pusher: Actor,
         git_protocol: Option<String>,
         mut streams: Streams,

@@ -12,7 +12,7 @@ use super::{
     rollout::same_image,
 };
 use crate::{
-    model::{CommitId, ConfigKey, ReleaseNumber},
+    model::{CommitId, ConfigKey, ProcessType, ReleaseNumber},
     progress::Progress,
     store::{App, ConfigVars, ReleaseKind, ReleaseState},
 };
@@ -107,10 +107,16 @@ impl Deployer {
         Ok(number)
     }
 
-    /// Replaces the app's instances by new ones of the same release.
-    pub async fn restart(&self, app: &App, progress: &Progress, cancel: &CancellationToken) -> Result<(), DeployError> {
+    /// Replaces the app's instances by new ones of the same release; with `process_type`, only those of that type.
+    pub async fn restart(
+        &self,
+        app: &App,
+        process_type: Option<ProcessType>,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<(), DeployError> {
         let _lock = self.0.releases.lock(app.id, progress, cancel).await?;
-        Ok(self.0.instances.restart(app.id, progress, cancel).await?)
+        Ok(self.0.instances.restart(app.id, process_type, progress, cancel).await?)
     }
 
     /// Builds the deployed commit again, even if the same was built before, and releases the image.

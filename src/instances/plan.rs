@@ -103,6 +103,7 @@ pub(super) fn plan(input: &PlanInput<'_>) -> Vec<Action> {
         if let Some(current) = app.current.filter(|_| !app.stopped) {
             plan_current(input, current, &mut wanted, &mut actions);
         }
+        // After the current deployment: the commit of a restart of one process type moves the rows that were added for it.
         if let Some(candidate) = app.candidate {
             plan_candidate(input, candidate, &mut wanted, &mut actions);
         }
@@ -171,7 +172,10 @@ fn plan_candidate(
 ) {
     let mut next = Vec::new();
     // The release of a stopped app becomes current without instances; they start when the app is started.
-    let instances = if input.app.stopped { Vec::new() } else { declared_instances(input, candidate) };
+    let mut instances = if input.app.stopped { Vec::new() } else { declared_instances(input, candidate) };
+    if let Some(restarted) = &input.app.candidate_process_type {
+        instances.retain(|instance| instance.process_type == *restarted);
+    }
     for instance in instances {
         if strategy(input, candidate, &instance.process_type) == UpdateStrategy::StopFirst {
             continue;
@@ -297,6 +301,29 @@ mod tests {
         assert_eq!(plan_for(&app, &rows, &[]), [Action::Launch(id("i2-web-2"))]);
         rows[3].state = Healthy;
         assert_eq!(plan_for(&app, &rows, &[]), [Action::Commit(deployment(2))]);
+    }
+
+    #[test]
+    fn a_restart_of_one_process_type_replaces_only_its_instances() {
+        let mut app = app(Some(1), Some(2), &[("web", 1), ("worker", 2)]);
+        app.candidate_process_type = Some(ProcessType::web());
+        let mut rows = vec![row(1, "web.1", Healthy), row(1, "worker.1", Healthy), row(1, "worker.2", Starting)];
+        let launch_worker = Action::Launch(id("i1-worker-2"));
+        assert_eq!(plan_for(&app, &rows, &[]), [launch_worker.clone(), create(2, "web", 1)]);
+        rows.push(row(2, "web.1", Healthy));
+        let commit = Action::Commit(deployment(2));
+        assert_eq!(plan_for(&app, &rows, &[]), [launch_worker.clone(), commit]);
+
+        let abandon = Action::Abandon(deployment(2), id("i2-web-1"));
+        assert_eq!(plan_for(&app, &rows, &[("i2-web-1", 0)]), [launch_worker.clone(), abandon]);
+
+        // The commit moves the other instances to the new generation.
+        app.current = app.candidate.take();
+        app.candidate_process_type = None;
+        for worker in rows.iter_mut().filter(|row| !row.process_type.is_web()) {
+            worker.generation = 2;
+        }
+        assert_eq!(plan_for(&app, &rows, &[]), [launch_worker, Action::Retire(id("i1-web-1"))]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::{
     waiting::{RolloutOutcome, RolloutWaiter, WorkerHandle},
 };
 use crate::{
-    model::ReleaseNumber,
+    model::{ProcessType, ReleaseNumber},
     progress::Progress,
     store::{AppId, Deployment},
 };
@@ -31,13 +31,15 @@ impl Instances {
         cancel: &CancellationToken,
     ) -> Result<(), RolloutError> {
         self.shared.store.release(app, release).await?.ok_or(RolloutError::Gone)?;
-        self.roll_out(app, release, progress, cancel).await
+        self.roll_out(app, release, None, progress, cancel).await
     }
 
-    /// Replaces the instances of the current release by new ones, by a rollout of the same release.
+    /// Replaces the instances of the current release by new ones, by a rollout of the same release. With `process_type`,
+    /// which the release must have, the instances of other process types keep running.
     pub async fn restart(
         &self,
         app: AppId,
+        process_type: Option<ProcessType>,
         progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<(), RolloutError> {
@@ -46,13 +48,14 @@ impl Instances {
         if found.stopped {
             return Err(RolloutError::Stopped(found.name.to_string()));
         }
-        self.roll_out(app, current.release, progress, cancel).await
+        self.roll_out(app, current.release, process_type, progress, cancel).await
     }
 
     async fn roll_out(
         &self,
         app: AppId,
         release: ReleaseNumber,
+        process_type: Option<ProcessType>,
         progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<(), RolloutError> {
@@ -63,7 +66,8 @@ impl Instances {
         let worker = self.worker(app);
         let (outcome, mut ended) = oneshot::channel();
         let (lines, mut pending_lines) = mpsc::channel(MAX_PENDING_LINES);
-        let deployment = self.begin(app, release, &worker, RolloutWaiter { outcome, progress: lines }).await?;
+        let deployment =
+            self.begin(app, release, process_type, &worker, RolloutWaiter { outcome, progress: lines }).await?;
         let request = worker.wake();
         let (mut cancel_requested, mut warned) = (false, false);
         let outcome = loop {
@@ -114,6 +118,7 @@ impl Instances {
         &self,
         app: AppId,
         release: ReleaseNumber,
+        process_type: Option<ProcessType>,
         worker: &WorkerHandle,
         waiter: RolloutWaiter,
     ) -> Result<Deployment, RolloutError> {
@@ -123,7 +128,7 @@ impl Instances {
         if let Some(earlier) = found.candidate {
             store.abandon_deployment(app, earlier).await?;
         }
-        let deployment = store.begin_deployment(app, release).await?.ok_or(RolloutError::Gone)?;
+        let deployment = store.begin_deployment(app, release, process_type).await?.ok_or(RolloutError::Gone)?;
         rollouts.insert(deployment.generation, waiter);
         Ok(deployment)
     }

@@ -16,7 +16,7 @@ use crate::{
         Link,
         protocol::{Listener, Protocol, Route, Service, Table, Target},
     },
-    store::{App, AppId, Instance, InstanceState, PortMapping, PortScheme, Store},
+    store::{App, AppId, Instance, InstanceState, PortMapping, PortScheme, RoutingState, Store},
 };
 
 /// Longest wait for the router. A router that connects later gets the newest table then.
@@ -62,9 +62,7 @@ impl Routes {
         self.opened().await;
         let publisher = &self.0;
         let mut last = publisher.last.lock().await;
-        let mappings = publisher.store.all_port_mappings().await?;
-        let apps = publisher.store.apps().await?;
-        let instances = publisher.store.all_instances().await?;
+        let RoutingState { mappings, apps, instances } = publisher.store.routing_state().await?;
         let mut next = table(&mappings, &apps, &instances, &publisher.listen, publisher.plan);
         next.version = last.version;
         if last.version == 0 || next != *last {

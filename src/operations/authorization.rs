@@ -79,3 +79,94 @@ impl Authorization<'_> {
         Ok(self.store.role(app.id, user).await?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{AppId, NewKey, UserId};
+
+    struct Fixture {
+        store: Store,
+        _dir: tempfile::TempDir,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            Self { store: Store::open(dir.path()).unwrap(), _dir: dir }
+        }
+
+        async fn app(&self, name: &str, owner: Option<UserId>) -> AppId {
+            self.store.create_app(name.parse().unwrap(), owner, 10_000..=10_009, vec![]).await.unwrap().id
+        }
+
+        async fn caller(&self, user: &str, admin: bool, membership: Option<(AppId, Role)>) -> Caller {
+            let (user, fingerprint) = (user.parse().unwrap(), format!("SHA256:{user}"));
+            let new = NewKey { user, name: None, fingerprint, public_key: "k".into(), admin, membership };
+            Caller::of_key(self.store.add_key(new).await.unwrap().key, "10.0.0.1".into())
+        }
+
+        async fn ask(&self, caller: &Caller, app: &str, right: Right) -> Result<AppId, (FailureKind, String)> {
+            let authorization = Authorization { store: &self.store, caller, operation: "ps:scale" };
+            let app = authorization.app(app.parse().unwrap(), right).await;
+            app.map(|app| app.id).map_err(|failure| (failure.kind, failure.to_string()))
+        }
+    }
+
+    #[tokio::test]
+    async fn an_app_that_the_caller_may_not_see_does_not_exist() {
+        let f = Fixture::new();
+        let stranger = f.caller("stranger", false, None).await;
+        f.app("secret", None).await;
+        let hidden = f.ask(&stranger, "secret", Right::View).await.unwrap_err();
+        assert_eq!(hidden.0, FailureKind::NotFound);
+        let missing = f.ask(&stranger, "missing", Right::View).await.unwrap_err();
+        assert_eq!(hidden.1.replace("secret", "missing"), missing.1);
+        let admin = f.caller("root", true, None).await;
+        assert!(f.ask(&admin, "secret", Right::Own).await.is_ok(), "without an owner, it belongs to the admins");
+        assert!(f.ask(&Caller::local(), "secret", Right::Own).await.is_ok());
+        let authorization = Authorization { store: &f.store, caller: &stranger, operation: "apps:list" };
+        assert!(authorization.apps(Right::View).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_member_who_lacks_a_right_is_told_which_role_has_it() {
+        let f = Fixture::new();
+        let app = f.app("shop", None).await;
+        let ci = f.caller("ci", false, Some((app, Role::Deployer))).await;
+        assert!(f.ask(&ci, "shop", Right::Deploy).await.is_ok());
+        let (kind, text) = f.ask(&ci, "shop", Right::Operate).await.unwrap_err();
+        assert_eq!(kind, FailureKind::Denied);
+        assert_eq!(
+            text,
+            "ps:scale needs the role operator, and you are deployer of shop; an owner changes that with access:add shop ci operator"
+        );
+        let authorization = Authorization { store: &f.store, caller: &ci, operation: "ps:restart" };
+        assert!(authorization.apps(Right::Operate).await.unwrap().is_empty());
+        assert_eq!(authorization.apps(Right::Deploy).await.unwrap().len(), 1);
+        assert_eq!(authorization.server(Right::Admin).unwrap_err().kind, FailureKind::Denied);
+    }
+
+    #[tokio::test]
+    async fn a_lost_key_is_replaced_and_a_removed_member_sees_nothing() {
+        let f = Fixture::new();
+        let ann = f.caller("ann", false, None).await;
+        let app = f.app("shop", ann.actor.user).await;
+        let key = f.store.keys().await.unwrap().into_iter().find(|key| key.user_name.as_str() == "ann").unwrap();
+        f.store.remove_key(key.name.to_string()).await.unwrap();
+        let new = NewKey {
+            user: "ann".parse().unwrap(),
+            name: None,
+            fingerprint: "SHA256:new".into(),
+            public_key: "k".into(),
+            admin: false,
+            membership: None,
+        };
+        let ann = Caller::of_key(f.store.add_key(new).await.unwrap().key, String::new());
+        assert_eq!(f.ask(&ann, "shop", Right::Own).await, Ok(app));
+        let bob = f.caller("bob", false, Some((app, Role::Viewer))).await;
+        assert_eq!(f.ask(&bob, "shop", Right::View).await, Ok(app));
+        f.store.remove_member(app, bob.actor.user.unwrap()).await.unwrap();
+        assert_eq!(f.ask(&bob, "shop", Right::View).await.unwrap_err().0, FailureKind::NotFound);
+    }
+}

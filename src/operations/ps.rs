@@ -380,7 +380,7 @@ pub(super) async fn unknown_type(
 /// Replaces running instances with new ones, after reporting why.
 pub(super) async fn renew(context: &Context<'_>, app: &App, process_type: Option<&ProcessType>, why: String) -> Result {
     context.progress.step(why).await;
-    context.deployer.restart(app, context.progress, context.hangup).await?;
+    context.deployer.restart(app, process_type.cloned(), context.progress, context.hangup).await?;
     let replaced =
         process_type.map_or_else(|| "all instances were".to_owned(), |name| format!("all {name} instances were"));
     context.progress.detail(format!("{replaced} replaced")).await;

@@ -97,8 +97,8 @@ impl<H: PushHandler> PushHandler for AuditedPushes<H> {
             Some(new) => format!("{} {}", update.branch, new.short()),
             None => format!("{} deleted", update.branch),
         };
-        let event = event(&update.pusher, PUSH, Effect::Change, update.app_name.clone());
-        let event = NewEvent { app: Some(update.app), detail, ..event };
+        let event = event(&update.pusher, PUSH, Effect::Change, update.app.name.clone());
+        let event = NewEvent { app: Some(update.app.id), detail, ..event };
         let begun = self.audit.begin(event).await.map_err(|failure| Rejection(failure.to_string()))?;
         let decided = self.handler.update(update, progress, cancel).await;
         let (outcome, message) = match &decided {

@@ -92,3 +92,105 @@ operations!(
     CancelBuild,
     ClearBuildCache,
 );
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, fmt::Write as _, path::Path};
+
+    use schemars::generate::SchemaSettings;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        model::{AppName, Role, UserName},
+        operations::{Caller, authorization::Authorization},
+        store::{AppId, NewKey, Store},
+    };
+
+    /// Compares a generated file with the committed one; with `UPDATE_SNAPSHOTS=1`, writes it.
+    fn matches_snapshot(path: &str, text: &str) {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+            std::fs::write(&file, text).unwrap();
+        }
+        let committed = std::fs::read_to_string(&file).unwrap_or_default();
+        assert!(
+            committed == text,
+            "{path} is out of date: run the unit tests with UPDATE_SNAPSHOTS=1 and read the diff"
+        );
+    }
+
+    #[test]
+    fn the_committed_schemas_are_those_of_the_operations() {
+        let mut generator = SchemaSettings::draft2020_12().into_generator();
+        let mut operations = serde_json::Map::new();
+        for operation in all(&mut generator) {
+            let Description { name, right, effect, scope, input, output } = operation;
+            let described = json!({
+                "right": right, "effect": effect, "scope": scope, "input": input, "output": output,
+            });
+            assert!(operations.insert(name.to_owned(), described).is_none(), "two operations are named {name}");
+        }
+        operations.sort_keys();
+        let definitions: BTreeMap<_, Value> = generator.take_definitions(true).into_iter().collect();
+        let document = json!({
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "$comment": "Inputs and results of all operations, generated from the registry.",
+            "operations": operations,
+            "$defs": definitions,
+        });
+        let text = serde_json::to_string_pretty(&document).unwrap() + "\n";
+        matches_snapshot("docs/schemas.json", &text);
+    }
+
+    /// A store with an app and a user for each role in it, and one who has none.
+    async fn members(store: &Store) -> (AppName, Vec<(&'static str, Caller)>) {
+        let app: AppName = "app".parse().unwrap();
+        let owner: UserName = "owner".parse().unwrap();
+        let owner = store.add_user(owner, false).await.unwrap().id;
+        let id = store.create_app(app.clone(), Some(owner), 10_000..=10_001, vec![]).await.unwrap().id;
+        let mut callers = vec![("user", key(store, "stranger", false, None).await)];
+        for role in Role::ALL {
+            let membership = (role != Role::Owner).then_some((id, role));
+            callers.push((role.as_str(), key(store, role.as_str(), false, membership).await));
+        }
+        callers.push(("admin", key(store, "admin", true, None).await));
+        (app, callers)
+    }
+
+    async fn key(store: &Store, user: &str, admin: bool, membership: Option<(AppId, Role)>) -> Caller {
+        let (user, fingerprint) = (user.parse().unwrap(), format!("SHA256:{user}"));
+        let new = NewKey { user, name: None, fingerprint, public_key: "k".into(), admin, membership };
+        Caller::of_key(store.add_key(new).await.unwrap().key, "127.0.0.1".into())
+    }
+
+    /// Who may run which operation, as the only place that decides it says.
+    #[tokio::test]
+    async fn the_committed_table_of_rights_is_that_of_the_operations() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let (app, callers) = members(&store).await;
+        let mut text = "# Operations and rights\n\n\
+            Who may run what. A unit test asks the server's own authorisation for each role and compares. \
+            `git:push` and `git:fetch` need the role deployer.\n\n\
+            | operation | effect | on | user | viewer | deployer | operator | owner | admin |\n\
+            | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
+            .to_owned();
+        let mut operations = all(&mut SchemaSettings::draft2020_12().into_generator());
+        operations.sort_by_key(|operation| operation.name);
+        for Description { name, right, effect, scope, .. } in operations {
+            let on = json!(scope);
+            let _ = write!(text, "| `{name}` | {} | {} |", effect.as_str(), on.as_str().unwrap());
+            for (_, caller) in &callers {
+                let authorization = Authorization { store: &store, caller, operation: name };
+                let allowed = match scope {
+                    Scope::Server => authorization.server(right).is_ok(),
+                    Scope::App | Scope::Apps => authorization.app(app.clone(), right).await.is_ok(),
+                };
+                text.push_str(if allowed { " yes |" } else { " |" });
+            }
+            text.push('\n');
+        }
+        matches_snapshot("docs/operations.md", &text);
+    }
+}

@@ -7,16 +7,29 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     model::{AppName, BranchName, CommitId},
     progress::Progress,
-    store::{Actor, AppId},
+    store::{Actor, App, AppId},
 };
+
+/// The app whose repository git serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServedApp {
+    /// Identity.
+    pub id: AppId,
+    /// Name, and folder of the repository.
+    pub name: AppName,
+}
+
+impl From<&App> for ServedApp {
+    fn from(app: &App) -> Self {
+        Self { id: app.id, name: app.name.clone() }
+    }
+}
 
 /// The update of one branch that a push asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefUpdate {
     /// The app.
-    pub app: AppId,
-    /// Name that the app had when the push began.
-    pub app_name: AppName,
+    pub app: ServedApp,
     /// The user who pushes.
     pub pusher: Actor,
     /// Name of the branch.

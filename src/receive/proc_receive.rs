@@ -175,8 +175,7 @@ impl UpdateCommand {
         if old.is_none() && new.is_none() {
             return Err(Rejection("there is no such branch".to_owned()));
         }
-        let (app, app_name) = (push.app.id, push.app.name.clone());
-        Ok(RefUpdate { app, app_name, pusher: push.pusher.clone(), branch, old, new })
+        Ok(RefUpdate { app: push.app.clone(), pusher: push.pusher.clone(), branch, old, new })
     }
 }
 

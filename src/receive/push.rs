@@ -10,17 +10,15 @@ use tokio_util::{
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
 
-use crate::{
-    git::Repository,
-    store::{Actor, App},
-};
+use super::handler::ServedApp;
+use crate::{git::Repository, store::Actor};
 
 /// One push, from the start of git until its last handler has ended; until then, the objects that it brought are not
 /// collected.
 #[derive(Debug)]
 pub(super) struct Push {
     pub(super) repository: Repository,
-    pub(super) app: App,
+    pub(super) app: ServedApp,
     pub(super) pusher: Actor,
     pub(super) cancel: CancellationToken,
     /// Whether an update was rejected, so that there may be unreachable objects.

@@ -47,7 +47,7 @@ impl ssh::Backend for ServerBackend {
         match self.operations.authorize_push(caller, app).await {
             Ok(app) => {
                 let (pusher, streams) = (caller.actor.clone(), git_streams(streams));
-                status(self.receiver.receive_pack(app, pusher, git_protocol, streams, hangup).await)
+                status(self.receiver.receive_pack((&app).into(), pusher, git_protocol, streams, hangup).await)
             }
             Err(failure) => refuse(streams, &failure).await,
         }
@@ -62,7 +62,9 @@ impl ssh::Backend for ServerBackend {
         hangup: CancellationToken,
     ) -> u8 {
         match self.operations.authorize_fetch(caller, app).await {
-            Ok(app) => status(self.receiver.upload_pack(&app, git_protocol, git_streams(streams), hangup).await),
+            Ok(app) => {
+                status(self.receiver.upload_pack(&(&app).into(), git_protocol, git_streams(streams), hangup).await)
+            }
             Err(failure) => refuse(streams, &failure).await,
         }
     }

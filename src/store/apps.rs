@@ -77,10 +77,17 @@ fn formation(t: &Transaction<'_>, app: AppId) -> Result<BTreeMap<ProcessType, u3
 
 fn set_quantity(t: &Transaction<'_>, app: AppId, process_type: &ProcessType, quantity: u32) -> Result<()> {
     t.prepare_cached(
-        "INSERT INTO formation VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET quantity = excluded.quantity",
+        "INSERT INTO formation (app, process_type, quantity) VALUES (?1, ?2, ?3)
+         ON CONFLICT DO UPDATE SET quantity = excluded.quantity",
     )?
     .execute((app.0, process_type.as_str(), quantity))?;
     Ok(())
+}
+
+/// All apps, by name.
+pub(super) fn all(t: &Transaction<'_>) -> Result<Vec<App>> {
+    let mut query = t.prepare_cached(&format!("SELECT {COLUMNS} FROM apps ORDER BY name"))?;
+    query.query_and_then([], |row| app(t, row))?.collect()
 }
 
 fn no_such_app(name: &AppName) -> StoreError {
@@ -125,16 +132,12 @@ impl Store {
 
     /// All apps, by name, including those that are being destroyed.
     pub async fn apps(&self) -> Result<Vec<App>> {
-        self.transact(|t, _| {
-            let mut query = t.prepare_cached(&format!("SELECT {COLUMNS} FROM apps ORDER BY name"))?;
-            query.query_and_then([], |row| app(t, row))?.collect()
-        })
-        .await
+        self.read(|t, _| all(t)).await
     }
 
     /// The app of this name, unless it is being destroyed.
     pub async fn find_app(&self, name: AppName) -> Result<Option<App>> {
-        self.transact(move |t, _| {
+        self.read(move |t, _| {
             let mut query =
                 t.prepare_cached(&format!("SELECT {COLUMNS} FROM apps WHERE name = ?1 AND NOT destroying"))?;
             query.query_and_then([name.as_str()], |row| app(t, row))?.next().transpose()
@@ -149,7 +152,7 @@ impl Store {
 
     /// The app with this identity; `None` once it is destroyed.
     pub async fn app(&self, id: AppId) -> Result<Option<App>> {
-        self.transact(move |t, _| {
+        self.read(move |t, _| {
             let mut query = t.prepare_cached(&format!("SELECT {COLUMNS} FROM apps WHERE id = ?1"))?;
             query.query_and_then([id.0], |row| app(t, row))?.next().transpose()
         })
@@ -164,7 +167,7 @@ impl Store {
             } else {
                 "UPDATE apps SET deploy_branch = ?2 WHERE id = ?1 RETURNING deploy_branch"
             };
-            let text: String = t.query_row(sql, (id.0, branch.as_str()), |r| r.get(0))?;
+            let text: String = t.query_row(sql, (id.0, branch.as_str()), |row| row.get("deploy_branch"))?;
             parse("branch name", &text)
         })
         .await
@@ -189,7 +192,9 @@ impl Store {
     pub async fn mark_destroying(&self, id: AppId) -> Result<()> {
         self.transact(move |t, _| {
             t.execute(
-                "UPDATE apps SET destroying = 1, candidate_release = NULL, candidate_generation = NULL WHERE id = ?1",
+                "UPDATE apps SET destroying = 1, candidate_release = NULL, candidate_generation = NULL,
+                        candidate_process_type = NULL
+                 WHERE id = ?1",
                 [id.0],
             )?;
             Ok(())

@@ -69,7 +69,7 @@ impl Store {
 
     /// All packages, newest first.
     pub async fn packages(&self) -> Result<Vec<PackageRow>> {
-        self.transact(|t, _| {
+        self.read(|t, _| {
             let mut query =
                 t.prepare_cached("SELECT digest, source, installed FROM packages ORDER BY added_at DESC, digest")?;
             let packages = query.query_and_then([], |row| {
@@ -98,7 +98,7 @@ impl Store {
 
     /// Buildpacks that an app has chosen, in order; empty if detection is to choose.
     pub async fn app_buildpacks(&self, app: AppId) -> Result<Vec<ChosenBuildpack>> {
-        self.transact(move |t, _| chosen(t, app)).await
+        self.read(move |t, _| chosen(t, app)).await
     }
 
     /// Replaces an app's buildpacks by what `change` returns. Its error message becomes [`StoreError::NotFound`].

@@ -67,7 +67,7 @@ pub struct Build {
     pub commit: CommitId,
     /// Hash of source and recipe: builds with the same key produce the same image.
     pub key: Digest,
-    /// Name of the SSH key that pushed.
+    /// Name of the user who pushed.
     pub pusher: String,
     /// State.
     pub state: BuildState,
@@ -152,7 +152,7 @@ impl Store {
 
     /// The app's newest `max` builds, newest first.
     pub async fn builds(&self, app: AppId, max: u32) -> Result<Vec<Build>> {
-        self.transact(move |t, _| {
+        self.read(move |t, _| {
             let sql = format!("SELECT {COLUMNS} FROM builds WHERE app = ?1 ORDER BY number DESC LIMIT ?2");
             t.prepare_cached(&sql)?.query_and_then((app.0, max), build)?.collect()
         })
@@ -161,7 +161,7 @@ impl Store {
 
     /// Image of the app's newest successful build with this key, and the buildpacks that built it.
     pub async fn image_of_key(&self, app: AppId, key: Digest) -> Result<Option<(Digest, Vec<UsedBuildpack>)>> {
-        self.transact(move |t, _| {
+        self.read(move |t, _| {
             let mut query = t.prepare_cached(
                 "SELECT image, buildpacks FROM builds WHERE app = ?1 AND key = ?2 AND state = 'succeeded'
                  ORDER BY number DESC LIMIT 1",

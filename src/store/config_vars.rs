@@ -24,7 +24,7 @@ fn context(app: AppId, name: &str) -> String {
 /// Replaces the app's config vars.
 pub(super) fn replace(t: &Transaction<'_>, cipher: &Cipher, app: AppId, vars: &ConfigVars) -> Result<()> {
     t.execute("DELETE FROM config_vars WHERE app = ?1", [app.0])?;
-    let mut insert = t.prepare_cached("INSERT INTO config_vars VALUES (?1, ?2, ?3)")?;
+    let mut insert = t.prepare_cached("INSERT INTO config_vars (app, name, value) VALUES (?1, ?2, ?3)")?;
     for (name, value) in vars {
         let sealed = cipher.seal(value.expose(), &context(app, name.as_str()))?;
         insert.execute((app.0, name.as_str(), sealed))?;
@@ -35,7 +35,7 @@ pub(super) fn replace(t: &Transaction<'_>, cipher: &Cipher, app: AppId, vars: &C
 impl Store {
     /// Config vars of the app.
     pub async fn config_vars(&self, app: AppId) -> Result<ConfigVars> {
-        self.transact(move |t, cipher| {
+        self.read(move |t, cipher| {
             let mut query = t.prepare_cached("SELECT name, value FROM config_vars WHERE app = ?1")?;
             let vars = query.query_and_then([app.0], |row| {
                 let name: String = row.get("name")?;
@@ -49,7 +49,7 @@ impl Store {
 
     /// Names of the config vars that builds of the app also see.
     pub async fn build_vars(&self, app: AppId) -> Result<BTreeSet<ConfigKey>> {
-        self.transact(move |t, _| {
+        self.read(move |t, _| {
             let mut query = t.prepare_cached("SELECT name FROM build_vars WHERE app = ?1")?;
             query.query_and_then([app.0], |row| text(row, "name", "config var name"))?.collect()
         })
@@ -59,7 +59,7 @@ impl Store {
     /// Declares whether builds of the app see these config vars.
     pub async fn set_build_vars(&self, app: AppId, names: Vec<ConfigKey>, visible: bool) -> Result<()> {
         let statement = if visible {
-            "INSERT INTO build_vars VALUES (?1, ?2) ON CONFLICT DO NOTHING"
+            "INSERT INTO build_vars (app, name) VALUES (?1, ?2) ON CONFLICT DO NOTHING"
         } else {
             "DELETE FROM build_vars WHERE app = ?1 AND name = ?2"
         };

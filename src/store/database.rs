@@ -1,11 +1,11 @@
-//! The SQLite connection, and the transactions in which all work is done.
+//! The SQLite connections, one that writes and one that reads, and the transactions in which all work is done.
 
 use std::{
     path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use super::{
     columns::parse,
@@ -19,7 +19,10 @@ use super::{
 pub struct Store(Arc<Database>);
 
 struct Database {
-    connection: Mutex<Connection>,
+    /// Reads do not wait for writes: in SQLite's WAL mode, a reader sees what was committed before it began. Closed
+    /// before the writer, because only a connection that writes can empty the WAL at the end.
+    reader: Mutex<Connection>,
+    writer: Mutex<Connection>,
     cipher: Cipher,
 }
 
@@ -29,30 +32,58 @@ impl std::fmt::Debug for Store {
     }
 }
 
+fn configure(connection: &Connection) -> Result<()> {
+    connection.busy_timeout(std::time::Duration::from_secs(10))?;
+    connection.set_prepared_statement_cache_capacity(128);
+    Ok(())
+}
+
 impl Store {
     /// Opens `<data_dir>/paas.db` and `<data_dir>/secret.key`; creates both if neither exists.
     pub fn open(data_dir: &Path) -> Result<Self> {
         let path = data_dir.join("paas.db");
         let cipher = Cipher::open(&data_dir.join("secret.key"), path.exists())?;
-        let mut connection = Connection::open(&path)?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.busy_timeout(std::time::Duration::from_secs(10))?;
-        connection.set_prepared_statement_cache_capacity(128);
-        schema::migrate(&mut connection)?;
-        Ok(Self(Arc::new(Database { connection: Mutex::new(connection), cipher })))
+        let mut writer = Connection::open(&path)?;
+        writer.pragma_update(None, "journal_mode", "WAL")?;
+        writer.pragma_update(None, "synchronous", "FULL")?;
+        configure(&writer)?;
+        schema::migrate(&mut writer)?;
+        let reader =
+            Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        reader.pragma_update(None, "query_only", true)?;
+        configure(&reader)?;
+        Ok(Self(Arc::new(Database { reader: Mutex::new(reader), writer: Mutex::new(writer), cipher })))
     }
 
-    /// Runs `work` in one transaction, outside the runtime's worker threads. An error rolls the transaction back.
+    /// Runs `work`, which may write, in one transaction, outside the runtime's worker threads. An error rolls the
+    /// transaction back.
     pub(super) async fn transact<T: Send + 'static>(
         &self,
+        work: impl FnOnce(&Transaction<'_>, &Cipher) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.run(|database| &database.writer, TransactionBehavior::Immediate, work).await
+    }
+
+    /// Runs `work`, which only reads, in one transaction: all that it reads was committed before it began. It waits for
+    /// no transaction that writes.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>, &Cipher) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.run(|database| &database.reader, TransactionBehavior::Deferred, work).await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        connection: fn(&Database) -> &Mutex<Connection>,
+        behavior: TransactionBehavior,
         work: impl FnOnce(&Transaction<'_>, &Cipher) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let database = Arc::clone(&self.0);
         let run = move || {
             // A panic inside a transaction rolled it back, so the connection is sound.
-            let mut connection = database.connection.lock().unwrap_or_else(PoisonError::into_inner);
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let mut connection = connection(&database).lock().unwrap_or_else(PoisonError::into_inner);
+            let transaction = connection.transaction_with_behavior(behavior)?;
             let value = work(&transaction, &database.cipher)?;
             transaction.commit()?;
             Ok(value)
@@ -65,14 +96,15 @@ impl Store {
 
     /// Random name that distinguishes this server from others on the same engine: eight hexadecimal digits.
     pub async fn server_id(&self) -> Result<String> {
-        self.transact(|t, _| Ok(t.query_row("SELECT value FROM meta WHERE key = 'server_id'", [], |r| r.get(0))?)).await
+        self.read(|t, _| Ok(t.query_row("SELECT value FROM meta WHERE key = 'server_id'", [], |row| row.get("value"))?))
+            .await
     }
 
     /// A route table version that is higher than all earlier ones, also after a restart.
     pub async fn next_route_version(&self) -> Result<u64> {
         self.transact(|t, _| {
-            t.execute("UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'route_version'", [])?;
-            let text: String = t.query_row("SELECT value FROM meta WHERE key = 'route_version'", [], |r| r.get(0))?;
+            let sql = "UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE key = 'route_version' RETURNING value";
+            let text: String = t.query_row(sql, [], |row| row.get("value"))?;
             parse("route version", &text)
         })
         .await

@@ -1,5 +1,9 @@
 //! Events: the audit log of what was done on the server, and by whom.
 
+mod actor;
+mod outcome;
+mod switch;
+
 use rusqlite::{Row, ToSql};
 
 use super::{
@@ -11,146 +15,8 @@ use super::{
 };
 use crate::model::AppName;
 
-/// How the caller reached the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Door {
-    /// Over SSH.
-    Ssh,
-    /// Over the socket on the server's own machine.
-    Local,
-}
-
-impl Door {
-    /// Name that is stored and shown.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ssh => "ssh",
-            Self::Local => "local",
-        }
-    }
-}
-
-impl std::str::FromStr for Door {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Ssh, Self::Local].into_iter().find(|d| d.as_str() == text).ok_or_else(|| text.to_owned())
-    }
-}
-
-/// Whether an operation changes anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Effect {
-    /// The operation only reads.
-    Read,
-    /// The operation changes the server's state.
-    Change,
-}
-
-impl Effect {
-    /// Name that is stored and shown.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Change => "change",
-        }
-    }
-}
-
-impl std::str::FromStr for Effect {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Read, Self::Change].into_iter().find(|e| e.as_str() == text).ok_or_else(|| text.to_owned())
-    }
-}
-
-/// How an operation ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// The operation has not ended.
-    Running,
-    /// The operation did what was asked.
-    Succeeded,
-    /// The arguments were invalid.
-    Invalid,
-    /// The caller did not have the right.
-    Denied,
-    /// What the caller named does not exist.
-    NotFound,
-    /// The present state did not allow the operation.
-    Conflict,
-    /// A limit was reached.
-    TooMany,
-    /// The server could not do it at the time.
-    Unavailable,
-    /// The operation was tried and failed, for example a build.
-    Failed,
-    /// The server has a fault.
-    Internal,
-    /// The server stopped before the operation ended.
-    Interrupted,
-}
-
-impl Outcome {
-    /// All outcomes.
-    pub const ALL: [Self; 11] = [
-        Self::Running,
-        Self::Succeeded,
-        Self::Invalid,
-        Self::Denied,
-        Self::NotFound,
-        Self::Conflict,
-        Self::TooMany,
-        Self::Unavailable,
-        Self::Failed,
-        Self::Internal,
-        Self::Interrupted,
-    ];
-
-    /// Name that is stored and shown.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Succeeded => "succeeded",
-            Self::Invalid => "invalid",
-            Self::Denied => "denied",
-            Self::NotFound => "not_found",
-            Self::Conflict => "conflict",
-            Self::TooMany => "too_many",
-            Self::Unavailable => "unavailable",
-            Self::Failed => "failed",
-            Self::Internal => "internal",
-            Self::Interrupted => "interrupted",
-        }
-    }
-}
-
-impl std::str::FromStr for Outcome {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|o| o.as_str() == text).ok_or_else(|| text.to_owned())
-    }
-}
-
-/// Who did something, as the audit log records it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Actor {
-    /// The user; `None` on the local socket.
-    pub user: Option<UserId>,
-    /// Name of the user, or `local`.
-    pub name: String,
-    /// Fingerprint of the SSH key.
-    pub fingerprint: Option<String>,
-    /// Network address of the client.
-    pub address: Option<String>,
-    /// How the caller reached the server.
-    pub door: Door,
-}
+pub use actor::{Actor, Door};
+pub use outcome::{Effect, Outcome};
 
 /// An event to be recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -242,11 +108,14 @@ fn event(row: &Row<'_>) -> Result<Event> {
     })
 }
 
+/// Values of the named parameters of a query.
+type Parameters = Vec<(&'static str, Box<dyn ToSql>)>;
+
 /// The condition of a filter, and the values of its parameters.
-fn condition(filter: EventFilter) -> Result<(String, Vec<(&'static str, Box<dyn ToSql>)>)> {
+fn condition(filter: EventFilter) -> Result<(String, Parameters)> {
     let EventFilter { app, apps, since, after, reads, max } = filter;
     let mut conditions = vec!["true"];
-    let mut values: Vec<(&'static str, Box<dyn ToSql>)> = vec![(":max", Box::new(max))];
+    let mut values: Parameters = vec![(":max", Box::new(max))];
     if let Some(app) = app {
         conditions.push("app = :app");
         values.push((":app", Box::new(app.0)));
@@ -332,7 +201,7 @@ impl Store {
 
     /// The newest events that match, oldest first.
     pub async fn events(&self, filter: EventFilter) -> Result<Vec<Event>> {
-        self.transact(move |t, _| {
+        self.read(move |t, _| {
             let (condition, values) = condition(filter)?;
             let values: Vec<(&str, &dyn ToSql)> = values.iter().map(|(name, value)| (*name, &**value)).collect();
             let sql = format!("SELECT {COLUMNS} FROM events WHERE {condition} ORDER BY id DESC LIMIT :max");

@@ -76,7 +76,7 @@ pub struct Instance {
     pub id: InstanceId,
     /// Owning app.
     pub app: AppId,
-    /// Generation of the deployment.
+    /// Generation of the deployment; it changes when other process types of the app are restarted.
     pub generation: u64,
     /// Number of the release.
     pub release: ReleaseNumber,
@@ -141,15 +141,16 @@ fn instance(row: &Row<'_>) -> Result<Instance> {
 /// been free the longest.
 fn allocate(t: &Transaction<'_>) -> Result<(u32, u32)> {
     for bridge in 0..AddressPlan::APP_BRIDGES {
-        let in_use: u32 = t.query_row("SELECT count(*) FROM instances WHERE bridge = ?1", [bridge], |r| r.get(0))?;
+        let in_use: u32 =
+            t.query_row("SELECT count(*) AS used FROM instances WHERE bridge = ?1", [bridge], |row| row.get("used"))?;
         if in_use >= AddressPlan::INSTANCES_A_BRIDGE {
             continue;
         }
         let next: u32 = t.query_row(
-            "SELECT coalesce(max(slot) + 1, 0) FROM (
+            "SELECT coalesce(max(slot) + 1, 0) AS next FROM (
                 SELECT slot FROM instances WHERE bridge = ?1 UNION ALL SELECT slot FROM freed_addresses WHERE bridge = ?1)",
             [bridge],
-            |r| r.get(0),
+            |row| row.get("next"),
         )?;
         if next < AddressPlan::INSTANCES_A_BRIDGE {
             return Ok((bridge, next));
@@ -160,7 +161,7 @@ fn allocate(t: &Transaction<'_>) -> Result<(u32, u32)> {
                     SELECT 1 FROM instances i WHERE i.bridge = f.bridge AND i.slot = f.slot)
                  ORDER BY freed_at, slot LIMIT 1",
                 [bridge],
-                |r| r.get(0),
+                |row| row.get("slot"),
             )
             .optional()?;
         if let Some(slot) = oldest {
@@ -196,6 +197,12 @@ fn add(t: &Transaction<'_>, new: &NewInstance) -> Result<Instance> {
     )
 }
 
+/// The instances of all apps.
+pub(super) fn all(t: &Transaction<'_>) -> Result<Vec<Instance>> {
+    let sql = format!("SELECT {COLUMNS} FROM instances ORDER BY app, created_at, ordinal");
+    t.prepare_cached(&sql)?.query_and_then([], instance)?.collect()
+}
+
 impl Store {
     /// Adds the row of an instance and gives it an address.
     pub async fn add_instance(&self, new: NewInstance) -> Result<Instance> {
@@ -213,7 +220,7 @@ impl Store {
 
     /// The instance with this identity; `None` once it is removed.
     pub async fn instance(&self, id: InstanceId) -> Result<Option<Instance>> {
-        self.transact(move |t, _| {
+        self.read(move |t, _| {
             let sql = format!("SELECT {COLUMNS} FROM instances WHERE id = ?1");
             t.prepare_cached(&sql)?.query_and_then([id.as_str()], instance)?.next().transpose()
         })
@@ -222,7 +229,7 @@ impl Store {
 
     /// The app's instances, oldest first.
     pub async fn instances(&self, app: AppId) -> Result<Vec<Instance>> {
-        self.transact(move |t, _| {
+        self.read(move |t, _| {
             let sql = format!("SELECT {COLUMNS} FROM instances WHERE app = ?1 ORDER BY created_at, ordinal");
             t.prepare_cached(&sql)?.query_and_then([app.0], instance)?.collect()
         })
@@ -231,11 +238,7 @@ impl Store {
 
     /// The instances of all apps.
     pub async fn all_instances(&self) -> Result<Vec<Instance>> {
-        self.transact(|t, _| {
-            let sql = format!("SELECT {COLUMNS} FROM instances ORDER BY app, created_at, ordinal");
-            t.prepare_cached(&sql)?.query_and_then([], instance)?.collect()
-        })
-        .await
+        self.read(|t, _| all(t)).await
     }
 
     /// Sets the container and the state of an instance.
@@ -256,12 +259,15 @@ impl Store {
     pub async fn remove_instance(&self, id: InstanceId) -> Result<()> {
         self.transact(move |t, _| {
             let address: Option<(u32, u32)> = t
-                .query_row("DELETE FROM instances WHERE id = ?1 RETURNING bridge, slot", [id.as_str()], |r| {
-                    Ok((r.get(0)?, r.get(1)?))
+                .query_row("DELETE FROM instances WHERE id = ?1 RETURNING bridge, slot", [id.as_str()], |row| {
+                    Ok((row.get("bridge")?, row.get("slot")?))
                 })
                 .optional()?;
             if let Some((bridge, slot)) = address {
-                t.execute("INSERT OR REPLACE INTO freed_addresses VALUES (?1, ?2, ?3)", (bridge, slot, now()))?;
+                t.execute(
+                    "INSERT OR REPLACE INTO freed_addresses (bridge, slot, freed_at) VALUES (?1, ?2, ?3)",
+                    (bridge, slot, now()),
+                )?;
             }
             Ok(())
         })

@@ -143,7 +143,7 @@ impl Store {
 
     /// All keys, by the user's name, then by their own.
     pub async fn keys(&self) -> Result<Vec<Key>> {
-        self.transact(|t, _| {
+        self.read(|t, _| {
             let mut query = t.prepare_cached(&format!("{SELECT} ORDER BY u.name, k.name"))?;
             query.query_and_then([], key)?.collect()
         })
@@ -152,7 +152,7 @@ impl Store {
 
     /// The key with this fingerprint.
     pub async fn key_by_fingerprint(&self, fingerprint: String) -> Result<Option<Key>> {
-        self.transact(move |t, _| {
+        self.read(move |t, _| {
             let mut query = t.prepare_cached(&format!("{SELECT} WHERE k.fingerprint = ?1"))?;
             query.query_and_then([&fingerprint], key)?.next().transpose()
         })

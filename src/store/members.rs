@@ -92,12 +92,12 @@ pub(super) fn raise(t: &Transaction<'_>, app: AppId, user: UserId, to: Role) -> 
 impl Store {
     /// Role of the user in the app; `None` if the user is not a member.
     pub async fn role(&self, app: AppId, user: UserId) -> Result<Option<Role>> {
-        self.transact(move |t, _| role(t, app, user)).await
+        self.read(move |t, _| role(t, app, user)).await
     }
 
     /// Roles of the user in all apps.
     pub async fn roles_of(&self, user: UserId) -> Result<BTreeMap<AppId, Role>> {
-        self.transact(move |t, _| {
+        self.read(move |t, _| {
             let mut query = t.prepare_cached("SELECT app, role FROM members WHERE user = ?1")?;
             query.query_and_then([user.0], |row| Ok((AppId(row.get("app")?), text(row, "role", "role")?)))?.collect()
         })
@@ -106,7 +106,7 @@ impl Store {
 
     /// Members of the app: owners first, then by descending role, then by name.
     pub async fn members(&self, app: AppId) -> Result<Vec<Member>> {
-        self.transact(move |t, _| {
+        self.read(move |t, _| {
             let mut query = t.prepare_cached(
                 "SELECT u.name AS name, m.role AS role, u.machine AS machine, m.since AS since
                  FROM members m JOIN users u ON u.id = m.user WHERE m.app = ?1 ORDER BY u.name",
@@ -128,7 +128,7 @@ impl Store {
 
     /// For each app that has one, the user who is its owner the longest.
     pub async fn owners(&self) -> Result<BTreeMap<AppId, UserName>> {
-        self.transact(|t, _| {
+        self.read(|t, _| {
             // The last row of an app is the one that remains in the map.
             let mut query = t.prepare_cached(
                 "SELECT m.app AS app, u.name AS name FROM members m JOIN users u ON u.id = m.user

@@ -65,6 +65,14 @@ fn mapping(row: &Row<'_>) -> Result<PortMapping> {
     })
 }
 
+/// Active port mappings of all apps.
+pub(super) fn all(t: &Transaction<'_>) -> Result<Vec<(AppId, PortMapping)>> {
+    let mut query = t.prepare_cached(
+        "SELECT scheme, host_port, container_port, app FROM ports WHERE active ORDER BY automatic DESC, host_port",
+    )?;
+    query.query_and_then([], |row| Ok((AppId(row.get("app")?), mapping(row)?)))?.collect()
+}
+
 /// Gives the app its automatic port: the lowest of the range that belongs to no app and is not in `avoid`.
 pub(super) fn allocate(
     t: &Transaction<'_>,
@@ -73,21 +81,23 @@ pub(super) fn allocate(
     avoid: &[u16],
 ) -> Result<u16> {
     let mut query = t.prepare_cached("SELECT host_port FROM ports")?;
-    let used = query.query_map([], |r| r.get(0))?.collect::<rusqlite::Result<std::collections::HashSet<u16>>>()?;
+    let used = query
+        .query_map([], |row| row.get("host_port"))?
+        .collect::<rusqlite::Result<std::collections::HashSet<u16>>>()?;
     let (first, last) = (*range.start(), *range.end());
     let port = range.into_iter().find(|p| !used.contains(p) && !avoid.contains(p)).ok_or_else(|| {
         StoreError::Taken(format!(
             "all ports from {first} to {last} are taken; widen router.first_port and router.last_port in paas.toml"
         ))
     })?;
-    t.execute("INSERT INTO ports VALUES (?1, ?2, 1, 1, 'http', ?3)", (port, app.0, CONTAINER_PORT))?;
+    t.execute("INSERT INTO ports (host_port, app, automatic, active, scheme, container_port) VALUES (?1, ?2, 1, 1, 'http', ?3)", (port, app.0, CONTAINER_PORT))?;
     Ok(port)
 }
 
 impl Store {
     /// Active port mappings of the app, the automatic one first.
     pub async fn port_mappings(&self, app: AppId) -> Result<Vec<PortMapping>> {
-        self.transact(move |t, _| {
+        self.read(move |t, _| {
             let mut query = t.prepare_cached(
                 "SELECT scheme, host_port, container_port FROM ports WHERE app = ?1 AND active
                  ORDER BY automatic DESC, host_port",
@@ -99,13 +109,7 @@ impl Store {
 
     /// Active port mappings of all apps.
     pub async fn all_port_mappings(&self) -> Result<Vec<(AppId, PortMapping)>> {
-        self.transact(|t, _| {
-            let mut query = t.prepare_cached(
-                "SELECT scheme, host_port, container_port, app FROM ports WHERE active ORDER BY automatic DESC, host_port",
-            )?;
-            query.query_and_then([], |row| Ok((AppId(row.get("app")?), mapping(row)?)))?.collect()
-        })
-        .await
+        self.read(|t, _| all(t)).await
     }
 
     /// Replaces the app's port mappings. Without any, the automatic port is active again; until then it stays reserved
@@ -120,9 +124,9 @@ impl Store {
             for m in &mappings {
                 let owner: Option<(i64, String)> = t
                     .query_row(
-                        "SELECT app, name FROM ports JOIN apps ON apps.id = app WHERE host_port = ?1",
+                        "SELECT app, apps.name AS name FROM ports JOIN apps ON apps.id = app WHERE host_port = ?1",
                         [m.host_port],
-                        |r| Ok((r.get(0)?, r.get(1)?)),
+                        |row| Ok((row.get("app")?, row.get("name")?)),
                     )
                     .optional()?;
                 match owner {
@@ -141,7 +145,8 @@ impl Store {
                     }
                     None => {
                         t.execute(
-                            "INSERT INTO ports VALUES (?1, ?2, 0, 1, ?3, ?4)",
+                            "INSERT INTO ports (host_port, app, automatic, active, scheme, container_port)
+                             VALUES (?1, ?2, 0, 1, ?3, ?4)",
                             (m.host_port, app.0, m.scheme.as_str(), m.container_port),
                         )?;
                     }

@@ -127,7 +127,7 @@ pub struct NewRelease {
     pub processes: Vec<ProcessSpec>,
     /// Description for users.
     pub description: String,
-    /// Name of the SSH key of the caller.
+    /// Name of the caller.
     pub created_by: String,
 }
 
@@ -154,7 +154,7 @@ pub struct Release {
     pub processes: Vec<ProcessSpec>,
     /// Description for users.
     pub description: String,
-    /// Name of the SSH key of the caller.
+    /// Name of the caller.
     pub created_by: String,
     /// Time of creation.
     pub created_at: Millis,
@@ -242,7 +242,7 @@ impl Store {
     pub async fn create_release(&self, app: AppId, new: NewRelease) -> Result<Release> {
         self.transact(move |t, cipher| {
             let number: u64 =
-                t.query_row("SELECT coalesce(max(number), 0) + 1 FROM releases WHERE app = ?1", [app.0], |r| r.get(0))?;
+                t.query_row("SELECT coalesce(max(number), 0) + 1 AS next FROM releases WHERE app = ?1", [app.0], |row| row.get("next"))?;
             let config = cipher.seal(&to_plain_json("config", &new.config)?, &context(app, number))?;
             t.execute(
                 &format!(
@@ -273,12 +273,12 @@ impl Store {
 
     /// The release of this number.
     pub async fn release(&self, app: AppId, number: ReleaseNumber) -> Result<Option<Release>> {
-        self.transact(move |t, cipher| find(t, cipher, app, number)).await
+        self.read(move |t, cipher| find(t, cipher, app, number)).await
     }
 
     /// The app's newest `max` releases, newest first.
     pub async fn releases(&self, app: AppId, max: u32) -> Result<Vec<Release>> {
-        self.transact(move |t, cipher| {
+        self.read(move |t, cipher| {
             let sql = format!("SELECT {COLUMNS} FROM releases WHERE app = ?1 ORDER BY number DESC LIMIT ?2");
             let mut query = t.prepare_cached(&sql)?;
             query.query_and_then((app.0, max), |row| release(cipher, app, row))?.collect()
@@ -288,7 +288,7 @@ impl Store {
 
     /// The newest release that a push made and that became current.
     pub async fn newest_push(&self, app: AppId) -> Result<Option<PushedRelease>> {
-        self.transact(move |t, _| {
+        self.read(move |t, _| {
             let mut query = t.prepare_cached(
                 "SELECT number, branch, commit_id, ref_set FROM releases
                  WHERE app = ?1 AND kind = 'push' AND state = 'released' AND branch NOT NULL AND commit_id NOT NULL
@@ -332,7 +332,7 @@ impl Store {
     /// Releases whose images must be kept: each app's current and candidate releases, and its last `keep` that were
     /// released.
     pub async fn releases_in_use(&self, keep: u32) -> Result<Vec<(AppId, ReleaseNumber, Digest)>> {
-        self.transact(move |t, _| {
+        self.read(move |t, _| {
             let mut query = t.prepare_cached(
                 "SELECT r.app, r.number, r.image FROM releases r JOIN apps a ON a.id = r.app
                  WHERE r.number IN (a.current_release, a.candidate_release) OR r.state = 'candidate' OR r.number IN (

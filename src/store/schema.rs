@@ -4,7 +4,8 @@ use rusqlite::{Connection, Transaction};
 
 use super::error::{Result, StoreError};
 
-/// The migrations, in order; one that was released is never changed.
+/// The migrations, in order; one that was released is never changed. A new one comes with a dump of a database of the
+/// version before it, in `migrations/tests`.
 pub(super) const MIGRATIONS: [&str; 4] = [
     include_str!("migrations/0001_first.sql"),
     include_str!("migrations/0002_buildpacks_and_stacks.sql"),

@@ -107,7 +107,7 @@ impl Store {
 
     /// Names and sources of all stacks, by name.
     pub async fn stacks(&self) -> Result<Vec<(String, StackSource)>> {
-        self.transact(|t, _| {
+        self.read(|t, _| {
             let mut query = t.prepare_cached("SELECT name, source FROM stacks ORDER BY name")?;
             query.query_and_then([], |row| Ok((row.get("name")?, json(row, "source", "stack")?)))?.collect()
         })
@@ -133,7 +133,7 @@ impl Store {
 
     /// Revisions of one stack, or of all, newest first.
     pub async fn stack_revisions(&self, stack: Option<String>) -> Result<Vec<StackRevision>> {
-        self.transact(move |t, _| {
+        self.read(move |t, _| {
             let sql = format!(
                 "SELECT {COLUMNS} FROM stack_revisions WHERE ?1 IS NULL OR stack = ?1 ORDER BY stack, number DESC"
             );

@@ -97,7 +97,7 @@ impl Store {
 
     /// All users, by name.
     pub async fn users(&self) -> Result<Vec<User>> {
-        self.transact(|t, _| {
+        self.read(|t, _| {
             let mut query = t.prepare_cached(&format!("SELECT {COLUMNS} FROM users ORDER BY name"))?;
             query.query_and_then([], user)?.collect()
         })
@@ -106,7 +106,7 @@ impl Store {
 
     /// The user of this name.
     pub async fn user(&self, name: UserName) -> Result<Option<User>> {
-        self.transact(move |t, _| find(t, &name)).await
+        self.read(move |t, _| find(t, &name)).await
     }
 
     /// The user of this name, or [`StoreError::NotFound`].

@@ -166,12 +166,40 @@ async fn a_new_release_replaces_the_old_one_unless_it_is_unhealthy() {
 
     let before = healthy(&server, &app).await;
     let (progress, _lines) = Progress::channel();
-    server.instances.restart(app.id, &progress, &CancellationToken::new()).await.unwrap();
+    server.instances.restart(app.id, None, &progress, &CancellationToken::new()).await.unwrap();
     until("both instances are replaced", || async {
         let now = report(&server, &app).await;
         now.len() == 2 && now.iter().all(|i| i.release == good && before.iter().all(|b| b.id != i.id))
     })
     .await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_of_one_process_type_leaves_the_others_running() {
+    let f = Fixture::new().await;
+    let server = f.server().await;
+    let app = f.app().await;
+    let v1 = f.release(&app, &[("web", SERVE, quick(), 1), ("worker", "exec sleep 600", uptime(), 1)]).await;
+    rollout(&server, &app, v1).await.0.unwrap();
+    let first = healthy(&server, &app).await;
+    assert_eq!(names(&first), ["web.1", "worker.1"]);
+
+    let restart = async |process_type: &str| {
+        let (progress, _lines) = Progress::channel();
+        let (process_type, cancel) = (process_type.parse().unwrap(), CancellationToken::new());
+        server.instances.restart(app.id, Some(process_type), &progress, &cancel).await.unwrap();
+        settle(&server, &app).await.unwrap();
+        until("what was replaced is removed", || async { report(&server, &app).await.len() == 2 }).await;
+        healthy(&server, &app).await
+    };
+    let second = restart("worker").await;
+    assert_eq!(second[0], first[0], "the web instance is unchanged");
+    assert_ne!(second[1].id, first[1].id);
+    assert_eq!(ask(second[0].address).await.unwrap(), format!("web.1 v{v1}"));
+    let third = restart("web").await;
+    assert_eq!(third[1], second[1], "the worker is unchanged");
+    assert_ne!(third[0].id, second[0].id);
     server.stop().await;
 }
 
@@ -231,7 +259,7 @@ async fn a_restarted_server_adopts_running_instances_and_replaces_the_others() {
     let stray_id = f.test.engine.create_instance(&stray).await.unwrap();
     f.test.engine.start(&stray_id).await.unwrap();
     let v2 = f.release(&app, &[("web", SERVE, quick(), 3)]).await;
-    let cut_off = f.store.begin_deployment(app.id, v2).await.unwrap().unwrap();
+    let cut_off = f.store.begin_deployment(app.id, v2, None).await.unwrap().unwrap();
     let orphan = NewInstance {
         id: format!("hello-web-1-orphan{:08x}", rand::random::<u32>()).parse().unwrap(),
         app: app.id,

@@ -12,10 +12,11 @@ use std::{
 use imports::Modules;
 
 /// The rows, from the top to the bottom.
-const ROWS: [&[&str]; 10] = [
+const ROWS: [&[&str]; 11] = [
     &["server", "local"],
     &["ssh", "api"],
     &["commands"],
+    &["operations"],
     &["deploy"],
     &["receive"],
     &["build", "release", "instances"],

@@ -21,6 +21,7 @@ mod layers;
 mod local;
 mod machine;
 mod operate;
+mod people;
 mod push;
 mod races;
 mod receive;

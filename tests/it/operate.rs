@@ -117,7 +117,7 @@ fn processes_are_scaled_restarted_stopped_and_started() {
     world.ssh(&["ps:start", "procs"]).success();
     world.answers(&world.url("procs"), "says:");
     let info = json(&world.ssh(&["apps:info", "procs", "--format", "json"]).success().out);
-    assert_eq!(info["formation"], serde_json::json!(["web=2", "worker=1"]));
+    assert_eq!(info["formation"], serde_json::json!({"web": 2, "worker": 1}));
     world.ssh(&["builds:log", "procs"]).success().prints("Releasing v1");
     world.ssh(&["builds:log", "procs", "7"]).failure().prints("procs has no such build");
 }
@@ -175,7 +175,7 @@ fn a_developer_key_manages_its_own_apps_only() {
     world.paas_with(&["ssh-keys:add", "bob2"], &public).failure().prints("this key is registered already, as bob");
     world.paas_with(&["ssh-keys:add", "eve"], "ssh-ed25519 nonsense").failure().prints("public key");
     let bob = |words: &[&str]| world.ssh_as(&key, words);
-    bob(&["whoami"]).success().prints("bob (developer)");
+    bob(&["whoami"]).success().prints("bob (user)");
     bob(&["apps:create", "bobs"]).success();
     for words in [
         &["apps:info", "admins"][..],
@@ -186,7 +186,7 @@ fn a_developer_key_manages_its_own_apps_only() {
     ] {
         bob(words).failure().prints("there is no app named admins, or it is not yours");
     }
-    bob(&["ssh-keys:list"]).failure().prints("only an admin key may do this");
+    bob(&["ssh-keys:list"]).failure().prints("only an admin may do this");
     bob(&["ports:set", "bobs", "http:80:8080"]).failure().prints("only an admin may map port 80");
     let apps = json(&bob(&["apps:list", "--format", "json"]).success().out);
     let names: Vec<_> = apps.as_array().unwrap().iter().map(|app| &app["name"]).collect();

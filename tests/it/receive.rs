@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{
     command::{kill_group, output},
-    receiver::{Server, Work, pusher},
+    receiver::{Server, Work, pusher, served},
     streams::feed,
     waiting::{DEADLINE, eventually},
 };
@@ -27,7 +27,7 @@ fn the_handler_decides_and_the_client_shows_the_reason() {
     assert_eq!(server.id("main"), Some(first.clone()));
     let update = &server.updates()[0];
     assert_eq!((update.old.as_ref(), update.new.as_ref()), (None, Some(&first)));
-    assert_eq!((update.app.as_str(), &update.pusher), ("app", &pusher()));
+    assert_eq!((update.app.name.as_str(), &update.pusher), ("app", &pusher()));
 
     let second = ann.commit("second");
     ann.push(&["main"]).success();
@@ -181,7 +181,7 @@ fn a_failed_write_cancels_a_push_and_the_end_of_input_does_not() {
         let (mut client, stdin) = tokio::io::duplex(4096);
         let streams = Streams { stdin: Box::new(stdin), stdout, stderr: Box::new(tokio::io::sink()) };
         let receiver = server.receiver.clone();
-        let app = "app".parse().unwrap();
+        let app = served("app");
         let push = async move { receiver.receive_pack(app, pusher(), None, streams, CancellationToken::new()).await };
         let push = server.runtime.spawn(push);
         let bytes = whole_push(&ann, branch);
@@ -239,7 +239,7 @@ fn a_push_that_ends_in_the_middle_of_its_pack_leaves_nothing() {
             stderr: Box::new(tokio::io::sink()),
         };
         let (receiver, token) = (server.receiver.clone(), hangup.clone());
-        let app: paas::model::AppName = "app".parse().unwrap();
+        let app = served("app");
         let push =
             server.runtime.spawn(async move { receiver.receive_pack(app, pusher(), None, streams, token).await });
         server.runtime.block_on(feed(&mut client, &half));

@@ -4,7 +4,8 @@ use std::{os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
 
 use paas::{
     api::{self, ApiError, Runner, client},
-    commands::{Caller, Streams},
+    commands::Streams,
+    operations::Caller,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -27,7 +28,7 @@ impl Runner for Stub {
                 streams.stderr.write_all(b"hung up\n").await.map_or(1, |()| 130)
             }
             _ => {
-                let text = format!("{} {} {:?} {words:?}", caller.name, caller.admin, caller.user);
+                let text = format!("{} {} {:?} {words:?}", caller.name(), caller.admin, caller.actor.user);
                 streams.stdout.write_all(text.as_bytes()).await.unwrap();
                 7
             }

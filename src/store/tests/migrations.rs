@@ -3,6 +3,7 @@ use std::{fs, path::Path};
 use rusqlite::Connection;
 
 use super::{super::schema, *};
+use crate::model::ConfigKey;
 
 /// Schema version of each dump, and its text.
 fn dumps() -> Vec<(usize, String)> {
@@ -46,7 +47,9 @@ fn a_migrated_database_has_the_schema_of_a_new_one() {
     let new = fixture();
     let expected = schema_of(new.dir.path());
     assert!(expected.iter().any(|(_, name, _)| name == "apps"));
-    for (version, dump) in dumps() {
+    let dumps = dumps();
+    assert!(dumps.iter().any(|(version, _)| version + 1 == schema::MIGRATIONS.len()), "the last version has no dump");
+    for (version, dump) in dumps {
         let dir = restore(&dump);
         drop(Store::open(dir.path()).unwrap());
         assert_eq!(schema_of(dir.path()), expected, "the dump of schema version {version}");
@@ -74,27 +77,45 @@ fn a_database_of_a_newer_version_is_refused() {
 
 #[test]
 fn a_migration_that_leaves_a_broken_reference_is_rolled_back() {
-    let (_, dump) = dumps().remove(0);
-    let dir = restore(&dump);
+    let dir = restore(&dump_3());
     let connection = Connection::open(dir.path().join("paas.db")).unwrap();
-    connection.execute_batch("PRAGMA foreign_keys = OFF; PRAGMA user_version = 2; UPDATE ports SET app = 99;").unwrap();
-    connection
-        .execute_batch("ALTER TABLE apps DROP COLUMN source_folder; ALTER TABLE instances DROP COLUMN port; DROP TABLE build_vars;")
-        .unwrap();
+    connection.execute_batch("PRAGMA foreign_keys = OFF; UPDATE ports SET app = 99").unwrap();
     let before = schema_of(dir.path());
     let error = Store::open(dir.path()).unwrap_err().to_string();
     assert!(error.contains("a row of ports refers to a row of apps that does not exist"), "{error}");
     assert_eq!(schema_of(dir.path()), before);
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get("user_version")).unwrap();
+    assert_eq!(version, 3);
+}
+
+fn dump_3() -> String {
+    dumps().into_iter().find(|(version, _)| *version == 3).unwrap().1
+}
+
+/// The database of schema version 3, migrated, and its folder.
+fn version_3() -> (Store, tempfile::TempDir) {
+    let dir = restore(&dump_3());
+    (Store::open(dir.path()).unwrap(), dir)
+}
+
+/// The apps of that database.
+const SHOP: AppId = AppId(1);
+const ORPHAN: AppId = AppId(2);
+const DOOMED: AppId = AppId(3);
+
+/// Config vars of `shop` and of its release 2.
+fn config() -> ConfigVars {
+    let mut config = vars("hunter2");
+    config.insert("DATABASE_URL".parse().unwrap(), Secret::new("postgres://db.example/shop"));
+    config
 }
 
 #[tokio::test]
-async fn a_database_of_schema_version_3_is_read_back() {
-    let (_, dump) = dumps().into_iter().find(|(version, _)| *version == 3).unwrap();
-    let dir = restore(&dump);
-    let store = Store::open(dir.path()).unwrap();
+async fn apps_of_schema_version_3_are_read_back() {
+    let (store, _dir) = version_3();
     let apps = store.apps().await.unwrap();
     let [doomed, orphan, shop] = &apps[..] else { panic!("{apps:?}") };
-    assert_eq!((shop.id, orphan.id, doomed.id), (AppId(1), AppId(2), AppId(3)));
+    assert_eq!((shop.id, orphan.id, doomed.id), (SHOP, ORPHAN, DOOMED));
     assert_eq!((shop.destroying, orphan.destroying, doomed.destroying), (false, false, true));
     assert_eq!((shop.stopped, orphan.stopped), (false, true));
     assert_eq!(shop.deploy_branch, Some("main".parse().unwrap()));
@@ -104,14 +125,17 @@ async fn a_database_of_schema_version_3_is_read_back() {
     assert_eq!(shop.candidate, Some(Deployment { release: 4, generation: 4 }));
     assert_eq!(shop.formation, BTreeMap::from([(ProcessType::web(), 2), ("worker".parse().unwrap(), 1)]));
 
-    let database_url: (crate::model::ConfigKey, _) =
-        ("DATABASE_URL".parse().unwrap(), Secret::new("postgres://db.example/shop"));
-    let mut config = vars("hunter2");
-    config.insert(database_url.0.clone(), database_url.1.clone());
-    assert_eq!(store.config_vars(shop.id).await.unwrap(), config);
-    assert_eq!(store.build_vars(shop.id).await.unwrap().iter().map(|k| k.as_str()).collect::<Vec<_>>(), ["TOKEN"]);
+    assert_eq!(store.config_vars(shop.id).await.unwrap(), config());
+    assert_eq!(store.build_vars(shop.id).await.unwrap().iter().map(ConfigKey::as_str).collect::<Vec<_>>(), ["TOKEN"]);
+    assert_eq!(shop.candidate_process_type, None);
+    let next = store.create_app("next".parse().unwrap(), None, 10_000..=10_999, vec![]).await.unwrap();
+    assert_eq!(next.id, AppId(5), "the identity of a destroyed app is not reused");
+}
 
-    let releases = store.releases(shop.id, 10).await.unwrap();
+#[tokio::test]
+async fn releases_and_builds_of_schema_version_3_are_read_back() {
+    let (store, _dir) = version_3();
+    let releases = store.releases(SHOP, 10).await.unwrap();
     let states: Vec<_> = releases.iter().map(|r| (r.number, r.kind, r.state, r.created_by.as_str())).collect();
     assert_eq!(
         states,
@@ -122,15 +146,15 @@ async fn a_database_of_schema_version_3_is_read_back() {
             (1, ReleaseKind::Push, ReleaseState::Released, "bob"),
         ]
     );
-    assert_eq!(releases[2].config, config);
+    assert_eq!(releases[2].config, config());
     for release in &releases {
         let processes: Vec<_> =
             release.processes.iter().map(|p| (p.process.process_type.as_str(), p.default_quantity, p.port)).collect();
         assert_eq!(processes, [("web", 1, 3000), ("worker", 0, 3000)]);
     }
-    assert!(store.newest_push(shop.id).await.unwrap().unwrap().ref_set);
+    assert!(store.newest_push(SHOP).await.unwrap().unwrap().ref_set);
 
-    let builds = store.builds(shop.id, 10).await.unwrap();
+    let builds = store.builds(SHOP, 10).await.unwrap();
     let [failed, succeeded] = &builds[..] else { panic!("{builds:?}") };
     assert_eq!((failed.state, failed.message.as_deref()), (BuildState::Failed, Some("npm install failed")));
     assert!(failed.buildpacks.is_empty());
@@ -142,11 +166,15 @@ async fn a_database_of_schema_version_3_is_read_back() {
             UsedBuildpack { id: "own".into(), version: "0.1".into(), digest: None },
         ]
     );
-    let found = store.image_of_key(shop.id, Digest::of(b"recipe 1")).await.unwrap().unwrap();
+    let found = store.image_of_key(SHOP, Digest::of(b"recipe 1")).await.unwrap().unwrap();
     assert_eq!(found, (Digest::of(b"image 1"), succeeded.buildpacks.clone()));
-    assert_eq!(store.builds(orphan.id, 10).await.unwrap()[0].state, BuildState::Running);
+    assert_eq!(store.builds(ORPHAN, 10).await.unwrap()[0].state, BuildState::Running);
+}
 
-    let chosen = store.app_buildpacks(shop.id).await.unwrap();
+#[tokio::test]
+async fn buildpacks_and_stacks_of_schema_version_3_are_read_back() {
+    let (store, _dir) = version_3();
+    let chosen = store.app_buildpacks(SHOP).await.unwrap();
     assert_eq!(
         chosen,
         [
@@ -182,8 +210,12 @@ async fn a_database_of_schema_version_3_is_read_back() {
             packages: BTreeMap::from([("libc6".to_owned(), "2.41-12".to_owned())]),
         }
     );
+}
 
-    let instances = store.instances(shop.id).await.unwrap();
+#[tokio::test]
+async fn instances_and_ports_of_schema_version_3_are_read_back() {
+    let (store, _dir) = version_3();
+    let instances = store.instances(SHOP).await.unwrap();
     let read: Vec<_> =
         instances.iter().map(|i| (i.name(), i.generation, i.state, i.container.as_deref(), i.port)).collect();
     assert_eq!(
@@ -194,15 +226,17 @@ async fn a_database_of_schema_version_3_is_read_back() {
         ]
     );
     assert_eq!(
-        store.port_mappings(shop.id).await.unwrap(),
+        store.port_mappings(SHOP).await.unwrap(),
         [PortMapping { scheme: PortScheme::Tcp, host_port: 7000, container_port: 5000 }]
     );
-    assert_eq!(store.port_mappings(orphan.id).await.unwrap()[0].host_port, 10_001);
+    assert_eq!(store.port_mappings(ORPHAN).await.unwrap()[0].host_port, 10_001);
     assert_eq!(store.server_id().await.unwrap(), "9fcc05df");
     assert_eq!(store.next_route_version().await.unwrap(), 2);
+}
 
-    assert_eq!(shop.candidate_process_type, None);
-
+#[tokio::test]
+async fn keys_and_owners_of_schema_version_3_become_users_and_members() {
+    let (store, _dir) = version_3();
     let users = store.users().await.unwrap();
     let read: Vec<_> = users.iter().map(|u| (u.id, u.name.as_str(), u.admin, u.machine)).collect();
     assert_eq!(read, [(UserId(1), "alice", true, false), (UserId(2), "bob", false, false)]);
@@ -211,12 +245,11 @@ async fn a_database_of_schema_version_3_is_read_back() {
     assert_eq!(read, [(KeyId(1), UserId(1), "alice", "alice", true), (KeyId(2), UserId(2), "bob", "bob", false)]);
     assert_eq!(keys[1].public_key, "ssh-ed25519 AAAAbob");
     assert_eq!(keys[1].created_at, users[1].created_at);
-    let owner = Member { user: "bob".parse().unwrap(), role: Role::Owner, machine: false, since: shop.created_at };
-    assert_eq!(store.members(shop.id).await.unwrap(), [owner]);
-    assert_eq!(store.members(orphan.id).await.unwrap(), [], "the app belongs to the admins");
+    let created_at = store.app(SHOP).await.unwrap().unwrap().created_at;
+    let owner = Member { user: "bob".parse().unwrap(), role: Role::Owner, machine: false, since: created_at };
+    assert_eq!(store.members(SHOP).await.unwrap(), [owner]);
+    assert_eq!(store.members(ORPHAN).await.unwrap(), [], "the app belongs to the admins");
     assert_eq!(store.events(EventFilter { reads: true, max: 10, ..EventFilter::default() }).await.unwrap(), []);
 
     assert_eq!(store.add_user("next".parse().unwrap(), false).await.unwrap().id, UserId(4), "`gone` had identity 3");
-    let next = store.create_app("next".parse().unwrap(), None, 10_000..=10_999, vec![]).await.unwrap();
-    assert_eq!(next.id, AppId(5), "the identity of a destroyed app is not reused");
 }

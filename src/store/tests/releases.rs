@@ -6,7 +6,7 @@ async fn images_of_the_last_releases_are_in_use() {
     let app = f.app("a").await.id;
     for number in 1..=4 {
         f.release(app, ReleaseKind::Push, BTreeMap::new()).await;
-        let deployment = f.store.begin_deployment(app, number).await.unwrap().unwrap();
+        let deployment = f.store.begin_deployment(app, number, None).await.unwrap().unwrap();
         f.store.commit_deployment(app, deployment).await.unwrap();
     }
     f.release(app, ReleaseKind::Push, BTreeMap::new()).await;

@@ -13,9 +13,10 @@ use std::{
 use paas::{
     config::Config,
     git::{Repositories, Repository},
-    model::{AppName, CommitId},
+    model::CommitId,
     progress::Progress,
-    receive::{PushHandler, Pusher, Receiver, RefUpdate, Rejection, Streams},
+    receive::{PushHandler, Receiver, RefUpdate, Rejection, ServedApp, Streams},
+    store::{Actor, AppId, Door},
 };
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
@@ -48,7 +49,7 @@ impl PushHandler for Handle {
         this.seen.lock().unwrap().push(update.clone());
         let branch = update.branch.as_str().to_owned();
         progress.step(format!("Deploying {branch}")).await;
-        let repository = this.repositories.get(&update.app);
+        let repository = this.repositories.get(&update.app.name);
         let open = async { this.gate.acquire().await.unwrap().forget() };
         if branch.starts_with("held") {
             tokio::select! {
@@ -256,11 +257,11 @@ async fn door(listener: TcpListener, receiver: Receiver, dir: PathBuf) {
                 gone.cancel();
             });
             let streams = Streams { stdin: Box::new(stdin), stdout: Box::new(stdout), stderr: Box::new(stderr) };
-            let app: AppName = command.split('\'').nth(1).unwrap().parse().unwrap();
+            let app = served(command.split('\'').nth(1).unwrap());
             let status = if command.starts_with("git-receive-pack") {
                 receiver.receive_pack(app, pusher(), None, streams, hangup).await
             } else {
-                receiver.upload_pack(app, None, streams, hangup).await
+                receiver.upload_pack(&app, None, streams, hangup).await
             };
             // The client reads it when its second connection is closed.
             let err = saying.await.unwrap();
@@ -270,8 +271,12 @@ async fn door(listener: TcpListener, receiver: Receiver, dir: PathBuf) {
     }
 }
 
-pub fn pusher() -> Pusher {
-    Pusher { name: "ann".to_owned(), user: None }
+pub fn pusher() -> Actor {
+    Actor { user: None, name: "ann".to_owned(), fingerprint: None, address: None, door: Door::Ssh }
+}
+
+pub fn served(name: &str) -> ServedApp {
+    ServedApp { id: AppId(1), name: name.parse().unwrap() }
 }
 
 /// A developer's working folder.

@@ -194,7 +194,14 @@ impl World {
 
     /// A command over ssh.
     pub fn ssh(&self, words: &[&str]) -> CommandOutput {
-        run(Command::new("ssh").args(self.ssh_words()).arg("paas@127.0.0.1").args(words))
+        run(&mut self.ssh_command(words))
+    }
+
+    /// The same, not started yet.
+    pub fn ssh_command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("ssh");
+        command.args(self.ssh_words()).arg("paas@127.0.0.1").args(words);
+        command
     }
 
     /// The same with another key.
@@ -202,8 +209,21 @@ impl World {
         run(Command::new("ssh").args(self.ssh_words_as(key)).arg("paas@127.0.0.1").args(words))
     }
 
+    /// A new SSH key: the path of its private part, and its public part.
+    pub fn keygen(&self, name: &str) -> (PathBuf, String) {
+        let key = self.dir.join(name);
+        run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key)).success();
+        let public = self.read(&format!("{name}.pub"));
+        (key, public)
+    }
+
     /// git with this world's key, without the settings of the user who runs the tests.
     pub fn git_command(&self, folder: &Path) -> Command {
+        self.git_command_as(&self.dir.join("id_ed25519"), folder)
+    }
+
+    /// The same with another key.
+    pub fn git_command_as(&self, key: &Path, folder: &Path) -> Command {
         let mut command = Command::new("git");
         command
             .current_dir(folder)
@@ -212,7 +232,7 @@ impl World {
             .env("HOME", &self.dir)
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .env("GIT_TERMINAL_PROMPT", "0")
-            .env("GIT_SSH_COMMAND", format!("ssh {}", self.ssh_words().join(" ")))
+            .env("GIT_SSH_COMMAND", format!("ssh {}", self.ssh_words_as(key).join(" ")))
             .args(["-c", "user.name=Dev", "-c", "user.email=dev@example.org", "-c", "init.defaultBranch=main"]);
         command
     }
@@ -257,6 +277,10 @@ impl World {
 
     pub fn push(&self, folder: &Path) -> CommandOutput {
         self.git(folder, &["push", "paas", "main"])
+    }
+
+    pub fn push_as(&self, key: &Path, folder: &Path) -> CommandOutput {
+        run(self.git_command_as(key, folder).args(["push", "paas", "main"]))
     }
 
     /// The first URL of an app.

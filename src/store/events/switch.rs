@@ -1,11 +1,11 @@
 //! Whether operations are recorded in the audit log.
 
-use super::{database::Store, error::Result};
+use crate::store::{database::Store, error::Result};
 
 impl Store {
     /// Whether operations are recorded; they are, until [`Self::set_events_on`] says otherwise.
     pub async fn events_are_on(&self) -> Result<bool> {
-        self.transact(|t, _| {
+        self.read(|t, _| {
             let sql = "SELECT count(*) AS switched_off FROM meta WHERE key = 'events_off'";
             Ok(t.query_row(sql, [], |row| row.get::<_, u32>("switched_off"))? == 0)
         })

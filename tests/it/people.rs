@@ -1,0 +1,294 @@
+//! Users, their keys, their roles in apps, and the audit log.
+
+use std::{
+    io::Read as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use serde_json::{Value, json};
+
+use crate::support::{apps::version, command::CommandOutput, waiting::eventually, world::World};
+
+/// Value of a config var, which must appear in no entry of the audit log.
+const SECRET: &str = "hunter2-in-a-config-var";
+
+fn parsed(output: &CommandOutput) -> Value {
+    serde_json::from_str(&output.out).unwrap_or_else(|e| panic!("{e}: {}", output.out))
+}
+
+/// Each line of an output, as JSON.
+fn lines(output: &CommandOutput) -> Vec<Value> {
+    let line = |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+    output.out.lines().map(line).collect()
+}
+
+/// Makes a key and registers it with these further options.
+fn user(world: &World, name: &str, options: &[&str]) -> PathBuf {
+    let (key, public) = world.keygen(name);
+    world.paas_with(&[&["ssh-keys:add", name], options].concat(), &public).success();
+    key
+}
+
+/// What an output must say when the caller lacks the role.
+fn denied(output: &CommandOutput, role: &str) {
+    assert_eq!(output.code, Some(3), "{}{}", output.out, output.err);
+    assert!(output.err.contains(&format!("needs the role {role}")), "{}", output.err);
+}
+
+/// A second developer on an app, from no role to owner; what each role may do and may not.
+#[test]
+fn members_do_what_their_role_allows() {
+    let world = World::new();
+    let (ann, bob) = (user(&world, "ann", &[]), user(&world, "bob", &[]));
+    let folder = world.repository("shop", &[("Procfile", &version(1))]);
+    world.push_as(&ann, &folder).success();
+    let as_ann = |words: &[&str]| world.ssh_as(&ann, words);
+    let as_bob = |words: &[&str]| world.ssh_as(&bob, words);
+    let clone = |key: &Path, to: &str| {
+        let words = ["clone", "-q", &world.remote("shop"), to];
+        crate::support::command::run(world.git_command_as(key, world.dir()).args(words))
+    };
+
+    for words in
+        [&["apps:info", "shop"][..], &["apps:exists", "shop"], &["logs", "shop"], &["ps:scale", "shop", "web=0"]]
+    {
+        let hidden = as_bob(words);
+        assert_eq!(hidden.code, Some(4), "{}", hidden.err);
+        let missing = as_bob(&[&[words[0], "nothing"], &words[2..]].concat());
+        assert_eq!(hidden.err.replace("shop", "nothing"), missing.err, "an app that is hidden does not exist");
+    }
+    world.push_as(&bob, &folder).failure().prints("there is no app named shop, or it is not yours");
+
+    as_ann(&["access:add", "shop", "bob", "viewer"]).success();
+    as_bob(&["apps:exists", "shop"]).success();
+    as_bob(&["logs", "shop"]).success();
+    as_bob(&["builds:log", "shop"]).success();
+    denied(&as_bob(&["config:list", "shop"]), "operator");
+    denied(&as_bob(&["ps:rebuild", "shop"]), "deployer");
+    world.commit(&folder, &[("Procfile", &version(2))]);
+    world.push_as(&bob, &folder).failure().prints("needs the role deployer, and you are viewer of shop");
+    clone(&bob, "clone-1").failure().prints("git:fetch needs the role deployer");
+
+    as_ann(&["access:add", "shop", "bob", "deployer"]).success();
+    world.push_as(&bob, &folder).success();
+    world.answers(&world.url("shop"), "version-2");
+    clone(&bob, "clone-2").success();
+    denied(&as_bob(&["ps:scale", "shop", "web=2"]), "operator");
+
+    as_ann(&["access:add", "shop", "bob", "operator"]).success();
+    as_bob(&["config:set", "shop", &format!("TOKEN={SECRET}")]).success();
+    assert_eq!(as_bob(&["config:get", "shop", "TOKEN"]).success().out, format!("{SECRET}\n"));
+    as_bob(&["ps:scale", "shop", "web=2"]).success().prints("2 instances are healthy");
+    denied(&as_bob(&["access:add", "shop", "bob", "owner"]), "owner");
+    denied(&as_bob(&["apps:destroy", "shop", "--force"]), "owner");
+    as_bob(&["users:list"]).failure().prints("only an admin may do this");
+
+    as_ann(&["access:remove", "shop", "ann"]).failure().prints("only owner");
+    as_ann(&["access:add", "shop", "carol", "viewer"]).failure().prints("no user named carol");
+    as_ann(&["access:add", "shop", "bob", "king"]).failure().prints("is not a role: use viewer");
+    as_ann(&["access:transfer", "shop", "bob"]).success();
+    let info = parsed(&as_bob(&["apps:info", "shop", "--format", "json"]).success());
+    assert_eq!((&info["owner"], &info["members"]), (&json!("bob"), &json!({"ann": "operator", "bob": "owner"})));
+    denied(&as_ann(&["access:remove", "shop", "bob"]), "owner");
+    as_bob(&["acl:remove", "shop", "ann"]).success();
+    assert_eq!(as_ann(&["apps:info", "shop"]).code, Some(4));
+    assert_eq!(parsed(&as_ann(&["apps:list", "--format", "json"]).success()), json!([]));
+
+    audit_log(&world, &bob);
+}
+
+/// What the audit log tells of all that.
+fn audit_log(world: &World, bob: &Path) {
+    let events = lines(&world.ssh_as(bob, &["events", "shop", "--reads", "-n", "1000", "--format", "json"]).success());
+    let text = serde_json::to_string(&events).unwrap();
+    assert!(!text.contains(SECRET), "{text}");
+    let find = |operation: &str, outcome: &str| {
+        let matches = |event: &&Value| event["operation"] == operation && event["outcome"] == outcome;
+        events.iter().rfind(matches).unwrap_or_else(|| panic!("no {operation} that {outcome}: {events:#?}"))
+    };
+    let scaled = find("ps:scale", "succeeded");
+    assert_eq!((&scaled["user"], &scaled["detail"], &scaled["door"]), (&json!("bob"), &json!("web=2"), &json!("ssh")));
+    assert_eq!((&scaled["app"], &scaled["address"]), (&json!("shop"), &json!("127.0.0.1")));
+    let keys = parsed(&world.paas(&["ssh-keys:list", "--format", "json"]).success());
+    let of_bob = keys.as_array().unwrap().iter().find(|key| key["user"] == "bob").unwrap();
+    assert_eq!(scaled["fingerprint"], of_bob["fingerprint"]);
+    assert_eq!(find("config:set", "succeeded")["detail"], "TOKEN");
+    assert_eq!(find("apps:destroy", "denied")["user"], "bob");
+    let pushed = find("git:push", "succeeded");
+    assert!(pushed["detail"].as_str().unwrap().starts_with("main "), "{pushed}");
+    find("git:fetch", "denied");
+    find("config:get", "succeeded");
+    world.ssh_as(bob, &["events", "shop"]).success().prints("bob ps:scale shop web=2: succeeded (127.0.0.1, SHA256:");
+    let bad = world.ssh_as(bob, &["events", "shop", "--since", "yesterday"]);
+    assert_eq!(bad.code, Some(2));
+    bad.failure().prints("\"yesterday\" is not a period: use for example 30s");
+    assert_eq!(world.ssh_as(bob, &["events", "nothing"]).code, Some(4));
+}
+
+/// A CI key may only deploy one app; a lost key is replaced; the last admin and the last owner stay.
+#[test]
+fn machine_users_lost_keys_and_last_owners() {
+    let world = World::new();
+    let ann = user(&world, "ann", &[]);
+    let folder = world.repository("shop", &[("Procfile", &version(1))]);
+    world.push_as(&ann, &folder).success();
+    let ci = user(&world, "ci", &["--app", "shop", "--role", "deployer"]);
+    let as_ci = |words: &[&str]| world.ssh_as(&ci, words);
+    as_ci(&["whoami"]).success().prints("ci (machine)");
+    world.commit(&folder, &[("Procfile", &version(2))]);
+    world.push_as(&ci, &folder).success();
+    as_ci(&["ps:rebuild", "shop"]).success();
+    denied(&as_ci(&["config:set", "shop", "A=b"]), "operator");
+    as_ci(&["apps:create", "other"]).failure().prints("ci is a machine user, which creates no apps");
+    let other = world.repository("other", &[("Procfile", &version(1))]);
+    world.push_as(&ci, &other).failure().prints("ci is a machine user, which creates no apps");
+    assert_eq!(as_ci(&["apps:exists", "other"]).code, Some(4));
+
+    // The key is lost: another one of the same user has all apps.
+    world.paas(&["ssh-keys:remove", "ann"]).success();
+    world.ssh_as(&ann, &["whoami"]).failure().prints("Permission denied (publickey)");
+    let (new, public) = world.keygen("ann-new");
+    world.paas_with(&["ssh-keys:add", "ann"], &public).success();
+    let list = parsed(&world.ssh_as(&new, &["apps:list", "--format", "json"]).success());
+    assert_eq!((&list[0]["name"], &list[0]["owner"]), (&json!("shop"), &json!("ann")));
+    let (_, second) = world.keygen("ann-second");
+    world.paas_with(&["ssh-keys:add", "ann"], &second).success().prints("ann-2 is another key of the user ann");
+
+    world.paas(&["users:remove", "ann"]).failure().prints("only owner of shop");
+    world.paas(&["users:remove", "dev"]).failure().prints("last admin");
+    world.paas(&["users:set", "dev", "admin", "false"]).failure().prints("last admin");
+    world.paas(&["users:remove", "nobody"]).failure().prints("no user named nobody");
+    world.paas(&["access:transfer", "shop", "dev"]).success();
+    world.paas(&["users:remove", "ann"]).success();
+    world.ssh_as(&new, &["whoami"]).failure().prints("Permission denied (publickey)");
+    world.paas(&["users:remove", "ci"]).success();
+    assert_eq!(parsed(&world.ssh(&["users:list", "--format", "json"]).success()).as_array().unwrap().len(), 1);
+
+    world.ssh(&["events:off"]).success();
+    world.ssh(&["access:list", "shop"]).success();
+    world.ssh(&["ps:scale", "shop", "web=0"]).success();
+    world.ssh(&["events:on"]).success();
+    let events = lines(&world.ssh(&["events", "-n", "3", "--format", "json"]).success());
+    let operations: Vec<_> = events.iter().map(|event| event["operation"].as_str().unwrap()).collect();
+    assert_eq!(operations, ["users:remove", "events:off", "events:on"]);
+}
+
+/// Every report is one JSON value, every change is lines of JSON that end in the result, every failure is one error.
+#[test]
+fn every_command_answers_in_json() {
+    let world = World::new();
+    let folder = world.repository("shop", &[("Procfile", &version(1))]);
+    world.push(&folder).success();
+    let port = world.url("shop").rsplit(':').next().unwrap().trim_end_matches('/').parse::<u16>().unwrap();
+    let ask = |words: &[&str]| world.ssh(&[words, &["--format", "json"]].concat());
+    let info = parsed(&ask(&["apps:info", "shop"]).success());
+    assert_eq!(info["release"], 1);
+    assert_eq!(info["formation"], json!({"web": 1}));
+    assert_eq!(info["ports"], json!([{"scheme": "http", "host": port, "container": 8080}]));
+    assert_eq!((&info["owner"], &info["state"]), (&json!("dev"), &json!("running")));
+    for report in [
+        &["apps:list"][..],
+        &["apps:exists", "shop"],
+        &["ps:report"],
+        &["ps:report", "shop"],
+        &["ps:scale", "shop"],
+        &["url", "shop"],
+        &["config:list", "shop"],
+        &["config:keys", "shop"],
+        &["config:export", "shop", "--as", "json"],
+        &["ports:list", "shop"],
+        &["releases:list", "shop"],
+        &["builds:list", "shop"],
+        &["builds:info", "shop"],
+        &["buildpacks:list", "shop"],
+        &["buildpacks:report", "shop"],
+        &["buildpacks:installed"],
+        &["stacks:list"],
+        &["stacks:report"],
+        &["apps:stack", "shop"],
+        &["git:report", "shop"],
+        &["access:list", "shop"],
+        &["users:list"],
+        &["ssh-keys:list"],
+        &["whoami"],
+        &["version"],
+    ] {
+        parsed(&ask(report).success());
+    }
+    assert!(!lines(&ask(&["logs", "shop"]).success()).is_empty());
+
+    let change = lines(&ask(&["ps:scale", "shop", "web=2"]).success());
+    let (result, progress) = change.split_last().unwrap();
+    assert_eq!(*result, json!({"app": "shop", "stopped": false, "formation": {"web": 2}, "healthy": 2}));
+    assert_eq!(progress[0], json!({"kind": "step", "text": "Scaling shop to web=2"}));
+    for change in [
+        &["config:set", "shop", "A=b"][..],
+        &["config:unset", "shop", "A"],
+        &["ps:restart", "shop", "web"],
+        &["ps:stop", "shop"],
+        &["ps:start", "--all"],
+        &["git:set", "shop", "deploy-branch", "live"],
+        &["builds:set", "shop", "dir"],
+        &["buildpacks:clear", "shop"],
+        &["apps:create", "second"],
+        &["apps:destroy", "second", "--confirm", "second"],
+        &["users:add", "zoe"],
+        &["access:add", "shop", "zoe"],
+        &["users:remove", "zoe"],
+    ] {
+        let lines = lines(&ask(change).success());
+        assert!(lines.last().unwrap().get("kind").is_none(), "{change:?} ends in a result: {lines:#?}");
+    }
+
+    let failure = |words: &[&str], kind: &str, status: i32| {
+        let output = ask(words);
+        assert_eq!((output.code, output.err.as_str()), (Some(status), ""), "{words:?}: {}", output.out);
+        let lines = lines(&output);
+        let error = &lines.last().unwrap()["error"];
+        assert_eq!(error["kind"], kind, "{words:?}: {lines:#?}");
+        assert!(error["message"].is_string() && error.get("remedy").is_some(), "{lines:#?}");
+    };
+    failure(&["apps:info", "nothing"], "not_found", 4);
+    failure(&["apps:create", "shop"], "conflict", 5);
+    failure(&["ps:scale", "shop", "web=many"], "invalid", 2);
+    failure(&["ps:scal", "shop"], "invalid", 2);
+    failure(&["apps:destroy", "shop"], "invalid", 2);
+    failure(&["releases:rollback", "shop", "99"], "not_found", 4);
+}
+
+/// A client that leaves in the middle of a line leaves nothing behind, and a follower gets what happens after it came.
+#[test]
+fn followers_come_and_go() {
+    let world = World::new();
+    world.ssh(&["apps:create", "shop"]).success();
+    let follow = || {
+        let mut child = world.ssh_command(&["events", "-t", "--format", "json"]);
+        child.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap()
+    };
+    let mut leaver = follow();
+    leaver.stdout.take().unwrap().read_exact(&mut [0; 10]).unwrap();
+    leaver.kill().unwrap();
+    leaver.wait().unwrap();
+
+    let mut follower = follow();
+    let mut stdout = follower.stdout.take().unwrap();
+    let mut seen = String::new();
+    let mut read_until = |text: &str| {
+        let mut byte = [0];
+        while !seen.contains(text) {
+            stdout.read_exact(&mut byte).unwrap();
+            seen.push(char::from(byte[0]));
+        }
+    };
+    read_until("apps:create");
+    world.ssh(&["access:add", "shop", "nobody"]).failure();
+    read_until("no user named nobody");
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+    eventually("no connection is left", || {
+        let port = world.ssh_port.to_string();
+        let listed = Command::new("ss").args(["-Htn", "state", "established", "sport", "=", &port]).output().unwrap();
+        listed.stdout.is_empty().then_some(())
+    });
+}
