@@ -149,7 +149,7 @@ impl Text for Vec<ConfigVarRow> {
 
 impl Text for ConfigKeys {
     fn text(&self) -> String {
-        self.0.iter().map(|name| format!("{name}\n")).collect()
+        self.0.iter().flat_map(|name| [name.as_str(), "\n"]).collect()
     }
 }
 

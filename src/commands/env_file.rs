@@ -94,9 +94,8 @@ pub(super) fn import(text: &str, notation: Option<Notation>) -> Result<ConfigVar
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     match notation {
         Some(Notation::Json) => read_json(text),
-        Some(Notation::Shell | Notation::Env) => Reader { rest: text, line: 1 }.read(),
         None if text.trim_start().starts_with('{') => read_json(text),
-        None => Reader { rest: text, line: 1 }.read(),
+        None | Some(Notation::Shell | Notation::Env) => Reader { rest: text, line: 1 }.read(),
     }
 }
 

@@ -246,7 +246,8 @@ mod tests {
         let (progress, _lines) = Progress::channel();
         let _held = locks.lock(APP, &progress, &CancellationToken::new()).await.unwrap();
         let work = locks.begin(APP, &CancellationToken::new());
-        let mut waiting = pin!(locks.lock(APP, &progress, work.cancel()));
+        let cancel = work.cancel().clone();
+        let mut waiting = pin!(locks.lock(APP, &progress, &cancel));
         assert!(waiting.as_mut().now_or_never().is_none());
         let mut cancelling = pin!(locks.cancel(APP, "ann"));
         assert!(cancelling.as_mut().now_or_never().is_none());

@@ -140,11 +140,11 @@ impl Deployer {
             commit.ok_or_else(|| DeployError::NoRelease(format!("{} has no deployed commit to build", app.name)))?;
         let repository = this.repositories.get(&app.name);
         repository.pin_commit(&commit).await?;
-        let rebuild = async {
+        let build_and_release = async {
             let _gc_hold = GcHold::begin(self, app).await;
             Box::pin(self.rebuild_commit(app, commit, by, progress, work)).await
         };
-        let rebuilt = this.pushes.unless_destroyed(app.id, work.cancel(), rebuild).await;
+        let rebuilt = this.pushes.unless_destroyed(app.id, work.cancel(), build_and_release).await;
         repository.unpin_commit().await?;
         rebuilt
     }

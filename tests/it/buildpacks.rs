@@ -28,8 +28,10 @@ fn buildpacks_are_installed_from_folders_archives_and_repositories() {
     world.answers(&world.url("app"), "one files:note.txt  env:none");
     let info = world.paas(&["builds:info", "app", "--format", "json"]).success().out;
     let info: serde_json::Value = serde_json::from_str(&info).unwrap();
-    let ran = info["buildpacks"][0].as_str().unwrap();
-    assert!(ran.starts_with("test/one@1.0.0 (sha256:") && info["stack"] == "debian-13", "{info}");
+    let ran = &info["buildpacks"][0];
+    assert!(ran["id"] == "test/one" && ran["version"] == "1.0.0" && info["stack"] == "debian-13", "{info}");
+    assert!(ran["digest"].as_str().unwrap().starts_with("sha256:"), "{info}");
+    world.paas(&["builds:info", "app"]).success().prints("test/one@1.0.0 (sha256:");
 
     // An archive, which is removed once it is chosen: builds use the copy that was fetched.
     write_buildpack(&at("two"), "test/two", "two");

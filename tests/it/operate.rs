@@ -16,6 +16,31 @@ fn json(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
 }
 
+/// Config vars that are exported are imported unchanged; a text with an invalid line changes nothing.
+#[test]
+fn config_vars_are_exported_and_imported() {
+    let world = World::new();
+    world.paas(&["apps:create", "from"]).success();
+    world.paas(&["apps:create", "to"]).success();
+    let value = "it's \"$HOME\" \\n\nsecond line";
+    world.paas(&["config:set", "from", &format!("TEXT={value}"), "LEVEL=2"]).success();
+    assert_eq!(world.paas(&["config:keys", "from"]).success().out, "LEVEL\nTEXT\n");
+    for notation in ["shell", "env", "json"] {
+        let exported = world.paas(&["config:export", "from", "--as", notation]).success().out;
+        let imported = world.paas_with(&["config:import", "to", "--format", "json"], &exported).success().out;
+        let result = json(imported.lines().last().unwrap());
+        let expected = serde_json::json!({ "app": "to", "release": null, "set": ["LEVEL", "TEXT"], "unset": [] });
+        assert_eq!(result, expected, "{notation}");
+        assert_eq!(world.paas(&["config:get", "to", "TEXT"]).success().out, format!("{value}\n"), "{notation}");
+        world.paas(&["config:unset", "to", "LEVEL", "TEXT"]).success();
+    }
+    let exported = world.paas(&["config:export", "from", "--format", "json"]).success().out;
+    assert_eq!(json(&exported)["TEXT"], value);
+    let refused = world.paas_with(&["config:import", "to"], "A=1\nhunter2-\n").failure();
+    assert!(!refused.prints("line 2 is not NAME=value").all().contains("hunter2"));
+    assert_eq!(world.paas(&["config:keys", "to"]).success().out, "");
+}
+
 /// A change of config vars makes a release, or takes effect with the next one; a rollback restores the old values.
 #[test]
 fn config_vars_belong_to_releases() {
@@ -67,6 +92,9 @@ fn processes_are_scaled_restarted_stopped_and_started() {
     });
     let logs = world.ssh(&["logs", "procs", "-p", "worker"]).success().out;
     assert!(logs.contains("app[worker.1]: at work") && !logs.contains("[web."), "{logs}");
+    let logs = world.ssh(&["logs", "procs", "-p", "worker", "--since", "1h", "-q"]).success().out;
+    assert!(logs.lines().any(|line| line == "at work"), "{logs}");
+    world.ssh(&["logs", "procs", "--since", "yesterday"]).failure().prints("is not a period");
     world.ssh(&["logs", "procs", "-p", "wroker"]).success().prints("no process type wroker; it has: web, worker");
     let state = || json(&world.ssh(&["apps:list", "--format", "json"]).success().out)[0]["state"].clone();
     assert_eq!(state(), "running");

@@ -138,6 +138,38 @@ fn builds_beyond_the_limit_wait_in_a_queue() {
     }
 }
 
+/// A build is cancelled while it runs, and while its release is rolled out: the pusher sees by whom, and nothing changes.
+#[test]
+fn a_cancelled_build_changes_nothing() {
+    let world = World::new();
+    let folder = world.sample("node", "stop");
+    let package = fs::read_to_string(folder.join("package.json")).unwrap();
+    let slow = package.replace("\"start\"", "\"build\": \"while :; do sleep 0.1; done\", \"start\"");
+    world.commit(&folder, &[("package.json", &slow)]);
+    let mut push = Pushing::start(&world, &folder);
+    push.wait_for("Detecting");
+    eventually("the build runs", || (!world.containers("build").is_empty()).then_some(()));
+    world.paas(&["builds:cancel", "stop"]).success().prints("The build of stop is cancelled");
+    let by = "the build was cancelled by local (builds:cancel)";
+    push.end().failure().prints(by).prints("Nothing is deployed yet");
+    world.paas(&["builds:list", "stop"]).success().prints("failed").prints(by);
+    let none = world.paas(&["builds:cancel", "stop"]).failure().prints("no build of stop is running");
+    assert_eq!(none.code, Some(5), "a conflict");
+
+    let folder = world.repository("halt", &[("Procfile", &version(1))]);
+    world.push(&folder).success();
+    let check = r#"{"healthchecks":{"web":[{"attempts":600,"wait":1}]}}"#;
+    world.commit(&folder, &[("Procfile", "web: sleep 1000"), ("app.json", check)]);
+    let mut push = Pushing::start(&world, &folder);
+    push.wait_for("Releasing v2");
+    world.paas(&["builds:cancel", "halt"]).success();
+    push.end().failure().prints(by).prints("the previous release is still live");
+    world.answers(&world.url("halt"), "version-1");
+    world.commit(&folder, &[("Procfile", &version(3)), ("app.json", "{}")]);
+    world.push(&folder).success();
+    world.answers(&world.url("halt"), "version-3");
+}
+
 /// Number of instances that are healthy by the server's report, and run by the engine's.
 fn serving(world: &World, app: &str) -> usize {
     let running = world.running_containers("instance");
