@@ -14,7 +14,7 @@ use crate::{
     operations::{
         AddBuildpack, AppBuildpack, BuildpackOrigin, BuildpackReport, ChangedBuildpacks, ClearBuildpacks,
         InstallBuildpacks, InstallSource, InstalledBuildpack, InstalledPackage, ListBuildpacks,
-        ListInstalledBuildpacks, RemoveBuildpack, ReportBuildpacks, Result, SentFile, SetBuildpack,
+        ListInstalledBuildpacks, PackagedBuildpack, RemoveBuildpack, ReportBuildpacks, Result, SentFile, SetBuildpack,
         UninstallBuildpacks, UninstalledBuildpacks,
     },
 };
@@ -147,7 +147,7 @@ impl Text for Vec<InstalledBuildpack> {
 
 impl Text for InstalledPackage {
     fn text(&self) -> String {
-        let line = |buildpack: &crate::operations::PackagedBuildpack| {
+        let line = |buildpack: &PackagedBuildpack| {
             format!("       {}@{} ({})\n", buildpack.id, buildpack.version, buildpack.digest)
         };
         self.buildpacks.iter().map(line).collect()

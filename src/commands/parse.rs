@@ -186,6 +186,8 @@ mod tests {
             assert_eq!(error("config:set app K").as_deref(), Some(alone));
             assert_eq!(error("config:set app K='hi there' L='a=b c'"), None);
         }
+        let real = error(&["config:set", "app", "K=hi", "there"]);
+        assert!(real.starts_with("there: write NAME=VALUE; a value with spaces needs quotes"), "{real}");
     }
 
     #[test]

@@ -151,10 +151,10 @@ impl Text for UpdatedStack {
         if !updated {
             return format!("       {name} is up to date: nothing changed\n");
         }
-        let changes: String = changes.iter().map(|change| format!("       {change}\n")).collect();
-        format!(
-            "-----> {name} is now at revision {revision}\n{changes}       apps:rebase --all rebases the apps onto it\n"
-        )
+        let mut text = format!("-----> {name} is now at revision {revision}\n");
+        text.extend(changes.iter().map(|change| format!("       {change}\n")));
+        text.push_str("       apps:rebase --all rebases the apps onto it\n");
+        text
     }
 }
 
@@ -177,7 +177,7 @@ impl Text for StackReport {
         });
         let mut text = table(["APP", "STACK", "REVISION", "NEWEST", "STATE"], rows);
         if let (Some(stack), false) = (&self.stack, self.changes.is_empty()) {
-            text.push_str(&format!("-----> Changed in the newest revision of {stack}\n"));
+            text.extend(["-----> Changed in the newest revision of ", stack.as_str(), "\n"]);
             text.extend(self.changes.iter().map(|change| format!("       {change}\n")));
         }
         text

@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Command};
 
 use crate::support::{
     apps::{version, write_buildpack},
-    command::run,
+    command::{run, run_with},
     world::World,
 };
 
@@ -36,12 +36,22 @@ fn buildpacks_are_installed_from_folders_archives_and_repositories() {
     // An archive, which is removed once it is chosen: builds use the copy that was fetched.
     write_buildpack(&at("two"), "test/two", "two");
     run(Command::new("tar").args(["-czf", &text(&at("two.tgz")), "-C", &text(&at("two")), "."])).success();
+    let archive = fs::read(at("two.tgz")).unwrap();
     world.paas(&["buildpacks:set", "app", &text(&at("two.tgz"))]).success();
     fs::remove_file(at("two.tgz")).unwrap();
     world.paas(&["ps:rebuild", "app"]).success().prints("-----> two builds").prints("v2 is live");
     assert!(world.get(&world.url("app")).unwrap().1.contains("two files"));
     world.paas(&["releases:list", "app"]).success().prints("rebuild");
     world.paas(&["buildpacks:report", "app"]).success().prints("test/two@1.0.0").prints("two.tgz");
+
+    // The same archive, sent over ssh.
+    let install = |archive: &[u8]| run_with(&mut world.ssh_command(&["buildpacks:install", "-"]), archive);
+    install(&archive).success().prints("test/two@1.0.0 (sha256:");
+    world.paas(&["buildpacks:installed"]).success().prints("standard input");
+    world.paas(&["events"]).success().prints("buildpacks:install").prints("standard input");
+    install(&archive[..archive.len() / 2]).failure().prints("cannot get the buildpack standard input: ");
+    install(&[]).failure().prints("it is empty; send a .cnb or .tgz file");
+    world.paas(&["buildpacks:uninstall", "test/two"]).success().prints("test/two@1.0.0 is uninstalled");
 
     // A folder of a git repository, at a tag.
     fs::create_dir_all(at("git")).unwrap();
@@ -86,6 +96,7 @@ fn buildpacks_are_installed_from_folders_archives_and_repositories() {
     world.ssh_as(&key, &["buildpacks:add", "theirs", &text(&at("one"))]).failure().prints("only an admin may");
     world.ssh_as(&key, &["buildpacks:add", "theirs", &url]).failure().prints("only https:// and http:// are allowed");
     world.ssh_as(&key, &["buildpacks:install", "paas/nodejs"]).failure().prints("only an admin may");
+    world.ssh_as(&key, &["buildpacks:install", "-"]).failure().prints("only an admin may");
 }
 
 /// A `project.toml` chooses files, buildpacks and build variables, and adds buildpacks of the app.

@@ -190,13 +190,13 @@ async fn rebase_all(context: &Context<'_>, apps: Vec<App>, stack: Option<StackNa
     let apps: Vec<_> = wanted.map(|status| status.app).collect();
     context.progress.step(format!("Rebasing {} apps", apps.len())).await;
     let by = context.caller.name();
-    result_of_all(context.deployer.rebase_all(apps, by, context.progress, context.hangup).await)
+    result_of_all(&context.deployer.rebase_all(apps, by, context.progress, context.hangup).await)
 }
 
 /// The apps by name, or the failure of the whole if one failed; the lines of progress have told why.
-fn result_of_all(results: Vec<(App, Option<Result<Rebased, DeployError>>)>) -> Result<Vec<RebasedApp>> {
+fn result_of_all(results: &[(App, Option<Result<Rebased, DeployError>>)]) -> Result<Vec<RebasedApp>> {
     let (mut done, mut failed, mut not_started) = (Vec::new(), 0, 0);
-    for (app, result) in &results {
+    for (app, result) in results {
         match result {
             Some(Ok(rebased)) => done.push(RebasedApp::new(app, rebased)),
             Some(Err(_)) => failed += 1,

@@ -61,9 +61,9 @@ pub fn run(command: &mut Command) -> CommandOutput {
     run_with(command, "")
 }
 
-pub fn run_with(command: &mut Command, stdin: &str) -> CommandOutput {
+pub fn run_with(command: &mut Command, stdin: impl AsRef<[u8]>) -> CommandOutput {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+    let _ = child.stdin.take().unwrap().write_all(stdin.as_ref());
     output(child)
 }
 
