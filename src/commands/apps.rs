@@ -81,8 +81,8 @@ async fn ask_for_name(session: &Session<'_>, app: &AppName) -> Result<String> {
 
 impl Text for CreatedApp {
     fn text(&self) -> String {
-        let urls: String = self.urls.iter().map(|url| format!("       {url}\n")).collect();
-        format!("-----> Created {}\n{urls}", self.name)
+        let urls: Vec<_> = self.urls.iter().map(|url| format!("       {url}\n")).collect();
+        format!("-----> Created {}\n{}", self.name, urls.concat())
     }
 }
 
@@ -135,6 +135,6 @@ impl Text for DestroyedApp {
 
 impl Text for Urls {
     fn text(&self) -> String {
-        self.0.iter().map(|url| format!("{url}\n")).collect()
+        self.0.iter().flat_map(|url| [url, "\n"]).collect()
     }
 }

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     context::Context,
-    failure::Failure,
-    operation::{Operation, Requirement, Result},
+    failure::{Failure, Result},
+    operation::{Operation, Requirement},
     ports::Mapping,
     ps,
     selection::AppSelection,

@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
-use super::operation::Result;
+use super::failure::Result;
 use crate::store::{Event, EventId, Millis, NewEvent, Outcome, Store, now};
 
 /// Number of events by which a follower may lag before it misses some.

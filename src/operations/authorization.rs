@@ -2,8 +2,7 @@
 
 use super::{
     caller::Caller,
-    failure::{Failure, FailureKind},
-    operation::Result,
+    failure::{Failure, FailureKind, Result},
 };
 use crate::{
     model::{AppName, Right, Role},

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     context::Context,
-    operation::{Operation, Requirement, Result},
+    failure::Result,
+    operation::{Operation, Requirement},
 };
 use crate::{
     deploy::BuildpackPosition,

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     context::Context,
-    failure::{Failure, FailureKind},
-    operation::{Operation, Result},
+    failure::{Failure, FailureKind, Result},
+    operation::Operation,
     time::Time,
 };
 use crate::{

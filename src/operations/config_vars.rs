@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     context::Context,
-    failure::Failure,
-    operation::{Operation, Result},
+    failure::{Failure, Result},
+    operation::Operation,
 };
 use crate::{
     deploy::ConfigChange,

@@ -2,8 +2,7 @@
 
 use super::{
     context::Context,
-    failure::{Failure, FailureKind},
-    operation::Result,
+    failure::{Failure, FailureKind, Result},
 };
 use crate::{model::AppName, store::App};
 

@@ -9,7 +9,8 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::{
     context::Context,
-    operation::{Follow, Operation, Result},
+    failure::Result,
+    operation::{Follow, Operation},
     selection::AppSelection,
     target::Server,
     time::{Since, Time},

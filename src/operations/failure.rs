@@ -14,6 +14,9 @@ use crate::{
     store::{Outcome, StoreError},
 };
 
+/// Result of an operation.
+pub type Result<T = (), E = Failure> = std::result::Result<T, E>;
+
 /// Kind of a failure. The exit status of a command and the status of an HTTP response follow from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

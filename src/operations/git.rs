@@ -3,10 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
-use super::{
-    context::Context,
-    operation::{Operation, Result},
-};
+use super::{context::Context, failure::Result, operation::Operation};
 use crate::{
     model::{AppName, BranchName, CommitId, InvalidName, Line, Right},
     store::{App, Effect},

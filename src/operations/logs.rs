@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     context::Context,
-    failure::Failure,
-    operation::{Follow, Operation, Result},
+    failure::{Failure, Result},
+    operation::{Follow, Operation},
     ps,
     time::{Since, Time},
 };

@@ -3,11 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    context::Context,
-    operation::{Operation, Result},
-    time::Time,
-};
+use super::{context::Context, failure::Result, operation::Operation, time::Time};
 use crate::{
     model::{AppName, Right, Role, UserName},
     store::{App, Effect, Member},

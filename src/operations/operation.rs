@@ -5,11 +5,8 @@ use std::borrow::Cow;
 use futures_util::stream::BoxStream;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
-use super::{context::Context, failure::Failure, target::Target};
+use super::{context::Context, failure::Result, target::Target};
 use crate::{model::Right, store::Effect};
-
-/// Result of an operation.
-pub type Result<T = (), E = Failure> = std::result::Result<T, E>;
 
 /// Something that can be asked of the server; the fields of the type are its input.
 pub trait Operation: Send + Sized {

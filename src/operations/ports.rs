@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     context::Context,
-    failure::Failure,
-    operation::{Operation, Requirement, Result},
+    failure::{Failure, Result},
+    operation::{Operation, Requirement},
     ps,
 };
 use crate::{

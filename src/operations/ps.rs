@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     context::Context,
     each_app::EachApp,
-    failure::Failure,
-    operation::{Operation, Result},
+    failure::{Failure, Result},
+    operation::Operation,
     selection::AppSelection,
     time::Time,
 };

@@ -3,8 +3,13 @@
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Operations, apps::CreateApp, audit::AuditLog, authorization::Authorization, caller::Caller, context::Call,
-    failure::FailureKind, operation::Result,
+    Operations,
+    apps::CreateApp,
+    audit::AuditLog,
+    authorization::Authorization,
+    caller::Caller,
+    context::Call,
+    failure::{FailureKind, Result},
 };
 use crate::{
     model::{AppName, Right},

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     context::Context,
-    operation::{Operation, Result},
+    failure::Result,
+    operation::Operation,
     ps::{self, Released},
     time::Time,
 };

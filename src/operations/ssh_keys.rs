@@ -1,12 +1,14 @@
 //! Operations of SSH keys.
 
+use std::fmt::Write as _;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
     context::Context,
-    failure::Failure,
-    operation::{Operation, Result},
+    failure::{Failure, Result},
+    operation::Operation,
     target::Server,
     time::Time,
 };
@@ -79,7 +81,7 @@ impl Operation for AddKey {
             text.push_str(" --admin");
         }
         if let Some(app) = &self.app {
-            text.push_str(&format!(" --app {app} --role {}", self.role.unwrap_or(Role::Deployer)));
+            let _ = write!(text, " --app {app} --role {}", self.role.unwrap_or(Role::Deployer));
         }
         text
     }

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     context::Context,
-    failure::Failure,
-    operation::{Operation, Result},
+    failure::{Failure, Result},
+    operation::Operation,
     target::Server,
     time::Time,
 };

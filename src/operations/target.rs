@@ -2,8 +2,7 @@
 
 use super::{
     authorization::Authorization,
-    failure::{Failure, FailureKind},
-    operation::Result,
+    failure::{Failure, FailureKind, Result},
     selection::AppSelection,
 };
 use crate::{

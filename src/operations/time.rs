@@ -49,13 +49,12 @@ pub struct InvalidSince(String);
 
 impl Since {
     fn parse(text: &str, now: Timestamp) -> Option<Self> {
-        let at = match text.parse::<Timestamp>() {
-            Ok(time) => time,
-            Err(_) => {
-                let span: jiff::Span = text.parse().ok()?;
-                let length = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
-                now.checked_sub(length).ok().filter(|_| !length.is_negative())?
-            }
+        let at = if let Ok(time) = text.parse::<Timestamp>() {
+            time
+        } else {
+            let span: jiff::Span = text.parse().ok()?;
+            let length = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
+            now.checked_sub(length).ok().filter(|_| !length.is_negative())?
         };
         (at <= now).then(|| Self(at.as_millisecond()))
     }

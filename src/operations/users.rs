@@ -3,12 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    context::Context,
-    operation::{Operation, Result},
-    target::Server,
-    time::Time,
-};
+use super::{context::Context, failure::Result, operation::Operation, target::Server, time::Time};
 use crate::{
     model::{Right, UserName},
     store::{Effect, User},

@@ -11,8 +11,8 @@ use crate::{
     model::{AppName, BuildpackSource, Digest, Right},
     operations::{
         context::Context,
-        failure::{Failure, FailureKind},
-        operation::{Operation, Result},
+        failure::{Failure, FailureKind, Result},
+        operation::Operation,
         target::Server,
     },
     store::Effect,

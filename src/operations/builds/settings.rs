@@ -7,10 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     model::{AppName, InvalidName, Line, Right, SourceFolder},
-    operations::{
-        context::Context,
-        operation::{Operation, Result},
-    },
+    operations::{context::Context, failure::Result, operation::Operation},
     store::{App, Effect},
 };
 

@@ -9,8 +9,8 @@ use crate::{
     model::{AppName, ReleaseNumber, Right, StackName},
     operations::{
         context::Context,
-        failure::{Failure, FailureKind},
-        operation::{Operation, Result},
+        failure::{Failure, FailureKind, Result},
+        operation::Operation,
         selection::AppSelection,
     },
     store::{App, Effect},

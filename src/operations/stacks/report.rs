@@ -7,11 +7,7 @@ use super::require_stack;
 use crate::{
     deploy::StackStatus,
     model::{AppName, PackageChange, Right, StackName},
-    operations::{
-        context::Context,
-        operation::{Operation, Result},
-        selection::AppSelection,
-    },
+    operations::{context::Context, failure::Result, operation::Operation, selection::AppSelection},
     store::{App, Effect},
 };
 
