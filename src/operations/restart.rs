@@ -1,0 +1,172 @@
+//! Operations that restart, rebuild, stop and start apps.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{
+    context::Context,
+    each_app::EachApp,
+    failure::{Failure, Result},
+    operation::Operation,
+    ps::{Released, Scaled, released, renew, scaled, settle, unknown_type},
+    selection::AppSelection,
+};
+use crate::{
+    model::{AppName, ProcessType, Right},
+    store::{App, Effect},
+};
+
+/// Replaces instances by new ones of the same release, without downtime.
+#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+pub struct Restart {
+    /// App.
+    pub app: Option<AppName>,
+    /// Only the instances of this process type.
+    #[arg(value_name = "TYPE")]
+    pub process_type: Option<ProcessType>,
+    /// All apps.
+    #[arg(long, conflicts_with = "app")]
+    #[serde(default)]
+    pub all: bool,
+}
+
+impl Operation for Restart {
+    const NAME: &'static str = "ps:restart";
+    const RIGHT: Right = Right::Operate;
+    const EFFECT: Effect = Effect::Change;
+    type Target = Vec<App>;
+    type Output = Vec<Scaled>;
+
+    fn target(&self) -> AppSelection {
+        AppSelection::new(self.app.as_ref(), self.all)
+    }
+
+    fn audit(&self) -> String {
+        self.process_type.as_ref().map(ToString::to_string).unwrap_or_default()
+    }
+
+    async fn run(self, context: &Context<'_>, apps: Vec<App>) -> Result<Vec<Scaled>> {
+        // One that does not run has nothing to restart, which is no failure when all are restarted.
+        let all = self.app.is_none();
+        let apps: Vec<_> = apps.into_iter().filter(|app| !all || (app.current.is_some() && !app.stopped)).collect();
+        let mut each = EachApp::new(context, &apps);
+        for app in apps {
+            each.add(app.name.clone(), restart(context, app, self.process_type.as_ref()).await).await?;
+        }
+        each.finish()
+    }
+}
+
+async fn restart(context: &Context<'_>, app: App, process_type: Option<&ProcessType>) -> Result<Scaled> {
+    if let Some(unknown) = unknown_type(context, &app, process_type.into_iter()).await? {
+        return Err(Failure::not_found(unknown));
+    }
+    let what = process_type.map_or_else(|| app.name.to_string(), |name| format!("{name} of {}", app.name));
+    renew(context, &app, process_type, format!("Restarting {what}")).await?;
+    scaled(context, app).await
+}
+
+/// Builds the deployed commit again and releases the image.
+#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+pub struct Rebuild {
+    /// App.
+    pub app: Option<AppName>,
+    /// All apps that have a deployed commit.
+    #[arg(long, conflicts_with = "app")]
+    #[serde(default)]
+    pub all: bool,
+}
+
+impl Operation for Rebuild {
+    const NAME: &'static str = "ps:rebuild";
+    const RIGHT: Right = Right::Deploy;
+    const EFFECT: Effect = Effect::Change;
+    type Target = Vec<App>;
+    type Output = Vec<Released>;
+
+    fn target(&self) -> AppSelection {
+        AppSelection::new(self.app.as_ref(), self.all)
+    }
+
+    async fn run(self, context: &Context<'_>, apps: Vec<App>) -> Result<Vec<Released>> {
+        let apps: Vec<_> = apps.into_iter().filter(|app| self.app.is_some() || app.current.is_some()).collect();
+        let mut each = EachApp::new(context, &apps);
+        for app in apps {
+            each.add(app.name.clone(), rebuild(context, app).await).await?;
+        }
+        each.finish()
+    }
+}
+
+async fn rebuild(context: &Context<'_>, app: App) -> Result<Released> {
+    context.deployer.rebuild(&app, context.caller.name(), context.progress, context.hangup).await?;
+    released(context, app).await
+}
+
+/// Stops all instances; the formation is kept.
+#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+pub struct Stop {
+    /// App.
+    pub app: Option<AppName>,
+    /// All apps.
+    #[arg(long, conflicts_with = "app")]
+    #[serde(default)]
+    pub all: bool,
+}
+
+impl Operation for Stop {
+    const NAME: &'static str = "ps:stop";
+    const RIGHT: Right = Right::Operate;
+    const EFFECT: Effect = Effect::Change;
+    type Target = Vec<App>;
+    type Output = Vec<Scaled>;
+
+    fn target(&self) -> AppSelection {
+        AppSelection::new(self.app.as_ref(), self.all)
+    }
+
+    async fn run(self, context: &Context<'_>, apps: Vec<App>) -> Result<Vec<Scaled>> {
+        let mut each = EachApp::new(context, &apps);
+        for app in apps {
+            each.add(app.name.clone(), set_stopped(context, app, true).await).await?;
+        }
+        each.finish()
+    }
+}
+
+/// Starts a stopped app.
+#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+pub struct Start {
+    /// App.
+    pub app: Option<AppName>,
+    /// All apps.
+    #[arg(long, conflicts_with = "app")]
+    #[serde(default)]
+    pub all: bool,
+}
+
+impl Operation for Start {
+    const NAME: &'static str = "ps:start";
+    const RIGHT: Right = Right::Operate;
+    const EFFECT: Effect = Effect::Change;
+    type Target = Vec<App>;
+    type Output = Vec<Scaled>;
+
+    fn target(&self) -> AppSelection {
+        AppSelection::new(self.app.as_ref(), self.all)
+    }
+
+    async fn run(self, context: &Context<'_>, apps: Vec<App>) -> Result<Vec<Scaled>> {
+        let mut each = EachApp::new(context, &apps);
+        for app in apps {
+            each.add(app.name.clone(), set_stopped(context, app, false).await).await?;
+        }
+        each.finish()
+    }
+}
+
+async fn set_stopped(context: &Context<'_>, app: App, stopped: bool) -> Result<Scaled> {
+    context.store.set_stopped(app.id, stopped).await?;
+    context.progress.step(format!("{} {}", if stopped { "Stopping" } else { "Starting" }, app.name)).await;
+    settle(context, app).await
+}
