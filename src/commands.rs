@@ -33,10 +33,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Config,
-    operations::{Caller, Failure, Operations, Result},
+    operations::{Caller, Failure, Operations, Result, Version},
 };
 use command::Command;
-use output::Output;
+use output::{Output, Text};
 use parse::Parsed;
 use session::Session;
 
@@ -94,16 +94,19 @@ impl Commands {
     }
 }
 
+impl Text for Version {
+    fn text(&self) -> String {
+        format!("paas {}\n", self.version)
+    }
+}
+
 async fn act(session: &Session<'_>, command: Command) -> Result {
     match command {
         Command::Help { topic } => {
             session.out.text(&help::help(topic.as_deref()).map_err(Failure::not_found)?).await;
             Ok(())
         }
-        Command::Version => {
-            session.out.text(concat!("paas ", env!("CARGO_PKG_VERSION"), "\n")).await;
-            Ok(())
-        }
+        Command::Version(show) => session.answer(show).await,
         Command::Apps(command) => apps::run(session, command).await,
         Command::Stacks(command) => stacks::run(session, command).await,
         Command::Releases(command) => releases::run(session, command).await,

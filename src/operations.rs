@@ -28,6 +28,7 @@ mod stacks;
 mod target;
 mod time;
 mod users;
+mod version;
 
 pub use apps::*;
 pub use audit::AuditLog;
@@ -54,6 +55,7 @@ pub use stacks::*;
 pub use target::{Scope, Server, Target};
 pub use time::{Since, Time};
 pub use users::*;
+pub use version::*;
 
 use std::sync::Arc;
 
@@ -96,7 +98,7 @@ impl Operations {
         };
         let authorized = self.authorize(call, &operation).await;
         let (result, entry) = match authorized {
-            Err(failure) => (Err(failure), entry),
+            Err(failure) => (Err(failure), self.about_app(entry).await?),
             Ok(target) => {
                 let entry = match target.app() {
                     Some(app) => NewEvent { app: Some(app.id), app_name: Some(app.name.clone()), ..entry },
@@ -111,6 +113,13 @@ impl Operations {
         let (outcome, message) = outcome_of(&result);
         self.audit.record(NewEvent { outcome, message, ..entry }).await?;
         result
+    }
+
+    /// The entry of a refused operation, with the identity of the app that was named: its members see who was refused.
+    async fn about_app(&self, entry: NewEvent) -> Result<NewEvent> {
+        let Some(name) = &entry.app_name else { return Ok(entry) };
+        let app = self.store.find_app(name.clone()).await?.map(|app| app.id);
+        Ok(NewEvent { app, ..entry })
     }
 
     /// Finds what an operation is about and checks the caller's right.

@@ -8,7 +8,7 @@ use super::{
     ports::PortsCommand, ps::PsCommand, releases::ReleasesCommand, ssh_keys::SshKeysCommand, stacks::StacksCommand,
     users::UsersCommand,
 };
-use crate::operations::{ShowUrls, WhoAmI};
+use crate::operations::{ShowUrls, ShowVersion, WhoAmI};
 
 /// A command and its arguments.
 #[derive(Debug, Parser)]
@@ -32,7 +32,7 @@ pub(super) enum Command {
     },
     /// Print the server's version.
     #[command(name = "version")]
-    Version,
+    Version(ShowVersion),
     /// Print the name of the caller, and what kind of user that is.
     #[command(name = "whoami")]
     WhoAmI(WhoAmI),

@@ -29,7 +29,7 @@ impl Operations {
     pub async fn authorize_push(&self, caller: &Caller, name: AppName) -> Result<App> {
         let found = self.find_or_create(caller, &name).await;
         if let Err(failure) = &found {
-            let event = event(&caller.actor, PUSH, Effect::Change, name);
+            let event = self.about_app(event(&caller.actor, PUSH, Effect::Change, name)).await?;
             let message = Some(failure.message.clone());
             self.audit.record(NewEvent { outcome: failure.kind.outcome(), message, ..event }).await?;
         }
@@ -62,9 +62,9 @@ impl Operations {
     pub async fn authorize_fetch(&self, caller: &Caller, name: AppName) -> Result<App> {
         let authorization = Authorization { store: &self.store, caller, operation: FETCH };
         let found = authorization.app(name.clone(), Right::Deploy).await;
-        let event = event(&caller.actor, FETCH, Effect::Read, name);
+        let event = self.about_app(event(&caller.actor, FETCH, Effect::Read, name)).await?;
         let event = match &found {
-            Ok(app) => NewEvent { app: Some(app.id), outcome: Outcome::Succeeded, ..event },
+            Ok(_) => NewEvent { outcome: Outcome::Succeeded, ..event },
             Err(failure) => {
                 NewEvent { outcome: failure.kind.outcome(), message: Some(failure.message.clone()), ..event }
             }

@@ -58,6 +58,7 @@ operations!(
     Stop,
     Start,
     WhoAmI,
+    ShowVersion,
     AddUser,
     ListUsers,
     SetUser,
