@@ -10,9 +10,9 @@ pub mod local;
 pub mod server;
 
 #[cfg(feature = "server")]
-pub mod api;
-#[cfg(feature = "server")]
 pub mod commands;
+#[cfg(feature = "server")]
+pub mod socket;
 #[cfg(feature = "server")]
 pub mod ssh;
 

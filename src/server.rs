@@ -15,7 +15,6 @@ use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    api,
     build::{BuildError, Builder},
     commands::Commands,
     config::Config,
@@ -28,7 +27,7 @@ use crate::{
     progress,
     receive::{ReceiveError, Receiver},
     router::Link,
-    ssh,
+    socket, ssh,
     store::{Store, StoreError},
 };
 
@@ -97,7 +96,7 @@ pub enum ServerError {
     Audit(#[from] Failure),
     /// The local socket cannot be used.
     #[error(transparent)]
-    Api(#[from] api::ApiError),
+    Socket(#[from] socket::SocketError),
 }
 
 /// Runs the server until `shutdown`.
@@ -157,10 +156,10 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
     let commands = Commands::new(Arc::clone(&config), operations.clone());
     let receiver = Receiver::start(&config, repositories, pushes, &tracker, stopped.clone())?;
     let connections = TaskTracker::new();
-    let local = api::bind(&api::socket_path(&config.data_dir)).await?;
+    let local = socket::bind(&socket::path(&config.data_dir)).await?;
     let backend = backend::ServerBackend { commands, operations, receiver };
     let runner = Arc::new(backend.clone());
-    connections.spawn(api::serve(local, runner, connections.clone(), shutdown.clone(), stopped.clone()));
+    connections.spawn(socket::serve(local, runner, connections.clone(), shutdown.clone(), stopped.clone()));
     let ssh_server = ssh::SshServer { config: Arc::clone(&config), store, backend };
     let (tasks, stop, abort) = (connections.clone(), shutdown.clone(), stopped.clone());
     connections.spawn(async move {

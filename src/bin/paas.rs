@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
-use paas::{api, commands, config::Config, local, receive, router, server};
+use paas::{commands, config::Config, local, receive, router, server, socket};
 use tokio_util::sync::CancellationToken;
 
 /// A request through the router allocates about twenty times: with this allocator it takes a tenth less CPU than with
@@ -143,7 +143,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let config = Config::load(&path, required, std::env::vars_os().filter_map(named))?;
     match cli.command {
         CliCommand::Command(words) => {
-            let code = runtime(1)?.block_on(api::client::run(&api::socket_path(&config.data_dir), words))?;
+            let code = runtime(1)?.block_on(socket::client::run(&socket::path(&config.data_dir), words))?;
             // Returning would drop the runtime, which waits for a pending read of standard input.
             std::process::exit(i32::from(code));
         }

@@ -4,12 +4,11 @@ use tokio::io::AsyncWriteExt as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api,
     commands::{Commands, Streams},
     model::{AppName, Line},
     operations::{Caller, Failure, Operations},
     receive::{self, Receiver},
-    ssh,
+    socket, ssh,
 };
 
 #[derive(Clone)]
@@ -78,7 +77,7 @@ impl ssh::Backend for ServerBackend {
     }
 }
 
-impl api::Runner for ServerBackend {
+impl socket::Runner for ServerBackend {
     async fn run(&self, caller: &Caller, words: Vec<String>, streams: Streams, hangup: CancellationToken) -> u8 {
         self.commands.run(caller, words, streams, hangup).await
     }

@@ -14,7 +14,7 @@ use imports::Modules;
 /// The rows, from the top to the bottom.
 const ROWS: [&[&str]; 11] = [
     &["server", "local"],
-    &["ssh", "api"],
+    &["ssh", "socket"],
     &["commands"],
     &["operations"],
     &["deploy"],

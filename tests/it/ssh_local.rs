@@ -3,9 +3,9 @@
 use std::{os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
 
 use paas::{
-    api::{self, ApiError, Runner, client},
     commands::Streams,
     operations::Caller,
+    socket::{self, Runner, SocketError, client},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -47,10 +47,10 @@ impl Local {
     async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (shutdown, tracker) = (CancellationToken::new(), TaskTracker::new());
-        let listener = api::bind(&api::socket_path(dir.path())).await.unwrap();
+        let listener = socket::bind(&socket::path(dir.path())).await.unwrap();
         let started = Arc::new(Semaphore::new(0));
         let stub = Arc::new(Stub(Arc::clone(&started)));
-        tracker.spawn(api::serve(listener, stub, tracker.clone(), shutdown.clone(), CancellationToken::new()));
+        tracker.spawn(socket::serve(listener, stub, tracker.clone(), shutdown.clone(), CancellationToken::new()));
         Self { started, dir, shutdown, tracker }
     }
 
@@ -61,7 +61,12 @@ impl Local {
     }
 }
 
-async fn run(dir: &Path, words: &[&str], input: &[u8], interrupted: bool) -> (Result<u8, ApiError>, Vec<u8>, Vec<u8>) {
+async fn run(
+    dir: &Path,
+    words: &[&str],
+    input: &[u8],
+    interrupted: bool,
+) -> (Result<u8, SocketError>, Vec<u8>, Vec<u8>) {
     let words = words.iter().map(|w| (*w).to_owned()).collect();
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let signal = async {
@@ -69,7 +74,7 @@ async fn run(dir: &Path, words: &[&str], input: &[u8], interrupted: bool) -> (Re
             std::future::pending::<()>().await;
         }
     };
-    let socket = api::socket_path(dir);
+    let socket = socket::path(dir);
     let result = client::run_with_streams(&socket, words, false, input, &mut out, &mut err, signal).await;
     (result, out, err)
 }
@@ -78,7 +83,7 @@ async fn run(dir: &Path, words: &[&str], input: &[u8], interrupted: bool) -> (Re
 async fn commands_have_streams_a_status_and_a_hang_up() {
     let local = Local::start().await;
     let dir = local.dir.path();
-    let mode = std::fs::metadata(api::socket_path(dir)).unwrap().permissions().mode();
+    let mode = std::fs::metadata(socket::path(dir)).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let (result, out, _) = run(dir, &["apps:list", "a b"], b"", false).await;
     assert_eq!(result.unwrap(), 7);
@@ -88,7 +93,7 @@ async fn commands_have_streams_a_status_and_a_hang_up() {
     assert_eq!((result.unwrap(), out.len()), (0, input.len()));
     let (result, _, err) = run(dir, &["hang"], b"", true).await;
     assert_eq!((result.unwrap(), err.as_slice()), (130, &b"hung up\n"[..]));
-    assert!(matches!(api::bind(&api::socket_path(dir)).await, Err(ApiError::Running { .. })));
+    assert!(matches!(socket::bind(&socket::path(dir)).await, Err(SocketError::Running { .. })));
     local.stop().await;
 }
 
@@ -97,10 +102,10 @@ async fn without_a_server_the_error_explains_how_to_start_one_and_a_stale_socket
     let local = Local::start().await;
     local.stop().await;
     let dir = local.dir.path();
-    assert!(api::socket_path(dir).exists());
+    assert!(socket::path(dir).exists());
     let error = run(dir, &["apps:list"], b"", false).await.0.unwrap_err().to_string();
     assert!(error.contains("no server listens on ") && error.contains("start it with `paas server`"), "{error}");
-    drop(api::bind(&api::socket_path(dir)).await.unwrap());
+    drop(socket::bind(&socket::path(dir)).await.unwrap());
     assert_eq!(std::fs::read_dir(dir).unwrap().count(), 1);
 }
 
@@ -108,7 +113,7 @@ async fn without_a_server_the_error_explains_how_to_start_one_and_a_stale_socket
 async fn garbage_and_a_dying_client_end_their_own_connection_only() {
     let local = Local::start().await;
     let dir = local.dir.path();
-    let mut stream = tokio::net::UnixStream::connect(api::socket_path(dir)).await.unwrap();
+    let mut stream = tokio::net::UnixStream::connect(socket::path(dir)).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     let mut rest = Vec::new();
     let _ = stream.read_to_end(&mut rest).await;

@@ -1,4 +1,4 @@
-//! The local API: commands through a Unix socket that only the server's own user and root may use.
+//! The local socket: commands through a Unix socket that only the server's own user and root may use.
 
 use std::{
     future::Future,
@@ -47,7 +47,7 @@ pub trait Runner: Send + Sync + 'static {
 
 /// Why the local socket cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum ApiError {
+pub enum SocketError {
     /// The socket cannot be created.
     #[error("cannot open the socket {path}: {source}")]
     Bind {
@@ -89,20 +89,20 @@ pub enum ApiError {
 }
 
 /// The path of the socket.
-pub fn socket_path(data_dir: &Path) -> PathBuf {
+pub fn path(data_dir: &Path) -> PathBuf {
     data_dir.join("paas.sock")
 }
 
 /// Opens the socket with mode 0600; one that a dead server left is replaced.
-pub async fn bind(path: &Path) -> Result<UnixListener, ApiError> {
-    let failed = |source| ApiError::Bind { path: path.to_owned(), source };
+pub async fn bind(path: &Path) -> Result<UnixListener, SocketError> {
+    let failed = |source| SocketError::Bind { path: path.to_owned(), source };
     match tokio::fs::symlink_metadata(path).await {
         Ok(found) if !found.file_type().is_socket() => {
             return Err(failed(io::Error::other("a file that is not a socket has this name")));
         }
         Ok(_) => {
             if UnixStream::connect(path).await.is_ok() {
-                return Err(ApiError::Running { path: path.to_owned() });
+                return Err(SocketError::Running { path: path.to_owned() });
             }
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}

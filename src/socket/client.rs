@@ -16,7 +16,7 @@ use tokio::{
 use tokio_util::codec::{FramedRead, FramedWrite};
 
 use super::{
-    ApiError,
+    SocketError,
     frames::{self, Codec, Frame},
 };
 
@@ -30,7 +30,7 @@ const SIGPIPE_STATUS: u8 = 141;
 ///
 /// A read of standard input may still be pending when this returns: end the process with `std::process::exit`, or the
 /// runtime waits for it.
-pub async fn run(socket: &Path, words: Vec<String>) -> Result<u8, ApiError> {
+pub async fn run(socket: &Path, words: Vec<String>) -> Result<u8, SocketError> {
     let tty = io::stdout().is_terminal();
     let interrupted = async {
         // If no handler can be installed, the signal ends this process, and the server sees that the connection is closed.
@@ -55,11 +55,11 @@ pub async fn run_with_streams(
     mut stdout: impl AsyncWrite + Unpin,
     mut stderr: impl AsyncWrite + Unpin,
     interrupted: impl Future<Output = ()>,
-) -> Result<u8, ApiError> {
+) -> Result<u8, SocketError> {
     let path = || socket.to_owned();
     let stream = UnixStream::connect(socket).await.map_err(|e| match e.kind() {
-        io::ErrorKind::PermissionDenied => ApiError::NotAllowed { path: path() },
-        _ => ApiError::NoServer { path: path() },
+        io::ErrorKind::PermissionDenied => SocketError::NotAllowed { path: path() },
+        _ => SocketError::NoServer { path: path() },
     })?;
     let (read, write) = stream.into_split();
     let (mut incoming, mut outgoing) = (FramedRead::new(read, Codec), FramedWrite::new(write, Codec));
@@ -86,7 +86,7 @@ pub async fn run_with_streams(
         }
         // If the server takes no more input, the end of the connection tells it.
         if tokio::time::timeout(HANGUP_TIMEOUT, frames::send(&mut outgoing, Frame::Hangup)).await.is_err() {
-            return Err(ApiError::Ended);
+            return Err(SocketError::Ended);
         }
         std::future::pending().await
     };
@@ -96,9 +96,9 @@ pub async fn run_with_streams(
                 Ok(Some(Frame::Stdout(data))) => pass(&mut stdout, data).await?,
                 Ok(Some(Frame::Stderr(data))) => pass(&mut stderr, data).await?,
                 Ok(Some(Frame::Exit(status))) => return Ok(status),
-                Ok(Some(_)) => return Err(ApiError::Protocol { path: path() }),
-                Err(e) if e.kind() == io::ErrorKind::InvalidData => return Err(ApiError::Protocol { path: path() }),
-                Ok(None) | Err(_) => return Err(ApiError::Ended),
+                Ok(Some(_)) => return Err(SocketError::Protocol { path: path() }),
+                Err(e) if e.kind() == io::ErrorKind::InvalidData => return Err(SocketError::Protocol { path: path() }),
+                Ok(None) | Err(_) => return Err(SocketError::Ended),
             }
         }
     };
@@ -108,12 +108,12 @@ pub async fn run_with_streams(
     };
     match ended {
         // The reader of our output has closed it: that is not an error to report.
-        Err(ApiError::Broken(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(SIGPIPE_STATUS),
+        Err(SocketError::Broken(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(SIGPIPE_STATUS),
         ended => ended,
     }
 }
 
-async fn pass(to: &mut (impl AsyncWrite + Unpin), data: Bytes) -> Result<(), ApiError> {
+async fn pass(to: &mut (impl AsyncWrite + Unpin), data: Bytes) -> Result<(), SocketError> {
     to.write_all(&data).await?;
     Ok(to.flush().await?)
 }
