@@ -83,7 +83,7 @@ impl Commands {
                 act(&session, *command).await
             }
             Parsed::Help(text) => {
-                out.text(&text).await;
+                out.help(&text).await;
                 Ok(())
             }
             Parsed::Invalid(message) => Err(Failure::invalid(message)),
@@ -103,7 +103,7 @@ impl Text for Version {
 async fn act(session: &Session<'_>, command: Command) -> Result {
     match command {
         Command::Help { topic } => {
-            session.out.text(&help::help(topic.as_deref()).map_err(Failure::not_found)?).await;
+            session.out.help(&help::help(topic.as_deref()).map_err(Failure::not_found)?).await;
             Ok(())
         }
         Command::Version(show) => session.answer(show).await,

@@ -40,7 +40,7 @@ fn list(all: &clap::Command) -> String {
         previous = Some(noun);
         let _ = writeln!(text, "  {name:<18} {about}");
     }
-    text.push_str("\n`help NOUN` and `COMMAND --help` explain more; tables take --format json.\n");
+    text.push_str("\n`help NOUN` and `COMMAND --help` explain more; every command takes --format json.\n");
     text
 }
 

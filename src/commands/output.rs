@@ -51,6 +51,14 @@ impl Output {
         write(&self.stdout, text).await
     }
 
+    /// Writes a help text.
+    pub(super) async fn help(&self, text: &str) -> bool {
+        match self.format {
+            Format::Text => self.text(text).await,
+            Format::Json => self.json(&serde_json::json!({ "help": text })).await,
+        }
+    }
+
     /// Writes a line of progress; warnings and errors go to standard error in the text format.
     pub(super) async fn progress(&self, line: Line) {
         match (self.format, line) {

@@ -243,7 +243,7 @@ async fn requirement(context: &Context<'_>, app: &App, mappings: &[Mapping]) -> 
     let before = context.store.port_mappings(app.id).await?;
     Ok(new_low_port(&before, mappings).map(|port| Requirement {
         right: Right::Admin,
-        reason: format!("only an admin may map port {port}: choose one from {FIRST_FREE_PORT} on"),
+        reason: format!("only an admin may map port {port}; choose one from {FIRST_FREE_PORT} on"),
     }))
 }
 

@@ -40,6 +40,10 @@ macro_rules! operations {
         pub fn all(generator: &mut SchemaGenerator) -> Vec<Description> {
             vec![$(Description::of::<super::$operation>(generator)),*]
         }
+
+        /// Names of their types.
+        #[cfg(test)]
+        const LISTED: &[&str] = &[$(stringify!($operation)),*];
     };
 }
 
@@ -138,6 +142,31 @@ mod tests {
             committed == text,
             "{path} is out of date: run the unit tests with UPDATE_SNAPSHOTS=1 and read the diff"
         );
+    }
+
+    /// Names of the types in a folder's files that are operations.
+    fn implemented(folder: &Path) -> Vec<String> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                found.extend(implemented(&path));
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            let names = text.lines().filter_map(|line| line.strip_prefix("impl Operation for "));
+            found.extend(names.map(|name| name.trim_end_matches(" {").to_owned()));
+        }
+        found
+    }
+
+    #[test]
+    fn every_operation_is_listed() {
+        let mut implemented = implemented(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/operations"));
+        let mut listed = LISTED.to_vec();
+        implemented.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(implemented, listed);
     }
 
     #[test]

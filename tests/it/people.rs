@@ -213,6 +213,8 @@ fn every_command_answers_in_json() {
         &["ssh-keys:list"],
         &["whoami"],
         &["version"],
+        &["help"],
+        &["ps:scale", "--help"],
     ] {
         parsed(&ask(report).success());
     }
