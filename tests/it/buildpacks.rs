@@ -26,8 +26,7 @@ fn buildpacks_are_installed_from_folders_archives_and_repositories() {
     world.paas(&["buildpacks:add", "app", "test/one"]).success();
     world.push(&app).success().prints("-----> one builds").prints("test/one@1.0.0");
     world.answers(&world.url("app"), "one files:note.txt  env:none");
-    let info = world.paas(&["builds:info", "app", "--format", "json"]).success().out;
-    let info: serde_json::Value = serde_json::from_str(&info).unwrap();
+    let info = world.paas(&["builds:info", "app", "--format", "json"]).success().json();
     let ran = &info["buildpacks"][0];
     assert!(ran["id"] == "test/one" && ran["version"] == "1.0.0" && info["stack"] == "debian-13", "{info}");
     assert!(ran["digest"].as_str().unwrap().starts_with("sha256:"), "{info}");
@@ -69,8 +68,7 @@ fn buildpacks_are_installed_from_folders_archives_and_repositories() {
     world.paas(&["ps:rebuild", "app"]).success().prints("-----> four builds");
     world.paas(&["buildpacks:add", "app", &format!("{url}#nothing")]).failure().prints("cannot fetch file://");
     world.paas(&["buildpacks:add", "app", &format!("{url}#:packs")]).success();
-    let chosen = world.paas(&["buildpacks:list", "app", "--format", "json"]).success().out;
-    let chosen: serde_json::Value = serde_json::from_str(&chosen).unwrap();
+    let chosen = world.paas(&["buildpacks:list", "app", "--format", "json"]).success().json();
     let chosen: Vec<_> = chosen.as_array().unwrap().iter().map(|row| row["buildpack"].clone()).collect();
     assert_eq!(chosen, [format!("{url}#:packs/three"), format!("{url}#:packs")]);
     world.paas(&["buildpacks:clear", "app"]).success();
@@ -220,8 +218,7 @@ fn a_folder_of_a_repository_is_built_with_the_build_variables_only() {
     world.paas(&["apps:create", "mono"]).success();
     world.paas(&["config:set", "mono", "--build", "BUILD_TOKEN=hunter2-build"]).success().prints("builds see them");
     world.paas(&["config:set", "mono", "RUN_TOKEN=hunter2-run"]).success();
-    let vars = world.paas(&["config:list", "mono", "--format", "json"]).success().out;
-    let vars: serde_json::Value = serde_json::from_str(&vars).unwrap();
+    let vars = world.paas(&["config:list", "mono", "--format", "json"]).success().json();
     assert_eq!((&vars[0]["build"], &vars[1]["build"]), (&true.into(), &false.into()));
 
     world.push(&folder).failure().prints("(services/api): builds:set APP dir services/api");

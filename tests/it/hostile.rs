@@ -90,8 +90,7 @@ fn a_build_cannot_connect_to_host_apps_or_metadata_service() {
     let world = World::new();
     let neighbour = world.repository("neighbour", &[("Procfile", &version(1))]);
     world.push(&neighbour).success();
-    let report = world.ssh(&["ps:report", "neighbour", "--format", "json"]).success().out;
-    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    let report = world.ssh(&["ps:report", "neighbour", "--format", "json"]).success().json();
     let address = report.pointer("/0/address").unwrap().as_str().unwrap().to_owned();
     let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
     let open = listener.local_addr().unwrap().port();

@@ -115,8 +115,8 @@ fn prints_all(printed: CommandOutput, texts: &[String]) {
 }
 
 fn image(world: &World, app: &str) -> String {
-    let info = world.paas(&["builds:info", app, "--format", "json"]).success().out;
-    serde_json::from_str::<serde_json::Value>(&info).unwrap()["image"].as_str().unwrap().to_owned()
+    let info = world.paas(&["builds:info", app, "--format", "json"]).success().json();
+    info["image"].as_str().unwrap().to_owned()
 }
 
 /// Waits until the app responds with this text in the place of the one that the change replaces.

@@ -12,10 +12,6 @@ use crate::support::{apps::version, command::run, waiting::eventually, world::Wo
 const SHOW: &str = "web: mkdir -p /tmp/s && echo \"says:$SAYS:\" > /tmp/s/index.html && \
      echo started with $SAYS && exec python3 -m http.server --directory /tmp/s $PORT";
 
-fn json(text: &str) -> serde_json::Value {
-    serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
-}
-
 /// Config vars that are exported are imported unchanged; a text with an invalid line changes nothing.
 #[test]
 fn config_vars_are_exported_and_imported() {
@@ -27,15 +23,15 @@ fn config_vars_are_exported_and_imported() {
     assert_eq!(world.paas(&["config:keys", "from"]).success().out, "LEVEL\nTEXT\n");
     for notation in ["shell", "env", "json"] {
         let exported = world.paas(&["config:export", "from", "--as", notation]).success().out;
-        let imported = world.paas_with(&["config:import", "to", "--format", "json"], &exported).success().out;
-        let result = json(imported.lines().last().unwrap());
+        let imported = world.paas_with(&["config:import", "to", "--format", "json"], &exported).success();
+        let result = imported.json_lines().pop().unwrap();
         let expected = serde_json::json!({ "app": "to", "release": null, "set": ["LEVEL", "TEXT"], "unset": [] });
         assert_eq!(result, expected, "{notation}");
         assert_eq!(world.paas(&["config:get", "to", "TEXT"]).success().out, format!("{value}\n"), "{notation}");
         world.paas(&["config:unset", "to", "LEVEL", "TEXT"]).success();
     }
-    let exported = world.paas(&["config:export", "from", "--format", "json"]).success().out;
-    assert_eq!(json(&exported)["TEXT"], value);
+    let exported = world.paas(&["config:export", "from", "--format", "json"]).success().json();
+    assert_eq!(exported["TEXT"], value);
     let refused = world.paas_with(&["config:import", "to"], "A=1\nhunter2-\n").failure();
     assert!(!refused.prints("line 2 is not NAME=value").all().contains("hunter2"));
     assert_eq!(world.paas(&["config:keys", "to"]).success().out, "");
@@ -65,7 +61,7 @@ fn config_vars_belong_to_releases() {
     world.paas(&["config:unset", "vars", "SAYS"]).success();
     world.answers(&url, "says::");
     world.paas(&["config:get", "vars", "SAYS"]).failure().prints("no config var");
-    let releases = json(&world.paas(&["releases:list", "vars", "--format", "json"]).success().out);
+    let releases = world.paas(&["releases:list", "vars", "--format", "json"]).success().json();
     let kinds: Vec<_> = releases.as_array().unwrap().iter().map(|r| r["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["config", "rollback", "config", "push"]);
 }
@@ -79,7 +75,7 @@ fn processes_are_scaled_restarted_stopped_and_started() {
     world.ssh(&["ps:scale", "procs", "web=2", "worker=1"]).success();
     world.ssh(&["ps:scale", "procs", "clock=1"]).failure().prints("no process type clock; it has: web, worker");
     world.ssh(&["ps:scale", "procs", "web=many"]).failure().prints("web=3");
-    let report = || json(&world.ssh(&["ps:report", "procs", "--format", "json"]).success().out);
+    let report = || world.ssh(&["ps:report", "procs", "--format", "json"]).success().json();
     let ids = |report: &serde_json::Value| {
         report.as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
@@ -96,7 +92,7 @@ fn processes_are_scaled_restarted_stopped_and_started() {
     assert!(logs.lines().any(|line| line == "at work"), "{logs}");
     world.ssh(&["logs", "procs", "--since", "yesterday"]).failure().prints("is not a period");
     world.ssh(&["logs", "procs", "-p", "wroker"]).success().prints("no process type wroker; it has: web, worker");
-    let state = || json(&world.ssh(&["apps:list", "--format", "json"]).success().out)[0]["state"].clone();
+    let state = || world.ssh(&["apps:list", "--format", "json"]).success().json()[0]["state"].clone();
     assert_eq!(state(), "running");
     world.ssh(&["ps:stop", "procs"]).success();
     assert_eq!(state(), "stopped");
@@ -116,7 +112,7 @@ fn processes_are_scaled_restarted_stopped_and_started() {
     assert!(world.containers("instance").is_empty(), "a new release starts nothing");
     world.ssh(&["ps:start", "procs"]).success();
     world.answers(&world.url("procs"), "says:");
-    let info = json(&world.ssh(&["apps:info", "procs", "--format", "json"]).success().out);
+    let info = world.ssh(&["apps:info", "procs", "--format", "json"]).success().json();
     assert_eq!(info["formation"], serde_json::json!({"web": 2, "worker": 1}));
     world.ssh(&["builds:log", "procs"]).success().prints("Releasing v1");
     world.ssh(&["builds:log", "procs", "7"]).failure().prints("procs has no such build");
@@ -151,7 +147,7 @@ fn ports_are_mapped() {
         .prints("paas itself listens on it");
     world.paas(&["apps:create", "other"]).success();
     world.ssh(&["ports:set", "other", &format!("http:{http}:5000")]).failure().prints("belongs to the app mapped");
-    let listed = json(&world.ssh(&["ports:list", "mapped", "--format", "json"]).success().out);
+    let listed = world.ssh(&["ports:list", "mapped", "--format", "json"]).success().json();
     assert_eq!(listed.as_array().unwrap().len(), 2, "refused mappings are not stored: {listed}");
     world.answers(&format!("http://127.0.0.1:{http}"), "version-1");
     world.commit(&folder, &[("Procfile", &version(2))]);
@@ -188,7 +184,7 @@ fn a_developer_key_manages_its_own_apps_only() {
     }
     bob(&["ssh-keys:list"]).failure().prints("only an admin may do this");
     bob(&["ports:set", "bobs", "http:80:8080"]).failure().prints("only an admin may map port 80");
-    let apps = json(&bob(&["apps:list", "--format", "json"]).success().out);
+    let apps = bob(&["apps:list", "--format", "json"]).success().json();
     let names: Vec<_> = apps.as_array().unwrap().iter().map(|app| &app["name"]).collect();
     assert_eq!(names, ["bobs"]);
     bob(&["apps:destroy", "bobs"]).failure().prints("no name was given");

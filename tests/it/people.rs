@@ -13,16 +13,6 @@ use crate::support::{apps::version, command::CommandOutput, waiting::eventually,
 /// Value of a config var, which must appear in no entry of the audit log.
 const SECRET: &str = "hunter2-in-a-config-var";
 
-fn parsed(output: &CommandOutput) -> Value {
-    serde_json::from_str(&output.out).unwrap_or_else(|e| panic!("{e}: {}", output.out))
-}
-
-/// Each line of an output, as JSON.
-fn lines(output: &CommandOutput) -> Vec<Value> {
-    let line = |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
-    output.out.lines().map(line).collect()
-}
-
 /// Makes a key and registers it with these further options.
 fn user(world: &World, name: &str, options: &[&str]) -> PathBuf {
     let (key, public) = world.keygen(name);
@@ -88,19 +78,20 @@ fn members_do_what_their_role_allows() {
     as_ann(&["access:add", "shop", "carol", "viewer"]).failure().prints("no user named carol");
     as_ann(&["access:add", "shop", "bob", "king"]).failure().prints("is not a role: use viewer");
     as_ann(&["access:transfer", "shop", "bob"]).success();
-    let info = parsed(&as_bob(&["apps:info", "shop", "--format", "json"]).success());
+    let info = as_bob(&["apps:info", "shop", "--format", "json"]).success().json();
     assert_eq!((&info["owner"], &info["members"]), (&json!("bob"), &json!({"ann": "operator", "bob": "owner"})));
     denied(&as_ann(&["access:remove", "shop", "bob"]), "owner");
     as_bob(&["acl:remove", "shop", "ann"]).success();
     assert_eq!(as_ann(&["apps:info", "shop"]).code, Some(4));
-    assert_eq!(parsed(&as_ann(&["apps:list", "--format", "json"]).success()), json!([]));
+    assert_eq!(as_ann(&["apps:list", "--format", "json"]).success().json(), json!([]));
 
     audit_log(&world, &bob);
 }
 
 /// What the audit log tells of all that.
 fn audit_log(world: &World, bob: &Path) {
-    let events = lines(&world.ssh_as(bob, &["events", "shop", "--reads", "-n", "1000", "--format", "json"]).success());
+    let events =
+        world.ssh_as(bob, &["events", "shop", "--reads", "-n", "1000", "--format", "json"]).success().json_lines();
     let text = serde_json::to_string(&events).unwrap();
     assert!(!text.contains(SECRET), "{text}");
     let find = |operation: &str, outcome: &str| {
@@ -110,7 +101,7 @@ fn audit_log(world: &World, bob: &Path) {
     let scaled = find("ps:scale", "succeeded");
     assert_eq!((&scaled["user"], &scaled["detail"], &scaled["door"]), (&json!("bob"), &json!("web=2"), &json!("ssh")));
     assert_eq!((&scaled["app"], &scaled["address"]), (&json!("shop"), &json!("127.0.0.1")));
-    let keys = parsed(&world.paas(&["ssh-keys:list", "--format", "json"]).success());
+    let keys = world.paas(&["ssh-keys:list", "--format", "json"]).success().json();
     let of_bob = keys.as_array().unwrap().iter().find(|key| key["user"] == "bob").unwrap();
     assert_eq!(scaled["fingerprint"], of_bob["fingerprint"]);
     assert_eq!(find("config:set", "succeeded")["detail"], "TOKEN");
@@ -150,7 +141,7 @@ fn machine_users_lost_keys_and_last_owners() {
     world.ssh_as(&ann, &["whoami"]).failure().prints("Permission denied (publickey)");
     let (new, public) = world.keygen("ann-new");
     world.paas_with(&["ssh-keys:add", "ann"], &public).success();
-    let list = parsed(&world.ssh_as(&new, &["apps:list", "--format", "json"]).success());
+    let list = world.ssh_as(&new, &["apps:list", "--format", "json"]).success().json();
     assert_eq!((&list[0]["name"], &list[0]["owner"]), (&json!("shop"), &json!("ann")));
     let (_, second) = world.keygen("ann-second");
     world.paas_with(&["ssh-keys:add", "ann"], &second).success().prints("ann-2 is another key of the user ann");
@@ -163,13 +154,13 @@ fn machine_users_lost_keys_and_last_owners() {
     world.paas(&["users:remove", "ann"]).success();
     world.ssh_as(&new, &["whoami"]).failure().prints("Permission denied (publickey)");
     world.paas(&["users:remove", "ci"]).success();
-    assert_eq!(parsed(&world.ssh(&["users:list", "--format", "json"]).success()).as_array().unwrap().len(), 1);
+    assert_eq!(world.ssh(&["users:list", "--format", "json"]).success().json().as_array().unwrap().len(), 1);
 
     world.ssh(&["events:off"]).success();
     world.ssh(&["access:list", "shop"]).success();
     world.ssh(&["ps:scale", "shop", "web=0"]).success();
     world.ssh(&["events:on"]).success();
-    let events = lines(&world.ssh(&["events", "-n", "3", "--format", "json"]).success());
+    let events = world.ssh(&["events", "-n", "3", "--format", "json"]).success().json_lines();
     let operations: Vec<_> = events.iter().map(|event| event["operation"].as_str().unwrap()).collect();
     assert_eq!(operations, ["users:remove", "events:off", "events:on"]);
 }
@@ -182,7 +173,7 @@ fn every_command_answers_in_json() {
     world.push(&folder).success();
     let port = world.url("shop").rsplit(':').next().unwrap().trim_end_matches('/').parse::<u16>().unwrap();
     let ask = |words: &[&str]| world.ssh(&[words, &["--format", "json"]].concat());
-    let info = parsed(&ask(&["apps:info", "shop"]).success());
+    let info = ask(&["apps:info", "shop"]).success().json();
     assert_eq!(info["release"], 1);
     assert_eq!(info["formation"], json!({"web": 1}));
     assert_eq!(info["ports"], json!([{"scheme": "http", "host": port, "container": 8080}]));
@@ -216,11 +207,11 @@ fn every_command_answers_in_json() {
         &["help"],
         &["ps:scale", "--help"],
     ] {
-        parsed(&ask(report).success());
+        ask(report).success().json();
     }
-    assert!(!lines(&ask(&["logs", "shop"]).success()).is_empty());
+    assert!(!ask(&["logs", "shop"]).success().json_lines().is_empty());
 
-    let change = lines(&ask(&["ps:scale", "shop", "web=2"]).success());
+    let change = ask(&["ps:scale", "shop", "web=2"]).success().json_lines();
     let (result, progress) = change.split_last().unwrap();
     assert_eq!(*result, json!({"app": "shop", "stopped": false, "formation": {"web": 2}, "healthy": 2}));
     assert_eq!(progress[0], json!({"kind": "step", "text": "Scaling shop to web=2"}));
@@ -239,14 +230,14 @@ fn every_command_answers_in_json() {
         &["access:add", "shop", "zoe"],
         &["users:remove", "zoe"],
     ] {
-        let lines = lines(&ask(change).success());
+        let lines = ask(change).success().json_lines();
         assert!(lines.last().unwrap().get("kind").is_none(), "{change:?} ends in a result: {lines:#?}");
     }
 
     let failure = |words: &[&str], kind: &str, status: i32| {
         let output = ask(words);
         assert_eq!((output.code, output.err.as_str()), (Some(status), ""), "{words:?}: {}", output.out);
-        let lines = lines(&output);
+        let lines = output.json_lines();
         let error = &lines.last().unwrap()["error"];
         assert_eq!(error["kind"], kind, "{words:?}: {lines:#?}");
         assert!(error["message"].is_string() && error.get("remedy").is_some(), "{lines:#?}");

@@ -62,8 +62,7 @@ fn the_same_tree_gives_the_same_image() {
     let two = world.sample("node", "two");
     world.push(&two).success();
     let image = |app: &str| {
-        let releases = world.paas(&["releases:list", app, "--format", "json"]).success().out;
-        let releases: serde_json::Value = serde_json::from_str(&releases).unwrap();
+        let releases = world.paas(&["releases:list", app, "--format", "json"]).success().json();
         let images: HashSet<_> =
             releases.as_array().unwrap().iter().map(|r| r["image"].as_str().unwrap().to_owned()).collect();
         assert_eq!(images.len(), 1, "{releases}");
@@ -81,8 +80,7 @@ fn branches_tags_clones_and_forced_pushes_work() {
     world.git(&folder, &["push", "paas", "main:topic"]).success().prints("stored, not deployed");
     world.git(&folder, &["tag", "v1"]).success();
     world.git(&folder, &["push", "paas", "v1"]).success();
-    let releases = world.paas(&["releases:list", "repo", "--format", "json"]).success().out;
-    let releases: serde_json::Value = serde_json::from_str(&releases).unwrap();
+    let releases = world.paas(&["releases:list", "repo", "--format", "json"]).success().json();
     assert_eq!(releases.as_array().unwrap().len(), 1, "neither branch nor tag is deployed: {releases}");
 
     let clone = world.dir().join("clone");

@@ -75,8 +75,7 @@ fn the_second_of_two_pushes_from_one_base_is_refused() {
     let second = second.end().failure().prints("stale push: main is now at ");
     assert!(!second.err.contains("Detecting"), "the second push was built: {}", second.err);
     world.answers(&world.url("race"), "version-2");
-    let builds: serde_json::Value =
-        serde_json::from_str(&world.ssh(&["builds:list", "race", "--format", "json"]).success().out).unwrap();
+    let builds = world.ssh(&["builds:list", "race", "--format", "json"]).success().json();
     assert_eq!(builds.as_array().unwrap().len(), 2, "{builds}");
 }
 

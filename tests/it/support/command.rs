@@ -37,6 +37,19 @@ impl CommandOutput {
         self
     }
 
+    /// Standard output as one JSON value.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {}", self.out))
+    }
+
+    /// Each line of standard output as a JSON value.
+    #[track_caller]
+    pub fn json_lines(&self) -> Vec<serde_json::Value> {
+        let line = |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        self.out.lines().map(line).collect()
+    }
+
     pub fn all(&self) -> String {
         format!("{}{}", self.out, self.err)
     }

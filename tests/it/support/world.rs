@@ -309,8 +309,8 @@ impl World {
 
     /// Instances of an app, as `ps:report` shows them.
     pub fn instances(&self, app: &str) -> Vec<serde_json::Value> {
-        let report = self.paas(&["ps:report", app, "--format", "json"]).success().out;
-        serde_json::from_str(&report).unwrap_or_else(|e| panic!("{e}: {report}"))
+        let report = self.paas(&["ps:report", app, "--format", "json"]).success().json();
+        report.as_array().unwrap().clone()
     }
 
     /// Changes the configuration while the server is stopped.
@@ -349,8 +349,7 @@ impl World {
 
     /// The engine's tag of an app's newest release.
     pub fn image_of(&self, app: &str) -> String {
-        let releases = self.paas(&["releases:list", app, "--format", "json"]).success().out;
-        let releases: serde_json::Value = serde_json::from_str(&releases).unwrap();
+        let releases = self.paas(&["releases:list", app, "--format", "json"]).success().json();
         let newest = releases.as_array().unwrap().iter().map(|r| r["release"].as_u64().unwrap()).max().unwrap();
         format!("paas/{}/{app}:v{newest}", self.server_id())
     }
