@@ -112,10 +112,8 @@ enum BuildpackCommand {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match cli.command {
-        CliCommand::Hook => return receive::hook::run(),
-        CliCommand::Completions { shell } => return print(&commands::completions(shell, Cli::command())),
-        _ => {}
+    if matches!(cli.command, CliCommand::Hook) {
+        return receive::hook::run();
     }
     match run(cli) {
         Ok(code) => code,
@@ -133,6 +131,9 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    if let CliCommand::Completions { shell } = cli.command {
+        return print(&commands::completions(shell, Cli::command()));
+    }
     let given = cli.config.or_else(|| std::env::var_os("PAAS_CONFIG").map(PathBuf::from));
     let required = given.is_some();
     let path = given.unwrap_or_else(|| PathBuf::from("/etc/paas/paas.toml"));
@@ -150,7 +151,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         CliCommand::Config => {
             let mut text = toml::to_string_pretty(&config).context("cannot print the configuration")?;
             text.push_str(Config::UNSET);
-            Ok(print(&text))
+            print(&text)
         }
         CliCommand::Server => {
             trace();
@@ -226,11 +227,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Prints text on standard output; a reader that has gone away is no failure of ours, but no success either.
-fn print(text: &str) -> ExitCode {
+fn print(text: &str) -> anyhow::Result<ExitCode> {
     use std::io::Write as _;
-    let printed = std::io::stdout().write_all(text.as_bytes());
-    if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// A runtime with this many worker threads; 0 for one per core.
