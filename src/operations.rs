@@ -87,14 +87,9 @@ impl Operations {
     /// Runs an operation. The only way to run one.
     pub async fn run<O: Operation>(&self, call: &Call<'_>, operation: O) -> Result<O::Output> {
         let entry = NewEvent {
-            actor: call.caller.actor.clone(),
-            operation: O::NAME.to_owned(),
-            effect: O::EFFECT,
-            app: None,
             app_name: O::Target::app_name(&operation.target()),
             detail: operation.audit(),
-            outcome: Outcome::Running,
-            message: None,
+            ..NewEvent::begun(call.caller.actor.clone(), O::NAME, O::EFFECT)
         };
         let authorized = self.authorize(call, &operation).await;
         let (result, entry) = match authorized {
@@ -110,8 +105,7 @@ impl Operations {
                 }
             }
         };
-        let (outcome, message) = outcome_of(&result);
-        self.audit.record(NewEvent { outcome, message, ..entry }).await?;
+        self.audit.record(ended(entry, &result)).await?;
         result
     }
 
@@ -168,6 +162,12 @@ impl Operations {
     pub async fn find<O: Operation<Target = App>>(&self, caller: &Caller, name: AppName) -> Result<App> {
         Authorization { store: &self.store, caller, operation: O::NAME }.app(name, O::RIGHT).await
     }
+}
+
+/// The entry of an operation that has ended with this result.
+fn ended<T>(entry: NewEvent, result: &Result<T>) -> NewEvent {
+    let (outcome, message) = outcome_of(result);
+    NewEvent { outcome, message, ..entry }
 }
 
 fn outcome_of<T>(result: &Result<T>) -> (Outcome, Option<String>) {

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::{output::Text, session::Session, table::table};
+use super::{output::Text, session::Session, table::table, users::kind};
 use crate::operations::{AddMember, ListMembers, Members, RemoveMember, Result, TransferApp};
 
 /// The commands of an app's members.
@@ -41,8 +41,8 @@ impl Text for Members {
             );
         }
         let rows = self.members.iter().map(|member| {
-            let kind = if member.machine { "machine" } else { "user" };
-            [member.user.to_string(), member.role.to_string(), kind.to_owned(), member.since.to_string()]
+            let kind = kind(false, member.machine).to_owned();
+            [member.user.to_string(), member.role.to_string(), kind, member.since.to_string()]
         });
         table(["USER", "ROLE", "KIND", "SINCE"], rows)
     }

@@ -127,11 +127,7 @@ impl Text for ExistingApp {
     }
 }
 
-impl Text for DestroyedApp {
-    fn text(&self) -> String {
-        String::new()
-    }
-}
+impl Text for DestroyedApp {}
 
 impl Text for Urls {
     fn text(&self) -> String {

@@ -117,12 +117,7 @@ impl Text for Vec<AppBuildpack> {
     }
 }
 
-/// The lines of progress have told it.
-impl Text for ChangedBuildpacks {
-    fn text(&self) -> String {
-        String::new()
-    }
-}
+impl Text for ChangedBuildpacks {}
 
 impl Text for BuildpackReport {
     fn text(&self) -> String {
@@ -154,12 +149,7 @@ impl Text for InstalledPackage {
     }
 }
 
-/// The lines of progress have told it.
-impl Text for UninstalledBuildpacks {
-    fn text(&self) -> String {
-        String::new()
-    }
-}
+impl Text for UninstalledBuildpacks {}
 
 #[cfg(test)]
 mod tests {

@@ -100,16 +100,6 @@ impl Text for CancelledBuild {
     }
 }
 
-/// The lines of progress have told it.
-impl Text for BuildSettingsInfo {
-    fn text(&self) -> String {
-        String::new()
-    }
-}
+impl Text for BuildSettingsInfo {}
 
-/// The lines of progress have told it.
-impl Text for ClearedBuildCache {
-    fn text(&self) -> String {
-        String::new()
-    }
-}
+impl Text for ClearedBuildCache {}

@@ -124,12 +124,7 @@ fn pair(text: &str, encoded: bool) -> Result<(ConfigKey, Secret)> {
     Ok((name, Secret::new(value)))
 }
 
-/// The lines of progress have told it.
-impl Text for ChangedConfig {
-    fn text(&self) -> String {
-        String::new()
-    }
-}
+impl Text for ChangedConfig {}
 
 impl Text for ConfigVar {
     fn text(&self) -> String {

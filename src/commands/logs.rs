@@ -26,9 +26,7 @@ pub(super) async fn run(session: &Session<'_>, LogsCommand { show, quiet }: Logs
 impl Text for LogLine {
     fn text(&self) -> String {
         let origin = if self.event { "paas" } else { "app" };
-        let time = jiff::Timestamp::from_millisecond(self.time.0);
-        let time = time.map_or_else(|_| "-".to_owned(), |time| format!("{time:.3}"));
-        format!("{time} {origin}[{}]: {}\n", self.source, printable(&self.text))
+        format!("{:.3} {origin}[{}]: {}\n", self.time, self.source, printable(&self.text))
     }
 }
 

@@ -19,9 +19,12 @@ pub(super) enum Format {
     Json,
 }
 
-/// The text of a result, as people read it; each line ends with a line end.
+/// The text of a result, as people read it; each line ends with a line end. Empty, unless a type says otherwise, because
+/// the lines of progress have told everything.
 pub(super) trait Text {
-    fn text(&self) -> String;
+    fn text(&self) -> String {
+        String::new()
+    }
 }
 
 type Writer = Arc<Mutex<Box<dyn AsyncWrite + Send + Unpin>>>;

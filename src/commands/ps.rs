@@ -77,21 +77,8 @@ impl Text for Vec<InstanceRow> {
     }
 }
 
-/// The lines of progress have told it.
-impl Text for Scaled {
-    fn text(&self) -> String {
-        String::new()
-    }
-}
+impl Text for Scaled {}
 
-impl Text for Vec<Scaled> {
-    fn text(&self) -> String {
-        String::new()
-    }
-}
+impl Text for Vec<Scaled> {}
 
-impl Text for Vec<Released> {
-    fn text(&self) -> String {
-        String::new()
-    }
-}
+impl Text for Vec<Released> {}

@@ -58,9 +58,4 @@ impl Text for Vec<KeyInfo> {
     }
 }
 
-/// The lines of progress have told it.
-impl Text for RemovedKey {
-    fn text(&self) -> String {
-        String::new()
-    }
-}
+impl Text for RemovedKey {}

@@ -112,12 +112,7 @@ impl Text for ChosenStack {
     }
 }
 
-/// The lines of progress have told it.
-impl Text for Vec<RebasedApp> {
-    fn text(&self) -> String {
-        String::new()
-    }
-}
+impl Text for Vec<RebasedApp> {}
 
 impl Text for Vec<StackRow> {
     fn text(&self) -> String {

@@ -60,18 +60,6 @@ impl Role {
 }
 
 impl Right {
-    /// Name that is shown.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Use => "use",
-            Self::View => "view",
-            Self::Deploy => "deploy",
-            Self::Operate => "operate",
-            Self::Own => "own",
-            Self::Admin => "admin",
-        }
-    }
-
     /// The least role that has this right: `user`, a role of the app, or `admin`.
     pub fn least_role(self) -> &'static str {
         match self {

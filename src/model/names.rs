@@ -83,6 +83,12 @@ fn length(text: &str, max: usize) -> bool {
     (1..=max).contains(&text.len())
 }
 
+fn user_or_key(text: &str) -> bool {
+    length(text, 64)
+        && starts_with(text, u8::is_ascii_alphanumeric)
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_@+".contains(&b))
+}
+
 fn starts_with(text: &str, first: fn(&u8) -> bool) -> bool {
     text.as_bytes().first().is_some_and(first)
 }
@@ -140,18 +146,14 @@ name!(
     UserName,
     "user name",
     "use 1 to 64 letters, digits and any of . _ @ - +, beginning with a letter or digit",
-    |t| length(t, 64)
-        && starts_with(t, u8::is_ascii_alphanumeric)
-        && t.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_@+".contains(&b))
+    user_or_key
 );
 name!(
     /// The name of an SSH key.
     KeyName,
     "key name",
     "use 1 to 64 letters, digits and any of . _ @ - +, beginning with a letter or digit",
-    |t| length(t, 64)
-        && starts_with(t, u8::is_ascii_alphanumeric)
-        && t.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_@+".contains(&b))
+    user_or_key
 );
 name!(
     /// A branch, without `refs/heads/`, as `git check-ref-format --branch` accepts it.

@@ -100,9 +100,7 @@ mod tests {
         }
 
         async fn caller(&self, user: &str, admin: bool, membership: Option<(AppId, Role)>) -> Caller {
-            let (user, fingerprint) = (user.parse().unwrap(), format!("SHA256:{user}"));
-            let new = NewKey { user, name: None, fingerprint, public_key: "k".into(), admin, membership };
-            Caller::of_key(self.store.add_key(new).await.unwrap().key, "10.0.0.1".into())
+            Caller::registered(&self.store, user, admin, membership).await
         }
 
         async fn ask(&self, caller: &Caller, app: &str, right: Right) -> Result<AppId, (FailureKind, String)> {

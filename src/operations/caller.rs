@@ -1,6 +1,11 @@
 //! Who runs an operation.
 
 use crate::store::{Actor, Door, Key};
+#[cfg(test)]
+use crate::{
+    model::Role,
+    store::{AppId, NewKey, Store},
+};
 
 /// The user or program that runs an operation, as a door has authenticated it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,5 +40,15 @@ impl Caller {
     /// Name of the user, or `local`.
     pub fn name(&self) -> &str {
         &self.actor.name
+    }
+}
+
+#[cfg(test)]
+impl Caller {
+    /// A caller with a new key of this user, who is made if necessary.
+    pub(super) async fn registered(store: &Store, user: &str, admin: bool, membership: Option<(AppId, Role)>) -> Self {
+        let (user, fingerprint) = (user.parse().unwrap(), format!("SHA256:{user}"));
+        let new = NewKey { user, name: None, fingerprint, public_key: "k".into(), admin, membership };
+        Self::of_key(store.add_key(new).await.unwrap().key, "10.0.0.1".into())
     }
 }

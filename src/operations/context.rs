@@ -2,8 +2,14 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::{audit::AuditLog, caller::Caller};
-use crate::{config::Config, deploy::Deployer, instances::Instances, progress::Progress, store::Store};
+use super::{audit::AuditLog, caller::Caller, failure::Result};
+use crate::{
+    config::Config,
+    deploy::Deployer,
+    instances::Instances,
+    progress::Progress,
+    store::{App, Release, Store},
+};
 
 /// One call of an operation, as a door makes it.
 #[derive(Clone, Copy)]
@@ -27,4 +33,14 @@ pub struct Context<'a> {
     pub(super) caller: &'a Caller,
     pub(super) progress: &'a Progress,
     pub(super) hangup: &'a CancellationToken,
+}
+
+impl Context<'_> {
+    /// The current release of an app, if it has one.
+    pub(super) async fn current_release(&self, app: &App) -> Result<Option<Release>> {
+        match app.current {
+            Some(current) => Ok(self.store.release(app.id, current.release).await?),
+            None => Ok(None),
+        }
+    }
 }

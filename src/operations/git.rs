@@ -119,10 +119,7 @@ impl Operation for ShowGit {
     }
 
     async fn run(self, context: &Context<'_>, app: App) -> Result<GitInfo> {
-        let live = match app.current {
-            Some(current) => context.store.release(app.id, current.release).await?,
-            None => None,
-        };
+        let live = context.current_release(&app).await?;
         let (hostname, port) = (&context.config.hostname, context.config.ssh.listen.port());
         Ok(GitInfo {
             deploy_branch: app.deploy_branch,

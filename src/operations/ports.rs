@@ -266,10 +266,7 @@ async fn rows(context: &Context<'_>, app: &App) -> Result<Vec<PortRow>> {
 
 /// The port of the current release's web process, unless a mapping names another.
 async fn default_port(context: &Context<'_>, app: &App) -> Result<u16> {
-    let current = match app.current {
-        Some(current) => context.store.release(app.id, current.release).await?,
-        None => None,
-    };
+    let current = context.current_release(app).await?;
     let web = current.and_then(|release| release.processes.into_iter().find(|p| p.process.process_type.is_web()));
     Ok(web.map_or(CONTAINER_PORT, |web| web.port))
 }

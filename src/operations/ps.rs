@@ -198,10 +198,7 @@ impl Operation for ListInstances {
 
 /// The formation of an app.
 pub(super) async fn formation(context: &Context<'_>, app: &App) -> Result<BTreeMap<ProcessType, u32>> {
-    let release = match app.current {
-        Some(current) => context.store.release(app.id, current.release).await?,
-        None => None,
-    };
+    let release = context.current_release(app).await?;
     Ok(release.map_or_else(|| app.formation.clone(), |live| release::formation(&live.processes, &app.formation)))
 }
 
@@ -211,8 +208,7 @@ pub(super) async fn unknown_type(
     app: &App,
     mut names: impl Iterator<Item = &ProcessType>,
 ) -> Result<Option<String>> {
-    let Some(current) = app.current else { return Ok(None) };
-    let Some(release) = context.store.release(app.id, current.release).await? else { return Ok(None) };
+    let Some(release) = context.current_release(app).await? else { return Ok(None) };
     let known: Vec<_> = release.processes.iter().map(|spec| spec.process.process_type.as_str()).collect();
     let unknown = names.find(|name| !known.contains(&name.as_str()));
     Ok(unknown.map(|name| format!("{} has no process type {name}; it has: {}", app.name, known.join(", "))))

@@ -9,6 +9,7 @@ use super::{
     authorization::Authorization,
     caller::Caller,
     context::Call,
+    ended,
     failure::{FailureKind, Result},
 };
 use crate::{
@@ -28,10 +29,9 @@ impl Operations {
     /// [`AuditedPushes`].
     pub async fn authorize_push(&self, caller: &Caller, name: AppName) -> Result<App> {
         let found = self.find_or_create(caller, &name).await;
-        if let Err(failure) = &found {
-            let event = self.about_app(event(&caller.actor, PUSH, Effect::Change, name)).await?;
-            let message = Some(failure.message.clone());
-            self.audit.record(NewEvent { outcome: failure.kind.outcome(), message, ..event }).await?;
+        if found.is_err() {
+            let entry = self.about_app(entry(&caller.actor, PUSH, Effect::Change, name)).await?;
+            self.audit.record(ended(entry, &found)).await?;
         }
         found
     }
@@ -62,29 +62,18 @@ impl Operations {
     pub async fn authorize_fetch(&self, caller: &Caller, name: AppName) -> Result<App> {
         let authorization = Authorization { store: &self.store, caller, operation: FETCH };
         let found = authorization.app(name.clone(), Right::Deploy).await;
-        let event = self.about_app(event(&caller.actor, FETCH, Effect::Read, name)).await?;
-        let event = match &found {
-            Ok(_) => NewEvent { outcome: Outcome::Succeeded, ..event },
-            Err(failure) => {
-                NewEvent { outcome: failure.kind.outcome(), message: Some(failure.message.clone()), ..event }
-            }
+        let entry = entry(&caller.actor, FETCH, Effect::Read, name);
+        let entry = match &found {
+            Ok(app) => NewEvent { app: Some(app.id), ..entry },
+            Err(_) => self.about_app(entry).await?,
         };
-        self.audit.record(event).await?;
+        self.audit.record(ended(entry, &found)).await?;
         found
     }
 }
 
-fn event(actor: &Actor, operation: &str, effect: Effect, app: AppName) -> NewEvent {
-    NewEvent {
-        actor: actor.clone(),
-        operation: operation.to_owned(),
-        effect,
-        app: None,
-        app_name: Some(app),
-        detail: String::new(),
-        outcome: Outcome::Running,
-        message: None,
-    }
+fn entry(actor: &Actor, operation: &str, effect: Effect, app: AppName) -> NewEvent {
+    NewEvent { app_name: Some(app), ..NewEvent::begun(actor.clone(), operation, effect) }
 }
 
 /// A handler of pushes that records each update of a branch in the audit log.
@@ -102,9 +91,9 @@ impl<H: PushHandler> PushHandler for AuditedPushes<H> {
             Some(new) => format!("{} {}", update.branch, new.short()),
             None => format!("{} deleted", update.branch),
         };
-        let event = event(&update.pusher, PUSH, Effect::Change, update.app.name.clone());
-        let event = NewEvent { app: Some(update.app.id), detail, ..event };
-        let begun = self.audit.begin(event).await.map_err(|failure| Rejection(failure.to_string()))?;
+        let entry = entry(&update.pusher, PUSH, Effect::Change, update.app.name.clone());
+        let entry = NewEvent { app: Some(update.app.id), detail, ..entry };
+        let begun = self.audit.begin(entry).await.map_err(|failure| Rejection(failure.to_string()))?;
         let decided = self.handler.update(update, progress, cancel).await;
         let (outcome, message) = match &decided {
             Ok(()) => (Outcome::Succeeded, None),

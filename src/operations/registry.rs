@@ -128,7 +128,7 @@ mod tests {
     use crate::{
         model::{AppName, Role, UserName},
         operations::{Caller, authorization::Authorization},
-        store::{AppId, NewKey, Store},
+        store::Store,
     };
 
     /// Compares a generated file with the committed one; with `UPDATE_SNAPSHOTS=1`, writes it.
@@ -198,19 +198,13 @@ mod tests {
         let owner: UserName = "owner".parse().unwrap();
         let owner = store.add_user(owner, false).await.unwrap().id;
         let id = store.create_app(app.clone(), Some(owner), 10_000..=10_001, vec![]).await.unwrap().id;
-        let mut callers = vec![("user", key(store, "stranger", false, None).await)];
+        let mut callers = vec![("user", Caller::registered(store, "stranger", false, None).await)];
         for role in Role::ALL {
             let membership = (role != Role::Owner).then_some((id, role));
-            callers.push((role.as_str(), key(store, role.as_str(), false, membership).await));
+            callers.push((role.as_str(), Caller::registered(store, role.as_str(), false, membership).await));
         }
-        callers.push(("admin", key(store, "admin", true, None).await));
+        callers.push(("admin", Caller::registered(store, "admin", true, None).await));
         (app, callers)
-    }
-
-    async fn key(store: &Store, user: &str, admin: bool, membership: Option<(AppId, Role)>) -> Caller {
-        let (user, fingerprint) = (user.parse().unwrap(), format!("SHA256:{user}"));
-        let new = NewKey { user, name: None, fingerprint, public_key: "k".into(), admin, membership };
-        Caller::of_key(store.add_key(new).await.unwrap().key, "127.0.0.1".into())
     }
 
     /// Who may run which operation, as the only place that decides it says.

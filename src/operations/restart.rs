@@ -126,11 +126,7 @@ impl Operation for Stop {
     }
 
     async fn run(self, context: &Context<'_>, apps: Vec<App>) -> Result<Vec<Scaled>> {
-        let mut each = EachApp::new(context, &apps);
-        for app in apps {
-            each.add(app.name.clone(), set_stopped(context, app, true).await).await?;
-        }
-        each.finish()
+        set_stopped(context, apps, true).await
     }
 }
 
@@ -157,15 +153,19 @@ impl Operation for Start {
     }
 
     async fn run(self, context: &Context<'_>, apps: Vec<App>) -> Result<Vec<Scaled>> {
-        let mut each = EachApp::new(context, &apps);
-        for app in apps {
-            each.add(app.name.clone(), set_stopped(context, app, false).await).await?;
-        }
-        each.finish()
+        set_stopped(context, apps, false).await
     }
 }
 
-async fn set_stopped(context: &Context<'_>, app: App, stopped: bool) -> Result<Scaled> {
+async fn set_stopped(context: &Context<'_>, apps: Vec<App>, stopped: bool) -> Result<Vec<Scaled>> {
+    let mut each = EachApp::new(context, &apps);
+    for app in apps {
+        each.add(app.name.clone(), set_app_stopped(context, app, stopped).await).await?;
+    }
+    each.finish()
+}
+
+async fn set_app_stopped(context: &Context<'_>, app: App, stopped: bool) -> Result<Scaled> {
     context.store.set_stopped(app.id, stopped).await?;
     context.progress.step(format!("{} {}", if stopped { "Stopping" } else { "Starting" }, app.name)).await;
     settle(context, app).await

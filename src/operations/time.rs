@@ -8,14 +8,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::store::Millis;
 
-/// A point in time; shown as RFC 3339 in UTC.
+/// A point in time; shown as RFC 3339 in UTC, in whole seconds unless the format asks for more digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(pub Millis);
 
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match Timestamp::from_millisecond(self.0) {
-            Ok(time) => write!(f, "{time:.0}"),
+            Ok(time) => write!(f, "{time:.*}", f.precision().unwrap_or(0)),
             Err(_) => f.write_str("-"),
         }
     }

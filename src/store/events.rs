@@ -39,6 +39,22 @@ pub struct NewEvent {
     pub message: Option<String>,
 }
 
+impl NewEvent {
+    /// An operation that has begun, about no app and without arguments.
+    pub fn begun(actor: Actor, operation: &str, effect: Effect) -> Self {
+        Self {
+            actor,
+            operation: operation.to_owned(),
+            effect,
+            app: None,
+            app_name: None,
+            detail: String::new(),
+            outcome: Outcome::Running,
+            message: None,
+        }
+    }
+}
+
 /// A recorded event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
