@@ -57,16 +57,23 @@ pub use time::{Since, Time};
 pub use users::*;
 pub use version::*;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     config::Config,
     deploy::Deployer,
     instances::Instances,
-    model::AppName,
-    store::{App, Effect, NewEvent, Outcome, Store},
+    model::Right,
+    store::{Effect, NewEvent, Store},
 };
+use audit::{Recording, outcome_of};
 use authorization::Authorization;
+
+/// Time between two checks of the right to a result that goes on.
+const REVOCATION_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How the input of an operation names what it is about.
+type Named<O> = <<O as Operation>::Target as Target>::Named;
 
 /// Runs operations: finds what they are about, checks the right, runs them, and writes the audit entry. Cheap to clone.
 #[derive(Clone)]
@@ -86,81 +93,111 @@ impl Operations {
 
     /// Runs an operation. The only way to run one.
     pub async fn run<O: Operation>(&self, call: &Call<'_>, operation: O) -> Result<O::Output> {
+        let named = operation.target();
+        let each_app = O::Target::is_several(&named);
         let entry = NewEvent {
-            app_name: O::Target::app_name(&operation.target()),
+            app_name: O::Target::app_name(&named),
             detail: operation.audit(),
             ..NewEvent::begun(call.caller.actor.clone(), O::NAME, O::EFFECT)
         };
-        let authorized = self.authorize(call, &operation).await;
-        let (result, entry) = match authorized {
-            Err(failure) => (Err(failure), self.about_app(entry).await?),
-            Ok(target) => {
-                let entry = match target.app() {
-                    Some(app) => NewEvent { app: Some(app.id), app_name: Some(app.name.clone()), ..entry },
-                    None => entry,
-                };
-                match O::EFFECT {
-                    Effect::Read => (operation.run(&self.context(call), target).await, entry),
-                    Effect::Change => return self.change(call, operation, target, entry).await,
-                }
-            }
+        let (target, held) = match self.authorize(call, &operation).await {
+            Ok(authorized) => authorized,
+            Err(failure) => return Err(self.refused(entry, failure).await),
         };
-        self.audit.record(ended(entry, &result)).await?;
-        result
-    }
-
-    /// The entry of a refused operation, with the identity of the app that was named: its members see who was refused.
-    async fn about_app(&self, entry: NewEvent) -> Result<NewEvent> {
-        let Some(name) = &entry.app_name else { return Ok(entry) };
-        let app = self.store.find_app(name.clone()).await?.map(|app| app.id);
-        Ok(NewEvent { app, ..entry })
-    }
-
-    /// Finds what an operation is about and checks the caller's right.
-    async fn authorize<O: Operation>(&self, call: &Call<'_>, operation: &O) -> Result<O::Target> {
-        let authorization = Authorization { store: &self.store, caller: call.caller, operation: O::NAME };
-        let target = O::Target::resolve(operation.target(), &authorization, O::RIGHT).await?;
-        if let Some(Requirement { right, reason }) = operation.requirement(&self.context(call), &target).await?
-            && target.held_right(&authorization).await? < right
-        {
-            return Err(Failure::new(FailureKind::Denied, reason));
+        let entry = match target.apps() {
+            [app] if !each_app => NewEvent { app: Some(app.id), app_name: Some(app.name.clone()), ..entry },
+            _ => entry,
+        };
+        match O::EFFECT {
+            Effect::Read => {
+                let recording = Recording::none(&self.audit);
+                let result = operation.run(&self.context(call, held, &recording), target).await;
+                self.audit.record(ended(entry, &result));
+                result
+            }
+            Effect::Change => {
+                // Begun before anything is changed, so that a server that dies meanwhile leaves an entry.
+                let recording = if each_app {
+                    Recording::of_each_app(&self.audit, entry)
+                } else {
+                    Recording::of_whole(&self.audit, entry).await?
+                };
+                let result = operation.run(&self.context(call, held, &recording), target).await;
+                let (outcome, message) = outcome_of(&result);
+                recording.end(outcome, message).await;
+                result
+            }
         }
-        Ok(target)
     }
 
-    /// Runs an operation that changes something. Its audit entry is written before it begins, so that a server that dies
-    /// meanwhile leaves one.
-    async fn change<O: Operation>(
-        &self,
-        call: &Call<'_>,
-        operation: O,
-        target: O::Target,
-        entry: NewEvent,
-    ) -> Result<O::Output> {
-        let begun = self.audit.begin(entry).await?;
-        let result = operation.run(&self.context(call), target).await;
-        let (outcome, message) = outcome_of(&result);
-        self.audit.end(begun, outcome, message).await;
-        result
+    /// Finds what an operation of this kind is about and checks the caller's right, without running it: before
+    /// something is asked or read that it needs. A refusal is recorded.
+    pub async fn check<O: Operation>(&self, caller: &Caller, named: Named<O>) -> Result<O::Target> {
+        let entry = NewEvent {
+            app_name: O::Target::app_name(&named),
+            ..NewEvent::begun(caller.actor.clone(), O::NAME, O::EFFECT)
+        };
+        let authorization = Authorization { store: &self.store, caller, operation: O::NAME };
+        match O::Target::resolve(named, &authorization, O::RIGHT).await {
+            Ok((target, _)) => Ok(target),
+            Err(failure) => Err(self.refused(entry, failure).await),
+        }
     }
 
-    fn context<'a>(&'a self, call: &'a Call<'_>) -> Context<'a> {
+    /// Waits until the caller has no right any more to an operation whose result goes on. Returns why.
+    pub async fn revoked<O: Operation>(&self, caller: &Caller, named: Named<O>) -> Failure {
+        loop {
+            tokio::time::sleep(REVOCATION_INTERVAL).await;
+            let checked = async {
+                let caller = Caller::of_actor(&caller.actor, &self.store).await?;
+                let authorization = Authorization { store: &self.store, caller: &caller, operation: O::NAME };
+                O::Target::resolve(named.clone(), &authorization, O::RIGHT).await.map(drop)
+            };
+            match checked.await {
+                Err(failure) if failure.kind != FailureKind::Internal => return failure,
+                Err(failure) => tracing::error!(error = %failure, "cannot check a right again"),
+                Ok(()) => {}
+            }
+        }
+    }
+
+    /// Records that an operation was refused. The members of an app see which of them it was; attempts of others are in
+    /// the server's log alone, where they hide nothing.
+    async fn refused(&self, entry: NewEvent, failure: Failure) -> Failure {
+        let app = match &entry.app_name {
+            Some(name) if failure.kind == FailureKind::Denied => self.store.find_app(name.clone()).await.ok().flatten(),
+            _ => None,
+        };
+        let result: Result = Err(failure.clone());
+        self.audit.record(NewEvent { app: app.map(|app| app.id), ..ended(entry, &result) });
+        failure
+    }
+
+    /// Finds what an operation is about and checks the caller's right. Returns the right that the caller has on it.
+    async fn authorize<O: Operation>(&self, call: &Call<'_>, operation: &O) -> Result<(O::Target, Right)> {
+        let authorization = Authorization { store: &self.store, caller: call.caller, operation: O::NAME };
+        let (target, held) = O::Target::resolve(operation.target(), &authorization, O::RIGHT).await?;
+        let recording = Recording::none(&self.audit);
+        let needed = operation.requirement(&self.context(call, held, &recording), &target).await?;
+        match needed {
+            Some(Requirement { right, reason }) if held < right => Err(Failure::new(FailureKind::Denied, reason)),
+            _ => Ok((target, held)),
+        }
+    }
+
+    fn context<'a>(&'a self, call: &'a Call<'_>, held: Right, recording: &'a Recording) -> Context<'a> {
         Context {
             config: &self.config,
             store: &self.store,
             deployer: &self.deployer,
             instances: &self.instances,
             audit: &self.audit,
+            recording,
             caller: call.caller,
+            held,
             progress: call.progress,
             hangup: call.hangup,
         }
-    }
-
-    /// Finds an app on which the caller may run an operation of this kind, without running it: for a question that is
-    /// asked first.
-    pub async fn find<O: Operation<Target = App>>(&self, caller: &Caller, name: AppName) -> Result<App> {
-        Authorization { store: &self.store, caller, operation: O::NAME }.app(name, O::RIGHT).await
     }
 }
 
@@ -168,16 +205,4 @@ impl Operations {
 fn ended<T>(entry: NewEvent, result: &Result<T>) -> NewEvent {
     let (outcome, message) = outcome_of(result);
     NewEvent { outcome, message, ..entry }
-}
-
-fn outcome_of<T>(result: &Result<T>) -> (Outcome, Option<String>) {
-    match result {
-        Ok(_) => (Outcome::Succeeded, None),
-        Err(failure) => {
-            if failure.kind == FailureKind::Internal {
-                tracing::error!(error = %failure, "an operation failed");
-            }
-            (failure.kind.outcome(), Some(failure.message.clone()))
-        }
-    }
 }

@@ -10,8 +10,8 @@ use super::{
 use crate::{
     model::AppName,
     operations::{
-        AppExists, AppInfo, AppRow, CreateApp, CreatedApp, DestroyApp, DestroyedApp, ExistingApp, Failure, ListApps,
-        Result, ShowApp, Urls,
+        AppExists, AppInfo, AppRow, CreateApp, CreatedApp, DestroyApp, DestroyedApp, ExistingApp, ListApps, Result,
+        ShowApp, Urls,
     },
 };
 
@@ -61,22 +61,15 @@ pub(super) async fn run(session: &Session<'_>, command: AppsCommand) -> Result {
     }
 }
 
-/// Asks for the name of an app that is to be destroyed.
+/// Asks for the name of an app that is to be destroyed; a program is not asked.
 async fn ask_for_name(session: &Session<'_>, app: &AppName) -> Result<String> {
-    let app = session.operations.find::<DestroyApp>(session.caller, app.clone()).await?.name;
-    let typed = match session.out.format() {
-        Format::Json => String::new(),
-        Format::Text => {
-            let question = format!(" !     This destroys {app} permanently. Type its name to continue: ");
-            session.out.text(&question).await;
-            session.read_line().await
-        }
-    };
-    if typed.is_empty() {
-        let text = format!("no name was given: {app} is not destroyed; --force destroys it without a question");
-        return Err(Failure::invalid(text));
+    let app = session.check::<DestroyApp>(app.clone()).await?.name;
+    if session.out.format() == Format::Json {
+        return Ok(String::new());
     }
-    Ok(typed)
+    let question = format!(" !     This destroys {app} permanently. Type its name to continue: ");
+    session.out.text(&question).await;
+    Ok(session.read_line().await)
 }
 
 impl Text for CreatedApp {

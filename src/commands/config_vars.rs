@@ -93,6 +93,7 @@ pub(super) async fn run(session: &Session<'_>, command: ConfigCommand) -> Result
         C::Keys(list) => session.answer(list).await,
         C::Export { app, notation } => export(session, app, notation).await,
         C::Import { app, notation, no_restart, build } => {
+            session.check::<SetConfig>(app.clone()).await?;
             let text = session.read_input(MAX_IMPORT_BYTES).await?;
             let vars = env_file::import(&text, notation).map_err(|error| Failure::invalid(error.to_string()))?;
             session.answer(SetConfig { app, vars, no_restart, build }).await

@@ -1,6 +1,12 @@
 //! A running command: runs operations, and prints what they return.
 
-use futures_util::StreamExt as _;
+use std::pin::pin;
+
+use futures_util::{
+    StreamExt as _,
+    future::{self, Either},
+    stream::BoxStream,
+};
 use serde::Serialize;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
@@ -10,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::output::{Format, Output, Text};
 use crate::{
-    operations::{Call, Caller, Failure, FailureKind, Follow, Operation, Operations, Result},
+    operations::{Call, Caller, Failure, FailureKind, Follow, Operation, Operations, Result, Target},
     progress,
     store::Effect,
 };
@@ -66,8 +72,18 @@ impl Session<'_> {
         O: Operation<Output = Follow<T>>,
         T: Serialize + Send + 'static,
     {
-        let Follow(mut items) = self.run(operation).await?;
-        while let Some(Some(item)) = self.hangup.run_until_cancelled(items.next()).await {
+        let revoked = pin!(self.operations.revoked::<O>(self.caller, operation.target()));
+        let Follow(items) = self.run(operation).await?;
+        let print = pin!(self.print_all(items, text));
+        match self.hangup.run_until_cancelled(future::select(print, revoked)).await {
+            Some(Either::Right((failure, _))) => Err(failure),
+            Some(Either::Left(_)) | None => Ok(()),
+        }
+    }
+
+    /// Prints items as they come, while the client reads.
+    async fn print_all<T: Serialize>(&self, mut items: BoxStream<'_, T>, text: impl Fn(&T) -> String) {
+        while let Some(item) = items.next().await {
             let reads = match self.out.format() {
                 Format::Text => self.out.text(&text(&item)).await,
                 Format::Json => self.out.json_line(&item).await,
@@ -76,7 +92,11 @@ impl Session<'_> {
                 break;
             }
         }
-        Ok(())
+    }
+
+    /// Finds what an operation of this kind is about and checks the caller's right, before something is asked or read.
+    pub(super) async fn check<O: Operation>(&self, named: <O::Target as Target>::Named) -> Result<O::Target> {
+        self.operations.check::<O>(self.caller, named).await
     }
 
     /// Runs an operation and prints its progress.

@@ -29,6 +29,7 @@ pub(super) async fn run(session: &Session<'_>, command: SshKeysCommand) -> Resul
     use SshKeysCommand as C;
     match command {
         C::Add(add) => {
+            session.check::<AddKey>(()).await?;
             let public_key = session.read_input(MAX_KEY_BYTES).await?;
             session.answer(AddKey { public_key, ..add }).await
         }

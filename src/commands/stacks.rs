@@ -89,6 +89,7 @@ async fn source(session: &Session<'_>, run: Option<String>, build: Option<String
     match (run, build) {
         (Some(run), Some(build)) => Ok(StackSource::Images { run, build }),
         (None, None) => {
+            session.check::<CreateStack>(()).await?;
             let step = "Reading the stack's definition (TOML) from standard input";
             session.out.progress(Line::Step(step.to_owned())).await;
             session.read_input(MAX_DEFINITION_BYTES).await.map(StackSource::Packages)

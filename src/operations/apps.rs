@@ -122,6 +122,7 @@ impl Operation for CreateApp {
 
     async fn run(self, context: &Context<'_>, _: Server) -> Result<CreatedApp> {
         let app = context.deployer.create_app(self.app, context.caller.actor.user).await?;
+        context.recording.about(app.id, &app.name);
         Ok(CreatedApp { urls: urls(context, &app).await?, name: app.name })
     }
 }
@@ -313,6 +314,11 @@ impl Operation for DestroyApp {
     }
 
     async fn run(self, context: &Context<'_>, app: App) -> Result<DestroyedApp> {
+        if self.confirm.is_empty() {
+            let text =
+                format!("no name was given: {} is not destroyed; --force destroys it without a question", app.name);
+            return Err(Failure::invalid(text));
+        }
         if self.confirm != app.name.as_str() {
             return Err(Failure::invalid(format!("that is not the app's name: {} is not destroyed", app.name)));
         }

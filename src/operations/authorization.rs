@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     model::{AppName, Right, Role},
-    store::{App, Store},
+    store::{App, AppId, Store},
 };
 
 /// Decides what a caller may do.
@@ -18,10 +18,11 @@ pub struct Authorization<'a> {
 }
 
 impl Authorization<'_> {
-    /// Refuses an operation on the server that the caller has no right to.
-    pub(super) fn server(&self, right: Right) -> Result {
-        if self.server_right() >= right {
-            return Ok(());
+    /// Refuses an operation on the server that the caller has no right to. Returns the right that the caller has.
+    pub(super) fn server(&self, right: Right) -> Result<Right> {
+        let held = self.server_right();
+        if held >= right {
+            return Ok(held);
         }
         Err(Failure::new(FailureKind::Denied, "only an admin may do this"))
     }
@@ -30,18 +31,21 @@ impl Authorization<'_> {
         if self.caller.admin { Right::Admin } else { Right::Use }
     }
 
-    /// Finds an app on which the caller has a right. For an app that the caller may not see, the error is the same as for
-    /// one that does not exist.
-    pub(super) async fn app(&self, name: AppName, right: Right) -> Result<App> {
+    /// Finds an app on which the caller has a right, and the right that the caller has. For an app that the caller may not
+    /// see, the error is the same as for one that does not exist.
+    pub(super) async fn app(&self, name: AppName, right: Right) -> Result<(App, Right)> {
         let not_found = || {
-            let what = format!("there is no app named {name}, or it is not yours");
-            Failure::new(FailureKind::NotFound, what).remedy("apps:list shows yours")
+            let failure = Failure::not_found(format!("there is no app named {name}, or it is not yours"));
+            failure.remedy(match self.caller.machine {
+                true => "apps:list shows yours; a machine user creates none",
+                false => "apps:list shows yours",
+            })
         };
         let app = self.store.find_app(name.clone()).await?.ok_or_else(not_found)?;
-        let role = self.role(&app).await?;
+        let role = self.role(app.id).await?;
         let held = self.right_of(role).ok_or_else(not_found)?;
         if held >= right {
-            return Ok(app);
+            return Ok((app, held));
         }
         let role = role.map_or("member", Role::as_str);
         let what = format!("{} needs the role {}, and you are {role} of {name}", self.operation, right.least_role());
@@ -64,18 +68,22 @@ impl Authorization<'_> {
         Ok(apps.into_iter().filter(|app| roles.get(&app.id).is_some_and(|role| role.right() >= right)).collect())
     }
 
-    /// The highest right of the caller on an app; `None` if the caller may not even see it.
-    pub(super) async fn right_on(&self, app: &App) -> Result<Option<Right>> {
-        Ok(self.right_of(self.role(app).await?))
+    /// Whether the caller has a right on an app, or without one on the server.
+    pub(super) async fn has_right(&self, app: Option<AppId>, right: Right) -> Result<bool> {
+        let held = match app {
+            Some(app) => self.right_of(self.role(app).await?),
+            None => Some(self.server_right()),
+        };
+        Ok(held.is_some_and(|held| held >= right))
     }
 
     fn right_of(&self, role: Option<Role>) -> Option<Right> {
         if self.caller.admin { Some(Right::Admin) } else { role.map(Role::right) }
     }
 
-    async fn role(&self, app: &App) -> Result<Option<Role>> {
+    async fn role(&self, app: AppId) -> Result<Option<Role>> {
         let Some(user) = self.caller.actor.user else { return Ok(None) };
-        Ok(self.store.role(app.id, user).await?)
+        Ok(self.store.role(app, user).await?)
     }
 }
 
@@ -106,7 +114,7 @@ mod tests {
         async fn ask(&self, caller: &Caller, app: &str, right: Right) -> Result<AppId, (FailureKind, String)> {
             let authorization = Authorization { store: &self.store, caller, operation: "ps:scale" };
             let app = authorization.app(app.parse().unwrap(), right).await;
-            app.map(|app| app.id).map_err(|failure| (failure.kind, failure.to_string()))
+            app.map(|(app, _)| app.id).map_err(|failure| (failure.kind, failure.to_string()))
         }
     }
 

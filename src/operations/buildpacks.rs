@@ -174,7 +174,7 @@ async fn choose(
     position: BuildpackPosition,
 ) -> Result<ChangedBuildpacks> {
     let text = format!("{0} is built with {source} from the next push on; ps:rebuild {0} builds it now", app.name);
-    context.deployer.choose_buildpack(&app, source, position, context.caller.admin, context.progress).await?;
+    context.deployer.choose_buildpack(&app, source, position, context.held >= Right::Admin, context.progress).await?;
     context.deployer.buildpacks().remove_unused().await?;
     context.progress.detail(text).await;
     Ok(ChangedBuildpacks { buildpacks: chosen(context, &app).await?, app: app.name })

@@ -1,10 +1,11 @@
 //! Who runs an operation.
 
-use crate::store::{Actor, Door, Key};
+use super::failure::{Failure, FailureKind, Result};
+use crate::store::{Actor, Door, Key, Store};
 #[cfg(test)]
 use crate::{
     model::Role,
-    store::{AppId, NewKey, Store},
+    store::{AppId, NewKey},
 };
 
 /// The user or program that runs an operation, as a door has authenticated it.
@@ -35,6 +36,21 @@ impl Caller {
             door: Door::Ssh,
         };
         Self { actor, admin: key.admin, machine: key.machine }
+    }
+
+    /// Who acts, with the rights of this moment.
+    ///
+    /// # Errors
+    ///
+    /// If the key is no longer registered.
+    pub(super) async fn of_actor(actor: &Actor, store: &Store) -> Result<Self> {
+        let Actor { fingerprint: Some(fingerprint), address, .. } = actor else { return Ok(Self::local()) };
+        let gone = || {
+            let failure = Failure::new(FailureKind::Denied, "the SSH key of this connection is no longer registered");
+            failure.remedy("an admin registers it again with ssh-keys:add")
+        };
+        let key = store.key_by_fingerprint(fingerprint.clone()).await?.ok_or_else(gone)?;
+        Ok(Self::of_key(key, address.clone().unwrap_or_default()))
     }
 
     /// Name of the user, or `local`.

@@ -2,11 +2,16 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::{audit::AuditLog, caller::Caller, failure::Result};
+use super::{
+    audit::{AuditLog, Recording},
+    caller::Caller,
+    failure::Result,
+};
 use crate::{
     config::Config,
     deploy::Deployer,
     instances::Instances,
+    model::Right,
     progress::Progress,
     store::{App, Release, Store},
 };
@@ -30,7 +35,11 @@ pub struct Context<'a> {
     pub(super) deployer: &'a Deployer,
     pub(super) instances: &'a Instances,
     pub(super) audit: &'a AuditLog,
+    /// How this operation is recorded.
+    pub(super) recording: &'a Recording,
     pub(super) caller: &'a Caller,
+    /// The highest right that the caller has on the target.
+    pub(super) held: Right,
     pub(super) progress: &'a Progress,
     pub(super) hangup: &'a CancellationToken,
 }

@@ -1,50 +1,54 @@
-//! What was done to each of several apps.
+//! Acting on several apps, one after another.
 
 use super::{
+    audit::outcome_of,
     context::Context,
     failure::{Failure, FailureKind, Result},
 };
-use crate::{model::AppName, store::App};
+use crate::store::App;
 
-/// Results of an operation on one app or several. A failure does not keep the other apps from their turn; of a single
-/// app, it is the failure of the whole.
-pub(super) struct EachApp<'a, T> {
-    context: &'a Context<'a>,
-    total: usize,
-    done: Vec<T>,
-    failed: Vec<String>,
-}
-
-impl<'a, T> EachApp<'a, T> {
-    /// For these apps, of which nothing is done yet.
-    pub(super) fn new(context: &'a Context<'a>, apps: &[App]) -> Self {
-        Self { context, total: apps.len(), done: Vec::new(), failed: Vec::new() }
-    }
-
-    /// Adds the result of one app. Fails if nothing is left to do.
-    pub(super) async fn add(&mut self, name: AppName, result: Result<T>) -> Result {
-        match result {
-            Ok(result) => self.done.push(result),
-            Err(failure) if self.total == 1 => return Err(failure),
-            Err(failure) => {
-                if !failure.reported {
-                    self.context.progress.trouble(format!("{name}: {failure}")).await;
-                }
-                self.failed.push(name.to_string());
-            }
-        }
-        if self.context.hangup.is_cancelled() {
+/// Acts on each app and returns the results. A failure does not keep the other apps from their turn; of a single app, it
+/// is the failure of the whole.
+///
+/// # Errors
+///
+/// If one fails, or the client disconnects before the last one's turn.
+pub(super) async fn each_app<T, F>(
+    context: &Context<'_>,
+    apps: Vec<App>,
+    act: impl Fn(App) -> F + Send,
+) -> Result<Vec<T>>
+where
+    T: Send,
+    F: Future<Output = Result<T>> + Send,
+{
+    let total = apps.len();
+    let (mut done, mut failed) = (Vec::new(), Vec::new());
+    for app in apps {
+        if done.len() + failed.len() > 0 && context.hangup.is_cancelled() {
             return Err(Failure::new(FailureKind::Failed, "cancelled: the client disconnected"));
         }
-        Ok(())
-    }
-
-    /// The results, unless one failed.
-    pub(super) fn finish(self) -> Result<Vec<T>> {
-        if self.failed.is_empty() {
-            return Ok(self.done);
+        let name = app.name.clone();
+        let entry = context.recording.begin_app(&app).await?;
+        let result = act(app).await;
+        if let Some(entry) = entry {
+            let (outcome, message) = outcome_of(&result);
+            entry.end(None, outcome, message).await;
         }
-        let text = format!("{} of {} apps failed: {}", self.failed.len(), self.total, self.failed.join(", "));
-        Err(Failure::new(FailureKind::Failed, text))
+        match result {
+            Ok(result) => done.push(result),
+            Err(failure) if total == 1 => return Err(failure),
+            Err(failure) => {
+                if !failure.reported {
+                    context.progress.trouble(format!("{name}: {failure}")).await;
+                }
+                failed.push(name.to_string());
+            }
+        }
     }
+    if failed.is_empty() {
+        return Ok(done);
+    }
+    let text = format!("{} of {total} apps failed: {}; events tells why", failed.len(), failed.join(", "));
+    Err(Failure::new(FailureKind::Failed, text))
 }

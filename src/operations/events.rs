@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _, stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast;
 
 use super::{
+    authorization::Authorization,
+    caller::Caller,
     context::Context,
     failure::Result,
     operation::{Follow, Operation},
@@ -17,7 +19,7 @@ use super::{
 };
 use crate::{
     model::{AppName, Right},
-    store::{App, AppId, Door, Effect, Event, EventFilter, Outcome},
+    store::{Actor, App, AppId, Door, Effect, Event, EventFilter, Outcome, Store},
 };
 
 /// Shows the audit log: who did what, when, and how it ended.
@@ -25,7 +27,7 @@ use crate::{
 pub struct ShowEvents {
     /// App; without it, all that the caller may operate, and for admins the server.
     pub app: Option<AppName>,
-    /// Continue with new events as they happen.
+    /// Continue with new events as they happen, until the reader falls far behind.
     #[arg(short, long)]
     #[serde(default)]
     pub tail: bool,
@@ -110,42 +112,47 @@ impl Operation for ShowEvents {
 
     async fn run(self, context: &Context<'_>, apps: Vec<App>) -> Result<Follow<EventInfo>> {
         // An admin who names no app sees the events of the server, too.
-        let everything = self.app.is_none() && context.caller.admin;
+        let everything = self.app.is_none() && context.held >= Right::Admin;
         let apps: BTreeSet<AppId> = apps.iter().map(|app| app.id).collect();
+        context.audit.flush().await;
         let new = context.audit.follow();
         let filter = EventFilter {
-            app: None,
             apps: (!everything).then(|| apps.iter().copied().collect()),
             since: self.since.map(|since| since.0),
-            after: None,
             reads: self.reads,
             max: self.num,
         };
         let past = context.store.events(filter).await?;
-        let last = past.last().map(|event| event.id);
+        // Those that ended after `follow` and before the query come twice.
+        let shown: BTreeSet<_> = past.iter().filter(|event| event.ended_at.is_some()).map(|event| event.id).collect();
         let past = stream::iter(past);
         if !self.tail {
             return Ok(Follow(past.map(EventInfo::from).boxed()));
         }
         let reads = self.reads;
-        let shown = move |event: &Event| {
-            let is_new = event.effect == Effect::Change || last.is_none_or(|last| event.id > last);
-            let is_visible = everything || event.app.is_some_and(|app| apps.contains(&app));
-            is_new && is_visible && (reads || event.effect == Effect::Change)
-        };
-        let new = stream::unfold(new, |mut new| async {
-            loop {
-                match new.recv().await {
-                    Ok(event) => return Some((event, new)),
-                    // A reader that is too slow misses some; `events` shows all.
-                    Err(RecvError::Lagged(_)) => {}
-                    Err(RecvError::Closed) => return None,
-                }
-            }
+        let (store, actor) = (context.store.clone(), context.caller.actor.clone());
+        let new = followed(new).filter(move |event| {
+            let is_selected = (everything || event.app.is_some_and(|app| apps.contains(&app)))
+                && (reads || event.effect == Effect::Change)
+                && !shown.contains(&event.id);
+            let (store, actor, app) = (store.clone(), actor.clone(), event.app);
+            async move { is_selected && may_see(&store, &actor, app).await }
         });
-        let new = new.filter(move |event| std::future::ready(shown(event)));
         Ok(Follow(past.chain(new).map(EventInfo::from).boxed()))
     }
+}
+
+/// Events as they come, until the reader is so slow that it would miss some.
+fn followed(events: broadcast::Receiver<Event>) -> impl Stream<Item = Event> + Send {
+    stream::unfold(events, |mut events| async { events.recv().await.ok().map(|event| (event, events)) })
+}
+
+/// Whether someone may still see the events of an app, or without an app those of the server.
+async fn may_see(store: &Store, actor: &Actor, app: Option<AppId>) -> bool {
+    let Ok(caller) = Caller::of_actor(actor, store).await else { return false };
+    let authorization = Authorization { store, caller: &caller, operation: ShowEvents::NAME };
+    let right = if app.is_some() { ShowEvents::RIGHT } else { Right::Admin };
+    authorization.has_right(app, right).await.unwrap_or(false)
 }
 
 /// Records operations in the audit log again.

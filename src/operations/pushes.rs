@@ -10,13 +10,13 @@ use super::{
     caller::Caller,
     context::Call,
     ended,
-    failure::{FailureKind, Result},
+    failure::{Failure, FailureKind, Result},
 };
 use crate::{
     model::{AppName, Right},
     progress::{self, Progress},
     receive::{PushHandler, RefUpdate, Rejection},
-    store::{Actor, App, Effect, NewEvent, Outcome},
+    store::{Actor, App, Effect, NewEvent, Outcome, Store},
 };
 
 /// Name of a push in the audit log and in messages.
@@ -28,16 +28,15 @@ impl Operations {
     /// Finds the app that a push goes to; the first push to a new name creates it. What the push does is recorded by
     /// [`AuditedPushes`].
     pub async fn authorize_push(&self, caller: &Caller, name: AppName) -> Result<App> {
-        let found = self.find_or_create(caller, &name).await;
-        if found.is_err() {
-            let entry = self.about_app(entry(&caller.actor, PUSH, Effect::Change, name)).await?;
-            self.audit.record(ended(entry, &found)).await?;
+        match self.find_or_create(caller, &name).await {
+            Ok(app) => Ok(app),
+            Err(failure) => Err(self.refused(entry(&caller.actor, PUSH, Effect::Change, name), failure).await),
         }
-        found
     }
 
     async fn find_or_create(&self, caller: &Caller, name: &AppName) -> Result<App> {
-        if self.store.find_app(name.clone()).await?.is_none() {
+        // A machine user creates no apps, and is told the same of a free name as of an app that it may not see.
+        if !caller.machine && self.store.find_app(name.clone()).await?.is_none() {
             match self.create(caller, name.clone()).await {
                 // Another first push may have created it at the same time.
                 Err(failure) if failure.kind == FailureKind::Conflict => {
@@ -46,7 +45,8 @@ impl Operations {
                 created => created?,
             }
         }
-        Authorization { store: &self.store, caller, operation: PUSH }.app(name.clone(), Right::Deploy).await
+        let authorization = Authorization { store: &self.store, caller, operation: PUSH };
+        Ok(authorization.app(name.clone(), Right::Deploy).await?.0)
     }
 
     async fn create(&self, caller: &Caller, app: AppName) -> Result {
@@ -63,12 +63,13 @@ impl Operations {
         let authorization = Authorization { store: &self.store, caller, operation: FETCH };
         let found = authorization.app(name.clone(), Right::Deploy).await;
         let entry = entry(&caller.actor, FETCH, Effect::Read, name);
-        let entry = match &found {
-            Ok(app) => NewEvent { app: Some(app.id), ..entry },
-            Err(_) => self.about_app(entry).await?,
-        };
-        self.audit.record(ended(entry, &found)).await?;
-        found
+        match found {
+            Ok((app, _)) => {
+                self.audit.record(ended(NewEvent { app: Some(app.id), ..entry }, &Ok(())));
+                Ok(app)
+            }
+            Err(failure) => Err(self.refused(entry, failure).await),
+        }
     }
 }
 
@@ -76,13 +77,15 @@ fn entry(actor: &Actor, operation: &str, effect: Effect, app: AppName) -> NewEve
     NewEvent { app_name: Some(app), ..NewEvent::begun(actor.clone(), operation, effect) }
 }
 
-/// A handler of pushes that records each update of a branch in the audit log.
+/// A handler of pushes that checks the pusher's right to each update of a branch, and records it in the audit log.
 #[derive(Debug, Clone)]
 pub struct AuditedPushes<H> {
     /// Decides what a push does.
     pub handler: H,
     /// Where its decisions are recorded.
     pub audit: AuditLog,
+    /// Where rights are.
+    pub store: Store,
 }
 
 impl<H: PushHandler> PushHandler for AuditedPushes<H> {
@@ -93,13 +96,30 @@ impl<H: PushHandler> PushHandler for AuditedPushes<H> {
         };
         let entry = entry(&update.pusher, PUSH, Effect::Change, update.app.name.clone());
         let entry = NewEvent { app: Some(update.app.id), detail, ..entry };
-        let begun = self.audit.begin(entry).await.map_err(|failure| Rejection(failure.to_string()))?;
+        let rejection = |failure: Failure| Rejection(failure.to_string());
+        let begun = self.audit.begin(entry).await.map_err(rejection)?;
+        if let Err(failure) = self.check(&update).await {
+            begun.end(None, failure.kind.outcome(), Some(failure.to_string())).await;
+            return Err(rejection(failure));
+        }
         let decided = self.handler.update(update, progress, cancel).await;
         let (outcome, message) = match &decided {
             Ok(()) => (Outcome::Succeeded, None),
             Err(Rejection(reason)) => (Outcome::Failed, Some(reason.clone())),
         };
-        self.audit.end(begun, outcome, message).await;
+        begun.end(None, outcome, message).await;
         decided
+    }
+}
+
+impl<H> AuditedPushes<H> {
+    /// Checks that the pusher still has the right: it may have been taken while git sent its objects.
+    async fn check(&self, update: &RefUpdate) -> Result {
+        let caller = Caller::of_actor(&update.pusher, &self.store).await?;
+        let authorization = Authorization { store: &self.store, caller: &caller, operation: PUSH };
+        if authorization.has_right(Some(update.app.id), Right::Deploy).await? {
+            return Ok(());
+        }
+        Err(Failure::new(FailureKind::Denied, format!("you may no longer push to {}", update.app.name)))
     }
 }

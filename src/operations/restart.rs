@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::{
     context::Context,
-    each_app::EachApp,
+    each_app::each_app,
     failure::{Failure, Result},
     operation::Operation,
     ps::{Released, Scaled, released, renew, scaled, settle, unknown_type},
@@ -49,11 +49,7 @@ impl Operation for Restart {
         // One that does not run has nothing to restart, which is no failure when all are restarted.
         let all = self.app.is_none();
         let apps: Vec<_> = apps.into_iter().filter(|app| !all || (app.current.is_some() && !app.stopped)).collect();
-        let mut each = EachApp::new(context, &apps);
-        for app in apps {
-            each.add(app.name.clone(), restart(context, app, self.process_type.as_ref()).await).await?;
-        }
-        each.finish()
+        each_app(context, apps, |app| restart(context, app, self.process_type.as_ref())).await
     }
 }
 
@@ -90,11 +86,7 @@ impl Operation for Rebuild {
 
     async fn run(self, context: &Context<'_>, apps: Vec<App>) -> Result<Vec<Released>> {
         let apps: Vec<_> = apps.into_iter().filter(|app| self.app.is_some() || app.current.is_some()).collect();
-        let mut each = EachApp::new(context, &apps);
-        for app in apps {
-            each.add(app.name.clone(), rebuild(context, app).await).await?;
-        }
-        each.finish()
+        each_app(context, apps, |app| rebuild(context, app)).await
     }
 }
 
@@ -126,7 +118,7 @@ impl Operation for Stop {
     }
 
     async fn run(self, context: &Context<'_>, apps: Vec<App>) -> Result<Vec<Scaled>> {
-        set_stopped(context, apps, true).await
+        each_app(context, apps, |app| set_stopped(context, app, true)).await
     }
 }
 
@@ -153,19 +145,11 @@ impl Operation for Start {
     }
 
     async fn run(self, context: &Context<'_>, apps: Vec<App>) -> Result<Vec<Scaled>> {
-        set_stopped(context, apps, false).await
+        each_app(context, apps, |app| set_stopped(context, app, false)).await
     }
 }
 
-async fn set_stopped(context: &Context<'_>, apps: Vec<App>, stopped: bool) -> Result<Vec<Scaled>> {
-    let mut each = EachApp::new(context, &apps);
-    for app in apps {
-        each.add(app.name.clone(), set_app_stopped(context, app, stopped).await).await?;
-    }
-    each.finish()
-}
-
-async fn set_app_stopped(context: &Context<'_>, app: App, stopped: bool) -> Result<Scaled> {
+async fn set_stopped(context: &Context<'_>, app: App, stopped: bool) -> Result<Scaled> {
     context.store.set_stopped(app.id, stopped).await?;
     context.progress.step(format!("{} {}", if stopped { "Stopping" } else { "Starting" }, app.name)).await;
     settle(context, app).await

@@ -77,6 +77,12 @@ impl Operation for AddKey {
 
     fn audit(&self) -> String {
         let mut text = self.user.to_string();
+        if let Some(name) = &self.name {
+            let _ = write!(text, " --name {name}");
+        }
+        if let Ok(key) = keys::parse_public_key(&self.public_key) {
+            let _ = write!(text, " {}", key.fingerprint);
+        }
         if self.admin {
             text.push_str(" --admin");
         }
@@ -89,7 +95,11 @@ impl Operation for AddKey {
     async fn run(self, context: &Context<'_>, _: Server) -> Result<KeyInfo> {
         let parsed = keys::parse_public_key(&self.public_key)?;
         let membership = match self.app {
-            Some(app) => Some((context.store.app_named(app).await?.id, self.role.unwrap_or(Role::Deployer))),
+            Some(app) => {
+                let app = context.store.app_named(app).await?;
+                context.recording.about(app.id, &app.name);
+                Some((app.id, self.role.unwrap_or(Role::Deployer)))
+            }
             None if self.role.is_some() => return Err(Failure::invalid("a role needs an app; add --app APP")),
             None => None,
         };

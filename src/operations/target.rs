@@ -2,7 +2,7 @@
 
 use super::{
     authorization::Authorization,
-    failure::{Failure, FailureKind, Result},
+    failure::{Failure, Result},
     selection::AppSelection,
 };
 use crate::{
@@ -27,23 +27,25 @@ pub trait Target: Send + Sync + Sized {
     /// Kind.
     const SCOPE: Scope;
     /// How the input names it.
-    type Named: Send;
+    type Named: Clone + Send + Sync;
 
     /// The app that the input names, for the audit entry of an operation that is refused.
     fn app_name(named: &Self::Named) -> Option<AppName>;
 
-    /// Finds it, if the caller has the right on it.
+    /// Whether the input names several apps, so that each has an audit entry of its own.
+    fn is_several(_named: &Self::Named) -> bool {
+        false
+    }
+
+    /// Finds it, if the caller has the right on it. Returns it with the highest right that the caller has on it.
     fn resolve(
         named: Self::Named,
         authorization: &Authorization<'_>,
         right: Right,
-    ) -> impl Future<Output = Result<Self>> + Send;
+    ) -> impl Future<Output = Result<(Self, Right)>> + Send;
 
-    /// The app, for the audit entry.
-    fn app(&self) -> Option<&App>;
-
-    /// The highest right of the caller on it.
-    fn held_right(&self, authorization: &Authorization<'_>) -> impl Future<Output = Result<Right>> + Send;
+    /// Its apps.
+    fn apps(&self) -> &[App];
 }
 
 /// The server as a whole.
@@ -58,16 +60,12 @@ impl Target for Server {
         None
     }
 
-    async fn resolve((): (), authorization: &Authorization<'_>, right: Right) -> Result<Self> {
-        authorization.server(right).map(|()| Self)
+    async fn resolve((): (), authorization: &Authorization<'_>, right: Right) -> Result<(Self, Right)> {
+        authorization.server(right).map(|held| (Self, held))
     }
 
-    fn app(&self) -> Option<&App> {
-        None
-    }
-
-    async fn held_right(&self, authorization: &Authorization<'_>) -> Result<Right> {
-        Ok(authorization.server_right())
+    fn apps(&self) -> &[App] {
+        &[]
     }
 }
 
@@ -79,16 +77,12 @@ impl Target for App {
         Some(named.clone())
     }
 
-    async fn resolve(named: AppName, authorization: &Authorization<'_>, right: Right) -> Result<Self> {
+    async fn resolve(named: AppName, authorization: &Authorization<'_>, right: Right) -> Result<(Self, Right)> {
         authorization.app(named, right).await
     }
 
-    fn app(&self) -> Option<&App> {
-        Some(self)
-    }
-
-    async fn held_right(&self, authorization: &Authorization<'_>) -> Result<Right> {
-        Ok(authorization.right_on(self).await?.unwrap_or(Right::Use))
+    fn apps(&self) -> &[App] {
+        std::slice::from_ref(self)
     }
 }
 
@@ -104,25 +98,23 @@ impl Target for Vec<App> {
         }
     }
 
-    async fn resolve(named: AppSelection, authorization: &Authorization<'_>, right: Right) -> Result<Self> {
-        match named {
-            AppSelection::One(name) => Ok(vec![authorization.app(name, right).await?]),
-            AppSelection::All => {
-                Ok(authorization.apps(right).await?.into_iter().filter(|app| !app.destroying).collect())
+    fn is_several(named: &AppSelection) -> bool {
+        matches!(named, AppSelection::All | AppSelection::AllEvenDestroying)
+    }
+
+    async fn resolve(named: AppSelection, authorization: &Authorization<'_>, right: Right) -> Result<(Self, Right)> {
+        let apps = match named {
+            AppSelection::One(name) => {
+                return authorization.app(name, right).await.map(|(app, held)| (vec![app], held));
             }
-            AppSelection::AllEvenDestroying => authorization.apps(right).await,
-            AppSelection::None => Err(Failure::new(FailureKind::Invalid, "give the name of one app, or --all")),
-        }
+            AppSelection::All => authorization.apps(right).await?.into_iter().filter(|app| !app.destroying).collect(),
+            AppSelection::AllEvenDestroying => authorization.apps(right).await?,
+            AppSelection::None => return Err(Failure::invalid("give the name of one app, or --all")),
+        };
+        Ok((apps, authorization.server_right()))
     }
 
-    fn app(&self) -> Option<&App> {
-        match &self[..] {
-            [app] => Some(app),
-            _ => None,
-        }
-    }
-
-    async fn held_right(&self, authorization: &Authorization<'_>) -> Result<Right> {
-        Ok(authorization.server_right())
+    fn apps(&self) -> &[App] {
+        self
     }
 }

@@ -4,7 +4,7 @@ mod actor;
 mod outcome;
 mod switch;
 
-use rusqlite::{Row, ToSql};
+use rusqlite::{Row, ToSql, Transaction};
 
 use super::{
     columns::{optional_text, text, to_plain_json},
@@ -53,6 +53,12 @@ impl NewEvent {
             message: None,
         }
     }
+
+    /// The event, once it is recorded.
+    pub fn recorded(self, id: EventId, at: Millis, ended_at: Option<Millis>) -> Event {
+        let Self { actor, operation, effect, app, app_name, detail, outcome, message } = self;
+        Event { id, at, actor, operation, effect, app, app_name, detail, outcome, message, ended_at }
+    }
 }
 
 /// A recorded event.
@@ -85,14 +91,10 @@ pub struct Event {
 /// Which events to read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventFilter {
-    /// Only events of this app.
-    pub app: Option<AppId>,
     /// Only events of these apps; `None` for all apps and events without an app.
     pub apps: Option<Vec<AppId>>,
     /// Only events from this time on.
     pub since: Option<Millis>,
-    /// Only events after this one.
-    pub after: Option<EventId>,
     /// Whether to include operations that only read.
     pub reads: bool,
     /// Maximum number of events.
@@ -129,13 +131,9 @@ type Parameters = Vec<(&'static str, Box<dyn ToSql>)>;
 
 /// The condition of a filter, and the values of its parameters.
 fn condition(filter: EventFilter) -> Result<(String, Parameters)> {
-    let EventFilter { app, apps, since, after, reads, max } = filter;
+    let EventFilter { apps, since, reads, max } = filter;
     let mut conditions = vec!["true"];
     let mut values: Parameters = vec![(":max", Box::new(max))];
-    if let Some(app) = app {
-        conditions.push("app = :app");
-        values.push((":app", Box::new(app.0)));
-    }
     if let Some(apps) = apps {
         conditions.push("app IN (SELECT value FROM json_each(:apps))");
         let apps: Vec<_> = apps.iter().map(|app| app.0).collect();
@@ -145,46 +143,48 @@ fn condition(filter: EventFilter) -> Result<(String, Parameters)> {
         conditions.push("at >= :since");
         values.push((":since", Box::new(since)));
     }
-    if let Some(after) = after {
-        conditions.push("id > :after");
-        values.push((":after", Box::new(after.0)));
-    }
     if !reads {
         conditions.push("effect != 'read'");
     }
     Ok((conditions.join(" AND "), values))
 }
 
+fn add(t: &Transaction<'_>, new: &NewEvent) -> Result<EventId> {
+    let at = now();
+    let ended_at = (new.outcome != Outcome::Running).then_some(at);
+    t.prepare_cached(
+        "INSERT INTO events (at, user, user_name, fingerprint, address, door, operation, effect, app, app_name, detail,
+            outcome, message, ended_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+    )?
+    .execute((
+        at,
+        new.actor.user.map(|user| user.0),
+        &new.actor.name,
+        &new.actor.fingerprint,
+        &new.actor.address,
+        new.actor.door.as_str(),
+        &new.operation,
+        new.effect.as_str(),
+        new.app.map(|app| app.0),
+        new.app_name.as_ref().map(AppName::as_str),
+        &new.detail,
+        new.outcome.as_str(),
+        &new.message,
+        ended_at,
+    ))?;
+    Ok(EventId(t.last_insert_rowid()))
+}
+
 impl Store {
     /// Records an event. It has ended, unless its outcome is [`Outcome::Running`].
     pub async fn add_event(&self, new: NewEvent) -> Result<EventId> {
-        self.transact(move |t, _| {
-            let at = now();
-            let ended_at = (new.outcome != Outcome::Running).then_some(at);
-            t.prepare_cached(
-                "INSERT INTO events (at, user, user_name, fingerprint, address, door, operation, effect, app, app_name,
-                    detail, outcome, message, ended_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
-            )?
-            .execute((
-                at,
-                new.actor.user.map(|user| user.0),
-                &new.actor.name,
-                &new.actor.fingerprint,
-                &new.actor.address,
-                new.actor.door.as_str(),
-                &new.operation,
-                new.effect.as_str(),
-                new.app.map(|app| app.0),
-                new.app_name.as_ref().map(AppName::as_str),
-                &new.detail,
-                new.outcome.as_str(),
-                &new.message,
-                ended_at,
-            ))?;
-            Ok(EventId(t.last_insert_rowid()))
-        })
-        .await
+        self.transact(move |t, _| add(t, &new)).await
+    }
+
+    /// Records several events in one transaction. Returns their identities in the same order.
+    pub async fn add_events(&self, new: Vec<NewEvent>) -> Result<Vec<EventId>> {
+        self.transact(move |t, _| new.iter().map(|new| add(t, new)).collect()).await
     }
 
     /// Records the end of a running event, and its app if that was not known before.
@@ -229,10 +229,15 @@ impl Store {
         .await
     }
 
-    /// Removes the events that began before this time and have ended. Returns how many.
-    pub async fn remove_events_before(&self, at: Millis) -> Result<u64> {
+    /// Removes the events that have ended and either began before this time or are older than the newest `max`. Returns
+    /// how many.
+    pub async fn remove_old_events(&self, before: Millis, max: u32) -> Result<u64> {
         self.transact(move |t, _| {
-            let removed = t.execute("DELETE FROM events WHERE at < ?1 AND outcome != 'running'", [at])?;
+            let removed = t.execute(
+                "DELETE FROM events WHERE outcome != 'running'
+                    AND (at < ?1 OR id <= (SELECT id FROM events ORDER BY id DESC LIMIT 1 OFFSET ?2))",
+                (before, max),
+            )?;
             Ok(u64::try_from(removed).unwrap_or(u64::MAX))
         })
         .await

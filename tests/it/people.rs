@@ -133,7 +133,16 @@ fn machine_users_lost_keys_and_last_owners() {
     denied(&as_ci(&["config:set", "shop", "A=b"]), "operator");
     as_ci(&["apps:create", "other"]).failure().prints("ci is a machine user, which creates no apps");
     let other = world.repository("other", &[("Procfile", &version(1))]);
-    world.push_as(&ci, &other).failure().prints("ci is a machine user, which creates no apps");
+    let free = world.push_as(&ci, &other);
+    world.ssh(&["apps:create", "hidden"]).success();
+    let hidden = world.push_as(&ci, &world.repository("hidden", &[("Procfile", &version(1))]));
+    let answer = |output: CommandOutput, name: &str| {
+        let said =
+            output.failure().err.lines().find(|line| line.contains("there is no app")).unwrap().replace(name, "X");
+        assert!(said.contains("a machine user creates none"), "{said}");
+        said
+    };
+    assert_eq!(answer(free, "other"), answer(hidden, "hidden"), "a push does not tell which apps there are");
     assert_eq!(as_ci(&["apps:exists", "other"]).code, Some(4));
 
     // The key is lost: another one of the same user has all apps.

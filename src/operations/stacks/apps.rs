@@ -1,5 +1,7 @@
 //! Operations of apps on stacks: the stack of an app, and rebases.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +10,7 @@ use crate::{
     deploy::{DeployError, Rebased},
     model::{AppName, ReleaseNumber, Right, StackName},
     operations::{
+        audit::outcome_of,
         context::Context,
         failure::{Failure, FailureKind, Result},
         operation::Operation,
@@ -189,21 +192,37 @@ async fn rebase_all(context: &Context<'_>, apps: Vec<App>, stack: Option<StackNa
     let wanted = behind.filter(|status| stack.as_ref().is_none_or(|stack| status.stack == stack.as_str()));
     let apps: Vec<_> = wanted.map(|status| status.app).collect();
     context.progress.step(format!("Rebasing {} apps", apps.len())).await;
+    let mut entries = BTreeMap::new();
+    for app in &apps {
+        entries.insert(app.id, context.recording.begin_app(app).await?);
+    }
     let by = context.caller.name();
-    result_of_all(&context.deployer.rebase_all(apps, by, context.progress, context.hangup).await)
+    let results = context.deployer.rebase_all(apps, by, context.progress, context.hangup).await;
+    let not_started = results.iter().filter(|(_, result)| result.is_none()).count();
+    let results: Vec<_> = results.into_iter().map(|(app, result)| (rebased(&app, result), app)).collect();
+    for (result, app) in &results {
+        if let Some(entry) = entries.remove(&app.id).flatten() {
+            let (outcome, message) = outcome_of(result);
+            entry.end(None, outcome, message).await;
+        }
+    }
+    result_of_all(results.into_iter().map(|(result, _)| result).collect(), not_started)
+}
+
+/// The result of an app; one whose rebase was not started has failed, too.
+fn rebased(app: &App, result: Option<Result<Rebased, DeployError>>) -> Result<RebasedApp> {
+    match result {
+        Some(result) => Ok(RebasedApp::new(app, &result?)),
+        None => Err(Failure::new(FailureKind::Failed, "not started, because another app failed or the client left")),
+    }
 }
 
 /// The apps by name, or the failure of the whole if one failed; the lines of progress have told why.
-fn result_of_all(results: &[(App, Option<Result<Rebased, DeployError>>)]) -> Result<Vec<RebasedApp>> {
-    let (mut done, mut failed, mut not_started) = (Vec::new(), 0, 0);
-    for (app, result) in results {
-        match result {
-            Some(Ok(rebased)) => done.push(RebasedApp::new(app, rebased)),
-            Some(Err(_)) => failed += 1,
-            None => not_started += 1,
-        }
-    }
-    if failed > 0 {
+fn result_of_all(results: Vec<Result<RebasedApp>>, not_started: usize) -> Result<Vec<RebasedApp>> {
+    let total = results.len();
+    let mut done: Vec<_> = results.into_iter().flatten().collect();
+    if done.len() < total {
+        let failed = total - done.len() - not_started;
         let text = format!(
             "{failed} apps failed and keep their current release, {not_started} were not started; fix the failed apps \
              and run the command again"

@@ -33,10 +33,8 @@ async fn an_event_is_recorded_at_its_start_and_at_its_end() {
     let new = NewEvent { outcome: Outcome::Running, app: None, ..new_event("push", Effect::Change, None) };
     let id = f.store.add_event(new.clone()).await.unwrap();
     let [running] = f.store.events(everything()).await.unwrap().try_into().unwrap();
-    let NewEvent { actor, operation, effect, app, app_name, detail, outcome, message } = new;
     let at = running.at;
-    let expected = Event { id, at, actor, operation, effect, app, app_name, detail, outcome, message, ended_at: None };
-    assert_eq!(running, expected);
+    assert_eq!(running, new.recorded(id, at, None));
 
     let app = Some((AppId(5), "shop".parse().unwrap()));
     f.store.end_event(id, app, Outcome::Failed, Some("npm install failed".into())).await.unwrap();
@@ -79,21 +77,18 @@ async fn the_newest_events_that_match_are_read_oldest_first() {
         ("d", Effect::Change, None),
         ("e", Effect::Change, Some(one)),
     ];
-    let mut ids = Vec::new();
-    for (operation, effect, app) in all {
-        ids.push(f.store.add_event(new_event(operation, effect, app)).await.unwrap());
-    }
+    let events = all.map(|(operation, effect, app)| new_event(operation, effect, app));
+    let ids = f.store.add_events(events.into()).await.unwrap();
+    assert!(ids.is_sorted() && ids.len() == 5, "{ids:?}");
     let cases = [
         (everything(), "abcde"),
         (EventFilter { max: 2, ..everything() }, "de"),
         (EventFilter { reads: false, ..everything() }, "acde"),
-        (EventFilter { app: Some(one), ..everything() }, "abe"),
-        (EventFilter { app: Some(one), reads: false, max: 1, ..everything() }, "e"),
+        (EventFilter { apps: Some(vec![one]), ..everything() }, "abe"),
+        (EventFilter { apps: Some(vec![one]), reads: false, max: 1, ..everything() }, "e"),
         (EventFilter { apps: Some(vec![one, two]), ..everything() }, "abce"),
         (EventFilter { apps: Some(vec![two]), ..everything() }, "c"),
-        (EventFilter { apps: Some(vec![two]), app: Some(one), ..everything() }, ""),
         (EventFilter { apps: Some(vec![]), ..everything() }, ""),
-        (EventFilter { after: Some(ids[2]), ..everything() }, "de"),
         (EventFilter { since: Some(now() + 3_600_000), ..everything() }, ""),
         (EventFilter { since: Some(0), ..everything() }, "abcde"),
     ];
@@ -108,9 +103,19 @@ async fn old_events_are_removed_once_they_have_ended() {
     f.store.add_event(new_event("old", Effect::Change, None)).await.unwrap();
     let running = NewEvent { outcome: Outcome::Running, ..new_event("running", Effect::Change, None) };
     f.store.add_event(running).await.unwrap();
-    assert_eq!(f.store.remove_events_before(0).await.unwrap(), 0);
-    assert_eq!(f.store.remove_events_before(now() + 1).await.unwrap(), 1);
+    assert_eq!(f.store.remove_old_events(0, 2).await.unwrap(), 0);
+    assert_eq!(f.store.remove_old_events(now() + 1, 2).await.unwrap(), 1);
     assert_eq!(operations(&f.store, everything()).await, ["running"]);
+}
+
+#[tokio::test]
+async fn the_oldest_events_are_removed_when_there_are_too_many() {
+    let f = fixture();
+    let events = ["a", "b", "c", "d"].map(|operation| new_event(operation, Effect::Read, None));
+    f.store.add_events(events.into()).await.unwrap();
+    assert_eq!(f.store.remove_old_events(0, 4).await.unwrap(), 0);
+    assert_eq!(f.store.remove_old_events(0, 3).await.unwrap(), 1);
+    assert_eq!(operations(&f.store, everything()).await, ["b", "c", "d"]);
 }
 
 #[tokio::test]
@@ -134,6 +139,7 @@ async fn events_outlive_their_app_and_user() {
     f.store.add_event(new).await.unwrap();
     f.store.forget_app(app).await.unwrap();
     f.store.remove_user(bob.id).await.unwrap();
-    let [event] = f.store.events(EventFilter { app: Some(app), ..everything() }).await.unwrap().try_into().unwrap();
+    let [event] =
+        f.store.events(EventFilter { apps: Some(vec![app]), ..everything() }).await.unwrap().try_into().unwrap();
     assert_eq!((event.actor.user, event.actor.name.as_str()), (Some(bob.id), "bob"));
 }
