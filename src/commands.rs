@@ -94,6 +94,15 @@ impl Commands {
     }
 }
 
+/// Prints why a request is refused that is no command, or that reaches no server; returns its exit status. As JSON, if
+/// `request` asks for that.
+pub async fn refuse(streams: Streams, request: &str, failure: &Failure) -> u8 {
+    let words: Vec<_> = request.split_whitespace().map(str::to_owned).collect();
+    let out = Output::new(streams.stdout, streams.stderr, parse::requested_format(&words));
+    out.failure(failure).await;
+    failure.kind.exit_status()
+}
+
 impl Text for Version {
     fn text(&self) -> String {
         format!("paas {}\n", self.version)

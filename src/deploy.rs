@@ -54,6 +54,9 @@ use release::ReleaseOrigin;
 impl PushHandler for Deployer {
     async fn update(&self, update: RefUpdate, progress: &Progress, cancel: CancellationToken) -> Result<(), Rejection> {
         let work = self.0.pushes.begin(update.app.id, &cancel);
+        if update.new.is_none() {
+            work.builds_nothing();
+        }
         let result = self.update_ref(&update, progress, &work).await;
         work.end(result).map_err(|error| {
             tracing::info!(app = %update.app.name, branch = %update.branch, %error, "push rejected");
@@ -90,6 +93,7 @@ impl Deployer {
             let deploy = self.deploy_and_set_ref(&app, &repository, new, update, progress, work);
             return this.pushes.unless_destroyed(app.id, work.cancel(), deploy).await;
         }
+        work.builds_nothing();
         let text = format!("{} is stored, not deployed: {deploy_branch} is the deploy branch", update.branch);
         progress.header(text).await;
         progress.detail(format!("git:set {} deploy-branch {} changes that", app.name, update.branch)).await;

@@ -178,11 +178,9 @@ impl Operations {
         let authorization = Authorization { store: &self.store, caller: call.caller, operation: O::NAME };
         let (target, held) = O::Target::resolve(operation.target(), &authorization, O::RIGHT).await?;
         let recording = Recording::none(&self.audit);
-        let needed = operation.requirement(&self.context(call, held, &recording), &target).await?;
-        match needed {
-            Some(Requirement { right, reason }) if held < right => Err(Failure::new(FailureKind::Denied, reason)),
-            _ => Ok((target, held)),
-        }
+        let context = self.context(call, held, &recording);
+        context.require(operation.requirement(&context, &target).await?)?;
+        Ok((target, held))
     }
 
     fn context<'a>(&'a self, call: &'a Call<'_>, held: Right, recording: &'a Recording) -> Context<'a> {

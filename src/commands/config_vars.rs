@@ -5,7 +5,7 @@ use clap::Subcommand;
 
 use super::{
     env_file::{self, Notation},
-    output::{Format, Text},
+    output::{Format, Text, printable},
     session::Session,
     table::table,
 };
@@ -102,11 +102,14 @@ pub(super) async fn run(session: &Session<'_>, command: ConfigCommand) -> Result
 }
 
 async fn export(session: &Session<'_>, app: AppName, notation: Option<Notation>) -> Result {
+    let notation = match (session.out.format(), notation) {
+        (Format::Text, notation) => notation.unwrap_or(Notation::Shell),
+        (Format::Json, None | Some(Notation::Json)) => Notation::Json,
+        (Format::Json, Some(Notation::Shell | Notation::Env)) => {
+            return Err(Failure::invalid("--as names another notation than --format json; leave one of them out"));
+        }
+    };
     let vars = session.run(ListConfig { app }).await?;
-    let notation = notation.unwrap_or(match session.out.format() {
-        Format::Text => Notation::Shell,
-        Format::Json => Notation::Json,
-    });
     session.out.text(&env_file::export(vars.iter().map(|var| (&var.name, &var.value)), notation)).await;
     Ok(())
 }
@@ -137,7 +140,7 @@ impl Text for Vec<ConfigVarRow> {
     fn text(&self) -> String {
         let rows = self.iter().map(|var| {
             let build = if var.build { "yes" } else { "-" };
-            [var.name.to_string(), build.to_owned(), var.value.expose().replace('\n', "\\n")]
+            [var.name.to_string(), build.to_owned(), printable(&var.value.expose().replace('\n', "\\n"))]
         });
         table(["NAME", "BUILD", "VALUE"], rows)
     }

@@ -1,10 +1,10 @@
 //! The command `logs`.
 
-use super::{output::Text, session::Session};
-use crate::{
-    model::Line,
-    operations::{LogLine, Result, ShowLogs},
+use super::{
+    output::{Text, printable},
+    session::Session,
 };
+use crate::operations::{LogLine, Result, ShowLogs};
 
 /// The command `logs` and its arguments.
 #[derive(Debug, clap::Args)]
@@ -28,18 +28,6 @@ impl Text for LogLine {
         let origin = if self.event { "paas" } else { "app" };
         format!("{:.3} {origin}[{}]: {}\n", self.time, self.source, printable(&self.text))
     }
-}
-
-/// The whole text, safe for a terminal.
-fn printable(text: &str) -> String {
-    let mut clean = String::with_capacity(text.len());
-    let mut rest = text;
-    while !rest.is_empty() {
-        let (part, more) = rest.split_at(rest.floor_char_boundary(4000));
-        clean.push_str(&Line::sanitize(part));
-        rest = more;
-    }
-    clean
 }
 
 #[cfg(test)]

@@ -7,7 +7,10 @@ use tokio::{
     sync::Mutex,
 };
 
-use crate::{model::Line, operations::Failure};
+use crate::{
+    model::Line,
+    operations::{Failure, FailureKind},
+};
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -73,13 +76,13 @@ impl Output {
 
     /// Writes a result as one line of JSON, which follows lines of progress.
     pub(super) async fn json_line(&self, value: &impl serde::Serialize) -> bool {
-        let text = serde_json::to_string(value).unwrap_or_default();
+        let text = serde_json::to_string(value).unwrap_or_else(|error| not_serializable(&error));
         write(&self.stdout, &format!("{text}\n")).await
     }
 
     /// Writes a report as JSON.
     pub(super) async fn json(&self, value: &impl serde::Serialize) -> bool {
-        let text = serde_json::to_string_pretty(value).unwrap_or_default();
+        let text = serde_json::to_string_pretty(value).unwrap_or_else(|error| not_serializable(&error));
         write(&self.stdout, &format!("{text}\n")).await
     }
 
@@ -100,6 +103,25 @@ impl Output {
         }
         self.progress(Line::Trouble(failure.to_string())).await;
     }
+}
+
+/// The whole text, safe for a terminal.
+pub(super) fn printable(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (part, more) = rest.split_at(rest.floor_char_boundary(4000));
+        clean.push_str(&Line::sanitize(part));
+        rest = more;
+    }
+    clean
+}
+
+/// What is printed in place of a result that has no JSON form.
+fn not_serializable(error: &serde_json::Error) -> String {
+    tracing::error!(%error, "a result cannot be written as JSON");
+    let failure = Failure::new(FailureKind::Internal, "the result cannot be written as JSON");
+    serde_json::json!({ "error": failure }).to_string()
 }
 
 async fn write(to: &Writer, text: &str) -> bool {

@@ -109,7 +109,7 @@ fn short(word: &str) -> String {
 }
 
 /// The value of `--format` among words that may be invalid otherwise.
-fn requested_format(words: &[String]) -> Format {
+pub(super) fn requested_format(words: &[String]) -> Format {
     let values = words.iter().zip(words.iter().skip(1)).filter(|(word, _)| *word == "--format").map(|(_, value)| value);
     let is_json = values.map(String::as_str).chain(words.iter().filter_map(|word| word.strip_prefix("--format=")));
     if is_json.last() == Some("json") { Format::Json } else { Format::Text }

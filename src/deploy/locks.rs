@@ -130,6 +130,11 @@ impl AppLocks {
 }
 
 impl Work {
+    /// The work builds nothing, so that nobody cancels it.
+    pub(super) fn builds_nothing(&self) {
+        guard(&self.queue).retain(|other| !Arc::ptr_eq(other, &self.state));
+    }
+
     /// Cancelled when the client disconnects, or another caller cancels the work.
     pub(super) fn cancel(&self) -> &CancellationToken {
         &self.state.cancel
@@ -235,6 +240,9 @@ mod tests {
         assert_eq!(cancelled, [true, false, false]);
         drop(first);
         assert_eq!(cancelling.await, CancelOutcome::TooLate);
+        let deletion = locks.begin(APP, &CancellationToken::new());
+        deletion.builds_nothing();
+        assert!(!deletion.cancel().is_cancelled());
         let mut cancelling = pin!(locks.cancel(APP, "ann"));
         assert!(cancelling.as_mut().now_or_never().is_none());
         assert!(second.cancel().is_cancelled(), "it came next");

@@ -156,16 +156,17 @@ name!(
     user_or_key
 );
 name!(
-    /// A branch, without `refs/heads/`, as `git check-ref-format --branch` accepts it.
+    /// A branch, without `refs/heads/`, as `git check-ref-format --branch` accepts it, and without control characters.
     BranchName,
     "branch name",
-    "use what `git check-ref-format` accepts, at most 200 bytes",
+    "use what `git check-ref-format` accepts, at most 200 bytes and no control characters",
     |t| length(t, 200)
         && !t.starts_with('-')
         && t != "@"
         && !t.contains("..")
         && !t.contains("@{")
-        && t.bytes().all(|b| b > b' ' && b != 0x7f && !b"~^:?*[\\".contains(&b))
+        && t.bytes().all(|b| b > b' ' && !b"~^:?*[\\".contains(&b))
+        && !t.chars().any(char::is_control)
         && t.split('/').all(|part| {
             !part.is_empty()
                 && !part.starts_with('.')
@@ -211,7 +212,7 @@ mod tests {
 
     #[test]
     fn branches_follow_check_ref_format() {
-        for bad in ["", "-x", "a..b", "a.lock", "a/.b", "a//b", "/a", "a/", "a~b", "a b", "@", "a@{b", "a\u{7f}"] {
+        for bad in ["", "-x", "a..b", "a.lock", "a/.b", "a//b", "/a", "a/", "a~b", "a b", "@", "a@{b", "a\u{7f}", "a\u{85}"] {
             assert!(bad.parse::<BranchName>().is_err(), "{bad:?}");
         }
         for good in ["main", "feature/x", "v1.2", "ümlaut"] {

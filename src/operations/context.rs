@@ -5,7 +5,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     audit::{AuditLog, Recording},
     caller::Caller,
-    failure::Result,
+    failure::{Failure, FailureKind, Result},
+    operation::Requirement,
 };
 use crate::{
     config::Config,
@@ -45,6 +46,14 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// Refuses a caller who has not the right that a certain input needs.
+    pub(super) fn require(&self, needed: Option<Requirement>) -> Result {
+        match needed {
+            Some(Requirement { right, reason }) if self.held < right => Err(Failure::new(FailureKind::Denied, reason)),
+            _ => Ok(()),
+        }
+    }
+
     /// The current release of an app, if it has one.
     pub(super) async fn current_release(&self, app: &App) -> Result<Option<Release>> {
         match app.current {

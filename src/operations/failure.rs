@@ -202,6 +202,7 @@ fn kind_of_store(error: &StoreError) -> FailureKind {
     match error {
         StoreError::NotFound(_) => FailureKind::NotFound,
         StoreError::Taken(_) | StoreError::Refused(_) => FailureKind::Conflict,
+        StoreError::Exhausted(_) => FailureKind::TooMany,
         StoreError::Open { .. }
         | StoreError::Sqlite(_)
         | StoreError::Corrupt { .. }

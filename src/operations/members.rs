@@ -69,14 +69,8 @@ pub struct AddMember {
     pub app: AppName,
     /// User.
     pub user: UserName,
-    /// viewer, deployer, operator or owner
-    #[arg(default_value_t = Role::Deployer)]
-    #[serde(default = "default_role")]
-    pub role: Role,
-}
-
-fn default_role() -> Role {
-    Role::Deployer
+    /// viewer, deployer, operator or owner; without it, a user who has no role yet becomes deployer.
+    pub role: Option<Role>,
 }
 
 impl Operation for AddMember {
@@ -91,12 +85,15 @@ impl Operation for AddMember {
     }
 
     fn audit(&self) -> String {
-        format!("{} {}", self.user, self.role)
+        self.role.map_or_else(|| self.user.to_string(), |role| format!("{} {role}", self.user))
     }
 
     async fn run(self, context: &Context<'_>, app: App) -> Result<Members> {
         let user = context.store.user_named(self.user).await?;
-        context.store.set_member(app.id, user.id, self.role).await?;
+        match self.role {
+            Some(role) => context.store.set_member(app.id, user.id, role).await?,
+            None => context.store.add_member(app.id, user.id, Role::Deployer).await?,
+        }
         Members::of(context, app).await
     }
 }

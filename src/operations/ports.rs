@@ -241,15 +241,15 @@ fn join(mappings: &[Mapping]) -> String {
 /// Asks for an admin if one of these mappings has a low port, and the app does not have the mapping yet.
 async fn requirement(context: &Context<'_>, app: &App, mappings: &[Mapping]) -> Result<Option<Requirement>> {
     let before = context.store.port_mappings(app.id).await?;
-    Ok(new_low_port(&before, mappings).map(|port| Requirement {
-        right: Right::Admin,
-        reason: format!("only an admin may map port {port}; choose one from {FIRST_FREE_PORT} on"),
-    }))
+    let mappings: Vec<_> = mappings.iter().map(PortMapping::from).collect();
+    Ok(low_port(&before, &mappings))
 }
 
-fn new_low_port(before: &[PortMapping], mappings: &[Mapping]) -> Option<u16> {
-    let new = mappings.iter().filter(|mapping| !before.contains(&PortMapping::from(*mapping)));
-    new.map(|mapping| mapping.host).find(|port| *port < FIRST_FREE_PORT)
+fn low_port(before: &[PortMapping], after: &[PortMapping]) -> Option<Requirement> {
+    let new = after.iter().filter(|mapping| !before.contains(mapping)).map(|mapping| mapping.host_port);
+    let port = new.into_iter().find(|port| *port < FIRST_FREE_PORT)?;
+    let reason = format!("only an admin may map port {port}; choose one from {FIRST_FREE_PORT} on");
+    Some(Requirement { right: Right::Admin, reason })
 }
 
 async fn rows(context: &Context<'_>, app: &App) -> Result<Vec<PortRow>> {
@@ -280,7 +280,13 @@ async fn change(context: &Context<'_>, app: App, change: Change) -> Result<Chang
     let default = default_port(context, &app).await?;
     let port = |mappings: &[PortMapping]| mappings.first().map_or(default, |mapping| container_port(mapping, default));
     let old = port(&context.store.port_mappings(app.id).await?);
-    context.deployer.ports().change(&app, |before| changed(&app.name, &before, &change)).await?;
+    let change = |before: Vec<PortMapping>| {
+        let after = changed(&app.name, &before, &change)?;
+        // Once more: an admin may have removed the low port that the app had.
+        context.require(low_port(&before, &after))?;
+        Ok::<_, Failure>(after)
+    };
+    context.deployer.ports().change(&app, change).await?;
     let runs = app.current.is_some() && !app.stopped;
     if runs && port(&context.store.port_mappings(app.id).await?) != old {
         // The running instances listen on the port that they were started with.
@@ -361,9 +367,11 @@ mod tests {
 
     #[test]
     fn only_a_low_port_that_the_app_does_not_have_needs_an_admin() {
-        let before: Vec<_> = mappings(&["http:80:8080"]).iter().map(PortMapping::from).collect();
-        assert_eq!(new_low_port(&before, &mappings(&["http:80:8080", "http:1024:1"])), None);
-        assert_eq!(new_low_port(&before, &mappings(&["http:8000:1", "http:443:8080"])), Some(443));
-        assert_eq!(new_low_port(&before, &mappings(&["tcp:80:8080"])), Some(80), "another mapping of the port");
+        let stored = |texts: &[&str]| mappings(texts).iter().map(PortMapping::from).collect::<Vec<_>>();
+        let needed = |after: &[&str]| low_port(&stored(&["http:80:8080"]), &stored(after)).map(|needed| needed.reason);
+        assert_eq!(needed(&["http:80:8080", "http:1024:1"]), None);
+        let reason = needed(&["http:8000:1", "http:443:8080"]).unwrap();
+        assert_eq!(reason, "only an admin may map port 443; choose one from 1024 on");
+        assert!(needed(&["tcp:80:8080"]).unwrap().contains("port 80"), "another mapping of the port");
     }
 }

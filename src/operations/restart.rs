@@ -8,7 +8,7 @@ use super::{
     each_app::each_app,
     failure::{Failure, Result},
     operation::Operation,
-    ps::{Released, Scaled, released, renew, scaled, settle, unknown_type},
+    ps::{Released, Scaled, formation, released, renew, scaled, settle, unknown_type},
     selection::AppSelection,
 };
 use crate::{
@@ -56,6 +56,15 @@ impl Operation for Restart {
 async fn restart(context: &Context<'_>, app: App, process_type: Option<&ProcessType>) -> Result<Scaled> {
     if let Some(unknown) = unknown_type(context, &app, process_type.into_iter()).await? {
         return Err(Failure::not_found(unknown));
+    }
+    let declared = formation(context, &app).await?;
+    if let Some(name) = process_type
+        && declared.get(name) == Some(&0)
+    {
+        let text =
+            format!("{name} of {} has no instances to restart; ps:scale {} {name}=1 starts one", app.name, app.name);
+        context.progress.detail(text).await;
+        return scaled(context, app).await;
     }
     let what = process_type.map_or_else(|| app.name.to_string(), |name| format!("{name} of {}", app.name));
     renew(context, &app, process_type, format!("Restarting {what}")).await?;

@@ -1,12 +1,11 @@
 //! Backend of SSH and the local socket: commands, and git's two programs.
 
-use tokio::io::AsyncWriteExt as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    commands::{Commands, Streams},
-    model::{AppName, Line},
-    operations::{Caller, Failure, Operations},
+    commands::{self, Commands, Streams},
+    model::AppName,
+    operations::{Caller, Operations},
     receive::{self, Receiver},
     socket, ssh,
 };
@@ -27,13 +26,6 @@ fn status(code: u32) -> u8 {
     u8::try_from(code).unwrap_or(u8::MAX)
 }
 
-/// Tells git's user why a push or fetch is refused.
-async fn refuse(mut streams: Streams, failure: &Failure) -> u8 {
-    let line = format!("{}\n", Line::Trouble(failure.to_string()));
-    let _ = streams.stderr.write_all(line.as_bytes()).await;
-    failure.kind.exit_status()
-}
-
 impl ssh::Backend for ServerBackend {
     async fn receive_pack(
         &self,
@@ -48,7 +40,7 @@ impl ssh::Backend for ServerBackend {
                 let (pusher, streams) = (caller.actor.clone(), git_streams(streams));
                 status(self.receiver.receive_pack((&app).into(), pusher, git_protocol, streams, hangup).await)
             }
-            Err(failure) => refuse(streams, &failure).await,
+            Err(failure) => commands::refuse(streams, "", &failure).await,
         }
     }
 
@@ -64,7 +56,7 @@ impl ssh::Backend for ServerBackend {
             Ok(app) => {
                 status(self.receiver.upload_pack(&(&app).into(), git_protocol, git_streams(streams), hangup).await)
             }
-            Err(failure) => refuse(streams, &failure).await,
+            Err(failure) => commands::refuse(streams, "", &failure).await,
         }
     }
 

@@ -42,7 +42,8 @@ pub async fn run(socket: &Path, words: Vec<String>) -> Result<u8, SocketError> {
     run_with_streams(socket, words, tty, stdin, stdout, stderr, interrupted).await
 }
 
-fn own(stream: impl AsFd) -> io::Result<File> {
+/// A stream of this process, to be used asynchronously.
+pub fn own(stream: impl AsFd) -> io::Result<File> {
     Ok(File::from_std(stream.as_fd().try_clone_to_owned()?.into()))
 }
 

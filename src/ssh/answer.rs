@@ -14,14 +14,15 @@ use super::{
     output::{OutputStream, Writer},
     request::{self, RequestedCommand},
 };
-use crate::{commands::Streams, model::Line, operations::Caller};
+use crate::{
+    commands::{self, Streams},
+    operations::{Caller, Failure},
+};
 
 /// Maximum number of chunks of output that wait for the client.
 const MAX_QUEUED_CHUNKS: usize = 8;
 /// The `SSH_MSG_CHANNEL_EXTENDED_DATA` code of standard error (RFC 4254, section 5.2).
 const EXTENDED_STDERR: u32 = 1;
-/// The exit status of a refused request.
-const REFUSED: u8 = 1;
 
 /// The answer to the request of a channel.
 pub(super) struct Answer<B> {
@@ -125,11 +126,14 @@ impl<B: Backend> RequestContext<'_, B> {
     async fn answer(self, command: &[u8], mut streams: Streams) -> u8 {
         let Self { server, caller, git_protocol, hangup } = self;
         let backend = &server.backend;
-        let command = match request::parse(command, server.config.ssh.max_command_bytes) {
+        let requested = match request::parse(command, server.config.ssh.max_command_bytes) {
             Ok(command) => command,
-            Err(error) => return refuse(&mut streams, &error.to_string()).await,
+            Err(error) => {
+                let failure = Failure::invalid(error.to_string());
+                return commands::refuse(streams, &String::from_utf8_lossy(command), &failure).await;
+            }
         };
-        match command {
+        match requested {
             RequestedCommand::Greeting => {
                 let mut text = backend.greeting(caller);
                 if !text.ends_with('\n') {
@@ -145,10 +149,4 @@ impl<B: Backend> RequestContext<'_, B> {
             RequestedCommand::UploadPack(app) => backend.upload_pack(caller, app, git_protocol, streams, hangup).await,
         }
     }
-}
-
-async fn refuse(streams: &mut Streams, why: &str) -> u8 {
-    let line = format!("{}\n", Line::Trouble(why.replace('\n', " ")));
-    let _ = streams.stderr.write_all(line.as_bytes()).await;
-    REFUSED
 }

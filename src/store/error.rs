@@ -33,6 +33,9 @@ pub enum StoreError {
     /// A unique name, key or port already belongs to another row.
     #[error("{0}")]
     Taken(String),
+    /// All of something that is limited is in use.
+    #[error("{0}")]
+    Exhausted(String),
     /// There is no such row.
     #[error("{0}")]
     NotFound(String),

@@ -144,6 +144,15 @@ impl Store {
         self.transact(move |t, _| set(t, app, user, role)).await
     }
 
+    /// Adds a member; one who has a role already keeps it.
+    pub async fn add_member(&self, app: AppId, user: UserId, to: Role) -> Result<()> {
+        self.transact(move |t, _| match role(t, app, user)? {
+            Some(_) => Ok(()),
+            None => put(t, app, user, to),
+        })
+        .await
+    }
+
     /// Removes a member. Refused for the last owner.
     pub async fn remove_member(&self, app: AppId, user: UserId) -> Result<()> {
         self.transact(move |t, _| {

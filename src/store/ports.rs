@@ -3,12 +3,12 @@
 use rusqlite::{OptionalExtension as _, Row, Transaction};
 
 use super::{
-    columns::{parse, text},
+    columns::text,
     database::Store,
     error::{Result, StoreError},
     ids::AppId,
 };
-use crate::model::{AppName, CONTAINER_PORT};
+use crate::model::CONTAINER_PORT;
 
 /// Protocol of a mapped port.
 #[derive(
@@ -86,7 +86,7 @@ pub(super) fn allocate(
         .collect::<rusqlite::Result<std::collections::HashSet<u16>>>()?;
     let (first, last) = (*range.start(), *range.end());
     let port = range.into_iter().find(|p| !used.contains(p) && !avoid.contains(p)).ok_or_else(|| {
-        StoreError::Taken(format!(
+        StoreError::Exhausted(format!(
             "all ports from {first} to {last} are taken; widen router.first_port and router.last_port in paas.toml"
         ))
     })?;
@@ -122,26 +122,20 @@ impl Store {
                 (app.0, mappings.is_empty(), CONTAINER_PORT),
             )?;
             for m in &mappings {
-                let owner: Option<(i64, String)> = t
-                    .query_row(
-                        "SELECT app, apps.name AS name FROM ports JOIN apps ON apps.id = app WHERE host_port = ?1",
-                        [m.host_port],
-                        |row| Ok((row.get("app")?, row.get("name")?)),
-                    )
+                let owner: Option<i64> = t
+                    .query_row("SELECT app FROM ports WHERE host_port = ?1", [m.host_port], |row| row.get("app"))
                     .optional()?;
                 match owner {
-                    Some((id, _)) if id == app.0 => {
+                    Some(owner) if owner == app.0 => {
                         t.execute(
                             "UPDATE ports SET active = 1, scheme = ?2, container_port = ?3 WHERE host_port = ?1",
                             (m.host_port, m.scheme.as_str(), m.container_port),
                         )?;
                     }
-                    Some((_, name)) => {
-                        let name: AppName = parse("app name", &name)?;
-                        return Err(StoreError::Taken(format!(
-                            "port {} belongs to the app {name}; choose another, or remove it there first",
-                            m.host_port
-                        )));
+                    // Not which one: the caller may not see it.
+                    Some(_) => {
+                        let text = format!("port {} belongs to another app; choose another port", m.host_port);
+                        return Err(StoreError::Taken(text));
                     }
                     None => {
                         t.execute(

@@ -146,7 +146,7 @@ fn ports_are_mapped() {
         .failure()
         .prints("paas itself listens on it");
     world.paas(&["apps:create", "other"]).success();
-    world.ssh(&["ports:set", "other", &format!("http:{http}:5000")]).failure().prints("belongs to the app mapped");
+    world.ssh(&["ports:set", "other", &format!("http:{http}:5000")]).failure().prints("belongs to another app");
     let listed = world.ssh(&["ports:list", "mapped", "--format", "json"]).success().json();
     assert_eq!(listed.as_array().unwrap().len(), 2, "refused mappings are not stored: {listed}");
     world.answers(&format!("http://127.0.0.1:{http}"), "version-1");

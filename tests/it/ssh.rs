@@ -327,8 +327,13 @@ fn status_and_output_are_passed_on_and_invalid_commands_refused() {
     assert_eq!((text(&output.stdout), text(&output.stderr)), ("to stdout\n", "to stderr\n"));
     assert_eq!(output.status.code(), Some(3));
     let output = server.run("admin", &[], &["words", "'open"], b"");
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).starts_with(" !     the command has a quote"), "{output:?}");
+    let output = server.run("admin", &[], &["words", "'open", "--format", "json"], b"");
+    assert!(
+        text(&output.stdout).starts_with(r#"{"error":{"kind":"invalid","message":"the command has a quote"#),
+        "{output:?}"
+    );
     let output = server.run("admin", &[], &["words", &"x".repeat(1001)], b"");
     assert!(text(&output.stderr).contains("1007 bytes, and at most 1000 are allowed"), "{output:?}");
     assert_eq!(server.seen.started.load(Ordering::SeqCst), 5);

@@ -14,7 +14,7 @@ async fn names_and_ports_are_unique() {
     assert!(full.to_string().contains("all ports from 10000"), "{full}");
     let mapping = |port| vec![PortMapping { scheme: PortScheme::Tcp, host_port: port, container_port: 5000 }];
     let error = f.store.set_port_mappings(one.id, mapping(10_001)).await.unwrap_err();
-    assert!(error.to_string().contains("belongs to the app two"), "{error}");
+    assert!(error.to_string().contains("belongs to another app"), "{error}");
     f.store.set_port_mappings(one.id, mapping(7000)).await.unwrap();
     assert_eq!(f.store.port_mappings(one.id).await.unwrap(), mapping(7000));
     f.store.set_port_mappings(one.id, vec![]).await.unwrap();
