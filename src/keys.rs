@@ -33,10 +33,10 @@ pub enum KeyError {
     #[error("this is a private key: keep it secret, and give the public key, in the file that ends in .pub")]
     Private,
     /// The text has several keys.
-    #[error("there are several keys: add them one at a time, each with its own name")]
+    #[error("there are several keys; add them one at a time, each with its own name")]
     Several,
     /// The text starts with options, as in `authorized_keys`.
-    #[error("options before the key are not supported: start with the key type, such as ssh-ed25519")]
+    #[error("options before the key are not supported; start with the key type, such as ssh-ed25519")]
     Options,
     /// The key has another file format.
     #[error("this is a key in another format: convert it with `ssh-keygen -i -f FILE`, then add the result")]

@@ -57,19 +57,19 @@ pub enum SocketError {
         source: io::Error,
     },
     /// Another server listens on the socket.
-    #[error("another server already listens on {path}: stop it first")]
+    #[error("another server already listens on {path}; stop it first")]
     Running {
         /// The socket's path.
         path: PathBuf,
     },
     /// No server listens on the socket.
-    #[error("no server listens on {path}: start it with `paas server`")]
+    #[error("no server listens on {path}; start it with `paas server`")]
     NoServer {
         /// The socket's path.
         path: PathBuf,
     },
     /// The socket belongs to another user.
-    #[error("only the server's own user and root may use {path}: use `sudo`, or ssh with a registered key")]
+    #[error("only the server's own user and root may use {path}; use `sudo`, or ssh with a registered key")]
     NotAllowed {
         /// The socket's path.
         path: PathBuf,
@@ -78,10 +78,10 @@ pub enum SocketError {
     #[error("the connection to the server failed: {0}")]
     Broken(#[from] io::Error),
     /// The server closed the connection before the command ended.
-    #[error("the server closed the connection before the command ended: see its log, then check what the command did")]
+    #[error("the server closed the connection before the command ended; see its log, then check what the command did")]
     Ended,
     /// The server sent a message that this version does not know.
-    #[error("the server at {path} has another version: use the `paas` that belongs to it")]
+    #[error("the server at {path} has another version; use the `paas` that belongs to it")]
     Protocol {
         /// The socket's path.
         path: PathBuf,

@@ -23,10 +23,10 @@ pub enum BuildError {
         message: String,
     },
     /// The build exceeded its time limit.
-    #[error("the build was stopped after {0} seconds: make it faster, or raise build.timeout_seconds in paas.toml")]
+    #[error("the build was stopped after {0} seconds; make it faster, or raise build.timeout_seconds in paas.toml")]
     TimedOut(u64),
     /// A process of the build was killed because it ran out of memory.
-    #[error("the build ran out of memory ({0} MiB): make it need less, or raise build.memory_mib in paas.toml")]
+    #[error("the build ran out of memory ({0} MiB); make it need less, or raise build.memory_mib in paas.toml")]
     OutOfMemory(u64),
     /// The build's disk is full.
     #[error(

@@ -100,7 +100,7 @@ impl Text for AppInfo {
         facts([
             ("name", Some(self.name.to_string())),
             ("owner", self.owner.as_ref().map(ToString::to_string)),
-            ("members", list(self.members.iter().map(|(user, role)| format!("{user}={role}")))),
+            ("members", list(self.members.iter().map(|member| format!("{}={}", member.user, member.role)))),
             ("release", release(self.release)),
             ("state", Some(self.state.as_str().to_owned())),
             ("formation", list(self.formation.iter().map(|(name, quantity)| format!("{name}={quantity}")))),

@@ -72,19 +72,20 @@ impl Text for BuildLogText {
 
 impl Text for BuildInfo {
     fn text(&self) -> String {
+        let Self { app, build, stack, buildpacks } = self;
         facts([
-            ("app", Some(self.app.to_string())),
-            ("build", Some(self.number.to_string())),
-            ("state", Some(self.state.as_str().to_owned())),
-            ("commit", Some(self.commit.to_string())),
-            ("by", Some(self.created_by.clone())),
-            ("stack", self.stack.clone()),
-            ("buildpacks", list(self.buildpacks.iter().map(buildpack))),
-            ("image", self.image.as_ref().map(ToString::to_string)),
-            ("message", self.message.clone()),
-            ("started at", Some(self.started_at.to_string())),
-            ("ended at", self.ended_at.map(|time| time.to_string())),
-            ("seconds", self.seconds.map(|seconds| format!("{seconds:.1}"))),
+            ("app", Some(app.to_string())),
+            ("build", Some(build.number.to_string())),
+            ("state", Some(build.state.as_str().to_owned())),
+            ("commit", Some(build.commit.to_string())),
+            ("by", Some(build.created_by.clone())),
+            ("stack", stack.clone()),
+            ("buildpacks", list(buildpacks.iter().map(buildpack))),
+            ("image", build.image.as_ref().map(ToString::to_string)),
+            ("message", build.message.clone()),
+            ("started at", Some(build.started_at.to_string())),
+            ("ended at", build.ended_at.map(|time| time.to_string())),
+            ("seconds", build.seconds.map(|seconds| format!("{seconds:.1}"))),
         ])
     }
 }

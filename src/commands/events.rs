@@ -35,7 +35,7 @@ pub(super) async fn run(session: &Session<'_>, command: EventsCommand) -> Result
 
 impl Text for EventInfo {
     fn text(&self) -> String {
-        let mut text = format!("{} {} {}", self.at, self.user, self.operation);
+        let mut text = format!("{} {} {}", self.started_at, self.user, self.operation);
         if let Some(app) = &self.app {
             let _ = write!(text, " {app}");
         }

@@ -3,7 +3,9 @@
 use clap::Subcommand;
 
 use super::{output::Text, session::Session, table::table};
-use crate::operations::{AddPorts, ChangedPorts, ClearPorts, ListPorts, PortRow, RemovePorts, Result, SetPorts};
+use crate::operations::{
+    AddPorts, ChangedPorts, ClearPorts, ListPorts, Mapping, PortRow, RemovePorts, Result, SetPorts,
+};
 
 /// The commands of port mappings.
 #[derive(Debug, Subcommand)]
@@ -50,7 +52,8 @@ impl Text for ChangedPorts {
 
 fn ports(ports: &[PortRow]) -> String {
     let rows = ports.iter().map(|port| {
-        [port.scheme.as_str().to_owned(), port.host.to_string(), port.container.to_string(), port.url.clone()]
+        let Mapping { scheme, host, container } = &port.mapping;
+        [scheme.as_str().to_owned(), host.to_string(), container.to_string(), port.url.clone()]
     });
     table(["SCHEME", "HOST PORT", "CONTAINER PORT", "URL"], rows)
 }

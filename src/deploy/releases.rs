@@ -12,6 +12,7 @@ use super::{
     rollout::same_image,
 };
 use crate::{
+    instances::RolloutError,
     model::{CommitId, ConfigKey, ProcessType, ReleaseNumber},
     progress::Progress,
     store::{App, ConfigVars, ReleaseKind, ReleaseState},
@@ -136,8 +137,7 @@ impl Deployer {
         let this = &self.0;
         let _lock = this.pushes.lock(app.id, progress, work.cancel()).await?;
         let commit = self.current_release(app).await?.and_then(|release| release.commit);
-        let commit =
-            commit.ok_or_else(|| DeployError::NoRelease(format!("{} has no deployed commit to build", app.name)))?;
+        let commit = commit.ok_or_else(|| RolloutError::NotDeployed(app.name.to_string()))?;
         let repository = this.repositories.get(&app.name);
         repository.pin_commit(&commit).await?;
         let build_and_release = async {

@@ -62,7 +62,7 @@ pub enum ImageError {
         source: io::Error,
     },
     /// An image is not based on the expected run image.
-    #[error("the image is not based on run image {0}: push again, or run ps:rebuild")]
+    #[error("the image is not based on run image {0}; push again, or run ps:rebuild")]
     NotOnBase(Digest),
     /// The definition of a stack is invalid.
     #[error("invalid stack definition: {0}")]

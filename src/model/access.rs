@@ -75,7 +75,7 @@ impl Right {
 
 /// A word that is no role; prints as one line with the roles that there are.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a role: use viewer, deployer, operator or owner")]
+#[error("{0:?} is not a role; use viewer, deployer, operator or owner")]
 pub struct InvalidRole(pub String);
 
 impl std::str::FromStr for Role {

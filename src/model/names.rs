@@ -212,7 +212,9 @@ mod tests {
 
     #[test]
     fn branches_follow_check_ref_format() {
-        for bad in ["", "-x", "a..b", "a.lock", "a/.b", "a//b", "/a", "a/", "a~b", "a b", "@", "a@{b", "a\u{7f}", "a\u{85}"] {
+        for bad in
+            ["", "-x", "a..b", "a.lock", "a/.b", "a//b", "/a", "a/", "a~b", "a b", "@", "a@{b", "a\u{7f}", "a\u{85}"]
+        {
             assert!(bad.parse::<BranchName>().is_err(), "{bad:?}");
         }
         for good in ["main", "feature/x", "v1.2", "ümlaut"] {

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::{
     context::Context,
     failure::{Failure, Result},
+    members::{self, MemberInfo},
     operation::{Operation, Requirement},
-    ports::Mapping,
+    ports::{self, Mapping},
     ps,
     selection::AppSelection,
     target::Server,
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::{
     instances::{InstanceReport, ReportState},
-    model::{AppName, BranchName, ProcessType, ReleaseNumber, Right, Role, SourceFolder, UserName},
+    model::{AppName, BranchName, ProcessType, ReleaseNumber, Right, SourceFolder, UserName},
     store::{App, Effect},
 };
 
@@ -85,6 +86,7 @@ impl AppState {
 
 /// Creates an app.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct CreateApp {
     /// Name of the new app.
     pub app: AppName,
@@ -129,6 +131,7 @@ impl Operation for CreateApp {
 
 /// Lists the apps that the caller may see.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct ListApps {
     /// Also those that are being destroyed.
     #[arg(long)]
@@ -186,6 +189,7 @@ impl Operation for ListApps {
 
 /// Shows an app.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct ShowApp {
     /// App.
     pub app: AppName,
@@ -198,8 +202,8 @@ pub struct AppInfo {
     pub name: AppName,
     /// Its owner; without one, it belongs to the admins.
     pub owner: Option<UserName>,
-    /// Roles of its members.
-    pub members: BTreeMap<UserName, Role>,
+    /// Its members, the owner first.
+    pub members: Vec<MemberInfo>,
     /// Number of the current release.
     pub release: Option<ReleaseNumber>,
     /// State.
@@ -234,17 +238,16 @@ impl Operation for ShowApp {
     }
 
     async fn run(self, context: &Context<'_>, app: App) -> Result<AppInfo> {
-        let members = context.store.members(app.id).await?;
         let owner = context.store.owners().await?.remove(&app.id);
         Ok(AppInfo {
             owner,
-            members: members.into_iter().map(|member| (member.user, member.role)).collect(),
+            members: members::members(context, &app).await?,
             release: app.current.map(|current| current.release),
             state: AppState::of(context, &app).await?,
             stopped: app.stopped,
             formation: ps::formation(context, &app).await?,
             stack: context.deployer.stacks().name_for(&app).to_owned(),
-            ports: context.store.port_mappings(app.id).await?.iter().map(Mapping::from).collect(),
+            ports: ports::rows(context, &app).await?.into_iter().map(|row| row.mapping).collect(),
             urls: urls(context, &app).await?,
             created_at: Time(app.created_at),
             deploy_branch: app.deploy_branch,
@@ -256,6 +259,7 @@ impl Operation for ShowApp {
 
 /// Whether there is an app of this name that the caller may see: fails if there is none.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct AppExists {
     /// App.
     pub app: AppName,
@@ -288,6 +292,7 @@ impl Operation for AppExists {
 
 /// Destroys an app with its instances, releases and repository.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct DestroyApp {
     /// App.
     pub app: AppName,
@@ -330,6 +335,7 @@ impl Operation for DestroyApp {
 
 /// Shows the app's URLs.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct ShowUrls {
     /// App.
     pub app: AppName,

@@ -20,6 +20,7 @@ use crate::{
 
 /// Lists the buildpacks that an app has chosen; none, if detection is to choose.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct ListBuildpacks {
     /// App.
     pub app: AppName,
@@ -74,6 +75,7 @@ pub struct ChangedBuildpacks {
 
 /// Adds a buildpack to those that an app has chosen; the app is then built with these only.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct AddBuildpack {
     /// App.
     pub app: AppName,
@@ -112,6 +114,7 @@ impl Operation for AddBuildpack {
 
 /// Chooses one buildpack for an app, or replaces one of those chosen.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct SetBuildpack {
     /// App.
     pub app: AppName,
@@ -182,6 +185,7 @@ async fn choose(
 
 /// Removes a buildpack from those that an app has chosen.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct RemoveBuildpack {
     /// App.
     pub app: AppName,
@@ -213,6 +217,7 @@ impl Operation for RemoveBuildpack {
 
 /// Removes all buildpacks that an app has chosen, so that detection chooses again.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct ClearBuildpacks {
     /// App.
     pub app: AppName,
@@ -260,6 +265,7 @@ async fn change(
 
 /// Shows the buildpacks that an app has chosen, and those that its last build ran.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct ReportBuildpacks {
     /// App.
     pub app: AppName,

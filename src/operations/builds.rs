@@ -28,6 +28,7 @@ fn default_builds() -> u32 {
 
 /// Lists an app's builds, newest first.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct ListBuilds {
     /// App.
     pub app: AppName,
@@ -102,6 +103,7 @@ impl Operation for ListBuilds {
 
 /// Shows the log of a build.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct ShowBuildLog {
     /// App.
     pub app: AppName,
@@ -161,6 +163,7 @@ async fn find(context: &Context<'_>, app: &App, number: Option<u64>) -> Result<B
 
 /// Shows a build: its buildpacks with their digests, its stack, its image.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct ShowBuild {
     /// App.
     pub app: AppName,
@@ -173,30 +176,13 @@ pub struct ShowBuild {
 pub struct BuildInfo {
     /// App.
     pub app: AppName,
-    /// Counted from 1 within the app.
-    pub number: u64,
-    /// State.
-    pub state: BuildState,
-    /// Commit that was built.
-    #[schemars(with = "String")]
-    pub commit: CommitId,
-    /// Name of the user who pushed, or asked for the build.
-    pub created_by: String,
+    /// The build.
+    #[serde(flatten)]
+    pub build: BuildRow,
     /// Stack whose build image was used.
     pub stack: Option<String>,
     /// Buildpacks that built the image, in order.
     pub buildpacks: Vec<BuildBuildpack>,
-    /// Digest of the image's manifest.
-    #[schemars(with = "Option<String>")]
-    pub image: Option<Digest>,
-    /// Why it failed.
-    pub message: Option<String>,
-    /// Time of the start.
-    pub started_at: Time,
-    /// Time of the end.
-    pub ended_at: Option<Time>,
-    /// Duration in seconds.
-    pub seconds: Option<f64>,
 }
 
 /// A buildpack that took part in a build.
@@ -233,20 +219,13 @@ impl Operation for ShowBuild {
     }
 
     async fn run(self, context: &Context<'_>, app: App) -> Result<BuildInfo> {
-        let build = find(context, &app, self.number).await?;
+        let mut build = find(context, &app, self.number).await?;
+        let (stack, buildpacks) = (build.stack.take(), std::mem::take(&mut build.buildpacks));
         Ok(BuildInfo {
             app: app.name,
-            number: build.number,
-            state: build.state,
-            seconds: seconds(&build),
-            commit: build.commit,
-            created_by: build.pusher,
-            stack: build.stack,
-            buildpacks: build.buildpacks.into_iter().map(BuildBuildpack::from).collect(),
-            image: build.image,
-            message: build.message,
-            started_at: Time(build.started_at),
-            ended_at: build.ended_at.map(Time),
+            build: build.into(),
+            stack,
+            buildpacks: buildpacks.into_iter().map(BuildBuildpack::from).collect(),
         })
     }
 }
@@ -254,6 +233,7 @@ impl Operation for ShowBuild {
 /// Cancels the build of an app that is running, or waits for its turn. Nothing changes but that: the current release
 /// stays, and the push is rejected.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct CancelBuild {
     /// App.
     pub app: AppName,
@@ -291,6 +271,7 @@ impl Operation for CancelBuild {
 
 /// Deletes an app's build cache.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct ClearBuildCache {
     /// App.
     pub app: AppName,

@@ -24,6 +24,7 @@ const RESERVED: [&str; 4] = ["PORT", "PAAS_APP", "PAAS_PROCESS", "PAAS_RELEASE"]
 
 /// Sets config vars and makes a release with them.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct SetConfig {
     /// App.
     pub app: AppName,
@@ -82,6 +83,7 @@ impl Operation for SetConfig {
 
 /// Removes config vars and makes a release without them.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct UnsetConfig {
     /// App.
     pub app: AppName,
@@ -125,6 +127,7 @@ impl Operation for UnsetConfig {
 
 /// Shows a config var.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct GetConfig {
     /// App.
     pub app: AppName,
@@ -168,6 +171,7 @@ impl Operation for GetConfig {
 
 /// Lists config vars with their values.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct ListConfig {
     /// App.
     pub app: AppName,
@@ -204,6 +208,7 @@ impl Operation for ListConfig {
 
 /// Lists the names of config vars, without their values.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct ListConfigKeys {
     /// App.
     pub app: AppName,

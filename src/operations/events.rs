@@ -11,7 +11,7 @@ use super::{
     authorization::Authorization,
     caller::Caller,
     context::Context,
-    failure::Result,
+    failure::{Failure, Result},
     operation::{Follow, Operation},
     selection::AppSelection,
     target::Server,
@@ -24,6 +24,7 @@ use crate::{
 
 /// Shows the audit log: who did what, when, and how it ended.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct ShowEvents {
     /// App; without it, all that the caller may operate, and for admins the server.
     pub app: Option<AppName>,
@@ -32,8 +33,9 @@ pub struct ShowEvents {
     #[serde(default)]
     pub tail: bool,
     /// Number of past events.
-    #[arg(short, long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    #[arg(short, long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=i64::from(MAX_EVENTS)))]
     #[serde(default = "default_num")]
+    #[schemars(range(max = MAX_EVENTS))]
     pub num: u32,
     /// Only events of this period, such as 10m, 2d, or since an RFC 3339 time.
     #[arg(long, value_name = "PERIOD")]
@@ -43,6 +45,9 @@ pub struct ShowEvents {
     #[serde(default)]
     pub reads: bool,
 }
+
+/// Maximum number of past events.
+const MAX_EVENTS: u32 = 100_000;
 
 fn default_num() -> u32 {
     100
@@ -54,7 +59,7 @@ pub struct EventInfo {
     /// Number of the entry.
     pub id: i64,
     /// When it began.
-    pub at: Time,
+    pub started_at: Time,
     /// When it ended.
     pub ended_at: Option<Time>,
     /// Name of the user, or `local`.
@@ -83,7 +88,7 @@ impl From<Event> for EventInfo {
     fn from(event: Event) -> Self {
         Self {
             id: event.id.0,
-            at: Time(event.at),
+            started_at: Time(event.at),
             ended_at: event.ended_at.map(Time),
             user: event.actor.name,
             fingerprint: event.actor.fingerprint,
@@ -107,10 +112,13 @@ impl Operation for ShowEvents {
     type Output = Follow<EventInfo>;
 
     fn target(&self) -> AppSelection {
-        AppSelection::new(self.app.as_ref(), true)
+        AppSelection::one_or_all(self.app.as_ref())
     }
 
     async fn run(self, context: &Context<'_>, apps: Vec<App>) -> Result<Follow<EventInfo>> {
+        if self.num > MAX_EVENTS {
+            return Err(Failure::invalid(format!("{} events are too many; ask for at most {MAX_EVENTS}", self.num)));
+        }
         // An admin who names no app sees the events of the server, too.
         let everything = self.app.is_none() && context.held >= Right::Admin;
         let apps: BTreeSet<AppId> = apps.iter().map(|app| app.id).collect();
@@ -157,10 +165,12 @@ async fn may_see(store: &Store, actor: &Actor, app: Option<AppId>) -> bool {
 
 /// Records operations in the audit log again.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct SwitchEventsOn {}
 
 /// Records no more operations in the audit log, except that it was switched off or on.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct SwitchEventsOff {}
 
 /// Whether operations are recorded.

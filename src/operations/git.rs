@@ -30,6 +30,7 @@ impl std::str::FromStr for GitProperty {
 
 /// Sets a property of the repository: deploy-branch.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct SetGit {
     /// App.
     pub app: AppName,
@@ -88,6 +89,7 @@ impl Operation for SetGit {
 
 /// Shows the repository: deploy branch, address, deployed commit.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct ShowGit {
     /// App.
     pub app: AppName,

@@ -25,6 +25,7 @@ const DEFAULT_LINES: u32 = 100;
 
 /// Shows what the instances of an app printed, and events.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct ShowLogs {
     /// App.
     pub app: AppName,
@@ -38,6 +39,7 @@ pub struct ShowLogs {
     pub num: Option<u32>,
     /// Only lines of this process type; `release` shows releases, and `router` requests that no instance answered.
     #[arg(short, long, value_name = "TYPE")]
+    #[serde(rename = "type")]
     pub ps: Option<ProcessType>,
     /// Only lines of this last period, such as 10m or 1h30m, or from this time on.
     #[arg(long, value_name = "PERIOD")]

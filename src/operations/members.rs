@@ -33,14 +33,19 @@ pub struct Members {
 
 impl Members {
     async fn of(context: &Context<'_>, app: App) -> Result<Self> {
-        let info = |Member { user, role, machine, since }| MemberInfo { user, role, machine, since: Time(since) };
-        let members = context.store.members(app.id).await?.into_iter().map(info).collect();
-        Ok(Self { app: app.name, members })
+        Ok(Self { members: members(context, &app).await?, app: app.name })
     }
+}
+
+/// The members of an app, the owner first.
+pub(super) async fn members(context: &Context<'_>, app: &App) -> Result<Vec<MemberInfo>> {
+    let info = |Member { user, role, machine, since }| MemberInfo { user, role, machine, since: Time(since) };
+    Ok(context.store.members(app.id).await?.into_iter().map(info).collect())
 }
 
 /// Lists the members of an app.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct ListMembers {
     /// App.
     pub app: AppName,
@@ -64,6 +69,7 @@ impl Operation for ListMembers {
 
 /// Gives a user a role in an app, or another role.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct AddMember {
     /// App.
     pub app: AppName,
@@ -100,6 +106,7 @@ impl Operation for AddMember {
 
 /// Takes the role of a user in an app away.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct RemoveMember {
     /// App.
     pub app: AppName,
@@ -131,6 +138,7 @@ impl Operation for RemoveMember {
 
 /// Gives an app to another owner; earlier owners stay members, as operators.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct TransferApp {
     /// App.
     pub app: AppName,

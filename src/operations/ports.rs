@@ -19,6 +19,7 @@ const FIRST_FREE_PORT: u16 = 1024;
 
 /// A port mapping: a port of the router that leads to a port of the web instances.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Mapping {
     /// Protocol.
     pub scheme: PortScheme,
@@ -53,9 +54,12 @@ impl std::str::FromStr for Mapping {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let shown = Line::sanitize(text);
-        let refused = || format!("{shown:?}: write scheme:host-port:container-port, for example http:8080:5000");
+        let refused = || {
+            format!("{shown:?} is no port mapping; write scheme:host-port:container-port, for example http:8080:5000")
+        };
         let [scheme, host, container] = text.split(':').collect::<Vec<_>>()[..] else { return Err(refused()) };
-        let scheme = scheme.parse().map_err(|_| format!("{shown:?}: the scheme must be http or tcp"))?;
+        let scheme =
+            scheme.parse().map_err(|_| format!("{shown:?} is no port mapping; the scheme must be http or tcp"))?;
         let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(refused);
         Ok(Self { scheme, host: port(host)?, container: port(container)? })
     }
@@ -63,6 +67,7 @@ impl std::str::FromStr for Mapping {
 
 /// Lists an app's port mappings.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct ListPorts {
     /// App.
     pub app: AppName,
@@ -71,12 +76,9 @@ pub struct ListPorts {
 /// A port mapping, as it takes effect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PortRow {
-    /// Protocol.
-    pub scheme: PortScheme,
-    /// Port of the router.
-    pub host: u16,
-    /// Port that the instances listen on.
-    pub container: u16,
+    /// The mapping.
+    #[serde(flatten)]
+    pub mapping: Mapping,
     /// URL.
     pub url: String,
 }
@@ -108,6 +110,7 @@ pub struct ChangedPorts {
 
 /// Replaces an app's port mappings.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct SetPorts {
     /// App.
     pub app: AppName,
@@ -142,6 +145,7 @@ impl Operation for SetPorts {
 
 /// Adds port mappings to those of an app.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct AddPorts {
     /// App.
     pub app: AppName,
@@ -176,6 +180,7 @@ impl Operation for AddPorts {
 
 /// Removes port mappings of an app.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct RemovePorts {
     /// App.
     pub app: AppName,
@@ -206,6 +211,7 @@ impl Operation for RemovePorts {
 
 /// Replaces an app's port mappings with its default one.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct ClearPorts {
     /// App.
     pub app: AppName,
@@ -252,13 +258,12 @@ fn low_port(before: &[PortMapping], after: &[PortMapping]) -> Option<Requirement
     Some(Requirement { right: Right::Admin, reason })
 }
 
-async fn rows(context: &Context<'_>, app: &App) -> Result<Vec<PortRow>> {
+/// The port mappings of an app, as they take effect.
+pub(super) async fn rows(context: &Context<'_>, app: &App) -> Result<Vec<PortRow>> {
     let default = default_port(context, app).await?;
     let mappings = context.store.port_mappings(app.id).await?;
     let row = |mapping: &PortMapping| PortRow {
-        scheme: mapping.scheme,
-        host: mapping.host_port,
-        container: container_port(mapping, default),
+        mapping: Mapping { container: container_port(mapping, default), ..Mapping::from(mapping) },
         url: context.deployer.ports().url(mapping),
     };
     Ok(mappings.iter().map(row).collect())
@@ -281,7 +286,7 @@ async fn change(context: &Context<'_>, app: App, change: Change) -> Result<Chang
     let port = |mappings: &[PortMapping]| mappings.first().map_or(default, |mapping| container_port(mapping, default));
     let old = port(&context.store.port_mappings(app.id).await?);
     let change = |before: Vec<PortMapping>| {
-        let after = changed(&app.name, &before, &change)?;
+        let after = changed(&app.name, &before, &change, default)?;
         // Once more: an admin may have removed the low port that the app had.
         context.require(low_port(&before, &after))?;
         Ok::<_, Failure>(after)
@@ -295,8 +300,9 @@ async fn change(context: &Context<'_>, app: App, change: Change) -> Result<Chang
     Ok(ChangedPorts { ports: rows(context, &app).await?, app: app.name })
 }
 
-/// The mappings after a change.
-fn changed(app: &AppName, before: &[PortMapping], change: &Change) -> Result<Vec<PortMapping>> {
+/// The mappings after a change. What is removed is named as it is stored, or as it takes effect with the port that is the
+/// `default` now.
+fn changed(app: &AppName, before: &[PortMapping], change: &Change, default: u16) -> Result<Vec<PortMapping>> {
     let named: Vec<_> = match change {
         Change::Set(mappings) | Change::Add(mappings) | Change::Remove(mappings) => {
             mappings.iter().map(PortMapping::from).collect()
@@ -312,11 +318,16 @@ fn changed(app: &AppName, before: &[PortMapping], change: &Change) -> Result<Vec
             others.chain(&named).cloned().collect()
         }
         Change::Remove(_) => {
-            if let Some(unknown) = named.iter().find(|mapping| !before.contains(mapping)) {
+            let is_named = |old: &PortMapping, name: &PortMapping| {
+                let effective = PortMapping { container_port: container_port(old, default), ..old.clone() };
+                old == name || effective == *name
+            };
+            let unknown = named.iter().find(|name| !before.iter().any(|old| is_named(old, name)));
+            if let Some(unknown) = unknown {
                 let text = format!("{app} has no mapping {unknown}; ports:list {app} shows them");
                 return Err(Failure::not_found(text));
             }
-            before.iter().filter(|mapping| !named.contains(mapping)).cloned().collect()
+            before.iter().filter(|old| !named.iter().any(|name| is_named(old, name))).cloned().collect()
         }
     };
     let mut ports: Vec<u16> = after.iter().map(|mapping| mapping.host_port).collect();
@@ -349,7 +360,7 @@ mod tests {
         let before: Vec<_> = mappings(&["http:8000:8080", "tcp:9000:9000"]).iter().map(PortMapping::from).collect();
         let app: AppName = "shop".parse().unwrap();
         let after = |change| {
-            let after = changed(&app, &before, &change);
+            let after = changed(&app, &before, &change, 5000);
             after.map(|after| after.iter().map(ToString::to_string).collect::<Vec<_>>())
         };
         assert_eq!(after(Change::Set(Vec::new())).unwrap(), [""; 0]);
@@ -357,6 +368,11 @@ mod tests {
         let added = after(Change::Add(mappings(&["http:9000:1", "tcp:7000:2"]))).unwrap();
         assert_eq!(added, ["http:8000:8080", "http:9000:1", "tcp:7000:2"]);
         assert_eq!(after(Change::Remove(mappings(&["tcp:9000:9000"]))).unwrap(), ["http:8000:8080"]);
+        assert_eq!(
+            after(Change::Remove(mappings(&["http:8000:5000"]))).unwrap(),
+            ["tcp:9000:9000"],
+            "as it takes effect"
+        );
         let unknown = after(Change::Remove(mappings(&["tcp:9000:1"]))).unwrap_err();
         assert_eq!(unknown.to_string(), "shop has no mapping tcp:9000:1; ports:list shop shows them");
         let twice = after(Change::Add(mappings(&["http:7000:1", "tcp:7000:2"]))).unwrap_err();

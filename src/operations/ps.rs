@@ -21,6 +21,7 @@ use crate::{
 
 /// Declared quantity of instances of a process type: `web=3`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Quantity {
     /// Process type.
     #[serde(rename = "type")]
@@ -51,6 +52,7 @@ impl std::fmt::Display for Quantity {
 
 /// Shows the declared quantity of instances of each process type.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ShowFormation {
     /// App.
     pub app: AppName,
@@ -83,6 +85,7 @@ impl Operation for ShowFormation {
 
 /// Sets the quantity of instances of process types.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Scale {
     /// App.
     pub app: AppName,
@@ -120,6 +123,14 @@ impl Operation for Scale {
 
     async fn run(self, context: &Context<'_>, app: App) -> Result<Scaled> {
         let text = self.audit();
+        let max = AppJson::MAX_INSTANCES;
+        match self.quantities.iter().find(|wanted| wanted.quantity > max) {
+            Some(wanted) => return Err(Failure::invalid(format!("{wanted} is too many; give at most {max}"))),
+            None if self.quantities.is_empty() => {
+                return Err(Failure::invalid("no process type is given; give at least one, such as web=3"));
+            }
+            None => {}
+        }
         let wanted: BTreeMap<_, _> = self.quantities.into_iter().map(|q| (q.process_type, q.quantity)).collect();
         if let Some(unknown) = unknown_type(context, &app, wanted.keys()).await? {
             return Err(Failure::not_found(unknown));
@@ -137,6 +148,7 @@ impl Operation for Scale {
 
 /// Lists the instances of an app, or of all apps.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct ListInstances {
     /// App; without it, all.
     pub app: Option<AppName>,
@@ -175,7 +187,7 @@ impl Operation for ListInstances {
     type Output = Vec<InstanceRow>;
 
     fn target(&self) -> AppSelection {
-        AppSelection::new(self.app.as_ref(), true)
+        if self.all { AppSelection::new(self.app.as_ref(), true) } else { AppSelection::one_or_all(self.app.as_ref()) }
     }
 
     async fn run(self, context: &Context<'_>, apps: Vec<App>) -> Result<Vec<InstanceRow>> {

@@ -23,6 +23,11 @@ use crate::{
 const PUSH: &str = "git:push";
 /// Name of a fetch or clone.
 const FETCH: &str = "git:fetch";
+/// Right that both need.
+pub(super) const GIT_RIGHT: Right = Right::Deploy;
+/// Both, with their effects.
+#[cfg(test)]
+pub(super) const GIT: [(&str, Effect); 2] = [(PUSH, Effect::Change), (FETCH, Effect::Read)];
 
 impl Operations {
     /// Finds the app that a push goes to; the first push to a new name creates it. What the push does is recorded by
@@ -46,7 +51,7 @@ impl Operations {
             }
         }
         let authorization = Authorization { store: &self.store, caller, operation: PUSH };
-        Ok(authorization.app(name.clone(), Right::Deploy).await?.0)
+        Ok(authorization.app(name.clone(), GIT_RIGHT).await?.0)
     }
 
     async fn create(&self, caller: &Caller, app: AppName) -> Result {
@@ -61,7 +66,7 @@ impl Operations {
     /// Finds the app that a fetch or clone reads, and records it.
     pub async fn authorize_fetch(&self, caller: &Caller, name: AppName) -> Result<App> {
         let authorization = Authorization { store: &self.store, caller, operation: FETCH };
-        let found = authorization.app(name.clone(), Right::Deploy).await;
+        let found = authorization.app(name.clone(), GIT_RIGHT).await;
         let entry = entry(&caller.actor, FETCH, Effect::Read, name);
         match found {
             Ok((app, _)) => {
@@ -117,7 +122,7 @@ impl<H> AuditedPushes<H> {
     async fn check(&self, update: &RefUpdate) -> Result {
         let caller = Caller::of_actor(&update.pusher, &self.store).await?;
         let authorization = Authorization { store: &self.store, caller: &caller, operation: PUSH };
-        if authorization.has_right(Some(update.app.id), Right::Deploy).await? {
+        if authorization.has_right(Some(update.app.id), GIT_RIGHT).await? {
             return Ok(());
         }
         Err(Failure::new(FailureKind::Denied, format!("you may no longer push to {}", update.app.name)))

@@ -126,8 +126,12 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::{AppName, Role, UserName},
-        operations::{Caller, authorization::Authorization},
+        model::{AppName, Line, Role, UserName},
+        operations::{
+            Caller, Failure,
+            authorization::Authorization,
+            pushes::{GIT, GIT_RIGHT},
+        },
         store::Store,
     };
 
@@ -181,15 +185,33 @@ mod tests {
             assert!(operations.insert(name.to_owned(), described).is_none(), "two operations are named {name}");
         }
         operations.sort_keys();
+        let (progress, failure) = (generator.subschema_for::<Line>(), generator.subschema_for::<Failure>());
         let definitions: BTreeMap<_, Value> = generator.take_definitions(true).into_iter().collect();
         let document = json!({
             "$schema": "https://json-schema.org/draft/2020-12/schema",
-            "$comment": "Inputs and results of all operations, generated from the registry.",
+            "$comment": "Inputs and results of all operations, lines of progress, and failures; generated from the registry.",
             "operations": operations,
+            "progress": progress,
+            "failure": {
+                "type": "object", "properties": { "error": failure }, "required": ["error"], "additionalProperties": false,
+            },
             "$defs": definitions,
         });
         let text = serde_json::to_string_pretty(&document).unwrap() + "\n";
         matches_snapshot("docs/schemas.json", &text);
+    }
+
+    #[test]
+    fn an_input_with_an_unknown_field_is_refused() {
+        let mut generator = SchemaSettings::draft2020_12().into_generator();
+        let names: Vec<_> =
+            all(&mut generator).into_iter().map(|operation| (operation.name, operation.input)).collect();
+        let definitions = generator.take_definitions(true);
+        for (name, input) in names {
+            let reference = input.get("$ref").and_then(Value::as_str).unwrap();
+            let schema = &definitions[reference.rsplit('/').next().unwrap()];
+            assert_eq!(schema.get("additionalProperties"), Some(&json!(false)), "{name}: {schema}");
+        }
     }
 
     /// A store with an app and a user for each role in it, and one who has none.
@@ -214,14 +236,21 @@ mod tests {
         let store = Store::open(dir.path()).unwrap();
         let (app, callers) = members(&store).await;
         let mut text = "# Operations and rights\n\n\
-            Who may run what. A unit test asks the server's own authorisation for each role and compares. \
-            `git:push` and `git:fetch` need the role deployer.\n\n\
+            Who may run what. A unit test asks the server's own authorisation for each role and compares.\n\n\
+            - `git:push` and `git:fetch` are git's two programs. The first push to a new name runs `apps:create`.\n\
+            - An admin alone maps ports below 1024 (`ports:set`, `ports:add`) and chooses buildpacks by a path of the \
+            server (`buildpacks:set`, `buildpacks:add`). A machine user runs no `apps:create`.\n\
+            - Commands that are recorded under another name: `ps:scale APP` is `ps:formation`, `apps:stack APP` is \
+            `apps:show-stack`, `config:export` is `config:list`, `config:import` is `config:set`.\n\n\
             | operation | effect | on | user | viewer | deployer | operator | owner | admin |\n\
             | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
             .to_owned();
-        let mut operations = all(&mut SchemaSettings::draft2020_12().into_generator());
-        operations.sort_by_key(|operation| operation.name);
-        for Description { name, right, effect, scope, .. } in operations {
+        let operations = all(&mut SchemaSettings::draft2020_12().into_generator());
+        let operations = operations.into_iter().map(|it| (it.name, it.right, it.effect, it.scope));
+        let mut rows: Vec<_> =
+            operations.chain(GIT.map(|(name, effect)| (name, GIT_RIGHT, effect, Scope::App))).collect();
+        rows.sort_by_key(|row| row.0);
+        for (name, right, effect, scope) in rows {
             let on = json!(scope);
             let _ = write!(text, "| `{name}` | {} | {} |", effect.as_str(), on.as_str().unwrap());
             for (_, caller) in &callers {

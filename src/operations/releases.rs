@@ -17,6 +17,7 @@ use crate::{
 
 /// Lists releases, newest first.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct ListReleases {
     /// App.
     pub app: AppName,
@@ -91,6 +92,7 @@ impl Operation for ListReleases {
 
 /// Rolls back to an older release, by a new release that is made from it.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct RollBack {
     /// App.
     pub app: AppName,

@@ -18,11 +18,13 @@ use crate::{
 
 /// Replaces instances by new ones of the same release, without downtime.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct Restart {
     /// App.
     pub app: Option<AppName>,
     /// Only the instances of this process type.
     #[arg(value_name = "TYPE")]
+    #[serde(rename = "type")]
     pub process_type: Option<ProcessType>,
     /// All apps.
     #[arg(long, conflicts_with = "app")]
@@ -73,6 +75,7 @@ async fn restart(context: &Context<'_>, app: App, process_type: Option<&ProcessT
 
 /// Builds the deployed commit again and releases the image.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct Rebuild {
     /// App.
     pub app: Option<AppName>,
@@ -106,6 +109,7 @@ async fn rebuild(context: &Context<'_>, app: App) -> Result<Released> {
 
 /// Stops all instances; the formation is kept.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct Stop {
     /// App.
     pub app: Option<AppName>,
@@ -133,6 +137,7 @@ impl Operation for Stop {
 
 /// Starts a stopped app.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct Start {
     /// App.
     pub app: Option<AppName>,

@@ -20,6 +20,7 @@ use crate::{
 
 /// Registers an SSH key of a user; makes the user when there is none.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct AddKey {
     /// The user whose key it is; a new one is made.
     #[arg(value_name = "USER")]
@@ -94,6 +95,9 @@ impl Operation for AddKey {
 
     async fn run(self, context: &Context<'_>, _: Server) -> Result<KeyInfo> {
         let parsed = keys::parse_public_key(&self.public_key)?;
+        if self.admin && self.app.is_some() {
+            return Err(Failure::invalid("a key for one app makes no admin; leave out --admin or --app"));
+        }
         let membership = match self.app {
             Some(app) => {
                 let app = context.store.app_named(app).await?;
@@ -125,6 +129,7 @@ impl Operation for AddKey {
 
 /// Lists the SSH keys of all users.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct ListKeys {}
 
 impl Operation for ListKeys {
@@ -143,6 +148,7 @@ impl Operation for ListKeys {
 
 /// Removes an SSH key; its user and that user's apps stay.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct RemoveKey {
     /// Name or fingerprint of the key.
     pub name: String,

@@ -24,6 +24,7 @@ use crate::{
 
 /// Lists the stacks of the server.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct ListStacks {}
 
 /// Where a stack comes from.
@@ -124,6 +125,7 @@ impl Operation for ListStacks {
 
 /// Creates a stack.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct CreateStack {
     /// Name of the new stack.
     pub name: StackName,
@@ -178,6 +180,7 @@ fn check_source(name: &StackName, source: &StackSource) -> Result {
 
 /// Updates a stack to the newest packages or images.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct UpdateStack {
     /// Name of the stack.
     pub name: StackName,
@@ -222,6 +225,7 @@ impl Operation for UpdateStack {
 
 /// Removes a stack that no app has chosen.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct RemoveStack {
     /// Name of the stack.
     pub name: StackName,

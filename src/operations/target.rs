@@ -94,7 +94,7 @@ impl Target for Vec<App> {
     fn app_name(named: &AppSelection) -> Option<AppName> {
         match named {
             AppSelection::One(name) => Some(name.clone()),
-            AppSelection::All | AppSelection::AllEvenDestroying | AppSelection::None => None,
+            AppSelection::All | AppSelection::AllEvenDestroying | AppSelection::Unclear => None,
         }
     }
 
@@ -109,7 +109,9 @@ impl Target for Vec<App> {
             }
             AppSelection::All => authorization.apps(right).await?.into_iter().filter(|app| !app.destroying).collect(),
             AppSelection::AllEvenDestroying => authorization.apps(right).await?,
-            AppSelection::None => return Err(Failure::invalid("give the name of one app, or --all")),
+            AppSelection::Unclear => {
+                return Err(Failure::invalid("give either the name of one app, or --all"));
+            }
         };
         Ok((apps, authorization.server_right()))
     }

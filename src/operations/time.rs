@@ -44,7 +44,7 @@ pub struct Since(pub Millis);
 
 /// Text that names no period; prints as one line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a period: use for example 30s, 10m, 1h30m, 2d, or a time such as 2026-01-02T15:04:05Z")]
+#[error("{0:?} is not a period; use for example 30s, 10m, 1h30m, 2d, or a time such as 2026-01-02T15:04:05Z")]
 pub struct InvalidSince(String);
 
 impl Since {
@@ -114,6 +114,6 @@ mod tests {
             assert_eq!(seconds(bad), None, "{bad}");
         }
         let error = "yesterday".parse::<Since>().unwrap_err().to_string();
-        assert!(error.starts_with("\"yesterday\" is not a period: use for example 30s"), "{error}");
+        assert!(error.starts_with("\"yesterday\" is not a period; use for example 30s"), "{error}");
     }
 }

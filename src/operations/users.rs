@@ -11,6 +11,7 @@ use crate::{
 
 /// Tells who calls.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct WhoAmI {}
 
 /// The caller.
@@ -48,6 +49,7 @@ impl Operation for WhoAmI {
 
 /// Adds a user, who has no key yet.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct AddUser {
     /// Name of the new user.
     pub name: UserName,
@@ -99,6 +101,7 @@ impl Operation for AddUser {
 
 /// Lists the users.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct ListUsers {}
 
 impl Operation for ListUsers {
@@ -127,6 +130,7 @@ pub enum UserProperty {
 
 /// Sets a property of a user.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct SetUser {
     /// User.
     pub name: UserName,
@@ -163,6 +167,7 @@ impl Operation for SetUser {
 
 /// Removes a user with all keys and memberships.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct RemoveUser {
     /// User.
     pub name: UserName,

@@ -8,6 +8,7 @@ use crate::{model::Right, store::Effect};
 
 /// Shows the server's version.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct ShowVersion {}
 
 /// The server's version.

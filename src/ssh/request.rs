@@ -6,7 +6,7 @@ use crate::model::{AppName, InvalidName};
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     /// The command is too long.
-    #[error("the command has {length} bytes, and at most {max} are allowed: send long values on standard input")]
+    #[error("the command has {length} bytes, and at most {max} are allowed; send long values on standard input")]
     TooLong {
         /// Its length, bytes.
         length: usize,
@@ -17,10 +17,10 @@ pub enum RequestError {
     #[error("the command must be UTF-8 text without NUL bytes")]
     NotText,
     /// A quote is not closed.
-    #[error("the command has a quote or backslash that is not closed: quote arguments as for a shell")]
+    #[error("the command has a quote or backslash that is not closed; quote arguments as for a shell")]
     Unbalanced,
     /// git was given other arguments than one repository.
-    #[error("{0} takes one repository: use ssh://HOST:PORT/APP")]
+    #[error("{0} takes one repository; use ssh://HOST:PORT/APP")]
     Repository(&'static str),
     /// git-lfs asked for a place for its objects.
     #[error(

@@ -76,10 +76,12 @@ fn members_do_what_their_role_allows() {
 
     as_ann(&["access:remove", "shop", "ann"]).failure().prints("only owner");
     as_ann(&["access:add", "shop", "carol", "viewer"]).failure().prints("no user named carol");
-    as_ann(&["access:add", "shop", "bob", "king"]).failure().prints("is not a role: use viewer");
+    as_ann(&["access:add", "shop", "bob", "king"]).failure().prints("is not a role; use viewer");
     as_ann(&["access:transfer", "shop", "bob"]).success();
     let info = as_bob(&["apps:info", "shop", "--format", "json"]).success().json();
-    assert_eq!((&info["owner"], &info["members"]), (&json!("bob"), &json!({"ann": "operator", "bob": "owner"})));
+    let members: Vec<_> = info["members"].as_array().unwrap().iter().map(|it| (&it["user"], &it["role"])).collect();
+    assert_eq!(info["owner"], "bob");
+    assert_eq!(members, [(&json!("bob"), &json!("owner")), (&json!("ann"), &json!("operator"))]);
     denied(&as_ann(&["access:remove", "shop", "bob"]), "owner");
     as_bob(&["acl:remove", "shop", "ann"]).success();
     assert_eq!(as_ann(&["apps:info", "shop"]).code, Some(4));
@@ -113,7 +115,7 @@ fn audit_log(world: &World, bob: &Path) {
     world.ssh_as(bob, &["events", "shop"]).success().prints("bob ps:scale shop web=2: succeeded (127.0.0.1, SHA256:");
     let bad = world.ssh_as(bob, &["events", "shop", "--since", "yesterday"]);
     assert_eq!(bad.code, Some(2));
-    bad.failure().prints("\"yesterday\" is not a period: use for example 30s");
+    bad.failure().prints("\"yesterday\" is not a period; use for example 30s");
     assert_eq!(world.ssh_as(bob, &["events", "nothing"]).code, Some(4));
 }
 
@@ -249,13 +251,15 @@ fn every_command_answers_in_json() {
         let lines = output.json_lines();
         let error = &lines.last().unwrap()["error"];
         assert_eq!(error["kind"], kind, "{words:?}: {lines:#?}");
-        assert!(error["message"].is_string() && error.get("remedy").is_some(), "{lines:#?}");
+        assert!(error["message"].is_string() && error["remedy"].is_string(), "{words:?}: {lines:#?}");
     };
     failure(&["apps:info", "nothing"], "not_found", 4);
     failure(&["apps:create", "shop"], "conflict", 5);
     failure(&["ps:scale", "shop", "web=many"], "invalid", 2);
     failure(&["ps:scal", "shop"], "invalid", 2);
     failure(&["apps:destroy", "shop"], "invalid", 2);
+    failure(&["config:export", "shop", "--as", "env"], "invalid", 2);
+    failure(&["config:set", "shop", "'A=b"], "invalid", 2);
     failure(&["releases:rollback", "shop", "99"], "not_found", 4);
 }
 
@@ -293,4 +297,64 @@ fn followers_come_and_go() {
         let listed = Command::new("ss").args(["-Htn", "state", "established", "sport", "=", &port]).output().unwrap();
         listed.stdout.is_empty().then_some(())
     });
+}
+
+/// What is done to several apps is recorded for each; a refused destruction is recorded; others' attempts are not shown.
+#[test]
+fn each_app_has_its_entries() {
+    let world = World::new();
+    let (ann, bob) = (user(&world, "ann", &[]), user(&world, "bob", &[]));
+    for app in ["one", "two"] {
+        world.ssh_as(&ann, &["apps:create", app]).success();
+    }
+    world.ssh_as(&ann, &["ps:stop", "--all"]).success();
+    let failed = world.ssh_as(&ann, &["ps:rebuild", "one"]).failure();
+    assert_eq!(failed.code, Some(5), "{}", failed.err);
+    world.ssh_as(&ann, &["ps:stop", "one", "--all"]).failure();
+    for _ in 0..3 {
+        assert_eq!(world.ssh_as(&bob, &["apps:destroy", "one"]).code, Some(4));
+    }
+    assert_eq!(world.ssh_as(&ann, &["apps:destroy", "one"]).code, Some(2), "no name is typed");
+    let (_, public) = world.keygen("ci");
+    world.paas_with(&["ssh-keys:add", "ci", "--app", "one"], &public).success();
+    let entries = |app: &str| {
+        let events = world.ssh_as(&ann, &["events", app, "--format", "json"]).success().json_lines();
+        let text =
+            |event: &Value| format!("{} {} {}", event["user"], event["operation"], event["outcome"]).replace('"', "");
+        events.iter().map(text).collect::<Vec<_>>()
+    };
+    let common = ["ann apps:create succeeded", "ann ps:stop succeeded"];
+    assert_eq!(entries("two"), common);
+    let more = ["ann ps:rebuild conflict", "ann apps:destroy invalid", "local ssh-keys:add succeeded"];
+    assert_eq!(entries("one"), [&common[..], &more].concat());
+    let keys = world.paas(&["events", "-n", "1", "--format", "json"]).success().json_lines();
+    assert!(keys[0]["detail"].as_str().unwrap().contains("SHA256:"), "{keys:?}");
+}
+
+/// Who loses a role is shown no more of what goes on.
+#[test]
+fn a_follower_who_loses_the_role_is_ended() {
+    let world = World::new();
+    let (ann, bob) = (user(&world, "ann", &[]), user(&world, "bob", &[]));
+    world.ssh_as(&ann, &["apps:create", "shop"]).success();
+    world.ssh_as(&ann, &["access:add", "shop", "bob", "operator"]).success();
+    let follow = |words: &[&str]| {
+        let mut child = world.ssh_command_as(&bob, words);
+        child.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let mut followers = [follow(&["logs", "shop", "-t"]), follow(&["events", "shop", "-t"])];
+    let mut seen = String::new();
+    let events = followers[1].stdout.as_mut().unwrap();
+    while !seen.contains("access:add") {
+        let mut byte = [0];
+        events.read_exact(&mut byte).unwrap();
+        seen.push(char::from(byte[0]));
+    }
+    world.ssh_as(&ann, &["access:remove", "shop", "bob"]).success();
+    for follower in followers {
+        let output = follower.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(4), "{said}");
+        assert!(said.contains("there is no app named shop, or it is not yours"), "{said}");
+    }
 }

@@ -20,6 +20,7 @@ use crate::{
 
 /// Lists the buildpacks of the server, which every app may choose.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct ListInstalledBuildpacks {}
 
 /// How a buildpack came to the server.
@@ -129,6 +130,7 @@ impl fmt::Debug for SentFile {
 
 /// Installs buildpacks on the server, so that every app may choose them by name.
 #[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct InstallBuildpacks {
     /// A git URL with an optional #ref:folder, docker://IMAGE, or a folder, .tgz or .cnb on the server.
     pub source: InstallSource,
@@ -201,6 +203,7 @@ impl Operation for InstallBuildpacks {
 
 /// Uninstalls buildpacks from the server, with all others of their packages.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct UninstallBuildpacks {
     /// An id, or id@version.
     #[arg(value_name = "BUILDPACK")]

@@ -77,6 +77,7 @@ impl JsonSchema for BuildDir {
 
 /// Sets a property of an app's builds: dir, the folder of the repository that is built.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct SetBuilds {
     /// App.
     pub app: AppName,

@@ -21,6 +21,7 @@ use crate::{
 
 /// Shows the stack that an app is built in and runs on.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct ShowAppStack {
     /// App.
     pub app: AppName,
@@ -56,6 +57,7 @@ impl Operation for ShowAppStack {
 
 /// Chooses the stack that an app is built in and runs on, from its next build on.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ChooseStack {
     /// App.
     pub app: AppName,
@@ -99,6 +101,7 @@ impl Operation for ChooseStack {
 
 /// Rebases apps onto the newest revision of their stack, without a build.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct RebaseApps {
     /// App.
     pub app: Option<AppName>,

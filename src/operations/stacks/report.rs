@@ -13,6 +13,7 @@ use crate::{
 
 /// Shows the stack revision of each app that the caller may see; for one stack, also what its newest revision changed.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
 pub struct ReportStacks {
     /// Name of a stack; without it, all.
     pub name: Option<StackName>,

@@ -206,7 +206,14 @@ impl World {
 
     /// The same with another key.
     pub fn ssh_as(&self, key: &Path, words: &[&str]) -> CommandOutput {
-        run(Command::new("ssh").args(self.ssh_words_as(key)).arg("paas@127.0.0.1").args(words))
+        run(&mut self.ssh_command_as(key, words))
+    }
+
+    /// The same, not started yet.
+    pub fn ssh_command_as(&self, key: &Path, words: &[&str]) -> Command {
+        let mut command = Command::new("ssh");
+        command.args(self.ssh_words_as(key)).arg("paas@127.0.0.1").args(words);
+        command
     }
 
     /// A new SSH key: the path of its private part, and its public part.
