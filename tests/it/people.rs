@@ -1,6 +1,7 @@
 //! Users, their keys, their roles in apps, and the audit log.
 
 use std::{
+    collections::BTreeSet,
     io::Read as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -122,7 +123,7 @@ fn audit_log(world: &World, bob: &Path) {
 /// A CI key may only deploy one app; a lost key is replaced; the last admin and the last owner stay.
 #[test]
 fn machine_users_lost_keys_and_last_owners() {
-    let world = World::new();
+    let mut world = World::new();
     let ann = user(&world, "ann", &[]);
     let folder = world.repository("shop", &[("Procfile", &version(1))]);
     world.push_as(&ann, &folder).success();
@@ -174,6 +175,12 @@ fn machine_users_lost_keys_and_last_owners() {
     let events = world.ssh(&["events", "-n", "3", "--format", "json"]).success().json_lines();
     let operations: Vec<_> = events.iter().map(|event| event["operation"].as_str().unwrap()).collect();
     assert_eq!(operations, ["users:remove", "events:off", "events:on"]);
+
+    world.stop_server();
+    let unavailable = world.paas(&["apps:list", "--format", "json"]);
+    let error = &unavailable.json()["error"];
+    assert_eq!((unavailable.code, &error["kind"]), (Some(7), &json!("unavailable")), "{}", unavailable.err);
+    assert!(error["remedy"].as_str().unwrap().starts_with("start it with `paas server`"), "{error}");
 }
 
 /// Every report is one JSON value, every change is lines of JSON that end in the result, every failure is one error.
@@ -189,7 +196,7 @@ fn every_command_answers_in_json() {
     assert_eq!(info["formation"], json!({"web": 1}));
     assert_eq!(info["ports"], json!([{"scheme": "http", "host": port, "container": 8080}]));
     assert_eq!((&info["owner"], &info["state"]), (&json!("dev"), &json!("running")));
-    for report in [
+    let reports = [
         &["apps:list"][..],
         &["apps:exists", "shop"],
         &["ps:report"],
@@ -217,16 +224,20 @@ fn every_command_answers_in_json() {
         &["version"],
         &["help"],
         &["ps:scale", "--help"],
-    ] {
+        &["builds:log", "shop"],
+    ];
+    for report in reports {
         ask(report).success().json();
     }
-    assert!(!ask(&["logs", "shop"]).success().json_lines().is_empty());
+    for followed in ["logs", "events"] {
+        assert!(!ask(&[followed, "shop"]).success().json_lines().is_empty());
+    }
 
     let change = ask(&["ps:scale", "shop", "web=2"]).success().json_lines();
     let (result, progress) = change.split_last().unwrap();
     assert_eq!(*result, json!({"app": "shop", "stopped": false, "formation": {"web": 2}, "healthy": 2}));
     assert_eq!(progress[0], json!({"kind": "step", "text": "Scaling shop to web=2"}));
-    for change in [
+    let changes = [
         &["config:set", "shop", "A=b"][..],
         &["config:unset", "shop", "A"],
         &["ps:restart", "shop", "web"],
@@ -234,16 +245,54 @@ fn every_command_answers_in_json() {
         &["ps:start", "--all"],
         &["git:set", "shop", "deploy-branch", "live"],
         &["builds:set", "shop", "dir"],
+        &["buildpacks:set", "shop", "paas/procfile"],
+        &["buildpacks:remove", "shop", "paas/procfile"],
         &["buildpacks:clear", "shop"],
+        &["builds:clear-cache", "shop"],
+        &["apps:stack", "shop", "--default"],
+        &["apps:rebase", "shop"],
+        &["events:off"],
+        &["events:on"],
         &["apps:create", "second"],
         &["apps:destroy", "second", "--confirm", "second"],
         &["users:add", "zoe"],
+        &["users:set", "zoe", "admin", "true"],
         &["access:add", "shop", "zoe"],
+        &["access:transfer", "shop", "zoe"],
+        &["access:remove", "shop", "dev"],
+        &["access:transfer", "shop", "dev"],
         &["users:remove", "zoe"],
-    ] {
+    ];
+    for change in changes {
         let lines = ask(change).success().json_lines();
         assert!(lines.last().unwrap().get("kind").is_none(), "{change:?} ends in a result: {lines:#?}");
     }
+    // The JSON of the others is read by the stories that need what they need: a build, a file, another stack.
+    let asked: BTreeSet<_> =
+        reports.iter().chain(&changes).map(|words| words[0]).chain(["apps:info", "logs", "events"]).collect();
+    let schemas: Value = serde_json::from_str(include_str!("../../docs/schemas.json")).unwrap();
+    let not_asked = schemas["operations"].as_object().unwrap().keys().filter(|name| !asked.contains(name.as_str()));
+    let elsewhere = [
+        "apps:show-stack", // `apps:stack shop`
+        "buildpacks:add",
+        "buildpacks:install",
+        "buildpacks:uninstall",
+        "builds:cancel",
+        "config:get",
+        "ports:add",
+        "ports:clear",
+        "ports:remove",
+        "ports:set",
+        "ps:formation", // `ps:scale shop`
+        "ps:rebuild",
+        "releases:rollback",
+        "ssh-keys:add",
+        "ssh-keys:remove",
+        "stacks:create",
+        "stacks:remove",
+        "stacks:update",
+    ];
+    assert_eq!(not_asked.collect::<Vec<_>>(), elsewhere);
 
     let failure = |words: &[&str], kind: &str, status: i32| {
         let output = ask(words);
