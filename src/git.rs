@@ -17,7 +17,7 @@ mod source;
 mod usage;
 
 pub use error::GitError;
-pub use fetch::{Fetched, Origin, host_and_port};
+pub use fetch::{Fetched, Origin};
 pub use repositories::Repositories;
 pub use repository::Repository;
 pub use source::{Source, file_filter};

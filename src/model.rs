@@ -1,6 +1,7 @@
 //! The types of the domain: values are validated once, where they enter, and passed on as these types. No I/O.
 
 mod access;
+mod address;
 mod addresses;
 mod app_json;
 mod buildpack;
@@ -15,6 +16,7 @@ mod project_toml;
 mod secret;
 
 pub use access::{InvalidRole, Right, Role};
+pub use address::{Address, ImageReference, host_and_port};
 pub use addresses::{AddressPlan, InvalidAddressRange};
 pub use app_json::{AppJson, InvalidAppJson};
 pub use buildpack::BuildpackSource;

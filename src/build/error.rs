@@ -9,6 +9,7 @@ use crate::{
     engine::{EngineError, disk::DiskError},
     images::ImageError,
     lifecycle::protocol::Phase,
+    model::ImageReference,
 };
 
 /// Why a build made no image.
@@ -85,6 +86,9 @@ pub enum BuildError {
         /// Reason.
         reason: String,
     },
+    /// The reference of an image contains credentials.
+    #[error("cannot pull {0}: the server pulls images without credentials; leave them and a query out of the address")]
+    ImageCredentials(ImageReference),
     /// The configured certificates are invalid, or cannot be stored.
     #[error("{0}")]
     CaBundle(#[source] io::Error),

@@ -21,7 +21,7 @@ use crate::{
     git::{Origin, Repositories},
     images::ImageArchive,
     lifecycle,
-    model::BuildpackSource,
+    model::{BuildpackSource, ImageReference},
     progress::Progress,
 };
 
@@ -80,7 +80,9 @@ impl Builder {
                 let from = if admin {
                     Origin::Any
                 } else {
-                    Origin::At(self.remote_addresses(url).await?.ok_or_else(|| failed(ONLY_ADMINS.to_owned()))?)
+                    Origin::At(
+                        self.remote_addresses(url.expose()).await?.ok_or_else(|| failed(ONLY_ADMINS.to_owned()))?,
+                    )
                 };
                 let fetched = repositories.fetch(url, reference.as_deref(), folder.as_deref(), &from).await;
                 let mut fetched = fetched.map_err(|e| failed(e.to_string()))?;
@@ -90,7 +92,7 @@ impl Builder {
             }
             BuildpackSource::Image(image) => {
                 progress.step(format!("Fetching the buildpack {source}")).await;
-                if !admin && self.remote_addresses(&format!("docker://{image}")).await?.is_none() {
+                if !admin && self.remote_addresses(&format!("docker://{}", image.expose())).await?.is_none() {
                     return Err(failed(ONLY_ADMINS.to_owned()));
                 }
                 let (spool, archive) = self.public_image(image, admin).await.map_err(|e| failed(e.to_string()))?;
@@ -108,9 +110,13 @@ impl Builder {
     /// if it had it before.
     pub async fn public_image(
         &self,
-        reference: &str,
+        reference: &ImageReference,
         admin: bool,
     ) -> Result<(tempfile::TempDir, ImageArchive), BuildError> {
+        if reference.has_credentials() {
+            return Err(BuildError::ImageCredentials(reference.clone()));
+        }
+        let reference = reference.expose();
         let engine = &self.0.engine;
         let had = engine.image_id(reference).await?;
         if let Err(error) = engine.pull_public(reference).await

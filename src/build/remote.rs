@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use super::{builder::Builder, error::BuildError};
-use crate::git::host_and_port;
+use crate::model::host_and_port;
 
 /// Addresses of the metadata services of clouds, besides link-local ones.
 const METADATA_SERVICES: [IpAddr; 3] = [

@@ -10,7 +10,7 @@ use super::{
     output::Format,
     suggestion,
 };
-use crate::model::Line;
+use crate::model::{Address, Line};
 
 /// What the words of a command line mean.
 pub(super) enum Parsed {
@@ -63,7 +63,11 @@ fn explain(error: &clap::Error, words: &[String]) -> String {
             no_pair(word, words)
         }
         _ => {
-            let text = error.render().to_string();
+            let mut text = error.render().to_string();
+            if let Some(value) = context(ContextKind::InvalidValue) {
+                // It may be an address with a password.
+                text = text.replace(value, &Address::new(value).to_string());
+            }
             let is_cause = |line: &&str| !line.starts_with("Usage:") && !line.starts_with("For more information");
             let text: Vec<&str> = text.lines().take_while(is_cause).map(str::trim).collect();
             let text = text.join(" ").trim().trim_start_matches("error: ").to_owned();
@@ -145,6 +149,8 @@ mod tests {
         }
         assert!(error(&["apps:create", "Bad Name"]).contains("use 1 to 30 lowercase letters"));
         assert!(error(&["apps:create", "X"]).ends_with("with a letter; `help apps:create` explains it"));
+        let address = error(&["buildpacks:add", "app", "ftp://user:s3cret@host/x"]);
+        assert!(address.contains("'ftp://host/x'") && !address.contains("s3cret"), "{address}");
         assert_eq!(error(&["ps:scal", "x"]), "there is no command ps:scal; did you mean ps:scale?");
     }
 

@@ -63,7 +63,7 @@ fn placed(
     position: BuildpackPosition,
 ) -> Result<Vec<ChosenBuildpack>, String> {
     let count = chosen.len();
-    let is_chosen = chosen.iter().any(|other| other.source == entry.source);
+    let is_chosen = chosen.iter().any(|other| other.source.is_shown_as(&entry.source));
     if is_chosen && matches!(position, BuildpackPosition::Last | BuildpackPosition::Before(_)) {
         return Err(format!("{} is already chosen; buildpacks:remove removes it", entry.source));
     }
@@ -75,7 +75,7 @@ fn placed(
             chosen[index - 1] = entry;
             // It loses the position that it had before.
             let mut at = 1..;
-            chosen.retain(|other| at.next() == Some(index) || other.source != source);
+            chosen.retain(|other| at.next() == Some(index) || !other.source.is_shown_as(&source));
         }
         BuildpackPosition::Only => chosen = vec![entry],
         BuildpackPosition::Before(index) | BuildpackPosition::InPlaceOf(index) => {
@@ -105,6 +105,9 @@ mod tests {
         assert_eq!(put("a b", "b", InPlaceOf(2)).unwrap(), "a b");
         assert_eq!(put("a b", "c", Only).unwrap(), "c");
         assert!(put("a b", "a", Last).unwrap_err().contains("buildpacks:remove"));
+        let [old, new] = ["https://u:old@host/x", "https://u:new@host/x"];
+        assert!(put(old, new, Last).unwrap_err().starts_with("https://host/x is already chosen"));
+        assert_eq!(put(&format!("{old} a"), new, InPlaceOf(2)).unwrap(), "https://host/x");
         for position in [Before(0), Before(3), InPlaceOf(0), InPlaceOf(2)] {
             assert!(put("a", "c", position).unwrap_err().contains("the app has 1 buildpack"));
         }

@@ -29,11 +29,11 @@ impl BuildpackLibrary {
         self.builder.builtin()
     }
 
-    /// The installed packages, whose buildpacks every app may name, with the source of each; the last installed first.
+    /// The installed packages, whose buildpacks every app may name, with the source of each as it is shown; the last installed first.
     pub async fn installed_with_sources(&self) -> Result<Vec<(Package, String)>, DeployError> {
         let mut installed = Vec::new();
         for row in self.store.packages().await?.into_iter().filter(|row| row.installed) {
-            installed.push((self.package(row.digest).await?, row.source));
+            installed.push((self.package(row.digest).await?, row.source.to_string()));
         }
         Ok(installed)
     }

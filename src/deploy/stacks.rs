@@ -7,7 +7,7 @@ use crate::{
     build::Builder,
     config::Config,
     images::{ImageStore, Stack, StackDefinition},
-    model::{Digest, Distribution, PackageChange},
+    model::{Digest, Distribution, ImageReference, PackageChange},
     progress::Progress,
     store::{App, StackImages, StackRevision, StackSource, Store, now},
 };
@@ -143,8 +143,9 @@ impl Stacks {
 
     /// Copies an image from a registry into the blob store, or from the engine if no registry has it.
     async fn import(&self, reference: &str, progress: &Progress) -> Result<Digest, DeployError> {
+        let reference = ImageReference::new(reference);
         progress.step(format!("Getting the image {reference}")).await;
-        let (spool, archive) = self.builder.public_image(reference, true).await?;
+        let (spool, archive) = self.builder.public_image(&reference, true).await?;
         let images = self.images.clone();
         let imported = tokio::task::spawn_blocking(move || {
             let imported = images.import(&archive);

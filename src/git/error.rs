@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::model::Address;
+
 /// Why an operation of git, or on a repository, failed.
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {
@@ -53,8 +55,8 @@ pub enum GitError {
     #[error("cannot fetch {url}: {message}; check the URL, and that it can be read without a password")]
     Fetch {
         /// URL.
-        url: String,
-        /// git's error message.
+        url: Address,
+        /// git's error message, without credentials of the URL.
         message: String,
     },
     /// A pattern that selects files is invalid.

@@ -10,7 +10,7 @@ use super::{
     settings,
     source::Source,
 };
-use crate::model::Files;
+use crate::model::{Address, Files, host_and_port};
 
 /// Oldest version of git with the option `http.curloptResolve`.
 const RESOLVE_VERSION: (u32, u32) = (2, 37);
@@ -22,16 +22,6 @@ pub enum Origin {
     Any,
     /// Over HTTP only, and only from these addresses: the host was resolved to them, and they were checked.
     At(Vec<IpAddr>),
-}
-
-/// Host and port of `scheme://user@host:port/path`; an IPv6 address includes its brackets.
-pub fn host_and_port(url: &str) -> Option<(&str, Option<&str>)> {
-    let (_, rest) = url.split_once("://")?;
-    let authority = rest.split(['/', '?', '#']).next()?.rsplit('@').next()?;
-    Some(match authority.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => (host, Some(port)),
-        _ => (authority, None),
-    })
 }
 
 /// The option that makes git use these addresses for the host of a URL, instead of resolving it again (git 2.37 and later).
@@ -65,7 +55,7 @@ impl Repositories {
     /// Fetches a branch, tag or commit (by default, the default branch) and reads its files, or those of one folder.
     pub async fn fetch(
         &self,
-        url: &str,
+        url: &Address,
         reference: Option<&str>,
         folder: Option<&str>,
         from: &Origin,
@@ -86,7 +76,7 @@ impl Repositories {
     async fn fetch_into(
         &self,
         repository: &Repository,
-        url: &str,
+        url: &Address,
         reference: Option<&str>,
         folder: Option<&str>,
         from: &Origin,
@@ -97,15 +87,15 @@ impl Repositories {
                 command.env("GIT_ALLOW_PROTOCOL", "https:http:git:file:ssh");
             }
             Origin::At(addresses) => {
-                let failed = |message: &str| GitError::Fetch { url: url.to_owned(), message: message.to_owned() };
-                if !["https://", "http://"].iter().any(|scheme| url.starts_with(scheme)) {
+                let failed = |message: &str| GitError::Fetch { url: url.clone(), message: message.to_owned() };
+                if !["https://", "http://"].iter().any(|scheme| url.expose().starts_with(scheme)) {
                     return Err(failed("only https:// and http:// are allowed for a developer's key"));
                 }
                 let version = self.git(self.dir(), ["--version"]).await?;
                 if settings::version(version.trim()).is_none_or(|version| version < RESOLVE_VERSION) {
                     return Err(failed("the server's git is older than 2.37, so only an admin may use this URL"));
                 }
-                let option = resolve_option(url, addresses).filter(|_| !addresses.is_empty());
+                let option = resolve_option(url.expose(), addresses).filter(|_| !addresses.is_empty());
                 let option = option.ok_or_else(|| failed("its host cannot be resolved"))?;
                 command.env("GIT_ALLOW_PROTOCOL", "https:http").args(["-c", &option]);
                 // A redirection could lead to an address that was not checked.
@@ -123,9 +113,9 @@ impl Repositories {
             "--no-tags",
             "--",
         ]);
-        command.args([url, reference.unwrap_or("HEAD")]);
+        command.args([url.expose(), reference.unwrap_or("HEAD")]);
         output(command).await.map_err(|error| match error {
-            GitError::Command { message, .. } => GitError::Fetch { url: url.to_owned(), message },
+            GitError::Command { message, .. } => GitError::Fetch { url: url.clone(), message: url.hide_in(&message) },
             other => other,
         })?;
         let commit = repository.git(&["rev-parse", "--verify", "FETCH_HEAD^{commit}"]).await?;

@@ -2,9 +2,10 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-use super::InvalidName;
+use super::{Address, ImageReference, InvalidName, address::has_valid_port};
 
-/// The source of a buildpack, as a command or a `project.toml` names it.
+/// The source of a buildpack, as a command or a `project.toml` names it. `Display`, `Debug` and JSON leave out credentials
+/// of its address: see [`Self::expose`].
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum BuildpackSource {
@@ -18,14 +19,14 @@ pub enum BuildpackSource {
     /// A git repository: `https://host/name.git#ref:folder`.
     Git {
         /// URL of the repository.
-        url: String,
+        url: Address,
         /// Branch, tag or commit; without it, the default branch.
         reference: Option<String>,
         /// Folder in the repository; without it, the root.
         folder: Option<String>,
     },
     /// An OCI image: `docker://registry/name:tag`.
-    Image(String),
+    Image(ImageReference),
     /// A folder, `.tgz` or `.cnb` on the server's machine.
     Path(PathBuf),
     /// A folder of the app itself: `./my-buildpack`.
@@ -36,7 +37,7 @@ impl FromStr for BuildpackSource {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let invalid = || InvalidName { what: "buildpack", value: text.chars().take(100).collect(), rule: RULE };
+        let invalid = || InvalidName { what: "buildpack", value: shown(text), rule: RULE };
         let plain = |text: &str| {
             !text.is_empty() && !text.starts_with('-') && !text.chars().any(|c| c.is_control() || c == ' ')
         };
@@ -44,7 +45,7 @@ impl FromStr for BuildpackSource {
             return Err(invalid());
         }
         if let Some(image) = text.strip_prefix("docker://") {
-            return if plain(image) { Ok(Self::Image(image.to_owned())) } else { Err(invalid()) };
+            return if plain(image) { Ok(Self::Image(ImageReference::new(image))) } else { Err(invalid()) };
         }
         if text.starts_with('/') {
             return Ok(Self::Path(text.into()));
@@ -61,9 +62,9 @@ impl FromStr for BuildpackSource {
             let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
             let valid = [reference, folder].iter().all(|text| text.is_empty() || plain(text));
             let climbs = folder.split('/').any(|part| part == "..") || folder.starts_with('/');
-            return if known && valid && !climbs && plain(rest) {
+            return if known && valid && !climbs && plain(rest) && has_valid_port(url) {
                 Ok(Self::Git {
-                    url: url.to_owned(),
+                    url: Address::new(url),
                     reference: some(reference),
                     folder: some(folder.trim_end_matches('/')),
                 })
@@ -87,18 +88,40 @@ impl FromStr for BuildpackSource {
 }
 
 impl BuildpackSource {
-    /// The source without the user information of its URL, which may be a password or a token: for logs.
+    /// The source with the credentials of its address, for the database and for comparisons with what a user writes.
     #[must_use]
-    pub fn without_credentials(&self) -> Self {
-        let Self::Git { url, reference, folder } = self else { return self.clone() };
-        let bare = url.split_once("://").and_then(|(scheme, rest)| {
-            let host = rest.find('/').unwrap_or(rest.len());
-            let at = rest[..host].rfind('@')?;
-            Some(format!("{scheme}://{}", &rest[at + 1..]))
-        });
-        let url = bare.unwrap_or_else(|| url.clone());
-        Self::Git { url, reference: reference.clone(), folder: folder.clone() }
+    pub fn expose(&self) -> String {
+        match self {
+            Self::Name { id, version: None } => id.clone(),
+            Self::Name { id, version: Some(version) } => format!("{id}@{version}"),
+            Self::Git { url, reference, folder } => {
+                let mut text = url.expose().to_owned();
+                if reference.is_some() || folder.is_some() {
+                    text.push('#');
+                    text.push_str(reference.as_deref().unwrap_or_default());
+                }
+                if let Some(folder) = folder {
+                    text.push(':');
+                    text.push_str(folder);
+                }
+                text
+            }
+            Self::Image(image) => format!("docker://{}", image.expose()),
+            Self::Path(path) => path.display().to_string(),
+            Self::App(folder) => format!("./{folder}"),
+        }
     }
+
+    /// Whether both are shown alike: they differ in their credentials at most.
+    #[must_use]
+    pub fn is_shown_as(&self, other: &Self) -> bool {
+        self.to_string() == other.to_string()
+    }
+}
+
+/// A source that cannot be read, shortened, as it may be shown.
+fn shown(text: &str) -> String {
+    Address::new(text).to_string().chars().take(100).collect()
 }
 
 impl TryFrom<String> for BuildpackSource {
@@ -132,18 +155,8 @@ const RULE: &str = "an id with an optional @version, a git URL with an optional 
 impl fmt::Display for BuildpackSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Name { id, version: None } => f.write_str(id),
-            Self::Name { id, version: Some(version) } => write!(f, "{id}@{version}"),
-            Self::Git { url, reference, folder } => {
-                f.write_str(url)?;
-                if reference.is_some() || folder.is_some() {
-                    write!(f, "#{}", reference.as_deref().unwrap_or_default())?;
-                }
-                folder.as_ref().map_or(Ok(()), |folder| write!(f, ":{folder}"))
-            }
-            Self::Image(image) => write!(f, "docker://{image}"),
-            Self::Path(path) => path.display().fmt(f),
-            Self::App(folder) => write!(f, "./{folder}"),
+            Self::Git { .. } | Self::Image(_) => Address::new(self.expose()).fmt(f),
+            Self::Name { .. } | Self::Path(_) | Self::App(_) => f.write_str(&self.expose()),
         }
     }
 }
@@ -182,15 +195,35 @@ mod tests {
     }
 
     #[test]
-    fn the_credentials_of_a_url_are_left_out_for_logs() {
+    fn only_expose_gives_the_credentials_of_a_source() {
         for (text, shown) in [
             ("https://user:s3cret@example.com/x.git#v1:go", "https://example.com/x.git#v1:go"),
-            ("https://s3cret@example.com", "https://example.com"),
-            ("https://example.com/@scope/x.git", "https://example.com/@scope/x.git"),
-            ("https://a:b@c@example.com/x", "https://example.com/x"),
+            ("https://s3cret@example.com/x?token=s3cret#v1", "https://example.com/x?token=xxxxx#v1"),
+            ("ssh://git@example.com/x.git", "ssh://git@example.com/x.git"),
+            ("docker://user:s3cret@example.com/x:1", "docker://example.com/x:1"),
             ("acme/go@1.2", "acme/go@1.2"),
         ] {
-            assert_eq!(text.parse::<BuildpackSource>().unwrap().without_credentials().to_string(), shown);
+            let source: BuildpackSource = text.parse().unwrap();
+            assert_eq!(source.to_string(), shown);
+            assert_eq!(serde_json::to_value(&source).unwrap(), shown);
+            assert!(!format!("{source:?}").contains("s3cret"), "{source:?}");
+            assert_eq!(source.expose(), text);
+            assert!(source.is_shown_as(&shown.parse().unwrap()) && !source.is_shown_as(&"acme/x".parse().unwrap()));
+        }
+    }
+
+    #[test]
+    fn the_error_of_an_invalid_source_shows_no_credentials() {
+        for text in [
+            "ftp://user:s3cret@example.com/x",
+            "HTTPS://user:s3cret@example.com/x",
+            "https://user:s3#cret@example.com/x",
+            "https://user:s3cret/y@example.com/x",
+            "user:s3cret@example.com/x",
+            "docker://user:s3cret@example.com/x y",
+        ] {
+            let error = text.parse::<BuildpackSource>().unwrap_err().to_string();
+            assert!(error.contains("example.com/x") && !error.contains("s3"), "{error}");
         }
     }
 
@@ -207,6 +240,7 @@ mod tests {
             "ftp://x/y",
             "https://x/y#-r",
             "https://x#r:../y",
+            "https://x:y/z",
             "docker://",
             "a@",
             "@1",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::BuildpackSource;
+use super::{BuildpackSource, address::with_shown_urls};
 
 /// Why a `project.toml` is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -142,7 +142,7 @@ impl ProjectToml {
         let document: Document = toml::from_str(text).map_err(|e| {
             let line = e.span().map_or(1, |span| text.get(..span.start).unwrap_or(text).matches('\n').count() + 1);
             let message = e.message().split_whitespace().collect::<Vec<_>>().join(" ");
-            InvalidProjectToml(format!(", line {line}: {message}"))
+            InvalidProjectToml(format!(", line {line}: {}", with_shown_urls(&message)))
         })?;
         if let Some(version) = &document.about.schema_version
             && !matches!(version.as_str(), "0.1" | "0.2")
@@ -304,6 +304,18 @@ mod tests {
         ] {
             let error = ProjectToml::parse(text).unwrap_err().to_string();
             assert!(error.contains(message) && !error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn errors_show_no_credentials() {
+        for text in [
+            "[[io.buildpacks.group]]\nuri = 'ftp://user:s3cret@host/x'",
+            "[[io.buildpacks.group]]\nid = 'https://user:s3cret@host/x y'",
+            "[io.buildpacks]\ngroup = 'https://user:s3cret@host/x'",
+        ] {
+            let error = ProjectToml::parse(text).unwrap_err().to_string();
+            assert!(error.contains("://host/x") && !error.contains("s3cret"), "{error}");
         }
     }
 }

@@ -31,7 +31,7 @@ pub struct ListBuildpacks {
 pub struct AppBuildpack {
     /// Position, counted from 1.
     pub position: usize,
-    /// Source, as it was chosen.
+    /// Source, as it was chosen, without credentials of its address.
     pub buildpack: BuildpackSource,
     /// Digest of the package that every build uses; without one, the name is looked up at each build.
     #[schemars(with = "Option<String>")]
@@ -153,7 +153,6 @@ impl Operation for SetBuildpack {
 
 /// A chosen buildpack for the audit log.
 fn described(source: &BuildpackSource, index: Option<usize>) -> String {
-    let source = source.without_credentials();
     index.map_or_else(|| source.to_string(), |index| format!("{source} index={index}"))
 }
 
@@ -189,7 +188,7 @@ async fn choose(
 pub struct RemoveBuildpack {
     /// App.
     pub app: AppName,
-    /// As buildpacks:list shows it.
+    /// As buildpacks:list shows it, or as it was chosen.
     #[arg(value_name = "BUILDPACK")]
     pub source: BuildpackSource,
 }
@@ -239,13 +238,17 @@ impl Operation for ClearBuildpacks {
     }
 }
 
-/// The chosen buildpacks without one of them; an error message, if the app has not chosen it.
+/// The chosen buildpacks without one of them, which is named with or without its credentials; an error message, if the app
+/// has not chosen it.
 fn without(
     chosen: Vec<ChosenBuildpack>,
     source: &BuildpackSource,
     app: &AppName,
 ) -> Result<Vec<ChosenBuildpack>, String> {
-    let (removed, kept): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|entry| entry.source == *source);
+    let is_exact = chosen.iter().any(|entry| entry.source == *source);
+    let is_named =
+        |entry: &ChosenBuildpack| if is_exact { entry.source == *source } else { entry.source.is_shown_as(source) };
+    let (removed, kept): (Vec<_>, Vec<_>) = chosen.into_iter().partition(is_named);
     if removed.is_empty() {
         return Err(format!("{app} has not chosen {source}; buildpacks:list {app} shows those that it has chosen"));
     }
@@ -291,7 +294,7 @@ impl std::fmt::Display for RanBuildpack {
 pub struct BuildpackReport {
     /// App.
     pub app: AppName,
-    /// Buildpacks that it has chosen.
+    /// Buildpacks that it has chosen, without credentials of their addresses.
     pub chosen: Vec<BuildpackSource>,
     /// Buildpacks that its last successful build ran.
     pub last_build: Vec<RanBuildpack>,
@@ -349,5 +352,17 @@ mod tests {
         assert_eq!(kept, [entry("a/a"), entry("a/c")]);
         let error = without(kept, &source, &app).unwrap_err();
         assert!(error.starts_with("app has not chosen a/b; buildpacks:list app"), "{error}");
+    }
+
+    #[test]
+    fn a_buildpack_is_removed_by_the_address_that_is_shown() {
+        let app = "app".parse().unwrap();
+        let entry = |source: &str| ChosenBuildpack { source: source.parse().unwrap(), package: None };
+        let chosen = || vec![entry("https://u:s3cret@host/x?token=t0ken"), entry("https://u:other@host/x?token=t0ken")];
+        let removed = |source: &str| without(chosen(), &source.parse().unwrap(), &app);
+        assert_eq!(removed("https://host/x?token=xxxxx").unwrap(), []);
+        assert_eq!(removed("https://u:s3cret@host/x?token=t0ken").unwrap(), [chosen().remove(1)]);
+        let error = removed("https://u:s3cret@host/y?token=t0ken").unwrap_err();
+        assert!(error.starts_with("app has not chosen https://host/y?token=xxxxx; "), "{error}");
     }
 }

@@ -253,7 +253,8 @@ fn kind_of_build(error: &BuildError) -> FailureKind {
         | BuildError::Buildpacks(_)
         | BuildError::Inline(_)
         | BuildError::TwoOfOneName(_)
-        | BuildError::CannotFetch { .. } => FailureKind::Failed,
+        | BuildError::CannotFetch { .. }
+        | BuildError::ImageCredentials(_) => FailureKind::Failed,
     }
 }
 

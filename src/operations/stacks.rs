@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     images::StackDefinition,
-    model::{PackageChange, Right, StackName},
+    model::{ImageReference, PackageChange, Right, StackName},
     store::{Effect, StackRevision, StackSource},
 };
 
@@ -156,7 +156,10 @@ impl Operation for CreateStack {
     fn audit(&self) -> String {
         match &self.source {
             StackSource::Packages(_) => format!("{} packages", self.name),
-            StackSource::Images { run, build } => format!("{} run={run} build={build}", self.name),
+            StackSource::Images { run, build } => {
+                let [run, build] = [run, build].map(ImageReference::new);
+                format!("{} run={run} build={build}", self.name)
+            }
         }
     }
 
@@ -167,13 +170,26 @@ impl Operation for CreateStack {
     }
 }
 
-/// Refuses an invalid definition, and one for another stack.
+/// Refuses an invalid definition, one for another stack, and images that cannot be pulled.
 fn check_source(name: &StackName, source: &StackSource) -> Result {
-    let StackSource::Packages(text) = source else { return Ok(()) };
+    let text = match source {
+        StackSource::Packages(text) => text,
+        StackSource::Images { run, build } => return [run, build].into_iter().try_for_each(check_image),
+    };
     let definition = StackDefinition::parse(text).map_err(|error| Failure::invalid(error.to_string()))?;
     if definition.id != name.as_str() {
         let what = format!("the definition's id is {:?}, not {:?}", definition.id, name.as_str());
         return Err(Failure::invalid(what).remedy("use one name in both"));
+    }
+    Ok(())
+}
+
+/// Refuses an image whose reference contains credentials.
+fn check_image(reference: &String) -> Result {
+    let reference = ImageReference::new(reference);
+    if reference.has_credentials() {
+        let what = format!("the reference of the image {reference} contains credentials or a query");
+        return Err(Failure::invalid(what).remedy("leave them out: the server pulls images without credentials"));
     }
     Ok(())
 }
@@ -289,6 +305,18 @@ mod tests {
         assert!(other.to_string().contains("not \"other\"; use one name in both"), "{other}");
         let invalid = check_source(&name("x"), &StackSource::Packages("id = ".to_owned())).unwrap_err();
         assert_eq!(invalid.kind, FailureKind::Invalid);
+    }
+
+    #[test]
+    fn the_images_of_a_stack_have_no_credentials() {
+        let images = |run: &str| StackSource::Images { run: run.to_owned(), build: "r/build:1".to_owned() };
+        let name = "noble".parse::<StackName>().unwrap();
+        assert_eq!(check_source(&name, &images("r/run:1")), Ok(()));
+        let source = images("user:s3cret@r/run:1");
+        let error = check_source(&name, &source).unwrap_err();
+        assert_eq!(error.kind, FailureKind::Invalid);
+        assert!(error.to_string().contains("the image r/run:1 contains credentials"), "{error}");
+        assert_eq!(CreateStack { name, source }.audit(), "noble run=r/run:1 build=r/build:1");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{
     ids::AppId,
     time::now,
 };
-use crate::model::{BuildpackSource, Digest};
+use crate::model::{Address, BuildpackSource, Digest};
 
 /// A package of buildpacks that was fetched; its files are stored under its digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct PackageRow {
     /// Digest of all files of the package.
     pub digest: Digest,
     /// Where the package was fetched from.
-    pub source: String,
+    pub source: Address,
     /// Whether every app may use the package's buildpacks by name.
     pub installed: bool,
 }
@@ -75,7 +75,7 @@ impl Store {
             let packages = query.query_and_then([], |row| {
                 Ok(PackageRow {
                     digest: text(row, "digest", "digest")?,
-                    source: row.get("source")?,
+                    source: Address::new(row.get::<_, String>("source")?),
                     installed: row.get("installed")?,
                 })
             })?;
@@ -113,7 +113,7 @@ impl Store {
             for (position, ChosenBuildpack { source, package }) in after.iter().enumerate() {
                 t.execute(
                     "INSERT INTO app_buildpacks (app, position, source, package) VALUES (?1, ?2, ?3, ?4)",
-                    (app.0, position, source.to_string(), package.as_ref().map(Digest::as_str)),
+                    (app.0, position, source.expose(), package.as_ref().map(Digest::as_str)),
                 )?;
             }
             Ok(())

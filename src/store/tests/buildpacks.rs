@@ -9,6 +9,7 @@ async fn packages_and_chosen_buildpacks_are_read_back() {
     f.store.add_package(two.clone(), "https://two.example".into(), false).await.unwrap();
     let chosen = [
         ChosenBuildpack { source: "docker://registry.example/two:1".parse().unwrap(), package: Some(two.clone()) },
+        ChosenBuildpack { source: "https://user:s3cret@one.example/x?token=t#v1:a".parse().unwrap(), package: None },
         ChosenBuildpack { source: "nodejs".parse().unwrap(), package: None },
     ];
     let change = chosen.to_vec();
@@ -19,6 +20,6 @@ async fn packages_and_chosen_buildpacks_are_read_back() {
 
     f.store.uninstall_package(one.clone()).await.unwrap();
     assert_eq!(f.store.forget_unused_packages().await.unwrap(), [one], "the other is chosen");
-    let left = PackageRow { digest: two, source: "https://two.example".into(), installed: false };
+    let left = PackageRow { digest: two, source: Address::new("https://two.example"), installed: false };
     assert_eq!(f.store.packages().await.unwrap(), [left]);
 }
