@@ -18,7 +18,7 @@ use super::{
 use crate::{
     config::Config,
     engine::{Container, ContainerId, Engine, EngineError, ImageId, InstanceSpec, LogOptions},
-    model::{HealthCheck, InstanceId, Line, Probe, Secret},
+    model::{AppName, HealthCheck, InstanceId, Line, Probe, Secret},
     store::{App, Instance, InstanceState, ProcessSpec, Release, Store},
 };
 
@@ -232,15 +232,20 @@ impl Launcher {
         }
     }
 
-    /// The release's image in the engine: pulled if it is missing, and tagged so that a prune does not remove it.
     async fn image(&self, launch: &Launch) -> Result<ImageId, InstancesError> {
         let _pull = launch.pull.lock().await;
-        let reference = format!("{}/{}@{}", self.config.registry.listen, launch.app.name, launch.release.image);
+        self.ensure_image(&launch.app.name, &launch.release).await
+    }
+
+    /// The release's image on the engine: pulled if it is missing, and tagged so that a prune does not remove it. The caller
+    /// holds the app's lock for pulls.
+    pub(super) async fn ensure_image(&self, app: &AppName, release: &Release) -> Result<ImageId, InstancesError> {
+        let reference = format!("{}/{app}@{}", self.config.registry.listen, release.image);
         let image = match self.engine.image_id(&reference).await? {
             Some(image) => image,
             None => self.engine.pull(&reference, self.registry_token.expose()).await?,
         };
-        let tag = self.engine.release_tag(&launch.app.name, launch.release.number);
+        let tag = self.engine.release_tag(app, release.number);
         if self.engine.image_id(&tag).await?.as_ref() != Some(&image) {
             self.engine.tag(&image, &tag).await?;
         }

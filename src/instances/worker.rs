@@ -95,7 +95,7 @@ async fn round(state: &mut WorkerState, request: u64) -> Result<RoundEnd, Instan
         state.load_releases(&app).await?;
         state.memory.retain(&rows);
         if state.handle.take_verify() {
-            verification::verify(state, &rows).await;
+            verification::verify(state, &app, &rows).await;
         }
         candidate::notify_callers(state).await?;
         let actions = plan(&PlanInput {

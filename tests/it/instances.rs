@@ -1,5 +1,7 @@
 //! The reconciler on the real engine: deploy, scale, crash, restart, failure, adoption and removal.
 
+use std::process::Command;
+
 use futures_util::StreamExt;
 use paas::{
     engine::{ContainerId, InstanceSpec, Kind},
@@ -11,6 +13,7 @@ use paas::{
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{
+    command::run,
     instances::{Fixture, SERVE, Server, ask, quick, rollout, settle, uptime},
     waiting::{DEADLINE, until},
 };
@@ -123,6 +126,28 @@ async fn a_release_is_deployed_scaled_stopped_and_removed() {
     assert!(f.test.engine.list(Some(Kind::Instance)).await.unwrap().is_empty());
     assert!(!f.log_folder(&app).exists());
     f.store.forget_app(app.id).await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_image_of_a_running_instance_is_restored() {
+    let f = Fixture::new().await;
+    let server = f.server().await;
+    let app = f.app().await;
+    let v1 = f.release(&app, &[("web", SERVE, quick(), 1)]).await;
+    rollout(&server, &app, v1).await.0.unwrap();
+    let before = healthy(&server, &app).await;
+    server.stop().await;
+
+    let tag = f.test.engine.release_tag(&app.name, v1);
+    let image = f.store.release(app.id, v1).await.unwrap().unwrap().image;
+    let pulled = format!("{}/{}@{image}", f.test.config.registry.listen, app.name);
+    run(Command::new("docker").args(["rmi", "--force", &tag, &pulled])).success();
+    assert_eq!(f.test.engine.image_id(&tag).await.unwrap(), None);
+    let server = f.server().await;
+    until("the engine has the image again", || async { f.test.engine.image_id(&tag).await.unwrap().is_some() }).await;
+    assert!(f.test.engine.image_id(&pulled).await.unwrap().is_some());
+    assert_eq!(healthy(&server, &app).await, before, "the instance is unchanged");
     server.stop().await;
 }
 

@@ -1,15 +1,20 @@
-//! Verification that the containers of healthy instances still run.
+//! Verification that the containers of healthy instances still run, and that the engine has their images.
+
+use std::collections::HashSet;
 
 use futures_util::{StreamExt as _, stream};
 
 use super::state::WorkerState;
-use crate::store::{Instance, InstanceState};
+use crate::{
+    model::ReleaseNumber,
+    store::{App, Instance, InstanceState},
+};
 
 /// Number of containers that are inspected at a time.
 const MAX_INSPECTIONS: usize = 8;
 
-/// Finds healthy instances that have failed.
-pub(super) async fn verify(state: &mut WorkerState, rows: &[Instance]) {
+/// Finds healthy instances that have failed, and restores the images of the others.
+pub(super) async fn verify(state: &mut WorkerState, app: &App, rows: &[Instance]) {
     let healthy: Vec<_> = rows
         .iter()
         .filter(|row| row.state == InstanceState::Healthy && state.memory.failure(&row.id).is_none())
@@ -28,14 +33,33 @@ pub(super) async fn verify(state: &mut WorkerState, rows: &[Instance]) {
         .buffered(MAX_INSPECTIONS)
         .collect::<Vec<_>>()
         .await;
+    let mut running = HashSet::new();
     for (row, container) in inspected {
         match container {
-            Ok(container) => match state.shared.failure_of(&row, container.as_ref()) {
-                Some(failure) => state.instance_failed(&row, failure).await,
-                None => state.shared.pumps.ensure(&row),
-            },
+            Ok(container) => {
+                if let Some(failure) = state.shared.failure_of(&row, container.as_ref()) {
+                    state.instance_failed(&row, failure).await;
+                } else {
+                    state.shared.pumps.ensure(&row);
+                    running.insert(row.release);
+                }
+            }
             // The instance may be alive, so it is left as it is.
             Err(error) => tracing::warn!(%error, instance = %row.id, "cannot inspect the instance's container"),
+        }
+    }
+    restore_images(state, app, &running).await;
+}
+
+/// Pulls and tags the images of these releases that the engine has lost. It may lose an image although a container uses it:
+/// Docker looks for tags and containers first and removes the image later, and another app or another server with the same
+/// image may have pulled, tagged and used it in between. Containers keep the layers, so the pull is short.
+async fn restore_images(state: &WorkerState, app: &App, releases: &HashSet<ReleaseNumber>) {
+    // A launch is pulling: the next verification looks again.
+    let Ok(_pull) = state.pull.try_lock() else { return };
+    for release in releases.iter().filter_map(|number| state.releases.get(number)) {
+        if let Err(error) = state.shared.launcher.ensure_image(&app.name, release).await {
+            tracing::warn!(%error, app = %app.name, release = release.number, "cannot restore the image of a release");
         }
     }
 }

@@ -354,11 +354,15 @@ impl World {
         out.lines().filter(|name| !name.starts_with(&standby)).map(str::to_owned).collect()
     }
 
-    /// The engine's tag of an app's newest release.
+    /// The engine's tag of an app's newest release, which runs. Docker may have lost the image when another test removed the
+    /// same one; the server restores it.
     pub fn image_of(&self, app: &str) -> String {
         let releases = self.paas(&["releases:list", app, "--format", "json"]).success().json();
         let newest = releases.as_array().unwrap().iter().map(|r| r["release"].as_u64().unwrap()).max().unwrap();
-        format!("paas/{}/{app}:v{newest}", self.server_id())
+        let tag = format!("paas/{}/{app}:v{newest}", self.server_id());
+        let found = || run(Command::new("docker").args(["image", "inspect", &tag])).ok.then_some(());
+        eventually("the engine has the image of the release", found);
+        tag
     }
 }
 
