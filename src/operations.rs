@@ -36,13 +36,13 @@ pub use buildpacks::*;
 pub use builds::*;
 pub use caller::Caller;
 pub use config_vars::*;
-pub use context::{Call, Context};
+pub use context::{Call, Context, Requirement};
 pub use events::*;
 pub use failure::{Failure, FailureKind, LastOutput, Result};
 pub use git::*;
 pub use logs::*;
 pub use members::*;
-pub use operation::{Follow, Operation, Requirement};
+pub use operation::{Follow, Operation};
 pub use ports::*;
 pub use ps::*;
 pub use pushes::AuditedPushes;
@@ -113,7 +113,7 @@ impl Operations {
                 let recording = Recording::none(&self.audit);
                 let result = operation.run(&self.context(call, held, &recording), target).await;
                 self.audit.record(ended(entry, &result));
-                result
+                result.inspect_err(log_internal)
             }
             Effect::Change => {
                 // Begun before anything is changed, so that a server that dies meanwhile leaves an entry.
@@ -125,7 +125,7 @@ impl Operations {
                 let result = operation.run(&self.context(call, held, &recording), target).await;
                 let (outcome, message) = outcome_of(&result);
                 recording.end(outcome, message).await;
-                result
+                result.inspect_err(log_internal)
             }
         }
     }
@@ -161,9 +161,10 @@ impl Operations {
         }
     }
 
-    /// Records that an operation was refused. The members of an app see which of them it was; attempts of others are in
-    /// the server's log alone, where they hide nothing.
+    /// Records that an operation was refused. The members of an app see which of them it was; attempts of others are
+    /// recorded without the app, where they hide nothing from its members.
     async fn refused(&self, entry: NewEvent, failure: Failure) -> Failure {
+        log_internal(&failure);
         let app = match &entry.app_name {
             Some(name) if failure.kind == FailureKind::Denied => self.store.find_app(name.clone()).await.ok().flatten(),
             _ => None,
@@ -202,5 +203,12 @@ impl Operations {
 /// The entry of an operation that has ended with this result.
 fn ended<T>(entry: NewEvent, result: &Result<T>) -> NewEvent {
     let (outcome, message) = outcome_of(result);
-    NewEvent { outcome, message, ..entry }
+    entry.ended(outcome, message)
+}
+
+/// The server's log has the cause of its own failures.
+fn log_internal(failure: &Failure) {
+    if failure.kind == FailureKind::Internal {
+        tracing::error!(error = %failure, "an operation failed");
+    }
 }

@@ -27,6 +27,7 @@ use std::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{config::Config, git::Repositories, store::Actor};
+use handler::DynPushHandler;
 use hook_server::HookServer;
 use push::{ExpectedPushes, Push};
 
@@ -39,6 +40,7 @@ pub struct Receiver(Arc<ReceiverShared>);
 
 struct ReceiverShared {
     repositories: Repositories,
+    handler: Arc<dyn DynPushHandler>,
     expected: Arc<ExpectedPushes>,
     hook_socket: PathBuf,
     hook_program: PathBuf,
@@ -79,10 +81,12 @@ impl Receiver {
         let git_user = repositories.user_id();
         let listener = setup::listen(&hook_socket, git_user)?;
         let expected = Arc::<ExpectedPushes>::default();
-        let hooks = HookServer::new(Arc::new(handler), Arc::clone(&expected), git_user, tracker.clone());
+        let handler: Arc<dyn DynPushHandler> = Arc::new(handler);
+        let hooks = HookServer::new(Arc::clone(&handler), Arc::clone(&expected), git_user, tracker.clone());
         tracker.spawn(Arc::new(hooks).serve(listener, shutdown));
         Ok(Self(Arc::new(ReceiverShared {
             repositories,
+            handler,
             expected,
             hook_socket,
             hook_program,
@@ -165,6 +169,10 @@ impl Receiver {
         this.expected.forget(&nonce);
         if ended.received > this.max_push_bytes && !push.unpacked.load(Ordering::Acquire) {
             child::report(&mut streams.stderr, &too_large(this.max_push_bytes)).await;
+        }
+
+        if ended.status != 0 && !push.unpacked.load(Ordering::Acquire) {
+            this.handler.ended_without_update(&push.app, &push.pusher);
         }
 
         // git has ended, so the verdict has no recipient: updates before their commit point are cancelled.

@@ -14,7 +14,8 @@ use paas::{
     config::Config,
     local,
     operations::{Failure, FailureKind},
-    receive, router, server, socket,
+    receive, router, server,
+    socket::{self, SocketError},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -250,7 +251,16 @@ async fn run_on_server(socket: &Path, words: Vec<String>) -> anyhow::Result<u8> 
                 stderr: Box::new(socket::client::own(std::io::stderr())?),
                 tty: false,
             };
-            let failure = Failure::new(FailureKind::Unavailable, error.to_string());
+            let kind = match error {
+                SocketError::NotAllowed { .. } => FailureKind::Denied,
+                SocketError::Protocol { .. } => FailureKind::Conflict,
+                SocketError::Bind { .. }
+                | SocketError::Running { .. }
+                | SocketError::NoServer { .. }
+                | SocketError::Broken(_)
+                | SocketError::Ended => FailureKind::Unavailable,
+            };
+            let failure = Failure::new(kind, error.to_string());
             Ok(commands::refuse(streams, &request, &failure).await)
         }
     }

@@ -111,7 +111,7 @@ impl Text for Vec<AppBuildpack> {
         }
         let rows = self.iter().map(|chosen| {
             let package = chosen.package.as_ref().map_or_else(|| "-".to_owned(), short);
-            [chosen.position.to_string(), chosen.buildpack.to_string(), package]
+            [chosen.index.to_string(), chosen.buildpack.to_string(), package]
         });
         table(["POSITION", "BUILDPACK", "PACKAGE"], rows)
     }

@@ -109,7 +109,8 @@ fn no_pair(word: &str, words: &[String]) -> String {
 
 /// A word of the user for an error message.
 fn short(word: &str) -> String {
-    Line::sanitize(word).chars().take(60).collect()
+    // It may be an address with a password.
+    Line::sanitize(&Address::new(word).to_string()).chars().take(60).collect()
 }
 
 /// The value of `--format` among words that may be invalid otherwise.
@@ -159,6 +160,8 @@ mod tests {
         let expected = "app: apps:create takes no further word; over ssh, the server splits words as a shell does, so quote \
                         a text with spaces for both shells: ssh … \"apps:create 'two words'\"";
         assert_eq!(error(&["apps:create", "my", "app"]), expected);
+        let address = error(&["apps:create", "my", "https://ann:s3cret@example.com/x?token=s3cret"]);
+        assert!(address.starts_with("https://example.com/x?token=xxxxx: apps:create takes no further"), "{address}");
         let option = error(&["apps:create", "my", "--nonsense"]);
         assert!(option.contains("'--nonsense'") && !option.contains("quote"), "{option}");
     }

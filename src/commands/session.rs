@@ -2,11 +2,7 @@
 
 use std::pin::pin;
 
-use futures_util::{
-    StreamExt as _,
-    future::{self, Either},
-    stream::BoxStream,
-};
+use futures_util::StreamExt as _;
 use serde::Serialize;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
@@ -72,24 +68,23 @@ impl Session<'_> {
         O: Operation<Output = Follow<T>>,
         T: Serialize + Send + 'static,
     {
-        let revoked = pin!(self.operations.revoked::<O>(self.caller, operation.target()));
-        let Follow(items) = self.run(operation).await?;
-        let print = pin!(self.print_all(items, text));
-        match self.hangup.run_until_cancelled(future::select(print, revoked)).await {
-            Some(Either::Right((failure, _))) => Err(failure),
-            Some(Either::Left(_)) | None => Ok(()),
-        }
-    }
-
-    /// Prints items as they come, while the client reads.
-    async fn print_all<T: Serialize>(&self, mut items: BoxStream<'_, T>, text: impl Fn(&T) -> String) {
-        while let Some(item) = items.next().await {
+        let mut revoked = pin!(self.operations.revoked::<O>(self.caller, operation.target()));
+        let Follow(mut items) = self.run(operation).await?;
+        loop {
+            // Not while an item is written, which would end in the middle of a line.
+            let item = tokio::select! {
+                biased;
+                failure = &mut revoked => return Err(failure),
+                () = self.hangup.cancelled() => return Ok(()),
+                item = items.next() => item,
+            };
+            let Some(item) = item else { return Ok(()) };
             let reads = match self.out.format() {
                 Format::Text => self.out.text(&text(&item)).await,
                 Format::Json => self.out.json_line(&item).await,
             };
             if !reads {
-                break;
+                return Ok(());
             }
         }
     }

@@ -5,7 +5,7 @@ use crate::{
     build::{BuildError, BuildSettings, RequestedBuildpack},
     model::BuildpackSource,
     progress::Progress,
-    store::{App, ChosenBuildpack},
+    store::{App, ChosenBuildpack, StoreError},
 };
 
 /// Position of a buildpack among those of an app; positions count from 1.
@@ -61,11 +61,12 @@ fn placed(
     mut chosen: Vec<ChosenBuildpack>,
     entry: ChosenBuildpack,
     position: BuildpackPosition,
-) -> Result<Vec<ChosenBuildpack>, String> {
+) -> Result<Vec<ChosenBuildpack>, StoreError> {
     let count = chosen.len();
     let is_chosen = chosen.iter().any(|other| other.source.is_shown_as(&entry.source));
     if is_chosen && matches!(position, BuildpackPosition::Last | BuildpackPosition::Before(_)) {
-        return Err(format!("{} is already chosen; buildpacks:remove removes it", entry.source));
+        let text = format!("{} is already chosen; buildpacks:remove removes it", entry.source);
+        return Err(StoreError::Taken(text));
     }
     match position {
         BuildpackPosition::Last => chosen.push(entry),
@@ -80,7 +81,8 @@ fn placed(
         BuildpackPosition::Only => chosen = vec![entry],
         BuildpackPosition::Before(index) | BuildpackPosition::InPlaceOf(index) => {
             let buildpacks = if count == 1 { "buildpack" } else { "buildpacks" };
-            return Err(format!("there is no position {index}: the app has {count} {buildpacks}"));
+            let text = format!("there is no position {index}: the app has {count} {buildpacks}");
+            return Err(StoreError::NotFound(text));
         }
     }
     Ok(chosen)
@@ -95,7 +97,7 @@ mod tests {
         let entry = |name: &str| ChosenBuildpack { source: name.parse().unwrap(), package: None };
         let put = |chosen: &str, name: &str, position| {
             let placed = placed(chosen.split_whitespace().map(entry).collect(), entry(name), position)?;
-            Ok::<_, String>(placed.iter().map(|e| e.source.to_string()).collect::<Vec<_>>().join(" "))
+            Ok::<_, StoreError>(placed.iter().map(|e| e.source.to_string()).collect::<Vec<_>>().join(" "))
         };
         assert_eq!(put("a b", "c", Last).unwrap(), "a b c");
         assert_eq!(put("a b", "c", Before(1)).unwrap(), "c a b");
@@ -104,12 +106,12 @@ mod tests {
         assert_eq!(put("a b c", "a", InPlaceOf(3)).unwrap(), "b a");
         assert_eq!(put("a b", "b", InPlaceOf(2)).unwrap(), "a b");
         assert_eq!(put("a b", "c", Only).unwrap(), "c");
-        assert!(put("a b", "a", Last).unwrap_err().contains("buildpacks:remove"));
+        assert!(put("a b", "a", Last).unwrap_err().to_string().contains("buildpacks:remove"));
         let [old, new] = ["https://u:old@host/x", "https://u:new@host/x"];
-        assert!(put(old, new, Last).unwrap_err().starts_with("https://host/x is already chosen"));
+        assert!(put(old, new, Last).unwrap_err().to_string().starts_with("https://host/x is already chosen"));
         assert_eq!(put(&format!("{old} a"), new, InPlaceOf(2)).unwrap(), "https://host/x");
         for position in [Before(0), Before(3), InPlaceOf(0), InPlaceOf(2)] {
-            assert!(put("a", "c", position).unwrap_err().contains("the app has 1 buildpack"));
+            assert!(put("a", "c", position).unwrap_err().to_string().contains("the app has 1 buildpack"));
         }
     }
 }

@@ -133,8 +133,8 @@ impl<'a> Parts<'a> {
 
     /// Whether the user information is more than the name of a user whose key or agent authenticates it.
     fn has_secret_userinfo(&self) -> bool {
-        let is_token = ["https://", "http://", DOCKER].iter().any(|scheme| self.scheme.eq_ignore_ascii_case(scheme));
-        self.userinfo.is_some_and(|userinfo| is_token || percent_decoded(userinfo).contains(':'))
+        let is_ssh = ["", "ssh://", "git+ssh://", "ssh+git://"].iter().any(|it| self.scheme.eq_ignore_ascii_case(it));
+        self.userinfo.is_some_and(|userinfo| !is_ssh || percent_decoded(userinfo).contains(':'))
     }
 }
 
@@ -268,6 +268,9 @@ mod tests {
             ("ssh://git:s3cret@example.com/x.git", "ssh://example.com/x.git"),
             ("ssh://git%3as3cret@example.com/x.git", "ssh://example.com/x.git"),
             ("ftp://user:s3cret@example.com/x", "ftp://example.com/x"),
+            ("git+https://s3cret@example.com/x", "git+https://example.com/x"),
+            ("htps://s3cret@example.com/x", "htps://example.com/x"),
+            ("git+ssh://git@example.com/x", "git+ssh://git@example.com/x"),
             ("file:///srv/a@b/x.git", "file:///srv/a@b/x.git"),
             ("docker://user:s3cret@example.com/x:1", "docker://example.com/x:1"),
             ("docker://s3cret@example.com/x:1", "docker://example.com/x:1"),

@@ -6,10 +6,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    context::Context,
+    context::{Context, Requirement},
     failure::{Failure, Result},
     members::{self, MemberInfo},
-    operation::{Operation, Requirement},
+    operation::Operation,
     ports::{self, Mapping},
     ps,
     selection::AppSelection,

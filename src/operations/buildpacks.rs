@@ -8,14 +8,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    context::Context,
+    context::{Context, Requirement},
     failure::Result,
-    operation::{Operation, Requirement},
+    operation::Operation,
 };
 use crate::{
     deploy::BuildpackPosition,
     model::{AppName, BuildpackSource, Digest, Right},
-    store::{App, ChosenBuildpack, Effect},
+    store::{App, ChosenBuildpack, Effect, StoreError},
 };
 
 /// Lists the buildpacks that an app has chosen; none, if detection is to choose.
@@ -30,7 +30,7 @@ pub struct ListBuildpacks {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct AppBuildpack {
     /// Position, counted from 1.
-    pub position: usize,
+    pub index: usize,
     /// Source, as it was chosen, without credentials of its address.
     pub buildpack: BuildpackSource,
     /// Digest of the package that every build uses; without one, the name is looked up at each build.
@@ -41,7 +41,7 @@ pub struct AppBuildpack {
 async fn chosen(context: &Context<'_>, app: &App) -> Result<Vec<AppBuildpack>> {
     let chosen = context.store.app_buildpacks(app.id).await?;
     let row = |(index, entry): (usize, ChosenBuildpack)| AppBuildpack {
-        position: index + 1,
+        index: index + 1,
         buildpack: entry.source,
         package: entry.package,
     };
@@ -80,8 +80,7 @@ pub struct AddBuildpack {
     /// App.
     pub app: AppName,
     /// An id with an optional @version, a git URL with an optional #ref:folder, docker://IMAGE, ./FOLDER of the app, or (admins) a path.
-    #[arg(value_name = "BUILDPACK")]
-    pub source: BuildpackSource,
+    pub buildpack: BuildpackSource,
     /// Its position, counted from 1; without it, the last.
     #[arg(long, short)]
     pub index: Option<usize>,
@@ -99,16 +98,16 @@ impl Operation for AddBuildpack {
     }
 
     fn audit(&self) -> String {
-        described(&self.source, self.index)
+        described(&self.buildpack, self.index)
     }
 
     async fn requirement(&self, _: &Context<'_>, _: &App) -> Result<Option<Requirement>> {
-        Ok(admin_for_path(&self.source))
+        Ok(admin_for_path(&self.buildpack))
     }
 
     async fn run(self, context: &Context<'_>, app: App) -> Result<ChangedBuildpacks> {
         let position = self.index.map_or(BuildpackPosition::Last, BuildpackPosition::Before);
-        choose(context, app, self.source, position).await
+        choose(context, app, self.buildpack, position).await
     }
 }
 
@@ -119,8 +118,7 @@ pub struct SetBuildpack {
     /// App.
     pub app: AppName,
     /// As for buildpacks:add.
-    #[arg(value_name = "BUILDPACK")]
-    pub source: BuildpackSource,
+    pub buildpack: BuildpackSource,
     /// Position of the buildpack to replace, counted from 1.
     #[arg(long, short)]
     pub index: Option<usize>,
@@ -138,16 +136,16 @@ impl Operation for SetBuildpack {
     }
 
     fn audit(&self) -> String {
-        described(&self.source, self.index)
+        described(&self.buildpack, self.index)
     }
 
     async fn requirement(&self, _: &Context<'_>, _: &App) -> Result<Option<Requirement>> {
-        Ok(admin_for_path(&self.source))
+        Ok(admin_for_path(&self.buildpack))
     }
 
     async fn run(self, context: &Context<'_>, app: App) -> Result<ChangedBuildpacks> {
         let position = self.index.map_or(BuildpackPosition::Only, BuildpackPosition::InPlaceOf);
-        choose(context, app, self.source, position).await
+        choose(context, app, self.buildpack, position).await
     }
 }
 
@@ -189,8 +187,7 @@ pub struct RemoveBuildpack {
     /// App.
     pub app: AppName,
     /// As buildpacks:list shows it, or as it was chosen.
-    #[arg(value_name = "BUILDPACK")]
-    pub source: BuildpackSource,
+    pub buildpack: BuildpackSource,
 }
 
 impl Operation for RemoveBuildpack {
@@ -205,12 +202,12 @@ impl Operation for RemoveBuildpack {
     }
 
     fn audit(&self) -> String {
-        described(&self.source, None)
+        described(&self.buildpack, None)
     }
 
     async fn run(self, context: &Context<'_>, app: App) -> Result<ChangedBuildpacks> {
         let name = app.name.clone();
-        change(context, app, move |chosen| without(chosen, &self.source, &name)).await
+        change(context, app, move |chosen| without(chosen, &self.buildpack, &name)).await
     }
 }
 
@@ -244,13 +241,14 @@ fn without(
     chosen: Vec<ChosenBuildpack>,
     source: &BuildpackSource,
     app: &AppName,
-) -> Result<Vec<ChosenBuildpack>, String> {
+) -> Result<Vec<ChosenBuildpack>, StoreError> {
     let is_exact = chosen.iter().any(|entry| entry.source == *source);
     let is_named =
         |entry: &ChosenBuildpack| if is_exact { entry.source == *source } else { entry.source.is_shown_as(source) };
     let (removed, kept): (Vec<_>, Vec<_>) = chosen.into_iter().partition(is_named);
     if removed.is_empty() {
-        return Err(format!("{app} has not chosen {source}; buildpacks:list {app} shows those that it has chosen"));
+        let text = format!("{app} has not chosen {source}; buildpacks:list {app} shows those that it has chosen");
+        return Err(StoreError::NotFound(text));
     }
     Ok(kept)
 }
@@ -258,7 +256,7 @@ fn without(
 async fn change(
     context: &Context<'_>,
     app: App,
-    change: impl FnOnce(Vec<ChosenBuildpack>) -> Result<Vec<ChosenBuildpack>, String> + Send + 'static,
+    change: impl FnOnce(Vec<ChosenBuildpack>) -> Result<Vec<ChosenBuildpack>, StoreError> + Send + 'static,
 ) -> Result<ChangedBuildpacks> {
     context.store.change_app_buildpacks(app.id, change).await?;
     context.deployer.buildpacks().remove_unused().await?;
@@ -338,9 +336,9 @@ mod tests {
 
     #[test]
     fn the_audit_entry_tells_buildpack_and_position_and_no_password() {
-        let add = r#"{"app": "a", "source": "https://user:s3cret@host/go.git#v1", "index": 2}"#;
+        let add = r#"{"app": "a", "buildpack": "https://user:s3cret@host/go.git#v1", "index": 2}"#;
         assert_eq!(serde_json::from_str::<AddBuildpack>(add).unwrap().audit(), "https://host/go.git#v1 index=2");
-        let set = r#"{"app": "a", "source": "acme/go"}"#;
+        let set = r#"{"app": "a", "buildpack": "acme/go"}"#;
         assert_eq!(serde_json::from_str::<SetBuildpack>(set).unwrap().audit(), "acme/go");
     }
 
@@ -351,7 +349,7 @@ mod tests {
         let kept = without(vec![entry("a/a"), entry("a/b"), entry("a/c")], &source, &app).unwrap();
         assert_eq!(kept, [entry("a/a"), entry("a/c")]);
         let error = without(kept, &source, &app).unwrap_err();
-        assert!(error.starts_with("app has not chosen a/b; buildpacks:list app"), "{error}");
+        assert!(error.to_string().starts_with("app has not chosen a/b; buildpacks:list app"), "{error}");
     }
 
     #[test]
@@ -363,6 +361,6 @@ mod tests {
         assert_eq!(removed("https://host/x?token=xxxxx").unwrap(), []);
         assert_eq!(removed("https://u:s3cret@host/x?token=t0ken").unwrap(), [chosen().remove(1)]);
         let error = removed("https://u:s3cret@host/y?token=t0ken").unwrap_err();
-        assert!(error.starts_with("app has not chosen https://host/y?token=xxxxx; "), "{error}");
+        assert!(error.to_string().starts_with("app has not chosen https://host/y?token=xxxxx; "), "{error}");
     }
 }

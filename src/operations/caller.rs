@@ -44,13 +44,18 @@ impl Caller {
     ///
     /// If the key is no longer registered.
     pub(super) async fn of_actor(actor: &Actor, store: &Store) -> Result<Self> {
-        let Actor { fingerprint: Some(fingerprint), address, .. } = actor else { return Ok(Self::local()) };
         let gone = || {
             let failure = Failure::new(FailureKind::Denied, "the SSH key of this connection is no longer registered");
             failure.remedy("an admin registers it again with ssh-keys:add")
         };
-        let key = store.key_by_fingerprint(fingerprint.clone()).await?.ok_or_else(gone)?;
-        Ok(Self::of_key(key, address.clone().unwrap_or_default()))
+        match actor.door {
+            Door::Local => Ok(Self::local()),
+            Door::Ssh => {
+                let fingerprint = actor.fingerprint.clone().ok_or_else(gone)?;
+                let key = store.key_by_fingerprint(fingerprint).await?.ok_or_else(gone)?;
+                Ok(Self::of_key(key, actor.address.clone().unwrap_or_default()))
+            }
+        }
     }
 
     /// Name of the user, or `local`.

@@ -6,7 +6,6 @@ use super::{
     audit::{AuditLog, Recording},
     caller::Caller,
     failure::{Failure, FailureKind, Result},
-    operation::Requirement,
 };
 use crate::{
     config::Config,
@@ -43,6 +42,15 @@ pub struct Context<'a> {
     pub(super) held: Right,
     pub(super) progress: &'a Progress,
     pub(super) hangup: &'a CancellationToken,
+}
+
+/// A right that a certain input needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Requirement {
+    /// The right.
+    pub right: Right,
+    /// Message for a caller who does not have it, and what to do.
+    pub reason: String,
 }
 
 impl Context<'_> {

@@ -4,6 +4,7 @@ use super::{
     audit::outcome_of,
     context::Context,
     failure::{Failure, FailureKind, Result},
+    log_internal,
 };
 use crate::store::App;
 
@@ -39,6 +40,7 @@ where
             Ok(result) => done.push(result),
             Err(failure) if total == 1 => return Err(failure),
             Err(failure) => {
+                log_internal(&failure);
                 if !failure.reported {
                     context.progress.trouble(format!("{name}: {failure}")).await;
                 }
@@ -49,6 +51,6 @@ where
     if failed.is_empty() {
         return Ok(done);
     }
-    let text = format!("{} of {total} apps failed: {}; events tells why", failed.len(), failed.join(", "));
+    let text = format!("{} of {total} apps failed: {}; the lines above tell why", failed.len(), failed.join(", "));
     Err(Failure::new(FailureKind::Failed, text))
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
 use super::{
+    audit,
     authorization::Authorization,
     caller::Caller,
     context::Context,
@@ -33,9 +34,9 @@ pub struct ShowEvents {
     #[serde(default)]
     pub tail: bool,
     /// Number of past events.
-    #[arg(short, long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=i64::from(MAX_EVENTS)))]
+    #[arg(short, long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=i64::from(MAX_LISTED_EVENTS)))]
     #[serde(default = "default_num")]
-    #[schemars(range(max = MAX_EVENTS))]
+    #[schemars(range(max = MAX_LISTED_EVENTS))]
     pub num: u32,
     /// Only events of this period, such as 10m, 2d, or since an RFC 3339 time.
     #[arg(long, value_name = "PERIOD")]
@@ -47,7 +48,7 @@ pub struct ShowEvents {
 }
 
 /// Maximum number of past events.
-const MAX_EVENTS: u32 = 100_000;
+const MAX_LISTED_EVENTS: u32 = 100_000;
 
 fn default_num() -> u32 {
     100
@@ -116,8 +117,11 @@ impl Operation for ShowEvents {
     }
 
     async fn run(self, context: &Context<'_>, apps: Vec<App>) -> Result<Follow<EventInfo>> {
-        if self.num > MAX_EVENTS {
-            return Err(Failure::invalid(format!("{} events are too many; ask for at most {MAX_EVENTS}", self.num)));
+        if self.num > MAX_LISTED_EVENTS {
+            return Err(Failure::invalid(format!(
+                "{} events are too many; ask for at most {MAX_LISTED_EVENTS}",
+                self.num
+            )));
         }
         // An admin who names no app sees the events of the server, too.
         let everything = self.app.is_none() && context.held >= Right::Admin;
@@ -157,10 +161,16 @@ fn followed(events: broadcast::Receiver<Event>) -> impl Stream<Item = Event> + S
 
 /// Whether someone may still see the events of an app, or without an app those of the server.
 async fn may_see(store: &Store, actor: &Actor, app: Option<AppId>) -> bool {
-    let Ok(caller) = Caller::of_actor(actor, store).await else { return false };
-    let authorization = Authorization { store, caller: &caller, operation: ShowEvents::NAME };
-    let right = if app.is_some() { ShowEvents::RIGHT } else { Right::Admin };
-    authorization.has_right(app, right).await.unwrap_or(false)
+    let asked = async {
+        let caller = Caller::of_actor(actor, store).await?;
+        let authorization = Authorization { store, caller: &caller, operation: ShowEvents::NAME };
+        let right = if app.is_some() { ShowEvents::RIGHT } else { Right::Admin };
+        authorization.has_right(app, right).await
+    };
+    asked.await.unwrap_or_else(|failure| {
+        tracing::warn!(error = %failure, user = actor.name, "an event is not shown to a follower");
+        false
+    })
 }
 
 /// Records operations in the audit log again.
@@ -181,7 +191,7 @@ pub struct EventsSwitch {
 }
 
 impl Operation for SwitchEventsOn {
-    const NAME: &'static str = "events:on";
+    const NAME: &'static str = audit::SWITCH_ON;
     const RIGHT: Right = Right::Admin;
     const EFFECT: Effect = Effect::Change;
     type Target = Server;
@@ -196,7 +206,7 @@ impl Operation for SwitchEventsOn {
 }
 
 impl Operation for SwitchEventsOff {
-    const NAME: &'static str = "events:off";
+    const NAME: &'static str = audit::SWITCH_OFF;
     const RIGHT: Right = Right::Admin;
     const EFFECT: Effect = Effect::Change;
     type Target = Server;

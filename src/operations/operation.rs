@@ -5,7 +5,11 @@ use std::borrow::Cow;
 use futures_util::stream::BoxStream;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
-use super::{context::Context, failure::Result, target::Target};
+use super::{
+    context::{Context, Requirement},
+    failure::Result,
+    target::Target,
+};
 use crate::{model::Right, store::Effect};
 
 /// Something that can be asked of the server; the fields of the type are its input.
@@ -40,15 +44,6 @@ pub trait Operation: Send + Sized {
 
     /// Does what is asked. The caller's right has been checked.
     fn run(self, context: &Context<'_>, target: Self::Target) -> impl Future<Output = Result<Self::Output>> + Send;
-}
-
-/// A right that a certain input needs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Requirement {
-    /// The right.
-    pub right: Right,
-    /// Message for a caller who does not have it, and what to do.
-    pub reason: String,
 }
 
 /// The result of an operation that goes on: items as they come.

@@ -4,9 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    context::Context,
+    context::{Context, Requirement},
     failure::{Failure, Result},
-    operation::{Operation, Requirement},
+    operation::Operation,
     ps,
 };
 use crate::{

@@ -11,11 +11,12 @@ use super::{
     context::Call,
     ended,
     failure::{Failure, FailureKind, Result},
+    log_internal,
 };
 use crate::{
     model::{AppName, Right},
     progress::{self, Progress},
-    receive::{PushHandler, RefUpdate, Rejection},
+    receive::{PushHandler, RefUpdate, Rejection, ServedApp},
     store::{Actor, App, Effect, NewEvent, Outcome, Store},
 };
 
@@ -104,6 +105,7 @@ impl<H: PushHandler> PushHandler for AuditedPushes<H> {
         let rejection = |failure: Failure| Rejection(failure.to_string());
         let begun = self.audit.begin(entry).await.map_err(rejection)?;
         if let Err(failure) = self.check(&update).await {
+            log_internal(&failure);
             begun.end(None, failure.kind.outcome(), Some(failure.to_string())).await;
             return Err(rejection(failure));
         }
@@ -114,6 +116,13 @@ impl<H: PushHandler> PushHandler for AuditedPushes<H> {
         };
         begun.end(None, outcome, message).await;
         decided
+    }
+
+    fn ended_without_update(&self, app: &ServedApp, pusher: &Actor) {
+        let message = "git refused the push, or the client disconnected, before a branch was updated";
+        let entry = entry(pusher, PUSH, Effect::Change, app.name.clone());
+        let entry = NewEvent { app: Some(app.id), ..entry };
+        self.audit.record(entry.ended(Outcome::Failed, Some(message.to_owned())));
     }
 }
 

@@ -208,9 +208,24 @@ mod tests {
             all(&mut generator).into_iter().map(|operation| (operation.name, operation.input)).collect();
         let definitions = generator.take_definitions(true);
         for (name, input) in names {
-            let reference = input.get("$ref").and_then(Value::as_str).unwrap();
-            let schema = &definitions[reference.rsplit('/').next().unwrap()];
-            assert_eq!(schema.get("additionalProperties"), Some(&json!(false)), "{name}: {schema}");
+            assert_closed(name, input.as_value(), &definitions);
+        }
+    }
+
+    /// Fails if an object of a schema may have unknown fields, also below other schemas.
+    fn assert_closed(name: &str, schema: &Value, definitions: &serde_json::Map<String, Value>) {
+        match schema {
+            Value::Object(object) => {
+                if let Some(reference) = object.get("$ref").and_then(Value::as_str) {
+                    assert_closed(name, &definitions[reference.rsplit('/').next().unwrap()], definitions);
+                }
+                if object.contains_key("properties") {
+                    assert_eq!(object.get("additionalProperties"), Some(&json!(false)), "{name}: {schema}");
+                }
+                object.values().for_each(|inner| assert_closed(name, inner, definitions));
+            }
+            Value::Array(all) => all.iter().for_each(|inner| assert_closed(name, inner, definitions)),
+            _ => {}
         }
     }
 

@@ -54,6 +54,9 @@ pub trait PushHandler: Send + Sync + 'static {
         progress: &Progress,
         cancel: CancellationToken,
     ) -> impl Future<Output = Result<(), Rejection>> + Send;
+
+    /// Learns of a push that asked for no update of a branch, because git refused it before or the client left.
+    fn ended_without_update(&self, _app: &ServedApp, _pusher: &Actor) {}
 }
 
 type BoxedUpdate<'a> = Pin<Box<dyn Future<Output = Result<(), Rejection>> + Send + 'a>>;
@@ -66,6 +69,8 @@ pub(super) trait DynPushHandler: Send + Sync {
         progress: &'a Progress,
         cancel: CancellationToken,
     ) -> BoxedUpdate<'a>;
+
+    fn ended_without_update(&self, app: &ServedApp, pusher: &Actor);
 }
 
 impl<T: PushHandler> DynPushHandler for T {
@@ -76,5 +81,9 @@ impl<T: PushHandler> DynPushHandler for T {
         cancel: CancellationToken,
     ) -> BoxedUpdate<'a> {
         Box::pin(self.update(update, progress, cancel))
+    }
+
+    fn ended_without_update(&self, app: &ServedApp, pusher: &Actor) {
+        PushHandler::ended_without_update(self, app, pusher);
     }
 }

@@ -5,7 +5,7 @@ use rusqlite::Transaction;
 use super::{
     columns::{optional_text, text},
     database::Store,
-    error::{Result, StoreError},
+    error::Result,
     ids::AppId,
     time::now,
 };
@@ -105,10 +105,10 @@ impl Store {
     pub async fn change_app_buildpacks(
         &self,
         app: AppId,
-        change: impl FnOnce(Vec<ChosenBuildpack>) -> Result<Vec<ChosenBuildpack>, String> + Send + 'static,
+        change: impl FnOnce(Vec<ChosenBuildpack>) -> Result<Vec<ChosenBuildpack>> + Send + 'static,
     ) -> Result<()> {
         self.transact(move |t, _| {
-            let after = change(chosen(t, app)?).map_err(StoreError::NotFound)?;
+            let after = change(chosen(t, app)?)?;
             t.execute("DELETE FROM app_buildpacks WHERE app = ?1", [app.0])?;
             for (position, ChosenBuildpack { source, package }) in after.iter().enumerate() {
                 t.execute(

@@ -21,6 +21,8 @@ pub use outcome::{Effect, Outcome};
 /// An event to be recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewEvent {
+    /// Time of the start.
+    pub at: Millis,
     /// Who did it.
     pub actor: Actor,
     /// Name of the operation, such as `ps:scale`.
@@ -37,12 +39,15 @@ pub struct NewEvent {
     pub outcome: Outcome,
     /// The error that the caller was shown.
     pub message: Option<String>,
+    /// Time of the end.
+    pub ended_at: Option<Millis>,
 }
 
 impl NewEvent {
-    /// An operation that has begun, about no app and without arguments.
+    /// An operation that begins now, about no app and without arguments.
     pub fn begun(actor: Actor, operation: &str, effect: Effect) -> Self {
         Self {
+            at: now(),
             actor,
             operation: operation.to_owned(),
             effect,
@@ -51,12 +56,19 @@ impl NewEvent {
             detail: String::new(),
             outcome: Outcome::Running,
             message: None,
+            ended_at: None,
         }
     }
 
+    /// The same, ended now.
+    #[must_use]
+    pub fn ended(self, outcome: Outcome, message: Option<String>) -> Self {
+        Self { outcome, message, ended_at: Some(now()), ..self }
+    }
+
     /// The event, once it is recorded.
-    pub fn recorded(self, id: EventId, at: Millis, ended_at: Option<Millis>) -> Event {
-        let Self { actor, operation, effect, app, app_name, detail, outcome, message } = self;
+    pub fn recorded(self, id: EventId) -> Event {
+        let Self { at, actor, operation, effect, app, app_name, detail, outcome, message, ended_at } = self;
         Event { id, at, actor, operation, effect, app, app_name, detail, outcome, message, ended_at }
     }
 }
@@ -150,15 +162,13 @@ fn condition(filter: EventFilter) -> Result<(String, Parameters)> {
 }
 
 fn add(t: &Transaction<'_>, new: &NewEvent) -> Result<EventId> {
-    let at = now();
-    let ended_at = (new.outcome != Outcome::Running).then_some(at);
     t.prepare_cached(
         "INSERT INTO events (at, user, user_name, fingerprint, address, door, operation, effect, app, app_name, detail,
             outcome, message, ended_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
     )?
     .execute((
-        at,
+        new.at,
         new.actor.user.map(|user| user.0),
         &new.actor.name,
         &new.actor.fingerprint,
@@ -171,13 +181,13 @@ fn add(t: &Transaction<'_>, new: &NewEvent) -> Result<EventId> {
         &new.detail,
         new.outcome.as_str(),
         &new.message,
-        ended_at,
+        new.ended_at,
     ))?;
     Ok(EventId(t.last_insert_rowid()))
 }
 
 impl Store {
-    /// Records an event. It has ended, unless its outcome is [`Outcome::Running`].
+    /// Records an event.
     pub async fn add_event(&self, new: NewEvent) -> Result<EventId> {
         self.transact(move |t, _| add(t, &new)).await
     }
@@ -187,28 +197,20 @@ impl Store {
         self.transact(move |t, _| new.iter().map(|new| add(t, new)).collect()).await
     }
 
-    /// Records the end of a running event, and its app if that was not known before.
-    pub async fn end_event(
-        &self,
-        id: EventId,
-        app: Option<(AppId, AppName)>,
-        outcome: Outcome,
-        message: Option<String>,
-    ) -> Result<()> {
+    /// Records the end of a running event, and its app.
+    pub async fn end_event(&self, id: EventId, ended: NewEvent) -> Result<()> {
         self.transact(move |t, _| {
-            let (app, name) = app.unzip();
             t.prepare_cached(
-                "UPDATE events SET app = coalesce(?2, app), app_name = coalesce(?3, app_name), outcome = ?4,
-                    message = ?5, ended_at = ?6
+                "UPDATE events SET app = ?2, app_name = ?3, outcome = ?4, message = ?5, ended_at = ?6
                  WHERE id = ?1 AND outcome = 'running'",
             )?
             .execute((
                 id.0,
-                app.map(|app| app.0),
-                name.as_ref().map(AppName::as_str),
-                outcome.as_str(),
-                &message,
-                now(),
+                ended.app.map(|app| app.0),
+                ended.app_name.as_ref().map(AppName::as_str),
+                ended.outcome.as_str(),
+                &ended.message,
+                ended.ended_at,
             ))?;
             Ok(())
         })

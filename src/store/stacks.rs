@@ -13,7 +13,7 @@ use crate::model::{Digest, Distribution};
 
 /// Where a stack's images come from.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum StackSource {
     /// Bootstrapped from Debian packages by this definition (TOML).
     Packages(String),

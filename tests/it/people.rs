@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::support::{apps::version, command::CommandOutput, waiting::eventually, world::World};
+use crate::support::{apps::version, command::CommandOutput, http::free_port, waiting::eventually, world::World};
 
 /// Value of a config var, which must appear in no entry of the audit log.
 const SECRET: &str = "hunter2-in-a-config-var";
@@ -191,6 +191,7 @@ fn every_command_answers_in_json() {
     world.push(&folder).success();
     let port = world.url("shop").rsplit(':').next().unwrap().trim_end_matches('/').parse::<u16>().unwrap();
     let ask = |words: &[&str]| world.ssh(&[words, &["--format", "json"]].concat());
+    world.ssh(&["config:set", "shop", "A=b", "--no-restart"]).success();
     let info = ask(&["apps:info", "shop"]).success().json();
     assert_eq!(info["release"], 1);
     assert_eq!(info["formation"], json!({"web": 1}));
@@ -225,6 +226,7 @@ fn every_command_answers_in_json() {
         &["help"],
         &["ps:scale", "--help"],
         &["builds:log", "shop"],
+        &["config:get", "shop", "A"],
     ];
     for report in reports {
         ask(report).success().json();
@@ -237,6 +239,7 @@ fn every_command_answers_in_json() {
     let (result, progress) = change.split_last().unwrap();
     assert_eq!(*result, json!({"app": "shop", "stopped": false, "formation": {"web": 2}, "healthy": 2}));
     assert_eq!(progress[0], json!({"kind": "step", "text": "Scaling shop to web=2"}));
+    let added = format!("tcp:{}:9000", free_port());
     let changes = [
         &["config:set", "shop", "A=b"][..],
         &["config:unset", "shop", "A"],
@@ -245,6 +248,9 @@ fn every_command_answers_in_json() {
         &["ps:start", "--all"],
         &["git:set", "shop", "deploy-branch", "live"],
         &["builds:set", "shop", "dir"],
+        &["ports:add", "shop", &added],
+        &["ports:remove", "shop", &added],
+        &["ports:clear", "shop"],
         &["buildpacks:set", "shop", "paas/procfile"],
         &["buildpacks:remove", "shop", "paas/procfile"],
         &["buildpacks:clear", "shop"],
@@ -267,7 +273,7 @@ fn every_command_answers_in_json() {
         let lines = ask(change).success().json_lines();
         assert!(lines.last().unwrap().get("kind").is_none(), "{change:?} ends in a result: {lines:#?}");
     }
-    // The JSON of the others is read by the stories that need what they need: a build, a file, another stack.
+    // The others need a build, a file or another stack; `answer` and `follow` print them all alike.
     let asked: BTreeSet<_> =
         reports.iter().chain(&changes).map(|words| words[0]).chain(["apps:info", "logs", "events"]).collect();
     let schemas: Value = serde_json::from_str(include_str!("../../docs/schemas.json")).unwrap();
@@ -278,10 +284,6 @@ fn every_command_answers_in_json() {
         "buildpacks:install",
         "buildpacks:uninstall",
         "builds:cancel",
-        "config:get",
-        "ports:add",
-        "ports:clear",
-        "ports:remove",
         "ports:set",
         "ps:formation", // `ps:scale shop`
         "ps:rebuild",
@@ -360,6 +362,9 @@ fn each_app_has_its_entries() {
     let failed = world.ssh_as(&ann, &["ps:rebuild", "one"]).failure();
     assert_eq!(failed.code, Some(5), "{}", failed.err);
     world.ssh_as(&ann, &["ps:stop", "one", "--all"]).failure();
+    world.ssh_as(&ann, &["apps:rebase", "--all", "--stack", "nope"]).failure();
+    let last = world.paas(&["events", "-n", "1"]).success().out;
+    assert!(last.contains("ann apps:rebase stack=nope: not found"), "what fails before the first app: {last}");
     for _ in 0..3 {
         assert_eq!(world.ssh_as(&bob, &["apps:destroy", "one"]).code, Some(4));
     }
@@ -391,7 +396,12 @@ fn a_follower_who_loses_the_role_is_ended() {
         let mut child = world.ssh_command_as(&bob, words);
         child.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
-    let mut followers = [follow(&["logs", "shop", "-t"]), follow(&["events", "shop", "-t"])];
+    let logs = follow(&["logs", "shop", "-t"]);
+    eventually("the log is followed", || {
+        let reads = world.ssh_as(&ann, &["events", "shop", "--reads"]).success().out;
+        reads.contains("bob logs shop").then_some(())
+    });
+    let mut followers = [logs, follow(&["events", "shop", "-t"])];
     let mut seen = String::new();
     let events = followers[1].stdout.as_mut().unwrap();
     while !seen.contains("access:add") {
@@ -400,7 +410,8 @@ fn a_follower_who_loses_the_role_is_ended() {
         seen.push(char::from(byte[0]));
     }
     world.ssh_as(&ann, &["access:remove", "shop", "bob"]).success();
-    for follower in followers {
+    for mut follower in followers {
+        eventually("the follower is ended", || follower.try_wait().unwrap());
         let output = follower.wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(4), "{said}");

@@ -312,7 +312,7 @@ fn git_requests_reach_the_backend_with_the_name_of_the_app() {
     assert_eq!(text(&git("git upload-pack '~/shop.git'").stdout), "fetch shop by admin \n");
     let output = git("git-receive-pack '../../etc'");
     assert!(text(&output.stderr).starts_with(" !     \"../../etc\" is not a valid app name"), "{output:?}");
-    assert_eq!((output.stdout.len(), output.status.code()), (0, Some(1)));
+    assert_eq!((output.stdout.len(), output.status.code()), (0, Some(2)));
     server.stop();
 }
 

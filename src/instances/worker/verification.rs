@@ -1,6 +1,6 @@
 //! Verification that the containers of healthy instances still run, and that the engine has their images.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
 
@@ -12,6 +12,9 @@ use crate::{
 
 /// Number of containers that are inspected at a time.
 const MAX_INSPECTIONS: usize = 8;
+
+/// Longest time that the app's reconciler waits for lost images.
+const RESTORE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Finds healthy instances that have failed, and restores the images of the others.
 pub(super) async fn verify(state: &mut WorkerState, app: &App, rows: &[Instance]) {
@@ -48,7 +51,9 @@ pub(super) async fn verify(state: &mut WorkerState, app: &App, rows: &[Instance]
             Err(error) => tracing::warn!(%error, instance = %row.id, "cannot inspect the instance's container"),
         }
     }
-    restore_images(state, app, &running).await;
+    if tokio::time::timeout(RESTORE_TIMEOUT, restore_images(state, app, &running)).await.is_err() {
+        tracing::warn!(app = %app.name, "the engine is too slow to restore images: the next verification tries again");
+    }
 }
 
 /// Pulls and tags the images of these releases that the engine has lost. It may lose an image although a container uses it:

@@ -2,15 +2,18 @@
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use crate::store::{Event, EventId, Millis, NewEvent, Outcome, Store, now};
+use crate::store::{Effect, Event, EventId, NewEvent, Outcome, Store};
 
 /// Maximum number of entries that wait; more are not recorded.
 const MAX_WAITING: usize = 10_000;
 
+/// Number of entries that wait from which no read is added, so that a flood of reads hides no change.
+const MAX_WAITING_READS: usize = MAX_WAITING / 2;
+
 /// Maximum number of entries of a transaction.
 const MAX_BATCH: usize = 500;
 
-/// What the operation that was interrupted is shown with.
+/// Message of an interrupted operation.
 const INTERRUPTED: &str = "the operation ended without a result";
 
 /// The end of the queue to which entries are added. The other end is a task, which ends when this one is dropped.
@@ -20,7 +23,7 @@ enum Waiting {
     /// An operation that has ended.
     Entry(Box<NewEvent>),
     /// An operation that began and is gone.
-    Interrupted(EventId, Millis, Box<NewEvent>),
+    Interrupted(EventId, Box<NewEvent>),
     /// Asks for an answer when all before it is written.
     Flush(oneshot::Sender<()>),
 }
@@ -34,11 +37,16 @@ impl Queue {
     }
 
     pub(super) fn add(&self, event: NewEvent) {
+        if event.effect == Effect::Read && self.0.max_capacity() - self.0.capacity() >= MAX_WAITING_READS {
+            tracing::error!(operation = event.operation, "too many reads wait to be recorded: one is lost");
+            return;
+        }
         self.send(Waiting::Entry(Box::new(event)));
     }
 
-    pub(super) fn interrupt(&self, id: EventId, at: Millis, event: NewEvent) {
-        self.send(Waiting::Interrupted(id, at, Box::new(event)));
+    pub(super) fn interrupt(&self, id: EventId, event: NewEvent) {
+        let event = event.ended(Outcome::Interrupted, Some(INTERRUPTED.to_owned()));
+        self.send(Waiting::Interrupted(id, Box::new(event)));
     }
 
     fn send(&self, waiting: Waiting) {
@@ -63,13 +71,13 @@ async fn write(store: Store, followers: broadcast::Sender<Event>, mut queue: mps
         for waiting in batch.drain(..) {
             match waiting {
                 Waiting::Entry(event) => entries.push(*event),
-                Waiting::Interrupted(id, at, event) => interrupted.push((id, at, *event)),
+                Waiting::Interrupted(id, event) => interrupted.push((id, *event)),
                 Waiting::Flush(answer) => answers.push(answer),
             }
         }
         let mut written = add(&store, entries).await;
-        for (id, at, event) in interrupted {
-            written.push(interrupt(&store, id, at, event).await);
+        for (id, event) in interrupted {
+            written.push(interrupt(&store, id, event).await);
         }
         for event in written {
             // Without a follower there is nobody to tell.
@@ -85,9 +93,8 @@ async fn add(store: &Store, entries: Vec<NewEvent>) -> Vec<Event> {
     if entries.is_empty() {
         return Vec::new();
     }
-    let at = now();
     match store.add_events(entries.clone()).await {
-        Ok(ids) => ids.into_iter().zip(entries).map(|(id, event)| event.recorded(id, at, Some(at))).collect(),
+        Ok(ids) => ids.into_iter().zip(entries).map(|(id, event)| event.recorded(id)).collect(),
         Err(error) => {
             tracing::error!(%error, lost = entries.len(), "cannot write entries of the audit log");
             Vec::new()
@@ -95,10 +102,9 @@ async fn add(store: &Store, entries: Vec<NewEvent>) -> Vec<Event> {
     }
 }
 
-async fn interrupt(store: &Store, id: EventId, at: Millis, event: NewEvent) -> Event {
-    let message = Some(INTERRUPTED.to_owned());
-    if let Err(error) = store.end_event(id, None, Outcome::Interrupted, message.clone()).await {
+async fn interrupt(store: &Store, id: EventId, event: NewEvent) -> Event {
+    if let Err(error) = store.end_event(id, event.clone()).await {
         tracing::error!(%error, operation = event.operation, "cannot complete an entry of the audit log");
     }
-    NewEvent { outcome: Outcome::Interrupted, message, ..event }.recorded(id, at, Some(now()))
+    event.recorded(id)
 }

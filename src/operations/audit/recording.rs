@@ -1,8 +1,11 @@
 //! The entries of one running operation.
 
-use std::sync::OnceLock;
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
 
-use super::{AuditLog, Entry};
+use super::log::{AuditLog, Entry};
 use crate::{
     model::AppName,
     operations::failure::Result,
@@ -16,6 +19,8 @@ pub(in crate::operations) struct Recording {
     common: Option<NewEvent>,
     /// The entry of the whole; none, if each app has its own.
     whole: Option<Entry>,
+    /// Whether an app has got an entry.
+    has_app: AtomicBool,
     /// The app that the operation turned out to be about.
     about: OnceLock<(AppId, AppName)>,
 }
@@ -23,18 +28,30 @@ pub(in crate::operations) struct Recording {
 impl Recording {
     /// Of an operation that changes nothing, which is recorded when it has ended.
     pub(in crate::operations) fn none(log: &AuditLog) -> Self {
-        Self { log: log.clone(), common: None, whole: None, about: OnceLock::new() }
+        Self { log: log.clone(), common: None, whole: None, has_app: AtomicBool::new(false), about: OnceLock::new() }
     }
 
     /// By one entry.
     pub(in crate::operations) async fn of_whole(log: &AuditLog, event: NewEvent) -> Result<Self> {
         let whole = Some(log.begin(event.clone()).await?);
-        Ok(Self { log: log.clone(), common: Some(event), whole, about: OnceLock::new() })
+        Ok(Self {
+            log: log.clone(),
+            common: Some(event),
+            whole,
+            has_app: AtomicBool::new(false),
+            about: OnceLock::new(),
+        })
     }
 
     /// By one entry for each app, which [`Self::begin_app`] makes.
     pub(in crate::operations) fn of_each_app(log: &AuditLog, event: NewEvent) -> Self {
-        Self { log: log.clone(), common: Some(event), whole: None, about: OnceLock::new() }
+        Self {
+            log: log.clone(),
+            common: Some(event),
+            whole: None,
+            has_app: AtomicBool::new(false),
+            about: OnceLock::new(),
+        }
     }
 
     /// Tells which app the operation is about, if its target does not.
@@ -48,16 +65,20 @@ impl Recording {
         match (&self.common, &self.whole) {
             (Some(common), None) => {
                 let event = NewEvent { app: Some(app.id), app_name: Some(app.name.clone()), ..common.clone() };
-                Ok(Some(self.log.begin(event).await?))
+                let entry = self.log.begin(event).await?;
+                self.has_app.store(true, Ordering::Release);
+                Ok(Some(entry))
             }
             _ => Ok(None),
         }
     }
 
-    /// Records how the whole ended.
+    /// Records how the whole ended: also if it ended before the turn of the first app, or there was none.
     pub(in crate::operations) async fn end(self, outcome: Outcome, message: Option<String>) {
-        if let Some(whole) = self.whole {
-            whole.end(self.about.into_inner(), outcome, message).await;
+        match (self.whole, self.common) {
+            (Some(whole), _) => whole.end(self.about.into_inner(), outcome, message).await,
+            (None, Some(common)) if !self.has_app.into_inner() => self.log.record(common.ended(outcome, message)),
+            (None, _) => {}
         }
     }
 }

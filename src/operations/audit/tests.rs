@@ -1,7 +1,7 @@
-use super::*;
+use super::log::{AuditLog, MAX_TEXT_CHARS};
 use crate::{
     operations::Caller,
-    store::{Effect, EventFilter},
+    store::{Effect, Event, EventFilter, NewEvent, Outcome, Store},
 };
 
 struct Fixture {

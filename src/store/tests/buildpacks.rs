@@ -15,7 +15,11 @@ async fn packages_and_chosen_buildpacks_are_read_back() {
     let change = chosen.to_vec();
     f.store.change_app_buildpacks(app, |_| Ok(change)).await.unwrap();
     assert_eq!(f.store.app_buildpacks(app).await.unwrap(), chosen);
-    let refused = f.store.change_app_buildpacks(app, |_| Err("no such buildpack".into())).await.unwrap_err();
+    let refused = f
+        .store
+        .change_app_buildpacks(app, |_| Err(StoreError::NotFound("no such buildpack".into())))
+        .await
+        .unwrap_err();
     assert_eq!(refused.to_string(), "no such buildpack");
 
     f.store.uninstall_package(one.clone()).await.unwrap();

@@ -1,7 +1,8 @@
 use super::*;
 
 fn new_event(operation: &str, effect: Effect, app: Option<AppId>) -> NewEvent {
-    NewEvent {
+    let event = NewEvent {
+        at: now(),
         actor: Actor {
             user: Some(UserId(7)),
             name: "bob".into(),
@@ -14,9 +15,15 @@ fn new_event(operation: &str, effect: Effect, app: Option<AppId>) -> NewEvent {
         app,
         app_name: app.map(|_| "shop".parse().unwrap()),
         detail: "web=2".into(),
-        outcome: Outcome::Succeeded,
+        outcome: Outcome::Running,
         message: None,
-    }
+        ended_at: None,
+    };
+    event.ended(Outcome::Succeeded, None)
+}
+
+fn running_event(operation: &str) -> NewEvent {
+    NewEvent { outcome: Outcome::Running, ended_at: None, ..new_event(operation, Effect::Change, None) }
 }
 
 fn everything() -> EventFilter {
@@ -30,25 +37,18 @@ async fn operations(store: &Store, filter: EventFilter) -> Vec<String> {
 #[tokio::test]
 async fn an_event_is_recorded_at_its_start_and_at_its_end() {
     let f = fixture();
-    let new = NewEvent { outcome: Outcome::Running, app: None, ..new_event("push", Effect::Change, None) };
+    let new = running_event("push");
     let id = f.store.add_event(new.clone()).await.unwrap();
     let [running] = f.store.events(everything()).await.unwrap().try_into().unwrap();
-    let at = running.at;
-    assert_eq!(running, new.recorded(id, at, None));
+    assert_eq!(running, new.clone().recorded(id));
 
-    let app = Some((AppId(5), "shop".parse().unwrap()));
-    f.store.end_event(id, app, Outcome::Failed, Some("npm install failed".into())).await.unwrap();
-    f.store.end_event(id, None, Outcome::Succeeded, None).await.unwrap();
+    let about = NewEvent { app: Some(AppId(5)), app_name: Some("shop".parse().unwrap()), ..new.clone() };
+    let end = about.ended(Outcome::Failed, Some("npm install failed".into()));
+    f.store.end_event(id, end.clone()).await.unwrap();
+    f.store.end_event(id, new.ended(Outcome::Succeeded, None)).await.unwrap();
     let [ended] = f.store.events(everything()).await.unwrap().try_into().unwrap();
-    assert!(ended.ended_at >= Some(at));
-    let expected = Event {
-        app: Some(AppId(5)),
-        app_name: Some("shop".parse().unwrap()),
-        outcome: Outcome::Failed,
-        message: Some("npm install failed".into()),
-        ended_at: ended.ended_at,
-        ..running
-    };
+    assert!(ended.ended_at >= Some(ended.at));
+    let expected = end.recorded(id);
     assert_eq!(ended, expected, "an event ends once");
 }
 
@@ -58,7 +58,8 @@ async fn every_outcome_is_read_back() {
     for outcome in Outcome::ALL {
         assert_eq!(outcome.as_str().parse(), Ok(outcome));
         let actor = Actor { user: None, name: "local".into(), fingerprint: None, address: None, door: Door::Local };
-        f.store.add_event(NewEvent { actor, outcome, ..new_event("a", Effect::Read, None) }).await.unwrap();
+        let ended_at = (outcome != Outcome::Running).then(now);
+        f.store.add_event(NewEvent { actor, outcome, ended_at, ..new_event("a", Effect::Read, None) }).await.unwrap();
     }
     let read = f.store.events(everything()).await.unwrap();
     assert_eq!(read.iter().map(|event| event.outcome).collect::<Vec<_>>(), Outcome::ALL);
@@ -101,7 +102,7 @@ async fn the_newest_events_that_match_are_read_oldest_first() {
 async fn old_events_are_removed_once_they_have_ended() {
     let f = fixture();
     f.store.add_event(new_event("old", Effect::Change, None)).await.unwrap();
-    let running = NewEvent { outcome: Outcome::Running, ..new_event("running", Effect::Change, None) };
+    let running = running_event("running");
     f.store.add_event(running).await.unwrap();
     assert_eq!(f.store.remove_old_events(0, 2).await.unwrap(), 0);
     assert_eq!(f.store.remove_old_events(now() + 1, 2).await.unwrap(), 1);
@@ -122,7 +123,7 @@ async fn the_oldest_events_are_removed_when_there_are_too_many() {
 async fn what_ran_when_the_server_stopped_is_interrupted() {
     let f = fixture();
     f.store.add_event(new_event("ended", Effect::Change, None)).await.unwrap();
-    let running = NewEvent { outcome: Outcome::Running, ..new_event("running", Effect::Change, None) };
+    let running = running_event("running");
     f.store.add_event(running).await.unwrap();
     f.store.abandon_all_interrupted().await.unwrap();
     let outcomes: Vec<_> = f.store.events(everything()).await.unwrap().iter().map(|event| event.outcome).collect();
