@@ -36,9 +36,10 @@ impl Authorization<'_> {
     pub(super) async fn app(&self, name: AppName, right: Right) -> Result<(App, Right)> {
         let not_found = || {
             let failure = Failure::not_found(format!("there is no app named {name}, or it is not yours"));
-            failure.remedy(match self.caller.machine {
-                true => "apps:list shows yours; a machine user creates none",
-                false => "apps:list shows yours",
+            failure.remedy(if self.caller.machine {
+                "apps:list shows yours; a machine user creates none"
+            } else {
+                "apps:list shows yours"
             })
         };
         let app = self.store.find_app(name.clone()).await?.ok_or_else(not_found)?;

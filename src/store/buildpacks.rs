@@ -101,7 +101,7 @@ impl Store {
         self.read(move |t, _| chosen(t, app)).await
     }
 
-    /// Replaces an app's buildpacks by what `change` returns. Its error message becomes [`StoreError::NotFound`].
+    /// Replaces an app's buildpacks by what `change` returns. Its error leaves them as they are.
     pub async fn change_app_buildpacks(
         &self,
         app: AppId,

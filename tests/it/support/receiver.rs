@@ -7,7 +7,10 @@ use std::{
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use paas::{
@@ -37,6 +40,8 @@ pub struct Handler {
     repositories: Repositories,
     pub seen: Mutex<Vec<RefUpdate>>,
     pub cancelled: Mutex<Vec<String>>,
+    /// Number of pushes that ended without an update.
+    pub without_update: AtomicUsize,
     pub gate: Semaphore,
 }
 
@@ -44,6 +49,10 @@ pub struct Handler {
 struct Handle(Arc<Handler>);
 
 impl PushHandler for Handle {
+    fn ended_without_update(&self, _: &ServedApp, _: &Actor) {
+        self.0.without_update.fetch_add(1, Ordering::AcqRel);
+    }
+
     async fn update(&self, update: RefUpdate, progress: &Progress, cancel: CancellationToken) -> Result<(), Rejection> {
         let this = &self.0;
         this.seen.lock().unwrap().push(update.clone());
@@ -112,6 +121,7 @@ impl Server {
             repositories: repositories.clone(),
             seen: Mutex::default(),
             cancelled: Mutex::default(),
+            without_update: AtomicUsize::new(0),
             gate: Semaphore::new(0),
         });
         let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
