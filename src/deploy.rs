@@ -43,7 +43,7 @@ use crate::{
     model::CommitId,
     pause,
     progress::Progress,
-    receive::{PushHandler, RefUpdate, Rejection},
+    receive::RefUpdate,
     store::{App, ReleaseKind},
 };
 use gc::GcHold;
@@ -51,21 +51,25 @@ use image::Reuse;
 use locks::Work;
 use release::ReleaseOrigin;
 
-impl PushHandler for Deployer {
-    async fn update(&self, update: RefUpdate, progress: &Progress, cancel: CancellationToken) -> Result<(), Rejection> {
+impl Deployer {
+    /// Does what a push asks for one branch, and sets the ref itself. An update past its commit point completes even if
+    /// `cancel` is cancelled.
+    pub async fn push(
+        &self,
+        update: RefUpdate,
+        progress: &Progress,
+        cancel: CancellationToken,
+    ) -> Result<(), DeployError> {
         let work = self.0.pushes.begin(update.app.id, &cancel);
         if update.new.is_none() {
             work.builds_nothing();
         }
         let result = self.update_ref(&update, progress, &work).await;
-        work.end(result).map_err(|error| {
+        work.end(result).inspect_err(|error| {
             tracing::info!(app = %update.app.name, branch = %update.branch, %error, "push rejected");
-            Rejection(error.to_string())
         })
     }
-}
 
-impl Deployer {
     /// Handles the push of one branch, under the app's push lock. The push is rejected if the ref is not where the
     /// client saw it.
     async fn update_ref(&self, update: &RefUpdate, progress: &Progress, work: &Work) -> Result<(), DeployError> {

@@ -151,7 +151,7 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
 
     let audit = AuditLog::open(store.clone()).await?;
     tracker.spawn(audit.clone().remove_old_events(config.events.keep_days, stopped.clone()));
-    let pushes = AuditedPushes { handler: deployer.clone(), audit: audit.clone(), store: store.clone() };
+    let pushes = AuditedPushes { deployer: deployer.clone(), audit: audit.clone(), store: store.clone() };
     let operations = Operations::new(Arc::clone(&config), store.clone(), deployer, instances, audit.clone());
     let commands = Commands::new(Arc::clone(&config), operations.clone());
     let receiver = Receiver::start(&config, repositories, pushes, &tracker, stopped.clone())?;

@@ -33,6 +33,7 @@ pub(super) enum AppsCommand {
     /// Destroy an app with its instances, releases and repository. Asks for its name.
     #[command(name = "apps:destroy", after_help = "Example: apps:destroy my-app --force")]
     Destroy {
+        /// App.
         app: AppName,
         /// Do not ask for the name.
         #[arg(long)]

@@ -25,16 +25,16 @@ pub(super) struct CommandLine {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// List the commands, or explain those of a noun.
-    #[command(name = "help")]
+    #[command(name = "help", after_help = "Examples: help ps\n          help ps:scale")]
     Help {
         /// A noun such as `ps`, or a command such as `ps:scale`.
         topic: Option<String>,
     },
     /// Print the server's version.
-    #[command(name = "version")]
+    #[command(name = "version", after_help = "Example: version --format json")]
     Version(ShowVersion),
     /// Print the name of the caller, and what kind of user that is.
-    #[command(name = "whoami")]
+    #[command(name = "whoami", after_help = "Example: whoami")]
     WhoAmI(WhoAmI),
     #[command(flatten)]
     Apps(AppsCommand),

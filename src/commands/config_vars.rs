@@ -24,6 +24,7 @@ pub(super) enum ConfigCommand {
     /// Set config vars and make a release with them.
     #[command(name = "config:set", after_help = "Example: config:set my-app DATABASE_URL=postgres://… LEVEL=2")]
     Set {
+        /// App.
         app: AppName,
         /// NAME=value
         #[arg(required = true, value_name = "NAME=VALUE")]
@@ -56,6 +57,7 @@ pub(super) enum ConfigCommand {
         after_help = "Examples: eval \"$(ssh paas@host config:export my-app)\"\n          config:export my-app --as env > .env"
     )]
     Export {
+        /// App.
         app: AppName,
         /// Notation; without it shell, or json with --format json.
         #[arg(long = "as", value_enum, value_name = "NOTATION")]
@@ -64,6 +66,7 @@ pub(super) enum ConfigCommand {
     /// Set the config vars on standard input: lines such as NAME=value, or one JSON object.
     #[command(name = "config:import", after_help = "Example: config:import my-app < .env")]
     Import {
+        /// App.
         app: AppName,
         /// Notation; without it, a text that begins with { is JSON.
         #[arg(long = "as", value_enum, value_name = "NOTATION")]

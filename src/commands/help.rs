@@ -57,7 +57,10 @@ mod tests {
             assert!(all.contains(name), "{name} is not in the list");
             assert!(command.get_about().is_some(), "{name} has no description");
             assert!(help(Some(name)).unwrap().contains("Usage:"), "{name}");
-            assert!(!name.contains(':') || command.get_after_help().is_some(), "{name} has no example");
+            assert!(command.get_after_help().is_some(), "{name} has no example");
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{name}: {} has no description", argument.get_id());
+            }
         }
         assert!(help(Some("ps")).unwrap().contains("ps:scale"));
         assert!(help(Some("nonsense")).is_err());

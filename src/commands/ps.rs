@@ -17,6 +17,7 @@ pub(super) enum PsCommand {
     /// Set the number of instances of process types; without numbers, show the formation.
     #[command(name = "ps:scale", after_help = "Example: ps:scale my-app web=3 worker=1")]
     Scale {
+        /// App.
         app: AppName,
         /// TYPE=number
         #[arg(value_name = "TYPE=N")]

@@ -23,6 +23,7 @@ pub(super) enum StacksCommand {
     /// Choose the stack that an app is built in and runs on; without a name, show it.
     #[command(name = "apps:stack", after_help = "Example: apps:stack my-app debian-13")]
     AppsStack {
+        /// App.
         app: AppName,
         /// Name of the stack, as stacks:list shows it.
         stack: Option<StackName>,
@@ -45,6 +46,7 @@ pub(super) enum StacksCommand {
         after_help = "Examples: stacks:create noble --run-image registry/run:noble --build-image registry/build:noble\n          stacks:create slim < slim.toml"
     )]
     Create {
+        /// Name of the new stack.
         name: StackName,
         /// The image that apps run on.
         #[arg(long, value_name = "IMAGE")]

@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Operations,
     apps::CreateApp,
-    audit::AuditLog,
+    audit::{AuditLog, outcome_of},
     authorization::Authorization,
     caller::Caller,
     context::Call,
@@ -14,6 +14,7 @@ use super::{
     log_internal,
 };
 use crate::{
+    deploy::Deployer,
     model::{AppName, Right},
     progress::{self, Progress},
     receive::{PushHandler, RefUpdate, Rejection, ServedApp},
@@ -83,18 +84,19 @@ fn entry(actor: &Actor, operation: &str, effect: Effect, app: AppName) -> NewEve
     NewEvent { app_name: Some(app), ..NewEvent::begun(actor.clone(), operation, effect) }
 }
 
-/// A handler of pushes that checks the pusher's right to each update of a branch, and records it in the audit log.
+/// The handler of pushes: checks the pusher's right to each update of a branch, has it deployed, and records it in the
+/// audit log.
 #[derive(Debug, Clone)]
-pub struct AuditedPushes<H> {
+pub struct AuditedPushes {
     /// Decides what a push does.
-    pub handler: H,
+    pub deployer: Deployer,
     /// Where its decisions are recorded.
     pub audit: AuditLog,
     /// Where rights are.
     pub store: Store,
 }
 
-impl<H: PushHandler> PushHandler for AuditedPushes<H> {
+impl PushHandler for AuditedPushes {
     async fn update(&self, update: RefUpdate, progress: &Progress, cancel: CancellationToken) -> Result<(), Rejection> {
         let detail = match &update.new {
             Some(new) => format!("{} {}", update.branch, new.short()),
@@ -102,20 +104,14 @@ impl<H: PushHandler> PushHandler for AuditedPushes<H> {
         };
         let entry = entry(&update.pusher, PUSH, Effect::Change, update.app.name.clone());
         let entry = NewEvent { app: Some(update.app.id), detail, ..entry };
-        let rejection = |failure: Failure| Rejection(failure.to_string());
-        let begun = self.audit.begin(entry).await.map_err(rejection)?;
-        if let Err(failure) = self.check(&update).await {
-            log_internal(&failure);
-            begun.end(None, failure.kind.outcome(), Some(failure.to_string())).await;
-            return Err(rejection(failure));
-        }
-        let decided = self.handler.update(update, progress, cancel).await;
-        let (outcome, message) = match &decided {
-            Ok(()) => (Outcome::Succeeded, None),
-            Err(Rejection(reason)) => (Outcome::Failed, Some(reason.clone())),
+        let pushed = async {
+            let begun = self.audit.begin(entry).await?;
+            let result = self.push(update, progress, cancel).await;
+            let (outcome, message) = outcome_of(&result);
+            begun.end(None, outcome, message).await;
+            result.inspect_err(log_internal)
         };
-        begun.end(None, outcome, message).await;
-        decided
+        pushed.await.map_err(|failure| Rejection(failure.to_string()))
     }
 
     fn ended_without_update(&self, app: &ServedApp, pusher: &Actor) {
@@ -126,14 +122,14 @@ impl<H: PushHandler> PushHandler for AuditedPushes<H> {
     }
 }
 
-impl<H> AuditedPushes<H> {
-    /// Checks that the pusher still has the right: it may have been taken while git sent its objects.
-    async fn check(&self, update: &RefUpdate) -> Result {
+impl AuditedPushes {
+    async fn push(&self, update: RefUpdate, progress: &Progress, cancel: CancellationToken) -> Result {
+        // Once more: the right may have been taken while git sent its objects.
         let caller = Caller::of_actor(&update.pusher, &self.store).await?;
         let authorization = Authorization { store: &self.store, caller: &caller, operation: PUSH };
-        if authorization.has_right(Some(update.app.id), GIT_RIGHT).await? {
-            return Ok(());
+        if !authorization.has_right(Some(update.app.id), GIT_RIGHT).await? {
+            return Err(Failure::new(FailureKind::Denied, format!("you may no longer push to {}", update.app.name)));
         }
-        Err(Failure::new(FailureKind::Denied, format!("you may no longer push to {}", update.app.name)))
+        Ok(self.deployer.push(update, progress, cancel).await?)
     }
 }
