@@ -171,8 +171,9 @@ impl Receiver {
             child::report(&mut streams.stderr, &too_large(this.max_push_bytes)).await;
         }
 
-        if ended.status != 0 && !push.unpacked.load(Ordering::Acquire) {
-            this.handler.ended_without_update(&push.app, &push.pusher);
+        // A client that has nothing to push sends no more than that.
+        if ended.received > pkt_line::FLUSH.len() as u64 && !push.unpacked.load(Ordering::Acquire) {
+            this.handler.ended_without_branch(&push.app, &push.pusher, ended.status);
         }
 
         // git has ended, so the verdict has no recipient: updates before their commit point are cancelled.

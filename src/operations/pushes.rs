@@ -114,11 +114,12 @@ impl PushHandler for AuditedPushes {
         pushed.await.map_err(|failure| Rejection(failure.to_string()))
     }
 
-    fn ended_without_update(&self, app: &ServedApp, pusher: &Actor) {
-        let message = "git refused the push, or the client disconnected, before a branch was updated";
+    fn ended_without_branch(&self, app: &ServedApp, pusher: &Actor, status: u32) {
+        let message = "no branch was updated: git refused the push, it had only other refs, or the client disconnected";
         let entry = entry(pusher, PUSH, Effect::Change, app.name.clone());
         let entry = NewEvent { app: Some(app.id), ..entry };
-        self.audit.record(entry.ended(Outcome::Failed, Some(message.to_owned())));
+        let outcome = if status == 0 { Outcome::Succeeded } else { Outcome::Failed };
+        self.audit.record(entry.ended(outcome, Some(message.to_owned())));
     }
 }
 

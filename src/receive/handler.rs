@@ -55,8 +55,9 @@ pub trait PushHandler: Send + Sync + 'static {
         cancel: CancellationToken,
     ) -> impl Future<Output = Result<(), Rejection>> + Send;
 
-    /// Learns of a push that asked for no update of a branch, because git refused it before or the client left.
-    fn ended_without_update(&self, _app: &ServedApp, _pusher: &Actor) {}
+    /// Learns of a push that asked for no update of a branch: it had only other refs, git refused it before, or the
+    /// client left. git's exit status does not tell which; it is 0 if git told the client itself.
+    fn ended_without_branch(&self, _app: &ServedApp, _pusher: &Actor, _status: u32) {}
 }
 
 type BoxedUpdate<'a> = Pin<Box<dyn Future<Output = Result<(), Rejection>> + Send + 'a>>;
@@ -70,7 +71,7 @@ pub(super) trait DynPushHandler: Send + Sync {
         cancel: CancellationToken,
     ) -> BoxedUpdate<'a>;
 
-    fn ended_without_update(&self, app: &ServedApp, pusher: &Actor);
+    fn ended_without_branch(&self, app: &ServedApp, pusher: &Actor, status: u32);
 }
 
 impl<T: PushHandler> DynPushHandler for T {
@@ -83,7 +84,7 @@ impl<T: PushHandler> DynPushHandler for T {
         Box::pin(self.update(update, progress, cancel))
     }
 
-    fn ended_without_update(&self, app: &ServedApp, pusher: &Actor) {
-        PushHandler::ended_without_update(self, app, pusher);
+    fn ended_without_branch(&self, app: &ServedApp, pusher: &Actor, status: u32) {
+        PushHandler::ended_without_branch(self, app, pusher, status);
     }
 }

@@ -106,7 +106,7 @@ fn a_pack_beyond_the_limit_is_refused() {
     assert_eq!((server.id("main"), server.updates().len()), (None, 0));
     server.quiet();
     assert_eq!(objects(&server), "", "no object of the refused push is left");
-    assert_eq!(server.handler.without_update.load(Ordering::Acquire), 1);
+    assert_eq!(server.handler.without_branch.load(Ordering::Acquire), 1);
 }
 
 /// Everything in `objects`, packed or not.

@@ -40,8 +40,8 @@ pub struct Handler {
     repositories: Repositories,
     pub seen: Mutex<Vec<RefUpdate>>,
     pub cancelled: Mutex<Vec<String>>,
-    /// Number of pushes that ended without an update.
-    pub without_update: AtomicUsize,
+    /// Number of pushes that ended without a branch.
+    pub without_branch: AtomicUsize,
     pub gate: Semaphore,
 }
 
@@ -49,8 +49,8 @@ pub struct Handler {
 struct Handle(Arc<Handler>);
 
 impl PushHandler for Handle {
-    fn ended_without_update(&self, _: &ServedApp, _: &Actor) {
-        self.0.without_update.fetch_add(1, Ordering::AcqRel);
+    fn ended_without_branch(&self, _: &ServedApp, _: &Actor, _: u32) {
+        self.0.without_branch.fetch_add(1, Ordering::AcqRel);
     }
 
     async fn update(&self, update: RefUpdate, progress: &Progress, cancel: CancellationToken) -> Result<(), Rejection> {
@@ -121,7 +121,7 @@ impl Server {
             repositories: repositories.clone(),
             seen: Mutex::default(),
             cancelled: Mutex::default(),
-            without_update: AtomicUsize::new(0),
+            without_branch: AtomicUsize::new(0),
             gate: Semaphore::new(0),
         });
         let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
