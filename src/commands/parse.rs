@@ -51,6 +51,9 @@ fn explain(error: &clap::Error, words: &[String]) -> String {
         _ => None,
     };
     match (error.kind(), context(ContextKind::InvalidArg), context(ContextKind::InvalidValue)) {
+        (ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, ..) => {
+            "no command is given; `help` lists all".to_owned()
+        }
         (ErrorKind::InvalidSubcommand, ..) => suggestion::unknown(first),
         (ErrorKind::UnknownArgument, Some(word), _) if !word.starts_with('-') => {
             let (word, first) = (short(word), short(first));
@@ -68,7 +71,11 @@ fn explain(error: &clap::Error, words: &[String]) -> String {
                 // It may be an address with a password.
                 text = text.replace(value, &Address::new(value).to_string());
             }
-            let is_cause = |line: &&str| !line.starts_with("Usage:") && !line.starts_with("For more information");
+            let is_cause = |line: &&str| {
+                !["Usage:", "For more information", "tip: to pass"]
+                    .iter()
+                    .any(|start| line.trim_start().starts_with(start))
+            };
             let text: Vec<&str> = text.lines().take_while(is_cause).map(str::trim).collect();
             let text = text.join(" ").trim().trim_start_matches("error: ").to_owned();
             format!("{}; `help {first}` explains it", Line::sanitize(text.trim()))
@@ -162,6 +169,8 @@ mod tests {
         assert_eq!(error(&["apps:create", "my", "app"]), expected);
         let address = error(&["apps:create", "my", "https://ann:s3cret@example.com/x?token=s3cret"]);
         assert!(address.starts_with("https://example.com/x?token=xxxxx: apps:create takes no further"), "{address}");
+        assert_eq!(error(&["--format", "json"]), "no command is given; `help` lists all");
+        assert_eq!(error(&["logs", "app", "-n", "-1"]), "unexpected argument '-1' found; `help logs` explains it");
         let option = error(&["apps:create", "my", "--nonsense"]);
         assert!(option.contains("'--nonsense'") && !option.contains("quote"), "{option}");
     }

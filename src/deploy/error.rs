@@ -1,6 +1,6 @@
 //! Why a deploy, or another operation on an app, fails.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use crate::{
     build::BuildError,
@@ -8,7 +8,7 @@ use crate::{
     git::GitError,
     images::ImageError,
     instances::{InstancesError, RolloutError},
-    model::{AppName, BranchName, InvalidAppJson, InvalidProjectToml, ProcfileError},
+    model::{AppName, BranchName, InvalidAppJson, InvalidProjectToml, ProcfileError, Secret},
     store::StoreError,
 };
 
@@ -131,7 +131,21 @@ pub enum DeployError {
     },
 }
 
+/// Length from which a value is replaced in a message, in bytes: a shorter one tells little, and occurs by chance.
+const MIN_VALUE_LEN: usize = 6;
+
 impl DeployError {
+    /// The same with the names of variables in place of their values: the message of a failed build is shown to members who
+    /// may not see config vars, and kept in the audit log.
+    pub(super) fn without_values(self, env: &BTreeMap<String, Secret>) -> Self {
+        let Self::Build(BuildError::Failed { phase, message }) = self else { return self };
+        let mut hidden: Vec<_> = env.iter().filter(|(_, value)| value.expose().len() >= MIN_VALUE_LEN).collect();
+        hidden.sort_by_key(|(_, value)| std::cmp::Reverse(value.expose().len()));
+        let replace =
+            |message: String, (name, value): (&String, &Secret)| message.replace(value.expose(), &format!("${name}"));
+        Self::Build(BuildError::Failed { phase, message: hidden.into_iter().fold(message, replace) })
+    }
+
     /// Whether it only tells that the operation was cancelled.
     pub(super) fn is_cancellation(&self) -> bool {
         matches!(self, Self::Cancelled | Self::Build(BuildError::Cancelled) | Self::Rollout(RolloutError::Cancelled))
@@ -143,5 +157,20 @@ impl DeployError {
             Self::AlreadyReported(error) => error.is_cancelled_by_caller(),
             _ => matches!(self, Self::CancelledBy { .. }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lifecycle::protocol::Phase;
+
+    #[test]
+    fn a_failed_build_tells_the_names_of_variables_and_not_their_values() {
+        let env = [("LEVEL", "2"), ("TOKEN", "s3cret"), ("URL", "https://s3cret@db")];
+        let env = env.map(|(name, value)| (name.to_owned(), Secret::new(value))).into();
+        let message = "Get https://s3cret@db/x?q=s3cret: level 2".to_owned();
+        let error = DeployError::from(BuildError::Failed { phase: Phase::Build, message }).without_values(&env);
+        assert_eq!(error.to_string(), "Get $URL/x?q=$TOKEN: level 2");
     }
 }

@@ -45,6 +45,8 @@ struct Plan {
     source: Source,
     /// Digest of everything that decides the image.
     key: Digest,
+    /// Variables of the build, whose values no failure tells.
+    env: BTreeMap<String, Secret>,
 }
 
 impl Deployer {
@@ -61,7 +63,7 @@ impl Deployer {
         let this = &self.0;
         let is_live = app.current.is_some();
         let plan = work.cancel().run_until_cancelled(Box::pin(self.plan(app, commit, progress))).await;
-        let Plan { app_json, method, source, key } = match plan.unwrap_or(Err(DeployError::Cancelled)) {
+        let Plan { app_json, method, source, key, env } = match plan.unwrap_or(Err(DeployError::Cancelled)) {
             Ok(plan) => plan,
             Err(error) => return Err(failure::report(work.explain(error), is_live, progress).await),
         };
@@ -82,7 +84,7 @@ impl Deployer {
             Ok(None) => self.build(app, method, source, reuse, log.progress(), work.cancel()).await,
             Err(error) => Err(error),
         };
-        let image = image.map_err(|error| work.explain(error));
+        let image = image.map_err(|error| work.explain(error.without_values(&env)));
         let outcome = image.as_ref().map(Clone::clone).map_err(ToString::to_string);
         this.store.end_build(build.id, outcome).await?;
         match image {
@@ -102,6 +104,7 @@ impl Deployer {
         let checkout = Checkout { repository: &repository, commit, folder: app.source_folder.as_ref() };
         let Manifests { app: app_json, project, procfile } = Manifests::read(&checkout).await?;
         let settings = self.build_settings(app, &checkout, &project, progress).await?;
+        let env = settings.env.clone();
         if let (true, Some(text)) = (settings.names_no_buildpack(), checkout.read("Dockerfile").await?) {
             let files = dockerfile::files(&project.files, checkout.read(".dockerignore").await?.as_deref());
             let source = checkout.source(&files).await?;
@@ -111,12 +114,13 @@ impl Deployer {
                 method: Method::Dockerfile { text, procfile, env: settings.env },
                 source,
                 key,
+                env,
             });
         }
         let recipe = this.builder.recipe(settings, this.stacks.newest(this.stacks.name_for(app)).await?)?;
         let source = checkout.source(&project.files).await?;
         let key = recipe.key(&source.tree);
-        Ok(Plan { app_json, method: Method::Buildpacks(Box::new(recipe)), source, key })
+        Ok(Plan { app_json, method: Method::Buildpacks(Box::new(recipe)), source, key, env })
     }
 
     /// The complete image that an earlier build with this key made, if it may be used again.

@@ -37,12 +37,17 @@ impl Line {
                     }
                 }
                 '\t' => clean.push_str("    "),
-                c if c.is_control() => {}
+                c if c.is_control() || is_bidirectional(c) => {}
                 c => clean.push(c),
             }
         }
         clean
     }
+}
+
+/// Whether a character changes the direction of the text after it (UAX #9, section 2), which can reorder a line.
+fn is_bidirectional(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 impl fmt::Display for Line {
@@ -64,6 +69,7 @@ mod tests {
     #[test]
     fn escapes_and_control_characters_are_removed() {
         assert_eq!(Line::sanitize("\u{1b}[31mred\u{1b}[0m\r\u{7}\tx\u{1b}]0;title"), "red    x]0;title");
+        assert_eq!(Line::sanitize("x\u{202e}y\u{2066}z"), "xyz");
         assert_eq!(Line::sanitize(&"x".repeat(5000)).chars().count(), 4097);
     }
 

@@ -70,7 +70,8 @@ async fn restart(context: &Context<'_>, app: App, process_type: Option<&ProcessT
     }
     let what = process_type.map_or_else(|| app.name.to_string(), |name| format!("{name} of {}", app.name));
     renew(context, &app, process_type, format!("Restarting {what}")).await?;
-    scaled(context, app).await
+    // Until the old instances are no longer counted.
+    settle(context, app).await
 }
 
 /// Builds the deployed commit again and releases the image.

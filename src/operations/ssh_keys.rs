@@ -98,6 +98,7 @@ impl Operation for AddKey {
         if self.admin && self.app.is_some() {
             return Err(Failure::invalid("a key for one app makes no admin; leave out --admin or --app"));
         }
+        let app = self.app.clone();
         let membership = match self.app {
             Some(app) => {
                 let app = context.store.app_named(app).await?;
@@ -107,6 +108,7 @@ impl Operation for AddKey {
             None if self.role.is_some() => return Err(Failure::invalid("a role needs an app; add --app APP")),
             None => None,
         };
+        let joined = app.map(|app| (app, self.role.unwrap_or(Role::Deployer)));
         let new = NewKey {
             user: self.user,
             name: self.name,
@@ -122,6 +124,9 @@ impl Operation for AddKey {
         if !user_created {
             let text = format!("{} is another key of the user {}, with all its rights", key.name, key.user_name);
             context.progress.detail(text).await;
+            if let Some((app, role)) = &joined {
+                context.progress.detail(format!("{} is {role} of {app} now, with every key", key.user_name)).await;
+            }
         }
         Ok(key.into())
     }

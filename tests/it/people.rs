@@ -239,6 +239,8 @@ fn every_command_answers_in_json() {
     let (result, progress) = change.split_last().unwrap();
     assert_eq!(*result, json!({"app": "shop", "stopped": false, "formation": {"web": 2}, "healthy": 2}));
     assert_eq!(progress[0], json!({"kind": "step", "text": "Scaling shop to web=2"}));
+    let restarted = ask(&["ps:restart", "shop", "web"]).success().json_lines();
+    assert_eq!(restarted.last().unwrap()[0]["healthy"], 2, "retiring instances do not count: {restarted:#?}");
     let added = format!("tcp:{}:9000", free_port());
     let changes = [
         &["config:set", "shop", "A=b"][..],
