@@ -86,6 +86,14 @@ pub enum BuildError {
         /// Reason.
         reason: String,
     },
+    /// Only an admin may have a buildpack fetched from this source.
+    #[error("cannot get the buildpack {from}: only an admin may name {what}; ask an admin to run buildpacks:install")]
+    OnlyAdmins {
+        /// Source of the buildpack.
+        from: String,
+        /// What it names.
+        what: &'static str,
+    },
     /// The reference of an image contains credentials.
     #[error("cannot pull {0}: the server pulls images without credentials; leave them and a query out of the address")]
     ImageCredentials(ImageReference),

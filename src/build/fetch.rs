@@ -31,7 +31,7 @@ const FETCH_TIMEOUT: Duration = Duration::from_mins(10);
 /// How a file begins that gzip compressed (RFC 1952, section 2.3.1).
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-const ONLY_ADMINS: &str = "only an admin may name addresses of the server's own machine or of its containers";
+const OWN_ADDRESSES: &str = "addresses of the server's own machine or of its containers";
 
 /// Maximum size of a package, unpacked, in bytes.
 const MAX_PACKAGE_BYTES: u64 = 2 << 30;
@@ -64,12 +64,13 @@ impl Builder {
         progress: &Progress,
     ) -> Result<Package, BuildError> {
         let failed = |reason: String| BuildError::CannotFetch { from: source.to_string(), reason };
+        let only_admins = |what| BuildError::OnlyAdmins { from: source.to_string(), what };
         let packages = self.packages().clone();
         match source {
             BuildpackSource::Name { .. } | BuildpackSource::App(_) => Err(failed(
                 "name it by the absolute path of a folder, .tgz or .cnb file, a git URL, or docker://IMAGE".to_owned(),
             )),
-            BuildpackSource::Path(_) if !admin => Err(failed("only an admin may name files of the server".to_owned())),
+            BuildpackSource::Path(_) if !admin => Err(only_admins("files of the server")),
             BuildpackSource::Path(path) => {
                 let path = path.clone();
                 let taken = tokio::task::spawn_blocking(move || from_path(&packages, &path)).await;
@@ -80,9 +81,7 @@ impl Builder {
                 let from = if admin {
                     Origin::Any
                 } else {
-                    Origin::At(
-                        self.remote_addresses(url.expose()).await?.ok_or_else(|| failed(ONLY_ADMINS.to_owned()))?,
-                    )
+                    Origin::At(self.remote_addresses(url.expose()).await?.ok_or_else(|| only_admins(OWN_ADDRESSES))?)
                 };
                 let fetched = repositories.fetch(url, reference.as_deref(), folder.as_deref(), &from).await;
                 let mut fetched = fetched.map_err(|e| failed(e.to_string()))?;
@@ -93,7 +92,7 @@ impl Builder {
             BuildpackSource::Image(image) => {
                 progress.step(format!("Fetching the buildpack {source}")).await;
                 if !admin && self.remote_addresses(&format!("docker://{}", image.expose())).await?.is_none() {
-                    return Err(failed(ONLY_ADMINS.to_owned()));
+                    return Err(only_admins(OWN_ADDRESSES));
                 }
                 let (spool, archive) = self.public_image(image, admin).await.map_err(|e| failed(e.to_string()))?;
                 let taken = tokio::task::spawn_blocking(move || {

@@ -238,6 +238,7 @@ fn kind_of_rollout(error: &RolloutError) -> FailureKind {
 fn kind_of_build(error: &BuildError) -> FailureKind {
     match error {
         BuildError::NoBuildpack(_) => FailureKind::NotFound,
+        BuildError::OnlyAdmins { .. } => FailureKind::Denied,
         BuildError::Disk(_) | BuildError::Engine(_) | BuildError::ShuttingDown => FailureKind::Unavailable,
         BuildError::CaBundle(_) | BuildError::RunPackages(_) => FailureKind::Internal,
         BuildError::Failed { .. }
