@@ -95,23 +95,18 @@ impl Operations {
     pub async fn run<O: Operation>(&self, call: &Call<'_>, operation: O) -> Result<O::Output> {
         let named = operation.target();
         let each_app = O::Target::is_several(&named);
-        let entry = NewEvent {
-            app_name: O::Target::app_name(&named),
-            detail: operation.audit(),
-            ..NewEvent::begun(call.caller.actor.clone(), O::NAME, O::EFFECT)
-        };
-        let (target, held) = match self.authorize(call, &operation).await {
+        let entry = NewEvent { detail: operation.audit(), ..begun::<O>(call.caller, &named) };
+        let (target, held) = match self.authorize(call, &operation, named).await {
             Ok(authorized) => authorized,
             Err(failure) => return Err(self.refused(entry, failure).await),
         };
         let entry = match target.apps() {
-            [app] if !each_app => NewEvent { app: Some(app.id), app_name: Some(app.name.clone()), ..entry },
+            [app] if !each_app => entry.about(app.id, app.name.clone()),
             _ => entry,
         };
         match O::EFFECT {
             Effect::Read => {
-                let recording = Recording::none(&self.audit);
-                let result = operation.run(&self.context(call, held, &recording), target).await;
+                let result = operation.run(&self.context(call, held, &Recording::None), target).await;
                 self.audit.record(ended(entry, &result));
                 result.inspect_err(log_internal)
             }
@@ -123,8 +118,7 @@ impl Operations {
                     Recording::of_whole(&self.audit, entry).await?
                 };
                 let result = operation.run(&self.context(call, held, &recording), target).await;
-                let (outcome, message) = outcome_of(&result);
-                recording.end(outcome, message).await;
+                recording.end(outcome_of(&result)).await;
                 result.inspect_err(log_internal)
             }
         }
@@ -133,12 +127,8 @@ impl Operations {
     /// Finds what an operation of this kind is about and checks the caller's right, without running it: before
     /// something is asked or read that it needs. A refusal is recorded.
     pub async fn check<O: Operation>(&self, caller: &Caller, named: Named<O>) -> Result<O::Target> {
-        let entry = NewEvent {
-            app_name: O::Target::app_name(&named),
-            ..NewEvent::begun(caller.actor.clone(), O::NAME, O::EFFECT)
-        };
-        let authorization = Authorization { store: &self.store, caller, operation: O::NAME };
-        match O::Target::resolve(named, &authorization, O::RIGHT).await {
+        let entry = begun::<O>(caller, &named);
+        match self.resolve::<O>(caller, named).await {
             Ok((target, _)) => Ok(target),
             Err(failure) => Err(self.refused(entry, failure).await),
         }
@@ -150,8 +140,7 @@ impl Operations {
             tokio::time::sleep(REVOCATION_INTERVAL).await;
             let checked = async {
                 let caller = Caller::of_actor(&caller.actor, &self.store).await?;
-                let authorization = Authorization { store: &self.store, caller: &caller, operation: O::NAME };
-                O::Target::resolve(named.clone(), &authorization, O::RIGHT).await.map(drop)
+                self.resolve::<O>(&caller, named.clone()).await.map(drop)
             };
             match checked.await {
                 Err(failure) if failure.kind != FailureKind::Internal => return failure,
@@ -174,14 +163,23 @@ impl Operations {
         failure
     }
 
-    /// Finds what an operation is about and checks the caller's right. Returns the right that the caller has on it.
-    async fn authorize<O: Operation>(&self, call: &Call<'_>, operation: &O) -> Result<(O::Target, Right)> {
-        let authorization = Authorization { store: &self.store, caller: call.caller, operation: O::NAME };
-        let (target, held) = O::Target::resolve(operation.target(), &authorization, O::RIGHT).await?;
-        let recording = Recording::none(&self.audit);
-        let context = self.context(call, held, &recording);
+    /// Finds what an operation is about and checks the caller's right, also to this input. Returns the right that the
+    /// caller has on it.
+    async fn authorize<O: Operation>(
+        &self,
+        call: &Call<'_>,
+        operation: &O,
+        named: Named<O>,
+    ) -> Result<(O::Target, Right)> {
+        let (target, held) = self.resolve::<O>(call.caller, named).await?;
+        let context = self.context(call, held, &Recording::None);
         context.require(operation.requirement(&context, &target).await?)?;
         Ok((target, held))
+    }
+
+    async fn resolve<O: Operation>(&self, caller: &Caller, named: Named<O>) -> Result<(O::Target, Right)> {
+        let authorization = Authorization { store: &self.store, caller, operation: O::NAME };
+        O::Target::resolve(named, &authorization, O::RIGHT).await
     }
 
     fn context<'a>(&'a self, call: &'a Call<'_>, held: Right, recording: &'a Recording) -> Context<'a> {
@@ -198,6 +196,12 @@ impl Operations {
             hangup: call.hangup,
         }
     }
+}
+
+/// The entry of an operation that begins.
+fn begun<O: Operation>(caller: &Caller, named: &Named<O>) -> NewEvent {
+    let entry = NewEvent::begun(caller.actor.clone(), O::NAME, O::EFFECT);
+    NewEvent { app_name: O::Target::app_name(named), ..entry }
 }
 
 /// The entry of an operation that has ended with this result.

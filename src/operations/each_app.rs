@@ -33,8 +33,7 @@ where
         let entry = context.recording.begin_app(&app).await?;
         let result = act(app).await;
         if let Some(entry) = entry {
-            let (outcome, message) = outcome_of(&result);
-            entry.end(None, outcome, message).await;
+            entry.end(outcome_of(&result)).await;
         }
         match result {
             Ok(result) => done.push(result),

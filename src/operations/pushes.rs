@@ -107,8 +107,7 @@ impl PushHandler for AuditedPushes {
         let pushed = async {
             let begun = self.audit.begin(entry).await?;
             let result = self.push(update, progress, cancel).await;
-            let (outcome, message) = outcome_of(&result);
-            begun.end(None, outcome, message).await;
+            begun.end(outcome_of(&result)).await;
             result.inspect_err(log_internal)
         };
         pushed.await.map_err(|failure| Rejection(failure.to_string()))

@@ -98,24 +98,22 @@ impl Operation for AddKey {
         if self.admin && self.app.is_some() {
             return Err(Failure::invalid("a key for one app makes no admin; leave out --admin or --app"));
         }
-        let app = self.app.clone();
-        let membership = match self.app {
+        let joined = match self.app {
             Some(app) => {
                 let app = context.store.app_named(app).await?;
                 context.recording.about(app.id, &app.name);
-                Some((app.id, self.role.unwrap_or(Role::Deployer)))
+                Some((app, self.role.unwrap_or(Role::Deployer)))
             }
             None if self.role.is_some() => return Err(Failure::invalid("a role needs an app; add --app APP")),
             None => None,
         };
-        let joined = app.map(|app| (app, self.role.unwrap_or(Role::Deployer)));
         let new = NewKey {
             user: self.user,
             name: self.name,
             fingerprint: parsed.fingerprint,
             public_key: parsed.openssh,
             admin: self.admin,
-            membership,
+            membership: joined.as_ref().map(|(app, role)| (app.id, *role)),
         };
         let AddedKey { key, user_created, promoted } = context.store.add_key(new).await?;
         if promoted {
@@ -125,7 +123,10 @@ impl Operation for AddKey {
             let text = format!("{} is another key of the user {}, with all its rights", key.name, key.user_name);
             context.progress.detail(text).await;
             if let Some((app, role)) = &joined {
-                context.progress.detail(format!("{} is {role} of {app} now, with every key", key.user_name)).await;
+                context
+                    .progress
+                    .detail(format!("{} is {role} of {} now, with every key", key.user_name, app.name))
+                    .await;
             }
         }
         Ok(key.into())

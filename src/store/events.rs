@@ -60,6 +60,12 @@ impl NewEvent {
         }
     }
 
+    /// The same, about this app.
+    #[must_use]
+    pub fn about(self, app: AppId, name: AppName) -> Self {
+        Self { app: Some(app), app_name: Some(name), ..self }
+    }
+
     /// The same, ended now.
     #[must_use]
     pub fn ended(self, outcome: Outcome, message: Option<String>) -> Self {

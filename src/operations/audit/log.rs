@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
-use super::queue::Queue;
+use super::queue::{self, Queue};
 use crate::{
     model::AppName,
     operations::failure::Result,
@@ -130,24 +130,18 @@ impl AuditLog {
 }
 
 impl Entry {
-    /// Records how the operation ended, and which app it was about if that was not known when it began.
-    pub(in crate::operations) async fn end(
-        mut self,
-        app: Option<(AppId, AppName)>,
-        outcome: Outcome,
-        message: Option<String>,
-    ) {
+    /// Tells which app the operation was about, which was not known when it began.
+    pub(super) fn about(&mut self, app: AppId, name: AppName) {
+        self.begun = self.begun.take().map(|(id, event)| (id, event.about(app, name)));
+    }
+
+    /// Records how the operation ended.
+    pub(in crate::operations) async fn end(mut self, (outcome, message): Ending) {
         let Some((id, event)) = self.begun.take() else { return };
         let event = clipped(event.ended(outcome, message));
-        let event = match app {
-            Some((app, name)) => NewEvent { app: Some(app), app_name: Some(name), ..event },
-            None => event,
-        };
-        if let Err(error) = self.log.0.store.end_event(id, event.clone()).await {
-            tracing::error!(%error, operation = event.operation, "cannot complete an entry of the audit log");
-        }
+        let event = queue::complete(&self.log.0.store, id, event).await;
         // Without a follower there is nobody to tell.
-        let _ = self.log.0.followers.send(event.recorded(id));
+        let _ = self.log.0.followers.send(event);
     }
 }
 
@@ -159,8 +153,11 @@ impl Drop for Entry {
     }
 }
 
-/// The outcome of a result, and the message that the caller is shown.
-pub(in crate::operations) fn outcome_of<T>(result: &Result<T>) -> (Outcome, Option<String>) {
+/// How an operation ended: the outcome, and the message that the caller was shown.
+pub(in crate::operations) type Ending = (Outcome, Option<String>);
+
+/// How an operation with this result ended.
+pub(in crate::operations) fn outcome_of<T>(result: &Result<T>) -> Ending {
     match result {
         Ok(_) => (Outcome::Succeeded, None),
         Err(failure) => (failure.kind.outcome(), Some(failure.to_string())),

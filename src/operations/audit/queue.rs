@@ -77,7 +77,7 @@ async fn write(store: Store, followers: broadcast::Sender<Event>, mut queue: mps
         }
         let mut written = add(&store, entries).await;
         for (id, event) in interrupted {
-            written.push(interrupt(&store, id, event).await);
+            written.push(complete(&store, id, event).await);
         }
         for event in written {
             // Without a follower there is nobody to tell.
@@ -102,7 +102,8 @@ async fn add(store: &Store, entries: Vec<NewEvent>) -> Vec<Event> {
     }
 }
 
-async fn interrupt(store: &Store, id: EventId, event: NewEvent) -> Event {
+/// Writes the end of an entry that was begun.
+pub(super) async fn complete(store: &Store, id: EventId, event: NewEvent) -> Event {
     if let Err(error) = store.end_event(id, event.clone()).await {
         tracing::error!(%error, operation = event.operation, "cannot complete an entry of the audit log");
     }

@@ -35,7 +35,7 @@ async fn an_operation_that_is_gone_without_a_result_is_interrupted() {
     let [interrupted] = f.events().await.try_into().unwrap();
     assert_eq!((interrupted.outcome, interrupted.ended_at.is_some()), (Outcome::Interrupted, true));
     assert_eq!(followed.recv().await.unwrap().outcome, Outcome::Interrupted);
-    f.log.begin(event("ps:stop", Effect::Change)).await.unwrap().end(None, Outcome::Succeeded, None).await;
+    f.log.begin(event("ps:stop", Effect::Change)).await.unwrap().end((Outcome::Succeeded, None)).await;
     assert_eq!(f.events().await[1].outcome, Outcome::Succeeded);
 }
 
@@ -67,7 +67,7 @@ async fn while_the_log_is_off_only_its_switch_is_recorded() {
     let f = Fixture::new().await;
     f.log.switch(false).await.unwrap();
     f.log.record(event("apps:list", Effect::Read));
-    f.log.begin(event("ps:scale", Effect::Change)).await.unwrap().end(None, Outcome::Succeeded, None).await;
-    f.log.begin(event("events:on", Effect::Change)).await.unwrap().end(None, Outcome::Succeeded, None).await;
+    f.log.begin(event("ps:scale", Effect::Change)).await.unwrap().end((Outcome::Succeeded, None)).await;
+    f.log.begin(event("events:on", Effect::Change)).await.unwrap().end((Outcome::Succeeded, None)).await;
     assert_eq!(f.events().await.len(), 1);
 }

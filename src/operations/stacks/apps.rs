@@ -205,8 +205,7 @@ async fn rebase_all(context: &Context<'_>, apps: Vec<App>, stack: Option<StackNa
     let results: Vec<_> = results.into_iter().map(|(app, result)| (rebased(&app, result), app)).collect();
     for (result, app) in &results {
         if let Some(entry) = entries.remove(&app.id).flatten() {
-            let (outcome, message) = outcome_of(result);
-            entry.end(None, outcome, message).await;
+            entry.end(outcome_of(result)).await;
         }
     }
     result_of_all(results.into_iter().map(|(result, _)| result).collect(), not_started)
