@@ -165,7 +165,7 @@ impl BuilderShared {
             if this.config.build.standby {
                 let starting = Arc::clone(&this);
                 this.tasks
-                    .spawn(async move { starting.standby.prepare(&starting.engine, spec, &starting.mounts()).await });
+                    .spawn(async move { starting.standby.prepare(&starting.builds, spec, &starting.mounts()).await });
             }
         });
         if built.is_err() {

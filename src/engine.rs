@@ -27,7 +27,7 @@ pub use dockerfile::{DockerfileSpec, image_id_in_output};
 pub use error::{Act, EngineError, Result};
 pub use events::ContainerExit;
 pub(crate) use firewall::nameservers;
-pub use handle::{Engine, EngineVersion};
+pub use handle::{Builds, Containers, Engine, EngineVersion, Host, Images};
 pub use id::{ContainerId, ImageId};
 pub use image::LocalImage;
 pub use instance::InstanceSpec;
@@ -38,21 +38,21 @@ pub use ports::ListeningSocket;
 impl Engine {
     /// Removes everything with this server's label: containers, networks, image tags, packet filters, control groups.
     pub async fn remove_all(&self) -> Result<()> {
-        for container in self.list(None).await? {
-            self.remove(&container.id).await?;
+        for container in self.containers.list(None).await? {
+            self.containers.remove(&container.id).await?;
         }
-        self.remove_networks().await?;
-        self.remove_images().await?;
-        self.remove_all_step_images().await?;
-        self.remove_build_group().await;
-        self.remove_firewall().await
+        self.host.remove_networks().await?;
+        self.images.remove_images().await?;
+        self.builds.remove_all_step_images().await?;
+        self.host.remove_build_group().await;
+        self.host.remove_firewall().await
     }
 
     /// Frees the addresses of this server: removes its networks, packet filters and the control group of builds. The next
     /// build or instance creates them again.
     pub async fn free_addresses(&self) -> Result<()> {
-        self.remove_networks().await?;
-        self.remove_build_group().await;
-        self.remove_firewall().await
+        self.host.remove_networks().await?;
+        self.host.remove_build_group().await;
+        self.host.remove_firewall().await
     }
 }

@@ -106,7 +106,7 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
     let server_id = store.server_id().await?;
     let engine = Engine::connect(&config, &server_id).await?;
     // Only the operator can fix this, so the server does not start.
-    if let Err(taken @ EngineError::AddressesTaken { .. }) = engine.ensure_build_bridge().await {
+    if let Err(taken @ EngineError::AddressesTaken { .. }) = engine.builds.ensure_build_bridge().await {
         return Err(taken.into());
     }
     let ssh_listener = bind(config.ssh.listen, "ssh.listen").await?;
@@ -120,7 +120,9 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
     let registry = Registry::new(images.clone(), &token);
     tracker.spawn(registry.serve(registry_listener, stopped.clone()));
 
-    let builder = Builder::new(Arc::clone(&config), engine.clone(), images.clone(), token.clone()).await?;
+    let builder =
+        Builder::new(Arc::clone(&config), engine.builds.clone(), engine.images.clone(), images.clone(), token.clone())
+            .await?;
     let repositories = Repositories::open(&config).await?;
     let link = Link::start(config.data_dir.join("router.sock"), &tracker, stopped.clone());
     let instances =
@@ -129,7 +131,7 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
     let deployer = Deployer::new(
         Arc::clone(&config),
         store.clone(),
-        engine,
+        engine.images,
         repositories.clone(),
         images,
         builder.clone(),
@@ -205,8 +207,8 @@ pub async fn halt(config: &Config) -> Result<(), ServerError> {
     let _lock = lock_data_dir(config)?;
     let engine = Engine::connect(config, &Store::open(&config.data_dir)?.server_id().await?).await?;
     let grace = Duration::from_secs(config.instances.stop_grace_seconds);
-    let containers = engine.list(Some(Kind::Instance)).await?;
-    let stopping = containers.iter().map(|container| engine.stop(&container.id, grace));
+    let containers = engine.containers.list(Some(Kind::Instance)).await?;
+    let stopping = containers.iter().map(|container| engine.containers.stop(&container.id, grace));
     // All containers are stopped before the first error is reported.
     let stopped: Vec<_> = stream::iter(stopping).buffer_unordered(MAX_STOPPING).collect().await;
     Ok(stopped.into_iter().collect::<Result<(), EngineError>>()?)

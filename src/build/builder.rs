@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    engine::{Engine, disk::Disk},
+    engine::{Builds, Images, disk::Disk},
     images::{ImageStore, Stack},
     model::{Digest, Secret},
 };
@@ -28,7 +28,8 @@ pub struct Builder(pub(super) Arc<BuilderShared>);
 
 pub(super) struct BuilderShared {
     pub(super) config: Arc<Config>,
-    pub(super) engine: Engine,
+    pub(super) builds: Builds,
+    pub(super) engine_images: Images,
     pub(super) images: ImageStore,
     pub(super) registry_token: Secret,
     pub(super) lifecycle: LifecycleBinary,
@@ -63,11 +64,12 @@ impl Builder {
     /// Removes what an earlier server left, and reads the buildpacks. `registry_token` gives access to the registry.
     pub async fn new(
         config: Arc<Config>,
-        engine: Engine,
+        builds: Builds,
+        engine_images: Images,
         images: ImageStore,
         registry_token: Secret,
     ) -> Result<Self, BuildError> {
-        engine.remove_leftover_builds().await?;
+        builds.remove_leftover_builds().await?;
         Self::unmount_leftovers(&config).await?;
         let read = tokio::task::spawn_blocking(move || {
             let builtin = Builtin::read(&config.buildpacks())?;
@@ -82,7 +84,8 @@ impl Builder {
                 pull: Mutex::new(()),
                 tasks: TaskTracker::new(),
                 config,
-                engine,
+                builds,
+                engine_images,
                 images,
                 registry_token,
                 lifecycle,

@@ -68,15 +68,14 @@ impl Builder {
 
     /// Removes what the engine has cached of builds of an app's Dockerfile.
     pub async fn remove_dockerfile_cache(&self, app: &AppName) -> Result<(), BuildError> {
-        let engine = &self.0.engine;
-        engine.remove_image_tag(&self.0.dockerfile_tag(app)).await?;
-        Ok(engine.remove_step_images(app, &[]).await?)
+        self.0.engine_images.remove_image_tag(&self.0.dockerfile_tag(app)).await?;
+        Ok(self.0.builds.remove_step_images(app, &[]).await?)
     }
 
     async fn dockerfile(&self, input: DockerfileInput, progress: &Progress) -> Result<Digest, BuildError> {
         let DockerfileInput { app, text, source, procfile, env, no_cache } = input;
         let shared = &self.0;
-        let labels = shared.engine.dockerfile_labels(&app);
+        let labels = shared.builds.dockerfile_labels(&app);
         let invalid =
             |e: dockerfile::InvalidDockerfile| BuildError::Failed { phase: Phase::Build, message: e.to_string() };
         let made = dockerfile::for_engine(&text, &labels).map_err(invalid)?;
@@ -98,7 +97,7 @@ impl Builder {
             BuildError::Failed { phase, message } => BuildError::Failed { phase, message: made.in_original(&message) },
             other => other,
         })?;
-        shared.engine.remove_step_images(&app, &steps).await?;
+        shared.builds.remove_step_images(&app, &steps).await?;
 
         progress.step("Importing the image").await;
         let (spool, archive) = self.image_archive(&spec.tag).await?;
@@ -115,7 +114,7 @@ impl Builder {
 
 impl BuilderShared {
     fn dockerfile_tag(&self, app: &AppName) -> String {
-        self.engine.own_tag(&format!("dockerfile/{app}"), "latest")
+        self.engine_images.own_tag(&format!("dockerfile/{app}"), "latest")
     }
 
     fn dockerfile_spec(&self, app: &AppName, env: BTreeMap<String, Secret>) -> DockerfileSpec {
@@ -138,7 +137,7 @@ impl BuilderShared {
     /// Refuses images of other apps: the engine's builder would use any image that the engine has.
     async fn refuse_private(&self, images: impl Iterator<Item = &String>) -> Result<(), BuildError> {
         for image in images {
-            if self.engine.is_private(image).await? {
+            if self.engine_images.is_private(image).await? {
                 let message = format!("Dockerfile: {image} is an image that paas itself made; name one of a registry");
                 return Err(BuildError::Failed { phase: Phase::Build, message });
             }
@@ -150,8 +149,8 @@ impl BuilderShared {
     async fn pull_bases(&self, bases: &[String], progress: &Progress) -> Result<(), BuildError> {
         for base in bases {
             progress.step(format!("Pulling {base}")).await;
-            let Err(error) = self.engine.pull_public(base).await else { continue };
-            if self.engine.image_id(base).await?.is_some() {
+            let Err(error) = self.engine_images.pull_public(base).await else { continue };
+            if self.engine_images.image_id(base).await?.is_some() {
                 progress.trouble(format!("{error}; the build uses the {base} that the engine has")).await;
             }
         }
@@ -165,7 +164,7 @@ impl BuilderShared {
         context: BoxStream<'static, std::io::Result<Bytes>>,
         progress: &Progress,
     ) -> Result<Vec<String>, BuildError> {
-        let built = self.engine.build_dockerfile(spec, context).await?;
+        let built = self.builds.build_dockerfile(spec, context).await?;
         let mut output = std::pin::pin!(built);
         let (mut line, mut printed, mut steps) = (String::new(), 0u64, Vec::new());
         let mut step = String::new();

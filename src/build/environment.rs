@@ -150,9 +150,9 @@ impl BuilderShared {
             run_packages::file(&this.images, &run_image, &this.config.data_dir.join("run-packages"))
         });
         let spec = self.container_spec(recipe, build_image, &run_packages.await?);
-        let container = match self.standby.take(&self.engine, &spec, app, disk).await? {
+        let container = match self.standby.take(&self.builds, &spec, app, disk).await? {
             Some(container) => container,
-            None => AssignedContainer::new(self.engine.run_build(&spec.for_app(app, disk)).await?),
+            None => AssignedContainer::new(self.builds.run_build(&spec.for_app(app, disk)).await?),
         };
         Ok((spec, container))
     }
@@ -160,17 +160,17 @@ impl BuilderShared {
     /// The stack's build image on the engine: pulled if the engine lacks it, and tagged so that nobody prunes it.
     async fn build_image(&self, stack: &Stack, progress: &Progress) -> Result<ImageId, BuildError> {
         let manifest = &stack.build.manifest;
-        let tag = self.engine.own_tag("build", &manifest.hex()[..16]);
+        let tag = self.engine_images.own_tag("build", &manifest.hex()[..16]);
         let _one_at_a_time = self.pull.lock().await;
-        if let Some(image) = self.engine.image_id(&tag).await? {
+        if let Some(image) = self.engine_images.image_id(&tag).await? {
             return Ok(image);
         }
         progress.step(format!("Loading the build image of {} into Docker (only once)", stack.id)).await;
         let reference = format!("{}/{}-build@{manifest}", self.config.registry.listen, stack.id);
-        let image = self.engine.pull(&reference, self.registry_token.expose()).await?;
-        self.engine.tag(&image, &tag).await?;
+        let image = self.engine_images.pull(&reference, self.registry_token.expose()).await?;
+        self.engine_images.tag(&image, &tag).await?;
         // The registry may have another port next time; then nothing would identify this name as ours.
-        self.engine.forget_pulled(&reference).await?;
+        self.engine_images.forget_pulled(&reference).await?;
         Ok(image)
     }
 

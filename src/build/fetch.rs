@@ -116,16 +116,16 @@ impl Builder {
             return Err(BuildError::ImageCredentials(reference.clone()));
         }
         let reference = reference.expose();
-        let engine = &self.0.engine;
-        let had = engine.image_id(reference).await?;
-        if let Err(error) = engine.pull_public(reference).await
+        let images = &self.0.engine_images;
+        let had = images.image_id(reference).await?;
+        if let Err(error) = images.pull_public(reference).await
             && (!admin || had.is_none())
         {
             return Err(error.into());
         }
         let archive = self.image_archive(reference).await;
         if had.is_none() {
-            engine.forget_pulled(reference).await?;
+            images.forget_pulled(reference).await?;
         }
         archive
     }
@@ -133,7 +133,7 @@ impl Builder {
     /// An image of the engine, unpacked in a folder that is removed with its handle.
     pub async fn image_archive(&self, reference: &str) -> Result<(tempfile::TempDir, ImageArchive), BuildError> {
         let spool = self.packages().staging()?;
-        let (path, tar) = (spool.path().to_owned(), self.0.engine.save(reference));
+        let (path, tar) = (spool.path().to_owned(), self.0.engine_images.save(reference));
         let reader = SyncIoBridge::new(StreamReader::new(tar.map_err(io::Error::other)));
         let unpacked = tokio::task::spawn_blocking(move || ImageArchive::unpack(reader, &path, MAX_IMAGE_BYTES)).await;
         Ok((spool, unpacked.map_err(|_| BuildError::ShuttingDown)??))

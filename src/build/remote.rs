@@ -21,7 +21,7 @@ impl Builder {
         let addresses = addresses(url).await;
         let targets: Vec<_> = addresses.iter().copied().map(without_translation).collect();
         let is_local =
-            targets.iter().any(|&address| is_own(address)) || self.0.engine.is_in_engine_network(&targets).await?;
+            targets.iter().any(|&address| is_own(address)) || self.0.builds.is_in_engine_network(&targets).await?;
         Ok((!is_local).then_some(addresses))
     }
 }

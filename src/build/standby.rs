@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     engine::{
-        self, BuildContainer, BuildSpec, Engine, EngineError,
+        self, BuildContainer, BuildSpec, Builds, EngineError,
         disk::{DiskError, MountedDisk, Slot},
     },
     lifecycle::protocol::Kind,
@@ -121,10 +121,10 @@ impl From<StandbyContainer> for AssignedContainer {
 }
 
 impl StandbyContainer {
-    async fn start(engine: &Engine, spec: &BuildSpec, mounts: &Path) -> Result<Self, BuildError> {
+    async fn start(builds: &Builds, spec: &BuildSpec, mounts: &Path) -> Result<Self, BuildError> {
         let inputs = HostInputs::read(spec).await.map_err(BuildError::Source)?;
         let slot = Slot::open(&mounts.join(format!("standby-{:08x}", rand::random::<u32>()))).await?;
-        match engine.run_build(&spec.for_standby(&slot)).await {
+        match builds.run_build(&spec.for_standby(&slot)).await {
             Ok(mut container) => {
                 container.deactivate();
                 Ok(Self { spec: spec.clone(), inputs, container, slot })
@@ -186,7 +186,7 @@ impl Standby {
     /// Called when a build begins. Assigns the standby container to it, if there is one with this spec that is usable.
     pub(super) async fn take(
         &self,
-        engine: &Engine,
+        builds: &Builds,
         spec: &BuildSpec,
         app: &AppName,
         disk: &MountedDisk,
@@ -198,7 +198,7 @@ impl Standby {
             return Ok(None);
         }
         // The firewall rules of the build network may have been removed since this container was started.
-        let (network, assigned) = tokio::join!(engine.ensure_build_bridge(), standby.assign(app, disk));
+        let (network, assigned) = tokio::join!(builds.ensure_build_bridge(), standby.assign(app, disk));
         if let (Ok(_), Ok(())) = (&network, &assigned) {
             return Ok(Some(standby.into()));
         }
@@ -215,7 +215,7 @@ impl Standby {
 
     /// Starts a standby container with the spec of the last build, unless another build begins soon. `mounts` is the
     /// folder of mount points.
-    pub(super) async fn prepare(&self, engine: &Engine, spec: BuildSpec, mounts: &Path) {
+    pub(super) async fn prepare(&self, builds: &Builds, spec: BuildSpec, mounts: &Path) {
         let begun = self.begun.load(Ordering::Relaxed);
         if self.closed.run_until_cancelled(tokio::time::sleep(QUIET_PERIOD)).await.is_none() {
             return;
@@ -234,7 +234,7 @@ impl Standby {
         if let Some(other) = other {
             other.remove().await;
         }
-        let started = match StandbyContainer::start(engine, &spec, mounts).await {
+        let started = match StandbyContainer::start(builds, &spec, mounts).await {
             Ok(started) => started,
             // A buildpack that was fetched for one build alone may have been removed.
             Err(BuildError::Source(error)) => return tracing::debug!(%error, "no standby container is started"),

@@ -64,7 +64,7 @@ impl Deployer {
         let _releases = this.releases.lock_destroyed(app.id).await;
         this.instances.remove_app(app.id).await?;
         for release in this.store.releases(app.id, u32::MAX).await? {
-            this.engine.remove_image_tag(&this.engine.release_tag(&app.name, release.number)).await?;
+            this.engine_images.remove_image_tag(&this.engine_images.release_tag(&app.name, release.number)).await?;
         }
         this.builder.remove_disk(&app.id.0.to_string()).await?;
         this.builder.remove_dockerfile_cache(&app.name).await?;

@@ -6,7 +6,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{buildpack_library::BuildpackLibrary, gc_lock::GcLock, locks::AppLocks, ports::Ports, stacks::Stacks};
 use crate::{
-    build::Builder, config::Config, engine::Engine, git::Repositories, images::ImageStore, instances::Instances,
+    build::Builder, config::Config, engine::Images, git::Repositories, images::ImageStore, instances::Instances,
     store::Store,
 };
 
@@ -17,7 +17,7 @@ pub struct Deployer(pub(super) Arc<DeployerShared>);
 pub(super) struct DeployerShared {
     pub(super) config: Arc<Config>,
     pub(super) store: Store,
-    pub(super) engine: Engine,
+    pub(super) engine_images: Images,
     pub(super) repositories: Repositories,
     pub(super) images: ImageStore,
     pub(super) builder: Builder,
@@ -46,7 +46,7 @@ impl Deployer {
     pub fn new(
         config: Arc<Config>,
         store: Store,
-        engine: Engine,
+        engine_images: Images,
         repositories: Repositories,
         images: ImageStore,
         builder: Builder,
@@ -61,7 +61,7 @@ impl Deployer {
         Self(Arc::new(DeployerShared {
             config,
             store,
-            engine,
+            engine_images,
             repositories,
             images,
             builder,

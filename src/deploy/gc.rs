@@ -47,12 +47,12 @@ async fn collect(deployer: &Deployer, app: &App) -> Result<(), DeployError> {
     // Another operation holds garbage collection off: its end collects.
     let Some(_collecting) = this.gc_lock.try_collect() else { return Ok(()) };
     let in_use = this.store.releases_in_use(KEPT_IMAGES).await?;
-    let tag = |number| this.engine.release_tag(&app.name, number);
+    let tag = |number| this.engine_images.release_tag(&app.name, number);
     let kept: HashSet<_> = in_use.iter().filter(|(id, ..)| *id == app.id).map(|(_, number, _)| tag(*number)).collect();
     let prefix = tag(0).trim_end_matches('0').to_owned();
-    let tags = this.engine.tagged_images().await?.into_iter().flat_map(|image| image.tags);
+    let tags = this.engine_images.tagged_images().await?.into_iter().flat_map(|image| image.tags);
     for tag in tags.filter(|tag| tag.starts_with(&prefix) && !kept.contains(tag)) {
-        if let Err(error) = this.engine.remove_image_tag(&tag).await {
+        if let Err(error) = this.engine_images.remove_image_tag(&tag).await {
             // An instance of it is still draining: the next garbage collection removes it.
             tracing::debug!(%tag, %error, "an image is still in use");
         }

@@ -23,7 +23,7 @@ use super::{
     container::{USER, confined, mebibytes},
     disk::{FOLDERS, MountedDisk, Slot},
     error::{Act, EngineError, Result, status},
-    handle::Engine,
+    handle::Builds,
     id::{ContainerId, ImageId},
     label::{self, Kind},
 };
@@ -122,7 +122,7 @@ pub struct BuildExit {
 /// A running build container. Its processes end when their standard input ends, but the container must still be
 /// [removed](Self::kill_and_remove).
 pub struct BuildContainer {
-    engine: Engine,
+    builds: Builds,
     id: ContainerId,
     /// Standard input. It ends when this is dropped or shut down.
     pub stdin: Pin<Box<dyn AsyncWrite + Send>>,
@@ -131,19 +131,19 @@ pub struct BuildContainer {
     active_group: Option<ActiveGroup>,
 }
 
-impl Engine {
+impl Builds {
     /// Creates and starts a build container on the build bridge, which is created and isolated first if necessary.
     pub async fn run_build(&self, spec: &BuildSpec) -> Result<BuildContainer> {
         let network = self.ensure_build_bridge().await?;
         let name = self.build_name(spec.app.as_ref());
-        let mut labels = self.labels(Kind::Build);
+        let mut labels = self.0.labels(Kind::Build);
         labels.extend(spec.app.iter().map(|app| (label::APP.to_owned(), app.to_string())));
-        let active_group = self.activate_build_group().await;
+        let active_group = self.0.activate_build_group().await;
         let host = HostConfig {
             init: Some(true),
             network_mode: Some(network),
             readonly_rootfs: Some(true),
-            nano_cpus: Some(self.nano_cpus(u64::from(spec.cpus) * 1000)),
+            nano_cpus: Some(self.0.nano_cpus(u64::from(spec.cpus) * 1000)),
             cgroup_parent: active_group.as_ref().map(|group| group.path.clone()),
             cpu_shares: Some(i64::from(cgroup::CPU_SHARES)),
             blkio_weight: Some(cgroup::IO_WEIGHT),
@@ -171,11 +171,11 @@ impl Engine {
             host_config: Some(host),
             ..ContainerCreateBody::default()
         };
-        let id = self.create(&name, &spec.image, body).await?;
+        let id = self.0.containers().create(&name, &spec.image, body).await?;
         match self.attach_and_start(&id, &name, active_group).await {
             Ok(container) => Ok(container),
             Err(e) => {
-                if let Err(error) = self.remove(&id).await {
+                if let Err(error) = self.0.containers().remove(&id).await {
                     tracing::warn!(%error, "cannot remove a build container that did not start; it is removed at the next start");
                 }
                 Err(e)
@@ -192,9 +192,9 @@ impl Engine {
         let options = AttachContainerOptionsBuilder::new().stream(true).stdin(true).stdout(true).stderr(true).build();
         let what = format!("container {name}");
         // Attached before the start, so that no output is lost.
-        let attached = self.docker().attach_container(id.as_str(), Some(options)).await;
+        let attached = self.0.docker().attach_container(id.as_str(), Some(options)).await;
         let attached = attached.map_err(EngineError::docker(Act::Attach, what.as_str()))?;
-        let started = self.docker().start_container(id.as_str(), None).await;
+        let started = self.0.docker().start_container(id.as_str(), None).await;
         started.map_err(EngineError::docker(Act::Start, what.as_str()))?;
         let output = attached.output.filter_map(move |output| {
             std::future::ready(match output {
@@ -206,20 +206,20 @@ impl Engine {
                 Err(e) => Some(Err(EngineError::docker(Act::Attach, what.as_str())(e))),
             })
         });
-        let (engine, id, output) = (self.clone(), id.clone(), output.boxed());
-        Ok(BuildContainer { engine, id, stdin: attached.input, output, active_group })
+        let (builds, id, output) = (self.clone(), id.clone(), output.boxed());
+        Ok(BuildContainer { builds, id, stdin: attached.input, output, active_group })
     }
 
     fn build_name(&self, app: Option<&AppName>) -> String {
         let what = app.map_or_else(|| STANDBY.to_owned(), |app| format!("build-{app}"));
-        format!("paas-{}-{what}-{:08x}", self.server_id(), rand::random::<u32>())
+        format!("paas-{}-{what}-{:08x}", self.0.server_id(), rand::random::<u32>())
     }
 
     /// Removes build containers that a crashed server left behind; returns their number.
     pub async fn remove_leftover_builds(&self) -> Result<usize> {
-        let leftovers = self.list(Some(Kind::Build)).await?;
+        let leftovers = self.0.containers().list(Some(Kind::Build)).await?;
         for container in &leftovers {
-            self.remove(&container.id).await?;
+            self.0.containers().remove(&container.id).await?;
         }
         Ok(leftovers.len())
     }
@@ -238,37 +238,37 @@ impl BuildContainer {
 
     /// Marks the container as active again.
     pub async fn activate(&mut self) {
-        self.active_group = self.engine.activate_build_group().await;
+        self.active_group = self.builds.0.activate_build_group().await;
     }
 
     /// Renames a standby container after the app that it builds. Labels cannot be changed.
     pub async fn rename(&mut self, app: &AppName) -> Result<()> {
-        let name = self.engine.build_name(Some(app));
+        let name = self.builds.build_name(Some(app));
         let options = RenameContainerOptionsBuilder::new().name(&name).build();
-        let renamed = self.engine.docker().rename_container(self.id.as_str(), options).await;
+        let renamed = self.builds.0.docker().rename_container(self.id.as_str(), options).await;
         renamed.map_err(EngineError::docker(Act::Rename, format!("a container to {name}")))
     }
 
     /// Waits until the container has ended.
     pub async fn wait(&mut self) -> Result<BuildExit> {
         let options = WaitContainerOptionsBuilder::new().condition("not-running").build();
-        let mut waited = Box::pin(self.engine.docker().wait_container(self.id.as_str(), Some(options)));
+        let mut waited = Box::pin(self.builds.0.docker().wait_container(self.id.as_str(), Some(options)));
         match waited.next().await {
             None | Some(Ok(_) | Err(bollard::errors::Error::DockerContainerWaitError { .. })) => {}
             Some(Err(e)) if status(&e) == Some(404) => {}
             Some(Err(e)) => return Err(EngineError::docker(Act::Wait, format!("container {}", self.id))(e)),
         }
-        let container = self.engine.inspect(self.id.as_str()).await?;
+        let container = self.builds.0.containers().inspect(self.id.as_str()).await?;
         let container = container.ok_or_else(|| EngineError::ContainerMissing(self.id.0.clone()))?;
         Ok(BuildExit { code: container.exit_code.unwrap_or(255), oom_killed: container.oom_killed })
     }
 
     /// Kills and removes the container; when this returns, none of its processes runs.
     pub async fn kill_and_remove(self) -> Result<()> {
-        let Self { engine, id, stdin, output, active_group: _active_group } = self;
+        let Self { builds, id, stdin, output, active_group: _active_group } = self;
         // The engine waits until the remaining output of a dying container is read.
         drop((stdin, output));
-        engine.remove(&id).await
+        builds.0.containers().remove(&id).await
     }
 }
 

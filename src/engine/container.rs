@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use super::{
     connection::RESPONSE_TIMEOUT,
     error::{Act, EngineError, Result, status},
-    handle::Engine,
+    handle::Containers,
     id::{ContainerId, ImageId},
     label::Kind,
 };
@@ -121,13 +121,13 @@ impl Container {
     }
 }
 
-impl Engine {
+impl Containers {
     /// Creates a container, without starting it. If a container of this name exists, returns its id.
     pub(super) async fn create(&self, name: &str, image: &ImageId, body: ContainerCreateBody) -> Result<ContainerId> {
         let options = CreateContainerOptionsBuilder::new().name(name).build();
-        match self.docker().create_container(Some(options), body).await {
+        match self.0.docker().create_container(Some(options), body).await {
             Ok(created) => Ok(ContainerId(created.id)),
-            Err(e) if status(&e) == Some(404) && self.image_id(image.as_str()).await?.is_none() => {
+            Err(e) if status(&e) == Some(404) && self.0.images().image_id(image.as_str()).await?.is_none() => {
                 Err(EngineError::ImageMissing { image: image.clone() })
             }
             Err(e) if status(&e) == Some(409) => match self.inspect(name).await? {
@@ -142,7 +142,7 @@ impl Engine {
     pub async fn start(&self, id: &ContainerId) -> Result<()> {
         let container = self.inspect(id.as_str()).await?;
         let id = container.ok_or_else(|| EngineError::ContainerMissing(id.0.clone()))?.id;
-        let started = self.docker().start_container(id.as_str(), None).await;
+        let started = self.0.docker().start_container(id.as_str(), None).await;
         started.map_err(EngineError::docker(Act::Start, format!("container {id}")))
     }
 
@@ -151,7 +151,7 @@ impl Engine {
         let Some(container) = self.inspect(id.as_str()).await? else { return Ok(()) };
         let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
         let options = StopContainerOptionsBuilder::new().t(seconds).build();
-        let docker = self.docker().clone().with_timeout(grace + RESPONSE_TIMEOUT);
+        let docker = self.0.docker().clone().with_timeout(grace + RESPONSE_TIMEOUT);
         match docker.stop_container(container.id.as_str(), Some(options)).await {
             Ok(()) => Ok(()),
             Err(e) if status(&e) == Some(404) => Ok(()),
@@ -163,7 +163,7 @@ impl Engine {
     pub async fn kill(&self, id: &ContainerId) -> Result<()> {
         let Some(container) = self.inspect(id.as_str()).await? else { return Ok(()) };
         let options = KillContainerOptionsBuilder::new().signal("SIGKILL").build();
-        match self.docker().kill_container(container.id.as_str(), Some(options)).await {
+        match self.0.docker().kill_container(container.id.as_str(), Some(options)).await {
             Ok(()) => Ok(()),
             Err(e) if matches!(status(&e), Some(404 | 409)) => Ok(()),
             Err(e) => Err(EngineError::docker(Act::Kill, format!("container {}", container.name))(e)),
@@ -175,13 +175,13 @@ impl Engine {
         let Some(container) = self.inspect(id.as_str()).await? else { return Ok(()) };
         let failed = EngineError::docker(Act::Remove, format!("container {}", container.name));
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
-        match self.docker().remove_container(container.id.as_str(), Some(options)).await {
+        match self.0.docker().remove_container(container.id.as_str(), Some(options)).await {
             Ok(()) => Ok(()),
             Err(e) if status(&e) == Some(404) => Ok(()),
             // Another request is removing the container: wait for it.
             Err(e) if status(&e) == Some(409) => {
                 let options = WaitContainerOptionsBuilder::new().condition("removed").build();
-                let waited = self.docker().wait_container(container.id.as_str(), Some(options));
+                let waited = self.0.docker().wait_container(container.id.as_str(), Some(options));
                 waited.for_each(|_| std::future::ready(())).await;
                 match self.inspect(container.id.as_str()).await? {
                     None => Ok(()),
@@ -194,8 +194,8 @@ impl Engine {
 
     /// Containers of this server in any state, of one kind or of all kinds.
     pub async fn list(&self, kind: Option<Kind>) -> Result<Vec<Container>> {
-        let options = ListContainersOptionsBuilder::new().all(true).filters(&self.filter(kind)).build();
-        let listed = self.docker().list_containers(Some(options)).await;
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&self.0.filter(kind)).build();
+        let listed = self.0.docker().list_containers(Some(options)).await;
         let listed = listed.map_err(EngineError::docker(Act::List, "containers"))?;
         let ids: Vec<_> = listed.into_iter().filter_map(|container| container.id).collect();
         stream::iter(ids)
@@ -208,13 +208,13 @@ impl Engine {
 
     /// A container by name or id: `None` if it does not exist, an error if it was not created by this server.
     pub async fn inspect(&self, name: &str) -> Result<Option<Container>> {
-        let inspected = match self.docker().inspect_container(name, None).await {
+        let inspected = match self.0.docker().inspect_container(name, None).await {
             Ok(inspected) => inspected,
             Err(e) if status(&e) == Some(404) => return Ok(None),
             Err(e) => return Err(EngineError::docker(Act::Inspect, format!("container {name}"))(e)),
         };
         let container = Container::read(inspected)?;
-        if self.is_ours(Some(&container.labels)) {
+        if self.0.is_ours(Some(&container.labels)) {
             return Ok(Some(container));
         }
         Err(EngineError::NotOurs(format!("container {name}")))

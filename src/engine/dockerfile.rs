@@ -14,7 +14,7 @@ use futures_util::{Stream, TryStreamExt as _, stream::BoxStream};
 use super::{
     cgroup,
     error::{Act, EngineError, Result, status},
-    handle::Engine,
+    handle::Builds,
     label::{self, Kind},
 };
 use crate::model::AppName;
@@ -43,11 +43,11 @@ pub struct DockerfileSpec {
     pub no_cache: bool,
 }
 
-impl Engine {
+impl Builds {
     /// Labels of the images of all steps of an app's Dockerfile.
     pub fn dockerfile_labels(&self, app: &AppName) -> Vec<(String, String)> {
         let own = [
-            (label::SERVER, self.server_id().to_owned()),
+            (label::SERVER, self.0.server_id().to_owned()),
             (label::KIND, Kind::Image.as_str().to_owned()),
             (label::APP, app.to_string()),
         ];
@@ -63,8 +63,8 @@ impl Engine {
     ) -> Result<impl Stream<Item = Result<String>> + Send> {
         let network = self.ensure_build_bridge().await?;
         let memory = i32::try_from((spec.memory_mib << 20).min(MAX_MEMORY_BYTES)).unwrap_or(i32::MAX);
-        let quota = self.nano_cpus(u64::from(spec.cpus) * 1000) / i64::from(1_000_000_000 / CPU_PERIOD);
-        let active_group = self.activate_build_group().await;
+        let quota = self.0.nano_cpus(u64::from(spec.cpus) * 1000) / i64::from(1_000_000_000 / CPU_PERIOD);
+        let active_group = self.0.activate_build_group().await;
         let options = BuildImageOptionsBuilder::new()
             .dockerfile(&spec.dockerfile)
             .t(&spec.tag)
@@ -79,7 +79,7 @@ impl Engine {
             .cpushares(cgroup::CPU_SHARES)
             .buildargs(&spec.args)
             .build();
-        let docker = if active_group.is_some() { &self.shared.docker_in_build_group } else { self.docker() };
+        let docker = if active_group.is_some() { &self.0.shared.docker_in_build_group } else { self.0.docker() };
         let stream = docker.build_image(options, None, Some(body_try_stream(context)));
         Ok(stream
             .map_err(|e| match e {
@@ -110,7 +110,7 @@ impl Engine {
                 continue;
             }
             let options = RemoveImageOptionsBuilder::new().force(false).build();
-            match self.docker().remove_image(&image.id, Some(options), None).await {
+            match self.0.docker().remove_image(&image.id, Some(options), None).await {
                 Ok(_) => {}
                 // It does not exist any more, or is in use.
                 Err(e) if matches!(status(&e), Some(404 | 409)) => {}
@@ -122,7 +122,7 @@ impl Engine {
 
     /// Removes the images of the steps of all apps' Dockerfiles.
     pub(super) async fn remove_all_step_images(&self) -> Result<()> {
-        let images = self.untagged_images(vec![format!("{}={}", label::SERVER, self.server_id())]).await?;
+        let images = self.untagged_images(vec![format!("{}={}", label::SERVER, self.0.server_id())]).await?;
         let mut apps: Vec<AppName> =
             images.iter().filter_map(|image| image.labels.get(label::APP)?.parse().ok()).collect();
         apps.sort();
@@ -137,7 +137,7 @@ impl Engine {
     async fn untagged_images(&self, labels: Vec<String>) -> Result<Vec<ImageSummary>> {
         let filters = HashMap::from([("dangling".to_owned(), vec!["true".to_owned()]), ("label".to_owned(), labels)]);
         let options = ListImagesOptionsBuilder::new().filters(&filters).build();
-        self.docker().list_images(Some(options)).await.map_err(EngineError::docker(Act::List, "images"))
+        self.0.docker().list_images(Some(options)).await.map_err(EngineError::docker(Act::List, "images"))
     }
 }
 

@@ -6,7 +6,7 @@ use bollard::{models::EventMessage, query_parameters::EventsOptionsBuilder};
 use futures_util::{Stream, StreamExt, stream};
 use jiff::Timestamp;
 
-use super::{container::ContainerState, handle::Engine, id::ContainerId, label::Kind};
+use super::{container::ContainerState, handle::Containers, id::ContainerId, label::Kind};
 
 /// The exit of a container of this server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct ContainerExit {
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 struct ExitWatch {
-    engine: Engine,
+    containers: Containers,
     /// Exits that are not reported yet.
     pending: Vec<ContainerExit>,
     events: Option<stream::BoxStream<'static, Result<EventMessage, bollard::errors::Error>>>,
@@ -34,12 +34,12 @@ struct ExitWatch {
     connected_before: bool,
 }
 
-impl Engine {
+impl Containers {
     /// All exits of instances from now on, each at least once. The stream never ends: if the engine stops, the stream waits
     /// until it responds again, and then reports the exits in between.
     pub fn exits(&self) -> impl Stream<Item = ContainerExit> + Send + Unpin + use<> {
         let watch = ExitWatch {
-            engine: self.clone(),
+            containers: self.clone(),
             pending: Vec::new(),
             events: None,
             since: Timestamp::now().as_nanosecond(),
@@ -83,7 +83,7 @@ impl ExitWatch {
     async fn connect(&mut self) {
         // The engine stores few events, and loses them when it restarts: after a gap, exited containers are looked up.
         if self.connected_before {
-            let Ok(containers) = self.engine.list(Some(Kind::Instance)).await else {
+            let Ok(containers) = self.containers.list(Some(Kind::Instance)).await else {
                 tokio::time::sleep(RETRY_INTERVAL).await;
                 return;
             };
@@ -96,12 +96,12 @@ impl ExitWatch {
             }));
         }
         self.connected_before = true;
-        let mut filters = self.engine.filter(Some(Kind::Instance));
+        let mut filters = self.containers.0.filter(Some(Kind::Instance));
         filters.insert("type".to_owned(), vec!["container".to_owned()]);
         filters.insert("event".to_owned(), vec!["die".to_owned()]);
         let since = format!("{}.{:09}", self.since / 1_000_000_000, self.since % 1_000_000_000);
         let options = EventsOptionsBuilder::new().since(&since).filters(&filters).build();
-        self.events = Some(self.engine.docker().events(Some(options)).boxed());
+        self.events = Some(self.containers.0.docker().events(Some(options)).boxed());
     }
 }
 

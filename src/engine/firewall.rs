@@ -6,7 +6,7 @@ use std::{net::IpAddr, sync::atomic::Ordering};
 use super::{
     child::{self, ChildError},
     error::{EngineError, Result},
-    handle::Engine,
+    handle::Host,
 };
 
 /// Addresses at which clouds serve credentials to every process on the machine.
@@ -24,10 +24,10 @@ struct Rules {
     jumps: [(&'static str, String, String); 2],
 }
 
-impl Engine {
+impl Host {
     /// Sets the packet filters; cheap if they are set already.
     pub async fn ensure_firewall(&self) -> Result<()> {
-        let _lock = self.shared.firewall_lock.lock().await;
+        let _lock = self.0.shared.firewall_lock.lock().await;
         let nameservers = nameservers().await;
         let failed = |source| EngineError::CannotFilter { source };
         ensure_rules(self.rules(false, &nameservers)).await.map_err(failed)?;
@@ -36,14 +36,14 @@ impl Engine {
             Err(e) if e.is_missing() || !std::path::Path::new("/proc/net/if_inet6").exists() => {}
             other => other.map_err(failed)?,
         }
-        self.shared.firewall_set.store(true, Ordering::Relaxed);
+        self.0.shared.firewall_set.store(true, Ordering::Relaxed);
         Ok(())
     }
 
     /// Removes the packet filters.
     pub(super) async fn remove_firewall(&self) -> Result<()> {
-        let _lock = self.shared.firewall_lock.lock().await;
-        self.shared.firewall_set.store(false, Ordering::Relaxed);
+        let _lock = self.0.shared.firewall_lock.lock().await;
+        self.0.shared.firewall_set.store(false, Ordering::Relaxed);
         for ipv6 in [false, true] {
             let rules = self.rules(ipv6, &[]);
             let Ok(listed) = child::run(rules.program, ["-w", "10", "-S"], None).await else { continue };
@@ -67,7 +67,7 @@ impl Engine {
     }
 
     fn rules(&self, ipv6: bool, nameservers: &[IpAddr]) -> Rules {
-        let build = self.build_interface();
+        let build = self.0.build_interface();
         let (input, forward) = (self.chain("IN"), self.chain("FWD"));
         // Docker's name server forwards the queries of a container from inside the container.
         let dns: Vec<String> = nameservers
@@ -84,11 +84,11 @@ impl Engine {
         if ipv6 {
             through_host.push("-j DROP".to_owned());
         } else {
-            through_host.push(format!("-d {} -i {build} -j DROP", self.shared.addresses.range()));
+            through_host.push(format!("-d {} -i {build} -j DROP", self.0.shared.addresses.range()));
             through_host.extend(METADATA.map(|range| format!("-d {range} -j DROP")));
             through_host.extend(BRIDGES.map(|bridge| format!("-i {build} -o {bridge} -j DROP")));
         }
-        let all = self.interface("+");
+        let all = self.0.interface("+");
         Rules {
             program: if ipv6 { "ip6tables" } else { "iptables" },
             restore: if ipv6 { "ip6tables-restore" } else { "iptables-restore" },
@@ -98,7 +98,7 @@ impl Engine {
     }
 
     fn chain(&self, suffix: &str) -> String {
-        format!("PAAS-{}-{suffix}", self.shared.short_id)
+        format!("PAAS-{}-{suffix}", self.0.shared.short_id)
     }
 }
 

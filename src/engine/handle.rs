@@ -19,13 +19,42 @@ use crate::{
     model::{AddressPlan, Digest},
 };
 
-/// A handle on the engine for one server; cheap to clone.
+/// The engine, for one server: four handles over one connection, so that each stage gets only what it uses. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Engine {
+    /// Builds: their containers, network and images.
+    pub builds: Builds,
+    /// Images.
+    pub images: Images,
+    /// The machine: packet filters, control groups, networks.
+    pub host: Host,
+    /// Containers of instances and tasks.
+    pub containers: Containers,
+}
+
+/// Build containers, and builds of Dockerfiles.
+#[derive(Debug, Clone)]
+pub struct Builds(pub(super) Connection);
+
+/// Images on the engine.
+#[derive(Debug, Clone)]
+pub struct Images(pub(super) Connection);
+
+/// What the server changes on the machine itself.
+#[derive(Debug, Clone)]
+pub struct Host(pub(super) Connection);
+
+/// Containers of this server.
+#[derive(Debug, Clone)]
+pub struct Containers(pub(super) Connection);
+
+/// The connection that all handles share.
+#[derive(Debug, Clone)]
+pub(super) struct Connection {
     pub(super) shared: Arc<EngineShared>,
 }
 
-/// State that all clones of an [`Engine`] share.
+/// State that all clones of a [`Connection`] share.
 #[derive(Debug)]
 pub(super) struct EngineShared {
     docker: Docker,
@@ -74,7 +103,7 @@ impl Engine {
         let info = docker.info().await.map_err(failed)?;
         let cpus = info.ncpu.and_then(|n| u32::try_from(n).ok()).unwrap_or(1).max(1);
         let build_group = BuildGroup::new(server_id, info.cgroup_driver, cpus.min(config.build.cpus));
-        Ok(Self {
+        Ok(Self::over(Connection {
             shared: Arc::new(EngineShared {
                 docker_in_build_group: match build_group.path() {
                     Some(path) => connection::with_cgroup_parent(docker.clone(), path),
@@ -91,18 +120,32 @@ impl Engine {
                 bridge_lock: tokio::sync::Mutex::default(),
                 cpus,
             }),
-        })
+        }))
+    }
+
+    fn over(connection: Connection) -> Self {
+        Self {
+            builds: Builds(connection.clone()),
+            images: connection.images(),
+            host: connection.host(),
+            containers: Containers(connection),
+        }
+    }
+
+    fn connection(&self) -> &Connection {
+        &self.host.0
     }
 
     /// Checks that the engine responds.
     pub async fn ping(&self) -> Result<()> {
-        self.docker().ping().await.map(drop).map_err(|source| EngineError::CannotPing { source })
+        self.connection().docker().ping().await.map(drop).map_err(|source| EngineError::CannotPing { source })
     }
 
     /// Version of the engine, and the negotiated API version.
     pub async fn version(&self) -> Result<EngineVersion> {
-        let version = self.docker().version().await.map_err(|source| EngineError::CannotPing { source })?;
-        let api = self.docker().client_version();
+        let version =
+            self.connection().docker().version().await.map_err(|source| EngineError::CannotPing { source })?;
+        let api = self.connection().docker().client_version();
         Ok(EngineVersion {
             engine: version.version.unwrap_or_default(),
             api: format!("{}.{}", api.major_version, api.minor_version),
@@ -111,12 +154,33 @@ impl Engine {
 
     /// Id of the server.
     pub fn server_id(&self) -> &str {
-        &self.shared.server_id
+        self.connection().server_id()
     }
+}
 
+impl Containers {
     /// Address of a slot on an app bridge.
     pub fn address(&self, bridge: u32, slot: u32) -> Ipv4Addr {
-        self.shared.addresses.instance(bridge, slot)
+        self.0.shared.addresses.instance(bridge, slot)
+    }
+}
+
+impl Connection {
+    pub(super) fn containers(&self) -> Containers {
+        Containers(self.clone())
+    }
+
+    pub(super) fn images(&self) -> Images {
+        Images(self.clone())
+    }
+
+    pub(super) fn host(&self) -> Host {
+        Host(self.clone())
+    }
+
+    /// Id of the server.
+    pub(super) fn server_id(&self) -> &str {
+        &self.shared.server_id
     }
 
     pub(super) fn docker(&self) -> &Docker {
@@ -159,13 +223,15 @@ impl Engine {
 
     /// Prepares the control group of builds for the next build; `None` if builds run in the engine's own group.
     pub(super) async fn activate_build_group(&self) -> Option<ActiveGroup> {
-        let engine = self.clone();
-        tokio::task::spawn_blocking(move || engine.shared.build_group.activate()).await.ok().flatten()
+        let connection = self.clone();
+        tokio::task::spawn_blocking(move || connection.shared.build_group.activate()).await.ok().flatten()
     }
+}
 
+impl Host {
     /// Removes the control group of builds, if no build is in it.
     pub async fn remove_build_group(&self) {
-        let engine = self.clone();
-        let _ = tokio::task::spawn_blocking(move || engine.shared.build_group.remove()).await;
+        let connection = self.0.clone();
+        let _ = tokio::task::spawn_blocking(move || connection.shared.build_group.remove()).await;
     }
 }

@@ -13,7 +13,7 @@ use futures_util::{Stream, TryStreamExt};
 
 use super::{
     error::{Act, EngineError, Result, status},
-    handle::Engine,
+    handle::Images,
     id::ImageId,
     label,
 };
@@ -33,7 +33,7 @@ pub struct LocalImage {
 /// Prefix of the tags of all servers.
 const TAG_PREFIX: &str = "paas/";
 
-impl Engine {
+impl Images {
     /// Tag of a release's image. It contains the server's id, as servers that share an engine may have apps of the same
     /// name.
     pub fn release_tag(&self, app: &AppName, release: ReleaseNumber) -> String {
@@ -46,7 +46,7 @@ impl Engine {
     }
 
     fn tag_prefix(&self) -> String {
-        format!("{TAG_PREFIX}{}/", self.server_id())
+        format!("{TAG_PREFIX}{}/", self.0.server_id())
     }
 
     /// Pulls `host:port/name@sha256:…` with a token for that registry (the password of user `paas`). The caller must tag
@@ -75,7 +75,7 @@ impl Engine {
         credentials: Option<DockerCredentials>,
         reference: &str,
     ) -> Result<ImageId> {
-        let progress = self.docker().create_image(Some(options), None, credentials);
+        let progress = self.0.docker().create_image(Some(options), None, credentials);
         let pulled = progress.try_for_each(|_| std::future::ready(Ok(()))).await;
         pulled.map_err(EngineError::docker(Act::Pull, format!("image {reference}")))?;
         self.image_id(reference).await?.ok_or(EngineError::Incomplete("the image that it has just pulled"))
@@ -84,7 +84,7 @@ impl Engine {
     /// An image as a tar, in the format of `docker save`.
     pub fn save(&self, reference: &str) -> impl Stream<Item = Result<Bytes>> + Send + Unpin + use<> {
         let name = with_tag(reference);
-        let saved = self.docker().export_image(&name);
+        let saved = self.0.docker().export_image(&name);
         Box::pin(saved.map_err(move |e| EngineError::docker(Act::Save, format!("image {name}"))(e)))
     }
 
@@ -93,7 +93,7 @@ impl Engine {
         self.check_tag(reference)?;
         let (repo, tag) = reference.rsplit_once(':').unwrap_or((reference, "latest"));
         let options = TagImageOptionsBuilder::new().repo(repo).tag(tag).build();
-        self.docker().tag_image(image.as_str(), Some(options)).await.map_err(|e| match status(&e) {
+        self.0.docker().tag_image(image.as_str(), Some(options)).await.map_err(|e| match status(&e) {
             Some(404) => EngineError::ImageMissing { image: image.clone() },
             _ => EngineError::docker(Act::Tag, format!("image {reference}"))(e),
         })
@@ -104,13 +104,13 @@ impl Engine {
         let (repo, tag) =
             reference.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).unwrap_or((reference, "latest"));
         let options = TagImageOptionsBuilder::new().repo(repo).tag(tag).build();
-        let tagged = self.docker().tag_image(image.as_str(), Some(options)).await;
+        let tagged = self.0.docker().tag_image(image.as_str(), Some(options)).await;
         tagged.map_err(EngineError::docker(Act::Tag, format!("image {reference}")))
     }
 
     /// Id of an image by tag, digest or id; `None` if the engine does not have it.
     pub async fn image_id(&self, reference: &str) -> Result<Option<ImageId>> {
-        let image = match self.docker().inspect_image(reference).await {
+        let image = match self.0.docker().inspect_image(reference).await {
             Ok(image) => image,
             Err(e) if status(&e) == Some(404) => return Ok(None),
             Err(e) => return Err(EngineError::docker(Act::Inspect, format!("image {reference}"))(e)),
@@ -121,7 +121,7 @@ impl Engine {
 
     /// Whether the name denotes an image of an app or a stack, of this server or another one on the same engine.
     pub async fn is_private(&self, reference: &str) -> Result<bool> {
-        let image = match self.docker().inspect_image(reference).await {
+        let image = match self.0.docker().inspect_image(reference).await {
             Ok(image) => image,
             // The engine's builder would not find it either.
             Err(e) if matches!(status(&e), Some(400 | 404)) => return Ok(false),
@@ -137,7 +137,7 @@ impl Engine {
     /// stays. No effect if the tag does not exist.
     pub async fn remove_image_tag(&self, reference: &str) -> Result<()> {
         self.check_tag(reference)?;
-        let image = match self.docker().inspect_image(reference).await {
+        let image = match self.0.docker().inspect_image(reference).await {
             Ok(image) => image,
             Err(e) if status(&e) == Some(404) => return Ok(()),
             Err(e) => return Err(EngineError::docker(Act::Inspect, format!("image {reference}"))(e)),
@@ -174,13 +174,13 @@ impl Engine {
 
     /// Those of an image's digests by which it was pulled from the embedded registry.
     fn pull_digests<'a>(&self, digests: &'a [String]) -> impl Iterator<Item = &'a str> + use<'a> {
-        let registry = format!("{}/", self.shared.registry);
+        let registry = format!("{}/", self.0.shared.registry);
         digests.iter().map(String::as_str).filter(move |digest| digest.starts_with(&registry))
     }
 
     async fn remove_reference(&self, reference: &str) -> Result<()> {
         let options = RemoveImageOptionsBuilder::new().force(false).build();
-        match self.docker().remove_image(reference, Some(options), None).await {
+        match self.0.docker().remove_image(reference, Some(options), None).await {
             Ok(_) => Ok(()),
             Err(e) if status(&e) == Some(404) => Ok(()),
             // If another request removes the image at the same moment, the engine responds with an error.
@@ -191,7 +191,7 @@ impl Engine {
 
     async fn all_images(&self) -> Result<Vec<ImageSummary>> {
         let options = ListImagesOptionsBuilder::new().all(false).digests(true).build();
-        self.docker().list_images(Some(options)).await.map_err(EngineError::docker(Act::List, "images"))
+        self.0.docker().list_images(Some(options)).await.map_err(EngineError::docker(Act::List, "images"))
     }
 
     /// Images with a tag of this server.

@@ -9,7 +9,7 @@ use bollard::models::{
 use super::{
     container::{USER, confined, mebibytes},
     error::Result,
-    handle::Engine,
+    handle::Containers,
     id::{ContainerId, ImageId},
     label::{self, Kind},
 };
@@ -56,12 +56,12 @@ pub struct InstanceSpec {
     pub own_user: bool,
 }
 
-impl Engine {
+impl Containers {
     /// Creates the container of an instance, without starting it. If the container exists, its id is returned: an earlier
     /// request created it, but the response was lost (the id of an instance is never used twice).
     pub async fn create_instance(&self, spec: &InstanceSpec) -> Result<ContainerId> {
         let network = self.app_bridge_name(spec.bridge);
-        let mut labels = self.labels(Kind::Instance);
+        let mut labels = self.0.labels(Kind::Instance);
         labels.extend(
             [
                 (label::APP, spec.app.to_string()),
@@ -86,7 +86,7 @@ impl Engine {
             init: Some(true),
             cap_add: spec.own_user.then(|| CAPABILITIES.map(str::to_owned).to_vec()),
             network_mode: Some(network.clone()),
-            nano_cpus: Some(self.nano_cpus(u64::from(spec.cpu_millis))),
+            nano_cpus: Some(self.0.nano_cpus(u64::from(spec.cpu_millis))),
             memory: Some(mebibytes(spec.memory_mib)),
             memory_swap: Some(mebibytes(spec.memory_mib)),
             pids_limit: Some(i64::from(spec.pids)),

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     error::{Act, EngineError, Result},
-    handle::Engine,
+    handle::Containers,
     id::ContainerId,
 };
 
@@ -32,7 +32,7 @@ pub struct LogOptions {
     pub tail: Option<u32>,
 }
 
-impl Engine {
+impl Containers {
     /// Lines of a container's log, oldest first.
     pub fn logs(
         &self,
@@ -47,7 +47,7 @@ impl Engine {
             query = query.tail(&tail.to_string());
         }
         let what = format!("container {id}");
-        let logs = self.docker().logs(id.as_str(), Some(query.build()));
+        let logs = self.0.docker().logs(id.as_str(), Some(query.build()));
         Box::pin(logs.filter_map(move |output| {
             let line = match output {
                 Ok(output) => read(output).filter(|line| options.since.is_none_or(|since| line.time > since)).map(Ok),

@@ -13,7 +13,7 @@ use bollard::{
 
 use super::{
     error::{Act, EngineError, Result, status},
-    handle::Engine,
+    handle::{Builds, Connection, Containers, Host},
     label::{self, Kind},
 };
 use crate::model::AddressPlan;
@@ -26,15 +26,10 @@ struct Bridge {
     gateway: String,
 }
 
-impl Engine {
+impl Containers {
     /// Name of app bridge `index`.
     pub fn app_bridge_name(&self, index: u32) -> String {
-        format!("paas-{}-apps-{index}", self.server_id())
-    }
-
-    /// Name of the build bridge.
-    pub fn build_bridge_name(&self) -> String {
-        format!("paas-{}-builds", self.server_id())
+        format!("paas-{}-apps-{index}", self.0.server_id())
     }
 
     /// Creates app bridge `index` (0 to 62) unless it exists; returns its name. Instances on it can reach the Internet, but
@@ -43,34 +38,55 @@ impl Engine {
         if index >= AddressPlan::APP_BRIDGES {
             return Err(EngineError::NoSuchBridge(index));
         }
-        if !self.shared.firewall_set.load(Ordering::Relaxed) {
-            self.ensure_firewall().await?;
+        if !self.0.shared.firewall_set.load(Ordering::Relaxed) {
+            self.0.host().ensure_firewall().await?;
         }
-        let (subnet, gateway) = self.shared.addresses.app_bridge(index);
-        self.ensure_bridge(Bridge {
-            name: self.app_bridge_name(index),
-            interface: self.interface(&index.to_string()),
-            subnet,
-            gateway: gateway.to_string(),
-        })
-        .await
+        let (subnet, gateway) = self.0.shared.addresses.app_bridge(index);
+        self.0
+            .ensure_bridge(Bridge {
+                name: self.app_bridge_name(index),
+                interface: self.0.interface(&index.to_string()),
+                subnet,
+                gateway: gateway.to_string(),
+            })
+            .await
+    }
+}
+
+impl Builds {
+    /// Name of the build bridge.
+    pub fn build_bridge_name(&self) -> String {
+        format!("paas-{}-builds", self.0.server_id())
     }
 
     /// Creates the build bridge unless it exists, and isolates it from the host and all private networks; returns its name.
     /// Must be called before each build, because a restart of the engine or a firewall tool may have changed the packet
     /// filters.
     pub async fn ensure_build_bridge(&self) -> Result<String> {
-        self.ensure_firewall().await?;
-        let (subnet, gateway) = self.shared.addresses.build_bridge();
-        self.ensure_bridge(Bridge {
-            name: self.build_bridge_name(),
-            interface: self.build_interface(),
-            subnet,
-            gateway: gateway.to_string(),
-        })
-        .await
+        self.0.host().ensure_firewall().await?;
+        let (subnet, gateway) = self.0.shared.addresses.build_bridge();
+        self.0
+            .ensure_bridge(Bridge {
+                name: self.build_bridge_name(),
+                interface: self.0.build_interface(),
+                subnet,
+                gateway: gateway.to_string(),
+            })
+            .await
     }
 
+    /// Whether one of the addresses is in a network of the engine, where other containers are.
+    pub async fn is_in_engine_network(&self, addresses: &[IpAddr]) -> Result<bool> {
+        let networks = self.0.docker().list_networks(None).await;
+        let networks = networks.map_err(EngineError::docker(Act::List, "networks"))?;
+        let blocks = networks.into_iter().filter_map(|network| network.ipam?.config).flatten();
+        let subnets: Vec<String> =
+            blocks.filter_map(|block| block.subnet).chain([self.0.shared.addresses.range()]).collect();
+        Ok(addresses.iter().any(|&address| subnets.iter().any(|subnet| covers(subnet, address))))
+    }
+}
+
+impl Connection {
     async fn ensure_bridge(&self, wanted: Bridge) -> Result<String> {
         // One at a time: a network that is being created is not listed yet, but its addresses are taken.
         let _lock = self.shared.bridge_lock.lock().await;
@@ -142,53 +158,12 @@ impl Engine {
         Err(EngineError::NotOurs(format!("network {name}")))
     }
 
-    /// Whether one of the addresses is in a network of the engine, where other containers are.
-    pub async fn is_in_engine_network(&self, addresses: &[IpAddr]) -> Result<bool> {
-        let networks = self.docker().list_networks(None).await;
-        let networks = networks.map_err(EngineError::docker(Act::List, "networks"))?;
-        let blocks = networks.into_iter().filter_map(|network| network.ipam?.config).flatten();
-        let subnets: Vec<String> =
-            blocks.filter_map(|block| block.subnet).chain([self.shared.addresses.range()]).collect();
-        Ok(addresses.iter().any(|&address| subnets.iter().any(|subnet| covers(subnet, address))))
-    }
-
-    /// Ids of the servers that have networks, but no container in any of them; only ids with this prefix.
-    pub async fn idle_servers(&self, prefix: &str) -> Result<Vec<String>> {
-        let filter = HashMap::from([("label".to_owned(), vec![label::SERVER.to_owned()])]);
-        let options = ListNetworksOptionsBuilder::new().filters(&filter).build();
-        let mut idle = BTreeMap::new();
-        let networks = self.docker().list_networks(Some(options)).await;
-        for network in networks.map_err(EngineError::docker(Act::List, "networks"))? {
-            let server = network.labels.and_then(|mut labels| labels.remove(label::SERVER)).unwrap_or_default();
-            let (true, Some(id)) = (server.starts_with(prefix), network.id) else { continue };
-            let details = match self.docker().inspect_network(&id, None).await {
-                Ok(details) => details,
-                Err(e) if status(&e) == Some(404) => continue,
-                Err(e) => return Err(EngineError::docker(Act::Inspect, format!("network {id}"))(e)),
-            };
-            let empty = details.containers.is_none_or(|containers| containers.is_empty());
-            *idle.entry(server).or_insert(true) &= empty;
-        }
-        Ok(idle.into_iter().filter_map(|(server, idle)| idle.then_some(server)).collect())
-    }
-
     async fn remove_network(&self, name: &str) -> Result<()> {
         match self.docker().remove_network(name).await {
             Ok(()) => Ok(()),
             Err(e) if status(&e) == Some(404) => Ok(()),
             Err(e) => Err(EngineError::docker(Act::Remove, format!("network {name}"))(e)),
         }
-    }
-
-    /// Removes all networks of this server.
-    pub(super) async fn remove_networks(&self) -> Result<()> {
-        let options = ListNetworksOptionsBuilder::new().filters(&self.filter(Some(Kind::Network))).build();
-        let networks = self.docker().list_networks(Some(options)).await;
-        let networks = networks.map_err(EngineError::docker(Act::List, "networks"))?;
-        for id in networks.into_iter().filter_map(|network| network.id) {
-            self.remove_network(&id).await?;
-        }
-        Ok(())
     }
 
     /// Checks that the subnet does not overlap with a route of the machine, such as a VPN's: the bridge would hide that
@@ -211,6 +186,39 @@ impl Engine {
                 with: format!("the route of this machine through {}", route.interface),
             }),
         }
+    }
+}
+
+impl Host {
+    /// Ids of the servers that have networks, but no container in any of them; only ids with this prefix.
+    pub async fn idle_servers(&self, prefix: &str) -> Result<Vec<String>> {
+        let filter = HashMap::from([("label".to_owned(), vec![label::SERVER.to_owned()])]);
+        let options = ListNetworksOptionsBuilder::new().filters(&filter).build();
+        let mut idle = BTreeMap::new();
+        let networks = self.0.docker().list_networks(Some(options)).await;
+        for network in networks.map_err(EngineError::docker(Act::List, "networks"))? {
+            let server = network.labels.and_then(|mut labels| labels.remove(label::SERVER)).unwrap_or_default();
+            let (true, Some(id)) = (server.starts_with(prefix), network.id) else { continue };
+            let details = match self.0.docker().inspect_network(&id, None).await {
+                Ok(details) => details,
+                Err(e) if status(&e) == Some(404) => continue,
+                Err(e) => return Err(EngineError::docker(Act::Inspect, format!("network {id}"))(e)),
+            };
+            let empty = details.containers.is_none_or(|containers| containers.is_empty());
+            *idle.entry(server).or_insert(true) &= empty;
+        }
+        Ok(idle.into_iter().filter_map(|(server, idle)| idle.then_some(server)).collect())
+    }
+
+    /// Removes all networks of this server.
+    pub(super) async fn remove_networks(&self) -> Result<()> {
+        let options = ListNetworksOptionsBuilder::new().filters(&self.0.filter(Some(Kind::Network))).build();
+        let networks = self.0.docker().list_networks(Some(options)).await;
+        let networks = networks.map_err(EngineError::docker(Act::List, "networks"))?;
+        for id in networks.into_iter().filter_map(|network| network.id) {
+            self.0.remove_network(&id).await?;
+        }
+        Ok(())
     }
 }
 

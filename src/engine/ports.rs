@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     error::{EngineError, Result},
-    handle::Engine,
+    handle::Containers,
     id::ContainerId,
 };
 
@@ -23,7 +23,7 @@ pub struct ListeningSocket {
     pub waiting: u32,
 }
 
-impl Engine {
+impl Containers {
     /// Listening TCP sockets of a container; empty if it does not run.
     pub async fn listening_ports(&self, id: &ContainerId) -> Result<Vec<ListeningSocket>> {
         let Some(pid) = self.inspect(id.as_str()).await?.and_then(|container| container.pid) else {

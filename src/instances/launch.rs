@@ -103,7 +103,7 @@ impl Launcher {
                 return Ok(Launched::Cancelled);
             };
             let _permit = permit.map_err(|_| InstancesError::ShuttingDown)?;
-            match self.engine.inspect(row.id.as_str()).await? {
+            match self.engine.containers.inspect(row.id.as_str()).await? {
                 Some(container) if container.state.is_alive() => container.id,
                 Some(container) if container.started_at.is_some() => return Ok(self.ended(launch, &container).await),
                 None if row.container.is_some() => return Ok(self.failed(launch, CONTAINER_REMOVED).await),
@@ -113,7 +113,7 @@ impl Launcher {
                         return Ok(Launched::Cancelled);
                     }
                     self.store.set_instance(row.id.clone(), Some(id.0.clone()), InstanceState::Starting).await?;
-                    self.engine.start(&id).await?;
+                    self.engine.containers.start(&id).await?;
                     id
                 }
             }
@@ -123,7 +123,7 @@ impl Launcher {
         }
         self.pumps.ensure(row);
 
-        let address = SocketAddr::new(self.engine.address(row.bridge, row.slot).into(), launch.port);
+        let address = SocketAddr::new(self.engine.containers.address(row.bridge, row.slot).into(), launch.port);
         let Some(check) = launch.process().map(|spec| &spec.health_check) else { return Ok(Launched::Cancelled) };
         let checked = tokio::select! {
             () = cancel.cancelled() => return Ok(Launched::Cancelled),
@@ -136,7 +136,7 @@ impl Launcher {
             checked = self.until_healthy(&container, address, check) => checked,
             never = self.inform_caller(&container, launch, &check.probe) => match never {},
         };
-        match (checked, self.engine.inspect(row.id.as_str()).await?) {
+        match (checked, self.engine.containers.inspect(row.id.as_str()).await?) {
             // Only if the container still has the address, it is the one that passed the check.
             (Ok(()), Some(c)) if c.state.is_alive() && c.address.map(Into::into) == Some(address.ip()) => {
                 Ok(Launched::Healthy { container: c.id })
@@ -171,7 +171,7 @@ impl Launcher {
             let mut wait = Duration::from_millis(10);
             loop {
                 // An instance whose listeners cannot be read is not held back.
-                let listeners = self.engine.listening_ports(container).await.unwrap_or_default();
+                let listeners = self.engine.containers.listening_ports(container).await.unwrap_or_default();
                 if !listeners.iter().any(|listener| listener.port == address.port() && listener.waiting > 0) {
                     return;
                 }
@@ -191,7 +191,7 @@ impl Launcher {
         tokio::time::sleep(INFORM_AFTER).await;
         loop {
             // An error is logged by the diagnosis in the end.
-            if let Ok(listeners) = self.engine.listening_ports(container).await {
+            if let Ok(listeners) = self.engine.containers.listening_ports(container).await {
                 let text = Listening::of(&listeners, launch.port).not_healthy_yet(&name, launch.port, probe);
                 if let Some(text) = text.filter(|text| last.as_ref() != Some(text)) {
                     // A caller that reads too slowly misses the line.
@@ -208,7 +208,7 @@ impl Launcher {
         loop {
             let event = async { while exits.recv().await.is_ok_and(|ended| ended != *id) {} };
             let _ = tokio::time::timeout(INSPECT_INTERVAL, event).await;
-            match self.engine.inspect(id.as_str()).await {
+            match self.engine.containers.inspect(id.as_str()).await {
                 Ok(Some(container)) if container.state.is_alive() => {}
                 Ok(container) => return container,
                 Err(error) => {
@@ -220,13 +220,13 @@ impl Launcher {
     }
 
     async fn create(&self, launch: &Launch) -> Result<ContainerId, InstancesError> {
-        self.engine.ensure_app_bridge(launch.row.bridge).await?;
+        self.engine.containers.ensure_app_bridge(launch.row.bridge).await?;
         let image = self.image(launch).await?;
-        match self.engine.create_instance(&self.spec(launch, image)).await {
+        match self.engine.containers.create_instance(&self.spec(launch, image)).await {
             // Another program pruned the image in this moment.
             Err(EngineError::ImageMissing { .. }) => {
                 let image = self.image(launch).await?;
-                Ok(self.engine.create_instance(&self.spec(launch, image)).await?)
+                Ok(self.engine.containers.create_instance(&self.spec(launch, image)).await?)
             }
             created => Ok(created?),
         }
@@ -241,13 +241,13 @@ impl Launcher {
     /// holds the app's lock for pulls.
     pub(super) async fn ensure_image(&self, app: &AppName, release: &Release) -> Result<ImageId, InstancesError> {
         let reference = format!("{}/{app}@{}", self.config.registry.listen, release.image);
-        let image = match self.engine.image_id(&reference).await? {
+        let image = match self.engine.images.image_id(&reference).await? {
             Some(image) => image,
-            None => self.engine.pull(&reference, self.registry_token.expose()).await?,
+            None => self.engine.images.pull(&reference, self.registry_token.expose()).await?,
         };
-        let tag = self.engine.release_tag(app, release.number);
-        if self.engine.image_id(&tag).await?.as_ref() != Some(&image) {
-            self.engine.tag(&image, &tag).await?;
+        let tag = self.engine.images.release_tag(app, release.number);
+        if self.engine.images.image_id(&tag).await?.as_ref() != Some(&image) {
+            self.engine.images.tag(&image, &tag).await?;
         }
         Ok(image)
     }
@@ -271,7 +271,7 @@ impl Launcher {
             release: launch.release.number,
             image,
             bridge: row.bridge,
-            address: self.engine.address(row.bridge, row.slot),
+            address: self.engine.containers.address(row.bridge, row.slot),
             entrypoint: vec![format!("/cnb/process/{}", row.process_type)],
             cmd: Vec::new(),
             env,
@@ -301,7 +301,7 @@ impl Launcher {
     /// Last lines that an instance printed, safe for a terminal; empty if its container is removed.
     pub(super) async fn last_lines(&self, id: &InstanceId) -> Vec<String> {
         let options = LogOptions { tail: Some(LAST_LINES), ..LogOptions::default() };
-        let lines = self.engine.logs(&ContainerId::from(id), options);
+        let lines = self.engine.containers.logs(&ContainerId::from(id), options);
         let lines = lines.filter_map(|line| std::future::ready(line.ok().map(|line| Line::sanitize(&line.text))));
         tokio::time::timeout(LAST_LINES_TIMEOUT, lines.collect()).await.unwrap_or_default()
     }
@@ -313,7 +313,7 @@ impl Launcher {
         probe: &Probe,
         unhealthy: &Unhealthy,
     ) -> Diagnosis {
-        let listening = match self.engine.listening_ports(container).await {
+        let listening = match self.engine.containers.listening_ports(container).await {
             Ok(listeners) => Listening::of(&listeners, launch.port),
             Err(error) => {
                 tracing::debug!(%error, "cannot read on which ports the instance listens");

@@ -95,7 +95,7 @@ impl RunningPumps {
             if let Some(error) = &failed {
                 tracing::debug!(%error, instance = %row.id, "cannot copy the instance's output; retrying");
             }
-            match self.engine.inspect(row.id.as_str()).await {
+            match self.engine.containers.inspect(row.id.as_str()).await {
                 Ok(Some(c)) if !c.state.is_alive() && failed.is_none() => return,
                 Ok(None) => return,
                 // The engine closes the output shortly before it reports that the container has ended.
@@ -109,7 +109,7 @@ impl RunningPumps {
         let since = self.logs.last_line(row.app, &row.id).await?;
         let since = since.and_then(|nanos| jiff::Timestamp::from_nanosecond(i128::from(nanos)).ok());
         let options = LogOptions { since, follow: true, tail: None };
-        let mut batches = self.engine.logs(container, options).ready_chunks(MAX_BATCH);
+        let mut batches = self.engine.containers.logs(container, options).ready_chunks(MAX_BATCH);
         while let Some(batch) = batches.next().await {
             let mut lines = Vec::with_capacity(batch.len());
             let mut failed = None;

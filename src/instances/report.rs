@@ -66,7 +66,7 @@ impl InstanceReport {
             name: row.name(),
             state,
             release: row.release,
-            address: engine.address(row.bridge, row.slot),
+            address: engine.containers.address(row.bridge, row.slot),
             restarts: row.restarts,
             since: if state == ReportState::Waiting { row.not_before } else { row.created_at },
             container: row.container,

@@ -26,7 +26,7 @@ pub(super) struct Shared {
 impl Shared {
     /// Why a healthy instance has failed, if its container does not run any more at the instance's address.
     pub(super) fn failure_of(&self, row: &Instance, container: Option<&Container>) -> Option<InstanceFailure> {
-        let address = self.engine.address(row.bridge, row.slot);
+        let address = self.engine.containers.address(row.bridge, row.slot);
         container::failure_of(row, container, address, self.config.instances.memory_mib)
     }
 }

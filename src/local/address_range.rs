@@ -22,7 +22,7 @@ pub(super) async fn connect(config: &mut Config, server_id: &str) -> Result<Engi
         other => return other,
     }
     let any_range = Engine::connect(config, server_id).await?;
-    for idle in any_range.idle_servers(SERVER_ID_PREFIX).await? {
+    for idle in any_range.host.idle_servers(SERVER_ID_PREFIX).await? {
         // This fails for one that begins to build at this moment: it keeps its range.
         if let Err(error) = Engine::connect(config, &idle).await?.free_addresses().await {
             tracing::debug!(%error, idle, "a network is not removed");
@@ -39,7 +39,7 @@ async fn connect_with_free(config: &mut Config, server_id: &str) -> Result<Engin
     for number in last.into_iter().chain(RANGES.rev()) {
         config.network.range = format!("10.{number}.0.0/16");
         let engine = Engine::connect(config, server_id).await?;
-        match engine.ensure_build_bridge().await {
+        match engine.builds.ensure_build_bridge().await {
             Ok(_) => {
                 fs::write(&file, number.to_string()).map_err(LocalError::file("write", &file))?;
                 return Ok(engine);

@@ -70,10 +70,10 @@ impl BuildpackTest<'_> {
         let (third, _) = timed(build.run(workspace, DISK, None, progress, cancel)).await?;
 
         progress.header("Starting it").await;
-        let tag = workspace.engine.own_tag("trial", "latest");
+        let tag = workspace.engine.images.own_tag("trial", "latest");
         let image = workspace.load_image(&second, &tag).await?;
         let started = self.start(workspace, &second, &image, progress).await;
-        workspace.engine.remove_image_tag(&tag).await?;
+        workspace.engine.images.remove_image_tag(&tag).await?;
         workspace.remove_disk(DISK).await?;
 
         progress.header("Report").await;
@@ -122,11 +122,11 @@ impl BuildpackTest<'_> {
             processes.iter().find(|p| p.default).or_else(|| processes.iter().find(|p| p.process_type.is_web()));
         let Process { process_type, .. } = process
             .ok_or_else(|| LocalError::Wrong("the image has no default process and no process named web".to_owned()))?;
-        workspace.engine.ensure_app_bridge(0).await?;
+        workspace.engine.containers.ensure_app_bridge(0).await?;
         let limits = &workspace.config.instances;
         let id = format!("trial-{:016x}", rand::random::<u64>());
         let id: InstanceId = id.parse().map_err(|e: InvalidName| LocalError::Wrong(e.to_string()))?;
-        let address = workspace.engine.address(0, 0);
+        let address = workspace.engine.containers.address(0, 0);
         let spec = InstanceSpec {
             id,
             app: app_name(self.app)?,
@@ -145,13 +145,13 @@ impl BuildpackTest<'_> {
             labels: std::collections::BTreeMap::new(),
             own_user: false,
         };
-        let container = workspace.engine.create_instance(&spec).await?;
+        let container = workspace.engine.containers.create_instance(&spec).await?;
         let begun = Instant::now();
-        workspace.engine.start(&container).await?;
+        workspace.engine.containers.start(&container).await?;
         let check = HealthCheck::default_for(process_type);
         let healthy = until_healthy(SocketAddr::new(address.into(), CONTAINER_PORT), &check);
         let ends = async {
-            while workspace.engine.inspect(container.as_str()).await?.is_some_and(|c| c.state.is_alive()) {
+            while workspace.engine.containers.inspect(container.as_str()).await?.is_some_and(|c| c.state.is_alive()) {
                 tokio::time::sleep(POLL_INTERVAL).await;
             }
             Ok::<_, LocalError>(())
@@ -162,11 +162,12 @@ impl BuildpackTest<'_> {
         };
         let ended = workspace
             .engine
+            .containers
             .inspect(container.as_str())
             .await?
             .and_then(|c| c.exit_code.filter(|_| !c.state.is_alive()));
-        let log = workspace.engine.last_lines(&container, 20).await;
-        workspace.engine.remove(&container).await?;
+        let log = workspace.engine.containers.last_lines(&container, 20).await;
+        workspace.engine.containers.remove(&container).await?;
         if is_healthy {
             return Ok(begun.elapsed());
         }

@@ -53,7 +53,14 @@ impl Workspace {
             (TaskTracker::new(), CancellationToken::new(), Registry::random_token());
         tracker.spawn(Registry::new(images.clone(), &registry_token).serve(listener, stopped.clone()));
         let stack = StackDefinition::embedded()?.bootstrap(&config.stack, "", &images, progress).await?;
-        let builder = Builder::new(Arc::clone(&config), engine.clone(), images.clone(), registry_token.clone()).await?;
+        let builder = Builder::new(
+            Arc::clone(&config),
+            engine.builds.clone(),
+            engine.images.clone(),
+            images.clone(),
+            registry_token.clone(),
+        )
+        .await?;
         let repositories = Repositories::open(&config).await?;
         Ok(Self { engine, images, config, builder, stack, repositories, registry_token, tracker, stopped, _lock: lock })
     }
@@ -64,10 +71,10 @@ impl Workspace {
         self.stopped.cancel();
         self.tracker.close();
         self.tracker.wait().await;
-        for container in self.engine.list(Some(Kind::Instance)).await? {
-            self.engine.remove(&container.id).await?;
+        for container in self.engine.containers.list(Some(Kind::Instance)).await? {
+            self.engine.containers.remove(&container.id).await?;
         }
-        self.engine.remove_build_group().await;
+        self.engine.host.remove_build_group().await;
         Ok(())
     }
 
@@ -84,10 +91,10 @@ impl Workspace {
     /// Loads an image into the engine, and tags it.
     pub(super) async fn load_image(&self, image: &Digest, tag: &str) -> Result<ImageId> {
         let reference = format!("{}/local@{image}", self.config.registry.listen);
-        let id = self.engine.pull(&reference, self.registry_token.expose()).await?;
-        self.engine.tag_for_user(&id, tag).await?;
+        let id = self.engine.images.pull(&reference, self.registry_token.expose()).await?;
+        self.engine.images.tag_for_user(&id, tag).await?;
         // The registry has another port next time; then nothing would identify this name as ours.
-        self.engine.forget_pulled(&reference).await?;
+        self.engine.images.forget_pulled(&reference).await?;
         Ok(id)
     }
 }

@@ -80,7 +80,7 @@ impl Fixture {
         let stack = stack(&images);
         let (engine, token, shutdown) = (test.engine.clone(), Secret::new("token"), CancellationToken::new());
         tokio::spawn(Registry::new(images.clone(), &token).serve(listener, shutdown.clone()));
-        let builder = Builder::new(config.clone(), engine, images.clone(), token).await.unwrap();
+        let builder = Builder::new(config.clone(), engine.builds, engine.images, images.clone(), token).await.unwrap();
         Self { test, config, images, builder, stack, dir, _registry: shutdown.drop_guard() }
     }
 
@@ -110,7 +110,7 @@ impl Fixture {
     async fn is_tidy(&self) -> bool {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         !mounts.contains(&*self.dir.path().to_string_lossy())
-            && self.test.engine.list(Some(Kind::Build)).await.unwrap().is_empty()
+            && self.test.engine.containers.list(Some(Kind::Build)).await.unwrap().is_empty()
     }
 
     fn disk(&self) -> PathBuf {
@@ -155,10 +155,10 @@ async fn building_twice_gives_the_same_image_and_shows_the_output() {
     fixture.builder.remove_disk("hello").await.unwrap();
     assert!(!fixture.disk().exists());
 
-    let pulled = fixture.test.engine.tagged_images().await.unwrap();
+    let pulled = fixture.test.engine.images.tagged_images().await.unwrap();
     let pulled = pulled.iter().find(|image| image.tags[0].contains("/own/build:")).unwrap();
-    fixture.test.engine.remove_image_tag(&pulled.tags[0]).await.unwrap();
-    assert_eq!(fixture.test.engine.image_id(pulled.id.as_str()).await.unwrap(), None, "no tag keeps the image");
+    fixture.test.engine.images.remove_image_tag(&pulled.tags[0]).await.unwrap();
+    assert_eq!(fixture.test.engine.images.image_id(pulled.id.as_str()).await.unwrap(), None, "no tag keeps the image");
 }
 
 #[tokio::test(flavor = "multi_thread")]

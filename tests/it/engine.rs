@@ -17,9 +17,9 @@ async fn an_instance_is_created_started_stopped_and_removed() {
     engine.ping().await.unwrap();
     assert!(!engine.version().await.unwrap().engine.is_empty());
     let spec = test.instance(5, "id -u; echo oops >&2; trap 'exit 3' TERM; while :; do sleep 0.1; done");
-    let id = engine.create_instance(&spec).await.unwrap();
-    assert_eq!(engine.create_instance(&spec).await.unwrap(), id, "a second call returns the same container");
-    let made = engine.inspect(spec.id.as_str()).await.unwrap().unwrap();
+    let id = engine.containers.create_instance(&spec).await.unwrap();
+    assert_eq!(engine.containers.create_instance(&spec).await.unwrap(), id, "a second call returns the same container");
+    let made = engine.containers.inspect(spec.id.as_str()).await.unwrap().unwrap();
     assert_eq!((made.state, made.exit_code, made.started_at), (ContainerState::Created, None, None));
     for (name, value) in [
         (label::SERVER, engine.server_id()),
@@ -33,9 +33,9 @@ async fn an_instance_is_created_started_stopped_and_removed() {
         assert_eq!(made.label(name), Some(value));
     }
 
-    engine.start(&id).await.unwrap();
-    engine.start(&id).await.unwrap();
-    let running = engine.inspect(spec.id.as_str()).await.unwrap().unwrap();
+    engine.containers.start(&id).await.unwrap();
+    engine.containers.start(&id).await.unwrap();
+    let running = engine.containers.inspect(spec.id.as_str()).await.unwrap().unwrap();
     assert_eq!((running.state, running.address), (ContainerState::Running, Some(spec.address)));
     assert!(running.started_at.is_some() && running.pid.is_some());
     until("both lines are in the log", || async { lines(engine, &id).await.len() == 2 }).await;
@@ -43,27 +43,37 @@ async fn an_instance_is_created_started_stopped_and_removed() {
     printed.sort();
     assert_eq!(printed, [(false, "1000".to_owned()), (true, "oops".to_owned())]);
 
-    engine.stop(&id, Duration::from_secs(10)).await.unwrap();
-    let stopped = engine.list(Some(Kind::Instance)).await.unwrap().pop().unwrap();
+    engine.containers.stop(&id, Duration::from_secs(10)).await.unwrap();
+    let stopped = engine.containers.list(Some(Kind::Instance)).await.unwrap().pop().unwrap();
     assert_eq!((stopped.state, stopped.exit_code, stopped.oom_killed), (ContainerState::Exited, Some(3), false));
     assert!(stopped.finished_at >= stopped.started_at);
-    engine.kill(&id).await.unwrap();
-    engine.remove(&id).await.unwrap();
-    assert!(engine.inspect(spec.id.as_str()).await.unwrap().is_none());
-    for again in [engine.remove(&id).await, engine.kill(&id).await, engine.stop(&id, Duration::ZERO).await] {
+    engine.containers.kill(&id).await.unwrap();
+    engine.containers.remove(&id).await.unwrap();
+    assert!(engine.containers.inspect(spec.id.as_str()).await.unwrap().is_none());
+    for again in [
+        engine.containers.remove(&id).await,
+        engine.containers.kill(&id).await,
+        engine.containers.stop(&id, Duration::ZERO).await,
+    ] {
         again.unwrap();
     }
-    assert!(matches!(engine.start(&id).await, Err(EngineError::ContainerMissing(_))));
+    assert!(matches!(engine.containers.start(&id).await, Err(EngineError::ContainerMissing(_))));
 
     // The address is free at once for the next instance.
     let next = test.instance(5, "sleep 60");
-    let next_id = engine.create_instance(&next).await.unwrap();
-    engine.start(&next_id).await.unwrap();
-    assert_eq!(engine.inspect(next.id.as_str()).await.unwrap().unwrap().address, Some(spec.address));
+    let next_id = engine.containers.create_instance(&next).await.unwrap();
+    engine.containers.start(&next_id).await.unwrap();
+    assert_eq!(engine.containers.inspect(next.id.as_str()).await.unwrap().unwrap().address, Some(spec.address));
 }
 
 async fn lines(engine: &Engine, id: &ContainerId) -> Vec<(bool, String)> {
-    engine.logs(id, LogOptions::default()).map_ok(|line| (line.stderr, line.text)).try_collect().await.unwrap()
+    engine
+        .containers
+        .logs(id, LogOptions::default())
+        .map_ok(|line| (line.stderr, line.text))
+        .try_collect()
+        .await
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,23 +81,23 @@ async fn objects_of_another_server_are_not_touched() {
     let test = TestEngine::new().await;
     let other = Engine::connect(&test.config, &format!("{}-x", test.engine.server_id())).await.unwrap();
     let spec = test.instance(0, "sleep 60");
-    let id = test.engine.create_instance(&spec).await.unwrap();
-    test.engine.start(&id).await.unwrap();
+    let id = test.engine.containers.create_instance(&spec).await.unwrap();
+    test.engine.containers.start(&id).await.unwrap();
     for refused in [
-        other.remove(&id).await,
-        other.kill(&id).await,
-        other.stop(&id, Duration::ZERO).await,
-        other.start(&id).await,
-        other.remove_image_tag(&test.engine.own_tag("busybox", "1")).await,
-        other.tag(&test.image, "debian:13").await,
+        other.containers.remove(&id).await,
+        other.containers.kill(&id).await,
+        other.containers.stop(&id, Duration::ZERO).await,
+        other.containers.start(&id).await,
+        other.images.remove_image_tag(&test.engine.images.own_tag("busybox", "1")).await,
+        other.images.tag(&test.image, "debian:13").await,
     ] {
         assert!(matches!(refused, Err(EngineError::NotOurs(_))), "{refused:?}");
     }
-    assert!(other.list(None).await.unwrap().is_empty());
+    assert!(other.containers.list(None).await.unwrap().is_empty());
     other.remove_all().await.unwrap();
-    assert_eq!(test.engine.inspect(spec.id.as_str()).await.unwrap().unwrap().state, ContainerState::Running);
+    assert_eq!(test.engine.containers.inspect(spec.id.as_str()).await.unwrap().unwrap().state, ContainerState::Running);
 
-    let overlap = other.ensure_app_bridge(0).await.unwrap_err();
+    let overlap = other.containers.ensure_app_bridge(0).await.unwrap_err();
     assert!(overlap.to_string().starts_with("network.range: "), "{overlap}");
     other.remove_all().await.unwrap();
 }
@@ -95,31 +105,31 @@ async fn objects_of_another_server_are_not_touched() {
 #[tokio::test(flavor = "multi_thread")]
 async fn images_are_tagged_and_missing_ones_are_reported() {
     let test = TestEngine::new().await;
-    let tag = test.engine.release_tag(&"hello".parse().unwrap(), 1);
-    test.engine.tag(&test.image, &tag).await.unwrap();
-    assert_eq!(test.engine.image_id(&tag).await.unwrap().as_ref(), Some(&test.image));
-    assert_eq!(test.engine.tagged_images().await.unwrap()[0].tags.len(), 2);
-    test.engine.remove_image_tag(&tag).await.unwrap();
-    test.engine.remove_image_tag(&tag).await.unwrap();
-    assert_eq!(test.engine.image_id(&tag).await.unwrap(), None);
+    let tag = test.engine.images.release_tag(&"hello".parse().unwrap(), 1);
+    test.engine.images.tag(&test.image, &tag).await.unwrap();
+    assert_eq!(test.engine.images.image_id(&tag).await.unwrap().as_ref(), Some(&test.image));
+    assert_eq!(test.engine.images.tagged_images().await.unwrap()[0].tags.len(), 2);
+    test.engine.images.remove_image_tag(&tag).await.unwrap();
+    test.engine.images.remove_image_tag(&tag).await.unwrap();
+    assert_eq!(test.engine.images.image_id(&tag).await.unwrap(), None);
 
     let mut spec = test.instance(0, "true");
     spec.image = format!("sha256:{}", "1".repeat(64)).parse().unwrap();
-    let missing = test.engine.create_instance(&spec).await.unwrap_err();
+    let missing = test.engine.containers.create_instance(&spec).await.unwrap_err();
     assert!(matches!(missing, EngineError::ImageMissing { .. }), "{missing}");
-    let refused = test.engine.pull(&format!("127.0.0.1:9/x@{}", spec.image), "token").await.unwrap_err();
+    let refused = test.engine.images.pull(&format!("127.0.0.1:9/x@{}", spec.image), "token").await.unwrap_err();
     assert!(matches!(refused, EngineError::Docker { act: Act::Pull, .. }), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_exit_is_reported() {
     let test = TestEngine::new().await;
-    let mut exits = test.engine.exits();
+    let mut exits = test.engine.containers.exits();
     let mut expected = Vec::new();
     for code in 0..3 {
         let spec = test.instance(code, &format!("exit {code}"));
-        let id = test.engine.create_instance(&spec).await.unwrap();
-        test.engine.start(&id).await.unwrap();
+        let id = test.engine.containers.create_instance(&spec).await.unwrap();
+        test.engine.containers.start(&id).await.unwrap();
         expected.push((spec.id.to_string(), i64::from(code)));
     }
     // The stream is read only now: it has the exits since it was made.
@@ -137,11 +147,11 @@ async fn the_host_reaches_instances_and_they_do_not_reach_each_other() {
     let test = TestEngine::new().await;
     let engine = &test.engine;
     let server = test.instance(0, "httpd -f -p 8080 & httpd -f -p 127.0.0.1:3000");
-    let id = engine.create_instance(&server).await.unwrap();
-    engine.start(&id).await.unwrap();
+    let id = engine.containers.create_instance(&server).await.unwrap();
+    engine.containers.start(&id).await.unwrap();
     let listener = |port, loopback| ListeningSocket { port, loopback, waiting: 0 };
     let expected = [listener(3000, true), listener(8080, false)];
-    until("both servers listen", || async { engine.listening_ports(&id).await.unwrap() == expected }).await;
+    until("both servers listen", || async { engine.containers.listening_ports(&id).await.unwrap() == expected }).await;
     let address = SocketAddr::from((server.address, 8080));
     tokio::time::timeout(DEADLINE, tokio::net::TcpStream::connect(address)).await.unwrap().unwrap();
 
@@ -151,9 +161,9 @@ async fn the_host_reaches_instances_and_they_do_not_reach_each_other() {
         server.address
     );
     let peer = test.instance(1, &script);
-    let mut exits = engine.exits();
-    let peer_id = engine.create_instance(&peer).await.unwrap();
-    engine.start(&peer_id).await.unwrap();
+    let mut exits = engine.containers.exits();
+    let peer_id = engine.containers.create_instance(&peer).await.unwrap();
+    engine.containers.start(&peer_id).await.unwrap();
     let exit = tokio::time::timeout(DEADLINE, exits.next()).await.unwrap().unwrap();
     assert_eq!(exit.id, peer_id);
     assert_eq!(exit.exit_code, 5, "3: cannot connect to itself, 4: reached the other instance");

@@ -16,7 +16,7 @@ use crate::support::{
 
 /// Runs a build container; returns its exit and its output.
 async fn run(test: &TestEngine, spec: &BuildSpec) -> (BuildExit, String) {
-    let container = test.engine.run_build(spec).await.unwrap();
+    let container = test.engine.builds.run_build(spec).await.unwrap();
     tokio::time::timeout(DEADLINE, finish(container)).await.expect("the build ends")
 }
 
@@ -37,10 +37,10 @@ async fn a_build_cannot_connect_to_host_instances_or_metadata_service() {
     let test = TestEngine::new().await;
     let engine = &test.engine;
     let instance = test.instance(0, "httpd -f -p 8080");
-    let id = engine.create_instance(&instance).await.unwrap();
-    engine.start(&id).await.unwrap();
-    until("the instance listens", || async { !engine.listening_ports(&id).await.unwrap().is_empty() }).await;
-    engine.ensure_build_bridge().await.unwrap();
+    let id = engine.containers.create_instance(&instance).await.unwrap();
+    engine.containers.start(&id).await.unwrap();
+    until("the instance listens", || async { !engine.containers.listening_ports(&id).await.unwrap().is_empty() }).await;
+    engine.builds.ensure_build_bridge().await.unwrap();
     let gateway = test.config.address_plan().unwrap().build_bridge().1;
     let listener = tokio::net::TcpListener::bind((gateway, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -77,7 +77,7 @@ async fn a_build_cannot_connect_to_host_instances_or_metadata_service() {
 #[tokio::test(flavor = "multi_thread")]
 async fn filter_rules_are_restored_before_foreign_rules() {
     let test = TestEngine::new().await;
-    test.engine.ensure_build_bridge().await.unwrap();
+    test.engine.builds.ensure_build_bridge().await.unwrap();
     let rules = || {
         let listed = std::process::Command::new("iptables").args(["-w", "10", "-S"]).output().unwrap();
         String::from_utf8(listed.stdout).unwrap()
@@ -87,8 +87,8 @@ async fn filter_rules_are_restored_before_foreign_rules() {
     let delete = jump.replacen("-A", "-D", 1);
     let deleted = std::process::Command::new("iptables").args(["-w", "10"]).args(delete.split(' ')).status().unwrap();
     assert!(deleted.success());
-    test.engine.ensure_build_bridge().await.unwrap();
-    test.engine.ensure_build_bridge().await.unwrap();
+    test.engine.builds.ensure_build_bridge().await.unwrap();
+    test.engine.builds.ensure_build_bridge().await.unwrap();
     assert_eq!(rules().lines().filter(|line| **line == jump).count(), 1);
 
     // A rule of somebody else is inserted before it, for an interface that does not exist.
@@ -100,7 +100,7 @@ async fn filter_rules_are_restored_before_foreign_rules() {
     };
     let (own, other) = places();
     assert!(other < own);
-    test.engine.ensure_build_bridge().await.unwrap();
+    test.engine.builds.ensure_build_bridge().await.unwrap();
     let (own, other) = places();
     assert!(own < other, "{}", rules());
     drop(foreign);
@@ -144,12 +144,12 @@ async fn a_build_is_confined() {
 async fn the_limits_of_processes_and_memory_hold() {
     let test = TestEngine::new().await;
     let bomb = test.build("bomb() { bomb | bomb & }; bomb; sleep 1; echo over");
-    let container = test.engine.run_build(&bomb).await.unwrap();
+    let container = test.engine.builds.run_build(&bomb).await.unwrap();
     let id = container.id().clone();
     let ended = tokio::time::timeout(DEADLINE, finish(container)).await;
     let (_, printed) = ended.expect("a fork bomb can be removed");
     assert!(printed.contains("can't fork"), "{}", printed.chars().take(500).collect::<String>());
-    assert!(test.engine.inspect(id.as_str()).await.unwrap().is_none());
+    assert!(test.engine.containers.inspect(id.as_str()).await.unwrap().is_none());
 
     let (exit, _) = run(&test, &test.build("tail /dev/zero")).await;
     assert_eq!(exit.code, 137);
@@ -159,22 +159,22 @@ async fn the_limits_of_processes_and_memory_hold() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_build_sees_the_end_of_its_input_when_the_server_dies() {
     let test = TestEngine::new().await;
-    let mut container = test.engine.run_build(&test.build("cat")).await.unwrap();
+    let mut container = test.engine.builds.run_build(&test.build("cat")).await.unwrap();
     container.stdin.write_all(b"hello\n").await.unwrap();
     container.stdin.shutdown().await.unwrap();
     let (exit, printed) = tokio::time::timeout(DEADLINE, finish(container)).await.unwrap();
     assert_eq!((exit.code, printed.as_str()), (0, "hello\n"));
 
     // A server that dies closes its connection without any other message.
-    let container = test.engine.run_build(&test.build("cat >/dev/null; exit 4")).await.unwrap();
+    let container = test.engine.builds.run_build(&test.build("cat >/dev/null; exit 4")).await.unwrap();
     let id = container.id().clone();
     drop(container);
     until("the container has exited", || async {
-        test.engine.inspect(id.as_str()).await.unwrap().unwrap().state == ContainerState::Exited
+        test.engine.containers.inspect(id.as_str()).await.unwrap().unwrap().state == ContainerState::Exited
     })
     .await;
-    assert_eq!(test.engine.remove_leftover_builds().await.unwrap(), 1);
-    assert!(test.engine.list(Some(Kind::Build)).await.unwrap().is_empty());
+    assert_eq!(test.engine.builds.remove_leftover_builds().await.unwrap(), 1);
+    assert!(test.engine.containers.list(Some(Kind::Build)).await.unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,7 +186,7 @@ async fn a_disk_is_mounted_in_a_running_container() {
     let script = "touch /layers/early /tmp/early; read line; cat /layers/mine; touch /layers/late /tmp/late; id -u; \
                   while read device folder kind options; do case $folder in /layers) echo $kind $options;; esac; done </proc/mounts";
     let spec = test.build(script).for_standby(&slot);
-    let mut container = test.engine.run_build(&spec).await.unwrap();
+    let mut container = test.engine.builds.run_build(&spec).await.unwrap();
 
     let disk = Disk::open(&at("disks/mine.ext4"), 64, &at("mounts/mine")).await.unwrap();
     std::fs::write(disk.folder("layers").join("mine"), "this one\n").unwrap();
@@ -234,9 +234,9 @@ async fn a_build_fills_its_own_disk_only() {
     assert!(!is_mounted(&mount_point));
 
     // A build whose disk is not mounted does not start.
-    let refused = test.engine.run_build(&spec).await.map(drop).unwrap_err();
+    let refused = test.engine.builds.run_build(&spec).await.map(drop).unwrap_err();
     assert!(refused.to_string().contains("bind source path does not exist"), "{refused}");
-    assert!(test.engine.list(Some(Kind::Build)).await.unwrap().is_empty());
+    assert!(test.engine.containers.list(Some(Kind::Build)).await.unwrap().is_empty());
 
     // The disk keeps its contents, and is unmounted when a server died and left it mounted.
     let disk = Disk::open(&image, 64, &mount_point).await.unwrap();

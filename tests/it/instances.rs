@@ -89,8 +89,11 @@ async fn a_release_is_deployed_scaled_stopped_and_removed() {
     let first = healthy(&server, &app).await;
     assert_eq!(names(&first), ["web.1"]);
     assert_eq!(ask(first[0].address).await.unwrap(), "web.1 v1");
-    let tag = f.test.engine.release_tag(&app.name, 1);
-    assert!(f.test.engine.image_id(&tag).await.unwrap().is_some(), "docker image prune removes images without a tag");
+    let tag = f.test.engine.images.release_tag(&app.name, 1);
+    assert!(
+        f.test.engine.images.image_id(&tag).await.unwrap().is_some(),
+        "docker image prune removes images without a tag"
+    );
 
     f.scale(&app, &[("web", 3), ("worker", 1)]).await;
     settle(&server, &app).await.unwrap();
@@ -123,7 +126,7 @@ async fn a_release_is_deployed_scaled_stopped_and_removed() {
     assert!(matches!(server.instances.remove_app(app.id).await, Err(InstancesError::NotDestroying(_))));
     f.store.mark_destroying(app.id).await.unwrap();
     server.instances.remove_app(app.id).await.unwrap();
-    assert!(f.test.engine.list(Some(Kind::Instance)).await.unwrap().is_empty());
+    assert!(f.test.engine.containers.list(Some(Kind::Instance)).await.unwrap().is_empty());
     assert!(!f.log_folder(&app).exists());
     f.store.forget_app(app.id).await.unwrap();
     server.stop().await;
@@ -139,14 +142,15 @@ async fn the_image_of_a_running_instance_is_restored() {
     let before = healthy(&server, &app).await;
     server.stop().await;
 
-    let tag = f.test.engine.release_tag(&app.name, v1);
+    let tag = f.test.engine.images.release_tag(&app.name, v1);
     let image = f.store.release(app.id, v1).await.unwrap().unwrap().image;
     let pulled = format!("{}/{}@{image}", f.test.config.registry.listen, app.name);
     run(Command::new("docker").args(["rmi", "--force", &tag, &pulled])).success();
-    assert_eq!(f.test.engine.image_id(&tag).await.unwrap(), None);
+    assert_eq!(f.test.engine.images.image_id(&tag).await.unwrap(), None);
     let server = f.server().await;
-    until("the engine has the image again", || async { f.test.engine.image_id(&tag).await.unwrap().is_some() }).await;
-    assert!(f.test.engine.image_id(&pulled).await.unwrap().is_some());
+    until("the engine has the image again", || async { f.test.engine.images.image_id(&tag).await.unwrap().is_some() })
+        .await;
+    assert!(f.test.engine.images.image_id(&pulled).await.unwrap().is_some());
     assert_eq!(healthy(&server, &app).await, before, "the instance is unchanged");
     server.stop().await;
 }
@@ -236,7 +240,7 @@ async fn a_crashed_instance_is_replaced_at_once_and_then_with_back_off() {
     let v1 = f.release(&app, &[("web", SERVE, quick(), 2)]).await;
     rollout(&server, &app, v1).await.0.unwrap();
     let before = healthy(&server, &app).await;
-    f.test.engine.kill(&ContainerId::from(&before[0].id)).await.unwrap();
+    f.test.engine.containers.kill(&ContainerId::from(&before[0].id)).await.unwrap();
     until("the killed instance is replaced", || async {
         let now = healthy(&server, &app).await;
         now.len() == 2 && now[0].id != before[0].id
@@ -247,7 +251,7 @@ async fn a_crashed_instance_is_replaced_at_once_and_then_with_back_off() {
     assert_ne!(after[0].address, before[0].address, "the address is not used again at once");
     assert_eq!(after[1], before[1], "the other instance is unchanged");
 
-    f.test.engine.kill(&ContainerId::from(&after[0].id)).await.unwrap();
+    f.test.engine.containers.kill(&ContainerId::from(&after[0].id)).await.unwrap();
     until("its successor waits for the back-off", || async {
         report(&server, &app).await.iter().any(|i| i.state == ReportState::Waiting && i.restarts == 2)
     })
@@ -278,11 +282,11 @@ async fn a_restarted_server_adopts_running_instances_and_replaces_the_others() {
 
     // While no server runs, one instance is killed, another one's container is removed, and a container with this server's
     // labels but without a row appears; and a rollout was interrupted between its row and its container.
-    f.test.engine.kill(&ContainerId::from(&before[1].id)).await.unwrap();
-    f.test.engine.remove(&ContainerId::from(&before[2].id)).await.unwrap();
+    f.test.engine.containers.kill(&ContainerId::from(&before[1].id)).await.unwrap();
+    f.test.engine.containers.remove(&ContainerId::from(&before[2].id)).await.unwrap();
     let stray: InstanceSpec = f.test.instance(900, "exec sleep 600");
-    let stray_id = f.test.engine.create_instance(&stray).await.unwrap();
-    f.test.engine.start(&stray_id).await.unwrap();
+    let stray_id = f.test.engine.containers.create_instance(&stray).await.unwrap();
+    f.test.engine.containers.start(&stray_id).await.unwrap();
     let v2 = f.release(&app, &[("web", SERVE, quick(), 3)]).await;
     let cut_off = f.store.begin_deployment(app.id, v2, None).await.unwrap().unwrap();
     let orphan = NewInstance {
@@ -309,7 +313,7 @@ async fn a_restarted_server_adopts_running_instances_and_replaces_the_others() {
     for instance in &after {
         assert_eq!(ask(instance.address).await.unwrap(), format!("{} v1", instance.name));
     }
-    let containers = f.test.engine.list(Some(Kind::Instance)).await.unwrap();
+    let containers = f.test.engine.containers.list(Some(Kind::Instance)).await.unwrap();
     assert_eq!(containers.len(), 3, "{containers:?}");
     let lines = || async {
         let selection = LogSelection { lines: 1000, ..LogSelection::default() };

@@ -29,7 +29,7 @@ pub(super) async fn verify(state: &mut WorkerState, app: &App, rows: &[Instance]
         .map(move |row| {
             let engine = engine.clone();
             async move {
-                let container = engine.inspect(row.id.as_str()).await;
+                let container = engine.containers.inspect(row.id.as_str()).await;
                 (row, container)
             }
         })

@@ -34,16 +34,16 @@ impl TestEngine {
             // The guard exists before the objects that it removes.
             let mut test =
                 Self { engine, config: config.clone(), image: format!("sha256:{}", "0".repeat(64)).parse().unwrap() };
-            match test.engine.ensure_app_bridge(0).await {
+            match test.engine.containers.ensure_app_bridge(0).await {
                 Ok(_) => {}
                 Err(EngineError::AddressesTaken { .. }) => continue,
                 Err(e) => panic!("{e}"),
             }
-            let tag = test.engine.own_tag("busybox", "1");
+            let tag = test.engine.images.own_tag("busybox", "1");
             let socket = test.config.engine.socket.clone();
             let import = tag.clone();
             tokio::task::spawn_blocking(move || import_busybox(&socket, &import)).await.unwrap();
-            test.image = test.engine.image_id(&tag).await.unwrap().expect("imported");
+            test.image = test.engine.images.image_id(&tag).await.unwrap().expect("imported");
             return test;
         }
     }
@@ -58,7 +58,7 @@ impl TestEngine {
             release: 7,
             image: self.image.clone(),
             bridge: 0,
-            address: self.engine.address(0, slot),
+            address: self.engine.containers.address(0, slot),
             entrypoint: vec!["/bin/sh".into(), "-c".into()],
             cmd: vec![script.into()],
             env: vec!["PORT=8080".into()],
