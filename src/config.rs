@@ -7,7 +7,9 @@ mod sections;
 use std::path::{Path, PathBuf};
 
 pub use error::ConfigError;
-pub use sections::{Assets, Build, Config, Engine, Git, Instances, Network, Outbound, Registry, Router, Ssh, Stack};
+pub use sections::{
+    Assets, Build, Config, Engine, Git, Instances, Network, Outbound, Registry, Router, Ssh, Stack, Tasks,
+};
 
 use crate::model::{AddressPlan, InvalidAddressRange};
 use error::one_line;

@@ -1,6 +1,7 @@
 //! The Docker Engine: networks, images, instances and build containers, with the disks and packet filters that they need.
 //! All objects that this module creates have our labels, and it changes no object without the label of this server.
 
+mod attach;
 mod build;
 mod cgroup;
 mod child;
@@ -14,13 +15,14 @@ mod firewall;
 mod handle;
 mod id;
 mod image;
-mod instance;
 pub mod label;
 mod logs;
 mod network;
 mod ports;
+mod workload;
 
-pub use build::{BuildContainer, BuildExit, BuildOutput, BuildSpec, Mount};
+pub use attach::{Attached, Executed, Execution, Printed, TerminalSize};
+pub use build::{BuildContainer, BuildExit, BuildSpec, Mount};
 pub use child::ChildError;
 pub use container::{Container, ContainerState};
 pub use dockerfile::{DockerfileSpec, image_id_in_output};
@@ -30,10 +32,10 @@ pub(crate) use firewall::nameservers;
 pub use handle::{Builds, Containers, Engine, EngineVersion, Host, Images};
 pub use id::{ContainerId, ImageId};
 pub use image::LocalImage;
-pub use instance::InstanceSpec;
 pub use label::Kind;
 pub use logs::{LogLine, LogOptions};
 pub use ports::ListeningSocket;
+pub use workload::{ContainerSpec, Input};
 
 impl Engine {
     /// Removes everything with this server's label: containers, networks, image tags, packet filters, control groups.

@@ -30,6 +30,11 @@ pub mod build;
 pub mod instances;
 #[cfg(feature = "server")]
 pub mod release;
+#[cfg(feature = "server")]
+pub mod tasks;
+
+#[cfg(feature = "server")]
+pub mod workload;
 
 #[cfg(feature = "server")]
 pub mod engine;

@@ -14,6 +14,7 @@ mod names;
 mod process;
 mod project_toml;
 mod secret;
+mod task;
 
 pub use access::{InvalidRole, Right, Role};
 pub use address::{Address, ImageReference, host_and_port};
@@ -25,11 +26,13 @@ pub use distribution::{Distribution, PackageChange};
 pub use health::{HealthCheck, Probe};
 pub use line::Line;
 pub use names::{
-    AppName, BranchName, ConfigKey, InstanceId, InvalidName, KeyName, ProcessType, SourceFolder, StackName, UserName,
+    AppName, BranchName, ConfigKey, InstanceId, InvalidName, KeyName, ProcessType, SourceFolder, StackName, TaskId,
+    UserName,
 };
 pub use process::{Process, Procfile, ProcfileError};
 pub use project_toml::{Files, InvalidProjectToml, ProjectBuildpack, ProjectToml};
 pub use secret::Secret;
+pub use task::{Scripts, TaskCommand, TaskKind, TaskName};
 
 /// Number of a release of one app: 1, 2, 3 …; gaps are possible.
 pub type ReleaseNumber = u64;

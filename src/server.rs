@@ -17,7 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     build::{BuildError, Builder},
     commands::Commands,
-    config::Config,
+    config::{Config, ConfigError},
     deploy::{DeployError, Deployer},
     engine::{Engine, EngineError, Kind},
     git::{GitError, Repositories},
@@ -29,6 +29,7 @@ use crate::{
     router::Link,
     socket, ssh,
     store::{Store, StoreError},
+    workload::{Local, Runtime},
 };
 
 /// How long running pushes and commands have to end after shutdown is requested.
@@ -67,6 +68,9 @@ pub enum ServerError {
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The configuration is invalid.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -124,10 +128,11 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
         Builder::new(Arc::clone(&config), engine.builds.clone(), engine.images.clone(), images.clone(), token.clone())
             .await?;
     let repositories = Repositories::open(&config).await?;
+    let runtime = Runtime::Local(Local::new(Arc::clone(&config), &engine, token)?);
+    store.set_local_endpoints(config.address_plan()?).await?;
     let link = Link::start(config.data_dir.join("router.sock"), &tracker, stopped.clone());
     let instances =
-        Instances::start(Arc::clone(&config), store.clone(), engine.clone(), link, token, &tracker, stopped.clone())
-            .await?;
+        Instances::start(Arc::clone(&config), store.clone(), runtime, link, &tracker, stopped.clone()).await?;
     let deployer = Deployer::new(
         Arc::clone(&config),
         store.clone(),

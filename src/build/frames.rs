@@ -5,7 +5,7 @@ use futures_util::{TryStreamExt, stream::BoxStream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::{
-    engine::{BuildOutput, EngineError},
+    engine::{EngineError, Printed},
     lifecycle::protocol::{Kind, MAX_FRAME},
 };
 
@@ -31,14 +31,14 @@ pub(super) enum FrameError {
 
 /// Reads frames from the output of a build container.
 pub(super) struct Frames<'a> {
-    output: &'a mut BoxStream<'static, Result<BuildOutput, EngineError>>,
+    output: &'a mut BoxStream<'static, Result<Printed, EngineError>>,
     buffer: BytesMut,
 }
 
 const HEADER: usize = 5;
 
 impl<'a> Frames<'a> {
-    pub(super) fn new(output: &'a mut BoxStream<'static, Result<BuildOutput, EngineError>>) -> Self {
+    pub(super) fn new(output: &'a mut BoxStream<'static, Result<Printed, EngineError>>) -> Self {
         Self { output, buffer: BytesMut::new() }
     }
 
@@ -49,8 +49,8 @@ impl<'a> Frames<'a> {
                 return Ok(Some(ContainerEvent::Frame(kind, payload)));
             }
             match self.output.try_next().await? {
-                Some(BuildOutput::Stdout(bytes)) => self.buffer.extend_from_slice(&bytes),
-                Some(BuildOutput::Stderr(bytes)) => return Ok(Some(ContainerEvent::Stderr(bytes))),
+                Some(Printed::Stdout(bytes)) => self.buffer.extend_from_slice(&bytes),
+                Some(Printed::Stderr(bytes)) => return Ok(Some(ContainerEvent::Stderr(bytes))),
                 None if self.buffer.is_empty() => return Ok(None),
                 None => return Err(FrameError::Invalid("the output ended within a frame".to_owned())),
             }
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     async fn read(chunks: &[&[u8]]) -> Result<Vec<ContainerEvent>, FrameError> {
-        let chunks: Vec<_> = chunks.iter().map(|c| Ok(BuildOutput::Stdout(Bytes::copy_from_slice(c)))).collect();
+        let chunks: Vec<_> = chunks.iter().map(|c| Ok(Printed::Stdout(Bytes::copy_from_slice(c)))).collect();
         let mut output = stream::iter(chunks).boxed();
         let mut frames = Frames::new(&mut output);
         let mut events = Vec::new();

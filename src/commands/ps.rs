@@ -70,7 +70,7 @@ impl Text for Vec<InstanceRow> {
                 format!("v{}", instance.release),
                 instance.restarts.to_string(),
                 instance.since.to_string(),
-                instance.address.to_string(),
+                instance.address.map_or_else(String::new, |address| address.to_string()),
                 instance.id.to_string(),
             ]
         });

@@ -47,6 +47,8 @@ section! {
         build: Build = Build::default(),
         /// Limits and timeouts of instances.
         instances: Instances = Instances::default(),
+        /// Limits of tasks.
+        tasks: Tasks = Tasks::default(),
         /// Stacks.
         stack: Stack = Stack::default(),
         /// Audit log.
@@ -163,6 +165,20 @@ section! {
         stop_grace_seconds: u64 = 10,
         /// Seconds after which a draining instance is stopped even if requests are in flight.
         drain_seconds: u64 = 30,
+    }
+}
+
+section! {
+    /// Limits of tasks: commands of users, the release phase, scheduled jobs.
+    Tasks {
+        /// Seconds after which a command that a user runs is stopped.
+        run_seconds: u64 = 24 * 3600,
+        /// Seconds after which a command of the release phase is stopped.
+        release_seconds: u64 = 3600,
+        /// Seconds after which a scheduled job is stopped; `app.json` may set less.
+        cron_seconds: u64 = 3600,
+        /// Number of tasks of one app whose outcome and output are kept.
+        keep: u32 = 100,
     }
 }
 

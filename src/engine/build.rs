@@ -7,22 +7,21 @@ use std::{
 };
 
 use bollard::{
-    container::LogOutput,
     models::{
         ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount as DockerMount, MountBindOptions,
         MountBindOptionsPropagationEnum, MountType,
     },
-    query_parameters::{AttachContainerOptionsBuilder, RenameContainerOptionsBuilder, WaitContainerOptionsBuilder},
+    query_parameters::RenameContainerOptionsBuilder,
 };
-use bytes::Bytes;
-use futures_util::{StreamExt, stream::BoxStream};
+use futures_util::stream::BoxStream;
 use tokio::io::AsyncWrite;
 
 use super::{
+    attach::{Attached, Printed},
     cgroup::{self, ActiveGroup},
     container::{USER, confined, mebibytes},
     disk::{FOLDERS, MountedDisk, Slot},
-    error::{Act, EngineError, Result, status},
+    error::{Act, EngineError, Result},
     handle::Builds,
     id::{ContainerId, ImageId},
     label::{self, Kind},
@@ -101,15 +100,6 @@ impl BuildSpec {
     }
 }
 
-/// A piece of the output of a build container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BuildOutput {
-    /// From standard output.
-    Stdout(Bytes),
-    /// From standard error.
-    Stderr(Bytes),
-}
-
 /// How a build container ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BuildExit {
@@ -127,7 +117,7 @@ pub struct BuildContainer {
     /// Standard input. It ends when this is dropped or shut down.
     pub stdin: Pin<Box<dyn AsyncWrite + Send>>,
     /// Standard output and error, from the first byte to the last.
-    pub output: BoxStream<'static, Result<BuildOutput>>,
+    pub output: BoxStream<'static, Result<Printed>>,
     active_group: Option<ActiveGroup>,
 }
 
@@ -189,25 +179,11 @@ impl Builds {
         name: &str,
         active_group: Option<ActiveGroup>,
     ) -> Result<BuildContainer> {
-        let options = AttachContainerOptionsBuilder::new().stream(true).stdin(true).stdout(true).stderr(true).build();
         let what = format!("container {name}");
-        // Attached before the start, so that no output is lost.
-        let attached = self.0.docker().attach_container(id.as_str(), Some(options)).await;
-        let attached = attached.map_err(EngineError::docker(Act::Attach, what.as_str()))?;
+        let Attached { stdin, output } = self.0.containers().attach(id).await?;
         let started = self.0.docker().start_container(id.as_str(), None).await;
-        started.map_err(EngineError::docker(Act::Start, what.as_str()))?;
-        let output = attached.output.filter_map(move |output| {
-            std::future::ready(match output {
-                Ok(LogOutput::StdOut { message } | LogOutput::Console { message }) => {
-                    Some(Ok(BuildOutput::Stdout(message)))
-                }
-                Ok(LogOutput::StdErr { message }) => Some(Ok(BuildOutput::Stderr(message))),
-                Ok(LogOutput::StdIn { .. }) => None,
-                Err(e) => Some(Err(EngineError::docker(Act::Attach, what.as_str())(e))),
-            })
-        });
-        let (builds, id, output) = (self.clone(), id.clone(), output.boxed());
-        Ok(BuildContainer { builds, id, stdin: attached.input, output, active_group })
+        started.map_err(EngineError::docker(Act::Start, what))?;
+        Ok(BuildContainer { builds: self.clone(), id: id.clone(), stdin, output, active_group })
     }
 
     fn build_name(&self, app: Option<&AppName>) -> String {
@@ -251,13 +227,7 @@ impl BuildContainer {
 
     /// Waits until the container has ended.
     pub async fn wait(&mut self) -> Result<BuildExit> {
-        let options = WaitContainerOptionsBuilder::new().condition("not-running").build();
-        let mut waited = Box::pin(self.builds.0.docker().wait_container(self.id.as_str(), Some(options)));
-        match waited.next().await {
-            None | Some(Ok(_) | Err(bollard::errors::Error::DockerContainerWaitError { .. })) => {}
-            Some(Err(e)) if status(&e) == Some(404) => {}
-            Some(Err(e)) => return Err(EngineError::docker(Act::Wait, format!("container {}", self.id))(e)),
-        }
+        self.builds.0.containers().wait(&self.id).await?;
         let container = self.builds.0.containers().inspect(self.id.as_str()).await?;
         let container = container.ok_or_else(|| EngineError::ContainerMissing(self.id.0.clone()))?;
         Ok(BuildExit { code: container.exit_code.unwrap_or(255), oom_killed: container.oom_killed })

@@ -1,6 +1,6 @@
 //! Containers of this server, whatever their kind.
 
-use std::{collections::HashMap, net::Ipv4Addr, time::Duration};
+use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use bollard::{
     models::{
@@ -67,7 +67,7 @@ pub struct Container {
     /// State.
     pub state: ContainerState,
     /// Address: the current one while the container runs, otherwise the configured one.
-    pub address: Option<Ipv4Addr>,
+    pub address: Option<IpAddr>,
     /// Time of the last start.
     pub started_at: Option<Timestamp>,
     /// Time of the last exit.

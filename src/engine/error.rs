@@ -19,6 +19,8 @@ pub enum Act {
     Build,
     /// Create a container or network.
     Create,
+    /// Run a command in a container.
+    Execute,
     /// Inspect a container, image or network.
     Inspect,
     /// Kill a container.
@@ -33,6 +35,8 @@ pub enum Act {
     Remove,
     /// Rename a container.
     Rename,
+    /// Resize a terminal.
+    Resize,
     /// Save an image as a tar.
     Save,
     /// Start a container.
@@ -51,6 +55,7 @@ impl fmt::Display for Act {
             Self::Attach => "attach to",
             Self::Build => "build",
             Self::Create => "create",
+            Self::Execute => "run a command in",
             Self::Inspect => "inspect",
             Self::Kill => "kill",
             Self::List => "list",
@@ -58,6 +63,7 @@ impl fmt::Display for Act {
             Self::ReadLog => "read the log of",
             Self::Remove => "remove",
             Self::Rename => "rename",
+            Self::Resize => "resize",
             Self::Save => "save",
             Self::Start => "start",
             Self::Stop => "stop",
@@ -136,6 +142,9 @@ pub enum EngineError {
     /// The number of an app bridge is too high.
     #[error("there is no app bridge {0}: they are numbered from 0 to 62")]
     NoSuchBridge(u32),
+    /// An address is not one of those of app bridges.
+    #[error("{0} is no address of an app bridge: network.range has changed")]
+    NoBridge(std::net::Ipv4Addr),
     /// The build of a Dockerfile failed because of the Dockerfile.
     #[error("{0}")]
     StepFailed(String),

@@ -26,6 +26,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 struct ExitWatch {
     containers: Containers,
+    kind: Kind,
     /// Exits that are not reported yet.
     pending: Vec<ContainerExit>,
     events: Option<stream::BoxStream<'static, Result<EventMessage, bollard::errors::Error>>>,
@@ -35,11 +36,12 @@ struct ExitWatch {
 }
 
 impl Containers {
-    /// All exits of instances from now on, each at least once. The stream never ends: if the engine stops, the stream waits
+    /// All exits of containers of this kind from now on, each at least once. The stream never ends: if the engine stops, the stream waits
     /// until it responds again, and then reports the exits in between.
-    pub fn exits(&self) -> impl Stream<Item = ContainerExit> + Send + Unpin + use<> {
+    pub fn exits(&self, kind: Kind) -> impl Stream<Item = ContainerExit> + Send + Unpin + use<> {
         let watch = ExitWatch {
             containers: self.clone(),
+            kind,
             pending: Vec::new(),
             events: None,
             since: Timestamp::now().as_nanosecond(),
@@ -83,7 +85,7 @@ impl ExitWatch {
     async fn connect(&mut self) {
         // The engine stores few events, and loses them when it restarts: after a gap, exited containers are looked up.
         if self.connected_before {
-            let Ok(containers) = self.containers.list(Some(Kind::Instance)).await else {
+            let Ok(containers) = self.containers.list(Some(self.kind)).await else {
                 tokio::time::sleep(RETRY_INTERVAL).await;
                 return;
             };
@@ -96,7 +98,7 @@ impl ExitWatch {
             }));
         }
         self.connected_before = true;
-        let mut filters = self.containers.0.filter(Some(Kind::Instance));
+        let mut filters = self.containers.0.filter(Some(self.kind));
         filters.insert("type".to_owned(), vec!["container".to_owned()]);
         filters.insert("event".to_owned(), vec!["die".to_owned()]);
         let since = format!("{}.{:09}", self.since / 1_000_000_000, self.since % 1_000_000_000);

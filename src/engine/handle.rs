@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    net::Ipv4Addr,
     sync::{Arc, atomic::AtomicBool},
 };
 
@@ -155,13 +154,6 @@ impl Engine {
     /// Id of the server.
     pub fn server_id(&self) -> &str {
         self.connection().server_id()
-    }
-}
-
-impl Containers {
-    /// Address of a slot on an app bridge.
-    pub fn address(&self, bridge: u32, slot: u32) -> Ipv4Addr {
-        self.0.shared.addresses.instance(bridge, slot)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::model::{Digest, InstanceId, InvalidDigest};
+use crate::model::{Digest, InstanceId, InvalidDigest, TaskId};
 
 /// Id of an image on the engine.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -43,6 +43,13 @@ impl ContainerId {
 impl fmt::Display for ContainerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
+    }
+}
+
+/// The container of a task has the task's id as its name.
+impl From<&TaskId> for ContainerId {
+    fn from(id: &TaskId) -> Self {
+        Self(id.as_str().to_owned())
     }
 }
 

@@ -6,11 +6,11 @@ pub const SERVER: &str = "paas.server";
 pub const KIND: &str = "paas.kind";
 /// Owning app.
 pub const APP: &str = "paas.app";
-/// Instance.
+/// Identity of the instance or task.
 pub const INSTANCE: &str = "paas.instance";
-/// Release of the instance.
+/// Release of the instance or task.
 pub const RELEASE: &str = "paas.release";
-/// Process type of the instance.
+/// Process type of the instance, or kind of the task.
 pub const PROCESS: &str = "paas.process";
 
 /// Kind of a labelled object of the engine.
@@ -18,6 +18,8 @@ pub const PROCESS: &str = "paas.process";
 pub enum Kind {
     /// Container of an instance.
     Instance,
+    /// Container of a task.
+    Task,
     /// Build container.
     Build,
     /// Bridge.
@@ -31,6 +33,7 @@ impl Kind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Instance => "instance",
+            Self::Task => "task",
             Self::Build => "build",
             Self::Network => "network",
             Self::Image => "image",

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     sync::atomic::Ordering,
 };
 
@@ -30,6 +30,14 @@ impl Containers {
     /// Name of app bridge `index`.
     pub fn app_bridge_name(&self, index: u32) -> String {
         format!("paas-{}-apps-{index}", self.0.server_id())
+    }
+
+    /// Creates the app bridge that has this address, unless it exists; returns its name.
+    pub(super) async fn ensure_bridge_of(&self, address: Ipv4Addr) -> Result<String> {
+        match self.0.shared.addresses.bridge_of(address) {
+            Some(index) => self.ensure_app_bridge(index).await,
+            None => Err(EngineError::NoBridge(address)),
+        }
     }
 
     /// Creates app bridge `index` (0 to 62) unless it exists; returns its name. Instances on it can reach the Internet, but

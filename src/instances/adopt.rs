@@ -10,9 +10,10 @@ use futures_util::{StreamExt as _, stream};
 
 use super::{error::InstancesError, health, shared::Shared, workers::Workers};
 use crate::{
-    engine::{Container, Kind},
+    engine::Container,
     model::{HealthCheck, Probe},
     store::{AppId, Instance, InstanceState, PortMapping},
+    workload::Purpose,
 };
 
 /// Delay before a retry after an error of the engine or the database.
@@ -33,7 +34,7 @@ pub(super) async fn supervise(workers: Workers) {
 async fn watch(workers: &Workers) {
     let shared = workers.shared();
     // Subscribe before the containers are listed, so that no exit is missed.
-    let mut exits = shared.engine.containers.exits();
+    let mut exits = shared.runtime.changes(Purpose::Instance);
     while let Err(error) = adopt(shared).await {
         tracing::warn!(%error, "cannot adopt the running containers yet; retrying, the router keeps its route table");
         tokio::time::sleep(RETRY_DELAY).await;
@@ -60,7 +61,7 @@ async fn watch(workers: &Workers) {
                     tracing::warn!(%error, "cannot remove containers without a row");
                 }
                 // Another program that reloads the machine's packet filter removes our rules.
-                if let Err(error) = shared.engine.host.ensure_firewall().await {
+                if let Err(error) = shared.runtime.maintain().await {
                     tracing::warn!(%error, "cannot restore the packet filter rules");
                 }
                 verify_all(workers).await;
@@ -99,7 +100,7 @@ async fn adopt(shared: &Shared) -> Result<(), InstancesError> {
             let failed = shared.failure_of(&row, running.get(row.id.as_str())).is_some();
             let port = row.port_of(mappings.get(&row.app));
             async move {
-                let refused = !failed && row.process_type.is_web() && refuses(shared, &row, port).await;
+                let refused = !failed && row.process_type.is_web() && refuses(&row, port).await;
                 if !failed {
                     shared.pumps.ensure(&row);
                 }
@@ -127,8 +128,9 @@ async fn web_mappings(shared: &Shared) -> Result<HashMap<AppId, PortMapping>, In
 }
 
 /// Whether nothing listens. An instance that is slow to respond may be under load.
-async fn refuses(shared: &Shared, row: &Instance, port: u16) -> bool {
-    let address = SocketAddr::new(shared.engine.containers.address(row.bridge, row.slot).into(), port);
+async fn refuses(row: &Instance, port: u16) -> bool {
+    let Some(endpoint) = row.endpoint else { return true };
+    let address = SocketAddr::new(endpoint, port);
     let check = HealthCheck { probe: Probe::Tcp, attempts: 1, wait: PROBE_TIMEOUT, timeout: PROBE_TIMEOUT };
     matches!(health::attempt(address, &check).await, Err(health::Unhealthy::Refused))
 }
@@ -136,13 +138,13 @@ async fn refuses(shared: &Shared, row: &Instance, port: u16) -> bool {
 /// Removes instances' containers that have no row, and returns the others. The rows are read after the containers,
 /// because a row is added before its container is created, and removed after it.
 async fn remove_strays(shared: &Shared) -> Result<Vec<Container>, InstancesError> {
-    let containers = shared.engine.containers.list(Some(Kind::Instance)).await?;
+    let containers = shared.runtime.list(Purpose::Instance).await?;
     let rows = shared.store.all_instances().await?;
     let known: HashSet<_> = rows.iter().map(|row| row.id.as_str()).collect();
     let (ours, strays): (Vec<_>, Vec<_>) = containers.into_iter().partition(|c| known.contains(c.name.as_str()));
     for stray in strays {
         tracing::warn!(container = %stray.name, "removing a container that belongs to no instance");
-        shared.engine.containers.remove(&stray.id).await?;
+        shared.runtime.remove(&stray.id).await?;
     }
     Ok(ours)
 }

@@ -28,6 +28,9 @@ pub enum InstancesError {
         /// Cause.
         source: std::io::Error,
     },
+    /// The runtime did not say where an instance can be reached.
+    #[error("the instance was started, but has no address; it is tried again")]
+    NoAddress,
     /// A task panicked.
     #[error("an instance's task failed: {0}")]
     Panicked(#[source] tokio::task::JoinError),

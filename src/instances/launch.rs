@@ -1,6 +1,11 @@
 //! Launches one instance: image, container, start, health check. Each step may have been done before the server died.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::StreamExt as _;
 use tokio::sync::{Mutex, Semaphore, broadcast, mpsc};
@@ -17,9 +22,10 @@ use super::{
 };
 use crate::{
     config::Config,
-    engine::{Container, ContainerId, Engine, EngineError, ImageId, InstanceSpec, LogOptions},
-    model::{AppName, HealthCheck, InstanceId, Line, Probe, Secret},
+    engine::{Container, ContainerId, LogOptions},
+    model::{AppName, HealthCheck, InstanceId, Line, Probe},
     store::{App, Instance, InstanceState, ProcessSpec, Release, Store},
+    workload::{Purpose, Runtime, Workload},
 };
 
 /// Number of log lines that are shown of an instance that failed.
@@ -47,9 +53,8 @@ pub(super) enum Launched {
 pub(super) struct Launcher {
     pub(super) config: Arc<Config>,
     pub(super) store: Store,
-    pub(super) engine: Engine,
+    pub(super) runtime: Runtime,
     pub(super) pumps: Pumps,
-    pub(super) registry_token: Secret,
     /// Instances whose containers have ended.
     pub(super) exits: broadcast::Sender<InstanceId>,
     /// Bounds the containers that are created and started at a time.
@@ -92,9 +97,9 @@ impl Launcher {
     async fn try_launch(&self, launch: &Launch, cancel: &CancellationToken) -> Result<Launched, InstancesError> {
         let row = &launch.row;
         // Before a permit to start is acquired, since a pull may take long.
-        match cancel.run_until_cancelled(self.image(launch)).await {
+        match cancel.run_until_cancelled(self.prepare(launch)).await {
             None => return Ok(Launched::Cancelled),
-            Some(image) => drop(image?),
+            Some(prepared) => prepared?,
         }
         // Subscribe before the start, or a quick exit would be missed.
         let mut exits = self.exits.subscribe();
@@ -103,17 +108,17 @@ impl Launcher {
                 return Ok(Launched::Cancelled);
             };
             let _permit = permit.map_err(|_| InstancesError::ShuttingDown)?;
-            match self.engine.containers.inspect(row.id.as_str()).await? {
+            match self.runtime.observe(row.id.as_str()).await? {
                 Some(container) if container.state.is_alive() => container.id,
                 Some(container) if container.started_at.is_some() => return Ok(self.ended(launch, &container).await),
                 None if row.container.is_some() => return Ok(self.failed(launch, CONTAINER_REMOVED).await),
                 Some(_) | None => {
-                    let id = self.create(launch).await?;
+                    let id = self.runtime.create(&Self::workload(launch)).await?;
                     if cancel.is_cancelled() {
                         return Ok(Launched::Cancelled);
                     }
                     self.store.set_instance(row.id.clone(), Some(id.0.clone()), InstanceState::Starting).await?;
-                    self.engine.containers.start(&id).await?;
+                    self.runtime.start(&id).await?;
                     id
                 }
             }
@@ -123,7 +128,7 @@ impl Launcher {
         }
         self.pumps.ensure(row);
 
-        let address = SocketAddr::new(self.engine.containers.address(row.bridge, row.slot).into(), launch.port);
+        let address = SocketAddr::new(self.endpoint(row).await?, launch.port);
         let Some(check) = launch.process().map(|spec| &spec.health_check) else { return Ok(Launched::Cancelled) };
         let checked = tokio::select! {
             () = cancel.cancelled() => return Ok(Launched::Cancelled),
@@ -136,9 +141,9 @@ impl Launcher {
             checked = self.until_healthy(&container, address, check) => checked,
             never = self.inform_caller(&container, launch, &check.probe) => match never {},
         };
-        match (checked, self.engine.containers.inspect(row.id.as_str()).await?) {
+        match (checked, self.runtime.observe(row.id.as_str()).await?) {
             // Only if the container still has the address, it is the one that passed the check.
-            (Ok(()), Some(c)) if c.state.is_alive() && c.address.map(Into::into) == Some(address.ip()) => {
+            (Ok(()), Some(c)) if c.state.is_alive() && c.address == Some(address.ip()) => {
                 Ok(Launched::Healthy { container: c.id })
             }
             (_, Some(c)) if !c.state.is_alive() => Ok(self.ended(launch, &c).await),
@@ -171,7 +176,7 @@ impl Launcher {
             let mut wait = Duration::from_millis(10);
             loop {
                 // An instance whose listeners cannot be read is not held back.
-                let listeners = self.engine.containers.listening_ports(container).await.unwrap_or_default();
+                let listeners = self.runtime.diagnose(container).await.unwrap_or_default();
                 if !listeners.iter().any(|listener| listener.port == address.port() && listener.waiting > 0) {
                     return;
                 }
@@ -191,7 +196,7 @@ impl Launcher {
         tokio::time::sleep(INFORM_AFTER).await;
         loop {
             // An error is logged by the diagnosis in the end.
-            if let Ok(listeners) = self.engine.containers.listening_ports(container).await {
+            if let Ok(listeners) = self.runtime.diagnose(container).await {
                 let text = Listening::of(&listeners, launch.port).not_healthy_yet(&name, launch.port, probe);
                 if let Some(text) = text.filter(|text| last.as_ref() != Some(text)) {
                     // A caller that reads too slowly misses the line.
@@ -208,7 +213,7 @@ impl Launcher {
         loop {
             let event = async { while exits.recv().await.is_ok_and(|ended| ended != *id) {} };
             let _ = tokio::time::timeout(INSPECT_INTERVAL, event).await;
-            match self.engine.containers.inspect(id.as_str()).await {
+            match self.runtime.observe(id.as_str()).await {
                 Ok(Some(container)) if container.state.is_alive() => {}
                 Ok(container) => return container,
                 Err(error) => {
@@ -219,69 +224,33 @@ impl Launcher {
         }
     }
 
-    async fn create(&self, launch: &Launch) -> Result<ContainerId, InstancesError> {
-        self.engine.containers.ensure_app_bridge(launch.row.bridge).await?;
-        let image = self.image(launch).await?;
-        match self.engine.containers.create_instance(&self.spec(launch, image)).await {
-            // Another program pruned the image in this moment.
-            Err(EngineError::ImageMissing { .. }) => {
-                let image = self.image(launch).await?;
-                Ok(self.engine.containers.create_instance(&self.spec(launch, image)).await?)
-            }
-            created => Ok(created?),
+    /// The address of an instance that was started; of the runtime, if it was not assigned before.
+    async fn endpoint(&self, row: &Instance) -> Result<IpAddr, InstancesError> {
+        if let Some(endpoint) = row.endpoint {
+            return Ok(endpoint);
         }
+        let container = self.runtime.observe(row.id.as_str()).await?;
+        let endpoint = container.and_then(|container| container.address).ok_or(InstancesError::NoAddress)?;
+        self.store.set_endpoint(row.id.clone(), endpoint).await?;
+        Ok(endpoint)
     }
 
-    async fn image(&self, launch: &Launch) -> Result<ImageId, InstancesError> {
+    /// Prepares the image of a release. The caller holds the app's lock for pulls.
+    pub(super) async fn prepare_release(&self, app: &AppName, release: &Release) -> Result<(), InstancesError> {
+        Ok(self.runtime.prepare(app, release.number, &release.image).await?)
+    }
+
+    async fn prepare(&self, launch: &Launch) -> Result<(), InstancesError> {
         let _pull = launch.pull.lock().await;
-        self.ensure_image(&launch.app.name, &launch.release).await
+        self.prepare_release(&launch.app.name, &launch.release).await
     }
 
-    /// The release's image on the engine: pulled if it is missing, and tagged so that a prune does not remove it. The caller
-    /// holds the app's lock for pulls.
-    pub(super) async fn ensure_image(&self, app: &AppName, release: &Release) -> Result<ImageId, InstancesError> {
-        let reference = format!("{}/{app}@{}", self.config.registry.listen, release.image);
-        let image = match self.engine.images.image_id(&reference).await? {
-            Some(image) => image,
-            None => self.engine.images.pull(&reference, self.registry_token.expose()).await?,
-        };
-        let tag = self.engine.images.release_tag(app, release.number);
-        if self.engine.images.image_id(&tag).await?.as_ref() != Some(&image) {
-            self.engine.images.tag(&image, &tag).await?;
-        }
-        Ok(image)
-    }
-
-    fn spec(&self, launch: &Launch, image: ImageId) -> InstanceSpec {
-        let (row, limits) = (&launch.row, &self.config.instances);
-        let own_vars = [
-            ("PORT", launch.port.to_string()),
-            ("PAAS_APP", launch.app.name.to_string()),
-            ("PAAS_PROCESS", row.name()),
-            ("PAAS_RELEASE", format!("v{}", launch.release.number)),
-        ];
-        let config = launch.release.config.iter();
-        let vars = config.filter(|(key, _)| own_vars.iter().all(|(own, _)| key.as_str() != *own));
-        let mut env: Vec<_> = vars.map(|(key, value)| format!("{key}={}", value.expose())).collect();
-        env.extend(own_vars.iter().map(|(key, value)| format!("{key}={value}")));
-        InstanceSpec {
-            id: row.id.clone(),
-            app: launch.app.name.clone(),
-            process_type: row.process_type.clone(),
-            release: launch.release.number,
-            image,
-            bridge: row.bridge,
-            address: self.engine.containers.address(row.bridge, row.slot),
-            entrypoint: vec![format!("/cnb/process/{}", row.process_type)],
-            cmd: Vec::new(),
-            env,
-            cpu_millis: limits.cpu_millis,
-            memory_mib: limits.memory_mib,
-            pids: limits.pids,
-            stop_grace: Duration::from_secs(limits.stop_grace_seconds),
-            labels: std::collections::BTreeMap::new(),
-            own_user: launch.process().is_some_and(|spec| spec.own_user),
-        }
+    fn workload(launch: &Launch) -> Workload {
+        let (row, app, release) = (&launch.row, &launch.app.name, &launch.release);
+        let name = (row.process_type.as_str(), u64::from(row.ordinal));
+        let port = [("PORT", launch.port.to_string())];
+        let workload = Workload::of_release(row.id.as_str(), Purpose::Instance, app, release, name, &port);
+        Workload { entrypoint: vec![format!("/cnb/process/{}", row.process_type)], address: row.endpoint, ..workload }
     }
 
     async fn ended(&self, launch: &Launch, container: &Container) -> Launched {
@@ -301,7 +270,7 @@ impl Launcher {
     /// Last lines that an instance printed, safe for a terminal; empty if its container is removed.
     pub(super) async fn last_lines(&self, id: &InstanceId) -> Vec<String> {
         let options = LogOptions { tail: Some(LAST_LINES), ..LogOptions::default() };
-        let lines = self.engine.containers.logs(&ContainerId::from(id), options);
+        let lines = self.runtime.logs(&ContainerId::from(id), options);
         let lines = lines.filter_map(|line| std::future::ready(line.ok().map(|line| Line::sanitize(&line.text))));
         tokio::time::timeout(LAST_LINES_TIMEOUT, lines.collect()).await.unwrap_or_default()
     }
@@ -313,7 +282,7 @@ impl Launcher {
         probe: &Probe,
         unhealthy: &Unhealthy,
     ) -> Diagnosis {
-        let listening = match self.engine.containers.listening_ports(container).await {
+        let listening = match self.runtime.diagnose(container).await {
             Ok(listeners) => Listening::of(&listeners, launch.port),
             Err(error) => {
                 tracing::debug!(%error, "cannot read on which ports the instance listens");

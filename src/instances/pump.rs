@@ -15,9 +15,10 @@ use super::{
     logs::{Logs, PrintedLine},
 };
 use crate::{
-    engine::{ContainerId, Engine, LogOptions},
+    engine::{ContainerId, LogOptions},
     model::InstanceId,
     store::Instance,
+    workload::Runtime,
 };
 
 /// Number of lines that are written at a time.
@@ -35,7 +36,7 @@ pub(super) struct Pumps(Arc<RunningPumps>);
 
 #[derive(Debug)]
 struct RunningPumps {
-    engine: Engine,
+    runtime: Runtime,
     logs: Logs,
     tracker: TaskTracker,
     shutdown: CancellationToken,
@@ -50,8 +51,8 @@ struct Pump {
 }
 
 impl Pumps {
-    pub(super) fn new(engine: Engine, logs: Logs, tracker: TaskTracker, shutdown: CancellationToken) -> Self {
-        Self(Arc::new(RunningPumps { engine, logs, tracker, shutdown, running: StdMutex::default() }))
+    pub(super) fn new(runtime: Runtime, logs: Logs, tracker: TaskTracker, shutdown: CancellationToken) -> Self {
+        Self(Arc::new(RunningPumps { runtime, logs, tracker, shutdown, running: StdMutex::default() }))
     }
 
     /// Starts the pump of an instance unless it runs. It continues after the last line that is stored.
@@ -95,7 +96,7 @@ impl RunningPumps {
             if let Some(error) = &failed {
                 tracing::debug!(%error, instance = %row.id, "cannot copy the instance's output; retrying");
             }
-            match self.engine.containers.inspect(row.id.as_str()).await {
+            match self.runtime.observe(row.id.as_str()).await {
                 Ok(Some(c)) if !c.state.is_alive() && failed.is_none() => return,
                 Ok(None) => return,
                 // The engine closes the output shortly before it reports that the container has ended.
@@ -109,7 +110,7 @@ impl RunningPumps {
         let since = self.logs.last_line(row.app, &row.id).await?;
         let since = since.and_then(|nanos| jiff::Timestamp::from_nanosecond(i128::from(nanos)).ok());
         let options = LogOptions { since, follow: true, tail: None };
-        let mut batches = self.engine.containers.logs(container, options).ready_chunks(MAX_BATCH);
+        let mut batches = self.runtime.logs(container, options).ready_chunks(MAX_BATCH);
         while let Some(batch) = batches.next().await {
             let mut lines = Vec::with_capacity(batch.len());
             let mut failed = None;

@@ -20,11 +20,10 @@ use super::{
 };
 use crate::{
     config::Config,
-    engine::Engine,
-    model::Secret,
     progress::Progress,
     router::Link,
     store::{AppId, Store, now},
+    workload::Runtime,
 };
 
 /// Number of containers that are created and started at a time.
@@ -46,27 +45,25 @@ impl Instances {
     pub async fn start(
         config: Arc<Config>,
         store: Store,
-        engine: Engine,
+        runtime: Runtime,
         link: Link,
-        registry_token: Secret,
         tracker: &TaskTracker,
         shutdown: CancellationToken,
     ) -> Result<Self, InstancesError> {
         store.abandon_all_interrupted().await?;
         let logs = Logs::new(&config.data_dir, shutdown.clone());
-        let pumps = Pumps::new(engine.clone(), logs.clone(), tracker.clone(), shutdown.clone());
+        let pumps = Pumps::new(runtime.clone(), logs.clone(), tracker.clone(), shutdown.clone());
         let launcher = Launcher {
             config: Arc::clone(&config),
             store: store.clone(),
-            engine: engine.clone(),
+            runtime: runtime.clone(),
             pumps: pumps.clone(),
-            registry_token,
             exits: broadcast::Sender::new(MAX_EXITS),
             starting: Semaphore::new(MAX_STARTING),
         };
         let unanswered = link.unanswered();
-        let routes = Routes::new(store.clone(), link, config.router.listen.clone(), config.address_plan()?);
-        let shared = Arc::new(Shared { config, store, engine, routes, launcher, pumps, logs, shutdown });
+        let routes = Routes::new(store.clone(), link, config.router.listen.clone());
+        let shared = Arc::new(Shared { config, store, runtime, routes, launcher, pumps, logs, shutdown });
         let workers = Workers::new(Arc::clone(&shared), tracker.clone());
         tracker.spawn(adopt::supervise(workers.clone()));
         tracker.spawn(requests::log_unanswered(Arc::clone(&shared), unanswered));
@@ -133,7 +130,7 @@ impl Instances {
         rows.sort_by(|a, b| {
             (&a.process_type, a.ordinal, a.created_at).cmp(&(&b.process_type, b.ordinal, b.created_at))
         });
-        Ok(rows.into_iter().map(|row| InstanceReport::new(row, &self.shared.engine, now)).collect())
+        Ok(rows.into_iter().map(|row| InstanceReport::new(row, now)).collect())
     }
 
     /// Removes all instances of an app that is being destroyed, and its log. Returns when they are removed.

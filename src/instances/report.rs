@@ -1,9 +1,8 @@
 //! Report of an app's instances.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use crate::{
-    engine::Engine,
     model::{InstanceId, ReleaseNumber},
     store::{Instance, InstanceState, Millis},
 };
@@ -44,8 +43,8 @@ pub struct InstanceReport {
     pub state: ReportState,
     /// Number of the release.
     pub release: ReleaseNumber,
-    /// Address.
-    pub address: Ipv4Addr,
+    /// Address, once it has one.
+    pub address: Option<IpAddr>,
     /// Identity of the container, once it is created.
     pub container: Option<String>,
     /// How many predecessors of the same name failed in a row.
@@ -55,7 +54,7 @@ pub struct InstanceReport {
 }
 
 impl InstanceReport {
-    pub(super) fn new(row: Instance, engine: &Engine, now: Millis) -> Self {
+    pub(super) fn new(row: Instance, now: Millis) -> Self {
         let state = match row.state {
             InstanceState::Starting if row.not_before > now => ReportState::Waiting,
             InstanceState::Starting => ReportState::Starting,
@@ -66,7 +65,7 @@ impl InstanceReport {
             name: row.name(),
             state,
             release: row.release,
-            address: engine.containers.address(row.bridge, row.slot),
+            address: row.endpoint,
             restarts: row.restarts,
             since: if state == ReportState::Waiting { row.not_before } else { row.created_at },
             container: row.container,

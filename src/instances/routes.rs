@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, watch};
 
 use super::error::InstancesError;
 use crate::{
-    model::{AddressPlan, AppName, InstanceId},
+    model::{AppName, InstanceId},
     router::{
         Link,
         protocol::{Listener, Protocol, Route, Service, Table, Target},
@@ -32,7 +32,6 @@ struct Publisher {
     store: Store,
     link: Link,
     listen: Vec<IpAddr>,
-    plan: AddressPlan,
     /// Last table that was published. Locked while the next one is built, so that tables are published in order.
     last: Mutex<Table>,
     /// Whether the containers that run were compared with the rows. Nothing is published before: an address might
@@ -41,9 +40,9 @@ struct Publisher {
 }
 
 impl Routes {
-    pub(super) fn new(store: Store, link: Link, listen: Vec<IpAddr>, plan: AddressPlan) -> Self {
+    pub(super) fn new(store: Store, link: Link, listen: Vec<IpAddr>) -> Self {
         let (open, last) = (watch::Sender::new(false), Mutex::default());
-        Self(Arc::new(Publisher { store, link, listen, plan, last, open }))
+        Self(Arc::new(Publisher { store, link, listen, last, open }))
     }
 
     /// Allows tables to be published.
@@ -63,7 +62,7 @@ impl Routes {
         let publisher = &self.0;
         let mut last = publisher.last.lock().await;
         let RoutingState { mappings, apps, instances } = publisher.store.routing_state().await?;
-        let mut next = table(&mappings, &apps, &instances, &publisher.listen, publisher.plan);
+        let mut next = table(&mappings, &apps, &instances, &publisher.listen);
         next.version = last.version;
         if last.version == 0 || next != *last {
             next.version = publisher.store.next_route_version().await?;
@@ -100,13 +99,7 @@ fn service_name(app: &AppName, port: u16) -> String {
 }
 
 /// A table in which the healthy web instances of each app's current release get the requests.
-fn table(
-    mappings: &[(AppId, PortMapping)],
-    apps: &[App],
-    instances: &[Instance],
-    listen: &[IpAddr],
-    plan: AddressPlan,
-) -> Table {
+fn table(mappings: &[(AppId, PortMapping)], apps: &[App], instances: &[Instance], listen: &[IpAddr]) -> Table {
     let apps: HashMap<_, _> = apps.iter().filter(|app| !app.destroying).map(|app| (app.id, app)).collect();
     let mut serving: HashMap<AppId, Vec<&Instance>> = HashMap::new();
     for row in instances {
@@ -133,19 +126,19 @@ fn table(
         }
         services.entry(name).or_insert_with_key(|name| Service {
             name: name.clone(),
-            targets: serving.get(id).into_iter().flatten().filter_map(|row| target(row, mapping, plan)).collect(),
+            targets: serving.get(id).into_iter().flatten().filter_map(|row| target(row, mapping)).collect(),
         });
     }
     listeners.sort_by_key(|listener| listener.address);
     Table { version: 0, listeners, services: services.into_values().collect() }
 }
 
-fn target(row: &Instance, mapping: &PortMapping, plan: AddressPlan) -> Option<Target> {
+fn target(row: &Instance, mapping: &PortMapping) -> Option<Target> {
     Some(Target {
         instance: row.id.clone(),
         container: row.container.clone()?,
         release: row.release,
-        address: SocketAddr::new(plan.instance(row.bridge, row.slot).into(), row.port_of(Some(mapping))),
+        address: SocketAddr::new(row.endpoint?, row.port_of(Some(mapping))),
     })
 }
 
@@ -171,7 +164,7 @@ mod tests {
         }
     }
 
-    fn row(id: &str, app: i64, generation: u64, process_type: &str, slot: u32, state: InstanceState) -> Instance {
+    fn row(id: &str, app: i64, generation: u64, process_type: &str, slot: u8, state: InstanceState) -> Instance {
         Instance {
             id: id.parse().unwrap(),
             app: AppId(app),
@@ -179,8 +172,8 @@ mod tests {
             release: 1,
             process_type: process_type.parse().unwrap(),
             ordinal: 1,
-            bridge: 0,
-            slot,
+            node: "local".into(),
+            endpoint: Some([10, 210, 0, slot + 2].into()),
             container: Some(format!("c-{id}")),
             state,
             restarts: 0,
@@ -221,9 +214,8 @@ mod tests {
             (AppId(3), mapping(PortScheme::Http, 10_003, 8080)),
             (AppId(4), mapping(PortScheme::Http, 10_004, 8080)),
         ];
-        let plan = crate::config::Config::default().address_plan().unwrap();
         let listen = [IpAddr::from([127, 0, 0, 1])];
-        let table = table(&mappings, &apps, &rows, &listen, plan);
+        let table = table(&mappings, &apps, &rows, &listen);
         let services: Vec<_> = table
             .services
             .iter()

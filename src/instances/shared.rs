@@ -7,15 +7,16 @@ use tokio_util::sync::CancellationToken;
 use super::{container, failure::InstanceFailure, launch::Launcher, logs::Logs, pump::Pumps, routes::Routes};
 use crate::{
     config::Config,
-    engine::{Container, Engine},
+    engine::Container,
     store::{Instance, Store},
+    workload::Runtime,
 };
 
 /// What the workers of all apps share.
 pub(super) struct Shared {
     pub(super) config: Arc<Config>,
     pub(super) store: Store,
-    pub(super) engine: Engine,
+    pub(super) runtime: Runtime,
     pub(super) routes: Routes,
     pub(super) launcher: Launcher,
     pub(super) pumps: Pumps,
@@ -26,7 +27,6 @@ pub(super) struct Shared {
 impl Shared {
     /// Why a healthy instance has failed, if its container does not run any more at the instance's address.
     pub(super) fn failure_of(&self, row: &Instance, container: Option<&Container>) -> Option<InstanceFailure> {
-        let address = self.engine.containers.address(row.bridge, row.slot);
-        container::failure_of(row, container, address, self.config.instances.memory_mib)
+        container::failure_of(row, container, self.config.instances.memory_mib)
     }
 }

@@ -33,9 +33,9 @@ pub(super) async fn tear_down(shared: &Shared, row: &Instance, unrouting: Unrout
         }
     }
     let container = ContainerId::from(&row.id);
-    shared.engine.containers.stop(&container, Duration::from_secs(limits.stop_grace_seconds)).await?;
+    shared.runtime.stop(&container, Duration::from_secs(limits.stop_grace_seconds)).await?;
     shared.pumps.finish(row).await;
-    shared.engine.containers.remove(&container).await?;
+    shared.runtime.remove(&container).await?;
     if let Some(version) = version {
         // The row holds the address until then: a router with an older table would send the instance's requests to the
         // next instance with the address.

@@ -17,9 +17,9 @@ use super::{
     workspace::Workspace,
 };
 use crate::{
-    engine::{ImageId, InstanceSpec},
+    engine::{ContainerSpec, ImageId, Input, Kind},
     instances::until_healthy,
-    model::{BuildpackSource, CONTAINER_PORT, Digest, HealthCheck, InstanceId, InvalidName, Process},
+    model::{BuildpackSource, CONTAINER_PORT, Digest, HealthCheck, Process},
     progress::Progress,
 };
 
@@ -122,18 +122,16 @@ impl BuildpackTest<'_> {
             processes.iter().find(|p| p.default).or_else(|| processes.iter().find(|p| p.process_type.is_web()));
         let Process { process_type, .. } = process
             .ok_or_else(|| LocalError::Wrong("the image has no default process and no process named web".to_owned()))?;
-        workspace.engine.containers.ensure_app_bridge(0).await?;
         let limits = &workspace.config.instances;
         let id = format!("trial-{:016x}", rand::random::<u64>());
-        let id: InstanceId = id.parse().map_err(|e: InvalidName| LocalError::Wrong(e.to_string()))?;
-        let address = workspace.engine.containers.address(0, 0);
-        let spec = InstanceSpec {
-            id,
+        let address = workspace.config.address_plan()?.instance(0, 0);
+        let spec = ContainerSpec {
+            name: id,
+            kind: Kind::Instance,
             app: app_name(self.app)?,
-            process_type: process_type.clone(),
+            process: process_type.to_string(),
             release: 1,
             image: image.clone(),
-            bridge: 0,
             address,
             entrypoint: Vec::new(),
             cmd: Vec::new(),
@@ -142,10 +140,10 @@ impl BuildpackTest<'_> {
             memory_mib: limits.memory_mib,
             pids: limits.pids,
             stop_grace: Duration::from_secs(1),
-            labels: std::collections::BTreeMap::new(),
             own_user: false,
+            input: Input::None,
         };
-        let container = workspace.engine.containers.create_instance(&spec).await?;
+        let container = workspace.engine.containers.create_workload(&spec).await?;
         let begun = Instant::now();
         workspace.engine.containers.start(&container).await?;
         let check = HealthCheck::default_for(process_type);

@@ -7,6 +7,7 @@ use std::{
 
 use crate::{
     build::{BuildError, BuildpacksError},
+    config::ConfigError,
     engine::EngineError,
     git::GitError,
     images::ImageError,
@@ -48,6 +49,9 @@ pub enum LocalError {
     /// The build failed.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// The configuration is invalid.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),

@@ -36,6 +36,12 @@ impl AddressPlan {
         Ipv4Addr::from_bits(self.base + index * 1024 + 2 + slot)
     }
 
+    /// The app bridge that has this address.
+    pub fn bridge_of(self, address: Ipv4Addr) -> Option<u32> {
+        let offset = address.to_bits().checked_sub(self.base)?;
+        Some(offset / 1024).filter(|index| *index < Self::APP_BRIDGES)
+    }
+
     /// The whole range, as `address/16`.
     pub fn range(self) -> String {
         format!("{}/16", Ipv4Addr::from_bits(self.base))
@@ -72,6 +78,10 @@ mod tests {
         assert_eq!(plan.build_bridge(), ("10.210.252.0/22".into(), Ipv4Addr::new(10, 210, 252, 1)));
         assert_eq!(plan.instance(0, 999), Ipv4Addr::new(10, 210, 3, 233));
         assert_eq!(plan.instance(1, 0), Ipv4Addr::new(10, 210, 4, 2));
+        assert_eq!(plan.bridge_of(plan.instance(0, 999)), Some(0));
+        assert_eq!(plan.bridge_of(plan.instance(62, 0)), Some(62));
+        assert_eq!(plan.bridge_of(plan.build_bridge().1), None);
+        assert_eq!(plan.bridge_of(Ipv4Addr::new(10, 209, 255, 255)), None);
     }
 
     #[test]

@@ -183,6 +183,15 @@ name!(
         && starts_with(t, u8::is_ascii_lowercase)
         && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 );
+name!(
+    /// The random id of a task, which is never reused; also the name of its container.
+    TaskId,
+    "task id",
+    "use 1 to 64 lowercase letters, digits and hyphens",
+    |t| length(t, 64)
+        && starts_with(t, u8::is_ascii_lowercase)
+        && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+);
 
 impl ProcessType {
     /// The process type that gets the app's port: `web`.

@@ -215,6 +215,7 @@ fn kind_of_instances(error: &InstancesError) -> FailureKind {
     match error {
         InstancesError::Store(error) => kind_of_store(error),
         InstancesError::Engine(_)
+        | InstancesError::NoAddress
         | InstancesError::NotRemoved { .. }
         | InstancesError::Stalled(_)
         | InstancesError::ShuttingDown => FailureKind::Unavailable,

@@ -173,8 +173,8 @@ pub struct InstanceRow {
     pub restarts: u32,
     /// Time of creation; of an instance that is waiting, time of the start.
     pub since: Time,
-    /// Address.
-    pub address: std::net::Ipv4Addr,
+    /// Address, once it has one.
+    pub address: Option<std::net::IpAddr>,
     /// Random identity, and name of the container.
     pub id: InstanceId,
 }

@@ -1,16 +1,19 @@
 //! Instances. The row of an instance is added before its container is created, and removed after it.
 
-use rusqlite::{OptionalExtension as _, Row, Transaction};
+use std::net::IpAddr;
+
+use rusqlite::{Row, Transaction};
 
 use super::{
-    columns::text,
+    columns::{optional_text, text},
     database::Store,
-    error::{Result, StoreError},
+    error::Result,
     ids::AppId,
+    placement::{self, Place, Placement},
     ports::PortMapping,
     time::{Millis, now},
 };
-use crate::model::{AddressPlan, CONTAINER_PORT, InstanceId, ProcessType, ReleaseNumber};
+use crate::model::{CONTAINER_PORT, InstanceId, ProcessType, ReleaseNumber};
 
 /// State of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -84,10 +87,10 @@ pub struct Instance {
     pub process_type: ProcessType,
     /// Number within the process type, from 1.
     pub ordinal: u32,
-    /// Bridge network of the address.
-    pub bridge: u32,
-    /// Number of the address on the bridge; see [`AddressPlan::instance`].
-    pub slot: u32,
+    /// Name of the node on which it runs.
+    pub node: String,
+    /// Address at which it can be reached, once it has one.
+    pub endpoint: Option<IpAddr>,
     /// Identity of the container, once it is created.
     pub container: Option<String>,
     /// State.
@@ -115,7 +118,7 @@ impl Instance {
     }
 }
 
-const COLUMNS: &str = "id, app, generation, release, process_type, ordinal, bridge, slot, container, state, restarts, \
+const COLUMNS: &str = "id, app, generation, release, process_type, ordinal, node, endpoint, container, state, restarts, \
     not_before, created_at, port";
 
 fn instance(row: &Row<'_>) -> Result<Instance> {
@@ -126,8 +129,8 @@ fn instance(row: &Row<'_>) -> Result<Instance> {
         release: row.get("release")?,
         process_type: text(row, "process_type", "process type")?,
         ordinal: row.get("ordinal")?,
-        bridge: row.get("bridge")?,
-        slot: row.get("slot")?,
+        node: row.get("node")?,
+        endpoint: optional_text(row, "endpoint", "address")?,
         container: row.get("container")?,
         state: text(row, "state", "instance state")?,
         restarts: row.get("restarts")?,
@@ -137,43 +140,8 @@ fn instance(row: &Row<'_>) -> Result<Instance> {
     })
 }
 
-/// Chooses an address on the first bridge with a free one: an address that was never used, or else the one that has
-/// been free the longest.
-fn allocate(t: &Transaction<'_>) -> Result<(u32, u32)> {
-    for bridge in 0..AddressPlan::APP_BRIDGES {
-        let in_use: u32 =
-            t.query_row("SELECT count(*) AS used FROM instances WHERE bridge = ?1", [bridge], |row| row.get("used"))?;
-        if in_use >= AddressPlan::INSTANCES_A_BRIDGE {
-            continue;
-        }
-        let next: u32 = t.query_row(
-            "SELECT coalesce(max(slot) + 1, 0) AS next FROM (
-                SELECT slot FROM instances WHERE bridge = ?1 UNION ALL SELECT slot FROM freed_addresses WHERE bridge = ?1)",
-            [bridge],
-            |row| row.get("next"),
-        )?;
-        if next < AddressPlan::INSTANCES_A_BRIDGE {
-            return Ok((bridge, next));
-        }
-        let oldest: Option<u32> = t
-            .query_row(
-                "SELECT slot FROM freed_addresses f WHERE bridge = ?1 AND NOT EXISTS (
-                    SELECT 1 FROM instances i WHERE i.bridge = f.bridge AND i.slot = f.slot)
-                 ORDER BY freed_at, slot LIMIT 1",
-                [bridge],
-                |row| row.get("slot"),
-            )
-            .optional()?;
-        if let Some(slot) = oldest {
-            return Ok((bridge, slot));
-        }
-    }
-    Err(StoreError::Taken("every instance address is in use; scale something down first".to_owned()))
-}
-
-fn add(t: &Transaction<'_>, new: &NewInstance) -> Result<Instance> {
-    let (bridge, slot) = allocate(t)?;
-    t.execute("DELETE FROM freed_addresses WHERE bridge = ?1 AND slot = ?2", (bridge, slot))?;
+fn add(t: &Transaction<'_>, new: &NewInstance, placement: Placement) -> Result<Instance> {
+    let Place { node, endpoint } = placement.place(t, new.id.as_str())?;
     t.query_row_and_then(
         &format!(
             "INSERT INTO instances ({COLUMNS})
@@ -186,8 +154,8 @@ fn add(t: &Transaction<'_>, new: &NewInstance) -> Result<Instance> {
             new.release,
             new.process_type.as_str(),
             new.ordinal,
-            bridge,
-            slot,
+            node,
+            endpoint.map(|address| address.to_string()),
             new.restarts,
             new.not_before,
             now(),
@@ -204,16 +172,16 @@ pub(super) fn all(t: &Transaction<'_>) -> Result<Vec<Instance>> {
 }
 
 impl Store {
-    /// Adds the row of an instance and gives it an address.
-    pub async fn add_instance(&self, new: NewInstance) -> Result<Instance> {
-        self.transact(move |t, _| add(t, &new)).await
+    /// Adds the row of an instance and places it.
+    pub async fn add_instance(&self, new: NewInstance, placement: Placement) -> Result<Instance> {
+        self.transact(move |t, _| add(t, &new, placement)).await
     }
 
     /// Adds `new` in place of the failed instance `old`, which becomes retiring.
-    pub async fn replace_instance(&self, old: InstanceId, new: NewInstance) -> Result<Instance> {
+    pub async fn replace_instance(&self, old: InstanceId, new: NewInstance, placement: Placement) -> Result<Instance> {
         self.transact(move |t, _| {
             t.execute("UPDATE instances SET state = 'retiring' WHERE id = ?1", [old.as_str()])?;
-            add(t, &new)
+            add(t, &new, placement)
         })
         .await
     }
@@ -254,21 +222,22 @@ impl Store {
         .await
     }
 
+    /// Records where an instance was placed when it was started.
+    pub async fn set_endpoint(&self, id: InstanceId, endpoint: IpAddr) -> Result<()> {
+        self.transact(move |t, _| {
+            t.prepare_cached("UPDATE instances SET endpoint = ?2 WHERE id = ?1")?
+                .execute((id.as_str(), endpoint.to_string()))?;
+            Ok(())
+        })
+        .await
+    }
+
     /// Removes the row of an instance whose container is removed. Its address is used again after all addresses that
     /// have been free for longer.
     pub async fn remove_instance(&self, id: InstanceId) -> Result<()> {
         self.transact(move |t, _| {
-            let address: Option<(u32, u32)> = t
-                .query_row("DELETE FROM instances WHERE id = ?1 RETURNING bridge, slot", [id.as_str()], |row| {
-                    Ok((row.get("bridge")?, row.get("slot")?))
-                })
-                .optional()?;
-            if let Some((bridge, slot)) = address {
-                t.execute(
-                    "INSERT OR REPLACE INTO freed_addresses (bridge, slot, freed_at) VALUES (?1, ?2, ?3)",
-                    (bridge, slot, now()),
-                )?;
-            }
+            t.execute("DELETE FROM instances WHERE id = ?1", [id.as_str()])?;
+            placement::free(t, id.as_str())?;
             Ok(())
         })
         .await

@@ -17,26 +17,25 @@ async fn an_instance_is_created_started_stopped_and_removed() {
     engine.ping().await.unwrap();
     assert!(!engine.version().await.unwrap().engine.is_empty());
     let spec = test.instance(5, "id -u; echo oops >&2; trap 'exit 3' TERM; while :; do sleep 0.1; done");
-    let id = engine.containers.create_instance(&spec).await.unwrap();
-    assert_eq!(engine.containers.create_instance(&spec).await.unwrap(), id, "a second call returns the same container");
-    let made = engine.containers.inspect(spec.id.as_str()).await.unwrap().unwrap();
+    let id = engine.containers.create_workload(&spec).await.unwrap();
+    assert_eq!(engine.containers.create_workload(&spec).await.unwrap(), id, "a second call returns the same container");
+    let made = engine.containers.inspect(&spec.name).await.unwrap().unwrap();
     assert_eq!((made.state, made.exit_code, made.started_at), (ContainerState::Created, None, None));
     for (name, value) in [
         (label::SERVER, engine.server_id()),
         (label::KIND, "instance"),
         (label::APP, "hello"),
-        (label::INSTANCE, spec.id.as_str()),
+        (label::INSTANCE, spec.name.as_str()),
         (label::RELEASE, "7"),
         (label::PROCESS, "web"),
-        ("extra", "x"),
     ] {
         assert_eq!(made.label(name), Some(value));
     }
 
     engine.containers.start(&id).await.unwrap();
     engine.containers.start(&id).await.unwrap();
-    let running = engine.containers.inspect(spec.id.as_str()).await.unwrap().unwrap();
-    assert_eq!((running.state, running.address), (ContainerState::Running, Some(spec.address)));
+    let running = engine.containers.inspect(&spec.name).await.unwrap().unwrap();
+    assert_eq!((running.state, running.address), (ContainerState::Running, Some(spec.address.into())));
     assert!(running.started_at.is_some() && running.pid.is_some());
     until("both lines are in the log", || async { lines(engine, &id).await.len() == 2 }).await;
     let mut printed = lines(engine, &id).await;
@@ -49,7 +48,7 @@ async fn an_instance_is_created_started_stopped_and_removed() {
     assert!(stopped.finished_at >= stopped.started_at);
     engine.containers.kill(&id).await.unwrap();
     engine.containers.remove(&id).await.unwrap();
-    assert!(engine.containers.inspect(spec.id.as_str()).await.unwrap().is_none());
+    assert!(engine.containers.inspect(&spec.name).await.unwrap().is_none());
     for again in [
         engine.containers.remove(&id).await,
         engine.containers.kill(&id).await,
@@ -61,9 +60,9 @@ async fn an_instance_is_created_started_stopped_and_removed() {
 
     // The address is free at once for the next instance.
     let next = test.instance(5, "sleep 60");
-    let next_id = engine.containers.create_instance(&next).await.unwrap();
+    let next_id = engine.containers.create_workload(&next).await.unwrap();
     engine.containers.start(&next_id).await.unwrap();
-    assert_eq!(engine.containers.inspect(next.id.as_str()).await.unwrap().unwrap().address, Some(spec.address));
+    assert_eq!(engine.containers.inspect(&next.name).await.unwrap().unwrap().address, Some(spec.address.into()));
 }
 
 async fn lines(engine: &Engine, id: &ContainerId) -> Vec<(bool, String)> {
@@ -81,7 +80,7 @@ async fn objects_of_another_server_are_not_touched() {
     let test = TestEngine::new().await;
     let other = Engine::connect(&test.config, &format!("{}-x", test.engine.server_id())).await.unwrap();
     let spec = test.instance(0, "sleep 60");
-    let id = test.engine.containers.create_instance(&spec).await.unwrap();
+    let id = test.engine.containers.create_workload(&spec).await.unwrap();
     test.engine.containers.start(&id).await.unwrap();
     for refused in [
         other.containers.remove(&id).await,
@@ -95,7 +94,7 @@ async fn objects_of_another_server_are_not_touched() {
     }
     assert!(other.containers.list(None).await.unwrap().is_empty());
     other.remove_all().await.unwrap();
-    assert_eq!(test.engine.containers.inspect(spec.id.as_str()).await.unwrap().unwrap().state, ContainerState::Running);
+    assert_eq!(test.engine.containers.inspect(&spec.name).await.unwrap().unwrap().state, ContainerState::Running);
 
     let overlap = other.containers.ensure_app_bridge(0).await.unwrap_err();
     assert!(overlap.to_string().starts_with("network.range: "), "{overlap}");
@@ -115,7 +114,7 @@ async fn images_are_tagged_and_missing_ones_are_reported() {
 
     let mut spec = test.instance(0, "true");
     spec.image = format!("sha256:{}", "1".repeat(64)).parse().unwrap();
-    let missing = test.engine.containers.create_instance(&spec).await.unwrap_err();
+    let missing = test.engine.containers.create_workload(&spec).await.unwrap_err();
     assert!(matches!(missing, EngineError::ImageMissing { .. }), "{missing}");
     let refused = test.engine.images.pull(&format!("127.0.0.1:9/x@{}", spec.image), "token").await.unwrap_err();
     assert!(matches!(refused, EngineError::Docker { act: Act::Pull, .. }), "{refused}");
@@ -124,13 +123,13 @@ async fn images_are_tagged_and_missing_ones_are_reported() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_exit_is_reported() {
     let test = TestEngine::new().await;
-    let mut exits = test.engine.containers.exits();
+    let mut exits = test.engine.containers.exits(Kind::Instance);
     let mut expected = Vec::new();
     for code in 0..3 {
         let spec = test.instance(code, &format!("exit {code}"));
-        let id = test.engine.containers.create_instance(&spec).await.unwrap();
+        let id = test.engine.containers.create_workload(&spec).await.unwrap();
         test.engine.containers.start(&id).await.unwrap();
-        expected.push((spec.id.to_string(), i64::from(code)));
+        expected.push((spec.name.clone(), i64::from(code)));
     }
     // The stream is read only now: it has the exits since it was made.
     let mut reported = Vec::new();
@@ -147,7 +146,7 @@ async fn the_host_reaches_instances_and_they_do_not_reach_each_other() {
     let test = TestEngine::new().await;
     let engine = &test.engine;
     let server = test.instance(0, "httpd -f -p 8080 & httpd -f -p 127.0.0.1:3000");
-    let id = engine.containers.create_instance(&server).await.unwrap();
+    let id = engine.containers.create_workload(&server).await.unwrap();
     engine.containers.start(&id).await.unwrap();
     let listener = |port, loopback| ListeningSocket { port, loopback, waiting: 0 };
     let expected = [listener(3000, true), listener(8080, false)];
@@ -161,8 +160,8 @@ async fn the_host_reaches_instances_and_they_do_not_reach_each_other() {
         server.address
     );
     let peer = test.instance(1, &script);
-    let mut exits = engine.containers.exits();
-    let peer_id = engine.containers.create_instance(&peer).await.unwrap();
+    let mut exits = engine.containers.exits(Kind::Instance);
+    let peer_id = engine.containers.create_workload(&peer).await.unwrap();
     engine.containers.start(&peer_id).await.unwrap();
     let exit = tokio::time::timeout(DEADLINE, exits.next()).await.unwrap().unwrap();
     assert_eq!(exit.id, peer_id);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use futures_util::TryStreamExt;
 use paas::engine::{
-    BuildContainer, BuildExit, BuildOutput, BuildSpec, ContainerState, Kind, Mount,
+    BuildContainer, BuildExit, BuildSpec, ContainerState, Kind, Mount, Printed,
     disk::{Disk, DiskError, FOLDERS, Slot},
 };
 use tokio::io::AsyncWriteExt;
@@ -24,7 +24,7 @@ async fn finish(mut container: BuildContainer) -> (BuildExit, String) {
     let mut printed = Vec::new();
     while let Some(output) = container.output.try_next().await.unwrap() {
         match output {
-            BuildOutput::Stdout(bytes) | BuildOutput::Stderr(bytes) => printed.extend_from_slice(&bytes),
+            Printed::Stdout(bytes) | Printed::Stderr(bytes) => printed.extend_from_slice(&bytes),
         }
     }
     let exit = container.wait().await.unwrap();
@@ -37,7 +37,7 @@ async fn a_build_cannot_connect_to_host_instances_or_metadata_service() {
     let test = TestEngine::new().await;
     let engine = &test.engine;
     let instance = test.instance(0, "httpd -f -p 8080");
-    let id = engine.containers.create_instance(&instance).await.unwrap();
+    let id = engine.containers.create_workload(&instance).await.unwrap();
     engine.containers.start(&id).await.unwrap();
     until("the instance listens", || async { !engine.containers.listening_ports(&id).await.unwrap().is_empty() }).await;
     engine.builds.ensure_build_bridge().await.unwrap();

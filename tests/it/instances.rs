@@ -4,11 +4,11 @@ use std::process::Command;
 
 use futures_util::StreamExt;
 use paas::{
-    engine::{ContainerId, InstanceSpec, Kind},
+    engine::{ContainerId, ContainerSpec, Kind},
     instances::{InstanceReport, InstancesError, LogEntry, LogSelection, ReportState, RolloutError},
     model::Line,
     progress::Progress,
-    store::{App, NewInstance, ReleaseState},
+    store::{App, NewInstance, Placement, ReleaseState},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -88,7 +88,7 @@ async fn a_release_is_deployed_scaled_stopped_and_removed() {
     assert!(matches!(&output[..], [Line::Detail(text)] if text.starts_with("web.1 is healthy after ")), "{output:?}");
     let first = healthy(&server, &app).await;
     assert_eq!(names(&first), ["web.1"]);
-    assert_eq!(ask(first[0].address).await.unwrap(), "web.1 v1");
+    assert_eq!(ask(first[0].address.unwrap()).await.unwrap(), "web.1 v1");
     let tag = f.test.engine.images.release_tag(&app.name, 1);
     assert!(
         f.test.engine.images.image_id(&tag).await.unwrap().is_some(),
@@ -101,7 +101,7 @@ async fn a_release_is_deployed_scaled_stopped_and_removed() {
     assert_eq!(names(&three), ["web.1", "web.2", "web.3", "worker.1"]);
     assert_eq!(three[0], first[0], "the first instance is unchanged");
     for instance in &three[..3] {
-        assert_eq!(ask(instance.address).await.unwrap(), format!("{} v1", instance.name));
+        assert_eq!(ask(instance.address.unwrap()).await.unwrap(), format!("{} v1", instance.name));
     }
 
     f.scale(&app, &[("web", 1), ("worker", 0)]).await;
@@ -189,7 +189,7 @@ async fn a_new_release_replaces_the_old_one_unless_it_is_unhealthy() {
     let new = healthy(&server, &app).await;
     let serving: Vec<_> = new.iter().filter(|i| i.release == good).collect();
     assert_eq!(serving.len(), 2, "a new release keeps the formation: {new:?}");
-    assert_eq!(ask(serving[0].address).await.unwrap(), format!("web.1 v{good}"));
+    assert_eq!(ask(serving[0].address.unwrap()).await.unwrap(), format!("web.1 v{good}"));
     until("the old instances are removed", || async { report(&server, &app).await.iter().all(|i| i.release == good) })
         .await;
 
@@ -225,7 +225,7 @@ async fn a_restart_of_one_process_type_leaves_the_others_running() {
     let second = restart("worker").await;
     assert_eq!(second[0], first[0], "the web instance is unchanged");
     assert_ne!(second[1].id, first[1].id);
-    assert_eq!(ask(second[0].address).await.unwrap(), format!("web.1 v{v1}"));
+    assert_eq!(ask(second[0].address.unwrap()).await.unwrap(), format!("web.1 v{v1}"));
     let third = restart("web").await;
     assert_eq!(third[1], second[1], "the worker is unchanged");
     assert_ne!(third[0].id, second[0].id);
@@ -284,8 +284,8 @@ async fn a_restarted_server_adopts_running_instances_and_replaces_the_others() {
     // labels but without a row appears; and a rollout was interrupted between its row and its container.
     f.test.engine.containers.kill(&ContainerId::from(&before[1].id)).await.unwrap();
     f.test.engine.containers.remove(&ContainerId::from(&before[2].id)).await.unwrap();
-    let stray: InstanceSpec = f.test.instance(900, "exec sleep 600");
-    let stray_id = f.test.engine.containers.create_instance(&stray).await.unwrap();
+    let stray: ContainerSpec = f.test.instance(900, "exec sleep 600");
+    let stray_id = f.test.engine.containers.create_workload(&stray).await.unwrap();
     f.test.engine.containers.start(&stray_id).await.unwrap();
     let v2 = f.release(&app, &[("web", SERVE, quick(), 3)]).await;
     let cut_off = f.store.begin_deployment(app.id, v2, None).await.unwrap().unwrap();
@@ -300,7 +300,7 @@ async fn a_restarted_server_adopts_running_instances_and_replaces_the_others() {
         not_before: 0,
         port: 8080,
     };
-    f.store.add_instance(orphan).await.unwrap();
+    f.store.add_instance(orphan, Placement::Local(f.config.address_plan().unwrap())).await.unwrap();
 
     let server = f.server().await;
     settle(&server, &app).await.unwrap();
@@ -311,7 +311,7 @@ async fn a_restarted_server_adopts_running_instances_and_replaces_the_others() {
     assert!(after.iter().all(|i| i.release == v1), "the release that was not committed is abandoned");
     assert_ne!((&after[1].id, &after[2].id), (&before[1].id, &before[2].id));
     for instance in &after {
-        assert_eq!(ask(instance.address).await.unwrap(), format!("{} v1", instance.name));
+        assert_eq!(ask(instance.address.unwrap()).await.unwrap(), format!("{} v1", instance.name));
     }
     let containers = f.test.engine.containers.list(Some(Kind::Instance)).await.unwrap();
     assert_eq!(containers.len(), 3, "{containers:?}");

@@ -12,14 +12,15 @@ use std::{
 use imports::Modules;
 
 /// The rows, from the top to the bottom.
-const ROWS: [&[&str]; 11] = [
+const ROWS: [&[&str]; 12] = [
     &["server", "local"],
     &["ssh", "socket"],
     &["commands"],
     &["operations"],
     &["deploy"],
     &["receive"],
-    &["build", "release", "instances"],
+    &["build", "release", "instances", "tasks"],
+    &["workload"],
     &["git", "engine", "images", "store", "router"],
     &["lifecycle"],
     &["config", "keys", "progress", "pause"],

@@ -88,7 +88,7 @@ async fn create(
         not_before: 0,
         port: declared_port(state, deployment.release, process_type),
     };
-    match state.shared.store.add_instance(new).await {
+    match state.shared.store.add_instance(new, state.shared.runtime.placement()).await {
         // A caller waits for the candidate, so it is not retried until there is a free address.
         Err(error @ StoreError::Taken(_)) if app.candidate == Some(deployment) => {
             let failure = InstanceFailure::new(format!("{process_type}.{ordinal}"), error.to_string());
@@ -124,7 +124,7 @@ async fn replace(
         not_before,
         port: old.port,
     };
-    state.shared.store.replace_instance(old.id.clone(), new).await?;
+    state.shared.store.replace_instance(old.id.clone(), new, state.shared.runtime.placement()).await?;
     state.routes_stale = true;
     let wait = until_time(not_before);
     let text = match wait.as_millis() {

@@ -24,12 +24,12 @@ pub(super) async fn verify(state: &mut WorkerState, app: &App, rows: &[Instance]
         .filter(|row| !state.tasks.is_running(&row.id))
         .cloned()
         .collect();
-    let engine = state.shared.engine.clone();
+    let runtime = state.shared.runtime.clone();
     let inspected = stream::iter(healthy)
         .map(move |row| {
-            let engine = engine.clone();
+            let runtime = runtime.clone();
             async move {
-                let container = engine.containers.inspect(row.id.as_str()).await;
+                let container = runtime.observe(row.id.as_str()).await;
                 (row, container)
             }
         })
@@ -63,7 +63,7 @@ async fn restore_images(state: &WorkerState, app: &App, releases: &HashSet<Relea
     // A launch is pulling: the next verification looks again.
     let Ok(_pull) = state.pull.try_lock() else { return };
     for release in releases.iter().filter_map(|number| state.releases.get(number)) {
-        if let Err(error) = state.shared.launcher.ensure_image(&app.name, release).await {
+        if let Err(error) = state.shared.launcher.prepare_release(&app.name, release).await {
             tracing::warn!(%error, app = %app.name, release = release.number, "cannot restore the image of a release");
         }
     }

@@ -83,7 +83,7 @@ mod tests {
             name: "web.1".into(),
             state,
             release,
-            address: [10, 0, 0, 1].into(),
+            address: Some([10, 0, 0, 1].into()),
             restarts,
             since: 0,
             container: None,

@@ -1,4 +1,5 @@
 use super::*;
+use crate::store::Placement;
 
 #[tokio::test]
 async fn a_deployment_is_either_committed_or_abandoned() {
@@ -56,7 +57,7 @@ async fn running(f: &Fixture) -> (AppId, Deployment) {
             not_before: 0,
             port: 8080,
         };
-        f.store.add_instance(new).await.unwrap();
+        f.store.add_instance(new, Placement::AtStart).await.unwrap();
         f.store.set_instance(id.parse().unwrap(), Some(format!("c-{id}")), state).await.unwrap();
     }
     (app, deployment)
@@ -100,7 +101,7 @@ async fn running_elsewhere(f: &Fixture, deployment: Deployment) -> crate::model:
         not_before: 0,
         port: 8080,
     };
-    f.store.add_instance(new).await.unwrap().id
+    f.store.add_instance(new, Placement::AtStart).await.unwrap().id
 }
 
 #[tokio::test]

@@ -1,4 +1,7 @@
+use std::net::IpAddr;
+
 use super::*;
+use crate::{model::AddressPlan, store::Placement};
 
 #[tokio::test]
 async fn the_address_that_was_free_the_longest_is_used_first() {
@@ -15,13 +18,17 @@ async fn the_address_that_was_free_the_longest_is_used_first() {
         not_before: 0,
         port: 8080,
     };
+    let plan: AddressPlan = "10.210.0.0/16".parse().unwrap();
     let mut seen = Vec::new();
     for n in 0..1002 {
-        let made = f.store.add_instance(new(n)).await.unwrap();
-        seen.push((made.bridge, made.slot));
+        let made = f.store.add_instance(new(n), Placement::Local(plan)).await.unwrap();
+        seen.push(made.endpoint.unwrap());
         f.store.remove_instance(made.id).await.unwrap();
     }
-    assert_eq!(seen[999], (0, 999));
-    assert_eq!(seen[1000].0, 0, "all addresses of a bridge are used before the next bridge");
-    assert!(seen[1000].1 < 999, "the address freed last is not used first");
+    assert_eq!(seen[999], plan.instance(0, 999));
+    let first_bridge = plan.instance(0, 0)..plan.instance(0, 999);
+    for address in &seen[1000..] {
+        let IpAddr::V4(address) = address else { panic!("{address}") };
+        assert!(first_bridge.contains(address), "all addresses of a bridge are used first, the one freed last is not");
+    }
 }

@@ -7,8 +7,7 @@ use std::{
 
 use paas::{
     config::Config,
-    engine::{BuildSpec, Engine, EngineError, ImageId, InstanceSpec},
-    model::InstanceId,
+    engine::{BuildSpec, ContainerSpec, Engine, EngineError, ImageId, Input, Kind},
 };
 
 use super::images::import_busybox;
@@ -49,16 +48,15 @@ impl TestEngine {
     }
 
     /// An instance in slot `slot` that runs a shell script.
-    pub fn instance(&self, slot: u32, script: &str) -> InstanceSpec {
-        let id: InstanceId = format!("i{:016x}", rand::random::<u64>()).parse().unwrap();
-        InstanceSpec {
-            id,
+    pub fn instance(&self, slot: u32, script: &str) -> ContainerSpec {
+        ContainerSpec {
+            name: format!("i{:016x}", rand::random::<u64>()),
+            kind: Kind::Instance,
             app: "hello".parse().unwrap(),
-            process_type: "web".parse().unwrap(),
+            process: "web".into(),
             release: 7,
             image: self.image.clone(),
-            bridge: 0,
-            address: self.engine.containers.address(0, slot),
+            address: self.config.address_plan().unwrap().instance(0, slot),
             entrypoint: vec!["/bin/sh".into(), "-c".into()],
             cmd: vec![script.into()],
             env: vec!["PORT=8080".into()],
@@ -66,8 +64,8 @@ impl TestEngine {
             memory_mib: 32,
             pids: 32,
             stop_grace: Duration::from_secs(1),
-            labels: [("extra".to_owned(), "x".to_owned())].into(),
             own_user: false,
+            input: Input::None,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering},
@@ -23,6 +23,7 @@ use paas::{
     progress::Progress,
     router::Link,
     store::{App, ConfigVars, NewRelease, ProcessSpec, ReleaseKind, Store},
+    workload::{Local, Runtime},
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -95,15 +96,10 @@ impl Fixture {
         let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let socket = self.config.data_dir.join("router.sock");
         let link = Link::start(socket, &tracker, shutdown.clone());
-        let instances = Instances::start(
-            Arc::clone(&self.config),
-            self.store.clone(),
-            self.test.engine.clone(),
-            link,
-            Secret::new(TOKEN),
-            &tracker,
-            shutdown.clone(),
-        );
+        let runtime = Local::new(Arc::clone(&self.config), &self.test.engine, Secret::new(TOKEN)).unwrap();
+        let runtime = Runtime::Local(runtime);
+        let instances =
+            Instances::start(Arc::clone(&self.config), self.store.clone(), runtime, link, &tracker, shutdown.clone());
         Server { instances: instances.await.unwrap(), tracker, shutdown }
     }
 
@@ -198,8 +194,8 @@ pub async fn settle(server: &Server, app: &App) -> Result<(), RolloutError> {
 }
 
 /// Response of the instance at this address.
-pub async fn ask(address: Ipv4Addr) -> std::io::Result<String> {
-    let mut stream = tokio::net::TcpStream::connect(SocketAddr::new(address.into(), 8080)).await?;
+pub async fn ask(address: IpAddr) -> std::io::Result<String> {
+    let mut stream = tokio::net::TcpStream::connect(SocketAddr::new(address, 8080)).await?;
     stream.write_all(b"GET /index.html HTTP/1.0\r\n\r\n").await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;

@@ -1,6 +1,6 @@
-//! Containers of instances. Only the reconciler starts and stops them.
+//! Containers of instances and tasks.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
+use std::{net::Ipv4Addr, time::Duration};
 
 use bollard::models::{
     ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HostConfig, HostConfigLogConfig, NetworkingConfig,
@@ -13,27 +13,38 @@ use super::{
     id::{ContainerId, ImageId},
     label::{self, Kind},
 };
-use crate::model::{AppName, InstanceId, ProcessType, ReleaseNumber};
+use crate::model::{AppName, ReleaseNumber};
 
-/// Capabilities of root in an instance that runs as its image's own user: a subset of the engine's default.
+/// Capabilities of root in a container that runs as its image's own user: a subset of the engine's default.
 const CAPABILITIES: [&str; 7] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID"];
 
-/// Specification of the container of an instance. Not `Debug`: its environment holds secrets.
+/// Standard input of a container, and whether it has a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// No standard input; what is printed goes to the container's log.
+    None,
+    /// A pipe from who [attaches](Containers::attach) to the container. Nothing is kept of what is printed.
+    Pipe,
+    /// A terminal, for who attaches to the container. Nothing is kept of what is printed.
+    Terminal,
+}
+
+/// Specification of the container of an instance or task. Not `Debug`: its environment holds secrets.
 #[derive(Clone)]
-pub struct InstanceSpec {
-    /// Id of the instance, and name of its container.
-    pub id: InstanceId,
+pub struct ContainerSpec {
+    /// Identity of the instance or task, and name of its container.
+    pub name: String,
+    /// Kind of the container.
+    pub kind: Kind,
     /// Owning app.
     pub app: AppName,
-    /// Process type.
-    pub process_type: ProcessType,
+    /// Process type of the instance, or kind of the task.
+    pub process: String,
     /// Release.
     pub release: ReleaseNumber,
     /// Image.
     pub image: ImageId,
-    /// Number of the app bridge that the container is connected to.
-    pub bridge: u32,
-    /// Address of the container on that bridge.
+    /// Address of the container on the app bridge that has it.
     pub address: Ipv4Addr,
     /// Command; if empty, the image's entrypoint.
     pub entrypoint: Vec<String>,
@@ -49,31 +60,29 @@ pub struct InstanceSpec {
     pub pids: u32,
     /// Grace period: the time between SIGTERM and SIGKILL.
     pub stop_grace: Duration,
-    /// Labels in addition to ours.
-    pub labels: BTreeMap<String, String>,
     /// Whether user and stop signal are those of the image. Such an image may start as root, which then has the
     /// capabilities that programs of ordinary images need until they switch to another user.
     pub own_user: bool,
+    /// Standard input and terminal.
+    pub input: Input,
 }
 
 impl Containers {
-    /// Creates the container of an instance, without starting it. If the container exists, its id is returned: an earlier
-    /// request created it, but the response was lost (the id of an instance is never used twice).
-    pub async fn create_instance(&self, spec: &InstanceSpec) -> Result<ContainerId> {
-        let network = self.app_bridge_name(spec.bridge);
-        let mut labels = self.0.labels(Kind::Instance);
+    /// Creates the container of an instance or task on the app bridge that has its address, without starting it. If the
+    /// container exists, its id is returned: an earlier request created it, but the response was lost (a name is never used
+    /// twice).
+    pub async fn create_workload(&self, spec: &ContainerSpec) -> Result<ContainerId> {
+        let network = self.ensure_bridge_of(spec.address).await?;
+        let mut labels = self.0.labels(spec.kind);
         labels.extend(
             [
                 (label::APP, spec.app.to_string()),
-                (label::INSTANCE, spec.id.to_string()),
+                (label::INSTANCE, spec.name.clone()),
                 (label::RELEASE, spec.release.to_string()),
-                (label::PROCESS, spec.process_type.to_string()),
+                (label::PROCESS, spec.process.clone()),
             ]
             .map(|(k, v)| (k.to_owned(), v)),
         );
-        for (key, value) in &spec.labels {
-            labels.entry(key.clone()).or_insert_with(|| value.clone());
-        }
         let endpoint = EndpointSettings {
             ipam_config: Some(EndpointIpamConfig {
                 ipv4_address: Some(spec.address.to_string()),
@@ -81,7 +90,7 @@ impl Containers {
             }),
             ..EndpointSettings::default()
         };
-        let log = [("max-size", "10m"), ("max-file", "3")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let attached = spec.input != Input::None;
         let host = HostConfig {
             init: Some(true),
             cap_add: spec.own_user.then(|| CAPABILITIES.map(str::to_owned).to_vec()),
@@ -90,10 +99,7 @@ impl Containers {
             memory: Some(mebibytes(spec.memory_mib)),
             memory_swap: Some(mebibytes(spec.memory_mib)),
             pids_limit: Some(i64::from(spec.pids)),
-            log_config: Some(HostConfigLogConfig {
-                typ: Some("json-file".to_owned()),
-                config: Some(log.into_iter().collect()),
-            }),
+            log_config: Some(log_config(attached)),
             ..confined()
         };
         let body = ContainerCreateBody {
@@ -103,12 +109,25 @@ impl Containers {
             entrypoint: Some(spec.entrypoint.clone()).filter(|e| !e.is_empty()),
             cmd: Some(spec.cmd.clone()).filter(|c| !c.is_empty()),
             labels: Some(labels),
+            attach_stdin: Some(attached),
+            open_stdin: Some(attached),
+            stdin_once: Some(attached),
+            tty: Some(spec.input == Input::Terminal),
             stop_signal: (!spec.own_user).then(|| "SIGTERM".to_owned()),
             stop_timeout: i64::try_from(spec.stop_grace.as_secs()).ok(),
             host_config: Some(host),
             networking_config: Some(NetworkingConfig { endpoints_config: Some([(network, endpoint)].into()) }),
             ..ContainerCreateBody::default()
         };
-        self.create(spec.id.as_str(), &spec.image, body).await
+        self.create(&spec.name, &spec.image, body).await
     }
+}
+
+/// What is printed to an attached client is not kept: it may be a dump of a database.
+fn log_config(attached: bool) -> HostConfigLogConfig {
+    if attached {
+        return HostConfigLogConfig { typ: Some("none".to_owned()), config: None };
+    }
+    let bounds = [("max-size", "10m"), ("max-file", "3")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+    HostConfigLogConfig { typ: Some("json-file".to_owned()), config: Some(bounds.into_iter().collect()) }
 }

@@ -1,0 +1,193 @@
+//! The standard streams of containers, and commands that are run in a running container.
+
+use std::{fs, pin::Pin};
+
+use bollard::{
+    container::LogOutput,
+    errors::Error as DockerError,
+    exec::{StartExecOptions, StartExecResults},
+    models::ExecConfig,
+    query_parameters::{
+        AttachContainerOptionsBuilder, ResizeContainerTTYOptionsBuilder, ResizeExecOptionsBuilder,
+        WaitContainerOptionsBuilder,
+    },
+};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream::BoxStream};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::io::AsyncWrite;
+
+use super::{
+    container::USER,
+    error::{Act, EngineError, Result, status},
+    handle::Containers,
+    id::ContainerId,
+};
+
+/// What a process printed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Printed {
+    /// On standard output, or on its terminal.
+    Stdout(Bytes),
+    /// On standard error.
+    Stderr(Bytes),
+}
+
+/// The standard streams of a container, or of a command that runs in it.
+pub struct Attached {
+    /// Standard input. It ends when this is dropped or shut down.
+    pub stdin: Pin<Box<dyn AsyncWrite + Send>>,
+    /// What is printed, from the first byte to the last.
+    pub output: BoxStream<'static, Result<Printed>>,
+}
+
+/// Size of a terminal, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TerminalSize {
+    /// Number of columns.
+    pub columns: u16,
+    /// Number of rows.
+    pub rows: u16,
+}
+
+/// A command that is to be run in a running container. Not `Debug`: its environment may hold secrets.
+#[derive(Clone)]
+pub struct Execution {
+    /// The command and its arguments.
+    pub command: Vec<String>,
+    /// Environment variables in addition to the container's, as `NAME=value`.
+    pub env: Vec<String>,
+    /// Whether it gets a terminal.
+    pub terminal: bool,
+    /// Whether it runs as the user of the image instead of the app's.
+    pub own_user: bool,
+}
+
+/// A command that was started in a container. When it is dropped the command goes on, unless it was
+/// [signalled](Self::signal).
+pub struct Executed {
+    containers: Containers,
+    id: String,
+    /// Its standard streams; taken by who pumps them.
+    pub streams: Option<Attached>,
+}
+
+impl Attached {
+    fn new(
+        what: String,
+        stdin: Pin<Box<dyn AsyncWrite + Send>>,
+        output: impl Stream<Item = Result<LogOutput, DockerError>> + Send + 'static,
+    ) -> Self {
+        let output = output.filter_map(move |output| {
+            std::future::ready(match output {
+                Ok(LogOutput::StdOut { message } | LogOutput::Console { message }) => {
+                    Some(Ok(Printed::Stdout(message)))
+                }
+                Ok(LogOutput::StdErr { message }) => Some(Ok(Printed::Stderr(message))),
+                Ok(LogOutput::StdIn { .. }) => None,
+                Err(e) => Some(Err(EngineError::docker(Act::Attach, what.as_str())(e))),
+            })
+        });
+        Self { stdin, output: output.boxed() }
+    }
+}
+
+impl Containers {
+    /// Connects to the standard streams of a container. Before its start, so that no output is lost.
+    pub async fn attach(&self, id: &ContainerId) -> Result<Attached> {
+        let options = AttachContainerOptionsBuilder::new().stream(true).stdin(true).stdout(true).stderr(true).build();
+        let what = format!("container {id}");
+        let attached = self.0.docker().attach_container(id.as_str(), Some(options)).await;
+        let attached = attached.map_err(EngineError::docker(Act::Attach, what.as_str()))?;
+        Ok(Attached::new(what, attached.input, attached.output))
+    }
+
+    /// Waits until a container has ended; returns its exit code, and `None` if it does not exist any more.
+    pub async fn wait(&self, id: &ContainerId) -> Result<Option<i64>> {
+        let options = WaitContainerOptionsBuilder::new().condition("not-running").build();
+        let mut waited = Box::pin(self.0.docker().wait_container(id.as_str(), Some(options)));
+        match waited.next().await {
+            None | Some(Ok(_) | Err(DockerError::DockerContainerWaitError { .. })) => {}
+            Some(Err(e)) if status(&e) == Some(404) => return Ok(None),
+            Some(Err(e)) => return Err(EngineError::docker(Act::Wait, format!("container {id}"))(e)),
+        }
+        Ok(self.inspect(id.as_str()).await?.map(|container| container.exit_code.unwrap_or(255)))
+    }
+
+    /// Sets the size of a container's terminal; no effect if the container does not run.
+    pub async fn resize(&self, id: &ContainerId, TerminalSize { columns, rows }: TerminalSize) -> Result<()> {
+        let options = ResizeContainerTTYOptionsBuilder::new().w(columns.into()).h(rows.into()).build();
+        match self.0.docker().resize_container_tty(id.as_str(), options).await {
+            Ok(()) => Ok(()),
+            Err(e) if matches!(status(&e), Some(404 | 409)) => Ok(()),
+            Err(e) => Err(EngineError::docker(Act::Resize, format!("the terminal of container {id}"))(e)),
+        }
+    }
+
+    /// Starts a command in a running container.
+    pub async fn execute(&self, id: &ContainerId, execution: Execution) -> Result<Executed> {
+        let what = format!("container {id}");
+        let config = ExecConfig {
+            attach_stdin: Some(true),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            tty: Some(execution.terminal),
+            env: Some(execution.env),
+            cmd: Some(execution.command),
+            user: (!execution.own_user).then(|| USER.to_owned()),
+            ..ExecConfig::default()
+        };
+        let created = self.0.docker().create_exec(id.as_str(), config).await;
+        let created = created.map_err(EngineError::docker(Act::Execute, what.as_str()))?.id;
+        let options = StartExecOptions { detach: false, tty: execution.terminal, output_capacity: None };
+        let started = self.0.docker().start_exec(&created, Some(options)).await;
+        match started.map_err(EngineError::docker(Act::Execute, what.as_str()))? {
+            StartExecResults::Attached { output, input } => {
+                let streams = Some(Attached::new(what, input, output));
+                Ok(Executed { containers: self.clone(), id: created, streams })
+            }
+            StartExecResults::Detached => Err(EngineError::Incomplete("the streams of a command")),
+        }
+    }
+}
+
+impl Executed {
+    /// Sets the size of a command's terminal; no effect if the command has ended.
+    pub async fn resize(&self, TerminalSize { columns, rows }: TerminalSize) -> Result<()> {
+        let options = ResizeExecOptionsBuilder::new().w(columns.into()).h(rows.into()).build();
+        match self.containers.0.docker().resize_exec(&self.id, options).await {
+            Ok(()) => Ok(()),
+            Err(e) if matches!(status(&e), Some(404 | 409 | 500)) => Ok(()),
+            Err(e) => Err(EngineError::docker(Act::Resize, "the terminal of a command")(e)),
+        }
+    }
+
+    /// Exit code of a command; `None` while it runs, or if its container does not exist any more.
+    pub async fn status(&self) -> Result<Option<i64>> {
+        match self.containers.0.docker().inspect_exec(&self.id).await {
+            Ok(found) if found.running == Some(true) => Ok(None),
+            Ok(found) => Ok(found.exit_code),
+            Err(e) if status(&e) == Some(404) => Ok(None),
+            Err(e) => Err(EngineError::docker(Act::Inspect, "a command in a container")(e)),
+        }
+    }
+
+    /// Sends a signal to the command; no effect if it has ended. The engine has no request for that.
+    pub async fn signal(&self, signal: Signal) -> Result<()> {
+        let found = match self.containers.0.docker().inspect_exec(&self.id).await {
+            Ok(found) => found,
+            Err(e) if status(&e) == Some(404) => return Ok(()),
+            Err(e) => return Err(EngineError::docker(Act::Inspect, "a command in a container")(e)),
+        };
+        let pid = found.pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+        let (Some(true), Some(pid), Some(container)) = (found.running, pid, found.container_id) else { return Ok(()) };
+        // The descriptor keeps the process from being mistaken for a later one of the same number.
+        let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return Ok(()) };
+        let groups = fs::read_to_string(format!("/proc/{}/cgroup", pid.as_raw_nonzero())).unwrap_or_default();
+        if groups.contains(&container) {
+            // Fails only if the process has ended.
+            let _ = pidfd_send_signal(&process, signal);
+        }
+        Ok(())
+    }
+}

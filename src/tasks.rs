@@ -1,0 +1,21 @@
+//! Tasks: commands that are run once, in the image and with the config vars of a release, and that are meant to end. They
+//! are made from the same workloads as instances, but never counted or routed.
+//!
+//! The row of a task is written first; from then on it is known, and its end is recorded whoever dies: what a server leaves
+//! behind, the next one adopts ([`adopt`]).
+
+mod adopt;
+mod command;
+mod error;
+mod execution;
+mod identity;
+mod output;
+mod running;
+mod streams;
+#[expect(clippy::module_inception, reason = "the handle has the name of what it handles")]
+mod tasks;
+
+pub use error::TaskError;
+pub use output::OutputLine;
+pub use streams::{TaskStreams, Terminal};
+pub use tasks::{TaskRequest, Tasks};

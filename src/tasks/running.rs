@@ -1,0 +1,110 @@
+//! The tasks that this server runs.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::model::TaskId;
+
+/// The tasks that this server runs; cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Running(Arc<Mutex<HashMap<TaskId, Control>>>);
+
+/// Controls a running task.
+#[derive(Debug, Clone)]
+pub(super) struct Control {
+    stop: CancellationToken,
+    reason: Arc<OnceLock<String>>,
+    /// Changes when output was written; closed when the task has ended and its end is recorded.
+    written: watch::Receiver<()>,
+}
+
+/// A task's side of its control. While it exists, the task is among the running ones.
+pub(super) struct RunningTask {
+    id: TaskId,
+    running: Running,
+    control: Control,
+    pub(super) written: Option<watch::Sender<()>>,
+}
+
+impl Running {
+    /// Registers a task; `None` if it is registered already.
+    pub(super) fn register(&self, id: &TaskId) -> Option<RunningTask> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.contains_key(id) {
+            return None;
+        }
+        let (sender, written) = watch::channel(());
+        let control = Control { stop: CancellationToken::new(), reason: Arc::default(), written };
+        all.insert(id.clone(), control.clone());
+        Some(RunningTask { id: id.clone(), running: self.clone(), control, written: Some(sender) })
+    }
+
+    /// Whether a task of this identity is registered.
+    pub(super) fn has(&self, id: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).keys().any(|known| known.as_str() == id)
+    }
+
+    pub(super) fn get(&self, id: &TaskId) -> Option<Control> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+}
+
+impl Control {
+    /// Has the task stopped, for this reason. The first reason counts.
+    pub(super) fn stop(&self, reason: impl Into<String>) {
+        let _ = self.reason.set(reason.into());
+        self.stop.cancel();
+    }
+
+    /// Changes when output was written; closed when the task has ended.
+    pub(super) fn written(&self) -> watch::Receiver<()> {
+        self.written.clone()
+    }
+
+    /// Waits until the task has ended and its end is recorded.
+    pub(super) async fn ended(&self) {
+        let mut written = self.written.clone();
+        while written.changed().await.is_ok() {}
+    }
+}
+
+impl RunningTask {
+    pub(super) fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// Waits until somebody wants the task stopped; returns the reason.
+    pub(super) async fn stopped(&self) -> String {
+        self.control.stop.cancelled().await;
+        self.reason()
+    }
+
+    /// Why the task is to be stopped, if somebody wants that.
+    pub(super) fn stop_requested(&self) -> Option<String> {
+        self.control.stop.is_cancelled().then(|| self.reason())
+    }
+
+    fn reason(&self) -> String {
+        self.control.reason.get().cloned().unwrap_or_else(|| "stopped".to_owned())
+    }
+
+    /// Notifies readers that output was written.
+    pub(super) fn wrote(&self) {
+        if let Some(written) = &self.written {
+            written.send_replace(());
+        }
+    }
+}
+
+impl Drop for RunningTask {
+    fn drop(&mut self) {
+        self.running.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        // Only now: who sees that it is closed finds the task no longer among the running ones.
+        self.written = None;
+    }
+}

@@ -1,0 +1,207 @@
+//! The handle on tasks: the public interface of this module.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::stream::BoxStream;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    adopt,
+    error::TaskError,
+    execution::Shared,
+    identity::new_id,
+    output::{OutputLine, Outputs},
+    running::{Control, Running, RunningTask},
+    streams::TaskStreams,
+};
+use crate::{
+    config::Config,
+    model::{ReleaseNumber, TaskCommand, TaskKind},
+    store::{App, AppId, NewTask, Placement, Store, Task},
+    workload::Runtime,
+};
+
+/// Delay before a retry after an error of the engine or the database.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// Runs tasks; cheap to clone.
+#[derive(Clone)]
+pub struct Tasks {
+    shared: Arc<Shared>,
+    tracker: TaskTracker,
+}
+
+/// What is to be run.
+#[derive(Debug, Clone)]
+pub struct TaskRequest {
+    /// What it is run for.
+    pub kind: TaskKind,
+    /// The scheduled job that it is a run of.
+    pub job: Option<String>,
+    /// Number of the release.
+    pub release: ReleaseNumber,
+    /// What it runs.
+    pub command: TaskCommand,
+    /// How long it may run; at most the configured limit.
+    pub limit: Option<Duration>,
+    /// Name of the caller.
+    pub by: String,
+}
+
+/// Stops the task of a caller who does not wait for it any more.
+struct StopOnDrop(Control);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.stop("the caller disconnected");
+    }
+}
+
+impl Tasks {
+    /// Takes over the tasks that an earlier server has left, in the background, and runs new ones. They run on `tracker` until
+    /// `shutdown`.
+    pub fn start(
+        config: Arc<Config>,
+        store: Store,
+        runtime: Runtime,
+        tracker: TaskTracker,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let outputs = Outputs::new(&config.data_dir);
+        let shared = Arc::new(Shared { config, store, runtime, outputs, running: Running::default(), shutdown });
+        let tasks = Self { shared, tracker };
+        let (shared, tracker) = (Arc::clone(&tasks.shared), tasks.tracker.clone());
+        tasks.tracker.spawn(async move {
+            let adopted = async {
+                while let Err(error) = adopt::adopt(&shared, &tracker).await {
+                    tracing::warn!(%error, "cannot take over the tasks of the previous server yet; retrying");
+                    tokio::time::sleep(RETRY_DELAY).await;
+                }
+            };
+            let _ = shared.shutdown.run_until_cancelled(adopted).await;
+        });
+        tasks
+    }
+
+    /// The row of a new task of this app, which must be added to the store.
+    pub fn new_task(&self, app: &App, request: TaskRequest, attached: bool) -> Result<NewTask, TaskError> {
+        let limits = &self.shared.config.tasks;
+        let max = match request.kind {
+            TaskKind::Run => limits.run_seconds,
+            TaskKind::Cron => limits.cron_seconds,
+            TaskKind::Predeploy | TaskKind::Release | TaskKind::FirstDeploy | TaskKind::Postdeploy => {
+                limits.release_seconds
+            }
+        };
+        Ok(NewTask {
+            id: new_id(&app.name, request.kind)?,
+            app: app.id,
+            kind: request.kind,
+            job: request.job,
+            release: request.release,
+            command: request.command,
+            attached,
+            limit_seconds: request.limit.map_or(max, |limit| limit.as_secs().min(max)),
+            created_by: request.by,
+        })
+    }
+
+    /// How the store places new tasks.
+    pub fn placement(&self) -> Placement {
+        self.shared.runtime.placement()
+    }
+
+    /// Adds a task and runs it in the background; nobody is connected to it.
+    pub async fn spawn(&self, app: &App, request: TaskRequest) -> Result<Task, TaskError> {
+        let new = self.new_task(app, request, false)?;
+        let running = self.register(&new)?;
+        let task = self.shared.store.add_task(new, self.placement()).await?;
+        self.spawn_registered(task.clone(), running, None);
+        Ok(task)
+    }
+
+    /// Adds a task and runs it, connected to the caller's streams. Returns it when it has ended; `hangup` ends it.
+    pub async fn attend(
+        &self,
+        app: &App,
+        request: TaskRequest,
+        streams: TaskStreams,
+        hangup: &CancellationToken,
+    ) -> Result<Task, TaskError> {
+        let new = self.new_task(app, request, true)?;
+        let running = self.register(&new)?;
+        let control = running.control().clone();
+        let _stop = StopOnDrop(control.clone());
+        let task = self.shared.store.add_task(new, self.placement()).await?;
+        let id = task.id.clone();
+        self.spawn_registered(task, running, Some(streams));
+        tokio::select! {
+            () = control.ended() => {}
+            () = hangup.cancelled() => {
+                control.stop("the caller disconnected");
+                control.ended().await;
+            }
+            () = self.shared.shutdown.cancelled() => {
+                control.stop("interrupted: the server stopped");
+                control.ended().await;
+            }
+        }
+        self.shared.store.task(id).await?.ok_or(TaskError::Gone)
+    }
+
+    /// Runs a task that was added before and is not started yet, in the background.
+    pub fn run_queued(&self, task: &Task) -> Result<(), TaskError> {
+        let running = self.shared.running.register(&task.id).ok_or(TaskError::Gone)?;
+        self.spawn_registered(task.clone(), running, None);
+        Ok(())
+    }
+
+    /// Registered before its row is added: a task with a row that is not registered is one of an earlier server.
+    fn register(&self, new: &NewTask) -> Result<RunningTask, TaskError> {
+        if self.shared.shutdown.is_cancelled() {
+            return Err(TaskError::ShuttingDown);
+        }
+        self.shared.running.register(&new.id).ok_or(TaskError::Gone)
+    }
+
+    fn spawn_registered(&self, task: Task, running: RunningTask, streams: Option<TaskStreams>) {
+        let shared = Arc::clone(&self.shared);
+        self.tracker.spawn(async move { shared.run(task, running, streams).await });
+    }
+
+    /// Waits until a task has ended; returns it. At shutdown it may not have ended.
+    pub async fn ended(&self, task: &Task) -> Result<Task, TaskError> {
+        if let Some(control) = self.shared.running.get(&task.id) {
+            tokio::select! {
+                () = control.ended() => {}
+                () = self.shared.shutdown.cancelled() => return Err(TaskError::ShuttingDown),
+            }
+        }
+        self.shared.store.task(task.id.clone()).await?.ok_or(TaskError::Gone)
+    }
+
+    /// Stops a task, for this reason, and waits until it has ended. No effect if it has ended.
+    pub async fn stop(&self, task: &Task, reason: &str) -> Result<Task, TaskError> {
+        if let Some(control) = self.shared.running.get(&task.id) {
+            control.stop(reason);
+        }
+        self.ended(task).await
+    }
+
+    /// What a task printed to which nobody is connected, and what it prints until it ends.
+    pub async fn output(&self, task: &Task, follow: bool) -> Result<BoxStream<'static, OutputLine>, TaskError> {
+        let written = self.shared.running.get(&task.id).filter(|_| follow).map(|control| control.written());
+        self.shared.outputs.read(task.app, task.name, written).await
+    }
+
+    /// Stops the tasks of an app that is being destroyed, and removes their rows and output.
+    pub async fn remove_app(&self, app: AppId) -> Result<(), TaskError> {
+        let unended = self.shared.store.unended_tasks().await?;
+        let stops = unended.iter().filter(|task| task.app == app).map(|task| self.stop(task, "the app was destroyed"));
+        for stopped in futures_util::future::join_all(stops).await {
+            stopped?;
+        }
+        self.shared.store.forget_tasks(app, 0).await?;
+        self.shared.outputs.remove_app(app).await
+    }
+}

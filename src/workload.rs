@@ -1,0 +1,12 @@
+//! Workloads: what a container is made from, and the runtime that brings it up. Instances, which are meant to go on, and
+//! tasks, which are meant to end, are made from the same workload by the same code.
+
+mod local;
+#[cfg(test)]
+pub mod memory;
+mod runtime;
+mod spec;
+
+pub use local::Local;
+pub use runtime::Runtime;
+pub use spec::{Purpose, Workload};

@@ -1,0 +1,145 @@
+//! The runtime of one machine: its engine, and addresses that the store assigns.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use futures_util::{StreamExt as _, stream::BoxStream};
+
+use super::spec::{Purpose, Workload};
+use crate::{
+    config::{Config, ConfigError},
+    engine::{
+        Attached, Container, ContainerExit, ContainerId, ContainerSpec, Containers, Engine, EngineError, Executed,
+        Execution, Host, ImageId, Images, ListeningSocket, LogLine, LogOptions, Result, TerminalSize,
+    },
+    model::{AddressPlan, AppName, Digest, ReleaseNumber, Secret},
+    store::Placement,
+};
+
+/// The runtime of one machine; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Local {
+    config: Arc<Config>,
+    containers: Containers,
+    images: Images,
+    host: Host,
+    addresses: AddressPlan,
+    /// Token for the embedded registry.
+    registry_token: Secret,
+}
+
+impl Local {
+    /// A runtime on this engine.
+    pub fn new(config: Arc<Config>, engine: &Engine, registry_token: Secret) -> std::result::Result<Self, ConfigError> {
+        let addresses = config.address_plan()?;
+        let Engine { containers, images, host, .. } = engine.clone();
+        Ok(Self { config, containers, images, host, addresses, registry_token })
+    }
+
+    pub(super) fn placement(&self) -> Placement {
+        Placement::Local(self.addresses)
+    }
+
+    pub(super) async fn prepare(&self, app: &AppName, release: ReleaseNumber, image: &Digest) -> Result<()> {
+        self.image(app, release, image).await.map(drop)
+    }
+
+    /// The image on the engine: pulled from the embedded registry if it is missing, and tagged so that a prune does not
+    /// remove it.
+    async fn image(&self, app: &AppName, release: ReleaseNumber, image: &Digest) -> Result<ImageId> {
+        let reference = format!("{}/{app}@{image}", self.config.registry.listen);
+        let found = match self.images.image_id(&reference).await? {
+            Some(found) => found,
+            None => self.images.pull(&reference, self.registry_token.expose()).await?,
+        };
+        let tag = self.images.release_tag(app, release);
+        if self.images.image_id(&tag).await?.as_ref() != Some(&found) {
+            self.images.tag(&found, &tag).await?;
+        }
+        Ok(found)
+    }
+
+    pub(super) async fn create(&self, workload: &Workload) -> Result<ContainerId> {
+        match self.containers.create_workload(&self.spec(workload).await?).await {
+            // Another program pruned the image in this moment.
+            Err(EngineError::ImageMissing { .. }) => self.containers.create_workload(&self.spec(workload).await?).await,
+            created => created,
+        }
+    }
+
+    async fn spec(&self, workload: &Workload) -> Result<ContainerSpec> {
+        let limits = &self.config.instances;
+        Ok(ContainerSpec {
+            name: workload.id.clone(),
+            kind: workload.purpose.kind(),
+            app: workload.app.clone(),
+            process: workload.process.clone(),
+            release: workload.release,
+            image: self.image(&workload.app, workload.release, &workload.image).await?,
+            address: match workload.address {
+                Some(IpAddr::V4(address)) => address,
+                Some(IpAddr::V6(_)) | None => return Err(EngineError::Incomplete("the address of a workload")),
+            },
+            entrypoint: workload.entrypoint.clone(),
+            cmd: workload.arguments.clone(),
+            env: workload.env.clone(),
+            cpu_millis: limits.cpu_millis,
+            memory_mib: limits.memory_mib,
+            pids: limits.pids,
+            stop_grace: Duration::from_secs(limits.stop_grace_seconds),
+            own_user: workload.own_user,
+            input: workload.input,
+        })
+    }
+
+    pub(super) async fn start(&self, container: &ContainerId) -> Result<()> {
+        self.containers.start(container).await
+    }
+
+    pub(super) async fn observe(&self, id: &str) -> Result<Option<Container>> {
+        self.containers.inspect(id).await
+    }
+
+    pub(super) async fn list(&self, purpose: Purpose) -> Result<Vec<Container>> {
+        self.containers.list(Some(purpose.kind())).await
+    }
+
+    pub(super) fn changes(&self, purpose: Purpose) -> BoxStream<'static, ContainerExit> {
+        self.containers.exits(purpose.kind()).boxed()
+    }
+
+    pub(super) async fn stop(&self, container: &ContainerId, grace: Duration) -> Result<()> {
+        self.containers.stop(container, grace).await
+    }
+
+    pub(super) async fn remove(&self, container: &ContainerId) -> Result<()> {
+        self.containers.remove(container).await
+    }
+
+    pub(super) fn logs(&self, container: &ContainerId, options: LogOptions) -> BoxStream<'static, Result<LogLine>> {
+        self.containers.logs(container, options).boxed()
+    }
+
+    pub(super) async fn diagnose(&self, container: &ContainerId) -> Result<Vec<ListeningSocket>> {
+        self.containers.listening_ports(container).await
+    }
+
+    pub(super) async fn attach(&self, container: &ContainerId) -> Result<Attached> {
+        self.containers.attach(container).await
+    }
+
+    pub(super) async fn wait(&self, container: &ContainerId) -> Result<Option<i64>> {
+        self.containers.wait(container).await
+    }
+
+    pub(super) async fn resize(&self, container: &ContainerId, size: TerminalSize) -> Result<()> {
+        self.containers.resize(container, size).await
+    }
+
+    pub(super) async fn execute(&self, container: &ContainerId, execution: Execution) -> Result<Executed> {
+        self.containers.execute(container, execution).await
+    }
+
+    pub(super) async fn maintain(&self) -> Result<()> {
+        self.host.ensure_firewall().await
+    }
+}

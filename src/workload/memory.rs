@@ -1,0 +1,255 @@
+//! A runtime in memory, deterministic, into which failures can be injected: shows that the seam suffices to test what is
+//! above it.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::{IpAddr, Ipv4Addr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures_util::{
+    StreamExt as _,
+    stream::{self, BoxStream},
+};
+use jiff::Timestamp;
+use tokio::sync::broadcast;
+
+use super::spec::{Purpose, Workload};
+use crate::{
+    engine::{
+        Attached, Container, ContainerExit, ContainerId, ContainerState, EngineError, Executed, Execution,
+        ListeningSocket, LogLine, LogOptions, Result, TerminalSize,
+    },
+    model::{AppName, Digest, ReleaseNumber},
+    store::Placement,
+};
+
+/// A function of the runtime that can be made to fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// [`Memory::prepare`].
+    Prepare,
+    /// [`Memory::create`].
+    Create,
+    /// [`Memory::start`].
+    Start,
+    /// [`Memory::observe`].
+    Observe,
+    /// [`Memory::stop`].
+    Stop,
+    /// [`Memory::remove`].
+    Remove,
+}
+
+/// A runtime in memory; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Memory(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    containers: Mutex<BTreeMap<String, Held>>,
+    failures: Mutex<VecDeque<Call>>,
+    /// Everything that was asked, in order.
+    calls: Mutex<Vec<(Call, String)>>,
+    exits: broadcast::Sender<(Purpose, ContainerExit)>,
+    /// Exit code with which workloads of this app end as soon as they are started.
+    ends_at_once: Mutex<Option<i64>>,
+}
+
+#[derive(Debug, Clone)]
+struct Held {
+    purpose: Purpose,
+    container: Container,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self(Arc::new(State {
+            containers: Mutex::default(),
+            failures: Mutex::default(),
+            calls: Mutex::default(),
+            exits: broadcast::Sender::new(256),
+            ends_at_once: Mutex::default(),
+        }))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The tests' side.
+impl Memory {
+    /// Has the next call of this function fail.
+    pub fn fail_next(&self, call: Call) {
+        lock(&self.0.failures).push_back(call);
+    }
+
+    /// Has workloads end with this exit code as soon as they are started; `None` has them go on.
+    pub fn end_at_once(&self, code: Option<i64>) {
+        *lock(&self.0.ends_at_once) = code;
+    }
+
+    /// Ends a running workload.
+    pub fn end(&self, id: &str, code: i64) {
+        let ended = lock(&self.0.containers).get_mut(id).map(|held| {
+            held.container.state = ContainerState::Exited;
+            held.container.exit_code = Some(code);
+            held.container.finished_at = Some(Timestamp::now());
+            held.clone()
+        });
+        if let Some(Held { purpose, container: Container { id, name, labels, .. } }) = ended {
+            let _ = self.0.exits.send((purpose, ContainerExit { id, name, labels, exit_code: code }));
+        }
+    }
+
+    /// Removes a container as another program on the machine would.
+    pub fn lose(&self, id: &str) {
+        lock(&self.0.containers).remove(id);
+    }
+
+    /// Identities of the workloads that run.
+    pub fn running(&self) -> Vec<String> {
+        let containers = lock(&self.0.containers);
+        containers.iter().filter(|(_, held)| held.container.state.is_alive()).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Identities of the workloads that have a container.
+    pub fn containers(&self) -> Vec<String> {
+        lock(&self.0.containers).keys().cloned().collect()
+    }
+
+    /// How often a function was called.
+    pub fn count(&self, call: Call) -> usize {
+        lock(&self.0.calls).iter().filter(|(called, _)| *called == call).count()
+    }
+
+    fn called(&self, call: Call, about: &str) -> Result<()> {
+        lock(&self.0.calls).push((call, about.to_owned()));
+        let mut failures = lock(&self.0.failures);
+        match failures.iter().position(|failure| *failure == call) {
+            Some(at) => {
+                failures.remove(at);
+                Err(EngineError::Incomplete("an injected failure"))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// The runtime's side.
+impl Memory {
+    pub(super) fn placement(&self) -> Placement {
+        Placement::AtStart
+    }
+
+    pub(super) async fn prepare(&self, app: &AppName, _: ReleaseNumber, _: &Digest) -> Result<()> {
+        self.called(Call::Prepare, app.as_str())
+    }
+
+    pub(super) async fn create(&self, workload: &Workload) -> Result<ContainerId> {
+        self.called(Call::Create, &workload.id)?;
+        let mut containers = lock(&self.0.containers);
+        let number = u8::try_from(containers.len() + 1).unwrap_or(u8::MAX);
+        let held = containers.entry(workload.id.clone()).or_insert_with(|| Held {
+            purpose: workload.purpose,
+            container: Container {
+                id: ContainerId(format!("c-{}", workload.id)),
+                name: workload.id.clone(),
+                labels: std::collections::HashMap::new(),
+                state: ContainerState::Created,
+                address: Some(IpAddr::V4(Ipv4Addr::new(127, 78, 0, number))),
+                started_at: None,
+                finished_at: None,
+                exit_code: None,
+                oom_killed: false,
+                pid: None,
+            },
+        });
+        Ok(held.container.id.clone())
+    }
+
+    pub(super) async fn start(&self, container: &ContainerId) -> Result<()> {
+        self.called(Call::Start, container.as_str())?;
+        let name = container.as_str().trim_start_matches("c-").to_owned();
+        if let Some(held) = lock(&self.0.containers).get_mut(&name) {
+            held.container.state = ContainerState::Running;
+            held.container.started_at = Some(Timestamp::now());
+        }
+        let code = *lock(&self.0.ends_at_once);
+        if let Some(code) = code {
+            self.end(&name, code);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn observe(&self, id: &str) -> Result<Option<Container>> {
+        self.called(Call::Observe, id)?;
+        Ok(lock(&self.0.containers).get(id).map(|held| held.container.clone()))
+    }
+
+    pub(super) async fn list(&self, purpose: Purpose) -> Result<Vec<Container>> {
+        let containers = lock(&self.0.containers);
+        Ok(containers.values().filter(|held| held.purpose == purpose).map(|held| held.container.clone()).collect())
+    }
+
+    pub(super) fn changes(&self, purpose: Purpose) -> BoxStream<'static, ContainerExit> {
+        let exits = self.0.exits.subscribe();
+        stream::unfold(exits, |mut exits| async move { exits.recv().await.ok().map(|exit| (exit, exits)) })
+            .filter_map(move |(of, exit)| std::future::ready((of == purpose).then_some(exit)))
+            .boxed()
+    }
+
+    pub(super) async fn stop(&self, container: &ContainerId, _: Duration) -> Result<()> {
+        self.called(Call::Stop, container.as_str())?;
+        let name = container.as_str().trim_start_matches("c-");
+        if self.running().iter().any(|id| id == name) {
+            self.end(name, 143);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn remove(&self, container: &ContainerId) -> Result<()> {
+        self.called(Call::Remove, container.as_str())?;
+        lock(&self.0.containers).remove(container.as_str().trim_start_matches("c-"));
+        Ok(())
+    }
+
+    pub(super) fn logs(&self, _: &ContainerId, _: LogOptions) -> BoxStream<'static, Result<LogLine>> {
+        stream::empty().boxed()
+    }
+
+    pub(super) async fn diagnose(&self, _: &ContainerId) -> Result<Vec<ListeningSocket>> {
+        Ok(Vec::new())
+    }
+
+    pub(super) async fn attach(&self, _: &ContainerId) -> Result<Attached> {
+        Err(EngineError::Incomplete("the streams of a workload in memory"))
+    }
+
+    pub(super) async fn wait(&self, container: &ContainerId) -> Result<Option<i64>> {
+        let name = container.as_str().trim_start_matches("c-");
+        let mut exits = self.0.exits.subscribe();
+        loop {
+            match lock(&self.0.containers).get(name) {
+                None => return Ok(None),
+                Some(held) if !held.container.state.is_alive() => return Ok(held.container.exit_code),
+                Some(_) => {}
+            }
+            let _ = exits.recv().await;
+        }
+    }
+
+    pub(super) async fn resize(&self, _: &ContainerId, _: TerminalSize) -> Result<()> {
+        Ok(())
+    }
+
+    pub(super) async fn execute(&self, _: &ContainerId, _: Execution) -> Result<Executed> {
+        Err(EngineError::Incomplete("the commands of a workload in memory"))
+    }
+
+    pub(super) async fn maintain(&self) -> Result<()> {
+        Ok(())
+    }
+}

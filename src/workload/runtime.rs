@@ -1,0 +1,124 @@
+//! The seam between what is declared and what runs: the few functions by which workloads are brought up.
+
+use std::time::Duration;
+
+use futures_util::stream::BoxStream;
+
+#[cfg(test)]
+use super::memory::Memory;
+use super::{
+    local::Local,
+    spec::{Purpose, Workload},
+};
+use crate::{
+    engine::{
+        Attached, Container, ContainerExit, ContainerId, Executed, Execution, ListeningSocket, LogLine, LogOptions,
+        Result, TerminalSize,
+    },
+    model::{AppName, Digest, ReleaseNumber},
+    store::Placement,
+};
+
+/// Brings workloads up. Which containers run and when is decided by others; a workload is known by its identity.
+#[derive(Debug, Clone)]
+pub enum Runtime {
+    /// One engine on this machine, with addresses of our own.
+    Local(Local),
+    /// Nothing but memory, for unit tests.
+    #[cfg(test)]
+    Memory(Memory),
+}
+
+/// Calls the same function of the runtime that there is.
+macro_rules! dispatch {
+    ($self:ident, $runtime:ident => $call:expr) => {
+        match $self {
+            Self::Local($runtime) => $call,
+            #[cfg(test)]
+            Self::Memory($runtime) => $call,
+        }
+    };
+}
+
+impl Runtime {
+    /// How the store places a new workload, in the transaction that adds its row.
+    pub fn placement(&self) -> Placement {
+        dispatch!(self, runtime => runtime.placement())
+    }
+
+    /// Makes the image of a release available where workloads start. No effect if it is.
+    pub async fn prepare(&self, app: &AppName, release: ReleaseNumber, image: &Digest) -> Result<()> {
+        dispatch!(self, runtime => runtime.prepare(app, release, image).await)
+    }
+
+    /// Creates the container of a workload without starting it. If it exists, only its id is returned: an earlier request
+    /// created it, but the response was lost (an identity is never used twice).
+    pub async fn create(&self, workload: &Workload) -> Result<ContainerId> {
+        dispatch!(self, runtime => runtime.create(workload).await)
+    }
+
+    /// Starts a created container.
+    pub async fn start(&self, container: &ContainerId) -> Result<()> {
+        dispatch!(self, runtime => runtime.start(container).await)
+    }
+
+    /// The workload of this identity, as it is now; `None` if it has no container.
+    pub async fn observe(&self, id: &str) -> Result<Option<Container>> {
+        dispatch!(self, runtime => runtime.observe(id).await)
+    }
+
+    /// All workloads of this purpose that have a container, in any state.
+    pub async fn list(&self, purpose: Purpose) -> Result<Vec<Container>> {
+        dispatch!(self, runtime => runtime.list(purpose).await)
+    }
+
+    /// The ends of workloads of this purpose, from now on, each at least once.
+    pub fn changes(&self, purpose: Purpose) -> BoxStream<'static, ContainerExit> {
+        dispatch!(self, runtime => runtime.changes(purpose))
+    }
+
+    /// Ends a workload: SIGTERM, and SIGKILL after the grace period. Returns when it has ended.
+    pub async fn stop(&self, container: &ContainerId, grace: Duration) -> Result<()> {
+        dispatch!(self, runtime => runtime.stop(container, grace).await)
+    }
+
+    /// Removes the container of a workload in any state.
+    pub async fn remove(&self, container: &ContainerId) -> Result<()> {
+        dispatch!(self, runtime => runtime.remove(container).await)
+    }
+
+    /// What a workload printed, oldest first.
+    pub fn logs(&self, container: &ContainerId, options: LogOptions) -> BoxStream<'static, Result<LogLine>> {
+        dispatch!(self, runtime => runtime.logs(container, options))
+    }
+
+    /// The sockets on which a workload listens: they explain why it is not reachable.
+    pub async fn diagnose(&self, container: &ContainerId) -> Result<Vec<ListeningSocket>> {
+        dispatch!(self, runtime => runtime.diagnose(container).await)
+    }
+
+    /// Connects to the standard streams of a created container, before it is started.
+    pub async fn attach(&self, container: &ContainerId) -> Result<Attached> {
+        dispatch!(self, runtime => runtime.attach(container).await)
+    }
+
+    /// Waits until a container has ended; returns its exit code, and `None` if it was removed.
+    pub async fn wait(&self, container: &ContainerId) -> Result<Option<i64>> {
+        dispatch!(self, runtime => runtime.wait(container).await)
+    }
+
+    /// Sets the size of the terminal of a container.
+    pub async fn resize(&self, container: &ContainerId, size: TerminalSize) -> Result<()> {
+        dispatch!(self, runtime => runtime.resize(container, size).await)
+    }
+
+    /// Starts another command in a running container.
+    pub async fn execute(&self, container: &ContainerId, execution: Execution) -> Result<Executed> {
+        dispatch!(self, runtime => runtime.execute(container, execution).await)
+    }
+
+    /// Restores what other programs on the machine may have removed, such as packet filters.
+    pub async fn maintain(&self) -> Result<()> {
+        dispatch!(self, runtime => runtime.maintain().await)
+    }
+}

@@ -1,0 +1,94 @@
+//! What a container is made from.
+
+use std::net::IpAddr;
+
+use crate::{
+    engine::{Input, Kind},
+    model::{AppName, Digest, ReleaseNumber},
+    store::Release,
+};
+
+/// What a workload is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// An instance of a process type: meant to go on.
+    Instance,
+    /// A task: meant to end.
+    Task,
+}
+
+impl Purpose {
+    /// Kind of the containers.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Instance => Kind::Instance,
+            Self::Task => Kind::Task,
+        }
+    }
+}
+
+/// What a container is made from. Not `Debug`: its environment holds secrets.
+#[derive(Clone)]
+pub struct Workload {
+    /// Identity of the instance or task, and name of the container.
+    pub id: String,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Owning app.
+    pub app: AppName,
+    /// Number of the release.
+    pub release: ReleaseNumber,
+    /// Manifest of the release's image.
+    pub image: Digest,
+    /// Process type of the instance, or kind of the task.
+    pub process: String,
+    /// Program that is started instead of the image's entrypoint.
+    pub entrypoint: Vec<String>,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// Environment variables, as `NAME=value`: the release's config vars and our own.
+    pub env: Vec<String>,
+    /// Whether user and stop signal are those of the image, as a Dockerfile sets them.
+    pub own_user: bool,
+    /// Standard input and terminal.
+    pub input: Input,
+    /// Address that the runtime has assigned, if it assigns addresses before the start.
+    pub address: Option<IpAddr>,
+}
+
+impl Workload {
+    /// A workload with the image and the config vars of a release, which is named `process.number`. `own_vars` are added to those that every workload gets
+    /// (`PAAS_APP`, `PAAS_PROCESS`, `PAAS_RELEASE`); a config var of the same name is hidden.
+    pub fn of_release(
+        id: &str,
+        purpose: Purpose,
+        app: &AppName,
+        release: &Release,
+        (process, number): (&str, u64),
+        own_vars: &[(&str, String)],
+    ) -> Self {
+        let common = [
+            ("PAAS_APP", app.to_string()),
+            ("PAAS_PROCESS", format!("{process}.{number}")),
+            ("PAAS_RELEASE", format!("v{}", release.number)),
+        ];
+        let own = || own_vars.iter().chain(&common);
+        let vars = release.config.iter().filter(|(key, _)| own().all(|(name, _)| key.as_str() != *name));
+        let mut env: Vec<_> = vars.map(|(key, value)| format!("{key}={}", value.expose())).collect();
+        env.extend(own().map(|(key, value)| format!("{key}={value}")));
+        Self {
+            id: id.to_owned(),
+            purpose,
+            app: app.clone(),
+            release: release.number,
+            image: release.image.clone(),
+            process: process.to_owned(),
+            entrypoint: Vec::new(),
+            arguments: Vec::new(),
+            env,
+            own_user: release.processes.first().is_some_and(|spec| spec.own_user),
+            input: Input::None,
+            address: None,
+        }
+    }
+}
