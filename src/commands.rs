@@ -19,6 +19,7 @@ mod parse;
 mod ports;
 mod ps;
 mod releases;
+mod run;
 mod session;
 mod ssh_keys;
 mod stacks;
@@ -38,10 +39,11 @@ use crate::{
 use command::Command;
 use output::{Output, Text};
 use parse::Parsed;
+use run::RunCommand;
 use session::Session;
 
 pub use completions::{Shell, completions};
-pub use session::Streams;
+pub use session::{ClientTerminal, Streams};
 
 /// All commands; cheap to clone.
 #[derive(Clone)]
@@ -78,8 +80,12 @@ impl Commands {
         let out = Output::new(streams.stdout, streams.stderr, format);
         let result = match parsed {
             Parsed::Command(command) => {
-                let stdin = Mutex::new(streams.stdin);
-                let session = Session { operations: &self.operations, caller, stdin, out: out.clone(), hangup };
+                let (stdin, terminal) = (Mutex::new(streams.stdin), streams.terminal);
+                let session =
+                    Session { operations: &self.operations, caller, stdin, terminal, out: out.clone(), hangup };
+                if let Command::Run(command) = *command {
+                    return run_task(&session, command).await;
+                }
                 act(&session, *command).await
             }
             Parsed::Help(text) => {
@@ -91,6 +97,18 @@ impl Commands {
         let Err(failure) = result else { return 0 };
         out.failure(&failure).await;
         failure.kind.exit_status()
+    }
+}
+
+/// Runs a command whose exit status may be one of the user's.
+async fn run_task(session: &Session<'_>, command: RunCommand) -> u8 {
+    let passes_status = command.passes_status();
+    match run::run(session, command).await {
+        Ok(status) => status,
+        Err(failure) => {
+            session.out.failure(&failure).await;
+            if passes_status { run::OWN_FAILURE } else { failure.kind.exit_status() }
+        }
     }
 }
 
@@ -122,6 +140,7 @@ async fn act(session: &Session<'_>, command: Command) -> Result {
         Command::Buildpacks(command) => buildpacks::run(session, command).await,
         Command::Config(command) => config_vars::run(session, command).await,
         Command::Ps(command) => ps::run(session, command).await,
+        Command::Run(command) => run::run(session, command).await.map(drop),
         Command::Logs(command) => logs::run(session, command).await,
         Command::Ports(command) => ports::run(session, command).await,
         Command::Git(command) => git::run(session, command).await,

@@ -21,6 +21,7 @@ mod ports;
 mod rebase;
 mod recover;
 mod release;
+mod release_phase;
 mod releases;
 mod rollout;
 mod stack_schedule;

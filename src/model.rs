@@ -3,8 +3,11 @@
 mod access;
 mod address;
 mod addresses;
+#[cfg(feature = "server")]
 mod app_json;
 mod buildpack;
+#[cfg(feature = "server")]
+mod cron;
 mod digest;
 mod distribution;
 pub mod dockerfile;
@@ -19,8 +22,11 @@ mod task;
 pub use access::{InvalidRole, Right, Role};
 pub use address::{Address, ImageReference, host_and_port};
 pub use addresses::{AddressPlan, InvalidAddressRange};
+#[cfg(feature = "server")]
 pub use app_json::{AppJson, InvalidAppJson};
 pub use buildpack::BuildpackSource;
+#[cfg(feature = "server")]
+pub use cron::{Concurrency, CronJob};
 pub use digest::{CommitId, Digest, HashWriter, InvalidDigest};
 pub use distribution::{Distribution, PackageChange};
 pub use health::{HealthCheck, Probe};
@@ -32,6 +38,8 @@ pub use names::{
 pub use process::{Process, Procfile, ProcfileError};
 pub use project_toml::{Files, InvalidProjectToml, ProjectBuildpack, ProjectToml};
 pub use secret::Secret;
+#[cfg(feature = "server")]
+pub use task::ReleaseManifest;
 pub use task::{Scripts, TaskCommand, TaskKind, TaskName};
 
 /// Number of a release of one app: 1, 2, 3 …; gaps are possible.

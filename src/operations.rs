@@ -2,6 +2,7 @@
 //! result, and an entry in the audit log. The doors only translate: there is nothing else to call.
 
 mod apps;
+mod attachment;
 mod audit;
 mod authorization;
 mod buildpacks;
@@ -10,6 +11,7 @@ mod caller;
 mod config_vars;
 mod context;
 mod each_app;
+mod enter;
 mod events;
 mod failure;
 mod git;
@@ -26,17 +28,20 @@ mod selection;
 mod ssh_keys;
 mod stacks;
 mod target;
+mod tasks;
 mod time;
 mod users;
 mod version;
 
 pub use apps::*;
+pub use attachment::Attachment;
 pub use audit::AuditLog;
 pub use buildpacks::*;
 pub use builds::*;
 pub use caller::Caller;
 pub use config_vars::*;
 pub use context::{Call, Context, Requirement};
+pub use enter::*;
 pub use events::*;
 pub use failure::{Failure, FailureKind, LastOutput, Result};
 pub use git::*;
@@ -53,6 +58,7 @@ pub use selection::AppSelection;
 pub use ssh_keys::*;
 pub use stacks::*;
 pub use target::{Scope, Server, Target};
+pub use tasks::*;
 pub use time::{Since, Time};
 pub use users::*;
 pub use version::*;
@@ -65,6 +71,7 @@ use crate::{
     instances::Instances,
     model::Right,
     store::{Effect, NewEvent, Store},
+    tasks::Tasks,
 };
 use audit::{Recording, outcome_of};
 use authorization::Authorization;
@@ -82,13 +89,21 @@ pub struct Operations {
     store: Store,
     deployer: Deployer,
     instances: Instances,
+    tasks: Tasks,
     audit: AuditLog,
 }
 
 impl Operations {
     /// Operations act on these.
-    pub fn new(config: Arc<Config>, store: Store, deployer: Deployer, instances: Instances, audit: AuditLog) -> Self {
-        Self { config, store, deployer, instances, audit }
+    pub fn new(
+        config: Arc<Config>,
+        store: Store,
+        deployer: Deployer,
+        instances: Instances,
+        tasks: Tasks,
+        audit: AuditLog,
+    ) -> Self {
+        Self { config, store, deployer, instances, tasks, audit }
     }
 
     /// Runs an operation. The only way to run one.
@@ -188,11 +203,13 @@ impl Operations {
             store: &self.store,
             deployer: &self.deployer,
             instances: &self.instances,
+            tasks: &self.tasks,
             audit: &self.audit,
             recording,
             caller: call.caller,
             held,
             progress: call.progress,
+            attachment: call.attachment,
             hangup: call.hangup,
         }
     }

@@ -24,10 +24,11 @@ pub fn processes(image: Vec<Process>, settings: RuntimeSettings, manifest: &AppJ
         .collect()
 }
 
-/// The declared quantity of instances of each process type: as scaled (`ps:scale`), or else the release's default.
+/// The declared quantity of instances of each process type that has some: as scaled (`ps:scale`), or else the release's default.
 pub fn formation(processes: &[ProcessSpec], scaled: &BTreeMap<ProcessType, u32>) -> BTreeMap<ProcessType, u32> {
     let quantity = |spec: &ProcessSpec| *scaled.get(&spec.process.process_type).unwrap_or(&spec.default_quantity);
-    processes.iter().map(|spec| (spec.process.process_type.clone(), quantity(spec))).collect()
+    let scalable = processes.iter().filter(|spec| !spec.process.process_type.is_release());
+    scalable.map(|spec| (spec.process.process_type.clone(), quantity(spec))).collect()
 }
 
 /// Process types that the manifest names but the image does not have, for a warning.

@@ -29,6 +29,7 @@ use crate::{
     router::Link,
     socket, ssh,
     store::{Store, StoreError},
+    tasks::Tasks,
     workload::{Local, Runtime},
 };
 
@@ -132,7 +133,8 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
     store.set_local_endpoints(config.address_plan()?).await?;
     let link = Link::start(config.data_dir.join("router.sock"), &tracker, stopped.clone());
     let instances =
-        Instances::start(Arc::clone(&config), store.clone(), runtime, link, &tracker, stopped.clone()).await?;
+        Instances::start(Arc::clone(&config), store.clone(), runtime.clone(), link, &tracker, stopped.clone()).await?;
+    let tasks = Tasks::start(Arc::clone(&config), store.clone(), runtime, tracker.clone(), stopped.clone());
     let deployer = Deployer::new(
         Arc::clone(&config),
         store.clone(),
@@ -141,6 +143,7 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
         images,
         builder.clone(),
         instances.clone(),
+        tasks.clone(),
         tracker.clone(),
         stopped.clone(),
     );
@@ -159,7 +162,7 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
     let audit = AuditLog::open(store.clone()).await?;
     tracker.spawn(audit.clone().remove_old_events(config.events.keep_days, stopped.clone()));
     let pushes = AuditedPushes { deployer: deployer.clone(), audit: audit.clone(), store: store.clone() };
-    let operations = Operations::new(Arc::clone(&config), store.clone(), deployer, instances, audit.clone());
+    let operations = Operations::new(Arc::clone(&config), store.clone(), deployer, instances, tasks, audit.clone());
     let commands = Commands::new(Arc::clone(&config), operations.clone());
     let receiver = Receiver::start(&config, repositories, pushes, &tracker, stopped.clone())?;
     let connections = TaskTracker::new();

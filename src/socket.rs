@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{
     net::{UnixListener, UnixStream},
-    sync::{Semaphore, mpsc},
+    sync::{Semaphore, mpsc, watch},
 };
 use tokio_util::{
     codec::{FramedRead, FramedWrite},
@@ -19,12 +19,18 @@ use tokio_util::{
     task::TaskTracker,
 };
 
-use crate::{commands::Streams, operations::Caller};
+use crate::{
+    commands::{ClientTerminal, Streams},
+    engine::TerminalSize,
+    operations::Caller,
+    tasks::Terminal,
+};
 
 pub mod client;
 mod frames;
+mod own_terminal;
 
-use frames::{Codec, Frame, Reader, Writer};
+use frames::{Codec, Frame, Reader, RequestTerminal, Writer};
 
 /// Maximum number of connections at a time.
 const MAX_CONNECTIONS: usize = 64;
@@ -173,17 +179,21 @@ async fn serve_connection<R: Runner>(stream: UnixStream, runner: &R, hangup: Can
     let (read, write) = stream.into_split();
     let (mut incoming, mut outgoing) = (FramedRead::new(read, Codec), FramedWrite::new(write, Codec));
     let request = tokio::time::timeout(REQUEST_TIMEOUT, frames::next(&mut incoming)).await;
-    let Ok(Ok(Some(Frame::Request { words, tty }))) = request else {
+    let Ok(Ok(Some(Frame::Request { words, terminal }))) = request else {
         return Err(io::ErrorKind::InvalidData.into());
     };
     let caller = Caller::local();
+    let terminal = terminal.map(|RequestTerminal { name, columns, rows }| {
+        let (size, sizes) = watch::channel(TerminalSize { columns, rows });
+        (ClientTerminal { terminal: Terminal { name, size: sizes }, raw: watch::Sender::new(false) }, size)
+    });
     let (input, stdin) = mpsc::channel(MAX_QUEUED_FRAMES);
     let (output, mut written) = mpsc::channel(MAX_QUEUED_FRAMES);
     let streams = Streams {
         stdin: Box::new(Reader::new(stdin)),
         stdout: Box::new(Writer::new(output.clone(), Frame::Stdout)),
         stderr: Box::new(Writer::new(output, Frame::Stderr)),
-        tty,
+        terminal: terminal.as_ref().map(|(client, _)| client.clone()),
     };
     let done = CancellationToken::new();
     let work = async {
@@ -193,13 +203,17 @@ async fn serve_connection<R: Runner>(stream: UnixStream, runner: &R, hangup: Can
     let receive = async {
         tokio::select! {
             () = done.cancelled() => {}
-            () = frames::receive(&mut incoming, input, &hangup) => {}
+            () = frames::receive(&mut incoming, input, terminal.as_ref().map(|(_, size)| size), &hangup) => {}
         }
     };
     let send = async {
         let mut closed = false;
+        let mut raw = terminal.as_ref().map(|(client, _)| client.raw.subscribe());
         loop {
             let frame = tokio::select! {
+                // First: what follows belongs to the program that has the terminal.
+                biased;
+                Some(raw) = switched(&mut raw) => Some(Frame::Raw(raw)),
                 () = done.cancelled(), if !closed => {
                     written.close();
                     closed = true;
@@ -217,4 +231,15 @@ async fn serve_connection<R: Runner>(stream: UnixStream, runner: &R, hangup: Can
     let (status, (), outcome) = tokio::join!(work, receive, send);
     outcome?;
     frames::send(&mut outgoing, Frame::Exit(status)).await
+}
+
+/// Waits until the client's terminal is to be switched to raw mode, or back. Never returns without a terminal.
+async fn switched(raw: &mut Option<watch::Receiver<bool>>) -> Option<bool> {
+    match raw {
+        Some(raw) => match raw.changed().await {
+            Ok(()) => Some(*raw.borrow_and_update()),
+            Err(_) => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
 }

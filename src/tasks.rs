@@ -6,6 +6,7 @@
 
 mod adopt;
 mod command;
+mod enter;
 mod error;
 mod execution;
 mod identity;

@@ -249,7 +249,7 @@ async fn run_on_server(socket: &Path, words: Vec<String>) -> anyhow::Result<u8> 
                 stdin: Box::new(tokio::io::empty()),
                 stdout: Box::new(socket::client::own(std::io::stdout())?),
                 stderr: Box::new(socket::client::own(std::io::stderr())?),
-                tty: false,
+                terminal: None,
             };
             let kind = match error {
                 SocketError::NotAllowed { .. } => FailureKind::Denied,

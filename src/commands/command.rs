@@ -5,8 +5,8 @@ use clap::{Parser, Subcommand};
 use super::{
     access::AccessCommand, apps::AppsCommand, buildpacks::BuildpacksCommand, builds::BuildsCommand,
     config_vars::ConfigCommand, events::EventsCommand, git::GitCommand, logs::LogsCommand, output::Format,
-    ports::PortsCommand, ps::PsCommand, releases::ReleasesCommand, ssh_keys::SshKeysCommand, stacks::StacksCommand,
-    users::UsersCommand,
+    ports::PortsCommand, ps::PsCommand, releases::ReleasesCommand, run::RunCommand, ssh_keys::SshKeysCommand,
+    stacks::StacksCommand, users::UsersCommand,
 };
 use crate::operations::{ShowUrls, ShowVersion, WhoAmI};
 
@@ -46,6 +46,8 @@ pub(super) enum Command {
     Config(ConfigCommand),
     #[command(flatten)]
     Ps(PsCommand),
+    #[command(flatten)]
+    Run(RunCommand),
     /// Print the logs of an app's instances.
     #[command(name = "logs", after_help = "Examples: logs my-app -t -p web\n          logs my-app --since 10m -q")]
     Logs(LogsCommand),

@@ -52,17 +52,17 @@ const ELSEWHERE: &[(&[&str], Answer)] = &[
     (&["network:*"], Absent("apps have no networks to set up", "`ports:add` makes another port of an app reachable")),
     // Processes.
     (
-        &["run", "run:*", "enter", "ps:exec", "exec", "shell", "console", "bash"],
+        &["ps:exec", "exec", "shell", "console", "bash"],
         Absent(
-            "nothing can be run in an app's container by a command",
-            "declare it in the Procfile as a process type, push, and start it: `ps:scale APP TYPE=1`",
+            "a shell is a command like others",
+            "`run APP bash` starts one, and `enter APP web.1` one in an instance",
         ),
     ),
     (
         &["ps:copy", "ps:forward", "ps:socks"],
         Absent(
-            "there is no way into an app's container by a command",
-            "`logs APP` shows what it prints, and `ports:add` makes a port of it reachable",
+            "no files or ports are passed through to an app's container",
+            "`enter APP web.1 cat FILE` prints a file, and `ports:add` makes a port reachable",
         ),
     ),
     (
@@ -70,13 +70,6 @@ const ELSEWHERE: &[(&[&str], Answer)] = &[
         Absent(
             "containers are not shown by a command",
             "`ps:report APP` shows instances; the operator can give the id of one to `docker inspect`",
-        ),
-    ),
-    (
-        &["cron:*"],
-        Absent(
-            "nothing is run on a schedule",
-            "declare a process type that keeps the schedule itself, and start one: `ps:scale APP TYPE=1`",
         ),
     ),
     (&["ps:restore"], Absent("apps start with the server", "`ps:start` starts one that was stopped")),
@@ -369,7 +362,8 @@ mod tests {
 
     #[test]
     fn patterns_match_a_noun_and_its_verbs_and_nothing_else() {
-        for typed in ["domains", "domains:add", "domains:set-global", "ps:autoscale:enable", "logs:vector-start", "run"]
+        for typed in
+            ["domains", "domains:add", "domains:set-global", "ps:autoscale:enable", "logs:vector-start", "shell"]
         {
             assert!(answer(typed).is_some(), "{typed}");
         }

@@ -8,6 +8,7 @@ use tokio::{
 };
 
 use crate::{
+    engine::Printed,
     model::Line,
     operations::{Failure, FailureKind},
 };
@@ -55,6 +56,16 @@ impl Output {
     /// Writes text unchanged, in either format; returns whether the client still reads.
     pub(super) async fn text(&self, text: &str) -> bool {
         write(&self.stdout, text).await
+    }
+
+    /// Writes what a task printed, unchanged; returns whether the client still reads.
+    pub(super) async fn piece(&self, piece: Printed) -> bool {
+        let (to, bytes) = match piece {
+            Printed::Stdout(bytes) => (&self.stdout, bytes),
+            Printed::Stderr(bytes) => (&self.stderr, bytes),
+        };
+        let mut to = to.lock().await;
+        to.write_all(&bytes).await.is_ok() && to.flush().await.is_ok()
     }
 
     /// Writes a help text.

@@ -6,15 +6,16 @@ use futures_util::StreamExt as _;
 use serde::Serialize;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
-    sync::Mutex,
+    sync::{Mutex, mpsc, watch},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::output::{Format, Output, Text};
 use crate::{
-    operations::{Call, Caller, Failure, FailureKind, Follow, Operation, Operations, Result, Target},
-    progress,
+    operations::{Attachment, Call, Caller, Failure, FailureKind, Follow, Operation, Operations, Result, Target},
+    progress::{self, Progress},
     store::Effect,
+    tasks::{TaskStreams, Terminal},
 };
 
 /// The standard streams of a command.
@@ -25,8 +26,25 @@ pub struct Streams {
     pub stdout: Box<dyn AsyncWrite + Send + Unpin>,
     /// Errors and warnings.
     pub stderr: Box<dyn AsyncWrite + Send + Unpin>,
-    /// Whether the client has a terminal.
-    pub tty: bool,
+    /// The client's terminal, if it has one.
+    pub terminal: Option<ClientTerminal>,
+}
+
+/// The terminal of a client.
+#[derive(Debug, Clone)]
+pub struct ClientTerminal {
+    /// Its name and size.
+    pub terminal: Terminal,
+    /// Set while keys and output are handed on unchanged, for a program that has the terminal.
+    pub raw: watch::Sender<bool>,
+}
+
+/// Number of pieces of a task's output that may wait.
+const MAX_PENDING_PIECES: usize = 8;
+
+/// A result that ends a command with an exit status of the user's.
+pub(super) trait ExitStatus {
+    fn exit_status(&self) -> i64;
 }
 
 /// A running command.
@@ -34,6 +52,7 @@ pub(super) struct Session<'a> {
     pub(super) operations: &'a Operations,
     pub(super) caller: &'a Caller,
     pub(super) stdin: Mutex<Box<dyn AsyncRead + Send + Unpin>>,
+    pub(super) terminal: Option<ClientTerminal>,
     pub(super) out: Output,
     pub(super) hangup: CancellationToken,
 }
@@ -97,10 +116,53 @@ impl Session<'_> {
     /// Runs an operation and prints its progress.
     pub(super) async fn run<O: Operation>(&self, operation: O) -> Result<O::Output> {
         let work = |progress| async move {
-            let call = Call { caller: self.caller, progress: &progress, hangup: &self.hangup };
+            let call = self.call(&progress, None);
             Box::pin(self.operations.run(&call, operation)).await
         };
         progress::relay(work, |line| self.out.progress(line)).await
+    }
+
+    fn call<'a>(&'a self, progress: &'a Progress, attachment: Option<&'a Attachment>) -> Call<'a> {
+        Call { caller: self.caller, progress, attachment, hangup: &self.hangup }
+    }
+
+    /// Runs an operation that connects a task to the standard streams. Returns the task's exit status.
+    pub(super) async fn attach<O: Operation<Output: ExitStatus + Serialize>>(&self, operation: O) -> Result<u8> {
+        let (output, mut printed) = mpsc::channel(MAX_PENDING_PIECES);
+        let (stdin, terminal) = (self.take_input().await, self.terminal.clone());
+        let attachment = Attachment::new(move || {
+            // Not before: a refusal is printed like every other message.
+            let terminal = terminal.map(|client| {
+                client.raw.send_replace(true);
+                client.terminal
+            });
+            TaskStreams { stdin, output, terminal }
+        });
+        let work = |progress| async move {
+            let call = self.call(&progress, Some(&attachment));
+            let result = Box::pin(self.operations.run(&call, operation)).await;
+            // Its end is the end of the output, if the operation has not taken the streams.
+            drop(attachment);
+            result
+        };
+        let work = progress::relay(work, |line| self.out.progress(line));
+        let forward = async {
+            while let Some(piece) = printed.recv().await {
+                if !self.out.piece(piece).await {
+                    // The sender sees that nobody reads any more.
+                    printed.close();
+                }
+            }
+        };
+        let (result, ()) = tokio::join!(work, forward);
+        if let Some(client) = &self.terminal {
+            client.raw.send_replace(false);
+        }
+        let result = result?;
+        if self.out.format() == Format::Json {
+            self.out.json_line(&result).await;
+        }
+        Ok(u8::try_from(result.exit_status()).unwrap_or(u8::MAX))
     }
 
     /// Standard input, for an operation that reads it. What is read later is empty.

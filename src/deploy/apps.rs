@@ -62,6 +62,7 @@ impl Deployer {
         let this = &self.0;
         let _pushes = this.pushes.lock_destroyed(app.id).await;
         let _releases = this.releases.lock_destroyed(app.id).await;
+        this.tasks.remove_app(app.id).await?;
         this.instances.remove_app(app.id).await?;
         for release in this.store.releases(app.id, u32::MAX).await? {
             this.engine_images.remove_image_tag(&this.engine_images.release_tag(&app.name, release.number)).await?;

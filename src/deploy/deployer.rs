@@ -7,7 +7,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{buildpack_library::BuildpackLibrary, gc_lock::GcLock, locks::AppLocks, ports::Ports, stacks::Stacks};
 use crate::{
     build::Builder, config::Config, engine::Images, git::Repositories, images::ImageStore, instances::Instances,
-    store::Store,
+    store::Store, tasks::Tasks,
 };
 
 /// Deploys apps; cheap to clone.
@@ -22,6 +22,7 @@ pub(super) struct DeployerShared {
     pub(super) images: ImageStore,
     pub(super) builder: Builder,
     pub(super) instances: Instances,
+    pub(super) tasks: Tasks,
     pub(super) stacks: Stacks,
     pub(super) buildpacks: BuildpackLibrary,
     pub(super) ports: Ports,
@@ -51,6 +52,7 @@ impl Deployer {
         images: ImageStore,
         builder: Builder,
         instances: Instances,
+        tasks: Tasks,
         tracker: TaskTracker,
         shutdown: CancellationToken,
     ) -> Self {
@@ -66,6 +68,7 @@ impl Deployer {
             images,
             builder,
             instances,
+            tasks,
             stacks,
             buildpacks,
             ports,

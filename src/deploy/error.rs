@@ -8,8 +8,9 @@ use crate::{
     git::GitError,
     images::ImageError,
     instances::{InstancesError, RolloutError},
-    model::{AppName, BranchName, InvalidAppJson, InvalidProjectToml, ProcfileError, Secret},
+    model::{AppName, BranchName, InvalidAppJson, InvalidProjectToml, ProcfileError, Secret, TaskName},
     store::StoreError,
+    tasks::TaskError,
 };
 
 /// Why a push or another operation on an app failed. Each prints as one line for the caller.
@@ -113,6 +114,19 @@ pub enum DeployError {
     /// The image store failed.
     #[error(transparent)]
     Images(#[from] ImageError),
+    /// A task of the release phase failed before the release became current.
+    #[error("{task}: {reason}; nothing was released, and run:logs {app} {task} shows the output")]
+    ReleasePhase {
+        /// Name of the task.
+        task: TaskName,
+        /// Owning app.
+        app: AppName,
+        /// Why it failed.
+        reason: String,
+    },
+    /// A task cannot be run.
+    #[error(transparent)]
+    Task(#[from] TaskError),
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),

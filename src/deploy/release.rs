@@ -65,6 +65,10 @@ impl Deployer {
         for name in release::unknown_types(&declared, app_json) {
             progress.trouble(format!("app.json names the process type {name}, which the image does not have")).await;
         }
+        if app_json.formation.keys().any(crate::model::ProcessType::is_release) {
+            let text = "app.json: formation.release has no effect: release is run once for each release".to_owned();
+            progress.trouble(text).await;
+        }
         let names = declared.iter().map(|p| p.process_type.as_str()).collect::<Vec<_>>().join(", ");
         progress.step(format!("Process types: {names}")).await;
         let processes = release::processes(declared, this.images.runtime_settings(manifest_digest)?, app_json);
@@ -80,6 +84,7 @@ impl Deployer {
             build: Some(*build),
             config: this.store.config_vars(app.id).await?,
             processes,
+            manifest: app_json.manifest.clone(),
             created_by: by,
         })
     }

@@ -5,6 +5,7 @@ use tokio_util::sync::CancellationToken;
 use super::{deployer::Deployer, error::DeployError};
 use crate::{
     model::ReleaseNumber,
+    pause,
     progress::Progress,
     store::{App, ConfigVars, NewRelease, Release, ReleaseKind},
 };
@@ -19,19 +20,36 @@ impl Deployer {
         cancel: &CancellationToken,
     ) -> Result<ReleaseNumber, DeployError> {
         let this = &self.0;
-        let number = this.store.create_release(app.id, new).await?.number;
-        progress.step(format!("Releasing v{number}")).await;
-        let live = this.instances.rollout(app.id, number, progress, cancel).await;
-        if let Err(error) = live {
+        let phase = self.phase_tasks(app, &new)?;
+        let (release, phase) = this.store.create_release(app.id, new, phase, this.tasks.placement()).await?;
+        let number = release.number;
+        let live = async {
+            self.run_before_release(app, &phase, progress, cancel).await?;
+            pause::at("before-rollout").await;
+            progress.step(format!("Releasing v{number}")).await;
+            Ok::<_, DeployError>(this.instances.rollout(app.id, number, progress, cancel).await?)
+        };
+        let live = live.await;
+        if live.is_err() {
             this.store.fail_unstarted_release(app.id, number).await?;
-            return Err(error.into());
         }
+        // An error may have occurred after the commit point.
+        let is_released = live.is_ok() || this.store.is_released(app.id, number).await?;
+        // While the server shuts down, the rollout may still commit: the next one knows.
+        if !is_released && !this.shutdown.is_cancelled() {
+            self.skip_phase(&phase).await?;
+        }
+        if let (Err(_), true) = (&live, is_released) {
+            self.run_after_release(app, &phase, progress).await?;
+        }
+        live?;
         if this.store.app(app.id).await?.is_some_and(|app| app.stopped) {
             let text = format!("{0} is stopped: v{number} runs when the app is started (ps:start {0})", app.name);
             progress.trouble(text).await;
         } else {
             progress.detail(format!("v{number} is live")).await;
         }
+        self.run_after_release(app, &phase, progress).await?;
         Ok(number)
     }
 
@@ -58,6 +76,7 @@ pub(super) fn same_image(
         build: old.build,
         config,
         processes: old.processes,
+        manifest: old.manifest,
         description,
         created_by: by.to_owned(),
     }

@@ -68,8 +68,6 @@ pub struct Execution {
 pub struct Executed {
     containers: Containers,
     id: String,
-    /// Its standard streams; taken by who pumps them.
-    pub streams: Option<Attached>,
 }
 
 impl Attached {
@@ -114,18 +112,15 @@ impl Containers {
         Ok(self.inspect(id.as_str()).await?.map(|container| container.exit_code.unwrap_or(255)))
     }
 
-    /// Sets the size of a container's terminal; no effect if the container does not run.
+    /// Sets the size of the terminal of a running container.
     pub async fn resize(&self, id: &ContainerId, TerminalSize { columns, rows }: TerminalSize) -> Result<()> {
         let options = ResizeContainerTTYOptionsBuilder::new().w(columns.into()).h(rows.into()).build();
-        match self.0.docker().resize_container_tty(id.as_str(), options).await {
-            Ok(()) => Ok(()),
-            Err(e) if matches!(status(&e), Some(404 | 409)) => Ok(()),
-            Err(e) => Err(EngineError::docker(Act::Resize, format!("the terminal of container {id}"))(e)),
-        }
+        let resized = self.0.docker().resize_container_tty(id.as_str(), options).await;
+        resized.map_err(EngineError::docker(Act::Resize, format!("the terminal of container {id}")))
     }
 
-    /// Starts a command in a running container.
-    pub async fn execute(&self, id: &ContainerId, execution: Execution) -> Result<Executed> {
+    /// Starts a command in a running container; returns its standard streams, too.
+    pub async fn execute(&self, id: &ContainerId, execution: Execution) -> Result<(Attached, Executed)> {
         let what = format!("container {id}");
         let config = ExecConfig {
             attach_stdin: Some(true),
@@ -143,8 +138,7 @@ impl Containers {
         let started = self.0.docker().start_exec(&created, Some(options)).await;
         match started.map_err(EngineError::docker(Act::Execute, what.as_str()))? {
             StartExecResults::Attached { output, input } => {
-                let streams = Some(Attached::new(what, input, output));
-                Ok(Executed { containers: self.clone(), id: created, streams })
+                Ok((Attached::new(what, input, output), Executed { containers: self.clone(), id: created }))
             }
             StartExecResults::Detached => Err(EngineError::Incomplete("the streams of a command")),
         }
@@ -152,22 +146,20 @@ impl Containers {
 }
 
 impl Executed {
-    /// Sets the size of a command's terminal; no effect if the command has ended.
+    /// Sets the size of the terminal of a running command.
     pub async fn resize(&self, TerminalSize { columns, rows }: TerminalSize) -> Result<()> {
         let options = ResizeExecOptionsBuilder::new().w(columns.into()).h(rows.into()).build();
-        match self.containers.0.docker().resize_exec(&self.id, options).await {
-            Ok(()) => Ok(()),
-            Err(e) if matches!(status(&e), Some(404 | 409 | 500)) => Ok(()),
-            Err(e) => Err(EngineError::docker(Act::Resize, "the terminal of a command")(e)),
-        }
+        let resized = self.containers.0.docker().resize_exec(&self.id, options).await;
+        resized.map_err(EngineError::docker(Act::Resize, "the terminal of a command"))
     }
 
-    /// Exit code of a command; `None` while it runs, or if its container does not exist any more.
+    /// Exit code of the command; `None` while it runs.
     pub async fn status(&self) -> Result<Option<i64>> {
         match self.containers.0.docker().inspect_exec(&self.id).await {
             Ok(found) if found.running == Some(true) => Ok(None),
-            Ok(found) => Ok(found.exit_code),
-            Err(e) if status(&e) == Some(404) => Ok(None),
+            Ok(found) => Ok(Some(found.exit_code.unwrap_or(137))),
+            // It went with its container.
+            Err(e) if status(&e) == Some(404) => Ok(Some(137)),
             Err(e) => Err(EngineError::docker(Act::Inspect, "a command in a container")(e)),
         }
     }

@@ -1,10 +1,10 @@
-//! `app.json`: formation and health checks, with Dokku's keys. Unknown keys are ignored.
+//! `app.json`: formation, health checks, scripts and scheduled jobs, with Dokku's keys. Unknown keys are ignored.
 
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use serde_json::Value;
 
-use super::{HealthCheck, Line, Probe, ProcessType};
+use super::{Concurrency, CronJob, HealthCheck, Line, Probe, ProcessType, ReleaseManifest, Scripts, cron};
 
 /// Why an `app.json` is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +18,8 @@ pub struct AppJson {
     pub formation: BTreeMap<ProcessType, u32>,
     /// Declared health check of each process type.
     pub health_checks: BTreeMap<ProcessType, HealthCheck>,
+    /// What is run when a release is deployed, and on a schedule.
+    pub manifest: ReleaseManifest,
 }
 
 impl AppJson {
@@ -49,8 +51,90 @@ impl AppJson {
                 }
             }
         }
+        parsed.manifest = ReleaseManifest { scripts: scripts(&document)?, cron: cron(&document)? };
         Ok(parsed)
     }
+}
+
+fn scripts(document: &Node<'_>) -> Result<Scripts, InvalidAppJson> {
+    let Some(scripts) = document.get("scripts")? else { return Ok(Scripts::default()) };
+    let of_dokku = |key: &str| match scripts.get("dokku")? {
+        Some(dokku) => dokku.get(key)?.map(|script| script.command()).transpose(),
+        None => Ok(None),
+    };
+    // Heroku also accepts an object with a command and a size.
+    let first_deploy = match scripts.get("postdeploy")? {
+        Some(script) if script.value.is_object() => script.get("command")?,
+        script => script,
+    };
+    Ok(Scripts {
+        predeploy: of_dokku("predeploy")?,
+        postdeploy: of_dokku("postdeploy")?,
+        first_deploy: first_deploy.map(|script| script.command()).transpose()?,
+    })
+}
+
+/// Largest number of scheduled jobs.
+const MAX_JOBS: usize = 50;
+
+fn cron(document: &Node<'_>) -> Result<Vec<CronJob>, InvalidAppJson> {
+    let Some(entries) = document.get("cron")? else { return Ok(Vec::new()) };
+    let mut jobs: Vec<CronJob> = Vec::new();
+    for entry in entries.items()? {
+        let job = cron_job(&entry)?;
+        if jobs.iter().any(|other| other.id == job.id) {
+            return Err(InvalidAppJson(format!(
+                "{}: two jobs are named {}; give each its own name",
+                entry.path, job.id
+            )));
+        }
+        jobs.push(job);
+    }
+    if jobs.len() > MAX_JOBS {
+        return Err(InvalidAppJson(format!("cron has more than {MAX_JOBS} jobs; merge some of them")));
+    }
+    Ok(jobs)
+}
+
+fn cron_job(entry: &Node<'_>) -> Result<CronJob, InvalidAppJson> {
+    let required = |key: &str| {
+        let missing =
+            || InvalidAppJson(format!("{}.{key} is missing; each job needs a schedule and a command", entry.path));
+        entry.get(key)?.ok_or_else(missing)
+    };
+    let (schedule, command) = (required("schedule")?, required("command")?.command()?);
+    let text = schedule.string()?.trim().to_owned();
+    if let Err(reason) = cron::check_schedule(&text) {
+        let rule = "a schedule in five fields, such as 30 4 * * *, or @hourly, @daily, @weekly or @monthly";
+        return Err(InvalidAppJson(format!("{} ({reason})", schedule.must(rule).0)));
+    }
+    let time_zone = match entry.get("timezone")? {
+        Some(zone) if cron::is_time_zone(zone.string()?) => zone.string()?.to_owned(),
+        Some(zone) => return Err(zone.must("the name of a time zone, such as Europe/Vienna")),
+        None => "UTC".to_owned(),
+    };
+    let concurrency = match entry.get("concurrency_policy")? {
+        Some(policy) => policy.string()?.parse().map_err(|()| policy.must("allow, forbid or replace"))?,
+        None => Concurrency::default(),
+    };
+    let id = match entry.get("name")? {
+        Some(name) => {
+            let valid = name.string()?.parse::<ProcessType>();
+            valid.map_err(|_| name.must("1 to 63 letters, digits, dots, hyphens and underscores"))?.to_string()
+        }
+        None => CronJob::default_id(&text, &command),
+    };
+    let maintenance = entry.get("maintenance")?.map(|switch| switch.boolean()).transpose()?.unwrap_or(false);
+    let timeout = entry.get("timeout")?.map(|timeout| timeout.integer(1..=86_400)).transpose()?;
+    Ok(CronJob {
+        id,
+        command,
+        schedule: text,
+        time_zone,
+        concurrency,
+        timeout_seconds: timeout.map(u64::from),
+        maintenance,
+    })
 }
 
 fn health_check(check: &Node<'_>, process_type: &ProcessType) -> Result<HealthCheck, InvalidAppJson> {
@@ -117,6 +201,19 @@ impl<'a> Node<'a> {
         self.value.as_str().ok_or_else(|| self.must("a string, in quotes"))
     }
 
+    fn boolean(&self) -> Result<bool, InvalidAppJson> {
+        self.value.as_bool().ok_or_else(|| self.must("true or false"))
+    }
+
+    /// A line for the shell.
+    fn command(&self) -> Result<String, InvalidAppJson> {
+        let text = self.string()?.trim();
+        if text.is_empty() || text.contains('\0') {
+            return Err(self.must("a command"));
+        }
+        Ok(text.to_owned())
+    }
+
     fn integer(&self, range: RangeInclusive<u32>) -> Result<u32, InvalidAppJson> {
         let number = self.value.as_u64().and_then(|number| u32::try_from(number).ok());
         let (from, to) = (range.start(), range.end());
@@ -176,6 +273,55 @@ mod tests {
         }
         let error = AppJson::parse(r#"{"formation":{"we b":{"quantity":1}}}"#).expect_err("a space").to_string();
         assert!(error.starts_with("app.json: formation: ") && error.contains("process type"), "{error}");
+    }
+
+    #[test]
+    fn scripts_and_jobs_are_read() {
+        let text = r#"{"scripts":{"postdeploy":{"command":"seed","size":"x"},"dokku":{"predeploy":"a","postdeploy":"b"}},
+            "cron":[{"command":"send","schedule":"@daily"},
+                    {"name":"tidy","command":"tidy up","schedule":"0 3 * * 1","timezone":"Europe/Vienna",
+                     "concurrency_policy":"forbid","timeout":60,"maintenance":true}]}"#;
+        let ReleaseManifest { scripts, cron } = AppJson::parse(text).expect("valid").manifest;
+        assert_eq!(
+            (scripts.predeploy.as_deref(), scripts.postdeploy.as_deref(), scripts.first_deploy.as_deref()),
+            (Some("a"), Some("b"), Some("seed"))
+        );
+        assert_eq!((cron[0].id.len(), cron[0].time_zone.as_str()), (8, "UTC"));
+        assert_eq!(
+            (cron[1].id.as_str(), cron[1].concurrency, cron[1].timeout_seconds),
+            ("tidy", Concurrency::Forbid, Some(60))
+        );
+        assert!(cron[1].maintenance && !cron[0].maintenance);
+    }
+
+    #[test]
+    fn a_job_that_cannot_be_understood_is_refused_with_its_key() {
+        let schedule = "cron[0].schedule must be a schedule in five fields, such as 30 4 * * *, or @hourly, @daily, @weekly or \
+                        @monthly, not";
+        for (job, message) in [
+            (r#"{"command":"x"}"#, "cron[0].schedule is missing; each job needs a schedule and a command"),
+            (r#"{"schedule":"@daily","command":" "}"#, r#"cron[0].command must be a command, not " ""#),
+            (
+                r#"{"schedule":"@daily","command":"x","timezone":"Mars"}"#,
+                r#"cron[0].timezone must be the name of a time zone, such as Europe/Vienna, not "Mars""#,
+            ),
+            (
+                r#"{"schedule":"@daily","command":"x","concurrency_policy":"never"}"#,
+                r#"cron[0].concurrency_policy must be allow, forbid or replace, not "never""#,
+            ),
+            (
+                r#"{"schedule":"@daily","command":"x","timeout":0}"#,
+                "cron[0].timeout must be a whole number from 1 to 86400, not 0",
+            ),
+        ] {
+            let error = AppJson::parse(&format!(r#"{{"cron":[{job}]}}"#)).expect_err(job).to_string();
+            assert_eq!(error, format!("app.json: {message}"));
+        }
+        let error =
+            AppJson::parse(r#"{"cron":[{"schedule":"every day","command":"x"}]}"#).expect_err("nonsense").to_string();
+        assert!(error.starts_with(&format!(r#"app.json: {schedule} "every day" ("#)), "{error}");
+        let twice = r#"{"cron":[{"schedule":"@daily","command":"x"},{"schedule":"@daily","command":"x"}]}"#;
+        assert!(AppJson::parse(twice).expect_err("twice").to_string().contains("cron[1]: two jobs are named"));
     }
 
     #[test]

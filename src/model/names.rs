@@ -199,6 +199,11 @@ impl ProcessType {
         Self("web".to_owned())
     }
 
+    /// Whether this is `release`: the release phase, which is run once for each release, and has no instances.
+    pub fn is_release(&self) -> bool {
+        self.0 == "release"
+    }
+
     /// Whether this is `web`.
     pub fn is_web(&self) -> bool {
         self.0 == "web"

@@ -140,6 +140,18 @@ pub struct Scripts {
     pub first_deploy: Option<String>,
 }
 
+/// What the `app.json` of a release declares besides its process types.
+#[cfg(feature = "server")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseManifest {
+    /// What is run when it is deployed.
+    #[serde(default)]
+    pub scripts: Scripts,
+    /// Scheduled jobs.
+    #[serde(default)]
+    pub cron: Vec<super::CronJob>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

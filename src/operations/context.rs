@@ -3,6 +3,7 @@
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    attachment::Attachment,
     audit::{AuditLog, Recording},
     caller::Caller,
     failure::{Failure, FailureKind, Result},
@@ -14,6 +15,7 @@ use crate::{
     model::Right,
     progress::Progress,
     store::{App, Release, Store},
+    tasks::Tasks,
 };
 
 /// One call of an operation, as a door makes it.
@@ -23,6 +25,8 @@ pub struct Call<'a> {
     pub caller: &'a Caller,
     /// Where the lines of progress go.
     pub progress: &'a Progress,
+    /// The caller's standard streams, if the door has some.
+    pub attachment: Option<&'a Attachment>,
     /// Cancelled when the caller disconnects.
     pub hangup: &'a CancellationToken,
 }
@@ -34,6 +38,7 @@ pub struct Context<'a> {
     pub(super) store: &'a Store,
     pub(super) deployer: &'a Deployer,
     pub(super) instances: &'a Instances,
+    pub(super) tasks: &'a Tasks,
     pub(super) audit: &'a AuditLog,
     /// How this operation is recorded.
     pub(super) recording: &'a Recording,
@@ -41,6 +46,7 @@ pub struct Context<'a> {
     /// The highest right that the caller has on the target.
     pub(super) held: Right,
     pub(super) progress: &'a Progress,
+    pub(super) attachment: Option<&'a Attachment>,
     pub(super) hangup: &'a CancellationToken,
 }
 

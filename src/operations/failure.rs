@@ -12,6 +12,7 @@ use crate::{
     keys::KeyError,
     model::{InvalidName, Line},
     store::{Outcome, StoreError},
+    tasks::TaskError,
 };
 
 /// Result of an operation.
@@ -188,6 +189,12 @@ impl From<RolloutError> for Failure {
     }
 }
 
+impl From<TaskError> for Failure {
+    fn from(error: TaskError) -> Self {
+        Self::new(kind_of_task(&error), error.to_string())
+    }
+}
+
 impl From<DeployError> for Failure {
     fn from(error: DeployError) -> Self {
         match error {
@@ -224,6 +231,16 @@ fn kind_of_instances(error: &InstancesError) -> FailureKind {
         | InstancesError::Name(_)
         | InstancesError::Log { .. }
         | InstancesError::Panicked(_) => FailureKind::Internal,
+    }
+}
+
+fn kind_of_task(error: &TaskError) -> FailureKind {
+    match error {
+        TaskError::Store(error) => kind_of_store(error),
+        TaskError::Engine(_) | TaskError::ShuttingDown => FailureKind::Unavailable,
+        TaskError::Name(_) | TaskError::Output { .. } => FailureKind::Internal,
+        TaskError::NotDeployed(_) => FailureKind::Conflict,
+        TaskError::Gone => FailureKind::NotFound,
     }
 }
 
@@ -273,7 +290,9 @@ fn kind_of_deploy(error: &DeployError) -> FailureKind {
         DeployError::NoRelease(_) | DeployError::NoStack(_) | DeployError::NoDefaultStack { .. } => {
             FailureKind::NotFound
         }
-        DeployError::Procfile(_)
+        DeployError::Task(error) => kind_of_task(error),
+        DeployError::ReleasePhase { .. }
+        | DeployError::Procfile(_)
         | DeployError::Manifest(_)
         | DeployError::Project(_)
         | DeployError::NotText(_)

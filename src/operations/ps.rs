@@ -131,6 +131,10 @@ impl Operation for Scale {
             }
             None => {}
         }
+        if self.quantities.iter().any(|wanted| wanted.process_type.is_release()) {
+            let text = "release is run once for each release and has no instances; run:list shows its runs";
+            return Err(Failure::invalid(text));
+        }
         let wanted: BTreeMap<_, _> = self.quantities.into_iter().map(|q| (q.process_type, q.quantity)).collect();
         if let Some(unknown) = unknown_type(context, &app, wanted.keys()).await? {
             return Err(Failure::not_found(unknown));

@@ -59,7 +59,7 @@ impl Operations {
     async fn create(&self, caller: &Caller, app: AppName) -> Result {
         let hangup = CancellationToken::new();
         let create = |progress| async move {
-            let call = Call { caller, progress: &progress, hangup: &hangup };
+            let call = Call { caller, progress: &progress, attachment: None, hangup: &hangup };
             self.run(&call, CreateApp { app }).await.map(drop)
         };
         progress::relay(create, |_| std::future::ready(())).await

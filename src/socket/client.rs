@@ -1,11 +1,6 @@
 //! The client of the local socket: sends a command's words to the server, and carries the standard streams.
 
-use std::{
-    io::{self, IsTerminal as _},
-    os::fd::AsFd,
-    path::Path,
-    time::Duration,
-};
+use std::{io, os::fd::AsFd, path::Path, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use tokio::{
@@ -18,6 +13,7 @@ use tokio_util::codec::{FramedRead, FramedWrite};
 use super::{
     SocketError,
     frames::{self, Codec, Frame},
+    own_terminal::OwnTerminal,
 };
 
 /// How long the server has to take a hang-up message.
@@ -31,7 +27,7 @@ const SIGPIPE_STATUS: u8 = 141;
 /// A read of standard input may still be pending when this returns: end the process with `std::process::exit`, or the
 /// runtime waits for it.
 pub async fn run(socket: &Path, words: Vec<String>) -> Result<u8, SocketError> {
-    let tty = io::stdout().is_terminal();
+    let terminal = OwnTerminal::find();
     let interrupted = async {
         // If no handler can be installed, the signal ends this process, and the server sees that the connection is closed.
         if tokio::signal::ctrl_c().await.is_err() {
@@ -39,7 +35,7 @@ pub async fn run(socket: &Path, words: Vec<String>) -> Result<u8, SocketError> {
         }
     };
     let (stdin, stdout, stderr) = (own(io::stdin())?, own(io::stdout())?, own(io::stderr())?);
-    run_with_streams(socket, words, tty, stdin, stdout, stderr, interrupted).await
+    run_with_streams(socket, words, terminal, stdin, stdout, stderr, interrupted).await
 }
 
 /// A stream of this process, to be used asynchronously.
@@ -51,7 +47,7 @@ pub fn own(stream: impl AsFd) -> io::Result<File> {
 pub async fn run_with_streams(
     socket: &Path,
     words: Vec<String>,
-    tty: bool,
+    terminal: Option<OwnTerminal>,
     mut stdin: impl AsyncRead + Unpin,
     mut stdout: impl AsyncWrite + Unpin,
     mut stderr: impl AsyncWrite + Unpin,
@@ -64,14 +60,25 @@ pub async fn run_with_streams(
     })?;
     let (read, write) = stream.into_split();
     let (mut incoming, mut outgoing) = (FramedRead::new(read, Codec), FramedWrite::new(write, Codec));
-    frames::send(&mut outgoing, Frame::Request { words, tty }).await?;
+    frames::send(&mut outgoing, Frame::Request { words, terminal: terminal.as_ref().map(|_| OwnTerminal::request()) })
+        .await?;
 
+    let mut resizes = terminal.as_ref().and_then(|_| OwnTerminal::resizes());
     let send = async {
         let forward = async {
             loop {
                 let mut data = BytesMut::with_capacity(32 * 1024);
+                let read = tokio::select! {
+                    read = stdin.read_buf(&mut data) => read,
+                    Some(size) = OwnTerminal::resized(&mut resizes) => {
+                        if frames::send(&mut outgoing, Frame::Resize(size)).await.is_err() {
+                            break;
+                        }
+                        continue;
+                    }
+                };
                 // An unreadable standard input counts as empty: many programs are started without one.
-                if !matches!(stdin.read_buf(&mut data).await, Ok(1..)) {
+                if !matches!(read, Ok(1..)) {
                     break;
                 }
                 if frames::send(&mut outgoing, Frame::Stdin(data.freeze())).await.is_err() {
@@ -96,6 +103,11 @@ pub async fn run_with_streams(
             match frames::next(&mut incoming).await {
                 Ok(Some(Frame::Stdout(data))) => pass(&mut stdout, data).await?,
                 Ok(Some(Frame::Stderr(data))) => pass(&mut stderr, data).await?,
+                Ok(Some(Frame::Raw(raw))) => {
+                    if let Some(terminal) = &terminal {
+                        terminal.set_raw(raw);
+                    }
+                }
                 Ok(Some(Frame::Exit(status))) => return Ok(status),
                 Ok(Some(_)) => return Err(SocketError::Protocol { path: path() }),
                 Err(e) if e.kind() == io::ErrorKind::InvalidData => return Err(SocketError::Protocol { path: path() }),

@@ -12,12 +12,14 @@ use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::unix::{OwnedReadHalf, OwnedWriteHalf},
-    sync::mpsc,
+    sync::{mpsc, watch},
 };
 use tokio_util::{
     codec::{Decoder, Encoder, FramedRead, FramedWrite},
     sync::{CancellationToken, PollSender},
 };
+
+use crate::engine::TerminalSize;
 
 /// Maximum size of a frame, in bytes: enough for every command that SSH allows, too.
 const MAX_FRAME_BYTES: usize = 256 * 1024;
@@ -26,7 +28,14 @@ const MAX_CHUNK_BYTES: usize = 32 * 1024;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Frame {
-    Request { words: Vec<String>, tty: bool },
+    Request {
+        words: Vec<String>,
+        terminal: Option<RequestTerminal>,
+    },
+    /// New size of the client's terminal.
+    Resize(TerminalSize),
+    /// Whether the client's terminal is to be in raw mode, since a program has it.
+    Raw(bool),
     Stdin(Bytes),
     StdinEnd,
     Hangup,
@@ -38,7 +47,15 @@ pub(super) enum Frame {
 #[derive(Serialize, Deserialize)]
 struct Request {
     words: Vec<String>,
-    tty: bool,
+    terminal: Option<RequestTerminal>,
+}
+
+/// The terminal of a client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct RequestTerminal {
+    pub(super) name: String,
+    pub(super) columns: u16,
+    pub(super) rows: u16,
 }
 
 pub(super) struct Codec;
@@ -48,7 +65,13 @@ impl Encoder<Frame> for Codec {
 
     fn encode(&mut self, frame: Frame, to: &mut BytesMut) -> io::Result<()> {
         let (kind, body) = match frame {
-            Frame::Request { words, tty } => (b'R', Bytes::from(serde_json::to_vec(&Request { words, tty })?)),
+            Frame::Request { words, terminal } => {
+                (b'R', Bytes::from(serde_json::to_vec(&Request { words, terminal })?))
+            }
+            Frame::Resize(TerminalSize { columns, rows }) => {
+                (b'S', Bytes::from([columns.to_be_bytes(), rows.to_be_bytes()].concat()))
+            }
+            Frame::Raw(raw) => (b'M', Bytes::copy_from_slice(&[u8::from(raw)])),
             Frame::Stdin(data) => (b'I', data),
             Frame::StdinEnd => (b'D', Bytes::new()),
             Frame::Hangup => (b'H', Bytes::new()),
@@ -88,9 +111,17 @@ impl Decoder for Codec {
         let body = from.split_to(length).freeze();
         Ok(Some(match kind {
             b'R' => {
-                let Request { words, tty } = serde_json::from_slice(&body)?;
-                Frame::Request { words, tty }
+                let Request { words, terminal } = serde_json::from_slice(&body)?;
+                Frame::Request { words, terminal }
             }
+            b'S' => match body[..] {
+                [a, b, c, d] => Frame::Resize(TerminalSize {
+                    columns: u16::from_be_bytes([a, b]),
+                    rows: u16::from_be_bytes([c, d]),
+                }),
+                _ => return Err(invalid("invalid size of a terminal")),
+            },
+            b'M' => Frame::Raw(body[..] == [1]),
             b'I' => Frame::Stdin(body),
             b'D' => Frame::StdinEnd,
             b'H' => Frame::Hangup,
@@ -115,6 +146,7 @@ pub(super) async fn send(to: &mut FramedWrite<OwnedWriteHalf, Codec>, frame: Fra
 pub(super) async fn receive(
     from: &mut FramedRead<OwnedReadHalf, Codec>,
     input: mpsc::Sender<Bytes>,
+    size: Option<&watch::Sender<TerminalSize>>,
     hangup: &CancellationToken,
 ) {
     let mut input = Some(input);
@@ -125,6 +157,11 @@ pub(super) async fn receive(
                     && open.send(data).await.is_err()
                 {
                     input = None;
+                }
+            }
+            Ok(Some(Frame::Resize(new))) => {
+                if let Some(size) = size {
+                    size.send_replace(new);
                 }
             }
             Ok(Some(Frame::StdinEnd)) => input = None,
@@ -199,12 +236,18 @@ impl AsyncWrite for Writer {
 mod tests {
     use super::*;
 
+    fn terminal() -> RequestTerminal {
+        RequestTerminal { name: "xterm".to_owned(), columns: 80, rows: 24 }
+    }
+
     #[test]
     fn frames_are_decoded_and_garbage_is_refused() {
         let mut wire = BytesMut::new();
         let frames = || {
             [
-                Frame::Request { words: vec!["a b".to_owned(), "ü".to_owned()], tty: true },
+                Frame::Request { words: vec!["a b".to_owned(), "ü".to_owned()], terminal: Some(terminal()) },
+                Frame::Resize(TerminalSize { columns: 300, rows: 2 }),
+                Frame::Raw(true),
                 Frame::Stdin(Bytes::from_static(b"x")),
                 Frame::StdinEnd,
                 Frame::Hangup,

@@ -15,7 +15,7 @@ use super::{
     request::{self, RequestedCommand},
 };
 use crate::{
-    commands::{self, Streams},
+    commands::{self, ClientTerminal, Streams},
     operations::{Caller, Failure},
 };
 
@@ -29,7 +29,7 @@ pub(super) struct Answer<B> {
     pub(super) server: Arc<SshServer<B>>,
     pub(super) caller: Caller,
     pub(super) command: Vec<u8>,
-    pub(super) tty: bool,
+    pub(super) terminal: Option<ClientTerminal>,
     pub(super) git_protocol: Option<String>,
     pub(super) stdin: Stdin,
     pub(super) write: ChannelWriteHalf<Msg>,
@@ -42,13 +42,15 @@ pub(super) struct Answer<B> {
 
 impl<B: Backend> Answer<B> {
     pub(super) async fn run(self) {
-        let Self { server, caller, command, tty, git_protocol, stdin, write, hangup, closed, running, answered } = self;
+        let Self { server, caller, command, terminal, git_protocol, stdin, write, hangup, closed, running, answered } =
+            self;
         let (sender, receiver) = mpsc::channel(MAX_QUEUED_CHUNKS);
+        let raw = || terminal.as_ref().map(|terminal| terminal.raw.subscribe());
         let streams = Streams {
             stdin: Box::new(stdin),
-            stdout: Box::new(Writer::new(sender.clone(), OutputStream::Stdout, tty)),
-            stderr: Box::new(Writer::new(sender, OutputStream::Stderr, tty)),
-            tty,
+            stdout: Box::new(Writer::new(sender.clone(), OutputStream::Stdout, raw())),
+            stderr: Box::new(Writer::new(sender, OutputStream::Stderr, raw())),
+            terminal,
         };
         let done = CancellationToken::new();
         let work = async {

@@ -12,12 +12,12 @@ use tokio_util::task::TaskTracker;
 use super::{
     answer::Answer,
     backend::{Backend, SshServer},
-    channel::OpenChannel,
+    channel::{ChannelTerminal, OpenChannel},
     connection_state::{ConnectionState, Running},
     flow::WINDOW,
     limits::UnauthenticatedSlot,
 };
-use crate::{keys, operations::Caller, store::Key};
+use crate::{engine::TerminalSize, keys, operations::Caller, store::Key};
 
 /// Maximum number of open channels of one connection.
 const MAX_CHANNELS: usize = 10;
@@ -84,7 +84,7 @@ impl<B: Backend> Handler<B> {
             server: Arc::clone(&self.server),
             caller,
             command: command.to_vec(),
-            tty: open.tty,
+            terminal: open.terminal.as_ref().map(|terminal| terminal.client.clone()),
             git_protocol: open.git_protocol.take(),
             stdin: open.inbox.reader(),
             write,
@@ -175,9 +175,9 @@ impl<B: Backend> russh::server::Handler for Handler<B> {
     async fn pty_request(
         &mut self,
         channel: ChannelId,
-        _: &str,
-        _: u32,
-        _: u32,
+        name: &str,
+        columns: u32,
+        rows: u32,
         _: u32,
         _: u32,
         _: &[(Pty, u32)],
@@ -185,7 +185,7 @@ impl<B: Backend> russh::server::Handler for Handler<B> {
     ) -> Result<(), Self::Error> {
         match self.channels.get_mut(&channel).filter(|open| open.write.is_some()) {
             Some(open) => {
-                open.tty = true;
+                open.terminal = Some(ChannelTerminal::new(name, size(columns, rows)));
                 session.channel_success(channel)
             }
             None => session.channel_failure(channel),
@@ -246,12 +246,15 @@ impl<B: Backend> russh::server::Handler for Handler<B> {
     async fn window_change_request(
         &mut self,
         channel: ChannelId,
-        _: u32,
-        _: u32,
+        columns: u32,
+        rows: u32,
         _: u32,
         _: u32,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
+        if let Some(terminal) = self.channels.get(&channel).and_then(|open| open.terminal.as_ref()) {
+            terminal.size.send_replace(size(columns, rows));
+        }
         session.channel_success(channel)
     }
 
@@ -263,4 +266,10 @@ impl<B: Backend> russh::server::Handler for Handler<B> {
         }
         Ok(())
     }
+}
+
+/// A terminal's size, as the client reports it (RFC 4254, section 6.2).
+fn size(columns: u32, rows: u32) -> TerminalSize {
+    let number = |number: u32| u16::try_from(number).unwrap_or(u16::MAX);
+    TerminalSize { columns: number(columns), rows: number(rows) }
 }

@@ -7,7 +7,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{io::AsyncWrite, sync::mpsc};
+use tokio::{
+    io::AsyncWrite,
+    sync::{mpsc, watch},
+};
 use tokio_util::sync::PollSender;
 
 /// Maximum size of a chunk, in bytes: every client accepts this much.
@@ -25,14 +28,19 @@ pub(super) enum OutputStream {
 pub(super) struct Writer {
     queue: PollSender<(OutputStream, Bytes)>,
     output: OutputStream,
-    tty: bool,
+    /// Of a terminal: whether a program has it.
+    raw: Option<watch::Receiver<bool>>,
     last: u8,
 }
 
 impl Writer {
-    /// With `tty`, line ends are sent as CRLF: the client's terminal is in raw mode.
-    pub(super) fn new(queue: mpsc::Sender<(OutputStream, Bytes)>, output: OutputStream, tty: bool) -> Self {
-        Self { queue: PollSender::new(queue), output, tty, last: 0 }
+    /// To a terminal that no program has (`raw`), line ends are sent as CRLF: the client's terminal is in raw mode.
+    pub(super) fn new(
+        queue: mpsc::Sender<(OutputStream, Bytes)>,
+        output: OutputStream,
+        raw: Option<watch::Receiver<bool>>,
+    ) -> Self {
+        Self { queue: PollSender::new(queue), output, raw, last: 0 }
     }
 }
 
@@ -44,8 +52,9 @@ impl AsyncWrite for Writer {
         }
         let disconnected = |_| io::Error::from(io::ErrorKind::BrokenPipe);
         ready!(this.queue.poll_reserve(cx)).map_err(disconnected)?;
-        let taken = &buf[..buf.len().min(if this.tty { MAX_CHUNK_BYTES / 2 } else { MAX_CHUNK_BYTES })];
-        let data = if this.tty { crlf(taken, &mut this.last) } else { Bytes::copy_from_slice(taken) };
+        let cooked = this.raw.as_ref().is_some_and(|raw| !*raw.borrow());
+        let taken = &buf[..buf.len().min(if cooked { MAX_CHUNK_BYTES / 2 } else { MAX_CHUNK_BYTES })];
+        let data = if cooked { crlf(taken, &mut this.last) } else { Bytes::copy_from_slice(taken) };
         this.queue.send_item((this.output, data)).map_err(disconnected)?;
         Poll::Ready(Ok(taken.len()))
     }
@@ -81,22 +90,25 @@ mod tests {
     #[tokio::test]
     async fn line_ends_become_crlf_across_writes() {
         let (queue, mut sent) = mpsc::channel(8);
-        let mut writer = Writer::new(queue, OutputStream::Stdout, true);
+        let raw = watch::Sender::new(false);
+        let mut writer = Writer::new(queue, OutputStream::Stdout, Some(raw.subscribe()));
         for text in ["a\nb\r", "\nc\n\n"] {
             writer.write_all(text.as_bytes()).await.unwrap();
         }
+        raw.send_replace(true);
+        writer.write_all(b"raw\n").await.unwrap();
         drop(writer);
         let mut all = Vec::new();
         while let Some((_, data)) = sent.recv().await {
             all.extend_from_slice(&data);
         }
-        assert_eq!(String::from_utf8(all).unwrap(), "a\r\nb\r\nc\r\n\r\n");
+        assert_eq!(String::from_utf8(all).unwrap(), "a\r\nb\r\nc\r\n\r\nraw\n");
     }
 
     #[tokio::test]
     async fn chunks_are_limited_and_a_lost_client_is_a_broken_pipe() {
         let (queue, mut sent) = mpsc::channel(8);
-        let mut writer = Writer::new(queue, OutputStream::Stderr, false);
+        let mut writer = Writer::new(queue, OutputStream::Stderr, None);
         writer.write_all(&vec![1; 2 * MAX_CHUNK_BYTES]).await.unwrap();
         assert_eq!(sent.recv().await.unwrap().1.len(), MAX_CHUNK_BYTES);
         drop(sent);

@@ -47,7 +47,8 @@ pub(super) fn parse(command: &[u8], max: usize) -> Result<RequestedCommand, Requ
         return Err(RequestError::TooLong { length: command.len(), max });
     }
     let text = std::str::from_utf8(command).ok().filter(|t| !t.contains('\0')).ok_or(RequestError::NotText)?;
-    let words = shell_words::split(text).map_err(|_| RequestError::Unbalanced)?;
+    let mut words = shell_words::split(text).map_err(|_| RequestError::Unbalanced)?;
+    rejoin_script(text, &mut words);
     let slices: Vec<&str> = words.iter().map(String::as_str).collect();
     match slices.as_slice() {
         [] => Ok(RequestedCommand::Greeting),
@@ -61,6 +62,54 @@ pub(super) fn parse(command: &[u8], max: usize) -> Result<RequestedCommand, Requ
         ["git-lfs-authenticate" | "git-lfs-transfer", ..] => Err(RequestError::Lfs),
         _ => Ok(RequestedCommand::Command(words)),
     }
+}
+
+/// Commands that run a command of the user's.
+const RUNNERS: [&str; 3] = ["run", "run:detached", "enter"];
+
+/// The client's shell has removed the quotes of `ssh … run APP sh -c 'exit 7'`: then all words after `-c` are the script. If
+/// they were quoted for the server, too, they are left as they are.
+fn rejoin_script(text: &str, words: &mut Vec<String>) {
+    if !words.first().is_some_and(|first| RUNNERS.contains(&first.as_str())) {
+        return;
+    }
+    let is_shell = |word: &String| ["sh", "bash", "dash", "ash"].contains(&word.rsplit('/').next().unwrap_or_default());
+    let Some(shell) = words.iter().skip(1).position(is_shell).map(|at| at + 1) else { return };
+    let takes_script = |option: &String| option.starts_with('-') && !option.starts_with("--") && option.ends_with('c');
+    if !words.get(shell + 1).is_some_and(takes_script) || words.len() < shell + 4 {
+        return;
+    }
+    let Some(&start) = word_starts(text).get(shell + 2) else { return };
+    let rest = text[start..].trim_end();
+    let first = rest.split_ascii_whitespace().next().unwrap_or_default();
+    if !first.contains(['\'', '"', '\\']) {
+        words.truncate(shell + 2);
+        words.push(rest.to_owned());
+    }
+}
+
+/// Where the words of a command line begin.
+fn word_starts(text: &str) -> Vec<usize> {
+    let mut starts = Vec::new();
+    let (mut quote, mut in_word) = (None, false);
+    let mut characters = text.char_indices();
+    while let Some((at, c)) = characters.next() {
+        if quote.is_none() && c.is_ascii_whitespace() {
+            in_word = false;
+            continue;
+        }
+        if !in_word {
+            in_word = true;
+            starts.push(at);
+        }
+        match (quote, c) {
+            (Some('"') | None, '\\') => drop(characters.next()),
+            (Some(open), _) if open == c => quote = None,
+            (None, '\'' | '"') => quote = Some(c),
+            _ => {}
+        }
+    }
+    starts
 }
 
 /// Reads the app's name from a repository path: `app`, `/app` or `~/app`, each with or without `.git`.
@@ -128,6 +177,25 @@ mod tests {
         for bad in ["a 'b", "a \"b", "a \"\\"] {
             assert!(read(bad).unwrap_err().contains("not closed"), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_script_whose_quotes_the_clients_shell_removed_is_put_together() {
+        let words = |text: &str| match read(text) {
+            Ok(RequestedCommand::Command(words)) => words,
+            other => panic!("{text}: {other:?}"),
+        };
+        assert_eq!(words("run app sh -c exit 7"), ["run", "app", "sh", "-c", "exit 7"]);
+        assert_eq!(
+            words("run app -- /bin/bash -lc echo \"a  b\" | wc "),
+            ["run", "app", "--", "/bin/bash", "-lc", "echo \"a  b\" | wc"]
+        );
+        assert_eq!(words("run app sh -c 'exit 7'"), ["run", "app", "sh", "-c", "exit 7"]);
+        assert_eq!(words("run app sh -c 'echo $1' x y"), ["run", "app", "sh", "-c", "echo $1", "x", "y"]);
+        assert_eq!(words("run app sh -c ls"), ["run", "app", "sh", "-c", "ls"]);
+        assert_eq!(words("run 'a b' sh -c exit 7"), ["run", "a b", "sh", "-c", "exit 7"]);
+        assert_eq!(words("config:set app sh -c exit 7"), ["config:set", "app", "sh", "-c", "exit", "7"]);
+        assert_eq!(words("run app env -c exit 7"), ["run", "app", "env", "-c", "exit", "7"]);
     }
 
     #[test]

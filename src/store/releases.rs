@@ -8,10 +8,14 @@ use super::{
     database::Store,
     error::{Result, StoreError},
     ids::{AppId, BuildId},
+    placement::Placement,
     secrets::Cipher,
+    tasks::{self, NewTask, Task},
     time::{Millis, now},
 };
-use crate::model::{BranchName, CONTAINER_PORT, CommitId, Digest, HealthCheck, Process, ReleaseNumber};
+use crate::model::{
+    BranchName, CONTAINER_PORT, CommitId, Digest, HealthCheck, Process, ReleaseManifest, ReleaseNumber,
+};
 
 /// Kind of change that made a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
@@ -125,6 +129,8 @@ pub struct NewRelease {
     pub config: ConfigVars,
     /// Process types.
     pub processes: Vec<ProcessSpec>,
+    /// What else its `app.json` declares.
+    pub manifest: ReleaseManifest,
     /// Description for users.
     pub description: String,
     /// Name of the caller.
@@ -152,6 +158,8 @@ pub struct Release {
     pub config: ConfigVars,
     /// Process types.
     pub processes: Vec<ProcessSpec>,
+    /// What else its `app.json` declares.
+    pub manifest: ReleaseManifest,
     /// Description for users.
     pub description: String,
     /// Name of the caller.
@@ -174,7 +182,7 @@ pub struct PushedRelease {
 }
 
 const COLUMNS: &str = "number, kind, state, image, branch, commit_id, build, config, config_version, processes, \
-    description, created_by, created_at";
+    manifest, description, created_by, created_at";
 
 /// Context of [`Cipher::seal`]: config vars moved to another release cannot be decrypted.
 fn context(app: AppId, number: ReleaseNumber) -> String {
@@ -195,6 +203,7 @@ fn release(cipher: &Cipher, app: AppId, row: &Row<'_>) -> Result<Release> {
         build: row.get::<_, Option<i64>>("build")?.map(BuildId),
         config: parse_json("config", &config)?,
         processes: json(row, "processes", "processes")?,
+        manifest: json(row, "manifest", "manifest")?,
         description: row.get("description")?,
         created_by: row.get("created_by")?,
         created_at: row.get("created_at")?,
@@ -238,15 +247,21 @@ pub(super) fn mark_released(t: &Transaction<'_>, cipher: &Cipher, app: AppId, nu
 }
 
 impl Store {
-    /// Creates a release with the app's next number, as a candidate.
-    pub async fn create_release(&self, app: AppId, new: NewRelease) -> Result<Release> {
+    /// Creates a release with the app's next number, as a candidate, with the tasks of its release phase.
+    pub async fn create_release(
+        &self,
+        app: AppId,
+        new: NewRelease,
+        phase: Vec<NewTask>,
+        placement: Placement,
+    ) -> Result<(Release, Vec<Task>)> {
         self.transact(move |t, cipher| {
             let number: u64 =
                 t.query_row("SELECT coalesce(max(number), 0) + 1 AS next FROM releases WHERE app = ?1", [app.0], |row| row.get("next"))?;
             let config = cipher.seal(&to_plain_json("config", &new.config)?, &context(app, number))?;
             t.execute(
                 &format!(
-                    "INSERT INTO releases (app, {COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)"
+                    "INSERT INTO releases (app, {COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"
                 ),
                 (
                     app.0,
@@ -260,13 +275,16 @@ impl Store {
                     config,
                     FORMAT_VERSION,
                     to_json("processes", &new.processes)?,
+                    to_json("manifest", &new.manifest)?,
                     &new.description,
                     &new.created_by,
                     now(),
                 ),
             )?;
-            find(t, cipher, app, number)?
-                .ok_or_else(|| StoreError::Corrupt { what: "release", why: format!("v{number} is missing") })
+            let created = find(t, cipher, app, number)?
+                .ok_or_else(|| StoreError::Corrupt { what: "release", why: format!("v{number} is missing") })?;
+            let tasks = phase.into_iter().map(|task| tasks::add(t, &NewTask { release: number, ..task }, placement));
+            Ok((created, tasks.collect::<Result<_>>()?))
         })
         .await
     }

@@ -50,10 +50,11 @@ impl Fixture {
             build: None,
             config,
             processes: vec![],
+            manifest: crate::model::ReleaseManifest::default(),
             description: "test".into(),
             created_by: "me".into(),
         };
-        self.store.create_release(app, new).await.unwrap()
+        self.store.create_release(app, new, Vec::new(), Placement::AtStart).await.unwrap().0
     }
 }
 

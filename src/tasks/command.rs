@@ -17,6 +17,11 @@ pub(super) struct Launch {
     pub(super) env: Vec<String>,
 }
 
+/// The shell of a release's image.
+pub(super) fn shell_of(release: &Release) -> TaskCommand {
+    TaskCommand::Words(vec![if own_image(release) { "/bin/sh" } else { "bash" }.to_owned()])
+}
+
 /// How a release runs a command.
 pub(super) fn launch(command: &TaskCommand, release: &Release) -> Launch {
     let of_type = |name: &ProcessType| release.processes.iter().find(|spec| spec.process.process_type == *name);
@@ -38,10 +43,18 @@ pub(super) fn launch(command: &TaskCommand, release: &Release) -> Launch {
 /// A process type of the release, with arguments that the caller gives.
 fn with_arguments(spec: &ProcessSpec, words: &[String], release: &Release) -> Launch {
     let command = &spec.process.command;
-    if spec.process.direct {
-        return program(&[command, words].concat(), release);
+    match &command[..] {
+        // A line of the Procfile: the arguments follow its last word.
+        [program, option, script] if spec.process.direct && option == "-c" && is_shell(program) => {
+            shell(&format!("{script} {}", shell_words::join(words)), release)
+        }
+        _ if spec.process.direct => program(&[command, words].concat(), release),
+        _ => shell(&format!("{} {}", command.join(" "), shell_words::join(words)), release),
     }
-    shell(&format!("{} {}", command.join(" "), shell_words::join(words)), release)
+}
+
+fn is_shell(program: &str) -> bool {
+    ["bash", "sh"].contains(&program.rsplit('/').next().unwrap_or_default())
 }
 
 fn program(words: &[String], release: &Release) -> Launch {
@@ -70,4 +83,74 @@ fn launcher(release: &Release) -> Launch {
     let folder = release.processes.iter().find_map(|spec| spec.process.working_dir.as_ref());
     let env = folder.filter(|_| own_image(release)).map(|folder| format!("CNB_APP_DIR={folder}"));
     Launch { entrypoint: vec![LAUNCHER.to_owned()], arguments: Vec::new(), env: env.into_iter().collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::{Digest, Exposure, HealthCheck, Process, ReleaseManifest},
+        store::{ReleaseKind, ReleaseState},
+    };
+
+    fn release(command: &[&str], direct: bool, own_user: bool) -> Release {
+        let process_type: ProcessType = "console".parse().unwrap();
+        let health_check = HealthCheck::default_for(Exposure::Nothing);
+        let process = Process {
+            process_type,
+            command: command.iter().map(|word| (*word).to_owned()).collect(),
+            args: vec!["default".into()],
+            direct,
+            default: false,
+            working_dir: Some("/srv".into()),
+        };
+        let exposes = Exposure::Nothing;
+        Release {
+            number: 1,
+            kind: ReleaseKind::Push,
+            state: ReleaseState::Released,
+            image: Digest::of(b"image"),
+            branch: None,
+            commit: None,
+            build: None,
+            config: std::collections::BTreeMap::new(),
+            processes: vec![ProcessSpec { process, exposes, health_check, default_quantity: 0, port: 8080, own_user }],
+            manifest: ReleaseManifest::default(),
+            description: String::new(),
+            created_by: String::new(),
+            created_at: 0,
+        }
+    }
+
+    fn line(command: &TaskCommand, release: &Release) -> String {
+        let Launch { entrypoint, arguments, env } = launch(command, release);
+        [env, entrypoint, arguments].concat().join("|")
+    }
+
+    #[test]
+    fn words_are_kept_apart_whatever_runs_them() {
+        let words = TaskCommand::Words(vec!["ls".into(), "a b".into()]);
+        let script = TaskCommand::Script("ls | wc".into());
+        let built = release(&["run"], false, false);
+        assert_eq!(line(&words, &built), "/cnb/lifecycle/launcher|ls 'a b'");
+        assert_eq!(line(&script, &built), "/cnb/lifecycle/launcher|ls | wc");
+        let own = release(&["run"], true, true);
+        assert_eq!(line(&words, &own), "CNB_APP_DIR=/srv|/cnb/lifecycle/launcher|--|ls|a b");
+        assert_eq!(line(&script, &own), "CNB_APP_DIR=/srv|/cnb/lifecycle/launcher|--|/bin/sh|-c|ls | wc");
+    }
+
+    #[test]
+    fn arguments_follow_the_command_of_a_process_type() {
+        let named = TaskCommand::Process("console".parse().unwrap());
+        let words = TaskCommand::Words(vec!["console".into(), "a b".into()]);
+        for (command, direct, expected) in [
+            (&["rails c"][..], false, "rails c 'a b'"),
+            (&["bash", "-c", "rails c"][..], true, "rails c 'a b'"),
+            (&["rails", "c"][..], true, "rails c 'a b'"),
+        ] {
+            let release = release(command, direct, false);
+            assert_eq!(line(&named, &release), "/cnb/process/console");
+            assert_eq!(line(&words, &release), format!("/cnb/lifecycle/launcher|{expected}"));
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
-use tokio::{io::AsyncWriteExt as _, sync::watch};
+use tokio::io::AsyncWriteExt as _;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -11,11 +11,11 @@ use super::{
     error::TaskError,
     output::{OutputLine, OutputWriter, Outputs},
     running::{Running, RunningTask},
-    streams::{TaskStreams, Terminal},
+    streams::{TaskStreams, Terminal, follow_size},
 };
 use crate::{
     config::Config,
-    engine::{Attached, ContainerId, Input, LogOptions, TerminalSize},
+    engine::{Attached, ContainerId, Input, LogOptions},
     model::{AppName, Line},
     store::{Release, Store, Task},
     workload::{Purpose, Runtime, Workload},
@@ -173,7 +173,7 @@ impl Shared {
             }
             None
         };
-        let resizes = self.follow_size(container, terminal.map(|terminal| terminal.size));
+        let resizes = follow_size(terminal, |size| self.runtime.resize(container, size));
         // The end of the input is not the end of the task.
         let serve_input = async {
             tokio::join!(input, resizes);
@@ -328,19 +328,6 @@ impl Shared {
                 }
             }
             Err(error) => tracing::warn!(%error, "cannot remove old tasks"),
-        }
-    }
-
-    async fn follow_size(&self, container: &ContainerId, size: Option<watch::Receiver<TerminalSize>>) {
-        let Some(mut size) = size else { return };
-        loop {
-            let now = *size.borrow_and_update();
-            if let Err(error) = self.runtime.resize(container, now).await {
-                tracing::debug!(%error, %container, "cannot resize a terminal");
-            }
-            if size.changed().await.is_err() {
-                return;
-            }
         }
     }
 }

@@ -1,11 +1,13 @@
 //! The standard streams of a task to which a caller is connected.
 
+use std::time::Duration;
+
 use tokio::{
     io::AsyncRead,
     sync::{mpsc, watch},
 };
 
-use crate::engine::{Printed, TerminalSize};
+use crate::engine::{EngineError, Printed, TerminalSize};
 
 /// The terminal of a caller.
 #[derive(Debug, Clone)]
@@ -14,6 +16,32 @@ pub struct Terminal {
     pub name: String,
     /// Its size, and changes of it.
     pub size: watch::Receiver<TerminalSize>,
+}
+
+/// Delay between two attempts to set the size of a terminal, and their number: the engine reports a start before the program
+/// has its terminal.
+const RESIZE_DELAY: Duration = Duration::from_millis(20);
+const MAX_RESIZES: u32 = 50;
+
+/// Keeps the size of a task's terminal the same as the caller's. Ends when the size cannot change any more.
+pub(super) async fn follow_size<R>(terminal: Option<Terminal>, resize: impl Fn(TerminalSize) -> R)
+where
+    R: Future<Output = Result<(), EngineError>>,
+{
+    let Some(Terminal { mut size, .. }) = terminal else { return };
+    loop {
+        let now = *size.borrow_and_update();
+        for _ in 0..MAX_RESIZES {
+            match resize(now).await {
+                Ok(()) => break,
+                Err(error) => tracing::debug!(%error, "cannot resize a terminal yet"),
+            }
+            tokio::time::sleep(RESIZE_DELAY).await;
+        }
+        if size.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// The standard streams of a task to which a caller is connected.

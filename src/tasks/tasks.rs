@@ -8,7 +8,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     adopt,
     error::TaskError,
-    execution::Shared,
+    execution::{End, Shared},
     identity::new_id,
     output::{OutputLine, Outputs},
     running::{Control, Running, RunningTask},
@@ -16,8 +16,9 @@ use super::{
 };
 use crate::{
     config::Config,
+    engine::ContainerId,
     model::{ReleaseNumber, TaskCommand, TaskKind},
-    store::{App, AppId, NewTask, Placement, Store, Task},
+    store::{App, AppId, NewTask, Placement, Store, Task, TaskState},
     workload::Runtime,
 };
 
@@ -111,6 +112,14 @@ impl Tasks {
         self.shared.runtime.placement()
     }
 
+    pub(super) fn runtime(&self) -> &Runtime {
+        &self.shared.runtime
+    }
+
+    pub(super) fn shutdown(&self) -> &CancellationToken {
+        &self.shared.shutdown
+    }
+
     /// Adds a task and runs it in the background; nobody is connected to it.
     pub async fn spawn(&self, app: &App, request: TaskRequest) -> Result<Task, TaskError> {
         let new = self.new_task(app, request, false)?;
@@ -196,8 +205,17 @@ impl Tasks {
 
     /// Stops the tasks of an app that is being destroyed, and removes their rows and output.
     pub async fn remove_app(&self, app: AppId) -> Result<(), TaskError> {
+        const REASON: &str = "the app was destroyed";
         let unended = self.shared.store.unended_tasks().await?;
-        let stops = unended.iter().filter(|task| task.app == app).map(|task| self.stop(task, "the app was destroyed"));
+        let stops = unended.iter().filter(|task| task.app == app).map(|task| async move {
+            let ended = self.stop(task, REASON).await?;
+            // It was never started, or its server died.
+            if ended.state != TaskState::Ended {
+                self.shared.make_ended(&ContainerId::from(&task.id)).await;
+                self.shared.record(task, End::because(REASON)).await;
+            }
+            Ok::<_, TaskError>(())
+        });
         for stopped in futures_util::future::join_all(stops).await {
             stopped?;
         }

@@ -135,7 +135,7 @@ impl Local {
         self.containers.resize(container, size).await
     }
 
-    pub(super) async fn execute(&self, container: &ContainerId, execution: Execution) -> Result<Executed> {
+    pub(super) async fn execute(&self, container: &ContainerId, execution: Execution) -> Result<(Attached, Executed)> {
         self.containers.execute(container, execution).await
     }
 

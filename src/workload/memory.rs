@@ -139,6 +139,7 @@ impl Memory {
 }
 
 /// The runtime's side.
+#[expect(clippy::unused_async, clippy::unused_self, reason = "the functions are those of every runtime")]
 impl Memory {
     pub(super) fn placement(&self) -> Placement {
         Placement::AtStart
@@ -245,7 +246,7 @@ impl Memory {
         Ok(())
     }
 
-    pub(super) async fn execute(&self, _: &ContainerId, _: Execution) -> Result<Executed> {
+    pub(super) async fn execute(&self, _: &ContainerId, _: Execution) -> Result<(Attached, Executed)> {
         Err(EngineError::Incomplete("the commands of a workload in memory"))
     }
 

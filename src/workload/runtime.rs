@@ -113,7 +113,7 @@ impl Runtime {
     }
 
     /// Starts another command in a running container.
-    pub async fn execute(&self, container: &ContainerId, execution: Execution) -> Result<Executed> {
+    pub async fn execute(&self, container: &ContainerId, execution: Execution) -> Result<(Attached, Executed)> {
         dispatch!(self, runtime => runtime.execute(container, execution).await)
     }
 

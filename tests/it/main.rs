@@ -33,3 +33,4 @@ mod ssh_local;
 mod stacks;
 mod standby;
 mod support;
+mod tasks;

@@ -119,7 +119,7 @@ impl Backend for Stub {
                 0
             }
             ["words", rest @ ..] => {
-                let text = format!("{} {} {rest:?}\n", caller.name(), streams.tty);
+                let text = format!("{} {} {rest:?}\n", caller.name(), streams.terminal.is_some());
                 streams.stdout.write_all(text.as_bytes()).await.map_or(1, |()| 0)
             }
             other => {

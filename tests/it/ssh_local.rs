@@ -75,7 +75,7 @@ async fn run(
         }
     };
     let socket = socket::path(dir);
-    let result = client::run_with_streams(&socket, words, false, input, &mut out, &mut err, signal).await;
+    let result = client::run_with_streams(&socket, words, None, input, &mut out, &mut err, signal).await;
     (result, out, err)
 }
 

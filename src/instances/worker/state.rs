@@ -68,7 +68,8 @@ impl WorkerState {
             default_quantity: spec.default_quantity,
         };
         let types = |release: &Release| {
-            release.processes.iter().map(|spec| (spec.process.process_type.clone(), declared(spec))).collect()
+            let scalable = release.processes.iter().filter(|spec| !spec.process.process_type.is_release());
+            scalable.map(|spec| (spec.process.process_type.clone(), declared(spec))).collect()
         };
         self.releases.iter().map(|(number, release)| (*number, types(release))).collect()
     }

@@ -59,7 +59,7 @@ CREATE TABLE tasks (
 CREATE INDEX tasks_state ON tasks (state);
 CREATE UNIQUE INDEX tasks_phase ON tasks (app, release, kind) WHERE kind NOT IN ('run', 'cron');
 
-ALTER TABLE releases ADD COLUMN phases TEXT NOT NULL DEFAULT '{"version":1,"value":{}}';
+ALTER TABLE releases ADD COLUMN manifest TEXT NOT NULL DEFAULT '{"version":1,"value":{}}';
 
 -- Scheduled jobs of the current release of an app, and what is known of each.
 CREATE TABLE cron_jobs (

@@ -19,10 +19,10 @@ use axum::{
 use paas::{
     config::Config,
     instances::{Instances, RolloutError},
-    model::{Digest, HealthCheck, Line, Probe, Process, ProcessType, ReleaseNumber, Secret},
+    model::{Digest, HealthCheck, Line, Probe, Process, ProcessType, ReleaseManifest, ReleaseNumber, Secret},
     progress::Progress,
     router::Link,
-    store::{App, ConfigVars, NewRelease, ProcessSpec, ReleaseKind, Store},
+    store::{App, ConfigVars, NewRelease, Placement, ProcessSpec, ReleaseKind, Store},
     workload::{Local, Runtime},
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -135,10 +135,11 @@ impl Fixture {
             build: None,
             config,
             processes: processes.collect(),
+            manifest: ReleaseManifest::default(),
             description: "test".into(),
             created_by: "me".into(),
         };
-        self.store.create_release(app.id, new).await.unwrap().number
+        self.store.create_release(app.id, new, Vec::new(), Placement::AtStart).await.unwrap().0.number
     }
 
     pub async fn scale(&self, app: &App, quantities: &[(&str, u32)]) {

@@ -163,6 +163,13 @@ impl World {
         kill(&mut self.router);
     }
 
+    /// A command on the server's own machine, not started yet.
+    pub fn paas_command(&self, words: &[&str]) -> Command {
+        let mut command = self.binary();
+        command.args(words);
+        command
+    }
+
     /// A command on the server's own machine.
     pub fn paas(&self, words: &[&str]) -> CommandOutput {
         self.paas_with(words, "")

@@ -1,0 +1,131 @@
+//! The commands `run…` and `enter`.
+
+use clap::Subcommand;
+
+use super::{
+    output::{Text, printable},
+    session::{ExitStatus, Session},
+    table::{or_hyphen, table},
+};
+use crate::operations::{
+    EnterInstance, Entered, ListTasks, Result, RunDetached, RunTask, ShowTaskOutput, StopTask, TaskInfo, TaskLine,
+};
+
+/// The commands of tasks.
+#[derive(Debug, Subcommand)]
+pub(super) enum RunCommand {
+    /// Run a command in the image of the current release, with its config vars; connected to it until it ends.
+    #[command(
+        name = "run",
+        after_help = "Examples: run my-app python manage.py migrate\n          run my-app console            (a process type of the \
+                      Procfile)\n          run my-app -- ls -l /workspace\n          run my-app pg_restore -d app < dump\n\
+                      With a terminal: ssh -t paas@HOST run my-app bash. The exit status is that of the command; 125 if paas \
+                      could not run it."
+    )]
+    Run(RunTask),
+    /// Run a command in the background; run:logs shows what it prints.
+    #[command(name = "run:detached", after_help = "Example: run:detached my-app python import.py")]
+    Detached(RunDetached),
+    /// List tasks, newest first: commands, the release phase, scheduled jobs.
+    #[command(name = "run:list", after_help = "Example: run:list my-app")]
+    List(ListTasks),
+    /// Print what a task printed.
+    #[command(
+        name = "run:logs",
+        after_help = "Examples: run:logs my-app run.7\n          run:logs my-app release.12 -t"
+    )]
+    Logs(ShowTaskOutput),
+    /// Stop a task.
+    #[command(name = "run:stop", after_help = "Example: run:stop my-app run.7")]
+    Stop(StopTask),
+    /// Run a command in the container of a running instance; without one, a shell.
+    #[command(name = "enter", after_help = "Examples: enter my-app web.1\n          enter my-app worker.2 ps aux")]
+    Enter(EnterInstance),
+}
+
+/// Exit status of `run` and `enter` if paas itself failed, as `docker run` has it.
+pub(super) const OWN_FAILURE: u8 = 125;
+
+/// Runs a command; returns its exit status.
+pub(super) async fn run(session: &Session<'_>, command: RunCommand) -> Result<u8> {
+    use RunCommand as C;
+    match command {
+        C::Run(run) => session.attach(run).await,
+        C::Enter(enter) => session.attach(enter).await,
+        C::Detached(run) => session.answer(run).await.map(|()| 0),
+        C::List(list) => session.answer(list).await.map(|()| 0),
+        C::Logs(show) => session.follow(show).await.map(|()| 0),
+        C::Stop(stop) => session.answer(stop).await.map(|()| 0),
+    }
+}
+
+impl RunCommand {
+    /// Whether the exit status is that of a command of the user's.
+    pub(super) fn passes_status(&self) -> bool {
+        match self {
+            Self::Run(_) | Self::Enter(_) => true,
+            Self::Detached(_) | Self::List(_) | Self::Logs(_) | Self::Stop(_) => false,
+        }
+    }
+}
+
+/// How a task ended, or that it has not.
+fn outcome(task: &TaskInfo) -> String {
+    match (&task.message, task.status) {
+        (Some(message), _) => message.clone(),
+        (None, Some(status)) => format!("exit status {status}"),
+        (None, None) => task.state.as_str().to_owned(),
+    }
+}
+
+impl ExitStatus for TaskInfo {
+    fn exit_status(&self) -> i64 {
+        self.status.unwrap_or(i64::from(OWN_FAILURE))
+    }
+}
+
+impl ExitStatus for Entered {
+    fn exit_status(&self) -> i64 {
+        self.status
+    }
+}
+
+impl Text for TaskInfo {
+    fn text(&self) -> String {
+        match self.state {
+            crate::store::TaskState::Ended => format!("-----> {}: {}\n", self.task, outcome(self)),
+            crate::store::TaskState::Queued | crate::store::TaskState::Running => {
+                format!(
+                    "-----> {} runs {}\n       run:logs {} {} -t shows its output\n",
+                    self.task,
+                    printable(&self.command),
+                    self.app,
+                    self.task
+                )
+            }
+        }
+    }
+}
+
+impl Text for Vec<TaskInfo> {
+    fn text(&self) -> String {
+        let rows = self.iter().map(|task| {
+            [
+                task.task.clone(),
+                task.state.as_str().to_owned(),
+                format!("v{}", task.release),
+                or_hyphen(task.started_at.map(|time| time.to_string())),
+                task.created_by.clone(),
+                outcome(task),
+                printable(&task.command),
+            ]
+        });
+        table(["TASK", "STATE", "RELEASE", "STARTED", "BY", "OUTCOME", "COMMAND"], rows)
+    }
+}
+
+impl Text for TaskLine {
+    fn text(&self) -> String {
+        format!("{}\n", printable(&self.text))
+    }
+}

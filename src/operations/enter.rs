@@ -1,0 +1,78 @@
+//! The operation that runs a command in the container of a running instance.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    attachment::no_streams,
+    context::Context,
+    failure::{Failure, Result},
+    operation::Operation,
+};
+use crate::{
+    model::{AppName, Right, TaskCommand},
+    store::{App, Effect, InstanceState},
+};
+
+/// Runs a command in the container of a running instance, with the caller's standard streams.
+#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
+pub struct EnterInstance {
+    /// App.
+    pub app: AppName,
+    /// Name of the instance, such as web.1, or a process type; without it, the first.
+    pub instance: Option<String>,
+    /// The command and its arguments; without one, a shell.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    #[serde(default)]
+    pub command: Vec<String>,
+}
+
+/// How a command in an instance ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Entered {
+    /// App.
+    pub app: AppName,
+    /// Name of the instance.
+    pub instance: String,
+    /// Exit status of the command.
+    pub status: i64,
+}
+
+impl Operation for EnterInstance {
+    const NAME: &'static str = "enter";
+    const RIGHT: Right = Right::Operate;
+    const EFFECT: Effect = Effect::Change;
+    type Target = App;
+    type Output = Entered;
+
+    fn target(&self) -> AppName {
+        self.app.clone()
+    }
+
+    fn audit(&self) -> String {
+        let program = self.command.first().map_or("", String::as_str);
+        format!("{} {program}", self.instance.as_deref().unwrap_or_default()).trim().to_owned()
+    }
+
+    async fn run(self, context: &Context<'_>, app: App) -> Result<Entered> {
+        let mut rows = context.store.instances(app.id).await?;
+        rows.retain(|row| row.state != InstanceState::Retiring && row.container.is_some());
+        rows.sort_by_key(|row| (row.process_type.clone(), row.ordinal));
+        let wanted = |name: &str, process_type: &str| {
+            self.instance.as_ref().is_none_or(|wanted| wanted == name || wanted == process_type)
+        };
+        let Some(row) = rows.iter().find(|row| wanted(&row.name(), row.process_type.as_str())) else {
+            let names = rows.iter().map(crate::store::Instance::name).collect::<Vec<_>>().join(", ");
+            let running = if names.is_empty() { "none runs".to_owned() } else { format!("running: {names}") };
+            let wanted = self.instance.as_deref().map_or_else(String::new, |name| format!(" {name}"));
+            return Err(Failure::not_found(format!("{} has no such instance{wanted}; {running}", app.name)));
+        };
+        let release = context.store.release(app.id, row.release).await?;
+        let release = release.ok_or_else(|| Failure::not_found(format!("the release of {} is gone", row.name())))?;
+        let command = if self.command.is_empty() { None } else { Some(TaskCommand::Words(self.command)) };
+        let streams = context.attachment.ok_or_else(no_streams)?.take()?;
+        let status = context.tasks.enter(row, &release, command, streams, context.hangup).await?;
+        Ok(Entered { app: app.name, instance: row.name(), status })
+    }
+}

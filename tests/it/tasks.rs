@@ -1,0 +1,343 @@
+//! Tasks: commands in the image of an app, the release phase.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use crate::support::{command::run, waiting::eventually, world::World};
+
+/// A web process that responds with its release, a process type to run by name, and a config var.
+const PROCFILE: &str = "web: mkdir -p /tmp/s && echo \"release:$PAAS_RELEASE:\" > /tmp/s/index.html && \
+     exec python3 -m http.server --directory /tmp/s $PORT\nconsole: echo \"console of $SAYS\" \"$@\"";
+
+fn deployed(world: &World, app: &str) -> std::path::PathBuf {
+    let folder = world.repository(app, &[("Procfile", PROCFILE)]);
+    world.paas(&["apps:create", app]).success();
+    world.paas(&["config:set", app, "SAYS=hello there"]).success();
+    world.push(&folder).success();
+    folder
+}
+
+fn tasks(world: &World, app: &str) -> Vec<serde_json::Value> {
+    world.paas(&["run:list", app, "--format", "json"]).success().json().as_array().unwrap().clone()
+}
+
+fn outcomes(world: &World, app: &str) -> Vec<(String, String)> {
+    let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    tasks(world, app).iter().map(|task| (text(&task["task"]), text(&task["status"]))).collect()
+}
+
+/// A command gets the release's image, config vars and the caller's streams; its exit status is passed on, and a task is
+/// no instance.
+#[test]
+fn a_command_runs_in_the_image_of_the_current_release() {
+    let world = World::new();
+    world.paas(&["apps:create", "early"]).success();
+    let refused = world.ssh(&["run", "early", "true"]);
+    assert_eq!(refused.code, Some(125));
+    refused.prints("early has no release yet; deploy one with git push");
+    deployed(&world, "runs");
+
+    let out = |words: &[&str]| world.ssh(&[&["run", "runs"], words].concat()).success().out;
+    assert_eq!(
+        out(&["'echo \"$SAYS\" in $PWD as $(id -u) of $PAAS_PROCESS'"]),
+        "hello there in /workspace as 1000 of run.1\n"
+    );
+    assert_eq!(out(&["console"]), "console of hello there\n");
+    assert_eq!(out(&["console", "a", "'b  c'"]), "console of hello there a b  c\n");
+    assert_eq!(out(&["--", "printf", "'%s|'", "'a b'", "'$SAYS'", "'*'"]), "a b|$SAYS|*|");
+    assert_eq!(world.paas(&["run", "runs", "printf", "%s|", "a b", "'"]).success().out, "a b|'|");
+    // As a user types it: the shell of the client removes the quotes.
+    assert_eq!(world.ssh(&["run", "runs", "sh", "-c", "exit 7"]).code, Some(7));
+    assert_eq!(world.paas(&["run", "runs", "sh", "-c", "kill -9 $$"]).code, Some(137));
+    assert_eq!(world.ssh(&["run", "runs", "nonsense"]).code, Some(127));
+    assert_eq!(world.ssh(&["run", "missing", "true"]).code, Some(125));
+    let both = world.ssh(&["run", "runs", "'echo out; echo err >&2; exit 3'"]);
+    assert_eq!((both.code, both.out.as_str(), both.err.as_str()), (Some(3), "out\n", "err\n"));
+    assert_eq!(world.paas_with(&["run", "runs", "wc", "-c"], &"x".repeat(100_000)).success().out, "100000\n");
+
+    assert_eq!(world.instances("runs").len(), 1, "a task is no instance");
+    assert!(world.containers("task").is_empty(), "the containers of ended tasks are removed");
+    let listed = tasks(&world, "runs");
+    assert_eq!((listed[0]["state"].as_str(), listed[0]["status"].as_i64()), (Some("ended"), Some(0)));
+    assert!(listed.iter().any(|task| task["status"] == 7 && task["command"] == "sh -c exit 7"), "{listed:?}");
+    world.ssh(&["ps:scale", "runs", "release=1"]).failure().prints("release is run once for each release");
+}
+
+/// A command in the background goes on without its caller; its output is kept, and it can be stopped.
+#[test]
+fn a_detached_command_keeps_its_output_and_can_be_stopped() {
+    let world = World::new();
+    deployed(&world, "bg");
+    world.ssh(&["run:detached", "bg", "'echo one; echo two >&2; exit 4'"]).success().prints("run.1 runs echo one");
+    eventually("the task has ended", || (outcomes(&world, "bg") == [("run.1".into(), "4".into())]).then_some(()));
+    let mut lines: Vec<_> = world.ssh(&["run:logs", "bg", "run.1"]).success().out.lines().map(str::to_owned).collect();
+    lines.sort();
+    assert_eq!(lines, ["one", "two"]);
+    world.ssh(&["run:detached", "bg", "'echo begun; exec sleep 1000'"]).success();
+    let mut follow = world.ssh_command(&["run:logs", "bg", "-t"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut first = String::new();
+    let mut followed = BufReader::new(follow.stdout.take().unwrap());
+    followed.read_line(&mut first).unwrap();
+    assert_eq!(first, "begun\n");
+    world.ssh(&["run:stop", "bg", "run.2"]).success().prints("stopped by");
+    assert!(follow.wait().unwrap().success(), "the follower ends with the task");
+    world.ssh(&["run:stop", "bg", "run.2"]).failure().prints("run.2 has ended already");
+    world.ssh(&["run:stop", "bg", "run.9"]).failure().prints("no task run.9");
+    world.ssh(&["run:stop", "bg", "nine"]).failure().prints("KIND.NUMBER");
+    world.ssh(&["run:detached", "--timeout", "1", "bg", "sleep", "1000"]).success();
+    eventually("the task is stopped at its limit", || {
+        let last = tasks(&world, "bg").swap_remove(0);
+        last["message"].as_str().is_some_and(|text| text.contains("longer than its limit of 1 s")).then_some(())
+    });
+    world.ssh(&["run:detached", "bg", "sleep", "1000"]).success();
+    world.ssh(&["apps:destroy", "bg", "--force"]).success();
+    assert!(world.containers("task").is_empty());
+}
+
+/// A client that goes away ends its command; a server that dies leaves no task that nobody knows.
+#[test]
+fn a_lost_caller_or_server_leaves_no_unknown_task() {
+    let mut world = World::new();
+    deployed(&world, "lost");
+    let mut client = world.ssh_command(&["run", "lost", "sleep", "1000"]).stdin(Stdio::piped()).spawn().unwrap();
+    eventually("the task runs", || (world.running_containers("task").len() == 1).then_some(()));
+    client.kill().unwrap();
+    client.wait().unwrap();
+    eventually("the task ended", || world.containers("task").is_empty().then_some(()));
+    assert_eq!(tasks(&world, "lost")[0]["message"], "the caller disconnected");
+
+    let mut attached = world.ssh_command(&["run", "lost", "sleep", "1000"]).stdin(Stdio::piped()).spawn().unwrap();
+    world
+        .ssh(&["run:detached", "lost", "'echo before; while [ ! -e /tmp/go ]; do sleep 0.1; done; echo after; exit 5'"])
+        .success();
+    eventually("both tasks run", || (world.running_containers("task").len() == 2).then_some(()));
+    world.kill_server();
+    attached.wait().unwrap();
+    world.start_server();
+    eventually("the attached task is gone", || (world.containers("task").len() == 1).then_some(()));
+    let interrupted = tasks(&world, "lost").into_iter().find(|task| task["task"] == "run.2").unwrap();
+    assert_eq!(interrupted["message"], "interrupted: the server stopped");
+    let container = world.running_containers("task").remove(0);
+    run(Command::new("docker").args(["exec", &container, "touch", "/tmp/go"])).success();
+    eventually("the detached task ends", || (tasks(&world, "lost")[0]["status"] == 5).then_some(()));
+    assert_eq!(world.ssh(&["run:logs", "lost", "run.3"]).success().out, "before\nafter\n");
+}
+
+/// A terminal as a person has one.
+struct Person {
+    script: Child,
+    screen: std::sync::mpsc::Receiver<String>,
+    seen: String,
+}
+
+impl Person {
+    /// Runs a command in a terminal of 33 rows and 101 columns.
+    fn at_terminal(command: &Command) -> Self {
+        let text = |text: &std::ffi::OsStr| text.to_str().unwrap().to_owned();
+        let variables = command.get_envs().filter_map(|(name, value)| Some(format!("{}={}", text(name), text(value?))));
+        let words = std::iter::once(command.get_program()).chain(command.get_args()).map(text);
+        let words: Vec<_> = std::iter::once("env".to_owned()).chain(variables).chain(words).collect();
+        let line = format!("tty; stty rows 33 cols 101; exec {}", shell_words::join(words));
+        let mut script = Command::new("script");
+        script.args(["-qefc", &line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut script = script.env("SHELL", "/bin/sh").env("TERM", "xterm-256color").spawn().unwrap();
+        let mut output = script.stdout.take().unwrap();
+        let (sender, screen) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut piece = [0; 4096];
+            while let Ok(length @ 1..) = output.read(&mut piece) {
+                let _ = sender.send(String::from_utf8_lossy(&piece[..length]).into_owned());
+            }
+        });
+        Self { script, screen, seen: String::new() }
+    }
+
+    fn types(&mut self, keys: &str) {
+        self.script.stdin.as_mut().unwrap().write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits until the screen shows this; returns what it showed before that.
+    fn sees(&mut self, text: &str) -> String {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            if let Some((before, after)) = self.seen.split_once(text) {
+                let (before, after) = (before.to_owned(), after.to_owned());
+                self.seen = after;
+                return before;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.screen.recv_timeout(left) {
+                Ok(piece) => self.seen += &piece,
+                Err(_) => panic!("{text:?} does not appear, but {:?}", self.seen),
+            }
+        }
+    }
+
+    fn leaves(mut self) -> i32 {
+        self.script.wait().unwrap().code().unwrap()
+    }
+}
+
+/// A terminal has its size and name, passes on every key, and is left as it was; `enter` is in the instance itself.
+#[test]
+fn a_console_has_a_real_terminal() {
+    let world = World::new();
+    deployed(&world, "tty");
+    let console = ["run", "tty", "bash", "--norc", "-i"];
+    // Options of ssh come before the host.
+    let mut over_ssh = Command::new("ssh");
+    over_ssh.arg("-tt").args(world.ssh_command(&console).get_args());
+    let local = world.paas_command(&console);
+    for command in [over_ssh, local] {
+        let mut person = Person::at_terminal(&command);
+        let tty = person.sees("\n").trim().to_owned();
+        person.sees("$ ");
+        person.types("stty size; echo $TERM-$SAYS\r");
+        person.sees("33 101\r\n");
+        person.sees("xterm-256color-hello there\r\n");
+        run(Command::new("stty").args(["-F", &tty, "rows", "40", "cols", "90"])).success();
+        person.types("until [ \"$(stty size)\" = '40 90' ]; do sleep 0.1; done; echo resi\"zed\"\r");
+        person.sees("resized\r\n");
+        person.types("sleep 1000; echo interrup\"ted\"\r");
+        person.sees("\n");
+        std::thread::sleep(Duration::from_millis(300));
+        person.types("\u{3}");
+        person.sees("$ ");
+        person.types("cat; echo enden\"d\"\r");
+        person.sees("\n");
+        person.types("typed\r\u{4}");
+        person.sees("typed\r\ntyped\r\n");
+        person.sees("endend");
+        person.types("exit 9\r");
+        assert_eq!(person.leaves(), 9);
+    }
+    let inside = world.ssh(&["enter", "tty", "web.1", "'cat /tmp/s/index.html; exit 6'"]);
+    assert_eq!((inside.code, inside.out.as_str()), (Some(6), "release:v1:\n"));
+    assert_eq!(world.ssh(&["enter", "tty", "web", "echo", "'$SAYS'"]).success().out, "$SAYS\n");
+    world.ssh(&["enter", "tty", "web.7"]).prints("no such instance web.7; running: web.1");
+    let mut client =
+        world.ssh_command(&["enter", "tty", "web.1", "sleep", "777"]).stdin(Stdio::piped()).spawn().unwrap();
+    let sleeps = || {
+        world.ssh(&["enter", "tty", "web.1", "'grep -al sleep.777 /proc/[0-9]*/cmdline | wc -l'"]).out.trim().to_owned()
+    };
+    eventually("the command runs", || (sleeps() != "0").then_some(()));
+    client.kill().unwrap();
+    client.wait().unwrap();
+    eventually("the command is ended with its caller", || (sleeps() == "0").then_some(()));
+}
+
+/// Data flows both ways at once, also while the connection agrees on new keys.
+#[test]
+fn bulk_data_flows_both_ways_across_a_rekey() {
+    const BYTES: usize = 48 << 20;
+    let world = World::new();
+    deployed(&world, "bulk");
+    let mut command = Command::new("ssh");
+    let plain = world.ssh_command(&["run", "bulk", "cat"]);
+    command.args(["-o", "RekeyLimit=4M"]).args(plain.get_args());
+    let mut client = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut to, mut from) = (client.stdin.take().unwrap(), client.stdout.take().unwrap());
+    let byte = |at: usize| u8::try_from(at * 7 % 251).unwrap();
+    let write = std::thread::spawn(move || {
+        for block in 0..BYTES >> 16 {
+            let bytes: Vec<_> = (0..1 << 16).map(|at| byte((block << 16) + at)).collect();
+            to.write_all(&bytes).unwrap();
+        }
+    });
+    let mut received = Vec::with_capacity(BYTES);
+    from.read_to_end(&mut received).unwrap();
+    write.join().unwrap();
+    assert!(client.wait().unwrap().success());
+    assert_eq!(received.len(), BYTES);
+    assert!(received.iter().enumerate().all(|(at, found)| *found == byte(at)));
+}
+
+/// `app.json` with a script for each phase.
+fn scripts(predeploy: &str, postdeploy: &str) -> String {
+    format!(
+        r#"{{"scripts":{{"postdeploy":"echo first of $PAAS_RELEASE","dokku":{{"predeploy":"{predeploy}","postdeploy":"{postdeploy}"}}}}}}"#
+    )
+}
+
+/// The release phase runs once for each release, before it is live or after that; a failure before changes nothing.
+#[test]
+fn the_release_phase_decides_whether_a_release_goes_live() {
+    let world = World::new();
+    let procfile = |release: &str| format!("{PROCFILE}\nrelease: {release}");
+    let folder = world.repository("phase", &[("Procfile", &procfile("echo migrating; exit 3"))]);
+    world.commit(&folder, &[("app.json", &scripts("echo before $PAAS_RELEASE", "echo after $PAAS_RELEASE"))]);
+    let refused = world.push(&folder).failure();
+    let refused =
+        refused.prints("before v1").prints("migrating").prints("release.2: exited with status 3; nothing was released");
+    assert!(!refused.all().contains("after v1") && !refused.all().contains("first of"), "{}", refused.all());
+    assert_eq!(world.ssh(&["run:logs", "phase", "release.2"]).success().out, "migrating\n");
+    assert!(world.instances("phase").is_empty());
+
+    world.commit(&folder, &[("Procfile", &procfile("echo migrated $PAAS_RELEASE"))]);
+    let pushed = world.push(&folder).success().all();
+    let order = ["before v2", "migrated v2", "Releasing v2", "v2 is live", "first of v2", "after v2"];
+    let mut rest = pushed.as_str();
+    for text in order {
+        rest = rest.split_once(text).unwrap_or_else(|| panic!("{text} is not in its place: {pushed}")).1;
+    }
+    let url = world.url("phase");
+    world.answers(&url, "release:v2:");
+    let count = || tasks(&world, "phase").len();
+    let before = count();
+    world.ssh(&["ps:restart", "phase"]).success();
+    assert_eq!(count(), before, "a restart runs nothing");
+    let changed = world.ssh(&["config:set", "phase", "A=b"]).success().all();
+    assert!(
+        changed.contains("migrated v3") && !changed.contains("before v3") && !changed.contains("after v3"),
+        "{changed}"
+    );
+    assert!(!world.ssh(&["ps:formation", "phase"]).success().out.contains("release"), "release is no type to scale");
+
+    world.commit(&folder, &[("app.json", &scripts("true", "echo late; exit 9"))]);
+    let late = world.push(&folder).success();
+    let late = late.prints("exited with status 9; the release is live all the same");
+    assert!(!late.all().contains("first of"), "only the first deployment");
+    world.answers(&url, "release:v4:");
+    world.commit(&folder, &[("Procfile", &procfile("false"))]);
+    let at = world.git(&folder, &["ls-remote", "paas", "refs/heads/main"]).success().out;
+    world.push(&folder).failure().prints("exited with status 1");
+    world.answers(&url, "release:v4:");
+    assert_eq!(world.git(&folder, &["ls-remote", "paas", "refs/heads/main"]).success().out, at, "the ref did not move");
+}
+
+/// A server that is killed in the release phase neither loses a task nor runs one twice.
+#[test]
+fn a_release_phase_survives_a_killed_server() {
+    let mut world = World::new();
+    let folder = world.repository("cut", &[("Procfile", PROCFILE)]);
+    world.push(&folder).success();
+    let slow = "echo began; while [ ! -e /tmp/go ]; do sleep 0.1; done; echo done";
+    world.commit(&folder, &[("Procfile", &format!("{PROCFILE}\nrelease: {slow}"))]);
+    let mut push = world.git_command(&folder);
+    let mut pushing = push.args(["push", "paas", "main"]).stderr(Stdio::null()).spawn().unwrap();
+    eventually("the release command runs", || (world.running_containers("task").len() == 1).then_some(()));
+    world.kill_server();
+    assert!(!pushing.wait().unwrap().success());
+    world.start_server();
+    let container = world.running_containers("task").remove(0);
+    run(Command::new("docker").args(["exec", &container, "touch", "/tmp/go"])).success();
+    eventually("its end is recorded", || (outcomes(&world, "cut") == [("release.1".into(), "0".into())]).then_some(()));
+    world.answers(&world.url("cut"), "release:v1:");
+
+    // Killed after the commit point, before the task that follows it.
+    world.commit(&folder, &[("Procfile", PROCFILE), ("app.json", &scripts("true", "echo posted"))]);
+    world.pause("after-commit");
+    let mut push = world.git_command(&folder);
+    let mut pushing = push.args(["push", "paas", "main"]).stderr(Stdio::null()).spawn().unwrap();
+    world.wait_for_pause("after-commit");
+    world.kill_server();
+    pushing.wait().unwrap();
+    world.start_server();
+    let expected: Vec<(String, String)> =
+        [("postdeploy.3", "0"), ("predeploy.2", "0"), ("release.1", "0")].map(|(a, b)| (a.into(), b.into())).into();
+    eventually("the task after the release is run", || (outcomes(&world, "cut") == expected).then_some(()));
+    assert_eq!(world.ssh(&["run:logs", "cut", "postdeploy.3"]).success().out, "posted\n");
+}
