@@ -4,6 +4,7 @@ use std::{error::Error, net::SocketAddr, path::PathBuf};
 
 use paas::{
     config::Config,
+    model::ServiceKey,
     router::{
         self, Link,
         protocol::{Listener, Protocol, Route, Service, Table, Target},
@@ -22,15 +23,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (listen, instance): (SocketAddr, SocketAddr) = (next()?.parse()?, next()?.parse()?);
     let mut config = Config { data_dir: dir.clone(), ..Config::default() };
     config.router.workers = 1;
+    let service: ServiceKey = "bench/web/8080".parse()?;
     let table = Table {
         version: 1,
         listeners: vec![Listener {
             address: listen,
             protocol: Protocol::Http,
-            routes: vec![Route { host: "*".into(), path: "/".into(), certificate: None, service: "bench".into() }],
+            routes: vec![Route { host: "*".into(), path: "/".into(), certificate: None, service: service.clone() }],
         }],
         services: vec![Service {
-            name: "bench".into(),
+            name: service,
             targets: vec![Target {
                 instance: "bench-1".parse()?,
                 container: "bench".into(),

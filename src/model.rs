@@ -14,6 +14,7 @@ mod names;
 mod process;
 mod project_toml;
 mod secret;
+mod service_key;
 
 pub use access::{InvalidRole, Right, Role};
 pub use address::{Address, ImageReference, host_and_port};
@@ -30,6 +31,7 @@ pub use names::{
 pub use process::{Process, Procfile, ProcfileError};
 pub use project_toml::{Files, InvalidProjectToml, ProjectBuildpack, ProjectToml};
 pub use secret::Secret;
+pub use service_key::{InvalidServiceKey, ServiceKey};
 
 /// Number of a release of one app: 1, 2, 3 …; gaps are possible.
 pub type ReleaseNumber = u64;

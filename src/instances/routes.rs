@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, watch};
 
 use super::error::InstancesError;
 use crate::{
-    model::{AddressPlan, AppName, InstanceId},
+    model::{AddressPlan, InstanceId, ProcessType, ServiceKey},
     router::{
         Link,
         protocol::{Listener, Protocol, Route, Service, Table, Target},
@@ -95,10 +95,6 @@ impl Routes {
     }
 }
 
-fn service_name(app: &AppName, port: u16) -> String {
-    format!("{app}/web/{port}")
-}
-
 /// A table in which the healthy web instances of each app's current release get the requests.
 fn table(
     mappings: &[(AppId, PortMapping)],
@@ -120,7 +116,7 @@ fn table(
     let mut listeners = Vec::new();
     for (id, mapping) in mappings {
         let Some(app) = apps.get(id) else { continue };
-        let name = service_name(&app.name, mapping.container_port);
+        let name = ServiceKey { app: app.name.clone(), process_type: ProcessType::web(), port: mapping.container_port };
         for address in listen {
             listeners.push(Listener {
                 address: SocketAddr::new(*address, mapping.host_port),
@@ -227,29 +223,29 @@ mod tests {
         let services: Vec<_> = table
             .services
             .iter()
-            .map(|s| (s.name.as_str(), s.targets.iter().map(|t| t.instance.as_str()).collect::<Vec<_>>()))
+            .map(|s| (s.name.to_string(), s.targets.iter().map(|t| t.instance.as_str()).collect::<Vec<_>>()))
             .collect();
         assert_eq!(
             services,
             [
-                ("new/web/8080", vec![]),
-                ("one/web/5000", vec!["good"]),
-                ("one/web/8080", vec!["good"]),
-                ("stopped/web/8080", vec![])
+                ("new/web/8080".to_owned(), vec![]),
+                ("one/web/5000".to_owned(), vec!["good"]),
+                ("one/web/8080".to_owned(), vec!["good"]),
+                ("stopped/web/8080".to_owned(), vec![])
             ]
         );
         let target = &table.services[1].targets[0];
         assert_eq!((target.address, target.container.as_str()), ("10.210.0.2:5000".parse().unwrap(), "c-good"));
         let listeners: Vec<_> =
-            table.listeners.iter().map(|l| (l.address.port(), l.protocol, l.routes[0].service.as_str())).collect();
+            table.listeners.iter().map(|l| (l.address.port(), l.protocol, l.routes[0].service.to_string())).collect();
         assert_eq!(
             listeners,
             [
-                (7000, Protocol::Tcp, "one/web/5000"),
-                (7001, Protocol::Http, "one/web/8080"),
-                (10_001, Protocol::Http, "one/web/8080"),
-                (10_002, Protocol::Http, "new/web/8080"),
-                (10_003, Protocol::Http, "stopped/web/8080")
+                (7000, Protocol::Tcp, "one/web/5000".to_owned()),
+                (7001, Protocol::Http, "one/web/8080".to_owned()),
+                (10_001, Protocol::Http, "one/web/8080".to_owned()),
+                (10_002, Protocol::Http, "new/web/8080".to_owned()),
+                (10_003, Protocol::Http, "stopped/web/8080".to_owned())
             ]
         );
     }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{InstanceId, ReleaseNumber};
+use crate::model::{InstanceId, ReleaseNumber, ServiceKey};
 
 /// From the server to the router.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,8 +36,8 @@ pub enum FromRouter {
 /// A request that no instance answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unanswered {
-    /// Name of the service that the request was for.
-    pub service: String,
+    /// Service that the request was for.
+    pub service: ServiceKey,
     /// Status of the router's response: 502, 503 or 504.
     pub status: u16,
     /// The instance that was tried last, if any was.
@@ -95,15 +95,15 @@ pub struct Route {
     /// Name of the certificate, if the listener terminates TLS (not used yet).
     #[serde(default)]
     pub certificate: Option<String>,
-    /// Name of the service.
-    pub service: String,
+    /// Service that they go to.
+    pub service: ServiceKey,
 }
 
 /// The instances behind a route.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
-    /// Name that is unique within the table, such as `my-app/web/8080`.
-    pub name: String,
+    /// Key of the service, which is unique within the table.
+    pub name: ServiceKey,
     /// Healthy instances; if there are none, requests get 503.
     pub targets: Vec<Target>,
 }

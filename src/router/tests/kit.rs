@@ -97,6 +97,9 @@ impl Router {
     }
 }
 
+/// The service of the tables of [`table`].
+pub(super) const SERVICE: &str = "app/web/8080";
+
 /// A free address, chosen by the kernel.
 pub(super) fn free() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
@@ -106,8 +109,8 @@ pub(super) fn table(version: u64, address: SocketAddr, protocol: Protocol, insta
     let targets = instances.iter().map(|instance| instance.target()).collect();
     Table {
         version,
-        listeners: vec![listener(address, protocol, &[("*", "/", "s")])],
-        services: vec![Service { name: "s".into(), targets }],
+        listeners: vec![listener(address, protocol, &[("*", "/", SERVICE)])],
+        services: vec![Service { name: SERVICE.parse().unwrap(), targets }],
     }
 }
 
@@ -116,7 +119,7 @@ pub(super) fn listener(address: SocketAddr, protocol: Protocol, routes: &[(&str,
         host: (*host).into(),
         path: (*path).into(),
         certificate: None,
-        service: (*service).into(),
+        service: service.parse().unwrap(),
     };
     Listener { address, protocol, routes: routes.iter().map(route).collect() }
 }
