@@ -7,7 +7,7 @@ use paas::{
     model::ServiceKey,
     router::{
         self, Link,
-        protocol::{Listener, Protocol, Route, Service, Table, Target},
+        protocol::{Action, Listener, Protocol, Route, Service, Table, Target},
     },
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -29,16 +29,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         listeners: vec![Listener {
             address: listen,
             protocol: Protocol::Http,
-            routes: vec![Route { host: "*".into(), path: "/".into(), certificate: None, service: service.clone() }],
+            routes: vec![Route { host: "*".into(), path: "/".into(), action: Action::Forward(service.clone()) }],
         }],
         services: vec![Service {
-            name: service,
-            targets: vec![Target {
-                instance: "bench-1".parse()?,
-                container: "bench".into(),
-                release: 1,
-                address: instance,
-            }],
+            key: service,
+            targets: vec![Target { instance: "bench-1".parse()?, address: instance }],
         }],
     };
     let publishing = std::thread::spawn(move || -> std::io::Result<()> {

@@ -16,6 +16,7 @@ mod pool;
 pub mod protocol;
 mod proxy;
 mod routes;
+mod server_connection;
 mod socket;
 mod takeover;
 mod thread_state;
@@ -29,7 +30,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 pub use error::RouterError;
-pub use link::Link;
+pub use link::{Link, LinkStatus};
 
 use crate::config::Config;
 

@@ -14,7 +14,7 @@ use crate::{
     model::{AddressPlan, InstanceId, ProcessType, ServiceKey},
     router::{
         Link,
-        protocol::{Listener, Protocol, Route, Service, Table, Target},
+        protocol::{Action, Listener, Protocol, Route, Service, Table, Target},
     },
     store::{App, AppId, Instance, InstanceState, PortMapping, PortScheme, RoutingState, Store},
 };
@@ -116,7 +116,7 @@ fn table(
     let mut listeners = Vec::new();
     for (id, mapping) in mappings {
         let Some(app) = apps.get(id) else { continue };
-        let name = ServiceKey { app: app.name.clone(), process_type: ProcessType::web(), port: mapping.container_port };
+        let key = ServiceKey { app: app.name.clone(), process_type: ProcessType::web(), port: mapping.container_port };
         for address in listen {
             listeners.push(Listener {
                 address: SocketAddr::new(*address, mapping.host_port),
@@ -124,11 +124,11 @@ fn table(
                     PortScheme::Http => Protocol::Http,
                     PortScheme::Tcp => Protocol::Tcp,
                 },
-                routes: vec![Route { host: "*".into(), path: "/".into(), certificate: None, service: name.clone() }],
+                routes: vec![Route { host: "*".into(), path: "/".into(), action: Action::Forward(key.clone()) }],
             });
         }
-        services.entry(name).or_insert_with_key(|name| Service {
-            name: name.clone(),
+        services.entry(key).or_insert_with_key(|key| Service {
+            key: key.clone(),
             targets: serving.get(id).into_iter().flatten().filter_map(|row| target(row, mapping, plan)).collect(),
         });
     }
@@ -137,10 +137,10 @@ fn table(
 }
 
 fn target(row: &Instance, mapping: &PortMapping, plan: AddressPlan) -> Option<Target> {
+    // Without a container, nothing of the instance can have the address.
+    row.container.as_ref()?;
     Some(Target {
         instance: row.id.clone(),
-        container: row.container.clone()?,
-        release: row.release,
         address: SocketAddr::new(plan.instance(row.bridge, row.slot).into(), row.port_of(Some(mapping))),
     })
 }
@@ -223,7 +223,7 @@ mod tests {
         let services: Vec<_> = table
             .services
             .iter()
-            .map(|s| (s.name.to_string(), s.targets.iter().map(|t| t.instance.as_str()).collect::<Vec<_>>()))
+            .map(|s| (s.key.to_string(), s.targets.iter().map(|t| t.instance.as_str()).collect::<Vec<_>>()))
             .collect();
         assert_eq!(
             services,
@@ -235,9 +235,13 @@ mod tests {
             ]
         );
         let target = &table.services[1].targets[0];
-        assert_eq!((target.address, target.container.as_str()), ("10.210.0.2:5000".parse().unwrap(), "c-good"));
+        assert_eq!((target.address, target.instance.as_str()), ("10.210.0.2:5000".parse().unwrap(), "good"));
+        let service = |action: &Action| match action {
+            Action::Forward(service) => service.to_string(),
+            Action::Unknown => panic!("the server knows its actions"),
+        };
         let listeners: Vec<_> =
-            table.listeners.iter().map(|l| (l.address.port(), l.protocol, l.routes[0].service.to_string())).collect();
+            table.listeners.iter().map(|l| (l.address.port(), l.protocol, service(&l.routes[0].action))).collect();
         assert_eq!(
             listeners,
             [

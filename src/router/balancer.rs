@@ -115,7 +115,7 @@ impl Balancer {
                 load.listed.store(true, Relaxed);
                 BalancedInstance { target: Arc::new(target), load }
             });
-            state.services.insert(service.name, candidates.collect());
+            state.services.insert(service.key, candidates.collect());
         }
         state.instances.retain(|_, load| load.listed.load(Relaxed) || load.in_flight.load(Relaxed) > 0);
         // An instance that is listed again has not drained, even if that was about to be reported.
@@ -191,13 +191,9 @@ mod tests {
     }
 
     fn service(names: &[&str]) -> Vec<Service> {
-        let target = |name: &&str| Target {
-            instance: name.parse().unwrap(),
-            container: String::new(),
-            release: 1,
-            address: SocketAddr::from(([127, 0, 0, 1], 1)),
-        };
-        vec![Service { name: key(), targets: names.iter().map(target).collect() }]
+        let target =
+            |name: &&str| Target { instance: name.parse().unwrap(), address: SocketAddr::from(([127, 0, 0, 1], 1)) };
+        vec![Service { key: key(), targets: names.iter().map(target).collect() }]
     }
 
     #[tokio::test]

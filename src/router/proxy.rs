@@ -14,7 +14,7 @@ use super::{
     dispatch::{Dispatched, Undispatched, dispatch},
     error_page::ErrorPage,
     headers,
-    protocol::Unanswered,
+    protocol::{Action, Unanswered},
     routes,
     thread_state::ThreadState,
     tunnel,
@@ -62,7 +62,11 @@ async fn forward(
     let Some(listener) = worker.shared.listener(&client.listener) else { return Err((ErrorPage::NotFound, None)) };
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let found = routes::find(&listener.routes, host, request.uri().path());
-    let Some(route) = found else { return Err((ErrorPage::NotFound, None)) };
+    let service = match found.map(|route| &route.action) {
+        Some(Action::Forward(service)) => service,
+        Some(Action::Unknown) => return Err((ErrorPage::UnknownAction, None)),
+        None => return Err((ErrorPage::NotFound, None)),
+    };
 
     // Bytes after a request's body are not read as an upgraded stream, and HTTP/1.0 has no upgrades.
     let upgradable = request.version() == Version::HTTP_11 && request.body().is_end_stream();
@@ -71,14 +75,14 @@ async fn forward(
     prepare(client, &mut request, upgrade.as_ref());
     let id = request.headers().get(headers::REQUEST_ID).cloned();
     let (method, uri) = (request.method().clone(), request.uri().clone());
-    let Dispatched { mut response, claim, upstream, upload } = match dispatch(worker, &route.service, request).await {
+    let Dispatched { mut response, claim, upstream, upload } = match dispatch(worker, service, request).await {
         Ok(dispatched) => dispatched,
         Err(Undispatched { error, instance }) => {
             // An invalid request is the client's fault, not the app's.
             if !matches!(error, ErrorPage::BadRequest) {
                 let request_id = id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
                 worker.shared.failures.report(Unanswered {
-                    service: route.service.clone(),
+                    service: service.clone(),
                     status: error.status().as_u16(),
                     instance,
                     method: method.to_string(),

@@ -75,14 +75,14 @@ fn path_matches(prefix: &str, path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::router::protocol::Action;
 
     #[test]
     fn the_most_specific_route_wins() {
         let route = |host: &str, path: &str, service: &str| Route {
             host: host.into(),
             path: path.into(),
-            certificate: None,
-            service: service.parse().unwrap(),
+            action: Action::Forward(service.parse().unwrap()),
         };
         let mut routes = vec![
             route("*", "/", "any/web/1"),
@@ -91,7 +91,10 @@ mod tests {
             route("www.example.org", "/api", "api/web/1"),
         ];
         routes.sort_by_key(specificity);
-        let found = |host, path| find(&routes, host, path).unwrap().service.app.as_str();
+        let found = |host, path| match &find(&routes, host, path).unwrap().action {
+            Action::Forward(service) => service.app.as_str(),
+            Action::Unknown => panic!("{host}{path}"),
+        };
         assert_eq!(found("www.example.org:80", "/api/x"), "api");
         assert_eq!(found("WWW.example.org", "/apis"), "www");
         assert_eq!(found("a.b.example.org", "/"), "wildcard");

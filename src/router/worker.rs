@@ -152,6 +152,8 @@ async fn listen(worker: Rc<ThreadState>, accept: Accept, stages: Stages) {
                     Protocol::Tcp => {
                         drop(worker.connections.spawn_local(tunnel::serve_tcp(state, address, stream)));
                     }
+                    // `Listeners` opens none.
+                    Protocol::Unknown => {}
                 }
             }
             Err(error) => {

@@ -13,7 +13,7 @@ async fn requests_are_routed_by_host_and_path_with_forwarding_headers() {
     let (one, two) = (Instance::echo("one").await, Instance::echo("two").await);
     let (router, address) = (Router::start(), free());
     let service =
-        |name: &str, instance: &Instance| Service { name: name.parse().unwrap(), targets: vec![instance.target()] };
+        |name: &str, instance: &Instance| Service { key: name.parse().unwrap(), targets: vec![instance.target()] };
     router
         .put(Table {
             version: 1,
@@ -30,7 +30,7 @@ async fn requests_are_routed_by_host_and_path_with_forwarding_headers() {
             services: vec![
                 service("one/web/1", &one),
                 service("two/web/1", &two),
-                Service { name: "none/web/1".parse().unwrap(), targets: vec![] },
+                Service { key: "none/web/1".parse().unwrap(), targets: vec![] },
             ],
         })
         .await;
@@ -266,7 +266,7 @@ async fn two_ports_of_one_instance_share_no_connection() {
     two.id = one.id.clone();
     let (router, address) = (Router::start(), free());
     let service =
-        |name: &str, instance: &Instance| Service { name: name.parse().unwrap(), targets: vec![instance.target()] };
+        |name: &str, instance: &Instance| Service { key: name.parse().unwrap(), targets: vec![instance.target()] };
     let routes = [("*", "/", "one/web/1"), ("*", "/two", "two/web/1")];
     let listeners = vec![listener(address, Protocol::Http, &routes)];
     router

@@ -23,7 +23,7 @@ use crate::{
     model::InstanceId,
     router::{
         self, Link, RouterError,
-        protocol::{Listener, Protocol, Route, Service, Table, Target},
+        protocol::{Action, Listener, Protocol, Route, Service, Table, Target},
     },
 };
 
@@ -110,7 +110,7 @@ pub(super) fn table(version: u64, address: SocketAddr, protocol: Protocol, insta
     Table {
         version,
         listeners: vec![listener(address, protocol, &[("*", "/", SERVICE)])],
-        services: vec![Service { name: SERVICE.parse().unwrap(), targets }],
+        services: vec![Service { key: SERVICE.parse().unwrap(), targets }],
     }
 }
 
@@ -118,8 +118,7 @@ pub(super) fn listener(address: SocketAddr, protocol: Protocol, routes: &[(&str,
     let route = |(host, path, service): &(&str, &str, &str)| Route {
         host: (*host).into(),
         path: (*path).into(),
-        certificate: None,
-        service: service.parse().unwrap(),
+        action: Action::Forward(service.parse().unwrap()),
     };
     Listener { address, protocol, routes: routes.iter().map(route).collect() }
 }
@@ -185,7 +184,7 @@ impl Instance {
     }
 
     pub(super) fn target(&self) -> Target {
-        Target { instance: self.id.clone(), container: self.id.to_string(), release: 1, address: self.address }
+        Target { instance: self.id.clone(), address: self.address }
     }
 
     /// The next connection from the router.
