@@ -20,6 +20,7 @@ mod server_connection;
 mod socket;
 mod takeover;
 mod thread_state;
+mod transport;
 mod tunnel;
 mod unanswered;
 mod upload;

@@ -1,6 +1,6 @@
 //! One HTTP request: routed, checked, sent to an instance, answered.
 
-use std::{net::SocketAddr, rc::Rc};
+use std::rc::Rc;
 
 use hyper::{
     Method, Request, Response, StatusCode, Uri, Version,
@@ -17,6 +17,7 @@ use super::{
     protocol::{Action, Unanswered},
     routes,
     thread_state::ThreadState,
+    transport::Transport,
     tunnel,
 };
 
@@ -26,9 +27,17 @@ const MAX_REPORTED_PATH: usize = 200;
 /// What all requests of one client's connection share.
 pub(super) struct Client {
     pub(super) worker: Rc<ThreadState>,
-    pub(super) listener: SocketAddr,
-    pub(super) peer: headers::Peer,
     pub(super) activity: Rc<Activity>,
+    transport: Transport,
+    /// The client, as the forwarding headers describe it.
+    peer: headers::Peer,
+}
+
+impl Client {
+    pub(super) fn new(worker: Rc<ThreadState>, transport: Transport) -> Self {
+        let peer = headers::Peer::new(&transport, &worker.shared.trusted);
+        Self { worker, activity: Activity::new(), transport, peer }
+    }
 }
 
 /// Answers a request: with an instance's response, or with an error page.
@@ -38,10 +47,6 @@ pub(super) async fn answer(client: &Client, request: Request<Incoming>) -> Respo
         Ok(response) => response,
         Err((error, id)) => error.response(id.as_ref()),
     };
-    // A client that is told to close does not send its next request on a connection that is being closed.
-    if client.worker.draining.get() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
     response.body_mut().keep_busy(busy);
     response
 }
@@ -59,7 +64,9 @@ async fn forward(
         return Err((ErrorPage::BadRequest, None));
     }
     set_host(client, &mut request).map_err(|error| (error, None))?;
-    let Some(listener) = worker.shared.listener(&client.listener) else { return Err((ErrorPage::NotFound, None)) };
+    let Some(listener) = worker.shared.listener(&client.transport.listener) else {
+        return Err((ErrorPage::NotFound, None));
+    };
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let found = routes::find(&listener.routes, host, request.uri().path());
     let service = match found.map(|route| &route.action) {
@@ -130,7 +137,8 @@ fn set_host(client: &Client, request: &mut Request<Incoming>) -> Result<(), Erro
     match host {
         Some(host) if headers::is_host(host.as_bytes()) => Ok(()),
         None if request.version() == Version::HTTP_10 => {
-            let host = HeaderValue::from_str(&client.listener.to_string()).map_err(|_| ErrorPage::BadRequest)?;
+            let host =
+                HeaderValue::from_str(&client.transport.listener.to_string()).map_err(|_| ErrorPage::BadRequest)?;
             request.headers_mut().insert(header::HOST, host);
             Ok(())
         }

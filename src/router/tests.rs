@@ -6,4 +6,5 @@ mod http;
 mod kit;
 mod smuggling;
 mod takeover;
+mod transport;
 mod versions;
