@@ -8,6 +8,7 @@ mod buildpack;
 mod digest;
 mod distribution;
 pub mod dockerfile;
+mod exposure;
 mod health;
 mod line;
 mod names;
@@ -23,7 +24,8 @@ pub use app_json::{AppJson, InvalidAppJson};
 pub use buildpack::BuildpackSource;
 pub use digest::{CommitId, Digest, HashWriter, InvalidDigest};
 pub use distribution::{Distribution, PackageChange};
-pub use health::{HealthCheck, Probe};
+pub use exposure::Exposure;
+pub use health::{DeclaredCheck, HealthCheck, Probe};
 pub use line::Line;
 pub use names::{
     AppName, BranchName, ConfigKey, InstanceId, InvalidName, KeyName, ProcessType, SourceFolder, StackName, UserName,
@@ -36,5 +38,5 @@ pub use service_key::{InvalidServiceKey, ServiceKey};
 /// Number of a release of one app: 1, 2, 3 …; gaps are possible.
 pub type ReleaseNumber = u64;
 
-/// The port that every web process listens on inside its container, given as `$PORT`.
+/// The port that instances listen on inside their containers, given as `$PORT`, unless the image or a port mapping names another.
 pub const CONTAINER_PORT: u16 = 8080;

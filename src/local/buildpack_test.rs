@@ -19,7 +19,7 @@ use super::{
 use crate::{
     engine::{ImageId, InstanceSpec},
     instances::until_healthy,
-    model::{BuildpackSource, CONTAINER_PORT, Digest, HealthCheck, InstanceId, InvalidName, Process},
+    model::{BuildpackSource, CONTAINER_PORT, Digest, Exposure, HealthCheck, InstanceId, InvalidName, Process},
     progress::Progress,
 };
 
@@ -148,7 +148,7 @@ impl BuildpackTest<'_> {
         let container = workspace.engine.create_instance(&spec).await?;
         let begun = Instant::now();
         workspace.engine.start(&container).await?;
-        let check = HealthCheck::default_for(process_type);
+        let check = HealthCheck::default_for(Exposure::by_convention(process_type));
         let healthy = until_healthy(SocketAddr::new(address.into(), CONTAINER_PORT), &check);
         let ends = async {
             while workspace.engine.inspect(container.as_str()).await?.is_some_and(|c| c.state.is_alive()) {
