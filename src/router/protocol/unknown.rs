@@ -58,3 +58,22 @@ impl Unknown {
         self.kinds.len() < MAX_KINDS && self.kinds.insert(kind.chars().take(200).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_is_counted_and_each_kind_is_logged_once() {
+        let mut unknown = Unknown::default();
+        for path in ["listeners.0.colour", "listeners.17.colour", "?.listeners.3.colour"] {
+            unknown.field(path);
+        }
+        assert_eq!((unknown.count(), unknown.kinds.len()), (3, 1));
+        assert!(unknown.kinds.contains("listeners.colour") && !unknown.is_first("listeners.colour"));
+        for n in 0..1000 {
+            unknown.message(&format!("kind{n}"), &"unknown");
+        }
+        assert_eq!((unknown.count(), unknown.kinds.len()), (1004, MAX_KINDS));
+    }
+}
