@@ -4,9 +4,10 @@ use std::{error::Error, net::SocketAddr, path::PathBuf};
 
 use paas::{
     config::Config,
+    model::ServiceKey,
     router::{
         self, Link,
-        protocol::{Listener, Protocol, Route, Service, Table, Target},
+        protocol::{Action, Listener, Protocol, Route, Service, Table, Target},
     },
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -22,21 +23,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (listen, instance): (SocketAddr, SocketAddr) = (next()?.parse()?, next()?.parse()?);
     let mut config = Config { data_dir: dir.clone(), ..Config::default() };
     config.router.workers = 1;
+    let service: ServiceKey = "bench/web/8080".parse()?;
     let table = Table {
         version: 1,
         listeners: vec![Listener {
             address: listen,
             protocol: Protocol::Http,
-            routes: vec![Route { host: "*".into(), path: "/".into(), certificate: None, service: "bench".into() }],
+            routes: vec![Route { host: "*".into(), path: "/".into(), action: Action::Forward(service.clone()) }],
         }],
         services: vec![Service {
-            name: "bench".into(),
-            targets: vec![Target {
-                instance: "bench-1".parse()?,
-                container: "bench".into(),
-                release: 1,
-                address: instance,
-            }],
+            key: service,
+            targets: vec![Target { instance: "bench-1".parse()?, address: instance }],
         }],
     };
     let publishing = std::thread::spawn(move || -> std::io::Result<()> {

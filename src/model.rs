@@ -11,12 +11,14 @@ mod cron;
 mod digest;
 mod distribution;
 pub mod dockerfile;
+mod exposure;
 mod health;
 mod line;
 mod names;
 mod process;
 mod project_toml;
 mod secret;
+mod service_key;
 mod task;
 
 pub use access::{InvalidRole, Right, Role};
@@ -29,7 +31,8 @@ pub use buildpack::BuildpackSource;
 pub use cron::{Concurrency, CronJob};
 pub use digest::{CommitId, Digest, HashWriter, InvalidDigest};
 pub use distribution::{Distribution, PackageChange};
-pub use health::{HealthCheck, Probe};
+pub use exposure::Exposure;
+pub use health::{DeclaredCheck, HealthCheck, Probe};
 pub use line::Line;
 pub use names::{
     AppName, BranchName, ConfigKey, InstanceId, InvalidName, KeyName, ProcessType, SourceFolder, StackName, TaskId,
@@ -38,6 +41,7 @@ pub use names::{
 pub use process::{Process, Procfile, ProcfileError};
 pub use project_toml::{Files, InvalidProjectToml, ProjectBuildpack, ProjectToml};
 pub use secret::Secret;
+pub use service_key::{InvalidServiceKey, ServiceKey};
 #[cfg(feature = "server")]
 pub use task::ReleaseManifest;
 pub use task::{Scripts, TaskCommand, TaskKind, TaskName};
@@ -45,5 +49,5 @@ pub use task::{Scripts, TaskCommand, TaskKind, TaskName};
 /// Number of a release of one app: 1, 2, 3 …; gaps are possible.
 pub type ReleaseNumber = u64;
 
-/// The port that every web process listens on inside its container, given as `$PORT`.
+/// The port that instances listen on inside their containers, given as `$PORT`, unless the image or a port mapping names another.
 pub const CONTAINER_PORT: u16 = 8080;

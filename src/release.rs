@@ -4,22 +4,25 @@ use std::collections::BTreeMap;
 
 use crate::{
     images::RuntimeSettings,
-    model::{AppJson, HealthCheck, Process, ProcessType},
+    model::{AppJson, Exposure, Process, ProcessType},
     store::ProcessSpec,
 };
 
-/// Combines the image's processes with the app's manifest. Without a quantity there, `web` gets one instance, and all
-/// others none.
+/// Combines the image's processes with the app's manifest. Without a quantity there, the exposed process type gets one
+/// instance, and all others none.
 pub fn processes(image: Vec<Process>, settings: RuntimeSettings, manifest: &AppJson) -> Vec<ProcessSpec> {
     image
         .into_iter()
         .map(|process| {
             let name = &process.process_type;
-            let declared = manifest.health_checks.get(name).cloned();
-            let health_check = declared.unwrap_or_else(|| HealthCheck::default_for(name));
-            let default_quantity = manifest.formation.get(name).copied().unwrap_or_else(|| u32::from(name.is_web()));
+            let exposes = Exposure::by_convention(name);
+            let health_check = manifest.health_checks.get(name).cloned().unwrap_or_default().complete(exposes);
+            let default_quantity = manifest.formation.get(name).copied().unwrap_or(match exposes {
+                Exposure::PortMappings => 1,
+                Exposure::Nothing => 0,
+            });
             let RuntimeSettings { port, own_user } = settings;
-            ProcessSpec { process, health_check, default_quantity, port, own_user }
+            ProcessSpec { process, health_check, default_quantity, port, exposes, own_user }
         })
         .collect()
 }
@@ -58,15 +61,22 @@ mod tests {
     }
 
     #[test]
-    fn web_gets_one_instance_and_others_none_unless_the_manifest_says_otherwise() {
-        let manifest = AppJson::parse(r#"{"formation":{"worker":{"quantity":2},"clock":{"quantity":1}}}"#).unwrap();
+    fn web_is_exposed_and_gets_one_instance_and_others_none_unless_the_manifest_says_otherwise() {
+        let manifest = r#"{"formation":{"worker":{"quantity":2},"clock":{"quantity":1}},
+            "healthchecks":{"worker":[{"timeout":9}],"web":[{"wait":9}]}}"#;
+        let manifest = AppJson::parse(manifest).unwrap();
         let image = vec![process("web"), process("worker"), process("release")];
         assert_eq!(unknown_types(&image, &manifest), ["clock".parse().unwrap()]);
         let specs = processes(image, RuntimeSettings { port: 8080, own_user: false }, &manifest);
         let quantities: Vec<_> = specs.iter().map(|s| s.default_quantity).collect();
         assert_eq!(quantities, [1, 2, 0]);
-        assert_eq!(specs[0].health_check.probe, Probe::Tcp);
-        assert!(matches!(specs[1].health_check.probe, Probe::Uptime(_)));
+        let exposures: Vec<_> = specs.iter().map(|s| s.exposes).collect();
+        assert_eq!(exposures, [Exposure::PortMappings, Exposure::Nothing, Exposure::Nothing]);
+        let [web, worker, _] = &specs[..] else { panic!("{specs:?}") };
+        assert_eq!((&web.health_check.probe, web.health_check.attempts), (&Probe::Tcp, 60));
+        assert_eq!(web.health_check.wait.as_secs(), 9);
+        assert!(matches!(worker.health_check.probe, Probe::Uptime(_)));
+        assert_eq!(worker.health_check.timeout.as_secs(), 9);
         let scaled = BTreeMap::from([(ProcessType::web(), 7)]);
         assert_eq!(formation(&specs, &scaled).into_values().collect::<Vec<_>>(), [0, 7, 2]);
     }

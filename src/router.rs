@@ -16,9 +16,11 @@ mod pool;
 pub mod protocol;
 mod proxy;
 mod routes;
+mod server_connection;
 mod socket;
 mod takeover;
 mod thread_state;
+mod transport;
 mod tunnel;
 mod unanswered;
 mod upload;
@@ -29,7 +31,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 pub use error::RouterError;
-pub use link::Link;
+pub use link::{Link, LinkStatus};
 
 use crate::config::Config;
 

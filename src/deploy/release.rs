@@ -114,7 +114,7 @@ impl Deployer {
         }
         progress.header("Application deployed:").await;
         let release = self.current_release(app).await?;
-        if release.is_some_and(|release| release.processes.iter().all(|p| !p.process.process_type.is_web())) {
+        if release.is_some_and(|release| release.exposed().is_none()) {
             progress.detail("the app has no web process, so it has no URL").await;
             if self.0.instances.report(app.id).await?.is_empty() {
                 let text = format!("no instance is declared: ps:scale {} TYPE=1 starts one", app.name);

@@ -12,7 +12,7 @@ use super::{error::InstancesError, health, shared::Shared, workers::Workers};
 use crate::{
     engine::Container,
     model::{HealthCheck, Probe},
-    store::{AppId, Instance, InstanceState, PortMapping},
+    store::{Instance, InstanceState},
     workload::Purpose,
 };
 
@@ -92,15 +92,21 @@ async fn verify_all(workers: &Workers) {
 async fn adopt(shared: &Shared) -> Result<(), InstancesError> {
     let running: HashMap<_, _> =
         remove_strays(shared).await?.into_iter().map(|container| (container.name.clone(), container)).collect();
-    let rows = shared.store.all_instances().await?;
-    let mappings = web_mappings(shared).await?;
-    let healthy: Vec<_> = rows.into_iter().filter(|row| row.state == InstanceState::Healthy).collect();
+    let state = shared.store.routing_state().await?;
+    // The port of an app's first mapping is the one that is probed.
+    let mut mappings = HashMap::new();
+    for (app, mapping) in &state.mappings {
+        mappings.entry(*app).or_insert(mapping);
+    }
+    let is_healthy = |row: &&Instance| row.state == InstanceState::Healthy;
+    let healthy: Vec<_> = state.instances.iter().filter(is_healthy).cloned().collect();
     let not_running: Vec<_> = stream::iter(healthy)
         .map(|row| {
             let failed = shared.failure_of(&row, running.get(row.id.as_str())).is_some();
-            let port = row.port_of(mappings.get(&row.app));
+            let exposed = state.is_exposed(&row);
+            let port = row.port_of(mappings.get(&row.app).copied());
             async move {
-                let refused = !failed && row.process_type.is_web() && refuses(&row, port).await;
+                let refused = !failed && exposed && refuses(&row, port).await;
                 if !failed {
                     shared.pumps.ensure(&row);
                 }
@@ -116,15 +122,6 @@ async fn adopt(shared: &Shared) -> Result<(), InstancesError> {
         shared.store.set_instance(row.id, row.container, InstanceState::Starting).await?;
     }
     Ok(())
-}
-
-/// The first port mapping of each app; its port is the one that is probed.
-async fn web_mappings(shared: &Shared) -> Result<HashMap<AppId, PortMapping>, InstancesError> {
-    let mut first = HashMap::new();
-    for (app, mapping) in shared.store.all_port_mappings().await? {
-        first.entry(app).or_insert(mapping);
-    }
-    Ok(first)
 }
 
 /// Whether nothing listens. An instance that is slow to respond may be under load.

@@ -13,7 +13,7 @@ pub(super) async fn log_unanswered(shared: std::sync::Arc<Shared>, mut reported:
                 Ok(unanswered) => {
                     if let Err(error) = log(&shared, &unanswered).await {
                         let service = unanswered.service;
-                        tracing::warn!(%error, service, "cannot log a request that no instance answered");
+                        tracing::warn!(%error, %service, "cannot log a request that no instance answered");
                     }
                 }
                 Err(RecvError::Lagged(_)) => {}
@@ -25,8 +25,7 @@ pub(super) async fn log_unanswered(shared: std::sync::Arc<Shared>, mut reported:
 }
 
 async fn log(shared: &Shared, unanswered: &Unanswered) -> Result<(), InstancesError> {
-    let name = unanswered.service.split('/').next().unwrap_or_default();
-    let Some(app) = shared.store.find_app(name.parse()?).await? else { return Ok(()) };
+    let Some(app) = shared.store.find_app(unanswered.service.app.clone()).await? else { return Ok(()) };
     let row = match &unanswered.instance {
         Some(id) => shared.store.instance(id.clone()).await?,
         None => None,
@@ -54,7 +53,7 @@ mod tests {
     #[test]
     fn the_event_says_why_a_request_was_not_answered() {
         let text = |status, suppressed| {
-            let (service, path, request_id) = ("a/web/1".into(), "/x".into(), "7f".into());
+            let (service, path, request_id) = ("a/web/1".parse().unwrap(), "/x".into(), "7f".into());
             let one =
                 Unanswered { service, status, instance: None, method: "GET".into(), path, request_id, suppressed };
             event_text(&one, "web.2")

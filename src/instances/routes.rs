@@ -11,10 +11,10 @@ use tokio::sync::{Mutex, watch};
 
 use super::error::InstancesError;
 use crate::{
-    model::{AppName, InstanceId},
+    model::{Exposure, InstanceId, ProcessType, ServiceKey},
     router::{
         Link,
-        protocol::{Listener, Protocol, Route, Service, Table, Target},
+        protocol::{Action, Listener, Protocol, Route, Service, Table, Target},
     },
     store::{App, AppId, Instance, InstanceState, PortMapping, PortScheme, RoutingState, Store},
 };
@@ -61,8 +61,7 @@ impl Routes {
         self.opened().await;
         let publisher = &self.0;
         let mut last = publisher.last.lock().await;
-        let RoutingState { mappings, apps, instances } = publisher.store.routing_state().await?;
-        let mut next = table(&mappings, &apps, &instances, &publisher.listen);
+        let mut next = table(&publisher.store.routing_state().await?, &publisher.listen);
         next.version = last.version;
         if last.version == 0 || next != *last {
             next.version = publisher.store.next_route_version().await?;
@@ -94,26 +93,23 @@ impl Routes {
     }
 }
 
-fn service_name(app: &AppName, port: u16) -> String {
-    format!("{app}/web/{port}")
-}
-
-/// A table in which the healthy web instances of each app's current release get the requests.
-fn table(mappings: &[(AppId, PortMapping)], apps: &[App], instances: &[Instance], listen: &[IpAddr]) -> Table {
-    let apps: HashMap<_, _> = apps.iter().filter(|app| !app.destroying).map(|app| (app.id, app)).collect();
+/// A table in which the healthy, exposed instances of each app's current release get the requests.
+fn table(state: &RoutingState, listen: &[IpAddr]) -> Table {
+    let apps: HashMap<_, _> = state.apps.iter().filter(|app| !app.destroying).map(|app| (app.id, app)).collect();
     let mut serving: HashMap<AppId, Vec<&Instance>> = HashMap::new();
-    for row in instances {
+    for row in &state.instances {
         let current = apps.get(&row.app).filter(|app| !app.stopped).and_then(|app| app.current);
-        let routed = row.state == InstanceState::Healthy && row.process_type.is_web();
+        let routed = row.state == InstanceState::Healthy && state.is_exposed(row);
         if routed && current.is_some_and(|current| current.generation == row.generation) {
             serving.entry(row.app).or_default().push(row);
         }
     }
     let mut services = BTreeMap::new();
     let mut listeners = Vec::new();
-    for (id, mapping) in mappings {
+    for (id, mapping) in &state.mappings {
         let Some(app) = apps.get(id) else { continue };
-        let name = service_name(&app.name, mapping.container_port);
+        let key =
+            ServiceKey { app: app.name.clone(), process_type: exposed_type(state, app), port: mapping.container_port };
         for address in listen {
             listeners.push(Listener {
                 address: SocketAddr::new(*address, mapping.host_port),
@@ -121,11 +117,11 @@ fn table(mappings: &[(AppId, PortMapping)], apps: &[App], instances: &[Instance]
                     PortScheme::Http => Protocol::Http,
                     PortScheme::Tcp => Protocol::Tcp,
                 },
-                routes: vec![Route { host: "*".into(), path: "/".into(), certificate: None, service: name.clone() }],
+                routes: vec![Route { host: "*".into(), path: "/".into(), action: Action::Forward(key.clone()) }],
             });
         }
-        services.entry(name).or_insert_with_key(|name| Service {
-            name: name.clone(),
+        services.entry(key).or_insert_with_key(|key| Service {
+            key: key.clone(),
             targets: serving.get(id).into_iter().flatten().filter_map(|row| target(row, mapping)).collect(),
         });
     }
@@ -133,13 +129,16 @@ fn table(mappings: &[(AppId, PortMapping)], apps: &[App], instances: &[Instance]
     Table { version: 0, listeners, services: services.into_values().collect() }
 }
 
+/// The process type that the mappings of an app lead to.
+fn exposed_type(state: &RoutingState, app: &App) -> ProcessType {
+    let of_release = app.current.and_then(|current| state.exposed.get(&(app.id, current.release)));
+    of_release.cloned().unwrap_or_else(Exposure::conventional_type)
+}
+
 fn target(row: &Instance, mapping: &PortMapping) -> Option<Target> {
-    Some(Target {
-        instance: row.id.clone(),
-        container: row.container.clone()?,
-        release: row.release,
-        address: SocketAddr::new(row.endpoint?, row.port_of(Some(mapping))),
-    })
+    // Without a container, nothing of the instance can have the address.
+    row.container.as_ref()?;
+    Some(Target { instance: row.id.clone(), address: SocketAddr::new(row.endpoint?, row.port_of(Some(mapping))) })
 }
 
 #[cfg(test)]
@@ -188,14 +187,14 @@ mod tests {
     }
 
     #[test]
-    fn only_healthy_web_instances_of_the_current_release_are_in_the_table() {
+    fn only_healthy_exposed_instances_of_the_current_release_are_in_the_table() {
         use InstanceState::{Healthy, Retiring, Starting};
         let mut stopped = app(3, "stopped", Some(1));
         stopped.stopped = true;
         let mut leaving = app(4, "leaving", Some(1));
         leaving.destroying = true;
-        let apps = [app(1, "one", Some(2)), app(2, "new", None), stopped, leaving];
-        let rows = [
+        let apps = vec![app(1, "one", Some(2)), app(2, "new", None), stopped, leaving, app(5, "api", Some(1))];
+        let instances = vec![
             row("good", 1, 2, "web", 0, Healthy),
             row("starting", 1, 2, "web", 1, Starting),
             row("retiring", 1, 2, "web", 2, Retiring),
@@ -205,43 +204,55 @@ mod tests {
             row("trial", 2, 1, "web", 6, Healthy),
             row("stopped", 3, 1, "web", 7, Healthy),
             row("leaving", 4, 1, "web", 8, Healthy),
+            row("api", 5, 1, "api", 9, Healthy),
+            row("not-exposed", 5, 1, "web", 10, Healthy),
         ];
-        let mappings = [
+        let mappings = vec![
             (AppId(1), mapping(PortScheme::Http, 10_001, 8080)),
             (AppId(1), mapping(PortScheme::Tcp, 7000, 5000)),
             (AppId(1), mapping(PortScheme::Http, 7001, 8080)),
             (AppId(2), mapping(PortScheme::Http, 10_002, 8080)),
             (AppId(3), mapping(PortScheme::Http, 10_003, 8080)),
             (AppId(4), mapping(PortScheme::Http, 10_004, 8080)),
+            (AppId(5), mapping(PortScheme::Http, 10_005, 8080)),
         ];
         let listen = [IpAddr::from([127, 0, 0, 1])];
-        let table = table(&mappings, &apps, &rows, &listen);
+        // By the convention, but for the last.
+        let exposed =
+            (1..=5).map(|id| ((AppId(id), 1), if id == 5 { "api" } else { "web" }.parse().unwrap())).collect();
+        let table = table(&RoutingState { mappings, apps, instances, exposed }, &listen);
         let services: Vec<_> = table
             .services
             .iter()
-            .map(|s| (s.name.as_str(), s.targets.iter().map(|t| t.instance.as_str()).collect::<Vec<_>>()))
+            .map(|s| (s.key.to_string(), s.targets.iter().map(|t| t.instance.as_str()).collect::<Vec<_>>()))
             .collect();
         assert_eq!(
             services,
             [
-                ("new/web/8080", vec![]),
-                ("one/web/5000", vec!["good"]),
-                ("one/web/8080", vec!["good"]),
-                ("stopped/web/8080", vec![])
+                ("api/api/8080".to_owned(), vec!["api"]),
+                ("new/web/8080".to_owned(), vec![]),
+                ("one/web/5000".to_owned(), vec!["good"]),
+                ("one/web/8080".to_owned(), vec!["good"]),
+                ("stopped/web/8080".to_owned(), vec![])
             ]
         );
-        let target = &table.services[1].targets[0];
-        assert_eq!((target.address, target.container.as_str()), ("10.210.0.2:5000".parse().unwrap(), "c-good"));
+        let target = &table.services[2].targets[0];
+        assert_eq!((target.address, target.instance.as_str()), ("10.210.0.2:5000".parse().unwrap(), "good"));
+        let service = |action: &Action| match action {
+            Action::Forward(service) => service.to_string(),
+            Action::Unknown => panic!("the server knows its actions"),
+        };
         let listeners: Vec<_> =
-            table.listeners.iter().map(|l| (l.address.port(), l.protocol, l.routes[0].service.as_str())).collect();
+            table.listeners.iter().map(|l| (l.address.port(), l.protocol, service(&l.routes[0].action))).collect();
         assert_eq!(
             listeners,
             [
-                (7000, Protocol::Tcp, "one/web/5000"),
-                (7001, Protocol::Http, "one/web/8080"),
-                (10_001, Protocol::Http, "one/web/8080"),
-                (10_002, Protocol::Http, "new/web/8080"),
-                (10_003, Protocol::Http, "stopped/web/8080")
+                (7000, Protocol::Tcp, "one/web/5000".to_owned()),
+                (7001, Protocol::Http, "one/web/8080".to_owned()),
+                (10_001, Protocol::Http, "one/web/8080".to_owned()),
+                (10_002, Protocol::Http, "new/web/8080".to_owned()),
+                (10_003, Protocol::Http, "stopped/web/8080".to_owned()),
+                (10_005, Protocol::Http, "api/api/8080".to_owned())
             ]
         );
     }

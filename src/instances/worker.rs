@@ -92,7 +92,7 @@ async fn round(state: &mut WorkerState, request: u64) -> Result<RoundEnd, Instan
     loop {
         let Some(app) = state.shared.store.app(state.app).await? else { return Ok(RoundEnd::AppGone) };
         let rows = state.shared.store.instances(state.app).await?;
-        state.load_releases(&app).await?;
+        state.load_releases(&app, &rows).await?;
         state.memory.retain(&rows);
         if state.handle.take_verify() {
             verification::verify(state, &app, &rows).await;

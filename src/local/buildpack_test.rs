@@ -19,7 +19,7 @@ use super::{
 use crate::{
     engine::{ContainerSpec, ImageId, Input, Kind},
     instances::until_healthy,
-    model::{BuildpackSource, CONTAINER_PORT, Digest, HealthCheck, Process},
+    model::{BuildpackSource, CONTAINER_PORT, Digest, Exposure, HealthCheck, Process},
     progress::Progress,
 };
 
@@ -146,7 +146,7 @@ impl BuildpackTest<'_> {
         let container = workspace.engine.containers.create_workload(&spec).await?;
         let begun = Instant::now();
         workspace.engine.containers.start(&container).await?;
-        let check = HealthCheck::default_for(process_type);
+        let check = HealthCheck::default_for(Exposure::by_convention(process_type));
         let healthy = until_healthy(SocketAddr::new(address.into(), CONTAINER_PORT), &check);
         let ends = async {
             while workspace.engine.containers.inspect(container.as_str()).await?.is_some_and(|c| c.state.is_alive()) {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use serde_json::Value;
 
-use super::{Concurrency, CronJob, HealthCheck, Line, Probe, ProcessType, ReleaseManifest, Scripts, cron};
+use super::{Concurrency, CronJob, DeclaredCheck, Line, Probe, ProcessType, ReleaseManifest, Scripts, cron};
 
 /// Why an `app.json` is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -17,7 +17,7 @@ pub struct AppJson {
     /// Declared number of instances of each process type.
     pub formation: BTreeMap<ProcessType, u32>,
     /// Declared health check of each process type.
-    pub health_checks: BTreeMap<ProcessType, HealthCheck>,
+    pub health_checks: BTreeMap<ProcessType, DeclaredCheck>,
     /// What is run when a release is deployed, and on a schedule.
     pub manifest: ReleaseManifest,
 }
@@ -45,7 +45,7 @@ impl AppJson {
             for check in checks.items()? {
                 let kind = check.get("type")?.map(|kind| kind.string()).transpose()?;
                 if matches!(kind, None | Some("startup")) {
-                    let check = health_check(&check, &process_type)?;
+                    let check = health_check(&check)?;
                     parsed.health_checks.insert(process_type, check);
                     break;
                 }
@@ -137,25 +137,23 @@ fn cron_job(entry: &Node<'_>) -> Result<CronJob, InvalidAppJson> {
     })
 }
 
-fn health_check(check: &Node<'_>, process_type: &ProcessType) -> Result<HealthCheck, InvalidAppJson> {
-    let default = HealthCheck::default_for(process_type);
+fn health_check(check: &Node<'_>) -> Result<DeclaredCheck, InvalidAppJson> {
     let seconds = |key: &str| check.get(key)?.map(|seconds| seconds.seconds()).transpose();
     let probe = match (check.get("path")?, seconds("uptime")?) {
         (Some(path), _) => match path.value.as_str() {
             Some(text) if text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic()) => {
-                Probe::Http(text.to_owned())
+                Some(Probe::Http(text.to_owned()))
             }
             _ => return Err(path.must("a string that begins with / and has no spaces")),
         },
-        (None, Some(uptime)) => Probe::Uptime(uptime),
-        (None, None) => default.probe,
+        (None, Some(uptime)) => Some(Probe::Uptime(uptime)),
+        (None, None) => None,
     };
-    let attempts = check.get("attempts")?.map(|attempts| attempts.integer(1..=1000)).transpose()?;
-    Ok(HealthCheck {
+    Ok(DeclaredCheck {
         probe,
-        attempts: attempts.unwrap_or(default.attempts),
-        wait: seconds("wait")?.unwrap_or(default.wait),
-        timeout: seconds("timeout")?.unwrap_or(default.timeout).max(Duration::from_millis(100)),
+        attempts: check.get("attempts")?.map(|attempts| attempts.integer(1..=1000)).transpose()?,
+        wait: seconds("wait")?,
+        timeout: seconds("timeout")?.map(|timeout| timeout.max(Duration::from_millis(100))),
     })
 }
 
@@ -238,8 +236,8 @@ mod tests {
         let parsed = AppJson::parse(text).expect("valid");
         assert_eq!(parsed.formation[&ProcessType::web()], 2);
         let check = &parsed.health_checks[&ProcessType::web()];
-        assert_eq!((&check.probe, check.attempts), (&Probe::Http("/up".into()), 5));
-        assert_eq!(check.wait, Duration::from_millis(500));
+        let (probe, wait) = (Some(Probe::Http("/up".into())), Some(Duration::from_millis(500)));
+        assert_eq!(*check, DeclaredCheck { probe, attempts: Some(5), wait, timeout: None });
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::Exposure;
+
 /// What one attempt of a health check tests.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -27,24 +29,41 @@ pub struct HealthCheck {
     pub timeout: Duration,
 }
 
+/// What an app declares of a health check.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeclaredCheck {
+    /// What each attempt tests.
+    pub probe: Option<Probe>,
+    /// Number of attempts before the instance counts as failed.
+    pub attempts: Option<u32>,
+    /// Time between two attempts.
+    pub wait: Option<Duration>,
+    /// Longest duration of one attempt.
+    pub timeout: Option<Duration>,
+}
+
+impl DeclaredCheck {
+    /// The check of a process type; what the app does not declare of it is that of [`HealthCheck::default_for`].
+    pub fn complete(self, exposure: Exposure) -> HealthCheck {
+        let default = HealthCheck::default_for(exposure);
+        HealthCheck {
+            probe: self.probe.unwrap_or(default.probe),
+            attempts: self.attempts.unwrap_or(default.attempts),
+            wait: self.wait.unwrap_or(default.wait),
+            timeout: self.timeout.unwrap_or(default.timeout),
+        }
+    }
+}
+
 impl HealthCheck {
-    /// The check of a process type for which the app declares none: `web` must accept a connection within a minute, others
-    /// must run for two seconds.
-    pub fn default_for(process_type: &super::ProcessType) -> Self {
-        if process_type.is_web() {
-            return Self {
-                probe: Probe::Tcp,
-                attempts: 60,
-                wait: Duration::from_secs(1),
-                timeout: Duration::from_secs(5),
-            };
-        }
-        Self {
-            probe: Probe::Uptime(Duration::from_secs(2)),
-            attempts: 1,
-            wait: Duration::from_secs(1),
-            timeout: Duration::from_secs(5),
-        }
+    /// The check of a process type for which the app declares none: one that is exposed must accept a connection within a
+    /// minute, others must run for two seconds.
+    pub fn default_for(exposure: Exposure) -> Self {
+        let (probe, attempts) = match exposure {
+            Exposure::PortMappings => (Probe::Tcp, 60),
+            Exposure::Nothing => (Probe::Uptime(Duration::from_secs(2)), 1),
+        };
+        Self { probe, attempts, wait: Duration::from_secs(1), timeout: Duration::from_secs(5) }
     }
 
     /// Longest duration of the whole check.

@@ -194,7 +194,7 @@ name!(
 );
 
 impl ProcessType {
-    /// The process type that gets the app's port: `web`.
+    /// `web`: by convention the default process of an image; [`Exposure`](super::Exposure) says what it exposes.
     pub fn web() -> Self {
         Self("web".to_owned())
     }

@@ -269,11 +269,10 @@ pub(super) async fn rows(context: &Context<'_>, app: &App) -> Result<Vec<PortRow
     Ok(mappings.iter().map(row).collect())
 }
 
-/// The port of the current release's web process, unless a mapping names another.
+/// The port of the current release's exposed process type, unless a mapping names another.
 async fn default_port(context: &Context<'_>, app: &App) -> Result<u16> {
     let current = context.current_release(app).await?;
-    let web = current.and_then(|release| release.processes.into_iter().find(|p| p.process.process_type.is_web()));
-    Ok(web.map_or(CONTAINER_PORT, |web| web.port))
+    Ok(current.as_ref().and_then(|release| release.exposed()).map_or(CONTAINER_PORT, |exposed| exposed.port))
 }
 
 /// The port of the container that a mapping leads to: 8080 stands for the default one.

@@ -13,7 +13,7 @@ use std::{
 use tokio::sync::Notify;
 
 use super::protocol::{Service, Target};
-use crate::model::InstanceId;
+use crate::model::{InstanceId, ServiceKey};
 
 #[derive(Default)]
 pub(super) struct Balancer {
@@ -24,7 +24,7 @@ pub(super) struct Balancer {
 
 #[derive(Default)]
 struct BalancerState {
-    services: HashMap<String, Vec<BalancedInstance>>,
+    services: HashMap<ServiceKey, Vec<BalancedInstance>>,
     instances: HashMap<InstanceId, Arc<Load>>,
     /// Instances that have drained and are not yet reported.
     drained: Vec<InstanceId>,
@@ -115,7 +115,7 @@ impl Balancer {
                 load.listed.store(true, Relaxed);
                 BalancedInstance { target: Arc::new(target), load }
             });
-            state.services.insert(service.name, candidates.collect());
+            state.services.insert(service.key, candidates.collect());
         }
         state.instances.retain(|_, load| load.listed.load(Relaxed) || load.in_flight.load(Relaxed) > 0);
         // An instance that is listed again has not drained, even if that was about to be reported.
@@ -143,7 +143,7 @@ impl Balancer {
     }
 
     /// Picks an instance of the service that is not among `tried`, and counts the request.
-    pub(super) fn claim(self: &Arc<Self>, service: &str, tried: &[InstanceId]) -> Option<Claim> {
+    pub(super) fn claim(self: &Arc<Self>, service: &ServiceKey, tried: &[InstanceId]) -> Option<Claim> {
         let mut state = self.lock();
         let state = &mut *state;
         let candidates = state.services.get(service)?;
@@ -186,30 +186,30 @@ impl BalancerState {
 mod tests {
     use super::*;
 
+    fn key() -> ServiceKey {
+        "app/web/8080".parse().unwrap()
+    }
+
     fn service(names: &[&str]) -> Vec<Service> {
-        let target = |name: &&str| Target {
-            instance: name.parse().unwrap(),
-            container: String::new(),
-            release: 1,
-            address: SocketAddr::from(([127, 0, 0, 1], 1)),
-        };
-        vec![Service { name: "s".into(), targets: names.iter().map(target).collect() }]
+        let target =
+            |name: &&str| Target { instance: name.parse().unwrap(), address: SocketAddr::from(([127, 0, 0, 1], 1)) };
+        vec![Service { key: key(), targets: names.iter().map(target).collect() }]
     }
 
     #[tokio::test]
     async fn the_least_busy_instance_is_picked_and_a_removed_one_drains_once() {
         let balancer = Arc::new(Balancer::default());
-        assert!(balancer.claim("s", &[]).is_none());
+        assert!(balancer.claim(&key(), &[]).is_none());
         balancer.replace(service(&["a", "b"]));
-        let one = balancer.claim("s", &[]).unwrap();
-        let two = balancer.claim("s", &[]).unwrap();
+        let one = balancer.claim(&key(), &[]).unwrap();
+        let two = balancer.claim(&key(), &[]).unwrap();
         assert_ne!(one.instance(), two.instance());
         let (removed, listed) = if one.instance().as_str() == "a" { (one, two) } else { (two, one) };
         assert_eq!(balancer.replace(service(&["b"])), ["a".parse().unwrap()]);
         assert!(!balancer.is_listed(removed.instance()));
-        assert_eq!(balancer.claim("s", &[]).unwrap().instance().as_str(), "b");
+        assert_eq!(balancer.claim(&key(), &[]).unwrap().instance().as_str(), "b");
         assert!(
-            balancer.claim("s", &["b".parse().unwrap()]).is_none(),
+            balancer.claim(&key(), &["b".parse().unwrap()]).is_none(),
             "an instance that was tried is not picked again"
         );
         drop((removed, listed));
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(balancer.replace(service(&[])), ["a".parse().unwrap()]);
         drop(hold);
         balancer.replace(service(&["a", "b"]));
-        let claim = balancer.claim("s", &["a".parse().unwrap()]).unwrap();
+        let claim = balancer.claim(&key(), &["a".parse().unwrap()]).unwrap();
         balancer.replace(service(&["a"]));
         drop(claim);
         assert_eq!(

@@ -2,64 +2,22 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
-    net::{
-        UnixStream,
-        unix::{OwnedReadHalf, OwnedWriteHalf},
-    },
-    sync::mpsc,
-    time::MissedTickBehavior,
-};
+use tokio::{sync::mpsc, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     balancer::Hold,
     error::RouterError,
     listeners::Listeners,
-    protocol::{FromRouter, Table, ToRouter, Unanswered},
+    protocol::{Applied, FromRouter, Hello, Table, Unanswered, unknown::Unknown},
     routes::RouterState,
+    server_connection::{Received, ServerConnection, receive, send},
     takeover::{Inherited, Neighbours, Predecessor, RouterDir},
     worker::ThreadHandle,
 };
 
-/// How long the server has to take a message.
-const SEND_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// The time between two attempts to open listeners that could not be opened.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-
-/// The server's connection.
-struct ServerConnection {
-    lines: Lines<BufReader<OwnedReadHalf>>,
-    write: OwnedWriteHalf,
-}
-
-impl ServerConnection {
-    fn new(stream: UnixStream) -> Self {
-        let (read, write) = stream.into_split();
-        Self { lines: BufReader::new(read).lines(), write }
-    }
-}
-
-/// The next line of the server. Never returns while no server is connected.
-async fn next(server: &mut Option<ServerConnection>) -> Option<String> {
-    match server {
-        Some(server) => server.lines.next_line().await.ok().flatten(),
-        None => std::future::pending().await,
-    }
-}
-
-/// Sends a message to the server; one that does not take it is disconnected.
-async fn send(server: &mut Option<ServerConnection>, message: &FromRouter) {
-    let Some(connected) = server else { return };
-    let Ok(mut text) = serde_json::to_vec(message) else { return };
-    text.push(b'\n');
-    let sent = tokio::time::timeout(SEND_TIMEOUT, connected.write.write_all(&text)).await;
-    if !matches!(sent, Ok(Ok(()))) {
-        *server = None;
-    }
-}
 
 /// The route table in force, and its listeners.
 struct ActiveTable<'a> {
@@ -68,6 +26,8 @@ struct ActiveTable<'a> {
     listeners: Listeners,
     table: Table,
     failed: Vec<(SocketAddr, String)>,
+    /// What was ignored in the messages of servers.
+    unknown: Unknown,
 }
 
 impl ActiveTable<'_> {
@@ -88,7 +48,12 @@ impl ActiveTable<'_> {
 
     fn applied(&self) -> FromRouter {
         let draining = self.shared.balancer.draining();
-        FromRouter::Applied { version: self.table.version, draining, failed: self.failed.clone() }
+        FromRouter::Applied(Applied {
+            version: self.table.version,
+            draining,
+            failed: self.failed.clone(),
+            ignored: self.unknown.count(),
+        })
     }
 }
 
@@ -110,10 +75,12 @@ pub(super) async fn run(
     shutdown: CancellationToken,
 ) -> Result<Neighbours, RouterError> {
     let (listeners, table, failed) = (Listeners::default(), Table::default(), Vec::new());
-    let mut active = ActiveTable { shared: &shared, workers, listeners, table, failed };
+    let unknown = Unknown::default();
+    let mut active = ActiveTable { shared: &shared, workers, listeners, table, failed, unknown };
     let mut server: Option<ServerConnection> = None;
     let mut held: Vec<Hold> = Vec::new();
-    if let Some(Inherited { table, sockets, active: instances }) = data_dir.inherited() {
+    if let Some(Inherited { table, sockets, active: instances, unknown }) = data_dir.inherited() {
+        active.unknown = unknown;
         shared.apply(table.clone());
         held.extend(instances.into_iter().map(|instance| shared.balancer.hold(instance)));
         for (address, protocol, socket) in sockets {
@@ -141,18 +108,17 @@ pub(super) async fn run(
                 Ok((stream, _)) => server = Some(ServerConnection::new(stream)),
                 Err(error) => tracing::warn!(%error, "cannot accept the server's connection"),
             },
-            line = next(&mut server) => match line.map(|line| serde_json::from_str::<ToRouter>(&line)) {
-                Some(Ok(ToRouter::Table(new))) => {
+            received = receive(&mut server, &mut active.unknown) => match received {
+                Some(Received::Greeting) => send(&mut server, &FromRouter::Hello(Hello::router())).await,
+                Some(Received::Table(new)) => {
                     if new.version >= active.table.version {
                         active.apply(new).await;
                     }
                     send(&mut server, &active.applied()).await;
                 }
-                Some(Err(error)) => {
-                    tracing::warn!(%error, "the server sent an invalid message");
-                    server = None;
-                }
-                None => server = None,
+                // The answer tells the server that the router ignores something.
+                Some(Received::Unknown) => send(&mut server, &active.applied()).await,
+                None => {}
             },
             drained = shared.balancer.drained() => {
                 for instance in drained {

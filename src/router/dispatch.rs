@@ -14,7 +14,7 @@ use super::{
     thread_state::ThreadState,
     upload::{RequestBody, Upload},
 };
-use crate::model::InstanceId;
+use crate::model::{InstanceId, ServiceKey};
 
 /// How long an instance has to begin its response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_mins(1);
@@ -42,7 +42,7 @@ pub(super) struct Undispatched {
 /// Sends the request; it is tried on another instance only if nothing of it reached one, or if it may be sent twice.
 pub(super) async fn dispatch(
     worker: &ThreadState,
-    service: &str,
+    service: &ServiceKey,
     request: Request<Incoming>,
 ) -> Result<Dispatched, Undispatched> {
     let (parts, body) = request.into_parts();

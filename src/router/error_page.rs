@@ -15,6 +15,8 @@ pub(super) enum ErrorPage {
     NotAllowed,
     NotFound,
     NoInstance,
+    /// The route has an action that only a newer router knows.
+    UnknownAction,
     BadGateway,
     TimedOut,
 }
@@ -25,7 +27,7 @@ impl ErrorPage {
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::NotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotFound => StatusCode::NOT_FOUND,
-            Self::NoInstance => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoInstance | Self::UnknownAction => StatusCode::SERVICE_UNAVAILABLE,
             Self::BadGateway => StatusCode::BAD_GATEWAY,
             Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -37,6 +39,9 @@ impl ErrorPage {
             Self::NotAllowed => "This method is not allowed here.",
             Self::NotFound => "There is no app at this address.",
             Self::NoInstance => "The app has no running instance.",
+            Self::UnknownAction => {
+                "The router is older than the server, and cannot answer at this address until it is upgraded."
+            }
             Self::BadGateway => "The app closed the connection before responding, or sent an invalid HTTP response.",
             Self::TimedOut => "The app did not respond in time.",
         }

@@ -1,12 +1,14 @@
 //! Headers that a proxy removes (RFC 9110, 7.6.1) and those that it sets.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, net::IpAddr};
 
 use hyper::{
     HeaderMap,
     header::{self, HeaderName, HeaderValue},
 };
 use rand::TryRng as _;
+
+use super::transport::Transport;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -75,22 +77,37 @@ pub(super) fn is_host(host: &[u8]) -> bool {
 
 /// The client of a connection, as the forwarding headers describe it.
 pub(super) struct Peer {
-    pub(super) address: HeaderValue,
-    pub(super) port: HeaderValue,
+    address: HeaderValue,
+    /// Port of the listener.
+    port: HeaderValue,
+    /// Scheme of the URL that the client has asked for.
+    scheme: HeaderValue,
     /// Whether the client is a trusted proxy, whose forwarding headers are believed.
-    pub(super) trusted: bool,
+    trusted: bool,
+}
+
+impl Peer {
+    /// The client of a connection; `trusted` are the addresses of proxies.
+    pub(super) fn new(transport: &Transport, trusted: &[IpAddr]) -> Self {
+        let peer = transport.peer.ip().to_canonical();
+        Self {
+            address: HeaderValue::try_from(peer.to_string()).unwrap_or(HeaderValue::from_static("unknown")),
+            port: HeaderValue::from(transport.listener.port()),
+            scheme: HeaderValue::from_static(if transport.encrypted { "https" } else { "http" }),
+            trusted: trusted.contains(&peer),
+        }
+    }
 }
 
 /// Sets the forwarding headers and the request's id. Those that the client sent are replaced, unless it is trusted.
 pub(super) fn set_forwarded(headers: &mut HeaderMap, peer: &Peer) {
-    const PROTO: HeaderValue = HeaderValue::from_static("http");
     let host = headers.get(header::HOST).cloned();
     if !peer.trusted {
         for name in [FORWARDED, REAL_IP] {
             headers.remove(name);
         }
         headers.insert(FORWARDED_FOR, peer.address.clone());
-        headers.insert(FORWARDED_PROTO, PROTO);
+        headers.insert(FORWARDED_PROTO, peer.scheme.clone());
         headers.insert(FORWARDED_PORT, peer.port.clone());
         match host {
             Some(host) => drop(headers.insert(FORWARDED_HOST, host)),
@@ -106,7 +123,7 @@ pub(super) fn set_forwarded(headers: &mut HeaderMap, peer: &Peer) {
     }
     hops.extend_from_slice(peer.address.as_bytes());
     headers.insert(FORWARDED_FOR, HeaderValue::from_bytes(&hops).unwrap_or_else(|_| peer.address.clone()));
-    headers.entry(FORWARDED_PROTO).or_insert(PROTO);
+    headers.entry(FORWARDED_PROTO).or_insert_with(|| peer.scheme.clone());
     headers.entry(FORWARDED_PORT).or_insert_with(|| peer.port.clone());
     if let Some(host) = host {
         headers.entry(FORWARDED_HOST).or_insert(host);
@@ -147,6 +164,7 @@ fn request_id() -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::router::transport::HttpVersion;
 
     fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         pairs.iter().map(|(k, v)| (HeaderName::from_static(k), HeaderValue::from_static(v))).collect()
@@ -168,11 +186,13 @@ mod tests {
 
     #[test]
     fn only_a_trusted_proxy_is_believed() {
-        let mut peer = Peer {
-            address: HeaderValue::from_static("10.0.0.9"),
-            port: HeaderValue::from_static("5000"),
-            trusted: false,
+        let transport = Transport {
+            peer: "[::ffff:10.0.0.9]:40000".parse().unwrap(),
+            listener: "[::]:5000".parse().unwrap(),
+            encrypted: false,
+            http: HttpVersion::Http1,
         };
+        let peer = Peer::new(&transport, &["10.0.0.8".parse().unwrap()]);
         let pairs = [
             ("host", "a.org"),
             ("x-forwarded-for", "1.1.1.1"),
@@ -187,13 +207,18 @@ mod tests {
         assert_eq!(headers["x-forwarded-host"], "a.org");
         assert_eq!(headers["x-request-id"].len(), 32);
         assert!(!headers.contains_key("x-real-ip"));
-        peer.trusted = true;
+        let peer = Peer::new(&transport, &["10.0.0.9".parse().unwrap()]);
         let mut headers = map(&pairs);
         set_forwarded(&mut headers, &peer);
         assert_eq!(headers["x-forwarded-for"], "1.1.1.1, 10.0.0.9");
         assert_eq!(headers["x-forwarded-proto"], "https");
         assert_eq!(headers["x-forwarded-port"], "5000");
         assert_eq!(headers["x-request-id"], "mine");
+
+        let encrypted = Transport { encrypted: true, ..transport };
+        let mut headers = map(&[("x-forwarded-proto", "http")]);
+        set_forwarded(&mut headers, &Peer::new(&encrypted, &[]));
+        assert_eq!(headers["x-forwarded-proto"], "https");
     }
 
     #[test]

@@ -1,39 +1,48 @@
-//! An HTTP connection of a client, from its acceptance to its end.
+//! HTTP on a client's connection, whatever its transport is: from the first request to the end of the connection.
 
-use std::{net::SocketAddr, rc::Rc, time::Duration};
+use std::{rc::Rc, time::Duration};
 
-use hyper::{header::HeaderValue, server::conn::http1, service::service_fn};
+use hyper::{
+    Request, Response, StatusCode,
+    body::Incoming,
+    header::{self, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     activity::Activity,
-    headers::Peer,
+    body::ResponseBody,
     proxy::{self, Client},
     thread_state::ThreadState,
+    transport::{HttpVersion, Transport},
 };
 
 /// How long a client may take to send the head of a request, and how long its connection may be idle between two.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Serves the connection until it ends, is idle for too long, or, between two requests, `closing` is cancelled.
-pub(super) async fn serve(
-    worker: Rc<ThreadState>,
-    listener: SocketAddr,
-    stream: TcpStream,
-    peer: SocketAddr,
-    closing: CancellationToken,
-) {
-    let peer = peer.ip().to_canonical();
-    let trusted = worker.shared.trusted.contains(&peer);
-    let address = HeaderValue::try_from(peer.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
-    let peer = Peer { address, port: HeaderValue::from(listener.port()), trusted };
-    let activity = Activity::new();
-    let client = Rc::new(Client { worker, listener, peer, activity: Rc::clone(&activity) });
+pub(super) async fn serve<S>(worker: Rc<ThreadState>, stream: S, transport: Transport, closing: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let client = Rc::new(Client::new(worker, transport));
+    match transport.http {
+        HttpVersion::Http1 => serve_http1(client, stream, closing).await,
+    }
+}
+
+async fn serve_http1<S>(client: Rc<Client>, stream: S, closing: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let activity = Rc::clone(&client.activity);
     let service = service_fn(move |request| {
         let client = Rc::clone(&client);
-        async move { Ok::<_, std::convert::Infallible>(proxy::answer(&client, request).await) }
+        async move { Ok::<_, std::convert::Infallible>(answer_http1(&client, request).await) }
     });
     let connection = http1::Builder::new()
         // `idle` below enforces the timeout.
@@ -56,6 +65,15 @@ pub(super) async fn serve(
     if let Err(error) = ended {
         tracing::trace!(%error, "a client's connection failed");
     }
+}
+
+async fn answer_http1(client: &Client, request: Request<Incoming>) -> Response<ResponseBody> {
+    let mut response = proxy::answer(client, request).await;
+    // A client that is told to close does not send its next request on a connection that is being closed.
+    if client.worker.draining.get() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// Waits until the connection has had no request for too long: none was sent, or only a part of a head.

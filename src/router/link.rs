@@ -1,15 +1,16 @@
 //! The server's connection to the router: sends route tables, and keeps what the router reports.
 
-use std::{collections::HashSet, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::HashSet, io, net::SocketAddr, path::PathBuf, time::Duration};
 
+use futures_util::StreamExt as _;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    io::AsyncWriteExt as _,
     net::UnixStream,
     sync::{broadcast, watch},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::protocol::{FromRouter, Table, ToRouter, Unanswered};
+use super::protocol::{Applied, FromRouter, Hello, Table, ToRouter, Unanswered, VERSION, line, unknown::Unknown, v1};
 use crate::model::InstanceId;
 
 /// The time between two attempts to connect to the router.
@@ -27,10 +28,23 @@ pub struct Link {
     unanswered: broadcast::Sender<Unanswered>,
 }
 
-/// What the router reported last.
+/// The state of the connection to the router.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LinkStatus {
+    /// Version of the messages that server and router speak with each other, once they have greeted.
+    pub protocol: Option<u32>,
+    /// The version of the table in force, as the router reported it last; 0 if the router has not reported any.
+    pub table: u64,
+    /// How often this server has ignored a message, or a part of one, that it does not know.
+    pub ignored: u64,
+    /// How often the router has, as it reported last.
+    pub ignored_by_router: u64,
+}
+
+/// What is known of the router.
 #[derive(Debug, Clone, Default)]
 struct RouterStatus {
-    version: u64,
+    link: LinkStatus,
     failed: Vec<(SocketAddr, String)>,
     /// Instances that may get requests or have requests in flight.
     active: HashSet<InstanceId>,
@@ -45,7 +59,7 @@ impl Link {
         let unanswered = broadcast::Sender::new(MAX_QUEUED_REPORTS);
         let reports = unanswered.clone();
         tracker.spawn(async move {
-            let task = LinkTask { tables, statuses, connections, unanswered: reports };
+            let task = LinkTask { tables, statuses, connections, unanswered: reports, unknown: Unknown::default() };
             tokio::select! {
                 () = task.run(socket) => {}
                 () = cancel.cancelled() => {}
@@ -62,7 +76,7 @@ impl Link {
     /// Waits until this version, or a later one, is in force; returns the listeners that could not be opened.
     pub async fn applied(&self, version: u64) -> Vec<(SocketAddr, String)> {
         let mut status = self.status.clone();
-        match status.wait_for(|status| status.version >= version).await {
+        match status.wait_for(|status| status.link.table >= version).await {
             Ok(status) => status.failed.clone(),
             Err(_) => Vec::new(),
         }
@@ -71,7 +85,7 @@ impl Link {
     /// Waits until the instance gets no new requests and has none in flight.
     pub async fn drained(&self, instance: &InstanceId) {
         let mut status = self.status.clone();
-        let _ = status.wait_for(|status| status.version > 0 && !status.active.contains(instance)).await;
+        let _ = status.wait_for(|status| status.link.table > 0 && !status.active.contains(instance)).await;
     }
 
     /// Whether the router is connected.
@@ -84,9 +98,9 @@ impl Link {
         self.unanswered.subscribe()
     }
 
-    /// The version of the table in force, as the router reported it last; 0 if the router has not reported any.
-    pub fn applied_version(&self) -> u64 {
-        self.status.borrow().version
+    /// The state of the connection.
+    pub fn status(&self) -> LinkStatus {
+        self.status.borrow().link.clone()
     }
 }
 
@@ -95,6 +109,13 @@ struct LinkTask {
     statuses: watch::Sender<RouterStatus>,
     connections: watch::Sender<bool>,
     unanswered: broadcast::Sender<Unanswered>,
+    unknown: Unknown,
+}
+
+/// Version and instances of the table that was sent last.
+struct SentTable {
+    version: u64,
+    instances: HashSet<InstanceId>,
 }
 
 impl LinkTask {
@@ -105,8 +126,11 @@ impl LinkTask {
                     self.connections.send_replace(true);
                     let ended = self.exchange(stream).await;
                     self.connections.send_replace(false);
-                    // Another router may answer next: its table is not known until it reports it.
-                    self.statuses.send_modify(|status| status.version = 0);
+                    // Another router may answer next: its version and its table are not known until it reports them.
+                    self.statuses.send_modify(|status| {
+                        status.link.protocol = None;
+                        status.link.table = 0;
+                    });
                     match ended {
                         Ok(()) => return,
                         Err(error) => tracing::warn!(%error, "lost the connection to the router"),
@@ -119,54 +143,96 @@ impl LinkTask {
     }
 
     /// Returns `Ok` when every `Link` is dropped.
-    async fn exchange(&mut self, stream: UnixStream) -> std::io::Result<()> {
+    async fn exchange(&mut self, stream: UnixStream) -> io::Result<()> {
         let (read, mut write) = stream.into_split();
-        let mut lines = BufReader::new(read).lines();
-        // Version and instances of the table that was sent last.
-        let mut sent: Option<(u64, HashSet<InstanceId>)> = None;
+        let mut lines = line::lines(read, line::MAX_FROM_ROUTER);
+        write.write_all(&line::encode(&v1::greeting(Hello::server()))?).await?;
+        // How the router has greeted. Until then no table is sent: the form that it reads is not known.
+        let mut router: Option<Hello> = None;
+        let mut sent: Option<SentTable> = None;
         self.tables.mark_changed();
         loop {
             tokio::select! {
-                changed = self.tables.changed() => {
+                changed = self.tables.changed(), if router.is_some() => {
                     if changed.is_err() {
                         return Ok(());
                     }
-                    let Some(table) = self.tables.borrow_and_update().clone() else { continue };
-                    let targets = table.services.iter().flat_map(|service| &service.targets);
-                    let listed: HashSet<_> = targets.map(|target| target.instance.clone()).collect();
+                    let (Some(table), Some(router)) = (self.tables.borrow_and_update().clone(), &router) else { continue };
+                    let (version, instances) = (table.version, instances(&table));
+                    let Some(line) = router.to_router(&ToRouter::Table(table))? else {
+                        tracing::error!("the router accepts no route table: it keeps the one that it has");
+                        continue;
+                    };
+                    if line.len() > line::MAX_TO_ROUTER {
+                        let bytes = line.len();
+                        tracing::error!(version, bytes, "the route table is too large: the router keeps the one that it has");
+                        continue;
+                    }
                     // The router may use them as soon as the table is sent.
-                    self.statuses.send_modify(|status| status.active.extend(listed.iter().cloned()));
-                    sent = Some((table.version, listed));
-                    let mut text = serde_json::to_vec(&ToRouter::Table(table))?;
-                    text.push(b'\n');
-                    write.write_all(&text).await?;
+                    self.statuses.send_modify(|status| status.active.extend(instances.iter().cloned()));
+                    sent = Some(SentTable { version, instances });
+                    write.write_all(&line).await?;
                 }
-                line = lines.next_line() => {
-                    let line = line?.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::UnexpectedEof))?;
-                    match serde_json::from_str(&line)? {
-                        FromRouter::Applied { version, draining, failed } => {
-                            let Some((latest, listed)) = &sent else { continue };
-                            // An answer to an older table does not know the instances of a newer one.
-                            let active = listed.iter().cloned().chain(draining).collect();
-                            if version == *latest {
-                                self.statuses.send_replace(RouterStatus { version, failed, active });
-                            } else if version > *latest {
-                                tracing::error!(version, latest, "the router has a newer table than this server published");
+                line = lines.next() => {
+                    let line = line.ok_or(io::ErrorKind::UnexpectedEof)?.map_err(io::Error::other)?;
+                    let message = line::decode(&line, &mut self.unknown)?;
+                    let ignored = self.unknown.count();
+                    self.statuses.send_if_modified(|status| {
+                        std::mem::replace(&mut status.link.ignored, ignored) != ignored
+                    });
+                    match message {
+                        Some(FromRouter::Hello(hello)) => self.greeted(&mut router, hello),
+                        Some(FromRouter::Applied(applied)) => {
+                            // A router of version 1 takes the greeting for a table, and answers as to every table.
+                            if router.is_none() {
+                                self.greeted(&mut router, v1::router());
+                            }
+                            if let Some(sent) = &sent {
+                                self.applied(sent, applied);
                             }
                         }
-                        FromRouter::Unanswered(report) => {
+                        Some(FromRouter::Unanswered(report)) => {
                             // There may be no reader.
                             let _ = self.unanswered.send(report);
                         }
-                        FromRouter::Drained(instance) => {
-                            let listed = sent.as_ref().is_some_and(|(_, listed)| listed.contains(&instance));
+                        Some(FromRouter::Drained(instance)) => {
+                            let listed = sent.as_ref().is_some_and(|sent| sent.instances.contains(&instance));
                             if !listed {
                                 self.statuses.send_if_modified(|status| status.active.remove(&instance));
                             }
                         }
+                        None => {}
                     }
                 }
             }
         }
     }
+
+    fn greeted(&mut self, router: &mut Option<Hello>, hello: Hello) {
+        let version = hello.version.min(VERSION);
+        self.statuses.send_modify(|status| status.link.protocol = Some(version));
+        *router = Some(hello);
+    }
+
+    fn applied(&mut self, sent: &SentTable, applied: Applied) {
+        let Applied { version, draining, failed, ignored } = applied;
+        // An answer to an older table does not know the instances of a newer one.
+        if version == sent.version {
+            self.statuses.send_modify(|status| {
+                status.link.table = version;
+                status.link.ignored_by_router = ignored;
+                status.failed = failed;
+                status.active = sent.instances.iter().cloned().chain(draining).collect();
+            });
+        } else if version > sent.version {
+            let latest = sent.version;
+            tracing::error!(version, latest, "the router has a newer table than this server published");
+        }
+    }
+}
+
+/// The instances that may get requests by this table.
+fn instances(table: &Table) -> HashSet<InstanceId> {
+    let targets = table.services.iter().flat_map(|service| &service.targets);
+    targets.map(|target| target.instance.clone()).collect()
 }

@@ -32,7 +32,8 @@ impl Listeners {
     /// Opens new listeners and closes those that are not wanted any more; returns those that cannot be opened, and why.
     pub(super) async fn apply(&mut self, wanted: &[Listener], workers: &[ThreadHandle]) -> Vec<(SocketAddr, String)> {
         self.open.retain(|address, open| {
-            let stays = wanted.iter().any(|listener| listener.address == *address);
+            let stays =
+                wanted.iter().any(|listener| listener.address == *address && listener.protocol != Protocol::Unknown);
             if !stays {
                 open.closed.cancel();
             }
@@ -40,6 +41,14 @@ impl Listeners {
         });
         let mut failed = Vec::new();
         for listener in wanted {
+            match listener.protocol {
+                Protocol::Http | Protocol::Tcp => {}
+                Protocol::Unknown => {
+                    let why = "the router does not know its protocol; upgrade the router".to_owned();
+                    failed.push((listener.address, why));
+                    continue;
+                }
+            }
             let socket = match self.open.get(&listener.address) {
                 Some(open) if open.protocol == listener.protocol => continue,
                 // The socket is kept, so that no connection is refused while the protocol changes.

@@ -1,6 +1,6 @@
 //! One HTTP request: routed, checked, sent to an instance, answered.
 
-use std::{net::SocketAddr, rc::Rc};
+use std::rc::Rc;
 
 use hyper::{
     Method, Request, Response, StatusCode, Uri, Version,
@@ -14,9 +14,10 @@ use super::{
     dispatch::{Dispatched, Undispatched, dispatch},
     error_page::ErrorPage,
     headers,
-    protocol::Unanswered,
+    protocol::{Action, Unanswered},
     routes,
     thread_state::ThreadState,
+    transport::Transport,
     tunnel,
 };
 
@@ -26,9 +27,17 @@ const MAX_REPORTED_PATH: usize = 200;
 /// What all requests of one client's connection share.
 pub(super) struct Client {
     pub(super) worker: Rc<ThreadState>,
-    pub(super) listener: SocketAddr,
-    pub(super) peer: headers::Peer,
     pub(super) activity: Rc<Activity>,
+    transport: Transport,
+    /// The client, as the forwarding headers describe it.
+    peer: headers::Peer,
+}
+
+impl Client {
+    pub(super) fn new(worker: Rc<ThreadState>, transport: Transport) -> Self {
+        let peer = headers::Peer::new(&transport, &worker.shared.trusted);
+        Self { worker, activity: Activity::new(), transport, peer }
+    }
 }
 
 /// Answers a request: with an instance's response, or with an error page.
@@ -38,10 +47,6 @@ pub(super) async fn answer(client: &Client, request: Request<Incoming>) -> Respo
         Ok(response) => response,
         Err((error, id)) => error.response(id.as_ref()),
     };
-    // A client that is told to close does not send its next request on a connection that is being closed.
-    if client.worker.draining.get() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
     response.body_mut().keep_busy(busy);
     response
 }
@@ -59,10 +64,16 @@ async fn forward(
         return Err((ErrorPage::BadRequest, None));
     }
     set_host(client, &mut request).map_err(|error| (error, None))?;
-    let Some(listener) = worker.shared.listener(&client.listener) else { return Err((ErrorPage::NotFound, None)) };
+    let Some(listener) = worker.shared.listener(&client.transport.listener) else {
+        return Err((ErrorPage::NotFound, None));
+    };
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let found = routes::find(&listener.routes, host, request.uri().path());
-    let Some(route) = found else { return Err((ErrorPage::NotFound, None)) };
+    let service = match found.map(|route| &route.action) {
+        Some(Action::Forward(service)) => service,
+        Some(Action::Unknown) => return Err((ErrorPage::UnknownAction, None)),
+        None => return Err((ErrorPage::NotFound, None)),
+    };
 
     // Bytes after a request's body are not read as an upgraded stream, and HTTP/1.0 has no upgrades.
     let upgradable = request.version() == Version::HTTP_11 && request.body().is_end_stream();
@@ -71,14 +82,14 @@ async fn forward(
     prepare(client, &mut request, upgrade.as_ref());
     let id = request.headers().get(headers::REQUEST_ID).cloned();
     let (method, uri) = (request.method().clone(), request.uri().clone());
-    let Dispatched { mut response, claim, upstream, upload } = match dispatch(worker, &route.service, request).await {
+    let Dispatched { mut response, claim, upstream, upload } = match dispatch(worker, service, request).await {
         Ok(dispatched) => dispatched,
         Err(Undispatched { error, instance }) => {
             // An invalid request is the client's fault, not the app's.
             if !matches!(error, ErrorPage::BadRequest) {
                 let request_id = id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
                 worker.shared.failures.report(Unanswered {
-                    service: route.service.clone(),
+                    service: service.clone(),
                     status: error.status().as_u16(),
                     instance,
                     method: method.to_string(),
@@ -126,7 +137,8 @@ fn set_host(client: &Client, request: &mut Request<Incoming>) -> Result<(), Erro
     match host {
         Some(host) if headers::is_host(host.as_bytes()) => Ok(()),
         None if request.version() == Version::HTTP_10 => {
-            let host = HeaderValue::from_str(&client.listener.to_string()).map_err(|_| ErrorPage::BadRequest)?;
+            let host =
+                HeaderValue::from_str(&client.transport.listener.to_string()).map_err(|_| ErrorPage::BadRequest)?;
             request.headers_mut().insert(header::HOST, host);
             Ok(())
         }

@@ -75,27 +75,30 @@ fn path_matches(prefix: &str, path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::router::protocol::Action;
 
     #[test]
     fn the_most_specific_route_wins() {
-        let route = |host: &str, path: &str| Route {
+        let route = |host: &str, path: &str, service: &str| Route {
             host: host.into(),
             path: path.into(),
-            certificate: None,
-            service: format!("{host}{path}"),
+            action: Action::Forward(service.parse().unwrap()),
         };
         let mut routes = vec![
-            route("*", "/"),
-            route("*.example.org", "/"),
-            route("www.example.org", "/"),
-            route("www.example.org", "/api"),
+            route("*", "/", "any/web/1"),
+            route("*.example.org", "/", "wildcard/web/1"),
+            route("www.example.org", "/", "www/web/1"),
+            route("www.example.org", "/api", "api/web/1"),
         ];
         routes.sort_by_key(specificity);
-        let found = |host, path| find(&routes, host, path).unwrap().service.as_str();
-        assert_eq!(found("www.example.org:80", "/api/x"), "www.example.org/api");
-        assert_eq!(found("WWW.example.org", "/apis"), "www.example.org/");
-        assert_eq!(found("a.b.example.org", "/"), "*.example.org/");
-        assert_eq!(found("example.org", "/"), "*/");
-        assert_eq!(found("", "*"), "*/");
+        let found = |host, path| match &find(&routes, host, path).unwrap().action {
+            Action::Forward(service) => service.app.as_str(),
+            Action::Unknown => panic!("{host}{path}"),
+        };
+        assert_eq!(found("www.example.org:80", "/api/x"), "api");
+        assert_eq!(found("WWW.example.org", "/apis"), "www");
+        assert_eq!(found("a.b.example.org", "/"), "wildcard");
+        assert_eq!(found("example.org", "/"), "any");
+        assert_eq!(found("", "*"), "any");
     }
 }

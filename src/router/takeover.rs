@@ -22,7 +22,6 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
     recvmsg, sendmsg,
 };
-use serde::{Deserialize, Serialize};
 use tokio::{
     io::AsyncReadExt as _,
     net::{UnixListener, UnixStream},
@@ -31,7 +30,7 @@ use tokio::{
 use super::{
     error::RouterError,
     listeners::Listeners,
-    protocol::{Protocol, Table},
+    protocol::{Protocol, Table, line, unknown::Unknown, v1::Inventory},
 };
 use crate::model::InstanceId;
 
@@ -44,20 +43,13 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time between two attempts to take over.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The message before the file descriptors.
-#[derive(Serialize, Deserialize)]
-struct Inventory {
-    table: Table,
-    sockets: Vec<(SocketAddr, Protocol)>,
-    /// Instances that may have requests in flight.
-    active: Vec<InstanceId>,
-}
-
 /// What the previous router handed over.
 pub(super) struct Inherited {
     pub(super) table: Table,
     pub(super) sockets: Vec<(SocketAddr, Protocol, TcpListener)>,
     pub(super) active: Vec<InstanceId>,
+    /// What was ignored in the previous router's message.
+    pub(super) unknown: Unknown,
 }
 
 /// The previous router, which still serves the connections that it accepted.
@@ -162,7 +154,7 @@ impl RouterDir {
     ) -> io::Result<StdStream> {
         let sockets: Vec<_> = listeners.sockets().collect();
         let inventory = Inventory {
-            table: table.clone(),
+            table: table.into(),
             sockets: sockets.iter().map(|(address, protocol, _)| (*address, *protocol)).collect(),
             active,
         };
@@ -222,7 +214,9 @@ fn inherit(path: &Path) -> io::Result<(StdStream, Inherited)> {
     }
     let mut text = vec![0; length];
     stream.read_exact(&mut text)?;
-    let Inventory { table, sockets, active } = serde_json::from_slice(&text)?;
+    let mut unknown = Unknown::default();
+    let text = std::str::from_utf8(&text).map_err(io::Error::other)?;
+    let Inventory { table, sockets, active } = line::read(text, &mut unknown)?;
     let mut descriptors: Vec<OwnedFd> = Vec::new();
     while descriptors.len() < sockets.len() {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
@@ -240,5 +234,5 @@ fn inherit(path: &Path) -> io::Result<(StdStream, Inherited)> {
         }
     }
     let sockets = sockets.into_iter().zip(descriptors).map(|((a, p), fd)| (a, p, TcpListener::from(fd))).collect();
-    Ok((stream, Inherited { table, sockets, active }))
+    Ok((stream, Inherited { table: table.into(), sockets, active, unknown }))
 }

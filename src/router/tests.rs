@@ -1,7 +1,10 @@
 //! Real routers on loopback, with clients and instances that send and receive raw bytes.
 
 mod bodies;
+mod frozen;
 mod http;
 mod kit;
 mod smuggling;
 mod takeover;
+mod transport;
+mod versions;

@@ -1,22 +1,27 @@
 //! Bytes that are carried both ways: of a TCP mapping, and after an HTTP upgrade.
 
-use std::{net::SocketAddr, rc::Rc};
+use std::rc::Rc;
 
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::{io::copy_bidirectional_with_sizes, net::TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
 
-use super::{balancer::Claim, pool::Upstream, socket, thread_state::ThreadState};
+use super::{
+    balancer::Claim, pool::Upstream, protocol::Action, socket, thread_state::ThreadState, transport::Transport,
+};
 
 /// The buffer of each direction, bytes.
 const BUFFER_BYTES: usize = 32 * 1024;
 
 /// Carries a client's TCP connection to the instance with the fewest connections.
-pub(super) async fn serve_tcp(worker: Rc<ThreadState>, listener: SocketAddr, mut client: TcpStream) {
-    let Some(listener) = worker.shared.listener(&listener) else { return };
-    let Some(route) = listener.routes.first() else { return };
+pub(super) async fn serve_tcp<S>(worker: Rc<ThreadState>, mut client: S, transport: Transport)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let Some(listener) = worker.shared.listener(&transport.listener) else { return };
+    let Some(Action::Forward(service)) = listener.routes.first().map(|route| &route.action) else { return };
     let mut tried = Vec::new();
-    while let Some(claim) = worker.shared.balancer.claim(&route.service, &tried) {
+    while let Some(claim) = worker.shared.balancer.claim(service, &tried) {
         if let Ok(mut instance) = socket::connect(&claim).await {
             let _ = copy_bidirectional_with_sizes(&mut client, &mut instance, BUFFER_BYTES, BUFFER_BYTES).await;
             return;

@@ -9,6 +9,7 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::protocol::Unanswered;
+use crate::model::ServiceKey;
 
 /// Maximum number of requests of one service that are reported in each period; further ones are counted.
 const MAX_PER_PERIOD: u64 = 10;
@@ -17,7 +18,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 const MAX_QUEUED_REPORTS: usize = 256;
 
 pub(super) struct FailureReporter {
-    periods: Mutex<HashMap<String, Period>>,
+    periods: Mutex<HashMap<ServiceKey, Period>>,
     reports: mpsc::Sender<Unanswered>,
 }
 
@@ -41,7 +42,7 @@ impl FailureReporter {
     }
 
     /// Counts a request of the service. If it is to be reported: how many before it were not.
-    fn admit(&self, service: &str, now: Instant) -> Option<u64> {
+    fn admit(&self, service: &ServiceKey, now: Instant) -> Option<u64> {
         let mut periods = self.periods.lock().unwrap_or_else(PoisonError::into_inner);
         match periods.get_mut(service) {
             Some(period) if now - period.begun < PERIOD => {
@@ -50,7 +51,7 @@ impl FailureReporter {
             }
             before => {
                 let suppressed = before.map_or(0, |period| period.count.saturating_sub(MAX_PER_PERIOD));
-                periods.insert(service.to_owned(), Period { begun: now, count: 1 });
+                periods.insert(service.clone(), Period { begun: now, count: 1 });
                 Some(suppressed)
             }
         }
@@ -65,10 +66,11 @@ mod tests {
     fn reports_beyond_the_limit_are_suppressed_and_counted() {
         let (reporter, _reports) = FailureReporter::new();
         let begin = Instant::now();
-        let reported: Vec<_> = (0..25).filter_map(|_| reporter.admit("a", begin)).collect();
+        let (a, b): (ServiceKey, ServiceKey) = ("a/web/8080".parse().unwrap(), "b/web/8080".parse().unwrap());
+        let reported: Vec<_> = (0..25).filter_map(|_| reporter.admit(&a, begin)).collect();
         assert_eq!(reported, [0; 10]);
-        assert_eq!(reporter.admit("b", begin), Some(0), "each service has its own limit");
-        assert_eq!(reporter.admit("a", begin + PERIOD), Some(15));
-        assert_eq!(reporter.admit("a", begin + PERIOD), Some(0));
+        assert_eq!(reporter.admit(&b, begin), Some(0), "each service has its own limit");
+        assert_eq!(reporter.admit(&a, begin + PERIOD), Some(15));
+        assert_eq!(reporter.admit(&a, begin + PERIOD), Some(0));
     }
 }

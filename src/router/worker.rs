@@ -10,12 +10,13 @@ use std::{
 };
 
 use tokio::{
+    net::TcpStream,
     runtime::LocalOptions,
     sync::mpsc::{Receiver, Sender, channel},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{http_connection, protocol::Protocol, routes::RouterState, socket, thread_state::ThreadState, tunnel};
+use super::{http_connection, protocol::Protocol, routes::RouterState, thread_state::ThreadState, transport, tunnel};
 
 /// Maximum number of clients' connections to one worker; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 20_000;
@@ -141,18 +142,9 @@ async fn listen(worker: Rc<ThreadState>, accept: Accept, stages: Stages) {
         };
         match accepted {
             Ok((stream, peer)) => {
-                socket::tune(&stream);
-                let state = Rc::clone(&worker);
-                match protocol {
-                    Protocol::Http => {
-                        let closing = stages.closing.clone();
-                        let serving = http_connection::serve(state, address, stream, peer, closing);
-                        drop(worker.connections.spawn_local(serving));
-                    }
-                    Protocol::Tcp => {
-                        drop(worker.connections.spawn_local(tunnel::serve_tcp(state, address, stream)));
-                    }
-                }
+                let accepted = Accepted { stream, peer, listener: address, protocol };
+                let serving = serve(Rc::clone(&worker), accepted, stages.closing.clone());
+                drop(worker.connections.spawn_local(serving));
             }
             Err(error) => {
                 // Out of file descriptors, or a connection that ended at once: neither ends the listener.
@@ -160,5 +152,25 @@ async fn listen(worker: Rc<ThreadState>, accept: Accept, stages: Stages) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }
+    }
+}
+
+/// A connection that was accepted just now.
+struct Accepted {
+    stream: TcpStream,
+    peer: SocketAddr,
+    listener: SocketAddr,
+    protocol: Protocol,
+}
+
+/// Serves a connection: its transport first, then what its listener is for.
+async fn serve(worker: Rc<ThreadState>, accepted: Accepted, closing: CancellationToken) {
+    let Accepted { stream, peer, listener, protocol } = accepted;
+    let (stream, transport) = transport::establish(stream, peer, listener);
+    match protocol {
+        Protocol::Http => http_connection::serve(worker, stream, transport, closing).await,
+        Protocol::Tcp => tunnel::serve_tcp(worker, stream, transport).await,
+        // `Listeners` opens none.
+        Protocol::Unknown => {}
     }
 }

@@ -1,4 +1,4 @@
-//! Port mappings: ports of the router that lead to the web instances of an app.
+//! Port mappings: ports of the router that lead to the instances of an app's exposed process type.
 
 use rusqlite::{OptionalExtension as _, Row, Transaction};
 
@@ -40,7 +40,7 @@ impl std::str::FromStr for PortScheme {
     }
 }
 
-/// `scheme:host-port:container-port` of an app's web process type.
+/// `scheme:host-port:container-port` of an app's exposed process type.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PortMapping {
     /// Protocol.
@@ -105,11 +105,6 @@ impl Store {
             query.query_and_then([app.0], mapping)?.collect()
         })
         .await
-    }
-
-    /// Active port mappings of all apps.
-    pub async fn all_port_mappings(&self) -> Result<Vec<(AppId, PortMapping)>> {
-        self.read(|t, _| all(t)).await
     }
 
     /// Replaces the app's port mappings. Without any, the automatic port is active again; until then it stays reserved

@@ -1,5 +1,7 @@
 //! Releases: numbered combinations of image, config vars and process types. Only the state of a release changes.
 
+use std::collections::HashMap;
+
 use rusqlite::{Row, Transaction};
 
 use super::{
@@ -9,13 +11,12 @@ use super::{
     error::{Result, StoreError},
     ids::{AppId, BuildId},
     placement::Placement,
+    process_spec::ProcessSpec,
     secrets::Cipher,
     tasks::{self, NewTask, Task},
     time::{Millis, now},
 };
-use crate::model::{
-    BranchName, CONTAINER_PORT, CommitId, Digest, HealthCheck, Process, ReleaseManifest, ReleaseNumber,
-};
+use crate::model::{BranchName, CommitId, Digest, ProcessType, ReleaseManifest, ReleaseNumber};
 
 /// Kind of change that made a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
@@ -91,27 +92,6 @@ impl std::str::FromStr for ReleaseState {
     }
 }
 
-/// A process type of a release.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct ProcessSpec {
-    /// Process as the image declares it.
-    pub process: Process,
-    /// Health check of the instances.
-    pub health_check: HealthCheck,
-    /// Quantity of instances if the process type was never scaled.
-    pub default_quantity: u32,
-    /// Port that the instances are to listen on (`PORT`).
-    #[serde(default = "default_port")]
-    pub port: u16,
-    /// Whether user and stop signal are those of the image, as a Dockerfile sets them.
-    #[serde(default)]
-    pub own_user: bool,
-}
-
-fn default_port() -> u16 {
-    CONTAINER_PORT
-}
-
 /// A release to be created.
 #[derive(Debug, Clone)]
 pub struct NewRelease {
@@ -168,6 +148,13 @@ pub struct Release {
     pub created_at: Millis,
 }
 
+impl Release {
+    /// The process type that the app's port mappings lead to.
+    pub fn exposed(&self) -> Option<&ProcessSpec> {
+        self.processes.iter().find(|spec| spec.is_exposed())
+    }
+}
+
 /// Commit that a branch is to point to after its release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushedRelease {
@@ -213,6 +200,26 @@ fn release(cipher: &Cipher, app: AppId, row: &Row<'_>) -> Result<Release> {
 fn find(t: &Transaction<'_>, cipher: &Cipher, app: AppId, number: ReleaseNumber) -> Result<Option<Release>> {
     let sql = format!("SELECT {COLUMNS} FROM releases WHERE app = ?1 AND number = ?2");
     t.prepare_cached(&sql)?.query_and_then((app.0, number), |row| release(cipher, app, row))?.next().transpose()
+}
+
+/// The process type that port mappings lead to, of each release that is current or has instances.
+pub(super) fn exposed_types(t: &Transaction<'_>) -> Result<HashMap<(AppId, ReleaseNumber), ProcessType>> {
+    let mut query = t.prepare_cached(
+        "SELECT app, number, processes FROM releases r
+         WHERE number = (SELECT current_release FROM apps WHERE id = r.app)
+            OR EXISTS (SELECT 1 FROM instances i WHERE i.app = r.app AND i.release = r.number)",
+    )?;
+    let mut types = HashMap::new();
+    let releases = query.query_and_then([], |row| {
+        let processes: Vec<ProcessSpec> = json(row, "processes", "processes")?;
+        Ok::<_, StoreError>(((AppId(row.get("app")?), row.get("number")?), processes))
+    })?;
+    for release in releases {
+        let (key, processes) = release?;
+        let exposed = processes.into_iter().find(ProcessSpec::is_exposed);
+        types.extend(exposed.map(|spec| (key, spec.process.process_type)));
+    }
+    Ok(types)
 }
 
 /// Changes the state of a release that is in state `from`.

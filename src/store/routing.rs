@@ -1,5 +1,7 @@
 //! What the route table is built from.
 
+use std::collections::HashMap;
+
 use super::{
     apps::{self, App},
     database::Store,
@@ -7,7 +9,9 @@ use super::{
     ids::AppId,
     instances::{self, Instance},
     ports::{self, PortMapping},
+    releases,
 };
+use crate::model::{ProcessType, ReleaseNumber};
 
 /// What the route table is built from. All of it is of the same moment: a commit point changes an app and its instances
 /// together.
@@ -19,13 +23,27 @@ pub struct RoutingState {
     pub apps: Vec<App>,
     /// The instances of all apps.
     pub instances: Vec<Instance>,
+    /// The process type that port mappings lead to, of each release that is current or has instances, if there is one.
+    pub exposed: HashMap<(AppId, ReleaseNumber), ProcessType>,
+}
+
+impl RoutingState {
+    /// Whether port mappings lead to the instances of this one's process type.
+    pub fn is_exposed(&self, row: &Instance) -> bool {
+        self.exposed.get(&(row.app, row.release)) == Some(&row.process_type)
+    }
 }
 
 impl Store {
     /// What the route table is built from.
     pub async fn routing_state(&self) -> Result<RoutingState> {
         self.read(|t, _| {
-            Ok(RoutingState { mappings: ports::all(t)?, apps: apps::all(t)?, instances: instances::all(t)? })
+            Ok(RoutingState {
+                mappings: ports::all(t)?,
+                apps: apps::all(t)?,
+                instances: instances::all(t)?,
+                exposed: releases::exposed_types(t)?,
+            })
         })
         .await
     }

@@ -1,7 +1,7 @@
 //! What the worker of an app keeps from round to round.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -25,7 +25,7 @@ pub(super) struct WorkerState {
     pub(super) shared: Arc<Shared>,
     pub(super) app: AppId,
     pub(super) handle: Arc<WorkerHandle>,
-    /// The current release and that of the candidate.
+    /// The releases that are current, the candidate, or those of instances.
     pub(super) releases: HashMap<ReleaseNumber, Arc<Release>>,
     pub(super) memory: Memory,
     pub(super) tasks: InstanceTasks,
@@ -49,8 +49,9 @@ impl WorkerState {
         }
     }
 
-    pub(super) async fn load_releases(&mut self, app: &App) -> Result<(), InstancesError> {
-        let needed: Vec<_> = app.current.iter().chain(&app.candidate).map(|d| d.release).collect();
+    pub(super) async fn load_releases(&mut self, app: &App, rows: &[Instance]) -> Result<(), InstancesError> {
+        let deployed = app.current.iter().chain(&app.candidate).map(|deployment| deployment.release);
+        let needed: HashSet<_> = deployed.chain(rows.iter().map(|row| row.release)).collect();
         self.releases.retain(|number, _| needed.contains(number));
         for number in needed {
             if !self.releases.contains_key(&number)
@@ -60,6 +61,18 @@ impl WorkerState {
             }
         }
         Ok(())
+    }
+
+    /// What a release declares for a process type.
+    pub(super) fn spec(&self, release: ReleaseNumber, process_type: &ProcessType) -> Option<&ProcessSpec> {
+        let release = self.releases.get(&release)?;
+        release.processes.iter().find(|spec| spec.process.process_type == *process_type)
+    }
+
+    /// Whether port mappings lead to an instance. The releases of all rows are loaded; an instance of another one would be
+    /// drained for nothing, which does no harm.
+    pub(super) fn is_exposed(&self, row: &Instance) -> bool {
+        self.spec(row.release, &row.process_type).is_none_or(ProcessSpec::is_exposed)
     }
 
     pub(super) fn declared_types(&self) -> HashMap<ReleaseNumber, BTreeMap<ProcessType, DeclaredType>> {

@@ -101,9 +101,7 @@ async fn create(
 
 /// The port that the release declares for a process type.
 fn declared_port(state: &WorkerState, release: ReleaseNumber, process_type: &ProcessType) -> u16 {
-    let release = state.releases.get(&release);
-    let spec = release.and_then(|r| r.processes.iter().find(|p| p.process.process_type == *process_type));
-    spec.map_or(CONTAINER_PORT, |spec| spec.port)
+    state.spec(release, process_type).map_or(CONTAINER_PORT, |spec| spec.port)
 }
 
 async fn replace(
@@ -147,7 +145,7 @@ async fn launch(state: &mut WorkerState, app: &App, row: &Instance) -> Result<St
         return Ok(Step::InProgress);
     };
     let mappings = state.shared.store.port_mappings(app.id).await?;
-    let port = row.port_of(mappings.first().filter(|_| row.process_type.is_web()));
+    let port = row.port_of(mappings.first().filter(|_| state.is_exposed(row)));
     // Only the first instance of a process type informs the caller: all run the same program.
     let rollouts = state.handle.rollouts.lock().await;
     let progress = rollouts.get(&row.generation).filter(|_| row.ordinal == 1).map(|waiter| waiter.progress.clone());
@@ -172,7 +170,7 @@ async fn retire(state: &mut WorkerState, app: &App, row: &Instance) -> Result<St
         return Ok(Step::InProgress);
     }
     let was_current = app.current.is_some_and(|current| row.generation <= current.generation);
-    if !was_current || !row.process_type.is_web() || row.container.is_none() {
+    if !was_current || !state.is_exposed(row) || row.container.is_none() {
         state.memory.remember_never_routed(row.id.clone());
     }
     state.shared.store.set_instance(row.id.clone(), row.container.clone(), InstanceState::Retiring).await?;
@@ -187,7 +185,7 @@ fn remove(state: &mut WorkerState, row: &Instance) -> Step {
     if let Some(at) = state.memory.delayed_until(&row.id) {
         return Step::DelayedUntil(at);
     }
-    let unrouting = if !row.process_type.is_web() || !state.memory.was_routed(&row.id) {
+    let unrouting = if !state.is_exposed(row) || !state.memory.was_routed(&row.id) {
         Unrouting::NeverRouted
     } else if state.memory.failure(&row.id).is_some() {
         Unrouting::Failed

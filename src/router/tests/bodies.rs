@@ -41,7 +41,7 @@ async fn an_older_table_is_ignored() {
     // The router reads tables in order: when this one is applied, the older one was read.
     router.put(table(7, address, Protocol::Http, &[&one])).await;
     assert!(Peer::connect(address).await.request(GET).await.text().starts_with("one"));
-    assert_eq!(router.link.applied_version(), 7);
+    assert_eq!(router.link.status().table, 7);
 }
 
 #[tokio::test]

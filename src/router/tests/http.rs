@@ -12,19 +12,25 @@ use crate::router::protocol::{Protocol, Service, Table};
 async fn requests_are_routed_by_host_and_path_with_forwarding_headers() {
     let (one, two) = (Instance::echo("one").await, Instance::echo("two").await);
     let (router, address) = (Router::start(), free());
-    let service = |name: &str, instance: &Instance| Service { name: name.into(), targets: vec![instance.target()] };
+    let service =
+        |name: &str, instance: &Instance| Service { key: name.parse().unwrap(), targets: vec![instance.target()] };
     router
         .put(Table {
             version: 1,
             listeners: vec![listener(
                 address,
                 Protocol::Http,
-                &[("a.test", "/", "one"), ("a.test", "/api", "two"), ("*.b.test", "/", "two"), ("c.test", "/", "none")],
+                &[
+                    ("a.test", "/", "one/web/1"),
+                    ("a.test", "/api", "two/web/1"),
+                    ("*.b.test", "/", "two/web/1"),
+                    ("c.test", "/", "none/web/1"),
+                ],
             )],
             services: vec![
-                service("one", &one),
-                service("two", &two),
-                Service { name: "none".into(), targets: vec![] },
+                service("one/web/1", &one),
+                service("two/web/1", &two),
+                Service { key: "none/web/1".parse().unwrap(), targets: vec![] },
             ],
         })
         .await;
@@ -76,7 +82,10 @@ async fn an_instance_that_refuses_connections_is_skipped_for_every_method() {
     let answer = Peer::connect(address).await.request("GET /x?secret HTTP/1.1\r\nhost: a\r\n\r\n").await;
     assert_eq!(answer.status(), 502);
     let report = soon("the server gets a report", unanswered.recv()).await.unwrap();
-    assert_eq!((report.service.as_str(), report.status, report.instance.as_ref()), ("s", 502, Some(&bad.id)));
+    assert_eq!(
+        (report.service.to_string().as_str(), report.status, report.instance.as_ref()),
+        (SERVICE, 502, Some(&bad.id))
+    );
     assert_eq!((report.method.as_str(), report.path.as_str()), ("GET", "/x"));
     assert_eq!(Some(report.request_id.as_str()), answer.header("x-request-id"));
 }
@@ -256,10 +265,13 @@ async fn two_ports_of_one_instance_share_no_connection() {
     let (one, mut two) = (Instance::echo("p8080").await, Instance::echo("p9090").await);
     two.id = one.id.clone();
     let (router, address) = (Router::start(), free());
-    let service = |name: &str, instance: &Instance| Service { name: name.into(), targets: vec![instance.target()] };
-    let routes = [("*", "/", "one"), ("*", "/two", "two")];
+    let service =
+        |name: &str, instance: &Instance| Service { key: name.parse().unwrap(), targets: vec![instance.target()] };
+    let routes = [("*", "/", "one/web/1"), ("*", "/two", "two/web/1")];
     let listeners = vec![listener(address, Protocol::Http, &routes)];
-    router.put(Table { version: 1, listeners, services: vec![service("one", &one), service("two", &two)] }).await;
+    router
+        .put(Table { version: 1, listeners, services: vec![service("one/web/1", &one), service("two/web/1", &two)] })
+        .await;
     let mut client = Peer::connect(address).await;
     for _ in 0..3 {
         assert!(client.request(GET).await.text().starts_with("p8080\n"));
@@ -274,7 +286,7 @@ async fn a_port_in_use_is_reported_and_opened_when_it_is_free() {
     let (address, other): (SocketAddr, _) = (taken.local_addr().unwrap(), free());
     let router = Router::start();
     let mut wanted = table(1, address, Protocol::Http, &[&echo]);
-    wanted.listeners.push(listener(other, Protocol::Http, &[("*", "/", "s")]));
+    wanted.listeners.push(listener(other, Protocol::Http, &[("*", "/", SERVICE)]));
     router.link.publish(wanted.clone());
     let failed = soon("the table is in force", router.link.applied(1)).await;
     assert_eq!(failed.iter().map(|(address, _)| *address).collect::<Vec<_>>(), [address]);

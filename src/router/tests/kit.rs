@@ -23,7 +23,7 @@ use crate::{
     model::InstanceId,
     router::{
         self, Link, RouterError,
-        protocol::{Listener, Protocol, Route, Service, Table, Target},
+        protocol::{Action, Listener, Protocol, Route, Service, Table, Target},
     },
 };
 
@@ -97,6 +97,9 @@ impl Router {
     }
 }
 
+/// The service of the tables of [`table`].
+pub(super) const SERVICE: &str = "app/web/8080";
+
 /// A free address, chosen by the kernel.
 pub(super) fn free() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
@@ -106,8 +109,8 @@ pub(super) fn table(version: u64, address: SocketAddr, protocol: Protocol, insta
     let targets = instances.iter().map(|instance| instance.target()).collect();
     Table {
         version,
-        listeners: vec![listener(address, protocol, &[("*", "/", "s")])],
-        services: vec![Service { name: "s".into(), targets }],
+        listeners: vec![listener(address, protocol, &[("*", "/", SERVICE)])],
+        services: vec![Service { key: SERVICE.parse().unwrap(), targets }],
     }
 }
 
@@ -115,8 +118,7 @@ pub(super) fn listener(address: SocketAddr, protocol: Protocol, routes: &[(&str,
     let route = |(host, path, service): &(&str, &str, &str)| Route {
         host: (*host).into(),
         path: (*path).into(),
-        certificate: None,
-        service: (*service).into(),
+        action: Action::Forward(service.parse().unwrap()),
     };
     Listener { address, protocol, routes: routes.iter().map(route).collect() }
 }
@@ -182,7 +184,7 @@ impl Instance {
     }
 
     pub(super) fn target(&self) -> Target {
-        Target { instance: self.id.clone(), container: self.id.to_string(), release: 1, address: self.address }
+        Target { instance: self.id.clone(), address: self.address }
     }
 
     /// The next connection from the router.

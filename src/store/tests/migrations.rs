@@ -1,9 +1,9 @@
-use std::{fs, path::Path};
+use std::{collections::HashMap, fs, path::Path};
 
 use rusqlite::Connection;
 
 use super::{super::schema, *};
-use crate::model::ConfigKey;
+use crate::model::{ConfigKey, Exposure};
 
 /// Schema version of each dump, and its text.
 fn dumps() -> Vec<(usize, String)> {
@@ -148,9 +148,12 @@ async fn releases_and_builds_of_schema_version_3_are_read_back() {
     );
     assert_eq!(releases[2].config, config());
     for release in &releases {
-        let processes: Vec<_> =
-            release.processes.iter().map(|p| (p.process.process_type.as_str(), p.default_quantity, p.port)).collect();
-        assert_eq!(processes, [("web", 1, 3000), ("worker", 0, 3000)]);
+        let processes: Vec<_> = release
+            .processes
+            .iter()
+            .map(|p| (p.process.process_type.as_str(), p.default_quantity, p.port, p.exposes))
+            .collect();
+        assert_eq!(processes, [("web", 1, 3000, Exposure::PortMappings), ("worker", 0, 3000, Exposure::Nothing)]);
     }
     assert!(store.newest_push(SHOP).await.unwrap().unwrap().ref_set);
 
@@ -230,6 +233,10 @@ async fn instances_and_ports_of_schema_version_3_are_read_back() {
         [PortMapping { scheme: PortScheme::Tcp, host_port: 7000, container_port: 5000 }]
     );
     assert_eq!(store.port_mappings(ORPHAN).await.unwrap()[0].host_port, 10_001);
+    let routing = store.routing_state().await.unwrap();
+    let exposed: Vec<_> = instances.iter().map(|row| routing.is_exposed(row)).collect();
+    assert_eq!(exposed, [true, false]);
+    assert_eq!(routing.exposed, HashMap::from([((SHOP, 2), ProcessType::web())]));
     assert_eq!(store.server_id().await.unwrap(), "9fcc05df");
     assert_eq!(store.next_route_version().await.unwrap(), 2);
 }

@@ -19,7 +19,7 @@ use axum::{
 use paas::{
     config::Config,
     instances::{Instances, RolloutError},
-    model::{Digest, HealthCheck, Line, Probe, Process, ProcessType, ReleaseManifest, ReleaseNumber, Secret},
+    model::{Digest, Exposure, HealthCheck, Line, Probe, Process, ProcessType, ReleaseManifest, ReleaseNumber, Secret},
     progress::Progress,
     router::Link,
     store::{App, ConfigVars, NewRelease, Placement, ProcessSpec, ReleaseKind, Store},
@@ -125,6 +125,7 @@ impl Fixture {
             health_check: health_check.clone(),
             default_quantity: *quantity,
             port: 8080,
+            exposes: Exposure::by_convention(&name.parse().unwrap()),
             own_user: false,
         });
         let new = NewRelease {
