@@ -8,6 +8,7 @@ mod builds;
 mod command;
 mod completions;
 mod config_vars;
+mod cron;
 mod elsewhere;
 mod env_file;
 mod events;
@@ -34,13 +35,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Config,
-    operations::{Caller, Failure, Operations, Result, Version},
+    operations::{Caller, Failure, Operations, PeriodicInfo, Result, Version},
 };
 use command::Command;
 use output::{Output, Text};
 use parse::Parsed;
 use run::RunCommand;
 use session::Session;
+use table::{or_hyphen, table};
 
 pub use completions::{Shell, completions};
 pub use session::{ClientTerminal, Streams};
@@ -121,6 +123,23 @@ pub async fn refuse(streams: Streams, request: &str, failure: &Failure) -> u8 {
     failure.kind.exit_status()
 }
 
+impl Text for Vec<PeriodicInfo> {
+    fn text(&self) -> String {
+        let rows = self.iter().map(|periodic| {
+            let result = periodic.error.as_ref().map(|error| format!("failed: {error}"));
+            [
+                periodic.name.clone(),
+                format!("{} s", periodic.period_seconds),
+                periodic.runs.to_string(),
+                periodic.failures.to_string(),
+                or_hyphen(periodic.last.map(|time| time.to_string())),
+                or_hyphen(result.or_else(|| periodic.result.clone().filter(|result| !result.is_empty()))),
+            ]
+        });
+        table(["NAME", "EVERY", "RUNS", "FAILURES", "LAST", "RESULT"], rows)
+    }
+}
+
 impl Text for Version {
     fn text(&self) -> String {
         format!("paas {}\n", self.version)
@@ -141,6 +160,8 @@ async fn act(session: &Session<'_>, command: Command) -> Result {
         Command::Config(command) => config_vars::run(session, command).await,
         Command::Ps(command) => ps::run(session, command).await,
         Command::Run(command) => run::run(session, command).await.map(drop),
+        Command::Cron(command) => cron::run(session, command).await,
+        Command::Periodic(list) => session.answer(list).await,
         Command::Logs(command) => logs::run(session, command).await,
         Command::Ports(command) => ports::run(session, command).await,
         Command::Git(command) => git::run(session, command).await,

@@ -34,6 +34,7 @@ pub use error::DeployError;
 pub use ports::Ports;
 pub use rebase::Rebased;
 pub use releases::ConfigChange;
+pub use stack_schedule::StackUpdates;
 pub use stacks::{StackStatus, Stacks};
 
 use tokio_util::sync::CancellationToken;

@@ -23,6 +23,7 @@ mod requests;
 mod rollout;
 mod routes;
 mod shared;
+mod sweeps;
 mod teardown;
 mod waiting;
 mod worker;

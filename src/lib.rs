@@ -57,4 +57,6 @@ pub mod model;
 #[cfg(feature = "server")]
 pub mod pause;
 #[cfg(feature = "server")]
+pub mod periodic;
+#[cfg(feature = "server")]
 pub mod progress;

@@ -10,6 +10,7 @@ mod builds;
 mod caller;
 mod config_vars;
 mod context;
+mod cron;
 mod each_app;
 mod enter;
 mod events;
@@ -18,6 +19,7 @@ mod git;
 mod logs;
 mod members;
 mod operation;
+mod periodic;
 mod ports;
 mod ps;
 mod pushes;
@@ -35,12 +37,13 @@ mod version;
 
 pub use apps::*;
 pub use attachment::Attachment;
-pub use audit::AuditLog;
+pub use audit::{AuditLog, EventSweep};
 pub use buildpacks::*;
 pub use builds::*;
 pub use caller::Caller;
 pub use config_vars::*;
 pub use context::{Call, Context, Requirement};
+pub use cron::*;
 pub use enter::*;
 pub use events::*;
 pub use failure::{Failure, FailureKind, LastOutput, Result};
@@ -48,6 +51,7 @@ pub use git::*;
 pub use logs::*;
 pub use members::*;
 pub use operation::{Follow, Operation};
+pub use periodic::*;
 pub use ports::*;
 pub use ps::*;
 pub use pushes::AuditedPushes;
@@ -70,6 +74,7 @@ use crate::{
     deploy::Deployer,
     instances::Instances,
     model::Right,
+    periodic::Driver,
     store::{Effect, NewEvent, Store},
     tasks::Tasks,
 };
@@ -90,6 +95,7 @@ pub struct Operations {
     deployer: Deployer,
     instances: Instances,
     tasks: Tasks,
+    driver: Driver,
     audit: AuditLog,
 }
 
@@ -101,9 +107,10 @@ impl Operations {
         deployer: Deployer,
         instances: Instances,
         tasks: Tasks,
+        driver: Driver,
         audit: AuditLog,
     ) -> Self {
-        Self { config, store, deployer, instances, tasks, audit }
+        Self { config, store, deployer, instances, tasks, driver, audit }
     }
 
     /// Runs an operation. The only way to run one.
@@ -204,6 +211,7 @@ impl Operations {
             deployer: &self.deployer,
             instances: &self.instances,
             tasks: &self.tasks,
+            driver: &self.driver,
             audit: &self.audit,
             recording,
             caller: call.caller,

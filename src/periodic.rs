@@ -133,7 +133,9 @@ impl Driver {
             match &result {
                 Ok(summary) if summary.is_empty() => {}
                 Ok(summary) => tracing::info!(name = periodic.name(), "{summary}"),
-                Err(error) => tracing::error!(name = periodic.name(), error, "a periodic activation failed; it is repeated"),
+                Err(error) => {
+                    tracing::error!(name = periodic.name(), error, "a periodic activation failed; it is repeated");
+                }
             }
             let status = &mut self.lock()[index];
             status.runs += 1;
@@ -169,7 +171,7 @@ mod tests {
         }
 
         fn period(&self) -> Duration {
-            Duration::from_secs(60)
+            Duration::from_mins(1)
         }
 
         fn at_start(&self) -> bool {
@@ -179,35 +181,50 @@ mod tests {
         async fn activate(&self) -> Result<Activated, String> {
             match self.count.fetch_add(1, Ordering::Relaxed) + 1 {
                 2 => Err("two is too many".into()),
-                3 => Ok(Activated { next: Some(Duration::from_secs(1)), ..Activated::did("three") }),
+                3 => Ok(Activated { next: Some(Duration::from_millis(1)), ..Activated::did("three") }),
                 count => Ok(Activated::did(count.to_string())),
             }
         }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn an_activation_is_due_by_time_or_when_woken_and_its_result_is_known() {
         let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let driver = Driver::new(tracker.clone(), shutdown.clone());
         let count = Arc::new(AtomicU64::new(0));
         let waker = driver.start(Counting { count: Arc::clone(&count), at_start: true });
-        let after = |seconds| tokio::time::sleep(Duration::from_secs(seconds));
-        after(1).await;
-        assert_eq!(driver.statuses()[0].last.as_ref().unwrap().result, Ok("1".into()));
-        after(60).await;
-        let status = driver.statuses().remove(0);
+        let runs = async |wanted: u64| {
+            loop {
+                let status = driver.statuses().remove(0);
+                if status.runs >= wanted {
+                    return status;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        assert_eq!(runs(1).await.last.unwrap().result, Ok("1".into()));
+        waker.wake();
+        let status = runs(2).await;
         assert_eq!((status.runs, status.failures), (2, 1));
         assert_eq!(status.last.unwrap().result, Err("two is too many".into()));
         waker.wake();
-        after(0).await;
-        tokio::task::yield_now().await;
-        assert_eq!(count.load(Ordering::Relaxed), 3);
-        after(2).await;
-        assert_eq!(count.load(Ordering::Relaxed), 4, "the activation said when the next is due");
+        // The third activation says when the fourth is due.
+        assert_eq!(runs(4).await.last.unwrap().result, Ok("4".into()));
         shutdown.cancel();
         tracker.close();
         tracker.wait().await;
-        after(600).await;
+        waker.wake();
+        tokio::task::yield_now().await;
         assert_eq!(count.load(Ordering::Relaxed), 4);
+    }
+
+    #[tokio::test]
+    async fn the_first_activation_is_due_after_a_period_unless_it_is_wanted_at_once() {
+        let driver = Driver::new(TaskTracker::new(), CancellationToken::new());
+        driver.start(Counting { count: Arc::default(), at_start: false });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let expected =
+            PeriodicStatus { name: "count", period: Duration::from_mins(1), runs: 0, failures: 0, last: None };
+        assert_eq!(driver.statuses(), [expected]);
     }
 }

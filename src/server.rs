@@ -18,12 +18,13 @@ use crate::{
     build::{BuildError, Builder},
     commands::Commands,
     config::{Config, ConfigError},
-    deploy::{DeployError, Deployer},
+    deploy::{DeployError, Deployer, StackUpdates},
     engine::{Engine, EngineError, Kind},
     git::{GitError, Repositories},
     images::{ImageError, ImageStore, Registry, StackDefinition},
     instances::{Instances, InstancesError},
-    operations::{AuditLog, AuditedPushes, Failure, Operations},
+    operations::{AuditLog, AuditedPushes, CronSchedule, EventSweep, Failure, Operations},
+    periodic::Driver,
     progress,
     receive::{ReceiveError, Receiver},
     router::Link,
@@ -129,12 +130,14 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
         Builder::new(Arc::clone(&config), engine.builds.clone(), engine.images.clone(), images.clone(), token.clone())
             .await?;
     let repositories = Repositories::open(&config).await?;
+    let driver = Driver::new(tracker.clone(), stopped.clone());
     let runtime = Runtime::Local(Local::new(Arc::clone(&config), &engine, token)?);
     store.set_local_endpoints(config.address_plan()?).await?;
     let link = Link::start(config.data_dir.join("router.sock"), &tracker, stopped.clone());
     let instances =
-        Instances::start(Arc::clone(&config), store.clone(), runtime.clone(), link, &tracker, stopped.clone()).await?;
-    let tasks = Tasks::start(Arc::clone(&config), store.clone(), runtime, tracker.clone(), stopped.clone());
+        Instances::start(Arc::clone(&config), store.clone(), runtime.clone(), link, &driver, &tracker, stopped.clone())
+            .await?;
+    let tasks = Tasks::new(Arc::clone(&config), store.clone(), runtime, tracker.clone(), stopped.clone());
     let deployer = Deployer::new(
         Arc::clone(&config),
         store.clone(),
@@ -157,12 +160,17 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
         None => return Ok(()),
     }
     deployer.recover().await?;
-    tracker.spawn(deployer.clone().update_stacks_by_schedule(stopped.clone()));
+    StackUpdates::configured(&deployer).map(|updates| driver.start(updates));
 
     let audit = AuditLog::open(store.clone()).await?;
-    tracker.spawn(audit.clone().remove_old_events(config.events.keep_days, stopped.clone()));
+    driver.start(EventSweep { store: store.clone(), keep_days: config.events.keep_days });
+    let schedule = CronSchedule::new(store.clone(), tasks.clone(), audit.clone());
+    tracker.spawn(schedule.clone().record_failures(stopped.clone()));
+    tasks.adopt();
+    driver.start(schedule);
     let pushes = AuditedPushes { deployer: deployer.clone(), audit: audit.clone(), store: store.clone() };
-    let operations = Operations::new(Arc::clone(&config), store.clone(), deployer, instances, tasks, audit.clone());
+    let operations =
+        Operations::new(Arc::clone(&config), store.clone(), deployer, instances, tasks, driver, audit.clone());
     let commands = Commands::new(Arc::clone(&config), operations.clone());
     let receiver = Receiver::start(&config, repositories, pushes, &tracker, stopped.clone())?;
     let connections = TaskTracker::new();

@@ -4,11 +4,11 @@ use clap::{Parser, Subcommand};
 
 use super::{
     access::AccessCommand, apps::AppsCommand, buildpacks::BuildpacksCommand, builds::BuildsCommand,
-    config_vars::ConfigCommand, events::EventsCommand, git::GitCommand, logs::LogsCommand, output::Format,
-    ports::PortsCommand, ps::PsCommand, releases::ReleasesCommand, run::RunCommand, ssh_keys::SshKeysCommand,
-    stacks::StacksCommand, users::UsersCommand,
+    config_vars::ConfigCommand, cron::CronCommand, events::EventsCommand, git::GitCommand, logs::LogsCommand,
+    output::Format, ports::PortsCommand, ps::PsCommand, releases::ReleasesCommand, run::RunCommand,
+    ssh_keys::SshKeysCommand, stacks::StacksCommand, users::UsersCommand,
 };
-use crate::operations::{ShowUrls, ShowVersion, WhoAmI};
+use crate::operations::{ListPeriodic, ShowUrls, ShowVersion, WhoAmI};
 
 /// A command and its arguments.
 #[derive(Debug, Parser)]
@@ -48,6 +48,8 @@ pub(super) enum Command {
     Ps(PsCommand),
     #[command(flatten)]
     Run(RunCommand),
+    #[command(flatten)]
+    Cron(CronCommand),
     /// Print the logs of an app's instances.
     #[command(name = "logs", after_help = "Examples: logs my-app -t -p web\n          logs my-app --since 10m -q")]
     Logs(LogsCommand),
@@ -67,6 +69,9 @@ pub(super) enum Command {
     Events(EventsCommand),
     #[command(flatten)]
     Buildpacks(BuildpacksCommand),
+    /// List what the server does from time to time, with the last run and its result.
+    #[command(name = "periodic:list", alias = "periodic", after_help = "Example: periodic:list")]
+    Periodic(ListPeriodic),
     /// Print the app's URLs.
     #[command(name = "url", alias = "urls", after_help = "Example: url my-app")]
     Url(ShowUrls),

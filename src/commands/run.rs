@@ -70,7 +70,7 @@ impl RunCommand {
 }
 
 /// How a task ended, or that it has not.
-fn outcome(task: &TaskInfo) -> String {
+pub(super) fn outcome(task: &TaskInfo) -> String {
     match (&task.message, task.status) {
         (Some(message), _) => message.clone(),
         (None, Some(status)) => format!("exit status {status}"),

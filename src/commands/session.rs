@@ -63,9 +63,17 @@ impl Session<'_> {
     where
         O: Operation<Output: Serialize + Text>,
     {
+        self.answer_as(operation, O::Output::text).await
+    }
+
+    /// The same, with another text of the result.
+    pub(super) async fn answer_as<O>(&self, operation: O, text: impl Fn(&O::Output) -> String + Send) -> Result
+    where
+        O: Operation<Output: Serialize>,
+    {
         let result = self.run(operation).await?;
         match (self.out.format(), O::EFFECT) {
-            (Format::Text, _) => self.out.text(&result.text()).await,
+            (Format::Text, _) => self.out.text(&text(&result)).await,
             (Format::Json, Effect::Change) => self.out.json_line(&result).await,
             (Format::Json, Effect::Read) => self.out.json(&result).await,
         };

@@ -18,8 +18,6 @@ use crate::{
 
 /// Delay before a retry after an error of the engine or the database.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
-/// Interval at which containers without a row are removed.
-const SWEEP_INTERVAL: Duration = Duration::from_mins(10);
 /// Longest wait for an instance that was healthy to accept a connection.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Number of instances that are probed at a time.
@@ -40,52 +38,29 @@ async fn watch(workers: &Workers) {
         tokio::time::sleep(RETRY_DELAY).await;
     }
     shared.routes.open();
-    verify_all(workers).await;
-    let mut sweep = tokio::time::interval_at(tokio::time::Instant::now() + SWEEP_INTERVAL, SWEEP_INTERVAL);
-    loop {
-        tokio::select! {
-            exit = exits.next() => {
-                let Some(exit) = exit else { return };
-                let Ok(id) = exit.name.parse() else { continue };
-                match shared.store.instance(id).await {
-                    Ok(Some(row)) => {
-                        let _ = shared.launcher.exits.send(row.id);
-                        workers.handle(row.app).verify();
-                    }
-                    Ok(None) => {}
-                    Err(error) => tracing::warn!(%error, "cannot read the row of a container that ended"),
-                }
+    while let Err(error) = verify_all(workers).await {
+        tracing::warn!(%error, "cannot read the apps; retrying");
+        tokio::time::sleep(RETRY_DELAY).await;
+    }
+    while let Some(exit) = exits.next().await {
+        let Ok(id) = exit.name.parse() else { continue };
+        match shared.store.instance(id).await {
+            Ok(Some(row)) => {
+                let _ = shared.launcher.exits.send(row.id);
+                workers.handle(row.app).verify();
             }
-            _ = sweep.tick() => {
-                if let Err(error) = remove_strays(shared).await {
-                    tracing::warn!(%error, "cannot remove containers without a row");
-                }
-                // Another program that reloads the machine's packet filter removes our rules.
-                if let Err(error) = shared.runtime.maintain().await {
-                    tracing::warn!(%error, "cannot restore the packet filter rules");
-                }
-                verify_all(workers).await;
-            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "cannot read the row of a container that ended"),
         }
     }
 }
 
 /// Has the workers of all apps verify their instances.
-async fn verify_all(workers: &Workers) {
-    loop {
-        match workers.shared().store.apps().await {
-            Ok(apps) => {
-                for app in apps {
-                    workers.handle(app.id).verify();
-                }
-                return;
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot read the apps; retrying");
-                tokio::time::sleep(RETRY_DELAY).await;
-            }
-        }
+pub(super) async fn verify_all(workers: &Workers) -> Result<(), InstancesError> {
+    for app in workers.shared().store.apps().await? {
+        workers.handle(app.id).verify();
     }
+    Ok(())
 }
 
 /// Finds out which healthy instances still run. The others are to be launched again.
@@ -134,7 +109,7 @@ async fn refuses(row: &Instance, port: u16) -> bool {
 
 /// Removes instances' containers that have no row, and returns the others. The rows are read after the containers,
 /// because a row is added before its container is created, and removed after it.
-async fn remove_strays(shared: &Shared) -> Result<Vec<Container>, InstancesError> {
+pub(super) async fn remove_strays(shared: &Shared) -> Result<Vec<Container>, InstancesError> {
     let containers = shared.runtime.list(Purpose::Instance).await?;
     let rows = shared.store.all_instances().await?;
     let known: HashSet<_> = rows.iter().map(|row| row.id.as_str()).collect();

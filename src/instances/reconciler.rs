@@ -15,11 +15,13 @@ use super::{
     requests,
     routes::Routes,
     shared::Shared,
+    sweeps::{Sweep, Verification},
     waiting::{Settlement, WorkerHandle},
     workers::Workers,
 };
 use crate::{
     config::Config,
+    periodic::Driver,
     progress::Progress,
     router::Link,
     store::{AppId, Store, now},
@@ -47,6 +49,7 @@ impl Instances {
         store: Store,
         runtime: Runtime,
         link: Link,
+        driver: &Driver,
         tracker: &TaskTracker,
         shutdown: CancellationToken,
     ) -> Result<Self, InstancesError> {
@@ -66,6 +69,8 @@ impl Instances {
         let shared = Arc::new(Shared { config, store, runtime, routes, launcher, pumps, logs, shutdown });
         let workers = Workers::new(Arc::clone(&shared), tracker.clone());
         tracker.spawn(adopt::supervise(workers.clone()));
+        driver.start(Verification(workers.clone()));
+        driver.start(Sweep(workers.clone()));
         tracker.spawn(requests::log_unanswered(Arc::clone(&shared), unanswered));
         Ok(Self { shared, workers })
     }

@@ -26,8 +26,6 @@ use memory::{Memory, retry_delay};
 use state::WorkerState;
 use steps::Step;
 
-/// Interval at which healthy instances are verified even if no event asks for it.
-const VERIFY_INTERVAL: Duration = Duration::from_secs(30);
 /// Callers are notified that rounds fail once they have failed for this long.
 const STALLED_AFTER: Duration = Duration::from_secs(3);
 
@@ -50,7 +48,6 @@ pub(super) async fn run(shared: Arc<Shared>, app: AppId, handle: Arc<WorkerHandl
 async fn reconcile(state: &mut WorkerState) {
     state.shared.routes.opened().await;
     let (mut errors, mut failing_since) = (0, None::<Instant>);
-    let mut next_verify = Instant::now() + VERIFY_INTERVAL;
     loop {
         let request = state.handle.last_request();
         let next = match round(state, request).await {
@@ -75,15 +72,19 @@ async fn reconcile(state: &mut WorkerState) {
         tokio::select! {
             () = state.handle.woken() => {}
             Some((id, result)) = state.tasks.join_next() => results::record(state, &id, result).await,
-            () = tokio::time::sleep_until(next.unwrap_or(next_verify).min(next_verify)) => {}
+            () = until(next) => {}
         }
         while let Some((id, result)) = state.tasks.try_join_next() {
             results::record(state, &id, result).await;
         }
-        if Instant::now() >= next_verify {
-            state.handle.verify_next_round();
-            next_verify = Instant::now() + VERIFY_INTERVAL;
-        }
+    }
+}
+
+/// Waits until a time; without one, for ever: the next wake-up or task ends the wait.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -6,6 +6,6 @@ mod recording;
 #[cfg(test)]
 mod tests;
 
-pub use log::AuditLog;
+pub use log::{AuditLog, EventSweep};
 pub(super) use log::{SWITCH_OFF, SWITCH_ON, outcome_of};
 pub(super) use recording::Recording;

@@ -13,6 +13,7 @@ use crate::{
     deploy::Deployer,
     instances::Instances,
     model::Right,
+    periodic::Driver,
     progress::Progress,
     store::{App, Release, Store},
     tasks::Tasks,
@@ -39,6 +40,7 @@ pub struct Context<'a> {
     pub(super) deployer: &'a Deployer,
     pub(super) instances: &'a Instances,
     pub(super) tasks: &'a Tasks,
+    pub(super) driver: &'a Driver,
     pub(super) audit: &'a AuditLog,
     /// How this operation is recorded.
     pub(super) recording: &'a Recording,

@@ -17,7 +17,7 @@ use super::{
     time::Time,
 };
 use crate::{
-    model::{AppName, Concurrency, CronJob, Line, ReleaseNumber, Right},
+    model::{AppName, Concurrency, CronJob, Line, Right},
     store::{App, Effect},
 };
 

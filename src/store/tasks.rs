@@ -151,7 +151,7 @@ fn select(t: &Transaction<'_>, condition: &str, parameters: impl rusqlite::Param
 }
 
 /// Refuses another task of an app that has too many.
-fn check_limit(t: &Transaction<'_>, app: AppId) -> Result<()> {
+pub(super) fn check_limit(t: &Transaction<'_>, app: AppId) -> Result<()> {
     let unended: u32 = t
         .prepare_cached("SELECT count(*) AS unended FROM tasks WHERE app = ?1 AND state != 'ended'")?
         .query_row([app.0], |row| row.get("unended"))?;

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
-use tokio::io::AsyncWriteExt as _;
+use tokio::{io::AsyncWriteExt as _, sync::broadcast};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -37,6 +37,8 @@ pub(super) struct Shared {
     pub(super) runtime: Runtime,
     pub(super) outputs: Outputs,
     pub(super) running: Running,
+    /// Tasks whose end was recorded.
+    pub(super) ends: broadcast::Sender<Task>,
     pub(super) shutdown: CancellationToken,
 }
 
@@ -306,8 +308,17 @@ impl Shared {
 
     /// Records the end of a task, and removes its container. If the server dies in between, the next one removes it.
     pub(super) async fn record(&self, task: &Task, End { status, message }: End) {
-        while let Err(error) = self.store.end_task(task.id.clone(), status, message.clone()).await {
-            tracing::warn!(%error, task = %task.id, "cannot record the end of a task; retrying");
+        loop {
+            match self.store.end_task(task.id.clone(), status, message.clone()).await {
+                Ok(ended) => {
+                    // There may be no reader.
+                    if let Some(ended) = ended {
+                        let _ = self.ends.send(ended);
+                    }
+                    break;
+                }
+                Err(error) => tracing::warn!(%error, task = %task.id, "cannot record the end of a task; retrying"),
+            }
             if self.shutdown.run_until_cancelled(tokio::time::sleep(RETRY_DELAY)).await.is_none() {
                 return;
             }

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::stream::BoxStream;
+use tokio::sync::broadcast;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -18,12 +19,15 @@ use crate::{
     config::Config,
     engine::ContainerId,
     model::{ReleaseNumber, TaskCommand, TaskKind},
-    store::{App, AppId, NewTask, Placement, Store, Task, TaskState},
+    store::{App, AppId, Millis, NewTask, Placement, Store, Task, TaskState},
     workload::Runtime,
 };
 
 /// Delay before a retry after an error of the engine or the database.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// Number of ended tasks by which a reader may lag.
+const MAX_ENDS: usize = 256;
 
 /// Runs tasks; cheap to clone.
 #[derive(Clone)]
@@ -59,9 +63,8 @@ impl Drop for StopOnDrop {
 }
 
 impl Tasks {
-    /// Takes over the tasks that an earlier server has left, in the background, and runs new ones. They run on `tracker` until
-    /// `shutdown`.
-    pub fn start(
+    /// Runs tasks on `tracker` until `shutdown`.
+    pub fn new(
         config: Arc<Config>,
         store: Store,
         runtime: Runtime,
@@ -69,10 +72,14 @@ impl Tasks {
         shutdown: CancellationToken,
     ) -> Self {
         let outputs = Outputs::new(&config.data_dir);
-        let shared = Arc::new(Shared { config, store, runtime, outputs, running: Running::default(), shutdown });
-        let tasks = Self { shared, tracker };
-        let (shared, tracker) = (Arc::clone(&tasks.shared), tasks.tracker.clone());
-        tasks.tracker.spawn(async move {
+        let (running, ends) = (Running::default(), broadcast::Sender::new(MAX_ENDS));
+        Self { shared: Arc::new(Shared { config, store, runtime, outputs, running, ends, shutdown }), tracker }
+    }
+
+    /// Takes over the tasks that an earlier server has left, in the background.
+    pub fn adopt(&self) {
+        let (shared, tracker) = (Arc::clone(&self.shared), self.tracker.clone());
+        self.tracker.spawn(async move {
             let adopted = async {
                 while let Err(error) = adopt::adopt(&shared, &tracker).await {
                     tracing::warn!(%error, "cannot take over the tasks of the previous server yet; retrying");
@@ -81,7 +88,6 @@ impl Tasks {
             };
             let _ = shared.shutdown.run_until_cancelled(adopted).await;
         });
-        tasks
     }
 
     /// The row of a new task of this app, which must be added to the store.
@@ -127,6 +133,20 @@ impl Tasks {
         let task = self.shared.store.add_task(new, self.placement()).await?;
         self.spawn_registered(task.clone(), running, None);
         Ok(task)
+    }
+
+    /// Adds the run of a scheduled job that was due at `due`, and runs it in the background.
+    pub async fn spawn_due(&self, app: &App, request: TaskRequest, due: Millis) -> Result<Task, TaskError> {
+        let new = self.new_task(app, request, false)?;
+        let running = self.register(&new)?;
+        let task = self.shared.store.add_job_run(new, due, self.placement()).await?;
+        self.spawn_registered(task.clone(), running, None);
+        Ok(task)
+    }
+
+    /// Tasks, as they end; a slow reader misses some.
+    pub fn ends(&self) -> broadcast::Receiver<Task> {
+        self.shared.ends.subscribe()
     }
 
     /// Adds a task and runs it, connected to the caller's streams. Returns it when it has ended; `hangup` ends it.

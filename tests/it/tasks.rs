@@ -341,3 +341,68 @@ fn a_release_phase_survives_a_killed_server() {
     eventually("the task after the release is run", || (outcomes(&world, "cut") == expected).then_some(()));
     assert_eq!(world.ssh(&["run:logs", "cut", "postdeploy.3"]).success().out, "posted\n");
 }
+
+/// Jobs of `app.json` run on schedule, one at a time if they are to; a failure is an event, and nonsense is refused.
+#[test]
+fn scheduled_jobs_run_and_do_not_overlap_unless_they_may() {
+    let world = World::new();
+    let job = |name: &str, command: &str, more: &str| {
+        format!(r#"{{"name":"{name}","schedule":"* * * * *","command":"{command}"{more}}}"#)
+    };
+    let nonsense = r#"{"cron":[{"schedule":"every minute","command":"true"}]}"#;
+    let folder = world.repository("jobs", &[("Procfile", PROCFILE), ("app.json", nonsense)]);
+    world.push(&folder).failure().prints("app.json: cron[0].schedule must be a schedule in five fields");
+    let jobs = [
+        job("slow", "echo began; exec sleep 1000", r#","concurrency_policy":"forbid""#),
+        job("next", "echo began $PAAS_PROCESS; exec sleep 1000", r#","concurrency_policy":"replace""#),
+        job("bad", "echo sorry; exit 3", ""),
+        job("short", "exec sleep 1000", r#","timeout":1"#),
+        job("off", "true", r#","maintenance":true"#),
+        job("console", "console", ""),
+    ];
+    world.commit(&folder, &[("app.json", &format!(r#"{{"cron":[{}]}}"#, jobs.join(",")))]);
+    world.push(&folder).success();
+    world.ssh(&["cron:list", "jobs"]).success().prints("slow").prints("* * * * *").prints("suspended");
+
+    // By hand, whatever the schedule says.
+    let run = world.ssh(&["cron:run", "jobs", "bad"]).failure().prints("sorry").prints("exited with status 3");
+    assert_eq!(run.code, Some(6), "{run:?}");
+    world.ssh(&["cron:run", "jobs", "off"]).success();
+    world.ssh(&["cron:run", "jobs", "slow", "--detach"]).success();
+    world.ssh(&["cron:run", "jobs", "next", "--detach"]).success();
+    world.ssh(&["cron:run", "jobs", "none"]).failure().prints("no job none; cron:list jobs lists them");
+    world.ssh(&["cron:suspend", "jobs", "console"]).success();
+    world.ssh(&["cron:resume", "jobs", "off"]).failure().prints("maintenance");
+
+    let report = || world.ssh(&["cron:report", "jobs", "--format", "json"]).success().json();
+    let of = |report: &serde_json::Value, name: &str| {
+        report.as_array().unwrap().iter().find(|job| job["job"] == name).unwrap().clone()
+    };
+    let events = || world.paas(&["events", "jobs"]).success().out;
+    // Within the next minute, each is due once.
+    eventually("the job that must not overlap is skipped", || (of(&report(), "slow")["skipped"] == 1).then_some(()));
+    eventually("the other one is replaced", || {
+        let runs: Vec<_> = tasks(&world, "jobs").into_iter().filter(|task| task["job"] == "next").collect();
+        (runs.len() == 2 && runs[1]["message"] == "replaced by the next run" && runs[0]["state"] == "running")
+            .then_some(())
+    });
+    eventually("failures are events", || {
+        let told = events();
+        let failed = told.lines().filter(|line| line.contains("schedule") && line.contains("cron:run"));
+        let failed: Vec<_> = failed.collect();
+        let has = |text: &str| failed.iter().any(|line| line.contains(text));
+        (has("exited with status 3") && has("skipped: ") && has("longer than its limit of 1 s")).then_some(())
+    });
+    let now = report();
+    assert_eq!(of(&now, "console")["last"], serde_json::Value::Null, "a suspended job is not run");
+    assert_eq!(
+        tasks(&world, "jobs").iter().filter(|task| task["job"] == "off").count(),
+        1,
+        "one that app.json switches off"
+    );
+    let own = world.ssh(&["cron:logs", "jobs", "next"]).success().out;
+    assert!(own.starts_with("began cron."), "{own}");
+    world.paas(&["periodic:list"]).success().prints("cron").prints("stray containers");
+    world.ssh(&["apps:destroy", "jobs", "--force"]).success();
+    assert!(world.containers("task").is_empty());
+}

@@ -9,12 +9,12 @@ use std::{
 };
 
 use tokio::sync::broadcast;
-use tokio_util::sync::CancellationToken;
 
 use super::queue::{self, Queue};
 use crate::{
     model::AppName,
     operations::failure::Result,
+    periodic::{Activated, Periodic},
     store::{AppId, Event, EventId, Millis, NewEvent, Outcome, Store, now},
 };
 /// Number of events by which a follower may lag before it is ended.
@@ -108,24 +108,40 @@ impl AuditLog {
         Ok(())
     }
 
-    /// Removes events that are older than this many days, and the oldest if there are too many, until `stop`.
-    pub async fn remove_old_events(self, keep_days: u32, stop: CancellationToken) {
-        loop {
-            let age = Millis::from(keep_days) * 24 * 60 * 60 * 1000;
-            match self.0.store.remove_old_events(now() - age, MAX_KEPT_EVENTS).await {
-                Ok(0) => {}
-                Ok(removed) => tracing::info!(removed, "removed old events from the audit log"),
-                Err(error) => tracing::error!(%error, "cannot remove old events from the audit log"),
-            }
-            if stop.run_until_cancelled(tokio::time::sleep(SWEEP_INTERVAL)).await.is_none() {
-                return;
-            }
-        }
-    }
-
     /// That the log is switched is recorded even while it is off.
     fn records(&self, event: &NewEvent) -> bool {
         self.0.is_on.load(Ordering::Acquire) || [SWITCH_ON, SWITCH_OFF].contains(&event.operation.as_str())
+    }
+}
+
+/// Removes events that are older than this many days, and the oldest if there are too many.
+pub struct EventSweep {
+    /// The store of the events.
+    pub store: Store,
+    /// Days after which an event is removed.
+    pub keep_days: u32,
+}
+
+impl Periodic for EventSweep {
+    fn name(&self) -> &'static str {
+        "old events"
+    }
+
+    fn period(&self) -> Duration {
+        SWEEP_INTERVAL
+    }
+
+    fn at_start(&self) -> bool {
+        true
+    }
+
+    async fn activate(&self) -> std::result::Result<Activated, String> {
+        let age = Millis::from(self.keep_days) * 24 * 60 * 60 * 1000;
+        match self.store.remove_old_events(now() - age, MAX_KEPT_EVENTS).await {
+            Ok(0) => Ok(Activated::default()),
+            Ok(removed) => Ok(Activated::did(format!("removed {removed} old events from the audit log"))),
+            Err(error) => Err(error.to_string()),
+        }
     }
 }
 

@@ -3,23 +3,28 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     model::{Concurrency, CronJob, ReleaseNumber, TaskCommand, TaskKind},
     operations::{AuditLog, failure::Result},
     periodic::{Activated, Periodic},
-    store::{Actor, App, Door, Effect, JobState, NewEvent, NoRun, Outcome, ProcessSpec, Release, Store, Task, now},
+    store::{Actor, App, Door, Effect, JobState, NewEvent, NoRun, Outcome, ProcessSpec, Release, Store, Task},
     tasks::{TaskRequest, Tasks},
 };
 
 /// Longest time between two looks at the schedule: after a change of the clock, or a new release.
 const PERIOD: Duration = Duration::from_secs(30);
 /// A run that would be later than this is missed.
-const MAX_DELAY: Duration = Duration::from_secs(60);
+const MAX_DELAY: Duration = Duration::from_mins(1);
+/// Message of a run that gave way to the next one.
+const REPLACED: &str = "replaced by the next run";
 /// Name of the caller, in lists and events.
 const CALLER: &str = "schedule";
 
-/// Runs the scheduled jobs of all apps.
+/// Runs the scheduled jobs of all apps; cheap to clone.
+#[derive(Clone)]
 pub struct CronSchedule {
     store: Store,
     tasks: Tasks,
@@ -97,7 +102,9 @@ impl CronSchedule {
                         next = next.into_iter().chain(due).min();
                     }
                     // The other jobs are not kept from being run.
-                    Err(error) => tracing::error!(%error, app = %app.name, job = job.id, "cannot run a scheduled job; retrying"),
+                    Err(error) => {
+                        tracing::error!(%error, app = %app.name, job = job.id, "cannot run a scheduled job; retrying");
+                    }
                 }
             }
         }
@@ -119,7 +126,11 @@ impl CronSchedule {
         if missed > 0 {
             pass(NoRun::Missed(missed)).await?;
             let times = if missed == 1 { "once".to_owned() } else { format!("{missed} times") };
-            self.event(app, job, format!("missed {times}: the server did not run; cron:run {} {} runs it now", app.name, job.id));
+            self.event(
+                app,
+                &job.id,
+                format!("missed {times}: the server did not run; cron:run {} {} runs it now", app.name, job.id),
+            );
         }
         if too_late {
             return Ok((false, next));
@@ -131,34 +142,107 @@ impl CronSchedule {
             Concurrency::Forbid if !running.is_empty() => {
                 pass(NoRun::Skipped).await?;
                 let text = format!("skipped: {} still runs (concurrency_policy: forbid)", running[0].name);
-                self.event(app, job, text);
+                self.event(app, &job.id, text);
                 return Ok((false, next));
             }
             Concurrency::Replace => {
                 for task in &running {
-                    self.tasks.stop(task, "replaced by the next run").await?;
+                    self.tasks.stop(task, REPLACED).await?;
                 }
             }
             Concurrency::Forbid | Concurrency::Allow => {}
         }
         let request = request(job, release.number, &release.processes, CALLER);
-        let (schedule, event_app, event_job) = (self.clone(), app.clone(), job.clone());
-        self.tasks
-            .spawn_due(app, request, due.as_millisecond(), move |ended| {
-                if let Some(reason) = failure(ended).filter(|_| !was_replaced(ended)) {
-                    schedule.event(&event_app, &event_job, format!("{}: {reason}", ended.name));
-                }
-            })
-            .await?;
+        self.tasks.spawn_due(app, request, due.as_millisecond()).await?;
         Ok((true, next))
     }
 
+    /// Records runs that fail as events, until `shutdown`.
+    pub async fn record_failures(self, shutdown: CancellationToken) {
+        let mut ends = self.tasks.ends();
+        loop {
+            let task = match shutdown.run_until_cancelled(ends.recv()).await {
+                Some(Ok(task)) => task,
+                Some(Err(RecvError::Lagged(missed))) => {
+                    tracing::error!(missed, "too many tasks ended at a time: some failures are no events");
+                    continue;
+                }
+                Some(Err(RecvError::Closed)) | None => return,
+            };
+            let (Some(job), Some(reason)) = (&task.job, failure(&task)) else { continue };
+            // Who runs a job by hand has the failure in the event of that, and a run that gave way has not failed.
+            if task.created_by != CALLER || task.message.as_deref() == Some(REPLACED) {
+                continue;
+            }
+            match self.store.app(task.app).await {
+                Ok(Some(app)) => self.event(&app, job, format!("{}: {reason}", task.name)),
+                Ok(None) => {}
+                Err(error) => tracing::error!(%error, job, "the failure of a scheduled job is no event"),
+            }
+        }
+    }
+
     /// Records a failure as an event of the app.
-    fn event(&self, app: &App, job: &CronJob, message: String) {
+    fn event(&self, app: &App, job: &str, message: String) {
         let actor = Actor { user: None, name: CALLER.to_owned(), fingerprint: None, address: None, door: Door::Local };
         let event = NewEvent::begun(actor, "cron:run", Effect::Change).about(app.id, app.name.clone());
-        let event = NewEvent { detail: job.id.clone(), ..event };
-        tracing::warn!(app = %app.name, job = job.id, message, "a scheduled job failed");
+        let event = NewEvent { detail: job.to_owned(), ..event };
+        tracing::warn!(app = %app.name, job, message, "a scheduled job failed");
         self.audit.record(event.ended(Outcome::Failed, Some(message)));
+    }
+}
+
+impl Periodic for CronSchedule {
+    fn name(&self) -> &'static str {
+        "cron"
+    }
+
+    fn period(&self) -> Duration {
+        PERIOD
+    }
+
+    fn at_start(&self) -> bool {
+        true
+    }
+
+    async fn activate(&self) -> Result<Activated, String> {
+        let (runs, next) = self.run_due().await.map_err(|error| error.to_string())?;
+        let until = |time: Timestamp| Duration::try_from(time.duration_since(Timestamp::now())).unwrap_or_default();
+        let summary = match runs {
+            0 => String::new(),
+            1 => "1 job started".to_owned(),
+            runs => format!("{runs} jobs started"),
+        };
+        Ok(Activated { summary, next: next.map(until) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_due_once_and_too_late_after_a_minute() {
+        let job = CronJob {
+            id: "x".into(),
+            command: "true".into(),
+            schedule: "*/10 * * * *".into(),
+            time_zone: "UTC".into(),
+            concurrency: Concurrency::Allow,
+            timeout_seconds: None,
+            maintenance: false,
+        };
+        let time = |text: &str| format!("2026-03-01T{text}Z").parse::<Timestamp>().unwrap();
+        let due = |checked, now| {
+            let Due { last, missed, next } = Due::of(&job, time(checked), time(now));
+            (last, missed, next.unwrap())
+        };
+        assert_eq!(due("10:00:00", "10:09:59"), (None, 0, time("10:10:00")));
+        assert_eq!(due("10:00:00", "10:10:00"), (Some((time("10:10:00"), false)), 0, time("10:20:00")));
+        assert_eq!(due("10:10:00", "10:10:30"), (None, 0, time("10:20:00")));
+        assert_eq!(due("10:00:00", "10:11:01"), (Some((time("10:10:00"), true)), 1, time("10:20:00")));
+        assert_eq!(due("10:00:00", "10:40:05"), (Some((time("10:40:00"), false)), 3, time("10:50:00")));
+        // The clock was set back: what is dealt with is not run again.
+        assert_eq!(due("10:30:00", "10:05:00"), (None, 0, time("10:10:00")));
     }
 }

@@ -68,5 +68,6 @@ CREATE TABLE cron_jobs (
     suspended INTEGER NOT NULL DEFAULT 0,
     checked_at INTEGER NOT NULL,
     missed INTEGER NOT NULL DEFAULT 0,
+    skipped INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (app, id)
 ) STRICT, WITHOUT ROWID;

@@ -20,6 +20,7 @@ use paas::{
     config::Config,
     instances::{Instances, RolloutError},
     model::{Digest, Exposure, HealthCheck, Line, Probe, Process, ProcessType, ReleaseManifest, ReleaseNumber, Secret},
+    periodic::Driver,
     progress::Progress,
     router::Link,
     store::{App, ConfigVars, NewRelease, Placement, ProcessSpec, ReleaseKind, Store},
@@ -98,8 +99,16 @@ impl Fixture {
         let link = Link::start(socket, &tracker, shutdown.clone());
         let runtime = Local::new(Arc::clone(&self.config), &self.test.engine, Secret::new(TOKEN)).unwrap();
         let runtime = Runtime::Local(runtime);
-        let instances =
-            Instances::start(Arc::clone(&self.config), self.store.clone(), runtime, link, &tracker, shutdown.clone());
+        let driver = Driver::new(tracker.clone(), shutdown.clone());
+        let instances = Instances::start(
+            Arc::clone(&self.config),
+            self.store.clone(),
+            runtime,
+            link,
+            &driver,
+            &tracker,
+            shutdown.clone(),
+        );
         Server { instances: instances.await.unwrap(), tracker, shutdown }
     }
 
