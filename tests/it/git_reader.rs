@@ -218,18 +218,31 @@ fn a_reader_ends_when_its_input_ends_whatever_it_does() {
 #[test]
 fn invalid_requests_and_missing_repositories_end_in_one_line() {
     let dir = tempfile::tempdir().unwrap();
-    let run = |input: &[u8]| {
-        let mut reader = started(dir.path());
+    let repository = dir.path().join("repository");
+    run(Command::new("git").args(["init", "-q", "--bare"]).arg(&repository)).success();
+    let ask = |folder: &Path, input: &[u8]| {
+        let mut reader = started(folder);
         reader.stdin.as_mut().unwrap().write_all(input).unwrap();
         let mut stdout = vec![0; 200];
         let length = reader.stdout.as_mut().unwrap().read(&mut stdout).unwrap();
-        drop(reader.stdin.take());
         let ended = reader.wait_with_output().unwrap();
         let text = [&stdout[..length], &ended.stderr].concat();
-        (ended.status, String::from_utf8_lossy(&text).into_owned())
+        (ended.status.code(), String::from_utf8_lossy(&text).into_owned())
     };
-    let (_, text) = run(&frame(r#""HasRefs""#));
+    let (_, text) = ask(dir.path(), &frame(r#""HasRefs""#));
     assert!(text.contains(r#"{"Failed":{"Unreadable":"#), "{text}");
+    let (_, text) = ask(&repository, &frame(r#""HasRefs""#));
+    assert!(text.ends_with(r#"{"Is":false}"#), "{text}");
+    for (input, reason) in [
+        (b"x\0\0\0\0".to_vec(), "a frame of the unknown kind 120"),
+        (b"Q\xff\xff\xff\xff".to_vec(), "a frame of 4294967295 bytes"),
+        (frame(r#""What""#), "unknown variant `What`"),
+        (frame(r#"{"IsCommit":{"id":"--all"}}"#), "is not a valid git object id"),
+    ] {
+        let (code, text) = ask(&repository, &input);
+        assert_eq!(code, Some(1), "{text}");
+        assert!(text.starts_with("git-reader: ") && text.contains(reason) && text.lines().count() == 1, "{text}");
+    }
 }
 
 /// Damage of the disk, or of a git that was killed, must not be worse than a message.
