@@ -40,7 +40,7 @@ pub use stacks::{StackStatus, Stacks};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    git::Repository,
+    git::Reader,
     instances::RolloutError,
     model::CommitId,
     pause,
@@ -48,17 +48,19 @@ use crate::{
     receive::RefUpdate,
     store::{App, ReleaseKind},
 };
+use checkout::Checkout;
 use gc::GcHold;
 use image::Reuse;
 use locks::Work;
 use release::ReleaseOrigin;
 
 impl Deployer {
-    /// Does what a push asks for one branch, and sets the ref itself. An update past its commit point completes even if
-    /// `cancel` is cancelled.
+    /// Does what a push asks for one branch, and sets the ref itself; `reader` reads the app's repository. An update past
+    /// its commit point completes even if `cancel` is cancelled.
     pub async fn push(
         &self,
         update: RefUpdate,
+        reader: &Reader,
         progress: &Progress,
         cancel: CancellationToken,
     ) -> Result<(), DeployError> {
@@ -66,7 +68,7 @@ impl Deployer {
         if update.new.is_none() {
             work.builds_nothing();
         }
-        let result = self.update_ref(&update, progress, &work).await;
+        let result = self.update_ref(&update, reader, progress, &work).await;
         work.end(result).inspect_err(|error| {
             tracing::info!(app = %update.app.name, branch = %update.branch, %error, "push rejected");
         })
@@ -74,7 +76,13 @@ impl Deployer {
 
     /// Handles the push of one branch, under the app's push lock. The push is rejected if the ref is not where the
     /// client saw it.
-    async fn update_ref(&self, update: &RefUpdate, progress: &Progress, work: &Work) -> Result<(), DeployError> {
+    async fn update_ref(
+        &self,
+        update: &RefUpdate,
+        reader: &Reader,
+        progress: &Progress,
+        work: &Work,
+    ) -> Result<(), DeployError> {
         let this = &self.0;
         let _lock = this.pushes.lock(update.app.id, progress, work.cancel()).await?;
         // Read under the lock: an operation that held it before may have changed or destroyed the app.
@@ -82,7 +90,7 @@ impl Deployer {
         let app = app.ok_or(DeployError::Rollout(RolloutError::Gone))?;
 
         let repository = this.repositories.get(&app.name);
-        let actual = repository.ref_value(&update.branch).await?;
+        let actual = reader.ref_value(&update.branch).await?;
         if actual != update.old {
             let actual = actual.map_or_else(|| "deleted".to_owned(), |commit| format!("at {}", commit.short()));
             return Err(DeployError::Stale { branch: update.branch.clone(), actual });
@@ -96,7 +104,7 @@ impl Deployer {
         // The first branch that is deployed becomes the deploy branch.
         let deploy_branch = app.deploy_branch.as_ref().unwrap_or(&update.branch);
         if update.branch == *deploy_branch {
-            let deploy = self.deploy_and_set_ref(&app, &repository, new, update, progress, work);
+            let deploy = self.deploy_and_set_ref(&app, reader, new, update, progress, work);
             return this.pushes.unless_destroyed(app.id, work.cancel(), deploy).await;
         }
         work.builds_nothing();
@@ -109,15 +117,16 @@ impl Deployer {
     async fn deploy_and_set_ref(
         &self,
         app: &App,
-        repository: &Repository,
+        reader: &Reader,
         new: &CommitId,
         update: &RefUpdate,
         progress: &Progress,
         work: &Work,
     ) -> Result<(), DeployError> {
+        let repository = &self.0.repositories.get(&app.name);
         // No branch names the commit before the commit point, but it must not be collected if the server dies after it.
         repository.pin_commit(new).await?;
-        let deployed = self.deploy(app, new, update, progress, work).await;
+        let deployed = self.deploy(app, reader, new, update, progress, work).await;
         // The database decides whether the release is live: an error may have occurred after the commit point.
         let newest = self.0.store.newest_push(app.id).await?;
         let live = newest.filter(|newest| !newest.ref_set && newest.commit == *new && newest.branch == update.branch);
@@ -139,13 +148,15 @@ impl Deployer {
     async fn deploy(
         &self,
         app: &App,
+        reader: &Reader,
         commit: &CommitId,
         update: &RefUpdate,
         progress: &Progress,
         work: &Work,
     ) -> Result<(), DeployError> {
         let _gc_hold = GcHold::begin(self, app).await;
-        let image = self.make_image(app, commit, &update.pusher.name, Reuse::Yes, progress, work).await?;
+        let checkout = Checkout::new(app, reader, commit);
+        let image = self.make_image(app, &checkout, &update.pusher.name, Reuse::Yes, progress, work).await?;
         let origin = ReleaseOrigin {
             kind: ReleaseKind::Push,
             branch: Some(update.branch.clone()),

@@ -1,15 +1,20 @@
-//! Git repositories. All operations run `git` as a child process, without privileges, in a process group of its own and with
-//! a fixed environment.
+//! Git repositories. Child processes do all work in them, without privileges, each in a process group of its own and with
+//! a fixed environment: git's programs receive, serve, change refs and collect garbage, and `paas git-reader` reads.
 //!
 //! The repositories belong to the unprivileged user of these processes, so their contents are not trusted: files in a
-//! repository are written and removed by child processes only, and the settings of all repositories are in one file that
-//! only root may write.
+//! repository are written, parsed and removed by child processes only, and the settings of all repositories are in one file
+//! that only root may write.
 
 mod command;
 mod error;
 mod fetch;
 mod files;
+mod filter;
 mod gc;
+mod program;
+mod protocol;
+mod reader;
+pub mod reader_process;
 mod repositories;
 mod repository;
 mod settings;
@@ -18,7 +23,9 @@ mod usage;
 
 pub use error::GitError;
 pub use fetch::{Fetched, Origin};
+pub use filter::{InvalidPattern, file_filter};
+pub use reader::Reader;
 pub use repositories::Repositories;
 pub use repository::Repository;
-pub use source::{Source, file_filter};
+pub use source::Source;
 pub use usage::ObjectGuard;

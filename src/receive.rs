@@ -16,7 +16,7 @@ pub use error::ReceiveError;
 pub use handler::{PushHandler, RefUpdate, Rejection, ServedApp};
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -64,19 +64,19 @@ impl Receiver {
         tracker: &TaskTracker,
         shutdown: CancellationToken,
     ) -> Result<Self, ReceiveError> {
-        Self::start_with(Path::new(setup::THIS_PROGRAM), config, repositories, handler, tracker, shutdown)
+        let program = repositories.program().to_owned();
+        Self::start_with(program, config, repositories, handler, tracker, shutdown)
     }
 
-    /// The same with another program as the hook.
+    /// The same with another program as the hook, which git's user can run.
     pub fn start_with(
-        program: &Path,
+        hook_program: PathBuf,
         config: &Config,
         repositories: Repositories,
         handler: impl PushHandler,
         tracker: &TaskTracker,
         shutdown: CancellationToken,
     ) -> Result<Self, ReceiveError> {
-        let hook_program = setup::install_program(program, repositories.home())?;
         let hook_socket = config.data_dir.join("hook.sock");
         let git_user = repositories.user_id();
         let listener = setup::listen(&hook_socket, git_user)?;
@@ -153,7 +153,7 @@ impl Receiver {
             () = disconnected.cancelled() => return child::FAILED,
         };
         let push = Arc::new(Push {
-            repository: repository.clone(),
+            reader: repository.reader(),
             app,
             pusher,
             cancel: disconnected.child_token(),

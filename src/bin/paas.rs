@@ -12,7 +12,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use paas::{
     commands,
     config::Config,
-    local,
+    git, local,
     operations::{Failure, FailureKind},
     receive, router, server,
     socket::{self, SocketError},
@@ -84,6 +84,8 @@ enum CliCommand {
     Buildpack(BuildpackCommand),
     #[command(hide = true)]
     Hook,
+    #[command(hide = true)]
+    GitReader,
     /// A command that the server runs.
     #[command(external_subcommand)]
     Command(Vec<String>),
@@ -124,10 +126,12 @@ enum BuildpackCommand {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if matches!(cli.command, CliCommand::Hook) {
-        return receive::hook::run();
-    }
-    match run(cli) {
+    let run = match cli.command {
+        CliCommand::Hook => return receive::hook::run(),
+        CliCommand::GitReader => return git::reader_process::run(),
+        _ => run(cli),
+    };
+    match run {
         Ok(code) => code,
         Err(error) => {
             let mut text = error.to_string();
@@ -235,7 +239,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        CliCommand::Hook | CliCommand::Completions { .. } => unreachable!("answered before the configuration is read"),
+        CliCommand::Hook | CliCommand::GitReader | CliCommand::Completions { .. } => {
+            unreachable!("answered before the configuration is read")
+        }
     }
 }
 

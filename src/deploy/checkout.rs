@@ -2,7 +2,7 @@
 
 use super::{deployer::Deployer, error::DeployError};
 use crate::{
-    git::{Repository, Source},
+    git::{Reader, Source},
     model::{CommitId, Files, SourceFolder},
     store::App,
 };
@@ -12,23 +12,33 @@ const MAX_FILE_BYTES: usize = 256 * 1024;
 
 /// A commit, seen from the folder that is built.
 pub(super) struct Checkout<'a> {
-    pub(super) repository: &'a Repository,
+    reader: &'a Reader,
     pub(super) commit: &'a CommitId,
-    pub(super) folder: Option<&'a SourceFolder>,
+    folder: Option<&'a SourceFolder>,
 }
 
-impl Checkout<'_> {
+impl<'a> Checkout<'a> {
+    /// What is built of a commit of the app.
+    pub(super) fn new(app: &'a App, reader: &'a Reader, commit: &'a CommitId) -> Self {
+        Self { reader, commit, folder: app.source_folder.as_ref() }
+    }
+
     /// The content of a small text file, if the file exists.
     pub(super) async fn read(&self, path: &str) -> Result<Option<String>, DeployError> {
         let path = self.folder.map_or_else(|| path.to_owned(), |folder| format!("{folder}/{path}"));
-        let bytes = self.repository.read_file(self.commit, &path, MAX_FILE_BYTES).await?;
+        let bytes = self.reader.read_file(self.commit, &path, MAX_FILE_BYTES).await?;
         bytes.map(|bytes| String::from_utf8(bytes).map_err(|_| DeployError::NotText(path))).transpose()
+    }
+
+    /// The first paragraph of the commit's message, on one line.
+    pub(super) async fn summary(&self) -> Result<String, DeployError> {
+        Ok(self.reader.commit_summary(self.commit).await?)
     }
 
     /// The source, as one tar.
     pub(super) async fn source(&self, files: &Files) -> Result<Source, DeployError> {
         let folder = self.folder.map(SourceFolder::as_str);
-        Ok(self.repository.source_tar(self.commit, folder, files).await?)
+        Ok(self.reader.source_tar(self.commit, folder, files).await?)
     }
 }
 
@@ -37,9 +47,9 @@ impl Deployer {
     /// checked: it is not kept.
     pub async fn commit_without(&self, app: &App, folder: &SourceFolder) -> Result<Option<CommitId>, DeployError> {
         let Some(branch) = &app.deploy_branch else { return Ok(None) };
-        let repository = self.0.repositories.get(&app.name);
-        let Some(commit) = repository.ref_value(branch).await? else { return Ok(None) };
-        let has_folder = repository.has_folder(&commit, folder.as_str()).await?;
+        let reader = self.0.repositories.get(&app.name).reader();
+        let Some(commit) = reader.ref_value(branch).await? else { return Ok(None) };
+        let has_folder = reader.has_folder(&commit, folder.as_str()).await?;
         Ok((!has_folder).then_some(commit))
     }
 }

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     build::{BuildInput, DockerfileInput, Recipe},
     git::Source,
-    model::{AppJson, CommitId, Digest, Procfile, Secret, dockerfile},
+    model::{AppJson, Digest, Procfile, Secret, dockerfile},
     progress::Progress,
     store::{App, BuildId, UsedBuildpack},
 };
@@ -21,6 +21,8 @@ pub(super) struct CommitImage {
     pub(super) manifest_digest: Digest,
     pub(super) build: BuildId,
     pub(super) app_json: AppJson,
+    /// First line of the commit's message.
+    pub(super) summary: String,
     /// Log of the build, to which the release writes, too.
     pub(super) log: BuildLog,
 }
@@ -41,6 +43,7 @@ enum Method {
 /// What is built, and how.
 struct Plan {
     app_json: AppJson,
+    summary: String,
     method: Method,
     source: Source,
     /// Digest of everything that decides the image.
@@ -54,7 +57,7 @@ impl Deployer {
     pub(super) async fn make_image(
         &self,
         app: &App,
-        commit: &CommitId,
+        checkout: &Checkout<'_>,
         by: &str,
         reuse: Reuse,
         progress: &Progress,
@@ -62,8 +65,8 @@ impl Deployer {
     ) -> Result<CommitImage, DeployError> {
         let this = &self.0;
         let is_live = app.current.is_some();
-        let plan = work.cancel().run_until_cancelled(Box::pin(self.plan(app, commit, progress))).await;
-        let Plan { app_json, method, source, key, env } = match plan.unwrap_or(Err(DeployError::Cancelled)) {
+        let plan = work.cancel().run_until_cancelled(Box::pin(self.plan(app, checkout, progress))).await;
+        let Plan { app_json, summary, method, source, key, env } = match plan.unwrap_or(Err(DeployError::Cancelled)) {
             Ok(plan) => plan,
             Err(error) => return Err(failure::report(work.explain(error), is_live, progress).await),
         };
@@ -74,7 +77,7 @@ impl Deployer {
             Method::Buildpacks(recipe) => Some(recipe.stack().to_owned()),
             Method::Dockerfile { .. } => None,
         };
-        let build = this.store.begin_build(app.id, commit.clone(), key.clone(), by.to_owned(), stack).await?;
+        let build = this.store.begin_build(app.id, checkout.commit.clone(), key.clone(), by.to_owned(), stack).await?;
         let log = match BuildLog::open(self.build_log(app.id, build.number), progress).await {
             Ok(log) => log,
             Err(error) => return Err(failure::report(error, is_live, progress).await),
@@ -88,7 +91,7 @@ impl Deployer {
         let outcome = image.as_ref().map(Clone::clone).map_err(ToString::to_string);
         this.store.end_build(build.id, outcome).await?;
         match image {
-            Ok((manifest_digest, _)) => Ok(CommitImage { manifest_digest, build: build.id, app_json, log }),
+            Ok((manifest_digest, _)) => Ok(CommitImage { manifest_digest, build: build.id, app_json, summary, log }),
             Err(error) => {
                 let reported = failure::report(error, is_live, log.progress()).await;
                 log.close().await;
@@ -98,12 +101,11 @@ impl Deployer {
     }
 
     /// Decides what is built and how. A Dockerfile is built unless the app or its `project.toml` names a buildpack.
-    async fn plan(&self, app: &App, commit: &CommitId, progress: &Progress) -> Result<Plan, DeployError> {
+    async fn plan(&self, app: &App, checkout: &Checkout<'_>, progress: &Progress) -> Result<Plan, DeployError> {
         let this = &self.0;
-        let repository = this.repositories.get(&app.name);
-        let checkout = Checkout { repository: &repository, commit, folder: app.source_folder.as_ref() };
-        let Manifests { app: app_json, project, procfile } = Manifests::read(&checkout).await?;
-        let settings = self.build_settings(app, &checkout, &project, progress).await?;
+        let summary = checkout.summary().await?;
+        let Manifests { app: app_json, project, procfile } = Manifests::read(checkout).await?;
+        let settings = self.build_settings(app, checkout, &project, progress).await?;
         let env = settings.env.clone();
         if let (true, Some(text)) = (settings.names_no_buildpack(), checkout.read("Dockerfile").await?) {
             let files = dockerfile::files(&project.files, checkout.read(".dockerignore").await?.as_deref());
@@ -111,6 +113,7 @@ impl Deployer {
             let key = this.builder.dockerfile_key(&source.tree, &settings.env);
             return Ok(Plan {
                 app_json,
+                summary,
                 method: Method::Dockerfile { text, procfile, env: settings.env },
                 source,
                 key,
@@ -120,7 +123,7 @@ impl Deployer {
         let recipe = this.builder.recipe(settings, this.stacks.newest(this.stacks.name_for(app)).await?)?;
         let source = checkout.source(&project.files).await?;
         let key = recipe.key(&source.tree);
-        Ok(Plan { app_json, method: Method::Buildpacks(Box::new(recipe)), source, key, env })
+        Ok(Plan { app_json, summary, method: Method::Buildpacks(Box::new(recipe)), source, key, env })
     }
 
     /// The complete image that an earlier build with this key made, if it may be used again.

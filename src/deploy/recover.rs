@@ -25,7 +25,7 @@ impl Deployer {
         repository.remove_stale_locks().await?;
         if let Some(release) = self.0.store.newest_push(app.id).await?.filter(|release| !release.ref_set) {
             tracing::info!(app = %app.name, branch = %release.branch, "setting the branch to the live release");
-            let actual = repository.ref_value(&release.branch).await?;
+            let actual = repository.reader().ref_value(&release.branch).await?;
             self.set_ref(app, &repository, &release, actual.as_ref()).await?;
         }
         Ok(repository.unpin_commit().await?)

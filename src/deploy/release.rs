@@ -57,7 +57,7 @@ impl Deployer {
         progress: &Progress,
     ) -> Result<NewRelease, DeployError> {
         let this = &self.0;
-        let CommitImage { manifest_digest, build, app_json, .. } = image;
+        let CommitImage { manifest_digest, build, app_json, summary, .. } = image;
         let declared = this.images.processes(manifest_digest)?;
         if declared.is_empty() {
             return Err(DeployError::NoProcess);
@@ -74,7 +74,6 @@ impl Deployer {
         let processes = release::processes(declared, this.images.runtime_settings(manifest_digest)?, app_json);
         self.warn_of_removed_types(app, &processes, progress).await?;
         let ReleaseOrigin { kind, branch, commit, by } = origin;
-        let summary = this.repositories.get(&app.name).commit_summary(&commit).await?;
         Ok(NewRelease {
             kind,
             image: manifest_digest.clone(),

@@ -3,6 +3,7 @@
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    checkout::Checkout,
     deployer::Deployer,
     error::DeployError,
     gc::GcHold,
@@ -12,6 +13,7 @@ use super::{
     rollout::same_image,
 };
 use crate::{
+    git::Reader,
     instances::RolloutError,
     model::{CommitId, ConfigKey, ProcessType, ReleaseNumber},
     progress::Progress,
@@ -142,7 +144,7 @@ impl Deployer {
         repository.pin_commit(&commit).await?;
         let build_and_release = async {
             let _gc_hold = GcHold::begin(self, app).await;
-            Box::pin(self.rebuild_commit(app, commit, by, progress, work)).await
+            Box::pin(self.rebuild_commit(app, &repository.reader(), commit, by, progress, work)).await
         };
         let rebuilt = this.pushes.unless_destroyed(app.id, work.cancel(), build_and_release).await;
         repository.unpin_commit().await?;
@@ -152,12 +154,14 @@ impl Deployer {
     async fn rebuild_commit(
         &self,
         app: &App,
+        reader: &Reader,
         commit: CommitId,
         by: &str,
         progress: &Progress,
         work: &Work,
     ) -> Result<(), DeployError> {
-        let image = self.make_image(app, &commit, by, Reuse::No, progress, work).await?;
+        let checkout = Checkout::new(app, reader, &commit);
+        let image = self.make_image(app, &checkout, by, Reuse::No, progress, work).await?;
         let origin = ReleaseOrigin { kind: ReleaseKind::Rebuild, branch: None, commit, by: by.to_owned() };
         self.release_image(app, image, origin, work).await
     }

@@ -15,7 +15,7 @@ pub(super) async fn output(mut command: Command) -> Result<String> {
 }
 
 /// Makes the error of a failed git command from its standard error.
-pub(super) fn command_failed(command: &Command, stderr: &[u8]) -> GitError {
+fn command_failed(command: &Command, stderr: &[u8]) -> GitError {
     let word = command.as_std().get_args().next().map_or_else(String::new, |w| w.to_string_lossy().into_owned());
     let text = String::from_utf8_lossy(stderr);
     // The lines after the one with the reason are advice or repetition.

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::filter::InvalidPattern;
 use crate::model::Address;
 
 /// Why an operation of git, or on a repository, failed.
@@ -60,13 +61,14 @@ pub enum GitError {
         message: String,
     },
     /// A pattern that selects files is invalid.
-    #[error("project.toml, key io.buildpacks.{key}: {message}")]
-    Pattern {
-        /// `include` or `exclude`.
-        key: &'static str,
-        /// What is wrong.
-        message: String,
-    },
+    #[error(transparent)]
+    Pattern(#[from] InvalidPattern),
+    /// A repository is damaged, or lacks an object.
+    #[error("cannot read the repository: {0}")]
+    Unreadable(String),
+    /// The process that reads a repository ended, is stuck, or breaks its protocol.
+    #[error("the process that reads the repository {0}; try again")]
+    Reader(String),
     /// The commit does not have the folder.
     #[error("the pushed commit has no folder {0:?}")]
     NoSuchFolder(String),

@@ -118,9 +118,9 @@ impl Repositories {
             GitError::Command { message, .. } => GitError::Fetch { url: url.clone(), message: url.hide_in(&message) },
             other => other,
         })?;
-        let commit = repository.git(&["rev-parse", "--verify", "FETCH_HEAD^{commit}"]).await?;
-        let commit = commit.trim().parse().map_err(|_| GitError::Unexpected(commit.clone()))?;
-        repository.source_tar(&commit, folder, &Files::All).await
+        let reader = repository.reader();
+        let commit = reader.fetched().await?;
+        reader.source_tar(&commit, folder, &Files::All).await
     }
 }
 

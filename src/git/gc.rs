@@ -48,7 +48,7 @@ impl Repository {
     async fn collect(&self, packs: &[Pack]) -> Result<()> {
         // Newer versions of git remove these files themselves; older versions use other names for them.
         self.shell("rm -rf objects/incoming-* objects/tmp_objdir-* objects/pack/tmp_*").await?;
-        let has_refs = !self.git(&["for-each-ref", "--count=1"]).await?.trim().is_empty();
+        let has_refs = self.reader().has_refs().await?;
         if worth_repacking(packs, has_refs) {
             self.git(&["pack-refs", "--all"]).await?;
             self.git(&["repack", "-a", "-d", "-q"]).await?;

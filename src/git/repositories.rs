@@ -16,7 +16,7 @@ use super::{
     command::output,
     error::{GitError, Result, failed},
     files::{blocking, sync},
-    settings,
+    program, settings,
     usage::Usage,
 };
 use crate::{config::Config, model::AppName};
@@ -35,15 +35,21 @@ struct RepositoriesShared {
     dir: PathBuf,
     /// Folder of the settings.
     home: PathBuf,
+    program: PathBuf,
     user_id: u32,
     max_source_bytes: u64,
     usages: Mutex<HashMap<AppName, Arc<Usage>>>,
 }
 
 impl Repositories {
-    /// Opens `<data_dir>/repos`, writes the settings and the hook of all repositories to `<data_dir>/git`, and checks the
-    /// version of git. Only one server may open a data folder.
+    /// Opens `<data_dir>/repos`, writes the settings, the hook and a copy of this program to `<data_dir>/git`, and checks
+    /// the version of git. Only one server may open a data folder.
     pub async fn open(config: &Config) -> Result<Self> {
+        Self::open_with(Path::new(program::THIS_PROGRAM), config).await
+    }
+
+    /// The same with another program as the one that reads repositories.
+    pub async fn open_with(program: &Path, config: &Config) -> Result<Self> {
         let dir = config.data_dir.join("repos");
         let home = config.data_dir.join("git");
         for (path, mode) in [(&dir, 0o711), (&home, 0o755)] {
@@ -52,7 +58,11 @@ impl Repositories {
         }
         let max_source_bytes = config.build.disk_mib << 20;
         let usages = Mutex::default();
-        let shared = RepositoriesShared { dir, home, user_id: config.user_id, max_source_bytes, usages };
+        let (original, installed) = (program.to_owned(), home.join("paas"));
+        let program = installed.clone();
+        let install = move || program::install(&original, &installed);
+        blocking(install).await.map_err(failed("write", &program))?;
+        let shared = RepositoriesShared { dir, home, program, user_id: config.user_id, max_source_bytes, usages };
         let repositories = Self(Arc::new(shared));
         let version = repositories.git(&repositories.0.dir, ["--version"]).await;
         let version = version.map_err(|error| match (error, repositories.user_id()) {
@@ -81,9 +91,9 @@ impl Repositories {
         self.0.dir.join(format!("{app}.git"))
     }
 
-    /// Folder of the settings and of the hook's program; only root may write to it.
-    pub fn home(&self) -> &Path {
-        &self.0.home
+    /// This program, which git's user can run, and only root may write: it reads repositories, and is git's hook.
+    pub fn program(&self) -> &Path {
+        &self.0.program
     }
 
     /// User that git runs as; `None` if the server does not run as root and cannot choose it.
@@ -177,7 +187,7 @@ impl Repositories {
     }
 
     /// A program that runs under the same restrictions as git.
-    pub(super) fn child(&self, program: &str, folder: &Path) -> Command {
+    pub(super) fn child(&self, program: impl AsRef<OsStr>, folder: &Path) -> Command {
         let mut command = Command::new(program);
         command
             .current_dir(folder)

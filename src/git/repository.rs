@@ -1,15 +1,14 @@
-//! The repository of an app: its refs and commits.
+//! The repository of an app, and its refs.
 
 use std::path::{Path, PathBuf};
 
-use tokio::{io::AsyncReadExt as _, process::Command};
+use tokio::process::Command;
 
 use super::{
-    command::command_failed,
-    error::{GitError, Result, failed},
+    error::{Result, failed},
     repositories::Repositories,
 };
-use crate::model::{AppName, BranchName, CommitId, Line};
+use crate::model::{AppName, BranchName, CommitId};
 
 /// A bare repository.
 #[derive(Debug, Clone)]
@@ -43,16 +42,15 @@ impl Repository {
         self.repositories.command(&self.path)
     }
 
-    pub(super) async fn git(&self, arguments: &[&str]) -> Result<String> {
-        self.repositories.git(&self.path, arguments).await
+    /// The process that reads the repository, not started.
+    pub(super) fn reader_command(&self) -> Command {
+        let mut command = self.repositories.child(self.repositories.program(), &self.path);
+        command.arg("git-reader");
+        command
     }
 
-    /// The commit that a branch points to.
-    pub async fn ref_value(&self, branch: &BranchName) -> Result<Option<CommitId>> {
-        let name = ref_name(branch);
-        let text = self.git(&["for-each-ref", "--format=%(objectname) %(refname)", &name]).await?;
-        let found = text.lines().filter_map(|line| line.split_once(' ')).find(|(_, found)| *found == name);
-        found.map(|(id, _)| id.parse().map_err(|_| GitError::Unexpected(id.to_owned()))).transpose()
+    pub(super) async fn git(&self, arguments: &[&str]) -> Result<String> {
+        self.repositories.git(&self.path, arguments).await
     }
 
     /// Sets a branch, if it still points to `old` (`None`: if it does not exist).
@@ -87,64 +85,9 @@ impl Repository {
     pub async fn set_head(&self, branch: &BranchName) -> Result<()> {
         self.git(&["symbolic-ref", "HEAD", &ref_name(branch)]).await.map(drop)
     }
-
-    /// Whether the object exists and is a commit.
-    pub async fn commit_exists(&self, commit: &CommitId) -> Result<bool> {
-        let mut command = self.command();
-        command.args(["cat-file", "-t", commit.as_str()]);
-        let output = command.output().await.map_err(GitError::Start)?;
-        match output.status.code() {
-            Some(0) => Ok(output.stdout == b"commit\n"),
-            Some(1 | 128) => Ok(false),
-            _ => Err(command_failed(&command, &output.stderr)),
-        }
-    }
-
-    /// First line of a commit's message, without control characters and at most 200 characters long.
-    pub async fn commit_summary(&self, commit: &CommitId) -> Result<String> {
-        const MAX_CHARS: usize = 200;
-        let mut command = self.command();
-        command.args(["show", "--no-patch", "--no-show-signature", "--format=%s", commit.as_str(), "--"]);
-        // The message may be as long as the pack; the process is killed when its handle is dropped.
-        let mut child = command.spawn().map_err(GitError::Start)?;
-        let mut subject = Vec::new();
-        if let Some(stdout) = child.stdout.take() {
-            let bounded = stdout.take(8 * MAX_CHARS as u64).read_to_end(&mut subject).await;
-            bounded.map_err(failed("read", &self.path))?;
-        }
-        let text = String::from_utf8_lossy(&subject);
-        let line = Line::sanitize(text.lines().next().unwrap_or_default().trim());
-        let mut summary: String = line.chars().take(MAX_CHARS).collect();
-        if summary.len() < line.len() {
-            summary.push('…');
-        }
-        Ok(summary)
-    }
-
-    /// A regular file of a commit; `None` if it does not exist, an error if it is larger than `max` bytes.
-    pub async fn read_file(&self, commit: &CommitId, path: &str, max: usize) -> Result<Option<Vec<u8>>> {
-        let listed = self.git(&["ls-tree", "-z", "--full-tree", commit.as_str(), "--", path]).await?;
-        let Some((entry, _)) = listed.split_once('\t') else { return Ok(None) };
-        let [mode, "blob", id] = entry.split(' ').collect::<Vec<_>>()[..] else { return Ok(None) };
-        if !mode.starts_with("100") {
-            return Ok(None);
-        }
-        let mut command = self.command();
-        let mut child = command.args(["cat-file", "blob", id]).spawn().map_err(GitError::Start)?;
-        let mut bytes = Vec::new();
-        if let Some(stdout) = child.stdout.take() {
-            let bound = max as u64 + 1;
-            stdout.take(bound).read_to_end(&mut bytes).await.map_err(failed("read", Path::new(path)))?;
-        }
-        if bytes.len() > max {
-            return Err(GitError::TooLarge { path: path.to_owned(), max });
-        }
-        let ended = child.wait_with_output().await.map_err(GitError::Start)?;
-        if ended.status.success() { Ok(Some(bytes)) } else { Err(command_failed(&command, &ended.stderr)) }
-    }
 }
 
 /// Full name of a branch's ref.
-fn ref_name(branch: &BranchName) -> String {
+pub(super) fn ref_name(branch: &BranchName) -> String {
     format!("refs/heads/{branch}")
 }

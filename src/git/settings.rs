@@ -27,6 +27,8 @@ fn text(hooks: &Path, version: (u32, u32), max_push_bytes: u64) -> String {
     format!(
         "[core]\n\thooksPath = \"{hooks}\"\n\t{fsync}\n\
          [init]\n\tdefaultBranch = main\n\
+         # The formats that libgit2 reads, whatever later versions of git prefer.\n\
+         \tdefaultRefFormat = files\n\tdefaultObjectFormat = sha1\n\
          [receive]\n\tfsckObjects = true\n\tunpackLimit = 1\n\tautogc = false\n\tprocReceiveRefs = refs/heads\n\
          \tmaxInputSize = {max_push_bytes}\n\tadvertisePushOptions = true\n\
          # Harmless errors in old commits of many repositories.\n\

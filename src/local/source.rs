@@ -8,7 +8,10 @@ use std::{
 };
 
 use super::error::{LocalError, Result};
-use crate::{git, model::Files};
+use crate::{
+    git::{self, GitError},
+    model::Files,
+};
 
 /// Modification time of every file, as the buildpack specification gives it.
 const MTIME: u64 = 315_532_801;
@@ -16,7 +19,7 @@ const MTIME: u64 = 315_532_801;
 /// The folder's files as a tar, without those that git ignores.
 pub(super) fn tar(folder: &Path, files: &Files) -> Result<Cursor<Vec<u8>>> {
     let wrong = |e: ignore::Error| LocalError::Wrong(e.to_string());
-    let is_included = git::file_filter(files)?;
+    let is_included = git::file_filter(files).map_err(GitError::from)?;
     let mut walk = ignore::WalkBuilder::new(folder);
     walk.hidden(false).ignore(false).git_global(false).parents(true).require_git(false);
     walk.filter_entry(|entry| entry.file_name() != ".git");

@@ -29,7 +29,7 @@ pub struct ProjectToml {
 }
 
 /// The files that are part of a build; patterns as in `.gitignore`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Files {
     /// Every file.
     #[default]

@@ -307,7 +307,7 @@ fn kind_of_deploy(error: &DeployError) -> FailureKind {
         DeployError::Git(error) => match error {
             GitError::EmptyTree
             | GitError::Fetch { .. }
-            | GitError::Pattern { .. }
+            | GitError::Pattern(_)
             | GitError::NoSuchFolder(_)
             | GitError::TooManyFiles(_)
             | GitError::SourceTooLarge { .. }
@@ -318,6 +318,8 @@ fn kind_of_deploy(error: &DeployError) -> FailureKind {
             | GitError::TooOld(_)
             | GitError::Command { .. }
             | GitError::File { .. }
+            | GitError::Unreadable(_)
+            | GitError::Reader(_)
             | GitError::Unexpected(_) => FailureKind::Internal,
         },
         DeployError::Images(error) => match error {

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     deploy::Deployer,
+    git::Reader,
     model::{AppName, Right},
     progress::{self, Progress},
     receive::{PushHandler, RefUpdate, Rejection, ServedApp},
@@ -97,7 +98,13 @@ pub struct AuditedPushes {
 }
 
 impl PushHandler for AuditedPushes {
-    async fn update(&self, update: RefUpdate, progress: &Progress, cancel: CancellationToken) -> Result<(), Rejection> {
+    async fn update(
+        &self,
+        update: RefUpdate,
+        reader: &Reader,
+        progress: &Progress,
+        cancel: CancellationToken,
+    ) -> Result<(), Rejection> {
         let detail = match &update.new {
             Some(new) => format!("{} {}", update.branch, new.short()),
             None => format!("{} deleted", update.branch),
@@ -106,7 +113,7 @@ impl PushHandler for AuditedPushes {
         let entry = NewEvent { app: Some(update.app.id), detail, ..entry };
         let pushed = async {
             let begun = self.audit.begin(entry).await?;
-            let result = self.push(update, progress, cancel).await;
+            let result = self.push(update, reader, progress, cancel).await;
             begun.end(outcome_of(&result)).await;
             result.inspect_err(log_internal)
         };
@@ -123,13 +130,13 @@ impl PushHandler for AuditedPushes {
 }
 
 impl AuditedPushes {
-    async fn push(&self, update: RefUpdate, progress: &Progress, cancel: CancellationToken) -> Result {
+    async fn push(&self, update: RefUpdate, reader: &Reader, progress: &Progress, cancel: CancellationToken) -> Result {
         // Once more: the right may have been taken while git sent its objects.
         let caller = Caller::of_actor(&update.pusher, &self.store).await?;
         let authorization = Authorization { store: &self.store, caller: &caller, operation: PUSH };
         if !authorization.has_right(Some(update.app.id), GIT_RIGHT).await? {
             return Err(Failure::new(FailureKind::Denied, format!("you may no longer push to {}", update.app.name)));
         }
-        Ok(self.deployer.push(update, progress, cancel).await?)
+        Ok(self.deployer.push(update, reader, progress, cancel).await?)
     }
 }

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    git::Reader,
     model::{AppName, BranchName, CommitId},
     progress::Progress,
     store::{Actor, App, AppId},
@@ -46,11 +47,12 @@ pub struct Rejection(pub String);
 
 /// Decides what a push does, and sets the ref itself if it accepts the update.
 pub trait PushHandler: Send + Sync + 'static {
-    /// Handles one update. `cancel` is cancelled when the client disconnects; an update past its commit point still
-    /// completes.
+    /// Handles one update; `reader` reads the app's repository. `cancel` is cancelled when the client disconnects; an
+    /// update past its commit point still completes.
     fn update(
         &self,
         update: RefUpdate,
+        reader: &Reader,
         progress: &Progress,
         cancel: CancellationToken,
     ) -> impl Future<Output = Result<(), Rejection>> + Send;
@@ -67,6 +69,7 @@ pub(super) trait DynPushHandler: Send + Sync {
     fn boxed_update<'a>(
         &'a self,
         update: RefUpdate,
+        reader: &'a Reader,
         progress: &'a Progress,
         cancel: CancellationToken,
     ) -> BoxedUpdate<'a>;
@@ -78,10 +81,11 @@ impl<T: PushHandler> DynPushHandler for T {
     fn boxed_update<'a>(
         &'a self,
         update: RefUpdate,
+        reader: &'a Reader,
         progress: &'a Progress,
         cancel: CancellationToken,
     ) -> BoxedUpdate<'a> {
-        Box::pin(self.update(update, progress, cancel))
+        Box::pin(self.update(update, reader, progress, cancel))
     }
 
     fn ended_without_branch(&self, app: &ServedApp, pusher: &Actor, status: u32) {

@@ -189,7 +189,7 @@ async fn decide(
     hook: &mut HookStream,
 ) -> io::Result<Result<(), Rejection>> {
     if let Some(new) = &update.new {
-        match push.repository.commit_exists(new).await {
+        match push.reader.commit_exists(new).await {
             Ok(true) => {}
             Ok(false) => {
                 return Ok(Err(Rejection("a branch must point to a commit; push tags to refs/tags".to_owned())));
@@ -201,7 +201,7 @@ async fn decide(
     let (progress, mut lines) = Progress::channel();
     let (handler, owner) = (Arc::clone(handler), Arc::clone(push));
     let deciding = push.tasks.track_future(async move {
-        let decided = handler.boxed_update(update, &progress, owner.cancel.clone()).await;
+        let decided = handler.boxed_update(update, &owner.reader, &progress, owner.cancel.clone()).await;
         drop(owner);
         decided
     });

@@ -11,13 +11,14 @@ use tokio_util::{
 };
 
 use super::handler::ServedApp;
-use crate::{git::Repository, store::Actor};
+use crate::{git::Reader, store::Actor};
 
 /// One push, from the start of git until its last handler has ended; until then, the objects that it brought are not
 /// collected.
 #[derive(Debug)]
 pub(super) struct Push {
-    pub(super) repository: Repository,
+    /// Reads the repository for the session and its handlers.
+    pub(super) reader: Reader,
     pub(super) app: ServedApp,
     pub(super) pusher: Actor,
     pub(super) cancel: CancellationToken,

@@ -14,6 +14,7 @@ mod detection;
 mod dockerfile;
 mod engine;
 mod engine_build;
+mod git_reader;
 mod hostile;
 mod instances;
 mod languages;

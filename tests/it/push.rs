@@ -197,3 +197,41 @@ fn a_removed_process_type_is_stopped_with_a_warning() {
         (names.len() == 1 && names[0].starts_with("ends-web-")).then_some(())
     });
 }
+
+/// One process reads what the server wants to know of a repository; git's programs only receive and change.
+#[test]
+fn a_push_starts_no_git_that_only_reads() {
+    let world = World::new();
+    let folder = world.sample("static", "site");
+    world.push(&folder).success();
+
+    // Every git of the server now records its arguments in a file of its own.
+    let trace = world.dir().join("trace");
+    std::fs::create_dir(&trace).unwrap();
+    std::fs::set_permissions(&trace, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let settings = world.data().join("git/.gitconfig");
+    let text = std::fs::read_to_string(&settings).unwrap();
+    std::fs::write(&settings, format!("{text}[trace2]\n\teventTarget = {}\n", trace.display())).unwrap();
+
+    world.commit(&folder, &[("index.html", "changed")]);
+    world.push(&folder).success();
+    world.answers(&world.url("site"), "changed");
+    world.ssh(&["ps:rebuild", "site"]).success();
+    world.ssh(&["builds:set", "site", "dir", "nowhere"]).success().prints("has no folder nowhere");
+
+    let mut started = Vec::new();
+    for file in std::fs::read_dir(&trace).unwrap() {
+        for line in std::fs::read_to_string(file.unwrap().path()).unwrap().lines() {
+            let event: serde_json::Value = serde_json::from_str(line).unwrap();
+            // What another git started has the session of that one before its own.
+            if event["event"] == "start" && !event["sid"].as_str().unwrap().contains('/') {
+                started.push(event["argv"][1].as_str().unwrap().to_owned());
+            }
+        }
+    }
+    for word in ["receive-pack", "update-ref"] {
+        assert!(started.iter().any(|started| started == word), "the record is complete: {started:?}");
+    }
+    let changing = ["receive-pack", "update-ref", "symbolic-ref", "pack-refs", "repack", "prune"];
+    assert!(started.iter().all(|word| changing.contains(&word.as_str())), "{started:?}");
+}

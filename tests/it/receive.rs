@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{
     command::{kill_group, output},
-    receiver::{Server, Work, pusher, served},
+    receiver::{Server, Work, command_line, pusher, served},
     streams::feed,
     waiting::{DEADLINE, eventually},
 };
@@ -96,7 +96,7 @@ fn the_handler_sees_the_old_value_that_the_client_pushed() {
 
 #[test]
 fn a_pack_beyond_the_limit_is_refused() {
-    let server = Server::with(|config| config.git.max_push_bytes = 1 << 20, |_| env!("CARGO_BIN_EXE_paas").into());
+    let server = Server::with(|config| config.git.max_push_bytes = 1 << 20);
     let ann = server.work("ann");
     let noise: Vec<u8> = (0..3 << 20).map(|_| rand::random()).collect();
     fs::write(ann.folder.join("noise"), noise).unwrap();
@@ -127,7 +127,7 @@ fn only_objects_of_refused_pushes_are_collected() {
     let bob = server.work("bob");
     let refused = bob.commit("of bob");
     bob.push(&["main:refused"]).failure();
-    let exists = |id| server.runtime.block_on(server.repository().commit_exists(id)).unwrap();
+    let exists = |id| server.runtime.block_on(server.reader().commit_exists(id)).unwrap();
     assert!(exists(&kept) && exists(&refused));
 
     server.handler.gate.add_permits(1);
@@ -158,7 +158,7 @@ fn killing_the_client_cancels_a_push_before_its_commit_point_only() {
     eventually("the push is in the handler", || (server.updates().len() == 2).then_some(()));
     kill_group(push.id().try_into().unwrap());
     output(push).failure();
-    eventually("no child is left", || server.children().is_empty().then_some(()));
+    eventually("only the reader is left", || (server.children() == server.readers()).then_some(()));
     server.handler.gate.add_permits(1);
     eventually("the push completes", || server.id("committed"));
     server.quiet();
@@ -270,10 +270,7 @@ fn killing_the_hook_fails_the_push() {
     let ann = server.work("ann");
     let push = ann.pushing(&["main:held"]);
     eventually("the push is in the handler", || (server.updates().len() == 1).then_some(()));
-    let hook = server.children().into_iter().find(|pid| {
-        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.contains("paas\0hook")
-    });
+    let hook = server.children().into_iter().find(|pid| command_line(*pid).contains("paas\0hook"));
     let hook = rustix::process::Pid::from_raw(hook.expect("the hook runs")).unwrap();
     rustix::process::kill_process(hook, rustix::process::Signal::KILL).unwrap();
     output(push).failure().prints("[remote rejected] main -> held");
@@ -311,7 +308,7 @@ fn the_hook_fails_without_its_server() {
 /// A server whose hook is this shell script; `@paas` is the real program.
 fn attacked(attack: &str) -> Server {
     let attack = attack.to_owned();
-    Server::with(
+    Server::with_hook(
         |_| {},
         |dir| {
             let program = dir.join("attack");
@@ -321,7 +318,7 @@ fn attacked(attack: &str) -> Server {
             let text = attack.replace("@paas", dir.join("paas").to_str().unwrap());
             fs::write(&program, format!("#!/bin/sh\n{text}\n")).unwrap();
             fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-            program
+            Some(program)
         },
     )
 }

@@ -3,7 +3,10 @@
 use std::{
     ffi::OsStr,
     fs,
-    os::unix::{ffi::OsStrExt as _, fs::symlink},
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{PermissionsExt as _, symlink},
+    },
 };
 
 use paas::{
@@ -12,12 +15,12 @@ use paas::{
 };
 
 use crate::support::{
-    receiver::{Server, Work},
+    receiver::{Server, Work, open_repositories},
     streams::bytes,
 };
 
 fn source(server: &Server, commit: &CommitId, folder: Option<&str>) -> Result<Source, GitError> {
-    server.runtime.block_on(server.repository().source_tar(commit, folder, &Files::All))
+    server.runtime.block_on(server.reader().source_tar(commit, folder, &Files::All))
 }
 
 fn pushed(work: &Work) -> CommitId {
@@ -60,7 +63,7 @@ fn the_same_tree_gives_the_same_tar_with_all_names() {
         fs::write(work.folder.join(OsStr::from_bytes(name)), name).unwrap();
     }
     fs::write(work.folder.join("run"), "#!/bin/sh\n").unwrap();
-    fs::set_permissions(work.folder.join("run"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    fs::set_permissions(work.folder.join("run"), fs::Permissions::from_mode(0o755)).unwrap();
     fs::write(work.folder.join("zero"), vec![0; 5 << 20]).unwrap();
     fs::write(work.folder.join(".gitattributes"), "run export-ignore\nfile export-subst text eol=crlf\n").unwrap();
     let target = format!("../{}", "t".repeat(150));
@@ -127,13 +130,13 @@ fn folders_submodules_lfs_pointers_and_empty_trees_are_read() {
         assert!(matches!(source(&server, &commit, Some(missing)), Err(GitError::NoSuchFolder(_))), "{missing}");
     }
 
-    let repository = server.repository();
-    let read = |path: &str, most| server.runtime.block_on(repository.read_file(&commit, path, most));
+    let reader = server.reader();
+    let read = |path: &str, most| server.runtime.block_on(reader.read_file(&commit, path, most));
     assert_eq!(read("sub/deep/x", 1).unwrap().unwrap(), b"x");
     assert_eq!(read("Procfile", 1).unwrap(), None);
     assert_eq!(read("sub", 1).unwrap(), None);
     assert!(matches!(read("sub/large.bin", 10), Err(GitError::TooLarge { .. })));
-    assert_eq!(server.runtime.block_on(repository.commit_summary(&commit)).unwrap(), "ünder red");
+    assert_eq!(server.runtime.block_on(reader.commit_summary(&commit)).unwrap(), "ünder red");
 
     work.git(&["rm", "-rqf", "--cached", "."]).success();
     work.git(&["commit", "-q", "-m", "empty"]).success();
@@ -168,7 +171,7 @@ fn a_tree_bomb_is_refused() {
 
 #[test]
 fn a_source_larger_than_the_disk_is_refused_and_a_reader_may_stop() {
-    let server = Server::with(|config| config.build.disk_mib = 64, |_| env!("CARGO_BIN_EXE_paas").into());
+    let server = Server::with(|config| config.build.disk_mib = 64);
     let work = server.work("ann");
     fs::write(work.folder.join("zero"), vec![0; 40 << 20]).unwrap();
     let commit = work.commit("one");
@@ -208,7 +211,7 @@ fn repositories_are_created_and_removed_atomically() {
     // Leftovers of a server that died while it created or removed a repository; and the lock of a killed git.
     fs::create_dir_all(repos.join("app.new-1/objects")).unwrap();
     fs::create_dir_all(repos.join("app.gone-1/objects")).unwrap();
-    server.runtime.block_on(paas::git::Repositories::open(&server.config)).unwrap();
+    server.runtime.block_on(open_repositories(&server.config));
     assert_eq!(names(), ["app.git"]);
     let lock = repos.join("app.git/refs/heads/main.lock");
     fs::write(&lock, "").unwrap();
@@ -240,6 +243,8 @@ fn trees_that_git_does_not_make_are_refused() {
         let commit = made(&format!("100644 blob {x}\t{name}\n"), name);
         work.push(&[&format!("{commit}:refs/heads/main")]).failure().prints(reason);
     }
+    let commit = made(&format!("100644 blob {x}\ttwice\n100755 blob {nul}\ttwice\n"), "duplicates");
+    work.push(&[&format!("{commit}:refs/heads/main")]).failure().prints("duplicateEntries");
     assert!(server.updates().is_empty());
 
     let commit = made(&format!("120000 blob {nul}\tlink\n"), "a target with a NUL");
@@ -251,4 +256,39 @@ fn trees_that_git_does_not_make_are_refused() {
     let commit = made(&format!("120000 blob {long}\tlink\n"), "a target that is too long");
     work.push(&[&format!("{commit}:refs/heads/long")]).success();
     assert!(matches!(source(&server, &commit.parse().unwrap(), None), Err(GitError::PathTooLong(_))));
+}
+
+/// The digest is that of the tar that `git ls-tree` and `git cat-file` gave, before a process of ours read repositories.
+#[test]
+fn the_tar_of_a_tree_never_changes() {
+    let server = Server::new();
+    let work = server.work("ann");
+    let write = |name: &str, bytes: &[u8]| {
+        let path = work.folder.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    };
+    write("Procfile", b"web: ./run\n");
+    write("run", b"#!/bin/sh\n");
+    fs::set_permissions(work.folder.join("run"), fs::Permissions::from_mode(0o755)).unwrap();
+    // Names whose order differs between folders and files, and one that needs a long-name entry.
+    for name in ["a/b/c", "a.b", "a-b/x", "a0", &format!("{}/{}", "d".repeat(120), "f".repeat(200))] {
+        write(name, name.as_bytes());
+    }
+    write("empty", b"");
+    symlink("/etc/passwd", work.folder.join("absolute")).unwrap();
+    symlink(format!("../{}", "t".repeat(150)), work.folder.join("far")).unwrap();
+    // One file that a compressor makes small and one that it does not, both large.
+    write("zeros", &vec![0; 20 << 20]);
+    let mut state = 1_u64;
+    let noise = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_be_bytes()[0]
+    });
+    write("noise", &noise.take(17 << 20).collect::<Vec<_>>());
+    let commit = work.commit("all");
+    pushed(&work);
+    let tar = server.runtime.block_on(bytes(source(&server, &commit, None).unwrap())).unwrap();
+    let digest = "sha256:806baf7eea1b270c91a02112a9c430a705a4a2a7225a677b00290effb6b98e43";
+    assert_eq!(paas::model::Digest::of(&tar).as_str(), digest);
 }

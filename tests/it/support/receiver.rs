@@ -15,7 +15,7 @@ use std::{
 
 use paas::{
     config::Config,
-    git::{Repositories, Repository},
+    git::{Reader, Repositories, Repository},
     model::CommitId,
     progress::Progress,
     receive::{PushHandler, Receiver, RefUpdate, Rejection, ServedApp, Streams},
@@ -53,7 +53,13 @@ impl PushHandler for Handle {
         self.0.without_branch.fetch_add(1, Ordering::AcqRel);
     }
 
-    async fn update(&self, update: RefUpdate, progress: &Progress, cancel: CancellationToken) -> Result<(), Rejection> {
+    async fn update(
+        &self,
+        update: RefUpdate,
+        reader: &Reader,
+        progress: &Progress,
+        cancel: CancellationToken,
+    ) -> Result<(), Rejection> {
         let this = &self.0;
         this.seen.lock().unwrap().push(update.clone());
         let branch = update.branch.as_str().to_owned();
@@ -79,7 +85,7 @@ impl PushHandler for Handle {
             return Err(Rejection(format!("no {branch}\nhere")));
         }
         let failed = |e: paas::git::GitError| Rejection(e.to_string());
-        let actual = repository.ref_value(&update.branch).await.map_err(failed)?;
+        let actual = reader.ref_value(&update.branch).await.map_err(failed)?;
         if actual != update.old {
             return Err(Rejection("stale: fetch first".to_owned()));
         }
@@ -104,11 +110,16 @@ pub struct Server {
 
 impl Server {
     pub fn new() -> Self {
-        Self::with(|_| {}, |_| PathBuf::from(env!("CARGO_BIN_EXE_paas")))
+        Self::with(|_| {})
     }
 
-    /// With another configuration, and another program as the hook.
-    pub fn with(change: impl FnOnce(&mut Config), program: impl FnOnce(&Path) -> PathBuf) -> Self {
+    /// With another configuration.
+    pub fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::with_hook(change, |_| None)
+    }
+
+    /// With another configuration, and perhaps another program as the hook.
+    pub fn with_hook(change: impl FnOnce(&mut Config), hook: impl FnOnce(&Path) -> Option<PathBuf>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).unwrap();
@@ -116,7 +127,7 @@ impl Server {
         change(&mut config);
         fs::create_dir(&config.data_dir).unwrap();
         fs::set_permissions(&config.data_dir, fs::Permissions::from_mode(0o711)).unwrap();
-        let repositories = runtime.block_on(Repositories::open(&config)).unwrap();
+        let repositories = runtime.block_on(open_repositories(&config));
         let handler = Arc::new(Handler {
             repositories: repositories.clone(),
             seen: Mutex::default(),
@@ -125,11 +136,11 @@ impl Server {
             gate: Semaphore::new(0),
         });
         let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
-        let program = program(dir.path());
+        let hook = hook(dir.path()).unwrap_or_else(|| repositories.program().to_owned());
         let entered = runtime.enter();
         let handle = Handle(Arc::clone(&handler));
         let receiver =
-            Receiver::start_with(&program, &config, repositories.clone(), handle, &tracker, shutdown.clone()).unwrap();
+            Receiver::start_with(hook, &config, repositories.clone(), handle, &tracker, shutdown.clone()).unwrap();
         drop(entered);
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -158,8 +169,13 @@ impl Server {
         self.repositories.get(&"app".parse().unwrap())
     }
 
+    /// A reader of the repository; each has a process of its own.
+    pub fn reader(&self) -> Reader {
+        self.repository().reader()
+    }
+
     pub fn id(&self, branch: &str) -> Option<CommitId> {
-        self.runtime.block_on(self.repository().ref_value(&branch.parse().unwrap())).unwrap()
+        self.runtime.block_on(self.reader().ref_value(&branch.parse().unwrap())).unwrap()
     }
 
     pub fn updates(&self) -> Vec<RefUpdate> {
@@ -173,6 +189,11 @@ impl Server {
             fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(&self.config.data_dir))
         })
         .collect()
+    }
+
+    /// Those of them that read the repository.
+    pub fn readers(&self) -> Vec<i32> {
+        self.children().into_iter().filter(|pid| command_line(*pid).ends_with("\0git-reader\0")).collect()
     }
 
     /// Waits until all processes of pushes have exited, including the clean-up.
@@ -210,6 +231,16 @@ impl Drop for Server {
             eventually("no child outlives the server", || self.children().is_empty().then_some(()));
         }
     }
+}
+
+/// The arguments of a process, each with a NUL at its end.
+pub fn command_line(pid: i32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default()
+}
+
+/// The repositories of a data folder, which `paas` reads: the program of the tests is another one.
+pub async fn open_repositories(config: &Config) -> Repositories {
+    Repositories::open_with(Path::new(env!("CARGO_BIN_EXE_paas")), config).await.unwrap()
 }
 
 /// The client: one connection for data, one for stderr; the exit status is written to a file.

@@ -1,0 +1,160 @@
+//! Reads a repository through a process of its own, `paas git-reader`, which parses what users push; the server does not.
+
+mod connection;
+mod slot;
+mod tar_stream;
+
+use super::{
+    error::{GitError, Result},
+    filter::{InvalidPattern, key_and_patterns},
+    protocol::{Answer, Failure, MAX_FILES, Request},
+    repository::{Repository, ref_name},
+    source::Source,
+};
+use crate::model::{BranchName, CommitId, Files, Line};
+use connection::Frame;
+use slot::ProcessSlot;
+use tar_stream::TarStream;
+
+/// Reads a repository; cheap to clone. The process is started for the first request, serves all others, and ends when the
+/// last clone is dropped. If a request fails or is cancelled in the middle, its process is killed, and the next request
+/// starts another.
+#[derive(Debug, Clone)]
+pub struct Reader(ProcessSlot);
+
+impl Repository {
+    /// A reader of this repository.
+    pub fn reader(&self) -> Reader {
+        Reader(ProcessSlot::new(self.clone()))
+    }
+}
+
+impl Reader {
+    /// Starts the process, so that it is ready for the first request, which reports a failure.
+    pub fn start(&self) {
+        if let Ok(connection) = self.0.take() {
+            self.0.keep(connection);
+        }
+    }
+
+    /// The commit that a branch points to.
+    pub async fn ref_value(&self, branch: &BranchName) -> Result<Option<CommitId>> {
+        match self.ask(&Request::Ref { name: ref_name(branch) }).await? {
+            Answer::Id(id) => Ok(id),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Whether the repository has any ref.
+    pub(super) async fn has_refs(&self) -> Result<bool> {
+        self.ask_whether(&Request::HasRefs).await
+    }
+
+    /// The commit that `git fetch` has just fetched.
+    pub(super) async fn fetched(&self) -> Result<CommitId> {
+        match self.ask(&Request::Fetched).await? {
+            Answer::Id(Some(id)) => Ok(id),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Whether the object exists and is a commit.
+    pub async fn commit_exists(&self, commit: &CommitId) -> Result<bool> {
+        self.ask_whether(&Request::IsCommit { id: commit.clone() }).await
+    }
+
+    /// First paragraph of a commit's message on one line, without control characters and at most 200 characters long.
+    pub async fn commit_summary(&self, commit: &CommitId) -> Result<String> {
+        match self.ask(&Request::Subject { commit: commit.clone() }).await? {
+            Answer::Subject(text) => Ok(Line::sanitize(&text)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Whether a commit has a folder.
+    pub async fn has_folder(&self, commit: &CommitId, folder: &str) -> Result<bool> {
+        self.ask_whether(&Request::HasFolder { commit: commit.clone(), folder: folder.to_owned() }).await
+    }
+
+    /// A regular file of a commit; `None` if it does not exist, an error if it is larger than `max` bytes.
+    pub async fn read_file(&self, commit: &CommitId, path: &str, max: usize) -> Result<Option<Vec<u8>>> {
+        let mut connection = self.0.take()?;
+        let bytes = match connection.ask(&Request::File { commit: commit.clone(), path: path.to_owned(), max }).await? {
+            Answer::File => match connection.receive().await? {
+                Frame::Data(bytes) if bytes.len() <= max => Ok(Some(bytes.into())),
+                Frame::Data(_) => return Err(GitError::Reader("sent a file that is too long".to_owned())),
+                Frame::Answer(other) => return Err(unexpected(&other)),
+            },
+            Answer::NoFile => Ok(None),
+            Answer::Failed(Failure::FileTooLarge) => Err(GitError::TooLarge { path: path.to_owned(), max }),
+            Answer::Failed(failure) => Err(self.error_of(failure)),
+            other => return Err(unexpected(&other)),
+        };
+        self.0.keep(connection);
+        bytes
+    }
+
+    /// The files of a commit as a tar: those that `files` selects, and with a `folder` only those below it.
+    pub async fn source_tar(&self, commit: &CommitId, folder: Option<&str>, files: &Files) -> Result<Source> {
+        let max_bytes = self.0.repository().repositories.max_source_bytes();
+        let (commit, folder) = (commit.clone(), folder.map(str::to_owned));
+        let request = Request::Source { commit, folder, files: files.clone(), max_bytes };
+        let mut connection = self.0.take()?;
+        match connection.ask(&request).await? {
+            Answer::Source { tree, warnings } => {
+                let reader = TarStream::new(self.0.clone(), connection, max_bytes).into_reader();
+                let warnings = warnings.iter().map(|warning| Line::sanitize(warning)).collect();
+                Ok(Source { tree, reader, warnings })
+            }
+            Answer::Failed(failure) => {
+                self.0.keep(connection);
+                Err(match failure {
+                    Failure::Pattern(message) => {
+                        let (key, _) = key_and_patterns(files);
+                        InvalidPattern { key, message: Line::sanitize(&message) }.into()
+                    }
+                    other => self.error_of(other),
+                })
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn ask_whether(&self, request: &Request) -> Result<bool> {
+        match self.ask(request).await? {
+            Answer::Is(answer) => Ok(answer),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The answer to a request that gives no more than one.
+    async fn ask(&self, request: &Request) -> Result<Answer> {
+        let mut connection = self.0.take()?;
+        let answer = connection.ask(request).await?;
+        self.0.keep(connection);
+        match answer {
+            Answer::Failed(failure) => Err(self.error_of(failure)),
+            answer => Ok(answer),
+        }
+    }
+
+    fn error_of(&self, failure: Failure) -> GitError {
+        match failure {
+            Failure::Unreadable(message) | Failure::Pattern(message) => GitError::Unreadable(Line::sanitize(&message)),
+            Failure::Empty => GitError::EmptyTree,
+            Failure::NoFolder(folder) => GitError::NoSuchFolder(Line::sanitize(&folder)),
+            Failure::TooManyFiles => GitError::TooManyFiles(MAX_FILES),
+            Failure::SourceTooLarge { bytes } => {
+                GitError::SourceTooLarge { bytes, max: self.0.repository().repositories.max_source_bytes() }
+            }
+            Failure::PathTooLong(path) => GitError::PathTooLong(Line::sanitize(&path)),
+            Failure::FileTooLarge => GitError::Unreadable("a file is too large".to_owned()),
+        }
+    }
+}
+
+/// The error of a process that gave an answer to another question.
+fn unexpected(answer: &Answer) -> GitError {
+    let text: String = Line::sanitize(&format!("{answer:?}")).chars().take(100).collect();
+    GitError::Reader(format!("sent an unexpected answer ({text})"))
+}

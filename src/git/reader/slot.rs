@@ -1,0 +1,46 @@
+//! The process of a reader, while no request uses it.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use super::connection::Connection;
+use crate::git::{error::Result, repository::Repository};
+
+/// Time that an answer, or the next part of a tar, may take. Listing the files takes at most two minutes, and their
+/// contents are read to find LFS pointers.
+const TIMEOUT: Duration = Duration::from_mins(3);
+
+/// A place for one process; cheap to clone. A request takes the process out and puts it back after it was answered
+/// completely, so that no request meets the remains of another. The last clone ends the process.
+#[derive(Debug, Clone)]
+pub(super) struct ProcessSlot(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    repository: Repository,
+    idle: Mutex<Option<Connection>>,
+}
+
+impl ProcessSlot {
+    pub(super) fn new(repository: Repository) -> Self {
+        Self(Arc::new(Shared { repository, idle: Mutex::default() }))
+    }
+
+    pub(super) fn repository(&self) -> &Repository {
+        &self.0.repository
+    }
+
+    /// The idle process, or a new one.
+    pub(super) fn take(&self) -> Result<Connection> {
+        let idle = self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
+        idle.map_or_else(|| Connection::start(self.0.repository.reader_command(), TIMEOUT), Ok)
+    }
+
+    /// Keeps the process for the next request.
+    pub(super) fn keep(&self, connection: Connection) {
+        let replaced = self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).replace(connection);
+        drop(replaced);
+    }
+}
