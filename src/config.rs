@@ -80,9 +80,16 @@ impl Config {
             ("build.timeout_seconds", self.build.timeout_seconds),
             ("instances.stop_grace_seconds", self.instances.stop_grace_seconds),
             ("instances.drain_seconds", self.instances.drain_seconds),
+            ("tasks.run_seconds", self.tasks.run_seconds),
+            ("tasks.release_seconds", self.tasks.release_seconds),
+            ("tasks.cron_seconds", self.tasks.cron_seconds),
         ];
         if let Some((key, _)) = seconds.into_iter().find(|(_, seconds)| *seconds > WEEK) {
             return invalid(key, "must be at most 604800 (one week)");
+        }
+        let tasks = &self.tasks;
+        if [tasks.run_seconds, tasks.release_seconds, tasks.cron_seconds].contains(&0) || tasks.keep == 0 {
+            return invalid("tasks", "run_seconds, release_seconds, cron_seconds and keep must be at least 1");
         }
         self.address_plan().map(drop)
     }

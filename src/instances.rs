@@ -25,6 +25,8 @@ mod routes;
 mod shared;
 mod sweeps;
 mod teardown;
+#[cfg(test)]
+mod tests;
 mod waiting;
 mod worker;
 mod workers;

@@ -2,7 +2,7 @@
 //! above it.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     net::{IpAddr, Ipv4Addr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -63,6 +63,24 @@ struct Held {
     container: Container,
 }
 
+impl Held {
+    fn new(id: &str, purpose: Purpose, address: IpAddr) -> Self {
+        let container = Container {
+            id: ContainerId(format!("c-{id}")),
+            name: id.to_owned(),
+            labels: HashMap::new(),
+            state: ContainerState::Created,
+            address: Some(address),
+            started_at: None,
+            finished_at: None,
+            exit_code: None,
+            oom_killed: false,
+            pid: None,
+        };
+        Self { purpose, container }
+    }
+}
+
 impl Default for Memory {
     fn default() -> Self {
         Self(Arc::new(State {
@@ -109,6 +127,13 @@ impl Memory {
         lock(&self.0.containers).remove(id);
     }
 
+    /// Adds the running container of an instance that nobody knows.
+    pub fn stray(&self, id: &str) {
+        let mut held = Held::new(id, Purpose::Instance, IpAddr::V4(Ipv4Addr::new(127, 78, 1, 1)));
+        held.container.state = ContainerState::Running;
+        lock(&self.0.containers).insert(id.to_owned(), held);
+    }
+
     /// Identities of the workloads that run.
     pub fn running(&self) -> Vec<String> {
         let containers = lock(&self.0.containers);
@@ -152,22 +177,9 @@ impl Memory {
     pub(super) async fn create(&self, workload: &Workload) -> Result<ContainerId> {
         self.called(Call::Create, &workload.id)?;
         let mut containers = lock(&self.0.containers);
-        let number = u8::try_from(containers.len() + 1).unwrap_or(u8::MAX);
-        let held = containers.entry(workload.id.clone()).or_insert_with(|| Held {
-            purpose: workload.purpose,
-            container: Container {
-                id: ContainerId(format!("c-{}", workload.id)),
-                name: workload.id.clone(),
-                labels: std::collections::HashMap::new(),
-                state: ContainerState::Created,
-                address: Some(IpAddr::V4(Ipv4Addr::new(127, 78, 0, number))),
-                started_at: None,
-                finished_at: None,
-                exit_code: None,
-                oom_killed: false,
-                pid: None,
-            },
-        });
+        let address = IpAddr::V4(Ipv4Addr::new(127, 78, 0, u8::try_from(containers.len() + 1).unwrap_or(u8::MAX)));
+        let held =
+            containers.entry(workload.id.clone()).or_insert_with(|| Held::new(&workload.id, workload.purpose, address));
         Ok(held.container.id.clone())
     }
 

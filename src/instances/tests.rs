@@ -1,0 +1,271 @@
+//! The reconciler on a runtime in memory, into which failures are injected. The database and the router are real.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{InstanceReport, Instances, ReportState, RolloutError};
+use crate::{
+    config::Config,
+    model::{Digest, Exposure, HealthCheck, Probe, Process, ReleaseManifest, ReleaseNumber},
+    periodic::Driver,
+    progress::Progress,
+    router::Link,
+    store::{App, NewRelease, ProcessSpec, ReleaseKind, ReleaseState, Store},
+    workload::{
+        Runtime,
+        memory::{Call, Memory},
+    },
+};
+
+/// Longest wait for a condition.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+static FIXTURES: AtomicU8 = AtomicU8::new(1);
+
+struct Fixture {
+    config: Arc<Config>,
+    store: Store,
+    memory: Memory,
+    router: Option<std::thread::JoinHandle<()>>,
+    stop_router: CancellationToken,
+    _dir: tempfile::TempDir,
+}
+
+struct Server {
+    instances: Instances,
+    tracker: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+impl Server {
+    async fn stop(self) {
+        self.shutdown.cancel();
+        self.tracker.close();
+        tokio::time::timeout(DEADLINE, self.tracker.wait()).await.expect("all tasks end");
+    }
+
+    async fn rollout(&self, app: &App, release: ReleaseNumber) -> Result<(), RolloutError> {
+        let (progress, mut lines) = Progress::channel();
+        let cancel = CancellationToken::new();
+        let rollout = self.instances.rollout(app.id, release, &progress, &cancel);
+        tokio::select! {
+            result = rollout => result,
+            () = async { while lines.recv().await.is_some() {} } => unreachable!("the progress lives as long as the rollout"),
+        }
+    }
+
+    async fn settle(&self, app: &App) -> Result<(), RolloutError> {
+        let (progress, _lines) = Progress::channel();
+        self.instances.settle(app.id, &progress, &CancellationToken::new()).await
+    }
+
+    async fn report(&self, app: &App) -> Vec<InstanceReport> {
+        self.instances.report(app.id).await.unwrap()
+    }
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config { data_dir: dir.path().to_owned(), ..Config::default() };
+        config.router.listen = vec![[127, 79, 0, FIXTURES.fetch_add(1, Ordering::Relaxed)].into()];
+        config.router.workers = 1;
+        config.instances.drain_seconds = 1;
+        let config = Arc::new(config);
+        let stop_router = CancellationToken::new();
+        let (of_router, stop) = (Arc::clone(&config), stop_router.clone());
+        let router = Some(std::thread::spawn(move || crate::router::run(&of_router, stop).unwrap()));
+        let store = Store::open(dir.path()).unwrap();
+        Self { config, store, memory: Memory::default(), router, stop_router, _dir: dir }
+    }
+
+    async fn server(&self) -> Server {
+        let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
+        let link = Link::start(self.config.data_dir.join("router.sock"), &tracker, shutdown.clone());
+        let driver = Driver::new(tracker.clone(), shutdown.clone());
+        let (config, store) = (Arc::clone(&self.config), self.store.clone());
+        let runtime = Runtime::Memory(self.memory.clone());
+        let started = Instances::start(config, store, runtime, link, &driver, &tracker, shutdown.clone());
+        Server { instances: started.await.unwrap(), tracker, shutdown }
+    }
+
+    async fn app(&self) -> App {
+        self.store.create_app("hello".parse().unwrap(), None, 10_000..=10_999, vec![]).await.unwrap()
+    }
+
+    /// A release with these quantities of a process type that is healthy as soon as it runs.
+    async fn release(&self, app: &App, quantity: u32) -> ReleaseNumber {
+        let process = Process {
+            process_type: "worker".parse().unwrap(),
+            command: vec![],
+            args: vec![],
+            direct: false,
+            default: false,
+            working_dir: None,
+        };
+        let soon = Duration::from_millis(5);
+        let health_check = HealthCheck { probe: Probe::Uptime(soon), attempts: 1, wait: soon, timeout: soon };
+        let exposes = Exposure::Nothing;
+        let spec =
+            ProcessSpec { process, exposes, health_check, default_quantity: quantity, port: 8080, own_user: false };
+        let new = NewRelease {
+            kind: ReleaseKind::Push,
+            image: Digest::of(b"image"),
+            branch: None,
+            commit: None,
+            build: None,
+            config: std::collections::BTreeMap::new(),
+            processes: vec![spec],
+            manifest: ReleaseManifest::default(),
+            description: String::new(),
+            created_by: "me".into(),
+        };
+        let placement = Runtime::Memory(self.memory.clone()).placement();
+        self.store.create_release(app.id, new, Vec::new(), placement).await.unwrap().0.number
+    }
+
+    async fn state_of(&self, app: &App, release: ReleaseNumber) -> ReleaseState {
+        self.store.release(app.id, release).await.unwrap().unwrap().state
+    }
+
+    /// Waits until exactly these many workloads have a container, and all of them run.
+    async fn until_left(&self, number: usize) {
+        let left = async {
+            while self.memory.containers().len() != number || self.memory.running().len() != number {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let waited = tokio::time::timeout(DEADLINE, left).await;
+        assert!(waited.is_ok(), "{number} are wanted, not {:?}", self.memory.containers());
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        self.stop_router.cancel();
+        let _ = self.router.take().map(std::thread::JoinHandle::join);
+    }
+}
+
+fn ids(report: &[InstanceReport]) -> Vec<String> {
+    report.iter().map(|instance| instance.id.to_string()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_declared_runs_where_the_runtime_says() {
+    let f = Fixture::new();
+    let (server, app) = (f.server().await, f.app().await);
+    let v1 = f.release(&app, 3).await;
+    server.rollout(&app, v1).await.unwrap();
+    let report = server.report(&app).await;
+    assert_eq!(ids(&report), f.memory.running());
+    assert!(report.iter().all(|i| i.state == ReportState::Healthy && i.address.is_some_and(|a| a.is_loopback())));
+    f.store.scale(app.id, [("worker".parse().unwrap(), 1)].into()).await.unwrap();
+    server.settle(&app).await.unwrap();
+    f.until_left(1).await;
+    f.store.set_stopped(app.id, true).await.unwrap();
+    server.settle(&app).await.unwrap();
+    f.until_left(0).await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_function_of_the_runtime_may_fail_and_is_tried_again() {
+    let f = Fixture::new();
+    let (server, app) = (f.server().await, f.app().await);
+    for call in [Call::Prepare, Call::Create, Call::Start, Call::Observe] {
+        let release = f.release(&app, 2).await;
+        f.memory.fail_next(call);
+        server.rollout(&app, release).await.unwrap_or_else(|error| panic!("{call:?}: {error}"));
+        assert_eq!(f.state_of(&app, release).await, ReleaseState::Released, "{call:?}");
+        f.until_left(2).await;
+    }
+    for call in [Call::Stop, Call::Remove] {
+        let release = f.release(&app, 2).await;
+        f.memory.fail_next(call);
+        server.rollout(&app, release).await.unwrap();
+        f.until_left(2).await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_whose_instances_end_at_once_does_not_replace_the_current_one() {
+    let f = Fixture::new();
+    let (server, app) = (f.server().await, f.app().await);
+    let good = f.release(&app, 2).await;
+    server.rollout(&app, good).await.unwrap();
+    let before = f.memory.running();
+    f.memory.end_at_once(Some(3));
+    let bad = f.release(&app, 2).await;
+    let error = server.rollout(&app, bad).await.unwrap_err().to_string();
+    assert!(error.contains("did not become healthy: it exited with status 3"), "{error}");
+    assert_eq!(f.state_of(&app, bad).await, ReleaseState::Failed);
+    f.until_left(2).await;
+    assert_eq!(f.memory.running(), before, "the instances of the current release were not touched");
+    f.memory.end_at_once(None);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_ends_or_is_lost_is_replaced() {
+    let f = Fixture::new();
+    let (server, app) = (f.server().await, f.app().await);
+    let v1 = f.release(&app, 2).await;
+    server.rollout(&app, v1).await.unwrap();
+    let replaced = async |gone: &str| {
+        let there = async {
+            loop {
+                let report = server.report(&app).await;
+                if report.len() == 2 && report.iter().all(|i| i.state == ReportState::Healthy && i.id.as_str() != gone)
+                {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, there).await.expect("it is replaced");
+    };
+    let first = f.memory.running().remove(0);
+    f.memory.end(&first, 1);
+    replaced(&first).await;
+    assert_eq!(server.report(&app).await.iter().map(|i| i.restarts).sum::<u32>(), 1);
+    // No event tells that a container was removed: the verification finds out.
+    let second = f.memory.running().remove(0);
+    f.memory.lose(&second);
+    server.instances.worker(app.id).verify();
+    replaced(&second).await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_server_adopts_what_runs_and_removes_what_nobody_knows() {
+    let f = Fixture::new();
+    let (server, app) = (f.server().await, f.app().await);
+    let v1 = f.release(&app, 3).await;
+    server.rollout(&app, v1).await.unwrap();
+    let before = f.memory.running();
+    server.stop().await;
+    let created = f.memory.count(Call::Create);
+    f.memory.end(&before[0], 0);
+    f.memory.stray("hello-worker-9-stray");
+    let server = f.server().await;
+    server.settle(&app).await.unwrap();
+    f.until_left(3).await;
+    let after = f.memory.running();
+    assert!(after.contains(&before[1]) && after.contains(&before[2]), "{before:?} {after:?}");
+    assert!(!after.contains(&before[0]));
+    assert_eq!(f.memory.count(Call::Create), created + 1, "only the one that had ended is created again");
+    f.store.mark_destroying(app.id).await.unwrap();
+    f.memory.fail_next(Call::Stop);
+    server.instances.remove_app(app.id).await.unwrap();
+    assert!(f.memory.containers().is_empty());
+    server.stop().await;
+}
