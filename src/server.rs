@@ -218,12 +218,13 @@ pub async fn prepare_stack(config: &Config, shutdown: CancellationToken) -> Resu
     }
 }
 
-/// Stops this server's instances, while the server itself is stopped; its next start starts them again.
+/// Stops this server's instances and tasks, while the server itself is stopped; its next start starts the instances again.
 pub async fn halt(config: &Config) -> Result<(), ServerError> {
     let _lock = lock_data_dir(config)?;
     let engine = Engine::connect(config, &Store::open(&config.data_dir)?.server_id().await?).await?;
     let grace = Duration::from_secs(config.instances.stop_grace_seconds);
-    let containers = engine.containers.list(Some(Kind::Instance)).await?;
+    let mut containers = engine.containers.list(Some(Kind::Instance)).await?;
+    containers.extend(engine.containers.list(Some(Kind::Task)).await?);
     let stopping = containers.iter().map(|container| engine.containers.stop(&container.id, grace));
     // All containers are stopped before the first error is reported.
     let stopped: Vec<_> = stream::iter(stopping).buffer_unordered(MAX_STOPPING).collect().await;

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::output::{Format, Output, Text};
 use crate::{
     operations::{Attachment, Call, Caller, Failure, FailureKind, Follow, Operation, Operations, Result, Target},
-    progress::{self, Progress},
+    progress,
     store::Effect,
     tasks::{TaskStreams, Terminal},
 };
@@ -124,17 +124,14 @@ impl Session<'_> {
     /// Runs an operation and prints its progress.
     pub(super) async fn run<O: Operation>(&self, operation: O) -> Result<O::Output> {
         let work = |progress| async move {
-            let call = self.call(&progress, None);
+            let call = Call { caller: self.caller, progress: &progress, attachment: None, hangup: &self.hangup };
             Box::pin(self.operations.run(&call, operation)).await
         };
         progress::relay(work, |line| self.out.progress(line)).await
     }
 
-    fn call<'a>(&'a self, progress: &'a Progress, attachment: Option<&'a Attachment>) -> Call<'a> {
-        Call { caller: self.caller, progress, attachment, hangup: &self.hangup }
-    }
-
-    /// Runs an operation that connects a task to the standard streams. Returns the task's exit status.
+    /// Runs an operation that connects a task to the standard streams. Returns the task's exit status. A caller who loses
+    /// the right to it is disconnected.
     pub(super) async fn attach<O: Operation<Output: ExitStatus + Serialize>>(&self, operation: O) -> Result<u8> {
         let (output, mut printed) = mpsc::channel(MAX_PENDING_PIECES);
         let (stdin, terminal) = (self.take_input().await, self.terminal.clone());
@@ -146,14 +143,28 @@ impl Session<'_> {
             });
             TaskStreams { stdin, output, terminal }
         });
+        let hangup = self.hangup.child_token();
+        let (caller, disconnect) = (self.caller, hangup.clone());
+        let revoked = self.operations.revoked::<O>(caller, operation.target());
         let work = |progress| async move {
-            let call = self.call(&progress, Some(&attachment));
+            let call = Call { caller, progress: &progress, attachment: Some(&attachment), hangup: &hangup };
             let result = Box::pin(self.operations.run(&call, operation)).await;
             // Its end is the end of the output, if the operation has not taken the streams.
             drop(attachment);
             result
         };
         let work = progress::relay(work, |line| self.out.progress(line));
+        let work = async {
+            tokio::pin!(work);
+            tokio::select! {
+                result = &mut work => result,
+                failure = revoked => {
+                    disconnect.cancel();
+                    let _ = work.await;
+                    Err(failure)
+                }
+            }
+        };
         let forward = async {
             while let Some(piece) = printed.recv().await {
                 if !self.out.piece(piece).await {

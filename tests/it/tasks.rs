@@ -109,6 +109,15 @@ fn a_lost_caller_or_server_leaves_no_unknown_task() {
     eventually("the task ended", || world.containers("task").is_empty().then_some(()));
     assert_eq!(tasks(&world, "lost")[0]["message"], "the caller disconnected");
 
+    let (key, public) = world.keygen("bob");
+    world.paas_with(&["ssh-keys:add", "bob"], &public).success();
+    world.paas(&["access:add", "lost", "bob", "operator"]).success();
+    let mut bobs = world.ssh_command_as(&key, &["run", "lost", "sleep", "1000"]).stdin(Stdio::piped()).spawn().unwrap();
+    eventually("bob's task runs", || (world.running_containers("task").len() == 1).then_some(()));
+    world.paas(&["access:remove", "lost", "bob"]).success();
+    assert_eq!(bobs.wait().unwrap().code(), Some(125), "who loses the role is disconnected");
+    assert!(world.containers("task").is_empty());
+
     let mut attached = world.ssh_command(&["run", "lost", "sleep", "1000"]).stdin(Stdio::piped()).spawn().unwrap();
     world
         .ssh(&["run:detached", "lost", "'echo before; while [ ! -e /tmp/go ]; do sleep 0.1; done; echo after; exit 5'"])
@@ -118,12 +127,12 @@ fn a_lost_caller_or_server_leaves_no_unknown_task() {
     attached.wait().unwrap();
     world.start_server();
     eventually("the attached task is gone", || (world.containers("task").len() == 1).then_some(()));
-    let interrupted = tasks(&world, "lost").into_iter().find(|task| task["task"] == "run.2").unwrap();
+    let interrupted = tasks(&world, "lost").into_iter().find(|task| task["task"] == "run.3").unwrap();
     assert_eq!(interrupted["message"], "interrupted: the server stopped");
     let container = world.running_containers("task").remove(0);
     run(Command::new("docker").args(["exec", &container, "touch", "/tmp/go"])).success();
     eventually("the detached task ends", || (tasks(&world, "lost")[0]["status"] == 5).then_some(()));
-    assert_eq!(world.ssh(&["run:logs", "lost", "run.3"]).success().out, "before\nafter\n");
+    assert_eq!(world.ssh(&["run:logs", "lost", "run.4"]).success().out, "before\nafter\n");
 }
 
 /// A terminal as a person has one.
