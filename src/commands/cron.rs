@@ -4,7 +4,7 @@ use clap::Subcommand;
 
 use super::{
     output::{Text, printable},
-    run::outcome,
+    run::{outcome, shortened},
     session::Session,
     table::{facts, or_hyphen, table},
 };
@@ -59,7 +59,7 @@ impl Text for Vec<JobInfo> {
                 job.time_zone.clone(),
                 if job.suspended { "suspended".to_owned() } else { or_hyphen(job.next.map(|time| time.to_string())) },
                 or_hyphen(job.last.as_ref().map(outcome)),
-                printable(&job.command),
+                shortened(&job.command),
             ]
         });
         table(["JOB", "SCHEDULE", "TIME ZONE", "NEXT", "LAST", "COMMAND"], rows)

@@ -69,6 +69,17 @@ impl RunCommand {
     }
 }
 
+/// A command on one line of a table.
+pub(super) fn shortened(command: &str) -> String {
+    const MAX_CHARS: usize = 80;
+    let text = printable(command);
+    let mut short: String = text.chars().take(MAX_CHARS).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}
+
 /// How a task ended, or that it has not.
 pub(super) fn outcome(task: &TaskInfo) -> String {
     match (&task.message, task.status) {
@@ -98,7 +109,7 @@ impl Text for TaskInfo {
                 format!(
                     "-----> {} runs {}\n       run:logs {} {} -t shows its output\n",
                     self.task,
-                    printable(&self.command),
+                    shortened(&self.command),
                     self.app,
                     self.task
                 )
@@ -117,7 +128,7 @@ impl Text for Vec<TaskInfo> {
                 or_hyphen(task.started_at.map(|time| time.to_string())),
                 task.created_by.clone(),
                 outcome(task),
-                printable(&task.command),
+                shortened(&task.command),
             ]
         });
         table(["TASK", "STATE", "RELEASE", "STARTED", "BY", "OUTCOME", "COMMAND"], rows)

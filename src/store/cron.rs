@@ -76,6 +76,19 @@ impl Store {
         .await
     }
 
+    /// Apps whose current release declares scheduled jobs.
+    pub async fn apps_with_jobs(&self) -> Result<Vec<AppId>> {
+        self.read(|t, _| {
+            let mut query = t.prepare_cached(
+                "SELECT a.id FROM apps a JOIN releases r ON r.app = a.id AND r.number = a.current_release
+                 WHERE NOT a.destroying AND json_array_length(r.manifest, '$.value.cron') > 0 ORDER BY a.id",
+            )?;
+            let ids = query.query_and_then([], |row| Ok(AppId(row.get("id")?)))?;
+            ids.collect()
+        })
+        .await
+    }
+
     /// Adds the run of a job that was due at `due`; from then on that time is dealt with, whoever dies.
     pub async fn add_job_run(&self, new: NewTask, due: Millis, placement: Placement) -> Result<Task> {
         self.transact(move |t, _| {

@@ -3,7 +3,10 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
-use tokio::{io::AsyncWriteExt as _, sync::broadcast};
+use tokio::{
+    io::AsyncWriteExt as _,
+    sync::{Semaphore, broadcast},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -39,6 +42,8 @@ pub(super) struct Shared {
     pub(super) running: Running,
     /// Tasks whose end was recorded.
     pub(super) ends: broadcast::Sender<Task>,
+    /// Bounds the containers that are created and started at a time.
+    pub(super) starting: Semaphore,
     pub(super) shutdown: CancellationToken,
 }
 
@@ -109,6 +114,10 @@ impl Shared {
         }
         let terminal = streams.as_ref().and_then(|streams| streams.terminal.clone());
         let workload = workload(task, &app.name, &release, streams.is_some(), terminal.as_ref());
+        let permit = tokio::select! {
+            permit = self.starting.acquire() => permit.map_err(|_| TaskError::ShuttingDown)?,
+            reason = running.stopped() => return Ok(End::because(reason)),
+        };
         let container = self.runtime.create(&workload).await?;
         // Attached before the start, so that no output is lost.
         let attached = match streams {
@@ -122,6 +131,7 @@ impl Shared {
             return Err(TaskError::Gone);
         }
         self.runtime.start(&container).await?;
+        drop(permit);
         let ending = match attached {
             Some((attached, streams)) => Box::pin(self.attended(task, running, &container, attached, streams)).await,
             None => Box::pin(self.unattended(task, running, &container)).await?,

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::stream::BoxStream;
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -26,6 +26,8 @@ use crate::{
 /// Delay before a retry after an error of the engine or the database.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
+/// Number of tasks that are started at a time: at midnight many jobs are due.
+const MAX_STARTING: usize = 8;
 /// Number of ended tasks by which a reader may lag.
 const MAX_ENDS: usize = 256;
 
@@ -73,7 +75,11 @@ impl Tasks {
     ) -> Self {
         let outputs = Outputs::new(&config.data_dir);
         let (running, ends) = (Running::default(), broadcast::Sender::new(MAX_ENDS));
-        Self { shared: Arc::new(Shared { config, store, runtime, outputs, running, ends, shutdown }), tracker }
+        let starting = Semaphore::new(MAX_STARTING);
+        Self {
+            shared: Arc::new(Shared { config, store, runtime, outputs, running, ends, starting, shutdown }),
+            tracker,
+        }
     }
 
     /// Takes over the tasks that an earlier server has left, in the background.
@@ -135,12 +141,28 @@ impl Tasks {
         Ok(task)
     }
 
-    /// Adds the run of a scheduled job that was due at `due`, and runs it in the background.
-    pub async fn spawn_due(&self, app: &App, request: TaskRequest, due: Millis) -> Result<Task, TaskError> {
+    /// Adds the run of a scheduled job that was due at `due`, and runs it in the background, after it has stopped the tasks
+    /// that it replaces, for the reason beside each.
+    pub async fn spawn_due(
+        &self,
+        app: &App,
+        request: TaskRequest,
+        due: Millis,
+        replaces: Vec<(Task, &'static str)>,
+    ) -> Result<Task, TaskError> {
         let new = self.new_task(app, request, false)?;
         let running = self.register(&new)?;
         let task = self.shared.store.add_job_run(new, due, self.placement()).await?;
-        self.spawn_registered(task.clone(), running, None);
+        let (tasks, added) = (self.clone(), task.clone());
+        self.tracker.spawn(async move {
+            for (old, reason) in replaces {
+                // One that cannot be asked runs no longer than its limit.
+                if let Err(error) = tasks.stop(&old, reason).await {
+                    tracing::warn!(%error, task = %old.id, "cannot stop a task that is replaced");
+                }
+            }
+            tasks.shared.run(added, running, None).await;
+        });
         Ok(task)
     }
 

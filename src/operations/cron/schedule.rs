@@ -10,12 +10,14 @@ use crate::{
     model::{Concurrency, CronJob, ReleaseNumber, TaskCommand, TaskKind},
     operations::{AuditLog, failure::Result},
     periodic::{Activated, Periodic},
-    store::{Actor, App, Door, Effect, JobState, NewEvent, NoRun, Outcome, ProcessSpec, Release, Store, Task},
-    tasks::{TaskRequest, Tasks},
+    store::{
+        Actor, App, Door, Effect, JobState, NewEvent, NoRun, Outcome, ProcessSpec, Release, Store, StoreError, Task,
+    },
+    tasks::{TaskError, TaskRequest, Tasks},
 };
 
 /// Longest time between two looks at the schedule: after a change of the clock, or a new release.
-const PERIOD: Duration = Duration::from_secs(30);
+const PERIOD: Duration = Duration::from_secs(10);
 /// A run that would be later than this is missed.
 const MAX_DELAY: Duration = Duration::from_mins(1);
 /// Message of a run that gave way to the next one.
@@ -92,7 +94,8 @@ impl CronSchedule {
     /// Deals with what is due; returns the time of the next job.
     async fn run_due(&self) -> Result<(usize, Option<Timestamp>)> {
         let (mut runs, mut next) = (0, None::<Timestamp>);
-        for app in self.store.apps().await? {
+        for id in self.store.apps_with_jobs().await? {
+            let Some(app) = self.store.app(id).await? else { continue };
             let Some(current) = app.current.filter(|_| !app.destroying) else { continue };
             let Some(release) = self.store.release(app.id, current.release).await? else { continue };
             for job in &release.manifest.cron {
@@ -145,16 +148,20 @@ impl CronSchedule {
                 self.event(app, &job.id, text);
                 return Ok((false, next));
             }
-            Concurrency::Replace => {
-                for task in &running {
-                    self.tasks.stop(task, REPLACED).await?;
-                }
-            }
-            Concurrency::Forbid | Concurrency::Allow => {}
+            Concurrency::Forbid | Concurrency::Allow | Concurrency::Replace => {}
         }
+        let replaces = if job.concurrency == Concurrency::Replace { running } else { Vec::new() };
         let request = request(job, release.number, &release.processes, CALLER);
-        self.tasks.spawn_due(app, request, due.as_millisecond()).await?;
-        Ok((true, next))
+        let replaces = replaces.into_iter().map(|task| (task, REPLACED)).collect();
+        match self.tasks.spawn_due(app, request, due.as_millisecond(), replaces).await {
+            Ok(_) => Ok((true, next)),
+            Err(TaskError::Store(StoreError::Exhausted(why))) => {
+                pass(NoRun::Skipped).await?;
+                self.event(app, &job.id, format!("skipped: {why}"));
+                Ok((false, next))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Records runs that fail as events, until `shutdown`.
