@@ -81,8 +81,8 @@ pub struct Driver {
     statuses: Arc<Mutex<Vec<PeriodicStatus>>>,
 }
 
-/// Wakes something periodic before it is due.
-#[derive(Debug, Clone)]
+/// Wakes something periodic before it is due; cheap to clone.
+#[derive(Debug, Clone, Default)]
 pub struct Waker(Arc<Notify>);
 
 impl Waker {
@@ -98,15 +98,19 @@ impl Driver {
         Self { tracker, shutdown, statuses: Arc::default() }
     }
 
+    /// Runs something periodic from now on, which nobody wakes.
+    pub fn start(&self, periodic: impl Periodic) {
+        self.start_woken_by(&Waker::default(), periodic);
+    }
+
     /// Runs something periodic from now on.
-    pub fn start(&self, periodic: impl Periodic) -> Waker {
+    pub fn start_woken_by(&self, waker: &Waker, periodic: impl Periodic) {
         let index = {
             let mut statuses = self.lock();
             let (name, period) = (periodic.name(), periodic.period());
             statuses.push(PeriodicStatus { name, period, runs: 0, failures: 0, last: None });
             statuses.len() - 1
         };
-        let waker = Waker(Arc::new(Notify::new()));
         if periodic.at_start() {
             waker.wake();
         }
@@ -115,7 +119,6 @@ impl Driver {
             let shutdown = driver.shutdown.clone();
             let _ = shutdown.run_until_cancelled(driver.drive(index, periodic, &woken)).await;
         });
-        waker
     }
 
     async fn drive(&self, index: usize, periodic: impl Periodic, woken: &Notify) {
@@ -192,7 +195,8 @@ mod tests {
         let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let driver = Driver::new(tracker.clone(), shutdown.clone());
         let count = Arc::new(AtomicU64::new(0));
-        let waker = driver.start(Counting { count: Arc::clone(&count), at_start: true });
+        let waker = Waker::default();
+        driver.start_woken_by(&waker, Counting { count: Arc::clone(&count), at_start: true });
         let runs = async |wanted: u64| {
             loop {
                 let status = driver.statuses().remove(0);

@@ -24,13 +24,13 @@ use crate::{
     images::{ImageError, ImageStore, Registry, StackDefinition},
     instances::{Instances, InstancesError},
     operations::{AuditLog, AuditedPushes, CronSchedule, EventSweep, Failure, Operations},
-    periodic::Driver,
+    periodic::{Driver, Waker},
     progress,
     receive::{ReceiveError, Receiver},
     router::Link,
     socket, ssh,
     store::{Store, StoreError},
-    tasks::Tasks,
+    tasks::{TaskSweep, Tasks},
     workload::{Local, Runtime},
 };
 
@@ -137,7 +137,9 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
     let instances =
         Instances::start(Arc::clone(&config), store.clone(), runtime.clone(), link, &driver, &tracker, stopped.clone())
             .await?;
-    let tasks = Tasks::new(Arc::clone(&config), store.clone(), runtime, tracker.clone(), stopped.clone());
+    let schedule = Waker::default();
+    let tasks =
+        Tasks::new(Arc::clone(&config), store.clone(), runtime, schedule.clone(), tracker.clone(), stopped.clone());
     let deployer = Deployer::new(
         Arc::clone(&config),
         store.clone(),
@@ -160,14 +162,15 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
         None => return Ok(()),
     }
     deployer.recover().await?;
-    StackUpdates::configured(&deployer).map(|updates| driver.start(updates));
+    if let Some(updates) = StackUpdates::configured(&deployer) {
+        driver.start(updates);
+    }
 
     let audit = AuditLog::open(store.clone()).await?;
     driver.start(EventSweep { store: store.clone(), keep_days: config.events.keep_days });
-    let schedule = CronSchedule::new(store.clone(), tasks.clone(), audit.clone());
-    tracker.spawn(schedule.clone().record_failures(stopped.clone()));
     tasks.adopt();
-    driver.start(schedule);
+    driver.start(TaskSweep(tasks.clone()));
+    driver.start_woken_by(&schedule, CronSchedule::new(store.clone(), tasks.clone(), audit.clone()));
     let pushes = AuditedPushes { deployer: deployer.clone(), audit: audit.clone(), store: store.clone() };
     let operations =
         Operations::new(Arc::clone(&config), store.clone(), deployer, instances, tasks, driver, audit.clone());

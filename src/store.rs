@@ -32,7 +32,7 @@ pub use apps::App;
 pub use buildpacks::{ChosenBuildpack, PackageRow};
 pub use builds::{Build, BuildState, UsedBuildpack};
 pub use config_vars::ConfigVars;
-pub use cron::{JobState, NoRun};
+pub use cron::{AddedRun, JobState, JobTimes, NoRun};
 pub use database::Store;
 pub use deployments::Deployment;
 pub use error::{Result, StoreError};

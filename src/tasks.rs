@@ -5,6 +5,7 @@
 //! behind, the next one adopts ([`adopt`]).
 
 mod adopt;
+mod attended;
 mod command;
 mod enter;
 mod error;
@@ -12,11 +13,14 @@ mod execution;
 mod identity;
 mod output;
 mod running;
+mod stored_output;
 mod streams;
+mod sweep;
 #[expect(clippy::module_inception, reason = "the handle has the name of what it handles")]
 mod tasks;
 
 pub use error::TaskError;
 pub use output::OutputLine;
 pub use streams::{TaskStreams, Terminal};
-pub use tasks::{TaskRequest, Tasks};
+pub use sweep::TaskSweep;
+pub use tasks::{REPLACED, TaskRequest, Tasks};

@@ -136,12 +136,14 @@ impl Session<'_> {
         let (output, mut printed) = mpsc::channel(MAX_PENDING_PIECES);
         let (stdin, terminal) = (self.take_input().await, self.terminal.clone());
         let attachment = Attachment::new(move || {
-            // Not before: a refusal is printed like every other message.
-            let terminal = terminal.map(|client| {
-                client.raw.send_replace(true);
-                client.terminal
+            let raw = terminal.as_ref().map(|client| client.raw.clone());
+            // Not before the process begins: until then Ctrl-C ends the command, and messages are printed as always.
+            let on_begin = raw.map(|raw| -> Box<dyn FnOnce() + Send> {
+                Box::new(move || {
+                    raw.send_replace(true);
+                })
             });
-            TaskStreams { stdin, output, terminal }
+            TaskStreams { stdin, output, terminal: terminal.map(|client| client.terminal), on_begin }
         });
         let hangup = self.hangup.child_token();
         let (caller, disconnect) = (self.caller, hangup.clone());

@@ -74,7 +74,7 @@ impl Deployer {
         self.wait_for_earlier(app, tasks[0].release, progress, cancel).await?;
         for task in tasks.iter().filter(|task| task.name.kind.is_before_release()) {
             let ended = self.run_phase_task(task, progress, cancel).await?;
-            if let Some(reason) = failure(&ended) {
+            if let Some(reason) = ended.failure() {
                 return Err(DeployError::ReleasePhase { task: task.name, app: app.name.clone(), reason });
             }
         }
@@ -93,25 +93,22 @@ impl Deployer {
         Ok(())
     }
 
-    /// Runs the part of the release phase that comes after the release has become current. The release stays if a task fails,
-    /// and the tasks go on if the caller disconnects.
-    pub(super) async fn run_after_release(
-        &self,
-        app: &App,
-        tasks: &[Task],
-        progress: &Progress,
-    ) -> Result<(), DeployError> {
+    /// Runs the part of the release phase that comes after the release has become current. The release stays whatever fails, and
+    /// the tasks go on if the caller disconnects; what a server that stops leaves, the next one runs.
+    pub(super) async fn run_after_release(&self, app: &App, tasks: &[Task], progress: &Progress) {
         for task in tasks.iter().filter(|task| !task.name.kind.is_before_release()) {
-            let ended = self.run_phase_task(task, progress, &CancellationToken::new()).await?;
-            if let Some(reason) = failure(&ended) {
+            let reason = match self.run_phase_task(task, progress, &CancellationToken::new()).await {
+                Ok(ended) => ended.failure(),
+                Err(error) => Some(error.to_string()),
+            };
+            if let Some(reason) = reason {
                 let text = format!(
-                    "{} {reason}; the release is live all the same, and run:logs {} {} shows the output",
+                    "{}: {reason}; the release is live all the same, and run:logs {} {} shows the output",
                     task.name, app.name, task.name
                 );
                 progress.trouble(text).await;
             }
         }
-        Ok(())
     }
 
     /// Runs one task and shows what it prints.
@@ -131,7 +128,13 @@ impl Deployer {
             ))
             .await;
         tasks.run_queued(task)?;
-        let mut lines = tasks.output(task, true).await?;
+        let mut lines = match tasks.output(task, true).await {
+            Ok(lines) => lines,
+            Err(error) => {
+                tasks.stop(task, "its output cannot be shown").await?;
+                return Err(error.into());
+            }
+        };
         let show = async {
             while let Some(line) = lines.next().await {
                 progress.detail(Line::sanitize(&line.text)).await;
@@ -166,15 +169,5 @@ impl Deployer {
             ended.ok_or(DeployError::Cancelled)??;
         }
         Ok(())
-    }
-}
-
-/// Why a task has failed, if it has.
-fn failure(ended: &Task) -> Option<String> {
-    match (&ended.message, ended.status) {
-        (Some(message), _) => Some(message.clone()),
-        (None, Some(0)) => None,
-        (None, Some(status)) => Some(format!("exited with status {status}")),
-        (None, None) => Some("did not end".to_owned()),
     }
 }

@@ -40,7 +40,7 @@ impl Deployer {
             self.skip_phase(&phase).await?;
         }
         if let (Err(_), true) = (&live, is_released) {
-            self.run_after_release(app, &phase, progress).await?;
+            self.run_after_release(app, &phase, progress).await;
         }
         live?;
         if this.store.app(app.id).await?.is_some_and(|app| app.stopped) {
@@ -49,7 +49,8 @@ impl Deployer {
         } else {
             progress.detail(format!("v{number} is live")).await;
         }
-        self.run_after_release(app, &phase, progress).await?;
+        this.tasks.wake_schedule();
+        self.run_after_release(app, &phase, progress).await;
         Ok(number)
     }
 

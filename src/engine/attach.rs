@@ -101,6 +101,10 @@ impl Containers {
     }
 
     /// Waits until a container has ended; returns its exit code, and `None` if it does not exist any more.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::StillRuns`] if the engine ended the wait early.
     pub async fn wait(&self, id: &ContainerId) -> Result<Option<i64>> {
         let options = WaitContainerOptionsBuilder::new().condition("not-running").build();
         let mut waited = Box::pin(self.0.docker().wait_container(id.as_str(), Some(options)));
@@ -109,7 +113,12 @@ impl Containers {
             Some(Err(e)) if status(&e) == Some(404) => return Ok(None),
             Some(Err(e)) => return Err(EngineError::docker(Act::Wait, format!("container {id}"))(e)),
         }
-        Ok(self.inspect(id.as_str()).await?.map(|container| container.exit_code.unwrap_or(255)))
+        match self.inspect(id.as_str()).await? {
+            None => Ok(None),
+            // An engine that is being restarted ends all requests.
+            Some(container) if container.state.is_alive() => Err(EngineError::StillRuns(id.0.clone())),
+            Some(container) => Ok(Some(container.exit_code.unwrap_or(255))),
+        }
     }
 
     /// Sets the size of the terminal of a running container.

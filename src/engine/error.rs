@@ -139,6 +139,9 @@ pub enum EngineError {
         /// Configured subnet.
         wanted: String,
     },
+    /// The engine ended a wait for the end of a container that runs.
+    #[error("the engine was restarted while the container {0} ran")]
+    StillRuns(String),
     /// The number of an app bridge is too high.
     #[error("there is no app bridge {0}: they are numbered from 0 to 62")]
     NoSuchBridge(u32),

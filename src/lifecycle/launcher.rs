@@ -21,6 +21,10 @@ use crate::model::Process;
 /// Exit status for errors of the launcher itself, as the specification defines it.
 const CANNOT_LAUNCH: u8 = 82;
 
+/// Exit statuses for a command of the caller's that does not exist or cannot be executed, as a shell has them.
+const NOT_FOUND: u8 = 127;
+const NOT_EXECUTABLE: u8 = 126;
+
 /// Variables that only the launcher gets.
 const OWN: [&str; 6] =
     ["CNB_LAYERS_DIR", "CNB_APP_DIR", "CNB_PROCESS_TYPE", "CNB_PLATFORM_API", "CNB_DEPRECATION_MODE", "CNB_EXEC_ENV"];
@@ -71,15 +75,20 @@ pub(super) fn run(process_type: Option<&str>, words: &[String]) -> ExitCode {
     let mut dirs = Dirs::default();
     dirs.layers = folder("CNB_LAYERS_DIR", dirs.layers);
     dirs.workspace = folder("CNB_APP_DIR", dirs.workspace);
-    let error = match launch(&dirs, env, process_type, words) {
+    let (error, status) = match launch(&dirs, env, process_type, words) {
         Ok(mut command) => {
             let error = command.exec();
-            format!("{}: {error}", command.get_program().display())
+            let status = match (process_type, error.kind()) {
+                (None, io::ErrorKind::NotFound) => NOT_FOUND,
+                (None, io::ErrorKind::PermissionDenied) => NOT_EXECUTABLE,
+                _ => CANNOT_LAUNCH,
+            };
+            (format!("{}: {error}", command.get_program().display()), status)
         }
-        Err(message) => message,
+        Err(message) => (message, CANNOT_LAUNCH),
     };
     eprintln!(" !     cannot start {}: {error}", process_type.unwrap_or("the process"));
-    ExitCode::from(CANNOT_LAUNCH)
+    ExitCode::from(status)
 }
 
 fn launch(dirs: &Dirs, mut env: Env, process_type: Option<&str>, words: &[String]) -> Result<Command, String> {

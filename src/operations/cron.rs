@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     model::{AppName, Concurrency, CronJob, Line, Right},
-    store::{App, Effect},
+    store::{AddedRun, App, Effect, JobTimes},
 };
 
 /// Lists the scheduled jobs of an app.
@@ -106,7 +106,8 @@ async fn infos(context: &Context<'_>, app: &App) -> Result<Vec<JobInfo>> {
     let release = context.current_release(app).await?;
     let mut infos = Vec::new();
     for job in release.map(|release| release.manifest.cron).unwrap_or_default() {
-        let state = context.store.cron_job(app.id, job.id.clone()).await?;
+        // Without a row, another release has become current in this moment.
+        let Some(state) = context.store.cron_job(app.id, job.id.clone()).await? else { continue };
         let last = context.store.tasks(app.id, Some(job.id.clone()), 1).await?.pop();
         let suspended = state.suspended || job.maintenance;
         let next = job.next_after(jiff::Timestamp::now()).filter(|_| !suspended && !app.stopped);
@@ -160,7 +161,17 @@ impl Operation for RunJob {
     async fn run(self, context: &Context<'_>, app: App) -> Result<TaskInfo> {
         let (release, job) = find(context, &app, &self.job).await?;
         let request = schedule::request(&job, release.number, &release.processes, context.caller.name());
-        let task = context.tasks.spawn(&app, request).await?;
+        let times = JobTimes { due: None, missed: 0, concurrency: job.concurrency };
+        let task = match context.tasks.spawn_job(&app, request, times).await? {
+            AddedRun::Added(task, _) => task,
+            AddedRun::Overlaps(other) => {
+                let text = format!(
+                    "{} of {} still runs, and app.json forbids that runs overlap; wait for its end, or stop it with run:stop",
+                    other.name, job.id
+                );
+                return Err(Failure::conflict(text));
+            }
+        };
         if self.detach {
             return Ok(TaskInfo::new(&app, task));
         }
@@ -175,7 +186,7 @@ impl Operation for RunJob {
             return Err(Failure::new(FailureKind::Failed, text));
         }
         let ended = context.tasks.ended(&task).await?;
-        match schedule::failure(&ended) {
+        match ended.failure() {
             Some(reason) => Err(Failure::new(FailureKind::Failed, format!("{}: {reason}", ended.name))),
             None => Ok(TaskInfo::new(&app, ended)),
         }
@@ -219,9 +230,8 @@ async fn suspend(context: &Context<'_>, app: &App, name: &str, suspended: bool) 
         let text = format!("app.json switches {} off (maintenance); change that, and push", job.id);
         return Err(Failure::conflict(text));
     }
-    // It must be known before it can be changed.
-    context.store.cron_job(app.id, job.id.clone()).await?;
     context.store.suspend_job(app.id, job.id.clone(), suspended).await?;
+    context.tasks.wake_schedule();
     Ok(SuspendedJob { app: app.name.clone(), job: job.id, suspended })
 }
 

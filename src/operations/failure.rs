@@ -239,7 +239,7 @@ fn kind_of_task(error: &TaskError) -> FailureKind {
         TaskError::Store(error) => kind_of_store(error),
         TaskError::Engine(_) | TaskError::ShuttingDown => FailureKind::Unavailable,
         TaskError::Name(_) | TaskError::Output { .. } => FailureKind::Internal,
-        TaskError::NotDeployed(_) => FailureKind::Conflict,
+        TaskError::Disconnected => FailureKind::Failed,
         TaskError::Gone => FailureKind::NotFound,
     }
 }

@@ -30,7 +30,7 @@ pub struct TaskInfo {
     /// Name within the app: `run.7`.
     pub task: String,
     /// What it is run for.
-    pub kind: TaskKind,
+    pub purpose: TaskKind,
     /// The scheduled job that it is a run of.
     pub job: Option<String>,
     /// What it runs.
@@ -60,7 +60,7 @@ impl TaskInfo {
         Self {
             app: app.name.clone(),
             task: task.name.to_string(),
-            kind: task.name.kind,
+            purpose: task.name.kind,
             job: task.job,
             command: task.command.to_string(),
             release: task.release,
@@ -132,11 +132,14 @@ impl Operation for RunTask {
         let request = request(context, &app, self.command, self.timeout).await?;
         let streams = context.attachment.ok_or_else(no_streams)?.take()?;
         let task = context.tasks.attend(&app, request, streams, context.hangup).await?;
-        match task.message.clone() {
-            Some(message) if task.status.is_none() => {
-                Err(Failure::new(FailureKind::Failed, format!("{}: {message}", task.name)))
+        match (task.message.clone(), task.status) {
+            (Some(message), None) => Err(Failure::new(FailureKind::Failed, format!("{}: {message}", task.name))),
+            (message, _) => {
+                if let Some(message) = message {
+                    context.progress.trouble(format!("{}: {message}", task.name)).await;
+                }
+                Ok(TaskInfo::new(&app, task))
             }
-            _ => Ok(TaskInfo::new(&app, task)),
         }
     }
 }

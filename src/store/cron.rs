@@ -4,12 +4,13 @@ use rusqlite::{OptionalExtension as _, Transaction};
 
 use super::{
     database::Store,
-    error::Result,
+    error::{Result, StoreError},
     ids::AppId,
     placement::Placement,
     tasks::{self, NewTask, Task},
     time::{Millis, now},
 };
+use crate::model::{Concurrency, CronJob, TaskId};
 
 /// What is known of a scheduled job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,12 +28,32 @@ pub struct JobState {
 /// Why a due time passes without a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoRun {
-    /// The server did not run at that many due times.
+    /// It could not be run in time, that many times.
     Missed(u64),
     /// An earlier run had not ended.
     Skipped,
     /// The job is suspended, or the app stopped: nothing was to be run.
     NotDue,
+}
+
+/// When and beside which others a job is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JobTimes {
+    /// The due time that it is run for; without one, somebody runs it by hand.
+    pub due: Option<Millis>,
+    /// Number of due times before that one which were missed.
+    pub missed: u64,
+    /// What happens while earlier runs have not ended.
+    pub concurrency: Concurrency,
+}
+
+/// What came of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AddedRun {
+    /// It was added, beside these.
+    Added(Task, Vec<Task>),
+    /// It must not overlap with this one.
+    Overlaps(Task),
 }
 
 fn state(t: &Transaction<'_>, app: AppId, job: &str) -> Result<Option<JobState>> {
@@ -57,46 +78,58 @@ fn check(t: &Transaction<'_>, app: AppId, job: &str, checked_at: Millis, missed:
     Ok(())
 }
 
+/// Part of the commit point: from now on these jobs of the app are known, and no others.
+pub(super) fn declare(t: &Transaction<'_>, app: AppId, jobs: &[CronJob]) -> Result<()> {
+    let mut known = t.prepare_cached("SELECT id FROM cron_jobs WHERE app = ?1")?;
+    let known: Vec<String> = known.query_map([app.0], |row| row.get("id"))?.collect::<rusqlite::Result<_>>()?;
+    for gone in known.iter().filter(|id| jobs.iter().all(|job| job.id != **id)) {
+        t.prepare_cached("DELETE FROM cron_jobs WHERE app = ?1 AND id = ?2")?.execute((app.0, gone))?;
+    }
+    for job in jobs {
+        t.prepare_cached("INSERT OR IGNORE INTO cron_jobs (app, id, checked_at) VALUES (?1, ?2, ?3)")?.execute((
+            app.0,
+            &job.id,
+            now(),
+        ))?;
+    }
+    Ok(())
+}
+
 impl Store {
-    /// What is known of a job. One that was not known before is from now on.
-    pub async fn cron_job(&self, app: AppId, job: String) -> Result<JobState> {
-        let asked = job.clone();
-        if let Some(known) = self.read(move |t, _| state(t, app, &asked)).await? {
-            return Ok(known);
-        }
-        self.transact(move |t, _| {
-            let checked_at = now();
-            t.execute(
-                "INSERT OR IGNORE INTO cron_jobs (app, id, checked_at) SELECT id, ?2, ?3 FROM apps WHERE id = ?1",
-                (app.0, &job, checked_at),
-            )?;
-            let known = state(t, app, &job)?;
-            Ok(known.unwrap_or(JobState { suspended: false, checked_at, missed: 0, skipped: 0 }))
-        })
-        .await
+    /// What is known of a job of an app's current release.
+    pub async fn cron_job(&self, app: AppId, job: String) -> Result<Option<JobState>> {
+        self.read(move |t, _| state(t, app, &job)).await
     }
 
     /// Apps whose current release declares scheduled jobs.
     pub async fn apps_with_jobs(&self) -> Result<Vec<AppId>> {
         self.read(|t, _| {
-            let mut query = t.prepare_cached(
-                "SELECT a.id FROM apps a JOIN releases r ON r.app = a.id AND r.number = a.current_release
-                 WHERE NOT a.destroying AND json_array_length(r.manifest, '$.value.cron') > 0 ORDER BY a.id",
-            )?;
-            let ids = query.query_and_then([], |row| Ok(AppId(row.get("id")?)))?;
+            let mut query = t.prepare_cached("SELECT DISTINCT app FROM cron_jobs ORDER BY app")?;
+            let ids = query.query_and_then([], |row| Ok(AppId(row.get("app")?)))?;
             ids.collect()
         })
         .await
     }
 
-    /// Adds the run of a job that was due at `due`; from then on that time is dealt with, whoever dies.
-    pub async fn add_job_run(&self, new: NewTask, due: Millis, placement: Placement) -> Result<Task> {
+    /// Adds the run of a job, unless it must not overlap with another. Its due time, and those that were missed before, are
+    /// dealt with from then on, whoever dies.
+    pub async fn add_job_run(&self, new: NewTask, times: JobTimes, placement: Placement) -> Result<AddedRun> {
         self.transact(move |t, _| {
-            if let Some(job) = &new.job {
-                check(t, new.app, job, due, 0, 0)?;
+            let Some(job) = new.job.clone() else {
+                return Err(StoreError::Corrupt { what: "run of a job", why: "it names no job".to_owned() });
+            };
+            let running = tasks::unended_of_job(t, new.app, &job)?;
+            let overlaps = running.first().filter(|_| times.concurrency == Concurrency::Forbid).cloned();
+            if let Some(due) = times.due {
+                check(t, new.app, &job, due, times.missed, u64::from(overlaps.is_some()))?;
+            }
+            if let Some(other) = overlaps {
+                return Ok(AddedRun::Overlaps(other));
             }
             tasks::check_limit(t, new.app)?;
-            tasks::add(t, &new, placement)
+            let added = tasks::add(t, &new, placement)?;
+            t.prepare_cached("UPDATE tasks SET due_at = ?2 WHERE id = ?1")?.execute((added.id.as_str(), times.due))?;
+            Ok(AddedRun::Added(added, running))
         })
         .await
     }
@@ -114,7 +147,21 @@ impl Store {
         .await
     }
 
-    /// Suspends or resumes a job, which is known. What was due while it was suspended is not run.
+    /// Runs of jobs by the schedule that have ended and are not reported yet.
+    pub async fn unreported_runs(&self) -> Result<Vec<Task>> {
+        self.read(|t, _| tasks::unreported(t)).await
+    }
+
+    /// Records that the end of a run is reported.
+    pub async fn set_reported(&self, id: TaskId) -> Result<()> {
+        self.transact(move |t, _| {
+            t.prepare_cached("UPDATE tasks SET reported = 1 WHERE id = ?1")?.execute([id.as_str()])?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Suspends or resumes a job. What was due while it was suspended is not run.
     pub async fn suspend_job(&self, app: AppId, job: String, suspended: bool) -> Result<()> {
         self.transact(move |t, _| {
             t.execute(

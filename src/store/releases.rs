@@ -7,6 +7,7 @@ use rusqlite::{Row, Transaction};
 use super::{
     columns::{FORMAT_VERSION, check_version, json, optional_text, parse_json, text, to_json, to_plain_json},
     config_vars::{self, ConfigVars},
+    cron,
     database::Store,
     error::{Result, StoreError},
     ids::{AppId, BuildId},
@@ -155,6 +156,13 @@ impl Release {
     }
 }
 
+impl Release {
+    /// Whether a Dockerfile made the image, whose own user and stop signal count then.
+    pub fn own_user(&self) -> bool {
+        self.processes.iter().any(|spec| spec.own_user)
+    }
+}
+
 /// Commit that a branch is to point to after its release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushedRelease {
@@ -250,6 +258,7 @@ pub(super) fn mark_released(t: &Transaction<'_>, cipher: &Cipher, app: AppId, nu
         (ReleaseKind::Push | ReleaseKind::Rebuild | ReleaseKind::Rebase, _)
         | (_, ReleaseState::Released | ReleaseState::Failed) => {}
     }
+    cron::declare(t, app, &release.manifest.cron)?;
     set_state(t, app, number, ReleaseState::Candidate, ReleaseState::Released)
 }
 

@@ -114,9 +114,14 @@ pub struct Task {
 }
 
 impl Task {
-    /// Whether it has ended, and with status 0.
-    pub fn succeeded(&self) -> bool {
-        self.status == Some(0) && self.message.is_none()
+    /// Why it has failed, if it has; a task that has not ended has not succeeded.
+    pub fn failure(&self) -> Option<String> {
+        match (&self.message, self.status) {
+            (Some(message), _) => Some(message.clone()),
+            (None, Some(0)) => None,
+            (None, Some(status)) => Some(format!("exited with status {status}")),
+            (None, None) => Some("has not ended".to_owned()),
+        }
     }
 }
 
@@ -165,6 +170,10 @@ pub(super) fn check_limit(t: &Transaction<'_>, app: AppId) -> Result<()> {
 
 /// Adds a task; its number follows that of the app's last one.
 pub(super) fn add(t: &Transaction<'_>, new: &NewTask, placement: Placement) -> Result<Task> {
+    let mut query = t.prepare_cached("SELECT destroying FROM apps WHERE id = ?1")?;
+    if query.query_row([new.app.0], |row| row.get("destroying")).optional()?.unwrap_or(true) {
+        return Err(StoreError::Refused("the app is being destroyed; nothing is run for it any more".to_owned()));
+    }
     let Place { node, endpoint } = placement.place(t, new.id.as_str())?;
     let sql = format!(
         "INSERT INTO tasks ({COLUMNS}) SELECT ?1, ?2, coalesce(max(number), 0) + 1, ?3, ?4, ?5, ?6, ?7, 'queued', NULL, NULL,
@@ -188,6 +197,16 @@ pub(super) fn add(t: &Transaction<'_>, new: &NewTask, placement: Placement) -> R
         ),
         task,
     )
+}
+
+/// The runs of a job that have not ended, oldest first.
+pub(super) fn unended_of_job(t: &Transaction<'_>, app: AppId, job: &str) -> Result<Vec<Task>> {
+    select(t, "app = ?1 AND job = ?2 AND state != 'ended' ORDER BY number", (app.0, job))
+}
+
+/// Runs of jobs by the schedule that have ended and are not reported yet, oldest first.
+pub(super) fn unreported(t: &Transaction<'_>) -> Result<Vec<Task>> {
+    select(t, "state = 'ended' AND due_at NOT NULL AND NOT reported ORDER BY ended_at", [])
 }
 
 impl Store {
@@ -245,16 +264,6 @@ impl Store {
         .await
     }
 
-    /// Records the address that a task got when it was started.
-    pub async fn set_task_endpoint(&self, id: TaskId, endpoint: IpAddr) -> Result<()> {
-        self.transact(move |t, _| {
-            t.prepare_cached("UPDATE tasks SET endpoint = ?2 WHERE id = ?1")?
-                .execute((id.as_str(), endpoint.to_string()))?;
-            Ok(())
-        })
-        .await
-    }
-
     /// Records the end of a task, whose container has ended, and frees its address. Its first end counts. Returns the task.
     pub async fn end_task(&self, id: TaskId, status: Option<i64>, message: Option<String>) -> Result<Option<Task>> {
         self.transact(move |t, _| {
@@ -269,10 +278,16 @@ impl Store {
         .await
     }
 
-    /// Removes all ended tasks of an app but the last `keep`; returns the removed ones.
+    /// Removes ended tasks of an app; returns them. The last `keep` stay, and if there are to be any, the last run of each job
+    /// and the release phase of the current release, too.
     pub async fn forget_tasks(&self, app: AppId, keep: u32) -> Result<Vec<Task>> {
         self.transact(move |t, _| {
-            let condition = "app = ?1 AND state = 'ended' ORDER BY number DESC LIMIT -1 OFFSET ?2";
+            let condition = "app = ?1 AND state = 'ended' AND number NOT IN (
+                    SELECT number FROM tasks WHERE app = ?1 AND state = 'ended' ORDER BY number DESC LIMIT ?2)
+                AND (?2 = 0 OR number NOT IN (
+                    SELECT max(number) FROM tasks WHERE app = ?1 AND state = 'ended' AND job NOT NULL GROUP BY job))
+                AND (?2 = 0 OR kind IN ('run', 'cron') OR release IS NOT (SELECT current_release FROM apps WHERE id = ?1))
+                ORDER BY number";
             let old = select(t, condition, (app.0, keep))?;
             for task in &old {
                 t.prepare_cached("DELETE FROM tasks WHERE id = ?1")?.execute([task.id.as_str()])?;
@@ -282,7 +297,17 @@ impl Store {
         .await
     }
 
-    /// State of a release's app in which its release phase goes on: whether the release is or was current.
+    /// Whether a release is the current one of its app.
+    pub async fn is_current(&self, app: AppId, release: ReleaseNumber) -> Result<bool> {
+        self.read(move |t, _| {
+            let sql = "SELECT current_release IS ?2 AS current FROM apps WHERE id = ?1";
+            let found = t.prepare_cached(sql)?.query_row((app.0, release), |row| row.get("current")).optional()?;
+            Ok(found.unwrap_or(false))
+        })
+        .await
+    }
+
+    /// Whether a release is or was current.
     pub async fn is_released(&self, app: AppId, release: ReleaseNumber) -> Result<bool> {
         self.read(move |t, _| {
             let sql = "SELECT state = 'released' AS released FROM releases WHERE app = ?1 AND number = ?2";

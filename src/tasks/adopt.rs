@@ -12,9 +12,12 @@ use super::{
 use crate::{
     engine::{Container, ContainerId},
     model::TaskKind,
-    store::{Task, TaskState},
+    store::{Millis, Task, TaskState, now},
     workload::Purpose,
 };
+
+/// A run of a job that would be later than this is not run.
+const MAX_DELAY: Millis = 60_000;
 
 /// What is to be done with a task of a server that has died.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,14 +48,7 @@ pub(super) async fn adopt(shared: &Arc<Shared>, tracker: &TaskTracker) -> Result
             _ => queues.push(vec![(task, fate, running)]),
         }
     }
-    for stray in by_name.into_values() {
-        // A task that this server started meanwhile has a row, and is registered.
-        if shared.running.has(&stray.name) {
-            continue;
-        }
-        tracing::warn!(container = %stray.name, "removing a container that belongs to no task");
-        shared.runtime.remove(&stray.id).await?;
-    }
+    remove(shared, by_name.into_values()).await?;
     for queue in queues {
         let shared = Arc::clone(shared);
         tracker.spawn(async move {
@@ -60,6 +56,26 @@ pub(super) async fn adopt(shared: &Arc<Shared>, tracker: &TaskTracker) -> Result
                 shared.meet(task, fate, running).await;
             }
         });
+    }
+    Ok(())
+}
+
+/// Removes containers that belong to no task. The rows are read after the containers, because a row is added before its
+/// container is created.
+pub(super) async fn remove_strays(shared: &Shared) -> Result<(), TaskError> {
+    let containers = shared.runtime.list(Purpose::Task).await?;
+    let unended = shared.store.unended_tasks().await?;
+    let strays = containers.into_iter().filter(|found| unended.iter().all(|task| task.id.as_str() != found.name));
+    remove(shared, strays).await
+}
+
+async fn remove(shared: &Shared, containers: impl Iterator<Item = Container>) -> Result<(), TaskError> {
+    for stray in containers {
+        // The end of a registered task may be recorded, but its container not removed yet.
+        if !shared.running.has(&stray.name) {
+            tracing::warn!(container = %stray.name, "removing a container that belongs to no task");
+            shared.runtime.remove(&stray.id).await?;
+        }
     }
     Ok(())
 }
@@ -82,13 +98,17 @@ async fn fate(shared: &Shared, task: &Task, container: Option<&Container>) -> Re
         return Ok(Fate::Stop("what became of it is not known: its container was removed by someone else"));
     }
     match task.name.kind {
-        TaskKind::Run | TaskKind::Cron => Ok(Fate::Run),
-        // The release phase of a release that is not live any more does not go on.
+        TaskKind::Run => Ok(Fate::Run),
+        TaskKind::Cron if now() - task.created_at > MAX_DELAY => {
+            Ok(Fate::Stop("not run: the server stopped, and it is too late now"))
+        }
+        TaskKind::Cron => Ok(Fate::Run),
+        // The release phase of a release that is not live does not go on, and neither does that of one that was replaced.
         TaskKind::Predeploy | TaskKind::Release => Ok(Fate::Stop("not run: the server stopped during the deployment")),
-        TaskKind::FirstDeploy | TaskKind::Postdeploy if shared.store.is_released(task.app, task.release).await? => {
+        TaskKind::FirstDeploy | TaskKind::Postdeploy if shared.store.is_current(task.app, task.release).await? => {
             Ok(Fate::Run)
         }
-        TaskKind::FirstDeploy | TaskKind::Postdeploy => Ok(Fate::Stop("not run: the release was not deployed")),
+        TaskKind::FirstDeploy | TaskKind::Postdeploy => Ok(Fate::Stop("not run: its release is not the current one")),
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) struct Launch {
 
 /// The shell of a release's image.
 pub(super) fn shell_of(release: &Release) -> TaskCommand {
-    TaskCommand::Words(vec![if own_image(release) { "/bin/sh" } else { "bash" }.to_owned()])
+    TaskCommand::Words(vec![if release.own_user() { "/bin/sh" } else { "bash" }.to_owned()])
 }
 
 /// How a release runs a command.
@@ -58,7 +58,8 @@ fn is_shell(program: &str) -> bool {
 }
 
 fn program(words: &[String], release: &Release) -> Launch {
-    if own_image(release) {
+    // The image of a Dockerfile may lack bash.
+    if release.own_user() {
         return Launch { arguments: [&["--".to_owned()], words].concat(), ..launcher(release) };
     }
     // As a script of quoted words: so the shell reads the profiles of the layers.
@@ -66,7 +67,7 @@ fn program(words: &[String], release: &Release) -> Launch {
 }
 
 fn shell(script: &str, release: &Release) -> Launch {
-    let arguments = if own_image(release) {
+    let arguments = if release.own_user() {
         ["--", "/bin/sh", "-c", script].map(str::to_owned).to_vec()
     } else {
         vec![script.to_owned()]
@@ -74,14 +75,9 @@ fn shell(script: &str, release: &Release) -> Launch {
     Launch { arguments, ..launcher(release) }
 }
 
-/// Whether a Dockerfile made the image: it may lack bash, and has its own working directory.
-fn own_image(release: &Release) -> bool {
-    release.processes.iter().any(|spec| spec.own_user)
-}
-
 fn launcher(release: &Release) -> Launch {
     let folder = release.processes.iter().find_map(|spec| spec.process.working_dir.as_ref());
-    let env = folder.filter(|_| own_image(release)).map(|folder| format!("CNB_APP_DIR={folder}"));
+    let env = folder.filter(|_| release.own_user()).map(|folder| format!("CNB_APP_DIR={folder}"));
     Launch { entrypoint: vec![LAUNCHER.to_owned()], arguments: Vec::new(), env: env.into_iter().collect() }
 }
 

@@ -1,26 +1,27 @@
 //! Commands in the container of a running instance. They have no row: they end with their caller, or with the instance.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use futures_util::StreamExt as _;
 use rustix::process::Signal;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    attended::attended,
     command::{self, Launch},
     error::TaskError,
-    execution::feed,
-    streams::{TaskStreams, follow_size},
+    streams::TaskStreams,
     tasks::Tasks,
 };
 use crate::{
-    engine::{Attached, ContainerId, Executed, Execution},
+    engine::{ContainerId, Executed, Execution},
     model::TaskCommand,
     store::{Instance, Release},
 };
 
 /// How long a command has to end after its caller has disconnected.
 const GRACE: Duration = Duration::from_secs(5);
+/// Number of errors in a row after which the engine is not asked again.
+const MAX_ERRORS: u32 = 100;
 /// Interval at which it is asked whether a command has ended whose streams are closed.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -32,46 +33,64 @@ impl Tasks {
         instance: &Instance,
         release: &Release,
         command: Option<TaskCommand>,
-        streams: TaskStreams,
+        mut streams: TaskStreams,
         hangup: &CancellationToken,
     ) -> Result<i64, TaskError> {
-        let TaskStreams { stdin, output, terminal } = streams;
         let command = command.unwrap_or_else(|| command::shell_of(release));
         let Launch { entrypoint, arguments, mut env } = command::launch(&command, release);
-        env.extend(terminal.as_ref().map(|terminal| format!("TERM={}", terminal.name)));
+        env.extend(streams.terminal.as_ref().map(|terminal| format!("TERM={}", terminal.name)));
         let execution = Execution {
             command: [entrypoint, arguments].concat(),
             env,
-            terminal: terminal.is_some(),
-            own_user: release.processes.iter().any(|spec| spec.own_user),
+            terminal: streams.terminal.is_some(),
+            own_user: release.own_user(),
         };
         let container = ContainerId::from(&instance.id);
-        let (Attached { stdin: to, output: mut printed }, executed) =
-            self.runtime().execute(&container, execution).await?;
-        let input = feed(stdin, to);
-        let forward = async {
-            while let Some(Ok(piece)) = printed.next().await {
-                if output.send(piece).await.is_err() {
-                    return false;
-                }
-            }
-            true
-        };
-        let resizes = follow_size(terminal, |size| executed.resize(size));
-        let serve_input = async {
-            tokio::join!(input, resizes);
-            std::future::pending::<std::convert::Infallible>().await
-        };
+        let (attached, executed) = self.runtime().execute(&container, execution).await?;
+        streams.begin();
+        let (guard, executed) = EndOnDrop::new(executed, self.tracker().clone());
+        let ends = attended(attached, streams, |size| executed.resize(size), status(&executed));
+        let limit = Duration::from_secs(self.limits().run_seconds);
         let ended = tokio::select! {
-            complete = forward => complete,
-            () = hangup.cancelled() => false,
-            () = self.shutdown().cancelled() => false,
-            never = serve_input => match never {},
+            ended = ends => ended.ok(),
+            () = hangup.cancelled() => None,
+            () = self.shutdown().cancelled() => None,
+            () = tokio::time::sleep(limit) => None,
         };
-        if !ended {
-            end(&executed).await?;
+        // Otherwise the guard ends it.
+        let status = ended.ok_or(TaskError::Disconnected)?;
+        guard.ended();
+        status
+    }
+}
+
+/// A command in an instance. When it is dropped before the command has ended, the command is ended in the background.
+struct EndOnDrop {
+    executed: Option<Arc<Executed>>,
+    tracker: TaskTracker,
+}
+
+impl EndOnDrop {
+    fn new(executed: Executed, tracker: TaskTracker) -> (Self, Arc<Executed>) {
+        let executed = Arc::new(executed);
+        (Self { executed: Some(Arc::clone(&executed)), tracker }, executed)
+    }
+
+    /// The command has ended by itself.
+    fn ended(mut self) {
+        self.executed = None;
+    }
+}
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        if let Some(executed) = self.executed.take() {
+            self.tracker.spawn(async move {
+                if let Err(error) = end(&executed).await {
+                    tracing::warn!(%error, "cannot end a command in an instance");
+                }
+            });
         }
-        status(&executed).await
     }
 }
 
@@ -86,11 +105,19 @@ async fn end(executed: &Executed) -> Result<(), TaskError> {
     Ok(())
 }
 
-/// Waits for the exit status of a command whose streams are closed.
+/// Waits for the exit status of a command.
 async fn status(executed: &Executed) -> Result<i64, TaskError> {
+    let mut errors = 0;
     loop {
-        if let Some(status) = executed.status().await? {
-            return Ok(status);
+        match executed.status().await {
+            Ok(Some(status)) => return Ok(status),
+            Ok(None) => errors = 0,
+            Err(error) => {
+                errors += 1;
+                if errors == MAX_ERRORS {
+                    return Err(error.into());
+                }
+            }
         }
         tokio::time::sleep(POLL_INTERVAL).await;
     }

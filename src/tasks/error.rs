@@ -24,9 +24,11 @@ pub enum TaskError {
         /// Cause.
         source: std::io::Error,
     },
-    /// The app has no release.
-    #[error("the app {0} has no release yet; deploy one with git push")]
-    NotDeployed(String),
+    /// The caller went away, or the command ran longer than its limit, before it ended.
+    #[error(
+        "the command was ended before it had ended by itself: its caller disconnected, or it ran longer than its limit"
+    )]
+    Disconnected,
     /// The app, its release or the task does not exist any more.
     #[error("the app or its release no longer exists")]
     Gone,

@@ -1,32 +1,34 @@
 //! The run of one task, from its row to its recorded end.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use futures_util::StreamExt as _;
 use tokio::{
-    io::AsyncWriteExt as _,
-    sync::{Semaphore, broadcast},
+    sync::{Semaphore, watch},
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    attended::{DISCONNECTED, Disconnected, attended},
     command::{self, Launch},
     error::TaskError,
-    output::{OutputLine, OutputWriter, Outputs},
+    output::Outputs,
     running::{Running, RunningTask},
-    streams::{TaskStreams, Terminal, follow_size},
+    stored_output::StoredOutput,
+    streams::{TaskStreams, Terminal},
 };
 use crate::{
     config::Config,
-    engine::{Attached, ContainerId, Input, LogOptions},
+    engine::{Attached, ContainerId, Input},
     model::{AppName, Line},
+    periodic::Waker,
     store::{Release, Store, Task},
     workload::{Purpose, Runtime, Workload},
 };
 
-/// Number of lines that are written at a time.
-const MAX_BATCH: usize = 256;
-/// Delay before a retry after an error of the engine or the disk.
+/// Delay before a container whose output has ended is looked at again.
+const EXIT_DELAY: Duration = Duration::from_millis(50);
+/// Delay before a retry after an error of the engine or the database.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Longest wait for the rest of the output of a task that has ended.
 const REST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,8 +42,10 @@ pub(super) struct Shared {
     pub(super) runtime: Runtime,
     pub(super) outputs: Outputs,
     pub(super) running: Running,
-    /// Tasks whose end was recorded.
-    pub(super) ends: broadcast::Sender<Task>,
+    /// Whether the tasks of an earlier server are taken over.
+    pub(super) adopted: watch::Sender<bool>,
+    /// Wakes the schedule: a run of a job has ended.
+    pub(super) schedule: Waker,
     /// Bounds the containers that are created and started at a time.
     pub(super) starting: Semaphore,
     pub(super) shutdown: CancellationToken,
@@ -120,7 +124,7 @@ impl Shared {
         };
         let container = self.runtime.create(&workload).await?;
         // Attached before the start, so that no output is lost.
-        let attached = match streams {
+        let mut attached = match streams {
             Some(streams) => Some((self.runtime.attach(&container).await?, streams)),
             None => None,
         };
@@ -130,11 +134,14 @@ impl Shared {
         if !self.store.start_task(task.id.clone()).await? {
             return Err(TaskError::Gone);
         }
+        if let Some((_, streams)) = &mut attached {
+            streams.begin();
+        }
         self.runtime.start(&container).await?;
         drop(permit);
         let ending = match attached {
             Some((attached, streams)) => Box::pin(self.attended(task, running, &container, attached, streams)).await,
-            None => Box::pin(self.unattended(task, running, &container)).await?,
+            None => Box::pin(self.unattended(task, running, &container)).await,
         };
         Ok(self.end(&container, ending).await)
     }
@@ -143,14 +150,8 @@ impl Shared {
     pub(super) async fn resume(&self, task: Task, running: RunningTask) {
         let container = ContainerId::from(&task.id);
         let resumed = async {
-            match self.unattended(&task, &running, &container).await {
-                Ok(ending) => self.end(&container, ending).await,
-                Err(error) => {
-                    tracing::warn!(%error, task = %task.id, "cannot read the output of a task");
-                    self.make_ended(&container).await;
-                    End::because(Line::sanitize(&error.to_string()))
-                }
-            }
+            let ending = Box::pin(self.unattended(&task, &running, &container)).await;
+            self.end(&container, ending).await
         };
         if let Some(end) = self.shutdown.run_until_cancelled(resumed).await {
             self.record(&task, end).await;
@@ -166,64 +167,34 @@ impl Shared {
         attached: Attached,
         streams: TaskStreams,
     ) -> Ending {
-        let TaskStreams { stdin, output, terminal } = streams;
-        let Attached { stdin: to, output: mut printed } = attached;
-        let input = feed(stdin, to);
-        let forward = async {
-            while let Some(piece) = printed.next().await {
-                match piece {
-                    Ok(piece) => {
-                        if output.send(piece).await.is_err() {
-                            return Some("the caller disconnected".to_owned());
-                        }
-                    }
-                    Err(error) => {
-                        tracing::debug!(%error, task = %task.id, "the output of a task ended early");
-                        break;
-                    }
-                }
-            }
-            None
-        };
-        let resizes = follow_size(terminal, |size| self.runtime.resize(container, size));
-        // The end of the input is not the end of the task.
-        let serve_input = async {
-            tokio::join!(input, resizes);
-            std::future::pending::<Infallible>().await
-        };
+        let resize = |size| self.runtime.resize(container, size);
+        let exit = self.wait(container);
         let ends = async {
-            tokio::select! {
-                lost = forward => match lost {
-                    Some(reason) => Ending::Stopped(reason),
-                    None => Ending::Itself(self.wait(container).await),
-                },
-                never = serve_input => match never {},
+            match attended(attached, streams, resize, exit).await {
+                Ok(code) => Ending::Itself(code),
+                Err(Disconnected) => Ending::Stopped(DISCONNECTED.to_owned()),
             }
         };
         Box::pin(self.ending(task, running, ends)).await
     }
 
     /// Waits until the container has ended, or is to be stopped, and stores what it prints.
-    async fn unattended(
-        &self,
-        task: &Task,
-        running: &RunningTask,
-        container: &ContainerId,
-    ) -> Result<Ending, TaskError> {
-        let mut writer = self.outputs.begin(task.app, task.name).await?;
-        let mut read_until = None;
+    async fn unattended(&self, task: &Task, running: &RunningTask, container: &ContainerId) -> Ending {
+        let mut output = StoredOutput::begin(&self.outputs, task, running).await;
         let ends = async {
             loop {
-                let failed = self.store_output(container, &mut writer, &mut read_until, running).await.is_err();
+                let complete = output.copy(&self.runtime, container).await;
                 match self.runtime.observe(task.id.as_str()).await {
                     Ok(None) => return Ending::Itself(None),
-                    Ok(Some(found)) if !found.state.is_alive() && !failed => return Ending::Itself(found.exit_code),
-                    // The engine closes the output shortly before it reports that the container has ended.
-                    Ok(Some(_)) if !failed => {
-                        if let Some(code) = self.wait(container).await {
-                            return Ending::Itself(Some(code));
+                    Ok(Some(found)) if !found.state.is_alive() => {
+                        // A last look: an error may have cut the output short.
+                        if !complete {
+                            let _ = timeout(REST_TIMEOUT, output.copy(&self.runtime, container)).await;
                         }
+                        return Ending::Itself(found.exit_code);
                     }
+                    // The engine closes the output shortly before it reports that the container has ended.
+                    Ok(Some(_)) if complete => tokio::time::sleep(EXIT_DELAY).await,
                     Ok(Some(_)) | Err(_) => tokio::time::sleep(RETRY_DELAY).await,
                 }
             }
@@ -231,41 +202,9 @@ impl Shared {
         let ending = self.ending(task, running, ends).await;
         if let Ending::Stopped(_) = &ending {
             self.make_ended(container).await;
-            let rest = self.store_output(container, &mut writer, &mut read_until, running);
-            let _ = tokio::time::timeout(REST_TIMEOUT, rest).await;
+            let _ = timeout(REST_TIMEOUT, output.copy(&self.runtime, container)).await;
         }
-        Ok(ending)
-    }
-
-    /// Copies what a container prints after `read_until` into the file of its output, until the container has ended.
-    async fn store_output(
-        &self,
-        container: &ContainerId,
-        writer: &mut OutputWriter,
-        read_until: &mut Option<jiff::Timestamp>,
-        running: &RunningTask,
-    ) -> Result<(), TaskError> {
-        let options = LogOptions { since: *read_until, follow: true, tail: None };
-        let mut batches = self.runtime.logs(container, options).ready_chunks(MAX_BATCH);
-        while let Some(batch) = batches.next().await {
-            let mut lines = Vec::with_capacity(batch.len());
-            let mut failed = None;
-            for line in batch {
-                match line {
-                    Ok(line) => {
-                        *read_until = Some(line.time);
-                        lines.push(OutputLine::from(line));
-                    }
-                    Err(error) => failed = Some(error),
-                }
-            }
-            writer.append(&lines).await?;
-            running.wrote();
-            if let Some(error) = failed {
-                return Err(error.into());
-            }
-        }
-        Ok(())
+        ending
     }
 
     /// The end of a task that may be stopped, and has a time limit.
@@ -320,13 +259,7 @@ impl Shared {
     pub(super) async fn record(&self, task: &Task, End { status, message }: End) {
         loop {
             match self.store.end_task(task.id.clone(), status, message.clone()).await {
-                Ok(ended) => {
-                    // There may be no reader.
-                    if let Some(ended) = ended {
-                        let _ = self.ends.send(ended);
-                    }
-                    break;
-                }
+                Ok(_) => break,
                 Err(error) => tracing::warn!(%error, task = %task.id, "cannot record the end of a task; retrying"),
             }
             if self.shutdown.run_until_cancelled(tokio::time::sleep(RETRY_DELAY)).await.is_none() {
@@ -335,6 +268,9 @@ impl Shared {
         }
         if let Err(error) = self.runtime.remove(&ContainerId::from(&task.id)).await {
             tracing::warn!(%error, task = %task.id, "cannot remove the container of a task; the next start removes it");
+        }
+        if task.job.is_some() {
+            self.schedule.wake();
         }
         self.forget_old(task).await;
     }
@@ -351,16 +287,6 @@ impl Shared {
             Err(error) => tracing::warn!(%error, "cannot remove old tasks"),
         }
     }
-}
-
-/// Copies input, and ends it when it ends.
-pub(super) async fn feed(
-    mut from: impl tokio::io::AsyncRead + Unpin,
-    mut to: std::pin::Pin<Box<dyn tokio::io::AsyncWrite + Send>>,
-) {
-    // Fails when the process does not read any more.
-    let _ = tokio::io::copy(&mut from, &mut to).await;
-    let _ = to.shutdown().await;
 }
 
 fn workload(task: &Task, app: &AppName, release: &Release, attached: bool, terminal: Option<&Terminal>) -> Workload {

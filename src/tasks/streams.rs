@@ -52,4 +52,14 @@ pub struct TaskStreams {
     pub output: mpsc::Sender<Printed>,
     /// The terminal, if the caller has one.
     pub terminal: Option<Terminal>,
+    /// Called when the process begins: until then the terminal is the caller's.
+    pub on_begin: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl TaskStreams {
+    pub(super) fn begin(&mut self) {
+        if let Some(on_begin) = self.on_begin.take() {
+            on_begin();
+        }
+    }
 }

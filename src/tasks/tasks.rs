@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::stream::BoxStream;
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::{Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -16,20 +16,21 @@ use super::{
     streams::TaskStreams,
 };
 use crate::{
-    config::Config,
+    config::{self, Config},
     engine::ContainerId,
-    model::{ReleaseNumber, TaskCommand, TaskKind},
-    store::{App, AppId, Millis, NewTask, Placement, Store, Task, TaskState},
+    model::{Concurrency, ReleaseNumber, TaskCommand, TaskKind},
+    periodic::Waker,
+    store::{AddedRun, App, AppId, JobTimes, NewTask, Placement, Store, Task, TaskState},
     workload::Runtime,
 };
 
 /// Delay before a retry after an error of the engine or the database.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
+/// Message of a run of a job that gave way to the next one.
+pub const REPLACED: &str = "replaced by the next run";
 /// Number of tasks that are started at a time: at midnight many jobs are due.
 const MAX_STARTING: usize = 8;
-/// Number of ended tasks by which a reader may lag.
-const MAX_ENDS: usize = 256;
 
 /// Runs tasks; cheap to clone.
 #[derive(Clone)]
@@ -65,21 +66,20 @@ impl Drop for StopOnDrop {
 }
 
 impl Tasks {
-    /// Runs tasks on `tracker` until `shutdown`.
+    /// Runs tasks on `tracker` until `shutdown`. The end of a run of a job wakes `schedule`.
     pub fn new(
         config: Arc<Config>,
         store: Store,
         runtime: Runtime,
+        schedule: Waker,
         tracker: TaskTracker,
         shutdown: CancellationToken,
     ) -> Self {
         let outputs = Outputs::new(&config.data_dir);
-        let (running, ends) = (Running::default(), broadcast::Sender::new(MAX_ENDS));
+        let (running, adopted) = (Running::default(), watch::Sender::new(false));
         let starting = Semaphore::new(MAX_STARTING);
-        Self {
-            shared: Arc::new(Shared { config, store, runtime, outputs, running, ends, starting, shutdown }),
-            tracker,
-        }
+        let shared = Shared { config, store, runtime, outputs, running, adopted, schedule, starting, shutdown };
+        Self { shared: Arc::new(shared), tracker }
     }
 
     /// Takes over the tasks that an earlier server has left, in the background.
@@ -92,8 +92,33 @@ impl Tasks {
                     tokio::time::sleep(RETRY_DELAY).await;
                 }
             };
-            let _ = shared.shutdown.run_until_cancelled(adopted).await;
+            if shared.shutdown.run_until_cancelled(adopted).await.is_some() {
+                shared.adopted.send_replace(true);
+            }
         });
+    }
+
+    /// Waits until the tasks of an earlier server are taken over.
+    pub async fn adopted(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.shared.adopted.subscribe().wait_for(|adopted| *adopted).await;
+    }
+
+    /// Has the schedule look for jobs that are due: those of an app have changed.
+    pub fn wake_schedule(&self) {
+        self.shared.schedule.wake();
+    }
+
+    /// The control of a task that has not ended. A task of an earlier server has none until it is taken over.
+    async fn control(&self, task: &Task) -> Option<Control> {
+        let registered = || self.shared.running.get(&task.id);
+        match registered() {
+            Some(control) => Some(control),
+            None => {
+                self.shared.shutdown.run_until_cancelled(self.adopted()).await?;
+                registered()
+            }
+        }
     }
 
     /// The row of a new task of this app, which must be added to the store.
@@ -128,6 +153,14 @@ impl Tasks {
         &self.shared.runtime
     }
 
+    pub(super) fn tracker(&self) -> &TaskTracker {
+        &self.tracker
+    }
+
+    pub(super) fn limits(&self) -> &config::Tasks {
+        &self.shared.config.tasks
+    }
+
     pub(super) fn shutdown(&self) -> &CancellationToken {
         &self.shared.shutdown
     }
@@ -141,34 +174,27 @@ impl Tasks {
         Ok(task)
     }
 
-    /// Adds the run of a scheduled job that was due at `due`, and runs it in the background, after it has stopped the tasks
-    /// that it replaces, for the reason beside each.
-    pub async fn spawn_due(
-        &self,
-        app: &App,
-        request: TaskRequest,
-        due: Millis,
-        replaces: Vec<(Task, &'static str)>,
-    ) -> Result<Task, TaskError> {
+    /// Adds the run of a scheduled job, and runs it in the background, after it has stopped the tasks that it replaces.
+    pub async fn spawn_job(&self, app: &App, request: TaskRequest, times: JobTimes) -> Result<AddedRun, TaskError> {
+        let concurrency = times.concurrency;
         let new = self.new_task(app, request, false)?;
         let running = self.register(&new)?;
-        let task = self.shared.store.add_job_run(new, due, self.placement()).await?;
+        let (task, replaces) = match self.shared.store.add_job_run(new, times, self.placement()).await? {
+            AddedRun::Overlaps(task) => return Ok(AddedRun::Overlaps(task)),
+            AddedRun::Added(task, others) if concurrency == Concurrency::Replace => (task, others),
+            AddedRun::Added(task, _) => (task, Vec::new()),
+        };
         let (tasks, added) = (self.clone(), task.clone());
         self.tracker.spawn(async move {
-            for (old, reason) in replaces {
+            for old in replaces {
                 // One that cannot be asked runs no longer than its limit.
-                if let Err(error) = tasks.stop(&old, reason).await {
+                if let Err(error) = tasks.stop(&old, REPLACED).await {
                     tracing::warn!(%error, task = %old.id, "cannot stop a task that is replaced");
                 }
             }
             tasks.shared.run(added, running, None).await;
         });
-        Ok(task)
-    }
-
-    /// Tasks, as they end; a slow reader misses some.
-    pub fn ends(&self) -> broadcast::Receiver<Task> {
-        self.shared.ends.subscribe()
+        Ok(AddedRun::Added(task, Vec::new()))
     }
 
     /// Adds a task and runs it, connected to the caller's streams. Returns it when it has ended; `hangup` ends it.
@@ -222,7 +248,7 @@ impl Tasks {
 
     /// Waits until a task has ended; returns it. At shutdown it may not have ended.
     pub async fn ended(&self, task: &Task) -> Result<Task, TaskError> {
-        if let Some(control) = self.shared.running.get(&task.id) {
+        if let Some(control) = self.control(task).await {
             tokio::select! {
                 () = control.ended() => {}
                 () = self.shared.shutdown.cancelled() => return Err(TaskError::ShuttingDown),
@@ -233,7 +259,7 @@ impl Tasks {
 
     /// Stops a task, for this reason, and waits until it has ended. No effect if it has ended.
     pub async fn stop(&self, task: &Task, reason: &str) -> Result<Task, TaskError> {
-        if let Some(control) = self.shared.running.get(&task.id) {
+        if let Some(control) = self.control(task).await {
             control.stop(reason);
         }
         self.ended(task).await
@@ -243,6 +269,11 @@ impl Tasks {
     pub async fn output(&self, task: &Task, follow: bool) -> Result<BoxStream<'static, OutputLine>, TaskError> {
         let written = self.shared.running.get(&task.id).filter(|_| follow).map(|control| control.written());
         self.shared.outputs.read(task.app, task.name, written).await
+    }
+
+    /// Removes containers that belong to no task: their removal failed, or their server died.
+    pub(super) async fn remove_strays(&self) -> Result<(), TaskError> {
+        adopt::remove_strays(&self.shared).await
     }
 
     /// Stops the tasks of an app that is being destroyed, and removes their rows and output.

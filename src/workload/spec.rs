@@ -86,7 +86,7 @@ impl Workload {
             entrypoint: Vec::new(),
             arguments: Vec::new(),
             env,
-            own_user: release.processes.first().is_some_and(|spec| spec.own_user),
+            own_user: release.own_user(),
             input: Input::None,
             address: None,
         }

@@ -3,25 +3,21 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::broadcast::error::RecvError;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
-    model::{Concurrency, CronJob, ReleaseNumber, TaskCommand, TaskKind},
+    model::{CronJob, ReleaseNumber, TaskCommand, TaskKind},
     operations::{AuditLog, failure::Result},
     periodic::{Activated, Periodic},
     store::{
-        Actor, App, Door, Effect, JobState, NewEvent, NoRun, Outcome, ProcessSpec, Release, Store, StoreError, Task,
+        Actor, AddedRun, App, Door, Effect, JobTimes, NewEvent, NoRun, Outcome, ProcessSpec, Release, Store, StoreError,
     },
-    tasks::{TaskError, TaskRequest, Tasks},
+    tasks::{REPLACED, TaskError, TaskRequest, Tasks},
 };
 
 /// Longest time between two looks at the schedule: after a change of the clock, or a new release.
-const PERIOD: Duration = Duration::from_secs(10);
+const PERIOD: Duration = Duration::from_secs(30);
 /// A run that would be later than this is missed.
 const MAX_DELAY: Duration = Duration::from_mins(1);
-/// Message of a run that gave way to the next one.
-const REPLACED: &str = "replaced by the next run";
 /// Name of the caller, in lists and events.
 const CALLER: &str = "schedule";
 
@@ -43,15 +39,6 @@ pub(super) fn request(job: &CronJob, release: ReleaseNumber, processes: &[Proces
         command: TaskCommand::of_words(vec![job.command.clone()], is_process),
         limit: job.timeout_seconds.map(Duration::from_secs),
         by: by.to_owned(),
-    }
-}
-
-/// Why a run has failed, if it has.
-pub(super) fn failure(task: &Task) -> Option<String> {
-    match (&task.message, task.status) {
-        (Some(message), _) => Some(message.clone()),
-        (None, Some(0) | None) => None,
-        (None, Some(status)) => Some(format!("exited with status {status}")),
     }
 }
 
@@ -116,77 +103,64 @@ impl CronSchedule {
 
     /// Deals with what is due of a job. Returns whether it was run, and when it is due next.
     async fn check(&self, app: &App, release: &Release, job: &CronJob) -> Result<(bool, Option<Timestamp>)> {
-        let JobState { suspended, checked_at, .. } = self.store.cron_job(app.id, job.id.clone()).await?;
+        // Without a row, another release has become current in this moment.
+        let Some(state) = self.store.cron_job(app.id, job.id.clone()).await? else { return Ok((false, None)) };
         let now = Timestamp::now();
-        let checked = Timestamp::from_millisecond(checked_at).unwrap_or(now);
+        let checked = Timestamp::from_millisecond(state.checked_at).unwrap_or(now);
         let Due { last, missed, next } = Due::of(job, checked, now);
         let Some((due, too_late)) = last else { return Ok((false, next)) };
         let pass = |why| self.store.pass_job(app.id, job.id.clone(), due.as_millisecond(), why);
-        if suspended || job.maintenance || app.stopped {
+        if state.suspended || job.maintenance || app.stopped {
             pass(NoRun::NotDue).await?;
             return Ok((false, next));
         }
-        if missed > 0 {
-            pass(NoRun::Missed(missed)).await?;
-            let times = if missed == 1 { "once".to_owned() } else { format!("{missed} times") };
-            self.event(
-                app,
-                &job.id,
-                format!("missed {times}: the server did not run; cron:run {} {} runs it now", app.name, job.id),
-            );
-        }
         if too_late {
+            pass(NoRun::Missed(missed)).await?;
+            self.report_missed(app, job, missed);
             return Ok((false, next));
         }
-        let running = self.store.unended_tasks().await?;
-        let running: Vec<_> =
-            running.into_iter().filter(|task| task.app == app.id && task.job.as_ref() == Some(&job.id)).collect();
-        match job.concurrency {
-            Concurrency::Forbid if !running.is_empty() => {
-                pass(NoRun::Skipped).await?;
-                let text = format!("skipped: {} still runs (concurrency_policy: forbid)", running[0].name);
-                self.event(app, &job.id, text);
-                return Ok((false, next));
-            }
-            Concurrency::Forbid | Concurrency::Allow | Concurrency::Replace => {}
-        }
-        let replaces = if job.concurrency == Concurrency::Replace { running } else { Vec::new() };
         let request = request(job, release.number, &release.processes, CALLER);
-        let replaces = replaces.into_iter().map(|task| (task, REPLACED)).collect();
-        match self.tasks.spawn_due(app, request, due.as_millisecond(), replaces).await {
-            Ok(_) => Ok((true, next)),
+        let times = JobTimes { due: Some(due.as_millisecond()), missed, concurrency: job.concurrency };
+        let ran = match self.tasks.spawn_job(app, request, times).await {
+            Ok(AddedRun::Added(..)) => true,
+            Ok(AddedRun::Overlaps(other)) => {
+                let text = format!("skipped: {} still runs (concurrency_policy: forbid)", other.name);
+                self.event(app, &job.id, text);
+                false
+            }
             Err(TaskError::Store(StoreError::Exhausted(why))) => {
                 pass(NoRun::Skipped).await?;
                 self.event(app, &job.id, format!("skipped: {why}"));
-                Ok((false, next))
+                false
             }
-            Err(error) => Err(error.into()),
+            Err(error) => return Err(error.into()),
+        };
+        self.report_missed(app, job, missed);
+        Ok((ran, next))
+    }
+
+    fn report_missed(&self, app: &App, job: &CronJob, missed: u64) {
+        if missed > 0 {
+            let times = if missed == 1 { "once".to_owned() } else { format!("{missed} times") };
+            let text = format!(
+                "missed {times}: the server did not run, or could not run it in time; cron:run {} {} runs it now",
+                app.name, job.id
+            );
+            self.event(app, &job.id, text);
         }
     }
 
-    /// Records runs that fail as events, until `shutdown`.
-    pub async fn record_failures(self, shutdown: CancellationToken) {
-        let mut ends = self.tasks.ends();
-        loop {
-            let task = match shutdown.run_until_cancelled(ends.recv()).await {
-                Some(Ok(task)) => task,
-                Some(Err(RecvError::Lagged(missed))) => {
-                    tracing::error!(missed, "too many tasks ended at a time: some failures are no events");
-                    continue;
-                }
-                Some(Err(RecvError::Closed)) | None => return,
-            };
-            let (Some(job), Some(reason)) = (&task.job, failure(&task)) else { continue };
-            // Who runs a job by hand has the failure in the event of that, and a run that gave way has not failed.
-            if task.created_by != CALLER || task.message.as_deref() == Some(REPLACED) {
-                continue;
+    /// Reports runs that have ended; those that failed are events.
+    async fn report_ended(&self) -> Result {
+        for task in self.store.unreported_runs().await? {
+            // A run that gave way to the next one has not failed.
+            let failure = task.failure().filter(|reason| reason != REPLACED);
+            if let (Some(job), Some(reason), Some(app)) = (&task.job, failure, self.store.app(task.app).await?) {
+                self.event(&app, job, format!("{}: {reason}", task.name));
             }
-            match self.store.app(task.app).await {
-                Ok(Some(app)) => self.event(&app, job, format!("{}: {reason}", task.name)),
-                Ok(None) => {}
-                Err(error) => tracing::error!(%error, job, "the failure of a scheduled job is no event"),
-            }
+            self.store.set_reported(task.id).await?;
         }
+        Ok(())
     }
 
     /// Records a failure as an event of the app.
@@ -194,7 +168,7 @@ impl CronSchedule {
         let actor = Actor { user: None, name: CALLER.to_owned(), fingerprint: None, address: None, door: Door::Local };
         let event = NewEvent::begun(actor, "cron:run", Effect::Change).about(app.id, app.name.clone());
         let event = NewEvent { detail: job.to_owned(), ..event };
-        tracing::warn!(app = %app.name, job, message, "a scheduled job failed");
+        tracing::warn!(app = %app.name, job, message, "a scheduled job was not run, or failed");
         self.audit.record(event.ended(Outcome::Failed, Some(message)));
     }
 }
@@ -213,6 +187,9 @@ impl Periodic for CronSchedule {
     }
 
     async fn activate(&self) -> Result<Activated, String> {
+        // Otherwise a run of an earlier server could be overlapped or replaced without being known.
+        self.tasks.adopted().await;
+        self.report_ended().await.map_err(|error| error.to_string())?;
         let (runs, next) = self.run_due().await.map_err(|error| error.to_string())?;
         let until = |time: Timestamp| Duration::try_from(time.duration_since(Timestamp::now())).unwrap_or_default();
         let summary = match runs {
@@ -227,6 +204,7 @@ impl Periodic for CronSchedule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Concurrency;
 
     #[test]
     fn a_run_is_due_once_and_too_late_after_a_minute() {

@@ -48,6 +48,8 @@ CREATE TABLE tasks (
     status INTEGER,
     message TEXT,
     limit_seconds INTEGER NOT NULL,
+    due_at INTEGER,
+    reported INTEGER NOT NULL DEFAULT 0,
     node TEXT NOT NULL,
     endpoint TEXT,
     created_by TEXT NOT NULL,
@@ -61,7 +63,7 @@ CREATE UNIQUE INDEX tasks_phase ON tasks (app, release, kind) WHERE kind NOT IN 
 
 ALTER TABLE releases ADD COLUMN manifest TEXT NOT NULL DEFAULT '{"version":1,"value":{}}';
 
--- Scheduled jobs of the current release of an app, and what is known of each.
+-- What is known of the scheduled jobs that the current release of an app declares.
 CREATE TABLE cron_jobs (
     app INTEGER NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
     id TEXT NOT NULL,

@@ -1,0 +1,74 @@
+//! Copies what a task prints from the runtime into its file.
+
+use futures_util::StreamExt as _;
+use jiff::Timestamp;
+
+use super::{
+    output::{OutputLine, OutputWriter, Outputs},
+    running::RunningTask,
+};
+use crate::{
+    engine::{ContainerId, LogOptions},
+    store::Task,
+    workload::Runtime,
+};
+
+/// Number of lines that are written at a time.
+const MAX_BATCH: usize = 256;
+
+/// The output of a task that runs.
+pub(super) struct StoredOutput<'a> {
+    running: &'a RunningTask,
+    /// None once it cannot be written: what the task does is worth more than its output.
+    writer: Option<OutputWriter>,
+    /// Time of the last line.
+    read_until: Option<Timestamp>,
+}
+
+impl<'a> StoredOutput<'a> {
+    pub(super) async fn begin(outputs: &Outputs, task: &Task, running: &'a RunningTask) -> Self {
+        let writer = match outputs.begin(task.app, task.name).await {
+            Ok(writer) => Some(writer),
+            Err(error) => {
+                tracing::error!(%error, task = %task.id, "the output of a task is lost");
+                None
+            }
+        };
+        Self { running, writer, read_until: None }
+    }
+
+    /// Copies what is printed after the last line that was copied, until the container has closed its output. Returns false if
+    /// the engine ended it early.
+    pub(super) async fn copy(&mut self, runtime: &Runtime, container: &ContainerId) -> bool {
+        let options = LogOptions { since: self.read_until, follow: true, tail: None };
+        let mut batches = runtime.logs(container, options).ready_chunks(MAX_BATCH);
+        while let Some(batch) = batches.next().await {
+            let mut lines = Vec::with_capacity(batch.len());
+            let mut failed = None;
+            for line in batch {
+                match line {
+                    Ok(line) => {
+                        self.read_until = Some(line.time);
+                        lines.push(OutputLine::from(line));
+                    }
+                    Err(error) => failed = Some(error),
+                }
+            }
+            self.write(&lines).await;
+            if let Some(error) = failed {
+                tracing::debug!(%error, %container, "cannot read the output of a task; retrying");
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn write(&mut self, lines: &[OutputLine]) {
+        let Some(writer) = &mut self.writer else { return };
+        if let Err(error) = writer.append(lines).await {
+            tracing::error!(%error, "the rest of the output of a task is lost");
+            self.writer = None;
+        }
+        self.running.wrote();
+    }
+}
