@@ -18,6 +18,8 @@ mod streams;
 mod sweep;
 #[expect(clippy::module_inception, reason = "the handle has the name of what it handles")]
 mod tasks;
+#[cfg(test)]
+mod tests;
 
 pub use error::TaskError;
 pub use output::OutputLine;

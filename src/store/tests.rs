@@ -11,12 +11,13 @@ mod members;
 mod migrations;
 mod releases;
 mod stacks;
+mod tasks;
 mod users;
 
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::model::{Address, Digest, Distribution, ProcessType, Role, Secret};
+use crate::model::{Address, Digest, Distribution, ProcessType, ReleaseManifest, Role, Secret};
 
 struct Fixture {
     store: Store,
@@ -42,6 +43,16 @@ impl Fixture {
     }
 
     async fn release(&self, app: AppId, kind: ReleaseKind, config: ConfigVars) -> Release {
+        self.release_with(app, kind, config, ReleaseManifest::default()).await
+    }
+
+    async fn release_with(
+        &self,
+        app: AppId,
+        kind: ReleaseKind,
+        config: ConfigVars,
+        manifest: ReleaseManifest,
+    ) -> Release {
         let new = NewRelease {
             kind,
             image: Digest::of(b"image"),
@@ -50,7 +61,7 @@ impl Fixture {
             build: None,
             config,
             processes: vec![],
-            manifest: crate::model::ReleaseManifest::default(),
+            manifest,
             description: "test".into(),
             created_by: "me".into(),
         };

@@ -228,6 +228,11 @@ async fn instances_and_ports_of_schema_version_3_are_read_back() {
             ("worker.1".to_owned(), 2, InstanceState::Starting, None, 3000),
         ]
     );
+    assert!(instances.iter().all(|instance| instance.endpoint.is_none()), "only the runtime knows its range");
+    store.set_local_endpoints("10.9.0.0/16".parse().unwrap()).await.unwrap();
+    let endpoints: Vec<_> =
+        store.instances(SHOP).await.unwrap().iter().map(|row| row.endpoint.unwrap().to_string()).collect();
+    assert_eq!(endpoints, ["10.9.0.2", "10.9.0.3"], "those of bridge 0, slots 0 and 1");
     assert_eq!(
         store.port_mappings(SHOP).await.unwrap(),
         [PortMapping { scheme: PortScheme::Tcp, host_port: 7000, container_port: 5000 }]
