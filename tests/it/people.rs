@@ -263,9 +263,6 @@ fn every_command_answers_in_json() {
         &["builds:clear-cache", "shop"],
         &["apps:stack", "shop", "--default"],
         &["apps:rebase", "shop"],
-        &["run", "shop", "true"],
-        &["run:detached", "shop", "true"],
-        &["enter", "shop", "web.1", "true"],
         &["events:off"],
         &["events:on"],
         &["apps:create", "second"],
@@ -282,9 +279,24 @@ fn every_command_answers_in_json() {
         let lines = ask(change).success().json_lines();
         assert!(lines.last().unwrap().get("kind").is_none(), "{change:?} ends in a result: {lines:#?}");
     }
+    // What follows the app is the command.
+    let own = [
+        &["run", "--format", "json", "shop", "true"][..],
+        &["run:detached", "--format", "json", "shop", "true"],
+        &["enter", "--format", "json", "shop", "web.1", "true"],
+    ];
+    for run in own {
+        let lines = world.ssh(run).success().json_lines();
+        assert!(lines.len() == 1 && lines[0]["app"] == "shop", "{run:?}: {lines:#?}");
+    }
     // The others need a build, a file or another stack; `answer` and `follow` print them all alike.
-    let asked: BTreeSet<_> =
-        reports.iter().chain(&changes).map(|words| words[0]).chain(["apps:info", "logs", "events"]).collect();
+    let asked: BTreeSet<_> = reports
+        .iter()
+        .chain(&changes)
+        .chain(&own)
+        .map(|words| words[0])
+        .chain(["apps:info", "logs", "events"])
+        .collect();
     let schemas: Value = serde_json::from_str(include_str!("../../docs/schemas.json")).unwrap();
     let not_asked = schemas["operations"].as_object().unwrap().keys().filter(|name| !asked.contains(name.as_str()));
     let elsewhere = [

@@ -119,6 +119,7 @@ fn a_lost_caller_or_server_leaves_no_unknown_task() {
     assert!(world.containers("task").is_empty());
 
     let mut attached = world.ssh_command(&["run", "lost", "sleep", "1000"]).stdin(Stdio::piped()).spawn().unwrap();
+    eventually("the attached task runs", || (world.running_containers("task").len() == 1).then_some(()));
     world
         .ssh(&["run:detached", "lost", "'echo before; while [ ! -e /tmp/go ]; do sleep 0.1; done; echo after; exit 5'"])
         .success();
@@ -210,7 +211,7 @@ fn a_console_has_a_real_terminal() {
         run(Command::new("stty").args(["-F", &tty, "rows", "40", "cols", "90"])).success();
         person.types("until [ \"$(stty size)\" = '40 90' ]; do sleep 0.1; done; echo resi\"zed\"\r");
         person.sees("resized\r\n");
-        person.types("echo asl\"eep\"; sleep 1000\r");
+        person.types("sh -c 'echo asl\"eep\"; exec sleep 1000'\r");
         person.sees("asleep\r\n");
         person.types("\u{3}");
         person.sees("^C");
@@ -231,7 +232,7 @@ fn a_console_has_a_real_terminal() {
     let mut client =
         world.ssh_command(&["enter", "tty", "web.1", "sleep", "777"]).stdin(Stdio::piped()).spawn().unwrap();
     let sleeps = || {
-        world.ssh(&["enter", "tty", "web.1", "'grep -al sleep.777 /proc/[0-9]*/cmdline | wc -l'"]).out.trim().to_owned()
+        world.ssh(&["enter", "tty", "web.1", "'grep -al slee[p].777 /proc/[0-9]*/cmdline | wc -l'"]).out.trim().to_owned()
     };
     eventually("the command runs", || (sleeps() != "0").then_some(()));
     client.kill().unwrap();
