@@ -54,6 +54,20 @@ impl AppJson {
         parsed.manifest = ReleaseManifest { scripts: scripts(&document)?, cron: cron(&document)? };
         Ok(parsed)
     }
+
+    /// Refuses a job whose timeout is longer than this server lets jobs run.
+    pub fn check_timeouts(&self, max_seconds: u64) -> Result<(), InvalidAppJson> {
+        // Jobs are in the order of the file.
+        let timeouts = self.manifest.cron.iter().enumerate().filter_map(|(i, job)| Some((i, job.timeout_seconds?)));
+        for (i, seconds) in timeouts {
+            if seconds > max_seconds {
+                return Err(InvalidAppJson(format!(
+                    "cron[{i}].timeout must be at most {max_seconds}, the limit of this server (tasks.cron_seconds), not {seconds}"
+                )));
+            }
+        }
+        Ok(())
+    }
 }
 
 fn scripts(document: &Node<'_>) -> Result<Scripts, InvalidAppJson> {
@@ -320,6 +334,17 @@ mod tests {
         assert!(error.starts_with(&format!(r#"app.json: {schedule} "every day" ("#)), "{error}");
         let twice = r#"{"cron":[{"schedule":"@daily","command":"x"},{"schedule":"@daily","command":"x"}]}"#;
         assert!(AppJson::parse(twice).expect_err("twice").to_string().contains("cron[1]: two jobs are named"));
+    }
+
+    #[test]
+    fn a_timeout_above_the_limit_of_the_server_is_refused_with_its_key() {
+        let text = r#"{"cron":[{"command":"a","schedule":"@daily"},{"command":"b","schedule":"@daily","timeout":61}]}"#;
+        let parsed = AppJson::parse(text).expect("valid");
+        assert_eq!(parsed.check_timeouts(61), Ok(()));
+        assert_eq!(
+            parsed.check_timeouts(60).expect_err("too long").to_string(),
+            "app.json: cron[1].timeout must be at most 60, the limit of this server (tasks.cron_seconds), not 61"
+        );
     }
 
     #[test]

@@ -95,6 +95,7 @@ async fn request(context: &Context<'_>, app: &App, command: Vec<String>, timeout
     if command.iter().all(|word| word.trim().is_empty()) {
         return Err(Failure::invalid("no command is given; name a program or a process type"));
     }
+    let limit = limit(timeout, context.config.tasks.run_seconds)?;
     let not_deployed = || Failure::conflict(format!("{} has no release yet; deploy one with git push", app.name));
     let release = context.current_release(app).await?.ok_or_else(not_deployed)?;
     let is_process = |name: &_| release.processes.iter().any(|spec| spec.process.process_type == *name);
@@ -103,9 +104,20 @@ async fn request(context: &Context<'_>, app: &App, command: Vec<String>, timeout
         job: None,
         release: release.number,
         command: TaskCommand::of_words(command, is_process),
-        limit: timeout.map(Duration::from_secs),
+        limit,
         by: context.caller.name().to_owned(),
     })
+}
+
+/// The limit that a caller chose, if it is one that the server allows.
+fn limit(timeout: Option<u64>, max: u64) -> Result<Option<Duration>> {
+    match timeout {
+        Some(seconds) if !(1..=max).contains(&seconds) => {
+            let range = format!("give 1 to {max} seconds (tasks.run_seconds of this server), or none for {max}");
+            Err(Failure::invalid(format!("a timeout of {seconds} s is not possible; {range}")))
+        }
+        timeout => Ok(timeout.map(Duration::from_secs)),
+    }
 }
 
 /// The program of a command: its arguments may hold secrets.
@@ -308,4 +320,26 @@ async fn find(context: &Context<'_>, app: &App, name: &str) -> Result<Task> {
     found.ok_or_else(|| {
         Failure::not_found(format!("{} has no task {parsed}; run:list {} shows them", app.name, app.name))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_that_the_server_does_not_allow_is_refused_and_not_changed() {
+        for allowed in [None, Some(1), Some(60)] {
+            assert_eq!(limit(allowed, 60).unwrap(), allowed.map(Duration::from_secs));
+        }
+        for refused in [0, 61, u64::MAX] {
+            let failure = limit(Some(refused), 60).unwrap_err();
+            assert_eq!(failure.kind, FailureKind::Invalid);
+            assert_eq!(
+                failure.to_string(),
+                format!(
+                    "a timeout of {refused} s is not possible; give 1 to 60 seconds (tasks.run_seconds of this server), or none for 60"
+                )
+            );
+        }
+    }
 }
