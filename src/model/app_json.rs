@@ -1,4 +1,5 @@
-//! `app.json`: formation, health checks, scripts and scheduled jobs, with Dokku's keys. Unknown keys are ignored.
+//! `app.json`: formation, health checks, scripts and scheduled jobs, with Dokku's keys. Unknown keys are
+//! ignored, except those of jobs and of `scripts.dokku`, where a misspelt one would change what is run without a word.
 
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
@@ -72,7 +73,11 @@ impl AppJson {
 
 fn scripts(document: &Node<'_>) -> Result<Scripts, InvalidAppJson> {
     let Some(scripts) = document.get("scripts")? else { return Ok(Scripts::default()) };
-    let of_dokku = |key: &str| match scripts.get("dokku")? {
+    let dokku = scripts.get("dokku")?;
+    if let Some(dokku) = &dokku {
+        dokku.has_only(&["predeploy", "postdeploy"])?;
+    }
+    let of_dokku = |key: &str| match &dokku {
         Some(dokku) => dokku.get(key)?.map(|script| script.command()).transpose(),
         None => Ok(None),
     };
@@ -111,6 +116,7 @@ fn cron(document: &Node<'_>) -> Result<Vec<CronJob>, InvalidAppJson> {
 }
 
 fn cron_job(entry: &Node<'_>) -> Result<CronJob, InvalidAppJson> {
+    entry.has_only(&["name", "command", "schedule", "timezone", "concurrency_policy", "timeout", "maintenance"])?;
     let required = |key: &str| {
         let missing =
             || InvalidAppJson(format!("{}.{key} is missing; each job needs a schedule and a command", entry.path));
@@ -189,6 +195,14 @@ impl<'a> Node<'a> {
         let object = self.value.as_object().ok_or_else(|| self.must("an object, in braces"))?;
         let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
         Ok(object.get(key).filter(|value| !value.is_null()).map(|value| Node { path, value }))
+    }
+
+    /// Refuses keys of an object that are not among these.
+    fn has_only(&self, known: &[&str]) -> Result<(), InvalidAppJson> {
+        let object = self.value.as_object().ok_or_else(|| self.must("an object, in braces"))?;
+        let Some(key) = object.keys().find(|key| !known.contains(&key.as_str())) else { return Ok(()) };
+        let (path, key): (_, String) = (&self.path, Line::sanitize(key).chars().take(60).collect());
+        Err(InvalidAppJson(format!("{path}.{key} is not known; the keys of {path} are {}", known.join(", "))))
     }
 
     fn by_process_type(&self, key: &str) -> Result<Vec<(ProcessType, Node<'a>)>, InvalidAppJson> {
@@ -345,6 +359,26 @@ mod tests {
             parsed.check_timeouts(60).expect_err("too long").to_string(),
             "app.json: cron[1].timeout must be at most 60, the limit of this server (tasks.cron_seconds), not 61"
         );
+    }
+
+    #[test]
+    fn a_misspelt_key_of_a_job_or_script_is_refused() {
+        for (text, message) in [
+            (
+                r#"{"cron":[{"schedule":"@daily","command":"x","concurency_policy":"forbid"}]}"#,
+                "cron[0].concurency_policy is not known; the keys of cron[0] are name, command, schedule, timezone, \
+                 concurrency_policy, timeout, maintenance",
+            ),
+            (
+                r#"{"scripts":{"dokku":{"predploy":"x"}}}"#,
+                "scripts.dokku.predploy is not known; the keys of scripts.dokku are predeploy, postdeploy",
+            ),
+            (r#"{"scripts":{"dokku":"x"}}"#, r#"scripts.dokku must be an object, in braces, not "x""#),
+        ] {
+            assert_eq!(AppJson::parse(text).expect_err(text).to_string(), format!("app.json: {message}"));
+        }
+        let of_heroku = r#"{"scripts":{"test":"x","test-setup":"y","pr-predestroy":"z"}}"#;
+        assert_eq!(AppJson::parse(of_heroku), Ok(AppJson::default()));
     }
 
     #[test]
