@@ -23,7 +23,7 @@ pub struct EnterInstance {
     pub app: AppName,
     /// Name of the instance, such as web.1, or a process type; without it, the first.
     pub instance: Option<String>,
-    /// The command and its arguments; without one, a shell.
+    /// The command and its arguments: a program, or one line for the shell; without one, a shell.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     #[serde(default)]
     pub command: Vec<String>,
@@ -77,16 +77,30 @@ impl Operation for EnterInstance {
         };
         let release = context.store.release(app.id, row.release).await?;
         let release = release.ok_or_else(|| Failure::not_found(format!("the release of {} is gone", row.name())))?;
-        let command = if self.command.is_empty() { None } else { Some(TaskCommand::Words(self.command)) };
+        let command = command(self.command);
         let streams = context.attachment.ok_or_else(no_streams)?.take()?;
         let status = context.tasks.enter(row, &release, command, streams, context.hangup).await?;
         Ok(Entered { app: app.name, instance: row.name(), status })
     }
 }
 
+/// What is run; without words, a shell. One word is a line for the shell: an instance runs its own process type already.
+fn command(words: Vec<String>) -> Option<TaskCommand> {
+    (!words.is_empty()).then(|| TaskCommand::of_words(words, |_| false))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_word_is_a_line_for_the_shell() {
+        let of = |words: &[&str]| command(words.iter().map(|word| (*word).to_owned()).collect());
+        assert_eq!(of(&["ps aux | wc -l"]), Some(TaskCommand::Script("ps aux | wc -l".into())));
+        assert_eq!(of(&["web"]), Some(TaskCommand::Script("web".into())));
+        assert_eq!(of(&["ps", "a x"]), Some(TaskCommand::Words(vec!["ps".into(), "a x".into()])));
+        assert_eq!(of(&[]), None);
+    }
 
     #[test]
     fn the_audit_entry_names_the_program_alone() {
