@@ -23,6 +23,7 @@ use super::{
     handle::Containers,
     id::ContainerId,
 };
+use crate::model::TerminalSize;
 
 /// What a process printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,15 +40,6 @@ pub struct Attached {
     pub stdin: Pin<Box<dyn AsyncWrite + Send>>,
     /// What is printed, from the first byte to the last.
     pub output: BoxStream<'static, Result<Printed>>,
-}
-
-/// Size of a terminal, in characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TerminalSize {
-    /// Number of columns.
-    pub columns: u16,
-    /// Number of rows.
-    pub rows: u16,
 }
 
 /// A command that is to be run in a running container. Not `Debug`: its environment may hold secrets.

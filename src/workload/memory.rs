@@ -19,9 +19,9 @@ use super::spec::{Purpose, Workload};
 use crate::{
     engine::{
         Attached, Container, ContainerExit, ContainerId, ContainerState, EngineError, Executed, Execution,
-        ListeningSocket, LogLine, LogOptions, Result, TerminalSize,
+        ListeningSocket, LogLine, LogOptions, Result,
     },
-    model::{AppName, Digest, ReleaseNumber},
+    model::{AppName, Digest, ReleaseNumber, TerminalSize},
     store::Placement,
 };
 
