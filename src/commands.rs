@@ -17,6 +17,7 @@ mod help;
 mod logs;
 mod output;
 mod parse;
+mod periodic;
 mod ports;
 mod ps;
 mod releases;
@@ -35,14 +36,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Config,
-    operations::{Caller, Failure, Operations, PeriodicInfo, Result, Version},
+    operations::{Caller, Failure, Operations, Result, Version},
 };
 use command::Command;
 use output::{Output, Text};
 use parse::Parsed;
 use run::RunCommand;
 use session::Session;
-use table::{or_hyphen, table};
 
 pub use completions::{Shell, completions};
 pub use session::{ClientTerminal, Streams};
@@ -121,23 +121,6 @@ pub async fn refuse(streams: Streams, request: &str, failure: &Failure) -> u8 {
     let out = Output::new(streams.stdout, streams.stderr, parse::requested_format(&words));
     out.failure(failure).await;
     failure.kind.exit_status()
-}
-
-impl Text for Vec<PeriodicInfo> {
-    fn text(&self) -> String {
-        let rows = self.iter().map(|periodic| {
-            let result = periodic.error.as_ref().map(|error| format!("failed: {error}"));
-            [
-                periodic.name.clone(),
-                format!("{} s", periodic.period_seconds),
-                periodic.runs.to_string(),
-                periodic.failures.to_string(),
-                or_hyphen(periodic.last.map(|time| time.to_string())),
-                or_hyphen(result.or_else(|| periodic.result.clone().filter(|result| !result.is_empty()))),
-            ]
-        });
-        table(["NAME", "EVERY", "RUNS", "FAILURES", "LAST", "RESULT"], rows)
-    }
 }
 
 impl Text for Version {

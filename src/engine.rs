@@ -21,7 +21,7 @@ mod network;
 mod ports;
 mod workload;
 
-pub use attach::{Attached, Executed, Execution, Printed, TerminalSize};
+pub use attach::{Attached, Executed, Execution, Printed};
 pub use build::{BuildContainer, BuildExit, BuildSpec, Mount};
 pub use child::ChildError;
 pub use container::{Container, ContainerState};

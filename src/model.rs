@@ -20,6 +20,8 @@ mod project_toml;
 mod secret;
 mod service_key;
 mod task;
+#[cfg(feature = "server")]
+mod terminal;
 
 pub use access::{InvalidRole, Right, Role};
 pub use address::{Address, ImageReference, host_and_port};
@@ -45,6 +47,8 @@ pub use service_key::{InvalidServiceKey, ServiceKey};
 #[cfg(feature = "server")]
 pub use task::ReleaseManifest;
 pub use task::{Scripts, TaskCommand, TaskKind, TaskName};
+#[cfg(feature = "server")]
+pub use terminal::TerminalSize;
 
 /// Number of a release of one app: 1, 2, 3 …; gaps are possible.
 pub type ReleaseNumber = u64;

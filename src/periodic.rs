@@ -2,17 +2,19 @@
 //! time. One driver runs them all, on time or when woken, and knows when each ran last and with what result.
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Something that is done from time to time.
 pub trait Periodic: Send + Sync + 'static {
-    /// Unique name, in the words of the API.
+    /// Unique name, for the API: lower-case words with hyphens.
     fn name(&self) -> &'static str;
 
     /// The longest time between two activations.
@@ -129,7 +131,9 @@ impl Driver {
                 () = woken.notified() => {}
             }
             let (at, begun) = (Timestamp::now(), tokio::time::Instant::now());
-            let activated = Box::pin(periodic.activate()).await;
+            // It may be dropped at any await, so the next can cope with what one that panics leaves.
+            let activated = AssertUnwindSafe(Box::pin(periodic.activate())).catch_unwind().await;
+            let activated = activated.unwrap_or_else(|_| Err("it panicked".to_owned()));
             let next = activated.as_ref().ok().and_then(|activated| activated.next);
             wait = next.unwrap_or(periodic.period()).min(periodic.period());
             let result = activated.map(|activated| activated.summary);
@@ -184,6 +188,7 @@ mod tests {
         async fn activate(&self) -> Result<Activated, String> {
             match self.count.fetch_add(1, Ordering::Relaxed) + 1 {
                 2 => Err("two is too many".into()),
+                5 => panic!("five is far too many"),
                 3 => Ok(Activated { next: Some(Duration::from_millis(1)), ..Activated::did("three") }),
                 count => Ok(Activated::did(count.to_string())),
             }
@@ -214,12 +219,17 @@ mod tests {
         waker.wake();
         // The third activation says when the fourth is due.
         assert_eq!(runs(4).await.last.unwrap().result, Ok("4".into()));
+        waker.wake();
+        let status = runs(5).await;
+        assert_eq!((status.failures, status.last.unwrap().result), (2, Err("it panicked".into())));
+        waker.wake();
+        assert_eq!(runs(6).await.last.unwrap().result, Ok("6".into()), "it is activated again");
         shutdown.cancel();
         tracker.close();
         tracker.wait().await;
         waker.wake();
         tokio::task::yield_now().await;
-        assert_eq!(count.load(Ordering::Relaxed), 4);
+        assert_eq!(count.load(Ordering::Relaxed), 6);
     }
 
     #[tokio::test]

@@ -21,7 +21,7 @@ use tokio_util::{
 
 use crate::{
     commands::{ClientTerminal, Streams},
-    engine::TerminalSize,
+    model::TerminalSize,
     operations::Caller,
     tasks::Terminal,
 };

@@ -19,6 +19,8 @@ pub(super) enum RunCommand {
         name = "run",
         after_help = "Examples: run my-app python manage.py migrate\n          run my-app console            (a process type of the \
                       Procfile)\n          run my-app -- ls -l /workspace\n          run my-app pg_restore -d app < dump\n\
+                      One word is a process type or a line for the shell ('\"echo $HOME; ls\"', quoted for both shells); several are a \
+                      program and its arguments, as they are.\n\
                       With a terminal: ssh -t paas@HOST run my-app bash. The exit status is that of the command; 125 if paas \
                       could not run it."
     )]
@@ -39,7 +41,12 @@ pub(super) enum RunCommand {
     #[command(name = "run:stop", after_help = "Example: run:stop my-app run.7")]
     Stop(StopTask),
     /// Run a command in the container of a running instance; without one, a shell.
-    #[command(name = "enter", after_help = "Examples: enter my-app web.1\n          enter my-app worker.2 ps aux")]
+    #[command(
+        name = "enter",
+        after_help = "Examples: enter my-app web.1\n          enter my-app worker.2 ps aux\n          \
+                      enter my-app web.1 '\"ps aux | wc -l\"'\n\
+                      One word is a line for the shell, quoted for both shells; several are a program and its arguments, as they are."
+    )]
     Enter(EnterInstance),
 }
 

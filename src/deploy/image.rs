@@ -104,7 +104,8 @@ impl Deployer {
     async fn plan(&self, app: &App, checkout: &Checkout<'_>, progress: &Progress) -> Result<Plan, DeployError> {
         let this = &self.0;
         let summary = checkout.summary().await?;
-        let Manifests { app: app_json, project, procfile } = Manifests::read(checkout).await?;
+        let max_job_seconds = this.config.tasks.cron_seconds;
+        let Manifests { app: app_json, project, procfile } = Manifests::read(checkout, max_job_seconds).await?;
         let settings = self.build_settings(app, checkout, &project, progress).await?;
         let env = settings.env.clone();
         if let (true, Some(text)) = (settings.names_no_buildpack(), checkout.read("Dockerfile").await?) {

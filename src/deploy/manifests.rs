@@ -12,12 +12,14 @@ pub(super) struct Manifests {
 }
 
 impl Manifests {
-    pub(super) async fn read(checkout: &Checkout<'_>) -> Result<Self, DeployError> {
+    /// Reads the files; a job may run for at most `max_job_seconds`.
+    pub(super) async fn read(checkout: &Checkout<'_>, max_job_seconds: u64) -> Result<Self, DeployError> {
         let procfile = checkout.read("Procfile").await?.map(|text| Procfile::parse(&text)).transpose()?;
         let app = match checkout.read("app.json").await? {
             Some(text) => AppJson::parse(&text)?,
             None => AppJson::default(),
         };
+        app.check_timeouts(max_job_seconds)?;
         let project = match checkout.read("project.toml").await? {
             Some(text) => ProjectToml::parse(&text)?,
             None => ProjectToml::default(),

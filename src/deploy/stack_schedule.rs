@@ -26,7 +26,7 @@ impl StackUpdates {
 
 impl Periodic for StackUpdates {
     fn name(&self) -> &'static str {
-        "stack updates"
+        "stack-updates"
     }
 
     fn period(&self) -> Duration {

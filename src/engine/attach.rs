@@ -1,6 +1,6 @@
 //! The standard streams of containers, and commands that are run in a running container.
 
-use std::{fs, pin::Pin};
+use std::pin::Pin;
 
 use bollard::{
     container::LogOutput,
@@ -23,6 +23,7 @@ use super::{
     handle::Containers,
     id::ContainerId,
 };
+use crate::model::TerminalSize;
 
 /// What a process printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,15 +40,6 @@ pub struct Attached {
     pub stdin: Pin<Box<dyn AsyncWrite + Send>>,
     /// What is printed, from the first byte to the last.
     pub output: BoxStream<'static, Result<Printed>>,
-}
-
-/// Size of a terminal, in characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TerminalSize {
-    /// Number of columns.
-    pub columns: u16,
-    /// Number of rows.
-    pub rows: u16,
 }
 
 /// A command that is to be run in a running container. Not `Debug`: its environment may hold secrets.
@@ -184,11 +176,40 @@ impl Executed {
         let (Some(true), Some(pid), Some(container)) = (found.running, pid, found.container_id) else { return Ok(()) };
         // The descriptor keeps the process from being mistaken for a later one of the same number.
         let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return Ok(()) };
-        let groups = fs::read_to_string(format!("/proc/{}/cgroup", pid.as_raw_nonzero())).unwrap_or_default();
-        if groups.contains(&container) {
+        let groups =
+            tokio::fs::read_to_string(format!("/proc/{}/cgroup", pid.as_raw_nonzero())).await.unwrap_or_default();
+        if is_in_container(&groups, &container) {
             // Fails only if the process has ended.
             let _ = pidfd_send_signal(&process, signal);
         }
         Ok(())
+    }
+}
+
+/// Whether a process with these lines of `/proc/PID/cgroup` is in a container. The engine names the container's control group
+/// by its id (cgroup driver `cgroupfs`), or `docker-ID.scope` (`systemd`).
+fn is_in_container(groups: &str, id: &str) -> bool {
+    let mut names = groups.lines().filter_map(|line| line.splitn(3, ':').nth(2)?.rsplit('/').next());
+    !id.is_empty() && names.any(|name| name == id || name == format!("docker-{id}.scope"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_in_the_container_whose_control_group_is_its_own() {
+        for groups in [
+            "0::/docker/0c4f\n",
+            "0::/paas.slice/docker-0c4f.scope\n",
+            "0::/../0c4f",
+            "12:cpu,cpuacct:/docker/0c4f\n11:name=systemd:/docker/0c4f\n0::/system.slice/docker.service\n",
+        ] {
+            assert!(is_in_container(groups, "0c4f"), "{groups}");
+        }
+        for groups in ["", "0::/", "0::/docker/0c4f0", "0::/docker/0c4f/other", "0::/docker/other-0c4f.scope", "0c4f"] {
+            assert!(!is_in_container(groups, "0c4f"), "{groups}");
+        }
+        assert!(!is_in_container("0::/", ""));
     }
 }

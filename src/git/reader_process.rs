@@ -21,6 +21,7 @@ use std::{
 };
 
 use git2::{Reference, Repository, RepositoryOpenFlags};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{
     filter::file_filter,
@@ -32,6 +33,9 @@ use objects::{Objects, commit_id, oid, unreadable};
 
 /// Size that the pipe to the server gets, in bytes: fewer switches between the two processes.
 const PIPE_SIZE: usize = 1 << 20;
+
+/// Maximum size of the memory that this process allocates, in bytes.
+const MAX_MEMORY: u64 = 2 << 30;
 
 /// The ref of which git makes a note when it has fetched something.
 const FETCHED: &str = "FETCH_HEAD";
@@ -48,6 +52,7 @@ pub fn run() -> ExitCode {
 }
 
 fn answer_all() -> io::Result<()> {
+    limit_memory()?;
     // git does not verify the id of each object that it reads either; they were verified when they were pushed.
     git2::opts::strict_hash_verification(false);
     // Objects are read once; libgit2 would keep up to 256 MiB of them.
@@ -68,6 +73,14 @@ fn answer_all() -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// A delta in a pack that was pushed says itself how large its base and its result are, and libgit2 allocates both. The limit is
+/// that of data and not of the address space: packs are mapped, and may be larger than all the memory of the machine.
+fn limit_memory() -> io::Result<()> {
+    let inherited = getrlimit(Resource::Data).maximum;
+    let limit = Some(inherited.map_or(MAX_MEMORY, |inherited| inherited.min(MAX_MEMORY)));
+    Ok(setrlimit(Resource::Data, Rlimit { current: limit, maximum: limit })?)
 }
 
 /// Opens the repository in the working folder. The environment is the one that the server chose for git, of which this

@@ -45,7 +45,8 @@ impl Repository {
     /// The process that reads the repository, not started.
     pub(super) fn reader_command(&self) -> Command {
         let mut command = self.repositories.child(self.repositories.program(), &self.path);
-        command.arg("git-reader");
+        // Or else the allocator counts a GiB, which it reserves at the start, to the memory that the process may have.
+        command.arg("git-reader").env("MIMALLOC_ARENA_EAGER_COMMIT", "0");
         command
     }
 

@@ -14,7 +14,7 @@ pub(super) struct Sweep(pub(super) Workers);
 
 impl Periodic for Verification {
     fn name(&self) -> &'static str {
-        "verification of instances"
+        "instance-verification"
     }
 
     fn period(&self) -> Duration {
@@ -29,7 +29,7 @@ impl Periodic for Verification {
 
 impl Periodic for Sweep {
     fn name(&self) -> &'static str {
-        "stray containers and packet filters"
+        "stray-containers"
     }
 
     fn period(&self) -> Duration {

@@ -1,4 +1,5 @@
-//! `app.json`: formation, health checks, scripts and scheduled jobs, with Dokku's keys. Unknown keys are ignored.
+//! `app.json`: formation, health checks, scripts and scheduled jobs, with Dokku's keys. Unknown keys are
+//! ignored, except those of jobs and of `scripts.dokku`, where a misspelt one would change what is run without a word.
 
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
@@ -54,11 +55,29 @@ impl AppJson {
         parsed.manifest = ReleaseManifest { scripts: scripts(&document)?, cron: cron(&document)? };
         Ok(parsed)
     }
+
+    /// Refuses a job whose timeout is longer than this server lets jobs run.
+    pub fn check_timeouts(&self, max_seconds: u64) -> Result<(), InvalidAppJson> {
+        // Jobs are in the order of the file.
+        let timeouts = self.manifest.cron.iter().enumerate().filter_map(|(i, job)| Some((i, job.timeout_seconds?)));
+        for (i, seconds) in timeouts {
+            if seconds > max_seconds {
+                return Err(InvalidAppJson(format!(
+                    "cron[{i}].timeout must be at most {max_seconds}, the limit of this server (tasks.cron_seconds), not {seconds}"
+                )));
+            }
+        }
+        Ok(())
+    }
 }
 
 fn scripts(document: &Node<'_>) -> Result<Scripts, InvalidAppJson> {
     let Some(scripts) = document.get("scripts")? else { return Ok(Scripts::default()) };
-    let of_dokku = |key: &str| match scripts.get("dokku")? {
+    let dokku = scripts.get("dokku")?;
+    if let Some(dokku) = &dokku {
+        dokku.has_only(&["predeploy", "postdeploy"])?;
+    }
+    let of_dokku = |key: &str| match &dokku {
         Some(dokku) => dokku.get(key)?.map(|script| script.command()).transpose(),
         None => Ok(None),
     };
@@ -97,6 +116,7 @@ fn cron(document: &Node<'_>) -> Result<Vec<CronJob>, InvalidAppJson> {
 }
 
 fn cron_job(entry: &Node<'_>) -> Result<CronJob, InvalidAppJson> {
+    entry.has_only(&["name", "command", "schedule", "timezone", "concurrency_policy", "timeout", "maintenance"])?;
     let required = |key: &str| {
         let missing =
             || InvalidAppJson(format!("{}.{key} is missing; each job needs a schedule and a command", entry.path));
@@ -175,6 +195,14 @@ impl<'a> Node<'a> {
         let object = self.value.as_object().ok_or_else(|| self.must("an object, in braces"))?;
         let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
         Ok(object.get(key).filter(|value| !value.is_null()).map(|value| Node { path, value }))
+    }
+
+    /// Refuses keys of an object that are not among these.
+    fn has_only(&self, known: &[&str]) -> Result<(), InvalidAppJson> {
+        let object = self.value.as_object().ok_or_else(|| self.must("an object, in braces"))?;
+        let Some(key) = object.keys().find(|key| !known.contains(&key.as_str())) else { return Ok(()) };
+        let (path, key): (_, String) = (&self.path, Line::sanitize(key).chars().take(60).collect());
+        Err(InvalidAppJson(format!("{path}.{key} is not known; the keys of {path} are {}", known.join(", "))))
     }
 
     fn by_process_type(&self, key: &str) -> Result<Vec<(ProcessType, Node<'a>)>, InvalidAppJson> {
@@ -320,6 +348,37 @@ mod tests {
         assert!(error.starts_with(&format!(r#"app.json: {schedule} "every day" ("#)), "{error}");
         let twice = r#"{"cron":[{"schedule":"@daily","command":"x"},{"schedule":"@daily","command":"x"}]}"#;
         assert!(AppJson::parse(twice).expect_err("twice").to_string().contains("cron[1]: two jobs are named"));
+    }
+
+    #[test]
+    fn a_timeout_above_the_limit_of_the_server_is_refused_with_its_key() {
+        let text = r#"{"cron":[{"command":"a","schedule":"@daily"},{"command":"b","schedule":"@daily","timeout":61}]}"#;
+        let parsed = AppJson::parse(text).expect("valid");
+        assert_eq!(parsed.check_timeouts(61), Ok(()));
+        assert_eq!(
+            parsed.check_timeouts(60).expect_err("too long").to_string(),
+            "app.json: cron[1].timeout must be at most 60, the limit of this server (tasks.cron_seconds), not 61"
+        );
+    }
+
+    #[test]
+    fn a_misspelt_key_of_a_job_or_script_is_refused() {
+        for (text, message) in [
+            (
+                r#"{"cron":[{"schedule":"@daily","command":"x","concurency_policy":"forbid"}]}"#,
+                "cron[0].concurency_policy is not known; the keys of cron[0] are name, command, schedule, timezone, \
+                 concurrency_policy, timeout, maintenance",
+            ),
+            (
+                r#"{"scripts":{"dokku":{"predploy":"x"}}}"#,
+                "scripts.dokku.predploy is not known; the keys of scripts.dokku are predeploy, postdeploy",
+            ),
+            (r#"{"scripts":{"dokku":"x"}}"#, r#"scripts.dokku must be an object, in braces, not "x""#),
+        ] {
+            assert_eq!(AppJson::parse(text).expect_err(text).to_string(), format!("app.json: {message}"));
+        }
+        let of_heroku = r#"{"scripts":{"test":"x","test-setup":"y","pr-predestroy":"z"}}"#;
+        assert_eq!(AppJson::parse(of_heroku), Ok(AppJson::default()));
     }
 
     #[test]

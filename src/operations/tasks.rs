@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     attachment::no_streams,
-    context::Context,
+    context::{Context, Requirement},
     failure::{Failure, FailureKind, Result},
     operation::{Follow, Operation},
     time::Time,
@@ -95,6 +95,7 @@ async fn request(context: &Context<'_>, app: &App, command: Vec<String>, timeout
     if command.iter().all(|word| word.trim().is_empty()) {
         return Err(Failure::invalid("no command is given; name a program or a process type"));
     }
+    let limit = limit(timeout, context.config.tasks.run_seconds)?;
     let not_deployed = || Failure::conflict(format!("{} has no release yet; deploy one with git push", app.name));
     let release = context.current_release(app).await?.ok_or_else(not_deployed)?;
     let is_process = |name: &_| release.processes.iter().any(|spec| spec.process.process_type == *name);
@@ -103,14 +104,63 @@ async fn request(context: &Context<'_>, app: &App, command: Vec<String>, timeout
         job: None,
         release: release.number,
         command: TaskCommand::of_words(command, is_process),
-        limit: timeout.map(Duration::from_secs),
+        limit,
         by: context.caller.name().to_owned(),
     })
 }
 
-/// The program of a command: its arguments may hold secrets.
-fn program(command: &[String]) -> String {
-    command.first().and_then(|word| word.split_whitespace().next()).unwrap_or_default().to_owned()
+/// The limit that a caller chose, if it is one that the server allows.
+fn limit(timeout: Option<u64>, max: u64) -> Result<Option<Duration>> {
+    match timeout {
+        Some(seconds) if !(1..=max).contains(&seconds) => {
+            let range = format!("give 1 to {max} seconds (tasks.run_seconds of this server), or none for {max}");
+            Err(Failure::invalid(format!("a timeout of {seconds} s is not possible; {range}")))
+        }
+        timeout => Ok(timeout.map(Duration::from_secs)),
+    }
+}
+
+/// What is shown in place of a command whose program cannot be told for certain.
+const HIDDEN: &str = "…";
+
+/// The program of a command, without its arguments and without variables that are set for it (`NAME=VALUE`): both may hold
+/// secrets.
+pub(super) fn program(command: &[String]) -> String {
+    let split = match command {
+        [line] => shell_words::split(line).ok(),
+        words => Some(words.to_vec()),
+    };
+    let Some(words) = split else { return HIDDEN.to_owned() };
+    let assigned = words.iter().take_while(|word| is_assignment(word)).count();
+    let (assignments, rest) = words.split_at(assigned);
+    // In a line for the shell, the word that follows one of these may be a part of the value.
+    let is_certain = !assignments.iter().any(|word| word.contains(['$', '`', ';', '&', '|', '(', ')', '<', '>']));
+    match rest.first() {
+        Some(program) if is_certain && is_plain(program) => program.clone(),
+        None if assignments.is_empty() => String::new(),
+        Some(_) | None => HIDDEN.to_owned(),
+    }
+}
+
+fn is_assignment(word: &str) -> bool {
+    let name = word.split_once('=').map_or("", |(name, _)| name);
+    let first = name.chars().next();
+    first.is_some_and(|c| !c.is_ascii_digit()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// Whether this can be nothing but the name or path of a program.
+fn is_plain(word: &str) -> bool {
+    word.chars().all(|c| c.is_alphanumeric() || "._/+-".contains(c))
+}
+
+/// A command as it is shown to those who may not see its arguments.
+fn without_arguments(command: &TaskCommand) -> String {
+    let program = match command {
+        TaskCommand::Process(process_type) => return process_type.to_string(),
+        TaskCommand::Words(words) => program(words),
+        TaskCommand::Script(line) => program(std::slice::from_ref(line)),
+    };
+    if program == HIDDEN || program == command.to_string() { program } else { format!("{program} {HIDDEN}") }
 }
 
 impl Operation for RunTask {
@@ -203,7 +253,22 @@ impl Operation for ListTasks {
 
     async fn run(self, context: &Context<'_>, app: App) -> Result<Vec<TaskInfo>> {
         let tasks = context.store.tasks(app.id, None, self.num.unwrap_or(DEFAULT_TASKS)).await?;
-        Ok(tasks.into_iter().map(|task| TaskInfo::new(&app, task)).collect())
+        Ok(tasks.into_iter().map(|task| seen(context.held, &app, task)).collect())
+    }
+}
+
+/// A task as a caller sees it who holds this right on the app: what a user typed may hold secrets.
+fn seen(held: Right, app: &App, task: Task) -> TaskInfo {
+    let command = (!may_read(held, task.name.kind)).then(|| without_arguments(&task.command));
+    let info = TaskInfo::new(app, task);
+    TaskInfo { command: command.unwrap_or(info.command), ..info }
+}
+
+/// Whether a right suffices to read the arguments and the output of tasks of this kind.
+fn may_read(held: Right, kind: TaskKind) -> bool {
+    match kind {
+        TaskKind::Run => held >= Right::Operate,
+        TaskKind::Cron | TaskKind::Predeploy | TaskKind::Release | TaskKind::FirstDeploy | TaskKind::Postdeploy => true,
     }
 }
 
@@ -213,7 +278,7 @@ impl Operation for ListTasks {
 pub struct ShowTaskOutput {
     /// App.
     pub app: AppName,
-    /// Name of the task, such as run.7; without it, the newest whose output is kept.
+    /// Name of the task, such as run.7; without it, the newest whose output is kept and that you may read.
     pub task: Option<String>,
     /// Continue with new lines until the task ends.
     #[arg(short, long)]
@@ -253,11 +318,17 @@ impl Operation for ShowTaskOutput {
         self.task.clone().unwrap_or_default()
     }
 
+    async fn requirement(&self, _: &Context<'_>, app: &App) -> Result<Option<Requirement>> {
+        let name = self.task.as_deref().map(name).transpose()?;
+        Ok(name.and_then(|name| reader_of(&app.name, name)))
+    }
+
     async fn run(self, context: &Context<'_>, app: App) -> Result<Follow<TaskLine>> {
         let task = if let Some(name) = &self.task {
             find(context, &app, name).await?
         } else {
-            let newest = context.store.tasks(app.id, None, u32::MAX).await?.into_iter().find(|task| !task.attached);
+            let tasks = context.store.tasks(app.id, None, u32::MAX).await?;
+            let newest = tasks.into_iter().find(|task| !task.attached && may_read(context.held, task.name.kind));
             newest.ok_or_else(|| Failure::not_found(format!("{} has no task whose output is kept", app.name)))?
         };
         if task.attached {
@@ -267,6 +338,18 @@ impl Operation for ShowTaskOutput {
         let lines = context.tasks.output(&task, self.tail).await?;
         Ok(Follow(lines.map(TaskLine::from).boxed()))
     }
+}
+
+/// The right that reading a task's output needs, if it is a higher one than that of the operation.
+fn reader_of(app: &AppName, task: TaskName) -> Option<Requirement> {
+    let right = Right::Operate;
+    let reason = || {
+        let role = right.least_role();
+        format!(
+            "{task} was run by a user, and reading what it printed needs the role {role}; an owner of {app} gives it with access:add"
+        )
+    };
+    (!may_read(Right::View, task.kind)).then(|| Requirement { right, reason: reason() })
 }
 
 /// Stops a task.
@@ -304,11 +387,92 @@ impl Operation for StopTask {
     }
 }
 
+fn name(text: &str) -> Result<TaskName> {
+    text.parse().map_err(Failure::invalid)
+}
+
 /// The task of this name.
 async fn find(context: &Context<'_>, app: &App, name: &str) -> Result<Task> {
-    let parsed: TaskName = name.parse().map_err(Failure::invalid)?;
+    let parsed = self::name(name)?;
     let found = context.store.find_task(app.id, parsed).await?;
     found.ok_or_else(|| {
         Failure::not_found(format!("{} has no task {parsed}; run:list {} shows them", app.name, app.name))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owned(words: &[&str]) -> Vec<String> {
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    #[test]
+    fn the_program_of_a_command_is_told_without_secrets() {
+        for (command, expected) in [
+            (&["psql"][..], "psql"),
+            (&["/usr/bin/psql", "--password", "hunter2"], "/usr/bin/psql"),
+            (&["PGPASSWORD=hunter2 psql -c x"], "psql"),
+            (&["A=1 PGPASSWORD='hunter2 hunter2' psql"], "psql"),
+            (&["PGPASSWORD=hunter2", "psql", "app"], "psql"),
+            (&["curl https://ann:hunter2@host"], "curl"),
+            (&["https://ann:hunter2@host"], "…"),
+            (&["-- hunter2"], "--"),
+            (&["PGPASSWORD=hunter2"], "…"),
+            (&["PGPASSWORD=$(echo hunter2 x) psql"], "…"),
+            (&["A=1;psql hunter2"], "…"),
+            (&["A=`cat f` hunter2"], "…"),
+            (&["(echo hunter2)"], "…"),
+            (&["a-b=hunter2"], "…"),
+            (&["it's hunter2"], "…"),
+            (&[], ""),
+            (&[" "], ""),
+        ] {
+            assert_eq!(program(&owned(command)), expected, "{command:?}");
+        }
+    }
+
+    #[test]
+    fn arguments_are_left_out_and_marked() {
+        let script = |line: &str| without_arguments(&TaskCommand::Script(line.to_owned()));
+        assert_eq!(script("psql"), "psql");
+        assert_eq!(script("PGPASSWORD=hunter2 psql"), "psql …");
+        assert_eq!(script("A=$(hunter2) psql"), "…");
+        assert_eq!(without_arguments(&TaskCommand::Words(owned(&["ls", "-l"]))), "ls …");
+        assert_eq!(without_arguments(&TaskCommand::Process("console".parse().unwrap())), "console");
+    }
+
+    #[test]
+    fn only_operators_read_what_users_ran() {
+        let app: AppName = "shop".parse().unwrap();
+        for kind in TaskKind::ALL {
+            assert!(may_read(Right::Operate, kind));
+            assert_eq!(may_read(Right::Deploy, kind), kind != TaskKind::Run);
+            assert_eq!(reader_of(&app, TaskName { kind, number: 7 }).is_some(), kind == TaskKind::Run);
+        }
+        let Requirement { right, reason } = reader_of(&app, "run.7".parse().unwrap()).unwrap();
+        assert_eq!(right, Right::Operate);
+        assert_eq!(
+            reason,
+            "run.7 was run by a user, and reading what it printed needs the role operator; an owner of shop gives it with access:add"
+        );
+    }
+
+    #[test]
+    fn a_timeout_that_the_server_does_not_allow_is_refused_and_not_changed() {
+        for allowed in [None, Some(1), Some(60)] {
+            assert_eq!(limit(allowed, 60).unwrap(), allowed.map(Duration::from_secs));
+        }
+        for refused in [0, 61, u64::MAX] {
+            let failure = limit(Some(refused), 60).unwrap_err();
+            assert_eq!(failure.kind, FailureKind::Invalid);
+            assert_eq!(
+                failure.to_string(),
+                format!(
+                    "a timeout of {refused} s is not possible; give 1 to 60 seconds (tasks.run_seconds of this server), or none for 60"
+                )
+            );
+        }
+    }
 }

@@ -19,7 +19,7 @@ use tokio_util::{
     sync::{CancellationToken, PollSender},
 };
 
-use crate::engine::TerminalSize;
+use crate::model::TerminalSize;
 
 /// Maximum size of a frame, in bytes: enough for every command that SSH allows, too.
 const MAX_FRAME_BYTES: usize = 256 * 1024;

@@ -9,7 +9,7 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetat
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::frames::RequestTerminal;
-use crate::engine::TerminalSize;
+use crate::model::TerminalSize;
 
 /// The terminal of this process. Its mode is restored when this is dropped.
 #[derive(Debug)]

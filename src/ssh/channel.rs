@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::flow::{Flow, Inbox, Overflow};
-use crate::{commands::ClientTerminal, engine::TerminalSize, tasks::Terminal};
+use crate::{commands::ClientTerminal, model::TerminalSize, tasks::Terminal};
 
 const CTRL_C: u8 = 3;
 const CTRL_D: u8 = 4;

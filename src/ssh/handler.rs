@@ -17,7 +17,7 @@ use super::{
     flow::WINDOW,
     limits::UnauthenticatedSlot,
 };
-use crate::{engine::TerminalSize, keys, operations::Caller, store::Key};
+use crate::{keys, model::TerminalSize, operations::Caller, store::Key};
 
 /// Maximum number of open channels of one connection.
 const MAX_CHANNELS: usize = 10;

@@ -64,17 +64,11 @@ pub(super) fn parse(command: &[u8], max: usize) -> Result<RequestedCommand, Requ
     }
 }
 
-/// Commands that run a command of the user's.
-const RUNNERS: [&str; 3] = ["run", "run:detached", "enter"];
-
 /// The client's shell has removed the quotes of `ssh … run APP sh -c 'exit 7'`: then all words after `-c` are the script. If
 /// they were quoted for the server, too, they are left as they are.
 fn rejoin_script(text: &str, words: &mut Vec<String>) {
-    if !words.first().is_some_and(|first| RUNNERS.contains(&first.as_str())) {
-        return;
-    }
     let is_shell = |word: &String| ["sh", "bash", "dash", "ash"].contains(&word.rsplit('/').next().unwrap_or_default());
-    let Some(shell) = words.iter().skip(1).position(is_shell).map(|at| at + 1) else { return };
+    let Some(shell) = command_index(words).filter(|&at| is_shell(&words[at])) else { return };
     let takes_script = |option: &String| option.starts_with('-') && !option.starts_with("--") && option.ends_with('c');
     if !words.get(shell + 1).is_some_and(takes_script) || words.len() < shell + 4 {
         return;
@@ -85,6 +79,31 @@ fn rejoin_script(text: &str, words: &mut Vec<String>) {
     if !first.contains(['\'', '"', '\\']) {
         words.truncate(shell + 2);
         words.push(rest.to_owned());
+    }
+}
+
+/// Where the user's command begins in the words of a command that runs one: after its names, its options and `--`.
+fn command_index(words: &[String]) -> Option<usize> {
+    let (mut names, options): (_, &[&str]) = match words.first()?.as_str() {
+        "run" | "run:detached" => (1, &["--timeout", "--format"]),
+        "enter" => (2, &["--format"]),
+        _ => return None,
+    };
+    let (mut at, mut options_end) = (1, false);
+    loop {
+        let word = words.get(at)?;
+        let (option, value) =
+            word.split_once('=').map_or((word.as_str(), None), |(option, value)| (option, Some(value)));
+        if !options_end && word == "--" {
+            options_end = true;
+        } else if !options_end && options.contains(&option) {
+            at += usize::from(value.is_none());
+        } else if names > 0 {
+            names -= 1;
+        } else {
+            return Some(at);
+        }
+        at += 1;
     }
 }
 
@@ -196,6 +215,45 @@ mod tests {
         assert_eq!(words("run 'a b' sh -c exit 7"), ["run", "a b", "sh", "-c", "exit 7"]);
         assert_eq!(words("config:set app sh -c exit 7"), ["config:set", "app", "sh", "-c", "exit", "7"]);
         assert_eq!(words("run app env -c exit 7"), ["run", "app", "env", "-c", "exit", "7"]);
+    }
+
+    #[test]
+    fn only_a_shell_that_is_the_command_itself_takes_a_script() {
+        let words = |text: &str| match read(text) {
+            Ok(RequestedCommand::Command(words)) => words,
+            other => panic!("{text}: {other:?}"),
+        };
+        for before in [
+            "run app",
+            "run app --",
+            "run -- app",
+            "run --timeout 5 app",
+            "run app --timeout 5",
+            "run:detached app --timeout=5 --format json --",
+            "run --format=json app",
+            "enter app web.1",
+            "enter app web.1 --",
+            "enter app --format json web",
+            "run sh",
+        ] {
+            let mut expected: Vec<_> = before.split(' ').map(str::to_owned).collect();
+            expected.extend(["sh", "-c", "exit 7"].map(str::to_owned));
+            assert_eq!(words(&format!("{before} sh -c exit 7")), expected);
+        }
+        for command in [
+            "run app grep sh -c foo bar",
+            "run app -- timeout sh -c foo bar",
+            "run app -x sh -c foo bar",
+            "run app -- --timeout 5 sh -c foo bar",
+            "run sh -c foo bar",
+            "enter app sh -c foo bar",
+            "enter app web.1 xargs sh -c foo bar",
+            "enter app web.1 --timeout 5 sh -c foo bar",
+            "run app --timeout",
+            "run",
+        ] {
+            assert_eq!(words(command), command.split(' ').collect::<Vec<_>>());
+        }
     }
 
     #[test]

@@ -7,7 +7,10 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use crate::engine::{EngineError, Printed, TerminalSize};
+use crate::{
+    engine::{EngineError, Printed},
+    model::TerminalSize,
+};
 
 /// The terminal of a caller.
 #[derive(Debug, Clone)]

@@ -9,9 +9,9 @@ use crate::{
     config::{Config, ConfigError},
     engine::{
         Attached, Container, ContainerExit, ContainerId, ContainerSpec, Containers, Engine, EngineError, Executed,
-        Execution, Host, ImageId, Images, ListeningSocket, LogLine, LogOptions, Result, TerminalSize,
+        Execution, Host, ImageId, Images, ListeningSocket, LogLine, LogOptions, Result,
     },
-    model::{AddressPlan, AppName, Digest, ReleaseNumber, Secret},
+    model::{AddressPlan, AppName, Digest, ReleaseNumber, Secret, TerminalSize},
     store::Placement,
 };
 

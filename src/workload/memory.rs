@@ -19,9 +19,9 @@ use super::spec::{Purpose, Workload};
 use crate::{
     engine::{
         Attached, Container, ContainerExit, ContainerId, ContainerState, EngineError, Executed, Execution,
-        ListeningSocket, LogLine, LogOptions, Result, TerminalSize,
+        ListeningSocket, LogLine, LogOptions, Result,
     },
-    model::{AppName, Digest, ReleaseNumber},
+    model::{AppName, Digest, ReleaseNumber, TerminalSize},
     store::Placement,
 };
 
@@ -63,10 +63,17 @@ struct Held {
     container: Container,
 }
 
+/// What the id of a container begins with; the id of its workload follows.
+const PREFIX: &str = "c-";
+
+fn workload_id(container: &ContainerId) -> &str {
+    container.as_str().strip_prefix(PREFIX).unwrap_or(container.as_str())
+}
+
 impl Held {
     fn new(id: &str, purpose: Purpose, address: IpAddr) -> Self {
         let container = Container {
-            id: ContainerId(format!("c-{id}")),
+            id: ContainerId(format!("{PREFIX}{id}")),
             name: id.to_owned(),
             labels: HashMap::new(),
             state: ContainerState::Created,
@@ -185,7 +192,7 @@ impl Memory {
 
     pub(super) async fn start(&self, container: &ContainerId) -> Result<()> {
         self.called(Call::Start, container.as_str())?;
-        let name = container.as_str().trim_start_matches("c-").to_owned();
+        let name = workload_id(container).to_owned();
         if let Some(held) = lock(&self.0.containers).get_mut(&name) {
             held.container.state = ContainerState::Running;
             held.container.started_at = Some(Timestamp::now());
@@ -216,7 +223,7 @@ impl Memory {
 
     pub(super) async fn stop(&self, container: &ContainerId, _: Duration) -> Result<()> {
         self.called(Call::Stop, container.as_str())?;
-        let name = container.as_str().trim_start_matches("c-");
+        let name = workload_id(container);
         if self.running().iter().any(|id| id == name) {
             self.end(name, 143);
         }
@@ -225,7 +232,7 @@ impl Memory {
 
     pub(super) async fn remove(&self, container: &ContainerId) -> Result<()> {
         self.called(Call::Remove, container.as_str())?;
-        lock(&self.0.containers).remove(container.as_str().trim_start_matches("c-"));
+        lock(&self.0.containers).remove(workload_id(container));
         Ok(())
     }
 
@@ -242,7 +249,7 @@ impl Memory {
     }
 
     pub(super) async fn wait(&self, container: &ContainerId) -> Result<Option<i64>> {
-        let name = container.as_str().trim_start_matches("c-");
+        let name = workload_id(container);
         let mut exits = self.0.exits.subscribe();
         loop {
             match lock(&self.0.containers).get(name) {
@@ -265,4 +272,10 @@ impl Memory {
     pub(super) async fn maintain(&self) -> Result<()> {
         Ok(())
     }
+}
+
+#[test]
+fn the_id_of_a_workload_is_that_of_its_container_without_the_prefix() {
+    let held = Held::new("c-1", Purpose::Task, IpAddr::V4(Ipv4Addr::LOCALHOST));
+    assert_eq!(workload_id(&held.container.id), "c-1");
 }

@@ -13,9 +13,9 @@ use super::{
 use crate::{
     engine::{
         Attached, Container, ContainerExit, ContainerId, Executed, Execution, ListeningSocket, LogLine, LogOptions,
-        Result, TerminalSize,
+        Result,
     },
-    model::{AppName, Digest, ReleaseNumber},
+    model::{AppName, Digest, ReleaseNumber, TerminalSize},
     store::Placement,
 };
 

@@ -145,6 +145,22 @@ fn a_reader_that_is_killed_gives_one_error_and_the_next_request_works() {
     assert_eq!(server.id("held"), Some(second));
 }
 
+/// A few bytes of a pack can say that an object has gigabytes.
+#[test]
+fn the_memory_of_a_reader_is_limited() {
+    let (server, _, commit) = pushed(&[]);
+    let reader = server.reader();
+    assert!(server.runtime.block_on(reader.commit_exists(&commit)).unwrap());
+    let [pid] = server.readers()[..] else { panic!("there is one reader") };
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let data = limits.lines().find(|line| line.starts_with("Max data size")).unwrap();
+    assert_eq!(data.split_whitespace().skip(3).collect::<Vec<_>>(), ["2147483648", "2147483648", "bytes"]);
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let used = status.lines().find_map(|line| line.strip_prefix("VmData:")).unwrap();
+    let used: u64 = used.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(used < 256 << 10, "what it allocates at its start leaves room for objects: {used} KiB");
+}
+
 #[test]
 fn a_push_has_one_reader_which_ends_with_it() {
     let (server, work, _) = pushed(&[]);

@@ -416,7 +416,7 @@ fn scheduled_jobs_run_and_do_not_overlap_unless_they_may() {
     );
     let own = world.ssh(&["cron:logs", "jobs", "next"]).success().out;
     assert!(own.starts_with("began cron."), "{own}");
-    world.paas(&["periodic:list"]).success().prints("cron").prints("stray containers");
+    world.paas(&["periodic:list"]).success().prints("cron").prints("stray-containers");
     world.ssh(&["apps:destroy", "jobs", "--force"]).success();
     assert!(world.containers("task").is_empty());
 }

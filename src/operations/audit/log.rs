@@ -124,7 +124,7 @@ pub struct EventSweep {
 
 impl Periodic for EventSweep {
     fn name(&self) -> &'static str {
-        "old events"
+        "old-events"
     }
 
     fn period(&self) -> Duration {
