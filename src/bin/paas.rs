@@ -160,8 +160,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let config = Config::load(&path, required, std::env::vars_os().filter_map(named))?;
     match cli.command {
         CliCommand::Command(words) => {
-            let code = runtime(1)?.block_on(run_on_server(&socket::path(&config.data_dir), words))?;
-            // Returning would drop the runtime, which waits for a pending read of standard input.
+            let runtime = runtime(1)?;
+            let code = runtime.block_on(run_on_server(&socket::path(&config.data_dir), words))?;
+            // To drop the runtime would wait for a pending read of standard input, such as a terminal.
             std::process::exit(i32::from(code));
         }
         CliCommand::Config => {

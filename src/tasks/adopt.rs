@@ -98,11 +98,10 @@ async fn fate(shared: &Shared, task: &Task, container: Option<&Container>) -> Re
         return Ok(Fate::Stop("what became of it is not known: its container was removed by someone else"));
     }
     match task.name.kind {
-        TaskKind::Run => Ok(Fate::Run),
         TaskKind::Cron if now() - task.created_at > MAX_DELAY => {
             Ok(Fate::Stop("not run: the server stopped, and it is too late now"))
         }
-        TaskKind::Cron => Ok(Fate::Run),
+        TaskKind::Run | TaskKind::Cron => Ok(Fate::Run),
         // The release phase of a release that is not live does not go on, and neither does that of one that was replaced.
         TaskKind::Predeploy | TaskKind::Release => Ok(Fate::Stop("not run: the server stopped during the deployment")),
         TaskKind::FirstDeploy | TaskKind::Postdeploy if shared.store.is_current(task.app, task.release).await? => {

@@ -9,7 +9,10 @@ use tokio::{
 };
 
 use super::streams::{TaskStreams, follow_size};
-use crate::engine::{Attached, EngineError, Printed, TerminalSize};
+use crate::{
+    engine::{Attached, EngineError, Printed},
+    model::TerminalSize,
+};
 
 /// The message of what ended because its caller went away.
 pub(super) const DISCONNECTED: &str = "the caller disconnected";

@@ -112,13 +112,11 @@ impl Tasks {
     /// The control of a task that has not ended. A task of an earlier server has none until it is taken over.
     async fn control(&self, task: &Task) -> Option<Control> {
         let registered = || self.shared.running.get(&task.id);
-        match registered() {
-            Some(control) => Some(control),
-            None => {
-                self.shared.shutdown.run_until_cancelled(self.adopted()).await?;
-                registered()
-            }
+        if let Some(control) = registered() {
+            return Some(control);
         }
+        self.shared.shutdown.run_until_cancelled(self.adopted()).await?;
+        registered()
     }
 
     /// The row of a new task of this app, which must be added to the store.

@@ -187,7 +187,14 @@ impl Person {
     }
 
     fn leaves(mut self) -> i32 {
-        self.script.wait().unwrap().code().unwrap()
+        eventually("the terminal is left", || self.script.try_wait().unwrap()).code().unwrap()
+    }
+}
+
+impl Drop for Person {
+    fn drop(&mut self) {
+        let _ = self.script.kill();
+        let _ = self.script.wait();
     }
 }
 
@@ -232,7 +239,11 @@ fn a_console_has_a_real_terminal() {
     let mut client =
         world.ssh_command(&["enter", "tty", "web.1", "sleep", "777"]).stdin(Stdio::piped()).spawn().unwrap();
     let sleeps = || {
-        world.ssh(&["enter", "tty", "web.1", "'grep -al slee[p].777 /proc/[0-9]*/cmdline | wc -l'"]).out.trim().to_owned()
+        world
+            .ssh(&["enter", "tty", "web.1", "'grep -al slee[p].777 /proc/[0-9]*/cmdline | wc -l'"])
+            .out
+            .trim()
+            .to_owned()
     };
     eventually("the command runs", || (sleeps() != "0").then_some(()));
     client.kill().unwrap();
