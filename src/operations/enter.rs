@@ -8,7 +8,7 @@ use super::{
     context::Context,
     failure::{Failure, Result},
     operation::Operation,
-    tasks::program,
+    program::program,
 };
 use crate::{
     model::{AppName, Right, TaskCommand},
