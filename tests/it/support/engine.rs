@@ -33,7 +33,11 @@ impl TestEngine {
             // The guard exists before the objects that it removes.
             let mut test =
                 Self { engine, config: config.clone(), image: format!("sha256:{}", "0".repeat(64)).parse().unwrap() };
-            match test.engine.containers.ensure_app_bridge(0).await {
+            let bridges = async {
+                test.engine.containers.ensure_app_bridge(0).await?;
+                test.engine.builds.ensure_build_bridge().await
+            };
+            match bridges.await {
                 Ok(_) => {}
                 Err(EngineError::AddressesTaken { .. }) => continue,
                 Err(e) => panic!("{e}"),

@@ -5,14 +5,23 @@ use std::{
     net::{TcpListener, TcpStream},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
 };
 
+/// Number of ports that [`free_port`] has tried.
+static TRIED: AtomicU16 = AtomicU16::new(0);
+
+/// A port that nothing listens on. It is none of those that the kernel gives to outgoing connections: such a one may be
+/// taken between this call and its use. No two calls of a process return the same.
 pub fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+    const FIRST: u16 = 10_000;
+    const PORTS: u16 = 10_000;
+    let own = u16::try_from(std::process::id() % u32::from(PORTS)).unwrap();
+    let mut candidates = (0..PORTS).map(|_| FIRST + own.wrapping_add(TRIED.fetch_add(1, Ordering::Relaxed)) % PORTS);
+    candidates.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }
 
 /// Status and body of a GET request on a connection of its own.
