@@ -52,6 +52,8 @@ pub mod lifecycle;
 #[cfg(feature = "server")]
 pub mod config;
 #[cfg(feature = "server")]
+pub mod data_dir;
+#[cfg(feature = "server")]
 pub mod keys;
 pub mod model;
 #[cfg(feature = "server")]

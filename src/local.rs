@@ -84,7 +84,7 @@ pub async fn purge(config: &Config) -> Result<String> {
         let text = format!("{} is also used by a server, not by local builds alone: nothing is removed", dir.display());
         return Err(LocalError::Wrong(text));
     }
-    let _lock = data_dir::lock(dir)?;
+    let _lock = data_dir::lock(dir, config.user_id)?;
     let engine = Engine::connect(&config, &data_dir::server_id(dir).await?).await?;
     Builder::unmount_leftovers(&config).await?;
     engine.remove_all().await?;

@@ -159,19 +159,25 @@ impl Operations {
         }
     }
 
-    /// Waits until the caller has no right any more to an operation whose result goes on. Returns why.
+    /// Waits until the caller has no right any more to an operation whose result goes on, or a lower one than at the
+    /// beginning, with which less may be shown. Returns why.
     pub async fn revoked<O: Operation>(&self, caller: &Caller, named: Named<O>) -> Failure {
+        let mut before = None;
         loop {
-            tokio::time::sleep(REVOCATION_INTERVAL).await;
             let checked = async {
                 let caller = Caller::of_actor(&caller.actor, &self.store).await?;
-                self.resolve::<O>(&caller, named.clone()).await.map(drop)
+                self.resolve::<O>(&caller, named.clone()).await
             };
             match checked.await {
                 Err(failure) if failure.kind != FailureKind::Internal => return failure,
                 Err(failure) => tracing::error!(error = %failure, "cannot check a right again"),
-                Ok(()) => {}
+                Ok((_, held)) if before.is_some_and(|before| held < before) => {
+                    let text = "your role was lowered meanwhile; repeat the command";
+                    return Failure::new(FailureKind::Denied, text);
+                }
+                Ok((_, held)) => before = Some(held),
             }
+            tokio::time::sleep(REVOCATION_INTERVAL).await;
         }
     }
 

@@ -2,13 +2,7 @@
 
 mod backend;
 
-use std::{
-    fs::File,
-    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs::File, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
 use tokio::net::TcpListener;
@@ -18,6 +12,7 @@ use crate::{
     build::{BuildError, Builder},
     commands::Commands,
     config::{Config, ConfigError},
+    data_dir,
     deploy::{DeployError, Deployer, StackUpdates},
     engine::{Engine, EngineError, Kind},
     git::{GitError, Repositories},
@@ -246,10 +241,8 @@ pub async fn purge(config: &Config) -> Result<(), ServerError> {
 fn lock_data_dir(config: &Config) -> Result<File, ServerError> {
     let path = &config.data_dir;
     let failed = |source| ServerError::Data { path: path.clone(), source };
-    // Other users may traverse the folder (git runs as another user), but not list it.
-    std::fs::DirBuilder::new().recursive(true).mode(0o711).create(path).map_err(failed)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o711)).map_err(failed)?;
-    let file = File::create(path.join("server.lock")).map_err(failed)?;
+    data_dir::create(path, config.user_id).map_err(failed)?;
+    let file = data_dir::open_private(&path.join("server.lock")).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(ServerError::Running(path.clone())),

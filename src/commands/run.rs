@@ -22,7 +22,7 @@ pub(super) enum RunCommand {
                       One word is a process type or a line for the shell ('\"echo $HOME; ls\"', quoted for both shells); several are a \
                       program and its arguments, as they are.\n\
                       With a terminal: ssh -t paas@HOST run my-app bash. The exit status is that of the command; 125 if paas \
-                      could not run it."
+                      could not run it, or stopped it."
     )]
     Run(RunTask),
     /// Run a command in the background; run:logs shows what it prints.

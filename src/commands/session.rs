@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::output::{Format, Output, Text};
 use crate::{
+    engine::Printed,
     operations::{Attachment, Call, Caller, Failure, FailureKind, Follow, Operation, Operations, Result, Target},
     progress,
     store::Effect,
@@ -167,17 +168,26 @@ impl Session<'_> {
                 }
             }
         };
+        // Returns whether the last line of the output is not ended.
         let forward = async {
+            let mut in_line = false;
             while let Some(piece) = printed.recv().await {
+                if let Printed::Stdout(bytes) = &piece {
+                    in_line = !bytes.ends_with(b"\n");
+                }
                 if !self.out.piece(piece).await {
                     // The sender sees that nobody reads any more.
                     printed.close();
                 }
             }
+            in_line
         };
-        let (result, ()) = tokio::join!(work, forward);
+        let (result, in_line) = tokio::join!(work, forward);
         if let Some(client) = &self.terminal {
             client.raw.send_replace(false);
+        }
+        if in_line && self.out.format() == Format::Json {
+            self.out.text("\n").await;
         }
         let result = result?;
         if self.out.format() == Format::Json {

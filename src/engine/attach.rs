@@ -1,6 +1,6 @@
 //! The standard streams of containers, and commands that are run in a running container.
 
-use std::pin::Pin;
+use std::{io, pin::Pin};
 
 use bollard::{
     container::LogOutput,
@@ -49,8 +49,8 @@ pub struct Execution {
     pub command: Vec<String>,
     /// Environment variables in addition to the container's, as `NAME=value`.
     pub env: Vec<String>,
-    /// Whether it gets a terminal.
-    pub terminal: bool,
+    /// The size of its terminal, if it gets one.
+    pub terminal: Option<TerminalSize>,
     /// Whether it runs as the user of the image instead of the app's.
     pub own_user: bool,
 }
@@ -127,7 +127,8 @@ impl Containers {
             attach_stdin: Some(true),
             attach_stdout: Some(true),
             attach_stderr: Some(true),
-            tty: Some(execution.terminal),
+            tty: Some(execution.terminal.is_some()),
+            console_size: execution.terminal.and_then(TerminalSize::known),
             env: Some(execution.env),
             cmd: Some(execution.command),
             user: (!execution.own_user).then(|| USER.to_owned()),
@@ -135,7 +136,7 @@ impl Containers {
         };
         let created = self.0.docker().create_exec(id.as_str(), config).await;
         let created = created.map_err(EngineError::docker(Act::Execute, what.as_str()))?.id;
-        let options = StartExecOptions { detach: false, tty: execution.terminal, output_capacity: None };
+        let options = StartExecOptions { detach: false, tty: execution.terminal.is_some(), output_capacity: None };
         let started = self.0.docker().start_exec(&created, Some(options)).await;
         match started.map_err(EngineError::docker(Act::Execute, what.as_str()))? {
             StartExecResults::Attached { output, input } => {
@@ -165,25 +166,64 @@ impl Executed {
         }
     }
 
-    /// Sends a signal to the command; no effect if it has ended. The engine has no request for that.
+    /// Sends a signal to the command and to all processes of its session: what it has started, unless that began a session of
+    /// its own. The engine has no request for that.
     pub async fn signal(&self, signal: Signal) -> Result<()> {
+        self.session(Some(signal)).await.map(drop)
+    }
+
+    /// Whether a process of the command's session runs.
+    pub async fn is_alive(&self) -> Result<bool> {
+        Ok(self.session(None).await? > 0)
+    }
+
+    async fn session(&self, signal: Option<Signal>) -> Result<usize> {
         let found = match self.containers.0.docker().inspect_exec(&self.id).await {
             Ok(found) => found,
-            Err(e) if status(&e) == Some(404) => return Ok(()),
+            Err(e) if status(&e) == Some(404) => return Ok(0),
             Err(e) => return Err(EngineError::docker(Act::Inspect, "a command in a container")(e)),
         };
-        let pid = found.pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
-        let (Some(true), Some(pid), Some(container)) = (found.running, pid, found.container_id) else { return Ok(()) };
-        // The descriptor keeps the process from being mistaken for a later one of the same number.
-        let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return Ok(()) };
-        let groups =
-            tokio::fs::read_to_string(format!("/proc/{}/cgroup", pid.as_raw_nonzero())).await.unwrap_or_default();
-        if is_in_container(&groups, &container) {
-            // Fails only if the process has ended.
-            let _ = pidfd_send_signal(&process, signal);
-        }
-        Ok(())
+        let leader = found.pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+        let (Some(leader), Some(container)) = (leader, found.container_id) else { return Ok(0) };
+        let found = tokio::task::spawn_blocking(move || signal_session(leader, &container, signal)).await;
+        found
+            .map_err(io::Error::from)
+            .and_then(|found| found)
+            .map_err(|source| EngineError::CannotRead { path: "/proc".into(), source })
     }
+}
+
+/// Finds the processes of a container that are in the session of this leader, and sends them a signal, if one is given;
+/// returns their number. The leader may have ended: its number is not given to another process as long as the session
+/// exists.
+fn signal_session(leader: Pid, container: &str, signal: Option<Signal>) -> io::Result<usize> {
+    let mut number = 0;
+    for entry in std::fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw) else { continue };
+        // The descriptor keeps the process from being mistaken for a later one of the same number. Each step fails only if
+        // the process has ended.
+        let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
+        let of_process = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", pid.as_raw_nonzero()));
+        let Ok(stat) = of_process("stat") else { continue };
+        let runs_in_session = session(&stat) == Some(leader);
+        if runs_in_session
+            && of_process("cgroup").is_ok_and(|groups| is_in_container(&groups, container))
+            && signal.is_none_or(|signal| pidfd_send_signal(&process, signal).is_ok())
+        {
+            number += 1;
+        }
+    }
+    Ok(number)
+}
+
+/// The session of a process, of its line in `/proc/PID/stat`; `None` if the process has ended.
+fn session(stat: &str) -> Option<Pid> {
+    // The name of the program, in parentheses, may contain anything.
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let state = fields.next()?;
+    let session = fields.nth(2)?.parse().ok().and_then(Pid::from_raw);
+    session.filter(|_| !["Z", "X"].contains(&state))
 }
 
 /// Whether a process with these lines of `/proc/PID/cgroup` is in a container. The engine names the container's control group
@@ -196,6 +236,15 @@ fn is_in_container(groups: &str, id: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_session_of_a_process_that_runs() {
+        assert_eq!(session("12 (sh) S 1 12 9 34816 0"), Pid::from_raw(9));
+        assert_eq!(session("12 (a) S 1 (b) S 7 12 8 0"), Pid::from_raw(8));
+        for line in ["12 (sh) Z 1 12 9 34816 0", "12 (sh) S 1", "", "12 sh S 1 2 3"] {
+            assert_eq!(session(line), None, "{line}");
+        }
+    }
 
     #[test]
     fn a_process_is_in_the_container_whose_control_group_is_its_own() {

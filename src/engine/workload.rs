@@ -13,7 +13,7 @@ use super::{
     id::{ContainerId, ImageId},
     label::{self, Kind},
 };
-use crate::model::{AppName, ReleaseNumber};
+use crate::model::{AppName, ReleaseNumber, TerminalSize};
 
 /// Capabilities of root in a container that runs as its image's own user: a subset of the engine's default.
 const CAPABILITIES: [&str; 7] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID"];
@@ -25,8 +25,8 @@ pub enum Input {
     None,
     /// A pipe from who [attaches](Containers::attach) to the container. Nothing is kept of what is printed.
     Pipe,
-    /// A terminal, for who attaches to the container. Nothing is kept of what is printed.
-    Terminal,
+    /// A terminal of this size, for who attaches to the container. Nothing is kept of what is printed.
+    Terminal(TerminalSize),
 }
 
 /// Specification of the container of an instance or task. Not `Debug`: its environment holds secrets.
@@ -100,6 +100,10 @@ impl Containers {
             memory_swap: Some(mebibytes(spec.memory_mib)),
             pids_limit: Some(i64::from(spec.pids)),
             log_config: Some(log_config(attached)),
+            console_size: match spec.input {
+                Input::Terminal(size) => size.known(),
+                Input::None | Input::Pipe => None,
+            },
             ..confined()
         };
         let body = ContainerCreateBody {
@@ -112,7 +116,7 @@ impl Containers {
             attach_stdin: Some(attached),
             open_stdin: Some(attached),
             stdin_once: Some(attached),
-            tty: Some(spec.input == Input::Terminal),
+            tty: Some(matches!(spec.input, Input::Terminal(_))),
             stop_signal: (!spec.own_user).then(|| "SIGTERM".to_owned()),
             stop_timeout: i64::try_from(spec.stop_grace.as_secs()).ok(),
             host_config: Some(host),

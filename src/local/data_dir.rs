@@ -2,13 +2,12 @@
 //! engine.
 
 use std::{
-    fs::{self, File},
-    os::unix::fs::DirBuilderExt as _,
+    fs::File,
     path::{Path, PathBuf},
 };
 
 use super::error::{LocalError, Result};
-use crate::store::Store;
+use crate::{data_dir, store::Store};
 
 /// Prefix of the server ids of local builds; no server's id has it.
 pub(super) const SERVER_ID_PREFIX: &str = "local-";
@@ -34,11 +33,9 @@ pub(super) fn path() -> Result<PathBuf> {
 }
 
 /// Creates the data folder if need be, and locks it for this process.
-pub(super) fn lock(data_dir: &Path) -> Result<File> {
-    // Other users may not read it, but git's user must be able to pass through it.
-    let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(data_dir);
-    made.map_err(LocalError::file("make", data_dir))?;
-    let lock = File::create(data_dir.join(LOCK_FILE)).map_err(LocalError::file("open", data_dir))?;
+pub(super) fn lock(data_dir: &Path, git_user: u32) -> Result<File> {
+    data_dir::create(data_dir, git_user).map_err(LocalError::file("make", data_dir))?;
+    let lock = data_dir::open_private(&data_dir.join(LOCK_FILE)).map_err(LocalError::file("open", data_dir))?;
     lock.try_lock().map_err(|_| LocalError::Running(data_dir.to_owned()))?;
     Ok(lock)
 }

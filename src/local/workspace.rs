@@ -38,7 +38,7 @@ impl Workspace {
     pub(super) async fn open(config: &Config, progress: &Progress) -> Result<Self> {
         let mut config = config.clone();
         config.data_dir = data_dir::path()?;
-        let lock = data_dir::lock(&config.data_dir)?;
+        let lock = data_dir::lock(&config.data_dir, config.user_id)?;
         let failed = || LocalError::file("listen on", Path::new("127.0.0.1"));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(failed())?;
         config.registry.listen = listener.local_addr().map_err(failed())?;

@@ -84,9 +84,12 @@ impl std::str::FromStr for TaskName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let parsed = text
-            .rsplit_once('.')
-            .and_then(|(kind, number)| Some(Self { kind: kind.parse().ok()?, number: number.parse().ok()? }));
+        let parsed = text.rsplit_once('.').and_then(|(kind, number)| {
+            let digits = number.bytes().all(|byte| byte.is_ascii_digit());
+            // The database's numbers are signed.
+            let number = number.parse().ok().filter(|number| digits && i64::try_from(*number).is_ok())?;
+            Some(Self { kind: kind.parse().ok()?, number })
+        });
         parsed.ok_or_else(|| "write the name of a task as KIND.NUMBER, for example run.7".to_owned())
     }
 }
@@ -162,7 +165,7 @@ mod tests {
             let name = TaskName { kind, number: 12 };
             assert_eq!(name.to_string().parse(), Ok(name));
         }
-        for bad in ["", "run", "run.", "run.x", "web.1", ".1", "run.-1"] {
+        for bad in ["", "run", "run.", "run.x", "web.1", ".1", "run.-1", "run.+1", "run.9223372036854775808"] {
             assert!(bad.parse::<TaskName>().is_err(), "{bad}");
         }
     }

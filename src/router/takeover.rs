@@ -32,10 +32,13 @@ use super::{
     listeners::Listeners,
     protocol::{Protocol, Table, line, unknown::Unknown, v1::Inventory},
 };
-use crate::model::InstanceId;
+use crate::{data_dir::open_private, model::InstanceId};
 
 /// Maximum number of file descriptors in one message; the kernel allows 253.
 const MAX_DESCRIPTORS: usize = 64;
+
+/// With it, a router confirms that it has taken everything over.
+const CONFIRMATION: &[u8; 1] = b"!";
 
 /// How long the other router has for each step.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -88,7 +91,7 @@ impl RouterDir {
     /// Locks the folder, or takes over from the router that has it. Waits for a router that is starting or stopping.
     pub(super) fn open(dir: &Path) -> Result<Self, RouterError> {
         let path = dir.join("router.lock");
-        let lock = File::create(&path).map_err(failed("open", &path))?;
+        let lock = open_private(&path).map_err(failed("open", &path))?;
         let mut opened = Self { dir: dir.to_owned(), lock, locked: false, predecessor: None, inherited: None };
         let until = Instant::now() + STEP_TIMEOUT;
         loop {
@@ -133,7 +136,7 @@ impl RouterDir {
     /// Confirms the handover to the previous router, and waits for the lock.
     pub(super) fn confirm(&mut self) -> Result<Option<Predecessor>, RouterError> {
         let predecessor = self.predecessor.take().and_then(|mut before| {
-            before.write_all(b"!").ok()?;
+            before.write_all(CONFIRMATION).ok()?;
             before.set_nonblocking(true).ok()?;
             UnixStream::from_std(before).ok().map(Predecessor)
         });
@@ -198,7 +201,11 @@ fn give(mut stream: StdStream, inventory: &Inventory, descriptors: &[OwnedFd]) -
         }
         sendmsg(&stream, &[IoSlice::new(b".")], &mut control, SendFlags::empty())?;
     }
-    stream.read_exact(&mut [0])?;
+    let mut answer = [0; CONFIRMATION.len()];
+    stream.read_exact(&mut answer)?;
+    if answer != *CONFIRMATION {
+        return Err(io::Error::other("it is not a router that asked"));
+    }
     Ok(stream)
 }
 

@@ -1,6 +1,8 @@
 //! The SQLite connections, one that writes and one that reads, and the transactions in which all work is done.
 
 use std::{
+    fs, io,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -32,6 +34,25 @@ impl std::fmt::Debug for Store {
     }
 }
 
+/// Creates the database if necessary, so that only its owner may read it: SQLite gives the files beside it the same
+/// permissions. Those of earlier versions were open to all users. None of the files is opened: closing it would give up the
+/// locks that this process may have on it.
+fn close_to_others(data_dir: &Path) -> io::Result<()> {
+    let created = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(data_dir.join("paas.db"));
+    if let Err(e) = created
+        && e.kind() != io::ErrorKind::AlreadyExists
+    {
+        return Err(e);
+    }
+    for name in ["paas.db", "paas.db-wal", "paas.db-shm"] {
+        match fs::set_permissions(data_dir.join(name), fs::Permissions::from_mode(0o600)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 fn configure(connection: &Connection) -> Result<()> {
     connection.busy_timeout(std::time::Duration::from_secs(10))?;
     connection.set_prepared_statement_cache_capacity(128);
@@ -43,6 +64,7 @@ impl Store {
     pub fn open(data_dir: &Path) -> Result<Self> {
         let path = data_dir.join("paas.db");
         let cipher = Cipher::open(&data_dir.join("secret.key"), path.exists())?;
+        close_to_others(data_dir).map_err(|source| StoreError::Open { path: path.display().to_string(), source })?;
         let mut writer = Connection::open(&path)?;
         writer.pragma_update(None, "journal_mode", "WAL")?;
         writer.pragma_update(None, "synchronous", "FULL")?;

@@ -278,14 +278,16 @@ impl Store {
         .await
     }
 
-    /// Removes ended tasks of an app; returns them. The last `keep` stay, and if there are to be any, the last run of each job
-    /// and the release phase of the current release, too.
+    /// Removes ended tasks of an app; returns them. The `keep` that ended last stay, and if there are to be any, the last run of
+    /// each job, the runs that are not reported yet, and the release phase of the current release, too.
     pub async fn forget_tasks(&self, app: AppId, keep: u32) -> Result<Vec<Task>> {
         self.transact(move |t, _| {
             let condition = "app = ?1 AND state = 'ended' AND number NOT IN (
-                    SELECT number FROM tasks WHERE app = ?1 AND state = 'ended' ORDER BY number DESC LIMIT ?2)
+                    SELECT number FROM tasks WHERE app = ?1 AND state = 'ended'
+                    ORDER BY ended_at DESC, number DESC LIMIT ?2)
                 AND (?2 = 0 OR number NOT IN (
                     SELECT max(number) FROM tasks WHERE app = ?1 AND state = 'ended' AND job NOT NULL GROUP BY job))
+                AND (?2 = 0 OR due_at IS NULL OR reported)
                 AND (?2 = 0 OR kind IN ('run', 'cron') OR release IS NOT (SELECT current_release FROM apps WHERE id = ?1))
                 ORDER BY number";
             let old = select(t, condition, (app.0, keep))?;

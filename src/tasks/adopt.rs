@@ -121,7 +121,7 @@ impl Shared {
             }
             Fate::Stop(reason) => {
                 self.make_ended(&ContainerId::from(&task.id)).await;
-                self.record(&task, End::because(reason)).await;
+                self.record_of(&task, &running, End::because(reason)).await;
             }
         }
     }

@@ -35,7 +35,7 @@ where
     let Attached { stdin: to, output: printed } = attached;
     // The end of the input is not the end of the process.
     let serve_input = async {
-        tokio::join!(feed(stdin, to), follow_size(terminal, resize));
+        tokio::join!(feed(stdin, to, terminal.is_some()), follow_size(terminal.clone(), resize));
         pending::<Infallible>().await
     };
     let ends = async {
@@ -48,10 +48,18 @@ where
     }
 }
 
-/// Copies input, and ends it when it ends.
-async fn feed(mut from: impl AsyncRead + Unpin, mut to: Pin<Box<dyn AsyncWrite + Send>>) {
+/// What a terminal sends when Ctrl-D is typed.
+const END_OF_TRANSMISSION: &[u8] = b"\x04";
+
+/// Copies input, and ends it when it ends. That of a terminal is never closed: the engine would close its output, too.
+async fn feed(mut from: impl AsyncRead + Unpin, mut to: Pin<Box<dyn AsyncWrite + Send>>, terminal: bool) {
     // Fails when the process does not read any more.
     let _ = tokio::io::copy(&mut from, &mut to).await;
+    if terminal {
+        let _ = to.write_all(END_OF_TRANSMISSION).await;
+        let _ = to.flush().await;
+        pending::<Infallible>().await;
+    }
     let _ = to.shutdown().await;
 }
 

@@ -67,6 +67,8 @@ fn program(words: &[String], release: &Release) -> Launch {
 }
 
 fn shell(script: &str, release: &Release) -> Launch {
+    // The shell would read a script that begins like an option as one.
+    let script = &if script.starts_with('-') { format!(" {script}") } else { script.to_owned() };
     let arguments = if release.own_user() {
         ["--", "/bin/sh", "-c", script].map(str::to_owned).to_vec()
     } else {

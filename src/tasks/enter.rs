@@ -1,6 +1,9 @@
 //! Commands in the container of a running instance. They have no row: they end with their caller, or with the instance.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rustix::process::Signal;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -9,7 +12,7 @@ use super::{
     attended::attended,
     command::{self, Launch},
     error::TaskError,
-    streams::TaskStreams,
+    streams::{TaskStreams, Terminal},
     tasks::Tasks,
 };
 use crate::{
@@ -42,13 +45,14 @@ impl Tasks {
         let execution = Execution {
             command: [entrypoint, arguments].concat(),
             env,
-            terminal: streams.terminal.is_some(),
+            terminal: streams.terminal.as_ref().map(Terminal::size),
             own_user: release.own_user(),
         };
         let container = ContainerId::from(&instance.id);
         let (attached, executed) = self.runtime().execute(&container, execution).await?;
         streams.begin();
-        let (guard, executed) = EndOnDrop::new(executed, self.tracker().clone());
+        let executed = Arc::new(executed);
+        let guard = EndOnDrop { executed: Arc::clone(&executed), tracker: self.tracker().clone() };
         let ends = attended(attached, streams, |size| executed.resize(size), status(&executed));
         let limit = Duration::from_secs(self.limits().run_seconds);
         let ended = tokio::select! {
@@ -57,50 +61,39 @@ impl Tasks {
             () = self.shutdown().cancelled() => None,
             () = tokio::time::sleep(limit) => None,
         };
-        // Otherwise the guard ends it.
-        let status = ended.ok_or(TaskError::Disconnected)?;
-        guard.ended();
-        status
+        // The guard ends it, and what it has left behind.
+        drop(guard);
+        ended.ok_or(TaskError::Disconnected)?
     }
 }
 
-/// A command in an instance. When it is dropped before the command has ended, the command is ended in the background.
+/// A command in an instance. When it is dropped, the command and what it has started are ended in the background.
 struct EndOnDrop {
-    executed: Option<Arc<Executed>>,
+    executed: Arc<Executed>,
     tracker: TaskTracker,
-}
-
-impl EndOnDrop {
-    fn new(executed: Executed, tracker: TaskTracker) -> (Self, Arc<Executed>) {
-        let executed = Arc::new(executed);
-        (Self { executed: Some(Arc::clone(&executed)), tracker }, executed)
-    }
-
-    /// The command has ended by itself.
-    fn ended(mut self) {
-        self.executed = None;
-    }
 }
 
 impl Drop for EndOnDrop {
     fn drop(&mut self) {
-        if let Some(executed) = self.executed.take() {
-            self.tracker.spawn(async move {
-                if let Err(error) = end(&executed).await {
-                    tracing::warn!(%error, "cannot end a command in an instance");
-                }
-            });
-        }
+        let executed = Arc::clone(&self.executed);
+        self.tracker.spawn(async move {
+            if let Err(error) = end(&executed).await {
+                tracing::warn!(%error, "cannot end a command in an instance");
+            }
+        });
     }
 }
 
-/// Ends a command whose caller has disconnected: asked first, killed after the grace period.
+/// Ends a command and what it has started: asked first, killed after the grace period.
 async fn end(executed: &Executed) -> Result<(), TaskError> {
-    for signal in [Signal::HUP, Signal::TERM] {
-        executed.signal(signal).await?;
-    }
-    if tokio::time::timeout(GRACE, status(executed)).await.is_err() {
-        executed.signal(Signal::KILL).await?;
+    executed.signal(Signal::HUP).await?;
+    executed.signal(Signal::TERM).await?;
+    let until = Instant::now() + GRACE;
+    while executed.is_alive().await? {
+        if Instant::now() >= until {
+            executed.signal(Signal::KILL).await?;
+        }
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
     Ok(())
 }

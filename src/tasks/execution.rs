@@ -14,7 +14,7 @@ use super::{
     error::TaskError,
     output::Outputs,
     running::{Running, RunningTask},
-    stored_output::StoredOutput,
+    stored_output::{Copied, StoredOutput},
     streams::{TaskStreams, Terminal},
 };
 use crate::{
@@ -85,7 +85,7 @@ impl Shared {
         } else {
             run.await
         };
-        self.record(&task, end).await;
+        self.record_of(&task, &running, end).await;
     }
 
     async fn to_end(&self, task: &Task, running: &RunningTask, streams: Option<TaskStreams>) -> End {
@@ -154,7 +154,14 @@ impl Shared {
             self.end(&container, ending).await
         };
         if let Some(end) = self.shutdown.run_until_cancelled(resumed).await {
-            self.record(&task, end).await;
+            self.record_of(&task, &running, end).await;
+        }
+    }
+
+    /// Records the end of a task, for those who wait for it, too.
+    pub(super) async fn record_of(&self, task: &Task, running: &RunningTask, end: End) {
+        if let Some(ended) = self.record(task, end).await {
+            running.recorded(ended);
         }
     }
 
@@ -183,7 +190,11 @@ impl Shared {
         let mut output = StoredOutput::begin(&self.outputs, task, running).await;
         let ends = async {
             loop {
-                let complete = output.copy(&self.runtime, container).await;
+                let complete = match output.copy(&self.runtime, container).await {
+                    Copied::All => true,
+                    Copied::Part => false,
+                    Copied::Enough => return Ending::Itself(self.wait(container).await),
+                };
                 match self.runtime.observe(task.id.as_str()).await {
                     Ok(None) => return Ending::Itself(None),
                     Ok(Some(found)) if !found.state.is_alive() => {
@@ -255,17 +266,16 @@ impl Shared {
         }
     }
 
-    /// Records the end of a task, and removes its container. If the server dies in between, the next one removes it.
-    pub(super) async fn record(&self, task: &Task, End { status, message }: End) {
-        loop {
+    /// Records the end of a task, and removes its container. If the server dies in between, the next one removes it. Returns
+    /// the task; `None` if there is no such task any more, or the server stops.
+    pub(super) async fn record(&self, task: &Task, End { status, message }: End) -> Option<Task> {
+        let recorded = loop {
             match self.store.end_task(task.id.clone(), status, message.clone()).await {
-                Ok(_) => break,
+                Ok(recorded) => break recorded,
                 Err(error) => tracing::warn!(%error, task = %task.id, "cannot record the end of a task; retrying"),
             }
-            if self.shutdown.run_until_cancelled(tokio::time::sleep(RETRY_DELAY)).await.is_none() {
-                return;
-            }
-        }
+            self.shutdown.run_until_cancelled(tokio::time::sleep(RETRY_DELAY)).await?;
+        };
         if let Err(error) = self.runtime.remove(&ContainerId::from(&task.id)).await {
             tracing::warn!(%error, task = %task.id, "cannot remove the container of a task; the next start removes it");
         }
@@ -273,6 +283,7 @@ impl Shared {
             self.schedule.wake();
         }
         self.forget_old(task).await;
+        recorded
     }
 
     async fn forget_old(&self, task: &Task) {
@@ -303,7 +314,7 @@ fn workload(task: &Task, app: &AppName, release: &Release, attached: bool, termi
         input: match (attached, terminal) {
             (false, _) => Input::None,
             (true, None) => Input::Pipe,
-            (true, Some(_)) => Input::Terminal,
+            (true, Some(terminal)) => Input::Terminal(terminal.size()),
         },
         address: task.endpoint,
         ..workload

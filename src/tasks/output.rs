@@ -126,20 +126,25 @@ pub(super) struct OutputWriter {
 }
 
 impl OutputWriter {
-    /// Appends lines. The first that does not fit is replaced by a notice.
-    pub(super) async fn append(&mut self, lines: &[OutputLine]) -> Result<(), TaskError> {
+    /// Appends lines. The first that does not fit is replaced by a notice. Returns whether more fit.
+    pub(super) async fn append(&mut self, lines: &[OutputLine]) -> Result<bool, TaskError> {
         for line in lines {
-            if self.size >= MAX_FILE_BYTES {
+            if self.is_full() {
                 break;
             }
             self.write(line).await.map_err(failed(&self.path))?;
-            if self.size >= MAX_FILE_BYTES {
+            if self.is_full() {
                 let text = format!("[paas: only the first {} MiB of the output are kept]", MAX_FILE_BYTES >> 20);
                 let notice = OutputLine { time: line.time, stderr: true, text };
                 self.write(&notice).await.map_err(failed(&self.path))?;
             }
         }
-        self.file.flush().await.map_err(failed(&self.path))
+        self.file.flush().await.map_err(failed(&self.path))?;
+        Ok(!self.is_full())
+    }
+
+    fn is_full(&self) -> bool {
+        self.size >= MAX_FILE_BYTES
     }
 
     async fn write(&mut self, line: &OutputLine) -> io::Result<()> {

@@ -8,7 +8,7 @@ use std::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::model::TaskId;
+use crate::{model::TaskId, store::Task};
 
 /// The tasks that this server runs; cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +19,8 @@ pub(super) struct Running(Arc<Mutex<HashMap<TaskId, Control>>>);
 pub(super) struct Control {
     stop: CancellationToken,
     reason: Arc<OnceLock<String>>,
+    /// The task as its end was recorded: its row may be forgotten soon after.
+    recorded: Arc<OnceLock<Task>>,
     /// Changes when output was written; closed when the task has ended and its end is recorded.
     written: watch::Receiver<()>,
 }
@@ -39,7 +41,8 @@ impl Running {
             return None;
         }
         let (sender, written) = watch::channel(());
-        let control = Control { stop: CancellationToken::new(), reason: Arc::default(), written };
+        let control =
+            Control { stop: CancellationToken::new(), reason: Arc::default(), recorded: Arc::default(), written };
         all.insert(id.clone(), control.clone());
         Some(RunningTask { id: id.clone(), running: self.clone(), control, written: Some(sender) })
     }
@@ -66,10 +69,11 @@ impl Control {
         self.written.clone()
     }
 
-    /// Waits until the task has ended and its end is recorded.
-    pub(super) async fn ended(&self) {
+    /// Waits until the task has ended; returns it as its end was recorded. `None` if that was not possible: the server stops.
+    pub(super) async fn ended(&self) -> Option<Task> {
         let mut written = self.written.clone();
         while written.changed().await.is_ok() {}
+        self.recorded.get().cloned()
     }
 }
 
@@ -91,6 +95,11 @@ impl RunningTask {
 
     fn reason(&self) -> String {
         self.control.reason.get().cloned().unwrap_or_else(|| "stopped".to_owned())
+    }
+
+    /// The end of the task is recorded.
+    pub(super) fn recorded(&self, task: Task) {
+        let _ = self.control.recorded.set(task);
     }
 
     /// Notifies readers that output was written.

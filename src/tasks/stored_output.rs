@@ -16,10 +16,21 @@ use crate::{
 /// Number of lines that are written at a time.
 const MAX_BATCH: usize = 256;
 
+/// How much of what a container prints was copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Copied {
+    /// All: it has closed its output.
+    All,
+    /// A part: the engine ended the output early.
+    Part,
+    /// As much as is kept.
+    Enough,
+}
+
 /// The output of a task that runs.
 pub(super) struct StoredOutput<'a> {
     running: &'a RunningTask,
-    /// None once it cannot be written: what the task does is worth more than its output.
+    /// None once nothing more is kept: the file is full, or it cannot be written, and what the task does is worth more.
     writer: Option<OutputWriter>,
     /// Time of the last line.
     read_until: Option<Timestamp>,
@@ -37,9 +48,11 @@ impl<'a> StoredOutput<'a> {
         Self { running, writer, read_until: None }
     }
 
-    /// Copies what is printed after the last line that was copied, until the container has closed its output. Returns false if
-    /// the engine ended it early.
-    pub(super) async fn copy(&mut self, runtime: &Runtime, container: &ContainerId) -> bool {
+    /// Copies what is printed after the last line that was copied, until the container has closed its output.
+    pub(super) async fn copy(&mut self, runtime: &Runtime, container: &ContainerId) -> Copied {
+        if self.writer.is_none() {
+            return Copied::Enough;
+        }
         let options = LogOptions { since: self.read_until, follow: true, tail: None };
         let mut batches = runtime.logs(container, options).ready_chunks(MAX_BATCH);
         while let Some(batch) = batches.next().await {
@@ -55,19 +68,26 @@ impl<'a> StoredOutput<'a> {
                 }
             }
             self.write(&lines).await;
+            if self.writer.is_none() {
+                return Copied::Enough;
+            }
             if let Some(error) = failed {
                 tracing::debug!(%error, %container, "cannot read the output of a task; retrying");
-                return false;
+                return Copied::Part;
             }
         }
-        true
+        Copied::All
     }
 
     async fn write(&mut self, lines: &[OutputLine]) {
         let Some(writer) = &mut self.writer else { return };
-        if let Err(error) = writer.append(lines).await {
-            tracing::error!(%error, "the rest of the output of a task is lost");
-            self.writer = None;
+        match writer.append(lines).await {
+            Ok(true) => {}
+            Ok(false) => self.writer = None,
+            Err(error) => {
+                tracing::error!(%error, "the rest of the output of a task is lost");
+                self.writer = None;
+            }
         }
         self.running.wrote();
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::{
     io::AsyncRead,
     sync::{mpsc, watch},
+    time::timeout,
 };
 
 use crate::{
@@ -21,10 +22,21 @@ pub struct Terminal {
     pub size: watch::Receiver<TerminalSize>,
 }
 
+impl Terminal {
+    pub(super) fn size(&self) -> TerminalSize {
+        *self.size.borrow()
+    }
+}
+
 /// Delay between two attempts to set the size of a terminal, and their number: the engine reports a start before the program
 /// has its terminal.
 const RESIZE_DELAY: Duration = Duration::from_millis(20);
 const MAX_RESIZES: u32 = 50;
+
+/// When a size is set again. Docker before 23 gives a terminal no size at the start, and a shell that begins (readline) reads
+/// the size and sets what it has read: it may undo ours.
+const REPEAT_DELAYS: [Duration; 4] =
+    [Duration::from_millis(50), Duration::from_millis(100), Duration::from_millis(300), Duration::from_secs(1)];
 
 /// Keeps the size of a task's terminal the same as the caller's. Ends when the size cannot change any more.
 pub(super) async fn follow_size<R>(terminal: Option<Terminal>, resize: impl Fn(TerminalSize) -> R)
@@ -34,16 +46,32 @@ where
     let Some(Terminal { mut size, .. }) = terminal else { return };
     loop {
         let now = *size.borrow_and_update();
-        for _ in 0..MAX_RESIZES {
-            match resize(now).await {
-                Ok(()) => break,
-                Err(error) => tracing::debug!(%error, "cannot resize a terminal yet"),
+        set_size(now, &resize).await;
+        let changed = async {
+            for delay in REPEAT_DELAYS {
+                if let Ok(changed) = timeout(delay, size.changed()).await {
+                    return changed;
+                }
+                set_size(now, &resize).await;
             }
-            tokio::time::sleep(RESIZE_DELAY).await;
-        }
-        if size.changed().await.is_err() {
+            size.changed().await
+        };
+        if changed.await.is_err() {
             return;
         }
+    }
+}
+
+async fn set_size<R>(size: TerminalSize, resize: &impl Fn(TerminalSize) -> R)
+where
+    R: Future<Output = Result<(), EngineError>>,
+{
+    for _ in 0..MAX_RESIZES {
+        match resize(size).await {
+            Ok(()) => return,
+            Err(error) => tracing::debug!(%error, "cannot resize a terminal yet"),
+        }
+        tokio::time::sleep(RESIZE_DELAY).await;
     }
 }
 

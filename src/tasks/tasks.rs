@@ -18,7 +18,7 @@ use super::{
 use crate::{
     config::{self, Config},
     engine::ContainerId,
-    model::{Concurrency, ReleaseNumber, TaskCommand, TaskKind},
+    model::{Concurrency, ReleaseNumber, TaskCommand, TaskId, TaskKind},
     periodic::Waker,
     store::{AddedRun, App, AppId, JobTimes, NewTask, Placement, Store, Task, TaskState},
     workload::Runtime,
@@ -210,18 +210,18 @@ impl Tasks {
         let task = self.shared.store.add_task(new, self.placement()).await?;
         let id = task.id.clone();
         self.spawn_registered(task, running, Some(streams));
-        tokio::select! {
-            () = control.ended() => {}
+        let ended = tokio::select! {
+            ended = control.ended() => ended,
             () = hangup.cancelled() => {
                 control.stop("the caller disconnected");
-                control.ended().await;
+                control.ended().await
             }
             () = self.shared.shutdown.cancelled() => {
                 control.stop("interrupted: the server stopped");
-                control.ended().await;
+                control.ended().await
             }
-        }
-        self.shared.store.task(id).await?.ok_or(TaskError::Gone)
+        };
+        self.recorded(&id, ended).await
     }
 
     /// Runs a task that was added before and is not started yet, in the background.
@@ -246,13 +246,22 @@ impl Tasks {
 
     /// Waits until a task has ended; returns it. At shutdown it may not have ended.
     pub async fn ended(&self, task: &Task) -> Result<Task, TaskError> {
-        if let Some(control) = self.control(task).await {
-            tokio::select! {
-                () = control.ended() => {}
+        let ended = match self.control(task).await {
+            None => None,
+            Some(control) => tokio::select! {
+                ended = control.ended() => ended,
                 () = self.shared.shutdown.cancelled() => return Err(TaskError::ShuttingDown),
-            }
+            },
+        };
+        self.recorded(&task.id, ended).await
+    }
+
+    /// A task as its end was recorded; otherwise, as it is in the store.
+    async fn recorded(&self, id: &TaskId, ended: Option<Task>) -> Result<Task, TaskError> {
+        match ended {
+            Some(task) => Ok(task),
+            None => self.shared.store.task(id.clone()).await?.ok_or(TaskError::Gone),
         }
-        self.shared.store.task(task.id.clone()).await?.ok_or(TaskError::Gone)
     }
 
     /// Stops a task, for this reason, and waits until it has ended. No effect if it has ended.
@@ -279,7 +288,10 @@ impl Tasks {
         const REASON: &str = "the app was destroyed";
         let unended = self.shared.store.unended_tasks().await?;
         let stops = unended.iter().filter(|task| task.app == app).map(|task| async move {
-            let ended = self.stop(task, REASON).await?;
+            let ended = match self.stop(task, REASON).await {
+                Err(TaskError::Gone) => return Ok(()),
+                ended => ended?,
+            };
             // It was never started, or its server died.
             if ended.state != TaskState::Ended {
                 self.shared.make_ended(&ContainerId::from(&task.id)).await;

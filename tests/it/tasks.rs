@@ -53,6 +53,10 @@ fn a_command_runs_in_the_image_of_the_current_release() {
     assert_eq!(world.ssh(&["run", "runs", "sh", "-c", "exit 7"]).code, Some(7));
     assert_eq!(world.paas(&["run", "runs", "sh", "-c", "kill -9 $$"]).code, Some(137));
     assert_eq!(world.ssh(&["run", "runs", "nonsense"]).code, Some(127));
+    assert_eq!(world.ssh(&["run", "runs", "--", "-V"]).code, Some(127), "no option of the shell");
+    let json = world.ssh(&["run", "--format", "json", "runs", "printf", "x"]).success().out;
+    let result = json.strip_prefix("x\n").unwrap_or_else(|| panic!("{json}"));
+    assert_eq!(serde_json::from_str::<serde_json::Value>(result).unwrap()["status"], 0);
     assert_eq!(world.ssh(&["run", "missing", "true"]).code, Some(125));
     let both = world.ssh(&["run", "runs", "'echo out; echo err >&2; exit 3'"]);
     assert_eq!((both.code, both.out.as_str(), both.err.as_str()), (Some(3), "out\n", "err\n"));
@@ -208,12 +212,18 @@ fn a_console_has_a_real_terminal() {
     let mut over_ssh = Command::new("ssh");
     over_ssh.arg("-tt").args(world.ssh_command(&console).get_args());
     let local = world.paas_command(&console);
+    // The input of a terminal ends: the output goes on, and a shell ends.
+    let mut ended = Command::new("ssh");
+    ended
+        .arg("-tt")
+        .args(world.ssh_command(&["run", "tty", "'stty size; cat; sleep 1; echo later; exit 6'"]).get_args());
+    let ended = run(ended.stdin(Stdio::null()));
+    assert_eq!((ended.code, ended.out.as_str()), (Some(6), "0 0\r\nlater\r\n"), "{ended:?}");
     for command in [over_ssh, local] {
         let mut person = Person::at_terminal(&command);
         let tty = person.sees("\n").trim().to_owned();
         person.sees("$ ");
-        person.types("stty size; echo $TERM-$SAYS\r");
-        person.sees("33 101\r\n");
+        person.types("until [ \"$(stty size)\" = '33 101' ]; do sleep 0.1; done; echo $TERM-$SAYS\r");
         person.sees("xterm-256color-hello there\r\n");
         run(Command::new("stty").args(["-F", &tty, "rows", "40", "cols", "90"])).success();
         person.types("until [ \"$(stty size)\" = '40 90' ]; do sleep 0.1; done; echo resi\"zed\"\r");
@@ -236,8 +246,9 @@ fn a_console_has_a_real_terminal() {
     assert_eq!((inside.code, inside.out.as_str()), (Some(6), "release:v1:\n"));
     assert_eq!(world.ssh(&["enter", "tty", "web", "echo", "'$SAYS'"]).success().out, "$SAYS\n");
     world.ssh(&["enter", "tty", "web.7"]).prints("no such instance web.7; running: web.1");
-    let mut client =
-        world.ssh_command(&["enter", "tty", "web.1", "sleep", "777"]).stdin(Stdio::piped()).spawn().unwrap();
+    // What it has started, and what ignores signals, is ended, too.
+    let stubborn = "'trap \"\" HUP TERM; sleep 777; true'";
+    let mut client = world.ssh_command(&["enter", "tty", "web.1", stubborn]).stdin(Stdio::piped()).spawn().unwrap();
     let sleeps = || {
         world
             .ssh(&["enter", "tty", "web.1", "'grep -al slee[p].777 /proc/[0-9]*/cmdline | wc -l'"])
@@ -249,6 +260,9 @@ fn a_console_has_a_real_terminal() {
     client.kill().unwrap();
     client.wait().unwrap();
     eventually("the command is ended with its caller", || (sleeps() == "0").then_some(()));
+    let background = "'sleep 777 </dev/null >/dev/null 2>&1 & echo started'";
+    world.ssh(&["enter", "tty", "web.1", background]).success().prints("started");
+    eventually("what it leaves in the background is ended", || (sleeps() == "0").then_some(()));
 }
 
 /// Data flows both ways at once, also while the connection agrees on new keys.

@@ -79,6 +79,20 @@ async fn old_tasks_are_forgotten_but_not_the_last_run_of_a_job() {
     assert_eq!(ids(&f.store.unended_tasks().await.unwrap()), ["runs"]);
 }
 
+#[tokio::test]
+async fn a_long_task_that_ends_last_is_kept() {
+    let f = fixture();
+    let app = f.app("a").await.id;
+    for id in ["long", "short1", "short2"] {
+        f.store.add_task(new(app, id, TaskKind::Run), Placement::AtStart).await.unwrap();
+    }
+    for id in ["short1", "short2", "long"] {
+        f.store.end_task(id.parse().unwrap(), Some(0), None).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+    assert_eq!(ids(&f.store.forget_tasks(app, 1).await.unwrap()), ["short1", "short2"]);
+}
+
 /// Makes a release with this job, or without one, the current one.
 async fn deploy(f: &Fixture, app: AppId, job: Option<&str>) {
     let cron = job.map(|id| CronJob {

@@ -1,0 +1,65 @@
+//! Who may read the data folder: the server, and of it what git needs, the user that git runs as.
+
+use std::{
+    fs::{DirBuilder, File, OpenOptions, Permissions},
+    io,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    path::Path,
+};
+
+/// Folders in it that hold output, logs and images of apps.
+const PRIVATE: [&str; 4] = ["blobs", "builds", "logs", "tasks"];
+
+/// Creates the data folder if necessary. Git's user may pass through it, but not list it; nobody else may do either. Those of
+/// earlier versions were open to all users.
+///
+/// # Errors
+///
+/// The folder, or one in it, cannot be created or closed to others.
+pub fn create(path: &Path, git_user: u32) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    for name in PRIVATE {
+        let folder = path.join(name);
+        DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        std::fs::set_permissions(&folder, Permissions::from_mode(0o700))?;
+    }
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(path, None, Some(git_user))?;
+    }
+    std::fs::set_permissions(path, Permissions::from_mode(0o710))
+}
+
+/// Opens a file for writing that only its owner may read; creates it if necessary.
+///
+/// # Errors
+///
+/// It cannot be opened, or closed to others.
+pub fn open_private(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_users_read_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data");
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        std::fs::create_dir(&path).unwrap();
+        let open = Permissions::from_mode(0o755);
+        std::fs::set_permissions(&path, open.clone()).unwrap();
+        std::fs::create_dir(path.join("tasks")).unwrap();
+        std::fs::set_permissions(path.join("tasks"), open).unwrap();
+        std::fs::write(path.join("server.lock"), "").unwrap();
+        create(&path, 64_021).unwrap();
+        open_private(&path.join("server.lock")).unwrap();
+        assert_eq!((mode(&path), mode(&path.join("server.lock"))), (0o710, 0o600));
+        for name in PRIVATE {
+            assert_eq!(mode(&path.join(name)), 0o700, "{name}");
+        }
+    }
+}
