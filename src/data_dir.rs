@@ -17,7 +17,8 @@ const PRIVATE: [&str; 4] = ["blobs", "builds", "logs", "tasks"];
 ///
 /// The folder, or one in it, cannot be created or closed to others.
 pub fn create(path: &Path, git_user: u32) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    // The folders above it, where they are missing, let git's user through, too.
+    DirBuilder::new().recursive(true).mode(0o711).create(path)?;
     for name in PRIVATE {
         let folder = path.join(name);
         DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
@@ -47,12 +48,12 @@ mod tests {
     #[test]
     fn other_users_read_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("data");
+        let (above, path) = (dir.path().join("above"), dir.path().join("above/data"));
+        create(&path, 64_021).unwrap();
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        std::fs::create_dir(&path).unwrap();
+        assert_eq!(mode(&above), 0o711, "git's user passes through it");
         let open = Permissions::from_mode(0o755);
         std::fs::set_permissions(&path, open.clone()).unwrap();
-        std::fs::create_dir(path.join("tasks")).unwrap();
         std::fs::set_permissions(path.join("tasks"), open).unwrap();
         std::fs::write(path.join("server.lock"), "").unwrap();
         create(&path, 64_021).unwrap();
