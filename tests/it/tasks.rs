@@ -440,8 +440,8 @@ fn scheduled_jobs_run_and_do_not_overlap_unless_they_may() {
         1,
         "one that app.json switches off"
     );
-    let own = world.ssh(&["cron:logs", "jobs", "next"]).success().out;
-    assert!(own.starts_with("began cron."), "{own}");
+    let own = || world.ssh(&["cron:logs", "jobs", "next"]).success().out;
+    eventually("what the last run printed is shown", || own().starts_with("began cron.").then_some(()));
     world.paas(&["periodic:list"]).success().prints("cron").prints("stray-containers");
     world.ssh(&["apps:destroy", "jobs", "--force"]).success();
     assert!(world.containers("task").is_empty());
