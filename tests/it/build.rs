@@ -135,9 +135,10 @@ fn built(layer: &Digest) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn building_twice_gives_the_same_image_and_shows_the_output() {
     let layer = Digest::of(b"layer");
+    // The engine keeps no order between the two streams, and what comes after the result is not waited for.
     let script = format!(
         "echo from stderr >&2; frame L '{{\"kind\":\"step\",\"text\":\"a \\u001b[1mstep\"}}'\n\
-         ls -d /cnb/buildpacks/paas_hello/1 >&2; id -u >&2; {}{}",
+         ls -d /cnb/buildpacks/paas_hello/1 >&2; id -u >&2; sleep 1; {}{}",
         blob("layer"),
         built(&layer)
     );
