@@ -128,7 +128,7 @@ impl Containers {
             attach_stdout: Some(true),
             attach_stderr: Some(true),
             tty: Some(execution.terminal.is_some()),
-            console_size: execution.terminal.and_then(TerminalSize::known),
+            console_size: execution.terminal.and_then(console_size),
             env: Some(execution.env),
             cmd: Some(execution.command),
             user: (!execution.own_user).then(|| USER.to_owned()),
@@ -224,6 +224,11 @@ fn session(stat: &str) -> Option<Pid> {
     let state = fields.next()?;
     let session = fields.nth(2)?.parse().ok().and_then(Pid::from_raw);
     session.filter(|_| !["Z", "X"].contains(&state))
+}
+
+/// Size of a terminal at its start, as the engine wants it; `None` if the client does not know it.
+pub(super) fn console_size(size: TerminalSize) -> Option<Vec<usize>> {
+    (size.rows > 0 && size.columns > 0).then(|| vec![size.rows.into(), size.columns.into()])
 }
 
 /// Whether a process with these lines of `/proc/PID/cgroup` is in a container. The engine names the container's control group

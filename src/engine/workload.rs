@@ -7,6 +7,7 @@ use bollard::models::{
 };
 
 use super::{
+    attach::console_size,
     container::{USER, confined, mebibytes},
     error::Result,
     handle::Containers,
@@ -101,7 +102,7 @@ impl Containers {
             pids_limit: Some(i64::from(spec.pids)),
             log_config: Some(log_config(attached)),
             console_size: match spec.input {
-                Input::Terminal(size) => size.known(),
+                Input::Terminal(size) => console_size(size),
                 Input::None | Input::Pipe => None,
             },
             ..confined()

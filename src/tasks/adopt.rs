@@ -7,7 +7,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     error::TaskError,
     execution::{End, Shared},
-    running::RunningTask,
+    running::{INTERRUPTED, RunningTask},
 };
 use crate::{
     engine::{Container, ContainerId},
@@ -89,7 +89,7 @@ fn is_next(last: &Task, task: &Task) -> bool {
 async fn fate(shared: &Shared, task: &Task, container: Option<&Container>) -> Result<Fate, TaskError> {
     let started = container.is_some_and(|container| container.started_at.is_some());
     if task.attached {
-        return Ok(Fate::Stop("interrupted: the server stopped"));
+        return Ok(Fate::Stop(INTERRUPTED));
     }
     if started {
         return Ok(Fate::Resume);

@@ -14,9 +14,6 @@ use crate::{
     model::TerminalSize,
 };
 
-/// The message of what ended because its caller went away.
-pub(super) const DISCONNECTED: &str = "the caller disconnected";
-
 /// The caller does not read what is printed any more.
 pub(super) struct Disconnected;
 
@@ -35,7 +32,8 @@ where
     let Attached { stdin: to, output: printed } = attached;
     // The end of the input is not the end of the process.
     let serve_input = async {
-        tokio::join!(feed(stdin, to, terminal.is_some()), follow_size(terminal.clone(), resize));
+        let is_terminal = terminal.is_some();
+        tokio::join!(feed(stdin, to, is_terminal), follow_size(terminal, resize));
         pending::<Infallible>().await
     };
     let ends = async {

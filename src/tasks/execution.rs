@@ -9,11 +9,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    attended::{DISCONNECTED, Disconnected, attended},
+    attended::{Disconnected, attended},
     command::{self, Launch},
     error::TaskError,
     output::Outputs,
-    running::{Running, RunningTask},
+    running::{DISCONNECTED, Running, RunningTask},
     stored_output::{Copied, StoredOutput},
     streams::{TaskStreams, Terminal},
 };
@@ -29,7 +29,7 @@ use crate::{
 /// Delay before a container whose output has ended is looked at again.
 const EXIT_DELAY: Duration = Duration::from_millis(50);
 /// Delay before a retry after an error of the engine or the database.
-const RETRY_DELAY: Duration = Duration::from_secs(1);
+pub(super) const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Longest wait for the rest of the output of a task that has ended.
 const REST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Exit status of a command that cannot be started, as in a shell.

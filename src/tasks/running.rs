@@ -10,6 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{model::TaskId, store::Task};
 
+/// Reason for which a task is stopped whose caller went away.
+pub(super) const DISCONNECTED: &str = "the caller disconnected";
+/// Reason for which a task with a caller is stopped when the server stops, or found by the next one.
+pub(super) const INTERRUPTED: &str = "interrupted: the server stopped";
+
 /// The tasks that this server runs; cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Running(Arc<Mutex<HashMap<TaskId, Control>>>);

@@ -9,10 +9,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     adopt,
     error::TaskError,
-    execution::{End, Shared},
+    execution::{End, RETRY_DELAY, Shared},
     identity::new_id,
     output::{OutputLine, Outputs},
-    running::{Control, Running, RunningTask},
+    running::{Control, DISCONNECTED, INTERRUPTED, Running, RunningTask},
     streams::TaskStreams,
 };
 use crate::{
@@ -23,9 +23,6 @@ use crate::{
     store::{AddedRun, App, AppId, JobTimes, NewTask, Placement, Store, Task, TaskState},
     workload::Runtime,
 };
-
-/// Delay before a retry after an error of the engine or the database.
-const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Message of a run of a job that gave way to the next one.
 pub const REPLACED: &str = "replaced by the next run";
@@ -61,7 +58,7 @@ struct StopOnDrop(Control);
 
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
-        self.0.stop("the caller disconnected");
+        self.0.stop(DISCONNECTED);
     }
 }
 
@@ -213,11 +210,11 @@ impl Tasks {
         let ended = tokio::select! {
             ended = control.ended() => ended,
             () = hangup.cancelled() => {
-                control.stop("the caller disconnected");
+                control.stop(DISCONNECTED);
                 control.ended().await
             }
             () = self.shared.shutdown.cancelled() => {
-                control.stop("interrupted: the server stopped");
+                control.stop(INTERRUPTED);
                 control.ended().await
             }
         };
