@@ -40,14 +40,21 @@ pub use workload::{ContainerSpec, Input};
 impl Engine {
     /// Removes everything with this server's label: containers, networks, image tags, packet filters, control groups.
     pub async fn remove_all(&self) -> Result<()> {
-        for container in self.containers.list(None).await? {
-            self.containers.remove(&container.id).await?;
-        }
+        self.remove_containers().await?;
         self.host.remove_networks().await?;
         self.images.remove_images().await?;
         self.builds.remove_all_step_images().await?;
+        // The engine may have created one more since, for a request of a server that was killed.
+        self.remove_containers().await?;
         self.host.remove_build_group().await;
         self.host.remove_firewall().await
+    }
+
+    async fn remove_containers(&self) -> Result<()> {
+        for container in self.containers.list(None).await? {
+            self.containers.remove(&container.id).await?;
+        }
+        Ok(())
     }
 
     /// Frees the addresses of this server: removes its networks, packet filters and the control group of builds. The next

@@ -37,6 +37,9 @@ const INSPECT_INTERVAL: Duration = Duration::from_secs(2);
 /// Delay before the caller is informed about an instance that is not healthy yet. Most are healthy earlier.
 const INFORM_AFTER: Duration = Duration::from_secs(10);
 
+/// Attempts to read an instance's listeners that may fail one after the other before they count as unreadable.
+const UNREADABLE: u32 = 5;
+
 /// Result of a launch.
 pub(super) enum Launched {
     /// The instance passed its health check.
@@ -173,11 +176,15 @@ impl Launcher {
             return Ok(());
         }
         let accepted = async {
-            let mut wait = Duration::from_millis(10);
+            let (mut wait, mut unreadable) = (Duration::from_millis(10), 0);
             loop {
-                // An instance whose listeners cannot be read is not held back.
-                let listeners = self.runtime.diagnose(container).await.unwrap_or_default();
-                if !listeners.iter().any(|listener| listener.port == address.port() && listener.waiting > 0) {
+                match self.runtime.diagnose(container).await {
+                    Ok(listeners) if Listening::accepts(&listeners, address.port()) => return,
+                    Ok(_) => unreadable = 0,
+                    Err(_) => unreadable += 1,
+                }
+                // An instance whose listeners cannot be read is not held back; one that just ended has none either.
+                if unreadable == UNREADABLE {
                     return;
                 }
                 tokio::time::sleep(wait).await;

@@ -26,6 +26,12 @@ impl Listening {
         }
     }
 
+    /// Whether something listens on the port, and every connection to it was accepted.
+    pub(super) fn accepts(listeners: &[ListeningSocket], port: u16) -> bool {
+        let mut on_port = listeners.iter().filter(|listener| listener.port == port).peekable();
+        on_port.peek().is_some() && on_port.all(|listener| listener.waiting == 0)
+    }
+
     /// Text for the caller about an instance that is not healthy yet; `None` if the instance listens as it should.
     pub(super) fn not_healthy_yet(self, name: &str, port: u16, probe: &Probe) -> Option<String> {
         match (self, probe) {
@@ -49,6 +55,20 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn only_a_listener_that_accepts_counts() {
+        let listener = |port, waiting| ListeningSocket { port, loopback: false, waiting };
+        for (listeners, accepts) in [
+            (vec![], false),
+            (vec![listener(3000, 0)], false),
+            (vec![listener(8080, 1)], false),
+            (vec![listener(8080, 0), listener(8080, 1)], false),
+            (vec![listener(8080, 0), listener(3000, 1)], true),
+        ] {
+            assert_eq!(Listening::accepts(&listeners, 8080), accepts, "{listeners:?}");
+        }
+    }
 
     #[test]
     fn the_caller_learns_where_an_instance_listens() {
