@@ -222,7 +222,8 @@ fn session(stat: &str) -> Option<Pid> {
     // The name of the program, in parentheses, may contain anything.
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
     let state = fields.next()?;
-    let session = fields.nth(2)?.parse().ok().and_then(Pid::from_raw);
+    // A process that is just ending has the session -1, which is no process id.
+    let session = fields.nth(2)?.parse().ok().filter(|id| *id > 0).and_then(Pid::from_raw);
     session.filter(|_| !["Z", "X"].contains(&state))
 }
 
@@ -245,6 +246,9 @@ mod tests {
     #[test]
     fn the_session_of_a_process_that_runs() {
         assert_eq!(session("12 (sh) S 1 12 9 34816 0"), Pid::from_raw(9));
+        for ending in ["12 (sh) X 0 -1 -1 0 -1", "12 (sh) R 0 -1 -1 0 -1", "12 (sh) S 1 12 0 0 0"] {
+            assert_eq!(session(ending), None, "{ending}");
+        }
         assert_eq!(session("12 (a) S 1 (b) S 7 12 8 0"), Pid::from_raw(8));
         for line in ["12 (sh) Z 1 12 9 34816 0", "12 (sh) S 1", "", "12 sh S 1 2 3"] {
             assert_eq!(session(line), None, "{line}");
