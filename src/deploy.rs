@@ -20,6 +20,7 @@ mod manifests;
 mod ports;
 mod rebase;
 mod recover;
+mod refs;
 mod release;
 mod release_phase;
 mod releases;
@@ -37,99 +38,99 @@ pub use releases::ConfigChange;
 pub use stack_schedule::StackUpdates;
 pub use stacks::{StackStatus, Stacks};
 
+use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     git::Reader,
     instances::RolloutError,
-    model::CommitId,
     pause,
     progress::Progress,
-    receive::RefUpdate,
+    receive::RequestedPush,
     store::{App, ReleaseKind},
 };
 use checkout::Checkout;
 use gc::GcHold;
 use image::Reuse;
 use locks::Work;
+use refs::{Deployment, RefPlan};
 use release::ReleaseOrigin;
 
 impl Deployer {
-    /// Does what a push asks for one branch, and sets the ref itself; `reader` reads the app's repository. An update past
-    /// its commit point completes even if `cancel` is cancelled.
+    /// Does what a push asks for, and sets the refs itself; `reader` reads the app's repository. A push past its commit point
+    /// completes even if `cancel` is cancelled. Returns a result for each update, in their order, or the error of all.
     pub async fn push(
         &self,
-        update: RefUpdate,
+        push: &RequestedPush,
         reader: &Reader,
         progress: &Progress,
         cancel: CancellationToken,
-    ) -> Result<(), DeployError> {
-        let work = self.0.pushes.begin(update.app.id, &cancel);
-        if update.new.is_none() {
+    ) -> Result<Vec<Result<(), DeployError>>, DeployError> {
+        let this = &self.0;
+        let work = this.pushes.begin(push.app.id, &cancel);
+        if push.updates.iter().all(|update| update.new.is_none() || update.name.branch().is_none()) {
             work.builds_nothing();
         }
-        let result = self.update_ref(&update, reader, progress, &work).await;
-        work.end(result).inspect_err(|error| {
-            tracing::info!(app = %update.app.name, branch = %update.branch, %error, "push rejected");
-        })
+        let (_lock, app, plan) = match self.begin_push(push, reader, progress, &work).await {
+            Ok(begun) => begun,
+            Err(error) => return work.end(Err(error)),
+        };
+        let deployed = if let Some(deployment) = plan.deployment() {
+            let deploy = self.deploy_and_set_ref(&app, reader, deployment, &push.pusher.name, progress, &work);
+            this.pushes.unless_destroyed(app.id, work.cancel(), deploy).await
+        } else {
+            work.builds_nothing();
+            Ok(())
+        };
+        let deployed = work.end(deployed).inspect_err(|error| {
+            tracing::info!(app = %app.name, %error, "push rejected");
+        });
+        let stored = match deployed {
+            Err(_) if cancel.is_cancelled() => Err(DeployError::Cancelled),
+            _ => plan.store_refs(&this.repositories.get(&app.name), deployed.is_ok()).await,
+        };
+        if stored.is_ok() {
+            plan.report_stored(&app, progress).await;
+        }
+        Ok(plan.results(deployed, stored))
     }
 
-    /// Handles the push of one branch, under the app's push lock. The push is rejected if the ref is not where the
-    /// client saw it.
-    async fn update_ref(
+    /// Takes the app's push lock, and decides the updates of a push.
+    async fn begin_push<'a>(
         &self,
-        update: &RefUpdate,
+        push: &'a RequestedPush,
         reader: &Reader,
         progress: &Progress,
         work: &Work,
-    ) -> Result<(), DeployError> {
+    ) -> Result<(OwnedMutexGuard<()>, App, RefPlan<'a>), DeployError> {
         let this = &self.0;
-        let _lock = this.pushes.lock(update.app.id, progress, work.cancel()).await?;
+        let lock = this.pushes.lock(push.app.id, progress, work.cancel()).await?;
         // Read under the lock: an operation that held it before may have changed or destroyed the app.
-        let app = this.store.app(update.app.id).await?.filter(|app| !app.destroying);
+        let app = this.store.app(push.app.id).await?.filter(|app| !app.destroying);
         let app = app.ok_or(DeployError::Rollout(RolloutError::Gone))?;
-
-        let repository = this.repositories.get(&app.name);
-        let actual = reader.ref_value(&update.branch).await?;
-        if actual != update.old {
-            let actual = actual.map_or_else(|| "deleted".to_owned(), |commit| format!("at {}", commit.short()));
-            return Err(DeployError::Stale { branch: update.branch.clone(), actual });
-        }
-        let Some(new) = &update.new else {
-            if app.deploy_branch.as_ref() == Some(&update.branch) {
-                return Err(DeployError::DeployBranch(update.branch.clone()));
-            }
-            return Ok(repository.delete_ref(&update.branch, update.old.as_ref()).await?);
-        };
-        // The first branch that is deployed becomes the deploy branch.
-        let deploy_branch = app.deploy_branch.as_ref().unwrap_or(&update.branch);
-        if update.branch == *deploy_branch {
-            let deploy = self.deploy_and_set_ref(&app, reader, new, update, progress, work);
-            return this.pushes.unless_destroyed(app.id, work.cancel(), deploy).await;
-        }
-        work.builds_nothing();
-        let text = format!("{} is stored, not deployed: {deploy_branch} is the deploy branch", update.branch);
-        progress.header(text).await;
-        progress.detail(format!("git:set {} deploy-branch {} changes that", app.name, update.branch)).await;
-        Ok(repository.update_ref(&update.branch, new, update.old.as_ref()).await?)
+        let names: Vec<_> = push.updates.iter().map(|update| update.name.clone()).collect();
+        let states = reader.ref_states(&names).await?;
+        let plan = RefPlan::new(&app, push, &states);
+        Ok((lock, app, plan))
     }
 
     async fn deploy_and_set_ref(
         &self,
         app: &App,
         reader: &Reader,
-        new: &CommitId,
-        update: &RefUpdate,
+        deployment: Deployment<'_>,
+        by: &str,
         progress: &Progress,
         work: &Work,
     ) -> Result<(), DeployError> {
+        let Deployment { branch, old, new } = deployment;
         let repository = &self.0.repositories.get(&app.name);
         // No branch names the commit before the commit point, but it must not be collected if the server dies after it.
         repository.pin_commit(new).await?;
-        let deployed = self.deploy(app, reader, new, update, progress, work).await;
+        let deployed = self.deploy(app, reader, deployment, by, progress, work).await;
         // The database decides whether the release is live: an error may have occurred after the commit point.
         let newest = self.0.store.newest_push(app.id).await?;
-        let live = newest.filter(|newest| !newest.ref_set && newest.commit == *new && newest.branch == update.branch);
+        let live = newest.filter(|newest| !newest.ref_set && newest.commit == *new && newest.branch == *branch);
         let Some(release) = live else {
             // While the server shuts down, the rollout may still commit: then the next start lets the commit go.
             if !self.0.shutdown.is_cancelled() {
@@ -141,7 +142,7 @@ impl Deployer {
             tracing::warn!(app = %app.name, %error, "the release is live in spite of an error");
         }
         pause::at("before-ref").await;
-        self.set_ref(app, repository, &release, update.old.as_ref()).await
+        self.set_ref(app, repository, &release, old).await
     }
 
     /// From a commit to a live release.
@@ -149,19 +150,20 @@ impl Deployer {
         &self,
         app: &App,
         reader: &Reader,
-        commit: &CommitId,
-        update: &RefUpdate,
+        deployment: Deployment<'_>,
+        by: &str,
         progress: &Progress,
         work: &Work,
     ) -> Result<(), DeployError> {
+        let Deployment { branch, new: commit, .. } = deployment;
         let _gc_hold = GcHold::begin(self, app).await;
         let checkout = Checkout::new(app, reader, commit);
-        let image = self.make_image(app, &checkout, &update.pusher.name, Reuse::Yes, progress, work).await?;
+        let image = self.make_image(app, &checkout, by, Reuse::Yes, progress, work).await?;
         let origin = ReleaseOrigin {
             kind: ReleaseKind::Push,
-            branch: Some(update.branch.clone()),
+            branch: Some(branch.clone()),
             commit: commit.clone(),
-            by: update.pusher.name.clone(),
+            by: by.to_owned(),
         };
         self.release_image(app, image, origin, work).await
     }

@@ -17,6 +17,7 @@ mod line;
 mod names;
 mod process;
 mod project_toml;
+mod ref_name;
 mod secret;
 mod service_key;
 mod task;
@@ -37,11 +38,12 @@ pub use exposure::Exposure;
 pub use health::{DeclaredCheck, HealthCheck, Probe};
 pub use line::Line;
 pub use names::{
-    AppName, BranchName, ConfigKey, InstanceId, InvalidName, KeyName, ProcessType, SourceFolder, StackName, TaskId,
-    UserName,
+    AppName, BranchName, ConfigKey, InstanceId, InvalidName, KeyName, OtherRef, ProcessType, SourceFolder, StackName,
+    TaskId, UserName,
 };
 pub use process::{Process, Procfile, ProcfileError};
 pub use project_toml::{Files, InvalidProjectToml, ProjectBuildpack, ProjectToml};
+pub use ref_name::RefName;
 pub use secret::Secret;
 pub use service_key::{InvalidServiceKey, ServiceKey};
 #[cfg(feature = "server")]

@@ -10,10 +10,11 @@ mod pkt_line;
 mod proc_receive;
 mod push;
 mod setup;
+mod shallow;
 
 pub use child::Streams;
 pub use error::ReceiveError;
-pub use handler::{PushHandler, RefUpdate, Rejection, ServedApp};
+pub use handler::{Decided, PushHandler, RefUpdate, Rejection, RequestedPush, ServedApp};
 
 use std::{
     path::PathBuf,
@@ -123,8 +124,9 @@ impl Receiver {
         let mut command = self.0.repositories.get(&app.name).command();
         command.args(["upload-pack", "--strict", "."]);
         let mut streams = streams;
-        let serve =
-            |disconnected| async move { child::serve(command, git_protocol, &mut streams, &disconnected).await.status };
+        let serve = |disconnected| async move {
+            child::serve(command, git_protocol, &mut streams, None, &disconnected).await.status
+        };
         self.run_task(hangup, serve).await
     }
 
@@ -165,7 +167,7 @@ impl Receiver {
         let mut command = repository.command();
         command.env("PAAS_HOOK_PROGRAM", &this.hook_program).env("PAAS_HOOK_SOCKET", &this.hook_socket);
         command.env("PAAS_HOOK_NONCE", &nonce).args(["receive-pack", "."]);
-        let ended = child::serve(command, git_protocol, &mut streams, &disconnected).await;
+        let ended = child::serve(command, git_protocol, &mut streams, Some(&push.reader), &disconnected).await;
         this.expected.forget(&nonce);
         if ended.received > this.max_push_bytes && !push.unpacked.load(Ordering::Acquire) {
             child::report(&mut streams.stderr, &too_large(this.max_push_bytes)).await;
@@ -173,7 +175,7 @@ impl Receiver {
 
         // A client that has nothing to push sends no more than that.
         if ended.received > pkt_line::FLUSH.len() as u64 && !push.unpacked.load(Ordering::Acquire) {
-            this.handler.ended_without_branch(&push.app, &push.pusher, ended.status);
+            this.handler.ended_without_update(&push.app, &push.pusher, ended.status);
         }
 
         // git has ended, so the verdict has no recipient: updates before their commit point are cancelled.

@@ -8,7 +8,7 @@ use crate::{
     git::GitError,
     images::ImageError,
     instances::{InstancesError, RolloutError},
-    model::{AppName, BranchName, InvalidAppJson, InvalidProjectToml, ProcfileError, Secret, TaskName},
+    model::{AppName, BranchName, InvalidAppJson, InvalidProjectToml, ProcfileError, RefName, Secret, TaskName},
     store::StoreError,
     tasks::TaskError,
 };
@@ -19,14 +19,30 @@ pub enum DeployError {
     /// The failure was already reported in the build's output; only `failure::report` makes this.
     #[error(transparent)]
     AlreadyReported(Box<DeployError>),
-    /// Another push updated the branch first.
-    #[error("stale push: {branch} is now {actual}: fetch and merge that if it is not yours, then push again")]
+    /// Another push updated the ref first.
+    #[error("stale push: {name} is now {actual}: fetch and merge that if it is not yours, then push again")]
     Stale {
-        /// The pushed branch.
-        branch: BranchName,
-        /// Current state of the branch: at which commit, or deleted.
+        /// The pushed ref.
+        name: RefName,
+        /// Current state of the ref: at which commit, or deleted.
         actual: String,
     },
+    /// The ref cannot be created beside another one.
+    #[error(
+        "{name} cannot be stored beside {other}, because git keeps a ref as a file; delete one of them, or choose another name"
+    )]
+    RefConflict {
+        /// The pushed ref.
+        name: RefName,
+        /// The ref that exists, or is pushed, too.
+        other: String,
+    },
+    /// Another ref of the same atomic push was refused.
+    #[error("not updated, because the push is atomic and {0} was refused")]
+    Atomic(RefName),
+    /// git did not set the refs that are not deployed.
+    #[error("{0}")]
+    NotStored(String),
     /// The deploy branch must not be deleted.
     #[error("{0} is the deploy branch and cannot be deleted; choose another with git:set, or destroy the app")]
     DeployBranch(BranchName),

@@ -122,7 +122,8 @@ impl Deployer {
         Ok(self.0.instances.restart(app.id, process_type, progress, cancel).await?)
     }
 
-    /// Builds the deployed commit again, even if the same was built before, and releases the image.
+    /// Builds the tip of the deploy branch, even if the same was built before, and releases the image. After a rollback, or
+    /// if the branch was never pushed, the deployed commit is built.
     pub async fn rebuild(
         &self,
         app: &App,
@@ -138,17 +139,55 @@ impl Deployer {
     async fn rebuild_current(&self, app: &App, by: &str, progress: &Progress, work: &Work) -> Result<(), DeployError> {
         let this = &self.0;
         let _lock = this.pushes.lock(app.id, progress, work.cancel()).await?;
-        let commit = self.current_release(app).await?.and_then(|release| release.commit);
-        let commit = commit.ok_or_else(|| RolloutError::NotDeployed(app.name.to_string()))?;
         let repository = this.repositories.get(&app.name);
+        let reader = repository.reader();
+        let commit = self.commit_to_rebuild(app, &reader, progress).await?;
         repository.pin_commit(&commit).await?;
         let build_and_release = async {
             let _gc_hold = GcHold::begin(self, app).await;
-            Box::pin(self.rebuild_commit(app, &repository.reader(), commit, by, progress, work)).await
+            Box::pin(self.rebuild_commit(app, &reader, commit, by, progress, work)).await
         };
         let rebuilt = this.pushes.unless_destroyed(app.id, work.cancel(), build_and_release).await;
         repository.unpin_commit().await?;
         rebuilt
+    }
+
+    /// The commit that a rebuild builds; tells which it is, if it is not the deployed one or there is a newer one.
+    async fn commit_to_rebuild(
+        &self,
+        app: &App,
+        reader: &Reader,
+        progress: &Progress,
+    ) -> Result<CommitId, DeployError> {
+        let current = self.current_release(app).await?;
+        let rolled_back = current.as_ref().is_some_and(|release| release.kind == ReleaseKind::Rollback);
+        let deployed = current.and_then(|release| release.commit);
+        let tip = match &app.deploy_branch {
+            Some(branch) => reader.ref_value(branch).await?.map(|tip| (branch, tip)),
+            None => None,
+        };
+        match (deployed, tip) {
+            (None, None) => Err(RolloutError::NotDeployed(app.name.to_string()).into()),
+            (Some(deployed), Some((branch, tip))) if deployed != tip && rolled_back => {
+                let (built, tip) = (deployed.short(), tip.short());
+                progress
+                    .step(format!("Building {built}, to which the app was rolled back, not {branch} at {tip}"))
+                    .await;
+                progress
+                    .detail(format!("releases:list {0} shows the releases; a push to {branch} deploys it", app.name))
+                    .await;
+                Ok(deployed)
+            }
+            (deployed, Some((branch, tip))) => {
+                if deployed.as_ref() != Some(&tip) {
+                    let instead = deployed.map(|deployed| format!("; {} is deployed", deployed.short()));
+                    let instead = instead.unwrap_or_default();
+                    progress.step(format!("Building {branch} at {}{instead}", tip.short())).await;
+                }
+                Ok(tip)
+            }
+            (Some(deployed), None) => Ok(deployed),
+        }
     }
 
     async fn rebuild_commit(

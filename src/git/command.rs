@@ -1,6 +1,8 @@
 //! Results of git commands.
 
-use tokio::process::Command;
+use std::process::{Output, Stdio};
+
+use tokio::{io::AsyncWriteExt as _, process::Command};
 
 use super::error::{GitError, Result};
 use crate::model::Line;
@@ -8,8 +10,26 @@ use crate::model::Line;
 /// Runs a command until it ends; returns its standard output.
 pub(super) async fn output(mut command: Command) -> Result<String> {
     let output = command.output().await.map_err(GitError::Start)?;
+    text_of(&command, output)
+}
+
+/// The same for a command that reads `input`.
+pub(super) async fn output_of_input(mut command: Command, input: Vec<u8>) -> Result<String> {
+    let mut child = command.stdin(Stdio::piped()).spawn().map_err(GitError::Start)?;
+    let stdin = child.stdin.take();
+    let write = async move {
+        if let Some(mut stdin) = stdin {
+            // A command that fails reads no further; its message tells why.
+            let _ = stdin.write_all(&input).await;
+        }
+    };
+    let (output, ()) = tokio::join!(child.wait_with_output(), write);
+    text_of(&command, output.map_err(GitError::Start)?)
+}
+
+fn text_of(command: &Command, output: Output) -> Result<String> {
     if !output.status.success() {
-        return Err(command_failed(&command, &output.stderr));
+        return Err(command_failed(command, &output.stderr));
     }
     String::from_utf8(output.stdout).map_err(|_| GitError::Unexpected("not UTF-8".to_owned()))
 }

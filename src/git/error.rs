@@ -72,6 +72,9 @@ pub enum GitError {
     /// The commit does not have the folder.
     #[error("the pushed commit has no folder {0:?}")]
     NoSuchFolder(String),
+    /// Two entries of a folder have the same name, which only a broken tool makes.
+    #[error("the pushed commit has {0:?} twice; remove both (git rm --cached), add the right one and commit")]
+    Duplicate(String),
     /// The commit has so many files that listing them would exhaust the machine.
     #[error("the pushed commit has more than {0} files or folders; remove those that the app does not need")]
     TooManyFiles(usize),

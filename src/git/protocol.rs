@@ -47,6 +47,11 @@ pub(super) enum Request {
         /// Full name.
         name: String,
     },
+    /// Where refs point to, and what keeps those that do not exist from being created; answered with `Refs`.
+    Refs {
+        /// Full names.
+        names: Vec<String>,
+    },
     /// Whether there is any ref; answered with `Is`.
     HasRefs,
     /// The commit that `git fetch` has just fetched; answered with `Id`.
@@ -55,6 +60,11 @@ pub(super) enum Request {
     IsCommit {
         /// Object id.
         id: CommitId,
+    },
+    /// Records commits that a shallow clone has without their parents; answered with `Done`.
+    MarkShallow {
+        /// The commits, which may not be here yet.
+        roots: Vec<CommitId>,
     },
     /// The subject of a commit's message, shortened; answered with `Subject`.
     Subject {
@@ -92,13 +102,27 @@ pub(super) enum Request {
     Tar,
 }
 
+/// The present state of a ref.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefState {
+    /// What it points to; `None` if it does not exist.
+    pub id: Option<CommitId>,
+    /// Full name of another ref because of which it cannot be created: git keeps a ref as a file, so that `main` and
+    /// `main/next` exclude each other.
+    pub blocked_by: Option<String>,
+}
+
 /// What the process answers.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Answer {
     /// An object id, if there is one.
     Id(Option<CommitId>),
+    /// The states of refs, in the order of their names.
+    Refs(Vec<RefState>),
     /// Yes or no.
     Is(bool),
+    /// What was asked is done.
+    Done,
     /// Subject of a commit.
     Subject(String),
     /// The file exists; its bytes follow.
@@ -130,6 +154,9 @@ pub(super) enum Failure {
     /// The commit does not have the folder.
     #[error("no folder {0}")]
     NoFolder(String),
+    /// Two entries of a folder have the same name.
+    #[error("{0} is there twice")]
+    Duplicate(String),
     /// There are too many files or folders, or listing them takes too long.
     #[error("too many files")]
     TooManyFiles,

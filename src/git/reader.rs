@@ -7,11 +7,11 @@ mod tar_stream;
 use super::{
     error::{GitError, Result},
     filter::{InvalidPattern, key_and_patterns},
-    protocol::{Answer, Failure, MAX_FILES, Request},
+    protocol::{Answer, Failure, MAX_FILES, RefState, Request},
     repository::{Repository, ref_name},
     source::Source,
 };
-use crate::model::{BranchName, CommitId, Files, Line};
+use crate::model::{BranchName, CommitId, Files, Line, RefName};
 use connection::Frame;
 use slot::ProcessSlot;
 use tar_stream::TarStream;
@@ -45,6 +45,14 @@ impl Reader {
         }
     }
 
+    /// The states of refs, in the order of their names.
+    pub async fn ref_states(&self, names: &[RefName]) -> Result<Vec<RefState>> {
+        match self.ask(&Request::Refs { names: names.iter().map(RefName::full).collect() }).await? {
+            Answer::Refs(states) if states.len() == names.len() => Ok(states),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Whether the repository has any ref.
     pub(super) async fn has_refs(&self) -> Result<bool> {
         self.ask_whether(&Request::HasRefs).await
@@ -61,6 +69,14 @@ impl Reader {
     /// Whether the object exists and is a commit.
     pub async fn commit_exists(&self, commit: &CommitId) -> Result<bool> {
         self.ask_whether(&Request::IsCommit { id: commit.clone() }).await
+    }
+
+    /// Records commits that a shallow clone has without their parents, and which it is about to push.
+    pub async fn mark_shallow(&self, roots: &[CommitId]) -> Result<()> {
+        match self.ask(&Request::MarkShallow { roots: roots.to_vec() }).await? {
+            Answer::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// First paragraph of a commit's message on one line, without control characters and at most 200 characters long.
@@ -143,6 +159,7 @@ impl Reader {
             Failure::Unreadable(message) | Failure::Pattern(message) => GitError::Unreadable(Line::sanitize(&message)),
             Failure::Empty => GitError::EmptyTree,
             Failure::NoFolder(folder) => GitError::NoSuchFolder(Line::sanitize(&folder)),
+            Failure::Duplicate(path) => GitError::Duplicate(Line::sanitize(&path)),
             Failure::TooManyFiles => GitError::TooManyFiles(MAX_FILES),
             Failure::SourceTooLarge { bytes } => {
                 GitError::SourceTooLarge { bytes, max: self.0.repository().repositories.max_source_bytes() }

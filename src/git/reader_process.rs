@@ -9,6 +9,8 @@ mod lfs;
 mod listing;
 mod names;
 mod objects;
+mod refs;
+mod shallow;
 mod tar_writer;
 mod tree;
 
@@ -20,7 +22,7 @@ use std::{
     sync::mpsc,
 };
 
-use git2::{Reference, Repository, RepositoryOpenFlags};
+use git2::{Repository, RepositoryOpenFlags};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{
@@ -30,6 +32,7 @@ use super::{
 use crate::model::{CommitId, Files};
 use listing::{Entry, Listing};
 use objects::{Objects, commit_id, oid, unreadable};
+use refs::target;
 
 /// Size that the pipe to the server gets, in bytes: fewer switches between the two processes.
 const PIPE_SIZE: usize = 1 << 20;
@@ -144,6 +147,7 @@ impl<'r> Session<'r> {
         let objects = &self.objects;
         Ok(match request {
             Request::Ref { name } => Answer::Id(target(objects.repository, &name)?.map(commit_id).transpose()?),
+            Request::Refs { names } => Answer::Refs(refs::states(objects.repository, &names)?),
             Request::HasRefs => {
                 let mut refs = objects.repository.references().map_err(|e| unreadable(&e))?;
                 Answer::Is(refs.next().is_some())
@@ -153,7 +157,15 @@ impl<'r> Session<'r> {
                 let fetched = fetched.ok_or_else(|| Failure::Unreadable(format!("there is no {FETCHED}")))?;
                 Answer::Id(Some(commit_id(commit::peel(objects, fetched)?)?))
             }
-            Request::IsCommit { id } => Answer::Is(objects.is_commit(&id)?),
+            // A SHA-256 id is none of this repository.
+            Request::IsCommit { id } => Answer::Is(match oid(&id) {
+                Ok(id) => objects.is_commit(id)?,
+                Err(_) => false,
+            }),
+            Request::MarkShallow { roots } => {
+                shallow::mark(objects, &roots)?;
+                Answer::Done
+            }
             Request::Subject { commit } => Answer::Subject(commit::subject(objects, oid(&commit)?)?),
             Request::HasFolder { commit, folder } => match folder::tree(objects, &commit, Some(&folder)) {
                 Ok(_) => Answer::Is(true),
@@ -196,13 +208,4 @@ impl<'r> Session<'r> {
         self.source = listing.entries;
         Ok(Answer::Source { tree: commit_id(tree)?, warnings })
     }
-}
-
-/// The object that a ref points to, if the ref exists.
-fn target(repository: &Repository, name: &str) -> Result<Option<git2::Oid>, Failure> {
-    let found = match repository.find_reference(name).and_then(|found: Reference<'_>| found.resolve()) {
-        Err(e) if e.code() == git2::ErrorCode::NotFound => return Ok(None),
-        found => found.map_err(|e| unreadable(&e))?,
-    };
-    Ok(found.target())
 }

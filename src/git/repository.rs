@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use tokio::process::Command;
 
 use super::{
+    command::output_of_input,
     error::{Result, failed},
     repositories::Repositories,
 };
-use crate::model::{AppName, BranchName, CommitId};
+use crate::model::{AppName, BranchName, CommitId, RefName};
 
 /// A bare repository.
 #[derive(Debug, Clone)]
@@ -20,6 +21,17 @@ pub struct Repository {
 
 /// Ref that keeps the commit that is being deployed; the settings hide it from clients.
 const DEPLOYING: &str = "refs/paas/deploying";
+
+/// A change of a ref.
+#[derive(Debug, Clone, Copy)]
+pub struct RefChange<'a> {
+    /// Name.
+    pub name: &'a RefName,
+    /// What it must point to now; `None` if it must not exist.
+    pub old: Option<&'a CommitId>,
+    /// What it is to point to; `None` to delete it.
+    pub new: Option<&'a CommitId>,
+}
 
 /// Object id that stands for "no object" in git.
 const NO_OBJECT: &str = "0000000000000000000000000000000000000000";
@@ -60,12 +72,13 @@ impl Repository {
         self.git(&["update-ref", &ref_name(branch), new.as_str(), old]).await.map(drop)
     }
 
-    /// Deletes a branch, if it still points to `old`.
-    pub async fn delete_ref(&self, branch: &BranchName, old: Option<&CommitId>) -> Result<()> {
-        let name = ref_name(branch);
-        let mut arguments = vec!["update-ref", "-d", &name];
-        arguments.extend(old.map(CommitId::as_str));
-        self.git(&arguments).await.map(drop)
+    /// Sets, creates and deletes refs, either all or none: if each still points to what is expected.
+    pub async fn update_refs(&self, changes: &[RefChange<'_>]) -> Result<()> {
+        let id = |id: Option<&CommitId>| id.map_or(NO_OBJECT, CommitId::as_str).to_owned();
+        let lines = changes.iter().map(|c| format!("update {} {} {}\n", c.name.full(), id(c.new), id(c.old)));
+        let mut command = self.command();
+        command.args(["update-ref", "--stdin"]);
+        output_of_input(command, lines.collect::<String>().into_bytes()).await.map(drop)
     }
 
     /// Protects a commit without a branch from garbage collection while it is deployed; replaces the pin of another commit.

@@ -18,21 +18,39 @@ pub(super) fn version(text: &str) -> Option<(u32, u32)> {
     Some((numbers.next()??, numbers.next()??))
 }
 
-/// Text of the settings file: all pushes to branches go to the hook `proc-receive`, which also decides about deletions and
-/// force pushes; objects are checked, and are on disk before they are used; git does not collect garbage by itself.
+/// Errors of old commits and trees that do no harm: they are reported to the pusher, and accepted.
+const ACCEPTED_ERRORS: [&str; 14] = [
+    "badDate",
+    "badDateOverflow",
+    "badEmail",
+    "badName",
+    "badTimezone",
+    "duplicateEntries",
+    "missingEmail",
+    "missingNameBeforeEmail",
+    "missingSpaceBeforeDate",
+    "missingSpaceBeforeEmail",
+    "multipleAuthors",
+    "nulInCommit",
+    "zeroPaddedDate",
+    "zeroPaddedFilemode",
+];
+
+/// Text of the settings file: all pushes go to the hook `proc-receive`, which also decides about deletions and force
+/// pushes; objects are checked, and are on disk before they are used; git does not collect garbage by itself.
 fn text(hooks: &Path, version: (u32, u32), max_push_bytes: u64) -> String {
     // Newer versions of git warn about the older key, and older versions ignore the newer one.
     let fsync = if version >= (2, 36) { "fsync = all" } else { "fsyncObjectFiles = true" };
     let hooks = hooks.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    let accepted = ACCEPTED_ERRORS.map(|error| format!("\t{error} = warn\n")).concat();
     format!(
         "[core]\n\thooksPath = \"{hooks}\"\n\t{fsync}\n\
          [init]\n\tdefaultBranch = main\n\
          # The formats that libgit2 reads, whatever later versions of git prefer.\n\
          \tdefaultRefFormat = files\n\tdefaultObjectFormat = sha1\n\
-         [receive]\n\tfsckObjects = true\n\tunpackLimit = 1\n\tautogc = false\n\tprocReceiveRefs = refs/heads\n\
+         [receive]\n\tfsckObjects = true\n\tunpackLimit = 1\n\tautogc = false\n\tprocReceiveRefs = refs\n\
          \tmaxInputSize = {max_push_bytes}\n\tadvertisePushOptions = true\n\
-         # Harmless errors in old commits of many repositories.\n\
-         [receive \"fsck\"]\n\tzeroPaddedFilemode = warn\n\tbadTimezone = warn\n\tmissingSpaceBeforeDate = warn\n\
+         [receive \"fsck\"]\n{accepted}\
          [transfer]\n\thideRefs = refs/paas\n\
          [uploadpack]\n\tallowFilter = true\n\
          # Buildpacks are fetched from repositories of other users, such as an operator's own.\n\

@@ -25,8 +25,10 @@ mod tests {
         for (process_type, expected) in [("web", "web"), ("Job_a.v2-x", "job-a-v2-"), ("0", "0")] {
             let process_type = process_type.parse().unwrap();
             assert_eq!(abbreviated(&process_type), expected);
-            let id = new_id(&"app".parse().unwrap(), &process_type, 1).unwrap();
-            assert!(id.as_str().starts_with(&format!("app-{expected}-1-")), "{id}");
+            for app in ["app", "1", "a".repeat(63).as_str()] {
+                let id = new_id(&app.parse().unwrap(), &process_type, u32::MAX).unwrap();
+                assert!(id.as_str().starts_with(&format!("{app}-{expected}-{}-", u32::MAX)), "{id}");
+            }
         }
     }
 }

@@ -89,19 +89,36 @@ fn user_or_key(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_@+".contains(&b))
 }
 
+/// What the full names of branches begin with.
+pub(super) const BRANCHES: &str = "refs/heads/";
+
+/// The rules of git-check-ref-format(1) for what may follow `refs/`; control characters are refused, too.
+fn is_ref_path(text: &str) -> bool {
+    !text.contains("..")
+        && !text.contains("@{")
+        && text.bytes().all(|b| b > b' ' && !b"~^:?*[\\".contains(&b))
+        && !text.chars().any(char::is_control)
+        && text.split('/').all(|part| {
+            !part.is_empty()
+                && !part.starts_with('.')
+                && !part.ends_with('.')
+                && !part.to_ascii_lowercase().ends_with(".lock")
+        })
+}
+
 fn starts_with(text: &str, first: fn(&u8) -> bool) -> bool {
     text.as_bytes().first().is_some_and(first)
 }
 
 name!(
-    /// The name of an app; also used in a host name, a folder and an image name.
+    /// The name of an app: a label of a host name (RFC 1123, section 2.1), in lowercase, such as an internationalized one
+    /// in its ASCII form (`xn--…`). It is also used as a folder and in image names.
     AppName,
     "app name",
-    "use 1 to 30 lowercase letters, digits and single hyphens, beginning with a letter",
-    |t| length(t, 30)
-        && starts_with(t, u8::is_ascii_lowercase)
+    "use 1 to 63 lowercase letters, digits and hyphens, beginning and ending with a letter or digit",
+    |t| length(t, 63)
+        && !t.starts_with('-')
         && !t.ends_with('-')
-        && !t.contains("--")
         && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 );
 name!(
@@ -160,36 +177,37 @@ name!(
     BranchName,
     "branch name",
     "use what `git check-ref-format` accepts, at most 200 bytes and no control characters",
+    |t| length(t, 200) && !t.starts_with('-') && t != "@" && is_ref_path(t)
+);
+name!(
+    /// The full name of a ref that is no branch, such as `refs/tags/v1`, as `git check-ref-format` accepts it, and
+    /// without control characters.
+    OtherRef,
+    "ref name",
+    "use refs/heads/BRANCH, refs/tags/TAG, or what else `git check-ref-format` accepts, at most 200 bytes and no control characters",
     |t| length(t, 200)
-        && !t.starts_with('-')
-        && t != "@"
-        && !t.contains("..")
-        && !t.contains("@{")
-        && t.bytes().all(|b| b > b' ' && !b"~^:?*[\\".contains(&b))
-        && !t.chars().any(char::is_control)
-        && t.split('/').all(|part| {
-            !part.is_empty()
-                && !part.starts_with('.')
-                && !part.ends_with('.')
-                && !part.to_ascii_lowercase().ends_with(".lock")
-        })
+        && t.starts_with("refs/")
+        && !t.starts_with(BRANCHES)
+        && t != "refs/heads"
+        && t.split('/').nth(1) != Some("paas")
+        && is_ref_path(t)
 );
 name!(
     /// The random id of an instance, which is never reused; also the name of its container.
     InstanceId,
     "instance id",
-    "use 1 to 64 lowercase letters, digits and hyphens",
-    |t| length(t, 64)
-        && starts_with(t, u8::is_ascii_lowercase)
+    "use 1 to 120 lowercase letters, digits and hyphens",
+    |t| length(t, 120)
+        && !t.starts_with('-')
         && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 );
 name!(
     /// The random id of a task, which is never reused; also the name of its container.
     TaskId,
     "task id",
-    "use 1 to 64 lowercase letters, digits and hyphens",
-    |t| length(t, 64)
-        && starts_with(t, u8::is_ascii_lowercase)
+    "use 1 to 120 lowercase letters, digits and hyphens",
+    |t| length(t, 120)
+        && !t.starts_with('-')
         && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 );
 
@@ -216,10 +234,10 @@ mod tests {
 
     #[test]
     fn hostile_app_names_are_refused() {
-        for bad in ["", "A", "-a", "a-", "a--b", "a/b", "..", "a b", "a\n", "a\0", "ä", &"a".repeat(31), "1a"] {
+        for bad in ["", "A", "-a", "a-", "a.b", "a_b", "a/b", "..", "a b", "a\n", "a\0", "ä", &"a".repeat(64)] {
             assert!(bad.parse::<AppName>().is_err(), "{bad:?}");
         }
-        for good in ["a", "my-app", "a1", &"a".repeat(30)] {
+        for good in ["a", "my-app", "a1", "1a", "a--b", "xn--bcher-kva", &"a".repeat(63)] {
             assert!(good.parse::<AppName>().is_ok(), "{good:?}");
         }
     }
@@ -239,7 +257,7 @@ mod tests {
     #[test]
     fn the_error_states_the_rule_in_one_line() {
         let error = "Bad\nname".parse::<AppName>().expect_err("must be refused").to_string();
-        assert!(error.starts_with("\"Bad\\nname\" is not a valid app name: use 1 to 30"), "{error}");
+        assert!(error.starts_with("\"Bad\\nname\" is not a valid app name: use 1 to 63"), "{error}");
         assert!(!error.contains('\n'));
     }
 }

@@ -281,6 +281,8 @@ fn kind_of_deploy(error: &DeployError) -> FailureKind {
     match error {
         DeployError::AlreadyReported(error) | DeployError::Destroying(error) => kind_of_deploy(error),
         DeployError::Stale { .. }
+        | DeployError::RefConflict { .. }
+        | DeployError::Atomic(_)
         | DeployError::DeployBranch(_)
         | DeployError::Port { .. }
         | DeployError::StackExists(_)
@@ -296,6 +298,7 @@ fn kind_of_deploy(error: &DeployError) -> FailureKind {
         | DeployError::Manifest(_)
         | DeployError::Project(_)
         | DeployError::NotText(_)
+        | DeployError::NotStored(_)
         | DeployError::NoProcess
         | DeployError::Cancelled
         | DeployError::CancelledBy { .. } => FailureKind::Failed,
@@ -309,6 +312,7 @@ fn kind_of_deploy(error: &DeployError) -> FailureKind {
             | GitError::Fetch { .. }
             | GitError::Pattern(_)
             | GitError::NoSuchFolder(_)
+            | GitError::Duplicate(_)
             | GitError::TooManyFiles(_)
             | GitError::SourceTooLarge { .. }
             | GitError::PathTooLong(_)

@@ -14,11 +14,11 @@ use super::{
     log_internal,
 };
 use crate::{
-    deploy::Deployer,
+    deploy::{DeployError, Deployer},
     git::Reader,
     model::{AppName, Right},
     progress::{self, Progress},
-    receive::{PushHandler, RefUpdate, Rejection, ServedApp},
+    receive::{Decided, PushHandler, RefUpdate, Rejection, RequestedPush, ServedApp},
     store::{Actor, App, Effect, NewEvent, Outcome, Store},
 };
 
@@ -85,8 +85,7 @@ fn entry(actor: &Actor, operation: &str, effect: Effect, app: AppName) -> NewEve
     NewEvent { app_name: Some(app), ..NewEvent::begun(actor.clone(), operation, effect) }
 }
 
-/// The handler of pushes: checks the pusher's right to each update of a branch, has it deployed, and records it in the
-/// audit log.
+/// The handler of pushes: checks the pusher's right, has the refs deployed or stored, and records that in the audit log.
 #[derive(Debug, Clone)]
 pub struct AuditedPushes {
     /// Decides what a push does.
@@ -98,30 +97,34 @@ pub struct AuditedPushes {
 }
 
 impl PushHandler for AuditedPushes {
-    async fn update(
+    async fn push(
         &self,
-        update: RefUpdate,
+        push: RequestedPush,
         reader: &Reader,
         progress: &Progress,
         cancel: CancellationToken,
-    ) -> Result<(), Rejection> {
-        let detail = match &update.new {
-            Some(new) => format!("{} {}", update.branch, new.short()),
-            None => format!("{} deleted", update.branch),
-        };
-        let entry = entry(&update.pusher, PUSH, Effect::Change, update.app.name.clone());
-        let entry = NewEvent { app: Some(update.app.id), detail, ..entry };
+    ) -> Vec<Decided> {
         let pushed = async {
-            let begun = self.audit.begin(entry).await?;
-            let result = self.push(update, reader, progress, cancel).await;
-            begun.end(outcome_of(&result)).await;
-            result.inspect_err(log_internal)
+            let mut begun = Vec::new();
+            for entry in entries(&push) {
+                begun.push(self.audit.begin(entry).await?);
+            }
+            let results = match self.decide(&push, reader, progress, cancel).await {
+                Ok(results) => results.into_iter().map(|result| result.map_err(Failure::from)).collect(),
+                Err(failure) => vec![Err(failure); push.updates.len()],
+            };
+            for (entry, result) in begun.into_iter().zip(of_entries(&push, &results)) {
+                entry.end(outcome_of(result)).await;
+            }
+            Ok::<Vec<Result>, Failure>(results)
         };
-        pushed.await.map_err(|failure| Rejection(failure.to_string()))
+        let results = pushed.await.unwrap_or_else(|failure| vec![Err(failure); push.updates.len()]);
+        let rejection = |failure: Failure| Rejection(failure.to_string());
+        results.into_iter().map(|result| result.inspect_err(log_internal).map_err(rejection)).collect()
     }
 
-    fn ended_without_branch(&self, app: &ServedApp, pusher: &Actor, status: u32) {
-        let message = "no branch was updated: git refused the push, it had only other refs, or the client disconnected";
+    fn ended_without_update(&self, app: &ServedApp, pusher: &Actor, status: u32) {
+        let message = "no ref was updated: git refused the push, or the client disconnected";
         let entry = entry(pusher, PUSH, Effect::Change, app.name.clone());
         let entry = NewEvent { app: Some(app.id), ..entry };
         let outcome = if status == 0 { Outcome::Succeeded } else { Outcome::Failed };
@@ -129,14 +132,53 @@ impl PushHandler for AuditedPushes {
     }
 }
 
+/// The entries of a push in the audit log: one for each branch, and one for all other refs together.
+fn entries(push: &RequestedPush) -> Vec<NewEvent> {
+    let detail = |update: &RefUpdate| match &update.new {
+        Some(new) => format!("{} {}", update.name, new.short()),
+        None => format!("{} deleted", update.name),
+    };
+    let (branches, others): (Vec<_>, Vec<_>) = push.updates.iter().partition(|update| is_branch(update));
+    let mut details: Vec<_> = branches.into_iter().map(detail).collect();
+    match others.as_slice() {
+        [] => {}
+        [other] => details.push(detail(other)),
+        others => details.push(format!("{} refs that are no branches", others.len())),
+    }
+    let entry = |detail| {
+        let entry = entry(&push.pusher, PUSH, Effect::Change, push.app.name.clone());
+        NewEvent { app: Some(push.app.id), detail, ..entry }
+    };
+    details.into_iter().map(entry).collect()
+}
+
+/// The results of these entries.
+fn of_entries<'a>(push: &'a RequestedPush, results: &'a [Result]) -> impl Iterator<Item = &'a Result> {
+    let with_results = || push.updates.iter().zip(results);
+    let others = with_results().filter(|(update, _)| !is_branch(update));
+    let failed_or_first = others.clone().find(|(_, result)| result.is_err()).or_else(|| others.clone().next());
+    let branches = with_results().filter(|(update, _)| is_branch(update));
+    branches.chain(failed_or_first).map(|(_, result)| result)
+}
+
+fn is_branch(update: &RefUpdate) -> bool {
+    update.name.branch().is_some()
+}
+
 impl AuditedPushes {
-    async fn push(&self, update: RefUpdate, reader: &Reader, progress: &Progress, cancel: CancellationToken) -> Result {
+    async fn decide(
+        &self,
+        push: &RequestedPush,
+        reader: &Reader,
+        progress: &Progress,
+        cancel: CancellationToken,
+    ) -> Result<Vec<Result<(), DeployError>>> {
         // Once more: the right may have been taken while git sent its objects.
-        let caller = Caller::of_actor(&update.pusher, &self.store).await?;
+        let caller = Caller::of_actor(&push.pusher, &self.store).await?;
         let authorization = Authorization { store: &self.store, caller: &caller, operation: PUSH };
-        if !authorization.has_right(Some(update.app.id), GIT_RIGHT).await? {
-            return Err(Failure::new(FailureKind::Denied, format!("you may no longer push to {}", update.app.name)));
+        if !authorization.has_right(Some(push.app.id), GIT_RIGHT).await? {
+            return Err(Failure::new(FailureKind::Denied, format!("you may no longer push to {}", push.app.name)));
         }
-        Ok(self.deployer.push(update, reader, progress, cancel).await?)
+        Ok(self.deployer.push(push, reader, progress, cancel).await?)
     }
 }

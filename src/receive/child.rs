@@ -14,7 +14,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::model::Line;
+use super::shallow;
+use crate::{git::Reader, model::Line};
 
 /// Grace period of git, in which it removes unfinished files.
 const GRACE_PERIOD: Duration = Duration::from_secs(2);
@@ -43,11 +44,12 @@ pub(super) struct Ended {
 
 /// Runs the child to its end. The client counts as disconnected when `disconnected` is cancelled, or when a read or
 /// write fails, but not at its end-of-file. Then the child's whole process group is ended, and `disconnected` is
-/// cancelled.
+/// cancelled. For a push, `pushed_to` is the reader of its repository.
 pub(super) async fn serve(
     mut command: Command,
     git_protocol: Option<String>,
     streams: &mut Streams,
+    pushed_to: Option<&Reader>,
     disconnected: &CancellationToken,
 ) -> Ended {
     let Streams { stdin, stdout, stderr } = streams;
@@ -73,7 +75,7 @@ pub(super) async fn serve(
         };
         tokio::select! {
             ended = answering => ended.ok(),
-            () = copy_input(stdin, child_in, &mut received) => None,
+            () = copy_input(stdin, child_in, pushed_to, &mut received) => None,
             () = disconnected.cancelled() => None,
         }
     };
@@ -89,9 +91,23 @@ pub(super) async fn serve(
 
 /// Copies the client's input to the child; returns only when the client has certainly disconnected. After the child has
 /// closed its stdin, the input is still read, so that the client goes on to read the output.
-async fn copy_input(from: &mut (impl AsyncRead + Unpin), to: Option<ChildStdin>, received: &mut u64) {
+async fn copy_input(
+    from: &mut (impl AsyncRead + Unpin),
+    to: Option<ChildStdin>,
+    pushed_to: Option<&Reader>,
+    received: &mut u64,
+) {
     let mut to = to;
     let mut buffer = vec![0; 64 * 1024];
+    if let Some(reader) = pushed_to {
+        let Ok(begun) = shallow::begin(from, reader).await else { return };
+        *received += begun.len() as u64;
+        if let Some(pipe) = &mut to
+            && pipe.write_all(&begun).await.is_err()
+        {
+            to = None;
+        }
+    }
     loop {
         let length = match from.read(&mut buffer).await {
             Ok(0) => break,

@@ -1,4 +1,4 @@
-//! The handler of pushes: decides what the update of a ref does.
+//! The handler of pushes: decides what the updates of refs do.
 
 use std::pin::Pin;
 
@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     git::Reader,
-    model::{AppName, BranchName, CommitId},
+    model::{AppName, CommitId, RefName},
     progress::Progress,
     store::{Actor, App, AppId},
 };
@@ -26,18 +26,27 @@ impl From<&App> for ServedApp {
     }
 }
 
-/// The update of one branch that a push asks for.
+/// All that a push asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RefUpdate {
+pub struct RequestedPush {
     /// The app.
     pub app: ServedApp,
     /// The user who pushes.
     pub pusher: Actor,
-    /// Name of the branch.
-    pub branch: BranchName,
-    /// The branch's commit as the client saw it; `None` if the branch did not exist.
+    /// The refs, in git's order; no two have the same name.
+    pub updates: Vec<RefUpdate>,
+    /// Whether either all refs are to be updated or none.
+    pub atomic: bool,
+}
+
+/// The update of one ref that a push asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefUpdate {
+    /// Name of the ref.
+    pub name: RefName,
+    /// What the ref pointed to as the client saw it; `None` if it did not exist.
     pub old: Option<CommitId>,
-    /// The branch's new commit, which the repository has; `None` to delete the branch.
+    /// What the ref is to point to, which the repository has; for a branch it is a commit. `None` to delete the ref.
     pub new: Option<CommitId>,
 }
 
@@ -45,50 +54,53 @@ pub struct RefUpdate {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection(pub String);
 
-/// Decides what a push does, and sets the ref itself if it accepts the update.
+/// Decides what a push does, and sets the refs itself whose updates it accepts.
 pub trait PushHandler: Send + Sync + 'static {
-    /// Handles one update; `reader` reads the app's repository. `cancel` is cancelled when the client disconnects; an
-    /// update past its commit point still completes.
-    fn update(
+    /// Handles a push, and returns a decision for each of its updates, in their order; `reader` reads the app's
+    /// repository. `cancel` is cancelled when the client disconnects; a push past its commit point still completes.
+    fn push(
         &self,
-        update: RefUpdate,
+        push: RequestedPush,
         reader: &Reader,
         progress: &Progress,
         cancel: CancellationToken,
-    ) -> impl Future<Output = Result<(), Rejection>> + Send;
+    ) -> impl Future<Output = Vec<Decided>> + Send;
 
-    /// Learns of a push that asked for no update of a branch: it had only other refs, git refused it before, or the
-    /// client left. git's exit status does not tell which; it is 0 if git told the client itself.
-    fn ended_without_branch(&self, _app: &ServedApp, _pusher: &Actor, _status: u32) {}
+    /// Learns of a push that asked for no update: git refused it before, or the client left. git's exit status does not
+    /// tell which; it is 0 if git told the client itself.
+    fn ended_without_update(&self, _app: &ServedApp, _pusher: &Actor, _status: u32) {}
 }
 
-type BoxedUpdate<'a> = Pin<Box<dyn Future<Output = Result<(), Rejection>> + Send + 'a>>;
+/// Whether an update was accepted, and the ref set.
+pub type Decided = Result<(), Rejection>;
+
+type BoxedPush<'a> = Pin<Box<dyn Future<Output = Vec<Decided>> + Send + 'a>>;
 
 /// [`PushHandler`] as a trait object.
 pub(super) trait DynPushHandler: Send + Sync {
-    fn boxed_update<'a>(
+    fn boxed_push<'a>(
         &'a self,
-        update: RefUpdate,
+        push: RequestedPush,
         reader: &'a Reader,
         progress: &'a Progress,
         cancel: CancellationToken,
-    ) -> BoxedUpdate<'a>;
+    ) -> BoxedPush<'a>;
 
-    fn ended_without_branch(&self, app: &ServedApp, pusher: &Actor, status: u32);
+    fn ended_without_update(&self, app: &ServedApp, pusher: &Actor, status: u32);
 }
 
 impl<T: PushHandler> DynPushHandler for T {
-    fn boxed_update<'a>(
+    fn boxed_push<'a>(
         &'a self,
-        update: RefUpdate,
+        push: RequestedPush,
         reader: &'a Reader,
         progress: &'a Progress,
         cancel: CancellationToken,
-    ) -> BoxedUpdate<'a> {
-        Box::pin(self.update(update, reader, progress, cancel))
+    ) -> BoxedPush<'a> {
+        Box::pin(self.push(push, reader, progress, cancel))
     }
 
-    fn ended_without_branch(&self, app: &ServedApp, pusher: &Actor, status: u32) {
-        PushHandler::ended_without_branch(self, app, pusher, status);
+    fn ended_without_update(&self, app: &ServedApp, pusher: &Actor, status: u32) {
+        PushHandler::ended_without_update(self, app, pusher, status);
     }
 }

@@ -17,18 +17,21 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    handler::{DynPushHandler, RefUpdate, Rejection},
+    handler::{Decided, DynPushHandler, RefUpdate, Rejection, RequestedPush},
     hook,
     pkt_line::{self, invalid},
     push::Push,
 };
 use crate::{
-    model::{BranchName, CommitId, InvalidName, Line},
+    model::{CommitId, InvalidName, Line, RefName},
     progress::Progress,
 };
 
-/// Maximum number of branches that one push may update, and of its push options.
-const MAX_LINES: usize = 1000;
+/// Maximum number of refs that one push may update.
+const MAX_UPDATES: usize = 10_000;
+
+/// Maximum number of push options.
+const MAX_OPTIONS: usize = 1000;
 
 /// Time that git has to send the updates, which it does at once.
 const UPDATES_TIMEOUT: Duration = Duration::from_secs(20);
@@ -87,15 +90,31 @@ pub(super) async fn serve_updates(
 ) -> io::Result<()> {
     let requested = timeout(UPDATES_TIMEOUT, read_updates(hook)).await;
     let requested = requested.map_err(|_| invalid("git did not send the updates in time"))??;
-    let is_single = requested.commands.len() <= 1;
-    let mut report = Vec::new();
+    let mut updates = Vec::with_capacity(requested.commands.len());
+    let mut refused = Vec::with_capacity(requested.commands.len());
     for command in &requested.commands {
-        let decided = match command.update(push) {
-            Ok(_) if requested.atomic && !is_single => {
-                Err(Rejection("an atomic push of several branches is not supported; push them one by one".into()))
+        match command.update(push).await {
+            Ok(update) => {
+                updates.push(update);
+                refused.push(None);
             }
-            Ok(update) => decide(handler, tracker, push, update, hook).await?,
-            Err(rejection) => Err(rejection),
+            Err(rejection) => refused.push(Some(rejection)),
+        }
+    }
+    if requested.atomic && refused.iter().any(Option::is_some) {
+        updates.clear();
+    }
+    let decided = if updates.is_empty() {
+        Vec::new()
+    } else {
+        decide(handler, tracker, push, updates, requested.atomic, hook).await?
+    };
+    let mut decided = decided.into_iter();
+    let mut report = Vec::new();
+    for (command, refused) in requested.commands.iter().zip(refused) {
+        let decided = match refused {
+            Some(rejection) => Err(rejection),
+            None => decided.next().unwrap_or_else(|| Err(Rejection(NOT_ATOMIC.to_owned()))),
         };
         let answer = match decided {
             Ok(()) => [b"ok ", &command.name[..]].concat(),
@@ -113,6 +132,9 @@ pub(super) async fn serve_updates(
     }
     hook.frame(hook::VERDICT, &[0]).await
 }
+
+/// Why the other refs of an atomic push are not updated.
+const NOT_ATOMIC: &str = "another ref of this atomic push was refused";
 
 /// The updates that a push asks for, as git sends them to its hook.
 struct RequestedUpdates {
@@ -143,11 +165,11 @@ async fn read_updates(hook: &mut HookStream) -> io::Result<RequestedUpdates> {
     answer.extend(pkt_line::FLUSH);
     hook.frame(hook::OUT, &answer).await?;
 
-    let commands = pkt_line::section(&mut hook.from, MAX_LINES).await?;
+    let commands = pkt_line::section(&mut hook.from, MAX_UPDATES).await?;
     let commands = commands.iter().map(|line| UpdateCommand::parse(line)).collect::<io::Result<_>>()?;
     if push_options {
         // Push options have no effect, but must be read.
-        pkt_line::section(&mut hook.from, MAX_LINES).await?;
+        pkt_line::section(&mut hook.from, MAX_OPTIONS).await?;
     }
     Ok(RequestedUpdates { commands, atomic })
 }
@@ -165,43 +187,43 @@ impl UpdateCommand {
         Ok(Self { old, new, name })
     }
 
-    fn update(&self, push: &Push) -> Result<RefUpdate, Rejection> {
-        let name = self.name.strip_prefix(b"refs/heads/");
-        let name = name.ok_or_else(|| Rejection("this is not a branch".to_owned()))?;
-        let name = std::str::from_utf8(name).map_err(|_| Rejection("a branch's name must be UTF-8".to_owned()))?;
-        let branch: BranchName = name.parse().map_err(|e: InvalidName| Rejection(e.to_string()))?;
+    /// The update that the command asks for.
+    async fn update(&self, push: &Push) -> Result<RefUpdate, Rejection> {
+        let name = std::str::from_utf8(&self.name).map_err(|_| Rejection("the name of a ref must be UTF-8".into()))?;
+        let name = RefName::parse(name).map_err(|e: InvalidName| Rejection(e.to_string()))?;
         let not_zero = |id: &CommitId| Some(id.clone()).filter(|id| !id.is_zero());
         let (old, new) = (not_zero(&self.old), not_zero(&self.new));
         if old.is_none() && new.is_none() {
-            return Err(Rejection("there is no such branch".to_owned()));
+            return Err(Rejection(format!("there is no {name}")));
         }
-        Ok(RefUpdate { app: push.app.clone(), pusher: push.pusher.clone(), branch, old, new })
+        if let (RefName::Branch(_), Some(new)) = (&name, &new) {
+            match push.reader.commit_exists(new).await {
+                Ok(true) => {}
+                Ok(false) => return Err(Rejection("a branch must point to a commit; push tags to refs/tags".into())),
+                Err(error) => return Err(Rejection(error.to_string())),
+            }
+        }
+        Ok(RefUpdate { name, old, new })
     }
 }
 
-/// Has the handler decide an update, and sends its lines to the pusher. The handler runs in a task of its own, so that
-/// an update past its commit point completes even if the client or the hook disconnects.
+/// Has the handler decide the updates, and sends its lines to the pusher. The handler runs in a task of its own, so that
+/// a push past its commit point completes even if the client or the hook disconnects.
 async fn decide(
     handler: &Arc<dyn DynPushHandler>,
     tracker: &TaskTracker,
     push: &Arc<Push>,
-    update: RefUpdate,
+    updates: Vec<RefUpdate>,
+    atomic: bool,
     hook: &mut HookStream,
-) -> io::Result<Result<(), Rejection>> {
-    if let Some(new) = &update.new {
-        match push.reader.commit_exists(new).await {
-            Ok(true) => {}
-            Ok(false) => {
-                return Ok(Err(Rejection("a branch must point to a commit; push tags to refs/tags".to_owned())));
-            }
-            Err(error) => return Ok(Err(Rejection(error.to_string()))),
-        }
-    }
+) -> io::Result<Vec<Decided>> {
+    let count = updates.len();
+    let requested = RequestedPush { app: push.app.clone(), pusher: push.pusher.clone(), updates, atomic };
     // Not a `progress::relay`: once the hook disconnects, lines are dropped and the handler goes on.
     let (progress, mut lines) = Progress::channel();
     let (handler, owner) = (Arc::clone(handler), Arc::clone(push));
     let deciding = push.tasks.track_future(async move {
-        let decided = handler.boxed_update(update, &owner.reader, &progress, owner.cancel.clone()).await;
+        let decided = handler.boxed_push(requested, &owner.reader, &progress, owner.cancel.clone()).await;
         drop(owner);
         decided
     });
@@ -224,7 +246,7 @@ async fn decide(
     drop(lines);
     let decided = deciding.await.unwrap_or_else(|error| {
         tracing::error!(%error, "the handler of a push failed");
-        Err(Rejection("the server failed; push again".to_owned()))
+        vec![Err(Rejection("the server failed; push again".to_owned())); count]
     });
     forwarded.map(|()| decided)
 }

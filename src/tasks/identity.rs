@@ -13,7 +13,7 @@ mod tests {
 
     #[test]
     fn the_longest_app_name_gives_a_valid_identity() {
-        let app = "a".repeat(30).parse().unwrap();
+        let app = "a".repeat(63).parse().unwrap();
         for kind in TaskKind::ALL {
             assert_ne!(new_id(&app, kind).unwrap(), new_id(&app, kind).unwrap());
         }

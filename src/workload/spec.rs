@@ -8,6 +8,9 @@ use crate::{
     store::Release,
 };
 
+/// Variables with the commit that was built: of Dokku, and of Heroku.
+const COMMIT_VARS: [&str; 2] = ["GIT_REV", "SOURCE_VERSION"];
+
 /// What a workload is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
@@ -57,8 +60,9 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// A workload with the image and the config vars of a release, which is named `process.number`. `own_vars` are added to those that every workload gets
-    /// (`PAAS_APP`, `PAAS_PROCESS`, `PAAS_RELEASE`); a config var of the same name is hidden.
+    /// A workload with the image and the config vars of a release, which is named `process.number`. `own_vars` are added
+    /// to those that every workload gets (`PAAS_APP`, `PAAS_PROCESS`, `PAAS_RELEASE`); a config var of the same name is
+    /// hidden. The commit is in `GIT_REV` and `SOURCE_VERSION`, unless a config var has that name.
     pub fn of_release(
         id: &str,
         purpose: Purpose,
@@ -74,7 +78,10 @@ impl Workload {
         ];
         let own = || own_vars.iter().chain(&common);
         let vars = release.config.iter().filter(|(key, _)| own().all(|(name, _)| key.as_str() != *name));
+        let commit = release.commit.iter().flat_map(|commit| COMMIT_VARS.map(|name| (name, commit)));
+        let commit = commit.filter(|(name, _)| release.config.keys().all(|key| key.as_str() != *name));
         let mut env: Vec<_> = vars.map(|(key, value)| format!("{key}={}", value.expose())).collect();
+        env.extend(commit.map(|(name, commit)| format!("{name}={commit}")));
         env.extend(own().map(|(key, value)| format!("{key}={value}")));
         Self {
             id: id.to_owned(),

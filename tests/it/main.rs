@@ -24,6 +24,7 @@ mod machine;
 mod operate;
 mod people;
 mod push;
+mod push_refs;
 mod races;
 mod receive;
 mod receive_source;

@@ -77,9 +77,10 @@ fn branches_tags_clones_and_forced_pushes_work() {
     let world = World::new();
     let folder = world.repository("repo", &[("index.html", "first")]);
     world.push(&folder).success();
-    world.git(&folder, &["push", "paas", "main:topic"]).success().prints("stored, not deployed");
+    let text = "topic is stored, not deployed: main is the deploy branch";
+    world.git(&folder, &["push", "paas", "main:topic"]).success().prints(text);
     world.git(&folder, &["tag", "v1"]).success();
-    world.git(&folder, &["push", "paas", "v1"]).success();
+    world.git(&folder, &["push", "paas", "v1"]).success().prints("Nothing is deployed: v1 is not a branch");
     let releases = world.paas(&["releases:list", "repo", "--format", "json"]).success().json();
     assert_eq!(releases.as_array().unwrap().len(), 1, "neither branch nor tag is deployed: {releases}");
 

@@ -28,7 +28,6 @@ fn the_handler_decides_and_the_client_shows_the_reason() {
     assert_eq!(server.id("main"), Some(first.clone()));
     let update = &server.updates()[0];
     assert_eq!((update.old.as_ref(), update.new.as_ref()), (None, Some(&first)));
-    assert_eq!((update.app.name.as_str(), &update.pusher), ("app", &pusher()));
 
     let second = ann.commit("second");
     ann.push(&["main"]).success();
@@ -45,18 +44,19 @@ fn the_handler_decides_and_the_client_shows_the_reason() {
     ann.push(&["--force", "other:main"]).success();
     assert_eq!(server.id("main"), Some(forced.clone()));
 
-    // A deletion has no new value; tags are left to git.
+    // A deletion has no new value; a tag is an update like those of branches.
     ann.push(&["--delete", "topic"]).success();
     let last = server.updates().pop().unwrap();
-    assert_eq!((last.branch.as_str(), last.old, last.new), ("topic", Some(second), None));
+    assert_eq!((last.name.full().as_str(), last.old, last.new), ("refs/heads/topic", Some(second), None));
     assert_eq!(server.id("topic"), None);
-    let before = server.updates().len();
     ann.git(&["tag", "-a", "v1", "-m", "one"]).success();
     ann.push(&["v1"]).success();
-    assert_eq!(server.updates().len(), before);
+    assert_eq!(server.updates().pop().unwrap().name.tag(), Some("v1"));
     // A branch that points to a tag object is refused before it is deployed.
     ann.push(&["v1:refs/heads/tagged"]).failure().prints("a branch must point to a commit");
-    ann.push(&["--atomic", "main:one", "main:two"]).failure().prints("push them one by one");
+    // What is refused before the handler is asked refuses the whole push, if that is atomic.
+    ann.push(&["--atomic", "main:one", "v1:refs/heads/two"]).failure().prints("another ref of this atomic push");
+    assert_eq!(server.id("one"), None);
 
     // A clone has the pushed commit.
     server.runtime.block_on(server.repository().set_head(&"main".parse().unwrap())).unwrap();
@@ -106,7 +106,7 @@ fn a_pack_beyond_the_limit_is_refused() {
     assert_eq!((server.id("main"), server.updates().len()), (None, 0));
     server.quiet();
     assert_eq!(objects(&server), "", "no object of the refused push is left");
-    assert_eq!(server.handler.without_branch.load(Ordering::Acquire), 1);
+    assert_eq!(server.handler.without_update.load(Ordering::Acquire), 1);
 }
 
 /// Everything in `objects`, packed or not.
@@ -330,7 +330,7 @@ fn hooks_that_break_the_protocol_are_refused() {
     let hello = "000eversion=1\\n0000";
     let line = |text: String| format!("{:04x}{text}", text.len() + 4);
     let command = line(format!("{zero} {one} refs/heads/main"));
-    let many = (0..1001).map(|n| line(format!("{zero} {one} refs/heads/b{n}"))).collect::<String>();
+    let many = (0..10_001).map(|n| line(format!("{zero} {one} refs/heads/b{n}"))).collect::<String>();
     for (input, reason) in [
         ("0003".to_owned(), "a pkt-line of an invalid length"),
         ("zzzz".to_owned(), "a pkt-line without a length"),
@@ -361,8 +361,8 @@ fn an_invalid_branch_name_is_refused_without_the_others() {
     let ann = server.work("ann");
     ann.push(&["main:refs/heads/-x", "main:good"]).failure().prints("is not a valid branch name");
     ann.push(&["main:refs/heads/ümlaut"]).success();
-    ann.push(&["--delete", "refs/heads/nowhere"]).failure().prints("there is no such branch");
+    ann.push(&["--delete", "refs/heads/nowhere"]).failure().prints("there is no nowhere");
     let id = ann.head();
     assert_eq!((server.id("good"), server.id("ümlaut")), (Some(id.clone()), Some(id)));
-    assert!(server.updates().iter().all(|update| !update.branch.as_str().starts_with('-')));
+    assert!(server.updates().iter().all(|update| !update.name.to_string().starts_with('-')));
 }

@@ -243,9 +243,18 @@ fn trees_that_git_does_not_make_are_refused() {
         let commit = made(&format!("100644 blob {x}\t{name}\n"), name);
         work.push(&[&format!("{commit}:refs/heads/main")]).failure().prints(reason);
     }
-    let commit = made(&format!("100644 blob {x}\ttwice\n100755 blob {nul}\ttwice\n"), "duplicates");
-    work.push(&[&format!("{commit}:refs/heads/main")]).failure().prints("duplicateEntries");
     assert!(server.updates().is_empty());
+
+    // A file, and a link of the same name before a folder.
+    let folder = made(&format!("100644 blob {x}\tinside\n"), "a folder");
+    let folder = work.git(&["rev-parse", &format!("{folder}^{{tree}}")]).success().out;
+    for (first, second) in [("100644 blob", &nul), ("040000 tree", &folder.trim().to_owned())] {
+        let listing = format!("120000 blob {x}\ttwice\n100644 blob {x}\ttwice-more\n{first} {second}\ttwice\n");
+        let commit = made(&listing, "duplicates");
+        work.push(&["--force", &format!("{commit}:refs/heads/twice")]).success().prints("duplicateEntries");
+        let refused = source(&server, &commit.parse().unwrap(), None);
+        assert!(matches!(refused, Err(GitError::Duplicate(name)) if name == "twice"));
+    }
 
     let commit = made(&format!("120000 blob {nul}\tlink\n"), "a target with a NUL");
     work.push(&[&format!("{commit}:refs/heads/nul")]).success();

@@ -1,6 +1,7 @@
 //! The files below a tree, in the order of `git ls-tree -r`.
 
 use std::{
+    collections::HashSet,
     ffi::OsStr,
     os::unix::ffi::OsStrExt as _,
     path::Path,
@@ -91,7 +92,7 @@ impl Listing {
         let mut listing = Self::default();
         let mut path = Vec::new();
         // Not recursive: a pack of a few kilobytes can contain thousands of nested folders.
-        let mut levels = vec![listing.open(objects, root, 0)?];
+        let mut levels = vec![listing.open(objects, root, b"")?];
         while let Some(level) = levels.last_mut() {
             path.truncate(level.path_len);
             let Some((mode, id)) = level.next_entry(&mut path) else {
@@ -107,7 +108,7 @@ impl Listing {
                 if Instant::now() > deadline {
                     return Err(Failure::TooManyFiles);
                 }
-                levels.push(listing.open(objects, id, path.len())?);
+                levels.push(listing.open(objects, id, &path)?);
             } else {
                 listing.add(objects, mode, id, &path)?;
             }
@@ -120,13 +121,16 @@ impl Listing {
 
     /// Reads a tree. All entries count, also those of trees that contain only trees: they are no files, but take time and
     /// memory as well.
-    fn open<'r>(&mut self, objects: &Objects<'r>, id: Oid, path_len: usize) -> Result<Level<'r>, Failure> {
+    fn open<'r>(&mut self, objects: &Objects<'r>, id: Oid, path: &[u8]) -> Result<Level<'r>, Failure> {
         let tree = entries(objects, id)?;
         self.read += tree.len();
         if self.read > 2 * MAX_FILES {
             return Err(Failure::TooManyFiles);
         }
-        Ok(Level { tree, next: 0, path_len })
+        if let Some(name) = duplicate(&tree) {
+            return Err(Failure::Duplicate(display_path(&[path, &name].concat())));
+        }
+        Ok(Level { tree, next: 0, path_len: path.len() })
     }
 
     /// Adds a file or a submodule.
@@ -158,4 +162,12 @@ impl Listing {
 
 fn too_long(path: &[u8]) -> Failure {
     Failure::PathTooLong(display_path(path).chars().take(100).collect())
+}
+
+/// A name that a tree has twice. git accepts that in old commits; in a tar the last one would win, and one of the two could
+/// be a link through which the other is written.
+fn duplicate(tree: &Tree<'_>) -> Option<Vec<u8>> {
+    let mut names = HashSet::with_capacity(tree.len());
+    let mut entries = tree.iter().map(|entry| entry.name_bytes().to_vec());
+    entries.find(|name| !names.insert(name.clone()))
 }

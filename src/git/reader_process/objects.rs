@@ -60,9 +60,7 @@ impl<'r> Objects<'r> {
     }
 
     /// Whether an object exists and is a commit.
-    pub(super) fn is_commit(&self, id: &CommitId) -> Result<bool, Failure> {
-        // A SHA-256 id is none of this repository.
-        let Ok(id) = Oid::from_str(id.as_str()) else { return Ok(false) };
+    pub(super) fn is_commit(&self, id: Oid) -> Result<bool, Failure> {
         match self.odb.read_header(id) {
             Ok((_, kind)) => Ok(kind == ObjectType::Commit),
             Err(e) if e.code() == ErrorCode::NotFound => Ok(false),

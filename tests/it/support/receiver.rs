@@ -15,10 +15,10 @@ use std::{
 
 use paas::{
     config::Config,
-    git::{Reader, Repositories, Repository},
+    git::{Reader, RefChange, Repositories, Repository},
     model::CommitId,
     progress::Progress,
-    receive::{PushHandler, Receiver, RefUpdate, Rejection, ServedApp, Streams},
+    receive::{Decided, PushHandler, Receiver, RefUpdate, Rejection, RequestedPush, ServedApp, Streams},
     store::{Actor, AppId, Door},
 };
 use tokio::{
@@ -40,8 +40,8 @@ pub struct Handler {
     repositories: Repositories,
     pub seen: Mutex<Vec<RefUpdate>>,
     pub cancelled: Mutex<Vec<String>>,
-    /// Number of pushes that ended without a branch.
-    pub without_branch: AtomicUsize,
+    /// Number of pushes that ended without an update.
+    pub without_update: AtomicUsize,
     pub gate: Semaphore,
 }
 
@@ -49,28 +49,44 @@ pub struct Handler {
 struct Handle(Arc<Handler>);
 
 impl PushHandler for Handle {
-    fn ended_without_branch(&self, _: &ServedApp, _: &Actor, _: u32) {
-        self.0.without_branch.fetch_add(1, Ordering::AcqRel);
+    fn ended_without_update(&self, _: &ServedApp, _: &Actor, _: u32) {
+        self.0.without_update.fetch_add(1, Ordering::AcqRel);
     }
 
-    async fn update(
+    async fn push(
         &self,
-        update: RefUpdate,
+        push: RequestedPush,
         reader: &Reader,
         progress: &Progress,
         cancel: CancellationToken,
-    ) -> Result<(), Rejection> {
-        let this = &self.0;
-        this.seen.lock().unwrap().push(update.clone());
-        let branch = update.branch.as_str().to_owned();
+    ) -> Vec<Decided> {
+        let repository = self.0.repositories.get(&push.app.name);
+        let mut decided = Vec::new();
+        for update in push.updates {
+            decided.push(self.0.update(&repository, update, reader, progress, &cancel).await);
+        }
+        decided
+    }
+}
+
+impl Handler {
+    async fn update(
+        &self,
+        repository: &Repository,
+        update: RefUpdate,
+        reader: &Reader,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Decided {
+        self.seen.lock().unwrap().push(update.clone());
+        let branch = update.name.to_string();
         progress.step(format!("Deploying {branch}")).await;
-        let repository = this.repositories.get(&update.app.name);
-        let open = async { this.gate.acquire().await.unwrap().forget() };
+        let open = async { self.gate.acquire().await.unwrap().forget() };
         if branch.starts_with("held") {
             tokio::select! {
                 () = open => {}
                 () = cancel.cancelled() => {
-                    this.cancelled.lock().unwrap().push(branch);
+                    self.cancelled.lock().unwrap().push(branch);
                     return Err(Rejection("cancelled".to_owned()));
                 }
             }
@@ -85,14 +101,12 @@ impl PushHandler for Handle {
             return Err(Rejection(format!("no {branch}\nhere")));
         }
         let failed = |e: paas::git::GitError| Rejection(e.to_string());
-        let actual = reader.ref_value(&update.branch).await.map_err(failed)?;
-        if actual != update.old {
+        let actual = reader.ref_states(std::slice::from_ref(&update.name)).await.map_err(failed)?;
+        if actual[0].id != update.old {
             return Err(Rejection("stale: fetch first".to_owned()));
         }
-        match &update.new {
-            Some(new) => repository.update_ref(&update.branch, new, update.old.as_ref()).await.map_err(failed),
-            None => repository.delete_ref(&update.branch, update.old.as_ref()).await.map_err(failed),
-        }
+        let change = RefChange { name: &update.name, old: update.old.as_ref(), new: update.new.as_ref() };
+        repository.update_refs(&[change]).await.map_err(failed)
     }
 }
 
@@ -132,7 +146,7 @@ impl Server {
             repositories: repositories.clone(),
             seen: Mutex::default(),
             cancelled: Mutex::default(),
-            without_branch: AtomicUsize::new(0),
+            without_update: AtomicUsize::new(0),
             gate: Semaphore::new(0),
         });
         let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());

@@ -1,0 +1,92 @@
+//! The refs that a push may update.
+
+use std::fmt;
+
+use super::names::{BRANCHES, BranchName, InvalidName, OtherRef};
+
+/// The name of a ref; `Display` writes a branch without `refs/heads/`, a tag without `refs/tags/`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum RefName {
+    /// A branch.
+    Branch(BranchName),
+    /// A tag, or another ref.
+    Other(OtherRef),
+}
+
+impl RefName {
+    /// Parses a full name, such as `refs/heads/main`.
+    pub fn parse(full: &str) -> Result<Self, InvalidName> {
+        match full.strip_prefix(BRANCHES) {
+            Some(branch) => branch.parse().map(Self::Branch),
+            None => full.parse().map(Self::Other),
+        }
+    }
+
+    /// The full name.
+    pub fn full(&self) -> String {
+        match self {
+            Self::Branch(branch) => format!("{BRANCHES}{branch}"),
+            Self::Other(other) => other.to_string(),
+        }
+    }
+
+    /// The branch, if it is one.
+    pub fn branch(&self) -> Option<&BranchName> {
+        match self {
+            Self::Branch(branch) => Some(branch),
+            Self::Other(_) => None,
+        }
+    }
+
+    /// The name of the tag, if it is one.
+    pub fn tag(&self) -> Option<&str> {
+        match self {
+            Self::Branch(_) => None,
+            Self::Other(other) => other.as_str().strip_prefix("refs/tags/"),
+        }
+    }
+}
+
+impl From<BranchName> for RefName {
+    fn from(branch: BranchName) -> Self {
+        Self::Branch(branch)
+    }
+}
+
+impl fmt::Display for RefName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Branch(branch) => f.pad(branch.as_str()),
+            Self::Other(other) => f.pad(self.tag().unwrap_or(other.as_str())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn branches_and_tags_are_told_apart_and_hostile_names_refused() {
+        for (full, shown) in
+            [("refs/heads/a/b", "a/b"), ("refs/tags/v1", "v1"), ("refs/notes/commits", "refs/notes/commits")]
+        {
+            let name = RefName::parse(full).expect(full);
+            assert_eq!((name.full().as_str(), name.to_string().as_str()), (full, shown));
+            assert_eq!(name.branch().is_some(), full.starts_with("refs/heads/"));
+        }
+        for bad in [
+            "",
+            "main",
+            "refs/heads/",
+            "refs/heads",
+            "refs/heads/-x",
+            "refs/tags/a b",
+            "refs/tags/../x",
+            "refs/paas/x",
+            "HEAD",
+        ] {
+            assert!(RefName::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+}

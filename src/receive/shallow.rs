@@ -1,0 +1,102 @@
+//! Pushes of shallow clones, which tell first where their history ends: gitprotocol-pack(5), "Reference Update Request".
+//!
+//! git's own support for that does not work together with the hook `proc-receive`: receive-pack refuses the refs, or fails
+//! after the hook. So git does not get these lines. Before it gets what follows them, the repository learns where the history
+//! ends.
+
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+use crate::{git::Reader, model::CommitId};
+
+/// Maximum number of commits at which the history of a clone may end; git gets the lines of a clone that has more, and
+/// refuses the push.
+const MAX_ROOTS: usize = 10_000;
+
+/// Maximum length of such a line: the word, and an object id.
+const MAX_LINE_LEN: usize = 4 + "shallow \n".len() + 64;
+
+/// The beginning of what a client sends.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Beginning {
+    roots: Vec<CommitId>,
+    /// All bytes that were read.
+    bytes: Vec<u8>,
+    /// Length of the lines that name the roots.
+    roots_len: usize,
+}
+
+/// Reads the beginning of a push, and records the ends of a shallow history. Returns the bytes that git is to get first.
+pub(super) async fn begin(from: &mut (impl AsyncRead + Unpin), reader: &Reader) -> io::Result<Vec<u8>> {
+    let Beginning { roots, mut bytes, roots_len } = read(from).await?;
+    if roots.is_empty() || roots.len() > MAX_ROOTS {
+        return Ok(bytes);
+    }
+    match reader.mark_shallow(&roots).await {
+        Ok(()) => Ok(bytes.split_off(roots_len)),
+        Err(error) => {
+            tracing::warn!(%error, "a shallow clone cannot push");
+            Ok(bytes)
+        }
+    }
+}
+
+async fn read(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Beginning> {
+    let mut begun = Beginning::default();
+    while begun.roots.len() <= MAX_ROOTS {
+        if !read_more(from, 4, &mut begun.bytes).await? {
+            break;
+        }
+        let length = std::str::from_utf8(&begun.bytes[begun.roots_len..]).ok();
+        let length = length.and_then(|length| usize::from_str_radix(length, 16).ok());
+        let Some(length @ 5..=MAX_LINE_LEN) = length else { break };
+        if !read_more(from, length - 4, &mut begun.bytes).await? {
+            break;
+        }
+        let line = std::str::from_utf8(&begun.bytes[begun.roots_len + 4..]).ok();
+        let root = line.and_then(|line| line.trim_end_matches('\n').strip_prefix("shallow "));
+        let Some(Ok(root)) = root.map(str::parse) else { break };
+        begun.roots.push(root);
+        begun.roots_len = begun.bytes.len();
+    }
+    Ok(begun)
+}
+
+/// Appends this many bytes; returns false at the end of the input.
+async fn read_more(from: &mut (impl AsyncRead + Unpin), count: usize, to: &mut Vec<u8>) -> io::Result<bool> {
+    Ok(from.take(count as u64).read_to_end(to).await? == count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_the_lines_of_a_shallow_clone_are_taken() {
+        let id = "1".repeat(40);
+        let shallow = format!("0035shallow {id}\n0034shallow {id}");
+        let command = format!("0068{id} {id} refs/heads/main");
+        for (roots, rest) in [
+            ("", ""),
+            ("", "0000"),
+            ("", "00"),
+            ("", command.as_str()),
+            (shallow.as_str(), command.as_str()),
+            (shallow.as_str(), "0000"),
+            (shallow.as_str(), "0035shall"),
+            (shallow.as_str(), "0034shallow ../../../../../../../../../../../etc/x"),
+            (shallow.as_str(), "zzzz"),
+        ] {
+            let text = format!("{roots}{rest}");
+            let mut input = text.as_bytes();
+            let begun = read(&mut input).await.expect(rest);
+            assert_eq!(
+                (begun.roots.len(), begun.roots_len),
+                (if roots.is_empty() { 0 } else { 2 }, roots.len()),
+                "{rest}"
+            );
+            assert_eq!([&begun.bytes[..], input].concat(), text.as_bytes(), "{rest}");
+        }
+    }
+}

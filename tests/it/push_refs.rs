@@ -1,0 +1,188 @@
+//! Pushes of several refs, of tags, of shallow clones and of old history: what the pusher means, or one line that says why not.
+
+use std::{fs, path::Path, process::Command};
+
+use crate::support::world::World;
+
+/// Makes a commit whose author line has no space before the address, as old tools wrote it; returns its id.
+fn commit_of_an_old_tool(folder: &Path, tree: &str) -> String {
+    let commit = format!(
+        "tree {tree}\nauthor Jane Doe<jane@example.org> 1300000000 +0100\n\
+         committer Jane Doe <jane@example.org> 1300000000 +0100\n\nold\n"
+    );
+    hash_object(folder, "commit", commit.as_bytes())
+}
+
+/// Stores an object that git itself would not make.
+fn hash_object(folder: &Path, kind: &str, bytes: &[u8]) -> String {
+    let file = folder.join(".git/object");
+    fs::write(&file, bytes).unwrap();
+    let mut command = Command::new("git");
+    command.args(["hash-object", "-t", kind, "-w", "--literally"]).arg(&file).current_dir(folder);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn releases(world: &World, app: &str) -> usize {
+    world.paas(&["releases:list", app, "--format", "json"]).success().json().as_array().unwrap().len()
+}
+
+/// A ref that cannot be stored beside another one is refused before anything is built.
+#[test]
+fn a_ref_that_cannot_be_stored_is_refused_before_the_build() {
+    let world = World::new();
+    let folder = world.repository("tree", &[("index.html", "one")]);
+    world.push(&folder).success();
+    world.ssh(&["git:set", "tree", "deploy-branch", "main/prod"]).success();
+    world.commit(&folder, &[("index.html", "two")]);
+    let refused = world.git(&folder, &["push", "paas", "main:main/prod"]).failure();
+    let refused = refused.prints("main/prod cannot be stored beside main");
+    assert!(!refused.all().contains("----->"), "{}", refused.all());
+    world.answers(&world.url("tree"), "one");
+    assert_eq!(releases(&world, "tree"), 1);
+
+    // The other way round, and of two refs of one push: what is deployed is kept.
+    world.ssh(&["git:set", "tree", "deploy-branch", "live"]).success();
+    let both = world.git(&folder, &["push", "paas", "main:live/next", "main:live"]).failure();
+    both.prints("live/next cannot be stored beside live").prints("-> live\n");
+    world.answers(&world.url("tree"), "two");
+
+    // An atomic push is deployed with all its refs, or not at all.
+    world.commit(&folder, &[("index.html", "three")]);
+    world.git(&folder, &["tag", "v3"]).success();
+    let refused = world.git(&folder, &["push", "--atomic", "paas", "main:live", "main:live/x", "v3"]).failure();
+    refused.prints("not updated, because the push is atomic and live/x was refused");
+    world.answers(&world.url("tree"), "two");
+    world.git(&folder, &["push", "--atomic", "paas", "main:live", "main:topic", "v3"]).success();
+    world.answers(&world.url("tree"), "three");
+    world.commit(&folder, &[("index.html", "four"), ("Procfile", "web: exit 1")]);
+    world.git(&folder, &["tag", "v4"]).success();
+    world.git(&folder, &["push", "--atomic", "paas", "main:live", "main:topic", "v4"]).failure();
+    let refs = world.git(&folder, &["ls-remote", "paas"]).success().out;
+    let of_three = world.git(&folder, &["rev-parse", "v3"]).success().out;
+    let of_three = refs.lines().filter(|line| line.starts_with(of_three.trim()) && line.contains("refs/"));
+    assert_eq!(of_three.count(), 3, "{refs}");
+    assert!(!refs.contains("v4"), "{refs}");
+}
+
+/// Of several branches of a new app, the usual one is deployed; of a branch that is stored, `ps:rebuild` deploys the tip.
+#[test]
+fn several_branches_at_once_deploy_the_usual_one() {
+    let world = World::new();
+    let folder = world.repository("many", &[("index.html", "main")]);
+    world.git(&folder, &["checkout", "-q", "-b", "a"]).success();
+    world.commit(&folder, &[("index.html", "a")]);
+    world
+        .git(&folder, &["push", "--all", "paas"])
+        .success()
+        .prints("a is stored, not deployed: main is the deploy branch");
+    world.answers(&world.url("many"), "main");
+
+    world.ssh(&["git:set", "many", "deploy-branch", "a"]).success();
+    let tip = world.git(&folder, &["rev-parse", "--short=7", "a"]).success().out;
+    world.ssh(&["ps:rebuild", "many"]).success().prints(&format!("Building a at {}", tip.trim()));
+    world.answers(&world.url("many"), "a");
+    // After a rollback, a rebuild does not bring back what was rolled back.
+    world.ssh(&["releases:rollback", "many"]).success();
+    world.ssh(&["ps:rebuild", "many"]).success().prints("to which the app was rolled back, not a at");
+    world.answers(&world.url("many"), "main");
+
+    // Without a usual one none is guessed.
+    let folder = world.repository("odd", &[("index.html", "b")]);
+    world.git(&folder, &["branch", "-m", "b"]).success();
+    world.git(&folder, &["branch", "c"]).success();
+    let stored = world.git(&folder, &["push", "--all", "paas"]).success();
+    stored.prints("b, c are stored, not deployed").prints("git:set odd deploy-branch BRANCH, then ps:rebuild odd");
+    assert_eq!(releases(&world, "odd"), 0);
+    world.ssh(&["git:set", "odd", "deploy-branch", "c"]).success();
+    world.ssh(&["ps:rebuild", "odd"]).success();
+    world.answers(&world.url("odd"), "b");
+}
+
+/// A tag that was meant as a branch is told, and the command that deploys its commit works.
+#[test]
+fn a_tag_that_was_meant_as_a_branch_is_told() {
+    let world = World::new();
+    let folder = world.repository("t", &[("index.html", "one")]);
+    world.git(&folder, &["tag", "v1"]).success();
+    let stored = world.git(&folder, &["push", "paas", "v1:main"]).success();
+    let stored = stored.prints("main is stored as a tag, not as a branch: nothing is deployed");
+    assert_eq!(releases(&world, "t"), 0);
+    let printed = stored.all();
+    let refspec = printed.split('\'').find(|word| word.ends_with("^{commit}:refs/heads/main")).expect(&printed);
+    world.git(&folder, &["push", "paas", refspec]).success();
+    world.answers(&world.url("t"), "one");
+}
+
+/// CI clones without history, each time anew.
+#[test]
+fn shallow_clones_deploy_again_and_again() {
+    let world = World::new();
+    let full = world.repository("ci", &[("index.html", "0")]);
+    let remote = world.remote("ci");
+    for n in 1..=3 {
+        let text = n.to_string();
+        world.commit(&full, &[("index.html", &text)]);
+        let clone = format!("clone-{n}");
+        let from = format!("file://{}", full.display());
+        world.git(world.dir(), &["clone", "-q", "--depth", "1", &from, &clone]).success();
+        world.git(&world.dir().join(clone), &["push", "--force", &remote, "main"]).success();
+        world.answers(&world.url("ci"), &text);
+    }
+    // A clone of it, and the whole history after all.
+    world.git(world.dir(), &["clone", "-q", &remote, "back"]).success();
+    world.commit(&full, &[("index.html", "whole")]);
+    world.git(&full, &["push", "--force", &remote, "main"]).success();
+    world.answers(&world.url("ci"), "whole");
+    world.ssh(&["ps:rebuild", "ci"]).success();
+    world.git(&world.dir().join("back"), &["pull", "-q"]).success();
+}
+
+/// Faults of old history that do no harm are accepted, and told.
+#[test]
+fn cosmetic_faults_of_old_history_are_accepted() {
+    let world = World::new();
+    let folder = world.repository("old", &[("index.html", "hello")]);
+    let tree = world.git(&folder, &["rev-parse", "HEAD^{tree}"]).success().out.trim().to_owned();
+    let parent = commit_of_an_old_tool(&folder, &tree);
+    let head = world.git(&folder, &["commit-tree", "-p", &parent, "-m", "two", &tree]).success().out.trim().to_owned();
+    let push = |commit: &str| world.git(&folder, &["push", "--force", "paas", &format!("{commit}:refs/heads/main")]);
+    push(&head).success().prints("missingSpaceBeforeEmail");
+    world.answers(&world.url("old"), "hello");
+    // The pushed commit itself, and a tree with an entry twice.
+    push(&parent).success();
+    let blob = world.git(&folder, &["rev-parse", "HEAD:index.html"]).success().out.trim().to_owned();
+    let id: Vec<u8> = (0..20).map(|n| u8::from_str_radix(&blob[2 * n..2 * n + 2], 16).unwrap()).collect();
+    let entry = [b"100644 index.html\0", id.as_slice()].concat();
+    let tree = hash_object(&folder, "tree", &[entry.clone(), entry].concat());
+    // In old history it does no harm; what is deployed must have each file once.
+    let twice = commit_of_an_old_tool(&folder, &tree);
+    push(&twice).failure().prints("the pushed commit has \"index.html\" twice");
+    let head = format!("{head}^{{tree}}");
+    let head = world.git(&folder, &["commit-tree", "-p", &twice, "-m", "three", &head]).success().out.trim().to_owned();
+    push(&head).success().prints("duplicateEntries");
+    world.answers(&world.url("old"), "hello");
+}
+
+/// The app learns what it is; the longest name works, and so does an internationalized one.
+#[test]
+fn the_environment_names_app_release_and_commit() {
+    let world = World::new();
+    let print =
+        "web: env | grep -E '^(GIT_REV|SOURCE_VERSION|PAAS_)' | sort > index.html; exec python3 -m http.server $PORT";
+    for app in ["1".repeat(63).as_str(), "xn--bcher-kva", "a--b"] {
+        let folder = world.repository(app, &[("Procfile", print)]);
+        world.push(&folder).success();
+        let commit = world.git(&folder, &["rev-parse", "HEAD"]).success().out.trim().to_owned();
+        let expected =
+            format!("GIT_REV={commit}\nPAAS_APP={app}\nPAAS_PROCESS=web.1\nPAAS_RELEASE=v1\nSOURCE_VERSION={commit}\n");
+        world.answers(&world.url(app), &expected);
+        assert_eq!(world.paas(&["run", app, "printenv", "GIT_REV"]).success().out.trim(), commit);
+        world.paas(&["config:set", app, "GIT_REV=mine"]).success();
+        assert_eq!(
+            world.paas(&["run", app, "printenv", "GIT_REV", "SOURCE_VERSION"]).success().out,
+            format!("mine\n{commit}\n")
+        );
+    }
+}
