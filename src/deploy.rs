@@ -12,6 +12,7 @@ mod deploy_ref;
 mod deployer;
 mod error;
 mod failure;
+mod foreign_files;
 mod gc;
 mod gc_lock;
 mod image;

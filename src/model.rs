@@ -13,6 +13,8 @@ mod distribution;
 pub mod dockerfile;
 mod exposure;
 mod health;
+#[cfg(feature = "server")]
+mod ignored_keys;
 mod line;
 mod names;
 mod process;

@@ -156,7 +156,7 @@ mod tests {
             assert!(!text.contains('\n') && !text.contains('\u{1b}') && text.len() < 5200, "{text}");
         }
         assert!(error(&["apps:create", "Bad Name"]).contains("use 1 to 63 lowercase letters"));
-        assert!(error(&["apps:create", "X"]).ends_with("with a letter; `help apps:create` explains it"));
+        assert!(error(&["apps:create", "X"]).ends_with("with a letter or digit; `help apps:create` explains it"));
         let address = error(&["buildpacks:add", "app", "ftp://user:s3cret@host/x"]);
         assert!(address.contains("'ftp://host/x'") && !address.contains("s3cret"), "{address}");
         assert_eq!(error(&["ps:scal", "x"]), "there is no command ps:scal; did you mean ps:scale?");

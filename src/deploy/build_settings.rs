@@ -21,9 +21,6 @@ impl Deployer {
         project: &ProjectToml,
         progress: &Progress,
     ) -> Result<BuildSettings, DeployError> {
-        for warning in project.warnings() {
-            progress.trouble(warning).await;
-        }
         let chosen = self.0.store.app_buildpacks(app.id).await?;
         let mut settings = BuildSettings {
             installed: self.0.buildpacks.installed().await?,

@@ -30,6 +30,14 @@ impl<'a> Checkout<'a> {
         bytes.map(|bytes| String::from_utf8(bytes).map_err(|_| DeployError::NotText(path))).transpose()
     }
 
+    /// Those of the paths that are files.
+    pub(super) async fn files_among(&self, paths: &[&str]) -> Result<Vec<String>, DeployError> {
+        let prefix = self.folder.map(|folder| format!("{folder}/")).unwrap_or_default();
+        let paths = paths.iter().map(|path| format!("{prefix}{path}")).collect();
+        let found = self.reader.files_among(self.commit, paths).await?;
+        Ok(found.into_iter().map(|path| path[prefix.len()..].to_owned()).collect())
+    }
+
     /// The first paragraph of the commit's message, on one line.
     pub(super) async fn summary(&self) -> Result<String, DeployError> {
         Ok(self.reader.commit_summary(self.commit).await?)

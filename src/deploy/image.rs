@@ -23,6 +23,8 @@ pub(super) struct CommitImage {
     pub(super) app_json: AppJson,
     /// First line of the commit's message.
     pub(super) summary: String,
+    /// Whether the app has no web process, whatever its language would start.
+    pub(super) without_web: bool,
     /// Log of the build, to which the release writes, too.
     pub(super) log: BuildLog,
 }
@@ -44,6 +46,7 @@ enum Method {
 struct Plan {
     app_json: AppJson,
     summary: String,
+    without_web: bool,
     method: Method,
     source: Source,
     /// Digest of everything that decides the image.
@@ -66,10 +69,11 @@ impl Deployer {
         let this = &self.0;
         let is_live = app.current.is_some();
         let plan = work.cancel().run_until_cancelled(Box::pin(self.plan(app, checkout, progress))).await;
-        let Plan { app_json, summary, method, source, key, env } = match plan.unwrap_or(Err(DeployError::Cancelled)) {
-            Ok(plan) => plan,
-            Err(error) => return Err(failure::report(work.explain(error), is_live, progress).await),
-        };
+        let Plan { app_json, summary, without_web, method, source, key, env } =
+            match plan.unwrap_or(Err(DeployError::Cancelled)) {
+                Ok(plan) => plan,
+                Err(error) => return Err(failure::report(work.explain(error), is_live, progress).await),
+            };
         for warning in &source.warnings {
             progress.trouble(warning.as_str()).await;
         }
@@ -91,7 +95,9 @@ impl Deployer {
         let outcome = image.as_ref().map(Clone::clone).map_err(ToString::to_string);
         this.store.end_build(build.id, outcome).await?;
         match image {
-            Ok((manifest_digest, _)) => Ok(CommitImage { manifest_digest, build: build.id, app_json, summary, log }),
+            Ok((manifest_digest, _)) => {
+                Ok(CommitImage { manifest_digest, build: build.id, app_json, summary, without_web, log })
+            }
             Err(error) => {
                 let reported = failure::report(error, is_live, log.progress()).await;
                 log.close().await;
@@ -105,7 +111,13 @@ impl Deployer {
         let this = &self.0;
         let summary = checkout.summary().await?;
         let max_job_seconds = this.config.tasks.cron_seconds;
-        let Manifests { app: app_json, project, procfile } = Manifests::read(checkout, max_job_seconds).await?;
+        let manifests = Manifests::read(checkout, max_job_seconds).await?;
+        let Manifests { app: app_json, project, procfile, notices } = manifests;
+        for notice in notices {
+            progress.trouble(notice).await;
+        }
+        // A Procfile that names processes, but not web, says that there is none.
+        let without_web = procfile.as_ref().is_some_and(Procfile::has_only_workers);
         let settings = self.build_settings(app, checkout, &project, progress).await?;
         let env = settings.env.clone();
         if let (true, Some(text)) = (settings.names_no_buildpack(), checkout.read("Dockerfile").await?) {
@@ -115,6 +127,7 @@ impl Deployer {
             return Ok(Plan {
                 app_json,
                 summary,
+                without_web,
                 method: Method::Dockerfile { text, procfile, env: settings.env },
                 source,
                 key,
@@ -124,7 +137,8 @@ impl Deployer {
         let recipe = this.builder.recipe(settings, this.stacks.newest(this.stacks.name_for(app)).await?)?;
         let source = checkout.source(&project.files).await?;
         let key = recipe.key(&source.tree);
-        Ok(Plan { app_json, summary, method: Method::Buildpacks(Box::new(recipe)), source, key, env })
+        let method = Method::Buildpacks(Box::new(recipe));
+        Ok(Plan { app_json, summary, without_web, method, source, key, env })
     }
 
     /// The complete image that an earlier build with this key made, if it may be used again.

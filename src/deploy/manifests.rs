@@ -1,7 +1,7 @@
 //! The files in which an app describes itself. They are read before anything is built, so that a mistake in one costs
-//! no build.
+//! no build. What has no effect is told, also if nothing is built.
 
-use super::{checkout::Checkout, error::DeployError};
+use super::{checkout::Checkout, error::DeployError, foreign_files};
 use crate::model::{AppJson, Procfile, ProjectToml};
 
 /// Content of `app.json`, `project.toml` and `Procfile`.
@@ -9,6 +9,8 @@ pub(super) struct Manifests {
     pub(super) app: AppJson,
     pub(super) project: ProjectToml,
     pub(super) procfile: Option<Procfile>,
+    /// Lines for the developer about what has no effect.
+    pub(super) notices: Vec<String>,
 }
 
 impl Manifests {
@@ -24,6 +26,8 @@ impl Manifests {
             Some(text) => ProjectToml::parse(&text)?,
             None => ProjectToml::default(),
         };
-        Ok(Self { app, project, procfile })
+        let of_files = foreign_files::notices(checkout).await?;
+        let notices = app.notices.iter().chain(&project.notices).cloned().chain(of_files).collect();
+        Ok(Self { app, project, procfile, notices })
     }
 }

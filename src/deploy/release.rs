@@ -58,7 +58,11 @@ impl Deployer {
     ) -> Result<NewRelease, DeployError> {
         let this = &self.0;
         let CommitImage { manifest_digest, build, app_json, summary, .. } = image;
-        let declared = this.images.processes(manifest_digest)?;
+        let mut declared = this.images.processes(manifest_digest)?;
+        if image.without_web && declared.iter().any(|process| process.process_type.is_web()) {
+            declared.retain(|process| !process.process_type.is_web());
+            progress.detail("web is not started: the Procfile does not name it").await;
+        }
         if declared.is_empty() {
             return Err(DeployError::NoProcess);
         }

@@ -87,6 +87,13 @@ pub(super) enum Request {
         /// Path in the commit.
         folder: String,
     },
+    /// Which of these paths are files; answered with `Paths`.
+    FilesAmong {
+        /// The commit.
+        commit: CommitId,
+        /// Paths in the commit.
+        paths: Vec<String>,
+    },
     /// Lists the files of a commit; answered with `Source`.
     Source {
         /// The commit.
@@ -129,6 +136,8 @@ pub(super) enum Answer {
     File,
     /// The file does not exist.
     NoFile,
+    /// Paths of those files that exist.
+    Paths(Vec<String>),
     /// The files are listed.
     Source {
         /// Object id of the tree.

@@ -110,6 +110,15 @@ impl Reader {
         bytes
     }
 
+    /// Those of the paths that are files of a commit.
+    pub async fn files_among(&self, commit: &CommitId, paths: Vec<String>) -> Result<Vec<String>> {
+        let asked = paths.clone();
+        match self.ask(&Request::FilesAmong { commit: commit.clone(), paths }).await? {
+            Answer::Paths(found) if found.iter().all(|path| asked.contains(path)) => Ok(found),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// The files of a commit as a tar: those that `files` selects, and with a `folder` only those below it.
     pub async fn source_tar(&self, commit: &CommitId, folder: Option<&str>, files: &Files) -> Result<Source> {
         let max_bytes = self.0.repository().repositories.max_source_bytes();

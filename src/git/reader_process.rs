@@ -172,6 +172,7 @@ impl<'r> Session<'r> {
                 Err(Failure::NoFolder(_)) => Answer::Is(false),
                 Err(failure) => return Err(failure),
             },
+            Request::FilesAmong { commit, paths } => Answer::Paths(folder::files_among(objects, &commit, paths)?),
             Request::Source { commit, folder, files, max_bytes } => {
                 self.list(&commit, folder.as_deref(), &files, max_bytes)?
             }

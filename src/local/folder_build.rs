@@ -86,7 +86,7 @@ impl FolderBuild {
         project: &ProjectToml,
         progress: &Progress,
     ) -> Result<BuildSettings> {
-        for warning in project.warnings() {
+        for warning in &project.notices {
             progress.trouble(warning).await;
         }
         let env = project.env.iter().chain(&self.env);

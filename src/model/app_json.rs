@@ -1,11 +1,28 @@
-//! `app.json`: formation, health checks, scripts and scheduled jobs, with Dokku's keys. Unknown keys are
-//! ignored, except those of jobs and of `scripts.dokku`, where a misspelt one would change what is run without a word.
+//! `app.json`: formation, health checks, scripts and scheduled jobs, with Dokku's keys. Keys without effect are told; those of
+//! jobs and of `scripts.dokku` are refused, because a misspelt one would change what is run.
 
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
+use jsonc_parser::{ParseOptions, errors::ParseError, parse_to_serde_value};
 use serde_json::Value;
 
-use super::{Concurrency, CronJob, DeclaredCheck, Line, Probe, ProcessType, ReleaseManifest, Scripts, cron};
+use super::{
+    Concurrency, CronJob, DeclaredCheck, Line, Probe, ProcessType, ReleaseManifest, Scripts, cron, ignored_keys,
+};
+
+/// JSON with comments and trailing commas, which people write into files such as this, and nothing else of JSON5.
+const JSON_WITH_COMMENTS: ParseOptions = ParseOptions {
+    allow_comments: true,
+    allow_trailing_commas: true,
+    allow_loose_object_property_names: false,
+    allow_missing_commas: false,
+    allow_single_quoted_strings: false,
+    allow_hexadecimal_numbers: false,
+    allow_unary_plus_numbers: false,
+    allow_bare_decimal_point_numbers: false,
+    allow_non_finite_numbers: false,
+    allow_extended_string_escapes: false,
+};
 
 /// Why an `app.json` is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,6 +38,8 @@ pub struct AppJson {
     pub health_checks: BTreeMap<ProcessType, DeclaredCheck>,
     /// What is run when a release is deployed, and on a schedule.
     pub manifest: ReleaseManifest,
+    /// Lines for the developer about keys that have no effect.
+    pub notices: Vec<String>,
 }
 
 impl AppJson {
@@ -32,11 +51,12 @@ impl AppJson {
         if text.len() > 256 * 1024 {
             return Err(InvalidAppJson("larger than 256 KiB; shorten it".to_owned()));
         }
-        let not_json =
-            |e: serde_json::Error| InvalidAppJson(format!("not valid JSON: {e}; fix it, or delete the file"));
-        let document: Value = serde_json::from_str(text).map_err(not_json)?;
+        let not_json = |e: ParseError| InvalidAppJson(format!("not valid JSON: {e}; fix it, or delete the file"));
+        let text = text.trim_start_matches('\u{feff}');
+        let document: Value = parse_to_serde_value(text, &JSON_WITH_COMMENTS).map_err(not_json)?;
+        let notices = ignored_keys::lines("app.json", without_effect(&document), advice);
         let document = Node { path: String::new(), value: &document };
-        let mut parsed = Self::default();
+        let mut parsed = Self { notices, ..Self::default() };
         for (process_type, entry) in document.by_process_type("formation")? {
             if let Some(quantity) = entry.get("quantity")? {
                 parsed.formation.insert(process_type, quantity.integer(0..=Self::MAX_INSTANCES)?);
@@ -69,6 +89,41 @@ impl AppJson {
         }
         Ok(())
     }
+}
+
+/// The keys that have no effect. Jobs and scripts are not among them: unknown keys of those are refused.
+fn without_effect(document: &Value) -> Vec<String> {
+    let mut keys = Vec::new();
+    let mut note = |path: &str, value: &Value, known: &[&str]| {
+        let found = value
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(key, value)| !value.is_null() && !known.contains(&key.as_str()));
+        let dot = if path.is_empty() { "" } else { "." };
+        keys.extend(found.map(|(key, _)| format!("{path}{dot}{key}")));
+    };
+    note("", document, &["formation", "healthchecks", "scripts", "cron"]);
+    for (process_type, entry) in document["formation"].as_object().into_iter().flatten() {
+        note(&format!("formation.{process_type}"), entry, &["quantity"]);
+    }
+    note("scripts", &document["scripts"], &["dokku", "postdeploy"]);
+    note("scripts.postdeploy", &document["scripts"]["postdeploy"], &["command"]);
+    keys
+}
+
+/// What to do instead of a key that has no effect.
+fn advice(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "env" => "config:set sets config vars",
+        "addons" => "config:set passes on the address of a database or of another service",
+        "buildpacks" => "buildpacks:add, or io.buildpacks.group in project.toml, names buildpacks",
+        "stack" => "apps:stack chooses the stack",
+        "image" => "the image is built from a Dockerfile or by buildpacks",
+        "environments" => "there are no review apps: an app of its own serves as one",
+        _ if key.starts_with("formation.") => "only quantity is read; the limits of instances are those of the server",
+        _ => return None,
+    })
 }
 
 fn scripts(document: &Node<'_>) -> Result<Scripts, InvalidAppJson> {
@@ -273,7 +328,7 @@ mod tests {
         let quantity = "formation.web.quantity must be a whole number from 0 to 100, not";
         let seconds = "must be a number of seconds from 0 to 3600, not";
         for (text, message) in [
-            ("{", "not valid JSON: EOF while parsing an object at line 1 column 1; fix it, or delete the file"),
+            ("{", "not valid JSON: Unterminated object on line 1 column 2; fix it, or delete the file"),
             ("[1, 2]", "the file must be an object, in braces, not [1,2]"),
             (r#"{"formation":[]}"#, "formation must be an object with a key for each process type, not []"),
             (r#"{"formation":{"web":2}}"#, "formation.web must be an object, in braces, not 2"),
@@ -377,13 +432,37 @@ mod tests {
         ] {
             assert_eq!(AppJson::parse(text).expect_err(text).to_string(), format!("app.json: {message}"));
         }
-        let of_heroku = r#"{"scripts":{"test":"x","test-setup":"y","pr-predestroy":"z"}}"#;
-        assert_eq!(AppJson::parse(of_heroku), Ok(AppJson::default()));
     }
 
     #[test]
-    fn null_and_unknown_keys_are_ignored() {
-        let text = r#"{"formation":{"web":{"quantity":null,"size":"x"},"clock":null},"healthchecks":null,"env":{"A":{"value":1}}}"#;
-        assert_eq!(AppJson::parse(text), Ok(AppJson::default()));
+    fn keys_without_effect_are_told() {
+        let notices = |text| AppJson::parse(text).expect("valid").notices;
+        assert_eq!(notices(r#"{"formation":{"web":{"quantity":null},"clock":null},"healthchecks":null}"#), [""; 0]);
+        assert_eq!(
+            notices(
+                r#"{"name":"x","formation":{"web":{"size":"x"}},"env":{"A":{"value":1}},"formaton":{},"scripts":{"test":"x"}}"#
+            ),
+            [
+                "app.json: env has no effect; config:set sets config vars",
+                "app.json: formation.web.size has no effect; only quantity is read; the limits of instances are those of \
+                 the server",
+                "app.json: these keys have no effect: name, formaton, scripts.test",
+            ]
+        );
+        assert_eq!(notices(r#"{"scripts":{"postdeploy":{"command":"x","size":"y"}}}"#).len(), 1);
+        let many = (0..50).map(|n| format!(r#""k{n}\n":1,"#)).collect::<Vec<_>>().concat();
+        let line = notices(&format!("{{{many}}}")).pop().expect("a line");
+        assert!(line.ends_with("k19, and 30 more") && !line.contains('\n'), "{line}");
+    }
+
+    #[test]
+    fn comments_trailing_commas_and_a_byte_order_mark_are_read() {
+        let text = "\u{feff}// of the shop\n{\"formation\": {/* two */ \"web\": {\"quantity\": 2,},},}\n";
+        assert_eq!(AppJson::parse(text).expect("valid").formation[&ProcessType::web()], 2);
+        let nested = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+        for bad in ["", "{", "{'a':1}", "{a:1}", r#"{"a":1 "b":2}"#, r#"{"a":0x1}"#, r#"{"a":NaN}"#, "{} {}", &nested] {
+            let error = AppJson::parse(bad).expect_err(bad).to_string();
+            assert!(error.starts_with("app.json: ") && !error.contains('\n'), "{error}");
+        }
     }
 }

@@ -72,6 +72,12 @@ impl Procfile {
         }
         if entries.is_empty() { Err(ProcfileError::Empty) } else { Ok(Self(entries)) }
     }
+
+    /// Whether it declares processes that go on, but none that is exposed.
+    pub fn has_only_workers(&self) -> bool {
+        let mut running = self.0.iter().filter(|(process_type, _)| !process_type.is_release()).peekable();
+        running.peek().is_some() && running.all(|(process_type, _)| !process_type.is_web())
+    }
 }
 
 #[cfg(test)]
@@ -83,6 +89,15 @@ mod tests {
         let Procfile(entries) = Procfile::parse("# hi\r\nweb: node a.js --x=1:2\n\nworker : sh w\n").expect("valid");
         let read: Vec<_> = entries.iter().map(|(t, c)| (t.as_str(), c.as_str())).collect();
         assert_eq!(read, [("web", "node a.js --x=1:2"), ("worker", "sh w")]);
+    }
+
+    #[test]
+    fn a_procfile_with_workers_alone_is_recognised() {
+        for (text, only_workers) in
+            [("worker: a", true), ("worker: a\nrelease: b", true), ("release: b", false), ("web: a\nworker: b", false)]
+        {
+            assert_eq!(Procfile::parse(text).expect(text).has_only_workers(), only_workers, "{text}");
+        }
     }
 
     #[test]

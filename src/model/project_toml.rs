@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{BuildpackSource, address::with_shown_urls};
+use super::{BuildpackSource, address::with_shown_urls, ignored_keys};
 
 /// Why a `project.toml` is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,8 +24,8 @@ pub struct ProjectToml {
     pub env: BTreeMap<String, String>,
     /// Files that are part of the build.
     pub files: Files,
-    /// Keys below `io.buildpacks` that are unknown, probably misspelt.
-    pub unknown: Vec<String>,
+    /// Lines for the developer about keys that have no effect.
+    pub notices: Vec<String>,
 }
 
 /// The files that are part of a build; patterns as in `.gitignore`.
@@ -132,22 +132,25 @@ struct Script {
 }
 
 impl ProjectToml {
-    /// Warnings for the developer, one per unknown key.
-    pub fn warnings(&self) -> impl Iterator<Item = String> {
-        self.unknown.iter().map(|key| format!("project.toml, key {key}: unknown key; is it misspelt?"))
-    }
-
     /// Parses the text of a `project.toml`; the error names the key.
     pub fn parse(text: &str) -> Result<Self, InvalidProjectToml> {
-        let document: Document = toml::from_str(text).map_err(|e| {
+        let text = text.trim_start_matches('\u{feff}');
+        let invalid_toml = |e: toml::de::Error| {
             let line = e.span().map_or(1, |span| text.get(..span.start).unwrap_or(text).matches('\n').count() + 1);
             let message = e.message().split_whitespace().collect::<Vec<_>>().join(" ");
             InvalidProjectToml(format!(", line {line}: {}", with_shown_urls(&message)))
-        })?;
+        };
+        let mut unused = Vec::new();
+        let document: Document = toml::Deserializer::parse(text)
+            .and_then(|document| serde_ignored::deserialize(document, |path| unused.push(key_of(&path.to_string()))))
+            .map_err(invalid_toml)?;
         if let Some(version) = &document.about.schema_version
             && !matches!(version.as_str(), "0.1" | "0.2")
         {
             return Err(invalid("_.schema-version", &format!("{version:?} is not supported; write \"0.2\"")));
+        }
+        if document.build.is_some() && document.about.schema_version.is_some() {
+            unused.push("build".to_owned());
         }
         // Without a schema version it is 0.1, whose table is `build`.
         let buildpacks =
@@ -177,38 +180,23 @@ impl ProjectToml {
             post: read(buildpacks.post.group, "io.buildpacks.post.group")?,
             env,
             files,
-            unknown: unknown(text),
+            notices: ignored_keys::lines("project.toml", unused, advice),
         })
     }
 }
 
-/// The known keys of `[io.buildpacks]` and of its tables.
-const KNOWN_KEYS: [(&str, &[&str]); 6] = [
-    ("", &["include", "exclude", "group", "pre", "post", "build"]),
-    ("group", &["id", "version", "uri", "script"]),
-    ("pre", &["group"]),
-    ("post", &["group"]),
-    ("build", &["env"]),
-    ("build.env", &["name", "value"]),
-];
+/// A key as the developer writes it; the path has a question mark for each optional value.
+fn key_of(path: &str) -> String {
+    path.split('.').filter(|part| *part != "?").collect::<Vec<_>>().join(".")
+}
 
-/// The unknown keys of `[io.buildpacks]` and of its tables.
-fn unknown(text: &str) -> Vec<String> {
-    let Ok(document) = text.parse::<toml::Table>() else { return Vec::new() };
-    let Some(ours) = document.get("io").and_then(|io| io.get("buildpacks")) else { return Vec::new() };
-    let mut unknown = Vec::new();
-    for (table, known) in KNOWN_KEYS {
-        let found = table.split('.').filter(|part| !part.is_empty()).try_fold(ours, |table, part| table.get(part));
-        let tables = match found {
-            Some(toml::Value::Table(table)) => vec![table],
-            Some(toml::Value::Array(entries)) => entries.iter().filter_map(toml::Value::as_table).collect(),
-            _ => Vec::new(),
-        };
-        let dot = if table.is_empty() { "" } else { "." };
-        let keys = tables.into_iter().flat_map(toml::Table::keys).filter(|key| !known.contains(&key.as_str()));
-        unknown.extend(keys.map(|key| format!("io.buildpacks{dot}{table}.{key}")));
+/// What to do instead of a key that has no effect.
+fn advice(key: &str) -> Option<&'static str> {
+    match key {
+        "build" => Some("with a schema-version, the tables of the build are below io.buildpacks"),
+        _ if key.starts_with("io.buildpacks.") => Some("is it misspelt?"),
+        _ => None,
     }
-    unknown
 }
 
 fn invalid(key: &str, message: &str) -> InvalidProjectToml {
@@ -250,7 +238,14 @@ mod tests {
         let text = "[_]\nschema-version = '0.2'\nother = 1\n[io.buildpacks]\nexlude = ['x']\n[[io.buildpacks.group]]\n\
                     id = 'a/b'\nversoin = '1'\n[[io.buildpacks.build.env]]\nname = 'A'\nvalue = 'b'\n[io.other]\nx = 1\n";
         let project = ProjectToml::parse(text).expect("valid");
-        assert_eq!(project.unknown, ["io.buildpacks.exlude", "io.buildpacks.group.versoin"]);
+        assert_eq!(
+            project.notices,
+            [
+                "project.toml: io.buildpacks.exlude has no effect; is it misspelt?",
+                "project.toml: io.buildpacks.group.0.versoin has no effect; is it misspelt?",
+                "project.toml: these keys have no effect: _.other, io.other",
+            ]
+        );
     }
 
     #[test]
@@ -289,7 +284,9 @@ mod tests {
             "[build]\ninclude = ['*.go']\n[[build.buildpacks]]\nid = 'a/b'\n[[build.env]]\nname = 'A'\nvalue = 'b'\n";
         let read = ProjectToml::parse(old).unwrap();
         assert_eq!((read.group.len(), read.env["A"].as_str()), (1, "b"));
-        assert_eq!(ProjectToml::parse("[package]\nname = 'x'\n").unwrap(), ProjectToml::default());
+        let other = ProjectToml::parse("\u{feff}[package]\nname = 'x'\n").unwrap();
+        let notices = vec!["project.toml: the key package has no effect".to_owned()];
+        assert_eq!(other, ProjectToml { notices, ..ProjectToml::default() });
     }
 
     #[test]

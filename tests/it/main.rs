@@ -21,6 +21,7 @@ mod languages;
 mod layers;
 mod local;
 mod machine;
+mod manifests;
 mod operate;
 mod people;
 mod push;

@@ -39,6 +39,22 @@ pub(super) fn file(
     Ok(Some(bytes))
 }
 
+/// Those of the paths that are regular files of a commit.
+pub(super) fn files_among(
+    objects: &Objects<'_>,
+    commit: &CommitId,
+    paths: Vec<String>,
+) -> Result<Vec<String>, Failure> {
+    let root = commit::tree(objects, oid(commit)?)?;
+    let mut files = Vec::new();
+    for path in paths {
+        if matches!(find(objects, root, &path)?, Some((EntryMode::File | EntryMode::Executable, _))) {
+            files.push(path);
+        }
+    }
+    Ok(files)
+}
+
 /// The entry with this path below a tree. A path is a list of names; no name is special.
 fn find(objects: &Objects<'_>, root: Oid, path: &str) -> Result<Option<(EntryMode, Oid)>, Failure> {
     let mut found = (EntryMode::Folder, root);

@@ -1,0 +1,47 @@
+//! The files in which an app describes itself: what people write into them is read, or told.
+
+use crate::support::world::World;
+
+/// Comments, a byte order mark and trailing commas are read; whatever has no effect is named, also if nothing is built.
+#[test]
+fn what_has_no_effect_is_told_in_every_push() {
+    let world = World::new();
+    let app_json = "\u{feff}{\n  // two of them\n  \"formation\": { \"web\": { \"quantity\": 2, \"size\": \"L\" }, },\n  \"env\": {},\n}\n";
+    let files = [
+        ("index.html", "hello"),
+        ("app.json", app_json),
+        ("project.toml", "\u{feff}[_]\nschema-version = \"0.2\"\n[io.buildpacks]\nexlude = []\n"),
+        ("DOKKU_SCALE", "web=7\n"),
+        ("compose.yaml", "services: {}\n"),
+        ("config/deploy.yml", "service: x\n"),
+    ];
+    let folder = world.repository("told", &files);
+    let lines = [
+        "app.json: env has no effect; config:set sets config vars",
+        "app.json: formation.web.size has no effect; only quantity is read",
+        "project.toml: io.buildpacks.exlude has no effect; is it misspelt?",
+        "DOKKU_SCALE is not read here; formation in app.json, or ps:scale",
+        "compose.yaml is not read here; each service is an app of its own",
+        "config/deploy.yml is not read here; ps:scale",
+    ];
+    let all = |printed: &str| lines.iter().for_each(|line| assert!(printed.contains(line), "{line}\n{printed}"));
+    all(&world.push(&folder).success().prints("web.2 is healthy").all());
+    world.git(&folder, &["commit", "-q", "--allow-empty", "-m", "again"]).success();
+    all(&world.push(&folder).success().prints("using the image built before").all());
+}
+
+/// A `Procfile` that names only a worker starts no web process, whatever the language would start.
+#[test]
+fn a_procfile_with_a_worker_alone_has_no_web_process() {
+    let world = World::new();
+    let files = [
+        ("index.html", "hello"),
+        ("Procfile", "worker: while :; do echo working; sleep 1; done\n"),
+        ("app.json", r#"{"formation":{"worker":{"quantity":1}}}"#),
+    ];
+    let folder = world.repository("jobs", &files);
+    let printed = world.push(&folder).success();
+    printed.prints("web is not started: the Procfile does not name it").prints("the app has no web process");
+    let report = world.paas(&["ps:report", "jobs", "--format", "json"]).success().out;
+    assert!(report.contains("worker.1") && !report.contains("web"), "{report}");
+}
