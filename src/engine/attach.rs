@@ -234,7 +234,7 @@ pub(super) fn console_size(size: TerminalSize) -> Option<Vec<usize>> {
 
 /// Whether a process with these lines of `/proc/PID/cgroup` is in a container. The engine names the container's control group
 /// by its id (cgroup driver `cgroupfs`), or `docker-ID.scope` (`systemd`).
-fn is_in_container(groups: &str, id: &str) -> bool {
+pub(super) fn is_in_container(groups: &str, id: &str) -> bool {
     let mut names = groups.lines().filter_map(|line| line.splitn(3, ':').nth(2)?.rsplit('/').next());
     !id.is_empty() && names.any(|name| name == id || name == format!("docker-{id}.scope"))
 }

@@ -3,10 +3,10 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    path::PathBuf,
 };
 
 use super::{
+    attach::is_in_container,
     error::{EngineError, Result},
     handle::Containers,
     id::ContainerId,
@@ -25,17 +25,26 @@ pub struct ListeningSocket {
 
 impl Containers {
     /// Listening TCP sockets of a container; empty if it does not run.
+    ///
+    /// # Errors
+    ///
+    /// If its processes cannot be found here: the engine runs in another PID namespace, or the container has just ended.
     pub async fn listening_ports(&self, id: &ContainerId) -> Result<Vec<ListeningSocket>> {
         let Some(pid) = self.inspect(id.as_str()).await?.and_then(|container| container.pid) else {
             return Ok(Vec::new());
         };
+        let unreadable = |source| EngineError::CannotReadSockets { name: id.0.clone(), source };
+        let groups = tokio::fs::read_to_string(format!("/proc/{pid}/cgroup")).await.map_err(unreadable)?;
+        if !is_in_container(&groups, id.as_str()) {
+            return Err(unreadable(io::Error::other("its process id is that of another process here")));
+        }
         let mut listeners = Vec::new();
         for table in ["tcp", "tcp6"] {
-            let path = PathBuf::from(format!("/proc/{pid}/net/{table}"));
-            match tokio::fs::read_to_string(&path).await {
+            match tokio::fs::read_to_string(format!("/proc/{pid}/net/{table}")).await {
                 Ok(text) => listeners.extend(text.lines().skip(1).filter_map(read)),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(source) => return Err(EngineError::CannotReadSockets { name: id.0.clone(), source }),
+                // A kernel without IPv6 has no such table.
+                Err(e) if e.kind() == io::ErrorKind::NotFound && table == "tcp6" => {}
+                Err(source) => return Err(unreadable(source)),
             }
         }
         listeners.sort_unstable();
