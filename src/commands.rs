@@ -5,6 +5,7 @@ mod access;
 mod apps;
 mod buildpacks;
 mod builds;
+mod checks;
 mod command;
 mod completions;
 mod config_vars;
@@ -143,6 +144,7 @@ async fn act(session: &Session<'_>, command: Command) -> Result {
         Command::Config(command) => config_vars::run(session, command).await,
         Command::Ps(command) => ps::run(session, command).await,
         Command::Run(command) => run::run(session, command).await.map(drop),
+        Command::Checks(command) => checks::run(session, command).await,
         Command::Cron(command) => cron::run(session, command).await,
         Command::Periodic(list) => session.answer(list).await,
         Command::Logs(command) => logs::run(session, command).await,

@@ -6,15 +6,19 @@
 //! ([`adopt`]).
 
 mod adopt;
+mod check_tls;
+mod command_check;
 mod container;
 mod diagnosis;
 mod error;
 mod failure;
 mod health;
+mod http_check;
 mod identity;
 mod launch;
 mod listening;
 mod logs;
+mod monitor;
 mod plan;
 mod pump;
 mod reconciler;
@@ -22,18 +26,22 @@ mod report;
 mod requests;
 mod rollout;
 mod routes;
+mod run_checks;
 mod shared;
 mod sweeps;
 mod teardown;
 #[cfg(test)]
 mod tests;
+mod unhealthy;
 mod waiting;
 mod worker;
 mod workers;
 
 pub use error::{InstancesError, RolloutError};
-pub use health::{Unhealthy, until_healthy};
+pub use health::until_accepting;
 pub use logs::{LogEntry, LogSelection, Logs};
 pub use plan::UpdateStrategy;
 pub use reconciler::Instances;
 pub use report::{InstanceReport, ReportState};
+pub use run_checks::CheckOutcome;
+pub use unhealthy::Unhealthy;

@@ -37,7 +37,10 @@ pub use cron::{Concurrency, CronJob};
 pub use digest::{CommitId, Digest, HashWriter, InvalidDigest};
 pub use distribution::{Distribution, PackageChange};
 pub use exposure::Exposure;
-pub use health::{DeclaredCheck, HealthCheck, Probe};
+pub use health::{
+    CheckHeader, CheckMode, CheckSettings, CheckType, DeclaredCheck, HealthCheck, HttpProbe, ImageHealthCheck, Probe,
+    Scheme,
+};
 pub use line::Line;
 pub use names::{
     AppName, BranchName, ConfigKey, InstanceId, InvalidName, KeyName, OtherRef, ProcessType, SourceFolder, StackName,

@@ -8,21 +8,27 @@ use crate::{
     store::ProcessSpec,
 };
 
-/// Combines the image's processes with the app's manifest. Without a quantity there, the exposed process type gets one
+/// Combines the image's processes with the app's manifest. The `HEALTHCHECK` of the image is that of the exposed process type,
+/// or of the only one, if the manifest has none for it. Without a quantity there, the exposed process type gets one
 /// instance, and all others none.
-pub fn processes(image: Vec<Process>, settings: RuntimeSettings, manifest: &AppJson) -> Vec<ProcessSpec> {
+pub fn processes(image: Vec<Process>, settings: &RuntimeSettings, manifest: &AppJson) -> Vec<ProcessSpec> {
+    let only = image.len() == 1;
     image
         .into_iter()
         .map(|process| {
             let name = &process.process_type;
             let exposes = Exposure::by_convention(name);
-            let health_check = manifest.health_checks.get(name).cloned().unwrap_or_default().complete(exposes);
+            let health_checks = match (manifest.health_checks.get(name), &settings.health_check) {
+                (Some(declared), _) => declared.clone(),
+                (None, Some(of_image)) if exposes == Exposure::PortMappings || only => of_image.checks(exposes),
+                (None, _) => Vec::new(),
+            };
             let default_quantity = manifest.formation.get(name).copied().unwrap_or(match exposes {
                 Exposure::PortMappings => 1,
                 Exposure::Nothing => 0,
             });
-            let RuntimeSettings { port, own_user } = settings;
-            ProcessSpec { process, health_check, default_quantity, port, exposes, own_user }
+            let RuntimeSettings { port, own_user, .. } = *settings;
+            ProcessSpec { process, health_checks, default_quantity, port, exposes, own_user }
         })
         .collect()
 }
@@ -46,8 +52,10 @@ pub fn unknown_types(image: &[Process], manifest: &AppJson) -> Vec<ProcessType> 
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::model::Probe;
+    use crate::model::ImageHealthCheck;
 
     fn process(name: &str) -> Process {
         Process {
@@ -61,22 +69,41 @@ mod tests {
     }
 
     #[test]
+    fn the_health_check_of_the_image_is_that_of_web_or_of_the_only_process_type() {
+        let second = Duration::from_secs(1);
+        let health_check = ImageHealthCheck {
+            command: vec!["ok".into()],
+            interval: second,
+            timeout: second,
+            start_period: second,
+            retries: 3,
+        };
+        let settings = RuntimeSettings { port: 8080, own_user: true, health_check: Some(health_check) };
+        let numbers = |names: &[&str], manifest: &str| {
+            let image = names.iter().map(|name| process(name)).collect();
+            let specs = processes(image, &settings, &AppJson::parse(manifest).unwrap());
+            specs.iter().map(|spec| spec.health_checks.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(numbers(&["web", "worker"], "{}"), [2, 0]);
+        assert_eq!(numbers(&["worker"], "{}"), [1]);
+        assert_eq!(numbers(&["web"], r#"{"healthchecks":{"web":[{"path":"/"}]}}"#), [1], "app.json takes precedence");
+    }
+
+    #[test]
     fn web_is_exposed_and_gets_one_instance_and_others_none_unless_the_manifest_says_otherwise() {
         let manifest = r#"{"formation":{"worker":{"quantity":2},"clock":{"quantity":1}},
             "healthchecks":{"worker":[{"timeout":9}],"web":[{"wait":9}]}}"#;
         let manifest = AppJson::parse(manifest).unwrap();
         let image = vec![process("web"), process("worker"), process("release")];
         assert_eq!(unknown_types(&image, &manifest), ["clock".parse().unwrap()]);
-        let specs = processes(image, RuntimeSettings { port: 8080, own_user: false }, &manifest);
+        let specs = processes(image, &RuntimeSettings { port: 8080, own_user: false, health_check: None }, &manifest);
         let quantities: Vec<_> = specs.iter().map(|s| s.default_quantity).collect();
         assert_eq!(quantities, [1, 2, 0]);
         let exposures: Vec<_> = specs.iter().map(|s| s.exposes).collect();
         assert_eq!(exposures, [Exposure::PortMappings, Exposure::Nothing, Exposure::Nothing]);
         let [web, worker, _] = &specs[..] else { panic!("{specs:?}") };
-        assert_eq!((&web.health_check.probe, web.health_check.attempts), (&Probe::Tcp, 60));
-        assert_eq!(web.health_check.wait.as_secs(), 9);
-        assert!(matches!(worker.health_check.probe, Probe::Uptime(_)));
-        assert_eq!(worker.health_check.timeout.as_secs(), 9);
+        assert_eq!(web.health_checks[0].wait, Some(Duration::from_secs(9)));
+        assert_eq!(worker.health_checks[0].timeout, Some(Duration::from_secs(9)));
         let scaled = BTreeMap::from([(ProcessType::web(), 7)]);
         assert_eq!(formation(&specs, &scaled).into_values().collect::<Vec<_>>(), [7, 2], "release has no instances");
     }

@@ -6,7 +6,6 @@
 
 mod adopt;
 mod attended;
-mod command;
 mod enter;
 mod error;
 mod execution;

@@ -4,8 +4,8 @@ use clap::{Parser, Subcommand};
 
 use super::{
     access::AccessCommand, apps::AppsCommand, buildpacks::BuildpacksCommand, builds::BuildsCommand,
-    config_vars::ConfigCommand, cron::CronCommand, events::EventsCommand, git::GitCommand, logs::LogsCommand,
-    output::Format, ports::PortsCommand, ps::PsCommand, releases::ReleasesCommand, run::RunCommand,
+    checks::ChecksCommand, config_vars::ConfigCommand, cron::CronCommand, events::EventsCommand, git::GitCommand,
+    logs::LogsCommand, output::Format, ports::PortsCommand, ps::PsCommand, releases::ReleasesCommand, run::RunCommand,
     ssh_keys::SshKeysCommand, stacks::StacksCommand, users::UsersCommand,
 };
 use crate::operations::{ListPeriodic, ShowUrls, ShowVersion, WhoAmI};
@@ -46,6 +46,8 @@ pub(super) enum Command {
     Config(ConfigCommand),
     #[command(flatten)]
     Ps(PsCommand),
+    #[command(flatten)]
+    Checks(ChecksCommand),
     #[command(flatten)]
     Run(RunCommand),
     #[command(flatten)]

@@ -45,10 +45,6 @@ const ELSEWHERE: &[(&[&str], Answer)] = &[
         &["maintenance:*"],
         Absent("there is no maintenance page", "`ps:stop` stops an app, and `ps:start` starts it again"),
     ),
-    (
-        &["checks:*"],
-        Absent("health checks are not set by commands", "declare them in app.json (healthchecks), then `git push`"),
-    ),
     (&["network:*"], Absent("apps have no networks to set up", "`ports:add` makes another port of an app reachable")),
     // Processes.
     (

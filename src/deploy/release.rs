@@ -4,7 +4,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{deployer::Deployer, error::DeployError, failure, image::CommitImage, locks::Work};
 use crate::{
-    model::{BranchName, CommitId},
+    model::{AppJson, BranchName, CheckMode, CommitId, Exposure, ImageHealthCheck, Line},
     progress::Progress,
     release,
     store::{App, NewRelease, ProcessSpec, ReleaseKind},
@@ -75,7 +75,9 @@ impl Deployer {
         }
         let names = declared.iter().map(|p| p.process_type.as_str()).collect::<Vec<_>>().join(", ");
         progress.step(format!("Process types: {names}")).await;
-        let processes = release::processes(declared, this.images.runtime_settings(manifest_digest)?, app_json);
+        let settings = this.images.runtime_settings(manifest_digest)?;
+        let processes = release::processes(declared, &settings, app_json);
+        self.tell_checks(app, &processes, settings.health_check.as_ref(), app_json, progress).await;
         self.warn_of_removed_types(app, &processes, progress).await?;
         let ReleaseOrigin { kind, branch, commit, by } = origin;
         Ok(NewRelease {
@@ -90,6 +92,46 @@ impl Deployer {
             manifest: app_json.manifest.clone(),
             created_by: by,
         })
+    }
+
+    /// Reports which checks decide about the release, where that is not what the app's files say.
+    async fn tell_checks(
+        &self,
+        app: &App,
+        processes: &[ProcessSpec],
+        of_image: Option<&ImageHealthCheck>,
+        app_json: &AppJson,
+        progress: &Progress,
+    ) {
+        for ProcessSpec { process, health_checks, .. } in processes {
+            let name = &process.process_type;
+            match app.checks.mode(name) {
+                CheckMode::Enabled => {}
+                CheckMode::Skipped => {
+                    let text =
+                        format!("health checks of {name} are skipped; checks:enable {} {name} has them made", app.name);
+                    progress.trouble(text).await;
+                    continue;
+                }
+                CheckMode::Disabled => {
+                    let text = format!(
+                        "health checks of {name} are disabled, and its old instances are stopped before the new ones start; \
+                         checks:enable {} {name} has them made",
+                        app.name
+                    );
+                    progress.trouble(text).await;
+                    continue;
+                }
+            }
+            let Some(of_image) = of_image else { continue };
+            let command = Line::sanitize(&of_image.command.join(" "));
+            if *health_checks == of_image.checks(Exposure::by_convention(name)) {
+                progress.detail(format!("Health check of {name}: HEALTHCHECK of the image ({command})")).await;
+            } else if app_json.health_checks.contains_key(name) {
+                let text = format!("HEALTHCHECK of the image is not used for {name}: app.json has health checks");
+                progress.detail(text).await;
+            }
+        }
     }
 
     /// Warns of process types that run now and that a release of these processes does not have.

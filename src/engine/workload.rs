@@ -3,7 +3,8 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use bollard::models::{
-    ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HostConfig, HostConfigLogConfig, NetworkingConfig,
+    ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HealthConfig, HostConfig, HostConfigLogConfig,
+    NetworkingConfig,
 };
 
 use super::{
@@ -118,6 +119,8 @@ impl Containers {
             open_stdin: Some(attached),
             stdin_once: Some(attached),
             tty: Some(matches!(spec.input, Input::Terminal(_))),
+            // Health checks are ours: the engine does not run that of the image as well.
+            healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..HealthConfig::default() }),
             stop_signal: (!spec.own_user).then(|| "SIGTERM".to_owned()),
             stop_timeout: i64::try_from(spec.stop_grace.as_secs()).ok(),
             host_config: Some(host),

@@ -10,19 +10,21 @@ use super::{
 };
 use crate::{
     lifecycle::protocol::BuiltLayer,
-    model::{CONTAINER_PORT, Digest, Process, ProcessType},
+    model::{CONTAINER_PORT, Digest, ImageHealthCheck, Process, ProcessType},
 };
 
 /// Label with the port on which the web process of such an image listens.
 const PORT_LABEL: &str = "paas.image.port";
 
 /// Settings for the containers of an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimeSettings {
     /// Port on which the web process listens: the value of `$PORT`.
     pub port: u16,
     /// Whether user and stop signal are those of the image.
     pub own_user: bool,
+    /// Its `HEALTHCHECK`.
+    pub health_check: Option<ImageHealthCheck>,
 }
 
 /// The program of a process, if that is the launcher of an image that buildpacks made (buildpacks/spec, platform.md): our
@@ -94,8 +96,10 @@ impl ImageStore {
 
     /// Settings for the containers of an image.
     pub fn runtime_settings(&self, manifest: &Digest) -> Result<RuntimeSettings> {
-        let port = self.labels(manifest)?.get(PORT_LABEL).and_then(|port| port.parse().ok());
-        Ok(RuntimeSettings { port: port.unwrap_or(CONTAINER_PORT), own_user: port.is_some() })
+        let run = self.run_config(manifest)?;
+        let port = run.labels.get(PORT_LABEL).and_then(|port| port.parse().ok());
+        let health_check = run.healthcheck.as_ref().and_then(|check| check.read(&run.shell));
+        Ok(RuntimeSettings { port: port.unwrap_or(CONTAINER_PORT), own_user: port.is_some(), health_check })
     }
 }
 

@@ -1,13 +1,15 @@
 //! Documents of the OCI image specification, with the fields that we use.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::Digest;
+use crate::model::{Digest, HealthCheck, ImageHealthCheck};
 
 pub(super) const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
+/// Longest time that the health check of an image may name.
+const MAX_CHECK_TIME: Duration = Duration::from_hours(1);
 const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar";
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -73,10 +75,51 @@ pub(super) struct RunConfig {
     pub exposed_ports: BTreeMap<String, serde_json::Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_signal: Option<String>,
+    /// Shell of instructions that name none.
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    pub shell: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<ImageCheck>,
     #[serde(default)]
     pub working_dir: String,
     #[serde(default, deserialize_with = "or_default")]
     pub labels: BTreeMap<String, String>,
+}
+
+/// The `HEALTHCHECK` of an image, as Docker writes it. Times are in nanoseconds; 0 stands for the default.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct ImageCheck {
+    #[serde(deserialize_with = "or_default")]
+    pub test: Vec<String>,
+    pub interval: u64,
+    pub timeout: u64,
+    pub start_period: u64,
+    pub retries: u32,
+}
+
+impl ImageCheck {
+    /// Its command, times and defaults (docs.docker.com/reference/dockerfile, "HEALTHCHECK"); `None` if there is none.
+    pub(super) fn read(&self, shell: &[String]) -> Option<ImageHealthCheck> {
+        let (kind, words) = self.test.split_first()?;
+        let command = match (kind.as_str(), words) {
+            ("CMD", [_, ..]) => words.to_vec(),
+            ("CMD-SHELL", [script, ..]) if shell.is_empty() => ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
+            ("CMD-SHELL", [script, ..]) => [shell, std::slice::from_ref(script)].concat(),
+            _ => return None,
+        };
+        let time = |nanoseconds: u64, default: u64| match nanoseconds {
+            0 => Duration::from_secs(default),
+            given => Duration::from_nanos(given).clamp(Duration::from_secs(1), MAX_CHECK_TIME),
+        };
+        Some(ImageHealthCheck {
+            command,
+            interval: time(self.interval, 30),
+            timeout: time(self.timeout, 30),
+            start_period: time(self.start_period, 0),
+            retries: if self.retries == 0 { 3 } else { self.retries.min(HealthCheck::MAX_ATTEMPTS) },
+        })
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -114,5 +157,35 @@ pub(super) fn architecture() -> &'static str {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_health_check_of_an_image_is_read() {
+        let read = |json: &str| {
+            let run: RunConfig = serde_json::from_str(json).unwrap();
+            run.healthcheck.and_then(|check| check.read(&run.shell))
+        };
+        let check = read(
+            r#"{"Healthcheck":{"Test":["CMD-SHELL","curl -f http://localhost/"],"Interval":5000000000,"Retries":7}}"#,
+        );
+        let check = check.unwrap();
+        assert_eq!(check.command, ["/bin/sh", "-c", "curl -f http://localhost/"]);
+        assert_eq!((check.interval.as_secs(), check.timeout.as_secs(), check.retries), (5, 30, 7));
+        let own_shell = read(r#"{"Shell":["/bin/bash","-ec"],"Healthcheck":{"Test":["CMD-SHELL","x"]}}"#).unwrap();
+        assert_eq!((own_shell.command, own_shell.retries), (["/bin/bash", "-ec", "x"].map(str::to_owned).to_vec(), 3));
+        assert_eq!(read(r#"{"Healthcheck":{"Test":["CMD","/bin/ok","a b"]}}"#).unwrap().command, ["/bin/ok", "a b"]);
+        for none in [
+            "{}",
+            r#"{"Healthcheck":{"Test":["NONE"]}}"#,
+            r#"{"Healthcheck":{"Test":[]}}"#,
+            r#"{"Healthcheck":{"Test":null}}"#,
+        ] {
+            assert_eq!(read(none), None, "{none}");
+        }
     }
 }

@@ -100,7 +100,12 @@ impl ImageStore {
 
     /// Labels of an image.
     pub fn labels(&self, manifest: &Digest) -> Result<BTreeMap<String, String>> {
-        Ok(self.read::<ImageConfig>(&self.config_digest(manifest)?, "configuration")?.config.labels)
+        Ok(self.run_config(manifest)?.labels)
+    }
+
+    /// What an image says of the containers that are made from it.
+    pub(super) fn run_config(&self, manifest: &Digest) -> Result<RunConfig> {
+        Ok(self.read::<ImageConfig>(&self.config_digest(manifest)?, "configuration")?.config)
     }
 
     /// Layers of an image, lowest first.

@@ -11,7 +11,6 @@ use futures_util::{StreamExt as _, stream};
 use super::{error::InstancesError, health, shared::Shared, workers::Workers};
 use crate::{
     engine::Container,
-    model::{HealthCheck, Probe},
     store::{Instance, InstanceState},
     workload::Purpose,
 };
@@ -99,12 +98,11 @@ async fn adopt(shared: &Shared) -> Result<(), InstancesError> {
     Ok(())
 }
 
-/// Whether nothing listens. An instance that is slow to respond may be under load.
+/// Whether nothing listens.
 async fn refuses(row: &Instance, port: u16) -> bool {
     let Some(endpoint) = row.endpoint else { return true };
     let address = SocketAddr::new(endpoint, port);
-    let check = HealthCheck { probe: Probe::Tcp, attempts: 1, wait: PROBE_TIMEOUT, timeout: PROBE_TIMEOUT };
-    matches!(health::attempt(address, &check).await, Err(health::Unhealthy::Refused))
+    health::refuses(address, PROBE_TIMEOUT).await
 }
 
 /// Removes instances' containers that have no row, and returns the others. The rows are read after the containers,

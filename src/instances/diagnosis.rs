@@ -1,6 +1,6 @@
 //! Why an instance ended or is not healthy, in words for the user.
 
-use super::{health::Unhealthy, listening::Listening};
+use super::{listening::Listening, unhealthy::Unhealthy};
 use crate::{
     engine::Container,
     model::{AppName, CONTAINER_PORT, Probe},
@@ -58,11 +58,9 @@ impl Diagnosis {
     pub(super) fn unhealthy(unhealthy: &Unhealthy, listening: Listening, port: u16, probe: &Probe) -> Self {
         let hint = "make it listen on 0.0.0.0 and on the port that the variable PORT holds";
         match (listening, probe) {
-            (Listening::Reachable, Probe::Http(path)) => Self::with_hint(
-                unhealthy.to_string(),
-                format!("GET {path} must return a status from 200 to 399; or change the path in app.json"),
-            ),
-            (Listening::Reachable, Probe::Tcp | Probe::Uptime(_)) => unhealthy.to_string().into(),
+            (Listening::Reachable, Probe::Tcp | Probe::Http(_)) | (_, Probe::Command(_) | Probe::Uptime(_)) => {
+                Self { reason: unhealthy.to_string(), hint: unhealthy.hint() }
+            }
             (Listening::OnLocalhost, _) => {
                 Self::with_hint(format!("it listens on port {port} of localhost only"), "make it listen on 0.0.0.0")
             }
@@ -70,6 +68,24 @@ impl Diagnosis {
                 Self::with_hint(format!("it listens on port {}, not on $PORT ({port})", other.port), hint)
             }
             (Listening::Nowhere, _) => Self::with_hint(format!("it does not listen on $PORT ({port})"), hint),
+        }
+    }
+
+    /// A check of this port failed, which is not that of `$PORT`.
+    pub(super) fn of_other_port(unhealthy: &Unhealthy, port: u16, port_var: u16) -> Self {
+        match unhealthy {
+            Unhealthy::Refused { .. } => Self::with_hint(
+                format!(
+                    "nothing accepts connections on port {port}, which the check in app.json names; $PORT is {port_var}"
+                ),
+                "leave port out of the check to use $PORT, or make the app listen there on 0.0.0.0",
+            ),
+            Unhealthy::NotAccepted
+            | Unhealthy::NoConnection(_)
+            | Unhealthy::Broken(_)
+            | Unhealthy::Http { .. }
+            | Unhealthy::Command { .. }
+            | Unhealthy::Uptime(_) => Self { reason: unhealthy.to_string(), hint: unhealthy.hint() },
         }
     }
 
@@ -98,7 +114,7 @@ mod tests {
         let app = "blog".parse().unwrap();
         let hint = |port, loopback, mappings: &[PortMapping]| {
             let listening = Listening::Elsewhere(ListeningSocket { port, loopback, waiting: 0 });
-            let diagnosis = Diagnosis::unhealthy(&Unhealthy::Refused, listening, 8080, &Probe::Tcp);
+            let diagnosis = Diagnosis::unhealthy(&Unhealthy::Refused { port: 8080 }, listening, 8080, &Probe::Tcp);
             assert_eq!(diagnosis.reason, format!("it listens on port {port}, not on $PORT (8080)"));
             diagnosis.or_map_port(&app, mappings, listening).hint.unwrap()
         };

@@ -1,132 +1,233 @@
-//! Health checks. Attempts are made at short intervals at first, so that an instance that starts quickly is healthy soon.
+//! Health checks of one instance: single attempts, and attempts until a check passes. These are made at short intervals at
+//! first, so that an instance that starts quickly is healthy soon.
 
-use std::{fmt, net::SocketAddr, time::Duration};
-
-use bytes::Bytes;
-use http_body_util::Empty;
-use hyper_util::rt::TokioIo;
-use tokio::{
-    net::TcpStream,
-    time::{Instant, sleep, timeout},
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
 };
 
-use crate::model::{HealthCheck, Probe};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep, sleep_until, timeout},
+};
 
-/// First interval between two attempts; it grows to that of the health check.
+use super::{command_check, http_check, listening::Listening, unhealthy::Unhealthy};
+use crate::{
+    config::Config,
+    engine::ContainerId,
+    model::{HealthCheck, Probe},
+    store::{Instance, PortMapping, PortScheme, Release},
+    workload::Runtime,
+};
+
+/// First interval between two attempts; it grows.
 const FIRST_INTERVAL: Duration = Duration::from_millis(20);
+/// First interval between two commands, each of which costs the engine some 0.1 s of CPU time.
+const FIRST_COMMAND_INTERVAL: Duration = Duration::from_millis(500);
+/// Longest interval of attempts other than commands, however long the check waits.
+const MAX_INTERVAL: Duration = Duration::from_secs(1);
+/// Number of responses with the same status after which no other is expected.
+const SAME_STATUS: u32 = 5;
+/// Attempts to read an instance's listeners that may fail one after the other before they count as unreadable.
+const UNREADABLE: u32 = 5;
+/// Number of connections of checks to the instances of one app at a time.
+const MAX_CONNECTIONS: usize = 8;
+/// Number of commands of checks in the containers of one app at a time.
+const MAX_COMMANDS: usize = 2;
 
-/// Why an attempt failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Unhealthy {
-    /// Nothing listens at the address.
-    Refused,
-    /// The instance listens, but does not accept connections.
-    NotAccepted,
-    /// No response within this time.
-    TimedOut(Duration),
-    /// The response had this status.
-    Status(u16),
-    /// The connection failed, or the response was not valid HTTP.
-    Broken(String),
+/// Bounds what the checks of one app do at a time.
+#[derive(Debug)]
+pub(super) struct CheckSlots {
+    connections: Semaphore,
+    commands: Semaphore,
 }
 
-impl fmt::Display for Unhealthy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused => f.write_str("nothing accepts connections"),
-            Self::NotAccepted => f.write_str("it listens but accepts no connections, as if it were still starting"),
-            Self::TimedOut(limit) => write!(f, "no response within {} s", limit.as_secs_f32()),
-            Self::Status(status) => write!(f, "it responded with status {status}"),
-            Self::Broken(why) => write!(f, "the connection failed, or the response was not valid HTTP: {why}"),
+impl Default for CheckSlots {
+    fn default() -> Self {
+        Self { connections: Semaphore::new(MAX_CONNECTIONS), commands: Semaphore::new(MAX_COMMANDS) }
+    }
+}
+
+/// An instance, as checks reach it; cheap to clone.
+#[derive(Clone)]
+pub(super) struct CheckedInstance {
+    pub(super) runtime: Runtime,
+    pub(super) container: ContainerId,
+    pub(super) address: IpAddr,
+    /// Value of its variable `PORT`.
+    pub(super) port: u16,
+    /// The host that requests ask for, unless the app declares another.
+    pub(super) host: String,
+    pub(super) release: Arc<Release>,
+    pub(super) slots: Arc<CheckSlots>,
+}
+
+/// The host that requests to an instance ask for: the one in the app's URL, as its users do. An app that serves only the
+/// hosts that it knows serves that one, or nobody.
+pub(super) fn host(config: &Config, exposed: bool, mappings: &[PortMapping]) -> String {
+    let http = mappings.iter().find(|mapping| mapping.scheme == PortScheme::Http).filter(|_| exposed);
+    match http.map(|mapping| mapping.host_port) {
+        None => "localhost".to_owned(),
+        Some(80) => config.hostname.clone(),
+        Some(port) => format!("{}:{port}", config.hostname),
+    }
+}
+
+/// The port in an instance's variable `PORT`: that of the app's first mapping, or else that of the release.
+pub(super) fn port(row: &Instance, exposed: bool, mappings: &[PortMapping]) -> u16 {
+    row.port_of(mappings.first().filter(|_| exposed))
+}
+
+/// A check that did not pass in its time.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct NotPassed {
+    /// Why the last attempt failed.
+    pub(super) unhealthy: Unhealthy,
+    /// Time since the start.
+    pub(super) after: Duration,
+    /// Whether it was given up early, because the instance always answers the same.
+    pub(super) early: bool,
+}
+
+impl CheckedInstance {
+    /// Makes one attempt, when the app has a free slot. Not for uptime.
+    pub(super) async fn attempt(&self, check: &HealthCheck) -> Result<(), Unhealthy> {
+        let slots = match &check.probe {
+            Probe::Tcp | Probe::Http(_) => &self.slots.connections,
+            Probe::Command(_) => &self.slots.commands,
+            Probe::Uptime(_) => return Ok(()),
+        };
+        // The semaphore is never closed.
+        let _slot = slots.acquire().await;
+        let address = SocketAddr::new(self.address, check.port.unwrap_or(self.port));
+        match &check.probe {
+            Probe::Tcp => {
+                connect(address, check.timeout).await?;
+                timeout(check.timeout, self.accepted(address.port())).await.map_err(|_| Unhealthy::NotAccepted)
+            }
+            Probe::Http(http) => http_check::attempt(address, &self.host, http, check.timeout).await,
+            Probe::Command(command) => {
+                let ran = command_check::attempt(&self.runtime, &self.container, &self.release, command, check.timeout);
+                ran.await.map_err(|fault| Unhealthy::Command { command: command.join(" "), fault })
+            }
+            Probe::Uptime(_) => Ok(()),
         }
     }
+
+    /// Waits until the instance has accepted all connections to a port: servers with worker processes open it before the
+    /// workers have loaded the app, and one that hangs keeps it open.
+    async fn accepted(&self, port: u16) {
+        let (mut wait, mut unreadable) = (Duration::from_millis(10), 0);
+        loop {
+            match self.runtime.diagnose(&self.container).await {
+                Ok(listeners) if Listening::accepts(&listeners, port) => return,
+                Ok(_) => unreadable = 0,
+                Err(_) => unreadable += 1,
+            }
+            // An instance whose listeners cannot be read is not held back; one that just ended has none either.
+            if unreadable == UNREADABLE {
+                return;
+            }
+            sleep(wait).await;
+            wait = (wait * 2).min(Duration::from_millis(200));
+        }
+    }
+
+    /// Waits until a check passes.
+    pub(super) async fn until_passed(&self, check: &HealthCheck) -> Result<(), NotPassed> {
+        until_passed(check, || self.attempt(check)).await
+    }
 }
 
-/// Returns when the instance is healthy, or with the reason of the last attempt's failure.
-pub async fn until_healthy(address: SocketAddr, check: &HealthCheck) -> Result<(), Unhealthy> {
-    if let Probe::Uptime(uptime) = check.probe {
-        sleep(uptime).await;
-        return Ok(());
+/// Waits until the address accepts a connection, within the time of this check.
+pub async fn until_accepting(address: SocketAddr, check: &HealthCheck) -> Result<(), Unhealthy> {
+    let passed = until_passed(check, || connect(address, check.timeout)).await;
+    passed.map_err(|not_passed| not_passed.unhealthy)
+}
+
+/// Whether nothing listens at an address. An instance that is slow to respond may be under load.
+pub(super) async fn refuses(address: SocketAddr, limit: Duration) -> bool {
+    matches!(connect(address, limit).await, Err(Unhealthy::Refused { .. }))
+}
+
+async fn connect(address: SocketAddr, limit: Duration) -> Result<(), Unhealthy> {
+    let connected = timeout(limit, http_check::connect(address)).await;
+    connected.unwrap_or(Err(Unhealthy::NoConnection(limit))).map(drop)
+}
+
+/// Responses in a row with the same status, which will not change.
+#[derive(Debug, Default)]
+struct Streak {
+    status: Option<u16>,
+    attempts: u32,
+    since: Option<Instant>,
+}
+
+impl Streak {
+    /// Whether no other response is expected: this one came several times in a row, also at attempts as far apart as the
+    /// check declares.
+    fn is_final(&mut self, unhealthy: &Unhealthy, wait: Duration, now: Instant) -> bool {
+        let status = unhealthy.final_status();
+        if status.is_none() || status != self.status {
+            *self = Self { status, attempts: u32::from(status.is_some()), since: Some(now) };
+            return false;
+        }
+        self.attempts += 1;
+        let apart = wait.max(MAX_INTERVAL) * (SAME_STATUS - 1);
+        self.attempts >= SAME_STATUS && self.since.is_some_and(|since| now.duration_since(since) >= apart)
     }
+}
+
+async fn until_passed<F>(check: &HealthCheck, attempt: impl Fn() -> F) -> Result<(), NotPassed>
+where
+    F: Future<Output = Result<(), Unhealthy>>,
+{
+    let started = Instant::now();
     let longest = check.wait.max(Duration::from_millis(10));
-    let deadline = Instant::now() + longest * check.attempts.max(1);
-    let mut wait = FIRST_INTERVAL.min(longest);
+    let (first, longest) = match check.probe {
+        Probe::Uptime(uptime) => {
+            sleep(uptime.max(check.initial_delay)).await;
+            return Ok(());
+        }
+        Probe::Tcp | Probe::Http(_) => (FIRST_INTERVAL, longest.min(MAX_INTERVAL)),
+        Probe::Command(_) => (FIRST_COMMAND_INTERVAL, longest),
+    };
+    sleep(check.initial_delay).await;
+    let deadline = Instant::now() + check.limit();
+    let mut wait = first.min(longest);
+    let mut streak = Streak::default();
     loop {
         let begun = Instant::now();
-        let Err(unhealthy) = attempt(address, check).await else { return Ok(()) };
+        let Err(unhealthy) = attempt().await else { return Ok(()) };
         let next = begun + wait;
-        if next.max(Instant::now()) >= deadline {
-            return Err(unhealthy);
+        let early = streak.is_final(&unhealthy, check.wait, begun);
+        if early || next.max(Instant::now()) >= deadline {
+            return Err(NotPassed { unhealthy, after: started.elapsed(), early });
         }
-        tokio::time::sleep_until(next).await;
+        sleep_until(next).await;
         wait = (wait + wait / 2).min(longest);
-    }
-}
-
-/// Makes one attempt.
-pub(super) async fn attempt(address: SocketAddr, check: &HealthCheck) -> Result<(), Unhealthy> {
-    let probe = async {
-        let stream = TcpStream::connect(address).await.map_err(|e| match e.kind() {
-            std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::HostUnreachable => Unhealthy::Refused,
-            _ => Unhealthy::Broken(e.to_string()),
-        })?;
-        match &check.probe {
-            Probe::Tcp | Probe::Uptime(_) => Ok(()),
-            Probe::Http(path) => get(stream, address, path).await,
-        }
-    };
-    timeout(check.timeout, probe).await.unwrap_or(Err(Unhealthy::TimedOut(check.timeout)))
-}
-
-async fn get(stream: TcpStream, address: SocketAddr, path: &str) -> Result<(), Unhealthy> {
-    let broken = |e: &dyn fmt::Display| Unhealthy::Broken(e.to_string());
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| broken(&e))?;
-    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    let request = hyper::Request::get(path)
-        .header(hyper::header::HOST, address.to_string())
-        .header(hyper::header::USER_AGENT, "paas-health-check")
-        .header(hyper::header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(|e| broken(&e))?;
-    let response = sender.send_request(request);
-    tokio::pin!(connection, response);
-    let response = tokio::select! {
-        response = &mut response => response,
-        // The connection may end at the moment at which it delivers the response.
-        _ = &mut connection => response.await,
-    };
-    match response.map_err(|e| broken(&e))?.status().as_u16() {
-        200..400 => Ok(()),
-        status => Err(Unhealthy::Status(status)),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::{
-        io::{AsyncReadExt as _, AsyncWriteExt as _},
-        net::TcpListener,
-    };
+    use tokio::net::TcpListener;
 
     use super::*;
+    use crate::{
+        instances::unhealthy::{HttpFault, SentRequest},
+        model::Exposure,
+    };
 
     fn check(probe: Probe, attempts: u32, wait_ms: u64) -> HealthCheck {
-        let timeout = Duration::from_millis(300);
-        HealthCheck { probe, attempts, wait: Duration::from_millis(wait_ms), timeout }
+        let (wait, timeout) = (Duration::from_millis(wait_ms), Duration::from_millis(300));
+        HealthCheck { probe, attempts, wait, timeout, ..HealthCheck::default_for(Exposure::PortMappings) }
     }
 
-    async fn answering(answer: &'static str) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let mut request = [0; 1024];
-                let _ = stream.read(&mut request).await;
-                let _ = stream.write_all(answer.as_bytes()).await;
-            }
-        });
-        address
+    fn status(status: u16) -> Unhealthy {
+        let request = SentRequest { path: "/".into(), host: "h".into(), port: 1, declared_host: false };
+        Unhealthy::Http { request, fault: HttpFault::Status { status, body: String::new() } }
     }
 
     #[tokio::test]
@@ -134,7 +235,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        assert_eq!(until_healthy(address, &check(Probe::Tcp, 1, 60)).await, Err(Unhealthy::Refused));
+        let port = address.port();
+        assert_eq!(until_accepting(address, &check(Probe::Tcp, 1, 60)).await, Err(Unhealthy::Refused { port }));
         let begun = Instant::now();
         let opens = async {
             sleep(Duration::from_millis(100)).await;
@@ -145,25 +247,56 @@ mod tests {
         let check = check(Probe::Tcp, 60, 1000);
         tokio::select! {
             () = opens => panic!("the listener was not found"),
-            healthy = until_healthy(address, &check) => healthy.unwrap(),
+            healthy = until_accepting(address, &check) => healthy.unwrap(),
         }
         assert!(begun.elapsed() < Duration::from_millis(600), "{:?}", begun.elapsed());
     }
 
+    #[test]
+    fn a_status_that_will_not_change_ends_the_wait() {
+        // The seconds after the start at which these statuses come, and the time from which on no other is expected.
+        let given_up = |wait: u64, attempts: &[(u64, u16)]| {
+            let (mut streak, start) = (Streak::default(), Instant::now());
+            let mut of_attempt = attempts.iter().map(|(at, code)| {
+                let now = start + Duration::from_millis(*at);
+                (*at, streak.is_final(&status(*code), Duration::from_secs(wait), now))
+            });
+            of_attempt.find(|(_, last)| *last).map(|(at, _)| at)
+        };
+        let quick = [(0, 404), (20, 404), (50, 404), (95, 404), (160, 404), (1000, 404), (4000, 404), (20_000, 404)];
+        assert_eq!(given_up(1, &quick), Some(4000), "not before five attempts, a second apart");
+        assert_eq!(given_up(5, &quick), Some(20_000), "the declared wait counts");
+        let slow: Vec<_> = (0..10).map(|n| (n * 9000, 400)).collect();
+        assert_eq!(given_up(1, &slow), Some(36_000), "five attempts");
+        let changing = [(0, 404), (1000, 400), (2000, 404), (3000, 404), (4000, 404), (5000, 404)];
+        assert_eq!(given_up(1, &changing), None);
+        assert_eq!(given_up(1, &[(0, 503), (1000, 503), (2000, 503), (3000, 503), (4000, 503), (9000, 503)]), None);
+    }
+
     #[tokio::test]
-    async fn the_response_status_decides() {
-        let probe = || Probe::Http("/up".into());
-        for (answer, expected) in [
-            ("HTTP/1.1 204 No Content\r\n\r\n", Ok(())),
-            ("HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n", Ok(())),
-            ("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", Err(Unhealthy::Status(500))),
-        ] {
-            assert_eq!(attempt(answering(answer).await, &check(probe(), 1, 10)).await, expected, "{answer}");
-        }
-        let nonsense = answering("SSH-2.0-nonsense\r\n").await;
-        assert!(matches!(attempt(nonsense, &check(probe(), 1, 10)).await, Err(Unhealthy::Broken(_))));
-        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let outcome = attempt(silent.local_addr().unwrap(), &check(probe(), 1, 10)).await;
-        assert_eq!(outcome, Err(Unhealthy::TimedOut(Duration::from_millis(300))));
+    async fn the_initial_delay_comes_before_the_time_for_the_attempts() {
+        let begun = Instant::now();
+        let mut delayed = check(Probe::Tcp, 3, 10);
+        delayed.initial_delay = Duration::from_millis(200);
+        let first = std::sync::Mutex::new(None);
+        let attempt = || async {
+            first.lock().unwrap().get_or_insert(begun.elapsed());
+            Err(status(503))
+        };
+        let outcome = until_passed(&delayed, attempt).await.unwrap_err();
+        let first = first.into_inner().unwrap().unwrap();
+        assert!(first >= delayed.initial_delay && outcome.after >= first, "{first:?} {outcome:?}");
+        assert!(!outcome.early);
+    }
+
+    #[test]
+    fn the_host_is_that_of_the_apps_url() {
+        let config = Config { hostname: "paas.example".into(), ..Config::default() };
+        let mapping = |scheme, host_port| PortMapping { scheme, host_port, container_port: 8080 };
+        let (tcp, http) = (mapping(PortScheme::Tcp, 7000), mapping(PortScheme::Http, 10_001));
+        assert_eq!(host(&config, true, &[tcp.clone(), http.clone()]), "paas.example:10001");
+        assert_eq!(host(&config, true, &[mapping(PortScheme::Http, 80)]), "paas.example");
+        assert_eq!(host(&config, true, &[tcp]), "localhost");
+        assert_eq!(host(&config, false, &[http]), "localhost");
     }
 }

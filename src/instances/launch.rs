@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, future::try_join_all};
 use tokio::sync::{Mutex, Semaphore, broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -16,15 +16,16 @@ use super::{
     diagnosis::Diagnosis,
     error::InstancesError,
     failure::InstanceFailure,
-    health::{self, Unhealthy},
+    health::{CheckSlots, CheckedInstance, NotPassed},
     listening::Listening,
     pump::Pumps,
+    unhealthy::Unhealthy,
 };
 use crate::{
     config::Config,
     engine::{Container, ContainerId, LogOptions},
-    model::{AppName, HealthCheck, InstanceId, Line, Probe},
-    store::{App, Instance, InstanceState, ProcessSpec, Release, Store},
+    model::{AppName, CheckType, HealthCheck, InstanceId, Line, Probe},
+    store::{App, Instance, InstanceState, Release, Store},
     workload::{Purpose, Runtime, Workload},
 };
 
@@ -37,13 +38,10 @@ const INSPECT_INTERVAL: Duration = Duration::from_secs(2);
 /// Delay before the caller is informed about an instance that is not healthy yet. Most are healthy earlier.
 const INFORM_AFTER: Duration = Duration::from_secs(10);
 
-/// Attempts to read an instance's listeners that may fail one after the other before they count as unreadable.
-const UNREADABLE: u32 = 5;
-
 /// Result of a launch.
 pub(super) enum Launched {
-    /// The instance passed its health check.
-    Healthy { container: ContainerId },
+    /// The instance passed its health checks. A failure of these was only to be reported.
+    Healthy { container: ContainerId, warnings: Vec<String> },
     /// The instance ended, or did not become healthy in time.
     Failed(InstanceFailure),
     /// The launch was cancelled.
@@ -71,15 +69,31 @@ pub(super) struct Launch {
     pub(super) row: Instance,
     /// Port of the variable `PORT`, which is also checked: that of the port mapping, or else that of the release.
     pub(super) port: u16,
+    /// Health checks that it must pass; without any, it is healthy as soon as it runs.
+    pub(super) checks: Vec<HealthCheck>,
+    /// The host that HTTP checks ask for.
+    pub(super) host: String,
+    /// Bounds the checks of the app.
+    pub(super) slots: Arc<CheckSlots>,
     /// Receives the state of the instance, if a caller waits for the rollout.
     pub(super) progress: Option<mpsc::Sender<Line>>,
     /// Held during a pull: one at a time for an app.
     pub(super) pull: Arc<Mutex<()>>,
 }
 
+/// A check that an instance did not pass when it was started.
+struct FailedCheck {
+    check: HealthCheck,
+    not_passed: NotPassed,
+}
+
 impl Launch {
-    fn process(&self) -> Option<&ProcessSpec> {
-        self.release.processes.iter().find(|spec| spec.process.process_type == self.row.process_type)
+    /// The checks of a type that must pass before the instance is healthy.
+    fn checks_of(&self, check_type: CheckType) -> impl Iterator<Item = HealthCheck> {
+        self.checks.iter().filter(move |check| check.check_type == check_type).map(move |check| match check_type {
+            CheckType::Readiness => check.at_start(),
+            CheckType::Startup | CheckType::Liveness => check.clone(),
+        })
     }
 }
 
@@ -132,7 +146,6 @@ impl Launcher {
         self.pumps.ensure(row);
 
         let address = SocketAddr::new(self.endpoint(row).await?, launch.port);
-        let Some(check) = launch.process().map(|spec| &spec.health_check) else { return Ok(Launched::Cancelled) };
         let checked = tokio::select! {
             () = cancel.cancelled() => return Ok(Launched::Cancelled),
             ended = self.ended_container(&row.id, &mut exits) => {
@@ -141,64 +154,75 @@ impl Launcher {
                     None => self.failed(launch, CONTAINER_REMOVED).await,
                 });
             }
-            checked = self.until_healthy(&container, address, check) => checked,
-            never = self.inform_caller(&container, launch, &check.probe) => match never {},
+            checked = self.until_healthy(&container, address, launch) => checked,
+            never = self.inform_caller(&container, launch) => match never {},
         };
         match (checked, self.runtime.observe(row.id.as_str()).await?) {
             // Only if the container still has the address, it is the one that passed the check.
-            (Ok(()), Some(c)) if c.state.is_alive() && c.address == Some(address.ip()) => {
-                Ok(Launched::Healthy { container: c.id })
+            (Ok(warnings), Some(c)) if c.state.is_alive() && c.address == Some(address.ip()) => {
+                Ok(Launched::Healthy { container: c.id, warnings })
             }
             (_, Some(c)) if !c.state.is_alive() => Ok(self.ended(launch, &c).await),
-            (Ok(()), _) => {
+            (Ok(_), _) => {
                 let reason = "its container was removed, or moved to another address, by someone else";
                 Ok(self.failed(launch, reason).await)
             }
-            (Err(unhealthy), _) => {
-                let mut diagnosis = self.diagnose(&container, launch, &check.probe, &unhealthy).await;
-                let seconds = check.deadline().saturating_sub(check.timeout).as_secs_f32();
-                diagnosis.reason = format!("not healthy after {seconds} s: {}", diagnosis.reason);
+            (Err(failed), _) => {
+                let FailedCheck { check, not_passed: NotPassed { unhealthy, after, early } } = *failed;
+                let mut diagnosis = self.diagnose(&container, launch, &check, &unhealthy).await;
+                let seconds = after.as_secs_f32().round();
+                let same = if early { " and five times the same response" } else { "" };
+                diagnosis.reason = format!("not healthy after {seconds} s{same}: {}", diagnosis.reason);
                 Ok(self.failed(launch, diagnosis).await)
             }
         }
     }
 
-    /// Waits until the instance passes its health check. A TCP check also requires that the instance has accepted the
-    /// connection: servers with worker processes open the port before the workers have loaded the app.
+    /// Waits until the instance passes its startup checks, and then its readiness checks: a release that never becomes ready
+    /// gets no request. Returns what is only to be reported.
     async fn until_healthy(
         &self,
         container: &ContainerId,
         address: SocketAddr,
-        check: &HealthCheck,
-    ) -> Result<(), Unhealthy> {
-        health::until_healthy(address, check).await?;
-        if check.probe != Probe::Tcp {
-            return Ok(());
-        }
-        let accepted = async {
-            let (mut wait, mut unreadable) = (Duration::from_millis(10), 0);
-            loop {
-                match self.runtime.diagnose(container).await {
-                    Ok(listeners) if Listening::accepts(&listeners, address.port()) => return,
-                    Ok(_) => unreadable = 0,
-                    Err(_) => unreadable += 1,
-                }
-                // An instance whose listeners cannot be read is not held back; one that just ended has none either.
-                if unreadable == UNREADABLE {
-                    return;
-                }
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(Duration::from_millis(200));
-            }
+        launch: &Launch,
+    ) -> Result<Vec<String>, Box<FailedCheck>> {
+        let instance = CheckedInstance {
+            runtime: self.runtime.clone(),
+            container: container.clone(),
+            address: address.ip(),
+            port: launch.port,
+            host: launch.host.clone(),
+            release: Arc::clone(&launch.release),
+            slots: Arc::clone(&launch.slots),
         };
-        tokio::time::timeout(check.deadline(), accepted).await.map_err(|_| Unhealthy::NotAccepted)
+        let mut warnings = Vec::new();
+        for check_type in [CheckType::Startup, CheckType::Readiness] {
+            let passed = launch.checks_of(check_type).map(|check| {
+                let instance = &instance;
+                async move {
+                    match instance.until_passed(&check).await {
+                        Ok(()) => Ok(None),
+                        Err(not_passed) if check.warn => Ok(Some(check.failure(&not_passed.unhealthy))),
+                        Err(not_passed) => Err(Box::new(FailedCheck { check, not_passed })),
+                    }
+                }
+            });
+            warnings.extend(try_join_all(passed).await?.into_iter().flatten());
+        }
+        Ok(warnings)
     }
 
     /// Informs the caller of a rollout where an instance listens that does not become healthy soon, and again whenever
     /// that changes.
-    async fn inform_caller(&self, container: &ContainerId, launch: &Launch, probe: &Probe) -> Infallible {
-        let progress = launch.progress.as_ref().filter(|_| !matches!(probe, Probe::Uptime(_)));
-        let Some(progress) = progress else { return std::future::pending().await };
+    async fn inform_caller(&self, container: &ContainerId, launch: &Launch) -> Infallible {
+        let connects = |check: &&HealthCheck| match check.probe {
+            Probe::Tcp | Probe::Http(_) => check.check_type == CheckType::Startup && check.port.is_none(),
+            Probe::Command(_) | Probe::Uptime(_) => false,
+        };
+        let check = launch.checks.iter().find(connects);
+        let Some((progress, HealthCheck { probe, .. })) = launch.progress.as_ref().zip(check) else {
+            return std::future::pending().await;
+        };
         let (name, mut last) = (launch.row.name(), None);
         tokio::time::sleep(INFORM_AFTER).await;
         loop {
@@ -286,17 +310,23 @@ impl Launcher {
         &self,
         container: &ContainerId,
         launch: &Launch,
-        probe: &Probe,
+        check: &HealthCheck,
         unhealthy: &Unhealthy,
     ) -> Diagnosis {
+        if let Some(port) = check.port.filter(|port| *port != launch.port) {
+            return Diagnosis::of_other_port(unhealthy, port, launch.port);
+        }
+        if unhealthy.responded() {
+            return Diagnosis { reason: unhealthy.to_string(), hint: unhealthy.hint() };
+        }
         let listening = match self.runtime.diagnose(container).await {
             Ok(listeners) => Listening::of(&listeners, launch.port),
             Err(error) => {
                 tracing::debug!(%error, "cannot read on which ports the instance listens");
-                return unhealthy.to_string().into();
+                return Diagnosis { reason: unhealthy.to_string(), hint: unhealthy.hint() };
             }
         };
-        let diagnosis = Diagnosis::unhealthy(unhealthy, listening, launch.port, probe);
+        let diagnosis = Diagnosis::unhealthy(unhealthy, listening, launch.port, &check.probe);
         match listening {
             Listening::Elsewhere(_) => {
                 let mappings = self.store.port_mappings(launch.app.id).await.unwrap_or_default();

@@ -1,6 +1,9 @@
 //! Where an instance listens, compared with the port on which it is to listen.
 
-use crate::{engine::ListeningSocket, model::Probe};
+use crate::{
+    engine::ListeningSocket,
+    model::{HttpProbe, Probe},
+};
 
 /// Where an instance listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +38,8 @@ impl Listening {
     /// Text for the caller about an instance that is not healthy yet; `None` if the instance listens as it should.
     pub(super) fn not_healthy_yet(self, name: &str, port: u16, probe: &Probe) -> Option<String> {
         match (self, probe) {
-            (_, Probe::Uptime(_)) | (Self::Reachable, Probe::Tcp) => None,
-            (Self::Reachable, Probe::Http(path)) => Some(format!(
+            (_, Probe::Uptime(_) | Probe::Command(_)) | (Self::Reachable, Probe::Tcp) => None,
+            (Self::Reachable, Probe::Http(HttpProbe { path, .. })) => Some(format!(
                 "{name} listens on $PORT ({port}); GET {path} does not return a status from 200 to 399 yet"
             )),
             (Self::OnLocalhost, _) => {
@@ -76,7 +79,7 @@ mod tests {
             |port| ListeningSocket { port, loopback: false, waiting: 0 },
             |port| ListeningSocket { port, loopback: true, waiting: 0 },
         );
-        let http = Probe::Http("/up".to_owned());
+        let http = Probe::Http(HttpProbe::get("/up"));
         let uptime = Probe::Uptime(Duration::from_mins(1));
         for (listeners, probe, expected) in [
             (vec![], &Probe::Tcp, Some("web.1 listens on no port yet")),

@@ -70,6 +70,8 @@ pub(super) enum Action {
 /// An instance that ran for this long was not in a crash loop.
 const STABLE_AFTER: Duration = Duration::from_mins(1);
 const MAX_BACK_OFF: Millis = 5 * 60 * 1000;
+/// Interval at which an instance looks whether its predecessor is removed.
+const PREDECESSOR_INTERVAL: Millis = 1000;
 
 /// Delay before the start after this many failures in a row: none at first, then 1 s, doubling up to 5 min.
 fn back_off(restarts: u32) -> Millis {
@@ -148,9 +150,9 @@ fn plan_current(
                 |row: &Instance| row.process_type == instance.process_type && row.ordinal == instance.ordinal;
             let wait_for_predecessor = strategy(input, current, &instance.process_type) == UpdateStrategy::StopFirst
                 && input.rows.iter().any(same_name);
-            if !wait_for_predecessor {
-                actions.push(Action::Create(current, instance));
-            }
+            // The end of its teardown is the next round at the latest; until then the app is not as it is declared.
+            let wait = Action::Wait(input.now + PREDECESSOR_INTERVAL);
+            actions.push(if wait_for_predecessor { wait } else { Action::Create(current, instance) });
             continue;
         };
         wanted.insert(row.id.clone());
@@ -202,7 +204,7 @@ fn plan_candidate(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::AppId;
+    use crate::{model::CheckSettings, store::AppId};
 
     const NOW: Millis = 1_000_000;
 
@@ -224,6 +226,7 @@ mod tests {
             current: current.map(deployment),
             candidate: candidate.map(deployment),
             formation: formation.iter().map(|(t, n)| (t.parse().unwrap(), *n)).collect(),
+            checks: CheckSettings::default(),
         }
     }
 
@@ -243,6 +246,7 @@ mod tests {
             restarts: 0,
             not_before: 0,
             port: 8080,
+            ready: true,
             created_at: 0,
         }
     }
@@ -400,9 +404,10 @@ mod tests {
         let old = row(1, "web.1", Healthy);
         assert_eq!(plan_with(&rollout, std::slice::from_ref(&old), &[], &types), [Action::Commit(deployment(2))]);
         let committed = app(Some(2), None, &[("web", 1)]);
-        assert_eq!(plan_with(&committed, &[old], &[], &types), [Action::Retire(id("i1-web-1"))]);
+        let wait = || Action::Wait(NOW + PREDECESSOR_INTERVAL);
+        assert_eq!(plan_with(&committed, &[old], &[], &types), [wait(), Action::Retire(id("i1-web-1"))]);
         let retiring = [row(1, "web.1", Retiring)];
-        assert_eq!(plan_with(&committed, &retiring, &[], &types), [Action::Remove(id("i1-web-1"))]);
+        assert_eq!(plan_with(&committed, &retiring, &[], &types), [wait(), Action::Remove(id("i1-web-1"))]);
         assert_eq!(plan_with(&committed, &[], &[], &types), [create(2, "web", 1)]);
     }
 

@@ -15,6 +15,8 @@ pub enum ReportState {
     Starting,
     /// The instance passed its health check.
     Healthy,
+    /// The instance fails its readiness checks, and gets no requests while another is ready.
+    Unready,
     /// The instance is drained, stopped and removed.
     Retiring,
     /// A predecessor failed, and the instance is not started yet.
@@ -26,6 +28,7 @@ impl std::fmt::Display for ReportState {
         f.pad(match self {
             Self::Starting => "starting",
             Self::Healthy => "healthy",
+            Self::Unready => "unready",
             Self::Retiring => "retiring",
             Self::Waiting => "waiting (back-off)",
         })
@@ -58,6 +61,7 @@ impl InstanceReport {
         let state = match row.state {
             InstanceState::Starting if row.not_before > now => ReportState::Waiting,
             InstanceState::Starting => ReportState::Starting,
+            InstanceState::Healthy if !row.ready => ReportState::Unready,
             InstanceState::Healthy => ReportState::Healthy,
             InstanceState::Retiring => ReportState::Retiring,
         };

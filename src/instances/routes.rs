@@ -93,7 +93,8 @@ impl Routes {
     }
 }
 
-/// A table in which the healthy, exposed instances of each app's current release get the requests.
+/// A table in which the healthy, exposed instances of each app's current release get the requests: those that are ready, or
+/// all if none is.
 fn table(state: &RoutingState, listen: &[IpAddr]) -> Table {
     let apps: HashMap<_, _> = state.apps.iter().filter(|app| !app.destroying).map(|app| (app.id, app)).collect();
     let mut serving: HashMap<AppId, Vec<&Instance>> = HashMap::new();
@@ -102,6 +103,13 @@ fn table(state: &RoutingState, listen: &[IpAddr]) -> Table {
         let routed = row.state == InstanceState::Healthy && state.is_exposed(row);
         if routed && current.is_some_and(|current| current.generation == row.generation) {
             serving.entry(row.app).or_default().push(row);
+        }
+    }
+    // Those that fail their readiness checks get none, unless all do: a response of an instance that is not well is better
+    // than none, and what fails for all at once is as a rule something on which all depend.
+    for rows in serving.values_mut() {
+        if rows.iter().any(|row| row.ready) {
+            rows.retain(|row| row.ready);
         }
     }
     let mut services = BTreeMap::new();
@@ -144,7 +152,7 @@ fn target(row: &Instance, mapping: &PortMapping) -> Option<Target> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Deployment;
+    use crate::{model::CheckSettings, store::Deployment};
 
     fn app(id: i64, name: &str, current: Option<u64>) -> App {
         App {
@@ -160,6 +168,7 @@ mod tests {
             current: current.map(|generation| Deployment { release: 1, generation }),
             candidate: None,
             formation: BTreeMap::new(),
+            checks: CheckSettings::default(),
         }
     }
 
@@ -178,12 +187,35 @@ mod tests {
             restarts: 0,
             not_before: 0,
             port: 8080,
+            ready: true,
             created_at: 0,
         }
     }
 
     fn mapping(scheme: PortScheme, host_port: u16, container_port: u16) -> PortMapping {
         PortMapping { scheme, host_port, container_port }
+    }
+
+    #[test]
+    fn instances_that_are_not_ready_get_requests_only_if_none_is() {
+        let mut instances: Vec<_> =
+            [0, 1, 2].map(|slot| row(&format!("web-{slot}"), 1, 1, "web", slot, InstanceState::Healthy)).into();
+        let targets = |instances: &[Instance]| {
+            let state = RoutingState {
+                mappings: vec![(AppId(1), mapping(PortScheme::Http, 10_001, 8080))],
+                apps: vec![app(1, "one", Some(1))],
+                instances: instances.to_vec(),
+                exposed: [((AppId(1), 1), "web".parse().unwrap())].into(),
+            };
+            let service = table(&state, &[IpAddr::from([127, 0, 0, 1])]).services.remove(0);
+            service.targets.iter().map(|target| target.instance.to_string()).collect::<Vec<_>>()
+        };
+        instances[1].ready = false;
+        assert_eq!(targets(&instances), ["web-0", "web-2"]);
+        instances[0].ready = false;
+        assert_eq!(targets(&instances), ["web-2"]);
+        instances[2].ready = false;
+        assert_eq!(targets(&instances), ["web-0", "web-1", "web-2"], "all, since none is ready");
     }
 
     #[test]

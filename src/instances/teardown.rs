@@ -28,7 +28,10 @@ pub(super) async fn tear_down(shared: &Shared, row: &Instance, unrouting: Unrout
             shared.routes.applied(version).await;
             shared.routes.drained(&row.id).await;
         };
-        if tokio::time::timeout(Duration::from_secs(limits.drain_seconds), drained).await.is_err() {
+        let app = shared.store.app(row.app).await?.filter(|app| !app.destroying);
+        let limit = app.and_then(|app| app.checks.wait_to_retire);
+        let limit = limit.unwrap_or_else(|| Duration::from_secs(limits.drain_seconds));
+        if tokio::time::timeout(limit, drained).await.is_err() {
             tracing::warn!(instance = %row.id, "the instance was not drained in time; stopping it");
         }
     }

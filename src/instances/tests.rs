@@ -1,19 +1,28 @@
 //! The reconciler on a runtime in memory, into which failures are injected. The database and the router are real.
 
 use std::{
+    net::Ipv4Addr,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU8, AtomicU16, Ordering},
     },
     time::Duration,
 };
 
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    task::JoinSet,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{InstanceReport, Instances, ReportState, RolloutError};
 use crate::{
     config::Config,
-    model::{Digest, Exposure, HealthCheck, Probe, Process, ReleaseManifest, ReleaseNumber},
+    model::{
+        CheckMode, CheckType, DeclaredCheck, Digest, Exposure, HealthCheck, HttpProbe, Probe, Process, ReleaseManifest,
+        ReleaseNumber,
+    },
     periodic::Driver,
     progress::Progress,
     router::Link,
@@ -102,6 +111,11 @@ impl Fixture {
 
     /// A release with these quantities of a process type that is healthy as soon as it runs.
     async fn release(&self, app: &App, quantity: u32) -> ReleaseNumber {
+        self.release_with(app, quantity, 8080, Vec::new()).await
+    }
+
+    /// The same, with a port and more health checks.
+    async fn release_with(&self, app: &App, quantity: u32, port: u16, checks: Vec<DeclaredCheck>) -> ReleaseNumber {
         let process = Process {
             process_type: "worker".parse().unwrap(),
             command: vec![],
@@ -111,10 +125,16 @@ impl Fixture {
             working_dir: None,
         };
         let soon = Duration::from_millis(5);
-        let health_check = HealthCheck { probe: Probe::Uptime(soon), attempts: 1, wait: soon, timeout: soon };
+        let health_check = HealthCheck { probe: Probe::Uptime(soon), ..HealthCheck::default_for(Exposure::Nothing) };
         let exposes = Exposure::Nothing;
-        let spec =
-            ProcessSpec { process, exposes, health_check, default_quantity: quantity, port: 8080, own_user: false };
+        let spec = ProcessSpec {
+            process,
+            exposes,
+            health_checks: [vec![health_check.into()], checks].concat(),
+            default_quantity: quantity,
+            port,
+            own_user: false,
+        };
         let new = NewRelease {
             kind: ReleaseKind::Push,
             image: Digest::of(b"image"),
@@ -267,5 +287,168 @@ async fn a_restarted_server_adopts_what_runs_and_removes_what_nobody_knows() {
     f.memory.fail_next(Call::Stop);
     server.instances.remove_app(app.id).await.unwrap();
     assert!(f.memory.containers().is_empty());
+    server.stop().await;
+}
+
+/// Servers at the addresses of the first workloads in memory, all on one port, each with a status of its own.
+struct Answers {
+    port: u16,
+    statuses: Vec<Arc<AtomicU16>>,
+    _tasks: JoinSet<()>,
+}
+
+impl Answers {
+    async fn new() -> Self {
+        let first = TcpListener::bind((Ipv4Addr::new(127, 78, 0, 1), 0)).await.unwrap();
+        let port = first.local_addr().unwrap().port();
+        let mut listeners = vec![first];
+        for last in 2..=6 {
+            listeners.push(TcpListener::bind((Ipv4Addr::new(127, 78, 0, last), port)).await.unwrap());
+        }
+        let (mut statuses, mut tasks) = (Vec::new(), JoinSet::new());
+        for listener in listeners {
+            let status = Arc::new(AtomicU16::new(200));
+            statuses.push(Arc::clone(&status));
+            tasks.spawn(async move {
+                while let Ok((mut stream, _)) = listener.accept().await {
+                    let mut request = [0; 1024];
+                    let _ = stream.read(&mut request).await;
+                    let status = status.load(Ordering::Relaxed);
+                    let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: 4\r\n\r\nwhy?");
+                    let _ = stream.write_all(answer.as_bytes()).await;
+                }
+            });
+        }
+        Self { port, statuses, _tasks: tasks }
+    }
+
+    /// Sets what the server at the address of an instance answers.
+    fn set(&self, instance: &InstanceReport, status: u16) {
+        let Some(std::net::IpAddr::V4(address)) = instance.address else { panic!("{instance:?}") };
+        self.statuses[usize::from(address.octets()[3]) - 1].store(status, Ordering::Relaxed);
+    }
+}
+
+fn check(check_type: CheckType, attempts: u32) -> DeclaredCheck {
+    DeclaredCheck {
+        check_type,
+        probe: Some(Probe::Http(HttpProbe::get("/state"))),
+        attempts: Some(attempts),
+        wait: Some(Duration::from_secs(1)),
+        ..DeclaredCheck::default()
+    }
+}
+
+async fn until_reported(server: &Server, app: &App, what: &str, holds: impl Fn(&[InstanceReport]) -> bool) {
+    let held = async {
+        while !holds(&server.report(app).await) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let waited = tokio::time::timeout(DEADLINE, held).await;
+    assert!(waited.is_ok(), "{what}: {:?}", server.report(app).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_fails_its_readiness_check_is_unready_until_it_passes() {
+    let (f, answers) = (Fixture::new(), Answers::new().await);
+    let (server, app) = (f.server().await, f.app().await);
+    let v1 = f.release_with(&app, 2, answers.port, vec![check(CheckType::Readiness, 2)]).await;
+    server.rollout(&app, v1).await.unwrap();
+    let first = server.report(&app).await;
+    let state_of = |report: &[InstanceReport], n: usize| report.get(n).map(|instance| instance.state);
+    answers.set(&first[0], 503);
+    until_reported(&server, &app, "it is unready", |now| state_of(now, 0) == Some(ReportState::Unready)).await;
+    let now = server.report(&app).await;
+    assert_eq!((ids(&now), state_of(&now, 1)), (ids(&first), Some(ReportState::Healthy)), "no instance was replaced");
+
+    // A restarted server knows it, and goes on.
+    server.stop().await;
+    let server = f.server().await;
+    server.settle(&app).await.unwrap();
+    assert_eq!(state_of(&server.report(&app).await, 0), Some(ReportState::Unready));
+    answers.set(&first[0], 200);
+    until_reported(&server, &app, "it is ready", |now| state_of(now, 0) == Some(ReportState::Healthy)).await;
+
+    // Without the check it counts as ready.
+    answers.set(&first[1], 503);
+    until_reported(&server, &app, "it is unready", |now| state_of(now, 1) == Some(ReportState::Unready)).await;
+    f.store.change_checks(app.id, |settings| settings.default_mode = CheckMode::Skipped).await.unwrap();
+    server.instances.checks_changed(&app);
+    until_reported(&server, &app, "it is ready", |now| state_of(now, 1) == Some(ReportState::Healthy)).await;
+    assert_eq!(ids(&server.report(&app).await), ids(&first));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_that_never_becomes_ready_does_not_replace_the_current_one() {
+    let (f, answers) = (Fixture::new(), Answers::new().await);
+    let (server, app) = (f.server().await, f.app().await);
+    let v1 = f.release(&app, 1).await;
+    server.rollout(&app, v1).await.unwrap();
+    for status in &answers.statuses {
+        status.store(404, Ordering::Relaxed);
+    }
+    let never = f.release_with(&app, 1, answers.port, vec![check(CheckType::Readiness, 1)]).await;
+    let error = server.rollout(&app, never).await.unwrap_err().to_string();
+    assert!(error.contains("five times the same response: GET /state on port"), "{error}");
+    assert!(error.contains("with Host localhost got status 404: why?"), "{error}");
+    f.until_left(1).await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_fails_its_liveness_check_is_restarted() {
+    let (f, answers) = (Fixture::new(), Answers::new().await);
+    let (server, app) = (f.server().await, f.app().await);
+    let v1 = f.release_with(&app, 2, answers.port, vec![check(CheckType::Liveness, 2)]).await;
+    server.rollout(&app, v1).await.unwrap();
+    let first = server.report(&app).await;
+    answers.set(&first[1], 500);
+    until_reported(&server, &app, "it is replaced", |now| {
+        now.len() == 2 && now[1].id != first[1].id && now[1].state == ReportState::Healthy
+    })
+    .await;
+    let now = server.report(&app).await;
+    assert_eq!((now[0].id.clone(), now[1].restarts), (first[0].id.clone(), 1));
+    f.until_left(2).await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_that_is_only_to_be_reported_changes_nothing() {
+    let (f, answers) = (Fixture::new(), Answers::new().await);
+    let (server, app) = (f.server().await, f.app().await);
+    for status in &answers.statuses {
+        status.store(500, Ordering::Relaxed);
+    }
+    let only_reported = DeclaredCheck { warn: true, ..check(CheckType::Startup, 1) };
+    let v1 = f.release_with(&app, 1, answers.port, vec![only_reported]).await;
+    let (progress, mut lines) = Progress::channel();
+    server.instances.rollout(app.id, v1, &progress, &CancellationToken::new()).await.unwrap();
+    drop(progress);
+    let mut told = Vec::new();
+    while let Some(line) = lines.recv().await {
+        told.push(line);
+    }
+    let warns = |line: &crate::model::Line| matches!(line, crate::model::Line::Trouble(text) if text.starts_with("worker.1: startup check: GET /state on port"));
+    assert!(told.iter().any(warns), "{told:?}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_disabled_checks_the_old_instances_end_before_the_new_ones_start() {
+    let f = Fixture::new();
+    let (server, app) = (f.server().await, f.app().await);
+    f.store.change_checks(app.id, |settings| settings.default_mode = CheckMode::Disabled).await.unwrap();
+    for _ in 0..2 {
+        // Its check could never pass.
+        let release = f.release_with(&app, 2, 1, vec![check(CheckType::Startup, 1)]).await;
+        server.rollout(&app, release).await.unwrap();
+        server.settle(&app).await.unwrap();
+        let report = server.report(&app).await;
+        let serves = |instance: &InstanceReport| instance.state == ReportState::Healthy && instance.release == release;
+        assert!(report.len() == 2 && report.iter().all(serves), "{report:?}");
+    }
     server.stop().await;
 }

@@ -2,6 +2,7 @@
 
 mod candidate;
 mod memory;
+mod monitoring;
 mod results;
 mod state;
 mod steps;
@@ -71,6 +72,7 @@ async fn reconcile(state: &mut WorkerState) {
         };
         tokio::select! {
             () = state.handle.woken() => {}
+            Some((id, finding)) = state.monitors.next() => results::record_finding(state, &id, finding).await,
             Some((id, result)) = state.tasks.join_next() => results::record(state, &id, result).await,
             () = until(next) => {}
         }
@@ -101,7 +103,7 @@ async fn round(state: &mut WorkerState, request: u64) -> Result<RoundEnd, Instan
         candidate::notify_callers(state).await?;
         let actions = plan(&PlanInput {
             app: &app,
-            releases: &state.declared_types(),
+            releases: &state.declared_types(&app),
             rows: &rows,
             failed: &state.memory.failed_after(),
             now: now(),
@@ -115,6 +117,7 @@ async fn round(state: &mut WorkerState, request: u64) -> Result<RoundEnd, Instan
                 Step::DelayedUntil(at) => next = next.into_iter().chain([at]).min(),
             }
         }
+        monitoring::monitor(state, &app, &rows).await?;
         if state.routes_stale {
             state.shared.routes.publish().await?;
             state.routes_stale = false;

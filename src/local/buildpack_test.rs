@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     engine::{ContainerSpec, ImageId, Input, Kind},
-    instances::until_healthy,
+    instances::until_accepting,
     model::{BuildpackSource, CONTAINER_PORT, Digest, Exposure, HealthCheck, Process},
     progress::Progress,
 };
@@ -147,7 +147,7 @@ impl BuildpackTest<'_> {
         let begun = Instant::now();
         workspace.engine.containers.start(&container).await?;
         let check = HealthCheck::default_for(Exposure::by_convention(process_type));
-        let healthy = until_healthy(SocketAddr::new(address.into(), CONTAINER_PORT), &check);
+        let healthy = until_accepting(SocketAddr::new(address.into(), CONTAINER_PORT), &check);
         let ends = async {
             while workspace.engine.containers.inspect(container.as_str()).await?.is_some_and(|c| c.state.is_alive()) {
                 tokio::time::sleep(POLL_INTERVAL).await;

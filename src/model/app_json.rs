@@ -7,7 +7,8 @@ use jsonc_parser::{ParseOptions, errors::ParseError, parse_to_serde_value};
 use serde_json::Value;
 
 use super::{
-    Concurrency, CronJob, DeclaredCheck, Line, Probe, ProcessType, ReleaseManifest, Scripts, cron, ignored_keys,
+    CheckHeader, CheckType, Concurrency, CronJob, DeclaredCheck, Exposure, HealthCheck, HttpProbe, Line, Probe,
+    ProcessType, ReleaseManifest, Scheme, Scripts, cron, ignored_keys,
 };
 
 /// JSON with comments and trailing commas, which people write into files such as this, and nothing else of JSON5.
@@ -34,8 +35,8 @@ pub struct InvalidAppJson(pub String);
 pub struct AppJson {
     /// Declared number of instances of each process type.
     pub formation: BTreeMap<ProcessType, u32>,
-    /// Declared health check of each process type.
-    pub health_checks: BTreeMap<ProcessType, DeclaredCheck>,
+    /// Declared health checks of each process type.
+    pub health_checks: BTreeMap<ProcessType, Vec<DeclaredCheck>>,
     /// What is run when a release is deployed, and on a schedule.
     pub manifest: ReleaseManifest,
     /// Lines for the developer about keys that have no effect.
@@ -63,13 +64,16 @@ impl AppJson {
             }
         }
         for (process_type, checks) in document.by_process_type("healthchecks")? {
-            for check in checks.items()? {
-                let kind = check.get("type")?.map(|kind| kind.string()).transpose()?;
-                if matches!(kind, None | Some("startup")) {
-                    let check = health_check(&check)?;
-                    parsed.health_checks.insert(process_type, check);
-                    break;
-                }
+            let exposure = Exposure::by_convention(&process_type);
+            let items = checks.items()?;
+            if items.len() > MAX_CHECKS {
+                let text = format!("{} has more than {MAX_CHECKS} checks; merge some of them", checks.path);
+                return Err(InvalidAppJson(text));
+            }
+            let read = |check| health_check(check, exposure, &mut parsed.notices);
+            let declared = items.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+            if !declared.is_empty() {
+                parsed.health_checks.insert(process_type, declared);
             }
         }
         parsed.manifest = ReleaseManifest { scripts: scripts(&document)?, cron: cron(&document)? };
@@ -212,24 +216,181 @@ fn cron_job(entry: &Node<'_>) -> Result<CronJob, InvalidAppJson> {
     })
 }
 
-fn health_check(check: &Node<'_>) -> Result<DeclaredCheck, InvalidAppJson> {
-    let seconds = |key: &str| check.get(key)?.map(|seconds| seconds.seconds()).transpose();
-    let probe = match (check.get("path")?, seconds("uptime")?) {
-        (Some(path), _) => match path.value.as_str() {
-            Some(text) if text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic()) => {
-                Some(Probe::Http(text.to_owned()))
-            }
-            _ => return Err(path.must("a string that begins with / and has no spaces")),
+/// Largest number of health checks of one process type.
+const MAX_CHECKS: usize = 16;
+/// Largest number of header fields, or words of a command, of a health check.
+const MAX_WORDS: usize = 64;
+
+/// The keys of a health check.
+const CHECK_KEYS: [&str; 17] = [
+    "type",
+    "name",
+    "description",
+    "path",
+    "content",
+    "httpHeaders",
+    "scheme",
+    "port",
+    "command",
+    "listening",
+    "uptime",
+    "initialDelay",
+    "attempts",
+    "wait",
+    "timeout",
+    "warn",
+    "onFailure",
+];
+
+fn health_check(
+    check: &Node<'_>,
+    exposure: Exposure,
+    unused: &mut Vec<String>,
+) -> Result<DeclaredCheck, InvalidAppJson> {
+    let check_type = match check.get("type")? {
+        None => CheckType::Startup,
+        Some(kind) => match kind.string()? {
+            "" | "startup" => CheckType::Startup,
+            "readiness" => CheckType::Readiness,
+            "liveness" => CheckType::Liveness,
+            _ => return Err(kind.must("startup, readiness or liveness")),
         },
-        (None, Some(uptime)) => Some(Probe::Uptime(uptime)),
-        (None, None) => None,
     };
-    Ok(DeclaredCheck {
-        probe,
-        attempts: check.get("attempts")?.map(|attempts| attempts.integer(1..=1000)).transpose()?,
+    let seconds = |key: &str| check.get(key)?.map(|seconds| seconds.seconds()).transpose();
+    let probe = probe(check)?;
+    let declared = DeclaredCheck {
+        check_type,
+        name: check
+            .get("name")?
+            .map(|name| name.string())
+            .transpose()?
+            .map(Line::sanitize)
+            .filter(|name| !name.is_empty()),
+        port: check.get("port")?.map(|port| port.port()).transpose()?,
+        initial_delay: seconds("initialDelay")?.unwrap_or_default(),
+        attempts: check.get("attempts")?.map(|attempts| attempts.integer(1..=HealthCheck::MAX_ATTEMPTS)).transpose()?,
         wait: seconds("wait")?,
         timeout: seconds("timeout")?.map(|timeout| timeout.max(Duration::from_millis(100))),
-    })
+        warn: check.get("warn")?.map(|warn| warn.boolean()).transpose()?.unwrap_or(false),
+        probe,
+    };
+    note_unused(check, &declared, exposure, unused)?;
+    Ok(declared)
+}
+
+/// What a check tests. Its four kinds exclude each other.
+fn probe(check: &Node<'_>) -> Result<Option<Probe>, InvalidAppJson> {
+    let command = check.get("command")?.map(|command| command.words()).transpose()?.filter(|words| !words.is_empty());
+    let path = check.get("path")?;
+    let uptime = check.get("uptime")?.map(|uptime| uptime.seconds()).transpose()?.filter(|uptime| !uptime.is_zero());
+    let listening = check.get("listening")?.map(|listening| listening.boolean()).transpose()?.unwrap_or(false);
+    let kinds = [
+        ("command", command.is_some()),
+        ("path", path.is_some()),
+        ("uptime", uptime.is_some()),
+        ("listening", listening),
+    ];
+    let given: Vec<_> = kinds.into_iter().filter(|(_, given)| *given).map(|(key, _)| key).collect();
+    if let [one, other, ..] = given[..] {
+        let text = format!("{} has both {one} and {other}; keep one of the two, or make two checks of it", check.path);
+        return Err(InvalidAppJson(text));
+    }
+    let content = check.get("content")?.map(|content| content.string()).transpose()?.filter(|text| !text.is_empty());
+    let headers = match check.get("httpHeaders")? {
+        Some(headers) => headers.items()?.iter().map(header).collect::<Result<Vec<_>, _>>()?,
+        None => Vec::new(),
+    };
+    if headers.len() > MAX_WORDS {
+        let text = format!("{}.httpHeaders has more than {MAX_WORDS} headers; remove some", check.path);
+        return Err(InvalidAppJson(text));
+    }
+    let scheme = match check.get("scheme")? {
+        None => Scheme::Http,
+        Some(scheme) => match scheme.string()?.to_ascii_lowercase().as_str() {
+            "" | "http" => Scheme::Http,
+            "https" => Scheme::Https,
+            _ => return Err(scheme.must("http or https")),
+        },
+    };
+    if let Some(path) = path {
+        let text = match path.value.as_str() {
+            Some(text) if text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic()) => text.to_owned(),
+            _ => return Err(path.must("a string that begins with / and has no spaces")),
+        };
+        return Ok(Some(Probe::Http(HttpProbe { path: text, content: content.map(str::to_owned), headers, scheme })));
+    }
+    Ok(command.map(Probe::Command).or(uptime.map(Probe::Uptime)).or(listening.then_some(Probe::Tcp)))
+}
+
+fn header(entry: &Node<'_>) -> Result<CheckHeader, InvalidAppJson> {
+    let required = |key: &str| {
+        let missing = || InvalidAppJson(format!("{}.{key} is missing; a header has a name and a value", entry.path));
+        entry.get(key)?.ok_or_else(missing)
+    };
+    let (name, value) = (required("name")?, required("value")?);
+    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    // RFC 9110, sections 5.1 and 5.5.
+    if name.string()?.is_empty() || !name.string()?.bytes().all(is_token) {
+        return Err(name.must("the name of a header, such as Host"));
+    }
+    if !value.string()?.bytes().all(|b| b == b'\t' || (0x20..0x7f).contains(&b)) {
+        return Err(value.must("the value of a header: one line of ASCII text"));
+    }
+    Ok(CheckHeader { name: name.string()?.to_owned(), value: value.string()?.trim().to_owned() })
+}
+
+/// Notes the keys of a check that change nothing.
+fn note_unused(
+    check: &Node<'_>,
+    declared: &DeclaredCheck,
+    exposure: Exposure,
+    unused: &mut Vec<String>,
+) -> Result<(), InvalidAppJson> {
+    let path = &check.path;
+    let has = |key: &str| Ok::<_, InvalidAppJson>(check.get(key)?.is_some());
+    let mut note = |key: &str, why: &str| {
+        let key: String = Line::sanitize(key).chars().take(60).collect();
+        unused.push(format!("app.json: {path}.{key} has no effect: {why}"));
+    };
+    for key in ["content", "httpHeaders", "scheme"] {
+        if has(key)? && !matches!(declared.probe, Some(Probe::Http(_))) {
+            note(key, "the check sends no request; give it a path");
+        }
+    }
+    let default = HealthCheck::default_for(exposure).probe;
+    let probe = declared.probe.as_ref().unwrap_or(&default);
+    let connects = match probe {
+        Probe::Tcp | Probe::Http(_) => true,
+        Probe::Command(_) | Probe::Uptime(_) => false,
+    };
+    if has("port")? && !connects {
+        note("port", "the check connects to no port; give it a path, or listening");
+    }
+    match (probe, declared.check_type) {
+        (Probe::Uptime(_), CheckType::Startup) => {
+            for key in ["attempts", "wait", "timeout"] {
+                if has(key)? {
+                    note(key, "the check only waits");
+                }
+            }
+        }
+        (Probe::Uptime(_), CheckType::Readiness | CheckType::Liveness) => {
+            let why =
+                "an instance that ends is restarted without a check; give the check a path, a command or listening";
+            note("type", why);
+        }
+        (Probe::Tcp | Probe::Http(_) | Probe::Command(_), _) => {}
+    }
+    if has("onFailure")? {
+        let why = "paas runs no command and sends no request when a check fails; logs and checks:run tell it";
+        note("onFailure", why);
+    }
+    let object = check.value.as_object();
+    for key in object.into_iter().flat_map(serde_json::Map::keys).filter(|key| !CHECK_KEYS.contains(&key.as_str())) {
+        let keys = CHECK_KEYS.join(", ");
+        note(key, &format!("it is not known; the keys of a check are {keys}"));
+    }
+    Ok(())
 }
 
 /// A value of the document, and its path for error messages.
@@ -302,6 +463,22 @@ impl<'a> Node<'a> {
         number.filter(|number| range.contains(number)).ok_or_else(rule)
     }
 
+    fn port(&self) -> Result<u16, InvalidAppJson> {
+        let port = self.value.as_u64().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
+        port.ok_or_else(|| self.must("a port from 1 to 65535"))
+    }
+
+    /// The words of a command that is run without a shell.
+    fn words(&self) -> Result<Vec<String>, InvalidAppJson> {
+        let rule = "a list of words, such as [\"curl\", \"-f\", \"http://localhost\"]";
+        let words = self.value.as_array().filter(|words| words.len() <= MAX_WORDS).ok_or_else(|| self.must(rule))?;
+        let word = |word: &Value| {
+            let text = word.as_str().filter(|text| !text.contains('\0')).ok_or_else(|| self.must(rule))?;
+            Ok(text.to_owned())
+        };
+        words.iter().map(word).collect()
+    }
+
     fn seconds(&self) -> Result<Duration, InvalidAppJson> {
         let seconds = self.value.as_f64().filter(|seconds| (0.0..=3600.0).contains(seconds));
         seconds.map(Duration::from_secs_f64).ok_or_else(|| self.must("a number of seconds from 0 to 3600"))
@@ -318,9 +495,72 @@ mod tests {
             "healthchecks":{"web":[{"type":"liveness","path":"/no"},{"type":"startup","path":"/up","attempts":5,"wait":0.5}]}}"#;
         let parsed = AppJson::parse(text).expect("valid");
         assert_eq!(parsed.formation[&ProcessType::web()], 2);
-        let check = &parsed.health_checks[&ProcessType::web()];
-        let (probe, wait) = (Some(Probe::Http("/up".into())), Some(Duration::from_millis(500)));
-        assert_eq!(*check, DeclaredCheck { probe, attempts: Some(5), wait, timeout: None });
+        let [live, start] = &parsed.health_checks[&ProcessType::web()][..] else { panic!("{parsed:?}") };
+        let (probe, wait) = (Some(Probe::Http(HttpProbe::get("/up"))), Some(Duration::from_millis(500)));
+        assert_eq!(*start, DeclaredCheck { probe, attempts: Some(5), wait, ..DeclaredCheck::default() });
+        assert_eq!((live.check_type, live.attempts), (CheckType::Liveness, None));
+        assert_eq!(parsed.notices, [""; 0]);
+    }
+
+    #[test]
+    fn every_key_of_a_check_is_read() {
+        let text = r#"{"healthchecks":{"web":[
+            {"name":"db","description":"x","path":"/up?a=1","content":"ok","httpHeaders":[{"name":"Host","value":"a.example"}],
+             "scheme":"HTTPS","port":9000,"initialDelay":1,"attempts":4,"wait":2,"timeout":3,"warn":true},
+            {"type":"readiness","command":["true","a b"]},{"type":"liveness","listening":true},{"uptime":1.5}]}}"#;
+        let parsed = AppJson::parse(text).expect("valid");
+        let [http, command, listening, uptime] = &parsed.health_checks[&ProcessType::web()][..] else {
+            panic!("{parsed:?}")
+        };
+        let host = CheckHeader { name: "Host".into(), value: "a.example".into() };
+        let probe = HttpProbe {
+            path: "/up?a=1".into(),
+            content: Some("ok".into()),
+            headers: vec![host],
+            scheme: Scheme::Https,
+        };
+        let expected = DeclaredCheck {
+            check_type: CheckType::Startup,
+            name: Some("db".into()),
+            probe: Some(Probe::Http(probe)),
+            port: Some(9000),
+            initial_delay: Duration::from_secs(1),
+            attempts: Some(4),
+            wait: Some(Duration::from_secs(2)),
+            timeout: Some(Duration::from_secs(3)),
+            warn: true,
+        };
+        assert_eq!(*http, expected);
+        assert_eq!(command.probe, Some(Probe::Command(vec!["true".into(), "a b".into()])));
+        assert_eq!((command.check_type, listening.check_type), (CheckType::Readiness, CheckType::Liveness));
+        assert_eq!(listening.probe, Some(Probe::Tcp));
+        assert_eq!(uptime.probe, Some(Probe::Uptime(Duration::from_millis(1500))));
+        assert_eq!(parsed.notices, [""; 0]);
+    }
+
+    #[test]
+    fn a_key_of_a_check_without_effect_is_named() {
+        for (check, key, why) in [
+            (r#"{"content":"x"}"#, "content", "the check sends no request; give it a path"),
+            (r#"{"command":["a"],"httpHeaders":[]}"#, "httpHeaders", "the check sends no request"),
+            (r#"{"uptime":1,"scheme":"http"}"#, "scheme", "the check sends no request"),
+            (r#"{"command":["a"],"port":1}"#, "port", "the check connects to no port"),
+            (r#"{"uptime":1,"attempts":1}"#, "attempts", "the check only waits"),
+            (r#"{"uptime":1,"type":"liveness"}"#, "type", "an instance that ends is restarted without a check"),
+            (
+                r#"{"path":"/","onFailure":{"url":"http://x"}}"#,
+                "onFailure",
+                "paas runs no command and sends no request",
+            ),
+            (r#"{"path":"/","intialDelay":3}"#, "intialDelay", "it is not known; the keys of a check are type, name,"),
+        ] {
+            let parsed = AppJson::parse(&format!(r#"{{"healthchecks":{{"web":[{check}]}}}}"#)).expect(check);
+            let [line] = &parsed.notices[..] else { panic!("{check}: {:?}", parsed.notices) };
+            assert!(line.starts_with(&format!("app.json: healthchecks.web[0].{key} has no effect: {why}")), "{line}");
+        }
+        let of_worker = AppJson::parse(r#"{"healthchecks":{"worker":[{"type":"readiness"},{"timeout":9}]}}"#).unwrap();
+        assert!(of_worker.notices[0].starts_with("app.json: healthchecks.worker[0].type has no effect"));
+        assert_eq!(of_worker.notices.len(), 2, "{:?}", of_worker.notices);
     }
 
     #[test]
@@ -345,6 +585,54 @@ mod tests {
                 r#"healthchecks.web[1].path must be a string that begins with / and has no spaces, not "up""#,
             ),
             (r#"{"healthchecks":{"web":[{"wait":1e300}]}}"#, &format!("healthchecks.web[0].wait {seconds} 1e+300")),
+            (
+                r#"{"healthchecks":{"web":[{"type":"start"}]}}"#,
+                r#"healthchecks.web[0].type must be startup, readiness or liveness, not "start""#,
+            ),
+            (
+                r#"{"healthchecks":{"web":[{"command":"curl localhost"}]}}"#,
+                r#"healthchecks.web[0].command must be a list of words, such as ["curl", "-f", "http://localhost"], not "curl localhost""#,
+            ),
+            (
+                r#"{"healthchecks":{"web":[{"command":["a"],"path":"/"}]}}"#,
+                "healthchecks.web[0] has both command and path; keep one of the two, or make two checks of it",
+            ),
+            (
+                r#"{"healthchecks":{"web":[{"uptime":1,"listening":true}]}}"#,
+                "healthchecks.web[0] has both uptime and listening; keep one of the two, or make two checks of it",
+            ),
+            (
+                r#"{"healthchecks":{"web":[{"path":"/","port":"5000"}]}}"#,
+                r#"healthchecks.web[0].port must be a port from 1 to 65535, not "5000""#,
+            ),
+            (
+                r#"{"healthchecks":{"web":[{"path":"/","scheme":"ftp"}]}}"#,
+                r#"healthchecks.web[0].scheme must be http or https, not "ftp""#,
+            ),
+            (
+                r#"{"healthchecks":{"web":[{"path":"/","content":1}]}}"#,
+                "healthchecks.web[0].content must be a string, in quotes, not 1",
+            ),
+            (
+                r#"{"healthchecks":{"web":[{"path":"/","httpHeaders":{"Host":"x"}}]}}"#,
+                r#"healthchecks.web[0].httpHeaders must be a list, in square brackets, not {"Host":"x"}"#,
+            ),
+            (
+                r#"{"healthchecks":{"web":[{"path":"/","httpHeaders":[{"name":"Host"}]}]}}"#,
+                "healthchecks.web[0].httpHeaders[0].value is missing; a header has a name and a value",
+            ),
+            (
+                r#"{"healthchecks":{"web":[{"path":"/","httpHeaders":[{"name":"a b","value":""}]}]}}"#,
+                r#"healthchecks.web[0].httpHeaders[0].name must be the name of a header, such as Host, not "a b""#,
+            ),
+            (
+                r#"{"healthchecks":{"web":[{"path":"/","httpHeaders":[{"name":"A","value":"x\r\nB: y"}]}]}}"#,
+                r#"healthchecks.web[0].httpHeaders[0].value must be the value of a header: one line of ASCII text, not "x\r\nB: y""#,
+            ),
+            (
+                r#"{"healthchecks":{"web":[{"warn":"yes"}]}}"#,
+                r#"healthchecks.web[0].warn must be true or false, not "yes""#,
+            ),
             (
                 r#"{"healthchecks":{"web":[{"attempts":0}]}}"#,
                 "healthchecks.web[0].attempts must be a whole number from 1 to 1000, not 0",

@@ -113,11 +113,11 @@ pub fn for_engine(text: &str, labels: &[(String, String)]) -> Result<TranslatedD
 /// Instructions that have no effect on instances; a stage inherits those of its base stage.
 #[derive(Default)]
 struct UnusedInstructions {
-    /// Those of the current stage.
-    lines: Vec<(usize, String)>,
+    /// Lines of those of the current stage.
+    lines: Vec<usize>,
     name: String,
     /// Those of earlier stages, by stage name.
-    stages: HashMap<String, Vec<(usize, String)>>,
+    stages: HashMap<String, Vec<usize>>,
 }
 
 impl UnusedInstructions {
@@ -130,24 +130,17 @@ impl UnusedInstructions {
                 self.lines = words.first().and_then(|base| self.stages.get(base)).cloned().unwrap_or_default();
                 self.name = words.get(2).cloned().unwrap_or_default();
             }
-            "VOLUME" => self.lines.push((line, keyword.to_owned())),
-            "HEALTHCHECK" => {
-                self.lines.retain(|(_, earlier)| earlier != keyword);
-                if !rest.trim().eq_ignore_ascii_case("none") {
-                    self.lines.push((line, keyword.to_owned()));
-                }
-            }
+            "VOLUME" => self.lines.push(line),
             _ => {}
         }
     }
 
     fn into_warnings(self) -> Vec<String> {
-        let warnings = self.lines.into_iter().map(|(line, keyword)| match keyword.as_str() {
-            "VOLUME" => format!(
+        let warnings = self.lines.into_iter().map(|line| {
+            format!(
                 "Dockerfile line {line}: VOLUME is not kept: files that an instance writes are deleted with it, so \
                  store data in a database or another service"
-            ),
-            _ => format!("Dockerfile line {line}: {keyword} is not used: declare health checks in app.json"),
+            )
         });
         warnings.collect()
     }
@@ -205,7 +198,8 @@ fn translate_flags<'a>(
         match (keyword, name) {
             ("RUN", "--mount") if flag.contains("type=cache") => {}
             ("RUN", "--mount") if bind_mount_as_copy(flag).is_some() => copies.extend(bind_mount_as_copy(flag)),
-            ("FROM", "--platform") | ("COPY" | "ADD", "--link") => {}
+            // Starts are checked at short intervals anyway.
+            ("FROM", "--platform") | ("COPY" | "ADD", "--link") | ("HEALTHCHECK", "--start-interval") => {}
             ("RUN", "--network") if *flag == "--network=default" => {}
             ("COPY" | "ADD", "--chown") | ("COPY", "--from") | ("HEALTHCHECK", _) => kept.push(*flag),
             _ => {
@@ -472,13 +466,10 @@ mod tests {
     #[test]
     fn unused_instructions_give_warnings() {
         let warnings = |text: &str| for_engine(text, &labels()).unwrap().warnings;
-        let unused = warnings(
-            "FROM a AS b\nVOLUME /x\nFROM c\nHEALTHCHECK CMD x\nHEALTHCHECK --retries=3 CMD x\nvolume /data\n",
-        );
-        assert_eq!(unused.len(), 2, "{unused:?}");
-        assert!(unused[0].starts_with("Dockerfile line 5: HEALTHCHECK is not used"), "{unused:?}");
-        assert!(unused[1].starts_with("Dockerfile line 6: VOLUME is not kept"), "{unused:?}");
-        let inherited = warnings("FROM a AS B\nVOLUME /x\nHEALTHCHECK CMD x\nFROM c AS d\nFROM b\nHEALTHCHECK NONE\n");
+        let unused = warnings("FROM a AS b\nVOLUME /x\nFROM c\nHEALTHCHECK --retries=3 CMD x\nvolume /data\n");
+        assert_eq!(unused.len(), 1, "{unused:?}");
+        assert!(unused[0].starts_with("Dockerfile line 5: VOLUME is not kept"), "{unused:?}");
+        let inherited = warnings("FROM a AS B\nVOLUME /x\nFROM c AS d\nFROM b\n");
         assert_eq!(inherited.len(), 1, "{inherited:?}");
         assert!(inherited[0].starts_with("Dockerfile line 2: VOLUME"), "{inherited:?}");
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Row, Transaction};
 
 use super::{
-    columns::{optional_text, parse, text},
+    columns::{json, optional_text, parse, text, to_json},
     database::Store,
     deployments::Deployment,
     error::{Result, StoreError, taken},
@@ -13,7 +13,7 @@ use super::{
     members, ports,
     time::{Millis, now},
 };
-use crate::model::{AppName, BranchName, ProcessType, ReleaseNumber, Role, SourceFolder};
+use crate::model::{AppName, BranchName, CheckSettings, ProcessType, ReleaseNumber, Role, SourceFolder};
 
 /// An app, as it is declared.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,10 +42,12 @@ pub struct App {
     pub candidate_process_type: Option<ProcessType>,
     /// Quantity of instances of each process type that was scaled; for others, the release's default applies.
     pub formation: BTreeMap<ProcessType, u32>,
+    /// Settings of its health checks.
+    pub checks: CheckSettings,
 }
 
 const COLUMNS: &str = "id, name, deploy_branch, created_at, stopped, destroying, \
-    current_release, current_generation, candidate_release, candidate_generation, candidate_process_type, stack, source_folder";
+    current_release, current_generation, candidate_release, candidate_generation, candidate_process_type, stack, source_folder, checks";
 
 fn app(t: &Transaction<'_>, row: &Row<'_>) -> Result<App> {
     let id = AppId(row.get("id")?);
@@ -65,6 +67,7 @@ fn app(t: &Transaction<'_>, row: &Row<'_>) -> Result<App> {
         candidate: deployment(row.get("candidate_release")?, row.get("candidate_generation")?),
         candidate_process_type: optional_text(row, "candidate_process_type", "process type")?,
         formation: formation(t, id)?,
+        checks: json(row, "checks", "settings of health checks")?,
     })
 }
 
@@ -177,6 +180,25 @@ impl Store {
     pub async fn scale(&self, id: AppId, quantities: BTreeMap<ProcessType, u32>) -> Result<()> {
         self.transact(move |t, _| quantities.iter().try_for_each(|(name, count)| set_quantity(t, id, name, *count)))
             .await
+    }
+
+    /// Changes the settings of the app's health checks. Returns them.
+    pub async fn change_checks(
+        &self,
+        id: AppId,
+        change: impl FnOnce(&mut CheckSettings) + Send + 'static,
+    ) -> Result<CheckSettings> {
+        self.transact(move |t, _| {
+            let mut settings: CheckSettings =
+                t.query_row_and_then("SELECT checks FROM apps WHERE id = ?1", [id.0], |row| {
+                    json(row, "checks", "settings of health checks")
+                })?;
+            change(&mut settings);
+            let text = to_json("settings of health checks", &settings)?;
+            t.execute("UPDATE apps SET checks = ?2 WHERE id = ?1", (id.0, text))?;
+            Ok(settings)
+        })
+        .await
     }
 
     /// Declares whether the app is stopped.

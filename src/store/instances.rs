@@ -101,6 +101,8 @@ pub struct Instance {
     pub not_before: Millis,
     /// Port that the release declares; a port mapping may name another.
     pub port: u16,
+    /// Whether it passes its readiness checks, if it has some.
+    pub ready: bool,
     /// Time at which the row was added.
     pub created_at: Millis,
 }
@@ -119,7 +121,7 @@ impl Instance {
 }
 
 const COLUMNS: &str = "id, app, generation, release, process_type, ordinal, node, endpoint, container, state, restarts, \
-    not_before, created_at, port";
+    not_before, created_at, port, ready";
 
 fn instance(row: &Row<'_>) -> Result<Instance> {
     Ok(Instance {
@@ -136,6 +138,7 @@ fn instance(row: &Row<'_>) -> Result<Instance> {
         restarts: row.get("restarts")?,
         not_before: row.get("not_before")?,
         port: row.get("port")?,
+        ready: row.get("ready")?,
         created_at: row.get("created_at")?,
     })
 }
@@ -145,7 +148,7 @@ fn add(t: &Transaction<'_>, new: &NewInstance, placement: Placement) -> Result<I
     t.query_row_and_then(
         &format!(
             "INSERT INTO instances ({COLUMNS})
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, NULL, 'starting', ?9, ?10, ?11, ?12) RETURNING {COLUMNS}"
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, NULL, 'starting', ?9, ?10, ?11, ?12, 1) RETURNING {COLUMNS}"
         ),
         (
             new.id.as_str(),
@@ -217,6 +220,15 @@ impl Store {
                 container,
                 state.as_str(),
             ))?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Records whether an instance passes its readiness checks.
+    pub async fn set_ready(&self, id: InstanceId, ready: bool) -> Result<()> {
+        self.transact(move |t, _| {
+            t.prepare_cached("UPDATE instances SET ready = ?2 WHERE id = ?1")?.execute((id.as_str(), ready))?;
             Ok(())
         })
         .await

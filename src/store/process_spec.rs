@@ -1,6 +1,6 @@
 //! The process types of a release, as they are stored with it.
 
-use crate::model::{CONTAINER_PORT, Exposure, HealthCheck, Process};
+use crate::model::{CONTAINER_PORT, DeclaredCheck, Exposure, Process};
 
 /// A process type of a release.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -8,8 +8,8 @@ use crate::model::{CONTAINER_PORT, Exposure, HealthCheck, Process};
 pub struct ProcessSpec {
     /// Process as the image declares it.
     pub process: Process,
-    /// Health check of the instances.
-    pub health_check: HealthCheck,
+    /// Health checks that are declared for the instances.
+    pub health_checks: Vec<DeclaredCheck>,
     /// Quantity of instances if the process type was never scaled.
     pub default_quantity: u32,
     /// Port that the instances are to listen on (`PORT`).
@@ -25,7 +25,9 @@ pub struct ProcessSpec {
 #[derive(serde::Deserialize)]
 struct StoredSpec {
     process: Process,
-    health_check: HealthCheck,
+    /// The first versions had one check.
+    health_check: Option<DeclaredCheck>,
+    health_checks: Option<Vec<DeclaredCheck>>,
     default_quantity: u32,
     port: Option<u16>,
     exposes: Option<Exposure>,
@@ -35,10 +37,11 @@ struct StoredSpec {
 
 impl From<StoredSpec> for ProcessSpec {
     fn from(stored: StoredSpec) -> Self {
-        let StoredSpec { process, health_check, default_quantity, port, exposes, own_user } = stored;
+        let StoredSpec { process, health_check, health_checks, default_quantity, port, exposes, own_user } = stored;
         // Releases that do not say it were made when the convention was all there was.
         let exposes = exposes.unwrap_or_else(|| Exposure::by_convention(&process.process_type));
-        Self { process, health_check, default_quantity, port: port.unwrap_or(CONTAINER_PORT), exposes, own_user }
+        let health_checks = health_checks.unwrap_or_else(|| health_check.into_iter().collect());
+        Self { process, health_checks, default_quantity, port: port.unwrap_or(CONTAINER_PORT), exposes, own_user }
     }
 }
 
@@ -55,6 +58,7 @@ impl ProcessSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Probe;
 
     fn read(json: &str) -> ProcessSpec {
         serde_json::from_str(json).unwrap()
@@ -67,6 +71,8 @@ mod tests {
     fn a_spec_of_an_older_version_exposes_what_the_convention_says() {
         let web = read(OLD);
         assert_eq!((web.exposes, web.port, web.own_user), (Exposure::PortMappings, CONTAINER_PORT, false));
+        let [check] = &web.health_checks[..] else { panic!("{web:?}") };
+        assert_eq!((&check.probe, check.attempts), (&Some(Probe::Tcp), Some(60)));
         let worker = read(&OLD.replace(r#""web""#, r#""worker""#));
         assert_eq!(worker.exposes, Exposure::Nothing);
         assert!(web.is_exposed() && !worker.is_exposed());

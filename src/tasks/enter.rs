@@ -10,7 +10,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     attended::attended,
-    command::{self, Launch},
     error::TaskError,
     streams::{TaskStreams, Terminal},
     tasks::Tasks,
@@ -19,6 +18,7 @@ use crate::{
     engine::{ContainerId, Executed, Execution},
     model::TaskCommand,
     store::{Instance, Release},
+    workload::command::{self, Launch},
 };
 
 /// How long a command has to end after its caller has disconnected.

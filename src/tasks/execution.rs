@@ -10,7 +10,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     attended::{Disconnected, attended},
-    command::{self, Launch},
     error::TaskError,
     output::Outputs,
     running::{DISCONNECTED, Running, RunningTask},
@@ -23,7 +22,10 @@ use crate::{
     model::{AppName, Line},
     periodic::Waker,
     store::{Release, Store, Task},
-    workload::{Purpose, Runtime, Workload},
+    workload::{
+        Purpose, Runtime, Workload,
+        command::{self, Launch},
+    },
 };
 
 /// Delay before a container whose output has ended is looked at again.

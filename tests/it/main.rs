@@ -9,6 +9,7 @@
 
 mod build;
 mod buildpacks;
+mod checks;
 mod crash;
 mod detection;
 mod dockerfile;

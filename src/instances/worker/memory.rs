@@ -130,6 +130,7 @@ mod tests {
             restarts,
             not_before: 0,
             port: 8080,
+            ready: true,
             created_at: 0,
         }
     }

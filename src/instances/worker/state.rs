@@ -12,11 +12,13 @@ use crate::{
     instances::{
         error::InstancesError,
         failure::InstanceFailure,
+        health::CheckSlots,
+        monitor::Monitors,
         plan::{DeclaredType, UpdateStrategy},
         shared::Shared,
         waiting::WorkerHandle,
     },
-    model::{ProcessType, ReleaseNumber},
+    model::{CheckMode, HealthCheck, ProcessType, ReleaseNumber},
     store::{App, AppId, Instance, ProcessSpec, Release},
 };
 
@@ -29,6 +31,10 @@ pub(super) struct WorkerState {
     pub(super) releases: HashMap<ReleaseNumber, Arc<Release>>,
     pub(super) memory: Memory,
     pub(super) tasks: InstanceTasks,
+    /// Bounds the health checks of the app.
+    pub(super) check_slots: Arc<CheckSlots>,
+    /// The checks of its running instances.
+    pub(super) monitors: Monitors,
     /// Locked during a pull: one at a time.
     pub(super) pull: Arc<Mutex<()>>,
     /// Whether the rows may have changed since the route table was published.
@@ -44,6 +50,8 @@ impl WorkerState {
             releases: HashMap::new(),
             memory: Memory::default(),
             tasks: InstanceTasks::default(),
+            check_slots: Arc::default(),
+            monitors: Monitors::default(),
             pull: Arc::default(),
             routes_stale: true,
         }
@@ -75,9 +83,18 @@ impl WorkerState {
         self.spec(row.release, &row.process_type).is_none_or(ProcessSpec::is_exposed)
     }
 
-    pub(super) fn declared_types(&self) -> HashMap<ReleaseNumber, BTreeMap<ProcessType, DeclaredType>> {
+    /// The health checks of an instance.
+    pub(super) fn checks(&self, app: &App, row: &Instance) -> Vec<HealthCheck> {
+        let spec = self.spec(row.release, &row.process_type);
+        spec.map_or_else(Vec::new, |spec| app.checks.checks(&row.process_type, &spec.health_checks, spec.exposes))
+    }
+
+    pub(super) fn declared_types(&self, app: &App) -> HashMap<ReleaseNumber, BTreeMap<ProcessType, DeclaredType>> {
         let declared = |spec: &ProcessSpec| DeclaredType {
-            strategy: UpdateStrategy::default(),
+            strategy: match app.checks.mode(&spec.process.process_type) {
+                CheckMode::Enabled | CheckMode::Skipped => UpdateStrategy::Surge,
+                CheckMode::Disabled => UpdateStrategy::StopFirst,
+            },
             default_quantity: spec.default_quantity,
         };
         let types = |release: &Release| {

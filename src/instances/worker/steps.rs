@@ -10,6 +10,7 @@ use crate::{
     instances::{
         error::InstancesError,
         failure::InstanceFailure,
+        health,
         identity::new_id,
         launch::Launch,
         plan::{Action, DeclaredInstance},
@@ -145,7 +146,7 @@ async fn launch(state: &mut WorkerState, app: &App, row: &Instance) -> Result<St
         return Ok(Step::InProgress);
     };
     let mappings = state.shared.store.port_mappings(app.id).await?;
-    let port = row.port_of(mappings.first().filter(|_| state.is_exposed(row)));
+    let exposed = state.is_exposed(row);
     // Only the first instance of a process type informs the caller: all run the same program.
     let rollouts = state.handle.rollouts.lock().await;
     let progress = rollouts.get(&row.generation).filter(|_| row.ordinal == 1).map(|waiter| waiter.progress.clone());
@@ -154,7 +155,10 @@ async fn launch(state: &mut WorkerState, app: &App, row: &Instance) -> Result<St
         app: app.clone(),
         release: Arc::clone(release),
         row: row.clone(),
-        port,
+        port: health::port(row, exposed, &mappings),
+        checks: state.checks(app, row),
+        host: health::host(&state.shared.config, exposed, &mappings),
+        slots: Arc::clone(&state.check_slots),
         progress,
         pull: Arc::clone(&state.pull),
     };

@@ -131,7 +131,7 @@ impl Fixture {
                 default: false,
                 working_dir: None,
             },
-            health_check: health_check.clone(),
+            health_checks: vec![health_check.clone().into()],
             default_quantity: *quantity,
             port: 8080,
             exposes: Exposure::by_convention(&name.parse().unwrap()),
@@ -180,16 +180,16 @@ impl Drop for Fixture {
 
 /// A health check that fails soon.
 pub fn quick() -> HealthCheck {
-    HealthCheck { probe: Probe::Tcp, attempts: 30, wait: Duration::from_millis(100), timeout: Duration::from_secs(1) }
+    HealthCheck {
+        attempts: 30,
+        wait: Duration::from_millis(100),
+        timeout: Duration::from_secs(1),
+        ..HealthCheck::default_for(Exposure::PortMappings)
+    }
 }
 
 pub fn uptime() -> HealthCheck {
-    HealthCheck {
-        probe: Probe::Uptime(Duration::from_millis(200)),
-        attempts: 1,
-        wait: Duration::from_secs(1),
-        timeout: Duration::from_secs(1),
-    }
+    HealthCheck { probe: Probe::Uptime(Duration::from_millis(200)), ..HealthCheck::default_for(Exposure::Nothing) }
 }
 
 pub async fn rollout(server: &Server, app: &App, release: ReleaseNumber) -> (Result<(), RolloutError>, Vec<Line>) {

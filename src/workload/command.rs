@@ -1,4 +1,4 @@
-//! From the command of a task to the program and arguments of its container. The launcher sets up the environment that the
+//! From a command to the program and arguments that run it in a container of an app. The launcher sets up the environment that the
 //! buildpacks' layers contribute.
 
 use crate::{
@@ -11,19 +11,22 @@ const LAUNCHER: &str = "/cnb/lifecycle/launcher";
 
 /// Program and arguments of a container, and variables that the launcher needs.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Launch {
-    pub(super) entrypoint: Vec<String>,
-    pub(super) arguments: Vec<String>,
-    pub(super) env: Vec<String>,
+pub struct Launch {
+    /// Program.
+    pub entrypoint: Vec<String>,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// Variables, as `NAME=value`.
+    pub env: Vec<String>,
 }
 
 /// The shell of a release's image.
-pub(super) fn shell_of(release: &Release) -> TaskCommand {
+pub fn shell_of(release: &Release) -> TaskCommand {
     TaskCommand::Words(vec![if release.own_user() { "/bin/sh" } else { "bash" }.to_owned()])
 }
 
 /// How a release runs a command.
-pub(super) fn launch(command: &TaskCommand, release: &Release) -> Launch {
+pub fn launch(command: &TaskCommand, release: &Release) -> Launch {
     let of_type = |name: &ProcessType| release.processes.iter().find(|spec| spec.process.process_type == *name);
     match command {
         TaskCommand::Process(name) => {
@@ -57,7 +60,8 @@ fn is_shell(program: &str) -> bool {
     ["bash", "sh"].contains(&program.rsplit('/').next().unwrap_or_default())
 }
 
-fn program(words: &[String], release: &Release) -> Launch {
+/// How a release runs a program with arguments.
+pub fn program(words: &[String], release: &Release) -> Launch {
     // The image of a Dockerfile may lack bash.
     if release.own_user() {
         return Launch { arguments: [&["--".to_owned()], words].concat(), ..launcher(release) };
@@ -87,13 +91,13 @@ fn launcher(release: &Release) -> Launch {
 mod tests {
     use super::*;
     use crate::{
-        model::{Digest, Exposure, HealthCheck, Process, ReleaseManifest},
+        model::{Digest, Exposure, Process, ReleaseManifest},
         store::{ReleaseKind, ReleaseState},
     };
 
     fn release(command: &[&str], direct: bool, own_user: bool) -> Release {
         let process_type: ProcessType = "console".parse().unwrap();
-        let health_check = HealthCheck::default_for(Exposure::Nothing);
+        let health_checks = Vec::new();
         let process = Process {
             process_type,
             command: command.iter().map(|word| (*word).to_owned()).collect(),
@@ -112,7 +116,7 @@ mod tests {
             commit: None,
             build: None,
             config: std::collections::BTreeMap::new(),
-            processes: vec![ProcessSpec { process, exposes, health_check, default_quantity: 0, port: 8080, own_user }],
+            processes: vec![ProcessSpec { process, exposes, health_checks, default_quantity: 0, port: 8080, own_user }],
             manifest: ReleaseManifest::default(),
             description: String::new(),
             created_by: String::new(),
