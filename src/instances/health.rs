@@ -31,6 +31,8 @@ const MAX_INTERVAL: Duration = Duration::from_secs(1);
 const SAME_STATUS: u32 = 5;
 /// Attempts to read an instance's listeners that may fail one after the other before they count as unreadable.
 const UNREADABLE: u32 = 5;
+/// Time in which a server that does not wait for anything accepts a connection.
+const ACCEPT_TIME: Duration = Duration::from_millis(2);
 /// Number of connections of checks to the instances of one app at a time.
 const MAX_CONNECTIONS: usize = 8;
 /// Number of commands of checks in the containers of one app at a time.
@@ -119,6 +121,8 @@ impl CheckedInstance {
     /// workers have loaded the app, and one that hangs keeps it open.
     async fn accepted(&self, port: u16) {
         let (mut wait, mut unreadable) = (Duration::from_millis(10), 0);
+        // An idle server has accepted by then, so that the engine is asked once.
+        sleep(ACCEPT_TIME).await;
         loop {
             match self.runtime.diagnose(&self.container).await {
                 Ok(listeners) if Listening::accepts(&listeners, port) => return,

@@ -192,3 +192,28 @@ fn the_health_check_of_an_image_decides() {
     world.commit(&folder, &[("app.json", "{}")]);
     world.push(&folder).failure().prints("exited with status 1: not today");
 }
+
+/// A web process that speaks TLS, with a certificate that nobody issued.
+const OVER_TLS: &str = r#"import http.server, os, ssl
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("pair.pem")
+server = http.server.ThreadingHTTPServer(("", int(os.environ["PORT"])), http.server.SimpleHTTPRequestHandler)
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+"#;
+
+/// A check over HTTPS accepts the certificate that the app has.
+#[test]
+fn a_check_over_https_needs_no_issued_certificate() {
+    let world = World::new();
+    let app_json = r#"{ "healthchecks": { "web": [ { "path": "/", "scheme": "https", "content": "Procfile", "attempts": 30, "wait": 1 } ] } }"#;
+    let files = [("Procfile", "web: python3 -u server.py"), ("server.py", OVER_TLS), ("app.json", app_json)];
+    let folder = world.repository("secure", &files);
+    let pair = folder.join("pair.pem");
+    let make = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=nobody -keyout \"$0\" -out cert.pem && \
+                cat cert.pem >> \"$0\" && rm cert.pem";
+    run(Command::new("sh").current_dir(&folder).args(["-c", make]).arg(&pair)).success();
+    world.commit(&folder, &[]);
+    world.push(&folder).success();
+    world.paas(&["checks:run", "secure"]).success().prints("GET / on $PORT over TLS");
+}
