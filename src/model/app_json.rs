@@ -499,7 +499,7 @@ mod tests {
         let (probe, wait) = (Some(Probe::Http(HttpProbe::get("/up"))), Some(Duration::from_millis(500)));
         assert_eq!(*start, DeclaredCheck { probe, attempts: Some(5), wait, ..DeclaredCheck::default() });
         assert_eq!((live.check_type, live.attempts), (CheckType::Liveness, None));
-        assert_eq!(parsed.notices, [""; 0]);
+        assert_eq!(parsed.notices, ["app.json: the key name has no effect"]);
     }
 
     #[test]
