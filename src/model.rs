@@ -10,6 +10,7 @@ mod buildpack;
 mod cron;
 mod digest;
 mod distribution;
+#[cfg(feature = "server")]
 pub mod dockerfile;
 mod exposure;
 mod health;
@@ -18,6 +19,7 @@ mod ignored_keys;
 mod line;
 mod names;
 mod process;
+#[cfg(feature = "server")]
 mod project_toml;
 mod ref_name;
 mod secret;
@@ -47,6 +49,7 @@ pub use names::{
     TaskId, UserName,
 };
 pub use process::{Process, Procfile, ProcfileError};
+#[cfg(feature = "server")]
 pub use project_toml::{Files, InvalidProjectToml, ProjectBuildpack, ProjectToml};
 pub use ref_name::RefName;
 pub use secret::Secret;
