@@ -199,7 +199,13 @@ impl UpdateCommand {
         if let (RefName::Branch(_), Some(new)) = (&name, &new) {
             match push.reader.commit_exists(new).await {
                 Ok(true) => {}
-                Ok(false) => return Err(Rejection("a branch must point to a commit; push tags to refs/tags".into())),
+                Ok(false) => {
+                    let text = format!(
+                        "a branch must point to a commit; git push REMOTE 'TAG^{{commit}}:{}' pushes that of a tag",
+                        name.full()
+                    );
+                    return Err(Rejection(text));
+                }
                 Err(error) => return Err(Rejection(error.to_string())),
             }
         }
