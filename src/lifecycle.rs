@@ -32,6 +32,7 @@ mod source;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
+pub use launcher::{INIT_LABEL, STOP_SECONDS, STOP_SIGNAL};
 pub use launcher_layers::launcher_layers;
 pub use source::unpack;
 

@@ -1,13 +1,22 @@
 //! The launcher (platform.md, "launcher"): the entrypoint of every app image. It sets up the environment that the layers
-//! contribute, and becomes the process.
+//! contribute, and runs the process: as the first process of the container it starts it and is its init ([`init`]), anywhere else
+//! it becomes it.
 
 use std::{
     io,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
+    time::Duration,
 };
 
+mod ending;
+mod init;
+mod process_table;
+mod program;
+mod signal;
+
+use rustix::process::Signal;
 use serde::Deserialize;
 
 use super::{
@@ -26,8 +35,28 @@ const NOT_FOUND: u8 = 127;
 const NOT_EXECUTABLE: u8 = 126;
 
 /// Variables that only the launcher gets.
-const OWN: [&str; 6] =
-    ["CNB_LAYERS_DIR", "CNB_APP_DIR", "CNB_PROCESS_TYPE", "CNB_PLATFORM_API", "CNB_DEPRECATION_MODE", "CNB_EXEC_ENV"];
+const OWN: [&str; 8] = [
+    "CNB_LAYERS_DIR",
+    "CNB_APP_DIR",
+    "CNB_PROCESS_TYPE",
+    "CNB_PLATFORM_API",
+    "CNB_DEPRECATION_MODE",
+    "CNB_EXEC_ENV",
+    STOP_SIGNAL,
+    STOP_SECONDS,
+];
+
+/// Variable with the signal that asks the container to end, in the form of `STOPSIGNAL` of a Dockerfile; otherwise `SIGTERM`.
+pub const STOP_SIGNAL: &str = "PAAS_STOP_SIGNAL";
+
+/// Variable with the grace period, in seconds: the time from that signal until the engine kills what still runs.
+pub const STOP_SECONDS: &str = "PAAS_STOP_SECONDS";
+
+/// Grace period of a container that another platform starts: that of the engine.
+const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+
+/// Label of images whose launcher is an init. Before, the engine's init had to be in front of it.
+pub const INIT_LABEL: (&str, &str) = ("paas.launcher", "init");
 
 /// Folders of the search path that contain the launcher.
 const OWN_PATH: [&str; 2] = ["/cnb/process", "/cnb/lifecycle"];
@@ -67,7 +96,7 @@ struct Start {
     working_dir: PathBuf,
 }
 
-/// Becomes the process of this type; without a type, the command that the caller gives.
+/// Runs the process of this type; without a type, the command that the caller gives.
 pub(super) fn run(process_type: Option<&str>, words: &[String]) -> ExitCode {
     let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
     let env: Env = std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
@@ -75,20 +104,52 @@ pub(super) fn run(process_type: Option<&str>, words: &[String]) -> ExitCode {
     let mut dirs = Dirs::default();
     dirs.layers = folder("CNB_LAYERS_DIR", dirs.layers);
     dirs.workspace = folder("CNB_APP_DIR", dirs.workspace);
-    let (error, status) = match launch(&dirs, env, process_type, words) {
-        Ok(mut command) => {
-            let error = command.exec();
-            let status = match (process_type, error.kind()) {
-                (None, io::ErrorKind::NotFound) => NOT_FOUND,
-                (None, io::ErrorKind::PermissionDenied) => NOT_EXECUTABLE,
-                _ => CANNOT_LAUNCH,
-            };
-            (format!("{}: {error}", command.get_program().display()), status)
-        }
-        Err(message) => (message, CANNOT_LAUNCH),
+    let stop = stop(&env);
+    let launched = run_launched(|| launch(&dirs, env, process_type, words), stop, process_type.is_none());
+    launched.unwrap_or_else(|(error, status)| {
+        eprintln!(" !     cannot start {}: {error}", process_type.unwrap_or("the process"));
+        ExitCode::from(status)
+    })
+}
+
+/// Runs a command; an error comes with the exit status for it.
+fn run_launched(
+    command: impl FnOnce() -> Result<Command, String>,
+    stop: init::Stop,
+    given: bool,
+) -> Result<ExitCode, (String, u8)> {
+    let is_first = std::process::id() == 1;
+    let own = |error: io::Error| (error.to_string(), CANNOT_LAUNCH);
+    // Before programs of the layers run: they may take time.
+    let signals = if is_first { Some(init::Signals::receive(stop).map_err(own)?) } else { None };
+    let mut command = command().map_err(|message| (message, CANNOT_LAUNCH))?;
+    let cannot_start = |command: &Command, error: io::Error| {
+        let status = match error.kind() {
+            io::ErrorKind::NotFound if given => NOT_FOUND,
+            io::ErrorKind::PermissionDenied if given => NOT_EXECUTABLE,
+            _ => CANNOT_LAUNCH,
+        };
+        (format!("{}: {error}", command.get_program().display()), status)
     };
-    eprintln!(" !     cannot start {}: {error}", process_type.unwrap_or("the process"));
-    ExitCode::from(status)
+    match signals {
+        Some(signals) if !program::is_init(Path::new(command.get_program())) => {
+            let init = init::start(&mut command, stop, signals).map_err(|error| cannot_start(&command, error))?;
+            // Its environment is not needed any more.
+            drop(command);
+            init.run().map(ExitCode::from).map_err(own)
+        }
+        Some(_) | None => {
+            let error = command.exec();
+            Err(cannot_start(&command, error))
+        }
+    }
+}
+
+/// How the container is to be ended.
+fn stop(env: &Env) -> init::Stop {
+    let signal = env.get(STOP_SIGNAL).and_then(|text| signal::parse(text)).unwrap_or(Signal::TERM);
+    let seconds = env.get(STOP_SECONDS).and_then(|text| text.parse().ok());
+    init::Stop { signal, grace: seconds.map_or(DEFAULT_GRACE, Duration::from_secs) }
 }
 
 fn launch(dirs: &Dirs, mut env: Env, process_type: Option<&str>, words: &[String]) -> Result<Command, String> {
