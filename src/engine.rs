@@ -31,9 +31,9 @@ pub use events::ContainerExit;
 pub(crate) use firewall::nameservers;
 pub use handle::{Builds, Containers, Engine, EngineVersion, Host, Images};
 pub use id::{ContainerId, ImageId};
-pub use image::LocalImage;
+pub use image::{LocalImage, StartSettings};
 pub use label::Kind;
-pub use logs::{LogLine, LogOptions};
+pub use logs::{LogLine, LogOptions, MAX_LINE_BYTES};
 pub use ports::ListeningSocket;
 pub use workload::{ContainerSpec, Input};
 

@@ -18,6 +18,7 @@ mod identity;
 mod launch;
 mod listening;
 mod logs;
+mod memory_kills;
 mod monitor;
 mod plan;
 mod pump;

@@ -24,6 +24,7 @@ mod project_toml;
 mod ref_name;
 mod secret;
 mod service_key;
+mod stop_timeout;
 mod task;
 #[cfg(feature = "server")]
 mod terminal;
@@ -54,6 +55,7 @@ pub use project_toml::{Files, InvalidProjectToml, ProjectBuildpack, ProjectToml}
 pub use ref_name::RefName;
 pub use secret::Secret;
 pub use service_key::{InvalidServiceKey, ServiceKey};
+pub use stop_timeout::StopTimeout;
 #[cfg(feature = "server")]
 pub use task::ReleaseManifest;
 pub use task::{Scripts, TaskCommand, TaskKind, TaskName};

@@ -220,7 +220,7 @@ pub async fn prepare_stack(config: &Config, shutdown: CancellationToken) -> Resu
 pub async fn halt(config: &Config) -> Result<(), ServerError> {
     let _lock = lock_data_dir(config)?;
     let engine = Engine::connect(config, &Store::open(&config.data_dir)?.server_id().await?).await?;
-    let grace = Duration::from_secs(config.instances.stop_grace_seconds);
+    let grace = config.instances.stop_grace();
     let mut containers = engine.containers.list(Some(Kind::Instance)).await?;
     containers.extend(engine.containers.list(Some(Kind::Task)).await?);
     let stopping = containers.iter().map(|container| engine.containers.stop(&container.id, grace));

@@ -70,13 +70,6 @@ const ELSEWHERE: &[(&[&str], Answer)] = &[
     ),
     (&["ps:restore"], Absent("apps start with the server", "`ps:start` starts one that was stopped")),
     (
-        &["ps:set"],
-        Absent(
-            "process types have no properties",
-            "the Procfile declares them, and `ps:scale` sets their number of instances",
-        ),
-    ),
-    (
         &["ps:kill", "dyno:kill", "dyno:stop"],
         Absent(
             "no single instance is stopped by a command",

@@ -118,14 +118,7 @@ impl Output {
 
 /// The whole text, safe for a terminal.
 pub(super) fn printable(text: &str) -> String {
-    let mut clean = String::with_capacity(text.len());
-    let mut rest = text;
-    while !rest.is_empty() {
-        let (part, more) = rest.split_at(rest.floor_char_boundary(4000));
-        clean.push_str(&Line::sanitize(part));
-        rest = more;
-    }
-    clean
+    Line::printable(text)
 }
 
 /// What is printed in place of a result that has no JSON form.

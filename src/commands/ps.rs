@@ -7,7 +7,7 @@ use crate::{
     model::AppName,
     operations::{
         Formation, InstanceRow, ListInstances, Quantity, Rebuild, Released, Restart, Result, Scale, Scaled,
-        ShowFormation, Start, Stop,
+        SetProcesses, ShowFormation, Start, Stop, StopTimeouts,
     },
 };
 
@@ -23,6 +23,12 @@ pub(super) enum PsCommand {
         #[arg(value_name = "TYPE=N")]
         quantities: Vec<Quantity>,
     },
+    /// Set a property of process types: stop-timeout, the seconds (1 to 3600) that their processes have to end.
+    #[command(
+        name = "ps:set",
+        after_help = "Examples: ps:set my-app stop-timeout web=30 worker=600\n          ps:set my-app stop-timeout worker=default"
+    )]
+    Set(SetProcesses),
     /// Show the instances of an app, or of all apps.
     #[command(name = "ps:report", alias = "ps", after_help = "Example: ps:report my-app")]
     Report(ListInstances),
@@ -45,6 +51,7 @@ pub(super) async fn run(session: &Session<'_>, command: PsCommand) -> Result {
     match command {
         C::Scale { app, quantities } if quantities.is_empty() => session.answer(ShowFormation { app }).await,
         C::Scale { app, quantities } => session.answer(Scale { app, quantities }).await,
+        C::Set(set) => session.answer(set).await,
         C::Report(list) => session.answer(list).await,
         C::Restart(restart) => session.answer(restart).await,
         C::Rebuild(rebuild) => session.answer(rebuild).await,
@@ -69,12 +76,22 @@ impl Text for Vec<InstanceRow> {
                 instance.state.to_string(),
                 format!("v{}", instance.release),
                 instance.restarts.to_string(),
+                instance.oom_kills.to_string(),
                 instance.since.to_string(),
+                format!("{} s", instance.stop_timeout_seconds),
                 instance.address.map_or_else(String::new, |address| address.to_string()),
                 instance.id.to_string(),
             ]
         });
-        table(["APP", "NAME", "STATE", "RELEASE", "RESTARTS", "SINCE", "ADDRESS", "ID"], rows)
+        table(["APP", "NAME", "STATE", "RELEASE", "RESTARTS", "OOM-KILLS", "SINCE", "STOP", "ADDRESS", "ID"], rows)
+    }
+}
+
+impl Text for StopTimeouts {
+    fn text(&self) -> String {
+        let own =
+            self.stop_timeouts.iter().map(|(name, timeout)| [name.to_string(), format!("{} s", timeout.seconds())]);
+        table(["TYPE", "STOP-TIMEOUT"], own.chain([["(others)".to_owned(), format!("{} s", self.default_seconds)]]))
     }
 }
 

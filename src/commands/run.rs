@@ -144,6 +144,6 @@ impl Text for Vec<TaskInfo> {
 
 impl Text for TaskLine {
     fn text(&self) -> String {
-        format!("{}\n", printable(&self.text))
+        format!("{}{}", printable(&self.text), if self.partial { "" } else { "\n" })
     }
 }

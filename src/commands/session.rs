@@ -91,7 +91,7 @@ impl Session<'_> {
     }
 
     /// The same, with another text of the items.
-    pub(super) async fn follow_as<O, T>(&self, operation: O, text: impl Fn(&T) -> String + Send) -> Result
+    pub(super) async fn follow_as<O, T>(&self, operation: O, mut text: impl FnMut(&T) -> String + Send) -> Result
     where
         O: Operation<Output = Follow<T>>,
         T: Serialize + Send + 'static,

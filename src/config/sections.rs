@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -161,10 +162,17 @@ section! {
         memory_mib: u64 = 512,
         /// Processes and threads of one instance.
         pids: u32 = 512,
-        /// Grace period, in seconds: the time between SIGTERM and SIGKILL.
+        /// Grace period, in seconds: the time between SIGTERM and SIGKILL. `ps:set` sets that of a process type.
         stop_grace_seconds: u64 = 10,
         /// Seconds after which a draining instance is stopped even if requests are in flight.
         drain_seconds: u64 = 30,
+    }
+}
+
+impl Instances {
+    /// Grace period of process types that have none of their own.
+    pub fn stop_grace(&self) -> Duration {
+        Duration::from_secs(self.stop_grace_seconds)
     }
 }
 

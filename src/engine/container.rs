@@ -78,6 +78,8 @@ pub struct Container {
     pub oom_killed: bool,
     /// Process id of the first process as seen from the host, while the container runs.
     pub pid: Option<u32>,
+    /// Grace period that it was created with.
+    pub stop_grace: Option<Duration>,
 }
 
 impl Container {
@@ -95,6 +97,7 @@ impl Container {
             let live = endpoint.ip_address.filter(|a| !a.is_empty());
             live.or_else(|| endpoint.ipam_config?.ipv4_address)?.parse().ok()
         });
+        let config = inspected.config.unwrap_or_default();
         let current = match state.status {
             None | Some(Status::EMPTY | Status::CREATED) => ContainerState::Created,
             Some(Status::RUNNING | Status::STOPPING) => ContainerState::Running,
@@ -107,7 +110,8 @@ impl Container {
         Ok(Self {
             id: ContainerId(id),
             name: inspected.name.unwrap_or_default().trim_start_matches('/').to_owned(),
-            labels: inspected.config.and_then(|c| c.labels).unwrap_or_default(),
+            stop_grace: config.stop_timeout.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs),
+            labels: config.labels.unwrap_or_default(),
             state: current,
             address,
             started_at: time(state.started_at.as_ref()),
@@ -146,9 +150,11 @@ impl Containers {
         started.map_err(EngineError::docker(Act::Start, format!("container {id}")))
     }
 
-    /// Sends SIGTERM, and SIGKILL after the grace period; returns when the container has ended or does not exist.
+    /// Sends the stop signal, and SIGKILL after the grace period; returns when the container has ended or does not exist. A
+    /// longer grace period that it was created with applies: the launcher divides that one.
     pub async fn stop(&self, id: &ContainerId, grace: Duration) -> Result<()> {
         let Some(container) = self.inspect(id.as_str()).await? else { return Ok(()) };
+        let grace = container.stop_grace.map_or(grace, |created_with| created_with.max(grace));
         let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
         let options = StopContainerOptionsBuilder::new().t(seconds).build();
         let docker = self.0.docker().clone().with_timeout(grace + RESPONSE_TIMEOUT);

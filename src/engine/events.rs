@@ -24,6 +24,15 @@ pub struct ContainerExit {
 /// Time between attempts to reconnect to the engine's event stream.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
+/// Reads the engine's reports of out-of-memory kills; see [`Containers::memory_kills`].
+struct MemoryWatch {
+    containers: Containers,
+    kind: Kind,
+    events: Option<stream::BoxStream<'static, Result<EventMessage, bollard::errors::Error>>>,
+    /// Time from which past events are requested, in nanoseconds since 1970.
+    since: i128,
+}
+
 struct ExitWatch {
     containers: Containers,
     kind: Kind,
@@ -51,6 +60,53 @@ impl Containers {
             let exit = watch.next().await;
             Some((exit, watch))
         }))
+    }
+}
+
+impl Containers {
+    /// Names of the containers of this kind in which the kernel killed a process because the container was out of memory,
+    /// once a kill: from now on, or since a time that the engine remembers. The stream never ends.
+    pub fn memory_kills(&self, kind: Kind) -> impl Stream<Item = String> + Send + Unpin + use<> {
+        let watch =
+            MemoryWatch { containers: self.clone(), kind, events: None, since: Timestamp::now().as_nanosecond() };
+        Box::pin(stream::unfold(watch, |mut watch| async move {
+            let name = watch.next().await;
+            Some((name, watch))
+        }))
+    }
+
+    /// The engine's events of this name in containers of this kind, after a time in nanoseconds since 1970.
+    fn events(
+        &self,
+        kind: Kind,
+        event: &str,
+        since: i128,
+    ) -> stream::BoxStream<'static, Result<EventMessage, bollard::errors::Error>> {
+        let mut filters = self.0.filter(Some(kind));
+        filters.insert("type".to_owned(), vec!["container".to_owned()]);
+        filters.insert("event".to_owned(), vec![event.to_owned()]);
+        let since = format!("{}.{:09}", since / 1_000_000_000, since % 1_000_000_000);
+        let options = EventsOptionsBuilder::new().since(&since).filters(&filters).build();
+        self.0.docker().events(Some(options)).boxed()
+    }
+}
+
+impl MemoryWatch {
+    async fn next(&mut self) -> String {
+        loop {
+            let events = self.events.get_or_insert_with(|| self.containers.events(self.kind, "oom", self.since));
+            let Some(Ok(event)) = events.next().await else {
+                // The watch of exits logs that the engine does not respond.
+                self.events = None;
+                tokio::time::sleep(RETRY_INTERVAL).await;
+                continue;
+            };
+            // After a reconnection, the event itself is not reported again.
+            self.since = self.since.max(i128::from(event.time_nano.unwrap_or_default()) + 1);
+            if let Some(name) = event.actor.and_then(|actor| actor.attributes?.remove("name")) {
+                return name;
+            }
+        }
     }
 }
 
@@ -98,12 +154,7 @@ impl ExitWatch {
             }));
         }
         self.connected_before = true;
-        let mut filters = self.containers.0.filter(Some(self.kind));
-        filters.insert("type".to_owned(), vec!["container".to_owned()]);
-        filters.insert("event".to_owned(), vec!["die".to_owned()]);
-        let since = format!("{}.{:09}", self.since / 1_000_000_000, self.since % 1_000_000_000);
-        let options = EventsOptionsBuilder::new().since(&since).filters(&filters).build();
-        self.events = Some(self.containers.0.docker().events(Some(options)).boxed());
+        self.events = Some(self.containers.events(self.kind, "die", self.since));
     }
 }
 

@@ -17,7 +17,10 @@ use super::{
     id::ImageId,
     label,
 };
-use crate::model::{AppName, ReleaseNumber};
+use crate::{
+    lifecycle::INIT_LABEL,
+    model::{AppName, ReleaseNumber},
+};
 
 /// An image on the engine that has a tag of this server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +31,15 @@ pub struct LocalImage {
     pub tags: Vec<String>,
     /// Size in bytes.
     pub size: u64,
+}
+
+/// How the containers of an image are started and stopped.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StartSettings {
+    /// Whether its launcher is an init; otherwise the engine's has to be in front of it.
+    pub launcher_is_init: bool,
+    /// The image's own stop signal.
+    pub stop_signal: Option<String>,
 }
 
 /// Prefix of the tags of all servers.
@@ -106,6 +118,21 @@ impl Images {
         let options = TagImageOptionsBuilder::new().repo(repo).tag(tag).build();
         let tagged = self.0.docker().tag_image(image.as_str(), Some(options)).await;
         tagged.map_err(EngineError::docker(Act::Tag, format!("image {reference}")))
+    }
+
+    /// How the containers of an image are started and stopped.
+    pub async fn start_settings(&self, id: &ImageId) -> Result<StartSettings> {
+        let image = self.0.docker().inspect_image(id.as_str()).await.map_err(|e| match status(&e) {
+            Some(404) => EngineError::ImageMissing { image: id.clone() },
+            _ => EngineError::docker(Act::Inspect, format!("image {id}"))(e),
+        })?;
+        let config = image.config.unwrap_or_default();
+        let (name, value) = INIT_LABEL;
+        let launcher = config.labels.as_ref().and_then(|labels| labels.get(name));
+        Ok(StartSettings {
+            launcher_is_init: launcher.is_some_and(|found| found == value),
+            stop_signal: config.stop_signal.filter(|signal| !signal.is_empty()),
+        })
     }
 
     /// Id of an image by tag, digest or id; `None` if the engine does not have it.

@@ -1,7 +1,7 @@
 //! Logs of containers.
 
 use bollard::{container::LogOutput, query_parameters::LogsOptionsBuilder};
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, stream};
 use jiff::Timestamp;
 
 use super::{
@@ -10,15 +10,21 @@ use super::{
     id::ContainerId,
 };
 
-/// One line of a container's log; a line over 16 KiB is split.
+/// Longest line that is passed on as a whole, in bytes; a longer one comes in parts of at most this size. The engine itself
+/// splits lines after 16 KiB.
+pub const MAX_LINE_BYTES: usize = 64 << 10;
+
+/// One line of a container's log, or a part of a long one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
     /// Whether the line is from standard error.
     pub stderr: bool,
     /// Time at which the engine received the line.
     pub time: Timestamp,
-    /// Text of the line, unchanged but without the line ending.
+    /// Text of the line, unchanged but without the line ending. Bytes that are not UTF-8 are replaced by U+FFFD.
     pub text: String,
+    /// Whether the line goes on in the next one from the same stream.
+    pub partial: bool,
 }
 
 /// Selects lines of a log.
@@ -48,13 +54,26 @@ impl Containers {
         }
         let what = format!("container {id}");
         let logs = self.0.docker().logs(id.as_str(), Some(query.build()));
-        Box::pin(logs.filter_map(move |output| {
-            let line = match output {
-                Ok(output) => read(output).filter(|line| options.since.is_none_or(|since| line.time > since)).map(Ok),
+        let frames = logs.filter_map(move |output| {
+            let frame = match output {
+                Ok(output) => {
+                    Frame::read(output).filter(|frame| options.since.is_none_or(|since| frame.time > since)).map(Ok)
+                }
                 Err(e) => Some(Err(EngineError::docker(Act::ReadLog, what.as_str())(e))),
             };
-            std::future::ready(line)
-        }))
+            std::future::ready(frame)
+        });
+        // `None` marks the end, at which what was printed without a line ending is passed on.
+        let frames = frames.map(Some).chain(stream::iter([None]));
+        let lines = frames.scan(Joiner::default(), |joiner, frame| {
+            let lines = match frame {
+                Some(Ok(frame)) => joiner.add(frame).map(Ok).collect(),
+                Some(Err(error)) => vec![Err(error)],
+                None => joiner.end().map(Ok).collect(),
+            };
+            std::future::ready(Some(stream::iter(lines)))
+        });
+        Box::pin(lines.flatten())
     }
 
     /// The last lines of a container's log, at most `max`; empty if the log cannot be read.
@@ -65,30 +84,135 @@ impl Containers {
     }
 }
 
-fn read(output: LogOutput) -> Option<LogLine> {
-    let (stderr, bytes) = match output {
-        LogOutput::StdErr { message } => (true, message),
-        LogOutput::StdOut { message } | LogOutput::Console { message } => (false, message),
-        LogOutput::StdIn { .. } => return None,
-    };
-    let text = String::from_utf8_lossy(&bytes);
-    let (time, text) = text.split_once(' ').unwrap_or((text.trim_end(), ""));
-    let text = text.strip_suffix('\n').unwrap_or(text);
-    Some(LogLine { stderr, time: time.parse().ok()?, text: text.strip_suffix('\r').unwrap_or(text).to_owned() })
+/// What the engine keeps as one entry: a line, or up to 16 KiB of one.
+#[derive(Debug, PartialEq, Eq)]
+struct Frame {
+    stderr: bool,
+    time: Timestamp,
+    /// Without the line ending.
+    bytes: Vec<u8>,
+    /// Whether it ends the line.
+    ends: bool,
+}
+
+impl Frame {
+    fn read(output: LogOutput) -> Option<Self> {
+        let (stderr, bytes) = match output {
+            LogOutput::StdErr { message } => (true, message),
+            LogOutput::StdOut { message } | LogOutput::Console { message } => (false, message),
+            LogOutput::StdIn { .. } => return None,
+        };
+        let (time, text) = match bytes.iter().position(|byte| *byte == b' ') {
+            Some(at) => (&bytes[..at], &bytes[at + 1..]),
+            None => (bytes.trim_ascii_end(), &[][..]),
+        };
+        let ends = bytes.ends_with(b"\n");
+        let text = text.strip_suffix(b"\n").unwrap_or(text);
+        Some(Self { stderr, time: std::str::from_utf8(time).ok()?.parse().ok()?, bytes: text.to_owned(), ends })
+    }
+}
+
+/// Joins the frames of a line.
+#[derive(Default)]
+struct Joiner {
+    stdout: Option<Frame>,
+    stderr: Option<Frame>,
+}
+
+impl Joiner {
+    /// The lines, and parts of lines, that are complete with this frame.
+    fn add(&mut self, frame: Frame) -> impl Iterator<Item = LogLine> + use<> {
+        let begun = if frame.stderr { &mut self.stderr } else { &mut self.stdout };
+        let mut line = match begun.take() {
+            Some(mut line) => {
+                line.bytes.extend(frame.bytes);
+                line.ends = frame.ends;
+                line
+            }
+            None => frame,
+        };
+        let mut complete = Vec::new();
+        while line.bytes.len() > MAX_LINE_BYTES {
+            let rest = line.bytes.split_off(boundary(&line.bytes));
+            complete.push(line.to_line(true));
+            line.bytes = rest;
+        }
+        if line.ends {
+            complete.push(line.to_line(false));
+        } else {
+            *begun = Some(line);
+        }
+        complete.into_iter()
+    }
+
+    /// The lines that were not ended.
+    fn end(&mut self) -> impl Iterator<Item = LogLine> + use<> {
+        [self.stdout.take(), self.stderr.take()].into_iter().flatten().map(|line| line.to_line(false))
+    }
+}
+
+impl Frame {
+    fn to_line(&self, partial: bool) -> LogLine {
+        let bytes = if partial { &self.bytes[..] } else { self.bytes.strip_suffix(b"\r").unwrap_or(&self.bytes) };
+        LogLine { stderr: self.stderr, time: self.time, text: String::from_utf8_lossy(bytes).into_owned(), partial }
+    }
+}
+
+/// Where a line that is too long is divided: not within a character.
+fn boundary(bytes: &[u8]) -> usize {
+    let continues = |at: &usize| bytes[*at] & 0b1100_0000 == 0b1000_0000;
+    // A character has at most four bytes.
+    (MAX_LINE_BYTES - 3..=MAX_LINE_BYTES).rev().find(|at| !continues(at)).unwrap_or(MAX_LINE_BYTES)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn frame(text: &[u8]) -> Frame {
+        let message = [b"2026-01-02T03:04:05.123456789Z ", text].concat().into();
+        Frame::read(LogOutput::StdOut { message }).unwrap()
+    }
+
     #[test]
     fn a_line_is_split_into_time_and_text() {
         let message = "2026-01-02T03:04:05.123456789Z hello  world\r\n".into();
-        let line = read(LogOutput::StdErr { message }).unwrap();
-        assert_eq!((line.stderr, line.text.as_str()), (true, "hello  world"));
+        let line = Joiner::default().add(Frame::read(LogOutput::StdErr { message }).unwrap()).next().unwrap();
+        assert_eq!((line.stderr, line.text.as_str(), line.partial), (true, "hello  world", false));
         assert_eq!(line.time.as_second(), 1_767_323_045);
-        let empty = read(LogOutput::StdOut { message: "2026-01-02T03:04:05Z \n".into() }).unwrap();
-        assert_eq!(empty.text, "");
-        assert!(read(LogOutput::StdOut { message: "garbage".into() }).is_none());
+        let empty = Frame::read(LogOutput::StdOut { message: "2026-01-02T03:04:05Z \n".into() }).unwrap();
+        assert_eq!((empty.bytes, empty.ends), (vec![], true));
+        assert!(Frame::read(LogOutput::StdOut { message: "garbage".into() }).is_none());
+    }
+
+    #[test]
+    fn the_frames_of_a_line_are_joined() {
+        let mut joiner = Joiner::default();
+        let e_acute = "é".as_bytes();
+        assert_eq!(joiner.add(frame(&[b"a ", &e_acute[..1]].concat())).count(), 0);
+        let message = "2026-01-02T03:04:05Z between\n".into();
+        let other: Vec<_> = joiner.add(Frame::read(LogOutput::StdErr { message }).unwrap()).collect();
+        assert_eq!(other[0].text, "between");
+        let lines: Vec<_> = joiner.add(frame(&[&e_acute[1..], b" \xff\0b\n"].concat())).collect();
+        assert_eq!(lines[0].text, "a é \u{fffd}\0b");
+        assert_eq!(joiner.add(frame(b"not ended\r")).count(), 0);
+        assert_eq!(joiner.end().map(|line| line.text).collect::<Vec<_>>(), ["not ended"]);
+        assert_eq!(joiner.end().count(), 0);
+    }
+
+    #[test]
+    fn a_very_long_line_comes_in_parts_that_make_up_the_whole() {
+        let text = "ü€𝄞x".repeat(20_000);
+        let mut joiner = Joiner::default();
+        let mut lines = Vec::new();
+        for chunk in text.as_bytes().chunks(16 << 10) {
+            lines.extend(joiner.add(frame(chunk)));
+        }
+        lines.extend(joiner.add(frame(b"\n")));
+        assert_eq!(lines.len(), 200_000 / MAX_LINE_BYTES + 1);
+        assert!(lines.iter().all(|line| line.text.len() <= MAX_LINE_BYTES));
+        assert!(lines.iter().map(|line| line.text.as_str()).collect::<String>() == text);
+        let (last, parts) = lines.split_last().unwrap();
+        assert!(!last.partial && parts.iter().all(|line| line.partial));
     }
 }

@@ -21,6 +21,8 @@ pub struct ListeningSocket {
     pub loopback: bool,
     /// Connections that are not accepted yet.
     pub waiting: u32,
+    /// Whether it is a socket of IPv6, which may take connections of IPv4 as well.
+    pub ipv6: bool,
 }
 
 impl Containers {
@@ -72,12 +74,13 @@ fn read(line: &str) -> Option<ListeningSocket> {
         let word = u32::from_str_radix(std::str::from_utf8(word).ok()?, 16).ok()?;
         bytes.extend(word.to_ne_bytes());
     }
+    let ipv6 = bytes.len() > 4;
     let address = match bytes.len() {
         4 => IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?),
         _ => Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).to_canonical(),
     };
     let port = u16::from_str_radix(port, 16).ok()?;
-    (address != EMBEDDED_DNS).then_some(ListeningSocket { port, loopback: address.is_loopback(), waiting })
+    (address != EMBEDDED_DNS).then_some(ListeningSocket { port, loopback: address.is_loopback(), waiting, ipv6 })
 }
 
 #[cfg(test)]
@@ -88,10 +91,10 @@ mod tests {
     #[cfg(target_endian = "little")]
     fn listening_sockets_are_read_from_the_kernels_table() {
         let line = |local: &str, state: &str| read(&format!("   0: {local} 00000000:0000 {state} 00000000:00000002"));
-        let listener = |port, loopback| Some(ListeningSocket { port, loopback, waiting: 2 });
-        assert_eq!(line("00000000:1F90", "0A"), listener(8080, false));
-        assert_eq!(line("0100007F:0BB8", "0A"), listener(3000, true));
-        assert_eq!(line("00000000000000000000000001000000:1F90", "0A"), listener(8080, true));
+        let listener = |port, loopback, ipv6| Some(ListeningSocket { port, loopback, waiting: 2, ipv6 });
+        assert_eq!(line("00000000:1F90", "0A"), listener(8080, false, false));
+        assert_eq!(line("0100007F:0BB8", "0A"), listener(3000, true, false));
+        assert_eq!(line("00000000000000000000000001000000:1F90", "0A"), listener(8080, true, true));
         assert_eq!(line("0B00007F:9C40", "0A"), None);
         assert_eq!(line("00000000:1F90", "01"), None);
         assert_eq!(read("nonsense"), None);

@@ -67,6 +67,8 @@ pub struct ContainerSpec {
     pub own_user: bool,
     /// Standard input and terminal.
     pub input: Input,
+    /// Whether the launcher of the image is the init of the container; otherwise the engine's is.
+    pub launcher_is_init: bool,
 }
 
 impl Containers {
@@ -94,7 +96,7 @@ impl Containers {
         };
         let attached = spec.input != Input::None;
         let host = HostConfig {
-            init: Some(true),
+            init: Some(!spec.launcher_is_init),
             cap_add: spec.own_user.then(|| CAPABILITIES.map(str::to_owned).to_vec()),
             network_mode: Some(network.clone()),
             nano_cpus: Some(self.0.nano_cpus(u64::from(spec.cpu_millis))),
@@ -136,6 +138,8 @@ fn log_config(attached: bool) -> HostConfigLogConfig {
     if attached {
         return HostConfigLogConfig { typ: Some("none".to_owned()), config: None };
     }
-    let bounds = [("max-size", "10m"), ("max-file", "3")].map(|(k, v)| (k.to_owned(), v.to_owned()));
-    HostConfigLogConfig { typ: Some("json-file".to_owned()), config: Some(bounds.into_iter().collect()) }
+    let options = [("max-size", "10m"), ("max-file", "3"), ("compress", "false")];
+    let bounds = options.map(|(k, v)| (k.to_owned(), v.to_owned()));
+    // `json-file` would replace every byte that is not UTF-8, also of a character that is split after 16 KiB.
+    HostConfigLogConfig { typ: Some("local".to_owned()), config: Some(bounds.into_iter().collect()) }
 }

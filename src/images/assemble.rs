@@ -32,6 +32,7 @@ impl ImageStore {
         let of_build = built.labels.clone().into_iter().filter(|(name, _)| !name.starts_with("paas."));
         let mut labels: BTreeMap<_, _> = labels::of_base(&base_config.config.labels).chain(of_build).collect();
         add_stack(&mut labels, stack);
+        labels::add_launcher(&mut labels);
         let run = RunConfig {
             user: Some("1000:1000".to_owned()),
             env: environment::merged(&base_config.config.env, &built.env, &built.path),

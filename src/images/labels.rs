@@ -4,13 +4,19 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::model::Digest;
+use crate::{lifecycle::INIT_LABEL, model::Digest};
 
 /// Label in which the lifecycle stores what it needs at the next build.
 pub const LIFECYCLE_METADATA: &str = "io.buildpacks.lifecycle.metadata";
 
 /// Label with the metadata of the build.
 pub(super) const BUILD_METADATA: &str = "io.buildpacks.build.metadata";
+
+/// Notes that the launcher of an image is an init, so that it gets no other one.
+pub(super) fn add_launcher(labels: &mut BTreeMap<String, String>) {
+    let (name, value) = INIT_LABEL;
+    labels.insert(name.to_owned(), value.to_owned());
+}
 
 /// Replaces the run image in the metadata of the lifecycle, if there is such metadata.
 pub(super) fn replace_run_image(labels: &mut BTreeMap<String, String>, top_layer: &Digest, manifest: &Digest) {

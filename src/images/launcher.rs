@@ -4,7 +4,7 @@ use std::{fs::File, io};
 
 use super::{
     error::{ImageError, Result},
-    labels::BUILD_METADATA,
+    labels::{self, BUILD_METADATA},
     manifest::{Descriptor, History, ImageConfig},
     store::{CREATED, Image, ImageStore},
 };
@@ -86,6 +86,7 @@ impl ImageStore {
             history.push(History::of(CREATED, layer.created_by));
         }
         run.labels.retain(|name, _| !drop_labels.contains(name));
+        labels::add_launcher(&mut run.labels);
         run.labels.insert(PORT_LABEL.to_owned(), web_port(run.exposed_ports.keys()).to_string());
         run.labels.insert(BUILD_METADATA.to_owned(), serde_json::json!({ "processes": processes }).to_string());
         let main = processes.iter().find(|p| p.default).or_else(|| processes.first());

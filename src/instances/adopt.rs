@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::{StreamExt as _, stream};
 
-use super::{error::InstancesError, health, shared::Shared, workers::Workers};
+use super::{error::InstancesError, health, memory_kills, shared::Shared, workers::Workers};
 use crate::{
     engine::Container,
     store::{Instance, InstanceState},
@@ -25,7 +25,8 @@ const MAX_PROBES: usize = 32;
 /// Runs until the server shuts down.
 pub(super) async fn supervise(workers: Workers) {
     let shutdown = workers.shared().shutdown.clone();
-    let _ = shutdown.run_until_cancelled(watch(&workers)).await;
+    let both = async { tokio::join!(watch(&workers), memory_kills::report(workers.shared())) };
+    let _ = shutdown.run_until_cancelled(both).await;
 }
 
 async fn watch(workers: &Workers) {

@@ -35,10 +35,17 @@ impl Diagnosis {
 
     /// The container ended.
     pub(super) fn exited(container: &Container, memory_mib: u64) -> Self {
+        let less = "use less memory, or raise instances.memory_mib in paas.toml";
         match container.exit_code {
-            _ if container.oom_killed => Self::with_hint(
-                format!("it ran out of memory (limit {memory_mib} MiB)"),
-                "use less memory, or raise instances.memory_mib in paas.toml",
+            Some(137) | None if container.oom_killed => {
+                Self::with_hint(format!("it ran out of memory (limit {memory_mib} MiB)"), less)
+            }
+            // The engine says only that some process was killed.
+            Some(code) if container.oom_killed => Self::with_hint(
+                format!(
+                    "it exited with status {code}, after one of its processes was killed: out of memory (limit {memory_mib} MiB)"
+                ),
+                less,
             ),
             Some(0) => Self::with_hint(
                 "it exited with status 0",
@@ -64,6 +71,10 @@ impl Diagnosis {
             (Listening::OnLocalhost, _) => {
                 Self::with_hint(format!("it listens on port {port} of localhost only"), "make it listen on 0.0.0.0")
             }
+            (Listening::OnIpv6Only, _) => Self::with_hint(
+                format!("it listens on port {port} of IPv6 only, and requests arrive by IPv4"),
+                "make it listen on 0.0.0.0, or on :: without the option IPV6_V6ONLY",
+            ),
             (Listening::Elsewhere(other), _) => {
                 Self::with_hint(format!("it listens on port {}, not on $PORT ({port})", other.port), hint)
             }
@@ -113,7 +124,7 @@ mod tests {
         let mapping = |host_port| PortMapping { scheme: PortScheme::Http, host_port, container_port: CONTAINER_PORT };
         let app = "blog".parse().unwrap();
         let hint = |port, loopback, mappings: &[PortMapping]| {
-            let listening = Listening::Elsewhere(ListeningSocket { port, loopback, waiting: 0 });
+            let listening = Listening::Elsewhere(ListeningSocket { port, loopback, waiting: 0, ipv6: false });
             let diagnosis = Diagnosis::unhealthy(&Unhealthy::Refused { port: 8080 }, listening, 8080, &Probe::Tcp);
             assert_eq!(diagnosis.reason, format!("it listens on port {port}, not on $PORT (8080)"));
             diagnosis.or_map_port(&app, mappings, listening).hint.unwrap()

@@ -35,6 +35,8 @@ const LAST_LINES: u32 = 30;
 const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(3);
 /// Interval at which an instance is inspected during its health check, in case the event of its exit was missed.
 const INSPECT_INTERVAL: Duration = Duration::from_secs(2);
+/// Time in which a port that nothing listens on refuses a connection.
+const REFUSED_WITHIN: Duration = Duration::from_millis(20);
 /// Delay before the caller is informed about an instance that is not healthy yet. Most are healthy earlier.
 const INFORM_AFTER: Duration = Duration::from_secs(10);
 
@@ -130,7 +132,7 @@ impl Launcher {
                 Some(container) if container.started_at.is_some() => return Ok(self.ended(launch, &container).await),
                 None if row.container.is_some() => return Ok(self.failed(launch, CONTAINER_REMOVED).await),
                 Some(_) | None => {
-                    let id = self.runtime.create(&Self::workload(launch)).await?;
+                    let id = self.runtime.create(&self.workload(launch)).await?;
                     if cancel.is_cancelled() {
                         return Ok(Launched::Cancelled);
                     }
@@ -155,7 +157,7 @@ impl Launcher {
                 });
             }
             checked = self.until_healthy(&container, address, launch) => checked,
-            never = self.inform_caller(&container, launch) => match never {},
+            never = self.inform_caller(&container, address, launch) => match never {},
         };
         match (checked, self.runtime.observe(row.id.as_str()).await?) {
             // Only if the container still has the address, it is the one that passed the check.
@@ -214,7 +216,7 @@ impl Launcher {
 
     /// Informs the caller of a rollout where an instance listens that does not become healthy soon, and again whenever
     /// that changes.
-    async fn inform_caller(&self, container: &ContainerId, launch: &Launch) -> Infallible {
+    async fn inform_caller(&self, container: &ContainerId, address: SocketAddr, launch: &Launch) -> Infallible {
         let connects = |check: &&HealthCheck| match check.probe {
             Probe::Tcp | Probe::Http(_) => check.check_type == CheckType::Startup && check.port.is_none(),
             Probe::Command(_) | Probe::Uptime(_) => false,
@@ -228,7 +230,8 @@ impl Launcher {
         loop {
             // An error is logged by the diagnosis in the end.
             if let Ok(listeners) = self.runtime.diagnose(container).await {
-                let text = Listening::of(&listeners, launch.port).not_healthy_yet(&name, launch.port, probe);
+                let refused = health::refuses(address, REFUSED_WITHIN).await;
+                let text = Listening::of(&listeners, launch.port, refused).not_healthy_yet(&name, launch.port, probe);
                 if let Some(text) = text.filter(|text| last.as_ref() != Some(text)) {
                     // A caller that reads too slowly misses the line.
                     let _ = progress.try_send(Line::Detail(text.clone()));
@@ -276,11 +279,12 @@ impl Launcher {
         self.prepare_release(&launch.app.name, &launch.release).await
     }
 
-    fn workload(launch: &Launch) -> Workload {
+    fn workload(&self, launch: &Launch) -> Workload {
         let (row, app, release) = (&launch.row, &launch.app.name, &launch.release);
         let name = (row.process_type.as_str(), u64::from(row.ordinal));
         let port = [("PORT", launch.port.to_string())];
-        let workload = Workload::of_release(row.id.as_str(), Purpose::Instance, app, release, name, &port);
+        let grace = launch.app.stop_grace(&row.process_type, self.config.instances.stop_grace());
+        let workload = Workload::of_release(row.id.as_str(), Purpose::Instance, app, release, name, &port, grace);
         Workload { entrypoint: vec![format!("/cnb/process/{}", row.process_type)], address: row.endpoint, ..workload }
     }
 
@@ -320,7 +324,7 @@ impl Launcher {
             return Diagnosis { reason: unhealthy.to_string(), hint: unhealthy.hint() };
         }
         let listening = match self.runtime.diagnose(container).await {
-            Ok(listeners) => Listening::of(&listeners, launch.port),
+            Ok(listeners) => Listening::of(&listeners, launch.port, matches!(unhealthy, Unhealthy::Refused { .. })),
             Err(error) => {
                 tracing::debug!(%error, "cannot read on which ports the instance listens");
                 return Diagnosis { reason: unhealthy.to_string(), hint: unhealthy.hint() };
@@ -332,7 +336,7 @@ impl Launcher {
                 let mappings = self.store.port_mappings(launch.app.id).await.unwrap_or_default();
                 diagnosis.or_map_port(&launch.app.name, &mappings, listening)
             }
-            Listening::Reachable | Listening::OnLocalhost | Listening::Nowhere => diagnosis,
+            Listening::Reachable | Listening::OnLocalhost | Listening::OnIpv6Only | Listening::Nowhere => diagnosis,
         }
     }
 }

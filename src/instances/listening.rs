@@ -12,6 +12,8 @@ pub(super) enum Listening {
     Reachable,
     /// On the port, but only of localhost.
     OnLocalhost,
+    /// On the port, but only of IPv6, as with the option `IPV6_V6ONLY`; requests arrive by IPv4.
+    OnIpv6Only,
     /// On another port.
     Elsewhere(ListeningSocket),
     /// On no port.
@@ -19,8 +21,13 @@ pub(super) enum Listening {
 }
 
 impl Listening {
-    pub(super) fn of(listeners: &[ListeningSocket], port: u16) -> Self {
+    /// `refused` says whether a connection by IPv4 was refused: the kernel does not say which sockets of IPv6 take them.
+    pub(super) fn of(listeners: &[ListeningSocket], port: u16, refused: bool) -> Self {
         let on_port = || listeners.iter().filter(|listener| listener.port == port);
+        let mut open = on_port().filter(|listener| !listener.loopback).peekable();
+        if refused && open.peek().is_some() && open.all(|listener| listener.ipv6) {
+            return Self::OnIpv6Only;
+        }
         match (on_port().any(|listener| !listener.loopback), on_port().next(), listeners.first()) {
             (true, ..) => Self::Reachable,
             (false, Some(_), _) => Self::OnLocalhost,
@@ -45,6 +52,9 @@ impl Listening {
             (Self::OnLocalhost, _) => {
                 Some(format!("{name} listens on $PORT ({port}) of localhost only so far, not on 0.0.0.0"))
             }
+            (Self::OnIpv6Only, _) => {
+                Some(format!("{name} listens on $PORT ({port}) of IPv6 only so far, not on 0.0.0.0"))
+            }
             (Self::Elsewhere(other), _) => {
                 Some(format!("{name} listens on port {} so far, not on $PORT ({port})", other.port))
             }
@@ -61,7 +71,7 @@ mod tests {
 
     #[test]
     fn only_a_listener_that_accepts_counts() {
-        let listener = |port, waiting| ListeningSocket { port, loopback: false, waiting };
+        let listener = |port, waiting| ListeningSocket { port, loopback: false, waiting, ipv6: false };
         for (listeners, accepts) in [
             (vec![], false),
             (vec![listener(3000, 0)], false),
@@ -74,10 +84,28 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_of_ipv6_that_refuses_ipv4_is_of_ipv6_only() {
+        let listener = |ipv6, loopback| ListeningSocket { port: 8080, loopback, waiting: 0, ipv6 };
+        let (v6, v4, local) = (listener(true, false), listener(false, false), listener(false, true));
+        for (listeners, refused, expected) in [
+            (vec![v6], true, Listening::OnIpv6Only),
+            (vec![v6, local], true, Listening::OnIpv6Only),
+            (vec![v6], false, Listening::Reachable),
+            (vec![v6, v4], true, Listening::Reachable),
+            (vec![v4], true, Listening::Reachable),
+            (vec![local], true, Listening::OnLocalhost),
+        ] {
+            assert_eq!(Listening::of(&listeners, 8080, refused), expected, "{listeners:?}");
+        }
+        let text = Listening::OnIpv6Only.not_healthy_yet("web.1", 8080, &Probe::Tcp).unwrap();
+        assert!(text.contains("of IPv6 only so far, not on 0.0.0.0"), "{text}");
+    }
+
+    #[test]
     fn the_caller_learns_where_an_instance_listens() {
         let (open, local) = (
-            |port| ListeningSocket { port, loopback: false, waiting: 0 },
-            |port| ListeningSocket { port, loopback: true, waiting: 0 },
+            |port| ListeningSocket { port, loopback: false, waiting: 0, ipv6: false },
+            |port| ListeningSocket { port, loopback: true, waiting: 0, ipv6: false },
         );
         let http = Probe::Http(HttpProbe::get("/up"));
         let uptime = Probe::Uptime(Duration::from_mins(1));
@@ -90,7 +118,7 @@ mod tests {
             (vec![open(8080)], &Probe::Tcp, None),
             (vec![], &uptime, None),
         ] {
-            let text = Listening::of(&listeners, 8080).not_healthy_yet("web.1", 8080, probe);
+            let text = Listening::of(&listeners, 8080, false).not_healthy_yet("web.1", 8080, probe);
             let as_expected = match (&text, expected) {
                 (Some(text), Some(expected)) => text.contains(expected),
                 (text, expected) => text.is_none() && expected.is_none(),

@@ -26,7 +26,7 @@ use entry::StoredLine;
 use files::{LogWriter, last_entries};
 
 /// Number of lines by which a follower may lag before it misses some.
-const MAX_FOLLOWER_LAG: usize = 1024;
+const MAX_FOLLOWER_LAG: usize = 512;
 /// Source of events of a release. It is not a process type.
 pub(super) const RELEASE_SOURCE: &str = "release";
 /// Source of events of the router: requests that no instance answered. It is not a process type.
@@ -175,7 +175,14 @@ impl Logs {
                 Ok(entry) => entry,
                 Err(broadcast::error::RecvError::Lagged(missed)) => {
                     let text = format!("{missed} lines were skipped: they were printed faster than they could be read");
-                    LogEntry { time: now(), source: LOGS_SOURCE.into(), stderr: false, event: true, text }
+                    LogEntry {
+                        time: now(),
+                        source: LOGS_SOURCE.into(),
+                        stderr: false,
+                        event: true,
+                        text,
+                        partial: false,
+                    }
                 }
                 Err(broadcast::error::RecvError::Closed) => return None,
             };
@@ -222,7 +229,7 @@ mod tests {
     }
 
     fn printed(nanos: i64, text: &str) -> PrintedLine {
-        PrintedLine { nanos, stderr: false, text: text.to_owned() }
+        PrintedLine { nanos, stderr: false, text: text.to_owned(), partial: false }
     }
 
     async fn texts(logs: &Logs, lines: usize, filter: Option<&str>) -> Vec<String> {

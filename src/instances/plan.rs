@@ -227,6 +227,7 @@ mod tests {
             candidate: candidate.map(deployment),
             formation: formation.iter().map(|(t, n)| (t.parse().unwrap(), *n)).collect(),
             checks: CheckSettings::default(),
+            stop_timeouts: BTreeMap::new(),
         }
     }
 
@@ -248,6 +249,7 @@ mod tests {
             port: 8080,
             ready: true,
             created_at: 0,
+            oom_kills: 0,
         }
     }
 

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Number of lines that are written at a time.
-const MAX_BATCH: usize = 256;
+const MAX_BATCH: usize = 64;
 /// Delay before a retry after an error of the engine or the disk.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Delay before a container whose output has ended is inspected again.
@@ -120,6 +120,7 @@ impl RunningPumps {
                         nanos: i64::try_from(line.time.as_nanosecond()).unwrap_or(i64::MAX),
                         stderr: line.stderr,
                         text: line.text,
+                        partial: line.partial,
                     }),
                     Err(e) => failed = Some(e),
                 }

@@ -147,7 +147,7 @@ impl Instances {
             }
             let worker = self.worker(app);
             let limits = &shared.config.instances;
-            let limit = Duration::from_secs(limits.drain_seconds + limits.stop_grace_seconds + 60);
+            let limit = Duration::from_secs(limits.drain_seconds + 60) + found.longest_stop_grace(limits.stop_grace());
             tokio::select! {
                 _ = tokio::time::timeout(limit, worker.all_removed()) => {}
                 () = shared.shutdown.cancelled() => return Err(InstancesError::ShuttingDown),

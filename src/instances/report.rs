@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::{
-    model::{InstanceId, ReleaseNumber},
+    model::{InstanceId, ProcessType, ReleaseNumber},
     store::{Instance, InstanceState, Millis},
 };
 
@@ -40,6 +40,8 @@ impl std::fmt::Display for ReportState {
 pub struct InstanceReport {
     /// Name: `web.1`.
     pub name: String,
+    /// Process type.
+    pub process_type: ProcessType,
     /// Identity, and name of the container.
     pub id: InstanceId,
     /// State.
@@ -52,6 +54,8 @@ pub struct InstanceReport {
     pub container: Option<String>,
     /// How many predecessors of the same name failed in a row.
     pub restarts: u32,
+    /// How often a process of it was killed because it was out of memory.
+    pub oom_kills: u32,
     /// Time of creation; of an instance that is waiting, time of the start.
     pub since: Millis,
 }
@@ -71,8 +75,10 @@ impl InstanceReport {
             release: row.release,
             address: row.endpoint,
             restarts: row.restarts,
+            oom_kills: row.oom_kills,
             since: if state == ReportState::Waiting { row.not_before } else { row.created_at },
             container: row.container,
+            process_type: row.process_type,
             id: row.id,
         }
     }

@@ -85,7 +85,7 @@ impl Instances {
                     cancel_requested = true;
                     if shared.store.abandon_deployment(app, deployment).await? {
                         worker.wake();
-                        self.wait_until_removed(&worker, deployment).await;
+                        self.wait_until_removed(app, &worker, deployment).await;
                         return Err(RolloutError::Cancelled);
                     }
                     // Too late: the rollout is committed or has failed, and the outcome is about to arrive.
@@ -104,7 +104,7 @@ impl Instances {
                 Ok(())
             }
             Ok(RolloutOutcome::Failed(failure)) => {
-                self.wait_until_removed(&worker, deployment).await;
+                self.wait_until_removed(app, &worker, deployment).await;
                 Err(failure.into())
             }
             Ok(RolloutOutcome::Superseded) if cancel_requested => Err(RolloutError::Cancelled),
@@ -134,8 +134,10 @@ impl Instances {
     }
 
     /// Waits for a limited time until a failed deployment has no instances. What is left is removed in the background.
-    async fn wait_until_removed(&self, worker: &WorkerHandle, deployment: Deployment) {
-        let limit = Duration::from_secs(self.shared.config.instances.stop_grace_seconds + 10);
+    async fn wait_until_removed(&self, app: AppId, worker: &WorkerHandle, deployment: Deployment) {
+        let app = self.shared.store.app(app).await.ok().flatten();
+        let grace = self.shared.config.instances.stop_grace();
+        let limit = app.map_or(grace, |app| app.longest_stop_grace(grace)) + Duration::from_secs(10);
         tokio::select! {
             _ = tokio::time::timeout(limit, worker.generation_removed(deployment.generation)) => {}
             () = self.shared.shutdown.cancelled() => {}

@@ -169,6 +169,7 @@ mod tests {
             candidate: None,
             formation: BTreeMap::new(),
             checks: CheckSettings::default(),
+            stop_timeouts: BTreeMap::new(),
         }
     }
 
@@ -189,6 +190,7 @@ mod tests {
             port: 8080,
             ready: true,
             created_at: 0,
+            oom_kills: 0,
         }
     }
 

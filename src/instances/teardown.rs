@@ -36,7 +36,9 @@ pub(super) async fn tear_down(shared: &Shared, row: &Instance, unrouting: Unrout
         }
     }
     let container = ContainerId::from(&row.id);
-    shared.runtime.stop(&container, Duration::from_secs(limits.stop_grace_seconds)).await?;
+    let app = shared.store.app(row.app).await?;
+    let grace = app.map_or(limits.stop_grace(), |app| app.stop_grace(&row.process_type, limits.stop_grace()));
+    shared.runtime.stop(&container, grace).await?;
     shared.pumps.finish(row).await;
     shared.runtime.remove(&container).await?;
     if let Some(version) = version {

@@ -142,6 +142,7 @@ impl BuildpackTest<'_> {
             stop_grace: Duration::from_secs(1),
             own_user: false,
             input: Input::None,
+            launcher_is_init: true,
         };
         let container = workspace.engine.containers.create_workload(&spec).await?;
         let begun = Instant::now();

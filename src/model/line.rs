@@ -21,11 +21,19 @@ impl Line {
     /// Makes one printable line of text from a user's program: without control characters and ANSI escapes, and not too
     /// long.
     pub fn sanitize(text: &str) -> String {
-        const MAX_BYTES: usize = 4096;
-        let mut clean = String::with_capacity(text.len().min(MAX_BYTES));
+        Self::clean(text, 4096)
+    }
+
+    /// The same, however long it is.
+    pub fn printable(text: &str) -> String {
+        Self::clean(text, usize::MAX)
+    }
+
+    fn clean(text: &str, max_bytes: usize) -> String {
+        let mut clean = String::with_capacity(text.len().min(max_bytes));
         let mut rest = text.chars().peekable();
         while let Some(c) = rest.next() {
-            if clean.len() >= MAX_BYTES {
+            if clean.len() >= max_bytes {
                 clean.push('…');
                 break;
             }

@@ -59,11 +59,13 @@ pub struct LogLine {
     pub event: bool,
     /// Its text, as it was printed.
     pub text: String,
+    /// Whether it is a part of a line over 64 KiB, which goes on in the next one of the same source and stream.
+    pub partial: bool,
 }
 
 impl From<LogEntry> for LogLine {
-    fn from(LogEntry { time, source, stderr, event, text }: LogEntry) -> Self {
-        Self { time: Time(time), source, stderr, event, text }
+    fn from(LogEntry { time, source, stderr, event, text, partial }: LogEntry) -> Self {
+        Self { time: Time(time), source, stderr, event, text, partial }
     }
 }
 

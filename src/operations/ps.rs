@@ -1,6 +1,10 @@
-//! Operations of processes: formation and instances.
+//! Operations of processes: formation, instances and their properties.
+
+mod settings;
 
 use std::collections::BTreeMap;
+
+pub use settings::{ProcessProperty, SetProcesses, StopTimeouts, TypeTimeout};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -175,8 +179,12 @@ pub struct InstanceRow {
     pub release: ReleaseNumber,
     /// How many predecessors of the same name failed in a row.
     pub restarts: u32,
+    /// How often a process of it was killed because it was out of memory.
+    pub oom_kills: u32,
     /// Time of creation; of an instance that is waiting, time of the start.
     pub since: Time,
+    /// Time that its processes have to end when it is stopped, in seconds.
+    pub stop_timeout_seconds: u64,
     /// Address, once it has one.
     pub address: Option<std::net::IpAddr>,
     /// Random identity, and name of the container.
@@ -197,12 +205,15 @@ impl Operation for ListInstances {
     async fn run(self, context: &Context<'_>, apps: Vec<App>) -> Result<Vec<InstanceRow>> {
         let mut rows = Vec::new();
         for app in apps {
+            let default = context.config.instances.stop_grace();
             rows.extend(context.instances.report(app.id).await?.into_iter().map(|instance| InstanceRow {
                 app: app.name.clone(),
+                stop_timeout_seconds: app.stop_grace(&instance.process_type, default).as_secs(),
                 name: instance.name,
                 state: instance.state,
                 release: instance.release,
                 restarts: instance.restarts,
+                oom_kills: instance.oom_kills,
                 since: Time(instance.since),
                 address: instance.address,
                 id: instance.id,

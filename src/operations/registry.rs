@@ -56,6 +56,7 @@ operations!(
     ShowUrls,
     ShowFormation,
     Scale,
+    SetProcesses,
     ListInstances,
     ReportChecks,
     SetChecks,

@@ -140,11 +140,13 @@ pub struct TaskLine {
     pub stderr: bool,
     /// Its text, as it was printed.
     pub text: String,
+    /// Whether it is a part of a line over 64 KiB, which goes on in the next one of the same stream.
+    pub partial: bool,
 }
 
 impl From<OutputLine> for TaskLine {
-    fn from(OutputLine { time, stderr, text }: OutputLine) -> Self {
-        Self { time: Time(time), stderr, text }
+    fn from(OutputLine { time, stderr, text, partial }: OutputLine) -> Self {
+        Self { time: Time(time), stderr, text, partial }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Apps and their formation.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use rusqlite::{Row, Transaction};
 
@@ -13,7 +13,7 @@ use super::{
     members, ports,
     time::{Millis, now},
 };
-use crate::model::{AppName, BranchName, CheckSettings, ProcessType, ReleaseNumber, Role, SourceFolder};
+use crate::model::{AppName, BranchName, CheckSettings, ProcessType, ReleaseNumber, Role, SourceFolder, StopTimeout};
 
 /// An app, as it is declared.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +44,23 @@ pub struct App {
     pub formation: BTreeMap<ProcessType, u32>,
     /// Settings of its health checks.
     pub checks: CheckSettings,
+    /// Grace periods of process types; for others, that of the configuration applies.
+    pub stop_timeouts: BTreeMap<ProcessType, StopTimeout>,
+}
+
+impl App {
+    /// Grace period of the instances and tasks of a process type.
+    pub fn stop_grace(&self, process_type: &ProcessType, default: Duration) -> Duration {
+        self.stop_timeouts.get(process_type).map_or(default, |timeout| Duration::from_secs(timeout.seconds().into()))
+    }
+
+    /// The longest grace period that an instance or task of the app may have.
+    pub fn longest_stop_grace(&self, default: Duration) -> Duration {
+        self.stop_timeouts
+            .keys()
+            .map(|process_type| self.stop_grace(process_type, default))
+            .fold(default, Duration::max)
+    }
 }
 
 const COLUMNS: &str = "id, name, deploy_branch, created_at, stopped, destroying, \
@@ -68,6 +85,7 @@ fn app(t: &Transaction<'_>, row: &Row<'_>) -> Result<App> {
         candidate_process_type: optional_text(row, "candidate_process_type", "process type")?,
         formation: formation(t, id)?,
         checks: json(row, "checks", "settings of health checks")?,
+        stop_timeouts: stop_timeouts(t, id)?,
     })
 }
 
@@ -76,6 +94,16 @@ fn formation(t: &Transaction<'_>, app: AppId) -> Result<BTreeMap<ProcessType, u3
     query
         .query_and_then([app.0], |row| Ok((text(row, "process_type", "process type")?, row.get("quantity")?)))?
         .collect()
+}
+
+fn stop_timeouts(t: &Transaction<'_>, app: AppId) -> Result<BTreeMap<ProcessType, StopTimeout>> {
+    let mut query = t.prepare_cached("SELECT process_type, seconds FROM stop_timeouts WHERE app = ?1")?;
+    let rows = query.query_and_then([app.0], |row| {
+        let seconds: u32 = row.get("seconds")?;
+        let timeout = seconds.try_into().map_err(|why| StoreError::Corrupt { what: "stop timeout", why })?;
+        Ok((text(row, "process_type", "process type")?, timeout))
+    })?;
+    rows.collect()
 }
 
 fn set_quantity(t: &Transaction<'_>, app: AppId, process_type: &ProcessType, quantity: u32) -> Result<()> {
@@ -197,6 +225,31 @@ impl Store {
             let text = to_json("settings of health checks", &settings)?;
             t.execute("UPDATE apps SET checks = ?2 WHERE id = ?1", (id.0, text))?;
             Ok(settings)
+        })
+        .await
+    }
+
+    /// Sets the grace periods of process types; those without one have that of the configuration again.
+    pub async fn set_stop_timeouts(
+        &self,
+        id: AppId,
+        timeouts: BTreeMap<ProcessType, Option<StopTimeout>>,
+    ) -> Result<()> {
+        self.transact(move |t, _| {
+            for (process_type, timeout) in &timeouts {
+                match timeout {
+                    Some(timeout) => t.execute(
+                        "INSERT INTO stop_timeouts (app, process_type, seconds) VALUES (?1, ?2, ?3)
+                         ON CONFLICT DO UPDATE SET seconds = excluded.seconds",
+                        (id.0, process_type.as_str(), timeout.seconds()),
+                    )?,
+                    None => t.execute(
+                        "DELETE FROM stop_timeouts WHERE app = ?1 AND process_type = ?2",
+                        (id.0, process_type.as_str()),
+                    )?,
+                };
+            }
+            Ok(())
         })
         .await
     }

@@ -105,6 +105,8 @@ pub struct Instance {
     pub ready: bool,
     /// Time at which the row was added.
     pub created_at: Millis,
+    /// How often a process of it was killed because it was out of memory.
+    pub oom_kills: u32,
 }
 
 impl Instance {
@@ -121,7 +123,7 @@ impl Instance {
 }
 
 const COLUMNS: &str = "id, app, generation, release, process_type, ordinal, node, endpoint, container, state, restarts, \
-    not_before, created_at, port, ready";
+    not_before, created_at, port, ready, oom_kills";
 
 fn instance(row: &Row<'_>) -> Result<Instance> {
     Ok(Instance {
@@ -140,6 +142,7 @@ fn instance(row: &Row<'_>) -> Result<Instance> {
         port: row.get("port")?,
         ready: row.get("ready")?,
         created_at: row.get("created_at")?,
+        oom_kills: row.get("oom_kills")?,
     })
 }
 
@@ -148,7 +151,7 @@ fn add(t: &Transaction<'_>, new: &NewInstance, placement: Placement) -> Result<I
     t.query_row_and_then(
         &format!(
             "INSERT INTO instances ({COLUMNS})
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, NULL, 'starting', ?9, ?10, ?11, ?12, 1) RETURNING {COLUMNS}"
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, NULL, 'starting', ?9, ?10, ?11, ?12, 1, 0) RETURNING {COLUMNS}"
         ),
         (
             new.id.as_str(),
@@ -230,6 +233,15 @@ impl Store {
         self.transact(move |t, _| {
             t.prepare_cached("UPDATE instances SET ready = ?2 WHERE id = ?1")?.execute((id.as_str(), ready))?;
             Ok(())
+        })
+        .await
+    }
+
+    /// Counts that a process of an instance was killed because it was out of memory; returns the instance, if it exists.
+    pub async fn count_oom_kill(&self, id: InstanceId) -> Result<Option<Instance>> {
+        self.transact(move |t, _| {
+            let sql = format!("UPDATE instances SET oom_kills = oom_kills + 1 WHERE id = ?1 RETURNING {COLUMNS}");
+            t.prepare_cached(&sql)?.query_and_then([id.as_str()], instance)?.next().transpose()
         })
         .await
     }

@@ -12,7 +12,7 @@ pub(super) const MIGRATIONS: [&str; 6] = [
     include_str!("migrations/0003_source_folder_and_build_vars.sql"),
     include_str!("migrations/0004_people.sql"),
     include_str!("migrations/0005_workloads.sql"),
-    include_str!("migrations/0006_checks.sql"),
+    include_str!("migrations/0006_checks_and_endings.sql"),
 ];
 
 /// Applies the migrations that the database lacks; its `user_version` counts those it has. Foreign keys are enforced

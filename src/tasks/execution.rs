@@ -19,9 +19,9 @@ use super::{
 use crate::{
     config::Config,
     engine::{Attached, ContainerId, Input},
-    model::{AppName, Line},
+    model::Line,
     periodic::Waker,
-    store::{Release, Store, Task},
+    store::{App, Release, Store, Task},
     workload::{
         Purpose, Runtime, Workload,
         command::{self, Launch},
@@ -119,7 +119,8 @@ impl Shared {
             reason = running.stopped() => return Ok(End::because(reason)),
         }
         let terminal = streams.as_ref().and_then(|streams| streams.terminal.clone());
-        let workload = workload(task, &app.name, &release, streams.is_some(), terminal.as_ref());
+        let workload =
+            workload(task, &app, &release, streams.is_some(), terminal.as_ref(), self.config.instances.stop_grace());
         let permit = tokio::select! {
             permit = self.starting.acquire() => permit.map_err(|_| TaskError::ShuttingDown)?,
             reason = running.stopped() => return Ok(End::because(reason)),
@@ -259,7 +260,7 @@ impl Shared {
 
     /// Stops a container until it has ended.
     pub(super) async fn make_ended(&self, container: &ContainerId) {
-        let grace = Duration::from_secs(self.config.instances.stop_grace_seconds);
+        let grace = self.config.instances.stop_grace();
         while let Err(error) = self.runtime.stop(container, grace).await {
             tracing::warn!(%error, %container, "cannot stop a task; retrying");
             if self.shutdown.run_until_cancelled(tokio::time::sleep(RETRY_DELAY)).await.is_none() {
@@ -302,12 +303,21 @@ impl Shared {
     }
 }
 
-fn workload(task: &Task, app: &AppName, release: &Release, attached: bool, terminal: Option<&Terminal>) -> Workload {
+fn workload(
+    task: &Task,
+    app: &App,
+    release: &Release,
+    attached: bool,
+    terminal: Option<&Terminal>,
+    stop_grace: Duration,
+) -> Workload {
     let name = (task.name.kind.as_str(), task.name.number);
     let port = release.processes.first().map(|spec| ("PORT", spec.port.to_string()));
     let terminal_name = terminal.map(|terminal| ("TERM", terminal.name.clone()));
     let own_vars: Vec<_> = port.into_iter().chain(terminal_name).collect();
-    let workload = Workload::of_release(task.id.as_str(), Purpose::Task, app, release, name, &own_vars);
+    let process_type = command::process_type(&task.command, release);
+    let grace = process_type.map_or(stop_grace, |process_type| app.stop_grace(process_type, stop_grace));
+    let workload = Workload::of_release(task.id.as_str(), Purpose::Task, &app.name, release, name, &own_vars, grace);
     let Launch { entrypoint, arguments, env } = command::launch(&task.command, release);
     Workload {
         entrypoint,

@@ -34,11 +34,14 @@ pub struct OutputLine {
     /// Its text, as it was printed.
     #[serde(rename = "x")]
     pub text: String,
+    /// Whether the line goes on in the next one of the same stream.
+    #[serde(rename = "p", default, skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
 }
 
 impl From<LogLine> for OutputLine {
     fn from(line: LogLine) -> Self {
-        Self { time: line.time.as_millisecond(), stderr: line.stderr, text: line.text }
+        Self { time: line.time.as_millisecond(), stderr: line.stderr, text: line.text, partial: line.partial }
     }
 }
 
@@ -135,7 +138,7 @@ impl OutputWriter {
             self.write(line).await.map_err(failed(&self.path))?;
             if self.is_full() {
                 let text = format!("[paas: only the first {} MiB of the output are kept]", MAX_FILE_BYTES >> 20);
-                let notice = OutputLine { time: line.time, stderr: true, text };
+                let notice = OutputLine { time: line.time, stderr: true, text, partial: false };
                 self.write(&notice).await.map_err(failed(&self.path))?;
             }
         }
@@ -202,7 +205,7 @@ mod tests {
     const NAME: TaskName = TaskName { kind: TaskKind::Run, number: 7 };
 
     fn line(text: &str) -> OutputLine {
-        OutputLine { time: 5, stderr: false, text: text.to_owned() }
+        OutputLine { time: 5, stderr: false, text: text.to_owned(), partial: false }
     }
 
     #[tokio::test]

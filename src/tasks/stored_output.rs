@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Number of lines that are written at a time.
-const MAX_BATCH: usize = 256;
+const MAX_BATCH: usize = 64;
 
 /// How much of what a container prints was copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

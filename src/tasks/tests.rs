@@ -90,7 +90,8 @@ impl Fixture {
     async fn left_running(&self, app: &App, id: &str, kind: TaskKind, attached: bool) -> Task {
         let task = self.left(app, id, kind, attached).await;
         let release = self.store.release(app.id, 1).await.unwrap().unwrap();
-        let workload = Workload::of_release(id, Purpose::Task, &app.name, &release, ("run", 1), &[]);
+        let workload =
+            Workload::of_release(id, Purpose::Task, &app.name, &release, ("run", 1), &[], Duration::from_secs(1));
         assert_eq!(workload.input, Input::None);
         let runtime = Runtime::Memory(self.memory.clone());
         let container = runtime.create(&workload).await.unwrap();

@@ -25,6 +25,16 @@ pub fn shell_of(release: &Release) -> TaskCommand {
     TaskCommand::Words(vec![if release.own_user() { "/bin/sh" } else { "bash" }.to_owned()])
 }
 
+/// The process type of a release that a command runs.
+pub(super) fn process_type<'a>(command: &TaskCommand, release: &'a Release) -> Option<&'a ProcessType> {
+    let name = match command {
+        TaskCommand::Process(name) => name.as_str(),
+        TaskCommand::Words(words) => words.first()?,
+        TaskCommand::Script(_) => return None,
+    };
+    release.processes.iter().map(|spec| &spec.process.process_type).find(|declared| declared.as_str() == name)
+}
+
 /// How a release runs a command.
 pub fn launch(command: &TaskCommand, release: &Release) -> Launch {
     let of_type = |name: &ProcessType| release.processes.iter().find(|spec| spec.process.process_type == *name);

@@ -9,8 +9,9 @@ use crate::{
     config::{Config, ConfigError},
     engine::{
         Attached, Container, ContainerExit, ContainerId, ContainerSpec, Containers, Engine, EngineError, Executed,
-        Execution, Host, ImageId, Images, ListeningSocket, LogLine, LogOptions, Result,
+        Execution, Host, ImageId, Images, ListeningSocket, LogLine, LogOptions, Result, StartSettings,
     },
+    lifecycle::{STOP_SECONDS, STOP_SIGNAL},
     model::{AddressPlan, AppName, Digest, ReleaseNumber, Secret, TerminalSize},
     store::Placement,
 };
@@ -68,26 +69,36 @@ impl Local {
 
     async fn spec(&self, workload: &Workload) -> Result<ContainerSpec> {
         let limits = &self.config.instances;
+        let image = self.image(&workload.app, workload.release, &workload.image).await?;
+        let StartSettings { launcher_is_init, stop_signal } = self.images.start_settings(&image).await?;
+        let mut env = workload.env.clone();
+        if launcher_is_init {
+            let grace = workload.stop_grace.as_secs();
+            let signal = stop_signal.filter(|_| workload.own_user);
+            let stop = [(STOP_SECONDS, Some(grace.to_string())), (STOP_SIGNAL, signal)];
+            env.extend(stop.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", value?))));
+        }
         Ok(ContainerSpec {
             name: workload.id.clone(),
             kind: workload.purpose.kind(),
             app: workload.app.clone(),
             process: workload.process.clone(),
             release: workload.release,
-            image: self.image(&workload.app, workload.release, &workload.image).await?,
+            image,
             address: match workload.address {
                 Some(IpAddr::V4(address)) => address,
                 Some(IpAddr::V6(_)) | None => return Err(EngineError::Incomplete("the address of a workload")),
             },
             entrypoint: workload.entrypoint.clone(),
             cmd: workload.arguments.clone(),
-            env: workload.env.clone(),
+            env,
             cpu_millis: limits.cpu_millis,
             memory_mib: limits.memory_mib,
             pids: limits.pids,
-            stop_grace: Duration::from_secs(limits.stop_grace_seconds),
+            stop_grace: workload.stop_grace,
             own_user: workload.own_user,
             input: workload.input,
+            launcher_is_init,
         })
     }
 
@@ -105,6 +116,10 @@ impl Local {
 
     pub(super) fn changes(&self, purpose: Purpose) -> BoxStream<'static, ContainerExit> {
         self.containers.exits(purpose.kind()).boxed()
+    }
+
+    pub(super) fn memory_kills(&self, purpose: Purpose) -> BoxStream<'static, String> {
+        self.containers.memory_kills(purpose.kind()).boxed()
     }
 
     pub(super) async fn stop(&self, container: &ContainerId, grace: Duration) -> Result<()> {

@@ -83,6 +83,7 @@ impl Held {
             exit_code: None,
             oom_killed: false,
             pid: None,
+            stop_grace: None,
         };
         Self { purpose, container }
     }
@@ -219,6 +220,10 @@ impl Memory {
         stream::unfold(exits, |mut exits| async move { exits.recv().await.ok().map(|exit| (exit, exits)) })
             .filter_map(move |(of, exit)| std::future::ready((of == purpose).then_some(exit)))
             .boxed()
+    }
+
+    pub(super) fn memory_kills(&self, _: Purpose) -> BoxStream<'static, String> {
+        stream::pending().boxed()
     }
 
     pub(super) async fn stop(&self, container: &ContainerId, _: Duration) -> Result<()> {

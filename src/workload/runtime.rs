@@ -77,6 +77,11 @@ impl Runtime {
         dispatch!(self, runtime => runtime.changes(purpose))
     }
 
+    /// Identities of the workloads of this purpose in which a process was killed because it was out of memory, once a kill.
+    pub fn memory_kills(&self, purpose: Purpose) -> BoxStream<'static, String> {
+        dispatch!(self, runtime => runtime.memory_kills(purpose))
+    }
+
     /// Ends a workload: SIGTERM, and SIGKILL after the grace period. Returns when it has ended.
     pub async fn stop(&self, container: &ContainerId, grace: Duration) -> Result<()> {
         dispatch!(self, runtime => runtime.stop(container, grace).await)

@@ -1,6 +1,6 @@
 //! What a container is made from.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use crate::{
     engine::{Input, Kind},
@@ -57,6 +57,8 @@ pub struct Workload {
     pub input: Input,
     /// Address that the runtime has assigned, if it assigns addresses before the start.
     pub address: Option<IpAddr>,
+    /// Grace period: the time between the stop signal and SIGKILL.
+    pub stop_grace: Duration,
 }
 
 impl Workload {
@@ -70,6 +72,7 @@ impl Workload {
         release: &Release,
         (process, number): (&str, u64),
         own_vars: &[(&str, String)],
+        stop_grace: Duration,
     ) -> Self {
         let common = [
             ("PAAS_APP", app.to_string()),
@@ -96,6 +99,7 @@ impl Workload {
             own_user: release.own_user(),
             input: Input::None,
             address: None,
+            stop_grace,
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Lines of an app's log: as readers get them, and as they are stored.
 
 use crate::{
+    engine::MAX_LINE_BYTES,
     model::InstanceId,
     store::{Millis, now},
 };
 
-/// Longest text of a line that is stored whole, in bytes.
-pub(super) const MAX_TEXT_BYTES: usize = 16 << 10;
+/// Longest text that is stored, in bytes: that of a line, or of a part of a longer one. An event is cut.
+pub(super) const MAX_TEXT_BYTES: usize = MAX_LINE_BYTES;
 
 /// One line of an app's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct LogEntry {
     pub event: bool,
     /// Text of the line, as it was printed.
     pub text: String,
+    /// Whether the line goes on in the next entry of the same source and stream.
+    pub partial: bool,
 }
 
 /// One line that an instance printed.
@@ -28,6 +31,7 @@ pub struct PrintedLine {
     pub nanos: i64,
     pub stderr: bool,
     pub text: String,
+    pub partial: bool,
 }
 
 /// One line of a log file, stored as a JSON object.
@@ -45,19 +49,21 @@ pub(super) struct StoredLine {
     stderr: bool,
     #[serde(rename = "m")]
     text: String,
+    #[serde(rename = "p", default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) partial: bool,
 }
 
 impl StoredLine {
     pub(super) fn printed(instance: &InstanceId, source: &str, line: PrintedLine) -> Self {
-        let PrintedLine { nanos, stderr, text } = line;
+        let PrintedLine { nanos, stderr, text, partial } = line;
         let instance = Some(instance.to_string());
-        Self { nanos, source: source.to_owned(), instance, stderr, text: bounded(text) }
+        Self { nanos, source: source.to_owned(), instance, stderr, text: bounded(text), partial }
     }
 
     /// An event of this moment.
     pub(super) fn event(source: &str, text: String) -> Self {
         let nanos = now().saturating_mul(1_000_000);
-        Self { nanos, source: source.to_owned(), instance: None, stderr: false, text: bounded(text) }
+        Self { nanos, source: source.to_owned(), instance: None, stderr: false, text: bounded(text), partial: false }
     }
 
     pub(super) fn into_entry(self) -> LogEntry {
@@ -67,6 +73,7 @@ impl StoredLine {
             source: self.source,
             stderr: self.stderr,
             text: self.text,
+            partial: self.partial,
         }
     }
 }

@@ -68,24 +68,33 @@ impl LogWriter {
     pub(super) fn append(&mut self, lines: &[StoredLine]) -> io::Result<()> {
         let mut bytes = Vec::new();
         for line in lines {
+            let begin = bytes.len();
             serde_json::to_writer(&mut bytes, line)?;
             bytes.push(b'\n');
+            if self.size + bytes.len() as u64 > MAX_FILE_BYTES && self.size + begin as u64 > 0 {
+                let rest = bytes.split_off(begin);
+                self.write(&bytes)?;
+                self.rotate()?;
+                bytes = rest;
+            }
         }
-        if self.size > 0 && self.size + bytes.len() as u64 > MAX_FILE_BYTES {
-            self.rotate()?;
+        self.write(&bytes)?;
+        for line in lines {
+            if let Some(instance) = &line.instance {
+                self.last_lines.insert(instance.clone(), line.nanos);
+            }
         }
-        if let Err(e) = self.current.write_all(&bytes) {
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Err(e) = self.current.write_all(bytes) {
             // A full disk must not leave an incomplete line.
             let _ = self.current.set_len(self.size);
             let _ = self.current.seek(io::SeekFrom::Start(self.size));
             return Err(e);
         }
         self.size += bytes.len() as u64;
-        for line in lines {
-            if let Some(instance) = &line.instance {
-                self.last_lines.insert(instance.clone(), line.nanos);
-            }
-        }
         Ok(())
     }
 
@@ -136,15 +145,19 @@ pub(super) fn last_entries(
     since: Option<Millis>,
     wanted: &dyn Fn(&str) -> bool,
 ) -> io::Result<VecDeque<LogEntry>> {
-    let mut found = VecDeque::new();
+    let (mut found, mut lines) = (VecDeque::new(), 0);
     for path in files(directory) {
-        if found.len() >= max {
+        if lines > max {
             break;
         }
-        let missing = max - found.len();
         let entries = read(&path)?.rev().filter(|line| wanted(&line.source)).map(StoredLine::into_entry);
         // Instances print at the same time, so lines may be slightly out of order.
-        for entry in entries.filter(|entry| since.is_none_or(|since| entry.time >= since)).take(missing) {
+        for entry in entries.filter(|entry| since.is_none_or(|since| entry.time >= since)) {
+            // The parts of a line count as one.
+            lines += usize::from(!entry.partial);
+            if lines > max {
+                break;
+            }
             found.push_front(entry);
         }
     }

@@ -132,6 +132,7 @@ mod tests {
             port: 8080,
             ready: true,
             created_at: 0,
+            oom_kills: 0,
         }
     }
 

@@ -107,7 +107,9 @@ mod tests {
     /// Asks those who are due; returns their pids.
     fn ask(ending: &mut Ending, table: &Table, now: u64) -> Vec<i32> {
         let due = ending.due(table, at(now));
-        due.iter().for_each(|id| ending.note(*id, at(now)));
+        for id in &due {
+            ending.note(*id, at(now));
+        }
         due.iter().map(|id| id.pid).collect()
     }
 

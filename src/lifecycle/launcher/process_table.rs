@@ -191,7 +191,7 @@ mod tests {
         let table = Table::read();
         let process = &table.0[&child.id().cast_signed()];
         assert!(process.wrapper && !process.stopped && process.input.is_some(), "{process:?}");
-        assert_eq!(process.outputs.len(), 1, "standard output is a pipe");
+        assert!(!process.outputs.is_empty(), "standard output is a pipe");
         assert_eq!(process.parent, std::process::id().cast_signed());
         let signals = signals(process.id).unwrap();
         assert!(signals.ignored.contains(rustix::process::Signal::USR1));

@@ -85,8 +85,10 @@ mod tests {
             release,
             address: Some([10, 0, 0, 1].into()),
             restarts,
+            oom_kills: 0,
             since: 0,
             container: None,
+            process_type: "web".parse().unwrap(),
             id: "a".parse().unwrap(),
         };
         let state = |report: &[(ReportState, u64, u32)]| {

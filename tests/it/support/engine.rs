@@ -70,6 +70,7 @@ impl TestEngine {
             stop_grace: Duration::from_secs(1),
             own_user: false,
             input: Input::None,
+            launcher_is_init: false,
         }
     }
 
