@@ -22,6 +22,7 @@ mod helper;
 mod launcher;
 mod launcher_layers;
 mod layer_tar;
+mod line_ends;
 mod output;
 mod plan;
 mod program_env;

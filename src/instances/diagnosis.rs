@@ -61,6 +61,18 @@ impl Diagnosis {
         }
     }
 
+    /// Adds what the launcher printed about the process, if it did.
+    pub(super) fn with_launcher_message(mut self, log: &[String]) -> Self {
+        const PREFIX: &str = " !     ";
+        let of_launcher = |message: &&str| message.starts_with("cannot start ") || message.contains("(CRLF)");
+        if let Some(message) = log.iter().filter_map(|line| line.strip_prefix(PREFIX)).find(of_launcher) {
+            let what = message.split_once(": ").filter(|(what, _)| what.starts_with("cannot start"));
+            let message = what.map_or(message, |(_, why)| why);
+            self.reason = format!("{}: {message}", self.reason);
+        }
+        self
+    }
+
     /// The health check found the instance unhealthy on `port`. Where it listens tells more than the failed check.
     pub(super) fn unhealthy(unhealthy: &Unhealthy, listening: Listening, port: u16, probe: &Probe) -> Self {
         let hint = "make it listen on 0.0.0.0 and on the port that the variable PORT holds";
@@ -118,6 +130,18 @@ impl Diagnosis {
 mod tests {
     use super::*;
     use crate::{engine::ListeningSocket, store::PortScheme};
+
+    #[test]
+    fn the_reason_contains_what_the_launcher_printed() {
+        let reason = |log: &[&str]| {
+            let log: Vec<_> = log.iter().map(|line| (*line).to_owned()).collect();
+            Diagnosis::from("it exited with status 82").with_launcher_message(&log).reason
+        };
+        let with_reason = "it exited with status 82: /a.sh has Windows line ends (CRLF)";
+        assert_eq!(reason(&["x", " !     cannot start web: /a.sh has Windows line ends (CRLF)"]), with_reason);
+        assert_eq!(reason(&[" !     /a.sh has Windows line ends (CRLF)"]), with_reason);
+        assert_eq!(reason(&["x", " !     my own"]), "it exited with status 82");
+    }
 
     #[test]
     fn a_single_mapping_may_name_the_port_instead() {

@@ -299,6 +299,7 @@ impl Launcher {
 
     async fn failed_after(&self, launch: &Launch, diagnosis: Diagnosis, ran: Duration) -> Launched {
         let log = self.last_lines(&launch.row.id).await;
+        let diagnosis = diagnosis.with_launcher_message(&log);
         Launched::Failed(InstanceFailure { instance: launch.row.name(), diagnosis, log, ran })
     }
 

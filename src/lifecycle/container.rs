@@ -13,7 +13,7 @@ use super::{
     dirs::Dirs,
     downloads, exporter,
     failure::Failure,
-    files,
+    files, line_ends,
     output::Output,
     program_env,
     programs::ProcessGroups,
@@ -90,6 +90,7 @@ pub(super) fn build<R: Read>(
     let unpacked = source::unpack(&mut tar, &dirs.workspace).map_err(prepare)?;
     tar.finish().map_err(|e| prepare(format!("the source is incomplete: {e}")))?;
     watch(input, groups.clone());
+    convert_scripts(dirs, output)?;
     clock.lap(Phase::Prepare);
 
     output.step(format!("Detecting ({unpacked} files)"));
@@ -115,6 +116,19 @@ pub(super) fn build<R: Read>(
         output.detail(format!("of the build: {}", times.join(", ")));
     }
     Ok(Built { timings: clock.laps, ..exported.built })
+}
+
+/// Converts scripts with Windows line ends, and says so.
+fn convert_scripts(dirs: &Dirs, output: &Output) -> Result<(), Failure> {
+    let failed = Failure::io(Phase::Prepare, "convert the line ends in", &dirs.workspace);
+    for path in line_ends::convert_scripts(&dirs.workspace).map_err(failed)? {
+        output.trouble(format!(
+            "{} has Windows line ends (CRLF), with which it does not run: they were converted. To have git do so, commit a \
+             .gitattributes with the line: {0} text eol=lf",
+            path.display()
+        ));
+    }
+    Ok(())
 }
 
 /// Checks that a disk that was mounted after the container's start is visible in it.

@@ -23,7 +23,7 @@ use super::{
     descriptor::Api,
     dirs::Dirs,
     env::{self, Env, Moment},
-    exec_d, files,
+    exec_d, files, line_ends,
 };
 use crate::model::Process;
 
@@ -123,13 +123,26 @@ fn run_launched(
     // Before programs of the layers run: they may take time.
     let signals = if is_first { Some(init::Signals::receive(stop).map_err(own)?) } else { None };
     let mut command = command().map_err(|message| (message, CANNOT_LAUNCH))?;
+    let script = script_with_crlf(&command);
+    if let Some(script) = &script {
+        // Seen beside what the shell makes of it.
+        eprintln!(" !     {}", crlf_message(script));
+    }
     let cannot_start = |command: &Command, error: io::Error| {
         let status = match error.kind() {
             io::ErrorKind::NotFound if given => NOT_FOUND,
             io::ErrorKind::PermissionDenied if given => NOT_EXECUTABLE,
             _ => CANNOT_LAUNCH,
         };
-        (format!("{}: {error}", command.get_program().display()), status)
+        let message = match (&script, missing_interpreter(command)) {
+            (Some(script), _) => crlf_message(script),
+            (None, Some(interpreter)) => format!(
+                "{} is to be run by {interpreter}, which the image does not have",
+                command.get_program().display()
+            ),
+            (None, None) => format!("{}: {error}", command.get_program().display()),
+        };
+        (message, status)
     };
     match signals {
         Some(signals) if !program::is_init(Path::new(command.get_program())) => {
@@ -143,6 +156,28 @@ fn run_launched(
             Err(cannot_start(&command, error))
         }
     }
+}
+
+/// The script of a command that has Windows line ends.
+fn script_with_crlf(command: &Command) -> Option<PathBuf> {
+    let args: Vec<_> = command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let folder = command.get_current_dir().unwrap_or(Path::new("/"));
+    line_ends::script_with_crlf(Path::new(command.get_program()), &args, folder)
+}
+
+fn crlf_message(script: &Path) -> String {
+    format!(
+        "{} has Windows line ends (CRLF), with which it does not run: convert it to LF, and commit a .gitattributes with a line \
+         such as: *.sh text eol=lf",
+        script.display()
+    )
+}
+
+/// The interpreter that the first line of the program names, if it does not exist.
+fn missing_interpreter(command: &Command) -> Option<String> {
+    let line = line_ends::first_line(Path::new(command.get_program()))?;
+    let interpreter = line.trim_start_matches("#!").split_ascii_whitespace().next()?.to_owned();
+    (!Path::new(&interpreter).exists()).then_some(interpreter)
 }
 
 /// How the container is to be ended.

@@ -1,0 +1,196 @@
+//! Windows line ends (CRLF) in scripts. To the kernel and to shells the carriage return is a part of the last word: `#!/bin/sh`
+//! names a program that does not exist, `set -e` an unknown option.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{self, Read as _},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use crate::model::Procfile;
+
+/// Largest script, in bytes; a larger file is left alone.
+const MAX_SCRIPT_BYTES: u64 = 1 << 20;
+/// Longest first line that names an interpreter, in bytes: what the kernel reads.
+const MAX_FIRST_LINE: u64 = 256;
+
+/// Shells, and the words with which they read a script.
+const SHELLS: [&str; 8] = ["sh", "bash", "dash", "ash", "ksh", "zsh", ".", "source"];
+
+/// The script of a command that has Windows line ends: the program itself, or what a shell is to read. A relative path begins
+/// in this folder.
+pub(super) fn script_with_crlf(program: &Path, args: &[String], folder: &Path) -> Option<PathBuf> {
+    if first_line(program).is_some_and(|line| line.ends_with('\r')) {
+        return Some(program.to_owned());
+    }
+    let shell = program.file_name().and_then(|name| name.to_str()).is_some_and(|name| SHELLS.contains(&name));
+    let script = args.iter().find(|arg| !arg.starts_with(['-', '+']))?;
+    // With `-c`, the word is a command.
+    let reads_file = shell && !args.iter().any(|arg| arg.starts_with('-') && arg.ends_with('c'));
+    let script = folder.join(script);
+    (reads_file && has_crlf(&script)).then_some(script)
+}
+
+/// The first line of a script, without its end; `None` if the file is no script.
+pub(super) fn first_line(path: &Path) -> Option<String> {
+    let file = open(path)?;
+    let mut head = Vec::new();
+    file.take(MAX_FIRST_LINE).read_to_end(&mut head).ok()?;
+    let line = head.split(|byte| *byte == b'\n').next()?;
+    line.starts_with(b"#!").then(|| String::from_utf8_lossy(line).into_owned())
+}
+
+/// Converts the line ends of an app's scripts that would not run otherwise: of programs and shell scripts whose first line
+/// names the interpreter with a carriage return, and of shell scripts that the `Procfile` or the launcher (`.profile`) has a
+/// shell read. Returns their paths in the folder, in order.
+pub(super) fn convert_scripts(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut scripts = BTreeSet::new();
+    scripts_with_crlf_interpreter(folder, &mut scripts)?;
+    let procfile = super::files::read_text(&folder.join("Procfile")).ok().flatten();
+    let commands =
+        procfile.and_then(|text| Procfile::parse(&text).ok()).map_or_else(Vec::new, |Procfile(entries)| entries);
+    let named = commands.iter().flat_map(|(_, command)| scripts_of(command)).chain([".profile"]);
+    scripts.extend(named.filter_map(|name| inside(folder, name)).filter(|path| has_crlf(path)));
+    for path in &scripts {
+        let text = fs::read(path)?;
+        fs::write(path, converted(&text))?;
+    }
+    Ok(scripts.iter().filter_map(|path| path.strip_prefix(folder).ok()).map(Path::to_owned).collect())
+}
+
+fn scripts_with_crlf_interpreter(folder: &Path, found: &mut BTreeSet<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let (path, kind) = (entry.path(), entry.file_type()?);
+        if kind.is_dir() {
+            scripts_with_crlf_interpreter(&path, found)?;
+        } else if kind.is_file()
+            && let Some(line) = first_line(&path).filter(|line| line.ends_with('\r'))
+            && (entry.metadata()?.permissions().mode() & 0o100 != 0 || is_of_shell(&line))
+            && has_crlf(&path)
+        {
+            found.insert(path);
+        }
+    }
+    Ok(())
+}
+
+/// `#!/bin/sh`, `#!/usr/bin/env bash`.
+fn is_of_shell(first_line: &str) -> bool {
+    let words = first_line.trim_start_matches("#!").split_ascii_whitespace();
+    words.take(2).any(|word| SHELLS.contains(&word.rsplit('/').next().unwrap_or(word)))
+}
+
+/// The words of a command that may be scripts: what a shell reads, and programs of the app.
+fn scripts_of(command: &str) -> impl Iterator<Item = &str> {
+    let separators = |c: char| c.is_whitespace() || matches!(c, ';' | '&' | '|' | '(' | ')' | '\'' | '"');
+    let mut after_shell = false;
+    command.split(separators).filter(|word| !word.is_empty()).filter(move |word| {
+        let script = (after_shell && !word.starts_with('-')) || word.starts_with("./");
+        let is_shell = SHELLS.contains(&word.rsplit('/').next().unwrap_or(word));
+        after_shell = is_shell || (after_shell && word.starts_with('-'));
+        script
+    })
+}
+
+/// The path of a file of the folder; `None` if it leads elsewhere.
+fn inside(folder: &Path, name: &str) -> Option<PathBuf> {
+    let path = folder.join(name).canonicalize().ok()?;
+    path.starts_with(folder.canonicalize().ok()?).then(|| folder.join(name.trim_start_matches("./")))
+}
+
+/// Whether a script has lines that end with CRLF.
+fn has_crlf(path: &Path) -> bool {
+    let Some(file) = open(path) else { return false };
+    let mut text = Vec::new();
+    let read = file.take(MAX_SCRIPT_BYTES + 1).read_to_end(&mut text).is_ok();
+    read && text.len() as u64 <= MAX_SCRIPT_BYTES && !text.contains(&0) && text.windows(2).any(|two| two == b"\r\n")
+}
+
+/// Opens a regular file; a pipe would be waited for.
+fn open(path: &Path) -> Option<fs::File> {
+    fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+    fs::File::open(path).ok()
+}
+
+fn converted(text: &[u8]) -> Vec<u8> {
+    let ends = |at: usize| text[at] == b'\r' && text.get(at + 1) == Some(&b'\n');
+    (0..text.len()).filter(|at| !ends(*at)).map(|at| text[at]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(folder: &Path, name: &str, mode: u32, text: &str) -> PathBuf {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    #[test]
+    fn scripts_that_would_not_run_are_converted_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let procfile =
+            "web: sh -e ./start.sh\r\nworker: FOO=1 ./run && bash 'bin/job.sh'\r\nother: python3 data.py\r\n";
+        write(dir.path(), "Procfile", 0o644, procfile);
+        let text = "set -e\r\necho a\r b\r\n";
+        for (name, mode, text) in [
+            ("start.sh", 0o644, text),
+            ("bin/job.sh", 0o644, text),
+            ("run", 0o755, text),
+            (".profile", 0o644, text),
+            ("gradlew", 0o755, "#!/usr/bin/env bash\r\nexit\r\n"),
+            ("lib/helper", 0o644, "#!/bin/sh\r\nexit\r\n"),
+            ("tool.py", 0o755, "#!/usr/bin/env python3\r\nprint()\r\n"),
+        ] {
+            write(dir.path(), name, mode, text);
+        }
+        let left = [
+            ("data.py", 0o644, "#!/usr/bin/env python3\r\nprint()\r\n"),
+            ("data.csv", 0o755, "a\r\n"),
+            ("fine.sh", 0o755, "#!/bin/sh\necho 'a\r\n'\n"),
+            ("binary", 0o755, "#!/bin/sh\r\n\0\r\n"),
+        ]
+        .map(|(name, mode, text)| (write(dir.path(), name, mode, text), text));
+        let converted = convert_scripts(dir.path()).unwrap();
+        let names: Vec<_> = converted.iter().map(|path| path.to_str().unwrap()).collect();
+        assert_eq!(names, [".profile", "bin/job.sh", "gradlew", "lib/helper", "run", "start.sh", "tool.py"]);
+        assert_eq!(fs::read_to_string(dir.path().join("start.sh")).unwrap(), "set -e\necho a\r b\n");
+        assert_eq!(fs::metadata(dir.path().join("gradlew")).unwrap().permissions().mode() & 0o777, 0o755);
+        for (path, text) in left {
+            assert_eq!(fs::read_to_string(path).unwrap(), text);
+        }
+        assert_eq!(convert_scripts(dir.path()).unwrap(), [PathBuf::new(); 0]);
+    }
+
+    #[test]
+    fn a_procfile_reaches_no_file_outside_the_app() {
+        let dir = tempfile::tempdir().unwrap();
+        let outside = write(dir.path(), "outside.sh", 0o644, "a\r\n");
+        let app = dir.path().join("app");
+        write(&app, "Procfile", 0o644, "web: sh ../outside.sh\nworker: sh link.sh\n");
+        std::os::unix::fs::symlink(&outside, app.join("link.sh")).unwrap();
+        assert_eq!(convert_scripts(&app).unwrap(), [PathBuf::new(); 0]);
+    }
+
+    #[test]
+    fn the_script_of_a_command_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = write(dir.path(), "entrypoint.sh", 0o755, "#!/bin/sh\r\nexec true\r\n");
+        let plain = write(dir.path(), "plain.sh", 0o644, "exec true\r\n");
+        let find = |program: &str, args: &[&str]| {
+            let args: Vec<_> = args.iter().map(|arg| (*arg).to_owned()).collect();
+            script_with_crlf(Path::new(program), &args, dir.path())
+        };
+        assert_eq!(find(program.to_str().unwrap(), &["x"]), Some(program));
+        assert_eq!(find("/bin/sh", &["-e", "plain.sh"]), Some(plain));
+        assert_eq!(find("/bin/sh", &["-c", "plain.sh"]), None);
+        assert_eq!(find("/bin/cat", &["plain.sh"]), None);
+        assert_eq!(find("/bin/sh", &[]), None);
+    }
+}

@@ -1,0 +1,106 @@
+//! What a running app gets, and what is said of one that does not run: line ends, listeners, memory, log lines.
+
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
+use crate::support::{images::Base, waiting::eventually, world::World};
+
+#[test]
+fn scripts_with_windows_line_ends_are_converted_or_named() {
+    let base = Base::new();
+    let world = World::new();
+    let files =
+        [("Procfile", "web: sh ./start.sh\n"), ("start.sh", "set -e\r\nexec python3 -m http.server \"$PORT\"\r\n")];
+    let folder = world.repository("windows", &files);
+    world.git(&folder, &["config", "core.autocrlf", "false"]).success();
+    world.push(&folder).success().prints("start.sh has Windows line ends (CRLF)").prints("start.sh text eol=lf");
+    world.answers(&world.url("windows"), "start.sh");
+
+    let folder = world.repository("boxed", &[]);
+    fs::write(folder.join("entrypoint.sh"), "#!/bin/sh\r\nexec httpd -f -p 8080\r\n").unwrap();
+    fs::set_permissions(folder.join("entrypoint.sh"), fs::Permissions::from_mode(0o755)).unwrap();
+    let dockerfile = format!("FROM {}\nCOPY entrypoint.sh /entrypoint.sh\nENTRYPOINT [\"/entrypoint.sh\"]\n", base.0);
+    world.commit(&folder, &[("Dockerfile", &dockerfile)]);
+    world.push(&folder).failure().prints("exited with status 82: /entrypoint.sh has Windows line ends (CRLF)");
+}
+
+#[test]
+fn a_listener_of_ipv6_only_is_named_as_such() {
+    let world = World::new();
+    let server = r#"
+import os, socket
+s = socket.socket(socket.AF_INET6); s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(os.environ.get("ONLY", "1")))
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("::", int(os.environ["PORT"]))); s.listen()
+while True:
+    c, _ = s.accept(); c.recv(9999); c.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok"); c.close()
+"#;
+    let check = r#"{ "healthchecks": { "web": [{ "attempts": 6, "wait": 1 }] } }"#;
+    let files = [("Procfile", "web: python3 -u server.py\n"), ("server.py", server), ("app.json", check)];
+    let folder = world.repository("six", &files);
+    world.push(&folder).failure().prints("of IPv6 only").prints("make it listen on 0.0.0.0");
+    world.paas(&["config:set", "six", "ONLY=0"]).success();
+    world.commit(&folder, &[]);
+    world.push(&folder).success();
+    world.answers(&world.url("six"), "ok");
+}
+
+/// The kernel kills a child of an instance that goes on.
+#[test]
+fn an_out_of_memory_kill_of_any_process_is_reported() {
+    let world = World::with("[instances]\nmemory_mib = 64\n");
+    let procfile = "web: exec python3 -m http.server $PORT\nhungry: python3 -c 'x = bytearray(10**9)'; echo \"child $?\"; exec sleep 1000\n";
+    let folder = world.repository("memory", &[("Procfile", procfile)]);
+    world.push(&folder).success();
+    world.paas(&["ps:scale", "memory", "hungry=1"]).success();
+    let event = "paas[hungry.1]: A process was killed: out of memory (limit 64 MiB)";
+    eventually("the kill is reported", || world.paas(&["logs", "memory"]).success().out.contains(event).then_some(()));
+    let kills: Vec<_> =
+        world.instances("memory").iter().map(|row| (row["name"].clone(), row["oom_kills"].clone())).collect();
+    assert_eq!(kills, [("hungry.1".into(), 1.into()), ("web.1".into(), 0.into())]);
+    let log = world.paas(&["logs", "memory"]).success().out;
+    assert!(log.contains("app[hungry.1]: child 137"), "{log}");
+}
+
+/// Lines of any length and any bytes, and one without an end, while the instance runs and after it.
+#[test]
+fn log_lines_arrive_whole() {
+    let world = World::new();
+    let script = r#"
+import sys
+out = sys.stdout.buffer
+out.write(b"x" + "é".encode() * 30000 + b"\n")
+out.write(b"y" * 300000 + b"end\n")
+out.write(b"bytes \xff\xfe\x00 and 10%\r20%\n")
+out.write(b"not ended")
+out.flush()
+"#;
+    let procfile = "web: exec python3 -m http.server $PORT\nprints: python3 print.py; exec sleep 1000\n";
+    let folder = world.repository("lines", &[("Procfile", procfile), ("print.py", script)]);
+    world.push(&folder).success();
+    world.paas(&["ps:scale", "lines", "prints=1"]).success();
+    let texts = || -> Vec<String> {
+        let log = world.paas(&["logs", "lines", "--ps", "prints", "--format", "json"]).success();
+        let printed = log.json_lines().into_iter().filter(|line| line["event"] == false);
+        let mut texts = vec![String::new()];
+        for line in printed {
+            texts.last_mut().unwrap().push_str(line["text"].as_str().unwrap());
+            if line["partial"] == false {
+                texts.push(String::new());
+            }
+        }
+        texts.pop();
+        texts
+    };
+    let long = ["x".to_owned() + &"é".repeat(30_000), "y".repeat(300_000) + "end"];
+    let bytes = "bytes \u{fffd}\u{fffd}\0 and 10%\r20%".to_owned();
+    eventually("the lines are in the log", || (texts().len() == 3).then_some(()));
+    assert!(texts()[..2] == long, "{:?}", texts().iter().map(String::len).collect::<Vec<_>>());
+    assert_eq!(texts()[2], bytes);
+    let plain = world.paas(&["logs", "lines", "--ps", "prints", "--quiet"]).success().out;
+    for line in &long {
+        assert!(plain.lines().any(|printed| printed == line), "a line is cut");
+    }
+    world.paas(&["ps:stop", "lines"]).success();
+    eventually("the instances are removed", || world.containers("instance").is_empty().then_some(()));
+    assert!(texts()[..2] == long && texts()[2] == bytes);
+    assert_eq!(texts()[3..], ["not ended"]);
+}
