@@ -14,6 +14,10 @@ use super::{
 /// splits lines after 16 KiB.
 pub const MAX_LINE_BYTES: usize = 64 << 10;
 
+/// Size of the entries into which the engine splits a long line, in bytes; the last one is smaller. All have the time of the
+/// first. Only some of its log drivers add a line ending to the last.
+const ENGINE_ENTRY_BYTES: usize = 16 << 10;
+
 /// One line of a container's log, or a part of a long one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
@@ -106,7 +110,7 @@ impl Frame {
             Some(at) => (&bytes[..at], &bytes[at + 1..]),
             None => (bytes.trim_ascii_end(), &[][..]),
         };
-        let ends = bytes.ends_with(b"\n");
+        let ends = text.ends_with(b"\n") || text.len() < ENGINE_ENTRY_BYTES;
         let text = text.strip_suffix(b"\n").unwrap_or(text);
         Some(Self { stderr, time: std::str::from_utf8(time).ok()?.parse().ok()?, bytes: text.to_owned(), ends })
     }
@@ -123,7 +127,12 @@ impl Joiner {
     /// The lines, and parts of lines, that are complete with this frame.
     fn add(&mut self, frame: Frame) -> impl Iterator<Item = LogLine> + use<> {
         let begun = if frame.stderr { &mut self.stderr } else { &mut self.stdout };
+        let mut complete = Vec::new();
         let mut line = match begun.take() {
+            Some(line) if line.time != frame.time => {
+                complete.push(line.to_line(false));
+                frame
+            }
             Some(mut line) => {
                 line.bytes.extend(frame.bytes);
                 line.ends = frame.ends;
@@ -131,7 +140,6 @@ impl Joiner {
             }
             None => frame,
         };
-        let mut complete = Vec::new();
         while line.bytes.len() > MAX_LINE_BYTES {
             let rest = line.bytes.split_off(boundary(&line.bytes));
             complete.push(line.to_line(true));
@@ -188,15 +196,23 @@ mod tests {
     #[test]
     fn the_frames_of_a_line_are_joined() {
         let mut joiner = Joiner::default();
+        let long = "x".repeat(ENGINE_ENTRY_BYTES - 1);
         let e_acute = "é".as_bytes();
-        assert_eq!(joiner.add(frame(&[b"a ", &e_acute[..1]].concat())).count(), 0);
+        assert_eq!(joiner.add(frame(&[long.as_bytes(), &e_acute[..1]].concat())).count(), 0);
         let message = "2026-01-02T03:04:05Z between\n".into();
         let other: Vec<_> = joiner.add(Frame::read(LogOutput::StdErr { message }).unwrap()).collect();
         assert_eq!(other[0].text, "between");
         let lines: Vec<_> = joiner.add(frame(&[&e_acute[1..], b" \xff\0b\n"].concat())).collect();
-        assert_eq!(lines[0].text, "a é \u{fffd}\0b");
-        assert_eq!(joiner.add(frame(b"not ended\r")).count(), 0);
-        assert_eq!(joiner.end().map(|line| line.text).collect::<Vec<_>>(), ["not ended"]);
+        assert!(lines[0].text == format!("{long}é \u{fffd}\0b"));
+        let ended: Vec<_> = joiner.add(frame(b"without a line ending\r")).collect();
+        assert_eq!(ended[0].text, "without a line ending");
+
+        assert_eq!(joiner.add(frame(&[long.as_bytes(), b"y"].concat())).count(), 0);
+        let message = "2026-01-02T03:04:06Z next\n".into();
+        let lines: Vec<_> = joiner.add(Frame::read(LogOutput::StdOut { message }).unwrap()).collect();
+        assert!(lines.len() == 2 && lines[0].text == format!("{long}y"), "of another time");
+        assert_eq!(joiner.add(frame(&[long.as_bytes(), b"z"].concat())).count(), 0);
+        assert!(joiner.end().map(|line| line.text).eq([format!("{long}z")]));
         assert_eq!(joiner.end().count(), 0);
     }
 
@@ -205,10 +221,9 @@ mod tests {
         let text = "ü€𝄞x".repeat(20_000);
         let mut joiner = Joiner::default();
         let mut lines = Vec::new();
-        for chunk in text.as_bytes().chunks(16 << 10) {
+        for chunk in format!("{text}\n").as_bytes().chunks(ENGINE_ENTRY_BYTES) {
             lines.extend(joiner.add(frame(chunk)));
         }
-        lines.extend(joiner.add(frame(b"\n")));
         assert_eq!(lines.len(), 200_000 / MAX_LINE_BYTES + 1);
         assert!(lines.iter().all(|line| line.text.len() <= MAX_LINE_BYTES));
         assert!(lines.iter().map(|line| line.text.as_str()).collect::<String>() == text);

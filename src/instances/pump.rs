@@ -92,12 +92,21 @@ impl RunningPumps {
     async fn pump(&self, row: &Instance) {
         let container = ContainerId::from(&row.id);
         loop {
-            let failed = self.pump_until_end(row, &container).await.err();
+            let failed = self.pump_until_end(row, &container, true).await.err();
             if let Some(error) = &failed {
                 tracing::debug!(%error, instance = %row.id, "cannot copy the instance's output; retrying");
             }
             match self.runtime.observe(row.id.as_str()).await {
-                Ok(Some(c)) if !c.state.is_alive() && failed.is_none() => return,
+                Ok(Some(c)) if !c.state.is_alive() && failed.is_none() => {
+                    // The engine may end a stream that follows before it has written what was printed without a line ending.
+                    match self.pump_until_end(row, &container, false).await {
+                        Ok(()) => return,
+                        Err(error) => {
+                            tracing::debug!(%error, instance = %row.id, "cannot copy the instance's last lines; retrying");
+                            tokio::time::sleep(RETRY_DELAY).await;
+                        }
+                    }
+                }
                 Ok(None) => return,
                 // The engine closes the output shortly before it reports that the container has ended.
                 Ok(Some(_)) if failed.is_none() => tokio::time::sleep(EXIT_DELAY).await,
@@ -106,10 +115,15 @@ impl RunningPumps {
         }
     }
 
-    async fn pump_until_end(&self, row: &Instance, container: &ContainerId) -> Result<(), InstancesError> {
+    async fn pump_until_end(
+        &self,
+        row: &Instance,
+        container: &ContainerId,
+        follow: bool,
+    ) -> Result<(), InstancesError> {
         let since = self.logs.last_line(row.app, &row.id).await?;
         let since = since.and_then(|nanos| jiff::Timestamp::from_nanosecond(i128::from(nanos)).ok());
-        let options = LogOptions { since, follow: true, tail: None };
+        let options = LogOptions { since, follow, tail: None };
         let mut batches = self.runtime.logs(container, options).ready_chunks(MAX_BATCH);
         while let Some(batch) = batches.next().await {
             let mut lines = Vec::with_capacity(batch.len());

@@ -165,7 +165,7 @@ mod tests {
         for (path, text) in left {
             assert_eq!(fs::read_to_string(path).unwrap(), text);
         }
-        assert_eq!(convert_scripts(dir.path()).unwrap(), [PathBuf::new(); 0]);
+        assert!(convert_scripts(dir.path()).unwrap().is_empty());
     }
 
     #[test]
@@ -175,7 +175,7 @@ mod tests {
         let app = dir.path().join("app");
         write(&app, "Procfile", 0o644, "web: sh ../outside.sh\nworker: sh link.sh\n");
         std::os::unix::fs::symlink(&outside, app.join("link.sh")).unwrap();
-        assert_eq!(convert_scripts(&app).unwrap(), [PathBuf::new(); 0]);
+        assert!(convert_scripts(&app).unwrap().is_empty());
     }
 
     #[test]

@@ -201,10 +201,8 @@ impl Shared {
                 match self.runtime.observe(task.id.as_str()).await {
                     Ok(None) => return Ending::Itself(None),
                     Ok(Some(found)) if !found.state.is_alive() => {
-                        // A last look: an error may have cut the output short.
-                        if !complete {
-                            let _ = timeout(REST_TIMEOUT, output.copy(&self.runtime, container)).await;
-                        }
+                        // A last look: an error, or the engine, may have cut the output short.
+                        let _ = timeout(REST_TIMEOUT, output.copy(&self.runtime, container)).await;
                         return Ending::Itself(found.exit_code);
                     }
                     // The engine closes the output shortly before it reports that the container has ended.

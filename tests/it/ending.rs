@@ -79,11 +79,9 @@ fn processes_behind_package_managers_are_asked_once_and_end_well() {
     let bin = "node_modules/.bin";
     let procfile = format!(
         "web: npm start\nnpmdirect: npm run direct\nnpmpiped: npm run piped | cat\nnpmboth: npm run both; echo over\n\
-         yarn: {bin}/yarn start\nyarndirect: {bin}/yarn direct\npnpm: {bin}/pnpm start\npnpmdirect: {bin}/pnpm run direct\n\
-         make: make run\n"
+         yarn: {bin}/yarn start\nyarndirect: {bin}/yarn direct\npnpm: {bin}/pnpm start\npnpmdirect: {bin}/pnpm run direct\n"
     );
-    let makefile = "run:\n\texec node server.js\n";
-    let files = [("package.json", package), ("server.js", server), ("Procfile", &procfile), ("Makefile", makefile)];
+    let files = [("package.json", package), ("server.js", server), ("Procfile", &procfile)];
     let folder = world.repository("calm", &files);
     world.push(&folder).success();
     let types = ["web", "npmdirect", "npmpiped", "npmboth", "yarn", "yarndirect", "pnpm", "pnpmdirect"];
