@@ -16,7 +16,7 @@ use super::{
     diagnosis::Diagnosis,
     error::InstancesError,
     failure::InstanceFailure,
-    health::{CheckSlots, CheckedInstance, NotPassed},
+    health::{self, CheckSlots, CheckedInstance, NotPassed},
     listening::Listening,
     pump::Pumps,
     unhealthy::Unhealthy,

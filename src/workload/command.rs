@@ -26,7 +26,7 @@ pub fn shell_of(release: &Release) -> TaskCommand {
 }
 
 /// The process type of a release that a command runs.
-pub(super) fn process_type<'a>(command: &TaskCommand, release: &'a Release) -> Option<&'a ProcessType> {
+pub fn process_type<'a>(command: &TaskCommand, release: &'a Release) -> Option<&'a ProcessType> {
     let name = match command {
         TaskCommand::Process(name) => name.as_str(),
         TaskCommand::Words(words) => words.first()?,
