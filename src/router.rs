@@ -4,12 +4,14 @@
 mod activity;
 mod balancer;
 mod body;
+mod client_stream;
 mod control;
 mod dispatch;
 mod error;
 mod error_page;
 mod headers;
 mod http_connection;
+mod lifetime;
 mod link;
 mod listeners;
 mod pool;
@@ -24,6 +26,7 @@ mod transport;
 mod tunnel;
 mod unanswered;
 mod upload;
+mod upstream_stream;
 mod worker;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};

@@ -38,6 +38,10 @@ async fn log(shared: &Shared, unanswered: &Unanswered) -> Result<(), InstancesEr
 fn event_text(unanswered: &Unanswered, instance: &str) -> String {
     let Unanswered { status, method, path, request_id, suppressed, .. } = unanswered;
     let why = match status {
+        400 => "the request is not valid HTTP, or its address has a character that must be percent-encoded".to_owned(),
+        405 => "the router does not pass on this method".to_owned(),
+        414 => "the address is too long".to_owned(),
+        431 => "the headers are too large".to_owned(),
         503 => "no instance is running".to_owned(),
         504 => format!("{instance} did not respond in time"),
         _ => format!("{instance} closed the connection before responding, or sent an invalid HTTP response"),
@@ -62,6 +66,7 @@ mod tests {
             text(502, 0),
             "502 for GET /x: web.2 closed the connection before responding, or sent an invalid HTTP response (request 7f)"
         );
+        assert_eq!(text(431, 0), "431 for GET /x: the headers are too large (request 7f)");
         assert_eq!(text(503, 0), "503 for GET /x: no instance is running (request 7f)");
         assert_eq!(
             text(504, 9),

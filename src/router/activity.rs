@@ -12,16 +12,26 @@ pub(super) struct Activity {
     requests: Cell<usize>,
     /// When the last response had ended, or the connection began.
     since: Cell<Instant>,
+    /// Whether the client may still be sending the body of a request that was answered.
+    unread: Cell<bool>,
 }
 
 impl Activity {
     pub(super) fn new() -> Rc<Self> {
-        Rc::new(Self { requests: Cell::new(0), since: Cell::new(Instant::now()) })
+        Rc::new(Self { requests: Cell::new(0), since: Cell::new(Instant::now()), unread: Cell::new(false) })
     }
 
     /// How long the connection has had no request.
     pub(super) fn idle(&self) -> Option<Duration> {
         (self.requests.get() == 0).then(|| self.since.get().elapsed())
+    }
+
+    pub(super) fn set_unread(&self, unread: bool) {
+        self.unread.set(unread);
+    }
+
+    pub(super) fn is_unread(&self) -> bool {
+        self.unread.get()
     }
 
     pub(super) fn begin(self: &Rc<Self>) -> Busy {

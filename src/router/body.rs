@@ -9,12 +9,7 @@ use std::{
 
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 
-use super::{
-    activity::Busy,
-    balancer::Claim,
-    pool::{Pool, Upstream},
-    upload::Upload,
-};
+use super::{activity::Busy, balancer::Claim, pool::Upstream, thread_state::ThreadState, upload::Upload};
 
 pub(super) struct ResponseBody {
     source: Source,
@@ -31,7 +26,7 @@ enum Source {
 pub(super) struct Lease {
     pub(super) claim: Claim,
     pub(super) upstream: Upstream,
-    pub(super) pool: Rc<Pool>,
+    pub(super) worker: Rc<ThreadState>,
     pub(super) upload: Option<Rc<Upload>>,
 }
 
@@ -39,10 +34,10 @@ impl Lease {
     /// Ends the exchange: the upstream is returned to the pool before the claim is released. An upstream that still
     /// sends a request's body cannot serve another request, and is closed.
     fn end(self) {
-        let Self { claim, upstream, pool, upload } = self;
+        let Self { claim, upstream, worker, upload } = self;
         match upload {
-            Some(upload) if !upload.is_complete() => upload.abandon(),
-            Some(_) | None => pool.put(&claim, upstream),
+            Some(upload) if !upload.is_complete() => drop(worker.connections.spawn_local(upload.abandon())),
+            Some(_) | None => worker.pool.put(&claim, upstream),
         }
     }
 }
@@ -82,7 +77,7 @@ impl Body for ResponseBody {
                 let polled = Pin::new(&mut *body).poll_frame(cx);
                 let ended = match &polled {
                     Poll::Ready(None) => true,
-                    Poll::Ready(Some(Ok(_))) => body.is_end_stream(),
+                    Poll::Ready(Some(Ok(frame))) => frame.is_trailers() || body.is_end_stream(),
                     // The upstream cannot be used again; dropping the lease closes it.
                     Poll::Ready(Some(Err(_))) => {
                         drop(lease.take());

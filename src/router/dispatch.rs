@@ -2,10 +2,7 @@
 
 use std::{pin::pin, rc::Rc, time::Duration};
 
-use hyper::{
-    Request, Response,
-    body::{Body as _, Incoming},
-};
+use hyper::{Request, Response, body::Incoming};
 
 use super::{
     balancer::Claim,
@@ -30,7 +27,6 @@ pub(super) struct Dispatched {
     pub(super) response: Response<Incoming>,
     pub(super) claim: Claim,
     pub(super) upstream: Upstream,
-    pub(super) upload: Option<Rc<Upload>>,
 }
 
 /// Why no instance responded, and which was tried last.
@@ -43,16 +39,12 @@ pub(super) struct Undispatched {
 pub(super) async fn dispatch(
     worker: &ThreadState,
     service: &ServiceKey,
-    request: Request<Incoming>,
+    request: Request<()>,
+    upload: Option<&Rc<Upload>>,
 ) -> Result<Dispatched, Undispatched> {
-    let (parts, body) = request.into_parts();
-    let upload = if body.is_end_stream() { None } else { Some(Rc::new(Upload::default())) };
-    let repeatable = upload.is_none() && parts.method.is_idempotent();
-    let body = match &upload {
-        None => RequestBody::None,
-        Some(upload) => RequestBody::Client(body, Rc::clone(upload)),
-    };
-    let mut request = Request::from_parts(parts, body);
+    let repeatable = upload.is_none() && request.method().is_idempotent();
+    let mut request =
+        request.map(|()| upload.map_or(RequestBody::None, |upload| RequestBody::Client(Rc::clone(upload))));
     let mut tried: Vec<InstanceId> = Vec::new();
     let mut fresh_only = false;
     while tried.len() < MAX_TRIES {
@@ -61,7 +53,7 @@ pub(super) async fn dispatch(
             None if tried.is_empty() => return Err(Undispatched { error: ErrorPage::NoInstance, instance: None }),
             None => break,
         };
-        let pooled = if fresh_only { None } else { worker.pool.take(&claim) };
+        let pooled = if fresh_only { None } else { worker.pool.take(&claim, repeatable) };
         let reused = pooled.is_some();
         let upstream = match pooled {
             Some(upstream) => Some(upstream),
@@ -72,11 +64,16 @@ pub(super) async fn dispatch(
         {
             let failed = |error| Err(Undispatched { error, instance: Some(claim.instance().clone()) });
             let copy = (reused && repeatable).then(|| copy(&request));
-            match send(&mut upstream, request, upload.as_deref()).await {
-                Ok(response) => return Ok(Dispatched { response, claim, upstream, upload }),
+            match send(&mut upstream, request, upload.map(Rc::as_ref)).await {
+                Ok(response) => {
+                    if reused {
+                        upstream.lifetime.answered();
+                    }
+                    return Ok(Dispatched { response, claim, upstream });
+                }
                 Err(SendError::TimedOut) => return failed(ErrorPage::TimedOut),
                 Err(SendError::NotHttp) => return failed(ErrorPage::BadGateway),
-                Err(SendError::Broken(_)) if upload.as_ref().is_some_and(|upload| upload.is_broken()) => {
+                Err(SendError::Broken(_)) if upload.is_some_and(|upload| upload.is_broken()) => {
                     return failed(ErrorPage::BadRequest);
                 }
                 Err(SendError::Broken(unsent)) => match unsent.map(|unsent| *unsent).or(copy) {
@@ -97,7 +94,8 @@ pub(super) async fn dispatch(
 
 /// Whether the upstream takes a request; one that was returned to the pool just now becomes ready in a moment.
 async fn is_ready(upstream: &mut Upstream) -> bool {
-    upstream.is_ready() || matches!(tokio::time::timeout(READY_TIMEOUT, upstream.ready()).await, Ok(Ok(())))
+    let sender = &mut upstream.sender;
+    sender.is_ready() || matches!(tokio::time::timeout(READY_TIMEOUT, sender.ready()).await, Ok(Ok(())))
 }
 
 enum SendError {
@@ -115,7 +113,7 @@ async fn send(
     request: Request<RequestBody>,
     upload: Option<&Upload>,
 ) -> Result<Response<Incoming>, SendError> {
-    let mut sending = pin!(upstream.try_send_request(request));
+    let mut sending = pin!(upstream.sender.try_send_request(request));
     loop {
         let before = upload.map(Upload::frames);
         match tokio::time::timeout(RESPONSE_TIMEOUT, sending.as_mut()).await {

@@ -8,10 +8,14 @@ use hyper::{
 
 use super::{body::ResponseBody, headers};
 
+const CONTENT_TYPE: &str = "text/html; charset=utf-8";
+
 /// Why a request got no response from an instance.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum ErrorPage {
     BadRequest,
+    TargetTooLong,
+    HeadTooLarge,
     NotAllowed,
     NotFound,
     NoInstance,
@@ -25,6 +29,8 @@ impl ErrorPage {
     pub(super) fn status(self) -> StatusCode {
         match self {
             Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::NotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::NoInstance | Self::UnknownAction => StatusCode::SERVICE_UNAVAILABLE,
@@ -35,7 +41,11 @@ impl ErrorPage {
 
     fn text(self) -> &'static str {
         match self {
-            Self::BadRequest => "The request is not valid HTTP.",
+            Self::BadRequest => {
+                "The request is not valid HTTP, or its address has a character that must be percent-encoded."
+            }
+            Self::TargetTooLong => "The address is longer than 65,534 bytes.",
+            Self::HeadTooLarge => "The request's headers are larger than 256 KiB.",
             Self::NotAllowed => "This method is not allowed here.",
             Self::NotFound => "There is no app at this address.",
             Self::NoInstance => "The app has no running instance.",
@@ -47,25 +57,39 @@ impl ErrorPage {
         }
     }
 
-    /// The page, with the request's `X-Request-ID`.
-    pub(super) fn response(self, request_id: Option<&HeaderValue>) -> Response<ResponseBody> {
+    fn html(self, id: &str) -> String {
         let (status, text) = (self.status(), self.text());
-        let id = request_id.and_then(|id| id.to_str().ok()).unwrap_or_default();
-        let html = format!(
+        format!(
             "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{status}</title>\
              <h1>{status}</h1><p>{text}</p><p><small>{id}</small></p></html>\n"
-        );
+        )
+    }
+
+    /// The page, with the request's `X-Request-ID`.
+    pub(super) fn response(self, id: &HeaderValue) -> Response<ResponseBody> {
+        let html = self.html(id.to_str().unwrap_or_default());
         let mut response = Response::new(ResponseBody::page(Bytes::from(html)));
-        *response.status_mut() = status;
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+        *response.status_mut() = self.status();
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
         if matches!(self, Self::BadRequest | Self::NotAllowed) {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        if let Ok(id) = HeaderValue::from_str(id)
-            && !id.is_empty()
-        {
-            response.headers_mut().insert(headers::REQUEST_ID, id);
-        }
+        response.headers_mut().insert(headers::REQUEST_ID, id.clone());
         response
+    }
+
+    /// The page as a whole message, in place of a response of hyper's that has only a head, and a date perhaps.
+    pub(super) fn message(self, id: &HeaderValue, refusal: &[u8], is_head: bool) -> Vec<u8> {
+        let (status, id) = (self.status(), id.to_str().unwrap_or_default());
+        let html = self.html(id);
+        let length = html.len();
+        let date = str::from_utf8(refusal).unwrap_or_default().lines().find(|line| line.starts_with("date: "));
+        let date = date.map(|date| format!("{date}\r\n")).unwrap_or_default();
+        let html = if is_head { "" } else { &html };
+        format!(
+            "HTTP/1.1 {status}\r\ncontent-type: {CONTENT_TYPE}\r\nconnection: close\r\nx-request-id: {id}\r\n\
+             content-length: {length}\r\n{date}\r\n{html}"
+        )
+        .into_bytes()
     }
 }

@@ -1,9 +1,9 @@
 //! Headers that a proxy removes (RFC 9110, 7.6.1) and those that it sets.
 
-use std::{cell::RefCell, net::IpAddr};
+use std::{cell::RefCell, net::IpAddr, time::Duration};
 
 use hyper::{
-    HeaderMap,
+    HeaderMap, Version,
     header::{self, HeaderName, HeaderValue},
 };
 use rand::TryRng as _;
@@ -15,23 +15,36 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Set by other proxies about their clients; removed when a client sets them itself.
-const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
-const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Headers of which no other spelling passes: those of proxies about their clients (beside all of `x-forwarded-*`), and those
+/// that frame a message or concern a connection.
+const RESERVED: [&str; 6] =
+    ["x-real-ip", "x-request-id", "content-length", "transfer-encoding", "keep-alive", "proxy-connection"];
+
+/// The elements of a list that may be spread over several header lines; empty elements are skipped (RFC 9110, 5.3 and
+/// 5.6.1).
+fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    lines
+        .flat_map(|line| line.split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|element| !element.is_empty())
+}
+
+/// Whether a list has this element, in any case of its letters.
+fn has_element(headers: &HeaderMap, name: &HeaderName, element: &[u8]) -> bool {
+    elements(headers, name).any(|one| one.eq_ignore_ascii_case(element))
+}
 
 /// Removes the headers that concern one connection only.
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(header::CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| name.trim().parse().ok())
-            // A client must not remove the headers that frame the message.
-            .filter(|name| *name != header::CONTENT_LENGTH && *name != header::HOST)
+        let named: Vec<HeaderName> = elements(headers, &header::CONNECTION)
+            .filter_map(|name| HeaderName::from_bytes(name).ok())
+            // A client must not remove the headers that frame the message, or those that the router is responsible for.
+            .filter(|name| !matches!(*name, header::CONTENT_LENGTH | header::HOST))
             .collect();
         for name in named {
             headers.remove(name);
@@ -43,16 +56,51 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// The protocol of an upgrade request. Upgrades to HTTP/2 are left out: the requests on such a connection would bypass the
-/// router's checks.
+/// The protocols of an upgrade request, as one list. Upgrades to HTTP/2 are left out: the requests on such a connection
+/// would bypass the router's checks.
 pub(super) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
-    let protocol = headers.get(header::UPGRADE)?;
-    let connection = headers.get(header::CONNECTION)?.to_str().ok()?;
-    let is_requested = connection.split(',').any(|option| option.trim().eq_ignore_ascii_case("upgrade"));
-    let protocols = protocol.to_str().ok()?;
-    let is_http2 =
-        protocols.split(',').any(|name| name.trim().get(..2).is_some_and(|h2| h2.eq_ignore_ascii_case("h2")));
-    (is_requested && !is_http2).then(|| protocol.clone())
+    if !headers.contains_key(header::UPGRADE) || !has_element(headers, &header::CONNECTION, b"upgrade") {
+        return None;
+    }
+    let protocols: Vec<&[u8]> = elements(headers, &header::UPGRADE).collect();
+    let is_http2 = |name: &&[u8]| name.get(..2).is_some_and(|h2| h2.eq_ignore_ascii_case(b"h2"));
+    if protocols.is_empty() || protocols.iter().any(is_http2) {
+        return None;
+    }
+    HeaderValue::from_bytes(&protocols.join(&b", "[..])).ok()
+}
+
+/// Whether the client takes trailers (RFC 9110, 10.1.4).
+pub(super) fn takes_trailers(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TE)
+        && has_element(headers, &header::TE, b"trailers")
+        && has_element(headers, &header::CONNECTION, b"te")
+}
+
+/// How long an instance says that it keeps the connection when nothing is sent on it: `Keep-Alive: timeout=5, max=100`
+/// (RFC 2068, 19.7.1.1). Zero if it takes no more requests on it (RFC 9112, 9.3).
+pub(super) fn keep_alive(version: Version, headers: &HeaderMap) -> Option<Duration> {
+    let has_option =
+        |option: &[u8]| headers.contains_key(header::CONNECTION) && has_element(headers, &header::CONNECTION, option);
+    if has_option(b"close") || (version == Version::HTTP_10 && !has_option(b"keep-alive")) {
+        return Some(Duration::ZERO);
+    }
+    if !headers.contains_key(KEEP_ALIVE) {
+        return None;
+    }
+    let mut timeout = None;
+    for element in elements(headers, &KEEP_ALIVE) {
+        let Some((name, value)) = str::from_utf8(element).ok().and_then(|element| element.split_once('=')) else {
+            continue;
+        };
+        let Ok(value) = value.trim().trim_matches('"').parse::<u32>() else { continue };
+        match name.trim().to_ascii_lowercase().as_str() {
+            "timeout" => timeout = Some(Duration::from_secs(value.into())),
+            "max" if value == 0 => return Some(Duration::ZERO),
+            _ => {}
+        }
+    }
+    timeout
 }
 
 /// Whether the body's framing is unambiguous: one length, or `chunked` and nothing else.
@@ -99,13 +147,38 @@ impl Peer {
     }
 }
 
+/// Removes what an app could take for a statement of the router.
+///
+/// CGI, WSGI, PHP and Rack turn a header's name into a variable, in which `X_Forwarded_For` and `X.Forwarded.For` are the same
+/// as `X-Forwarded-For`: names that only differ from the router's own, or from those that frame a message, in such
+/// characters are removed. So is `Proxy`, whose variable `HTTP_PROXY` is also the address of a proxy. Forwarding headers
+/// with their ordinary spelling are removed too, unless the client is trusted.
+fn remove_imitations(headers: &mut HeaderMap, trusted: bool) {
+    let is_imitation = |name: &HeaderName| {
+        let name = name.as_str().as_bytes();
+        let is_plain = name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
+        if is_plain {
+            return match name[0] {
+                b'x' => !trusted && (name.starts_with(b"x-forwarded-") || name == b"x-real-ip"),
+                b'f' => !trusted && name == b"forwarded",
+                b'p' => name == b"proxy",
+                _ => false,
+            };
+        }
+        let folded: Vec<u8> = name.iter().map(|byte| if byte.is_ascii_alphanumeric() { *byte } else { b'-' }).collect();
+        folded.starts_with(b"x-forwarded-") || RESERVED.iter().any(|reserved| folded == reserved.as_bytes())
+    };
+    let imitations: Vec<HeaderName> = headers.keys().filter(|name| is_imitation(name)).cloned().collect();
+    for name in imitations {
+        headers.remove(name);
+    }
+}
+
 /// Sets the forwarding headers and the request's id. Those that the client sent are replaced, unless it is trusted.
 pub(super) fn set_forwarded(headers: &mut HeaderMap, peer: &Peer) {
     let host = headers.get(header::HOST).cloned();
+    remove_imitations(headers, peer.trusted);
     if !peer.trusted {
-        for name in [FORWARDED, REAL_IP] {
-            headers.remove(name);
-        }
         headers.insert(FORWARDED_FOR, peer.address.clone());
         headers.insert(FORWARDED_PROTO, peer.scheme.clone());
         headers.insert(FORWARDED_PORT, peer.port.clone());
@@ -116,12 +189,9 @@ pub(super) fn set_forwarded(headers: &mut HeaderMap, peer: &Peer) {
         headers.insert(REQUEST_ID, request_id());
         return;
     }
-    let mut hops: Vec<u8> = Vec::new();
-    for before in headers.get_all(FORWARDED_FOR) {
-        hops.extend_from_slice(before.as_bytes());
-        hops.extend_from_slice(b", ");
-    }
-    hops.extend_from_slice(peer.address.as_bytes());
+    let mut hops: Vec<&[u8]> = elements(headers, &FORWARDED_FOR).collect();
+    hops.push(peer.address.as_bytes());
+    let hops = hops.join(&b", "[..]);
     headers.insert(FORWARDED_FOR, HeaderValue::from_bytes(&hops).unwrap_or_else(|_| peer.address.clone()));
     headers.entry(FORWARDED_PROTO).or_insert_with(|| peer.scheme.clone());
     headers.entry(FORWARDED_PORT).or_insert_with(|| peer.port.clone());
@@ -134,7 +204,7 @@ pub(super) fn set_forwarded(headers: &mut HeaderMap, peer: &Peer) {
 }
 
 /// A random id: 128 bits as hex. The operating system is asked for a block of random bytes at a time.
-fn request_id() -> HeaderValue {
+pub(super) fn request_id() -> HeaderValue {
     const BLOCK: usize = 4096;
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     thread_local! {
@@ -182,6 +252,91 @@ mod tests {
         remove_hop_by_hop(&mut headers);
         let left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         assert_eq!(left, ["content-length", "accept"]);
+    }
+
+    #[test]
+    fn several_lines_of_one_name_are_one_list() {
+        let lines = |name: &'static str, values: &[&'static str]| {
+            let pair = |value: &&'static str| (HeaderName::from_static(name), HeaderValue::from_static(value));
+            values.iter().map(pair).collect::<HeaderMap>()
+        };
+        for connection in [
+            &["keep-alive", "Upgrade"][..],
+            &["keep-alive, Upgrade"],
+            &["upgrade", "keep-alive"],
+            &["keep-alive,,Upgrade ,"],
+            &["", ",", "\tUPGRADE\t,"],
+        ] {
+            let mut headers = lines("connection", connection);
+            headers.extend(lines("upgrade", &["websocket"]));
+            assert_eq!(upgrade(&headers).unwrap(), "websocket", "{connection:?}");
+        }
+        let with = |protocols| {
+            let mut headers = lines("connection", &["upgrade"]);
+            headers.extend(lines("upgrade", protocols));
+            upgrade(&headers)
+        };
+        assert_eq!(with(&["foo,", "websocket"]).unwrap(), "foo, websocket");
+        assert_eq!(with(&["websocket", "h2c"]), None);
+        assert_eq!(with(&["", ","]), None);
+
+        let mut headers = map(&[("x-one", "1"), ("x-two", "2"), ("x-three", "3"), ("accept", "*/*")]);
+        headers.extend(lines("connection", &["x-one", ", ,X-Two ,", "x-three"]));
+        headers.append("connection", HeaderValue::from_bytes(b"\xff, accept").unwrap());
+        remove_hop_by_hop(&mut headers);
+        assert!(headers.is_empty(), "{headers:?}");
+
+        let mut headers = lines("te", &["gzip", "Trailers;q=1, trailers"]);
+        assert!(!takes_trailers(&headers), "TE is not named in Connection");
+        headers.extend(lines("connection", &["close", "TE"]));
+        assert!(takes_trailers(&headers));
+
+        for (values, expected) in [
+            (&["timeout=5, max=100"][..], Some(Duration::from_secs(5))),
+            (&["max=100,", "Timeout = \"2\""], Some(Duration::from_secs(2))),
+            (&["timeout=5, max=0"], Some(Duration::ZERO)),
+            (&["timeout=soon", "300"], None),
+        ] {
+            assert_eq!(keep_alive(Version::HTTP_11, &lines("keep-alive", values)), expected, "{values:?}");
+        }
+        for (version, connection, expected) in [
+            (Version::HTTP_11, &["keep-alive", "x, Close"][..], Some(Duration::ZERO)),
+            (Version::HTTP_11, &["keep-alive"], None),
+            (Version::HTTP_10, &["x", "Keep-Alive"], None),
+            (Version::HTTP_10, &[], Some(Duration::ZERO)),
+        ] {
+            assert_eq!(keep_alive(version, &lines("connection", connection)), expected, "{version:?} {connection:?}");
+        }
+    }
+
+    #[test]
+    fn other_spellings_of_the_routers_headers_are_removed() {
+        let spellings = [
+            "x_forwarded_for",
+            "x-forwarded_for",
+            "x.forwarded.for",
+            "x_forwarded_proto",
+            "x*forwarded-host",
+            "x_forwarded_anything",
+            "x_real_ip",
+            "x_request_id",
+            "transfer_encoding",
+            "content_length",
+            "keep_alive",
+        ];
+        let others =
+            ["my_header", "x_forwarded", "x-real-ip-2", "x-requested-with", "forwarded-by", "proxy-authorization"];
+        let ordinary = ["x-forwarded-for", "x-forwarded-prefix", "x-forwarded-ssl", "x-real-ip", "forwarded"];
+        let all = |names: &[&'static str]| names.iter().map(|name| (*name, "6.6.6.6")).collect::<Vec<_>>();
+        for trusted in [false, true] {
+            let mut headers = map(&[all(&spellings), all(&["proxy"]), all(&others), all(&ordinary)].concat());
+            remove_imitations(&mut headers, trusted);
+            let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+            left.sort_unstable();
+            let mut expected = if trusted { [&others[..], &ordinary].concat() } else { others.to_vec() };
+            expected.sort_unstable();
+            assert_eq!(left, expected, "trusted: {trusted}");
+        }
     }
 
     #[test]

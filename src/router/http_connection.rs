@@ -10,16 +10,31 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     activity::Activity,
     body::ResponseBody,
+    client_stream::ClientStream,
     proxy::{self, Client},
     thread_state::ThreadState,
     transport::{HttpVersion, Transport},
+    upload::{LINGER_IDLE_TIMEOUT, LINGER_TIMEOUT},
 };
+
+/// Maximum size of the head of a request or response, bytes.
+pub(super) const MAX_HEAD_BYTES: usize = 256 * 1024;
+
+/// Maximum number of header lines of a head. Bytes are what limits a head: so many lines of ordinary length do not fit in it.
+/// hyper makes a table of this size for each head that it parses.
+pub(super) const MAX_HEAD_LINES: usize = 16 * 1024;
+
+/// Size of the buffer for what is read and not looked at, bytes.
+const LINGER_BUFFER_BYTES: usize = 16 * 1024;
 
 /// How long a client may take to send the head of a request, and how long its connection may be idle between two.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
@@ -39,31 +54,61 @@ async fn serve_http1<S>(client: Rc<Client>, stream: S, closing: CancellationToke
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let activity = Rc::clone(&client.activity);
+    let answering = Rc::clone(&client);
     let service = service_fn(move |request| {
-        let client = Rc::clone(&client);
+        let client = Rc::clone(&answering);
         async move { Ok::<_, std::convert::Infallible>(answer_http1(&client, request).await) }
     });
-    let connection = http1::Builder::new()
+    let stream = ClientStream::new(stream, client.line.clone());
+    let mut connection = http1::Builder::new()
         // `idle` below enforces the timeout.
         .header_read_timeout(None)
         // When a client disconnects, its request is cancelled, so that the instance need not go on.
         .half_close(false)
-        .max_buf_size(256 * 1024)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .max_header_size(MAX_HEAD_BYTES)
+        .max_headers(MAX_HEAD_LINES)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    tokio::pin!(connection);
     let ended = tokio::select! {
         biased;
-        ended = connection.as_mut() => ended,
-        () = idle(&activity) => return,
+        ended = &mut connection => ended,
+        () = idle(&client.activity) => return,
         () = closing.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+            std::pin::Pin::new(&mut connection).graceful_shutdown();
+            (&mut connection).await
         }
     };
+    let refused = ended.as_ref().is_err_and(hyper::Error::is_parse);
     if let Err(error) = ended {
         tracing::trace!(%error, "a client's connection failed");
+    }
+    // None after an upgrade.
+    let Some(parts) = connection.into_parts() else { return };
+    let mut stream = parts.io.into_inner();
+    if refused {
+        let page = proxy::refuse_unparsed(&client);
+        if stream.write_all(&page).await.is_err() || stream.shutdown().await.is_err() {
+            return;
+        }
+    }
+    if refused || client.activity.is_unread() {
+        linger(stream, &closing).await;
+    }
+}
+
+/// Reads what the client still sends, for a while, after the router has said that it sends no more: if the socket were closed
+/// with bytes that nobody has read, the kernel would reset the connection, and the client might lose the response (RFC 9112,
+/// 9.6).
+async fn linger<S: AsyncRead + Unpin>(mut stream: S, closing: &CancellationToken) {
+    let mut bytes = vec![0; LINGER_BUFFER_BYTES];
+    let read = async {
+        while matches!(timeout(LINGER_IDLE_TIMEOUT, stream.read(&mut bytes)).await, Ok(Ok(count)) if count > 0) {}
+    };
+    tokio::select! {
+        () = read => {}
+        () = tokio::time::sleep(LINGER_TIMEOUT) => {}
+        () = closing.cancelled() => {}
     }
 }
 

@@ -1,90 +1,125 @@
 //! The upstreams of one worker: connections to instances, kept by the instance's identity and port, never by its address
 //! alone.
+//!
+//! An instance may close a connection while the next request is on its way. A request that may be sent twice is then sent
+//! again (`dispatch.rs`); any other one, a POST for example, would be lost, because nobody knows whether the instance has
+//! acted on it (RFC 9110, 9.2.2). So these get only an upstream that is far from being closed, as `lifetime.rs` has
+//! learnt, or else a new one.
 
-use std::{
-    cell::RefCell,
-    collections::HashMap,
-    io,
-    net::SocketAddr,
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::{cell::RefCell, collections::HashMap, io, net::SocketAddr, rc::Rc, time::Duration};
 
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio_util::task::TaskTracker;
 
-use super::{balancer::Claim, socket, upload::RequestBody};
+use super::{
+    balancer::Claim,
+    http_connection::{MAX_HEAD_BYTES, MAX_HEAD_LINES},
+    lifetime::{ConnectionLifetime, PortLifetime},
+    socket,
+    upload::RequestBody,
+    upstream_stream::UpstreamStream,
+};
 use crate::model::InstanceId;
 
 /// Maximum number of idle upstreams that one worker keeps to one port of an instance.
 const MAX_IDLE: usize = 64;
 
-/// How long an upstream may be idle. This is shorter than the idle timeout of common servers, so that the router is the
-/// side that closes.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
-
 /// How often expired upstreams are closed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// An HTTP connection to an instance.
-pub(super) type Upstream = SendRequest<RequestBody>;
+pub(super) struct Upstream {
+    pub(super) sender: SendRequest<RequestBody>,
+    pub(super) lifetime: Rc<ConnectionLifetime>,
+}
 
 #[derive(Default)]
 pub(super) struct Pool {
-    idle: RefCell<HashMap<InstanceId, Vec<IdleUpstreams>>>,
+    ports: RefCell<HashMap<InstanceId, Vec<Port>>>,
     tasks: TaskTracker,
 }
 
 /// The idle upstreams to one address of an instance; the one used last is used first.
-struct IdleUpstreams {
+struct Port {
     address: SocketAddr,
-    upstreams: Vec<(Upstream, Instant)>,
+    idle: Vec<Upstream>,
+    lifetime: Rc<PortLifetime>,
 }
 
 impl Pool {
-    /// Takes an idle upstream that is still open, as far as the router knows.
-    pub(super) fn take(&self, claim: &Claim) -> Option<Upstream> {
-        let mut idle = self.idle.borrow_mut();
-        let kept = idle.get_mut(claim.instance())?.iter_mut().find(|kept| kept.address == claim.address())?;
-        while let Some((upstream, since)) = kept.upstreams.pop() {
-            if !upstream.is_closed() && since.elapsed() < IDLE_TIMEOUT {
+    /// Takes an idle upstream that is still open, as far as the router knows. A request that may not be repeated gets one
+    /// only if the instance is not about to close it.
+    pub(super) fn take(&self, claim: &Claim, repeatable: bool) -> Option<Upstream> {
+        let mut ports = self.ports.borrow_mut();
+        let port = ports.get_mut(claim.instance())?.iter_mut().find(|port| port.address == claim.address())?;
+        while let Some(upstream) = port.idle.pop() {
+            let idle = upstream.lifetime.idle();
+            if upstream.sender.is_closed() || !upstream.lifetime.is_usable(idle) {
+                upstream.lifetime.end_idle();
+                continue;
+            }
+            if repeatable || upstream.lifetime.is_safe(idle) {
+                upstream.lifetime.begin_use(idle);
                 return Some(upstream);
             }
+            // The others have been idle for longer.
+            port.idle.push(upstream);
+            return None;
         }
         None
     }
 
     /// Opens a new upstream.
     pub(super) async fn connect(self: &Rc<Self>, claim: &Claim) -> io::Result<Upstream> {
-        let stream = socket::connect(claim).await?;
-        let handshake = Builder::new().max_buf_size(256 * 1024).handshake(TokioIo::new(stream)).await;
-        let (upstream, connection) = handshake.map_err(io::Error::other)?;
+        let stream = UpstreamStream::new(socket::connect(claim).await?);
+        let handshake = Builder::new()
+            .max_buf_size(MAX_HEAD_BYTES)
+            .max_header_size(MAX_HEAD_BYTES)
+            .max_headers(MAX_HEAD_LINES)
+            // A proxy removes these, or replaces them by a space (RFC 9112, 5.1 and 5.2).
+            .allow_spaces_after_header_name_in_responses(true)
+            .allow_obsolete_multiline_headers_in_responses(true)
+            .handshake(TokioIo::new(stream))
+            .await;
+        let (sender, connection) = handshake.map_err(io::Error::other)?;
+        let lifetime = ConnectionLifetime::new(self.port_lifetime(claim));
+        let ended = Rc::clone(&lifetime);
         // The task ends with the connection, which ends when its last sender is dropped.
-        self.tasks.spawn_local(async move { drop(connection.with_upgrades().await) });
-        Ok(upstream)
+        self.tasks.spawn_local(async move {
+            drop(connection.with_upgrades().await);
+            ended.closed();
+        });
+        Ok(Upstream { sender, lifetime })
     }
 
     /// Keeps an upstream whose exchange is over, if its instance is still in the route table.
     pub(super) fn put(&self, claim: &Claim, upstream: Upstream) {
-        if upstream.is_closed() || !claim.is_listed() {
+        if upstream.sender.is_closed() || !claim.is_listed() {
             return;
         }
-        let mut idle = self.idle.borrow_mut();
-        let addresses = match idle.get_mut(claim.instance()) {
-            Some(addresses) => addresses,
-            None => idle.entry(claim.instance().clone()).or_default(),
+        self.with_port(claim, |port| {
+            if port.idle.len() < MAX_IDLE && upstream.lifetime.begin_idle() {
+                port.idle.push(upstream);
+            }
+        });
+    }
+
+    fn port_lifetime(&self, claim: &Claim) -> Rc<PortLifetime> {
+        self.with_port(claim, |port| Rc::clone(&port.lifetime))
+    }
+
+    fn with_port<T>(&self, claim: &Claim, act: impl FnOnce(&mut Port) -> T) -> T {
+        let mut ports = self.ports.borrow_mut();
+        let ports = match ports.get_mut(claim.instance()) {
+            Some(ports) => ports,
+            None => ports.entry(claim.instance().clone()).or_default(),
         };
-        let kept = if let Some(at) = addresses.iter().position(|kept| kept.address == claim.address()) {
-            &mut addresses[at].upstreams
-        } else {
-            addresses.push(IdleUpstreams { address: claim.address(), upstreams: Vec::new() });
-            let last = addresses.len() - 1;
-            &mut addresses[last].upstreams
-        };
-        if kept.len() < MAX_IDLE {
-            kept.push((upstream, Instant::now()));
-        }
+        let at = ports.iter().position(|port| port.address == claim.address()).unwrap_or_else(|| {
+            ports.push(Port { address: claim.address(), idle: Vec::new(), lifetime: Rc::default() });
+            ports.len() - 1
+        });
+        act(&mut ports[at])
     }
 
     /// Periodically closes the upstreams that were idle for too long, and those to instances that are not listed any
@@ -98,12 +133,22 @@ impl Pool {
     }
 
     fn sweep(&self, is_listed: impl Fn(&InstanceId) -> bool) {
-        self.idle.borrow_mut().retain(|instance, addresses| {
-            addresses.retain_mut(|kept| {
-                kept.upstreams.retain(|(upstream, since)| !upstream.is_closed() && since.elapsed() < IDLE_TIMEOUT);
-                !kept.upstreams.is_empty()
-            });
-            !addresses.is_empty() && is_listed(instance)
+        self.ports.borrow_mut().retain(|instance, ports| {
+            for port in &mut *ports {
+                port.lifetime.forget();
+                port.idle.retain(|upstream| {
+                    let idle = upstream.lifetime.idle();
+                    let keep = !upstream.sender.is_closed() && upstream.lifetime.is_usable(idle);
+                    if keep {
+                        // It was open at the sweep before; whether it is at this moment, its task may not know yet.
+                        upstream.lifetime.was_open(idle.saturating_sub(SWEEP_INTERVAL));
+                    } else {
+                        upstream.lifetime.end_idle();
+                    }
+                    keep
+                });
+            }
+            is_listed(instance)
         });
     }
 }

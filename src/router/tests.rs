@@ -4,6 +4,8 @@ mod bodies;
 mod frozen;
 mod http;
 mod kit;
+mod races;
+mod reality;
 mod smuggling;
 mod takeover;
 mod transport;

@@ -5,17 +5,29 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
+use http_body_util::BodyExt as _;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use tokio::time::timeout;
 
-/// How much of a request's body was sent.
-#[derive(Default)]
+use super::{activity::Activity, client_stream::RequestLine};
+
+/// How long the rest of a body is read that no instance takes: in total, and until the next bytes come.
+pub(super) const LINGER_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const LINGER_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A request's body, and how much of it was sent.
 pub(super) struct Upload {
+    /// None when nobody takes it any more.
+    body: RefCell<Option<Incoming>>,
     frames: Cell<u64>,
     state: Cell<UploadState>,
     /// Wakes the upstream that sends the body.
     waker: RefCell<Option<Waker>>,
+    activity: Rc<Activity>,
+    line: RequestLine,
 }
 
 /// Why a request's body ends early.
@@ -29,9 +41,8 @@ pub(super) enum UploadError {
     Answered,
 }
 
-#[derive(Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum UploadState {
-    #[default]
     Sending,
     Complete,
     Broken,
@@ -39,6 +50,20 @@ enum UploadState {
 }
 
 impl Upload {
+    /// The body of a request on a client's connection, unless it is empty.
+    pub(super) fn new(body: Incoming, activity: &Rc<Activity>, line: &RequestLine) -> Option<Rc<Self>> {
+        (!body.is_end_stream()).then(|| {
+            Rc::new(Self {
+                body: RefCell::new(Some(body)),
+                frames: Cell::new(0),
+                state: Cell::new(UploadState::Sending),
+                waker: RefCell::new(None),
+                activity: Rc::clone(activity),
+                line: line.clone(),
+            })
+        })
+    }
+
     /// The number of frames that were sent: it grows while the client sends.
     pub(super) fn frames(&self) -> u64 {
         self.frames.get()
@@ -48,24 +73,54 @@ impl Upload {
         self.state.get() == UploadState::Complete
     }
 
-    /// Ends the body with an error, and with it the upstream that sends it.
-    pub(super) fn abandon(&self) {
-        self.state.set(UploadState::Abandoned);
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
-
     /// Whether the client failed to send a whole, valid body.
     pub(super) fn is_broken(&self) -> bool {
         self.state.get() == UploadState::Broken
+    }
+
+    /// Ends the body with an error, and with it the upstream that sends it. The future reads the rest of it for a while: many
+    /// clients do not look at the response before they have sent everything.
+    pub(super) fn abandon(&self) -> impl Future<Output = ()> + use<> {
+        self.state.set(UploadState::Abandoned);
+        let body = self.body.take();
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+        let (activity, line) = (Rc::clone(&self.activity), self.line.clone());
+        activity.set_unread(true);
+        async move {
+            let Some(body) = body else { return };
+            if timeout(LINGER_TIMEOUT, read_all(body)).await == Ok(true) {
+                line.end_body();
+                activity.set_unread(false);
+            }
+        }
+    }
+}
+
+/// Reads a body to its end, and drops it; false if it does not end.
+async fn read_all(mut body: Incoming) -> bool {
+    loop {
+        match timeout(LINGER_IDLE_TIMEOUT, body.frame()).await {
+            Ok(Some(Ok(_))) => {}
+            Ok(None) => return true,
+            Ok(Some(Err(_))) | Err(_) => return false,
+        }
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if matches!(self.state.get(), UploadState::Sending | UploadState::Broken) {
+            self.activity.set_unread(true);
+        }
     }
 }
 
 /// The body of a request to an instance: the client's, or none.
 pub(super) enum RequestBody {
     None,
-    Client(Incoming, Rc<Upload>),
+    Client(Rc<Upload>),
 }
 
 impl Body for RequestBody {
@@ -75,10 +130,9 @@ impl Body for RequestBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         match self.get_mut() {
             Self::None => Poll::Ready(None),
-            Self::Client(body, upload) => {
-                if upload.state.get() == UploadState::Abandoned {
-                    return Poll::Ready(Some(Err(UploadError::Answered)));
-                }
+            Self::Client(upload) => {
+                let mut body = upload.body.borrow_mut();
+                let Some(body) = &mut *body else { return Poll::Ready(Some(Err(UploadError::Answered))) };
                 let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else {
                     *upload.waker.borrow_mut() = Some(cx.waker().clone());
                     return Poll::Pending;
@@ -87,7 +141,10 @@ impl Body for RequestBody {
                 match &frame {
                     Some(Err(_)) => upload.state.set(UploadState::Broken),
                     Some(Ok(frame)) if !body.is_end_stream() && !frame.is_trailers() => {}
-                    Some(Ok(_)) | None => upload.state.set(UploadState::Complete),
+                    Some(Ok(_)) | None => {
+                        upload.state.set(UploadState::Complete);
+                        upload.line.end_body();
+                    }
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(UploadError::Client)))
             }
@@ -97,14 +154,14 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::None => true,
-            Self::Client(body, _) => body.is_end_stream(),
+            Self::Client(upload) => upload.body.borrow().as_ref().is_some_and(Body::is_end_stream),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::None => SizeHint::with_exact(0),
-            Self::Client(body, _) => body.size_hint(),
+            Self::Client(upload) => upload.body.borrow().as_ref().map(Body::size_hint).unwrap_or_default(),
         }
     }
 }

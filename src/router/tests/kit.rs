@@ -155,8 +155,7 @@ impl Instance {
     /// An instance that answers every request with its own name and the head of the request.
     pub(super) async fn echo(name: &str) -> Self {
         let mut by_hand = Self::by_hand(name).await;
-        let (_, nothing) = mpsc::channel(1);
-        let mut connections = std::mem::replace(&mut by_hand.connections, nothing);
+        let mut connections = by_hand.take_connections();
         let name = name.to_owned();
         by_hand.tasks.spawn(async move {
             let mut serving = JoinSet::new();
@@ -185,6 +184,16 @@ impl Instance {
 
     pub(super) fn target(&self) -> Target {
         Target { instance: self.id.clone(), address: self.address }
+    }
+
+    /// The connections from the router, for a task of the instance's own.
+    pub(super) fn take_connections(&mut self) -> mpsc::Receiver<Peer> {
+        std::mem::replace(&mut self.connections, mpsc::channel(1).1)
+    }
+
+    /// Runs a task until the instance is dropped.
+    pub(super) fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
     }
 
     /// The next connection from the router.

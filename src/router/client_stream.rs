@@ -1,0 +1,235 @@
+//! The stream of a client's connection, below hyper: it remembers the first line of the request that is being read, and holds
+//! back hyper's own responses to what it cannot parse, so that the router can answer with its page.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Maximum number of bytes of a request's first line that are remembered; a longer one is refused.
+const MAX_LINE_BYTES: usize = 64 * 1024 + 256;
+
+/// The first line of the next request on a connection.
+#[derive(Clone, Default)]
+pub(super) struct RequestLine(Arc<Mutex<Reading>>);
+
+#[derive(Default)]
+struct Reading {
+    phase: Phase,
+    line: Vec<u8>,
+    /// hyper's response to a request that it cannot parse.
+    refusal: Option<Vec<u8>>,
+}
+
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// No byte of the next request has come.
+    #[default]
+    Before,
+    /// A part of its first line has come.
+    Line,
+    /// The whole line has come.
+    Headers,
+    /// A request's body is being read, or no further request will come.
+    Body,
+}
+
+impl RequestLine {
+    fn lock(&self) -> MutexGuard<'_, Reading> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The request has begun. Returns whether its target, as hyper has parsed it, is not the one that the client sent: a part
+    /// after `#` is lost, and `?x` becomes `/?x`. Of a request that came together with the end of the one before, this is
+    /// not known.
+    pub(super) fn begin(&self, parsed: &str, has_body: bool) -> bool {
+        let mut reading = self.lock();
+        let is_known = reading.phase == Phase::Headers;
+        reading.phase = if has_body { Phase::Body } else { Phase::Before };
+        is_known && is_altered(target_of(&reading.line), parsed.as_bytes())
+    }
+
+    /// The connection is upgraded: no further request will come.
+    pub(super) fn upgraded(&self) {
+        self.lock().phase = Phase::Body;
+    }
+
+    /// The body of the request has been read.
+    pub(super) fn end_body(&self) {
+        let mut reading = self.lock();
+        if reading.phase == Phase::Body {
+            reading.phase = Phase::Before;
+        }
+    }
+
+    /// The line of a request that was not parsed, as far as it was read.
+    pub(super) fn unparsed(&self) -> Vec<u8> {
+        std::mem::take(&mut self.lock().line)
+    }
+
+    /// hyper's response that was held back.
+    pub(super) fn refusal(&self) -> Option<Vec<u8>> {
+        self.lock().refusal.take()
+    }
+}
+
+/// The target of a request line: what is between the first and the last space (RFC 9112, 3).
+pub(super) fn target_of(line: &[u8]) -> &[u8] {
+    let rest = line.iter().position(|byte| *byte == b' ').map_or(&[][..], |space| &line[space + 1..]);
+    rest.iter().rposition(|byte| *byte == b' ').map_or(rest, |space| &rest[..space])
+}
+
+fn is_altered(sent: &[u8], parsed: &[u8]) -> bool {
+    match sent {
+        b"" => false,
+        _ if sent == parsed => false,
+        [b'?', ..] => parsed.strip_prefix(b"/").is_some_and(|rest| sent.starts_with(rest)),
+        [b'#', ..] => parsed == b"/",
+        _ => sent.contains(&b'#') && (sent.starts_with(parsed) || sent.windows(3).any(|three| three == b"://")),
+    }
+}
+
+impl Reading {
+    fn read(&mut self, mut bytes: &[u8]) {
+        if matches!(self.phase, Phase::Headers | Phase::Body) {
+            return;
+        }
+        if self.phase == Phase::Before {
+            // Empty lines before a request are skipped (RFC 9112, 2.2).
+            let Some(begin) = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')) else { return };
+            bytes = &bytes[begin..];
+            self.line.clear();
+            self.phase = Phase::Line;
+        }
+        let end = bytes.iter().position(|byte| *byte == b'\n');
+        let line = &bytes[..end.unwrap_or(bytes.len())];
+        self.line.extend_from_slice(&line[..line.len().min(MAX_LINE_BYTES.saturating_sub(self.line.len()))]);
+        if end.is_some() {
+            self.phase = Phase::Headers;
+        }
+    }
+}
+
+/// A client's stream.
+pub(super) struct ClientStream<S> {
+    stream: S,
+    line: RequestLine,
+}
+
+impl<S> ClientStream<S> {
+    pub(super) fn new(stream: S, line: RequestLine) -> Self {
+        Self { stream, line }
+    }
+
+    /// Whether these bytes are hyper's response to a request that it cannot parse: one without content, while a head is
+    /// being read. They are then held back.
+    fn hold_back(&self, bytes: &[u8]) -> bool {
+        // A cheap test first: this is called with all that is written.
+        if bytes.get(9) != Some(&b'4') || bytes.len() > 256 {
+            return false;
+        }
+        let is_refusal = [&b"HTTP/1.1 400 "[..], b"HTTP/1.1 414 ", b"HTTP/1.1 431 ", b"HTTP/1.0 4"]
+            .iter()
+            .any(|begin| bytes.starts_with(begin))
+            && bytes.ends_with(b"\r\n\r\n")
+            && bytes.windows(4).position(|four| four == b"\r\n\r\n") == Some(bytes.len() - 4)
+            && bytes.split(|byte| *byte == b'\n').all(|line| {
+                let names = [&b"HTTP/1."[..], b"connection: close", b"content-length: 0", b"date: ", b"\r"];
+                line.is_empty() || names.iter().any(|name| line.starts_with(name))
+            });
+        let mut reading = self.line.lock();
+        let held_back = is_refusal && matches!(reading.phase, Phase::Line | Phase::Headers);
+        if held_back {
+            reading.refusal = Some(bytes.to_vec());
+        }
+        held_back
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for ClientStream<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            this.line.lock().read(&buf.filled()[before..]);
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.hold_back(bytes) {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        Pin::new(&mut this.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if let [bytes] = parts
+            && this.hold_back(bytes)
+        {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        Pin::new(&mut this.stream).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        // The router answers first.
+        if this.line.lock().refusal.is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut this.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_is_put_together_and_compared_with_the_parsed_target() {
+        let line = RequestLine::default();
+        let read = |bytes: &[u8]| line.lock().read(bytes);
+        read(b"\r\nGE");
+        read(b"T /a#b HTTP/1.1\r\nhost: a\r\n");
+        read(b"x: y\r\n\r\n");
+        assert!(line.begin("/a", true));
+        read(b"GET /body HTTP/1.1\r\n\r\n");
+        line.end_body();
+        read(b"GET /\xc3\xa4|{}?a=%zz HTTP/1.1\r\n\r\n");
+        assert!(!line.begin("/\u{e4}|{}?a=%zz", false));
+        // Of these two nothing is known: they came with others.
+        assert!(!line.begin("/x", false));
+        read(b"#rest of a line HTTP/1.1\r\n\r\n");
+        assert!(!line.begin("/y", false), "{:?}", line.unparsed());
+        for (sent, parsed) in [("?x", "/?x"), ("#x", "/"), ("http://a/b#c", "/b")] {
+            read(format!("GET {sent} HTTP/1.1\n\n").as_bytes());
+            assert!(line.begin(parsed, false), "{sent}");
+        }
+        read(b"GET http://a/b HTTP/1.1\n\n");
+        assert!(!line.begin("/b", false));
+        assert_eq!(target_of(b"GET /a b HTTP/1.1"), b"/a b");
+        assert_eq!(target_of(b"GET"), b"");
+    }
+}
