@@ -41,6 +41,7 @@ fn event_text(unanswered: &Unanswered, instance: &str) -> String {
         400 => "the request is not valid HTTP, or its address has a character that must be percent-encoded".to_owned(),
         405 => "the router does not pass on this method".to_owned(),
         414 => "the address is too long".to_owned(),
+        505 => "the router does not speak this version of HTTP".to_owned(),
         431 => "the headers are too large".to_owned(),
         503 => "no instance is running".to_owned(),
         504 => format!("{instance} did not respond in time"),

@@ -16,6 +16,8 @@ pub(super) enum ErrorPage {
     BadRequest,
     TargetTooLong,
     HeadTooLarge,
+    /// Another major version of HTTP.
+    Version,
     NotAllowed,
     NotFound,
     NoInstance,
@@ -31,6 +33,7 @@ impl ErrorPage {
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Self::NotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::NoInstance | Self::UnknownAction => StatusCode::SERVICE_UNAVAILABLE,
@@ -46,6 +49,7 @@ impl ErrorPage {
             }
             Self::TargetTooLong => "The address is longer than 65,534 bytes.",
             Self::HeadTooLarge => "The request's headers are larger than 256 KiB.",
+            Self::Version => "This version of HTTP is not spoken here.",
             Self::NotAllowed => "This method is not allowed here.",
             Self::NotFound => "There is no app at this address.",
             Self::NoInstance => "The app has no running instance.",

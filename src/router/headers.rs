@@ -10,6 +10,13 @@ use rand::TryRng as _;
 
 use super::transport::Transport;
 
+/// Maximum size of the head of a request or response, bytes.
+pub(super) const MAX_HEAD_BYTES: usize = 256 * 1024;
+
+/// Maximum number of header lines of a head. Bytes are what limits a head: so many lines of ordinary length do not fit in it.
+/// hyper makes a table of this size for each head that it parses.
+pub(super) const MAX_HEAD_LINES: usize = 16 * 1024;
+
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
@@ -18,10 +25,18 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// Headers of which no other spelling passes: those of proxies about their clients (beside all of `x-forwarded-*`), and those
-/// that frame a message or concern a connection.
-const RESERVED: [&str; 6] =
-    ["x-real-ip", "x-request-id", "content-length", "transfer-encoding", "keep-alive", "proxy-connection"];
+/// Headers of which no other spelling passes: those of proxies about their clients (beside all of `x-forwarded-*`), those
+/// that frame a message or concern a connection, and the two that gunicorn takes for variables (`SCRIPT_NAME`, `PATH_INFO`).
+const RESERVED: [&str; 8] = [
+    "x-real-ip",
+    "x-request-id",
+    "content-length",
+    "transfer-encoding",
+    "keep-alive",
+    "proxy-connection",
+    "script-name",
+    "path-info",
+];
 
 /// The elements of a list that may be spread over several header lines; empty elements are skipped (RFC 9110, 5.3 and
 /// 5.6.1).
@@ -40,10 +55,19 @@ fn has_element(headers: &HeaderMap, name: &HeaderName, element: &[u8]) -> bool {
 
 /// Removes the headers that concern one connection only.
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    // One look at the names is cheaper than to look up each of these.
+    let is_own = |name: &HeaderName| {
+        matches!(*name, header::CONNECTION | header::TE | header::TRANSFER_ENCODING | header::UPGRADE)
+            || *name == KEEP_ALIVE
+            || *name == PROXY_CONNECTION
+    };
+    if !headers.keys().any(is_own) {
+        return;
+    }
     if headers.contains_key(header::CONNECTION) {
         let named: Vec<HeaderName> = elements(headers, &header::CONNECTION)
             .filter_map(|name| HeaderName::from_bytes(name).ok())
-            // A client must not remove the headers that frame the message, or those that the router is responsible for.
+            // A client must not remove the headers that frame the message, or say where it goes.
             .filter(|name| !matches!(*name, header::CONTENT_LENGTH | header::HOST))
             .collect();
         for name in named {
@@ -80,12 +104,16 @@ pub(super) fn takes_trailers(headers: &HeaderMap) -> bool {
 /// How long an instance says that it keeps the connection when nothing is sent on it: `Keep-Alive: timeout=5, max=100`
 /// (RFC 2068, 19.7.1.1). Zero if it takes no more requests on it (RFC 9112, 9.3).
 pub(super) fn keep_alive(version: Version, headers: &HeaderMap) -> Option<Duration> {
-    let has_option =
-        |option: &[u8]| headers.contains_key(header::CONNECTION) && has_element(headers, &header::CONNECTION, option);
+    let (mut has_connection, mut has_keep_alive) = (false, false);
+    for name in headers.keys() {
+        has_connection |= *name == header::CONNECTION;
+        has_keep_alive |= *name == KEEP_ALIVE;
+    }
+    let has_option = |option: &[u8]| has_connection && has_element(headers, &header::CONNECTION, option);
     if has_option(b"close") || (version == Version::HTTP_10 && !has_option(b"keep-alive")) {
         return Some(Duration::ZERO);
     }
-    if !headers.contains_key(KEEP_ALIVE) {
+    if !has_keep_alive {
         return None;
     }
     let mut timeout = None;
@@ -113,6 +141,27 @@ pub(super) fn is_framed_well(headers: &HeaderMap) -> bool {
         }
         (Some(_), Some(_)) => false,
     }
+}
+
+/// Leaves at most one `Content-Length` on a response, and none beside `Transfer-Encoding` (RFC 9112, 6.2): an instance may have
+/// repeated it, in lines of its own or as a list. Returns false if the content has a coding that the router does not undo.
+pub(super) fn simplify_framing(headers: &mut HeaderMap) -> bool {
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
+        // Frameworks add a second `chunked` to content that is chunked once.
+        return elements(headers, &header::TRANSFER_ENCODING)
+            .all(|coding| coding.eq_ignore_ascii_case(b"chunked") || coding.eq_ignore_ascii_case(b"identity"));
+    }
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(first) = lengths.next() else { return true };
+    if lengths.next().is_some() || !first.as_bytes().iter().all(u8::is_ascii_digit) {
+        let first = elements(headers, &header::CONTENT_LENGTH).next().map(HeaderValue::from_bytes);
+        match first {
+            Some(Ok(length)) => drop(headers.insert(header::CONTENT_LENGTH, length)),
+            Some(Err(_)) | None => drop(headers.remove(header::CONTENT_LENGTH)),
+        }
+    }
+    true
 }
 
 /// Whether this is a valid `Host`, with or without a port (RFC 9110, 7.2).
@@ -310,6 +359,28 @@ mod tests {
     }
 
     #[test]
+    fn the_framing_of_a_response_is_simplified() {
+        let framed = |pairs: &[(&'static str, &'static str)]| {
+            let mut headers = map(&[]);
+            for (name, value) in pairs {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            let is_understood = simplify_framing(&mut headers);
+            let lengths: Vec<_> =
+                headers.get_all("content-length").iter().map(|length| length.to_str().unwrap().to_owned()).collect();
+            (is_understood, lengths.join("|"))
+        };
+        let (cl, te) = ("content-length", "transfer-encoding");
+        assert_eq!(framed(&[]), (true, String::new()));
+        assert_eq!(framed(&[(cl, "2")]), (true, "2".into()));
+        assert_eq!(framed(&[(cl, "2"), (cl, "2")]), (true, "2".into()));
+        assert_eq!(framed(&[(cl, "2, 2")]), (true, "2".into()));
+        assert_eq!(framed(&[(cl, "9"), (te, "chunked")]), (true, String::new()));
+        assert_eq!(framed(&[(te, "chunked"), (te, "Chunked")]), (true, String::new()));
+        assert!(!framed(&[(te, "gzip, chunked")]).0 && !framed(&[(te, "gzip"), (te, "chunked")]).0);
+    }
+
+    #[test]
     fn other_spellings_of_the_routers_headers_are_removed() {
         let spellings = [
             "x_forwarded_for",
@@ -323,6 +394,8 @@ mod tests {
             "transfer_encoding",
             "content_length",
             "keep_alive",
+            "script_name",
+            "path_info",
         ];
         let others =
             ["my_header", "x_forwarded", "x-real-ip-2", "x-requested-with", "forwarded-by", "proxy-authorization"];

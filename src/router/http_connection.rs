@@ -20,18 +20,12 @@ use super::{
     activity::Activity,
     body::ResponseBody,
     client_stream::ClientStream,
+    headers::{MAX_HEAD_BYTES, MAX_HEAD_LINES},
     proxy::{self, Client},
     thread_state::ThreadState,
     transport::{HttpVersion, Transport},
     upload::{LINGER_IDLE_TIMEOUT, LINGER_TIMEOUT},
 };
-
-/// Maximum size of the head of a request or response, bytes.
-pub(super) const MAX_HEAD_BYTES: usize = 256 * 1024;
-
-/// Maximum number of header lines of a head. Bytes are what limits a head: so many lines of ordinary length do not fit in it.
-/// hyper makes a table of this size for each head that it parses.
-pub(super) const MAX_HEAD_LINES: usize = 16 * 1024;
 
 /// Size of the buffer for what is read and not looked at, bytes.
 const LINGER_BUFFER_BYTES: usize = 16 * 1024;

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     balancer::Claim,
-    http_connection::{MAX_HEAD_BYTES, MAX_HEAD_LINES},
+    headers::{MAX_HEAD_BYTES, MAX_HEAD_LINES},
     lifetime::{ConnectionLifetime, PortLifetime},
     socket,
     upload::RequestBody,

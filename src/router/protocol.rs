@@ -90,7 +90,7 @@ pub struct Applied {
 pub struct Unanswered {
     /// Service that the request was for.
     pub service: ServiceKey,
-    /// Status of the router's response: 502, 503 or 504, or 400, 405, 414 or 431 if the router refused the request.
+    /// Status of the router's response: 502, 503 or 504, or 400, 405, 414, 431 or 505 if the router refused the request.
     pub status: u16,
     /// The instance that was tried last, if any was.
     pub instance: Option<InstanceId>,

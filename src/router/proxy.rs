@@ -94,6 +94,7 @@ pub(super) fn refuse_unparsed(client: &Client) -> Vec<u8> {
     let error = match refusal.get(9..12) {
         Some(b"414") => ErrorPage::TargetTooLong,
         Some(b"431") => ErrorPage::HeadTooLarge,
+        _ if has_unknown_version(&line) => ErrorPage::Version,
         _ => ErrorPage::BadRequest,
     };
     let (method, target) = (line.split(|byte| *byte == b' ').next().unwrap_or_default(), target_of(&line));
@@ -102,6 +103,12 @@ pub(super) fn refuse_unparsed(client: &Client) -> Vec<u8> {
     let failure = Failure { error, service: only_service(client), instance: None, id: None };
     report(client, &failure, &method.escape_ascii().to_string(), &path.escape_ascii().to_string(), &id);
     error.message(&id, &refusal, method == b"HEAD")
+}
+
+/// Whether a request line is that of another major version of HTTP.
+fn has_unknown_version(line: &[u8]) -> bool {
+    let version = line.trim_ascii_end().rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+    matches!(version, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if *major != b'1' && minor.is_ascii_digit())
 }
 
 /// The service of the listener's requests whose host is not known.
@@ -183,12 +190,15 @@ async fn forward(
             return Err(failed(ErrorPage::BadGateway, Some(service), Some(claim.instance().clone())));
         };
         let instance_side = hyper::upgrade::on(&mut response);
+        // Some instances leave it out, and some clients insist on it (RFC 9110, 7.8).
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         client.line.upgraded();
         worker.connections.spawn_local(tunnel::serve_upgraded(client_side, instance_side, claim, upstream));
         return Ok(response.map(|_| ResponseBody::empty()));
     }
-    if response.headers().contains_key(header::TRANSFER_ENCODING) {
-        response.headers_mut().remove(header::CONTENT_LENGTH);
+    if !headers::simplify_framing(response.headers_mut()) {
+        (*request.method_mut(), *request.uri_mut()) = about;
+        return Err(failed(ErrorPage::BadGateway, Some(service), Some(claim.instance().clone())));
     }
     upstream.lifetime.announce(headers::keep_alive(response.version(), response.headers()));
     headers::remove_hop_by_hop(response.headers_mut());

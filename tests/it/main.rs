@@ -18,6 +18,8 @@ mod engine;
 mod engine_build;
 mod git_reader;
 mod hostile;
+mod http_clients;
+mod http_corpus;
 mod instances;
 mod languages;
 mod layers;

@@ -105,7 +105,8 @@ async fn an_instance_that_closes_idle_connections_loses_no_request() {
             serve(&mut one, answer, Closing::Idle(idle));
             let (_router, address) = Router::serving(&[&one]).await;
             // The end of the connection and the next request meet.
-            let pause = move |n: usize| idle - Duration::from_millis(2) + Duration::from_micros(n as u64 % 64 * 50);
+            let before = idle.saturating_sub(Duration::from_millis(2));
+            let pause = move |n: usize| before + Duration::from_micros(n as u64 % 64 * 50);
             assert_eq!(count_lost(address, clients, POST, pause).await, 0, "of {RUNS}, {answer:?} {idle:?}");
         });
     futures_util::future::join_all(races).await;

@@ -45,16 +45,13 @@ async fn ambiguous_requests_are_refused_and_end_the_connection() {
     ];
     for (case, bytes) in cases {
         let mut client = Peer::connect(address).await;
-        // The router does not read the rest of a request that it refuses.
+        // The router reads the rest of a request that it refuses, and does not look at it.
         client.try_send(bytes).await;
         client.try_send(next).await;
         let received = client.rest().await;
         assert!(!received.contains("/smuggled"), "{case}: {received}");
         assert!(!received.contains(" 200 "), "{case}: {received}");
-        // If much data is unread, the kernel resets the connection, and the response may be lost.
-        if bytes.len() < 4096 {
-            assert!(received.starts_with("HTTP/1.1 4"), "{case}: {received}");
-        }
+        assert!(received.starts_with("HTTP/1.1 4") || received.starts_with("HTTP/1.1 505 "), "{case}: {received}");
     }
 }
 
