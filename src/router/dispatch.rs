@@ -2,12 +2,12 @@
 
 use std::{pin::pin, rc::Rc, time::Duration};
 
-use hyper::{Request, Response, body::Incoming};
+use hyper::{Request, Response, body::Incoming, client::conn::TrySendError};
 
 use super::{
     balancer::Claim,
     error_page::ErrorPage,
-    pool::Upstream,
+    pool::{Pool, Upstream},
     thread_state::ThreadState,
     upload::{RequestBody, Upload},
 };
@@ -18,6 +18,10 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How long an upstream has to become ready for the next request.
 const READY_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long an instance that keeps idle upstreams may take to respond on a new one before these are closed. A server that serves one
+/// connection after the other does not look at the new one before that.
+const CROWDED_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Maximum number of instances that one request is tried on.
 const MAX_TRIES: usize = 3;
@@ -64,7 +68,8 @@ pub(super) async fn dispatch(
         {
             let failed = |error| Err(Undispatched { error, instance: Some(claim.instance().clone()) });
             let copy = (reused && repeatable).then(|| copy(&request));
-            match send(&mut upstream, request, upload.map(Rc::as_ref)).await {
+            let crowded = (!reused && !repeatable && worker.pool.has_idle(&claim)).then_some((&*worker.pool, &claim));
+            match send(&mut upstream, request, upload.map(Rc::as_ref), crowded).await {
                 Ok(response) => {
                     if reused {
                         upstream.lifetime.answered();
@@ -106,20 +111,31 @@ enum SendError {
     Broken(Option<Box<Request<RequestBody>>>),
 }
 
+impl From<TrySendError<Request<RequestBody>>> for SendError {
+    fn from(mut error: TrySendError<Request<RequestBody>>) -> Self {
+        if error.error().is_parse() { Self::NotHttp } else { Self::Broken(error.take_message().map(Box::new)) }
+    }
+}
+
 /// Sends the request on an upstream and waits for the head of the response. The timeout begins again while the request's
-/// body is being sent.
+/// body is being sent. If that takes long, the idle upstreams of `crowded` are closed.
 async fn send(
     upstream: &mut Upstream,
     request: Request<RequestBody>,
     upload: Option<&Upload>,
+    crowded: Option<(&Pool, &Claim)>,
 ) -> Result<Response<Incoming>, SendError> {
     let mut sending = pin!(upstream.sender.try_send_request(request));
+    if let Some((pool, claim)) = crowded {
+        match tokio::time::timeout(CROWDED_TIMEOUT, sending.as_mut()).await {
+            Ok(sent) => return Ok(sent?),
+            Err(_) => pool.close_idle(claim),
+        }
+    }
     loop {
         let before = upload.map(Upload::frames);
         match tokio::time::timeout(RESPONSE_TIMEOUT, sending.as_mut()).await {
-            Ok(Ok(response)) => return Ok(response),
-            Ok(Err(error)) if error.error().is_parse() => return Err(SendError::NotHttp),
-            Ok(Err(mut error)) => return Err(SendError::Broken(error.take_message().map(Box::new))),
+            Ok(sent) => return Ok(sent?),
             Err(_) if before == upload.map(Upload::frames) => return Err(SendError::TimedOut),
             Err(_) => {}
         }

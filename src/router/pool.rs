@@ -105,6 +105,20 @@ impl Pool {
         });
     }
 
+    /// Whether there are idle upstreams to this port of the instance.
+    pub(super) fn has_idle(&self, claim: &Claim) -> bool {
+        self.with_port(claim, |port| !port.idle.is_empty())
+    }
+
+    /// Closes the idle upstreams to this port of the instance.
+    pub(super) fn close_idle(&self, claim: &Claim) {
+        self.with_port(claim, |port| {
+            for upstream in port.idle.drain(..) {
+                upstream.lifetime.end_idle();
+            }
+        });
+    }
+
     fn port_lifetime(&self, claim: &Claim) -> Rc<PortLifetime> {
         self.with_port(claim, |port| Rc::clone(&port.lifetime))
     }

@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{io::AsyncWriteExt as _, task::JoinSet};
@@ -18,7 +18,7 @@ const RUNS: usize = 4_000;
 /// What an instance does with its connections.
 #[derive(Clone, Copy)]
 enum Closing {
-    /// After each response.
+    /// After each response, within a third of a millisecond.
     AtOnce,
     /// When nothing has come for this time.
     Idle(Duration),
@@ -28,15 +28,23 @@ enum Closing {
 fn serve(instance: &mut Instance, answer: &'static str, closing: Closing) {
     let mut connections = instance.take_connections();
     instance.spawn(async move {
-        let mut serving = JoinSet::new();
+        let (mut serving, mut count) = (JoinSet::new(), 0_u64);
         while let Some(mut peer) = connections.recv().await {
+            count += 1;
             serving.spawn(async move {
                 let idle = match closing {
                     Closing::AtOnce => DEADLINE,
                     Closing::Idle(time) => time,
                 };
                 while let Ok(Some(_)) = tokio::time::timeout(idle, peer.message()).await {
-                    if !peer.try_send(answer).await || matches!(closing, Closing::AtOnce) {
+                    if !peer.try_send(answer).await {
+                        return;
+                    }
+                    if matches!(closing, Closing::AtOnce) {
+                        let until = Instant::now() + Duration::from_micros(count % 64 * 5);
+                        while Instant::now() < until {
+                            tokio::task::yield_now().await;
+                        }
                         return;
                     }
                 }

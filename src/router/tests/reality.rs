@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::kit::*;
-use crate::router::protocol::Protocol;
+use crate::router::protocol::{Protocol, Service, Table};
 
 #[tokio::test]
 async fn several_connection_lines_upgrade_to_a_websocket() {
@@ -381,6 +381,37 @@ async fn a_post_waits_for_no_connection_that_may_be_closing() {
     client.message().await.unwrap();
     // After half a second the connection is no longer used, not even by a request that could be repeated.
     assert_eq!(soon("the router closes it", second.stream.read(&mut [0])).await.unwrap(), 0);
+}
+
+/// A server that serves one connection after the other does not wait for the end of one that is idle.
+#[tokio::test]
+async fn a_new_connection_does_not_wait_for_an_idle_one() {
+    let (mut one, mut two) = (Instance::by_hand("one").await, Instance::by_hand("two").await);
+    let (router, address) = (Router::start(), free());
+    let service =
+        |name: &str, instance: &Instance| Service { key: name.parse().unwrap(), targets: vec![instance.target()] };
+    let listeners = vec![listener(address, Protocol::Http, &[("*", "/", "one/web/1"), ("*", "/two", "two/web/1")])];
+    let services = vec![service("one/web/1", &one), service("two/web/1", &two)];
+    router.put(Table { version: 1, listeners, services }).await;
+    let mut client = Peer::connect(address).await;
+    let mut peers = Vec::new();
+    for (path, instance) in [("/two", &mut two), ("/", &mut one)] {
+        client.send(&format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
+        let mut peer = instance.connection().await;
+        peer.message().await.unwrap();
+        peer.send(OK).await;
+        client.message().await.unwrap();
+        peers.push(peer);
+    }
+    client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\nx").await;
+    assert!(peers[1].message().await.is_none(), "the router closes the idle connection");
+    let mut second = one.connection().await;
+    second.message().await.unwrap();
+    second.send(OK).await;
+    assert_eq!(client.message().await.unwrap().status(), 200);
+    // It was not closed because it had been idle for too long: an older one is still used.
+    client.send("GET /two HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert!(peers[0].message().await.is_some());
 }
 
 #[tokio::test]
