@@ -185,6 +185,9 @@ impl Receiver {
         let tasks = push.tasks.clone();
         this.tracker.spawn(async move {
             push.tasks.wait().await;
+            if let Err(error) = push.reader.prune_shallow().await {
+                tracing::warn!(repository = %repository.path().display(), %error, "cannot clean up after a shallow push");
+            }
             drop(kept);
             let may_have_garbage = !is_clean || push.rejected.load(Ordering::Acquire);
             let tidied = if may_have_garbage { repository.gc().await } else { repository.gc_if_needed().await };

@@ -23,6 +23,7 @@ impl Deployer {
         self.0.repositories.create(&app.name).await?;
         let repository = self.0.repositories.get(&app.name);
         repository.remove_stale_locks().await?;
+        repository.reader().prune_shallow().await?;
         if let Some(release) = self.0.store.newest_push(app.id).await?.filter(|release| !release.ref_set) {
             tracing::info!(app = %app.name, branch = %release.branch, "setting the branch to the live release");
             let actual = repository.reader().ref_value(&release.branch).await?;

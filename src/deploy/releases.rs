@@ -168,26 +168,39 @@ impl Deployer {
         };
         match (deployed, tip) {
             (None, None) => Err(RolloutError::NotDeployed(app.name.to_string()).into()),
-            (Some(deployed), Some((branch, tip))) if deployed != tip && rolled_back => {
-                let (built, tip) = (deployed.short(), tip.short());
-                progress
-                    .step(format!("Building {built}, to which the app was rolled back, not {branch} at {tip}"))
-                    .await;
-                progress
-                    .detail(format!("releases:list {0} shows the releases; a push to {branch} deploys it", app.name))
-                    .await;
+            (Some(deployed), None) => {
+                if let Some(branch) = &app.deploy_branch {
+                    let text = format!("Building the deployed commit {}; {branch} was never pushed", deployed.short());
+                    progress.step(text).await;
+                }
                 Ok(deployed)
             }
+            (Some(deployed), Some((_, tip))) if deployed == tip => Ok(tip),
             (deployed, Some((branch, tip))) => {
-                if deployed.as_ref() != Some(&tip) {
-                    let instead = deployed.map(|deployed| format!("; {} is deployed", deployed.short()));
-                    let instead = instead.unwrap_or_default();
-                    progress.step(format!("Building {branch} at {}{instead}", tip.short())).await;
+                if let (true, Some(deployed)) = (rolled_back, &deployed)
+                    && let Some(release) = self.newest_release_of(app, &tip).await?
+                {
+                    let (built, tip) = (deployed.short(), tip.short());
+                    progress
+                        .step(format!("Building {built}, to which the app was rolled back, not {branch} at {tip}"))
+                        .await;
+                    progress.detail(format!("releases:rollback {} v{release} goes back to {tip}", app.name)).await;
+                    return Ok(deployed.clone());
                 }
+                let instead =
+                    deployed.map(|deployed| format!("; {} is deployed", deployed.short())).unwrap_or_default();
+                progress.step(format!("Building {branch} at {}{instead}", tip.short())).await;
                 Ok(tip)
             }
-            (Some(deployed), None) => Ok(deployed),
         }
+    }
+
+    /// The newest release of a commit that was live.
+    async fn newest_release_of(&self, app: &App, commit: &CommitId) -> Result<Option<ReleaseNumber>, DeployError> {
+        let releases = self.0.store.releases(app.id, u32::MAX).await?;
+        let of_commit =
+            releases.into_iter().filter(|r| r.state == ReleaseState::Released && r.commit.as_ref() == Some(commit));
+        Ok(of_commit.map(|release| release.number).max())
     }
 
     async fn rebuild_commit(

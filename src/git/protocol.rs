@@ -66,6 +66,8 @@ pub(super) enum Request {
         /// The commits, which may not be here yet.
         roots: Vec<CommitId>,
     },
+    /// Removes such records of commits that did not arrive, or arrived with their parents; answered with `Done`.
+    PruneShallow,
     /// The subject of a commit's message, shortened; answered with `Subject`.
     Subject {
         /// The commit.

@@ -5,7 +5,7 @@ mod slot;
 mod tar_stream;
 
 use super::{
-    error::{GitError, Result},
+    error::{GitError, Result, failed},
     filter::{InvalidPattern, key_and_patterns},
     protocol::{Answer, Failure, MAX_FILES, RefState, Request},
     repository::{Repository, ref_name},
@@ -74,6 +74,19 @@ impl Reader {
     /// Records commits that a shallow clone has without their parents, and which it is about to push.
     pub async fn mark_shallow(&self, roots: &[CommitId]) -> Result<()> {
         match self.ask(&Request::MarkShallow { roots: roots.to_vec() }).await? {
+            Answer::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Forgets what [`Self::mark_shallow`] has recorded in vain; no effect if nothing was. Until then, garbage must not be
+    /// collected: git takes the history of others to end there.
+    pub async fn prune_shallow(&self) -> Result<()> {
+        let file = self.0.repository().path().join("shallow");
+        if !tokio::fs::try_exists(&file).await.map_err(failed("access", &file))? {
+            return Ok(());
+        }
+        match self.ask(&Request::PruneShallow).await? {
             Answer::Done => Ok(()),
             other => Err(unexpected(&other)),
         }

@@ -162,6 +162,10 @@ impl<'r> Session<'r> {
                 Ok(id) => objects.is_commit(id)?,
                 Err(_) => false,
             }),
+            Request::PruneShallow => {
+                shallow::prune(objects)?;
+                Answer::Done
+            }
             Request::MarkShallow { roots } => {
                 shallow::mark(objects, &roots)?;
                 Answer::Done

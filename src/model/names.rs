@@ -92,6 +92,10 @@ fn user_or_key(text: &str) -> bool {
 /// What the full names of branches begin with.
 pub(super) const BRANCHES: &str = "refs/heads/";
 
+/// Refs that no push may store: our own, those that would change what git reads for everybody, and those of one working
+/// tree (gitrepository-layout(5)).
+const NOT_STORED: [&str; 5] = ["paas", "replace", "bisect", "worktree", "rewritten"];
+
 /// The rules of git-check-ref-format(1) for what may follow `refs/`; control characters are refused, too.
 fn is_ref_path(text: &str) -> bool {
     !text.contains("..")
@@ -184,12 +188,13 @@ name!(
     /// without control characters.
     OtherRef,
     "ref name",
-    "use refs/heads/BRANCH, refs/tags/TAG, or what else `git check-ref-format` accepts, at most 200 bytes and no control characters",
+    "use refs/heads/BRANCH, refs/tags/TAG or refs/notes/NAME, as `git check-ref-format` accepts it, at most 200 bytes; \
+     refs/replace and those of one working tree are not stored",
     |t| length(t, 200)
         && t.starts_with("refs/")
         && !t.starts_with(BRANCHES)
-        && t != "refs/heads"
-        && t.split('/').nth(1) != Some("paas")
+        && t.split('/').nth(2).is_some()
+        && !t.split('/').nth(1).is_some_and(|kind| NOT_STORED.contains(&kind))
         && is_ref_path(t)
 );
 name!(

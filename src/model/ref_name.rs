@@ -84,6 +84,9 @@ mod tests {
             "refs/tags/a b",
             "refs/tags/../x",
             "refs/paas/x",
+            "refs/replace/x",
+            "refs/tags",
+            "refs/stash",
             "HEAD",
         ] {
             assert!(RefName::parse(bad).is_err(), "{bad:?}");

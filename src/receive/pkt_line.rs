@@ -46,7 +46,8 @@ pub(super) async fn section(from: &mut (impl AsyncRead + Unpin), max_lines: usiz
     let mut lines = Vec::new();
     while let Packet::Line(line) = read(from).await? {
         if lines.len() >= max_lines {
-            return Err(invalid("too many lines in one push"));
+            let text = format!("more than {max_lines} refs, or push options, in one push: push them in parts");
+            return Err(invalid(&text));
         }
         lines.push(line);
     }

@@ -1,6 +1,7 @@
 //! The server's side of the `proc-receive` hook: githooks(5), in frames, since the hook has two outputs.
 
 use std::{
+    collections::HashSet,
     io,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -166,7 +167,11 @@ async fn read_updates(hook: &mut HookStream) -> io::Result<RequestedUpdates> {
     hook.frame(hook::OUT, &answer).await?;
 
     let commands = pkt_line::section(&mut hook.from, MAX_UPDATES).await?;
-    let commands = commands.iter().map(|line| UpdateCommand::parse(line)).collect::<io::Result<_>>()?;
+    let commands = commands.iter().map(|line| UpdateCommand::parse(line)).collect::<io::Result<Vec<_>>>()?;
+    let mut names = HashSet::new();
+    if !commands.iter().all(|command| names.insert(&command.name)) {
+        return Err(invalid("it updates one ref twice"));
+    }
     if push_options {
         // Push options have no effect, but must be read.
         pkt_line::section(&mut hook.from, MAX_OPTIONS).await?;

@@ -139,6 +139,33 @@ fn shallow_clones_deploy_again_and_again() {
     world.git(&world.dir().join("back"), &["pull", "-q"]).success();
 }
 
+/// A shallow clone whose push comes to nothing does not cut off the history that others have pushed.
+#[test]
+fn a_refused_shallow_clone_leaves_the_history_of_others() {
+    let world = World::new();
+    let full = world.repository("team", &[("index.html", "0")]);
+    for n in 1..=3 {
+        world.commit(&full, &[("index.html", &n.to_string())]);
+    }
+    world.push(&full).success();
+    world.commit(&full, &[("index.html", "newer")]);
+    let from = format!("file://{}", full.display());
+    world.git(world.dir(), &["clone", "-q", "--depth", "1", &from, "ci"]).success();
+    // The client refuses that itself, after it has told the server where its history ends.
+    world.git(&world.dir().join("ci"), &["push", &world.remote("team"), "main"]).failure().prints("fetch first");
+    world.push(&full).success();
+    world.commit(&full, &[("app.json", "nonsense")]);
+    // A rejected push has the server collect its garbage.
+    world.push(&full).failure();
+    world.git(world.dir(), &["clone", "-q", &world.remote("team"), "back"]).success();
+    let history = world.git(&world.dir().join("back"), &["rev-list", "--count", "HEAD"]).success().out;
+    assert_eq!(history.trim(), "5");
+
+    // Refs that change what git reads for everybody are not stored.
+    let replaced = world.git(&full, &["push", "paas", "HEAD:refs/replace/0123456789012345678901234567890123456789"]);
+    replaced.failure().prints("is not a valid ref name");
+}
+
 /// Faults of old history that do no harm are accepted, and told.
 #[test]
 fn cosmetic_faults_of_old_history_are_accepted() {

@@ -338,7 +338,7 @@ fn hooks_that_break_the_protocol_are_refused() {
         ("0000".to_owned(), "git sent no version"),
         ("000eversion=2\\n0000".to_owned(), "an unknown version of the hook protocol"),
         (format!("{hello}0008what0000"), "an invalid command"),
-        (format!("{hello}{many}0000"), "too many lines"),
+        (format!("{hello}{many}0000"), "more than 10000 refs, or push options, in one push: push them in parts"),
         // The commit does not exist, so the handler is not asked.
         (format!("{hello}{command}0000 and more"), "(fail to run proc-receive hook)"),
     ] {

@@ -5,12 +5,17 @@ use std::{
     fs::{self, File},
     io::{self, Write as _},
     path::Path,
+    time::{Duration, Instant},
 };
 
 use git2::{ObjectType, Oid};
 
 use super::objects::{Objects, oid};
 use crate::{git::protocol::Failure, model::CommitId};
+
+/// Longest wait for another process that changes the file, and time between two looks at its lock.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+const LOCK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Bytes of a commit that are read for its parents.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -25,9 +30,10 @@ pub(super) fn mark(objects: &Objects<'_>, roots: &[CommitId]) -> Result<(), Fail
             missing.insert(id.to_string());
         }
     }
-    let folder = objects.repository.path();
-    let failed = |e: io::Error| Failure::Unreadable(format!("cannot record the end of a shallow history: {e}"));
-    add(folder, missing).map_err(failed)
+    change(objects.repository.path(), |known| {
+        known.extend(missing);
+        Ok(())
+    })
 }
 
 /// Whether the commit or one of its parents is missing.
@@ -47,26 +53,64 @@ fn lacks_parents(objects: &Objects<'_>, id: Oid) -> Result<bool, Failure> {
     Ok(false)
 }
 
-/// Adds lines to the file, with the same lock as git.
-fn add(folder: &Path, mut roots: BTreeSet<String>) -> io::Result<()> {
+/// Removes what a push has recorded in vain: commits that did not arrive, or arrived with their parents.
+pub(super) fn prune(objects: &Objects<'_>) -> Result<(), Failure> {
+    let kept = |id: &str| match Oid::from_str(id) {
+        Ok(id) => Ok(objects.is_commit(id)? && lacks_parents(objects, id)?),
+        Err(_) => Ok(false),
+    };
+    change(objects.repository.path(), |roots| {
+        let mut left = BTreeSet::new();
+        for root in roots.iter() {
+            if kept(root)? {
+                left.insert(root.clone());
+            }
+        }
+        *roots = left;
+        Ok(())
+    })
+}
+
+/// Changes the lines of the file under the same lock as git.
+fn change(folder: &Path, change: impl FnOnce(&mut BTreeSet<String>) -> Result<(), Failure>) -> Result<(), Failure> {
+    let failed = |e: io::Error| Failure::Unreadable(format!("cannot record the end of a shallow history: {e}"));
     let (path, lock) = (folder.join("shallow"), folder.join("shallow.lock"));
-    let known = match fs::read_to_string(&path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
-        known => known?,
+    let mut file = locked(&lock).map_err(failed)?;
+    let changed = || {
+        let known = match fs::read_to_string(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
+            known => known.map_err(failed)?,
+        };
+        let before: BTreeSet<_> = known.lines().map(str::to_owned).collect();
+        let mut roots = before.clone();
+        change(&mut roots)?;
+        if roots == before {
+            return Ok(false);
+        }
+        let written = roots.iter().try_for_each(|root| writeln!(file, "{root}")).and_then(|()| file.sync_all());
+        let replaced =
+            written.and_then(|()| if roots.is_empty() { fs::remove_file(&path) } else { fs::rename(&lock, &path) });
+        replaced.and_then(|()| File::open(folder)?.sync_all()).map_err(failed)?;
+        Ok(!roots.is_empty())
     };
-    let before: BTreeSet<_> = known.lines().map(str::to_owned).collect();
-    if roots.is_subset(&before) {
-        return Ok(());
+    let renamed = changed();
+    if !matches!(renamed, Ok(true)) {
+        let _ = fs::remove_file(&lock);
     }
-    roots.extend(before);
-    let mut file = File::create_new(&lock)?;
-    let mut written = || {
-        roots.iter().try_for_each(|root| writeln!(file, "{root}"))?;
-        file.sync_all()?;
-        fs::rename(&lock, &path)?;
-        File::open(folder)?.sync_all()
-    };
-    written().inspect_err(|_| drop(fs::remove_file(&lock)))
+    renamed.map(drop)
+}
+
+/// Takes the lock, which others hold for moments.
+fn locked(lock: &Path) -> io::Result<File> {
+    let until = Instant::now() + LOCK_TIMEOUT;
+    loop {
+        match File::create_new(lock) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && Instant::now() < until => {
+                std::thread::sleep(LOCK_INTERVAL);
+            }
+            locked => return locked,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -74,18 +118,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_added_once_and_a_lock_is_respected() {
+    fn lines_are_changed_under_the_lock() {
         let folder = tempfile::tempdir().unwrap();
-        let read = || fs::read_to_string(folder.path().join("shallow")).unwrap();
-        let roots = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        add(folder.path(), roots(&[])).unwrap();
-        assert!(!folder.path().join("shallow").exists());
-        add(folder.path(), roots(&["b", "c"])).unwrap();
-        add(folder.path(), roots(&["a", "b"])).unwrap();
-        assert_eq!(read(), "a\nb\nc\n");
-        fs::write(folder.path().join("shallow.lock"), "").unwrap();
-        assert!(add(folder.path(), roots(&["d"])).is_err());
-        add(folder.path(), roots(&["a"])).unwrap();
-        assert_eq!(read(), "a\nb\nc\n");
+        let (path, lock) = (folder.path().join("shallow"), folder.path().join("shallow.lock"));
+        let set = |names: &[&str]| {
+            let names: BTreeSet<_> = names.iter().map(|name| (*name).to_owned()).collect();
+            change(folder.path(), |roots| {
+                *roots = names;
+                Ok(())
+            })
+        };
+        set(&[]).unwrap();
+        assert!(!path.exists() && !lock.exists());
+        set(&["b", "a"]).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "a\nb\n");
+        let failed = change(folder.path(), |roots| {
+            roots.clear();
+            Err(Failure::Empty)
+        });
+        assert!(failed.is_err() && !lock.exists());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "a\nb\n");
+        let other = std::thread::spawn({
+            fs::write(&lock, "").unwrap();
+            let lock = lock.clone();
+            move || fs::remove_file(lock)
+        });
+        set(&["c"]).unwrap();
+        other.join().unwrap().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "c\n");
+        set(&[]).unwrap();
+        assert!(!path.exists() && !lock.exists());
     }
 }
