@@ -1,9 +1,11 @@
 //! What a push does with its refs. Whatever could refuse one of them is found here, before anything is built.
 
+use std::collections::BTreeSet;
+
 use super::error::DeployError;
 use crate::{
     git::{RefChange, RefState, Repository},
-    model::{BranchName, CommitId, RefName},
+    model::{BranchName, CommitId, RefName, excluded_by},
     progress::Progress,
     receive::{RefUpdate, RequestedPush},
     store::App,
@@ -48,7 +50,7 @@ impl<'a> RefPlan<'a> {
         let deploy_branch = app.deploy_branch.as_ref().or_else(|| first_deploy_branch(&push.updates));
         let is_deployed =
             |update: &RefUpdate| update.new.is_some() && update.name.branch().is_some_and(|b| Some(b) == deploy_branch);
-        let mut created = Vec::new();
+        let mut created = BTreeSet::new();
         // What is deployed comes first: of two refs that exclude each other it is the one that is set.
         let mut order: Vec<_> = (0..push.updates.len()).collect();
         order.sort_by_key(|i| !is_deployed(&push.updates[*i]));
@@ -61,7 +63,7 @@ impl<'a> RefPlan<'a> {
                 None => Decision::Store,
             };
             if update.old.is_none() && !matches!(decisions[i], Decision::Refuse(_)) {
-                created.push(update.name.full());
+                created.insert(update.name.full());
             }
         }
         let refused = decisions.iter().position(|decision| matches!(decision, Decision::Refuse(_)));
@@ -178,7 +180,7 @@ fn first_deploy_branch(updates: &[RefUpdate]) -> Option<&BranchName> {
 }
 
 /// Why an update is refused; `created` are the refs that the same push creates.
-fn refusal(app: &App, update: &RefUpdate, state: RefState, created: &[String]) -> Option<DeployError> {
+fn refusal(app: &App, update: &RefUpdate, state: RefState, created: &BTreeSet<String>) -> Option<DeployError> {
     let name = &update.name;
     if state.id != update.old {
         let actual = state.id.map_or_else(|| "deleted".to_owned(), |commit| format!("at {}", commit.short()));
@@ -188,12 +190,10 @@ fn refusal(app: &App, update: &RefUpdate, state: RefState, created: &[String]) -
         let branch = name.branch().filter(|branch| app.deploy_branch.as_ref() == Some(branch))?;
         return Some(DeployError::DeployBranch(branch.clone()));
     }
-    let excludes = |other: &String| {
-        let below =
-            |longer: &str, shorter: &str| longer.strip_prefix(shorter).is_some_and(|rest| rest.starts_with('/'));
-        below(&name.full(), other) || below(other, &name.full())
-    };
-    let other = state.blocked_by.or_else(|| created.iter().find(|other| excludes(other)).cloned())?;
+    if update.old.is_some() {
+        return None;
+    }
+    let other = state.blocked_by.or_else(|| excluded_by(created, &name.full()).map(str::to_owned))?;
     let other = RefName::parse(&other).map_or(other, |other| other.to_string());
-    update.old.is_none().then(|| DeployError::RefConflict { name: name.clone(), other })
+    Some(DeployError::RefConflict { name: name.clone(), other })
 }

@@ -1,6 +1,6 @@
 //! The refs that a push may update.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt, ops::Bound};
 
 use super::names::{BRANCHES, BranchName, InvalidName, OtherRef};
 
@@ -62,6 +62,16 @@ impl fmt::Display for RefName {
     }
 }
 
+/// One of these refs, by their full names, because of which this one cannot be created: git keeps a ref as a file, so that
+/// `main` and `main/next` exclude each other.
+pub fn excluded_by<'a>(refs: &'a BTreeSet<String>, name: &str) -> Option<&'a str> {
+    let mut folders = name.match_indices('/').map(|(end, _)| &name[..end]);
+    let above = folders.find_map(|folder| refs.get(folder));
+    let prefix = format!("{name}/");
+    let below = || refs.range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded)).next();
+    above.or_else(|| below().filter(|other| other.starts_with(&prefix))).map(String::as_str)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,6 +100,24 @@ mod tests {
             "HEAD",
         ] {
             assert!(RefName::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_ref_excludes_those_above_and_below_it_only() {
+        let all: BTreeSet<String> =
+            ["refs/heads/a", "refs/heads/b/c", "refs/heads/b-x", "refs/tags/a"].map(str::to_owned).into();
+        for (name, other) in [
+            ("refs/heads/a/x", Some("refs/heads/a")),
+            ("refs/heads/a/x/y", Some("refs/heads/a")),
+            ("refs/heads/b", Some("refs/heads/b/c")),
+            ("refs/heads/b/c/d", Some("refs/heads/b/c")),
+            ("refs/heads/b/d", None),
+            ("refs/heads/ab", None),
+            ("refs/heads/b-", None),
+            ("refs/tags/b", None),
+        ] {
+            assert_eq!(excluded_by(&all, name), other, "{name}");
         }
     }
 }

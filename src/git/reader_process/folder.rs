@@ -1,8 +1,8 @@
 //! Finds folders and files of a commit by their path.
 
-use std::io::Read as _;
+use std::{collections::HashMap, io::Read as _};
 
-use git2::{ObjectType, Oid};
+use git2::{ObjectType, Oid, Tree};
 
 use super::{
     commit,
@@ -47,8 +47,21 @@ pub(super) fn files_among(
 ) -> Result<Vec<String>, Failure> {
     let root = commit::tree(objects, oid(commit)?)?;
     let mut files = Vec::new();
+    // The paths are in few folders, and each is read once.
+    let mut folders = HashMap::new();
     for path in paths {
-        if matches!(find(objects, root, &path)?, Some((EntryMode::File | EntryMode::Executable, _))) {
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", &path));
+        if !folders.contains_key(folder) {
+            let found = if folder.is_empty() { Some((EntryMode::Folder, root)) } else { find(objects, root, folder)? };
+            let tree = match found {
+                Some((EntryMode::Folder, id)) => Some(entries(objects, id)?),
+                _ => None,
+            };
+            folders.insert(folder.to_owned(), tree);
+        }
+        let entry = folders[folder].iter().flat_map(Tree::iter).find(|entry| entry.name_bytes() == name.as_bytes());
+        let mode = entry.map(|entry| EntryMode::of(entry.filemode_raw()));
+        if matches!(mode, Some(EntryMode::File | EntryMode::Executable)) {
             files.push(path);
         }
     }
