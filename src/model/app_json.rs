@@ -1,15 +1,18 @@
 //! `app.json`: formation, health checks, scripts and scheduled jobs, with Dokku's keys. Keys without effect are told; those of
 //! jobs and of `scripts.dokku` are refused, because a misspelt one would change what is run.
 
-use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
+mod checks;
+mod node;
+
+use std::collections::BTreeMap;
 
 use jsonc_parser::{ParseOptions, errors::ParseError, parse_to_serde_value};
 use serde_json::Value;
 
-use super::{
-    CheckHeader, CheckType, Concurrency, CronJob, DeclaredCheck, Exposure, HealthCheck, HttpProbe, Line, Probe,
-    ProcessType, ReleaseManifest, Scheme, Scripts, cron, ignored_keys,
-};
+use super::{Concurrency, CronJob, DeclaredCheck, Exposure, ProcessType, ReleaseManifest, Scripts, cron, ignored_keys};
+use checks::health_check;
+pub use node::InvalidAppJson;
+use node::Node;
 
 /// JSON with comments and trailing commas, which people write into files such as this, and nothing else of JSON5.
 const JSON_WITH_COMMENTS: ParseOptions = ParseOptions {
@@ -24,11 +27,6 @@ const JSON_WITH_COMMENTS: ParseOptions = ParseOptions {
     allow_non_finite_numbers: false,
     allow_extended_string_escapes: false,
 };
-
-/// Why an `app.json` is refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("app.json: {0}")]
-pub struct InvalidAppJson(pub String);
 
 /// The parts of an `app.json` that paas reads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -218,276 +216,12 @@ fn cron_job(entry: &Node<'_>) -> Result<CronJob, InvalidAppJson> {
 
 /// Largest number of health checks of one process type.
 const MAX_CHECKS: usize = 16;
-/// Largest number of header fields, or words of a command, of a health check.
-const MAX_WORDS: usize = 64;
-
-/// The keys of a health check.
-const CHECK_KEYS: [&str; 17] = [
-    "type",
-    "name",
-    "description",
-    "path",
-    "content",
-    "httpHeaders",
-    "scheme",
-    "port",
-    "command",
-    "listening",
-    "uptime",
-    "initialDelay",
-    "attempts",
-    "wait",
-    "timeout",
-    "warn",
-    "onFailure",
-];
-
-fn health_check(
-    check: &Node<'_>,
-    exposure: Exposure,
-    unused: &mut Vec<String>,
-) -> Result<DeclaredCheck, InvalidAppJson> {
-    let check_type = match check.get("type")? {
-        None => CheckType::Startup,
-        Some(kind) => match kind.string()? {
-            "" | "startup" => CheckType::Startup,
-            "readiness" => CheckType::Readiness,
-            "liveness" => CheckType::Liveness,
-            _ => return Err(kind.must("startup, readiness or liveness")),
-        },
-    };
-    let seconds = |key: &str| check.get(key)?.map(|seconds| seconds.seconds()).transpose();
-    let probe = probe(check)?;
-    let declared = DeclaredCheck {
-        check_type,
-        name: check
-            .get("name")?
-            .map(|name| name.string())
-            .transpose()?
-            .map(Line::sanitize)
-            .filter(|name| !name.is_empty()),
-        port: check.get("port")?.map(|port| port.port()).transpose()?,
-        initial_delay: seconds("initialDelay")?.unwrap_or_default(),
-        attempts: check.get("attempts")?.map(|attempts| attempts.integer(1..=HealthCheck::MAX_ATTEMPTS)).transpose()?,
-        wait: seconds("wait")?,
-        timeout: seconds("timeout")?.map(|timeout| timeout.max(Duration::from_millis(100))),
-        warn: check.get("warn")?.map(|warn| warn.boolean()).transpose()?.unwrap_or(false),
-        probe,
-    };
-    note_unused(check, &declared, exposure, unused)?;
-    Ok(declared)
-}
-
-/// What a check tests. Its four kinds exclude each other.
-fn probe(check: &Node<'_>) -> Result<Option<Probe>, InvalidAppJson> {
-    let command = check.get("command")?.map(|command| command.words()).transpose()?.filter(|words| !words.is_empty());
-    let path = check.get("path")?;
-    let uptime = check.get("uptime")?.map(|uptime| uptime.seconds()).transpose()?.filter(|uptime| !uptime.is_zero());
-    let listening = check.get("listening")?.map(|listening| listening.boolean()).transpose()?.unwrap_or(false);
-    let kinds = [
-        ("command", command.is_some()),
-        ("path", path.is_some()),
-        ("uptime", uptime.is_some()),
-        ("listening", listening),
-    ];
-    let given: Vec<_> = kinds.into_iter().filter(|(_, given)| *given).map(|(key, _)| key).collect();
-    if let [one, other, ..] = given[..] {
-        let text = format!("{} has both {one} and {other}; keep one of the two, or make two checks of it", check.path);
-        return Err(InvalidAppJson(text));
-    }
-    let content = check.get("content")?.map(|content| content.string()).transpose()?.filter(|text| !text.is_empty());
-    let headers = match check.get("httpHeaders")? {
-        Some(headers) => headers.items()?.iter().map(header).collect::<Result<Vec<_>, _>>()?,
-        None => Vec::new(),
-    };
-    if headers.len() > MAX_WORDS {
-        let text = format!("{}.httpHeaders has more than {MAX_WORDS} headers; remove some", check.path);
-        return Err(InvalidAppJson(text));
-    }
-    let scheme = match check.get("scheme")? {
-        None => Scheme::Http,
-        Some(scheme) => match scheme.string()?.to_ascii_lowercase().as_str() {
-            "" | "http" => Scheme::Http,
-            "https" => Scheme::Https,
-            _ => return Err(scheme.must("http or https")),
-        },
-    };
-    if let Some(path) = path {
-        let text = match path.value.as_str() {
-            Some(text) if text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic()) => text.to_owned(),
-            _ => return Err(path.must("a string that begins with / and has no spaces")),
-        };
-        return Ok(Some(Probe::Http(HttpProbe { path: text, content: content.map(str::to_owned), headers, scheme })));
-    }
-    Ok(command.map(Probe::Command).or(uptime.map(Probe::Uptime)).or(listening.then_some(Probe::Tcp)))
-}
-
-fn header(entry: &Node<'_>) -> Result<CheckHeader, InvalidAppJson> {
-    let required = |key: &str| {
-        let missing = || InvalidAppJson(format!("{}.{key} is missing; a header has a name and a value", entry.path));
-        entry.get(key)?.ok_or_else(missing)
-    };
-    let (name, value) = (required("name")?, required("value")?);
-    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    // RFC 9110, sections 5.1 and 5.5.
-    if name.string()?.is_empty() || !name.string()?.bytes().all(is_token) {
-        return Err(name.must("the name of a header, such as Host"));
-    }
-    if !value.string()?.bytes().all(|b| b == b'\t' || (0x20..0x7f).contains(&b)) {
-        return Err(value.must("the value of a header: one line of ASCII text"));
-    }
-    Ok(CheckHeader { name: name.string()?.to_owned(), value: value.string()?.trim().to_owned() })
-}
-
-/// Notes the keys of a check that change nothing.
-fn note_unused(
-    check: &Node<'_>,
-    declared: &DeclaredCheck,
-    exposure: Exposure,
-    unused: &mut Vec<String>,
-) -> Result<(), InvalidAppJson> {
-    let path = &check.path;
-    let has = |key: &str| Ok::<_, InvalidAppJson>(check.get(key)?.is_some());
-    let mut note = |key: &str, why: &str| {
-        let key: String = Line::sanitize(key).chars().take(60).collect();
-        unused.push(format!("app.json: {path}.{key} has no effect: {why}"));
-    };
-    for key in ["content", "httpHeaders", "scheme"] {
-        if has(key)? && !matches!(declared.probe, Some(Probe::Http(_))) {
-            note(key, "the check sends no request; give it a path");
-        }
-    }
-    let default = HealthCheck::default_for(exposure).probe;
-    let probe = declared.probe.as_ref().unwrap_or(&default);
-    let connects = match probe {
-        Probe::Tcp | Probe::Http(_) => true,
-        Probe::Command(_) | Probe::Uptime(_) => false,
-    };
-    if has("port")? && !connects {
-        note("port", "the check connects to no port; give it a path, or listening");
-    }
-    match (probe, declared.check_type) {
-        (Probe::Uptime(_), CheckType::Startup) => {
-            for key in ["attempts", "wait", "timeout"] {
-                if has(key)? {
-                    note(key, "the check only waits");
-                }
-            }
-        }
-        (Probe::Uptime(_), CheckType::Readiness | CheckType::Liveness) => {
-            let why =
-                "an instance that ends is restarted without a check; give the check a path, a command or listening";
-            note("type", why);
-        }
-        (Probe::Tcp | Probe::Http(_) | Probe::Command(_), _) => {}
-    }
-    if has("onFailure")? {
-        let why = "paas runs no command and sends no request when a check fails; logs and checks:run tell it";
-        note("onFailure", why);
-    }
-    let object = check.value.as_object();
-    for key in object.into_iter().flat_map(serde_json::Map::keys).filter(|key| !CHECK_KEYS.contains(&key.as_str())) {
-        let keys = CHECK_KEYS.join(", ");
-        note(key, &format!("it is not known; the keys of a check are {keys}"));
-    }
-    Ok(())
-}
-
-/// A value of the document, and its path for error messages.
-struct Node<'a> {
-    path: String,
-    value: &'a Value,
-}
-
-impl<'a> Node<'a> {
-    fn must(&self, rule: &str) -> InvalidAppJson {
-        let path = if self.path.is_empty() { "the file" } else { &self.path };
-        let value: String = Line::sanitize(&self.value.to_string()).chars().take(60).collect();
-        InvalidAppJson(format!("{path} must be {rule}, not {value}"))
-    }
-
-    /// The value of an object's key; `null` counts as absent.
-    fn get(&self, key: &str) -> Result<Option<Node<'a>>, InvalidAppJson> {
-        let object = self.value.as_object().ok_or_else(|| self.must("an object, in braces"))?;
-        let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
-        Ok(object.get(key).filter(|value| !value.is_null()).map(|value| Node { path, value }))
-    }
-
-    /// Refuses keys of an object that are not among these.
-    fn has_only(&self, known: &[&str]) -> Result<(), InvalidAppJson> {
-        let object = self.value.as_object().ok_or_else(|| self.must("an object, in braces"))?;
-        let Some(key) = object.keys().find(|key| !known.contains(&key.as_str())) else { return Ok(()) };
-        let (path, key): (_, String) = (&self.path, Line::sanitize(key).chars().take(60).collect());
-        Err(InvalidAppJson(format!("{path}.{key} is not known; the keys of {path} are {}", known.join(", "))))
-    }
-
-    fn by_process_type(&self, key: &str) -> Result<Vec<(ProcessType, Node<'a>)>, InvalidAppJson> {
-        let Some(section) = self.get(key)? else { return Ok(Vec::new()) };
-        let object =
-            section.value.as_object().ok_or_else(|| section.must("an object with a key for each process type"))?;
-        let entry = |(name, value): (&String, &'a Value)| {
-            let process_type: ProcessType = name.parse().map_err(|e| InvalidAppJson(format!("{key}: {e}")))?;
-            let path = format!("{key}.{process_type}");
-            Ok((process_type, Node { path, value }))
-        };
-        object.iter().filter(|(_, value)| !value.is_null()).map(entry).collect()
-    }
-
-    fn items(&self) -> Result<Vec<Node<'a>>, InvalidAppJson> {
-        let items = self.value.as_array().ok_or_else(|| self.must("a list, in square brackets"))?;
-        let item = |(i, value)| Node { path: format!("{}[{i}]", self.path), value };
-        Ok(items.iter().enumerate().map(item).collect())
-    }
-
-    fn string(&self) -> Result<&'a str, InvalidAppJson> {
-        self.value.as_str().ok_or_else(|| self.must("a string, in quotes"))
-    }
-
-    fn boolean(&self) -> Result<bool, InvalidAppJson> {
-        self.value.as_bool().ok_or_else(|| self.must("true or false"))
-    }
-
-    /// A line for the shell.
-    fn command(&self) -> Result<String, InvalidAppJson> {
-        let text = self.string()?.trim();
-        if text.is_empty() || text.contains('\0') {
-            return Err(self.must("a command"));
-        }
-        Ok(text.to_owned())
-    }
-
-    fn integer(&self, range: RangeInclusive<u32>) -> Result<u32, InvalidAppJson> {
-        let number = self.value.as_u64().and_then(|number| u32::try_from(number).ok());
-        let (from, to) = (range.start(), range.end());
-        let rule = || self.must(&format!("a whole number from {from} to {to}"));
-        number.filter(|number| range.contains(number)).ok_or_else(rule)
-    }
-
-    fn port(&self) -> Result<u16, InvalidAppJson> {
-        let port = self.value.as_u64().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
-        port.ok_or_else(|| self.must("a port from 1 to 65535"))
-    }
-
-    /// The words of a command that is run without a shell.
-    fn words(&self) -> Result<Vec<String>, InvalidAppJson> {
-        let rule = "a list of words, such as [\"curl\", \"-f\", \"http://localhost\"]";
-        let words = self.value.as_array().filter(|words| words.len() <= MAX_WORDS).ok_or_else(|| self.must(rule))?;
-        let word = |word: &Value| {
-            let text = word.as_str().filter(|text| !text.contains('\0')).ok_or_else(|| self.must(rule))?;
-            Ok(text.to_owned())
-        };
-        words.iter().map(word).collect()
-    }
-
-    fn seconds(&self) -> Result<Duration, InvalidAppJson> {
-        let seconds = self.value.as_f64().filter(|seconds| (0.0..=3600.0).contains(seconds));
-        seconds.map(Duration::from_secs_f64).ok_or_else(|| self.must("a number of seconds from 0 to 3600"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::model::{CheckHeader, CheckType, HttpProbe, Probe, Scheme};
 
     #[test]
     fn formation_and_checks_are_read() {

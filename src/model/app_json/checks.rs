@@ -1,0 +1,179 @@
+//! Health checks of an `app.json`: docker-container-healthchecker, docs/file-format.md.
+
+use std::time::Duration;
+
+use super::node::{InvalidAppJson, MAX_WORDS, Node};
+use crate::model::{CheckHeader, CheckType, DeclaredCheck, Exposure, HealthCheck, HttpProbe, Line, Probe, Scheme};
+
+/// The keys of a health check.
+const CHECK_KEYS: [&str; 17] = [
+    "type",
+    "name",
+    "description",
+    "path",
+    "content",
+    "httpHeaders",
+    "scheme",
+    "port",
+    "command",
+    "listening",
+    "uptime",
+    "initialDelay",
+    "attempts",
+    "wait",
+    "timeout",
+    "warn",
+    "onFailure",
+];
+
+/// Reads a check; notes its keys that change nothing.
+pub(super) fn health_check(
+    check: &Node<'_>,
+    exposure: Exposure,
+    unused: &mut Vec<String>,
+) -> Result<DeclaredCheck, InvalidAppJson> {
+    let check_type = match check.get("type")? {
+        None => CheckType::Startup,
+        Some(kind) => match kind.string()? {
+            "" | "startup" => CheckType::Startup,
+            "readiness" => CheckType::Readiness,
+            "liveness" => CheckType::Liveness,
+            _ => return Err(kind.must("startup, readiness or liveness")),
+        },
+    };
+    let seconds = |key: &str| check.get(key)?.map(|seconds| seconds.seconds()).transpose();
+    let probe = probe(check)?;
+    let declared = DeclaredCheck {
+        check_type,
+        name: check
+            .get("name")?
+            .map(|name| name.string())
+            .transpose()?
+            .map(Line::sanitize)
+            .filter(|name| !name.is_empty()),
+        port: check.get("port")?.map(|port| port.port()).transpose()?,
+        initial_delay: seconds("initialDelay")?.unwrap_or_default(),
+        attempts: check.get("attempts")?.map(|attempts| attempts.integer(1..=HealthCheck::MAX_ATTEMPTS)).transpose()?,
+        wait: seconds("wait")?,
+        timeout: seconds("timeout")?.map(|timeout| timeout.max(Duration::from_millis(100))),
+        warn: check.get("warn")?.map(|warn| warn.boolean()).transpose()?.unwrap_or(false),
+        probe,
+    };
+    note_unused(check, &declared, exposure, unused)?;
+    Ok(declared)
+}
+
+/// What a check tests. Its four kinds exclude each other.
+fn probe(check: &Node<'_>) -> Result<Option<Probe>, InvalidAppJson> {
+    let command = check.get("command")?.map(|command| command.words()).transpose()?.filter(|words| !words.is_empty());
+    let path = check.get("path")?;
+    let uptime = check.get("uptime")?.map(|uptime| uptime.seconds()).transpose()?.filter(|uptime| !uptime.is_zero());
+    let listening = check.get("listening")?.map(|listening| listening.boolean()).transpose()?.unwrap_or(false);
+    let kinds = [
+        ("command", command.is_some()),
+        ("path", path.is_some()),
+        ("uptime", uptime.is_some()),
+        ("listening", listening),
+    ];
+    let given: Vec<_> = kinds.into_iter().filter(|(_, given)| *given).map(|(key, _)| key).collect();
+    if let [one, other, ..] = given[..] {
+        let text = format!("{} has both {one} and {other}; keep one of the two, or make two checks of it", check.path);
+        return Err(InvalidAppJson(text));
+    }
+    let content = check.get("content")?.map(|content| content.string()).transpose()?.filter(|text| !text.is_empty());
+    let headers = match check.get("httpHeaders")? {
+        Some(headers) => headers.items()?.iter().map(header).collect::<Result<Vec<_>, _>>()?,
+        None => Vec::new(),
+    };
+    if headers.len() > MAX_WORDS {
+        let text = format!("{}.httpHeaders has more than {MAX_WORDS} headers; remove some", check.path);
+        return Err(InvalidAppJson(text));
+    }
+    let scheme = match check.get("scheme")? {
+        None => Scheme::Http,
+        Some(scheme) => match scheme.string()?.to_ascii_lowercase().as_str() {
+            "" | "http" => Scheme::Http,
+            "https" => Scheme::Https,
+            _ => return Err(scheme.must("http or https")),
+        },
+    };
+    if let Some(path) = path {
+        let text = match path.value.as_str() {
+            Some(text) if text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic()) => text.to_owned(),
+            _ => return Err(path.must("a string that begins with / and has no spaces")),
+        };
+        return Ok(Some(Probe::Http(HttpProbe { path: text, content: content.map(str::to_owned), headers, scheme })));
+    }
+    Ok(command.map(Probe::Command).or(uptime.map(Probe::Uptime)).or(listening.then_some(Probe::Tcp)))
+}
+
+fn header(entry: &Node<'_>) -> Result<CheckHeader, InvalidAppJson> {
+    let required = |key: &str| {
+        let missing = || InvalidAppJson(format!("{}.{key} is missing; a header has a name and a value", entry.path));
+        entry.get(key)?.ok_or_else(missing)
+    };
+    let (name, value) = (required("name")?, required("value")?);
+    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    // RFC 9110, sections 5.1 and 5.5.
+    if name.string()?.is_empty() || !name.string()?.bytes().all(is_token) {
+        return Err(name.must("the name of a header, such as Host"));
+    }
+    if !value.string()?.bytes().all(|b| b == b'\t' || (0x20..0x7f).contains(&b)) {
+        return Err(value.must("the value of a header: one line of ASCII text"));
+    }
+    Ok(CheckHeader { name: name.string()?.to_owned(), value: value.string()?.trim().to_owned() })
+}
+
+/// Notes the keys of a check that change nothing.
+fn note_unused(
+    check: &Node<'_>,
+    declared: &DeclaredCheck,
+    exposure: Exposure,
+    unused: &mut Vec<String>,
+) -> Result<(), InvalidAppJson> {
+    let path = &check.path;
+    let has = |key: &str| Ok::<_, InvalidAppJson>(check.get(key)?.is_some());
+    let mut note = |key: &str, why: &str| {
+        let key: String = Line::sanitize(key).chars().take(60).collect();
+        unused.push(format!("app.json: {path}.{key} has no effect: {why}"));
+    };
+    for key in ["content", "httpHeaders", "scheme"] {
+        if has(key)? && !matches!(declared.probe, Some(Probe::Http(_))) {
+            note(key, "the check sends no request; give it a path");
+        }
+    }
+    let default = HealthCheck::default_for(exposure).probe;
+    let probe = declared.probe.as_ref().unwrap_or(&default);
+    let connects = match probe {
+        Probe::Tcp | Probe::Http(_) => true,
+        Probe::Command(_) | Probe::Uptime(_) => false,
+    };
+    if has("port")? && !connects {
+        note("port", "the check connects to no port; give it a path, or listening");
+    }
+    match (probe, declared.check_type) {
+        (Probe::Uptime(_), CheckType::Startup) => {
+            for key in ["attempts", "wait", "timeout"] {
+                if has(key)? {
+                    note(key, "the check only waits");
+                }
+            }
+        }
+        (Probe::Uptime(_), CheckType::Readiness | CheckType::Liveness) => {
+            let why =
+                "an instance that ends is restarted without a check; give the check a path, a command or listening";
+            note("type", why);
+        }
+        (Probe::Tcp | Probe::Http(_) | Probe::Command(_), _) => {}
+    }
+    if has("onFailure")? {
+        let why = "paas runs no command and sends no request when a check fails; logs and checks:run tell it";
+        note("onFailure", why);
+    }
+    let object = check.value.as_object();
+    for key in object.into_iter().flat_map(serde_json::Map::keys).filter(|key| !CHECK_KEYS.contains(&key.as_str())) {
+        let keys = CHECK_KEYS.join(", ");
+        note(key, &format!("it is not known; the keys of a check are {keys}"));
+    }
+    Ok(())
+}
