@@ -48,7 +48,9 @@ fn event_text(unanswered: &Unanswered, instance: &str) -> String {
         _ => format!("{instance} closed the connection before responding, or sent an invalid HTTP response"),
     };
     let more = if *suppressed > 0 { format!("; {suppressed} more before it were not logged") } else { String::new() };
-    format!("{status} for {method} {path}: {why} (request {request_id}{more})")
+    // The router does not know the line of a request that came together with the end of the one before.
+    let what = if method.is_empty() { "a pipelined request".to_owned() } else { format!("{method} {path}") };
+    format!("{status} for {what}: {why} (request {request_id}{more})")
 }
 
 #[cfg(test)]

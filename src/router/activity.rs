@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::client_stream::RequestLine;
+
 /// The requests in flight on a client's connection. It is polled now and then, which is cheaper than a timer for each
 /// request.
 pub(super) struct Activity {
@@ -14,11 +16,12 @@ pub(super) struct Activity {
     since: Cell<Instant>,
     /// Whether the client may still be sending the body of a request that was answered.
     unread: Cell<bool>,
+    line: RequestLine,
 }
 
 impl Activity {
-    pub(super) fn new() -> Rc<Self> {
-        Rc::new(Self { requests: Cell::new(0), since: Cell::new(Instant::now()), unread: Cell::new(false) })
+    pub(super) fn new(line: RequestLine) -> Rc<Self> {
+        Rc::new(Self { requests: Cell::new(0), since: Cell::new(Instant::now()), unread: Cell::new(false), line })
     }
 
     /// How long the connection has had no request.
@@ -47,5 +50,6 @@ impl Drop for Busy {
     fn drop(&mut self) {
         self.0.requests.set(self.0.requests.get() - 1);
         self.0.since.set(Instant::now());
+        self.0.line.answered();
     }
 }

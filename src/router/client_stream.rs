@@ -20,6 +20,7 @@ pub(super) struct RequestLine(Arc<Mutex<Reading>>);
 #[derive(Default)]
 struct Reading {
     phase: Phase,
+    exchange: Exchange,
     line: Vec<u8>,
     /// hyper's response to a request that it cannot parse.
     refusal: Option<Vec<u8>>,
@@ -38,6 +39,19 @@ enum Phase {
     Body,
 }
 
+/// Whether a request is being answered: only between two exchanges does hyper write a response of its own.
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum Exchange {
+    #[default]
+    None,
+    /// The request has begun, and its response has not ended.
+    Answering,
+    /// hyper has the whole response, but may not have written all of it.
+    Answered,
+    /// The connection is no longer hyper's.
+    Upgraded,
+}
+
 impl RequestLine {
     fn lock(&self) -> MutexGuard<'_, Reading> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -48,14 +62,26 @@ impl RequestLine {
     /// not known.
     pub(super) fn begin(&self, parsed: &str, has_body: bool) -> bool {
         let mut reading = self.lock();
-        let is_known = reading.phase == Phase::Headers;
+        let is_altered = reading.phase == Phase::Headers && is_altered(target_of(&reading.line), parsed.as_bytes());
         reading.phase = if has_body { Phase::Body } else { Phase::Before };
-        is_known && is_altered(target_of(&reading.line), parsed.as_bytes())
+        reading.exchange = Exchange::Answering;
+        reading.line.clear();
+        is_altered
+    }
+
+    /// hyper has got the whole response to the request.
+    pub(super) fn answered(&self) {
+        let mut reading = self.lock();
+        if reading.exchange == Exchange::Answering {
+            reading.exchange = Exchange::Answered;
+        }
     }
 
     /// The connection is upgraded: no further request will come.
     pub(super) fn upgraded(&self) {
-        self.lock().phase = Phase::Body;
+        let mut reading = self.lock();
+        reading.phase = Phase::Body;
+        reading.exchange = Exchange::Upgraded;
     }
 
     /// The body of the request has been read.
@@ -66,7 +92,8 @@ impl RequestLine {
         }
     }
 
-    /// The line of a request that was not parsed, as far as it was read.
+    /// The line of a request that was not parsed, as far as it was read. Empty if it came together with the end of the one
+    /// before.
     pub(super) fn unparsed(&self) -> Vec<u8> {
         std::mem::take(&mut self.lock().line)
     }
@@ -102,7 +129,6 @@ impl Reading {
             // Empty lines before a request are skipped (RFC 9112, 2.2).
             let Some(begin) = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')) else { return };
             bytes = &bytes[begin..];
-            self.line.clear();
             self.phase = Phase::Line;
         }
         let end = bytes.iter().position(|byte| *byte == b'\n');
@@ -125,8 +151,8 @@ impl<S> ClientStream<S> {
         Self { stream, line }
     }
 
-    /// Whether these bytes are hyper's response to a request that it cannot parse: one without content, while a head is
-    /// being read. They are then held back.
+    /// Whether these bytes are hyper's response to a request that it cannot parse: one without content, between two
+    /// exchanges. They are then held back.
     fn hold_back(&self, bytes: &[u8]) -> bool {
         // A cheap test first: this is called with all that is written.
         if bytes.get(9) != Some(&b'4') || bytes.len() > 256 {
@@ -142,7 +168,7 @@ impl<S> ClientStream<S> {
                 line.is_empty() || names.iter().any(|name| line.starts_with(name))
             });
         let mut reading = self.line.lock();
-        let held_back = is_refusal && matches!(reading.phase, Phase::Line | Phase::Headers);
+        let held_back = is_refusal && reading.exchange == Exchange::None;
         if held_back {
             reading.refusal = Some(bytes.to_vec());
         }
@@ -190,7 +216,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        let this = self.get_mut();
+        // hyper flushes when it has written all that it has.
+        let mut reading = this.line.lock();
+        if reading.exchange == Exchange::Answered {
+            reading.exchange = Exchange::None;
+        }
+        drop(reading);
+        Pin::new(&mut this.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

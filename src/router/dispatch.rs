@@ -19,7 +19,7 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long an upstream has to become ready for the next request.
 const READY_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long an instance that keeps idle upstreams may take to respond on a new one before these are closed. A server that serves one
+/// How long an instance that keeps idle upstreams of a worker may take to respond on a new one before these are closed. A server that serves one
 /// connection after the other does not look at the new one before that.
 const CROWDED_TIMEOUT: Duration = Duration::from_millis(250);
 

@@ -48,7 +48,7 @@ impl ErrorPage {
                 "The request is not valid HTTP, or its address has a character that must be percent-encoded."
             }
             Self::TargetTooLong => "The address is longer than 65,534 bytes.",
-            Self::HeadTooLarge => "The request's headers are larger than 256 KiB.",
+            Self::HeadTooLarge => "The request's headers are larger than 256 KiB, or have more than 2,000 lines.",
             Self::Version => "This version of HTTP is not spoken here.",
             Self::NotAllowed => "This method is not allowed here.",
             Self::NotFound => "There is no app at this address.",

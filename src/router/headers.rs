@@ -13,9 +13,9 @@ use super::transport::Transport;
 /// Maximum size of the head of a request or response, bytes.
 pub(super) const MAX_HEAD_BYTES: usize = 256 * 1024;
 
-/// Maximum number of header lines of a head. Bytes are what limits a head: so many lines of ordinary length do not fit in it.
-/// hyper makes a table of this size for each head that it parses.
-pub(super) const MAX_HEAD_LINES: usize = 16 * 1024;
+/// Maximum number of header lines of a head. hyper makes two tables of so many times 32 bytes for each head that it parses:
+/// larger ones cost noticeably more, since the allocator does not keep blocks of more than 64 KiB at hand.
+pub(super) const MAX_HEAD_LINES: usize = 2000;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");

@@ -82,8 +82,9 @@ where
     let mut stream = parts.io.into_inner();
     if refused {
         let page = proxy::refuse_unparsed(&client);
-        if stream.write_all(&page).await.is_err() || stream.shutdown().await.is_err() {
-            return;
+        // Fails if hyper's own response, which came together with the one before, has ended the stream.
+        if stream.write_all(&page).await.is_ok() {
+            let _ = stream.shutdown().await;
         }
     }
     if refused || client.activity.is_unread() {

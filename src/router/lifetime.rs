@@ -94,8 +94,11 @@ impl ConnectionLifetime {
 
     /// The exchange is over. Returns whether the connection may be used again.
     pub(super) fn begin_idle(&self) -> bool {
-        self.idle_since.set(Some(Instant::now()));
-        self.is_usable(Duration::ZERO)
+        let usable = self.is_usable(Duration::ZERO);
+        if usable {
+            self.idle_since.set(Some(Instant::now()));
+        }
+        usable
     }
 
     /// The router uses the connection that was idle for this time.
@@ -151,6 +154,8 @@ mod tests {
         assert!(one.is_usable(ms(499)) && !one.is_usable(ms(500)));
         one.announce(Some(Duration::ZERO));
         assert!(!one.begin_idle());
+        one.closed();
+        assert_eq!(port.closed_after.get(), Duration::MAX, "the router closed it");
         one.announce(None);
 
         port.was_closed(ms(2000));

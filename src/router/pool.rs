@@ -3,8 +3,8 @@
 //!
 //! An instance may close a connection while the next request is on its way. A request that may be sent twice is then sent
 //! again (`dispatch.rs`); any other one, a POST for example, would be lost, because nobody knows whether the instance has
-//! acted on it (RFC 9110, 9.2.2). So these get only an upstream that is far from being closed, as `lifetime.rs` has
-//! learnt, or else a new one.
+//! acted on it (RFC 9110, 9.2.2). So these get only an upstream that is far from the end of the instance's idle timeout, as
+//! `lifetime.rs` has learnt it, or else a new one.
 
 use std::{cell::RefCell, collections::HashMap, io, net::SocketAddr, rc::Rc, time::Duration};
 

@@ -44,7 +44,8 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(worker: Rc<ThreadState>, transport: Transport) -> Self {
         let peer = headers::Peer::new(&transport, &worker.shared.trusted);
-        Self { worker, activity: Activity::new(), line: RequestLine::default(), transport, peer }
+        let line = RequestLine::default();
+        Self { worker, activity: Activity::new(line.clone()), line, transport, peer }
     }
 }
 
