@@ -3,7 +3,10 @@
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::{error::InstancesError, logs::ROUTER_SOURCE, shared::Shared};
-use crate::{router::protocol::Unanswered, store::Instance};
+use crate::{
+    router::protocol::Unanswered,
+    store::{Instance, InstanceState},
+};
 
 /// Logs the requests that the router reports, until the server shuts down.
 pub(super) async fn log_unanswered(shared: std::sync::Arc<Shared>, mut reported: Receiver<Unanswered>) {
@@ -31,13 +34,17 @@ async fn log(shared: &Shared, unanswered: &Unanswered) -> Result<(), InstancesEr
         None => None,
     };
     let instance = row.as_ref().map_or_else(|| "an instance".to_owned(), Instance::name);
-    shared.logs.event(app.id, ROUTER_SOURCE, event_text(unanswered, &instance)).await;
+    let stopped = row.is_some_and(|row| row.state == InstanceState::Retiring);
+    shared.logs.event(app.id, ROUTER_SOURCE, event_text(unanswered, &instance, stopped)).await;
     Ok(())
 }
 
-fn event_text(unanswered: &Unanswered, instance: &str) -> String {
+/// `stopped`: the instance is being stopped.
+fn event_text(unanswered: &Unanswered, instance: &str, stopped: bool) -> String {
     let Unanswered { status, method, path, request_id, suppressed, .. } = unanswered;
     let why = match status {
+        _ if unanswered.interrupted && stopped => format!("{instance} was stopped in the middle of its response"),
+        _ if unanswered.interrupted => format!("{instance} closed the connection in the middle of its response"),
         400 => "the request is not valid HTTP, or its address has a character that must be percent-encoded".to_owned(),
         405 => "the router does not pass on this method".to_owned(),
         414 => "the address is too long".to_owned(),
@@ -45,6 +52,7 @@ fn event_text(unanswered: &Unanswered, instance: &str) -> String {
         431 => "the headers are too large".to_owned(),
         503 => "no instance is running".to_owned(),
         504 => format!("{instance} did not respond in time"),
+        _ if stopped => format!("{instance} was stopped before it had responded"),
         _ => format!("{instance} closed the connection before responding, or sent an invalid HTTP response"),
     };
     let more = if *suppressed > 0 { format!("; {suppressed} more before it were not logged") } else { String::new() };
@@ -61,9 +69,17 @@ mod tests {
     fn the_event_says_why_a_request_was_not_answered() {
         let text = |status, suppressed| {
             let (service, path, request_id) = ("a/web/1".parse().unwrap(), "/x".into(), "7f".into());
-            let one =
-                Unanswered { service, status, instance: None, method: "GET".into(), path, request_id, suppressed };
-            event_text(&one, "web.2")
+            let one = Unanswered {
+                service,
+                status,
+                instance: None,
+                method: "GET".into(),
+                path,
+                request_id,
+                suppressed,
+                interrupted: false,
+            };
+            event_text(&one, "web.2", false)
         };
         assert_eq!(
             text(502, 0),
@@ -75,5 +91,20 @@ mod tests {
             text(504, 9),
             "504 for GET /x: web.2 did not respond in time (request 7f; 9 more before it were not logged)"
         );
+        let mut cut = Unanswered {
+            service: "a/web/1".parse().unwrap(),
+            status: 200,
+            instance: None,
+            method: "GET".into(),
+            path: "/x".into(),
+            request_id: "7f".into(),
+            suppressed: 0,
+            interrupted: true,
+        };
+        let text = "200 for GET /x: web.2 closed the connection in the middle of its response (request 7f)";
+        assert_eq!(event_text(&cut, "web.2", false), text);
+        assert!(event_text(&cut, "web.2", true).contains("web.2 was stopped in the middle"));
+        (cut.interrupted, cut.status, cut.method) = (false, 400, String::new());
+        assert!(event_text(&cut, "web.2", false).starts_with("400 for a pipelined request: "));
     }
 }

@@ -33,8 +33,14 @@ struct BalancerState {
 }
 
 struct BalancedInstance {
-    target: Arc<Target>,
+    endpoint: Arc<Endpoint>,
     load: Arc<Load>,
+}
+
+/// An instance at one of its ports, as a part of a service.
+struct Endpoint {
+    service: ServiceKey,
+    target: Target,
 }
 
 /// The load of an instance. It is written under the mutex only; atomics let a request read it without.
@@ -54,18 +60,22 @@ pub(super) struct Hold {
 
 /// The instance that was picked for a request or a connection; it counts as in flight until this is dropped.
 pub(super) struct Claim {
-    target: Arc<Target>,
+    endpoint: Arc<Endpoint>,
     balancer: Arc<Balancer>,
     load: Arc<Load>,
 }
 
 impl Claim {
+    pub(super) fn service(&self) -> &ServiceKey {
+        &self.endpoint.service
+    }
+
     pub(super) fn instance(&self) -> &InstanceId {
-        &self.target.instance
+        &self.endpoint.target.instance
     }
 
     pub(super) fn address(&self) -> SocketAddr {
-        self.target.address
+        self.endpoint.target.address
     }
 
     /// Whether new requests may still go to the instance.
@@ -76,7 +86,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.balancer.release(&self.target.instance, &self.load);
+        self.balancer.release(self.instance(), &self.load);
     }
 }
 
@@ -113,9 +123,11 @@ impl Balancer {
             let candidates = service.targets.into_iter().map(|target| {
                 let load = Arc::clone(state.instances.entry(target.instance.clone()).or_default());
                 load.listed.store(true, Relaxed);
-                BalancedInstance { target: Arc::new(target), load }
+                let endpoint = Arc::new(Endpoint { service: service.key.clone(), target });
+                BalancedInstance { endpoint, load }
             });
-            state.services.insert(service.key, candidates.collect());
+            let candidates = candidates.collect();
+            state.services.insert(service.key, candidates);
         }
         state.instances.retain(|_, load| load.listed.load(Relaxed) || load.in_flight.load(Relaxed) > 0);
         // An instance that is listed again has not drained, even if that was about to be reported.
@@ -152,11 +164,11 @@ impl Balancer {
         let candidate = candidates[first..]
             .iter()
             .chain(&candidates[..first])
-            .filter(|candidate| tried.is_empty() || !tried.contains(&candidate.target.instance))
+            .filter(|candidate| tried.is_empty() || !tried.contains(&candidate.endpoint.target.instance))
             .min_by_key(|candidate| candidate.load.in_flight.load(Relaxed))?;
         candidate.load.in_flight.fetch_add(1, Relaxed);
-        let (target, load) = (Arc::clone(&candidate.target), Arc::clone(&candidate.load));
-        Some(Claim { target, balancer: Arc::clone(self), load })
+        let (endpoint, load) = (Arc::clone(&candidate.endpoint), Arc::clone(&candidate.load));
+        Some(Claim { endpoint, balancer: Arc::clone(self), load })
     }
 
     /// Whether new requests may still go to the instance.

@@ -7,9 +7,15 @@ use std::{
     task::{Context, Poll},
 };
 
-use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::{
+    Method, StatusCode, Uri,
+    body::{Body, Bytes, Frame, Incoming, SizeHint},
+    header::HeaderValue,
+};
 
-use super::{activity::Busy, balancer::Claim, pool::Upstream, thread_state::ThreadState, upload::Upload};
+use super::{
+    activity::Busy, balancer::Claim, pool::Upstream, protocol::Unanswered, thread_state::ThreadState, upload::Upload,
+};
 
 pub(super) struct ResponseBody {
     source: Source,
@@ -19,7 +25,12 @@ pub(super) struct ResponseBody {
 
 enum Source {
     Page(Option<Bytes>),
-    Instance { body: Incoming, lease: Option<Lease> },
+    Instance {
+        body: Incoming,
+        lease: Option<Lease>,
+    },
+    /// The instance's body broke off.
+    Broken(Option<hyper::Error>),
 }
 
 /// What a response holds until its body has ended: the claim, and the upstream, which can then be used again.
@@ -28,17 +39,40 @@ pub(super) struct Lease {
     pub(super) upstream: Upstream,
     pub(super) worker: Rc<ThreadState>,
     pub(super) upload: Option<Rc<Upload>>,
+    /// The request, and the status of the response.
+    pub(super) request: (Method, Uri),
+    pub(super) id: Option<HeaderValue>,
+    pub(super) status: StatusCode,
 }
 
 impl Lease {
     /// Ends the exchange: the upstream is returned to the pool before the claim is released. An upstream that still
     /// sends a request's body cannot serve another request, and is closed.
     fn end(self) {
-        let Self { claim, upstream, worker, upload } = self;
+        let Self { claim, upstream, worker, upload, .. } = self;
         match upload {
             Some(upload) if !upload.is_complete() => drop(worker.connections.spawn_local(upload.abandon())),
             Some(_) | None => worker.pool.put(&claim, upstream),
         }
+    }
+
+    /// The instance's body broke off: the upstream cannot be used again, and is closed.
+    fn interrupt(self) {
+        // It also breaks off when the client goes away while it sends the request's body.
+        if self.upload.is_some_and(|upload| !upload.is_complete()) {
+            return;
+        }
+        let (method, uri) = &self.request;
+        self.worker.shared.failures.report(Unanswered {
+            service: self.claim.service().clone(),
+            status: self.status.as_u16(),
+            instance: Some(self.claim.instance().clone()),
+            method: method.to_string(),
+            path: uri.path().to_owned(),
+            request_id: self.id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned(),
+            suppressed: 0,
+            interrupted: true,
+        });
     }
 }
 
@@ -71,25 +105,29 @@ impl Body for ResponseBody {
     type Error = hyper::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match &mut self.get_mut().source {
+        let source = &mut self.get_mut().source;
+        match source {
             Source::Page(page) => Poll::Ready(page.take().map(|bytes| Ok(Frame::data(bytes)))),
             Source::Instance { body, lease } => {
                 let polled = Pin::new(&mut *body).poll_frame(cx);
                 let ended = match &polled {
                     Poll::Ready(None) => true,
                     Poll::Ready(Some(Ok(frame))) => frame.is_trailers() || body.is_end_stream(),
-                    // The upstream cannot be used again; dropping the lease closes it.
-                    Poll::Ready(Some(Err(_))) => {
-                        drop(lease.take());
-                        false
-                    }
-                    Poll::Pending => false,
+                    Poll::Ready(Some(Err(_))) | Poll::Pending => false,
                 };
                 if ended && let Some(lease) = lease.take() {
                     lease.end();
                 }
-                polled
+                let Poll::Ready(Some(Err(error))) = polled else { return polled };
+                if let Some(lease) = lease.take() {
+                    lease.interrupt();
+                }
+                *source = Source::Broken(Some(error));
+                // hyper closes the client's connection at an error; what it has got before is sent first.
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
+            Source::Broken(error) => Poll::Ready(error.take().map(Err)),
         }
     }
 
@@ -97,6 +135,7 @@ impl Body for ResponseBody {
         match &self.source {
             Source::Page(page) => page.is_none(),
             Source::Instance { body, .. } => body.is_end_stream(),
+            Source::Broken(error) => error.is_none(),
         }
     }
 
@@ -104,6 +143,7 @@ impl Body for ResponseBody {
         match &self.source {
             Source::Page(page) => SizeHint::with_exact(page.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Source::Instance { body, .. } => body.size_hint(),
+            Source::Broken(_) => SizeHint::default(),
         }
     }
 }

@@ -223,6 +223,13 @@ fn remove_imitations(headers: &mut HeaderMap, trusted: bool) {
     }
 }
 
+/// Removes from a request's trailers what must not reach an instance as a header either: it may merge them with its headers
+/// (RFC 9110, 6.5.1).
+pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
+    remove_imitations(trailers, false);
+    trailers.remove(REQUEST_ID);
+}
+
 /// Sets the forwarding headers and the request's id. Those that the client sent are replaced, unless it is trusted.
 pub(super) fn set_forwarded(headers: &mut HeaderMap, peer: &Peer) {
     let host = headers.get(header::HOST).cloned();

@@ -85,12 +85,13 @@ pub struct Applied {
     pub ignored: u64,
 }
 
-/// A request that no instance answered.
+/// A request that no instance answered, or not to the end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unanswered {
     /// Service that the request was for.
     pub service: ServiceKey,
-    /// Status of the router's response: 502, 503 or 504, or 400, 405, 414, 431 or 505 if the router refused the request.
+    /// Status of the router's response: 502, 503 or 504, or 400, 405, 414, 431 or 505 if the router refused the request. If it
+    /// was interrupted: that of the instance's response.
     pub status: u16,
     /// The instance that was tried last, if any was.
     pub instance: Option<InstanceId>,
@@ -103,6 +104,9 @@ pub struct Unanswered {
     /// Number of unanswered requests before this one that were not reported.
     #[serde(rename = "untold")]
     pub suppressed: u64,
+    /// Whether the instance's response broke off after its head.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub interrupted: bool,
 }
 
 /// A complete, versioned route table.

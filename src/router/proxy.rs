@@ -25,12 +25,6 @@ use super::{
 };
 use crate::model::{InstanceId, ServiceKey};
 
-/// Maximum number of characters of a path that are reported to the server.
-const MAX_REPORTED_PATH: usize = 200;
-
-/// Maximum number of characters of a method that are reported.
-const MAX_REPORTED_METHOD: usize = 20;
-
 /// What all requests of one client's connection share.
 pub(super) struct Client {
     pub(super) worker: Rc<ThreadState>,
@@ -129,10 +123,11 @@ fn report(client: &Client, failure: &Failure, method: &str, path: &str, id: &Hea
         service: service.clone(),
         status: error.status().as_u16(),
         instance: instance.clone(),
-        method: method.chars().take(MAX_REPORTED_METHOD).collect(),
-        path: path.chars().take(MAX_REPORTED_PATH).collect(),
+        method: method.to_owned(),
+        path: path.to_owned(),
         request_id: id.to_str().unwrap_or_default().to_owned(),
         suppressed: 0,
+        interrupted: false,
     });
 }
 
@@ -173,17 +168,19 @@ async fn forward(
     let id = request.headers().get(headers::REQUEST_ID).cloned();
     let about = (request.method().clone(), request.uri().clone());
     let failed =
-        |error, service: Option<&ServiceKey>, instance| Failure { error, service: service.cloned(), instance, id };
-    let Dispatched { mut response, claim, upstream } =
-        match dispatch(worker, service, std::mem::take(request), upload).await {
-            Ok(dispatched) => dispatched,
-            Err(Undispatched { error, instance }) => {
-                (*request.method_mut(), *request.uri_mut()) = about;
-                // An invalid body is the client's fault, not the app's.
-                let service = if matches!(error, ErrorPage::BadRequest) { None } else { Some(service) };
-                return Err(failed(error, service, instance));
-            }
-        };
+        |error, service: Option<&ServiceKey>, instance| Failure { error, service: service.cloned(), instance, id: id.clone() };
+    let Dispatched { mut response, claim, upstream } = match dispatch(worker, service, std::mem::take(request), upload)
+        .await
+    {
+        Ok(dispatched) => dispatched,
+        Err(Undispatched { error, instance }) => {
+            (*request.method_mut(), *request.uri_mut()) = about;
+            // A client that went away needs no entry.
+            let is_gone = matches!(error, ErrorPage::BadRequest) && !upload.is_some_and(|upload| upload.is_invalid());
+            let service = (!is_gone).then_some(service);
+            return Err(failed(error, service, instance));
+        }
+    };
 
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(client_side) = client_side else {
@@ -204,8 +201,9 @@ async fn forward(
     upstream.lifetime.announce(headers::keep_alive(response.version(), response.headers()));
     headers::remove_hop_by_hop(response.headers_mut());
     *response.version_mut() = Version::HTTP_11;
-    let worker = Rc::clone(worker);
-    Ok(response.map(|body| ResponseBody::instance(body, Lease { claim, upstream, worker, upload: upload.cloned() })))
+    let (worker, upload, status) = (Rc::clone(worker), upload.cloned(), response.status());
+    let lease = Lease { claim, upstream, worker, upload, request: about, id, status };
+    Ok(response.map(|body| ResponseBody::instance(body, lease)))
 }
 
 /// Leaves exactly one `Host` header. The host of an absolute request target takes precedence (RFC 9112, 3.2.2).

@@ -11,6 +11,12 @@ use tokio::sync::mpsc;
 use super::protocol::Unanswered;
 use crate::model::ServiceKey;
 
+/// Maximum number of characters of a path that are reported.
+const MAX_PATH: usize = 200;
+
+/// Maximum number of characters of a method that are reported.
+const MAX_METHOD: usize = 20;
+
 /// Maximum number of requests of one service that are reported in each period; further ones are counted.
 const MAX_PER_PERIOD: u64 = 10;
 const PERIOD: Duration = Duration::from_secs(1);
@@ -34,10 +40,13 @@ impl FailureReporter {
         (Self { periods: Mutex::default(), reports }, receiver)
     }
 
+    /// Reports a request; a long method or path is cut.
     pub(super) fn report(&self, unanswered: Unanswered) {
         if let Some(suppressed) = self.admit(&unanswered.service, Instant::now()) {
+            let method = unanswered.method.chars().take(MAX_METHOD).collect();
+            let path = unanswered.path.chars().take(MAX_PATH).collect();
             // A server that is not connected, or reads too slowly, misses the report.
-            let _ = self.reports.try_send(Unanswered { suppressed, ..unanswered });
+            let _ = self.reports.try_send(Unanswered { method, path, suppressed, ..unanswered });
         }
     }
 

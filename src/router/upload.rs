@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    io,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
@@ -12,7 +13,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::time::timeout;
 
-use super::{activity::Activity, client_stream::RequestLine};
+use super::{activity::Activity, client_stream::RequestLine, headers};
 
 /// How long the rest of a body is read that no instance takes: in total, and until the next bytes come.
 pub(super) const LINGER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -45,7 +46,10 @@ pub(super) enum UploadError {
 enum UploadState {
     Sending,
     Complete,
+    /// The client went away.
     Broken,
+    /// The client sent what is no body.
+    Invalid,
     Abandoned,
 }
 
@@ -75,7 +79,12 @@ impl Upload {
 
     /// Whether the client failed to send a whole, valid body.
     pub(super) fn is_broken(&self) -> bool {
-        self.state.get() == UploadState::Broken
+        self.state.get() == UploadState::Broken || self.is_invalid()
+    }
+
+    /// Whether the client sent what is no body.
+    pub(super) fn is_invalid(&self) -> bool {
+        self.state.get() == UploadState::Invalid
     }
 
     /// Ends the body with an error, and with it the upstream that sends it. The future reads the rest of it for a while: many
@@ -109,9 +118,15 @@ async fn read_all(mut body: Incoming) -> bool {
     }
 }
 
+/// Whether a body failed by what it contains, not by its end.
+fn is_invalid(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| matches!(cause.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData))
+}
+
 impl Drop for Upload {
     fn drop(&mut self) {
-        if matches!(self.state.get(), UploadState::Sending | UploadState::Broken) {
+        if matches!(self.state.get(), UploadState::Sending | UploadState::Broken | UploadState::Invalid) {
             self.activity.set_unread(true);
         }
     }
@@ -133,12 +148,16 @@ impl Body for RequestBody {
             Self::Client(upload) => {
                 let mut body = upload.body.borrow_mut();
                 let Some(body) = &mut *body else { return Poll::Ready(Some(Err(UploadError::Answered))) };
-                let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else {
+                let Poll::Ready(mut frame) = Pin::new(&mut *body).poll_frame(cx) else {
                     *upload.waker.borrow_mut() = Some(cx.waker().clone());
                     return Poll::Pending;
                 };
                 upload.frames.set(upload.frames.get() + 1);
+                if let Some(trailers) = frame.as_mut().and_then(|frame| frame.as_mut().ok()?.trailers_mut()) {
+                    headers::clean_trailers(trailers);
+                }
                 match &frame {
+                    Some(Err(error)) if is_invalid(error) => upload.state.set(UploadState::Invalid),
                     Some(Err(_)) => upload.state.set(UploadState::Broken),
                     Some(Ok(frame)) if !body.is_end_stream() && !frame.is_trailers() => {}
                     Some(Ok(_)) | None => {

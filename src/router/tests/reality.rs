@@ -238,6 +238,64 @@ async fn a_response_before_a_reset_is_delivered_whole() {
 
 /// What a client has given up is no failure of the app.
 #[tokio::test]
+async fn a_response_that_breaks_off_is_sent_as_far_as_it_goes_and_reported() {
+    let mut one = Instance::by_hand("one").await;
+    let (router, address) = Router::serving(&[&one]).await;
+    let mut unanswered = router.link.unanswered();
+    for (head, body) in [
+        ("content-length: 10", ""),
+        ("content-length: 10", "abc"),
+        ("transfer-encoding: chunked", ""),
+        ("transfer-encoding: chunked", "ZZ\r\nabc"),
+    ] {
+        let mut client = Peer::connect(address).await;
+        client.send(GET).await;
+        let mut peer = one.connection().await;
+        peer.message().await.unwrap();
+        peer.send(&format!("HTTP/1.1 203 OK\r\n{head}\r\n\r\n{body}")).await;
+        drop(peer);
+        let received = client.rest().await;
+        assert!(received.starts_with("HTTP/1.1 203 OK\r\n") && received.contains(head), "{received}");
+        assert!(body != "abc" || received.ends_with("\r\nabc"), "{received}");
+        let report = soon("a report", unanswered.recv()).await.unwrap();
+        assert_eq!((report.status, report.interrupted, report.path.as_str()), (203, true, "/"));
+        assert_eq!((report.instance, report.request_id.len()), (Some(one.target().instance), 32));
+    }
+}
+
+#[tokio::test]
+async fn an_invalid_body_is_reported_with_the_id_of_the_page() {
+    let mut one = Instance::by_hand("one").await;
+    let (router, address) = Router::serving(&[&one]).await;
+    let mut unanswered = router.link.unanswered();
+    let mut client = Peer::connect(address).await;
+    client.send("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabcdef\r\n0\r\n\r\n").await;
+    let mut peer = one.connection().await;
+    peer.head().await.unwrap();
+    let answer = client.message().await.unwrap();
+    assert_eq!(answer.status(), 400);
+    let report = soon("a report", unanswered.recv()).await.unwrap();
+    assert_eq!((report.status, Some(report.request_id.as_str())), (400, answer.header("x-request-id")));
+}
+
+#[tokio::test]
+async fn forwarding_headers_do_not_pass_as_trailers() {
+    let mut one = Instance::by_hand("one").await;
+    let (_router, address) = Router::serving(&[&one]).await;
+    let mut client = Peer::connect(address).await;
+    client
+        .send(
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ntrailer: x-forwarded-for, x-sum\r\n\r\n\
+             3\r\nabc\r\n0\r\nx-forwarded-for: 6.6.6.6\r\nx_real_ip: 6.6.6.6\r\nx-request-id: 6\r\nx-sum: 1\r\n\r\n",
+        )
+        .await;
+    let mut peer = one.connection().await;
+    peer.head().await.unwrap();
+    let end = "3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n";
+    assert_eq!(String::from_utf8_lossy(&peer.take(end.len()).await), end);
+}
+
+#[tokio::test]
 async fn a_request_that_its_client_cancels_is_not_reported() {
     let mut one = Instance::by_hand("one").await;
     let (router, address) = Router::serving(&[&one]).await;
