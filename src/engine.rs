@@ -27,7 +27,7 @@ pub use child::ChildError;
 pub use container::{Container, ContainerState};
 pub use dockerfile::{DockerfileSpec, image_id_in_output};
 pub use error::{Act, EngineError, Result};
-pub use events::ContainerExit;
+pub use events::{ContainerExit, MemoryKill};
 pub(crate) use firewall::nameservers;
 pub use handle::{Builds, Containers, Engine, EngineVersion, Host, Images};
 pub use id::{ContainerId, ImageId};

@@ -1,4 +1,4 @@
-//! Notifications of container exits.
+//! Notifications of container exits and of out-of-memory kills.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -23,6 +23,15 @@ pub struct ContainerExit {
 
 /// Time between attempts to reconnect to the engine's event stream.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+
+/// A process was killed because its container was out of memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryKill {
+    /// Name of the container.
+    pub container: String,
+    /// When the engine learnt of it, in nanoseconds since 1970: later kills have larger times.
+    pub at: i64,
+}
 
 /// Reads the engine's reports of out-of-memory kills; see [`Containers::memory_kills`].
 struct MemoryWatch {
@@ -64,14 +73,13 @@ impl Containers {
 }
 
 impl Containers {
-    /// Names of the containers of this kind in which the kernel killed a process because the container was out of memory,
-    /// once a kill: from now on, or since a time that the engine remembers. The stream never ends.
-    pub fn memory_kills(&self, kind: Kind) -> impl Stream<Item = String> + Send + Unpin + use<> {
-        let watch =
-            MemoryWatch { containers: self.clone(), kind, events: None, since: Timestamp::now().as_nanosecond() };
+    /// The kills of processes in containers of this kind by the kernel, because the container was out of memory: those that the
+    /// engine remembers, and from now on. The stream never ends.
+    pub fn memory_kills(&self, kind: Kind) -> impl Stream<Item = MemoryKill> + Send + Unpin + use<> {
+        let watch = MemoryWatch { containers: self.clone(), kind, events: None, since: 0 };
         Box::pin(stream::unfold(watch, |mut watch| async move {
-            let name = watch.next().await;
-            Some((name, watch))
+            let kill = watch.next().await;
+            Some((kill, watch))
         }))
     }
 
@@ -92,7 +100,7 @@ impl Containers {
 }
 
 impl MemoryWatch {
-    async fn next(&mut self) -> String {
+    async fn next(&mut self) -> MemoryKill {
         loop {
             let events = self.events.get_or_insert_with(|| self.containers.events(self.kind, "oom", self.since));
             let Some(Ok(event)) = events.next().await else {
@@ -102,9 +110,10 @@ impl MemoryWatch {
                 continue;
             };
             // After a reconnection, the event itself is not reported again.
-            self.since = self.since.max(i128::from(event.time_nano.unwrap_or_default()) + 1);
-            if let Some(name) = event.actor.and_then(|actor| actor.attributes?.remove("name")) {
-                return name;
+            let at = event.time_nano.unwrap_or_default();
+            self.since = self.since.max(i128::from(at) + 1);
+            if let Some(container) = event.actor.and_then(|actor| actor.attributes?.remove("name")) {
+                return MemoryKill { container, at };
             }
         }
     }

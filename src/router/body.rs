@@ -39,8 +39,14 @@ pub(super) struct Lease {
     pub(super) upstream: Upstream,
     pub(super) worker: Rc<ThreadState>,
     pub(super) upload: Option<Rc<Upload>>,
-    /// The request, and the status of the response.
-    pub(super) request: (Method, Uri),
+    pub(super) exchange: Box<Exchange>,
+}
+
+/// What is reported of a request whose response breaks off.
+pub(super) struct Exchange {
+    pub(super) method: Method,
+    pub(super) uri: Uri,
+    /// The request's id.
     pub(super) id: Option<HeaderValue>,
     pub(super) status: StatusCode,
 }
@@ -62,14 +68,14 @@ impl Lease {
         if self.upload.is_some_and(|upload| !upload.is_complete()) {
             return;
         }
-        let (method, uri) = &self.request;
+        let Exchange { method, uri, id, status } = &*self.exchange;
         self.worker.shared.failures.report(Unanswered {
             service: self.claim.service().clone(),
-            status: self.status.as_u16(),
+            status: status.as_u16(),
             instance: Some(self.claim.instance().clone()),
             method: method.to_string(),
             path: uri.path().to_owned(),
-            request_id: self.id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned(),
+            request_id: id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned(),
             suppressed: 0,
             interrupted: true,
         });

@@ -11,7 +11,7 @@ use hyper::{
 
 use super::{
     activity::Activity,
-    body::{Lease, ResponseBody},
+    body::{Exchange, Lease, ResponseBody},
     client_stream::{RequestLine, target_of},
     dispatch::{Dispatched, Undispatched, dispatch},
     error_page::ErrorPage,
@@ -167,8 +167,12 @@ async fn forward(
     prepare(client, request, upgrade.as_ref());
     let id = request.headers().get(headers::REQUEST_ID).cloned();
     let about = (request.method().clone(), request.uri().clone());
-    let failed =
-        |error, service: Option<&ServiceKey>, instance| Failure { error, service: service.cloned(), instance, id: id.clone() };
+    let failed = |error, service: Option<&ServiceKey>, instance| Failure {
+        error,
+        service: service.cloned(),
+        instance,
+        id: id.clone(),
+    };
     let Dispatched { mut response, claim, upstream } = match dispatch(worker, service, std::mem::take(request), upload)
         .await
     {
@@ -201,8 +205,9 @@ async fn forward(
     upstream.lifetime.announce(headers::keep_alive(response.version(), response.headers()));
     headers::remove_hop_by_hop(response.headers_mut());
     *response.version_mut() = Version::HTTP_11;
-    let (worker, upload, status) = (Rc::clone(worker), upload.cloned(), response.status());
-    let lease = Lease { claim, upstream, worker, upload, request: about, id, status };
+    let (method, uri) = about;
+    let exchange = Box::new(Exchange { method, uri, id, status: response.status() });
+    let lease = Lease { claim, upstream, worker: Rc::clone(worker), upload: upload.cloned(), exchange };
     Ok(response.map(|body| ResponseBody::instance(body, lease)))
 }
 

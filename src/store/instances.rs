@@ -237,11 +237,15 @@ impl Store {
         .await
     }
 
-    /// Counts that a process of an instance was killed because it was out of memory; returns the instance, if it exists.
-    pub async fn count_oom_kill(&self, id: InstanceId) -> Result<Option<Instance>> {
+    /// Counts that a process of an instance was killed because it was out of memory, at this time in nanoseconds since 1970.
+    /// Returns the instance, if it exists and this kill was not counted before; kills are to be counted in their order.
+    pub async fn count_oom_kill(&self, id: InstanceId, at: i64) -> Result<Option<Instance>> {
         self.transact(move |t, _| {
-            let sql = format!("UPDATE instances SET oom_kills = oom_kills + 1 WHERE id = ?1 RETURNING {COLUMNS}");
-            t.prepare_cached(&sql)?.query_and_then([id.as_str()], instance)?.next().transpose()
+            let sql = format!(
+                "UPDATE instances SET oom_kills = oom_kills + 1, last_oom_kill = ?2 WHERE id = ?1 AND last_oom_kill < ?2
+                 RETURNING {COLUMNS}"
+            );
+            t.prepare_cached(&sql)?.query_and_then((id.as_str(), at), instance)?.next().transpose()
         })
         .await
     }

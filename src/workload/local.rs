@@ -9,7 +9,7 @@ use crate::{
     config::{Config, ConfigError},
     engine::{
         Attached, Container, ContainerExit, ContainerId, ContainerSpec, Containers, Engine, EngineError, Executed,
-        Execution, Host, ImageId, Images, ListeningSocket, LogLine, LogOptions, Result, StartSettings,
+        Execution, Host, ImageId, Images, ListeningSocket, LogLine, LogOptions, MemoryKill, Result, StartSettings,
     },
     lifecycle::{STOP_SECONDS, STOP_SIGNAL},
     model::{AddressPlan, AppName, Digest, ReleaseNumber, Secret, TerminalSize},
@@ -118,7 +118,7 @@ impl Local {
         self.containers.exits(purpose.kind()).boxed()
     }
 
-    pub(super) fn memory_kills(&self, purpose: Purpose) -> BoxStream<'static, String> {
+    pub(super) fn memory_kills(&self, purpose: Purpose) -> BoxStream<'static, MemoryKill> {
         self.containers.memory_kills(purpose.kind()).boxed()
     }
 

@@ -19,7 +19,7 @@ use super::spec::{Purpose, Workload};
 use crate::{
     engine::{
         Attached, Container, ContainerExit, ContainerId, ContainerState, EngineError, Executed, Execution,
-        ListeningSocket, LogLine, LogOptions, Result,
+        ListeningSocket, LogLine, LogOptions, MemoryKill, Result,
     },
     model::{AppName, Digest, ReleaseNumber, TerminalSize},
     store::Placement,
@@ -222,7 +222,7 @@ impl Memory {
             .boxed()
     }
 
-    pub(super) fn memory_kills(&self, _: Purpose) -> BoxStream<'static, String> {
+    pub(super) fn memory_kills(&self, _: Purpose) -> BoxStream<'static, MemoryKill> {
         stream::pending().boxed()
     }
 

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     engine::{
         Attached, Container, ContainerExit, ContainerId, Executed, Execution, ListeningSocket, LogLine, LogOptions,
-        Result,
+        MemoryKill, Result,
     },
     model::{AppName, Digest, ReleaseNumber, TerminalSize},
     store::Placement,
@@ -77,8 +77,9 @@ impl Runtime {
         dispatch!(self, runtime => runtime.changes(purpose))
     }
 
-    /// Identities of the workloads of this purpose in which a process was killed because it was out of memory, once a kill.
-    pub fn memory_kills(&self, purpose: Purpose) -> BoxStream<'static, String> {
+    /// The kills of processes of workloads of this purpose because they were out of memory: those that the engine remembers, and
+    /// from now on.
+    pub fn memory_kills(&self, purpose: Purpose) -> BoxStream<'static, MemoryKill> {
         dispatch!(self, runtime => runtime.memory_kills(purpose))
     }
 

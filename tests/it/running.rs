@@ -1,8 +1,8 @@
 //! What a running app gets, and what is said of one that does not run: line ends, listeners, memory, log lines.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
 
-use crate::support::{images::Base, waiting::eventually, world::World};
+use crate::support::{command::run, images::Base, waiting::eventually, world::World};
 
 #[test]
 fn scripts_with_windows_line_ends_are_converted_or_named() {
@@ -43,10 +43,10 @@ while True:
     world.answers(&world.url("six"), "ok");
 }
 
-/// The kernel kills a child of an instance that goes on.
+/// The kernel kills a child of an instance that goes on, also while no server runs.
 #[test]
 fn an_out_of_memory_kill_of_any_process_is_reported() {
-    let world = World::with("[instances]\nmemory_mib = 64\n");
+    let mut world = World::with("[instances]\nmemory_mib = 64\n");
     let procfile = "web: exec python3 -m http.server $PORT\nhungry: python3 -c 'x = bytearray(10**9)'; echo \"child $?\"; exec sleep 1000\n";
     let folder = world.repository("memory", &[("Procfile", procfile)]);
     world.push(&folder).success();
@@ -58,6 +58,16 @@ fn an_out_of_memory_kill_of_any_process_is_reported() {
     assert_eq!(kills, [("hungry.1".into(), 1.into()), ("web.1".into(), 0.into())]);
     let log = world.paas(&["logs", "memory"]).success().out;
     assert!(log.contains("app[hungry.1]: child 137"), "{log}");
+
+    world.kill_server();
+    let instances = world.containers("instance");
+    let hungry = instances.iter().find(|name| name.contains("-hungry-")).unwrap();
+    run(Command::new("docker").args(["exec", hungry, "python3", "-c", "x = bytearray(10**9)"])).failure();
+    world.start_server();
+    eventually("the kill is reported", || {
+        let log = world.paas(&["logs", "memory"]).success().out;
+        log.contains(&format!("{event}; 2 processes of the instance so far")).then_some(())
+    });
 }
 
 /// Lines of any length and any bytes, and one without an end, while the instance runs and after it.

@@ -14,3 +14,6 @@ CREATE TABLE stop_timeouts (
 
 -- How often a process of the instance was killed because it was out of memory.
 ALTER TABLE instances ADD COLUMN oom_kills INTEGER NOT NULL DEFAULT 0;
+
+-- When the last of them was, in nanoseconds since 1970 by the engine's clock.
+ALTER TABLE instances ADD COLUMN last_oom_kill INTEGER NOT NULL DEFAULT 0;
