@@ -1,6 +1,6 @@
 //! Teardown of an instance: drain, stop, remove.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{error::InstancesError, shared::Shared};
 use crate::{engine::ContainerId, store::Instance};
@@ -15,6 +15,9 @@ pub(super) enum Unrouting {
     /// Requests in flight are to end first.
     Drain,
 }
+
+/// Exit status of a container whose first process was killed by SIGKILL, as a shell has it.
+const KILLED: i64 = 137;
 
 /// Takes a retiring instance out of the route table, drains and stops it, and removes its container and its row.
 pub(super) async fn tear_down(shared: &Shared, row: &Instance, unrouting: Unrouting) -> Result<(), InstancesError> {
@@ -37,9 +40,22 @@ pub(super) async fn tear_down(shared: &Shared, row: &Instance, unrouting: Unrout
     }
     let container = ContainerId::from(&row.id);
     let app = shared.store.app(row.app).await?;
-    let grace = app.map_or(limits.stop_grace(), |app| app.stop_grace(&row.process_type, limits.stop_grace()));
+    let grace = app.as_ref().map_or(limits.stop_grace(), |app| app.stop_grace(&row.process_type, limits.stop_grace()));
+    let began = Instant::now();
     shared.runtime.stop(&container, grace).await?;
     shared.pumps.finish(row).await;
+    if let Some(app) = &app
+        && began.elapsed() >= grace
+        && let Some(ended) = shared.runtime.observe(row.id.as_str()).await?
+        && ended.exit_code == Some(KILLED)
+    {
+        let seconds = ended.stop_grace.map_or(grace, |created_with| created_with.max(grace)).as_secs();
+        let (app, process_type) = (&app.name, &row.process_type);
+        let text = format!(
+            "Did not end within {seconds} s and was killed; ps:set {app} stop-timeout {process_type}=SECONDS gives it more time"
+        );
+        shared.logs.event(row.app, &row.name(), text).await;
+    }
     shared.runtime.remove(&container).await?;
     if let Some(version) = version {
         // The row holds the address until then: a router with an older table would send the instance's requests to the

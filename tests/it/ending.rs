@@ -88,6 +88,21 @@ fn processes_behind_package_managers_are_asked_once_and_end_well() {
     all_end_well(&world, "calm", &types, "ready");
 }
 
+#[test]
+fn an_instance_that_does_not_end_in_time_is_killed_and_its_log_says_so() {
+    let world = World::new();
+    let deaf = "trap '' TERM; echo ready; while :; do sleep 1; done";
+    let folder = world.repository("deaf", &[("Procfile", &format!("worker: {deaf}\n"))]);
+    world.push(&folder).success();
+    world.paas(&["ps:set", "deaf", "stop-timeout", "worker=1"]).success();
+    world.paas(&["ps:scale", "deaf", "worker=1"]).success();
+    eventually("it is ready", || (counts(&world, "deaf", "ready").len() == 1).then_some(()));
+    world.paas(&["ps:stop", "deaf"]).success();
+    eventually("it is removed", || world.containers("instance").is_empty().then_some(()));
+    let text = "paas[worker.1]: Did not end within 1 s and was killed; ps:set deaf stop-timeout worker=SECONDS";
+    world.paas(&["logs", "deaf"]).success().prints(text);
+}
+
 /// The pool of a Celery worker is left to the worker, which waits until its task is done.
 #[test]
 fn a_celery_worker_finishes_its_task() {
