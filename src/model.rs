@@ -13,6 +13,7 @@ mod distribution;
 #[cfg(feature = "server")]
 pub mod dockerfile;
 mod exposure;
+mod first_names;
 mod health;
 #[cfg(feature = "server")]
 mod ignored_keys;
@@ -40,6 +41,7 @@ pub use cron::{Concurrency, CronJob};
 pub use digest::{CommitId, Digest, HashWriter, InvalidDigest};
 pub use distribution::{Distribution, PackageChange};
 pub use exposure::Exposure;
+pub use first_names::first_names;
 pub use health::{
     CheckHeader, CheckMode, CheckSettings, CheckType, DeclaredCheck, HealthCheck, HttpProbe, ImageHealthCheck, Probe,
     Scheme,

@@ -3,13 +3,17 @@
 
 mod checks;
 mod node;
+mod repeated;
 
 use std::collections::BTreeMap;
 
-use jsonc_parser::{ParseOptions, errors::ParseError, parse_to_serde_value};
+use jsonc_parser::{CollectOptions, ParseOptions, errors::ParseError, parse_to_ast, parse_to_serde_value};
 use serde_json::Value;
 
-use super::{Concurrency, CronJob, DeclaredCheck, Exposure, ProcessType, ReleaseManifest, Scripts, cron, ignored_keys};
+use super::{
+    Concurrency, CronJob, DeclaredCheck, Exposure, ProcessType, ReleaseManifest, Scripts, cron,
+    ignored_keys::{self, shown_key},
+};
 use checks::health_check;
 pub use node::InvalidAppJson;
 use node::Node;
@@ -53,7 +57,12 @@ impl AppJson {
         let not_json = |e: ParseError| InvalidAppJson(format!("not valid JSON: {e}; fix it, or delete the file"));
         let text = text.trim_start_matches('\u{feff}');
         let document: Value = parse_to_serde_value(text, &JSON_WITH_COMMENTS).map_err(not_json)?;
-        let notices = ignored_keys::lines("app.json", without_effect(&document), advice);
+        // The parser of values takes no value for null, and of keys that are given more than once it keeps only the last.
+        let syntax = parse_to_ast(text, &CollectOptions::default(), &JSON_WITH_COMMENTS).map_err(not_json)?;
+        let empty = || InvalidAppJson("the file is empty; fill it, or delete it".to_owned());
+        let repeated = repeated::keys(&syntax.value.ok_or_else(empty)?, &SECTIONS);
+        let mut notices = ignored_keys::lines("app.json", without_effect(&document), advice);
+        notices.extend(ignored_keys::repeated("app.json", &repeated));
         let document = Node { path: String::new(), value: &document };
         let mut parsed = Self { notices, ..Self::default() };
         for (process_type, entry) in document.by_process_type("formation")? {
@@ -93,6 +102,9 @@ impl AppJson {
     }
 }
 
+/// The keys of the document that have an effect.
+const SECTIONS: [&str; 4] = ["formation", "healthchecks", "scripts", "cron"];
+
 /// The keys that have no effect. Jobs and scripts are not among them: unknown keys of those are refused.
 fn without_effect(document: &Value) -> Vec<String> {
     let mut keys = Vec::new();
@@ -103,11 +115,11 @@ fn without_effect(document: &Value) -> Vec<String> {
             .flatten()
             .filter(|(key, value)| !value.is_null() && !known.contains(&key.as_str()));
         let dot = if path.is_empty() { "" } else { "." };
-        keys.extend(found.map(|(key, _)| format!("{path}{dot}{key}")));
+        keys.extend(found.map(|(key, _)| format!("{path}{dot}{}", shown_key(key))));
     };
-    note("", document, &["formation", "healthchecks", "scripts", "cron"]);
+    note("", document, &SECTIONS);
     for (process_type, entry) in document["formation"].as_object().into_iter().flatten() {
-        note(&format!("formation.{process_type}"), entry, &["quantity"]);
+        note(&format!("formation.{}", shown_key(process_type)), entry, &["quantity"]);
     }
     note("scripts", &document["scripts"], &["dokku", "postdeploy"]);
     note("scripts.postdeploy", &document["scripts"]["postdeploy"], &["command"]);
@@ -450,6 +462,10 @@ mod tests {
                 r#"{"scripts":{"dokku":{"predploy":"x"}}}"#,
                 "scripts.dokku.predploy is not known; the keys of scripts.dokku are predeploy, postdeploy",
             ),
+            (
+                r#"{"scripts":{"dokku":{"":"x"}}}"#,
+                r#"scripts.dokku."" is not known; the keys of scripts.dokku are predeploy, postdeploy"#,
+            ),
             (r#"{"scripts":{"dokku":"x"}}"#, r#"scripts.dokku must be an object, in braces, not "x""#),
         ] {
             assert_eq!(AppJson::parse(text).expect_err(text).to_string(), format!("app.json: {message}"));
@@ -458,7 +474,7 @@ mod tests {
 
     #[test]
     fn keys_without_effect_are_told() {
-        let notices = |text| AppJson::parse(text).expect("valid").notices;
+        let notices = |text: &str| AppJson::parse(text).expect("valid").notices;
         assert_eq!(notices(r#"{"formation":{"web":{"quantity":null},"clock":null},"healthchecks":null}"#), [""; 0]);
         assert_eq!(
             notices(
@@ -474,7 +490,48 @@ mod tests {
         assert_eq!(notices(r#"{"scripts":{"postdeploy":{"command":"x","size":"y"}}}"#).len(), 1);
         let many = (0..50).map(|n| format!(r#""k{n}\n":1,"#)).collect::<Vec<_>>().concat();
         let line = notices(&format!("{{{many}}}")).pop().expect("a line");
-        assert!(line.ends_with("k19, and 30 more") && !line.contains('\n'), "{line}");
+        assert!(line.ends_with(r#""k19\n" and 30 more"#) && !line.contains('\n'), "{line}");
+        assert_eq!(
+            notices(r#"{"":1,"formation":{"web":{"a b":1}},"formation.web":{}}"#),
+            [
+                r#"app.json: formation.web."a b" has no effect; only quantity is read; the limits of instances are those of the server"#,
+                r#"app.json: these keys have no effect: "", "formation.web""#,
+            ]
+        );
+    }
+
+    #[test]
+    fn of_a_key_that_is_given_more_than_once_the_last_counts_and_the_others_are_told() {
+        let text = r#"{"formation":{"web":{"quantity":1}},"env":{},"env":{"A":1,"A":2},
+            "formation":{"web":{"quantity":2,"quantity":3},"worker":{"quantity":4}}}"#;
+        let parsed = AppJson::parse(text).expect("valid");
+        assert_eq!(parsed.formation.values().copied().collect::<Vec<_>>(), [3, 4]);
+        assert_eq!(
+            parsed.notices,
+            [
+                "app.json: env has no effect; config:set sets config vars",
+                "app.json: these keys are given more than once; of each the last one counts, and the others have no effect: \
+                 formation.web.quantity, formation",
+            ]
+        );
+        let text = r#"{"cron":[{"schedule":"@daily","command":"a","command":"b"}]}"#;
+        let parsed = AppJson::parse(text).expect("valid");
+        assert_eq!(parsed.manifest.cron[0].command, "b");
+        assert_eq!(
+            parsed.notices,
+            ["app.json: cron[0].command is given more than once; the last one counts, and the others have no effect"]
+        );
+    }
+
+    #[test]
+    fn an_empty_file_is_told_as_such() {
+        for text in ["", " \n", "\u{feff}", "// nothing\n"] {
+            let error = AppJson::parse(text).expect_err(text).to_string();
+            assert_eq!(error, "app.json: the file is empty; fill it, or delete it");
+        }
+        assert!(
+            AppJson::parse("null").expect_err("null").to_string().ends_with("must be an object, in braces, not null")
+        );
     }
 
     #[test]

@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{BuildpackSource, address::with_shown_urls, ignored_keys};
+use super::{
+    BuildpackSource,
+    address::with_shown_urls,
+    ignored_keys::{self, shown_key},
+};
 
 /// Why a `project.toml` is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -131,6 +135,9 @@ struct Script {
     shell: Option<String>,
 }
 
+/// What the parser says about tables, lists or dotted keys that are nested too deeply.
+const TOO_DEEP: [&str; 2] = ["recursion limit", "max recursion depth met"];
+
 impl ProjectToml {
     /// Parses the text of a `project.toml`; the error names the key.
     pub fn parse(text: &str) -> Result<Self, InvalidProjectToml> {
@@ -138,11 +145,16 @@ impl ProjectToml {
         let invalid_toml = |e: toml::de::Error| {
             let line = e.span().map_or(1, |span| text.get(..span.start).unwrap_or(text).matches('\n').count() + 1);
             let message = e.message().split_whitespace().collect::<Vec<_>>().join(" ");
+            if TOO_DEEP.iter().any(|text| message.contains(text)) {
+                return InvalidProjectToml(format!(
+                    ", line {line}: it is nested more than 80 levels deep; make it flatter"
+                ));
+            }
             InvalidProjectToml(format!(", line {line}: {}", with_shown_urls(&message)))
         };
         let mut unused = Vec::new();
         let document: Document = toml::Deserializer::parse(text)
-            .and_then(|document| serde_ignored::deserialize(document, |path| unused.push(key_of(&path.to_string()))))
+            .and_then(|document| serde_ignored::deserialize(document, |path| unused.push(key_of(&path))))
             .map_err(invalid_toml)?;
         if let Some(version) = &document.about.schema_version
             && !matches!(version.as_str(), "0.1" | "0.2")
@@ -185,9 +197,19 @@ impl ProjectToml {
     }
 }
 
-/// A key as the developer writes it; the path has a question mark for each optional value.
-fn key_of(path: &str) -> String {
-    path.split('.').filter(|part| *part != "?").collect::<Vec<_>>().join(".")
+/// A key as the developer writes it.
+fn key_of(path: &serde_ignored::Path<'_>) -> String {
+    use serde_ignored::Path as P;
+    let below = |parent: &P<'_>, name: String| match key_of(parent).as_str() {
+        "" => name,
+        parent => format!("{parent}.{name}"),
+    };
+    match path {
+        P::Root => String::new(),
+        P::Seq { parent, index } => below(parent, index.to_string()),
+        P::Map { parent, key } => below(parent, shown_key(key)),
+        P::Some { parent } | P::NewtypeStruct { parent } | P::NewtypeVariant { parent } => key_of(parent),
+    }
 }
 
 /// What to do instead of a key that has no effect.
@@ -246,6 +268,45 @@ mod tests {
                 "project.toml: these keys have no effect: _.other, io.other",
             ]
         );
+    }
+
+    #[test]
+    fn an_unclear_key_is_quoted() {
+        let project = ProjectToml::parse("\"\" = 1\n[\"a\\nb\".\"?\"]\n[io.buildpacks]\n\"x.y\" = 1").expect("valid");
+        assert_eq!(
+            project.notices,
+            [
+                r#"project.toml: io.buildpacks."x.y" has no effect; is it misspelt?"#,
+                r#"project.toml: these keys have no effect: "", "a\nb""#,
+            ]
+        );
+    }
+
+    #[test]
+    fn deep_nesting_is_refused_in_the_stack_of_a_worker() {
+        let deep = |open: &str, close: &str| format!("x = {}1{}", open.repeat(20_000), close.repeat(20_000));
+        let dotted = "a.".repeat(100_000);
+        let too_deep = [
+            deep("[", "]"),
+            deep("{a=", "}"),
+            deep("{a.a.a.a.a=[", "]}"),
+            format!("{dotted}a = 1"),
+            format!("[{dotted}a]"),
+            format!("[[{dotted}a]]"),
+            format!("[io.buildpacks.{dotted}a]"),
+        ];
+        // As deep as each of them may be.
+        let deep = format!("[{0}a]\n{0}a = {1}{{{0}a = 1}}{2}", "a.".repeat(78), "[".repeat(78), "]".repeat(78));
+        let parse = |text: String| {
+            let parse = move || ProjectToml::parse(&text).map(drop).map_err(|error| error.to_string());
+            let parsed = std::thread::Builder::new().stack_size(2 << 20).spawn(parse).expect("a thread");
+            parsed.join().expect("no panic")
+        };
+        let refused = "project.toml, line 1: it is nested more than 80 levels deep; make it flatter";
+        for text in too_deep {
+            assert_eq!(parse(text), Err(refused.to_owned()));
+        }
+        assert_eq!(parse(deep), Ok(()));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Paths of files in messages.
 
-use crate::model::Line;
+use crate::model::{Line, first_names};
 
 /// Number of names that a message contains.
 const MAX_NAMES: usize = 5;
@@ -22,12 +22,7 @@ impl Names {
 
     /// The first few names; `None` if there are none.
     pub(super) fn summary(&self) -> Option<String> {
-        let first = self.first.join(", ");
-        match self.count {
-            0 => None,
-            count if count > MAX_NAMES => Some(format!("{first} and {} more", count - MAX_NAMES)),
-            _ => Some(first),
-        }
+        (self.count > 0).then(|| first_names(&self.first, self.count))
     }
 }
 

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::node::{InvalidAppJson, MAX_WORDS, Node};
-use crate::model::{CheckHeader, CheckType, DeclaredCheck, Exposure, HealthCheck, HttpProbe, Line, Probe, Scheme};
+use crate::model::{
+    CheckHeader, CheckType, DeclaredCheck, Exposure, HealthCheck, HttpProbe, Line, Probe, Scheme,
+    ignored_keys::shown_key,
+};
 
 /// The keys of a health check.
 const CHECK_KEYS: [&str; 17] = [
@@ -134,8 +137,7 @@ fn note_unused(
     let path = &check.path;
     let has = |key: &str| Ok::<_, InvalidAppJson>(check.get(key)?.is_some());
     let mut note = |key: &str, why: &str| {
-        let key: String = Line::sanitize(key).chars().take(60).collect();
-        unused.push(format!("app.json: {path}.{key} has no effect: {why}"));
+        unused.push(format!("app.json: {path}.{} has no effect: {why}", shown_key(key)));
     };
     for key in ["content", "httpHeaders", "scheme"] {
         if has(key)? && !matches!(declared.probe, Some(Probe::Http(_))) {

@@ -4,7 +4,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use serde_json::Value;
 
-use crate::model::{Line, ProcessType};
+use crate::model::{Line, ProcessType, ignored_keys::shown_key};
 
 /// Largest number of header fields, or words of a command, of a health check.
 pub(super) const MAX_WORDS: usize = 64;
@@ -38,7 +38,7 @@ impl<'a> Node<'a> {
     pub(super) fn has_only(&self, known: &[&str]) -> Result<(), InvalidAppJson> {
         let object = self.value.as_object().ok_or_else(|| self.must("an object, in braces"))?;
         let Some(key) = object.keys().find(|key| !known.contains(&key.as_str())) else { return Ok(()) };
-        let (path, key): (_, String) = (&self.path, Line::sanitize(key).chars().take(60).collect());
+        let (path, key) = (&self.path, shown_key(key));
         Err(InvalidAppJson(format!("{path}.{key} is not known; the keys of {path} are {}", known.join(", "))))
     }
 
