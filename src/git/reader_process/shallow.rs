@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     fs::{self, File},
     io::{self, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -74,41 +74,59 @@ pub(super) fn prune(objects: &Objects<'_>) -> Result<(), Failure> {
 /// Changes the lines of the file under the same lock as git.
 fn change(folder: &Path, change: impl FnOnce(&mut BTreeSet<String>) -> Result<(), Failure>) -> Result<(), Failure> {
     let failed = |e: io::Error| Failure::Unreadable(format!("cannot record the end of a shallow history: {e}"));
-    let (path, lock) = (folder.join("shallow"), folder.join("shallow.lock"));
-    let mut file = locked(&lock).map_err(failed)?;
-    let changed = || {
-        let known = match fs::read_to_string(&path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
-            known => known.map_err(failed)?,
-        };
-        let before: BTreeSet<_> = known.lines().map(str::to_owned).collect();
-        let mut roots = before.clone();
-        change(&mut roots)?;
-        if roots == before {
-            return Ok(false);
-        }
-        let written = roots.iter().try_for_each(|root| writeln!(file, "{root}")).and_then(|()| file.sync_all());
-        let replaced =
-            written.and_then(|()| if roots.is_empty() { fs::remove_file(&path) } else { fs::rename(&lock, &path) });
-        replaced.and_then(|()| File::open(folder)?.sync_all()).map_err(failed)?;
-        Ok(!roots.is_empty())
+    let path = folder.join("shallow");
+    let lock = Lock::take(folder.join("shallow.lock")).map_err(failed)?;
+    let known = match fs::read_to_string(&path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
+        known => known.map_err(failed)?,
     };
-    let renamed = changed();
-    if !matches!(renamed, Ok(true)) {
-        let _ = fs::remove_file(&lock);
+    let before: BTreeSet<_> = known.lines().map(str::to_owned).collect();
+    let mut roots = before.clone();
+    change(&mut roots)?;
+    if roots == before {
+        return Ok(());
     }
-    renamed.map(drop)
+    let replaced = if roots.is_empty() { fs::remove_file(&path) } else { lock.rename(&roots, &path) };
+    replaced.and_then(|()| File::open(folder)?.sync_all()).map_err(failed)
 }
 
-/// Takes the lock, which others hold for moments.
-fn locked(lock: &Path) -> io::Result<File> {
-    let until = Instant::now() + LOCK_TIMEOUT;
-    loop {
-        match File::create_new(lock) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && Instant::now() < until => {
-                std::thread::sleep(LOCK_INTERVAL);
+/// The lock of a file, a file itself. Dropping this removes it.
+struct Lock {
+    file: File,
+    /// `None` once it has another name: a lock of this name is another process's then.
+    path: Option<PathBuf>,
+}
+
+impl Lock {
+    /// Takes the lock, which others hold for moments.
+    fn take(path: PathBuf) -> io::Result<Self> {
+        let until = Instant::now() + LOCK_TIMEOUT;
+        loop {
+            match File::create_new(&path) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && Instant::now() < until => {
+                    std::thread::sleep(LOCK_INTERVAL);
+                }
+                file => return Ok(Self { file: file?, path: Some(path) }),
             }
-            locked => return locked,
+        }
+    }
+
+    /// Replaces the locked file by these lines, which ends the lock.
+    fn rename(mut self, lines: &BTreeSet<String>, to: &Path) -> io::Result<()> {
+        lines.iter().try_for_each(|line| writeln!(self.file, "{line}"))?;
+        self.file.sync_all()?;
+        if let Some(path) = &self.path {
+            fs::rename(path, to)?;
+        }
+        self.path = None;
+        Ok(())
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            let _ = fs::remove_file(path);
         }
     }
 }
