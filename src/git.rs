@@ -24,7 +24,7 @@ mod usage;
 pub use error::GitError;
 pub use fetch::{Fetched, Origin};
 pub use filter::{InvalidPattern, file_filter};
-pub use protocol::RefState;
+pub use protocol::{NoFile, RefState};
 pub use reader::Reader;
 pub use repositories::Repositories;
 pub use repository::{RefChange, Repository};

@@ -2,7 +2,7 @@
 
 use super::{deployer::Deployer, error::DeployError};
 use crate::{
-    git::{Reader, Source},
+    git::{NoFile, Reader, Source},
     model::{CommitId, Files, SourceFolder},
     store::App,
 };
@@ -25,9 +25,19 @@ impl<'a> Checkout<'a> {
 
     /// The content of a small text file, if the file exists.
     pub(super) async fn read(&self, path: &str) -> Result<Option<String>, DeployError> {
-        let path = self.folder.map_or_else(|| path.to_owned(), |folder| format!("{folder}/{path}"));
-        let bytes = self.reader.read_file(self.commit, &path, MAX_FILE_BYTES).await?;
-        bytes.map(|bytes| String::from_utf8(bytes).map_err(|_| DeployError::NotText(path))).transpose()
+        Ok(self.read_or_why_not(path).await?.ok())
+    }
+
+    /// The same, and otherwise why there is none.
+    pub(super) async fn read_or_why_not(&self, path: &str) -> Result<Result<String, NoFile>, DeployError> {
+        let folder = self.folder.map(SourceFolder::as_str);
+        let bytes = match self.reader.read_file(self.commit, folder, path, MAX_FILE_BYTES).await? {
+            Ok(bytes) => bytes,
+            Err(none) => return Ok(Err(none)),
+        };
+        let not_text =
+            |_| DeployError::NotText(folder.map_or_else(|| path.to_owned(), |folder| format!("{folder}/{path}")));
+        Ok(Ok(String::from_utf8(bytes).map_err(not_text)?))
     }
 
     /// Those of the paths that are files.

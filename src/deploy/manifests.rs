@@ -2,7 +2,10 @@
 //! no build. What has no effect is told, also if nothing is built.
 
 use super::{checkout::Checkout, error::DeployError, foreign_files};
-use crate::model::{AppJson, Procfile, ProjectToml};
+use crate::{
+    git::NoFile,
+    model::{AppJson, Procfile, ProjectToml},
+};
 
 /// Content of `app.json`, `project.toml` and `Procfile`.
 pub(super) struct Manifests {
@@ -16,18 +19,33 @@ pub(super) struct Manifests {
 impl Manifests {
     /// Reads the files; a job may run for at most `max_job_seconds`.
     pub(super) async fn read(checkout: &Checkout<'_>, max_job_seconds: u64) -> Result<Self, DeployError> {
-        let procfile = checkout.read("Procfile").await?.map(|text| Procfile::parse(&text)).transpose()?;
-        let app = match checkout.read("app.json").await? {
+        let mut not_read = Vec::new();
+        let procfile = text(checkout, "Procfile", &mut not_read).await?;
+        let procfile = procfile.map(|text| Procfile::parse(&text)).transpose()?;
+        let app = match text(checkout, "app.json", &mut not_read).await? {
             Some(text) => AppJson::parse(&text)?,
             None => AppJson::default(),
         };
         app.check_timeouts(max_job_seconds)?;
-        let project = match checkout.read("project.toml").await? {
+        let project = match text(checkout, "project.toml", &mut not_read).await? {
             Some(text) => ProjectToml::parse(&text)?,
             None => ProjectToml::default(),
         };
         let of_files = foreign_files::notices(checkout).await?;
-        let notices = app.notices.iter().chain(&project.notices).cloned().chain(of_files).collect();
+        let of_keys = app.notices.iter().chain(&project.notices).cloned();
+        let notices = not_read.into_iter().chain(of_keys).chain(of_files).collect();
         Ok(Self { app, project, procfile, notices })
     }
+}
+
+/// The text of a file, if there is one; notes why something of its name is not read.
+async fn text(checkout: &Checkout<'_>, name: &str, not_read: &mut Vec<String>) -> Result<Option<String>, DeployError> {
+    let why = match checkout.read_or_why_not(name).await? {
+        Ok(text) => return Ok(Some(text)),
+        Err(NoFile::Absent) => return Ok(None),
+        Err(NoFile::Folder) => "is a folder and not a file",
+        Err(NoFile::BrokenLink) => "is a symbolic link that leads to no file of the pushed source",
+    };
+    not_read.push(format!("{name} is not read: it {why}"));
+    Ok(None)
 }

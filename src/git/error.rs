@@ -52,6 +52,9 @@ pub enum GitError {
     /// The commit has no files.
     #[error("the pushed commit has no files; add some, commit and push again")]
     EmptyTree,
+    /// The patterns of the app select none of the commit's files; the first part says which.
+    #[error("{0} leaves no file of the pushed commit; change its patterns, commit and push again")]
+    NothingSelected(&'static str),
     /// A remote repository cannot be fetched.
     #[error("cannot fetch {url}: {message}; check the URL, and that it can be read without a password")]
     Fetch {

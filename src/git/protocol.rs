@@ -73,11 +73,13 @@ pub(super) enum Request {
         /// The commit.
         commit: CommitId,
     },
-    /// A regular file of a commit; answered with `File` or `NoFile`.
+    /// A file of a commit; answered with `File` or `NoFile`.
     File {
         /// The commit.
         commit: CommitId,
-        /// Path in the commit.
+        /// The folder that is the root for the path and for symbolic links.
+        folder: Option<String>,
+        /// Path below the root.
         path: String,
         /// Maximum size, in bytes.
         max: usize,
@@ -111,6 +113,17 @@ pub(super) enum Request {
     Tar,
 }
 
+/// Why a path leads to no file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NoFile {
+    /// There is nothing, or a submodule.
+    Absent,
+    /// It is a folder, or a symbolic link to one.
+    Folder,
+    /// It is a symbolic link that leads to nothing, or out of the root.
+    BrokenLink,
+}
+
 /// The present state of a ref.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefState {
@@ -136,8 +149,8 @@ pub(super) enum Answer {
     Subject(String),
     /// The file exists; its bytes follow.
     File,
-    /// The file does not exist.
-    NoFile,
+    /// There is no such file.
+    NoFile(NoFile),
     /// Paths of those files that exist.
     Paths(Vec<String>),
     /// The files are listed.
@@ -162,6 +175,9 @@ pub(super) enum Failure {
     /// The commit has no files.
     #[error("no files")]
     Empty,
+    /// The patterns select none of the commit's files.
+    #[error("no file is selected")]
+    NothingSelected,
     /// The commit does not have the folder.
     #[error("no folder {0}")]
     NoFolder(String),

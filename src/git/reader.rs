@@ -7,7 +7,7 @@ mod tar_stream;
 use super::{
     error::{GitError, Result, failed},
     filter::{InvalidPattern, key_and_patterns},
-    protocol::{Answer, Failure, MAX_FILES, RefState, Request},
+    protocol::{Answer, Failure, MAX_FILES, NoFile, RefState, Request},
     repository::{Repository, ref_name},
     source::Source,
 };
@@ -41,6 +41,14 @@ impl Reader {
     pub async fn ref_value(&self, branch: &BranchName) -> Result<Option<CommitId>> {
         match self.ask(&Request::Ref { name: ref_name(branch) }).await? {
             Answer::Id(id) => Ok(id),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Whether the branch exists that a clone checks out.
+    pub async fn has_head(&self) -> Result<bool> {
+        match self.ask(&Request::Ref { name: "HEAD".to_owned() }).await? {
+            Answer::Id(id) => Ok(id.is_some()),
             other => Err(unexpected(&other)),
         }
     }
@@ -105,17 +113,25 @@ impl Reader {
         self.ask_whether(&Request::HasFolder { commit: commit.clone(), folder: folder.to_owned() }).await
     }
 
-    /// A regular file of a commit; `None` if it does not exist, an error if it is larger than `max` bytes.
-    pub async fn read_file(&self, commit: &CommitId, path: &str, max: usize) -> Result<Option<Vec<u8>>> {
+    /// A file of a commit, or of a folder of it, which symbolic links do not leave; an error if the file is larger than `max`
+    /// bytes.
+    pub async fn read_file(
+        &self,
+        commit: &CommitId,
+        folder: Option<&str>,
+        path: &str,
+        max: usize,
+    ) -> Result<Result<Vec<u8>, NoFile>> {
+        let (commit, folder, path) = (commit.clone(), folder.map(str::to_owned), path.to_owned());
         let mut connection = self.0.take()?;
-        let bytes = match connection.ask(&Request::File { commit: commit.clone(), path: path.to_owned(), max }).await? {
+        let bytes = match connection.ask(&Request::File { commit, folder, path: path.clone(), max }).await? {
             Answer::File => match connection.receive().await? {
-                Frame::Data(bytes) if bytes.len() <= max => Ok(Some(bytes.into())),
+                Frame::Data(bytes) if bytes.len() <= max => Ok(Ok(bytes.into())),
                 Frame::Data(_) => return Err(GitError::Reader("sent a file that is too long".to_owned())),
                 Frame::Answer(other) => return Err(unexpected(&other)),
             },
-            Answer::NoFile => Ok(None),
-            Answer::Failed(Failure::FileTooLarge) => Err(GitError::TooLarge { path: path.to_owned(), max }),
+            Answer::NoFile(none) => Ok(Err(none)),
+            Answer::Failed(Failure::FileTooLarge) => Err(GitError::TooLarge { path, max }),
             Answer::Failed(failure) => Err(self.error_of(failure)),
             other => return Err(unexpected(&other)),
         };
@@ -151,6 +167,12 @@ impl Reader {
                         let (key, _) = key_and_patterns(files);
                         InvalidPattern { key, message: Line::sanitize(&message) }.into()
                     }
+                    Failure::NothingSelected => GitError::NothingSelected(match files {
+                        Files::Include(_) => "io.buildpacks.include in project.toml",
+                        Files::All | Files::Exclude(_) => {
+                            "io.buildpacks.exclude in project.toml, or the .dockerignore of a Dockerfile,"
+                        }
+                    }),
                     other => self.error_of(other),
                 })
             }
@@ -179,7 +201,7 @@ impl Reader {
     fn error_of(&self, failure: Failure) -> GitError {
         match failure {
             Failure::Unreadable(message) | Failure::Pattern(message) => GitError::Unreadable(Line::sanitize(&message)),
-            Failure::Empty => GitError::EmptyTree,
+            Failure::Empty | Failure::NothingSelected => GitError::EmptyTree,
             Failure::NoFolder(folder) => GitError::NoSuchFolder(Line::sanitize(&folder)),
             Failure::Duplicate(path) => GitError::Duplicate(Line::sanitize(&path)),
             Failure::TooManyFiles => GitError::TooManyFiles(MAX_FILES),

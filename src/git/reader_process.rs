@@ -128,15 +128,17 @@ impl<'r> Session<'r> {
                 let written = tar_writer::write(&self.objects, &entries, &mut *out);
                 written.map(|()| Answer::TarEnd).map_err(|e| Failure::Unreadable(e.to_string()))
             }
-            Request::File { commit, path, max } => match folder::file(&self.objects, &commit, &path, max) {
-                Ok(Some(bytes)) => {
-                    out.write_all(&encode(Kind::Answer, &Answer::File)?)?;
-                    out.write_all(&protocol::head(Kind::Data, bytes.len())?)?;
-                    return out.write_all(&bytes);
+            Request::File { commit, folder, path, max } => {
+                match folder::file(&self.objects, &commit, folder.as_deref(), &path, max) {
+                    Ok(Ok(bytes)) => {
+                        out.write_all(&encode(Kind::Answer, &Answer::File)?)?;
+                        out.write_all(&protocol::head(Kind::Data, bytes.len())?)?;
+                        return out.write_all(&bytes);
+                    }
+                    Ok(Err(none)) => Ok(Answer::NoFile(none)),
+                    Err(failure) => Err(failure),
                 }
-                Ok(None) => Ok(Answer::NoFile),
-                Err(failure) => Err(failure),
-            },
+            }
             other => self.look_up(other),
         };
         out.write_all(&encode(Kind::Answer, &answer.unwrap_or_else(Answer::Failed))?)
@@ -197,10 +199,13 @@ impl<'r> Session<'r> {
         self.source = Vec::new();
         let tree = folder::tree(&self.objects, commit, folder)?;
         let mut listing = Listing::of_tree(&self.objects, tree, max_bytes)?;
+        if listing.entries.is_empty() {
+            return Err(Failure::Empty);
+        }
         let is_selected = file_filter(files).map_err(|e| Failure::Pattern(e.message))?;
         listing.entries.retain(|entry| is_selected(entry.path()));
         if listing.entries.is_empty() {
-            return Err(Failure::Empty);
+            return Err(Failure::NothingSelected);
         }
         let mut warnings = Vec::new();
         if let Some(names) = listing.submodules.summary() {

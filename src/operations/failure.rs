@@ -309,6 +309,7 @@ fn kind_of_deploy(error: &DeployError) -> FailureKind {
         DeployError::Engine(_) => FailureKind::Unavailable,
         DeployError::Git(error) => match error {
             GitError::EmptyTree
+            | GitError::NothingSelected(_)
             | GitError::Fetch { .. }
             | GitError::Pattern(_)
             | GitError::NoSuchFolder(_)

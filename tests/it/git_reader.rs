@@ -81,7 +81,7 @@ fn replace_refs_and_grafts_are_ignored() {
     for reader in [reader, server.reader()] {
         assert_eq!(source(&server, &reader, &first).unwrap(), tar);
         let (summary, file) = server.runtime.block_on(async {
-            (reader.commit_summary(&first).await.unwrap(), reader.read_file(&first, "file", 100).await.unwrap())
+            (reader.commit_summary(&first).await.unwrap(), reader.read_file(&first, None, "file", 100).await.unwrap())
         });
         assert_eq!((summary.as_str(), file.unwrap().as_slice()), ("subject", &b"subject"[..]));
     }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use paas::{
-    git::{GitError, Source},
+    git::{GitError, NoFile, Source},
     model::{CommitId, Files},
 };
 
@@ -131,10 +131,10 @@ fn folders_submodules_lfs_pointers_and_empty_trees_are_read() {
     }
 
     let reader = server.reader();
-    let read = |path: &str, most| server.runtime.block_on(reader.read_file(&commit, path, most));
+    let read = |path: &str, most| server.runtime.block_on(reader.read_file(&commit, None, path, most));
     assert_eq!(read("sub/deep/x", 1).unwrap().unwrap(), b"x");
-    assert_eq!(read("Procfile", 1).unwrap(), None);
-    assert_eq!(read("sub", 1).unwrap(), None);
+    assert_eq!(read("Procfile", 1).unwrap(), Err(NoFile::Absent));
+    assert_eq!(read("sub", 1).unwrap(), Err(NoFile::Folder));
     assert!(matches!(read("sub/large.bin", 10), Err(GitError::TooLarge { .. })));
     assert_eq!(server.runtime.block_on(reader.commit_summary(&commit)).unwrap(), "ünder red");
 
@@ -142,6 +142,52 @@ fn folders_submodules_lfs_pointers_and_empty_trees_are_read() {
     work.git(&["commit", "-q", "-m", "empty"]).success();
     let empty = pushed(&work);
     assert!(matches!(source(&server, &empty, None), Err(GitError::EmptyTree)));
+}
+
+/// A file may be a symbolic link, which is followed as the kernel does, but not out of the folder that is built.
+#[test]
+fn symbolic_links_are_followed_within_the_folder() {
+    let server = Server::new();
+    let work = server.work("ann");
+    fs::create_dir_all(work.folder.join("app/config")).unwrap();
+    fs::write(work.folder.join("app/config/real"), "real").unwrap();
+    fs::write(work.folder.join("outside"), "outside").unwrap();
+    for (link, target) in [
+        ("near", "config/real"),
+        ("second", "./near"),
+        ("config/up", "../config//real"),
+        ("dir", "config"),
+        ("through", "dir/real"),
+        ("out", "../outside"),
+        ("absolute", "/etc/passwd"),
+        ("nowhere", "missing"),
+        ("itself", "itself"),
+        ("below", "config/real/x"),
+    ] {
+        symlink(target, work.folder.join("app").join(link)).unwrap();
+    }
+    work.git(&["add", "app", "outside"]).success();
+    work.git(&["commit", "-q", "-m", "links"]).success();
+    let commit = pushed(&work);
+    let reader = server.reader();
+    let read = |folder, path: &str| server.runtime.block_on(reader.read_file(&commit, folder, path, 100)).unwrap();
+    for path in ["config/real", "near", "second", "config/up", "through"] {
+        assert_eq!(read(Some("app"), path).as_deref(), Ok(&b"real"[..]), "{path}");
+    }
+    assert_eq!(read(None, "app/out").as_deref(), Ok(&b"outside"[..]));
+    assert_eq!(read(Some("app"), "dir"), Err(NoFile::Folder));
+    for path in ["out", "absolute", "nowhere", "itself", "below"] {
+        assert_eq!(read(Some("app"), path), Err(NoFile::BrokenLink), "{path}");
+    }
+    for path in ["missing", "../outside", "config/real/x"] {
+        assert_eq!(read(Some("app"), path), Err(NoFile::Absent), "{path}");
+    }
+    let all = Files::Exclude(vec!["*".to_owned()]);
+    let refused = server.runtime.block_on(reader.source_tar(&commit, None, &all)).unwrap_err().to_string();
+    assert!(
+        refused.starts_with("io.buildpacks.exclude in project.toml") && refused.contains("leaves no file"),
+        "{refused}"
+    );
 }
 
 /// A few small trees that together name more files than a machine can list.
