@@ -26,7 +26,13 @@ pub(super) async fn run(session: &Session<'_>, command: GitCommand) -> Result {
 
 impl Text for GitSettings {
     fn text(&self) -> String {
-        format!("-----> Pushes to {} are deployed from now on\n", self.deploy_branch)
+        let branch = &self.deploy_branch;
+        let missing = if self.branch_exists {
+            String::new()
+        } else {
+            format!("       there is no branch {branch} yet: push it to deploy it\n")
+        };
+        format!("-----> Pushes to {branch} are deployed from now on\n{missing}")
     }
 }
 

@@ -24,10 +24,17 @@ impl Deployer {
         Ok(app)
     }
 
-    /// Sets the branch that is deployed, and cloned by default.
-    pub async fn set_deploy_branch(&self, app: &App, branch: BranchName) -> Result<(), DeployError> {
+    /// Sets the branch that is deployed, and cloned by default; returns whether the repository has it. What a clone checks out
+    /// stays as it is until then, if that exists.
+    pub async fn set_deploy_branch(&self, app: &App, branch: BranchName) -> Result<bool, DeployError> {
         self.0.store.set_deploy_branch(app.id, branch.clone(), false).await?;
-        Ok(self.0.repositories.get(&app.name).set_head(&branch).await?)
+        let repository = self.0.repositories.get(&app.name);
+        let reader = repository.reader();
+        let exists = reader.ref_value(&branch).await?.is_some();
+        if exists || !reader.has_head().await? {
+            repository.set_head(&branch).await?;
+        }
+        Ok(exists)
     }
 
     /// Destroys an app, and cancels its pushes and rollouts. Once its row is marked, the destruction is completed even

@@ -17,8 +17,9 @@ impl Deployer {
         old: Option<&CommitId>,
     ) -> Result<(), DeployError> {
         repository.update_ref(&release.branch, &release.commit, old).await?;
-        if app.deploy_branch.is_none() {
-            self.0.store.set_deploy_branch(app.id, release.branch.clone(), true).await?;
+        let deploy_branch = self.0.store.set_deploy_branch(app.id, release.branch.clone(), true).await?;
+        // The deploy branch may have been set before there was one of that name.
+        if deploy_branch == release.branch {
             repository.set_head(&release.branch).await?;
         }
         self.0.store.note_ref_set(app.id, release.number).await?;

@@ -44,7 +44,12 @@ pub struct SetGit {
 
 /// Reads a branch, with or without `refs/heads/`.
 fn branch(text: &str) -> Result<BranchName, InvalidName> {
-    text.trim_start_matches("refs/heads/").parse()
+    let branch = text.strip_prefix("refs/heads/").unwrap_or(text);
+    if branch.starts_with("refs/") {
+        let rule = "give the branch alone, such as main, or refs/heads/main";
+        return Err(InvalidName { what: "branch name", value: text.chars().take(80).collect(), rule });
+    }
+    branch.parse()
 }
 
 fn deserialize_branch<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BranchName, D::Error> {
@@ -58,6 +63,8 @@ pub struct GitSettings {
     pub app: AppName,
     /// Branch whose pushes are deployed.
     pub deploy_branch: BranchName,
+    /// Whether the repository has that branch yet.
+    pub branch_exists: bool,
 }
 
 impl Operation for SetGit {
@@ -80,8 +87,8 @@ impl Operation for SetGit {
     async fn run(self, context: &Context<'_>, app: App) -> Result<GitSettings> {
         match self.property {
             GitProperty::DeployBranch => {
-                context.deployer.set_deploy_branch(&app, self.value.clone()).await?;
-                Ok(GitSettings { app: app.name, deploy_branch: self.value })
+                let branch_exists = context.deployer.set_deploy_branch(&app, self.value.clone()).await?;
+                Ok(GitSettings { app: app.name, deploy_branch: self.value, branch_exists })
             }
         }
     }
@@ -145,5 +152,12 @@ mod tests {
             assert_eq!(set.audit(), "deploy-branch live");
         }
         assert!(branch("a..b").is_err());
+        for text in ["refs/heads/refs/heads/x", "refs/heads/refs/x", "refs/tags/v1"] {
+            let error = branch(text).unwrap_err().to_string();
+            assert!(
+                error.ends_with("is not a valid branch name: give the branch alone, such as main, or refs/heads/main"),
+                "{error}"
+            );
+        }
     }
 }

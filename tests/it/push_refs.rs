@@ -100,6 +100,32 @@ fn several_branches_at_once_deploy_the_usual_one() {
     world.answers(&world.url("odd"), "b");
 }
 
+/// The deploy branch may be one that is pushed later; until then, a clone checks out what is there.
+#[test]
+fn a_deploy_branch_may_be_pushed_later() {
+    let world = World::new();
+    let folder = world.repository("later", &[("index.html", "main")]);
+    let remote = world.remote("later");
+    let cloned = |to: &str| {
+        world.git(world.dir(), &["clone", "-q", &remote, to]).success();
+        world.git(&world.dir().join(to), &["branch", "--show-current"]).success().out.trim().to_owned()
+    };
+    world.push(&folder).success();
+    for bad in ["refs/heads/refs/heads/next", "refs/tags/v1"] {
+        world.ssh(&["git:set", "later", "deploy-branch", bad]).failure().prints("give the branch alone, such as main");
+    }
+    let set = world.ssh(&["git:set", "later", "deploy-branch", "refs/heads/next"]).success();
+    set.prints("Pushes to next are deployed").prints("there is no branch next yet: push it to deploy it");
+    assert_eq!(cloned("before"), "main");
+    world.commit(&folder, &[("index.html", "next")]);
+    world.git(&folder, &["push", "paas", "main:next"]).success();
+    world.answers(&world.url("later"), "next");
+    assert_eq!(cloned("after"), "next");
+    let set = world.ssh(&["git:set", "later", "deploy-branch", "main"]).success();
+    assert!(!set.all().contains("there is no branch"), "{}", set.all());
+    assert_eq!(cloned("again"), "main");
+}
+
 /// A tag that was meant as a branch is told, and the command that deploys its commit works.
 #[test]
 fn a_tag_that_was_meant_as_a_branch_is_told() {
