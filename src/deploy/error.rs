@@ -9,6 +9,7 @@ use crate::{
     images::ImageError,
     instances::{InstancesError, RolloutError},
     model::{AppName, BranchName, InvalidAppJson, InvalidProjectToml, ProcfileError, RefName, Secret, TaskName},
+    receive::Rejection,
     store::StoreError,
     tasks::TaskError,
 };
@@ -37,8 +38,21 @@ pub enum DeployError {
         /// The ref that exists, or is pushed, too.
         other: String,
     },
+    /// The ref cannot be created beside another one, which the same push deletes.
+    #[error(
+        "{name} cannot be stored in the push that deletes {other}, because git keeps a ref as a file; push {}{name} again",
+        if *.is_atomic { format!("the deletion of {other} first, then push ") } else { String::new() }
+    )]
+    RefDeletedWithIt {
+        /// The pushed ref.
+        name: RefName,
+        /// The ref that is deleted.
+        other: String,
+        /// Whether it is not deleted either.
+        is_atomic: bool,
+    },
     /// Another ref of the same atomic push was refused.
-    #[error("not updated, because the push is atomic and {0} was refused")]
+    #[error("{}", Rejection::atomic(.0).0)]
     Atomic(RefName),
     /// git did not set the refs that are not deployed.
     #[error("{0}")]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::error::DeployError;
 use crate::{
     git::{RefChange, RefState, Repository},
-    model::{BranchName, CommitId, RefName, excluded_by},
+    model::{BranchName, CommitId, RefName, excluded_by, first_names},
     progress::Progress,
     receive::{RefUpdate, RequestedPush},
     store::App,
@@ -51,13 +51,17 @@ impl<'a> RefPlan<'a> {
         let is_deployed =
             |update: &RefUpdate| update.new.is_some() && update.name.branch().is_some_and(|b| Some(b) == deploy_branch);
         let mut created = BTreeSet::new();
+        let is_deleted = |update: &&RefUpdate| {
+            update.new.is_none() && update.name.branch().is_none_or(|b| app.deploy_branch.as_ref() != Some(b))
+        };
+        let deleted = push.updates.iter().filter(is_deleted).map(|update| update.name.full()).collect();
         // What is deployed comes first: of two refs that exclude each other it is the one that is set.
         let mut order: Vec<_> = (0..push.updates.len()).collect();
         order.sort_by_key(|i| !is_deployed(&push.updates[*i]));
         let mut decisions: Vec<_> = push.updates.iter().map(|_| Decision::Store).collect();
         for i in order {
             let (update, state) = (&push.updates[i], states.get(i).cloned().unwrap_or_default());
-            decisions[i] = match refusal(app, update, state, &created) {
+            decisions[i] = match refusal(app, push, update, state, &created, &deleted) {
                 Some(error) => Decision::Refuse(error),
                 None if is_deployed(update) => Decision::Deploy,
                 None => Decision::Store,
@@ -143,7 +147,8 @@ impl<'a> RefPlan<'a> {
         let tags: Vec<_> = set().filter(|update| update.name.branch().is_none()).collect();
         let Some(first) = tags.first() else { return };
         let names = named(&tags.iter().map(|tag| &tag.name).collect::<Vec<_>>());
-        if self.deployment().is_some() || !branches.is_empty() {
+        // Why a pushed branch is not deployed was told, or is told as the reason of its refusal.
+        if self.push.updates.iter().any(|update| update.new.is_some() && update.name.branch().is_some()) {
             progress.detail(format!("stored without being deployed: {names}")).await;
             return;
         }
@@ -154,20 +159,21 @@ impl<'a> RefPlan<'a> {
         } else {
             progress.header(format!("Nothing is deployed: {names} is not a branch")).await;
         }
-        if let Some(id) = &meant.new {
-            let text = format!("git push REMOTE '{}^{{commit}}:refs/heads/{branch}' deploys that commit", id.short());
-            progress.detail(text).await;
-        }
+        // Beside a branch that the pusher's git has refused to push, a tag is all that arrives here.
+        let is_meant = app.current.is_none() || meant.name.tag() == Some(branch);
+        let text = match &meant.new {
+            Some(id) if is_meant => {
+                format!("git push REMOTE '{}^{{commit}}:refs/heads/{branch}' deploys that commit", id.short())
+            }
+            _ => format!("pushes to the branch {branch} are deployed"),
+        };
+        progress.detail(text).await;
     }
 }
 
 /// The first names of a list, and the number of the others.
 fn named<T: std::fmt::Display>(names: &[T]) -> String {
-    let first = names.iter().take(MAX_NAMED).map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(MAX_NAMED) {
-        0 => first,
-        more => format!("{first} and {more} more"),
-    }
+    first_names(&names[..names.len().min(MAX_NAMED)], names.len())
 }
 
 /// The branch that becomes the deploy branch of an app that has none: the only one that is pushed, or else the usual one.
@@ -179,8 +185,15 @@ fn first_deploy_branch(updates: &[RefUpdate]) -> Option<&BranchName> {
     }
 }
 
-/// Why an update is refused; `created` are the refs that the same push creates.
-fn refusal(app: &App, update: &RefUpdate, state: RefState, created: &BTreeSet<String>) -> Option<DeployError> {
+/// Why an update is refused; `created` and `deleted` are the refs that the same push creates and deletes.
+fn refusal(
+    app: &App,
+    push: &RequestedPush,
+    update: &RefUpdate,
+    state: RefState,
+    created: &BTreeSet<String>,
+    deleted: &BTreeSet<String>,
+) -> Option<DeployError> {
     let name = &update.name;
     if state.id != update.old {
         let actual = state.id.map_or_else(|| "deleted".to_owned(), |commit| format!("at {}", commit.short()));
@@ -194,6 +207,11 @@ fn refusal(app: &App, update: &RefUpdate, state: RefState, created: &BTreeSet<St
         return None;
     }
     let other = state.blocked_by.or_else(|| excluded_by(created, &name.full()).map(str::to_owned))?;
+    let (name, is_deleted) = (name.clone(), deleted.contains(&other));
     let other = RefName::parse(&other).map_or(other, |other| other.to_string());
-    Some(DeployError::RefConflict { name: name.clone(), other })
+    Some(if is_deleted {
+        DeployError::RefDeletedWithIt { name, other, is_atomic: push.atomic }
+    } else {
+        DeployError::RefConflict { name, other }
+    })
 }

@@ -282,6 +282,7 @@ fn kind_of_deploy(error: &DeployError) -> FailureKind {
         DeployError::AlreadyReported(error) | DeployError::Destroying(error) => kind_of_deploy(error),
         DeployError::Stale { .. }
         | DeployError::RefConflict { .. }
+        | DeployError::RefDeletedWithIt { .. }
         | DeployError::Atomic(_)
         | DeployError::DeployBranch(_)
         | DeployError::Port { .. }

@@ -1,6 +1,6 @@
 //! The handler of pushes: decides what the updates of refs do.
 
-use std::pin::Pin;
+use std::{fmt, pin::Pin};
 
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +53,18 @@ pub struct RefUpdate {
 /// Why an update is rejected: one line, which git shows as the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection(pub String);
+
+impl Rejection {
+    /// Of a ref of an atomic push of which another ref was refused.
+    pub fn atomic(refused: &impl fmt::Display) -> Self {
+        Self(format!("not updated, because the push is atomic and {refused} was refused"))
+    }
+
+    /// By a server that failed to decide.
+    pub(super) fn failed() -> Self {
+        Self("the server failed; push again".to_owned())
+    }
+}
 
 /// Decides what a push does, and sets the refs itself whose updates it accepts.
 pub trait PushHandler: Send + Sync + 'static {

@@ -102,20 +102,18 @@ pub(super) async fn serve_updates(
             Err(rejection) => refused.push(Some(rejection)),
         }
     }
-    if requested.atomic && refused.iter().any(Option::is_some) {
-        updates.clear();
-    }
-    let decided = if updates.is_empty() {
-        Vec::new()
-    } else {
-        decide(handler, tracker, push, updates, requested.atomic, hook).await?
+    let first_refused = requested.commands.iter().zip(&refused).find(|(_, refused)| refused.is_some());
+    let decided = match first_refused {
+        Some((command, _)) if requested.atomic => vec![Err(Rejection::atomic(&command.shown_name())); updates.len()],
+        _ if updates.is_empty() => Vec::new(),
+        _ => decide(handler, tracker, push, updates, requested.atomic, hook).await?,
     };
     let mut decided = decided.into_iter();
     let mut report = Vec::new();
     for (command, refused) in requested.commands.iter().zip(refused) {
         let decided = match refused {
             Some(rejection) => Err(rejection),
-            None => decided.next().unwrap_or_else(|| Err(Rejection(NOT_ATOMIC.to_owned()))),
+            None => decided.next().unwrap_or_else(|| Err(Rejection::failed())),
         };
         let answer = match decided {
             Ok(()) => [b"ok ", &command.name[..]].concat(),
@@ -133,9 +131,6 @@ pub(super) async fn serve_updates(
     }
     hook.frame(hook::VERDICT, &[0]).await
 }
-
-/// Why the other refs of an atomic push are not updated.
-const NOT_ATOMIC: &str = "another ref of this atomic push was refused";
 
 /// The updates that a push asks for, as git sends them to its hook.
 struct RequestedUpdates {
@@ -190,6 +185,12 @@ impl UpdateCommand {
         let (old, new) = (id()?, id()?);
         let name = words.next().filter(|name| !name.is_empty()).ok_or_else(wrong)?.to_vec();
         Ok(Self { old, new, name })
+    }
+
+    /// The name for a message, also if it is none of a ref.
+    fn shown_name(&self) -> String {
+        let name = String::from_utf8_lossy(&self.name);
+        RefName::parse(&name).map_or_else(|_| Line::sanitize(&name), |name| name.to_string())
     }
 
     /// The update that the command asks for.
@@ -257,7 +258,7 @@ async fn decide(
     drop(lines);
     let decided = deciding.await.unwrap_or_else(|error| {
         tracing::error!(%error, "the handler of a push failed");
-        vec![Err(Rejection("the server failed; push again".to_owned())); count]
+        vec![Err(Rejection::failed()); count]
     });
     forwarded.map(|()| decided)
 }

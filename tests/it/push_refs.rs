@@ -48,6 +48,17 @@ fn a_ref_that_cannot_be_stored_is_refused_before_the_build() {
     both.prints("live/next cannot be stored beside live").prints("-> live\n");
     world.answers(&world.url("tree"), "two");
 
+    // Of which one is deleted: git cannot do both at once.
+    world.git(&folder, &["push", "paas", "main:refs/heads/a"]).success();
+    let refspecs = [":a", "main:refs/heads/a/b"];
+    let refused = world.git(&folder, &[&["push", "--atomic", "paas"], &refspecs[..]].concat()).failure();
+    refused
+        .prints("a/b cannot be stored in the push that deletes a")
+        .prints("push the deletion of a first, then push a/b again");
+    let refused = world.git(&folder, &[&["push", "paas"], &refspecs[..]].concat()).failure();
+    refused.prints("git keeps a ref as a file; push a/b again");
+    world.git(&folder, &["push", "paas", refspecs[1]]).success();
+
     // An atomic push is deployed with all its refs, or not at all.
     world.commit(&folder, &[("index.html", "three")]);
     world.git(&folder, &["tag", "v3"]).success();

@@ -64,6 +64,8 @@ fn the_second_of_two_pushes_from_one_base_is_refused() {
     let theirs = clone(&world, "race");
     world.commit(&mine, &[("Procfile", &version(2))]);
     world.commit(&theirs, &[("Procfile", &version(3))]);
+    world.git(&theirs, &["tag", "-a", "v3", "-m", "three"]).success();
+    world.git(&theirs, &["config", "push.followTags", "true"]).success();
 
     world.pause("before-commit");
     let mut first = Pushing::start(&world, &mine);
@@ -73,6 +75,7 @@ fn the_second_of_two_pushes_from_one_base_is_refused() {
     world.go_on("before-commit");
     first.end().success();
     let second = second.end().failure().prints("stale push: main is now at ");
+    let second = second.prints("stored without being deployed: v3");
     assert!(!second.err.contains("Detecting"), "the second push was built: {}", second.err);
     world.answers(&world.url("race"), "version-2");
     let builds = world.ssh(&["builds:list", "race", "--format", "json"]).success().json();

@@ -55,7 +55,9 @@ fn the_handler_decides_and_the_client_shows_the_reason() {
     // A branch that points to a tag object is refused before it is deployed.
     ann.push(&["v1:refs/heads/tagged"]).failure().prints("a branch must point to a commit");
     // What is refused before the handler is asked refuses the whole push, if that is atomic.
-    ann.push(&["--atomic", "main:one", "v1:refs/heads/two"]).failure().prints("another ref of this atomic push");
+    ann.push(&["--atomic", "main:one", "v1:refs/heads/two"])
+        .failure()
+        .prints("not updated, because the push is atomic and two was refused");
     assert_eq!(server.id("one"), None);
 
     // A clone has the pushed commit.
