@@ -153,15 +153,13 @@ impl Deployer {
 
     /// Reports the URLs of the app.
     async fn announce(&self, app: &App, progress: &Progress) -> Result<(), DeployError> {
-        let now = self.0.store.app(app.id).await?;
-        if now.is_some_and(|app| app.stopped) {
-            return Ok(());
-        }
+        let Some(now) = self.0.store.app(app.id).await?.filter(|app| !app.stopped) else { return Ok(()) };
         progress.header("Application deployed:").await;
         let release = self.current_release(app).await?;
-        if release.is_some_and(|release| release.exposed().is_none()) {
+        if let Some(release) = release.filter(|release| release.exposed().is_none()) {
             progress.detail("the app has no web process, so it has no URL").await;
-            if self.0.instances.report(app.id).await?.is_empty() {
+            // Not the instances that there are: those of the release before may still be ending.
+            if release::formation(&release.processes, &now.formation).values().all(|quantity| *quantity == 0) {
                 let text = format!("no instance is declared: ps:scale {} TYPE=1 starts one", app.name);
                 progress.trouble(text).await;
             }

@@ -66,7 +66,7 @@ impl Operation for CreateApp {
     async fn run(self, context: &Context<'_>, _: Server) -> Result<CreatedApp> {
         let app = context.deployer.create_app(self.app, context.caller.actor.user).await?;
         context.recording.about(app.id, &app.name);
-        Ok(CreatedApp { urls: urls(context, &app).await?, name: app.name })
+        Ok(CreatedApp { urls: urls(context, &app).await?.unwrap_or_default(), name: app.name })
     }
 }
 
@@ -120,7 +120,7 @@ impl Operation for ListApps {
                 state: AppState::of(context, &app).await?,
                 stopped: app.stopped,
                 created_at: Time(app.created_at),
-                url: urls(context, &app).await?.into_iter().next(),
+                url: urls(context, &app).await?.and_then(|urls| urls.into_iter().next()),
                 name: app.name,
             });
         }
@@ -161,7 +161,7 @@ pub struct AppInfo {
     pub build_dir: Option<SourceFolder>,
     /// Port mappings.
     pub ports: Vec<Mapping>,
-    /// URLs of the port mappings.
+    /// URLs of the port mappings; none if the app has no web process.
     pub urls: Vec<String>,
     /// Time of creation.
     pub created_at: Time,
@@ -180,7 +180,7 @@ impl Operation for ShowApp {
 
     async fn run(self, context: &Context<'_>, app: App) -> Result<AppInfo> {
         let owner = context.store.owners().await?.remove(&app.id);
-        let (ports, urls) = ports::rows(context, &app).await?.into_iter().map(|row| (row.mapping, row.url)).unzip();
+        let ports = ports::rows(context, &app).await?.into_iter().map(|row| row.mapping).collect();
         Ok(AppInfo {
             owner,
             members: members::members(context, &app).await?,
@@ -190,7 +190,7 @@ impl Operation for ShowApp {
             formation: ps::formation(context, &app).await?,
             stack: context.deployer.stacks().name_for(&app).to_owned(),
             ports,
-            urls,
+            urls: urls(context, &app).await?.unwrap_or_default(),
             created_at: Time(app.created_at),
             deploy_branch: app.deploy_branch,
             build_dir: app.source_folder,
@@ -300,11 +300,21 @@ impl Operation for ShowUrls {
     }
 
     async fn run(self, context: &Context<'_>, app: App) -> Result<Urls> {
-        Ok(Urls(urls(context, &app).await?))
+        match urls(context, &app).await? {
+            Some(urls) => Ok(Urls(urls)),
+            None => Err(Failure::conflict(format!(
+                "{} has no web process, so it has no URL; a Procfile with a web line gives it one",
+                app.name
+            ))),
+        }
     }
 }
 
-async fn urls(context: &Context<'_>, app: &App) -> Result<Vec<String>> {
+/// The URLs of the port mappings; `None` if the current release has no process type that they lead to.
+async fn urls(context: &Context<'_>, app: &App) -> Result<Option<Vec<String>>> {
+    if context.current_release(app).await?.is_some_and(|release| release.exposed().is_none()) {
+        return Ok(None);
+    }
     let mappings = context.store.port_mappings(app.id).await?;
-    Ok(mappings.iter().map(|mapping| context.deployer.ports().url(mapping)).collect())
+    Ok(Some(mappings.iter().map(|mapping| context.deployer.ports().url(mapping)).collect()))
 }

@@ -150,8 +150,14 @@ fn apps_that_cannot_be_built_or_run_are_explained() {
     world.push(&folder).success();
     world.answers(&world.url("odd"), "Procfile");
     world.commit(&folder, &[("Procfile", "worker: sleep 1000")]);
-    world.push(&folder).success().prints("the app has no web process");
-    assert_eq!(world.get(&world.url("odd")).unwrap().0, 503);
+    let url = world.url("odd");
+    world
+        .push(&folder)
+        .success()
+        .prints("the app has no web process")
+        .prints("no instance is declared: ps:scale odd TYPE=1");
+    assert_eq!(world.get(&url).unwrap().0, 503);
+    world.paas(&["url", "odd"]).failure().prints("odd has no web process, so it has no URL");
     world.ssh(&["ps:scale", "odd", "worker=2"]).success();
     let report = world.ssh(&["ps:report", "odd"]).success().out;
     assert!(report.contains("worker.2"), "{report}");
