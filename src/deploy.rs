@@ -43,8 +43,9 @@ use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    git::Reader,
+    git::{Reader, RefChange},
     instances::RolloutError,
+    model::RefName,
     pause,
     progress::Progress,
     receive::RequestedPush,
@@ -77,7 +78,7 @@ impl Deployer {
             Err(error) => return work.end(Err(error)),
         };
         let deployed = if let Some(deployment) = plan.deployment() {
-            let deploy = self.deploy_and_set_ref(&app, reader, deployment, &push.pusher.name, progress, &work);
+            let deploy = self.deploy_and_set_ref(&app, reader, &deployment, &push.pusher.name, progress, &work);
             this.pushes.unless_destroyed(app.id, work.cancel(), deploy).await
         } else {
             work.builds_nothing();
@@ -119,19 +120,19 @@ impl Deployer {
         &self,
         app: &App,
         reader: &Reader,
-        deployment: Deployment<'_>,
+        deployment: &Deployment<'_>,
         by: &str,
         progress: &Progress,
         work: &Work,
     ) -> Result<(), DeployError> {
-        let Deployment { branch, old, new } = deployment;
+        let Deployment { branch, old, new, with_it } = deployment;
         let repository = &self.0.repositories.get(&app.name);
         // No branch names the commit before the commit point, but it must not be collected if the server dies after it.
-        repository.pin_commit(new).await?;
+        repository.pin_commit(new, with_it).await?;
         let deployed = self.deploy(app, reader, deployment, by, progress, work).await;
         // The database decides whether the release is live: an error may have occurred after the commit point.
         let newest = self.0.store.newest_push(app.id).await?;
-        let live = newest.filter(|newest| !newest.ref_set && newest.commit == *new && newest.branch == *branch);
+        let live = newest.filter(|newest| !newest.ref_set && newest.commit == **new && newest.branch == **branch);
         let Some(release) = live else {
             // While the server shuts down, the rollout may still commit: then the next start lets the commit go.
             if !self.0.shutdown.is_cancelled() {
@@ -143,7 +144,10 @@ impl Deployer {
             tracing::warn!(app = %app.name, %error, "the release is live in spite of an error");
         }
         pause::at("before-ref").await;
-        self.set_ref(app, repository, &release, old).await
+        let name = RefName::from((*branch).clone());
+        let mut changes = vec![RefChange { name: &name, old: *old, new: Some(new) }];
+        changes.extend(with_it);
+        self.set_refs(app, repository, &release, &changes).await
     }
 
     /// From a commit to a live release.
@@ -151,12 +155,12 @@ impl Deployer {
         &self,
         app: &App,
         reader: &Reader,
-        deployment: Deployment<'_>,
+        deployment: &Deployment<'_>,
         by: &str,
         progress: &Progress,
         work: &Work,
     ) -> Result<(), DeployError> {
-        let Deployment { branch, new: commit, .. } = deployment;
+        let Deployment { branch, new: commit, .. } = *deployment;
         let _gc_hold = GcHold::begin(self, app).await;
         let checkout = Checkout::new(app, reader, commit);
         let image = self.make_image(app, &checkout, by, Reuse::Yes, progress, work).await?;

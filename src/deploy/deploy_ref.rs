@@ -1,22 +1,21 @@
-//! The ref of the deploy branch, which follows the live release.
+//! The ref of the deploy branch, which follows the live release, and those that are set with it.
 
 use super::{deployer::Deployer, error::DeployError};
 use crate::{
-    git::Repository,
-    model::CommitId,
+    git::{RefChange, Repository},
     store::{App, PushedRelease},
 };
 
 impl Deployer {
-    /// Moves the branch to the commit of the live release, and records that on the release.
-    pub(super) async fn set_ref(
+    /// Moves the branch to the commit of the live release, with the other refs of an atomic push, and records that on the release.
+    pub(super) async fn set_refs(
         &self,
         app: &App,
         repository: &Repository,
         release: &PushedRelease,
-        old: Option<&CommitId>,
+        changes: &[RefChange<'_>],
     ) -> Result<(), DeployError> {
-        repository.update_ref(&release.branch, &release.commit, old).await?;
+        repository.update_refs(changes).await?;
         let deploy_branch = self.0.store.set_deploy_branch(app.id, release.branch.clone(), true).await?;
         // The deploy branch may have been set before there was one of that name.
         if deploy_branch == release.branch {

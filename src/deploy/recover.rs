@@ -1,10 +1,10 @@
 //! Recovery at start, before connections are accepted: completes what an earlier server left unfinished.
 
 use super::{deployer::Deployer, error::DeployError};
-use crate::store::App;
+use crate::{git::RefChange, store::App};
 
 impl Deployer {
-    /// Sets the branches that a server which died after the commit point did not set, and goes on destroying, in the
+    /// Sets the branches, and the other refs of atomic pushes, that a server which died after the commit point did not set, and goes on destroying, in the
     /// background, the apps that were being destroyed. A broken repository of one app does not keep the server from
     /// starting.
     pub async fn recover(&self) -> Result<(), DeployError> {
@@ -26,8 +26,18 @@ impl Deployer {
         repository.reader().prune_shallow().await?;
         if let Some(release) = self.0.store.newest_push(app.id).await?.filter(|release| !release.ref_set) {
             tracing::info!(app = %app.name, branch = %release.branch, "setting the branch to the live release");
-            let actual = repository.reader().ref_value(&release.branch).await?;
-            self.set_ref(app, &repository, &release, actual.as_ref()).await?;
+            let mut pushed = repository.pinned_with(&release.commit).await?;
+            pushed.push((release.branch.clone().into(), Some(release.commit.clone())));
+            let (names, new): (Vec<_>, Vec<_>) = pushed.into_iter().unzip();
+            let states = repository.reader().ref_states(&names).await?;
+            let mut changes = Vec::new();
+            for ((name, new), state) in names.iter().zip(&new).zip(&states) {
+                // The refs may have been set just before that server died.
+                if *new != state.id {
+                    changes.push(RefChange { name, old: state.id.as_ref(), new: new.as_ref() });
+                }
+            }
+            self.set_refs(app, &repository, &release, &changes).await?;
         }
         Ok(repository.unpin_commit().await?)
     }

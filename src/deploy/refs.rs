@@ -37,11 +37,12 @@ pub(super) struct RefPlan<'a> {
 }
 
 /// The update that is deployed.
-#[derive(Clone, Copy)]
 pub(super) struct Deployment<'a> {
     pub(super) branch: &'a BranchName,
     pub(super) old: Option<&'a CommitId>,
     pub(super) new: &'a CommitId,
+    /// The other changes of an atomic push, which are made together with that of the branch.
+    pub(super) with_it: Vec<RefChange<'a>>,
 }
 
 impl<'a> RefPlan<'a> {
@@ -83,7 +84,8 @@ impl<'a> RefPlan<'a> {
     pub(super) fn deployment(&self) -> Option<Deployment<'a>> {
         let deployed = |(update, decision): (&'a RefUpdate, &Decision)| match (decision, &update.new, &update.name) {
             (Decision::Deploy, Some(new), RefName::Branch(branch)) => {
-                Some(Deployment { branch, old: update.old.as_ref(), new })
+                let with_it = if self.push.atomic { self.stored_changes() } else { Vec::new() };
+                Some(Deployment { branch, old: update.old.as_ref(), new, with_it })
             }
             _ => None,
         };
@@ -96,19 +98,24 @@ impl<'a> RefPlan<'a> {
         self.push.updates.iter().zip(&self.decisions).filter_map(stored)
     }
 
-    /// Sets the refs that are not deployed; those of an atomic push only if what is deployed was.
-    pub(super) async fn store_refs(&self, repository: &Repository, was_deployed: bool) -> Result<(), DeployError> {
+    fn stored_changes(&self) -> Vec<RefChange<'a>> {
         let change = |update: &'a RefUpdate| RefChange {
             name: &update.name,
             old: update.old.as_ref(),
             new: update.new.as_ref(),
         };
-        let changes: Vec<_> = self.stored().map(change).collect();
-        if changes.is_empty() {
-            return Ok(());
-        }
-        match (&self.deployment(), self.push.atomic && !was_deployed) {
-            (Some(deployed), true) => Err(DeployError::Atomic(deployed.branch.clone().into())),
+        self.stored().map(change).collect()
+    }
+
+    /// Sets the refs that are not deployed; those of an atomic push were set with the branch of what is deployed, or are not.
+    pub(super) async fn store_refs(&self, repository: &Repository, was_deployed: bool) -> Result<(), DeployError> {
+        let changes = self.stored_changes();
+        match self.deployment() {
+            Some(deployed) if self.push.atomic && !was_deployed && !changes.is_empty() => {
+                Err(DeployError::Atomic(deployed.branch.clone().into()))
+            }
+            Some(_) if self.push.atomic => Ok(()),
+            _ if changes.is_empty() => Ok(()),
             _ => Ok(repository.update_refs(&changes).await?),
         }
     }

@@ -142,7 +142,7 @@ impl Deployer {
         let repository = this.repositories.get(&app.name);
         let reader = repository.reader();
         let commit = self.commit_to_rebuild(app, &reader, progress).await?;
-        repository.pin_commit(&commit).await?;
+        repository.pin_commit(&commit, &[]).await?;
         let build_and_release = async {
             let _gc_hold = GcHold::begin(self, app).await;
             Box::pin(self.rebuild_commit(app, &reader, commit, by, progress, work)).await

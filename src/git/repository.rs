@@ -6,7 +6,7 @@ use tokio::process::Command;
 
 use super::{
     command::output_of_input,
-    error::{Result, failed},
+    error::{GitError, Result, failed},
     repositories::Repositories,
 };
 use crate::model::{AppName, BranchName, CommitId, RefName};
@@ -21,6 +21,10 @@ pub struct Repository {
 
 /// Ref that keeps the commit that is being deployed; the settings hide it from clients.
 const DEPLOYING: &str = "refs/paas/deploying";
+
+/// Ref of the list of the refs that are set in one transaction with the branch of that commit: those of an atomic push. Its first
+/// line is the commit; the others are an object id and a name each.
+const WITH_IT: &str = "refs/paas/with-it";
 
 /// A change of a ref.
 #[derive(Debug, Clone, Copy)]
@@ -66,24 +70,53 @@ impl Repository {
         self.repositories.git(&self.path, arguments).await
     }
 
-    /// Sets a branch, if it still points to `old` (`None`: if it does not exist).
-    pub async fn update_ref(&self, branch: &BranchName, new: &CommitId, old: Option<&CommitId>) -> Result<()> {
-        let old = old.map_or(NO_OBJECT, CommitId::as_str);
-        self.git(&["update-ref", &ref_name(branch), new.as_str(), old]).await.map(drop)
-    }
-
     /// Sets, creates and deletes refs, either all or none: if each still points to what is expected.
     pub async fn update_refs(&self, changes: &[RefChange<'_>]) -> Result<()> {
-        let id = |id: Option<&CommitId>| id.map_or(NO_OBJECT, CommitId::as_str).to_owned();
-        let lines = changes.iter().map(|c| format!("update {} {} {}\n", c.name.full(), id(c.new), id(c.old)));
-        let mut command = self.command();
-        command.args(["update-ref", "--stdin"]);
-        output_of_input(command, lines.collect::<String>().into_bytes()).await.map(drop)
+        let lines =
+            changes.iter().map(|c| format!("update {} {} {}\n", c.name.full(), id_or_none(c.new), id_or_none(c.old)));
+        self.update_ref_lines(lines.collect()).await
     }
 
-    /// Protects a commit without a branch from garbage collection while it is deployed; replaces the pin of another commit.
-    pub async fn pin_commit(&self, commit: &CommitId) -> Result<()> {
-        self.git(&["update-ref", DEPLOYING, commit.as_str()]).await.map(drop)
+    async fn update_ref_lines(&self, lines: String) -> Result<()> {
+        self.git_with_input(&["update-ref", "--stdin"], lines).await.map(drop)
+    }
+
+    async fn git_with_input(&self, arguments: &[&str], input: String) -> Result<String> {
+        let mut command = self.command();
+        command.args(arguments);
+        output_of_input(command, input.into_bytes()).await
+    }
+
+    /// Protects a commit without a branch from garbage collection while it is deployed, and records the changes that are made
+    /// with that of its branch; replaces the pin of another commit.
+    pub async fn pin_commit(&self, commit: &CommitId, with: &[RefChange<'_>]) -> Result<()> {
+        let list = if with.is_empty() {
+            format!("delete {WITH_IT}\n")
+        } else {
+            let lines = with.iter().map(|change| format!("{} {}\n", id_or_none(change.new), change.name.full()));
+            let text = format!("{commit}\n{}", lines.collect::<String>());
+            let blob = self.git_with_input(&["hash-object", "-w", "--stdin"], text).await?;
+            format!("update {WITH_IT} {}\n", blob.trim())
+        };
+        self.update_ref_lines(format!("update {DEPLOYING} {commit}\n{list}")).await
+    }
+
+    /// The changes that [`Self::pin_commit`] has recorded for this commit: refs, and what they are to point to.
+    pub async fn pinned_with(&self, commit: &CommitId) -> Result<Vec<(RefName, Option<CommitId>)>> {
+        if self.git(&["for-each-ref", WITH_IT]).await?.is_empty() {
+            return Ok(Vec::new());
+        }
+        let text = self.git(&["cat-file", "blob", WITH_IT]).await?;
+        let mut lines = text.lines();
+        if lines.next() != Some(commit.as_str()) {
+            return Ok(Vec::new());
+        }
+        let parse = |line: &str| {
+            let (id, name) = line.split_once(' ')?;
+            let id: CommitId = id.parse().ok()?;
+            Some((RefName::parse(name).ok()?, Some(id).filter(|id| !id.is_zero())))
+        };
+        lines.map(|line| parse(line).ok_or_else(|| GitError::Unexpected(line.to_owned()))).collect()
     }
 
     /// Ends the protection by [`Self::pin_commit`].
@@ -92,13 +125,18 @@ impl Repository {
         if !tokio::fs::try_exists(&loose).await.map_err(failed("access", &loose))? {
             return Ok(());
         }
-        self.git(&["update-ref", "-d", DEPLOYING]).await.map(drop)
+        self.update_ref_lines(format!("delete {DEPLOYING}\ndelete {WITH_IT}\n")).await
     }
 
     /// Sets the branch that a clone checks out.
     pub async fn set_head(&self, branch: &BranchName) -> Result<()> {
         self.git(&["symbolic-ref", "HEAD", &ref_name(branch)]).await.map(drop)
     }
+}
+
+/// An object id for git; that of no object if there is none.
+fn id_or_none(id: Option<&CommitId>) -> &str {
+    id.map_or(NO_OBJECT, CommitId::as_str)
 }
 
 /// Full name of a branch's ref.

@@ -34,6 +34,35 @@ fn killed_at(world: &mut World, app: &str, point: &str) -> std::path::PathBuf {
     folder
 }
 
+/// All refs of an atomic push that was past its commit point are set when the server is started again, and none before.
+#[test]
+fn a_server_killed_in_an_atomic_push_sets_all_its_refs_or_none() {
+    let mut world = World::new();
+    let folder = world.repository("both", &[("Procfile", &version(1))]);
+    world.git(&folder, &["push", "paas", "main", "main:old"]).success();
+    let first = head(&world, &folder);
+    for (n, point) in [(2, "before-commit"), (3, "before-ref")] {
+        world.commit(&folder, &[("Procfile", &version(n))]);
+        world.pause(point);
+        let mut command = world.git_command(&folder);
+        command.args(["push", "--atomic", "paas", "main", "main:new", ":old"]);
+        let mut pushing = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        world.wait_for_pause(point);
+        world.kill_server();
+        assert!(!pushing.wait().unwrap().success());
+        world.start_server();
+        let refs = world.git(&folder, &["ls-remote", "paas"]).success().out;
+        let (id, other) =
+            if point == "before-commit" { (first.clone(), "old") } else { (head(&world, &folder), "new") };
+        let mut expected =
+            ["HEAD", "refs/heads/main", &format!("refs/heads/{other}")].map(|name| format!("{id}\t{name}"));
+        expected.sort();
+        let mut found: Vec<_> = refs.lines().collect();
+        found.sort_unstable();
+        assert_eq!(found, expected, "{point}");
+    }
+}
+
 /// Waits until the app has this number of containers, running or not, and checks that no build is left.
 fn settled(world: &World, app: &str, instances: usize) {
     eventually("the declared number of instances is left", || {
