@@ -29,6 +29,7 @@ mod program_env;
 mod programs;
 pub mod protocol;
 mod sbom;
+mod shells;
 mod source;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};

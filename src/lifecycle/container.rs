@@ -13,7 +13,8 @@ use super::{
     dirs::Dirs,
     downloads, exporter,
     failure::Failure,
-    files, line_ends,
+    files,
+    line_ends::{self, Remedy},
     output::Output,
     program_env,
     programs::ProcessGroups,
@@ -122,11 +123,7 @@ pub(super) fn build<R: Read>(
 fn convert_scripts(dirs: &Dirs, output: &Output) -> Result<(), Failure> {
     let failed = Failure::io(Phase::Prepare, "convert the line ends in", &dirs.workspace);
     for path in line_ends::convert_scripts(&dirs.workspace).map_err(failed)? {
-        output.trouble(format!(
-            "{} has Windows line ends (CRLF), with which it does not run: they were converted. To have git do so, commit a \
-             .gitattributes with the line: {0} text eol=lf",
-            path.display()
-        ));
+        output.trouble(line_ends::message(&path, Remedy::Converted));
     }
     Ok(())
 }

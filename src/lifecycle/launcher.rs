@@ -16,6 +16,7 @@ mod process_table;
 mod program;
 mod signal;
 
+use init::SignalReceiver;
 use rustix::process::Signal;
 use serde::Deserialize;
 
@@ -23,7 +24,8 @@ use super::{
     descriptor::Api,
     dirs::Dirs,
     env::{self, Env, Moment},
-    exec_d, files, line_ends,
+    exec_d, files,
+    line_ends::{self, Remedy},
 };
 use crate::model::Process;
 
@@ -104,7 +106,13 @@ pub(super) fn run(process_type: Option<&str>, words: &[String]) -> ExitCode {
     let mut dirs = Dirs::default();
     dirs.layers = folder("CNB_LAYERS_DIR", dirs.layers);
     dirs.workspace = folder("CNB_APP_DIR", dirs.workspace);
-    let stop = stop(&env);
+    let stop = stop_settings(&env);
+    let unusable = env.get(STOP_SIGNAL).filter(|text| signal::parse(text).is_none() && !signal::is_kill(text));
+    if let Some(signal) = unusable.filter(|_| is_first_process()) {
+        eprintln!(
+            " !     no process can be asked to end with the image's STOPSIGNAL {signal}: it will be killed; change it to SIGTERM"
+        );
+    }
     let launched = run_launched(|| launch(&dirs, env, process_type, words), stop, process_type.is_none());
     launched.unwrap_or_else(|(error, status)| {
         eprintln!(" !     cannot start {}: {error}", process_type.unwrap_or("the process"));
@@ -118,15 +126,14 @@ fn run_launched(
     stop: init::Stop,
     given: bool,
 ) -> Result<ExitCode, (String, u8)> {
-    let is_first = std::process::id() == 1;
     let own = |error: io::Error| (error.to_string(), CANNOT_LAUNCH);
     // Before programs of the layers run: they may take time.
-    let signals = if is_first { Some(init::Signals::receive(stop).map_err(own)?) } else { None };
+    let signals = if is_first_process() { Some(SignalReceiver::register(stop.signal).map_err(own)?) } else { None };
     let mut command = command().map_err(|message| (message, CANNOT_LAUNCH))?;
     let script = script_with_crlf(&command);
     if let Some(script) = &script {
         // Seen beside what the shell makes of it.
-        eprintln!(" !     {}", crlf_message(script));
+        eprintln!(" !     {}", line_ends::message(script, Remedy::Convert));
     }
     let cannot_start = |command: &Command, error: io::Error| {
         let status = match error.kind() {
@@ -135,7 +142,7 @@ fn run_launched(
             _ => CANNOT_LAUNCH,
         };
         let message = match (&script, missing_interpreter(command)) {
-            (Some(script), _) => crlf_message(script),
+            (Some(script), _) => line_ends::message(script, Remedy::Convert),
             (None, Some(interpreter)) => format!(
                 "{} is to be run by {interpreter}, which the image does not have",
                 command.get_program().display()
@@ -158,30 +165,30 @@ fn run_launched(
     }
 }
 
+fn is_first_process() -> bool {
+    std::process::id() == 1
+}
+
 /// The script of a command that has Windows line ends.
 fn script_with_crlf(command: &Command) -> Option<PathBuf> {
     let args: Vec<_> = command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
-    let folder = command.get_current_dir().unwrap_or(Path::new("/"));
-    line_ends::script_with_crlf(Path::new(command.get_program()), &args, folder)
+    line_ends::script_with_crlf(Path::new(command.get_program()), &args, folder_of(command))
 }
 
-fn crlf_message(script: &Path) -> String {
-    format!(
-        "{} has Windows line ends (CRLF), with which it does not run: convert it to LF, and commit a .gitattributes with a line \
-         such as: *.sh text eol=lf",
-        script.display()
-    )
+/// The folder in which a command starts.
+fn folder_of(command: &Command) -> &Path {
+    command.get_current_dir().unwrap_or(Path::new("/"))
 }
 
 /// The interpreter that the first line of the program names, if it does not exist.
 fn missing_interpreter(command: &Command) -> Option<String> {
-    let line = line_ends::first_line(Path::new(command.get_program()))?;
+    let line = line_ends::first_line(&folder_of(command).join(command.get_program()))?;
     let interpreter = line.trim_start_matches("#!").split_ascii_whitespace().next()?.to_owned();
     (!Path::new(&interpreter).exists()).then_some(interpreter)
 }
 
 /// How the container is to be ended.
-fn stop(env: &Env) -> init::Stop {
+fn stop_settings(env: &Env) -> init::Stop {
     let signal = env.get(STOP_SIGNAL).and_then(|text| signal::parse(text)).unwrap_or(Signal::TERM);
     let seconds = env.get(STOP_SECONDS).and_then(|text| text.parse().ok());
     init::Stop { signal, grace: seconds.map_or(DEFAULT_GRACE, Duration::from_secs) }

@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::shells::{file_name, is_shell};
 use crate::model::Procfile;
 
 /// Largest script, in bytes; a larger file is left alone.
@@ -16,19 +17,40 @@ const MAX_SCRIPT_BYTES: u64 = 1 << 20;
 /// Longest first line that names an interpreter, in bytes: what the kernel reads.
 const MAX_FIRST_LINE: u64 = 256;
 
-/// Shells, and the words with which they read a script.
-const SHELLS: [&str; 8] = ["sh", "bash", "dash", "ash", "ksh", "zsh", ".", "source"];
+/// What is to be done, or was done, about a script with Windows line ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Remedy {
+    /// The user is to convert it.
+    Convert,
+    /// It was converted.
+    Converted,
+}
+
+/// What is said of a script with Windows line ends.
+pub(super) fn message(script: &Path, remedy: Remedy) -> String {
+    let script = script.display();
+    let remedy = match remedy {
+        Remedy::Convert => {
+            "convert it to LF, and commit a .gitattributes with a line such as: *.sh text eol=lf".to_owned()
+        }
+        Remedy::Converted => format!(
+            "they were converted. To have git do so, commit a .gitattributes with the line: {script} text eol=lf"
+        ),
+    };
+    format!("{script} has Windows line ends (CRLF), with which it does not run: {remedy}")
+}
 
 /// The script of a command that has Windows line ends: the program itself, or what a shell is to read. A relative path begins
 /// in this folder.
 pub(super) fn script_with_crlf(program: &Path, args: &[String], folder: &Path) -> Option<PathBuf> {
-    if first_line(program).is_some_and(|line| line.ends_with('\r')) {
+    if first_line(&folder.join(program)).is_some_and(|line| line.ends_with('\r')) {
         return Some(program.to_owned());
     }
-    let shell = program.file_name().and_then(|name| name.to_str()).is_some_and(|name| SHELLS.contains(&name));
-    let script = args.iter().find(|arg| !arg.starts_with(['-', '+']))?;
-    // With `-c`, the word is a command.
-    let reads_file = shell && !args.iter().any(|arg| arg.starts_with('-') && arg.ends_with('c'));
+    let is_option = |arg: &&String| arg.starts_with(['-', '+']);
+    let script = args.iter().find(|arg| !is_option(arg))?;
+    // With `-c`, also as `-ec`, the word is a command.
+    let is_command = |arg: &String| arg.starts_with('-') && !arg.starts_with("--") && arg.ends_with('c');
+    let reads_file = program.to_str().is_some_and(is_shell) && !args.iter().take_while(is_option).any(is_command);
     let script = folder.join(script);
     (reads_file && has_crlf(&script)).then_some(script)
 }
@@ -80,7 +102,7 @@ fn scripts_with_crlf_interpreter(folder: &Path, found: &mut BTreeSet<PathBuf>) -
 /// `#!/bin/sh`, `#!/usr/bin/env bash`.
 fn is_of_shell(first_line: &str) -> bool {
     let words = first_line.trim_start_matches("#!").split_ascii_whitespace();
-    words.take(2).any(|word| SHELLS.contains(&word.rsplit('/').next().unwrap_or(word)))
+    words.take(2).any(is_shell)
 }
 
 /// The words of a command that may be scripts: what a shell reads, and programs of the app.
@@ -89,8 +111,8 @@ fn scripts_of(command: &str) -> impl Iterator<Item = &str> {
     let mut after_shell = false;
     command.split(separators).filter(|word| !word.is_empty()).filter(move |word| {
         let script = (after_shell && !word.starts_with('-')) || word.starts_with("./");
-        let is_shell = SHELLS.contains(&word.rsplit('/').next().unwrap_or(word));
-        after_shell = is_shell || (after_shell && word.starts_with('-'));
+        let reads_script = is_shell(word) || matches!(file_name(word), "." | "source");
+        after_shell = reads_script || (after_shell && word.starts_with('-'));
         script
     })
 }
@@ -189,7 +211,12 @@ mod tests {
         };
         assert_eq!(find(program.to_str().unwrap(), &["x"]), Some(program));
         assert_eq!(find("/bin/sh", &["-e", "plain.sh"]), Some(plain));
+        assert_eq!(find("./plain.sh", &["x"]), None, "it names no interpreter");
+        assert_eq!(find("./entrypoint.sh", &[]), Some("./entrypoint.sh".into()), "in the folder");
+        assert_eq!(find("/bin/sh", &["plain.sh", "--sync"]), Some(dir.path().join("plain.sh")));
+        assert_eq!(find("/bin/bash", &["--norc", "plain.sh"]), Some(dir.path().join("plain.sh")));
         assert_eq!(find("/bin/sh", &["-c", "plain.sh"]), None);
+        assert_eq!(find("/bin/sh", &["-ec", "plain.sh"]), None);
         assert_eq!(find("/bin/cat", &["plain.sh"]), None);
         assert_eq!(find("/bin/sh", &[]), None);
     }

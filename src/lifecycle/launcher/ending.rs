@@ -3,8 +3,8 @@
 //! The main process gets the stop signal first. As soon as it has ended, or a third of the grace period later when it is a
 //! shell or a package manager, which pass nothing on as a rule, the others get it: each process once, and only when nobody
 //! above it can be expected to tell it. So a supervisor ends its own workers, a `Celery` worker lets its pool finish,
-//! wherever they are in the tree. A process that reads what another one prints gets it after that one: killed first, `| cat`
-//! would lose the last lines.
+//! wherever they are in the tree. A process that reads what another one prints ends at the end of its input, as a rule: it gets
+//! the signal a third of the grace period after that one has ended. Killed earlier, `| cat` would lose the last lines.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -17,18 +17,20 @@ use super::process_table::{Id, Process, Table};
 #[derive(Debug)]
 pub(super) struct Ending {
     main: Id,
-    /// How long a shell or a package manager has to end by itself.
+    /// How long a shell, a package manager or a process whose input has ended has to end by itself.
     patience: Duration,
     asked: BTreeMap<Id, Duration>,
+    /// When a process was last seen to read what another one prints.
+    readers: BTreeMap<Id, Duration>,
 }
 
 impl Ending {
     pub(super) fn new(main: Id, grace: Duration) -> Self {
-        Self { main, patience: grace / 3, asked: BTreeMap::new() }
+        Self { main, patience: grace / 3, asked: BTreeMap::new(), readers: BTreeMap::new() }
     }
 
-    /// Notes that a process has got the signal, whoever sent it.
-    pub(super) fn note(&mut self, id: Id, now: Duration) {
+    /// Records that a process has got the signal, whoever sent it.
+    pub(super) fn record_asked(&mut self, id: Id, now: Duration) {
         self.asked.insert(id, now);
     }
 
@@ -37,7 +39,9 @@ impl Ending {
     }
 
     /// The processes that are to get the signal now.
-    pub(super) fn due(&self, table: &Table, now: Duration) -> Vec<Id> {
+    pub(super) fn due(&mut self, table: &Table, now: Duration) -> Vec<Id> {
+        let readers = table.0.values().filter(|process| reads_from_another(process, table));
+        self.readers.extend(readers.map(|process| (process.id, now)));
         if table.contains(self.main) {
             if !self.was_asked(self.main) {
                 return vec![self.main];
@@ -48,11 +52,13 @@ impl Ending {
         }
         let due = table.0.values().filter(|process| {
             !self.was_asked(process.id)
+                && !self.may_end_with_its_input(process, now)
                 && table.ancestors(process).into_iter().all(|above| self.passes_nothing_on(above, now))
         });
         let (later, first): (Vec<&Process>, Vec<&Process>) =
-            due.partition(|process| reads_from_another(process, table));
-        let waits_for_somebody = table.0.values().any(|process| self.was_asked(process.id));
+            due.partition(|process| self.readers.get(&process.id) == Some(&now));
+        let waits_for_somebody =
+            table.0.values().any(|process| self.was_asked(process.id) || self.may_end_with_its_input(process, now));
         let chosen = if first.is_empty() && !waits_for_somebody { later } else { first };
         chosen.into_iter().map(|process| process.id).collect()
     }
@@ -62,9 +68,10 @@ impl Ending {
         process.wrapper && self.asked.get(&process.id).is_some_and(|asked| now.saturating_sub(*asked) >= self.patience)
     }
 
-    /// Whether the container is kept for a process: all but those from outside, such as the shell of `enter`.
-    pub(super) fn is_waited_for(table: &Table) -> bool {
-        table.0.values().any(|process| !table.is_foreign(process))
+    /// Whether the input of a process has ended a short time ago.
+    fn may_end_with_its_input(&self, process: &Process, now: Duration) -> bool {
+        let read = self.readers.get(&process.id).filter(|read| **read != now);
+        read.is_some_and(|read| now.saturating_sub(*read) < self.patience)
     }
 }
 
@@ -108,7 +115,7 @@ mod tests {
     fn ask(ending: &mut Ending, table: &Table, now: u64) -> Vec<i32> {
         let due = ending.due(table, at(now));
         for id in &due {
-            ending.note(*id, at(now));
+            ending.record_asked(*id, at(now));
         }
         due.iter().map(|id| id.pid).collect()
     }
@@ -167,7 +174,14 @@ mod tests {
         let orphans = piped(&[(3, 1), (4, 1)], &[(3, 4, 7)]);
         assert_eq!(ask(&mut ending, &orphans, 0), [3]);
         assert_eq!(ask(&mut ending, &orphans, 8), [0; 0]);
-        assert_eq!(ask(&mut ending, &piped(&[(4, 1)], &[]), 8), [4], "it does not end at the end of its input");
+        assert_eq!(ask(&mut ending, &piped(&[(4, 1)], &[]), 9), [0; 0], "it may have the last lines to print");
+        assert_eq!(ask(&mut ending, &piped(&[(4, 1)], &[]), 10), [0; 0]);
+        assert_eq!(ask(&mut ending, &piped(&[(4, 1)], &[]), 11), [4], "it does not end at the end of its input");
+
+        let mut ending = Ending::new(id(2), GRACE);
+        assert_eq!(ask(&mut ending, &piped(&[(3, 1), (4, 1), (5, 1)], &[(3, 4, 7), (4, 5, 8)]), 0), [3]);
+        assert_eq!(ask(&mut ending, &piped(&[(4, 1), (5, 1)], &[(4, 5, 8)]), 1), [0; 0], "each in its turn");
+        assert_eq!(ask(&mut ending, &piped(&[(5, 1)], &[]), 2), [0; 0]);
 
         let mut ending = Ending::new(id(2), GRACE);
         assert_eq!(ask(&mut ending, &piped(&[(3, 1), (4, 1)], &[(3, 4, 7), (4, 3, 8)]), 0), [3, 4], "a circle");
@@ -177,8 +191,8 @@ mod tests {
     fn the_command_of_enter_is_asked_but_not_waited_for() {
         let mut ending = Ending::new(id(2), GRACE);
         let outside = table(&[(9, 0), (10, 9)]);
-        assert!(!Ending::is_waited_for(&outside));
-        assert!(Ending::is_waited_for(&table(&[(9, 0), (3, 1)])));
+        assert!(!outside.has_own_processes());
+        assert!(table(&[(9, 0), (3, 1)]).has_own_processes());
         assert_eq!(ask(&mut ending, &outside, 0), [9]);
     }
 }

@@ -44,17 +44,8 @@ pub(super) struct Stop {
     pub(super) grace: Duration,
 }
 
-/// The signals that the launcher gets from now on; without this the kernel discards those for the first process.
-pub(super) struct Signals(Received);
-
-impl Signals {
-    pub(super) fn receive(stop: Stop) -> io::Result<Self> {
-        Received::register(stop.signal).map(Self)
-    }
-}
-
 /// Starts the command as the main process; the error is that of the start.
-pub(super) fn start(command: &mut Command, stop: Stop, Signals(signals): Signals) -> io::Result<Init> {
+pub(super) fn start(command: &mut Command, stop: Stop, signals: SignalReceiver) -> io::Result<Init> {
     // In the foreground of a terminal the kernel sends its signals to all processes of the launcher's group.
     let terminal = io::stdin().is_terminal();
     if !terminal {
@@ -67,23 +58,23 @@ pub(super) fn start(command: &mut Command, stop: Stop, Signals(signals): Signals
 /// The launcher after the start of the main process.
 pub(super) struct Init {
     main: Pid,
-    signals: Received,
+    signals: SignalReceiver,
     terminal: bool,
     /// How the main process ended.
     status: Option<u8>,
     stop: Stop,
-    ending: Option<Progress>,
+    ending: Option<EndingState>,
 }
 
 /// An ending that has begun.
-struct Progress {
+struct EndingState {
     ending: Ending,
     began: Instant,
     /// When the launcher ends, whatever runs, if it is not the engine that ends the container.
     until: Option<Instant>,
 }
 
-impl Progress {
+impl EndingState {
     fn begin(main: Pid, stop: &Stop, by_itself: bool) -> Self {
         let pid = main.as_raw_nonzero().get();
         let main = Table::read().0.get(&pid).map_or(Id { pid, started: 0 }, |process| process.id);
@@ -99,14 +90,14 @@ impl Init {
             self.reap()?;
             let asked = self.signals.asked_to_end();
             if self.ending.is_none() && (asked || self.status.is_some()) {
-                self.ending = Some(Progress::begin(self.main, &self.stop, !asked));
+                self.ending = Some(EndingState::begin(self.main, &self.stop, !asked));
             }
             if !self.terminal && self.status.is_none() {
                 for signal in self.signals.others() {
                     let _ = kill_process(self.main, signal);
                 }
             }
-            if let Some(status) = self.go_on()? {
+            if let Some(status) = self.continue_ending()? {
                 return Ok(status);
             }
             self.signals.wait(self.ending.is_some().then_some(LOOK_INTERVAL))?;
@@ -117,7 +108,10 @@ impl Init {
     fn reap(&mut self) -> io::Result<()> {
         loop {
             match wait(WaitOptions::NOHANG) {
-                Ok(Some((pid, status))) if pid == self.main => self.status = Some(exit_status(status)),
+                Ok(Some((pid, status))) if pid == self.main && self.status.is_none() => {
+                    // Later the pid may be that of another process.
+                    self.status = Some(exit_status(status));
+                }
                 Ok(None) | Err(rustix::io::Errno::CHILD) => return Ok(()),
                 Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -126,17 +120,17 @@ impl Init {
     }
 
     /// Asks those whose turn it is. Returns the exit status once nothing runs any more, or the time is over.
-    fn go_on(&mut self) -> io::Result<Option<u8>> {
-        let Some(progress) = &mut self.ending else { return Ok(None) };
+    fn continue_ending(&mut self) -> io::Result<Option<u8>> {
+        let Some(state) = &mut self.ending else { return Ok(None) };
         let table = Table::read();
         if let Some(status) = self.status
-            && (!Ending::is_waited_for(&table) || progress.until.is_some_and(|until| Instant::now() >= until))
+            && (!table.has_own_processes() || state.until.is_some_and(|until| Instant::now() >= until))
         {
             return Ok(Some(status));
         }
-        let due = progress.ending.due(&table, progress.began.elapsed());
+        let due = state.ending.due(&table, state.began.elapsed());
         if !due.is_empty() {
-            ask(progress, &table, &due, &self.stop);
+            ask(state, &table, &due, &self.stop);
             self.reap()?;
         }
         Ok(None)
@@ -149,42 +143,56 @@ impl Init {
 /// interface of the kernel says which signals a process has had, but it says which are pending. So all others are held
 /// (`SIGSTOP`) until those who were asked wait for something: meanwhile a signal that is sent to a process stays pending, and it
 /// is let go and noted at once. A process that does not catch the signal cannot pass it on, and holds nobody up.
-fn ask(progress: &mut Progress, table: &Table, due: &[Id], stop: &Stop) {
+fn ask(state: &mut EndingState, table: &Table, due: &[Id], stop: &Stop) {
     let passes_on = |id: &Id| {
         process_table::signals(*id)
             .is_some_and(|of| of.caught.contains(stop.signal) || of.blocked.contains(stop.signal))
     };
-    let mut held: Vec<Id> = Vec::new();
-    if due.iter().any(passes_on) {
-        let others = table.0.values().filter(|other| {
-            !due.contains(&other.id)
-                && !other.stopped
-                && !progress.ending.was_asked(other.id)
-                && !table.is_foreign(other)
-        });
-        held.extend(others.map(|other| other.id).filter(|id| send(*id, Signal::STOP)));
-        // Of two pending signals the kernel delivers the one with the lower number first.
-        let until = Instant::now() + MAX_STOP;
-        while !held.iter().all(|id| process_table::has_stopped(*id)) && Instant::now() < until {
-            std::thread::sleep(STOP_INTERVAL);
-        }
+    let held = if due.iter().any(passes_on) { hold_others(state, table, due) } else { Vec::new() };
+    send_stop_signal(state, due, stop.signal);
+    for id in watch_held(state, held, due, stop) {
+        send(id, Signal::CONT);
     }
-    let mut asked = due.to_vec();
+}
+
+/// Holds all processes that were not asked before, and are not asked now.
+fn hold_others(state: &EndingState, table: &Table, due: &[Id]) -> Vec<Id> {
+    let others = table.0.values().filter(|other| {
+        !due.contains(&other.id) && !other.stopped && !state.ending.was_asked(other.id) && !table.is_foreign(other)
+    });
+    let held: Vec<_> = others.map(|other| other.id).filter(|id| send(*id, Signal::STOP)).collect();
+    // Of two pending signals the kernel delivers the one with the lower number first.
+    let until = Instant::now() + MAX_STOP;
+    while !held.iter().all(|id| process_table::has_stopped(*id)) && Instant::now() < until {
+        std::thread::sleep(STOP_INTERVAL);
+    }
+    held
+}
+
+fn send_stop_signal(state: &mut EndingState, due: &[Id], signal: Signal) {
     for id in due {
-        let ignores = process_table::signals(*id).is_some_and(|of| of.ignored.contains(stop.signal));
+        let ignores = process_table::signals(*id).is_some_and(|of| of.ignored.contains(signal));
         // A shell has its background processes ignore SIGINT and SIGQUIT.
-        send(*id, if ignores { Signal::TERM } else { stop.signal });
-        progress.ending.note(*id, progress.began.elapsed());
+        send(*id, if ignores { Signal::TERM } else { signal });
+        state.ending.record_asked(*id, state.began.elapsed());
     }
+}
+
+/// Lets go of the held processes to which the signal is passed on, until those that were asked have nothing to do. Returns
+/// those that are still held.
+fn watch_held(state: &mut EndingState, mut held: Vec<Id>, due: &[Id], stop: &Stop) -> Vec<Id> {
+    let mut asked = due.to_vec();
     let until = Instant::now() + MAX_PASS_ON.min(stop.grace / 3);
     let mut quiet_since = Instant::now();
     while !held.is_empty() && Instant::now() < until {
         // Looked at before the pending signals of those held: what it sent before it ended is seen.
-        let states: Vec<_> =
-            asked.iter().map(|id| process_table::signals(*id).map(|of| (of, process_table::waits(*id)))).collect();
+        let seen: Vec<_> = asked
+            .iter()
+            .map(|id| process_table::signals(*id).map(|of| (of, process_table::all_threads_sleep(*id))))
+            .collect();
         held.retain(|id| match process_table::signals(*id) {
             Some(of) if of.pending.asks_to_end() || of.pending.contains(stop.signal) => {
-                progress.ending.note(*id, progress.began.elapsed());
+                state.ending.record_asked(*id, state.began.elapsed());
                 send(*id, Signal::CONT);
                 asked.push(*id);
                 quiet_since = Instant::now();
@@ -193,19 +201,17 @@ fn ask(progress: &mut Progress, table: &Table, due: &[Id], stop: &Stop) {
             Some(_) => true,
             None => false,
         });
-        let busy = states.iter().flatten().any(|(of, waits)| of.pending.contains(stop.signal) || !waits);
+        let busy = seen.iter().flatten().any(|(of, sleeps)| of.pending.contains(stop.signal) || !sleeps);
         if busy {
             quiet_since = Instant::now();
         }
-        let all_ended = states.len() == asked.len() && states.iter().all(Option::is_none);
+        let all_ended = seen.len() == asked.len() && seen.iter().all(Option::is_none);
         if all_ended || quiet_since.elapsed() >= PASSED_ON_AFTER {
             break;
         }
         std::thread::sleep(PASS_ON_INTERVAL);
     }
-    for id in held {
-        send(id, Signal::CONT);
-    }
+    held
 }
 
 /// Whether the signal was sent.
@@ -219,15 +225,16 @@ fn exit_status(status: WaitStatus) -> u8 {
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
 }
 
-/// The signals that the launcher gets. They interrupt [`Self::wait`].
-struct Received {
+/// The signals that the launcher gets from its registration on; without this the kernel discards those for the first process.
+/// They interrupt [`Self::wait`].
+pub(super) struct SignalReceiver {
     wake: UnixStream,
     stop: Arc<AtomicBool>,
     others: Vec<(Signal, Arc<AtomicBool>)>,
 }
 
-impl Received {
-    fn register(stop: Signal) -> io::Result<Self> {
+impl SignalReceiver {
+    pub(super) fn register(stop: Signal) -> io::Result<Self> {
         let (wake, notify) = UnixStream::pair()?;
         let register = |signal: Signal| {
             let flag = Arc::new(AtomicBool::new(false));
@@ -265,5 +272,77 @@ impl Received {
             }
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead as _, BufReader, Lines},
+        process::{Child, ChildStdout, Stdio},
+    };
+
+    use super::*;
+
+    const STOP: Stop = Stop { signal: Signal::TERM, grace: Duration::from_secs(9) };
+    /// Says so when it has got the signal.
+    const CHILD: &str = "trap 'echo asked; exit' TERM; echo child $$; while :; do sleep 0.1; done";
+
+    /// A shell with this trap, whose child is [`CHILD`].
+    struct Family {
+        shell: Child,
+        ids: [Id; 2],
+        table: Table,
+        printed: Lines<BufReader<ChildStdout>>,
+    }
+
+    impl Family {
+        fn start(trap: &str) -> Self {
+            let script = format!("trap '{trap}' TERM; sh -c \"$0\" & p=$!; while :; do wait $p; done");
+            let mut command = Command::new("/bin/sh");
+            let mut shell = command.args(["-c", &script, CHILD]).stdout(Stdio::piped()).spawn().unwrap();
+            let mut printed = BufReader::new(shell.stdout.take().unwrap()).lines();
+            let child = printed.next().unwrap().unwrap();
+            let child = child.strip_prefix("child ").unwrap().parse().unwrap();
+            // Of these two only: the machine has other processes.
+            let processes = [shell.id().cast_signed(), child].map(|pid| process_table::process(pid).unwrap());
+            let ids = [processes[0].id, processes[1].id];
+            Self { shell, ids, table: Table(processes.map(|process| (process.id.pid, process)).into()), printed }
+        }
+
+        /// Asks the shell to end.
+        fn ask(&self) -> EndingState {
+            let ending = Ending::new(self.ids[0], STOP.grace);
+            let mut state = EndingState { ending, began: Instant::now(), until: None };
+            ask(&mut state, &self.table, &[self.ids[0]], &STOP);
+            state
+        }
+    }
+
+    impl Drop for Family {
+        fn drop(&mut self) {
+            for id in self.ids {
+                send(id, Signal::KILL);
+            }
+            let _ = self.shell.wait();
+        }
+    }
+
+    #[test]
+    fn a_process_to_which_the_signal_is_passed_on_is_let_go_and_recorded() {
+        let mut family = Family::start("kill $p; sleep 0.2; exit");
+        let state = family.ask();
+        assert!(family.ids.into_iter().all(|id| state.ending.was_asked(id)));
+        assert_eq!(family.printed.next().unwrap().unwrap(), "asked", "it was let go");
+    }
+
+    #[test]
+    fn a_process_to_which_nothing_is_passed_on_is_let_go() {
+        let mut family = Family::start(":");
+        let state = family.ask();
+        assert_eq!(family.ids.map(|id| state.ending.was_asked(id)), [true, false]);
+        assert!(!process_table::has_stopped(family.ids[1]));
+        send(family.ids[1], Signal::TERM);
+        assert_eq!(family.printed.next().unwrap().unwrap(), "asked");
     }
 }

@@ -70,10 +70,15 @@ impl Table {
     pub(super) fn is_foreign(&self, process: &Process) -> bool {
         self.ancestors(process).last().unwrap_or(&process).parent == 0
     }
+
+    /// Whether the container is kept for a process: all but those from outside, such as the shell of `enter`.
+    pub(super) fn has_own_processes(&self) -> bool {
+        self.0.values().any(|process| !self.is_foreign(process))
+    }
 }
 
 /// One process; `None` if it has ended.
-fn process(pid: i32) -> Option<Process> {
+pub(super) fn process(pid: i32) -> Option<Process> {
     let folder = Path::new("/proc").join(pid.to_string());
     let stat = Stat::read(&folder)?;
     let fd = |number: &str| fs::read_link(folder.join("fd").join(number)).ok().and_then(|target| pipe(&target));
@@ -149,7 +154,7 @@ pub(super) fn signals(id: Id) -> Option<Signals> {
 }
 
 /// Whether all threads of a process wait for something, or it has ended.
-pub(super) fn waits(id: Id) -> bool {
+pub(super) fn all_threads_sleep(id: Id) -> bool {
     threads(id).all(|state| !matches!(state, 'R' | 'D'))
 }
 

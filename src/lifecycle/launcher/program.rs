@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::lifecycle::shells::{file_name, is_shell};
+
 /// Inits: as the first process of a container they take over all that the launcher would do, and some of them refuse to run
 /// as any other. An image that starts one of them means it.
 const INITS: [&str; 12] = [
@@ -19,12 +21,10 @@ const INITS: [&str; 12] = [
     "pid1",
 ];
 
-const SHELLS: [&str; 11] = ["sh", "bash", "rbash", "dash", "ash", "busybox", "zsh", "ksh", "ksh93", "mksh", "fish"];
-
 /// Package managers and others that run the commands of a project's file.
-const PACKAGE_MANAGERS: [&str; 22] = [
-    "npm", "npx", "yarn", "yarnpkg", "pnpm", "pnpx", "corepack", "bun", "bunx", "deno", "make", "gmake", "just",
-    "task", "uv", "uvx", "poetry", "pipenv", "pdm", "hatch", "composer", "mise",
+const PACKAGE_MANAGERS: [&str; 19] = [
+    "npm", "npx", "yarn", "yarnpkg", "pnpm", "pnpx", "corepack", "bunx", "make", "gmake", "just", "uv", "uvx",
+    "poetry", "pipenv", "pdm", "hatch", "composer", "mise",
 ];
 
 /// Whether the program of this path is an init.
@@ -40,17 +40,20 @@ pub(super) fn is_wrapper(name: &str, words: &[u8]) -> bool {
     if is_wrapper_name(name) || is_wrapper_name(first) {
         return true;
     }
+    if runs_project_script(&words) {
+        return true;
+    }
     // A script of a package manager, by the interpreter: `node /usr/lib/node_modules/npm/bin/npm-cli.js start`.
     let interpreters = ["node", "nodejs", "bun", "deno", "php", "ruby", "python"];
-    let interpreter = base(first).trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let interpreter = file_name(first).trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
     let script = words[1..].iter().find(|word| !word.starts_with('-'));
-    interpreters.contains(&interpreter) && script.is_some_and(|script| is_wrapper_script(base(script)))
+    interpreters.contains(&interpreter) && script.is_some_and(|script| is_wrapper_script(file_name(script)))
 }
 
 /// `/usr/bin/npm`, `-bash` (a login shell), `npm start` (a title).
 fn is_wrapper_name(name: &str) -> bool {
-    let name = base(name.split_ascii_whitespace().next().unwrap_or_default()).trim_start_matches('-');
-    SHELLS.contains(&name) || PACKAGE_MANAGERS.contains(&name)
+    let name = file_name(name.split_ascii_whitespace().next().unwrap_or_default()).trim_start_matches('-');
+    is_shell(name) || PACKAGE_MANAGERS.contains(&name)
 }
 
 /// `npm-cli.js`, `yarn.js`, `yarn-4.9.1.cjs`, `pnpm.cjs`, `composer.phar`.
@@ -64,8 +67,14 @@ fn is_cli_or_version(text: &str) -> bool {
     text == "cli" || text.starts_with(|c: char| c.is_ascii_digit())
 }
 
-fn base(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or(path)
+/// `bun run start`, `bun x serve`, `deno task start`. Both programs also run servers: `bun run server.ts`.
+fn runs_project_script<T: AsRef<str>>(words: &[T]) -> bool {
+    let mut words = words.iter().map(AsRef::as_ref).filter(|word| !word.starts_with('-'));
+    match (words.next().map(file_name), words.next(), words.next()) {
+        (Some("bun"), Some("run"), Some(name)) => Path::new(name).extension().is_none(),
+        (Some("bun"), Some("x"), Some(_)) | (Some("deno"), Some("task"), Some(_)) => true,
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -85,6 +94,8 @@ mod tests {
             ("MainThread", "node\0/x/pnpm.cjs\0run\0start\0"),
             ("make", "make\0run\0"),
             ("python3", "/usr/bin/python3.11\0/usr/bin/pipenv\0run\0x\0"),
+            ("bun", "bun\0--silent\0run\0start\0"),
+            ("deno", "/usr/bin/deno\0task\0start\0"),
         ] {
             assert!(is_wrapper(name, words.as_bytes()), "{words:?}");
         }
@@ -96,6 +107,10 @@ mod tests {
             ("celery", "/usr/bin/python3\0/usr/bin/celery\0worker\0"),
             ("gunicorn", "gunicorn: master [app]\0"),
             ("cat", "cat\0"),
+            ("bun", "bun\0server.js\0"),
+            ("bun", "bun\0run\0server.ts\0"),
+            ("deno", "deno\0run\0server.ts\0"),
+            ("task", "/app/bin/task\0"),
             ("kthread", ""),
         ] {
             assert!(!is_wrapper(name, words.as_bytes()), "{words:?}");
