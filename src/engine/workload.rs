@@ -31,6 +31,13 @@ pub enum Input {
     Terminal(TerminalSize),
 }
 
+impl Input {
+    /// Whether the container has a terminal.
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Terminal(_))
+    }
+}
+
 /// Specification of the container of an instance or task. Not `Debug`: its environment holds secrets.
 #[derive(Clone)]
 pub struct ContainerSpec {
@@ -120,10 +127,11 @@ impl Containers {
             attach_stdin: Some(attached),
             open_stdin: Some(attached),
             stdin_once: Some(attached),
-            tty: Some(matches!(spec.input, Input::Terminal(_))),
+            tty: Some(spec.input.is_terminal()),
             // Health checks are ours: the engine does not run that of the image as well.
             healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..HealthConfig::default() }),
-            stop_signal: (!spec.own_user).then(|| "SIGTERM".to_owned()),
+            // A terminal sends SIGINT, SIGQUIT and SIGWINCH for other reasons.
+            stop_signal: (!spec.own_user || spec.input.is_terminal()).then(|| "SIGTERM".to_owned()),
             stop_timeout: i64::try_from(spec.stop_grace.as_secs()).ok(),
             host_config: Some(host),
             networking_config: Some(NetworkingConfig { endpoints_config: Some([(network, endpoint)].into()) }),

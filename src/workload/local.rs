@@ -74,7 +74,7 @@ impl Local {
         let mut env = workload.env.clone();
         if launcher_is_init {
             let grace = workload.stop_grace.as_secs();
-            let signal = stop_signal.filter(|_| workload.own_user);
+            let signal = stop_signal.filter(|_| workload.own_user && !workload.input.is_terminal());
             let stop = [(STOP_SECONDS, Some(grace.to_string())), (STOP_SIGNAL, signal)];
             env.extend(stop.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", value?))));
         }
