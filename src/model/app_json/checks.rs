@@ -8,6 +8,9 @@ use crate::model::{
     ignored_keys::shown_key,
 };
 
+/// Longest text that a body can be searched for, in bytes: each attempt may search a MiB for it.
+const MAX_CONTENT_LEN: usize = 1000;
+
 /// The keys of a health check.
 const CHECK_KEYS: [&str; 17] = [
     "type",
@@ -83,7 +86,13 @@ fn probe(check: &Node<'_>) -> Result<Option<Probe>, InvalidAppJson> {
         let text = format!("{} has both {one} and {other}; keep one of the two, or make two checks of it", check.path);
         return Err(InvalidAppJson(text));
     }
-    let content = check.get("content")?.map(|content| content.string()).transpose()?.filter(|text| !text.is_empty());
+    let content = match check.get("content")? {
+        Some(content) if content.string()?.len() > MAX_CONTENT_LEN => {
+            return Err(content.must(&format!("a text of at most {MAX_CONTENT_LEN} bytes")));
+        }
+        Some(content) => Some(content.string()?).filter(|text| !text.is_empty()),
+        None => None,
+    };
     let headers = match check.get("httpHeaders")? {
         Some(headers) => headers.items()?.iter().map(header).collect::<Result<Vec<_>, _>>()?,
         None => Vec::new(),
@@ -178,4 +187,24 @@ fn note_unused(
         note(key, &format!("it is not known; the keys of a check are {keys}"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_content_is_refused() {
+        let read = |len: usize| {
+            let value = serde_json::json!({ "path": "/", "content": "x".repeat(len) });
+            let check = Node { path: "healthchecks.web[0]".into(), value: &value };
+            health_check(&check, Exposure::PortMappings, &mut Vec::new())
+        };
+        assert!(read(MAX_CONTENT_LEN).is_ok());
+        let error = read(MAX_CONTENT_LEN + 1).unwrap_err().to_string();
+        assert!(
+            error.starts_with("app.json: healthchecks.web[0].content must be a text of at most 1000 bytes"),
+            "{error}"
+        );
+    }
 }
