@@ -1,20 +1,20 @@
 //! One attempt of a command check: a command in the instance's container, limited in time and output.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
 use rustix::process::Signal;
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::oneshot,
+    time::{sleep, timeout},
+};
+use tokio_util::task::TaskTracker;
 
-use super::unhealthy::CommandFault;
+use super::{health::CheckTarget, unhealthy::CommandFault};
 use crate::{
-    engine::{Attached, ContainerId, Executed, Execution, Printed},
+    engine::{Attached, ContainerId, EngineError, Executed, Execution, Printed},
     model::Line,
-    store::Release,
-    workload::{
-        Runtime,
-        command::{self, Launch},
-    },
+    workload::command::{self, Launch},
 };
 
 /// Interval at which it is asked whether a command has ended that left its output open.
@@ -49,42 +49,71 @@ impl LastLine {
     }
 }
 
-/// Runs a command in the container of an instance of a release, with the environment of its processes.
-pub(super) async fn attempt(
-    runtime: &Runtime,
-    container: &ContainerId,
-    release: &Release,
-    command: &[String],
-    limit: Duration,
-) -> Result<(), CommandFault> {
+/// A command that runs. It is killed when this is dropped before it has ended.
+struct Running {
+    executed: Arc<Executed>,
+    has_ended: bool,
+    container: ContainerId,
+    tracker: TaskTracker,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.has_ended {
+            return;
+        }
+        let (executed, container) = (Arc::clone(&self.executed), self.container.clone());
+        self.tracker.spawn(async move {
+            let killed = timeout(ENGINE_TIMEOUT, executed.signal(Signal::KILL)).await;
+            if !matches!(killed, Ok(Ok(()))) {
+                tracing::warn!(?killed, %container, "cannot kill the command of a health check");
+            }
+        });
+    }
+}
+
+/// Starts a command in a container. The engine may do so when nobody waits for it any more: it is then killed.
+async fn start(target: &CheckTarget, execution: Execution) -> Result<(Attached, Running), CommandFault> {
+    let (sender, started) = oneshot::channel();
+    let CheckTarget { runtime, container, tracker, .. } = target.clone();
+    target.tracker.spawn(async move {
+        let executed = runtime.execute(&container, execution).await;
+        let running = executed.map(|(attached, executed)| {
+            (attached, Running { executed: Arc::new(executed), has_ended: false, container, tracker })
+        });
+        let _ = sender.send(running);
+    });
+    match timeout(ENGINE_TIMEOUT, started).await {
+        Ok(Ok(started)) => started.map_err(|error| not_run(&error.to_string())),
+        Ok(Err(_)) => Err(not_run("the server is shutting down")),
+        Err(_) => Err(not_run("Docker does not respond")),
+    }
+}
+
+fn not_run(why: &str) -> CommandFault {
+    CommandFault::NotRun(Line::sanitize(why))
+}
+
+/// Runs a command in the container of an instance, with the environment of its processes.
+pub(super) async fn attempt(target: &CheckTarget, command: &[String], limit: Duration) -> Result<(), CommandFault> {
+    let release = &target.release;
     let Launch { entrypoint, arguments, env } = command::program(command, release);
     let execution =
         Execution { command: [entrypoint, arguments].concat(), env, terminal: None, own_user: release.own_user() };
-    let not_run = |why: String| CommandFault::NotRun(Line::sanitize(&why));
-    let started = timeout(ENGINE_TIMEOUT, runtime.execute(container, execution)).await;
-    let (attached, executed) = started
-        .map_err(|_| not_run("Docker does not respond".to_owned()))?
-        .map_err(|error| not_run(error.to_string()))?;
+    let (attached, mut running) = start(target, execution).await?;
     let mut last = LastLine::default();
-    match timeout(limit, ended(attached, &executed, &mut last)).await {
+    let ended = timeout(limit, ended(attached, &running.executed, &mut last)).await;
+    running.has_ended = matches!(ended, Ok(Ok(_)));
+    match ended {
         Ok(Ok(0)) => Ok(()),
         Ok(Ok(status)) => Err(CommandFault::Status { status, last_line: last.text() }),
-        Ok(Err(error)) => Err(not_run(error.to_string())),
-        Err(_) => {
-            if let Err(error) = executed.signal(Signal::KILL).await {
-                tracing::warn!(%error, %container, "cannot kill the command of a health check");
-            }
-            Err(CommandFault::TimedOut { limit, last_line: last.text() })
-        }
+        Ok(Err(error)) => Err(not_run(&error.to_string())),
+        Err(_) => Err(CommandFault::TimedOut { limit, last_line: last.text() }),
     }
 }
 
 /// Reads what a command prints until it has ended. Returns its exit status.
-async fn ended(
-    attached: Attached,
-    executed: &Executed,
-    last: &mut LastLine,
-) -> Result<i64, crate::engine::EngineError> {
+async fn ended(attached: Attached, executed: &Executed, last: &mut LastLine) -> Result<i64, EngineError> {
     let Attached { stdin, mut output } = attached;
     drop(stdin);
     loop {

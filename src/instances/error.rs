@@ -38,9 +38,7 @@ pub enum InstancesError {
     #[error("the app {0} is not marked for removal; its instances are kept")]
     NotDestroying(String),
     /// Instances of an app that is being destroyed are not removed in time.
-    #[error(
-        "{left} instances of the app are not removed yet: {why}; they are removed once that is fixed, try again then"
-    )]
+    #[error("{left} instances of the app are not removed yet: {why}; repeat the command later")]
     NotRemoved {
         /// Number of instances that are left.
         left: usize,

@@ -9,10 +9,11 @@ use std::{
 
 use tokio::{
     sync::Semaphore,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
+use tokio_util::task::TaskTracker;
 
-use super::{command_check, http_check, listening::Listening, unhealthy::Unhealthy};
+use super::{command_check, http_check, listening::Listening, shared::Shared, unhealthy::Unhealthy};
 use crate::{
     config::Config,
     engine::ContainerId,
@@ -51,12 +52,13 @@ impl Default for CheckSlots {
     }
 }
 
-/// An instance, as checks reach it; cheap to clone.
+/// What checks need to know of an instance; cheap to clone.
 #[derive(Clone)]
-pub(super) struct CheckedInstance {
+pub(super) struct CheckTarget {
     pub(super) runtime: Runtime,
+    /// Runs what must go on when a check is given up.
+    pub(super) tracker: TaskTracker,
     pub(super) container: ContainerId,
-    pub(super) address: IpAddr,
     /// Value of its variable `PORT`.
     pub(super) port: u16,
     /// The host that requests ask for, unless the app declares another.
@@ -65,9 +67,42 @@ pub(super) struct CheckedInstance {
     pub(super) slots: Arc<CheckSlots>,
 }
 
+impl CheckTarget {
+    /// An instance of this release, to which these port mappings lead if it is exposed.
+    pub(super) fn new(
+        shared: &Shared,
+        row: &Instance,
+        release: Arc<Release>,
+        exposed: bool,
+        mappings: &[PortMapping],
+        slots: Arc<CheckSlots>,
+    ) -> Self {
+        Self {
+            runtime: shared.runtime.clone(),
+            tracker: shared.tracker.clone(),
+            container: ContainerId::from(&row.id),
+            port: row.port_of(mappings.first().filter(|_| exposed)),
+            host: host(&shared.config, exposed, mappings),
+            release,
+            slots,
+        }
+    }
+
+    pub(super) fn at(self, address: IpAddr) -> CheckedInstance {
+        CheckedInstance { target: self, address }
+    }
+}
+
+/// An instance, as checks reach it; cheap to clone.
+#[derive(Clone)]
+pub(super) struct CheckedInstance {
+    pub(super) target: CheckTarget,
+    pub(super) address: IpAddr,
+}
+
 /// The host that requests to an instance ask for: the one in the app's URL, as its users do. An app that serves only the
 /// hosts that it knows serves that one, or nobody.
-pub(super) fn host(config: &Config, exposed: bool, mappings: &[PortMapping]) -> String {
+fn host(config: &Config, exposed: bool, mappings: &[PortMapping]) -> String {
     let http = mappings.iter().find(|mapping| mapping.scheme == PortScheme::Http).filter(|_| exposed);
     match http.map(|mapping| mapping.host_port) {
         None => "localhost".to_owned(),
@@ -76,17 +111,12 @@ pub(super) fn host(config: &Config, exposed: bool, mappings: &[PortMapping]) -> 
     }
 }
 
-/// The port in an instance's variable `PORT`: that of the app's first mapping, or else that of the release.
-pub(super) fn port(row: &Instance, exposed: bool, mappings: &[PortMapping]) -> u16 {
-    row.port_of(mappings.first().filter(|_| exposed))
-}
-
 /// A check that did not pass in its time.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NotPassed {
     /// Why the last attempt failed.
     pub(super) unhealthy: Unhealthy,
-    /// Time since the start.
+    /// Time since the check was begun.
     pub(super) after: Duration,
     /// Whether it was given up early, because the instance always answers the same.
     pub(super) early: bool,
@@ -96,22 +126,23 @@ impl CheckedInstance {
     /// Makes one attempt, when the app has a free slot. Not for uptime.
     pub(super) async fn attempt(&self, check: &HealthCheck) -> Result<(), Unhealthy> {
         let slots = match &check.probe {
-            Probe::Tcp | Probe::Http(_) => &self.slots.connections,
-            Probe::Command(_) => &self.slots.commands,
+            Probe::Tcp | Probe::Http(_) => &self.target.slots.connections,
+            Probe::Command(_) => &self.target.slots.commands,
             Probe::Uptime(_) => return Ok(()),
         };
         // The semaphore is never closed.
         let _slot = slots.acquire().await;
-        let address = SocketAddr::new(self.address, check.port.unwrap_or(self.port));
+        let address = SocketAddr::new(self.address, check.port.unwrap_or(self.target.port));
         match &check.probe {
             Probe::Tcp => {
+                let until = Instant::now() + check.timeout;
                 connect(address, check.timeout).await?;
-                timeout(check.timeout, self.accepted(address.port())).await.map_err(|_| Unhealthy::NotAccepted)
+                timeout_at(until, self.accepted(address.port())).await.map_err(|_| Unhealthy::NotAccepted)
             }
-            Probe::Http(http) => http_check::attempt(address, &self.host, http, check.timeout).await,
+            Probe::Http(http) => http_check::attempt(address, &self.target.host, http, check.timeout).await,
             Probe::Command(command) => {
-                let ran = command_check::attempt(&self.runtime, &self.container, &self.release, command, check.timeout);
-                ran.await.map_err(|fault| Unhealthy::Command { command: command.join(" "), fault })
+                let ran = command_check::attempt(&self.target, command, check.timeout).await;
+                ran.map_err(|fault| Unhealthy::Command { command: command.join(" "), fault })
             }
             Probe::Uptime(_) => Ok(()),
         }
@@ -124,7 +155,7 @@ impl CheckedInstance {
         // An idle server has accepted by then, so that the engine is asked once.
         sleep(ACCEPT_TIME).await;
         loop {
-            match self.runtime.diagnose(&self.container).await {
+            match self.target.runtime.diagnose(&self.target.container).await {
                 Ok(listeners) if Listening::accepts(&listeners, port) => return,
                 Ok(_) => unreadable = 0,
                 Err(_) => unreadable += 1,
@@ -138,15 +169,28 @@ impl CheckedInstance {
         }
     }
 
-    /// Waits until a check passes.
-    pub(super) async fn until_passed(&self, check: &HealthCheck) -> Result<(), NotPassed> {
-        until_passed(check, || self.attempt(check)).await
+    /// Waits until a check passes, of an instance that was started at this time.
+    pub(super) async fn until_passed(&self, check: &HealthCheck, started: Instant) -> Result<(), NotPassed> {
+        until_passed(check, started, || self.attempt(check)).await
+    }
+
+    /// When the instance was started, as far as these checks need to know.
+    pub(super) async fn started(&self, checks: &[HealthCheck]) -> Instant {
+        let now = Instant::now();
+        if checks.iter().all(|check| check.initial_delay.is_zero()) {
+            return now;
+        }
+        let observed = self.target.runtime.observe(&self.target.container.0).await;
+        let started = observed.ok().flatten().and_then(|container| container.started_at);
+        let age = started.and_then(|started| Duration::try_from(jiff::Timestamp::now().duration_since(started)).ok());
+        // Without it, the checks are made later than declared, not earlier.
+        age.and_then(|age| now.checked_sub(age)).unwrap_or(now)
     }
 }
 
 /// Waits until the address accepts a connection, within the time of this check.
 pub async fn until_accepting(address: SocketAddr, check: &HealthCheck) -> Result<(), Unhealthy> {
-    let passed = until_passed(check, || connect(address, check.timeout)).await;
+    let passed = until_passed(check, Instant::now(), || connect(address, check.timeout)).await;
     passed.map_err(|not_passed| not_passed.unhealthy)
 }
 
@@ -183,31 +227,31 @@ impl Streak {
     }
 }
 
-async fn until_passed<F>(check: &HealthCheck, attempt: impl Fn() -> F) -> Result<(), NotPassed>
+async fn until_passed<F>(check: &HealthCheck, started: Instant, attempt: impl Fn() -> F) -> Result<(), NotPassed>
 where
     F: Future<Output = Result<(), Unhealthy>>,
 {
-    let started = Instant::now();
+    let begun = Instant::now();
     let longest = check.wait.max(Duration::from_millis(10));
     let (first, longest) = match check.probe {
         Probe::Uptime(uptime) => {
-            sleep(uptime.max(check.initial_delay)).await;
+            sleep_until((begun + uptime).max(started + check.initial_delay)).await;
             return Ok(());
         }
         Probe::Tcp | Probe::Http(_) => (FIRST_INTERVAL, longest.min(MAX_INTERVAL)),
         Probe::Command(_) => (FIRST_COMMAND_INTERVAL, longest),
     };
-    sleep(check.initial_delay).await;
+    sleep_until(started + check.initial_delay).await;
     let deadline = Instant::now() + check.limit();
     let mut wait = first.min(longest);
     let mut streak = Streak::default();
     loop {
-        let begun = Instant::now();
+        let asked = Instant::now();
         let Err(unhealthy) = attempt().await else { return Ok(()) };
-        let next = begun + wait;
-        let early = streak.is_final(&unhealthy, check.wait, begun);
+        let next = asked + wait;
+        let early = streak.is_final(&unhealthy, check.wait, asked);
         if early || next.max(Instant::now()) >= deadline {
-            return Err(NotPassed { unhealthy, after: started.elapsed(), early });
+            return Err(NotPassed { unhealthy, after: begun.elapsed(), early });
         }
         sleep_until(next).await;
         wait = (wait + wait / 2).min(longest);
@@ -287,10 +331,13 @@ mod tests {
             first.lock().unwrap().get_or_insert(begun.elapsed());
             Err(status(503))
         };
-        let outcome = until_passed(&delayed, attempt).await.unwrap_err();
+        let outcome = until_passed(&delayed, begun, attempt).await.unwrap_err();
         let first = first.into_inner().unwrap().unwrap();
         assert!(first >= delayed.initial_delay && outcome.after >= first, "{first:?} {outcome:?}");
         assert!(!outcome.early);
+        let again = Instant::now();
+        until_passed(&delayed, begun, || async { Ok(()) }).await.unwrap();
+        assert!(again.elapsed() < delayed.initial_delay, "it counts from the start of the instance");
     }
 
     #[test]

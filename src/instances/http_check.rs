@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{
@@ -27,6 +27,10 @@ const MAX_SEARCHED_LEN: usize = 1024 * 1024;
 const SHOWN_LEN: usize = 120;
 /// Length of a body up to which it is read to be shown, in bytes.
 const MAX_SHOWN_LEN: usize = 4 * 1024;
+/// Longest time for which it is read to be shown.
+const MAX_SHOWN_TIME: Duration = Duration::from_secs(1);
+/// Part of the time of an attempt for which a body is read.
+const BODY_PART: f64 = 0.9;
 
 /// Connects to a port of an instance.
 pub(super) async fn connect(address: SocketAddr) -> Result<TcpStream, Unhealthy> {
@@ -52,12 +56,14 @@ pub(super) async fn attempt(
         port: address.port(),
         declared_host: declared.is_some(),
     };
+    // The body may stay open: what came of it is reported before the time is over.
+    let until = Instant::now() + limit.mul_f64(BODY_PART);
     let sent = async {
         let stream = connect(address).await?;
         let fault = match probe.scheme {
-            Scheme::Http => get(stream, &request.host, probe).await,
+            Scheme::Http => get(stream, &request.host, probe, until).await,
             Scheme::Https => match check_tls::connect(stream, &request.host).await {
-                Ok(stream) => get(stream, &request.host, probe).await,
+                Ok(stream) => get(stream, &request.host, probe, until).await,
                 Err(e) => Err(HttpFault::Invalid(format!("TLS: {e}"))),
             },
         };
@@ -93,7 +99,7 @@ fn invalid(error: &dyn fmt::Display) -> HttpFault {
     HttpFault::Invalid(error.to_string())
 }
 
-async fn get<S>(stream: S, host: &str, probe: &HttpProbe) -> Result<(), HttpFault>
+async fn get<S>(stream: S, host: &str, probe: &HttpProbe, until: Instant) -> Result<(), HttpFault>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -107,14 +113,16 @@ where
         match (status, &probe.content) {
             (200..400, None) => Ok(()),
             (200..400, Some(content)) => {
-                let body = read(response.into_body(), MAX_SEARCHED_LEN).await;
-                if contains(&body, content.as_bytes()) {
+                let mut search = Search::new(content.as_bytes());
+                let body = read(response.into_body(), MAX_SEARCHED_LEN, until, |body| search.finds(body)).await;
+                if search.found {
                     return Ok(());
                 }
                 Err(HttpFault::Content { status, content: content.clone(), body: beginning(&body) })
             }
             (status, _) => {
-                let body = read(response.into_body(), MAX_SHOWN_LEN).await;
+                let until = until.min(Instant::now() + MAX_SHOWN_TIME);
+                let body = read(response.into_body(), MAX_SHOWN_LEN, until, |_| false).await;
                 Err(HttpFault::Status { status, body: beginning(&body) })
             }
         }
@@ -127,22 +135,49 @@ where
     }
 }
 
-/// Reads a body until it ends, fails or reaches this length.
-async fn read(mut body: hyper::body::Incoming, limit: usize) -> Vec<u8> {
+/// Reads a body until it ends, fails, reaches this length or is enough. A body that is not finished at this time counts as
+/// far as it came.
+async fn read(
+    mut body: hyper::body::Incoming,
+    max_len: usize,
+    until: Instant,
+    mut is_enough: impl FnMut(&[u8]) -> bool,
+) -> Vec<u8> {
     let mut read = Vec::new();
-    while let Some(Ok(frame)) = body.frame().await {
-        if let Ok(data) = frame.into_data() {
-            read.extend_from_slice(&data[..data.len().min(limit - read.len())]);
+    let frames = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            if let Ok(data) = frame.into_data() {
+                read.extend_from_slice(&data[..data.len().min(max_len - read.len())]);
+            }
+            if read.len() >= max_len || is_enough(&read) {
+                break;
+            }
         }
-        if read.len() >= limit {
-            break;
-        }
-    }
+    };
+    let _ = timeout_at(until, frames).await;
     read
 }
 
-fn contains(body: &[u8], content: &[u8]) -> bool {
-    content.is_empty() || body.windows(content.len()).any(|window| window == content)
+/// The search for a text in a body that grows.
+struct Search<'a> {
+    text: &'a [u8],
+    searched: usize,
+    found: bool,
+}
+
+impl<'a> Search<'a> {
+    fn new(text: &'a [u8]) -> Self {
+        Self { text, searched: 0, found: text.is_empty() }
+    }
+
+    /// Searches what is new of the body.
+    fn finds(&mut self, body: &[u8]) -> bool {
+        // The text may have begun in the part before.
+        let from = self.searched.saturating_sub(self.text.len());
+        self.found = self.found || body[from..].windows(self.text.len()).any(|window| window == self.text);
+        self.searched = body.len();
+        self.found
+    }
 }
 
 /// The beginning of a body in one line.
@@ -222,6 +257,31 @@ mod tests {
         );
         let endless = "HTTP/1.1 200 OK\r\n\r\nhello";
         assert_eq!(fault(answering(endless).await.0, &probe("hello")).await, None, "a body without a length");
+        let mut search = Search::new(b"lo wo");
+        assert_eq!([&b"hel"[..], b"hello w", b"hello world"].map(|body| search.finds(body)), [false, false, true]);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_stays_open_counts_as_far_as_it_came() {
+        let open = |head: &'static str| async move {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            tokio::spawn(async move {
+                let mut streams = Vec::new();
+                while let Ok((mut stream, _)) = listener.accept().await {
+                    let _ = stream.write_all(head.as_bytes()).await;
+                    streams.push(stream);
+                }
+            });
+            address
+        };
+        let broken = open("HTTP/1.1 500 Oops\r\n\r\nno database").await;
+        let expected = HttpFault::Status { status: 500, body: "no database".into() };
+        assert_eq!(fault(broken, &HttpProbe::get("/")).await, Some(expected));
+        let events = open("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nevent:\r\n").await;
+        let probe = |content: &str| HttpProbe { content: Some(content.to_owned()), ..HttpProbe::get("/") };
+        assert_eq!(fault(events, &probe("event")).await, None);
+        assert!(matches!(fault(events, &probe("other")).await, Some(HttpFault::Content { .. })));
     }
 
     #[tokio::test]

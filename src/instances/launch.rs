@@ -16,7 +16,7 @@ use super::{
     diagnosis::Diagnosis,
     error::InstancesError,
     failure::InstanceFailure,
-    health::{self, CheckSlots, CheckedInstance, NotPassed},
+    health::{self, CheckTarget, NotPassed},
     listening::Listening,
     pump::Pumps,
     unhealthy::Unhealthy,
@@ -69,14 +69,10 @@ pub(super) struct Launch {
     pub(super) app: App,
     pub(super) release: Arc<Release>,
     pub(super) row: Instance,
-    /// Port of the variable `PORT`, which is also checked: that of the port mapping, or else that of the release.
-    pub(super) port: u16,
+    /// How it is checked. Its port is that of the variable `PORT`.
+    pub(super) target: CheckTarget,
     /// Health checks that it must pass; without any, it is healthy as soon as it runs.
     pub(super) checks: Vec<HealthCheck>,
-    /// The host that HTTP checks ask for.
-    pub(super) host: String,
-    /// Bounds the checks of the app.
-    pub(super) slots: Arc<CheckSlots>,
     /// Receives the state of the instance, if a caller waits for the rollout.
     pub(super) progress: Option<mpsc::Sender<Line>>,
     /// Held during a pull: one at a time for an app.
@@ -147,7 +143,7 @@ impl Launcher {
         }
         self.pumps.ensure(row);
 
-        let address = SocketAddr::new(self.endpoint(row).await?, launch.port);
+        let address = SocketAddr::new(self.endpoint(row).await?, launch.target.port);
         let checked = tokio::select! {
             () = cancel.cancelled() => return Ok(Launched::Cancelled),
             ended = self.ended_container(&row.id, &mut exits) => {
@@ -156,7 +152,7 @@ impl Launcher {
                     None => self.failed(launch, CONTAINER_REMOVED).await,
                 });
             }
-            checked = self.until_healthy(&container, address, launch) => checked,
+            checked = self.until_healthy(address.ip(), launch) => checked,
             never = self.inform_caller(&container, address, launch) => match never {},
         };
         match (checked, self.runtime.observe(row.id.as_str()).await?) {
@@ -182,27 +178,15 @@ impl Launcher {
 
     /// Waits until the instance passes its startup checks, and then its readiness checks: a release that never becomes ready
     /// gets no request. Returns what is only to be reported.
-    async fn until_healthy(
-        &self,
-        container: &ContainerId,
-        address: SocketAddr,
-        launch: &Launch,
-    ) -> Result<Vec<String>, Box<FailedCheck>> {
-        let instance = CheckedInstance {
-            runtime: self.runtime.clone(),
-            container: container.clone(),
-            address: address.ip(),
-            port: launch.port,
-            host: launch.host.clone(),
-            release: Arc::clone(&launch.release),
-            slots: Arc::clone(&launch.slots),
-        };
+    async fn until_healthy(&self, address: IpAddr, launch: &Launch) -> Result<Vec<String>, Box<FailedCheck>> {
+        let instance = launch.target.clone().at(address);
+        let started = instance.started(&launch.checks).await;
         let mut warnings = Vec::new();
         for check_type in [CheckType::Startup, CheckType::Readiness] {
             let passed = launch.checks_of(check_type).map(|check| {
                 let instance = &instance;
                 async move {
-                    match instance.until_passed(&check).await {
+                    match instance.until_passed(&check, started).await {
                         Ok(()) => Ok(None),
                         Err(not_passed) if check.warn => Ok(Some(check.failure(&not_passed.unhealthy))),
                         Err(not_passed) => Err(Box::new(FailedCheck { check, not_passed })),
@@ -231,7 +215,11 @@ impl Launcher {
             // An error is logged by the diagnosis in the end.
             if let Ok(listeners) = self.runtime.diagnose(container).await {
                 let refused = health::refuses(address, REFUSED_WITHIN).await;
-                let text = Listening::of(&listeners, launch.port, refused).not_healthy_yet(&name, launch.port, probe);
+                let text = Listening::of(&listeners, launch.target.port, refused).not_healthy_yet(
+                    &name,
+                    launch.target.port,
+                    probe,
+                );
                 if let Some(text) = text.filter(|text| last.as_ref() != Some(text)) {
                     // A caller that reads too slowly misses the line.
                     let _ = progress.try_send(Line::Detail(text.clone()));
@@ -282,7 +270,7 @@ impl Launcher {
     fn workload(&self, launch: &Launch) -> Workload {
         let (row, app, release) = (&launch.row, &launch.app.name, &launch.release);
         let name = (row.process_type.as_str(), u64::from(row.ordinal));
-        let port = [("PORT", launch.port.to_string())];
+        let port = [("PORT", launch.target.port.to_string())];
         let grace = launch.app.stop_grace(&row.process_type, self.config.instances.stop_grace());
         let workload = Workload::of_release(row.id.as_str(), Purpose::Instance, app, release, name, &port, grace);
         Workload { entrypoint: vec![format!("/cnb/process/{}", row.process_type)], address: row.endpoint, ..workload }
@@ -318,20 +306,22 @@ impl Launcher {
         check: &HealthCheck,
         unhealthy: &Unhealthy,
     ) -> Diagnosis {
-        if let Some(port) = check.port.filter(|port| *port != launch.port) {
-            return Diagnosis::of_other_port(unhealthy, port, launch.port);
+        if let Some(port) = check.port.filter(|port| *port != launch.target.port) {
+            return Diagnosis::of_other_port(unhealthy, port, launch.target.port);
         }
         if unhealthy.responded() {
             return Diagnosis { reason: unhealthy.to_string(), hint: unhealthy.hint() };
         }
         let listening = match self.runtime.diagnose(container).await {
-            Ok(listeners) => Listening::of(&listeners, launch.port, matches!(unhealthy, Unhealthy::Refused { .. })),
+            Ok(listeners) => {
+                Listening::of(&listeners, launch.target.port, matches!(unhealthy, Unhealthy::Refused { .. }))
+            }
             Err(error) => {
                 tracing::debug!(%error, "cannot read on which ports the instance listens");
                 return Diagnosis { reason: unhealthy.to_string(), hint: unhealthy.hint() };
             }
         };
-        let diagnosis = Diagnosis::unhealthy(unhealthy, listening, launch.port, &check.probe);
+        let diagnosis = Diagnosis::unhealthy(unhealthy, listening, launch.target.port, &check.probe);
         match listening {
             Listening::Elsewhere(_) => {
                 let mappings = self.store.port_mappings(launch.app.id).await.unwrap_or_default();

@@ -26,8 +26,10 @@ pub(super) enum Finding {
     NotReady(String),
     /// It fails a liveness check, for this reason.
     NotAlive(String),
-    /// It fails, or passes again, a check whose failure is only reported.
+    /// It fails a check whose failure is only reported, for this reason.
     Warning(String),
+    /// It passes such a check again, which is named.
+    PassesAgain(String),
 }
 
 /// The monitors of an app's instances. Dropping it ends them.
@@ -68,8 +70,8 @@ impl Monitors {
         self.running.retain(|id, running| {
             let same = wanted.get(id).is_some_and(|wanted| {
                 wanted.checks == running.checks
-                    && wanted.instance.host == running.host
-                    && wanted.instance.port == running.port
+                    && wanted.instance.target.host == running.host
+                    && wanted.instance.target.port == running.port
             });
             if !same {
                 running.task.abort();
@@ -78,7 +80,7 @@ impl Monitors {
         });
         wanted.retain(|id, _| !self.running.contains_key(id));
         for (id, Monitored { instance, checks, ready }) in wanted {
-            let (host, port) = (instance.host.clone(), instance.port);
+            let (host, port) = (instance.target.host.clone(), instance.target.port);
             let reporter = Reporter { id: id.clone(), findings: self.sender.clone() };
             let task = self.tasks.spawn(monitor(instance, checks.clone(), ready, reporter));
             self.running.insert(id, Monitor { checks, host, port, task });
@@ -141,14 +143,20 @@ struct Schedule {
     at: Instant,
 }
 
+impl Schedule {
+    /// Of a check of an instance that was started at this time.
+    fn new(check: HealthCheck, started: Instant, now: Instant) -> Self {
+        // The instances of an app start together: they are checked at different times.
+        let at = (started + check.initial_delay).max(now) + part_of(interval(&check));
+        Self { check, outcome: Outcome::default(), at }
+    }
+}
+
 /// Makes the checks of one instance, one after the other, each in its own time.
 async fn monitor(instance: CheckedInstance, checks: Vec<HealthCheck>, mut ready: bool, reporter: Reporter) {
-    let start = Instant::now();
-    let mut schedule: Vec<_> = checks
-        .into_iter()
-        // The instances of an app start together: they are checked at different times.
-        .map(|check| Schedule { at: start + part_of(interval(&check)), outcome: Outcome::default(), check })
-        .collect();
+    let started = instance.started(&checks).await;
+    let now = Instant::now();
+    let mut schedule: Vec<_> = checks.into_iter().map(|check| Schedule::new(check, started, now)).collect();
     loop {
         let Some(next) = schedule.iter_mut().min_by_key(|entry| entry.at) else { return };
         sleep_until(next.at).await;
@@ -156,11 +164,16 @@ async fn monitor(instance: CheckedInstance, checks: Vec<HealthCheck>, mut ready:
         let attempt = instance.attempt(&next.check).await;
         // However slow a check is, the instance is not asked without a pause.
         next.at = (begun + interval(&next.check)).max(Instant::now() + MIN_WAIT / 10);
+        let had_failed = next.outcome.passes == Some(false);
         let changed = next.outcome.count(attempt.is_ok(), next.check.attempts);
         let failure = attempt.err().map(|unhealthy| next.check.failure(&unhealthy));
         if next.check.warn {
             match failure {
                 Some(failure) if changed => reporter.send(Finding::Warning(failure)).await,
+                None if had_failed => {
+                    let name = next.check.failure(&next.check.description());
+                    reporter.send(Finding::PassesAgain(name)).await;
+                }
                 Some(_) | None => {}
             }
             continue;
@@ -206,6 +219,21 @@ fn part_of(duration: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_initial_delay_counts_from_the_start_of_the_instance() {
+        let second = Duration::from_secs(1);
+        let check = |delay: u32| HealthCheck {
+            check_type: CheckType::Liveness,
+            initial_delay: delay * second,
+            ..HealthCheck::default_for(crate::model::Exposure::PortMappings)
+        };
+        let now = Instant::now() + 100 * second;
+        let started = now - 10 * second;
+        let first = |delay| Schedule::new(check(delay), started, now).at;
+        assert!(first(60) >= started + 60 * second && first(60) < started + 62 * second);
+        assert!(first(5) >= now && first(5) < now + 2 * second, "it is over");
+    }
 
     #[test]
     fn a_check_fails_after_its_attempts_in_a_row_and_passes_at_once() {

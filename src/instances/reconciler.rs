@@ -24,7 +24,7 @@ use crate::{
     periodic::Driver,
     progress::Progress,
     router::Link,
-    store::{AppId, Store, now},
+    store::{App, AppId, Store, now},
     workload::Runtime,
 };
 
@@ -32,6 +32,9 @@ use crate::{
 const MAX_STARTING: usize = 8;
 /// Number of exits by which a launch may lag; it also inspects its container from time to time.
 const MAX_EXITS: usize = 1024;
+
+/// Time for all else that the removal of an app's instances takes, besides draining and stopping them.
+const REMOVAL_TIME: Duration = Duration::from_mins(1);
 
 /// The reconciler of all apps; cheap to clone.
 #[derive(Clone)]
@@ -66,7 +69,17 @@ impl Instances {
         };
         let unanswered = link.unanswered();
         let routes = Routes::new(store.clone(), link, config.router.listen.clone());
-        let shared = Arc::new(Shared { config, store, runtime, routes, launcher, pumps, logs, shutdown });
+        let shared = Arc::new(Shared {
+            config,
+            store,
+            runtime,
+            routes,
+            launcher,
+            pumps,
+            logs,
+            tracker: tracker.clone(),
+            shutdown,
+        });
         let workers = Workers::new(Arc::clone(&shared), tracker.clone());
         tracker.spawn(adopt::supervise(workers.clone()));
         driver.start(Verification(workers.clone()));
@@ -146,23 +159,38 @@ impl Instances {
                 return Err(InstancesError::NotDestroying(found.name.to_string()));
             }
             let worker = self.worker(app);
-            let limits = &shared.config.instances;
-            let limit = Duration::from_secs(limits.drain_seconds + 60) + found.longest_stop_grace(limits.stop_grace());
+            let limit = self.removal_limit(&found).await?;
             tokio::select! {
                 _ = tokio::time::timeout(limit, worker.all_removed()) => {}
                 () = shared.shutdown.cancelled() => return Err(InstancesError::ShuttingDown),
             }
-            let left = shared.store.instances(app).await?.len();
-            if left > 0 {
-                let why = if shared.routes.connected() {
-                    "Docker cannot stop them"
-                } else {
+            let left = shared.store.instances(app).await?;
+            if let Some(first) = left.first() {
+                let why = if !shared.routes.connected() {
                     "the router does not respond (start `paas router`)"
+                } else if shared.runtime.observe(first.id.as_str()).await.is_ok() {
+                    "they are still being drained or stopped (checks:set wait-to-retire, ps:set stop-timeout)"
+                } else {
+                    "Docker does not respond"
                 };
-                return Err(InstancesError::NotRemoved { left, why });
+                return Err(InstancesError::NotRemoved { left: left.len(), why });
             }
         }
         shared.logs.remove(app).await
+    }
+
+    /// Longest time that the removal of an app's instances takes: some may already be drained for as long as the app's
+    /// settings say, and a container keeps the grace period that it was created with.
+    async fn removal_limit(&self, app: &App) -> Result<Duration, InstancesError> {
+        let limits = &self.shared.config.instances;
+        let drain = Duration::from_secs(limits.drain_seconds).max(app.checks.wait_to_retire.unwrap_or_default());
+        let mut grace = app.longest_stop_grace(limits.stop_grace());
+        for row in self.shared.store.instances(app.id).await? {
+            // An engine that does not respond is reported in the end.
+            let container = self.shared.runtime.observe(row.id.as_str()).await.ok().flatten();
+            grace = grace.max(container.and_then(|container| container.stop_grace).unwrap_or_default());
+        }
+        Ok(drain + grace + REMOVAL_TIME)
     }
 
     /// Logs of the apps.

@@ -5,16 +5,10 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::time::Instant;
 
-use super::{
-    error::InstancesError,
-    health::{self, CheckSlots, CheckedInstance},
-    reconciler::Instances,
-    unhealthy::Unhealthy,
-};
+use super::{error::InstancesError, health::CheckTarget, reconciler::Instances, unhealthy::Unhealthy};
 use crate::{
-    engine::ContainerId,
     model::{HealthCheck, Probe},
-    store::{App, Instance, ProcessSpec, Release},
+    store::{App, Instance, ProcessSpec},
 };
 
 /// Number of instances that are checked at a time.
@@ -47,21 +41,13 @@ impl Instances {
     async fn check(&self, app: &App, row: Instance) -> Result<Vec<CheckOutcome>, InstancesError> {
         let shared = &self.shared;
         let Some(release) = shared.store.release(app.id, row.release).await? else { return Ok(Vec::new()) };
-        let find = |release: &Release| {
-            release.processes.iter().find(|spec| spec.process.process_type == row.process_type).cloned()
-        };
-        let (Some(spec), Some(address)) = (find(&release), row.endpoint) else { return Ok(Vec::new()) };
+        let spec = release.processes.iter().find(|spec| spec.process.process_type == row.process_type).cloned();
+        let (Some(spec), Some(address)) = (spec, row.endpoint) else { return Ok(Vec::new()) };
         let mappings = shared.store.port_mappings(app.id).await?;
         let ProcessSpec { health_checks, exposes, .. } = &spec;
-        let instance = CheckedInstance {
-            runtime: shared.runtime.clone(),
-            container: ContainerId::from(&row.id),
-            address,
-            port: health::port(&row, spec.is_exposed(), &mappings),
-            host: health::host(&shared.config, spec.is_exposed(), &mappings),
-            release: Arc::new(release),
-            slots: Arc::new(CheckSlots::default()),
-        };
+        let slots = Arc::clone(&self.worker(app.id).check_slots);
+        let target = CheckTarget::new(shared, &row, Arc::new(release), spec.is_exposed(), &mappings, slots);
+        let instance = target.at(address);
         let mut outcomes = Vec::new();
         for check in app.checks.all_checks(health_checks, *exposes) {
             let begun = Instant::now();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{container, failure::InstanceFailure, launch::Launcher, logs::Logs, pump::Pumps, routes::Routes};
 use crate::{
@@ -21,6 +21,7 @@ pub(super) struct Shared {
     pub(super) launcher: Launcher,
     pub(super) pumps: Pumps,
     pub(super) logs: Logs,
+    pub(super) tracker: TaskTracker,
     pub(super) shutdown: CancellationToken,
 }
 

@@ -185,10 +185,10 @@ impl Unhealthy {
             Self::Http { fault: HttpFault::Content { .. }, .. } => {
                 Some("the body must contain it: change the app, or content in app.json".to_owned())
             }
-            Self::Http { .. } => None,
-            Self::Command {
-                fault: CommandFault::Status { status: 126 | 127, .. } | CommandFault::NotRun(_), ..
-            } => Some("is the program in the image?".to_owned()),
+            Self::Http { .. } | Self::Command { fault: CommandFault::NotRun(_), .. } => None,
+            Self::Command { fault: CommandFault::Status { status: 126 | 127, .. }, .. } => {
+                Some("is the program in the image?".to_owned())
+            }
             Self::Command { .. } => Some("the command must exit with status 0".to_owned()),
             Self::Refused { .. } | Self::NotAccepted | Self::NoConnection(_) | Self::Broken(_) | Self::Uptime(_) => {
                 None
@@ -201,21 +201,17 @@ impl SentRequest {
     fn hint(&self, status: u16, blocked: bool) -> String {
         let Self { path, host, .. } = self;
         let name = host.rsplit_once(':').map_or(host.as_str(), |(name, _)| name);
-        let rule = format!("GET {path} must return a status from 200 to 399");
-        match status {
-            400 | 403 if blocked || status == 400 => {
-                let setting =
-                    if blocked { "Rails: config.hosts" } else { "Django: ALLOWED_HOSTS; Rails: config.hosts" };
-                let setting = setting.replace(';', ",");
-                let send = if self.declared_host {
-                    "change the header Host of the check"
-                } else {
-                    "have the check send a host that it serves (httpHeaders in app.json: name Host)"
-                };
-                format!("if the app serves only some hosts ({setting}), add {name} to them, or {send}")
-            }
-            _ => format!("{rule}; or change the path in app.json"),
+        let refuses_host = status == 400 || (status == 403 && blocked);
+        if !refuses_host {
+            return format!("GET {path} must return a status from 200 to 399; or change the path in app.json");
         }
+        let setting = if blocked { "Rails: config.hosts" } else { "Django: ALLOWED_HOSTS, Rails: config.hosts" };
+        let send = if self.declared_host {
+            "change the header Host of the check"
+        } else {
+            "have the check send a host that it serves (httpHeaders in app.json: name Host)"
+        };
+        format!("if the app serves only some hosts ({setting}), add {name} to them, or {send}")
     }
 }
 
@@ -255,6 +251,20 @@ mod tests {
         let other = "GET /up must return a status from 200 to 399; or change the path in app.json";
         assert_eq!(http(403, "no", false).hint().unwrap(), other);
         assert_eq!(http(404, "no", false).hint().unwrap(), other);
+    }
+
+    #[test]
+    fn the_hint_about_a_command_depends_on_what_it_did() {
+        let hint = |fault| Unhealthy::Command { command: "bin/ready".into(), fault }.hint();
+        assert_eq!(
+            hint(CommandFault::Status { status: 127, last_line: None }).unwrap(),
+            "is the program in the image?"
+        );
+        assert_eq!(
+            hint(CommandFault::Status { status: 1, last_line: None }).unwrap(),
+            "the command must exit with status 0"
+        );
+        assert_eq!(hint(CommandFault::NotRun("Docker does not respond".into())), None);
     }
 
     #[test]

@@ -4,12 +4,15 @@
 use std::{
     collections::{BTreeSet, HashMap},
     future::pending,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
 
-use super::failure::InstanceFailure;
+use super::{failure::InstanceFailure, health::CheckSlots};
 use crate::model::Line;
 
 /// Reaches the worker of an app.
@@ -21,6 +24,8 @@ pub(super) struct WorkerHandle {
     /// Callers that wait for a rollout, by generation. Locked while a rollout begins or ends.
     pub(super) rollouts: Mutex<HashMap<u64, RolloutWaiter>>,
     rounds: watch::Sender<Round>,
+    /// Bounds the health checks of the app.
+    pub(super) check_slots: Arc<CheckSlots>,
 }
 
 /// The caller of a rollout.
@@ -105,6 +110,7 @@ impl WorkerHandle {
             requests: AtomicU64::new(0),
             rollouts: Mutex::default(),
             rounds: watch::Sender::new(Round::default()),
+            check_slots: Arc::default(),
         }
     }
 

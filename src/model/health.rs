@@ -109,7 +109,7 @@ pub enum Probe {
     Uptime(Duration),
 }
 
-/// A health check of a process type. As in Dokku's `app.json`, times in JSON are seconds, whole or fractional.
+/// A health check of a process type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthCheck {
     /// When it is made, and what its failure means.
@@ -274,8 +274,8 @@ fn fitting(wait: Duration) -> u32 {
 }
 
 fn fitting_in(time: Duration, wait: Duration) -> u32 {
-    let fit = time.as_secs_f64() / wait.max(HealthCheck::MIN_WAIT).as_secs_f64();
-    (1..=HealthCheck::MAX_ATTEMPTS).find(|n| f64::from(*n) >= fit).unwrap_or(HealthCheck::MAX_ATTEMPTS).max(3)
+    let fit = time.as_millis().div_ceil(wait.max(HealthCheck::MIN_WAIT).as_millis());
+    u32::try_from(fit).unwrap_or(HealthCheck::MAX_ATTEMPTS).clamp(HealthCheck::ATTEMPTS, HealthCheck::MAX_ATTEMPTS)
 }
 
 impl HealthCheck {
@@ -313,14 +313,6 @@ impl HealthCheck {
         match self.probe {
             Probe::Uptime(uptime) => uptime,
             Probe::Tcp | Probe::Http(_) | Probe::Command(_) => self.wait.max(Self::MIN_WAIT) * self.attempts.max(1),
-        }
-    }
-
-    /// Longest duration of the whole check.
-    pub fn deadline(&self) -> Duration {
-        match self.probe {
-            Probe::Uptime(uptime) => uptime,
-            Probe::Tcp | Probe::Http(_) | Probe::Command(_) => self.initial_delay + self.limit() + self.timeout,
         }
     }
 

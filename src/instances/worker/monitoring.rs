@@ -4,12 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::state::WorkerState;
 use crate::{
-    engine::ContainerId,
-    instances::{
-        error::InstancesError,
-        health::{self, CheckedInstance},
-        monitor::Monitored,
-    },
+    instances::{error::InstancesError, health::CheckTarget, monitor::Monitored},
     model::{CheckType, HealthCheck, Probe},
     store::{App, Instance, InstanceState},
 };
@@ -39,15 +34,8 @@ pub(super) async fn monitor(state: &mut WorkerState, app: &App, rows: &[Instance
             None => mappings.insert(state.shared.store.port_mappings(app.id).await?),
         };
         let exposed = state.is_exposed(row);
-        let instance = CheckedInstance {
-            runtime: state.shared.runtime.clone(),
-            container: ContainerId::from(&row.id),
-            address,
-            port: health::port(row, exposed, mappings),
-            host: health::host(&state.shared.config, exposed, mappings),
-            release: Arc::clone(release),
-            slots: Arc::clone(&state.check_slots),
-        };
+        let slots = Arc::clone(&state.handle.check_slots);
+        let instance = CheckTarget::new(&state.shared, row, Arc::clone(release), exposed, mappings, slots).at(address);
         wanted.insert(row.id.clone(), Monitored { instance, checks, ready: row.ready });
     }
     state.monitors.keep(wanted);

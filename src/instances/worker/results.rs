@@ -110,6 +110,9 @@ async fn try_record_finding(state: &mut WorkerState, id: &InstanceId, finding: F
             state.instance_failed(&row, failure).await;
         }
         Finding::Warning(reason) => report_warning(state, &row, reason).await,
+        Finding::PassesAgain(check) => {
+            state.shared.logs.event(state.app, &row.name(), format!("Passes again: {}", Line::sanitize(&check))).await;
+        }
     }
     Ok(())
 }

@@ -12,7 +12,6 @@ use crate::{
     instances::{
         error::InstancesError,
         failure::InstanceFailure,
-        health::CheckSlots,
         monitor::Monitors,
         plan::{DeclaredType, UpdateStrategy},
         shared::Shared,
@@ -31,8 +30,6 @@ pub(super) struct WorkerState {
     pub(super) releases: HashMap<ReleaseNumber, Arc<Release>>,
     pub(super) memory: Memory,
     pub(super) tasks: InstanceTasks,
-    /// Bounds the health checks of the app.
-    pub(super) check_slots: Arc<CheckSlots>,
     /// The checks of its running instances.
     pub(super) monitors: Monitors,
     /// Locked during a pull: one at a time.
@@ -50,7 +47,6 @@ impl WorkerState {
             releases: HashMap::new(),
             memory: Memory::default(),
             tasks: InstanceTasks::default(),
-            check_slots: Arc::default(),
             monitors: Monitors::default(),
             pull: Arc::default(),
             routes_stale: true,

@@ -10,7 +10,7 @@ use crate::{
     instances::{
         error::InstancesError,
         failure::InstanceFailure,
-        health,
+        health::CheckTarget,
         identity::new_id,
         launch::Launch,
         plan::{Action, DeclaredInstance},
@@ -151,14 +151,13 @@ async fn launch(state: &mut WorkerState, app: &App, row: &Instance) -> Result<St
     let rollouts = state.handle.rollouts.lock().await;
     let progress = rollouts.get(&row.generation).filter(|_| row.ordinal == 1).map(|waiter| waiter.progress.clone());
     drop(rollouts);
+    let slots = Arc::clone(&state.handle.check_slots);
     let launch = Launch {
         app: app.clone(),
         release: Arc::clone(release),
         row: row.clone(),
-        port: health::port(row, exposed, &mappings),
+        target: CheckTarget::new(&state.shared, row, Arc::clone(release), exposed, &mappings, slots),
         checks: state.checks(app, row),
-        host: health::host(&state.shared.config, exposed, &mappings),
-        slots: Arc::clone(&state.check_slots),
         progress,
         pull: Arc::clone(&state.pull),
     };
