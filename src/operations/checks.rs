@@ -1,6 +1,12 @@
 //! Operations of health checks.
 
-use std::{collections::BTreeMap, time::Duration};
+mod modes;
+mod run;
+
+use std::time::Duration;
+
+pub use modes::{DisableChecks, EnableChecks, SkipChecks};
+pub use run::{RanCheck, RanChecks, RunChecks};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,13 +15,11 @@ use super::{
     context::Context,
     failure::{Failure, Result},
     operation::Operation,
-    ps,
     selection::AppSelection,
 };
 use crate::{
-    instances::CheckOutcome,
     model::{AppName, CheckMode, CheckSettings, CheckType, HealthCheck, Line, ProcessType, Right},
-    store::{App, Effect, Instance, InstanceState},
+    store::{App, Effect},
 };
 
 /// Longest time of a property, in seconds.
@@ -34,7 +38,7 @@ pub struct ReportChecks {
 pub struct AppChecks {
     /// App.
     pub app: AppName,
-    /// Settings that hold where `app.json` says nothing.
+    /// Settings that apply where `app.json` says nothing.
     pub settings: CheckDefaults,
     /// The process types of its current release.
     pub types: Vec<TypeChecks>,
@@ -188,7 +192,7 @@ pub struct SetChecks {
     pub app: AppName,
     /// attempts, timeout, wait or wait-to-retire
     pub property: CheckProperty,
-    /// A number, of seconds but for attempts; without it, the default holds again.
+    /// A number, of seconds but for attempts; without it, the default applies again.
     pub value: Option<f64>,
 }
 
@@ -196,7 +200,7 @@ impl SetChecks {
     fn attempts(&self) -> Result<Option<u32>> {
         let Some(value) = self.value else { return Ok(None) };
         let max = HealthCheck::MAX_ATTEMPTS;
-        let number = (1..=max).find(|number| f64::from(*number).total_cmp(&value).is_eq());
+        let number = value.to_string().parse().ok().filter(|number| (1..=max).contains(number));
         let refused = || Failure::invalid(format!("attempts must be a whole number from 1 to {max}, not {value}"));
         number.map(Some).ok_or_else(refused)
     }
@@ -257,212 +261,6 @@ async fn change(
     let checks_of = App { checks: context.store.change_checks(app.id, change).await?, ..app };
     context.instances.checks_changed(&checks_of);
     checks(context, checks_of).await
-}
-
-/// Makes the health checks of process types again.
-#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
-#[serde(deny_unknown_fields)]
-pub struct EnableChecks {
-    /// App.
-    pub app: AppName,
-    /// Process types, separated by commas; without any, all.
-    #[arg(value_name = "TYPE", value_delimiter = ',')]
-    #[serde(default)]
-    pub types: Vec<ProcessType>,
-}
-
-/// Skips the health checks of process types: an instance is healthy as soon as it runs.
-#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
-#[serde(deny_unknown_fields)]
-pub struct SkipChecks {
-    /// App.
-    pub app: AppName,
-    /// Process types, separated by commas; without any, all.
-    #[arg(value_name = "TYPE", value_delimiter = ',')]
-    #[serde(default)]
-    pub types: Vec<ProcessType>,
-}
-
-/// Disables the health checks of process types, and with them deployments without downtime: the old instances are stopped
-/// before the new ones start.
-#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
-#[serde(deny_unknown_fields)]
-pub struct DisableChecks {
-    /// App.
-    pub app: AppName,
-    /// Process types, separated by commas; without any, all.
-    #[arg(value_name = "TYPE", value_delimiter = ',')]
-    #[serde(default)]
-    pub types: Vec<ProcessType>,
-}
-
-/// Sets the mode of process types, or of all.
-async fn set_mode(context: &Context<'_>, app: App, types: Vec<ProcessType>, mode: CheckMode) -> Result<AppChecks> {
-    if let Some(unknown) = ps::unknown_type(context, &app, types.iter()).await? {
-        return Err(Failure::not_found(unknown));
-    }
-    change(context, app, move |settings| {
-        if types.is_empty() {
-            settings.default_mode = mode;
-            settings.modes = BTreeMap::new();
-        } else {
-            settings.modes.extend(types.into_iter().map(|name| (name, mode)));
-        }
-    })
-    .await
-}
-
-fn join(types: &[ProcessType]) -> String {
-    types.iter().map(ProcessType::as_str).collect::<Vec<_>>().join(",")
-}
-
-impl Operation for EnableChecks {
-    const NAME: &'static str = "checks:enable";
-    const RIGHT: Right = Right::Operate;
-    const EFFECT: Effect = Effect::Change;
-    type Target = App;
-    type Output = AppChecks;
-
-    fn target(&self) -> AppName {
-        self.app.clone()
-    }
-
-    fn audit(&self) -> String {
-        join(&self.types)
-    }
-
-    async fn run(self, context: &Context<'_>, app: App) -> Result<AppChecks> {
-        set_mode(context, app, self.types, CheckMode::Enabled).await
-    }
-}
-
-impl Operation for SkipChecks {
-    const NAME: &'static str = "checks:skip";
-    const RIGHT: Right = Right::Operate;
-    const EFFECT: Effect = Effect::Change;
-    type Target = App;
-    type Output = AppChecks;
-
-    fn target(&self) -> AppName {
-        self.app.clone()
-    }
-
-    fn audit(&self) -> String {
-        join(&self.types)
-    }
-
-    async fn run(self, context: &Context<'_>, app: App) -> Result<AppChecks> {
-        set_mode(context, app, self.types, CheckMode::Skipped).await
-    }
-}
-
-impl Operation for DisableChecks {
-    const NAME: &'static str = "checks:disable";
-    const RIGHT: Right = Right::Operate;
-    const EFFECT: Effect = Effect::Change;
-    type Target = App;
-    type Output = AppChecks;
-
-    fn target(&self) -> AppName {
-        self.app.clone()
-    }
-
-    fn audit(&self) -> String {
-        join(&self.types)
-    }
-
-    async fn run(self, context: &Context<'_>, app: App) -> Result<AppChecks> {
-        set_mode(context, app, self.types, CheckMode::Disabled).await
-    }
-}
-
-/// Makes the health checks of running instances now, each once.
-#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
-#[serde(deny_unknown_fields)]
-pub struct RunChecks {
-    /// App.
-    pub app: AppName,
-    /// Process types or instances, such as web or web.2, separated by commas; without any, all.
-    #[arg(value_name = "TYPE[.N]", value_delimiter = ',')]
-    #[serde(default)]
-    pub instances: Vec<String>,
-}
-
-/// Health checks that were made.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-pub struct RanChecks {
-    /// App.
-    pub app: AppName,
-    /// Number of checks that failed, besides those whose failure is only reported.
-    pub failed: usize,
-    /// All checks, by instance.
-    pub checks: Vec<RanCheck>,
-}
-
-/// A health check that was made.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-pub struct RanCheck {
-    /// Name of the instance.
-    pub instance: String,
-    /// The check.
-    #[serde(flatten)]
-    pub check: CheckInfo,
-    /// Whether it passed.
-    pub passed: bool,
-    /// Why it failed.
-    pub reason: Option<String>,
-    /// How long it took, in seconds.
-    pub seconds: f64,
-}
-
-impl From<CheckOutcome> for RanCheck {
-    fn from(CheckOutcome { instance, check, failure, took }: CheckOutcome) -> Self {
-        Self {
-            instance,
-            check: CheckInfo::from(&check),
-            passed: failure.is_none(),
-            reason: failure.map(|unhealthy| Line::sanitize(&unhealthy.to_string())),
-            seconds: took.as_secs_f64(),
-        }
-    }
-}
-
-impl Operation for RunChecks {
-    const NAME: &'static str = "checks:run";
-    const RIGHT: Right = Right::Deploy;
-    const EFFECT: Effect = Effect::Change;
-    type Target = App;
-    type Output = RanChecks;
-
-    fn target(&self) -> AppName {
-        self.app.clone()
-    }
-
-    fn audit(&self) -> String {
-        self.instances.join(",")
-    }
-
-    async fn run(self, context: &Context<'_>, app: App) -> Result<RanChecks> {
-        let mut rows = context.store.instances(app.id).await?;
-        let runs = |row: &Instance| row.state == InstanceState::Healthy && row.container.is_some();
-        rows.retain(|row| runs(row) && app.current.is_some_and(|current| current.generation == row.generation));
-        rows.sort_by_key(|row| (row.process_type.clone(), row.ordinal));
-        let is_named = |row: &Instance, name: &str| row.name() == name || row.process_type.as_str() == name;
-        let unknown = self.instances.iter().find(|name| !rows.iter().any(|row| is_named(row, name)));
-        if unknown.is_some() || rows.is_empty() {
-            let names = rows.iter().map(Instance::name).collect::<Vec<_>>().join(", ");
-            let running = if names.is_empty() { "none runs".to_owned() } else { format!("running: {names}") };
-            let wanted = unknown.map(|name| format!(" {}", Line::sanitize(name))).unwrap_or_default();
-            return Err(Failure::not_found(format!("{} has no such healthy instance{wanted}; {running}", app.name)));
-        }
-        if !self.instances.is_empty() {
-            rows.retain(|row| self.instances.iter().any(|name| is_named(row, name)));
-        }
-        let outcomes = context.instances.run_checks(&app, rows).await?;
-        let checks: Vec<_> = outcomes.into_iter().map(RanCheck::from).collect();
-        let failed = checks.iter().filter(|ran| !ran.passed && !ran.check.warn).count();
-        Ok(RanChecks { app: app.name, failed, checks })
-    }
 }
 
 #[cfg(test)]

@@ -183,7 +183,8 @@ pub struct InstanceRow {
     pub oom_kills: u32,
     /// Time of creation; of an instance that is waiting, time of the start.
     pub since: Time,
-    /// Time that its processes have to end when it is stopped, in seconds.
+    /// Stop timeout of its process type, in seconds: the time that the processes of an instance that is started from now on
+    /// have to end when it is stopped. One that was started with a longer time keeps that.
     pub stop_timeout_seconds: u64,
     /// Address, once it has one.
     pub address: Option<std::net::IpAddr>,

@@ -89,7 +89,26 @@ fn content_commands_and_ports_of_checks_decide() {
     let failed = world.paas(&["checks:run", "keys", "web.1"]).failure();
     assert_eq!(failed.code, Some(1));
     failed.prints("the command false exited with status 1").prints("1 of 1 health checks of keys failed");
-    world.paas(&["checks:run", "keys", "web.7"]).failure().prints("no such healthy instance web.7; running: web.1");
+    world.paas(&["checks:run", "keys", "web.7"]).failure().prints("keys has no healthy instance web.7; healthy: web.1");
+
+    // A command whose check is given up is killed.
+    let hangs =
+        r#"{ "healthchecks": { "web": [ { "type": "liveness", "command": ["sleep", "4711"], "timeout": 300 } ] } }"#;
+    world.commit(&folder, &[("app.json", hangs)]);
+    world.paas(&["checks:enable", "keys"]).success();
+    world.push(&folder).success();
+    let sleeps = || {
+        let ids = world.running_containers("instance");
+        let top = |id: &String| run(Command::new("docker").args(["top", id])).success().out.contains("sleep 4711");
+        ids.iter().any(top)
+    };
+    eventually("the command runs", || sleeps().then_some(()));
+    world.paas(&["checks:skip", "keys"]).success();
+    eventually("the command is killed", || (!sleeps()).then_some(()));
+    world.paas(&["ps:stop", "keys"]).success();
+    eventually("the instance is removed", || world.containers("instance").is_empty().then_some(()));
+    let none = world.paas(&["checks:run", "keys"]).failure();
+    none.prints("keys has no healthy instance to check; start it with ps:start, or push");
 }
 
 /// A web process that hangs when its instance has the file `hang`, and is not ready when it has the file `busy`.
@@ -115,7 +134,8 @@ fn running_instances_are_checked() {
     let world = World::new();
     let app_json = r#"{ "formation": { "web": { "quantity": 2 } }, "healthchecks": { "web": [
         { "path": "/", "wait": 1 }, { "type": "readiness", "path": "/ready", "wait": 1, "attempts": 2 },
-        { "type": "liveness", "path": "/live", "wait": 1, "attempts": 2, "timeout": 1 } ] } }"#;
+        { "type": "liveness", "path": "/live", "wait": 1, "attempts": 2, "timeout": 1, "initialDelay": 2 },
+        { "type": "readiness", "path": "/ready", "name": "calm", "wait": 1, "attempts": 1, "warn": true } ] } }"#;
     let files = [("Procfile", "web: python3 -u server.py"), ("server.py", MOODY), ("app.json", app_json)];
     let folder = world.repository("moody", &files);
     world.push(&folder).success();
@@ -159,6 +179,8 @@ fn running_instances_are_checked() {
         .paas(&["logs", "moody", "--num", "200"])
         .success()
         .prints("Not ready: readiness check: GET /ready")
+        .prints("Warning: readiness check \"calm\": GET /ready on port 8080")
+        .prints("Passes again: readiness check \"calm\": GET /ready on $PORT")
         .prints("No web instance is ready: all get requests until one is")
         .prints("Failed its liveness check: GET /live on port 8080");
     world.paas(&["checks:report", "moody"]).success().prints("GET /live on $PORT");
