@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout_at},
 };
 
 use super::{
@@ -29,8 +29,6 @@ const SHOWN_LEN: usize = 120;
 const MAX_SHOWN_LEN: usize = 4 * 1024;
 /// Longest time for which it is read to be shown.
 const MAX_SHOWN_TIME: Duration = Duration::from_secs(1);
-/// Part of the time of an attempt for which a body is read.
-const BODY_PART: f64 = 0.9;
 
 /// Connects to a port of an instance.
 pub(super) async fn connect(address: SocketAddr) -> Result<TcpStream, Unhealthy> {
@@ -56,21 +54,31 @@ pub(super) async fn attempt(
         port: address.port(),
         declared_host: declared.is_some(),
     };
-    // The body may stay open: what came of it is reported before the time is over.
-    let until = Instant::now() + limit.mul_f64(BODY_PART);
-    let sent = async {
-        let stream = connect(address).await?;
-        let fault = match probe.scheme {
-            Scheme::Http => get(stream, &request.host, probe, until).await,
-            Scheme::Https => match check_tls::connect(stream, &request.host).await {
-                Ok(stream) => get(stream, &request.host, probe, until).await,
-                Err(e) => Err(HttpFault::Invalid(format!("TLS: {e}"))),
-            },
-        };
-        fault.map_err(|fault| Unhealthy::Http { request: request.clone(), fault })
+    let time = Time { limit, until: Instant::now() + limit };
+    let fault = |fault| Unhealthy::Http { request: request.clone(), fault };
+    let stream = time.bound(connect(address)).await.map_err(fault)??;
+    let passed = match probe.scheme {
+        Scheme::Http => get(stream, &request.host, probe, time).await,
+        Scheme::Https => match time.bound(check_tls::connect(stream, &request.host)).await {
+            Ok(Ok(stream)) => get(stream, &request.host, probe, time).await,
+            Ok(Err(e)) => Err(HttpFault::Invalid(format!("TLS: {e}"))),
+            Err(late) => Err(late),
+        },
     };
-    let late = || Unhealthy::Http { request: request.clone(), fault: HttpFault::TimedOut(limit) };
-    timeout(limit, sent).await.unwrap_or_else(|_| Err(late()))
+    passed.map_err(fault)
+}
+
+/// The time that an attempt has.
+#[derive(Debug, Clone, Copy)]
+struct Time {
+    limit: Duration,
+    until: Instant,
+}
+
+impl Time {
+    async fn bound<T>(self, step: impl Future<Output = T>) -> Result<T, HttpFault> {
+        timeout_at(self.until, step).await.map_err(|_| HttpFault::TimedOut(self.limit))
+    }
 }
 
 /// The header of the request of a check.
@@ -99,7 +107,7 @@ fn invalid(error: &dyn fmt::Display) -> HttpFault {
     HttpFault::Invalid(error.to_string())
 }
 
-async fn get<S>(stream: S, host: &str, probe: &HttpProbe, until: Instant) -> Result<(), HttpFault>
+async fn get<S>(stream: S, host: &str, probe: &HttpProbe, time: Time) -> Result<(), HttpFault>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -108,20 +116,20 @@ where
     let mut request = Request::get(&probe.path).body(Empty::<Bytes>::new()).map_err(|e| invalid(&e))?;
     *request.headers_mut() = header(host, probe)?;
     let response = async move {
-        let response = sender.send_request(request).await.map_err(|e| invalid(&e))?;
+        let response = time.bound(sender.send_request(request)).await?.map_err(|e| invalid(&e))?;
         let status = response.status().as_u16();
         match (status, &probe.content) {
             (200..400, None) => Ok(()),
             (200..400, Some(content)) => {
                 let mut search = Search::new(content.as_bytes());
-                let body = read(response.into_body(), MAX_SEARCHED_LEN, until, |body| search.finds(body)).await;
+                let body = read(response.into_body(), MAX_SEARCHED_LEN, time.until, |body| search.finds(body)).await;
                 if search.found {
                     return Ok(());
                 }
                 Err(HttpFault::Content { status, content: content.clone(), body: beginning(&body) })
             }
             (status, _) => {
-                let until = until.min(Instant::now() + MAX_SHOWN_TIME);
+                let until = time.until.min(Instant::now() + MAX_SHOWN_TIME);
                 let body = read(response.into_body(), MAX_SHOWN_LEN, until, |_| false).await;
                 Err(HttpFault::Status { status, body: beginning(&body) })
             }
@@ -135,8 +143,8 @@ where
     }
 }
 
-/// Reads a body until it ends, fails, reaches this length or is enough. A body that is not finished at this time counts as
-/// far as it came.
+/// Reads a body until it ends, fails, reaches this length or is enough. One that stays open counts as far as it came until
+/// this time.
 async fn read(
     mut body: hyper::body::Incoming,
     max_len: usize,
@@ -269,6 +277,7 @@ mod tests {
             tokio::spawn(async move {
                 let mut streams = Vec::new();
                 while let Ok((mut stream, _)) = listener.accept().await {
+                    let _ = stream.read(&mut [0; 1024]).await;
                     let _ = stream.write_all(head.as_bytes()).await;
                     streams.push(stream);
                 }

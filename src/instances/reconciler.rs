@@ -181,7 +181,7 @@ impl Instances {
 
     /// Longest time that the removal of an app's instances takes: some may already be drained for as long as the app's
     /// settings say, and a container keeps the grace period that it was created with.
-    async fn removal_limit(&self, app: &App) -> Result<Duration, InstancesError> {
+    pub(super) async fn removal_limit(&self, app: &App) -> Result<Duration, InstancesError> {
         let limits = &self.shared.config.instances;
         let drain = Duration::from_secs(limits.drain_seconds).max(app.checks.wait_to_retire.unwrap_or_default());
         let mut grace = app.longest_stop_grace(limits.stop_grace());

@@ -283,7 +283,12 @@ async fn a_restarted_server_adopts_what_runs_and_removes_what_nobody_knows() {
     assert!(after.contains(&before[1]) && after.contains(&before[2]), "{before:?} {after:?}");
     assert!(!after.contains(&before[0]));
     assert_eq!(f.memory.count(Call::Create), created + 1, "only the one that had ended is created again");
+    let hour = Duration::from_hours(1);
+    f.store.change_checks(app.id, move |settings| settings.wait_to_retire = Some(hour)).await.unwrap();
     f.store.mark_destroying(app.id).await.unwrap();
+    let destroyed = f.store.app(app.id).await.unwrap().unwrap();
+    let limit = server.instances.removal_limit(&destroyed).await.unwrap();
+    assert!(limit > hour + f.config.instances.stop_grace(), "an instance may be drained for so long: {limit:?}");
     f.memory.fail_next(Call::Stop);
     server.instances.remove_app(app.id).await.unwrap();
     assert!(f.memory.containers().is_empty());
@@ -412,6 +417,23 @@ async fn an_instance_that_fails_its_liveness_check_is_restarted() {
     let now = server.report(&app).await;
     assert_eq!((now[0].id.clone(), now[1].restarts), (first[0].id.clone(), 1));
     f.until_left(2).await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_liveness_check_leaves_an_instance_alone_for_its_initial_delay() {
+    let (f, answers) = (Fixture::new(), Answers::new().await);
+    let (server, app) = (f.server().await, f.app().await);
+    for status in &answers.statuses {
+        status.store(500, Ordering::Relaxed);
+    }
+    let delay = Duration::from_secs(5);
+    let delayed = DeclaredCheck { initial_delay: delay, ..check(CheckType::Liveness, 1) };
+    let v1 = f.release_with(&app, 1, answers.port, vec![delayed]).await;
+    let begun = std::time::Instant::now();
+    server.rollout(&app, v1).await.unwrap();
+    until_reported(&server, &app, "it is replaced", |now| now.iter().any(|instance| instance.restarts == 1)).await;
+    assert!(begun.elapsed() >= delay, "{:?}", begun.elapsed());
     server.stop().await;
 }
 
