@@ -19,7 +19,7 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
 
 use super::{
     ending::Ending,
-    process_table::{self, Id, Table},
+    process_table::{self, Id, Process, Table},
     signal::PASSED_ON,
 };
 
@@ -143,6 +143,9 @@ impl Init {
 /// interface of the kernel says which signals a process has had, but it says which are pending. So all others are held
 /// (`SIGSTOP`) until those who were asked wait for something: meanwhile a signal that is sent to a process stays pending, and it
 /// is let go and noted at once. A process that does not catch the signal cannot pass it on, and holds nobody up.
+///
+/// The parent of a process may be told that it was stopped: `fg` in a shell would return, and `su` stops itself. So the jobs of
+/// a process are not held, nor is what runs below them, and who has stopped itself is continued.
 fn ask(state: &mut EndingState, table: &Table, due: &[Id], stop: &Stop) {
     let passes_on = |id: &Id| {
         process_table::signals(*id)
@@ -150,15 +153,29 @@ fn ask(state: &mut EndingState, table: &Table, due: &[Id], stop: &Stop) {
     };
     let held = if due.iter().any(passes_on) { hold_others(state, table, due) } else { Vec::new() };
     send_stop_signal(state, due, stop.signal);
+    if held.is_empty() {
+        return;
+    }
     for id in watch_held(state, held, due, stop) {
         send(id, Signal::CONT);
     }
+    for process in table.0.values().filter(|process| !process.stopped && stopped_meanwhile(process.id)) {
+        send(process.id, Signal::CONT);
+    }
 }
 
-/// Holds all processes that were not asked before, and are not asked now.
+fn stopped_meanwhile(id: Id) -> bool {
+    process_table::process(id.pid).is_some_and(|process| process.id == id && process.stopped)
+}
+
+/// Holds all processes that were not asked before, and are not asked now, but for jobs.
 fn hold_others(state: &EndingState, table: &Table, due: &[Id]) -> Vec<Id> {
+    let is_in_job = |process: &Process| {
+        table.is_job(process) || table.ancestors(process).into_iter().any(|above| table.is_job(above))
+    };
     let others = table.0.values().filter(|other| {
-        !due.contains(&other.id) && !other.stopped && !state.ending.was_asked(other.id) && !table.is_foreign(other)
+        let is_held_up = other.stopped || table.is_foreign(other) || is_in_job(other);
+        !is_held_up && !due.contains(&other.id) && !state.ending.was_asked(other.id)
     });
     let held: Vec<_> = others.map(|other| other.id).filter(|id| send(*id, Signal::STOP)).collect();
     // Of two pending signals the kernel delivers the one with the lower number first.
@@ -201,6 +218,9 @@ fn watch_held(state: &mut EndingState, mut held: Vec<Id>, due: &[Id], stop: &Sto
             Some(_) => true,
             None => false,
         });
+        if asked.iter().any(|id| stopped_meanwhile(*id)) {
+            break;
+        }
         let busy = seen.iter().flatten().any(|(of, sleeps)| of.pending.contains(stop.signal) || !sleeps);
         if busy {
             quiet_since = Instant::now();
@@ -299,8 +319,12 @@ mod tests {
     impl Family {
         fn start(trap: &str) -> Self {
             let script = format!("trap '{trap}' TERM; sh -c \"$0\" & p=$!; while :; do wait $p; done");
-            let mut command = Command::new("/bin/sh");
-            let mut shell = command.args(["-c", &script, CHILD]).stdout(Stdio::piped()).spawn().unwrap();
+            Self::of(Command::new("/bin/sh").args(["-c", &script, CHILD]))
+        }
+
+        /// Starts a command that starts [`CHILD`].
+        fn of(command: &mut Command) -> Self {
+            let mut shell = command.stdout(Stdio::piped()).spawn().unwrap();
             let mut printed = BufReader::new(shell.stdout.take().unwrap()).lines();
             let child = printed.next().unwrap().unwrap();
             let child = child.strip_prefix("child ").unwrap().parse().unwrap();
@@ -310,10 +334,14 @@ mod tests {
             Self { shell, ids, table: Table(processes.map(|process| (process.id.pid, process)).into()), printed }
         }
 
+        fn state(&self) -> EndingState {
+            let ending = Ending::new(self.ids[0], STOP.grace);
+            EndingState { ending, began: Instant::now(), until: None }
+        }
+
         /// Asks the shell to end.
         fn ask(&self) -> EndingState {
-            let ending = Ending::new(self.ids[0], STOP.grace);
-            let mut state = EndingState { ending, began: Instant::now(), until: None };
+            let mut state = self.state();
             ask(&mut state, &self.table, &[self.ids[0]], &STOP);
             state
         }
@@ -343,6 +371,32 @@ mod tests {
         assert_eq!(family.ids.map(|id| state.ending.was_asked(id)), [true, false]);
         assert!(!process_table::has_stopped(family.ids[1]));
         send(family.ids[1], Signal::TERM);
+        assert_eq!(family.printed.next().unwrap().unwrap(), "asked");
+    }
+    /// A parent of [`CHILD`] that passes the signal on.
+    const PARENT: &str = "
+import os, signal, sys
+child = os.fork()
+if child == 0:
+    if sys.argv[2] == 'job': os.setpgid(0, 0)
+    os.execvp('sh', ['sh', '-c', sys.argv[1]])
+signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGTERM))
+while os.WIFSTOPPED(os.waitpid(child, os.WUNTRACED)[1]): os.kill(os.getpid(), signal.SIGSTOP)
+";
+
+    #[test]
+    fn a_job_is_not_held() {
+        let mut family = Family::of(Command::new("python3").args(["-c", PARENT, CHILD, "job"]));
+        assert_eq!(hold_others(&family.state(), &family.table, &[family.ids[0]]), []);
+        family.ask();
+        assert_eq!(family.printed.next().unwrap().unwrap(), "asked");
+    }
+
+    #[test]
+    fn a_parent_that_stops_with_its_child_is_continued() {
+        let mut family = Family::of(Command::new("python3").args(["-c", PARENT, CHILD, "no job"]));
+        family.ask();
+        assert!(!family.ids.into_iter().any(stopped_meanwhile));
         assert_eq!(family.printed.next().unwrap().unwrap(), "asked");
     }
 }

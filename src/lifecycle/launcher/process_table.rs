@@ -22,6 +22,8 @@ pub(super) struct Process {
     pub(super) id: Id,
     /// Pid of its parent; 0 of a process that was put into the container from outside, such as the command of `enter`.
     pub(super) parent: i32,
+    /// Its process group.
+    pub(super) group: i32,
     /// Whether a signal or a tracer has stopped it.
     pub(super) stopped: bool,
     /// Whether it is a shell or a package manager, which runs other programs and has nothing of its own to do at the end.
@@ -66,6 +68,17 @@ impl Table {
         std::iter::successors(parent(process), |process| parent(process)).take(self.0.len()).collect()
     }
 
+    /// Whether the process is a job of its parent: in a process group of its own, as shells with job control, `su`, `sudo` and
+    /// many supervisors start their children.
+    pub(super) fn is_job(&self, process: &Process) -> bool {
+        self.0.get(&process.parent).is_some_and(|parent| parent.group != process.group)
+    }
+
+    /// Whether the process has jobs.
+    pub(super) fn has_jobs(&self, process: &Process) -> bool {
+        self.0.values().any(|other| other.parent == process.id.pid && self.is_job(other))
+    }
+
     /// Whether a process was put into the container from outside.
     pub(super) fn is_foreign(&self, process: &Process) -> bool {
         self.ancestors(process).last().unwrap_or(&process).parent == 0
@@ -94,6 +107,7 @@ pub(super) fn process(pid: i32) -> Option<Process> {
     Some(Process {
         id: Id { pid, started: stat.started },
         parent: stat.parent,
+        group: stat.group,
         stopped: matches!(stat.state, 'T' | 't'),
         wrapper: program::is_wrapper(&stat.name, &words),
         input: fd("0"),
@@ -111,6 +125,7 @@ struct Stat {
     name: String,
     state: char,
     parent: i32,
+    group: i32,
     started: u64,
 }
 
@@ -132,7 +147,8 @@ impl Stat {
             'Z' if threads > 1 => 'S',
             state => state,
         };
-        Some(Self { name, state, parent: fields.get(1)?.parse().ok()?, started: fields.get(19)?.parse().ok()? })
+        let (parent, group) = (fields.get(1)?.parse().ok()?, fields.get(2)?.parse().ok()?);
+        Some(Self { name, state, parent, group, started: fields.get(19)?.parse().ok()? })
     }
 }
 
