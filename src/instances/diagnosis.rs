@@ -53,7 +53,7 @@ impl Diagnosis {
             ),
             Some(code @ 126..=127) => Self::with_hint(
                 format!("it exited with status {code}"),
-                "its command was not found or cannot be executed: check the Procfile",
+                "its command was not found or cannot be executed: check the Procfile, or the CMD of the Dockerfile",
             ),
             Some(137) => "it was killed (SIGKILL)".into(),
             Some(code) => format!("it exited with status {code}").into(),

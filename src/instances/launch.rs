@@ -3,7 +3,10 @@
 use std::{
     convert::Infallible,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -87,11 +90,38 @@ struct FailedCheck {
 
 impl Launch {
     /// The checks of a type that must pass before the instance is healthy.
-    fn checks_of(&self, check_type: CheckType) -> impl Iterator<Item = HealthCheck> {
-        self.checks.iter().filter(move |check| check.check_type == check_type).map(move |check| match check_type {
-            CheckType::Readiness => check.at_start(),
-            CheckType::Startup | CheckType::Liveness => check.clone(),
+    /// The checks of a type as they are made before the instance is healthy, with their places in the list.
+    fn checks_of(&self, check_type: CheckType) -> impl Iterator<Item = (usize, HealthCheck)> {
+        let of_type = self.checks.iter().enumerate().filter(move |(_, check)| check.check_type == check_type);
+        of_type.map(move |(place, check)| match check_type {
+            CheckType::Readiness => (place, check.at_start()),
+            CheckType::Startup | CheckType::Liveness => (place, check.clone()),
         })
+    }
+}
+
+/// Which checks of a launch have passed, by their places in the list.
+struct PassedChecks(Vec<AtomicBool>);
+
+impl PassedChecks {
+    fn none_of(launch: &Launch) -> Self {
+        Self(launch.checks.iter().map(|_| AtomicBool::new(false)).collect())
+    }
+
+    fn set(&self, place: usize) {
+        self.0[place].store(true, Relaxed);
+    }
+
+    fn has(&self, place: usize) -> bool {
+        self.0[place].load(Relaxed)
+    }
+}
+
+/// Whether a check depends on what the instance listens on.
+fn connects_to_port(check: &HealthCheck) -> bool {
+    match check.probe {
+        Probe::Tcp | Probe::Http(_) => check.check_type == CheckType::Startup && check.port.is_none(),
+        Probe::Command(_) | Probe::Uptime(_) => false,
     }
 }
 
@@ -144,6 +174,7 @@ impl Launcher {
         self.pumps.ensure(row);
 
         let address = SocketAddr::new(self.endpoint(row).await?, launch.target.port);
+        let passed = PassedChecks::none_of(launch);
         let checked = tokio::select! {
             () = cancel.cancelled() => return Ok(Launched::Cancelled),
             ended = self.ended_container(&row.id, &mut exits) => {
@@ -152,8 +183,8 @@ impl Launcher {
                     None => self.failed(launch, CONTAINER_REMOVED).await,
                 });
             }
-            checked = self.until_healthy(address.ip(), launch) => checked,
-            never = self.inform_caller(&container, address, launch) => match never {},
+            checked = self.until_healthy(address.ip(), launch, &passed) => checked,
+            never = self.inform_caller(&container, address, launch, &passed) => match never {},
         };
         match (checked, self.runtime.observe(row.id.as_str()).await?) {
             // Only if the container still has the address, it is the one that passed the check.
@@ -170,6 +201,9 @@ impl Launcher {
                 let mut diagnosis = self.diagnose(&container, launch, &check, &unhealthy).await;
                 let seconds = after.as_secs_f32().round();
                 let same = if early { " and five times the same response" } else { "" };
+                if check.name.is_some() {
+                    diagnosis.reason = check.failure(&diagnosis.reason);
+                }
                 diagnosis.reason = format!("not healthy after {seconds} s{same}: {}", diagnosis.reason);
                 Ok(self.failed(launch, diagnosis).await)
             }
@@ -178,53 +212,70 @@ impl Launcher {
 
     /// Waits until the instance passes its startup checks, and then its readiness checks: a release that never becomes ready
     /// gets no request. Returns what is only to be reported.
-    async fn until_healthy(&self, address: IpAddr, launch: &Launch) -> Result<Vec<String>, Box<FailedCheck>> {
+    async fn until_healthy(
+        &self,
+        address: IpAddr,
+        launch: &Launch,
+        passed: &PassedChecks,
+    ) -> Result<Vec<String>, Box<FailedCheck>> {
         let instance = launch.target.clone().at(address);
         let started = instance.started(&launch.checks).await;
         let mut warnings = Vec::new();
         for check_type in [CheckType::Startup, CheckType::Readiness] {
-            let passed = launch.checks_of(check_type).map(|check| {
+            let all = launch.checks_of(check_type).map(|(place, check)| {
                 let instance = &instance;
                 async move {
                     match instance.until_passed(&check, started).await {
-                        Ok(()) => Ok(None),
+                        Ok(()) => {
+                            passed.set(place);
+                            Ok(None)
+                        }
                         Err(not_passed) if check.warn => Ok(Some(check.failure(&not_passed.unhealthy))),
                         Err(not_passed) => Err(Box::new(FailedCheck { check, not_passed })),
                     }
                 }
             });
-            warnings.extend(try_join_all(passed).await?.into_iter().flatten());
+            warnings.extend(try_join_all(all).await?.into_iter().flatten());
         }
         Ok(warnings)
     }
 
-    /// Informs the caller of a rollout where an instance listens that does not become healthy soon, and again whenever
-    /// that changes.
-    async fn inform_caller(&self, container: &ContainerId, address: SocketAddr, launch: &Launch) -> Infallible {
-        let connects = |check: &&HealthCheck| match check.probe {
-            Probe::Tcp | Probe::Http(_) => check.check_type == CheckType::Startup && check.port.is_none(),
-            Probe::Command(_) | Probe::Uptime(_) => false,
-        };
-        let check = launch.checks.iter().find(connects);
-        let Some((progress, HealthCheck { probe, .. })) = launch.progress.as_ref().zip(check) else {
-            return std::future::pending().await;
-        };
-        let (name, mut last) = (launch.row.name(), None);
+    /// Informs the caller of a rollout where an instance listens that does not become healthy soon, or which check it has not
+    /// passed, and again whenever that changes.
+    async fn inform_caller(
+        &self,
+        container: &ContainerId,
+        address: SocketAddr,
+        launch: &Launch,
+        passed: &PassedChecks,
+    ) -> Infallible {
+        let Some(progress) = &launch.progress else { return std::future::pending().await };
+        let (name, port, mut last) = (launch.row.name(), launch.target.port, None);
         tokio::time::sleep(INFORM_AFTER).await;
         loop {
-            // An error is logged by the diagnosis in the end.
-            if let Ok(listeners) = self.runtime.diagnose(container).await {
-                let refused = health::refuses(address, REFUSED_WITHIN).await;
-                let text = Listening::of(&listeners, launch.target.port, refused).not_healthy_yet(
-                    &name,
-                    launch.target.port,
-                    probe,
-                );
-                if let Some(text) = text.filter(|text| last.as_ref() != Some(text)) {
-                    // A caller that reads too slowly misses the line.
-                    let _ = progress.try_send(Line::Detail(text.clone()));
-                    last = Some(text);
+            let failing = |check_type| {
+                let all = launch.checks.iter().enumerate();
+                let mut of_type = all.filter(|(_, check)| check.check_type == check_type);
+                of_type.find(|(place, _)| !passed.has(*place)).map(|(_, check)| check)
+            };
+            let text = match failing(CheckType::Startup).or_else(|| failing(CheckType::Readiness)) {
+                None | Some(HealthCheck { probe: Probe::Uptime(_), .. }) => None,
+                Some(check) if connects_to_port(check) => {
+                    // An error is logged by the diagnosis in the end.
+                    let listeners = self.runtime.diagnose(container).await.ok();
+                    let refused = health::refuses(address, REFUSED_WITHIN).await;
+                    listeners.and_then(|listeners| {
+                        Listening::of(&listeners, port, refused).not_healthy_yet(&name, port, &check.probe)
+                    })
                 }
+                Some(check) => {
+                    Some(format!("{name} has not passed its {} yet: {}", check.label(), check.description()))
+                }
+            };
+            if let Some(text) = text.filter(|text| last.as_ref() != Some(text)) {
+                // A caller that reads too slowly misses the line.
+                let _ = progress.try_send(Line::Detail(text.clone()));
+                last = Some(text);
             }
             tokio::time::sleep(INSPECT_INTERVAL).await;
         }

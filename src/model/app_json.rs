@@ -328,7 +328,7 @@ mod tests {
             (r#"{"healthchecks":{"web":[{"type":1}]}}"#, "healthchecks.web[0].type must be a string, in quotes, not 1"),
             (
                 r#"{"healthchecks":{"web":[{"type":"liveness"},{"path":"up"}]}}"#,
-                r#"healthchecks.web[1].path must be a string that begins with / and has no spaces, not "up""#,
+                r#"healthchecks.web[1].path must be a string that begins with / and has no spaces and no #, not "up""#,
             ),
             (r#"{"healthchecks":{"web":[{"wait":1e300}]}}"#, &format!("healthchecks.web[0].wait {seconds} 1e+300")),
             (

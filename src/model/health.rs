@@ -324,9 +324,14 @@ impl HealthCheck {
 
     /// Text about a failure of this check, which its name precedes.
     pub fn failure(&self, reason: &impl std::fmt::Display) -> String {
+        format!("{}: {reason}", self.label())
+    }
+
+    /// The check in a message: `readiness check`, `startup check "database"`.
+    pub fn label(&self) -> String {
         match &self.name {
-            Some(name) => format!("{} check {name:?}: {reason}", self.check_type.as_str()),
-            None => format!("{} check: {reason}", self.check_type.as_str()),
+            Some(name) => format!("{} check {name:?}", self.check_type.as_str()),
+            None => format!("{} check", self.check_type.as_str()),
         }
     }
 

@@ -52,7 +52,10 @@ fn content_commands_and_ports_of_checks_decide() {
             r#"{ "type": "startup", "path": "/", "content": "never said" }"#,
             r#"got status 200 without the content "never said": it begins with <!DOCTYPE"#,
         ),
-        (r#"{ "type": "startup", "command": ["false"] }"#, "the command false exited with status 1"),
+        (
+            r#"{ "type": "startup", "command": ["false"], "name": "opt", "wait": 2, "attempts": 5 }"#,
+            "startup check \"opt\": the command false exited with status 1",
+        ),
         (
             r#"{ "type": "startup", "command": ["sh", "-c", "echo no database; exit 3"] }"#,
             "exited with status 3: no database",

@@ -53,15 +53,18 @@ fn processes_behind_shells_are_asked_once_and_end_well() {
     let world = World::with("[instances]\nstop_grace_seconds = 12\n");
     let run = "python3 -u server.py";
     let procfile = format!(
-        "web: {run} | cat\nafter: {run}; echo over\nbackground: {run} & wait\nscript: ./start.sh\n\
+        "web: {run} | cat\njobs: bash jobs.sh\nafter: {run}; echo over\nbackground: {run} & wait\nscript: ./start.sh\n\
          forwards: trap 'kill $p; wait $p' TERM; {run} & p=$!; wait $p\nleaves: trap 'kill $p; exit' TERM; {run} & p=$!; wait $p\n\
          deaf: trap 'echo trapped' TERM; {run}; echo over\nnested: sh -c 'sh -c \"{run}; true\"; true'; true\n"
     );
     let folder = world.repository("behind", &[("Procfile", &procfile), ("server.py", SERVER)]);
+    // A shell with job control.
+    let jobs = format!("set -m\n{run} &\ntrap 'kill %1' TERM\nfg %1\n");
+    fs::write(folder.join("jobs.sh"), jobs).unwrap();
     write_program(&folder, "start.sh", &format!("#!/bin/sh\n{run}\n"));
     world.commit(&folder, &[]);
     world.push(&folder).success();
-    let types = ["web", "after", "background", "script", "forwards", "leaves", "deaf", "nested"];
+    let types = ["web", "jobs", "after", "background", "script", "forwards", "leaves", "deaf", "nested"];
     all_end_well(&world, "behind", &types, "ready");
     assert_eq!(counts(&world, "behind", "over"), BTreeMap::from([("deaf.1".to_owned(), 1)]), "its shell goes on");
 }

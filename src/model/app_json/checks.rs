@@ -111,8 +111,10 @@ fn probe(check: &Node<'_>) -> Result<Option<Probe>, InvalidAppJson> {
     };
     if let Some(path) = path {
         let text = match path.value.as_str() {
-            Some(text) if text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic()) => text.to_owned(),
-            _ => return Err(path.must("a string that begins with / and has no spaces")),
+            Some(text) if text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic() && b != b'#') => {
+                text.to_owned()
+            }
+            _ => return Err(path.must("a string that begins with / and has no spaces and no #")),
         };
         return Ok(Some(Probe::Http(HttpProbe { path: text, content: content.map(str::to_owned), headers, scheme })));
     }

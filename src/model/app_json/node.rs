@@ -97,6 +97,9 @@ impl<'a> Node<'a> {
             let text = word.as_str().filter(|text| !text.contains('\0')).ok_or_else(|| self.must(rule))?;
             Ok(text.to_owned())
         };
+        if words.first().is_some_and(|program| program == "") {
+            return Err(self.must(rule));
+        }
         words.iter().map(word).collect()
     }
 
