@@ -1,5 +1,6 @@
 //! Git repositories. Child processes do all work in them, without privileges, each in a process group of its own and with
-//! a fixed environment: git's programs receive, serve, change refs and collect garbage, and `paas git-reader` reads.
+//! a fixed environment: git's programs receive, serve, change refs and collect garbage, and `paas git-reader` reads, and records
+//! where the history of shallow clones ends.
 //!
 //! The repositories belong to the unprivileged user of these processes, so their contents are not trusted: files in a
 //! repository are written, parsed and removed by child processes only, and the settings of all repositories are in one file

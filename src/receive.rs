@@ -160,6 +160,7 @@ impl Receiver {
             pusher,
             cancel: disconnected.child_token(),
             rejected: AtomicBool::new(false),
+            asked: AtomicBool::new(false),
             unpacked: AtomicBool::new(false),
             tasks: TaskTracker::new(),
         });
@@ -173,21 +174,13 @@ impl Receiver {
             child::report(&mut streams.stderr, &too_large(this.max_push_bytes)).await;
         }
 
-        // A client that has nothing to push sends no more than that.
-        if ended.received > pkt_line::FLUSH.len() as u64 && !push.unpacked.load(Ordering::Acquire) {
-            this.handler.ended_without_update(&push.app, &push.pusher, ended.status);
-        }
-
         // git has ended, so the verdict has no recipient: updates before their commit point are cancelled.
         push.cancel.cancel();
         push.tasks.close();
         let is_clean = ended.status == 0 && !disconnected.is_cancelled();
-        let tasks = push.tasks.clone();
+        let (tasks, ended_push) = (push.tasks.clone(), Arc::clone(&push));
         this.tracker.spawn(async move {
             push.tasks.wait().await;
-            if let Err(error) = push.reader.prune_shallow().await {
-                tracing::warn!(repository = %repository.path().display(), %error, "cannot clean up after a shallow push");
-            }
             drop(kept);
             let may_have_garbage = !is_clean || push.rejected.load(Ordering::Acquire);
             let tidied = if may_have_garbage { repository.gc().await } else { repository.gc_if_needed().await };
@@ -196,6 +189,10 @@ impl Receiver {
             }
         });
         let _ = tokio::time::timeout(HANDLER_TIMEOUT, tasks.wait()).await;
+        // A client that has nothing to push sends no more than that.
+        if ended.received > pkt_line::FLUSH.len() as u64 && !ended_push.asked.load(Ordering::Acquire) {
+            this.handler.ended_without_update(&ended_push.app, &ended_push.pusher);
+        }
         ended.status
     }
 }

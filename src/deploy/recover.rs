@@ -4,9 +4,9 @@ use super::{deployer::Deployer, error::DeployError};
 use crate::{git::RefChange, store::App};
 
 impl Deployer {
-    /// Sets the branches, and the other refs of atomic pushes, that a server which died after the commit point did not set, and goes on destroying, in the
-    /// background, the apps that were being destroyed. A broken repository of one app does not keep the server from
-    /// starting.
+    /// Sets the branches, and the other refs of atomic pushes, that a server which died after the commit point did not set,
+    /// and goes on destroying, in the background, the apps that were being destroyed. A broken repository of one app does
+    /// not keep the server from starting.
     pub async fn recover(&self) -> Result<(), DeployError> {
         self.0.buildpacks.remove_unrecorded().await?;
         for app in self.0.store.apps().await? {
@@ -23,7 +23,6 @@ impl Deployer {
         self.0.repositories.create(&app.name).await?;
         let repository = self.0.repositories.get(&app.name);
         repository.remove_stale_locks().await?;
-        repository.reader().prune_shallow().await?;
         if let Some(release) = self.0.store.newest_push(app.id).await?.filter(|release| !release.ref_set) {
             tracing::info!(app = %app.name, branch = %release.branch, "setting the branch to the live release");
             let mut pushed = repository.pinned_with(&release.commit).await?;
@@ -39,6 +38,11 @@ impl Deployer {
             }
             self.set_refs(app, &repository, &release, &changes).await?;
         }
-        Ok(repository.unpin_commit().await?)
+        repository.unpin_commit().await?;
+        // The end of the next push tries it again.
+        if let Err(error) = repository.reader().prune_shallow().await {
+            tracing::warn!(app = %app.name, %error, "cannot clean up after a shallow push");
+        }
+        Ok(())
     }
 }

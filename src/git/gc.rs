@@ -1,7 +1,7 @@
 //! Garbage collection: removes the objects of failed and interrupted pushes, and repacks.
 //!
 //! While a push waits for its deploy, no ref points to its objects. Therefore no garbage is collected during pushes to the
-//! repository; the end of the last push does it.
+//! repository, and no record of a shallow history is removed; the end of the last push does it.
 
 use std::{fs, path::Path, sync::atomic::Ordering, time::SystemTime};
 
@@ -32,6 +32,7 @@ impl Repository {
     pub async fn gc_if_needed(&self) -> Result<()> {
         let usage = self.repositories.usage(&self.app);
         let Some(_lock) = usage.try_lock() else { return Ok(()) };
+        self.prune_shallow().await?;
         let has_garbage = usage.has_garbage.swap(false, Ordering::AcqRel);
         let pack_folder = self.path.join("objects/pack");
         let packs = blocking(move || packs(&pack_folder)).await.map_err(failed("read", &self.path))?;
@@ -43,6 +44,17 @@ impl Repository {
             usage.has_garbage.store(true, Ordering::Release);
         }
         collected
+    }
+
+    /// Forgets what shallow pushes have recorded in vain: only while no push runs, since what it recorded may still arrive, and
+    /// before garbage is collected, since git takes the history of others to end there.
+    async fn prune_shallow(&self) -> Result<()> {
+        // A reader that was killed has left it: nothing else changes the file now.
+        let lock = self.path.join("shallow.lock");
+        if tokio::fs::try_exists(&lock).await.map_err(failed("access", &lock))? {
+            self.shell("rm -f shallow.lock").await?;
+        }
+        self.reader().prune_shallow().await
     }
 
     async fn collect(&self, packs: &[Pack]) -> Result<()> {

@@ -4,6 +4,8 @@ mod connection;
 mod slot;
 mod tar_stream;
 
+use std::path::Path;
+
 use super::{
     error::{GitError, Result, failed},
     filter::{InvalidPattern, key_and_patterns},
@@ -30,6 +32,11 @@ impl Repository {
 }
 
 impl Reader {
+    /// Folder of the repository.
+    pub fn path(&self) -> &Path {
+        self.0.repository().path()
+    }
+
     /// Starts the process, so that it is ready for the first request, which reports a failure.
     pub fn start(&self) {
         if let Ok(connection) = self.0.take() {
@@ -87,8 +94,8 @@ impl Reader {
         }
     }
 
-    /// Forgets what [`Self::mark_shallow`] has recorded in vain; no effect if nothing was. Until then, garbage must not be
-    /// collected: git takes the history of others to end there.
+    /// Forgets what [`Self::mark_shallow`] has recorded in vain; no effect if nothing was. No push may run, and until then
+    /// garbage must not be collected.
     pub async fn prune_shallow(&self) -> Result<()> {
         let file = self.0.repository().path().join("shallow");
         if !tokio::fs::try_exists(&file).await.map_err(failed("access", &file))? {

@@ -1,7 +1,8 @@
 //! The process that reads repositories, `paas git-reader`: a child of the server that runs as git's user, in the folder of
-//! one repository, and answers requests until its stdin ends. Everything that a push contains is parsed here, by libgit2,
-//! and not in the server. Replace refs and grafts are ignored, because libgit2 does not know the former, and the latter
-//! only change the parents of commits, which nothing reads.
+//! one repository, and answers requests until its stdin ends. It also records where the history of shallow clones ends (file
+//! `shallow`). Everything that a push contains is parsed here, by libgit2, and not in the server. Replace refs and grafts are
+//! ignored, because libgit2 does not know the former, and the latter only change the parents of commits, which are read from
+//! the objects themselves.
 
 mod commit;
 mod folder;

@@ -105,16 +105,14 @@ impl PushHandler for AuditedPushes {
         cancel: CancellationToken,
     ) -> Vec<Decided> {
         let pushed = async {
-            let mut begun = Vec::new();
-            for entry in entries(&push) {
-                begun.push(self.audit.begin(entry).await?);
-            }
+            let (events, about): (Vec<_>, Vec<_>) = entries(&push).into_iter().unzip();
+            let begun = self.audit.begin_all(events).await?;
             let results = match self.decide(&push, reader, progress, cancel).await {
                 Ok(results) => results.into_iter().map(|result| result.map_err(Failure::from)).collect(),
                 Err(failure) => vec![Err(failure); push.updates.len()],
             };
-            for (entry, result) in begun.into_iter().zip(of_entries(&push, &results)) {
-                entry.end(outcome_of(result)).await;
+            for (entry, about) in begun.into_iter().zip(&about) {
+                entry.end(outcome_of(result_of(about, &results))).await;
             }
             Ok::<Vec<Result>, Failure>(results)
         };
@@ -123,46 +121,45 @@ impl PushHandler for AuditedPushes {
         results.into_iter().map(|result| result.inspect_err(log_internal).map_err(rejection)).collect()
     }
 
-    fn ended_without_update(&self, app: &ServedApp, pusher: &Actor, status: u32) {
-        let message = "no ref was updated: git refused the push, or the client disconnected";
+    fn ended_without_update(&self, app: &ServedApp, pusher: &Actor) {
+        let message = "no ref was updated: the push was refused before it was decided, or the client disconnected";
         let entry = entry(pusher, PUSH, Effect::Change, app.name.clone());
         let entry = NewEvent { app: Some(app.id), ..entry };
-        let outcome = if status == 0 { Outcome::Succeeded } else { Outcome::Failed };
-        self.audit.record(entry.ended(outcome, Some(message.to_owned())));
+        self.audit.record(entry.ended(Outcome::Failed, Some(message.to_owned())));
     }
 }
 
-/// The entries of a push in the audit log: one for each branch, and one for all other refs together.
-fn entries(push: &RequestedPush) -> Vec<NewEvent> {
+/// Maximum number of branches of a push that have an entry each: the audit log keeps a limited number of entries for all apps.
+const MAX_BRANCH_ENTRIES: usize = 20;
+
+/// The entries of a push in the audit log, each with the positions of the updates that it is about: one for each of the first
+/// branches, one for all further ones together, and one for all other refs.
+fn entries(push: &RequestedPush) -> Vec<(NewEvent, Vec<usize>)> {
     let detail = |update: &RefUpdate| match &update.new {
         Some(new) => format!("{} {}", update.name, new.short()),
         None => format!("{} deleted", update.name),
     };
-    let (branches, others): (Vec<_>, Vec<_>) = push.updates.iter().partition(|update| is_branch(update));
-    let mut details: Vec<_> = branches.into_iter().map(detail).collect();
-    match others.as_slice() {
-        [] => {}
-        [other] => details.push(detail(other)),
-        others => details.push(format!("{} refs that are no branches", others.len())),
-    }
-    let entry = |detail| {
-        let entry = entry(&push.pusher, PUSH, Effect::Change, push.app.name.clone());
-        NewEvent { app: Some(push.app.id), detail, ..entry }
+    let is_branch = |i: &usize| push.updates[*i].name.branch().is_some();
+    let (branches, others): (Vec<_>, Vec<_>) = (0..push.updates.len()).partition(is_branch);
+    let (first, further) = branches.split_at(branches.len().min(MAX_BRANCH_ENTRIES));
+    let grouped = |about: &[usize], kind: &str| match about {
+        [] => None,
+        [one] => Some((detail(&push.updates[*one]), about.to_vec())),
+        several => Some((format!("{} {kind}", several.len()), about.to_vec())),
     };
-    details.into_iter().map(entry).collect()
+    let details = first.iter().map(|i| (detail(&push.updates[*i]), vec![*i]));
+    let details = details.chain(grouped(further, "more branches")).chain(grouped(&others, "refs that are no branches"));
+    let entry = |(detail, about)| {
+        let entry = entry(&push.pusher, PUSH, Effect::Change, push.app.name.clone());
+        (NewEvent { app: Some(push.app.id), detail, ..entry }, about)
+    };
+    details.map(entry).collect()
 }
 
-/// The results of these entries.
-fn of_entries<'a>(push: &'a RequestedPush, results: &'a [Result]) -> impl Iterator<Item = &'a Result> {
-    let with_results = || push.updates.iter().zip(results);
-    let others = with_results().filter(|(update, _)| !is_branch(update));
-    let failed_or_first = others.clone().find(|(_, result)| result.is_err()).or_else(|| others.clone().next());
-    let branches = with_results().filter(|(update, _)| is_branch(update));
-    branches.chain(failed_or_first).map(|(_, result)| result)
-}
-
-fn is_branch(update: &RefUpdate) -> bool {
-    update.name.branch().is_some()
+/// The result of an entry about these updates: the first failure, if there is one.
+fn result_of<'a>(about: &[usize], results: &'a [Result]) -> &'a Result {
+    let mut of_updates = about.iter().filter_map(|i| results.get(*i));
+    of_updates.clone().find(|result| result.is_err()).or_else(|| of_updates.next()).unwrap_or(&Ok(()))
 }
 
 impl AuditedPushes {
@@ -180,5 +177,49 @@ impl AuditedPushes {
             return Err(Failure::new(FailureKind::Denied, format!("you may no longer push to {}", push.app.name)));
         }
         Ok(self.deployer.push(push, reader, progress, cancel).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::{CommitId, RefName},
+        store::{AppId, Door},
+    };
+
+    #[test]
+    fn many_refs_are_few_entries_each_with_the_result_of_its_updates() {
+        let new: CommitId = "1".repeat(40).parse().unwrap();
+        let names = (0..30).map(|n| format!("refs/heads/b{n}")).chain((0..3).map(|n| format!("refs/tags/t{n}")));
+        let update =
+            |name: String| RefUpdate { name: RefName::parse(&name).unwrap(), old: None, new: Some(new.clone()) };
+        let mut updates: Vec<_> = names.map(update).collect();
+        // The order of the updates is that of their names.
+        updates.rotate_right(3);
+        updates[4].new = None;
+        let push = |updates: &[RefUpdate]| RequestedPush {
+            app: ServedApp { id: AppId(1), name: "app".parse().unwrap() },
+            pusher: Actor { user: None, name: "ann".to_owned(), fingerprint: None, address: None, door: Door::Ssh },
+            updates: updates.to_vec(),
+            atomic: false,
+        };
+        let details = |updates: &[RefUpdate]| -> Vec<_> {
+            entries(&push(updates)).into_iter().map(|(event, about)| (event.detail, about)).collect()
+        };
+        let all = details(&updates);
+        assert_eq!(
+            (all.len(), all[0].clone(), all[1].clone()),
+            (22, ("b0 1111111".into(), vec![3]), ("b1 deleted".into(), vec![4]))
+        );
+        assert_eq!(all[20], ("10 more branches".to_owned(), (23..33).collect()));
+        assert_eq!(all[21], ("3 refs that are no branches".to_owned(), vec![0, 1, 2]));
+        assert_eq!(details(&updates[2..4]), [("b0 1111111".to_owned(), vec![1]), ("t2 1111111".to_owned(), vec![0])]);
+        assert_eq!(details(&updates[3..24])[20], ("b20 1111111".to_owned(), vec![20]));
+
+        let mut results: Vec<Result> = vec![Ok(()); updates.len()];
+        results[30] = Err(Failure::invalid("refused"));
+        let failed: Vec<_> = all.iter().filter(|(_, about)| result_of(about, &results).is_err()).collect();
+        assert_eq!(failed, [&all[20]]);
     }
 }

@@ -65,20 +65,23 @@ pub(super) async fn serve(
         }
     };
     let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-    let mut received = 0;
+    let (mut received, mut refused) = (0, None);
     let (child_in, child_out, child_err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let ended = {
         let answering = async {
             // The first that fails ends both.
-            tokio::try_join!(copy_output(child_out, stdout), copy_output(child_err, stderr))?;
+            tokio::try_join!(copy_output(child_out, stdout), copy_output(child_err, &mut *stderr))?;
             child.wait().await
         };
         tokio::select! {
             ended = answering => ended.ok(),
-            () = copy_input(stdin, child_in, pushed_to, &mut received) => None,
+            () = copy_input(stdin, child_in, pushed_to, &mut received, &mut refused) => None,
             () = disconnected.cancelled() => None,
         }
     };
+    if let Some(refused) = refused {
+        report(stderr, &refused).await;
+    }
     let status = if ended.is_some() {
         ended
     } else {
@@ -90,20 +93,23 @@ pub(super) async fn serve(
 }
 
 /// Copies the client's input to the child; returns only when the client has certainly disconnected. After the child has
-/// closed its stdin, the input is still read, so that the client goes on to read the output.
+/// closed its stdin, the input is still read, so that the client goes on to read the output. `refused` gets the reason for
+/// which git will refuse a shallow clone.
 async fn copy_input(
     from: &mut (impl AsyncRead + Unpin),
     to: Option<ChildStdin>,
     pushed_to: Option<&Reader>,
     received: &mut u64,
+    refused: &mut Option<String>,
 ) {
     let mut to = to;
     let mut buffer = vec![0; 64 * 1024];
     if let Some(reader) = pushed_to {
         let Ok(begun) = shallow::begin(from, reader).await else { return };
-        *received += begun.len() as u64;
+        *received += begun.bytes.len() as u64;
+        *refused = begun.refused;
         if let Some(pipe) = &mut to
-            && pipe.write_all(&begun).await.is_err()
+            && pipe.write_all(&begun.bytes).await.is_err()
         {
             to = None;
         }

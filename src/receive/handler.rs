@@ -78,9 +78,9 @@ pub trait PushHandler: Send + Sync + 'static {
         cancel: CancellationToken,
     ) -> impl Future<Output = Vec<Decided>> + Send;
 
-    /// Learns of a push that asked for no update: git refused it before, or the client left. git's exit status does not
-    /// tell which; it is 0 if git told the client itself.
-    fn ended_without_update(&self, _app: &ServedApp, _pusher: &Actor, _status: u32) {}
+    /// Learns of a push that [`Self::push`] was not asked about: git or the receiver refused it before, or the client
+    /// disconnected.
+    fn ended_without_update(&self, _app: &ServedApp, _pusher: &Actor) {}
 }
 
 /// Whether an update was accepted, and the ref set.
@@ -98,7 +98,7 @@ pub(super) trait DynPushHandler: Send + Sync {
         cancel: CancellationToken,
     ) -> BoxedPush<'a>;
 
-    fn ended_without_update(&self, app: &ServedApp, pusher: &Actor, status: u32);
+    fn ended_without_update(&self, app: &ServedApp, pusher: &Actor);
 }
 
 impl<T: PushHandler> DynPushHandler for T {
@@ -112,7 +112,7 @@ impl<T: PushHandler> DynPushHandler for T {
         Box::pin(self.push(push, reader, progress, cancel))
     }
 
-    fn ended_without_update(&self, app: &ServedApp, pusher: &Actor, status: u32) {
-        PushHandler::ended_without_update(self, app, pusher, status);
+    fn ended_without_update(&self, app: &ServedApp, pusher: &Actor) {
+        PushHandler::ended_without_update(self, app, pusher);
     }
 }

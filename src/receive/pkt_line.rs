@@ -18,18 +18,19 @@ pub(super) fn invalid(text: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text.to_owned())
 }
 
+/// The number in the head of a packet: its length with the head, or 0 of a flush. `from_str_radix` alone would accept a sign.
+pub(super) fn length(head: &[u8]) -> Option<usize> {
+    let head = std::str::from_utf8(head).ok().filter(|head| head.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+    usize::from_str_radix(head, 16).ok()
+}
+
 /// Reads one packet.
 pub(super) async fn read(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Packet> {
     let mut head = [0; 4];
     from.read_exact(&mut head).await?;
-    // `from_str_radix` alone would accept a sign.
-    if !head.iter().all(u8::is_ascii_hexdigit) {
-        return Err(invalid("git sent a pkt-line without a length"));
-    }
-    let text = std::str::from_utf8(&head).map_err(|_| invalid("git sent a pkt-line without a length"))?;
-    match usize::from_str_radix(text, 16) {
-        Ok(0) => Ok(Packet::Flush),
-        Ok(length @ 4..) if length - 4 <= MAX_PAYLOAD_LEN => {
+    match length(&head).ok_or_else(|| invalid("git sent a pkt-line without a length"))? {
+        0 => Ok(Packet::Flush),
+        length @ 4.. if length - 4 <= MAX_PAYLOAD_LEN => {
             let mut line = vec![0; length - 4];
             from.read_exact(&mut line).await?;
             if line.last() == Some(&b'\n') {
@@ -41,13 +42,16 @@ pub(super) async fn read(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Pack
     }
 }
 
-/// Reads lines until a flush; fails if there are more than `max_lines`.
-pub(super) async fn section(from: &mut (impl AsyncRead + Unpin), max_lines: usize) -> io::Result<Vec<Vec<u8>>> {
+/// Reads lines until a flush; fails if there are more than `max_lines`. `what` says in the message what the lines are.
+pub(super) async fn section(
+    from: &mut (impl AsyncRead + Unpin),
+    max_lines: usize,
+    what: &str,
+) -> io::Result<Vec<Vec<u8>>> {
     let mut lines = Vec::new();
     while let Packet::Line(line) = read(from).await? {
         if lines.len() >= max_lines {
-            let text = format!("more than {max_lines} refs, or push options, in one push: push them in parts");
-            return Err(invalid(&text));
+            return Err(invalid(&format!("more than {max_lines} {what}")));
         }
         lines.push(line);
     }
@@ -89,8 +93,8 @@ mod tests {
         let mut three = Vec::new();
         (0..3).for_each(|_| write(&mut three, b"x"));
         three.extend(FLUSH);
-        assert_eq!(section(&mut &three[..], 3).await.unwrap().len(), 3);
-        assert!(section(&mut &three[..], 2).await.is_err());
+        assert_eq!(section(&mut &three[..], 3, "refs").await.unwrap().len(), 3);
+        assert_eq!(section(&mut &three[..], 2, "refs").await.unwrap_err().to_string(), "more than 2 refs");
         let mut long = Vec::new();
         write(&mut long, &vec![b'x'; 100_000]);
         assert_eq!(read(&mut &long[..]).await.unwrap(), Packet::Line(vec![b'x'; MAX_PAYLOAD_LEN - 1]));

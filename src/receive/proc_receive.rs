@@ -91,6 +91,10 @@ pub(super) async fn serve_updates(
 ) -> io::Result<()> {
     let requested = timeout(UPDATES_TIMEOUT, read_updates(hook)).await;
     let requested = requested.map_err(|_| invalid("git did not send the updates in time"))??;
+    if requested.has_options {
+        let line = format!("{}\n", Line::Trouble("push options (-o) have no effect".to_owned()));
+        hook.frame(hook::ERR, line.as_bytes()).await?;
+    }
     let mut updates = Vec::with_capacity(requested.commands.len());
     let mut refused = Vec::with_capacity(requested.commands.len());
     for command in &requested.commands {
@@ -136,6 +140,7 @@ pub(super) async fn serve_updates(
 struct RequestedUpdates {
     commands: Vec<UpdateCommand>,
     atomic: bool,
+    has_options: bool,
 }
 
 /// `old new name`; the name is arbitrary bytes from the client.
@@ -147,7 +152,7 @@ struct UpdateCommand {
 }
 
 async fn read_updates(hook: &mut HookStream) -> io::Result<RequestedUpdates> {
-    let hello = pkt_line::section(&mut hook.from, 1).await?;
+    let hello = pkt_line::section(&mut hook.from, 1, "versions of the hook protocol").await?;
     let hello = hello.first().ok_or_else(|| invalid("git sent no version of the hook protocol"))?;
     let mut parts = hello.splitn(2, |byte| *byte == 0);
     if parts.next() != Some(b"version=1") {
@@ -161,17 +166,14 @@ async fn read_updates(hook: &mut HookStream) -> io::Result<RequestedUpdates> {
     answer.extend(pkt_line::FLUSH);
     hook.frame(hook::OUT, &answer).await?;
 
-    let commands = pkt_line::section(&mut hook.from, MAX_UPDATES).await?;
+    let commands = pkt_line::section(&mut hook.from, MAX_UPDATES, "refs in one push: push them in parts").await?;
     let commands = commands.iter().map(|line| UpdateCommand::parse(line)).collect::<io::Result<Vec<_>>>()?;
     let mut names = HashSet::new();
     if !commands.iter().all(|command| names.insert(&command.name)) {
         return Err(invalid("it updates one ref twice"));
     }
-    if push_options {
-        // Push options have no effect, but must be read.
-        pkt_line::section(&mut hook.from, MAX_OPTIONS).await?;
-    }
-    Ok(RequestedUpdates { commands, atomic })
+    let has_options = push_options && !pkt_line::section(&mut hook.from, MAX_OPTIONS, "push options").await?.is_empty();
+    Ok(RequestedUpdates { commands, atomic, has_options })
 }
 
 impl UpdateCommand {
@@ -229,6 +231,7 @@ async fn decide(
     atomic: bool,
     hook: &mut HookStream,
 ) -> io::Result<Vec<Decided>> {
+    push.asked.store(true, Ordering::Release);
     let count = updates.len();
     let requested = RequestedPush { app: push.app.clone(), pusher: push.pusher.clone(), updates, atomic };
     // Not a `progress::relay`: once the hook disconnects, lines are dropped and the handler goes on.

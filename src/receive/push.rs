@@ -24,6 +24,8 @@ pub(super) struct Push {
     pub(super) cancel: CancellationToken,
     /// Whether an update was rejected, so that there may be unreachable objects.
     pub(super) rejected: AtomicBool,
+    /// Whether the handler was asked; it records the push then.
+    pub(super) asked: AtomicBool,
     /// Whether git has stored the whole pack and started the hook.
     pub(super) unpacked: AtomicBool,
     /// The session with its hook, and its handlers.

@@ -8,6 +8,7 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
+use super::pkt_line;
 use crate::{git::Reader, model::CommitId};
 
 /// Maximum number of commits at which the history of a clone may end; git gets the lines of a clone that has more, and
@@ -27,19 +28,34 @@ struct Beginning {
     roots_len: usize,
 }
 
-/// Reads the beginning of a push, and records the ends of a shallow history. Returns the bytes that git is to get first.
-pub(super) async fn begin(from: &mut (impl AsyncRead + Unpin), reader: &Reader) -> io::Result<Vec<u8>> {
+/// What git gets first, and why it will refuse a shallow clone, if it will.
+#[derive(Debug)]
+pub(super) struct Begun {
+    pub(super) bytes: Vec<u8>,
+    pub(super) refused: Option<String>,
+}
+
+/// Reads the beginning of a push, and records the ends of a shallow history.
+pub(super) async fn begin(from: &mut (impl AsyncRead + Unpin), reader: &Reader) -> io::Result<Begun> {
     let Beginning { roots, mut bytes, roots_len } = read(from).await?;
-    if roots.is_empty() || roots.len() > MAX_ROOTS {
-        return Ok(bytes);
-    }
-    match reader.mark_shallow(&roots).await {
-        Ok(()) => Ok(bytes.split_off(roots_len)),
-        Err(error) => {
-            tracing::warn!(%error, "a shallow clone cannot push");
-            Ok(bytes)
+    let recorded = match roots.len() {
+        0 => Ok(()),
+        1..=MAX_ROOTS => reader.mark_shallow(&roots).await.map_err(|error| error.to_string()),
+        _ => Err(format!("it ends at more than {MAX_ROOTS} commits")),
+    };
+    match recorded {
+        Ok(()) => Ok(Begun { bytes: bytes.split_off(roots_len), refused: None }),
+        Err(reason) => {
+            tracing::warn!(repository = %reader.path().display(), reason, "a shallow clone cannot push");
+            Ok(Begun { bytes, refused: Some(refusal(&reason)) })
         }
     }
+}
+
+fn refusal(reason: &str) -> String {
+    format!(
+        "the history of this shallow clone cannot be recorded ({reason}): run git fetch --unshallow, then push again"
+    )
 }
 
 async fn read(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Beginning> {
@@ -48,9 +64,7 @@ async fn read(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Beginning> {
         if !read_more(from, 4, &mut begun.bytes).await? {
             break;
         }
-        let length = std::str::from_utf8(&begun.bytes[begun.roots_len..]).ok();
-        let length = length.and_then(|length| usize::from_str_radix(length, 16).ok());
-        let Some(length @ 5..=MAX_LINE_LEN) = length else { break };
+        let Some(length @ 5..=MAX_LINE_LEN) = pkt_line::length(&begun.bytes[begun.roots_len..]) else { break };
         if !read_more(from, length - 4, &mut begun.bytes).await? {
             break;
         }
@@ -70,7 +84,26 @@ async fn read_more(from: &mut (impl AsyncRead + Unpin), count: usize, to: &mut V
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::{config::Config, git::Repositories};
+
+    #[tokio::test]
+    async fn a_history_with_too_many_ends_is_told() {
+        let lines = format!("0035shallow {}\n", "1".repeat(40)).repeat(MAX_ROOTS + 5);
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config { data_dir: folder.path().to_owned(), ..Config::default() };
+        let repositories = Repositories::open_with(Path::new("/bin/true"), &config).await.unwrap();
+        let reader = repositories.get(&"app".parse().unwrap()).reader();
+        let begun = begin(&mut lines.as_bytes(), &reader).await.unwrap();
+        assert_eq!(begun.bytes, lines.as_bytes()[..53 * (MAX_ROOTS + 1)]);
+        assert_eq!(
+            begun.refused.unwrap(),
+            "the history of this shallow clone cannot be recorded (it ends at more than 10000 commits): run git fetch \
+             --unshallow, then push again"
+        );
+    }
 
     #[tokio::test]
     async fn only_the_lines_of_a_shallow_clone_are_taken() {
@@ -87,6 +120,7 @@ mod tests {
             (shallow.as_str(), "0035shall"),
             (shallow.as_str(), "0034shallow ../../../../../../../../../../../etc/x"),
             (shallow.as_str(), "zzzz"),
+            (shallow.as_str(), "+034"),
         ] {
             let text = format!("{roots}{rest}");
             let mut input = text.as_bytes();

@@ -45,7 +45,8 @@ fn ids(work: &Work) -> Vec<String> {
     ["HEAD^{tree}", "HEAD:file"].map(|name| work.git(&["rev-parse", name]).success().out.trim().to_owned()).to_vec()
 }
 
-/// A pusher can push any ref, so a build would get another source than the one that its commit names.
+/// A repository may have replace refs although no push stores them: a build must not get another source than the one that its
+/// commit names.
 #[test]
 fn replace_refs_and_grafts_are_ignored() {
     let (server, work, first) = pushed(&[]);
@@ -59,7 +60,7 @@ fn replace_refs_and_grafts_are_ignored() {
     }
     work.push(&["main"]).success();
     let repository = server.repository();
-    // A push stores no such refs now; earlier versions did.
+    // Set by hand: a push cannot.
     for (original, other) in originals.iter().zip(&others) {
         let replaced = format!("refs/replace/{original}");
         let set = async { repository.command().args(["update-ref", &replaced, other]).output().await.unwrap() };

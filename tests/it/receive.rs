@@ -53,12 +53,17 @@ fn the_handler_decides_and_the_client_shows_the_reason() {
     ann.push(&["v1"]).success();
     assert_eq!(server.updates().pop().unwrap().name.tag(), Some("v1"));
     // A branch that points to a tag object is refused before it is deployed.
+    let without_update = || server.handler.without_update.load(Ordering::Acquire);
+    assert_eq!(without_update(), 0);
     ann.push(&["v1:refs/heads/tagged"]).failure().prints("a branch must point to a commit");
+    assert_eq!(without_update(), 1);
     // What is refused before the handler is asked refuses the whole push, if that is atomic.
     ann.push(&["--atomic", "main:one", "v1:refs/heads/two"])
         .failure()
         .prints("not updated, because the push is atomic and two was refused");
-    assert_eq!(server.id("one"), None);
+    assert_eq!((server.id("one"), without_update()), (None, 2));
+    // Nothing reads push options.
+    ann.push(&["-o", "ci.skip", "main:optional"]).success().prints(" !     push options (-o) have no effect");
 
     // A clone has the pushed commit.
     server.runtime.block_on(server.repository().set_head(&"main".parse().unwrap())).unwrap();
@@ -169,9 +174,14 @@ fn killing_the_client_cancels_a_push_before_its_commit_point_only() {
 
 /// Bytes that a client sends: a command, and a pack of all commits of the folder.
 fn whole_push(work: &Work, branch: &str) -> Vec<u8> {
+    packed_push(work, branch, &work.head().to_string())
+}
+
+/// Bytes that a client sends: a command, and a pack of these revisions.
+fn packed_push(work: &Work, branch: &str, revisions: &str) -> Vec<u8> {
     let mut packing =
         work.command(&["pack-objects", "--stdout", "--revs", "-q"]).stdin(Stdio::piped()).spawn().unwrap();
-    packing.stdin.take().unwrap().write_all(format!("{}\n", work.head()).as_bytes()).unwrap();
+    packing.stdin.take().unwrap().write_all(format!("{revisions}\n").as_bytes()).unwrap();
     let pack = packing.wait_with_output().unwrap().stdout;
     let line = format!("{} {} refs/heads/{branch}\0report-status side-band-64k", "0".repeat(40), work.head());
     [format!("{:04x}{line}0000", line.len() + 4).as_bytes(), &pack].concat()
@@ -220,6 +230,50 @@ fn a_failed_write_cancels_a_push_and_the_end_of_input_does_not() {
     });
     assert_ne!(status(push), 0);
     server.quiet();
+}
+
+/// What a shallow push has recorded stays while its pack arrives, whatever other pushes end meanwhile.
+#[test]
+fn a_shallow_push_is_received_beside_another_one() {
+    let server = Server::new();
+    let (ann, bob) = (server.work("ann"), server.work("bob"));
+    let parent = ann.head();
+    let head = ann.commit("second");
+    let line = format!("shallow {head}\n");
+    let shallow = format!("{:04x}{line}", line.len() + 4);
+    let bytes = [shallow.as_bytes(), &packed_push(&ann, "shallow", &format!("{head}\n^{parent}"))].concat();
+    let (begin, rest) = bytes.split_at(bytes.len() - 30);
+
+    let (mut client, stdin) = tokio::io::duplex(4096);
+    let (stdout, stderr) = (Box::new(tokio::io::sink()), Box::new(tokio::io::sink()));
+    let streams = Streams { stdin: Box::new(stdin), stdout, stderr };
+    let receiver = server.receiver.clone();
+    let push = server.runtime.spawn(async move {
+        receiver.receive_pack(served("app"), pusher(), None, streams, CancellationToken::new()).await
+    });
+    server.runtime.block_on(feed(&mut client, begin));
+    let file = server.repository().path().join("shallow");
+    eventually("the end of the history is recorded", || file.exists().then_some(()));
+
+    bob.commit("of bob");
+    bob.push(&["main:refused"]).failure();
+    bob.push(&["main"]).success();
+    server.runtime.block_on(server.repository().gc()).unwrap();
+    assert!(file.exists());
+
+    server.runtime.block_on(feed(&mut client, rest));
+    let status = server.runtime.block_on(async { tokio::time::timeout(DEADLINE, push).await });
+    assert_eq!(status.unwrap().unwrap(), 0);
+    assert_eq!(server.id("shallow"), Some(head));
+    server.quiet();
+    // The record is needed now, and a lock that a killed reader left keeps nobody from the next push.
+    assert!(file.exists());
+    fs::write(file.with_extension("lock"), "").unwrap();
+    server.quiet();
+    assert!(!file.with_extension("lock").exists());
+    ann.push(&["main"]).success();
+    server.quiet();
+    assert!(!file.exists(), "the parents have arrived");
 }
 
 #[test]
@@ -340,7 +394,7 @@ fn hooks_that_break_the_protocol_are_refused() {
         ("0000".to_owned(), "git sent no version"),
         ("000eversion=2\\n0000".to_owned(), "an unknown version of the hook protocol"),
         (format!("{hello}0008what0000"), "an invalid command"),
-        (format!("{hello}{many}0000"), "more than 10000 refs, or push options, in one push: push them in parts"),
+        (format!("{hello}{many}0000"), "more than 10000 refs in one push: push them in parts"),
         // The commit does not exist, so the handler is not asked.
         (format!("{hello}{command}0000 and more"), "(fail to run proc-receive hook)"),
     ] {

@@ -20,6 +20,12 @@ pub(super) fn tree(objects: &Objects<'_>, commit: Oid) -> Result<Oid, Failure> {
         .ok_or_else(|| Failure::Unreadable(format!("the commit {commit} has no tree")))
 }
 
+/// The parents of a commit; `None` if its headers do not end within what is read.
+pub(super) fn parents(objects: &Objects<'_>, commit: Oid) -> Result<Option<Vec<Oid>>, Failure> {
+    parents_of(&objects.prefix(commit, ObjectType::Commit, MAX_BYTES)?)
+        .map_err(|()| Failure::Unreadable(format!("the commit {commit} has an invalid parent")))
+}
+
 /// The commit to which a tag, or a commit itself, leads.
 pub(super) fn peel(objects: &Objects<'_>, id: Oid) -> Result<Oid, Failure> {
     let mut id = id;
@@ -39,6 +45,21 @@ pub(super) fn peel(objects: &Objects<'_>, id: Oid) -> Result<Oid, Failure> {
 /// The subject of a commit's message, as `git show --format=%s` prints it, without control characters and shortened.
 pub(super) fn subject(objects: &Objects<'_>, commit: Oid) -> Result<String, Failure> {
     Ok(subject_of(&objects.prefix(commit, ObjectType::Commit, MAX_BYTES)?))
+}
+
+/// The parents, which are between the tree and the author.
+fn parents_of(commit: &[u8]) -> Result<Option<Vec<Oid>>, ()> {
+    let mut parents = Vec::new();
+    for line in commit.split_inclusive(|byte| *byte == b'\n').skip(1) {
+        if line.last() != Some(&b'\n') {
+            return Ok(None);
+        }
+        if !line.starts_with(b"parent ") {
+            return Ok(Some(parents));
+        }
+        parents.push(reference(line, b"parent ").ok_or(())?);
+    }
+    Ok(None)
 }
 
 /// The object that the first line of a commit or tag names.
@@ -101,6 +122,22 @@ mod tests {
     fn a_message_in_latin_1_is_decoded_and_other_bytes_are_replaced() {
         assert_eq!(subject_of(b"tree 1\nencoding ISO-8859-1\n\nf\xfcr"), "für");
         assert_eq!(subject_of(b"tree 1\n\nf\xfcr"), "f\u{fffd}r");
+    }
+
+    #[test]
+    fn parents_are_read_whole_or_not_at_all() {
+        let (id, other) = ("1".repeat(40), "2".repeat(40));
+        let commit = format!("tree {id}\nparent {id}\nparent {other}\nauthor x\n\nparent {id}\n");
+        let parents = parents_of(commit.as_bytes()).unwrap().unwrap();
+        assert_eq!(parents.iter().map(Oid::to_string).collect::<Vec<_>>(), [id.clone(), other]);
+        assert_eq!(parents_of(format!("tree {id}\nauthor x\n").as_bytes()), Ok(Some(Vec::new())));
+        // Cut off in the middle of a line, and between two.
+        for length in [60, 93, 94, 141, 142, 145] {
+            assert_eq!(parents_of(&commit.as_bytes()[..length]), Ok(None), "{length}");
+        }
+        for bad in ["1", &format!("{id}0"), "x"] {
+            assert_eq!(parents_of(format!("tree {id}\nparent {bad}\nauthor x\n").as_bytes()), Err(()), "{bad}");
+        }
     }
 
     #[test]

@@ -8,17 +8,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use git2::{ObjectType, Oid};
+use git2::Oid;
 
-use super::objects::{Objects, oid};
+use super::{
+    commit,
+    objects::{Objects, oid},
+};
 use crate::{git::protocol::Failure, model::CommitId};
 
 /// Longest wait for another process that changes the file, and time between two looks at its lock.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 const LOCK_INTERVAL: Duration = Duration::from_millis(5);
-
-/// Bytes of a commit that are read for its parents.
-const MAX_BYTES: u64 = 64 * 1024;
 
 /// Records commits that a client has without their parents, so that git does not look for those. A commit whose parents are
 /// here stays as it is: otherwise a client could cut off the history of others.
@@ -26,7 +26,8 @@ pub(super) fn mark(objects: &Objects<'_>, roots: &[CommitId]) -> Result<(), Fail
     let mut missing = BTreeSet::new();
     for root in roots {
         let id = oid(root)?;
-        if lacks_parents(objects, id)? {
+        let too_long = || Failure::Unreadable(format!("the commit {id} has too many parents"));
+        if lacks_parents(objects, id)?.ok_or_else(too_long)? {
             missing.insert(id.to_string());
         }
     }
@@ -36,27 +37,25 @@ pub(super) fn mark(objects: &Objects<'_>, roots: &[CommitId]) -> Result<(), Fail
     })
 }
 
-/// Whether the commit or one of its parents is missing.
-fn lacks_parents(objects: &Objects<'_>, id: Oid) -> Result<bool, Failure> {
+/// Whether the commit or one of its parents is missing; `None` if it has more parents than are read.
+fn lacks_parents(objects: &Objects<'_>, id: Oid) -> Result<Option<bool>, Failure> {
     if !objects.is_commit(id)? {
-        return Ok(true);
+        return Ok(Some(true));
     }
-    let commit = objects.prefix(id, ObjectType::Commit, MAX_BYTES)?;
-    let lines = commit.split(|byte| *byte == b'\n').skip(1);
-    for parent in lines.map_while(|line| line.strip_prefix(b"parent ")) {
-        let parent = std::str::from_utf8(parent).ok().and_then(|id| Oid::from_str(id).ok());
-        let parent = parent.ok_or_else(|| Failure::Unreadable(format!("the commit {id} has an invalid parent")))?;
+    let Some(parents) = commit::parents(objects, id)? else { return Ok(None) };
+    for parent in parents {
         if !objects.is_commit(parent)? {
-            return Ok(true);
+            return Ok(Some(true));
         }
     }
-    Ok(false)
+    Ok(Some(false))
 }
 
 /// Removes what a push has recorded in vain: commits that did not arrive, or arrived with their parents.
 pub(super) fn prune(objects: &Objects<'_>) -> Result<(), Failure> {
     let kept = |id: &str| match Oid::from_str(id) {
-        Ok(id) => Ok(objects.is_commit(id)? && lacks_parents(objects, id)?),
+        // Without the record of a commit whose parents are missing, nothing could read the history.
+        Ok(id) => Ok(objects.is_commit(id)? && lacks_parents(objects, id)?.unwrap_or(true)),
         Err(_) => Ok(false),
     };
     change(objects.repository.path(), |roots| {
@@ -75,7 +74,7 @@ pub(super) fn prune(objects: &Objects<'_>) -> Result<(), Failure> {
 fn change(folder: &Path, change: impl FnOnce(&mut BTreeSet<String>) -> Result<(), Failure>) -> Result<(), Failure> {
     let failed = |e: io::Error| Failure::Unreadable(format!("cannot record the end of a shallow history: {e}"));
     let path = folder.join("shallow");
-    let lock = Lock::take(folder.join("shallow.lock")).map_err(failed)?;
+    let lock = Lock::take(folder.join("shallow.lock"), || std::thread::sleep(LOCK_INTERVAL)).map_err(failed)?;
     let known = match fs::read_to_string(&path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
         known => known.map_err(failed)?,
@@ -98,14 +97,12 @@ struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock, which others hold for moments.
-    fn take(path: PathBuf) -> io::Result<Self> {
+    /// Takes the lock, which others hold for moments; waits by `pause` while one does.
+    fn take(path: PathBuf, mut pause: impl FnMut()) -> io::Result<Self> {
         let until = Instant::now() + LOCK_TIMEOUT;
         loop {
             match File::create_new(&path) {
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && Instant::now() < until => {
-                    std::thread::sleep(LOCK_INTERVAL);
-                }
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && Instant::now() < until => pause(),
                 file => return Ok(Self { file: file?, path: Some(path) }),
             }
         }
@@ -156,15 +153,23 @@ mod tests {
         });
         assert!(failed.is_err() && !lock.exists());
         assert_eq!(fs::read_to_string(&path).unwrap(), "a\nb\n");
-        let other = std::thread::spawn({
-            fs::write(&lock, "").unwrap();
-            let lock = lock.clone();
-            move || fs::remove_file(lock)
-        });
-        set(&["c"]).unwrap();
-        other.join().unwrap().unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "c\n");
         set(&[]).unwrap();
         assert!(!path.exists() && !lock.exists());
+    }
+
+    #[test]
+    fn a_lock_that_another_process_holds_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = folder.path().join("shallow.lock");
+        fs::write(&lock, "").unwrap();
+        let mut pauses = 0;
+        let taken = Lock::take(lock.clone(), || {
+            pauses += 1;
+            if pauses == 3 {
+                fs::remove_file(&lock).unwrap();
+            }
+        });
+        drop(taken.unwrap());
+        assert_eq!((pauses, lock.exists()), (3, false));
     }
 }

@@ -91,6 +91,20 @@ impl AuditLog {
         Ok(entry)
     }
 
+    /// Records operations that begin together, in one transaction.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::begin`].
+    pub(in crate::operations) async fn begin_all(&self, events: Vec<NewEvent>) -> Result<Vec<Entry>> {
+        if !events.iter().any(|event| self.records(event)) {
+            return Ok(events.into_iter().map(|_| Entry { log: self.clone(), begun: None }).collect());
+        }
+        let events: Vec<_> = events.into_iter().map(clipped).collect();
+        let ids = self.0.store.add_events(events.clone()).await?;
+        Ok(ids.into_iter().zip(events).map(|begun| Entry { log: self.clone(), begun: Some(begun) }).collect())
+    }
+
     /// Waits until all that was recorded so far is written.
     pub async fn flush(&self) {
         self.0.queue.flush().await;

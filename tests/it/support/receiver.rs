@@ -49,7 +49,7 @@ pub struct Handler {
 struct Handle(Arc<Handler>);
 
 impl PushHandler for Handle {
-    fn ended_without_update(&self, _: &ServedApp, _: &Actor, _: u32) {
+    fn ended_without_update(&self, _: &ServedApp, _: &Actor) {
         self.0.without_update.fetch_add(1, Ordering::AcqRel);
     }
 
