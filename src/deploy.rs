@@ -20,6 +20,7 @@ mod locks;
 mod manifests;
 mod ports;
 mod rebase;
+mod rebuild;
 mod recover;
 mod refs;
 mod release;
@@ -28,6 +29,7 @@ mod releases;
 mod rollout;
 mod stack_schedule;
 mod stacks;
+mod stored_refs;
 
 pub use buildpack_choice::BuildpackPosition;
 pub use buildpack_library::BuildpackLibrary;
@@ -35,6 +37,7 @@ pub use deployer::Deployer;
 pub use error::DeployError;
 pub use ports::Ports;
 pub use rebase::Rebased;
+pub use rebuild::DeployBranchState;
 pub use releases::ConfigChange;
 pub use stack_schedule::StackUpdates;
 pub use stacks::{StackStatus, Stacks};
@@ -52,6 +55,7 @@ use crate::{
     store::{App, ReleaseKind},
 };
 use checkout::Checkout;
+use deploy_ref::unpin;
 use gc::GcHold;
 use image::Reuse;
 use locks::Work;
@@ -73,7 +77,7 @@ impl Deployer {
         if push.updates.iter().all(|update| update.new.is_none() || update.name.branch().is_none()) {
             work.builds_nothing();
         }
-        let (_lock, app, plan) = match self.begin_push(push, reader, progress, &work).await {
+        let (_lock, app, mut plan) = match self.begin_push(push, reader, progress, &work).await {
             Ok(begun) => begun,
             Err(error) => return work.end(Err(error)),
         };
@@ -87,14 +91,13 @@ impl Deployer {
         let deployed = work.end(deployed).inspect_err(|error| {
             tracing::info!(app = %app.name, %error, "push rejected");
         });
-        let stored = match deployed {
-            Err(_) if cancel.is_cancelled() => Err(DeployError::Cancelled),
-            _ => plan.store_refs(&this.repositories.get(&app.name), deployed.is_ok()).await,
-        };
-        if stored.is_ok() {
-            plan.report_stored(&app, progress).await;
+        if deployed.is_err() && cancel.is_cancelled() {
+            plan.refuse_stored(DeployError::Cancelled);
+        } else {
+            plan.store_refs(&this.repositories.get(&app.name), deployed.is_ok()).await;
         }
-        Ok(plan.results(deployed, stored))
+        self.report_stored(&app, &plan, deployed.is_ok(), reader, progress).await;
+        Ok(plan.results(deployed))
     }
 
     /// Takes the app's push lock, and decides the updates of a push.
@@ -136,7 +139,7 @@ impl Deployer {
         let Some(release) = live else {
             // While the server shuts down, the rollout may still commit: then the next start lets the commit go.
             if !self.0.shutdown.is_cancelled() {
-                repository.unpin_commit().await?;
+                unpin(app, repository).await;
             }
             return deployed;
         };

@@ -54,7 +54,7 @@ pub use names::{
 pub use process::{Process, Procfile, ProcfileError};
 #[cfg(feature = "server")]
 pub use project_toml::{Files, InvalidProjectToml, ProjectBuildpack, ProjectToml};
-pub use ref_name::{RefName, excluded_by};
+pub use ref_name::{RefName, conflicting_ref};
 pub use secret::Secret;
 pub use service_key::{InvalidServiceKey, ServiceKey};
 pub use stop_timeout::StopTimeout;

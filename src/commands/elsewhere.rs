@@ -167,7 +167,7 @@ const ELSEWHERE: &[(&[&str], Answer)] = &[
         &["deploy", "redeploy", "push"],
         Absent(
             "a push deploys, not a command",
-            "`git push paas main` deploys, and `ps:rebuild APP` builds the deployed commit again",
+            "`git push paas main` deploys, and `ps:rebuild APP` builds the tip of the deploy branch again",
         ),
     ),
     (

@@ -8,8 +8,11 @@ use crate::operations::{GitInfo, GitSettings, Result, SetGit, ShowGit};
 /// The commands of an app's repository.
 #[derive(Debug, Subcommand)]
 pub(super) enum GitCommand {
-    /// Set a property of the repository: deploy-branch.
-    #[command(name = "git:set", after_help = "Example: git:set my-app deploy-branch live")]
+    /// Set a property of the repository: deploy-branch, the branch whose pushes are deployed.
+    #[command(
+        name = "git:set",
+        after_help = "Example: git:set my-app deploy-branch live\n\nThe next push to the branch is deployed; ps:rebuild deploys what was pushed to it before."
+    )]
     Set(SetGit),
     /// Show the repository: deploy branch, address, deployed commit.
     #[command(name = "git:report", after_help = "Example: git:report my-app")]
@@ -27,12 +30,31 @@ pub(super) async fn run(session: &Session<'_>, command: GitCommand) -> Result {
 impl Text for GitSettings {
     fn text(&self) -> String {
         let branch = &self.deploy_branch;
-        let missing = if self.branch_exists {
-            String::new()
-        } else {
-            format!("       there is no branch {branch} yet: push it to deploy it\n")
+        let app = &self.app;
+        let next = match (&self.branch_commit, &self.deployed_commit, self.rolled_back_release) {
+            (None, ..) if self.tag_exists => {
+                format!(
+                    "there is no branch {branch} yet, only a tag, and a tag is not deployed: push a branch to deploy it"
+                )
+            }
+            (None, ..) => format!("there is no branch {branch} yet: push it to deploy it"),
+            (Some(tip), Some(deployed), _) if tip == deployed => String::new(),
+            (Some(tip), Some(deployed), Some(release)) => format!(
+                "{branch} is stored at {}, and the app was rolled back to {}: releases:rollback {app} v{release} goes back",
+                tip.short(),
+                deployed.short()
+            ),
+            (Some(tip), Some(deployed), None) => format!(
+                "{branch} is stored at {}, {} is deployed: ps:rebuild {app} deploys it",
+                tip.short(),
+                deployed.short()
+            ),
+            (Some(tip), None, _) => {
+                format!("{branch} is stored at {}, nothing is deployed: ps:rebuild {app} deploys it", tip.short())
+            }
         };
-        format!("-----> Pushes to {branch} are deployed from now on\n{missing}")
+        let next = if next.is_empty() { next } else { format!("       {next}\n") };
+        format!("-----> Pushes to {branch} are deployed from now on\n{next}")
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) enum PsCommand {
     /// Replace all instances, or those of one process type, with new ones, without downtime.
     #[command(name = "ps:restart", after_help = "Examples: ps:restart my-app\n          ps:restart my-app worker")]
     Restart(Restart),
-    /// Build the deployed commit again and release it.
+    /// Build the tip of the deploy branch again, or after a rollback the deployed commit, and release it.
     #[command(name = "ps:rebuild", after_help = "Example: ps:rebuild my-app")]
     Rebuild(Rebuild),
     /// Stop all instances; the formation is kept.

@@ -2,7 +2,7 @@
 
 use std::{io::ErrorKind, time::Duration};
 
-use super::{deployer::Deployer, error::DeployError};
+use super::{deployer::Deployer, error::DeployError, rebuild::DeployBranchState};
 use crate::{
     model::{AppName, BranchName},
     progress::Progress,
@@ -24,17 +24,17 @@ impl Deployer {
         Ok(app)
     }
 
-    /// Sets the branch that is deployed, and cloned by default; returns whether the repository has it. What a clone checks out
-    /// stays as it is until then, if that exists.
-    pub async fn set_deploy_branch(&self, app: &App, branch: BranchName) -> Result<bool, DeployError> {
+    /// Sets the branch that is deployed, and cloned by default. What a clone checks out stays as it is until the repository has
+    /// it, if that exists.
+    pub async fn set_deploy_branch(&self, app: &App, branch: BranchName) -> Result<DeployBranchState, DeployError> {
         self.0.store.set_deploy_branch(app.id, branch.clone(), false).await?;
         let repository = self.0.repositories.get(&app.name);
         let reader = repository.reader();
-        let exists = reader.ref_value(&branch).await?.is_some();
-        if exists || !reader.has_head().await? {
+        let state = self.deploy_branch_state(app, Some(&branch), &reader).await?;
+        if state.tip.is_some() || !reader.has_head().await? {
             repository.set_head(&branch).await?;
         }
-        Ok(exists)
+        Ok(state)
     }
 
     /// Destroys an app, and cancels its pushes and rollouts. Once its row is marked, the destruction is completed even

@@ -7,7 +7,8 @@ use crate::{
 };
 
 impl Deployer {
-    /// Moves the branch to the commit of the live release, with the other refs of an atomic push, and records that on the release.
+    /// Moves the branch to the commit of the live release, with the other refs of an atomic push, and records that on the
+    /// release.
     pub(super) async fn set_refs(
         &self,
         app: &App,
@@ -22,6 +23,15 @@ impl Deployer {
             repository.set_head(&release.branch).await?;
         }
         self.0.store.note_ref_set(app.id, release.number).await?;
-        Ok(repository.unpin_commit().await?)
+        unpin(app, repository).await;
+        Ok(())
+    }
+}
+
+/// Ends the protection of the commit that was deployed. What came of that does not depend on it: the next pin replaces it, or the
+/// next start lets it go.
+pub(super) async fn unpin(app: &App, repository: &Repository) {
+    if let Err(error) = repository.unpin_commit().await {
+        tracing::warn!(app = %app.name, %error, "the commit that was deployed stays protected until the next deploy");
     }
 }

@@ -26,7 +26,7 @@ pub(super) struct DeployerShared {
     pub(super) stacks: Stacks,
     pub(super) buildpacks: BuildpackLibrary,
     pub(super) ports: Ports,
-    /// Held while a push, or a build of the deployed commit, runs.
+    /// Held while a push or a rebuild runs.
     pub(super) pushes: AppLocks,
     /// Held while a release is rolled out.
     pub(super) releases: AppLocks,

@@ -1,6 +1,6 @@
 //! Why a deploy, or another operation on an app, fails.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use crate::{
     build::BuildError,
@@ -53,13 +53,13 @@ pub enum DeployError {
     },
     /// Another ref of the same atomic push was refused.
     #[error("{}", Rejection::atomic(.0).0)]
-    Atomic(RefName),
-    /// git did not set the refs that are not deployed.
+    RefusedWithAnother(RefName),
+    /// A ref that is not deployed was not set; several may have the same reason.
     #[error("{0}")]
-    NotStored(String),
+    NotStored(#[source] Arc<DeployError>),
     /// The deploy branch must not be deleted.
     #[error("{0} is the deploy branch and cannot be deleted; choose another with git:set, or destroy the app")]
-    DeployBranch(BranchName),
+    CannotDeleteDeployBranch(BranchName),
     /// The `Procfile` is invalid.
     #[error(transparent)]
     Procfile(#[from] ProcfileError),

@@ -1,21 +1,20 @@
 //! What a push does with its refs. Whatever could refuse one of them is found here, before anything is built.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::error::DeployError;
 use crate::{
     git::{RefChange, RefState, Repository},
-    model::{BranchName, CommitId, RefName, excluded_by, first_names},
-    progress::Progress,
+    model::{BranchName, CommitId, RefName, conflicting_ref},
     receive::{RefUpdate, RequestedPush},
     store::App,
 };
 
-/// Number of refs that a line names.
-const MAX_NAMED: usize = 5;
+/// Number of refs that are set singly if they cannot be set together; git is run for each.
+const MAX_SET_SINGLY: usize = 100;
 
 /// The branches of which one is deployed when several are pushed to a new app.
-const DEFAULT_BRANCHES: [&str; 2] = ["main", "master"];
+pub(super) const DEFAULT_BRANCHES: [&str; 2] = ["main", "master"];
 
 /// What is done with one ref.
 #[derive(Debug)]
@@ -30,10 +29,10 @@ enum Decision {
 
 /// What a push does: a decision for each of its updates.
 pub(super) struct RefPlan<'a> {
-    push: &'a RequestedPush,
+    pub(super) push: &'a RequestedPush,
     decisions: Vec<Decision>,
-    /// The deploy branch, if there is one after this push.
-    deploy_branch: Option<BranchName>,
+    /// The deploy branch, or the one that this push is to make it.
+    pub(super) deploy_branch: Option<BranchName>,
 }
 
 /// The update that is deployed.
@@ -56,7 +55,7 @@ impl<'a> RefPlan<'a> {
             update.new.is_none() && update.name.branch().is_none_or(|b| app.deploy_branch.as_ref() != Some(b))
         };
         let deleted = push.updates.iter().filter(is_deleted).map(|update| update.name.full()).collect();
-        // What is deployed comes first: of two refs that exclude each other it is the one that is set.
+        // What is deployed comes first: of two refs that are in conflict it is the one that is set.
         let mut order: Vec<_> = (0..push.updates.len()).collect();
         order.sort_by_key(|i| !is_deployed(&push.updates[*i]));
         let mut decisions: Vec<_> = push.updates.iter().map(|_| Decision::Store).collect();
@@ -74,7 +73,7 @@ impl<'a> RefPlan<'a> {
         let refused = decisions.iter().position(|decision| matches!(decision, Decision::Refuse(_)));
         if let (true, Some(refused)) = (push.atomic, refused) {
             for decision in decisions.iter_mut().filter(|decision| !matches!(decision, Decision::Refuse(_))) {
-                *decision = Decision::Refuse(DeployError::Atomic(push.updates[refused].name.clone()));
+                *decision = Decision::Refuse(DeployError::RefusedWithAnother(push.updates[refused].name.clone()));
             }
         }
         Self { push, decisions, deploy_branch: deploy_branch.cloned() }
@@ -92,95 +91,68 @@ impl<'a> RefPlan<'a> {
         self.push.updates.iter().zip(&self.decisions).find_map(deployed)
     }
 
-    fn stored(&self) -> impl Iterator<Item = &'a RefUpdate> {
+    /// The updates whose refs are set, or were set, without being deployed.
+    pub(super) fn stored(&self) -> impl Iterator<Item = &'a RefUpdate> {
         let stored =
             |(update, decision): (&'a RefUpdate, &Decision)| matches!(decision, Decision::Store).then_some(update);
         self.push.updates.iter().zip(&self.decisions).filter_map(stored)
     }
 
     fn stored_changes(&self) -> Vec<RefChange<'a>> {
-        let change = |update: &'a RefUpdate| RefChange {
-            name: &update.name,
-            old: update.old.as_ref(),
-            new: update.new.as_ref(),
-        };
         self.stored().map(change).collect()
     }
 
     /// Sets the refs that are not deployed; those of an atomic push were set with the branch of what is deployed, or are not.
-    pub(super) async fn store_refs(&self, repository: &Repository, was_deployed: bool) -> Result<(), DeployError> {
+    pub(super) async fn store_refs(&mut self, repository: &Repository, was_deployed: bool) {
         let changes = self.stored_changes();
-        match self.deployment() {
-            Some(deployed) if self.push.atomic && !was_deployed && !changes.is_empty() => {
-                Err(DeployError::Atomic(deployed.branch.clone().into()))
+        if let Some(deployed) = self.deployment().filter(|_| self.push.atomic) {
+            if !was_deployed {
+                self.refuse_stored(DeployError::RefusedWithAnother(deployed.branch.clone().into()));
             }
-            Some(_) if self.push.atomic => Ok(()),
-            _ if changes.is_empty() => Ok(()),
-            _ => Ok(repository.update_refs(&changes).await?),
+        } else if !changes.is_empty()
+            && let Err(error) = repository.update_refs(&changes).await
+        {
+            if self.push.atomic || changes.len() > MAX_SET_SINGLY {
+                self.refuse_stored(error.into());
+            } else {
+                self.store_singly(repository).await;
+            }
+        }
+    }
+
+    /// Sets each of the refs that are not deployed, if it can be: one that cannot does not keep the others from it.
+    async fn store_singly(&mut self, repository: &Repository) {
+        for (update, decision) in self.push.updates.iter().zip(&mut self.decisions) {
+            if matches!(decision, Decision::Store)
+                && let Err(error) = repository.update_refs(&[change(update)]).await
+            {
+                *decision = Decision::Refuse(DeployError::NotStored(Arc::new(error.into())));
+            }
+        }
+    }
+
+    /// Refuses all refs that are not deployed.
+    pub(super) fn refuse_stored(&mut self, error: DeployError) {
+        let error = Arc::new(error);
+        for decision in self.decisions.iter_mut().filter(|decision| matches!(decision, Decision::Store)) {
+            *decision = Decision::Refuse(DeployError::NotStored(Arc::clone(&error)));
         }
     }
 
     /// The results of the updates, in their order.
-    pub(super) fn results(
-        self,
-        deployed: Result<(), DeployError>,
-        stored: Result<(), DeployError>,
-    ) -> Vec<Result<(), DeployError>> {
+    pub(super) fn results(self, deployed: Result<(), DeployError>) -> Vec<Result<(), DeployError>> {
         let mut deployed = Some(deployed);
-        let stored = stored.map_err(|error| error.to_string());
         let result = |decision| match decision {
             Decision::Deploy => deployed.take().unwrap_or(Ok(())),
-            Decision::Store => stored.clone().map_err(DeployError::NotStored),
+            Decision::Store => Ok(()),
             Decision::Refuse(error) => Err(error),
         };
         self.decisions.into_iter().map(result).collect()
     }
-
-    /// Tells the pusher what was stored but not deployed, and which command deploys it.
-    pub(super) async fn report_stored(&self, app: &App, progress: &Progress) {
-        let set = || self.stored().filter(|update| update.new.is_some());
-        let branches: Vec<_> = set().filter_map(|update| update.name.branch()).collect();
-        if let Some(first) = branches.first() {
-            let names = named(&branches);
-            let are = if branches.len() == 1 { "is" } else { "are" };
-            let (reason, chosen) = match &self.deploy_branch {
-                Some(branch) => (format!("{branch} is the deploy branch"), first.as_str()),
-                None => ("they are several, and none of them is main or master".to_owned(), "BRANCH"),
-            };
-            progress.header(format!("{names} {are} stored, not deployed: {reason}")).await;
-            let text = format!("git:set {0} deploy-branch {chosen}, then ps:rebuild {0}, deploys {chosen}", app.name);
-            progress.detail(text).await;
-        }
-        let tags: Vec<_> = set().filter(|update| update.name.branch().is_none()).collect();
-        let Some(first) = tags.first() else { return };
-        let names = named(&tags.iter().map(|tag| &tag.name).collect::<Vec<_>>());
-        // Why a pushed branch is not deployed was told, or is told as the reason of its refusal.
-        if self.push.updates.iter().any(|update| update.new.is_some() && update.name.branch().is_some()) {
-            progress.detail(format!("stored without being deployed: {names}")).await;
-            return;
-        }
-        let branch = self.deploy_branch.as_ref().map_or(DEFAULT_BRANCHES[0], BranchName::as_str);
-        let meant = tags.iter().find(|update| update.name.tag() == Some(branch)).unwrap_or(first);
-        if meant.name.tag() == Some(branch) {
-            progress.header(format!("{branch} is stored as a tag, not as a branch: nothing is deployed")).await;
-        } else {
-            progress.header(format!("Nothing is deployed: {names} is not a branch")).await;
-        }
-        // Beside a branch that the pusher's git has refused to push, a tag is all that arrives here.
-        let is_meant = app.current.is_none() || meant.name.tag() == Some(branch);
-        let text = match &meant.new {
-            Some(id) if is_meant => {
-                format!("git push REMOTE '{}^{{commit}}:refs/heads/{branch}' deploys that commit", id.short())
-            }
-            _ => format!("pushes to the branch {branch} are deployed"),
-        };
-        progress.detail(text).await;
-    }
 }
 
-/// The first names of a list, and the number of the others.
-fn named<T: std::fmt::Display>(names: &[T]) -> String {
-    first_names(&names[..names.len().min(MAX_NAMED)], names.len())
+fn change(update: &RefUpdate) -> RefChange<'_> {
+    RefChange { name: &update.name, old: update.old.as_ref(), new: update.new.as_ref() }
 }
 
 /// The branch that becomes the deploy branch of an app that has none: the only one that is pushed, or else the usual one.
@@ -208,12 +180,12 @@ fn refusal(
     }
     if update.new.is_none() {
         let branch = name.branch().filter(|branch| app.deploy_branch.as_ref() == Some(branch))?;
-        return Some(DeployError::DeployBranch(branch.clone()));
+        return Some(DeployError::CannotDeleteDeployBranch(branch.clone()));
     }
     if update.old.is_some() {
         return None;
     }
-    let other = state.blocked_by.or_else(|| excluded_by(created, &name.full()).map(str::to_owned))?;
+    let other = state.conflict.or_else(|| conflicting_ref(created, &name.full()).map(str::to_owned))?;
     let (name, is_deleted) = (name.clone(), deleted.contains(&other));
     let other = RefName::parse(&other).map_or(other, |other| other.to_string());
     Some(if is_deleted {
@@ -221,4 +193,117 @@ fn refusal(
     } else {
         DeployError::RefConflict { name, other }
     })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{
+        model::CheckSettings,
+        receive::ServedApp,
+        store::{Actor, AppId, Door},
+    };
+
+    pub(in crate::deploy) fn app(deploy_branch: Option<&str>) -> App {
+        App {
+            id: AppId(1),
+            name: "shop".parse().unwrap(),
+            deploy_branch: deploy_branch.map(|branch| branch.parse().unwrap()),
+            stack: None,
+            source_folder: None,
+            created_at: 0,
+            stopped: false,
+            destroying: false,
+            current: None,
+            candidate: None,
+            candidate_process_type: None,
+            formation: BTreeMap::new(),
+            checks: CheckSettings::default(),
+            stop_timeouts: BTreeMap::new(),
+        }
+    }
+
+    /// A push of refs by their full names: created, or with `-` deleted, or with `+` changed.
+    pub(in crate::deploy) fn push(refs: &[&str], atomic: bool) -> RequestedPush {
+        let id = |digit: &str| Some(digit.repeat(40).parse().unwrap());
+        let update = |text: &&str| {
+            let name = RefName::parse(text.trim_start_matches(['+', '-'])).unwrap();
+            let old = if text.starts_with(['+', '-']) { id("1") } else { None };
+            let new = if text.starts_with('-') { None } else { id("2") };
+            RefUpdate { name, old, new }
+        };
+        RequestedPush {
+            app: ServedApp { id: AppId(1), name: "shop".parse().unwrap() },
+            pusher: Actor { user: None, name: "ann".to_owned(), fingerprint: None, address: None, door: Door::Ssh },
+            updates: refs.iter().map(update).collect(),
+            atomic,
+        }
+    }
+
+    /// The states that the pusher saw.
+    pub(in crate::deploy) fn unchanged(push: &RequestedPush) -> Vec<RefState> {
+        push.updates.iter().map(|update| RefState { id: update.old.clone(), conflict: None }).collect()
+    }
+
+    fn decisions(plan: &RefPlan<'_>) -> Vec<&'static str> {
+        let text = |decision: &Decision| match decision {
+            Decision::Deploy => "deploy",
+            Decision::Store => "store",
+            Decision::Refuse(DeployError::RefConflict { .. }) => "conflict",
+            Decision::Refuse(DeployError::RefDeletedWithIt { .. }) => "deleted with it",
+            Decision::Refuse(DeployError::RefusedWithAnother(_)) => "with another",
+            Decision::Refuse(DeployError::CannotDeleteDeployBranch(_)) => "deploy branch",
+            Decision::Refuse(other) => panic!("{other}"),
+        };
+        plan.decisions.iter().map(text).collect()
+    }
+
+    #[test]
+    fn each_ref_is_deployed_stored_or_refused() {
+        let (main, next, topic, v1) = ("refs/heads/main", "refs/heads/main/next", "refs/heads/topic", "refs/tags/v1");
+        for (deploy_branch, refs, atomic, expected) in [
+            // The first deploy branch is the only branch, or else the usual one.
+            (None, &[topic, v1][..], false, &["deploy", "store"][..]),
+            (None, &[topic, main, v1], false, &["store", "deploy", "store"]),
+            (None, &[topic, "refs/heads/other"], false, &["store", "store"]),
+            (None, &["-refs/heads/gone", topic], false, &["store", "deploy"]),
+            (Some("main"), &[topic, "+refs/heads/main"], false, &["store", "deploy"]),
+            (Some("main"), &[v1], false, &["store"]),
+            // Of two that are in conflict, the deployed one is kept, or else the first.
+            (Some("main/next"), &[main, next], false, &["conflict", "deploy"]),
+            (Some("live"), &[main, next], false, &["store", "conflict"]),
+            (Some("live"), &["-refs/heads/topic", "refs/heads/topic/a"], false, &["store", "store"]),
+            (Some("main"), &["-refs/heads/main", topic], false, &["deploy branch", "store"]),
+            (Some("main"), &["-refs/heads/main", topic], true, &["deploy branch", "with another"]),
+            (
+                Some("main"),
+                &["+refs/heads/main", topic, "refs/heads/topic/a"],
+                true,
+                &["with another", "with another", "conflict"],
+            ),
+        ] {
+            let push = push(refs, atomic);
+            let plan = RefPlan::new(&app(deploy_branch), &push, &unchanged(&push));
+            assert_eq!(decisions(&plan), expected, "{deploy_branch:?} {refs:?}");
+        }
+        // The repository still has the ref that the push deletes.
+        let push = push(&["-refs/heads/topic", "refs/heads/topic/a"], false);
+        let mut states = unchanged(&push);
+        states[1].conflict = Some("refs/heads/topic".to_owned());
+        let plan = RefPlan::new(&app(Some("main")), &push, &states);
+        assert_eq!(decisions(&plan), ["store", "deleted with it"]);
+    }
+
+    #[test]
+    fn what_is_not_stored_is_refused_with_the_same_reason() {
+        let push = push(&["refs/heads/main", "refs/heads/a", "refs/tags/v1"], false);
+        let mut plan = RefPlan::new(&app(None), &push, &unchanged(&push));
+        plan.refuse_stored(DeployError::Cancelled);
+        let results = plan.results(Ok(()));
+        assert!(results[0].is_ok());
+        let reasons = results[1..].iter().map(|result| result.as_ref().unwrap_err().to_string());
+        assert!(reasons.eq([DeployError::Cancelled.to_string(), DeployError::Cancelled.to_string()]));
+    }
 }

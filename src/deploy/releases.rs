@@ -1,21 +1,10 @@
-//! Releases without a push: changed config vars, a rollback, a rebuild, a restart.
+//! Releases without a push: changed config vars, a rollback, a restart.
 
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    checkout::Checkout,
-    deployer::Deployer,
-    error::DeployError,
-    gc::GcHold,
-    image::Reuse,
-    locks::{CancelOutcome, Work},
-    release::ReleaseOrigin,
-    rollout::same_image,
-};
+use super::{deployer::Deployer, error::DeployError, gc::GcHold, locks::CancelOutcome, rollout::same_image};
 use crate::{
-    git::Reader,
-    instances::RolloutError,
-    model::{CommitId, ConfigKey, ProcessType, ReleaseNumber},
+    model::{ConfigKey, ProcessType, ReleaseNumber},
     progress::Progress,
     store::{App, ConfigVars, ReleaseKind, ReleaseState},
 };
@@ -120,102 +109,6 @@ impl Deployer {
     ) -> Result<(), DeployError> {
         let _lock = self.0.releases.lock(app.id, progress, cancel).await?;
         Ok(self.0.instances.restart(app.id, process_type, progress, cancel).await?)
-    }
-
-    /// Builds the tip of the deploy branch, even if the same was built before, and releases the image. After a rollback, or
-    /// if the branch was never pushed, the deployed commit is built.
-    pub async fn rebuild(
-        &self,
-        app: &App,
-        by: &str,
-        progress: &Progress,
-        cancel: &CancellationToken,
-    ) -> Result<(), DeployError> {
-        let work = self.0.pushes.begin(app.id, cancel);
-        let rebuilt = self.rebuild_current(app, by, progress, &work).await;
-        work.end(rebuilt)
-    }
-
-    async fn rebuild_current(&self, app: &App, by: &str, progress: &Progress, work: &Work) -> Result<(), DeployError> {
-        let this = &self.0;
-        let _lock = this.pushes.lock(app.id, progress, work.cancel()).await?;
-        let repository = this.repositories.get(&app.name);
-        let reader = repository.reader();
-        let commit = self.commit_to_rebuild(app, &reader, progress).await?;
-        repository.pin_commit(&commit, &[]).await?;
-        let build_and_release = async {
-            let _gc_hold = GcHold::begin(self, app).await;
-            Box::pin(self.rebuild_commit(app, &reader, commit, by, progress, work)).await
-        };
-        let rebuilt = this.pushes.unless_destroyed(app.id, work.cancel(), build_and_release).await;
-        repository.unpin_commit().await?;
-        rebuilt
-    }
-
-    /// The commit that a rebuild builds; tells which it is, if it is not the deployed one or there is a newer one.
-    async fn commit_to_rebuild(
-        &self,
-        app: &App,
-        reader: &Reader,
-        progress: &Progress,
-    ) -> Result<CommitId, DeployError> {
-        let current = self.current_release(app).await?;
-        let rolled_back = current.as_ref().is_some_and(|release| release.kind == ReleaseKind::Rollback);
-        let deployed = current.and_then(|release| release.commit);
-        let tip = match &app.deploy_branch {
-            Some(branch) => reader.ref_value(branch).await?.map(|tip| (branch, tip)),
-            None => None,
-        };
-        match (deployed, tip) {
-            (None, None) => Err(RolloutError::NotDeployed(app.name.to_string()).into()),
-            (Some(deployed), None) => {
-                if let Some(branch) = &app.deploy_branch {
-                    let text = format!("Building the deployed commit {}; {branch} was never pushed", deployed.short());
-                    progress.step(text).await;
-                }
-                Ok(deployed)
-            }
-            (Some(deployed), Some((_, tip))) if deployed == tip => Ok(tip),
-            (deployed, Some((branch, tip))) => {
-                if let (true, Some(deployed)) = (rolled_back, &deployed)
-                    && let Some(release) = self.newest_release_of(app, &tip).await?
-                {
-                    let (built, tip) = (deployed.short(), tip.short());
-                    progress
-                        .step(format!("Building {built}, to which the app was rolled back, not {branch} at {tip}"))
-                        .await;
-                    progress.detail(format!("releases:rollback {} v{release} goes back to {tip}", app.name)).await;
-                    return Ok(deployed.clone());
-                }
-                let instead =
-                    deployed.map(|deployed| format!("; {} is deployed", deployed.short())).unwrap_or_default();
-                progress.step(format!("Building {branch} at {}{instead}", tip.short())).await;
-                Ok(tip)
-            }
-        }
-    }
-
-    /// The newest release of a commit that was live.
-    async fn newest_release_of(&self, app: &App, commit: &CommitId) -> Result<Option<ReleaseNumber>, DeployError> {
-        let releases = self.0.store.releases(app.id, u32::MAX).await?;
-        let of_commit =
-            releases.into_iter().filter(|r| r.state == ReleaseState::Released && r.commit.as_ref() == Some(commit));
-        Ok(of_commit.map(|release| release.number).max())
-    }
-
-    async fn rebuild_commit(
-        &self,
-        app: &App,
-        reader: &Reader,
-        commit: CommitId,
-        by: &str,
-        progress: &Progress,
-        work: &Work,
-    ) -> Result<(), DeployError> {
-        let checkout = Checkout::new(app, reader, &commit);
-        let image = self.make_image(app, &checkout, by, Reuse::No, progress, work).await?;
-        let origin = ReleaseOrigin { kind: ReleaseKind::Rebuild, branch: None, commit, by: by.to_owned() };
-        self.release_image(app, image, origin, work).await
     }
 
     /// Cancels the push or rebuild of an app that is under way or waits, if it is not past its commit point; returns when

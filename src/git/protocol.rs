@@ -61,6 +61,18 @@ pub(super) enum Request {
         /// Object id.
         id: CommitId,
     },
+    /// The commit to which a tag, or a commit itself, leads; answered with `Id`.
+    Peel {
+        /// Object id.
+        id: CommitId,
+    },
+    /// Whether a commit has another one in its history; answered with `Is`.
+    Descends {
+        /// The commit.
+        commit: CommitId,
+        /// The other one.
+        from: CommitId,
+    },
     /// Records commits that a shallow clone has without their parents; answered with `Done`.
     MarkShallow {
         /// The commits, which may not be here yet.
@@ -129,9 +141,8 @@ pub enum NoFile {
 pub struct RefState {
     /// What it points to; `None` if it does not exist.
     pub id: Option<CommitId>,
-    /// Full name of another ref because of which it cannot be created: git keeps a ref as a file, so that `main` and
-    /// `main/next` exclude each other.
-    pub blocked_by: Option<String>,
+    /// Full name of another ref that is in conflict with it, so that it cannot be created.
+    pub conflict: Option<String>,
 }
 
 /// What the process answers.

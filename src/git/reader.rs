@@ -10,7 +10,7 @@ use super::{
     error::{GitError, Result, failed},
     filter::{InvalidPattern, key_and_patterns},
     protocol::{Answer, Failure, MAX_FILES, NoFile, RefState, Request},
-    repository::{Repository, ref_name},
+    repository::Repository,
     source::Source,
 };
 use crate::model::{BranchName, CommitId, Files, Line, RefName};
@@ -46,7 +46,7 @@ impl Reader {
 
     /// The commit that a branch points to.
     pub async fn ref_value(&self, branch: &BranchName) -> Result<Option<CommitId>> {
-        match self.ask(&Request::Ref { name: ref_name(branch) }).await? {
+        match self.ask(&Request::Ref { name: RefName::from(branch.clone()).full() }).await? {
             Answer::Id(id) => Ok(id),
             other => Err(unexpected(&other)),
         }
@@ -68,6 +68,14 @@ impl Reader {
         }
     }
 
+    /// Whether there is a tag of this name.
+    pub async fn has_tag(&self, name: &str) -> Result<bool> {
+        match self.ask(&Request::Ref { name: format!("refs/tags/{name}") }).await? {
+            Answer::Id(id) => Ok(id.is_some()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Whether the repository has any ref.
     pub(super) async fn has_refs(&self) -> Result<bool> {
         self.ask_whether(&Request::HasRefs).await
@@ -84,6 +92,19 @@ impl Reader {
     /// Whether the object exists and is a commit.
     pub async fn commit_exists(&self, commit: &CommitId) -> Result<bool> {
         self.ask_whether(&Request::IsCommit { id: commit.clone() }).await
+    }
+
+    /// The commit to which a tag, or a commit itself, leads; `None` if it leads to another object.
+    pub async fn peeled(&self, id: &CommitId) -> Result<Option<CommitId>> {
+        match self.ask(&Request::Peel { id: id.clone() }).await? {
+            Answer::Id(id) => Ok(id),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Whether a commit has another one in its history; not, if both are the same.
+    pub async fn descends(&self, commit: &CommitId, from: &CommitId) -> Result<bool> {
+        self.ask_whether(&Request::Descends { commit: commit.clone(), from: from.clone() }).await
     }
 
     /// Records commits that a shallow clone has without their parents, and which it is about to push.

@@ -165,6 +165,11 @@ impl<'r> Session<'r> {
                 Ok(id) => objects.is_commit(id)?,
                 Err(_) => false,
             }),
+            Request::Peel { id } => Answer::Id(commit::peel(objects, oid(&id)?).ok().map(commit_id).transpose()?),
+            Request::Descends { commit, from } => {
+                let descends = objects.repository.graph_descendant_of(oid(&commit)?, oid(&from)?);
+                Answer::Is(descends.map_err(|e| unreadable(&e))?)
+            }
             Request::PruneShallow => {
                 shallow::prune(objects)?;
                 Answer::Done

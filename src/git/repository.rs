@@ -130,16 +130,11 @@ impl Repository {
 
     /// Sets the branch that a clone checks out.
     pub async fn set_head(&self, branch: &BranchName) -> Result<()> {
-        self.git(&["symbolic-ref", "HEAD", &ref_name(branch)]).await.map(drop)
+        self.git(&["symbolic-ref", "HEAD", &RefName::from(branch.clone()).full()]).await.map(drop)
     }
 }
 
 /// An object id for git; that of no object if there is none.
 fn id_or_none(id: Option<&CommitId>) -> &str {
     id.map_or(NO_OBJECT, CommitId::as_str)
-}
-
-/// Full name of a branch's ref.
-pub(super) fn ref_name(branch: &BranchName) -> String {
-    format!("refs/heads/{branch}")
 }

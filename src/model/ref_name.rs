@@ -62,9 +62,9 @@ impl fmt::Display for RefName {
     }
 }
 
-/// One of these refs, by their full names, because of which this one cannot be created: git keeps a ref as a file, so that
-/// `main` and `main/next` exclude each other.
-pub fn excluded_by<'a>(refs: &'a BTreeSet<String>, name: &str) -> Option<&'a str> {
+/// One of these refs, by their full names, that is in conflict with this one: git keeps a ref as a file, so that there cannot be
+/// both `main` and `main/next`.
+pub fn conflicting_ref<'a>(refs: &'a BTreeSet<String>, name: &str) -> Option<&'a str> {
     let mut folders = name.match_indices('/').map(|(end, _)| &name[..end]);
     let above = folders.find_map(|folder| refs.get(folder));
     let prefix = format!("{name}/");
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ref_excludes_those_above_and_below_it_only() {
+    fn a_ref_is_in_conflict_with_those_above_and_below_it_only() {
         let all: BTreeSet<String> =
             ["refs/heads/a", "refs/heads/b/c", "refs/heads/b-x", "refs/tags/a"].map(str::to_owned).into();
         for (name, other) in [
@@ -117,7 +117,7 @@ mod tests {
             ("refs/heads/b-", None),
             ("refs/tags/b", None),
         ] {
-            assert_eq!(excluded_by(&all, name), other, "{name}");
+            assert_eq!(conflicting_ref(&all, name), other, "{name}");
         }
     }
 }

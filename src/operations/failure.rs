@@ -280,11 +280,12 @@ fn kind_of_build(error: &BuildError) -> FailureKind {
 fn kind_of_deploy(error: &DeployError) -> FailureKind {
     match error {
         DeployError::AlreadyReported(error) | DeployError::Destroying(error) => kind_of_deploy(error),
+        DeployError::NotStored(error) => kind_of_deploy(error),
         DeployError::Stale { .. }
         | DeployError::RefConflict { .. }
         | DeployError::RefDeletedWithIt { .. }
-        | DeployError::Atomic(_)
-        | DeployError::DeployBranch(_)
+        | DeployError::RefusedWithAnother(_)
+        | DeployError::CannotDeleteDeployBranch(_)
         | DeployError::Port { .. }
         | DeployError::StackExists(_)
         | DeployError::CannotRebase { .. }
@@ -299,7 +300,6 @@ fn kind_of_deploy(error: &DeployError) -> FailureKind {
         | DeployError::Manifest(_)
         | DeployError::Project(_)
         | DeployError::NotText(_)
-        | DeployError::NotStored(_)
         | DeployError::NoProcess
         | DeployError::Cancelled
         | DeployError::CancelledBy { .. } => FailureKind::Failed,

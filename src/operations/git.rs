@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::{context::Context, failure::Result, operation::Operation};
 use crate::{
-    model::{AppName, BranchName, CommitId, InvalidName, Line, Right},
+    model::{AppName, BranchName, CommitId, InvalidName, Line, ReleaseNumber, Right},
     store::{App, Effect},
 };
 
@@ -28,7 +28,8 @@ impl std::str::FromStr for GitProperty {
     }
 }
 
-/// Sets a property of the repository: deploy-branch.
+/// Sets a property of the repository: deploy-branch, the branch whose pushes are deployed. `ps:rebuild` deploys a branch that is
+/// there already.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
 #[serde(deny_unknown_fields)]
 pub struct SetGit {
@@ -65,6 +66,16 @@ pub struct GitSettings {
     pub deploy_branch: BranchName,
     /// Whether the repository has that branch yet.
     pub branch_exists: bool,
+    /// Whether it has a tag of that name.
+    pub tag_exists: bool,
+    /// Commit of that branch.
+    #[schemars(with = "Option<String>")]
+    pub branch_commit: Option<CommitId>,
+    /// Commit of the current release.
+    #[schemars(with = "Option<String>")]
+    pub deployed_commit: Option<CommitId>,
+    /// The newest release of the branch's commit, if the app was rolled back to the deployed one: `ps:rebuild` builds that then.
+    pub rolled_back_release: Option<ReleaseNumber>,
 }
 
 impl Operation for SetGit {
@@ -87,8 +98,16 @@ impl Operation for SetGit {
     async fn run(self, context: &Context<'_>, app: App) -> Result<GitSettings> {
         match self.property {
             GitProperty::DeployBranch => {
-                let branch_exists = context.deployer.set_deploy_branch(&app, self.value.clone()).await?;
-                Ok(GitSettings { app: app.name, deploy_branch: self.value, branch_exists })
+                let state = context.deployer.set_deploy_branch(&app, self.value.clone()).await?;
+                Ok(GitSettings {
+                    app: app.name,
+                    deploy_branch: self.value,
+                    branch_exists: state.tip.is_some(),
+                    tag_exists: state.is_tag,
+                    branch_commit: state.tip,
+                    deployed_commit: state.deployed,
+                    rolled_back_release: state.rolled_back,
+                })
             }
         }
     }

@@ -74,13 +74,13 @@ async fn restart(context: &Context<'_>, app: App, process_type: Option<&ProcessT
     settle(context, app).await
 }
 
-/// Builds the deployed commit again and releases the image.
+/// Builds the tip of the deploy branch again, or after a rollback the deployed commit, and releases the image.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
 #[serde(deny_unknown_fields)]
 pub struct Rebuild {
     /// App.
     pub app: Option<AppName>,
-    /// All apps that have a deployed commit.
+    /// All apps that are deployed.
     #[arg(long, conflicts_with = "app")]
     #[serde(default)]
     pub all: bool,

@@ -29,7 +29,7 @@ pub enum ReleaseKind {
     Config,
     /// A rollback.
     Rollback,
-    /// A new build of the deployed commit.
+    /// A new build of the tip of the deploy branch, or after a rollback of the deployed commit.
     Rebuild,
     /// A rebase on a newer run image.
     Rebase,

@@ -114,3 +114,25 @@ out.flush()
     assert!(texts()[..2] == long && texts()[2] == bytes);
     assert_eq!(texts()[3..], ["not ended"]);
 }
+
+/// The app learns what it is; the longest name works, and so does an internationalized one.
+#[test]
+fn the_environment_names_app_release_and_commit() {
+    let world = World::new();
+    let print =
+        "web: env | grep -E '^(GIT_REV|SOURCE_VERSION|PAAS_)' | sort > index.html; exec python3 -m http.server $PORT";
+    for app in ["1".repeat(63).as_str(), "xn--bcher-kva", "a--b"] {
+        let folder = world.repository(app, &[("Procfile", print)]);
+        world.push(&folder).success();
+        let commit = world.git(&folder, &["rev-parse", "HEAD"]).success().out.trim().to_owned();
+        let expected =
+            format!("GIT_REV={commit}\nPAAS_APP={app}\nPAAS_PROCESS=web.1\nPAAS_RELEASE=v1\nSOURCE_VERSION={commit}\n");
+        world.answers(&world.url(app), &expected);
+        assert_eq!(world.paas(&["run", app, "printenv", "GIT_REV"]).success().out.trim(), commit);
+        world.paas(&["config:set", app, "GIT_REV=mine"]).success();
+        assert_eq!(
+            world.paas(&["run", app, "printenv", "GIT_REV", "SOURCE_VERSION"]).success().out,
+            format!("mine\n{commit}\n")
+        );
+    }
+}

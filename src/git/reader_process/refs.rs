@@ -7,7 +7,7 @@ use git2::{ErrorCode, Oid, Reference, Repository};
 use super::objects::{commit_id, unreadable};
 use crate::{
     git::protocol::{Failure, RefState},
-    model::excluded_by,
+    model::conflicting_ref,
 };
 
 /// The object that a ref points to, if the ref exists.
@@ -25,12 +25,12 @@ pub(super) fn states(repository: &Repository, names: &[String]) -> Result<Vec<Re
     let mut states = Vec::with_capacity(names.len());
     for name in names {
         let id = target(repository, name)?.map(commit_id).transpose()?;
-        let blocked_by = match (&id, &mut all) {
+        let conflict = match (&id, &mut all) {
             (Some(_), _) => None,
-            (None, Some(all)) => excluded_by(all, name),
-            (None, none) => excluded_by(none.insert(list(repository)?), name),
+            (None, Some(all)) => conflicting_ref(all, name),
+            (None, none) => conflicting_ref(none.insert(list(repository)?), name),
         };
-        states.push(RefState { id, blocked_by: blocked_by.map(str::to_owned) });
+        states.push(RefState { id, conflict: conflict.map(str::to_owned) });
     }
     Ok(states)
 }
