@@ -40,14 +40,17 @@ pub fn formation(processes: &[ProcessSpec], scaled: &BTreeMap<ProcessType, u32>)
     scalable.map(|spec| (spec.process.process_type.clone(), quantity(spec))).collect()
 }
 
-/// Process types that the manifest names but the image does not have, for a warning.
-pub fn unknown_types(image: &[Process], manifest: &AppJson) -> Vec<ProcessType> {
-    let unknown = |name: &&ProcessType| !image.iter().any(|process| process.process_type == **name);
-    let mut names: Vec<_> =
-        manifest.formation.keys().chain(manifest.health_checks.keys()).filter(unknown).cloned().collect();
-    names.sort();
-    names.dedup();
-    names
+/// Warnings about the keys of the manifest that name a process type which the image does not have.
+pub fn unknown_types(image: &[Process], manifest: &AppJson) -> Vec<String> {
+    let known = image.iter().map(|process| process.process_type.as_str()).collect::<Vec<_>>().join(", ");
+    let is_unknown = |name: &ProcessType| !image.iter().any(|process| process.process_type == *name);
+    // That `formation.release` has no effect is told in any case.
+    let formation = manifest.formation.keys().filter(|name| !name.is_release()).map(|name| ("formation", name));
+    let keys = formation.chain(manifest.health_checks.keys().map(|name| ("healthchecks", name)));
+    let warning = |(section, name): (&str, &ProcessType)| {
+        format!("app.json: {section}.{name} has no effect: the image has no process type {name}; it has: {known}")
+    };
+    keys.filter(|(_, name)| is_unknown(name)).map(warning).collect()
 }
 
 #[cfg(test)]
@@ -95,7 +98,10 @@ mod tests {
             "healthchecks":{"worker":[{"timeout":9}],"web":[{"wait":9}]}}"#;
         let manifest = AppJson::parse(manifest).unwrap();
         let image = vec![process("web"), process("worker"), process("release")];
-        assert_eq!(unknown_types(&image, &manifest), ["clock".parse().unwrap()]);
+        let names = image.iter().map(|process| process.process_type.to_string()).collect::<Vec<_>>().join(", ");
+        let unknown =
+            format!("app.json: formation.clock has no effect: the image has no process type clock; it has: {names}");
+        assert_eq!(unknown_types(&image, &manifest), [unknown]);
         let specs = processes(image, &RuntimeSettings { port: 8080, own_user: false, health_check: None }, &manifest);
         let quantities: Vec<_> = specs.iter().map(|s| s.default_quantity).collect();
         assert_eq!(quantities, [1, 2, 0]);

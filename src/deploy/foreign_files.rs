@@ -2,7 +2,8 @@
 
 use super::{checkout::Checkout, error::DeployError};
 
-/// Files of one kind, and what to do instead.
+/// Files of one kind, and what to do instead. Not `vercel.json` and `netlify.toml`, of which the buildpack for static sites reads
+/// redirects and headers.
 const FOREIGN: [(&[&str], &str); 14] = [
     (&["DOKKU_SCALE"], "formation in app.json, or ps:scale, sets the number of instances"),
     (&["CHECKS"], "healthchecks in app.json defines health checks"),
@@ -20,7 +21,7 @@ const FOREIGN: [(&[&str], &str); 14] = [
     (&["nginx.conf.sigil", "nginx.conf.erb"], "the router needs no configuration by apps"),
     (&["nixpacks.toml", "railpack.json"], "project.toml sets up the build, and an Aptfile names Debian packages"),
     (
-        &["fly.toml", "render.yaml", "railway.json", "railway.toml", "vercel.json", "netlify.toml", "scalingo.json"],
+        &["fly.toml", "render.yaml", "railway.json", "railway.toml", "scalingo.json"],
         "the Procfile names processes, app.json declares checks and quantities, and config:set sets config vars",
     ),
     (

@@ -114,7 +114,7 @@ impl Deployer {
         let manifests = Manifests::read(checkout, max_job_seconds).await?;
         let Manifests { app: app_json, project, procfile, notices } = manifests;
         for notice in notices {
-            progress.trouble(notice).await;
+            progress.line(notice).await;
         }
         // A Procfile that names processes, but not web, says that there is none.
         let without_web = procfile.as_ref().is_some_and(Procfile::has_only_workers);

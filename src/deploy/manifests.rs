@@ -4,7 +4,7 @@
 use super::{checkout::Checkout, error::DeployError, foreign_files};
 use crate::{
     git::NoFile,
-    model::{AppJson, Procfile, ProjectToml},
+    model::{AppJson, Line, Procfile, ProjectToml},
 };
 
 /// Content of `app.json`, `project.toml` and `Procfile`.
@@ -13,7 +13,7 @@ pub(super) struct Manifests {
     pub(super) project: ProjectToml,
     pub(super) procfile: Option<Procfile>,
     /// Lines for the developer about what has no effect.
-    pub(super) notices: Vec<String>,
+    pub(super) notices: Vec<Line>,
 }
 
 impl Manifests {
@@ -33,7 +33,8 @@ impl Manifests {
         };
         let of_files = foreign_files::notices(checkout).await?;
         let of_keys = app.notices.iter().chain(&project.notices).cloned();
-        let notices = not_read.into_iter().chain(of_keys).chain(of_files).collect();
+        let warnings = not_read.into_iter().chain(of_keys).chain(of_files).map(Line::Trouble);
+        let notices = app.metadata.clone().map(Line::Detail).into_iter().chain(warnings).collect();
         Ok(Self { app, project, procfile, notices })
     }
 }

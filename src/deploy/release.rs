@@ -66,12 +66,8 @@ impl Deployer {
         if declared.is_empty() {
             return Err(DeployError::NoProcess);
         }
-        for name in release::unknown_types(&declared, app_json) {
-            progress.trouble(format!("app.json names the process type {name}, which the image does not have")).await;
-        }
-        if app_json.formation.keys().any(crate::model::ProcessType::is_release) {
-            let text = "app.json: formation.release has no effect: release is run once for each release".to_owned();
-            progress.trouble(text).await;
+        for warning in release::unknown_types(&declared, app_json) {
+            progress.trouble(warning).await;
         }
         let names = declared.iter().map(|p| p.process_type.as_str()).collect::<Vec<_>>().join(", ");
         progress.step(format!("Process types: {names}")).await;

@@ -41,9 +41,14 @@ pub struct AppJson {
     pub health_checks: BTreeMap<ProcessType, Vec<DeclaredCheck>>,
     /// What is run when a release is deployed, and on a schedule.
     pub manifest: ReleaseManifest,
-    /// Lines for the developer about keys that have no effect.
+    /// Warnings for the developer about keys that have no effect.
     pub notices: Vec<String>,
+    /// A line for the developer about keys that describe the app and are not meant to have an effect.
+    pub metadata: Option<String>,
 }
+
+/// Largest number of health checks of one process type.
+const MAX_CHECKS: usize = 16;
 
 impl AppJson {
     /// The largest number of instances of one process type that may be declared.
@@ -61,10 +66,17 @@ impl AppJson {
         let syntax = parse_to_ast(text, &CollectOptions::default(), &JSON_WITH_COMMENTS).map_err(not_json)?;
         let empty = || InvalidAppJson("the file is empty; fill it, or delete it".to_owned());
         let repeated = repeated::keys(&syntax.value.ok_or_else(empty)?, &SECTIONS);
-        let mut notices = ignored_keys::lines("app.json", without_effect(&document), advice);
+        let (metadata, unused): (Vec<_>, Vec<_>) =
+            without_effect(&document).into_iter().partition(|key| METADATA.contains(&key.as_str()));
+        let mut notices = ignored_keys::lines("app.json", unused, advice);
         notices.extend(ignored_keys::repeated("app.json", &repeated));
         let document = Node { path: String::new(), value: &document };
-        let mut parsed = Self { notices, ..Self::default() };
+        let metadata = match metadata.as_slice() {
+            [] => None,
+            [key] => Some(format!("app.json: {key} has no effect here")),
+            keys => Some(format!("app.json: {} have no effect here", keys.join(", "))),
+        };
+        let mut parsed = Self { notices, metadata, ..Self::default() };
         for (process_type, entry) in document.by_process_type("formation")? {
             if let Some(quantity) = entry.get("quantity")? {
                 parsed.formation.insert(process_type, quantity.integer(0..=Self::MAX_INSTANCES)?);
@@ -105,7 +117,16 @@ impl AppJson {
 /// The keys of the document that have an effect.
 const SECTIONS: [&str; 4] = ["formation", "healthchecks", "scripts", "cron"];
 
-/// The keys that have no effect. Jobs and scripts are not among them: unknown keys of those are refused.
+/// Keys that describe the app.
+const METADATA: [&str; 7] = ["name", "description", "keywords", "repository", "website", "logo", "success_url"];
+
+/// The keys of an entry of `formation`, of `scripts`, and of `scripts.postdeploy`, that have an effect.
+const OF_FORMATION: [&str; 1] = ["quantity"];
+const OF_SCRIPTS: [&str; 2] = ["dokku", "postdeploy"];
+const OF_POSTDEPLOY: [&str; 1] = ["command"];
+
+/// The keys that have no effect. Keys of jobs and of `scripts.dokku` are not among them (unknown ones are refused), nor those of
+/// health checks (`checks.rs`).
 fn without_effect(document: &Value) -> Vec<String> {
     let mut keys = Vec::new();
     let mut note = |path: &str, value: &Value, known: &[&str]| {
@@ -119,25 +140,44 @@ fn without_effect(document: &Value) -> Vec<String> {
     };
     note("", document, &SECTIONS);
     for (process_type, entry) in document["formation"].as_object().into_iter().flatten() {
-        note(&format!("formation.{}", shown_key(process_type)), entry, &["quantity"]);
+        note(&format!("formation.{}", shown_key(process_type)), entry, &OF_FORMATION);
     }
-    note("scripts", &document["scripts"], &["dokku", "postdeploy"]);
-    note("scripts.postdeploy", &document["scripts"]["postdeploy"], &["command"]);
+    note("scripts", &document["scripts"], &OF_SCRIPTS);
+    note("scripts.postdeploy", &document["scripts"]["postdeploy"], &OF_POSTDEPLOY);
+    if document["formation"]["release"].is_object() {
+        keys.push("formation.release".to_owned());
+    }
     keys
 }
 
 /// What to do instead of a key that has no effect.
-fn advice(key: &str) -> Option<&'static str> {
-    Some(match key {
+fn advice(key: &str) -> Option<String> {
+    let (parent, last) = key.rsplit_once('.').unwrap_or(("", key));
+    let known: &[&str] = match parent {
+        "" => &SECTIONS,
+        "scripts" => &OF_SCRIPTS,
+        "scripts.postdeploy" => &OF_POSTDEPLOY,
+        _ if parent.starts_with("formation.") => &OF_FORMATION,
+        _ => &[],
+    };
+    let text = match key {
         "env" => "config:set sets config vars",
         "addons" => "config:set passes on the address of a database or of another service",
         "buildpacks" => "buildpacks:add, or io.buildpacks.group in project.toml, names buildpacks",
         "stack" => "apps:stack chooses the stack",
         "image" => "the image is built from a Dockerfile or by buildpacks",
         "environments" => "there are no review apps: an app of its own serves as one",
-        _ if key.starts_with("formation.") => "only quantity is read; the limits of instances are those of the server",
-        _ => return None,
-    })
+        "scripts.release" => "a line release: of the Procfile names the command that is run for each release",
+        "formation.release" => "release is run once for each release",
+        _ => match ignored_keys::meant(last, known) {
+            Some(meant) => return Some(format!("did you mean {meant}?")),
+            None if key.starts_with("formation.") => {
+                "only quantity is read; the limits of instances are those of the server"
+            }
+            None => return None,
+        },
+    };
+    Some(text.to_owned())
 }
 
 fn scripts(document: &Node<'_>) -> Result<Scripts, InvalidAppJson> {
@@ -226,8 +266,6 @@ fn cron_job(entry: &Node<'_>) -> Result<CronJob, InvalidAppJson> {
     })
 }
 
-/// Largest number of health checks of one process type.
-const MAX_CHECKS: usize = 16;
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -245,7 +283,8 @@ mod tests {
         let (probe, wait) = (Some(Probe::Http(HttpProbe::get("/up"))), Some(Duration::from_millis(500)));
         assert_eq!(*start, DeclaredCheck { probe, attempts: Some(5), wait, ..DeclaredCheck::default() });
         assert_eq!((live.check_type, live.attempts), (CheckType::Liveness, None));
-        assert_eq!(parsed.notices, ["app.json: the key name has no effect"]);
+        assert_eq!(parsed.notices, [""; 0]);
+        assert_eq!(parsed.metadata.as_deref(), Some("app.json: name has no effect here"));
     }
 
     #[test]
@@ -292,7 +331,6 @@ mod tests {
             (r#"{"uptime":1,"scheme":"http"}"#, "scheme", "the check sends no request"),
             (r#"{"command":["a"],"port":1}"#, "port", "the check connects to no port"),
             (r#"{"uptime":1,"attempts":1}"#, "attempts", "the check only waits"),
-            (r#"{"uptime":1,"type":"liveness"}"#, "type", "an instance that ends is restarted without a check"),
             (
                 r#"{"path":"/","onFailure":{"url":"http://x"}}"#,
                 "onFailure",
@@ -304,9 +342,25 @@ mod tests {
             let [line] = &parsed.notices[..] else { panic!("{check}: {:?}", parsed.notices) };
             assert!(line.starts_with(&format!("app.json: healthchecks.web[0].{key} has no effect: {why}")), "{line}");
         }
-        let of_worker = AppJson::parse(r#"{"healthchecks":{"worker":[{"type":"readiness"},{"timeout":9}]}}"#).unwrap();
-        assert!(of_worker.notices[0].starts_with("app.json: healthchecks.worker[0].type has no effect"));
-        assert_eq!(of_worker.notices.len(), 2, "{:?}", of_worker.notices);
+        let of_worker = AppJson::parse(r#"{"healthchecks":{"worker":[{"timeout":9}]}}"#).unwrap();
+        assert_eq!(of_worker.notices.len(), 1, "{:?}", of_worker.notices);
+    }
+
+    #[test]
+    fn a_readiness_or_liveness_check_that_only_waits_is_refused() {
+        for (process_type, check, kind) in [
+            ("web", r#"{"uptime":1,"type":"liveness"}"#, "liveness"),
+            ("web", r#"{"uptime":1,"type":"readiness"}"#, "readiness"),
+            // Without a URL, the default check is an uptime.
+            ("worker", r#"{"type":"readiness"}"#, "readiness"),
+        ] {
+            let text = format!(r#"{{"healthchecks":{{"{process_type}":[{check}]}}}}"#);
+            let expected = format!(
+                "app.json: healthchecks.{process_type}[0] is a {kind} check that only waits, and only a startup check can; give it a \
+                 path, a command or listening, or remove it"
+            );
+            assert_eq!(AppJson::parse(&text).expect_err(check).to_string(), expected);
+        }
     }
 
     #[test]
@@ -478,16 +532,34 @@ mod tests {
         assert_eq!(notices(r#"{"formation":{"web":{"quantity":null},"clock":null},"healthchecks":null}"#), [""; 0]);
         assert_eq!(
             notices(
-                r#"{"name":"x","formation":{"web":{"size":"x"}},"env":{"A":{"value":1}},"formaton":{},"scripts":{"test":"x"}}"#
+                r#"{"name":"x","formation":{"web":{"size":"x"}},"env":{"A":{"value":1}},"icon":"x","formaton":{},"scripts":{"test":"x"}}"#
             ),
             [
                 "app.json: env has no effect; config:set sets config vars",
+                "app.json: formaton has no effect; did you mean formation?",
                 "app.json: formation.web.size has no effect; only quantity is read; the limits of instances are those of \
                  the server",
-                "app.json: these keys have no effect: name, formaton, scripts.test",
+                "app.json: these keys have no effect: icon, scripts.test",
             ]
         );
         assert_eq!(notices(r#"{"scripts":{"postdeploy":{"command":"x","size":"y"}}}"#).len(), 1);
+        assert_eq!(
+            notices(
+                r#"{"formation":{"web":{"quantitiy":1},"release":{"quantity":1}},"scripts":{"release":"x","dokk":{}},"helthchecks":{}}"#
+            ),
+            [
+                "app.json: helthchecks has no effect; did you mean healthchecks?",
+                "app.json: formation.web.quantitiy has no effect; did you mean quantity?",
+                "app.json: scripts.release has no effect; a line release: of the Procfile names the command that is run for each \
+                 release",
+                "app.json: scripts.dokk has no effect; did you mean dokku?",
+                "app.json: formation.release has no effect; release is run once for each release",
+            ]
+        );
+        let described =
+            AppJson::parse(r#"{"name":"x","repository":"y","success_url":"/","logo":null}"#).expect("valid");
+        assert_eq!(described.notices, [""; 0]);
+        assert_eq!(described.metadata.as_deref(), Some("app.json: name, repository, success_url have no effect here"));
         let many = (0..50).map(|n| format!(r#""k{n}\n":1,"#)).collect::<Vec<_>>().concat();
         let line = notices(&format!("{{{many}}}")).pop().expect("a line");
         assert!(line.ends_with(r#""k19\n" and 30 more"#) && !line.contains('\n'), "{line}");

@@ -5,13 +5,16 @@ use super::first_names;
 /// Maximum number of keys that one line names.
 const MAX_NAMED: usize = 20;
 
+/// Length from which two letters of a key may be mistyped, in bytes.
+const LONG_KEY: usize = 8;
+
 /// Maximum length of the name of a key in a message, and of its path, in characters.
 const MAX_KEY_LEN: usize = 60;
 const MAX_PATH_LEN: usize = 100;
 
 /// Lines for the developer about keys of a file that have no effect. `advice` gives for a key what to do instead, if there is
 /// something.
-pub(super) fn lines(file: &str, keys: Vec<String>, advice: impl Fn(&str) -> Option<&'static str>) -> Vec<String> {
+pub(super) fn lines(file: &str, keys: Vec<String>, advice: impl Fn(&str) -> Option<String>) -> Vec<String> {
     let mut lines = Vec::new();
     let mut others = Vec::new();
     for key in keys {
@@ -27,6 +30,15 @@ pub(super) fn lines(file: &str, keys: Vec<String>, advice: impl Fn(&str) -> Opti
         keys => lines.push(format!("{file}: these keys have no effect: {}", listed(keys))),
     }
     lines
+}
+
+/// The key that was clearly meant by one that is not known: known keys are rarely mistyped by more than a letter or two.
+pub(super) fn meant<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
+    let key = key.to_ascii_lowercase();
+    let errors = |known: &&'a str| (strsim::osa_distance(&key, known), *known);
+    let (errors, closest) = known.iter().map(errors).min()?;
+    let max = if closest.len() < LONG_KEY { 1 } else { 2 };
+    (errors <= max).then_some(closest)
 }
 
 /// The line for the developer about keys that a file gives more than once, if there are some.
@@ -63,6 +75,25 @@ fn listed(keys: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mistyped_key_is_recognised() {
+        let known = ["formation", "healthchecks", "scripts", "cron"];
+        for (key, expected) in [
+            ("helthchecks", Some("healthchecks")),
+            ("healthCheck", Some("healthchecks")),
+            ("health_checks", Some("healthchecks")),
+            ("formaiton", Some("formation")),
+            ("script", Some("scripts")),
+            ("crno", Some("cron")),
+            ("env", None),
+            ("icon", None),
+            ("format", None),
+            ("", None),
+        ] {
+            assert_eq!(meant(key, &known), expected, "{key}");
+        }
+    }
 
     #[test]
     fn an_unclear_key_is_quoted() {

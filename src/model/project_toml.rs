@@ -80,8 +80,7 @@ struct About {
 
 #[derive(Default, Deserialize)]
 struct Io {
-    #[serde(default)]
-    buildpacks: Buildpacks,
+    buildpacks: Option<Buildpacks>,
 }
 
 #[derive(Default, Deserialize)]
@@ -165,8 +164,12 @@ impl ProjectToml {
             unused.push("build".to_owned());
         }
         // Without a schema version it is 0.1, whose table is `build`.
-        let buildpacks =
-            document.build.filter(|_| document.about.schema_version.is_none()).unwrap_or(document.io.buildpacks);
+        let build = document.build.filter(|_| document.about.schema_version.is_none());
+        if build.is_some() && document.io.buildpacks.is_some() {
+            unused.push("io.buildpacks".to_owned());
+        }
+        let buildpacks = build.or(document.io.buildpacks).unwrap_or_default();
+        let mut notices = ignored_keys::lines("project.toml", unused, |key| advice(key).map(str::to_owned));
         let files = match (buildpacks.include, buildpacks.exclude) {
             (Some(_), Some(_)) => return Err(invalid("io.buildpacks.include", "give include or exclude, not both")),
             (Some(patterns), None) => Files::Include(patterns),
@@ -181,19 +184,24 @@ impl ProjectToml {
                     &format!("{name:?} is not a valid variable name, or its value has a NUL byte"),
                 ));
             }
-            env.insert(name, value);
+            if env.insert(name.clone(), value).is_some() {
+                notices.push(format!("project.toml: the variable {name} is given more than once; the last one counts"));
+            }
         }
-        let read = |entries: Vec<Entry>, key: &str| {
-            entries.into_iter().map(|entry| entry.read(key)).collect::<Result<Vec<_>, _>>()
+        let mut read = |entries: Vec<Entry>, key: &str| {
+            let read = |(i, entry): (usize, Entry)| {
+                let unused = entry
+                    .unused()
+                    .map(|(unused, why)| format!("project.toml: {key}.{i}.{unused} has no effect; {why}"));
+                notices.extend(unused);
+                entry.read(key)
+            };
+            entries.into_iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()
         };
-        Ok(Self {
-            group: read(buildpacks.group, "io.buildpacks.group")?,
-            pre: read(buildpacks.pre.group, "io.buildpacks.pre.group")?,
-            post: read(buildpacks.post.group, "io.buildpacks.post.group")?,
-            env,
-            files,
-            notices: ignored_keys::lines("project.toml", unused, advice),
-        })
+        let group = read(buildpacks.group, "io.buildpacks.group")?;
+        let pre = read(buildpacks.pre.group, "io.buildpacks.pre.group")?;
+        let post = read(buildpacks.post.group, "io.buildpacks.post.group")?;
+        Ok(Self { group, pre, post, env, files, notices })
     }
 }
 
@@ -216,6 +224,7 @@ fn key_of(path: &serde_ignored::Path<'_>) -> String {
 fn advice(key: &str) -> Option<&'static str> {
     match key {
         "build" => Some("with a schema-version, the tables of the build are below io.buildpacks"),
+        "io.buildpacks" => Some("write schema-version = \"0.2\" below [_], and remove the table build"),
         _ if key.starts_with("io.buildpacks.") => Some("is it misspelt?"),
         _ => None,
     }
@@ -226,6 +235,15 @@ fn invalid(key: &str, message: &str) -> InvalidProjectToml {
 }
 
 impl Entry {
+    /// The key that has no effect beside another one, and why.
+    fn unused(&self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self { script: Some(_), version: Some(_), uri: None, .. } => Some(("version", "a script has none")),
+            Self { uri: Some(_), id: Some(_), .. } => Some(("id", "the buildpack at the uri has its own")),
+            _ => None,
+        }
+    }
+
     fn read(self, key: &str) -> Result<ProjectBuildpack, InvalidProjectToml> {
         let source = |text: &str| text.parse().map_err(|e: super::InvalidName| invalid(key, &e.to_string()));
         match self {
@@ -266,6 +284,30 @@ mod tests {
                 "project.toml: io.buildpacks.exlude has no effect; is it misspelt?",
                 "project.toml: io.buildpacks.group.0.versoin has no effect; is it misspelt?",
                 "project.toml: these keys have no effect: _.other, io.other",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_has_no_effect_beside_something_else_is_found() {
+        let text = "[build]\nexclude = ['a']\n[io.buildpacks]\nexclude = ['b']\n[[build.env]]\nname = 'A'\nvalue = '1'\n\
+                    [[build.env]]\nname = 'A'\nvalue = '2'\n";
+        let project = ProjectToml::parse(text).expect("valid");
+        assert_eq!((project.env["A"].as_str(), &project.files), ("2", &Files::Exclude(vec!["a".to_owned()])));
+        assert_eq!(
+            project.notices,
+            [
+                "project.toml: io.buildpacks has no effect; write schema-version = \"0.2\" below [_], and remove the table build",
+                "project.toml: the variable A is given more than once; the last one counts",
+            ]
+        );
+        let text = "[[io.buildpacks.group]]\nuri = 'mine/bp'\nid = 'a/b'\n[[io.buildpacks.post.group]]\nid = 'a/c'\n\
+                    version = '1'\nscript = { api = '0.10', inline = 'x' }\n";
+        assert_eq!(
+            ProjectToml::parse(text).expect("valid").notices,
+            [
+                "project.toml: io.buildpacks.group.0.id has no effect; the buildpack at the uri has its own",
+                "project.toml: io.buildpacks.post.group.0.version has no effect; a script has none",
             ]
         );
     }

@@ -133,6 +133,7 @@ if __name__ == "__main__":
     world.push(&folder).success();
     world.paas(&["ps:set", "celery", "stop-timeout", "30"]).failure().prints("write TYPE=SECONDS, for example web=30");
     world.paas(&["ps:set", "celery", "stop-timeout", "nope=30"]).failure().prints("has no process type nope");
+    world.paas(&["ps:set", "celery", "stop-timeout", "nope=default"]).failure().prints("has no process type nope");
     world.paas(&["ps:set", "celery", "stop-timeout", "worker=40", "piped=40"]).success().prints("40 s").prints("10 s");
     world.paas(&["ps:scale", "celery", "worker=1", "piped=1"]).success();
     let both = BTreeMap::from([("worker.1".to_owned(), 1), ("piped.1".to_owned(), 1)]);

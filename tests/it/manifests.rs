@@ -8,17 +8,21 @@ use crate::support::world::World;
 #[test]
 fn what_has_no_effect_is_told_in_every_push() {
     let world = World::new();
-    let app_json = "\u{feff}{\n  // two of them\n  \"formation\": { \"web\": { \"quantity\": 2, \"size\": \"L\" }, },\n  \"env\": {},\n  \"cron\": [1],\n  \"cron\": [],\n}\n";
+    let app_json = "\u{feff}{\n  \"name\": \"told\", \"logo\": \"x\", \"helthchecks\": {}, \"healthchecks\": { \"wbe\": [{}] },\n  // two of them\n  \"formation\": { \"web\": { \"quantity\": 2, \"size\": \"L\" }, },\n  \"env\": {},\n  \"cron\": [1],\n  \"cron\": [],\n}\n";
     let files = [
         ("index.html", "hello"),
         ("app.json", app_json),
         ("project.toml", "\u{feff}[_]\nschema-version = \"0.2\"\n[io.buildpacks]\nexlude = []\n"),
+        ("netlify.toml", "[[redirects]]\nfrom = \"/old\"\nto = \"/\"\n"),
         ("DOKKU_SCALE", "web=7\n"),
         ("compose.yaml", "services: {}\n"),
         ("config/deploy.yml", "service: x\n"),
     ];
     let folder = world.repository("told", &files);
     let lines = [
+        "        app.json: name, logo have no effect here",
+        " !     app.json: helthchecks has no effect; did you mean healthchecks?",
+        "app.json: healthchecks.wbe has no effect: the image has no process type wbe; it has: web",
         "app.json: env has no effect; config:set sets config vars",
         "app.json: formation.web.size has no effect; only quantity is read",
         "app.json: cron is given more than once; the last one counts, and the others have no effect",
@@ -28,7 +32,9 @@ fn what_has_no_effect_is_told_in_every_push() {
         "config/deploy.yml is not read here; ps:scale",
     ];
     let all = |printed: &str| lines.iter().for_each(|line| assert!(printed.contains(line), "{line}\n{printed}"));
-    all(&world.push(&folder).success().prints("web.2 is healthy").all());
+    let printed = world.push(&folder).success().prints("web.2 is healthy").all();
+    all(&printed);
+    assert!(!printed.contains("netlify.toml is not read"), "{printed}");
     world.git(&folder, &["commit", "-q", "--allow-empty", "-m", "again"]).success();
     all(&world.push(&folder).success().prints("using the image built before").all());
 }

@@ -138,7 +138,7 @@ fn header(entry: &Node<'_>) -> Result<CheckHeader, InvalidAppJson> {
     Ok(CheckHeader { name: name.string()?.to_owned(), value: value.string()?.trim().to_owned() })
 }
 
-/// Notes the keys of a check that change nothing.
+/// Notes the keys of a check that change nothing; refuses a check that could not fail.
 fn note_unused(
     check: &Node<'_>,
     declared: &DeclaredCheck,
@@ -164,20 +164,23 @@ fn note_unused(
     if has("port")? && !connects {
         note("port", "the check connects to no port; give it a path, or listening");
     }
-    match (probe, declared.check_type) {
-        (Probe::Uptime(_), CheckType::Startup) => {
-            for key in ["attempts", "wait", "timeout"] {
-                if has(key)? {
-                    note(key, "the check only waits");
-                }
+    if matches!(probe, Probe::Uptime(_)) {
+        let kind = match declared.check_type {
+            CheckType::Startup => None,
+            CheckType::Readiness => Some("readiness"),
+            CheckType::Liveness => Some("liveness"),
+        };
+        if let Some(kind) = kind {
+            return Err(InvalidAppJson(format!(
+                "{path} is a {kind} check that only waits, and only a startup check can; give it a path, a command or listening, \
+                 or remove it"
+            )));
+        }
+        for key in ["attempts", "wait", "timeout"] {
+            if has(key)? {
+                note(key, "the check only waits");
             }
         }
-        (Probe::Uptime(_), CheckType::Readiness | CheckType::Liveness) => {
-            let why =
-                "an instance that ends is restarted without a check; give the check a path, a command or listening";
-            note("type", why);
-        }
-        (Probe::Tcp | Probe::Http(_) | Probe::Command(_), _) => {}
     }
     if has("onFailure")? {
         let why = "paas runs no command and sends no request when a check fails; logs and checks:run tell it";

@@ -124,8 +124,13 @@ impl Operation for SetProcesses {
         if self.values.is_empty() {
             return Err(Failure::invalid("no process type is given; give at least one, such as web=30"));
         }
-        let wanted: BTreeMap<_, _> = self.values.into_iter().map(|of| (of.process_type, of.seconds)).collect();
-        if let Some(unknown) = unknown_type(context, &app, wanted.keys()).await? {
+        let wanted = by_type(self.values)?;
+        // The timeout of a process type that the app no longer has can be removed.
+        let is_removed = |(name, seconds): (&ProcessType, &Option<StopTimeout>)| {
+            seconds.is_none() && app.stop_timeouts.contains_key(name)
+        };
+        let must_exist = wanted.iter().filter(|entry| !is_removed(*entry)).map(|(name, _)| name);
+        if let Some(unknown) = unknown_type(context, &app, must_exist).await? {
             return Err(Failure::not_found(unknown));
         }
         context.store.set_stop_timeouts(app.id, wanted).await?;
@@ -133,6 +138,16 @@ impl Operation for SetProcesses {
         let default_seconds = context.config.instances.stop_grace_seconds;
         Ok(StopTimeouts { app: now.name, stop_timeouts: now.stop_timeouts, default_seconds })
     }
+}
+
+fn by_type(values: Vec<TypeTimeout>) -> Result<BTreeMap<ProcessType, Option<StopTimeout>>> {
+    let mut by_type = BTreeMap::new();
+    for TypeTimeout { process_type, seconds } in values {
+        if by_type.insert(process_type.clone(), seconds).is_some() {
+            return Err(Failure::invalid(format!("{process_type} is given twice; keep one of the two")));
+        }
+    }
+    Ok(by_type)
 }
 
 #[cfg(test)]
@@ -149,6 +164,10 @@ mod tests {
         assert!(read("30").unwrap_err().contains("web=30"), "Dokku has one for all types");
         assert!(read("web=0").unwrap_err().contains("from 1 to 3600"));
         assert!(read("We b=1").is_err());
+        let two = by_type(vec![read("web=30").unwrap(), read("worker=").unwrap()]).unwrap();
+        assert_eq!(two.len(), 2);
+        let twice = by_type(vec![read("web=30").unwrap(), read("web=60").unwrap()]).unwrap_err();
+        assert_eq!(twice.to_string(), "web is given twice; keep one of the two");
         let input = serde_json::json!({
             "app": "a", "property": "stop-timeout-seconds", "values": [{ "type": "web", "seconds": 30 }, { "type": "worker" }],
         });
