@@ -1,5 +1,7 @@
 //! A rebuild: the tip of the deploy branch is built again, or after a rollback the deployed commit.
 
+use tokio_util::sync::CancellationToken;
+
 use super::{
     checkout::Checkout, deploy_ref::unpin, deployer::Deployer, error::DeployError, gc::GcHold, image::Reuse,
     locks::Work, release::ReleaseOrigin,
@@ -11,7 +13,6 @@ use crate::{
     progress::Progress,
     store::{App, Release, ReleaseKind, ReleaseState},
 };
-use tokio_util::sync::CancellationToken;
 
 /// A deploy branch, and what is deployed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

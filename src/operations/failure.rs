@@ -356,6 +356,13 @@ mod tests {
     }
 
     #[test]
+    fn a_ref_that_our_fault_left_unset_is_our_fault() {
+        let unset = |error| Failure::from(DeployError::NotStored(std::sync::Arc::new(error))).kind;
+        assert_eq!(unset(GitError::Unexpected("?".into()).into()), FailureKind::Internal);
+        assert_eq!(unset(DeployError::Cancelled), FailureKind::Failed);
+    }
+
+    #[test]
     fn message_and_remedy_are_two_things_and_print_as_one_line() {
         let failure = Failure::from(StoreError::NotFound("there is no app named x; apps:list shows all".into()));
         assert_eq!(failure.to_string(), "there is no app named x; apps:list shows all");

@@ -1,5 +1,7 @@
 //! git's two programs: pushes and fetches pass through the same authorisation and the same audit log as operations.
 
+use std::collections::BTreeSet;
+
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -117,8 +119,16 @@ impl PushHandler for AuditedPushes {
             Ok::<Vec<Result>, Failure>(results)
         };
         let results = pushed.await.unwrap_or_else(|failure| vec![Err(failure); push.updates.len()]);
-        let rejection = |failure: Failure| Rejection(failure.to_string());
-        results.into_iter().map(|result| result.inspect_err(log_internal).map_err(rejection)).collect()
+        // Refs that are set in one transaction fail with one reason.
+        let mut logged = BTreeSet::new();
+        let mut rejection = |failure: Failure| {
+            let reason = failure.to_string();
+            if logged.insert(reason.clone()) {
+                log_internal(&failure);
+            }
+            Rejection(reason)
+        };
+        results.into_iter().map(|result| result.map_err(&mut rejection)).collect::<Vec<_>>()
     }
 
     fn ended_without_update(&self, app: &ServedApp, pusher: &Actor) {

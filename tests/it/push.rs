@@ -84,7 +84,7 @@ fn branches_tags_clones_and_forced_pushes_work() {
         .git(&folder, &["push", "paas", "v1"])
         .success()
         .prints("Nothing is deployed: v1 is not a branch")
-        .prints("pushes to the branch main are deployed");
+        .prints("that commit is live as v1");
     let releases = world.paas(&["releases:list", "repo", "--format", "json"]).success().json();
     assert_eq!(releases.as_array().unwrap().len(), 1, "neither branch nor tag is deployed: {releases}");
 

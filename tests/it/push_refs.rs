@@ -59,6 +59,14 @@ fn a_ref_that_cannot_be_stored_is_refused_before_the_build() {
     refused.prints("git keeps a ref as a file; push a/b again");
     world.git(&folder, &["push", "paas", refspecs[1]]).success();
 
+    // One that git cannot set does not keep the others from it.
+    let lock = world.data().join("repos/tree.git/refs/tags/held.lock");
+    fs::create_dir_all(lock.parent().unwrap()).unwrap();
+    fs::write(&lock, "").unwrap();
+    let pushed = world.git(&folder, &["push", "paas", "main:refs/tags/held", "main:refs/tags/free"]).failure();
+    pushed.prints("[remote rejected] main -> held").prints("[new tag]         main -> free");
+    fs::remove_file(&lock).unwrap();
+
     // An atomic push is deployed with all its refs, or not at all.
     world.commit(&folder, &[("index.html", "three")]);
     world.git(&folder, &["tag", "v3"]).success();
