@@ -2,7 +2,7 @@
 //!
 //! The main process gets the stop signal first. As soon as it has ended, or a third of the grace period later when it is a
 //! shell or a package manager, which pass nothing on as a rule, the others get it: each process once, and only when nobody
-//! above it can be expected to tell it: a shell with job control ends its jobs itself. So a supervisor ends its own workers, a `Celery` worker lets its pool finish,
+//! above it can be expected to tell it. So a supervisor ends its own workers, a `Celery` worker lets its pool finish,
 //! wherever they are in the tree. A process that reads what another one prints ends at the end of its input, as a rule: it gets
 //! the signal a third of the grace period after that one has ended. Killed earlier, `| cat` would lose the last lines.
 
@@ -46,14 +46,14 @@ impl Ending {
             if !self.was_asked(self.main) {
                 return vec![self.main];
             }
-            if !table.0.get(&self.main.pid).is_some_and(|main| self.passes_nothing_on(main, table, now)) {
+            if !table.0.get(&self.main.pid).is_some_and(|main| self.passes_nothing_on(main, now)) {
                 return Vec::new();
             }
         }
         let due = table.0.values().filter(|process| {
             !self.was_asked(process.id)
                 && !self.may_end_with_its_input(process, now)
-                && table.ancestors(process).into_iter().all(|above| self.passes_nothing_on(above, table, now))
+                && table.ancestors(process).into_iter().all(|above| self.passes_nothing_on(above, now))
         });
         let (later, first): (Vec<&Process>, Vec<&Process>) =
             due.partition(|process| self.readers.get(&process.id) == Some(&now));
@@ -64,10 +64,8 @@ impl Ending {
     }
 
     /// Whether a process had its chance to tell those below it, and does no more than wait for them.
-    fn passes_nothing_on(&self, process: &Process, table: &Table, now: Duration) -> bool {
-        let asked = self.asked.get(&process.id);
-        let had_its_chance = asked.is_some_and(|asked| now.saturating_sub(*asked) >= self.patience);
-        process.wrapper && had_its_chance && !table.has_jobs(process)
+    fn passes_nothing_on(&self, process: &Process, now: Duration) -> bool {
+        process.wrapper && self.asked.get(&process.id).is_some_and(|asked| now.saturating_sub(*asked) >= self.patience)
     }
 
     /// Whether the input of a process has ended a short time ago.
@@ -151,19 +149,6 @@ mod tests {
         assert_eq!(ask(&mut ending, &all, 5), [0; 0]);
         assert_eq!(ask(&mut ending, &all, 6), [4], "5 is left to 4");
         assert_eq!(ask(&mut ending, &table(&[(102, 1), (5, 1)]), 7), [5]);
-    }
-
-    #[test]
-    fn the_jobs_of_a_shell_are_left_to_it() {
-        let mut ending = Ending::new(id(102), GRACE);
-        let mut all = table(&[(102, 1), (3, 102), (4, 3)]);
-        for pid in [3, 4] {
-            all.0.get_mut(&pid).unwrap().group = 3;
-        }
-        assert_eq!(ask(&mut ending, &all, 0), [102]);
-        assert_eq!(ask(&mut ending, &all, 8), [0; 0]);
-        all.0.remove(&102);
-        assert_eq!(ask(&mut ending, &all, 8), [3]);
     }
 
     #[test]

@@ -145,7 +145,8 @@ impl Init {
 /// is let go and noted at once. A process that does not catch the signal cannot pass it on, and holds nobody up.
 ///
 /// The parent of a process may be told that it was stopped: `fg` in a shell would return, and `su` stops itself. So the jobs of
-/// a process are not held, nor is what runs below them, and who has stopped itself is continued.
+/// a process are not held, nor is what runs below them, and who has stopped itself is continued. A job to which a shell with job
+/// control passes the signal on therefore gets it again, if it still runs after the shell had its chance.
 fn ask(state: &mut EndingState, table: &Table, due: &[Id], stop: &Stop) {
     let passes_on = |id: &Id| {
         process_table::signals(*id)

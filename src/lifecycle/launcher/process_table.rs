@@ -74,11 +74,6 @@ impl Table {
         self.0.get(&process.parent).is_some_and(|parent| parent.group != process.group)
     }
 
-    /// Whether the process has jobs.
-    pub(super) fn has_jobs(&self, process: &Process) -> bool {
-        self.0.values().any(|other| other.parent == process.id.pid && self.is_job(other))
-    }
-
     /// Whether a process was put into the container from outside.
     pub(super) fn is_foreign(&self, process: &Process) -> bool {
         self.ancestors(process).last().unwrap_or(&process).parent == 0
