@@ -6,6 +6,7 @@
 //! ([`adopt`]).
 
 mod adopt;
+mod check_target;
 mod check_tls;
 mod command_check;
 mod container;

@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{health::CheckTarget, unhealthy::CommandFault};
+use super::{check_target::CheckTarget, unhealthy::CommandFault};
 use crate::{
     engine::{Attached, ContainerId, EngineError, Executed, Execution, Printed},
     model::Line,

@@ -1,26 +1,12 @@
 //! Health checks of one instance: single attempts, and attempts until a check passes. These are made at short intervals at
 //! first, so that an instance that starts quickly is healthy soon.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
-use tokio::{
-    sync::Semaphore,
-    time::{Instant, sleep, sleep_until, timeout, timeout_at},
-};
-use tokio_util::task::TaskTracker;
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
-use super::{command_check, http_check, listening::Listening, shared::Shared, unhealthy::Unhealthy};
-use crate::{
-    config::Config,
-    engine::ContainerId,
-    model::{HealthCheck, Probe},
-    store::{Instance, PortMapping, PortScheme, Release},
-    workload::Runtime,
-};
+use super::{check_target::CheckedInstance, command_check, http_check, listening::Listening, unhealthy::Unhealthy};
+use crate::model::{HealthCheck, Probe};
 
 /// First interval between two attempts; it grows.
 const FIRST_INTERVAL: Duration = Duration::from_millis(20);
@@ -34,83 +20,6 @@ const SAME_STATUS: u32 = 5;
 const UNREADABLE: u32 = 5;
 /// Time in which a server that does not wait for anything accepts a connection.
 const ACCEPT_TIME: Duration = Duration::from_millis(2);
-/// Number of connections of checks to the instances of one app at a time.
-const MAX_CONNECTIONS: usize = 8;
-/// Number of commands of checks in the containers of one app at a time.
-const MAX_COMMANDS: usize = 2;
-
-/// Bounds what the checks of one app do at a time.
-#[derive(Debug)]
-pub(super) struct CheckSlots {
-    connections: Semaphore,
-    commands: Semaphore,
-}
-
-impl Default for CheckSlots {
-    fn default() -> Self {
-        Self { connections: Semaphore::new(MAX_CONNECTIONS), commands: Semaphore::new(MAX_COMMANDS) }
-    }
-}
-
-/// What checks need to know of an instance; cheap to clone.
-#[derive(Clone)]
-pub(super) struct CheckTarget {
-    pub(super) runtime: Runtime,
-    /// Runs what must go on when a check is given up.
-    pub(super) tracker: TaskTracker,
-    pub(super) container: ContainerId,
-    /// Value of its variable `PORT`.
-    pub(super) port: u16,
-    /// The host that requests ask for, unless the app declares another.
-    pub(super) host: String,
-    pub(super) release: Arc<Release>,
-    pub(super) slots: Arc<CheckSlots>,
-}
-
-impl CheckTarget {
-    /// An instance of this release, to which these port mappings lead if it is exposed.
-    pub(super) fn new(
-        shared: &Shared,
-        row: &Instance,
-        release: Arc<Release>,
-        exposed: bool,
-        mappings: &[PortMapping],
-        slots: Arc<CheckSlots>,
-    ) -> Self {
-        Self {
-            runtime: shared.runtime.clone(),
-            tracker: shared.tracker.clone(),
-            container: ContainerId::from(&row.id),
-            port: row.port_of(mappings.first().filter(|_| exposed)),
-            host: host(&shared.config, exposed, mappings),
-            release,
-            slots,
-        }
-    }
-
-    pub(super) fn at(self, address: IpAddr) -> CheckedInstance {
-        CheckedInstance { target: self, address }
-    }
-}
-
-/// An instance, as checks reach it; cheap to clone.
-#[derive(Clone)]
-pub(super) struct CheckedInstance {
-    pub(super) target: CheckTarget,
-    pub(super) address: IpAddr,
-}
-
-/// The host that requests to an instance ask for: the one in the app's URL, as its users do. An app that serves only the
-/// hosts that it knows serves that one, or nobody.
-fn host(config: &Config, exposed: bool, mappings: &[PortMapping]) -> String {
-    let http = mappings.iter().find(|mapping| mapping.scheme == PortScheme::Http).filter(|_| exposed);
-    match http.map(|mapping| mapping.host_port) {
-        None => "localhost".to_owned(),
-        Some(80) => config.hostname.clone(),
-        Some(port) => format!("{}:{port}", config.hostname),
-    }
-}
-
 /// A check that did not pass in its time.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NotPassed {
@@ -338,16 +247,5 @@ mod tests {
         let again = Instant::now();
         until_passed(&delayed, begun, || async { Ok(()) }).await.unwrap();
         assert!(again.elapsed() < delayed.initial_delay, "it counts from the start of the instance");
-    }
-
-    #[test]
-    fn the_host_is_that_of_the_apps_url() {
-        let config = Config { hostname: "paas.example".into(), ..Config::default() };
-        let mapping = |scheme, host_port| PortMapping { scheme, host_port, container_port: 8080 };
-        let (tcp, http) = (mapping(PortScheme::Tcp, 7000), mapping(PortScheme::Http, 10_001));
-        assert_eq!(host(&config, true, &[tcp.clone(), http.clone()]), "paas.example:10001");
-        assert_eq!(host(&config, true, &[mapping(PortScheme::Http, 80)]), "paas.example");
-        assert_eq!(host(&config, true, &[tcp]), "localhost");
-        assert_eq!(host(&config, false, &[http]), "localhost");
     }
 }

@@ -15,11 +15,12 @@ use tokio::sync::{Mutex, Semaphore, broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    check_target::CheckTarget,
     container::{CONTAINER_REMOVED, run_time},
     diagnosis::Diagnosis,
     error::InstancesError,
     failure::InstanceFailure,
-    health::{self, CheckTarget, NotPassed},
+    health::{self, NotPassed},
     listening::Listening,
     pump::Pumps,
     unhealthy::Unhealthy,

@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::health::CheckedInstance;
+use super::check_target::CheckedInstance;
 use crate::model::{CheckType, HealthCheck, InstanceId};
 
 /// Number of findings that may be pending; a monitor whose finding has no place waits.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::time::Instant;
 
-use super::{error::InstancesError, health::CheckTarget, reconciler::Instances, unhealthy::Unhealthy};
+use super::{error::InstancesError, reconciler::Instances, unhealthy::Unhealthy};
 use crate::{
     model::{HealthCheck, Probe},
     store::{App, Instance, ProcessSpec},
@@ -46,7 +46,7 @@ impl Instances {
         let mappings = shared.store.port_mappings(app.id).await?;
         let ProcessSpec { health_checks, exposes, .. } = &spec;
         let slots = Arc::clone(&self.worker(app.id).check_slots);
-        let target = CheckTarget::new(shared, &row, Arc::new(release), spec.is_exposed(), &mappings, slots);
+        let target = shared.check_target(&row, Arc::new(release), spec.is_exposed(), &mappings, slots);
         let instance = target.at(address);
         let mut outcomes = Vec::new();
         for check in app.checks.all_checks(health_checks, *exposes) {

@@ -4,11 +4,19 @@ use std::sync::Arc;
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{container, failure::InstanceFailure, launch::Launcher, logs::Logs, pump::Pumps, routes::Routes};
+use super::{
+    check_target::{self, CheckSlots, CheckTarget},
+    container,
+    failure::InstanceFailure,
+    launch::Launcher,
+    logs::Logs,
+    pump::Pumps,
+    routes::Routes,
+};
 use crate::{
     config::Config,
-    engine::Container,
-    store::{Instance, Store},
+    engine::{Container, ContainerId},
+    store::{Instance, PortMapping, Release, Store},
     workload::Runtime,
 };
 
@@ -29,5 +37,24 @@ impl Shared {
     /// Why a healthy instance has failed, if its container does not run any more at the instance's address.
     pub(super) fn failure_of(&self, row: &Instance, container: Option<&Container>) -> Option<InstanceFailure> {
         container::failure_of(row, container, self.config.instances.memory_mib)
+    }
+    /// What checks need to know of an instance of this release, to which these port mappings lead if it is exposed.
+    pub(super) fn check_target(
+        &self,
+        row: &Instance,
+        release: Arc<Release>,
+        exposed: bool,
+        mappings: &[PortMapping],
+        slots: Arc<CheckSlots>,
+    ) -> CheckTarget {
+        CheckTarget {
+            runtime: self.runtime.clone(),
+            tracker: self.tracker.clone(),
+            container: ContainerId::from(&row.id),
+            port: row.port_of(mappings.first().filter(|_| exposed)),
+            host: check_target::host(&self.config, exposed, mappings),
+            release,
+            slots,
+        }
     }
 }

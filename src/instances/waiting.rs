@@ -12,7 +12,7 @@ use std::{
 
 use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
 
-use super::{failure::InstanceFailure, health::CheckSlots};
+use super::{check_target::CheckSlots, failure::InstanceFailure};
 use crate::model::Line;
 
 /// Reaches the worker of an app.

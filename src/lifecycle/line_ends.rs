@@ -65,8 +65,8 @@ pub(super) fn first_line(path: &Path) -> Option<String> {
 }
 
 /// Converts the line ends of an app's scripts that would not run otherwise: of programs and shell scripts whose first line
-/// names the interpreter with a carriage return, and of shell scripts that the `Procfile` or the launcher (`.profile`) has a
-/// shell read. Returns their paths in the folder, in order.
+/// names the interpreter with a carriage return, also those that are not executable but named in the `Procfile`, and of shell
+/// scripts that the `Procfile` or the launcher (`.profile`) has a shell read. Returns their paths in the folder, in order.
 pub(super) fn convert_scripts(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut scripts = BTreeSet::new();
     scripts_with_crlf_interpreter(folder, &mut scripts)?;
@@ -75,6 +75,10 @@ pub(super) fn convert_scripts(folder: &Path) -> io::Result<Vec<PathBuf>> {
         procfile.and_then(|text| Procfile::parse(&text).ok()).map_or_else(Vec::new, |Procfile(entries)| entries);
     let named = commands.iter().flat_map(|(_, command)| scripts_of(command)).chain([".profile"]);
     scripts.extend(named.filter_map(|name| inside(folder, name)).filter(|path| has_crlf(path)));
+    let programs = commands.iter().flat_map(|(_, command)| words_of(command)).filter(|word| word.contains('/'));
+    let ends_with_cr = |path: &PathBuf| first_line(path).is_some_and(|line| line.ends_with('\r'));
+    scripts
+        .extend(programs.filter_map(|name| inside(folder, name)).filter(|path| ends_with_cr(path) && has_crlf(path)));
     for path in &scripts {
         let text = fs::read(path)?;
         fs::write(path, converted(&text))?;
@@ -105,11 +109,16 @@ fn is_of_shell(first_line: &str) -> bool {
     words.take(2).any(is_shell)
 }
 
+/// The words of a command, without its quotes and operators.
+fn words_of(command: &str) -> impl Iterator<Item = &str> {
+    let separators = |c: char| c.is_whitespace() || matches!(c, ';' | '&' | '|' | '(' | ')' | '\'' | '"');
+    command.split(separators).filter(|word| !word.is_empty())
+}
+
 /// The words of a command that may be scripts: what a shell reads, and programs of the app.
 fn scripts_of(command: &str) -> impl Iterator<Item = &str> {
-    let separators = |c: char| c.is_whitespace() || matches!(c, ';' | '&' | '|' | '(' | ')' | '\'' | '"');
     let mut after_shell = false;
-    command.split(separators).filter(|word| !word.is_empty()).filter(move |word| {
+    words_of(command).filter(move |word| {
         let script = (after_shell && !word.starts_with('-')) || word.starts_with("./");
         let reads_script = is_shell(word) || matches!(file_name(word), "." | "source");
         after_shell = reads_script || (after_shell && word.starts_with('-'));
@@ -157,13 +166,13 @@ mod tests {
     #[test]
     fn scripts_that_would_not_run_are_converted_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
-        let procfile =
-            "web: sh -e ./start.sh\r\nworker: FOO=1 ./run && bash 'bin/job.sh'\r\nother: python3 data.py\r\n";
+        let procfile = "web: sh -e ./start.sh\r\nworker: FOO=1 ./run && bash 'bin/job.sh'\r\nother: python3 data.py\r\ntask: bin/task\r\n";
         write(dir.path(), "Procfile", 0o644, procfile);
         let text = "set -e\r\necho a\r b\r\n";
         for (name, mode, text) in [
             ("start.sh", 0o644, text),
             ("bin/job.sh", 0o644, text),
+            ("bin/task", 0o644, "#!/usr/bin/env ruby\r\nputs\r\n"),
             ("run", 0o755, text),
             (".profile", 0o644, text),
             ("gradlew", 0o755, "#!/usr/bin/env bash\r\nexit\r\n"),
@@ -181,7 +190,10 @@ mod tests {
         .map(|(name, mode, text)| (write(dir.path(), name, mode, text), text));
         let converted = convert_scripts(dir.path()).unwrap();
         let names: Vec<_> = converted.iter().map(|path| path.to_str().unwrap()).collect();
-        assert_eq!(names, [".profile", "bin/job.sh", "gradlew", "lib/helper", "run", "start.sh", "tool.py"]);
+        assert_eq!(
+            names,
+            [".profile", "bin/job.sh", "bin/task", "gradlew", "lib/helper", "run", "start.sh", "tool.py"]
+        );
         assert_eq!(fs::read_to_string(dir.path().join("start.sh")).unwrap(), "set -e\necho a\r b\n");
         assert_eq!(fs::metadata(dir.path().join("gradlew")).unwrap().permissions().mode() & 0o777, 0o755);
         for (path, text) in left {

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::state::WorkerState;
 use crate::{
-    instances::{error::InstancesError, health::CheckTarget, monitor::Monitored},
+    instances::{error::InstancesError, monitor::Monitored},
     model::{CheckType, HealthCheck, Probe},
     store::{App, Instance, InstanceState},
 };
@@ -35,7 +35,7 @@ pub(super) async fn monitor(state: &mut WorkerState, app: &App, rows: &[Instance
         };
         let exposed = state.is_exposed(row);
         let slots = Arc::clone(&state.handle.check_slots);
-        let instance = CheckTarget::new(&state.shared, row, Arc::clone(release), exposed, mappings, slots).at(address);
+        let instance = state.shared.check_target(row, Arc::clone(release), exposed, mappings, slots).at(address);
         wanted.insert(row.id.clone(), Monitored { instance, checks, ready: row.ready });
     }
     state.monitors.keep(wanted);

@@ -10,7 +10,6 @@ use crate::{
     instances::{
         error::InstancesError,
         failure::InstanceFailure,
-        health::CheckTarget,
         identity::new_id,
         launch::Launch,
         plan::{Action, DeclaredInstance},
@@ -156,7 +155,7 @@ async fn launch(state: &mut WorkerState, app: &App, row: &Instance) -> Result<St
         app: app.clone(),
         release: Arc::clone(release),
         row: row.clone(),
-        target: CheckTarget::new(&state.shared, row, Arc::clone(release), exposed, &mappings, slots),
+        target: state.shared.check_target(row, Arc::clone(release), exposed, &mappings, slots),
         checks: state.checks(app, row),
         progress,
         pull: Arc::clone(&state.pull),
