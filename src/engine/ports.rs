@@ -32,12 +32,12 @@ impl Containers {
     ///
     /// If its processes cannot be found here: the engine runs in another PID namespace, or the container has just ended.
     pub async fn listening_ports(&self, id: &ContainerId) -> Result<Vec<ListeningSocket>> {
-        let Some(pid) = self.inspect(id.as_str()).await?.and_then(|container| container.pid) else {
-            return Ok(Vec::new());
-        };
+        let Some(container) = self.inspect(id.as_str()).await? else { return Ok(Vec::new()) };
+        let Some(pid) = container.pid else { return Ok(Vec::new()) };
         let unreadable = |source| EngineError::CannotReadSockets { name: id.0.clone(), source };
         let groups = tokio::fs::read_to_string(format!("/proc/{pid}/cgroup")).await.map_err(unreadable)?;
-        if !is_in_container(&groups, id.as_str()) {
+        // The container may have been asked for by its name.
+        if !is_in_container(&groups, container.id.as_str()) {
             return Err(unreadable(io::Error::other("its process id is that of another process here")));
         }
         let mut listeners = Vec::new();

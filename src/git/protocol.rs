@@ -1,4 +1,5 @@
-//! The protocol between the server and the process that reads repositories (and writes their file `shallow`), over that process's stdin and stdout.
+//! The protocol between the server and the process that reads repositories (and writes their file `shallow`), over that
+//! process's stdin and stdout.
 //!
 //! A frame is one byte for its kind, the payload's length as a 32-bit big-endian number, and the payload. The server
 //! sends a `Request` and gets one `Answer`. `Answer::File` is followed by the file's bytes in one `Data` frame. The answer
