@@ -5,6 +5,7 @@
 //! (`tini`, `/init` of s6-overlay) stays the first process: the launcher becomes it, see [`super::run`].
 
 use std::{
+    collections::BTreeSet,
     io::{self, IsTerminal as _, Read as _},
     os::unix::{net::UnixStream, process::CommandExt as _},
     process::Command,
@@ -72,14 +73,25 @@ struct EndingState {
     began: Instant,
     /// When the launcher ends, whatever runs, if it is not the engine that ends the container.
     until: Option<Instant>,
+    /// Who was stopped when the ending began.
+    stopped: BTreeSet<Id>,
 }
 
 impl EndingState {
     fn begin(main: Pid, stop: &Stop, by_itself: bool) -> Self {
         let pid = main.as_raw_nonzero().get();
-        let main = Table::read().0.get(&pid).map_or(Id { pid, started: 0 }, |process| process.id);
+        let table = Table::read();
+        let main = table.0.get(&pid).map_or(Id { pid, started: 0 }, |process| process.id);
+        let stopped = table.0.values().filter(|process| process.stopped).map(|process| process.id).collect();
         let began = Instant::now();
-        Self { ending: Ending::new(main, stop.grace), began, until: by_itself.then(|| began + stop.grace) }
+        Self { ending: Ending::new(main, stop.grace), began, until: by_itself.then(|| began + stop.grace), stopped }
+    }
+
+    /// Continues those who have stopped themselves since, as `su` does when its child is held.
+    fn continue_stopped(&self, table: &Table) {
+        for process in table.0.values().filter(|process| process.stopped && !self.stopped.contains(&process.id)) {
+            send(process.id, Signal::CONT);
+        }
     }
 }
 
@@ -123,6 +135,7 @@ impl Init {
     fn continue_ending(&mut self) -> io::Result<Option<u8>> {
         let Some(state) = &mut self.ending else { return Ok(None) };
         let table = Table::read();
+        state.continue_stopped(&table);
         if let Some(status) = self.status
             && (!table.has_own_processes() || state.until.is_some_and(|until| Instant::now() >= until))
         {
@@ -145,7 +158,8 @@ impl Init {
 /// is let go and noted at once. A process that does not catch the signal cannot pass it on, and holds nobody up.
 ///
 /// The parent of a process may be told that it was stopped: `fg` in a shell would return, and `su` stops itself. So the jobs of
-/// a process are not held, nor is what runs below them, and who has stopped itself is continued. A job to which a shell with job
+/// a process are not held, nor is what runs below them, and who has stopped itself is continued afterwards
+/// ([`EndingState::continue_stopped`]). A job to which a shell with job
 /// control passes the signal on therefore gets it again, if it still runs after the shell had its chance.
 fn ask(state: &mut EndingState, table: &Table, due: &[Id], stop: &Stop) {
     let passes_on = |id: &Id| {
@@ -154,19 +168,9 @@ fn ask(state: &mut EndingState, table: &Table, due: &[Id], stop: &Stop) {
     };
     let held = if due.iter().any(passes_on) { hold_others(state, table, due) } else { Vec::new() };
     send_stop_signal(state, due, stop.signal);
-    if held.is_empty() {
-        return;
-    }
     for id in watch_held(state, held, due, stop) {
         send(id, Signal::CONT);
     }
-    for process in table.0.values().filter(|process| !process.stopped && stopped_meanwhile(process.id)) {
-        send(process.id, Signal::CONT);
-    }
-}
-
-fn stopped_meanwhile(id: Id) -> bool {
-    process_table::process(id.pid).is_some_and(|process| process.id == id && process.stopped)
 }
 
 /// Holds all processes that were not asked before, and are not asked now, but for jobs.
@@ -219,9 +223,6 @@ fn watch_held(state: &mut EndingState, mut held: Vec<Id>, due: &[Id], stop: &Sto
             Some(_) => true,
             None => false,
         });
-        if asked.iter().any(|id| stopped_meanwhile(*id)) {
-            break;
-        }
         let busy = seen.iter().flatten().any(|(of, sleeps)| of.pending.contains(stop.signal) || !sleeps);
         if busy {
             quiet_since = Instant::now();
@@ -337,7 +338,7 @@ mod tests {
 
         fn state(&self) -> EndingState {
             let ending = Ending::new(self.ids[0], STOP.grace);
-            EndingState { ending, began: Instant::now(), until: None }
+            EndingState { ending, began: Instant::now(), until: None, stopped: BTreeSet::new() }
         }
 
         /// Asks the shell to end.
@@ -345,6 +346,17 @@ mod tests {
             let mut state = self.state();
             ask(&mut state, &self.table, &[self.ids[0]], &STOP);
             state
+        }
+
+        /// Continues those who have stopped until both have ended.
+        fn end(&mut self, state: &EndingState) {
+            let until = Instant::now() + Duration::from_secs(20);
+            while self.shell.try_wait().unwrap().is_none() {
+                assert!(Instant::now() < until, "it does not end");
+                let processes = self.ids.iter().filter_map(|id| process_table::process(id.pid));
+                state.continue_stopped(&Table(processes.map(|process| (process.id.pid, process)).collect()));
+                std::thread::sleep(LOOK_INTERVAL);
+            }
         }
     }
 
@@ -377,11 +389,15 @@ mod tests {
     /// A parent of [`CHILD`] that passes the signal on.
     const PARENT: &str = "
 import os, signal, sys
+is_ready, ready = os.pipe()
 child = os.fork()
 if child == 0:
+    os.close(ready)
+    os.read(is_ready, 1)
     if sys.argv[2] == 'job': os.setpgid(0, 0)
     os.execvp('sh', ['sh', '-c', sys.argv[1]])
 signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGTERM))
+os.close(ready)
 while os.WIFSTOPPED(os.waitpid(child, os.WUNTRACED)[1]): os.kill(os.getpid(), signal.SIGSTOP)
 ";
 
@@ -389,15 +405,16 @@ while os.WIFSTOPPED(os.waitpid(child, os.WUNTRACED)[1]): os.kill(os.getpid(), si
     fn a_job_is_not_held() {
         let mut family = Family::of(Command::new("python3").args(["-c", PARENT, CHILD, "job"]));
         assert_eq!(hold_others(&family.state(), &family.table, &[family.ids[0]]), []);
-        family.ask();
+        let state = family.ask();
+        family.end(&state);
         assert_eq!(family.printed.next().unwrap().unwrap(), "asked");
     }
 
     #[test]
     fn a_parent_that_stops_with_its_child_is_continued() {
         let mut family = Family::of(Command::new("python3").args(["-c", PARENT, CHILD, "no job"]));
-        family.ask();
-        assert!(!family.ids.into_iter().any(stopped_meanwhile));
+        let state = family.ask();
+        family.end(&state);
         assert_eq!(family.printed.next().unwrap().unwrap(), "asked");
     }
 }
