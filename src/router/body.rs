@@ -39,11 +39,11 @@ pub(super) struct Lease {
     pub(super) upstream: Upstream,
     pub(super) worker: Rc<ThreadState>,
     pub(super) upload: Option<Rc<Upload>>,
-    pub(super) exchange: Box<Exchange>,
+    pub(super) request: Box<AnsweredRequest>,
 }
 
 /// What is reported of a request whose response breaks off.
-pub(super) struct Exchange {
+pub(super) struct AnsweredRequest {
     pub(super) method: Method,
     pub(super) uri: Uri,
     /// The request's id.
@@ -68,7 +68,7 @@ impl Lease {
         if self.upload.is_some_and(|upload| !upload.is_complete()) {
             return;
         }
-        let Exchange { method, uri, id, status } = &*self.exchange;
+        let AnsweredRequest { method, uri, id, status } = &*self.request;
         self.worker.shared.failures.report(Unanswered {
             service: self.claim.service().clone(),
             status: status.as_u16(),

@@ -11,7 +11,7 @@ use hyper::{
 
 use super::{
     activity::Activity,
-    body::{Exchange, Lease, ResponseBody},
+    body::{AnsweredRequest, Lease, ResponseBody},
     client_stream::{RequestLine, target_of},
     dispatch::{Dispatched, Undispatched, dispatch},
     error_page::ErrorPage,
@@ -206,8 +206,8 @@ async fn forward(
     headers::remove_hop_by_hop(response.headers_mut());
     *response.version_mut() = Version::HTTP_11;
     let (method, uri) = about;
-    let exchange = Box::new(Exchange { method, uri, id, status: response.status() });
-    let lease = Lease { claim, upstream, worker: Rc::clone(worker), upload: upload.cloned(), exchange };
+    let request = Box::new(AnsweredRequest { method, uri, id, status: response.status() });
+    let lease = Lease { claim, upstream, worker: Rc::clone(worker), upload: upload.cloned(), request };
     Ok(response.map(|body| ResponseBody::instance(body, lease)))
 }
 

@@ -159,8 +159,8 @@ impl Init {
 ///
 /// The parent of a process may be told that it was stopped: `fg` in a shell would return, and `su` stops itself. So the jobs of
 /// a process are not held, nor is what runs below them, and who has stopped itself is continued afterwards
-/// ([`EndingState::continue_stopped`]). A job to which a shell with job
-/// control passes the signal on therefore gets it again, if it still runs after the shell had its chance.
+/// ([`EndingState::continue_stopped`]). A job to which a shell with job control passes the signal on therefore gets it again, if
+/// it still runs after the shell had its chance.
 fn ask(state: &mut EndingState, table: &Table, due: &[Id], stop: &Stop) {
     let passes_on = |id: &Id| {
         process_table::signals(*id)
