@@ -12,17 +12,23 @@ mod digest;
 mod distribution;
 #[cfg(feature = "server")]
 pub mod dockerfile;
+#[cfg(feature = "server")]
+mod dockerfile_path;
 mod exposure;
 mod first_names;
 mod health;
 #[cfg(feature = "server")]
 mod ignored_keys;
+#[cfg(feature = "server")]
+mod image_name;
 mod line;
 mod names;
 mod process;
 #[cfg(feature = "server")]
 mod project_toml;
 mod ref_name;
+#[cfg(feature = "server")]
+mod registry_host;
 mod secret;
 mod service_key;
 mod stop_timeout;
@@ -40,21 +46,27 @@ pub use buildpack::BuildpackSource;
 pub use cron::{Concurrency, CronJob};
 pub use digest::{CommitId, Digest, HashWriter, InvalidDigest};
 pub use distribution::{Distribution, PackageChange};
+#[cfg(feature = "server")]
+pub use dockerfile_path::DockerfilePath;
 pub use exposure::Exposure;
 pub use first_names::first_names;
 pub use health::{
     CheckHeader, CheckMode, CheckSettings, CheckType, DeclaredCheck, HealthCheck, HttpProbe, ImageHealthCheck, Probe,
     Scheme,
 };
+#[cfg(feature = "server")]
+pub use image_name::ImageName;
 pub use line::Line;
 pub use names::{
     AppName, BranchName, ConfigKey, InstanceId, InvalidName, KeyName, OtherRef, ProcessType, SourceFolder, StackName,
-    TaskId, UserName,
+    StageName, TaskId, UserName,
 };
 pub use process::{Process, Procfile, ProcfileError};
 #[cfg(feature = "server")]
 pub use project_toml::{Files, InvalidProjectToml, ProjectBuildpack, ProjectToml};
 pub use ref_name::{RefName, conflicting_ref};
+#[cfg(feature = "server")]
+pub use registry_host::RegistryHost;
 pub use secret::Secret;
 pub use service_key::{InvalidServiceKey, ServiceKey};
 pub use stop_timeout::StopTimeout;

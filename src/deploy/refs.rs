@@ -213,6 +213,8 @@ pub(super) mod tests {
             deploy_branch: deploy_branch.map(|branch| branch.parse().unwrap()),
             stack: None,
             source_folder: None,
+            dockerfile: None,
+            build_target: None,
             created_at: 0,
             stopped: false,
             destroying: false,

@@ -216,6 +216,8 @@ mod tests {
         App {
             stack: None,
             source_folder: None,
+            dockerfile: None,
+            build_target: None,
             id: AppId(1),
             name: "a".parse().unwrap(),
             candidate_process_type: None,

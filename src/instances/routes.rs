@@ -158,6 +158,8 @@ mod tests {
         App {
             stack: None,
             source_folder: None,
+            dockerfile: None,
+            build_target: None,
             id: AppId(id),
             name: name.parse().unwrap(),
             candidate_process_type: None,

@@ -154,6 +154,15 @@ name!(
         && t.split('/').all(|part| !matches!(part, "" | "." | ".."))
 );
 name!(
+    /// A stage of a Dockerfile: its name, or its number, counted from 0.
+    StageName,
+    "stage of a Dockerfile",
+    "use its name or number: 1 to 128 letters, digits, dots, hyphens and underscores, beginning with a letter or digit",
+    |t| length(t, 128)
+        && starts_with(t, u8::is_ascii_alphanumeric)
+        && t.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b))
+);
+name!(
     /// The name of a config var: what a POSIX shell accepts as a variable.
     ConfigKey,
     "config var name",

@@ -13,7 +13,10 @@ use super::{
     members, ports,
     time::{Millis, now},
 };
-use crate::model::{AppName, BranchName, CheckSettings, ProcessType, ReleaseNumber, Role, SourceFolder, StopTimeout};
+use crate::model::{
+    AppName, BranchName, CheckSettings, DockerfilePath, ProcessType, ReleaseNumber, Role, SourceFolder, StageName,
+    StopTimeout,
+};
 
 /// An app, as it is declared.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +31,10 @@ pub struct App {
     pub stack: Option<String>,
     /// Folder of the repository that is built; `None` for all of it.
     pub source_folder: Option<SourceFolder>,
+    /// Path of the Dockerfile in the folder that is built; `None` for `Dockerfile`, if there is one.
+    pub dockerfile: Option<DockerfilePath>,
+    /// Stage of the Dockerfile that is built; `None` for the last one.
+    pub build_target: Option<StageName>,
     /// Time of creation.
     pub created_at: Millis,
     /// Whether the app is stopped (`ps:stop`).
@@ -64,7 +71,8 @@ impl App {
 }
 
 const COLUMNS: &str = "id, name, deploy_branch, created_at, stopped, destroying, \
-    current_release, current_generation, candidate_release, candidate_generation, candidate_process_type, stack, source_folder, checks";
+    current_release, current_generation, candidate_release, candidate_generation, candidate_process_type, stack, source_folder, \
+    dockerfile, build_target, checks";
 
 fn app(t: &Transaction<'_>, row: &Row<'_>) -> Result<App> {
     let id = AppId(row.get("id")?);
@@ -77,6 +85,8 @@ fn app(t: &Transaction<'_>, row: &Row<'_>) -> Result<App> {
         deploy_branch: optional_text(row, "deploy_branch", "branch name")?,
         stack: row.get("stack")?,
         source_folder: optional_text(row, "source_folder", "folder")?,
+        dockerfile: optional_text(row, "dockerfile", "path of a Dockerfile")?,
+        build_target: optional_text(row, "build_target", "stage of a Dockerfile")?,
         created_at: row.get("created_at")?,
         stopped: row.get("stopped")?,
         destroying: row.get("destroying")?,
@@ -155,6 +165,30 @@ impl Store {
             t.execute(
                 "UPDATE apps SET source_folder = ?2 WHERE id = ?1",
                 (app.0, folder.as_ref().map(SourceFolder::as_str)),
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Sets the path of the Dockerfile that is built.
+    pub async fn set_dockerfile(&self, app: AppId, path: Option<DockerfilePath>) -> Result<()> {
+        self.transact(move |t, _| {
+            t.execute(
+                "UPDATE apps SET dockerfile = ?2 WHERE id = ?1",
+                (app.0, path.as_ref().map(DockerfilePath::as_str)),
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Sets the stage of the Dockerfile that is built.
+    pub async fn set_build_target(&self, app: AppId, stage: Option<StageName>) -> Result<()> {
+        self.transact(move |t, _| {
+            t.execute(
+                "UPDATE apps SET build_target = ?2 WHERE id = ?1",
+                (app.0, stage.as_ref().map(StageName::as_str)),
             )?;
             Ok(())
         })

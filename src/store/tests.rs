@@ -9,6 +9,8 @@ mod instances;
 mod keys;
 mod members;
 mod migrations;
+mod offered_images;
+mod registry_logins;
 mod releases;
 mod stacks;
 mod tasks;

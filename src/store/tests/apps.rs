@@ -20,3 +20,20 @@ async fn names_and_ports_are_unique() {
     f.store.set_port_mappings(one.id, vec![]).await.unwrap();
     assert_eq!(f.store.port_mappings(one.id).await.unwrap()[0].host_port, 10_000, "the automatic port is active again");
 }
+
+#[tokio::test]
+async fn build_settings_are_read_back() {
+    let f = fixture();
+    let app = f.app("one").await;
+    assert_eq!((app.dockerfile, app.build_target), (None, None));
+    let read = async || {
+        let app = f.store.app(app.id).await.unwrap().unwrap();
+        (app.dockerfile.map(|path| path.to_string()), app.build_target.map(|stage| stage.to_string()))
+    };
+    f.store.set_dockerfile(app.id, Some("./docker/Dockerfile".parse().unwrap())).await.unwrap();
+    f.store.set_build_target(app.id, Some("final".parse().unwrap())).await.unwrap();
+    assert_eq!(read().await, (Some("docker/Dockerfile".into()), Some("final".into())));
+    f.store.set_dockerfile(app.id, None).await.unwrap();
+    f.store.set_build_target(app.id, None).await.unwrap();
+    assert_eq!(read().await, (None, None));
+}

@@ -1,0 +1,26 @@
+-- Logins at image registries; without an app, of the server. The password is encrypted.
+CREATE TABLE registry_logins (
+    id INTEGER PRIMARY KEY,
+    app INTEGER REFERENCES apps (id) ON DELETE CASCADE,
+    host TEXT NOT NULL,
+    username TEXT NOT NULL,
+    password BLOB NOT NULL,
+    created_at INTEGER NOT NULL
+) STRICT;
+
+-- App identities begin at 1.
+CREATE UNIQUE INDEX registry_logins_host ON registry_logins (coalesce(app, 0), host);
+
+-- Images on which Dockerfiles may be based without a registry.
+CREATE TABLE offered_images (
+    name TEXT PRIMARY KEY,
+    written TEXT NOT NULL,
+    manifest TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    created_by TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Path of the Dockerfile in the folder that is built, and the stage that is built of it; NULL for the defaults.
+ALTER TABLE apps ADD COLUMN dockerfile TEXT;
+ALTER TABLE apps ADD COLUMN build_target TEXT;
