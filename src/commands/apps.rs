@@ -108,6 +108,8 @@ impl Text for AppInfo {
             ("stack", Some(self.stack.clone())),
             ("deploy branch", self.deploy_branch.as_ref().map(ToString::to_string)),
             ("build dir", self.build_dir.as_ref().map(ToString::to_string)),
+            ("dockerfile", self.dockerfile.as_ref().map(ToString::to_string)),
+            ("build target", self.build_target.as_ref().map(ToString::to_string)),
             ("ports", list(&self.ports)),
             ("urls", list(&self.urls)),
             ("created at", Some(self.created_at.to_string())),

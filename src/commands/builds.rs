@@ -24,8 +24,12 @@ pub(super) enum BuildsCommand {
     /// Show a build: its buildpacks with their digests, its stack, its image.
     #[command(name = "builds:info", after_help = "Example: builds:info my-app 12")]
     Info(ShowBuild),
-    /// Set a property of an app's builds: dir, the folder of the repository that is built.
-    #[command(name = "builds:set", after_help = "Example: builds:set my-app dir services/api")]
+    /// Set a property of an app's builds: the folder that is built, the path of its Dockerfile, or the stage that is built.
+    #[command(
+        name = "builds:set",
+        aliases = ["builder:set", "builder-dockerfile:set"],
+        after_help = "Examples: builds:set my-app dir services/api\n          builds:set my-app dockerfile docker/Dockerfile.prod\n          builds:set my-app target production\nWithout a value, the default applies again: the whole repository, the file Dockerfile, its last stage."
+    )]
     Set(SetBuilds),
     /// Cancel the build of an app that is running, or waits for its turn; the current release stays.
     #[command(name = "builds:cancel", after_help = "Example: builds:cancel my-app")]

@@ -94,7 +94,11 @@ const ELSEWHERE: &[(&[&str], Answer)] = &[
     ),
     (
         &["docker-options:*"],
-        Absent("containers get no options of Docker", "`config:set` sets config vars, and `ports:add` maps ports"),
+        Absent(
+            "containers get no options of Docker",
+            "`config:set` sets config vars, `config:set --build` also for builds, `builds:set APP target` chooses a stage of \
+             the Dockerfile, and `ports:add` maps ports",
+        ),
     ),
     // Data.
     (&["postgres:*", "pg:*", "psql", "mysql:*", "mariadb:*", "mongo:*", "couchdb:*", "clickhouse:*"], NO_DATABASES),
@@ -212,12 +216,21 @@ const ELSEWHERE: &[(&[&str], Answer)] = &[
         ),
     ),
     (
-        &["builder:*", "builder-*"],
+        &[
+            "builder",
+            "builder-herokuish:*",
+            "builder-lambda:*",
+            "builder-nixpacks:*",
+            "builder-null:*",
+            "builder-pack:*",
+            "builder-railpack:*",
+        ],
         Absent(
             "the builder is not chosen by a command",
             "a Dockerfile is built, unless `buildpacks:set` names buildpacks; `builds:set APP dir` chooses the folder",
         ),
     ),
+    (&["builder:report", "builder-dockerfile:report"], Use("apps:info")),
     (
         &["app-json:*"],
         Absent("app.json is read from the folder that is built", "`builds:set APP dir` chooses that folder"),

@@ -63,11 +63,27 @@ impl<'a> Checkout<'a> {
 impl Deployer {
     /// The current commit of the deploy branch, if it lacks this folder. The commit of a rejected push cannot be
     /// checked: it is not kept.
-    pub async fn commit_without(&self, app: &App, folder: &SourceFolder) -> Result<Option<CommitId>, DeployError> {
-        let Some(branch) = &app.deploy_branch else { return Ok(None) };
-        let reader = self.0.repositories.get(&app.name).reader();
-        let Some(commit) = reader.ref_value(branch).await? else { return Ok(None) };
+    pub async fn commit_without_folder(
+        &self,
+        app: &App,
+        folder: &SourceFolder,
+    ) -> Result<Option<CommitId>, DeployError> {
+        let Some((reader, commit)) = self.pushed_commit(app).await? else { return Ok(None) };
         let has_folder = reader.has_folder(&commit, folder.as_str()).await?;
         Ok((!has_folder).then_some(commit))
+    }
+
+    /// The same commit, if the folder that is built lacks this file.
+    pub async fn commit_without_file(&self, app: &App, path: &str) -> Result<Option<CommitId>, DeployError> {
+        let Some((reader, commit)) = self.pushed_commit(app).await? else { return Ok(None) };
+        let found = Checkout::new(app, &reader, &commit).read(path).await?;
+        Ok(found.is_none().then_some(commit))
+    }
+
+    async fn pushed_commit(&self, app: &App) -> Result<Option<(Reader, CommitId)>, DeployError> {
+        let Some(branch) = &app.deploy_branch else { return Ok(None) };
+        let reader = self.0.repositories.get(&app.name).reader();
+        let commit = reader.ref_value(branch).await?;
+        Ok(commit.map(|commit| (reader, commit)))
     }
 }

@@ -21,7 +21,9 @@ use super::{
     time::Time,
 };
 use crate::{
-    model::{AppName, BranchName, ProcessType, ReleaseNumber, Right, SourceFolder, UserName},
+    model::{
+        AppName, BranchName, DockerfilePath, ProcessType, ReleaseNumber, Right, SourceFolder, StageName, UserName,
+    },
     store::{App, Effect},
 };
 
@@ -159,6 +161,10 @@ pub struct AppInfo {
     pub deploy_branch: Option<BranchName>,
     /// Folder of the repository that is built; without one, the whole repository.
     pub build_dir: Option<SourceFolder>,
+    /// Path of the Dockerfile in the folder that is built; without one, `Dockerfile`, if there is such a file.
+    pub dockerfile: Option<DockerfilePath>,
+    /// Stage of the Dockerfile that is built; without one, the last.
+    pub build_target: Option<StageName>,
     /// Port mappings.
     pub ports: Vec<Mapping>,
     /// URLs of the port mappings; none if the app has no web process.
@@ -194,6 +200,8 @@ impl Operation for ShowApp {
             created_at: Time(app.created_at),
             deploy_branch: app.deploy_branch,
             build_dir: app.source_folder,
+            dockerfile: app.dockerfile,
+            build_target: app.build_target,
             name: app.name,
         })
     }
