@@ -10,6 +10,7 @@ mod environment;
 mod error;
 mod fetch;
 mod frames;
+mod offered_store;
 mod outbound;
 mod packages;
 mod previous;
@@ -24,7 +25,7 @@ mod standby;
 pub use builder::Builder;
 pub use buildpack::Buildpack;
 pub use builtin::Builtin;
-pub use dockerfile::DockerfileInput;
+pub use dockerfile::{ChosenDockerfile, DockerfileInput};
 pub use downloads::Downloads;
 pub use error::{BuildError, BuildpacksError};
 pub use packages::{Package, Packages};
@@ -32,19 +33,21 @@ pub use queue::{Queue, Turn};
 pub use recipe::{BuildSettings, Recipe, RequestedBuildpack};
 pub use spooled::SpooledPackage;
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use tokio::io::AsyncRead;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    lifecycle::protocol::{BuildRequest, Built},
+    images::not_kept_of_build,
+    lifecycle::protocol::{BuildRequest, BuildResult, Built, Request},
     model::{AppName, Digest},
     progress::Progress,
     store::UsedBuildpack,
 };
 use builder::BuilderShared;
-use environment::{BuildEnvironment, Cache};
+use dockerfile::dockerfile_disk;
+use environment::{BuildEnvironment, Cache, log_timings};
 use previous::PreviousImage;
 use session::LifecycleSession;
 
@@ -73,6 +76,19 @@ impl Builder {
         progress: &Progress,
         cancel: CancellationToken,
     ) -> Result<(Digest, Vec<UsedBuildpack>), BuildError> {
+        let build = |shared: Arc<BuilderShared>, turn, progress: Progress, cancel| async move {
+            shared.build(recipe, input, turn, &progress, &cancel).await
+        };
+        self.in_turn(progress, cancel, build).await
+    }
+
+    /// Runs a build when it is its turn.
+    async fn in_turn<T: Send + 'static, B: Future<Output = Result<T, BuildError>> + Send + 'static>(
+        &self,
+        progress: &Progress,
+        cancel: CancellationToken,
+        build: impl FnOnce(Arc<BuilderShared>, Turn, Progress, CancellationToken) -> B,
+    ) -> Result<T, BuildError> {
         let turn = tokio::select! {
             turn = self.0.queue.turn(progress) => turn,
             () = cancel.cancelled() => return Err(BuildError::Cancelled),
@@ -82,8 +98,7 @@ impl Builder {
         }
         let cancel = cancel.child_token();
         let _cancel_when_dropped = cancel.clone().drop_guard();
-        let (shared, progress) = (Arc::clone(&self.0), progress.clone());
-        let task = self.0.tasks.spawn(async move { shared.build(recipe, input, turn, &progress, &cancel).await });
+        let task = self.0.tasks.spawn(build(Arc::clone(&self.0), turn, progress.clone(), cancel));
         task.await.map_err(|_| BuildError::ShuttingDown)?
     }
 }
@@ -99,14 +114,19 @@ impl BuilderShared {
     ) -> Result<(Digest, Vec<UsedBuildpack>), BuildError> {
         let BuildInput { app, disk, source, previous, project } = input;
         let previous = self.previous_image(previous).await?;
-        let mut environment = BuildEnvironment::open(self, &recipe, &app, &disk, progress, cancel).await?;
-        let request = self.request(&recipe, project, &previous);
-        let session = self.session(&previous, progress);
+        let spec = self.recipe_spec(&recipe, progress);
+        let mut environment = BuildEnvironment::open(self, spec, &app, &disk, cancel).await?;
+        let request = Request::Buildpacks(self.request(&recipe, project, &previous));
+        let session = self.session(&previous.layers, progress);
         let image = match environment.run(&session, &request, source, &self.config, cancel).await {
-            Ok(built) => self.assemble(&app, recipe, built).await,
+            Ok(BuildResult::Built(built)) => self.assemble(&app, recipe, *built, progress).await,
+            Ok(_) => Err(BuildError::Protocol("it did something else than to build".to_owned())),
             Err(error) => Err(error),
         };
         self.close(environment, turn, &image).await;
+        if image.is_ok() {
+            self.remove_one_disk(&dockerfile_disk(&disk)).await;
+        }
         image
     }
 
@@ -128,12 +148,12 @@ impl BuilderShared {
         }
     }
 
-    fn session<'a>(&'a self, previous: &'a PreviousImage, progress: &'a Progress) -> LifecycleSession<'a> {
+    fn session<'a>(&'a self, known_layers: &'a HashSet<Digest>, progress: &'a Progress) -> LifecycleSession<'a> {
         LifecycleSession {
             blobs: self.images.blobs(),
             downloads: &self.downloads,
             tasks: &self.tasks,
-            known_layers: &previous.layers,
+            known_layers,
             max_blob_bytes: self.config.build.disk_mib << 20,
             progress,
         }
@@ -144,9 +164,12 @@ impl BuilderShared {
         app: &AppName,
         recipe: Recipe,
         built: Built,
+        progress: &Progress,
     ) -> Result<(Digest, Vec<UsedBuildpack>), BuildError> {
-        let timings: Vec<_> = built.timings.iter().map(|(phase, millis)| format!("{phase:?} {millis}")).collect();
-        tracing::info!(%app, phases = timings.join(", "), "built");
+        log_timings(app, &built.timings);
+        if let Some(warning) = not_kept_of_build(built.labels.keys()) {
+            progress.trouble(warning).await;
+        }
         let group = built.buildpacks.iter().map(|b| (b.id.clone(), b.version.clone())).collect();
         let buildpacks = recipe.used(group);
         let stack = recipe.stack;

@@ -8,7 +8,6 @@ mod child;
 mod connection;
 mod container;
 pub mod disk;
-mod dockerfile;
 mod error;
 mod events;
 mod firewall;
@@ -19,13 +18,13 @@ pub mod label;
 mod logs;
 mod network;
 mod ports;
+mod seccomp;
 mod workload;
 
 pub use attach::{Attached, Executed, Execution, Printed};
 pub use build::{BuildContainer, BuildExit, BuildSpec, Mount};
 pub use child::ChildError;
 pub use container::{Container, ContainerState};
-pub use dockerfile::{DockerfileSpec, image_id_in_output};
 pub use error::{Act, EngineError, Result};
 pub use events::{ContainerExit, MemoryKill};
 pub(crate) use firewall::nameservers;
@@ -43,7 +42,7 @@ impl Engine {
         self.remove_containers().await?;
         self.host.remove_networks().await?;
         self.images.remove_images().await?;
-        self.builds.remove_all_step_images().await?;
+        self.images.remove_step_images().await?;
         // The engine may have created one more since, for a request of a server that was killed.
         self.remove_containers().await?;
         self.host.remove_build_group().await;

@@ -11,7 +11,6 @@ mod cron;
 mod digest;
 mod distribution;
 #[cfg(feature = "server")]
-pub mod dockerfile;
 #[cfg(feature = "server")]
 mod dockerfile_path;
 mod exposure;

@@ -7,8 +7,10 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     builtin::Builtin,
+    dockerfile::dockerfile_disk,
     downloads::Downloads,
     error::{BuildError, BuildpacksError},
+    offered_store::OfferedStore,
     outbound,
     packages::Packages,
     queue::Queue,
@@ -39,6 +41,7 @@ pub(super) struct BuilderShared {
     pub(super) ca_bundle: Option<PathBuf>,
     pub(super) queue: Queue,
     pub(super) standby: Standby,
+    pub(super) offered: OfferedStore,
     /// Held while the engine is asked for a stack's build image, and pulls it.
     pub(super) pull: Mutex<()>,
     pub(super) tasks: TaskTracker,
@@ -70,6 +73,7 @@ impl Builder {
         registry_token: Secret,
     ) -> Result<Self, BuildError> {
         builds.remove_leftover_builds().await?;
+        engine_images.remove_step_images().await?;
         Self::unmount_leftovers(&config).await?;
         let read = tokio::task::spawn_blocking(move || {
             let builtin = Builtin::read(&config.buildpacks())?;
@@ -81,6 +85,10 @@ impl Builder {
             Ok(Self(Arc::new(BuilderShared {
                 queue: Queue::new(config.build.concurrency),
                 standby: Standby::default(),
+                offered: OfferedStore::new(
+                    config.data_dir.join("disks/offered-images.ext4"),
+                    config.data_dir.join("mounts/offered-images"),
+                ),
                 pull: Mutex::new(()),
                 tasks: TaskTracker::new(),
                 config,
@@ -119,9 +127,10 @@ impl Builder {
         &self.0.packages
     }
 
-    /// Removes a disk, and with it the build cache.
+    /// Removes an app's disks, and with them the build cache.
     pub async fn remove_disk(&self, disk: &str) -> Result<(), BuildError> {
-        Ok(Disk::remove(&self.0.disk_image(disk)).await?)
+        Disk::remove(&self.0.disk_image(disk)).await?;
+        Ok(Disk::remove(&self.0.disk_image(&dockerfile_disk(disk))).await?)
     }
 
     /// Refuses new builds and waits for those that run (cancel them first).
@@ -129,6 +138,7 @@ impl Builder {
         self.0.standby.close().await;
         self.0.tasks.close();
         self.0.tasks.wait().await;
+        self.0.offered.close().await;
     }
 }
 
@@ -136,6 +146,16 @@ impl BuilderShared {
     /// The image file of a disk.
     pub(super) fn disk_image(&self, disk: &str) -> PathBuf {
         self.config.data_dir.join("disks").join(format!("{disk}.ext4"))
+    }
+
+    /// Removes the disk of the other way in which the app was built before, if there is one.
+    pub(super) async fn remove_one_disk(&self, disk: &str) {
+        let image = self.disk_image(disk);
+        if image.exists()
+            && let Err(error) = Disk::remove(&image).await
+        {
+            tracing::warn!(%error, disk, "cannot remove a build disk that is not needed any more");
+        }
     }
 
     /// The folder of mount points.

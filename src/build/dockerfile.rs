@@ -1,49 +1,74 @@
-//! Building a Dockerfile: the engine makes the image; the image store imports it and adds the launcher, so that from
-//! there on it is handled like any other image.
+//! Building a Dockerfile: the lifecycle has buildah build it in the build container; the image store adds the launcher, so
+//! that from there on the image is handled like any other.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
-use bytes::Bytes;
-use futures_util::{StreamExt as _, stream::BoxStream};
-use tokio_util::{io::ReaderStream, sync::CancellationToken};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     builder::{Builder, BuilderShared},
+    environment::{BuildEnvironment, log_timings},
     error::BuildError,
     outbound,
-    session::MAX_OUTPUT_MIB,
+    queue::Turn,
 };
 use crate::{
-    engine::{DockerfileSpec, EngineError, image_id_in_output},
-    lifecycle::{self, protocol::Phase},
-    model::{AppName, Digest, Line, Process, ProcessType, Procfile, Secret, dockerfile},
+    engine::{BuildSpec, Mount},
+    images::{dockerfile_builder_key, without_effect},
+    lifecycle::{
+        self,
+        protocol::{BuildResult, BuiltImage, DockerfileRequest, KnownLayer, Login, Request},
+    },
+    model::{AppName, Digest, DockerfilePath, Process, ProcessType, Procfile, Secret, StageName},
     progress::Progress,
+    store::RegistryLogin,
 };
-
-/// Maximum length of a line of the engine's output, in bytes; a longer one is split.
-const MAX_LINE_LEN: usize = 8 * 1024;
 
 /// A Dockerfile, and what its build needs.
 pub struct DockerfileInput {
     /// Name of the app.
     pub app: AppName,
-    /// Text of the Dockerfile.
-    pub text: String,
+    /// Name of the app's disk, which no other app ever has.
+    pub disk: String,
     /// The source, as one tar.
     pub source: Box<dyn tokio::io::AsyncRead + Send + Unpin>,
+    /// What is built of it.
+    pub dockerfile: ChosenDockerfile,
     /// The app's `Procfile`, whose processes replace the image's command.
     pub procfile: Option<Procfile>,
-    /// Variables of the build, which become build arguments.
+    /// Variables of the build, which become build arguments and secrets.
     pub env: BTreeMap<String, Secret>,
+    /// Logins of registries for base images.
+    pub logins: Vec<RegistryLogin>,
+    /// Manifest of the app's previous image, and of the images that the operator offers; their layers need not be sent.
+    pub known_images: Vec<Digest>,
     /// Whether base images are pulled again, and every step runs.
     pub no_cache: bool,
 }
 
+/// The Dockerfile of an app, and the stage that is built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChosenDockerfile {
+    /// Path in the source.
+    pub path: DockerfilePath,
+    /// Stage; without one, the last.
+    pub target: Option<StageName>,
+}
+
 impl Builder {
     /// Digest of everything that decides the image of a Dockerfile.
-    pub fn dockerfile_key(&self, tree: &impl std::fmt::Display, env: &BTreeMap<String, Secret>) -> Digest {
+    pub fn dockerfile_key(
+        &self,
+        tree: &impl std::fmt::Display,
+        dockerfile: &ChosenDockerfile,
+        env: &BTreeMap<String, Secret>,
+    ) -> Digest {
         let env: Vec<_> = env.iter().map(|(name, value)| format!("{name}={}", value.expose())).collect();
-        Digest::of(format!("dockerfile 1\n{tree}\n{}\n{env:?}", self.0.lifecycle.digest).as_bytes())
+        let (lifecycle, builder) = (&self.0.lifecycle.digest, dockerfile_builder_key());
+        Digest::of(format!("dockerfile 2\n{tree}\n{lifecycle}\n{builder}\n{dockerfile:?}\n{env:?}").as_bytes())
     }
 
     /// Builds a Dockerfile, when it is this build's turn. Returns the manifest of the image. Dropping the future
@@ -54,201 +79,115 @@ impl Builder {
         progress: &Progress,
         cancel: CancellationToken,
     ) -> Result<Digest, BuildError> {
-        let _turn = tokio::select! {
-            turn = self.0.queue.turn(progress) => turn,
-            () = cancel.cancelled() => return Err(BuildError::Cancelled),
+        let build = |shared: Arc<BuilderShared>, turn, progress: Progress, cancel| async move {
+            shared.dockerfile(input, turn, &progress, &cancel).await
         };
-        let limit = Duration::from_secs(self.0.config.build.timeout_seconds);
-        tokio::select! {
-            built = self.dockerfile(input, progress) => built,
-            () = tokio::time::sleep(limit) => Err(BuildError::TimedOut(limit.as_secs())),
-            () = cancel.cancelled() => Err(BuildError::Cancelled),
-        }
-    }
-
-    /// Removes what the engine has cached of builds of an app's Dockerfile.
-    pub async fn remove_dockerfile_cache(&self, app: &AppName) -> Result<(), BuildError> {
-        self.0.engine_images.remove_image_tag(&self.0.dockerfile_tag(app)).await?;
-        Ok(self.0.builds.remove_step_images(app, &[]).await?)
-    }
-
-    async fn dockerfile(&self, input: DockerfileInput, progress: &Progress) -> Result<Digest, BuildError> {
-        let DockerfileInput { app, text, source, procfile, env, no_cache } = input;
-        let shared = &self.0;
-        let labels = shared.builds.dockerfile_labels(&app);
-        let invalid =
-            |e: dockerfile::InvalidDockerfile| BuildError::Failed { phase: Phase::Build, message: e.to_string() };
-        let made = dockerfile::for_engine(&text, &labels).map_err(invalid)?;
-        let spec = DockerfileSpec { no_cache, ..shared.dockerfile_spec(&app, env) };
-        let images = dockerfile::referenced_images(&made.text, |name| spec.args.get(name).map(String::as_str));
-        let images = images.map_err(invalid)?;
-        shared.refuse_private(images.bases.iter().chain(&images.copied)).await?;
-        if no_cache {
-            shared.pull_bases(&images.bases, progress).await?;
-        }
-        progress.step("Building the Dockerfile").await;
-        for warning in &made.warnings {
-            progress.trouble(warning.clone()).await;
-        }
-        let added = added_files(&spec.dockerfile, &made.text).map_err(BuildError::Source)?;
-        let context =
-            futures_util::stream::once(std::future::ready(Ok(added))).chain(ReaderStream::new(source)).boxed();
-        let steps = shared.run_steps(&spec, context, progress).await.map_err(|error| match error {
-            BuildError::Failed { phase, message } => BuildError::Failed { phase, message: made.in_original(&message) },
-            other => other,
-        })?;
-        shared.builds.remove_step_images(&app, &steps).await?;
-
-        progress.step("Importing the image").await;
-        let (spool, archive) = self.image_archive(&spec.tag).await?;
-        let (images, lifecycle) = (shared.images.clone(), shared.lifecycle.path.clone());
-        let forget: Vec<String> = labels.into_iter().map(|(name, _)| name).collect();
-        let imported = tokio::task::spawn_blocking(move || {
-            let image = images.import(&archive)?;
-            let launcher = |processes: &[Process]| lifecycle::launcher_layers(&lifecycle, processes, spool.path());
-            Ok(images.with_launcher(&image, procfile.map(processes), &forget, launcher)?)
-        });
-        imported.await.map_err(|_| BuildError::ShuttingDown)?
+        self.in_turn(progress, cancel, build).await
     }
 }
 
 impl BuilderShared {
-    fn dockerfile_tag(&self, app: &AppName) -> String {
-        self.engine_images.own_tag(&format!("dockerfile/{app}"), "latest")
-    }
-
-    fn dockerfile_spec(&self, app: &AppName, env: BTreeMap<String, Secret>) -> DockerfileSpec {
-        let limits = &self.config.build;
-        let proxies = outbound::environment(&self.config.outbound).into_iter();
-        let proxies = proxies.filter(|(name, _)| name.to_ascii_uppercase().ends_with("_PROXY"));
-        let args = env.into_iter().map(|(name, value)| (name, value.expose().to_owned()));
-        DockerfileSpec {
-            tag: self.dockerfile_tag(app),
-            app: app.clone(),
-            // Random, so that the source has no file of this name.
-            dockerfile: format!(".paas-{:016x}.Dockerfile", rand::random::<u64>()),
-            args: proxies.chain(args).collect(),
-            cpus: limits.cpus,
-            memory_mib: limits.memory_mib,
-            no_cache: false,
-        }
-    }
-
-    /// Refuses images of other apps: the engine's builder would use any image that the engine has.
-    async fn refuse_private(&self, images: impl Iterator<Item = &String>) -> Result<(), BuildError> {
-        for image in images {
-            if self.engine_images.is_private(image).await? {
-                let message = format!("Dockerfile: {image} is an image that paas itself made; name one of a registry");
-                return Err(BuildError::Failed { phase: Phase::Build, message });
-            }
-        }
-        Ok(())
-    }
-
-    /// Pulls the base images of a Dockerfile; one that cannot be pulled is used as the engine has it.
-    async fn pull_bases(&self, bases: &[String], progress: &Progress) -> Result<(), BuildError> {
-        for base in bases {
-            progress.step(format!("Pulling {base}")).await;
-            let Err(error) = self.engine_images.pull_public(base).await else { continue };
-            if self.engine_images.image_id(base).await?.is_some() {
-                progress.trouble(format!("{error}; the build uses the {base} that the engine has")).await;
-            }
-        }
-        Ok(())
-    }
-
-    /// Has the engine run the steps. Returns their images.
-    async fn run_steps(
-        &self,
-        spec: &DockerfileSpec,
-        context: BoxStream<'static, std::io::Result<Bytes>>,
+    async fn dockerfile(
+        self: &Arc<Self>,
+        input: DockerfileInput,
+        turn: Turn,
         progress: &Progress,
-    ) -> Result<Vec<String>, BuildError> {
-        let built = self.builds.build_dockerfile(spec, context).await?;
-        let mut output = std::pin::pin!(built);
-        let (mut line, mut printed, mut steps) = (String::new(), 0u64, Vec::new());
-        let mut step = String::new();
-        while let Some(piece) = output.next().await {
-            let piece = piece.map_err(|error| self.explain_step(&step, error))?;
-            printed += piece.len() as u64;
-            if printed > MAX_OUTPUT_MIB << 20 {
-                return Err(BuildError::TooMuchOutput(MAX_OUTPUT_MIB));
-            }
-            for part in piece.split_inclusive('\n') {
-                line.push_str(part);
-                if !part.ends_with('\n') && line.len() < MAX_LINE_LEN {
-                    continue;
-                }
-                let whole = std::mem::take(&mut line);
-                if let Some(instruction) = instruction(&whole) {
-                    instruction.trim().clone_into(&mut step);
-                }
-                match image_id_in_output(&whole) {
-                    Some(id) => steps.push(id),
-                    None => report(&whole, progress).await,
-                }
-            }
-        }
-        report(&line, progress).await;
-        Ok(steps)
-    }
-
-    fn explain_step(&self, step: &str, error: EngineError) -> BuildError {
-        let EngineError::StepFailed(message) = error else { return BuildError::Engine(error) };
-        let message = if step.starts_with("FROM ") && !message.contains("parse error") {
-            // FROM only fails if the base image cannot be pulled.
-            missing_base(step, message.trim())
-        } else {
-            message
+        cancel: &CancellationToken,
+    ) -> Result<Digest, BuildError> {
+        let DockerfileInput { app, disk, source, dockerfile, procfile, env, logins, known_images, no_cache } = input;
+        let offered = self.offered.read().await?;
+        let known_layers = self.layers_of(known_images).await?;
+        let request = DockerfileRequest {
+            dockerfile: dockerfile.path.to_string(),
+            target: dockerfile.target.map(|stage| stage.to_string()),
+            env: env.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect(),
+            operator_env: outbound::environment(&self.config.outbound),
+            logins: logins.into_iter().map(login).collect(),
+            known_layers,
+            no_cache,
         };
-        if message.ends_with("returned a non-zero code: 137") {
-            return BuildError::OutOfMemory(self.config.build.memory_mib);
+        let known: HashSet<_> = request.known_layers.iter().map(|layer| layer.digest.clone()).collect();
+        let spec = self.dockerfile_spec(offered.mount(), progress);
+        let mut environment = BuildEnvironment::open(self, spec, &app, &dockerfile_disk(&disk), cancel).await?;
+        let (session, request) = (self.session(&known, progress), Request::Dockerfile(request));
+        let image = match environment.run(&session, &request, source, &self.config, cancel).await {
+            Ok(BuildResult::Image(built)) => self.with_launcher(&app, *built, procfile, env, progress).await,
+            Ok(_) => Err(BuildError::Protocol("it did something else than to build the Dockerfile".to_owned())),
+            Err(error) => Err(error),
+        };
+        self.close(environment, turn, &image).await;
+        if image.is_ok() {
+            self.remove_one_disk(&disk).await;
         }
-        BuildError::Failed { phase: Phase::Build, message: format!("Dockerfile: {}", Line::sanitize(message.trim())) }
+        image
+    }
+
+    /// The layers of images that the blob store has, with their sizes.
+    async fn layers_of(self: &Arc<Self>, images: Vec<Digest>) -> Result<Vec<KnownLayer>, BuildError> {
+        self.blocking(move |this| {
+            let (mut layers, mut seen) = (Vec::new(), HashSet::new());
+            for image in images.iter().filter(|image| this.images.blobs().has(image)) {
+                for digest in this.images.layers(image)? {
+                    if let (Some(size), true) = (this.images.blobs().size(&digest)?, seen.insert(digest.clone())) {
+                        layers.push(KnownLayer { digest, size });
+                    }
+                }
+            }
+            Ok(layers)
+        })
+        .await
+    }
+
+    /// The container of any app's build of a Dockerfile; `offered` is the mount of the offered images.
+    pub(super) async fn dockerfile_spec(
+        self: &Arc<Self>,
+        offered: Option<Mount>,
+        progress: &Progress,
+    ) -> Result<BuildSpec, BuildError> {
+        let tag = self.engine_images.own_tag("dockerfile-builder", &dockerfile_builder_key());
+        let _one_at_a_time = self.pull.lock().await;
+        let image = match self.engine_images.image_id(&tag).await? {
+            Some(image) => image,
+            None => {
+                progress.step("Preparing the image in which Dockerfiles are built (only once)").await;
+                let manifest = self.images.dockerfile_builder(&self.config.stack, progress).await?;
+                progress.detail("Loading it into Docker").await;
+                self.pull_build_image(&format!("dockerfile-builder@{manifest}"), &tag).await?
+            }
+        };
+        Ok(BuildSpec { namespaces: true, ..self.container_spec(image, offered.into_iter().collect()) })
+    }
+
+    async fn with_launcher(
+        self: &Arc<Self>,
+        app: &AppName,
+        built: BuiltImage,
+        procfile: Option<Procfile>,
+        env: BTreeMap<String, Secret>,
+        progress: &Progress,
+    ) -> Result<Digest, BuildError> {
+        log_timings(app, &built.timings);
+        for line in without_effect(&built.config) {
+            progress.trouble(line).await;
+        }
+        let spool = self.packages.staging()?;
+        self.blocking(move |this| {
+            let image = this.images.put_built(&built, env.iter())?;
+            let launcher =
+                |processes: &[Process]| lifecycle::launcher_layers(&this.lifecycle.path, processes, spool.path());
+            Ok(this.images.with_launcher(&image, procfile.map(processes), launcher)?)
+        })
+        .await
     }
 }
 
-/// Why a base image is missing, and what to do.
-fn missing_base(step: &str, message: &str) -> String {
-    let remedy = "name a buildpack, which builds without the Dockerfile";
-    let unreachable = ["no such host", "dial tcp", "timeout", "connection refused", "server misbehaving"];
-    if unreachable.iter().any(|sign| message.contains(sign)) {
-        format!("{step}: its registry does not respond ({message}); push again when it does, or {remedy}")
-    } else {
-        format!("{step}: {message}; correct its name, or {remedy}")
-    }
+/// The disk of an app's Dockerfile: it holds files of users that only exist in the container.
+pub(super) fn dockerfile_disk(disk: &str) -> String {
+    format!("{disk}-dockerfile")
 }
 
-/// Reports a line of the engine's output.
-async fn report(line: &str, progress: &Progress) {
-    let line = Line::sanitize(line.trim_end());
-    let omitted = ["Removing intermediate container", "Successfully tagged", "Successfully built", " ---> Running in"];
-    if line.trim().is_empty() || omitted.iter().any(|begin| line.starts_with(begin)) || line.contains("LABEL \"paas.") {
-        return;
-    }
-    match instruction(&line) {
-        Some(instruction) => progress.step(instruction).await,
-        None => progress.detail(line).await,
-    }
-}
-
-/// The instruction, if the line begins a step.
-fn instruction(line: &str) -> Option<&str> {
-    Some(line.strip_prefix("Step ")?.split_once(" : ")?.1)
-}
-
-/// The beginning of a tar: the Dockerfile that is built, and a `.dockerignore` that keeps it out of the image.
-fn added_files(dockerfile: &str, text: &str) -> std::io::Result<Bytes> {
-    let mut tar = tar::Builder::new(Vec::new());
-    let ignore = format!("{dockerfile}\n.dockerignore\n");
-    for (name, text) in [(dockerfile, text), (".dockerignore", &ignore)] {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(text.len() as u64);
-        header.set_mode(0o644);
-        tar.append_data(&mut header, name, text.as_bytes())?;
-    }
-    // Without the end-of-archive marker: the source follows.
-    Ok(Bytes::from(std::mem::take(tar.get_mut())))
+fn login(RegistryLogin { host, username, password }: RegistryLogin) -> Login {
+    Login { host: host.to_string(), username, password: password.expose().to_owned() }
 }
 
 /// The processes of the `Procfile`, run by the image's shell.
@@ -262,16 +201,4 @@ fn processes(Procfile(entries): Procfile) -> Vec<Process> {
         working_dir: None,
     };
     entries.into_iter().map(process).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_is_only_called_wrong_if_the_registry_answered() {
-        let unreachable = missing_base("FROM a", "Get \"https://r/v2/\": dial tcp: lookup r: no such host");
-        assert!(unreachable.contains("its registry does not respond") && !unreachable.contains("correct its name"));
-        assert!(missing_base("FROM a", "pull access denied for a").contains("correct its name"));
-    }
 }

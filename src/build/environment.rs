@@ -2,7 +2,6 @@
 //! builds (the engine adapter puts every build container there).
 
 use std::{
-    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -28,19 +27,19 @@ use crate::{
     images::Stack,
     lifecycle::{
         apt,
-        protocol::{BuildRequest, BuildResult, Built},
+        protocol::{BuildResult, Phase, Request},
     },
     model::{AppName, Line},
     progress::Progress,
 };
 
 /// Time that a container has to end after a build that failed.
-const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An open environment. It must be closed: dropping it leaves disk and container until the server starts again.
 pub(super) struct BuildEnvironment {
     disk: MountedDisk,
-    /// What this container has in common with those of all builds by this recipe.
+    /// What this container has in common with those of other apps' builds of this kind.
     spec: BuildSpec,
     container: AssignedContainer,
 }
@@ -53,20 +52,19 @@ pub(super) enum Cache {
 }
 
 impl BuildEnvironment {
-    /// Mounts the app's disk, and gets a container on it: the standby container, if it fits the recipe, or a new one.
+    /// Mounts the app's disk, and gets a container on it: the standby container, if it has this `spec`, or a new one.
     pub(super) async fn open(
         builder: &Arc<BuilderShared>,
-        recipe: &Recipe,
+        spec: impl Future<Output = Result<BuildSpec, BuildError>>,
         app: &AppName,
         disk: &str,
-        progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<Self, BuildError> {
         let begun = Instant::now();
         let (image, mount_point) = (builder.disk_image(disk), builder.mounts().join(disk));
         let disk = Disk::open(&image, builder.config.build.disk_mib, &mount_point).await?;
         tracing::debug!(millis = begun.elapsed().as_millis(), "the disk is mounted");
-        match builder.start_container(recipe, app, &disk, progress, cancel).await {
+        match builder.start_container(spec, app, &disk, cancel).await {
             Ok((spec, container)) => Ok(Self { disk, spec, container }),
             Err(error) => {
                 close_disk(disk, Cache::Keep).await;
@@ -79,11 +77,11 @@ impl BuildEnvironment {
     pub(super) async fn run(
         &mut self,
         session: &LifecycleSession<'_>,
-        request: &BuildRequest,
+        request: &Request,
         source: Box<dyn AsyncRead + Send + Unpin>,
         config: &Config,
         cancel: &CancellationToken,
-    ) -> Result<Built, BuildError> {
+    ) -> Result<BuildResult, BuildError> {
         let limit = Duration::from_secs(config.build.timeout_seconds);
         let conversation = tokio::select! {
             conversation = session.run(&mut self.container.container, request, source) => conversation?,
@@ -94,9 +92,9 @@ impl BuildEnvironment {
     }
 
     /// The result that the container sent. If it failed because it reached a limit, that is the error.
-    async fn result(&mut self, conversation: Conversation, config: &Config) -> Result<Built, BuildError> {
+    async fn result(&mut self, conversation: Conversation, config: &Config) -> Result<BuildResult, BuildError> {
         let failed = match conversation.result {
-            Some(BuildResult::Built(built)) => return Ok(*built),
+            Some(result @ (BuildResult::Built(_) | BuildResult::Image(_) | BuildResult::Done)) => return Ok(result),
             Some(BuildResult::Failed { phase, message }) => {
                 Some(BuildError::Failed { phase, message: Line::sanitize(&message) })
             }
@@ -122,6 +120,12 @@ impl BuildEnvironment {
     }
 }
 
+/// Notes how long the phases of a build took, in milliseconds.
+pub(super) fn log_timings(app: &AppName, timings: &[(Phase, u64)]) {
+    let timings: Vec<_> = timings.iter().map(|(phase, millis)| format!("{phase:?} {millis}")).collect();
+    tracing::info!(%app, phases = timings.join(", "), "built");
+}
+
 async fn close_disk(disk: MountedDisk, cache: Cache) {
     let closed = match cache {
         Cache::Keep => disk.close().await,
@@ -135,26 +139,39 @@ async fn close_disk(disk: MountedDisk, cache: Cache) {
 impl BuilderShared {
     async fn start_container(
         self: &Arc<Self>,
-        recipe: &Recipe,
+        spec: impl Future<Output = Result<BuildSpec, BuildError>>,
         app: &AppName,
         disk: &MountedDisk,
-        progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<(BuildSpec, AssignedContainer), BuildError> {
-        let build_image = tokio::select! {
-            image = self.build_image(&recipe.stack, progress) => image?,
+        let spec = tokio::select! {
+            spec = spec => spec?,
             () = cancel.cancelled() => return Err(BuildError::Cancelled),
         };
-        let run_image = recipe.stack.run.manifest.clone();
-        let run_packages = self.blocking(move |this| {
-            run_packages::file(&this.images, &run_image, &this.config.data_dir.join("run-packages"))
-        });
-        let spec = self.container_spec(recipe, build_image, &run_packages.await?);
         let container = match self.standby.take(&self.builds, &spec, app, disk).await? {
             Some(container) => container,
             None => AssignedContainer::new(self.builds.run_build(&spec.for_app(app, disk)).await?),
         };
         Ok((spec, container))
+    }
+
+    /// The container of any app's build by this recipe.
+    pub(super) async fn recipe_spec(
+        self: &Arc<Self>,
+        recipe: &Recipe,
+        progress: &Progress,
+    ) -> Result<BuildSpec, BuildError> {
+        let build_image = self.build_image(&recipe.stack, progress).await?;
+        let run_image = recipe.stack.run.manifest.clone();
+        let run_packages = self.blocking(move |this| {
+            run_packages::file(&this.images, &run_image, &this.config.data_dir.join("run-packages"))
+        });
+        let mut mounts = vec![
+            Mount::read_only(self.downloads.dir(), "/cnb/downloads"),
+            Mount::read_only(&run_packages.await?, apt::RUN_PACKAGES),
+        ];
+        mounts.extend(recipe.buildpacks.iter().map(|b| Mount::read_only(&b.folder, b.target())));
+        Ok(self.container_spec(build_image, mounts))
     }
 
     /// The stack's build image on the engine: pulled if the engine lacks it, and tagged so that nobody prunes it.
@@ -166,23 +183,24 @@ impl BuilderShared {
             return Ok(image);
         }
         progress.step(format!("Loading the build image of {} into Docker (only once)", stack.id)).await;
-        let reference = format!("{}/{}-build@{manifest}", self.config.registry.listen, stack.id);
+        self.pull_build_image(&format!("{}-build@{manifest}", stack.id), &tag).await
+    }
+
+    /// Has the engine pull an image from the registry, and tags it.
+    pub(super) async fn pull_build_image(&self, name: &str, tag: &str) -> Result<ImageId, BuildError> {
+        let reference = format!("{}/{name}", self.config.registry.listen);
         let image = self.engine_images.pull(&reference, self.registry_token.expose()).await?;
-        self.engine_images.tag(&image, &tag).await?;
+        self.engine_images.tag(&image, tag).await?;
         // The registry may have another port next time; then nothing would identify this name as ours.
         self.engine_images.forget_pulled(&reference).await?;
         Ok(image)
     }
 
-    /// The container of any app's build by this recipe.
-    fn container_spec(&self, recipe: &Recipe, image: ImageId, run_packages: &Path) -> BuildSpec {
+    /// A build container of this image, with what all have in common.
+    pub(super) fn container_spec(&self, image: ImageId, more_mounts: Vec<Mount>) -> BuildSpec {
         let limits = &self.config.build;
-        let mut mounts = vec![
-            Mount::read_only(&self.lifecycle.path, "/cnb/lifecycle/lifecycle"),
-            Mount::read_only(self.downloads.dir(), "/cnb/downloads"),
-            Mount::read_only(run_packages, apt::RUN_PACKAGES),
-        ];
-        mounts.extend(recipe.buildpacks.iter().map(|b| Mount::read_only(&b.folder, b.target())));
+        let mut mounts = vec![Mount::read_only(&self.lifecycle.path, "/cnb/lifecycle/lifecycle")];
+        mounts.extend(more_mounts);
         mounts.extend(self.ca_bundle.iter().map(|path| Mount::read_only(path, outbound::CA_BUNDLE)));
         BuildSpec {
             app: None,
@@ -194,6 +212,7 @@ impl BuilderShared {
             cpus: limits.cpus,
             memory_mib: limits.memory_mib,
             pids: limits.pids,
+            namespaces: false,
         }
     }
 }

@@ -35,6 +35,11 @@ pub enum BuildError {
          less, or raise build.disk_mib in paas.toml"
     )]
     DiskFull(u64),
+    /// The disk of the offered images is full.
+    #[error(
+        "there is no room for the image on the disk of the offered images ({0} MiB): withdraw others (images:withdraw)"
+    )]
+    OfferedStoreFull(u64),
     /// The build printed too much.
     #[error("the build was stopped: it printed more than {0} MiB; make it print less")]
     TooMuchOutput(u64),

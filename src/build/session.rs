@@ -19,7 +19,7 @@ use super::{
 use crate::{
     engine::BuildContainer,
     images::BlobStore,
-    lifecycle::protocol::{BlobHeader, BuildRequest, BuildResult, Built, Kind, MAX_FRAME, Phase},
+    lifecycle::protocol::{BlobHeader, BuildResult, Kind, MAX_FRAME, Phase, Request},
     model::{Digest, Line},
     progress::Progress,
 };
@@ -36,7 +36,7 @@ pub(super) struct LifecycleSession<'a> {
     pub(super) blobs: &'a BlobStore,
     pub(super) downloads: &'a Downloads,
     pub(super) tasks: &'a TaskTracker,
-    /// Layers of the app's previous image, which need not be sent.
+    /// Layers of the app's previous image and of offered images, which need not be sent.
     pub(super) known_layers: &'a HashSet<Digest>,
     pub(super) max_blob_bytes: u64,
     pub(super) progress: &'a Progress,
@@ -107,7 +107,7 @@ impl LifecycleSession<'_> {
     pub(super) async fn run(
         &self,
         container: &mut BuildContainer,
-        request: &BuildRequest,
+        request: &Request,
         mut source: Box<dyn AsyncRead + Send + Unpin>,
     ) -> Result<Conversation, BuildError> {
         let request = encode(request)?;
@@ -129,7 +129,7 @@ impl LifecycleSession<'_> {
             received = self.receive(&mut frames) => received?,
         };
         // The image is complete: nothing that the container may still print is worth waiting for.
-        if matches!(received.conversation.result, Some(BuildResult::Built(_))) {
+        if received.conversation.result.as_ref().is_some_and(|result| !matches!(result, BuildResult::Failed { .. })) {
             self.flush_stderr(&mut received).await;
             return Ok(received.conversation);
         }
@@ -177,8 +177,14 @@ impl LifecycleSession<'_> {
                 ContainerEvent::Frame(Kind::BlobData, payload) => self.blob_data(&mut received, payload).await?,
                 ContainerEvent::Frame(Kind::Result, payload) => {
                     let result = parse(&payload)?;
-                    if let BuildResult::Built(built) = &result {
-                        self.check_layers(&received, built)?;
+                    match &result {
+                        BuildResult::Built(built) => {
+                            self.check_layers(&received, built.layers.iter().map(|layer| &layer.digest))?;
+                        }
+                        BuildResult::Image(image) => {
+                            self.check_layers(&received, image.layers.iter().map(|layer| &layer.digest))?;
+                        }
+                        BuildResult::Done | BuildResult::Failed { .. } => {}
                     }
                     received.conversation.result = Some(result);
                     return Ok(received);
@@ -246,15 +252,18 @@ impl LifecycleSession<'_> {
         Ok(())
     }
 
-    /// Refuses an image with a layer that was neither sent nor in the app's previous image: the layer may be another
-    /// app's.
-    fn check_layers(&self, received: &Received, built: &Built) -> Result<(), BuildError> {
-        let unknown = built.layers.iter().find(|layer| {
-            !received.stored_layers.contains(&layer.digest) && !self.known_layers.contains(&layer.digest)
-        });
-        match unknown {
+    /// Refuses an image with a layer that was neither sent nor in the app's previous image or an offered one: the layer may
+    /// be another app's.
+    fn check_layers<'a>(
+        &self,
+        received: &Received,
+        mut layers: impl Iterator<Item = &'a Digest>,
+    ) -> Result<(), BuildError> {
+        let is_unknown =
+            |layer: &&Digest| !received.stored_layers.contains(*layer) && !self.known_layers.contains(*layer);
+        match layers.find(is_unknown) {
             None => Ok(()),
-            Some(layer) => Err(BuildError::Protocol(format!("layer {} was not sent", layer.digest))),
+            Some(layer) => Err(BuildError::Protocol(format!("layer {layer} was not sent"))),
         }
     }
 }
@@ -274,7 +283,7 @@ impl Received {
 }
 
 /// The request, encoded as one frame. If it is too large, the app's settings are.
-fn encode(request: &BuildRequest) -> Result<Vec<u8>, BuildError> {
+fn encode(request: &Request) -> Result<Vec<u8>, BuildError> {
     let bytes = serde_json::to_vec(request).map_err(|e| BuildError::Protocol(e.to_string()))?;
     if bytes.len() <= MAX_FRAME {
         return Ok(bytes);
@@ -310,19 +319,21 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::lifecycle::protocol::Target;
+    use crate::lifecycle::protocol::{BuildRequest, Target};
 
     #[test]
     fn a_request_larger_than_a_frame_is_refused() {
-        let request = |value: String| BuildRequest {
-            order: Vec::new(),
-            env: BTreeMap::from([("A".to_owned(), value)]),
-            project: serde_json::Value::Null,
-            operator_env: BTreeMap::new(),
-            stack_id: String::new(),
-            target: Target::default(),
-            previous: None,
-            known_blobs: Vec::new(),
+        let request = |value: String| {
+            Request::Buildpacks(BuildRequest {
+                order: Vec::new(),
+                env: BTreeMap::from([("A".to_owned(), value)]),
+                project: serde_json::Value::Null,
+                operator_env: BTreeMap::new(),
+                stack_id: String::new(),
+                target: Target::default(),
+                previous: None,
+                known_blobs: Vec::new(),
+            })
         };
         assert!(encode(&request("x".repeat(1000))).is_ok());
         let error = encode(&request("x".repeat(2 << 20))).unwrap_err().to_string();

@@ -75,7 +75,6 @@ impl Deployer {
             this.engine_images.remove_image_tag(&this.engine_images.release_tag(&app.name, release.number)).await?;
         }
         this.builder.remove_disk(&app.id.0.to_string()).await?;
-        this.builder.remove_dockerfile_cache(&app.name).await?;
         this.repositories.remove(&app.name).await?;
         let logs = self.build_logs(app.id);
         match tokio::fs::remove_dir_all(&logs).await {

@@ -8,7 +8,10 @@ use crate::{
     git::GitError,
     images::ImageError,
     instances::{InstancesError, RolloutError},
-    model::{AppName, BranchName, InvalidAppJson, InvalidProjectToml, ProcfileError, RefName, Secret, TaskName},
+    model::{
+        AppName, BranchName, DockerfilePath, InvalidAppJson, InvalidProjectToml, ProcfileError, RefName, Secret,
+        TaskName,
+    },
     receive::Rejection,
     store::StoreError,
     tasks::TaskError,
@@ -17,6 +20,11 @@ use crate::{
 /// Why a push or another operation on an app failed. Each prints as one line for the caller.
 #[derive(Debug, thiserror::Error)]
 pub enum DeployError {
+    /// The Dockerfile that the app names is not in the commit.
+    #[error(
+        "the app has no file {0}, which builds:set names as its Dockerfile: add it, or change that (builds:set APP dockerfile PATH)"
+    )]
+    NoDockerfile(DockerfilePath),
     /// The failure was already reported in the build's output; only `failure::report` makes this.
     #[error(transparent)]
     AlreadyReported(Box<DeployError>),

@@ -9,9 +9,9 @@ use super::{
     manifests::Manifests,
 };
 use crate::{
-    build::{BuildInput, DockerfileInput, Recipe},
+    build::{BuildInput, BuildSettings, ChosenDockerfile, DockerfileInput, Recipe},
     git::Source,
-    model::{AppJson, Digest, Procfile, Secret, dockerfile},
+    model::{AppJson, Digest, Procfile, Secret},
     progress::Progress,
     store::{App, BuildId, UsedBuildpack},
 };
@@ -39,7 +39,7 @@ pub(super) enum Reuse {
 /// How a source becomes an image.
 enum Method {
     Buildpacks(Box<Recipe>),
-    Dockerfile { text: String, procfile: Option<Procfile>, env: BTreeMap<String, Secret> },
+    Dockerfile { dockerfile: ChosenDockerfile, procfile: Option<Procfile>, env: BTreeMap<String, Secret> },
 }
 
 /// What is built, and how.
@@ -120,22 +120,13 @@ impl Deployer {
         let without_web = procfile.as_ref().is_some_and(Procfile::has_only_workers);
         let settings = self.build_settings(app, checkout, &project, progress).await?;
         let env = settings.env.clone();
-        if let (true, Some(text)) = (settings.names_no_buildpack(), checkout.read("Dockerfile").await?) {
-            let files = dockerfile::files(&project.files, checkout.read(".dockerignore").await?.as_deref());
-            let source = checkout.source(&files).await?;
-            let key = this.builder.dockerfile_key(&source.tree, &settings.env);
-            return Ok(Plan {
-                app_json,
-                summary,
-                without_web,
-                method: Method::Dockerfile { text, procfile, env: settings.env },
-                source,
-                key,
-                env,
-            });
+        let source = checkout.source(&project.files).await?;
+        if let Some(dockerfile) = dockerfile(app, checkout, &settings).await? {
+            let key = this.builder.dockerfile_key(&source.tree, &dockerfile, &settings.env);
+            let method = Method::Dockerfile { dockerfile, procfile, env: settings.env };
+            return Ok(Plan { app_json, summary, without_web, method, source, key, env });
         }
         let recipe = this.builder.recipe(settings, this.stacks.newest(this.stacks.name_for(app)).await?)?;
-        let source = checkout.source(&project.files).await?;
         let key = recipe.key(&source.tree);
         let method = Method::Buildpacks(Box::new(recipe));
         Ok(Plan { app_json, summary, without_web, method, source, key, env })
@@ -170,23 +161,53 @@ impl Deployer {
         cancel: &CancellationToken,
     ) -> Result<(Digest, Vec<UsedBuildpack>), DeployError> {
         let this = &self.0;
-        let recipe = match method {
-            Method::Buildpacks(recipe) => recipe,
-            Method::Dockerfile { text, procfile, env } => {
-                let (app, source, no_cache) = (app.name.clone(), source.reader, reuse == Reuse::No);
-                let input = DockerfileInput { app, text, source, procfile, env, no_cache };
-                let image = this.builder.build_dockerfile(input, progress, cancel.clone()).await?;
-                return Ok((image, Vec::new()));
-            }
-        };
         let previous = match app.current {
             Some(current) => this.store.release(app.id, current.release).await?.map(|release| release.image),
             None => None,
         };
+        let disk = app.id.0.to_string();
+        let recipe = match method {
+            Method::Buildpacks(recipe) => recipe,
+            Method::Dockerfile { dockerfile, procfile, env } => {
+                let logins = this.store.registry_logins(app.id).await?;
+                let offered = this.store.offered_images().await?.into_iter().map(|image| image.manifest);
+                let input = DockerfileInput {
+                    app: app.name.clone(),
+                    disk,
+                    source: source.reader,
+                    dockerfile,
+                    procfile,
+                    env,
+                    logins,
+                    known_images: previous.into_iter().chain(offered).collect(),
+                    no_cache: reuse == Reuse::No,
+                };
+                let image = this.builder.build_dockerfile(input, progress, cancel.clone()).await?;
+                return Ok((image, Vec::new()));
+            }
+        };
         let tree = source.tree.as_str();
         let project = serde_json::json!({ "source": { "type": "git", "version": { "tree": tree } } });
-        let (app, disk) = (app.name.clone(), app.id.0.to_string());
-        let input = BuildInput { app, disk, source: source.reader, previous, project };
+        let input = BuildInput { app: app.name.clone(), disk, source: source.reader, previous, project };
         Ok(this.builder.build(*recipe, input, progress, cancel.clone()).await?)
+    }
+}
+
+/// The Dockerfile that is built: the one that the app names, or `Dockerfile`; none if a buildpack is named.
+async fn dockerfile(
+    app: &App,
+    checkout: &Checkout<'_>,
+    settings: &BuildSettings,
+) -> Result<Option<ChosenDockerfile>, DeployError> {
+    if !settings.names_no_buildpack() {
+        return Ok(None);
+    }
+    let path = app.dockerfile.clone().unwrap_or_default();
+    if checkout.read(path.as_str()).await?.is_some() {
+        return Ok(Some(ChosenDockerfile { path, target: app.build_target.clone() }));
+    }
+    match &app.dockerfile {
+        None => Ok(None),
+        Some(path) => Err(DeployError::NoDockerfile(path.clone())),
     }
 }

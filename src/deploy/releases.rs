@@ -129,7 +129,6 @@ impl Deployer {
         cancel: &CancellationToken,
     ) -> Result<(), DeployError> {
         let _lock = self.0.pushes.lock(app.id, progress, cancel).await?;
-        self.0.builder.remove_disk(&app.id.0.to_string()).await?;
-        Ok(self.0.builder.remove_dockerfile_cache(&app.name).await?)
+        Ok(self.0.builder.remove_disk(&app.id.0.to_string()).await?)
     }
 }

@@ -2,6 +2,7 @@
 //! it will build.
 
 use std::{
+    collections::HashMap,
     path::{Path, PathBuf},
     pin::Pin,
 };
@@ -25,6 +26,7 @@ use super::{
     handle::Builds,
     id::{ContainerId, ImageId},
     label::{self, Kind},
+    seccomp,
 };
 use crate::model::AppName;
 
@@ -82,14 +84,23 @@ pub struct BuildSpec {
     pub memory_mib: u64,
     /// Maximum number of processes and threads.
     pub pids: u32,
+    /// Whether its processes may make user and mount namespaces, which buildah needs; what they may do outside of these is
+    /// the same.
+    pub namespaces: bool,
 }
 
 impl BuildSpec {
+    /// The same container with the folders of a disk.
+    #[must_use]
+    pub fn on_disk(&self, disk: &MountedDisk) -> Self {
+        let folders = FOLDERS.map(|name| Mount::writable(&disk.folder(name), format!("/{name}")));
+        Self { mounts: [&self.mounts[..], &folders].concat(), ..self.clone() }
+    }
+
     /// The same container for an app, with the app's disk.
     #[must_use]
     pub fn for_app(&self, app: &AppName, disk: &MountedDisk) -> Self {
-        let folders = FOLDERS.map(|name| Mount::writable(&disk.folder(name), format!("/{name}")));
-        Self { app: Some(app.clone()), mounts: [&self.mounts[..], &folders].concat(), ..self.clone() }
+        Self { app: Some(app.clone()), ..self.on_disk(disk) }
     }
 
     /// The same container as a standby container; the disk of the app will be mounted into the slot.
@@ -130,7 +141,8 @@ impl Builds {
         labels.extend(spec.app.iter().map(|app| (label::APP.to_owned(), app.to_string())));
         let active_group = self.0.activate_build_group().await;
         let host = HostConfig {
-            init: Some(true),
+            // The lifecycle is one; the engine's would offer the container's streams to every process of the build.
+            init: Some(false),
             network_mode: Some(network),
             readonly_rootfs: Some(true),
             nano_cpus: Some(self.0.nano_cpus(u64::from(spec.cpus) * 1000)),
@@ -143,7 +155,7 @@ impl Builds {
             oom_score_adj: Some(500),
             log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
             mounts: Some(spec.mounts.iter().map(mount).collect()),
-            ..confined()
+            ..if spec.namespaces { confined_with_namespaces() } else { confined() }
         };
         let body = ContainerCreateBody {
             image: Some(spec.image.to_string()),
@@ -239,6 +251,21 @@ impl BuildContainer {
         // The engine waits until the remaining output of a dying container is read.
         drop((stdin, output));
         builds.0.containers().remove(&id).await
+    }
+}
+
+/// Settings of a container without privileges whose user can be root of a user namespace: for that, `newuidmap` must have
+/// its two capabilities, which nothing else in the container gets. AppArmor's profile for containers would forbid mounts in
+/// the namespace. What must not be on a disk goes into memory.
+fn confined_with_namespaces() -> HostConfig {
+    HostConfig {
+        cap_add: Some(vec!["SETUID".to_owned(), "SETGID".to_owned()]),
+        security_opt: Some(vec![format!("seccomp={}", seccomp::profile()), "apparmor=unconfined".to_owned()]),
+        tmpfs: Some(HashMap::from([(
+            "/run".to_owned(),
+            "rw,nosuid,nodev,noexec,size=16m,mode=0700,uid=1000,gid=1000".to_owned(),
+        )])),
+        ..confined()
     }
 }
 

@@ -27,16 +27,3 @@ pub(super) async fn connect(socket: &str) -> Result<Docker, DockerError> {
         other => other,
     }
 }
-
-/// The same connection, with the parent control group added to every request: bollard's build options lack it.
-pub(super) fn with_cgroup_parent(docker: Docker, parent: String) -> Docker {
-    docker.with_request_modifier(move |mut request| {
-        let mut parts = request.uri().clone().into_parts();
-        let query = parts.path_and_query.as_ref().map(|query| format!("{query}&cgroupparent={parent}"));
-        parts.path_and_query = query.and_then(|query| query.parse().ok());
-        if let Ok(uri) = hyper::Uri::from_parts(parts) {
-            *request.uri_mut() = uri;
-        }
-        request
-    })
-}

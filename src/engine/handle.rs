@@ -31,7 +31,7 @@ pub struct Engine {
     pub containers: Containers,
 }
 
-/// Build containers, and builds of Dockerfiles.
+/// Build containers.
 #[derive(Debug, Clone)]
 pub struct Builds(pub(super) Connection);
 
@@ -57,8 +57,6 @@ pub(super) struct Connection {
 #[derive(Debug)]
 pub(super) struct EngineShared {
     docker: Docker,
-    /// The same connection, whose image builds run in [`Self::build_group`].
-    pub docker_in_build_group: Docker,
     server_id: String,
     /// Eight hex digits derived from the server's id, for names of limited length.
     pub short_id: String,
@@ -104,10 +102,6 @@ impl Engine {
         let build_group = BuildGroup::new(server_id, info.cgroup_driver, cpus.min(config.build.cpus));
         Ok(Self::over(Connection {
             shared: Arc::new(EngineShared {
-                docker_in_build_group: match build_group.path() {
-                    Some(path) => connection::with_cgroup_parent(docker.clone(), path),
-                    None => docker.clone(),
-                },
                 build_group,
                 docker,
                 server_id: server_id.to_owned(),

@@ -1,5 +1,7 @@
 //! Images on the engine. They are a cache of the blob store.
 
+use std::collections::HashMap;
+
 use bollard::{
     auth::DockerCredentials,
     models::ImageSummary,
@@ -194,6 +196,24 @@ impl Images {
         for image in &self.all_images().await? {
             for digest in self.pull_digests(&image.repo_digests) {
                 self.remove_reference(digest).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what versions of paas that had the engine build Dockerfiles have left: the images of steps, which have no tag.
+    pub async fn remove_step_images(&self) -> Result<()> {
+        let label = format!("{}={}", label::SERVER, self.0.server_id());
+        let filters = HashMap::from([("dangling", vec!["true".to_owned()]), ("label", vec![label])]);
+        let options = ListImagesOptionsBuilder::new().filters(&filters).build();
+        let listed = self.0.docker().list_images(Some(options)).await;
+        for image in listed.map_err(EngineError::docker(Act::List, "images"))? {
+            let options = RemoveImageOptionsBuilder::new().force(false).build();
+            match self.0.docker().remove_image(&image.id, Some(options), None).await {
+                Ok(_) => {}
+                // It does not exist any more, or is in use.
+                Err(e) if matches!(status(&e), Some(404 | 409)) => {}
+                Err(e) => return Err(EngineError::docker(Act::Remove, format!("image {}", image.id))(e)),
             }
         }
         Ok(())

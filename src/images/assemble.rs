@@ -28,8 +28,7 @@ impl ImageStore {
             diff_ids.push(layer.digest.clone());
             history.push(History::of(CREATED, layer.created_by.as_str()));
         }
-        // A buildpack must not set our own labels.
-        let of_build = built.labels.clone().into_iter().filter(|(name, _)| !name.starts_with("paas."));
+        let of_build = built.labels.clone().into_iter().filter(|(name, _)| labels::is_kept_of_build(name));
         let mut labels: BTreeMap<_, _> = labels::of_base(&base_config.config.labels).chain(of_build).collect();
         add_stack(&mut labels, stack);
         labels::add_launcher(&mut labels);

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    path::Path,
+    path::{Path, PathBuf},
     process::Stdio,
 };
 
@@ -31,7 +31,7 @@ use crate::{
 
 /// Hook of mmdebstrap that changes the new root file system: adds the user of builds and apps, and removes setuid bits and
 /// files with random contents.
-const CUSTOMIZE: &str = r#"
+pub(super) const CUSTOMIZE: &str = r#"
 set -e
 echo 'paas:x:1000:1000:paas:/home/paas:/bin/bash' >> "$1/etc/passwd"
 echo 'paas:x:1000:' >> "$1/etc/group"
@@ -43,7 +43,7 @@ rm -rf "$1/var/cache/ldconfig/aux-cache" "$1/var/log/"* "$1/etc/machine-id" "$1/
 "#;
 
 /// Modification time of files that are not from packages, in seconds since 1970.
-const EPOCH: &str = "1750000000";
+pub(super) const EPOCH: &str = "1750000000";
 
 /// Record beside a bootstrapped tar, written when the tar is complete.
 #[derive(Debug, Serialize, Deserialize)]
@@ -65,6 +65,19 @@ impl ImageKind {
             Self::Build => "build",
         }
     }
+}
+
+/// A root file system of Debian packages.
+pub(super) struct DebianRoot<'a> {
+    /// What it is for, in messages: "run image of stack debian-13".
+    pub(super) what: String,
+    /// Id of the stack, in messages.
+    pub(super) stack: &'a str,
+    /// Debian suite.
+    pub(super) suite: &'a str,
+    pub(super) packages: Vec<String>,
+    /// Hook of mmdebstrap that changes the new root file system.
+    pub(super) customize: &'a str,
 }
 
 impl StackDefinition {
@@ -101,12 +114,18 @@ impl StackDefinition {
         images: &ImageStore,
         progress: &Progress,
     ) -> Result<StackImage> {
-        let tar = folder.join(format!("{}.tar", kind.name()));
-        let record = folder.join(format!("{}.json", kind.name()));
-        let layer = match fs::read(&record).ok().and_then(|text| serde_json::from_slice::<CacheRecord>(&text).ok()) {
-            Some(record) if tar.exists() => record.layer,
-            _ => self.make_tar(&tar, &record, kind, progress).await?,
+        let mut packages = self.run.clone();
+        if kind == ImageKind::Build {
+            packages.extend(self.build.iter().cloned());
+        }
+        let root = DebianRoot {
+            what: format!("{} image of stack {}", kind.name(), self.id),
+            stack: &self.id,
+            suite: &self.suite,
+            packages,
+            customize: CUSTOMIZE,
         };
+        let (tar, layer) = root.cached(folder, kind.name(), progress).await?;
         let labels = BTreeMap::from([
             ("io.buildpacks.base.distro.name".to_owned(), self.distro_name.clone()),
             ("io.buildpacks.base.distro.version".to_owned(), self.distro_version.clone()),
@@ -124,12 +143,29 @@ impl StackDefinition {
         tokio::task::spawn_blocking(put).await.map_err(|e| self.failed(e.to_string()))?
     }
 
+    fn failed(&self, reason: String) -> ImageError {
+        ImageError::Stack { stack: self.id.clone(), reason }
+    }
+}
+
+impl DebianRoot<'_> {
+    /// The tar `NAME.tar` in the folder, made if it is not complete there, and its digest.
+    pub(super) async fn cached(&self, folder: &Path, name: &str, progress: &Progress) -> Result<(PathBuf, Digest)> {
+        let tar = folder.join(format!("{name}.tar"));
+        let record = folder.join(format!("{name}.json"));
+        let layer = match fs::read(&record).ok().and_then(|text| serde_json::from_slice::<CacheRecord>(&text).ok()) {
+            Some(record) if tar.exists() => record.layer,
+            _ => self.make_tar(&tar, &record, progress).await?,
+        };
+        Ok((tar, layer))
+    }
+
     /// Creates the tar, and then the record, which marks the tar as complete.
-    async fn make_tar(&self, tar: &Path, record: &Path, kind: ImageKind, progress: &Progress) -> Result<Digest> {
-        let what = format!("{} image of stack {}", kind.name(), self.id);
+    async fn make_tar(&self, tar: &Path, record: &Path, progress: &Progress) -> Result<Digest> {
+        let what = &self.what;
         progress.step(format!("Bootstrapping the {what} from Debian packages")).await;
         let _ = fs::remove_file(record);
-        self.mmdebstrap(tar, kind, progress).await?;
+        self.mmdebstrap(tar, progress).await?;
         progress.detail(format!("Hashing the {what}")).await;
         let path = tar.to_owned();
         let layer =
@@ -141,11 +177,7 @@ impl StackDefinition {
         Ok(layer)
     }
 
-    async fn mmdebstrap(&self, tar: &Path, kind: ImageKind, progress: &Progress) -> Result<()> {
-        let mut packages = self.run.clone();
-        if kind == ImageKind::Build {
-            packages.extend(self.build.iter().cloned());
-        }
+    async fn mmdebstrap(&self, tar: &Path, progress: &Progress) -> Result<()> {
         let options = [
             "--mode=root",
             "--variant=minbase",
@@ -161,9 +193,9 @@ impl StackDefinition {
         ];
         let mut child = Command::new("mmdebstrap")
             .args(options)
-            .arg(format!("--include={}", packages.join(",")))
-            .arg(format!("--customize-hook={CUSTOMIZE}"))
-            .arg(&self.suite)
+            .arg(format!("--include={}", self.packages.join(",")))
+            .arg(format!("--customize-hook={}", self.customize))
+            .arg(self.suite)
             .arg(tar)
             .env("SOURCE_DATE_EPOCH", EPOCH)
             .env("LC_ALL", "C.UTF-8")
@@ -192,7 +224,7 @@ impl StackDefinition {
     }
 
     fn failed(&self, reason: String) -> ImageError {
-        ImageError::Stack { stack: self.id.clone(), reason }
+        ImageError::Stack { stack: self.stack.to_owned(), reason }
     }
 }
 
@@ -240,7 +272,7 @@ fn remove_leftovers(cache: &Path, own: &Path) {
 }
 
 /// Locks the folder of a stack, so that only one process creates it. The kernel releases the lock when the process ends.
-async fn lock(folder: &Path, stack: &str, progress: &Progress) -> Result<File> {
+pub(super) async fn lock(folder: &Path, stack: &str, progress: &Progress) -> Result<File> {
     let failed = |source| ImageError::File { act: "create", path: folder.to_owned(), source };
     fs::create_dir_all(folder).map_err(failed)?;
     let file = File::create(folder.join("lock")).map_err(failed)?;

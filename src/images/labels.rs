@@ -4,13 +4,45 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::{lifecycle::INIT_LABEL, model::Digest};
+use crate::{
+    lifecycle::INIT_LABEL,
+    model::{Digest, Line},
+};
 
 /// Label in which the lifecycle stores what it needs at the next build.
 pub const LIFECYCLE_METADATA: &str = "io.buildpacks.lifecycle.metadata";
 
 /// Label with the metadata of the build.
 pub(super) const BUILD_METADATA: &str = "io.buildpacks.build.metadata";
+
+/// What the names of labels that describe an image begin with.
+const DESCRIPTIONS: [&str; 4] = ["org.opencontainers.image.", "io.paketo.", "org.springframework.", "maintainer"];
+
+/// Whether a label is neither ours nor a description of the image. Such labels do not reach containers: proxies, updaters and
+/// schedulers on the machine obey theirs, and whoever sets labels of ours would pass an image off as another's.
+pub(super) fn is_foreign(name: &str) -> bool {
+    !DESCRIPTIONS.iter().any(|begin| name.starts_with(begin))
+}
+
+/// The line that says so.
+pub(super) fn not_kept(names: &[String]) -> String {
+    let (label, are) = if names.len() == 1 { ("label", "is") } else { ("labels", "are") };
+    format!(
+        "the {label} {} {are} not kept: only labels that describe the image (org.opencontainers.image.*) are",
+        names.join(", ")
+    )
+}
+
+/// The line about the labels of a build by buildpacks that are not kept, if there are any.
+pub fn not_kept_of_build<'a>(names: impl Iterator<Item = &'a String>) -> Option<String> {
+    let names: Vec<_> = names.filter(|name| !is_kept_of_build(name)).map(|name| Line::sanitize(name)).collect();
+    (!names.is_empty()).then(|| not_kept(&names))
+}
+
+/// Whether a label of a build by buildpacks is kept: the buildpack specification has its own.
+pub(super) fn is_kept_of_build(name: &str) -> bool {
+    name.starts_with("io.buildpacks.") || !is_foreign(name)
+}
 
 /// Notes that the launcher of an image is an init, so that it gets no other one.
 pub(super) fn add_launcher(labels: &mut BTreeMap<String, String>) {

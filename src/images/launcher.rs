@@ -36,12 +36,11 @@ fn replaced_launcher(process: &Process) -> Option<String> {
 
 impl ImageStore {
     /// Adds the launcher to an image. The process types are those in `declared`, or one for the default command of the
-    /// image; `make_layers` creates the layers of the launcher for them. Labels in `drop_labels` are removed. Blocks.
+    /// image; `make_layers` creates the layers of the launcher for them. Of its labels, only those that describe it are kept. Blocks.
     pub fn with_launcher(
         &self,
         image: &Image,
         declared: Option<Vec<Process>>,
-        drop_labels: &[String],
         make_layers: impl FnOnce(&[Process]) -> io::Result<Vec<(BuiltLayer, File)>>,
     ) -> Result<Digest> {
         let mut layers = self.manifest(&image.manifest)?.layers;
@@ -85,7 +84,7 @@ impl ImageStore {
             diff_ids.push(layer.digest);
             history.push(History::of(CREATED, layer.created_by));
         }
-        run.labels.retain(|name, _| !drop_labels.contains(name));
+        run.labels.retain(|name, _| !labels::is_foreign(name));
         labels::add_launcher(&mut run.labels);
         run.labels.insert(PORT_LABEL.to_owned(), web_port(run.exposed_ports.keys()).to_string());
         run.labels.insert(BUILD_METADATA.to_owned(), serde_json::json!({ "processes": processes }).to_string());

@@ -1,4 +1,4 @@
-//! The build in its container: reads the request, goes through the phases, and reports the result.
+//! What happens in a build container: reads the request, does it, and reports the result.
 
 use std::{
     fs::File,
@@ -11,28 +11,31 @@ use std::{
 use super::{
     builder, cache, detector,
     dirs::Dirs,
-    downloads, exporter,
+    dockerfile, downloads, exporter,
     failure::Failure,
-    files,
+    files, init,
     line_ends::{self, Remedy},
     output::Output,
     program_env,
     programs::ProcessGroups,
-    protocol::{BuildRequest, BuildResult, Built, Kind, Phase, read_frame},
+    protocol::{BuildRequest, BuildResult, Built, BuiltImage, Kind, Phase, Request, read_frame},
     source::{self, SourceReader},
 };
 
-/// Runs one build over the standard streams.
+/// Does what one request asks for, over the standard streams.
 pub(super) fn run() -> ExitCode {
     // Programs of the same user could otherwise open our streams under /proc and write frames to them.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    if rustix::process::getpid().is_init() {
+        return init::run();
+    }
     let (Ok(stdin), Ok(stdout)) = (io::stdin().as_fd().try_clone_to_owned(), io::stdout().as_fd().try_clone_to_owned())
     else {
         return ExitCode::FAILURE;
     };
     let output = Output::new(File::from(stdout));
     let groups = ProcessGroups::default();
-    let result = build(&Dirs::default(), File::from(stdin), &output, &groups, |mut stdin, groups| {
+    let result = answer(&Dirs::default(), File::from(stdin), &output, &groups, |mut stdin, groups| {
         groups.own_container();
         // The input ends when the server closes its end: the build has no client any more.
         std::thread::spawn(move || {
@@ -41,41 +44,75 @@ pub(super) fn run() -> ExitCode {
             std::process::exit(1);
         });
     });
-    let result = match result {
-        Ok(built) => BuildResult::Built(Box::new(built)),
-        Err(Failure { phase, message }) => BuildResult::Failed { phase, message },
-    };
+    let result = result.unwrap_or_else(|Failure { phase, message }| BuildResult::Failed { phase, message });
     match output.result(&result) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-/// Runs one build; `watch` gets the rest of the input once the source is read.
-pub(super) fn build<R: Read>(
+/// Reads a request and the source, and does what it asks for; `watch` gets the rest of the input once the source is read.
+pub(super) fn answer<R: Read>(
     dirs: &Dirs,
     mut input: R,
     output: &Output,
     groups: &ProcessGroups,
     watch: impl FnOnce(R, ProcessGroups),
-) -> Result<Built, Failure> {
-    let prepare = |message: String| Failure::new(Phase::Prepare, message);
-    let first = match read_frame(&mut input) {
-        Ok(Some((Kind::Disk, device))) => {
-            check_disk(dirs, &device)?;
-            output.ready().map_err(|e| prepare(e.to_string()))?;
-            read_frame(&mut input)
-        }
-        first => first,
-    };
-    let mut clock = Clock::new();
-    let request: BuildRequest = match first {
-        Ok(Some((Kind::Request, text))) => serde_json::from_slice(&text).map_err(|e| prepare(e.to_string()))?,
-        _ => return Err(prepare("the server sent no request".to_owned())),
-    };
+) -> Result<BuildResult, Failure> {
+    let (request, mut clock) = receive_request(dirs, &mut input, output)?;
     for folder in [&dirs.workspace, &dirs.tmp, &dirs.platform] {
         files::empty(folder, &[]).map_err(Failure::io(Phase::Prepare, "empty", folder))?;
     }
+    let mut tar = SourceReader::new(&mut input);
+    let unpacked = source::unpack(&mut tar, &dirs.workspace).map_err(prepare)?;
+    tar.finish().map_err(|e| prepare(format!("the source is incomplete: {e}")))?;
+    watch(input, groups.clone());
+    match request {
+        Request::Buildpacks(request) => {
+            let built = build(dirs, &request, unpacked, output, groups, &mut clock)?;
+            Ok(BuildResult::Built(Box::new(Built { timings: clock.laps, ..built })))
+        }
+        Request::Dockerfile(request) => {
+            let image = dockerfile::build(dirs, &request, output, groups, &mut clock)?;
+            Ok(BuildResult::Image(Box::new(BuiltImage { timings: clock.laps, ..image })))
+        }
+        Request::Offer { name } => dockerfile::offer(dirs, &name, output, groups).map(|()| BuildResult::Done),
+        Request::Withdraw { name } => dockerfile::withdraw(dirs, &name, output, groups).map(|()| BuildResult::Done),
+    }
+}
+
+fn prepare(message: String) -> Failure {
+    Failure::new(Phase::Prepare, message)
+}
+
+/// Reads the request; a standby container first learns on which disk it is.
+fn receive_request(dirs: &Dirs, input: &mut impl Read, output: &Output) -> Result<(Request, Clock), Failure> {
+    let first = match read_frame(input) {
+        Ok(Some((Kind::Disk, device))) => {
+            check_disk(dirs, &device)?;
+            output.ready().map_err(|e| prepare(e.to_string()))?;
+            read_frame(input)
+        }
+        first => first,
+    };
+    let clock = Clock::new();
+    match first {
+        Ok(Some((Kind::Request, text))) => {
+            Ok((serde_json::from_slice(&text).map_err(|e| prepare(e.to_string()))?, clock))
+        }
+        _ => Err(prepare("the server sent no request".to_owned())),
+    }
+}
+
+/// Has buildpacks build the source in the app's folder.
+fn build(
+    dirs: &Dirs,
+    request: &BuildRequest,
+    unpacked: usize,
+    output: &Output,
+    groups: &ProcessGroups,
+    clock: &mut Clock,
+) -> Result<Built, Failure> {
     cache::recover(dirs).map_err(Failure::io(Phase::Prepare, "clean", &dirs.layers))?;
     let tools = dirs.tmp.join("bin");
     std::fs::create_dir_all(&tools).map_err(Failure::io(Phase::Prepare, "make", &tools))?;
@@ -87,22 +124,18 @@ pub(super) fn build<R: Read>(
         &tools,
     ))?;
     program_env::write_platform(dirs, &request.env).map_err(Failure::io(Phase::Prepare, "write", &dirs.platform))?;
-    let mut tar = SourceReader::new(&mut input);
-    let unpacked = source::unpack(&mut tar, &dirs.workspace).map_err(prepare)?;
-    tar.finish().map_err(|e| prepare(format!("the source is incomplete: {e}")))?;
-    watch(input, groups.clone());
     convert_scripts(dirs, output)?;
     clock.lap(Phase::Prepare);
 
     output.step(format!("Detecting ({unpacked} files)"));
-    let detected = detector::detect(dirs, &request, groups, output)?;
+    let detected = detector::detect(dirs, request, groups, output)?;
     clock.lap(Phase::Detect);
-    let restored = cache::restore(dirs, &request, &detected, output)?;
+    let restored = cache::restore(dirs, request, &detected, output)?;
     clock.lap(Phase::Restore);
-    let contributions = builder::build(dirs, &request, &detected, groups, output)?;
+    let contributions = builder::build(dirs, request, &detected, groups, output)?;
     clock.lap(Phase::Build);
     output.step("Exporting layers");
-    let exported = exporter::export(dirs, &request, &detected, &contributions, &restored, output)?;
+    let exported = exporter::export(dirs, request, &detected, &contributions, &restored, output)?;
     if let Err(error) = cache::commit(dirs, &detected, &contributions, &exported.tars) {
         output.trouble(format!("nothing is cached for the next build: {error}"));
     }
@@ -116,7 +149,7 @@ pub(super) fn build<R: Read>(
         let times: Vec<_> = times.map(|(b, time)| format!("{} {:.1} s", b.about.id, time.as_secs_f32())).collect();
         output.detail(format!("of the build: {}", times.join(", ")));
     }
-    Ok(Built { timings: clock.laps, ..exported.built })
+    Ok(exported.built)
 }
 
 /// Converts scripts with Windows line ends, and says so.
@@ -151,7 +184,8 @@ fn name(phase: Phase) -> &'static str {
     }
 }
 
-struct Clock {
+/// Durations of the phases.
+pub(super) struct Clock {
     since: Instant,
     laps: Vec<(Phase, u64)>,
 }
@@ -161,7 +195,8 @@ impl Clock {
         Self { since: Instant::now(), laps: Vec::new() }
     }
 
-    fn lap(&mut self, phase: Phase) {
+    /// Ends a phase.
+    pub(super) fn lap(&mut self, phase: Phase) {
         let milliseconds = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.laps.push((phase, milliseconds));
         self.since = Instant::now();

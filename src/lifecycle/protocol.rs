@@ -3,7 +3,7 @@
 //! A frame is one byte for its kind, the payload's length as a 32-bit big-endian number, and the payload.
 //! A standby container, which was started before its build was known, first gets `Disk`, and answers `Ready` when it sees
 //! the disk.
-//! The server sends `Request`, then the source as one tar in `Source` frames, then `SourceEnd`. It keeps stdin open until
+//! The server sends `Request` (what is to be done), then the source as one tar in `Source` frames, then `SourceEnd`. It keeps stdin open until
 //! it has the result: if stdin ends before that, the server is gone and the lifecycle exits.
 //! The lifecycle sends `Line` for each line of progress, then `Blob` and `BlobData` for each layer that the server lacks,
 //! and last `Result`. The server trusts none of it: it verifies each digest and each length.
@@ -29,7 +29,7 @@ pub enum Kind {
     Disk = b'M',
     /// Answer to `Disk`, empty; lifecycle to server.
     Ready = b'Y',
-    /// JSON of [`BuildRequest`]; server to lifecycle.
+    /// JSON of [`Request`]; server to lifecycle.
     Request = b'R',
     /// Bytes of the source tar; server to lifecycle.
     Source = b'S',
@@ -125,7 +125,66 @@ pub enum Place {
     },
 }
 
-/// A build that the lifecycle is to run.
+/// What the lifecycle is to do with the source.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "method")]
+pub enum Request {
+    /// Have buildpacks build it.
+    Buildpacks(BuildRequest),
+    /// Build its Dockerfile.
+    Dockerfile(DockerfileRequest),
+    /// Add the image that it is, an OCI image layout, to those that Dockerfiles may name without a registry.
+    Offer {
+        /// Name of the image, with registry and tag.
+        name: String,
+    },
+    /// Remove such an image; the source is empty.
+    Withdraw {
+        /// Name of the image.
+        name: String,
+    },
+}
+
+/// A Dockerfile that is to be built. Not `Debug`: it has passwords and variables in it.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub struct DockerfileRequest {
+    /// Path of the Dockerfile in the source.
+    pub dockerfile: String,
+    /// The stage to build; without one, the last.
+    pub target: Option<String>,
+    /// The user's variables: values of build arguments, and secrets for `RUN --mount=type=secret`.
+    pub env: BTreeMap<String, String>,
+    /// The operator's variables for every process of the build (CA bundle, proxies).
+    pub operator_env: BTreeMap<String, String>,
+    /// Logins of registries.
+    pub logins: Vec<Login>,
+    /// Layers that the server already has: they are named in the result but not sent.
+    pub known_layers: Vec<KnownLayer>,
+    /// Whether base images are pulled again, and every step runs.
+    pub no_cache: bool,
+}
+
+/// Login of a registry, from which base images are pulled.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Login {
+    /// Host, with a port if it is not the usual one.
+    pub host: String,
+    /// Name of the user.
+    pub username: String,
+    /// Password or token.
+    pub password: String,
+}
+
+/// A layer that the server has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownLayer {
+    /// SHA-256 of the uncompressed tar.
+    pub digest: Digest,
+    /// Size of the uncompressed tar, in bytes.
+    pub size: u64,
+}
+
+/// A build by buildpacks that the lifecycle is to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildRequest {
     /// Groups, tried in this order.
@@ -179,6 +238,10 @@ pub struct BlobHeader {
 pub enum BuildResult {
     /// The build succeeded: an image can be made of this.
     Built(Box<Built>),
+    /// The Dockerfile was built.
+    Image(Box<BuiltImage>),
+    /// An image was offered or withdrawn.
+    Done,
     /// The build failed.
     Failed {
         /// Phase in which it failed.
@@ -224,6 +287,17 @@ pub struct Built {
     pub processes: Vec<Process>,
     /// Buildpacks that took part, in order.
     pub buildpacks: Vec<BuiltWith>,
+    /// Duration of each phase, in milliseconds.
+    pub timings: Vec<(Phase, u64)>,
+}
+
+/// The image of a Dockerfile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuiltImage {
+    /// Its configuration, as Docker writes it: that of the OCI image specification, and the `HEALTHCHECK`.
+    pub config: serde_json::Value,
+    /// Layers, lowest first, one for each of the configuration's `diff_ids`.
+    pub layers: Vec<KnownLayer>,
     /// Duration of each phase, in milliseconds.
     pub timings: Vec<(Phase, u64)>,
 }

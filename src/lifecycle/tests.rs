@@ -15,7 +15,7 @@ use super::{
     failure::Failure,
     output::Output,
     programs::ProcessGroups,
-    protocol::{BuildRequest, Built, BuiltLayer, GroupEntry, Kind, read_frame, write_frame},
+    protocol::{BuildRequest, BuildResult, Built, BuiltLayer, GroupEntry, Kind, Request, read_frame, write_frame},
     *,
 };
 use crate::model::{Digest, Line};
@@ -110,12 +110,16 @@ impl Container {
             known_blobs: self.known.clone(),
         };
         let mut input = Vec::new();
-        write_frame(&mut input, Kind::Request, &serde_json::to_vec(&request).unwrap()).unwrap();
+        write_frame(&mut input, Kind::Request, &serde_json::to_vec(&Request::Buildpacks(request)).unwrap()).unwrap();
         write_frame(&mut input, Kind::Source, tar).unwrap();
         write_frame(&mut input, Kind::SourceEnd, b"").unwrap();
         let sink = Sink::default();
         let output = Output::new(sink.clone());
-        let result = container::build(&self.dirs, Cursor::new(input), &output, &ProcessGroups::default(), |_, _| {});
+        let answer = container::answer(&self.dirs, Cursor::new(input), &output, &ProcessGroups::default(), |_, _| {});
+        let result = answer.map(|result| match result {
+            BuildResult::Built(built) => *built,
+            _ => panic!("buildpacks do not make anything else"),
+        });
         let bytes = sink.0.lock().unwrap().clone();
         let (mut from, mut text, mut blobs) = (Cursor::new(bytes), String::new(), 0);
         while let Some((kind, payload)) = read_frame(&mut from).unwrap() {

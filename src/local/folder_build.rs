@@ -14,10 +14,10 @@ use super::{
     workspace::Workspace,
 };
 use crate::{
-    build::{BuildError, BuildInput, BuildSettings, DockerfileInput, RequestedBuildpack},
+    build::{BuildError, BuildInput, BuildSettings, ChosenDockerfile, DockerfileInput, RequestedBuildpack},
     lifecycle::{descriptor::Descriptor, protocol::Place},
     model::{
-        AppName, BuildpackSource, Digest, InvalidName, Procfile, ProjectBuildpack, ProjectToml, Secret, dockerfile,
+        AppName, BuildpackSource, Digest, DockerfilePath, InvalidName, Procfile, ProjectBuildpack, ProjectToml, Secret,
     },
     progress::Progress,
 };
@@ -46,24 +46,26 @@ impl FolderBuild {
         let builder = &workspace.builder;
         let project = self.read("project.toml")?.map(|text| ProjectToml::parse(&text)).transpose()?.unwrap_or_default();
         let settings = self.settings(workspace, &project, progress).await?;
-        if let (true, Some(text)) = (settings.names_no_buildpack(), self.read("Dockerfile")?) {
-            let files = dockerfile::files(&project.files, self.read(".dockerignore")?.as_deref());
+        let source = Box::new(source::tar(&self.folder, &project.files)?);
+        if settings.names_no_buildpack() && self.read("Dockerfile")?.is_some() {
             let input = DockerfileInput {
                 app: app_name(&self.folder)?,
-                text,
-                source: Box::new(source::tar(&self.folder, &files)?),
+                disk: disk.to_owned(),
+                source,
+                dockerfile: ChosenDockerfile { path: DockerfilePath::default(), target: None },
                 procfile: self.read("Procfile")?.map(|text| Procfile::parse(&text)).transpose()?,
                 env: settings.env,
+                logins: Vec::new(),
+                known_images: previous.into_iter().collect(),
                 no_cache: false,
             };
             return Ok(builder.build_dockerfile(input, progress, cancel.clone()).await?);
         }
         let recipe = builder.recipe(settings, workspace.stack.clone()).map_err(not_installed)?;
-        let source = source::tar(&self.folder, &project.files)?;
         let input = BuildInput {
             app: app_name(&self.folder)?,
             disk: disk.to_owned(),
-            source: Box::new(source),
+            source,
             previous,
             project: serde_json::json!({}),
         };

@@ -20,6 +20,12 @@ impl DockerfilePath {
     }
 }
 
+impl Default for DockerfilePath {
+    fn default() -> Self {
+        Self("Dockerfile".to_owned())
+    }
+}
+
 impl FromStr for DockerfilePath {
     type Err = InvalidName;
 

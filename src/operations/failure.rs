@@ -263,6 +263,7 @@ fn kind_of_build(error: &BuildError) -> FailureKind {
         | BuildError::TimedOut(_)
         | BuildError::OutOfMemory(_)
         | BuildError::DiskFull(_)
+        | BuildError::OfferedStoreFull(_)
         | BuildError::TooMuchOutput(_)
         | BuildError::Cancelled
         | BuildError::Images(_)
@@ -300,6 +301,7 @@ fn kind_of_deploy(error: &DeployError) -> FailureKind {
         | DeployError::Manifest(_)
         | DeployError::Project(_)
         | DeployError::NotText(_)
+        | DeployError::NoDockerfile(_)
         | DeployError::NoProcess
         | DeployError::Cancelled
         | DeployError::CancelledBy { .. } => FailureKind::Failed,

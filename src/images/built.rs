@@ -1,0 +1,103 @@
+//! The image that a Dockerfile's build made.
+
+use crate::lifecycle::protocol::BuiltImage;
+
+use super::{
+    error::{ImageError, Result},
+    labels,
+    manifest::{Descriptor, History, ImageConfig},
+    store::{CREATED, Image, ImageStore},
+};
+use crate::model::{Line, Secret};
+
+impl ImageStore {
+    /// Adds an image whose layers are in the blob store. `arguments` are build arguments whose values stay out of its history,
+    /// where the builder writes them for every command that could see them.
+    pub fn put_built<'a>(
+        &self,
+        built: &BuiltImage,
+        arguments: impl Iterator<Item = (&'a String, &'a Secret)>,
+    ) -> Result<Image> {
+        let invalid = |reason: String| ImageError::Archive(reason);
+        let config: ImageConfig = serde_json::from_value(built.config.clone())
+            .map_err(|e| invalid(format!("its configuration is invalid: {e}")))?;
+        let diff_ids = config.rootfs.diff_ids;
+        if !diff_ids.iter().eq(built.layers.iter().map(|layer| &layer.digest)) {
+            return Err(invalid("its configuration and its manifest have different layers".to_owned()));
+        }
+        let layers = diff_ids.iter().map(|digest| {
+            let size = self.blobs().size(digest)?.ok_or_else(|| ImageError::Missing(digest.clone()))?;
+            Ok(Descriptor::layer(digest.clone(), size))
+        });
+        let layers = layers.collect::<Result<_>>()?;
+        let hidden: Vec<_> = arguments.map(|(name, value)| (format!("{name}={}", value.expose()), name)).collect();
+        let without_values = |text: String| match text.starts_with('|') {
+            true => hidden.iter().fold(text, |text, (argument, name)| text.replace(argument, name)),
+            false => text,
+        };
+        // One entry for each layer; the configuration also has entries for steps without a layer.
+        let made = config.history.into_iter().filter(|entry| !entry.empty_layer);
+        let made = made.map(|entry| without_values(entry.created_by)).chain(std::iter::repeat(String::new()));
+        let history = made.take(diff_ids.len()).map(|created_by| History::of(CREATED, created_by)).collect();
+        self.put_image(&config.architecture, layers, diff_ids, history, config.config)
+    }
+}
+
+/// A label that buildah adds.
+const BUILDAH: &str = "io.buildah.version";
+
+/// What of an image has no effect on the app's containers, in lines for the developer.
+pub fn without_effect(config: &serde_json::Value) -> Vec<String> {
+    let names = |key: &str| {
+        let map = config["config"][key].as_object();
+        map.into_iter().flatten().map(|(name, _)| Line::sanitize(name)).collect::<Vec<_>>()
+    };
+    let volumes = names("Volumes").into_iter().map(|path| {
+        format!(
+            "VOLUME {path} is not kept: files that an instance writes are deleted with it, so store data in a database or \
+             another service"
+        )
+    });
+    let dropped: Vec<_> =
+        names("Labels").into_iter().filter(|name| labels::is_foreign(name) && name != BUILDAH).collect();
+    let labels = (!dropped.is_empty()).then(|| labels::not_kept(&dropped));
+    volumes.chain(labels).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::{lifecycle::protocol::KnownLayer, model::Digest};
+
+    #[test]
+    fn values_of_arguments_stay_out_of_the_history() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = ImageStore::open(dir.path()).unwrap();
+        let layer = store.blobs().put_bytes(b"layer").unwrap();
+        let config = json!({ "architecture": "amd64", "os": "linux", "config": { "Labels": { "a": "b" } },
+            "rootfs": { "type": "layers", "diff_ids": [layer] },
+            "history": [{ "created_by": "ARG TOKEN", "empty_layer": true }, { "created_by": "|2 A=x TOKEN=s3 cret /bin/sh -c true" }] });
+        let layers = vec![KnownLayer { digest: layer.clone(), size: 5 }];
+        let built = BuiltImage { config, layers, timings: Vec::new() };
+        let env = BTreeMap::from([("TOKEN".to_owned(), Secret::new("s3 cret".to_owned()))]);
+        let image = store.put_built(&built, env.iter()).unwrap();
+        assert_eq!(store.describe(&image.manifest).unwrap()[0].created_by, "|2 A=x TOKEN /bin/sh -c true");
+
+        let other = BuiltImage { layers: vec![KnownLayer { digest: Digest::of(b"other"), size: 5 }], ..built };
+        assert!(store.put_built(&other, env.iter()).unwrap_err().to_string().contains("different layers"));
+    }
+
+    #[test]
+    fn what_has_no_effect_is_told() {
+        let config = json!({ "config": { "Volumes": { "/data": {} },
+            "Labels": { "traefik.enable": "true", "org.opencontainers.image.title": "x", "paas.server": "other" } } });
+        let lines = without_effect(&config);
+        assert!(lines[0].starts_with("VOLUME /data is not kept"), "{lines:?}");
+        assert!(lines[1].starts_with("the labels traefik.enable, paas.server are not kept"), "{lines:?}");
+        assert_eq!(without_effect(&json!({})), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,124 @@
+//! Builds of Dockerfiles, by buildah: without root rights, in the build container, with what that may reach.
+//!
+//! buildah keeps images, layers and `RUN --mount=type=cache` on the app's disk. Images that the operator offers are in a
+//! second, read-only store. What a Dockerfile means is decided by buildah alone; [`instructions`] is only for messages, and
+//! for the names of images that need a login.
+
+mod commands;
+mod export;
+mod instructions;
+mod printed;
+mod reason;
+mod secrets;
+mod storage;
+
+use std::{fs, path::PathBuf};
+
+use super::{
+    container::Clock,
+    dirs::Dirs,
+    failure::Failure,
+    files,
+    output::Output,
+    programs::ProcessGroups,
+    protocol::{BuiltImage, DockerfileRequest, Phase},
+};
+use commands::Buildah;
+use instructions::Dockerfile;
+use printed::Printed;
+use secrets::Secrets;
+use storage::Storage;
+
+/// Largest Dockerfile, in bytes.
+const MAX_BYTES: usize = 256 * 1024;
+
+/// Builds the Dockerfile of the source, and sends the layers that the server lacks.
+pub(super) fn build(
+    dirs: &Dirs,
+    request: &DockerfileRequest,
+    output: &Output,
+    groups: &ProcessGroups,
+    clock: &mut Clock,
+) -> Result<BuiltImage, Failure> {
+    let storage = Storage::open(dirs).map_err(Failure::io(Phase::Prepare, "prepare", &dirs.layers))?;
+    let buildah = Buildah { dirs, storage: &storage, groups, operator_env: &request.operator_env };
+    let source = Source::read(dirs, request)?;
+    let build_failed = |message: String| Failure::new(Phase::Build, message);
+    let unwritten = Failure::io(Phase::Prepare, "write", &dirs.tmp);
+    let secrets = Secrets::write(&request.env).map_err(unwritten)?;
+    storage.make_room(&buildah, output);
+    clock.lap(Phase::Prepare);
+
+    output.step(format!("Building {}", request.dockerfile));
+    pull_with_logins(&buildah, request, &source.dockerfile, output).map_err(build_failed)?;
+    storage.build_begins();
+    let printed = Printed::new(&source.dockerfile, output);
+    let image = buildah.build(request, &source, &secrets, &printed).map_err(build_failed)?;
+    drop(secrets);
+    storage.build_ended(printed.cached());
+    clock.lap(Phase::Build);
+    let image = export::export(&buildah, &image, &request.known_layers, output)?;
+    clock.lap(Phase::Export);
+    Ok(image)
+}
+
+/// Adds the image that the source is to the store; the container's disk is that of the offered images.
+pub(super) fn offer(dirs: &Dirs, name: &str, output: &Output, groups: &ProcessGroups) -> Result<(), Failure> {
+    let storage = Storage::open(dirs).map_err(Failure::io(Phase::Prepare, "prepare", &dirs.layers))?;
+    let buildah = Buildah { dirs, storage: &storage, groups, operator_env: &super::env::Env::default() };
+    buildah.add(name, output).map_err(|message| Failure::new(Phase::Export, message))
+}
+
+/// Removes an image that was offered.
+pub(super) fn withdraw(dirs: &Dirs, name: &str, output: &Output, groups: &ProcessGroups) -> Result<(), Failure> {
+    let storage = Storage::open(dirs).map_err(Failure::io(Phase::Prepare, "prepare", &dirs.layers))?;
+    let buildah = Buildah { dirs, storage: &storage, groups, operator_env: &super::env::Env::default() };
+    buildah.remove(name, output).map_err(|message| Failure::new(Phase::Export, message))
+}
+
+/// The Dockerfile of a source, ready for buildah.
+struct Source {
+    dockerfile: Dockerfile,
+    /// Where buildah reads it.
+    path: PathBuf,
+    /// The `.dockerignore` that belongs to this Dockerfile alone.
+    ignore_file: Option<PathBuf>,
+}
+
+impl Source {
+    fn read(dirs: &Dirs, request: &DockerfileRequest) -> Result<Self, Failure> {
+        let wrong = |message: String| Failure::new(Phase::Prepare, format!("{}: {message}", request.dockerfile));
+        // It may be a link, but not one that leads out of the source.
+        let path = fs::canonicalize(dirs.workspace.join(&request.dockerfile));
+        let path = path.map_err(|_| wrong("the app has no such file".to_owned()))?;
+        if !path.starts_with(&dirs.workspace) {
+            return Err(wrong("it is a link that leads out of the app".to_owned()));
+        }
+        let text = files::read_text(&path).map_err(wrong)?.unwrap_or_default();
+        if text.len() > MAX_BYTES {
+            return Err(wrong("it is larger than 256 KiB: shorten it, or move commands to scripts".to_owned()));
+        }
+        let dockerfile = Dockerfile::parse(&request.dockerfile, &text);
+        let copy = dirs.tmp.join("Dockerfile");
+        fs::write(&copy, dockerfile.text()).map_err(Failure::io(Phase::Prepare, "write", &copy))?;
+        let ignore_file = dirs.workspace.join(format!("{}.dockerignore", request.dockerfile));
+        Ok(Self { dockerfile, path: copy, ignore_file: Some(ignore_file).filter(|path| path.is_file()) })
+    }
+}
+
+/// Pulls the images that need a login. The passwords are gone before a command of the Dockerfile runs.
+fn pull_with_logins(
+    buildah: &Buildah<'_>,
+    request: &DockerfileRequest,
+    dockerfile: &Dockerfile,
+    output: &Output,
+) -> Result<(), String> {
+    for (image, line) in dockerfile.images(&request.env) {
+        let host = instructions::registry_of(&image);
+        let Some(login) = request.logins.iter().find(|login| login.host == host) else { continue };
+        buildah
+            .pull(&image, login, request.no_cache, output)
+            .map_err(|reason| format!("{} line {line}, FROM {image}: {reason}", request.dockerfile))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,161 @@
+//! The commands of buildah and skopeo.
+
+use std::{fs, path::Path, sync::Mutex};
+
+use super::{
+    Source,
+    printed::{self, Printed},
+    reason,
+    secrets::{LoginFile, Secrets, image_id_file},
+    storage::Storage,
+};
+use crate::{
+    lifecycle::{
+        dirs::Dirs,
+        env::Env,
+        output::Output,
+        programs::{self, ProcessGroups},
+        protocol::{DockerfileRequest, Login},
+    },
+    model::Digest,
+};
+
+const PROGRAM: &str = "/usr/bin/buildah";
+
+/// Runs buildah, and through it skopeo, on the stores of images.
+pub(super) struct Buildah<'a> {
+    pub(super) dirs: &'a Dirs,
+    pub(super) storage: &'a Storage,
+    pub(super) groups: &'a ProcessGroups,
+    pub(super) operator_env: &'a Env,
+}
+
+impl Buildah<'_> {
+    /// Builds a Dockerfile. Returns the id of the image.
+    pub(super) fn build(
+        &self,
+        request: &DockerfileRequest,
+        source: &Source,
+        secrets: &Secrets,
+        printed: &Printed<'_>,
+    ) -> Result<Digest, String> {
+        let (id_file, path) = (image_id_file(), |path: &Path| path.display().to_string());
+        let _ = fs::remove_file(&id_file);
+        let mut words: Vec<String> =
+            ["build", "--isolation", "chroot", "--network", "host", "--layers", "--format", "docker", "--retry", "1"]
+                .map(str::to_owned)
+                .to_vec();
+        words.extend(["--retry-delay".into(), "1s".into(), "--iidfile".into(), path(&id_file)]);
+        words.extend(["--build-arg-file".into(), path(&secrets.arguments)]);
+        for name in secrets.multiline.keys() {
+            words.extend(["--build-arg".into(), name.clone()]);
+        }
+        for (name, file) in &secrets.files {
+            words.extend(["--secret".into(), format!("id={name},src={}", file.display())]);
+        }
+        if let Some(stage) = &request.target {
+            words.extend(["--target".into(), stage.clone()]);
+        }
+        if let Some(file) = &source.ignore_file {
+            words.extend(["--ignorefile".into(), path(file)]);
+        }
+        if request.no_cache {
+            words.push("--no-cache".into());
+        }
+        words.extend([pull_policy(request.no_cache, "--pull="), "--file".into(), path(&source.path)]);
+        words.push(path(&self.dirs.workspace));
+        let show = |line: &str| printed.show(line);
+        let status = self.run(&words, &secrets.multiline, &show)?;
+        if status != 0 {
+            return Err(printed.failure(status));
+        }
+        let id = fs::read_to_string(&id_file).map_err(|e| format!("buildah did not tell the image's id: {e}"))?;
+        id.trim().parse().map_err(|_| "buildah did not tell the image's id".to_owned())
+    }
+
+    /// Pulls an image with a login.
+    pub(super) fn pull(&self, image: &str, login: &Login, again: bool, output: &Output) -> Result<(), String> {
+        let file = LoginFile::write(login).map_err(|e| format!("cannot write the login: {e}"))?;
+        output.detail(format!("Pulling {image} as {} of {}", login.username, login.host));
+        let mut words: Vec<String> =
+            ["pull", "--quiet", "--retry", "1", "--retry-delay", "1s", "--authfile"].map(str::to_owned).to_vec();
+        words.extend([file.0.display().to_string(), pull_policy(again, "--policy="), image.to_owned()]);
+        self.run_silently(&words).map_err(|error| reason::of_pull(&error, &login.host))
+    }
+
+    /// Adds the image of the source, an OCI image layout, under a name.
+    pub(super) fn add(&self, name: &str, output: &Output) -> Result<(), String> {
+        output.detail(format!("Adding {name} to the offered images"));
+        let from = format!("oci:{}", self.dirs.workspace.display());
+        self.skopeo(&["copy", "--quiet", &from, &format!("{}{name}", self.storage.reference())])
+    }
+
+    /// Removes an image; no effect if it does not exist.
+    pub(super) fn remove(&self, name: &str, output: &Output) -> Result<(), String> {
+        output.detail(format!("Removing {name} from the offered images"));
+        match self.run_silently(&["rmi".to_owned(), "--force".to_owned(), name.to_owned()]) {
+            Err(error) if !error.contains("image not known") => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes an image into a folder, as an OCI image layout with uncompressed layers. Layers whose file exists there are
+    /// not written.
+    pub(super) fn export(&self, id: &Digest, to: &Path) -> Result<(), String> {
+        let (from, to) = (format!("{}@{}", self.storage.reference(), id.hex()), format!("oci:{}:image", to.display()));
+        self.skopeo(&["copy", "--quiet", "--dest-oci-accept-uncompressed-layers", &from, &to])
+    }
+
+    /// Runs a command whose failure does not matter.
+    pub(super) fn clean(&self, words: &[&str]) {
+        let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
+        let _ = self.run_silently(&words);
+    }
+
+    fn skopeo(&self, words: &[&str]) -> Result<(), String> {
+        let tmp = self.storage.tmp.display().to_string();
+        let words: Vec<_> = [&["unshare", "skopeo", "--tmpdir", &tmp], words].concat();
+        self.run_silently(&words.into_iter().map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    /// Runs a command; the error is its last line of output.
+    fn run_silently(&self, words: &[String]) -> Result<(), String> {
+        let last = Mutex::new(String::new());
+        let note = |line: &str| {
+            if let (Ok(mut last), false) = (last.lock(), line.trim().is_empty()) {
+                line.clone_into(&mut last);
+            }
+        };
+        match self.run(words, &Env::default(), &note)? {
+            0 => Ok(()),
+            _ => Err(printed::error_of(&last.into_inner().unwrap_or_default())),
+        }
+    }
+
+    fn run(&self, words: &[String], more_env: &Env, show: &(dyn Fn(&str) + Sync)) -> Result<i32, String> {
+        let path = |path: &Path| path.display().to_string();
+        let mut env = self.operator_env.clone();
+        env.extend(more_env.clone());
+        env.extend(
+            [
+                ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
+                ("HOME", path(&self.dirs.tmp.join("home"))),
+                ("TMPDIR", path(&self.storage.tmp)),
+                ("LANG", "C.UTF-8".to_owned()),
+                // With pivot_root(2), it fails on file systems that are locked for the user namespace.
+                ("BUILDAH_NOPIVOT", "1".to_owned()),
+            ]
+            .map(|(name, value)| (name.to_owned(), value)),
+        );
+        let unshares = words.first().is_some_and(|word| word == "unshare");
+        let options = if unshares { Vec::new() } else { self.storage.options() };
+        let words: Vec<&Path> = options.iter().chain(words).map(Path::new).collect();
+        programs::run(Path::new(PROGRAM), &words, &env, self.dirs, self.groups, show)
+            .map_err(|e| format!("cannot run buildah: {e}"))
+    }
+}
+
+/// Pulls an image that the store lacks or, if `again`, that its registry has a newer one of.
+fn pull_policy(again: bool, option: &str) -> String {
+    format!("{option}{}", if again { "newer" } else { "missing" })
+}

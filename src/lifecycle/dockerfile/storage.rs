@@ -1,0 +1,145 @@
+//! Where buildah keeps images (containers-storage(5)): on the app's disk, and those that the operator offers.
+
+use std::{
+    collections::HashSet,
+    fs, io,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use serde::Deserialize;
+
+use super::commands::Buildah;
+use crate::{
+    lifecycle::{dirs::Dirs, output::Output},
+    model::Digest,
+};
+
+/// Where the container has the store of offered images, if there are any.
+const OFFERED: &str = "/cnb/offered/storage";
+/// Largest configuration of an image, in bytes.
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
+/// The stores of images.
+pub(super) struct Storage {
+    /// The app's own.
+    own: PathBuf,
+    /// What the kernel must forget with the container.
+    running: PathBuf,
+    offered: Option<PathBuf>,
+    /// Folder for temporary files, which also has the caches of `RUN --mount=type=cache`.
+    pub(super) tmp: PathBuf,
+    /// Folder for the image that is exported.
+    pub(super) exported: PathBuf,
+    /// Ids of the images of steps that the last build took from the cache.
+    in_use: PathBuf,
+    /// Changed when the last build began.
+    begun: PathBuf,
+}
+
+impl Storage {
+    pub(super) fn open(dirs: &Dirs) -> io::Result<Self> {
+        let at = |name: &str| dirs.layers.join(name);
+        let storage = Self {
+            own: at("storage"),
+            running: "/run/storage".into(),
+            offered: Some(PathBuf::from(OFFERED)).filter(|path| path.is_dir()),
+            tmp: at("tmp"),
+            exported: at("exported"),
+            in_use: at("in-use.json"),
+            begun: at("begun"),
+        };
+        for folder in [&storage.tmp, &dirs.tmp.join("home")] {
+            fs::create_dir_all(folder)?;
+        }
+        // Of a build that was killed; what belongs to other users cannot be removed, and is little.
+        for entry in fs::read_dir(&storage.tmp)?.flatten() {
+            if !entry.file_name().to_string_lossy().starts_with("buildah-cache-") {
+                let _ = fs::remove_dir_all(entry.path()).or_else(|_| fs::remove_file(entry.path()));
+            }
+        }
+        Ok(storage)
+    }
+
+    /// Options of buildah.
+    pub(super) fn options(&self) -> Vec<String> {
+        let path = |path: &Path| path.display().to_string();
+        let mut options: Vec<String> = vec!["--root".into(), path(&self.own), "--runroot".into(), path(&self.running)];
+        options.extend(["--storage-driver".into(), "overlay".into()]);
+        if let Some(offered) = &self.offered {
+            options.extend(["--storage-opt".into(), format!("overlay.imagestore={}", offered.display())]);
+        }
+        options
+    }
+
+    /// The store in the reference of an image (containers-transports(5)).
+    pub(super) fn reference(&self) -> String {
+        let offered = self.offered.iter().map(|path| format!(":overlay.imagestore={}", path.display()));
+        let offered: String = offered.collect();
+        format!("containers-storage:[overlay@{}+{}{offered}]", self.own.display(), self.running.display())
+    }
+
+    /// The configuration of an image, whose digest is the image's id. (An export in the OCI format lacks what only Docker
+    /// knows, such as `HEALTHCHECK`.)
+    pub(super) fn config(&self, id: &Digest) -> Option<Vec<u8>> {
+        [Some(&self.own), self.offered.as_ref()].into_iter().flatten().find_map(|store| {
+            let files = fs::read_dir(store.join("overlay-images").join(id.hex())).ok()?;
+            files.flatten().find_map(|entry| {
+                let size = entry.metadata().ok()?.len();
+                let bytes = (size <= MAX_CONFIG_BYTES).then(|| fs::read(entry.path()).ok())??;
+                (Digest::of(&bytes) == *id).then_some(bytes)
+            })
+        })
+    }
+
+    /// Notes that a build begins.
+    pub(super) fn build_begins(&self) {
+        let _ = fs::write(&self.begun, "");
+    }
+
+    /// Notes which images a build took from the cache.
+    pub(super) fn build_ended(&self, cached: Vec<String>) {
+        let _ = fs::write(&self.in_use, serde_json::json!(cached).to_string());
+    }
+
+    /// Removes what a build that was killed left behind and, if less than half of the disk is free, the images of steps that
+    /// the last build did not need.
+    pub(super) fn make_room(&self, buildah: &Buildah<'_>, output: &Output) {
+        let containers = fs::read_to_string(self.own.join("overlay-containers/containers.json")).unwrap_or_default();
+        if containers.trim().len() > "[]".len() {
+            buildah.clean(&["rm", "--all"]);
+        }
+        let half_free = rustix::fs::statvfs(&self.tmp).is_ok_and(|disk| disk.f_bavail * 2 > disk.f_blocks);
+        if half_free {
+            return;
+        }
+        let unused = self.unused_images();
+        if !unused.is_empty() {
+            output.detail(format!("Removing {} images of earlier builds from the disk", unused.len()));
+            let words: Vec<_> = ["rmi", "--force"].into_iter().chain(unused.iter().map(String::as_str)).collect();
+            buildah.clean(&words);
+        }
+    }
+
+    /// Ids of the images without a name that the last build neither made nor took from the cache.
+    fn unused_images(&self) -> Vec<String> {
+        #[derive(Deserialize)]
+        struct Entry {
+            id: String,
+            #[serde(default)]
+            names: Option<Vec<String>>,
+        }
+        let folder = self.own.join("overlay-images");
+        let list = fs::read(folder.join("images.json")).unwrap_or_default();
+        let images: Vec<Entry> = serde_json::from_slice(&list).unwrap_or_default();
+        let in_use = fs::read(&self.in_use).unwrap_or_default();
+        let in_use: HashSet<String> = serde_json::from_slice(&in_use).unwrap_or_default();
+        let changed = |path: &Path| fs::metadata(path).and_then(|data| data.modified());
+        let begun = changed(&self.begun).unwrap_or(SystemTime::UNIX_EPOCH);
+        let is_new = |id: &str| changed(&folder.join(id)).is_ok_and(|changed| changed >= begun);
+        let unused = images.into_iter().filter(|image| {
+            image.names.as_ref().is_none_or(Vec::is_empty) && !in_use.contains(&image.id) && !is_new(&image.id)
+        });
+        unused.map(|image| image.id).collect()
+    }
+}
