@@ -34,6 +34,7 @@ mod races;
 mod receive;
 mod receive_source;
 mod registry;
+mod registry_logins;
 mod running;
 mod secrets;
 mod ssh;

@@ -218,6 +218,7 @@ fn every_command_answers_in_json() {
         &["stacks:report"],
         &["apps:stack", "shop"],
         &["git:report", "shop"],
+        &["registry:list"],
         &["access:list", "shop"],
         &["users:list"],
         &["ssh-keys:list"],
@@ -319,6 +320,8 @@ fn every_command_answers_in_json() {
         "ports:set",
         "ps:formation", // `ps:scale shop`
         "ps:rebuild",
+        "registry:login",
+        "registry:logout",
         "releases:rollback",
         "run:logs",
         "run:stop",
