@@ -10,6 +10,7 @@ mod environment;
 mod error;
 mod fetch;
 mod frames;
+mod offers;
 mod outbound;
 mod packages;
 mod previous;

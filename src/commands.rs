@@ -15,6 +15,7 @@ mod env_file;
 mod events;
 mod git;
 mod help;
+mod images;
 mod logs;
 mod output;
 mod parse;
@@ -153,6 +154,7 @@ async fn act(session: &Session<'_>, command: Command) -> Result {
         Command::Git(command) => git::run(session, command).await,
         Command::Builds(command) => builds::run(session, command).await,
         Command::Registry(command) => registry::run(session, command).await,
+        Command::Images(command) => images::run(session, command).await,
         Command::WhoAmI(who) => session.answer(who).await,
         Command::Access(command) => access::run(session, command).await,
         Command::SshKeys(command) => ssh_keys::run(session, command).await,

@@ -138,6 +138,9 @@ operations!(
     LogIn,
     LogOut,
     ListLogins,
+    OfferImage,
+    ListOfferedImages,
+    WithdrawImage,
 );
 
 #[cfg(test)]

@@ -219,6 +219,7 @@ fn every_command_answers_in_json() {
         &["apps:stack", "shop"],
         &["git:report", "shop"],
         &["registry:list"],
+        &["images:list"],
         &["access:list", "shop"],
         &["users:list"],
         &["ssh-keys:list"],
@@ -317,6 +318,8 @@ fn every_command_answers_in_json() {
         "cron:resume",
         "cron:run",
         "cron:suspend",
+        "images:offer",
+        "images:withdraw",
         "ports:set",
         "ps:formation", // `ps:scale shop`
         "ps:rebuild",
