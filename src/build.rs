@@ -11,6 +11,7 @@ mod error;
 mod fetch;
 mod frames;
 mod offered_store;
+mod offers;
 mod outbound;
 mod packages;
 mod previous;

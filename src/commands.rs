@@ -15,12 +15,14 @@ mod env_file;
 mod events;
 mod git;
 mod help;
+mod images;
 mod logs;
 mod output;
 mod parse;
 mod periodic;
 mod ports;
 mod ps;
+mod registry;
 mod releases;
 mod run;
 mod session;
@@ -151,6 +153,8 @@ async fn act(session: &Session<'_>, command: Command) -> Result {
         Command::Ports(command) => ports::run(session, command).await,
         Command::Git(command) => git::run(session, command).await,
         Command::Builds(command) => builds::run(session, command).await,
+        Command::Registry(command) => registry::run(session, command).await,
+        Command::Images(command) => images::run(session, command).await,
         Command::WhoAmI(who) => session.answer(who).await,
         Command::Access(command) => access::run(session, command).await,
         Command::SshKeys(command) => ssh_keys::run(session, command).await,

@@ -195,6 +195,8 @@ async fn serve_connection<R: Runner>(stream: UnixStream, runner: &R, hangup: Can
         stderr: Box::new(Writer::new(output, Frame::Stderr)),
         terminal: terminal.as_ref().map(|(client, _)| client.clone()),
     };
+    // Subscribed before the command begins: it may switch at once.
+    let mut raw = terminal.as_ref().map(|(client, _)| client.raw.subscribe());
     let done = CancellationToken::new();
     let work = async {
         let _done = done.clone().drop_guard();
@@ -208,7 +210,6 @@ async fn serve_connection<R: Runner>(stream: UnixStream, runner: &R, hangup: Can
     };
     let send = async {
         let mut closed = false;
-        let mut raw = terminal.as_ref().map(|(client, _)| client.raw.subscribe());
         loop {
             let frame = tokio::select! {
                 // First: what follows belongs to the program that has the terminal.

@@ -9,7 +9,7 @@ use crate::{
     engine::{EngineError, disk::DiskError},
     images::ImageError,
     lifecycle::protocol::Phase,
-    model::ImageReference,
+    model::{ImageName, ImageReference},
 };
 
 /// Why a build made no image.
@@ -102,6 +102,14 @@ pub enum BuildError {
     /// The reference of an image contains credentials.
     #[error("cannot pull {0}: the server pulls images without credentials; leave them and a query out of the address")]
     ImageCredentials(ImageReference),
+    /// The engine does not have an image that is to be offered.
+    #[error(
+        "the engine has no image {0}; pull or load it there (docker pull {0}), or send it: images:offer {0} --archive"
+    )]
+    NotOnEngine(ImageName),
+    /// An image that is to be offered belongs to an app or a stack.
+    #[error("{0} is an image that paas itself made, which may contain an app; offer one of a registry, or of your own")]
+    OwnImage(ImageName),
     /// The configured certificates are invalid, or cannot be stored.
     #[error("{0}")]
     CaBundle(#[source] io::Error),

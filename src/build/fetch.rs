@@ -29,7 +29,7 @@ use crate::{
 const FETCH_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// How a file begins that gzip compressed (RFC 1952, section 2.3.1).
-const GZIP: [u8; 2] = [0x1f, 0x8b];
+pub(super) const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 const OWN_ADDRESSES: &str = "addresses of the server's own machine or of its containers";
 
@@ -37,7 +37,7 @@ const OWN_ADDRESSES: &str = "addresses of the server's own machine or of its con
 const MAX_PACKAGE_BYTES: u64 = 2 << 30;
 
 /// Maximum size of an image, in bytes.
-const MAX_IMAGE_BYTES: u64 = 16 << 30;
+pub(super) const MAX_IMAGE_BYTES: u64 = 16 << 30;
 
 impl Builder {
     /// Fetches the package that a source names, and stores it. Only an `admin` may name files and addresses of this

@@ -5,8 +5,9 @@ use clap::{Parser, Subcommand};
 use super::{
     access::AccessCommand, apps::AppsCommand, buildpacks::BuildpacksCommand, builds::BuildsCommand,
     checks::ChecksCommand, config_vars::ConfigCommand, cron::CronCommand, events::EventsCommand, git::GitCommand,
-    logs::LogsCommand, output::Format, ports::PortsCommand, ps::PsCommand, releases::ReleasesCommand, run::RunCommand,
-    ssh_keys::SshKeysCommand, stacks::StacksCommand, users::UsersCommand,
+    images::ImagesCommand, logs::LogsCommand, output::Format, ports::PortsCommand, ps::PsCommand,
+    registry::RegistryCommand, releases::ReleasesCommand, run::RunCommand, ssh_keys::SshKeysCommand,
+    stacks::StacksCommand, users::UsersCommand,
 };
 use crate::operations::{ListPeriodic, ShowUrls, ShowVersion, WhoAmI};
 
@@ -61,6 +62,10 @@ pub(super) enum Command {
     Git(GitCommand),
     #[command(flatten)]
     Builds(BuildsCommand),
+    #[command(flatten)]
+    Registry(RegistryCommand),
+    #[command(flatten)]
+    Images(ImagesCommand),
     #[command(flatten)]
     Releases(ReleasesCommand),
     #[command(flatten)]

@@ -196,7 +196,13 @@ const ELSEWHERE: &[(&[&str], Answer)] = &[
             "`git push` a repository with a Dockerfile, which may be no more than FROM and the image",
         ),
     ),
-    (&["registry:*"], Absent("the server keeps all images itself", "`releases:list` lists those of an app's releases")),
+    (
+        &["registry:set", "registry:unset", "registry:push"],
+        Absent(
+            "the server keeps the images of apps itself and pushes them nowhere",
+            "`registry:login` gives builds access to base images, and `releases:list` lists an app's releases",
+        ),
+    ),
     (&["git:initialize"], Use("apps:create")),
     (&["git:status"], Use("git:report")),
     (&["git:unlock"], Use("builds:cancel")),

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::output::{Format, Output, Text};
 use crate::{
     engine::Printed,
+    model::Secret,
     operations::{Attachment, Call, Caller, Failure, FailureKind, Follow, Operation, Operations, Result, Target},
     progress,
     store::Effect,
@@ -42,6 +43,9 @@ pub struct ClientTerminal {
 
 /// Number of pieces of a task's output that may wait.
 const MAX_PENDING_PIECES: usize = 8;
+
+/// Maximum length of a secret that is typed, in bytes.
+const MAX_TYPED_BYTES: usize = 16 * 1024;
 
 /// A result that ends a command with an exit status of the user's.
 pub(super) trait ExitStatus {
@@ -211,6 +215,41 @@ impl Session<'_> {
             return Err(Failure::invalid(format!("standard input has more than {max} bytes")));
         }
         String::from_utf8(text).map_err(|_| Failure::invalid("standard input is not UTF-8 text"))
+    }
+
+    /// Asks for a secret at the client's terminal, which does not show what is typed.
+    pub(super) async fn ask_secret(&self, question: &str) -> Result<Secret> {
+        let raw = self.terminal.as_ref().map(|client| &client.raw);
+        let set_raw = |on| raw.map(|raw| raw.send_replace(on));
+        set_raw(true);
+        self.out.text(question).await;
+        let typed = self.hangup.run_until_cancelled(self.read_keys()).await.flatten();
+        set_raw(false);
+        self.out.text("\n").await;
+        let typed = typed.ok_or_else(|| Failure::new(FailureKind::Failed, "cancelled: nothing was changed"))?;
+        String::from_utf8(typed).map(Secret::new).map_err(|_| Failure::invalid("what was typed is not UTF-8 text"))
+    }
+
+    /// The keys of one line, without those that were erased; `None` if the user ends it with Ctrl-C or Ctrl-D.
+    async fn read_keys(&self) -> Option<Vec<u8>> {
+        const CTRL_C: u8 = 3;
+        const CTRL_D: u8 = 4;
+        const BACKSPACE: u8 = 8;
+        const DELETE: u8 = 127;
+        let mut stdin = self.stdin.lock().await;
+        let mut keys = Vec::new();
+        while keys.len() < MAX_TYPED_BYTES {
+            match stdin.read_u8().await {
+                Ok(b'\n' | b'\r') => break,
+                Ok(CTRL_C | CTRL_D) | Err(_) => return None,
+                Ok(BACKSPACE | DELETE) => {
+                    // A character may have several bytes (RFC 3629, section 3).
+                    while keys.pop().is_some_and(|byte: u8| byte & 0xc0 == 0x80) {}
+                }
+                Ok(key) => keys.push(key),
+            }
+        }
+        Some(keys)
     }
 
     /// Reads one line of standard input.

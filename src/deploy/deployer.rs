@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{buildpack_library::BuildpackLibrary, gc_lock::GcLock, locks::AppLocks, ports::Ports, stacks::Stacks};
+use super::{
+    buildpack_library::BuildpackLibrary, gc_lock::GcLock, locks::AppLocks, offers::Offers, ports::Ports, stacks::Stacks,
+};
 use crate::{
     build::Builder, config::Config, engine::Images, git::Repositories, images::ImageStore, instances::Instances,
     store::Store, tasks::Tasks,
@@ -25,6 +27,7 @@ pub(super) struct DeployerShared {
     pub(super) tasks: Tasks,
     pub(super) stacks: Stacks,
     pub(super) buildpacks: BuildpackLibrary,
+    pub(super) offers: Offers,
     pub(super) ports: Ports,
     /// Held while a push or a rebuild runs.
     pub(super) pushes: AppLocks,
@@ -59,6 +62,7 @@ impl Deployer {
         let gc_lock = GcLock::default();
         let stacks = Stacks::new(Arc::clone(&config), store.clone(), images.clone(), builder.clone(), gc_lock.clone());
         let buildpacks = BuildpackLibrary::new(store.clone(), repositories.clone(), builder.clone(), gc_lock.clone());
+        let offers = Offers::new(store.clone(), images.clone(), builder.clone(), gc_lock.clone());
         let ports = Ports::new(Arc::clone(&config), store.clone(), instances.clone());
         Self(Arc::new(DeployerShared {
             config,
@@ -71,6 +75,7 @@ impl Deployer {
             tasks,
             stacks,
             buildpacks,
+            offers,
             ports,
             pushes: AppLocks::new("Another push to this app is under way; waiting for it to end"),
             releases: AppLocks::new("Another release of this app is being rolled out; waiting for it to end"),
@@ -88,6 +93,11 @@ impl Deployer {
     /// The buildpacks that are built in or installed.
     pub fn buildpacks(&self) -> &BuildpackLibrary {
         &self.0.buildpacks
+    }
+
+    /// The images that the operator offers.
+    pub fn offers(&self) -> &Offers {
+        &self.0.offers
     }
 
     /// The port mappings of apps.

@@ -59,7 +59,7 @@ async fn collect(deployer: &Deployer, app: &App) -> Result<(), DeployError> {
     }
     this.buildpacks.collect_unused().await?;
     let keep: Vec<_> = in_use.into_iter().map(|(.., image)| image).collect();
-    let keep = [this.stacks.images_to_keep(&keep).await?, keep].concat();
+    let keep = [this.stacks.images_to_keep(&keep).await?, this.offers.images_to_keep().await?, keep].concat();
     let images = this.images.clone();
     let swept = tokio::task::spawn_blocking(move || images.sweep(&keep, MIN_BLOB_AGE)).await;
     tracing::debug!(app = %app.name, blobs = swept.unwrap_or(Ok(0))?, "old blobs removed");

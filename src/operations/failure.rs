@@ -255,7 +255,8 @@ fn kind_of_rollout(error: &RolloutError) -> FailureKind {
 
 fn kind_of_build(error: &BuildError) -> FailureKind {
     match error {
-        BuildError::NoBuildpack(_) => FailureKind::NotFound,
+        BuildError::NoBuildpack(_) | BuildError::NotOnEngine(_) => FailureKind::NotFound,
+        BuildError::OwnImage(_) => FailureKind::Conflict,
         BuildError::OnlyAdmins { .. } => FailureKind::Denied,
         BuildError::Disk(_) | BuildError::Engine(_) | BuildError::ShuttingDown => FailureKind::Unavailable,
         BuildError::CaBundle(_) | BuildError::RunPackages(_) => FailureKind::Internal,

@@ -135,6 +135,12 @@ operations!(
     SetBuilds,
     CancelBuild,
     ClearBuildCache,
+    LogIn,
+    LogOut,
+    ListLogins,
+    OfferImage,
+    ListOfferedImages,
+    WithdrawImage,
 );
 
 #[cfg(test)]
@@ -275,6 +281,7 @@ mod tests {
             - `git:push` and `git:fetch` are git's two programs. The first push to a new name runs `apps:create`.\n\
             - An admin alone maps ports below 1024 (`ports:set`, `ports:add`) and chooses buildpacks by a path of the \
             server (`buildpacks:set`, `buildpacks:add`). A machine user runs no `apps:create`.\n\
+            - What is about an app or the server is shown for an app; an admin alone may do it for the server.\n\
             - Commands that are recorded under another name: `ps:scale APP` is `ps:formation`, `apps:stack APP` is \
             `apps:show-stack`, `config:export` is `config:list`, `config:import` is `config:set`.\n\n\
             | operation | effect | on | user | viewer | deployer | operator | owner | admin |\n\
@@ -292,7 +299,9 @@ mod tests {
                 let authorization = Authorization { store: &store, caller, operation: name };
                 let allowed = match scope {
                     Scope::Server => authorization.server(right).is_ok(),
-                    Scope::App | Scope::Apps => authorization.app(app.clone(), right).await.is_ok(),
+                    Scope::App | Scope::Apps | Scope::AppOrServer => {
+                        authorization.app(app.clone(), right).await.is_ok()
+                    }
                 };
                 text.push_str(if allowed { " yes |" } else { " |" });
             }

@@ -1,4 +1,4 @@
-//! What an operation is about: the server, an app, or several apps.
+//! What an operation is about: the server, an app, either of them, or several apps.
 
 use super::{
     authorization::Authorization,
@@ -20,6 +20,9 @@ pub enum Scope {
     App,
     /// One app, or all.
     Apps,
+    /// One app, or the server.
+    #[serde(rename = "app or server")]
+    AppOrServer,
 }
 
 /// What an operation is about.
@@ -83,6 +86,31 @@ impl Target for App {
 
     fn apps(&self) -> &[App] {
         std::slice::from_ref(self)
+    }
+}
+
+/// An app, or without one the server.
+impl Target for Option<App> {
+    const SCOPE: Scope = Scope::AppOrServer;
+    type Named = Option<AppName>;
+
+    fn app_name(named: &Option<AppName>) -> Option<AppName> {
+        named.clone()
+    }
+
+    async fn resolve(named: Option<AppName>, authorization: &Authorization<'_>, right: Right) -> Result<(Self, Right)> {
+        match named {
+            Some(name) => authorization.app(name, right).await.map(|(app, held)| (Some(app), held)),
+            None => {
+                let held = authorization.server(right);
+                let held = held.map_err(|failure| failure.remedy("for an app of yours, name it: --app APP"))?;
+                Ok((None, held))
+            }
+        }
+    }
+
+    fn apps(&self) -> &[App] {
+        self.as_slice()
     }
 }
 

@@ -8,5 +8,6 @@ pub mod images;
 pub mod instances;
 pub mod receiver;
 pub mod streams;
+pub mod terminal;
 pub mod waiting;
 pub mod world;

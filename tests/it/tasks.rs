@@ -2,11 +2,10 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    process::{Command, Stdio},
 };
 
-use crate::support::{command::run, waiting::eventually, world::World};
+use crate::support::{command::run, terminal::Person, waiting::eventually, world::World};
 
 /// A web process that responds with its release, a process type to run by name, and a config var.
 const PROCFILE: &str = "web: mkdir -p /tmp/s && echo \"release:$PAAS_RELEASE:\" > /tmp/s/index.html && \
@@ -138,68 +137,6 @@ fn a_lost_caller_or_server_leaves_no_unknown_task() {
     run(Command::new("docker").args(["exec", &container, "touch", "/tmp/go"])).success();
     eventually("the detached task ends", || (tasks(&world, "lost")[0]["status"] == 5).then_some(()));
     assert_eq!(world.ssh(&["run:logs", "lost", "run.4"]).success().out, "before\nafter\n");
-}
-
-/// A terminal as a person has one.
-struct Person {
-    script: Child,
-    screen: std::sync::mpsc::Receiver<String>,
-    seen: String,
-}
-
-impl Person {
-    /// Runs a command in a terminal of 33 rows and 101 columns.
-    fn at_terminal(command: &Command) -> Self {
-        let text = |text: &std::ffi::OsStr| text.to_str().unwrap().to_owned();
-        let variables = command.get_envs().filter_map(|(name, value)| Some(format!("{}={}", text(name), text(value?))));
-        let words = std::iter::once(command.get_program()).chain(command.get_args()).map(text);
-        let words: Vec<_> = std::iter::once("env".to_owned()).chain(variables).chain(words).collect();
-        let line = format!("tty; stty rows 33 cols 101; exec {}", shell_words::join(words));
-        let mut script = Command::new("script");
-        script.args(["-qefc", &line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut script = script.env("SHELL", "/bin/sh").env("TERM", "xterm-256color").spawn().unwrap();
-        let mut output = script.stdout.take().unwrap();
-        let (sender, screen) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let mut piece = [0; 4096];
-            while let Ok(length @ 1..) = output.read(&mut piece) {
-                let _ = sender.send(String::from_utf8_lossy(&piece[..length]).into_owned());
-            }
-        });
-        Self { script, screen, seen: String::new() }
-    }
-
-    fn types(&mut self, keys: &str) {
-        self.script.stdin.as_mut().unwrap().write_all(keys.as_bytes()).unwrap();
-    }
-
-    /// Waits until the screen shows this; returns what it showed before that.
-    fn sees(&mut self, text: &str) -> String {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        loop {
-            if let Some((before, after)) = self.seen.split_once(text) {
-                let (before, after) = (before.to_owned(), after.to_owned());
-                self.seen = after;
-                return before;
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.screen.recv_timeout(left) {
-                Ok(piece) => self.seen += &piece,
-                Err(_) => panic!("{text:?} does not appear, but {:?}", self.seen),
-            }
-        }
-    }
-
-    fn leaves(mut self) -> i32 {
-        eventually("the terminal is left", || self.script.try_wait().unwrap()).code().unwrap()
-    }
-}
-
-impl Drop for Person {
-    fn drop(&mut self) {
-        let _ = self.script.kill();
-        let _ = self.script.wait();
-    }
 }
 
 /// A terminal has its size and name, passes on every key, and is left as it was; `enter` is in the instance itself.

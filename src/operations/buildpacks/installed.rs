@@ -1,10 +1,7 @@
 //! Operations of the buildpacks of the server, which every app may choose.
 
-use std::fmt;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::{io::AsyncRead, sync::Mutex};
 
 use crate::{
     build::{Builder, Buildpack, Package},
@@ -13,6 +10,7 @@ use crate::{
         context::Context,
         failure::{Failure, FailureKind, Result},
         operation::Operation,
+        sent_file::SentFile,
         target::Server,
     },
     store::Effect,
@@ -109,25 +107,6 @@ impl From<BuildpackSource> for InstallSource {
     }
 }
 
-/// A file that the caller sends. It is read when the caller's right has been checked.
-pub struct SentFile(
-    /// The mutex makes the reader `Sync`.
-    Mutex<Box<dyn AsyncRead + Send + Unpin>>,
-);
-
-impl SentFile {
-    /// The file that is read from here, to its end.
-    pub fn new(reader: Box<dyn AsyncRead + Send + Unpin>) -> Self {
-        Self(Mutex::new(reader))
-    }
-}
-
-impl fmt::Debug for SentFile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SentFile")
-    }
-}
-
 /// Installs buildpacks on the server, so that every app may choose them by name.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -189,10 +168,10 @@ impl Operation for InstallBuildpacks {
         let (library, progress) = (context.deployer.buildpacks(), context.progress);
         let package = match self.source {
             InstallSource::Named(source) => library.install(&source, progress).await?,
-            InstallSource::Sent(SentFile(reader)) => {
+            InstallSource::Sent(sent) => {
                 progress.step("Reading the package from standard input").await;
                 // What a client that disconnects has sent is not installed, even if it is a package.
-                let install = library.install_sent(reader.into_inner(), progress);
+                let install = library.install_sent(sent.into_reader(), progress);
                 let cancelled = || Failure::new(FailureKind::Failed, "cancelled: the client disconnected");
                 context.hangup.run_until_cancelled(install).await.ok_or_else(cancelled)??
             }
