@@ -141,6 +141,7 @@ impl Buildah<'_> {
                 ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
                 ("HOME", path(&self.dirs.tmp.join("home"))),
                 ("TMPDIR", path(&self.storage.tmp)),
+                ("CONTAINERS_REGISTRIES_CONF", path(&self.storage.registries)),
                 ("LANG", "C.UTF-8".to_owned()),
                 // With pivot_root(2), it fails on file systems that are locked for the user namespace.
                 ("BUILDAH_NOPIVOT", "1".to_owned()),

@@ -57,6 +57,9 @@ pub(super) fn of_step(step: &str, reason: &str) -> String {
             format!("{path} does not exist in the app, or .dockerignore leaves it out")
         };
     }
+    if let Some((glob, _)) = reason.split_once("no items matching glob \"").and_then(|(_, rest)| rest.split_once('"')) {
+        return format!("{glob} does not exist in the app, or .dockerignore leaves it out");
+    }
     if reason.contains("no stage or image found with that name") {
         return "there is no such stage, and no registry has an image of that name".to_owned();
     }

@@ -15,6 +15,8 @@ use crate::{
     model::Digest,
 };
 
+/// Names without a registry are those of Docker Hub, as in every Dockerfile (containers-registries.conf(5)).
+const REGISTRIES: &str = "unqualified-search-registries = [\"docker.io\"]\nshort-name-mode = \"permissive\"\n";
 /// Where the container has the store of offered images, if there are any.
 const OFFERED: &str = "/cnb/offered/storage";
 /// Largest configuration of an image, in bytes.
@@ -35,6 +37,8 @@ pub(super) struct Storage {
     in_use: PathBuf,
     /// Changed when the last build began.
     begun: PathBuf,
+    /// Configuration of registries.
+    pub(super) registries: PathBuf,
 }
 
 impl Storage {
@@ -48,7 +52,9 @@ impl Storage {
             exported: at("exported"),
             in_use: at("in-use.json"),
             begun: at("begun"),
+            registries: dirs.tmp.join("registries.conf"),
         };
+        fs::write(&storage.registries, REGISTRIES)?;
         for folder in [&storage.tmp, &dirs.tmp.join("home")] {
             fs::create_dir_all(folder)?;
         }

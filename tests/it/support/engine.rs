@@ -86,6 +86,7 @@ impl TestEngine {
             cpus: 1,
             memory_mib: 64,
             pids: 64,
+            namespaces: false,
         }
     }
 }

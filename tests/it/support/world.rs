@@ -11,6 +11,7 @@ use std::{
 use super::{
     command::{CommandOutput, repository_root, run, run_with},
     http::{free_port, get},
+    images::Base,
     waiting::{before_deadline, eventually},
 };
 
@@ -289,8 +290,19 @@ impl World {
         self.git(folder, &["commit", "-q", "--allow-empty", "-m", "change"]).success();
     }
 
+    /// Offers a base image to Dockerfiles.
+    pub fn offer(&self, base: &Base) {
+        self.paas(&["images:offer", &base.0]).success();
+    }
+
     pub fn push(&self, folder: &Path) -> CommandOutput {
         self.git(folder, &["push", "paas", "main"])
+    }
+
+    /// A push of a commit that changes nothing.
+    pub fn push_again(&self, folder: &Path) -> CommandOutput {
+        self.commit(folder, &[]);
+        self.push(folder)
     }
 
     pub fn push_as(&self, key: &Path, folder: &Path) -> CommandOutput {
