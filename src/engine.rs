@@ -10,6 +10,8 @@ mod container;
 pub mod disk;
 mod error;
 mod events;
+mod filter_changes;
+mod filters;
 mod firewall;
 mod handle;
 mod id;

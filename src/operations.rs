@@ -20,6 +20,7 @@ mod git;
 mod images;
 mod logs;
 mod members;
+mod networks;
 mod operation;
 mod periodic;
 mod ports;
@@ -58,6 +59,7 @@ pub use git::*;
 pub use images::*;
 pub use logs::*;
 pub use members::*;
+pub use networks::*;
 pub use operation::{Follow, Operation};
 pub use periodic::*;
 pub use ports::*;
@@ -88,6 +90,7 @@ use crate::{
     periodic::Driver,
     store::{Effect, NewEvent, Store},
     tasks::Tasks,
+    workload::Openings,
 };
 use audit::{Recording, outcome_of};
 use authorization::Authorization;
@@ -107,11 +110,13 @@ pub struct Operations {
     instances: Instances,
     tasks: Tasks,
     driver: Driver,
+    openings: Openings,
     audit: AuditLog,
 }
 
 impl Operations {
     /// Operations act on these.
+    #[expect(clippy::too_many_arguments, reason = "each is another part of the server")]
     pub fn new(
         config: Arc<Config>,
         store: Store,
@@ -119,9 +124,10 @@ impl Operations {
         instances: Instances,
         tasks: Tasks,
         driver: Driver,
+        openings: Openings,
         audit: AuditLog,
     ) -> Self {
-        Self { config, store, deployer, instances, tasks, driver, audit }
+        Self { config, store, deployer, instances, tasks, driver, openings, audit }
     }
 
     /// Runs an operation. The only way to run one.
@@ -229,6 +235,7 @@ impl Operations {
             instances: &self.instances,
             tasks: &self.tasks,
             driver: &self.driver,
+            openings: &self.openings,
             audit: &self.audit,
             recording,
             caller: call.caller,

@@ -5,8 +5,8 @@ use clap::{Parser, Subcommand};
 use super::{
     access::AccessCommand, apps::AppsCommand, buildpacks::BuildpacksCommand, builds::BuildsCommand,
     checks::ChecksCommand, config_vars::ConfigCommand, cron::CronCommand, events::EventsCommand, git::GitCommand,
-    images::ImagesCommand, logs::LogsCommand, output::Format, ports::PortsCommand, ps::PsCommand,
-    registry::RegistryCommand, releases::ReleasesCommand, run::RunCommand, ssh_keys::SshKeysCommand,
+    images::ImagesCommand, logs::LogsCommand, network::NetworkCommand, output::Format, ports::PortsCommand,
+    ps::PsCommand, registry::RegistryCommand, releases::ReleasesCommand, run::RunCommand, ssh_keys::SshKeysCommand,
     stacks::StacksCommand, users::UsersCommand,
 };
 use crate::operations::{ListPeriodic, ShowUrls, ShowVersion, WhoAmI};
@@ -58,6 +58,8 @@ pub(super) enum Command {
     Logs(LogsCommand),
     #[command(flatten)]
     Ports(PortsCommand),
+    #[command(flatten)]
+    Network(NetworkCommand),
     #[command(flatten)]
     Git(GitCommand),
     #[command(flatten)]

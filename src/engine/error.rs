@@ -174,6 +174,9 @@ pub enum EngineError {
         /// Cause.
         source: ChildError,
     },
+    /// What apps may reach is not known.
+    #[error("cannot read what apps may reach: {0}")]
+    NoOpenings(String),
     /// A file of the operating system cannot be read.
     #[error("cannot read {path}: {source}")]
     CannotRead {

@@ -9,6 +9,7 @@ mod instances;
 mod keys;
 mod members;
 mod migrations;
+mod networks;
 mod offered_images;
 mod registry_logins;
 mod releases;

@@ -26,6 +26,7 @@ mod layers;
 mod local;
 mod machine;
 mod manifests;
+mod networks;
 mod offered_images;
 mod operate;
 mod people;
