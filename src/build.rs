@@ -10,6 +10,7 @@ mod environment;
 mod error;
 mod fetch;
 mod frames;
+mod image_container;
 mod offered_store;
 mod offers;
 mod outbound;

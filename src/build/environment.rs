@@ -94,10 +94,10 @@ impl BuildEnvironment {
     /// The result that the container sent. If it failed because it reached a limit, that is the error.
     async fn result(&mut self, conversation: Conversation, config: &Config) -> Result<BuildResult, BuildError> {
         let failed = match conversation.result {
-            Some(result @ (BuildResult::Built(_) | BuildResult::Image(_) | BuildResult::Done)) => return Ok(result),
             Some(BuildResult::Failed { phase, message }) => {
                 Some(BuildError::Failed { phase, message: Line::sanitize(&message) })
             }
+            Some(result) => return Ok(result),
             None => None,
         };
         let exit = match tokio::time::timeout(EXIT_TIMEOUT, self.container.container.wait()).await {

@@ -94,7 +94,12 @@ impl Builder {
                 if !admin && self.remote_addresses(&format!("docker://{}", image.expose())).await?.is_none() {
                     return Err(only_admins(OWN_ADDRESSES));
                 }
-                let (spool, archive) = self.public_image(image, admin).await.map_err(|e| failed(e.to_string()))?;
+                let image = if admin {
+                    self.image_for_admin(image).await
+                } else {
+                    without_credentials(image).map(|name| self.fetched_image(name, progress))?.await
+                };
+                let (spool, archive) = image.map_err(|e| failed(e.to_string()))?;
                 let taken = tokio::task::spawn_blocking(move || {
                     let taken = from_image(&packages, &archive);
                     drop(spool);
@@ -105,21 +110,17 @@ impl Builder {
         }
     }
 
-    /// An image from a registry; for an `admin`, from the engine if no registry has it. The engine keeps the image only
-    /// if it had it before.
-    pub async fn public_image(
+    /// An image from a registry or, if none has it, from the engine, which can reach registries that builds cannot. The engine
+    /// keeps the image only if it had it before.
+    pub async fn image_for_admin(
         &self,
         reference: &ImageReference,
-        admin: bool,
     ) -> Result<(tempfile::TempDir, ImageArchive), BuildError> {
-        if reference.has_credentials() {
-            return Err(BuildError::ImageCredentials(reference.clone()));
-        }
-        let reference = reference.expose();
+        let reference = without_credentials(reference)?;
         let images = &self.0.engine_images;
         let had = images.image_id(reference).await?;
         if let Err(error) = images.pull_public(reference).await
-            && (!admin || had.is_none())
+            && had.is_none()
         {
             return Err(error.into());
         }
@@ -138,6 +139,13 @@ impl Builder {
         let unpacked = tokio::task::spawn_blocking(move || ImageArchive::unpack(reader, &path, MAX_IMAGE_BYTES)).await;
         Ok((spool, unpacked.map_err(|_| BuildError::ShuttingDown)??))
     }
+}
+
+fn without_credentials(reference: &ImageReference) -> Result<&str, BuildError> {
+    if reference.has_credentials() {
+        return Err(BuildError::ImageCredentials(reference.clone()));
+    }
+    Ok(reference.expose())
 }
 
 /// An image of buildpacks: its layers contain them under `/cnb/buildpacks`.

@@ -1,7 +1,7 @@
 //! The store of the images that the operator offers to Dockerfiles: a disk that builds can only read. Its contents are
 //! written by the lifecycle in a container of its own; no build runs meanwhile.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
 use tokio::{
     io::AsyncRead,
@@ -9,21 +9,19 @@ use tokio::{
 };
 use tokio_util::io::SyncIoBridge;
 
-use super::{builder::BuilderShared, environment::EXIT_TIMEOUT, error::BuildError};
+use super::{builder::BuilderShared, error::BuildError};
 use crate::{
     engine::{
         Mount,
         disk::{Disk, MountedDisk},
     },
-    lifecycle::protocol::{BuildResult, Phase, Request},
-    model::{Digest, Line},
+    lifecycle::protocol::Request,
+    model::Digest,
     progress::Progress,
 };
 
 /// Size of the disk, in MiB. It is sparse.
 const DISK_MIB: u64 = 32 << 10;
-/// Time that a change may take.
-const TIMEOUT: Duration = Duration::from_mins(15);
 
 /// The store. Its disk is mounted while the server runs, once there is one.
 pub(super) struct OfferedStore {
@@ -112,24 +110,10 @@ impl BuilderShared {
     ) -> Result<(), BuildError> {
         let disk = self.offered.mounted().await?;
         let Some(disk) = disk.as_ref() else { return Err(BuildError::ShuttingDown) };
-        let spec = self.dockerfile_spec(None, progress).await?.on_disk(disk);
-        let mut container = self.builds.run_build(&spec).await?;
-        let known = std::collections::HashSet::new();
-        let session = self.session(&known, progress);
-        let conversation = tokio::time::timeout(TIMEOUT, session.run(&mut container, &request, source)).await;
-        let ended = tokio::time::timeout(EXIT_TIMEOUT, container.wait()).await;
-        container.kill_and_remove().await?;
-        let conversation = conversation.map_err(|_| BuildError::TimedOut(TIMEOUT.as_secs()))??;
-        match conversation.result {
-            Some(BuildResult::Done) => Ok(()),
-            _ if conversation.disk_full_reported || disk.is_full() => Err(BuildError::OfferedStoreFull(DISK_MIB)),
-            Some(BuildResult::Failed { message, .. }) => {
-                Err(BuildError::Failed { phase: Phase::Export, message: Line::sanitize(&message) })
-            }
-            _ => Err(BuildError::Died {
-                code: ended.map_or(0, |exit| exit.map_or(0, |exit| exit.code)),
-                last: conversation.last_stderr,
-            }),
+        match self.run_alone(disk, &request, source, progress).await {
+            Ok(_) => Ok(()),
+            Err(BuildError::DiskFull(_)) => Err(BuildError::OfferedStoreFull(DISK_MIB)),
+            Err(error) => Err(error),
         }
     }
 }

@@ -17,12 +17,14 @@ use std::{fs, path::PathBuf};
 use super::{
     container::Clock,
     dirs::Dirs,
+    env::Env,
     failure::Failure,
     files,
     output::Output,
     programs::ProcessGroups,
     protocol::{BuiltImage, DockerfileRequest, Phase},
 };
+use crate::model::Digest;
 use commands::Buildah;
 use instructions::Dockerfile;
 use printed::Printed;
@@ -65,14 +67,29 @@ pub(super) fn build(
 /// Adds the image that the source is to the store; the container's disk is that of the offered images.
 pub(super) fn offer(dirs: &Dirs, name: &str, output: &Output, groups: &ProcessGroups) -> Result<(), Failure> {
     let storage = Storage::open(dirs).map_err(Failure::io(Phase::Prepare, "prepare", &dirs.layers))?;
-    let buildah = Buildah { dirs, storage: &storage, groups, operator_env: &super::env::Env::default() };
+    let buildah = Buildah { dirs, storage: &storage, groups, operator_env: &Env::default() };
     buildah.add(name, output).map_err(|message| Failure::new(Phase::Export, message))
+}
+
+/// Fetches an image of a registry, and sends it as the tar of `docker save`. Returns the tar's digest.
+pub(super) fn fetch(
+    dirs: &Dirs,
+    image: &str,
+    operator_env: &Env,
+    output: &Output,
+    groups: &ProcessGroups,
+) -> Result<Digest, Failure> {
+    let storage = Storage::open(dirs).map_err(Failure::io(Phase::Prepare, "prepare", &dirs.layers))?;
+    let buildah = Buildah { dirs, storage: &storage, groups, operator_env };
+    let tar = dirs.layers.join("fetched.tar");
+    buildah.fetch(image, &tar).map_err(|reason| Failure::new(Phase::Prepare, reason))?;
+    export::send(&tar, output)
 }
 
 /// Removes an image that was offered.
 pub(super) fn withdraw(dirs: &Dirs, name: &str, output: &Output, groups: &ProcessGroups) -> Result<(), Failure> {
     let storage = Storage::open(dirs).map_err(Failure::io(Phase::Prepare, "prepare", &dirs.layers))?;
-    let buildah = Buildah { dirs, storage: &storage, groups, operator_env: &super::env::Env::default() };
+    let buildah = Buildah { dirs, storage: &storage, groups, operator_env: &Env::default() };
     buildah.remove(name, output).map_err(|message| Failure::new(Phase::Export, message))
 }
 

@@ -138,7 +138,14 @@ pub enum Request {
         /// Name of the image, with registry and tag.
         name: String,
     },
-    /// Remove such an image; the source is empty.
+    /// Fetch an image of a registry, and send it as one blob, the tar of `docker save`; the source is empty.
+    Fetch {
+        /// Name of the image.
+        image: String,
+        /// The operator's variables for every process (CA bundle, proxies).
+        operator_env: BTreeMap<String, String>,
+    },
+    /// Remove an image that was offered; the source is empty.
     Withdraw {
         /// Name of the image.
         name: String,
@@ -242,6 +249,8 @@ pub enum BuildResult {
     Image(Box<BuiltImage>),
     /// An image was offered or withdrawn.
     Done,
+    /// An image was fetched, and sent as this blob.
+    Fetched(Digest),
     /// The build failed.
     Failed {
         /// Phase in which it failed.

@@ -7,12 +7,14 @@
     reason = "a test that panics fails where it should"
 )]
 
+mod base_images;
 mod build;
 mod buildpacks;
 mod checks;
 mod crash;
 mod detection;
 mod dockerfile;
+mod dockerfile_cage;
 mod ending;
 mod engine;
 mod engine_build;

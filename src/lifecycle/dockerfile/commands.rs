@@ -90,6 +90,13 @@ impl Buildah<'_> {
         self.skopeo(&["copy", "--quiet", &from, &format!("{}{name}", self.storage.reference())])
     }
 
+    /// Fetches an image of a registry into a tar, as `docker save` would.
+    pub(super) fn fetch(&self, image: &str, to: &Path) -> Result<(), String> {
+        let (from, to) = (format!("docker://{image}"), format!("docker-archive:{}", to.display()));
+        let copied = self.skopeo(&["copy", "--quiet", "--retry-times", "1", &from, &to]);
+        copied.map_err(|error| reason::of_pull(&error, ""))
+    }
+
     /// Removes an image; no effect if it does not exist.
     pub(super) fn remove(&self, name: &str, output: &Output) -> Result<(), String> {
         output.detail(format!("Removing {name} from the offered images"));

@@ -2,11 +2,12 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Seek as _},
     path::Path,
 };
 
 use serde::Deserialize;
+use sha2::Digest as _;
 
 use super::commands::Buildah;
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
         output::Output,
         protocol::{BlobHeader, BuiltImage, KnownLayer, Phase},
     },
-    model::Digest,
+    model::{Digest, HashWriter},
 };
 
 /// `index.json` of an OCI image layout, as far as it matters.
@@ -72,6 +73,19 @@ pub(super) fn export(
     output.detail(format!("{} layers, {:.1} MB of them new", manifest.layers.len(), sent as f64 / 1e6));
     let _ = files::remove_tree(folder);
     Ok(BuiltImage { config, layers: manifest.layers, timings: Vec::new() })
+}
+
+/// Sends a file. Returns its digest.
+pub(super) fn send(path: &Path, output: &Output) -> Result<Digest, Failure> {
+    let read_failed = || Failure::io(Phase::Export, "read", path);
+    let mut sum = sha2::Sha256::new();
+    let mut file = File::open(path).map_err(read_failed())?;
+    let size = io::copy(&mut file, &mut HashWriter(&mut sum)).map_err(read_failed())?;
+    let digest = Digest::from_sha256(&sum.finalize().into());
+    file.rewind().map_err(read_failed())?;
+    let header = BlobHeader { digest: digest.clone(), size, download: None };
+    output.blob(&header, file).map_err(Failure::io(Phase::Export, "send", path))?;
+    Ok(digest)
 }
 
 /// Puts empty files in the places of layers that the server has: skopeo takes the files of the right size for them.

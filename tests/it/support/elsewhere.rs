@@ -54,6 +54,13 @@ impl Elsewhere {
         this
     }
 
+    /// The beginning of a command that runs in its network.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{}", self.name));
+        command
+    }
+
     /// Does something in its network.
     fn within<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         let file = fs::File::open(format!("/run/netns/{}", self.name)).unwrap();
