@@ -45,7 +45,7 @@ pub struct ClientTerminal {
 const MAX_PENDING_PIECES: usize = 8;
 
 /// Maximum length of a secret that is typed, in bytes.
-const MAX_TYPED_BYTES: usize = 16 * 1024;
+const MAX_TYPED_BYTES: usize = 64 * 1024;
 
 /// A result that ends a command with an exit status of the user's.
 pub(super) trait ExitStatus {

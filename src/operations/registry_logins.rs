@@ -82,7 +82,7 @@ impl Operation for LogIn {
         let login = RegistryLogin { host: host.clone(), username, password };
         context.store.set_registry_login(id, login).await?;
         let text = format!(
-            "{} use this login at {host} from now on; whether it is valid shows the next",
+            "{} use this login at {host} from now on; the registry is first asked by the next build",
             builds_of(app.as_ref())
         );
         context.progress.detail(text).await;

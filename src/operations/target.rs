@@ -99,14 +99,11 @@ impl Target for Option<App> {
     }
 
     async fn resolve(named: Option<AppName>, authorization: &Authorization<'_>, right: Right) -> Result<(Self, Right)> {
-        match named {
-            Some(name) => authorization.app(name, right).await.map(|(app, held)| (Some(app), held)),
-            None => {
-                let held = authorization.server(right);
-                let held = held.map_err(|failure| failure.remedy("for an app of yours, name it: --app APP"))?;
-                Ok((None, held))
-            }
+        if let Some(name) = named {
+            return authorization.app(name, right).await.map(|(app, held)| (Some(app), held));
         }
+        let held = authorization.server(right);
+        Ok((None, held.map_err(|failure| failure.remedy("for an app of yours, name it: --app APP"))?))
     }
 
     fn apps(&self) -> &[App] {

@@ -228,7 +228,7 @@ fn a_folder_of_a_repository_is_built_with_the_build_variables_only() {
     world
         .paas(&["builds:set", "mono", "folder", "x"])
         .failure()
-        .prints("there is no property folder; the only one is dir");
+        .prints("there is no property folder; those are dir, dockerfile and target");
     let printed = world.paas(&["builds:set", "mono", "dir", "services/web"]).success();
     assert!(!printed.all().contains("has no"), "before the first deploy there is nothing to check: {}", printed.all());
     world.push(&folder).failure().prints("services/web");
@@ -241,6 +241,21 @@ fn a_folder_of_a_repository_is_built_with_the_build_variables_only() {
     world.paas(&["builds:set", "mono", "dir", "services/web"]).success().prints(lacks);
     let printed = world.paas(&["builds:set", "mono", "dir", "services/api"]).success();
     assert!(!printed.all().contains("has no"), "the folder exists: {}", printed.all());
+    let lacks = "has no file services/api/docker/D; push a commit that has it, or set dockerfile to an existing file";
+    world.paas(&["builds:set", "mono", "dockerfile", "./docker/D"]).success().prints(lacks);
+    world.paas(&["builder-dockerfile:set", "mono", "dockerfile-path", "note.txt"]).success();
+    let set = world.paas(&["builds:set", "mono", "target", "final", "--format", "json"]).success().json_lines();
+    let set = ["build_dir", "dockerfile", "build_target"].map(|name| set.last().unwrap()[name].clone());
+    assert_eq!(set, ["services/api", "note.txt", "final"]);
+    world.paas(&["apps:info", "mono"]).success().prints("note.txt").prints("final");
+    for (property, value) in [("dockerfile", "../D"), ("dockerfile", "/D"), ("target", "a b")] {
+        world.paas(&["builds:set", "mono", property, value]).failure().prints("is not a valid");
+    }
+    for property in ["dockerfile", "target"] {
+        world.paas(&["builds:set", "mono", property]).success().prints("from the next push on");
+    }
+    let info = world.paas(&["apps:info", "mono", "--format", "json"]).success().json();
+    assert!(info["dockerfile"].is_null() && info["build_target"].is_null(), "{info}");
     world.answers(&world.url("mono"), "version-1");
 
     let image = world.image_of("mono");
