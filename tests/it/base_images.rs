@@ -120,7 +120,7 @@ fn base_images_come_from_registries() {
     world.answers(&world.url("based"), "built");
     push(&format!("{open}/base:2"))
         .failure()
-        .prints("Dockerfile line 2, FROM $FROM: its registry has no such image or tag");
+        .prints(&format!("Dockerfile line 2, FROM {open}/base:2: its registry has no such image or tag"));
     let lan = format!("{}:5443/base:1", registries.elsewhere.lan);
     push(&lan).failure().prints("its registry cannot be reached (connection refused)");
 

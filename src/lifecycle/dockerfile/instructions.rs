@@ -101,7 +101,10 @@ impl Dockerfile {
             let one = squeezed(&one.text);
             one == step || step.strip_prefix(&one).is_some_and(|rest| rest.starts_with('('))
         };
-        let counted = number.checked_sub(1).and_then(|at| of_stage.get(at).copied()).filter(is_it);
+        // buildah resolves the variables in the name of a base image.
+        let is_from = number == 1 && step.starts_with("from");
+        let counted = number.checked_sub(1).and_then(|at| of_stage.get(at).copied());
+        let counted = counted.filter(|one| is_it(one) || (is_from && one.keyword == "FROM"));
         counted.or_else(|| of_stage.iter().copied().find(is_it)).map(|one| one.line)
     }
 
@@ -272,7 +275,7 @@ mod tests {
             (1, 1, "FROM debian:13 AS one", Some(4)),
             (1, 2, "RUN a   b", Some(5)),
             (1, 3, "RUN <<EOF (FROM x)", Some(9)),
-            (2, 1, "FROM 0123", None),
+            (2, 1, "FROM 0123", Some(12)),
             (2, 2, "RUN a b", Some(13)),
             // An ONBUILD of the base image comes first.
             (2, 3, "RUN a b", Some(13)),

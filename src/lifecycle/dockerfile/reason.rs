@@ -58,7 +58,8 @@ pub(super) fn of_step(step: &str, reason: &str) -> String {
         };
     }
     if let Some((glob, _)) = reason.split_once("no items matching glob \"").and_then(|(_, rest)| rest.split_once('"')) {
-        return format!("{glob} does not exist in the app, or .dockerignore leaves it out");
+        let name = glob.trim_start_matches("/workspace/");
+        return format!("{name} does not exist in the app, or .dockerignore leaves it out");
     }
     if reason.contains("no stage or image found with that name") {
         return "there is no such stage, and no registry has an image of that name".to_owned();
