@@ -19,6 +19,7 @@ pub mod label;
 mod logs;
 mod network;
 mod ports;
+mod resolver;
 mod workload;
 
 pub use attach::{Attached, Executed, Execution, Printed};
@@ -28,13 +29,13 @@ pub use container::{Container, ContainerState};
 pub use dockerfile::{DockerfileSpec, image_id_in_output};
 pub use error::{Act, EngineError, Result};
 pub use events::{ContainerExit, MemoryKill};
-pub(crate) use firewall::nameservers;
 pub use handle::{Builds, Containers, Engine, EngineVersion, Host, Images};
 pub use id::{ContainerId, ImageId};
 pub use image::{LocalImage, StartSettings};
 pub use label::Kind;
 pub use logs::{LogLine, LogOptions, MAX_LINE_BYTES};
 pub use ports::ListeningSocket;
+pub use resolver::EMBEDDED_DNS;
 pub use workload::{ContainerSpec, Input};
 
 impl Engine {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
 };
 
@@ -71,6 +72,10 @@ pub(super) struct EngineShared {
     pub firewall_set: AtomicBool,
     /// Held while a bridge is looked up and created.
     pub bridge_lock: tokio::sync::Mutex<()>,
+    /// File that all containers have as `/etc/resolv.conf`.
+    pub resolver_file: PathBuf,
+    /// Held while it is written.
+    pub resolver_lock: tokio::sync::Mutex<()>,
     /// CPUs of this machine: the engine rejects a higher limit.
     cpus: u32,
     build_group: BuildGroup,
@@ -117,6 +122,8 @@ impl Engine {
                 firewall_lock: tokio::sync::Mutex::default(),
                 firewall_set: AtomicBool::new(false),
                 bridge_lock: tokio::sync::Mutex::default(),
+                resolver_file: config.data_dir.join("resolv.conf"),
+                resolver_lock: tokio::sync::Mutex::default(),
                 cpus,
             }),
         }))

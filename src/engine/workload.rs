@@ -1,6 +1,6 @@
 //! Containers of instances and tasks.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
 use bollard::models::{
     ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HealthConfig, HostConfig, HostConfigLogConfig,
@@ -9,13 +9,17 @@ use bollard::models::{
 
 use super::{
     attach::console_size,
+    build::{Mount, mount},
     container::{USER, confined, mebibytes},
     error::Result,
     handle::Containers,
     id::{ContainerId, ImageId},
     label::{self, Kind},
 };
-use crate::model::{AppName, ReleaseNumber, TerminalSize};
+use crate::{
+    lifecycle::LAUNCHER,
+    model::{AppName, ReleaseNumber, TerminalSize},
+};
 
 /// Capabilities of root in a container that runs as its image's own user: a subset of the engine's default.
 const CAPABILITIES: [&str; 7] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID"];
@@ -76,6 +80,8 @@ pub struct ContainerSpec {
     pub input: Input,
     /// Whether the launcher of the image is the init of the container; otherwise the engine's is.
     pub launcher_is_init: bool,
+    /// A launcher that is used instead of the image's.
+    pub launcher: Option<PathBuf>,
 }
 
 impl Containers {
@@ -84,6 +90,8 @@ impl Containers {
     /// twice).
     pub async fn create_workload(&self, spec: &ContainerSpec) -> Result<ContainerId> {
         let network = self.ensure_bridge_of(spec.address).await?;
+        let launcher = spec.launcher.as_ref().map(|path| Mount::read_only(path, LAUNCHER));
+        let mounts = [self.0.resolver_mount().await?].into_iter().chain(launcher);
         let mut labels = self.0.labels(spec.kind);
         labels.extend(
             [
@@ -110,6 +118,7 @@ impl Containers {
             memory: Some(mebibytes(spec.memory_mib)),
             memory_swap: Some(mebibytes(spec.memory_mib)),
             pids_limit: Some(i64::from(spec.pids)),
+            mounts: Some(mounts.map(|each| mount(&each)).collect()),
             log_config: Some(log_config(attached)),
             console_size: match spec.input {
                 Input::Terminal(size) => console_size(size),

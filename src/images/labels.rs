@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::{lifecycle::INIT_LABEL, model::Digest};
+use crate::{
+    lifecycle::{INIT_LABEL, WAIT_LABEL},
+    model::Digest,
+};
 
 /// Label in which the lifecycle stores what it needs at the next build.
 pub const LIFECYCLE_METADATA: &str = "io.buildpacks.lifecycle.metadata";
@@ -12,10 +15,10 @@ pub const LIFECYCLE_METADATA: &str = "io.buildpacks.lifecycle.metadata";
 /// Label with the metadata of the build.
 pub(super) const BUILD_METADATA: &str = "io.buildpacks.build.metadata";
 
-/// Notes that the launcher of an image is an init, so that it gets no other one.
+/// Notes what the launcher of an image does: it is an init, so that it gets no other one, and waits until an address is
+/// closed.
 pub(super) fn add_launcher(labels: &mut BTreeMap<String, String>) {
-    let (name, value) = INIT_LABEL;
-    labels.insert(name.to_owned(), value.to_owned());
+    labels.extend([INIT_LABEL, WAIT_LABEL].map(|(name, value)| (name.to_owned(), value.to_owned())));
 }
 
 /// Replaces the run image in the metadata of the lifecycle, if there is such metadata.

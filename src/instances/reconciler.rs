@@ -15,7 +15,7 @@ use super::{
     requests,
     routes::Routes,
     shared::Shared,
-    sweeps::{Sweep, Verification},
+    sweeps::{NameServers, Sweep, Verification},
     waiting::{Settlement, WorkerHandle},
     workers::Workers,
 };
@@ -84,6 +84,7 @@ impl Instances {
         tracker.spawn(adopt::supervise(workers.clone()));
         driver.start(Verification(workers.clone()));
         driver.start(Sweep(workers.clone()));
+        driver.start(NameServers(workers.clone()));
         tracker.spawn(requests::log_unanswered(Arc::clone(&shared), unanswered));
         Ok(Self { shared, workers })
     }

@@ -143,6 +143,7 @@ impl BuildpackTest<'_> {
             own_user: false,
             input: Input::None,
             launcher_is_init: true,
+            launcher: None,
         };
         let container = workspace.engine.containers.create_workload(&spec).await?;
         let begun = Instant::now();

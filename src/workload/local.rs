@@ -8,10 +8,11 @@ use super::spec::{Purpose, Workload};
 use crate::{
     config::{Config, ConfigError},
     engine::{
-        Attached, Container, ContainerExit, ContainerId, ContainerSpec, Containers, Engine, EngineError, Executed,
-        Execution, Host, ImageId, Images, ListeningSocket, LogLine, LogOptions, MemoryKill, Result, StartSettings,
+        Attached, Container, ContainerExit, ContainerId, ContainerSpec, Containers, EMBEDDED_DNS, Engine, EngineError,
+        Executed, Execution, Host, ImageId, Images, ListeningSocket, LogLine, LogOptions, MemoryKill, Result,
+        StartSettings,
     },
-    lifecycle::{STOP_SECONDS, STOP_SIGNAL},
+    lifecycle::{CLOSED_ADDRESS, STOP_SECONDS, STOP_SIGNAL},
     model::{AddressPlan, AppName, Digest, ReleaseNumber, Secret, TerminalSize},
     store::Placement,
 };
@@ -70,8 +71,10 @@ impl Local {
     async fn spec(&self, workload: &Workload) -> Result<ContainerSpec> {
         let limits = &self.config.instances;
         let image = self.image(&workload.app, workload.release, &workload.image).await?;
-        let StartSettings { launcher_is_init, stop_signal } = self.images.start_settings(&image).await?;
+        let StartSettings { launcher_is_init, launcher_waits, stop_signal } =
+            self.images.start_settings(&image).await?;
         let mut env = workload.env.clone();
+        env.push(format!("{CLOSED_ADDRESS}={EMBEDDED_DNS}"));
         if launcher_is_init {
             let grace = workload.stop_grace.as_secs();
             let signal = stop_signal.filter(|_| workload.own_user && !workload.input.is_terminal());
@@ -99,6 +102,7 @@ impl Local {
             own_user: workload.own_user,
             input: workload.input,
             launcher_is_init,
+            launcher: (!launcher_waits).then(|| self.config.lifecycle()),
         })
     }
 
@@ -156,5 +160,13 @@ impl Local {
 
     pub(super) async fn maintain(&self) -> Result<()> {
         self.host.ensure_firewall().await
+    }
+
+    pub(super) async fn adopt(&self, container: &Container) -> Result<()> {
+        self.containers.close_embedded_dns(&container.id).await
+    }
+
+    pub(super) async fn update_resolver(&self) -> Result<()> {
+        self.host.update_resolver().await
     }
 }

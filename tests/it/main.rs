@@ -26,6 +26,7 @@ mod layers;
 mod local;
 mod machine;
 mod manifests;
+mod names;
 mod operate;
 mod people;
 mod push;

@@ -16,6 +16,8 @@ pub struct TestEngine {
     pub engine: Engine,
     pub config: Config,
     pub image: ImageId,
+    /// Data folder of an engine that was made without a configuration.
+    data: Option<tempfile::TempDir>,
 }
 
 /// Second number of the range 10.x.0.0/16 of the next test.
@@ -23,7 +25,11 @@ static NEXT_RANGE: AtomicU8 = AtomicU8::new(220);
 
 impl TestEngine {
     pub async fn new() -> Self {
-        Self::with(Config::default()).await
+        let data = tempfile::tempdir().unwrap();
+        let config = Config { data_dir: data.path().to_owned(), ..Config::default() };
+        let mut test = Self::with(config).await;
+        test.data = Some(data);
+        test
     }
 
     pub async fn with(mut config: Config) -> Self {
@@ -31,8 +37,8 @@ impl TestEngine {
             config.network.range = format!("10.{}.0.0/16", NEXT_RANGE.fetch_add(1, Ordering::Relaxed));
             let engine = Engine::connect(&config, &format!("t{:08x}", rand::random::<u32>())).await.unwrap();
             // The guard exists before the objects that it removes.
-            let mut test =
-                Self { engine, config: config.clone(), image: format!("sha256:{}", "0".repeat(64)).parse().unwrap() };
+            let image = format!("sha256:{}", "0".repeat(64)).parse().unwrap();
+            let mut test = Self { engine, config: config.clone(), image, data: None };
             let bridges = async {
                 test.engine.containers.ensure_app_bridge(0).await?;
                 test.engine.builds.ensure_build_bridge().await
@@ -71,6 +77,7 @@ impl TestEngine {
             own_user: false,
             input: Input::None,
             launcher_is_init: false,
+            launcher: None,
         }
     }
 
