@@ -16,6 +16,7 @@ mod events;
 mod git;
 mod help;
 mod logs;
+mod network;
 mod output;
 mod parse;
 mod periodic;
@@ -149,6 +150,7 @@ async fn act(session: &Session<'_>, command: Command) -> Result {
         Command::Periodic(list) => session.answer(list).await,
         Command::Logs(command) => logs::run(session, command).await,
         Command::Ports(command) => ports::run(session, command).await,
+        Command::Network(command) => network::run(session, command).await,
         Command::Git(command) => git::run(session, command).await,
         Command::Builds(command) => builds::run(session, command).await,
         Command::WhoAmI(who) => session.answer(who).await,

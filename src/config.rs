@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 pub use error::ConfigError;
 pub use sections::{
-    Assets, Build, Config, Engine, Git, Instances, Network, Outbound, Registry, Router, Ssh, Stack, Tasks,
+    Assets, Build, Config, Engine, Git, InstanceNetwork, Instances, Network, Outbound, Registry, Router, Ssh, Stack,
+    Tasks,
 };
 
 use crate::model::{AddressPlan, InvalidAddressRange};

@@ -11,6 +11,8 @@ pub mod disk;
 mod dockerfile;
 mod error;
 mod events;
+mod filter_changes;
+mod filters;
 mod firewall;
 mod handle;
 mod id;

@@ -2,10 +2,14 @@
 
 mod access;
 mod address;
+#[cfg(feature = "server")]
+mod address_block;
 mod addresses;
 #[cfg(feature = "server")]
 mod app_json;
 mod buildpack;
+#[cfg(feature = "server")]
+pub mod closed_ranges;
 #[cfg(feature = "server")]
 mod cron;
 mod digest;
@@ -19,6 +23,10 @@ mod health;
 mod ignored_keys;
 mod line;
 mod names;
+#[cfg(feature = "server")]
+mod network_target;
+#[cfg(feature = "server")]
+mod opening;
 mod process;
 #[cfg(feature = "server")]
 mod project_toml;
@@ -32,6 +40,8 @@ mod terminal;
 
 pub use access::{InvalidRole, Right, Role};
 pub use address::{Address, ImageReference, host_and_port};
+#[cfg(feature = "server")]
+pub use address_block::{AddressBlock, InvalidAddressBlock};
 pub use addresses::{AddressPlan, InvalidAddressRange};
 #[cfg(feature = "server")]
 pub use app_json::{AppJson, InvalidAppJson};
@@ -51,6 +61,10 @@ pub use names::{
     AppName, BranchName, ConfigKey, InstanceId, InvalidName, KeyName, OtherRef, ProcessType, SourceFolder, StackName,
     TaskId, UserName,
 };
+#[cfg(feature = "server")]
+pub use network_target::{HOST_NAME, InvalidNetworkTarget, NetworkTarget, TargetPlace};
+#[cfg(feature = "server")]
+pub use opening::{Destination, Opening, Protocol};
 pub use process::{Process, Procfile, ProcfileError};
 #[cfg(feature = "server")]
 pub use project_toml::{Files, InvalidProjectToml, ProjectBuildpack, ProjectToml};

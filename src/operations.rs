@@ -19,6 +19,7 @@ mod failure;
 mod git;
 mod logs;
 mod members;
+mod networks;
 mod operation;
 mod periodic;
 mod ports;
@@ -54,6 +55,7 @@ pub use failure::{Failure, FailureKind, LastOutput, Result};
 pub use git::*;
 pub use logs::*;
 pub use members::*;
+pub use networks::*;
 pub use operation::{Follow, Operation};
 pub use periodic::*;
 pub use ports::*;
@@ -82,6 +84,7 @@ use crate::{
     periodic::Driver,
     store::{Effect, NewEvent, Store},
     tasks::Tasks,
+    workload::Openings,
 };
 use audit::{Recording, outcome_of};
 use authorization::Authorization;
@@ -101,6 +104,7 @@ pub struct Operations {
     instances: Instances,
     tasks: Tasks,
     driver: Driver,
+    openings: Openings,
     audit: AuditLog,
 }
 
@@ -113,9 +117,10 @@ impl Operations {
         instances: Instances,
         tasks: Tasks,
         driver: Driver,
+        openings: Openings,
         audit: AuditLog,
     ) -> Self {
-        Self { config, store, deployer, instances, tasks, driver, audit }
+        Self { config, store, deployer, instances, tasks, driver, openings, audit }
     }
 
     /// Runs an operation. The only way to run one.
@@ -223,6 +228,7 @@ impl Operations {
             instances: &self.instances,
             tasks: &self.tasks,
             driver: &self.driver,
+            openings: &self.openings,
             audit: &self.audit,
             recording,
             caller: call.caller,

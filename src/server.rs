@@ -26,7 +26,7 @@ use crate::{
     socket, ssh,
     store::{Store, StoreError},
     tasks::{TaskSweep, Tasks},
-    workload::{Local, Runtime},
+    workload::{Local, NetworkNames, Openings, Runtime},
 };
 
 /// How long running pushes and commands have to end after shutdown is requested.
@@ -106,6 +106,11 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
     let store = Store::open(&config.data_dir)?;
     let server_id = store.server_id().await?;
     let engine = Engine::connect(&config, &server_id).await?;
+    let openings = Openings::new(store.clone(), engine.host.clone(), config.address_plan()?);
+    // Before anything else sets the packet filters: instances run, and keep what they may reach.
+    if let Err(error) = openings.apply().await {
+        tracing::error!(%error, "the packet filters are not set; this is repeated when they are needed");
+    }
     // Only the operator can fix this, so the server does not start.
     if let Err(taken @ EngineError::AddressesTaken { .. }) = engine.builds.ensure_build_bridge().await {
         return Err(taken.into());
@@ -115,6 +120,7 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
 
     let tracker = TaskTracker::new();
     let stopped = CancellationToken::new();
+    tracker.spawn(engine.host.clone().watch_firewall(stopped.clone()));
     let images = ImageStore::open(&config.data_dir)?;
     images.blobs().remove_unfinished()?;
     let token = Registry::random_token();
@@ -126,7 +132,7 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
             .await?;
     let repositories = Repositories::open(&config).await?;
     let driver = Driver::new(tracker.clone(), stopped.clone());
-    let runtime = Runtime::Local(Local::new(Arc::clone(&config), &engine, token)?);
+    let runtime = Runtime::Local(Local::new(Arc::clone(&config), &engine, openings.clone(), token)?);
     store.set_local_endpoints(config.address_plan()?).await?;
     let link = Link::start(config.data_dir.join("router.sock"), &tracker, stopped.clone());
     let instances =
@@ -165,10 +171,19 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
     driver.start(EventSweep { store: store.clone(), keep_days: config.events.keep_days });
     tasks.adopt();
     driver.start(TaskSweep(tasks.clone()));
+    driver.start(NetworkNames(openings.clone()));
     driver.start_woken_by(&schedule, CronSchedule::new(store.clone(), tasks.clone(), audit.clone()));
     let pushes = AuditedPushes { deployer: deployer.clone(), audit: audit.clone(), store: store.clone() };
-    let operations =
-        Operations::new(Arc::clone(&config), store.clone(), deployer, instances, tasks, driver, audit.clone());
+    let operations = Operations::new(
+        Arc::clone(&config),
+        store.clone(),
+        deployer,
+        instances,
+        tasks,
+        driver,
+        openings,
+        audit.clone(),
+    );
     let commands = Commands::new(Arc::clone(&config), operations.clone());
     let receiver = Receiver::start(&config, repositories, pushes, &tracker, stopped.clone())?;
     let connections = TaskTracker::new();

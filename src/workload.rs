@@ -5,9 +5,11 @@ pub mod command;
 mod local;
 #[cfg(test)]
 pub mod memory;
+mod openings;
 mod runtime;
 mod spec;
 
 pub use local::Local;
+pub use openings::{NetworkNames, Openings};
 pub use runtime::Runtime;
 pub use spec::{Purpose, Workload};

@@ -31,7 +31,7 @@ const FETCH_TIMEOUT: Duration = Duration::from_mins(10);
 /// How a file begins that gzip compressed (RFC 1952, section 2.3.1).
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-const OWN_ADDRESSES: &str = "addresses of the server's own machine or of its containers";
+const OWN_ADDRESSES: &str = "addresses of the server's own machine, of its containers, and of private networks";
 
 /// Maximum size of a package, unpacked, in bytes.
 const MAX_PACKAGE_BYTES: u64 = 2 << 30;

@@ -1,28 +1,26 @@
-//! Whether a URL leads to another machine: a developer's key must not make the server send requests to itself, to
-//! containers of its engine, or to the machine's metadata service.
+//! Whether a URL leads to the Internet: a developer's key must not make the server send requests to itself, to containers of
+//! its engine, to the machine's metadata service, or to anything else that is closed to builds.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{IpAddr, UdpSocket};
 
 use super::{builder::Builder, error::BuildError};
-use crate::model::host_and_port;
-
-/// Addresses of the metadata services of clouds, besides link-local ones.
-const METADATA_SERVICES: [IpAddr; 3] = [
-    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
-    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
-];
+use crate::model::{
+    NetworkTarget, TargetPlace,
+    closed_ranges::{closed_to_builds, metadata_services, without_translation},
+    host_and_port,
+};
 
 impl Builder {
-    /// The addresses of a URL's host; `None` if the host is this machine, a container of its engine, or a service that
-    /// only this machine can reach. A program that is given the name resolves it again and may get other addresses: git
-    /// is given these addresses, the engine cannot be.
+    /// The addresses of a URL's host; `None` if the host is this machine, a container of its engine, or anything else that is
+    /// closed to builds. A program that is given the name resolves it again and may get other addresses: git is given these
+    /// addresses, the engine cannot be.
     pub(super) async fn remote_addresses(&self, url: &str) -> Result<Option<Vec<IpAddr>>, BuildError> {
         let addresses = addresses(url).await;
         let targets: Vec<_> = addresses.iter().copied().map(without_translation).collect();
-        let is_local =
-            targets.iter().any(|&address| is_own(address)) || self.0.builds.is_in_engine_network(&targets).await?;
-        Ok((!is_local).then_some(addresses))
+        let allowed = &self.0.config.network.allow;
+        let is_closed = targets.iter().any(|&address| is_own(address) || is_closed(url, address, allowed))
+            || self.0.builds.is_in_engine_network(&targets).await?;
+        Ok((!is_closed).then_some(addresses))
     }
 }
 
@@ -33,21 +31,37 @@ async fn addresses(url: &str) -> Vec<IpAddr> {
     tokio::net::lookup_host((name, 0)).await.map_or_else(|_| Vec::new(), |all| all.map(|a| a.ip()).collect())
 }
 
-/// The IPv4 address in an IPv6 address that is mapped or translated (RFC 6052); any other address as it is.
-fn without_translation(address: IpAddr) -> IpAddr {
-    let IpAddr::V6(v6) = address else { return address };
-    match v6.octets() {
-        [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d] => IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
-        _ => address.to_canonical(),
+/// Whether an address is closed to builds, and `network.allow` does not open it.
+fn is_closed(url: &str, address: IpAddr, allowed: &[NetworkTarget]) -> bool {
+    let has_port = |target: &NetworkTarget| target.port.is_none() || target.port == port(url);
+    let opens = |target: &NetworkTarget| match &target.place {
+        TargetPlace::ThisMachine => false,
+        TargetPlace::Block(block) => block.contains(address),
+        TargetPlace::Name(name) => host_and_port(url).is_some_and(|(host, _)| host.eq_ignore_ascii_case(name)),
+    };
+    closed_to_builds().iter().any(|block| block.contains(address))
+        && (is_metadata(address) || !allowed.iter().any(|target| has_port(target) && opens(target)))
+}
+
+/// The port of a URL.
+fn port(url: &str) -> Option<u16> {
+    let (_, port) = host_and_port(url)?;
+    match (port, url.split_once("://")?.0) {
+        (Some(port), _) => port.parse().ok(),
+        (None, "http") => Some(80),
+        (None, "https" | "docker") => Some(443),
+        (None, "ssh") => Some(22),
+        (None, "git") => Some(9418),
+        (None, _) => None,
     }
 }
 
+fn is_metadata(address: IpAddr) -> bool {
+    metadata_services().iter().any(|block| block.contains(address))
+}
+
 fn is_own(address: IpAddr) -> bool {
-    let special = match address {
-        IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified(),
-    };
-    special || METADATA_SERVICES.contains(&address) || UdpSocket::bind((address, 0)).is_ok()
+    UdpSocket::bind((address, 0)).is_ok()
 }
 
 #[cfg(test)]
@@ -67,9 +81,14 @@ mod tests {
         }
     }
 
+    async fn leads_to_closed(url: &str, allowed: &[NetworkTarget]) -> bool {
+        let targets = addresses(url).await.into_iter().map(without_translation);
+        targets.into_iter().any(|address| is_own(address) || is_closed(url, address, allowed))
+    }
+
     #[tokio::test]
-    async fn addresses_of_this_machine_are_recognised() {
-        for local in [
+    async fn what_is_closed_to_builds_is_recognised() {
+        for closed in [
             "http://127.0.0.1:8080/",
             "https://localhost/x.git",
             "http://[::1]/",
@@ -77,12 +96,35 @@ mod tests {
             "http://0.0.0.0/",
             "http://[::ffff:127.0.0.1]/",
             "http://[64:ff9b::a9fe:a9fe]/",
+            "http://[2002:a9fe:a9fe::1]/",
             "http://[fd00:ec2::254]/",
+            "https://10.99.98.97/x.git",
+            "git://192.168.250.1/x.git",
+            "ssh://git@172.31.250.1/x.git",
+            "docker://100.64.0.7:5000/x:1",
+            "http://[fd12::7]/",
         ] {
-            assert!(addresses(local).await.into_iter().map(without_translation).any(is_own), "{local}");
+            assert!(leads_to_closed(closed, &[]).await, "{closed}");
         }
-        for remote in ["https://192.0.2.7/x.git", "https://name.invalid/x.git", "nonsense"] {
-            assert!(!addresses(remote).await.into_iter().map(without_translation).any(is_own), "{remote}");
+        for open in ["https://198.51.100.7/x.git", "https://203.0.113.7/", "https://name.invalid/x.git", "nonsense"] {
+            assert!(!leads_to_closed(open, &[]).await, "{open}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_operator_opens_to_builds_is_open_and_no_more() {
+        let allowed = |text: &str| [text.parse().unwrap()];
+        for (url, target, closed) in [
+            ("https://10.99.98.97/x.git", "10.99.98.0/24", false),
+            ("https://10.99.98.97/x.git", "10.99.98.97:443", false),
+            ("http://10.99.98.97/x.git", "10.99.98.97:443", true),
+            ("ssh://git@10.99.98.97:2222/x.git", "10.99.98.97:2222", false),
+            ("https://10.99.98.97/x.git", "10.99.97.0/24", true),
+            ("https://10.99.98.97/x.git", "host", true),
+            ("http://169.254.169.254/", "169.254.0.0/16", true),
+            ("http://127.0.0.1/", "0.0.0.0/0", true),
+        ] {
+            assert_eq!(leads_to_closed(url, &allowed(target)).await, closed, "{url} {target}");
         }
     }
 }

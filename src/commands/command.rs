@@ -5,8 +5,8 @@ use clap::{Parser, Subcommand};
 use super::{
     access::AccessCommand, apps::AppsCommand, buildpacks::BuildpacksCommand, builds::BuildsCommand,
     checks::ChecksCommand, config_vars::ConfigCommand, cron::CronCommand, events::EventsCommand, git::GitCommand,
-    logs::LogsCommand, output::Format, ports::PortsCommand, ps::PsCommand, releases::ReleasesCommand, run::RunCommand,
-    ssh_keys::SshKeysCommand, stacks::StacksCommand, users::UsersCommand,
+    logs::LogsCommand, network::NetworkCommand, output::Format, ports::PortsCommand, ps::PsCommand,
+    releases::ReleasesCommand, run::RunCommand, ssh_keys::SshKeysCommand, stacks::StacksCommand, users::UsersCommand,
 };
 use crate::operations::{ListPeriodic, ShowUrls, ShowVersion, WhoAmI};
 
@@ -57,6 +57,8 @@ pub(super) enum Command {
     Logs(LogsCommand),
     #[command(flatten)]
     Ports(PortsCommand),
+    #[command(flatten)]
+    Network(NetworkCommand),
     #[command(flatten)]
     Git(GitCommand),
     #[command(flatten)]

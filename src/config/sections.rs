@@ -8,6 +8,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::NetworkTarget;
+
 macro_rules! section {
     ($(#[$doc:meta])* $name:ident { $($(#[$fdoc:meta])* $field:ident : $type:ty = $default:expr,)* }) => {
         $(#[$doc])*
@@ -42,7 +44,7 @@ section! {
         registry: Registry = Registry::default(),
         /// Router and port mappings.
         router: Router = Router::default(),
-        /// Addresses of instances and builds.
+        /// Addresses of instances and builds, and what they reach.
         network: Network = Network::default(),
         /// Limits of builds.
         build: Build = Build::default(),
@@ -124,11 +126,25 @@ section! {
 }
 
 section! {
-    /// Addresses of instances and builds.
+    /// Addresses of instances and builds, and what they reach.
     Network {
         /// Private IPv4 /16 that nothing else on this machine uses.
         range: String = "10.210.0.0/16".to_owned(),
+        /// What instances reach: `lan`, private networks and the Internet, or `internet`, the Internet alone.
+        instances: InstanceNetwork = InstanceNetwork::Lan,
+        /// What builds and all instances reach in addition: `CIDR[:PORT]`, `NAME[:PORT]`, or `host[:PORT]` for this machine.
+        allow: Vec<NetworkTarget> = Vec::new(),
     }
+}
+
+/// What instances reach. This machine, metadata services and other containers are closed to them in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InstanceNetwork {
+    /// Private networks and the Internet.
+    Lan,
+    /// The Internet alone, as builds.
+    Internet,
 }
 
 section! {

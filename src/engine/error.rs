@@ -190,6 +190,9 @@ pub enum EngineError {
         /// Cause.
         source: std::io::Error,
     },
+    /// What apps may reach is not known.
+    #[error("cannot read what apps may reach: {0}")]
+    NoOpenings(String),
     /// A file of the operating system cannot be read.
     #[error("cannot read {path}: {source}")]
     CannotRead {

@@ -1,10 +1,6 @@
 //! The handle on the engine, and the state that all its clones share.
 
-use std::{
-    collections::HashMap,
-    path::PathBuf,
-    sync::{Arc, atomic::AtomicBool},
-};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use bollard::Docker;
 
@@ -12,6 +8,7 @@ use super::{
     cgroup::{ActiveGroup, BuildGroup},
     connection,
     error::{EngineError, Result},
+    filters::{FilterNames, Filters},
     label::{self, Kind},
 };
 use crate::{
@@ -66,10 +63,8 @@ pub(super) struct EngineShared {
     pub addresses: AddressPlan,
     /// Address of the embedded registry, `host:port`.
     pub registry: String,
-    /// Held while the packet filters are read and changed.
-    pub firewall_lock: tokio::sync::Mutex<()>,
-    /// Whether the packet filters were set since this process started.
-    pub firewall_set: AtomicBool,
+    /// The packet filters of this server.
+    pub filters: Filters,
     /// Held while a bridge is looked up and created.
     pub bridge_lock: tokio::sync::Mutex<()>,
     /// File that all containers have as `/etc/resolv.conf`.
@@ -107,6 +102,15 @@ impl Engine {
         let info = docker.info().await.map_err(failed)?;
         let cpus = info.ncpu.and_then(|n| u32::try_from(n).ok()).unwrap_or(1).max(1);
         let build_group = BuildGroup::new(server_id, info.cgroup_driver, cpus.min(config.build.cpus));
+        let short_id = Digest::of(server_id.as_bytes()).hex()[..8].to_owned();
+        let addresses = config.address_plan()?;
+        let interface = |suffix| interface(&short_id, suffix);
+        let names = FilterNames {
+            chains: chains(&short_id),
+            build_interface: interface(BUILDS),
+            interfaces: interface("+"),
+            own_range: addresses.range(),
+        };
         Ok(Self::over(Connection {
             shared: Arc::new(EngineShared {
                 docker_in_build_group: match build_group.path() {
@@ -116,11 +120,10 @@ impl Engine {
                 build_group,
                 docker,
                 server_id: server_id.to_owned(),
-                short_id: Digest::of(server_id.as_bytes()).hex()[..8].to_owned(),
-                addresses: config.address_plan()?,
+                filters: Filters::new(config, names),
+                short_id,
+                addresses,
                 registry: config.registry.listen.to_string(),
-                firewall_lock: tokio::sync::Mutex::default(),
-                firewall_set: AtomicBool::new(false),
                 bridge_lock: tokio::sync::Mutex::default(),
                 resolver_file: config.data_dir.join("resolv.conf"),
                 resolver_lock: tokio::sync::Mutex::default(),
@@ -210,14 +213,19 @@ impl Connection {
         i64::try_from(millis.min(u64::from(self.shared.cpus) * 1000) * 1_000_000).unwrap_or(i64::MAX)
     }
 
-    /// Name of the network interface of a bridge, at most the 15 characters that the kernel allows.
+    /// Name of the network interface of a bridge.
     pub(super) fn interface(&self, suffix: &str) -> String {
-        format!("pa-{}-{suffix}", self.shared.short_id)
+        interface(&self.shared.short_id, suffix)
+    }
+
+    /// What the names of this server's chains in the packet filters begin with.
+    pub(super) fn filter_chains(&self) -> String {
+        chains(&self.shared.short_id)
     }
 
     /// Name of the network interface of the build bridge.
     pub(super) fn build_interface(&self) -> String {
-        self.interface("b")
+        self.interface(BUILDS)
     }
 
     /// Prepares the control group of builds for the next build; `None` if builds run in the engine's own group.
@@ -225,6 +233,19 @@ impl Connection {
         let connection = self.clone();
         tokio::task::spawn_blocking(move || connection.shared.build_group.activate()).await.ok().flatten()
     }
+}
+
+/// What the names of a server's chains in the packet filters begin with.
+fn chains(short_id: &str) -> String {
+    format!("PAAS-{short_id}")
+}
+
+/// What the name of the build bridge's interface ends with.
+const BUILDS: &str = "b";
+
+/// Name of the network interface of a bridge, at most the 15 characters that the kernel allows.
+fn interface(short_id: &str, suffix: &str) -> String {
+    format!("pa-{short_id}-{suffix}")
 }
 
 impl Host {

@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::{IpAddr, Ipv4Addr},
-    sync::atomic::Ordering,
 };
 
 use bollard::{
@@ -16,7 +15,7 @@ use super::{
     handle::{Builds, Connection, Containers, Host},
     label::{self, Kind},
 };
-use crate::model::AddressPlan;
+use crate::model::{AddressBlock, AddressPlan};
 
 /// Specification of a bridge.
 struct Bridge {
@@ -40,13 +39,14 @@ impl Containers {
         }
     }
 
-    /// Creates app bridge `index` (0 to 62) unless it exists; returns its name. Instances on it can reach the Internet, but
-    /// neither the machine's metadata service nor each other. The host can reach them.
+    /// Creates app bridge `index` (0 to 62) unless it exists; returns its name. Instances on it can reach the Internet
+    /// and, unless `network.instances` says otherwise, private networks, but neither this machine, nor a metadata service, nor
+    /// each other. The host can reach them.
     pub async fn ensure_app_bridge(&self, index: u32) -> Result<String> {
         if index >= AddressPlan::APP_BRIDGES {
             return Err(EngineError::NoSuchBridge(index));
         }
-        if !self.0.shared.firewall_set.load(Ordering::Relaxed) {
+        if !self.0.shared.filters.are_set() {
             self.0.host().ensure_firewall().await?;
         }
         let (subnet, gateway) = self.0.shared.addresses.app_bridge(index);
@@ -85,16 +85,18 @@ impl Builds {
 
     /// Whether one of the addresses is in a network of the engine, where other containers are.
     pub async fn is_in_engine_network(&self, addresses: &[IpAddr]) -> Result<bool> {
-        let networks = self.0.docker().list_networks(None).await;
-        let networks = networks.map_err(EngineError::docker(Act::List, "networks"))?;
-        let blocks = networks.into_iter().filter_map(|network| network.ipam?.config).flatten();
-        let subnets: Vec<String> =
-            blocks.filter_map(|block| block.subnet).chain([self.0.shared.addresses.range()]).collect();
-        Ok(addresses.iter().any(|&address| subnets.iter().any(|subnet| covers(subnet, address))))
+        let subnets = self.0.host().container_networks().await?;
+        Ok(addresses.iter().any(|&address| subnets.iter().any(|subnet| subnet.contains(address))))
     }
 }
 
 impl Connection {
+    /// The address of this machine on the app bridge that has an address.
+    pub(super) fn gateway_of(&self, address: Ipv4Addr) -> Option<Ipv4Addr> {
+        let addresses = self.shared.addresses;
+        addresses.bridge_of(address).map(|index| addresses.app_bridge(index).1)
+    }
+
     async fn ensure_bridge(&self, wanted: Bridge) -> Result<String> {
         // One at a time: a network that is being created is not listed yet, but its addresses are taken.
         let _lock = self.shared.bridge_lock.lock().await;
@@ -218,6 +220,15 @@ impl Host {
         Ok(idle.into_iter().filter_map(|(server, idle)| idle.then_some(server)).collect())
     }
 
+    /// The subnets of all networks of the engine, and the addresses of this server.
+    pub async fn container_networks(&self) -> Result<Vec<AddressBlock>> {
+        let networks = self.0.docker().list_networks(None).await;
+        let networks = networks.map_err(EngineError::docker(Act::List, "networks"))?;
+        let blocks = networks.into_iter().filter_map(|network| network.ipam?.config).flatten();
+        let subnets = blocks.filter_map(|block| block.subnet).chain([self.0.shared.addresses.range()]);
+        Ok(subnets.filter_map(|subnet| subnet.parse().ok()).collect())
+    }
+
     /// Removes all networks of this server.
     pub(super) async fn remove_networks(&self) -> Result<()> {
         let options = ListNetworksOptionsBuilder::new().filters(&self.0.filter(Some(Kind::Network))).build();
@@ -228,18 +239,6 @@ impl Host {
         }
         Ok(())
     }
-}
-
-/// Whether an address is in a subnet, given as `address/bits`.
-fn covers(subnet: &str, address: IpAddr) -> bool {
-    let Some((base, bits)) = subnet.split_once('/') else { return false };
-    let (Ok(base), Ok(bits)) = (base.parse::<IpAddr>(), bits.parse::<u32>()) else { return false };
-    let differ = match (base, address) {
-        (IpAddr::V4(base), IpAddr::V4(address)) => u128::from(base.to_bits() ^ address.to_bits()) << 96,
-        (IpAddr::V6(base), IpAddr::V6(address)) => base.to_bits() ^ address.to_bits(),
-        _ => return false,
-    };
-    differ.leading_zeros() >= bits
 }
 
 /// A route of the machine.
@@ -271,24 +270,6 @@ fn overlaps(subnet: &str, route: &KernelRoute<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_subnet_contains_its_addresses() {
-        for (subnet, address, expected) in [
-            ("10.210.0.0/16", "10.210.7.9", true),
-            ("10.210.0.0/16", "10.211.0.1", false),
-            ("172.17.0.0/16", "172.17.0.2", true),
-            ("0.0.0.0/0", "8.8.8.8", true),
-            ("192.0.2.7/32", "192.0.2.7", true),
-            ("192.0.2.7/32", "192.0.2.6", false),
-            ("fd00:1::/64", "fd00:1::5", true),
-            ("fd00:1::/64", "fd00:2::5", false),
-            ("fd00:1::/64", "10.0.0.1", false),
-            ("nonsense", "10.0.0.1", false),
-        ] {
-            assert_eq!(covers(subnet, address.parse().unwrap()), expected, "{subnet} {address}");
-        }
-    }
 
     #[test]
     #[cfg(target_endian = "little")]

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     lifecycle::LAUNCHER,
-    model::{AppName, ReleaseNumber, TerminalSize},
+    model::{AppName, HOST_NAME, ReleaseNumber, TerminalSize},
 };
 
 /// Capabilities of root in a container that runs as its image's own user: a subset of the engine's default.
@@ -114,6 +114,7 @@ impl Containers {
             init: Some(!spec.launcher_is_init),
             cap_add: spec.own_user.then(|| CAPABILITIES.map(str::to_owned).to_vec()),
             network_mode: Some(network.clone()),
+            extra_hosts: self.0.gateway_of(spec.address).map(|gateway| vec![format!("{HOST_NAME}:{gateway}")]),
             nano_cpus: Some(self.0.nano_cpus(u64::from(spec.cpu_millis))),
             memory: Some(mebibytes(spec.memory_mib)),
             memory_swap: Some(mebibytes(spec.memory_mib)),

@@ -17,6 +17,7 @@ use crate::{
     progress::Progress,
     store::{App, Release, Store},
     tasks::Tasks,
+    workload::Openings,
 };
 
 /// One call of an operation, as a door makes it.
@@ -41,6 +42,7 @@ pub struct Context<'a> {
     pub(super) instances: &'a Instances,
     pub(super) tasks: &'a Tasks,
     pub(super) driver: &'a Driver,
+    pub(super) openings: &'a Openings,
     pub(super) audit: &'a AuditLog,
     /// How this operation is recorded.
     pub(super) recording: &'a Recording,

@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::{
     build::BuildError,
     deploy::DeployError,
+    engine::EngineError,
     git::GitError,
     images::ImageError,
     instances::{InstancesError, RolloutError},
@@ -155,6 +156,12 @@ impl std::error::Error for Failure {}
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         Self::new(kind_of_store(&error), error.to_string())
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        Self::new(FailureKind::Unavailable, error.to_string())
     }
 }
 

@@ -4,7 +4,10 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream::BoxStream};
 
-use super::spec::{Purpose, Workload};
+use super::{
+    openings::Openings,
+    spec::{Purpose, Workload},
+};
 use crate::{
     config::{Config, ConfigError},
     engine::{
@@ -25,16 +28,22 @@ pub struct Local {
     images: Images,
     host: Host,
     addresses: AddressPlan,
+    openings: Openings,
     /// Token for the embedded registry.
     registry_token: Secret,
 }
 
 impl Local {
     /// A runtime on this engine.
-    pub fn new(config: Arc<Config>, engine: &Engine, registry_token: Secret) -> std::result::Result<Self, ConfigError> {
+    pub fn new(
+        config: Arc<Config>,
+        engine: &Engine,
+        openings: Openings,
+        registry_token: Secret,
+    ) -> std::result::Result<Self, ConfigError> {
         let addresses = config.address_plan()?;
         let Engine { containers, images, host, .. } = engine.clone();
-        Ok(Self { config, containers, images, host, addresses, registry_token })
+        Ok(Self { config, containers, images, host, addresses, openings, registry_token })
     }
 
     pub(super) fn placement(&self) -> Placement {
@@ -61,6 +70,8 @@ impl Local {
     }
 
     pub(super) async fn create(&self, workload: &Workload) -> Result<ContainerId> {
+        // Also for apps without openings: the address may have belonged to an app that has some.
+        self.openings.apply().await?;
         match self.containers.create_workload(&self.spec(workload).await?).await {
             // Another program pruned the image in this moment.
             Err(EngineError::ImageMissing { .. }) => self.containers.create_workload(&self.spec(workload).await?).await,
@@ -159,6 +170,7 @@ impl Local {
     }
 
     pub(super) async fn maintain(&self) -> Result<()> {
+        self.openings.apply().await?;
         self.host.ensure_firewall().await
     }
 

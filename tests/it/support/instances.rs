@@ -24,7 +24,7 @@ use paas::{
     progress::Progress,
     router::Link,
     store::{App, ConfigVars, NewRelease, Placement, ProcessSpec, ReleaseKind, Store},
-    workload::{Local, Runtime},
+    workload::{Local, Openings, Runtime},
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -97,7 +97,9 @@ impl Fixture {
         let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let socket = self.config.data_dir.join("router.sock");
         let link = Link::start(socket, &tracker, shutdown.clone());
-        let runtime = Local::new(Arc::clone(&self.config), &self.test.engine, Secret::new(TOKEN)).unwrap();
+        let host = self.test.engine.host.clone();
+        let openings = Openings::new(self.store.clone(), host, self.config.address_plan().unwrap());
+        let runtime = Local::new(Arc::clone(&self.config), &self.test.engine, openings, Secret::new(TOKEN)).unwrap();
         let runtime = Runtime::Local(runtime);
         let driver = Driver::new(tracker.clone(), shutdown.clone());
         let instances = Instances::start(

@@ -1,0 +1,191 @@
+//! The rules of the packet filters, as data: which packets of builds and instances pass.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::{
+    config::InstanceNetwork,
+    model::{AddressBlock, Destination, Opening, Protocol, closed_ranges},
+};
+
+/// Interface patterns of Docker's bridges, and of the bridges of all `paas` servers.
+const BRIDGES: [&str; 3] = ["docker+", "br-+", "pa-+"];
+/// Packets of connections that the other side began: the host and its router connect to instances. The packets of an
+/// instance's own connections pass the rules one by one, so that what is closed later is cut.
+const REPLIES: &str = "-m conntrack --ctstate RELATED,ESTABLISHED --ctdir REPLY";
+
+/// A family of protocols, each with its own filter table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// Rules of this server in the filter table of one family, in the format of `iptables -S`.
+pub(super) struct Rules {
+    pub(super) program: &'static str,
+    pub(super) restore: &'static str,
+    /// Our own chains, and the rules of each.
+    pub(super) chains: Vec<(String, Vec<String>)>,
+    /// Jumps into our chains: built-in chain, match, own chain.
+    pub(super) jumps: Vec<(&'static str, String, String)>,
+}
+
+/// What all builds and instances may reach: an entry of `network.allow`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ServerOpening {
+    pub(super) destination: Destination,
+    pub(super) port: Option<u16>,
+}
+
+/// Names and addresses of a server that its packet filters contain.
+#[derive(Debug)]
+pub(in crate::engine) struct FilterNames {
+    /// What the names of this server's chains begin with.
+    pub(in crate::engine) chains: String,
+    /// Interface of the build bridge.
+    pub(in crate::engine) build_interface: String,
+    /// Pattern of the interfaces of all bridges of this server.
+    pub(in crate::engine) interfaces: String,
+    /// All addresses of this server's containers, as `address/16`.
+    pub(in crate::engine) own_range: String,
+}
+
+/// What the rules are made from.
+pub(super) struct FilterInput<'a> {
+    pub(super) names: &'a FilterNames,
+    /// Name servers of this machine; port 53 of them is open.
+    pub(super) nameservers: Vec<IpAddr>,
+    /// Proxies of builds.
+    pub(super) proxies: Vec<SocketAddr>,
+    /// What instances may reach.
+    pub(super) instances: InstanceNetwork,
+    /// What all builds and instances may reach in addition.
+    pub(super) allowed: Vec<ServerOpening>,
+    /// What single instances may reach in addition.
+    pub(super) openings: Vec<Opening>,
+}
+
+/// Rules that open something, by the place in which they must stand.
+#[derive(Default)]
+struct Opened {
+    /// Packets to this machine.
+    host: Vec<String>,
+    /// Before metadata services are closed: addresses that are named.
+    named: Vec<String>,
+    /// Before private ranges are closed, and after metadata services.
+    wide: Vec<String>,
+}
+
+impl FilterInput<'_> {
+    /// The rules for the filter table of a family.
+    pub(super) fn rules(&self, family: Family) -> Rules {
+        let [input, forward, closed] = ["IN", "FWD", "CLOSED"].map(|suffix| format!("{}-{suffix}", self.names.chains));
+        let opened = self.opened(family);
+        let always = self.always_open(family);
+        let close = |matching: String| format!("{matching} -j {closed}");
+
+        let mut into_host = vec![format!("{REPLIES} -j RETURN")];
+        into_host.extend(always.clone());
+        into_host.extend(opened.host);
+        into_host.push(format!("-j {closed}"));
+
+        let mut through_host = vec![format!("{REPLIES} -j RETURN")];
+        through_host.extend(always);
+        if family == Family::V4 {
+            through_host.push(close(format!("-d {}", self.names.own_range)));
+        }
+        through_host.extend(BRIDGES.map(|bridge| close(format!("-o {bridge}"))));
+        through_host.extend(opened.named);
+        let of_family = |blocks: Vec<AddressBlock>| blocks.into_iter().filter(move |block| family.has(block.first()));
+        through_host.extend(of_family(closed_ranges::metadata_services()).map(|block| close(format!("-d {block}"))));
+        through_host.extend(opened.wide);
+        let interface = match self.instances {
+            InstanceNetwork::Lan => format!(" -i {}", self.names.build_interface),
+            InstanceNetwork::Internet => String::new(),
+        };
+        let private = of_family(closed_ranges::closed_to_builds());
+        through_host.extend(private.map(|block| close(format!("-d {block}{interface}"))));
+
+        let (program, restore, reject) = match family {
+            Family::V4 => ("iptables", "iptables-restore", "icmp-admin-prohibited"),
+            Family::V6 => ("ip6tables", "ip6tables-restore", "icmp6-adm-prohibited"),
+        };
+        // A reset ends every connection attempt at once; an ICMP message is lost on a socket that is still connecting.
+        let rejections =
+            ["-p tcp -j REJECT --reject-with tcp-reset".to_owned(), format!("-j REJECT --reject-with {reject}")];
+        let from_containers = format!("-i {}", self.names.interfaces);
+        Rules {
+            program,
+            restore,
+            chains: vec![(closed, rejections.into()), (input.clone(), into_host), (forward.clone(), through_host)],
+            jumps: vec![("INPUT", from_containers.clone(), input), ("FORWARD", from_containers, forward)],
+        }
+    }
+
+    /// Name servers, which every container needs: Docker's name server forwards its queries from inside the container. And
+    /// the proxies of builds.
+    fn always_open(&self, family: Family) -> Vec<String> {
+        let nameservers = self.nameservers.iter().filter(|address| family.has(**address)).flat_map(|address| {
+            let to = AddressBlock::from(*address);
+            ["udp", "tcp"].map(|p| format!("-d {to} -p {p} -m {p} --dport 53 -j RETURN"))
+        });
+        let proxies = self.proxies.iter().filter(|proxy| family.has(proxy.ip())).map(|proxy| {
+            let (to, build) = (AddressBlock::from(proxy.ip()), &self.names.build_interface);
+            format!("-d {to} -i {build} -p tcp -m tcp --dport {} -j RETURN", proxy.port())
+        });
+        nameservers.chain(proxies).collect()
+    }
+
+    fn opened(&self, family: Family) -> Opened {
+        let mut opened = Opened::default();
+        let of_server = self.allowed.iter().map(|allowed| (None, allowed.destination, None, allowed.port));
+        let of_instances = self.openings.iter();
+        let of_instances = of_instances.map(|o| (Some(o.source), o.destination, o.protocol, o.port));
+        for (source, destination, protocol, port) in of_server.chain(of_instances) {
+            if source.is_some_and(|source| !family.has(source)) {
+                continue;
+            }
+            let source = source.map(|source| format!("-s {} ", AddressBlock::from(source))).unwrap_or_default();
+            let mut add = |list: fn(&mut Opened) -> &mut Vec<String>, to: Option<AddressBlock>, verdict: &str| {
+                // Every address: the listed table does not mention it.
+                let to = to.filter(|block| block.bits() > 0).map(|block| format!("-d {block} ")).unwrap_or_default();
+                let rules = ports(protocol, port).into_iter().map(|port| format!("{source}{to}{port}-j {verdict}"));
+                list(&mut opened).extend(rules);
+            };
+            // What is opened on this machine is accepted, whatever a firewall of the machine says after our rules.
+            match destination {
+                Destination::ThisMachine => add(|o| &mut o.host, None, "ACCEPT"),
+                Destination::Block(block) if !family.has(block.first()) => {}
+                Destination::Block(block) if block.single().is_some() => {
+                    add(|o| &mut o.host, Some(block), "ACCEPT");
+                    add(|o| &mut o.named, Some(block), "RETURN");
+                }
+                Destination::Block(block) => add(|o| &mut o.wide, Some(block), "RETURN"),
+                Destination::Resolved(address) if !family.has(address) => {}
+                Destination::Resolved(address) => add(|o| &mut o.wide, Some(address.into()), "RETURN"),
+            }
+        }
+        opened
+    }
+}
+
+impl Family {
+    fn has(self, address: IpAddr) -> bool {
+        address.is_ipv6() == (self == Self::V6)
+    }
+}
+
+/// Matches of a protocol and a port, each followed by a space.
+fn ports(protocol: Option<Protocol>, port: Option<u16>) -> Vec<String> {
+    let matching = |protocol: Protocol| match port {
+        Some(port) => format!("-p {0} -m {0} --dport {port} ", protocol.as_str()),
+        None => format!("-p {} ", protocol.as_str()),
+    };
+    match (protocol, port) {
+        (Some(protocol), _) => vec![matching(protocol)],
+        (None, Some(_)) => vec![matching(Protocol::Tcp), matching(Protocol::Udp)],
+        (None, None) => vec![String::new()],
+    }
+}
