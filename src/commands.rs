@@ -15,6 +15,7 @@ mod env_file;
 mod events;
 mod git;
 mod help;
+mod links;
 mod logs;
 mod network;
 mod output;
@@ -139,6 +140,7 @@ async fn act(session: &Session<'_>, command: Command) -> Result {
         }
         Command::Version(show) => session.answer(show).await,
         Command::Apps(command) => apps::run(session, command).await,
+        Command::Links(command) => links::run(session, command).await,
         Command::Stacks(command) => stacks::run(session, command).await,
         Command::Releases(command) => releases::run(session, command).await,
         Command::Buildpacks(command) => buildpacks::run(session, command).await,

@@ -62,7 +62,7 @@ pub use names::{
     TaskId, UserName,
 };
 #[cfg(feature = "server")]
-pub use network_target::{HOST_NAME, InvalidNetworkTarget, NetworkTarget, TargetPlace};
+pub use network_target::{HOST_NAME, InvalidNetworkTarget, NetworkTarget, TargetPlace, internal_name};
 #[cfg(feature = "server")]
 pub use opening::{Destination, Opening, Protocol};
 pub use process::{Process, Procfile, ProcfileError};

@@ -110,6 +110,8 @@ impl Text for AppInfo {
             ("build dir", self.build_dir.as_ref().map(ToString::to_string)),
             ("ports", list(&self.ports)),
             ("urls", list(&self.urls)),
+            ("links", list(&self.links)),
+            ("linked from", list(&self.linked_from)),
             ("created at", Some(self.created_at.to_string())),
         ])
     }

@@ -80,6 +80,8 @@ pub struct ContainerSpec {
     pub input: Input,
     /// Whether the launcher of the image is the init of the container; otherwise the engine's is.
     pub launcher_is_init: bool,
+    /// Names that the container knows besides that of this machine, and their addresses.
+    pub names: Vec<(String, Ipv4Addr)>,
     /// A launcher that is used instead of the image's.
     pub launcher: Option<PathBuf>,
 }
@@ -92,6 +94,8 @@ impl Containers {
         let network = self.ensure_bridge_of(spec.address).await?;
         let launcher = spec.launcher.as_ref().map(|path| Mount::read_only(path, LAUNCHER));
         let mounts = [self.0.resolver_mount().await?].into_iter().chain(launcher);
+        let this_machine = self.0.gateway_of(spec.address).map(|gateway| (HOST_NAME.to_owned(), gateway));
+        let names = this_machine.into_iter().chain(spec.names.iter().cloned());
         let mut labels = self.0.labels(spec.kind);
         labels.extend(
             [
@@ -114,7 +118,7 @@ impl Containers {
             init: Some(!spec.launcher_is_init),
             cap_add: spec.own_user.then(|| CAPABILITIES.map(str::to_owned).to_vec()),
             network_mode: Some(network.clone()),
-            extra_hosts: self.0.gateway_of(spec.address).map(|gateway| vec![format!("{HOST_NAME}:{gateway}")]),
+            extra_hosts: Some(names.map(|(name, address)| format!("{name}:{address}")).collect()),
             nano_cpus: Some(self.0.nano_cpus(u64::from(spec.cpu_millis))),
             memory: Some(mebibytes(spec.memory_mib)),
             memory_swap: Some(mebibytes(spec.memory_mib)),

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     config::Config,
+    model::AddressPlan,
     periodic::Driver,
     progress::Progress,
     router::Link,
@@ -68,7 +69,8 @@ impl Instances {
             starting: Semaphore::new(MAX_STARTING),
         };
         let unanswered = link.unanswered();
-        let routes = Routes::new(store.clone(), link, config.router.listen.clone());
+        let internal = config.address_plan().ok().map(AddressPlan::router_address);
+        let routes = Routes::new(store.clone(), link, config.router.listen.clone(), internal);
         let shared = Arc::new(Shared {
             config,
             store,
@@ -133,6 +135,8 @@ impl Instances {
     /// router does not respond: it gets the table when it connects.
     pub async fn publish_routes(&self) -> Result<Option<Vec<(SocketAddr, String)>>, InstancesError> {
         let published = async {
+            // A port that leads to another app than before is closed first to those who were linked to that one.
+            self.shared.runtime.apply_openings().await?;
             let version = self.shared.routes.publish().await?;
             Ok(self.shared.routes.applied_soon(version).await)
         };

@@ -143,6 +143,7 @@ impl BuildpackTest<'_> {
             own_user: false,
             input: Input::None,
             launcher_is_init: true,
+            names: Vec::new(),
             launcher: None,
         };
         let container = workspace.engine.containers.create_workload(&spec).await?;

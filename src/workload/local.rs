@@ -82,6 +82,7 @@ impl Local {
     async fn spec(&self, workload: &Workload) -> Result<ContainerSpec> {
         let limits = &self.config.instances;
         let image = self.image(&workload.app, workload.release, &workload.image).await?;
+        let names = self.openings.linked_names(&workload.app).await?;
         let StartSettings { launcher_is_init, launcher_waits, stop_signal } =
             self.images.start_settings(&image).await?;
         let mut env = workload.env.clone();
@@ -113,6 +114,7 @@ impl Local {
             own_user: workload.own_user,
             input: workload.input,
             launcher_is_init,
+            names,
             launcher: (!launcher_waits).then(|| self.config.lifecycle()),
         })
     }
@@ -172,6 +174,10 @@ impl Local {
     pub(super) async fn maintain(&self) -> Result<()> {
         self.openings.apply().await?;
         self.host.ensure_firewall().await
+    }
+
+    pub(super) async fn apply_openings(&self) -> Result<()> {
+        self.openings.apply().await
     }
 
     pub(super) async fn adopt(&self, container: &Container) -> Result<()> {

@@ -275,6 +275,10 @@ impl Memory {
         Err(EngineError::Incomplete("the commands of a workload in memory"))
     }
 
+    pub(super) async fn apply_openings(&self) -> Result<()> {
+        Ok(())
+    }
+
     pub(super) async fn adopt(&self, _: &Container) -> Result<()> {
         Ok(())
     }

@@ -123,6 +123,11 @@ impl Runtime {
         dispatch!(self, runtime => runtime.execute(container, execution).await)
     }
 
+    /// Opens what workloads may reach besides what all may, and closes what was opened before.
+    pub async fn apply_openings(&self) -> Result<()> {
+        dispatch!(self, runtime => runtime.apply_openings().await)
+    }
+
     /// Completes the start of a container that an earlier server may have begun. No effect if it has ended.
     pub async fn adopt(&self, container: &Container) -> Result<()> {
         dispatch!(self, runtime => runtime.adopt(container).await)

@@ -23,6 +23,7 @@ mod http_corpus;
 mod instances;
 mod languages;
 mod layers;
+mod links;
 mod local;
 mod machine;
 mod manifests;

@@ -77,6 +77,7 @@ impl TestEngine {
             own_user: false,
             input: Input::None,
             launcher_is_init: false,
+            names: Vec::new(),
             launcher: None,
         }
     }
