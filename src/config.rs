@@ -12,7 +12,7 @@ pub use sections::{
     Tasks,
 };
 
-use crate::model::{AddressPlan, InvalidAddressRange};
+use crate::model::{AddressBlock, AddressPlan, InvalidAddressRange, NetworkTarget, TargetPlace};
 use error::one_line;
 
 impl Config {
@@ -64,6 +64,15 @@ impl Config {
         }
         if self.router.listen.is_empty() {
             return invalid("router.listen", "must name at least one address");
+        }
+        let range = self.address_plan()?.range().parse::<AddressBlock>();
+        let is_own = |target: &NetworkTarget| match (&target.place, &range) {
+            (TargetPlace::Block(block), Ok(range)) => range.covers(*block),
+            _ => false,
+        };
+        if let Some(target) = self.network.allow.iter().find(|target| is_own(target)) {
+            let text = format!("{target} is in network.range: containers of this server are not opened by address");
+            return invalid("network.allow", &text);
         }
         if self.user_id == 0 {
             return invalid("user_id", "must not be 0: data from users is never parsed as root");
@@ -148,6 +157,28 @@ mod tests {
         std::fs::write(&path, text).unwrap();
         let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
         Config::load(&path, true, environment).map_err(|e| e.to_string().replace(&*path.to_string_lossy(), "paas.toml"))
+    }
+
+    #[test]
+    fn targets_that_open_nothing_are_rejected() {
+        let config =
+            load("[network]\nallow = [\"10.1.0.0/16:443\", \"host:3142\"]\ninstances = \"internet\"\n", &[]).unwrap();
+        assert_eq!(
+            config.network.allow.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["10.1.0.0/16:443", "host:3142"]
+        );
+        assert_eq!(config.network.instances, InstanceNetwork::Internet);
+        let config =
+            load("", &[("PAAS_NETWORK_ALLOW", "[\"10.1.2.3\"]"), ("PAAS_NETWORK_INSTANCES", "internet")]).unwrap();
+        assert_eq!((config.network.allow.len(), config.network.instances), (1, InstanceNetwork::Internet));
+        for (value, reason) in [
+            ("127.0.0.1:80", "127.0.0.1 is the container itself"),
+            ("10.0.0.1/8", "8 bits of it are 10.0.0.0/8"),
+            ("10.210.0.7", "network.allow: 10.210.0.7 is in network.range"),
+        ] {
+            let error = load(&format!("[network]\nallow = [\"{value}\"]\n"), &[]).unwrap_err();
+            assert!(error.starts_with("paas.toml") && error.contains(reason), "{error}");
+        }
     }
 
     #[test]

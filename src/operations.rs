@@ -112,6 +112,7 @@ pub struct Operations {
 
 impl Operations {
     /// Operations act on these.
+    #[expect(clippy::too_many_arguments, reason = "each is another part of the server")]
     pub fn new(
         config: Arc<Config>,
         store: Store,

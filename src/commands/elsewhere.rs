@@ -45,7 +45,21 @@ const ELSEWHERE: &[(&[&str], Answer)] = &[
         &["maintenance:*"],
         Absent("there is no maintenance page", "`ps:stop` stops an app, and `ps:start` starts it again"),
     ),
-    (&["network:*"], Absent("apps have no networks to set up", "`ports:add` makes another port of an app reachable")),
+    (
+        &[
+            "network:create",
+            "network:destroy",
+            "network:exists",
+            "network:info",
+            "network:rebuild",
+            "network:rebuildall",
+            "network:set",
+        ],
+        Absent(
+            "apps have no networks to set up",
+            "`network:allow` opens an address to an app, and `ports:add` makes a port of an app reachable",
+        ),
+    ),
     // Processes.
     (
         &["ps:exec", "exec", "shell", "console", "bash"],

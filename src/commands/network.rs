@@ -57,7 +57,7 @@ impl Text for NetworkReport {
         if rows.is_empty() {
             return text.replace(", and what is allowed:\n", "; nothing else is allowed\n");
         }
-        text.push_str(&table(["OF", "TARGET", "ADDRESSES", "BY", "SINCE"], rows.into_iter()));
+        text.push_str(&table(["OF", "TARGET", "ADDRESSES", "BY", "SINCE"], rows));
         text
     }
 }

@@ -35,8 +35,8 @@ impl Host {
                 continue;
             }
             match self.restore_firewall().await {
-                Ok(changed) => {
-                    if changed {
+                Ok(restored) => {
+                    if restored {
                         tracing::warn!("another program changed the packet filters; they are restored");
                     }
                     reported = None;

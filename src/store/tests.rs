@@ -10,6 +10,7 @@ mod keys;
 mod links;
 mod members;
 mod migrations;
+mod networks;
 mod releases;
 mod stacks;
 mod tasks;

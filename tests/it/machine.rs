@@ -169,8 +169,22 @@ fn apps_come_back_after_the_death_of_docker_and_of_the_machine() {
     };
     all_back(&world, &engine);
 
+    // Another program flushes the packet filters, also Docker's, which sets its own again when it starts.
+    let id = paas::model::Digest::of(world.server_id().as_bytes()).hex()[..8].to_owned();
+    let filtered = |parent: &str| {
+        eventually("the packet filters of the server are set", || {
+            let rules = run(Command::new("iptables").args(["-w", "10", "-S"])).success().out;
+            let jump = |parent: &str, chain: &str| format!("-A {parent} -i pa-{id}-+ -j PAAS-{id}-{chain}\n");
+            let set = rules.contains(&jump("INPUT", "IN")) && rules.contains(&jump(parent, "FWD"));
+            (set && rules.contains(&format!("-A PAAS-{id}-CLOSED -p tcp"))).then_some(())
+        });
+    };
+    filtered("DOCKER-USER");
+    run(Command::new("iptables").args(["-w", "10", "-F"])).success();
+    filtered("FORWARD");
     engine.kill_daemon();
     engine.start_daemon();
+    filtered("DOCKER-USER");
     all_back(&world, &engine);
 
     world.kill_server();

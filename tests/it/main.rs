@@ -28,6 +28,7 @@ mod local;
 mod machine;
 mod manifests;
 mod names;
+mod networks;
 mod operate;
 mod people;
 mod push;

@@ -2,6 +2,7 @@
 
 pub mod apps;
 pub mod command;
+pub mod elsewhere;
 pub mod engine;
 pub mod http;
 pub mod images;

@@ -189,3 +189,117 @@ fn ports(protocol: Option<Protocol>, port: Option<u16>) -> Vec<String> {
         (None, None) => vec![String::new()],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names() -> FilterNames {
+        FilterNames {
+            chains: "PAAS-1".into(),
+            build_interface: "pa-1-b".into(),
+            interfaces: "pa-1-+".into(),
+            own_range: "10.210.0.0/16".into(),
+        }
+    }
+
+    fn input(names: &FilterNames) -> FilterInput<'_> {
+        FilterInput {
+            names,
+            nameservers: vec!["169.254.169.254".parse().unwrap(), "fd00::53".parse().unwrap()],
+            proxies: vec!["10.0.0.5:3128".parse().unwrap()],
+            instances: InstanceNetwork::Lan,
+            allowed: Vec::new(),
+            openings: Vec::new(),
+        }
+    }
+
+    fn chain(input: &FilterInput<'_>, family: Family, suffix: &str) -> Vec<String> {
+        let rules = input.rules(family);
+        rules.chains.into_iter().find(|(name, _)| name.ends_with(suffix)).unwrap().1
+    }
+
+    fn place(rules: &[String], rule: &str) -> usize {
+        rules.iter().position(|one| one == rule).unwrap_or_else(|| panic!("{rule} is not in {rules:#?}"))
+    }
+
+    #[test]
+    fn what_is_needed_is_open_before_anything_is_closed() {
+        let names = names();
+        for family in [Family::V4, Family::V6] {
+            for suffix in ["-IN", "-FWD"] {
+                let rules = chain(&input(&names), family, suffix);
+                assert!(rules[0].contains("--ctdir REPLY"), "{rules:?}");
+                let first_closed = rules.iter().position(|rule| rule.ends_with("PAAS-1-CLOSED")).unwrap();
+                let dns = if family == Family::V4 { "169.254.169.254/32" } else { "fd00::53/128" };
+                let dns = format!("-d {dns} -p udp -m udp --dport 53 -j RETURN");
+                assert!(place(&rules, &dns) < first_closed, "{rules:?}");
+            }
+        }
+        let rules = chain(&input(&names), Family::V4, "-IN");
+        place(&rules, "-d 10.0.0.5/32 -i pa-1-b -p tcp -m tcp --dport 3128 -j RETURN");
+        assert_eq!(rules.last().unwrap(), "-j PAAS-1-CLOSED", "this machine is closed to all");
+        let v6 = chain(&input(&names), Family::V6, "-IN");
+        assert!(!v6.iter().any(|rule| rule.contains("10.0.0.5")), "{v6:?}");
+    }
+
+    #[test]
+    fn private_ranges_are_closed_to_builds_and_if_configured_to_instances() {
+        let names = names();
+        let mut input = input(&names);
+        let rules = chain(&input, Family::V4, "-FWD");
+        for rule in ["-d 192.168.0.0/16 -i pa-1-b", "-d 10.210.0.0/16", "-o pa-+", "-d 169.254.0.0/16"] {
+            place(&rules, &format!("{rule} -j PAAS-1-CLOSED"));
+        }
+        let v6 = chain(&input, Family::V6, "-FWD");
+        for rule in ["-d fc00::/7 -i pa-1-b", "-d 64:ff9b::a00:0/104 -i pa-1-b", "-d fd00:ec2::/32"] {
+            place(&v6, &format!("{rule} -j PAAS-1-CLOSED"));
+        }
+        input.instances = InstanceNetwork::Internet;
+        place(&chain(&input, Family::V4, "-FWD"), "-d 192.168.0.0/16 -j PAAS-1-CLOSED");
+    }
+
+    #[test]
+    fn an_opening_opens_what_it_names_and_nothing_that_a_block_merely_covers() {
+        let names = names();
+        let mut input = input(&names);
+        let opening = |destination, protocol, port| Opening {
+            source: "10.210.0.7".parse().unwrap(),
+            destination,
+            protocol,
+            port,
+        };
+        let block = |text: &str| Destination::Block(text.parse().unwrap());
+        input.openings = vec![
+            opening(Destination::ThisMachine, None, Some(5432)),
+            opening(block("10.1.2.3"), None, Some(5432)),
+            opening(block("10.210.0.1"), Some(Protocol::Tcp), Some(80)),
+            opening(block("0.0.0.0/0"), Some(Protocol::Tcp), None),
+            opening(Destination::Resolved("169.254.169.254".parse().unwrap()), None, None),
+            opening(block("fd00::/8"), None, None),
+        ];
+        let host: Vec<_> =
+            chain(&input, Family::V4, "-IN").into_iter().filter(|rule| rule.ends_with("ACCEPT")).collect();
+        assert_eq!(
+            host,
+            [
+                "-s 10.210.0.7/32 -p tcp -m tcp --dport 5432 -j ACCEPT",
+                "-s 10.210.0.7/32 -p udp -m udp --dport 5432 -j ACCEPT",
+                "-s 10.210.0.7/32 -d 10.1.2.3/32 -p tcp -m tcp --dport 5432 -j ACCEPT",
+                "-s 10.210.0.7/32 -d 10.1.2.3/32 -p udp -m udp --dport 5432 -j ACCEPT",
+                "-s 10.210.0.7/32 -d 10.210.0.1/32 -p tcp -m tcp --dport 80 -j ACCEPT",
+            ]
+        );
+        let through = chain(&input, Family::V4, "-FWD");
+        let metadata = place(&through, "-d 169.254.0.0/16 -j PAAS-1-CLOSED");
+        assert!(place(&through, "-s 10.210.0.7/32 -d 10.1.2.3/32 -p tcp -m tcp --dport 5432 -j RETURN") < metadata);
+        assert!(place(&through, "-s 10.210.0.7/32 -p tcp -j RETURN") > metadata);
+        assert!(place(&through, "-s 10.210.0.7/32 -d 169.254.169.254/32 -j RETURN") > metadata);
+        let v6 = input.rules(Family::V6).chains;
+        assert!(!v6.iter().any(|(_, rules)| rules.iter().any(|rule| rule.starts_with("-s "))), "{v6:?}");
+
+        input.openings.clear();
+        input.allowed = vec![ServerOpening { destination: block("fd00::7"), port: Some(443) }];
+        place(&chain(&input, Family::V6, "-FWD"), "-d fd00::7/128 -p tcp -m tcp --dport 443 -j RETURN");
+    }
+}
