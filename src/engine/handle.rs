@@ -110,6 +110,7 @@ impl Engine {
             build_interface: interface(BUILDS),
             interfaces: interface("+"),
             own_range: addresses.range(),
+            router: addresses.router_address(),
         };
         Ok(Self::over(Connection {
             shared: Arc::new(EngineShared {

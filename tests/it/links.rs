@@ -1,8 +1,8 @@
 //! Links: one app reaches another by an internal name, and nobody else does.
 
-use std::process::Stdio;
+use std::{net::TcpStream, process::Stdio};
 
-use crate::support::{apps::version, command::CommandOutput, world::World};
+use crate::support::{apps::version, command::CommandOutput, elsewhere::Elsewhere, waiting::DEADLINE, world::World};
 
 /// Fetches a URL, with a `Host` header if one is given; prints the body, or the kind of the error.
 const FETCH: &str = r#"
@@ -82,6 +82,13 @@ fn a_linked_app_is_reached_by_its_name_through_changes_and_by_nobody_else() {
     fetch(&world, "third", &[&by_address, &named_host]).prints("ConnectionRefusedError");
     let of_third = world.url("third").rsplit_once(':').unwrap().1.to_owned();
     fetch(&world, "shop", &[&format!("http://api.paas.internal:{of_third}")]).prints("ConnectionRefusedError");
+
+    // The router listens at that address for them alone, not for other machines.
+    let address = std::net::SocketAddr::from((world.router_address(), port.parse().unwrap()));
+    TcpStream::connect(address).unwrap();
+    let elsewhere = Elsewhere::new();
+    let refused = elsewhere.within(move || TcpStream::connect_timeout(&address, DEADLINE).map(drop));
+    assert_eq!(refused.unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
 
     world.ssh(&["ps:stop", "api"]).success();
     fetch(&world, "shop", &[&named]).prints("503");
