@@ -91,9 +91,9 @@ impl Filters {
     }
 
     /// Sets the packet filters; whether they were not as they should be.
-    pub(super) async fn set(&self, nameservers: Vec<IpAddr>) -> Result<bool, ChildError> {
+    pub(super) async fn set(&self, nameservers: Vec<IpAddr>, uplinks: Vec<String>) -> Result<bool, ChildError> {
         let _lock = self.lock.lock().await;
-        let input = self.input(nameservers);
+        let input = self.input(nameservers, uplinks);
         let result = set_tables(&input).await;
         let mut state = self.state();
         state.wanted = true;
@@ -114,17 +114,18 @@ impl Filters {
             let mut state = self.state();
             (state.set, state.wanted) = (false, false);
         }
-        let input = self.input(Vec::new());
+        let input = self.input(Vec::new(), Vec::new());
         for family in [Family::V4, Family::V6] {
             table::remove(&input.rules(family)).await?;
         }
         Ok(())
     }
 
-    fn input(&self, nameservers: Vec<IpAddr>) -> FilterInput<'_> {
+    fn input(&self, nameservers: Vec<IpAddr>, uplinks: Vec<String>) -> FilterInput<'_> {
         FilterInput {
             names: &self.names,
             nameservers,
+            uplinks,
             proxies: self.proxies(),
             instances: self.settings.instances,
             allowed: self.allowed(),

@@ -55,12 +55,18 @@ impl Host {
     /// Replaces the openings of all apps. Once this returns, a connection that none of them allows is cut. Cheap if nothing
     /// changes: no program is run.
     pub async fn set_openings(&self, openings: Vec<Opening>) -> Result<()> {
-        if self.0.shared.filters.declare(openings) { self.restore_firewall().await.map(drop) } else { Ok(()) }
+        let filters = &self.0.shared.filters;
+        let is_first = !filters.are_wanted();
+        if !filters.declare(openings) {
+            return Ok(());
+        }
+        // With the names of the configuration, too, which are not resolved yet.
+        if is_first { self.ensure_firewall().await } else { self.restore_firewall().await.map(drop) }
     }
 
     /// Sets the packet filters, with the names as they resolved last; whether they were not as they should be.
     async fn restore_firewall(&self) -> Result<bool> {
-        let set = self.0.shared.filters.set(nameservers().await).await;
+        let set = self.0.shared.filters.set(nameservers().await, uplinks().await).await;
         set.map_err(|source| EngineError::CannotFilter { source })
     }
 
@@ -86,4 +92,31 @@ pub(crate) async fn nameservers() -> Vec<IpAddr> {
         }
     }
     found
+}
+
+/// Interfaces of this machine's default routes.
+async fn uplinks() -> Vec<String> {
+    let table = tokio::fs::read_to_string("/proc/net/route").await.unwrap_or_default();
+    let mut found: Vec<_> = table.lines().skip(1).filter_map(uplink).map(str::to_owned).collect();
+    found.dedup();
+    found
+}
+
+/// The interface of a line of `/proc/net/route`, if it is a default route.
+fn uplink(line: &str) -> Option<&str> {
+    let fields: Vec<_> = line.split_ascii_whitespace().collect();
+    let is_default = fields.get(1) == Some(&"00000000") && fields.get(7) == Some(&"00000000");
+    fields.first().copied().filter(|_| is_default)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn default_routes_are_found() {
+        assert_eq!(uplink("br-lan\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0"), Some("br-lan"));
+        assert_eq!(uplink("docker0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0"), None);
+        assert_eq!(uplink(""), None);
+    }
 }

@@ -7,8 +7,8 @@ use crate::{
     model::{AddressBlock, Destination, Opening, Protocol, closed_ranges},
 };
 
-/// Interface patterns of Docker's bridges, and of the bridges of all `paas` servers.
-const BRIDGES: [&str; 3] = ["docker+", "br-+", "pa-+"];
+/// What the names of the interfaces of Docker's bridges, and of the bridges of all `paas` servers, begin with.
+const BRIDGES: [&str; 3] = ["docker", "br-", "pa-"];
 /// Packets of connections that the other side began: the host and its router connect to instances. The packets of an
 /// instance's own connections pass the rules one by one, so that what is closed later is cut.
 const REPLIES: &str = "-m conntrack --ctstate RELATED,ESTABLISHED --ctdir REPLY";
@@ -59,6 +59,8 @@ pub(super) struct FilterInput<'a> {
     pub(super) names: &'a FilterNames,
     /// Name servers of this machine; port 53 of them is open.
     pub(super) nameservers: Vec<IpAddr>,
+    /// Interfaces of the machine's default routes.
+    pub(super) uplinks: Vec<String>,
     /// Proxies of builds.
     pub(super) proxies: Vec<SocketAddr>,
     /// What instances may reach.
@@ -98,7 +100,10 @@ impl FilterInput<'_> {
         if family == Family::V4 {
             through_host.push(close(format!("-d {}", self.names.own_range)));
         }
-        through_host.extend(BRIDGES.map(|bridge| close(format!("-o {bridge}"))));
+        // A bridge of the operator's own may have such a name and lead to the Internet: then Docker keeps its networks apart.
+        let bridges =
+            BRIDGES.into_iter().filter(|prefix| !self.uplinks.iter().any(|uplink| uplink.starts_with(prefix)));
+        through_host.extend(bridges.map(|prefix| close(format!("-o {prefix}+"))));
         through_host.extend(opened.named);
         let of_family = |blocks: Vec<AddressBlock>| blocks.into_iter().filter(move |block| family.has(block.first()));
         through_host.extend(of_family(closed_ranges::metadata_services()).map(|block| close(format!("-d {block}"))));
@@ -222,6 +227,7 @@ mod tests {
         FilterInput {
             names,
             nameservers: vec!["169.254.169.254".parse().unwrap(), "fd00::53".parse().unwrap()],
+            uplinks: vec!["eth0".into()],
             proxies: vec!["10.0.0.5:3128".parse().unwrap()],
             instances: InstanceNetwork::Lan,
             allowed: Vec::new(),
@@ -278,6 +284,10 @@ mod tests {
         for rule in ["-d fc00::/7 -i pa-1-b", "-d 64:ff9b::a00:0/104 -i pa-1-b", "-d fd00:ec2::/32"] {
             place(&v6, &format!("{rule} -j PAAS-1-CLOSED"));
         }
+        input.uplinks = vec!["br-lan".into()];
+        let rules = chain(&input, Family::V4, "-FWD");
+        assert!(!rules.iter().any(|rule| rule.contains("-o br-")), "the way to the Internet stays open: {rules:?}");
+        place(&rules, "-o docker+ -j PAAS-1-CLOSED");
         input.instances = InstanceNetwork::Internet;
         place(&chain(&input, Family::V4, "-FWD"), "-d 192.168.0.0/16 -j PAAS-1-CLOSED");
     }
