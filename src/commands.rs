@@ -16,6 +16,7 @@ mod events;
 mod git;
 mod help;
 mod images;
+mod links;
 mod logs;
 mod network;
 mod output;
@@ -141,6 +142,7 @@ async fn act(session: &Session<'_>, command: Command) -> Result {
         }
         Command::Version(show) => session.answer(show).await,
         Command::Apps(command) => apps::run(session, command).await,
+        Command::Links(command) => links::run(session, command).await,
         Command::Stacks(command) => stacks::run(session, command).await,
         Command::Releases(command) => releases::run(session, command).await,
         Command::Buildpacks(command) => buildpacks::run(session, command).await,

@@ -20,6 +20,7 @@ pub mod label;
 mod logs;
 mod network;
 mod ports;
+mod resolver;
 mod seccomp;
 mod workload;
 
@@ -29,13 +30,13 @@ pub use child::ChildError;
 pub use container::{Container, ContainerState};
 pub use error::{Act, EngineError, Result};
 pub use events::{ContainerExit, MemoryKill};
-pub(crate) use firewall::nameservers;
 pub use handle::{Builds, Containers, Engine, EngineVersion, Host, Images};
 pub use id::{ContainerId, ImageId};
 pub use image::{LocalImage, StartSettings};
 pub use label::Kind;
 pub use logs::{LogLine, LogOptions, MAX_LINE_BYTES};
 pub use ports::ListeningSocket;
+pub use resolver::EMBEDDED_DNS;
 pub use workload::{ContainerSpec, Input};
 
 impl Engine {

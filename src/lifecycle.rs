@@ -36,7 +36,7 @@ mod source;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
-pub use launcher::{INIT_LABEL, STOP_SECONDS, STOP_SIGNAL};
+pub use launcher::{CLOSED_ADDRESS, INIT_LABEL, LAUNCHER, STOP_SECONDS, STOP_SIGNAL, WAIT_LABEL};
 pub use launcher_layers::launcher_layers;
 pub use source::unpack;
 

@@ -71,7 +71,7 @@ pub use names::{
     StageName, TaskId, UserName,
 };
 #[cfg(feature = "server")]
-pub use network_target::{HOST_NAME, InvalidNetworkTarget, NetworkTarget, TargetPlace};
+pub use network_target::{HOST_NAME, InvalidNetworkTarget, NetworkTarget, TargetPlace, internal_name};
 #[cfg(feature = "server")]
 pub use opening::{Destination, Opening, Protocol};
 pub use process::{Process, Procfile, ProcfileError};

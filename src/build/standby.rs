@@ -3,7 +3,6 @@
 //! container of its own.
 
 use std::{
-    net::IpAddr,
     os::unix::fs::MetadataExt as _,
     path::Path,
     sync::{
@@ -21,7 +20,7 @@ use super::{
 };
 use crate::{
     engine::{
-        self, BuildContainer, BuildSpec, Builds, EngineError,
+        BuildContainer, BuildSpec, Builds, EngineError,
         disk::{DiskError, MountedDisk, Slot},
     },
     lifecycle::protocol::Kind,
@@ -63,7 +62,6 @@ pub(super) struct AssignedContainer {
 #[derive(PartialEq, Eq)]
 struct HostInputs {
     mounts: Vec<MountSource>,
-    nameservers: Vec<IpAddr>,
 }
 
 /// Identity of the file or folder that is mounted.
@@ -173,7 +171,7 @@ impl HostInputs {
             let content = metadata.is_file().then(|| (metadata.mtime(), metadata.mtime_nsec(), metadata.size()));
             mounts.push(MountSource { device: metadata.dev(), inode: metadata.ino(), content });
         }
-        Ok(Self { mounts, nameservers: engine::nameservers().await })
+        Ok(Self { mounts })
     }
 
     /// Whether a container that is started now would get the same.

@@ -112,6 +112,8 @@ impl Text for AppInfo {
             ("build target", self.build_target.as_ref().map(ToString::to_string)),
             ("ports", list(&self.ports)),
             ("urls", list(&self.urls)),
+            ("links", list(&self.links)),
+            ("linked from", list(&self.linked_from)),
             ("created at", Some(self.created_at.to_string())),
         ])
     }

@@ -5,9 +5,9 @@ use clap::{Parser, Subcommand};
 use super::{
     access::AccessCommand, apps::AppsCommand, buildpacks::BuildpacksCommand, builds::BuildsCommand,
     checks::ChecksCommand, config_vars::ConfigCommand, cron::CronCommand, events::EventsCommand, git::GitCommand,
-    images::ImagesCommand, logs::LogsCommand, network::NetworkCommand, output::Format, ports::PortsCommand,
-    ps::PsCommand, registry::RegistryCommand, releases::ReleasesCommand, run::RunCommand, ssh_keys::SshKeysCommand,
-    stacks::StacksCommand, users::UsersCommand,
+    images::ImagesCommand, links::LinksCommand, logs::LogsCommand, network::NetworkCommand, output::Format,
+    ports::PortsCommand, ps::PsCommand, registry::RegistryCommand, releases::ReleasesCommand, run::RunCommand,
+    ssh_keys::SshKeysCommand, stacks::StacksCommand, users::UsersCommand,
 };
 use crate::operations::{ListPeriodic, ShowUrls, ShowVersion, WhoAmI};
 
@@ -39,6 +39,8 @@ pub(super) enum Command {
     WhoAmI(WhoAmI),
     #[command(flatten)]
     Apps(AppsCommand),
+    #[command(flatten)]
+    Links(LinksCommand),
     #[command(flatten)]
     Stacks(StacksCommand),
     #[command(flatten)]

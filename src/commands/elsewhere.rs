@@ -57,7 +57,7 @@ const ELSEWHERE: &[(&[&str], Answer)] = &[
         ],
         Absent(
             "apps have no networks to set up",
-            "`network:allow` opens an address to an app, and `ports:add` makes a port of an app reachable",
+            "`apps:link` lets one app reach another, and `network:allow` opens an address to an app",
         ),
     ),
     // Processes.

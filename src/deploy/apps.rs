@@ -83,6 +83,8 @@ impl Deployer {
             }
             _ => {}
         }
+        // Links from and to it are closed before another app can get one of its ports.
+        this.instances.publish_routes().await?;
         this.store.forget_app(app.id).await?;
         this.instances.publish_routes().await?;
         this.pushes.forget(app.id);

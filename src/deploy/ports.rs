@@ -32,7 +32,7 @@ impl Ports {
         for _ in 0..ports.len() {
             let mappings = self.store.port_mappings(app.id).await?;
             let failed = self.instances.publish_routes().await?.unwrap_or_default();
-            let Some((port, _)) = first_failed(&failed, &mappings) else { break };
+            let Some((port, _)) = self.first_failed(&failed, &mappings) else { break };
             avoid.push(port);
             self.store.move_automatic_port(app.id, ports.clone(), avoid.clone()).await?;
         }
@@ -60,7 +60,7 @@ impl Ports {
         self.store.set_port_mappings(app.id, after.clone()).await?;
         let new = after.iter().find(|mapping| before.iter().all(|old| old.host_port != mapping.host_port));
         let refused = match self.instances.publish_routes().await? {
-            Some(failed) => first_failed(&failed, &after),
+            Some(failed) => self.first_failed(&failed, &after),
             // Without the router, nobody knows whether a new port is free; a port that was open before is.
             None => new.map(|mapping| (mapping.host_port, "the router does not respond".to_owned())),
         };
@@ -68,6 +68,14 @@ impl Ports {
         self.store.set_port_mappings(app.id, before).await?;
         self.instances.publish_routes().await?;
         Err(DeployError::Port { port, reason })
+    }
+
+    /// The first port of these mappings that the router could not open, and why. At the internal address of linked apps it can
+    /// as soon as an instance runs.
+    fn first_failed(&self, failed: &[(SocketAddr, String)], mappings: &[PortMapping]) -> Option<(u16, String)> {
+        let is_mapped = |port: u16| mappings.iter().any(|mapping| mapping.host_port == port);
+        let outside = failed.iter().filter(|(address, _)| self.config.router.listen.contains(&address.ip()));
+        outside.map(|(address, reason)| (address.port(), reason.clone())).find(|(port, _)| is_mapped(*port))
     }
 
     /// The URL of a mapped port.
@@ -78,10 +86,4 @@ impl Ports {
         };
         format!("{scheme}://{}:{}", self.config.hostname, mapping.host_port)
     }
-}
-
-/// The first port of these mappings that the router could not open, and why.
-fn first_failed(failed: &[(SocketAddr, String)], mappings: &[PortMapping]) -> Option<(u16, String)> {
-    let is_mapped = |port: u16| mappings.iter().any(|mapping| mapping.host_port == port);
-    failed.iter().map(|(address, reason)| (address.port(), reason.clone())).find(|(port, _)| is_mapped(*port))
 }

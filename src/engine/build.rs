@@ -139,6 +139,7 @@ impl Builds {
         let name = self.build_name(spec.app.as_ref());
         let mut labels = self.0.labels(Kind::Build);
         labels.extend(spec.app.iter().map(|app| (label::APP.to_owned(), app.to_string())));
+        let resolver = self.0.resolver_mount().await?;
         let active_group = self.0.activate_build_group().await;
         let host = HostConfig {
             // The lifecycle is one; the engine's would offer the container's streams to every process of the build.
@@ -154,7 +155,7 @@ impl Builds {
             pids_limit: Some(i64::from(spec.pids)),
             oom_score_adj: Some(500),
             log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
-            mounts: Some(spec.mounts.iter().map(mount).collect()),
+            mounts: Some(spec.mounts.iter().chain([&resolver]).map(mount).collect()),
             ..if spec.namespaces { confined_with_namespaces() } else { confined() }
         };
         let body = ContainerCreateBody {
@@ -195,6 +196,8 @@ impl Builds {
         let Attached { stdin, output } = self.0.containers().attach(id).await?;
         let started = self.0.docker().start_container(id.as_str(), None).await;
         started.map_err(EngineError::docker(Act::Start, what))?;
+        // The lifecycle runs nothing before the server's request.
+        self.0.containers().close_embedded_dns(id).await?;
         Ok(BuildContainer { builds: self.clone(), id: id.clone(), stdin, output, active_group })
     }
 
@@ -271,7 +274,7 @@ fn confined_with_namespaces() -> HostConfig {
 
 /// A bind mount whose source must exist: for an unmounted disk, the engine reports an error instead of creating a folder
 /// on the host's own disk.
-fn mount(mount: &Mount) -> DockerMount {
+pub(super) fn mount(mount: &Mount) -> DockerMount {
     DockerMount {
         typ: Some(MountType::BIND),
         source: Some(mount.source.to_string_lossy().into_owned()),

@@ -26,6 +26,9 @@ use super::{
 /// User and group of all processes of apps and builds, except in images that run as their own user.
 pub(super) const USER: &str = "1000:1000";
 
+/// Path of the resolver's configuration in a container.
+pub(super) const RESOLV_CONF: &str = "/etc/resolv.conf";
+
 /// State of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContainerState {
@@ -80,6 +83,8 @@ pub struct Container {
     pub pid: Option<u32>,
     /// Grace period that it was created with.
     pub stop_grace: Option<Duration>,
+    /// Whether its resolver's configuration is the server's, and not the engine's.
+    pub has_own_resolver: bool,
 }
 
 impl Container {
@@ -98,6 +103,8 @@ impl Container {
             live.or_else(|| endpoint.ipam_config?.ipv4_address)?.parse().ok()
         });
         let config = inspected.config.unwrap_or_default();
+        let mut mounted = inspected.mounts.iter().flatten().filter_map(|mount| mount.destination.as_deref());
+        let has_own_resolver = mounted.any(|path| path == RESOLV_CONF);
         let current = match state.status {
             None | Some(Status::EMPTY | Status::CREATED) => ContainerState::Created,
             Some(Status::RUNNING | Status::STOPPING) => ContainerState::Running,
@@ -120,6 +127,7 @@ impl Container {
                 .then_some(state.exit_code)
                 .flatten(),
             oom_killed: state.oom_killed.unwrap_or(false),
+            has_own_resolver,
             pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0),
         })
     }
@@ -147,7 +155,8 @@ impl Containers {
         let container = self.inspect(id.as_str()).await?;
         let id = container.ok_or_else(|| EngineError::ContainerMissing(id.0.clone()))?.id;
         let started = self.0.docker().start_container(id.as_str(), None).await;
-        started.map_err(EngineError::docker(Act::Start, format!("container {id}")))
+        started.map_err(EngineError::docker(Act::Start, format!("container {id}")))?;
+        self.close_embedded_dns(&id).await
     }
 
     /// Sends the stop signal, and SIGKILL after the grace period; returns when the container has ended or does not exist. A

@@ -168,11 +168,27 @@ pub enum EngineError {
         /// Cause.
         source: std::io::Error,
     },
+    /// The engine's name server cannot be closed to a container.
+    #[error("cannot close the engine's name server to container {name}, which could ask it about other apps: {source}")]
+    CannotCloseDns {
+        /// Container.
+        name: String,
+        /// Cause.
+        source: std::io::Error,
+    },
     /// The packet filters cannot be changed.
     #[error("cannot set the packet filters of this server's networks: {source}")]
     CannotFilter {
         /// Cause.
         source: ChildError,
+    },
+    /// A file that containers read cannot be written.
+    #[error("cannot write {path}: {source}")]
+    CannotWrite {
+        /// File.
+        path: PathBuf,
+        /// Cause.
+        source: std::io::Error,
     },
     /// What apps may reach is not known.
     #[error("cannot read what apps may reach: {0}")]

@@ -1,6 +1,6 @@
 //! The handle on the engine, and the state that all its clones share.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use bollard::Docker;
 
@@ -65,6 +65,10 @@ pub(super) struct EngineShared {
     pub filters: Filters,
     /// Held while a bridge is looked up and created.
     pub bridge_lock: tokio::sync::Mutex<()>,
+    /// File that all containers have as `/etc/resolv.conf`.
+    pub resolver_file: PathBuf,
+    /// Held while it is written.
+    pub resolver_lock: tokio::sync::Mutex<()>,
     /// CPUs of this machine: the engine rejects a higher limit.
     cpus: u32,
     build_group: BuildGroup,
@@ -104,6 +108,7 @@ impl Engine {
             build_interface: interface(BUILDS),
             interfaces: interface("+"),
             own_range: addresses.range(),
+            router: addresses.router_address(),
         };
         Ok(Self::over(Connection {
             shared: Arc::new(EngineShared {
@@ -115,6 +120,8 @@ impl Engine {
                 addresses,
                 registry: config.registry.listen.to_string(),
                 bridge_lock: tokio::sync::Mutex::default(),
+                resolver_file: config.data_dir.join("resolv.conf"),
+                resolver_lock: tokio::sync::Mutex::default(),
                 cpus,
             }),
         }))

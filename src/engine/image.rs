@@ -20,7 +20,7 @@ use super::{
     label,
 };
 use crate::{
-    lifecycle::INIT_LABEL,
+    lifecycle::{INIT_LABEL, WAIT_LABEL},
     model::{AppName, ReleaseNumber},
 };
 
@@ -40,6 +40,8 @@ pub struct LocalImage {
 pub struct StartSettings {
     /// Whether its launcher is an init; otherwise the engine's has to be in front of it.
     pub launcher_is_init: bool,
+    /// Whether its launcher waits until an address is closed.
+    pub launcher_waits: bool,
     /// The image's own stop signal.
     pub stop_signal: Option<String>,
 }
@@ -129,10 +131,11 @@ impl Images {
             _ => EngineError::docker(Act::Inspect, format!("image {id}"))(e),
         })?;
         let config = image.config.unwrap_or_default();
-        let (name, value) = INIT_LABEL;
-        let launcher = config.labels.as_ref().and_then(|labels| labels.get(name));
+        let has =
+            |(name, value)| config.labels.as_ref().and_then(|labels| labels.get(name)).is_some_and(|v| v == value);
         Ok(StartSettings {
-            launcher_is_init: launcher.is_some_and(|found| found == value),
+            launcher_is_init: has(INIT_LABEL),
+            launcher_waits: has(WAIT_LABEL),
             stop_signal: config.stop_signal.filter(|signal| !signal.is_empty()),
         })
     }

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr},
 };
 
 use super::{
@@ -10,6 +10,7 @@ use super::{
     error::{EngineError, Result},
     handle::Containers,
     id::ContainerId,
+    resolver::EMBEDDED_DNS,
 };
 
 /// A listening TCP socket of a container.
@@ -55,9 +56,6 @@ impl Containers {
     }
 }
 
-/// Address of the engine's name server inside every container.
-const EMBEDDED_DNS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
-
 fn read(line: &str) -> Option<ListeningSocket> {
     const LISTEN: &str = "0A";
     let mut fields = line.split_ascii_whitespace().skip(1);
@@ -80,7 +78,12 @@ fn read(line: &str) -> Option<ListeningSocket> {
         _ => Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).to_canonical(),
     };
     let port = u16::from_str_radix(port, 16).ok()?;
-    (address != EMBEDDED_DNS).then_some(ListeningSocket { port, loopback: address.is_loopback(), waiting, ipv6 })
+    (address != IpAddr::V4(EMBEDDED_DNS)).then_some(ListeningSocket {
+        port,
+        loopback: address.is_loopback(),
+        waiting,
+        ipv6,
+    })
 }
 
 #[cfg(test)]

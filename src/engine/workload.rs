@@ -1,6 +1,6 @@
 //! Containers of instances and tasks.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
 use bollard::models::{
     ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HealthConfig, HostConfig, HostConfigLogConfig,
@@ -9,13 +9,17 @@ use bollard::models::{
 
 use super::{
     attach::console_size,
+    build::{Mount, mount},
     container::{USER, confined, mebibytes},
     error::Result,
     handle::Containers,
     id::{ContainerId, ImageId},
     label::{self, Kind},
 };
-use crate::model::{AppName, HOST_NAME, ReleaseNumber, TerminalSize};
+use crate::{
+    lifecycle::LAUNCHER,
+    model::{AppName, HOST_NAME, ReleaseNumber, TerminalSize},
+};
 
 /// Capabilities of root in a container that runs as its image's own user: a subset of the engine's default.
 const CAPABILITIES: [&str; 7] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID"];
@@ -76,6 +80,10 @@ pub struct ContainerSpec {
     pub input: Input,
     /// Whether the launcher of the image is the init of the container; otherwise the engine's is.
     pub launcher_is_init: bool,
+    /// Names that the container knows besides that of this machine, and their addresses.
+    pub names: Vec<(String, Ipv4Addr)>,
+    /// A launcher that is used instead of the image's.
+    pub launcher: Option<PathBuf>,
 }
 
 impl Containers {
@@ -84,6 +92,10 @@ impl Containers {
     /// twice).
     pub async fn create_workload(&self, spec: &ContainerSpec) -> Result<ContainerId> {
         let network = self.ensure_bridge_of(spec.address).await?;
+        let launcher = spec.launcher.as_ref().map(|path| Mount::read_only(path, LAUNCHER));
+        let mounts = [self.0.resolver_mount().await?].into_iter().chain(launcher);
+        let this_machine = self.0.gateway_of(spec.address).map(|gateway| (HOST_NAME.to_owned(), gateway));
+        let names = this_machine.into_iter().chain(spec.names.iter().cloned());
         let mut labels = self.0.labels(spec.kind);
         labels.extend(
             [
@@ -106,11 +118,12 @@ impl Containers {
             init: Some(!spec.launcher_is_init),
             cap_add: spec.own_user.then(|| CAPABILITIES.map(str::to_owned).to_vec()),
             network_mode: Some(network.clone()),
-            extra_hosts: self.0.gateway_of(spec.address).map(|gateway| vec![format!("{HOST_NAME}:{gateway}")]),
+            extra_hosts: Some(names.map(|(name, address)| format!("{name}:{address}")).collect()),
             nano_cpus: Some(self.0.nano_cpus(u64::from(spec.cpu_millis))),
             memory: Some(mebibytes(spec.memory_mib)),
             memory_swap: Some(mebibytes(spec.memory_mib)),
             pids_limit: Some(i64::from(spec.pids)),
+            mounts: Some(mounts.map(|each| mount(&each)).collect()),
             log_config: Some(log_config(attached)),
             console_size: match spec.input {
                 Input::Terminal(size) => console_size(size),

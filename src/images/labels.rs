@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    lifecycle::INIT_LABEL,
+    lifecycle::{INIT_LABEL, WAIT_LABEL},
     model::{Digest, Line},
 };
 
@@ -44,10 +44,10 @@ pub(super) fn is_kept_of_build(name: &str) -> bool {
     name.starts_with("io.buildpacks.") || !is_foreign(name)
 }
 
-/// Notes that the launcher of an image is an init, so that it gets no other one.
+/// Notes what the launcher of an image does: it is an init, so that it gets no other one, and waits until an address is
+/// closed.
 pub(super) fn add_launcher(labels: &mut BTreeMap<String, String>) {
-    let (name, value) = INIT_LABEL;
-    labels.insert(name.to_owned(), value.to_owned());
+    labels.extend([INIT_LABEL, WAIT_LABEL].map(|(name, value)| (name.to_owned(), value.to_owned())));
 }
 
 /// Replaces the run image in the metadata of the lifecycle, if there is such metadata.

@@ -65,8 +65,13 @@ pub(super) async fn verify_all(workers: &Workers) -> Result<(), InstancesError> 
 
 /// Finds out which healthy instances still run. The others are to be launched again.
 async fn adopt(shared: &Shared) -> Result<(), InstancesError> {
-    let running: HashMap<_, _> =
-        remove_strays(shared).await?.into_iter().map(|container| (container.name.clone(), container)).collect();
+    let containers = remove_strays(shared).await?;
+    for container in containers.iter().filter(|container| container.state.is_alive()) {
+        if let Err(error) = shared.runtime.adopt(container).await {
+            tracing::warn!(%error, "a running instance was not taken over completely");
+        }
+    }
+    let running: HashMap<_, _> = containers.into_iter().map(|container| (container.name.clone(), container)).collect();
     let state = shared.store.routing_state().await?;
     // The port of an app's first mapping is the one that is probed.
     let mut mappings = HashMap::new();

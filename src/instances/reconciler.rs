@@ -15,12 +15,13 @@ use super::{
     requests,
     routes::Routes,
     shared::Shared,
-    sweeps::{Sweep, Verification},
+    sweeps::{NameServers, Sweep, Verification},
     waiting::{Settlement, WorkerHandle},
     workers::Workers,
 };
 use crate::{
     config::Config,
+    model::AddressPlan,
     periodic::Driver,
     progress::Progress,
     router::Link,
@@ -68,7 +69,8 @@ impl Instances {
             starting: Semaphore::new(MAX_STARTING),
         };
         let unanswered = link.unanswered();
-        let routes = Routes::new(store.clone(), link, config.router.listen.clone());
+        let internal = config.address_plan().ok().map(AddressPlan::router_address);
+        let routes = Routes::new(store.clone(), link, config.router.listen.clone(), internal);
         let shared = Arc::new(Shared {
             config,
             store,
@@ -84,6 +86,7 @@ impl Instances {
         tracker.spawn(adopt::supervise(workers.clone()));
         driver.start(Verification(workers.clone()));
         driver.start(Sweep(workers.clone()));
+        driver.start(NameServers(workers.clone()));
         tracker.spawn(requests::log_unanswered(Arc::clone(&shared), unanswered));
         Ok(Self { shared, workers })
     }
@@ -132,6 +135,8 @@ impl Instances {
     /// router does not respond: it gets the table when it connects.
     pub async fn publish_routes(&self) -> Result<Option<Vec<(SocketAddr, String)>>, InstancesError> {
         let published = async {
+            // A port that leads to another app than before is closed first to those who were linked to that one.
+            self.shared.runtime.apply_openings().await?;
             let version = self.shared.routes.publish().await?;
             Ok(self.shared.routes.applied_soon(version).await)
         };

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -32,6 +32,8 @@ struct Publisher {
     store: Store,
     link: Link,
     listen: Vec<IpAddr>,
+    /// Address at which the instances of linked apps reach the router.
+    internal: Option<Ipv4Addr>,
     /// Last table that was published. Locked while the next one is built, so that tables are published in order.
     last: Mutex<Table>,
     /// Whether the containers that run were compared with the rows. Nothing is published before: an address might
@@ -40,9 +42,11 @@ struct Publisher {
 }
 
 impl Routes {
-    pub(super) fn new(store: Store, link: Link, listen: Vec<IpAddr>) -> Self {
+    pub(super) fn new(store: Store, link: Link, listen: Vec<IpAddr>, internal: Option<Ipv4Addr>) -> Self {
         let (open, last) = (watch::Sender::new(false), Mutex::default());
-        Self(Arc::new(Publisher { store, link, listen, last, open }))
+        // A listener on all addresses includes it.
+        let internal = internal.filter(|_| !listen.iter().any(IpAddr::is_unspecified));
+        Self(Arc::new(Publisher { store, link, listen, internal, last, open }))
     }
 
     /// Allows tables to be published.
@@ -61,7 +65,7 @@ impl Routes {
         self.opened().await;
         let publisher = &self.0;
         let mut last = publisher.last.lock().await;
-        let mut next = table(&publisher.store.routing_state().await?, &publisher.listen);
+        let mut next = table(&publisher.store.routing_state().await?, &publisher.listen, publisher.internal);
         next.version = last.version;
         if last.version == 0 || next != *last {
             next.version = publisher.store.next_route_version().await?;
@@ -95,7 +99,7 @@ impl Routes {
 
 /// A table in which the healthy, exposed instances of each app's current release get the requests: those that are ready, or
 /// all if none is.
-fn table(state: &RoutingState, listen: &[IpAddr]) -> Table {
+fn table(state: &RoutingState, listen: &[IpAddr], internal: Option<Ipv4Addr>) -> Table {
     let apps: HashMap<_, _> = state.apps.iter().filter(|app| !app.destroying).map(|app| (app.id, app)).collect();
     let mut serving: HashMap<AppId, Vec<&Instance>> = HashMap::new();
     for row in &state.instances {
@@ -118,9 +122,10 @@ fn table(state: &RoutingState, listen: &[IpAddr]) -> Table {
         let Some(app) = apps.get(id) else { continue };
         let key =
             ServiceKey { app: app.name.clone(), process_type: exposed_type(state, app), port: mapping.container_port };
-        for address in listen {
+        let internal = internal.filter(|_| state.linked.contains(id)).map(IpAddr::from);
+        for address in listen.iter().copied().chain(internal) {
             listeners.push(Listener {
-                address: SocketAddr::new(*address, mapping.host_port),
+                address: SocketAddr::new(address, mapping.host_port),
                 protocol: match mapping.scheme {
                     PortScheme::Http => Protocol::Http,
                     PortScheme::Tcp => Protocol::Tcp,
@@ -151,6 +156,8 @@ fn target(row: &Instance, mapping: &PortMapping) -> Option<Target> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::{model::CheckSettings, store::Deployment};
 
@@ -210,8 +217,9 @@ mod tests {
                 apps: vec![app(1, "one", Some(1))],
                 instances: instances.to_vec(),
                 exposed: [((AppId(1), 1), "web".parse().unwrap())].into(),
+                linked: BTreeSet::new(),
             };
-            let service = table(&state, &[IpAddr::from([127, 0, 0, 1])]).services.remove(0);
+            let service = table(&state, &[IpAddr::from([127, 0, 0, 1])], None).services.remove(0);
             service.targets.iter().map(|target| target.instance.to_string()).collect::<Vec<_>>()
         };
         instances[1].ready = false;
@@ -220,6 +228,28 @@ mod tests {
         assert_eq!(targets(&instances), ["web-2"]);
         instances[2].ready = false;
         assert_eq!(targets(&instances), ["web-0", "web-1", "web-2"], "all, since none is ready");
+    }
+
+    #[test]
+    fn linked_apps_reach_the_same_ports_at_the_internal_address() {
+        let state = RoutingState {
+            mappings: vec![
+                (AppId(1), mapping(PortScheme::Http, 10_001, 8080)),
+                (AppId(2), mapping(PortScheme::Tcp, 10_002, 8080)),
+            ],
+            apps: vec![app(1, "one", None), app(2, "two", None)],
+            instances: Vec::new(),
+            exposed: HashMap::new(),
+            linked: [AppId(2)].into(),
+        };
+        let listen = [IpAddr::from([127, 0, 0, 1])];
+        let listeners = |internal| {
+            let table = table(&state, &listen, internal);
+            table.listeners.iter().map(|listener| listener.address.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(listeners(None), ["127.0.0.1:10001", "127.0.0.1:10002"]);
+        let internal = listeners(Some(Ipv4Addr::new(10, 210, 0, 1)));
+        assert_eq!(internal, ["10.210.0.1:10002", "127.0.0.1:10001", "127.0.0.1:10002"]);
     }
 
     #[test]
@@ -256,7 +286,8 @@ mod tests {
         // By the convention, but for the last.
         let exposed =
             (1..=5).map(|id| ((AppId(id), 1), if id == 5 { "api" } else { "web" }.parse().unwrap())).collect();
-        let table = table(&RoutingState { mappings, apps, instances, exposed }, &listen);
+        let linked = BTreeSet::new();
+        let table = table(&RoutingState { mappings, apps, instances, exposed, linked }, &listen, None);
         let services: Vec<_> = table
             .services
             .iter()

@@ -12,6 +12,29 @@ pub(super) struct Verification(pub(super) Workers);
 /// removes them.
 pub(super) struct Sweep(pub(super) Workers);
 
+/// Brings the name servers of all instances and tasks up to date with those of the machine, which may change with its
+/// network.
+pub(super) struct NameServers(pub(super) Workers);
+
+impl Periodic for NameServers {
+    fn name(&self) -> &'static str {
+        "name-servers"
+    }
+
+    fn period(&self) -> Duration {
+        Duration::from_secs(10)
+    }
+
+    fn at_start(&self) -> bool {
+        true
+    }
+
+    async fn activate(&self) -> Result<Activated, String> {
+        self.0.shared().runtime.update_resolver().await.map_err(|error| error.to_string())?;
+        Ok(Activated::default())
+    }
+}
+
 impl Periodic for Verification {
     fn name(&self) -> &'static str {
         "instance-verification"

@@ -10,12 +10,14 @@ use std::{
     time::Duration,
 };
 
+mod closed_address;
 mod ending;
 mod init;
 mod process_table;
 mod program;
 mod signal;
 
+pub use closed_address::CLOSED_ADDRESS;
 use init::SignalReceiver;
 use rustix::process::Signal;
 use serde::Deserialize;
@@ -37,7 +39,7 @@ const NOT_FOUND: u8 = 127;
 const NOT_EXECUTABLE: u8 = 126;
 
 /// Variables that only the launcher gets.
-const OWN: [&str; 8] = [
+const OWN: [&str; 9] = [
     "CNB_LAYERS_DIR",
     "CNB_APP_DIR",
     "CNB_PROCESS_TYPE",
@@ -46,7 +48,11 @@ const OWN: [&str; 8] = [
     "CNB_EXEC_ENV",
     STOP_SIGNAL,
     STOP_SECONDS,
+    CLOSED_ADDRESS,
 ];
+
+/// Path of the launcher in every app image.
+pub const LAUNCHER: &str = "/cnb/lifecycle/launcher";
 
 /// Variable with the signal that asks the container to end, in the form of `STOPSIGNAL` of a Dockerfile; otherwise `SIGTERM`.
 pub const STOP_SIGNAL: &str = "PAAS_STOP_SIGNAL";
@@ -59,6 +65,9 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 
 /// Label of images whose launcher is an init. Before, the engine's init had to be in front of it.
 pub const INIT_LABEL: (&str, &str) = ("paas.launcher", "init");
+
+/// Label of images whose launcher waits until [`CLOSED_ADDRESS`] is closed.
+pub const WAIT_LABEL: (&str, &str) = ("paas.launcher.waits", "closed-address");
 
 /// Folders of the search path that contain the launcher.
 const OWN_PATH: [&str; 2] = ["/cnb/process", "/cnb/lifecycle"];
@@ -113,7 +122,11 @@ pub(super) fn run(process_type: Option<&str>, words: &[String]) -> ExitCode {
             " !     no process can be asked to end with the image's STOPSIGNAL {signal}: it will be killed; change it to SIGTERM"
         );
     }
-    let launched = run_launched(|| launch(&dirs, env, process_type, words), stop, process_type.is_none());
+    let start = || {
+        closed_address::wait(&env)?;
+        launch(&dirs, env, process_type, words)
+    };
+    let launched = run_launched(start, stop, process_type.is_none());
     launched.unwrap_or_else(|(error, status)| {
         eprintln!(" !     cannot start {}: {error}", process_type.unwrap_or("the process"));
         ExitCode::from(status)

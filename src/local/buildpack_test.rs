@@ -143,6 +143,8 @@ impl BuildpackTest<'_> {
             own_user: false,
             input: Input::None,
             launcher_is_init: true,
+            names: Vec::new(),
+            launcher: None,
         };
         let container = workspace.engine.containers.create_workload(&spec).await?;
         let begun = Instant::now();

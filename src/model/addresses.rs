@@ -31,6 +31,12 @@ impl AddressPlan {
         self.subnet(Self::APP_BRIDGES)
     }
 
+    /// Address at which instances of all bridges reach the router if their app is linked to another: the gateway of the first
+    /// app bridge.
+    pub fn router_address(self) -> Ipv4Addr {
+        self.app_bridge(0).1
+    }
+
     /// Address of the instance in `slot` (from 0) on app bridge `index`.
     pub fn instance(self, index: u32, slot: u32) -> Ipv4Addr {
         Ipv4Addr::from_bits(self.base + index * 1024 + 2 + slot)

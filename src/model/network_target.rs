@@ -2,10 +2,19 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
-use super::address_block::{AddressBlock, InvalidAddressBlock};
+use super::{
+    address_block::{AddressBlock, InvalidAddressBlock},
+    names::AppName,
+};
 
 /// Name of this machine in instances.
 pub const HOST_NAME: &str = "host.paas.internal";
+
+/// Name of an app in the instances of the apps that are linked to it.
+pub fn internal_name(app: &AppName) -> String {
+    format!("{app}.paas.internal")
+}
+
 /// How this machine is written as a target.
 const THIS_MACHINE: &str = "host";
 /// Maximum length of a name, in bytes (RFC 1035).

@@ -24,7 +24,7 @@ use crate::{
     model::{
         AppName, BranchName, DockerfilePath, ProcessType, ReleaseNumber, Right, SourceFolder, StageName, UserName,
     },
-    store::{App, Effect},
+    store::{App, Effect, Link},
 };
 
 /// Creates an app.
@@ -169,6 +169,10 @@ pub struct AppInfo {
     pub ports: Vec<Mapping>,
     /// URLs of the port mappings; none if the app has no web process.
     pub urls: Vec<String>,
+    /// Apps that its instances reach by an internal name (`apps:link`).
+    pub links: Vec<AppName>,
+    /// Apps whose instances reach it so.
+    pub linked_from: Vec<AppName>,
     /// Time of creation.
     pub created_at: Time,
 }
@@ -186,6 +190,8 @@ impl Operation for ShowApp {
 
     async fn run(self, context: &Context<'_>, app: App) -> Result<AppInfo> {
         let owner = context.store.owners().await?.remove(&app.id);
+        let links = context.store.links(app.id).await?;
+        let names = |links: Vec<Link>| links.into_iter().map(|link| link.name).collect();
         let ports = ports::rows(context, &app).await?.into_iter().map(|row| row.mapping).collect();
         Ok(AppInfo {
             owner,
@@ -197,6 +203,8 @@ impl Operation for ShowApp {
             stack: context.deployer.stacks().name_for(&app).to_owned(),
             ports,
             urls: urls(context, &app).await?.unwrap_or_default(),
+            links: names(links.to),
+            linked_from: names(links.from),
             created_at: Time(app.created_at),
             deploy_branch: app.deploy_branch,
             build_dir: app.source_folder,

@@ -12,9 +12,10 @@ use super::{
     database::Store,
     error::Result,
     ids::AppId,
+    links,
     time::{Millis, now},
 };
-use crate::model::{AddressPlan, Destination, NetworkTarget, Opening, TargetPlace};
+use crate::model::{AddressPlan, Destination, NetworkTarget, Opening, Protocol, TargetPlace};
 
 /// What an app may reach.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,11 +111,19 @@ impl Store {
                 Ok((AppId(row.get("app")?), target, json(row, "addresses", "addresses of a network target")?))
             })?;
             let targets = rows.collect::<Result<Vec<(AppId, NetworkTarget, Vec<IpAddr>)>>>()?;
+            let links = links::ports(t)?;
             // Most servers have none: then the addresses do not matter.
-            if targets.is_empty() {
+            if targets.is_empty() && links.is_empty() {
                 return Ok(openings);
             }
             let sources = addresses(t, plan)?;
+            let router = Destination::Block(IpAddr::from(plan.router_address()).into());
+            for (app, port) in links {
+                for source in sources.iter().filter(|(owner, _)| *owner == app).map(|(_, address)| *address) {
+                    let (source, protocol) = (source.into(), Some(Protocol::Tcp));
+                    openings.push(Opening { source, destination: router, protocol, port: Some(port) });
+                }
+            }
             for (app, target, resolved) in targets {
                 let destinations = match target.place {
                     TargetPlace::ThisMachine => vec![Destination::ThisMachine],

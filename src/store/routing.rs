@@ -1,6 +1,6 @@
 //! What the route table is built from.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::{
     apps::{self, App},
@@ -8,6 +8,7 @@ use super::{
     error::Result,
     ids::AppId,
     instances::{self, Instance},
+    links,
     ports::{self, PortMapping},
     releases,
 };
@@ -25,6 +26,8 @@ pub struct RoutingState {
     pub instances: Vec<Instance>,
     /// The process type that port mappings lead to, of each release that is current or has instances, if there is one.
     pub exposed: HashMap<(AppId, ReleaseNumber), ProcessType>,
+    /// Apps that others reach by an internal name.
+    pub linked: BTreeSet<AppId>,
 }
 
 impl RoutingState {
@@ -43,6 +46,7 @@ impl Store {
                 apps: apps::all(t)?,
                 instances: instances::all(t)?,
                 exposed: releases::exposed_types(t)?,
+                linked: links::targets(t)?,
             })
         })
         .await

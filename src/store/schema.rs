@@ -13,7 +13,7 @@ pub(super) const MIGRATIONS: [&str; 7] = [
     include_str!("migrations/0004_people.sql"),
     include_str!("migrations/0005_workloads.sql"),
     include_str!("migrations/0006_checks_and_endings.sql"),
-    include_str!("migrations/0007_dockerfiles_and_networks.sql"),
+    include_str!("migrations/0007_dockerfiles_networks_links.sql"),
 ];
 
 /// Applies the migrations that the database lacks; its `user_version` counts those it has. Foreign keys are enforced

@@ -7,6 +7,7 @@ mod deployments;
 mod events;
 mod instances;
 mod keys;
+mod links;
 mod members;
 mod migrations;
 mod networks;

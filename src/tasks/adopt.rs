@@ -35,6 +35,11 @@ enum Fate {
 pub(super) async fn adopt(shared: &Arc<Shared>, tracker: &TaskTracker) -> Result<(), TaskError> {
     // The rows are read after the containers, because a row is added before its container is created.
     let containers = shared.runtime.list(Purpose::Task).await?;
+    for container in containers.iter().filter(|container| container.state.is_alive()) {
+        if let Err(error) = shared.runtime.adopt(container).await {
+            tracing::warn!(%error, "a running task was not taken over completely");
+        }
+    }
     let unended = shared.store.unended_tasks().await?;
     let mut by_name: HashMap<String, Container> = containers.into_iter().map(|c| (c.name.clone(), c)).collect();
     let mut queues: Vec<Vec<(Task, Fate, RunningTask)>> = Vec::new();

@@ -2,12 +2,10 @@
 //! buildpacks' layers contribute.
 
 use crate::{
+    lifecycle::LAUNCHER,
     model::{ProcessType, TaskCommand},
     store::{ProcessSpec, Release},
 };
-
-/// The launcher of every app image.
-const LAUNCHER: &str = "/cnb/lifecycle/launcher";
 
 /// Program and arguments of a container, and variables that the launcher needs.
 #[derive(Debug, PartialEq, Eq)]

@@ -11,10 +11,11 @@ use super::{
 use crate::{
     config::{Config, ConfigError},
     engine::{
-        Attached, Container, ContainerExit, ContainerId, ContainerSpec, Containers, Engine, EngineError, Executed,
-        Execution, Host, ImageId, Images, ListeningSocket, LogLine, LogOptions, MemoryKill, Result, StartSettings,
+        Attached, Container, ContainerExit, ContainerId, ContainerSpec, Containers, EMBEDDED_DNS, Engine, EngineError,
+        Executed, Execution, Host, ImageId, Images, ListeningSocket, LogLine, LogOptions, MemoryKill, Result,
+        StartSettings,
     },
-    lifecycle::{STOP_SECONDS, STOP_SIGNAL},
+    lifecycle::{CLOSED_ADDRESS, STOP_SECONDS, STOP_SIGNAL},
     model::{AddressPlan, AppName, Digest, ReleaseNumber, Secret, TerminalSize},
     store::Placement,
 };
@@ -81,8 +82,11 @@ impl Local {
     async fn spec(&self, workload: &Workload) -> Result<ContainerSpec> {
         let limits = &self.config.instances;
         let image = self.image(&workload.app, workload.release, &workload.image).await?;
-        let StartSettings { launcher_is_init, stop_signal } = self.images.start_settings(&image).await?;
+        let names = self.openings.linked_names(&workload.app).await?;
+        let StartSettings { launcher_is_init, launcher_waits, stop_signal } =
+            self.images.start_settings(&image).await?;
         let mut env = workload.env.clone();
+        env.push(format!("{CLOSED_ADDRESS}={EMBEDDED_DNS}"));
         if launcher_is_init {
             let grace = workload.stop_grace.as_secs();
             let signal = stop_signal.filter(|_| workload.own_user && !workload.input.is_terminal());
@@ -110,6 +114,8 @@ impl Local {
             own_user: workload.own_user,
             input: workload.input,
             launcher_is_init,
+            names,
+            launcher: (!launcher_waits).then(|| self.config.lifecycle()),
         })
     }
 
@@ -168,5 +174,17 @@ impl Local {
     pub(super) async fn maintain(&self) -> Result<()> {
         self.openings.apply().await?;
         self.host.ensure_firewall().await
+    }
+
+    pub(super) async fn apply_openings(&self) -> Result<()> {
+        self.openings.apply().await
+    }
+
+    pub(super) async fn adopt(&self, container: &Container) -> Result<()> {
+        self.containers.close_embedded_dns(&container.id).await
+    }
+
+    pub(super) async fn update_resolver(&self) -> Result<()> {
+        self.host.update_resolver().await
     }
 }

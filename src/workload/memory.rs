@@ -73,6 +73,7 @@ fn workload_id(container: &ContainerId) -> &str {
 impl Held {
     fn new(id: &str, purpose: Purpose, address: IpAddr) -> Self {
         let container = Container {
+            has_own_resolver: true,
             id: ContainerId(format!("{PREFIX}{id}")),
             name: id.to_owned(),
             labels: HashMap::new(),
@@ -272,6 +273,18 @@ impl Memory {
 
     pub(super) async fn execute(&self, _: &ContainerId, _: Execution) -> Result<(Attached, Executed)> {
         Err(EngineError::Incomplete("the commands of a workload in memory"))
+    }
+
+    pub(super) async fn apply_openings(&self) -> Result<()> {
+        Ok(())
+    }
+
+    pub(super) async fn adopt(&self, _: &Container) -> Result<()> {
+        Ok(())
+    }
+
+    pub(super) async fn update_resolver(&self) -> Result<()> {
+        Ok(())
     }
 
     pub(super) async fn maintain(&self) -> Result<()> {

@@ -1,12 +1,16 @@
 //! Brings the openings in the packet filters to what the store declares.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::Mutex;
 
 use crate::{
     engine::{EngineError, Host, Result},
-    model::{AddressBlock, AddressPlan, TargetPlace},
+    model::{AddressBlock, AddressPlan, AppName, TargetPlace, internal_name},
     periodic::{Activated, Periodic},
     store::Store,
 };
@@ -40,6 +44,13 @@ impl Openings {
         let _lock = self.applying.lock().await;
         let openings = self.store.openings(self.addresses).await;
         self.host.set_openings(openings.map_err(|error| EngineError::NoOpenings(error.to_string()))?).await
+    }
+
+    /// The internal names of the apps that this one is linked to, and the address that they lead to.
+    pub async fn linked_names(&self, app: &AppName) -> Result<Vec<(String, Ipv4Addr)>> {
+        let linked = self.store.linked_names(app.clone()).await;
+        let linked = linked.map_err(|error| EngineError::NoOpenings(error.to_string()))?;
+        Ok(linked.iter().map(|to| (internal_name(to), self.addresses.router_address())).collect())
     }
 
     /// Networks of containers on this machine, in which nothing can be opened by address.

@@ -123,6 +123,21 @@ impl Runtime {
         dispatch!(self, runtime => runtime.execute(container, execution).await)
     }
 
+    /// Opens what workloads may reach besides what all may, and closes what was opened before.
+    pub async fn apply_openings(&self) -> Result<()> {
+        dispatch!(self, runtime => runtime.apply_openings().await)
+    }
+
+    /// Completes the start of a container that an earlier server may have begun. No effect if it has ended.
+    pub async fn adopt(&self, container: &Container) -> Result<()> {
+        dispatch!(self, runtime => runtime.adopt(container).await)
+    }
+
+    /// Brings the name servers of all workloads up to date with those of the machine.
+    pub async fn update_resolver(&self) -> Result<()> {
+        dispatch!(self, runtime => runtime.update_resolver().await)
+    }
+
     /// Restores what other programs on the machine may have removed, such as packet filters.
     pub async fn maintain(&self) -> Result<()> {
         dispatch!(self, runtime => runtime.maintain().await)

@@ -56,7 +56,7 @@ async fn a_build_cannot_connect_to_host_instances_or_metadata_service() {
     assert!(!printed.contains("reached"), "{printed}");
     assert!(!accepted.is_finished(), "the host's listener was reached");
     accepted.abort();
-    assert!(printed.contains("127.0.0.11") && printed.contains("NXDOMAIN"), "no response from DNS: {printed}");
+    assert!(printed.contains("NXDOMAIN"), "no response from DNS: {printed}");
 
     // Each of the three connections was rejected by a rule of this server, at once.
     assert_eq!(printed.matches("Connection refused").count(), 3, "{printed}");

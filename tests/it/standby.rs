@@ -62,7 +62,7 @@ fn the_standby_container_runs_the_next_build_of_any_app() {
     assert_ne!(first, second, "a container runs one build");
 
     let rules = || run(Command::new("iptables").args(["-w", "10", "-S", "INPUT"])).success().out;
-    let interface = format!("-i pa-{}-b ", &Digest::of(world.server_id().as_bytes()).hex()[..8]);
+    let interface = format!("-A INPUT -i pa-{}-+ ", &Digest::of(world.server_id().as_bytes()).hex()[..8]);
     let closed = |rules: &str| rules.lines().find(|rule| rule.contains(&interface)).map(str::to_owned);
     let rule = closed(&rules()).unwrap().replacen("-A", "-D", 1);
     run(Command::new("iptables").args(["-w", "10"]).args(rule.split(' '))).success();

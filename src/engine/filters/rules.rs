@@ -1,6 +1,6 @@
 //! The rules of the packet filters, as data: which packets of builds and instances pass.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::{
     config::InstanceNetwork,
@@ -50,6 +50,8 @@ pub(in crate::engine) struct FilterNames {
     pub(in crate::engine) interfaces: String,
     /// All addresses of this server's containers, as `address/16`.
     pub(in crate::engine) own_range: String,
+    /// Address at which the instances of linked apps reach the router.
+    pub(in crate::engine) router: Ipv4Addr,
 }
 
 /// What the rules are made from.
@@ -121,12 +123,24 @@ impl FilterInput<'_> {
         let rejections =
             ["-p tcp -j REJECT --reject-with tcp-reset".to_owned(), format!("-j REJECT --reject-with {reject}")];
         let from_containers = format!("-i {}", self.names.interfaces);
-        Rules {
+        let mut rules = Rules {
             program,
             restore,
-            chains: vec![(closed, rejections.into()), (input.clone(), into_host), (forward.clone(), through_host)],
+            chains: vec![
+                (closed.clone(), rejections.into()),
+                (input.clone(), into_host),
+                (forward.clone(), through_host),
+            ],
             jumps: vec![("INPUT", from_containers.clone(), input), ("FORWARD", from_containers, forward)],
+        };
+        if family == Family::V4 {
+            // The router listens there for linked apps, also where it is to be reached from this machine alone.
+            let router = format!("{}-ROUTER", self.names.chains);
+            let from_outside = format!("-d {}/32 ! -i {}", self.names.router, self.names.interfaces);
+            rules.chains.push((router.clone(), vec!["-i lo -j RETURN".to_owned(), format!("-j {closed}")]));
+            rules.jumps.push(("INPUT", from_outside, router));
         }
+        rules
     }
 
     /// Name servers, which every container needs: Docker's name server forwards its queries from inside the container. And
@@ -205,6 +219,7 @@ mod tests {
             build_interface: "pa-1-b".into(),
             interfaces: "pa-1-+".into(),
             own_range: "10.210.0.0/16".into(),
+            router: Ipv4Addr::new(10, 210, 0, 1),
         }
     }
 
@@ -247,6 +262,14 @@ mod tests {
         assert_eq!(rules.last().unwrap(), "-j PAAS-1-CLOSED", "this machine is closed to all");
         let v6 = chain(&input(&names), Family::V6, "-IN");
         assert!(!v6.iter().any(|rule| rule.contains("10.0.0.5")), "{v6:?}");
+    }
+
+    #[test]
+    fn the_address_for_linked_apps_is_closed_to_other_machines() {
+        let names = names();
+        let rules = input(&names).rules(Family::V4);
+        assert!(rules.jumps.contains(&("INPUT", "-d 10.210.0.1/32 ! -i pa-1-+".into(), "PAAS-1-ROUTER".into())));
+        assert_eq!(chain(&input(&names), Family::V4, "-ROUTER"), ["-i lo -j RETURN", "-j PAAS-1-CLOSED"]);
     }
 
     #[test]

@@ -62,7 +62,7 @@ impl Elsewhere {
     }
 
     /// Does something in its network.
-    fn within<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+    pub fn within<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         let file = fs::File::open(format!("/run/netns/{}", self.name)).unwrap();
         let thread = std::thread::spawn(move || {
             let network = Some(rustix::thread::LinkNameSpaceType::Network);

@@ -1,7 +1,10 @@
 //! An engine for one test: its own server id and addresses, and a small image; dropping it removes everything.
 
 use std::{
-    sync::atomic::{AtomicU8, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
     time::Duration,
 };
 
@@ -16,6 +19,8 @@ pub struct TestEngine {
     pub engine: Engine,
     pub config: Config,
     pub image: ImageId,
+    /// Data folder, if the test has no other.
+    _data: Arc<tempfile::TempDir>,
 }
 
 /// Second number of the range 10.x.0.0/16 of the next test.
@@ -27,12 +32,16 @@ impl TestEngine {
     }
 
     pub async fn with(mut config: Config) -> Self {
+        let data = Arc::new(tempfile::tempdir().unwrap());
+        if config.data_dir == Config::default().data_dir {
+            config.data_dir = data.path().to_owned();
+        }
         loop {
             config.network.range = format!("10.{}.0.0/16", NEXT_RANGE.fetch_add(1, Ordering::Relaxed));
             let engine = Engine::connect(&config, &format!("t{:08x}", rand::random::<u32>())).await.unwrap();
             // The guard exists before the objects that it removes.
-            let mut test =
-                Self { engine, config: config.clone(), image: format!("sha256:{}", "0".repeat(64)).parse().unwrap() };
+            let image = format!("sha256:{}", "0".repeat(64)).parse().unwrap();
+            let mut test = Self { engine, config: config.clone(), image, _data: Arc::clone(&data) };
             let bridges = async {
                 test.engine.containers.ensure_app_bridge(0).await?;
                 test.engine.builds.ensure_build_bridge().await
@@ -71,6 +80,8 @@ impl TestEngine {
             own_user: false,
             input: Input::None,
             launcher_is_init: false,
+            names: Vec::new(),
+            launcher: None,
         }
     }
 

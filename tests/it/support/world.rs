@@ -309,6 +309,13 @@ impl World {
         run(self.git_command_as(key, folder).args(["push", "paas", "main"]))
     }
 
+    /// Address at which the instances of linked apps reach the router.
+    pub fn router_address(&self) -> std::net::Ipv4Addr {
+        let config = self.read("paas.toml");
+        let range = config.lines().find_map(|line| line.strip_prefix("range = ")).unwrap().trim_matches('"');
+        range.parse::<paas::model::AddressPlan>().unwrap().router_address()
+    }
+
     /// The first URL of an app.
     pub fn url(&self, app: &str) -> String {
         self.paas(&["url", app]).success().out.lines().next().unwrap().trim().to_owned()
