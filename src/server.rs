@@ -106,6 +106,11 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
     let store = Store::open(&config.data_dir)?;
     let server_id = store.server_id().await?;
     let engine = Engine::connect(&config, &server_id).await?;
+    let version = engine.version().await?;
+    tracing::info!(engine = %version.engine, api = %version.api, "connected to Docker");
+    if let Some(notice) = version.notice() {
+        tracing::warn!("{notice}");
+    }
     let openings = Openings::new(store.clone(), engine.host.clone(), config.address_plan()?);
     // Before anything else sets the packet filters: instances run, and keep what they may reach.
     if let Err(error) = openings.apply().await {
