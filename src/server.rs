@@ -137,7 +137,7 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
             .await?;
     let repositories = Repositories::open(&config).await?;
     let driver = Driver::new(tracker.clone(), stopped.clone());
-    let runtime = Runtime::Local(Local::new(Arc::clone(&config), &engine, openings.clone(), token)?);
+    let runtime = Runtime::Local(Local::new(Arc::clone(&config), &engine, images.clone(), openings.clone(), token)?);
     store.set_local_endpoints(config.address_plan()?).await?;
     let link = Link::start(config.data_dir.join("router.sock"), &tracker, stopped.clone());
     let instances =

@@ -50,6 +50,12 @@ pub(super) fn add_launcher(labels: &mut BTreeMap<String, String>) {
     labels.insert(name.to_owned(), value.to_owned());
 }
 
+/// Whether the launcher of an image is an init.
+pub(super) fn has_init(labels: &BTreeMap<String, String>) -> bool {
+    let (name, value) = INIT_LABEL;
+    labels.get(name).is_some_and(|found| found == value)
+}
+
 /// Replaces the run image in the metadata of the lifecycle, if there is such metadata.
 pub(super) fn replace_run_image(labels: &mut BTreeMap<String, String>, top_layer: &Digest, manifest: &Digest) {
     if let Some(text) = labels.get(LIFECYCLE_METADATA)

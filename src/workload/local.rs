@@ -12,8 +12,9 @@ use crate::{
     config::{Config, ConfigError},
     engine::{
         Attached, Container, ContainerExit, ContainerId, ContainerSpec, Containers, Engine, EngineError, Executed,
-        Execution, Host, ImageId, Images, ListeningSocket, LogLine, LogOptions, MemoryKill, Result, StartSettings,
+        Execution, Host, ImageId, Images, ListeningSocket, LogLine, LogOptions, MemoryKill, Result,
     },
+    images::{ImageStore, StartSettings},
     lifecycle::{STOP_SECONDS, STOP_SIGNAL},
     model::{AddressPlan, AppName, Digest, ReleaseNumber, Secret, TerminalSize},
     store::Placement,
@@ -25,6 +26,8 @@ pub struct Local {
     config: Arc<Config>,
     containers: Containers,
     images: Images,
+    /// What the registry serves.
+    image_store: ImageStore,
     host: Host,
     addresses: AddressPlan,
     openings: Openings,
@@ -33,16 +36,17 @@ pub struct Local {
 }
 
 impl Local {
-    /// A runtime on this engine.
+    /// A runtime on this engine, with the images of this store.
     pub fn new(
         config: Arc<Config>,
         engine: &Engine,
+        image_store: ImageStore,
         openings: Openings,
         registry_token: Secret,
     ) -> std::result::Result<Self, ConfigError> {
         let addresses = config.address_plan()?;
         let Engine { containers, images, host, .. } = engine.clone();
-        Ok(Self { config, containers, images, host, addresses, openings, registry_token })
+        Ok(Self { config, containers, images, image_store, host, addresses, openings, registry_token })
     }
 
     pub(super) fn placement(&self) -> Placement {
@@ -68,6 +72,13 @@ impl Local {
         Ok(found)
     }
 
+    async fn start_settings(&self, image: &Digest) -> Result<StartSettings> {
+        let (store, manifest) = (self.image_store.clone(), image.clone());
+        let read = tokio::task::spawn_blocking(move || store.start_settings(&manifest)).await;
+        let failed = |source| EngineError::CannotReadImage { image: image.clone(), source };
+        read.map_err(|e| failed(e.into()))?.map_err(|e| failed(e.into()))
+    }
+
     pub(super) async fn create(&self, workload: &Workload) -> Result<ContainerId> {
         // Also for apps without openings: the address may have belonged to an app that has some.
         self.openings.apply().await?;
@@ -81,7 +92,7 @@ impl Local {
     async fn spec(&self, workload: &Workload) -> Result<ContainerSpec> {
         let limits = &self.config.instances;
         let image = self.image(&workload.app, workload.release, &workload.image).await?;
-        let StartSettings { launcher_is_init, stop_signal } = self.images.start_settings(&image).await?;
+        let StartSettings { launcher_is_init, stop_signal } = self.start_settings(&workload.image).await?;
         let mut env = workload.env.clone();
         if launcher_is_init {
             let grace = workload.stop_grace.as_secs();
