@@ -47,3 +47,4 @@ mod stacks;
 mod standby;
 mod support;
 mod tasks;
+mod upgrade;
