@@ -3,8 +3,9 @@ SHELL := /bin/bash
 STATIC := target/static
 LIFECYCLE := $(STATIC)/x86_64-unknown-linux-gnu/release/lifecycle
 ONLY ?=
+ENGINE ?=
 
-.PHONY: demo stop clean-demo test test-all test-programs check lint lifecycle release install-tools
+.PHONY: demo stop clean-demo test test-all test-engines test-programs check lint lifecycle release install-tools
 
 demo: ## Shows the main job on real input; leaves everything running in .demo/
 	@demo/demo
@@ -33,6 +34,9 @@ test: test-programs ## All tests but the slow ones; of each language one sample.
 test-all: test-programs ## All tests: every sample, a build without cache, every failing project
 	demo/with-engine tests/run all
 
+test-engines: test-programs ## The stories of tests/engines.list on each supported version of Docker. ENGINE=28.5-containerd, ONLY=push
+	ENGINE='$(ENGINE)' ONLY='$(ONLY)' tests/engines
+
 test-programs: install-tools lifecycle
 	cargo build --locked --bin paas
 
@@ -40,7 +44,7 @@ check: ## Formatting, clippy, documentation and shell scripts
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --locked --no-deps --lib --document-private-items
-	shellcheck -x $(filter-out %.in,$(wildcard demo/*)) hooks/* tests/run $(wildcard benches/*.sh) .ci/run buildpacks/*/bin/* \
+	shellcheck -x $(filter-out %.in,$(wildcard demo/*)) hooks/* tests/run tests/engines $(wildcard benches/*.sh) .ci/run buildpacks/*/bin/* \
 	  $(addprefix buildpacks/,deno/lib/address nodejs/lib/make-assets php/lib/memory-limit php/lib/serve-php rust/lib/rocket-port static/serve-static)
 
 lint: check ## The same and the dependencies; requires `cargo install cargo-deny cargo-machete`

@@ -32,7 +32,7 @@ pub use error::{Act, EngineError, Result};
 pub use events::{ContainerExit, MemoryKill};
 pub use handle::{Builds, Containers, Engine, EngineVersion, Host, Images};
 pub use id::{ContainerId, ImageId};
-pub use image::{LocalImage, StartSettings};
+pub use image::LocalImage;
 pub use label::Kind;
 pub use logs::{LogLine, LogOptions, MAX_LINE_BYTES};
 pub use ports::ListeningSocket;

@@ -27,7 +27,7 @@ pub use definition::StackDefinition;
 pub use dockerfile_builder::dockerfile_builder_key;
 pub use error::ImageError;
 pub use labels::{LIFECYCLE_METADATA, not_kept_of_build};
-pub use launcher::RuntimeSettings;
+pub use launcher::{RuntimeSettings, StartSettings};
 pub use registry::Registry;
 pub use stack::{Stack, StackImage};
 pub use store::{Image, ImageStore};

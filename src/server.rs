@@ -106,6 +106,11 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
     let store = Store::open(&config.data_dir)?;
     let server_id = store.server_id().await?;
     let engine = Engine::connect(&config, &server_id).await?;
+    let version = engine.version().await?;
+    tracing::info!(engine = %version.engine, api = %version.api, "connected to Docker");
+    if let Some(notice) = version.notice() {
+        tracing::warn!("{notice}");
+    }
     let openings = Openings::new(store.clone(), engine.host.clone(), config.address_plan()?);
     // Before anything else sets the packet filters: instances run, and keep what they may reach.
     if let Err(error) = openings.apply().await {
@@ -132,7 +137,7 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
             .await?;
     let repositories = Repositories::open(&config).await?;
     let driver = Driver::new(tracker.clone(), stopped.clone());
-    let runtime = Runtime::Local(Local::new(Arc::clone(&config), &engine, openings.clone(), token)?);
+    let runtime = Runtime::Local(Local::new(Arc::clone(&config), &engine, images.clone(), openings.clone(), token)?);
     store.set_local_endpoints(config.address_plan()?).await?;
     let link = Link::start(config.data_dir.join("router.sock"), &tracker, stopped.clone());
     let instances =

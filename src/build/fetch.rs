@@ -134,7 +134,7 @@ impl Builder {
     /// An image of the engine, unpacked in a folder that is removed with its handle.
     pub async fn image_archive(&self, reference: &str) -> Result<(tempfile::TempDir, ImageArchive), BuildError> {
         let spool = self.packages().staging()?;
-        let (path, tar) = (spool.path().to_owned(), self.0.engine_images.save(reference));
+        let (path, tar) = (spool.path().to_owned(), self.0.engine_images.save(reference).await?);
         let reader = SyncIoBridge::new(StreamReader::new(tar.map_err(io::Error::other)));
         let unpacked = tokio::task::spawn_blocking(move || ImageArchive::unpack(reader, &path, MAX_IMAGE_BYTES)).await;
         Ok((spool, unpacked.map_err(|_| BuildError::ShuttingDown)??))

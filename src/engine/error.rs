@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf};
 use bollard::errors::Error as DockerError;
 
 use super::{child::ChildError, id::ImageId};
-use crate::config::ConfigError;
+use crate::{config::ConfigError, model::Digest};
 
 /// Result of an operation on the engine.
 pub type Result<T, E = EngineError> = std::result::Result<T, E>;
@@ -156,6 +156,21 @@ pub enum EngineError {
     ImageMissing {
         /// Image.
         image: ImageId,
+    },
+    /// The engine skipped layers when it pulled the image, and cannot save it.
+    #[error(
+        "Docker has the image {0} only in part: its containerd image store skips layers that it has unpacked for another \
+         image; remove the images that share its layers (`docker rmi`), or set \"containerd-snapshotter\" to false in \
+         Docker's daemon.json"
+    )]
+    PartialImage(String),
+    /// The blob store does not describe an image.
+    #[error("cannot read image {image} in the blob store: {source}")]
+    CannotReadImage {
+        /// Manifest of the image.
+        image: Digest,
+        /// Cause.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The engine does not have the container (any more).
     #[error("container {0} does not exist: it was removed, or never created")]

@@ -83,6 +83,24 @@ pub struct EngineVersion {
     pub api: String,
 }
 
+/// The oldest and the newest version of the engine that `tests/engines` runs, as major and minor number.
+const TESTED: [(u32, u32); 2] = [(20, 10), (28, 5)];
+
+impl EngineVersion {
+    /// A line for the operator if the engine is not one of the tested versions; it is used all the same.
+    pub fn notice(&self) -> Option<String> {
+        let mut numbers = self.engine.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+        let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else { return None };
+        let [oldest, newest] = TESTED;
+        let (order, (tested_major, tested_minor)) = match (major, minor) {
+            version if version > newest => ("newer than the newest", newest),
+            version if version < oldest => ("older than the oldest", oldest),
+            _ => return None,
+        };
+        Some(format!("Docker {} is {order} tested version, {tested_major}.{tested_minor}", self.engine))
+    }
+}
+
 impl Engine {
     /// Connects and negotiates the API version. `server_id` becomes part of the names and labels of all objects that
     /// this handle creates.
@@ -248,5 +266,21 @@ impl Host {
     pub async fn remove_build_group(&self) {
         let connection = self.0.clone();
         let _ = tokio::task::spawn_blocking(move || connection.shared.build_group.remove()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn engines_that_are_not_tested_are_told() {
+        let notice = |engine: &str| EngineVersion { engine: engine.to_owned(), api: String::new() }.notice();
+        for tested in ["20.10.24+dfsg1", "26.1.5", "28.5.2+dfsg4", "28.0.0-rc.1", "", "unknown"] {
+            assert_eq!(notice(tested), None, "{tested}");
+        }
+        assert_eq!(notice("29.0.1").unwrap(), "Docker 29.0.1 is newer than the newest tested version, 28.5");
+        assert!(notice("28.6.0").is_some() && notice("30.0").is_some());
+        assert_eq!(notice("19.03.15").unwrap(), "Docker 19.03.15 is older than the oldest tested version, 20.10");
     }
 }

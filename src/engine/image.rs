@@ -3,15 +3,18 @@
 use std::collections::HashMap;
 
 use bollard::{
+    Docker,
     auth::DockerCredentials,
+    errors::Error as DockerError,
     models::ImageSummary,
     query_parameters::{
         CreateImageOptions, CreateImageOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder,
         TagImageOptionsBuilder,
     },
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, TryStreamExt};
+use serde::{Deserialize, Deserializer};
 
 use super::{
     error::{Act, EngineError, Result, status},
@@ -19,10 +22,7 @@ use super::{
     id::ImageId,
     label,
 };
-use crate::{
-    lifecycle::{INIT_LABEL, WAIT_LABEL},
-    model::{AppName, ReleaseNumber},
-};
+use crate::model::{AppName, ReleaseNumber};
 
 /// An image on the engine that has a tag of this server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,15 +35,60 @@ pub struct LocalImage {
     pub size: u64,
 }
 
-/// How the containers of an image are started and stopped.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct StartSettings {
-    /// Whether its launcher is an init; otherwise the engine's has to be in front of it.
-    pub launcher_is_init: bool,
-    /// Whether its launcher waits until an address is closed.
-    pub launcher_waits: bool,
-    /// The image's own stop signal.
-    pub stop_signal: Option<String>,
+/// What is used of the engine's description of an image. Of an image that it has only in part, which the containerd image
+/// store calls complete if the layers are unpacked, it reports neither configuration nor layers.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Inspected {
+    id: String,
+    #[serde(deserialize_with = "or_default")]
+    repo_tags: Vec<String>,
+    #[serde(deserialize_with = "or_default")]
+    repo_digests: Vec<String>,
+    #[serde(deserialize_with = "or_default")]
+    config: InspectedConfig,
+    #[serde(rename = "RootFS", deserialize_with = "or_default")]
+    root_fs: InspectedRootFs,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct InspectedConfig {
+    #[serde(deserialize_with = "or_default")]
+    labels: HashMap<String, String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct InspectedRootFs {
+    #[serde(rename = "Type")]
+    kind: String,
+}
+
+/// The engine writes `null` where it has nothing.
+fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// What the engine says of an image. bollard's own request fails for an image that the engine has only in part, because it
+/// expects all parts of the response.
+async fn inspect(docker: &Docker, reference: &str) -> Result<Inspected, DockerError> {
+    let docker = docker.clone().with_request_modifier(|mut request| {
+        let uri = request.uri().to_string();
+        if let Some(Ok(inspect)) = uri.strip_suffix("/get").map(|image| format!("{image}/json").parse()) {
+            *request.uri_mut() = inspect;
+        }
+        request
+    });
+    let response: BytesMut = docker.export_image(reference).try_collect().await?;
+    Ok(serde_json::from_slice(&response)?)
+}
+
+impl Inspected {
+    /// Whether the engine has all of the image, so that it can be saved.
+    fn is_complete(&self) -> bool {
+        !self.root_fs.kind.is_empty()
+    }
 }
 
 /// Prefix of the tags of all servers.
@@ -98,10 +143,13 @@ impl Images {
     }
 
     /// An image as a tar, in the format of `docker save`.
-    pub fn save(&self, reference: &str) -> impl Stream<Item = Result<Bytes>> + Send + Unpin + use<> {
+    pub async fn save(&self, reference: &str) -> Result<impl Stream<Item = Result<Bytes>> + Send + Unpin + use<>> {
         let name = with_tag(reference);
+        if self.inspect(&name).await?.is_some_and(|image| !image.is_complete()) {
+            return Err(EngineError::PartialImage(name));
+        }
         let saved = self.0.docker().export_image(&name);
-        Box::pin(saved.map_err(move |e| EngineError::docker(Act::Save, format!("image {name}"))(e)))
+        Ok(Box::pin(saved.map_err(move |e| EngineError::docker(Act::Save, format!("image {name}"))(e))))
     }
 
     /// Adds a tag of this server to an image: see [`Self::release_tag`].
@@ -124,62 +172,44 @@ impl Images {
         tagged.map_err(EngineError::docker(Act::Tag, format!("image {reference}")))
     }
 
-    /// How the containers of an image are started and stopped.
-    pub async fn start_settings(&self, id: &ImageId) -> Result<StartSettings> {
-        let image = self.0.docker().inspect_image(id.as_str()).await.map_err(|e| match status(&e) {
-            Some(404) => EngineError::ImageMissing { image: id.clone() },
-            _ => EngineError::docker(Act::Inspect, format!("image {id}"))(e),
-        })?;
-        let config = image.config.unwrap_or_default();
-        let has =
-            |(name, value)| config.labels.as_ref().and_then(|labels| labels.get(name)).is_some_and(|v| v == value);
-        Ok(StartSettings {
-            launcher_is_init: has(INIT_LABEL),
-            launcher_waits: has(WAIT_LABEL),
-            stop_signal: config.stop_signal.filter(|signal| !signal.is_empty()),
-        })
-    }
-
     /// Id of an image by tag, digest or id; `None` if the engine does not have it.
     pub async fn image_id(&self, reference: &str) -> Result<Option<ImageId>> {
-        let image = match self.0.docker().inspect_image(reference).await {
-            Ok(image) => image,
-            Err(e) if status(&e) == Some(404) => return Ok(None),
-            Err(e) => return Err(EngineError::docker(Act::Inspect, format!("image {reference}"))(e)),
-        };
-        let id = image.id.and_then(|id| id.parse().ok()).ok_or(EngineError::Incomplete("the id of an image"))?;
-        Ok(Some(id))
+        let Some(image) = self.inspect(reference).await? else { return Ok(None) };
+        image.id.parse().map(Some).map_err(|_| EngineError::Incomplete("the id of an image"))
+    }
+
+    async fn inspect(&self, reference: &str) -> Result<Option<Inspected>> {
+        match inspect(self.0.docker(), reference).await {
+            Ok(image) => Ok(Some(image)),
+            Err(e) if status(&e) == Some(404) => Ok(None),
+            Err(e) => Err(EngineError::docker(Act::Inspect, format!("image {reference}"))(e)),
+        }
     }
 
     /// Whether the name denotes an image of an app or a stack, of this server or another one on the same engine.
     pub async fn is_private(&self, reference: &str) -> Result<bool> {
-        let image = match self.0.docker().inspect_image(reference).await {
-            Ok(image) => image,
+        let image = match self.inspect(reference).await {
+            Ok(Some(image)) => image,
             // The engine's builder would not find it either.
-            Err(e) if matches!(status(&e), Some(400 | 404)) => return Ok(false),
-            Err(e) => return Err(EngineError::docker(Act::Inspect, format!("image {reference}"))(e)),
+            Ok(None) => return Ok(false),
+            Err(EngineError::Docker { source, .. }) if status(&source) == Some(400) => return Ok(false),
+            Err(e) => return Err(e),
         };
-        let tags = image.repo_tags.unwrap_or_default();
-        let labels = image.config.and_then(|config| config.labels).unwrap_or_default();
-        let pulled = self.pull_digests(image.repo_digests.as_deref().unwrap_or_default()).next().is_some();
-        Ok(pulled || labels.contains_key(label::SERVER) || tags.iter().any(|tag| tag.starts_with(TAG_PREFIX)))
+        let pulled = self.pulled_as(&image.repo_tags, &image.repo_digests).next().is_some();
+        let tagged = image.repo_tags.iter().any(|tag| tag.starts_with(TAG_PREFIX));
+        Ok(pulled || tagged || image.config.labels.contains_key(label::SERVER))
     }
 
     /// Removes a tag of this server, and with the last tag the image. If a container uses the image, this fails and the tag
     /// stays. No effect if the tag does not exist.
     pub async fn remove_image_tag(&self, reference: &str) -> Result<()> {
         self.check_tag(reference)?;
-        let image = match self.0.docker().inspect_image(reference).await {
-            Ok(image) => image,
-            Err(e) if status(&e) == Some(404) => return Ok(()),
-            Err(e) => return Err(EngineError::docker(Act::Inspect, format!("image {reference}"))(e)),
-        };
+        let Some(image) = self.inspect(reference).await? else { return Ok(()) };
         let prefix = self.tag_prefix();
-        let tags = image.repo_tags.unwrap_or_default();
-        if tags.iter().filter(|tag| tag.starts_with(&prefix)).all(|tag| tag == reference) {
+        if image.repo_tags.iter().filter(|tag| tag.starts_with(&prefix)).all(|tag| tag == reference) {
             // The digest by which an image was pulled keeps it like a tag.
-            for digest in self.pull_digests(image.repo_digests.as_deref().unwrap_or_default()) {
-                self.remove_reference(digest).await?;
+            for pulled in self.pulled_as(&image.repo_tags, &image.repo_digests) {
+                self.remove_reference(pulled).await?;
             }
         }
         self.remove_reference(reference).await
@@ -197,8 +227,8 @@ impl Images {
         }
         // Images that were pulled, but not tagged because the server died.
         for image in &self.all_images().await? {
-            for digest in self.pull_digests(&image.repo_digests) {
-                self.remove_reference(digest).await?;
+            for pulled in self.pulled_as(&image.repo_tags, &image.repo_digests) {
+                self.remove_reference(pulled).await?;
             }
         }
         Ok(())
@@ -222,10 +252,13 @@ impl Images {
         Ok(())
     }
 
-    /// Those of an image's digests by which it was pulled from the embedded registry.
-    fn pull_digests<'a>(&self, digests: &'a [String]) -> impl Iterator<Item = &'a str> + use<'a> {
+    /// Those of an image's references by which it was pulled from the embedded registry. The containerd image store lists a
+    /// digest among the tags, and among the digests perhaps without its name.
+    fn pulled_as<'a>(&self, tags: &'a [String], digests: &'a [String]) -> impl Iterator<Item = &'a str> + use<'a> {
         let registry = format!("{}/", self.0.shared.registry);
-        digests.iter().map(String::as_str).filter(move |digest| digest.starts_with(&registry))
+        let pulled = move |reference: &&str| reference.starts_with(&registry);
+        let both = digests.iter().chain(tags.iter().filter(|tag| !digests.contains(tag)));
+        both.map(String::as_str).filter(pulled)
     }
 
     async fn remove_reference(&self, reference: &str) -> Result<()> {
@@ -274,6 +307,20 @@ fn with_tag(reference: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_that_the_engine_has_in_part_is_read() {
+        let partial: Inspected = serde_json::from_str(
+            r#"{"Id": "sha256:00", "RepoTags": ["a:1"], "RepoDigests": null, "RootFS": {}, "Config": {"Labels": null}}"#,
+        )
+        .unwrap();
+        assert!(!partial.is_complete() && partial.repo_digests.is_empty() && partial.config.labels.is_empty());
+        assert_eq!((partial.id.as_str(), &partial.repo_tags[..]), ("sha256:00", &["a:1".to_owned()][..]));
+        let whole =
+            r#"{"Id": "sha256:00", "RootFS": {"Type": "layers", "Layers": []}, "Config": {"Labels": {"a": "b"}}}"#;
+        let whole: Inspected = serde_json::from_str(whole).unwrap();
+        assert!(whole.is_complete() && whole.config.labels["a"] == "b");
+    }
 
     #[test]
     fn a_reference_without_tag_gets_the_tag_latest() {

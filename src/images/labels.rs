@@ -50,6 +50,20 @@ pub(super) fn add_launcher(labels: &mut BTreeMap<String, String>) {
     labels.extend([INIT_LABEL, WAIT_LABEL].map(|(name, value)| (name.to_owned(), value.to_owned())));
 }
 
+/// Whether the launcher of an image is an init.
+pub(super) fn has_init(labels: &BTreeMap<String, String>) -> bool {
+    has(labels, INIT_LABEL)
+}
+
+/// Whether the launcher of an image waits until an address is closed.
+pub(super) fn has_wait(labels: &BTreeMap<String, String>) -> bool {
+    has(labels, WAIT_LABEL)
+}
+
+fn has(labels: &BTreeMap<String, String>, (name, value): (&str, &str)) -> bool {
+    labels.get(name).is_some_and(|found| found == value)
+}
+
 /// Replaces the run image in the metadata of the lifecycle, if there is such metadata.
 pub(super) fn replace_run_image(labels: &mut BTreeMap<String, String>, top_layer: &Digest, manifest: &Digest) {
     if let Some(text) = labels.get(LIFECYCLE_METADATA)

@@ -27,6 +27,17 @@ pub struct RuntimeSettings {
     pub health_check: Option<ImageHealthCheck>,
 }
 
+/// How the containers of an image are started and stopped.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StartSettings {
+    /// Whether its launcher is an init; otherwise the engine's has to be in front of it.
+    pub launcher_is_init: bool,
+    /// Whether its launcher waits until an address is closed.
+    pub launcher_waits: bool,
+    /// The image's own stop signal.
+    pub stop_signal: Option<String>,
+}
+
 /// The program of a process, if that is the launcher of an image that buildpacks made (buildpacks/spec, platform.md): our
 /// launcher replaces it, and would start itself in an endless loop.
 fn replaced_launcher(process: &Process) -> Option<String> {
@@ -101,6 +112,16 @@ impl ImageStore {
         let health_check = run.healthcheck.as_ref().and_then(|check| check.read(&run.shell));
         Ok(RuntimeSettings { port: port.unwrap_or(CONTAINER_PORT), own_user: port.is_some(), health_check })
     }
+
+    /// How the containers of an image are started and stopped. An engine need not know it of all images that it runs.
+    pub fn start_settings(&self, manifest: &Digest) -> Result<StartSettings> {
+        let run = self.run_config(manifest)?;
+        Ok(StartSettings {
+            launcher_is_init: labels::has_init(&run.labels),
+            launcher_waits: labels::has_wait(&run.labels),
+            stop_signal: run.stop_signal.filter(|signal| !signal.is_empty()),
+        })
+    }
 }
 
 /// The default port if the image exposes it, or no port; otherwise the lowest exposed TCP port.
@@ -117,6 +138,26 @@ fn web_port<'a>(ports: impl Iterator<Item = &'a String>) -> u16 {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::images::manifest::RunConfig;
+
+    #[test]
+    fn the_image_says_how_its_containers_are_started_and_stopped() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = ImageStore::open(dir.path()).unwrap();
+        let settings = |run: &RunConfig| {
+            let image = store.put_image("amd64", vec![], vec![], vec![], run.clone()).unwrap();
+            store.start_settings(&image.manifest).unwrap()
+        };
+        let mut run = RunConfig { stop_signal: Some("SIGINT".to_owned()), ..RunConfig::default() };
+        let of_image =
+            StartSettings { launcher_is_init: false, launcher_waits: false, stop_signal: Some("SIGINT".to_owned()) };
+        assert_eq!(settings(&run), of_image);
+        labels::add_launcher(&mut run.labels);
+        run.stop_signal = Some(String::new());
+        assert_eq!(settings(&run), StartSettings { launcher_is_init: true, launcher_waits: true, stop_signal: None });
+    }
+
     #[test]
     fn the_port_follows_from_the_exposed_ports() {
         let web_port =

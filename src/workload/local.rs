@@ -13,8 +13,8 @@ use crate::{
     engine::{
         Attached, Container, ContainerExit, ContainerId, ContainerSpec, Containers, EMBEDDED_DNS, Engine, EngineError,
         Executed, Execution, Host, ImageId, Images, ListeningSocket, LogLine, LogOptions, MemoryKill, Result,
-        StartSettings,
     },
+    images::{ImageStore, StartSettings},
     lifecycle::{CLOSED_ADDRESS, STOP_SECONDS, STOP_SIGNAL},
     model::{AddressPlan, AppName, Digest, ReleaseNumber, Secret, TerminalSize},
     store::Placement,
@@ -26,6 +26,8 @@ pub struct Local {
     config: Arc<Config>,
     containers: Containers,
     images: Images,
+    /// What the registry serves.
+    image_store: ImageStore,
     host: Host,
     addresses: AddressPlan,
     openings: Openings,
@@ -34,16 +36,17 @@ pub struct Local {
 }
 
 impl Local {
-    /// A runtime on this engine.
+    /// A runtime on this engine, with the images of this store.
     pub fn new(
         config: Arc<Config>,
         engine: &Engine,
+        image_store: ImageStore,
         openings: Openings,
         registry_token: Secret,
     ) -> std::result::Result<Self, ConfigError> {
         let addresses = config.address_plan()?;
         let Engine { containers, images, host, .. } = engine.clone();
-        Ok(Self { config, containers, images, host, addresses, openings, registry_token })
+        Ok(Self { config, containers, images, image_store, host, addresses, openings, registry_token })
     }
 
     pub(super) fn placement(&self) -> Placement {
@@ -69,6 +72,13 @@ impl Local {
         Ok(found)
     }
 
+    async fn start_settings(&self, image: &Digest) -> Result<StartSettings> {
+        let (store, manifest) = (self.image_store.clone(), image.clone());
+        let read = tokio::task::spawn_blocking(move || store.start_settings(&manifest)).await;
+        let failed = |source| EngineError::CannotReadImage { image: image.clone(), source };
+        read.map_err(|e| failed(e.into()))?.map_err(|e| failed(e.into()))
+    }
+
     pub(super) async fn create(&self, workload: &Workload) -> Result<ContainerId> {
         // Also for apps without openings: the address may have belonged to an app that has some.
         self.openings.apply().await?;
@@ -84,7 +94,7 @@ impl Local {
         let image = self.image(&workload.app, workload.release, &workload.image).await?;
         let names = self.openings.linked_names(&workload.app).await?;
         let StartSettings { launcher_is_init, launcher_waits, stop_signal } =
-            self.images.start_settings(&image).await?;
+            self.start_settings(&workload.image).await?;
         let mut env = workload.env.clone();
         env.push(format!("{CLOSED_ADDRESS}={EMBEDDED_DNS}"));
         if launcher_is_init {

@@ -71,7 +71,13 @@ async fn a_build_cannot_connect_to_host_instances_or_metadata_service() {
         rule.split_whitespace().next().unwrap().parse::<u64>().unwrap()
     };
     assert!(rejected("-IN", "0.0.0.0/0") > 0, "{table}");
-    assert!(rejected("-FWD", &test.config.network.range) > 0, "{table}");
+    // Docker 28 drops connections to instances itself, before they reach these rules.
+    let raw = std::process::Command::new("iptables").args(["-w", "10", "-t", "raw", "-nvxL"]).output().unwrap();
+    let raw = String::from_utf8(raw.stdout).unwrap();
+    let address = instance.address.to_string();
+    let by_docker = |line: &str| line.contains(" DROP ") && line.contains(&address) && !line.trim().starts_with("0 ");
+    let to_instances = rejected("-FWD", &test.config.network.range);
+    assert!(to_instances > 0 || raw.lines().any(by_docker), "{table}{raw}");
     assert!(rejected("-FWD", "169.254.0.0/16") > 0, "{table}");
 }
 
@@ -184,10 +190,11 @@ async fn a_disk_is_mounted_in_a_running_container() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let mut slot = Slot::open(&at("mounts/slot")).await.unwrap();
-    let script = "touch /layers/early /tmp/early; read line; cat /layers/mine; touch /layers/late /tmp/late; id -u; \
+    let script = "touch /layers/early /tmp/early; echo ready; read line; cat /layers/mine; touch /layers/late /tmp/late; id -u; \
                   while read device folder kind options; do case $folder in /layers) echo $kind $options;; esac; done </proc/mounts";
     let spec = test.build(script).for_standby(&slot);
     let mut container = test.engine.builds.run_build(&spec).await.unwrap();
+    container.output.try_next().await.unwrap().expect("the script has tried to write");
 
     let disk = Disk::open(&at("disks/mine.ext4"), 64, &at("mounts/mine")).await.unwrap();
     std::fs::write(disk.folder("layers").join("mine"), "this one\n").unwrap();

@@ -49,3 +49,4 @@ mod stacks;
 mod standby;
 mod support;
 mod tasks;
+mod upgrade;

@@ -2,6 +2,8 @@
 
 use std::{fs, process::Command};
 
+use paas::{images::ImageStore, model::Digest};
+
 use crate::support::{apps::write_buildpack, command::run, http::Load, waiting::eventually, world::World};
 
 /// An image on the engine, made of the default stack's run image; removed when it is dropped.
@@ -47,10 +49,12 @@ impl Drop for Base<'_> {
     }
 }
 
-fn layers(image: &str) -> Vec<String> {
-    let format = "{{range .RootFS.Layers}}{{println .}}{{end}}";
-    let printed = run(Command::new("docker").args(["image", "inspect", "--format", format, image])).success();
-    printed.out.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+/// Layers of the image of an app's newest release.
+fn layers(world: &World, app: &str) -> Vec<Digest> {
+    let releases = world.paas(&["releases:list", app, "--format", "json"]).success().json();
+    let newest = releases.as_array().unwrap().iter().max_by_key(|release| release["release"].as_u64()).unwrap();
+    let image = newest["image"].as_str().unwrap().parse().unwrap();
+    ImageStore::open(&world.data()).unwrap().layers(&image).unwrap()
 }
 
 /// Apps are rebased onto an updated run image without a build and without a failed request; an update that breaks an app
@@ -79,7 +83,7 @@ fn apps_are_rebased_onto_an_updated_run_image() {
     world.paas(&["stacks:report", "mine"]).success().prints("up to date");
     world.paas(&["apps:rebase", "a"]).success().prints("is already on the newest revision of its stack");
     world.paas(&["stacks:remove", "mine"]).failure().prints("an app has chosen mine");
-    let before = layers(&world.image_of("a"));
+    let before = layers(&world, "a");
 
     // The operating system is patched.
     let status = base.file("/var/lib/dpkg/status");
@@ -94,7 +98,7 @@ fn apps_are_rebased_onto_an_updated_run_image() {
     world.paas(&["apps:rebase", "a"]).success().prints("v2 is live");
     load.end_without_failure();
     assert_eq!(in_instance_of(&world, "a", "/etc/patched"), "yes");
-    let after = layers(&world.image_of("a"));
+    let after = layers(&world, "a");
     let own = before.len() - 1;
     assert_eq!(after[after.len() - own..], before[before.len() - own..], "the app's own layers are the same");
     world.paas(&["releases:list", "a"]).success().prints("rebase").prints("Rebase onto revision 2 of mine");

@@ -1,6 +1,7 @@
 //! An engine for one test: its own server id and addresses, and a small image; dropping it removes everything.
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering},
@@ -23,6 +24,11 @@ pub struct TestEngine {
     _data: Arc<tempfile::TempDir>,
 }
 
+/// Socket of the engine that the tests use, if it is not the machine's own: see `tests/engines`.
+pub fn other_socket() -> Option<PathBuf> {
+    std::env::var_os("PAAS_ENGINE_SOCKET").map(PathBuf::from)
+}
+
 /// Second number of the range 10.x.0.0/16 of the next test.
 static NEXT_RANGE: AtomicU8 = AtomicU8::new(220);
 
@@ -36,6 +42,7 @@ impl TestEngine {
         if config.data_dir == Config::default().data_dir {
             config.data_dir = data.path().to_owned();
         }
+        config.engine.socket = other_socket().unwrap_or(config.engine.socket);
         loop {
             config.network.range = format!("10.{}.0.0/16", NEXT_RANGE.fetch_add(1, Ordering::Relaxed));
             let engine = Engine::connect(&config, &format!("t{:08x}", rand::random::<u32>())).await.unwrap();

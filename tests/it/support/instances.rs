@@ -18,6 +18,7 @@ use axum::{
 };
 use paas::{
     config::Config,
+    images::ImageStore,
     instances::{Instances, RolloutError},
     model::{Digest, Exposure, HealthCheck, Line, Probe, Process, ProcessType, ReleaseManifest, ReleaseNumber, Secret},
     periodic::Driver,
@@ -60,6 +61,7 @@ pub struct Fixture {
     pub config: Arc<Config>,
     pub store: Store,
     pub image: Digest,
+    images: ImageStore,
     registry: tokio::task::JoinHandle<()>,
     router: Option<std::thread::JoinHandle<()>>,
     stop_router: CancellationToken,
@@ -74,6 +76,10 @@ impl Fixture {
         let test = TestEngine::with(config).await;
         let dir = tempfile::tempdir().unwrap();
         let (blobs, image) = process_image();
+        let images = ImageStore::open(dir.path()).unwrap();
+        for (_, bytes) in blobs.values() {
+            images.blobs().put_bytes(bytes).unwrap();
+        }
         let mut config = test.config.clone();
         config.data_dir = dir.path().to_owned();
         // An address of its own, so that the routers of parallel tests do not collide.
@@ -90,7 +96,7 @@ impl Fixture {
         let stop_router = CancellationToken::new();
         let (of_router, stop) = (Arc::clone(&config), stop_router.clone());
         let router = Some(std::thread::spawn(move || paas::router::run(&of_router, stop).unwrap()));
-        Self { test, config, store, image, registry, router, stop_router, dir }
+        Self { test, config, store, image, images, registry, router, stop_router, dir }
     }
 
     pub async fn server(&self) -> Server {
@@ -99,7 +105,9 @@ impl Fixture {
         let link = Link::start(socket, &tracker, shutdown.clone());
         let host = self.test.engine.host.clone();
         let openings = Openings::new(self.store.clone(), host, self.config.address_plan().unwrap());
-        let runtime = Local::new(Arc::clone(&self.config), &self.test.engine, openings, Secret::new(TOKEN)).unwrap();
+        let images = self.images.clone();
+        let runtime =
+            Local::new(Arc::clone(&self.config), &self.test.engine, images, openings, Secret::new(TOKEN)).unwrap();
         let runtime = Runtime::Local(runtime);
         let driver = Driver::new(tracker.clone(), shutdown.clone());
         let instances = Instances::start(

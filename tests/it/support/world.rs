@@ -10,6 +10,7 @@ use std::{
 
 use super::{
     command::{CommandOutput, repository_root, run, run_with},
+    engine::other_socket,
     http::{free_port, get},
     images::Base,
     waiting::{before_deadline, eventually},
@@ -60,6 +61,10 @@ impl World {
         let ssh_port = free_port();
         let first_port = 20_000 + u16::from(n) * 60;
         let ca = "/etc/ssl/certs/ca-certificates.crt";
+        let engine = match other_socket() {
+            Some(socket) if !more.contains("[engine]") => format!("[engine]\nsocket = \"{}\"\n", socket.display()),
+            _ => String::new(),
+        };
         let config = format!(
             "data_dir = \"{data}\"\nhostname = \"127.0.0.1\"\n\
              [ssh]\nlisten = \"127.0.0.1:{ssh_port}\"\n\
@@ -67,7 +72,7 @@ impl World {
              [router]\nlisten = [\"127.0.0.1\"]\nfirst_port = {first_port}\nlast_port = {last_port}\n\
              [network]\nrange = \"10.{network}.0.0/16\"\n\
              [assets]\nlifecycle = \"{lifecycle}\"\nbuildpacks = \"{buildpacks}\"\n\
-             [outbound]\nca_bundle = \"{ca}\"\n{more}",
+             {engine}[outbound]\nca_bundle = \"{ca}\"\n{more}",
             data = dir.join("data").display(),
             registry = free_port(),
             last_port = first_port + 59,
@@ -95,7 +100,8 @@ impl World {
 
     fn binary(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_paas"));
-        command.arg("--config").arg(self.dir.join("paas.toml")).env_remove("PAAS_CONFIG");
+        command.arg("--config").arg(self.dir.join("paas.toml"));
+        command.env_remove("PAAS_CONFIG").env_remove("PAAS_ENGINE_SOCKET");
         command.env("PAAS_TEST_PAUSES", self.dir.join("pauses"));
         command
     }
