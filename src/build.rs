@@ -118,7 +118,7 @@ impl BuilderShared {
         let previous = self.previous_image(previous).await?;
         let spec = self.recipe_spec(&recipe, progress);
         let mut environment = BuildEnvironment::open(self, spec, &app, &disk, cancel).await?;
-        let request = Request::Buildpacks(self.request(&recipe, project, &previous));
+        let request = Request::Buildpacks(Box::new(self.request(&recipe, project, &previous)));
         let session = self.session(&previous.layers, progress);
         let image = match environment.run(&session, &request, source, &self.config, cancel).await {
             Ok(BuildResult::Built(built)) => self.assemble(&app, recipe, *built, progress).await,

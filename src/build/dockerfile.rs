@@ -146,14 +146,13 @@ impl BuilderShared {
     ) -> Result<BuildSpec, BuildError> {
         let tag = self.engine_images.own_tag("dockerfile-builder", &dockerfile_builder_key());
         let _one_at_a_time = self.pull.lock().await;
-        let image = match self.engine_images.image_id(&tag).await? {
-            Some(image) => image,
-            None => {
-                progress.step("Preparing the image in which Dockerfiles are built (only once)").await;
-                let manifest = self.images.dockerfile_builder(&self.config.stack, progress).await?;
-                progress.detail("Loading it into Docker").await;
-                self.pull_build_image(&format!("dockerfile-builder@{manifest}"), &tag).await?
-            }
+        let image = if let Some(image) = self.engine_images.image_id(&tag).await? {
+            image
+        } else {
+            progress.step("Preparing the image in which Dockerfiles are built (only once)").await;
+            let manifest = self.images.dockerfile_builder(&self.config.stack, progress).await?;
+            progress.detail("Loading it into Docker").await;
+            self.pull_build_image(&format!("dockerfile-builder@{manifest}"), &tag).await?
         };
         Ok(BuildSpec { namespaces: true, ..self.container_spec(image, offered.into_iter().collect()) })
     }

@@ -325,7 +325,7 @@ mod tests {
     #[test]
     fn a_request_larger_than_a_frame_is_refused() {
         let request = |value: String| {
-            Request::Buildpacks(BuildRequest {
+            Request::Buildpacks(Box::new(BuildRequest {
                 order: Vec::new(),
                 env: BTreeMap::from([("A".to_owned(), value)]),
                 project: serde_json::Value::Null,
@@ -334,7 +334,7 @@ mod tests {
                 target: Target::default(),
                 previous: None,
                 known_blobs: Vec::new(),
-            })
+            }))
         };
         assert!(encode(&request("x".repeat(1000))).is_ok());
         let error = encode(&request("x".repeat(2 << 20))).unwrap_err().to_string();

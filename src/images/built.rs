@@ -31,9 +31,9 @@ impl ImageStore {
         });
         let layers = layers.collect::<Result<_>>()?;
         let hidden: Vec<_> = arguments.map(|(name, value)| (format!("{name}={}", value.expose()), name)).collect();
-        let without_values = |text: String| match text.starts_with('|') {
-            true => hidden.iter().fold(text, |text, (argument, name)| text.replace(argument, name)),
-            false => text,
+        let without_values = |text: String| {
+            let shown = hidden.iter().filter(|_| text.starts_with('|'));
+            shown.fold(text.clone(), |text, (argument, name)| text.replace(argument, name))
         };
         // One entry for each layer; the configuration also has entries for steps without a layer.
         let made = config.history.into_iter().filter(|entry| !entry.empty_layer);

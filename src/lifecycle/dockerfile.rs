@@ -57,7 +57,7 @@ pub(super) fn build(
     let printed = Printed::new(&source.dockerfile, output);
     let image = buildah.build(request, &source, &secrets, &printed).map_err(build_failed)?;
     drop(secrets);
-    storage.build_ended(printed.cached());
+    storage.build_ended(&printed.cached());
     clock.lap(Phase::Build);
     let image = export::export(&buildah, &image, &request.known_layers, output)?;
     clock.lap(Phase::Export);

@@ -130,7 +130,7 @@ pub enum Place {
 #[serde(rename_all = "lowercase", tag = "method")]
 pub enum Request {
     /// Have buildpacks build it.
-    Buildpacks(BuildRequest),
+    Buildpacks(Box<BuildRequest>),
     /// Build its Dockerfile.
     Dockerfile(DockerfileRequest),
     /// Add the image that it is, an OCI image layout, to those that Dockerfiles may name without a registry.

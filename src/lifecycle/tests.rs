@@ -110,7 +110,8 @@ impl Container {
             known_blobs: self.known.clone(),
         };
         let mut input = Vec::new();
-        write_frame(&mut input, Kind::Request, &serde_json::to_vec(&Request::Buildpacks(request)).unwrap()).unwrap();
+        write_frame(&mut input, Kind::Request, &serde_json::to_vec(&Request::Buildpacks(Box::new(request))).unwrap())
+            .unwrap();
         write_frame(&mut input, Kind::Source, tar).unwrap();
         write_frame(&mut input, Kind::SourceEnd, b"").unwrap();
         let sink = Sink::default();

@@ -74,7 +74,7 @@ impl Operation for OfferImage {
                 // What a client that disconnects has sent is not offered, even if it is an image.
                 let offer = offers.offer_sent(&name, sent.into_reader(), by, progress);
                 let cancelled = || Failure::new(FailureKind::Failed, "cancelled: the client disconnected");
-                context.hangup.run_until_cancelled(offer).await.ok_or_else(cancelled)??
+                context.hangup.run_until_cancelled(Box::pin(offer)).await.ok_or_else(cancelled)??
             }
         };
         let replaces = if was_offered { "; it replaces the one that was offered before" } else { "" };

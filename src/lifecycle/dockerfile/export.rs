@@ -70,7 +70,12 @@ pub(super) fn export(
         output.blob(&header, file).map_err(Failure::io(Phase::Export, "send", &path))?;
         sent += layer.size;
     }
-    output.detail(format!("{} layers, {:.1} MB of them new", manifest.layers.len(), sent as f64 / 1e6));
+    output.detail(format!(
+        "{} layers, {}.{} MB of them new",
+        manifest.layers.len(),
+        sent / 1_000_000,
+        sent / 100_000 % 10
+    ));
     let _ = files::remove_tree(folder);
     Ok(BuiltImage { config, layers: manifest.layers, timings: Vec::new() })
 }

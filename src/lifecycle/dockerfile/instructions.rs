@@ -109,7 +109,7 @@ impl Dockerfile {
     }
 
     /// The instruction `FROM` if the step is one: buildah names the image of an earlier stage by its id.
-    pub(super) fn from_of(&self, stage: usize, number: usize) -> Option<&str> {
+    pub(super) fn stage_begin(&self, stage: usize, number: usize) -> Option<&str> {
         let from = self.instructions.iter().find(|one| one.stage == stage && number == 1)?;
         Some(from.text.trim()).filter(|_| from.keyword == "FROM")
     }

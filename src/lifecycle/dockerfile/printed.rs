@@ -57,7 +57,8 @@ impl<'a> Printed<'a> {
     /// Takes a line.
     pub(super) fn show(&self, line: &str) {
         if let Some(step) = Step::parse(line) {
-            self.output.step(Line::sanitize(self.dockerfile.from_of(step.stage, step.number).unwrap_or(&step.text)));
+            self.output
+                .step(Line::sanitize(self.dockerfile.stage_begin(step.stage, step.number).unwrap_or(&step.text)));
             self.state().step = Some(step);
         } else if let Some(image) = line.strip_prefix("--> Using cache ") {
             self.output.detail("Using cache");
@@ -167,7 +168,9 @@ mod tests {
         let dockerfile = Dockerfile::parse("Dockerfile", dockerfile);
         let output = Output::new(std::io::sink());
         let printed = Printed::new(&dockerfile, &output);
-        lines.iter().for_each(|line| printed.show(line));
+        for line in lines {
+            printed.show(line);
+        }
         printed.failure(1)
     }
 

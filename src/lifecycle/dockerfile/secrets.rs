@@ -37,7 +37,7 @@ impl Secrets {
             if value.contains('\n') {
                 made.multiline.insert(name.clone(), value.clone());
             } else {
-                arguments += &format!("{name}={value}\n");
+                arguments.extend([name, "=", value, "\n"]);
             }
         }
         write(&made.arguments, arguments.as_bytes())?;

@@ -104,7 +104,7 @@ impl Storage {
     }
 
     /// Notes which images a build took from the cache.
-    pub(super) fn build_ended(&self, cached: Vec<String>) {
+    pub(super) fn build_ended(&self, cached: &[String]) {
         let _ = fs::write(&self.in_use, serde_json::json!(cached).to_string());
     }
 
