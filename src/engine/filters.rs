@@ -118,6 +118,7 @@ impl Filters {
         for family in [Family::V4, Family::V6] {
             table::remove(&input.rules(family)).await?;
         }
+        table::remove_raw(&self.names.to_filters()).await;
         Ok(())
     }
 
@@ -183,6 +184,7 @@ impl Filters {
 
 async fn set_tables(input: &FilterInput<'_>) -> Result<bool, ChildError> {
     let changed = table::ensure(&input.rules(Family::V4)).await?;
+    table::ensure_raw(&input.names.to_filters()).await?;
     match table::ensure(&input.rules(Family::V6)).await {
         // Our containers have no IPv6 address, so the filters are not needed where ip6tables is missing.
         Err(e) if e.is_missing() || !std::path::Path::new("/proc/net/if_inet6").exists() => Ok(changed),

@@ -35,6 +35,27 @@ pub(super) async fn remove(rules: &Rules) -> Result<(), ChildError> {
     child::run(rules.restore, ["-w", "10", "--noflush"], Some(&input.join("\n"))).await.map(drop)
 }
 
+/// Adds a rule to the chain `PREROUTING` of the raw table, before all others, unless it is there; no effect without that table.
+pub(super) async fn ensure_raw(rule: &str) -> Result<(), ChildError> {
+    let Ok(listed) = child::run("iptables", ["-w", "10", "-t", "raw", "-S", "PREROUTING"], None).await else {
+        return Ok(());
+    };
+    if listed.lines().any(|line| line.strip_prefix("-A PREROUTING ") == Some(rule)) {
+        return Ok(());
+    }
+    change_raw("-I", rule).await
+}
+
+/// Removes the rule that [`ensure_raw`] adds; no effect if it is not there.
+pub(super) async fn remove_raw(rule: &str) {
+    let _ = change_raw("-D", rule).await;
+}
+
+async fn change_raw(change: &str, rule: &str) -> Result<(), ChildError> {
+    let words = ["-w", "10", "-t", "raw", change, "PREROUTING"].into_iter().chain(rule.split(' '));
+    child::run("iptables", words, None).await.map(drop)
+}
+
 /// Rules of other chains that jump into ours: chain and rule.
 fn foreign_jumps<'a>(rules: &'a Rules, listed: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
     let added = listed.lines().filter_map(|line| line.strip_prefix("-A ")?.split_once(' '));
