@@ -4,6 +4,7 @@
 mod builder;
 mod buildpack;
 mod builtin;
+mod disks;
 mod dockerfile;
 mod downloads;
 mod environment;
@@ -48,7 +49,7 @@ use crate::{
     store::UsedBuildpack,
 };
 use builder::BuilderShared;
-use dockerfile::dockerfile_disk;
+use disks::dockerfile_disk;
 use environment::{BuildEnvironment, Cache, log_timings};
 use previous::PreviousImage;
 use session::LifecycleSession;

@@ -7,6 +7,7 @@ mod builder;
 mod buildpack;
 mod cache;
 pub mod checksum;
+mod clock;
 mod container;
 mod contributions;
 pub mod descriptor;

@@ -7,7 +7,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     builtin::Builtin,
-    dockerfile::dockerfile_disk,
+    disks::dockerfile_disk,
     downloads::Downloads,
     error::{BuildError, BuildpacksError},
     offered_store::OfferedStore,

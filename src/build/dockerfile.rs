@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     builder::{Builder, BuilderShared},
+    disks::dockerfile_disk,
     environment::{BuildEnvironment, log_timings},
     error::BuildError,
     outbound,
@@ -178,11 +179,6 @@ impl BuilderShared {
         })
         .await
     }
-}
-
-/// The disk of an app's Dockerfile: it holds files of users that only exist in the container.
-pub(super) fn dockerfile_disk(disk: &str) -> String {
-    format!("{disk}-dockerfile")
 }
 
 fn login(RegistryLogin { host, username, password }: RegistryLogin) -> Login {

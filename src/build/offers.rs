@@ -1,20 +1,24 @@
 //! Images that the operator offers as bases of Dockerfiles: from the engine, or from an archive that the caller sends.
 
-use std::io::{BufRead as _, BufReader, Read};
+use std::{
+    io::{BufRead as _, BufReader, Read},
+    sync::Arc,
+};
 
 use tempfile::TempDir;
 use tokio::io::AsyncRead;
 use tokio_util::io::SyncIoBridge;
 
 use super::{
-    builder::Builder,
+    builder::{Builder, BuilderShared},
     error::BuildError,
     fetch::{GZIP, MAX_IMAGE_BYTES},
+    offered_store::DISK_MIB,
 };
 use crate::{
     engine::label,
     images::{ImageArchive, ImageError},
-    lifecycle::INIT_LABEL,
+    lifecycle::{INIT_LABEL, protocol::Request},
     model::{Digest, ImageName},
     progress::Progress,
 };
@@ -75,6 +79,49 @@ impl Builder {
     /// Withdraws an image from the builds of Dockerfiles; no effect if it is not offered.
     pub async fn withdraw_image(&self, name: &ImageName) -> Result<(), BuildError> {
         self.0.remove_offered(name.full()).await
+    }
+}
+
+impl BuilderShared {
+    /// Adds an image of the image store under a name, in place of an earlier one.
+    pub(super) async fn add_offered(
+        self: &Arc<Self>,
+        name: &str,
+        manifest: Digest,
+        progress: &Progress,
+    ) -> Result<(), BuildError> {
+        let (source, sink) = tokio::io::duplex(1 << 20);
+        let this = Arc::clone(self);
+        // If the container stops reading, writing fails; the container's result tells why.
+        let writing = self.tasks.spawn_blocking(move || this.images.write_layout(&manifest, SyncIoBridge::new(sink)));
+        let changed = self.change_offered(Request::Offer { name: name.to_owned() }, Box::new(source), progress).await;
+        let written = writing.await.map_err(|_| BuildError::ShuttingDown)?;
+        changed?;
+        Ok(written?)
+    }
+
+    /// Removes an image; no effect if there is none of the name.
+    pub(super) async fn remove_offered(self: &Arc<Self>, name: &str) -> Result<(), BuildError> {
+        if !self.offered.exists() {
+            return Ok(());
+        }
+        let (progress, _lines) = Progress::channel();
+        self.change_offered(Request::Withdraw { name: name.to_owned() }, Box::new(tokio::io::empty()), &progress).await
+    }
+
+    async fn change_offered(
+        self: &Arc<Self>,
+        request: Request,
+        source: Box<dyn AsyncRead + Send + Unpin>,
+        progress: &Progress,
+    ) -> Result<(), BuildError> {
+        let disk = self.offered.mounted().await?;
+        let Some(disk) = disk.as_ref() else { return Err(BuildError::ShuttingDown) };
+        match self.run_alone(disk, &request, source, progress).await {
+            Ok(_) => Ok(()),
+            Err(BuildError::DiskFull(_)) => Err(BuildError::OfferedStoreFull(DISK_MIB)),
+            Err(error) => Err(error),
+        }
     }
 }
 

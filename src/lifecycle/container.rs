@@ -5,11 +5,12 @@ use std::{
     io::{self, Read},
     os::{fd::AsFd as _, unix::fs::MetadataExt as _},
     process::ExitCode,
-    time::Instant,
 };
 
 use super::{
-    builder, cache, detector,
+    builder, cache,
+    clock::Clock,
+    detector,
     dirs::Dirs,
     dockerfile, downloads, exporter,
     failure::Failure,
@@ -184,24 +185,5 @@ fn name(phase: Phase) -> &'static str {
         Phase::Restore => "restore",
         Phase::Build => "build",
         Phase::Export => "export",
-    }
-}
-
-/// Durations of the phases.
-pub(super) struct Clock {
-    since: Instant,
-    laps: Vec<(Phase, u64)>,
-}
-
-impl Clock {
-    fn new() -> Self {
-        Self { since: Instant::now(), laps: Vec::new() }
-    }
-
-    /// Ends a phase.
-    pub(super) fn lap(&mut self, phase: Phase) {
-        let milliseconds = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.laps.push((phase, milliseconds));
-        self.since = Instant::now();
     }
 }

@@ -10,16 +10,14 @@ mod instructions;
 mod printed;
 mod reason;
 mod secrets;
+mod source;
 mod storage;
 
-use std::{fs, path::PathBuf};
-
 use super::{
-    container::Clock,
+    clock::Clock,
     dirs::Dirs,
     env::Env,
     failure::Failure,
-    files,
     output::Output,
     programs::ProcessGroups,
     protocol::{BuiltImage, DockerfileRequest, Phase},
@@ -29,10 +27,8 @@ use commands::Buildah;
 use instructions::Dockerfile;
 use printed::Printed;
 use secrets::Secrets;
+use source::Source;
 use storage::Storage;
-
-/// Largest Dockerfile, in bytes.
-const MAX_BYTES: usize = 256 * 1024;
 
 /// Builds the Dockerfile of the source, and sends the layers that the server lacks.
 pub(super) fn build(
@@ -48,7 +44,7 @@ pub(super) fn build(
     let build_failed = |message: String| Failure::new(Phase::Build, message);
     let unwritten = Failure::io(Phase::Prepare, "write", &dirs.tmp);
     let secrets = Secrets::write(&request.env).map_err(unwritten)?;
-    storage.make_room(&buildah, output);
+    buildah.make_room(output);
     clock.lap(Phase::Prepare);
 
     output.step(format!("Building {}", request.dockerfile));
@@ -91,36 +87,6 @@ pub(super) fn withdraw(dirs: &Dirs, name: &str, output: &Output, groups: &Proces
     let storage = Storage::open(dirs).map_err(Failure::io(Phase::Prepare, "prepare", &dirs.layers))?;
     let buildah = Buildah { dirs, storage: &storage, groups, operator_env: &Env::default() };
     buildah.remove(name, output).map_err(|message| Failure::new(Phase::Export, message))
-}
-
-/// The Dockerfile of a source, ready for buildah.
-struct Source {
-    dockerfile: Dockerfile,
-    /// Where buildah reads it.
-    path: PathBuf,
-    /// The `.dockerignore` that belongs to this Dockerfile alone.
-    ignore_file: Option<PathBuf>,
-}
-
-impl Source {
-    fn read(dirs: &Dirs, request: &DockerfileRequest) -> Result<Self, Failure> {
-        let wrong = |message: String| Failure::new(Phase::Prepare, format!("{}: {message}", request.dockerfile));
-        // It may be a link, but not one that leads out of the source.
-        let path = fs::canonicalize(dirs.workspace.join(&request.dockerfile));
-        let path = path.map_err(|_| wrong("the app has no such file".to_owned()))?;
-        if !path.starts_with(&dirs.workspace) {
-            return Err(wrong("it is a link that leads out of the app".to_owned()));
-        }
-        let text = files::read_text(&path).map_err(wrong)?.unwrap_or_default();
-        if text.len() > MAX_BYTES {
-            return Err(wrong("it is larger than 256 KiB: shorten it, or move commands to scripts".to_owned()));
-        }
-        let dockerfile = Dockerfile::parse(&request.dockerfile, &text);
-        let copy = dirs.tmp.join("Dockerfile");
-        fs::write(&copy, dockerfile.text()).map_err(Failure::io(Phase::Prepare, "write", &copy))?;
-        let ignore_file = dirs.workspace.join(format!("{}.dockerignore", request.dockerfile));
-        Ok(Self { dockerfile, path: copy, ignore_file: Some(ignore_file).filter(|path| path.is_file()) })
-    }
 }
 
 /// Pulls the images that need a login. The passwords are gone before a command of the Dockerfile runs.

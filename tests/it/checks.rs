@@ -194,6 +194,7 @@ fn running_instances_are_checked() {
 fn the_health_check_of_an_image_decides() {
     let base = Base::new();
     let world = World::new();
+    world.offer(&base);
     let dockerfile = |check: &str| {
         format!("FROM {}\nCOPY page /www\nEXPOSE 3000\n{check}\nCMD exec httpd -f -p $PORT -h /www\n", base.0)
     };

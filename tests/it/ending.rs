@@ -156,6 +156,7 @@ if __name__ == "__main__":
 fn the_init_and_the_stop_signal_of_an_image_keep_their_meaning() {
     let base = Base::new();
     let world = World::new();
+    world.offer(&base);
     let init = "#!/bin/sh\necho \"I am process $$\"\ntrap 'echo asked to end; echo ended well; exit 0' TERM\nwhile :; do sleep 0.1; done\n";
     let folder = world.repository("own-init", &[]);
     write_program(&folder, "init", init);

@@ -155,16 +155,11 @@ fn builds_have_a_low_cpu_weight() {
         run(Command::new("docker").args(["kill", &container])).success();
         assert!(!pushing.wait().unwrap().success());
 
-        let step = format!("sleep 1000 # {}", world.server_id());
-        let files = [("Dockerfile", format!("FROM {}\nRUN {step}\n", base.0))];
+        world.offer(&base);
+        let files = [("Dockerfile", format!("FROM {}\nRUN sleep 1000\n", base.0))];
         let folder = world.repository("boxed", &files.each_ref().map(|(name, text)| (*name, text.as_str())));
         let mut pushing = world.git_command(&folder).args(["push", "-q", "paas", "main"]).spawn().unwrap();
-        let container = eventually("the step runs", || {
-            let list = ["ps", "--no-trunc", "--format", "{{.ID}} {{.Command}}"];
-            let running = run(Command::new("docker").args(list)).success().out;
-            let line = running.lines().find(|line| line.contains(&step))?;
-            line.split(' ').next().map(str::to_owned)
-        });
+        let container = eventually("the Dockerfile is built", || world.running_containers("build").pop());
         light(&cpu_weight_of(&container));
         let group = format!("paas-{}-builds", world.server_id());
         let driver = run(Command::new("docker").args(["info", "--format", "{{.CgroupDriver}}"])).success().out;

@@ -8,6 +8,7 @@ use crate::support::{command::run, images::Base, waiting::eventually, world::Wor
 fn scripts_with_windows_line_ends_are_converted_or_named() {
     let base = Base::new();
     let world = World::new();
+    world.offer(&base);
     let files =
         [("Procfile", "web: sh ./start.sh\n"), ("start.sh", "set -e\r\nexec python3 -m http.server \"$PORT\"\r\n")];
     let folder = world.repository("windows", &files);

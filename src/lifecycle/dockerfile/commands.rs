@@ -3,10 +3,10 @@
 use std::{fs, path::Path, sync::Mutex};
 
 use super::{
-    Source,
     printed::{self, Printed},
     reason,
     secrets::{LoginFile, Secrets, image_id_file},
+    source::Source,
     storage::Storage,
 };
 use crate::{
@@ -113,8 +113,25 @@ impl Buildah<'_> {
         self.skopeo(&["copy", "--quiet", "--dest-oci-accept-uncompressed-layers", &from, &to])
     }
 
+    /// Removes what a build that was killed left behind and, if less than half of the disk is free, the images of steps that
+    /// the last build did not need.
+    pub(super) fn make_room(&self, output: &Output) {
+        if self.storage.has_containers() {
+            self.clean(&["rm", "--all"]);
+        }
+        if !self.storage.is_half_full() {
+            return;
+        }
+        let unused = self.storage.unused_images();
+        if !unused.is_empty() {
+            output.detail(format!("Removing {} images of earlier builds from the disk", unused.len()));
+            let words: Vec<_> = ["rmi", "--force"].into_iter().chain(unused.iter().map(String::as_str)).collect();
+            self.clean(&words);
+        }
+    }
+
     /// Runs a command whose failure does not matter.
-    pub(super) fn clean(&self, words: &[&str]) {
+    fn clean(&self, words: &[&str]) {
         let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
         let _ = self.run_silently(&words);
     }

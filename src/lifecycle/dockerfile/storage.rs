@@ -9,11 +9,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::commands::Buildah;
-use crate::{
-    lifecycle::{dirs::Dirs, output::Output},
-    model::Digest,
-};
+use crate::{lifecycle::dirs::Dirs, model::Digest};
 
 /// Names without a registry are those of Docker Hub, as in every Dockerfile (containers-registries.conf(5)).
 const REGISTRIES: &str = "unqualified-search-registries = [\"docker.io\"]\nshort-name-mode = \"permissive\"\n";
@@ -108,27 +104,19 @@ impl Storage {
         let _ = fs::write(&self.in_use, serde_json::json!(cached).to_string());
     }
 
-    /// Removes what a build that was killed left behind and, if less than half of the disk is free, the images of steps that
-    /// the last build did not need.
-    pub(super) fn make_room(&self, buildah: &Buildah<'_>, output: &Output) {
+    /// Whether a build that was killed left containers behind.
+    pub(super) fn has_containers(&self) -> bool {
         let containers = fs::read_to_string(self.own.join("overlay-containers/containers.json")).unwrap_or_default();
-        if containers.trim().len() > "[]".len() {
-            buildah.clean(&["rm", "--all"]);
-        }
-        let half_free = rustix::fs::statvfs(&self.tmp).is_ok_and(|disk| disk.f_bavail * 2 > disk.f_blocks);
-        if half_free {
-            return;
-        }
-        let unused = self.unused_images();
-        if !unused.is_empty() {
-            output.detail(format!("Removing {} images of earlier builds from the disk", unused.len()));
-            let words: Vec<_> = ["rmi", "--force"].into_iter().chain(unused.iter().map(String::as_str)).collect();
-            buildah.clean(&words);
-        }
+        containers.trim().len() > "[]".len()
+    }
+
+    /// Whether less than half of the disk is free.
+    pub(super) fn is_half_full(&self) -> bool {
+        rustix::fs::statvfs(&self.tmp).is_ok_and(|disk| disk.f_bavail.saturating_mul(2) < disk.f_blocks)
     }
 
     /// Ids of the images without a name that the last build neither made nor took from the cache.
-    fn unused_images(&self) -> Vec<String> {
+    pub(super) fn unused_images(&self) -> Vec<String> {
         #[derive(Deserialize)]
         struct Entry {
             id: String,
