@@ -17,7 +17,7 @@ use super::{
     queue::Turn,
 };
 use crate::{
-    engine::{BuildSpec, Mount},
+    engine::{BuildSpec, ImageId, Mount},
     images::{dockerfile_builder_key, without_effect},
     lifecycle::{
         self,
@@ -146,16 +146,23 @@ impl BuilderShared {
         progress: &Progress,
     ) -> Result<BuildSpec, BuildError> {
         let tag = self.engine_images.own_tag("dockerfile-builder", &dockerfile_builder_key());
-        let _one_at_a_time = self.pull.lock().await;
-        let image = if let Some(image) = self.engine_images.image_id(&tag).await? {
-            image
-        } else {
-            progress.step("Preparing the image in which Dockerfiles are built (only once)").await;
-            let manifest = self.images.dockerfile_builder(&self.config.stack, progress).await?;
-            progress.detail("Loading it into Docker").await;
-            self.pull_build_image(&format!("dockerfile-builder@{manifest}"), &tag).await?
+        let image = match self.engine_images.image_id(&tag).await? {
+            Some(image) => image,
+            None => self.load_dockerfile_builder(&tag, progress).await?,
         };
         Ok(BuildSpec { namespaces: true, ..self.container_spec(image, offered.into_iter().collect()) })
+    }
+
+    async fn load_dockerfile_builder(&self, tag: &str, progress: &Progress) -> Result<ImageId, BuildError> {
+        progress.step("Preparing the image in which Dockerfiles are built (only once)").await;
+        // Others wait for it inside, but the builds of buildpacks do not.
+        let manifest = self.images.dockerfile_builder(&self.config.stack, progress).await?;
+        let _one_at_a_time = self.pull.lock().await;
+        if let Some(image) = self.engine_images.image_id(tag).await? {
+            return Ok(image);
+        }
+        progress.detail("Loading it into Docker").await;
+        self.pull_build_image(&format!("dockerfile-builder@{manifest}"), tag).await
     }
 
     async fn with_launcher(

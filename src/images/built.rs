@@ -30,7 +30,10 @@ impl ImageStore {
             Ok(Descriptor::layer(digest.clone(), size))
         });
         let layers = layers.collect::<Result<_>>()?;
-        let hidden: Vec<_> = arguments.map(|(name, value)| (format!("{name}={}", value.expose()), name)).collect();
+        let mut hidden: Vec<_> =
+            arguments.map(|(name, value)| (format!(" {name}={}", value.expose()), format!(" {name}"))).collect();
+        // A value may begin with another one.
+        hidden.sort_by_key(|(argument, _)| std::cmp::Reverse(argument.len()));
         let without_values = |text: String| {
             let shown = hidden.iter().filter(|_| text.starts_with('|'));
             shown.fold(text.clone(), |text, (argument, name)| text.replace(argument, name))
@@ -80,12 +83,14 @@ mod tests {
         let layer = store.blobs().put_bytes(b"layer").unwrap();
         let config = json!({ "architecture": "amd64", "os": "linux", "config": { "Labels": { "a": "b" } },
             "rootfs": { "type": "layers", "diff_ids": [layer] },
-            "history": [{ "created_by": "ARG TOKEN", "empty_layer": true }, { "created_by": "|2 A=x TOKEN=s3 cret /bin/sh -c true" }] });
+            "history": [{ "created_by": "ARG TOKEN", "empty_layer": true }, { "created_by": "|3 A=x S=s3 TOKEN=s3 cret /bin/sh -c true" }] });
         let layers = vec![KnownLayer { digest: layer.clone(), size: 5 }];
         let built = BuiltImage { config, layers, timings: Vec::new() };
-        let env = BTreeMap::from([("TOKEN".to_owned(), Secret::new("s3 cret".to_owned()))]);
+        let env = BTreeMap::from(
+            [("TOKEN", "s3 cret"), ("S", "s3")].map(|(name, value)| (name.to_owned(), Secret::new(value.to_owned()))),
+        );
         let image = store.put_built(&built, env.iter()).unwrap();
-        assert_eq!(store.describe(&image.manifest).unwrap()[0].created_by, "|2 A=x TOKEN /bin/sh -c true");
+        assert_eq!(store.describe(&image.manifest).unwrap()[0].created_by, "|3 A=x S TOKEN /bin/sh -c true");
 
         let other = BuiltImage { layers: vec![KnownLayer { digest: Digest::of(b"other"), size: 5 }], ..built };
         assert!(store.put_built(&other, env.iter()).unwrap_err().to_string().contains("different layers"));

@@ -48,10 +48,17 @@ pub(super) fn build(
     clock.lap(Phase::Prepare);
 
     output.step(format!("Building {}", request.dockerfile));
-    pull_with_logins(&buildah, request, &source.dockerfile, output).map_err(build_failed)?;
+    if request.no_cache {
+        buildah.forget_base_images();
+    }
+    let not_pulled = pull_with_logins(&buildah, request, &source.dockerfile, output);
     storage.build_begins();
     let printed = Printed::new(&source.dockerfile, output);
-    let image = buildah.build(request, &source, &secrets, &printed).map_err(build_failed)?;
+    let image = buildah.build(request, &source, &secrets, &printed).map_err(|message| {
+        // buildah tried again without the login.
+        let pulled = not_pulled.into_iter().find(|failed| message.contains(&failed.image));
+        build_failed(pulled.map_or(message, |failed| failed.message))
+    })?;
     drop(secrets);
     storage.build_ended(&printed.cached());
     clock.lap(Phase::Build);
@@ -89,19 +96,28 @@ pub(super) fn withdraw(dirs: &Dirs, name: &str, output: &Output, groups: &Proces
     buildah.remove(name, output).map_err(|message| Failure::new(Phase::Export, message))
 }
 
-/// Pulls the images that need a login. The passwords are gone before a command of the Dockerfile runs.
+/// An image that could not be pulled with its login.
+struct NotPulled {
+    image: String,
+    message: String,
+}
+
+/// Pulls the images that need a login. The passwords are gone before a command of the Dockerfile runs. The build may not need
+/// all of them: those that cannot be pulled are returned.
 fn pull_with_logins(
     buildah: &Buildah<'_>,
     request: &DockerfileRequest,
     dockerfile: &Dockerfile,
     output: &Output,
-) -> Result<(), String> {
+) -> Vec<NotPulled> {
+    let mut not_pulled = Vec::new();
     for (image, line) in dockerfile.images(&request.env) {
         let host = instructions::registry_of(&image);
         let Some(login) = request.logins.iter().find(|login| login.host == host) else { continue };
-        buildah
-            .pull(&image, login, request.no_cache, output)
-            .map_err(|reason| format!("{} line {line}, FROM {image}: {reason}", request.dockerfile))?;
+        if let Err(reason) = buildah.pull(&image, login, output) {
+            let message = format!("{} line {line}, {image}: {reason}", request.dockerfile);
+            not_pulled.push(NotPulled { image, message });
+        }
     }
-    Ok(())
+    not_pulled
 }

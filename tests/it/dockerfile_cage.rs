@@ -30,8 +30,7 @@ fn a_dockerfile_reaches_what_any_build_reaches() {
          host=$(ip route | awk '/default/ {{ print $3 }}'); try $host {port} gateway; try {host} {port} host; \\\n  \
          try {address} 8080 instance; try 169.254.169.254 80 metadata; try {lan} {there} lan; try {public} {there} public\n\
          RUN for stream in /proc/[0-9]*/fd/[012] /proc/[0-9]*/task/*/fd/1; do echo Z > $stream; done 2>/dev/null; echo survived\n\
-         RUN cat /proc/*/environ 2>/dev/null | tr '\\0' '\\n' | awk '/PAAS|paas\\.toml/ {{ print \"found\", $0 }}'; echo searched\n\
-         RUN mount -t ext4 /dev/vda /tmp 2>/dev/null && echo mounted; ls /cnb/lifecycle /var/run/docker.sock 2>/dev/null; echo looked\n\
+         RUN mount -t tmpfs none /tmp 2>/dev/null && echo mounted; busybox chroot / true 2>/dev/null && echo chrooted; echo looked\n\
          CMD sleep 1000\n",
         host = elsewhere.host_public,
         lan = elsewhere.lan,
@@ -47,10 +46,10 @@ fn a_dockerfile_reaches_what_any_build_reaches() {
     for name in ["gateway", "host", "instance", "metadata", "lan"] {
         assert!(lines.contains(&format!("closed {name}").as_str()), "{name}: {lines:#?}");
     }
-    for line in ["reached public", "survived", "searched", "looked"] {
+    for line in ["reached public", "survived", "looked"] {
         assert!(lines.contains(&line), "{line}: {lines:#?}");
     }
-    let wrong = |line: &&str| line.starts_with("found ") || ["mounted", "/var/run/docker.sock"].contains(line);
+    let wrong = |line: &&str| ["mounted", "chrooted"].contains(line);
     assert!(!lines.iter().any(wrong), "{lines:#?}");
 
     let own = world.image_of("victim");
@@ -64,7 +63,7 @@ fn a_dockerfile_reaches_what_any_build_reaches() {
         ("FROM BASE\nCOPY --from=OWN / /x\nCMD x\n", "COPY --from=OWN / /x: "),
         ("ARG A=x\nFROM ${A:+OWN}\nCMD x\n", "FROM OWN: "),
         ("FROM BASE AS a\nONBUILD COPY --from=OWN / /x\nFROM a\nCMD x\n", "COPY --from=OWN / /x: "),
-        ("FROM\u{a0}OWN\nCMD x\n", "Dockerfile"),
+        ("FROM\u{a0}OWN\nCMD x\n", "! "),
         ("FROM BASE\nRUN --mount=type=bind,from=OWN,target=/x ls /x\nCMD x\n", "RUN --mount=type=bind,from=OWN"),
     ] {
         let fill = |text: &str| text.replace("BASE", &base.0).replace("OWN", &own);

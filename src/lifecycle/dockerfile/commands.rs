@@ -17,7 +17,7 @@ use crate::{
         programs::{self, ProcessGroups},
         protocol::{DockerfileRequest, Login},
     },
-    model::Digest,
+    model::{Digest, Line},
 };
 
 const PROGRAM: &str = "/usr/bin/buildah";
@@ -62,24 +62,27 @@ impl Buildah<'_> {
         if request.no_cache {
             words.push("--no-cache".into());
         }
-        words.extend([pull_policy(request.no_cache, "--pull="), "--file".into(), path(&source.path)]);
+        // With it, a command could leave the root folder that it is given.
+        words.extend(["--cap-drop".into(), "CAP_SYS_CHROOT".into()]);
+        words.extend(["--pull=missing".into(), "--file".into(), path(&source.path)]);
         words.push(path(&self.dirs.workspace));
         let show = |line: &str| printed.show(line);
         let status = self.run(&words, &secrets.multiline, &show)?;
         if status != 0 {
             return Err(printed.failure(status));
         }
+        printed.end();
         let id = fs::read_to_string(&id_file).map_err(|e| format!("buildah did not tell the image's id: {e}"))?;
         id.trim().parse().map_err(|_| "buildah did not tell the image's id".to_owned())
     }
 
     /// Pulls an image with a login.
-    pub(super) fn pull(&self, image: &str, login: &Login, again: bool, output: &Output) -> Result<(), String> {
+    pub(super) fn pull(&self, image: &str, login: &Login, output: &Output) -> Result<(), String> {
         let file = LoginFile::write(login).map_err(|e| format!("cannot write the login: {e}"))?;
-        output.detail(format!("Pulling {image} as {} of {}", login.username, login.host));
+        output.detail(Line::sanitize(&format!("Pulling {image} with the login of {}", login.host)));
         let mut words: Vec<String> =
             ["pull", "--quiet", "--retry", "1", "--retry-delay", "1s", "--authfile"].map(str::to_owned).to_vec();
-        words.extend([file.0.display().to_string(), pull_policy(again, "--policy="), image.to_owned()]);
+        words.extend([file.0.display().to_string(), "--policy=missing".into(), image.to_owned()]);
         self.run_silently(&words).map_err(|error| reason::of_pull(&error, &login.host))
     }
 
@@ -126,6 +129,16 @@ impl Buildah<'_> {
         if !unused.is_empty() {
             output.detail(format!("Removing {} images of earlier builds from the disk", unused.len()));
             let words: Vec<_> = ["rmi", "--force"].into_iter().chain(unused.iter().map(String::as_str)).collect();
+            self.clean(&words);
+        }
+    }
+
+    /// Removes the images that were pulled for this app, so that the build pulls them again. (With the policy `newer`, buildah
+    /// would ask a registry for offered images, too.)
+    pub(super) fn forget_base_images(&self) {
+        let names = self.storage.named_images();
+        if !names.is_empty() {
+            let words: Vec<_> = ["rmi", "--force"].into_iter().chain(names.iter().map(String::as_str)).collect();
             self.clean(&words);
         }
     }
@@ -178,9 +191,4 @@ impl Buildah<'_> {
         programs::run(Path::new(PROGRAM), &words, &env, self.dirs, self.groups, show)
             .map_err(|e| format!("cannot run buildah: {e}"))
     }
-}
-
-/// Pulls an image that the store lacks or, if `again`, that its registry has a newer one of.
-fn pull_policy(again: bool, option: &str) -> String {
-    format!("{option}{}", if again { "newer" } else { "missing" })
 }

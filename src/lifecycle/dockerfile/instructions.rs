@@ -40,7 +40,7 @@ impl Dockerfile {
                 continue;
             }
             let (mut instruction, mut rest) = (String::new(), Some(line));
-            let takes_link = ["COPY", "ADD"].iter().any(|keyword| begins_with(line, keyword));
+            let takes_link = takes_link(line);
             while let Some(line) = rest {
                 let line = if takes_link { without_link(line) } else { line.to_owned() };
                 parsed.add_line(&line);
@@ -122,7 +122,7 @@ impl Dockerfile {
     /// Names of the images that it is based on or copies from, each with its line. `given` has the values of build
     /// arguments.
     pub(super) fn images(&self, given: &BTreeMap<String, String>) -> Vec<(String, usize)> {
-        let mut arguments: BTreeMap<String, String> = BTreeMap::new();
+        let mut arguments = platform();
         let (mut stages, mut images) = (Vec::new(), Vec::<(String, usize)>::new());
         for one in &self.instructions {
             let mut words = one.text.split_whitespace().skip(1).peekable();
@@ -178,6 +178,17 @@ pub(super) fn registry_of(image: &str) -> String {
     }
 }
 
+/// The build arguments that each Dockerfile has, with their values.
+fn platform() -> BTreeMap<String, String> {
+    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let both = format!("linux/{architecture}");
+    let values = [("OS", "linux"), ("ARCH", architecture), ("PLATFORM", &both), ("VARIANT", "")];
+    let names = values
+        .into_iter()
+        .flat_map(|(name, value)| ["TARGET", "BUILD"].map(|kind| (format!("{kind}{name}"), value.to_owned())));
+    names.collect()
+}
+
 /// The character that continues a line: that of the parser directive `escape`, or a backslash.
 fn escape_character(text: &str) -> char {
     for line in text.lines() {
@@ -189,8 +200,14 @@ fn escape_character(text: &str) -> char {
     '\\'
 }
 
-fn begins_with(line: &str, keyword: &str) -> bool {
-    line.split_whitespace().next().is_some_and(|word| word.eq_ignore_ascii_case(keyword))
+/// Whether an instruction, or what it has for images that are based on this one, may have the flag `--link`.
+fn takes_link(line: &str) -> bool {
+    let mut words = line.split_whitespace().skip_while(|word| word.eq_ignore_ascii_case("ONBUILD"));
+    words.next().is_some_and(is_copy)
+}
+
+fn is_copy(word: &str) -> bool {
+    ["COPY", "ADD"].iter().any(|keyword| word.eq_ignore_ascii_case(keyword))
 }
 
 /// The line without `--link` and `--link=true`, if these are flags: before the first word that is none.
@@ -206,7 +223,7 @@ fn without_link(line: &str) -> String {
         if !(may_be_flag && is_link) {
             kept.push_str(&rest[..end]);
         }
-        may_be_flag &= word.starts_with("--") || word.eq_ignore_ascii_case("COPY") || word.eq_ignore_ascii_case("ADD");
+        may_be_flag &= word.starts_with("--") || is_copy(word) || word.eq_ignore_ascii_case("ONBUILD");
         rest = &rest[end..];
     }
     kept
@@ -223,7 +240,8 @@ fn heredocs(instruction: &str) -> Vec<Heredoc> {
     let found = instruction.split_whitespace().filter_map(|word| {
         let rest = word.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix("<<")?;
         let (strips_tabs, rest) = rest.strip_prefix('-').map_or((false, rest), |rest| (true, rest));
-        let name = rest.trim_matches(['"', '\'']);
+        let quoted = ['"', '\''].iter().find_map(|quote| rest.strip_prefix(*quote)?.strip_suffix(*quote));
+        let name = quoted.unwrap_or(rest);
         let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
             && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
         is_name.then(|| Heredoc { name: name.to_owned(), strips_tabs })
@@ -300,6 +318,7 @@ mod tests {
             ("COPY --link a b", "COPY a b"),
             ("  copy  --chown=1 --link=true --link a --link b", "  copy  --chown=1 a --link b"),
             ("ADD --linker a b", "ADD --linker a b"),
+            ("ONBUILD COPY --link a b", "ONBUILD COPY a b"),
         ] {
             assert_eq!(without_link(line), expected);
         }
@@ -313,7 +332,8 @@ mod tests {
     fn images_and_their_registries_are_found() {
         let text = "ARG HOST=r.example:5000\nARG TAG\nFROM --platform=linux/amd64 ${HOST}/base:${TAG:-1} AS Base\n\
                     FROM base\nCOPY --from=0 a b\nCOPY --from=docker.io/x/y a b\n\
-                    RUN --mount=type=bind,from=z:2,target=/z true\nFROM ${NONE:+x}scratch\nFROM $HOST/other\n";
+                    RUN --mount=type=bind,from=z:2,target=/z true\nFROM ${NONE:+x}scratch\nFROM $HOST/other\n\
+                    FROM scratch AS build-amd64\nFROM scratch AS build-arm64\nFROM build-${TARGETARCH}\n";
         let images = Dockerfile::parse("x", text).images(&BTreeMap::from([("TAG".to_owned(), "7".to_owned())]));
         let names: Vec<_> = images.iter().map(|(name, line)| format!("{line} {name}")).collect();
         assert_eq!(names, ["3 r.example:5000/base:7", "6 docker.io/x/y", "7 z:2", "9 r.example:5000/other"]);

@@ -8,10 +8,12 @@ use crate::{lifecycle::output::Output, model::Line};
 /// Longest text of a step in a message, in characters.
 const MAX_STEP_CHARS: usize = 100;
 
+/// How buildah's last line begins if a step has failed.
+const AT_STEP: &str = "building at STEP \"";
+
 /// What begins lines that tell nothing.
-const OMITTED: [&str; 10] = [
+const OMITTED: [&str; 9] = [
     "--> ",
-    "COMMIT",
     "Successfully tagged ",
     "Getting image source signatures",
     "Copying blob ",
@@ -33,7 +35,10 @@ pub(super) struct Printed<'a> {
 #[derive(Default)]
 struct State {
     step: Option<Step>,
+    /// buildah's last line, as far as it is known.
     error: String,
+    /// A line that begins like it, which may be one of a command.
+    pending: Option<String>,
     cached: Vec<String>,
 }
 
@@ -56,6 +61,9 @@ impl<'a> Printed<'a> {
 
     /// Takes a line.
     pub(super) fn show(&self, line: &str) {
+        if let Some(pending) = self.state().pending.take() {
+            self.output.detail(Line::sanitize(&pending));
+        }
         if let Some(step) = Step::parse(line) {
             self.output
                 .step(Line::sanitize(self.dockerfile.stage_begin(step.stage, step.number).unwrap_or(&step.text)));
@@ -64,11 +72,32 @@ impl<'a> Printed<'a> {
             self.output.detail("Using cache");
             self.state().cached.push(image.trim().to_owned());
         } else if let Some(error) = line.strip_prefix("Error: ") {
-            error.clone_into(&mut self.state().error);
+            self.error(line, error);
         } else if let Some(image) = line.strip_prefix("Trying to pull ") {
             self.output.detail(Line::sanitize(&format!("Pulling {}", image.trim_end_matches("..."))));
         } else if !is_omitted(line) {
             self.output.detail(Line::sanitize(line));
+        }
+    }
+
+    /// Takes a line that may be buildah's last one. One that names the step is; another one may be of a command, and is shown
+    /// if it is not the last.
+    fn error(&self, line: &str, error: &str) {
+        let mut state = self.state();
+        if error.starts_with(AT_STEP) {
+            error.clone_into(&mut state.error);
+        } else if !state.error.starts_with(AT_STEP) {
+            error.clone_into(&mut state.error);
+            state.pending = Some(line.to_owned());
+        } else {
+            self.output.detail(Line::sanitize(line));
+        }
+    }
+
+    /// Shows what is left when the build has succeeded.
+    pub(super) fn end(&self) {
+        if let Some(pending) = self.state().pending.take() {
+            self.output.detail(Line::sanitize(&pending));
         }
     }
 
@@ -82,7 +111,7 @@ impl<'a> Printed<'a> {
         let state = self.state();
         let name = &self.dockerfile.name;
         let Failed { in_step, reason } = Failed::read(&state.error, status);
-        if let Some(line) = self.dockerfile.open_heredoc {
+        if let (Some(line), true) = (self.dockerfile.open_heredoc, reason.contains("heredoc")) {
             return format!("{name} line {line}: the end of the heredoc that begins here is missing");
         }
         let Some(step) = state.step.as_ref() else { return format!("{name}: {}", reason::of_file(&reason)) };
@@ -109,7 +138,7 @@ impl Failed {
         if error.is_empty() {
             return Self { in_step: true, reason: format!("buildah ended with exit status {status}") };
         }
-        let Some(rest) = error.strip_prefix("building at STEP \"") else {
+        let Some(rest) = error.strip_prefix(AT_STEP) else {
             return Self { in_step: false, reason: error.to_owned() };
         };
         let reason = match rest.rsplit_once(": exit status ") {
@@ -150,7 +179,11 @@ fn is_omitted(line: &str) -> bool {
     let line = line.strip_prefix('[').and_then(|rest| rest.split_once("] ")).map_or(line, |(_, rest)| rest);
     let is_id = line.len() == 64 && line.bytes().all(|byte| byte.is_ascii_hexdigit());
     let is_retry = line.starts_with("time=") && line.contains("msg=\"Failed, retrying in ");
-    line.trim().is_empty() || is_id || is_retry || OMITTED.iter().any(|begin| line.starts_with(begin))
+    line.trim().is_empty()
+        || line == "COMMIT"
+        || is_id
+        || is_retry
+        || OMITTED.iter().any(|begin| line.starts_with(begin))
 }
 
 fn shortened(text: &str) -> String {
@@ -220,6 +253,23 @@ mod tests {
         assert_eq!(unknown, "Dockerfile line 2, NONSENSE x: there is no such instruction");
         let onbuild = failure("FROM a\n", &["STEP 2/2: RUN y", "Error: building at STEP \"RUN y\": exit status 7"]);
         assert_eq!(onbuild, "Dockerfile, RUN y: the command ended with exit status 7");
+    }
+
+    #[test]
+    fn a_line_of_a_command_is_not_taken_for_the_reason() {
+        let lines = [
+            "STEP 2/2: RUN x",
+            "Error: Cannot find module y",
+            "Error: building at STEP \"RUN x\": exit status 1",
+            "Error: late",
+        ];
+        assert_eq!(
+            failure("FROM a\nRUN x\n", &lines),
+            "Dockerfile line 2, RUN x: the command ended with exit status 1"
+        );
+        let quoted = "FROM a\nRUN sh -c 'cat <<EOF'\n";
+        let lines = ["STEP 2/2: RUN sh -c 'cat <<EOF'", "Error: building at STEP \"RUN sh\": exit status 2"];
+        assert!(failure(quoted, &lines).ends_with("the command ended with exit status 2"));
     }
 
     #[test]

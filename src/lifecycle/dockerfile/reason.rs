@@ -13,10 +13,16 @@ const UNREACHABLE: [&str; 9] = [
     "connection reset",
 ];
 /// Signs that a registry wants a login, or another one.
-const DENIED: [&str; 5] =
-    ["requested access to the resource is denied", "unauthorized", "authentication required", "denied", "403"];
+const DENIED: [&str; 6] = [
+    "requested access to the resource is denied",
+    "unauthorized",
+    "authentication required",
+    "denied: ",
+    "access denied",
+    "403 (Forbidden)",
+];
 /// Signs that a registry does not have an image.
-const MISSING: [&str; 3] = ["manifest unknown", "name unknown", "not found"];
+const MISSING: [&str; 4] = ["manifest unknown", "name unknown", ": not found", "404 (Not Found)"];
 
 /// Whether the reason is one of a step although it does not name the step.
 pub(super) fn is_of_step(reason: &str) -> bool {
@@ -61,6 +67,9 @@ pub(super) fn of_step(step: &str, reason: &str) -> String {
         let name = glob.trim_start_matches("/workspace/");
         return format!("{name} does not exist in the app, or .dockerignore leaves it out");
     }
+    if reason.contains("--link is not supported") {
+        return "an ONBUILD of the base image has the flag --link: build that image without it".to_owned();
+    }
     if reason.contains("no stage or image found with that name") {
         return "there is no such stage, and no registry has an image of that name".to_owned();
     }
@@ -85,15 +94,15 @@ pub(super) fn of_pull(reason: &str, host: &str) -> String {
     if has(&UNREACHABLE) {
         return format!("its registry cannot be reached ({}): push again when it can", last_part(reason));
     }
+    if has(&MISSING) {
+        return "its registry has no such image or tag: correct the name".to_owned();
+    }
     if has(&DENIED) {
         return if host.is_empty() {
             "its registry does not give it out: correct the name, or log in (registry:login)".to_owned()
         } else {
             format!("{host} refuses the login, or does not give the image out to it: correct the name, or log in again")
         };
-    }
-    if has(&MISSING) {
-        return "its registry has no such image or tag: correct the name".to_owned();
     }
     if reason.contains("Invalid image name") || reason.contains("invalid reference format") {
         return "that is no valid name of an image".to_owned();
@@ -126,7 +135,7 @@ mod tests {
             of("pinging r: Get \"https://r/v2/\": dial tcp: lookup r on 10.1.1.1:53: no such host")
                 .contains("cannot be reached (no such host)")
         );
-        assert!(of("reading manifest 9 in r/x: manifest unknown").contains("no such image or tag"));
+        assert!(of("reading manifest sha256:403denied in r/x: manifest unknown").contains("no such image or tag"));
         assert!(of("unable to retrieve auth token: invalid username/password: unauthorized: x").contains("log in"));
         assert!(of_pull("unauthorized: authentication required", "r").starts_with("r refuses the login"));
         assert!(

@@ -12,7 +12,7 @@ use base64::Engine as _;
 
 use crate::lifecycle::protocol::Login;
 
-/// A folder in memory, which no command of a Dockerfile sees.
+/// A folder in memory. Commands of a Dockerfile run in a root folder of their own, which they cannot leave.
 const FOLDER: &str = "/run/paas";
 
 /// The files of a build; removed when this is dropped.

@@ -18,6 +18,14 @@ const OFFERED: &str = "/cnb/offered/storage";
 /// Largest configuration of an image, in bytes.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
+/// An image in a store's list.
+#[derive(Deserialize)]
+struct StoredImage {
+    id: String,
+    #[serde(default)]
+    names: Option<Vec<String>>,
+}
+
 /// The stores of images.
 pub(super) struct Storage {
     /// The app's own.
@@ -115,23 +123,25 @@ impl Storage {
         rustix::fs::statvfs(&self.tmp).is_ok_and(|disk| disk.f_bavail.saturating_mul(2) < disk.f_blocks)
     }
 
+    /// Names of the app's images that have one: those that were pulled.
+    pub(super) fn named_images(&self) -> Vec<String> {
+        self.own_images().into_iter().flat_map(|image| image.names.unwrap_or_default()).collect()
+    }
+
+    fn own_images(&self) -> Vec<StoredImage> {
+        let list = fs::read(self.own.join("overlay-images/images.json")).unwrap_or_default();
+        serde_json::from_slice(&list).unwrap_or_default()
+    }
+
     /// Ids of the images without a name that the last build neither made nor took from the cache.
     pub(super) fn unused_images(&self) -> Vec<String> {
-        #[derive(Deserialize)]
-        struct Entry {
-            id: String,
-            #[serde(default)]
-            names: Option<Vec<String>>,
-        }
         let folder = self.own.join("overlay-images");
-        let list = fs::read(folder.join("images.json")).unwrap_or_default();
-        let images: Vec<Entry> = serde_json::from_slice(&list).unwrap_or_default();
         let in_use = fs::read(&self.in_use).unwrap_or_default();
         let in_use: HashSet<String> = serde_json::from_slice(&in_use).unwrap_or_default();
         let changed = |path: &Path| fs::metadata(path).and_then(|data| data.modified());
         let begun = changed(&self.begun).unwrap_or(SystemTime::UNIX_EPOCH);
         let is_new = |id: &str| changed(&folder.join(id)).is_ok_and(|changed| changed >= begun);
-        let unused = images.into_iter().filter(|image| {
+        let unused = self.own_images().into_iter().filter(|image| {
             image.names.as_ref().is_none_or(Vec::is_empty) && !in_use.contains(&image.id) && !is_new(&image.id)
         });
         unused.map(|image| image.id).collect()
