@@ -102,7 +102,7 @@ RUN cat > /www/doc.html <<-EOF
 \theredoc for $TARGETOS
 \tEOF
 RUN --mount=type=secret,id=TOKEN cat /run/secrets/TOKEN | tr a-z A-Z > /www/secret.html; \\
-    ls -A /borrowed /scratch 2>/dev/null | tr '\\n' ' ' > /www/gone.html
+    ls -A /borrowed /scratch 2>/dev/null | awk '!/:$/ && NF' | awk 'END { print NR \" left\" }' > /www/gone.html
 RUN --mount=type=cache,target=/cache echo x >> /cache/n; cat /cache/n | tr -d '\\n' > /www/cached.html
 COPY --chown=4711:4711 . /all/
 COPY --link --chmod=0600 <<ONE page/index.html /files/
@@ -156,7 +156,7 @@ fn common_instructions_are_built() {
         ("os", "for linux"),
         ("doc", "heredoc for linux"),
         ("secret", "TELL-NOBODY"),
-        ("gone", "/borrowed:  /scratch: "),
+        ("gone", "0 left"),
         ("cached", "x"),
         ("files", "keep.txt\npage"),
         ("modes", "-rw-------ONE\n-rw-------index.html"),
