@@ -1,4 +1,5 @@
-//! Apps with a Dockerfile.
+//! Apps with a Dockerfile. (buildah passes on what a command prints while the command runs, so those whose output is looked at
+//! wait a moment.)
 
 use std::{path::PathBuf, process::Command};
 
@@ -23,7 +24,7 @@ fn a_dockerfile_is_built_and_its_port_is_served() {
         "boxed",
         "# syntax=docker/dockerfile:1\nFROM BASE AS build\nARG GREETING=none\nCOPY . /src\n\
          RUN --mount=type=cache,target=/cache ls -A /src && mkdir /out && cp /src/page/index.html /out/ \\\n  \
-         && echo \"$GREETING user $(id -u)\" > /out/built.html\n\
+         && echo \"$GREETING user $(id -u)\" > /out/built.html && sleep 1\n\
          FROM BASE\nCOPY --from=build --link /out /www\nRUN <<EOF\necho heredoc > /www/doc.html\nEOF\n\
          WORKDIR /www\nUSER 4711\nEXPOSE 3000\nCMD exec httpd -f -p $PORT -h /www\n",
     );
@@ -201,14 +202,14 @@ fn a_dockerfile_that_fails_is_explained() {
          nc -w 3 $host {} </dev/null || exit 3\n",
         listener.local_addr().unwrap().port()
     );
-    let folder = app(&world, &base, "broken", "FROM BASE\nRUN echo about to fail && exit 3\nCMD x\n");
+    let folder = app(&world, &base, "broken", "FROM BASE\nRUN echo about to fail; sleep 1; exit 3\nCMD x\n");
     // An instance that listens on the wrong port is given up after 5 seconds instead of a minute.
     world.commit(&folder, &[("app.json", r#"{"healthchecks":{"web":[{"attempts":10,"wait":0.5}]}}"#)]);
     world
         .push(&folder)
         .failure()
         .prints("about to fail")
-        .prints("Dockerfile line 2, RUN echo about to fail && exit 3: the command ended with exit status 3")
+        .prints("Dockerfile line 2, RUN echo about to fail; sleep 1; exit 3: the command ended with exit status 3")
         .prints("Nothing is deployed yet");
     for (dockerfile, says) in [
         (
@@ -232,7 +233,7 @@ fn a_dockerfile_that_fails_is_explained() {
             "FROM BASE AS a\nFROM BASE\nCOPY --from=a /x /x\n",
             "Dockerfile line 3, COPY --from=a /x /x: x does not exist there",
         ),
-        ("FROM BASE\nRUN nonsense\n", "nonsense: not found"),
+        ("FROM BASE\nRUN nonsense\n", "line 2, RUN nonsense: the command ended with exit status 127"),
         (
             "FROM BASE\nADD https://registry.invalid/x /x\n",
             "line 2, ADD https://registry.invalid/x /x: the address cannot be reached",

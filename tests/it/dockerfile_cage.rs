@@ -28,9 +28,9 @@ fn a_dockerfile_reaches_what_any_build_reaches() {
     let tries = format!(
         "FROM BASE\nRUN try() {{ nc -w 5 $1 $2 </dev/null >/dev/null 2>&1 && echo \"reached $3\" || echo \"closed $3\"; }}; \\\n  \
          host=$(ip route | awk '/default/ {{ print $3 }}'); try $host {port} gateway; try {host} {port} host; \\\n  \
-         try {address} 8080 instance; try 169.254.169.254 80 metadata; try {lan} {there} lan; try {public} {there} public\n\
-         RUN for stream in /proc/[0-9]*/fd/[012] /proc/[0-9]*/task/*/fd/1; do echo Z > $stream; done 2>/dev/null; echo survived\n\
-         RUN mount -t tmpfs none /tmp 2>/dev/null && echo mounted; busybox chroot / true 2>/dev/null && echo chrooted; echo looked\n\
+         try {address} 8080 instance; try 169.254.169.254 80 metadata; try {lan} {there} lan; try {public} {there} public; sleep 1\n\
+         RUN for stream in /proc/[0-9]*/fd/[012] /proc/[0-9]*/task/*/fd/1; do echo Z > $stream; done 2>/dev/null; echo survived; sleep 1\n\
+         RUN mount -t tmpfs none /tmp 2>/dev/null && echo mounted; busybox chroot / true 2>/dev/null && echo chrooted; echo looked; sleep 1\n\
          CMD sleep 1000\n",
         host = elsewhere.host_public,
         lan = elsewhere.lan,
