@@ -217,6 +217,28 @@ fn proxy(url: &str) -> Vec<(String, u16)> {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn a_build_resolves_no_name_that_was_resolved_before() {
+        let mut config = Config::default();
+        config.outbound.http_proxy = Some("http://localhost:3128".to_owned());
+        let names = FilterNames {
+            chains: "PAAS-1".into(),
+            build_interface: "pa-1-b".into(),
+            interfaces: "pa-1-+".into(),
+            own_range: "10.210.0.0/16".into(),
+            router: Ipv4Addr::new(10, 210, 0, 1),
+        };
+        let filters = Filters::new(&config, names);
+        let is_open = || !filters.proxies().is_empty();
+        filters.resolve_once().await;
+        assert!(is_open());
+        filters.state().resolved.clear();
+        filters.resolve_once().await;
+        assert!(!is_open(), "it was not resolved again");
+        filters.resolve().await;
+        assert!(is_open());
+    }
+
     #[test]
     fn host_and_port_of_a_proxy_are_found() {
         let proxy = |url| proxy(url).into_iter().map(|(host, port)| format!("{host} {port}")).collect::<Vec<_>>();
