@@ -25,6 +25,17 @@ pub enum ChildError {
         /// Output of the command, on one line.
         message: String,
     },
+    /// The command succeeded, but what it changed is not as it should be.
+    #[error(
+        "{program} set the rules {times} times, and they were changed again each time: find the program on this machine \
+         that changes the packet filters all the time, such as a firewall service, and stop it"
+    )]
+    NoEffect {
+        /// Command.
+        program: &'static str,
+        /// How often it ran.
+        times: u32,
+    },
 }
 
 impl ChildError {
@@ -37,7 +48,7 @@ impl ChildError {
     pub(super) fn status(&self) -> Option<i32> {
         match self {
             Self::Failed { status, .. } => Some(*status),
-            Self::CannotRun { .. } => None,
+            Self::CannotRun { .. } | Self::NoEffect { .. } => None,
         }
     }
 }

@@ -1,5 +1,6 @@
-//! Disks of limited size for builds: a sparse file with an ext4 file system, loop-mounted while a build runs. They hold only
-//! layers and cache of builds: a damaged disk is created again.
+//! Disks of limited size for builds: a sparse file with an ext4 file system, loop-mounted while a build runs. They hold
+//! layers and cache of builds, and copies of the offered images, which the blob store has as well: a damaged disk is created
+//! again.
 
 mod error;
 mod folders;

@@ -15,8 +15,6 @@ pub type Result<T, E = EngineError> = std::result::Result<T, E>;
 pub enum Act {
     /// Attach to the streams of a container.
     Attach,
-    /// Build a Dockerfile.
-    Build,
     /// Create a container or network.
     Create,
     /// Run a command in a container.
@@ -53,7 +51,6 @@ impl fmt::Display for Act {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Attach => "attach to",
-            Self::Build => "build",
             Self::Create => "create",
             Self::Execute => "run a command in",
             Self::Inspect => "inspect",
@@ -148,9 +145,6 @@ pub enum EngineError {
     /// An address is not one of those of app bridges.
     #[error("{0} is no address of an app bridge: network.range has changed")]
     NoBridge(std::net::Ipv4Addr),
-    /// The build of a Dockerfile failed because of the Dockerfile.
-    #[error("{0}")]
-    StepFailed(String),
     /// The engine does not have the image (any more): pull it again.
     #[error("image {image} is not on this engine")]
     ImageMissing {

@@ -4,12 +4,14 @@ mod rules;
 mod table;
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Mutex, PoisonError},
-    time::Duration,
 };
 
-use super::child::ChildError;
+use futures_util::future::join_all;
+use tokio::sync::OnceCell;
+
+use super::{child::ChildError, lookup::addresses_of};
 use crate::{
     config::{Config, InstanceNetwork},
     model::{Destination, NetworkTarget, Opening, TargetPlace, host_and_port},
@@ -17,8 +19,6 @@ use crate::{
 pub(super) use rules::FilterNames;
 use rules::{Family, FilterInput, ServerOpening};
 
-/// How long a name of the configuration may take to resolve.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Port of a proxy whose URL names none, for curl; other programs take that of the scheme.
 const CURL_PROXY_PORT: u16 = 1080;
 
@@ -29,6 +29,8 @@ pub(super) struct Filters {
     settings: Settings,
     /// Held while the packet filters are read and changed.
     lock: tokio::sync::Mutex<()>,
+    /// Set once the names of the configuration were resolved for the first time.
+    first_resolved: OnceCell<()>,
     state: Mutex<State>,
 }
 
@@ -66,6 +68,7 @@ impl Filters {
                 proxies: proxies.flat_map(|url| proxy(url)).collect(),
             },
             lock: tokio::sync::Mutex::default(),
+            first_resolved: OnceCell::new(),
             state: Mutex::default(),
         }
     }
@@ -91,7 +94,7 @@ impl Filters {
     }
 
     /// Sets the packet filters; whether they were not as they should be.
-    pub(super) async fn set(&self, nameservers: Vec<IpAddr>, uplinks: Vec<String>) -> Result<bool, ChildError> {
+    pub(super) async fn set(&self, nameservers: Vec<Ipv4Addr>, uplinks: Vec<String>) -> Result<bool, ChildError> {
         let _lock = self.lock.lock().await;
         let input = self.input(nameservers, uplinks);
         let result = set_tables(&input).await;
@@ -122,7 +125,7 @@ impl Filters {
         Ok(())
     }
 
-    fn input(&self, nameservers: Vec<IpAddr>, uplinks: Vec<String>) -> FilterInput<'_> {
+    fn input(&self, nameservers: Vec<Ipv4Addr>, uplinks: Vec<String>) -> FilterInput<'_> {
         FilterInput {
             names: &self.names,
             nameservers,
@@ -134,7 +137,14 @@ impl Filters {
         }
     }
 
-    /// Resolves the names of the configuration. One that does not resolve keeps the addresses that it had.
+    /// Resolves the names of the configuration, unless that was done before: a name server that does not respond is to hold
+    /// up one build, not every build.
+    pub(super) async fn resolve_once(&self) {
+        self.first_resolved.get_or_init(|| self.resolve()).await;
+    }
+
+    /// Resolves the names of the configuration, all at the same time. One that does not resolve keeps the addresses that it
+    /// had.
     pub(super) async fn resolve(&self) {
         let allowed = self.settings.allow.iter().filter_map(|target| match &target.place {
             TargetPlace::Name(name) => Some(name),
@@ -143,13 +153,10 @@ impl Filters {
         let mut names: Vec<_> = self.settings.proxies.iter().map(|(host, _)| host).chain(allowed).collect();
         names.sort();
         names.dedup();
-        for name in names {
-            let found = tokio::time::timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((name.as_str(), 0))).await;
-            let Ok(Ok(found)) = found else { continue };
-            let mut addresses: Vec<IpAddr> = found.map(|address| address.ip()).collect();
-            addresses.sort();
-            addresses.dedup();
-            let mut state = self.state();
+        let found = join_all(names.iter().map(|name| addresses_of(name))).await;
+        let mut state = self.state();
+        for (name, addresses) in names.into_iter().zip(found) {
+            let Some(addresses) = addresses else { continue };
             state.resolved.retain(|(known, _)| known != name);
             state.resolved.push((name.clone(), addresses));
         }
@@ -209,6 +216,28 @@ fn proxy(url: &str) -> Vec<(String, u16)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_build_resolves_no_name_that_was_resolved_before() {
+        let mut config = Config::default();
+        config.outbound.http_proxy = Some("http://localhost:3128".to_owned());
+        let names = FilterNames {
+            chains: "PAAS-1".into(),
+            build_interface: "pa-1-b".into(),
+            interfaces: "pa-1-+".into(),
+            own_range: "10.210.0.0/16".into(),
+            router: Ipv4Addr::new(10, 210, 0, 1),
+        };
+        let filters = Filters::new(&config, names);
+        let is_open = || !filters.proxies().is_empty();
+        filters.resolve_once().await;
+        assert!(is_open());
+        filters.state().resolved.clear();
+        filters.resolve_once().await;
+        assert!(!is_open(), "it was not resolved again");
+        filters.resolve().await;
+        assert!(is_open());
+    }
 
     #[test]
     fn host_and_port_of_a_proxy_are_found() {

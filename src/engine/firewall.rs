@@ -2,20 +2,26 @@
 //! nor a metadata service, nor other containers, except what an admin opens. What is closed is rejected, so that it fails at
 //! once.
 
-use std::net::IpAddr;
-
 use tokio_util::sync::CancellationToken;
 
 use super::{
     error::{EngineError, Result},
     filter_changes::{FilterChanges, has_containers},
     handle::Host,
+    resolver::nameservers,
 };
 use crate::model::Opening;
 
 impl Host {
-    /// Sets the packet filters; cheap if they are set already.
+    /// Sets the packet filters; cheap if they are set already. The names of the configuration are resolved once: see
+    /// [`Self::update_firewall`].
     pub async fn ensure_firewall(&self) -> Result<()> {
+        self.0.shared.filters.resolve_once().await;
+        self.restore_firewall().await.map(drop)
+    }
+
+    /// Resolves the names of the configuration again, which may take seconds, and sets the packet filters.
+    pub async fn update_firewall(&self) -> Result<()> {
         self.0.shared.filters.resolve().await;
         self.restore_firewall().await.map(drop)
     }
@@ -56,12 +62,10 @@ impl Host {
     /// changes: no program is run.
     pub async fn set_openings(&self, openings: Vec<Opening>) -> Result<()> {
         let filters = &self.0.shared.filters;
-        let is_first = !filters.are_wanted();
         if !filters.declare(openings) {
             return Ok(());
         }
-        // With the names of the configuration, too, which are not resolved yet.
-        if is_first { self.ensure_firewall().await } else { self.restore_firewall().await.map(drop) }
+        self.ensure_firewall().await
     }
 
     /// Sets the packet filters, with the names as they resolved last; whether they were not as they should be.
@@ -74,24 +78,6 @@ impl Host {
     pub(super) async fn remove_firewall(&self) -> Result<()> {
         self.0.shared.filters.remove().await.map_err(|source| EngineError::CannotFilter { source })
     }
-}
-
-/// Name servers to which Docker forwards the queries of containers: those of the machine, except loopback addresses.
-pub(crate) async fn nameservers() -> Vec<IpAddr> {
-    let mut found = Vec::new();
-    for path in ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"] {
-        let text = tokio::fs::read_to_string(path).await.unwrap_or_default();
-        let addresses = text.lines().filter_map(|line| {
-            let address = line.trim().strip_prefix("nameserver")?.trim();
-            address.parse::<IpAddr>().ok().filter(|a| !a.is_loopback() && !a.is_unspecified())
-        });
-        for address in addresses {
-            if !found.contains(&address) {
-                found.push(address);
-            }
-        }
-    }
-    found
 }
 
 /// Interfaces of this machine's default routes.

@@ -1,6 +1,6 @@
 //! Images on the engine. They are a cache of the blob store.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, io, pin::pin};
 
 use bollard::{
     Docker,
@@ -70,6 +70,9 @@ fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserial
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
+/// Largest description of an image, in bytes.
+const MAX_DESCRIPTION: usize = 16 << 20;
+
 /// What the engine says of an image. bollard's own request fails for an image that the engine has only in part, because it
 /// expects all parts of the response.
 async fn inspect(docker: &Docker, reference: &str) -> Result<Inspected, DockerError> {
@@ -80,8 +83,16 @@ async fn inspect(docker: &Docker, reference: &str) -> Result<Inspected, DockerEr
         }
         request
     });
-    let response: BytesMut = docker.export_image(reference).try_collect().await?;
-    Ok(serde_json::from_slice(&response)?)
+    let mut response = pin!(docker.export_image(reference));
+    let mut description = BytesMut::new();
+    while let Some(part) = response.try_next().await? {
+        description.extend_from_slice(&part);
+        // If the address were not changed, this would be the whole image.
+        if description.len() > MAX_DESCRIPTION {
+            return Err(io::Error::other("Docker's description of it is larger than 16 MiB").into());
+        }
+    }
+    Ok(serde_json::from_slice(&description)?)
 }
 
 impl Inspected {
@@ -186,15 +197,10 @@ impl Images {
         }
     }
 
-    /// Whether the name denotes an image of an app or a stack, of this server or another one on the same engine.
+    /// Whether the name denotes an image of an app or a stack, of this server or another one on the same engine, which must
+    /// have the image.
     pub async fn is_private(&self, reference: &str) -> Result<bool> {
-        let image = match self.inspect(reference).await {
-            Ok(Some(image)) => image,
-            // The engine's builder would not find it either.
-            Ok(None) => return Ok(false),
-            Err(EngineError::Docker { source, .. }) if status(&source) == Some(400) => return Ok(false),
-            Err(e) => return Err(e),
-        };
+        let image = self.inspect(reference).await?.ok_or(EngineError::Incomplete("the image that it had just now"))?;
         let pulled = self.pulled_as(&image.repo_tags, &image.repo_digests).next().is_some();
         let tagged = image.repo_tags.iter().any(|tag| tag.starts_with(TAG_PREFIX));
         Ok(pulled || tagged || image.config.labels.contains_key(label::SERVER))

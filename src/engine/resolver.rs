@@ -40,6 +40,7 @@ const DEFAULT: [Ipv4Addr; 2] = [Ipv4Addr::new(8, 8, 8, 8), Ipv4Addr::new(8, 8, 4
 #[derive(Debug, PartialEq, Eq)]
 struct Configuration {
     text: String,
+    servers: Vec<Ipv4Addr>,
     /// Whether the machine has no name server that a container can reach.
     is_default: bool,
 }
@@ -60,8 +61,18 @@ impl Configuration {
             text.push_str(&line);
             text.push('\n');
         }
-        Self { text, is_default: found.is_none() }
+        Self { text, servers, is_default: found.is_none() }
     }
+
+    /// That of this machine.
+    fn of_machine() -> Self {
+        Self::of(&SOURCES.map(|source| fs::read_to_string(source).unwrap_or_default()))
+    }
+}
+
+/// The name servers that containers ask.
+pub(super) async fn nameservers() -> Vec<Ipv4Addr> {
+    tokio::task::spawn_blocking(|| Configuration::of_machine().servers).await.unwrap_or_default()
 }
 
 /// The servers that a container can reach: it has IPv4 alone, and a loopback address is its own.
@@ -102,8 +113,7 @@ impl Connection {
         let _lock = self.shared.resolver_lock.lock().await;
         let path = self.shared.resolver_file.clone();
         let written = tokio::task::spawn_blocking(move || {
-            let sources = SOURCES.map(|source| fs::read_to_string(source).unwrap_or_default());
-            let Configuration { text, is_default } = Configuration::of(&sources);
+            let Configuration { text, is_default, .. } = Configuration::of_machine();
             Ok((write_in_place(&path, &text)?, is_default))
         });
         let written = written.await.unwrap_or_else(|error| Err(io::Error::other(error)));
@@ -215,7 +225,10 @@ mod tests {
     use super::*;
 
     fn of(sources: [&str; 2]) -> (String, bool) {
-        let Configuration { text, is_default } = Configuration::of(&sources.map(str::to_owned));
+        let Configuration { text, servers, is_default } = Configuration::of(&sources.map(str::to_owned));
+        // The packet filters open these, and no others.
+        let named = text.lines().filter_map(|line| line.strip_prefix("nameserver ")).collect::<Vec<_>>();
+        assert_eq!(named, servers.iter().map(Ipv4Addr::to_string).collect::<Vec<_>>());
         (text.lines().skip(1).collect::<Vec<_>>().join("|"), is_default)
     }
 

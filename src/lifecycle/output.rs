@@ -80,11 +80,24 @@ impl Output {
     pub(super) fn result(&self, result: &BuildResult) -> io::Result<()> {
         match self.frame(Kind::Result, &serde_json::to_vec(result)?) {
             Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
-                let message =
-                    "the buildpacks' labels, metadata of layers and store.toml are together larger than 1 MiB: \
-                               keep large data in files of a layer"
-                        .to_owned();
-                self.frame(Kind::Result, &serde_json::to_vec(&BuildResult::Failed { phase: Phase::Export, message })?)
+                let (phase, message) = match result {
+                    BuildResult::Built(_) => (
+                        Phase::Export,
+                        "the buildpacks' labels, metadata of layers and store.toml are together larger than 1 MiB: keep \
+                         large data in files of a layer",
+                    ),
+                    BuildResult::Image(_) => (
+                        Phase::Export,
+                        "the labels, variables and commands of the image are together larger than 1 MiB: keep large data in \
+                         files that the Dockerfile copies",
+                    ),
+                    BuildResult::Failed { phase, .. } => {
+                        (*phase, "its reason is larger than 1 MiB: see the lines before this one")
+                    }
+                    BuildResult::Done | BuildResult::Fetched(_) => (Phase::Export, "the result is larger than 1 MiB"),
+                };
+                let failed = BuildResult::Failed { phase, message: message.to_owned() };
+                self.frame(Kind::Result, &serde_json::to_vec(&failed)?)
             }
             other => other,
         }

@@ -297,14 +297,20 @@ fn invalid_files_of_a_buildpack_are_refused() {
 
 #[test]
 fn a_result_larger_than_a_frame_becomes_an_error() {
-    let sink = Sink::default();
-    let result = protocol::BuildResult::Failed { phase: protocol::Phase::Build, message: "x".repeat(2 << 20) };
-    Output::new(sink.clone()).result(&result).unwrap();
-    let bytes = sink.0.lock().unwrap().clone();
-    let (kind, payload) = read_frame(&mut Cursor::new(bytes)).unwrap().unwrap();
-    assert_eq!(kind, Kind::Result);
-    let text = String::from_utf8(payload).unwrap();
-    assert!(text.contains("larger than 1 MiB"), "{text}");
+    let large = "x".repeat(2 << 20);
+    let image = protocol::BuiltImage { config: large.as_str().into(), layers: Vec::new(), timings: Vec::new() };
+    for (result, reason) in [
+        (BuildResult::Image(Box::new(image)), "of the image are together larger than 1 MiB"),
+        (BuildResult::Failed { phase: protocol::Phase::Build, message: large }, "its reason is larger than 1 MiB"),
+    ] {
+        let sink = Sink::default();
+        Output::new(sink.clone()).result(&result).unwrap();
+        let bytes = sink.0.lock().unwrap().clone();
+        let (kind, payload) = read_frame(&mut Cursor::new(bytes)).unwrap().unwrap();
+        assert_eq!(kind, Kind::Result);
+        let text = String::from_utf8(payload).unwrap();
+        assert!(text.contains(reason) && !text.contains("buildpack"), "{text}");
+    }
 }
 
 #[test]

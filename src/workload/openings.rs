@@ -9,16 +9,11 @@ use std::{
 use tokio::sync::Mutex;
 
 use crate::{
-    engine::{EngineError, Host, Result},
+    engine::{EngineError, Host, Result, addresses_of},
     model::{AddressBlock, AddressPlan, AppName, TargetPlace, internal_name},
     periodic::{Activated, Periodic},
     store::Store,
 };
-
-/// How long a name may take to resolve.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Maximum number of addresses of one name.
-const MAX_ADDRESSES: usize = 32;
 
 /// The openings of all apps; cheap to clone.
 #[derive(Debug, Clone)]
@@ -60,12 +55,7 @@ impl Openings {
 
     /// The addresses that a name resolves to; `None` if it does not.
     pub async fn resolve(&self, name: &str) -> Option<Vec<IpAddr>> {
-        let found = tokio::time::timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host((name, 0))).await;
-        let mut addresses: Vec<_> = found.ok()?.ok()?.map(|address| address.ip()).collect();
-        addresses.sort();
-        addresses.dedup();
-        addresses.truncate(MAX_ADDRESSES);
-        Some(addresses)
+        addresses_of(name).await
     }
 
     /// Resolves the names that apps may reach; one that does not resolve keeps its addresses. Returns the number of those
@@ -100,7 +90,7 @@ impl Periodic for NetworkNames {
         let changed = openings.resolve_all().await?;
         openings.apply().await.map_err(|error| error.to_string())?;
         // The names in the configuration, too.
-        openings.host.ensure_firewall().await.map_err(|error| error.to_string())?;
+        openings.host.update_firewall().await.map_err(|error| error.to_string())?;
         Ok(match changed {
             0 => Activated::default(),
             changed => Activated::did(format!("names with other addresses than before: {changed}")),

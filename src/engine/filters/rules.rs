@@ -1,6 +1,6 @@
 //! The rules of the packet filters, as data: which packets of builds and instances pass.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::{
     config::InstanceNetwork,
@@ -65,8 +65,8 @@ impl FilterNames {
 /// What the rules are made from.
 pub(super) struct FilterInput<'a> {
     pub(super) names: &'a FilterNames,
-    /// Name servers of this machine; port 53 of them is open.
-    pub(super) nameservers: Vec<IpAddr>,
+    /// Name servers of containers; port 53 of them is open.
+    pub(super) nameservers: Vec<Ipv4Addr>,
     /// Interfaces of the machine's default routes.
     pub(super) uplinks: Vec<String>,
     /// Proxies of builds.
@@ -151,14 +151,14 @@ impl FilterInput<'_> {
         rules
     }
 
-    /// Name servers, which every container needs: Docker's name server forwards its queries from inside the container. And
-    /// the proxies of builds.
+    /// The name servers that every container asks, and the proxies of builds.
     fn always_open(&self, family: Family) -> Vec<String> {
-        let nameservers = self.nameservers.iter().filter(|address| family.has(**address)).flat_map(|address| {
-            let to = AddressBlock::from(*address);
+        let nameservers = self.nameservers.iter().map(|address| IpAddr::from(*address));
+        let nameservers = nameservers.filter(|address| family.has(*address)).flat_map(|address| {
+            let to = AddressBlock::from(address);
             ["udp", "tcp"].map(|p| format!("-d {to} -p {p} -m {p} --dport 53 -j RETURN"))
         });
-        let proxies = self.proxies.iter().filter(|proxy| family.has(proxy.ip())).map(|proxy| {
+        let proxies = self.proxies.iter().filter(|proxy| family.opens(proxy.ip())).map(|proxy| {
             let (to, build) = (AddressBlock::from(proxy.ip()), &self.names.build_interface);
             format!("-d {to} -i {build} -p tcp -m tcp --dport {} -j RETURN", proxy.port())
         });
@@ -184,13 +184,13 @@ impl FilterInput<'_> {
             // What is opened on this machine is accepted, whatever a firewall of the machine says after our rules.
             match destination {
                 Destination::ThisMachine => add(|o| &mut o.host, None, "ACCEPT"),
-                Destination::Block(block) if !family.has(block.first()) => {}
+                Destination::Block(block) if !family.opens(block.first()) => {}
                 Destination::Block(block) if block.single().is_some() => {
                     add(|o| &mut o.host, Some(block), "ACCEPT");
                     add(|o| &mut o.named, Some(block), "RETURN");
                 }
                 Destination::Block(block) => add(|o| &mut o.wide, Some(block), "RETURN"),
-                Destination::Resolved(address) if !family.has(address) => {}
+                Destination::Resolved(address) if !family.opens(address) => {}
                 Destination::Resolved(address) => add(|o| &mut o.wide, Some(address.into()), "RETURN"),
             }
         }
@@ -201,6 +201,13 @@ impl FilterInput<'_> {
 impl Family {
     fn has(self, address: IpAddr) -> bool {
         address.is_ipv6() == (self == Self::V6)
+    }
+
+    /// Whether the address may be opened in this family. `::1.2.3.4` leads nowhere (RFC 4291, 2.5.5.1), and `ip6tables` lists
+    /// it in a form of its own: a rule with it would never count as set.
+    fn opens(self, address: IpAddr) -> bool {
+        let is_compatible = |v6: Ipv6Addr| v6.segments()[..6] == [0; 6] && v6.segments()[6] != 0;
+        self.has(address) && !matches!(address, IpAddr::V6(v6) if is_compatible(v6))
     }
 }
 
@@ -234,7 +241,7 @@ mod tests {
     fn input(names: &FilterNames) -> FilterInput<'_> {
         FilterInput {
             names,
-            nameservers: vec!["169.254.169.254".parse().unwrap(), "fd00::53".parse().unwrap()],
+            nameservers: vec!["169.254.169.254".parse().unwrap()],
             uplinks: vec!["eth0".into()],
             proxies: vec!["10.0.0.5:3128".parse().unwrap()],
             instances: InstanceNetwork::Lan,
@@ -260,9 +267,10 @@ mod tests {
                 let rules = chain(&input(&names), family, suffix);
                 assert!(rules[0].contains("--ctdir REPLY"), "{rules:?}");
                 let first_closed = rules.iter().position(|rule| rule.ends_with("PAAS-1-CLOSED")).unwrap();
-                let dns = if family == Family::V4 { "169.254.169.254/32" } else { "fd00::53/128" };
-                let dns = format!("-d {dns} -p udp -m udp --dport 53 -j RETURN");
-                assert!(place(&rules, &dns) < first_closed, "{rules:?}");
+                if family == Family::V4 {
+                    let dns = "-d 169.254.169.254/32 -p udp -m udp --dport 53 -j RETURN";
+                    assert!(place(&rules, dns) < first_closed, "{rules:?}");
+                }
             }
         }
         let rules = chain(&input(&names), Family::V4, "-IN");
@@ -340,7 +348,10 @@ mod tests {
         assert!(!v6.iter().any(|(_, rules)| rules.iter().any(|rule| rule.starts_with("-s "))), "{v6:?}");
 
         input.openings.clear();
-        input.allowed = vec![ServerOpening { destination: block("fd00::7"), port: Some(443) }];
-        place(&chain(&input, Family::V6, "-FWD"), "-d fd00::7/128 -p tcp -m tcp --dport 443 -j RETURN");
+        let allowed = |address: &str| ServerOpening { destination: block(address), port: Some(443) };
+        input.allowed = vec![allowed("fd00::7"), allowed("::1.2.3.4")];
+        let v6 = chain(&input, Family::V6, "-FWD");
+        place(&v6, "-d fd00::7/128 -p tcp -m tcp --dport 443 -j RETURN");
+        assert!(!v6.iter().any(|rule| rule.contains("::102:304")), "{v6:?}");
     }
 }

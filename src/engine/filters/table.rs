@@ -6,20 +6,23 @@ use crate::engine::child::{self, ChildError};
 /// How often the filter table is corrected until it is as it should be.
 const ATTEMPTS: u32 = 5;
 
-/// Changes the filter table until it contains the rules; whether it did not.
+/// Changes the filter table until it contains the rules; whether it did not. Success means that the table was listed, and
+/// found correct.
 pub(super) async fn ensure(rules: &Rules) -> Result<bool, ChildError> {
-    let mut attempts = 0;
-    loop {
+    let mut corrected = Ok(String::new());
+    for attempt in 0..=ATTEMPTS {
         let listed = child::run(rules.program, ["-w", "10", "-S"], None).await?;
-        let Some(input) = correction(rules, &listed) else { return Ok(attempts > 0) };
-        attempts += 1;
-        // The table may have changed since it was listed: dockerd changes it, too.
-        match child::run(rules.restore, ["-w", "10", "--noflush"], Some(&input)).await {
-            Err(e) if attempts == ATTEMPTS || e.is_missing() => return Err(e),
-            Ok(_) if attempts == ATTEMPTS => return Ok(true),
-            Ok(_) | Err(_) => {}
+        let Some(input) = correction(rules, &listed) else { return Ok(attempt > 0) };
+        if attempt < ATTEMPTS {
+            // The table may have changed since it was listed: dockerd changes it, too.
+            corrected = child::run(rules.restore, ["-w", "10", "--noflush"], Some(&input)).await;
+            if corrected.as_ref().is_err_and(ChildError::is_missing) {
+                break;
+            }
         }
     }
+    corrected?;
+    Err(ChildError::NoEffect { program: rules.restore, times: ATTEMPTS })
 }
 
 /// Removes our chains and the jumps into them; no effect if the program is not installed.
@@ -126,6 +129,17 @@ mod tests {
         -A INPUT -i c -j PAAS-2-IN\n-A INPUT -i b -j PAAS-1-IN\n-A INPUT -j ACCEPT\n-A FORWARD -j DOCKER-USER\n\
         -A DOCKER-USER -i x+ -j PAAS-1-FWD\n-A DOCKER-USER -j RETURN\n-A PAAS-1-CLOSED -j REJECT\n\
         -A PAAS-1-IN -j PAAS-1-CLOSED\n-A PAAS-1-FWD -d 1.2.3.4/32\n";
+
+    #[tokio::test]
+    async fn rules_that_are_not_there_after_the_last_correction_are_an_error() {
+        let failed =
+            |program, restore| async move { ensure(&Rules { program, restore, ..rules() }).await.unwrap_err() };
+        // `echo` succeeds, and changes nothing; what it lists has none of our rules.
+        let error = failed("echo", "echo").await.to_string();
+        assert!(error.starts_with("echo set the rules 5 times, and they were changed again each time"), "{error}");
+        assert_eq!(failed("echo", "false").await.status(), Some(1));
+        assert!(failed("echo", "paas-no-such-program").await.is_missing());
+    }
 
     #[test]
     fn correct_rules_are_left_unchanged() {
