@@ -7,7 +7,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     builtin::Builtin,
-    disks::dockerfile_disk,
+    disks::{dockerfile_disk, remove_leftover_disks},
     downloads::Downloads,
     error::{BuildError, BuildpacksError},
     offered_store::OfferedStore,
@@ -76,6 +76,7 @@ impl Builder {
         engine_images.remove_step_images().await?;
         Self::unmount_leftovers(&config).await?;
         let read = tokio::task::spawn_blocking(move || {
+            remove_leftover_disks(&config.data_dir.join("disks"));
             let builtin = Builtin::read(&config.buildpacks())?;
             let packages = Packages::open(config.data_dir.join("buildpacks"))?;
             let downloads = Downloads::open(config.data_dir.join("downloads"), config.build.downloads_mib << 20)?;

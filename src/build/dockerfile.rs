@@ -13,6 +13,7 @@ use super::{
     disks::dockerfile_disk,
     environment::{BuildEnvironment, log_timings},
     error::BuildError,
+    offered_store::OfferedImages,
     outbound,
     queue::Turn,
 };
@@ -80,8 +81,13 @@ impl Builder {
         progress: &Progress,
         cancel: CancellationToken,
     ) -> Result<Digest, BuildError> {
+        // Waiting for it in a turn would keep other builds from theirs.
+        let offered = tokio::select! {
+            offered = self.0.offered.read(progress) => offered?,
+            () = cancel.cancelled() => return Err(BuildError::Cancelled),
+        };
         let build = |shared: Arc<BuilderShared>, turn, progress: Progress, cancel| async move {
-            shared.dockerfile(input, turn, &progress, &cancel).await
+            shared.dockerfile(input, &offered, turn, &progress, &cancel).await
         };
         self.in_turn(progress, cancel, build).await
     }
@@ -91,12 +97,12 @@ impl BuilderShared {
     async fn dockerfile(
         self: &Arc<Self>,
         input: DockerfileInput,
+        offered: &OfferedImages,
         turn: Turn,
         progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<Digest, BuildError> {
         let DockerfileInput { app, disk, source, dockerfile, procfile, env, logins, known_images, no_cache } = input;
-        let offered = self.offered.read().await?;
         let known_layers = self.layers_of(known_images).await?;
         let request = DockerfileRequest {
             dockerfile: dockerfile.path.to_string(),

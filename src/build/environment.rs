@@ -21,7 +21,7 @@ use super::{
 use crate::{
     config::Config,
     engine::{
-        BuildExit, BuildSpec, ImageId, Mount,
+        BuildContainer, BuildExit, BuildSpec, ImageId, Mount,
         disk::{Disk, MountedDisk},
     },
     images::Stack,
@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// Time that a container has to end after a build that failed.
-pub(super) const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An open environment. It must be closed: dropping it leaves disk and container until the server starts again.
 pub(super) struct BuildEnvironment {
@@ -88,28 +88,7 @@ impl BuildEnvironment {
             () = tokio::time::sleep(limit) => return Err(BuildError::TimedOut(limit.as_secs())),
             () = cancel.cancelled() => return Err(BuildError::Cancelled),
         };
-        self.result(conversation, config).await
-    }
-
-    /// The result that the container sent. If it failed because it reached a limit, that is the error.
-    async fn result(&mut self, conversation: Conversation, config: &Config) -> Result<BuildResult, BuildError> {
-        let failed = match conversation.result {
-            Some(BuildResult::Failed { phase, message }) => {
-                Some(BuildError::Failed { phase, message: Line::sanitize(&message) })
-            }
-            Some(result) => return Ok(result),
-            None => None,
-        };
-        let exit = match tokio::time::timeout(EXIT_TIMEOUT, self.container.container.wait()).await {
-            Ok(exit) => exit?,
-            Err(_) => BuildExit { code: 0, oom_killed: false },
-        };
-        Err(match failed {
-            _ if exit.oom_killed => BuildError::OutOfMemory(config.build.memory_mib),
-            _ if conversation.disk_full_reported || self.disk.is_full() => BuildError::DiskFull(config.build.disk_mib),
-            Some(failed) => failed,
-            None => BuildError::Died { code: exit.code, last: conversation.last_stderr },
-        })
+        result_of(conversation, &mut self.container.container, &self.disk, config).await
     }
 
     /// Removes the container and unmounts the disk. Returns the spec for a standby container for the next build.
@@ -118,6 +97,32 @@ impl BuildEnvironment {
         close_disk(self.disk, cache).await;
         self.spec
     }
+}
+
+/// The result that a container on this disk sent. If it failed because it reached a limit, that is the error.
+pub(super) async fn result_of(
+    conversation: Conversation,
+    container: &mut BuildContainer,
+    disk: &MountedDisk,
+    config: &Config,
+) -> Result<BuildResult, BuildError> {
+    let failed = match conversation.result {
+        Some(BuildResult::Failed { phase, message }) => {
+            Some(BuildError::Failed { phase, message: Line::sanitize(&message) })
+        }
+        Some(result) => return Ok(result),
+        None => None,
+    };
+    let exit = match tokio::time::timeout(EXIT_TIMEOUT, container.wait()).await {
+        Ok(exit) => exit?,
+        Err(_) => BuildExit { code: 0, oom_killed: false },
+    };
+    Err(match failed {
+        _ if exit.oom_killed => BuildError::OutOfMemory(config.build.memory_mib),
+        _ if conversation.disk_full_reported || disk.is_full() => BuildError::DiskFull(config.build.disk_mib),
+        Some(failed) => failed,
+        None => BuildError::Died { code: exit.code, last: conversation.last_stderr },
+    })
 }
 
 /// Notes how long the phases of a build took, in milliseconds.

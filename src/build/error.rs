@@ -40,6 +40,12 @@ pub enum BuildError {
         "there is no room for the image on the disk of the offered images ({0} MiB): withdraw others (images:withdraw)"
     )]
     OfferedStoreFull(u64),
+    /// An image that is fetched is too large.
+    #[error("the image is larger than {0} GiB; fetch a smaller one")]
+    FetchedTooLarge(u64),
+    /// The work on an image exceeded its time limit.
+    #[error("the work on the image took more than {0} minutes and was stopped; try again")]
+    ImageTimedOut(u64),
     /// The build printed too much.
     #[error("the build was stopped: it printed more than {0} MiB; make it print less")]
     TooMuchOutput(u64),

@@ -25,7 +25,7 @@ use crate::{
     progress::Progress,
 };
 
-/// Time that fetching a package may take.
+/// Time that fetching a package may take, except in a container, which has a limit of its own and waits for its turn.
 const FETCH_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// How a file begins that gzip compressed (RFC 1952, section 2.3.1).
@@ -50,6 +50,9 @@ impl Builder {
         progress: &Progress,
     ) -> Result<Package, BuildError> {
         let fetch = Box::pin(self.fetch_now(source, repositories, admin, progress));
+        if !admin && matches!(source, BuildpackSource::Image(_)) {
+            return fetch.await;
+        }
         tokio::time::timeout(FETCH_TIMEOUT, fetch).await.unwrap_or_else(|_| {
             let reason = format!("fetching it took more than {} minutes", FETCH_TIMEOUT.as_secs() / 60);
             Err(BuildError::CannotFetch { from: source.to_string(), reason })

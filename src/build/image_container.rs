@@ -1,100 +1,118 @@
-//! Work on images outside of builds, by the tools of the image in which Dockerfiles are built: in a container like a build's,
-//! on a disk of its own.
+//! Work on images outside of builds, by the tools of the image in which Dockerfiles are built: in a container like a build's.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, fs, sync::Arc, time::Duration};
 
 use tokio::io::AsyncRead;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     builder::{Builder, BuilderShared},
-    environment::EXIT_TIMEOUT,
+    disks::fetch_disk,
+    environment::result_of,
     error::BuildError,
     outbound,
+    queue::Turn,
+    session::LifecycleSession,
+    standby::AssignedContainer,
 };
 use crate::{
     engine::disk::{Disk, MountedDisk},
-    images::ImageArchive,
+    images::{BlobStore, ImageArchive, ImageError},
     lifecycle::protocol::{BuildResult, Request},
-    model::{Digest, Line},
     progress::Progress,
 };
 
 /// Time that the work may take.
 const TIMEOUT: Duration = Duration::from_mins(15);
-/// Size of the disk for an image that is fetched, in MiB. It is sparse.
-const FETCH_MIB: u64 = 16 << 10;
+/// Maximum size of an image that is fetched, as a tar, in bytes.
+const MAX_FETCHED_BYTES: u64 = 4 << 30;
+/// Size of the disk for an image that is fetched, in MiB: for its tar, and for what is unpacked meanwhile. It is sparse.
+const FETCH_MIB: u64 = 10 << 10;
+/// Folder for the tar, which is not kept.
+const RECEIVED: &str = "received";
 
 impl Builder {
     /// An image of a registry, fetched on the network of builds: it is not reached at an address that builds may not reach,
-    /// whatever its name resolves to meanwhile. It is unpacked in a folder that is removed with its handle.
+    /// whatever its name resolves to meanwhile. It takes the turn of a build. The image is unpacked in a folder that is
+    /// removed with its handle. Dropping the future cancels the fetch; a task removes container and disk.
     pub(super) async fn fetched_image(
         &self,
         image: &str,
         progress: &Progress,
     ) -> Result<(tempfile::TempDir, ImageArchive), BuildError> {
-        let shared = &self.0;
-        let name = format!("fetch-{:08x}", rand::random::<u32>());
-        let disk = Disk::open(&shared.disk_image(&name), FETCH_MIB, &shared.mounts().join(&name)).await?;
-        let fetched = shared.fetch_onto(&disk, image, progress).await;
-        disk.discard().await?;
-        Disk::remove(&shared.disk_image(&name)).await?;
-        let (tar, spool) = (fetched?, self.packages().staging()?);
-        let unpack = shared.blocking(move |this| {
-            let (file, size) = this.images.blobs().open_blob(&tar)?.ok_or(BuildError::ShuttingDown)?;
-            let archive = ImageArchive::unpack(file, spool.path(), size)?;
-            Ok((spool, archive))
-        });
-        unpack.await
+        let image = image.to_owned();
+        let fetch = |shared: Arc<BuilderShared>, turn, progress: Progress, cancel| async move {
+            shared.fetch_image(image, turn, &progress, &cancel).await
+        };
+        self.in_turn(progress, CancellationToken::new(), fetch).await
     }
 }
 
 impl BuilderShared {
-    async fn fetch_onto(
+    async fn fetch_image(
         self: &Arc<Self>,
-        disk: &MountedDisk,
-        image: &str,
+        image: String,
+        _turn: Turn,
         progress: &Progress,
-    ) -> Result<Digest, BuildError> {
-        let operator_env = outbound::environment(&self.config.outbound);
-        let request = Request::Fetch { image: image.to_owned(), operator_env };
-        match self.run_alone(disk, &request, Box::new(tokio::io::empty()), progress).await? {
-            BuildResult::Fetched(tar) => Ok(tar),
-            _ => Err(BuildError::Protocol("it did something else than to fetch the image".to_owned())),
+        cancel: &CancellationToken,
+    ) -> Result<(tempfile::TempDir, ImageArchive), BuildError> {
+        let spool = self.packages.staging()?;
+        let received = BlobStore::open(&spool.path().join(RECEIVED))?;
+        let name = fetch_disk();
+        let disk = Disk::open(&self.disk_image(&name), FETCH_MIB, &self.mounts().join(&name)).await?;
+        let known = HashSet::new();
+        let session =
+            LifecycleSession { blobs: &received, max_blob_bytes: MAX_FETCHED_BYTES, ..self.session(&known, progress) };
+        let request = Request::Fetch { image, operator_env: outbound::environment(&self.config.outbound) };
+        let fetched = self.run_alone(&disk, &session, &request, Box::new(tokio::io::empty()), cancel).await;
+        if let Err(error) = disk.discard().await {
+            tracing::error!(%error, "a disk is left until the server starts again");
         }
+        // Its lock file, too.
+        if let Err(error) = Disk::remove(&self.disk_image(&name)).await {
+            tracing::warn!(%error, "cannot remove a disk");
+        }
+        let tar = match fetched {
+            Ok(BuildResult::Fetched(tar)) => tar,
+            Ok(_) => return Err(BuildError::Protocol("it did something else than to fetch the image".to_owned())),
+            Err(BuildError::DiskFull(_)) => return Err(BuildError::FetchedTooLarge(MAX_FETCHED_BYTES >> 30)),
+            Err(error) => return Err(error),
+        };
+        let unpack = self.blocking(move |_| {
+            let (file, size) = received.open_blob(&tar)?.ok_or(ImageError::Missing(tar))?;
+            let unpacked = tempfile::TempDir::new_in(spool.path()).map(tempfile::TempDir::keep);
+            let archive = ImageArchive::unpack(file, &unpacked.map_err(BuildError::Source)?, size)?;
+            let _ = fs::remove_dir_all(spool.path().join(RECEIVED));
+            Ok((spool, archive))
+        });
+        unpack.await
     }
 
     /// Has a container of its own do what the request asks for, on this disk.
     pub(super) async fn run_alone(
         self: &Arc<Self>,
         disk: &MountedDisk,
+        session: &LifecycleSession<'_>,
         request: &Request,
         source: Box<dyn AsyncRead + Send + Unpin>,
-        progress: &Progress,
+        cancel: &CancellationToken,
     ) -> Result<BuildResult, BuildError> {
-        let spec = self.dockerfile_spec(None, progress).await?.on_disk(disk);
-        let mut container = self.builds.run_build(&spec).await?;
-        let known = HashSet::new();
-        let session = self.session(&known, progress);
-        let conversation = tokio::time::timeout(TIMEOUT, session.run(&mut container, request, source)).await;
-        let code = match &conversation {
-            // The container has its result: nothing else is worth waiting for.
-            Ok(Ok(conversation)) if conversation.result.is_some() => 0,
-            _ => match tokio::time::timeout(EXIT_TIMEOUT, container.wait()).await {
-                Ok(Ok(exit)) => exit.code,
-                _ => 0,
-            },
+        let spec = tokio::select! {
+            spec = self.dockerfile_spec(None, session.progress) => spec?.on_disk(disk),
+            () = cancel.cancelled() => return Err(BuildError::Cancelled),
         };
-        container.kill_and_remove().await?;
-        let conversation = conversation.map_err(|_| BuildError::TimedOut(TIMEOUT.as_secs()))??;
-        match conversation.result {
-            Some(BuildResult::Failed { .. }) if conversation.disk_full_reported || disk.is_full() => {
-                Err(BuildError::DiskFull(self.config.build.disk_mib))
-            }
-            Some(BuildResult::Failed { phase, message }) => {
-                Err(BuildError::Failed { phase, message: Line::sanitize(&message) })
-            }
-            Some(result) => Ok(result),
-            None => Err(BuildError::Died { code, last: conversation.last_stderr }),
-        }
+        let mut assigned = AssignedContainer::new(self.builds.run_build(&spec).await?);
+        let container = &mut assigned.container;
+        let conversation = tokio::select! {
+            conversation = session.run(container, request, source) => conversation,
+            () = tokio::time::sleep(TIMEOUT) => Err(BuildError::ImageTimedOut(TIMEOUT.as_secs() / 60)),
+            () = cancel.cancelled() => Err(BuildError::Cancelled),
+        };
+        let result = match conversation {
+            Ok(conversation) => result_of(conversation, container, disk, &self.config).await,
+            Err(error) => Err(error),
+        };
+        assigned.remove().await;
+        result
     }
 }

@@ -1,13 +1,14 @@
 //! Images that the operator offers as bases of Dockerfiles: from the engine, or from an archive that the caller sends.
 
 use std::{
+    collections::HashSet,
     io::{BufRead as _, BufReader, Read},
     sync::Arc,
 };
 
 use tempfile::TempDir;
 use tokio::io::AsyncRead;
-use tokio_util::io::SyncIoBridge;
+use tokio_util::{io::SyncIoBridge, sync::CancellationToken};
 
 use super::{
     builder::{Builder, BuilderShared},
@@ -77,14 +78,33 @@ impl Builder {
     }
 
     /// Withdraws an image from the builds of Dockerfiles; no effect if it is not offered.
-    pub async fn withdraw_image(&self, name: &ImageName) -> Result<(), BuildError> {
-        self.0.remove_offered(name.full()).await
+    pub async fn withdraw_image(&self, name: &ImageName, progress: &Progress) -> Result<(), BuildError> {
+        self.0.remove_offered(name.full(), progress).await
+    }
+
+    /// Those of the images that the builds of Dockerfiles lack: their disk was lost, or made again.
+    pub async fn not_offered(
+        &self,
+        images: Vec<(ImageName, Digest)>,
+        progress: &Progress,
+    ) -> Result<Vec<(ImageName, Digest)>, BuildError> {
+        let offered = self.0.offered.read(progress).await?;
+        let missing = self.0.blocking(move |_| {
+            let names = offered.names();
+            Ok(images.into_iter().filter(|(name, _)| !names.contains(name.full())).collect())
+        });
+        missing.await
+    }
+
+    /// Makes an image that the image store has available again.
+    pub async fn offer_again(&self, name: &ImageName, image: Digest, progress: &Progress) -> Result<(), BuildError> {
+        self.0.add_offered(name.full(), image, progress).await
     }
 }
 
 impl BuilderShared {
     /// Adds an image of the image store under a name, in place of an earlier one.
-    pub(super) async fn add_offered(
+    async fn add_offered(
         self: &Arc<Self>,
         name: &str,
         manifest: Digest,
@@ -101,23 +121,25 @@ impl BuilderShared {
     }
 
     /// Removes an image; no effect if there is none of the name.
-    pub(super) async fn remove_offered(self: &Arc<Self>, name: &str) -> Result<(), BuildError> {
+    async fn remove_offered(self: &Arc<Self>, name: &str, progress: &Progress) -> Result<(), BuildError> {
         if !self.offered.exists() {
             return Ok(());
         }
-        let (progress, _lines) = Progress::channel();
-        self.change_offered(Request::Withdraw { name: name.to_owned() }, Box::new(tokio::io::empty()), &progress).await
+        self.change_offered(Request::Withdraw { name: name.to_owned() }, Box::new(tokio::io::empty()), progress).await
     }
 
+    /// To be called in a task that runs to its end: a container that still writes to the store must not meet a build.
     async fn change_offered(
         self: &Arc<Self>,
         request: Request,
         source: Box<dyn AsyncRead + Send + Unpin>,
         progress: &Progress,
     ) -> Result<(), BuildError> {
-        let disk = self.offered.mounted().await?;
+        let disk = self.offered.mounted(progress).await?;
         let Some(disk) = disk.as_ref() else { return Err(BuildError::ShuttingDown) };
-        match self.run_alone(disk, &request, source, progress).await {
+        let (known, never) = (HashSet::new(), CancellationToken::new());
+        let session = self.session(&known, progress);
+        match self.run_alone(disk, &session, &request, source, &never).await {
             Ok(_) => Ok(()),
             Err(BuildError::DiskFull(_)) => Err(BuildError::OfferedStoreFull(DISK_MIB)),
             Err(error) => Err(error),

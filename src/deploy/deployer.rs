@@ -62,7 +62,7 @@ impl Deployer {
         let gc_lock = GcLock::default();
         let stacks = Stacks::new(Arc::clone(&config), store.clone(), images.clone(), builder.clone(), gc_lock.clone());
         let buildpacks = BuildpackLibrary::new(store.clone(), repositories.clone(), builder.clone(), gc_lock.clone());
-        let offers = Offers::new(store.clone(), images.clone(), builder.clone(), gc_lock.clone());
+        let offers = Offers::new(store.clone(), images.clone(), builder.clone(), gc_lock.clone(), tracker.clone());
         let ports = Ports::new(Arc::clone(&config), store.clone(), instances.clone());
         Self(Arc::new(DeployerShared {
             config,

@@ -169,6 +169,7 @@ impl Deployer {
         let recipe = match method {
             Method::Buildpacks(recipe) => recipe,
             Method::Dockerfile { dockerfile, procfile, env } => {
+                this.offers.ready(progress, cancel).await?;
                 let logins = this.store.registry_logins(app.id).await?;
                 let offered = this.store.offered_images().await?.into_iter().map(|image| image.manifest);
                 let input = DockerfileInput {

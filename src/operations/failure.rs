@@ -272,6 +272,8 @@ fn kind_of_build(error: &BuildError) -> FailureKind {
         | BuildError::OutOfMemory(_)
         | BuildError::DiskFull(_)
         | BuildError::OfferedStoreFull(_)
+        | BuildError::FetchedTooLarge(_)
+        | BuildError::ImageTimedOut(_)
         | BuildError::TooMuchOutput(_)
         | BuildError::Cancelled
         | BuildError::Images(_)

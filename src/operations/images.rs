@@ -72,9 +72,9 @@ impl Operation for OfferImage {
             None => offers.offer(&name, by, progress).await?,
             Some(sent) => {
                 // What a client that disconnects has sent is not offered, even if it is an image.
-                let offer = offers.offer_sent(&name, sent.into_reader(), by, progress);
                 let cancelled = || Failure::new(FailureKind::Failed, "cancelled: the client disconnected");
-                context.hangup.run_until_cancelled(Box::pin(offer)).await.ok_or_else(cancelled)??
+                let offered = offers.offer_sent(&name, sent.into_reader(), by, progress, context.hangup).await?;
+                offered.ok_or_else(cancelled)?
             }
         };
         let replaces = if was_offered { "; it replaces the one that was offered before" } else { "" };
@@ -132,7 +132,7 @@ impl Operation for WithdrawImage {
 
     async fn run(self, context: &Context<'_>, _: Server) -> Result<WithdrawnImage> {
         let name = self.name;
-        if !context.deployer.offers().withdraw(&name).await? {
+        if !context.deployer.offers().withdraw(&name, context.progress).await? {
             return Err(Failure::not_found(format!("no image {name} is offered; images:list shows those that are")));
         }
         context.progress.detail(format!("{name} is withdrawn; images that were built on it stay")).await;

@@ -1,10 +1,18 @@
 //! Buildpacks that are not part of paas: where they are installed from, how an app chooses them, what a build shows of them.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::process::CommandExt as _,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use crate::support::{
     apps::{version, write_buildpack},
-    command::{run, run_with},
+    command::{kill_group, run, run_with},
+    elsewhere::Elsewhere,
+    waiting::eventually,
     world::World,
 };
 
@@ -268,4 +276,37 @@ fn a_folder_of_a_repository_is_built_with_the_build_variables_only() {
     world.paas(&["config:unset", "mono", "BUILD_TOKEN"]).success();
     world.paas(&["config:set", "mono", "BUILD_TOKEN=x"]).success();
     world.paas(&["ps:rebuild", "mono"]).success().prints("seen= unseen=none");
+}
+
+/// A push that is interrupted while an image is fetched leaves neither a container nor a disk; such a fetch takes a turn.
+#[test]
+fn an_interrupted_fetch_leaves_nothing() {
+    let (elsewhere, world) = (Elsewhere::new(), World::with("[build]\nconcurrency = 1\nstandby = false\n"));
+    // The kernel accepts the connections, and nobody answers.
+    let silent = elsewhere.within(|| TcpListener::bind("0.0.0.0:0").unwrap());
+    let image = format!("{}:{}/pack:1", elsewhere.public, silent.local_addr().unwrap().port());
+    let project = format!("[_]\nschema-version = '0.2'\n[[io.buildpacks.group]]\nuri = 'docker://{image}'\n");
+    let files = [("project.toml", project.as_str()), ("Procfile", &version(1))];
+    let folder = world.repository("fetches", &files);
+    let fetch_disks = || {
+        let disks = fs::read_dir(world.data().join("disks")).into_iter().flatten();
+        disks.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("fetch-")).count()
+    };
+    let mut command = world.git_command(&folder);
+    command.args(["push", "paas", "main"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut pushing = command.process_group(0).spawn().unwrap();
+    let containers = || {
+        let label = format!("label=paas.server={}", world.server_id());
+        run(Command::new("docker").args(["ps", "-aq", "--filter", &label, "--filter", "label=paas.kind=build"]))
+            .success()
+            .out
+    };
+    eventually("the image is fetched", || (!containers().is_empty()).then_some(()));
+    assert_ne!(fetch_disks(), 0);
+    kill_group(pushing.id().cast_signed());
+    assert!(!pushing.wait().unwrap().success());
+    eventually("the container is removed", || containers().is_empty().then_some(()));
+    eventually("the disk is removed", || (fetch_disks() == 0).then_some(()));
+    let folder = world.repository("app", &[("Procfile", &version(1))]);
+    world.push(&folder).success();
 }

@@ -102,3 +102,36 @@ fn images_are_offered_from_the_engine_or_as_an_archive() {
     eventually("the withdrawn image is removed", || (!withdrawn.exists()).then_some(()));
     assert!(kept.exists());
 }
+
+/// An image that another one replaces leaves the disk of the offered images; if the disk is lost, what is offered is added
+/// again.
+#[test]
+fn the_disk_of_offered_images_has_what_is_offered() {
+    let base = Base::new();
+    let mut world = World::new();
+    world.offer(&base);
+    let script = format!("printf 'FROM {}\nLABEL a=b\n' | docker build -q -t {0}-labelled -", base.0);
+    run(Command::new("sh").args(["-ec", &script])).success();
+    let archive = saved(&format!("{}-labelled", base.0));
+    run(Command::new("docker").args(["rmi", &format!("{}-labelled", base.0)])).success();
+    let mut offer = world.ssh_command(&["images:offer", &base.0, "--archive"]);
+    run_with(&mut offer, archive).success().prints("replaces the one that was offered");
+    let mounted = world.data().join("mounts/offered-images");
+    let list = fs::read_to_string(mounted.join("layers/storage/overlay-images/images.json")).unwrap();
+    let list: Value = serde_json::from_str(&list).unwrap();
+    assert_eq!(list.as_array().unwrap().len(), 1, "{list:#}");
+    assert_eq!(list[0]["names"], serde_json::json!([format!("docker.io/{}", base.0)]));
+    assert_eq!(fs::read_dir(mounted.join("workspace")).unwrap().count(), 0);
+
+    world.stop_server();
+    fs::write(world.data().join("disks/offered-images.ext4"), "damaged").unwrap();
+    world.start_server();
+    let dockerfile = format!("FROM {}\nRUN echo based > /index.html\nCMD exec httpd -f -p $PORT -h /\n", base.0);
+    let folder = world.repository("based", &[("Dockerfile", &dockerfile)]);
+    let again = format!("Adding the offered image {} again", base.0);
+    world.push(&folder).success().prints(&again);
+    world.answers(&world.url("based"), "based");
+    world.commit(&folder, &[("Dockerfile", &dockerfile.replace("echo based", "echo changed"))]);
+    let pushed = world.push(&folder).success();
+    assert!(!pushed.all().contains(&again), "{}", pushed.all());
+}

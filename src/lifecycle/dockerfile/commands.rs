@@ -13,6 +13,7 @@ use crate::{
     lifecycle::{
         dirs::Dirs,
         env::Env,
+        files,
         output::Output,
         programs::{self, ProcessGroups},
         protocol::{DockerfileRequest, Login},
@@ -90,23 +91,35 @@ impl Buildah<'_> {
     pub(super) fn add(&self, name: &str, output: &Output) -> Result<(), String> {
         output.detail(format!("Adding {name} to the offered images"));
         let from = format!("oci:{}", self.dirs.workspace.display());
-        self.skopeo(&["copy", "--quiet", &from, &format!("{}{name}", self.storage.reference())])
+        let added = self.skopeo(&["copy", "--quiet", &from, &format!("{}{name}", self.storage.reference())]);
+        self.remove_nameless();
+        // The disk is that of the offered images: what is left here would take their room.
+        let _ = files::empty(&self.dirs.workspace, &[]);
+        added
     }
 
     /// Fetches an image of a registry into a tar, as `docker save` would.
     pub(super) fn fetch(&self, image: &str, to: &Path) -> Result<(), String> {
         let (from, to) = (format!("docker://{image}"), format!("docker-archive:{}", to.display()));
         let copied = self.skopeo(&["copy", "--quiet", "--retry-times", "1", &from, &to]);
-        copied.map_err(|error| reason::of_pull(&error, ""))
+        // No login is used for these.
+        copied.map_err(|error| reason::of_pull(&error, "").replace(", or log in (registry:login)", ""))
     }
 
     /// Removes an image; no effect if it does not exist.
     pub(super) fn remove(&self, name: &str, output: &Output) -> Result<(), String> {
         output.detail(format!("Removing {name} from the offered images"));
-        match self.run_silently(&["rmi".to_owned(), "--force".to_owned(), name.to_owned()]) {
+        let removed = match self.run_silently(&["rmi".to_owned(), "--force".to_owned(), name.to_owned()]) {
             Err(error) if !error.contains("image not known") => Err(error),
             _ => Ok(()),
-        }
+        };
+        self.remove_nameless();
+        removed
+    }
+
+    /// Removes the offered images whose name another one has now.
+    fn remove_nameless(&self) {
+        self.clean(&["rmi", "--prune"]);
     }
 
     /// Writes an image into a folder, as an OCI image layout with uncompressed layers. Layers whose file exists there are
