@@ -147,6 +147,9 @@ impl Containers {
             return Ok(());
         }
         let Err(source) = close_in_namespace_of(&container).await else { return Ok(()) };
+        if is_gone(&source) {
+            return Ok(());
+        }
         match self.inspect(id.as_str()).await? {
             Some(container) if container.state.is_alive() => {
                 Err(EngineError::CannotCloseDns { name: container.name, source })
@@ -154,6 +157,11 @@ impl Containers {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether the error is that the container's first process is gone: with it, all others are, but the engine may not know it yet.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
 }
 
 async fn close_in_namespace_of(container: &Container) -> io::Result<()> {

@@ -101,6 +101,7 @@ fn fill(files: &Path, config: &Path, base: &Base) {
 /// A base image is pulled in the build container: from a public registry, with a login if it wants one, but not from a
 /// registry on a private network.
 #[test]
+#[ignore = "slow"]
 fn base_images_come_from_registries() {
     let base = Base::new();
     let mut world = World::new();

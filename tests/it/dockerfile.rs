@@ -134,6 +134,7 @@ CMD [\"-p\", \"3001\"]
 /// What Dockerfiles commonly contain, in one at a path of its own; variables are build arguments and secrets, and are in no
 /// layer and no history; labels that other programs obey do not reach the container.
 #[test]
+#[ignore = "slow"]
 fn common_instructions_are_built() {
     let base = Base::new();
     let world = World::new();
@@ -191,6 +192,7 @@ fn common_instructions_are_built() {
 
 /// A mistake in a Dockerfile is reported in one line, and nothing is deployed.
 #[test]
+#[ignore = "slow"]
 fn a_dockerfile_that_fails_is_explained() {
     let base = Base::new();
     let mut world = World::with("[build]\nmemory_mib = 128\ntimeout_seconds = 600\n");

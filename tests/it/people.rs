@@ -220,6 +220,8 @@ fn every_command_answers_in_json() {
         &["git:report", "shop"],
         &["registry:list"],
         &["images:list"],
+        &["network:report", "shop"],
+        &["apps:links", "shop"],
         &["access:list", "shop"],
         &["users:list"],
         &["ssh-keys:list"],
@@ -309,7 +311,9 @@ fn every_command_answers_in_json() {
     let schemas: Value = serde_json::from_str(include_str!("../../docs/schemas.json")).unwrap();
     let not_asked = schemas["operations"].as_object().unwrap().keys().filter(|name| !asked.contains(name.as_str()));
     let elsewhere = [
+        "apps:link",
         "apps:show-stack", // `apps:stack shop`
+        "apps:unlink",
         "buildpacks:add",
         "buildpacks:install",
         "buildpacks:uninstall",
@@ -320,6 +324,8 @@ fn every_command_answers_in_json() {
         "cron:suspend",
         "images:offer",
         "images:withdraw",
+        "network:allow",
+        "network:deny",
         "ports:set",
         "ps:formation", // `ps:scale shop`
         "ps:rebuild",

@@ -70,6 +70,11 @@ pub fn repository_root() -> PathBuf {
     std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into()).into()
 }
 
+/// The static binary that runs in containers.
+pub fn lifecycle() -> PathBuf {
+    repository_root().join("target/static/x86_64-unknown-linux-gnu/release/lifecycle")
+}
+
 pub fn run(command: &mut Command) -> CommandOutput {
     run_with(command, "")
 }

@@ -31,6 +31,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    command::lifecycle,
     engine::TestEngine,
     images::{Blobs, process_image},
     streams::lines_of,
@@ -82,6 +83,7 @@ impl Fixture {
         }
         let mut config = test.config.clone();
         config.data_dir = dir.path().to_owned();
+        config.assets.lifecycle = Some(lifecycle());
         // An address of its own, so that the routers of parallel tests do not collide.
         let octet = FIXTURES.fetch_add(1, Ordering::Relaxed);
         config.router.listen = vec![[127, 77, 0, octet].into()];

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    command::{CommandOutput, repository_root, run, run_with},
+    command::{CommandOutput, lifecycle, repository_root, run, run_with},
     engine::other_socket,
     http::{free_port, get},
     images::Base,
@@ -77,7 +77,7 @@ impl World {
             registry = free_port(),
             last_port = first_port + 59,
             network = 20 + n,
-            lifecycle = repository_root().join("target/static/x86_64-unknown-linux-gnu/release/lifecycle").display(),
+            lifecycle = lifecycle().display(),
             buildpacks = repository_root().join("buildpacks").display(),
         );
         fs::write(dir.join("paas.toml"), config).unwrap();
