@@ -10,7 +10,7 @@ use std::{
         fd::AsFd as _,
         unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _},
     },
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use rustix::{
@@ -177,15 +177,31 @@ async fn close_in_namespace_of(container: &Container) -> io::Result<()> {
 
 /// Enters the network namespace of a container.
 fn enter(pid: u32, id: &ContainerId) -> io::Result<()> {
-    let namespace = File::open(format!("/proc/{pid}/ns/net"))?;
-    // Only now it is certain that the process is one of the container: the id may be that of another process here.
-    if !is_in_container(&fs::read_to_string(format!("/proc/{pid}/cgroup"))?, id.as_str()) {
-        return Err(io::Error::other("its process id is that of another process here"));
+    let process = process_of(pid, id)?;
+    let namespace = File::open(process.join("ns/net"))?;
+    // Only now it is certain that the process is one of the container: another one may have got its number.
+    if !is_process_of(&process, id) {
+        return Err(io::ErrorKind::NotFound.into());
     }
     if namespace.metadata()?.ino() == fs::metadata("/proc/thread-self/ns/net")?.ino() {
         return Err(io::Error::other("it is in the network namespace of the machine"));
     }
     Ok(move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?)
+}
+
+/// The folder in `/proc` of a process of a container: the one that the engine names or, if the engine is in a process
+/// namespace of its own, whose numbers are others, any.
+fn process_of(pid: u32, id: &ContainerId) -> io::Result<PathBuf> {
+    let named = Path::new("/proc").join(pid.to_string());
+    if is_process_of(&named, id) {
+        return Ok(named);
+    }
+    let mut all = fs::read_dir("/proc")?.flatten().map(|entry| entry.path());
+    all.find(|path| is_process_of(path, id)).ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+fn is_process_of(process: &Path, id: &ContainerId) -> bool {
+    fs::read_to_string(process.join("cgroup")).is_ok_and(|groups| is_in_container(&groups, id.as_str()))
 }
 
 /// Makes the kernel refuse what is sent to a local address (`ip route replace prohibit ADDRESS table local`): sockets get
