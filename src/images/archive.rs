@@ -246,10 +246,7 @@ impl ImageStore {
             layers.push(Descriptor::layer(digest, size));
         }
         let diff_ids = config.rootfs.diff_ids.clone();
-        // One entry for each layer; the configuration also has entries for steps without a layer.
-        let made = config.history.iter().filter(|entry| !entry.empty_layer).map(|entry| entry.created_by.clone());
-        let made = made.chain(std::iter::repeat(String::new())).take(diff_ids.len());
-        let history = made.map(|created_by| History::of(CREATED, created_by)).collect();
+        let history = config.steps_of_layers().map(|created_by| History::of(CREATED, created_by)).collect();
         self.put_image(&config.architecture, layers, diff_ids, history, config.config.clone())
     }
 }

@@ -21,7 +21,7 @@ impl ImageStore {
         let invalid = |reason: String| ImageError::Archive(reason);
         let config: ImageConfig = serde_json::from_value(built.config.clone())
             .map_err(|e| invalid(format!("its configuration is invalid: {e}")))?;
-        let diff_ids = config.rootfs.diff_ids;
+        let diff_ids = &config.rootfs.diff_ids;
         if !diff_ids.iter().eq(built.layers.iter().map(|layer| &layer.digest)) {
             return Err(invalid("its configuration and its manifest have different layers".to_owned()));
         }
@@ -34,15 +34,13 @@ impl ImageStore {
             arguments.map(|(name, value)| (format!(" {name}={}", value.expose()), format!(" {name}"))).collect();
         // A value may begin with another one.
         hidden.sort_by_key(|(argument, _)| std::cmp::Reverse(argument.len()));
-        let without_values = |text: String| {
+        let without_values = |text: &str| {
             let shown = hidden.iter().filter(|_| text.starts_with('|'));
-            shown.fold(text.clone(), |text, (argument, name)| text.replace(argument, name))
+            shown.fold(text.to_owned(), |text, (argument, name)| text.replace(argument, name))
         };
-        // One entry for each layer; the configuration also has entries for steps without a layer.
-        let made = config.history.into_iter().filter(|entry| !entry.empty_layer);
-        let made = made.map(|entry| without_values(entry.created_by)).chain(std::iter::repeat(String::new()));
-        let history = made.take(diff_ids.len()).map(|created_by| History::of(CREATED, created_by)).collect();
-        self.put_image(&config.architecture, layers, diff_ids, history, config.config)
+        let history = config.steps_of_layers().map(|created_by| History::of(CREATED, without_values(created_by)));
+        let history = history.collect();
+        self.put_image(&config.architecture, layers, config.rootfs.diff_ids, history, config.config)
     }
 }
 

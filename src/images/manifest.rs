@@ -59,6 +59,14 @@ pub(super) struct ImageConfig {
     pub history: Vec<History>,
 }
 
+impl ImageConfig {
+    /// What made each layer; the history also has entries for steps without a layer.
+    pub(super) fn steps_of_layers(&self) -> impl Iterator<Item = &str> {
+        let made = self.history.iter().filter(|entry| !entry.empty_layer).map(|entry| entry.created_by.as_str());
+        made.chain(std::iter::repeat("")).take(self.rootfs.diff_ids.len())
+    }
+}
+
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct RunConfig {

@@ -38,7 +38,7 @@ pub(super) fn build(
     groups: &ProcessGroups,
     clock: &mut Clock,
 ) -> Result<BuiltImage, Failure> {
-    let storage = Storage::open(dirs).map_err(Failure::io(Phase::Prepare, "prepare", &dirs.layers))?;
+    let storage = Storage::open(dirs)?;
     let buildah = Buildah { dirs, storage: &storage, groups, operator_env: &request.operator_env };
     let source = Source::read(dirs, request)?;
     let build_failed = |message: String| Failure::new(Phase::Build, message);
@@ -69,7 +69,7 @@ pub(super) fn build(
 
 /// Adds the image that the source is to the store; the container's disk is that of the offered images.
 pub(super) fn offer(dirs: &Dirs, name: &str, output: &Output, groups: &ProcessGroups) -> Result<(), Failure> {
-    let storage = Storage::open(dirs).map_err(Failure::io(Phase::Prepare, "prepare", &dirs.layers))?;
+    let storage = Storage::open(dirs)?;
     let buildah = Buildah { dirs, storage: &storage, groups, operator_env: &Env::default() };
     buildah.add(name, output).map_err(|message| Failure::new(Phase::Export, message))
 }
@@ -82,7 +82,7 @@ pub(super) fn fetch(
     output: &Output,
     groups: &ProcessGroups,
 ) -> Result<Digest, Failure> {
-    let storage = Storage::open(dirs).map_err(Failure::io(Phase::Prepare, "prepare", &dirs.layers))?;
+    let storage = Storage::open(dirs)?;
     let buildah = Buildah { dirs, storage: &storage, groups, operator_env };
     let tar = dirs.layers.join("fetched.tar");
     buildah.fetch(image, &tar).map_err(|reason| Failure::new(Phase::Prepare, reason))?;
@@ -91,7 +91,7 @@ pub(super) fn fetch(
 
 /// Removes an image that was offered.
 pub(super) fn withdraw(dirs: &Dirs, name: &str, output: &Output, groups: &ProcessGroups) -> Result<(), Failure> {
-    let storage = Storage::open(dirs).map_err(Failure::io(Phase::Prepare, "prepare", &dirs.layers))?;
+    let storage = Storage::open(dirs)?;
     let buildah = Buildah { dirs, storage: &storage, groups, operator_env: &Env::default() };
     buildah.remove(name, output).map_err(|message| Failure::new(Phase::Export, message))
 }

@@ -34,7 +34,8 @@ fn start() -> std::io::Result<Pid> {
     Ok(Pid::from_child(&child))
 }
 
-fn exit_status(status: WaitStatus) -> u8 {
+/// The exit status of a process, as a shell has it: 128 and more for signals.
+pub(super) fn exit_status(status: WaitStatus) -> u8 {
     let code = status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
 }

@@ -4,7 +4,7 @@ use std::{fs, path::Path, sync::Mutex};
 
 use super::{
     printed::{self, Printed},
-    reason,
+    reason::{self, Access},
     secrets::{LoginFile, Secrets, image_id_file},
     source::Source,
     storage::Storage,
@@ -84,7 +84,7 @@ impl Buildah<'_> {
         let mut words: Vec<String> =
             ["pull", "--quiet", "--retry", "1", "--retry-delay", "1s", "--authfile"].map(str::to_owned).to_vec();
         words.extend([file.0.display().to_string(), "--policy=missing".into(), image.to_owned()]);
-        self.run_silently(&words).map_err(|error| reason::of_pull(&error, &login.host))
+        self.run_silently(&words).map_err(|error| reason::of_pull(&error, Access::Login(&login.host)))
     }
 
     /// Adds the image of the source, an OCI image layout, under a name.
@@ -102,8 +102,7 @@ impl Buildah<'_> {
     pub(super) fn fetch(&self, image: &str, to: &Path) -> Result<(), String> {
         let (from, to) = (format!("docker://{image}"), format!("docker-archive:{}", to.display()));
         let copied = self.skopeo(&["copy", "--quiet", "--retry-times", "1", &from, &to]);
-        // No login is used for these.
-        copied.map_err(|error| reason::of_pull(&error, "").replace(", or log in (registry:login)", ""))
+        copied.map_err(|error| reason::of_pull(&error, Access::Public))
     }
 
     /// Removes an image; no effect if it does not exist.
@@ -141,8 +140,7 @@ impl Buildah<'_> {
         let unused = self.storage.unused_images();
         if !unused.is_empty() {
             output.detail(format!("Removing {} images of earlier builds from the disk", unused.len()));
-            let words: Vec<_> = ["rmi", "--force"].into_iter().chain(unused.iter().map(String::as_str)).collect();
-            self.clean(&words);
+            self.remove_all(&unused);
         }
     }
 
@@ -151,9 +149,14 @@ impl Buildah<'_> {
     pub(super) fn forget_base_images(&self) {
         let names = self.storage.named_images();
         if !names.is_empty() {
-            let words: Vec<_> = ["rmi", "--force"].into_iter().chain(names.iter().map(String::as_str)).collect();
-            self.clean(&words);
+            self.remove_all(&names);
         }
+    }
+
+    /// Removes images, by id or name, as far as that is possible.
+    fn remove_all(&self, images: &[String]) {
+        let words: Vec<_> = ["rmi", "--force"].into_iter().chain(images.iter().map(String::as_str)).collect();
+        self.clean(&words);
     }
 
     /// Runs a command whose failure does not matter.

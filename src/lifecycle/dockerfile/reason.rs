@@ -74,7 +74,7 @@ pub(super) fn of_step(step: &str, reason: &str) -> String {
         return "there is no such stage, and no registry has an image of that name".to_owned();
     }
     if keyword == "FROM" || reason.contains("initializing source docker://") {
-        return of_pull(reason, "");
+        return of_pull(reason, Access::NoLogin);
     }
     if keyword == "ADD" && UNREACHABLE.iter().any(|sign| reason.contains(sign)) {
         return format!("the address cannot be reached ({})", last_part(reason));
@@ -82,8 +82,19 @@ pub(super) fn of_step(step: &str, reason: &str) -> String {
     without_paths(reason)
 }
 
-/// Of the failure to pull an image; `host` is the registry to which there is a login.
-pub(super) fn of_pull(reason: &str, host: &str) -> String {
+/// Whether an image was pulled with a login.
+#[derive(Clone, Copy)]
+pub(super) enum Access<'a> {
+    /// With that of this registry.
+    Login(&'a str),
+    /// Without one, because there is none.
+    NoLogin,
+    /// Without one, because none is ever used.
+    Public,
+}
+
+/// Of the failure to pull an image.
+pub(super) fn of_pull(reason: &str, access: Access<'_>) -> String {
     let has = |signs: &[&str]| signs.iter().any(|sign| reason.contains(sign));
     if reason.contains("x509: ") {
         return format!(
@@ -98,10 +109,14 @@ pub(super) fn of_pull(reason: &str, host: &str) -> String {
         return "its registry has no such image or tag: correct the name".to_owned();
     }
     if has(&DENIED) {
-        return if host.is_empty() {
-            "its registry does not give it out: correct the name, or log in (registry:login)".to_owned()
-        } else {
-            format!("{host} refuses the login, or does not give the image out to it: correct the name, or log in again")
+        return match access {
+            Access::Login(host) => format!(
+                "{host} refuses the login, or does not give the image out to it: correct the name, or log in again"
+            ),
+            Access::NoLogin => {
+                "its registry does not give it out: correct the name, or log in (registry:login)".to_owned()
+            }
+            Access::Public => "its registry does not give it out: correct the name".to_owned(),
         };
     }
     if reason.contains("Invalid image name") || reason.contains("invalid reference format") {
@@ -130,14 +145,16 @@ mod tests {
 
     #[test]
     fn pulls_that_fail_are_explained() {
-        let of = |reason| of_pull(reason, "");
+        let of = |reason| of_pull(reason, Access::NoLogin);
         assert!(
             of("pinging r: Get \"https://r/v2/\": dial tcp: lookup r on 10.1.1.1:53: no such host")
                 .contains("cannot be reached (no such host)")
         );
         assert!(of("reading manifest sha256:403denied in r/x: manifest unknown").contains("no such image or tag"));
         assert!(of("unable to retrieve auth token: invalid username/password: unauthorized: x").contains("log in"));
-        assert!(of_pull("unauthorized: authentication required", "r").starts_with("r refuses the login"));
+        assert!(
+            of_pull("unauthorized: authentication required", Access::Login("r")).starts_with("r refuses the login")
+        );
         assert!(
             of("tls: failed to verify certificate: x509: certificate signed by unknown authority")
                 .contains("ca_bundle")

@@ -9,7 +9,10 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::{lifecycle::dirs::Dirs, model::Digest};
+use crate::{
+    lifecycle::{dirs::Dirs, failure::Failure, protocol::Phase},
+    model::Digest,
+};
 
 /// Names without a registry are those of Docker Hub, as in every Dockerfile (containers-registries.conf(5)).
 const REGISTRIES: &str = "unqualified-search-registries = [\"docker.io\"]\nshort-name-mode = \"permissive\"\n";
@@ -46,7 +49,12 @@ pub(super) struct Storage {
 }
 
 impl Storage {
-    pub(super) fn open(dirs: &Dirs) -> io::Result<Self> {
+    /// The stores of a container.
+    pub(super) fn open(dirs: &Dirs) -> Result<Self, Failure> {
+        Self::prepare(dirs).map_err(Failure::io(Phase::Prepare, "prepare", &dirs.layers))
+    }
+
+    fn prepare(dirs: &Dirs) -> io::Result<Self> {
         let at = |name: &str| dirs.layers.join(name);
         let storage = Self {
             own: at("storage"),

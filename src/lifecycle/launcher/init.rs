@@ -16,13 +16,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
 use super::{
     ending::Ending,
     process_table::{self, Id, Process, Table},
     signal::PASSED_ON,
 };
+use crate::lifecycle::init::exit_status;
 
 /// How often the processes are looked at while they end: those whose parent is not the launcher end unnoticed.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
@@ -239,12 +240,6 @@ fn watch_held(state: &mut EndingState, mut held: Vec<Id>, due: &[Id], stop: &Sto
 /// Whether the signal was sent.
 fn send(id: Id, signal: Signal) -> bool {
     Pid::from_raw(id.pid).is_some_and(|pid| kill_process(pid, signal).is_ok())
-}
-
-/// The exit status as a shell has it.
-fn exit_status(status: WaitStatus) -> u8 {
-    let code = status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal));
-    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
 }
 
 /// The signals that the launcher gets from its registration on; without this the kernel discards those for the first process.
