@@ -35,7 +35,7 @@ pub use handle::{Builds, Containers, Engine, EngineVersion, Host, Images};
 pub use id::{ContainerId, ImageId};
 pub use image::LocalImage;
 pub use label::Kind;
-pub use logs::{LogLine, LogOptions, MAX_LINE_BYTES};
+pub use logs::{LogLine, LogOptions, MAX_LINE_BYTES, ReadUntil};
 pub use lookup::addresses_of;
 pub use ports::ListeningSocket;
 pub use resolver::EMBEDDED_DNS;

@@ -2,7 +2,7 @@
 
 use bollard::{container::LogOutput, query_parameters::LogsOptionsBuilder};
 use futures_util::{Stream, StreamExt, stream};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{
     error::{Act, EngineError, Result},
@@ -18,6 +18,9 @@ pub const MAX_LINE_BYTES: usize = 64 << 10;
 /// first. Only some of its log drivers add a line ending to the last.
 const ENGINE_ENTRY_BYTES: usize = 16 << 10;
 
+/// Longest time between a line's own time and that at which the engine writes it into the log.
+const MAX_WRITE_DELAY: SignedDuration = SignedDuration::from_secs(60);
+
 /// One line of a container's log, or a part of a long one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
@@ -31,11 +34,38 @@ pub struct LogLine {
     pub partial: bool,
 }
 
+/// How far a log was read: the time of the last line of each stream. The engine reads the two streams side by side, so that
+/// only the lines of the same one are in the order of their times.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReadUntil {
+    stdout: Option<Timestamp>,
+    stderr: Option<Timestamp>,
+}
+
+impl ReadUntil {
+    /// Takes note of a line that was read.
+    pub fn read(&mut self, stderr: bool, time: Timestamp) {
+        *(if stderr { &mut self.stderr } else { &mut self.stdout }) = Some(time);
+    }
+
+    /// Whether a line of this time was not read yet.
+    fn is_before(&self, stderr: bool, time: Timestamp) -> bool {
+        let last = if stderr { self.stderr } else { self.stdout };
+        last.is_none_or(|last| time > last)
+    }
+
+    /// A time from which on a log has all lines that were not read yet.
+    fn since(&self) -> Option<Timestamp> {
+        let last = self.stdout.max(self.stderr)?;
+        last.checked_sub(MAX_WRITE_DELAY).ok()
+    }
+}
+
 /// Selects lines of a log.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LogOptions {
-    /// Only lines after this time.
-    pub since: Option<Timestamp>,
+    /// Only lines that were not read yet.
+    pub after: ReadUntil,
     /// Whether to wait for new lines until the container ends.
     pub follow: bool,
     /// Of the existing lines, only this many of the last ones.
@@ -50,7 +80,7 @@ impl Containers {
         options: LogOptions,
     ) -> impl Stream<Item = Result<LogLine>> + Send + Unpin + use<> {
         let mut query = LogsOptionsBuilder::new().stdout(true).stderr(true).timestamps(true).follow(options.follow);
-        if let Some(since) = options.since {
+        if let Some(since) = options.after.since() {
             query = query.since(i32::try_from(since.as_second()).unwrap_or(i32::MAX));
         }
         if let Some(tail) = options.tail {
@@ -61,7 +91,7 @@ impl Containers {
         let frames = logs.filter_map(move |output| {
             let frame = match output {
                 Ok(output) => {
-                    Frame::read(output).filter(|frame| options.since.is_none_or(|since| frame.time > since)).map(Ok)
+                    Frame::read(output).filter(|frame| options.after.is_before(frame.stderr, frame.time)).map(Ok)
                 }
                 Err(e) => Some(Err(EngineError::docker(Act::ReadLog, what.as_str())(e))),
             };
@@ -82,7 +112,7 @@ impl Containers {
 
     /// The last lines of a container's log, at most `max`; empty if the log cannot be read.
     pub async fn last_lines(&self, id: &ContainerId, max: u32) -> Vec<String> {
-        let options = LogOptions { since: None, follow: false, tail: Some(max) };
+        let options = LogOptions { tail: Some(max), ..LogOptions::default() };
         let lines = self.logs(id, options).filter_map(|line| std::future::ready(line.ok().map(|line| line.text)));
         lines.collect().await
     }
@@ -191,6 +221,21 @@ mod tests {
         let empty = Frame::read(LogOutput::StdOut { message: "2026-01-02T03:04:05Z \n".into() }).unwrap();
         assert_eq!((empty.bytes, empty.ends), (vec![], true));
         assert!(Frame::read(LogOutput::StdOut { message: "garbage".into() }).is_none());
+    }
+
+    #[test]
+    fn each_stream_is_read_on_after_its_own_last_line() {
+        let time = |text: &str| text.parse::<Timestamp>().unwrap();
+        let (early, late) = (time("2026-01-02T03:04:05.1Z"), time("2026-01-02T03:04:05.2Z"));
+        let mut until = ReadUntil::default();
+        assert!(until.since().is_none() && until.is_before(false, early));
+        // Printed later, read first.
+        until.read(false, late);
+        assert!(until.is_before(true, early), "of the other stream");
+        until.read(true, early);
+        assert!(!until.is_before(false, late) && !until.is_before(true, early));
+        assert!(until.is_before(true, late));
+        assert_eq!(until.since(), Some(time("2026-01-02T03:03:05.2Z")));
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub(super) use entry::PrintedLine;
 
 use super::error::InstancesError;
 use crate::{
+    engine::ReadUntil,
     model::{InstanceId, ProcessType},
     store::{AppId, Millis, now},
 };
@@ -116,13 +117,13 @@ impl Logs {
         log.with_writer(append, send).await.map(drop)
     }
 
-    /// Time of the last stored line of an instance, in nanoseconds since 1970.
-    pub(super) async fn last_line(&self, app: AppId, instance: &InstanceId) -> Result<Option<i64>, InstancesError> {
+    /// The last stored lines of an instance.
+    pub(super) async fn written_until(&self, app: AppId, instance: &InstanceId) -> Result<ReadUntil, InstancesError> {
         let id = instance.to_string();
-        self.app(app).with_writer(move |writer| Ok(writer.last_line(&id)), |_| ()).await.map(|(last, ())| last)
+        self.app(app).with_writer(move |writer| Ok(writer.written_until(&id)), |_| ()).await.map(|(last, ())| last)
     }
 
-    /// Forgets what [`Self::last_line`] needs of an instance that prints no more.
+    /// Forgets what [`Self::written_until`] needs of an instance that prints no more.
     pub(super) async fn forget(&self, app: AppId, instance: &InstanceId) {
         let id = instance.to_string();
         let forget = move |writer: &mut LogWriter| {
@@ -246,17 +247,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let id: InstanceId = "a-web-1".parse().unwrap();
         let log = logs(dir.path());
-        log.append(APP, &id, "web.1", vec![printed(1, "one"), printed(2, "two\nlines")]).await.unwrap();
+        let error = PrintedLine { stderr: true, ..printed(1, "error") };
+        log.append(APP, &id, "web.1", vec![printed(2, "two\nlines"), error]).await.unwrap();
         log.event(APP, "worker.1", "Started").await;
         let path = dir.path().join("logs/1/current");
         let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
         file.write_all(b"{\"t\":3,\"s\":\"web.1\",\"m\":\"cut sh").unwrap();
 
         let log = logs(dir.path());
-        assert_eq!(log.last_line(APP, &id).await.unwrap(), Some(2));
+        let mut until = ReadUntil::default();
+        until.read(false, jiff::Timestamp::from_nanosecond(2).unwrap());
+        until.read(true, jiff::Timestamp::from_nanosecond(1).unwrap());
+        assert_eq!(log.written_until(APP, &id).await.unwrap(), until);
         log.append(APP, &id, "web.1", vec![printed(4, "four")]).await.unwrap();
-        assert_eq!(texts(&log, 10, None).await, ["one", "two\nlines", "Started", "four"]);
-        assert_eq!(texts(&log, 2, Some("web")).await, ["two\nlines", "four"]);
+        assert_eq!(texts(&log, 10, None).await, ["two\nlines", "error", "Started", "four"]);
+        assert_eq!(texts(&log, 2, Some("web")).await, ["error", "four"]);
         assert_eq!(texts(&log, 0, None).await, [""; 0]);
         log.remove(APP).await.unwrap();
         assert_eq!(texts(&log, 10, None).await, [""; 0]);

@@ -121,9 +121,8 @@ impl RunningPumps {
         container: &ContainerId,
         follow: bool,
     ) -> Result<(), InstancesError> {
-        let since = self.logs.last_line(row.app, &row.id).await?;
-        let since = since.and_then(|nanos| jiff::Timestamp::from_nanosecond(i128::from(nanos)).ok());
-        let options = LogOptions { since, follow, tail: None };
+        let after = self.logs.written_until(row.app, &row.id).await?;
+        let options = LogOptions { after, follow, tail: None };
         let mut batches = self.runtime.logs(container, options).ready_chunks(MAX_BATCH);
         while let Some(batch) = batches.next().await {
             let mut lines = Vec::with_capacity(batch.len());

@@ -1,14 +1,13 @@
 //! Copies what a task prints from the runtime into its file.
 
 use futures_util::StreamExt as _;
-use jiff::Timestamp;
 
 use super::{
     output::{OutputLine, OutputWriter, Outputs},
     running::RunningTask,
 };
 use crate::{
-    engine::{ContainerId, LogOptions},
+    engine::{ContainerId, LogOptions, ReadUntil},
     store::Task,
     workload::Runtime,
 };
@@ -32,8 +31,7 @@ pub(super) struct StoredOutput<'a> {
     running: &'a RunningTask,
     /// None once nothing more is kept: the file is full, or it cannot be written, and what the task does is worth more.
     writer: Option<OutputWriter>,
-    /// Time of the last line.
-    read_until: Option<Timestamp>,
+    read_until: ReadUntil,
 }
 
 impl<'a> StoredOutput<'a> {
@@ -45,7 +43,7 @@ impl<'a> StoredOutput<'a> {
                 None
             }
         };
-        Self { running, writer, read_until: None }
+        Self { running, writer, read_until: ReadUntil::default() }
     }
 
     /// Copies what is printed after the last line that was copied, until the container has closed its output.
@@ -53,7 +51,7 @@ impl<'a> StoredOutput<'a> {
         if self.writer.is_none() {
             return Copied::Enough;
         }
-        let options = LogOptions { since: self.read_until, follow: true, tail: None };
+        let options = LogOptions { after: self.read_until, follow: true, tail: None };
         let mut batches = runtime.logs(container, options).ready_chunks(MAX_BATCH);
         while let Some(batch) = batches.next().await {
             let mut lines = Vec::with_capacity(batch.len());
@@ -61,7 +59,7 @@ impl<'a> StoredOutput<'a> {
             for line in batch {
                 match line {
                     Ok(line) => {
-                        self.read_until = Some(line.time);
+                        self.read_until.read(line.stderr, line.time);
                         lines.push(OutputLine::from(line));
                     }
                     Err(error) => failed = Some(error),

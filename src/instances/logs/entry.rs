@@ -46,7 +46,7 @@ pub(super) struct StoredLine {
     #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
     pub(super) instance: Option<String>,
     #[serde(rename = "e", default, skip_serializing_if = "std::ops::Not::not")]
-    stderr: bool,
+    pub(super) stderr: bool,
     #[serde(rename = "m")]
     text: String,
     #[serde(rename = "p", default, skip_serializing_if = "std::ops::Not::not")]

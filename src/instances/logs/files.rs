@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::entry::{LogEntry, StoredLine};
-use crate::store::Millis;
+use crate::{engine::ReadUntil, store::Millis};
 
 /// Largest size of a file, in bytes.
 pub(super) const MAX_FILE_BYTES: u64 = 5 << 20;
@@ -21,8 +21,8 @@ pub(super) struct LogWriter {
     directory: PathBuf,
     current: fs::File,
     size: u64,
-    /// Time of the last line of each instance that may still print, in nanoseconds since 1970.
-    last_lines: HashMap<String, i64>,
+    /// The last lines of each instance that may still print.
+    last_lines: HashMap<String, ReadUntil>,
 }
 
 fn current_file(directory: &Path) -> PathBuf {
@@ -44,9 +44,7 @@ impl LogWriter {
         let mut last_lines = HashMap::new();
         for path in files(&directory).rev() {
             for line in read(&path)? {
-                if let Some(instance) = line.instance {
-                    last_lines.insert(instance, line.nanos);
-                }
+                note(&mut last_lines, &line);
             }
         }
         let mut options = fs::OpenOptions::new();
@@ -80,9 +78,7 @@ impl LogWriter {
         }
         self.write(&bytes)?;
         for line in lines {
-            if let Some(instance) = &line.instance {
-                self.last_lines.insert(instance.clone(), line.nanos);
-            }
+            note(&mut self.last_lines, line);
         }
         Ok(())
     }
@@ -98,12 +94,12 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Time of the last line of an instance, in nanoseconds since 1970.
-    pub(super) fn last_line(&self, instance: &str) -> Option<i64> {
-        self.last_lines.get(instance).copied()
+    /// The last lines of an instance.
+    pub(super) fn written_until(&self, instance: &str) -> ReadUntil {
+        self.last_lines.get(instance).copied().unwrap_or_default()
     }
 
-    /// Forgets the time of the last line of an instance that prints no more.
+    /// Forgets the last lines of an instance that prints no more.
     pub(super) fn forget(&mut self, instance: &str) {
         self.last_lines.remove(instance);
     }
@@ -120,6 +116,14 @@ impl LogWriter {
         self.current = fs::OpenOptions::new().write(true).create_new(true).open(current_file(&self.directory))?;
         self.size = 0;
         Ok(())
+    }
+}
+
+/// Takes note of a line of an instance.
+fn note(last_lines: &mut HashMap<String, ReadUntil>, line: &StoredLine) {
+    let time = jiff::Timestamp::from_nanosecond(i128::from(line.nanos));
+    if let (Some(instance), Ok(time)) = (&line.instance, time) {
+        last_lines.entry(instance.clone()).or_default().read(line.stderr, time);
     }
 }
 
