@@ -38,7 +38,7 @@ mod source;
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 pub use launcher::{CLOSED_ADDRESS, INIT_LABEL, LAUNCHER, STOP_SECONDS, STOP_SIGNAL, WAIT_LABEL};
-pub use launcher_layers::launcher_layers;
+pub use launcher_layers::launcher_layer;
 pub use source::unpack;
 
 /// Runs what the program's name or its first argument asks for: the build, the helper or the launcher.

@@ -187,7 +187,7 @@ impl BuilderShared {
         self.blocking(move |this| {
             let image = this.images.put_built(&built, env.iter())?;
             let launcher =
-                |processes: &[Process]| lifecycle::launcher_layers(&this.lifecycle.path, processes, spool.path());
+                |processes: &[Process]| lifecycle::launcher_layer(&this.lifecycle.path, processes, spool.path());
             Ok(this.images.with_launcher(&image, procfile.map(processes), launcher)?)
         })
         .await

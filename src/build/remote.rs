@@ -4,10 +4,13 @@
 use std::net::{IpAddr, UdpSocket};
 
 use super::{builder::Builder, error::BuildError};
-use crate::model::{
-    NetworkTarget, TargetPlace,
-    closed_ranges::{closed_to_builds, metadata_services, without_translation},
-    host_and_port,
+use crate::{
+    engine::addresses_of,
+    model::{
+        NetworkTarget, TargetPlace,
+        closed_ranges::{closed_to_builds, metadata_services, without_translation},
+        host_and_port,
+    },
 };
 
 impl Builder {
@@ -27,8 +30,7 @@ impl Builder {
 /// The addresses of a URL's host; empty if it has no host, or the name does not resolve.
 async fn addresses(url: &str) -> Vec<IpAddr> {
     let Some((host, _)) = host_and_port(url) else { return Vec::new() };
-    let name = host.trim_matches(['[', ']']).to_owned();
-    tokio::net::lookup_host((name, 0)).await.map_or_else(|_| Vec::new(), |all| all.map(|a| a.ip()).collect())
+    addresses_of(host.trim_matches(['[', ']'])).await.unwrap_or_default()
 }
 
 /// Whether an address is closed to builds, and `network.allow` does not open it.

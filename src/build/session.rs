@@ -289,10 +289,17 @@ fn encode(request: &Request) -> Result<Vec<u8>, BuildError> {
     if bytes.len() <= MAX_FRAME {
         return Ok(bytes);
     }
-    let message = "the scripts and variables of project.toml and the config vars of the build are larger than 1 MiB \
-                   together: keep scripts in files of the app"
-        .to_owned();
-    Err(BuildError::Failed { phase: Phase::Prepare, message })
+    let message = match request {
+        Request::Dockerfile(_) => {
+            "the config vars of the build, and the list of the layers of the images that the operator offers, are larger than \
+             1 MiB together: keep large values in files of the app"
+        }
+        _ => {
+            "the scripts and variables of project.toml and the config vars of the build are larger than 1 MiB together: keep \
+             scripts in files of the app"
+        }
+    };
+    Err(BuildError::Failed { phase: Phase::Prepare, message: message.to_owned() })
 }
 
 fn parse<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<T, BuildError> {

@@ -47,12 +47,12 @@ fn replaced_launcher(process: &Process) -> Option<String> {
 
 impl ImageStore {
     /// Adds the launcher to an image. The process types are those in `declared`, or one for the default command of the
-    /// image; `make_layers` creates the layers of the launcher for them. Of its labels, only those that describe it are kept. Blocks.
+    /// image; `make_layer` creates the layer of the launcher for them. Of its labels, only those that describe it are kept. Blocks.
     pub fn with_launcher(
         &self,
         image: &Image,
         declared: Option<Vec<Process>>,
-        make_layers: impl FnOnce(&[Process]) -> io::Result<Vec<(BuiltLayer, File)>>,
+        make_layer: impl FnOnce(&[Process]) -> io::Result<(BuiltLayer, File)>,
     ) -> Result<Digest> {
         let mut layers = self.manifest(&image.manifest)?.layers;
         let config: ImageConfig = self.read(&image.config, "configuration")?;
@@ -85,16 +85,17 @@ impl ImageStore {
             process.working_dir = Some(folder.clone());
         }
         let failed = |e: io::Error| ImageError::NotLaunchable(format!("cannot add the launcher to the image: {e}"));
-        for (layer, mut tar) in make_layers(&processes).map_err(failed)? {
+        let (layer, mut tar) = make_layer(&processes).map_err(failed)?;
+        if !self.blobs().has(&layer.digest) {
             let mut writer = self.blobs().writer()?;
             let mut bytes = Vec::new();
             io::Read::read_to_end(&mut tar, &mut bytes).map_err(failed)?;
             writer.write(&bytes)?;
             writer.finish(&layer.digest, layer.size)?;
-            layers.push(Descriptor::layer(layer.digest.clone(), layer.size));
-            diff_ids.push(layer.digest);
-            history.push(History::of(CREATED, layer.created_by));
         }
+        layers.push(Descriptor::layer(layer.digest.clone(), layer.size));
+        diff_ids.push(layer.digest);
+        history.push(History::of(CREATED, layer.created_by));
         run.labels.retain(|name, _| !labels::is_foreign(name));
         labels::add_launcher(&mut run.labels);
         run.labels.insert(PORT_LABEL.to_owned(), web_port(run.exposed_ports.keys()).to_string());

@@ -9,10 +9,17 @@ use super::{
 };
 use crate::model::Process;
 
+/// Owner of the launcher.
+const ROOT: u64 = 0;
+
 /// The launcher, and a link to it for each process.
 pub(super) fn launcher(spool: &Path, lifecycle: &Path, processes: &[Process]) -> io::Result<(BuiltLayer, File)> {
-    const ROOT: u64 = 0;
     let mut tar = LayerTar::new(spool, ROOT)?;
+    add_launcher(&mut tar, lifecycle, processes)?;
+    tar.finish("launcher")
+}
+
+fn add_launcher(tar: &mut LayerTar, lifecycle: &Path, processes: &[Process]) -> io::Result<()> {
     for folder in ["cnb", "cnb/lifecycle"] {
         tar.folder(Path::new(folder), 0o755)?;
     }
@@ -23,21 +30,28 @@ pub(super) fn launcher(spool: &Path, lifecycle: &Path, processes: &[Process]) ->
     for name in names {
         tar.link(&Path::new("cnb/process").join(name), Path::new("/cnb/lifecycle/launcher"))?;
     }
-    tar.finish("launcher")
+    Ok(())
 }
 
 /// The launcher's configuration.
 pub(super) fn config(spool: &Path, dirs: &Dirs, text: &str) -> io::Result<(BuiltLayer, File)> {
-    let path = dirs.launch_config();
     let mut tar = LayerTar::new(spool, OWNER)?;
-    tar.parents(&path)?;
-    tar.bytes(&path, 0o644, text.as_bytes())?;
+    add_config(&mut tar, dirs, text)?;
     tar.finish("launcher configuration")
 }
 
-/// Layers for an image that no buildpack made, so that it is launched like any other, each with its tar. `lifecycle` is the
-/// binary, `spool` a folder for unnamed files.
-pub fn launcher_layers(lifecycle: &Path, processes: &[Process], spool: &Path) -> io::Result<Vec<(BuiltLayer, File)>> {
+fn add_config(tar: &mut LayerTar, dirs: &Dirs, text: &str) -> io::Result<()> {
+    let path = dirs.launch_config();
+    tar.parents(&path)?;
+    tar.bytes(&path, 0o644, text.as_bytes())
+}
+
+/// The layer of an image that no buildpack made, so that it is launched like any other, with its tar. It is one layer, because
+/// the engine adds it anew on top of each change. `lifecycle` is the binary, `spool` a folder for unnamed files.
+pub fn launcher_layer(lifecycle: &Path, processes: &[Process], spool: &Path) -> io::Result<(BuiltLayer, File)> {
     let text = toml::to_string(&BTreeMap::from([("processes", processes)])).map_err(io::Error::other)?;
-    Ok(vec![launcher(spool, lifecycle, processes)?, config(spool, &Dirs::default(), &text)?])
+    let mut tar = LayerTar::new(spool, ROOT)?;
+    add_launcher(&mut tar, lifecycle, processes)?;
+    add_config(&mut tar, &Dirs::default(), &text)?;
+    tar.finish("launcher")
 }

@@ -248,7 +248,20 @@ async fn a_build_fills_its_own_disk_only() {
     assert_eq!(Disk::unmount_leftovers(dir.path()).await.unwrap(), 1);
     assert!(!is_mounted(&mount_point));
 
-    // A damaged disk is replaced by an empty one.
+    // One that was mounted when the machine failed is replaced by an empty one; its file is what the host's disk had then.
+    let disk = Disk::open(&image, 64, &mount_point).await.unwrap();
+    std::fs::write(disk.folder("layers").join("newer"), "").unwrap();
+    let failed = dir.path().join("disks/failed.ext4");
+    std::fs::copy(&image, &failed).unwrap();
+    disk.close().await.unwrap();
+    let disk = Disk::open(&image, 64, &mount_point).await.unwrap();
+    assert!(disk.folder("layers").join("newer").exists());
+    disk.close().await.unwrap();
+    let disk = Disk::open(&failed, 64, &mount_point).await.unwrap();
+    assert!(!disk.folder("layers").join("kept").exists());
+    disk.discard().await.unwrap();
+
+    // So is a damaged one.
     let file = std::fs::File::options().write(true).open(&image).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, &vec![0xff; 1 << 20], 0).unwrap();
     let disk = Disk::open(&image, 64, &mount_point).await.unwrap();

@@ -4,7 +4,7 @@ use std::{
     ffi::OsStr,
     fs::File,
     io,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{FileExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -30,13 +30,15 @@ pub struct MountedDisk {
 
 impl Disk {
     /// Mounts the disk in the file `image` at `mount_point`, a folder that is used for nothing else. If the disk does not
-    /// exist, is damaged or has another size than `size_mib`, it is created again. Both paths must be absolute.
+    /// exist, is damaged, was mounted when the machine failed, or has another size than `size_mib`, it is created again. Both
+    /// paths must be absolute.
     pub async fn open(image: &Path, size_mib: u64, mount_point: &Path) -> Result<MountedDisk, DiskError> {
         let lock = lock(image).await?;
         blocking(mount_point, |path| create_private_folder(&path)).await?;
         // A crashed server may have left it mounted.
         unmount_all_at(mount_point).await?;
         let usable = matches!(tokio::fs::metadata(image).await, Ok(meta) if meta.len() == size_mib << 20)
+            && !was_mounted(image).await?
             && is_sound(image).await?;
         if !usable {
             format(image, size_mib).await?;
@@ -46,6 +48,8 @@ impl Disk {
             format(image, size_mib).await?;
             mount(image, mount_point).await?;
         }
+        // That it is mounted must be known after a power failure.
+        sync_file(image).await?;
         let disk = MountedDisk { image: image.to_owned(), mount_point: mount_point.to_owned(), _lock: lock };
         if let Err(e) = blocking(mount_point, |path| create_folders(&path)).await {
             disk.close().await?;
@@ -100,6 +104,10 @@ impl MountedDisk {
         let synced = blocking(&self.mount_point, |path| Ok(rustix::fs::syncfs(File::open(path)?)?)).await;
         if let Err(error) = synced {
             tracing::warn!(%error, "cannot sync a build disk; the data that was written last may be lost");
+        }
+        // Before it counts as not mounted, the host's disk must have all of it.
+        if let Err(error) = sync_file(&self.image).await {
+            tracing::warn!(%error, "cannot sync a build disk; after a power failure it may be damaged");
         }
         if let Err(error) = child::run("fstrim", [&self.mount_point], None).await {
             tracing::debug!(%error, "cannot return free blocks of a build disk");
@@ -166,6 +174,27 @@ async fn format(image: &Path, size_mib: u64) -> Result<(), DiskError> {
         .await
         .map_err(|source| DiskError::CannotFormat { path: image.to_owned(), source })?;
     tokio::fs::rename(&new, image).await.map_err(|source| DiskError::CannotPrepare { path: image.to_owned(), source })
+}
+
+async fn sync_file(image: &Path) -> Result<(), DiskError> {
+    blocking(image, |path| File::open(path)?.sync_data()).await
+}
+
+/// Whether the file system was mounted when the machine failed: it has a journal to recover (the ext4 documentation of the
+/// kernel, "Super Block"). Without write barriers its contents may be older or newer than the journal tells.
+async fn was_mounted(image: &Path) -> Result<bool, DiskError> {
+    const INCOMPATIBLE_FEATURES: u64 = 1024 + 0x60;
+    const RECOVER: u32 = 0x4;
+    let mut features = [0; 4];
+    let features = blocking(image, move |path| {
+        File::open(path)?.read_exact_at(&mut features, INCOMPATIBLE_FEATURES)?;
+        Ok(features)
+    });
+    let mounted = u32::from_le_bytes(features.await?) & RECOVER != 0;
+    if mounted {
+        tracing::warn!(image = %image.display(), "the machine failed while a build disk was in use; creating it again");
+    }
+    Ok(mounted)
 }
 
 /// Checks and repairs the file system; `false` if it cannot be repaired automatically.

@@ -21,9 +21,10 @@ use crate::{
     model::{Digest, Line},
 };
 
-const PROGRAM: &str = "/usr/bin/buildah";
+/// Runs a program as root of a user namespace (unshare(1)). buildah would do the same, but by starting itself twice.
+const IN_NAMESPACE: [&str; 6] = ["--user", "--map-root-user", "--map-auto", "--mount", "--propagation=slave", "--"];
 
-/// Runs buildah, and through it skopeo, on the stores of images.
+/// Runs buildah and skopeo on the stores of images.
 pub(super) struct Buildah<'a> {
     pub(super) dirs: &'a Dirs,
     pub(super) storage: &'a Storage,
@@ -68,7 +69,7 @@ impl Buildah<'_> {
         words.extend(["--pull=missing".into(), "--file".into(), path(&source.path)]);
         words.push(path(&self.dirs.workspace));
         let show = |line: &str| printed.show(line);
-        let status = self.run(&words, &secrets.multiline, &show)?;
+        let status = self.buildah(&words, &secrets.multiline, &show)?;
         if status != 0 {
             return Err(printed.failure(status));
         }
@@ -84,7 +85,7 @@ impl Buildah<'_> {
         let mut words: Vec<String> =
             ["pull", "--quiet", "--retry", "1", "--retry-delay", "1s", "--authfile"].map(str::to_owned).to_vec();
         words.extend([file.0.display().to_string(), "--policy=missing".into(), image.to_owned()]);
-        self.run_silently(&words).map_err(|error| reason::of_pull(&error, Access::Login(&login.host)))
+        self.buildah_silently(&words).map_err(|error| reason::of_pull(&error, Access::Login(&login.host)))
     }
 
     /// Adds the image of the source, an OCI image layout, under a name.
@@ -108,7 +109,7 @@ impl Buildah<'_> {
     /// Removes an image; no effect if it does not exist.
     pub(super) fn remove(&self, name: &str, output: &Output) -> Result<(), String> {
         output.detail(format!("Removing {name} from the offered images"));
-        let removed = match self.run_silently(&["rmi".to_owned(), "--force".to_owned(), name.to_owned()]) {
+        let removed = match self.buildah_silently(&["rmi".to_owned(), "--force".to_owned(), name.to_owned()]) {
             Err(error) if !error.contains("image not known") => Err(error),
             _ => Ok(()),
         };
@@ -162,30 +163,45 @@ impl Buildah<'_> {
     /// Runs a command whose failure does not matter.
     fn clean(&self, words: &[&str]) {
         let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
-        let _ = self.run_silently(&words);
+        let _ = self.buildah_silently(&words);
     }
 
     fn skopeo(&self, words: &[&str]) -> Result<(), String> {
         let tmp = self.storage.tmp.display().to_string();
-        let words: Vec<_> = [&["unshare", "skopeo", "--tmpdir", &tmp], words].concat();
-        self.run_silently(&words.into_iter().map(str::to_owned).collect::<Vec<_>>())
+        let words: Vec<_> = [&["--tmpdir", &tmp], words].concat();
+        self.run_silently("skopeo", &words.into_iter().map(str::to_owned).collect::<Vec<_>>())
     }
 
-    /// Runs a command; the error is its last line of output.
-    fn run_silently(&self, words: &[String]) -> Result<(), String> {
+    fn buildah(&self, words: &[String], env: &Env, show: &(dyn Fn(&str) + Sync)) -> Result<i32, String> {
+        self.run("buildah", &[&self.storage.options(), words].concat(), env, show)
+    }
+
+    /// Runs a command of buildah; the error is its last line of output.
+    fn buildah_silently(&self, words: &[String]) -> Result<(), String> {
+        self.run_silently("buildah", &[&self.storage.options(), words].concat())
+    }
+
+    /// Runs a program; the error is its last line of output.
+    fn run_silently(&self, program: &str, words: &[String]) -> Result<(), String> {
         let last = Mutex::new(String::new());
         let note = |line: &str| {
             if let (Ok(mut last), false) = (last.lock(), line.trim().is_empty()) {
                 line.clone_into(&mut last);
             }
         };
-        match self.run(words, &Env::default(), &note)? {
+        match self.run(program, words, &Env::default(), &note)? {
             0 => Ok(()),
             _ => Err(printed::error_of(&last.into_inner().unwrap_or_default())),
         }
     }
 
-    fn run(&self, words: &[String], more_env: &Env, show: &(dyn Fn(&str) + Sync)) -> Result<i32, String> {
+    fn run(
+        &self,
+        program: &str,
+        words: &[String],
+        more_env: &Env,
+        show: &(dyn Fn(&str) + Sync),
+    ) -> Result<i32, String> {
         let path = |path: &Path| path.display().to_string();
         let mut env = self.operator_env.clone();
         env.extend(more_env.clone());
@@ -198,13 +214,19 @@ impl Buildah<'_> {
                 ("LANG", "C.UTF-8".to_owned()),
                 // With pivot_root(2), it fails on file systems that are locked for the user namespace.
                 ("BUILDAH_NOPIVOT", "1".to_owned()),
+                // That they are in their user namespace already, and whose it is.
+                ("_CONTAINERS_USERNS_CONFIGURED", "done".to_owned()),
+                ("_CONTAINERS_ROOTLESS_UID", rustix::process::getuid().as_raw().to_string()),
+                ("_CONTAINERS_ROOTLESS_GID", rustix::process::getgid().as_raw().to_string()),
+                // They are started many times for a build, and end before it is worth collecting what they allocate.
+                ("GOGC", "off".to_owned()),
+                ("GOMEMLIMIT", "256MiB".to_owned()),
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
-        let unshares = words.first().is_some_and(|word| word == "unshare");
-        let options = if unshares { Vec::new() } else { self.storage.options() };
-        let words: Vec<&Path> = options.iter().chain(words).map(Path::new).collect();
-        programs::run(Path::new(PROGRAM), &words, &env, self.dirs, self.groups, show)
-            .map_err(|e| format!("cannot run buildah: {e}"))
+        let words = IN_NAMESPACE.into_iter().chain([program]).chain(words.iter().map(String::as_str));
+        let words: Vec<&Path> = words.map(Path::new).collect();
+        programs::run(Path::new("/usr/bin/unshare"), &words, &env, self.dirs, self.groups, show)
+            .map_err(|e| format!("cannot run {program}: {e}"))
     }
 }
