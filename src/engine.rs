@@ -26,7 +26,7 @@ mod seccomp;
 mod workload;
 
 pub use attach::{Attached, Executed, Execution, Printed};
-pub use build::{BuildContainer, BuildExit, BuildSpec, Mount};
+pub use build::{BuildContainer, BuildExit, BuildNetwork, BuildSpec, Mount};
 pub use child::ChildError;
 pub use container::{Container, ContainerState};
 pub use error::{Act, EngineError, Result};

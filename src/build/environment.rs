@@ -21,7 +21,7 @@ use super::{
 use crate::{
     config::Config,
     engine::{
-        BuildContainer, BuildExit, BuildSpec, ImageId, Mount,
+        BuildContainer, BuildExit, BuildNetwork, BuildSpec, ImageId, Mount,
         disk::{Disk, MountedDisk},
     },
     images::Stack,
@@ -218,6 +218,7 @@ impl BuilderShared {
             memory_mib: limits.memory_mib,
             pids: limits.pids,
             namespaces: false,
+            network: BuildNetwork::Builds,
         }
     }
 }

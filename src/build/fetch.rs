@@ -18,6 +18,7 @@ use super::{
     packages::{Package, Packages},
 };
 use crate::{
+    engine::{BuildNetwork, EngineError},
     git::{Origin, Repositories},
     images::ImageArchive,
     lifecycle,
@@ -98,9 +99,11 @@ impl Builder {
                     return Err(only_admins(OWN_ADDRESSES));
                 }
                 let image = if admin {
-                    self.image_for_admin(image).await
+                    self.image_for_admin(image, progress).await
                 } else {
-                    without_credentials(image).map(|name| self.fetched_image(name, progress))?.await
+                    without_credentials(image)
+                        .map(|name| self.fetched_image(name, BuildNetwork::Builds, progress))?
+                        .await
                 };
                 let (spool, archive) = image.map_err(|e| failed(e.to_string()))?;
                 let taken = tokio::task::spawn_blocking(move || {
@@ -118,6 +121,7 @@ impl Builder {
     pub async fn image_for_admin(
         &self,
         reference: &ImageReference,
+        progress: &Progress,
     ) -> Result<(tempfile::TempDir, ImageArchive), BuildError> {
         let reference = without_credentials(reference)?;
         let images = &self.0.engine_images;
@@ -131,7 +135,13 @@ impl Builder {
         if had.is_none() {
             images.forget_pulled(reference).await?;
         }
-        archive
+        match archive {
+            // With a containerd image store, that is so if apps are based on a version of it.
+            Err(BuildError::Engine(EngineError::PartialImage(_))) => {
+                self.fetched_image(reference, BuildNetwork::Machine, progress).await
+            }
+            archive => archive,
+        }
     }
 
     /// An image of the engine, unpacked in a folder that is removed with its handle.

@@ -1,6 +1,6 @@
 //! Work on images outside of builds, by the tools of the image in which Dockerfiles are built: in a container like a build's.
 
-use std::{collections::HashSet, fs, sync::Arc, time::Duration};
+use std::{collections::HashSet, fs, path::Path, sync::Arc, time::Duration};
 
 use tokio::io::AsyncRead;
 use tokio_util::sync::CancellationToken;
@@ -16,9 +16,13 @@ use super::{
     standby::AssignedContainer,
 };
 use crate::{
-    engine::disk::{Disk, MountedDisk},
+    engine::{
+        BuildNetwork, Mount,
+        disk::{Disk, MountedDisk},
+    },
     images::{BlobStore, ImageArchive, ImageError},
     lifecycle::protocol::{BuildResult, Request},
+    model::RegistryHost,
     progress::Progress,
 };
 
@@ -28,21 +32,24 @@ const TIMEOUT: Duration = Duration::from_mins(15);
 const MAX_FETCHED_BYTES: u64 = 4 << 30;
 /// Size of the disk for an image that is fetched, in MiB: for its tar, and for what is unpacked meanwhile. It is sparse.
 const FETCH_MIB: u64 = 10 << 10;
+/// Certificates that the engine trusts, a folder for each registry; skopeo reads them at the same place.
+const ENGINE_AUTHORITIES: &str = "/etc/docker/certs.d";
 /// Folder for the tar, which is not kept.
 const RECEIVED: &str = "received";
 
 impl Builder {
-    /// An image of a registry, fetched on the network of builds: it is not reached at an address that builds may not reach,
-    /// whatever its name resolves to meanwhile. It takes the turn of a build. The image is unpacked in a folder that is
+    /// An image of a registry, fetched on a network: on that of builds, the registry is not reached at an address that builds
+    /// may not reach, whatever its name resolves to meanwhile; on the machine's, with what the engine trusts. It takes the turn of a build. The image is unpacked in a folder that is
     /// removed with its handle. Dropping the future cancels the fetch; a task removes container and disk.
     pub(super) async fn fetched_image(
         &self,
         image: &str,
+        network: BuildNetwork,
         progress: &Progress,
     ) -> Result<(tempfile::TempDir, ImageArchive), BuildError> {
         let image = image.to_owned();
-        let fetch = |shared: Arc<BuilderShared>, turn, progress: Progress, cancel| async move {
-            shared.fetch_image(image, turn, &progress, &cancel).await
+        let fetch = move |shared: Arc<BuilderShared>, turn, progress: Progress, cancel| async move {
+            shared.fetch_image(image, network, turn, &progress, &cancel).await
         };
         self.in_turn(progress, CancellationToken::new(), fetch).await
     }
@@ -52,6 +59,7 @@ impl BuilderShared {
     async fn fetch_image(
         self: &Arc<Self>,
         image: String,
+        network: BuildNetwork,
         _turn: Turn,
         progress: &Progress,
         cancel: &CancellationToken,
@@ -63,8 +71,11 @@ impl BuilderShared {
         let known = HashSet::new();
         let session =
             LifecycleSession { blobs: &received, max_blob_bytes: MAX_FETCHED_BYTES, ..self.session(&known, progress) };
-        let request = Request::Fetch { image, operator_env: outbound::environment(&self.config.outbound) };
-        let fetched = self.run_alone(&disk, &session, &request, Box::new(tokio::io::empty()), cancel).await;
+        let insecure = network == BuildNetwork::Machine
+            && self.engine_images.is_insecure_registry(&RegistryHost::of_image(&image)).await?;
+        let request = Request::Fetch { image, insecure, operator_env: outbound::environment(&self.config.outbound) };
+        let source = Box::new(tokio::io::empty());
+        let fetched = self.run_alone(&disk, network, &session, &request, source, cancel).await;
         if let Err(error) = disk.discard().await {
             tracing::error!(%error, "a disk is left until the server starts again");
         }
@@ -73,7 +84,7 @@ impl BuilderShared {
             tracing::warn!(%error, "cannot remove a disk");
         }
         let tar = match fetched {
-            Ok(BuildResult::Fetched(tar)) => tar,
+            Ok(BuildResult::Fetched { tar }) => tar,
             Ok(_) => return Err(BuildError::Protocol("it did something else than to fetch the image".to_owned())),
             Err(BuildError::DiskFull(_)) => return Err(BuildError::FetchedTooLarge(MAX_FETCHED_BYTES >> 30)),
             Err(error) => return Err(error),
@@ -92,15 +103,21 @@ impl BuilderShared {
     pub(super) async fn run_alone(
         self: &Arc<Self>,
         disk: &MountedDisk,
+        network: BuildNetwork,
         session: &LifecycleSession<'_>,
         request: &Request,
         source: Box<dyn AsyncRead + Send + Unpin>,
         cancel: &CancellationToken,
     ) -> Result<BuildResult, BuildError> {
-        let spec = tokio::select! {
+        let mut spec = tokio::select! {
             spec = self.dockerfile_spec(None, session.progress) => spec?.on_disk(disk),
             () = cancel.cancelled() => return Err(BuildError::Cancelled),
         };
+        spec.network = network;
+        let authorities = Path::new(ENGINE_AUTHORITIES);
+        if network == BuildNetwork::Machine && authorities.is_dir() {
+            spec.mounts.push(Mount::read_only(authorities, ENGINE_AUTHORITIES));
+        }
         let mut assigned = AssignedContainer::new(self.builds.run_build(&spec).await?);
         let container = &mut assigned.container;
         let conversation = tokio::select! {

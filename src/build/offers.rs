@@ -17,7 +17,7 @@ use super::{
     offered_store::DISK_MIB,
 };
 use crate::{
-    engine::label,
+    engine::{BuildNetwork, label},
     images::{ImageArchive, ImageError},
     lifecycle::{INIT_LABEL, protocol::Request},
     model::{Digest, ImageName},
@@ -139,7 +139,7 @@ impl BuilderShared {
         let Some(disk) = disk.as_ref() else { return Err(BuildError::ShuttingDown) };
         let (known, never) = (HashSet::new(), CancellationToken::new());
         let session = self.session(&known, progress);
-        match self.run_alone(disk, &session, &request, source, &never).await {
+        match self.run_alone(disk, BuildNetwork::Builds, &session, &request, source, &never).await {
             Ok(_) => Ok(()),
             Err(BuildError::DiskFull(_)) => Err(BuildError::OfferedStoreFull(DISK_MIB)),
             Err(error) => Err(error),

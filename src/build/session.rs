@@ -184,7 +184,7 @@ impl LifecycleSession<'_> {
                         BuildResult::Image(image) => {
                             self.check_layers(&received, image.layers.iter().map(|layer| &layer.digest))?;
                         }
-                        BuildResult::Fetched(tar) => self.check_layers(&received, [tar].into_iter())?,
+                        BuildResult::Fetched { tar } => self.check_layers(&received, [tar].into_iter())?,
                         BuildResult::Done | BuildResult::Failed { .. } => {}
                     }
                     received.conversation.result = Some(result);

@@ -145,7 +145,7 @@ impl Stacks {
     async fn import(&self, reference: &str, progress: &Progress) -> Result<Digest, DeployError> {
         let reference = ImageReference::new(reference);
         progress.step(format!("Getting the image {reference}")).await;
-        let (spool, archive) = self.builder.image_for_admin(&reference).await?;
+        let (spool, archive) = self.builder.image_for_admin(&reference, progress).await?;
         let images = self.images.clone();
         let imported = tokio::task::spawn_blocking(move || {
             let imported = images.import(&archive);

@@ -87,6 +87,17 @@ pub struct BuildSpec {
     /// Whether its processes may make user and mount namespaces, which buildah needs; what they may do outside of these is
     /// the same.
     pub namespaces: bool,
+    /// Its network.
+    pub network: BuildNetwork,
+}
+
+/// What a build container reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BuildNetwork {
+    /// What builds may reach.
+    Builds,
+    /// What this machine reaches, as the engine does: for an image that an admin names, and no code of anybody.
+    Machine,
 }
 
 impl BuildSpec {
@@ -135,7 +146,10 @@ pub struct BuildContainer {
 impl Builds {
     /// Creates and starts a build container on the build bridge, which is created and isolated first if necessary.
     pub async fn run_build(&self, spec: &BuildSpec) -> Result<BuildContainer> {
-        let network = self.ensure_build_bridge().await?;
+        let network = match spec.network {
+            BuildNetwork::Builds => self.ensure_build_bridge().await?,
+            BuildNetwork::Machine => "host".to_owned(),
+        };
         let name = self.build_name(spec.app.as_ref());
         let mut labels = self.0.labels(Kind::Build);
         labels.extend(spec.app.iter().map(|app| (label::APP.to_owned(), app.to_string())));
@@ -175,7 +189,7 @@ impl Builds {
             ..ContainerCreateBody::default()
         };
         let id = self.0.containers().create(&name, &spec.image, body).await?;
-        match self.attach_and_start(&id, &name, active_group).await {
+        match self.attach_and_start(&id, &name, spec.network, active_group).await {
             Ok(container) => Ok(container),
             Err(e) => {
                 if let Err(error) = self.0.containers().remove(&id).await {
@@ -190,14 +204,17 @@ impl Builds {
         &self,
         id: &ContainerId,
         name: &str,
+        network: BuildNetwork,
         active_group: Option<ActiveGroup>,
     ) -> Result<BuildContainer> {
         let what = format!("container {name}");
         let Attached { stdin, output } = self.0.containers().attach(id).await?;
         let started = self.0.docker().start_container(id.as_str(), None).await;
         started.map_err(EngineError::docker(Act::Start, what))?;
-        // The lifecycle runs nothing before the server's request.
-        self.0.containers().close_embedded_dns(id).await?;
+        // The lifecycle runs nothing before the server's request. This machine's own network has no name server of the engine.
+        if network == BuildNetwork::Builds {
+            self.0.containers().close_embedded_dns(id).await?;
+        }
         Ok(BuildContainer { builds: self.clone(), id: id.clone(), stdin, output, active_group })
     }
 

@@ -21,8 +21,9 @@ use super::{
     handle::Images,
     id::ImageId,
     label,
+    lookup::addresses_of,
 };
-use crate::model::{AppName, ReleaseNumber};
+use crate::model::{AddressBlock, AppName, RegistryHost, ReleaseNumber};
 
 /// An image on the engine that has a tag of this server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,6 +162,20 @@ impl Images {
         }
         let saved = self.0.docker().export_image(&name);
         Ok(Box::pin(saved.map_err(move |e| EngineError::docker(Act::Save, format!("image {name}"))(e))))
+    }
+
+    /// Whether the engine takes images of this registry without TLS, or with a certificate that nobody it knows signed.
+    pub async fn is_insecure_registry(&self, host: &RegistryHost) -> Result<bool> {
+        let info = self.0.docker().info().await.map_err(EngineError::docker(Act::Inspect, "registries"))?;
+        let registries = info.registry_config.unwrap_or_default();
+        let configured = registries.index_configs.unwrap_or_default();
+        if let Some(registry) = configured.get(host.as_str()) {
+            return Ok(registry.secure == Some(false));
+        }
+        let blocks: Vec<AddressBlock> =
+            registries.insecure_registry_cidrs.iter().flatten().filter_map(|block| block.parse().ok()).collect();
+        let addresses = addresses_of(host.name()).await.unwrap_or_default();
+        Ok(addresses.into_iter().any(|address| blocks.iter().any(|block| block.contains(address))))
     }
 
     /// Adds a tag of this server to an image: see [`Self::release_tag`].

@@ -78,8 +78,9 @@ pub(super) fn answer<R: Read>(
             Ok(BuildResult::Image(Box::new(BuiltImage { timings: clock.laps, ..image })))
         }
         Request::Offer { name } => dockerfile::offer(dirs, &name, output, groups).map(|()| BuildResult::Done),
-        Request::Fetch { image, operator_env } => {
-            dockerfile::fetch(dirs, &image, &operator_env, output, groups).map(BuildResult::Fetched)
+        Request::Fetch { image, insecure, operator_env } => {
+            dockerfile::fetch(dirs, &image, insecure, &operator_env, output, groups)
+                .map(|tar| BuildResult::Fetched { tar })
         }
         Request::Withdraw { name } => dockerfile::withdraw(dirs, &name, output, groups).map(|()| BuildResult::Done),
     }

@@ -78,6 +78,7 @@ pub(super) fn offer(dirs: &Dirs, name: &str, output: &Output, groups: &ProcessGr
 pub(super) fn fetch(
     dirs: &Dirs,
     image: &str,
+    insecure: bool,
     operator_env: &Env,
     output: &Output,
     groups: &ProcessGroups,
@@ -85,7 +86,7 @@ pub(super) fn fetch(
     let storage = Storage::open(dirs)?;
     let buildah = Buildah { dirs, storage: &storage, groups, operator_env };
     let tar = dirs.layers.join("fetched.tar");
-    buildah.fetch(image, &tar).map_err(|reason| Failure::new(Phase::Prepare, reason))?;
+    buildah.fetch(image, insecure, &tar).map_err(|reason| Failure::new(Phase::Prepare, reason))?;
     export::send(&tar, output)
 }
 

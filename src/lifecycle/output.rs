@@ -94,7 +94,9 @@ impl Output {
                     BuildResult::Failed { phase, .. } => {
                         (*phase, "its reason is larger than 1 MiB: see the lines before this one")
                     }
-                    BuildResult::Done | BuildResult::Fetched(_) => (Phase::Export, "the result is larger than 1 MiB"),
+                    BuildResult::Done | BuildResult::Fetched { .. } => {
+                        (Phase::Export, "the result is larger than 1 MiB")
+                    }
                 };
                 let failed = BuildResult::Failed { phase, message: message.to_owned() };
                 self.frame(Kind::Result, &serde_json::to_vec(&failed)?)

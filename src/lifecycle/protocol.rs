@@ -142,6 +142,8 @@ pub enum Request {
     Fetch {
         /// Name of the image.
         image: String,
+        /// Whether its registry may be without TLS, or have a certificate that is not trusted.
+        insecure: bool,
         /// The operator's variables for every process (CA bundle, proxies).
         operator_env: BTreeMap<String, String>,
     },
@@ -249,8 +251,11 @@ pub enum BuildResult {
     Image(Box<BuiltImage>),
     /// An image was offered or withdrawn.
     Done,
-    /// An image was fetched, and sent as this blob.
-    Fetched(Digest),
+    /// An image was fetched, and sent as a blob.
+    Fetched {
+        /// Digest of the blob.
+        tar: Digest,
+    },
     /// The build failed.
     Failed {
         /// Phase in which it failed.
@@ -334,4 +339,31 @@ pub struct BuiltLayer {
     pub size: u64,
     /// What made the layer, for the image's history.
     pub created_by: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_and_requests_arrive_as_they_were_sent() {
+        let image = BuiltImage { config: serde_json::json!({}), layers: Vec::new(), timings: vec![(Phase::Build, 1)] };
+        for result in [
+            BuildResult::Image(Box::new(image)),
+            BuildResult::Done,
+            BuildResult::Fetched { tar: Digest::of(b"tar") },
+            BuildResult::Failed { phase: Phase::Export, message: "why".to_owned() },
+        ] {
+            let sent = serde_json::to_vec(&result).unwrap();
+            assert_eq!(serde_json::from_slice::<BuildResult>(&sent).unwrap(), result);
+        }
+        for request in [
+            Request::Offer { name: "a:1".to_owned() },
+            Request::Fetch { image: "a:1".to_owned(), insecure: true, operator_env: BTreeMap::new() },
+            Request::Withdraw { name: "a:1".to_owned() },
+        ] {
+            let sent = serde_json::to_vec(&request).unwrap();
+            assert!(serde_json::from_slice::<Request>(&sent).is_ok());
+        }
+    }
 }

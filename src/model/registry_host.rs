@@ -23,9 +23,20 @@ impl RegistryHost {
         Self(DOCKER_HUB.to_owned())
     }
 
+    /// The registry of an image. What is no valid name is looked for on Docker Hub, and not found.
+    pub fn of_image(reference: &str) -> Self {
+        let host = reference.split_once('/').filter(|(host, _)| Self::is_host_of_image(host));
+        host.and_then(|(host, _)| host.parse().ok()).unwrap_or_else(Self::docker_hub)
+    }
+
     /// The host as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The host without its port.
+    pub fn name(&self) -> &str {
+        split(&self.0).0.trim_matches(['[', ']'])
     }
 
     /// Whether this is Docker Hub.
@@ -69,11 +80,17 @@ impl FromStr for RegistryHost {
 }
 
 /// Whether a text is a host, or an IPv6 address in brackets, with an optional port.
-fn is_host_and_port(text: &str) -> bool {
-    let (host, port) = match text.rsplit_once(':') {
+/// Host and port.
+fn split(text: &str) -> (&str, Option<&str>) {
+    match text.rsplit_once(':') {
+        // The colons of an IPv6 address are within brackets.
         Some((host, port)) if !port.contains(']') => (host, Some(port)),
         Some(_) | None => (text, None),
-    };
+    }
+}
+
+fn is_host_and_port(text: &str) -> bool {
+    let (host, port) = split(text);
     let is_label = |label: &str| {
         !label.is_empty()
             && !label.starts_with('-')
@@ -122,6 +139,20 @@ impl schemars::JsonSchema for RegistryHost {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_registry_of_an_image_is_found() {
+        for (image, host, name) in [
+            ("debian:13", "docker.io", "docker.io"),
+            ("company/base", "docker.io", "docker.io"),
+            ("GHCR.io/a/b:1", "ghcr.io", "ghcr.io"),
+            ("127.0.0.1:5000/x@sha256:00", "127.0.0.1:5000", "127.0.0.1"),
+            ("[::1]:5000/x", "[::1]:5000", "::1"),
+        ] {
+            let found = RegistryHost::of_image(image);
+            assert_eq!((found.as_str(), found.name()), (host, name), "{image}");
+        }
+    }
 
     #[test]
     fn a_host_is_read_in_lowercase_and_docker_hub_has_one_name() {

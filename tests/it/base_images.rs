@@ -7,7 +7,12 @@ use std::{
 };
 
 use crate::support::{
-    command::run, elsewhere::Elsewhere, http::free_port, images::Base, waiting::eventually, world::World,
+    command::run,
+    elsewhere::Elsewhere,
+    http::free_port,
+    images::{Base, load_buildpack},
+    waiting::eventually,
+    world::World,
 };
 
 /// Debian's `docker-registry`.
@@ -33,7 +38,7 @@ impl Drop for Registry {
     }
 }
 
-/// Two registries of one image, `base:1`, on another machine, with TLS; the second wants the login `ann`, `tell-nobody`.
+/// Two registries of the images `base:1` and `buildpacks/one:1` on another machine, with TLS; the second wants the login `ann`, `tell-nobody`.
 struct Registries {
     elsewhere: Elsewhere,
     open: String,
@@ -48,7 +53,10 @@ impl Registries {
         let elsewhere = Elsewhere::new();
         let at = |name: &str| world.dir().join(name);
         let files = at("registry");
-        fill(&files, &at("filling.yml"), base);
+        let buildpack = load_buildpack(world, "one");
+        let images = [(base.0.as_str(), "base:1"), (buildpack.as_str(), "buildpacks/one:1")];
+        fill(&files, &at("filling.yml"), &images);
+        run(Command::new("docker").args(["rmi", &buildpack]));
         let shell = |script: &str| run(Command::new("sh").current_dir(world.dir()).args(["-ec", script])).success().out;
         shell(&format!(
             "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test -keyout ca.key -out ca.pem 2>/dev/null
@@ -87,19 +95,21 @@ impl Registries {
     }
 }
 
-/// Fills the storage of a registry with one image.
-fn fill(files: &Path, config: &Path, base: &Base) {
+/// Fills the storage of a registry with images.
+fn fill(files: &Path, config: &Path, images: &[(&str, &str)]) {
     let address = format!("127.0.0.1:{}", free_port());
     let _registry = Registry::start(Command::new("env"), config, files, &format!("http:\n  addr: {address}\n"));
     eventually("the registry responds", || crate::support::http::get(&format!("http://{address}/v2/")).ok());
-    let reference = format!("{address}/base:1");
-    run(Command::new("docker").args(["tag", &base.0, &reference])).success();
-    run(Command::new("docker").args(["push", "-q", &reference])).success();
-    run(Command::new("docker").args(["rmi", &reference])).success();
+    for (image, name) in images {
+        let reference = format!("{address}/{name}");
+        run(Command::new("docker").args(["tag", image, &reference])).success();
+        run(Command::new("docker").args(["push", "-q", &reference])).success();
+        run(Command::new("docker").args(["rmi", &reference])).success();
+    }
 }
 
 /// A base image is pulled in the build container: from a public registry, with a login if it wants one, but not from a
-/// registry on a private network.
+/// registry on a private network. So is the image of a buildpack that a developer names.
 #[test]
 #[ignore = "slow"]
 fn base_images_come_from_registries() {
@@ -124,6 +134,15 @@ fn base_images_come_from_registries() {
         .prints(&format!("Dockerfile line 2, FROM {open}/base:2: its registry has no such image or tag"));
     let lan = format!("{}:5443/base:1", registries.elsewhere.lan);
     push(&lan).failure().prints("its registry cannot be reached (connection refused)");
+
+    let (key, public) = world.keygen("dev");
+    world.paas_with(&["ssh-keys:add", "somebody"], &public).success();
+    world.ssh_as(&key, &["apps:create", "packed"]).success();
+    let pack = format!("docker://{open}/buildpacks/one:1");
+    world.ssh_as(&key, &["buildpacks:add", "packed", &pack]).success();
+    world.push(&world.repository("packed", &[("note.txt", "x")])).success().prints("-----> one builds");
+    let gone = format!("docker://{open}/buildpacks/two:1");
+    world.ssh_as(&key, &["buildpacks:add", "packed", &gone]).failure().prints("has no such image or tag");
 
     let wants_login = format!("{closed}/base:1");
     push(&wants_login)

@@ -188,7 +188,12 @@ async fn a_disk_is_mounted_in_a_running_container() {
                   while read device folder kind options; do case $folder in /layers) echo $kind $options;; esac; done </proc/mounts";
     let spec = test.build(script).for_standby(&slot);
     let mut container = test.engine.builds.run_build(&spec).await.unwrap();
-    container.output.try_next().await.unwrap().expect("the script has tried to write");
+    let mut tried = Vec::new();
+    while !String::from_utf8_lossy(&tried).contains("ready\n") {
+        match container.output.try_next().await.unwrap().expect("the script goes on") {
+            Printed::Stdout(bytes) | Printed::Stderr(bytes) => tried.extend_from_slice(&bytes),
+        }
+    }
 
     let disk = Disk::open(&at("disks/mine.ext4"), 64, &at("mounts/mine")).await.unwrap();
     std::fs::write(disk.folder("layers").join("mine"), "this one\n").unwrap();

@@ -1,6 +1,10 @@
 //! The commands of buildah and skopeo.
 
-use std::{fs, path::Path, sync::Mutex};
+use std::{
+    fs,
+    path::Path,
+    sync::{Mutex, OnceLock},
+};
 
 use super::{
     printed::{self, Printed},
@@ -23,6 +27,14 @@ use crate::{
 
 /// Runs a program as root of a user namespace (unshare(1)). buildah would do the same, but by starting itself twice.
 const IN_NAMESPACE: [&str; 6] = ["--user", "--map-root-user", "--map-auto", "--mount", "--propagation=slave", "--"];
+
+/// What the first line of output says if there is no such namespace for the program.
+fn refusal_of(line: &str) -> Option<String> {
+    let (program, reason) = line.split_once(": ")?;
+    // The system's text for a limit of namespaces is that of a full disk.
+    let reason = reason.replace("No space left on device", "their number is limited to 0");
+    ["unshare", "newuidmap", "newgidmap"].contains(&program).then_some(reason)
+}
 
 /// Runs buildah and skopeo on the stores of images.
 pub(super) struct Buildah<'a> {
@@ -100,9 +112,10 @@ impl Buildah<'_> {
     }
 
     /// Fetches an image of a registry into a tar, as `docker save` would.
-    pub(super) fn fetch(&self, image: &str, to: &Path) -> Result<(), String> {
+    pub(super) fn fetch(&self, image: &str, insecure: bool, to: &Path) -> Result<(), String> {
         let (from, to) = (format!("docker://{image}"), format!("docker-archive:{}", to.display()));
-        let copied = self.skopeo(&["copy", "--quiet", "--retry-times", "1", &from, &to]);
+        let verify = format!("--src-tls-verify={}", !insecure);
+        let copied = self.skopeo(&["copy", "--quiet", "--retry-times", "1", &verify, &from, &to]);
         copied.map_err(|error| reason::of_pull(&error, Access::Public))
     }
 
@@ -226,7 +239,35 @@ impl Buildah<'_> {
         );
         let words = IN_NAMESPACE.into_iter().chain([program]).chain(words.iter().map(String::as_str));
         let words: Vec<&Path> = words.map(Path::new).collect();
-        programs::run(Path::new("/usr/bin/unshare"), &words, &env, self.dirs, self.groups, show)
-            .map_err(|e| format!("cannot run {program}: {e}"))
+        let refusal = OnceLock::new();
+        let show = |line: &str| {
+            let is_first = refusal.get().is_none();
+            if !(refusal.get_or_init(|| refusal_of(line)).is_some() && is_first) {
+                show(line);
+            }
+        };
+        let status = programs::run(Path::new("/usr/bin/unshare"), &words, &env, self.dirs, self.groups, &show)
+            .map_err(|e| format!("cannot run {program}: {e}"))?;
+        match refusal.into_inner().flatten() {
+            Some(refused) if status != 0 => Err(format!(
+                "this machine lets no build make a user namespace ({refused}), so that no Dockerfile can be built: the \
+                 operator can allow it, on Ubuntu by sysctl kernel.apparmor_restrict_unprivileged_userns=0"
+            )),
+            _ => Ok(status),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_without_user_namespaces_is_recognised() {
+        let refused = refusal_of("unshare: write failed /proc/self/uid_map: Operation not permitted");
+        assert_eq!(refused.as_deref(), Some("write failed /proc/self/uid_map: Operation not permitted"));
+        let limited = refusal_of("unshare: unshare failed: No space left on device");
+        assert_eq!(limited.as_deref(), Some("unshare failed: their number is limited to 0"));
+        assert!(refusal_of("STEP 1/2: FROM a").is_none() && refusal_of("Error: unshare: x").is_none());
     }
 }

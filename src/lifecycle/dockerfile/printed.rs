@@ -178,11 +178,15 @@ fn is_omitted(line: &str) -> bool {
     // Of one of several stages.
     let line = line.strip_prefix('[').and_then(|rest| rest.split_once("] ")).map_or(line, |(_, rest)| rest);
     let is_id = line.len() == 64 && line.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let is_retry = line.starts_with("time=") && line.contains("msg=\"Failed, retrying in ");
+    let of_log = |begin| line.starts_with("time=") && line.contains(&format!("msg=\"{begin}"));
+    let is_search = line.starts_with("Resolving \"") && line.contains("\" using unqualified-search registries (");
     line.trim().is_empty()
         || line == "COMMIT"
         || is_id
-        || is_retry
+        || is_search
+        || of_log("Failed, retrying in ")
+        // The parser's view of an instruction that it does not know.
+        || of_log("+(UNHANDLED LOGLEVEL)")
         || OMITTED.iter().any(|begin| line.starts_with(begin))
 }
 
@@ -240,6 +244,13 @@ mod tests {
                 ],
                 "Dockerfile, NONSENSE x: there is no such instruction",
             ),
+            (
+                [
+                    "[1/2] STEP 2/2: RUN x",
+                    "Error: type=bind,from=y,target=/z from=y: no stage or image found with that name",
+                ],
+                "Dockerfile line 3, RUN x: there is no such stage, and no registry has an image of that name",
+            ),
         ] {
             assert_eq!(failure(text, &lines), expected);
         }
@@ -270,6 +281,13 @@ mod tests {
         let quoted = "FROM a\nRUN sh -c 'cat <<EOF'\n";
         let lines = ["STEP 2/2: RUN sh -c 'cat <<EOF'", "Error: building at STEP \"RUN sh\": exit status 2"];
         assert!(failure(quoted, &lines).ends_with("the command ended with exit status 2"));
+    }
+
+    #[test]
+    fn what_tells_nothing_is_left_out() {
+        assert!(is_omitted("time=\"x\" level=error msg=\"+(UNHANDLED LOGLEVEL) &imagebuilder.Step{}\""));
+        assert!(is_omitted("Resolving \"a/b\" using unqualified-search registries (/tmp/registries.conf)"));
+        assert!(!is_omitted("Resolving deltas: 100%") && !is_omitted("time=\"x\" level=warning msg=\"y\""));
     }
 
     #[test]

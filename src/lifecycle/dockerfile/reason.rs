@@ -24,9 +24,15 @@ const DENIED: [&str; 6] = [
 /// Signs that a registry does not have an image.
 const MISSING: [&str; 4] = ["manifest unknown", "name unknown", ": not found", "404 (Not Found)"];
 
+/// How names begin of images that are in files, or in another program's store (containers-transports(5)).
+const OF_NO_REGISTRY: [&str; 8] =
+    ["containers-storage:", "dir:", "docker-archive:", "docker-daemon:", "oci:", "oci-archive:", "ostree:", "tarball:"];
+/// How buildah says that neither a stage nor an image has the name.
+const NO_STAGE: &str = "no stage or image found with that name";
+
 /// Whether the reason is one of a step although it does not name the step.
 pub(super) fn is_of_step(reason: &str) -> bool {
-    reason.starts_with("COPY --from=") || reason.starts_with("creating build container: ")
+    reason.starts_with("COPY --from=") || reason.starts_with("creating build container: ") || reason.contains(NO_STAGE)
 }
 
 /// Of an error before the first step.
@@ -70,8 +76,12 @@ pub(super) fn of_step(step: &str, reason: &str) -> String {
     if reason.contains("--link is not supported") {
         return "an ONBUILD of the base image has the flag --link: build that image without it".to_owned();
     }
-    if reason.contains("no stage or image found with that name") {
+    if reason.contains(NO_STAGE) {
         return "there is no such stage, and no registry has an image of that name".to_owned();
+    }
+    let names_no_registry = |word: &str| OF_NO_REGISTRY.iter().any(|begin| word.starts_with(begin));
+    if keyword == "FROM" && (reason.ends_with("image not known") || step.split_whitespace().any(names_no_registry)) {
+        return "that is neither an image of a registry nor one that the operator offers (images:list)".to_owned();
     }
     if keyword == "FROM" || reason.contains("initializing source docker://") {
         return of_pull(reason, Access::NoLogin);
@@ -159,6 +169,17 @@ mod tests {
             of("tls: failed to verify certificate: x509: certificate signed by unknown authority")
                 .contains("ca_bundle")
         );
+    }
+
+    #[test]
+    fn a_name_of_no_registry_is_named_as_such() {
+        for (step, reason) in [
+            ("FROM docker-daemon:x:1", "creating build container: Cannot connect to the Docker daemon at unix:///x"),
+            ("from oci:/layers/x", "creating build container: open /layers/x: no such file or directory"),
+            ("FROM sha256:ab", "creating build container: sha256:ab: image not known"),
+        ] {
+            assert!(of_step(step, reason).starts_with("that is neither an image of a registry"), "{step}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::{
 
 use paas::{
     config::Config,
-    engine::{BuildSpec, ContainerSpec, Engine, EngineError, ImageId, Input, Kind},
+    engine::{BuildNetwork, BuildSpec, ContainerSpec, Engine, EngineError, ImageId, Input, Kind},
 };
 
 use super::images::import_busybox;
@@ -105,6 +105,7 @@ impl TestEngine {
             memory_mib: 64,
             pids: 64,
             namespaces: false,
+            network: BuildNetwork::Builds,
         }
     }
 }

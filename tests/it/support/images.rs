@@ -14,7 +14,17 @@ use paas::{
 };
 use serde_json::json;
 
-use super::command::run;
+use super::{apps::write_buildpack, command::run, world::World};
+
+/// Packages a buildpack `test/NAME`, and loads its image into the engine. Returns the image's name there.
+pub fn load_buildpack(world: &World, name: &str) -> String {
+    let folder = world.dir().join("home").join(name);
+    write_buildpack(&folder, &format!("test/{name}"), name);
+    let file = world.dir().join(format!("{name}.cnb")).display().to_string();
+    world.paas(&["buildpack", "package", &folder.display().to_string(), &file]).success();
+    let loaded = run(Command::new("docker").args(["load", "--quiet", "--input", &file])).success().out;
+    loaded.trim().split_once(": ").expect("docker load names the image").1.to_owned()
+}
 
 /// A root file system: busybox and the folders that builds need.
 pub fn busybox_tar() -> Vec<u8> {
