@@ -22,9 +22,18 @@ use crate::{
 pub enum DeployError {
     /// The Dockerfile that the app names is not in the commit.
     #[error(
-        "the app has no file {0}, which builds:set names as its Dockerfile: add it, or change that (builds:set APP dockerfile PATH)"
+        "the app has no file {0}, which builds:set names as its Dockerfile: add it, or change that (builds:set APP dockerfile \
+         PATH; if builds:set names a dir, the path begins there)"
     )]
     NoDockerfile(DockerfilePath),
+    /// What has the name of the Dockerfile is not one.
+    #[error("{path} {instead}: make it a file, or name the Dockerfile (builds:set APP dockerfile PATH)")]
+    DockerfileIsNoFile {
+        /// Path of the Dockerfile.
+        path: DockerfilePath,
+        /// What it is.
+        instead: &'static str,
+    },
     /// The failure was already reported in the build's output; only `failure::report` makes this.
     #[error(transparent)]
     AlreadyReported(Box<DeployError>),

@@ -204,11 +204,12 @@ async fn dockerfile(
         return Ok(None);
     }
     let path = app.dockerfile.clone().unwrap_or_default();
-    if checkout.read(path.as_str()).await?.is_some() {
+    let Err(why) = checkout.read_or_why_not(path.as_str()).await? else {
         return Ok(Some(ChosenDockerfile { path, target: app.build_target.clone() }));
-    }
-    match &app.dockerfile {
-        None => Ok(None),
-        Some(path) => Err(DeployError::NoDockerfile(path.clone())),
+    };
+    match (why.instead(), &app.dockerfile) {
+        (Some(instead), _) => Err(DeployError::DockerfileIsNoFile { path, instead }),
+        (None, Some(_)) => Err(DeployError::NoDockerfile(path)),
+        (None, None) => Ok(None),
     }
 }

@@ -2,10 +2,7 @@
 //! no build. What has no effect is told, also if nothing is built.
 
 use super::{checkout::Checkout, error::DeployError, foreign_files};
-use crate::{
-    git::NoFile,
-    model::{AppJson, Line, Procfile, ProjectToml},
-};
+use crate::model::{AppJson, Line, Procfile, ProjectToml};
 
 /// Content of `app.json`, `project.toml` and `Procfile`.
 pub(super) struct Manifests {
@@ -41,12 +38,9 @@ impl Manifests {
 
 /// The text of a file, if there is one; notes why something of its name is not read.
 async fn text(checkout: &Checkout<'_>, name: &str, not_read: &mut Vec<String>) -> Result<Option<String>, DeployError> {
-    let why = match checkout.read_or_why_not(name).await? {
+    match checkout.read_or_why_not(name).await? {
         Ok(text) => return Ok(Some(text)),
-        Err(NoFile::Absent) => return Ok(None),
-        Err(NoFile::Folder) => "is a folder and not a file",
-        Err(NoFile::BrokenLink) => "is a symbolic link that leads to no file of the pushed source",
-    };
-    not_read.push(format!("{name} is not read: it {why}"));
+        Err(why) => not_read.extend(why.instead().map(|instead| format!("{name} is not read: it {instead}"))),
+    }
     Ok(None)
 }

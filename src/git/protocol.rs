@@ -137,6 +137,17 @@ pub enum NoFile {
     BrokenLink,
 }
 
+impl NoFile {
+    /// What is there instead, after the name of the path; `None` if there is nothing.
+    pub fn instead(self) -> Option<&'static str> {
+        match self {
+            Self::Absent => None,
+            Self::Folder => Some("is a folder and not a file"),
+            Self::BrokenLink => Some("is a symbolic link that leads to no file of the pushed source"),
+        }
+    }
+}
+
 /// The present state of a ref.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefState {

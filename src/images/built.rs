@@ -19,8 +19,9 @@ impl ImageStore {
         arguments: impl Iterator<Item = (&'a String, &'a Secret)>,
     ) -> Result<Image> {
         let invalid = |reason: String| ImageError::Archive(reason);
-        let config: ImageConfig = serde_json::from_value(built.config.clone())
+        let mut config: ImageConfig = serde_json::from_value(built.config.clone())
             .map_err(|e| invalid(format!("its configuration is invalid: {e}")))?;
+        config.apply_shell();
         let diff_ids = &config.rootfs.diff_ids;
         if !diff_ids.iter().eq(built.layers.iter().map(|layer| &layer.digest)) {
             return Err(invalid("its configuration and its manifest have different layers".to_owned()));
@@ -92,6 +93,24 @@ mod tests {
 
         let other = BuiltImage { layers: vec![KnownLayer { digest: Digest::of(b"other"), size: 5 }], ..built };
         assert!(store.put_built(&other, env.iter()).unwrap_err().to_string().contains("different layers"));
+    }
+
+    #[test]
+    fn commands_in_the_shell_form_are_run_by_the_shell_that_is_named() {
+        let cmd = |steps: &[&str], cmd: &[&str]| {
+            let history: Vec<_> = steps.iter().map(|step| json!({ "created_by": step, "empty_layer": true })).collect();
+            let config = json!({ "architecture": "amd64", "os": "linux", "rootfs": { "type": "layers", "diff_ids": [] },
+                "config": { "Shell": ["/bin/bash", "-c"], "Cmd": cmd }, "history": history });
+            let mut config: ImageConfig = serde_json::from_value(config).unwrap();
+            config.apply_shell();
+            config.config.cmd
+        };
+        let shell = r#"SHELL ["/bin/bash","-c"]"#;
+        let of_sh = ["/bin/sh", "-c", "[[ -n x ]]"];
+        assert_eq!(cmd(&[shell, "cmd [[ -n x ]]"], &of_sh), ["/bin/bash", "-c", "[[ -n x ]]"]);
+        assert_eq!(cmd(&[shell, r#"/bin/sh -c #(nop) CMD ["/bin/sh","-c","[[ -n x ]]"]"#], &of_sh), of_sh, "exec form");
+        assert_eq!(cmd(&["CMD [[ -n x ]]", shell], &of_sh), of_sh, "named later");
+        assert_eq!(cmd(&[shell, "CMD x y"], &["x", "y"]), ["x", "y"]);
     }
 
     #[test]

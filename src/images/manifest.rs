@@ -65,6 +65,34 @@ impl ImageConfig {
         let made = self.history.iter().filter(|entry| !entry.empty_layer).map(|entry| entry.created_by.as_str());
         made.chain(std::iter::repeat("")).take(self.rootfs.diff_ids.len())
     }
+
+    /// Has commands in the shell form run by the shell that `SHELL` names, which buildah does for `RUN` alone.
+    pub(super) fn apply_shell(&mut self) {
+        let last = |keyword| {
+            let mut steps = self.history.iter().enumerate().rev();
+            steps.find_map(|(at, entry)| Some((at, words_of(&entry.created_by, keyword)?)))
+        };
+        let shell = last("SHELL").map(|(at, _)| at);
+        let in_shell_form = |keyword| {
+            last(keyword).is_some_and(|(at, words)| {
+                shell.is_none_or(|shell| shell < at) && serde_json::from_str::<Vec<String>>(words).is_err()
+            })
+        };
+        let (of_cmd, of_entrypoint) = (in_shell_form("CMD"), in_shell_form("ENTRYPOINT"));
+        let RunConfig { shell, cmd, entrypoint, .. } = &mut self.config;
+        for (words, applies) in [(cmd, of_cmd), (entrypoint, of_entrypoint)] {
+            if applies && !shell.is_empty() && words.len() == 3 && words.starts_with(&["/bin/sh".into(), "-c".into()]) {
+                words.splice(..2, shell.iter().cloned());
+            }
+        }
+    }
+}
+
+/// What follows the keyword in an entry of the history, if it is of this instruction.
+fn words_of<'a>(step: &'a str, keyword: &str) -> Option<&'a str> {
+    let step = step.strip_prefix("/bin/sh -c #(nop)").unwrap_or(step).trim_start();
+    let (name, words) = step.split_once(char::is_whitespace)?;
+    name.eq_ignore_ascii_case(keyword).then(|| words.trim())
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -86,6 +114,9 @@ pub(super) struct RunConfig {
     /// Shell of instructions that name none.
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub shell: Vec<String>,
+    /// Instructions for images that are based on this one.
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    pub on_build: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<ImageCheck>,
     #[serde(default)]

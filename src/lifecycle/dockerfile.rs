@@ -48,8 +48,14 @@ pub(super) fn build(
     clock.lap(Phase::Prepare);
 
     output.step(format!("Building {}", request.dockerfile));
+    source.dockerfile.without_effect().into_iter().for_each(|line| output.trouble(line));
     if request.no_cache {
         buildah.forget_base_images();
+    }
+    for added in source.dockerfile.repositories() {
+        buildah.check_repository(&added.url, added.reference.as_deref()).map_err(|reason| {
+            build_failed(format!("{} line {}, {}: {reason}", request.dockerfile, added.line, added.text))
+        })?;
     }
     let not_pulled = pull_with_logins(&buildah, request, &source.dockerfile, output);
     storage.build_begins();

@@ -312,6 +312,7 @@ fn kind_of_deploy(error: &DeployError) -> FailureKind {
         | DeployError::Project(_)
         | DeployError::NotText(_)
         | DeployError::NoDockerfile(_)
+        | DeployError::DockerfileIsNoFile { .. }
         | DeployError::NoProcess
         | DeployError::Cancelled
         | DeployError::CancelledBy { .. } => FailureKind::Failed,

@@ -190,6 +190,56 @@ fn common_instructions_are_built() {
     world.push_again(&folder).failure().prints("the app has no file docker/none, which builds:set names");
 }
 
+/// What buildah does otherwise than Docker, or says in its own words.
+#[test]
+#[ignore = "slow"]
+fn instructions_mean_what_they_mean_to_docker() {
+    let base = Base::new();
+    let world = World::new();
+    let onbuild = format!("{}-onbuild", base.0);
+    let script = format!(
+        "printf 'FROM {}\\nONBUILD RUN echo of the base > /onbuild.html\\n' | docker build -q -t {onbuild} -",
+        base.0
+    );
+    run(Command::new("sh").args(["-ec", &script])).success();
+    world.paas(&["images:offer", &onbuild]).success();
+    run(Command::new("docker").args(["rmi", &onbuild])).success();
+    let serve = "FROM BASE\nSHELL [\"/bin/busybox\", \"sh\", \"-c\"]\nRUN --network=none true\n\
+                 RUN --mount=type=secret,id=PEM cp /run/secrets/PEM /pem.html\nRUN printf abc\n\
+                 CMD exec httpd -f -p $PORT -h /\n";
+    let based = |text: &str| text.replace("BASE", &onbuild);
+    let folder = world.repository("docker", &[("Dockerfile", &based(serve))]);
+    world.paas(&["apps:create", "docker"]).success();
+    world.paas(&["config:set", "docker", "--build", "PEM=one\ntwo"]).success();
+    world.push(&folder).success().prints("Dockerfile line 3: --network=none has no effect");
+    let url = world.url("docker");
+    world.answers(&format!("{url}/onbuild.html"), "of the base");
+    world.answers(&format!("{url}/pem.html"), "one\ntwo");
+    let instance = world.running_containers("instance").remove(0);
+    let labels = ["inspect", "--format", "{{json .Config.Labels}}", &instance];
+    let labels = run(Command::new("docker").args(labels)).success().out;
+    assert!(labels.contains(r#"\"/bin/busybox\",\"sh\",\"-c\""#), "{labels}");
+
+    let push = |text: &str| {
+        world.commit(&folder, &[("Dockerfile", &based(text))]);
+        world.push(&folder)
+    };
+    push("FROM BASE\nRUN printf abc\nRUN false\n")
+        .failure()
+        .prints("-----> RUN false")
+        .prints("Dockerfile line 3, RUN false: the command ended with exit status 1");
+    push("FROM BASE\nADD https://10.99.98.97/x.git#main /x\n").failure().prints(
+        "Dockerfile line 2, ADD https://10.99.98.97/x.git#main /x: the repository cannot be read (unable to access",
+    );
+    push("FROM BASE\nARG V\nFROM $V\n").failure().prints("Dockerfile line 3, FROM $V: the variable is empty");
+    push("FROM docker-daemon:BASE\n")
+        .failure()
+        .prints("is neither an image of a registry nor one that the operator offers");
+    std::fs::remove_file(folder.join("Dockerfile")).unwrap();
+    world.commit(&folder, &[("Dockerfile/index.html", "x")]);
+    world.push(&folder).failure().prints("Dockerfile is a folder and not a file: make it a file");
+}
+
 /// A mistake in a Dockerfile is reported in one line, and nothing is deployed.
 #[test]
 #[ignore = "slow"]

@@ -36,6 +36,10 @@ fn refusal_of(line: &str) -> Option<String> {
     ["unshare", "newuidmap", "newgidmap"].contains(&program).then_some(reason)
 }
 
+/// Exit status of `git ls-remote` if the repository has no such ref (git-ls-remote(1)).
+const NO_SUCH_REF: i32 = 2;
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// Runs buildah and skopeo on the stores of images.
 pub(super) struct Buildah<'a> {
     pub(super) dirs: &'a Dirs,
@@ -65,7 +69,8 @@ impl Buildah<'_> {
             words.extend(["--build-arg".into(), name.clone()]);
         }
         for (name, file) in &secrets.files {
-            words.extend(["--secret".into(), format!("id={name},src={}", file.display())]);
+            // Without the type, one whose name is that of a variable of buildah's own would be read from there.
+            words.extend(["--secret".into(), format!("id={name},type=file,src={}", file.display())]);
         }
         if let Some(stage) = &request.target {
             words.extend(["--target".into(), stage.clone()]);
@@ -88,6 +93,33 @@ impl Buildah<'_> {
         printed.end();
         let id = fs::read_to_string(&id_file).map_err(|e| format!("buildah did not tell the image's id: {e}"))?;
         id.trim().parse().map_err(|_| "buildah did not tell the image's id".to_owned())
+    }
+
+    /// Whether a git repository can be read, and has a reference. buildah adds the source of the app in place of one that it
+    /// cannot clone.
+    pub(super) fn check_repository(&self, url: &str, reference: Option<&str>) -> Result<(), String> {
+        let mut env = self.operator_env.clone();
+        env.insert("GIT_TERMINAL_PROMPT".to_owned(), "0".to_owned());
+        env.insert("PATH".to_owned(), PATH.to_owned());
+        let last = Mutex::new(String::new());
+        let note = |line: &str| {
+            if let Ok(mut last) = last.lock() {
+                line.clone_into(&mut last);
+            }
+        };
+        // A commit cannot be asked for.
+        let name = reference.filter(|name| !name.bytes().all(|byte| byte.is_ascii_hexdigit())).unwrap_or("HEAD");
+        let words = ["ls-remote", "--quiet", "--exit-code", "--", url, name].map(Path::new);
+        let status = programs::run(Path::new("/usr/bin/git"), &words, &env, self.dirs, self.groups, &note)
+            .map_err(|e| format!("cannot run git: {e}"))?;
+        match status {
+            0 => Ok(()),
+            NO_SUCH_REF => Err(format!("the repository has no branch or tag {name}")),
+            _ => {
+                let reason = last.into_inner().unwrap_or_default();
+                Err(format!("the repository cannot be read ({})", reason.trim_start_matches("fatal: ").trim_end()))
+            }
+        }
     }
 
     /// Pulls an image with a login.
@@ -220,7 +252,7 @@ impl Buildah<'_> {
         env.extend(more_env.clone());
         env.extend(
             [
-                ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
+                ("PATH", PATH.to_owned()),
                 ("HOME", path(&self.dirs.tmp.join("home"))),
                 ("TMPDIR", path(&self.storage.tmp)),
                 ("CONTAINERS_REGISTRIES_CONF", path(&self.storage.registries)),

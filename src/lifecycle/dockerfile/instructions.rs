@@ -14,6 +14,18 @@ pub(super) struct Dockerfile {
     pub(super) open_heredoc: Option<usize>,
 }
 
+/// A git repository that an `ADD` names.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct AddedRepository<'a> {
+    /// Line of the instruction.
+    pub(super) line: usize,
+    /// The instruction.
+    pub(super) text: &'a str,
+    pub(super) url: String,
+    /// Branch, tag or commit.
+    pub(super) reference: Option<String>,
+}
+
 /// One instruction.
 #[derive(Debug, PartialEq, Eq)]
 struct Instruction {
@@ -117,6 +129,58 @@ impl Dockerfile {
     /// Line of the first instruction with this keyword.
     pub(super) fn line_of_keyword(&self, keyword: &str) -> Option<usize> {
         self.instructions.iter().find(|one| one.keyword.eq_ignore_ascii_case(keyword)).map(|one| one.line)
+    }
+
+    /// The first `FROM` whose image is named by a variable alone.
+    pub(super) fn nameless_base(&self) -> Option<(usize, &str)> {
+        let of_variable =
+            |one: &&Instruction| one.text.split_whitespace().nth(1).is_some_and(|word| word.starts_with('$'));
+        self.instructions
+            .iter()
+            .filter(|one| one.keyword == "FROM")
+            .find(of_variable)
+            .map(|one| (one.line, one.text.trim()))
+    }
+
+    /// The git repositories that it adds, as far as no variable names them.
+    pub(super) fn repositories(&self) -> Vec<AddedRepository<'_>> {
+        let adds = self.instructions.iter().filter(|one| one.keyword == "ADD");
+        adds.flat_map(|one| {
+            let words = one.text.split_whitespace().skip(1).filter(|word| !word.starts_with("--"));
+            let added = |word: &str| {
+                let (url, rest) = word.split_once('#').map_or((word, None), |(url, rest)| (url, Some(rest)));
+                let is_git =
+                    url.starts_with("git://") || (url.contains("://") && url.rsplit('.').next() == Some("git"));
+                let reference = rest.and_then(|rest| rest.split(':').next()).filter(|name| !name.is_empty());
+                let reference = reference.map(str::to_owned);
+                (is_git && !word.contains('$')).then(|| AddedRepository {
+                    line: one.line,
+                    text: one.text.trim(),
+                    url: url.to_owned(),
+                    reference,
+                })
+            };
+            words.filter_map(added).collect::<Vec<_>>()
+        })
+        .collect()
+    }
+
+    /// What of it has no effect, in lines for the developer.
+    pub(super) fn without_effect(&self) -> Vec<String> {
+        let runs = self.instructions.iter().filter(|one| one.keyword == "RUN");
+        let of_run = |one: &Instruction| {
+            let flags = one.text.split_whitespace().skip(1).take_while(|word| word.starts_with("--"));
+            let why = flags.filter_map(|flag| match flag {
+                "--network=none" | "--network=host" => Some((flag, "a command has the network of builds")),
+                _ if flag.starts_with("--mount=type=ssh") => {
+                    Some(("--mount=type=ssh", "there is no ssh agent; a key can be a secret"))
+                }
+                _ => None,
+            });
+            let line = |(flag, why)| format!("{} line {}: {flag} has no effect: {why}", self.name, one.line);
+            why.map(line).collect::<Vec<_>>()
+        };
+        runs.flat_map(of_run).collect()
     }
 
     /// Names of the images that it is based on or copies from, each with its line. `given` has the values of build
@@ -283,6 +347,33 @@ fn squeezed(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn flags_without_effect_are_named() {
+        let text =
+            "FROM a\nRUN --network=none x --network=none\nRUN --mount=type=cache,target=/c --mount=type=ssh y\nRUN z\n";
+        let lines = Dockerfile::parse("D", text).without_effect();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines[0].starts_with("D line 2: --network=none has no effect"), "{lines:?}");
+        assert!(lines[1].starts_with("D line 3: --mount=type=ssh has no effect"), "{lines:?}");
+    }
+
+    #[test]
+    fn repositories_that_are_added_are_found() {
+        let text =
+            "FROM a\nADD --keep-git-dir=true https://h/x.git#v1:sub git://h/y /z\nADD https://h/x.tar $U.git /z\n";
+        let dockerfile = Dockerfile::parse("D", text);
+        let found: Vec<_> =
+            dockerfile.repositories().into_iter().map(|one| (one.line, one.url, one.reference)).collect();
+        let expected = [(2, "https://h/x.git".to_owned(), Some("v1".to_owned())), (2, "git://h/y".to_owned(), None)];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_base_that_a_variable_names_is_found() {
+        assert_eq!(Dockerfile::parse("D", "FROM a\nARG V\nFROM $V\n").nameless_base(), Some((3, "FROM $V")));
+        assert_eq!(Dockerfile::parse("D", "FROM a:$V\n").nameless_base(), None);
+    }
 
     #[test]
     fn steps_have_their_lines() {

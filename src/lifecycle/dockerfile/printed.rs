@@ -22,7 +22,7 @@ const OMITTED: [&str; 9] = [
     "subprocess exited with status ",
     "process exited with error: ",
     // Each app has variables that its Dockerfile does not name.
-    "[Warning] one or more build args were not consumed",
+    "one or more build args were not consumed",
 ];
 
 /// Reads and passes on the output of a build.
@@ -59,8 +59,16 @@ impl<'a> Printed<'a> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a line.
+    /// Takes a line. The announcement of a step may follow what the one before printed without a line ending.
     pub(super) fn show(&self, line: &str) {
+        let next = self.state().step.as_ref().and_then(|step| step.announced_after(line));
+        match next {
+            Some(at) if at > 0 => [&line[..at], &line[at..]].into_iter().for_each(|part| self.show_line(part)),
+            _ => self.show_line(line),
+        }
+    }
+
+    fn show_line(&self, line: &str) {
         if let Some(pending) = self.state().pending.take() {
             self.output.detail(Line::sanitize(&pending));
         }
@@ -114,7 +122,15 @@ impl<'a> Printed<'a> {
         if let (Some(line), true) = (self.dockerfile.open_heredoc, reason.contains("heredoc")) {
             return format!("{name} line {line}: the end of the heredoc that begins here is missing");
         }
-        let Some(step) = state.step.as_ref() else { return format!("{name}: {}", reason::of_file(&reason)) };
+        let Some(step) = state.step.as_ref() else {
+            let nameless = self.dockerfile.nameless_base().filter(|_| reason.contains("no FROM statement found"));
+            return match nameless {
+                Some((line, text)) => format!(
+                    "{name} line {line}, {text}: the variable is empty: give it a value in an ARG before the first FROM"
+                ),
+                None => format!("{name}: {}", reason::of_file(&reason)),
+            };
+        };
         if !in_step && !step.text.to_ascii_uppercase().starts_with("FROM ") && !reason::is_of_step(&reason) {
             return format!("{name}: {reason}");
         }
@@ -150,6 +166,14 @@ impl Failed {
 }
 
 impl Step {
+    /// Where the announcement of the step after this one begins in a line.
+    fn announced_after(&self, line: &str) -> Option<usize> {
+        let at = line.find(&format!("STEP {}/", self.number + 1))?;
+        let stage = format!("[{}/", self.stage);
+        let begin = line[..at].rfind(&stage).filter(|begin| line[*begin..at].ends_with("] ")).unwrap_or(at);
+        Self::parse(&line[begin..]).is_some().then_some(begin)
+    }
+
     /// Reads `STEP 2/5: RUN x`, or `[1/2] STEP 2/5: RUN x`.
     fn parse(line: &str) -> Option<Self> {
         let (stage, rest) = match line.strip_prefix('[') {
@@ -187,6 +211,8 @@ fn is_omitted(line: &str) -> bool {
         || of_log("Failed, retrying in ")
         // The parser's view of an instruction that it does not know.
         || of_log("+(UNHANDLED LOGLEVEL)")
+        // It names an option of buildah; an unset argument is empty, as everywhere.
+        || of_log("missing \\\"")
         || OMITTED.iter().any(|begin| line.starts_with(begin))
 }
 
@@ -284,8 +310,26 @@ mod tests {
     }
 
     #[test]
+    fn a_step_is_announced_after_output_without_a_line_ending() {
+        let lines = [
+            "STEP 2/3: RUN printf abc",
+            "abcSTEP 3/3: RUN false",
+            "Error: building at STEP \"RUN false\": exit status 1",
+        ];
+        let text = "FROM a\nRUN printf abc\nRUN false\n";
+        assert_eq!(failure(text, &lines), "Dockerfile line 3, RUN false: the command ended with exit status 1");
+        let step = Step { stage: 1, number: 2, text: String::new() };
+        assert_eq!(step.announced_after("abc[1/2] STEP 3/3: RUN false"), Some(3));
+        assert_eq!(step.announced_after("STEP 3/ or so"), None);
+    }
+
+    #[test]
     fn what_tells_nothing_is_left_out() {
         assert!(is_omitted("time=\"x\" level=error msg=\"+(UNHANDLED LOGLEVEL) &imagebuilder.Step{}\""));
+        assert!(is_omitted("[Warning] one or more build args were not consumed: [A]"));
+        assert!(is_omitted(
+            "time=\"x\" level=warning msg=\"missing \\\"V\\\" build argument. Try adding \\\"--build-arg V=<VALUE>\\\"\""
+        ));
         assert!(is_omitted("Resolving \"a/b\" using unqualified-search registries (/tmp/registries.conf)"));
         assert!(!is_omitted("Resolving deltas: 100%") && !is_omitted("time=\"x\" level=warning msg=\"y\""));
     }

@@ -113,7 +113,12 @@ pub(super) fn of_pull(reason: &str, access: Access<'_>) -> String {
         );
     }
     if has(&UNREACHABLE) {
-        return format!("its registry cannot be reached ({}): push again when it can", last_part(reason));
+        let offer = if matches!(access, Access::NoLogin) {
+            ", or base it on an image that is offered (images:list)"
+        } else {
+            ""
+        };
+        return format!("its registry cannot be reached ({}): push again when it can{offer}", last_part(reason));
     }
     if has(&MISSING) {
         return "its registry has no such image or tag: correct the name".to_owned();
