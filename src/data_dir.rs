@@ -1,10 +1,11 @@
 //! Who may read the data folder: the server, and of it what git needs, the user that git runs as.
 
 use std::{
-    fs::{DirBuilder, File, OpenOptions, Permissions},
+    fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError},
     io,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
+    time::Duration,
 };
 
 /// Folders in it that hold output, logs and images of apps.
@@ -30,6 +31,25 @@ pub fn create(path: &Path, git_user: u32) -> io::Result<()> {
     std::fs::set_permissions(path, Permissions::from_mode(0o710))
 }
 
+/// Locks a file of the folder for this process, which creates it if need be; `None` if another process has it. A child of a
+/// process that was killed has its locks as well, between fork and exec: that is waited for.
+///
+/// # Errors
+///
+/// It cannot be opened, closed to others, or locked.
+pub fn lock(path: &Path) -> io::Result<Option<File>> {
+    const ATTEMPTS: u32 = 50;
+    let file = open_private(path)?;
+    for _ in 0..ATTEMPTS {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(20)),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
 /// Opens a file for writing that only its owner may read; creates it if necessary.
 ///
 /// # Errors
@@ -44,6 +64,21 @@ pub fn open_private(path: &Path) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lock_is_waited_for_for_a_moment() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let held = lock(&path).unwrap().expect("nobody has it");
+        assert!(lock(&path).unwrap().is_none());
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(100));
+                drop(held);
+            });
+            assert!(lock(&path).unwrap().is_some(), "it was released");
+        });
+    }
 
     #[test]
     fn other_users_read_nothing() {

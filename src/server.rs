@@ -262,12 +262,7 @@ fn lock_data_dir(config: &Config) -> Result<File, ServerError> {
     let path = &config.data_dir;
     let failed = |source| ServerError::Data { path: path.clone(), source };
     data_dir::create(path, config.user_id).map_err(failed)?;
-    let file = data_dir::open_private(&path.join("server.lock")).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(ServerError::Running(path.clone())),
-        Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
-    }
+    data_dir::lock(&path.join("server.lock")).map_err(failed)?.ok_or_else(|| ServerError::Running(path.clone()))
 }
 
 async fn bind(address: std::net::SocketAddr, key: &'static str) -> Result<TcpListener, ServerError> {

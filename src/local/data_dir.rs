@@ -35,9 +35,8 @@ pub(super) fn path() -> Result<PathBuf> {
 /// Creates the data folder if need be, and locks it for this process.
 pub(super) fn lock(data_dir: &Path, git_user: u32) -> Result<File> {
     data_dir::create(data_dir, git_user).map_err(LocalError::file("make", data_dir))?;
-    let lock = data_dir::open_private(&data_dir.join(LOCK_FILE)).map_err(LocalError::file("open", data_dir))?;
-    lock.try_lock().map_err(|_| LocalError::Running(data_dir.to_owned()))?;
-    Ok(lock)
+    let lock = data_dir::lock(&data_dir.join(LOCK_FILE)).map_err(LocalError::file("lock", data_dir))?;
+    lock.ok_or_else(|| LocalError::Running(data_dir.to_owned()))
 }
 
 /// The server id with which resources of these builds are labelled on the engine.

@@ -40,6 +40,15 @@ fn refusal_of(line: &str) -> Option<String> {
 const NO_SUCH_REF: i32 = 2;
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Keeps the last line that is not empty.
+fn keep_in(last: &Mutex<String>) -> impl Fn(&str) + Sync + '_ {
+    |line| {
+        if let (Ok(mut last), false) = (last.lock(), line.trim().is_empty()) {
+            line.clone_into(&mut last);
+        }
+    }
+}
+
 /// Runs buildah and skopeo on the stores of images.
 pub(super) struct Buildah<'a> {
     pub(super) dirs: &'a Dirs,
@@ -102,15 +111,10 @@ impl Buildah<'_> {
         env.insert("GIT_TERMINAL_PROMPT".to_owned(), "0".to_owned());
         env.insert("PATH".to_owned(), PATH.to_owned());
         let last = Mutex::new(String::new());
-        let note = |line: &str| {
-            if let Ok(mut last) = last.lock() {
-                line.clone_into(&mut last);
-            }
-        };
         // A commit cannot be asked for.
         let name = reference.filter(|name| !name.bytes().all(|byte| byte.is_ascii_hexdigit())).unwrap_or("HEAD");
         let words = ["ls-remote", "--quiet", "--exit-code", "--", url, name].map(Path::new);
-        let status = programs::run(Path::new("/usr/bin/git"), &words, &env, self.dirs, self.groups, &note)
+        let status = programs::run(Path::new("/usr/bin/git"), &words, &env, self.dirs, self.groups, &keep_in(&last))
             .map_err(|e| format!("cannot run git: {e}"))?;
         match status {
             0 => Ok(()),
@@ -229,12 +233,8 @@ impl Buildah<'_> {
     /// Runs a program; the error is its last line of output.
     fn run_silently(&self, program: &str, words: &[String]) -> Result<(), String> {
         let last = Mutex::new(String::new());
-        let note = |line: &str| {
-            if let (Ok(mut last), false) = (last.lock(), line.trim().is_empty()) {
-                line.clone_into(&mut last);
-            }
-        };
-        match self.run(program, words, &Env::default(), &note)? {
+        let status = self.run(program, words, &Env::default(), &keep_in(&last))?;
+        match status {
             0 => Ok(()),
             _ => Err(printed::error_of(&last.into_inner().unwrap_or_default())),
         }
