@@ -1,5 +1,5 @@
 # To be sourced by the benchmarks that compare the demo's server with OpenSSH on this machine.
-# shellcheck shell=bash disable=SC2034
+# shellcheck shell=bash disable=SC2034,SC2154
 state=$PWD/.demo work=$(mktemp -d)
 ssh_options="-F none -o BatchMode=yes -o IdentitiesOnly=yes -o StrictHostKeyChecking=accept-new -o UserKnownHostsFile=$work/known"
 # shellcheck disable=SC2086 # several words
@@ -30,3 +30,30 @@ start_sshd() {
     -o PidFile="$work/sshd.pid" -o AuthorizedKeysFile="$work/authorized" -o StrictModes=no -o UsePAM=no -o PermitRootLogin=yes
 }
 stop_sshd() { if [ -f "$work/sshd.pid" ]; then kill "$(<"$work/sshd.pid")"; fi; }
+
+# $1: version. Pushes a change to paas; notes when the push has ended and when the new version responds. The benchmark has
+# `commit`, `answers`, and the app's $url.
+with_paas() {
+  local begun live
+  commit "$work/paas" "$1"
+  begun=$(now)
+  push paas "$state/id_ed25519" &
+  answers "$url" "$1"
+  live=$(now)
+  wait $!
+  echo "$(ms "$begun" "$(now)") $(ms "$begun" "$live")" >>"$work/paas.times"
+}
+# $rounds of the benchmark's `by_hand` and of `with_paas`, alternating, after a warm-up. In the pauses the server starts its
+# standby container.
+alternate() {
+  local round
+  by_hand warm
+  with_paas warm
+  rm "$work"/*.times
+  for round in $(seq "$rounds"); do
+    sleep 4
+    by_hand "h$round"
+    sleep 4
+    with_paas "p$round"
+  done
+}

@@ -76,25 +76,7 @@ by_hand() {
   old=$container
   echo "$(ms "$begun" "$(now)") $(ms "$pushed" "$(now)") $(ms "$pushed" "$built")" >>"$work/hand.times"
 }
-with_paas() {
-  local begun live
-  commit "$work/paas" "$1"
-  begun=$(now)
-  push paas "$state/id_ed25519" &
-  answers "$url" "$1"
-  live=$(now)
-  wait $!
-  echo "$(ms "$begun" "$(now)") $(ms "$begun" "$live")" >>"$work/paas.times"
-}
-by_hand warm
-with_paas warm
-rm "$work"/*.times
-for round in $(seq "$rounds"); do
-  sleep 4
-  by_hand "h$round"
-  sleep 4
-  with_paas "p$round"
-done
+alternate
 push=$(column paas 1) all=$(column hand 1) swap=$(column hand 2)
 cat <<REPORT
 Medians of $rounds rounds, in ms, on a base of $(mib "$base") MiB:

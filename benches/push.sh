@@ -59,25 +59,7 @@ by_hand() {
   old=$container
   echo "$(ms "$a" "$f") $(ms "$a" "$e") $(ms "$a" "$b") $(ms "$b" "$c") $(ms "$c" "$d") $(ms "$d" "$e") $(ms "$e" "$f")" >>"$work/hand.times"
 }
-with_paas() {
-  local a b
-  commit "$work/paas" "$1"
-  a=$(now)
-  push paas "$state/id_ed25519" &
-  answers "$url" "$1"
-  b=$(now)
-  wait $!
-  echo "$(ms "$a" "$(now)") $(ms "$a" "$b")" >>"$work/paas.times"
-}
-by_hand warm
-with_paas warm
-rm "$work"/*.times
-for round in $(seq "$rounds"); do
-  sleep 4
-  by_hand "h$round"
-  sleep 4
-  with_paas "p$round"
-done
+alternate
 hand=$(column hand 2) paas=$(column paas 2)
 cat <<REPORT
 Medians of $rounds rounds, in ms, from \`git push\`:

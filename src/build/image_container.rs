@@ -39,8 +39,9 @@ const RECEIVED: &str = "received";
 
 impl Builder {
     /// An image of a registry, fetched on a network: on that of builds, the registry is not reached at an address that builds
-    /// may not reach, whatever its name resolves to meanwhile; on the machine's, with what the engine trusts. It takes the turn of a build. The image is unpacked in a folder that is
-    /// removed with its handle. Dropping the future cancels the fetch; a task removes container and disk.
+    /// may not reach, whatever its name resolves to meanwhile; on the machine's, with what the engine trusts. It takes the
+    /// turn of a build. The image is unpacked in a folder that is removed with its handle. Dropping the future cancels the
+    /// fetch; a task removes container and disk.
     pub(super) async fn fetched_image(
         &self,
         image: &str,

@@ -79,7 +79,6 @@ impl FromStr for RegistryHost {
     }
 }
 
-/// Whether a text is a host, or an IPv6 address in brackets, with an optional port.
 /// Host and port.
 fn split(text: &str) -> (&str, Option<&str>) {
     match text.rsplit_once(':') {
@@ -89,6 +88,7 @@ fn split(text: &str) -> (&str, Option<&str>) {
     }
 }
 
+/// Whether a text is a host, or an IPv6 address in brackets, with an optional port.
 fn is_host_and_port(text: &str) -> bool {
     let (host, port) = split(text);
     let is_label = |label: &str| {
