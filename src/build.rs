@@ -1,6 +1,7 @@
 //! The build stage: source in, image out. Each build has one container, on a disk of the app's own; what comes out of
 //! the container is verified, stored and assembled into an image.
 
+mod budget;
 mod builder;
 mod buildpack;
 mod builtin;
@@ -17,7 +18,6 @@ mod offers;
 mod outbound;
 mod packages;
 mod previous;
-mod queue;
 mod recipe;
 mod remote;
 mod run_packages;
@@ -25,6 +25,7 @@ mod session;
 mod spooled;
 mod standby;
 
+pub use budget::BuildBudget;
 pub use builder::Builder;
 pub use buildpack::Buildpack;
 pub use builtin::Builtin;
@@ -32,7 +33,6 @@ pub use dockerfile::{ChosenDockerfile, DockerfileInput};
 pub use downloads::Downloads;
 pub use error::{BuildError, BuildpacksError};
 pub use packages::{Package, Packages};
-pub use queue::{Queue, Turn};
 pub use recipe::{BuildSettings, Recipe, RequestedBuildpack};
 pub use spooled::SpooledPackage;
 
@@ -48,6 +48,7 @@ use crate::{
     progress::Progress,
     store::UsedBuildpack,
 };
+use budget::Turn;
 use builder::BuilderShared;
 use disks::dockerfile_disk;
 use environment::{BuildEnvironment, Cache, log_timings};
@@ -60,6 +61,8 @@ pub struct BuildInput {
     pub app: AppName,
     /// Name of the app's disk, which no other app ever has.
     pub disk: String,
+    /// Whose turn it takes, and what it may use.
+    pub budget: BuildBudget,
     /// The source, as one tar.
     pub source: Box<dyn AsyncRead + Send + Unpin>,
     /// Manifest of the app's previous image; its layers need not be made again.
@@ -79,21 +82,34 @@ impl Builder {
         progress: &Progress,
         cancel: CancellationToken,
     ) -> Result<(Digest, Vec<UsedBuildpack>), BuildError> {
+        let budget = input.budget;
         let build = |shared: Arc<BuilderShared>, turn, progress: Progress, cancel| async move {
             shared.build(recipe, input, turn, &progress, &cancel).await
         };
-        self.in_turn(progress, cancel, build).await
+        self.in_turn(budget, progress, cancel, build).await
     }
 
     /// Runs a build when it is its turn.
     async fn in_turn<T: Send + 'static, B: Future<Output = Result<T, BuildError>> + Send + 'static>(
         &self,
+        budget: BuildBudget,
         progress: &Progress,
         cancel: CancellationToken,
         build: impl FnOnce(Arc<BuilderShared>, Turn, Progress, CancellationToken) -> B,
     ) -> Result<T, BuildError> {
+        let mut ticket = self.0.queue.draw(budget.owner, budget.max_builds);
+        let turn = async {
+            loop {
+                let ahead = match ticket.turn().await {
+                    Ok(turn) => return turn,
+                    Err(ahead) => ahead,
+                };
+                let builds = if ahead == 1 { "build" } else { "builds" };
+                progress.step(format!("Waiting for {ahead} {builds} to end before this one")).await;
+            }
+        };
         let turn = tokio::select! {
-            turn = self.0.queue.turn(progress) => turn,
+            turn = turn => turn,
             () = cancel.cancelled() => return Err(BuildError::Cancelled),
         };
         if self.0.tasks.is_closed() {
@@ -115,10 +131,10 @@ impl BuilderShared {
         progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<(Digest, Vec<UsedBuildpack>), BuildError> {
-        let BuildInput { app, disk, source, previous, project } = input;
+        let BuildInput { app, disk, budget, source, previous, project } = input;
         let previous = self.previous_image(previous).await?;
         let spec = self.recipe_spec(&recipe, progress);
-        let mut environment = BuildEnvironment::open(self, spec, &app, &disk, cancel).await?;
+        let mut environment = BuildEnvironment::open(self, spec, &app, &disk, budget.size, cancel).await?;
         let request = Request::Buildpacks(Box::new(self.request(&recipe, project, &previous)));
         let session = self.session(&previous.layers, progress);
         let image = match environment.run(&session, &request, source, &self.config, cancel).await {

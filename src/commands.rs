@@ -24,8 +24,10 @@ mod parse;
 mod periodic;
 mod ports;
 mod ps;
+mod quota;
 mod registry;
 mod releases;
+mod resource;
 mod run;
 mod session;
 mod ssh_keys;
@@ -148,6 +150,7 @@ async fn act(session: &Session<'_>, command: Command) -> Result {
         Command::Buildpacks(command) => buildpacks::run(session, command).await,
         Command::Config(command) => config_vars::run(session, command).await,
         Command::Ps(command) => ps::run(session, command).await,
+        Command::Resource(command) => resource::run(session, command).await,
         Command::Run(command) => run::run(session, command).await.map(drop),
         Command::Checks(command) => checks::run(session, command).await,
         Command::Cron(command) => cron::run(session, command).await,
@@ -163,6 +166,7 @@ async fn act(session: &Session<'_>, command: Command) -> Result {
         Command::Access(command) => access::run(session, command).await,
         Command::SshKeys(command) => ssh_keys::run(session, command).await,
         Command::Users(command) => users::run(session, command).await,
+        Command::Quota(command) => quota::run(session, command).await,
         Command::Events(command) => events::run(session, command).await,
         Command::Url(show) => session.answer(show).await,
     }

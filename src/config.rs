@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 
 pub use error::ConfigError;
 pub use sections::{
-    Assets, Build, Config, Engine, Git, InstanceNetwork, Instances, Network, Outbound, Registry, Router, Ssh, Stack,
-    Tasks,
+    Assets, Build, Config, Engine, Git, InstanceNetwork, Instances, NamedSize, Network, Outbound, Quota, Registry,
+    Router, Ssh, Stack, Tasks,
 };
 
-use crate::model::{AddressBlock, AddressPlan, InvalidAddressRange, NetworkTarget, TargetPlace};
+use crate::model::{
+    AddressBlock, AddressPlan, CpuMillis, InvalidAddressRange, MemoryMib, NetworkTarget, Size, TargetPlace,
+};
 use error::one_line;
 
 impl Config {
@@ -81,8 +83,9 @@ impl Config {
         {
             return invalid("build", "concurrency and cpus must be at least 1, memory_mib and disk_mib at least 64");
         }
-        if self.instances.cpu_millis < 10 || self.instances.memory_mib < 6 || self.instances.pids < 8 {
-            return invalid("instances", "cpu_millis must be at least 10, memory_mib at least 6, pids at least 8");
+        self.default_size()?;
+        if self.instances.pids < 8 {
+            return invalid("instances.pids", "must be at least 8");
         }
         let seconds = [
             ("ssh.handshake_seconds", self.ssh.handshake_seconds),
@@ -112,6 +115,16 @@ impl Config {
     /// Folder of the built-in buildpacks: the configured one, or in the folder of the running program.
     pub fn buildpacks(&self) -> PathBuf {
         self.assets.buildpacks.clone().unwrap_or_else(|| in_program_folder("buildpacks"))
+    }
+
+    /// Size of instances and tasks for which none is set.
+    pub fn default_size(&self) -> Result<Size, ConfigError> {
+        let cpu = CpuMillis::try_from(self.instances.cpu_millis);
+        let memory = MemoryMib::try_from(self.instances.memory_mib);
+        Ok(Size {
+            cpu: cpu.map_err(|message| ConfigError::Value { key: "instances.cpu_millis", message })?,
+            memory: memory.map_err(|message| ConfigError::Value { key: "instances.memory_mib", message })?,
+        })
     }
 
     /// Addresses in `network.range`.

@@ -23,10 +23,12 @@ mod network;
 mod ports;
 mod resolver;
 mod seccomp;
+mod usage;
 mod workload;
 
 pub use attach::{Attached, Executed, Execution, Printed};
 pub use build::{BuildContainer, BuildExit, BuildNetwork, BuildSpec, Mount};
+pub use cgroup::OwnerGroup;
 pub use child::ChildError;
 pub use container::{Container, ContainerState};
 pub use error::{Act, EngineError, Result};
@@ -39,6 +41,7 @@ pub use logs::{LogLine, LogOptions, MAX_LINE_BYTES, ReadUntil};
 pub use lookup::addresses_of;
 pub use ports::ListeningSocket;
 pub use resolver::EMBEDDED_DNS;
+pub use usage::{Usage, UsageSample};
 pub use workload::{ContainerSpec, Input};
 
 impl Engine {
@@ -51,6 +54,7 @@ impl Engine {
         // The engine may have created one more since, for a request of a server that was killed.
         self.remove_containers().await?;
         self.host.remove_build_group().await;
+        self.host.remove_instance_groups().await;
         self.host.remove_firewall().await
     }
 

@@ -62,3 +62,5 @@ pub mod pause;
 pub mod periodic;
 #[cfg(feature = "server")]
 pub mod progress;
+#[cfg(feature = "server")]
+pub mod turns;

@@ -33,11 +33,17 @@ mod opening;
 mod process;
 #[cfg(feature = "server")]
 mod project_toml;
+#[cfg(feature = "server")]
+mod quota;
 mod ref_name;
 #[cfg(feature = "server")]
 mod registry_host;
 mod secret;
 mod service_key;
+#[cfg(feature = "server")]
+mod size;
+#[cfg(feature = "server")]
+mod size_target;
 mod stop_timeout;
 mod task;
 #[cfg(feature = "server")]
@@ -77,11 +83,17 @@ pub use opening::{Destination, Opening, Protocol};
 pub use process::{Process, Procfile, ProcfileError};
 #[cfg(feature = "server")]
 pub use project_toml::{Files, InvalidProjectToml, ProjectBuildpack, ProjectToml};
+#[cfg(feature = "server")]
+pub use quota::{QuotaScope, Resource};
 pub use ref_name::{RefName, conflicting_ref};
 #[cfg(feature = "server")]
 pub use registry_host::RegistryHost;
 pub use secret::Secret;
 pub use service_key::{InvalidServiceKey, ServiceKey};
+#[cfg(feature = "server")]
+pub use size::{Capacity, CpuMillis, MemoryMib, PartialSize, Size, thousandths};
+#[cfg(feature = "server")]
+pub use size_target::SizeTarget;
 pub use stop_timeout::StopTimeout;
 #[cfg(feature = "server")]
 pub use task::ReleaseManifest;

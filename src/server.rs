@@ -103,9 +103,10 @@ pub enum ServerError {
 /// Runs the server until `shutdown`.
 pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(), ServerError> {
     let _lock = lock_data_dir(&config)?;
-    let store = Store::open(&config.data_dir)?;
+    let store = Store::open_for(&config)?;
     let server_id = store.server_id().await?;
     let engine = Engine::connect(&config, &server_id).await?;
+    store.set_capacity(engine.host.capacity());
     let version = engine.version().await?;
     tracing::info!(engine = %version.engine, api = %version.api, "connected to Docker");
     if let Some(notice) = version.notice() {

@@ -12,4 +12,4 @@ mod spec;
 pub use local::Local;
 pub use openings::{NetworkNames, Openings};
 pub use runtime::Runtime;
-pub use spec::{Purpose, Workload};
+pub use spec::{Purpose, Workload, WorkloadBudget};

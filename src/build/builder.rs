@@ -6,6 +6,7 @@ use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
 
 use super::{
+    budget::Queue,
     builtin::Builtin,
     disks::{dockerfile_disk, remove_leftover_disks},
     downloads::Downloads,
@@ -13,7 +14,6 @@ use super::{
     offered_store::OfferedStore,
     outbound,
     packages::Packages,
-    queue::Queue,
     recipe::{BuildSettings, Recipe},
     standby::Standby,
 };

@@ -9,13 +9,13 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    budget::{BuildBudget, Turn},
     builder::{Builder, BuilderShared},
     disks::dockerfile_disk,
     environment::{BuildEnvironment, log_timings},
     error::BuildError,
     offered_store::OfferedImages,
     outbound,
-    queue::Turn,
 };
 use crate::{
     engine::{BuildSpec, ImageId, Mount},
@@ -35,6 +35,8 @@ pub struct DockerfileInput {
     pub app: AppName,
     /// Name of the app's disk, which no other app ever has.
     pub disk: String,
+    /// Whose turn it takes, and what it may use.
+    pub budget: BuildBudget,
     /// The source, as one tar.
     pub source: Box<dyn tokio::io::AsyncRead + Send + Unpin>,
     /// What is built of it.
@@ -86,10 +88,11 @@ impl Builder {
             offered = self.0.offered.read(progress) => offered?,
             () = cancel.cancelled() => return Err(BuildError::Cancelled),
         };
+        let budget = input.budget;
         let build = |shared: Arc<BuilderShared>, turn, progress: Progress, cancel| async move {
             shared.dockerfile(input, &offered, turn, &progress, &cancel).await
         };
-        self.in_turn(progress, cancel, build).await
+        self.in_turn(budget, progress, cancel, build).await
     }
 }
 
@@ -102,7 +105,8 @@ impl BuilderShared {
         progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<Digest, BuildError> {
-        let DockerfileInput { app, disk, source, dockerfile, procfile, env, logins, known_images, no_cache } = input;
+        let DockerfileInput { app, disk, budget, source, dockerfile, procfile, env, logins, known_images, no_cache } =
+            input;
         let known_layers = self.layers_of(known_images).await?;
         let request = DockerfileRequest {
             dockerfile: dockerfile.path.to_string(),
@@ -115,7 +119,8 @@ impl BuilderShared {
         };
         let known: HashSet<_> = request.known_layers.iter().map(|layer| layer.digest.clone()).collect();
         let spec = self.dockerfile_spec(offered.mount(), progress);
-        let mut environment = BuildEnvironment::open(self, spec, &app, &dockerfile_disk(&disk), cancel).await?;
+        let mut environment =
+            BuildEnvironment::open(self, spec, &app, &dockerfile_disk(&disk), budget.size, cancel).await?;
         let (session, request) = (self.session(&known, progress), Request::Dockerfile(request));
         let image = match environment.run(&session, &request, source, &self.config, cancel).await {
             Ok(BuildResult::Image(built)) => self.with_launcher(&app, *built, procfile, env, progress).await,

@@ -29,7 +29,7 @@ use crate::{
         apt,
         protocol::{BuildResult, Phase, Request},
     },
-    model::{AppName, Line},
+    model::{AppName, Line, PartialSize},
     progress::Progress,
 };
 
@@ -41,6 +41,8 @@ pub(super) struct BuildEnvironment {
     disk: MountedDisk,
     /// What this container has in common with those of other apps' builds of this kind.
     spec: BuildSpec,
+    /// What of its size is this app's own.
+    size: PartialSize,
     container: AssignedContainer,
 }
 
@@ -58,14 +60,15 @@ impl BuildEnvironment {
         spec: impl Future<Output = Result<BuildSpec, BuildError>>,
         app: &AppName,
         disk: &str,
+        size: PartialSize,
         cancel: &CancellationToken,
     ) -> Result<Self, BuildError> {
         let begun = Instant::now();
         let (image, mount_point) = (builder.disk_image(disk), builder.mounts().join(disk));
         let disk = Disk::open(&image, builder.config.build.disk_mib, &mount_point).await?;
         tracing::debug!(millis = begun.elapsed().as_millis(), "the disk is mounted");
-        match builder.start_container(spec, app, &disk, cancel).await {
-            Ok((spec, container)) => Ok(Self { disk, spec, container }),
+        match builder.start_container(spec, app, &disk, size, cancel).await {
+            Ok((spec, container)) => Ok(Self { disk, spec, size, container }),
             Err(error) => {
                 close_disk(disk, Cache::Keep).await;
                 Err(error)
@@ -88,7 +91,8 @@ impl BuildEnvironment {
             () = tokio::time::sleep(limit) => return Err(BuildError::TimedOut(limit.as_secs())),
             () = cancel.cancelled() => return Err(BuildError::Cancelled),
         };
-        result_of(conversation, &mut self.container.container, &self.disk, config).await
+        let memory_mib = self.spec.sized(self.size).memory_mib;
+        result_of(conversation, &mut self.container.container, &self.disk, memory_mib, config).await
     }
 
     /// Removes the container and unmounts the disk. Returns the spec for a standby container for the next build.
@@ -99,11 +103,12 @@ impl BuildEnvironment {
     }
 }
 
-/// The result that a container on this disk sent. If it failed because it reached a limit, that is the error.
+/// The result that a container on this disk, with this memory limit, sent. If it failed because it reached a limit, that is the error.
 pub(super) async fn result_of(
     conversation: Conversation,
     container: &mut BuildContainer,
     disk: &MountedDisk,
+    memory_mib: u64,
     config: &Config,
 ) -> Result<BuildResult, BuildError> {
     let failed = match conversation.result {
@@ -118,7 +123,7 @@ pub(super) async fn result_of(
         Err(_) => BuildExit { code: 0, oom_killed: false },
     };
     Err(match failed {
-        _ if exit.oom_killed => BuildError::OutOfMemory(config.build.memory_mib),
+        _ if exit.oom_killed => BuildError::OutOfMemory(memory_mib),
         _ if conversation.disk_full_reported || disk.is_full() => BuildError::DiskFull(config.build.disk_mib),
         Some(failed) => failed,
         None => BuildError::Died { code: exit.code, last: conversation.last_stderr },
@@ -147,15 +152,17 @@ impl BuilderShared {
         spec: impl Future<Output = Result<BuildSpec, BuildError>>,
         app: &AppName,
         disk: &MountedDisk,
+        size: PartialSize,
         cancel: &CancellationToken,
     ) -> Result<(BuildSpec, AssignedContainer), BuildError> {
         let spec = tokio::select! {
             spec = spec => spec?,
             () = cancel.cancelled() => return Err(BuildError::Cancelled),
         };
-        let container = match self.standby.take(&self.builds, &spec, app, disk).await? {
+        let sized = spec.sized(size);
+        let container = match self.standby.take(&self.builds, &sized, app, disk).await? {
             Some(container) => container,
-            None => AssignedContainer::new(self.builds.run_build(&spec.for_app(app, disk)).await?),
+            None => AssignedContainer::new(self.builds.run_build(&sized.for_app(app, disk)).await?),
         };
         Ok((spec, container))
     }
@@ -214,7 +221,7 @@ impl BuilderShared {
             env: Vec::new(),
             entrypoint: vec!["/cnb/lifecycle/lifecycle".to_owned()],
             cmd: vec!["build".to_owned()],
-            cpus: limits.cpus,
+            cpu_millis: limits.cpus.saturating_mul(1000),
             memory_mib: limits.memory_mib,
             pids: limits.pids,
             namespaces: false,

@@ -27,7 +27,9 @@ pub enum BuildError {
     #[error("the build was stopped after {0} seconds; make it faster, or raise build.timeout_seconds in paas.toml")]
     TimedOut(u64),
     /// A process of the build was killed because it ran out of memory.
-    #[error("the build ran out of memory ({0} MiB); make it need less, or raise build.memory_mib in paas.toml")]
+    #[error(
+        "the build ran out of memory ({0} MiB); make it need less, or give it more: resource:limit APP --builds --memory 4g"
+    )]
     OutOfMemory(u64),
     /// The build's disk is full.
     #[error(

@@ -6,12 +6,12 @@ use tokio::io::AsyncRead;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    budget::{BuildBudget, Turn},
     builder::{Builder, BuilderShared},
     disks::fetch_disk,
     environment::result_of,
     error::BuildError,
     outbound,
-    queue::Turn,
     session::LifecycleSession,
     standby::AssignedContainer,
 };
@@ -52,7 +52,7 @@ impl Builder {
         let fetch = move |shared: Arc<BuilderShared>, turn, progress: Progress, cancel| async move {
             shared.fetch_image(image, network, turn, &progress, &cancel).await
         };
-        self.in_turn(progress, CancellationToken::new(), fetch).await
+        self.in_turn(BuildBudget::default(), progress, CancellationToken::new(), fetch).await
     }
 }
 
@@ -127,7 +127,9 @@ impl BuilderShared {
             () = cancel.cancelled() => Err(BuildError::Cancelled),
         };
         let result = match conversation {
-            Ok(conversation) => result_of(conversation, container, disk, &self.config).await,
+            Ok(conversation) => {
+                result_of(conversation, container, disk, self.config.build.memory_mib, &self.config).await
+            }
             Err(error) => Err(error),
         };
         assigned.remove().await;

@@ -6,8 +6,8 @@ use super::{
     access::AccessCommand, apps::AppsCommand, buildpacks::BuildpacksCommand, builds::BuildsCommand,
     checks::ChecksCommand, config_vars::ConfigCommand, cron::CronCommand, events::EventsCommand, git::GitCommand,
     images::ImagesCommand, links::LinksCommand, logs::LogsCommand, network::NetworkCommand, output::Format,
-    ports::PortsCommand, ps::PsCommand, registry::RegistryCommand, releases::ReleasesCommand, run::RunCommand,
-    ssh_keys::SshKeysCommand, stacks::StacksCommand, users::UsersCommand,
+    ports::PortsCommand, ps::PsCommand, quota::QuotaCommand, registry::RegistryCommand, releases::ReleasesCommand,
+    resource::ResourceCommand, run::RunCommand, ssh_keys::SshKeysCommand, stacks::StacksCommand, users::UsersCommand,
 };
 use crate::operations::{ListPeriodic, ShowUrls, ShowVersion, WhoAmI};
 
@@ -50,6 +50,8 @@ pub(super) enum Command {
     #[command(flatten)]
     Ps(PsCommand),
     #[command(flatten)]
+    Resource(ResourceCommand),
+    #[command(flatten)]
     Checks(ChecksCommand),
     #[command(flatten)]
     Run(RunCommand),
@@ -76,6 +78,8 @@ pub(super) enum Command {
     SshKeys(SshKeysCommand),
     #[command(flatten)]
     Users(UsersCommand),
+    #[command(flatten)]
+    Quota(QuotaCommand),
     #[command(flatten)]
     Events(EventsCommand),
     #[command(flatten)]

@@ -4,10 +4,10 @@ use clap::Subcommand;
 
 use super::{output::Text, session::Session, table::table};
 use crate::{
-    model::AppName,
+    model::{AppName, thousandths},
     operations::{
-        Formation, InstanceRow, ListInstances, Quantity, Rebuild, Released, Restart, Result, Scale, Scaled,
-        SetProcesses, ShowFormation, Start, Stop, StopTimeouts,
+        Formation, InstanceRow, InstanceSize, ListInstances, Quantity, Rebuild, Released, Restart, Result, Scale,
+        Scaled, SetProcesses, ShowFormation, Start, Stop, StopTimeouts,
     },
 };
 
@@ -70,6 +70,7 @@ impl Text for Formation {
 impl Text for Vec<InstanceRow> {
     fn text(&self) -> String {
         let rows = self.iter().map(|instance| {
+            let used = |text: fn(&InstanceSize) -> String| instance.used.as_ref().map_or_else(|| "-".to_owned(), text);
             [
                 instance.app.to_string(),
                 instance.name.clone(),
@@ -79,11 +80,29 @@ impl Text for Vec<InstanceRow> {
                 instance.oom_kills.to_string(),
                 instance.since.to_string(),
                 format!("{} s", instance.stop_timeout_seconds),
+                format!("{}/{}", used(|used| thousandths(used.cpu_millis)), thousandths(instance.limit.cpu_millis)),
+                format!("{}/{} MiB", used(|used| used.memory_mib.to_string()), instance.limit.memory_mib),
                 instance.address.map_or_else(String::new, |address| address.to_string()),
                 instance.id.to_string(),
             ]
         });
-        table(["APP", "NAME", "STATE", "RELEASE", "RESTARTS", "OOM-KILLS", "SINCE", "STOP", "ADDRESS", "ID"], rows)
+        table(
+            [
+                "APP",
+                "NAME",
+                "STATE",
+                "RELEASE",
+                "RESTARTS",
+                "OOM-KILLS",
+                "SINCE",
+                "STOP",
+                "CPU",
+                "MEMORY",
+                "ADDRESS",
+                "ID",
+            ],
+            rows,
+        )
     }
 }
 

@@ -6,8 +6,22 @@ use super::{
 };
 
 /// Sections of the configuration file.
-const SECTIONS: [&str; 11] =
-    ["ssh", "git", "engine", "registry", "router", "network", "build", "instances", "stack", "assets", "outbound"];
+const SECTIONS: [&str; 14] = [
+    "ssh",
+    "git",
+    "engine",
+    "registry",
+    "router",
+    "network",
+    "build",
+    "instances",
+    "tasks",
+    "quota",
+    "stack",
+    "events",
+    "assets",
+    "outbound",
+];
 
 /// Keys outside of sections.
 const TOP_LEVEL_KEYS: [&str; 3] = ["data_dir", "hostname", "user_id"];

@@ -1,6 +1,7 @@
 //! Sections and keys of the configuration file, with their defaults.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     time::Duration,
@@ -8,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::NetworkTarget;
+use crate::model::{CpuMillis, MemoryMib, NetworkTarget, Resource};
 
 macro_rules! section {
     ($(#[$doc:meta])* $name:ident { $($(#[$fdoc:meta])* $field:ident : $type:ty = $default:expr,)* }) => {
@@ -52,6 +53,10 @@ section! {
         instances: Instances = Instances::default(),
         /// Limits of tasks.
         tasks: Tasks = Tasks::default(),
+        /// What each owner of apps may have.
+        quota: Quota = Quota::default(),
+        /// Named sizes, which `resource:limit --size` takes.
+        sizes: BTreeMap<String, NamedSize> = BTreeMap::new(),
         /// Stacks.
         stack: Stack = Stack::default(),
         /// Audit log.
@@ -116,8 +121,10 @@ section! {
         listen: Vec<IpAddr> = vec![IpAddr::from([0u16; 8])],
         /// First port that is assigned to apps.
         first_port: u16 = 10_000,
-        /// Last port that is assigned to apps.
+        /// Last port that is assigned to apps, and that their members may map; admins may map others.
         last_port: u16 = 10_999,
+        /// Seconds for which a port that an app has freed is given to no other app, unless no other is left.
+        port_rest_seconds: u64 = 600,
         /// Addresses of proxies whose `X-Forwarded-*` headers are trusted.
         trusted_proxies: Vec<IpAddr> = Vec::new(),
         /// Worker threads; 0 for one per CPU.
@@ -176,6 +183,8 @@ section! {
         cpu_millis: u32 = 2000,
         /// Memory of one instance, in MiB.
         memory_mib: u64 = 512,
+        /// Memory that all instances and tasks together leave to the machine, in MiB; 0 for a tenth of it, at least 256.
+        machine_memory_mib: u64 = 0,
         /// Processes and threads of one instance.
         pids: u32 = 512,
         /// Grace period, in seconds: the time between SIGTERM and SIGKILL. `ps:set` sets that of a process type.
@@ -204,6 +213,77 @@ section! {
         /// Number of tasks of one app whose outcome and output are kept.
         keep: u32 = 100,
     }
+}
+
+section! {
+    /// What each owner of apps may have; `quota:set` makes exceptions for users. Admins, and apps without an owner, are bound
+    /// only by what holds for each app.
+    Quota {
+        /// Apps.
+        apps: u64 = 50,
+        /// Ports of the router.
+        ports: u64 = 100,
+        /// Port mappings of each app.
+        mappings_per_app: u64 = 10,
+        /// Declared instances of all apps that are not stopped.
+        instances: u64 = 100,
+        /// Process types of each app.
+        process_types_per_app: u64 = 30,
+        /// Tasks that run or wait.
+        tasks: u64 = 40,
+        /// CPU limits of all instances and tasks, in thousandths of a CPU.
+        cpu_millis: u64 = 256_000,
+        /// Memory limits of all instances and tasks, in MiB.
+        memory_mib: u64 = 65_536,
+        /// Names and values of the config vars of each app, in bytes.
+        config_bytes_per_app: u64 = 256 * 1024,
+        /// Builds that run at a time.
+        builds: u64 = 2,
+    }
+}
+
+impl Quota {
+    /// How much of a resource an owner, or each app, may have.
+    pub fn limit(&self, resource: Resource) -> u64 {
+        match resource {
+            Resource::Apps => self.apps,
+            Resource::Ports => self.ports,
+            Resource::Mappings => self.mappings_per_app,
+            Resource::Instances => self.instances,
+            Resource::ProcessTypes => self.process_types_per_app,
+            Resource::Tasks => self.tasks,
+            Resource::Cpu => self.cpu_millis,
+            Resource::Memory => self.memory_mib,
+            Resource::Config => self.config_bytes_per_app,
+            Resource::Builds => self.builds,
+        }
+    }
+
+    /// The key of this section that limits a resource.
+    pub fn key(resource: Resource) -> &'static str {
+        match resource {
+            Resource::Apps => "apps",
+            Resource::Ports => "ports",
+            Resource::Mappings => "mappings_per_app",
+            Resource::Instances => "instances",
+            Resource::ProcessTypes => "process_types_per_app",
+            Resource::Tasks => "tasks",
+            Resource::Cpu => "cpu_millis",
+            Resource::Memory => "memory_mib",
+            Resource::Config => "config_bytes_per_app",
+            Resource::Builds => "builds",
+        }
+    }
+}
+
+/// A named size. What it does not say is as without a size.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NamedSize {
+    /// CPU time, in thousandths of a CPU.
+    pub cpu_millis: Option<CpuMillis>,
+    /// Memory, in MiB.
+    pub memory_mib: Option<MemoryMib>,
 }
 
 section! {

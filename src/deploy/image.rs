@@ -9,11 +9,11 @@ use super::{
     manifests::Manifests,
 };
 use crate::{
-    build::{BuildInput, BuildSettings, ChosenDockerfile, DockerfileInput, Recipe},
+    build::{BuildBudget, BuildInput, BuildSettings, ChosenDockerfile, DockerfileInput, Recipe},
     git::Source,
-    model::{AppJson, Digest, Procfile, Secret},
+    model::{AppJson, Digest, Procfile, Resource, Secret, SizeTarget},
     progress::Progress,
-    store::{App, BuildId, UsedBuildpack},
+    store::{App, BuildId, SizeKind, UsedBuildpack},
 };
 
 /// The image of a commit, and what its release needs besides.
@@ -166,6 +166,12 @@ impl Deployer {
             None => None,
         };
         let disk = app.id.0.to_string();
+        let (owner, max_builds) = this.store.owner_and_limit(app.id, Resource::Builds).await?;
+        let budget = BuildBudget {
+            owner,
+            max_builds: max_builds.map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX)),
+            size: this.store.sizes(app.id, SizeKind::Limit).await?.set(&SizeTarget::Builds),
+        };
         let recipe = match method {
             Method::Buildpacks(recipe) => recipe,
             Method::Dockerfile { dockerfile, procfile, env } => {
@@ -175,6 +181,7 @@ impl Deployer {
                 let input = DockerfileInput {
                     app: app.name.clone(),
                     disk,
+                    budget,
                     source: source.reader,
                     dockerfile,
                     procfile,
@@ -189,7 +196,7 @@ impl Deployer {
         };
         let tree = source.tree.as_str();
         let project = serde_json::json!({ "source": { "type": "git", "version": { "tree": tree } } });
-        let input = BuildInput { app: app.name.clone(), disk, source: source.reader, previous, project };
+        let input = BuildInput { app: app.name.clone(), disk, budget, source: source.reader, previous, project };
         Ok(this.builder.build(*recipe, input, progress, cancel.clone()).await?)
     }
 }

@@ -28,7 +28,7 @@ use super::{
     label::{self, Kind},
     seccomp,
 };
-use crate::model::AppName;
+use crate::model::{AppName, CpuMillis, MemoryMib, PartialSize};
 
 /// Part of the name of a standby container, in place of the app.
 const STANDBY: &str = "standby";
@@ -78,8 +78,8 @@ pub struct BuildSpec {
     pub entrypoint: Vec<String>,
     /// Arguments of the command.
     pub cmd: Vec<String>,
-    /// CPU limit.
-    pub cpus: u32,
+    /// CPU limit, in thousandths of a CPU.
+    pub cpu_millis: u32,
     /// Memory limit in MiB; there is no swap in addition.
     pub memory_mib: u64,
     /// Maximum number of processes and threads.
@@ -101,6 +101,16 @@ pub enum BuildNetwork {
 }
 
 impl BuildSpec {
+    /// The same container with a size of its own, as far as this one says.
+    #[must_use]
+    pub fn sized(&self, size: PartialSize) -> Self {
+        Self {
+            cpu_millis: size.cpu.map_or(self.cpu_millis, CpuMillis::millis),
+            memory_mib: size.memory.map_or(self.memory_mib, MemoryMib::mebibytes),
+            ..self.clone()
+        }
+    }
+
     /// The same container with the folders of a disk.
     #[must_use]
     pub fn on_disk(&self, disk: &MountedDisk) -> Self {
@@ -160,7 +170,7 @@ impl Builds {
             init: Some(false),
             network_mode: Some(network),
             readonly_rootfs: Some(true),
-            nano_cpus: Some(self.0.nano_cpus(u64::from(spec.cpus) * 1000)),
+            nano_cpus: Some(self.0.nano_cpus(u64::from(spec.cpu_millis))),
             cgroup_parent: active_group.as_ref().map(|group| group.path.clone()),
             cpu_shares: Some(i64::from(cgroup::CPU_SHARES)),
             blkio_weight: Some(cgroup::IO_WEIGHT),

@@ -9,6 +9,7 @@
 
 mod hierarchy;
 mod idle;
+mod instances;
 
 use std::{
     fs, io,
@@ -24,6 +25,8 @@ use bollard::models::SystemInfoCgroupDriverEnum as CgroupDriver;
 
 use hierarchy::hierarchies;
 use idle::{GroupFiles, IdleControl};
+pub(super) use instances::InstanceGroup;
+pub use instances::OwnerGroup;
 
 /// CPU weight of all builds together, in the unit of version 1: the default of a process or group is 1024.
 pub(super) const CPU_SHARES: i32 = 64;

@@ -79,6 +79,8 @@ pub struct Container {
     pub exit_code: Option<i64>,
     /// Whether a process in the container was killed because it was out of memory.
     pub oom_killed: bool,
+    /// Memory limit, in MiB.
+    pub memory_mib: Option<u64>,
     /// Process id of the first process as seen from the host, while the container runs.
     pub pid: Option<u32>,
     /// Grace period that it was created with.
@@ -103,6 +105,7 @@ impl Container {
             live.or_else(|| endpoint.ipam_config?.ipv4_address)?.parse().ok()
         });
         let config = inspected.config.unwrap_or_default();
+        let memory = inspected.host_config.and_then(|host| host.memory).and_then(|bytes| u64::try_from(bytes).ok());
         let mut mounted = inspected.mounts.iter().flatten().filter_map(|mount| mount.destination.as_deref());
         let has_own_resolver = mounted.any(|path| path == RESOLV_CONF);
         let current = match state.status {
@@ -128,6 +131,7 @@ impl Container {
                 .flatten(),
             oom_killed: state.oom_killed.unwrap_or(false),
             has_own_resolver,
+            memory_mib: memory.map(|bytes| bytes >> 20).filter(|limit| *limit > 0),
             pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0),
         })
     }

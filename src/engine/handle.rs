@@ -5,7 +5,7 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc};
 use bollard::Docker;
 
 use super::{
-    cgroup::{ActiveGroup, BuildGroup},
+    cgroup::{ActiveGroup, BuildGroup, InstanceGroup, OwnerGroup},
     connection,
     error::{EngineError, Result},
     filters::{FilterNames, Filters},
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    model::{AddressPlan, Digest},
+    model::{AddressPlan, Capacity, Digest},
 };
 
 /// The engine, for one server: four handles over one connection, so that each stage gets only what it uses. Cheap to clone.
@@ -72,6 +72,7 @@ pub(super) struct EngineShared {
     /// CPUs of this machine: the engine rejects a higher limit.
     cpus: u32,
     build_group: BuildGroup,
+    instance_group: InstanceGroup,
 }
 
 /// Versions that the engine reports.
@@ -117,6 +118,7 @@ impl Engine {
         let docker = connection::connect(&config.engine.socket.to_string_lossy()).await.map_err(failed)?;
         let info = docker.info().await.map_err(failed)?;
         let cpus = info.ncpu.and_then(|n| u32::try_from(n).ok()).unwrap_or(1).max(1);
+        let memory_mib = info.mem_total.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(u64::MAX) >> 20;
         let build_group = BuildGroup::new(server_id, info.cgroup_driver, cpus.min(config.build.cpus));
         let short_id = Digest::of(server_id.as_bytes()).hex()[..8].to_owned();
         let addresses = config.address_plan()?;
@@ -131,6 +133,11 @@ impl Engine {
         Ok(Self::over(Connection {
             shared: Arc::new(EngineShared {
                 build_group,
+                instance_group: InstanceGroup::new(
+                    server_id,
+                    info.cgroup_driver,
+                    memory_for_instances(config, memory_mib),
+                ),
                 docker,
                 server_id: server_id.to_owned(),
                 filters: Filters::new(config, names),
@@ -241,11 +248,29 @@ impl Connection {
         self.interface(BUILDS)
     }
 
+    /// Prepares the control group of an owner's instances and tasks; see [`InstanceGroup::prepare`].
+    pub(super) async fn instance_group(&self, owner: &OwnerGroup) -> Option<String> {
+        let (connection, owner) = (self.clone(), owner.clone());
+        let prepare = move || connection.shared.instance_group.prepare(&owner);
+        tokio::task::spawn_blocking(prepare).await.ok().flatten()
+    }
+
     /// Prepares the control group of builds for the next build; `None` if builds run in the engine's own group.
     pub(super) async fn activate_build_group(&self) -> Option<ActiveGroup> {
         let connection = self.clone();
         tokio::task::spawn_blocking(move || connection.shared.build_group.activate()).await.ok().flatten()
     }
+}
+
+/// Memory that instances and tasks may use together, on a machine with so much, in MiB.
+fn memory_for_instances(config: &Config, machine_mib: u64) -> u64 {
+    /// What the machine needs at least for itself, in MiB.
+    const LEAST: u64 = 256;
+    let kept = match config.instances.machine_memory_mib {
+        0 => (machine_mib / 10).max(LEAST),
+        kept => kept,
+    };
+    machine_mib.saturating_sub(kept).max(LEAST)
 }
 
 /// What the names of a server's chains in the packet filters begin with.
@@ -262,10 +287,22 @@ fn interface(short_id: &str, suffix: &str) -> String {
 }
 
 impl Host {
+    /// CPU time and memory that instances and tasks may use together.
+    pub fn capacity(&self) -> Capacity {
+        let shared = &self.0.shared;
+        Capacity { cpu_millis: u64::from(shared.cpus) * 1000, memory_mib: shared.instance_group.memory_mib() }
+    }
+
     /// Removes the control group of builds, if no build is in it.
     pub async fn remove_build_group(&self) {
         let connection = self.0.clone();
         let _ = tokio::task::spawn_blocking(move || connection.shared.build_group.remove()).await;
+    }
+
+    /// Removes the control groups of instances and tasks, as far as no container is in them.
+    pub async fn remove_instance_groups(&self) {
+        let connection = self.0.clone();
+        let _ = tokio::task::spawn_blocking(move || connection.shared.instance_group.remove()).await;
     }
 }
 

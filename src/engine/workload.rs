@@ -10,6 +10,7 @@ use bollard::models::{
 use super::{
     attach::console_size,
     build::{Mount, mount},
+    cgroup::OwnerGroup,
     container::{USER, confined, mebibytes},
     error::Result,
     handle::Containers,
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::{
     lifecycle::LAUNCHER,
-    model::{AppName, HOST_NAME, ReleaseNumber, TerminalSize},
+    model::{AppName, CpuMillis, HOST_NAME, PartialSize, ReleaseNumber, Size, TerminalSize},
 };
 
 /// Capabilities of root in a container that runs as its image's own user: a subset of the engine's default.
@@ -65,10 +66,12 @@ pub struct ContainerSpec {
     pub cmd: Vec<String>,
     /// Environment variables, as `NAME=value`.
     pub env: Vec<String>,
-    /// CPU limit, in thousandths of a CPU.
-    pub cpu_millis: u32,
-    /// Memory limit in MiB; there is no swap in addition.
-    pub memory_mib: u64,
+    /// CPU time and memory that it has at most; there is no swap in addition.
+    pub limit: Size,
+    /// CPU time and memory that are kept free for it, if the machine has them.
+    pub reserve: PartialSize,
+    /// The control group of the owner's containers.
+    pub group: OwnerGroup,
     /// Maximum number of processes and threads.
     pub pids: u32,
     /// Grace period: the time between SIGTERM and SIGKILL.
@@ -119,9 +122,12 @@ impl Containers {
             cap_add: spec.own_user.then(|| CAPABILITIES.map(str::to_owned).to_vec()),
             network_mode: Some(network.clone()),
             extra_hosts: Some(names.map(|(name, address)| format!("{name}:{address}")).collect()),
-            nano_cpus: Some(self.0.nano_cpus(u64::from(spec.cpu_millis))),
-            memory: Some(mebibytes(spec.memory_mib)),
-            memory_swap: Some(mebibytes(spec.memory_mib)),
+            nano_cpus: Some(self.0.nano_cpus(u64::from(spec.limit.cpu.millis()))),
+            cpu_shares: spec.reserve.cpu.map(cpu_shares),
+            memory: Some(mebibytes(spec.limit.memory.mebibytes())),
+            memory_swap: Some(mebibytes(spec.limit.memory.mebibytes())),
+            memory_reservation: spec.reserve.memory.map(|memory| mebibytes(memory.mebibytes())),
+            cgroup_parent: self.0.instance_group(&spec.group).await,
             pids_limit: Some(i64::from(spec.pids)),
             mounts: Some(mounts.map(|each| mount(&each)).collect()),
             log_config: Some(log_config(attached)),
@@ -153,6 +159,11 @@ impl Containers {
         };
         self.create(&spec.name, &spec.image, body).await
     }
+}
+
+/// CPU weight of a container for which so much CPU time is kept free; one without a weight has 1024, as of a whole CPU.
+fn cpu_shares(reserve: CpuMillis) -> i64 {
+    (i64::from(reserve.millis()) * 1024 / 1000).max(2)
 }
 
 /// What is printed to an attached client is not kept: it may be a dump of a database.

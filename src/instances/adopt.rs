@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::{StreamExt as _, stream};
 
-use super::{error::InstancesError, health, memory_kills, shared::Shared, workers::Workers};
+use super::{container::failure_of, error::InstancesError, health, memory_kills, shared::Shared, workers::Workers};
 use crate::{
     engine::Container,
     store::{Instance, InstanceState},
@@ -82,7 +82,7 @@ async fn adopt(shared: &Shared) -> Result<(), InstancesError> {
     let healthy: Vec<_> = state.instances.iter().filter(is_healthy).cloned().collect();
     let not_running: Vec<_> = stream::iter(healthy)
         .map(|row| {
-            let failed = shared.failure_of(&row, running.get(row.id.as_str())).is_some();
+            let failed = failure_of(&row, running.get(row.id.as_str())).is_some();
             let exposed = state.is_exposed(&row);
             let port = row.port_of(mappings.get(&row.app).copied());
             async move {

@@ -15,10 +15,10 @@ pub(super) fn run_time(container: &Container) -> Duration {
 }
 
 /// Why a healthy instance has failed, if its container does not run any more at the instance's address.
-pub(super) fn failure_of(row: &Instance, container: Option<&Container>, memory_mib: u64) -> Option<InstanceFailure> {
+pub(super) fn failure_of(row: &Instance, container: Option<&Container>) -> Option<InstanceFailure> {
     let Some(container) = container else { return Some(InstanceFailure::new(row.name(), CONTAINER_REMOVED)) };
     let diagnosis = if !container.state.is_alive() {
-        Diagnosis::exited(container, memory_mib)
+        Diagnosis::exited(container)
     } else if container.address != row.endpoint || row.container.as_ref() != Some(&container.id.0) {
         "its container was replaced by someone else".into()
     } else {

@@ -34,17 +34,14 @@ impl Diagnosis {
     }
 
     /// The container ended.
-    pub(super) fn exited(container: &Container, memory_mib: u64) -> Self {
-        let less = "use less memory, or raise instances.memory_mib in paas.toml";
+    pub(super) fn exited(container: &Container) -> Self {
+        let less = "use less memory, or have more: resource:limit APP --memory 1g";
+        let limit = container.memory_mib.map_or_else(String::new, |limit| format!(" (limit {limit} MiB)"));
         match container.exit_code {
-            Some(137) | None if container.oom_killed => {
-                Self::with_hint(format!("it ran out of memory (limit {memory_mib} MiB)"), less)
-            }
+            Some(137) | None if container.oom_killed => Self::with_hint(format!("it ran out of memory{limit}"), less),
             // The engine says only that some process was killed.
             Some(code) if container.oom_killed => Self::with_hint(
-                format!(
-                    "it exited with status {code}, after one of its processes was killed: out of memory (limit {memory_mib} MiB)"
-                ),
+                format!("it exited with status {code}, after one of its processes was killed: out of memory{limit}"),
                 less,
             ),
             Some(0) => Self::with_hint(

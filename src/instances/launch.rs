@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, future::try_join_all};
-use tokio::sync::{Mutex, Semaphore, broadcast, mpsc};
+use tokio::sync::{Mutex, broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -28,9 +28,10 @@ use super::{
 use crate::{
     config::Config,
     engine::{Container, ContainerId, LogOptions},
-    model::{AppName, CheckType, HealthCheck, InstanceId, Line, Probe},
-    store::{App, Instance, InstanceState, Release, Store},
-    workload::{Purpose, Runtime, Workload},
+    model::{AppName, CheckType, HealthCheck, InstanceId, Line, Probe, SizeTarget},
+    store::{App, Instance, InstanceState, Release, Store, UserId},
+    turns::Turns,
+    workload::{Purpose, Runtime, Workload, WorkloadBudget},
 };
 
 /// Number of log lines that are shown of an instance that failed.
@@ -64,8 +65,8 @@ pub(super) struct Launcher {
     pub(super) pumps: Pumps,
     /// Instances whose containers have ended.
     pub(super) exits: broadcast::Sender<InstanceId>,
-    /// Bounds the containers that are created and started at a time.
-    pub(super) starting: Semaphore,
+    /// Bounds the containers that are created and started at a time; owners take turns.
+    pub(super) starting: Turns<Option<UserId>>,
 }
 
 /// What an instance is launched from.
@@ -150,16 +151,18 @@ impl Launcher {
         // Subscribe before the start, or a quick exit would be missed.
         let mut exits = self.exits.subscribe();
         let container = {
-            let Some(permit) = cancel.run_until_cancelled(self.starting.acquire()).await else {
+            let target = SizeTarget::Type(row.process_type.clone());
+            let budget = WorkloadBudget::read(&self.store, launch.app.id, &target).await?;
+            let turn = self.starting.take(budget.owner, usize::MAX);
+            let Some(_turn) = cancel.run_until_cancelled(turn).await else {
                 return Ok(Launched::Cancelled);
             };
-            let _permit = permit.map_err(|_| InstancesError::ShuttingDown)?;
             match self.runtime.observe(row.id.as_str()).await? {
                 Some(container) if container.state.is_alive() => container.id,
                 Some(container) if container.started_at.is_some() => return Ok(self.ended(launch, &container).await),
                 None if row.container.is_some() => return Ok(self.failed(launch, CONTAINER_REMOVED).await),
                 Some(_) | None => {
-                    let id = self.runtime.create(&self.workload(launch)).await?;
+                    let id = self.runtime.create(&self.workload(launch, budget)).await?;
                     if cancel.is_cancelled() {
                         return Ok(Launched::Cancelled);
                     }
@@ -319,17 +322,18 @@ impl Launcher {
         self.prepare_release(&launch.app.name, &launch.release).await
     }
 
-    fn workload(&self, launch: &Launch) -> Workload {
+    fn workload(&self, launch: &Launch, budget: WorkloadBudget) -> Workload {
         let (row, app, release) = (&launch.row, &launch.app.name, &launch.release);
         let name = (row.process_type.as_str(), u64::from(row.ordinal));
         let port = [("PORT", launch.target.port.to_string())];
         let grace = launch.app.stop_grace(&row.process_type, self.config.instances.stop_grace());
-        let workload = Workload::of_release(row.id.as_str(), Purpose::Instance, app, release, name, &port, grace);
+        let workload =
+            Workload::of_release(row.id.as_str(), Purpose::Instance, app, release, name, &port, grace, budget);
         Workload { entrypoint: vec![format!("/cnb/process/{}", row.process_type)], address: row.endpoint, ..workload }
     }
 
     async fn ended(&self, launch: &Launch, container: &Container) -> Launched {
-        let diagnosis = Diagnosis::exited(container, self.config.instances.memory_mib);
+        let diagnosis = Diagnosis::exited(container);
         self.failed_after(launch, diagnosis, run_time(container)).await
     }
 

@@ -6,7 +6,12 @@ use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
 use super::shared::Shared;
-use crate::{engine::MemoryKill, model::InstanceId, store::Instance, workload::Purpose};
+use crate::{
+    engine::MemoryKill,
+    model::{InstanceId, SizeTarget},
+    store::{Instance, SizeKind},
+    workload::Purpose,
+};
 
 /// Kills within this time after one that was reported are counted, and reported together when it is over.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
@@ -57,7 +62,10 @@ async fn count(shared: &Shared, kill: MemoryKill) -> Option<Instance> {
 }
 
 async fn log(shared: &Shared, row: Instance, reported: &mut HashMap<InstanceId, Reported>) {
-    let text = text(shared.config.instances.memory_mib, row.oom_kills);
+    let target = SizeTarget::Type(row.process_type.clone());
+    let sizes = shared.store.sizes(row.app, SizeKind::Limit).await.unwrap_or_default();
+    let limit = sizes.size(&target, shared.store.default_size()).memory;
+    let text = text(limit.mebibytes(), row.oom_kills);
     shared.logs.event(row.app, &row.name(), text).await;
     reported.insert(row.id, Reported { at: Instant::now(), unreported: None });
 }

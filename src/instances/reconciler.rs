@@ -1,8 +1,9 @@
 //! The reconciler of all apps: the public interface of this module.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::sync::{Semaphore, broadcast};
+use futures_util::{StreamExt as _, stream};
+use tokio::sync::broadcast;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -21,16 +22,22 @@ use super::{
 };
 use crate::{
     config::Config,
-    model::AddressPlan,
+    engine::{ContainerId, Usage, UsageSample},
+    model::{AddressPlan, InstanceId},
     periodic::Driver,
     progress::Progress,
     router::Link,
     store::{App, AppId, Store, now},
+    turns::Turns,
     workload::Runtime,
 };
 
 /// Number of containers that are created and started at a time.
 const MAX_STARTING: usize = 8;
+/// Number of instances that are measured at a time.
+const MAX_SAMPLES: usize = 16;
+/// Time for which the use of CPU is measured.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
 /// Number of exits by which a launch may lag; it also inspects its container from time to time.
 const MAX_EXITS: usize = 1024;
 
@@ -66,7 +73,7 @@ impl Instances {
             runtime: runtime.clone(),
             pumps: pumps.clone(),
             exits: broadcast::Sender::new(MAX_EXITS),
-            starting: Semaphore::new(MAX_STARTING),
+            starting: Turns::new(MAX_STARTING),
         };
         let unanswered = link.unanswered();
         let internal = config.address_plan().ok().map(AddressPlan::router_address);
@@ -154,6 +161,31 @@ impl Instances {
             (&a.process_type, a.ordinal, a.created_at).cmp(&(&b.process_type, b.ordinal, b.created_at))
         });
         Ok(rows.into_iter().map(|row| InstanceReport::new(row, now)).collect())
+    }
+
+    /// What running instances use, measured for a moment. An instance that cannot be measured is left out.
+    pub async fn usage(&self, instances: Vec<InstanceId>) -> HashMap<InstanceId, Usage> {
+        let first: HashMap<_, _> = self.samples(instances).await.into_iter().collect();
+        tokio::time::sleep(SAMPLE_INTERVAL).await;
+        let second = self.samples(first.keys().cloned().collect()).await;
+        second
+            .into_iter()
+            .filter_map(|(id, sample)| Some((sample.since(first.get(&id)?), id)))
+            .map(|(used, id)| (id, used))
+            .collect()
+    }
+
+    async fn samples(&self, instances: Vec<InstanceId>) -> Vec<(InstanceId, UsageSample)> {
+        let runtime = &self.shared.runtime;
+        let sample = |id: InstanceId| async move {
+            let sample = runtime.usage(&ContainerId::from(&id)).await;
+            if let Err(error) = &sample {
+                tracing::debug!(%error, instance = %id, "cannot measure what an instance uses");
+            }
+            Some((id, sample.ok().flatten()?))
+        };
+        let samples = stream::iter(instances).map(sample).buffer_unordered(MAX_SAMPLES);
+        samples.filter_map(std::future::ready).collect().await
     }
 
     /// Removes all instances of an app that is being destroyed, and its log. Returns when they are removed.

@@ -6,8 +6,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     check_target::{self, CheckSlots, CheckTarget},
-    container,
-    failure::InstanceFailure,
     launch::Launcher,
     logs::Logs,
     pump::Pumps,
@@ -15,7 +13,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    engine::{Container, ContainerId},
+    engine::ContainerId,
     store::{Instance, PortMapping, Release, Store},
     workload::Runtime,
 };
@@ -34,10 +32,6 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Why a healthy instance has failed, if its container does not run any more at the instance's address.
-    pub(super) fn failure_of(&self, row: &Instance, container: Option<&Container>) -> Option<InstanceFailure> {
-        container::failure_of(row, container, self.config.instances.memory_mib)
-    }
     /// What checks need to know of an instance of this release, to which these port mappings lead if it is exposed.
     pub(super) fn check_target(
         &self,

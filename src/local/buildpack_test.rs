@@ -17,9 +17,9 @@ use super::{
     workspace::Workspace,
 };
 use crate::{
-    engine::{ContainerSpec, ImageId, Input, Kind},
+    engine::{ContainerSpec, ImageId, Input, Kind, OwnerGroup},
     instances::until_accepting,
-    model::{BuildpackSource, CONTAINER_PORT, Digest, Exposure, HealthCheck, Process},
+    model::{BuildpackSource, CONTAINER_PORT, Digest, Exposure, HealthCheck, PartialSize, Process},
     progress::Progress,
 };
 
@@ -136,8 +136,9 @@ impl BuildpackTest<'_> {
             entrypoint: Vec::new(),
             cmd: Vec::new(),
             env: vec![format!("PORT={CONTAINER_PORT}")],
-            cpu_millis: limits.cpu_millis,
-            memory_mib: limits.memory_mib,
+            limit: workspace.config.default_size()?,
+            reserve: PartialSize::default(),
+            group: OwnerGroup { name: "admins".to_owned(), memory_mib: None },
             pids: limits.pids,
             stop_grace: Duration::from_secs(1),
             own_user: false,

@@ -14,7 +14,9 @@ use super::{
     workspace::Workspace,
 };
 use crate::{
-    build::{BuildError, BuildInput, BuildSettings, ChosenDockerfile, DockerfileInput, RequestedBuildpack},
+    build::{
+        BuildBudget, BuildError, BuildInput, BuildSettings, ChosenDockerfile, DockerfileInput, RequestedBuildpack,
+    },
     lifecycle::{descriptor::Descriptor, protocol::Place},
     model::{
         AppName, BuildpackSource, Digest, DockerfilePath, InvalidName, Procfile, ProjectBuildpack, ProjectToml, Secret,
@@ -51,6 +53,7 @@ impl FolderBuild {
             let input = DockerfileInput {
                 app: app_name(&self.folder)?,
                 disk: disk.to_owned(),
+                budget: BuildBudget::default(),
                 source,
                 dockerfile: ChosenDockerfile { path: DockerfilePath::default(), target: None },
                 procfile: self.read("Procfile")?.map(|text| Procfile::parse(&text)).transpose()?,
@@ -65,6 +68,7 @@ impl FolderBuild {
         let input = BuildInput {
             app: app_name(&self.folder)?,
             disk: disk.to_owned(),
+            budget: BuildBudget::default(),
             source,
             previous,
             project: serde_json::json!({}),

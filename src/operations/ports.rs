@@ -10,12 +10,10 @@ use super::{
     ps,
 };
 use crate::{
+    config::Router,
     model::{AppName, CONTAINER_PORT, Line, Right},
     store::{App, Effect, PortMapping, PortScheme},
 };
-
-/// The lowest port that every operator of an app may map.
-const FIRST_FREE_PORT: u16 = 1024;
 
 /// A port mapping: a port of the router that leads to a port of the web instances.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -244,17 +242,20 @@ fn join(mappings: &[Mapping]) -> String {
     mappings.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
-/// Asks for an admin if one of these mappings has a low port, and the app does not have the mapping yet.
+/// Asks for an admin if one of these mappings has a port outside of the range of apps, and the app does not have the mapping
+/// yet.
 async fn requirement(context: &Context<'_>, app: &App, mappings: &[Mapping]) -> Result<Option<Requirement>> {
     let before = context.store.port_mappings(app.id).await?;
     let mappings: Vec<_> = mappings.iter().map(PortMapping::from).collect();
-    Ok(low_port(&before, &mappings))
+    Ok(other_port(&before, &mappings, &context.config.router))
 }
 
-fn low_port(before: &[PortMapping], after: &[PortMapping]) -> Option<Requirement> {
+fn other_port(before: &[PortMapping], after: &[PortMapping], router: &Router) -> Option<Requirement> {
+    let range = router.first_port..=router.last_port;
     let new = after.iter().filter(|mapping| !before.contains(mapping)).map(|mapping| mapping.host_port);
-    let port = new.into_iter().find(|port| *port < FIRST_FREE_PORT)?;
-    let reason = format!("only an admin may map port {port}; choose one from {FIRST_FREE_PORT} on");
+    let port = new.into_iter().find(|port| !range.contains(port))?;
+    let (first, last) = range.into_inner();
+    let reason = format!("only an admin may map port {port}; choose one from {first} to {last}");
     Some(Requirement { right: Right::Admin, reason })
 }
 
@@ -286,8 +287,8 @@ async fn change(context: &Context<'_>, app: App, change: Change) -> Result<Chang
     let old = port(&context.store.port_mappings(app.id).await?);
     let change = |before: Vec<PortMapping>| {
         let after = changed(&app.name, &before, &change, default)?;
-        // Once more: an admin may have removed the low port that the app had.
-        context.require(low_port(&before, &after))?;
+        // Once more: an admin may have removed the port that the app had.
+        context.require(other_port(&before, &after, &context.config.router))?;
         Ok::<_, Failure>(after)
     };
     context.deployer.ports().change(&app, change).await?;
@@ -381,12 +382,15 @@ mod tests {
     }
 
     #[test]
-    fn only_a_low_port_that_the_app_does_not_have_needs_an_admin() {
+    fn only_a_port_outside_of_the_range_that_the_app_does_not_have_needs_an_admin() {
+        let router = Router::default();
         let stored = |texts: &[&str]| mappings(texts).iter().map(PortMapping::from).collect::<Vec<_>>();
-        let needed = |after: &[&str]| low_port(&stored(&["http:80:8080"]), &stored(after)).map(|needed| needed.reason);
-        assert_eq!(needed(&["http:80:8080", "http:1024:1"]), None);
-        let reason = needed(&["http:8000:1", "http:443:8080"]).unwrap();
-        assert_eq!(reason, "only an admin may map port 443; choose one from 1024 on");
+        let needed = |after: &[&str]| {
+            other_port(&stored(&["http:80:8080"]), &stored(after), &router).map(|needed| needed.reason)
+        };
+        assert_eq!(needed(&["http:80:8080", "http:10500:1"]), None);
+        let reason = needed(&["http:10001:1", "http:8000:8080"]).unwrap();
+        assert_eq!(reason, "only an admin may map port 8000; choose one from 10000 to 10999");
         assert!(needed(&["tcp:80:8080"]).unwrap().contains("port 80"), "another mapping of the port");
     }
 }

@@ -18,9 +18,9 @@ use super::{
 };
 use crate::{
     instances::ReportState,
-    model::{AppJson, AppName, InstanceId, ProcessType, ReleaseNumber, Right},
+    model::{AppJson, AppName, InstanceId, ProcessType, ReleaseNumber, Right, Size, SizeTarget},
     release,
-    store::{App, Effect},
+    store::{App, Effect, SizeKind},
 };
 
 /// Declared quantity of instances of a process type: `web=3`.
@@ -186,10 +186,29 @@ pub struct InstanceRow {
     /// Stop timeout of its process type, in seconds: the time that the processes of an instance that is started from now on
     /// have to end when it is stopped. One that was started with a longer time keeps that.
     pub stop_timeout_seconds: u64,
+    /// CPU time and memory that instances of its process type have at most.
+    pub limit: InstanceSize,
+    /// CPU time and memory that it uses; none if it does not run.
+    pub used: Option<InstanceSize>,
     /// Address, once it has one.
     pub address: Option<std::net::IpAddr>,
     /// Random identity, and name of the container.
     pub id: InstanceId,
+}
+
+/// CPU time and memory of an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct InstanceSize {
+    /// CPU time, in thousandths of a CPU.
+    pub cpu_millis: u64,
+    /// Memory, in MiB.
+    pub memory_mib: u64,
+}
+
+impl From<Size> for InstanceSize {
+    fn from(size: Size) -> Self {
+        Self { cpu_millis: size.cpu.millis().into(), memory_mib: size.memory.mebibytes() }
+    }
 }
 
 impl Operation for ListInstances {
@@ -207,8 +226,12 @@ impl Operation for ListInstances {
         let mut rows = Vec::new();
         for app in apps {
             let default = context.config.instances.stop_grace();
+            let sizes = context.store.sizes(app.id, SizeKind::Limit).await?;
+            let limit = |name: &ProcessType| sizes.size(&SizeTarget::Type(name.clone()), context.store.default_size());
             rows.extend(context.instances.report(app.id).await?.into_iter().map(|instance| InstanceRow {
                 app: app.name.clone(),
+                limit: limit(&instance.process_type).into(),
+                used: None,
                 stop_timeout_seconds: app.stop_grace(&instance.process_type, default).as_secs(),
                 name: instance.name,
                 state: instance.state,
@@ -219,6 +242,12 @@ impl Operation for ListInstances {
                 address: instance.address,
                 id: instance.id,
             }));
+        }
+        let running = rows.iter().filter(|row| row.state != ReportState::Waiting).map(|row| row.id.clone()).collect();
+        let used = context.instances.usage(running).await;
+        for row in &mut rows {
+            row.used =
+                used.get(&row.id).map(|used| InstanceSize { cpu_millis: used.cpu_millis, memory_mib: used.memory_mib });
         }
         Ok(rows)
     }

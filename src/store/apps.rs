@@ -9,13 +9,14 @@ use super::{
     database::Store,
     deployments::Deployment,
     error::{Result, StoreError, taken},
+    formation,
     ids::{AppId, UserId},
-    members, ports,
+    members, ports, quotas,
     time::{Millis, now},
 };
 use crate::model::{
-    AppName, BranchName, CheckSettings, DockerfilePath, ProcessType, ReleaseNumber, Role, SourceFolder, StageName,
-    StopTimeout,
+    AppName, BranchName, CheckSettings, DockerfilePath, ProcessType, ReleaseNumber, Resource, Role, SourceFolder,
+    StageName, StopTimeout,
 };
 
 /// An app, as it is declared.
@@ -93,17 +94,10 @@ fn app(t: &Transaction<'_>, row: &Row<'_>) -> Result<App> {
         current: deployment(row.get("current_release")?, row.get("current_generation")?),
         candidate: deployment(row.get("candidate_release")?, row.get("candidate_generation")?),
         candidate_process_type: optional_text(row, "candidate_process_type", "process type")?,
-        formation: formation(t, id)?,
+        formation: formation::of_app(t, id)?,
         checks: json(row, "checks", "settings of health checks")?,
         stop_timeouts: stop_timeouts(t, id)?,
     })
-}
-
-fn formation(t: &Transaction<'_>, app: AppId) -> Result<BTreeMap<ProcessType, u32>> {
-    let mut query = t.prepare_cached("SELECT process_type, quantity FROM formation WHERE app = ?1")?;
-    query
-        .query_and_then([app.0], |row| Ok((text(row, "process_type", "process type")?, row.get("quantity")?)))?
-        .collect()
 }
 
 fn stop_timeouts(t: &Transaction<'_>, app: AppId) -> Result<BTreeMap<ProcessType, StopTimeout>> {
@@ -114,15 +108,6 @@ fn stop_timeouts(t: &Transaction<'_>, app: AppId) -> Result<BTreeMap<ProcessType
         Ok((text(row, "process_type", "process type")?, timeout))
     })?;
     rows.collect()
-}
-
-fn set_quantity(t: &Transaction<'_>, app: AppId, process_type: &ProcessType, quantity: u32) -> Result<()> {
-    t.prepare_cached(
-        "INSERT INTO formation (app, process_type, quantity) VALUES (?1, ?2, ?3)
-         ON CONFLICT DO UPDATE SET quantity = excluded.quantity",
-    )?
-    .execute((app.0, process_type.as_str(), quantity))?;
-    Ok(())
 }
 
 /// All apps, by name.
@@ -138,6 +123,10 @@ fn no_such_app(name: &AppName) -> StoreError {
 impl Store {
     /// Creates an app and gives it a port of the range that belongs to no other app and is not in `avoid`. Without an
     /// owner, the app belongs to the admins.
+    ///
+    /// # Errors
+    ///
+    /// Among others, if the owner may have no more apps or ports.
     pub async fn create_app(
         &self,
         name: AppName,
@@ -145,15 +134,22 @@ impl Store {
         ports: std::ops::RangeInclusive<u16>,
         avoid: Vec<u16>,
     ) -> Result<App> {
+        let limits = self.limits();
         self.transact(move |t, _| {
-            t.execute("INSERT INTO apps (name, created_at) VALUES (?1, ?2)", (name.as_str(), now())).map_err(taken(
-                || format!("the name {name} is taken by an app; choose another, or wait if it is being destroyed"),
-            ))?;
-            let id = AppId(t.last_insert_rowid());
-            if let Some(owner) = owner {
-                members::set(t, id, owner, Role::Owner)?;
-            }
-            ports::allocate(t, id, ports, &avoid)?;
+            let create = || {
+                t.execute("INSERT INTO apps (name, created_at) VALUES (?1, ?2)", (name.as_str(), now())).map_err(
+                    taken(|| {
+                        format!("the name {name} is taken by an app; choose another, or wait if it is being destroyed")
+                    }),
+                )?;
+                let id = AppId(t.last_insert_rowid());
+                if let Some(owner) = owner {
+                    members::set(t, id, owner, Role::Owner)?;
+                }
+                ports::allocate(t, id, ports, &avoid, limits.port_rest)?;
+                Ok(id)
+            };
+            let id = quotas::within_owner(t, &limits, owner, None, &[Resource::Apps, Resource::Ports], create)?;
             t.query_row_and_then(&format!("SELECT {COLUMNS} FROM apps WHERE id = ?1"), [id.0], |row| app(t, row))
         })
         .await
@@ -238,10 +234,15 @@ impl Store {
         .await
     }
 
-    /// Declares quantities of instances.
+    /// Declares quantities of instances; refused if the owner may not have so many.
     pub async fn scale(&self, id: AppId, quantities: BTreeMap<ProcessType, u32>) -> Result<()> {
-        self.transact(move |t, _| quantities.iter().try_for_each(|(name, count)| set_quantity(t, id, name, *count)))
-            .await
+        let limits = self.limits();
+        self.transact(move |t, _| {
+            quotas::within(t, &limits, id, &quotas::INSTANCES, || {
+                quantities.iter().try_for_each(|(name, count)| formation::set_quantity(t, id, name, *count))
+            })
+        })
+        .await
     }
 
     /// Changes the settings of the app's health checks. Returns them.
@@ -288,11 +289,14 @@ impl Store {
         .await
     }
 
-    /// Declares whether the app is stopped.
+    /// Declares whether the app is stopped; refused if it is started and the owner may not have its instances.
     pub async fn set_stopped(&self, id: AppId, stopped: bool) -> Result<()> {
+        let limits = self.limits();
         self.transact(move |t, _| {
-            t.execute("UPDATE apps SET stopped = ?2 WHERE id = ?1", (id.0, stopped))?;
-            Ok(())
+            quotas::within(t, &limits, id, &quotas::INSTANCES, || {
+                t.execute("UPDATE apps SET stopped = ?2 WHERE id = ?1", (id.0, stopped))?;
+                Ok(())
+            })
         })
         .await
     }
@@ -314,6 +318,8 @@ impl Store {
     /// Deletes the app's last rows. Call it only when the app has no instances, repository or disk any more.
     pub async fn forget_app(&self, id: AppId) -> Result<()> {
         self.transact(move |t, _| {
+            // While it still has an owner, for whom they were.
+            t.execute("DELETE FROM ports WHERE app = ?1", [id.0])?;
             t.execute("DELETE FROM apps WHERE id = ?1", [id.0])?;
             Ok(())
         })

@@ -9,6 +9,7 @@ use super::{
     database::Store,
     error::Result,
     ids::AppId,
+    quotas,
     secrets::Cipher,
 };
 use crate::model::{ConfigKey, Secret};
@@ -19,6 +20,11 @@ pub type ConfigVars = BTreeMap<ConfigKey, Secret>;
 /// Context of [`Cipher::seal`]: a value moved to another app or name cannot be decrypted.
 fn context(app: AppId, name: &str) -> String {
     format!("config_vars/{}/{name}", app.0)
+}
+
+/// Size of names and values.
+pub(super) fn bytes(vars: &ConfigVars) -> usize {
+    vars.iter().map(|(name, value)| name.as_str().len() + value.expose().len()).sum()
 }
 
 /// Replaces the app's config vars.
@@ -71,8 +77,13 @@ impl Store {
         .await
     }
 
-    /// Replaces the app's config vars.
+    /// Replaces the app's config vars; refused if they are larger than an app may have.
     pub async fn replace_config_vars(&self, app: AppId, vars: ConfigVars) -> Result<()> {
-        self.transact(move |t, cipher| replace(t, cipher, app, &vars)).await
+        let limits = self.limits();
+        self.transact(move |t, cipher| {
+            quotas::check_config(t, &limits, app, bytes(&vars))?;
+            replace(t, cipher, app, &vars)
+        })
+        .await
     }
 }

@@ -114,6 +114,7 @@ impl Store {
     /// Adds the run of a job, unless it must not overlap with another. Its due time, and those that were missed before, are
     /// dealt with from then on, whoever dies.
     pub async fn add_job_run(&self, new: NewTask, times: JobTimes, placement: Placement) -> Result<AddedRun> {
+        let limits = self.limits();
         self.transact(move |t, _| {
             let Some(job) = new.job.clone() else {
                 return Err(StoreError::Corrupt { what: "run of a job", why: "it names no job".to_owned() });
@@ -126,8 +127,7 @@ impl Store {
             if let Some(other) = overlaps {
                 return Ok(AddedRun::Overlaps(other));
             }
-            tasks::check_limit(t, new.app)?;
-            let added = tasks::add(t, &new, placement)?;
+            let added = tasks::add_counted(t, &limits, &new, placement)?;
             t.prepare_cached("UPDATE tasks SET due_at = ?2 WHERE id = ?1")?.execute((added.id.as_str(), times.due))?;
             Ok(AddedRun::Added(added, running))
         })

@@ -4,7 +4,7 @@ use std::{
     fs, io,
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
@@ -12,9 +12,11 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use super::{
     columns::parse,
     error::{Result, StoreError},
+    limits::Limits,
     schema,
     secrets::Cipher,
 };
+use crate::{config::Config, model::Capacity};
 
 /// The database; cheap to clone.
 #[derive(Clone)]
@@ -26,6 +28,8 @@ struct Database {
     reader: Mutex<Connection>,
     writer: Mutex<Connection>,
     cipher: Cipher,
+    limits: Limits,
+    capacity: OnceLock<Capacity>,
 }
 
 impl std::fmt::Debug for Store {
@@ -60,8 +64,15 @@ fn configure(connection: &Connection) -> Result<()> {
 }
 
 impl Store {
-    /// Opens `<data_dir>/paas.db` and `<data_dir>/secret.key`; creates both if neither exists.
+    /// Opens the store of a folder, with the limits that hold where none are configured.
     pub fn open(data_dir: &Path) -> Result<Self> {
+        Self::open_for(&Config { data_dir: data_dir.to_owned(), ..Config::default() })
+    }
+
+    /// Opens `<data_dir>/paas.db` and `<data_dir>/secret.key`; creates both if neither exists.
+    pub fn open_for(config: &Config) -> Result<Self> {
+        let data_dir = &*config.data_dir;
+        let limits = Limits::new(config)?;
         let path = data_dir.join("paas.db");
         let cipher = Cipher::open(&data_dir.join("secret.key"), path.exists())?;
         close_to_others(data_dir).map_err(|source| StoreError::Open { path: path.display().to_string(), source })?;
@@ -74,7 +85,23 @@ impl Store {
             Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
         reader.pragma_update(None, "query_only", true)?;
         configure(&reader)?;
-        Ok(Self(Arc::new(Database { reader: Mutex::new(reader), writer: Mutex::new(writer), cipher })))
+        Ok(Self(Arc::new(Database {
+            reader: Mutex::new(reader),
+            writer: Mutex::new(writer),
+            cipher,
+            limits,
+            capacity: OnceLock::new(),
+        })))
+    }
+
+    /// What the configuration and the machine allow.
+    pub(super) fn limits(&self) -> Limits {
+        self.0.limits.on(self.0.capacity.get().copied())
+    }
+
+    /// Says what the machine has. Until then, and only the first time, any amount can be reserved.
+    pub fn set_capacity(&self, capacity: Capacity) {
+        let _ = self.0.capacity.set(capacity);
     }
 
     /// Runs `work`, which may write, in one transaction, outside the runtime's worker threads. An error rolls the

@@ -9,10 +9,11 @@ use super::{
     database::Store,
     error::{Result, StoreError},
     ids::{AppId, UserId},
+    quotas,
     time::{Millis, now},
     users,
 };
-use crate::model::{AppName, Role, UserName};
+use crate::model::{AppName, Resource, Role, UserName};
 
 /// A member of an app.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,10 @@ pub struct Member {
     /// Time since which the user has this role.
     pub since: Millis,
 }
+
+/// What an app counts for against its owner.
+const OWNED: [Resource; 6] =
+    [Resource::Apps, Resource::Ports, Resource::Tasks, Resource::Instances, Resource::Cpu, Resource::Memory];
 
 fn app_name(t: &Transaction<'_>, app: AppId) -> Result<AppName> {
     let name: Option<String> =
@@ -129,11 +134,7 @@ impl Store {
     /// For each app that has one, the user who is its owner the longest.
     pub async fn owners(&self) -> Result<BTreeMap<AppId, UserName>> {
         self.read(|t, _| {
-            // The last row of an app is the one that remains in the map.
-            let mut query = t.prepare_cached(
-                "SELECT m.app AS app, u.name AS name FROM members m JOIN users u ON u.id = m.user
-                 WHERE m.role = 'owner' ORDER BY m.app, m.since DESC, u.name DESC",
-            )?;
+            let mut query = t.prepare_cached("SELECT app, name FROM app_owners")?;
             query.query_and_then([], |row| Ok((AppId(row.get("app")?), text(row, "name", "user name")?)))?.collect()
         })
         .await
@@ -141,7 +142,12 @@ impl Store {
 
     /// Adds a member or changes its role. Refused if it would take the last owner away.
     pub async fn set_member(&self, app: AppId, user: UserId, role: Role) -> Result<()> {
-        self.transact(move |t, _| set(t, app, user, role)).await
+        let limits = self.limits();
+        self.transact(move |t, _| match role {
+            Role::Owner => quotas::within_owner(t, &limits, Some(user), None, &OWNED, || set(t, app, user, role)),
+            Role::Viewer | Role::Deployer | Role::Operator => set(t, app, user, role),
+        })
+        .await
     }
 
     /// Adds a member; one who has a role already keeps it.
@@ -168,15 +174,19 @@ impl Store {
         .await
     }
 
-    /// Makes the user the app's only owner; earlier owners become operators.
+    /// Makes the user the app's only owner; earlier owners become operators. Refused if the user may not have what the app
+    /// has.
     pub async fn transfer(&self, app: AppId, user: UserId) -> Result<()> {
+        let limits = self.limits();
         self.transact(move |t, _| {
-            put(t, app, user, Role::Owner)?;
-            t.execute(
-                "UPDATE members SET role = 'operator', since = ?3 WHERE app = ?1 AND user != ?2 AND role = 'owner'",
-                (app.0, user.0, now()),
-            )?;
-            Ok(())
+            quotas::within_owner(t, &limits, Some(user), None, &OWNED, || {
+                put(t, app, user, Role::Owner)?;
+                t.execute(
+                    "UPDATE members SET role = 'operator', since = ?3 WHERE app = ?1 AND user != ?2 AND role = 'owner'",
+                    (app.0, user.0, now()),
+                )?;
+                Ok(())
+            })
         })
         .await
     }

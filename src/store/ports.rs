@@ -1,5 +1,10 @@
 //! Port mappings: ports of the router that lead to the instances of an app's exposed process type.
 
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
 use rusqlite::{OptionalExtension as _, Row, Transaction};
 
 use super::{
@@ -7,8 +12,10 @@ use super::{
     database::Store,
     error::{Result, StoreError},
     ids::AppId,
+    quotas,
+    time::{Millis, now},
 };
-use crate::model::CONTAINER_PORT;
+use crate::model::{CONTAINER_PORT, Resource};
 
 /// Protocol of a mapped port.
 #[derive(
@@ -73,19 +80,41 @@ pub(super) fn all(t: &Transaction<'_>) -> Result<Vec<(AppId, PortMapping)>> {
     query.query_and_then([], |row| Ok((AppId(row.get("app")?), mapping(row)?)))?.collect()
 }
 
-/// Gives the app its automatic port: the lowest of the range that belongs to no app and is not in `avoid`.
+/// Ports that apps of other owners have freed, and when.
+fn freed(t: &Transaction<'_>, app: AppId) -> Result<HashMap<u16, Millis>> {
+    let mut query = t.prepare_cached(
+        "SELECT host_port, freed_at FROM freed_ports WHERE owner IS NOT (SELECT user FROM app_owners WHERE app = ?1)",
+    )?;
+    Ok(query
+        .query_map([app.0], |row| Ok((row.get("host_port")?, row.get("freed_at")?)))?
+        .collect::<rusqlite::Result<_>>()?)
+}
+
+/// Milliseconds for which a port still rests that was freed at this time. A time in the future means that the clock was set
+/// back.
+fn resting(freed_at: Millis, rest: Duration) -> Millis {
+    let rest = Millis::try_from(rest.as_millis()).unwrap_or(Millis::MAX);
+    let since = now() - freed_at;
+    if since < 0 { 0 } else { (rest - since).max(0) }
+}
+
+/// Gives the app its automatic port: the lowest of the range that belongs to no app, is not in `avoid` and did not belong to
+/// another owner a short time ago; if there is none, the one of these that has been free the longest.
 pub(super) fn allocate(
     t: &Transaction<'_>,
     app: AppId,
     range: std::ops::RangeInclusive<u16>,
     avoid: &[u16],
+    rest: Duration,
 ) -> Result<u16> {
     let mut query = t.prepare_cached("SELECT host_port FROM ports")?;
-    let used = query
-        .query_map([], |row| row.get("host_port"))?
-        .collect::<rusqlite::Result<std::collections::HashSet<u16>>>()?;
+    let used = query.query_map([], |row| row.get("host_port"))?.collect::<rusqlite::Result<HashSet<u16>>>()?;
+    let freed = freed(t, app)?;
     let (first, last) = (*range.start(), *range.end());
-    let port = range.into_iter().find(|p| !used.contains(p) && !avoid.contains(p)).ok_or_else(|| {
+    let free = range.into_iter().filter(|port| !used.contains(port) && !avoid.contains(port));
+    let rests = |port: &u16| freed.get(port).is_some_and(|at| resting(*at, rest) > 0);
+    let port = free.min_by_key(|port| if rests(port) { (1, freed[port]) } else { (0, port.to_owned().into()) });
+    let port = port.ok_or_else(|| {
         StoreError::Exhausted(format!(
             "all ports from {first} to {last} are taken; widen router.first_port and router.last_port in paas.toml"
         ))
@@ -110,7 +139,10 @@ impl Store {
     /// Replaces the app's port mappings. Without any, the automatic port is active again; until then it stays reserved
     /// for the app.
     pub async fn set_port_mappings(&self, app: AppId, mappings: Vec<PortMapping>) -> Result<()> {
-        self.transact(move |t, _| {
+        let limits = self.limits();
+        let rest = limits.port_rest;
+        self.transact(move |t, _| quotas::within(t, &limits, app, &[Resource::Mappings, Resource::Ports], || {
+            let freed = freed(t, app)?;
             t.execute("DELETE FROM ports WHERE app = ?1 AND NOT automatic", [app.0])?;
             t.execute(
                 "UPDATE ports SET active = ?2, scheme = 'http', container_port = ?3 WHERE app = ?1",
@@ -133,6 +165,14 @@ impl Store {
                         return Err(StoreError::Taken(text));
                     }
                     None => {
+                        let rests = freed.get(&m.host_port).map_or(0, |at| resting(*at, rest));
+                        if rests > 0 {
+                            return Err(StoreError::Taken(format!(
+                                "port {} belonged to another owner until a short time ago; choose another port, or wait for {} s",
+                                m.host_port,
+                                (rests + 999) / 1000
+                            )));
+                        }
                         t.execute(
                             "INSERT INTO ports (host_port, app, automatic, active, scheme, container_port)
                              VALUES (?1, ?2, 0, 1, ?3, ?4)",
@@ -142,7 +182,7 @@ impl Store {
                 }
             }
             Ok(())
-        })
+        }))
         .await
     }
 
@@ -153,9 +193,10 @@ impl Store {
         range: std::ops::RangeInclusive<u16>,
         avoid: Vec<u16>,
     ) -> Result<u16> {
+        let rest = self.limits().port_rest;
         self.transact(move |t, _| {
             t.execute("DELETE FROM ports WHERE app = ?1 AND automatic", [app.0])?;
-            allocate(t, app, range, &avoid)
+            allocate(t, app, range, &avoid, rest)
         })
         .await
     }

@@ -13,11 +13,12 @@ use super::{
     ids::{AppId, BuildId},
     placement::Placement,
     process_spec::ProcessSpec,
+    quotas,
     secrets::Cipher,
     tasks::{self, NewTask, Task},
     time::{Millis, now},
 };
-use crate::model::{BranchName, CommitId, Digest, ProcessType, ReleaseManifest, ReleaseNumber};
+use crate::model::{BranchName, CommitId, Digest, ProcessType, ReleaseManifest, ReleaseNumber, Resource};
 
 /// Kind of change that made a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
@@ -262,8 +263,50 @@ pub(super) fn mark_released(t: &Transaction<'_>, cipher: &Cipher, app: AppId, nu
     set_state(t, app, number, ReleaseState::Candidate, ReleaseState::Released)
 }
 
+/// Creates a release with the app's next number, as a candidate, with the tasks of its release phase.
+fn create(
+    t: &Transaction<'_>,
+    cipher: &Cipher,
+    app: AppId,
+    new: &NewRelease,
+    phase: Vec<NewTask>,
+    placement: Placement,
+) -> Result<(Release, Vec<Task>)> {
+    let sql = "SELECT coalesce(max(number), 0) + 1 AS next FROM releases WHERE app = ?1";
+    let number: u64 = t.query_row(sql, [app.0], |row| row.get("next"))?;
+    let config = cipher.seal(&to_plain_json("config", &new.config)?, &context(app, number))?;
+    t.execute(
+        &format!(
+            "INSERT INTO releases (app, {COLUMNS})
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"
+        ),
+        (
+            app.0,
+            number,
+            new.kind.as_str(),
+            ReleaseState::Candidate.as_str(),
+            new.image.as_str(),
+            new.branch.as_ref().map(BranchName::as_str),
+            new.commit.as_ref().map(CommitId::as_str),
+            new.build.map(|b| b.0),
+            config,
+            FORMAT_VERSION,
+            to_json("processes", &new.processes)?,
+            to_json("manifest", &new.manifest)?,
+            &new.description,
+            &new.created_by,
+            now(),
+        ),
+    )?;
+    let created = find(t, cipher, app, number)?
+        .ok_or_else(|| StoreError::Corrupt { what: "release", why: format!("v{number} is missing") })?;
+    let tasks = phase.into_iter().map(|task| tasks::add(t, &NewTask { release: number, ..task }, placement));
+    Ok((created, tasks.collect::<Result<_>>()?))
+}
+
 impl Store {
-    /// Creates a release with the app's next number, as a candidate, with the tasks of its release phase.
+    /// Creates a release with the app's next number, as a candidate, with the tasks of its release phase. Refused if the app's
+    /// owner may not have its instances, tasks or config vars.
     pub async fn create_release(
         &self,
         app: AppId,
@@ -271,36 +314,11 @@ impl Store {
         phase: Vec<NewTask>,
         placement: Placement,
     ) -> Result<(Release, Vec<Task>)> {
+        let limits = self.limits();
         self.transact(move |t, cipher| {
-            let number: u64 =
-                t.query_row("SELECT coalesce(max(number), 0) + 1 AS next FROM releases WHERE app = ?1", [app.0], |row| row.get("next"))?;
-            let config = cipher.seal(&to_plain_json("config", &new.config)?, &context(app, number))?;
-            t.execute(
-                &format!(
-                    "INSERT INTO releases (app, {COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"
-                ),
-                (
-                    app.0,
-                    number,
-                    new.kind.as_str(),
-                    ReleaseState::Candidate.as_str(),
-                    new.image.as_str(),
-                    new.branch.as_ref().map(BranchName::as_str),
-                    new.commit.as_ref().map(CommitId::as_str),
-                    new.build.map(|b| b.0),
-                    config,
-                    FORMAT_VERSION,
-                    to_json("processes", &new.processes)?,
-                    to_json("manifest", &new.manifest)?,
-                    &new.description,
-                    &new.created_by,
-                    now(),
-                ),
-            )?;
-            let created = find(t, cipher, app, number)?
-                .ok_or_else(|| StoreError::Corrupt { what: "release", why: format!("v{number} is missing") })?;
-            let tasks = phase.into_iter().map(|task| tasks::add(t, &NewTask { release: number, ..task }, placement));
-            Ok((created, tasks.collect::<Result<_>>()?))
+            quotas::check_config(t, &limits, app, config_vars::bytes(&new.config))?;
+            let taken = [Resource::ProcessTypes, Resource::Tasks, Resource::Instances, Resource::Cpu, Resource::Memory];
+            quotas::within(t, &limits, app, &taken, || create(t, cipher, app, &new, phase, placement))
         })
         .await
     }

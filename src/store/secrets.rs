@@ -30,6 +30,9 @@ impl Cipher {
         Ok(Self(cipher))
     }
 
+    /// Bytes by which an encrypted value is longer than its text: the nonce and the tag of Poly1305.
+    pub(super) const OVERHEAD: usize = NONCE + 16;
+
     /// Encrypts `text` for the column of the row that `context` names; with another context it cannot be decrypted.
     pub(super) fn seal(&self, text: &str, context: &str) -> Result<Vec<u8>> {
         let mut sealed = vec![0; NONCE];

@@ -9,10 +9,12 @@ use super::{
     database::Store,
     error::{Result, StoreError},
     ids::AppId,
+    limits::Limits,
     placement::{self, Place, Placement},
+    quotas,
     time::{Millis, now},
 };
-use crate::model::{ReleaseNumber, TaskCommand, TaskId, TaskKind, TaskName};
+use crate::model::{ReleaseNumber, Resource, TaskCommand, TaskId, TaskKind, TaskName};
 
 /// Number of tasks of an app that may run or wait at a time.
 const MAX_UNENDED: u32 = 20;
@@ -155,8 +157,15 @@ fn select(t: &Transaction<'_>, condition: &str, parameters: impl rusqlite::Param
     t.prepare_cached(&sql)?.query_and_then(parameters, task)?.collect()
 }
 
+/// Adds a task that is no part of a release, unless the app or its owner has too many.
+pub(super) fn add_counted(t: &Transaction<'_>, limits: &Limits, new: &NewTask, placement: Placement) -> Result<Task> {
+    check_limit(t, new.app)?;
+    let taken = [Resource::Tasks, Resource::Cpu, Resource::Memory];
+    quotas::within(t, limits, new.app, &taken, || add(t, new, placement))
+}
+
 /// Refuses another task of an app that has too many.
-pub(super) fn check_limit(t: &Transaction<'_>, app: AppId) -> Result<()> {
+fn check_limit(t: &Transaction<'_>, app: AppId) -> Result<()> {
     let unended: u32 = t
         .prepare_cached("SELECT count(*) AS unended FROM tasks WHERE app = ?1 AND state != 'ended'")?
         .query_row([app.0], |row| row.get("unended"))?;
@@ -212,11 +221,8 @@ pub(super) fn unreported(t: &Transaction<'_>) -> Result<Vec<Task>> {
 impl Store {
     /// Adds a task, which is not started yet, and places it.
     pub async fn add_task(&self, new: NewTask, placement: Placement) -> Result<Task> {
-        self.transact(move |t, _| {
-            check_limit(t, new.app)?;
-            add(t, &new, placement)
-        })
-        .await
+        let limits = self.limits();
+        self.transact(move |t, _| add_counted(t, &limits, &new, placement)).await
     }
 
     /// The task of this identity.

@@ -12,6 +12,7 @@ mod members;
 mod migrations;
 mod networks;
 mod offered_images;
+mod quotas;
 mod registry_logins;
 mod releases;
 mod stacks;

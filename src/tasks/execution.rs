@@ -2,10 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    sync::{Semaphore, watch},
-    time::timeout,
-};
+use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -19,11 +16,12 @@ use super::{
 use crate::{
     config::Config,
     engine::{Attached, ContainerId, Input},
-    model::Line,
+    model::{Line, SizeTarget},
     periodic::Waker,
-    store::{App, Release, Store, Task},
+    store::{App, Release, Store, Task, UserId},
+    turns::Turns,
     workload::{
-        Purpose, Runtime, Workload,
+        Purpose, Runtime, Workload, WorkloadBudget,
         command::{self, Launch},
     },
 };
@@ -49,7 +47,7 @@ pub(super) struct Shared {
     /// Wakes the schedule: a run of a job has ended.
     pub(super) schedule: Waker,
     /// Bounds the containers that are created and started at a time.
-    pub(super) starting: Semaphore,
+    pub(super) starting: Turns<Option<UserId>>,
     pub(super) shutdown: CancellationToken,
 }
 
@@ -119,10 +117,11 @@ impl Shared {
             reason = running.stopped() => return Ok(End::because(reason)),
         }
         let terminal = streams.as_ref().and_then(|streams| streams.terminal.clone());
-        let workload =
-            workload(task, &app, &release, streams.is_some(), terminal.as_ref(), self.config.instances.stop_grace());
-        let permit = tokio::select! {
-            permit = self.starting.acquire() => permit.map_err(|_| TaskError::ShuttingDown)?,
+        let budget = WorkloadBudget::read(&self.store, app.id, &SizeTarget::Tasks).await?;
+        let grace = self.config.instances.stop_grace();
+        let workload = workload(task, &app, &release, streams.is_some(), terminal.as_ref(), grace, budget);
+        let turn = tokio::select! {
+            turn = self.starting.take(budget.owner, usize::MAX) => turn,
             reason = running.stopped() => return Ok(End::because(reason)),
         };
         let container = self.runtime.create(&workload).await?;
@@ -141,7 +140,7 @@ impl Shared {
             streams.begin();
         }
         self.runtime.start(&container).await?;
-        drop(permit);
+        drop(turn);
         let ending = match attached {
             Some((attached, streams)) => Box::pin(self.attended(task, running, &container, attached, streams)).await,
             None => Box::pin(self.unattended(task, running, &container)).await,
@@ -308,6 +307,7 @@ fn workload(
     attached: bool,
     terminal: Option<&Terminal>,
     stop_grace: Duration,
+    budget: WorkloadBudget,
 ) -> Workload {
     let name = (task.name.kind.as_str(), task.name.number);
     let port = release.processes.first().map(|spec| ("PORT", spec.port.to_string()));
@@ -315,7 +315,8 @@ fn workload(
     let own_vars: Vec<_> = port.into_iter().chain(terminal_name).collect();
     let process_type = command::process_type(&task.command, release);
     let grace = process_type.map_or(stop_grace, |process_type| app.stop_grace(process_type, stop_grace));
-    let workload = Workload::of_release(task.id.as_str(), Purpose::Task, &app.name, release, name, &own_vars, grace);
+    let workload =
+        Workload::of_release(task.id.as_str(), Purpose::Task, &app.name, release, name, &own_vars, grace, budget);
     let Launch { entrypoint, arguments, env } = command::launch(&task.command, release);
     Workload {
         entrypoint,

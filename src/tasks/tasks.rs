@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::stream::BoxStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -21,6 +21,7 @@ use crate::{
     model::{Concurrency, ReleaseNumber, TaskCommand, TaskId, TaskKind},
     periodic::Waker,
     store::{AddedRun, App, AppId, JobTimes, NewTask, Placement, Store, Task, TaskState},
+    turns::Turns,
     workload::Runtime,
 };
 
@@ -74,7 +75,7 @@ impl Tasks {
     ) -> Self {
         let outputs = Outputs::new(&config.data_dir);
         let (running, adopted) = (Running::default(), watch::Sender::new(false));
-        let starting = Semaphore::new(MAX_STARTING);
+        let starting = Turns::new(MAX_STARTING);
         let shared = Shared { config, store, runtime, outputs, running, adopted, schedule, starting, shutdown };
         Self { shared: Arc::new(shared), tracker }
     }

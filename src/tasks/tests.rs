@@ -8,11 +8,11 @@ use super::{TaskRequest, Tasks};
 use crate::{
     config::Config,
     engine::Input,
-    model::{Digest, ReleaseManifest, TaskCommand, TaskKind},
+    model::{Digest, ReleaseManifest, SizeTarget, TaskCommand, TaskKind},
     periodic::Waker,
     store::{App, NewRelease, NewTask, Placement, ReleaseKind, Store, Task, TaskState},
     workload::{
-        Purpose, Runtime, Workload,
+        Purpose, Runtime, Workload, WorkloadBudget,
         memory::{Call, Memory},
     },
 };
@@ -90,8 +90,9 @@ impl Fixture {
     async fn left_running(&self, app: &App, id: &str, kind: TaskKind, attached: bool) -> Task {
         let task = self.left(app, id, kind, attached).await;
         let release = self.store.release(app.id, 1).await.unwrap().unwrap();
-        let workload =
-            Workload::of_release(id, Purpose::Task, &app.name, &release, ("run", 1), &[], Duration::from_secs(1));
+        let budget = WorkloadBudget::read(&self.store, app.id, &SizeTarget::Tasks).await.unwrap();
+        let (name, grace) = (("run", 1), Duration::from_secs(1));
+        let workload = Workload::of_release(id, Purpose::Task, &app.name, &release, name, &[], grace, budget);
         assert_eq!(workload.input, Input::None);
         let runtime = Runtime::Memory(self.memory.clone());
         let container = runtime.create(&workload).await.unwrap();

@@ -12,7 +12,8 @@ use crate::{
     config::{Config, ConfigError},
     engine::{
         Attached, Container, ContainerExit, ContainerId, ContainerSpec, Containers, EMBEDDED_DNS, Engine, EngineError,
-        Executed, Execution, Host, ImageId, Images, ListeningSocket, LogLine, LogOptions, MemoryKill, Result,
+        Executed, Execution, Host, ImageId, Images, ListeningSocket, LogLine, LogOptions, MemoryKill, OwnerGroup,
+        Result, UsageSample,
     },
     images::{ImageStore, StartSettings},
     lifecycle::{CLOSED_ADDRESS, STOP_SECONDS, STOP_SIGNAL},
@@ -117,8 +118,12 @@ impl Local {
             entrypoint: workload.entrypoint.clone(),
             cmd: workload.arguments.clone(),
             env,
-            cpu_millis: limits.cpu_millis,
-            memory_mib: limits.memory_mib,
+            limit: workload.budget.limit,
+            reserve: workload.budget.reserve,
+            group: OwnerGroup {
+                name: workload.budget.owner.map_or_else(|| "admins".to_owned(), |owner| format!("owner-{}", owner.0)),
+                memory_mib: workload.budget.owner_memory_mib,
+            },
             pids: limits.pids,
             stop_grace: workload.stop_grace,
             own_user: workload.own_user,
@@ -139,6 +144,10 @@ impl Local {
 
     pub(super) async fn list(&self, purpose: Purpose) -> Result<Vec<Container>> {
         self.containers.list(Some(purpose.kind())).await
+    }
+
+    pub(super) async fn usage(&self, container: &ContainerId) -> Result<Option<UsageSample>> {
+        self.containers.usage(container).await
     }
 
     pub(super) fn changes(&self, purpose: Purpose) -> BoxStream<'static, ContainerExit> {

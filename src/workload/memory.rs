@@ -19,7 +19,7 @@ use super::spec::{Purpose, Workload};
 use crate::{
     engine::{
         Attached, Container, ContainerExit, ContainerId, ContainerState, EngineError, Executed, Execution,
-        ListeningSocket, LogLine, LogOptions, MemoryKill, Result,
+        ListeningSocket, LogLine, LogOptions, MemoryKill, Result, UsageSample,
     },
     model::{AppName, Digest, ReleaseNumber, TerminalSize},
     store::Placement,
@@ -83,6 +83,7 @@ impl Held {
             finished_at: None,
             exit_code: None,
             oom_killed: false,
+            memory_mib: None,
             pid: None,
             stop_grace: None,
         };
@@ -214,6 +215,11 @@ impl Memory {
     pub(super) async fn list(&self, purpose: Purpose) -> Result<Vec<Container>> {
         let containers = lock(&self.0.containers);
         Ok(containers.values().filter(|held| held.purpose == purpose).map(|held| held.container.clone()).collect())
+    }
+
+    #[expect(clippy::unused_async, reason = "the runtimes have the same functions")]
+    pub(super) async fn usage(&self, _: &ContainerId) -> Result<Option<UsageSample>> {
+        Ok(None)
     }
 
     pub(super) fn changes(&self, purpose: Purpose) -> BoxStream<'static, ContainerExit> {

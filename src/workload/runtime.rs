@@ -13,7 +13,7 @@ use super::{
 use crate::{
     engine::{
         Attached, Container, ContainerExit, ContainerId, Executed, Execution, ListeningSocket, LogLine, LogOptions,
-        MemoryKill, Result,
+        MemoryKill, Result, UsageSample,
     },
     model::{AppName, Digest, ReleaseNumber, TerminalSize},
     store::Placement,
@@ -70,6 +70,11 @@ impl Runtime {
     /// All workloads of this purpose that have a container, in any state.
     pub async fn list(&self, purpose: Purpose) -> Result<Vec<Container>> {
         dispatch!(self, runtime => runtime.list(purpose).await)
+    }
+
+    /// What a workload has used until now; `None` if it does not run.
+    pub async fn usage(&self, container: &ContainerId) -> Result<Option<UsageSample>> {
+        dispatch!(self, runtime => runtime.usage(container).await)
     }
 
     /// The ends of workloads of this purpose, from now on, each at least once.

@@ -4,8 +4,8 @@ use std::{net::IpAddr, time::Duration};
 
 use crate::{
     engine::{Input, Kind},
-    model::{AppName, Digest, ReleaseNumber},
-    store::Release,
+    model::{AppName, Digest, PartialSize, ReleaseNumber, Resource, Size, SizeTarget},
+    store::{AppId, Release, SizeKind, Store, StoreError, UserId},
 };
 
 /// Variables with the commit that was built: of Dokku, and of Heroku.
@@ -59,12 +59,38 @@ pub struct Workload {
     pub address: Option<IpAddr>,
     /// Grace period: the time between the stop signal and SIGKILL.
     pub stop_grace: Duration,
+    /// Whom it counts against, and what it may use.
+    pub budget: WorkloadBudget,
+}
+
+/// Whom a workload counts against, and what it may use.
+#[derive(Debug, Clone, Copy)]
+pub struct WorkloadBudget {
+    /// Owner of the app; without one, the admins.
+    pub owner: Option<UserId>,
+    /// Memory that all workloads of the owner may use together, in MiB; `None` for any amount.
+    pub owner_memory_mib: Option<u64>,
+    /// CPU time and memory that it has at most.
+    pub limit: Size,
+    /// CPU time and memory that are kept free for it.
+    pub reserve: PartialSize,
+}
+
+impl WorkloadBudget {
+    /// The budget of an app's workload of this kind.
+    pub async fn read(store: &Store, app: AppId, target: &SizeTarget) -> Result<Self, StoreError> {
+        let (owner, owner_memory_mib) = store.owner_and_limit(app, Resource::Memory).await?;
+        let limit = store.sizes(app, SizeKind::Limit).await?.size(target, store.default_size());
+        let reserve = store.sizes(app, SizeKind::Reserve).await?.set_for(target);
+        Ok(Self { owner, owner_memory_mib, limit, reserve })
+    }
 }
 
 impl Workload {
     /// A workload with the image and the config vars of a release, which is named `process.number`. `own_vars` are added
     /// to those that every workload gets (`PAAS_APP`, `PAAS_PROCESS`, `PAAS_RELEASE`); a config var of the same name is
     /// hidden. The commit is in `GIT_REV` and `SOURCE_VERSION`, unless a config var has that name.
+    #[expect(clippy::too_many_arguments, reason = "each is another part of it")]
     pub fn of_release(
         id: &str,
         purpose: Purpose,
@@ -73,6 +99,7 @@ impl Workload {
         (process, number): (&str, u64),
         own_vars: &[(&str, String)],
         stop_grace: Duration,
+        budget: WorkloadBudget,
     ) -> Self {
         let common = [
             ("PAAS_APP", app.to_string()),
@@ -100,6 +127,7 @@ impl Workload {
             input: Input::None,
             address: None,
             stop_grace,
+            budget,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{io::Cursor, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc};
 
 use paas::{
-    build::{BuildError, BuildInput, BuildSettings, Builder, Recipe},
+    build::{BuildBudget, BuildError, BuildInput, BuildSettings, Builder, Recipe},
     config::Config,
     engine::Kind,
     images::{ImageError, ImageStore, Registry, Stack},
@@ -89,6 +89,7 @@ impl Fixture {
             app: app.parse().unwrap(),
             source: Box::new(Cursor::new(b"source".to_vec())),
             disk: app.to_owned(),
+            budget: BuildBudget::default(),
             previous: None,
             project: json!({}),
         }
@@ -209,7 +210,7 @@ async fn a_failed_build_reports_why() {
 
     std::fs::write(&lifecycle, "#!/bin/sh\ntail /dev/zero").unwrap();
     let error = fixture.build().await.0.unwrap_err();
-    assert!(error.to_string().contains("build.memory_mib"), "{error}");
+    assert!(error.to_string().contains("resource:limit APP --builds"), "{error}");
 
     std::fs::write(&lifecycle, "#!/bin/sh\ndd if=/dev/zero of=/layers/big bs=1M").unwrap();
     let error = fixture.build().await.0.unwrap_err();

@@ -8,6 +8,7 @@
 )]
 
 mod base_images;
+mod budgets;
 mod build;
 mod buildpacks;
 mod checks;

@@ -38,16 +38,26 @@ impl Hierarchy {
 
     /// Creates a group below the root, unless it exists; returns its folder.
     pub(super) fn create_group(&self, name: &str) -> io::Result<PathBuf> {
-        if self.unified {
-            // Controllers that are not enabled in the root have no files in the group.
-            for controller in ["+cpu", "+io"] {
-                let _ = fs::write(self.root.join("cgroup.subtree_control"), controller);
-            }
-        }
-        let folder = self.root.join(name);
+        self.delegate(&self.root);
+        Self::create_below(&self.root, name)
+    }
+
+    /// Creates a group below another one, unless it exists; returns its folder.
+    pub(super) fn create_below(group: &Path, name: &str) -> io::Result<PathBuf> {
+        let folder = group.join(name);
         match fs::create_dir(&folder) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
             _ => Ok(folder),
+        }
+    }
+
+    /// Enables the controllers that are used for the groups below a group: in version 2, those that are not enabled have no
+    /// files there.
+    pub(super) fn delegate(&self, group: &Path) {
+        if self.unified {
+            for controller in ["+cpu", "+io", "+memory", "+pids"] {
+                let _ = fs::write(group.join("cgroup.subtree_control"), controller);
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use futures_util::{StreamExt as _, stream};
 
 use super::state::WorkerState;
 use crate::{
+    instances::container::failure_of,
     model::ReleaseNumber,
     store::{App, Instance, InstanceState},
 };
@@ -40,7 +41,7 @@ pub(super) async fn verify(state: &mut WorkerState, app: &App, rows: &[Instance]
     for (row, container) in inspected {
         match container {
             Ok(container) => {
-                if let Some(failure) = state.shared.failure_of(&row, container.as_ref()) {
+                if let Some(failure) = failure_of(&row, container.as_ref()) {
                     state.instance_failed(&row, failure).await;
                 } else {
                     state.shared.pumps.ensure(&row);

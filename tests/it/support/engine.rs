@@ -11,7 +11,8 @@ use std::{
 
 use paas::{
     config::Config,
-    engine::{BuildNetwork, BuildSpec, ContainerSpec, Engine, EngineError, ImageId, Input, Kind},
+    engine::{BuildNetwork, BuildSpec, ContainerSpec, Engine, EngineError, ImageId, Input, Kind, OwnerGroup},
+    model::{PartialSize, Size},
 };
 
 use super::images::import_busybox;
@@ -80,8 +81,9 @@ impl TestEngine {
             entrypoint: vec!["/bin/sh".into(), "-c".into()],
             cmd: vec![script.into()],
             env: vec!["PORT=8080".into()],
-            cpu_millis: 500,
-            memory_mib: 32,
+            limit: Size { cpu: "0.5".parse().unwrap(), memory: "32m".parse().unwrap() },
+            reserve: PartialSize::default(),
+            group: OwnerGroup { name: "admins".to_owned(), memory_mib: None },
             pids: 32,
             stop_grace: Duration::from_secs(1),
             own_user: false,
@@ -101,7 +103,7 @@ impl TestEngine {
             env: vec!["A=b".into()],
             entrypoint: vec!["/bin/sh".into(), "-c".into()],
             cmd: vec![script.into()],
-            cpus: 1,
+            cpu_millis: 1000,
             memory_mib: 64,
             pids: 64,
             namespaces: false,

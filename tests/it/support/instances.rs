@@ -93,7 +93,7 @@ impl Fixture {
         config.instances.drain_seconds = 2;
         let registry = Router::new().fallback(serve_blob).with_state(Arc::new(blobs));
         let registry = tokio::spawn(async move { axum::serve(listener, registry).await.unwrap() });
-        let store = Store::open(dir.path()).unwrap();
+        let store = Store::open_for(&config).unwrap();
         let config = Arc::new(config);
         let stop_router = CancellationToken::new();
         let (of_router, stop) = (Arc::clone(&config), stop_router.clone());

@@ -1,0 +1,174 @@
+//! What is limited for each owner of apps.
+
+use super::{CpuMillis, Line, MemoryMib, thousandths};
+
+/// Something of which an owner, or each app of an owner, may have only so much.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Resource {
+    /// Apps.
+    Apps,
+    /// Ports of the router, automatic and mapped ones.
+    Ports,
+    /// Port mappings of one app.
+    Mappings,
+    /// Declared instances of all apps that are not stopped.
+    Instances,
+    /// Process types of one app.
+    ProcessTypes,
+    /// Tasks that run or wait.
+    Tasks,
+    /// CPU limits of all declared instances and unended tasks, in thousandths of a CPU.
+    Cpu,
+    /// Memory limits of all declared instances and unended tasks, in MiB.
+    Memory,
+    /// Names and values of the config vars of one app, in bytes.
+    Config,
+    /// Builds that run at a time.
+    Builds,
+}
+
+/// What a limit counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QuotaScope {
+    /// What all apps of an owner have.
+    Owner,
+    /// What each app has.
+    App,
+}
+
+impl Resource {
+    /// All of them, in the order in which they are shown.
+    pub const ALL: [Self; 10] = [
+        Self::Apps,
+        Self::Ports,
+        Self::Mappings,
+        Self::Instances,
+        Self::ProcessTypes,
+        Self::Tasks,
+        Self::Cpu,
+        Self::Memory,
+        Self::Config,
+        Self::Builds,
+    ];
+
+    /// Name that is stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Apps => "apps",
+            Self::Ports => "ports",
+            Self::Mappings => "mappings",
+            Self::Instances => "instances",
+            Self::ProcessTypes => "process-types",
+            Self::Tasks => "tasks",
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+            Self::Config => "config",
+            Self::Builds => "builds",
+        }
+    }
+
+    /// What its limit counts.
+    pub fn scope(self) -> QuotaScope {
+        match self {
+            Self::Mappings | Self::ProcessTypes | Self::Config => QuotaScope::App,
+            Self::Apps | Self::Ports | Self::Instances | Self::Tasks | Self::Cpu | Self::Memory | Self::Builds => {
+                QuotaScope::Owner
+            }
+        }
+    }
+
+    /// An amount of it, in words.
+    pub fn amount(self, amount: u64) -> String {
+        let of = |one: &str, many: &str| format!("{amount} {}", if amount == 1 { one } else { many });
+        match self {
+            Self::Apps => of("app", "apps"),
+            Self::Ports => of("port", "ports"),
+            Self::Mappings => of("port mapping", "port mappings"),
+            Self::Instances => of("instance", "instances"),
+            Self::ProcessTypes => of("process type", "process types"),
+            Self::Tasks => of("task that runs or waits", "tasks that run or wait"),
+            Self::Cpu => format!("{} CPUs for instances and tasks", thousandths(amount)),
+            Self::Memory => format!("{amount} MiB of memory for instances and tasks"),
+            Self::Config => format!("{amount} bytes of config vars"),
+            Self::Builds => of("build at a time", "builds at a time"),
+        }
+    }
+}
+
+impl Resource {
+    /// An amount of it, as [`Self::parse_amount`] reads it.
+    pub fn value(self, amount: u64) -> String {
+        if self == Self::Cpu { thousandths(amount) } else { amount.to_string() }
+    }
+
+    /// Reads an amount: a number; of CPU, one such as `1.5`; of memory, MiB, or with a unit such as `4g`.
+    pub fn parse_amount(self, text: &str) -> Result<u64, String> {
+        let number = text.parse::<u32>().map(u64::from);
+        match self {
+            Self::Cpu | Self::Memory if text == "0" => Ok(0),
+            Self::Cpu => text.parse::<CpuMillis>().map(|cpu| cpu.millis().into()),
+            Self::Memory => text.parse::<MemoryMib>().map(MemoryMib::mebibytes),
+            Self::Apps
+            | Self::Ports
+            | Self::Mappings
+            | Self::Instances
+            | Self::ProcessTypes
+            | Self::Tasks
+            | Self::Config
+            | Self::Builds => {
+                number.map_err(|_| format!("{:?} is no limit of {self}; write a number", Line::sanitize(text)))
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Resource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::str::FromStr for Resource {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|resource| resource.as_str() == text).ok_or_else(|| {
+            let all = Self::ALL.map(Self::as_str).join(", ");
+            format!("there is no limit {:?}; the limits are {all}", Line::sanitize(text))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_has_a_name_that_is_read_again() {
+        for resource in Resource::ALL {
+            assert_eq!(resource.as_str().parse::<Resource>(), Ok(resource));
+            assert_eq!(serde_json::to_value(resource).unwrap(), resource.as_str());
+        }
+        for (resource, text, amount) in [
+            (Resource::Apps, "0", 0),
+            (Resource::Cpu, "1.5", 1500),
+            (Resource::Memory, "4096", 4096),
+            (Resource::Config, "262144", 262_144),
+        ] {
+            assert_eq!(resource.parse_amount(text), Ok(amount));
+            assert_eq!(resource.value(amount), text);
+        }
+        assert_eq!(Resource::Memory.parse_amount("4g"), Ok(4096));
+        assert!(Resource::Apps.parse_amount("-1").is_err() && Resource::Cpu.parse_amount("x").is_err());
+        assert!("instances ".parse::<Resource>().unwrap_err().contains("apps, ports"));
+    }
+
+    #[test]
+    fn amounts_are_told_in_their_unit() {
+        assert_eq!(Resource::Apps.amount(1), "1 app");
+        assert_eq!(Resource::Cpu.amount(1500), "1.5 CPUs for instances and tasks");
+    }
+}

@@ -1,0 +1,392 @@
+//! Operations of sizes: CPU time and memory of an app's instances, tasks and builds.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    context::Context,
+    failure::{Failure, FailureKind, Result},
+    operation::Operation,
+    ps,
+    selection::AppSelection,
+};
+use crate::{
+    model::{AppName, CpuMillis, Line, MemoryMib, PartialSize, ProcessType, Right, SizeTarget},
+    store::{App, Effect, SizeKind},
+};
+
+/// What a size is set for.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
+pub struct SizedPart {
+    /// Process type; without one, all that have no size of their own.
+    #[arg(long, short = 'p', value_name = "TYPE", conflicts_with_all = ["tasks", "builds"])]
+    #[serde(default)]
+    pub process_type: Option<ProcessType>,
+    /// Tasks: commands that are run, the release phase, scheduled jobs.
+    #[arg(long, conflicts_with = "builds")]
+    #[serde(default)]
+    pub tasks: bool,
+    /// Builds.
+    #[arg(long)]
+    #[serde(default)]
+    pub builds: bool,
+}
+
+impl SizedPart {
+    fn target(&self) -> Result<SizeTarget> {
+        match (&self.process_type, self.tasks, self.builds) {
+            (None, false, false) => Ok(SizeTarget::Instances),
+            (Some(name), false, false) => Ok(SizeTarget::Type(name.clone())),
+            (None, true, false) => Ok(SizeTarget::Tasks),
+            (None, false, true) => Ok(SizeTarget::Builds),
+            _ => Err(Failure::invalid("give only one of process_type, tasks and builds")),
+        }
+    }
+}
+
+/// Sets what instances, tasks or builds of an app may use at most.
+#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
+pub struct LimitResources {
+    /// App.
+    pub app: AppName,
+    /// What the size is for.
+    #[command(flatten)]
+    #[serde(default)]
+    pub part: SizedPart,
+    /// CPU time, in thousandths of a CPU.
+    #[arg(long = "cpu", value_name = "CPUS")]
+    #[serde(default)]
+    pub cpu_millis: Option<CpuMillis>,
+    /// Memory, in MiB.
+    #[arg(long = "memory", value_name = "MEMORY")]
+    #[serde(default)]
+    pub memory_mib: Option<MemoryMib>,
+    /// Name of a size that the operator has defined in paas.toml; `--cpu` and `--memory` change parts of it.
+    #[arg(long)]
+    #[serde(default)]
+    pub size: Option<String>,
+    /// Replace no instances: the change takes effect when they are started the next time.
+    #[arg(long)]
+    #[serde(default)]
+    pub no_restart: bool,
+}
+
+/// Sets what is kept free for each of an app's instances or tasks.
+#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
+pub struct ReserveResources {
+    /// App.
+    pub app: AppName,
+    /// What the size is for.
+    #[command(flatten)]
+    #[serde(default)]
+    pub part: SizedPart,
+    /// CPU time, in thousandths of a CPU.
+    #[arg(long = "cpu", value_name = "CPUS")]
+    #[serde(default)]
+    pub cpu_millis: Option<CpuMillis>,
+    /// Memory, in MiB.
+    #[arg(long = "memory", value_name = "MEMORY")]
+    #[serde(default)]
+    pub memory_mib: Option<MemoryMib>,
+    /// Replace no instances: the change takes effect when they are started the next time.
+    #[arg(long)]
+    #[serde(default)]
+    pub no_restart: bool,
+}
+
+/// Clears sizes of an app, so that those of the configuration apply.
+#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
+pub struct ClearLimits {
+    /// App.
+    pub app: AppName,
+    /// What the size is for.
+    #[command(flatten)]
+    #[serde(default)]
+    pub part: SizedPart,
+    /// Replace no instances: the change takes effect when they are started the next time.
+    #[arg(long)]
+    #[serde(default)]
+    pub no_restart: bool,
+}
+
+/// Clears what is kept free for an app's instances or tasks.
+#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
+pub struct ClearReserves {
+    /// App.
+    pub app: AppName,
+    /// What the size is for.
+    #[command(flatten)]
+    #[serde(default)]
+    pub part: SizedPart,
+    /// Replace no instances: the change takes effect when they are started the next time.
+    #[arg(long)]
+    #[serde(default)]
+    pub no_restart: bool,
+}
+
+/// Shows the sizes of an app, or of all apps.
+#[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
+pub struct ReportResources {
+    /// App; without it, all.
+    pub app: Option<AppName>,
+}
+
+/// The sizes of an app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct AppResources {
+    /// App.
+    pub app: AppName,
+    /// Size of each process type, of tasks (`_tasks_`) and of builds (`_builds_`); `_default_` is that of process types that have
+    /// none of their own.
+    pub sizes: Vec<ResourceRow>,
+}
+
+/// A size.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ResourceRow {
+    /// What it is for.
+    pub target: String,
+    /// CPU time that each has at most, in thousandths of a CPU.
+    pub cpu_millis: u32,
+    /// Memory that each has at most, in MiB.
+    pub memory_mib: u64,
+    /// CPU time that is kept free for each, in thousandths of a CPU.
+    pub reserved_cpu_millis: Option<u32>,
+    /// Memory that is kept free for each, in MiB.
+    pub reserved_memory_mib: Option<u64>,
+    /// Whether a limit was set for the target itself.
+    pub own: bool,
+}
+
+impl Operation for LimitResources {
+    const NAME: &'static str = "resource:limit";
+    const RIGHT: Right = Right::Operate;
+    const EFFECT: Effect = Effect::Change;
+    type Target = App;
+    type Output = AppResources;
+
+    fn target(&self) -> AppName {
+        self.app.clone()
+    }
+
+    fn audit(&self) -> String {
+        let size = PartialSize { cpu: self.cpu_millis, memory: self.memory_mib };
+        let named = self.size.as_deref().map(|name| format!(" size={}", Line::sanitize(name)));
+        described(&self.part, size) + &named.unwrap_or_default()
+    }
+
+    async fn run(self, context: &Context<'_>, app: App) -> Result<AppResources> {
+        let named = self.size.as_deref().map_or(Ok(PartialSize::default()), |name| named_size(context, name))?;
+        let size = PartialSize { cpu: self.cpu_millis.or(named.cpu), memory: self.memory_mib.or(named.memory) };
+        given(size)?;
+        let change = Change { target: self.part.target()?, kind: SizeKind::Limit, size };
+        change.apply(context, app, !self.no_restart).await
+    }
+}
+
+impl Operation for ReserveResources {
+    const NAME: &'static str = "resource:reserve";
+    const RIGHT: Right = Right::Operate;
+    const EFFECT: Effect = Effect::Change;
+    type Target = App;
+    type Output = AppResources;
+
+    fn target(&self) -> AppName {
+        self.app.clone()
+    }
+
+    fn audit(&self) -> String {
+        described(&self.part, PartialSize { cpu: self.cpu_millis, memory: self.memory_mib })
+    }
+
+    async fn run(self, context: &Context<'_>, app: App) -> Result<AppResources> {
+        let target = self.part.target()?;
+        if target == SizeTarget::Builds {
+            return Err(Failure::invalid("nothing can be kept free for builds; resource:limit --builds limits them"));
+        }
+        let size = PartialSize { cpu: self.cpu_millis, memory: self.memory_mib };
+        given(size)?;
+        Change { target, kind: SizeKind::Reserve, size }.apply(context, app, !self.no_restart).await
+    }
+}
+
+impl Operation for ClearLimits {
+    const NAME: &'static str = "resource:limit-clear";
+    const RIGHT: Right = Right::Operate;
+    const EFFECT: Effect = Effect::Change;
+    type Target = App;
+    type Output = AppResources;
+
+    fn target(&self) -> AppName {
+        self.app.clone()
+    }
+
+    fn audit(&self) -> String {
+        described(&self.part, PartialSize::default())
+    }
+
+    async fn run(self, context: &Context<'_>, app: App) -> Result<AppResources> {
+        let change = Change { target: self.part.target()?, kind: SizeKind::Limit, size: PartialSize::default() };
+        change.apply(context, app, !self.no_restart).await
+    }
+}
+
+impl Operation for ClearReserves {
+    const NAME: &'static str = "resource:reserve-clear";
+    const RIGHT: Right = Right::Operate;
+    const EFFECT: Effect = Effect::Change;
+    type Target = App;
+    type Output = AppResources;
+
+    fn target(&self) -> AppName {
+        self.app.clone()
+    }
+
+    fn audit(&self) -> String {
+        described(&self.part, PartialSize::default())
+    }
+
+    async fn run(self, context: &Context<'_>, app: App) -> Result<AppResources> {
+        let change = Change { target: self.part.target()?, kind: SizeKind::Reserve, size: PartialSize::default() };
+        change.apply(context, app, !self.no_restart).await
+    }
+}
+
+/// What the audit entry tells of a change.
+fn described(part: &SizedPart, size: PartialSize) -> String {
+    let target = part.target().map_or_else(|_| String::new(), |target| target.to_string());
+    let cpu = size.cpu.map(|cpu| format!(" cpu={cpu}")).unwrap_or_default();
+    let memory = size.memory.map(|memory| format!(" memory={}m", memory.mebibytes())).unwrap_or_default();
+    format!("{target}{cpu}{memory}")
+}
+
+/// The size that the operator has defined by this name.
+fn named_size(context: &Context<'_>, name: &str) -> Result<PartialSize> {
+    let sizes = &context.config.sizes;
+    if let Some(found) = sizes.get(name) {
+        return Ok(PartialSize { cpu: found.cpu_millis, memory: found.memory_mib });
+    }
+    let known: Vec<_> = sizes.keys().map(String::as_str).collect();
+    let remedy = if known.is_empty() {
+        "the operator has defined none: give --cpu and --memory".to_owned()
+    } else {
+        format!("there are {}", known.join(", "))
+    };
+    Err(Failure::not_found(format!("there is no size named {:?}; {remedy}", Line::sanitize(name))))
+}
+
+fn given(size: PartialSize) -> Result {
+    if size.is_empty() {
+        return Err(Failure::invalid("no size is given; give --cpu, --memory or both, such as --cpu 1.5 --memory 1g"));
+    }
+    Ok(())
+}
+
+/// A change of the size of a target. What is set for a part of it that is not given stays; an empty size clears it.
+struct Change {
+    target: SizeTarget,
+    kind: SizeKind,
+    size: PartialSize,
+}
+
+impl Change {
+    async fn apply(self, context: &Context<'_>, app: App, restart: bool) -> Result<AppResources> {
+        let Self { target, kind, size } = self;
+        if let SizeTarget::Type(name) = &target
+            && let Some(unknown) = ps::unknown_type(context, &app, std::iter::once(name)).await?
+        {
+            return Err(Failure::not_found(unknown));
+        }
+        let set = context.store.sizes(app.id, kind).await?.set(&target);
+        let kept = if size.is_empty() { PartialSize::default() } else { set };
+        let new = PartialSize { cpu: size.cpu.or(kept.cpu), memory: size.memory.or(kept.memory) };
+        if new == set {
+            context.progress.detail("no change: the size is already set").await;
+            return report(context, app).await;
+        }
+        if let Some(reason) = context.store.capacity().and_then(|capacity| capacity.too_large(new)) {
+            return Err(Failure::new(FailureKind::TooMany, reason));
+        }
+        context.store.set_sizes(app.id, kind, BTreeMap::from([(target.clone(), new)])).await?;
+        let runs = app.current.is_some() && !app.stopped;
+        let process_type = match &target {
+            SizeTarget::Instances => None,
+            SizeTarget::Type(name) => Some(name),
+            SizeTarget::Tasks => {
+                context.progress.detail("the change takes effect with the next task").await;
+                return report(context, app).await;
+            }
+            SizeTarget::Builds => {
+                context.progress.detail("the change takes effect with the next build").await;
+                return report(context, app).await;
+            }
+        };
+        if restart && runs {
+            ps::renew(context, &app, process_type, format!("The size has changed: restarting {}", app.name)).await?;
+        } else {
+            context.progress.detail("the change takes effect when instances are started").await;
+        }
+        report(context, app).await
+    }
+}
+
+impl Operation for ReportResources {
+    const NAME: &'static str = "resource:report";
+    const RIGHT: Right = Right::View;
+    const EFFECT: Effect = Effect::Read;
+    type Target = Vec<App>;
+    type Output = Vec<AppResources>;
+
+    fn target(&self) -> AppSelection {
+        AppSelection::one_or_all(self.app.as_ref())
+    }
+
+    async fn run(self, context: &Context<'_>, apps: Vec<App>) -> Result<Vec<AppResources>> {
+        let mut all = Vec::new();
+        for app in apps {
+            all.push(report(context, app).await?);
+        }
+        Ok(all)
+    }
+}
+
+async fn report(context: &Context<'_>, app: App) -> Result<AppResources> {
+    let limits = context.store.sizes(app.id, SizeKind::Limit).await?;
+    let reserves = context.store.sizes(app.id, SizeKind::Reserve).await?;
+    let types = ps::formation(context, &app).await?.into_keys().map(SizeTarget::Type);
+    let set = limits.targets().chain(reserves.targets()).cloned();
+    let general = [SizeTarget::Instances, SizeTarget::Tasks, SizeTarget::Builds];
+    let targets: std::collections::BTreeSet<_> = types.chain(set).chain(general).collect();
+    let rows = targets.into_iter().map(|target| {
+        let build = &context.config.build;
+        let (cpu_millis, memory_mib) = match &target {
+            SizeTarget::Builds => {
+                let own = limits.set(&target);
+                let cpu = own.cpu.map_or(build.cpus.saturating_mul(1000), CpuMillis::millis);
+                (cpu, own.memory.map_or(build.memory_mib, MemoryMib::mebibytes))
+            }
+            SizeTarget::Instances | SizeTarget::Type(_) | SizeTarget::Tasks => {
+                let size = limits.size(&target, context.store.default_size());
+                (size.cpu.millis(), size.memory.mebibytes())
+            }
+        };
+        let reserve = reserves.set_for(&target);
+        ResourceRow {
+            cpu_millis,
+            memory_mib,
+            reserved_cpu_millis: reserve.cpu.map(CpuMillis::millis),
+            reserved_memory_mib: reserve.memory.map(MemoryMib::mebibytes),
+            own: !limits.set(&target).is_empty(),
+            target: target.to_string(),
+        }
+    });
+    Ok(AppResources { sizes: rows.collect(), app: app.name })
+}

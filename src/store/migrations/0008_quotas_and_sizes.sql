@@ -1,0 +1,41 @@
+-- Limits of a user that differ from those of the configuration.
+CREATE TABLE quotas (
+    user INTEGER NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    resource TEXT NOT NULL,
+    max INTEGER NOT NULL,
+    PRIMARY KEY (user, resource)
+) STRICT, WITHOUT ROWID;
+
+-- The user whom an app counts against: of its owners, the one who is it the longest.
+CREATE VIEW app_owners AS
+    SELECT app, user, name FROM (
+        SELECT m.app AS app, m.user AS user, u.name AS name,
+            row_number() OVER (PARTITION BY m.app ORDER BY m.since, u.name) AS place
+        FROM members m JOIN users u ON u.id = m.user WHERE m.role = 'owner'
+    ) WHERE place = 1;
+
+-- CPU time (thousandths of a CPU) and memory (MiB) of an app's instances, tasks and builds: what they have at most, and what is
+-- kept free for each of them.
+CREATE TABLE sizes (
+    app INTEGER NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
+    target TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    cpu_millis INTEGER,
+    memory_mib INTEGER,
+    PRIMARY KEY (app, target, kind)
+) STRICT, WITHOUT ROWID;
+
+-- Ports that were freed, and whose app had them; NULL for the admins.
+CREATE TABLE freed_ports (
+    host_port INTEGER PRIMARY KEY,
+    owner INTEGER,
+    freed_at INTEGER NOT NULL
+) STRICT;
+CREATE TRIGGER port_freed AFTER DELETE ON ports BEGIN
+    INSERT OR REPLACE INTO freed_ports (host_port, owner, freed_at)
+        VALUES (old.host_port, (SELECT user FROM app_owners WHERE app = old.app),
+            CAST(unixepoch('subsec') * 1000 AS INTEGER));
+END;
+CREATE TRIGGER port_taken AFTER INSERT ON ports BEGIN
+    DELETE FROM freed_ports WHERE host_port = new.host_port;
+END;

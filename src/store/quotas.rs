@@ -1,0 +1,284 @@
+//! Quotas: how much of each [`Resource`] an owner, or each app of an owner, may have. They are checked in the transaction
+//! that takes.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{OptionalExtension as _, Transaction};
+
+use super::{
+    columns::text,
+    database::Store,
+    demand::{self, Demand},
+    error::{Result, StoreError},
+    ids::{AppId, UserId},
+    limits::Limits,
+    secrets::Cipher,
+    users,
+};
+use crate::{
+    config::Quota,
+    model::{Capacity, QuotaScope, Resource, thousandths},
+};
+
+/// How much the owner, or each app of the owner, may have; `None` for any amount.
+fn limit(t: &Transaction<'_>, limits: &Limits, owner: Option<UserId>, resource: Resource) -> Result<Option<u64>> {
+    let default = limits.quota.limit(resource);
+    let Some(owner) = owner else { return Ok(for_admins(default, resource)) };
+    let own = t
+        .prepare_cached("SELECT max FROM quotas WHERE user = ?1 AND resource = ?2")?
+        .query_row((owner.0, resource.as_str()), |row| row.get("max"))
+        .optional()?;
+    match own {
+        Some(own) => Ok(Some(own)),
+        None if users::with_id(t, owner)?.admin => Ok(for_admins(default, resource)),
+        None => Ok(Some(default)),
+    }
+}
+
+/// Admins, and the apps that belong to them all, are bound only by what holds for every app.
+fn for_admins(default: u64, resource: Resource) -> Option<u64> {
+    match resource.scope() {
+        QuotaScope::Owner => None,
+        QuotaScope::App => Some(default),
+    }
+}
+
+/// What more declared instances take.
+pub(super) const INSTANCES: [Resource; 3] = [Resource::Instances, Resource::Cpu, Resource::Memory];
+
+/// Whom or what an amount is counted for.
+#[derive(Debug, Clone, Copy)]
+enum Account {
+    Owner(UserId),
+    App(AppId),
+}
+
+/// The user whom the app counts against; without one, it belongs to the admins.
+pub(super) fn owner(t: &Transaction<'_>, app: AppId) -> Result<Option<UserId>> {
+    let mut query = t.prepare_cached("SELECT user FROM app_owners WHERE app = ?1")?;
+    Ok(query.query_row([app.0], |row| row.get("user")).optional()?.map(UserId))
+}
+
+/// Runs `work`, which changes what the app has of these resources. Refused, so that the transaction is rolled back, if its
+/// owner, or the app, then has more than allowed and more than before.
+pub(super) fn within<T>(
+    t: &Transaction<'_>,
+    limits: &Limits,
+    app: AppId,
+    resources: &[Resource],
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    let owner = owner(t, app)?;
+    within_owner(t, limits, owner, Some(app), resources, work)
+}
+
+/// The same for a change that gives the app to this owner, or creates it.
+pub(super) fn within_owner<T>(
+    t: &Transaction<'_>,
+    limits: &Limits,
+    owner: Option<UserId>,
+    app: Option<AppId>,
+    resources: &[Resource],
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    let mut checked = Vec::new();
+    for resource in resources {
+        let account = match resource.scope() {
+            QuotaScope::Owner => owner.map(Account::Owner),
+            QuotaScope::App => app.map(Account::App),
+        };
+        if let Some(max) = limit(t, limits, owner, *resource)?
+            && let Some(account) = account
+        {
+            checked.push((*resource, account, max, used(t, limits, account, *resource)?));
+        }
+    }
+    let reserves = resources.contains(&Resource::Memory);
+    let reserved_before = if reserves { demand::reserved(t)? } else { Demand::default() };
+    let done = work()?;
+    if let Some(capacity) = limits.capacity.filter(|_| reserves) {
+        check_reserved(reserved_before, demand::reserved(t)?, capacity)?;
+    }
+    for (resource, account, max, before) in checked {
+        let after = used(t, limits, account, resource)?;
+        if after > max && after > before {
+            return Err(StoreError::Exhausted(refusal(t, owner, account, resource, max, after)?));
+        }
+    }
+    Ok(done)
+}
+
+fn refusal(
+    t: &Transaction<'_>,
+    owner: Option<UserId>,
+    account: Account,
+    resource: Resource,
+    max: u64,
+    after: u64,
+) -> Result<String> {
+    let owner = owner.map(|owner| users::with_id(t, owner)).transpose()?.map(|user| user.name);
+    let who = match (account, &owner) {
+        (Account::Owner(_), Some(owner)) => owner.to_string(),
+        (Account::App(_), _) | (Account::Owner(_), None) => "an app".to_owned(),
+    };
+    let what = format!("{who} may have {}, and this would make it {}", resource.amount(max), resource.value(after));
+    let remedy = match &owner {
+        Some(owner) => {
+            let raise = format!("quota:set {owner} {resource}={}", resource.value(after));
+            format!("quota shows what is used, and an admin raises the limit with {raise}")
+        }
+        None => format!("an admin raises the limit in paas.toml: quota.{}", Quota::key(resource)),
+    };
+    Ok(format!("{what}; {remedy}"))
+}
+
+/// How much there is of a resource now.
+fn used(t: &Transaction<'_>, limits: &Limits, account: Account, resource: Resource) -> Result<u64> {
+    let count =
+        |sql: &str, id: i64| -> Result<u64> { Ok(t.prepare_cached(sql)?.query_row([id], |row| row.get("used"))?) };
+    match (account, resource) {
+        (Account::Owner(user), Resource::Apps) => {
+            count("SELECT count(*) AS used FROM app_owners WHERE user = ?1", user.0)
+        }
+        (Account::Owner(user), Resource::Ports) => count(
+            "SELECT count(*) AS used FROM ports WHERE app IN (SELECT app FROM app_owners WHERE user = ?1)",
+            user.0,
+        ),
+        (Account::Owner(user), Resource::Tasks) => count(
+            "SELECT count(*) AS used FROM tasks WHERE state != 'ended' AND app IN (
+                SELECT app FROM app_owners WHERE user = ?1)",
+            user.0,
+        ),
+        (Account::Owner(user), Resource::Instances) => Ok(demand::of_owner(t, user, limits.default_size)?.instances),
+        (Account::Owner(user), Resource::Cpu) => Ok(demand::of_owner(t, user, limits.default_size)?.cpu_millis),
+        (Account::Owner(user), Resource::Memory) => Ok(demand::of_owner(t, user, limits.default_size)?.memory_mib),
+        (Account::App(app), Resource::Mappings) => {
+            count("SELECT count(*) AS used FROM ports WHERE active AND app = ?1", app.0)
+        }
+        (Account::App(app), Resource::ProcessTypes) => {
+            let types = demand::releases(t, app)?.into_values().map(|processes| processes.len()).max();
+            Ok(types.unwrap_or(0).try_into().unwrap_or(u64::MAX))
+        }
+        (Account::App(app), Resource::Config) => {
+            let sql = format!(
+                "SELECT coalesce(sum(length(name) + length(value) - {}), 0) AS used FROM config_vars WHERE app = ?1",
+                Cipher::OVERHEAD
+            );
+            count(&sql, app.0)
+        }
+        // Builds are counted where they are queued; the others have another scope.
+        (Account::Owner(_), Resource::Builds | Resource::Mappings | Resource::ProcessTypes | Resource::Config)
+        | (
+            Account::App(_),
+            Resource::Apps
+            | Resource::Ports
+            | Resource::Tasks
+            | Resource::Instances
+            | Resource::Cpu
+            | Resource::Memory
+            | Resource::Builds,
+        ) => Ok(0),
+    }
+}
+
+/// Refuses to keep more free than the machine has.
+fn check_reserved(before: Demand, after: Demand, capacity: Capacity) -> Result<()> {
+    let exceeded = |has: u64, before: u64, after: u64| after > has && after > before;
+    let what = if exceeded(capacity.memory_mib, before.memory_mib, after.memory_mib) {
+        format!("{} MiB of memory for instances, and this would keep {} MiB", capacity.memory_mib, after.memory_mib)
+    } else if exceeded(capacity.cpu_millis, before.cpu_millis, after.cpu_millis) {
+        format!("{} CPUs, and this would keep {}", thousandths(capacity.cpu_millis), thousandths(after.cpu_millis))
+    } else {
+        return Ok(());
+    };
+    let remedy = "reserve less (resource:reserve), or scale something down";
+    Err(StoreError::Exhausted(format!("the machine has {what} free for them; {remedy}")))
+}
+
+/// Refuses config vars of this size, which are to become those of the app or a release, if that is more than allowed, and more
+/// than the app has.
+pub(super) fn check_config(t: &Transaction<'_>, limits: &Limits, app: AppId, bytes: usize) -> Result<()> {
+    let owner = owner(t, app)?;
+    let after = u64::try_from(bytes).unwrap_or(u64::MAX);
+    let account = Account::App(app);
+    match limit(t, limits, owner, Resource::Config)? {
+        Some(max) if after > max && after > used(t, limits, account, Resource::Config)? => {
+            Err(StoreError::Exhausted(refusal(t, owner, account, Resource::Config, max, after)?))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A limit of a user, and what is used of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuotaRow {
+    /// Resource.
+    pub resource: Resource,
+    /// How much there is now; of a limit for each app, the largest amount of one app. `None` for what the database does not
+    /// know.
+    pub used: Option<u64>,
+    /// How much there may be; `None` for any amount.
+    pub max: Option<u64>,
+    /// Whether the limit was set for this user.
+    pub own: bool,
+}
+
+impl Store {
+    /// All limits of a user, and what is used of them.
+    pub async fn quotas(&self, owner: UserId) -> Result<Vec<QuotaRow>> {
+        let limits = self.limits();
+        self.read(move |t, _| {
+            let mut query = t.prepare_cached("SELECT resource FROM quotas WHERE user = ?1")?;
+            let own = query.query_and_then([owner.0], |row| text(row, "resource", "name of a limit"))?;
+            let own: Vec<Resource> = own.collect::<Result<_>>()?;
+            let mut query = t.prepare_cached("SELECT app FROM app_owners WHERE user = ?1")?;
+            let apps = query.query_map([owner.0], |row| row.get("app").map(AppId))?;
+            let apps: Vec<AppId> = apps.collect::<rusqlite::Result<_>>()?;
+            let row = |resource: Resource| {
+                let amount = match resource.scope() {
+                    QuotaScope::Owner => used(t, &limits, Account::Owner(owner), resource)?,
+                    QuotaScope::App => {
+                        let amounts = apps.iter().map(|app| used(t, &limits, Account::App(*app), resource));
+                        amounts.collect::<Result<Vec<_>>>()?.into_iter().max().unwrap_or(0)
+                    }
+                };
+                let used = Some(amount).filter(|_| resource != Resource::Builds);
+                let max = limit(t, &limits, Some(owner), resource)?;
+                Ok(QuotaRow { resource, used, max, own: own.contains(&resource) })
+            };
+            Resource::ALL.into_iter().map(row).collect()
+        })
+        .await
+    }
+
+    /// Sets limits of a user; those without a value are those of the configuration again.
+    pub async fn set_quotas(&self, user: UserId, quotas: BTreeMap<Resource, Option<u64>>) -> Result<()> {
+        self.transact(move |t, _| {
+            users::with_id(t, user)?;
+            for (resource, max) in &quotas {
+                match max {
+                    Some(max) => t.execute(
+                        "INSERT INTO quotas (user, resource, max) VALUES (?1, ?2, ?3)
+                         ON CONFLICT DO UPDATE SET max = excluded.max",
+                        (user.0, resource.as_str(), max),
+                    )?,
+                    None => {
+                        t.execute("DELETE FROM quotas WHERE user = ?1 AND resource = ?2", (user.0, resource.as_str()))?
+                    }
+                };
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// The user whom the app counts against, and how much of a resource this one may have; `None` for any amount.
+    pub async fn owner_and_limit(&self, app: AppId, resource: Resource) -> Result<(Option<UserId>, Option<u64>)> {
+        let limits = self.limits();
+        self.read(move |t, _| {
+            let owner = owner(t, app)?;
+            Ok((owner, limit(t, &limits, owner, resource)?))
+        })
+        .await
+    }
+}

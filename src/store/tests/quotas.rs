@@ -1,0 +1,281 @@
+use super::*;
+use crate::{
+    config::{Config, Quota},
+    model::{AppName, Capacity, Exposure, PartialSize, Process, Resource, SizeTarget},
+};
+
+/// A store in which each owner may have little.
+fn small() -> Fixture {
+    let dir = tempfile::tempdir().unwrap();
+    let quota = Quota {
+        apps: 2,
+        ports: 4,
+        mappings_per_app: 2,
+        instances: 5,
+        process_types_per_app: 2,
+        tasks: 1,
+        cpu_millis: 10_000,
+        memory_mib: 3072,
+        config_bytes_per_app: 20,
+        builds: 1,
+    };
+    let config = Config { data_dir: dir.path().to_owned(), quota, ..Config::default() };
+    Fixture { store: Store::open_for(&config).unwrap(), dir }
+}
+
+impl Fixture {
+    async fn try_app(&self, name: &str, owner: &User) -> Result<App> {
+        self.store.create_app(name.parse().unwrap(), Some(owner.id), 10_000..=10_009, vec![]).await
+    }
+
+    async fn used(&self, user: &User, resource: Resource) -> (u64, Option<u64>) {
+        let rows = self.store.quotas(user.id).await.unwrap();
+        let row = rows.into_iter().find(|row| row.resource == resource).unwrap();
+        (row.used.unwrap(), row.max)
+    }
+
+    /// A current release with process types of these default quantities.
+    async fn try_release(&self, app: &App, types: &[(&str, u32)]) -> Result<Release> {
+        let spec = |(name, quantity): &(&str, u32)| ProcessSpec {
+            process: Process {
+                process_type: name.parse().unwrap(),
+                command: vec!["x".into()],
+                args: vec![],
+                direct: true,
+                default: false,
+                working_dir: None,
+            },
+            health_checks: vec![],
+            default_quantity: *quantity,
+            port: 8080,
+            exposes: Exposure::Nothing,
+            own_user: false,
+        };
+        let new = NewRelease {
+            kind: ReleaseKind::Push,
+            image: Digest::of(b"image"),
+            branch: None,
+            commit: None,
+            build: None,
+            config: BTreeMap::new(),
+            processes: types.iter().map(spec).collect(),
+            manifest: ReleaseManifest::default(),
+            description: "test".into(),
+            created_by: "me".into(),
+        };
+        let release = self.store.create_release(app.id, new, Vec::new(), Placement::AtStart).await?.0;
+        let deployment = self.store.begin_deployment(app.id, release.number, None).await?.unwrap();
+        self.store.commit_deployment(app.id, deployment).await?;
+        Ok(release)
+    }
+
+    async fn scale(&self, app: &App, quantity: u32) -> Result<()> {
+        self.store.scale(app.id, BTreeMap::from([(ProcessType::web(), quantity)])).await
+    }
+}
+
+fn refused<T: std::fmt::Debug>(result: Result<T>) -> String {
+    match result {
+        Err(StoreError::Exhausted(message)) => message,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_owner_may_have_so_many_apps_and_another_owner_as_many() {
+    let f = small();
+    let (ada, bob) = (f.user("ada").await, f.user("bob").await);
+    let one = f.try_app("one", &ada).await.unwrap();
+    f.try_app("two", &ada).await.unwrap();
+    assert_eq!(
+        refused(f.try_app("three", &ada).await),
+        "ada may have 2 apps, and this would make it 3; quota shows what is used, and an admin raises the limit with quota:set \
+         ada apps=3"
+    );
+    assert!(f.store.find_app("three".parse().unwrap()).await.unwrap().is_none(), "nothing of it is left");
+    f.try_app("theirs", &bob).await.unwrap();
+    f.store.forget_app(one.id).await.unwrap();
+    f.try_app("three", &ada).await.unwrap();
+    assert_eq!(f.used(&ada, Resource::Apps).await, (2, Some(2)));
+
+    f.store.set_quotas(ada.id, BTreeMap::from([(Resource::Apps, Some(3))])).await.unwrap();
+    f.try_app("four", &ada).await.unwrap();
+    f.store.set_quotas(ada.id, BTreeMap::from([(Resource::Apps, None)])).await.unwrap();
+    assert_eq!(f.used(&ada, Resource::Apps).await, (3, Some(2)), "what there is stays");
+
+    let root = f.store.add_user("root".parse().unwrap(), true).await.unwrap();
+    for name in ["r-1", "r-2", "r-3"] {
+        f.try_app(name, &root).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_app_is_not_given_to_somebody_who_may_not_have_it() {
+    let f = small();
+    let (ada, bob) = (f.user("ada").await, f.user("bob").await);
+    f.try_app("one", &bob).await.unwrap();
+    f.try_app("two", &bob).await.unwrap();
+    let third = f.try_app("three", &ada).await.unwrap();
+    assert!(refused(f.store.transfer(third.id, bob.id).await).starts_with("bob may have 2 apps"));
+    f.store.set_member(third.id, bob.id, Role::Operator).await.unwrap();
+    f.store.set_member(third.id, bob.id, Role::Owner).await.unwrap();
+    let owner = f.store.owners().await.unwrap().remove(&third.id).unwrap();
+    assert_eq!(owner.as_str(), "ada", "it counts against the first of its owners");
+}
+
+#[tokio::test]
+async fn declared_instances_are_counted_as_they_would_run() {
+    let f = small();
+    let ada = f.user("ada").await;
+    let app = f.try_app("one", &ada).await.unwrap();
+    f.scale(&app, 50).await.unwrap();
+    assert!(
+        refused(f.try_release(&app, &[("web", 1)]).await)
+            .starts_with("ada may have 5 instances, and this would make it 50")
+    );
+    f.scale(&app, 2).await.unwrap();
+    f.try_release(&app, &[("web", 1), ("worker", 1)]).await.unwrap();
+    assert_eq!(f.used(&ada, Resource::Instances).await, (3, Some(5)), "web was scaled, worker has its default");
+    f.scale(&app, 4).await.unwrap();
+    assert!(refused(f.scale(&app, 5).await).contains("this would make it 6"));
+    assert!(refused(f.try_release(&app, &[("web", 1), ("worker", 2)]).await).contains("instances"));
+    assert!(
+        refused(f.try_release(&app, &[("a", 0), ("b", 0), ("c", 0)]).await)
+            .starts_with("an app may have 2 process types")
+    );
+
+    // What gives back is not refused, also while there is too much.
+    f.store.set_quotas(ada.id, BTreeMap::from([(Resource::Instances, Some(1))])).await.unwrap();
+    f.scale(&app, 3).await.unwrap();
+    f.store.set_stopped(app.id, true).await.unwrap();
+    assert_eq!(f.used(&ada, Resource::Instances).await.0, 0);
+    assert!(refused(f.store.set_stopped(app.id, false).await).contains("instances"));
+}
+
+#[tokio::test]
+async fn sizes_count_against_memory_and_cpu() {
+    let f = small();
+    let ada = f.user("ada").await;
+    let app = f.try_app("one", &ada).await.unwrap();
+    f.try_release(&app, &[("web", 2)]).await.unwrap();
+    assert_eq!(f.used(&ada, Resource::Memory).await, (1024, Some(3072)));
+    assert_eq!(f.used(&ada, Resource::Cpu).await, (4000, Some(10_000)));
+    let set = |target: SizeTarget, cpu: &str, memory: &str| {
+        let size = PartialSize { cpu: cpu.parse().ok(), memory: memory.parse().ok() };
+        f.store.set_sizes(app.id, SizeKind::Limit, BTreeMap::from([(target, size)]))
+    };
+    let web = SizeTarget::Type(ProcessType::web());
+    assert!(
+        refused(set(web.clone(), "", "2g").await)
+            .starts_with("ada may have 3072 MiB of memory for instances and tasks")
+    );
+    set(web.clone(), "0.5", "1g").await.unwrap();
+    assert_eq!(f.used(&ada, Resource::Memory).await.0, 2048);
+    assert_eq!(f.used(&ada, Resource::Cpu).await.0, 1000);
+    assert!(refused(f.scale(&app, 4).await).contains("memory"));
+    set(SizeTarget::Instances, "", "64m").await.unwrap();
+    let sizes = f.store.sizes(app.id, SizeKind::Limit).await.unwrap();
+    let of = |target: &SizeTarget| sizes.size(target, f.store.default_size()).memory.mebibytes();
+    assert_eq!((of(&web), of(&SizeTarget::Type("worker".parse().unwrap())), of(&SizeTarget::Tasks)), (1024, 64, 512));
+    set(web.clone(), "", "").await.unwrap();
+    assert_eq!(f.used(&ada, Resource::Memory).await.0, 128);
+}
+
+#[tokio::test]
+async fn no_more_is_kept_free_than_the_machine_has() {
+    let f = fixture();
+    f.store.set_capacity(Capacity { cpu_millis: 2000, memory_mib: 1024 });
+    let ada = f.user("ada").await;
+    let app = f.try_app("one", &ada).await.unwrap();
+    f.try_release(&app, &[("web", 2)]).await.unwrap();
+    let reserve = |memory: &str, cpu: &str| {
+        let size = PartialSize { cpu: cpu.parse().ok(), memory: memory.parse().ok() };
+        f.store.set_sizes(app.id, SizeKind::Reserve, BTreeMap::from([(SizeTarget::Instances, size)]))
+    };
+    reserve("512m", "1").await.unwrap();
+    let text = refused(reserve("513m", "1").await);
+    assert!(text.contains("1024 MiB of memory for instances, and this would keep 1026 MiB free"), "{text}");
+    assert!(refused(reserve("512m", "1.1").await).contains("2 CPUs, and this would keep 2.2 free"));
+    assert!(refused(f.scale(&app, 3).await).starts_with("the machine has"));
+    f.scale(&app, 1).await.unwrap();
+}
+
+#[tokio::test]
+async fn tasks_count_until_they_have_ended() {
+    let f = small();
+    let ada = f.user("ada").await;
+    let app = f.try_app("one", &ada).await.unwrap();
+    let release = f.try_release(&app, &[]).await.unwrap();
+    let task = |id: &str| NewTask {
+        id: id.parse().unwrap(),
+        app: app.id,
+        kind: crate::model::TaskKind::Run,
+        job: None,
+        release: release.number,
+        command: crate::model::TaskCommand::Script("true".into()),
+        attached: false,
+        limit_seconds: 60,
+        created_by: "ada".into(),
+    };
+    let first = f.store.add_task(task("one-run-1"), Placement::AtStart).await.unwrap();
+    assert_eq!(f.used(&ada, Resource::Memory).await.0, 512);
+    let text = refused(f.store.add_task(task("one-run-2"), Placement::AtStart).await);
+    assert!(text.starts_with("ada may have 1 task that runs or waits, and this would make it 2"), "{text}");
+    f.store.end_task(first.id, Some(0), None).await.unwrap();
+    f.store.add_task(task("one-run-2"), Placement::AtStart).await.unwrap();
+}
+
+#[tokio::test]
+async fn config_vars_of_an_app_are_bounded_in_all() {
+    let f = small();
+    let ada = f.user("ada").await;
+    let app = f.try_app("one", &ada).await.unwrap();
+    let set = |value: &str| f.store.replace_config_vars(app.id, vars(value));
+    set("123456789012345").await.unwrap();
+    assert_eq!(f.used(&ada, Resource::Config).await, (20, Some(20)));
+    let text = refused(set("1234567890123456").await);
+    assert!(text.starts_with("an app may have 20 bytes of config vars, and this would make it 21"), "{text}");
+    let new = NewRelease {
+        kind: ReleaseKind::Config,
+        image: Digest::of(b"image"),
+        branch: None,
+        commit: None,
+        build: None,
+        config: vars("1234567890123456"),
+        processes: vec![],
+        manifest: ReleaseManifest::default(),
+        description: "test".into(),
+        created_by: "me".into(),
+    };
+    let released = f.store.create_release(app.id, new, Vec::new(), Placement::AtStart).await;
+    assert!(refused(released).contains("config vars"));
+}
+
+#[tokio::test]
+async fn ports_are_bounded_and_rest_before_another_owner_gets_them() {
+    let f = small();
+    let (ada, bob) = (f.user("ada").await, f.user("bob").await);
+    let app = f.try_app("one", &ada).await.unwrap();
+    let map = |app: AppId, ports: &[u16]| {
+        let mapping = |port: &u16| PortMapping { scheme: PortScheme::Http, host_port: *port, container_port: 8080 };
+        f.store.set_port_mappings(app, ports.iter().map(mapping).collect())
+    };
+    map(app.id, &[10_005, 10_006]).await.unwrap();
+    assert!(refused(map(app.id, &[10_004, 10_005, 10_006]).await).starts_with("an app may have 2 port mappings"));
+    let second = f.try_app("two", &ada).await.unwrap();
+    assert!(refused(map(second.id, &[10_007]).await).starts_with("ada may have 4 ports"));
+
+    f.store.forget_app(app.id).await.unwrap();
+    let name: AppName = "theirs".parse().unwrap();
+    let theirs = f.try_app(name.as_str(), &bob).await.unwrap();
+    let ports: Vec<_> = f.store.port_mappings(theirs.id).await.unwrap().iter().map(|m| m.host_port).collect();
+    assert_eq!(ports, [10_002], "10000 was ada's a moment ago, 10001 is");
+    let error = map(theirs.id, &[10_005]).await.unwrap_err().to_string();
+    assert!(error.starts_with("port 10005 belonged to another owner until a short time ago"), "{error}");
+    f.store.set_quotas(ada.id, BTreeMap::from([(Resource::Ports, Some(5))])).await.unwrap();
+    map(second.id, &[10_005]).await.unwrap();
+
+    // When all others are taken, the one that has rested the longest is given.
+    let last = f.store.create_app("last".parse().unwrap(), Some(bob.id), 10_000..=10_000, vec![]).await.unwrap();
+    assert_eq!(f.store.port_mappings(last.id).await.unwrap()[0].host_port, 10_000);
+}
