@@ -92,7 +92,7 @@ const ELSEWHERE: &[(&[&str], Answer)] = &[
     ),
     (&["ps:wait"], Absent("commands wait until their work is done", "`ps:report` shows the instances")),
     (&["ps:autoscale:*"], Absent("the number of instances does not follow the load", "`ps:scale` sets it")),
-    (&["resource:*", "ps:resize", "ps:type", "dyno:resize"], Use("resource:limit")),
+    (&["ps:resize", "ps:type", "dyno:resize"], Use("resource:limit")),
     (&["dyno:restart"], Use("ps:restart")),
     (&["dyno:scale"], Use("ps:scale")),
     (&["dyno:*", "status"], Use("ps:report")),
