@@ -9,6 +9,8 @@ mod addresses;
 mod app_json;
 mod buildpack;
 #[cfg(feature = "server")]
+mod client_network;
+#[cfg(feature = "server")]
 pub mod closed_ranges;
 #[cfg(feature = "server")]
 mod cron;
@@ -57,6 +59,8 @@ pub use addresses::{AddressPlan, InvalidAddressRange};
 #[cfg(feature = "server")]
 pub use app_json::{AppJson, InvalidAppJson};
 pub use buildpack::BuildpackSource;
+#[cfg(feature = "server")]
+pub use client_network::ClientNetwork;
 #[cfg(feature = "server")]
 pub use cron::{Concurrency, CronJob};
 pub use digest::{CommitId, Digest, HashWriter, InvalidDigest};

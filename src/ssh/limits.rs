@@ -2,11 +2,11 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::config::Ssh;
+use crate::{config::Ssh, model::ClientNetwork};
 
 /// The limits, and the counts of present connections.
 pub(super) struct Limits {
@@ -20,14 +20,14 @@ pub(super) struct Limits {
 struct Counts {
     connections: usize,
     unauthenticated: usize,
-    addresses: HashMap<IpAddr, usize>,
+    addresses: HashMap<ClientNetwork, usize>,
 }
 
 /// A slot for a connection; released when dropped.
 pub(super) struct ConnectionSlot(Arc<Limits>);
 
 /// A slot for a connection that is not yet authenticated; released when dropped.
-pub(super) struct UnauthenticatedSlot(Arc<Limits>, IpAddr);
+pub(super) struct UnauthenticatedSlot(Arc<Limits>, ClientNetwork);
 
 impl Limits {
     pub(super) fn new(config: &Ssh) -> Arc<Self> {
@@ -41,7 +41,7 @@ impl Limits {
 
     /// Admits a new connection; the error names the limit that it would exceed.
     pub(super) fn admit(self: &Arc<Self>, peer: IpAddr) -> Result<(ConnectionSlot, UnauthenticatedSlot), &'static str> {
-        let peer = network(peer);
+        let peer = ClientNetwork::of(peer);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.connections >= self.connections {
             return Err("too many connections");
@@ -76,14 +76,6 @@ impl Drop for UnauthenticatedSlot {
                 counts.addresses.remove(&self.1);
             }
         }
-    }
-}
-
-/// The network that counts as one address. An IPv6 client has a /64 of its own, so the whole /64 counts.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
-        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
