@@ -1,4 +1,5 @@
-//! A router with one listener and one instance, for `benches/router.sh`: `router_bench DIR LISTEN INSTANCE`.
+//! A router with one worker, and a listener and an instance for each of some apps, for `benches/router.sh` and
+//! `benches/crowd.sh`: `router_bench DIR LISTEN INSTANCE [LISTEN INSTANCE …]`.
 
 use std::{error::Error, net::SocketAddr, path::PathBuf};
 
@@ -17,25 +18,22 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> Result<(), Box<dyn Error>> {
+    const USAGE: &str = "usage: router_bench DIR LISTEN INSTANCE [LISTEN INSTANCE …]";
     let mut arguments = std::env::args().skip(1);
-    let mut next = || arguments.next().ok_or("usage: router_bench DIR LISTEN INSTANCE");
-    let dir = PathBuf::from(next()?);
-    let (listen, instance): (SocketAddr, SocketAddr) = (next()?.parse()?, next()?.parse()?);
+    let dir = PathBuf::from(arguments.next().ok_or(USAGE)?);
+    let addresses = arguments.map(|address| address.parse()).collect::<Result<Vec<SocketAddr>, _>>()?;
+    let (pairs, []) = addresses.as_chunks::<2>() else { return Err(USAGE.into()) };
     let mut config = Config { data_dir: dir.clone(), ..Config::default() };
     config.router.workers = 1;
-    let service: ServiceKey = "bench/web/8080".parse()?;
-    let table = Table {
-        version: 1,
-        listeners: vec![Listener {
-            address: listen,
-            protocol: Protocol::Http,
-            routes: vec![Route { host: "*".into(), path: "/".into(), action: Action::Forward(service.clone()) }],
-        }],
-        services: vec![Service {
-            key: service,
-            targets: vec![Target { instance: "bench-1".parse()?, address: instance }],
-        }],
-    };
+    let mut table = Table { version: 1, ..Table::default() };
+    for (n, [listen, instance]) in (1..).zip(pairs) {
+        let key: ServiceKey = format!("bench-{n}/web/8080").parse()?;
+        let target = Target { instance: format!("bench-{n}").parse()?, address: *instance };
+        let action = Action::Forward(key.clone());
+        let routes = vec![Route { host: "*".into(), path: "/".into(), action }];
+        table.listeners.push(Listener { address: *listen, protocol: Protocol::Http, routes });
+        table.services.push(Service { key, targets: vec![target] });
+    }
     let publishing = std::thread::spawn(move || -> std::io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
