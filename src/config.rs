@@ -87,7 +87,15 @@ impl Config {
         if self.instances.pids < 8 {
             return invalid("instances.pids", "must be at least 8");
         }
+        let router = &self.router;
+        if [router.head_seconds, router.body_seconds, router.send_seconds, router.idle_seconds].contains(&0) {
+            return invalid("router", "head_seconds, body_seconds, send_seconds and idle_seconds must be at least 1");
+        }
         let seconds = [
+            ("router.head_seconds", router.head_seconds),
+            ("router.body_seconds", router.body_seconds),
+            ("router.send_seconds", router.send_seconds),
+            ("router.idle_seconds", router.idle_seconds),
             ("ssh.handshake_seconds", self.ssh.handshake_seconds),
             ("ssh.idle_seconds", self.ssh.idle_seconds),
             ("build.timeout_seconds", self.build.timeout_seconds),
@@ -200,6 +208,10 @@ mod tests {
         assert!(error.starts_with("paas.toml, line 4: "), "{error}");
         let error = load("[ssh]\nlissten = \"127.0.0.1:1\"\n", &[]).unwrap_err();
         assert!(error.starts_with("paas.toml, line 2: unknown field `lissten`"), "{error}");
+        let error = load("[router]\nbody_seconds = 0\n", &[]).unwrap_err();
+        assert!(error.starts_with("paas.toml, line 1: router: head_seconds, body_seconds,"), "{error}");
+        let error = load("[router]\nhead_seconds = 1000000\n", &[]).unwrap_err();
+        assert!(error.starts_with("paas.toml, line 2: router.head_seconds: must be at most"), "{error}");
         let error = load("[network]\nrange = \"8.8.0.0/16\"\n", &[]).unwrap_err();
         assert!(error.starts_with("paas.toml, line 2: network.range: "), "{error}");
     }

@@ -4,8 +4,10 @@
 mod activity;
 mod balancer;
 mod body;
+mod client_limits;
 mod client_stream;
 mod control;
+mod descriptors;
 mod dispatch;
 mod error;
 mod error_page;
@@ -17,11 +19,14 @@ mod listeners;
 mod pool;
 pub mod protocol;
 mod proxy;
+mod refusals;
 mod routes;
 mod server_connection;
 mod socket;
+mod stall;
 mod takeover;
 mod thread_state;
+mod timeouts;
 mod transport;
 mod tunnel;
 mod unanswered;
@@ -51,13 +56,16 @@ pub fn run(config: &Config, shutdown: CancellationToken) -> Result<(), RouterErr
     let path = &config.data_dir;
     let failed = |act, path: PathBuf| move |source| RouterError::File { act, path, source };
     std::fs::create_dir_all(path).map_err(failed("make", path.clone()))?;
-    let data_dir = takeover::RouterDir::open(path)?;
+    // Before anything is taken over, which brings descriptors.
+    let descriptors = descriptors::raise_limit();
     let count = match config.router.workers {
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         some => some,
     };
+    let budget = descriptors::DescriptorBudget::new(descriptors, count, config.router.max_connections);
+    let data_dir = takeover::RouterDir::open(path, budget.listeners())?;
     let (reporter, unanswered) = unanswered::FailureReporter::new();
-    let shared = Arc::new(routes::RouterState::new(config.router.trusted_proxies.clone(), reporter));
+    let shared = Arc::new(routes::RouterState::new(&config.router, budget, reporter));
     let workers = worker::start(count, &shared).map_err(RouterError::Worker)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RouterError::Worker)?;
     let neighbours = runtime.block_on(control::run(data_dir, shared, &workers, unanswered, shutdown));

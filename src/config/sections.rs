@@ -129,6 +129,17 @@ section! {
         trusted_proxies: Vec<IpAddr> = Vec::new(),
         /// Worker threads; 0 for one per CPU.
         workers: usize = 0,
+        /// Maximum number of clients' connections; 0 for as many as the limit of file descriptors allows. One client (an IPv4
+        /// address or an IPv6 /64) gets at most half of them, one app three quarters.
+        max_connections: usize = 0,
+        /// Seconds that a client has for the whole head of a request.
+        head_seconds: u64 = 30,
+        /// Seconds without a byte of a request's body after which the request is refused.
+        body_seconds: u64 = 60,
+        /// Seconds after which a client is disconnected that takes no byte of a response.
+        send_seconds: u64 = 60,
+        /// Seconds without a request after which a client's connection is closed.
+        idle_seconds: u64 = 60,
     }
 }
 

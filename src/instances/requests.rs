@@ -46,10 +46,14 @@ fn event_text(unanswered: &Unanswered, instance: &str, stopped: bool) -> String 
         _ if unanswered.interrupted && stopped => format!("{instance} was stopped in the middle of its response"),
         _ if unanswered.interrupted => format!("{instance} closed the connection in the middle of its response"),
         400 => "the request is not valid HTTP, or its address has a character that must be percent-encoded".to_owned(),
+        408 => "the client sent no more of the request's body".to_owned(),
         405 => "the router does not pass on this method".to_owned(),
         414 => "the address is too long".to_owned(),
         505 => "the router does not speak this version of HTTP".to_owned(),
         431 => "the headers are too large".to_owned(),
+        503 if unanswered.overload => {
+            "the app has its share of the requests that the router may have in flight".to_owned()
+        }
         503 => "no instance is running".to_owned(),
         504 => format!("{instance} did not respond in time"),
         _ if stopped => format!("{instance} was stopped before it had responded"),
@@ -78,6 +82,7 @@ mod tests {
                 request_id,
                 suppressed,
                 interrupted: false,
+                overload: false,
             };
             event_text(&one, "web.2", false)
         };
@@ -100,10 +105,13 @@ mod tests {
             request_id: "7f".into(),
             suppressed: 0,
             interrupted: true,
+            overload: false,
         };
         let text = "200 for GET /x: web.2 closed the connection in the middle of its response (request 7f)";
         assert_eq!(event_text(&cut, "web.2", false), text);
         assert!(event_text(&cut, "web.2", true).contains("web.2 was stopped in the middle"));
+        (cut.interrupted, cut.status, cut.overload) = (false, 503, true);
+        assert!(event_text(&cut, "web.2", false).starts_with("503 for GET /x: the app has its share of the requests"));
         (cut.interrupted, cut.status, cut.method) = (false, 400, String::new());
         assert!(event_text(&cut, "web.2", false).starts_with("400 for a pipelined request: "));
     }

@@ -58,7 +58,7 @@ impl Lease {
         let Self { claim, upstream, worker, upload, .. } = self;
         match upload {
             Some(upload) if !upload.is_complete() => drop(worker.connections.spawn_local(upload.abandon())),
-            Some(_) | None => worker.pool.put(&claim, upstream),
+            Some(_) | None => worker.pool.put(&claim, upstream, worker.max_idle_upstreams()),
         }
     }
 
@@ -78,6 +78,7 @@ impl Lease {
             request_id: id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned(),
             suppressed: 0,
             interrupted: true,
+            overload: false,
         });
     }
 }

@@ -1,26 +1,43 @@
-//! The stream of a client's connection, below hyper: it remembers the first line of the request that is being read, and holds
-//! back hyper's own responses to what it cannot parse, so that the router can answer with its page.
+//! The stream of a client's connection, below hyper: it remembers the first line of the request that is being read, holds
+//! back hyper's own responses to what it cannot parse, so that the router can answer with its page, and fails when the client
+//! takes too long to send a head, or to send or take the next bytes of a body.
 
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{socket::ClientSocket, stall::Stall, timeouts::Timeouts};
 
 /// Maximum number of bytes of a request's first line that are remembered; a longer one is refused.
 const MAX_LINE_BYTES: usize = 64 * 1024 + 256;
 
 /// The first line of the next request on a connection.
 #[derive(Clone, Default)]
-pub(super) struct RequestLine(Arc<Mutex<Reading>>);
+pub(super) struct RequestLine(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    reading: Mutex<Reading>,
+    /// Whether the phase is that of a body whose end has not come.
+    expects_body: AtomicBool,
+}
 
 #[derive(Default)]
 struct Reading {
     phase: Phase,
     exchange: Exchange,
+    /// Whether there was a request.
+    begun: bool,
+    /// Whether the client took too long for a head.
+    is_late: bool,
     line: Vec<u8>,
     /// hyper's response to a request that it cannot parse.
     refusal: Option<Vec<u8>>,
@@ -54,7 +71,17 @@ enum Exchange {
 
 impl RequestLine {
     fn lock(&self) -> MutexGuard<'_, Reading> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.reading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a part of the head of the next request has come.
+    pub(super) fn is_in_head(&self) -> bool {
+        matches!(self.lock().phase, Phase::Line | Phase::Headers)
+    }
+
+    /// Whether the client has sent a part of a head, and not the rest in time.
+    pub(super) fn is_late(&self) -> bool {
+        self.lock().is_late
     }
 
     /// The request has begun. Returns whether its target, as hyper has parsed it, is not the one that the client sent: a part
@@ -65,7 +92,9 @@ impl RequestLine {
         let is_altered = reading.phase == Phase::Headers && is_altered(target_of(&reading.line), parsed.as_bytes());
         reading.phase = if has_body { Phase::Body } else { Phase::Before };
         reading.exchange = Exchange::Answering;
+        reading.begun = true;
         reading.line.clear();
+        self.0.expects_body.store(has_body, Relaxed);
         is_altered
     }
 
@@ -82,6 +111,7 @@ impl RequestLine {
         let mut reading = self.lock();
         reading.phase = Phase::Body;
         reading.exchange = Exchange::Upgraded;
+        self.0.expects_body.store(false, Relaxed);
     }
 
     /// The body of the request has been read.
@@ -90,6 +120,7 @@ impl RequestLine {
         if reading.phase == Phase::Body {
             reading.phase = Phase::Before;
         }
+        self.0.expects_body.store(false, Relaxed);
     }
 
     /// The line of a request that was not parsed, as far as it was read. Empty if it came together with the end of the one
@@ -121,13 +152,20 @@ fn is_altered(sent: &[u8], parsed: &[u8]) -> bool {
 }
 
 impl Reading {
-    fn read(&mut self, mut bytes: &[u8]) {
+    /// Whether the client owes the router a head, or the rest of one.
+    fn owes_head(&self) -> bool {
+        self.exchange == Exchange::None && (!self.begun || matches!(self.phase, Phase::Line | Phase::Headers))
+    }
+
+    /// Returns whether the head of the next request begins with these bytes.
+    fn read(&mut self, mut bytes: &[u8]) -> bool {
         if matches!(self.phase, Phase::Headers | Phase::Body) {
-            return;
+            return false;
         }
-        if self.phase == Phase::Before {
+        let begins = self.phase == Phase::Before;
+        if begins {
             // Empty lines before a request are skipped (RFC 9112, 2.2).
-            let Some(begin) = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')) else { return };
+            let Some(begin) = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')) else { return false };
             bytes = &bytes[begin..];
             self.phase = Phase::Line;
         }
@@ -137,6 +175,7 @@ impl Reading {
         if end.is_some() {
             self.phase = Phase::Headers;
         }
+        begins
     }
 }
 
@@ -144,11 +183,53 @@ impl Reading {
 pub(super) struct ClientStream<S> {
     stream: S,
     line: RequestLine,
+    /// Whether the client may owe the router a head: it does not if what was read last looks like the end of one.
+    may_owe_head: bool,
+    head: Stall,
+    body: Stall,
+    send: Stall,
+    /// What the client's machine had not acknowledged when a write began to wait.
+    unacknowledged: Option<u32>,
 }
 
 impl<S> ClientStream<S> {
-    pub(super) fn new(stream: S, line: RequestLine) -> Self {
-        Self { stream, line }
+    pub(super) fn new(stream: S, line: RequestLine, timeouts: &Timeouts) -> Self {
+        Self {
+            stream,
+            line,
+            may_owe_head: true,
+            head: Stall::new(timeouts.head),
+            body: Stall::new(timeouts.body),
+            send: Stall::new(timeouts.send),
+            unacknowledged: None,
+        }
+    }
+
+    /// Nothing comes from the client; ready when it has owed something for too long.
+    fn poll_owed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.line.0.expects_body.load(Relaxed) {
+            return self.body.poll_wait(cx);
+        }
+        if !self.may_owe_head {
+            return Poll::Pending;
+        }
+        // The lock is taken when a wait begins and when it ends, not in between.
+        if !self.head.is_waiting() {
+            let reading = self.line.lock();
+            if !reading.owes_head() {
+                // A part of a head that came too early is owed when the response before it has ended.
+                self.may_owe_head = matches!(reading.phase, Phase::Line | Phase::Headers);
+                return Poll::Pending;
+            }
+        }
+        ready!(self.head.poll_wait(cx));
+        let mut reading = self.line.lock();
+        if !reading.owes_head() {
+            self.may_owe_head = false;
+            return Poll::Pending;
+        }
+        reading.is_late = reading.phase != Phase::Before;
+        Poll::Ready(())
     }
 
     /// Whether these bytes are hyper's response to a request that it cannot parse: one without content, between two
@@ -176,25 +257,58 @@ impl<S> ClientStream<S> {
     }
 }
 
+impl<S: ClientSocket> ClientStream<S> {
+    /// What a write comes to: an error if the client has taken nothing for too long.
+    fn written(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if polled.is_ready() {
+            self.send.end();
+            return polled;
+        }
+        loop {
+            if !self.send.is_waiting() {
+                self.unacknowledged = self.stream.unacknowledged();
+            }
+            ready!(self.send.poll_wait(cx));
+            // The kernel takes more only when the client has read a large part of what it has.
+            let moved = self.unacknowledged.zip(self.stream.unacknowledged()).is_some_and(|(then, now)| now < then);
+            if !moved {
+                self.stream.discard_unsent();
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for ClientStream<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            this.line.lock().read(&buf.filled()[before..]);
+        let bytes = &buf.filled()[before..];
+        if !bytes.is_empty() {
+            let begins_head = this.line.lock().read(bytes);
+            this.may_owe_head = !bytes.ends_with(b"\n\r\n");
+            if begins_head || !this.may_owe_head {
+                this.head.end();
+            }
+            this.body.end();
+        }
+        if polled.is_pending() {
+            ready!(this.poll_owed(cx));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         polled
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
+impl<S: AsyncWrite + ClientSocket + Unpin> AsyncWrite for ClientStream<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if this.hold_back(bytes) {
             return Poll::Ready(Ok(bytes.len()));
         }
-        Pin::new(&mut this.stream).poll_write(cx, bytes)
+        let polled = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        this.written(cx, polled)
     }
 
     fn poll_write_vectored(
@@ -208,7 +322,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
         {
             return Poll::Ready(Ok(bytes.len()));
         }
-        Pin::new(&mut this.stream).poll_write_vectored(cx, parts)
+        let polled = Pin::new(&mut this.stream).poll_write_vectored(cx, parts);
+        this.written(cx, polled)
     }
 
     fn is_write_vectored(&self) -> bool {

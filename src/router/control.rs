@@ -74,7 +74,7 @@ pub(super) async fn run(
     mut unanswered: mpsc::Receiver<Unanswered>,
     shutdown: CancellationToken,
 ) -> Result<Neighbours, RouterError> {
-    let (listeners, table, failed) = (Listeners::default(), Table::default(), Vec::new());
+    let (listeners, table, failed) = (Listeners::new(shared.descriptors.listeners()), Table::default(), Vec::new());
     let unknown = Unknown::default();
     let mut active = ActiveTable { shared: &shared, workers, listeners, table, failed, unknown };
     let mut server: Option<ServerConnection> = None;
@@ -84,9 +84,7 @@ pub(super) async fn run(
         shared.apply(table.clone());
         held.extend(instances.into_iter().map(|instance| shared.balancer.hold(instance)));
         for (address, protocol, socket) in sockets {
-            if let Err(error) = active.listeners.adopt(address, protocol, socket, workers).await {
-                tracing::error!(%address, %error, "cannot take over a listener");
-            }
+            active.listeners.adopt(address, protocol, socket, workers).await;
         }
         active.apply(table).await;
         tracing::info!(version = active.table.version, "took over from the previous router");

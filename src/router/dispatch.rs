@@ -5,9 +5,10 @@ use std::{pin::pin, rc::Rc, time::Duration};
 use hyper::{Request, Response, body::Incoming, client::conn::TrySendError};
 
 use super::{
-    balancer::Claim,
+    balancer::{Claim, Unclaimed},
     error_page::ErrorPage,
     pool::{Pool, Upstream},
+    refusals::RefusalKind,
     thread_state::ThreadState,
     upload::{RequestBody, Upload},
 };
@@ -53,9 +54,15 @@ pub(super) async fn dispatch(
     let mut fresh_only = false;
     while tried.len() < MAX_TRIES {
         let claim = match worker.shared.balancer.claim(service, &tried) {
-            Some(claim) => claim,
-            None if tried.is_empty() => return Err(Undispatched { error: ErrorPage::NoInstance, instance: None }),
-            None => break,
+            Ok(claim) => claim,
+            Err(Unclaimed::NoInstance) if tried.is_empty() => {
+                return Err(Undispatched { error: ErrorPage::NoInstance, instance: None });
+            }
+            Err(Unclaimed::NoInstance) => break,
+            Err(Unclaimed::Share(share)) => {
+                worker.shared.refusals.count(RefusalKind::InFlight, &share.of(service));
+                return Err(Undispatched { error: ErrorPage::AppBusy, instance: None });
+            }
         };
         let pooled = if fresh_only { None } else { worker.pool.take(&claim, repeatable) };
         let reused = pooled.is_some();
@@ -78,6 +85,9 @@ pub(super) async fn dispatch(
                 }
                 Err(SendError::TimedOut) => return failed(ErrorPage::TimedOut),
                 Err(SendError::NotHttp) => return failed(ErrorPage::BadGateway),
+                Err(SendError::Broken(_)) if upload.is_some_and(|upload| upload.is_late()) => {
+                    return failed(ErrorPage::ClientTimedOut);
+                }
                 Err(SendError::Broken(_)) if upload.is_some_and(|upload| upload.is_broken()) => {
                     return failed(ErrorPage::BadRequest);
                 }

@@ -17,11 +17,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    activity::Activity,
     body::ResponseBody,
+    client_limits::ClientSlot,
     client_stream::ClientStream,
     headers::{MAX_HEAD_BYTES, MAX_HEAD_LINES},
     proxy::{self, Client},
+    socket::ClientSocket,
     thread_state::ThreadState,
     transport::{HttpVersion, Transport},
     upload::{LINGER_IDLE_TIMEOUT, LINGER_TIMEOUT},
@@ -30,15 +31,18 @@ use super::{
 /// Size of the buffer for what is read and not looked at, bytes.
 const LINGER_BUFFER_BYTES: usize = 16 * 1024;
 
-/// How long a client may take to send the head of a request, and how long its connection may be idle between two.
-const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
-
-/// Serves the connection until it ends, is idle for too long, or, between two requests, `closing` is cancelled.
-pub(super) async fn serve<S>(worker: Rc<ThreadState>, stream: S, transport: Transport, closing: CancellationToken)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+/// Serves the connection until it ends, is idle for too long, or, between two requests, makes room for another or `closing`
+/// is cancelled.
+pub(super) async fn serve<S>(
+    worker: Rc<ThreadState>,
+    stream: S,
+    transport: Transport,
+    slot: ClientSlot,
+    closing: CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + ClientSocket + Unpin + Send + 'static,
 {
-    let client = Rc::new(Client::new(worker, transport));
+    let client = Rc::new(Client::new(worker, transport, slot));
     match transport.http {
         HttpVersion::Http1 => serve_http1(client, stream, closing).await,
     }
@@ -46,16 +50,16 @@ where
 
 async fn serve_http1<S>(client: Rc<Client>, stream: S, closing: CancellationToken)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + ClientSocket + Unpin + Send + 'static,
 {
     let answering = Rc::clone(&client);
     let service = service_fn(move |request| {
         let client = Rc::clone(&answering);
         async move { Ok::<_, std::convert::Infallible>(answer_http1(&client, request).await) }
     });
-    let stream = ClientStream::new(stream, client.line.clone());
+    let stream = ClientStream::new(stream, client.line.clone(), &client.worker.shared.timeouts);
     let mut connection = http1::Builder::new()
-        // `idle` below enforces the timeout.
+        // `ClientStream` enforces the timeout.
         .header_read_timeout(None)
         // When a client disconnects, its request is cancelled, so that the instance need not go on.
         .half_close(false)
@@ -67,7 +71,7 @@ where
     let ended = tokio::select! {
         biased;
         ended = &mut connection => ended,
-        () = idle(&client.activity) => return,
+        () = idle(&client) => return,
         () = closing.cancelled() => {
             std::pin::Pin::new(&mut connection).graceful_shutdown();
             (&mut connection).await
@@ -80,14 +84,15 @@ where
     // None after an upgrade.
     let Some(parts) = connection.into_parts() else { return };
     let mut stream = parts.io.into_inner();
-    if refused {
-        let page = proxy::refuse_unparsed(&client);
+    let page =
+        if refused { Some(proxy::refuse_unparsed(&client)) } else { client.line.is_late().then(proxy::refuse_late) };
+    if let Some(page) = &page {
         // Fails if hyper's own response, which came together with the one before, has ended the stream.
-        if stream.write_all(&page).await.is_ok() {
+        if stream.write_all(page).await.is_ok() {
             let _ = stream.shutdown().await;
         }
     }
-    if refused || client.activity.is_unread() {
+    if page.is_some() || client.activity.is_unread() {
         linger(stream, &closing).await;
     }
 }
@@ -116,9 +121,17 @@ async fn answer_http1(client: &Client, request: Request<Incoming>) -> Response<R
     response
 }
 
-/// Waits until the connection has had no request for too long: none was sent, or only a part of a head.
-async fn idle(activity: &Activity) {
-    while let Some(rest) = IDLE_TIMEOUT.checked_sub(activity.idle().unwrap_or_default()) {
-        tokio::time::sleep(rest.max(Duration::from_secs(1))).await;
+/// Waits until the connection has had no request for too long, or has none when it should make room.
+async fn idle(client: &Client) {
+    let timeouts = &client.worker.shared.timeouts;
+    loop {
+        // A head that has begun has a time of its own.
+        let limit = if client.line.is_in_head() { timeouts.idle + timeouts.head } else { timeouts.idle };
+        let Some(rest) = limit.checked_sub(client.activity.idle().unwrap_or_default()) else { return };
+        tokio::select! {
+            biased;
+            () = client.activity.unwanted() => if client.activity.idle().is_some() { return },
+            () = tokio::time::sleep(rest.max(Duration::from_secs(1))) => {}
+        }
     }
 }

@@ -4,8 +4,10 @@ use std::{
     collections::HashMap,
     io,
     net::{SocketAddr, TcpListener},
+    sync::Arc,
 };
 
+use rustix::io::Errno;
 use socket2::{Domain, Protocol as SocketProtocol, Socket, Type};
 use tokio_util::sync::CancellationToken;
 
@@ -17,18 +19,24 @@ use super::{
 /// Maximum number of connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
 
-#[derive(Default)]
+/// The listening sockets. All workers share the one descriptor of each.
 pub(super) struct Listeners {
     open: HashMap<SocketAddr, OpenListener>,
+    /// Maximum number of sockets.
+    max: usize,
 }
 
 struct OpenListener {
-    socket: TcpListener,
+    socket: Arc<TcpListener>,
     protocol: Protocol,
     closed: CancellationToken,
 }
 
 impl Listeners {
+    pub(super) fn new(max: usize) -> Self {
+        Self { open: HashMap::new(), max }
+    }
+
     /// Opens new listeners and closes those that are not wanted any more; returns those that cannot be opened, and why.
     pub(super) async fn apply(&mut self, wanted: &[Listener], workers: &[ThreadHandle]) -> Vec<(SocketAddr, String)> {
         self.open.retain(|address, open| {
@@ -49,24 +57,31 @@ impl Listeners {
                     continue;
                 }
             }
-            let socket = match self.open.get(&listener.address) {
-                Some(open) if open.protocol == listener.protocol => continue,
-                // The socket is kept, so that no connection is refused while the protocol changes.
-                Some(open) => {
-                    open.closed.cancel();
-                    open.socket.try_clone()
-                }
-                None => bind(listener.address),
-            };
-            let opened = match socket {
+            // The socket stays, so that no connection is refused while the protocol changes.
+            if let Some(open) = self.open.get_mut(&listener.address) {
+                open.protocol = listener.protocol;
+                continue;
+            }
+            let bound = if self.open.len() < self.max { bind(listener.address) } else { Err(Errno::MFILE.into()) };
+            match bound {
                 Ok(socket) => self.adopt(listener.address, listener.protocol, socket, workers).await,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = opened {
-                failed.push((listener.address, error.to_string()));
+                Err(error) => failed.push((listener.address, self.reason(&error))),
             }
         }
         failed
+    }
+
+    /// Why a port cannot be opened.
+    fn reason(&self, error: &io::Error) -> String {
+        match Errno::from_io_error(error) {
+            Some(Errno::MFILE | Errno::NFILE) => format!(
+                "the router has no file descriptor left for it: {} ports are open, of {} that its limit of descriptors \
+                 allows; start the router with a higher limit (LimitNOFILE, or ulimit -n)",
+                self.open.len(),
+                self.max
+            ),
+            Some(_) | None => error.to_string(),
+        }
     }
 
     /// Accepts from a socket that is already listening.
@@ -76,18 +91,17 @@ impl Listeners {
         protocol: Protocol,
         socket: TcpListener,
         workers: &[ThreadHandle],
-    ) -> io::Result<()> {
-        let closed = CancellationToken::new();
+    ) {
+        let (socket, closed) = (Arc::new(socket), CancellationToken::new());
         for worker in workers {
-            let accept = Accept { address, protocol, socket: socket.try_clone()?, closed: closed.clone() };
+            let accept = Accept { address, socket: Arc::clone(&socket), closed: closed.clone() };
             let _ = worker.listeners.send(accept).await;
         }
         self.open.insert(address, OpenListener { socket, protocol, closed });
-        Ok(())
     }
 
     /// The sockets, for a new router.
-    pub(super) fn sockets(&self) -> impl Iterator<Item = (SocketAddr, Protocol, &TcpListener)> {
+    pub(super) fn sockets(&self) -> impl Iterator<Item = (SocketAddr, Protocol, &Arc<TcpListener>)> {
         self.open.iter().map(|(address, open)| (*address, open.protocol, &open.socket))
     }
 

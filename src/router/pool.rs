@@ -6,7 +6,14 @@
 //! acted on it (RFC 9110, 9.2.2). So these get only an upstream that is far from the end of the instance's idle timeout, as
 //! `lifetime.rs` has learnt it, or else a new one.
 
-use std::{cell::RefCell, collections::HashMap, io, net::SocketAddr, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    rc::Rc,
+    time::Duration,
+};
 
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -37,6 +44,8 @@ pub(super) struct Upstream {
 #[derive(Default)]
 pub(super) struct Pool {
     ports: RefCell<HashMap<InstanceId, Vec<Port>>>,
+    /// Number of idle upstreams. Of those that are found closed meanwhile it still counts some, until the next sweep.
+    idle: Cell<usize>,
     tasks: TaskTracker,
 }
 
@@ -54,6 +63,7 @@ impl Pool {
         let mut ports = self.ports.borrow_mut();
         let port = ports.get_mut(claim.instance())?.iter_mut().find(|port| port.address == claim.address())?;
         while let Some(upstream) = port.idle.pop() {
+            self.idle.set(self.idle.get().saturating_sub(1));
             let idle = upstream.lifetime.idle();
             if upstream.sender.is_closed() || !upstream.lifetime.is_usable(idle) {
                 upstream.lifetime.end_idle();
@@ -65,6 +75,7 @@ impl Pool {
             }
             // The others have been idle for longer.
             port.idle.push(upstream);
+            self.idle.set(self.idle.get() + 1);
             return None;
         }
         None
@@ -93,14 +104,15 @@ impl Pool {
         Ok(Upstream { sender, lifetime })
     }
 
-    /// Keeps an upstream whose exchange is over, if its instance is still in the route table.
-    pub(super) fn put(&self, claim: &Claim, upstream: Upstream) {
-        if upstream.sender.is_closed() || !claim.is_listed() {
+    /// Keeps an upstream whose exchange is over, if its instance is still in the route table and fewer than `max` are kept.
+    pub(super) fn put(&self, claim: &Claim, upstream: Upstream, max: usize) {
+        if upstream.sender.is_closed() || !claim.is_listed() || self.idle.get() >= max {
             return;
         }
         self.with_port(claim, |port| {
             if port.idle.len() < MAX_IDLE && upstream.lifetime.begin_idle() {
                 port.idle.push(upstream);
+                self.idle.set(self.idle.get() + 1);
             }
         });
     }
@@ -113,6 +125,7 @@ impl Pool {
     /// Closes the idle upstreams to this port of the instance.
     pub(super) fn close_idle(&self, claim: &Claim) {
         self.with_port(claim, |port| {
+            self.idle.set(self.idle.get().saturating_sub(port.idle.len()));
             for upstream in port.idle.drain(..) {
                 upstream.lifetime.end_idle();
             }
@@ -164,5 +177,6 @@ impl Pool {
             }
             is_listed(instance)
         });
+        self.idle.set(self.ports.borrow().values().flatten().map(|port| port.idle.len()).sum());
     }
 }

@@ -90,7 +90,7 @@ pub struct Applied {
 pub struct Unanswered {
     /// Service that the request was for.
     pub service: ServiceKey,
-    /// Status of the router's response: 502, 503 or 504, or 400, 405, 414, 431 or 505 if the router refused the request. If it
+    /// Status of the router's response: 502, 503 or 504, or 400, 405, 408, 414, 431 or 505 if the router refused the request. If it
     /// was interrupted: that of the instance's response.
     pub status: u16,
     /// The instance that was tried last, if any was.
@@ -107,6 +107,9 @@ pub struct Unanswered {
     /// Whether the instance's response broke off after its head.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub interrupted: bool,
+    /// Whether the app had its share of the requests that the router may have in flight.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub overload: bool,
 }
 
 /// A complete, versioned route table.

@@ -12,6 +12,7 @@ use hyper::{
 use super::{
     activity::Activity,
     body::{AnsweredRequest, Lease, ResponseBody},
+    client_limits::ClientSlot,
     client_stream::{RequestLine, target_of},
     dispatch::{Dispatched, Undispatched, dispatch},
     error_page::ErrorPage,
@@ -36,10 +37,10 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(worker: Rc<ThreadState>, transport: Transport) -> Self {
+    pub(super) fn new(worker: Rc<ThreadState>, transport: Transport, slot: ClientSlot) -> Self {
         let peer = headers::Peer::new(&transport, &worker.shared.trusted);
         let line = RequestLine::default();
-        Self { worker, activity: Activity::new(line.clone()), line, transport, peer }
+        Self { worker, activity: Activity::new(line.clone(), slot), line, transport, peer }
     }
 }
 
@@ -100,6 +101,11 @@ pub(super) fn refuse_unparsed(client: &Client) -> Vec<u8> {
     error.message(&id, &refusal, method == b"HEAD")
 }
 
+/// The router's whole response to a head that did not come in time.
+pub(super) fn refuse_late() -> Vec<u8> {
+    ErrorPage::ClientTimedOut.message(&headers::request_id(), &[], false)
+}
+
 /// Whether a request line is that of another major version of HTTP.
 fn has_unknown_version(line: &[u8]) -> bool {
     let version = line.trim_ascii_end().rsplit(|byte| *byte == b' ').next().unwrap_or_default();
@@ -128,6 +134,7 @@ fn report(client: &Client, failure: &Failure, method: &str, path: &str, id: &Hea
         request_id: id.to_str().unwrap_or_default().to_owned(),
         suppressed: 0,
         interrupted: false,
+        overload: matches!(error, ErrorPage::AppBusy),
     });
 }
 
@@ -195,7 +202,8 @@ async fn forward(
         // Some instances leave it out, and some clients insist on it (RFC 9110, 7.8).
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         client.line.upgraded();
-        worker.connections.spawn_local(tunnel::serve_upgraded(client_side, instance_side, claim, upstream));
+        let busy = client.activity.begin();
+        worker.connections.spawn_local(tunnel::serve_upgraded(client_side, instance_side, claim, upstream, busy));
         return Ok(response.map(|_| ResponseBody::empty()));
     }
     if !headers::simplify_framing(response.headers_mut()) {

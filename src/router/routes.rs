@@ -3,13 +3,24 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use super::{
     balancer::Balancer,
-    protocol::{Listener, Route, Table},
+    client_limits::ClientLimits,
+    descriptors::{ConnectionBudget, DescriptorBudget},
+    protocol::{Action, Listener, Protocol, Route, Table},
+    refusals::Refusals,
+    timeouts::Timeouts,
     unanswered::FailureReporter,
+};
+use crate::{
+    config::Router,
+    model::{AppName, InstanceId},
 };
 
 /// What all workers and the control thread share.
@@ -18,25 +29,70 @@ pub(super) struct RouterState {
     /// Proxies whose `X-Forwarded-*` headers are believed.
     pub(super) trusted: Vec<IpAddr>,
     pub(super) failures: FailureReporter,
-    listeners: RwLock<HashMap<SocketAddr, Arc<Listener>>>,
+    pub(super) refusals: Refusals,
+    pub(super) limits: Arc<ClientLimits>,
+    pub(super) timeouts: Timeouts,
+    pub(super) descriptors: DescriptorBudget,
+    /// Maximum number of idle upstreams of all workers together.
+    idle_upstreams: AtomicUsize,
+    listeners: RwLock<HashMap<SocketAddr, Arc<RoutedListener>>>,
+}
+
+/// A listener with its routes, sorted from the most specific to the least.
+pub(super) struct RoutedListener {
+    pub(super) protocol: Protocol,
+    pub(super) routes: Vec<Route>,
+    /// The app that all routes lead to, if it is one.
+    pub(super) app: Option<AppName>,
+}
+
+impl From<Listener> for RoutedListener {
+    fn from(Listener { mut routes, protocol, .. }: Listener) -> Self {
+        routes.sort_by_key(specificity);
+        let app = |route: &Route| match &route.action {
+            Action::Forward(service) => Some(service.app.clone()),
+            Action::Unknown => None,
+        };
+        let first = routes.first().and_then(app);
+        let app = first.filter(|first| routes.iter().all(|route| app(route).as_ref() == Some(first)));
+        Self { protocol, routes, app }
+    }
 }
 
 impl RouterState {
-    pub(super) fn new(trusted: Vec<IpAddr>, failures: FailureReporter) -> Self {
-        Self { balancer: Arc::default(), trusted, failures, listeners: RwLock::default() }
+    pub(super) fn new(config: &Router, descriptors: DescriptorBudget, failures: FailureReporter) -> Self {
+        let trusted = config.trusted_proxies.clone();
+        Self {
+            balancer: Arc::default(),
+            limits: ClientLimits::new(trusted.clone()),
+            trusted,
+            failures,
+            refusals: Refusals::default(),
+            timeouts: Timeouts::new(config),
+            descriptors,
+            idle_upstreams: AtomicUsize::new(0),
+            listeners: RwLock::default(),
+        }
+    }
+
+    /// Maximum number of idle upstreams of all workers together.
+    pub(super) fn idle_upstreams(&self) -> usize {
+        self.idle_upstreams.load(Relaxed)
     }
 
     /// Replaces the route table; returns the instances that are not in it but still have requests in flight.
-    pub(super) fn apply(&self, table: Table) -> Vec<crate::model::InstanceId> {
-        let sorted = table.listeners.into_iter().map(|mut listener| {
-            listener.routes.sort_by_key(specificity);
-            (listener.address, Arc::new(listener))
-        });
+    pub(super) fn apply(&self, table: Table) -> Vec<InstanceId> {
+        let ConnectionBudget { clients, in_flight, idle_upstreams } =
+            self.descriptors.connections(table.listeners.len());
+        self.limits.set_max(clients);
+        self.balancer.set_max(in_flight);
+        self.idle_upstreams.store(idle_upstreams, Relaxed);
+        let sorted = table.listeners.into_iter().map(|listener| (listener.address, Arc::new(listener.into())));
         *self.listeners.write().unwrap_or_else(PoisonError::into_inner) = sorted.collect();
         self.balancer.replace(table.services)
     }
 
-    pub(super) fn listener(&self, address: &SocketAddr) -> Option<Arc<Listener>> {
+    pub(super) fn listener(&self, address: &SocketAddr) -> Option<Arc<RoutedListener>> {
         self.listeners.read().unwrap_or_else(PoisonError::into_inner).get(address).cloned()
     }
 }

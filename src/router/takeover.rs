@@ -15,12 +15,13 @@ use std::{
         },
     },
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
 };
 use tokio::{
     io::AsyncReadExt as _,
@@ -88,8 +89,9 @@ fn failed(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RouterErr
 }
 
 impl RouterDir {
-    /// Locks the folder, or takes over from the router that has it. Waits for a router that is starting or stopping.
-    pub(super) fn open(dir: &Path) -> Result<Self, RouterError> {
+    /// Locks the folder, or takes over from the router that has it, with at most `max` sockets. Waits for a router that is
+    /// starting or stopping.
+    pub(super) fn open(dir: &Path, max: usize) -> Result<Self, RouterError> {
         let path = dir.join("router.lock");
         let lock = open_private(&path).map_err(failed("open", &path))?;
         let mut opened = Self { dir: dir.to_owned(), lock, locked: false, predecessor: None, inherited: None };
@@ -103,7 +105,7 @@ impl RouterDir {
                 Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(source)) => return Err(RouterError::File { act: "lock", path, source }),
             }
-            match inherit(&opened.handover()) {
+            match inherit(&opened.handover(), max) {
                 Ok((stream, inherited)) => {
                     opened.predecessor = Some(stream);
                     opened.inherited = Some(inherited);
@@ -161,10 +163,9 @@ impl RouterDir {
             sockets: sockets.iter().map(|(address, protocol, _)| (*address, *protocol)).collect(),
             active,
         };
-        let descriptors: Vec<OwnedFd> =
-            sockets.iter().map(|(_, _, socket)| socket.as_fd().try_clone_to_owned()).collect::<io::Result<_>>()?;
+        let sockets: Vec<Arc<TcpListener>> = sockets.into_iter().map(|(_, _, socket)| Arc::clone(socket)).collect();
         let stream = stream.into_std()?;
-        let giving = tokio::task::spawn_blocking(move || give(stream, &inventory, &descriptors));
+        let giving = tokio::task::spawn_blocking(move || give(stream, &inventory, &sockets));
         let stream = giving.await.map_err(io::Error::other)??;
         self.lock.unlock()?;
         self.locked = false;
@@ -184,7 +185,7 @@ fn listen(path: &Path) -> Result<UnixListener, RouterError> {
     bound.map_err(failed("listen on", path))
 }
 
-fn give(mut stream: StdStream, inventory: &Inventory, descriptors: &[OwnedFd]) -> io::Result<StdStream> {
+fn give(mut stream: StdStream, inventory: &Inventory, sockets: &[Arc<TcpListener>]) -> io::Result<StdStream> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(STEP_TIMEOUT))?;
     stream.set_write_timeout(Some(STEP_TIMEOUT))?;
@@ -192,8 +193,8 @@ fn give(mut stream: StdStream, inventory: &Inventory, descriptors: &[OwnedFd]) -
     let length = u32::try_from(text.len()).map_err(io::Error::other)?;
     stream.write_all(&length.to_be_bytes())?;
     stream.write_all(&text)?;
-    for batch in descriptors.chunks(MAX_DESCRIPTORS) {
-        let borrowed: Vec<BorrowedFd<'_>> = batch.iter().map(OwnedFd::as_fd).collect();
+    for batch in sockets.chunks(MAX_DESCRIPTORS) {
+        let borrowed: Vec<BorrowedFd<'_>> = batch.iter().map(|socket| socket.as_fd()).collect();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !control.push(SendAncillaryMessage::ScmRights(&borrowed)) {
@@ -209,7 +210,7 @@ fn give(mut stream: StdStream, inventory: &Inventory, descriptors: &[OwnedFd]) -
     Ok(stream)
 }
 
-fn inherit(path: &Path) -> io::Result<(StdStream, Inherited)> {
+fn inherit(path: &Path, max: usize) -> io::Result<(StdStream, Inherited)> {
     const MAX_BYTES: usize = 256 << 20;
     let mut stream = StdStream::connect(path)?;
     stream.set_read_timeout(Some(STEP_TIMEOUT))?;
@@ -224,22 +225,43 @@ fn inherit(path: &Path) -> io::Result<(StdStream, Inherited)> {
     let mut unknown = Unknown::default();
     let text = std::str::from_utf8(&text).map_err(io::Error::other)?;
     let Inventory { table, sockets, active } = line::read(text, &mut unknown)?;
-    let mut descriptors: Vec<OwnedFd> = Vec::new();
-    while descriptors.len() < sockets.len() {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let mut byte = [0];
-        let received = recvmsg(&stream, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
-        let before = descriptors.len();
-        for message in control.drain() {
-            if let RecvAncillaryMessage::ScmRights(rights) = message {
-                descriptors.extend(rights);
-            }
-        }
-        if received.bytes == 0 || descriptors.len() == before {
-            return Err(io::Error::other("it closed the connection early"));
-        }
+    let descriptors = receive_descriptors(&stream, sockets.len(), max)?;
+    if descriptors.len() < sockets.len() {
+        // The others are closed, and then reported as ports that cannot be opened.
+        let (taken, of) = (descriptors.len(), sockets.len());
+        tracing::error!(taken, of, "too few file descriptors to take over all ports: raise their limit");
     }
     let sockets = sockets.into_iter().zip(descriptors).map(|((a, p), fd)| (a, p, TcpListener::from(fd))).collect();
     Ok((stream, Inherited { table: table.into(), sockets, active, unknown }))
+}
+
+/// Receives so many descriptors; returns the first of them: as many as this process can have, and at most `max`.
+fn receive_descriptors(stream: &StdStream, count: usize, max: usize) -> io::Result<Vec<OwnedFd>> {
+    let mut descriptors: Vec<OwnedFd> = Vec::new();
+    let (mut sent, mut is_short) = (0, false);
+    // All messages are read: the sockets in one that is not would stay open, and nobody would accept from them.
+    while sent < count {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut byte = [0];
+        let received = recvmsg(stream, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+        let mut batch: Vec<OwnedFd> = Vec::new();
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(rights) = message {
+                batch.extend(rights);
+            }
+        }
+        let is_cut = received.flags.contains(ReturnFlags::CTRUNC);
+        if received.bytes == 0 || (batch.is_empty() && !is_cut) {
+            return Err(io::Error::other("it closed the connection early"));
+        }
+        // How many were cut is not known, but every router sends as many as it may.
+        sent += if is_cut { MAX_DESCRIPTORS } else { batch.len() };
+        if !is_short {
+            descriptors.extend(batch);
+            descriptors.truncate(max);
+        }
+        is_short |= is_cut;
+    }
+    Ok(descriptors)
 }

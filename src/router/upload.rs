@@ -48,6 +48,8 @@ enum UploadState {
     Complete,
     /// The client went away.
     Broken,
+    /// The client sent nothing for too long.
+    Late,
     /// The client sent what is no body.
     Invalid,
     Abandoned,
@@ -79,7 +81,12 @@ impl Upload {
 
     /// Whether the client failed to send a whole, valid body.
     pub(super) fn is_broken(&self) -> bool {
-        self.state.get() == UploadState::Broken || self.is_invalid()
+        matches!(self.state.get(), UploadState::Broken | UploadState::Late | UploadState::Invalid)
+    }
+
+    /// Whether the client sent nothing for too long.
+    pub(super) fn is_late(&self) -> bool {
+        self.state.get() == UploadState::Late
     }
 
     /// Whether the client sent what is no body.
@@ -118,15 +125,19 @@ async fn read_all(mut body: Incoming) -> bool {
     }
 }
 
-/// Whether a body failed by what it contains, not by its end.
-fn is_invalid(error: &hyper::Error) -> bool {
+/// How a body failed: by what it contains, or by its end.
+fn state_of(error: &hyper::Error) -> UploadState {
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
-    cause.is_some_and(|cause| matches!(cause.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData))
+    match cause.map(io::Error::kind) {
+        Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => UploadState::Invalid,
+        Some(io::ErrorKind::TimedOut) => UploadState::Late,
+        Some(_) | None => UploadState::Broken,
+    }
 }
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        if matches!(self.state.get(), UploadState::Sending | UploadState::Broken | UploadState::Invalid) {
+        if self.state.get() == UploadState::Sending || self.is_broken() {
             self.activity.set_unread(true);
         }
     }
@@ -157,8 +168,7 @@ impl Body for RequestBody {
                     headers::clean_trailers(trailers);
                 }
                 match &frame {
-                    Some(Err(error)) if is_invalid(error) => upload.state.set(UploadState::Invalid),
-                    Some(Err(_)) => upload.state.set(UploadState::Broken),
+                    Some(Err(error)) => upload.state.set(state_of(error)),
                     Some(Ok(frame)) if !body.is_end_stream() && !frame.is_trailers() => {}
                     Some(Ok(_)) | None => {
                         upload.state.set(UploadState::Complete);

@@ -1,8 +1,8 @@
 //! Worker threads: each has a runtime of its own, accepts from every listener, and keeps its own pool.
 
 use std::{
-    io,
-    net::{SocketAddr, TcpListener},
+    io::{self, Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream as StdStream},
     rc::Rc,
     sync::Arc,
     thread::JoinHandle,
@@ -10,22 +10,30 @@ use std::{
 };
 
 use tokio::{
+    io::Interest,
     net::TcpStream,
     runtime::LocalOptions,
     sync::mpsc::{Receiver, Sender, channel},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{http_connection, protocol::Protocol, routes::RouterState, thread_state::ThreadState, transport, tunnel};
-
-/// Maximum number of clients' connections to one worker; more wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 20_000;
+use super::{
+    client_limits::{ClientSlot, Refusal},
+    error_page::ErrorPage,
+    http_connection,
+    protocol::Protocol,
+    refusals::RefusalKind,
+    routes::RouterState,
+    socket,
+    thread_state::ThreadState,
+    transport, tunnel,
+};
 
 /// A listener from which a worker is to accept, until it is closed.
 pub(super) struct Accept {
     pub(super) address: SocketAddr,
-    pub(super) protocol: Protocol,
-    pub(super) socket: TcpListener,
+    /// The descriptor that all workers share; each waits for it by its own runtime.
+    pub(super) socket: Arc<TcpListener>,
     pub(super) closed: CancellationToken,
 }
 
@@ -60,7 +68,7 @@ pub(super) fn start(count: usize, shared: &Arc<RouterState>) -> io::Result<Vec<T
                 match tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
                     Ok(runtime) => {
                         let _ = started.send(Ok(()));
-                        runtime.block_on(run(thread_shared, accepts, thread_stages));
+                        runtime.block_on(run(ThreadState::new(thread_shared, count), accepts, thread_stages));
                     }
                     Err(error) => drop(started.send(Err(error))),
                 }
@@ -95,8 +103,7 @@ pub(super) fn drain(workers: Vec<ThreadHandle>, linger: Duration, grace: Duratio
     }
 }
 
-async fn run(shared: Arc<RouterState>, mut accepts: Receiver<Accept>, stages: Stages) {
-    let worker = ThreadState::new(shared);
+async fn run(worker: Rc<ThreadState>, mut accepts: Receiver<Accept>, stages: Stages) {
     let balancer = Arc::clone(&worker.shared.balancer);
     let sweeping = worker.pool.sweep_periodically(move |instance| balancer.is_listed(instance));
     let listening = async {
@@ -120,8 +127,8 @@ async fn run(shared: Arc<RouterState>, mut accepts: Receiver<Accept>, stages: St
 }
 
 async fn listen(worker: Rc<ThreadState>, accept: Accept, stages: Stages) {
-    let Accept { address, protocol, socket: listener, closed } = accept;
-    let listener = match tokio::net::TcpListener::from_std(listener) {
+    let Accept { address, socket: listener, closed } = accept;
+    let listener = match socket::watch(listener) {
         Ok(listener) => listener,
         Err(error) => {
             tracing::error!(%address, %error, "cannot accept connections");
@@ -129,26 +136,23 @@ async fn listen(worker: Rc<ThreadState>, accept: Accept, stages: Stages) {
         }
     };
     loop {
-        let accept = async {
-            while worker.connections.len() >= MAX_CONNECTIONS {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            listener.accept().await
-        };
         let accepted = tokio::select! {
-            accepted = accept => accepted,
+            accepted = listener.async_io(Interest::READABLE, |socket| socket::accept(socket)) => accepted,
             () = closed.cancelled() => return,
             () = stages.draining.cancelled() => return,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                let accepted = Accepted { stream, peer, listener: address, protocol };
-                let serving = serve(Rc::clone(&worker), accepted, stages.closing.clone());
-                drop(worker.connections.spawn_local(serving));
-            }
+            Ok((stream, peer)) => match admit(&worker, stream, peer, address) {
+                Ok(Some(accepted)) => {
+                    let serving = serve(Rc::clone(&worker), accepted, stages.closing.clone());
+                    drop(worker.connections.spawn_local(serving));
+                }
+                Ok(None) => {}
+                Err(error) => worker.shared.refusals.count(RefusalKind::NoSocket, &error),
+            },
             Err(error) => {
                 // Out of file descriptors, or a connection that ended at once: neither ends the listener.
-                tracing::debug!(%address, %error, "cannot accept a connection");
+                worker.shared.refusals.count(RefusalKind::NoSocket, &format_args!("{address}: cannot accept: {error}"));
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }
@@ -161,15 +165,49 @@ struct Accepted {
     peer: SocketAddr,
     listener: SocketAddr,
     protocol: Protocol,
+    slot: ClientSlot,
+}
+
+/// Admits a connection, if its client and its app may have another; else it is refused.
+fn admit(
+    worker: &ThreadState,
+    stream: StdStream,
+    peer: SocketAddr,
+    listener: SocketAddr,
+) -> io::Result<Option<Accepted>> {
+    // It is none if it is about to be closed.
+    let Some(routed) = worker.shared.listener(&listener) else { return Ok(None) };
+    let protocol = routed.protocol;
+    match worker.shared.limits.admit(peer.ip(), routed.app.as_ref()) {
+        Ok(slot) => Ok(Some(Accepted { stream: TcpStream::from_std(stream)?, peer, listener, protocol, slot })),
+        Err(refusal) => {
+            worker.shared.refusals.count(refusal.kind(), &refusal);
+            refuse(&stream, protocol, &refusal);
+            Ok(None)
+        }
+    }
+}
+
+/// Answers a connection without waiting for anything. The client gets the page unless its request comes just now.
+fn refuse(mut stream: &StdStream, protocol: Protocol, refusal: &Refusal) {
+    match protocol {
+        Protocol::Http => {
+            // What has come is read, since the kernel resets a connection that is closed with unread bytes. A client that has
+            // gone away needs no page.
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write(&ErrorPage::refusal(&refusal.to_string()));
+        }
+        Protocol::Tcp | Protocol::Unknown => {}
+    }
 }
 
 /// Serves a connection: its transport first, then what its listener is for.
 async fn serve(worker: Rc<ThreadState>, accepted: Accepted, closing: CancellationToken) {
-    let Accepted { stream, peer, listener, protocol } = accepted;
+    let Accepted { stream, peer, listener, protocol, slot } = accepted;
     let (stream, transport) = transport::establish(stream, peer, listener);
     match protocol {
-        Protocol::Http => http_connection::serve(worker, stream, transport, closing).await,
-        Protocol::Tcp => tunnel::serve_tcp(worker, stream, transport).await,
+        Protocol::Http => http_connection::serve(worker, stream, transport, slot, closing).await,
+        Protocol::Tcp => tunnel::serve_tcp(worker, stream, transport, slot).await,
         // `Listeners` opens none.
         Protocol::Unknown => {}
     }

@@ -42,6 +42,7 @@ mod receive;
 mod receive_source;
 mod registry;
 mod registry_logins;
+mod router_limits;
 mod running;
 mod secrets;
 mod ssh;

@@ -12,14 +12,14 @@ use std::{
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::mpsc,
     task::JoinSet,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    config::Config,
+    config::{self, Config},
     model::InstanceId,
     router::{
         self, Link, RouterError,
@@ -54,8 +54,16 @@ impl Drop for Router {
 
 /// Runs a router on the folder.
 pub(super) fn run(dir: &Arc<tempfile::TempDir>) -> (CancellationToken, JoinHandle<Result<(), RouterError>>) {
-    let mut config = Config { data_dir: dir.path().to_owned(), ..Config::default() };
-    config.router.workers = 2;
+    run_with(dir, config::Router::default())
+}
+
+/// Runs a router with this configuration.
+pub(super) fn run_with(
+    dir: &Arc<tempfile::TempDir>,
+    router: config::Router,
+) -> (CancellationToken, JoinHandle<Result<(), RouterError>>) {
+    let router = config::Router { workers: 2, ..router };
+    let config = Config { data_dir: dir.path().to_owned(), router, ..Config::default() };
     let shutdown = CancellationToken::new();
     let (token, dir) = (shutdown.clone(), Arc::clone(dir));
     let thread = std::thread::spawn(move || {
@@ -68,8 +76,12 @@ pub(super) fn run(dir: &Arc<tempfile::TempDir>) -> (CancellationToken, JoinHandl
 
 impl Router {
     pub(super) fn start() -> Self {
+        Self::start_with(config::Router::default())
+    }
+
+    pub(super) fn start_with(config: config::Router) -> Self {
         let dir = Arc::new(tempfile::tempdir().unwrap());
-        let (shutdown, thread) = run(&dir);
+        let (shutdown, thread) = run_with(&dir, config);
         let ends = CancellationToken::new();
         let link = Link::start(dir.path().join("router.sock"), &TaskTracker::new(), ends.clone());
         Self { dir, link, shutdown, thread: Some(thread), ends }
@@ -84,7 +96,12 @@ impl Router {
 
     /// A router with one HTTP listener on a free port for these instances.
     pub(super) async fn serving(instances: &[&Instance]) -> (Self, SocketAddr) {
-        let (router, address) = (Self::start(), free());
+        Self::serving_with(config::Router::default(), instances).await
+    }
+
+    /// The same with this configuration.
+    pub(super) async fn serving_with(config: config::Router, instances: &[&Instance]) -> (Self, SocketAddr) {
+        let (router, address) = (Self::start_with(config), free());
         router.put(table(1, address, Protocol::Http, instances)).await;
         (router, address)
     }
@@ -246,6 +263,28 @@ impl Peer {
 
     pub(super) async fn connect(address: SocketAddr) -> Self {
         Self::new(soon("a connection", TcpStream::connect(address)).await.unwrap())
+    }
+
+    /// Connects with a receive buffer of so many bytes.
+    pub(super) async fn connect_small(bytes: u32, address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(bytes).unwrap();
+        Self::new(soon("a connection", socket.connect(address)).await.unwrap())
+    }
+
+    /// Connects from the address 127.0.0.N.
+    pub(super) async fn connect_from(n: u8, address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from(([127, 0, 0, n], 0))).unwrap();
+        Self::new(soon("a connection", socket.connect(address)).await.unwrap())
+    }
+
+    /// One that reads and one that writes.
+    pub(super) fn split(self) -> (Self, Self) {
+        let std = self.stream.into_std().unwrap();
+        let again = TcpStream::from_std(std.try_clone().unwrap()).unwrap();
+        let read = Self { stream: TcpStream::from_std(std).unwrap(), buffer: self.buffer };
+        (read, Self { stream: again, buffer: Vec::new() })
     }
 
     pub(super) async fn send(&mut self, text: &str) {
