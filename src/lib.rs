@@ -57,6 +57,8 @@ pub mod data_dir;
 pub mod keys;
 pub mod model;
 #[cfg(feature = "server")]
+pub mod oom_score;
+#[cfg(feature = "server")]
 pub mod pause;
 #[cfg(feature = "server")]
 pub mod periodic;

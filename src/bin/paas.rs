@@ -13,6 +13,7 @@ use paas::{
     commands,
     config::Config,
     git, local,
+    oom_score::OomScore,
     operations::{Failure, FailureKind},
     receive, router, server,
     socket::{self, SocketError},
@@ -172,6 +173,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         CliCommand::Server => {
             trace();
+            OomScore::Server.apply();
             let runtime = runtime(0)?;
             runtime
                 .block_on(async { server::run(Arc::new(config), on_signal()?).await.map_err(anyhow::Error::from) })?;
@@ -196,6 +198,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         CliCommand::Router => {
             trace();
+            OomScore::Router.apply();
             let runtime = runtime(1)?;
             let shutdown = runtime.block_on(async { on_signal() })?;
             let _guard = runtime.enter();

@@ -28,7 +28,10 @@ use super::{
     label::{self, Kind},
     seccomp,
 };
-use crate::model::{AppName, CpuMillis, MemoryMib, PartialSize};
+use crate::{
+    model::{AppName, CpuMillis, MemoryMib, PartialSize},
+    oom_score::OomScore,
+};
 
 /// Part of the name of a standby container, in place of the app.
 const STANDBY: &str = "standby";
@@ -177,7 +180,7 @@ impl Builds {
             memory: Some(mebibytes(spec.memory_mib)),
             memory_swap: Some(mebibytes(spec.memory_mib)),
             pids_limit: Some(i64::from(spec.pids)),
-            oom_score_adj: Some(500),
+            oom_score_adj: Some(OomScore::Build.value().into()),
             log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
             mounts: Some(spec.mounts.iter().chain([&resolver]).map(mount).collect()),
             ..if spec.namespaces { confined_with_namespaces() } else { confined() }

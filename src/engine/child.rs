@@ -4,6 +4,8 @@ use std::{ffi::OsStr, process::Stdio};
 
 use tokio::{io::AsyncWriteExt, process::Command};
 
+use crate::oom_score::OomScore;
+
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ChildError {
@@ -73,6 +75,7 @@ pub(super) async fn run<A: AsRef<OsStr>>(
         .kill_on_drop(true)
         .spawn()
         .map_err(cannot_run)?;
+    OomScore::Ordinary.apply_to(child.id());
     if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
         // A command that ends before it reads its input reports the cause itself.
         let _ = stdin.write_all(input.as_bytes()).await;

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     lifecycle::LAUNCHER,
     model::{AppName, CpuMillis, HOST_NAME, PartialSize, ReleaseNumber, Size, TerminalSize},
+    oom_score::OomScore,
 };
 
 /// Capabilities of root in a container that runs as its image's own user: a subset of the engine's default.
@@ -129,6 +130,7 @@ impl Containers {
             memory_reservation: spec.reserve.memory.map(|memory| mebibytes(memory.mebibytes())),
             cgroup_parent: self.0.instance_group(&spec.group).await,
             pids_limit: Some(i64::from(spec.pids)),
+            oom_score_adj: Some(OomScore::Instance.value().into()),
             mounts: Some(mounts.map(|each| mount(&each)).collect()),
             log_config: Some(log_config(attached)),
             console_size: match spec.input {

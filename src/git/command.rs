@@ -5,17 +5,20 @@ use std::process::{Output, Stdio};
 use tokio::{io::AsyncWriteExt as _, process::Command};
 
 use super::error::{GitError, Result};
-use crate::model::Line;
+use crate::{model::Line, oom_score::OomScore};
 
 /// Runs a command until it ends; returns its standard output.
 pub(super) async fn output(mut command: Command) -> Result<String> {
-    let output = command.output().await.map_err(GitError::Start)?;
+    let child = command.spawn().map_err(GitError::Start)?;
+    OomScore::Ordinary.apply_to(child.id());
+    let output = child.wait_with_output().await.map_err(GitError::Start)?;
     text_of(&command, output)
 }
 
 /// The same for a command that reads `input`.
 pub(super) async fn output_of_input(mut command: Command, input: Vec<u8>) -> Result<String> {
     let mut child = command.stdin(Stdio::piped()).spawn().map_err(GitError::Start)?;
+    OomScore::Ordinary.apply_to(child.id());
     let stdin = child.stdin.take();
     let write = async move {
         if let Some(mut stdin) = stdin {

@@ -26,6 +26,7 @@ use super::{
 use crate::{
     config,
     model::{Digest, HashWriter},
+    oom_score::OomScore,
     progress::Progress,
 };
 
@@ -207,6 +208,7 @@ impl DebianRoot<'_> {
             .map_err(|e| {
                 self.failed(format!("cannot run mmdebstrap ({e}); install it with `apt-get install mmdebstrap`"))
             })?;
+        OomScore::Ordinary.apply_to(child.id());
         let mut output = MmdebstrapOutput::default();
         if let Some(stderr) = child.stderr.take() {
             let mut lines = BufReader::new(stderr).split(b'\n');

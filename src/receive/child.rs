@@ -15,7 +15,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::shallow;
-use crate::{git::Reader, model::Line};
+use crate::{git::Reader, model::Line, oom_score::OomScore};
 
 /// Grace period of git, in which it removes unfinished files.
 const GRACE_PERIOD: Duration = Duration::from_secs(2);
@@ -64,6 +64,7 @@ pub(super) async fn serve(
             return Ended { status: FAILED, received: 0 };
         }
     };
+    OomScore::Ordinary.apply_to(child.id());
     let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     let (mut received, mut refused) = (0, None);
     let (child_in, child_out, child_err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());

@@ -1,4 +1,4 @@
-//! What one client takes of the router, and what the router takes of the machine.
+//! What one client takes of the router, and what the kernel kills first.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use paas::router::{
 use socket2::{Domain, Socket, Type};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::support::{apps::version, http::get, waiting::eventually, world::World};
+use crate::support::{apps::version, command::run, http::get, waiting::eventually, world::World};
 
 /// Connects from this address, sends a part of a request, and returns the connection, or what refuses it.
 fn hold(from: [u8; 4], to: SocketAddr) -> Result<TcpStream, String> {
@@ -125,4 +125,27 @@ fn ports_beyond_the_descriptors_are_named_and_the_others_are_served() {
     eventually("the first router has handed over", || first.0.try_wait().unwrap());
     failed(1000 - 8);
     eventually("the ports that were taken over are served", || (served() == 8).then_some(()));
+}
+
+/// The kernel kills builds and instances before the server, and the router last.
+#[test]
+fn the_router_and_the_server_are_killed_last() {
+    let world = World::new();
+    let folder = world.repository("memory", &[("Procfile", &version(1))]);
+    world.push(&folder).success();
+    let score = |process: u32| -> i32 {
+        fs::read_to_string(format!("/proc/{process}/oom_score_adj")).unwrap().trim().parse().unwrap()
+    };
+    let (router, server) = world.processes();
+    for (process, name, expected) in [(router, "router", -950), (server, "server", -900)] {
+        // A container without CAP_SYS_RESOURCE refuses it.
+        let log = fs::read_to_string(world.dir().join(format!("{name}.log"))).unwrap();
+        let refused = log.contains("cannot set oom_score_adj");
+        assert!(refused || score(process) == expected, "{name}: {}", score(process));
+    }
+    let instance = world.containers("instance").remove(0);
+    let inspect = ["inspect", "--format", "{{.State.Pid}} {{.HostConfig.OomScoreAdj}}", &instance];
+    let printed = run(Command::new("docker").args(inspect)).success().out;
+    let (process, configured) = printed.trim().split_once(' ').unwrap();
+    assert_eq!((configured, score(process.parse().unwrap())), ("300", 300));
 }

@@ -15,6 +15,7 @@ use crate::{
         protocol::{self, Answer, HEAD, Kind, Request, invalid},
     },
     model::Line,
+    oom_score::OomScore,
 };
 
 /// Time that a process which closed its output has to exit, so that its exit status can be reported.
@@ -51,6 +52,7 @@ impl Connection {
     pub(super) fn start(mut command: Command, timeout: Duration) -> Result<Self> {
         let failed = |e: io::Error| lost(&format!("does not start ({e})"));
         let mut child = command.stdin(Stdio::piped()).spawn().map_err(failed)?;
+        OomScore::Ordinary.apply_to(child.id());
         let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         match (child.stdin.take(), child.stdout.take()) {
             (Some(stdin), Some(stdout)) => Ok(Self { child, group, stdin, stdout, timeout, buffer: BytesMut::new() }),

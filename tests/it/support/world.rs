@@ -117,6 +117,11 @@ impl World {
         self.router = Some(self.daemon("router"));
     }
 
+    /// The processes of router and server.
+    pub fn processes(&self) -> (u32, u32) {
+        (self.router.as_ref().unwrap().id(), self.server.as_ref().unwrap().id())
+    }
+
     /// Starts the server and waits until it answers.
     pub fn start_server(&mut self) {
         self.server = Some(self.daemon("server"));
