@@ -50,11 +50,15 @@ pub mod store;
 pub mod lifecycle;
 
 #[cfg(feature = "server")]
+pub mod cgroup;
+#[cfg(feature = "server")]
 pub mod config;
 #[cfg(feature = "server")]
 pub mod data_dir;
 #[cfg(feature = "server")]
 pub mod keys;
+#[cfg(feature = "server")]
+pub mod log_limit;
 pub mod model;
 #[cfg(feature = "server")]
 pub mod oom_score;

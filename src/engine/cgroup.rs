@@ -7,7 +7,6 @@
 //! An engine that leaves control groups to systemd creates the group of each container beside those of the machine's
 //! services, where the weight of the container itself has this effect. The engine reports which of the two it does.
 
-mod hierarchy;
 mod idle;
 mod instances;
 
@@ -18,12 +17,11 @@ use std::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
 };
 
 use bollard::models::SystemInfoCgroupDriverEnum as CgroupDriver;
 
-use hierarchy::hierarchies;
+use crate::cgroup::{hierarchies, remove_group};
 use idle::{GroupFiles, IdleControl};
 pub(super) use instances::InstanceGroup;
 pub use instances::OwnerGroup;
@@ -34,9 +32,6 @@ pub(super) const CPU_SHARES: i32 = 64;
 const CPU_WEIGHT: u32 = 6;
 /// Weight of block I/O, for machines whose I/O scheduler supports weights; the default is 100 or 500.
 pub(super) const IO_WEIGHT: u16 = 10;
-
-/// How long the engine may take to remove the group of a container.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The control group of one server's builds.
 #[derive(Debug)]
@@ -136,19 +131,13 @@ impl BuildGroup {
         Ok(files)
     }
 
-    /// Removes the group, if no build is in it. Blocks for up to [`BUSY_TIMEOUT`] if the engine is removing the group of a
-    /// container in it.
+    /// Removes the group, if no build is in it. Blocks for some seconds if the engine is removing the group of a container in
+    /// it.
     pub(super) fn remove(&self) {
         let Some(name) = &self.name else { return };
         for hierarchy in hierarchies(&fs::read_to_string(&self.mounts).unwrap_or_default()) {
-            let deadline = Instant::now() + BUSY_TIMEOUT;
-            let folder = hierarchy.root.join(name);
             // Most hierarchies have no group of this name.
-            while fs::remove_dir(&folder).is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy)
-                && Instant::now() < deadline
-            {
-                std::thread::sleep(BUSY_TIMEOUT / 40);
-            }
+            remove_group(&hierarchy.root.join(name));
         }
     }
 }

@@ -23,7 +23,7 @@ const ROWS: [&[&str]; 12] = [
     &["workload"],
     &["git", "engine", "images", "store", "router"],
     &["lifecycle"],
-    &["config", "data_dir", "keys", "oom_score", "progress", "pause", "periodic", "turns"],
+    &["cgroup", "config", "data_dir", "keys", "log_limit", "oom_score", "progress", "pause", "periodic", "turns"],
     &["model"],
 ];
 

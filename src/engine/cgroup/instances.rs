@@ -9,7 +9,7 @@ use std::{
 
 use bollard::models::SystemInfoCgroupDriverEnum as CgroupDriver;
 
-use super::hierarchy::{Hierarchy, hierarchies};
+use crate::cgroup::{Hierarchy, hierarchies};
 
 /// The control group of one owner's containers.
 #[derive(Debug, Clone, PartialEq, Eq)]

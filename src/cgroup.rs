@@ -1,13 +1,17 @@
-//! Hierarchies of control groups.
+//! Hierarchies of control groups, of version 1 and version 2.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
+
+/// How long the processes of a group may take to end, or the engine to remove the group of a container.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A mounted hierarchy of control groups.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Hierarchy {
+pub struct Hierarchy {
     /// Mount point, which is the root group.
     pub root: PathBuf,
     /// Whether it is the hierarchy of version 2.
@@ -18,7 +22,7 @@ pub(super) struct Hierarchy {
 
 impl Hierarchy {
     /// Whether the hierarchy has a controller.
-    pub(super) fn controls(&self, controller: &str) -> bool {
+    pub fn controls(&self, controller: &str) -> bool {
         if self.unified {
             let controllers = fs::read_to_string(self.root.join("cgroup.controllers")).unwrap_or_default();
             return controllers.split_whitespace().any(|one| one == controller);
@@ -27,23 +31,23 @@ impl Hierarchy {
     }
 
     /// Name of the controller for block I/O in this version.
-    pub(super) fn io_controller(&self) -> &'static str {
+    pub fn io_controller(&self) -> &'static str {
         if self.unified { "io" } else { "blkio" }
     }
 
     /// Whether the root is that of the machine. Below the root of a container, the engine would not find our group.
-    pub(super) fn is_of_the_machine(&self) -> bool {
+    pub fn is_of_the_machine(&self) -> bool {
         if self.unified { !self.root.join("cgroup.type").exists() } else { self.root.join("release_agent").exists() }
     }
 
     /// Creates a group below the root, unless it exists; returns its folder.
-    pub(super) fn create_group(&self, name: &str) -> io::Result<PathBuf> {
+    pub fn create_group(&self, name: &str) -> io::Result<PathBuf> {
         self.delegate(&self.root);
         Self::create_below(&self.root, name)
     }
 
     /// Creates a group below another one, unless it exists; returns its folder.
-    pub(super) fn create_below(group: &Path, name: &str) -> io::Result<PathBuf> {
+    pub fn create_below(group: &Path, name: &str) -> io::Result<PathBuf> {
         let folder = group.join(name);
         match fs::create_dir(&folder) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
@@ -53,7 +57,7 @@ impl Hierarchy {
 
     /// Enables the controllers that are used for the groups below a group: in version 2, those that are not enabled have no
     /// files there.
-    pub(super) fn delegate(&self, group: &Path) {
+    pub fn delegate(&self, group: &Path) {
         if self.unified {
             for controller in ["+cpu", "+io", "+memory", "+pids"] {
                 let _ = fs::write(group.join("cgroup.subtree_control"), controller);
@@ -62,8 +66,18 @@ impl Hierarchy {
     }
 }
 
+/// Removes a group, if it exists and no process is in it. Blocks for up to [`BUSY_TIMEOUT`] while its last processes end.
+pub fn remove_group(folder: &Path) {
+    let deadline = Instant::now() + BUSY_TIMEOUT;
+    while fs::remove_dir(folder).is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy)
+        && Instant::now() < deadline
+    {
+        std::thread::sleep(BUSY_TIMEOUT / 40);
+    }
+}
+
 /// Hierarchies in a table of mounts (proc(5)).
-pub(super) fn hierarchies(mounts: &str) -> Vec<Hierarchy> {
+pub fn hierarchies(mounts: &str) -> Vec<Hierarchy> {
     let mounts = mounts.lines().filter_map(|line| {
         let mut words = line.split(' ').skip(1);
         let (root, kind, options) = (words.next()?, words.next()?, words.next()?);
