@@ -110,3 +110,84 @@ pub type ReleaseNumber = u64;
 
 /// The port that instances listen on inside their containers, given as `$PORT`, unless the image or a port mapping names another.
 pub const CONTAINER_PORT: u16 = 8080;
+
+#[cfg(all(test, feature = "server"))]
+mod tests {
+    use super::*;
+
+    /// The error of a text as a value of this type.
+    fn error<T: std::str::FromStr<Err: ToString>>(text: &str) -> Option<String> {
+        text.parse::<T>().err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn errors_of_all_parsers_echo_at_most_200_characters() {
+        const MARK: char = 'ω';
+        let parsers: [fn(&str) -> Option<String>; 23] = [
+            error::<AppName>,
+            error::<BranchName>,
+            error::<ConfigKey>,
+            error::<KeyName>,
+            error::<ProcessType>,
+            error::<SourceFolder>,
+            error::<StackName>,
+            error::<StageName>,
+            error::<UserName>,
+            error::<Digest>,
+            error::<CommitId>,
+            error::<ServiceKey>,
+            error::<Role>,
+            error::<StopTimeout>,
+            error::<AddressPlan>,
+            error::<AddressBlock>,
+            error::<NetworkTarget>,
+            error::<BuildpackSource>,
+            error::<ImageName>,
+            error::<DockerfilePath>,
+            |text| RefName::parse(text).err().map(|error| error.to_string()),
+            |text| AppJson::parse(text).err().map(|error| error.to_string()),
+            |text| ProjectToml::parse(text).err().map(|error| error.to_string()),
+        ];
+        let shapes = [
+            "L",
+            "-L",
+            "10.0.0.0/L",
+            "L.localhost",
+            "http://L L",
+            "refs/L L",
+            "{\"formation\": \"L\"}",
+            "{\"formation\": {\"L\": 1}}",
+            "{\"formation\": {\"web\": {\"L\": 1}}}",
+            "{\"formation\": {\"web\": {\"quantity\": \"L\"}}}",
+            "{\"healthchecks\": {\"web\": [{\"type\": \"L\"}]}}",
+            "{\"healthchecks\": {\"web\": [{\"L\": 1}]}}",
+            "{\"healthchecks\": {\"web\": [{\"path\": \"L\"}]}}",
+            "{\"cron\": [{\"command\": \"x\", \"schedule\": \"L\"}]}",
+            "{\"cron\": [{\"command\": \"L\", \"schedule\": \"x\"}]}",
+            "{\"scripts\": {\"dokku\": {\"L\": 1}}}",
+            "[_]\nschema-version = \"L\"",
+            "[io.buildpacks]\nexclude = \"L\"",
+            "[[io.buildpacks.group]]\nuri = \"L\"",
+            "[[io.buildpacks.group]]\nscript = { api = \"0.9\", inline = \"x\", shell = \"L\" }",
+            "[[io.buildpacks.build.env]]\nname = \"L\"\nvalue = 3",
+            "L = ",
+        ];
+        let long = MARK.to_string().repeat(50_000);
+        let mut refused = 0;
+        for shape in shapes {
+            let text = shape.replace('L', &long);
+            for message in parsers.iter().filter_map(|parse| parse(&text)) {
+                refused += 1;
+                let echoed = message.chars().filter(|c| *c == MARK).count();
+                assert!(
+                    echoed <= 200,
+                    "{echoed} characters of {shape}: {}",
+                    message.chars().take(100).collect::<String>()
+                );
+            }
+        }
+        assert!(refused > 300, "{refused}");
+        let procfile = Procfile::parse(&format!("{}: x", MARK.to_string().repeat(30_000))).unwrap_err().to_string();
+        assert!(procfile.chars().filter(|c| *c == MARK).count() <= 200, "{procfile}");
+    }
+}

@@ -22,7 +22,7 @@ pub(super) fn help(topic: Option<&str>) -> Result<String, String> {
         }
     }
     if text.is_empty() {
-        return Err(format!("there is no command or noun {}; `help` lists all", Line::sanitize(topic)));
+        return Err(format!("there is no command or noun {}; `help` lists all", Line::excerpt(topic)));
     }
     Ok(text)
 }

@@ -68,8 +68,13 @@ fn explain(error: &clap::Error, words: &[String]) -> String {
         _ => {
             let mut text = error.render().to_string();
             if let Some(value) = context(ContextKind::InvalidValue) {
-                // It may be an address with a password.
-                text = text.replace(value, &Address::new(value).to_string());
+                text = text.replace(value, &shown(value));
+            }
+            for word in words.iter().map(String::as_str).chain(context(ContextKind::InvalidArg)) {
+                let shown = shown(word);
+                if shown.len() < word.len() {
+                    text = text.replace(word, &shown);
+                }
             }
             let is_cause = |line: &&str| {
                 !["Usage:", "For more information", "tip: to pass"]
@@ -116,8 +121,14 @@ fn no_pair(word: &str, words: &[String]) -> String {
 
 /// A word of the user for an error message.
 fn short(word: &str) -> String {
-    // It may be an address with a password.
-    Line::sanitize(&Address::new(word).to_string()).chars().take(60).collect()
+    shown(word).chars().take(60).collect()
+}
+
+/// What the user sent, for an error message, which may repeat it once more. It may be an address with a password.
+fn shown(word: &str) -> String {
+    const MAX: usize = 80;
+    let text = Line::excerpt(&Address::new(word).to_string());
+    if text.chars().count() <= MAX { text } else { text.chars().take(MAX - 1).chain(['…']).collect() }
 }
 
 /// The value of `--format` among words that may be invalid otherwise.
@@ -160,6 +171,50 @@ mod tests {
         let address = error(&["buildpacks:add", "app", "ftp://user:s3cret@host/x"]);
         assert!(address.contains("'ftp://host/x'") && !address.contains("s3cret"), "{address}");
         assert_eq!(error(&["ps:scal", "x"]), "there is no command ps:scal; did you mean ps:scale?");
+    }
+
+    /// Every word and option of every command gets a text of 100 KB, alone and as a part of a word.
+    #[test]
+    fn an_error_echoes_at_most_200_characters_of_what_was_sent() {
+        const MARK: char = 'ω';
+        let long = MARK.to_string().repeat(50_000);
+        let shapes = ["L", "web=L", "http://L/L", "10.0.0.0/L:80", "--L"];
+        let shapes = shapes.map(|shape| shape.replace('L', &long));
+        let mut refused = 0;
+        let mut check = |words: Vec<String>| {
+            let message = match parse(words.clone()).1 {
+                Parsed::Invalid(message) => message,
+                Parsed::Command(command) => match *command {
+                    Command::Help { topic } => crate::commands::help::help(topic.as_deref()).unwrap_err(),
+                    _ => return,
+                },
+                Parsed::Help(_) => return,
+            };
+            refused += 1;
+            let echoed = message.chars().filter(|c| *c == MARK).count();
+            assert!(echoed <= 200, "{echoed} characters in the error of {}", words[0]);
+        };
+        let definition = CommandLine::command();
+        for command in definition.get_subcommands() {
+            let positionals = command.get_positionals().count();
+            let options = command.get_opts().filter_map(|option| option.get_long());
+            let options: Vec<_> = options.map(|name| format!("--{name}=")).collect();
+            for shape in &shapes {
+                for at in positionals.saturating_sub(1)..=positionals {
+                    let mut words = vec![command.get_name().to_owned()];
+                    words.extend((0..at).map(|_| "app".to_owned()));
+                    words.push(shape.clone());
+                    check(words);
+                }
+            }
+            for option in &options {
+                let mut words = vec![command.get_name().to_owned(), format!("{option}{long}")];
+                words.extend((0..positionals).map(|_| "app".to_owned()));
+                check(words);
+            }
+        }
+        check(vec![long]);
+        assert!(refused > 200, "{refused}");
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::{
     str::FromStr,
 };
 
+use super::line::Line;
+
 /// A block of IPv4 or IPv6 addresses, such as `10.0.0.0/8`; an address alone is a block, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AddressBlock {
@@ -105,7 +107,7 @@ impl FromStr for AddressBlock {
     type Err = InvalidAddressBlock;
 
     fn from_str(text: &str) -> Result<Self, InvalidAddressBlock> {
-        let invalid = || InvalidAddressBlock::Syntax(text.to_owned());
+        let invalid = || InvalidAddressBlock::Syntax(Line::excerpt(text));
         let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
         let address: IpAddr = address.parse().map_err(|_| invalid())?;
         let whole = Self::from(address);

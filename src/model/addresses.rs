@@ -2,6 +2,8 @@
 
 use std::{net::Ipv4Addr, str::FromStr};
 
+use super::line::Line;
+
 /// Text that is not a private IPv4 /16.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} must be a private /16 such as 10.210.0.0/16")]
@@ -63,7 +65,7 @@ impl FromStr for AddressPlan {
     type Err = InvalidAddressRange;
 
     fn from_str(text: &str) -> Result<Self, InvalidAddressRange> {
-        let invalid = || InvalidAddressRange(text.to_owned());
+        let invalid = || InvalidAddressRange(Line::excerpt(text));
         let address: Ipv4Addr = text.strip_suffix("/16").ok_or_else(invalid)?.parse().map_err(|_| invalid())?;
         if !address.is_private() || address.to_bits() & 0xffff != 0 {
             return Err(invalid());

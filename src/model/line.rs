@@ -29,6 +29,20 @@ impl Line {
         Self::clean(text, usize::MAX)
     }
 
+    /// What a person sent, for an error message: printable, and of a long text at most 120 characters of its beginning and its
+    /// end: an error message may contain two of these.
+    pub fn excerpt(text: &str) -> String {
+        const MAX: usize = 120;
+        const END: usize = 30;
+        let length = text.chars().count();
+        if length <= MAX {
+            return Self::printable(text);
+        }
+        let begin: String = text.chars().take(MAX - END).collect();
+        let end: String = text.chars().skip(length - END).collect();
+        format!("{}…{}", Self::printable(&begin), Self::printable(&end))
+    }
+
     fn clean(text: &str, max_bytes: usize) -> String {
         let mut clean = String::with_capacity(text.len().min(max_bytes));
         let mut rest = text.chars().peekable();
@@ -79,6 +93,15 @@ mod tests {
         assert_eq!(Line::sanitize("\u{1b}[31mred\u{1b}[0m\r\u{7}\tx\u{1b}]0;title"), "red    x]0;title");
         assert_eq!(Line::sanitize("x\u{202e}y\u{2066}z"), "xyz");
         assert_eq!(Line::sanitize(&"x".repeat(5000)).chars().count(), 4097);
+    }
+
+    #[test]
+    fn an_excerpt_has_the_beginning_and_the_end_of_a_long_text() {
+        let whole = "é".repeat(120);
+        assert_eq!(Line::excerpt(&whole), whole);
+        let long = format!("{}{}", "a".repeat(100_000), "é".repeat(50));
+        assert_eq!(Line::excerpt(&long), format!("{}…{}", "a".repeat(90), "é".repeat(30)));
+        assert_eq!(Line::excerpt("\u{1b}[31mred\n"), "red");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::{fmt, net::IpAddr, str::FromStr};
 
 use super::{
     address_block::{AddressBlock, InvalidAddressBlock},
+    line::Line,
     names::AppName,
 };
 
@@ -88,7 +89,7 @@ impl FromStr for NetworkTarget {
         }
         let name = place.strip_suffix('.').unwrap_or(place).to_ascii_lowercase();
         if name == "localhost" || name.ends_with(".localhost") {
-            return Err(InvalidNetworkTarget::Loopback(name));
+            return Err(InvalidNetworkTarget::Loopback(Line::excerpt(&name)));
         }
         if is_name(&name) { Ok(Self { place: TargetPlace::Name(name), port }) } else { Err(invalid()) }
     }

@@ -8,6 +8,7 @@ use super::{
     BuildpackSource,
     address::with_shown_urls,
     ignored_keys::{self, shown_key},
+    line::Line,
 };
 
 /// Why a `project.toml` is refused.
@@ -149,7 +150,7 @@ impl ProjectToml {
                     ", line {line}: it is nested more than 80 levels deep; make it flatter"
                 ));
             }
-            InvalidProjectToml(format!(", line {line}: {}", with_shown_urls(&message)))
+            InvalidProjectToml(format!(", line {line}: {}", Line::excerpt(&with_shown_urls(&message))))
         };
         let mut unused = Vec::new();
         let document: Document = toml::Deserializer::parse(text)
@@ -158,7 +159,10 @@ impl ProjectToml {
         if let Some(version) = &document.about.schema_version
             && !matches!(version.as_str(), "0.1" | "0.2")
         {
-            return Err(invalid("_.schema-version", &format!("{version:?} is not supported; write \"0.2\"")));
+            return Err(invalid(
+                "_.schema-version",
+                &format!("{:?} is not supported; write \"0.2\"", Line::excerpt(version)),
+            ));
         }
         if document.build.is_some() && document.about.schema_version.is_some() {
             unused.push("build".to_owned());
@@ -250,7 +254,10 @@ impl Entry {
             Self { id, version: _, uri: None, script: Some(Script { api, inline, shell }) } => {
                 let shell = shell.unwrap_or_else(|| "/bin/sh".to_owned());
                 if shell.contains(['\n', '\0']) || !shell.starts_with('/') {
-                    return Err(invalid(key, &format!("script.shell {shell:?} is not an absolute path")));
+                    return Err(invalid(
+                        key,
+                        &format!("script.shell {:?} is not an absolute path", Line::excerpt(&shell)),
+                    ));
                 }
                 let id = id.unwrap_or_else(|| "project/inline".to_owned());
                 Ok(ProjectBuildpack::Inline { id, api, shell, script: inline })

@@ -43,7 +43,7 @@ impl std::str::FromStr for StopTimeout {
         let max = Self::MAX_SECONDS;
         seconds
             .map_err(|_| {
-                format!("{:?} is no stop timeout; write seconds from 1 to {max}, such as 30", Line::sanitize(text))
+                format!("{:?} is no stop timeout; write seconds from 1 to {max}, such as 30", Line::excerpt(text))
             })?
             .try_into()
     }

@@ -179,7 +179,7 @@ impl std::str::FromStr for CheckProperty {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let names = Self::ALL.map(Self::as_str).join(", ");
-        let unknown = || format!("there is no property {}; the properties are {names}", Line::sanitize(text));
+        let unknown = || format!("there is no property {}; the properties are {names}", Line::excerpt(text));
         Self::ALL.into_iter().find(|property| property.as_str() == text).ok_or_else(unknown)
     }
 }

@@ -23,7 +23,7 @@ impl std::str::FromStr for GitProperty {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "deploy-branch" => Ok(Self::DeployBranch),
-            other => Err(format!("there is no property {}; the only one is deploy-branch", Line::sanitize(other))),
+            other => Err(format!("there is no property {}; the only one is deploy-branch", Line::excerpt(other))),
         }
     }
 }

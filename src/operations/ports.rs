@@ -51,7 +51,7 @@ impl std::str::FromStr for Mapping {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let shown = Line::sanitize(text);
+        let shown = Line::excerpt(text);
         let refused = || {
             format!("{shown:?} is no port mapping; write scheme:host-port:container-port, for example http:8080:5000")
         };

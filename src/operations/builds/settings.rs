@@ -34,7 +34,7 @@ impl std::str::FromStr for BuildProperty {
             "dockerfile" | "dockerfile-path" => Ok(Self::Dockerfile),
             "target" => Ok(Self::Target),
             other => {
-                Err(format!("there is no property {}; those are dir, dockerfile and target", Line::sanitize(other)))
+                Err(format!("there is no property {}; those are dir, dockerfile and target", Line::excerpt(other)))
             }
         }
     }

@@ -90,7 +90,7 @@ impl Operation for RunChecks {
         if let Some(unknown) = self.instances.iter().find(|name| !rows.iter().any(|row| is_named(row, name))) {
             let names = rows.iter().map(Instance::name).collect::<Vec<_>>().join(", ");
             let healthy = if names.is_empty() { "none is healthy".to_owned() } else { format!("healthy: {names}") };
-            let unknown = Line::sanitize(unknown);
+            let unknown = Line::excerpt(unknown);
             return Err(Failure::not_found(format!("{} has no healthy instance {unknown}; {healthy}", app.name)));
         }
         if rows.is_empty() {

@@ -33,7 +33,7 @@ impl std::str::FromStr for ProcessProperty {
             "stop-timeout" | "stop-timeout-seconds" => Ok(Self::StopTimeout),
             other => Err(format!(
                 "there is no property {}; the only one is stop-timeout: ps:set APP stop-timeout web=30",
-                Line::sanitize(other)
+                Line::excerpt(other)
             )),
         }
     }
