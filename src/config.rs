@@ -91,6 +91,7 @@ impl Config {
         if [router.head_seconds, router.body_seconds, router.send_seconds, router.idle_seconds].contains(&0) {
             return invalid("router", "head_seconds, body_seconds, send_seconds and idle_seconds must be at least 1");
         }
+        self.check_ssh()?;
         let seconds = [
             ("router.head_seconds", router.head_seconds),
             ("router.body_seconds", router.body_seconds),
@@ -113,6 +114,29 @@ impl Config {
             return invalid("tasks", "run_seconds, release_seconds, cron_seconds and keep must be at least 1");
         }
         self.address_plan().map(drop)
+    }
+
+    fn check_ssh(&self) -> Result<(), ConfigError> {
+        let invalid = |key, message: &str| Err(ConfigError::Value { key, message: message.to_owned() });
+        let ssh = &self.ssh;
+        let at_least_one = [
+            ("ssh.max_unauthenticated", ssh.max_unauthenticated),
+            ("ssh.max_unauthenticated_per_address", ssh.max_unauthenticated_per_address),
+            ("ssh.max_connections_per_key", ssh.max_connections_per_key),
+            ("ssh.max_connections_per_network", ssh.max_connections_per_network),
+            ("ssh.max_sessions_per_key", ssh.max_sessions_per_key),
+            ("ssh.max_sessions_per_network", ssh.max_sessions_per_network),
+        ];
+        if let Some((key, _)) = at_least_one.into_iter().find(|(_, number)| *number == 0) {
+            return invalid(key, "must be at least 1");
+        }
+        if ssh.reserved_for_admins >= ssh.max_connections {
+            return invalid(
+                "ssh.reserved_for_admins",
+                "must be less than ssh.max_connections: other users need some, too",
+            );
+        }
+        Ok(())
     }
 
     /// Path of the static `lifecycle` binary: the configured one, or in the folder of the running program.

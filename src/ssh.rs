@@ -11,6 +11,8 @@ use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::config::Config;
+use limits::LogKind;
+use network::ClientNetwork;
 
 mod answer;
 mod backend;
@@ -21,8 +23,11 @@ mod flow;
 mod handler;
 mod host_key;
 mod limits;
+mod network;
 mod output;
 mod request;
+mod shares;
+mod unauthenticated;
 
 pub use backend::{Backend, SshServer};
 pub use host_key::{HostKeyError, host_key};
@@ -64,27 +69,31 @@ pub async fn serve<B: Backend>(
             Ok(accepted) => accepted,
             Err(error) => {
                 // Out of file descriptors, or a connection that ended at once: neither ends the server.
-                tracing::warn!(%error, "cannot accept an ssh connection");
+                if let Some(suppressed) = limits.log.admit(LogKind::Accept) {
+                    tracing::warn!(%error, suppressed, "cannot accept an ssh connection");
+                }
                 tokio::select! {
                     () = shutdown.cancelled() => return Ok(()),
                     () = tokio::time::sleep(Duration::from_millis(100)) => continue,
                 }
             }
         };
-        match limits.admit(peer.ip()) {
-            Ok(admitted) => {
-                let connection = connection::Connection {
-                    server: Arc::clone(&server),
-                    protocol: Arc::clone(&protocol),
-                    tracker: tracker.clone(),
-                    shutdown: shutdown.clone(),
-                    abort: abort.clone(),
-                    peer,
-                };
-                tracker.spawn(connection.run(socket, admitted));
-            }
-            Err(limit) => tracing::warn!(%peer, limit, "ssh connection refused"),
+        let (slot, evicted_from) = limits.unauthenticated.admit(ClientNetwork::of(peer.ip()));
+        if let Some(network) = evicted_from
+            && let Some(suppressed) = limits.log.admit(LogKind::Evicted)
+        {
+            tracing::warn!(%network, suppressed, "too many unauthenticated ssh connections: the oldest of this network is closed");
         }
+        let connection = connection::Connection {
+            server: Arc::clone(&server),
+            protocol: Arc::clone(&protocol),
+            limits: Arc::clone(&limits),
+            tracker: tracker.clone(),
+            shutdown: shutdown.clone(),
+            abort: abort.clone(),
+            peer,
+        };
+        tracker.spawn(connection.run(socket, slot));
     }
 }
 

@@ -77,12 +77,23 @@ section! {
         handshake_seconds: u64 = 20,
         /// Maximum number of keys that a client may try.
         auth_attempts: usize = 6,
-        /// Maximum number of unauthenticated connections.
+        /// Maximum number of unauthenticated connections. A further one takes the place of the oldest of the network that has
+        /// the most.
         max_unauthenticated: usize = 64,
-        /// Maximum number of unauthenticated connections from one address.
+        /// Maximum number of unauthenticated connections from one network: an IPv4 address or an IPv6 /64.
         max_unauthenticated_per_address: usize = 16,
-        /// Maximum number of connections.
+        /// Maximum number of authenticated connections.
         max_connections: usize = 512,
+        /// Connections of these that only admins get.
+        reserved_for_admins: usize = 16,
+        /// Maximum number of connections of one key.
+        max_connections_per_key: usize = 64,
+        /// Maximum number of connections from one network, but for those of admins.
+        max_connections_per_network: usize = 256,
+        /// Maximum number of commands and pushes of one key that run at the same time.
+        max_sessions_per_key: usize = 64,
+        /// Maximum number of commands and pushes from one network that run at the same time, but for those of admins.
+        max_sessions_per_network: usize = 256,
         /// Seconds without traffic after which a connection is closed.
         idle_seconds: u64 = 3600,
         /// Maximum length of a command, in bytes.

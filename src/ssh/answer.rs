@@ -1,6 +1,6 @@
 //! The answer to a channel's request: runs the command, sends its output and its exit status.
 
-use std::sync::Arc;
+use std::{fmt::Display, sync::Arc};
 
 use bytes::Bytes;
 use russh::{ChannelWriteHalf, server::Msg};
@@ -13,10 +13,11 @@ use super::{
     flow::Stdin,
     output::{OutputStream, Writer},
     request::{self, RequestedCommand},
+    shares::{LimitReached, Share},
 };
 use crate::{
     commands::{self, ClientTerminal, Streams},
-    operations::{Caller, Failure},
+    operations::{Caller, Failure, FailureKind},
 };
 
 /// Maximum number of chunks of output that wait for the client.
@@ -27,6 +28,8 @@ const EXTENDED_STDERR: u32 = 1;
 /// The answer to the request of a channel.
 pub(super) struct Answer<B> {
     pub(super) server: Arc<SshServer<B>>,
+    /// The session that the request takes, or why it gets none.
+    pub(super) share: Result<Share, LimitReached>,
     pub(super) caller: Caller,
     pub(super) command: Vec<u8>,
     pub(super) terminal: Option<ClientTerminal>,
@@ -42,8 +45,20 @@ pub(super) struct Answer<B> {
 
 impl<B: Backend> Answer<B> {
     pub(super) async fn run(self) {
-        let Self { server, caller, command, terminal, git_protocol, stdin, write, hangup, closed, running, answered } =
-            self;
+        let Self {
+            server,
+            share,
+            caller,
+            command,
+            terminal,
+            git_protocol,
+            stdin,
+            write,
+            hangup,
+            closed,
+            running,
+            answered,
+        } = self;
         let (sender, receiver) = mpsc::channel(MAX_QUEUED_CHUNKS);
         let raw = || terminal.as_ref().map(|terminal| terminal.raw.subscribe());
         let streams = Streams {
@@ -56,7 +71,10 @@ impl<B: Backend> Answer<B> {
         let work = async {
             let _done = done.clone().drop_guard();
             let request = RequestContext { server: &*server, caller: &caller, git_protocol, hangup: hangup.clone() };
-            request.answer(&command, streams).await
+            match &share {
+                Ok(_) => request.answer(&command, streams).await,
+                Err(limit) => refuse(streams, &command, FailureKind::TooMany, limit).await,
+            }
         };
         let (status, sent) = tokio::join!(work, pump(&write, receiver, running.connection(), &closed, &done, &hangup));
         tracing::debug!(user = caller.name(), status, "ssh request answered");
@@ -71,7 +89,7 @@ impl<B: Backend> Answer<B> {
                 () = close => {}
             }
         }
-        drop((running, answered));
+        drop((share, running, answered));
     }
 }
 
@@ -117,6 +135,11 @@ async fn pump(
     }
 }
 
+/// Reports why a request is refused; returns its exit status.
+async fn refuse(streams: Streams, command: &[u8], kind: FailureKind, why: &(impl Display + Sync)) -> u8 {
+    commands::refuse(streams, &String::from_utf8_lossy(command), &Failure::new(kind, why.to_string())).await
+}
+
 struct RequestContext<'a, B> {
     server: &'a SshServer<B>,
     caller: &'a Caller,
@@ -130,10 +153,7 @@ impl<B: Backend> RequestContext<'_, B> {
         let backend = &server.backend;
         let requested = match request::parse(command, server.config.ssh.max_command_bytes) {
             Ok(command) => command,
-            Err(error) => {
-                let failure = Failure::invalid(error.to_string());
-                return commands::refuse(streams, &String::from_utf8_lossy(command), &failure).await;
-            }
+            Err(error) => return refuse(streams, command, FailureKind::Invalid, &error).await,
         };
         match requested {
             RequestedCommand::Greeting => {

@@ -11,7 +11,8 @@ use super::{
     connection_state::ConnectionState,
     flow::Gate,
     handler::Handler,
-    limits::{ConnectionSlot, UnauthenticatedSlot},
+    limits::Limits,
+    unauthenticated::UnauthenticatedSlot,
 };
 
 /// How long a client has to close its connection before the server drops it.
@@ -20,6 +21,7 @@ const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) struct Connection<B> {
     pub(super) server: Arc<SshServer<B>>,
     pub(super) protocol: Arc<server::Config>,
+    pub(super) limits: Arc<Limits>,
     pub(super) tracker: TaskTracker,
     pub(super) shutdown: CancellationToken,
     pub(super) abort: CancellationToken,
@@ -27,13 +29,12 @@ pub(super) struct Connection<B> {
 }
 
 impl<B: Backend> Connection<B> {
-    pub(super) async fn run(self, socket: TcpStream, (slot, unauthenticated): (ConnectionSlot, UnauthenticatedSlot)) {
+    pub(super) async fn run(self, socket: TcpStream, unauthenticated: UnauthenticatedSlot) {
         let peer = self.peer;
         match self.run_session(socket, unauthenticated).await {
             Ok(()) => tracing::debug!(%peer, "ssh connection closed"),
             Err(error) => tracing::debug!(%peer, %error, "ssh connection ended"),
         }
-        drop(slot);
     }
 
     async fn run_session(&self, socket: TcpStream, unauthenticated: UnauthenticatedSlot) -> Result<(), russh::Error> {
@@ -44,9 +45,11 @@ impl<B: Backend> Connection<B> {
         let cut = CancellationToken::new();
         let gate = Gate::new(socket, Arc::clone(&state.flow), cut.clone());
         let (server, tracker) = (Arc::clone(&self.server), self.tracker.clone());
-        let handler = Handler::new(server, tracker, self.peer, Arc::clone(&state), unauthenticated);
+        let (limits, evicted) = (Arc::clone(&self.limits), unauthenticated.evicted.clone());
+        let handler = Handler::new(server, tracker, limits, self.peer, Arc::clone(&state), unauthenticated);
         let started = tokio::select! {
             started = tokio::time::timeout_at(deadline, server::run_stream(Arc::clone(&self.protocol), gate, handler)) => started,
+            () = evicted.cancelled() => return Err(russh::Error::ConnectionTimeout),
             () = self.shutdown.cancelled() => return Ok(()),
         };
         let mut session = started.map_err(|_| russh::Error::ConnectionTimeout)??;
@@ -59,7 +62,10 @@ impl<B: Backend> Connection<B> {
             tokio::select! {
                 ended = &mut session => return ended,
                 () = state.authenticated.cancelled(), if !authenticated => authenticated = true,
-                () = tokio::time::sleep_until(deadline), if !authenticated => {
+                () = expired(deadline, &evicted), if !authenticated => {
+                    if state.authenticated.is_cancelled() {
+                        continue;
+                    }
                     cut.cancel();
                     let _ = session.await;
                     return Err(russh::Error::ConnectionTimeout);
@@ -90,6 +96,14 @@ impl<B: Backend> Connection<B> {
         }
         cut.cancel();
         session.await
+    }
+}
+
+/// Until an unauthenticated client has no more time, or another has got its place.
+async fn expired(deadline: Instant, evicted: &CancellationToken) {
+    tokio::select! {
+        () = tokio::time::sleep_until(deadline) => {}
+        () = evicted.cancelled() => {}
     }
 }
 

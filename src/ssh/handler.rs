@@ -15,7 +15,10 @@ use super::{
     channel::{ChannelTerminal, OpenChannel},
     connection_state::{ConnectionState, Running},
     flow::WINDOW,
-    limits::UnauthenticatedSlot,
+    limits::{Limits, LogKind},
+    network::ClientNetwork,
+    shares::{LimitReached, Share},
+    unauthenticated::UnauthenticatedSlot,
 };
 use crate::{keys, model::TerminalSize, operations::Caller, store::Key};
 
@@ -25,10 +28,15 @@ const MAX_CHANNELS: usize = 10;
 pub(super) struct Handler<B> {
     server: Arc<SshServer<B>>,
     tracker: TaskTracker,
+    limits: Arc<Limits>,
     peer: SocketAddr,
+    network: ClientNetwork,
     connection: Arc<ConnectionState>,
-    /// Released when the client is authenticated.
+    /// Released when the client is authenticated and has a share.
     unauthenticated: Option<UnauthenticatedSlot>,
+    /// The share of an authenticated client, or why it has none. Without one its requests are refused with this reason, and
+    /// the connection ends like one that is not authenticated.
+    share: Option<Result<Share, LimitReached>>,
     /// Fingerprint of the key that the client has proved to own.
     fingerprint: Option<String>,
     channels: HashMap<ChannelId, OpenChannel>,
@@ -38,12 +46,42 @@ impl<B: Backend> Handler<B> {
     pub(super) fn new(
         server: Arc<SshServer<B>>,
         tracker: TaskTracker,
+        limits: Arc<Limits>,
         peer: SocketAddr,
         connection: Arc<ConnectionState>,
         unauthenticated: UnauthenticatedSlot,
     ) -> Self {
-        let unauthenticated = Some(unauthenticated);
-        Self { server, tracker, peer, connection, unauthenticated, fingerprint: None, channels: HashMap::new() }
+        Self {
+            server,
+            tracker,
+            limits,
+            peer,
+            network: ClientNetwork::of(peer.ip()),
+            connection,
+            unauthenticated: Some(unauthenticated),
+            share: None,
+            fingerprint: None,
+            channels: HashMap::new(),
+        }
+    }
+
+    /// Logs that a client was refused, unless its key has been refused often in the last minute.
+    fn log_refusal(&self, key: &Key, limit: &LimitReached) {
+        if let Some(suppressed) = self.limits.log.admit(LogKind::Refused(key.id)) {
+            tracing::warn!(peer = %self.peer, key = %key.name, suppressed, "ssh client refused: {limit}");
+        }
+    }
+
+    /// A session of the key, for one request.
+    fn session(&self, key: &Key) -> Result<Share, LimitReached> {
+        if let Some(Err(limit)) = &self.share {
+            return Err(limit.clone());
+        }
+        let session = self.limits.shares.session(key, self.network);
+        if let Err(limit) = &session {
+            self.log_refusal(key, limit);
+        }
+        session
     }
 
     async fn lookup(&self, key: &PublicKey, algorithm: &Algorithm) -> Option<Key> {
@@ -67,7 +105,9 @@ impl<B: Backend> Handler<B> {
         let key = match self.server.store.key_by_fingerprint(fingerprint).await {
             Ok(Some(key)) => key,
             Ok(None) => {
-                tracing::info!(peer = %self.peer, "the ssh key of a connection was removed");
+                if let Some(suppressed) = self.limits.log.admit(LogKind::Disconnected) {
+                    tracing::info!(peer = %self.peer, suppressed, "the ssh key of a connection was removed");
+                }
                 return Err(russh::Error::NotAuthenticated);
             }
             Err(error) => {
@@ -75,6 +115,7 @@ impl<B: Backend> Handler<B> {
                 return session.channel_failure(id);
             }
         };
+        let share = self.session(&key);
         let caller = Caller::of_key(key, self.peer.ip().to_canonical().to_string());
         self.connection.touch();
         let Some(open) = self.channels.get_mut(&id) else { return session.channel_failure(id) };
@@ -82,6 +123,7 @@ impl<B: Backend> Handler<B> {
         session.channel_success(id)?;
         let answer = Answer {
             server: Arc::clone(&self.server),
+            share,
             caller,
             command: command.to_vec(),
             terminal: open.terminal.as_ref().map(|terminal| terminal.client.clone()),
@@ -111,11 +153,20 @@ impl<B: Backend> russh::server::Handler for Handler<B> {
         let Some(key) = self.lookup(key.public_key, key.algorithm).await else {
             return Ok(Auth::reject());
         };
-        tracing::info!(peer = %self.peer, key = %key.name, "ssh client authenticated");
+        let share = self.limits.shares.connection(&key, self.network);
+        match &share {
+            Ok(_) => {
+                if let Some(suppressed) = self.limits.log.admit(LogKind::Login(key.id)) {
+                    tracing::info!(peer = %self.peer, key = %key.name, suppressed, "ssh client authenticated");
+                }
+                self.unauthenticated = None;
+                self.connection.touch();
+                self.connection.authenticated.cancel();
+            }
+            Err(limit) => self.log_refusal(&key, limit),
+        }
+        self.share = Some(share);
         self.fingerprint = Some(key.fingerprint);
-        self.unauthenticated = None;
-        self.connection.touch();
-        self.connection.authenticated.cancel();
         Ok(Auth::Accept)
     }
 
@@ -158,7 +209,9 @@ impl<B: Backend> russh::server::Handler for Handler<B> {
         }
         let Some(open) = self.channels.get(&channel) else { return Ok(()) };
         open.receive(data).map_err(|_| {
-            tracing::warn!(peer = %self.peer, "ssh client sent more than its window");
+            if let Some(suppressed) = self.limits.log.admit(LogKind::Disconnected) {
+                tracing::warn!(peer = %self.peer, suppressed, "ssh client sent more than its window");
+            }
             russh::Error::Inconsistent
         })
     }

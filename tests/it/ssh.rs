@@ -25,7 +25,10 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::support::waiting::{DEADLINE, at_rest, eventually};
+use crate::support::{
+    held::{held, is_closed},
+    waiting::{DEADLINE, at_rest, eventually},
+};
 
 #[derive(Default)]
 struct Seen {
@@ -455,33 +458,118 @@ fn all_output_arrives_at_a_client_that_reads_late() {
 #[test]
 fn unauthenticated_connections_are_limited_in_time_and_number() {
     let server = Server::start(Ssh { handshake_seconds: 2, max_unauthenticated_per_address: 3, ..Ssh::default() });
-    let connect = || {
-        let stream = TcpStream::connect(server.address).unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        stream
-    };
-    let greeted = |stream: &mut TcpStream| {
-        let mut line = [0; 4];
-        stream.read_exact(&mut line).is_ok() && &line == b"SSH-"
-    };
     let begun = Instant::now();
-    let mut silent: Vec<_> = (0..3).map(|_| connect()).collect();
+    let mut silent: Vec<_> = (0..4).map(|_| held(server.address, "127.0.0.1")).collect();
+    eventually("the fourth connection has got the place of the first", || is_closed(&mut silent[0]).then_some(()));
+    assert!(!silent[1..].iter_mut().any(is_closed) || begun.elapsed() >= Duration::from_secs(2));
     for stream in &mut silent {
-        assert!(greeted(stream));
+        eventually("a silent connection is closed", || is_closed(stream).then_some(()));
     }
-    assert!(!greeted(&mut connect()), "a fourth connection from one address");
-    let mut rest = Vec::new();
-    let _ = silent[0].read_to_end(&mut rest);
     let lasted = begun.elapsed();
     assert!((Duration::from_secs(1)..Duration::from_secs(10)).contains(&lasted), "closed after {lasted:?}");
-    drop(silent);
     for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"SSH-2.0-x\r\n\xff\xff\xff\xff\xff\xff", &vec![0; 100_000]] {
-        let mut stream = connect();
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
         let _ = stream.write_all(garbage);
         let _ = stream.shutdown(std::net::Shutdown::Write);
         let _ = stream.read_to_end(&mut Vec::new());
     }
     eventually("another client logs in", || (server.run("admin", &[], &["true"], b"").status.success()).then_some(()));
+    server.stop();
+}
+
+#[test]
+fn a_client_logs_in_beside_200_held_connections() {
+    // Of one address: the client's own. Of 50: more than there are places.
+    for addresses in [1, 50] {
+        let ssh = Ssh { handshake_seconds: 600, ..Ssh::default() };
+        let (all, of_one) = (ssh.max_unauthenticated, ssh.max_unauthenticated_per_address);
+        let server = Server::start(ssh);
+        let begun = Instant::now();
+        let mut held: Vec<_> =
+            (0..200).map(|n| held(server.address, &format!("127.0.0.{}", 1 + n % addresses))).collect();
+        for _ in 0..3 {
+            assert!(server.run("admin", &[], &["true"], b"").status.success());
+        }
+        // Long before the held connections have no more time.
+        assert!(begun.elapsed() < Duration::from_mins(2), "{:?}", begun.elapsed());
+        let most = if addresses == 1 { of_one } else { all };
+        eventually("the oldest connections are closed", || {
+            let open = held.iter_mut().map(is_closed).filter(|closed| !closed).count();
+            (open <= most && open >= most - 4).then_some(())
+        });
+        server.stop();
+    }
+}
+
+#[test]
+fn a_key_has_its_share_and_an_admin_always_gets_in() {
+    let ssh = Ssh { max_connections: 6, reserved_for_admins: 2, max_connections_per_key: 3, ..Ssh::default() };
+    let server = Server::start(ssh);
+    for name in ["ann", "bob", "kim"] {
+        server.key(name, &["-t", "ed25519"], false);
+    }
+    let mut started = 0;
+    let mut hang = |key| {
+        let mut ssh = server.ssh_with(key, &[], &["hang"]);
+        let child = ssh.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        started += 1;
+        eventually("the command runs", || (server.seen.started.load(Ordering::SeqCst) == started).then_some(()));
+        child
+    };
+    let refused = |key: &str, message: &str| {
+        let output = server.run(key, &[], &["true"], b"");
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(6), message));
+    };
+    let mut running: Vec<_> = (0..3).map(|_| hang("ann")).collect();
+    refused(
+        "ann",
+        " !     your key \"ann\" has 3 connections already (ssh.max_connections_per_key); close some, then try again\n",
+    );
+    running.push(hang("bob"));
+    refused(
+        "kim",
+        " !     the server has 4 connections already (ssh.max_connections, of which ssh.reserved_for_admins are for \
+         admins); try again later\n",
+    );
+    running.push(hang("admin"));
+    assert!(server.run("admin", &[], &["words"], b"").status.success());
+    for mut child in running {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    eventually("the shares are given back", || server.run("kim", &[], &["true"], b"").status.success().then_some(()));
+    server.stop();
+}
+
+#[test]
+fn a_key_has_its_share_of_sessions_over_all_its_connections() {
+    let server = Server::start(Ssh { max_sessions_per_key: 2, ..Ssh::default() });
+    server.key("ann", &["-t", "ed25519"], false);
+    server.key("bob", &["-t", "ed25519"], false);
+    let control = format!("ControlPath={}", server.path("control").display());
+    // Two sessions on one connection.
+    let shared = ["-o", "ControlMaster=auto", "-o", &control];
+    let mut running = Vec::new();
+    for started in 1..=2 {
+        let mut ssh = server.ssh_with("ann", &shared, &["hang"]);
+        running.push(ssh.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+        eventually("the command runs", || (server.seen.started.load(Ordering::SeqCst) == started).then_some(()));
+    }
+    for options in [&shared[..], &[]] {
+        let output = server.run("ann", options, &["true"], b"");
+        let message = " !     your key \"ann\" has 2 running commands and pushes already (ssh.max_sessions_per_key); end some, \
+                       then try again\n";
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(6), message));
+    }
+    assert!(server.run("bob", &[], &["words"], b"").status.success());
+    // The second client is not the master: its end is the end of its session alone.
+    let mut second = running.pop().unwrap();
+    second.kill().unwrap();
+    second.wait().unwrap();
+    eventually("a session is free", || server.run("ann", &[], &["true"], b"").status.success().then_some(()));
+    running[0].kill().unwrap();
+    running[0].wait().unwrap();
     server.stop();
 }
 
@@ -573,5 +661,18 @@ fn a_stopping_server_waits_for_commands_and_then_aborts_them() {
     server.abort.cancel();
     assert_eq!(hanging.wait().unwrap().code(), Some(255));
     eventually("the hang-up", || (server.seen.hangups.load(Ordering::SeqCst) == 1).then_some(()));
+    server.stop();
+}
+
+#[test]
+fn ssh_audit_finds_no_failure() {
+    let server = Server::start(Ssh::default());
+    let mut audit = Command::new("ssh-audit");
+    audit.args(["--no-colors", "-p", &server.address.port().to_string(), "127.0.0.1"]);
+    let output = audit.output().expect("ssh-audit is installed");
+    let report = text(&output.stdout);
+    assert!(report.contains("(kex) curve25519-sha256"), "{report}{}", text(&output.stderr));
+    let failures: Vec<_> = report.lines().filter(|line| line.contains("[fail]")).collect();
+    assert!(failures.is_empty(), "{failures:#?}");
     server.stop();
 }

@@ -4,6 +4,7 @@ pub mod apps;
 pub mod command;
 pub mod elsewhere;
 pub mod engine;
+pub mod held;
 pub mod http;
 pub mod images;
 pub mod instances;
