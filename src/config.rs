@@ -92,6 +92,7 @@ impl Config {
             return invalid("router", "head_seconds, body_seconds, send_seconds and idle_seconds must be at least 1");
         }
         self.check_ssh()?;
+        self.check_git()?;
         let seconds = [
             ("router.head_seconds", router.head_seconds),
             ("router.body_seconds", router.body_seconds),
@@ -99,6 +100,7 @@ impl Config {
             ("router.idle_seconds", router.idle_seconds),
             ("ssh.handshake_seconds", self.ssh.handshake_seconds),
             ("ssh.idle_seconds", self.ssh.idle_seconds),
+            ("git.push_wait_seconds", self.git.push_wait_seconds),
             ("build.timeout_seconds", self.build.timeout_seconds),
             ("instances.stop_grace_seconds", self.instances.stop_grace_seconds),
             ("instances.drain_seconds", self.instances.drain_seconds),
@@ -134,6 +136,24 @@ impl Config {
             return invalid(
                 "ssh.reserved_for_admins",
                 "must be less than ssh.max_connections: other users need some, too",
+            );
+        }
+        Ok(())
+    }
+
+    fn check_git(&self) -> Result<(), ConfigError> {
+        let invalid = |key, message: &str| Err(ConfigError::Value { key, message: message.to_owned() });
+        let git = &self.git;
+        if git.max_pushes == 0 || git.max_pushes_per_user == 0 {
+            return invalid("git", "max_pushes and max_pushes_per_user must be at least 1");
+        }
+        if git.max_push_bytes == 0 || git.max_repository_mib == 0 || git.max_objects == 0 || git.max_refs == 0 {
+            return invalid("git", "max_push_bytes, max_repository_mib, max_objects and max_refs must be at least 1");
+        }
+        if git.memory_mib < 32 || git.all_memory_mib < git.memory_mib || git.pids < 16 {
+            return invalid(
+                "git",
+                "memory_mib must be at least 32, all_memory_mib at least memory_mib, pids at least 16",
             );
         }
         Ok(())

@@ -9,6 +9,7 @@ mod hook_server;
 mod pkt_line;
 mod proc_receive;
 mod push;
+mod push_turns;
 mod setup;
 mod shallow;
 
@@ -17,6 +18,7 @@ pub use error::ReceiveError;
 pub use handler::{Decided, PushHandler, RefUpdate, Rejection, RequestedPush, ServedApp};
 
 use std::{
+    fmt,
     path::PathBuf,
     sync::{
         Arc,
@@ -27,13 +29,21 @@ use std::{
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{config::Config, git::Repositories, store::Actor};
+use crate::{
+    config::Config,
+    git::{QuotaExceeded, Repositories, Repository},
+    store::Actor,
+};
 use handler::DynPushHandler;
 use hook_server::HookServer;
 use push::{ExpectedPushes, Push};
+use push_turns::PushTurns;
 
 /// Time that a push waits for its handlers after git has ended. A handler past its commit point goes on after that.
 const HANDLER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Maximum size of a pack for a repository whose quota is used up, in bytes.
+const MIN_PACK_LIMIT: u64 = 64 * 1024;
 
 /// Runs git's server programs; cheap to clone.
 #[derive(Clone)]
@@ -46,6 +56,8 @@ struct ReceiverShared {
     hook_socket: PathBuf,
     hook_program: PathBuf,
     max_push_bytes: u64,
+    max_repository_bytes: u64,
+    turns: PushTurns,
     tracker: TaskTracker,
 }
 
@@ -92,6 +104,8 @@ impl Receiver {
             hook_socket,
             hook_program,
             max_push_bytes: config.git.max_push_bytes,
+            max_repository_bytes: config.git.max_repository_mib << 20,
+            turns: PushTurns::new(&config.git),
             tracker: tracker.clone(),
         })))
     }
@@ -121,11 +135,12 @@ impl Receiver {
         streams: Streams,
         hangup: CancellationToken,
     ) -> u32 {
+        let group = self.0.repositories.group();
         let mut command = self.0.repositories.get(&app.name).command();
         command.args(["upload-pack", "--strict", "."]);
         let mut streams = streams;
         let serve = |disconnected| async move {
-            child::serve(command, git_protocol, &mut streams, None, &disconnected).await.status
+            child::serve(command, &group, git_protocol, &mut streams, None, &disconnected).await.status
         };
         self.run_task(hangup, serve).await
     }
@@ -150,28 +165,47 @@ impl Receiver {
     ) -> u32 {
         let this = &self.0;
         let repository = this.repositories.get(&app.name);
+        let turn = tokio::select! {
+            turn = this.turns.turn(pusher.user, &mut streams.stderr) => turn,
+            () = disconnected.cancelled() => return child::FAILED,
+        };
+        let turn = match turn {
+            Ok(turn) => turn,
+            Err(error) => {
+                child::report(&mut streams.stderr, &error.to_string()).await;
+                this.handler.ended_without_update(&app, &pusher);
+                return child::FAILED;
+            }
+        };
         let kept = tokio::select! {
             kept = repository.protect_objects() => kept,
             () = disconnected.cancelled() => return child::FAILED,
         };
+        let limit = self.pack_limit(&repository).await;
+        let group = this.repositories.group();
         let push = Arc::new(Push {
-            reader: repository.reader(),
+            repository: repository.clone(),
+            reader: repository.reader_in(&group),
             app,
             pusher,
             cancel: disconnected.child_token(),
             rejected: AtomicBool::new(false),
+            deleted: AtomicBool::new(false),
             asked: AtomicBool::new(false),
             unpacked: AtomicBool::new(false),
             tasks: TaskTracker::new(),
         });
+        // It starts, and joins the control group, while the client makes its pack.
+        push.reader.start();
         let nonce = this.expected.expect(&push);
         let mut command = repository.command();
         command.env("PAAS_HOOK_PROGRAM", &this.hook_program).env("PAAS_HOOK_SOCKET", &this.hook_socket);
-        command.env("PAAS_HOOK_NONCE", &nonce).args(["receive-pack", "."]);
-        let ended = child::serve(command, git_protocol, &mut streams, Some(&push.reader), &disconnected).await;
+        command.env("PAAS_HOOK_NONCE", &nonce);
+        command.arg("-c").arg(format!("receive.maxInputSize={}", limit.bytes())).args(["receive-pack", "."]);
+        let ended = child::serve(command, &group, git_protocol, &mut streams, Some(&push.reader), &disconnected).await;
         this.expected.forget(&nonce);
-        if ended.received > this.max_push_bytes && !push.unpacked.load(Ordering::Acquire) {
-            child::report(&mut streams.stderr, &too_large(this.max_push_bytes)).await;
+        if ended.received > limit.bytes() && !push.unpacked.load(Ordering::Acquire) {
+            child::report(&mut streams.stderr, &limit.to_string()).await;
         }
 
         // git has ended, so the verdict has no recipient: updates before their commit point are cancelled.
@@ -181,7 +215,10 @@ impl Receiver {
         let (tasks, ended_push) = (push.tasks.clone(), Arc::clone(&push));
         this.tracker.spawn(async move {
             push.tasks.wait().await;
-            drop(kept);
+            drop((kept, turn));
+            if push.deleted.load(Ordering::Acquire) {
+                repository.refs_were_deleted();
+            }
             let may_have_garbage = !is_clean || push.rejected.load(Ordering::Acquire);
             let tidied = if may_have_garbage { repository.gc().await } else { repository.gc_if_needed().await };
             if let Err(error) = tidied {
@@ -194,6 +231,51 @@ impl Receiver {
             this.handler.ended_without_update(&ended_push.app, &ended_push.pusher);
         }
         ended.status
+    }
+
+    /// The maximum size of a pack: that of each push, or what is left of the repository's quota.
+    async fn pack_limit(&self, repository: &Repository) -> PackLimit {
+        let of_push = PackLimit::Push { max: self.0.max_push_bytes };
+        match repository.room().await {
+            Ok((used, left)) if left < self.0.max_push_bytes => {
+                // What a small pack exceeds is measured after it was received, and deletions have none.
+                let left = left.max(MIN_PACK_LIMIT).min(self.0.max_push_bytes);
+                PackLimit::Repository(
+                    QuotaExceeded::PackTooLarge { used, max: self.0.max_repository_bytes, left },
+                    left,
+                )
+            }
+            Ok(_) => of_push,
+            Err(error) => {
+                tracing::warn!(repository = %repository.path().display(), %error, "cannot measure a repository");
+                of_push
+            }
+        }
+    }
+}
+
+/// Maximum size of a pack, and why; `Display` writes the refusal of a larger one.
+enum PackLimit {
+    /// That of each push.
+    Push { max: u64 },
+    /// What is left of the repository's quota, in bytes.
+    Repository(QuotaExceeded, u64),
+}
+
+impl PackLimit {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Push { max } | Self::Repository(_, max) => *max,
+        }
+    }
+}
+
+impl fmt::Display for PackLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Push { max } => f.write_str(&too_large(*max)),
+            Self::Repository(exceeded, _) => exceeded.fmt(f),
+        }
     }
 }
 

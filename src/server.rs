@@ -15,7 +15,7 @@ use crate::{
     data_dir,
     deploy::{DeployError, Deployer, StackUpdates},
     engine::{Engine, EngineError, Kind},
-    git::{GitError, Repositories},
+    git::{self, GitError, Repositories},
     images::{ImageError, ImageStore, Registry, StackDefinition},
     instances::{Instances, InstancesError},
     operations::{AuditLog, AuditedPushes, CronSchedule, EventSweep, Failure, Operations},
@@ -136,7 +136,7 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
     let builder =
         Builder::new(Arc::clone(&config), engine.builds.clone(), engine.images.clone(), images.clone(), token.clone())
             .await?;
-    let repositories = Repositories::open(&config).await?;
+    let repositories = Repositories::open(&config, Some(&server_id)).await?;
     let driver = Driver::new(tracker.clone(), stopped.clone());
     let runtime = Runtime::Local(Local::new(Arc::clone(&config), &engine, images.clone(), openings.clone(), token)?);
     store.set_local_endpoints(config.address_plan()?).await?;
@@ -253,8 +253,10 @@ pub async fn halt(config: &Config) -> Result<(), ServerError> {
 /// Removes everything that this server has on the engine, while the server itself is stopped. The data folder is kept.
 pub async fn purge(config: &Config) -> Result<(), ServerError> {
     let _lock = lock_data_dir(config)?;
-    let engine = Engine::connect(config, &Store::open(&config.data_dir)?.server_id().await?).await?;
+    let server_id = Store::open(&config.data_dir)?.server_id().await?;
+    let engine = Engine::connect(config, &server_id).await?;
     Builder::unmount_leftovers(config).await?;
+    let _ = tokio::task::spawn_blocking(move || git::remove_groups(&server_id)).await;
     Ok(engine.remove_all().await?)
 }
 

@@ -23,7 +23,6 @@ mod flow;
 mod handler;
 mod host_key;
 mod limits;
-mod network;
 mod output;
 mod request;
 mod shares;

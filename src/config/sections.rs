@@ -106,6 +106,24 @@ section! {
     Git {
         /// Maximum size of the pack of one push, in bytes.
         max_push_bytes: u64 = 2 << 30,
+        /// Maximum number of pushes that run at the same time; further ones wait, those of users with few pushes first.
+        max_pushes: usize = 32,
+        /// Maximum number of pushes of one user that run at the same time.
+        max_pushes_per_user: usize = 8,
+        /// Seconds after which a push that waits is refused.
+        push_wait_seconds: u64 = 600,
+        /// Memory of git's processes of one push or fetch, in MiB.
+        memory_mib: u64 = 2048,
+        /// Memory of git's processes of all pushes and fetches, in MiB.
+        all_memory_mib: u64 = 4096,
+        /// Processes and threads of one push or fetch.
+        pids: u32 = 512,
+        /// Maximum size of an app's repository, in MiB.
+        max_repository_mib: u64 = 4096,
+        /// Maximum number of objects of an app's repository.
+        max_objects: u64 = 5_000_000,
+        /// Maximum number of branches and tags of an app's repository.
+        max_refs: u64 = 1000,
     }
 }
 

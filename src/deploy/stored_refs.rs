@@ -219,7 +219,7 @@ mod tests {
             let push = push(refs, false);
             text(RefPlan::new(&app, &push, &unchanged(&push)).other_lines(&app, tagged))
         };
-        let (v1, v2, notes) = ("refs/tags/v1", "refs/tags/v2", "refs/notes/commits");
+        let (v1, v2) = ("refs/tags/v1", "refs/tags/v2");
         let pushes = "       pushes to the branch main are deployed";
         for (tagged, advice) in [
             (TaggedCommit::None, pushes),
@@ -245,8 +245,6 @@ mod tests {
         let any = "       git push REMOTE 'TAG^{commit}:refs/heads/main' deploys the commit of a tag";
         assert_eq!(lines(&[v1, v2], false, TaggedCommit::None), [several, any]);
         assert_eq!(lines(&[v1, v2], true, TaggedCommit::None), [several, pushes]);
-        let of_notes = ["=====> Nothing is deployed: refs/notes/commits is not a branch", pushes];
-        assert_eq!(lines(&[notes], false, TaggedCommit::None), of_notes);
         let beside = lines(&["+refs/heads/main", v1], false, TaggedCommit::None);
         assert_eq!(beside, ["       stored without being deployed: v1"]);
         assert_eq!(lines(&["-refs/tags/v1"], false, TaggedCommit::None), [""; 0]);

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use super::{
-    command::output,
+    command::output_in,
     error::{GitError, Result},
     repositories::Repositories,
     repository::Repository,
@@ -81,7 +81,8 @@ impl Repositories {
         folder: Option<&str>,
         from: &Origin,
     ) -> Result<Source> {
-        let mut command = repository.command();
+        let group = self.group();
+        let mut command = self.gated_command(repository.path());
         match from {
             Origin::Any => {
                 command.env("GIT_ALLOW_PROTOCOL", "https:http:git:file:ssh");
@@ -114,11 +115,11 @@ impl Repositories {
             "--",
         ]);
         command.args([url.expose(), reference.unwrap_or("HEAD")]);
-        output(command).await.map_err(|error| match error {
+        output_in(&group, "fetch", command).await.map_err(|error| match error {
             GitError::Command { message, .. } => GitError::Fetch { url: url.clone(), message: url.hide_in(&message) },
             other => other,
         })?;
-        let reader = repository.reader();
+        let reader = repository.reader_in(&group);
         let commit = reader.fetched().await?;
         reader.source_tar(&commit, folder, &Files::All).await
     }

@@ -6,9 +6,10 @@
 use std::{fs, path::Path, sync::atomic::Ordering, time::SystemTime};
 
 use super::{
-    command::output,
+    command::{output, output_in},
     error::{Result, failed},
     files::blocking,
+    groups::Group,
     repository::Repository,
     usage::ObjectGuard,
 };
@@ -36,14 +37,31 @@ impl Repository {
         let has_garbage = usage.has_garbage.swap(false, Ordering::AcqRel);
         let pack_folder = self.path.join("objects/pack");
         let packs = blocking(move || packs(&pack_folder)).await.map_err(failed("read", &self.path))?;
-        if !has_garbage && packs.len() <= MAX_PACKS {
+        // A full repository is repacked to the last byte, but not again while nothing can have become garbage.
+        let (used, max) = (self.object_use().await?.bytes, self.repositories.quota().bytes);
+        let is_full = if usage.has_deleted_refs.load(Ordering::Acquire) {
+            used >= max / 8 * 7
+        } else {
+            used >= max && used != usage.repacked_bytes.load(Ordering::Acquire)
+        };
+        if !has_garbage && !is_full && packs.len() <= MAX_PACKS {
             return Ok(());
         }
-        let collected = self.collect(&packs).await;
-        if collected.is_err() {
-            usage.has_garbage.store(true, Ordering::Release);
+        let collected = self.collect(&packs, is_full).await;
+        match (&collected, is_full) {
+            (Err(_), _) => usage.has_garbage.store(true, Ordering::Release),
+            (Ok(()), true) => {
+                usage.has_deleted_refs.store(false, Ordering::Release);
+                usage.repacked_bytes.store(self.object_use().await?.bytes, Ordering::Release);
+            }
+            (Ok(()), false) => {}
         }
         collected
+    }
+
+    /// Notes that refs were deleted: if the repository is almost full, what only they kept is collected.
+    pub fn refs_were_deleted(&self) {
+        self.repositories.usage(&self.app).has_deleted_refs.store(true, Ordering::Release);
     }
 
     /// Forgets what shallow pushes have recorded in vain: only while no push runs, since what it recorded may still arrive, and
@@ -57,15 +75,23 @@ impl Repository {
         self.reader().prune_shallow().await
     }
 
-    async fn collect(&self, packs: &[Pack]) -> Result<()> {
+    async fn collect(&self, packs: &[Pack], is_full: bool) -> Result<()> {
         // Newer versions of git remove these files themselves; older versions use other names for them.
         self.shell("rm -rf objects/incoming-* objects/tmp_objdir-* objects/pack/tmp_*").await?;
-        let has_refs = self.reader().has_refs().await?;
-        if worth_repacking(packs, has_refs) {
-            self.git(&["pack-refs", "--all"]).await?;
-            self.git(&["repack", "-a", "-d", "-q"]).await?;
+        let group = self.repositories.group();
+        let has_refs = self.reader_in(&group).has_refs().await?;
+        if is_full || worth_repacking(packs, has_refs) {
+            self.git_in(&group, &["pack-refs", "--all"]).await?;
+            self.git_in(&group, &["repack", "-a", "-d", "-q"]).await?;
         }
-        self.git(&["prune", "--expire=now"]).await.map(drop)
+        self.git_in(&group, &["prune", "--expire=now"]).await
+    }
+
+    /// Runs git in a control group, whose limits it may need.
+    async fn git_in(&self, group: &Group, arguments: &[&str]) -> Result<()> {
+        let mut command = self.repositories.gated_command(&self.path);
+        command.args(arguments);
+        output_in(group, arguments.first().unwrap_or(&""), command).await.map(drop)
     }
 
     /// Removes lock files and incomplete packs that killed git processes left. No git may run in this repository.

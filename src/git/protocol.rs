@@ -55,6 +55,8 @@ pub(super) enum Request {
     },
     /// Whether there is any ref; answered with `Is`.
     HasRefs,
+    /// Number of the refs that clients see; answered with `Count`.
+    CountRefs,
     /// The commit that `git fetch` has just fetched; answered with `Id`.
     Fetched,
     /// Whether the object exists and is a commit; answered with `Is`.
@@ -164,6 +166,8 @@ pub(super) enum Answer {
     Id(Option<CommitId>),
     /// The states of refs, in the order of their names.
     Refs(Vec<RefState>),
+    /// A number.
+    Count(u64),
     /// Yes or no.
     Is(bool),
     /// What was asked is done.

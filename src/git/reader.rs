@@ -9,6 +9,7 @@ use std::path::Path;
 use super::{
     error::{GitError, Result, failed},
     filter::{InvalidPattern, key_and_patterns},
+    groups::Group,
     protocol::{Answer, Failure, MAX_FILES, NoFile, RefState, Request},
     repository::Repository,
     source::Source,
@@ -27,7 +28,12 @@ pub struct Reader(ProcessSlot);
 impl Repository {
     /// A reader of this repository.
     pub fn reader(&self) -> Reader {
-        Reader(ProcessSlot::new(self.clone()))
+        Reader(ProcessSlot::new(self.clone(), None))
+    }
+
+    /// A reader whose process is in the control group of a push.
+    pub fn reader_in(&self, group: &Group) -> Reader {
+        Reader(ProcessSlot::new(self.clone(), Some(group.clone())))
     }
 }
 
@@ -79,6 +85,14 @@ impl Reader {
     /// Whether the repository has any ref.
     pub(super) async fn has_refs(&self) -> Result<bool> {
         self.ask_whether(&Request::HasRefs).await
+    }
+
+    /// Number of refs that clients see: branches, tags, and others that were pushed.
+    pub(super) async fn ref_count(&self) -> Result<u64> {
+        match self.ask(&Request::CountRefs).await? {
+            Answer::Count(count) => Ok(count),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// The commit that `git fetch` has just fetched.
@@ -230,13 +244,13 @@ impl Reader {
         match failure {
             Failure::Unreadable(message) | Failure::Pattern(message) => GitError::Unreadable(Line::sanitize(&message)),
             Failure::Empty | Failure::NothingSelected => GitError::EmptyTree,
-            Failure::NoFolder(folder) => GitError::NoSuchFolder(Line::sanitize(&folder)),
-            Failure::Duplicate(path) => GitError::Duplicate(Line::sanitize(&path)),
+            Failure::NoFolder(folder) => GitError::NoSuchFolder(Line::excerpt(&folder)),
+            Failure::Duplicate(path) => GitError::Duplicate(Line::excerpt(&path)),
             Failure::TooManyFiles => GitError::TooManyFiles(MAX_FILES),
             Failure::SourceTooLarge { bytes } => {
                 GitError::SourceTooLarge { bytes, max: self.0.repository().repositories.max_source_bytes() }
             }
-            Failure::PathTooLong(path) => GitError::PathTooLong(Line::sanitize(&path)),
+            Failure::PathTooLong(path) => GitError::PathTooLong(Line::excerpt(&path)),
             Failure::FileTooLarge => GitError::Unreadable("a file is too large".to_owned()),
         }
     }

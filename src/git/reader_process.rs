@@ -155,6 +155,7 @@ impl<'r> Session<'r> {
                 let mut refs = objects.repository.references().map_err(|e| unreadable(&e))?;
                 Answer::Is(refs.next().is_some())
             }
+            Request::CountRefs => Answer::Count(refs::count(objects.repository)?),
             Request::Fetched => {
                 let fetched = target(objects.repository, FETCHED)?;
                 let fetched = fetched.ok_or_else(|| Failure::Unreadable(format!("there is no {FETCHED}")))?;

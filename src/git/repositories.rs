@@ -16,7 +16,10 @@ use super::{
     command::output,
     error::{GitError, Result, failed},
     files::{blocking, sync},
-    program, settings,
+    groups::{GATE, Group, Groups},
+    program,
+    quota::Quota,
+    settings,
     usage::Usage,
 };
 use crate::{config::Config, model::AppName};
@@ -38,18 +41,21 @@ struct RepositoriesShared {
     program: PathBuf,
     user_id: u32,
     max_source_bytes: u64,
+    groups: Arc<Groups>,
+    quota: Quota,
     usages: Mutex<HashMap<AppName, Arc<Usage>>>,
 }
 
 impl Repositories {
     /// Opens `<data_dir>/repos`, writes the settings, the hook and a copy of this program to `<data_dir>/git`, and checks
-    /// the version of git. Only one server may open a data folder.
-    pub async fn open(config: &Config) -> Result<Self> {
-        Self::open_with(Path::new(program::THIS_PROGRAM), config).await
+    /// the version of git. Only one server may open a data folder. git's processes get control groups named after the server, if
+    /// there is one.
+    pub async fn open(config: &Config, server_id: Option<&str>) -> Result<Self> {
+        Self::open_with(Path::new(program::THIS_PROGRAM), config, server_id).await
     }
 
     /// The same with another program as the one that reads repositories.
-    pub async fn open_with(program: &Path, config: &Config) -> Result<Self> {
+    pub async fn open_with(program: &Path, config: &Config, server_id: Option<&str>) -> Result<Self> {
         let dir = config.data_dir.join("repos");
         let home = config.data_dir.join("git");
         for (path, mode) in [(&dir, 0o711), (&home, 0o755)] {
@@ -62,7 +68,10 @@ impl Repositories {
         let program = installed.clone();
         let install = move || program::install(&original, &installed);
         blocking(install).await.map_err(failed("write", &program))?;
-        let shared = RepositoriesShared { dir, home, program, user_id: config.user_id, max_source_bytes, usages };
+        let groups = server_id.map_or_else(|| Groups::none(&config.git), |id| Groups::new(id, &config.git));
+        let quota = Quota::new(&config.git);
+        let user_id = config.user_id;
+        let shared = RepositoriesShared { dir, home, program, user_id, max_source_bytes, groups, quota, usages };
         let repositories = Self(Arc::new(shared));
         let version = repositories.git(&repositories.0.dir, ["--version"]).await;
         let version = version.map_err(|error| match (error, repositories.user_id()) {
@@ -104,6 +113,16 @@ impl Repositories {
     /// Maximum size of all files of a commit, in bytes.
     pub(super) fn max_source_bytes(&self) -> u64 {
         self.0.max_source_bytes
+    }
+
+    /// Limits of each repository.
+    pub(super) fn quota(&self) -> Quota {
+        self.0.quota
+    }
+
+    /// A control group for the processes of one push, fetch, or other use of a repository.
+    pub fn group(&self) -> Group {
+        self.0.groups.group()
     }
 
     /// What uses the repository of an app.
@@ -184,6 +203,13 @@ impl Repositories {
     /// A git command in a folder, not started. The process is killed when its handle is dropped.
     pub fn command(&self, folder: &Path) -> Command {
         self.child("git", folder)
+    }
+
+    /// A git command in a folder that begins in a control group ([`Group::run`]).
+    pub(super) fn gated_command(&self, folder: &Path) -> Command {
+        let mut command = self.child("sh", folder);
+        command.args(["-c", GATE, "sh", "git"]).stdin(Stdio::piped());
+        command
     }
 
     /// A program that runs under the same restrictions as git.

@@ -37,7 +37,7 @@ const ACCEPTED_ERRORS: [&str; 14] = [
 ];
 
 /// Text of the settings file: all pushes go to the hook `proc-receive`, which also decides about deletions and force
-/// pushes; objects are checked, and are on disk before they are used; git does not collect garbage by itself.
+/// pushes; clients fetch only branches and tags; objects are checked, and are on disk before they are used; git does not collect garbage by itself.
 fn text(hooks: &Path, version: (u32, u32), max_push_bytes: u64) -> String {
     // Newer versions of git warn about the older key, and older versions ignore the newer one.
     let fsync = if version >= (2, 36) { "fsync = all" } else { "fsyncObjectFiles = true" };
@@ -52,7 +52,7 @@ fn text(hooks: &Path, version: (u32, u32), max_push_bytes: u64) -> String {
          \tmaxInputSize = {max_push_bytes}\n\tadvertisePushOptions = true\n\
          [receive \"fsck\"]\n{accepted}\
          [transfer]\n\thideRefs = refs/paas\n\
-         [uploadpack]\n\tallowFilter = true\n\
+         [uploadpack]\n\tallowFilter = true\n\thideRefs = refs\n\thideRefs = !refs/heads\n\thideRefs = !refs/tags\n\
          # Buildpacks are fetched from repositories of other users, such as an operator's own.\n\
          [safe]\n\tdirectory = *\n\
          [gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n\

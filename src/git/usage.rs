@@ -1,7 +1,10 @@
 //! Coordinates pushes and garbage collections of a repository.
 
 use std::{
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
     time::Duration,
 };
 
@@ -16,6 +19,10 @@ pub(super) struct Usage {
     lock: Arc<RwLock<()>>,
     /// Whether the repository is known to have garbage.
     pub has_garbage: AtomicBool,
+    /// Whether refs were deleted since the repository was repacked, so that what only they kept is garbage.
+    pub has_deleted_refs: AtomicBool,
+    /// Size of the objects after the repacking of a full repository, in bytes.
+    pub repacked_bytes: AtomicU64,
 }
 
 /// Protects the objects of a push: while it exists, no garbage is collected in the repository.

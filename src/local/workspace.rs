@@ -61,7 +61,7 @@ impl Workspace {
             registry_token.clone(),
         )
         .await?;
-        let repositories = Repositories::open(&config).await?;
+        let repositories = Repositories::open(&config, None).await?;
         Ok(Self { engine, images, config, builder, stack, repositories, registry_token, tracker, stopped, _lock: lock })
     }
 

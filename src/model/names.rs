@@ -197,8 +197,7 @@ name!(
     /// without control characters.
     OtherRef,
     "ref name",
-    "use refs/heads/BRANCH, refs/tags/TAG or refs/notes/NAME, as `git check-ref-format` accepts it, at most 200 bytes; \
-     refs/replace and those of one working tree are not stored",
+    "use refs/heads/BRANCH or refs/tags/TAG, as `git check-ref-format` accepts it, at most 200 bytes; others are not stored",
     |t| length(t, 200)
         && t.starts_with("refs/")
         && !t.starts_with(BRANCHES)

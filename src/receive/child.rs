@@ -1,11 +1,6 @@
 //! One of git's server programs, run between a client's streams.
 
-use std::{
-    io,
-    os::unix::process::ExitStatusExt as _,
-    process::{ExitStatus, Stdio},
-    time::Duration,
-};
+use std::{io, os::unix::process::ExitStatusExt as _, process::ExitStatus, time::Duration};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
@@ -15,7 +10,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::shallow;
-use crate::{git::Reader, model::Line, oom_score::OomScore};
+use crate::{
+    git::{Group, Joining, Reader},
+    model::Line,
+};
 
 /// Grace period of git, in which it removes unfinished files.
 const GRACE_PERIOD: Duration = Duration::from_secs(2);
@@ -44,9 +42,11 @@ pub(super) struct Ended {
 
 /// Runs the child to its end. The client counts as disconnected when `disconnected` is cancelled, or when a read or
 /// write fails, but not at its end-of-file. Then the child's whole process group is ended, and `disconnected` is
-/// cancelled. For a push, `pushed_to` is the reader of its repository.
+/// cancelled. For a push, `pushed_to` is the reader of its repository. If the processes of the control group exceed a limit of it,
+/// the client is told.
 pub(super) async fn serve(
     mut command: Command,
+    group: &Group,
     git_protocol: Option<String>,
     streams: &mut Streams,
     pushed_to: Option<&Reader>,
@@ -56,16 +56,15 @@ pub(super) async fn serve(
     if let Some(protocol) = git_protocol.filter(|p| matches!(p.as_str(), "version=0" | "version=1" | "version=2")) {
         command.env("GIT_PROTOCOL", protocol);
     }
-    let mut child = match command.stdin(Stdio::piped()).spawn() {
-        Ok(child) => child,
+    let (mut child, joining) = match group.spawn(&mut command) {
+        Ok(started) => started,
         Err(error) => {
             tracing::error!(%error, "git does not start");
             report(stderr, "git does not start on the server: tell its operator").await;
             return Ended { status: FAILED, received: 0 };
         }
     };
-    OomScore::Ordinary.apply_to(child.id());
-    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    let processes = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     let (mut received, mut refused) = (0, None);
     let (child_in, child_out, child_err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let ended = {
@@ -76,7 +75,7 @@ pub(super) async fn serve(
         };
         tokio::select! {
             ended = answering => ended.ok(),
-            () = copy_input(stdin, child_in, pushed_to, &mut received, &mut refused) => None,
+            () = copy_input(stdin, (child_in, joining), pushed_to, &mut received, &mut refused) => None,
             () = disconnected.cancelled() => None,
         }
     };
@@ -87,22 +86,27 @@ pub(super) async fn serve(
         ended
     } else {
         disconnected.cancel();
-        end(&mut child, group).await
+        end(&mut child, processes).await
     };
+    if let Some(exceeded) = group.exceeded() {
+        tracing::warn!("{exceeded}");
+        report(stderr, &exceeded.to_string()).await;
+    }
     let code = |status: ExitStatus| status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     Ended { status: status.and_then(code).and_then(|code| u32::try_from(code).ok()).unwrap_or(FAILED), received }
 }
 
 /// Copies the client's input to the child; returns only when the client has certainly disconnected. After the child has
 /// closed its stdin, the input is still read, so that the client goes on to read the output. `refused` gets the reason for
-/// which git will refuse a shallow clone.
+/// which git will refuse a shallow clone. The child gets no input before it is in its control group.
 async fn copy_input(
     from: &mut (impl AsyncRead + Unpin),
-    to: Option<ChildStdin>,
+    (to, mut joining): (Option<ChildStdin>, Joining),
     pushed_to: Option<&Reader>,
     received: &mut u64,
     refused: &mut Option<String>,
 ) {
+    joining.wait().await;
     let mut to = to;
     let mut buffer = vec![0; 64 * 1024];
     if let Some(reader) = pushed_to {
@@ -167,7 +171,11 @@ async fn end(child: &mut Child, group: Option<Pid>) -> Option<ExitStatus> {
 
 /// Reports a failure to the client.
 pub(super) async fn report(to: &mut (impl AsyncWrite + Unpin), text: &str) {
-    let line = format!("{}\n", Line::Trouble(text.to_owned()));
-    let _ = to.write_all(line.as_bytes()).await;
+    write(to, &format!("{}\n", Line::Trouble(text.to_owned()))).await;
+}
+
+/// Writes text for the client. It is no error if the client has disconnected.
+pub(super) async fn write(to: &mut (impl AsyncWrite + Unpin), text: &str) {
+    let _ = to.write_all(text.as_bytes()).await;
     let _ = to.flush().await;
 }

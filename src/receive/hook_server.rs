@@ -84,8 +84,6 @@ impl HookServer {
             return;
         };
         push.unpacked.store(true, Ordering::Release);
-        // It starts while git sends the updates.
-        push.reader.start();
         if let Err(error) = proc_receive::serve_updates(&self.handler, &self.tracker, &push, &mut hook).await {
             // The pusher sees a failure, so the push must not go on.
             push.cancel.cancel();

@@ -24,6 +24,7 @@ use super::{
     push::Push,
 };
 use crate::{
+    git::QuotaExceeded,
     model::{CommitId, InvalidName, Line, RefName},
     progress::Progress,
 };
@@ -95,18 +96,13 @@ pub(super) async fn serve_updates(
         let line = format!("{}\n", Line::Trouble("push options (-o) have no effect".to_owned()));
         hook.frame(hook::ERR, line.as_bytes()).await?;
     }
-    let mut updates = Vec::with_capacity(requested.commands.len());
-    let mut refused = Vec::with_capacity(requested.commands.len());
+    let mut asked = Vec::with_capacity(requested.commands.len());
     for command in &requested.commands {
-        match command.update(push).await {
-            Ok(update) => {
-                updates.push(update);
-                refused.push(None);
-            }
-            Err(rejection) => refused.push(Some(rejection)),
-        }
+        asked.push(command.update(push).await);
     }
-    let first_refused = requested.commands.iter().zip(&refused).find(|(_, refused)| refused.is_some());
+    refuse_beyond_quota(push, &mut asked).await;
+    let first_refused = requested.commands.iter().zip(&asked).find(|(_, asked)| asked.is_err());
+    let updates: Vec<_> = asked.iter().filter_map(|asked| asked.as_ref().ok()).cloned().collect();
     let decided = match first_refused {
         Some((command, _)) if requested.atomic => vec![Err(Rejection::atomic(&command.shown_name())); updates.len()],
         _ if updates.is_empty() => Vec::new(),
@@ -114,11 +110,14 @@ pub(super) async fn serve_updates(
     };
     let mut decided = decided.into_iter();
     let mut report = Vec::new();
-    for (command, refused) in requested.commands.iter().zip(refused) {
-        let decided = match refused {
-            Some(rejection) => Err(rejection),
-            None => decided.next().unwrap_or_else(|| Err(Rejection::failed())),
+    for (command, asked) in requested.commands.iter().zip(asked) {
+        let decided = match &asked {
+            Err(rejection) => Err(rejection.clone()),
+            Ok(_) => decided.next().unwrap_or_else(|| Err(Rejection::failed())),
         };
+        if decided.is_ok() && asked.is_ok_and(|update| update.new.is_none()) {
+            push.deleted.store(true, Ordering::Release);
+        }
         let answer = match decided {
             Ok(()) => [b"ok ", &command.name[..]].concat(),
             Err(Rejection(reason)) => {
@@ -134,6 +133,26 @@ pub(super) async fn serve_updates(
         hook.frame(hook::OUT, part).await?;
     }
     hook.frame(hook::VERDICT, &[0]).await
+}
+
+/// Refuses the updates for which the repository is too large, or has too many refs: not deletions, which help.
+async fn refuse_beyond_quota(push: &Push, asked: &mut [Result<RefUpdate, Rejection>]) {
+    let is_set = |update: &RefUpdate| update.new.is_some();
+    let is_created = |update: &RefUpdate| update.new.is_some() && update.old.is_none();
+    let count = |which: fn(&RefUpdate) -> bool| asked.iter().flatten().filter(|update| which(update)).count() as u64;
+    if count(is_set) == 0 {
+        return;
+    }
+    let created = count(is_created).saturating_sub(count(|update| update.new.is_none()));
+    let (which, reason): (fn(&RefUpdate) -> bool, _) = match push.repository.check_quota(&push.reader, created).await {
+        Ok(Ok(())) => return,
+        Ok(Err(exceeded @ QuotaExceeded::Refs { .. })) => (is_created, exceeded.to_string()),
+        Ok(Err(exceeded)) => (is_set, exceeded.to_string()),
+        Err(error) => (is_set, error.to_string()),
+    };
+    for asked in asked.iter_mut().filter(|asked| asked.as_ref().is_ok_and(which)) {
+        *asked = Err(Rejection(reason.clone()));
+    }
 }
 
 /// The updates that a push asks for, as git sends them to its hook.
@@ -192,13 +211,21 @@ impl UpdateCommand {
     /// The name for a message, also if it is none of a ref.
     fn shown_name(&self) -> String {
         let name = String::from_utf8_lossy(&self.name);
-        RefName::parse(&name).map_or_else(|_| Line::sanitize(&name), |name| name.to_string())
+        RefName::parse(&name).map_or_else(|_| Line::excerpt(&name), |name| name.to_string())
     }
 
     /// The update that the command asks for.
     async fn update(&self, push: &Push) -> Result<RefUpdate, Rejection> {
         let name = std::str::from_utf8(&self.name).map_err(|_| Rejection("the name of a ref must be UTF-8".into()))?;
         let name = RefName::parse(name).map_err(|e: InvalidName| Rejection(e.to_string()))?;
+        if let (RefName::Other(other), false) = (&name, CommitId::is_zero(&self.new))
+            && name.tag().is_none()
+        {
+            return Err(Rejection(format!(
+                "{} is neither a branch nor a tag; push to refs/heads/NAME or refs/tags/NAME",
+                Line::excerpt(other.as_str())
+            )));
+        }
         let not_zero = |id: &CommitId| Some(id.clone()).filter(|id| !id.is_zero());
         let (old, new) = (not_zero(&self.old), not_zero(&self.new));
         if old.is_none() && new.is_none() {

@@ -11,12 +11,16 @@ use tokio_util::{
 };
 
 use super::handler::ServedApp;
-use crate::{git::Reader, store::Actor};
+use crate::{
+    git::{Reader, Repository},
+    store::Actor,
+};
 
 /// One push, from the start of git until its last handler has ended; until then, the objects that it brought are not
 /// collected.
 #[derive(Debug)]
 pub(super) struct Push {
+    pub(super) repository: Repository,
     /// Reads the repository for the session and its handlers.
     pub(super) reader: Reader,
     pub(super) app: ServedApp,
@@ -24,6 +28,8 @@ pub(super) struct Push {
     pub(super) cancel: CancellationToken,
     /// Whether an update was rejected, so that there may be unreachable objects.
     pub(super) rejected: AtomicBool,
+    /// Whether a ref was deleted.
+    pub(super) deleted: AtomicBool,
     /// Whether the handler was asked; it records the push then.
     pub(super) asked: AtomicBool,
     /// Whether git has stored the whole pack and started the hook.

@@ -94,7 +94,7 @@ mod tests {
         let lines = format!("0035shallow {}\n", "1".repeat(40)).repeat(MAX_ROOTS + 5);
         let folder = tempfile::tempdir().unwrap();
         let config = Config { data_dir: folder.path().to_owned(), ..Config::default() };
-        let repositories = Repositories::open_with(Path::new("/bin/true"), &config).await.unwrap();
+        let repositories = Repositories::open_with(Path::new("/bin/true"), &config, None).await.unwrap();
         let reader = repositories.get(&"app".parse().unwrap()).reader();
         let begun = begin(&mut lines.as_bytes(), &reader).await.unwrap();
         assert_eq!(begun.bytes, lines.as_bytes()[..53 * (MAX_ROOTS + 1)]);

@@ -16,11 +16,15 @@ use super::{
     connection_state::{ConnectionState, Running},
     flow::WINDOW,
     limits::{Limits, LogKind},
-    network::ClientNetwork,
     shares::{LimitReached, Share},
     unauthenticated::UnauthenticatedSlot,
 };
-use crate::{keys, model::TerminalSize, operations::Caller, store::Key};
+use crate::{
+    keys,
+    model::{ClientNetwork, TerminalSize},
+    operations::Caller,
+    store::Key,
+};
 
 /// Maximum number of open channels of one connection.
 const MAX_CHANNELS: usize = 10;

@@ -7,8 +7,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::network::ClientNetwork;
-use crate::{config::Ssh, store::Key};
+use crate::{config::Ssh, model::ClientNetwork, store::Key};
 
 /// Why a client gets no connection, or no session, at the moment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

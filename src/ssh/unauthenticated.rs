@@ -8,8 +8,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::network::ClientNetwork;
-use crate::config::Ssh;
+use crate::{config::Ssh, model::ClientNetwork};
 
 /// The places, and who has them.
 #[derive(Debug)]

@@ -16,6 +16,7 @@ mod crash;
 mod detection;
 mod dockerfile;
 mod dockerfile_cage;
+mod doors;
 mod ending;
 mod engine;
 mod engine_build;

@@ -2,13 +2,13 @@
 
 use std::{
     fs,
-    io::Write as _,
+    io::{BufRead as _, BufReader, Write as _},
     os::unix::fs::PermissionsExt as _,
     process::{Command, Stdio},
     sync::atomic::Ordering,
 };
 
-use paas::receive::Streams;
+use paas::{git::RefChange, model::RefName, receive::Streams};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
@@ -114,6 +114,114 @@ fn a_pack_beyond_the_limit_is_refused() {
     server.quiet();
     assert_eq!(objects(&server), "", "no object of the refused push is left");
     assert_eq!(server.handler.without_update.load(Ordering::Acquire), 1);
+}
+
+#[test]
+fn only_branches_and_tags_are_pushed_and_fetched() {
+    let server = Server::new();
+    let ann = server.work("ann");
+    ann.push(&["main", "main:refs/evil/x", "main:refs/notes/commits"])
+        .failure()
+        .prints("refs/evil/x (refs/evil/x is neither a branch nor a tag; push to refs/heads/NAME or refs/tags/NAME)")
+        .prints("refs/notes/commits (refs/notes/commits is neither");
+    assert_eq!(server.id("main"), Some(ann.head()));
+    ann.push(&["main:refs/paas/deploying"]).failure().prints("refs/paas/deploying");
+
+    // What an earlier version took is hidden, and can be deleted.
+    let notes = RefName::parse("refs/notes/commits").unwrap();
+    let made = RefChange { name: &notes, old: None, new: Some(&ann.head()) };
+    server.runtime.block_on(server.repository().update_refs(&[made])).unwrap();
+    let listed = ann.git(&["ls-remote", "paas@host:app"]).success().out;
+    assert!(listed.contains("refs/heads/main") && !listed.contains("refs/notes"), "{listed}");
+    ann.push(&[":refs/notes/commits"]).success();
+}
+
+#[test]
+fn pushes_wait_for_their_turn() {
+    let server = Server::with(|config| config.git.max_pushes_per_user = 1);
+    let ann = server.work("ann");
+    let held = ann.pushing(&["main:held"]);
+    eventually("the first push is in the handler", || (server.updates().len() == 1).then_some(()));
+    let mut waiting = ann.pushing(&["main:other"]);
+    let mut line = String::new();
+    let mut stderr = BufReader::new(waiting.stderr.take().unwrap());
+    stderr.read_line(&mut line).unwrap();
+    assert_eq!(line, "-----> Waiting for 1 push to end before this one\n");
+    assert_eq!(server.updates().len(), 1);
+    server.handler.gate.add_permits(1);
+    output(held).success();
+    assert!(waiting.wait().unwrap().success());
+    assert_eq!(server.id("other"), Some(ann.head()));
+}
+
+#[test]
+fn a_push_that_waits_too_long_is_refused() {
+    let server = Server::with(|config| {
+        config.git.max_pushes = 1;
+        config.git.push_wait_seconds = 0;
+    });
+    let ann = server.work("ann");
+    let held = ann.pushing(&["main:held"]);
+    eventually("the first push is in the handler", || (server.updates().len() == 1).then_some(()));
+    let text = " !     the push has waited for 0 s (git.push_wait_seconds), and as many run as may at a time";
+    ann.push(&["main:other"]).failure().prints(text);
+    server.handler.gate.add_permits(1);
+    output(held).success();
+    ann.push(&["main:other"]).success();
+}
+
+/// Commits this many bytes that cannot be compressed.
+fn commit_noise(work: &Work, bytes: usize) {
+    fs::write(work.folder.join("noise"), (0..bytes).map(|_| rand::random()).collect::<Vec<u8>>()).unwrap();
+    work.commit("noise");
+}
+
+#[test]
+fn a_repository_has_a_quota_of_bytes() {
+    let server = Server::with(|config| config.git.max_repository_mib = 2);
+    let ann = server.work("ann");
+    commit_noise(&ann, 1 << 20);
+    ann.push(&["main", "main:topic"]).success();
+    commit_noise(&ann, 3 << 19);
+    let text = " !     the repository has 1.1 MiB of at most 2.0 MiB (git.max_repository_mib), and the pack is larger than the \
+                1.0 MiB that are left; delete branches and tags that are not needed";
+    ann.push(&["main"]).failure().prints(text);
+    server.quiet();
+    // Up to the last byte.
+    ann.git(&["reset", "-q", "--hard", "HEAD~1"]).success();
+    for _ in 0..40 {
+        commit_noise(&ann, 60_000);
+        if !ann.push(&["main"]).ok {
+            break;
+        }
+    }
+    let full = ann.push(&["main"]).failure();
+    full.prints("(git.max_repository_mib)");
+    // What is deleted makes room.
+    ann.git(&["checkout", "-q", "--orphan", "fresh"]).success();
+    ann.git(&["rm", "-rfq", "--cached", "."]).success();
+    fs::remove_file(ann.folder.join("noise")).unwrap();
+    ann.commit("fresh");
+    ann.push(&["--delete", "topic", "main"]).success();
+    server.quiet();
+    commit_noise(&ann, 3 << 19);
+    ann.push(&["fresh:main"]).success();
+}
+
+#[test]
+fn a_repository_has_a_quota_of_refs_and_objects() {
+    let server = Server::with(|config| (config.git.max_refs, config.git.max_objects) = (2, 30));
+    let ann = server.work("ann");
+    ann.push(&["main", "main:a"]).success();
+    let text = "b (the repository has 3 branches and tags with this push, and at most 2 are allowed (git.max_refs)";
+    ann.push(&["main:b"]).failure().prints(text);
+    ann.push(&["main:b", ":a"]).success();
+    for n in 0..10 {
+        ann.commit(&n.to_string());
+    }
+    let text = "main (the repository has 33 objects with this push, and at most 30 are allowed (git.max_objects)";
+    ann.push(&["main"]).failure().prints(text);
+    server.quiet();
 }
 
 /// Everything in `objects`, packed or not.

@@ -1,6 +1,6 @@
 //! One process that reads a repository, and the frames to and from it.
 
-use std::{fmt, io, os::unix::process::ExitStatusExt as _, process::Stdio, time::Duration};
+use std::{fmt, io, os::unix::process::ExitStatusExt as _, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -12,10 +12,10 @@ use tokio::{
 use crate::{
     git::{
         error::{GitError, Result},
+        groups::{Group, Joining},
         protocol::{self, Answer, HEAD, Kind, Request, invalid},
     },
     model::Line,
-    oom_score::OomScore,
 };
 
 /// Time that a process which closed its output has to exit, so that its exit status can be reported.
@@ -33,6 +33,10 @@ pub(super) enum Frame {
 /// A running process; it is killed when this is dropped.
 pub(super) struct Connection {
     child: Child,
+    /// The process's control group, which is in use as long as the process runs.
+    _control_group: Group,
+    /// Until it is in that group, it gets no request.
+    joining: Joining,
     /// The process, which leads a process group of its own.
     group: Option<Pid>,
     stdin: ChildStdin,
@@ -48,14 +52,16 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// Starts a process; a request, or its next frame, may take `timeout`.
-    pub(super) fn start(mut command: Command, timeout: Duration) -> Result<Self> {
+    /// Starts a process in a control group; a request, or its next frame, may take `timeout`.
+    pub(super) fn start(mut command: Command, control_group: Group, timeout: Duration) -> Result<Self> {
         let failed = |e: io::Error| lost(&format!("does not start ({e})"));
-        let mut child = command.stdin(Stdio::piped()).spawn().map_err(failed)?;
-        OomScore::Ordinary.apply_to(child.id());
+        let (mut child, joining) = control_group.spawn(&mut command).map_err(failed)?;
         let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         match (child.stdin.take(), child.stdout.take()) {
-            (Some(stdin), Some(stdout)) => Ok(Self { child, group, stdin, stdout, timeout, buffer: BytesMut::new() }),
+            (Some(stdin), Some(stdout)) => {
+                let buffer = BytesMut::new();
+                Ok(Self { child, _control_group: control_group, joining, group, stdin, stdout, timeout, buffer })
+            }
             _ => Err(lost("has no pipes")),
         }
     }
@@ -75,6 +81,7 @@ impl Connection {
             Ok(frame) => frame,
             Err(error) => return Err(GitError::Unreadable(format!("the request is too long ({error})"))),
         };
+        self.joining.wait().await;
         let sent = tokio::time::timeout(self.timeout, self.stdin.write_all(&frame)).await;
         match sent.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(()) => Ok(()),
@@ -162,12 +169,15 @@ fn lost(reason: &str) -> GitError {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Stdio;
+
     use super::*;
 
     fn connection(script: &str, timeout: Duration) -> Connection {
         let mut command = Command::new("sh");
         command.args(["-c", script]).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
-        Connection::start(command, timeout).unwrap()
+        let group = crate::git::groups::Groups::none(&crate::config::Git::default()).group();
+        Connection::start(command, group, timeout).unwrap()
     }
 
     async fn failure_of(script: &str) -> String {

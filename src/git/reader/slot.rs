@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::connection::Connection;
-use crate::git::{error::Result, repository::Repository};
+use crate::git::{error::Result, groups::Group, repository::Repository};
 
 /// Time that an answer, or the next part of a tar, may take. Listing the files takes at most two minutes, and their
 /// contents are read to find LFS pointers.
@@ -20,12 +20,14 @@ pub(super) struct ProcessSlot(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     repository: Repository,
+    /// The control group of the push that the process belongs to; without one, each process gets its own.
+    group: Option<Group>,
     idle: Mutex<Option<Connection>>,
 }
 
 impl ProcessSlot {
-    pub(super) fn new(repository: Repository) -> Self {
-        Self(Arc::new(Shared { repository, idle: Mutex::default() }))
+    pub(super) fn new(repository: Repository, group: Option<Group>) -> Self {
+        Self(Arc::new(Shared { repository, group, idle: Mutex::default() }))
     }
 
     pub(super) fn repository(&self) -> &Repository {
@@ -35,7 +37,8 @@ impl ProcessSlot {
     /// The idle process, or a new one.
     pub(super) fn take(&self) -> Result<Connection> {
         let idle = self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
-        idle.map_or_else(|| Connection::start(self.0.repository.reader_command(), TIMEOUT), Ok)
+        let group = || self.0.group.clone().unwrap_or_else(|| self.0.repository.repositories.group());
+        idle.map_or_else(|| Connection::start(self.0.repository.reader_command(), group(), TIMEOUT), Ok)
     }
 
     /// Keeps the process for the next request.

@@ -40,3 +40,9 @@ fn list(repository: &Repository) -> Result<BTreeSet<String>, Failure> {
     let names = references.names().filter_map(|name| name.ok().map(str::to_owned));
     Ok(names.collect())
 }
+
+/// Number of the refs that clients see, which are all but those of the server.
+pub(super) fn count(repository: &Repository) -> Result<u64, Failure> {
+    let names = list(repository)?;
+    Ok(names.iter().filter(|name| !name.starts_with("refs/paas/")).count() as u64)
+}

@@ -254,7 +254,7 @@ pub fn command_line(pid: i32) -> String {
 
 /// The repositories of a data folder, which `paas` reads: the program of the tests is another one.
 pub async fn open_repositories(config: &Config) -> Repositories {
-    Repositories::open_with(Path::new(env!("CARGO_BIN_EXE_paas")), config).await.unwrap()
+    Repositories::open_with(Path::new(env!("CARGO_BIN_EXE_paas")), config, None).await.unwrap()
 }
 
 /// The client: one connection for data, one for stderr; the exit status is written to a file.
