@@ -10,9 +10,8 @@ use russh::{
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::config::Config;
+use crate::{config::Config, model::ClientNetwork};
 use limits::LogKind;
-use network::ClientNetwork;
 
 mod answer;
 mod backend;
