@@ -27,9 +27,21 @@ for n in 1 2 3; do
 done
 mkdir "$work/data"
 "$target/$profile/examples/router_bench" "$work/data" "${pairs[@]}" >"$work/router.log" 2>&1 &
-pids+=($!)
+router=$!
+pids+=("$router")
 until curl -fs -o "$work/answer" http://127.0.0.1:18083/; do sleep 0.1; done
 
+# CPU time of the router, in clock ticks.
+ticks() { sed 's/.*) //' "/proc/$router/stat" | awk '{ print $12 + $13 }'; }
+# Waits, for at most a minute, until the router has filled the buffers of the clients that read nothing, and rests.
+settle() {
+  local before
+  for _ in $(seq 30); do
+    before=$(ticks)
+    sleep 2
+    if [ $(($(ticks) - before)) -lt "$(($(getconf CLK_TCK) / 10))" ]; then return; fi
+  done
+}
 # $1: name of the measurement. The client has real-time priority, as if it ran on another machine.
 measure() { chrt --fifo 1 /usr/bin/python3 benches/latency.py http://127.0.0.1:18083/ 200 "$seconds" | tee -a "$work/$1"; }
 measure warm >"$work/answer"
@@ -38,10 +50,12 @@ for round in $(seq "$rounds"); do
   /usr/bin/python3 benches/crowd.py hold "$idle" "$slow" 18081 18082 >"$work/crowd" &
   crowd=$!
   until grep -q ready "$work/crowd"; do kill -0 "$crowd"; sleep 0.1; done
+  settle
   echo "round $round, crowd:  $(measure crowded)"
   kill "$crowd"
   wait "$crowd" || { cat "$work/crowd" "$work/router.log" >&2; exit 1; }
   crowd=
+  settle
   echo "round $round, $(tail -n 1 "$work/crowd")"
 done
 quiet=$(awk '{ print $NF }' "$work/quiet" | median) crowded=$(awk '{ print $NF }' "$work/crowded" | median)
