@@ -86,7 +86,7 @@ impl Commands {
     /// Runs a command; returns its exit status: 0, or that of the kind of failure.
     pub async fn run(&self, caller: &Caller, words: Vec<String>, streams: Streams, hangup: CancellationToken) -> u8 {
         let (format, parsed) = parse::parse(words);
-        let out = Output::new(streams.stdout, streams.stderr, format);
+        let out = Output::new(streams.stdout, streams.stderr, format, streams.terminal.is_some());
         let result = match parsed {
             Parsed::Command(command) => {
                 let (stdin, terminal) = (Mutex::new(streams.stdin), streams.terminal);
@@ -125,7 +125,8 @@ async fn run_task(session: &Session<'_>, command: RunCommand) -> u8 {
 /// `request` asks for that.
 pub async fn refuse(streams: Streams, request: &str, failure: &Failure) -> u8 {
     let words: Vec<_> = request.split_whitespace().map(str::to_owned).collect();
-    let out = Output::new(streams.stdout, streams.stderr, parse::requested_format(&words));
+    let terminal = streams.terminal.is_some();
+    let out = Output::new(streams.stdout, streams.stderr, parse::requested_format(&words), terminal);
     out.failure(failure).await;
     failure.kind.exit_status()
 }

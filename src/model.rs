@@ -75,7 +75,7 @@ pub use health::{
 };
 #[cfg(feature = "server")]
 pub use image_name::ImageName;
-pub use line::Line;
+pub use line::{Line, is_unsafe};
 pub use names::{
     AppName, BranchName, ConfigKey, InstanceId, InvalidName, KeyName, OtherRef, ProcessType, SourceFolder, StackName,
     StageName, TaskId, UserName,

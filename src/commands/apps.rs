@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 use super::{
-    output::{Format, Text},
+    output::{Format, Rendering, Text},
     session::Session,
     table::{facts, list, or_hyphen, release, table},
 };
@@ -69,7 +69,7 @@ async fn ask_for_name(session: &Session<'_>, app: &AppName) -> Result<String> {
         return Ok(String::new());
     }
     let question = format!(" !     This destroys {app} permanently. Type its name to continue: ");
-    session.out.text(&question).await;
+    session.out.text(&question, Rendering::Plain).await;
     Ok(session.read_line().await)
 }
 

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 use super::{
-    output::{Format, Text},
+    output::{Format, Rendering, Text},
     session::Session,
     table::{facts, table},
 };
@@ -56,7 +56,7 @@ pub(super) async fn run(session: &Session<'_>, command: ChecksCommand) -> Result
 async fn run_checks(session: &Session<'_>, run: RunChecks) -> Result {
     let ran = session.run(run).await?;
     match session.out.format() {
-        Format::Text => session.out.text(&ran.text()).await,
+        Format::Text => session.out.text(&ran.text(), Rendering::Plain).await,
         Format::Json => session.out.json_line(&ran).await,
     };
     match ran.failed {

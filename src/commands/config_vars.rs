@@ -5,7 +5,7 @@ use clap::Subcommand;
 
 use super::{
     env_file::{self, Notation},
-    output::{Format, Text, printable},
+    output::{Format, Rendering, Text},
     session::Session,
     table::table,
 };
@@ -113,7 +113,8 @@ async fn export(session: &Session<'_>, app: AppName, notation: Option<Notation>)
         }
     };
     let vars = session.run(ListConfig { app }).await?;
-    session.out.text(&env_file::export(vars.iter().map(|var| (&var.name, &var.value)), notation)).await;
+    let text = env_file::export(vars.iter().map(|var| (&var.name, &var.value)), notation);
+    session.out.text(&text, Rendering::Exact).await;
     Ok(())
 }
 
@@ -134,6 +135,8 @@ fn pair(text: &str, encoded: bool) -> Result<(ConfigKey, Secret)> {
 impl Text for ChangedConfig {}
 
 impl Text for ConfigVar {
+    const RENDERING: Rendering = Rendering::Exact;
+
     fn text(&self) -> String {
         format!("{}\n", self.value.expose())
     }
@@ -143,7 +146,7 @@ impl Text for Vec<ConfigVarRow> {
     fn text(&self) -> String {
         let rows = self.iter().map(|var| {
             let build = if var.build { "yes" } else { "-" };
-            [var.name.to_string(), build.to_owned(), printable(&var.value.expose().replace('\n', "\\n"))]
+            [var.name.to_string(), build.to_owned(), var.value.expose().replace('\n', "\\n")]
         });
         table(["NAME", "BUILD", "VALUE"], rows)
     }

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 use super::{
-    output::{Text, printable},
+    output::Text,
     run::{outcome, shortened},
     session::Session,
     table::{facts, or_hyphen, table},
@@ -73,7 +73,7 @@ fn report_text(jobs: &[JobInfo]) -> String {
             ("app", Some(job.app.to_string())),
             ("job", Some(job.job.clone())),
             ("schedule", Some(format!("{} ({})", job.schedule, job.time_zone))),
-            ("command", Some(printable(&job.command))),
+            ("command", Some(job.command.clone())),
             ("concurrency policy", Some(job.concurrency.as_str().to_owned())),
             ("timeout", job.timeout_seconds.map(|seconds| format!("{seconds} s"))),
             ("suspended", Some(job.suspended.to_string())),

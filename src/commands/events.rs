@@ -5,10 +5,7 @@ use std::fmt::Write as _;
 use clap::Subcommand;
 
 use super::{output::Text, session::Session};
-use crate::{
-    model::Line,
-    operations::{EventInfo, EventsSwitch, Result, ShowEvents, SwitchEventsOff, SwitchEventsOn},
-};
+use crate::operations::{EventInfo, EventsSwitch, Result, ShowEvents, SwitchEventsOff, SwitchEventsOn};
 
 /// The commands of the audit log.
 #[derive(Debug, Subcommand)]
@@ -40,11 +37,11 @@ impl Text for EventInfo {
             let _ = write!(text, " {app}");
         }
         if !self.detail.is_empty() {
-            let _ = write!(text, " {}", Line::sanitize(&self.detail));
+            let _ = write!(text, " {}", self.detail);
         }
         let _ = write!(text, ": {}", self.outcome.as_str().replace('_', " "));
         if let Some(message) = &self.message {
-            let _ = write!(text, ": {}", Line::sanitize(message));
+            let _ = write!(text, ": {message}");
         }
         let from = [self.address.as_deref(), self.fingerprint.as_deref()].into_iter().flatten().collect::<Vec<_>>();
         if !from.is_empty() {

@@ -3,12 +3,15 @@
 use clap::Subcommand;
 
 use super::{
-    output::{Text, printable},
+    output::{Rendering, Text},
     session::{ExitStatus, Session},
     table::{or_hyphen, table},
 };
-use crate::operations::{
-    EnterInstance, Entered, ListTasks, Result, RunDetached, RunTask, ShowTaskOutput, StopTask, TaskInfo, TaskLine,
+use crate::{
+    model::Line,
+    operations::{
+        EnterInstance, Entered, ListTasks, Result, RunDetached, RunTask, ShowTaskOutput, StopTask, TaskInfo, TaskLine,
+    },
 };
 
 /// The commands of tasks.
@@ -79,7 +82,7 @@ impl RunCommand {
 /// A command on one line of a table.
 pub(super) fn shortened(command: &str) -> String {
     const MAX_CHARS: usize = 80;
-    let text = printable(command);
+    let text = Line::printable(command);
     let mut short: String = text.chars().take(MAX_CHARS).collect();
     if short.len() < text.len() {
         short.push('…');
@@ -143,7 +146,9 @@ impl Text for Vec<TaskInfo> {
 }
 
 impl Text for TaskLine {
+    const RENDERING: Rendering = Rendering::Coloured;
+
     fn text(&self) -> String {
-        format!("{}{}", printable(&self.text), if self.partial { "" } else { "\n" })
+        format!("{}{}", self.text, if self.partial { "" } else { "\n" })
     }
 }

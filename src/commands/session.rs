@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::output::{Format, Output, Text};
+use super::output::{Format, Output, Rendering, Text};
 use crate::{
     engine::Printed,
     model::Secret,
@@ -68,7 +68,7 @@ impl Session<'_> {
     where
         O: Operation<Output: Serialize + Text>,
     {
-        self.answer_as(operation, O::Output::text).await
+        self.print(operation, O::Output::RENDERING, O::Output::text).await
     }
 
     /// The same, with another text of the result.
@@ -76,9 +76,16 @@ impl Session<'_> {
     where
         O: Operation<Output: Serialize>,
     {
+        self.print(operation, Rendering::Plain, text).await
+    }
+
+    async fn print<O>(&self, operation: O, rendering: Rendering, text: impl Fn(&O::Output) -> String + Send) -> Result
+    where
+        O: Operation<Output: Serialize>,
+    {
         let result = self.run(operation).await?;
         match (self.out.format(), O::EFFECT) {
-            (Format::Text, _) => self.out.text(&text(&result)).await,
+            (Format::Text, _) => self.out.text(&text(&result), rendering).await,
             (Format::Json, Effect::Change) => self.out.json_line(&result).await,
             (Format::Json, Effect::Read) => self.out.json(&result).await,
         };
@@ -91,11 +98,16 @@ impl Session<'_> {
         O: Operation<Output = Follow<T>>,
         T: Serialize + Text + Send + 'static,
     {
-        self.follow_as(operation, T::text).await
+        self.follow_as(operation, T::RENDERING, T::text).await
     }
 
     /// The same, with another text of the items.
-    pub(super) async fn follow_as<O, T>(&self, operation: O, mut text: impl FnMut(&T) -> String + Send) -> Result
+    pub(super) async fn follow_as<O, T>(
+        &self,
+        operation: O,
+        rendering: Rendering,
+        mut text: impl FnMut(&T) -> String + Send,
+    ) -> Result
     where
         O: Operation<Output = Follow<T>>,
         T: Serialize + Send + 'static,
@@ -112,7 +124,7 @@ impl Session<'_> {
             };
             let Some(item) = item else { return Ok(()) };
             let reads = match self.out.format() {
-                Format::Text => self.out.text(&text(&item)).await,
+                Format::Text => self.out.text(&text(&item), rendering).await,
                 Format::Json => self.out.json_line(&item).await,
             };
             if !reads {
@@ -191,7 +203,7 @@ impl Session<'_> {
             client.raw.send_replace(false);
         }
         if in_line && self.out.format() == Format::Json {
-            self.out.text("\n").await;
+            self.out.text("\n", Rendering::Plain).await;
         }
         let result = result?;
         if self.out.format() == Format::Json {
@@ -222,10 +234,10 @@ impl Session<'_> {
         let raw = self.terminal.as_ref().map(|client| &client.raw);
         let set_raw = |on| raw.map(|raw| raw.send_replace(on));
         set_raw(true);
-        self.out.text(question).await;
+        self.out.text(question, Rendering::Plain).await;
         let typed = self.hangup.run_until_cancelled(self.read_keys()).await.flatten();
         set_raw(false);
-        self.out.text("\n").await;
+        self.out.text("\n", Rendering::Plain).await;
         let typed = typed.ok_or_else(|| Failure::new(FailureKind::Failed, "cancelled: nothing was changed"))?;
         String::from_utf8(typed).map(Secret::new).map_err(|_| Failure::invalid("what was typed is not UTF-8 text"))
     }

@@ -1,5 +1,7 @@
 //! Text in columns.
 
+use crate::model::Line;
+
 /// A table with a header.
 pub(super) fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let header = header.map(str::to_owned);
@@ -29,6 +31,8 @@ pub(super) fn list<T: ToString>(values: impl IntoIterator<Item = T>) -> Option<S
 }
 
 fn aligned<const N: usize>(lines: &[[String; N]]) -> String {
+    // What is not printed takes no room, and a row is one line.
+    let lines: Vec<_> = lines.iter().map(|cells| cells.each_ref().map(|cell| Line::printable(cell))).collect();
     let width = |column: usize| lines.iter().map(|cells| cells[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
     let mut text = String::new();
@@ -49,5 +53,7 @@ mod tests {
         let rows = [["a".to_owned(), "long value".to_owned()], ["longer".to_owned(), String::new()]];
         assert_eq!(table(["NAME", "X"], rows), "NAME    X\na       long value\nlonger\n");
         assert_eq!(facts([("name", Some("a".to_owned())), ("x", None)]), "name:  a\nx:     -\n");
+        let rows = [["\u{1b}[31ma".to_owned(), "b\nc".to_owned()]];
+        assert_eq!(table(["N", "X"], rows), "N  X\na  b c\n");
     }
 }

@@ -1,7 +1,7 @@
 //! Failures of a push: reported to the pusher once, in the build's output.
 
 use super::error::DeployError;
-use crate::{instances::RolloutError, model::Line, progress::Progress};
+use crate::{instances::RolloutError, progress::Progress};
 
 /// Reports a failure to the pusher, with the last output of an instance that failed and what is live now. Returns the
 /// failure as reported; one that was reported before is returned as it is.
@@ -14,7 +14,7 @@ pub(super) async fn report(error: DeployError, is_live: bool, progress: &Progres
     {
         progress.header(format!("Last output of {instance}:")).await;
         for line in log {
-            progress.detail(Line::sanitize(line)).await;
+            progress.detail(line).await;
         }
     }
     progress.trouble(error.to_string()).await;
@@ -29,7 +29,7 @@ pub(super) async fn report(error: DeployError, is_live: bool, progress: &Progres
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{progress, store::StoreError};
+    use crate::{model::Line, progress, store::StoreError};
 
     #[tokio::test]
     async fn a_failure_is_reported_once() {

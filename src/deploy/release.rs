@@ -4,7 +4,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{deployer::Deployer, error::DeployError, failure, image::CommitImage, locks::Work};
 use crate::{
-    model::{AppJson, BranchName, CheckMode, CommitId, Exposure, ImageHealthCheck, Line},
+    model::{AppJson, BranchName, CheckMode, CommitId, Exposure, ImageHealthCheck},
     progress::Progress,
     release,
     store::{App, NewRelease, ProcessSpec, ReleaseKind},
@@ -120,7 +120,7 @@ impl Deployer {
                 }
             }
             let Some(of_image) = of_image else { continue };
-            let command = Line::sanitize(&of_image.command.join(" "));
+            let command = of_image.command.join(" ");
             if *health_checks == of_image.checks(Exposure::by_convention(name)) {
                 progress.detail(format!("Health check of {name}: HEALTHCHECK of the image ({command})")).await;
             } else if app_json.health_checks.contains_key(name) {

@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{deployer::Deployer, error::DeployError};
 use crate::{
-    model::{Line, ReleaseNumber, TaskCommand, TaskKind},
+    model::{ReleaseNumber, TaskCommand, TaskKind},
     progress::Progress,
     store::{App, NewRelease, NewTask, ReleaseKind, Task, TaskState},
     tasks::TaskRequest,
@@ -119,14 +119,7 @@ impl Deployer {
         cancel: &CancellationToken,
     ) -> Result<Task, DeployError> {
         let tasks = &self.0.tasks;
-        progress
-            .step(format!(
-                "Running {}: {} ({})",
-                title(task.name.kind),
-                Line::sanitize(&task.command.to_string()),
-                task.name
-            ))
-            .await;
+        progress.step(format!("Running {}: {} ({})", title(task.name.kind), task.command, task.name)).await;
         tasks.run_queued(task)?;
         let mut lines = match tasks.output(task, true).await {
             Ok(lines) => lines,
@@ -137,7 +130,7 @@ impl Deployer {
         };
         let show = async {
             while let Some(line) = lines.next().await {
-                progress.detail(Line::sanitize(&line.text)).await;
+                progress.detail(line.text).await;
             }
         };
         if cancel.run_until_cancelled(show).await.is_none() {

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// One line of output; `Display` writes it with its prefix and without a line end.
+/// One line of output; `Display` writes it with its prefix and without a line end, safe for a terminal whoever wrote its
+/// text.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase", tag = "kind", content = "text")]
 #[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
@@ -18,15 +19,18 @@ pub enum Line {
 }
 
 impl Line {
+    /// Maximum length of a printed line, in bytes.
+    const MAX_LEN: usize = 4096;
+
     /// Makes one printable line of text from a user's program: without control characters and ANSI escapes, and not too
     /// long.
     pub fn sanitize(text: &str) -> String {
-        Self::clean(text, 4096)
+        clean(text, Self::MAX_LEN, Colours::Dropped)
     }
 
     /// The same, however long it is.
     pub fn printable(text: &str) -> String {
-        Self::clean(text, usize::MAX)
+        clean(text, usize::MAX, Colours::Dropped)
     }
 
     /// What a person sent, for an error message: printable, and of a long text at most 120 characters of its beginning and its
@@ -43,28 +47,106 @@ impl Line {
         format!("{}…{}", Self::printable(&begin), Self::printable(&end))
     }
 
-    fn clean(text: &str, max_bytes: usize) -> String {
-        let mut clean = String::with_capacity(text.len().min(max_bytes));
-        let mut rest = text.chars().peekable();
-        while let Some(c) = rest.next() {
-            if clean.len() >= max_bytes {
-                clean.push('…');
-                break;
-            }
-            match c {
-                '\u{1b}' => {
-                    if rest.next_if_eq(&'[').is_some() {
-                        while rest.next_if(|c| !('@'..='~').contains(c)).is_some() {}
-                        rest.next();
-                    }
-                }
-                '\t' => clean.push_str("    "),
-                c if c.is_control() || is_bidirectional(c) => {}
-                c => clean.push(c),
-            }
-        }
-        clean
+    /// The same, with its colours (SGR, ECMA-48, section 8.3.117), which end with the text.
+    pub fn coloured(text: &str) -> String {
+        clean(text, usize::MAX, Colours::Kept)
     }
+
+    /// The same line with a printable text.
+    #[must_use]
+    pub fn sanitized(&self) -> Self {
+        match self {
+            Self::Step(text) => Self::Step(Self::sanitize(text)),
+            Self::Header(text) => Self::Header(Self::sanitize(text)),
+            Self::Detail(text) => Self::Detail(Self::sanitize(text)),
+            Self::Trouble(text) => Self::Trouble(Self::sanitize(text)),
+        }
+    }
+
+    /// The text without prefix.
+    pub fn as_text(&self) -> &str {
+        match self {
+            Self::Step(text) | Self::Header(text) | Self::Detail(text) | Self::Trouble(text) => text,
+        }
+    }
+}
+
+/// What becomes of escape sequences that only set colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Colours {
+    Kept,
+    Dropped,
+}
+
+fn clean(text: &str, max_bytes: usize, colours: Colours) -> String {
+    const RESET: &str = "\u{1b}[0m";
+    let mut clean = String::with_capacity(text.len().min(max_bytes));
+    let mut coloured = false;
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        if clean.len() >= max_bytes {
+            clean.push('…');
+            break;
+        }
+        if let Some(escape) = Escape::at(rest) {
+            if escape.sets_colours && colours == Colours::Kept {
+                coloured = true;
+                clean.push_str(&rest[..escape.len]);
+            }
+            rest = &rest[escape.len..];
+            continue;
+        }
+        match c {
+            '\t' => clean.push_str("    "),
+            '\n' => clean.push(' '),
+            c if is_unsafe(c) => {}
+            c => clean.push(c),
+        }
+        rest = &rest[c.len_utf8()..];
+    }
+    if coloured {
+        clean.push_str(RESET);
+    }
+    clean
+}
+
+/// An escape sequence (ECMA-48, sections 5.4 and 5.6).
+struct Escape {
+    /// Length in bytes.
+    len: usize,
+    sets_colours: bool,
+}
+
+impl Escape {
+    /// That with which a text begins. Of a string without an end, such as of a title, only the beginning is one: the rest is
+    /// text.
+    fn at(text: &str) -> Option<Self> {
+        let rest = text.strip_prefix('\u{1b}')?;
+        let plain = |len| Self { len, sets_colours: false };
+        Some(match rest.chars().next() {
+            Some('[') => {
+                let body = &rest[1..];
+                let parameters = body.find(|c| !('0'..='?').contains(&c)).unwrap_or(body.len());
+                let after = &body[parameters..];
+                let between = after.find(|c| !(' '..='/').contains(&c)).unwrap_or(after.len());
+                let last = after[between..].chars().next().filter(|c| ('@'..='~').contains(c));
+                let only_numbers = body[..parameters].bytes().all(|b| b.is_ascii_digit() || b == b';' || b == b':');
+                let len = "\u{1b}[".len() + parameters + between + last.map_or(0, char::len_utf8);
+                Self { len, sets_colours: last == Some('m') && between == 0 && only_numbers }
+            }
+            // OSC, DCS, SOS, PM and APC end with BEL or ST.
+            Some(']' | 'P' | 'X' | '^' | '_') => {
+                let end = [("\u{7}", 1), ("\u{1b}\\", 2)].map(|(end, len)| rest.find(end).map(|at| at + len));
+                plain(1 + end.into_iter().flatten().min().unwrap_or(0))
+            }
+            Some(_) | None => plain(1),
+        })
+    }
+}
+
+/// Whether a character moves the cursor, begins an escape sequence, or reorders the line.
+pub fn is_unsafe(c: char) -> bool {
+    c.is_control() || is_bidirectional(c)
 }
 
 /// Whether a character changes the direction of the text after it (UAX #9, section 2), which can reorder a line.
@@ -75,11 +157,11 @@ fn is_bidirectional(c: char) -> bool {
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Step(text) => write!(f, "-----> {text}"),
-            Self::Header(text) => write!(f, "=====> {text}"),
+            Self::Step(text) => write!(f, "-----> {}", Self::sanitize(text)),
+            Self::Header(text) => write!(f, "=====> {}", Self::sanitize(text)),
             Self::Detail(text) if text.is_empty() => Ok(()),
-            Self::Detail(text) => write!(f, "       {text}"),
-            Self::Trouble(text) => write!(f, " !     {text}"),
+            Self::Detail(text) => write!(f, "       {}", Self::sanitize(text)),
+            Self::Trouble(text) => write!(f, " !     {}", Self::sanitize(text)),
         }
     }
 }
@@ -101,7 +183,40 @@ mod tests {
         assert_eq!(Line::excerpt(&whole), whole);
         let long = format!("{}{}", "a".repeat(100_000), "é".repeat(50));
         assert_eq!(Line::excerpt(&long), format!("{}…{}", "a".repeat(90), "é".repeat(30)));
-        assert_eq!(Line::excerpt("\u{1b}[31mred\n"), "red");
+        assert_eq!(Line::excerpt("\u{1b}[31mred\n"), "red ");
+    }
+
+    #[test]
+    fn titles_and_the_clipboard_are_left_alone() {
+        for text in [
+            "a\u{1b}]0;title\u{7}b",
+            "a\u{1b}]52;c;cm0gLXJm\u{1b}\\b",
+            "a\u{1b}P1$r\u{1b}\\b",
+            "a\u{1b}[2J\u{1b}[1;1Hb",
+            "a\u{1b}[?25lb",
+            "a\u{9b}\u{1b}[6nb",
+            "a\u{1b}c\u{8}\u{1b}[>0qb",
+        ] {
+            for clean in [Line::printable(text), Line::coloured(text)] {
+                assert!(clean == "ab" || clean == "acb", "{text:?}: {clean:?}");
+            }
+        }
+        assert_eq!(Line::sanitize("a\nb"), "a b", "a text is one line");
+    }
+
+    #[test]
+    fn colours_can_be_kept_and_end_with_the_text() {
+        assert_eq!(Line::coloured("\u{1b}[1;31mred"), "\u{1b}[1;31mred\u{1b}[0m");
+        assert_eq!(Line::coloured("\u{1b}[38:5:9mred\u{1b}[K"), "\u{1b}[38:5:9mred\u{1b}[0m");
+        assert_eq!(Line::coloured("\u{1b}[>4;2mx\u{1b}[1 my"), "xy", "not a colour");
+        assert_eq!(Line::coloured("\u{1b}[31"), "");
+    }
+
+    #[test]
+    fn a_printed_line_is_safe() {
+        let line = Line::Trouble("no app \u{1b}]0;x\u{7}\u{1b}[31mred\r\n".into());
+        assert_eq!(line.to_string(), " !     no app red ");
+        assert_eq!(line.sanitized().as_text(), "no app red ");
     }
 
     #[test]

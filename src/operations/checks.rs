@@ -96,7 +96,7 @@ impl From<&HealthCheck> for CheckInfo {
         Self {
             check_type: check.check_type,
             name: check.name.clone(),
-            check: Line::sanitize(&check.description()),
+            check: check.description(),
             initial_delay: check.initial_delay.as_secs_f64(),
             attempts: check.attempts,
             wait: check.wait.as_secs_f64(),

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     keys,
-    model::{AppName, KeyName, Line, Right, Role, UserName},
+    model::{AppName, KeyName, Right, Role, UserName},
     store::{AddedKey, Effect, Key, NewKey},
 };
 
@@ -183,7 +183,7 @@ impl Operation for RemoveKey {
     }
 
     async fn run(self, context: &Context<'_>, _: Server) -> Result<RemovedKey> {
-        let removed = context.store.remove_key(Line::sanitize(&self.name)).await?;
+        let removed = context.store.remove_key(self.name).await?;
         context.progress.step(format!("Removed the key {}", removed.name)).await;
         let left = context.store.keys().await?;
         if !left.iter().any(|key| key.user == removed.user) {

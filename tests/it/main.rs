@@ -52,4 +52,5 @@ mod stacks;
 mod standby;
 mod support;
 mod tasks;
+mod terminal_text;
 mod upgrade;

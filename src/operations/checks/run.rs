@@ -60,7 +60,7 @@ impl From<CheckOutcome> for RanCheck {
             instance,
             check: CheckInfo::from(&check),
             passed: failure.is_none(),
-            reason: failure.map(|unhealthy| Line::sanitize(&unhealthy.to_string())),
+            reason: failure.map(|unhealthy| unhealthy.to_string()),
             seconds: took.as_secs_f64(),
         }
     }
