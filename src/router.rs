@@ -41,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 pub use error::RouterError;
 pub use link::{Link, LinkStatus};
 
-use crate::config::Config;
+use crate::{config::Config, data_dir};
 
 /// How long requests in flight have to end after shutdown is requested.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -55,7 +55,7 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 pub fn run(config: &Config, shutdown: CancellationToken) -> Result<(), RouterError> {
     let path = &config.data_dir;
     let failed = |act, path: PathBuf| move |source| RouterError::File { act, path, source };
-    std::fs::create_dir_all(path).map_err(failed("make", path.clone()))?;
+    data_dir::create(path, config.user_id).map_err(failed("make", path.clone()))?;
     // Before anything is taken over, which brings descriptors.
     let descriptors = descriptors::raise_limit();
     let count = match config.router.workers {
@@ -63,12 +63,12 @@ pub fn run(config: &Config, shutdown: CancellationToken) -> Result<(), RouterErr
         some => some,
     };
     let budget = descriptors::DescriptorBudget::new(descriptors, count, config.router.max_connections);
-    let data_dir = takeover::RouterDir::open(path, budget.listeners())?;
+    let folder = takeover::RouterDir::open(path, budget.listeners())?;
     let (reporter, unanswered) = unanswered::FailureReporter::new();
     let shared = Arc::new(routes::RouterState::new(&config.router, budget, reporter));
     let workers = worker::start(count, &shared).map_err(RouterError::Worker)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RouterError::Worker)?;
-    let neighbours = runtime.block_on(control::run(data_dir, shared, &workers, unanswered, shutdown));
+    let neighbours = runtime.block_on(control::run(folder, shared, &workers, unanswered, shutdown));
     // Where a new router accepts, clients move to it; otherwise there is nothing to linger for.
     let handed_over = neighbours.as_ref().is_ok_and(|neighbours| neighbours.successor.is_some());
     worker::drain(workers, if handed_over { LINGER_TIMEOUT } else { Duration::ZERO }, DRAIN_TIMEOUT);

@@ -12,7 +12,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use paas::{
     commands,
     config::Config,
-    git, local,
+    data_dir, git, local,
     oom_score::OomScore,
     operations::{Failure, FailureKind},
     receive, router, server,
@@ -159,6 +159,16 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some((name, value.to_string_lossy().into_owned()))
     };
     let config = Config::load(&path, required, std::env::vars_os().filter_map(named))?;
+    if matches!(
+        cli.command,
+        CliCommand::Server
+            | CliCommand::Router
+            | CliCommand::Stack
+            | CliCommand::Halt
+            | CliCommand::Purge { local: false }
+    ) {
+        data_dir::close_new_files();
+    }
     match cli.command {
         CliCommand::Command(words) => {
             let runtime = runtime(1)?;

@@ -79,7 +79,7 @@ impl Builder {
             remove_leftover_disks(&config.data_dir.join("disks"));
             let builtin = Builtin::read(&config.buildpacks())?;
             let packages = Packages::open(config.data_dir.join("buildpacks"))?;
-            let downloads = Downloads::open(config.data_dir.join("downloads"), config.build.downloads_mib << 20)?;
+            let downloads = Downloads::open(&config.data_dir.join("downloads"), config.build.downloads_mib << 20)?;
             let lifecycle = LifecycleBinary::read(&config.lifecycle())?;
             let bundle = config.data_dir.join("build-ca-certificates.pem");
             let ca_bundle = outbound::write_ca_bundle(&config.outbound, &bundle).map_err(BuildError::CaBundle)?;

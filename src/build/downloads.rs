@@ -6,11 +6,16 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
 };
 
 use super::error::BuildpacksError;
-use crate::lifecycle::checksum::Checksum;
+use crate::{
+    data_dir::{self, Room},
+    lifecycle::checksum::Checksum,
+};
+
+/// Number of downloads that are kept.
+const MAX_FILES: usize = 20_000;
 
 /// The folder of downloads, of limited size; cheap to clone.
 #[derive(Debug, Clone)]
@@ -22,9 +27,19 @@ pub struct Downloads {
 }
 
 impl Downloads {
-    /// Opens the folder, or makes it, and removes unfinished files. Blocks.
-    pub fn open(dir: PathBuf, max_bytes: u64) -> Result<Self, BuildpacksError> {
+    /// Opens a folder in `parent`, or makes it, and removes unfinished files. Every user of a build container must be able to read
+    /// it, which `parent` keeps from those of this machine. Blocks.
+    pub fn open(parent: &Path, max_bytes: u64) -> Result<Self, BuildpacksError> {
+        let dir = parent.join("shared");
         fs::create_dir_all(&dir).map_err(BuildpacksError::file("make", &dir))?;
+        data_dir::create_private(parent).map_err(BuildpacksError::file("close", parent))?;
+        // Earlier versions had them in the parent.
+        for entry in fs::read_dir(parent).map_err(BuildpacksError::file("read", parent))? {
+            let path = entry.map_err(BuildpacksError::file("read", parent))?.path();
+            if let (true, Some(name)) = (path.is_file(), path.file_name()) {
+                fs::rename(&path, dir.join(name)).map_err(BuildpacksError::file("move", &path))?;
+            }
+        }
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).map_err(BuildpacksError::file("open", &dir))?;
         for entry in fs::read_dir(&dir).map_err(BuildpacksError::file("read", &dir))? {
             let path = entry.map_err(BuildpacksError::file("read", &dir))?.path();
@@ -61,43 +76,28 @@ impl Downloads {
         fs::set_permissions(file.path(), open).map_err(BuildpacksError::file("open", file.path()))?;
         let _one_at_a_time = self.change.lock().unwrap_or_else(PoisonError::into_inner);
         file.persist(&path).map_err(|e| BuildpacksError::file("write", &path)(e.error))?;
-        self.make_room(&path)
-    }
-
-    fn make_room(&self, newest: &Path) -> Result<(), BuildpacksError> {
-        let mut files: Vec<(SystemTime, u64, PathBuf)> = Vec::new();
-        for entry in fs::read_dir(&self.dir).map_err(BuildpacksError::file("read", &self.dir))? {
-            let entry = entry.map_err(BuildpacksError::file("read", &self.dir))?;
-            // Another build is still sending it.
-            if entry.path().extension().is_some_and(|extension| extension == "new") {
-                continue;
-            }
-            let metadata = entry.metadata().map_err(BuildpacksError::file("read", &entry.path()))?;
-            files.push((metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH), metadata.len(), entry.path()));
-        }
-        files.sort();
-        let mut total: u64 = files.iter().map(|(_, size, _)| size).sum();
-        for (_, size, path) in files.iter().filter(|(.., path)| path != newest) {
-            if total <= self.max_bytes {
-                break;
-            }
-            fs::remove_file(path).map_err(BuildpacksError::file("remove", path))?;
-            total -= size;
-        }
-        Ok(())
+        let room = Room { max_bytes: self.max_bytes, max_files: MAX_FILES };
+        room.make(&self.dir, &path).map(drop).map_err(BuildpacksError::file("make room in", &self.dir))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
+    use std::{io::Write as _, time::SystemTime};
 
     use super::*;
 
     #[test]
     fn only_verified_files_are_stored_and_the_oldest_are_removed() {
         let dir = tempfile::tempdir().unwrap();
-        let downloads = Downloads::open(dir.path().join("d"), 12).unwrap();
+        let downloads = Downloads::open(&dir.path().join("d"), 12).unwrap();
+        fs::write(dir.path().join("d/former"), "x").unwrap();
+        let downloads = {
+            drop(downloads);
+            Downloads::open(&dir.path().join("d"), 12).unwrap()
+        };
+        assert!(downloads.dir().join("former").exists(), "it is moved");
+        fs::remove_file(downloads.dir().join("former")).unwrap();
         let of = |text: &str| {
             let digest = crate::model::Digest::of(text.as_bytes());
             digest.hex().parse::<Checksum>().unwrap()

@@ -10,7 +10,7 @@ use super::{
     buildpack::{Buildpack, buildpack_folders, folder_name, is_folder},
     error::BuildpacksError,
 };
-use crate::model::Digest;
+use crate::{data_dir::disk_usage, model::Digest};
 
 type Result<T, E = BuildpacksError> = std::result::Result<T, E>;
 
@@ -108,9 +108,7 @@ impl Packages {
             }
             fs::rename(folder, &target).map_err(BuildpacksError::file("move", folder))?;
         }
-        // Builds run as another user, who must be able to read it.
-        let readable = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(whole.path(), readable).map_err(BuildpacksError::file("open", whole.path()))?;
+        make_readable(whole.path()).map_err(BuildpacksError::file("open", whole.path()))?;
         fs::rename(whole.path(), &stored).map_err(BuildpacksError::file("make", &stored))?;
         self.read(&package.digest)
     }
@@ -141,6 +139,12 @@ impl Packages {
         Ok(())
     }
 
+    /// What a package takes on the disk, in bytes. Blocks.
+    pub fn size(&self, digest: &Digest) -> Result<u64> {
+        let stored = self.dir.join(digest.hex());
+        disk_usage(&stored).map_err(BuildpacksError::file("read", &stored))
+    }
+
     /// Removes a package, if the store has it. Blocks.
     pub fn remove(&self, digest: &Digest) -> Result<()> {
         let (stored, removed) = (self.dir.join(digest.hex()), self.dir.join(format!("{}.gone.new", digest.hex())));
@@ -149,6 +153,21 @@ impl Packages {
             Err(e) => Err(BuildpacksError::file("remove", &stored)(e)),
             Ok(()) => fs::remove_dir_all(&removed).map_err(BuildpacksError::file("remove", &removed)),
         }
+    }
+}
+
+/// Lets builds, which run as another user, read a folder and all in it.
+fn make_readable(path: &Path) -> io::Result<()> {
+    let metadata = fs::symlink_metadata(path)?;
+    let mode = metadata.permissions().mode();
+    if metadata.is_dir() {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+        fs::read_dir(path)?.try_for_each(|entry| make_readable(&entry?.path()))
+    } else if metadata.is_file() {
+        let readable = if mode & 0o111 == 0 { 0o644 } else { 0o755 };
+        fs::set_permissions(path, fs::Permissions::from_mode(readable))
+    } else {
+        Ok(())
     }
 }
 
@@ -193,9 +212,17 @@ mod tests {
             make(staged.path());
             packages.adopt(staged.path())
         };
-        let one = || stage(Box::new(|path| write_example(path, "a/one", ""))).unwrap();
+        let closed = |path: &Path| {
+            write_example(path, "a/one", "");
+            for (name, mode) in [("bin", 0o700), ("bin/build", 0o700), ("buildpack.toml", 0o600)] {
+                fs::set_permissions(path.join(name), fs::Permissions::from_mode(mode)).unwrap();
+            }
+        };
+        let one = || stage(Box::new(closed)).unwrap();
         let package = one();
         assert_eq!(package.root().unwrap().about.id, "a/one");
+        let mode = |name: &str| fs::metadata(package.all[0].folder.join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode("bin"), mode("bin/build"), mode("buildpack.toml")), (0o755, 0o755, 0o644));
         assert_eq!(one(), package, "the same files are the same package");
         assert!(package.all[0].folder.ends_with("a_one/1.0"));
         let made = stage(Box::new(move |path| {

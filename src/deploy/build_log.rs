@@ -1,6 +1,6 @@
 //! The build log: a file with each line of a push, which the pusher gets as well.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tokio::{
     fs::File,
@@ -9,13 +9,13 @@ use tokio::{
 };
 
 use super::{deployer::Deployer, error::DeployError};
-use crate::{progress::Progress, store::AppId};
+use crate::{data_dir::Room, progress::Progress, store::AppId};
 
 /// Maximum size of one log, in bytes; the pusher alone gets what exceeds it.
 const MAX_LOG_BYTES: usize = 8 << 20;
 
-/// Number of logs that are kept for an app.
-const KEPT_LOGS: u64 = 50;
+/// What is kept of the logs of an app's builds besides the newest; the oldest go first.
+const ROOM: Room = Room { max_bytes: 64 << 20, max_files: 49 };
 
 pub(super) struct BuildLog {
     progress: Progress,
@@ -27,7 +27,9 @@ impl BuildLog {
         let failed = |source| DeployError::File { act: "write", path: path.clone(), source };
         if let Some(dir) = path.parent() {
             tokio::fs::create_dir_all(dir).await.map_err(failed)?;
-            remove_old(dir, &path).await;
+            let (dir, newest) = (dir.to_owned(), path.clone());
+            let made = tokio::task::spawn_blocking(move || ROOM.make(&dir, &newest)).await;
+            made.map_err(std::io::Error::other).flatten().map_err(failed)?;
         }
         let mut file = BufWriter::new(File::create(&path).await.map_err(failed)?);
         let (progress, mut lines) = Progress::channel();
@@ -58,15 +60,6 @@ impl BuildLog {
         let Self { progress, writer } = self;
         drop(progress);
         let _ = writer.await;
-    }
-}
-
-async fn remove_old(dir: &Path, newest: &Path) {
-    let number = |path: &Path| path.file_stem().and_then(|s| s.to_str()).and_then(|s| s.parse::<u64>().ok());
-    let Some(newest) = number(newest) else { return };
-    let old = newest.saturating_sub(KEPT_LOGS);
-    if old > 0 {
-        let _ = tokio::fs::remove_file(dir.join(format!("{old}.log"))).await;
     }
 }
 

@@ -36,6 +36,12 @@ use crate::{
 /// Part of the name of a standby container, in place of the app.
 const STANDBY: &str = "standby";
 
+/// Where buildpacks read the variables of the build (platform specification). They must be on no disk.
+const PLATFORM_FOLDER: (&str, &str) = ("/platform", "rw,nosuid,nodev,noexec,size=64m,mode=0755,uid=1000,gid=1000");
+
+/// Where buildah gets variables, secrets and logins.
+const SECRETS_FOLDER: (&str, &str) = ("/run", "rw,nosuid,nodev,noexec,size=16m,mode=0700,uid=1000,gid=1000");
+
 /// A folder or file of the host that is mounted into a build container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
@@ -183,6 +189,7 @@ impl Builds {
             oom_score_adj: Some(OomScore::Build.value().into()),
             log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
             mounts: Some(spec.mounts.iter().chain([&resolver]).map(mount).collect()),
+            tmpfs: Some(in_memory(spec.namespaces)),
             ..if spec.namespaces { confined_with_namespaces() } else { confined() }
         };
         let body = ContainerCreateBody {
@@ -289,17 +296,19 @@ impl BuildContainer {
 
 /// Settings of a container without privileges whose user can be root of a user namespace: for that, `newuidmap` must have
 /// its two capabilities, which nothing else in the container gets. AppArmor's profile for containers would forbid mounts in
-/// the namespace. What must not be on a disk goes into memory.
+/// the namespace.
 fn confined_with_namespaces() -> HostConfig {
     HostConfig {
         cap_add: Some(vec!["SETUID".to_owned(), "SETGID".to_owned()]),
         security_opt: Some(vec![format!("seccomp={}", seccomp::profile()), "apparmor=unconfined".to_owned()]),
-        tmpfs: Some(HashMap::from([(
-            "/run".to_owned(),
-            "rw,nosuid,nodev,noexec,size=16m,mode=0700,uid=1000,gid=1000".to_owned(),
-        )])),
         ..confined()
     }
+}
+
+/// Folders in memory, with their options.
+fn in_memory(namespaces: bool) -> HashMap<String, String> {
+    let folders = [Some(PLATFORM_FOLDER), namespaces.then_some(SECRETS_FOLDER)];
+    folders.into_iter().flatten().map(|(path, options)| (path.to_owned(), options.to_owned())).collect()
 }
 
 /// A bind mount whose source must exist: for an unmounted disk, the engine reports an error instead of creating a folder

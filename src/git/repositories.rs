@@ -4,7 +4,6 @@ use std::{
     collections::HashMap,
     ffi::OsStr,
     io,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Stdio,
     sync::{Arc, Mutex, PoisonError},
@@ -22,7 +21,7 @@ use super::{
     settings,
     usage::Usage,
 };
-use crate::{config::Config, model::AppName};
+use crate::{config::Config, data_dir, model::AppName};
 
 /// Oldest version of git with the `proc-receive` hook.
 const MIN_VERSION: (u32, u32) = (2, 29);
@@ -58,9 +57,11 @@ impl Repositories {
     pub async fn open_with(program: &Path, config: &Config, server_id: Option<&str>) -> Result<Self> {
         let dir = config.data_dir.join("repos");
         let home = config.data_dir.join("git");
-        for (path, mode) in [(&dir, 0o711), (&home, 0o755)] {
+        for path in [&dir, &home] {
             fs::create_dir_all(path).await.map_err(failed("create", path))?;
-            fs::set_permissions(path, PermissionsExt::from_mode(mode)).await.map_err(failed("create", path))?;
+            let (folder, git_user) = (path.clone(), config.user_id);
+            let open = move || data_dir::open_to_git(&folder, git_user);
+            blocking(open).await.map_err(failed("create", path))?;
         }
         let max_source_bytes = config.build.disk_mib << 20;
         let usages = Mutex::default();

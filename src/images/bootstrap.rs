@@ -24,7 +24,7 @@ use super::{
     store::{CREATED, Image, ImageStore},
 };
 use crate::{
-    config,
+    config, data_dir,
     model::{Digest, HashWriter},
     oom_score::OomScore,
     progress::Progress,
@@ -45,6 +45,13 @@ rm -rf "$1/var/cache/ldconfig/aux-cache" "$1/var/log/"* "$1/etc/machine-id" "$1/
 
 /// Modification time of files that are not from packages, in seconds since 1970.
 pub(super) const EPOCH: &str = "1750000000";
+
+/// Runs a program so that all users of the root file system can read what it creates there: the server's own umask closes its
+/// files to others.
+const READABLE: &str = r#"umask 022; exec "$0" "$@""#;
+
+/// Exit status of a shell that does not find a program.
+const NOT_FOUND: i32 = 127;
 
 /// Record beside a bootstrapped tar, written when the tar is complete.
 #[derive(Debug, Serialize, Deserialize)]
@@ -135,9 +142,7 @@ impl StackDefinition {
         ]);
         let store = images.clone();
         let put = move || {
-            if !store.blobs().has(&layer) {
-                store.blobs().adopt(&tar, &layer)?;
-            }
+            store.blobs().adopt(&tar, &layer)?;
             let Image { manifest, config } = store.put_stack_image(architecture(), layer.clone(), labels)?;
             Ok(StackImage { manifest, config, layer })
         };
@@ -192,7 +197,8 @@ impl DebianRoot<'_> {
             "--dpkgopt=path-exclude=/usr/share/locale/*",
             "--dpkgopt=path-exclude=/usr/share/lintian/*",
         ];
-        let mut child = Command::new("mmdebstrap")
+        let mut child = Command::new("sh")
+            .args(["-c", READABLE, "mmdebstrap"])
             .args(options)
             .arg(format!("--include={}", self.packages.join(",")))
             .arg(format!("--customize-hook={}", self.customize))
@@ -205,9 +211,7 @@ impl DebianRoot<'_> {
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .map_err(|e| {
-                self.failed(format!("cannot run mmdebstrap ({e}); install it with `apt-get install mmdebstrap`"))
-            })?;
+            .map_err(|e| self.failed(format!("cannot run mmdebstrap ({e})")))?;
         OomScore::Ordinary.apply_to(child.id());
         let mut output = MmdebstrapOutput::default();
         if let Some(stderr) = child.stderr.take() {
@@ -221,6 +225,9 @@ impl DebianRoot<'_> {
         let status = child.wait().await.map_err(|e| self.failed(e.to_string()))?;
         if status.success() {
             return Ok(());
+        }
+        if status.code() == Some(NOT_FOUND) {
+            return Err(self.failed("mmdebstrap is missing; install it with `apt-get install mmdebstrap`".to_owned()));
         }
         Err(self.failed(format!("mmdebstrap failed ({status}): {}", output.last_error)))
     }
@@ -276,7 +283,7 @@ fn remove_leftovers(cache: &Path, own: &Path) {
 /// Locks the folder of a stack, so that only one process creates it. The kernel releases the lock when the process ends.
 pub(super) async fn lock(folder: &Path, stack: &str, progress: &Progress) -> Result<File> {
     let failed = |source| ImageError::File { act: "create", path: folder.to_owned(), source };
-    fs::create_dir_all(folder).map_err(failed)?;
+    data_dir::create_private(folder).map_err(failed)?;
     let file = File::create(folder.join("lock")).map_err(failed)?;
     if file.try_lock().is_ok() {
         return Ok(file);

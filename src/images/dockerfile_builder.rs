@@ -52,9 +52,7 @@ impl ImageStore {
         let (tar, layer) = root.cached(&folder, "builder", progress).await?;
         let store = self.clone();
         let put = tokio::task::spawn_blocking(move || {
-            if !store.blobs().has(&layer) {
-                store.blobs().adopt(&tar, &layer)?;
-            }
+            store.blobs().adopt(&tar, &layer)?;
             Ok(store.put_stack_image(architecture(), layer, BTreeMap::new())?.manifest)
         });
         put.await.map_err(|e| ImageError::Stack { stack: id, reason: e.to_string() })?

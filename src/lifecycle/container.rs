@@ -170,7 +170,7 @@ fn convert_scripts(dirs: &Dirs, output: &Output) -> Result<(), Failure> {
 fn check_disk(dirs: &Dirs, device: &[u8]) -> Result<(), Failure> {
     let failed = |message: String| Failure::new(Phase::Prepare, message);
     let device: u64 = serde_json::from_slice(device).map_err(|e| failed(e.to_string()))?;
-    for folder in [&dirs.layers, &dirs.workspace, &dirs.platform, &dirs.tmp] {
+    for folder in [&dirs.layers, &dirs.workspace, &dirs.tmp] {
         let found = std::fs::metadata(folder).map_err(Failure::io(Phase::Prepare, "find", folder))?.dev();
         if found != device {
             return Err(failed(format!("{} is not on the build disk", folder.display())));

@@ -14,6 +14,7 @@ use tokio::{
 
 use super::error::TaskError;
 use crate::{
+    data_dir::Room,
     engine::LogLine,
     model::TaskName,
     store::{AppId, Millis},
@@ -21,6 +22,9 @@ use crate::{
 
 /// Largest size of a file, in bytes; what is printed after that is lost.
 const MAX_FILE_BYTES: u64 = 16 << 20;
+
+/// What is kept of the outputs of an app: `tasks.keep` bounds their number further. The oldest go first.
+const ROOM: Room = Room { max_bytes: 256 << 20, max_files: 10_000 };
 
 /// A line that a task printed.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -74,6 +78,10 @@ impl Outputs {
         let folder = self.of_app(app);
         fs::create_dir_all(&folder).await.map_err(failed(&folder))?;
         let path = self.file(app, name);
+        let room = Room { max_bytes: ROOM.max_bytes - MAX_FILE_BYTES, ..ROOM };
+        let (full, new) = (folder.clone(), path.clone());
+        let made = tokio::task::spawn_blocking(move || room.make(&full, &new)).await;
+        made.unwrap_or_else(|stopped| Err(io::Error::other(stopped))).map_err(failed(&folder))?;
         let file = File::create(&path).await.map_err(failed(&path))?;
         Ok(OutputWriter { path, file: BufWriter::new(file), size: 0 })
     }

@@ -20,6 +20,7 @@ mod doors;
 mod ending;
 mod engine;
 mod engine_build;
+mod files;
 mod git_reader;
 mod hostile;
 mod http_clients;

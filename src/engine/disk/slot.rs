@@ -5,7 +5,7 @@
 
 use std::{
     io,
-    os::unix::fs::{DirBuilderExt, MetadataExt},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -13,7 +13,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_
 
 use super::{
     error::{DiskError, blocking},
-    folders::{FOLDERS, create_private_folder},
+    folders::{FOLDERS, create_private_folder, create_readable},
     image::MountedDisk,
     mount::unmount,
 };
@@ -35,7 +35,7 @@ impl Slot {
             let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
             mount("paas", &path, "tmpfs", flags, c"size=64k,mode=700")?;
             mount_change(&path, MountPropagationFlags::SHARED)?;
-            FOLDERS.iter().try_for_each(|name| std::fs::DirBuilder::new().mode(0o755).create(path.join(name)))
+            FOLDERS.iter().try_for_each(|name| create_readable(&path.join(name)))
         })
         .await;
         let slot = Self { mount_point: mount_point.to_owned(), has_disk: false };
