@@ -25,6 +25,7 @@ mod ports;
 mod process_spec;
 mod quotas;
 mod registry_logins;
+mod release_configs;
 mod releases;
 mod routing;
 mod schema;

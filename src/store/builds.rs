@@ -1,6 +1,6 @@
 //! Builds: one row for each build that was started, whether or not it produced an image.
 
-use rusqlite::Row;
+use rusqlite::{Row, Transaction};
 
 use super::{
     columns::{json, optional_text, text, to_json},
@@ -105,6 +105,22 @@ fn build(row: &Row<'_>) -> Result<Build> {
         started_at: row.get("started_at")?,
         ended_at: row.get("ended_at")?,
     })
+}
+
+/// Number of builds of an app that are kept besides those of its releases.
+const KEPT: u32 = 1000;
+
+/// Removes rows of old builds that no release has.
+pub(super) fn prune(t: &Transaction<'_>) -> Result<()> {
+    t.execute(
+        "DELETE FROM builds WHERE state != 'running'
+         AND NOT EXISTS (SELECT 1 FROM releases r WHERE r.build = builds.id)
+         AND id IN (SELECT id FROM (
+            SELECT id, row_number() OVER (PARTITION BY app ORDER BY number DESC) AS place FROM builds
+         ) WHERE place > ?1)",
+        [KEPT],
+    )?;
+    Ok(())
 }
 
 impl Store {

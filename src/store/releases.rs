@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use rusqlite::{Row, Transaction};
 
 use super::{
-    columns::{FORMAT_VERSION, check_version, json, optional_text, parse_json, text, to_json, to_plain_json},
+    builds,
+    columns::{FORMAT_VERSION, check_version, json, optional_text, text, to_json},
     config_vars::{self, ConfigVars},
     cron,
     database::Store,
@@ -13,7 +14,7 @@ use super::{
     ids::{AppId, BuildId},
     placement::Placement,
     process_spec::ProcessSpec,
-    quotas,
+    quotas, release_configs,
     secrets::Cipher,
     tasks::{self, NewTask, Task},
     time::{Millis, now},
@@ -177,27 +178,24 @@ pub struct PushedRelease {
     pub ref_set: bool,
 }
 
-const COLUMNS: &str = "number, kind, state, image, branch, commit_id, build, config, config_version, processes, \
+const COLUMNS: &str = "number, kind, state, image, branch, commit_id, build, config_content, config_version, processes, \
     manifest, description, created_by, created_at";
 
-/// Context of [`Cipher::seal`]: config vars moved to another release cannot be decrypted.
-fn context(app: AppId, number: ReleaseNumber) -> String {
-    format!("releases/{}/{number}", app.0)
-}
+/// Number of failed releases of an app that are kept, and of those that were released.
+const KEPT_FAILED: u32 = 10;
+const KEPT_RELEASED: u32 = 1000;
 
-fn release(cipher: &Cipher, app: AppId, row: &Row<'_>) -> Result<Release> {
-    let number = row.get("number")?;
+fn release(t: &Transaction<'_>, cipher: &Cipher, app: AppId, row: &Row<'_>) -> Result<Release> {
     check_version("config", row.get("config_version")?)?;
-    let config = cipher.open_sealed(&row.get::<_, Vec<u8>>("config")?, &context(app, number))?;
     Ok(Release {
-        number,
+        number: row.get("number")?,
         kind: text(row, "kind", "release kind")?,
         state: text(row, "state", "release state")?,
         image: text(row, "image", "image")?,
         branch: optional_text(row, "branch", "branch name")?,
         commit: optional_text(row, "commit_id", "commit")?,
         build: row.get::<_, Option<i64>>("build")?.map(BuildId),
-        config: parse_json("config", &config)?,
+        config: release_configs::get(t, cipher, app, &row.get::<_, String>("config_content")?)?,
         processes: json(row, "processes", "processes")?,
         manifest: json(row, "manifest", "manifest")?,
         description: row.get("description")?,
@@ -208,7 +206,7 @@ fn release(cipher: &Cipher, app: AppId, row: &Row<'_>) -> Result<Release> {
 
 fn find(t: &Transaction<'_>, cipher: &Cipher, app: AppId, number: ReleaseNumber) -> Result<Option<Release>> {
     let sql = format!("SELECT {COLUMNS} FROM releases WHERE app = ?1 AND number = ?2");
-    t.prepare_cached(&sql)?.query_and_then((app.0, number), |row| release(cipher, app, row))?.next().transpose()
+    t.prepare_cached(&sql)?.query_and_then((app.0, number), |row| release(t, cipher, app, row))?.next().transpose()
 }
 
 /// The process type that port mappings lead to, of each release that is current or has instances.
@@ -274,7 +272,7 @@ fn create(
 ) -> Result<(Release, Vec<Task>)> {
     let sql = "SELECT coalesce(max(number), 0) + 1 AS next FROM releases WHERE app = ?1";
     let number: u64 = t.query_row(sql, [app.0], |row| row.get("next"))?;
-    let config = cipher.seal(&to_plain_json("config", &new.config)?, &context(app, number))?;
+    let config = release_configs::put(t, cipher, app, &new.config)?;
     t.execute(
         &format!(
             "INSERT INTO releases (app, {COLUMNS})
@@ -333,7 +331,7 @@ impl Store {
         self.read(move |t, cipher| {
             let sql = format!("SELECT {COLUMNS} FROM releases WHERE app = ?1 ORDER BY number DESC LIMIT ?2");
             let mut query = t.prepare_cached(&sql)?;
-            query.query_and_then((app.0, max), |row| release(cipher, app, row))?.collect()
+            query.query_and_then((app.0, max), |row| release(t, cipher, app, row))?.collect()
         })
         .await
     }
@@ -395,6 +393,47 @@ impl Store {
                 Ok((AppId(row.get("app")?), row.get("number")?, text(row, "image", "image")?))
             })?;
             rows.collect()
+        })
+        .await
+    }
+
+    /// Removes rows of releases that nothing needs any more: of each app, all but the last that failed and the last that were
+    /// released. With `dry_run`, only counts them. Returns their number for each app that has some. Rows of old builds go as well.
+    pub async fn prune_releases(&self, dry_run: bool) -> Result<Vec<(AppId, u64)>> {
+        self.transact(move |t, _| {
+            let mut query = t.prepare_cached(
+                "SELECT app, number FROM (
+                    SELECT r.app AS app, r.number AS number, r.state AS state,
+                        row_number() OVER (PARTITION BY r.app, r.state ORDER BY r.number DESC) AS place
+                    FROM releases r JOIN apps a ON a.id = r.app
+                    WHERE r.number IS NOT a.current_release AND r.number IS NOT a.candidate_release
+                    AND NOT EXISTS (SELECT 1 FROM instances i WHERE i.app = r.app AND i.release = r.number)
+                    -- The branch is set to its commit at start, and a rebuild builds that.
+                    AND r.number IS NOT (SELECT max(p.number) FROM releases p
+                        WHERE p.app = r.app AND p.kind = 'push' AND p.state = 'released')
+                 ) WHERE state = 'failed' AND place > ?1 OR state = 'released' AND place > ?2
+                 ORDER BY app",
+            )?;
+            let found = query.query_and_then([KEPT_FAILED, KEPT_RELEASED], |row| {
+                Ok::<_, StoreError>((AppId(row.get("app")?), row.get::<_, ReleaseNumber>("number")?))
+            })?;
+            let found = found.collect::<Result<Vec<_>>>()?;
+            let mut removed: Vec<(AppId, u64)> = Vec::new();
+            let mut remove = t.prepare_cached("DELETE FROM releases WHERE app = ?1 AND number = ?2")?;
+            for (app, number) in found {
+                if !dry_run {
+                    remove.execute((app.0, number))?;
+                }
+                match removed.last_mut() {
+                    Some((last, count)) if *last == app => *count += 1,
+                    _ => removed.push((app, 1)),
+                }
+            }
+            if !dry_run {
+                release_configs::remove_unused(t)?;
+                builds::prune(t)?;
+            }
+            Ok(removed)
         })
         .await
     }

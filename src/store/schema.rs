@@ -14,7 +14,7 @@ pub(super) const MIGRATIONS: [&str; 8] = [
     include_str!("migrations/0005_workloads.sql"),
     include_str!("migrations/0006_checks_and_endings.sql"),
     include_str!("migrations/0007_dockerfiles_networks_links.sql"),
-    include_str!("migrations/0008_quotas_and_sizes.sql"),
+    include_str!("migrations/0008_budgets.sql"),
 ];
 
 /// Applies the migrations that the database lacks; its `user_version` counts those it has. Foreign keys are enforced

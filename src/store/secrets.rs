@@ -6,12 +6,19 @@ use chacha20poly1305::{
     KeyInit as _, XChaCha20Poly1305, XNonce,
     aead::{Aead as _, Payload},
 };
+use hmac::{Hmac, Mac as _};
 use rand::TryRng as _;
+use sha2::Sha256;
 
 use super::error::{Result, StoreError};
+use crate::model::Digest;
 
-/// Encrypts and decrypts with the server's key.
-pub(super) struct Cipher(XChaCha20Poly1305);
+/// Encrypts, decrypts and hashes with the server's key.
+pub(super) struct Cipher {
+    cipher: XChaCha20Poly1305,
+    /// Key of hashes, derived from the server's.
+    hashes: Hmac<Sha256>,
+}
 
 /// Length of a nonce, in bytes. It precedes the ciphertext.
 const NONCE: usize = 24;
@@ -27,7 +34,20 @@ impl Cipher {
         };
         let cipher = XChaCha20Poly1305::new_from_slice(&key)
             .map_err(|_| failed(std::io::Error::other("it must hold exactly 32 bytes")))?;
-        Ok(Self(cipher))
+        let not_made = |_| failed(std::io::Error::other("no key can be derived from it"));
+        let mut derived = Hmac::<Sha256>::new_from_slice(&key).map_err(not_made)?;
+        derived.update(b"paas: key of hashes");
+        let hashes = Hmac::<Sha256>::new_from_slice(&derived.finalize().into_bytes()).map_err(not_made)?;
+        Ok(Self { cipher, hashes })
+    }
+
+    /// A hash of `text`, in hexadecimal, by which nobody without the key can test a guess. It is another with another context.
+    pub(super) fn keyed_hash(&self, text: &str, context: &str) -> String {
+        let mut hash = self.hashes.clone();
+        hash.update(&(context.len() as u64).to_be_bytes());
+        hash.update(context.as_bytes());
+        hash.update(text.as_bytes());
+        Digest::from_sha256(&hash.finalize().into_bytes().into()).hex().to_owned()
     }
 
     /// Bytes by which an encrypted value is longer than its text: the nonce and the tag of Poly1305.
@@ -39,7 +59,7 @@ impl Cipher {
         rand::rngs::SysRng.try_fill_bytes(&mut sealed).map_err(|_| StoreError::Secret)?;
         let nonce = XNonce::try_from(sealed.as_slice()).map_err(|_| StoreError::Secret)?;
         let payload = Payload { msg: text.as_bytes(), aad: context.as_bytes() };
-        sealed.extend(self.0.encrypt(&nonce, payload).map_err(|_| StoreError::Secret)?);
+        sealed.extend(self.cipher.encrypt(&nonce, payload).map_err(|_| StoreError::Secret)?);
         Ok(sealed)
     }
 
@@ -47,7 +67,8 @@ impl Cipher {
     pub(super) fn open_sealed(&self, sealed: &[u8], context: &str) -> Result<String> {
         let (nonce, msg) = sealed.split_at_checked(NONCE).ok_or(StoreError::Secret)?;
         let nonce = XNonce::try_from(nonce).map_err(|_| StoreError::Secret)?;
-        let text = self.0.decrypt(&nonce, Payload { msg, aad: context.as_bytes() }).map_err(|_| StoreError::Secret)?;
+        let text =
+            self.cipher.decrypt(&nonce, Payload { msg, aad: context.as_bytes() }).map_err(|_| StoreError::Secret)?;
         String::from_utf8(text).map_err(|_| StoreError::Secret)
     }
 }

@@ -38,3 +38,25 @@ async fn json_of_another_format_is_refused() {
     assert!(newer.contains("invalid buildpacks: format 2 was written by another version of paas; "), "{newer}");
     assert!(set("[]").await.is_err(), "a value without a version");
 }
+
+#[tokio::test]
+async fn old_builds_without_a_release_go() {
+    let f = fixture();
+    let app = f.app("a").await.id;
+    let commit: crate::model::CommitId = "1".repeat(40).parse().unwrap();
+    let begin = || f.store.begin_build(app, commit.clone(), Digest::of(b"key"), "ann".into(), None);
+    let first = begin().await.unwrap();
+    f.store.end_build(first.id, Err("no".into())).await.unwrap();
+    f.store
+        .transact(move |t, _| {
+            let sql = "INSERT INTO builds (app, number, commit_id, key, pusher, state, started_at)
+                 SELECT app, number + ?1, commit_id, key, pusher, state, started_at FROM builds WHERE number = 1";
+            (1..=1001).try_for_each(|number| t.execute(sql, [number]).map(drop)).map_err(Into::into)
+        })
+        .await
+        .unwrap();
+    f.store.prune_releases(false).await.unwrap();
+    let left = f.store.builds(app, u32::MAX).await.unwrap();
+    assert_eq!((left.len(), left[0].number, left[999].number), (1000, 1002, 3));
+    assert_eq!(begin().await.unwrap().number, 1003);
+}

@@ -29,3 +29,63 @@ async fn config_vars_of_another_format_are_refused() {
     let error = f.store.release(app, release.number).await.unwrap_err().to_string();
     assert!(error.contains("invalid config: format 2 was written by another version of paas; "), "{error}");
 }
+
+#[tokio::test]
+async fn releases_with_the_same_config_share_a_row_that_goes_with_the_last() {
+    let f = fixture();
+    let (a, b) = (f.app("a").await.id, f.app("b").await.id);
+    let contents = || {
+        f.store.read(|t, _| {
+            Ok(t.query_row("SELECT count(*) AS n FROM release_configs", [], |row| row.get::<_, u64>("n"))?)
+        })
+    };
+    for _ in 0..20 {
+        let release = f.release(a, ReleaseKind::Push, vars("x")).await;
+        f.store.fail_unstarted_release(a, release.number).await.unwrap();
+    }
+    let other = f.release(a, ReleaseKind::Push, vars("y")).await;
+    assert_eq!(contents().await.unwrap(), 2);
+    assert_eq!(f.store.release(a, 1).await.unwrap().unwrap().config, vars("x"));
+    f.release(b, ReleaseKind::Push, vars("x")).await;
+    assert_eq!(contents().await.unwrap(), 3, "another app has rows of its own");
+    // No row tells which releases of two apps have the same values.
+    let hashes = f.store.read(|t, _| {
+        Ok(t.query_row("SELECT count(DISTINCT content) AS n FROM release_configs", [], |row| row.get::<_, u64>("n"))?)
+    });
+    assert_eq!(hashes.await.unwrap(), 3);
+
+    assert_eq!(f.store.prune_releases(true).await.unwrap(), [(a, 10)]);
+    assert_eq!(f.store.prune_releases(false).await.unwrap(), [(a, 10)]);
+    assert_eq!(f.store.prune_releases(false).await.unwrap(), []);
+    let left: Vec<_> = f.store.releases(a, 100).await.unwrap().iter().map(|release| release.number).collect();
+    assert_eq!(left, (11..=21).rev().collect::<Vec<_>>());
+    f.store.fail_unstarted_release(a, other.number).await.unwrap();
+    for _ in 0..10 {
+        let release = f.release(a, ReleaseKind::Push, vars("x")).await;
+        f.store.fail_unstarted_release(a, release.number).await.unwrap();
+    }
+    assert_eq!(f.store.prune_releases(false).await.unwrap(), [(a, 11)]);
+    assert_eq!(contents().await.unwrap(), 2, "nothing has y any more");
+    let next = f.release(a, ReleaseKind::Push, vars("z")).await;
+    assert_eq!(next.number, 32, "no number is given again");
+}
+
+#[tokio::test]
+async fn what_runs_or_was_pushed_last_is_never_pruned() {
+    let f = fixture();
+    let app = f.app("a").await.id;
+    f.release(app, ReleaseKind::Push, vars("x")).await;
+    let deployment = f.store.begin_deployment(app, 1, None).await.unwrap().unwrap();
+    f.store.commit_deployment(app, deployment).await.unwrap();
+    for number in 2..=1003 {
+        f.release(app, ReleaseKind::Config, vars("x")).await;
+        f.store
+            .transact(move |t, _| Ok(t.execute("UPDATE releases SET state = 'released' WHERE number = ?1", [number])?))
+            .await
+            .unwrap();
+    }
+    // The current one and the newest push are v1.
+    assert_eq!(f.store.prune_releases(false).await.unwrap(), [(app, 2)]);
+    assert!(f.store.release(app, 1).await.unwrap().is_some());
+    assert!(f.store.release(app, 3).await.unwrap().is_none() && f.store.release(app, 4).await.unwrap().is_some());
+}

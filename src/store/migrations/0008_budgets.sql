@@ -39,3 +39,17 @@ END;
 CREATE TRIGGER port_taken AFTER INSERT ON ports BEGIN
     DELETE FROM freed_ports WHERE host_port = new.host_port;
 END;
+
+-- Config vars of releases, once for all releases of an app that have the same: `content` is a keyed hash of them. Those of
+-- earlier releases are encrypted for the release whose number follows the `v`.
+CREATE TABLE release_configs (
+    app INTEGER NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
+    content TEXT NOT NULL,
+    config BLOB NOT NULL,
+    PRIMARY KEY (app, content)
+) STRICT, WITHOUT ROWID;
+INSERT INTO release_configs (app, content, config) SELECT app, 'v' || number, config FROM releases;
+
+ALTER TABLE releases ADD COLUMN config_content TEXT NOT NULL DEFAULT '';
+UPDATE releases SET config_content = 'v' || number;
+ALTER TABLE releases DROP COLUMN config;

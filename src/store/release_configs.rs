@@ -1,0 +1,51 @@
+//! Config vars of releases, stored by content: releases of an app that have the same share one row.
+
+use rusqlite::Transaction;
+
+use super::{
+    columns::{parse_json, to_plain_json},
+    config_vars::ConfigVars,
+    error::{Result, StoreError},
+    ids::AppId,
+    secrets::Cipher,
+};
+
+/// How the contents of rows begin that a release of an earlier version had for itself; its number follows.
+const OF_RELEASE: char = 'v';
+
+/// Context of [`Cipher::seal`]: config vars moved to another app or content cannot be decrypted.
+fn context(app: AppId, content: &str) -> String {
+    match content.strip_prefix(OF_RELEASE) {
+        Some(number) => format!("releases/{}/{number}", app.0),
+        None => format!("release_configs/{}/{content}", app.0),
+    }
+}
+
+/// Stores config vars, unless the app has a release with the same; returns their content.
+pub(super) fn put(t: &Transaction<'_>, cipher: &Cipher, app: AppId, config: &ConfigVars) -> Result<String> {
+    let text = to_plain_json("config", config)?;
+    let content = cipher.keyed_hash(&text, &format!("release_configs/{}", app.0));
+    let sealed = cipher.seal(&text, &context(app, &content))?;
+    let sql = "INSERT INTO release_configs (app, content, config) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+    t.prepare_cached(sql)?.execute((app.0, &content, sealed))?;
+    Ok(content)
+}
+
+/// The config vars with this content.
+pub(super) fn get(t: &Transaction<'_>, cipher: &Cipher, app: AppId, content: &str) -> Result<ConfigVars> {
+    let mut query = t.prepare_cached("SELECT config FROM release_configs WHERE app = ?1 AND content = ?2")?;
+    let mut found = query.query_map((app.0, content), |row| row.get::<_, Vec<u8>>("config"))?;
+    let missing = || StoreError::Corrupt { what: "config", why: "the config vars of a release are missing".to_owned() };
+    let sealed = found.next().transpose()?.ok_or_else(missing)?;
+    parse_json("config", &cipher.open_sealed(&sealed, &context(app, content))?)
+}
+
+/// Removes what no release has.
+pub(super) fn remove_unused(t: &Transaction<'_>) -> Result<()> {
+    t.execute(
+        "DELETE FROM release_configs WHERE NOT EXISTS (
+            SELECT 1 FROM releases r WHERE r.app = release_configs.app AND r.config_content = release_configs.content)",
+        [],
+    )?;
+    Ok(())
+}
