@@ -53,7 +53,7 @@ use builder::BuilderShared;
 use disks::dockerfile_disk;
 use environment::{BuildEnvironment, Cache, log_timings};
 use previous::PreviousImage;
-use session::LifecycleSession;
+use session::{LifecycleSession, SentBlobs};
 
 /// What is built.
 pub struct BuildInput {
@@ -133,18 +133,23 @@ impl BuilderShared {
     ) -> Result<(Digest, Vec<UsedBuildpack>), BuildError> {
         let BuildInput { app, disk, budget, source, previous, project } = input;
         let previous = self.previous_image(previous).await?;
+        // The stack may be updated meanwhile; what the image is assembled from stays.
+        let run_image = recipe.stack.run.manifest.clone();
+        self.blocking(move |this| Ok(this.images.complete(&run_image)?)).await?;
         let spec = self.recipe_spec(&recipe, progress);
         let mut environment = BuildEnvironment::open(self, spec, &app, &disk, budget.size, cancel).await?;
         let request = Request::Buildpacks(Box::new(self.request(&recipe, project, &previous)));
-        let session = self.session(&previous.layers, progress);
+        let sent = SentBlobs::default();
+        let session = self.session(&previous.layers, &sent, progress);
         let image = match environment.run(&session, &request, source, &self.config, cancel).await {
             Ok(BuildResult::Built(built)) => self.assemble(&app, recipe, *built, progress).await,
             Ok(_) => Err(BuildError::Protocol("it did something else than to build".to_owned())),
             Err(error) => Err(error),
         };
         self.close(environment, turn, &image).await;
-        if image.is_ok() {
-            self.remove_one_disk(&dockerfile_disk(&disk)).await;
+        match &image {
+            Ok(_) => self.remove_one_disk(&dockerfile_disk(&disk)).await,
+            Err(_) => self.remove_sent(sent).await,
         }
         image
     }
@@ -167,8 +172,22 @@ impl BuilderShared {
         }
     }
 
-    fn session<'a>(&'a self, known_layers: &'a HashSet<Digest>, progress: &'a Progress) -> LifecycleSession<'a> {
+    /// Removes the blobs of a build that failed.
+    async fn remove_sent(self: &Arc<Self>, sent: SentBlobs) {
+        let removed = self.blocking(move |this| Ok(this.images.blobs().remove_new(&sent.take())?)).await;
+        if let Err(error) = removed {
+            tracing::warn!(%error, "cannot remove the blobs of a failed build; they are removed when they are old");
+        }
+    }
+
+    fn session<'a>(
+        &'a self,
+        known_layers: &'a HashSet<Digest>,
+        sent: &'a SentBlobs,
+        progress: &'a Progress,
+    ) -> LifecycleSession<'a> {
         LifecycleSession {
+            sent,
             blobs: self.images.blobs(),
             downloads: &self.downloads,
             tasks: &self.tasks,

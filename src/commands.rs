@@ -10,6 +10,7 @@ mod command;
 mod completions;
 mod config_vars;
 mod cron;
+mod disk;
 mod elsewhere;
 mod env_file;
 mod events;
@@ -156,6 +157,7 @@ async fn act(session: &Session<'_>, command: Command) -> Result {
         Command::Checks(command) => checks::run(session, command).await,
         Command::Cron(command) => cron::run(session, command).await,
         Command::Periodic(list) => session.answer(list).await,
+        Command::Disk(command) => disk::run(session, command).await,
         Command::Logs(command) => logs::run(session, command).await,
         Command::Ports(command) => ports::run(session, command).await,
         Command::Network(command) => network::run(session, command).await,

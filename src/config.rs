@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 pub use error::ConfigError;
 pub use sections::{
-    Assets, Build, Config, Engine, Git, InstanceNetwork, Instances, NamedSize, Network, Outbound, Quota, Registry,
-    Router, Ssh, Stack, Tasks,
+    Assets, Build, Config, Disk, Engine, Git, InstanceNetwork, Instances, NamedSize, Network, Outbound, Quota,
+    Registry, Router, Ssh, Stack, Tasks,
 };
 
 use crate::model::{
@@ -93,6 +93,9 @@ impl Config {
         }
         self.check_ssh()?;
         self.check_git()?;
+        if self.disk.floor_percent > 100 {
+            return invalid("disk.floor_percent", "must be at most 100");
+        }
         let seconds = [
             ("router.head_seconds", router.head_seconds),
             ("router.body_seconds", router.body_seconds),

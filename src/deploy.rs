@@ -10,9 +10,11 @@ mod buildpack_library;
 mod checkout;
 mod deploy_ref;
 mod deployer;
+mod disk_use;
 mod error;
 mod failure;
 mod foreign_files;
+mod garbage;
 mod gc;
 mod gc_lock;
 mod image;
@@ -35,7 +37,10 @@ mod stored_refs;
 pub use buildpack_choice::BuildpackPosition;
 pub use buildpack_library::BuildpackLibrary;
 pub use deployer::Deployer;
+pub use disk_use::{DiskKind, DiskUse};
 pub use error::DeployError;
+pub use garbage::{Collect, Garbage, GarbageKind};
+pub use gc::GarbageCollection;
 pub use offers::Offers;
 pub use ports::Ports;
 pub use rebase::Rebased;
@@ -58,7 +63,7 @@ use crate::{
 };
 use checkout::Checkout;
 use deploy_ref::unpin;
-use gc::GcHold;
+use gc::CollectAtEnd;
 use image::Reuse;
 use locks::Work;
 use refs::{Deployment, RefPlan};
@@ -166,7 +171,7 @@ impl Deployer {
         work: &Work,
     ) -> Result<(), DeployError> {
         let Deployment { branch, new: commit, .. } = *deployment;
-        let _gc_hold = GcHold::begin(self, app).await;
+        let _collect_at_end = CollectAtEnd::begin(self).await;
         let checkout = Checkout::new(app, reader, commit);
         let image = self.make_image(app, &checkout, by, Reuse::Yes, progress, work).await?;
         let origin = ReleaseOrigin {

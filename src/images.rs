@@ -21,7 +21,7 @@ mod stack;
 mod store;
 
 pub use archive::ImageArchive;
-pub use blobs::{BlobStore, BlobWriter};
+pub use blobs::{BlobStore, BlobWriter, NewBlob, UnusedBlob};
 pub use built::without_effect;
 pub use definition::StackDefinition;
 pub use dockerfile_builder::dockerfile_builder_key;

@@ -12,6 +12,7 @@ mod checks;
 mod config_vars;
 mod context;
 mod cron;
+mod disk;
 mod each_app;
 mod enter;
 mod events;
@@ -55,6 +56,7 @@ pub use checks::*;
 pub use config_vars::*;
 pub use context::{Call, Context, Requirement};
 pub use cron::*;
+pub use disk::*;
 pub use enter::*;
 pub use events::*;
 pub use failure::{Failure, FailureKind, LastOutput, Result};
@@ -225,6 +227,9 @@ impl Operations {
         let (target, held) = self.resolve::<O>(call.caller, named).await?;
         let context = self.context(call, held, &Recording::None);
         context.require(operation.requirement(&context, &target).await?)?;
+        if O::TAKES_DISK {
+            self.deployer.floor().check()?;
+        }
         Ok((target, held))
     }
 

@@ -12,8 +12,8 @@ use crate::{
     build::{BuildError, Builder},
     commands::Commands,
     config::{Config, ConfigError},
-    data_dir,
-    deploy::{DeployError, Deployer, StackUpdates},
+    data_dir::{self, DiskFloor},
+    deploy::{DeployError, Deployer, GarbageCollection, StackUpdates},
     engine::{Engine, EngineError, Kind},
     git::{self, GitError, Repositories},
     images::{ImageError, ImageStore, Registry, StackDefinition},
@@ -112,6 +112,9 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
     if let Some(notice) = version.notice() {
         tracing::warn!("{notice}");
     }
+    // An engine's folder that is not on this machine is not found.
+    let folders = [Some(config.data_dir.clone()), engine.root_folder().await?].into_iter().flatten().collect();
+    let floor = DiskFloor::new(folders, config.disk.floor_mib, config.disk.floor_percent);
     let openings = Openings::new(store.clone(), engine.host.clone(), config.address_plan()?);
     // Before anything else sets the packet filters: instances run, and keep what they may reach.
     if let Err(error) = openings.apply().await {
@@ -156,6 +159,7 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
         builder.clone(),
         instances.clone(),
         tasks.clone(),
+        floor.clone(),
         tracker.clone(),
         stopped.clone(),
     );
@@ -173,12 +177,13 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
         driver.start(updates);
     }
 
+    driver.start(GarbageCollection(deployer.clone()));
     let audit = AuditLog::open(store.clone()).await?;
     driver.start(EventSweep { store: store.clone(), keep_days: config.events.keep_days });
     tasks.adopt();
     driver.start(TaskSweep(tasks.clone()));
     driver.start(NetworkNames(openings.clone()));
-    driver.start_woken_by(&schedule, CronSchedule::new(store.clone(), tasks.clone(), audit.clone()));
+    driver.start_woken_by(&schedule, CronSchedule::new(store.clone(), tasks.clone(), audit.clone(), floor));
     let pushes = AuditedPushes { deployer: deployer.clone(), audit: audit.clone(), store: store.clone() };
     let operations = Operations::new(
         Arc::clone(&config),

@@ -134,6 +134,11 @@ impl Builder {
         Ok(Disk::remove(&self.0.disk_image(&dockerfile_disk(disk))).await?)
     }
 
+    /// The files of an app's disks.
+    pub fn disks(&self, disk: &str) -> [PathBuf; 2] {
+        [self.0.disk_image(disk), self.0.disk_image(&dockerfile_disk(disk))]
+    }
+
     /// Refuses new builds and waits for those that run (cancel them first).
     pub async fn close(&self) {
         self.0.standby.close().await;

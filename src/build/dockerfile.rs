@@ -16,6 +16,7 @@ use super::{
     error::BuildError,
     offered_store::OfferedImages,
     outbound,
+    session::SentBlobs,
 };
 use crate::{
     engine::{BuildSpec, ImageId, Mount},
@@ -121,15 +122,17 @@ impl BuilderShared {
         let spec = self.dockerfile_spec(offered.mount(), progress);
         let mut environment =
             BuildEnvironment::open(self, spec, &app, &dockerfile_disk(&disk), budget.size, cancel).await?;
-        let (session, request) = (self.session(&known, progress), Request::Dockerfile(request));
+        let sent = SentBlobs::default();
+        let (session, request) = (self.session(&known, &sent, progress), Request::Dockerfile(request));
         let image = match environment.run(&session, &request, source, &self.config, cancel).await {
             Ok(BuildResult::Image(built)) => self.with_launcher(&app, *built, procfile, env, progress).await,
             Ok(_) => Err(BuildError::Protocol("it did something else than to build the Dockerfile".to_owned())),
             Err(error) => Err(error),
         };
         self.close(environment, turn, &image).await;
-        if image.is_ok() {
-            self.remove_one_disk(&disk).await;
+        match &image {
+            Ok(_) => self.remove_one_disk(&disk).await,
+            Err(_) => self.remove_sent(sent).await,
         }
         image
     }
@@ -140,7 +143,10 @@ impl BuilderShared {
             let (mut layers, mut seen) = (Vec::new(), HashSet::new());
             for image in images.iter().filter(|image| this.images.blobs().has(image)) {
                 for digest in this.images.layers(image)? {
-                    if let (Some(size), true) = (this.images.blobs().size(&digest)?, seen.insert(digest.clone())) {
+                    let is_there = this.images.blobs().use_again(&digest)?;
+                    if let (true, Some(size), true) =
+                        (is_there, this.images.blobs().size(&digest)?, seen.insert(digest.clone()))
+                    {
                         layers.push(KnownLayer { digest, size });
                     }
                 }

@@ -15,7 +15,7 @@ use super::{
     outbound,
     recipe::Recipe,
     run_packages,
-    session::{Conversation, LifecycleSession},
+    session::{Conversation, LifecycleSession, is_full_disk},
     standby::AssignedContainer,
 };
 use crate::{
@@ -112,6 +112,9 @@ pub(super) async fn result_of(
     config: &Config,
 ) -> Result<BuildResult, BuildError> {
     let failed = match conversation.result {
+        Some(BuildResult::Failed { message, .. }) if is_full_disk(&message) => {
+            return Err(BuildError::DiskFull(config.build.disk_mib));
+        }
         Some(BuildResult::Failed { phase, message }) => {
             Some(BuildError::Failed { phase, message: Line::sanitize(&message) })
         }

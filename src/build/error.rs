@@ -51,6 +51,9 @@ pub enum BuildError {
     /// The build printed too much.
     #[error("the build was stopped: it printed more than {0} MiB; make it print less")]
     TooMuchOutput(u64),
+    /// The build sent too many layers and downloads.
+    #[error("the build was stopped: it made more than {0} layers and downloads; make fewer of them")]
+    TooManyBlobs(usize),
     /// The caller cancelled the build.
     #[error("the build was cancelled")]
     Cancelled,

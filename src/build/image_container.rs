@@ -12,7 +12,7 @@ use super::{
     environment::result_of,
     error::BuildError,
     outbound,
-    session::LifecycleSession,
+    session::{LifecycleSession, SentBlobs},
     standby::AssignedContainer,
 };
 use crate::{
@@ -70,8 +70,12 @@ impl BuilderShared {
         let name = fetch_disk();
         let disk = Disk::open(&self.disk_image(&name), FETCH_MIB, &self.mounts().join(&name)).await?;
         let known = HashSet::new();
-        let session =
-            LifecycleSession { blobs: &received, max_blob_bytes: MAX_FETCHED_BYTES, ..self.session(&known, progress) };
+        let sent = SentBlobs::default();
+        let session = LifecycleSession {
+            blobs: &received,
+            max_blob_bytes: MAX_FETCHED_BYTES,
+            ..self.session(&known, &sent, progress)
+        };
         let insecure = network == BuildNetwork::Machine
             && self.engine_images.is_insecure_registry(&RegistryHost::of_image(&image)).await?;
         let request = Request::Fetch { image, insecure, operator_env: outbound::environment(&self.config.outbound) };

@@ -15,6 +15,7 @@ use super::{
     error::BuildError,
     fetch::{GZIP, MAX_IMAGE_BYTES},
     offered_store::DISK_MIB,
+    session::SentBlobs,
 };
 use crate::{
     engine::{BuildNetwork, label},
@@ -138,7 +139,8 @@ impl BuilderShared {
         let disk = self.offered.mounted(progress).await?;
         let Some(disk) = disk.as_ref() else { return Err(BuildError::ShuttingDown) };
         let (known, never) = (HashSet::new(), CancellationToken::new());
-        let session = self.session(&known, progress);
+        let sent = SentBlobs::default();
+        let session = self.session(&known, &sent, progress);
         match self.run_alone(disk, BuildNetwork::Builds, &session, &request, source, &never).await {
             Ok(_) => Ok(()),
             Err(BuildError::DiskFull(_)) => Err(BuildError::OfferedStoreFull(DISK_MIB)),

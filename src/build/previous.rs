@@ -25,7 +25,12 @@ impl PreviousImage {
         }
         let metadata = images.labels(manifest)?.remove(LIFECYCLE_METADATA);
         let metadata = metadata.and_then(|text| serde_json::from_str(&text).ok());
-        let layers = images.layers(manifest)?.into_iter();
-        Ok(Self { metadata, layers: layers.filter(|layer| images.blobs().has(layer)).collect() })
+        let mut layers = HashSet::new();
+        for layer in images.layers(manifest)? {
+            if images.blobs().use_again(&layer)? {
+                layers.insert(layer);
+            }
+        }
+        Ok(Self { metadata, layers })
     }
 }

@@ -1,7 +1,12 @@
 //! The session with the lifecycle in a build container. Nothing that it sends is trusted: every length and digest is
 //! verified, and an image may only have layers that were sent now or that the app's previous image had.
 
-use std::{collections::HashSet, io::Write as _, time::Duration};
+use std::{
+    collections::HashSet,
+    io::Write as _,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::{
@@ -18,7 +23,7 @@ use super::{
 };
 use crate::{
     engine::BuildContainer,
-    images::BlobStore,
+    images::{BlobStore, NewBlob},
     lifecycle::protocol::{BlobHeader, BuildResult, Kind, MAX_FRAME, Phase, Request},
     model::{Digest, Line},
     progress::Progress,
@@ -26,6 +31,8 @@ use crate::{
 
 /// Maximum output of a build, in MiB.
 pub(super) const MAX_OUTPUT_MIB: u64 = 64;
+/// Maximum number of layers and downloads of a build; an image has at most 127 layers.
+const MAX_BLOBS: usize = 4096;
 /// Maximum length of a line on stderr, in bytes.
 const MAX_STDERR_LINE_LEN: usize = 8 * 1024;
 /// Time that a container has to send the rest of its output after it failed.
@@ -36,10 +43,27 @@ pub(super) struct LifecycleSession<'a> {
     pub(super) blobs: &'a BlobStore,
     pub(super) downloads: &'a Downloads,
     pub(super) tasks: &'a TaskTracker,
+    /// Where the new blobs are noted.
+    pub(super) sent: &'a SentBlobs,
     /// Layers of the app's previous image and of offered images, which need not be sent.
     pub(super) known_layers: &'a HashSet<Digest>,
     pub(super) max_blob_bytes: u64,
     pub(super) progress: &'a Progress,
+}
+
+/// The blobs that a build sent and the store did not have; cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct SentBlobs(Arc<Mutex<Vec<NewBlob>>>);
+
+impl SentBlobs {
+    fn add(&self, new: NewBlob) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(new);
+    }
+
+    /// All so far.
+    pub(super) fn take(&self) -> Vec<NewBlob> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// What a container sent, besides blobs.
@@ -65,6 +89,7 @@ impl IncomingBlob {
     fn begin(header: BlobHeader, session: &LifecycleSession<'_>) -> Self {
         let (bytes, mut incoming) = mpsc::channel::<Bytes>(8);
         let (blobs, downloads, announced) = (session.blobs.clone(), session.downloads.clone(), header.clone());
+        let sent = session.sent.clone();
         let stored = session.tasks.spawn_blocking(move || {
             let BlobHeader { digest, size, download } = announced;
             let Some(checksum) = download else {
@@ -72,7 +97,10 @@ impl IncomingBlob {
                 while let Some(bytes) = incoming.blocking_recv() {
                     writer.write(&bytes)?;
                 }
-                return Ok(writer.finish(&digest, size)?);
+                if let Some(new) = writer.finish(&digest, size)? {
+                    sent.add(new);
+                }
+                return Ok(());
             };
             let mut file = downloads.writer()?;
             while let Some(bytes) = incoming.blocking_recv() {
@@ -100,6 +128,8 @@ struct Received {
     blob: Option<IncomingBlob>,
     stored_layers: HashSet<Digest>,
     blob_bytes: u64,
+    /// Number of layers and downloads.
+    blobs: usize,
 }
 
 impl LifecycleSession<'_> {
@@ -160,6 +190,7 @@ impl LifecycleSession<'_> {
             blob: None,
             stored_layers: HashSet::new(),
             blob_bytes: 0,
+            blobs: 0,
         };
         while let Some(event) = frames.next().await.map_err(|e| match e {
             FrameError::Engine(e) => BuildError::Engine(e),
@@ -170,8 +201,8 @@ impl LifecycleSession<'_> {
                 ContainerEvent::Frame(Kind::Line, payload) => {
                     received.count_output(payload.len())?;
                     let line = parse::<Line>(&payload)?;
-                    received.notice_full_disk(text_of(&line));
-                    self.progress.line(sanitized(&line)).await;
+                    received.notice_full_disk(line.as_text());
+                    self.progress.line(line.sanitized()).await;
                 }
                 ContainerEvent::Frame(Kind::Blob, payload) => self.begin_blob(&mut received, parse(&payload)?).await?,
                 ContainerEvent::Frame(Kind::BlobData, payload) => self.blob_data(&mut received, payload).await?,
@@ -223,6 +254,10 @@ impl LifecycleSession<'_> {
     async fn begin_blob(&self, received: &mut Received, header: BlobHeader) -> Result<(), BuildError> {
         if received.blob.is_some() {
             return Err(BuildError::Protocol("a layer started before the end of another".to_owned()));
+        }
+        received.blobs += 1;
+        if received.blobs > MAX_BLOBS {
+            return Err(BuildError::TooManyBlobs(MAX_BLOBS));
         }
         received.blob_bytes = received.blob_bytes.saturating_add(header.size);
         if received.blob_bytes > self.max_blob_bytes {
@@ -279,8 +314,13 @@ impl Received {
     }
 
     fn notice_full_disk(&mut self, text: &str) {
-        self.conversation.disk_full_reported |= text.contains("No space left on device") || text.contains("ENOSPC");
+        self.conversation.disk_full_reported |= is_full_disk(text);
     }
+}
+
+/// Whether a line says that a disk is full.
+pub(super) fn is_full_disk(text: &str) -> bool {
+    text.contains("No space left on device") || text.contains("ENOSPC")
 }
 
 /// The request, encoded as one frame. If it is too large, the app's settings are.
@@ -304,22 +344,6 @@ fn encode(request: &Request) -> Result<Vec<u8>, BuildError> {
 
 fn parse<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<T, BuildError> {
     serde_json::from_slice(payload).map_err(|e| BuildError::Protocol(e.to_string()))
-}
-
-fn text_of(line: &Line) -> &str {
-    match line {
-        Line::Step(text) | Line::Header(text) | Line::Detail(text) | Line::Trouble(text) => text,
-    }
-}
-
-fn sanitized(line: &Line) -> Line {
-    let clean = Line::sanitize(text_of(line));
-    match line {
-        Line::Step(_) => Line::Step(clean),
-        Line::Header(_) => Line::Header(clean),
-        Line::Detail(_) => Line::Detail(clean),
-        Line::Trouble(_) => Line::Trouble(clean),
-    }
 }
 
 #[cfg(test)]

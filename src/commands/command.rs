@@ -4,10 +4,11 @@ use clap::{Parser, Subcommand};
 
 use super::{
     access::AccessCommand, apps::AppsCommand, buildpacks::BuildpacksCommand, builds::BuildsCommand,
-    checks::ChecksCommand, config_vars::ConfigCommand, cron::CronCommand, events::EventsCommand, git::GitCommand,
-    images::ImagesCommand, links::LinksCommand, logs::LogsCommand, network::NetworkCommand, output::Format,
-    ports::PortsCommand, ps::PsCommand, quota::QuotaCommand, registry::RegistryCommand, releases::ReleasesCommand,
-    resource::ResourceCommand, run::RunCommand, ssh_keys::SshKeysCommand, stacks::StacksCommand, users::UsersCommand,
+    checks::ChecksCommand, config_vars::ConfigCommand, cron::CronCommand, disk::DiskCommand, events::EventsCommand,
+    git::GitCommand, images::ImagesCommand, links::LinksCommand, logs::LogsCommand, network::NetworkCommand,
+    output::Format, ports::PortsCommand, ps::PsCommand, quota::QuotaCommand, registry::RegistryCommand,
+    releases::ReleasesCommand, resource::ResourceCommand, run::RunCommand, ssh_keys::SshKeysCommand,
+    stacks::StacksCommand, users::UsersCommand,
 };
 use crate::operations::{ListPeriodic, ShowUrls, ShowVersion, WhoAmI};
 
@@ -87,6 +88,8 @@ pub(super) enum Command {
     /// List what the server does from time to time, with the last run and its result.
     #[command(name = "periodic:list", alias = "periodic", after_help = "Example: periodic:list")]
     Periodic(ListPeriodic),
+    #[command(flatten)]
+    Disk(DiskCommand),
     /// Print the app's URLs.
     #[command(name = "url", alias = "urls", after_help = "Example: url my-app")]
     Url(ShowUrls),

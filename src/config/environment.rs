@@ -6,7 +6,7 @@ use super::{
 };
 
 /// Sections of the configuration file.
-const SECTIONS: [&str; 14] = [
+const SECTIONS: [&str; 15] = [
     "ssh",
     "git",
     "engine",
@@ -16,6 +16,7 @@ const SECTIONS: [&str; 14] = [
     "build",
     "instances",
     "tasks",
+    "disk",
     "quota",
     "stack",
     "events",

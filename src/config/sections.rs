@@ -61,6 +61,8 @@ section! {
         stack: Stack = Stack::default(),
         /// Audit log.
         events: Events = Events::default(),
+        /// Free disk space.
+        disk: Disk = Disk::default(),
         /// Files that are part of paas.
         assets: Assets = Assets::default(),
         /// Internet access of builds.
@@ -345,6 +347,16 @@ section! {
     Events {
         /// Days after which an event is removed.
         keep_days: u32 = 90,
+    }
+}
+
+section! {
+    /// Free disk space: below the smaller of both floors, nothing new is begun on a disk of the server.
+    Disk {
+        /// Floor, in MiB.
+        floor_mib: u64 = 2048,
+        /// Floor, in per cent of the disk.
+        floor_percent: u64 = 5,
     }
 }
 

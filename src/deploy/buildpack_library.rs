@@ -1,10 +1,16 @@
 //! The buildpack library: the built-in buildpacks, and the packages that were fetched for apps or installed for all.
 
+use std::time::Duration;
+
 use tokio::io::AsyncRead;
 
-use super::{error::DeployError, gc_lock::GcLock};
+use super::{
+    error::DeployError,
+    garbage::{Collect, Garbage, GarbageKind, MIN_AGE},
+    gc_lock::GcLock,
+};
 use crate::{
-    build::{BuildError, Builder, Builtin, Package},
+    build::{BuildError, Builder, BuildpacksError, Builtin, Package},
     git::Repositories,
     model::{BuildpackSource, Digest},
     progress::Progress,
@@ -97,19 +103,30 @@ impl BuildpackLibrary {
         Ok(())
     }
 
-    /// Removes packages that no app has chosen and nobody has installed. If a build is running, its end does this
-    /// instead.
+    /// Removes packages that no app has chosen and nobody has installed. While builds run, only those that were fetched long ago:
+    /// the end of the builds removes the others.
     pub async fn remove_unused(&self) -> Result<(), DeployError> {
-        let Some(_collecting) = self.gc_lock.try_collect() else { return Ok(()) };
-        self.collect_unused().await
+        self.collect_unused(Collect::Remove).await.map(drop)
     }
 
-    /// The same, for a caller that holds the lock for garbage collection.
-    pub(super) async fn collect_unused(&self) -> Result<(), DeployError> {
-        let unused = self.store.forget_unused_packages().await?;
+    /// The same, or what it would remove. What was fetched for a build that runs is young.
+    pub(super) async fn collect_unused(&self, what: Collect) -> Result<Option<Garbage>, DeployError> {
+        let collecting = self.gc_lock.try_collect();
+        let min_age = if collecting.is_some() { Duration::ZERO } else { MIN_AGE };
+        let unused = self.store.unused_packages(min_age, what == Collect::Remove).await?;
         let packages = self.builder.packages().clone();
-        let removed = tokio::task::spawn_blocking(move || unused.iter().try_for_each(|digest| packages.remove(digest)));
-        Ok(removed.await.map_err(|_| BuildError::ShuttingDown)?.map_err(BuildError::from)?)
+        let removed = tokio::task::spawn_blocking(move || {
+            let mut bytes = 0;
+            for digest in &unused {
+                bytes += packages.size(digest)?;
+                if what == Collect::Remove {
+                    packages.remove(digest)?;
+                }
+            }
+            let count = unused.len() as u64;
+            Ok::<_, BuildpacksError>(Garbage { app: None, kind: GarbageKind::Buildpacks, count, bytes: Some(bytes) })
+        });
+        Ok(Some(removed.await.map_err(|_| BuildError::ShuttingDown)?.map_err(BuildError::from)?))
     }
 
     /// Removes packages that an earlier server fetched, but died before it recorded them.

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Mutex;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     buildpack_library::BuildpackLibrary, gc_lock::GcLock, locks::AppLocks, offers::Offers, ports::Ports, stacks::Stacks,
 };
 use crate::{
-    build::Builder, config::Config, engine::Images, git::Repositories, images::ImageStore, instances::Instances,
-    store::Store, tasks::Tasks,
+    build::Builder, config::Config, data_dir::DiskFloor, engine::Images, git::Repositories, images::ImageStore,
+    instances::Instances, store::Store, tasks::Tasks,
 };
 
 /// Deploys apps; cheap to clone.
@@ -34,6 +35,9 @@ pub(super) struct DeployerShared {
     /// Held while a release is rolled out.
     pub(super) releases: AppLocks,
     pub(super) gc_lock: GcLock,
+    /// Held while garbage is collected.
+    pub(super) collecting: Mutex<()>,
+    pub(super) floor: DiskFloor,
     pub(super) tracker: TaskTracker,
     pub(super) shutdown: CancellationToken,
 }
@@ -56,13 +60,14 @@ impl Deployer {
         builder: Builder,
         instances: Instances,
         tasks: Tasks,
+        floor: DiskFloor,
         tracker: TaskTracker,
         shutdown: CancellationToken,
     ) -> Self {
         let gc_lock = GcLock::default();
-        let stacks = Stacks::new(Arc::clone(&config), store.clone(), images.clone(), builder.clone(), gc_lock.clone());
+        let stacks = Stacks::new(Arc::clone(&config), store.clone(), images.clone(), builder.clone());
         let buildpacks = BuildpackLibrary::new(store.clone(), repositories.clone(), builder.clone(), gc_lock.clone());
-        let offers = Offers::new(store.clone(), images.clone(), builder.clone(), gc_lock.clone(), tracker.clone());
+        let offers = Offers::new(store.clone(), images.clone(), builder.clone(), tracker.clone());
         let ports = Ports::new(Arc::clone(&config), store.clone(), instances.clone());
         Self(Arc::new(DeployerShared {
             config,
@@ -80,9 +85,16 @@ impl Deployer {
             pushes: AppLocks::new("Another push to this app is under way; waiting for it to end"),
             releases: AppLocks::new("Another release of this app is being rolled out; waiting for it to end"),
             gc_lock,
+            collecting: Mutex::default(),
+            floor,
             tracker,
             shutdown,
         }))
+    }
+
+    /// The floor of free disk space, below which nothing new is begun.
+    pub fn floor(&self) -> &DiskFloor {
+        &self.0.floor
     }
 
     /// The stacks of this server.

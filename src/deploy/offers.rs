@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::{io::AsyncRead, sync::Mutex};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{error::DeployError, gc_lock::GcLock};
+use super::error::DeployError;
 use crate::{
     build::{BuildError, Builder},
     images::{ImageArchive, ImageStore},
@@ -22,7 +22,6 @@ struct OffersShared {
     store: Store,
     images: ImageStore,
     builder: Builder,
-    gc_lock: GcLock,
     /// Held while an image is offered or withdrawn, so that rows and builder have the same images.
     changes: Mutex<()>,
     /// Whether the builder has had the images of all rows since the server started.
@@ -31,15 +30,9 @@ struct OffersShared {
 }
 
 impl Offers {
-    pub(super) fn new(
-        store: Store,
-        images: ImageStore,
-        builder: Builder,
-        gc_lock: GcLock,
-        tracker: TaskTracker,
-    ) -> Self {
+    pub(super) fn new(store: Store, images: ImageStore, builder: Builder, tracker: TaskTracker) -> Self {
         let (changes, complete) = (Mutex::default(), Mutex::default());
-        Self(Arc::new(OffersShared { store, images, builder, gc_lock, changes, complete, tracker }))
+        Self(Arc::new(OffersShared { store, images, builder, changes, complete, tracker }))
     }
 
     /// Offers the image of this name that the engine has.
@@ -77,7 +70,6 @@ impl Offers {
         self.to_the_end(|this| async move {
             this.complete(&progress).await?;
             let _changing = this.changes.lock().await;
-            let _gc_held_off = this.gc_lock.hold_off().await;
             let manifest = this.builder.offer_image(&name, archive, spool, &progress).await?;
             let size = this.images.describe(&manifest)?.iter().map(|layer| layer.size).sum();
             Ok(this.store.put_offered_image(name, manifest, size, by).await?)

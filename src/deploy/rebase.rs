@@ -3,7 +3,7 @@
 use futures_util::{StreamExt as _, stream};
 use tokio_util::sync::CancellationToken;
 
-use super::{deployer::Deployer, error::DeployError, gc::GcHold, rollout::same_image};
+use super::{deployer::Deployer, error::DeployError, gc::CollectAtEnd, rollout::same_image};
 use crate::{
     instances::RolloutError,
     model::Distribution,
@@ -31,7 +31,7 @@ impl Deployer {
     ) -> Result<Rebased, DeployError> {
         let this = &self.0;
         let _lock = this.releases.lock(app.id, progress, cancel).await?;
-        let _gc_hold = GcHold::begin(self, app).await;
+        let _collect_at_end = CollectAtEnd::begin(self).await;
         let Some(current) = self.current_release(app).await? else { return Ok(Rebased::Nothing) };
         let name = this.stacks.name_for(app).to_owned();
         let newest = this.stacks.newest_revision(&name).await?.ok_or_else(|| DeployError::NoStack(name.clone()))?;
@@ -54,7 +54,13 @@ impl Deployer {
             return Err(refused(&reason));
         }
         let (images, image, to) = (this.images.clone(), current.image.clone(), newest.run.clone());
-        let rebased = tokio::task::spawn_blocking(move || images.rebase(&image, &base, &to)).await;
+        let rebased = tokio::task::spawn_blocking(move || {
+            // Whatever is released or updated meanwhile, garbage collection keeps the layers of both.
+            images.complete(&to)?;
+            images.complete(&image)?;
+            images.rebase(&image, &base, &to)
+        });
+        let rebased = rebased.await;
         let image = rebased.map_err(|_| DeployError::Cancelled)??.manifest;
         let description = format!("Rebase onto revision {} of {name}", newest.number);
         let config = current.config.clone();

@@ -3,7 +3,7 @@
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    checkout::Checkout, deploy_ref::unpin, deployer::Deployer, error::DeployError, gc::GcHold, image::Reuse,
+    checkout::Checkout, deploy_ref::unpin, deployer::Deployer, error::DeployError, gc::CollectAtEnd, image::Reuse,
     locks::Work, release::ReleaseOrigin,
 };
 use crate::{
@@ -51,7 +51,7 @@ impl Deployer {
         let commit = self.commit_to_rebuild(app, &reader, progress).await?;
         repository.pin_commit(&commit, &[]).await?;
         let build_and_release = async {
-            let _gc_hold = GcHold::begin(self, app).await;
+            let _collect_at_end = CollectAtEnd::begin(self).await;
             Box::pin(self.rebuild_commit(app, &reader, commit, by, progress, work)).await
         };
         let rebuilt = this.pushes.unless_destroyed(app.id, work.cancel(), build_and_release).await;

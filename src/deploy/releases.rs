@@ -2,7 +2,7 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::{deployer::Deployer, error::DeployError, gc::GcHold, locks::CancelOutcome, rollout::same_image};
+use super::{deployer::Deployer, error::DeployError, gc::CollectAtEnd, locks::CancelOutcome, rollout::same_image};
 use crate::{
     model::{ConfigKey, ProcessType, ReleaseNumber},
     progress::Progress,
@@ -36,7 +36,7 @@ impl Deployer {
     ) -> Result<ConfigChange, DeployError> {
         let this = &self.0;
         let _lock = this.releases.lock(app.id, progress, cancel).await?;
-        let _gc_hold = GcHold::begin(self, app).await;
+        let _collect_at_end = CollectAtEnd::begin(self).await;
         let old = this.store.config_vars(app.id).await?;
         let mut config = old.clone();
         let names: Vec<_> = set.keys().chain(&unset).map(ConfigKey::as_str).collect();
@@ -73,7 +73,7 @@ impl Deployer {
     ) -> Result<ReleaseNumber, DeployError> {
         let this = &self.0;
         let _lock = this.releases.lock(app.id, progress, cancel).await?;
-        let _gc_hold = GcHold::begin(self, app).await;
+        let _collect_at_end = CollectAtEnd::begin(self).await;
         let current = self.current_release(app).await?.map_or(0, |release| release.number);
         let releases = this.store.releases(app.id, u32::MAX).await?;
         let chosen = releases.into_iter().find(|release| {

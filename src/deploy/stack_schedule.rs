@@ -34,6 +34,7 @@ impl Periodic for StackUpdates {
     }
 
     async fn activate(&self) -> Result<Activated, String> {
+        self.deployer.floor().check().map_err(|below| below.to_string())?;
         let update = progress::relay(
             |progress| async move { self.deployer.update_all_stacks(&progress, &self.deployer.0.shutdown).await },
             |line| async move { tracing::info!("{line}") },

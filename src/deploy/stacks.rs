@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{error::DeployError, gc_lock::GcLock};
+use super::error::DeployError;
 use crate::{
     build::Builder,
     config::Config,
@@ -18,7 +18,6 @@ pub struct Stacks {
     store: Store,
     images: ImageStore,
     builder: Builder,
-    gc_lock: GcLock,
 }
 
 /// The stack of an app, and the revision that its image is on.
@@ -37,14 +36,8 @@ pub struct StackStatus {
 }
 
 impl Stacks {
-    pub(super) fn new(
-        config: Arc<Config>,
-        store: Store,
-        images: ImageStore,
-        builder: Builder,
-        gc_lock: GcLock,
-    ) -> Self {
-        Self { config, store, images, builder, gc_lock }
+    pub(super) fn new(config: Arc<Config>, store: Store, images: ImageStore, builder: Builder) -> Self {
+        Self { config, store, images, builder }
     }
 
     /// Name of the stack of apps that have not chosen one.
@@ -99,7 +92,6 @@ impl Stacks {
         source: StackSource,
         progress: &Progress,
     ) -> Result<StackRevision, DeployError> {
-        let _gc_held_off = self.gc_lock.hold_off().await;
         if self.store.stacks().await?.iter().any(|(other, _)| other == name) {
             return Err(DeployError::StackExists(name.to_owned()));
         }
@@ -110,7 +102,6 @@ impl Stacks {
 
     /// Gets the newest packages or images of a stack. Returns the revision before, and the newest.
     pub async fn update(&self, name: &str, progress: &Progress) -> Result<(StackRevision, StackRevision), DeployError> {
-        let _gc_held_off = self.gc_lock.hold_off().await;
         let known = self.store.stacks().await?.into_iter().find(|(other, _)| other == name);
         let none = || DeployError::NoStack(name.to_owned());
         let (_, source) = known.ok_or_else(none)?;

@@ -170,6 +170,12 @@ impl Engine {
         self.connection().docker().ping().await.map(drop).map_err(|source| EngineError::CannotPing { source })
     }
 
+    /// The engine's own folder, where images and containers are.
+    pub async fn root_folder(&self) -> Result<Option<PathBuf>> {
+        let info = self.connection().docker().info().await.map_err(|source| EngineError::CannotPing { source })?;
+        Ok(info.docker_root_dir.map(PathBuf::from))
+    }
+
     /// Version of the engine, and the negotiated API version.
     pub async fn version(&self) -> Result<EngineVersion> {
         let version =

@@ -1,11 +1,14 @@
-//! The blob store. A blob appears under its digest only when it is complete, verified and on disk.
+//! The blob store. A blob appears under its digest only when it is complete, verified and on disk. What uses a blob again makes
+//! it young again, and none that is young is removed: so garbage collection waits for nobody.
 
 use std::{
     collections::HashSet,
     fs::{self, File},
     io::{self, Read as _, Write},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
 };
 
 use sha2::Digest as _;
@@ -17,12 +20,31 @@ use crate::model::Digest;
 #[derive(Debug, Clone)]
 pub struct BlobStore {
     dir: PathBuf,
+    /// Held while a blob appears, is used again, or is removed.
+    change: Arc<Mutex<()>>,
+}
+
+/// A blob that was not in the store before, as it was then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewBlob {
+    digest: Digest,
+    inode: u64,
+    modified: SystemTime,
+}
+
+/// A blob that nothing needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnusedBlob {
+    /// Its file.
+    path: PathBuf,
+    /// Size, in bytes.
+    pub size: u64,
 }
 
 impl BlobStore {
     /// Opens the folder; creates it if necessary.
     pub fn open(dir: &Path) -> Result<Self> {
-        let store = Self { dir: dir.to_owned() };
+        let store = Self { dir: dir.to_owned(), change: Arc::default() };
         for folder in [dir.join("sha256"), store.unfinished()] {
             fs::create_dir_all(&folder).map_err(failed("create", &folder))?;
         }
@@ -51,6 +73,27 @@ impl BlobStore {
     /// Whether the blob is in the store.
     pub fn has(&self, digest: &Digest) -> bool {
         self.path(digest).exists()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        self.change.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the blob is in the store, for what will name it in an image: it counts as new again.
+    pub fn use_again(&self, digest: &Digest) -> Result<bool> {
+        let _change = self.lock();
+        self.touch(digest)
+    }
+
+    /// The same for a caller that holds the lock.
+    fn touch(&self, digest: &Digest) -> Result<bool> {
+        let path = self.path(digest);
+        let touched = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+        match touched {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(failed("use", &path)(e)),
+        }
     }
 
     /// Size of the blob in bytes; `None` if it is not in the store.
@@ -95,7 +138,7 @@ impl BlobStore {
     /// Stores a small blob.
     pub fn put_bytes(&self, bytes: &[u8]) -> Result<Digest> {
         let digest = Digest::of(bytes);
-        if !self.has(&digest) {
+        if !self.use_again(&digest)? {
             let mut writer = self.writer()?;
             writer.write(bytes)?;
             writer.finish(&digest, bytes.len() as u64)?;
@@ -105,14 +148,17 @@ impl BlobStore {
 
     /// Adds a file that is known to have this digest: as a hard link if possible, else as a copy.
     pub fn adopt(&self, file: &Path, digest: &Digest) -> Result<()> {
-        let path = self.path(digest);
-        if path.exists() || fs::hard_link(file, &path).is_ok() {
-            return self.sync_names();
+        {
+            let _change = self.lock();
+            // The age of a linked file is that of the original.
+            if self.touch(digest)? || fs::hard_link(file, self.path(digest)).is_ok() && self.touch(digest)? {
+                return self.sync_names();
+            }
         }
         let mut source = File::open(file).map_err(failed("read", file))?;
         let mut writer = self.writer()?;
         let size = io::copy(&mut source, &mut writer).map_err(failed("copy", file))?;
-        writer.finish(digest, size)
+        writer.finish(digest, size).map(drop)
     }
 
     fn sync_names(&self) -> Result<()> {
@@ -120,22 +166,57 @@ impl BlobStore {
         File::open(&dir).and_then(|d| d.sync_all()).map_err(failed("sync", &dir))
     }
 
-    /// Removes blobs that are older than `min_age` and not in `keep`; returns their number.
-    pub fn sweep(&self, keep: &HashSet<Digest>, min_age: Duration) -> Result<usize> {
+    /// Blobs that are older than `min_age` and not in `keep`.
+    pub fn unused(&self, keep: &HashSet<Digest>, min_age: Duration) -> Result<Vec<UnusedBlob>> {
         let dir = self.dir.join("sha256");
-        let mut removed = 0;
+        let mut unused = Vec::new();
         for entry in fs::read_dir(&dir).map_err(failed("read", &dir))? {
             let entry = entry.map_err(failed("read", &dir))?;
             let name = entry.file_name();
             let digest = format!("sha256:{}", name.to_string_lossy()).parse::<Digest>();
-            let kept = digest.is_ok_and(|digest| keep.contains(&digest));
-            let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
-            if !kept && age.is_some_and(|age| age > min_age) {
-                fs::remove_file(entry.path()).map_err(failed("remove", &entry.path()))?;
-                removed += 1;
+            if !digest.is_ok_and(|digest| keep.contains(&digest))
+                && let Ok(metadata) = entry.metadata()
+                && is_older(&metadata, min_age)
+            {
+                unused.push(UnusedBlob { path: entry.path(), size: metadata.len() });
             }
         }
-        Ok(removed)
+        Ok(unused)
+    }
+
+    /// Removes an unused blob, unless it was used since; returns whether it is removed.
+    pub fn remove_unused(&self, unused: &UnusedBlob, min_age: Duration) -> Result<bool> {
+        let _change = self.lock();
+        match fs::metadata(&unused.path) {
+            Ok(metadata) if is_older(&metadata, min_age) => {
+                fs::remove_file(&unused.path).map_err(failed("remove", &unused.path))?;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Removes new blobs whose build failed; those that something else has used since stay.
+    pub fn remove_new(&self, new: &[NewBlob]) -> Result<()> {
+        for blob in new {
+            let path = self.path(&blob.digest);
+            let _change = self.lock();
+            if NewBlob::of(&blob.digest, &path).is_ok_and(|now| now == *blob) {
+                fs::remove_file(&path).map_err(failed("remove", &path))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_older(metadata: &fs::Metadata, min_age: Duration) -> bool {
+    metadata.modified().ok().and_then(|time| time.elapsed().ok()).is_some_and(|age| age > min_age)
+}
+
+impl NewBlob {
+    fn of(digest: &Digest, path: &Path) -> io::Result<Self> {
+        let metadata = fs::metadata(path)?;
+        Ok(Self { digest: digest.clone(), inode: metadata.ino(), modified: metadata.modified()? })
     }
 }
 
@@ -159,8 +240,8 @@ impl BlobWriter {
         self.size
     }
 
-    /// Verifies the blob, syncs it to disk and adds it to the store.
-    pub fn finish(self, expected: &Digest, expected_size: u64) -> Result<()> {
+    /// Verifies the blob, syncs it to disk and adds it to the store; `None` if the store has it already.
+    pub fn finish(self, expected: &Digest, expected_size: u64) -> Result<Option<NewBlob>> {
         let actual = Digest::from_sha256(&self.sum.finalize().into());
         if actual != *expected || self.size != expected_size {
             let expected = expected.clone();
@@ -168,8 +249,17 @@ impl BlobWriter {
         }
         self.file.as_file().sync_all().map_err(failed("sync", self.file.path()))?;
         let path = self.store.path(expected);
+        let change = self.store.lock();
+        // One that is damaged is replaced.
+        let has = fs::metadata(&path).is_ok_and(|metadata| metadata.len() == expected_size);
+        if has && self.store.touch(expected)? {
+            return Ok(None);
+        }
         self.file.persist(&path).map_err(|e| failed("write", &path)(e.error))?;
-        self.store.sync_names()
+        let new = NewBlob::of(expected, &path).map_err(failed("read", &path))?;
+        drop(change);
+        self.store.sync_names()?;
+        Ok(Some(new))
     }
 }
 

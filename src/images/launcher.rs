@@ -86,7 +86,7 @@ impl ImageStore {
         }
         let failed = |e: io::Error| ImageError::NotLaunchable(format!("cannot add the launcher to the image: {e}"));
         let (layer, mut tar) = make_layer(&processes).map_err(failed)?;
-        if !self.blobs().has(&layer.digest) {
+        if !self.blobs().use_again(&layer.digest)? {
             let mut writer = self.blobs().writer()?;
             let mut bytes = Vec::new();
             io::Read::read_to_end(&mut tar, &mut bytes).map_err(failed)?;

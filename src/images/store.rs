@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    blobs::BlobStore,
+    blobs::{BlobStore, UnusedBlob},
     error::{ImageError, Result},
     labels::{self, BUILD_METADATA},
     manifest::{Descriptor, History, ImageConfig, Manifest, RootFs, RunConfig},
@@ -133,14 +133,19 @@ impl ImageStore {
         Ok(labels::run_image(&self.labels(manifest)?))
     }
 
-    /// Whether all blobs of an image are in the blob store.
+    /// Whether all blobs of an image are in the blob store. They count as new again, so that what uses the image can record that
+    /// before they are swept.
     pub fn complete(&self, manifest: &Digest) -> Result<bool> {
-        if !self.blobs.has(manifest) {
+        if !self.blobs.use_again(manifest)? {
             return Ok(false);
         }
         let manifest = self.manifest(manifest)?;
-        let mut needed = manifest.layers.iter().chain([&manifest.config]);
-        Ok(needed.all(|blob| self.blobs.has(&blob.digest)))
+        for blob in manifest.layers.iter().chain([&manifest.config]) {
+            if !self.blobs.use_again(&blob.digest)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Processes that the buildpacks of an image declared.
@@ -160,18 +165,31 @@ impl ImageStore {
         Ok(metadata.processes)
     }
 
-    /// Removes blobs that are older than `min_age` and do not belong to an image of `keep`; returns their number.
-    pub fn sweep(&self, keep: &[Digest], min_age: Duration) -> Result<usize> {
+    /// Blobs that are older than `min_age` and do not belong to an image of `keep`.
+    pub fn unused(&self, keep: &[Digest], min_age: Duration) -> Result<Vec<UnusedBlob>> {
         let mut needed = HashSet::new();
         for image in keep {
-            needed.insert(image.clone());
-            if self.blobs.has(image) {
-                let manifest = self.manifest(image)?;
-                needed.insert(manifest.config.digest);
-                needed.extend(manifest.layers.into_iter().map(|layer| layer.digest));
-            }
+            needed.extend(self.parts(image)?.into_iter().map(|(digest, _)| digest));
         }
-        self.blobs.sweep(&needed, min_age)
+        self.blobs.unused(&needed, min_age)
+    }
+
+    /// The same, and removes them; returns their number.
+    pub fn sweep(&self, keep: &[Digest], min_age: Duration) -> Result<usize> {
+        let mut removed = 0;
+        for blob in self.unused(keep, min_age)? {
+            removed += usize::from(self.blobs.remove_unused(&blob, min_age)?);
+        }
+        Ok(removed)
+    }
+
+    /// The blobs of an image, with their sizes in bytes: manifest, configuration, layers. Those of an image that the store does
+    /// not have are unknown.
+    pub fn parts(&self, image: &Digest) -> Result<Vec<(Digest, u64)>> {
+        let Some(size) = self.blobs.size(image)? else { return Ok(vec![(image.clone(), 0)]) };
+        let manifest = self.manifest(image)?;
+        let others = [manifest.config].into_iter().chain(manifest.layers).map(|part| (part.digest, part.size));
+        Ok([(image.clone(), size)].into_iter().chain(others).collect())
     }
 
     /// The first of these layers that is not in the blob store.

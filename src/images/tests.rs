@@ -93,6 +93,57 @@ fn a_sweep_removes_only_blobs_that_no_kept_image_needs() {
     assert!(store.complete(&image.manifest).unwrap());
 }
 
+#[test]
+fn blobs_of_a_failed_build_go_unless_something_else_uses_them() {
+    let (_dir, store) = store();
+    let blobs = store.blobs();
+    let send = |text: &str| {
+        let mut writer = blobs.writer().unwrap();
+        writer.write_all(text.as_bytes()).unwrap();
+        writer.finish(&Digest::of(text.as_bytes()), text.len() as u64).unwrap()
+    };
+    let known = blobs.put_bytes(b"known").unwrap();
+    assert_eq!(send("known"), None, "it was there before");
+    let new: Vec<_> = ["alone", "sent again", "used", "put"].iter().map(|text| send(text).unwrap()).collect();
+    assert_eq!(send("sent again"), None);
+    assert!(blobs.use_again(&Digest::of(b"used")).unwrap());
+    blobs.put_bytes(b"put").unwrap();
+    blobs.remove_new(&new).unwrap();
+    let left = ["alone", "sent again", "used", "put"].map(|text| blobs.has(&Digest::of(text.as_bytes())));
+    assert_eq!(left, [false, true, true, true]);
+    assert!(blobs.has(&known));
+    blobs.remove_new(&new).unwrap();
+}
+
+#[test]
+fn what_is_used_again_is_not_swept() {
+    let (dir, store) = store();
+    let image = store.assemble(&stack(&store), &built(&store)).unwrap();
+    let age = |hours: u64| {
+        for blob in std::fs::read_dir(dir.path().join("blobs/sha256")).unwrap() {
+            let modified = std::time::SystemTime::now() - Duration::from_hours(hours);
+            std::fs::File::open(blob.unwrap().path()).unwrap().set_modified(modified).unwrap();
+        }
+    };
+    age(7);
+    let found = store.unused(&[], Duration::from_hours(6)).unwrap();
+    assert!(found.len() >= 4, "{found:?}");
+    assert!(store.complete(&image.manifest).unwrap());
+    for blob in &found {
+        // What was found a moment ago is looked at again.
+        store.blobs().remove_unused(blob, Duration::from_hours(6)).unwrap();
+    }
+    assert!(store.complete(&image.manifest).unwrap());
+    age(7);
+    // A file that a cached stack is linked to is as old as the cache.
+    let cached = dir.path().join("cached.tar");
+    std::fs::write(&cached, "layer").unwrap();
+    std::fs::File::open(&cached).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    store.blobs().adopt(&cached, &Digest::of(b"layer")).unwrap();
+    store.sweep(&[], Duration::from_hours(6)).unwrap();
+    assert!(store.blobs().has(&Digest::of(b"layer")) && !store.complete(&image.manifest).unwrap());
+}
+
 #[tokio::test]
 async fn the_registry_serves_digests_and_ranges_to_clients_with_the_token() {
     let (_dir, store) = store();

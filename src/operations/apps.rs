@@ -48,6 +48,7 @@ impl Operation for CreateApp {
     const NAME: &'static str = "apps:create";
     const RIGHT: Right = Right::Use;
     const EFFECT: Effect = Effect::Change;
+    const TAKES_DISK: bool = true;
     type Target = Server;
     type Output = CreatedApp;
 

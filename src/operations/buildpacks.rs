@@ -90,6 +90,7 @@ impl Operation for AddBuildpack {
     const NAME: &'static str = "buildpacks:add";
     const RIGHT: Right = Right::Operate;
     const EFFECT: Effect = Effect::Change;
+    const TAKES_DISK: bool = true;
     type Target = App;
     type Output = ChangedBuildpacks;
 
@@ -128,6 +129,7 @@ impl Operation for SetBuildpack {
     const NAME: &'static str = "buildpacks:set";
     const RIGHT: Right = Right::Operate;
     const EFFECT: Effect = Effect::Change;
+    const TAKES_DISK: bool = true;
     type Target = App;
     type Output = ChangedBuildpacks;
 

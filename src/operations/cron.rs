@@ -17,7 +17,7 @@ use super::{
     time::Time,
 };
 use crate::{
-    model::{AppName, Concurrency, CronJob, Line, Right},
+    model::{AppName, Concurrency, CronJob, Right},
     store::{AddedRun, App, Effect, JobTimes},
 };
 
@@ -147,6 +147,7 @@ impl Operation for RunJob {
     const NAME: &'static str = "cron:run";
     const RIGHT: Right = Right::Operate;
     const EFFECT: Effect = Effect::Change;
+    const TAKES_DISK: bool = true;
     type Target = App;
     type Output = TaskInfo;
 
@@ -178,7 +179,7 @@ impl Operation for RunJob {
         let mut lines = context.tasks.output(&task, true).await?;
         let show = async {
             while let Some(line) = lines.next().await {
-                context.progress.detail(Line::sanitize(&line.text)).await;
+                context.progress.detail(line.text).await;
             }
         };
         if context.hangup.run_until_cancelled(show).await.is_none() {

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::{
     build::BuildError,
+    data_dir::BelowFloor,
     deploy::DeployError,
     engine::EngineError,
     git::GitError,
@@ -171,6 +172,12 @@ impl From<InvalidName> for Failure {
     }
 }
 
+impl From<BelowFloor> for Failure {
+    fn from(error: BelowFloor) -> Self {
+        Self::new(FailureKind::Unavailable, error.to_string())
+    }
+}
+
 impl From<KeyError> for Failure {
     fn from(error: KeyError) -> Self {
         Self::invalid(error.to_string())
@@ -275,6 +282,7 @@ fn kind_of_build(error: &BuildError) -> FailureKind {
         | BuildError::FetchedTooLarge(_)
         | BuildError::ImageTimedOut(_)
         | BuildError::TooMuchOutput(_)
+        | BuildError::TooManyBlobs(_)
         | BuildError::Cancelled
         | BuildError::Images(_)
         | BuildError::Source(_)

@@ -54,6 +54,7 @@ impl Operation for OfferImage {
     const NAME: &'static str = "images:offer";
     const RIGHT: Right = Right::Admin;
     const EFFECT: Effect = Effect::Change;
+    const TAKES_DISK: bool = true;
     type Target = Server;
     type Output = OfferedImageInfo;
 

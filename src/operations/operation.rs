@@ -20,6 +20,8 @@ pub trait Operation: Send + Sized {
     const RIGHT: Right;
     /// Whether it changes anything.
     const EFFECT: Effect;
+    /// Whether it begins something that takes disk space: it is refused while a disk is below its floor.
+    const TAKES_DISK: bool = false;
     /// What it is about.
     type Target: Target;
     /// Its result.

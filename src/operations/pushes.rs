@@ -56,7 +56,9 @@ impl Operations {
             }
         }
         let authorization = Authorization { store: &self.store, caller, operation: PUSH };
-        Ok(authorization.app(name.clone(), GIT_RIGHT).await?.0)
+        let app = authorization.app(name.clone(), GIT_RIGHT).await?.0;
+        self.deployer.floor().check()?;
+        Ok(app)
     }
 
     async fn create(&self, caller: &Caller, app: AppName) -> Result {
@@ -185,6 +187,10 @@ impl AuditedPushes {
         let authorization = Authorization { store: &self.store, caller: &caller, operation: PUSH };
         if !authorization.has_right(Some(push.app.id), GIT_RIGHT).await? {
             return Err(Failure::new(FailureKind::Denied, format!("you may no longer push to {}", push.app.name)));
+        }
+        // The pack that the push sent may have taken the rest.
+        if push.updates.iter().any(|update| update.new.is_some()) {
+            self.deployer.floor().check()?;
         }
         Ok(self.deployer.push(push, reader, progress, cancel).await?)
     }

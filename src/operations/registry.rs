@@ -85,6 +85,8 @@ operations!(
     ResumeJob,
     ShowJobOutput,
     ListPeriodic,
+    ReportDisk,
+    CollectGarbage,
     Restart,
     Rebuild,
     Stop,

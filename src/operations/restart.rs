@@ -90,6 +90,7 @@ impl Operation for Rebuild {
     const NAME: &'static str = "ps:rebuild";
     const RIGHT: Right = Right::Deploy;
     const EFFECT: Effect = Effect::Change;
+    const TAKES_DISK: bool = true;
     type Target = Vec<App>;
     type Output = Vec<Released>;
 

@@ -67,6 +67,7 @@ impl Operation for RunTask {
     const NAME: &'static str = "run";
     const RIGHT: Right = Right::Operate;
     const EFFECT: Effect = Effect::Change;
+    const TAKES_DISK: bool = true;
     type Target = App;
     type Output = TaskInfo;
 
@@ -112,6 +113,7 @@ impl Operation for RunDetached {
     const NAME: &'static str = "run:detached";
     const RIGHT: Right = Right::Operate;
     const EFFECT: Effect = Effect::Change;
+    const TAKES_DISK: bool = true;
     type Target = App;
     type Output = TaskInfo;
 

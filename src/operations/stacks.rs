@@ -148,6 +148,7 @@ impl Operation for CreateStack {
     const NAME: &'static str = "stacks:create";
     const RIGHT: Right = Right::Admin;
     const EFFECT: Effect = Effect::Change;
+    const TAKES_DISK: bool = true;
     type Target = Server;
     type Output = CreatedStack;
 
@@ -219,6 +220,7 @@ impl Operation for UpdateStack {
     const NAME: &'static str = "stacks:update";
     const RIGHT: Right = Right::Admin;
     const EFFECT: Effect = Effect::Change;
+    const TAKES_DISK: bool = true;
     type Target = Server;
     type Output = UpdatedStack;
 

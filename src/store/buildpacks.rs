@@ -1,5 +1,7 @@
 //! Buildpack packages that were fetched, and the buildpacks that each app has chosen.
 
+use std::time::Duration;
+
 use rusqlite::Transaction;
 
 use super::{
@@ -49,7 +51,7 @@ impl Store {
             t.execute(
                 "INSERT INTO packages (digest, source, installed, added_at) VALUES (?1, ?2, ?3, ?4)
                  ON CONFLICT DO UPDATE SET installed = installed OR excluded.installed,
-                    added_at = CASE excluded.installed WHEN 1 THEN excluded.added_at ELSE added_at END,
+                    added_at = CASE WHEN excluded.installed OR NOT installed THEN excluded.added_at ELSE added_at END,
                     source = CASE excluded.installed WHEN 1 THEN excluded.source ELSE source END",
                 (digest.as_str(), &source, installed, now()),
             )?;
@@ -84,14 +86,16 @@ impl Store {
         .await
     }
 
-    /// Deletes packages that are neither installed nor chosen by an app. Returns their digests.
-    pub async fn forget_unused_packages(&self) -> Result<Vec<Digest>> {
-        self.transact(|t, _| {
-            let mut query = t.prepare_cached(
-                "DELETE FROM packages WHERE installed = 0
-                 AND digest NOT IN (SELECT package FROM app_buildpacks WHERE package NOT NULL) RETURNING digest",
-            )?;
-            query.query_and_then([], |row| text(row, "digest", "digest"))?.collect()
+    /// Packages that are neither installed nor chosen by an app, and were fetched longer than `min_age` ago. With `forget`, their
+    /// rows are deleted.
+    pub async fn unused_packages(&self, min_age: Duration, forget: bool) -> Result<Vec<Digest>> {
+        let before = now().saturating_sub(i64::try_from(min_age.as_millis()).unwrap_or(i64::MAX));
+        self.transact(move |t, _| {
+            const UNUSED: &str = "FROM packages WHERE installed = 0 AND added_at <= ?1
+                 AND digest NOT IN (SELECT package FROM app_buildpacks WHERE package NOT NULL)";
+            let sql =
+                if forget { format!("DELETE {UNUSED} RETURNING digest") } else { format!("SELECT digest {UNUSED}") };
+            t.prepare_cached(&sql)?.query_and_then([before], |row| text(row, "digest", "digest"))?.collect()
         })
         .await
     }

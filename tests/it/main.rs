@@ -44,6 +44,7 @@ mod receive;
 mod receive_source;
 mod registry;
 mod registry_logins;
+mod room;
 mod router_limits;
 mod running;
 mod secrets;

@@ -152,6 +152,7 @@ impl Operation for InstallBuildpacks {
     const NAME: &'static str = "buildpacks:install";
     const RIGHT: Right = Right::Admin;
     const EFFECT: Effect = Effect::Change;
+    const TAKES_DISK: bool = true;
     type Target = Server;
     type Output = InstalledPackage;
 

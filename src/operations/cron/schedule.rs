@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::{
+    data_dir::DiskFloor,
     model::{CronJob, ReleaseNumber, TaskCommand, TaskKind},
     operations::{AuditLog, failure::Result},
     periodic::{Activated, Periodic},
@@ -27,6 +28,7 @@ pub struct CronSchedule {
     store: Store,
     tasks: Tasks,
     audit: AuditLog,
+    floor: DiskFloor,
 }
 
 /// What is to be run for a job.
@@ -74,8 +76,8 @@ impl Due {
 
 impl CronSchedule {
     /// A schedule of the jobs in this store.
-    pub fn new(store: Store, tasks: Tasks, audit: AuditLog) -> Self {
-        Self { store, tasks, audit }
+    pub fn new(store: Store, tasks: Tasks, audit: AuditLog, floor: DiskFloor) -> Self {
+        Self { store, tasks, audit, floor }
     }
 
     /// Deals with what is due; returns the time of the next job.
@@ -117,6 +119,11 @@ impl CronSchedule {
         if too_late {
             pass(NoRun::Missed(missed)).await?;
             self.report_missed(app, job, missed);
+            return Ok((false, next));
+        }
+        if let Err(below) = self.floor.check() {
+            pass(NoRun::Skipped).await?;
+            self.event(app, &job.id, format!("skipped: {below}"));
             return Ok((false, next));
         }
         let request = request(job, release.number, &release.processes, CALLER);

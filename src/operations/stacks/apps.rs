@@ -153,6 +153,7 @@ impl Operation for RebaseApps {
     const NAME: &'static str = "apps:rebase";
     const RIGHT: Right = Right::Deploy;
     const EFFECT: Effect = Effect::Change;
+    const TAKES_DISK: bool = true;
     type Target = Vec<App>;
     type Output = Vec<RebasedApp>;
 

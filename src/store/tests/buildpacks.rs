@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 
 #[tokio::test]
@@ -23,7 +25,12 @@ async fn packages_and_chosen_buildpacks_are_read_back() {
     assert_eq!(refused.to_string(), "no such buildpack");
 
     f.store.uninstall_package(one.clone()).await.unwrap();
-    assert_eq!(f.store.forget_unused_packages().await.unwrap(), [one], "the other is chosen");
+    let (at_once, hour) = (Duration::ZERO, Duration::from_hours(1));
+    assert_eq!(f.store.unused_packages(hour, true).await.unwrap(), [], "it is young");
+    let unused = f.store.unused_packages(at_once, false).await.unwrap();
+    assert_eq!(unused, std::slice::from_ref(&one), "the other is chosen");
+    assert_eq!(f.store.unused_packages(at_once, true).await.unwrap(), [one]);
+    assert_eq!(f.store.unused_packages(at_once, true).await.unwrap(), []);
     let left = PackageRow { digest: two, source: Address::new("https://two.example"), installed: false };
     assert_eq!(f.store.packages().await.unwrap(), [left]);
 }
