@@ -33,6 +33,7 @@ mod run;
 mod session;
 mod ssh_keys;
 mod stacks;
+mod storage;
 mod suggestion;
 mod table;
 mod users;
@@ -163,6 +164,7 @@ async fn act(session: &Session<'_>, command: Command) -> Result {
         Command::Network(command) => network::run(session, command).await,
         Command::Git(command) => git::run(session, command).await,
         Command::Builds(command) => builds::run(session, command).await,
+        Command::Storage(command) => storage::run(session, command).await,
         Command::Registry(command) => registry::run(session, command).await,
         Command::Images(command) => images::run(session, command).await,
         Command::WhoAmI(who) => session.answer(who).await,

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 pub use error::ConfigError;
 pub use sections::{
     Assets, Build, Config, Disk, Engine, Git, InstanceNetwork, Instances, NamedSize, Network, Outbound, Quota,
-    Registry, Router, Ssh, Stack, Tasks,
+    Registry, Router, Ssh, Stack, Tasks, Volumes,
 };
 
 use crate::model::{
-    AddressBlock, AddressPlan, CpuMillis, InvalidAddressRange, MemoryMib, NetworkTarget, Size, TargetPlace,
+    AddressBlock, AddressPlan, CpuMillis, InvalidAddressRange, MemoryMib, NetworkTarget, Size, TargetPlace, VolumeSize,
 };
 use error::one_line;
 
@@ -86,6 +86,12 @@ impl Config {
         self.default_size()?;
         if self.instances.pids < 8 {
             return invalid("instances.pids", "must be at least 8");
+        }
+        if self.instances.disk_mib < 16 {
+            return invalid("instances.disk_mib", "must be at least 16");
+        }
+        if let Err(why) = VolumeSize::try_from(self.volumes.size_mib) {
+            return invalid("volumes.size_mib", &why);
         }
         let router = &self.router;
         if [router.head_seconds, router.body_seconds, router.send_seconds, router.idle_seconds].contains(&0) {

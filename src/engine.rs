@@ -1,6 +1,7 @@
 //! The Docker Engine: networks, images, instances and build containers, with the disks and packet filters that they need.
 //! All objects that this module creates have our labels, and it changes no object without the label of this server.
 
+mod archiver;
 mod attach;
 mod build;
 mod cgroup;
@@ -26,6 +27,7 @@ mod seccomp;
 mod usage;
 mod workload;
 
+pub use archiver::{ArchiverSpec, Archiving};
 pub use attach::{Attached, Executed, Execution, Printed};
 pub use build::{BuildContainer, BuildExit, BuildNetwork, BuildSpec, Mount};
 pub use cgroup::OwnerGroup;

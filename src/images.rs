@@ -19,6 +19,7 @@ mod rebase;
 mod registry;
 mod stack;
 mod store;
+mod user;
 
 pub use archive::ImageArchive;
 pub use blobs::{BlobStore, BlobWriter, NewBlob, UnusedBlob};

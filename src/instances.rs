@@ -11,6 +11,7 @@ mod check_tls;
 mod command_check;
 mod container;
 mod diagnosis;
+mod disk_use;
 mod error;
 mod failure;
 mod health;

@@ -50,6 +50,8 @@ mod stop_timeout;
 mod task;
 #[cfg(feature = "server")]
 mod terminal;
+#[cfg(feature = "server")]
+mod volume;
 
 pub use access::{InvalidRole, Right, Role};
 pub use address::{Address, ImageReference, host_and_port};
@@ -77,8 +79,8 @@ pub use health::{
 pub use image_name::ImageName;
 pub use line::{Line, is_unsafe};
 pub use names::{
-    AppName, BranchName, ConfigKey, InstanceId, InvalidName, KeyName, OtherRef, ProcessType, SourceFolder, StackName,
-    StageName, TaskId, UserName,
+    AppName, BranchName, ConfigKey, HostPath, InstanceId, InvalidName, KeyName, MountPath, OtherRef, ProcessType,
+    SourceFolder, StackName, StageName, TaskId, UserName, VolumeName,
 };
 #[cfg(feature = "server")]
 pub use network_target::{HOST_NAME, InvalidNetworkTarget, NetworkTarget, TargetPlace, internal_name};
@@ -104,6 +106,8 @@ pub use task::ReleaseManifest;
 pub use task::{Scripts, TaskCommand, TaskKind, TaskName};
 #[cfg(feature = "server")]
 pub use terminal::TerminalSize;
+#[cfg(feature = "server")]
+pub use volume::{MountSpec, NamedSource, VolumeSize};
 
 /// Number of a release of one app: 1, 2, 3 …; gaps are possible.
 pub type ReleaseNumber = u64;

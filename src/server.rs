@@ -14,7 +14,7 @@ use crate::{
     config::{Config, ConfigError},
     data_dir::{self, DiskFloor},
     deploy::{DeployError, Deployer, GarbageCollection, StackUpdates},
-    engine::{Engine, EngineError, Kind},
+    engine::{Engine, EngineError, Kind, disk::DiskError},
     git::{self, GitError, Repositories},
     images::{ImageError, ImageStore, Registry, StackDefinition},
     instances::{Instances, InstancesError},
@@ -25,8 +25,8 @@ use crate::{
     router::Link,
     socket, ssh,
     store::{Store, StoreError},
-    tasks::{TaskSweep, Tasks},
-    workload::{Local, NetworkNames, Openings, Runtime},
+    tasks::{TaskDiskUse, TaskSweep, Tasks},
+    workload::{Local, NetworkNames, Openings, Runtime, Volumes},
 };
 
 /// How long running pushes and commands have to end after shutdown is requested.
@@ -74,6 +74,9 @@ pub enum ServerError {
     /// The image store or the stack failed.
     #[error(transparent)]
     Images(#[from] ImageError),
+    /// The disks of volumes cannot be unmounted.
+    #[error(transparent)]
+    Volumes(#[from] DiskError),
     /// The build stage failed.
     #[error(transparent)]
     Build(#[from] BuildError),
@@ -141,7 +144,11 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
             .await?;
     let repositories = Repositories::open(&config, Some(&server_id)).await?;
     let driver = Driver::new(tracker.clone(), stopped.clone());
-    let runtime = Runtime::Local(Local::new(Arc::clone(&config), &engine, images.clone(), openings.clone(), token)?);
+    engine.containers.remove_leftover_archivers().await?;
+    let volumes = Volumes::new(Arc::clone(&config), store.clone(), engine.containers.clone(), images.clone());
+    let (images_of_apps, opened) = (images.clone(), openings.clone());
+    let local = Local::new(Arc::clone(&config), &engine, images_of_apps, opened, volumes.clone(), token)?;
+    let runtime = Runtime::Local(local);
     store.set_local_endpoints(config.address_plan()?).await?;
     let link = Link::start(config.data_dir.join("router.sock"), &tracker, stopped.clone());
     let instances =
@@ -160,6 +167,7 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
         instances.clone(),
         tasks.clone(),
         floor.clone(),
+        volumes,
         tracker.clone(),
         stopped.clone(),
     );
@@ -182,6 +190,7 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
     driver.start(EventSweep { store: store.clone(), keep_days: config.events.keep_days });
     tasks.adopt();
     driver.start(TaskSweep(tasks.clone()));
+    driver.start(TaskDiskUse::new(tasks.clone()));
     driver.start(NetworkNames(openings.clone()));
     driver.start_woken_by(&schedule, CronSchedule::new(store.clone(), tasks.clone(), audit.clone(), floor));
     let pushes = AuditedPushes { deployer: deployer.clone(), audit: audit.clone(), store: store.clone() };
@@ -255,14 +264,17 @@ pub async fn halt(config: &Config) -> Result<(), ServerError> {
     Ok(stopped.into_iter().collect::<Result<(), EngineError>>()?)
 }
 
-/// Removes everything that this server has on the engine, while the server itself is stopped. The data folder is kept.
+/// Removes everything that this server has on the engine, and its mounts, while the server itself is stopped. The data folder
+/// is kept, and in it the disks of volumes.
 pub async fn purge(config: &Config) -> Result<(), ServerError> {
     let _lock = lock_data_dir(config)?;
     let server_id = Store::open(&config.data_dir)?.server_id().await?;
     let engine = Engine::connect(config, &server_id).await?;
     Builder::unmount_leftovers(config).await?;
     let _ = tokio::task::spawn_blocking(move || git::remove_groups(&server_id)).await;
-    Ok(engine.remove_all().await?)
+    engine.remove_all().await?;
+    // Their files stay in the data folder.
+    Ok(Volumes::unmount_all(config).await?)
 }
 
 /// Creates the data folder if necessary, and locks it for this process.

@@ -5,7 +5,9 @@
 //! behind, the next one adopts ([`adopt`]).
 
 mod adopt;
+mod archive;
 mod attended;
+mod disk_use;
 mod enter;
 mod error;
 mod execution;
@@ -20,6 +22,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 
+pub use disk_use::TaskDiskUse;
 pub use error::TaskError;
 pub use output::OutputLine;
 pub use streams::{TaskStreams, Terminal};

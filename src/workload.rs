@@ -2,14 +2,18 @@
 //! tasks, which are meant to end, are made from the same workload by the same code.
 
 pub mod command;
+mod disk_watch;
 mod local;
 #[cfg(test)]
 pub mod memory;
 mod openings;
 mod runtime;
 mod spec;
+mod volumes;
 
+pub use disk_watch::{DISK_WATCH_INTERVAL, DiskWatch, wrote_too_much};
 pub use local::Local;
 pub use openings::{NetworkNames, Openings};
 pub use runtime::Runtime;
 pub use spec::{Purpose, Workload, WorkloadBudget};
+pub use volumes::{MountedVolume, VolumeError, Volumes};

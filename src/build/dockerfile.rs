@@ -25,7 +25,7 @@ use crate::{
         self,
         protocol::{BuildResult, BuiltImage, DockerfileRequest, KnownLayer, Login, Request},
     },
-    model::{AppName, Digest, DockerfilePath, Process, ProcessType, Procfile, Secret, StageName},
+    model::{AppName, Digest, DockerfilePath, MountPath, Process, ProcessType, Procfile, Secret, StageName},
     progress::Progress,
     store::RegistryLogin,
 };
@@ -52,6 +52,8 @@ pub struct DockerfileInput {
     pub known_images: Vec<Digest>,
     /// Whether base images are pulled again, and every step runs.
     pub no_cache: bool,
+    /// Paths at which something is mounted into the app's containers.
+    pub mounted: Vec<MountPath>,
 }
 
 /// The Dockerfile of an app, and the stage that is built.
@@ -106,8 +108,19 @@ impl BuilderShared {
         progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<Digest, BuildError> {
-        let DockerfileInput { app, disk, budget, source, dockerfile, procfile, env, logins, known_images, no_cache } =
-            input;
+        let DockerfileInput {
+            app,
+            disk,
+            budget,
+            source,
+            dockerfile,
+            procfile,
+            env,
+            logins,
+            known_images,
+            no_cache,
+            mounted,
+        } = input;
         let known_layers = self.layers_of(known_images).await?;
         let request = DockerfileRequest {
             dockerfile: dockerfile.path.to_string(),
@@ -125,7 +138,12 @@ impl BuilderShared {
         let sent = SentBlobs::default();
         let (session, request) = (self.session(&known, &sent, progress), Request::Dockerfile(request));
         let image = match environment.run(&session, &request, source, &self.config, cancel).await {
-            Ok(BuildResult::Image(built)) => self.with_launcher(&app, *built, procfile, env, progress).await,
+            Ok(BuildResult::Image(built)) => {
+                for line in without_effect(&built.config, &app, &mounted) {
+                    progress.trouble(line).await;
+                }
+                self.with_launcher(&app, *built, procfile, env).await
+            }
             Ok(_) => Err(BuildError::Protocol("it did something else than to build the Dockerfile".to_owned())),
             Err(error) => Err(error),
         };
@@ -188,12 +206,8 @@ impl BuilderShared {
         built: BuiltImage,
         procfile: Option<Procfile>,
         env: BTreeMap<String, Secret>,
-        progress: &Progress,
     ) -> Result<Digest, BuildError> {
         log_timings(app, &built.timings);
-        for line in without_effect(&built.config) {
-            progress.trouble(line).await;
-        }
         let spool = self.packages.staging()?;
         self.blocking(move |this| {
             let image = this.images.put_built(&built, env.iter())?;

@@ -10,8 +10,8 @@ use super::{
 use crate::{
     model::AppName,
     operations::{
-        AppExists, AppInfo, AppRow, CreateApp, CreatedApp, DestroyApp, DestroyedApp, ExistingApp, ListApps, Result,
-        ShowApp, Urls,
+        AppExists, AppInfo, AppRow, CreateApp, CreatedApp, DestroyApp, DestroyedApp, ExistingApp, ListApps,
+        ReportVolumes, Result, ShowApp, Urls,
     },
 };
 
@@ -68,7 +68,10 @@ async fn ask_for_name(session: &Session<'_>, app: &AppName) -> Result<String> {
     if session.out.format() == Format::Json {
         return Ok(String::new());
     }
-    let question = format!(" !     This destroys {app} permanently. Type its name to continue: ");
+    let volumes = session.run(ReportVolumes { app: Some(app.clone()) }).await?;
+    let volumes = list(volumes.iter().map(|volume| format!("{} ({})", volume.name, volume.size)));
+    let with = volumes.map(|volumes| format!(", with all files of its volumes: {volumes}")).unwrap_or_default();
+    let question = format!(" !     This destroys {app} permanently{with}. Type its name to continue: ");
     session.out.text(&question, Rendering::Plain).await;
     Ok(session.read_line().await)
 }

@@ -8,7 +8,7 @@ use super::{
     git::GitCommand, images::ImagesCommand, links::LinksCommand, logs::LogsCommand, network::NetworkCommand,
     output::Format, ports::PortsCommand, ps::PsCommand, quota::QuotaCommand, registry::RegistryCommand,
     releases::ReleasesCommand, resource::ResourceCommand, run::RunCommand, ssh_keys::SshKeysCommand,
-    stacks::StacksCommand, users::UsersCommand,
+    stacks::StacksCommand, storage::StorageCommand, users::UsersCommand,
 };
 use crate::operations::{ListPeriodic, ShowUrls, ShowVersion, WhoAmI};
 
@@ -65,6 +65,8 @@ pub(super) enum Command {
     Ports(PortsCommand),
     #[command(flatten)]
     Network(NetworkCommand),
+    #[command(flatten)]
+    Storage(StorageCommand),
     #[command(flatten)]
     Git(GitCommand),
     #[command(flatten)]

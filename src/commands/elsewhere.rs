@@ -112,12 +112,19 @@ const ELSEWHERE: &[(&[&str], Answer)] = &[
     (&["postgres:*", "pg:*", "psql", "mysql:*", "mariadb:*", "mongo:*", "couchdb:*", "clickhouse:*"], NO_DATABASES),
     (&["redis:*", "memcached:*", "rabbitmq:*", "elasticsearch:*", "addons:*", "accessory", "data:*"], NO_DATABASES),
     (
-        &["storage:*", "volumes:*"],
+        &["storage:ensure-directory"],
         Absent(
-            "instances have no files that last",
-            "use an object store or a database elsewhere, and give its address to the app: `config:set`",
+            "no folders of the machine are made for apps",
+            "`storage:create APP NAME` makes a volume, which `storage:mount` mounts",
         ),
     ),
+    (&["storage:set"], Use("storage:resize")),
+    (
+        &["storage:exec"],
+        Absent("a volume has no shell of its own", "`run APP bash` has all that is mounted into the app"),
+    ),
+    (&["volumes:create"], Use("storage:create")),
+    (&["volumes:*"], Use("storage:report")),
     // Apps.
     (
         &["apps:rename"],

@@ -6,7 +6,7 @@ use super::{
 };
 
 /// Sections of the configuration file.
-const SECTIONS: [&str; 15] = [
+const SECTIONS: [&str; 16] = [
     "ssh",
     "git",
     "engine",
@@ -17,6 +17,7 @@ const SECTIONS: [&str; 15] = [
     "instances",
     "tasks",
     "disk",
+    "volumes",
     "quota",
     "stack",
     "events",

@@ -57,6 +57,8 @@ section! {
         quota: Quota = Quota::default(),
         /// Named sizes, which `resource:limit --size` takes.
         sizes: BTreeMap<String, NamedSize> = BTreeMap::new(),
+        /// Volumes.
+        volumes: Volumes = Volumes::default(),
         /// Stacks.
         stack: Stack = Stack::default(),
         /// Audit log.
@@ -229,6 +231,8 @@ section! {
         machine_memory_mib: u64 = 0,
         /// Processes and threads of one instance.
         pids: u32 = 512,
+        /// What one instance or task may write besides its volumes, in MiB; one that has written more is killed.
+        disk_mib: u64 = 1024,
         /// Grace period, in seconds: the time between SIGTERM and SIGKILL. `ps:set` sets that of a process type.
         stop_grace_seconds: u64 = 10,
         /// Seconds after which a draining instance is stopped even if requests are in flight.
@@ -279,6 +283,8 @@ section! {
         memory_mib: u64 = 65_536,
         /// Names and values of the config vars of each app, in bytes.
         config_bytes_per_app: u64 = 256 * 1024,
+        /// Declared sizes of all volumes, in MiB.
+        disks_mib: u64 = 20_480,
         /// Builds that run at a time.
         builds: u64 = 2,
     }
@@ -297,6 +303,7 @@ impl Quota {
             Resource::Cpu => self.cpu_millis,
             Resource::Memory => self.memory_mib,
             Resource::Config => self.config_bytes_per_app,
+            Resource::Disks => self.disks_mib,
             Resource::Builds => self.builds,
         }
     }
@@ -313,6 +320,7 @@ impl Quota {
             Resource::Cpu => "cpu_millis",
             Resource::Memory => "memory_mib",
             Resource::Config => "config_bytes_per_app",
+            Resource::Disks => "disks_mib",
             Resource::Builds => "builds",
         }
     }
@@ -326,6 +334,14 @@ pub struct NamedSize {
     pub cpu_millis: Option<CpuMillis>,
     /// Memory, in MiB.
     pub memory_mib: Option<MemoryMib>,
+}
+
+section! {
+    /// Volumes: disks of a declared size whose files outlive releases.
+    Volumes {
+        /// Size of a volume for which none is given, in MiB.
+        size_mib: u64 = 1024,
+    }
 }
 
 section! {

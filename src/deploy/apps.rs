@@ -71,6 +71,7 @@ impl Deployer {
         let _releases = this.releases.lock_destroyed(app.id).await;
         this.tasks.remove_app(app.id).await?;
         this.instances.remove_app(app.id).await?;
+        this.volumes.remove_app(app.id).await?;
         for release in this.store.releases(app.id, u32::MAX).await? {
             this.engine_images.remove_image_tag(&this.engine_images.release_tag(&app.name, release.number)).await?;
         }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     build::Builder, config::Config, data_dir::DiskFloor, engine::Images, git::Repositories, images::ImageStore,
-    instances::Instances, store::Store, tasks::Tasks,
+    instances::Instances, store::Store, tasks::Tasks, workload::Volumes,
 };
 
 /// Deploys apps; cheap to clone.
@@ -26,6 +26,7 @@ pub(super) struct DeployerShared {
     pub(super) builder: Builder,
     pub(super) instances: Instances,
     pub(super) tasks: Tasks,
+    pub(super) volumes: Volumes,
     pub(super) stacks: Stacks,
     pub(super) buildpacks: BuildpackLibrary,
     pub(super) offers: Offers,
@@ -61,6 +62,7 @@ impl Deployer {
         instances: Instances,
         tasks: Tasks,
         floor: DiskFloor,
+        volumes: Volumes,
         tracker: TaskTracker,
         shutdown: CancellationToken,
     ) -> Self {
@@ -78,6 +80,7 @@ impl Deployer {
             builder,
             instances,
             tasks,
+            volumes,
             stacks,
             buildpacks,
             offers,
@@ -110,6 +113,11 @@ impl Deployer {
     /// The images that the operator offers.
     pub fn offers(&self) -> &Offers {
         &self.0.offers
+    }
+
+    /// The volumes of apps.
+    pub fn volumes(&self) -> &Volumes {
+        &self.0.volumes
     }
 
     /// The port mappings of apps.

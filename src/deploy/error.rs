@@ -15,6 +15,7 @@ use crate::{
     receive::Rejection,
     store::StoreError,
     tasks::TaskError,
+    workload::VolumeError,
 };
 
 /// Why a push or another operation on an app failed. Each prints as one line for the caller.
@@ -95,6 +96,9 @@ pub enum DeployError {
     /// The image declares no process type.
     #[error("the image declares no process to run; add a Procfile with a line such as `web: ./start`")]
     NoProcess,
+    /// The volumes of an app cannot be removed.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
     /// The release did not become healthy.
     #[error(transparent)]
     Rollout(#[from] RolloutError),

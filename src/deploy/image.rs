@@ -189,6 +189,7 @@ impl Deployer {
                     logins,
                     known_images: previous.into_iter().chain(offered).collect(),
                     no_cache: reuse == Reuse::No,
+                    mounted: app.mounts.iter().map(|mount| mount.target.clone()).collect(),
                 };
                 let image = this.builder.build_dockerfile(input, progress, cancel.clone()).await?;
                 return Ok((image, Vec::new()));

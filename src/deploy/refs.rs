@@ -224,6 +224,7 @@ pub(super) mod tests {
             formation: BTreeMap::new(),
             checks: CheckSettings::default(),
             stop_timeouts: BTreeMap::new(),
+            mounts: Vec::new(),
         }
     }
 

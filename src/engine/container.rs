@@ -1,15 +1,16 @@
 //! Containers of this server, whatever their kind.
 
-use std::{collections::HashMap, net::IpAddr, time::Duration};
+use std::{collections::HashMap, net::IpAddr, path::Path, time::Duration};
 
 use bollard::{
     models::{
-        ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum as Status, HostConfig, RestartPolicy,
-        RestartPolicyNameEnum,
+        ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum as Status, ContainerSummary,
+        HostConfig, RestartPolicy, RestartPolicyNameEnum,
     },
     query_parameters::{
-        CreateContainerOptionsBuilder, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
-        RemoveContainerOptionsBuilder, StopContainerOptionsBuilder, WaitContainerOptionsBuilder,
+        CreateContainerOptionsBuilder, InspectContainerOptionsBuilder, KillContainerOptionsBuilder,
+        ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
+        WaitContainerOptionsBuilder,
     },
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -158,9 +159,39 @@ impl Containers {
     pub async fn start(&self, id: &ContainerId) -> Result<()> {
         let container = self.inspect(id.as_str()).await?;
         let id = container.ok_or_else(|| EngineError::ContainerMissing(id.0.clone()))?.id;
-        let started = self.0.docker().start_container(id.as_str(), None).await;
-        started.map_err(EngineError::docker(Act::Start, format!("container {id}")))?;
+        self.start_without_network(&id).await?;
         self.close_embedded_dns(&id).await
+    }
+
+    /// Starts a container whose network needs no preparation.
+    pub(super) async fn start_without_network(&self, id: &ContainerId) -> Result<()> {
+        let started = self.0.docker().start_container(id.as_str(), None).await;
+        started.map_err(EngineError::docker(Act::Start, format!("container {id}")))
+    }
+
+    /// Names of the containers, of whatever server and state, into which a folder of the host is mounted.
+    pub async fn mounting(&self, source: &Path) -> Result<Vec<String>> {
+        let options = ListContainersOptionsBuilder::new().all(true).build();
+        let listed = self.0.docker().list_containers(Some(options)).await;
+        let listed = listed.map_err(EngineError::docker(Act::List, "containers"))?;
+        let source = source.to_string_lossy();
+        let mounts = |container: &ContainerSummary| {
+            let mut mounts = container.mounts.iter().flatten();
+            mounts.any(|mount| mount.source.as_deref() == Some(&*source))
+        };
+        let names = listed.into_iter().filter(mounts).filter_map(|container| container.names?.into_iter().next());
+        Ok(names.map(|name| name.trim_start_matches('/').to_owned()).collect())
+    }
+
+    /// Bytes that a container has written besides its mounts; `None` if it does not exist. The engine counts the files each
+    /// time.
+    pub async fn written_bytes(&self, id: &ContainerId) -> Result<Option<u64>> {
+        let options = InspectContainerOptionsBuilder::new().size(true).build();
+        match self.0.docker().inspect_container(id.as_str(), Some(options)).await {
+            Ok(inspected) => Ok(Some(inspected.size_rw.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0))),
+            Err(e) if status(&e) == Some(404) => Ok(None),
+            Err(e) => Err(EngineError::docker(Act::Inspect, format!("container {id}"))(e)),
+        }
     }
 
     /// Sends the stop signal, and SIGKILL after the grace period; returns when the container has ended or does not exist. A

@@ -199,6 +199,9 @@ pub enum EngineError {
         /// Cause.
         source: std::io::Error,
     },
+    /// Something cannot be mounted into a container.
+    #[error("cannot mount what the app declares: {0}")]
+    NoMount(String),
     /// What apps may reach is not known.
     #[error("cannot read what apps may reach: {0}")]
     NoOpenings(String),

@@ -73,6 +73,8 @@ pub(super) struct EngineShared {
     cpus: u32,
     build_group: BuildGroup,
     instance_group: InstanceGroup,
+    /// Folder of the engine, to whose disk containers write.
+    root_dir: Option<PathBuf>,
 }
 
 /// Versions that the engine reports.
@@ -148,6 +150,7 @@ impl Engine {
                 resolver_file: config.data_dir.join("resolv.conf"),
                 resolver_lock: tokio::sync::Mutex::default(),
                 cpus,
+                root_dir: info.docker_root_dir.map(PathBuf::from),
             }),
         }))
     }
@@ -297,6 +300,13 @@ impl Host {
     pub fn capacity(&self) -> Capacity {
         let shared = &self.0.shared;
         Capacity { cpu_millis: u64::from(shared.cpus) * 1000, memory_mib: shared.instance_group.memory_mib() }
+    }
+
+    /// Free bytes of the disk to which containers write; `None` if the engine's folder is not on this machine.
+    pub async fn free_bytes(&self) -> Option<u64> {
+        let root = self.0.shared.root_dir.clone()?;
+        let read = tokio::task::spawn_blocking(move || rustix::fs::statvfs(root).ok()).await.ok().flatten();
+        read.map(|fs| fs.f_bavail.saturating_mul(fs.f_frsize))
     }
 
     /// Removes the control group of builds, if no build is in it.

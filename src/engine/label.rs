@@ -22,6 +22,8 @@ pub enum Kind {
     Task,
     /// Build container.
     Build,
+    /// Container that packs or unpacks the files of a volume.
+    Archiver,
     /// Bridge.
     Network,
     /// Image of one step of a Dockerfile.
@@ -35,6 +37,7 @@ impl Kind {
             Self::Instance => "instance",
             Self::Task => "task",
             Self::Build => "build",
+            Self::Archiver => "archiver",
             Self::Network => "network",
             Self::Image => "image",
         }

@@ -88,6 +88,8 @@ pub struct ContainerSpec {
     pub names: Vec<(String, Ipv4Addr)>,
     /// A launcher that is used instead of the image's.
     pub launcher: Option<PathBuf>,
+    /// Volumes and folders of the host, in the order in which they are mounted.
+    pub mounts: Vec<Mount>,
 }
 
 impl Containers {
@@ -97,7 +99,7 @@ impl Containers {
     pub async fn create_workload(&self, spec: &ContainerSpec) -> Result<ContainerId> {
         let network = self.ensure_bridge_of(spec.address).await?;
         let launcher = spec.launcher.as_ref().map(|path| Mount::read_only(path, LAUNCHER));
-        let mounts = [self.0.resolver_mount().await?].into_iter().chain(launcher);
+        let mounts = [self.0.resolver_mount().await?].into_iter().chain(launcher).chain(spec.mounts.iter().cloned());
         let this_machine = self.0.gateway_of(spec.address).map(|gateway| (HOST_NAME.to_owned(), gateway));
         let names = this_machine.into_iter().chain(spec.names.iter().cloned());
         let mut labels = self.0.labels(spec.kind);

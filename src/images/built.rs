@@ -8,7 +8,7 @@ use super::{
     manifest::{Descriptor, History, ImageConfig},
     store::{CREATED, Image, ImageStore},
 };
-use crate::model::{Line, Secret};
+use crate::model::{AppName, Line, MountPath, Secret};
 
 impl ImageStore {
     /// Adds an image whose layers are in the blob store. `arguments` are build arguments whose values stay out of its history,
@@ -48,16 +48,20 @@ impl ImageStore {
 /// A label that buildah adds.
 const BUILDAH: &str = "io.buildah.version";
 
-/// What of an image has no effect on the app's containers, in lines for the developer.
-pub fn without_effect(config: &serde_json::Value) -> Vec<String> {
+/// What of an image has no effect on the containers of an app, in lines for the developer. Where something is `mounted`, a
+/// `VOLUME` has what it asks for.
+pub fn without_effect(config: &serde_json::Value, app: &AppName, mounted: &[MountPath]) -> Vec<String> {
     let names = |key: &str| {
         let map = config["config"][key].as_object();
         map.into_iter().flatten().map(|(name, _)| Line::sanitize(name)).collect::<Vec<_>>()
     };
-    let volumes = names("Volumes").into_iter().map(|path| {
+    let path = |volume: &String| volume.trim_end_matches('/').to_owned();
+    let volumes = names("Volumes").into_iter().filter(|volume| mounted.iter().all(|at| at.as_str() != path(volume)));
+    let volumes = volumes.map(|volume| {
         format!(
-            "VOLUME {path} is not kept: files that an instance writes are deleted with it, so store data in a database or \
-             another service"
+            "this image declares VOLUME {volume}: storage:create {app} NAME and storage:mount {app} NAME:{} keep its files over \
+             releases; without that they are deleted with each instance",
+            path(&volume)
         )
     });
     let dropped: Vec<_> =
@@ -115,11 +119,16 @@ mod tests {
 
     #[test]
     fn what_has_no_effect_is_told() {
-        let config = json!({ "config": { "Volumes": { "/data": {} },
+        let config = json!({ "config": { "Volumes": { "/data/": {} },
             "Labels": { "traefik.enable": "true", "org.opencontainers.image.title": "x", "paas.server": "other" } } });
-        let lines = without_effect(&config);
-        assert!(lines[0].starts_with("VOLUME /data is not kept"), "{lines:?}");
+        let (app, mounted) = ("shop".parse().unwrap(), ["/data".parse().unwrap()]);
+        let lines = without_effect(&config, &app, &[]);
+        assert!(
+            lines[0].contains("VOLUME /data/: ") && lines[0].contains("storage:mount shop NAME:/data keep"),
+            "{lines:?}"
+        );
+        assert_eq!(without_effect(&config, &app, &mounted), lines[1..], "a volume is mounted there");
         assert!(lines[1].starts_with("the labels traefik.enable, paas.server are not kept"), "{lines:?}");
-        assert_eq!(without_effect(&json!({})), Vec::<String>::new());
+        assert_eq!(without_effect(&json!({}), &app, &[]), Vec::<String>::new());
     }
 }

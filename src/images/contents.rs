@@ -34,22 +34,26 @@ fn is_wanted(path: &str) -> bool {
 impl ImageStore {
     /// Database of installed packages of an image's dpkg; `None` if the image has no dpkg. Blocks.
     pub fn dpkg_status(&self, manifest: &Digest) -> Result<Option<Vec<u8>>> {
-        Ok(self.package_files(manifest)?.remove(DPKG))
+        Ok(self.files(manifest, &is_wanted)?.remove(DPKG))
     }
 
-    /// Files of an image that describe its distribution and packages.
-    fn package_files(&self, manifest: &Digest) -> Result<BTreeMap<String, Vec<u8>>> {
+    /// Those files of an image whose paths are wanted. Blocks.
+    pub(super) fn files(
+        &self,
+        manifest: &Digest,
+        is_wanted: &dyn Fn(&str) -> bool,
+    ) -> Result<BTreeMap<String, Vec<u8>>> {
         let mut files = BTreeMap::new();
         for layer in self.layers(manifest)? {
             let (file, _) = self.blobs().open_blob(&layer)?.ok_or_else(|| ImageError::Missing(layer.clone()))?;
-            read_layer(file, &mut files).map_err(|source| ImageError::Layer { layer, source })?;
+            read_layer(file, &mut files, is_wanted).map_err(|source| ImageError::Layer { layer, source })?;
         }
         Ok(files)
     }
 
     /// Distribution of an image; fields that the image does not specify are empty. Blocks.
     pub fn distribution(&self, manifest: &Digest) -> Result<Distribution> {
-        let files = self.package_files(manifest)?;
+        let files = self.files(manifest, &is_wanted)?;
         let text = |name: &str| files.get(name).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         let release = OS_RELEASE.iter().find_map(|name| text(name)).unwrap_or_default();
         let mut packages = InstalledPackages::default();
@@ -68,7 +72,11 @@ impl ImageStore {
 }
 
 /// Adds the wanted files of a layer to those of lower layers, and removes the files that the layer hides.
-fn read_layer(tar: impl io::Read + io::Seek, files: &mut BTreeMap<String, Vec<u8>>) -> io::Result<()> {
+fn read_layer(
+    tar: impl io::Read + io::Seek,
+    files: &mut BTreeMap<String, Vec<u8>>,
+    is_wanted: &dyn Fn(&str) -> bool,
+) -> io::Result<()> {
     let mut archive = tar::Archive::new(tar);
     let mut hidden = HashSet::new();
     let mut found = BTreeMap::new();
@@ -169,10 +177,10 @@ mod tests {
             ("var/lib/dpkg/status.d/x", "2"),
             ("lib/apk/db/installed", "3"),
         ];
-        read_layer(layer(&lower), &mut files).unwrap();
+        read_layer(layer(&lower), &mut files, &is_wanted).unwrap();
         assert_eq!(files.len(), 4);
         let upper = [(".wh.lib", ""), ("var/lib/dpkg/.wh..wh..opq", ""), (DPKG, "new"), ("etc/other", "x")];
-        read_layer(layer(&upper), &mut files).unwrap();
+        read_layer(layer(&upper), &mut files, &is_wanted).unwrap();
         assert_eq!(files.keys().collect::<Vec<_>>(), ["etc/os-release", DPKG]);
         assert_eq!(files[DPKG], b"new");
     }

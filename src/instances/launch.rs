@@ -329,7 +329,12 @@ impl Launcher {
         let grace = launch.app.stop_grace(&row.process_type, self.config.instances.stop_grace());
         let workload =
             Workload::of_release(row.id.as_str(), Purpose::Instance, app, release, name, &port, grace, budget);
-        Workload { entrypoint: vec![format!("/cnb/process/{}", row.process_type)], address: row.endpoint, ..workload }
+        Workload {
+            entrypoint: vec![format!("/cnb/process/{}", row.process_type)],
+            address: row.endpoint,
+            mounts: launch.app.mounts_of(&row.process_type).cloned().collect(),
+            ..workload
+        }
     }
 
     async fn ended(&self, launch: &Launch, container: &Container) -> Launched {

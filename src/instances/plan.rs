@@ -16,8 +16,22 @@ pub enum UpdateStrategy {
     /// New instances start beside the old ones, which are retired when all new ones are healthy.
     #[default]
     Surge,
-    /// The old instance is removed before the new one starts: for singletons and those with a volume.
+    /// The old instances are removed before the new ones start, which must be healthy before the release becomes current: for
+    /// process types that write to a volume.
     StopFirst,
+    /// The release becomes current first; then each old instance is removed before the new one starts: health checks are
+    /// disabled.
+    Unchecked,
+}
+
+impl UpdateStrategy {
+    /// Whether an instance starts only when its predecessor is removed.
+    fn stops_first(self) -> bool {
+        match self {
+            Self::Surge => false,
+            Self::StopFirst | Self::Unchecked => true,
+        }
+    }
 }
 
 /// What a release declares for a process type.
@@ -96,18 +110,59 @@ fn strategy(input: &PlanInput<'_>, deployment: Deployment, process_type: &Proces
     types.and_then(|types| types.get(process_type)).map_or_else(UpdateStrategy::default, |declared| declared.strategy)
 }
 
+/// The process types whose old instances give way to those of the candidate now: its other instances are healthy, and
+/// would be in vain if these failed later.
+fn handed_over(input: &PlanInput<'_>) -> HashSet<ProcessType> {
+    let Some(candidate) = input.app.candidate.filter(|_| !input.app.stopped) else { return HashSet::new() };
+    let (stop_first, others): (Vec<_>, Vec<_>) = candidate_instances(input, candidate)
+        .into_iter()
+        .partition(|instance| strategy(input, candidate, &instance.process_type) == UpdateStrategy::StopFirst);
+    let is_healthy = |instance: &DeclaredInstance| {
+        strategy(input, candidate, &instance.process_type) == UpdateStrategy::Unchecked
+            || row_of(input, candidate, instance)
+                .is_some_and(|row| row.state == InstanceState::Healthy && !input.failed.contains_key(&row.id))
+    };
+    if !others.iter().all(is_healthy) {
+        return HashSet::new();
+    }
+    stop_first.into_iter().map(|instance| instance.process_type).collect()
+}
+
+/// The instances that a candidate is to have.
+fn candidate_instances(input: &PlanInput<'_>, candidate: Deployment) -> Vec<DeclaredInstance> {
+    // The release of a stopped app becomes current without instances; they start when the app is started.
+    let mut instances = if input.app.stopped { Vec::new() } else { declared_instances(input, candidate) };
+    if let Some(restarted) = &input.app.candidate_process_type {
+        instances.retain(|instance| instance.process_type == *restarted);
+    }
+    instances
+}
+
+/// Whether an instance of a process type that stops first still has a predecessor: one of the same name, or of another
+/// generation.
+fn has_predecessor(input: &PlanInput<'_>, deployment: Deployment, instance: &DeclaredInstance) -> bool {
+    let strategy = strategy(input, deployment, &instance.process_type);
+    input.rows.iter().filter(|row| row.process_type == instance.process_type).any(|row| {
+        let other_generation = row.generation != deployment.generation && strategy == UpdateStrategy::StopFirst;
+        let same_name = row.ordinal == instance.ordinal
+            && (row.generation != deployment.generation || row.state == InstanceState::Retiring);
+        strategy.stops_first() && (other_generation || same_name)
+    })
+}
+
 /// The next actions. Repeatedly planning and acting brings the app to its declared state.
 pub(super) fn plan(input: &PlanInput<'_>) -> Vec<Action> {
     let app = input.app;
     let mut actions = Vec::new();
     let mut wanted = HashSet::new();
     if !app.destroying {
+        let handed_over = handed_over(input);
         if let Some(current) = app.current.filter(|_| !app.stopped) {
-            plan_current(input, current, &mut wanted, &mut actions);
+            plan_current(input, current, &handed_over, &mut wanted, &mut actions);
         }
         // After the current deployment: the commit of a restart of one process type moves the rows that were added for it.
         if let Some(candidate) = app.candidate {
-            plan_candidate(input, candidate, &mut wanted, &mut actions);
+            plan_candidate(input, candidate, &handed_over, &mut wanted, &mut actions);
         }
     }
     for row in input.rows {
@@ -141,18 +196,19 @@ fn launch_when_due(row: &Instance, now: Millis) -> Action {
 fn plan_current(
     input: &PlanInput<'_>,
     current: Deployment,
+    handed_over: &HashSet<ProcessType>,
     wanted: &mut HashSet<InstanceId>,
     actions: &mut Vec<Action>,
 ) {
+    // The end of its teardown is the next round at the latest; until then the app is not as it is declared.
+    let wait = || Action::Wait(input.now + PREDECESSOR_INTERVAL);
     for instance in declared_instances(input, current) {
+        if handed_over.contains(&instance.process_type) {
+            continue;
+        }
+        let wait_for_predecessor = has_predecessor(input, current, &instance);
         let Some(row) = row_of(input, current, &instance) else {
-            let same_name =
-                |row: &Instance| row.process_type == instance.process_type && row.ordinal == instance.ordinal;
-            let wait_for_predecessor = strategy(input, current, &instance.process_type) == UpdateStrategy::StopFirst
-                && input.rows.iter().any(same_name);
-            // The end of its teardown is the next round at the latest; until then the app is not as it is declared.
-            let wait = Action::Wait(input.now + PREDECESSOR_INTERVAL);
-            actions.push(if wait_for_predecessor { wait } else { Action::Create(current, instance) });
+            actions.push(if wait_for_predecessor { wait() } else { Action::Create(current, instance) });
             continue;
         };
         wanted.insert(row.id.clone());
@@ -161,7 +217,7 @@ fn plan_current(
             let not_before = input.now + back_off(restarts);
             actions.push(Action::Replace { old: row.id.clone(), restarts, not_before });
         } else if row.state == InstanceState::Starting {
-            actions.push(launch_when_due(row, input.now));
+            actions.push(if wait_for_predecessor { wait() } else { launch_when_due(row, input.now) });
         }
     }
 }
@@ -169,21 +225,25 @@ fn plan_current(
 fn plan_candidate(
     input: &PlanInput<'_>,
     candidate: Deployment,
+    handed_over: &HashSet<ProcessType>,
     wanted: &mut HashSet<InstanceId>,
     actions: &mut Vec<Action>,
 ) {
     let mut next = Vec::new();
-    // The release of a stopped app becomes current without instances; they start when the app is started.
-    let mut instances = if input.app.stopped { Vec::new() } else { declared_instances(input, candidate) };
-    if let Some(restarted) = &input.app.candidate_process_type {
-        instances.retain(|instance| instance.process_type == *restarted);
-    }
-    for instance in instances {
-        if strategy(input, candidate, &instance.process_type) == UpdateStrategy::StopFirst {
-            continue;
+    let mut waits = false;
+    for instance in candidate_instances(input, candidate) {
+        match strategy(input, candidate, &instance.process_type) {
+            UpdateStrategy::Unchecked => continue,
+            UpdateStrategy::StopFirst if !handed_over.contains(&instance.process_type) => {
+                waits = true;
+                continue;
+            }
+            UpdateStrategy::StopFirst | UpdateStrategy::Surge => {}
         }
         let Some(row) = row_of(input, candidate, &instance) else {
-            next.push(Action::Create(candidate, instance));
+            let wait = Action::Wait(input.now + PREDECESSOR_INTERVAL);
+            let wait_for_predecessor = has_predecessor(input, candidate, &instance);
+            next.push(if wait_for_predecessor { wait } else { Action::Create(candidate, instance) });
             continue;
         };
         wanted.insert(row.id.clone());
@@ -195,7 +255,7 @@ fn plan_candidate(
             next.push(launch_when_due(row, input.now));
         }
     }
-    if next.is_empty() {
+    if next.is_empty() && !waits {
         next.push(Action::Commit(candidate));
     }
     actions.append(&mut next);
@@ -230,6 +290,7 @@ mod tests {
             formation: formation.iter().map(|(t, n)| (t.parse().unwrap(), *n)).collect(),
             checks: CheckSettings::default(),
             stop_timeouts: BTreeMap::new(),
+            mounts: Vec::new(),
         }
     }
 
@@ -402,8 +463,8 @@ mod tests {
     }
 
     #[test]
-    fn a_singleton_starts_when_its_predecessor_is_removed() {
-        let types = BTreeMap::from([(ProcessType::web(), UpdateStrategy::StopFirst)]);
+    fn without_checks_an_instance_starts_when_its_predecessor_is_removed() {
+        let types = BTreeMap::from([(ProcessType::web(), UpdateStrategy::Unchecked)]);
         let rollout = app(Some(1), Some(2), &[("web", 1)]);
         let old = row(1, "web.1", Healthy);
         assert_eq!(plan_with(&rollout, std::slice::from_ref(&old), &[], &types), [Action::Commit(deployment(2))]);
@@ -413,6 +474,59 @@ mod tests {
         let retiring = [row(1, "web.1", Retiring)];
         assert_eq!(plan_with(&committed, &retiring, &[], &types), [wait(), Action::Remove(id("i1-web-1"))]);
         assert_eq!(plan_with(&committed, &[], &[], &types), [create(2, "web", 1)]);
+    }
+
+    #[test]
+    fn instances_that_write_to_a_volume_start_when_all_of_the_old_release_are_removed() {
+        let types = BTreeMap::from([
+            (ProcessType::web(), UpdateStrategy::Surge),
+            ("worker".parse().unwrap(), UpdateStrategy::StopFirst),
+        ]);
+        let app = app(Some(1), Some(2), &[("web", 1), ("worker", 2)]);
+        let wait = || Action::Wait(NOW + PREDECESSOR_INTERVAL);
+        let old = |state| [row(1, "web.1", Healthy), row(1, "worker.1", state), row(1, "worker.2", Healthy)];
+        let planned = |rows: &[Instance], failed: &[(&str, u64)]| plan_with(&app, rows, failed, &types);
+        // Those that start beside the old ones come first: until they are healthy, nothing is stopped.
+        assert_eq!(planned(&old(Healthy), &[]), [create(2, "web", 1)]);
+        let with_web = |state, more: &[Instance]| [&old(Healthy)[..1], &[row(2, "web.1", state)], more].concat();
+        let workers = &old(Healthy)[1..];
+        assert_eq!(planned(&with_web(Starting, workers), &[]), [Action::Launch(id("i2-web-1"))]);
+        let retire = |ordinal| Action::Retire(id(&format!("i1-worker-{ordinal}")));
+        assert_eq!(planned(&with_web(Healthy, workers), &[]), [wait(), wait(), retire(1), retire(2)]);
+        let retiring = [row(1, "worker.2", Retiring)];
+        let removes = Action::Remove(id("i1-worker-2"));
+        assert_eq!(
+            planned(&with_web(Healthy, &retiring), &[]),
+            [wait(), wait(), removes],
+            "worker.1 waits for it, too"
+        );
+        assert_eq!(planned(&with_web(Healthy, &[]), &[]), [create(2, "worker", 1), create(2, "worker", 2)]);
+        let new = |state| [row(2, "worker.1", Healthy), row(2, "worker.2", state)];
+        assert_eq!(planned(&with_web(Healthy, &new(Starting)), &[]), [Action::Launch(id("i2-worker-2"))]);
+        assert_eq!(planned(&with_web(Healthy, &new(Healthy)), &[]), [Action::Commit(deployment(2))]);
+
+        // One that fails abandons the release; the old instances come back when the new ones are removed.
+        let failed = planned(&with_web(Healthy, &new(Starting)), &[("i2-worker-2", 0)]);
+        assert_eq!(failed[0], Action::Abandon(deployment(2), id("i2-worker-2")));
+        let mut abandoned = app.clone();
+        abandoned.candidate = None;
+        let rows = [row(1, "web.1", Healthy), row(2, "worker.1", Retiring)];
+        let after = plan_with(&abandoned, &rows, &[], &types);
+        assert_eq!(after, [wait(), wait(), Action::Remove(id("i2-worker-1"))]);
+        let back = plan_with(&abandoned, &rows[..1], &[], &types);
+        assert_eq!(back, [create(1, "worker", 1), create(1, "worker", 2)]);
+    }
+
+    #[test]
+    fn the_replacement_of_a_failed_writer_waits_until_it_is_removed() {
+        let types = BTreeMap::from([(ProcessType::web(), UpdateStrategy::StopFirst)]);
+        let app = app(Some(1), None, &[("web", 1)]);
+        let mut new = row(1, "web.1", Starting);
+        new.id = id("new");
+        let rows = [row(1, "web.1", Retiring), new.clone()];
+        let wait = Action::Wait(NOW + PREDECESSOR_INTERVAL);
+        assert_eq!(plan_with(&app, &rows, &[], &types), [wait, Action::Remove(id("i1-web-1"))]);
+        assert_eq!(plan_with(&app, &[new], &[], &types), [Action::Launch(id("new"))]);
     }
 
     #[test]

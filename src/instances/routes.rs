@@ -179,6 +179,7 @@ mod tests {
             formation: BTreeMap::new(),
             checks: CheckSettings::default(),
             stop_timeouts: BTreeMap::new(),
+            mounts: Vec::new(),
         }
     }
 

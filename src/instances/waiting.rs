@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     future::pending,
     sync::{
-        Arc,
+        Arc, Mutex as StdMutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -13,12 +13,14 @@ use std::{
 use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
 
 use super::{check_target::CheckSlots, failure::InstanceFailure};
-use crate::model::Line;
+use crate::model::{InstanceId, Line};
 
 /// Reaches the worker of an app.
 pub(super) struct WorkerHandle {
     wake: Notify,
     verify: AtomicBool,
+    /// Instances that have written more than they may, with the bytes that they have written.
+    overuses: StdMutex<HashMap<InstanceId, u64>>,
     /// Number of wake-ups that were requested.
     requests: AtomicU64,
     /// Callers that wait for a rollout, by generation. Locked while a rollout begins or ends.
@@ -107,6 +109,7 @@ impl WorkerHandle {
         Self {
             wake: Notify::new(),
             verify: AtomicBool::new(true),
+            overuses: StdMutex::default(),
             requests: AtomicU64::new(0),
             rollouts: Mutex::default(),
             rounds: watch::Sender::new(Round::default()),
@@ -125,6 +128,17 @@ impl WorkerHandle {
     pub(super) fn verify(&self) {
         self.verify_next_round();
         self.wake();
+    }
+
+    /// Has the worker end an instance that has written more than it may.
+    pub(super) fn report_overuse(&self, id: InstanceId, bytes: u64) {
+        self.overuses.lock().unwrap_or_else(PoisonError::into_inner).insert(id, bytes);
+        self.wake();
+    }
+
+    /// The instances to end for that.
+    pub(super) fn take_overuses(&self) -> HashMap<InstanceId, u64> {
+        std::mem::take(&mut *self.overuses.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Wakes the worker, even if the future is never polled. The future waits until every declared instance is healthy, or

@@ -146,6 +146,7 @@ impl BuildpackTest<'_> {
             launcher_is_init: true,
             names: Vec::new(),
             launcher: None,
+            mounts: Vec::new(),
         };
         let container = workspace.engine.containers.create_workload(&spec).await?;
         let begun = Instant::now();

@@ -61,6 +61,7 @@ impl FolderBuild {
                 logins: Vec::new(),
                 known_images: previous.into_iter().collect(),
                 no_cache: false,
+                mounted: Vec::new(),
             };
             return Ok(builder.build_dockerfile(input, progress, cancel.clone()).await?);
         }

@@ -83,6 +83,43 @@ fn length(text: &str, max: usize) -> bool {
     (1..=max).contains(&text.len())
 }
 
+/// What a container needs as its image has it.
+const NOT_MOUNTED_OVER: [&str; 25] = [
+    "/bin",
+    "/boot",
+    "/cnb",
+    "/dev",
+    "/etc",
+    "/etc/group",
+    "/etc/hostname",
+    "/etc/hosts",
+    "/etc/passwd",
+    "/etc/resolv.conf",
+    "/etc/ssl",
+    "/layers",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/proc",
+    "/run",
+    "/sbin",
+    "/sys",
+    "/usr",
+    "/usr/bin",
+    "/usr/lib",
+    "/usr/sbin",
+    "/var",
+    "/workspace",
+];
+
+/// Whether this is a plain absolute path below the root, without a colon, which separates paths.
+fn is_absolute_path(text: &str) -> bool {
+    length(text, 400)
+        && !text.contains(':')
+        && !text.chars().any(char::is_control)
+        && text.strip_prefix('/').is_some_and(|path| path.split('/').all(|part| !matches!(part, "" | "." | "..")))
+}
+
 fn user_or_key(text: &str) -> bool {
     length(text, 64)
         && starts_with(text, u8::is_ascii_alphanumeric)
@@ -184,6 +221,33 @@ name!(
     "key name",
     "use 1 to 64 letters, digits and any of . _ @ - +, beginning with a letter or digit",
     user_or_key
+);
+name!(
+    /// The name of a volume of an app.
+    VolumeName,
+    "volume name",
+    "use 1 to 63 lowercase letters, digits and hyphens, beginning and ending with a letter or digit",
+    |t| length(t, 63)
+        && !t.starts_with('-')
+        && !t.ends_with('-')
+        && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+);
+name!(
+    /// The path at which something is mounted in a container.
+    MountPath,
+    "path in a container",
+    "use an absolute path such as /data, without a colon, . or .., and not a folder that the system or the app needs as a \
+     whole, such as /, /usr, /etc or /workspace, or one below /proc, /sys, /dev or /cnb",
+    |t| is_absolute_path(t)
+        && !NOT_MOUNTED_OVER.contains(&t)
+        && !["/proc/", "/sys/", "/dev/", "/cnb/"].iter().any(|folder| t.starts_with(folder))
+);
+name!(
+    /// The path of a folder of the server's machine.
+    HostPath,
+    "folder of this machine",
+    "use an absolute path such as /srv/files, without a colon, . or ..",
+    is_absolute_path
 );
 name!(
     /// A branch, without `refs/heads/`, as `git check-ref-format --branch` accepts it, and without control characters.

@@ -26,6 +26,8 @@ pub enum Resource {
     Memory,
     /// Names and values of the config vars of one app, in bytes.
     Config,
+    /// Declared sizes of all volumes, in MiB.
+    Disks,
     /// Builds that run at a time.
     Builds,
 }
@@ -41,7 +43,7 @@ pub enum QuotaScope {
 
 impl Resource {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Apps,
         Self::Ports,
         Self::Mappings,
@@ -51,6 +53,7 @@ impl Resource {
         Self::Cpu,
         Self::Memory,
         Self::Config,
+        Self::Disks,
         Self::Builds,
     ];
 
@@ -66,6 +69,7 @@ impl Resource {
             Self::Cpu => "cpu",
             Self::Memory => "memory",
             Self::Config => "config",
+            Self::Disks => "disks",
             Self::Builds => "builds",
         }
     }
@@ -74,9 +78,14 @@ impl Resource {
     pub fn scope(self) -> QuotaScope {
         match self {
             Self::Mappings | Self::ProcessTypes | Self::Config => QuotaScope::App,
-            Self::Apps | Self::Ports | Self::Instances | Self::Tasks | Self::Cpu | Self::Memory | Self::Builds => {
-                QuotaScope::Owner
-            }
+            Self::Apps
+            | Self::Ports
+            | Self::Instances
+            | Self::Tasks
+            | Self::Cpu
+            | Self::Memory
+            | Self::Disks
+            | Self::Builds => QuotaScope::Owner,
         }
     }
 
@@ -93,6 +102,7 @@ impl Resource {
             Self::Cpu => format!("{} CPUs for instances and tasks", thousandths(amount)),
             Self::Memory => format!("{amount} MiB of memory for instances and tasks"),
             Self::Config => format!("{amount} bytes of config vars"),
+            Self::Disks => format!("{amount} MiB of volumes"),
             Self::Builds => of("build at a time", "builds at a time"),
         }
     }
@@ -108,9 +118,9 @@ impl Resource {
     pub fn parse_amount(self, text: &str) -> Result<u64, String> {
         let number = text.parse::<u32>().map(u64::from);
         match self {
-            Self::Cpu | Self::Memory if text == "0" => Ok(0),
+            Self::Cpu | Self::Memory | Self::Disks if text == "0" => Ok(0),
             Self::Cpu => text.parse::<CpuMillis>().map(|cpu| cpu.millis().into()),
-            Self::Memory => text.parse::<MemoryMib>().map(MemoryMib::mebibytes),
+            Self::Memory | Self::Disks => text.parse::<MemoryMib>().map(MemoryMib::mebibytes),
             Self::Apps
             | Self::Ports
             | Self::Mappings

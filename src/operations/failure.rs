@@ -7,7 +7,7 @@ use crate::{
     build::BuildError,
     data_dir::BelowFloor,
     deploy::DeployError,
-    engine::EngineError,
+    engine::{EngineError, disk::DiskError},
     git::GitError,
     images::ImageError,
     instances::{InstancesError, RolloutError},
@@ -15,6 +15,7 @@ use crate::{
     model::{InvalidName, Line},
     store::{Outcome, StoreError},
     tasks::TaskError,
+    workload::VolumeError,
 };
 
 /// Result of an operation.
@@ -219,6 +220,33 @@ impl From<DeployError> for Failure {
     }
 }
 
+impl From<VolumeError> for Failure {
+    fn from(error: VolumeError) -> Self {
+        Self::new(kind_of_volume(&error), error.to_string())
+    }
+}
+
+fn kind_of_volume(error: &VolumeError) -> FailureKind {
+    match error {
+        VolumeError::Store(error) => kind_of_store(error),
+        VolumeError::Engine(_) | VolumeError::ShuttingDown => FailureKind::Unavailable,
+        VolumeError::InUse { .. } => FailureKind::Conflict,
+        VolumeError::Image(_) => FailureKind::Internal,
+        VolumeError::Disk { source, .. } => match source {
+            DiskError::NoSpace { .. } => FailureKind::TooMany,
+            DiskError::CannotResize { .. } => FailureKind::Failed,
+            DiskError::CannotPrepare { .. }
+            | DiskError::InUse(_)
+            | DiskError::CannotFormat { .. }
+            | DiskError::CannotMount { .. }
+            | DiskError::CannotUnmount { .. }
+            | DiskError::Lost(_)
+            | DiskError::Damaged { .. }
+            | DiskError::Aborted => FailureKind::Unavailable,
+        },
+    }
+}
+
 fn kind_of_store(error: &StoreError) -> FailureKind {
     match error {
         StoreError::NotFound(_) => FailureKind::NotFound,
@@ -252,6 +280,7 @@ fn kind_of_task(error: &TaskError) -> FailureKind {
     match error {
         TaskError::Store(error) => kind_of_store(error),
         TaskError::Engine(_) | TaskError::ShuttingDown => FailureKind::Unavailable,
+        TaskError::Volume(error) => kind_of_volume(error),
         TaskError::Name(_) | TaskError::Output { .. } => FailureKind::Internal,
         TaskError::Disconnected => FailureKind::Failed,
         TaskError::Gone => FailureKind::NotFound,
@@ -314,6 +343,7 @@ fn kind_of_deploy(error: &DeployError) -> FailureKind {
             FailureKind::NotFound
         }
         DeployError::Task(error) => kind_of_task(error),
+        DeployError::Volume(error) => kind_of_volume(error),
         DeployError::ReleasePhase { .. }
         | DeployError::Procfile(_)
         | DeployError::Manifest(_)

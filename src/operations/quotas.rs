@@ -37,7 +37,7 @@ pub struct UserQuota {
 /// A limit of a user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct QuotaLimit {
-    /// What is limited; `cpu` counts thousandths of a CPU, `memory` MiB, `config` bytes.
+    /// What is limited; `cpu` counts thousandths of a CPU, `memory` and `disks` MiB, `config` bytes.
     pub resource: Resource,
     /// Whether the limit holds for each app, or for all apps together.
     pub per_app: bool,

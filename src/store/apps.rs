@@ -13,6 +13,7 @@ use super::{
     ids::{AppId, UserId},
     members, ports, quotas,
     time::{Millis, now},
+    volumes::{self, Mount},
 };
 use crate::model::{
     AppName, BranchName, CheckSettings, DockerfilePath, ProcessType, ReleaseNumber, Resource, Role, SourceFolder,
@@ -54,6 +55,8 @@ pub struct App {
     pub checks: CheckSettings,
     /// Grace periods of process types; for others, that of the configuration applies.
     pub stop_timeouts: BTreeMap<ProcessType, StopTimeout>,
+    /// What is mounted into its containers, in the order in which it is mounted.
+    pub mounts: Vec<Mount>,
 }
 
 impl App {
@@ -68,6 +71,11 @@ impl App {
             .keys()
             .map(|process_type| self.stop_grace(process_type, default))
             .fold(default, Duration::max)
+    }
+
+    /// What is mounted into the instances of a process type.
+    pub fn mounts_of(&self, process_type: &ProcessType) -> impl Iterator<Item = &Mount> {
+        self.mounts.iter().filter(move |mount| mount.is_for(process_type))
     }
 }
 
@@ -97,6 +105,7 @@ fn app(t: &Transaction<'_>, row: &Row<'_>) -> Result<App> {
         formation: formation::of_app(t, id)?,
         checks: json(row, "checks", "settings of health checks")?,
         stop_timeouts: stop_timeouts(t, id)?,
+        mounts: volumes::mounts(t, id)?,
     })
 }
 

@@ -19,3 +19,7 @@ pub struct KeyId(pub i64);
 /// Identity of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserId(pub i64);
+
+/// Identity of a volume, and name of its disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct VolumeId(pub i64);

@@ -29,8 +29,15 @@ pub struct Member {
 }
 
 /// What an app counts for against its owner.
-const OWNED: [Resource; 6] =
-    [Resource::Apps, Resource::Ports, Resource::Tasks, Resource::Instances, Resource::Cpu, Resource::Memory];
+const OWNED: [Resource; 7] = [
+    Resource::Apps,
+    Resource::Ports,
+    Resource::Tasks,
+    Resource::Instances,
+    Resource::Cpu,
+    Resource::Memory,
+    Resource::Disks,
+];
 
 fn app_name(t: &Transaction<'_>, app: AppId) -> Result<AppName> {
     let name: Option<String> =

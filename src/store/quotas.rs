@@ -166,6 +166,11 @@ fn used(t: &Transaction<'_>, limits: &Limits, account: Account, resource: Resour
             );
             count(&sql, app.0)
         }
+        (Account::Owner(user), Resource::Disks) => count(
+            "SELECT coalesce(sum(size_mib), 0) AS used FROM volumes WHERE app IN (
+                SELECT app FROM app_owners WHERE user = ?1)",
+            user.0,
+        ),
         // Builds are counted where they are queued; the others have another scope.
         (Account::Owner(_), Resource::Builds | Resource::Mappings | Resource::ProcessTypes | Resource::Config)
         | (
@@ -176,6 +181,7 @@ fn used(t: &Transaction<'_>, limits: &Limits, account: Account, resource: Resour
             | Resource::Instances
             | Resource::Cpu
             | Resource::Memory
+            | Resource::Disks
             | Resource::Builds,
         ) => Ok(0),
     }

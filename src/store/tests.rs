@@ -18,6 +18,7 @@ mod releases;
 mod stacks;
 mod tasks;
 mod users;
+mod volumes;
 
 use std::collections::BTreeMap;
 

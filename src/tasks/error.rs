@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{engine::EngineError, model::InvalidName, store::StoreError};
+use crate::{engine::EngineError, model::InvalidName, store::StoreError, workload::VolumeError};
 
 /// Why a task is not run, or what became of it is not known.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +13,9 @@ pub enum TaskError {
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// A volume cannot be used.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
     /// A name that paas generated is invalid.
     #[error(transparent)]
     Name(#[from] InvalidName),

@@ -328,6 +328,7 @@ fn workload(
             (true, Some(terminal)) => Input::Terminal(terminal.size()),
         },
         address: task.endpoint,
+        mounts: app.mounts.clone(),
         ..workload
     }
 }

@@ -157,6 +157,16 @@ impl Tasks {
         &self.shared.config.tasks
     }
 
+    /// What a task may write besides its volumes, in MiB.
+    pub(super) fn disk_mib(&self) -> u64 {
+        self.shared.config.instances.disk_mib
+    }
+
+    /// The tasks that this server runs.
+    pub(super) fn running(&self) -> Vec<(TaskId, Control)> {
+        self.shared.running.all()
+    }
+
     pub(super) fn shutdown(&self) -> &CancellationToken {
         &self.shared.shutdown
     }

@@ -7,13 +7,14 @@ use futures_util::{StreamExt as _, stream::BoxStream};
 use super::{
     openings::Openings,
     spec::{Purpose, Workload},
+    volumes::{MountedVolume, VolumeError, Volumes},
 };
 use crate::{
     config::{Config, ConfigError},
     engine::{
-        Attached, Container, ContainerExit, ContainerId, ContainerSpec, Containers, EMBEDDED_DNS, Engine, EngineError,
-        Executed, Execution, Host, ImageId, Images, ListeningSocket, LogLine, LogOptions, MemoryKill, OwnerGroup,
-        Result, UsageSample,
+        ArchiverSpec, Archiving, Attached, Container, ContainerExit, ContainerId, ContainerSpec, Containers,
+        EMBEDDED_DNS, Engine, EngineError, Executed, Execution, Host, ImageId, Images, ListeningSocket, LogLine,
+        LogOptions, MemoryKill, OwnerGroup, Result, UsageSample,
     },
     images::{ImageStore, StartSettings},
     lifecycle::{CLOSED_ADDRESS, STOP_SECONDS, STOP_SIGNAL},
@@ -32,6 +33,7 @@ pub struct Local {
     host: Host,
     addresses: AddressPlan,
     openings: Openings,
+    volumes: Volumes,
     /// Token for the embedded registry.
     registry_token: Secret,
 }
@@ -43,11 +45,12 @@ impl Local {
         engine: &Engine,
         image_store: ImageStore,
         openings: Openings,
+        volumes: Volumes,
         registry_token: Secret,
     ) -> std::result::Result<Self, ConfigError> {
         let addresses = config.address_plan()?;
         let Engine { containers, images, host, .. } = engine.clone();
-        Ok(Self { config, containers, images, image_store, host, addresses, openings, registry_token })
+        Ok(Self { config, containers, images, image_store, host, addresses, openings, volumes, registry_token })
     }
 
     pub(super) fn placement(&self) -> Placement {
@@ -94,6 +97,8 @@ impl Local {
         let limits = &self.config.instances;
         let image = self.image(&workload.app, workload.release, &workload.image).await?;
         let names = self.openings.linked_names(&workload.app).await?;
+        let mounts = self.volumes.mounts(&workload.mounts, &workload.image, workload.own_user).await;
+        let mounts = mounts.map_err(|error| EngineError::NoMount(error.to_string()))?;
         let StartSettings { launcher_is_init, launcher_waits, stop_signal } =
             self.start_settings(&workload.image).await?;
         let mut env = workload.env.clone();
@@ -131,6 +136,7 @@ impl Local {
             launcher_is_init,
             names,
             launcher: (!launcher_waits).then(|| self.config.lifecycle()),
+            mounts,
         })
     }
 
@@ -188,6 +194,40 @@ impl Local {
 
     pub(super) async fn execute(&self, container: &ContainerId, execution: Execution) -> Result<(Attached, Executed)> {
         self.containers.execute(container, execution).await
+    }
+
+    pub(super) async fn kill(&self, container: &ContainerId) -> Result<()> {
+        self.containers.kill(container).await
+    }
+
+    pub(super) async fn written_bytes(&self, container: &ContainerId) -> Result<Option<u64>> {
+        self.containers.written_bytes(container).await
+    }
+
+    pub(super) async fn free_bytes(&self) -> Option<u64> {
+        self.host.free_bytes().await
+    }
+
+    pub(super) async fn create_archiver(
+        &self,
+        app: &AppName,
+        volume: &MountedVolume,
+        archiving: Archiving,
+    ) -> Result<ContainerId, VolumeError> {
+        let missing = EngineError::Incomplete("the run image of the default stack");
+        let tools = self.volumes.tools_image().await?.ok_or(missing)?;
+        let reference = format!("{}/{}@{tools}", self.config.registry.listen, self.config.stack.default);
+        let image = match self.images.image_id(&reference).await? {
+            Some(found) => found,
+            None => self.images.pull(&reference, self.registry_token.expose()).await?,
+        };
+        let MountedVolume { files, owner, .. } = volume.clone();
+        let spec = ArchiverSpec { app: app.clone(), image, files, owner, archiving };
+        Ok(self.containers.create_archiver(&spec).await?)
+    }
+
+    pub(super) async fn start_archiver(&self, container: &ContainerId) -> Result<()> {
+        self.containers.start_archiver(container).await
     }
 
     pub(super) async fn maintain(&self) -> Result<()> {

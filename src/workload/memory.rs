@@ -15,10 +15,13 @@ use futures_util::{
 use jiff::Timestamp;
 use tokio::sync::broadcast;
 
-use super::spec::{Purpose, Workload};
+use super::{
+    spec::{Purpose, Workload},
+    volumes::{MountedVolume, VolumeError},
+};
 use crate::{
     engine::{
-        Attached, Container, ContainerExit, ContainerId, ContainerState, EngineError, Executed, Execution,
+        Archiving, Attached, Container, ContainerExit, ContainerId, ContainerState, EngineError, Executed, Execution,
         ListeningSocket, LogLine, LogOptions, MemoryKill, Result, UsageSample,
     },
     model::{AppName, Digest, ReleaseNumber, TerminalSize},
@@ -55,6 +58,8 @@ struct State {
     exits: broadcast::Sender<(Purpose, ContainerExit)>,
     /// Exit code with which workloads of this app end as soon as they are started.
     ends_at_once: Mutex<Option<i64>>,
+    /// Bytes that workloads have written.
+    written: Mutex<HashMap<String, u64>>,
 }
 
 #[derive(Debug, Clone)]
@@ -99,6 +104,7 @@ impl Default for Memory {
             calls: Mutex::default(),
             exits: broadcast::Sender::new(256),
             ends_at_once: Mutex::default(),
+            written: Mutex::default(),
         }))
     }
 }
@@ -117,6 +123,11 @@ impl Memory {
     /// Has workloads end with this exit code as soon as they are started; `None` has them go on.
     pub fn end_at_once(&self, code: Option<i64>) {
         *lock(&self.0.ends_at_once) = code;
+    }
+
+    /// Has a workload have written so many bytes.
+    pub fn write(&self, id: &str, bytes: u64) {
+        lock(&self.0.written).insert(id.to_owned(), bytes);
     }
 
     /// Ends a running workload.
@@ -291,6 +302,32 @@ impl Memory {
 
     pub(super) async fn update_resolver(&self) -> Result<()> {
         Ok(())
+    }
+
+    pub(super) async fn kill(&self, container: &ContainerId) -> Result<()> {
+        self.end(workload_id(container), 137);
+        Ok(())
+    }
+
+    pub(super) async fn written_bytes(&self, container: &ContainerId) -> Result<Option<u64>> {
+        Ok(lock(&self.0.written).get(workload_id(container)).copied())
+    }
+
+    pub(super) async fn free_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    pub(super) async fn create_archiver(
+        &self,
+        _: &AppName,
+        _: &MountedVolume,
+        _: Archiving,
+    ) -> Result<ContainerId, VolumeError> {
+        Err(EngineError::Incomplete("volumes, in memory").into())
+    }
+
+    pub(super) async fn start_archiver(&self, _: &ContainerId) -> Result<()> {
+        Err(EngineError::Incomplete("volumes, in memory"))
     }
 
     pub(super) async fn maintain(&self) -> Result<()> {

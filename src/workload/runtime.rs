@@ -9,11 +9,12 @@ use super::memory::Memory;
 use super::{
     local::Local,
     spec::{Purpose, Workload},
+    volumes::{MountedVolume, VolumeError},
 };
 use crate::{
     engine::{
-        Attached, Container, ContainerExit, ContainerId, Executed, Execution, ListeningSocket, LogLine, LogOptions,
-        MemoryKill, Result, UsageSample,
+        Archiving, Attached, Container, ContainerExit, ContainerId, Executed, Execution, ListeningSocket, LogLine,
+        LogOptions, MemoryKill, Result, UsageSample,
     },
     model::{AppName, Digest, ReleaseNumber, TerminalSize},
     store::Placement,
@@ -91,6 +92,36 @@ impl Runtime {
     /// Ends a workload: SIGTERM, and SIGKILL after the grace period. Returns when it has ended.
     pub async fn stop(&self, container: &ContainerId, grace: Duration) -> Result<()> {
         dispatch!(self, runtime => runtime.stop(container, grace).await)
+    }
+
+    /// Ends a workload at once, with SIGKILL. No effect if it has ended.
+    pub async fn kill(&self, container: &ContainerId) -> Result<()> {
+        dispatch!(self, runtime => runtime.kill(container).await)
+    }
+
+    /// Bytes that a workload has written besides its volumes; `None` if it has no container. All its files are counted.
+    pub async fn written_bytes(&self, container: &ContainerId) -> Result<Option<u64>> {
+        dispatch!(self, runtime => runtime.written_bytes(container).await)
+    }
+
+    /// Free bytes of the disk to which workloads write; `None` if that is not known.
+    pub async fn free_bytes(&self) -> Option<u64> {
+        dispatch!(self, runtime => runtime.free_bytes().await)
+    }
+
+    /// Creates a container that packs or unpacks the files of a volume.
+    pub async fn create_archiver(
+        &self,
+        app: &AppName,
+        volume: &MountedVolume,
+        archiving: Archiving,
+    ) -> Result<ContainerId, VolumeError> {
+        dispatch!(self, runtime => runtime.create_archiver(app, volume, archiving).await)
+    }
+
+    /// Starts such a container.
+    pub async fn start_archiver(&self, container: &ContainerId) -> Result<()> {
+        dispatch!(self, runtime => runtime.start_archiver(container).await)
     }
 
     /// Removes the container of a workload in any state.

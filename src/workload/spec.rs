@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use crate::{
     engine::{Input, Kind},
     model::{AppName, Digest, PartialSize, ReleaseNumber, Resource, Size, SizeTarget},
-    store::{AppId, Release, SizeKind, Store, StoreError, UserId},
+    store::{AppId, Mount, Release, SizeKind, Store, StoreError, UserId},
 };
 
 /// Variables with the commit that was built: of Dokku, and of Heroku.
@@ -61,6 +61,8 @@ pub struct Workload {
     pub stop_grace: Duration,
     /// Whom it counts against, and what it may use.
     pub budget: WorkloadBudget,
+    /// What is mounted into it, in the order in which it is mounted.
+    pub mounts: Vec<Mount>,
 }
 
 /// Whom a workload counts against, and what it may use.
@@ -128,6 +130,7 @@ impl Workload {
             address: None,
             stop_grace,
             budget,
+            mounts: Vec::new(),
         }
     }
 }

@@ -149,7 +149,7 @@ fn common_instructions_are_built() {
         .push(&folder)
         .success()
         .prints("-----> Building docker/prod")
-        .prints("VOLUME /data is not kept")
+        .prints("this image declares VOLUME /data: storage:create")
         .prints("the label traefik.enable is not kept")
         .prints("Process types: web");
     let url = world.url("shapes");

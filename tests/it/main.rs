@@ -56,3 +56,4 @@ mod support;
 mod tasks;
 mod terminal_text;
 mod upgrade;
+mod volumes;

@@ -22,7 +22,7 @@ pub enum DiskError {
     #[error("the build disk {0} is in use by another build")]
     InUse(PathBuf),
     /// The disk cannot be formatted.
-    #[error("cannot create the build disk {path}: {source}")]
+    #[error("cannot create the disk {path}: {source}")]
     CannotFormat {
         /// Image file.
         path: PathBuf,
@@ -30,7 +30,7 @@ pub enum DiskError {
         source: ChildError,
     },
     /// The disk cannot be mounted.
-    #[error("cannot mount the build disk {path}: {source}")]
+    #[error("cannot mount the disk {path}: {source}")]
     CannotMount {
         /// Image file.
         path: PathBuf,
@@ -45,8 +45,40 @@ pub enum DiskError {
         /// Cause.
         source: ChildError,
     },
+    /// The size of the disk of a volume cannot be changed.
+    #[error("cannot resize the disk {path}: {source}; it keeps its size")]
+    CannotResize {
+        /// Image file.
+        path: PathBuf,
+        /// Cause.
+        source: ChildError,
+    },
+    /// The host has too little free space for the disk of a volume.
+    #[error(
+        "{size_mib} MiB are more than {folder} has: {free_mib} MiB are free, of which some stay for the machine; give a \
+         smaller size, or free space on this machine"
+    )]
+    NoSpace {
+        /// Size of the disk, in MiB.
+        size_mib: u64,
+        /// Free space of the host's disk, in MiB.
+        free_mib: u64,
+        /// Folder of the disks.
+        folder: PathBuf,
+    },
+    /// The disk of a volume is not there any more. It is not created again: its files are lost.
+    #[error("the disk {0} is missing; restore it from a backup, or destroy the volume and create it again")]
+    Lost(PathBuf),
+    /// The disk of a volume has errors that need a decision.
+    #[error("the disk {path} is damaged ({source}); an admin repairs it with `fsck.ext4 {path}`")]
+    Damaged {
+        /// Image file.
+        path: PathBuf,
+        /// What the check found.
+        source: ChildError,
+    },
     /// The server is shutting down.
-    #[error("the operation on the build disk was aborted")]
+    #[error("the operation on the disk was aborted")]
     Aborted,
 }
 

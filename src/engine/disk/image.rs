@@ -12,7 +12,7 @@ use std::{
 use super::{
     error::{DiskError, blocking},
     folders::{create_folders, create_private_folder},
-    mount::{mount, mount_points, unmount, unmount_all_at},
+    mount::{BUILD_OPTIONS, mount, mount_points, unmount, unmount_all_at},
 };
 use crate::engine::child;
 
@@ -43,10 +43,10 @@ impl Disk {
         if !usable {
             format(image, size_mib).await?;
         }
-        if let Err(error) = mount(image, mount_point).await {
+        if let Err(error) = mount(image, mount_point, BUILD_OPTIONS).await {
             tracing::warn!(%error, image = %image.display(), "cannot mount a build disk; creating it again");
             format(image, size_mib).await?;
-            mount(image, mount_point).await?;
+            mount(image, mount_point, BUILD_OPTIONS).await?;
         }
         // That it is mounted must be known after a power failure.
         sync_file(image).await?;

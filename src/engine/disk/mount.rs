@@ -9,11 +9,16 @@ use std::{
 use super::error::DiskError;
 use crate::engine::child;
 
+/// Options of build disks. With auto_da_alloc, the kernel writes a replaced file to disk when it is closed; with barrier, a
+/// program that syncs a file waits until the host's disk has written all. What a power failure leaves of a mounted build disk
+/// is not used anyway.
+pub(super) const BUILD_OPTIONS: &str = "loop,nosuid,nodev,noatime,errors=remount-ro,noauto_da_alloc,barrier=0";
+
+/// Options of the disks of volumes. Blocks of removed files stay reserved on the host's disk.
+pub(super) const VOLUME_OPTIONS: &str = "loop,nosuid,nodev,noatime,nodiscard,errors=remount-ro";
+
 /// Mounts the disk in the file `image`.
-pub(super) async fn mount(image: &Path, mount_point: &Path) -> Result<(), DiskError> {
-    // With auto_da_alloc, the kernel writes a replaced file to disk when it is closed; with barrier, a program that syncs a
-    // file waits until the host's disk has written all. What a power failure leaves of a mounted disk is not used anyway.
-    let options = "loop,nosuid,nodev,noatime,errors=remount-ro,noauto_da_alloc,barrier=0";
+pub(super) async fn mount(image: &Path, mount_point: &Path, options: &str) -> Result<(), DiskError> {
     let arguments = ["-t", "ext4", "-o", options, "--"].map(OsStr::new);
     let arguments = arguments.into_iter().chain([image.as_os_str(), mount_point.as_os_str()]);
     child::run("mount", arguments, None)
@@ -53,11 +58,29 @@ pub(super) async fn unmount_all_at(path: &Path) -> Result<(), DiskError> {
     Ok(())
 }
 
-/// Mount points of all mounted file systems, in the order of mounting.
-pub(super) async fn mount_points() -> Result<Vec<PathBuf>, DiskError> {
+/// The table of mounts (proc_pid_mountinfo(5)).
+async fn mount_table() -> Result<String, DiskError> {
     let path = "/proc/self/mountinfo";
     let text = tokio::fs::read(path).await.map_err(|source| DiskError::CannotPrepare { path: path.into(), source })?;
-    Ok(String::from_utf8_lossy(&text).lines().filter_map(|line| line.split(' ').nth(4)).map(unescape).collect())
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Mount points of all mounted file systems, in the order of mounting.
+pub(super) async fn mount_points() -> Result<Vec<PathBuf>, DiskError> {
+    Ok(mount_table().await?.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape).collect())
+}
+
+/// The device that is mounted at `path`; `None` if nothing is.
+pub(super) async fn mounted_device(path: &Path) -> Result<Option<PathBuf>, DiskError> {
+    Ok(mount_table().await?.lines().rev().find_map(|line| device_at(line, path)))
+}
+
+/// The device of a line of the table of mounts, if it is mounted at `path`.
+fn device_at(line: &str, path: &Path) -> Option<PathBuf> {
+    let (mount, file_system) = line.split_once(" - ")?;
+    let at = mount.split(' ').nth(4).map(unescape)?;
+    let device = file_system.split(' ').nth(1).map(unescape)?;
+    (at == path).then_some(device)
 }
 
 /// Decodes a path in a table of mounts: the kernel writes space, tab, newline and backslash as three octal digits.
@@ -82,6 +105,14 @@ fn unescape(text: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_device_of_a_mount_is_found() {
+        let line =
+            "36 35 7:3 / /var/a\\040b rw,nosuid,nodev,noatime shared:1 master:2 - ext4 /dev/loop3 rw,errors=remount-ro";
+        assert_eq!(device_at(line, Path::new("/var/a b")), Some("/dev/loop3".into()));
+        assert_eq!(device_at(line, Path::new("/var/a")), None);
+    }
 
     #[test]
     fn mount_points_are_unescaped() {

@@ -39,6 +39,8 @@ async fn record_launch(state: &mut WorkerState, id: &InstanceId, launched: Launc
             report_healthy(state, &row).await;
             Ok(())
         }
+        // It was ended for another reason, which is known.
+        Launched::Failed(_) if state.memory.failure(id).is_some() => Ok(()),
         Launched::Failed(failure) => {
             state.instance_failed(&row, failure).await;
             Ok(())

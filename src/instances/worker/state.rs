@@ -88,8 +88,13 @@ impl WorkerState {
     pub(super) fn declared_types(&self, app: &App) -> HashMap<ReleaseNumber, BTreeMap<ProcessType, DeclaredType>> {
         let declared = |spec: &ProcessSpec| DeclaredType {
             strategy: match app.checks.mode(&spec.process.process_type) {
+                CheckMode::Disabled => UpdateStrategy::Unchecked,
+                CheckMode::Enabled | CheckMode::Skipped
+                    if app.mounts_of(&spec.process.process_type).any(|mount| !mount.read_only) =>
+                {
+                    UpdateStrategy::StopFirst
+                }
                 CheckMode::Enabled | CheckMode::Skipped => UpdateStrategy::Surge,
-                CheckMode::Disabled => UpdateStrategy::StopFirst,
             },
             default_quantity: spec.default_quantity,
         };

@@ -53,3 +53,31 @@ INSERT INTO release_configs (app, content, config) SELECT app, 'v' || number, co
 ALTER TABLE releases ADD COLUMN config_content TEXT NOT NULL DEFAULT '';
 UPDATE releases SET config_content = 'v' || number;
 ALTER TABLE releases DROP COLUMN config;
+
+-- Volumes: disks of a declared size whose files outlive releases. Their identity is the name of their file, so it is never
+-- used again. One that is not ready has no disk yet.
+CREATE TABLE volumes (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    app INTEGER NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    size_mib INTEGER NOT NULL,
+    ready INTEGER NOT NULL DEFAULT 0,
+    created_by TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    UNIQUE (app, name)
+) STRICT;
+
+-- What is mounted into the containers of an app: a volume, or a folder of the machine; without a process type, into all.
+CREATE TABLE mounts (
+    app INTEGER NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
+    target TEXT NOT NULL,
+    volume INTEGER REFERENCES volumes (id) ON DELETE CASCADE,
+    host_path TEXT,
+    read_only INTEGER NOT NULL,
+    process_type TEXT,
+    created_by TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (app, target),
+    CHECK ((volume IS NULL) <> (host_path IS NULL))
+) STRICT, WITHOUT ROWID;
+CREATE INDEX mounts_volume ON mounts (volume);

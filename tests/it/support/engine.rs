@@ -91,6 +91,7 @@ impl TestEngine {
             launcher_is_init: false,
             names: Vec::new(),
             launcher: None,
+            mounts: Vec::new(),
         }
     }
 

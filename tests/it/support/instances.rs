@@ -25,7 +25,7 @@ use paas::{
     progress::Progress,
     router::Link,
     store::{App, ConfigVars, NewRelease, Placement, ProcessSpec, ReleaseKind, Store},
-    workload::{Local, Openings, Runtime},
+    workload::{Local, Openings, Runtime, Volumes},
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -108,9 +108,11 @@ impl Fixture {
         let host = self.test.engine.host.clone();
         let openings = Openings::new(self.store.clone(), host, self.config.address_plan().unwrap());
         let images = self.images.clone();
-        let runtime =
-            Local::new(Arc::clone(&self.config), &self.test.engine, images, openings, Secret::new(TOKEN)).unwrap();
-        let runtime = Runtime::Local(runtime);
+        let config = Arc::clone(&self.config);
+        let engine = &self.test.engine;
+        let volumes = Volumes::new(Arc::clone(&config), self.store.clone(), engine.containers.clone(), images.clone());
+        let local = Local::new(config, engine, images, openings, volumes, Secret::new(TOKEN)).unwrap();
+        let runtime = Runtime::Local(local);
         let driver = Driver::new(tracker.clone(), shutdown.clone());
         let instances = Instances::start(
             Arc::clone(&self.config),

@@ -1,0 +1,263 @@
+//! Volumes: their disks on this machine, as the store declares them.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex as StdMutex, PoisonError},
+};
+
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use crate::{
+    config::Config,
+    engine::{
+        self, Containers, EngineError,
+        disk::{Disk, DiskError, DiskUsage, Owner, Reservation, VolumeDisk},
+    },
+    images::{ImageError, ImageStore},
+    model::{Digest, VolumeName, VolumeSize},
+    store::{AppId, Mount, MountSource, Store, StoreError, Volume, VolumeId},
+};
+
+/// User and group of processes in images that do not run as their own user.
+const APP_OWNER: Owner = (1000, 1000);
+
+/// Why a volume cannot be used or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    /// The database failed, or does not allow it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Its disk failed.
+    #[error("volume {name}: {source}")]
+    Disk {
+        /// Name of the volume.
+        name: VolumeName,
+        /// Cause.
+        source: DiskError,
+    },
+    /// The engine failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The user of an image is not known.
+    #[error("cannot read who the user of the image is: {0}")]
+    Image(#[from] ImageError),
+    /// Containers use the volume.
+    #[error(
+        "volume {name} is in use by {by}; unmount it (storage:unmount) or stop the app (ps:stop), and wait for its tasks to end"
+    )]
+    InUse {
+        /// Name of the volume.
+        name: VolumeName,
+        /// Names of the containers.
+        by: String,
+    },
+    /// The server is shutting down.
+    #[error("the server is shutting down; try again when it is back")]
+    ShuttingDown,
+}
+
+/// The volumes of all apps on this machine; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Volumes(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    config: Arc<Config>,
+    store: Store,
+    containers: Containers,
+    images: ImageStore,
+    folder: PathBuf,
+    /// One at a time works on a disk; the others go on.
+    locks: StdMutex<HashMap<VolumeId, Arc<Mutex<()>>>>,
+}
+
+/// A volume whose disk is mounted.
+#[derive(Debug, Clone)]
+pub struct MountedVolume {
+    /// Its folder on this machine.
+    pub files: PathBuf,
+    /// Who has the folder.
+    pub owner: Owner,
+    /// Whether it has no files.
+    pub is_empty: bool,
+}
+
+impl Volumes {
+    /// The volumes that this store declares, with disks in the data folder.
+    pub fn new(config: Arc<Config>, store: Store, containers: Containers, images: ImageStore) -> Self {
+        let folder = folder(&config);
+        Self(Arc::new(Shared { config, store, containers, images, folder, locks: StdMutex::default() }))
+    }
+
+    /// Unmounts the disks of all volumes.
+    pub async fn unmount_all(config: &Config) -> Result<(), DiskError> {
+        Disk::unmount_leftovers(&folder(config)).await.map(drop)
+    }
+
+    /// Creates a volume of an app. The host's disk keeps its space for it, if it can.
+    pub async fn create(
+        &self,
+        app: AppId,
+        name: VolumeName,
+        size: VolumeSize,
+        by: String,
+    ) -> Result<(Volume, Reservation), VolumeError> {
+        let volume = self.0.store.create_volume(app, name, size, by).await?;
+        let _lock = self.lock(volume.id).await;
+        match self.make_disk(&volume).await {
+            Ok(reservation) => Ok((Volume { ready: true, ..volume }, reservation)),
+            Err(error) => {
+                self.0.store.forget_volume(volume.id).await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn make_disk(&self, volume: &Volume) -> Result<Reservation, VolumeError> {
+        let reservation = self.disk(volume.id).create(volume.size.mib()).await.map_err(of_disk(volume))?;
+        self.0.store.set_volume_ready(volume.id).await?;
+        Ok(reservation)
+    }
+
+    /// What the engine is to mount for these declared mounts. The disks of volumes are mounted; the folder of one that has no
+    /// files is given to the user that the processes have.
+    pub(super) async fn mounts(
+        &self,
+        declared: &[Mount],
+        image: &Digest,
+        own_user: bool,
+    ) -> Result<Vec<engine::Mount>, VolumeError> {
+        let mut mounts = Vec::new();
+        for mount in declared {
+            let source = match &mount.source {
+                MountSource::Host(path) => PathBuf::from(path.as_str()),
+                MountSource::Volume(id, _) => {
+                    let mounted = self.mounted(*id).await?;
+                    if mounted.is_empty {
+                        let owner = if own_user { self.user_of(image).await? } else { APP_OWNER };
+                        if owner != mounted.owner {
+                            let volume = self.0.store.volume(*id).await?;
+                            self.disk(*id).set_owner(owner).await.map_err(of_disk(&volume))?;
+                        }
+                    }
+                    mounted.files
+                }
+            };
+            let target = mount.target.as_str();
+            mounts.push(if mount.read_only {
+                engine::Mount::read_only(&source, target)
+            } else {
+                engine::Mount::writable(&source, target)
+            });
+        }
+        Ok(mounts)
+    }
+
+    /// Mounts the disk of a volume unless it is mounted. An earlier server may have died before the disk was made.
+    pub async fn mounted(&self, id: VolumeId) -> Result<MountedVolume, VolumeError> {
+        let _lock = self.lock(id).await;
+        let volume = self.0.store.volume(id).await?;
+        if !volume.ready {
+            self.make_disk(&volume).await?;
+        }
+        let disk = self.disk(id);
+        let mounted = async {
+            let files = disk.mount(volume.size.mib()).await?;
+            Ok(MountedVolume { files, owner: disk.owner().await?, is_empty: disk.is_empty().await? })
+        };
+        mounted.await.map_err(of_disk(&volume))
+    }
+
+    async fn user_of(&self, image: &Digest) -> Result<Owner, VolumeError> {
+        let (images, image) = (self.0.images.clone(), image.clone());
+        let read = tokio::task::spawn_blocking(move || images.user(&image)).await;
+        Ok(read.map_err(|_| VolumeError::ShuttingDown)??)
+    }
+
+    /// Changes the size of a volume: a larger one while it is in use, a smaller one only while it is not.
+    pub async fn resize(&self, volume: &Volume, size: VolumeSize) -> Result<(), VolumeError> {
+        if !volume.ready {
+            self.mounted(volume.id).await?;
+        }
+        if size < volume.size {
+            let _lock = self.lock(volume.id).await;
+            self.refuse_in_use(volume).await?;
+            self.disk(volume.id).shrink(size.mib()).await.map_err(of_disk(volume))?;
+            return Ok(self.0.store.resize_volume(volume.id, size).await?);
+        }
+        self.0.store.resize_volume(volume.id, size).await?;
+        let grown = async {
+            self.mounted(volume.id).await?;
+            let _lock = self.lock(volume.id).await;
+            self.disk(volume.id).grow(size.mib()).await.map_err(of_disk(volume))
+        };
+        let grown = grown.await;
+        if let Err(VolumeError::Disk { source: DiskError::NoSpace { .. }, .. }) = &grown {
+            self.0.store.resize_volume(volume.id, volume.size).await?;
+        }
+        grown
+    }
+
+    /// Destroys a volume with its files.
+    pub async fn destroy(&self, volume: &Volume) -> Result<(), VolumeError> {
+        let _lock = self.lock(volume.id).await;
+        self.refuse_in_use(volume).await?;
+        self.disk(volume.id).remove().await.map_err(of_disk(volume))?;
+        self.0.store.forget_volume(volume.id).await?;
+        self.locks().remove(&volume.id);
+        Ok(())
+    }
+
+    /// Removes the disks of an app that is being destroyed and has no containers.
+    pub async fn remove_app(&self, app: AppId) -> Result<(), VolumeError> {
+        for volume in self.0.store.volumes(app).await? {
+            let _lock = self.lock(volume.id).await;
+            self.disk(volume.id).remove().await.map_err(of_disk(&volume))?;
+            self.locks().remove(&volume.id);
+        }
+        Ok(())
+    }
+
+    /// What is used of a volume; `None` while its disk is not mounted.
+    pub async fn usage(&self, volume: &Volume) -> Result<Option<DiskUsage>, VolumeError> {
+        self.disk(volume.id).usage().await.map_err(of_disk(volume))
+    }
+
+    /// The image with the tools that read and write the files of volumes: the run image of the default stack.
+    pub(super) async fn tools_image(&self) -> Result<Option<Digest>, VolumeError> {
+        let revisions = self.0.store.stack_revisions(Some(self.0.config.stack.default.clone())).await?;
+        Ok(revisions.into_iter().next().map(|revision| revision.run))
+    }
+
+    async fn refuse_in_use(&self, volume: &Volume) -> Result<(), VolumeError> {
+        let users = self.0.containers.mounting(&self.disk(volume.id).files()).await?;
+        if users.is_empty() {
+            return Ok(());
+        }
+        Err(VolumeError::InUse { name: volume.name.clone(), by: users.join(", ") })
+    }
+
+    fn disk(&self, id: VolumeId) -> VolumeDisk {
+        VolumeDisk::new(&self.0.folder, id.0)
+    }
+
+    async fn lock(&self, id: VolumeId) -> OwnedMutexGuard<()> {
+        let lock = Arc::clone(self.locks().entry(id).or_default());
+        lock.lock_owned().await
+    }
+
+    fn locks(&self) -> std::sync::MutexGuard<'_, HashMap<VolumeId, Arc<Mutex<()>>>> {
+        self.0.locks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Folder of the disks and their mount points. Not that of build disks, which are unmounted when a server starts.
+fn folder(config: &Config) -> PathBuf {
+    Path::new(&config.data_dir).join("volumes")
+}
+
+fn of_disk(volume: &Volume) -> impl FnOnce(DiskError) -> VolumeError + use<> {
+    let name = volume.name.clone();
+    |source| VolumeError::Disk { name, source }
+}
