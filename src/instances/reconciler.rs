@@ -49,7 +49,7 @@ const REMOVAL_TIME: Duration = Duration::from_mins(1);
 #[derive(Clone)]
 pub struct Instances {
     pub(super) shared: Arc<Shared>,
-    workers: Workers,
+    pub(super) workers: Workers,
 }
 
 impl Instances {

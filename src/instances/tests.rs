@@ -16,17 +16,17 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{InstanceReport, Instances, ReportState, RolloutError};
+use super::{InstanceReport, Instances, ReportState, RolloutError, disk_use::DiskUse};
 use crate::{
     config::Config,
     model::{
         CheckMode, CheckType, DeclaredCheck, Digest, Exposure, HealthCheck, HttpProbe, Probe, Process, ReleaseManifest,
         ReleaseNumber,
     },
-    periodic::Driver,
+    periodic::{Driver, Periodic as _},
     progress::Progress,
     router::Link,
-    store::{App, NewRelease, ProcessSpec, ReleaseKind, ReleaseState, Store},
+    store::{App, Mount, MountSource, NewRelease, ProcessSpec, ReleaseKind, ReleaseState, Store},
     workload::{
         Runtime,
         memory::{Call, Memory},
@@ -472,5 +472,65 @@ async fn with_disabled_checks_the_old_instances_end_before_the_new_ones_start() 
         let serves = |instance: &InstanceReport| instance.state == ReportState::Healthy && instance.release == release;
         assert!(report.len() == 2 && report.iter().all(serves), "{report:?}");
     }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_two_releases_have_a_volume_at_once_and_the_old_one_comes_back() {
+    let f = Fixture::new();
+    let (server, app) = (f.server().await, f.app().await);
+    let source = MountSource::Host("/srv/files".parse().unwrap());
+    let mount = Mount { source, target: "/data".parse().unwrap(), read_only: false, process_type: None };
+    f.store.add_mount(app.id, mount, "me".into()).await.unwrap();
+    let v1 = f.release(&app, 2).await;
+    server.rollout(&app, v1).await.unwrap();
+    let old = f.memory.running();
+    let v2 = f.release(&app, 2).await;
+    server.rollout(&app, v2).await.unwrap();
+    let new = f.memory.running();
+    // A container that is missing has been removed before.
+    let at = |call: Call, ids: &[String]| {
+        let calls = f.memory.calls();
+        let of =
+            |(called, about): &(Call, String)| *called == call && ids.iter().any(|id| about.ends_with(id.as_str()));
+        calls.iter().enumerate().filter(|(_, call)| of(call)).map(|(at, _)| at).collect::<Vec<_>>()
+    };
+    assert!(new.iter().all(|id| !old.contains(id)) && new.len() == 2, "{old:?} {new:?}");
+    assert!(at(Call::Remove, &old).iter().max() < at(Call::Create, &new).iter().min(), "{:?}", f.memory.calls());
+
+    f.memory.end_at_once(Some(3));
+    let bad = f.release(&app, 2).await;
+    let failed = async {
+        let error = server.rollout(&app, bad).await.unwrap_err().to_string();
+        f.memory.end_at_once(None);
+        error
+    };
+    let error = failed.await;
+    assert!(error.contains("it exited with status 3"), "{error}");
+    server.settle(&app).await.unwrap();
+    f.until_left(2).await;
+    let report = server.report(&app).await;
+    assert!(report.iter().all(|i| i.release == v2 && i.state == ReportState::Healthy), "{report:?}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_has_written_too_much_is_killed_and_replaced() {
+    let f = Fixture::new();
+    let (server, app) = (f.server().await, f.app().await);
+    let v1 = f.release(&app, 2).await;
+    server.rollout(&app, v1).await.unwrap();
+    let ids = f.memory.running();
+    let limit = f.config.instances.disk_mib << 20;
+    f.memory.write(&ids[0], limit);
+    f.memory.write(&ids[1], limit + 1);
+    let count = DiskUse { workers: server.instances.workers.clone(), watch: tokio::sync::Mutex::default() };
+    assert_eq!(count.activate().await.unwrap().summary, "instances over instances.disk_mib: 1");
+    until_reported(&server, &app, "it is replaced", |now| {
+        now.len() == 2 && now.iter().all(|i| i.state == ReportState::Healthy && i.id.as_str() != ids[1])
+    })
+    .await;
+    let report = server.report(&app).await;
+    assert!(report.iter().any(|i| i.id.as_str() == ids[0]) && report.iter().any(|i| i.restarts == 1), "{report:?}");
     server.stop().await;
 }

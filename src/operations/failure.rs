@@ -230,7 +230,7 @@ fn kind_of_volume(error: &VolumeError) -> FailureKind {
     match error {
         VolumeError::Store(error) => kind_of_store(error),
         VolumeError::Engine(_) | VolumeError::ShuttingDown => FailureKind::Unavailable,
-        VolumeError::InUse { .. } => FailureKind::Conflict,
+        VolumeError::InUse { .. } | VolumeError::CannotGrowInUse { .. } => FailureKind::Conflict,
         VolumeError::Image(_) => FailureKind::Internal,
         VolumeError::Disk { source, .. } => match source {
             DiskError::NoSpace { .. } => FailureKind::TooMany,
@@ -240,6 +240,7 @@ fn kind_of_volume(error: &VolumeError) -> FailureKind {
             | DiskError::CannotFormat { .. }
             | DiskError::CannotMount { .. }
             | DiskError::CannotUnmount { .. }
+            | DiskError::StillMounted(_)
             | DiskError::Lost(_)
             | DiskError::Damaged { .. }
             | DiskError::Aborted => FailureKind::Unavailable,

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     engine::disk::Reservation,
     model::{AppName, MountSpec, Right, VolumeName, VolumeSize},
-    store::{App, Effect, MountSource, Volume},
+    store::{App, Effect, Mount, MountSource, Volume},
 };
 
 /// Creates a volume.
@@ -67,7 +67,7 @@ impl VolumeInfo {
         });
         Ok(Self {
             app: app.name.clone(),
-            mounts: own.map(mounts::spec).collect(),
+            mounts: own.map(Mount::spec).collect(),
             name: volume.name,
             size: volume.size,
             used_bytes: usage.map(|usage| usage.used),

@@ -10,7 +10,7 @@ use super::{
     quotas,
     time::{Millis, now},
 };
-use crate::model::{HostPath, MountPath, ProcessType, Resource, VolumeName, VolumeSize};
+use crate::model::{HostPath, MountPath, MountSpec, NamedSource, ProcessType, Resource, VolumeName, VolumeSize};
 
 /// A volume of an app.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +63,15 @@ pub struct Mount {
 }
 
 impl Mount {
+    /// It, as a user writes it.
+    pub fn spec(&self) -> MountSpec {
+        let source = match &self.source {
+            MountSource::Volume(_, name) => NamedSource::Volume(name.clone()),
+            MountSource::Host(path) => NamedSource::Host(path.clone()),
+        };
+        MountSpec { source, target: self.target.clone(), read_only: self.read_only }
+    }
+
     /// Whether instances of this process type have it.
     pub fn is_for(&self, process_type: &ProcessType) -> bool {
         self.process_type.as_ref().is_none_or(|only| only == process_type)

@@ -171,6 +171,11 @@ impl Memory {
         lock(&self.0.calls).iter().filter(|(called, _)| *called == call).count()
     }
 
+    /// What was created, stopped and removed, in order.
+    pub fn calls(&self) -> Vec<(Call, String)> {
+        lock(&self.0.calls).clone()
+    }
+
     fn called(&self, call: Call, about: &str) -> Result<()> {
         lock(&self.0.calls).push((call, about.to_owned()));
         let mut failures = lock(&self.0.failures);

@@ -4,9 +4,13 @@ use std::{
     collections::HashMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex as StdMutex, PoisonError},
+    time::Duration,
 };
 
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    time::Instant,
+};
 
 use crate::{
     config::Config,
@@ -21,6 +25,11 @@ use crate::{
 
 /// User and group of processes in images that do not run as their own user.
 const APP_OWNER: Owner = (1000, 1000);
+
+/// Longest wait for containers that are drained and stopped.
+const MAX_END: Duration = Duration::from_mins(1);
+/// Interval at which the engine is asked for them.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Why a volume cannot be used or changed.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +56,17 @@ pub enum VolumeError {
         "volume {name} is in use by {by}; unmount it (storage:unmount) or stop the app (ps:stop), and wait for its tasks to end"
     )]
     InUse {
+        /// Name of the volume.
+        name: VolumeName,
+        /// Names of the containers.
+        by: String,
+    },
+    /// Containers use the volume, and the kernel does not let this server extend it meanwhile.
+    #[error(
+        "volume {name} is in use by {by}, and the kernel lets this server enlarge it only while it is not, because the server \
+         lacks CAP_SYS_RESOURCE; stop the app (ps:stop), wait for its tasks to end, and start it again afterwards (ps:start)"
+    )]
+    CannotGrowInUse {
         /// Name of the volume.
         name: VolumeName,
         /// Names of the containers.
@@ -108,6 +128,7 @@ impl Volumes {
         match self.make_disk(&volume).await {
             Ok(reservation) => Ok((Volume { ready: true, ..volume }, reservation)),
             Err(error) => {
+                self.disk(volume.id).remove().await.map_err(of_disk(&volume))?;
                 self.0.store.forget_volume(volume.id).await?;
                 Err(error)
             }
@@ -175,28 +196,32 @@ impl Volumes {
         Ok(read.map_err(|_| VolumeError::ShuttingDown)??)
     }
 
-    /// Changes the size of a volume: a larger one while it is in use, a smaller one only while it is not.
+    /// Changes the size of a volume: a larger one while it is in use, if the kernel allows that, a smaller one only while it is
+    /// not.
     pub async fn resize(&self, volume: &Volume, size: VolumeSize) -> Result<(), VolumeError> {
-        if !volume.ready {
-            self.mounted(volume.id).await?;
-        }
+        // Its disk is there, and the folder for files in it.
+        self.mounted(volume.id).await?;
+        let _lock = self.lock(volume.id).await;
+        let disk = self.disk(volume.id);
         if size < volume.size {
-            let _lock = self.lock(volume.id).await;
             self.refuse_in_use(volume).await?;
-            self.disk(volume.id).shrink(size.mib()).await.map_err(of_disk(volume))?;
+            disk.shrink(size.mib()).await.map_err(of_disk(volume))?;
             return Ok(self.0.store.resize_volume(volume.id, size).await?);
         }
+        let while_mounted = VolumeDisk::grows_while_mounted().await;
+        if !while_mounted {
+            self.refuse_in_use(volume).await.map_err(|error| match error {
+                VolumeError::InUse { name, by } => VolumeError::CannotGrowInUse { name, by },
+                error => error,
+            })?;
+        }
         self.0.store.resize_volume(volume.id, size).await?;
-        let grown = async {
-            self.mounted(volume.id).await?;
-            let _lock = self.lock(volume.id).await;
-            self.disk(volume.id).grow(size.mib()).await.map_err(of_disk(volume))
-        };
-        let grown = grown.await;
-        if let Err(VolumeError::Disk { source: DiskError::NoSpace { .. }, .. }) = &grown {
+        let grown =
+            if while_mounted { disk.grow_mounted(size.mib()).await } else { disk.grow_unmounted(size.mib()).await };
+        if let Err(DiskError::NoSpace { .. }) = &grown {
             self.0.store.resize_volume(volume.id, volume.size).await?;
         }
-        grown
+        grown.map_err(of_disk(volume))
     }
 
     /// Destroys a volume with its files.
@@ -230,12 +255,26 @@ impl Volumes {
         Ok(revisions.into_iter().next().map(|revision| revision.run))
     }
 
+    /// Refuses what is possible only while no container uses a volume. Containers that are about to end, because the app is
+    /// stopped or the volume is unmounted, are waited for.
     async fn refuse_in_use(&self, volume: &Volume) -> Result<(), VolumeError> {
-        let users = self.0.containers.mounting(&self.disk(volume.id).files()).await?;
-        if users.is_empty() {
-            return Ok(());
+        let app = self.0.store.app(volume.app).await?;
+        let is_volume = |mount: &Mount| match &mount.source {
+            MountSource::Volume(id, _) => *id == volume.id,
+            MountSource::Host(_) => false,
+        };
+        let goes_on = app.is_some_and(|app| !app.stopped && app.mounts.iter().any(is_volume));
+        let until = Instant::now() + if goes_on { Duration::ZERO } else { MAX_END };
+        loop {
+            let users = self.0.containers.mounting(&self.disk(volume.id).files()).await?;
+            if users.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() >= until {
+                return Err(VolumeError::InUse { name: volume.name.clone(), by: users.join(", ") });
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
-        Err(VolumeError::InUse { name: volume.name.clone(), by: users.join(", ") })
     }
 
     fn disk(&self, id: VolumeId) -> VolumeDisk {

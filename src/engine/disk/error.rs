@@ -66,6 +66,9 @@ pub enum DiskError {
         /// Folder of the disks.
         folder: PathBuf,
     },
+    /// The disk of a volume is mounted by something else than this server.
+    #[error("the disk {0} is still in use on this machine; `losetup -j {0}` shows its device")]
+    StillMounted(PathBuf),
     /// The disk of a volume is not there any more. It is not created again: its files are lost.
     #[error("the disk {0} is missing; restore it from a backup, or destroy the volume and create it again")]
     Lost(PathBuf),

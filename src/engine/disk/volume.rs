@@ -5,8 +5,9 @@ use std::{
     ffi::OsStr,
     fs::File,
     io,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rustix::fs::{FallocateFlags, fallocate};
@@ -100,22 +101,31 @@ impl VolumeDisk {
         Ok(reservation)
     }
 
-    /// Mounts the disk unless it is mounted, also by an earlier server, and gives it the declared size if it has a smaller
-    /// one. Returns the folder that containers get.
+    /// Mounts the disk unless it is mounted, also by an earlier server. One whose growth was interrupted gets its declared size
+    /// before it is mounted. Returns the folder that containers get.
     pub async fn mount(&self, size_mib: u64) -> Result<PathBuf, DiskError> {
         if mounted_device(&self.mount_point).await?.is_none() {
-            self.check().await?;
+            // One that is mounted elsewhere is not checked: the mount shares its device.
+            if !is_attached(&self.image).await? {
+                self.prepare(size_mib).await?;
+            }
             blocking(&self.mount_point, |path| create_private_folder(&path)).await?;
             mount(&self.image, &self.mount_point, VOLUME_OPTIONS).await?;
-            self.grow(size_mib).await?;
-        } else if blocking(&self.image, |path| Ok(path.metadata()?.len())).await? < size_mib << 20 {
-            self.grow(size_mib).await?;
         }
         blocking(&self.files(), |path| match std::fs::DirBuilder::new().mode(0o755).create(&path) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
             Ok(()) | Err(_) => Ok(path),
         })
         .await
+    }
+
+    /// Checks a disk that is not mounted, and completes its growth.
+    async fn prepare(&self, size_mib: u64) -> Result<(), DiskError> {
+        self.check(&["-p"]).await?;
+        if self.size_of_file_system().await? < size_mib << 20 {
+            self.grow_unmounted(size_mib).await?;
+        }
+        Ok(())
     }
 
     /// Whether the mounted disk has no files yet.
@@ -146,33 +156,62 @@ impl VolumeDisk {
         .await
     }
 
-    /// Extends the mounted disk to this size, while it is in use. It may be repeated: a server may have died in between.
-    pub async fn grow(&self, size_mib: u64) -> Result<(), DiskError> {
+    /// Whether the kernel lets this process extend a file system while it is mounted (`ext4_resize_begin`).
+    pub async fn grows_while_mounted() -> bool {
+        const CAP_SYS_RESOURCE: u64 = 1 << 24;
+        let status = tokio::fs::read_to_string("/proc/self/status").await.unwrap_or_default();
+        let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+        let effective = effective.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
+        effective.is_some_and(|set| set & CAP_SYS_RESOURCE != 0)
+    }
+
+    /// Extends the mounted disk to this size, while it is in use. It may be repeated.
+    pub async fn grow_mounted(&self, size_mib: u64) -> Result<(), DiskError> {
+        self.extend(size_mib).await?;
+        let Some(device) = mounted_device(&self.mount_point).await? else { return Ok(()) };
+        self.run_resize("losetup", [OsStr::new("-c"), device.as_os_str()]).await?;
+        self.run_resize("resize2fs", [device.as_os_str()]).await
+    }
+
+    /// Extends the disk, which no container may use, to this size. It is not mounted afterwards. It may be repeated.
+    pub async fn grow_unmounted(&self, size_mib: u64) -> Result<(), DiskError> {
+        self.unmount().await?;
+        self.extend(size_mib).await?;
+        // resize2fs demands a complete check.
+        self.check(&["-f", "-p"]).await?;
+        self.run_resize("resize2fs", [self.image.as_os_str()]).await
+    }
+
+    async fn extend(&self, size_mib: u64) -> Result<(), DiskError> {
         let size = size_mib << 20;
         let extended = blocking(&self.image, move |path| {
             let file = File::options().write(true).open(&path)?;
             if file.metadata()?.len() < size { extend(&file, &path, size).map(Some) } else { Ok(None) }
         });
-        extended.await.map_err(|error| self.no_space(error, size_mib))?;
-        let Some(device) = mounted_device(&self.mount_point).await? else { return Ok(()) };
-        let failed = |source| DiskError::CannotResize { path: self.image.clone(), source };
-        child::run("losetup", [OsStr::new("-c"), device.as_os_str()], None).await.map_err(failed)?;
-        child::run("resize2fs", [&device], None).await.map(drop).map_err(failed)
+        extended.await.map(drop).map_err(|error| self.no_space(error, size_mib))
     }
 
-    /// Shrinks the disk, which no container may use, to this size.
-    pub async fn shrink(&self, size_mib: u64) -> Result<(), DiskError> {
-        unmount_all_at(&self.mount_point).await?;
+    async fn run_resize<const N: usize>(&self, program: &'static str, words: [&OsStr; N]) -> Result<(), DiskError> {
         let failed = |source| DiskError::CannotResize { path: self.image.clone(), source };
-        // resize2fs demands a complete check.
-        let check = [OsStr::new("-f"), OsStr::new("-p"), self.image.as_os_str()];
-        match child::run("fsck.ext4", check, None).await {
-            Err(error) if error.status().is_none_or(|status| status > REPAIRED) => return Err(failed(error)),
-            Ok(_) | Err(_) => {}
-        }
-        let size = format!("{size_mib}M");
-        let shrunk = child::run("resize2fs", [self.image.as_os_str(), OsStr::new(&size)], None).await;
-        shrunk.map_err(failed)?;
+        child::run(program, words, None).await.map(drop).map_err(failed)
+    }
+
+    /// Size of the file system of a disk that is not mounted, in bytes: `s_blocks_count_lo` of its superblock (the ext4
+    /// documentation of the kernel, "Super Block"), in blocks of 4 KiB.
+    async fn size_of_file_system(&self) -> Result<u64, DiskError> {
+        blocking(&self.image, |path| {
+            let mut blocks = [0; 4];
+            File::open(path)?.read_exact_at(&mut blocks, 1024 + 4)?;
+            Ok(u64::from(u32::from_le_bytes(blocks)) << 12)
+        })
+        .await
+    }
+
+    /// Shrinks the disk, which no container may use, to this size. It is not mounted afterwards.
+    pub async fn shrink(&self, size_mib: u64) -> Result<(), DiskError> {
+        self.unmount().await?;
+        self.check(&["-f", "-p"]).await?;
+        self.run_resize("resize2fs", [self.image.as_os_str(), OsStr::new(&format!("{size_mib}M"))]).await?;
         blocking(&self.image, move |path| {
             let file = File::options().write(true).open(path)?;
             file.set_len(size_mib << 20)?;
@@ -196,12 +235,27 @@ impl VolumeDisk {
         Ok(())
     }
 
+    /// Unmounts the disk, and makes sure that it is not mounted elsewhere: two file systems in one file would destroy it.
+    async fn unmount(&self) -> Result<(), DiskError> {
+        // The kernel detaches the device a moment after the unmount.
+        const ATTEMPTS: u32 = 40;
+        unmount_all_at(&self.mount_point).await?;
+        for _ in 0..ATTEMPTS {
+            if !is_attached(&self.image).await? {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Err(DiskError::StillMounted(self.image.clone()))
+    }
+
     /// Checks the disk and repairs what needs no decision, such as after a power failure.
-    async fn check(&self) -> Result<(), DiskError> {
+    async fn check(&self, options: &[&str]) -> Result<(), DiskError> {
         if !tokio::fs::try_exists(&self.image).await.unwrap_or(true) {
             return Err(DiskError::Lost(self.image.clone()));
         }
-        match child::run("fsck.ext4", [OsStr::new("-p"), self.image.as_os_str()], None).await {
+        let words = options.iter().map(OsStr::new).chain([self.image.as_os_str()]);
+        match child::run("fsck.ext4", words, None).await {
             Ok(_) => Ok(()),
             Err(error) if error.status().is_some_and(|status| status <= REPAIRED) => Ok(()),
             Err(source) if source.is_missing() => Err(DiskError::CannotMount { path: self.image.clone(), source }),
@@ -248,4 +302,20 @@ fn extend(file: &File, path: &Path, size: u64) -> io::Result<Reservation> {
             Err(error.into())
         }
     }
+}
+
+/// Whether a loop device has this file.
+async fn is_attached(image: &Path) -> Result<bool, DiskError> {
+    let wanted = image.to_owned();
+    blocking(Path::new("/sys/class/block"), move |devices| {
+        for device in std::fs::read_dir(devices)? {
+            // Other devices have no such file, nor has a loop device that is free.
+            let file = std::fs::read_to_string(device?.path().join("loop/backing_file")).unwrap_or_default();
+            if Path::new(file.trim_end_matches('\n')) == wanted {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    })
+    .await
 }

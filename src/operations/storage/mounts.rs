@@ -44,15 +44,6 @@ pub struct ChangedMount {
     pub notes: Vec<String>,
 }
 
-/// A declared mount, as a user writes it.
-pub(super) fn spec(mount: &Mount) -> MountSpec {
-    let source = match &mount.source {
-        MountSource::Volume(_, name) => NamedSource::Volume(name.clone()),
-        MountSource::Host(path) => NamedSource::Host(path.clone()),
-    };
-    MountSpec { source, target: mount.target.clone(), read_only: mount.read_only }
-}
-
 impl Operation for MountVolume {
     const NAME: &'static str = "storage:mount";
     const RIGHT: Right = Right::Operate;
@@ -142,7 +133,7 @@ impl Operation for UnmountVolume {
     async fn run(self, context: &Context<'_>, app: App) -> Result<ChangedMount> {
         let (named, found) = (Line::sanitize(&self.mount), named(&app.mounts, &self.mount));
         let mount = match &found[..] {
-            [mount] => spec(mount),
+            [mount] => mount.spec(),
             [] => {
                 let text = format!("{named} is not mounted into {}; storage:list {} shows what is", app.name, app.name);
                 return Err(Failure::not_found(text));
@@ -197,7 +188,7 @@ impl Operation for ListMounts {
     async fn run(self, _: &Context<'_>, app: App) -> Result<Vec<MountInfo>> {
         let info = |mount: &Mount| MountInfo {
             app: app.name.clone(),
-            mount: spec(mount),
+            mount: mount.spec(),
             process_type: mount.process_type.clone(),
         };
         Ok(app.mounts.iter().map(info).collect())
