@@ -5,7 +5,11 @@ LIFECYCLE := $(STATIC)/x86_64-unknown-linux-gnu/release/lifecycle
 ONLY ?=
 ENGINE ?=
 
-.PHONY: demo stop clean-demo test test-all test-engines test-programs check lint lifecycle release install-tools
+# Of `make fuzz`: how many inputs each property gets, and from which seed they are made.
+CASES ?= 200000
+SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d " ")
+
+.PHONY: demo stop clean-demo test test-all test-engines test-programs fuzz check lint lifecycle release install-tools
 
 demo: ## Shows the main job on real input; leaves everything running in .demo/
 	@demo/demo
@@ -36,6 +40,10 @@ test-all: test-programs ## All tests: every sample, a build without cache, every
 
 test-engines: test-programs ## The stories of tests/engines.list on each supported version of Docker. ENGINE=28.5-containerd, ONLY=push
 	ENGINE='$(ENGINE)' ONLY='$(ONLY)' tests/engines
+
+fuzz: ## The property tests of all parsers with many inputs, others each time. CASES=1000, SEED=7 repeats a run, ONLY=model::properties
+	@echo "SEED=$(SEED) CASES=$(CASES)"
+	PROPTEST_RNG_SEED=$(SEED) PROPTEST_CASES=$(CASES) cargo test --locked --lib -- $(or $(ONLY),properties::)
 
 test-programs: install-tools lifecycle
 	cargo build --locked --bin paas

@@ -24,6 +24,8 @@ mod output;
 mod parse;
 mod periodic;
 mod ports;
+#[cfg(test)]
+mod properties;
 mod ps;
 mod quota;
 mod registry;

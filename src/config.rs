@@ -2,6 +2,8 @@
 
 mod environment;
 mod error;
+#[cfg(test)]
+mod properties;
 mod sections;
 
 use std::path::{Path, PathBuf};
@@ -14,8 +16,8 @@ pub use sections::{
 
 use crate::model::{
     AddressBlock, AddressPlan, CpuMillis, InvalidAddressRange, MemoryMib, NetworkTarget, Size, TargetPlace, VolumeSize,
+    toml_message,
 };
-use error::one_line;
 
 impl Config {
     /// Reads the file, which may be absent unless it is `required`, and applies environment variables on top of it.
@@ -32,7 +34,7 @@ impl Config {
         let config: Self = toml::from_str(&text).map_err(|e| {
             let offset = e.span().map_or(0, |s| s.start.min(text.len()));
             let line = text.as_bytes()[..offset].iter().filter(|b| **b == b'\n').count() + 1;
-            ConfigError::File { path: path.to_owned(), line, message: one_line(&e) }
+            ConfigError::File { path: path.to_owned(), line, message: toml_message(&e) }
         })?;
         let config = environment::apply(config, environment)?;
         config.check().map_err(|error| match error {
@@ -290,5 +292,21 @@ mod tests {
             load("", &[("PAAS_SSH_LISTEN", "x")]).unwrap_err().starts_with("environment variable PAAS_SSH_LISTEN: ")
         );
         assert!(load("", &[("PAAS_NO_SUCH", "x")]).unwrap_err().contains("no such key"));
+    }
+
+    #[test]
+    fn every_key_has_its_variable() {
+        let all = toml::Table::try_from(Config::default()).unwrap();
+        let text = |value: &toml::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        for (name, value) in &all {
+            let keys = value.as_table().map_or_else(
+                || vec![(name.clone(), text(value))],
+                |section| section.iter().map(|(key, value)| (format!("{name}_{key}"), text(value))).collect(),
+            );
+            for (key, value) in keys {
+                let variable = format!("PAAS_{}", key.to_ascii_uppercase());
+                assert_eq!(load("", &[(&variable, &value)]), Ok(Config::default()), "{variable}={value}");
+            }
+        }
     }
 }

@@ -157,3 +157,28 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use super::*;
+    use crate::properties::{assert_message, check, text_near};
+
+    #[test]
+    fn keys_are_written_as_they_are_read() {
+        let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHxrF/a5zqxPmWBzvUvHnqFyhFg6dmGqFIQ5cUj4bTY9";
+        let samples = [
+            &format!("{key} someone@somewhere\n"),
+            "# mine\nssh-rsa AAAA",
+            "ecdsa-sha2-nistp256 AAAA x",
+            "ssh-\u{1b}x",
+        ];
+        check(text_near(&samples), |text| match parse_public_key(&text) {
+            Ok(read) => {
+                assert!(!read.openssh.contains('\n') && read.openssh.split(' ').count() == 2, "{}", read.openssh);
+                let again = parse_public_key(&read.openssh).unwrap();
+                assert_eq!((again.openssh, again.fingerprint), (read.openssh, read.fingerprint));
+            }
+            Err(error) => assert_message(&error),
+        });
+    }
+}

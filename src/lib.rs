@@ -70,3 +70,6 @@ pub mod periodic;
 pub mod progress;
 #[cfg(feature = "server")]
 pub mod turns;
+
+#[cfg(test)]
+mod properties;

@@ -30,6 +30,8 @@ mod output;
 mod plan;
 mod program_env;
 mod programs;
+#[cfg(test)]
+mod properties;
 pub mod protocol;
 mod sbom;
 mod shells;

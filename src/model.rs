@@ -35,6 +35,8 @@ mod opening;
 mod process;
 #[cfg(feature = "server")]
 mod project_toml;
+#[cfg(test)]
+mod properties;
 #[cfg(feature = "server")]
 mod quota;
 mod ref_name;
@@ -50,6 +52,7 @@ mod stop_timeout;
 mod task;
 #[cfg(feature = "server")]
 mod terminal;
+mod toml_message;
 #[cfg(feature = "server")]
 mod volume;
 
@@ -106,6 +109,7 @@ pub use task::ReleaseManifest;
 pub use task::{Scripts, TaskCommand, TaskKind, TaskName};
 #[cfg(feature = "server")]
 pub use terminal::TerminalSize;
+pub use toml_message::toml_message;
 #[cfg(feature = "server")]
 pub use volume::{MountSpec, NamedSource, VolumeSize};
 

@@ -27,6 +27,8 @@ mod operation;
 mod periodic;
 mod ports;
 mod program;
+#[cfg(test)]
+mod properties;
 mod ps;
 mod pushes;
 mod quotas;

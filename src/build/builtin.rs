@@ -8,7 +8,7 @@ use super::{
     buildpack::{Buildpack, buildpack_folders},
     error::BuildpacksError,
 };
-use crate::lifecycle::descriptor::Group;
+use crate::{lifecycle::descriptor::Group, model::toml_message};
 
 /// The buildpacks that come with paas.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +31,7 @@ impl Builtin {
         let path = folder.join("order.toml");
         let text = fs::read_to_string(&path).map_err(BuildpacksError::file("read", &path))?;
         let invalid = |message| BuildpacksError::Invalid { path: path.clone(), message };
-        let OrderFile { order } =
-            toml::from_str(&text).map_err(|e| invalid(e.message().split_whitespace().collect::<Vec<_>>().join(" ")))?;
+        let OrderFile { order } = toml::from_str(&text).map_err(|e| invalid(toml_message(&e)))?;
         for reference in order.iter().flat_map(|group| &group.group) {
             if all.iter().all(|buildpack| buildpack.about.id != reference.id) {
                 return Err(invalid(format!("there is no buildpack {}", reference.id)));

@@ -149,3 +149,40 @@ mod tests {
         assert!(write(&mut Vec::new(), Kind::Line, &vec![0; MAX_FRAME + 1]).await.is_err());
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use futures_util::{StreamExt as _, stream};
+
+    use super::*;
+    use crate::{
+        lifecycle::protocol::read_frame,
+        properties::{block_on, bytes_near, check, cuts, parts},
+    };
+
+    #[test]
+    fn the_server_reads_what_the_lifecycle_reads() {
+        let samples = [&b"L\0\0\0\x02hiZ\0\0\0\0"[..], b"L\0\x10\0\x01x", b"D\0\0\0\x05ab", b"B\0\0\0\0x"];
+        check((bytes_near(&samples), cuts()), |(wire, cuts)| {
+            let chunks: Vec<_> = parts(&wire, &cuts)
+                .into_iter()
+                .filter(|part| !part.is_empty())
+                .map(|part| Ok(Printed::Stdout(Bytes::copy_from_slice(part))))
+                .collect();
+            let mut output = stream::iter(chunks).boxed();
+            let mut frames = Frames::new(&mut output);
+            let mut expected = &wire[..];
+            block_on(async {
+                loop {
+                    match (frames.next().await, read_frame(&mut expected)) {
+                        (Ok(Some(ContainerEvent::Frame(kind, payload))), Ok(Some(other))) => {
+                            assert_eq!((kind, payload.to_vec()), other);
+                        }
+                        (Ok(None), Ok(None)) | (Err(FrameError::Invalid(_)), Err(_)) => break,
+                        (one, other) => panic!("{one:?} is not {other:?}"),
+                    }
+                }
+            });
+        });
+    }
+}

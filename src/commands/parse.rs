@@ -45,7 +45,7 @@ pub(super) fn parse(mut words: Vec<String>) -> (Format, Parsed) {
 
 /// Why the words of a command are invalid, on one line.
 fn explain(error: &clap::Error, words: &[String]) -> String {
-    let first = words.first().map(String::as_str).unwrap_or_default();
+    let first = words.first().map_or_else(String::new, |word| short(word));
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.as_str()),
         _ => None,
@@ -54,9 +54,9 @@ fn explain(error: &clap::Error, words: &[String]) -> String {
         (ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, ..) => {
             "no command is given; `help` lists all".to_owned()
         }
-        (ErrorKind::InvalidSubcommand, ..) => suggestion::unknown(first),
+        (ErrorKind::InvalidSubcommand, ..) => suggestion::unknown(words.first().map_or("", String::as_str)),
         (ErrorKind::UnknownArgument, Some(word), _) if !word.starts_with('-') => {
-            let (word, first) = (short(word), short(first));
+            let word = short(word);
             format!(
                 "{word}: {first} takes no further word; over ssh, the server splits words as a shell does, so quote a text \
                  with spaces for both shells: ssh … \"{first} 'two words'\""
@@ -83,10 +83,13 @@ fn explain(error: &clap::Error, words: &[String]) -> String {
             };
             let text: Vec<&str> = text.lines().take_while(is_cause).map(str::trim).collect();
             let text = text.join(" ").trim().trim_start_matches("error: ").to_owned();
-            format!("{}; `help {first}` explains it", Line::sanitize(text.trim()))
+            format!("{}; `help {first}` explains it", Line::beginning(text.trim(), MAX_EXPLANATION))
         }
     }
 }
+
+/// Maximum length of the explanation of an invalid command, in characters.
+const MAX_EXPLANATION: usize = 900;
 
 /// How commands that set config vars name their arguments.
 const PAIR: &str = "NAME=VALUE";
@@ -103,7 +106,7 @@ fn word_that_is_no_pair(definition: &clap::Command, matches: &ArgMatches) -> Opt
 /// The error message for such a word. It follows a pair if it is the rest of a value with spaces. Values are not repeated.
 fn no_pair(word: &str, words: &[String]) -> String {
     let plain: Vec<&str> = words.iter().map(String::as_str).filter(|word| !word.starts_with('-')).collect();
-    let first = plain.first().copied().unwrap_or_default();
+    let first = short(plain.first().copied().unwrap_or_default());
     let before = plain.iter().take_while(|other| **other != word);
     match before.filter_map(|other| other.split_once('=')).last() {
         Some((name, _)) => {
@@ -162,9 +165,11 @@ mod tests {
             vec!["logs", "app", "-n", "-5"],
             vec!["releases:rollback", "app", "latest"],
             vec!["a\u{1b}[31mb"],
+            vec!["-\0"],
+            vec!["apps:create", "app", &long],
         ] {
             let text = error(&words);
-            assert!(!text.contains('\n') && !text.contains('\u{1b}') && text.len() < 5200, "{text}");
+            assert!(!text.contains('\n') && !text.contains('\u{1b}') && text.chars().count() < 1000, "{text}");
         }
         assert!(error(&["apps:create", "Bad Name"]).contains("use 1 to 63 lowercase letters"));
         assert!(error(&["apps:create", "X"]).ends_with("with a letter or digit; `help apps:create` explains it"));

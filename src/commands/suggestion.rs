@@ -7,7 +7,7 @@ use crate::model::Line;
 
 /// The error message for an unknown command.
 pub(super) fn unknown(word: &str) -> String {
-    let typed: String = Line::sanitize(word).chars().take(60).collect();
+    let typed = Line::excerpt(word);
     // A command of another platform may differ by one letter from one with another meaning.
     if let Some(answer) = elsewhere::answer(&typed) {
         return answer;

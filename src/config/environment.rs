@@ -1,32 +1,7 @@
 //! Environment variables that override keys of the configuration: `PAAS_SSH_LISTEN` overrides `ssh.listen`.
 
-use super::{
-    error::{ConfigError, one_line},
-    sections::Config,
-};
-
-/// Sections of the configuration file.
-const SECTIONS: [&str; 16] = [
-    "ssh",
-    "git",
-    "engine",
-    "registry",
-    "router",
-    "network",
-    "build",
-    "instances",
-    "tasks",
-    "disk",
-    "volumes",
-    "quota",
-    "stack",
-    "events",
-    "assets",
-    "outbound",
-];
-
-/// Keys outside of sections.
-const TOP_LEVEL_KEYS: [&str; 3] = ["data_dir", "hostname", "user_id"];
+use super::{error::ConfigError, sections::Config};
+use crate::model::{Line, toml_message};
 
 /// Variables with the prefix `PAAS_` that do not override a key.
 const OTHER_VARIABLES: [&str; 6] = ["CONFIG", "LOG", "TEST_DIR", "HOOK_SOCKET", "HOOK_NONCE", "TEST_PAUSES"];
@@ -38,14 +13,14 @@ pub(super) fn apply(
 ) -> Result<Config, ConfigError> {
     for (name, value) in environment {
         let Some(key) = name.strip_prefix("PAAS_").filter(|key| !OTHER_VARIABLES.contains(key)) else { continue };
-        let invalid = |message: String| ConfigError::Environment { name: name.clone(), message };
+        let invalid = |message: String| ConfigError::Environment { name: Line::excerpt(&name), message };
         let mut table = toml::Table::try_from(&config).map_err(|e| invalid(e.to_string()))?;
-        let (section, key) = locate(&key.to_ascii_lowercase())
+        let (section, key) = locate(&table, &key.to_ascii_lowercase())
             .ok_or_else(|| invalid("no such key; `paas config` lists them".to_owned()))?;
-        let target = match section {
+        let target = match &section {
             None => &mut table,
             Some(section) => table
-                .entry(section)
+                .entry(section.clone())
                 .or_insert_with(|| toml::Value::Table(toml::Table::new()))
                 .as_table_mut()
                 .ok_or_else(|| invalid("is not a section".to_owned()))?,
@@ -57,26 +32,26 @@ pub(super) fn apply(
         config = match table.clone().try_into() {
             Ok(config) => config,
             Err(not_a_string) => {
-                let typed = toml_value().ok_or_else(|| invalid(one_line(&not_a_string)))?;
-                let target = match section {
+                let typed = toml_value().ok_or_else(|| invalid(toml_message(&not_a_string)))?;
+                let target = match &section {
                     None => &mut table,
                     Some(section) => table[section].as_table_mut().ok_or_else(|| invalid("is not a section".into()))?,
                 };
                 target.insert(key, typed);
-                table.try_into().map_err(|e| invalid(one_line(&e)))?
+                table.try_into().map_err(|e| invalid(toml_message(&e)))?
             }
         };
     }
     Ok(config)
 }
 
-/// Section and key of a variable's name without its prefix, such as `ssh_listen`.
-fn locate(name: &str) -> Option<(Option<&'static str>, String)> {
-    if TOP_LEVEL_KEYS.contains(&name) {
+/// Section and key of a variable's name without its prefix, such as `ssh_listen`, in the table of all keys.
+fn locate(all: &toml::Table, name: &str) -> Option<(Option<String>, String)> {
+    if all.get(name).is_some_and(|value| !value.is_table()) {
         return Some((None, name.to_owned()));
     }
-    SECTIONS.iter().find_map(|section| {
-        let key = name.strip_prefix(section)?.strip_prefix('_')?;
-        Some((Some(*section), key.to_owned()))
+    all.iter().filter(|(_, value)| value.is_table()).find_map(|(section, _)| {
+        let key = name.strip_prefix(section.as_str())?.strip_prefix('_')?;
+        Some((Some(section.clone()), key.to_owned()))
     })
 }

@@ -40,8 +40,3 @@ pub enum ConfigError {
         message: String,
     },
 }
-
-/// The message of a TOML error on one line.
-pub(super) fn one_line(error: &toml::de::Error) -> String {
-    error.message().split_whitespace().collect::<Vec<_>>().join(" ")
-}

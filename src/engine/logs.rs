@@ -276,3 +276,51 @@ mod tests {
         assert!(!last.partial && parts.iter().all(|line| line.partial));
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use proptest::{collection::vec, prelude::any};
+
+    use super::*;
+    use crate::properties::{bytes_near, check, check_one_in, text_near};
+
+    #[test]
+    fn a_line_is_the_same_in_however_many_entries_it_comes() {
+        let lines = ["short", "ä😀", "no text \u{fffd}\r"];
+        check_one_in(8, (vec(text_near(&lines), 1..4), 1..40_000usize, 1..20_000usize), |(lines, times, size)| {
+            let mut joiner = Joiner::default();
+            let mut joined = Vec::new();
+            for (line, second) in lines.iter().zip(0..) {
+                let bytes = line.replace(['\n', '\r'], "").repeat(times / line.len().max(1) + 1).into_bytes();
+                let time = Timestamp::from_second(second).unwrap();
+                let chunks: Vec<_> = if bytes.is_empty() { vec![&bytes[..]] } else { bytes.chunks(size).collect() };
+                let count = chunks.len();
+                for (at, chunk) in chunks.into_iter().enumerate() {
+                    joined.extend(joiner.add(Frame {
+                        stderr: false,
+                        time,
+                        bytes: chunk.to_owned(),
+                        ends: at + 1 == count,
+                    }));
+                }
+                let parts = std::mem::take(&mut joined);
+                assert!(parts.iter().all(|part| part.text.len() <= MAX_LINE_BYTES));
+                assert!(parts.iter().enumerate().all(|(at, part)| part.partial == (at + 1 < parts.len())));
+                let text: String = parts.into_iter().map(|part| part.text).collect();
+                assert_eq!(text.into_bytes(), bytes);
+            }
+        });
+    }
+
+    #[test]
+    fn entries_are_read_or_left_out() {
+        check(
+            (bytes_near(&["2026-01-02T15:04:05.123456789Z hi\n", "2026-01-02T15:04:05Z"]), any::<bool>()),
+            |(bytes, stderr)| {
+                let message = bytes.into();
+                let output = if stderr { LogOutput::StdErr { message } } else { LogOutput::StdOut { message } };
+                assert!(Frame::read(output).is_none_or(|frame| frame.stderr == stderr));
+            },
+        );
+    }
+}

@@ -103,3 +103,19 @@ mod tests {
         assert_eq!(read("nonsense"), None);
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use crate::properties::{check, text_near};
+
+    #[test]
+    fn lines_of_sockets_are_read_or_left_out() {
+        let samples = [
+            "   0: 00000000:1F90 00000000:0000 0A 00000000:00000002 00:00000000 00000000     0        0 1 1",
+            "   1: 00000000000000000000000001000000:1F90 00000000000000000000000000000000:0000 0A 00000000:00000002",
+        ];
+        check(text_near(&samples), |line| {
+            let _ = super::read(&line);
+        });
+    }
+}

@@ -341,3 +341,22 @@ mod tests {
         assert_eq!(written.len(), 3 * HEAD + 2 + MAX_FRAME + 1);
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use super::*;
+    use crate::properties::{bytes_near, check};
+
+    #[test]
+    fn requests_are_read_as_they_are_written() {
+        let frame = |name: &str| encode(Kind::Request, &Request::Ref { name: name.to_owned() }).unwrap();
+        let samples = [frame("refs/heads/main"), [frame("\n"), frame("x")].concat(), b"Q\0\0\0\x02{}".to_vec()];
+        check(bytes_near(&samples), |wire| {
+            let mut from = &wire[..];
+            while let Ok(Some(request)) = read_request(&mut from) {
+                let again = encode(Kind::Request, &request).unwrap();
+                assert_eq!(read_request(&mut &again[..]).unwrap(), Some(request));
+            }
+        });
+    }
+}

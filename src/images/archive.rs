@@ -16,7 +16,7 @@ use super::{
     manifest::{Descriptor, History, ImageConfig, Manifest, architecture},
     store::{CREATED, Image, ImageStore},
 };
-use crate::model::Digest;
+use crate::model::{Digest, Line};
 
 /// Maximum number of entries of an archive.
 const MAX_ENTRIES: usize = 100_000;
@@ -66,7 +66,10 @@ struct Platform {
 impl ImageArchive {
     /// Unpacks a tar with at most `max_bytes` of files into the empty folder `spool`, and reads its manifest. Blocks.
     pub fn unpack(tar: impl Read, spool: &Path, max_bytes: u64) -> Result<Self> {
-        let broken = |e: io::Error| invalid(format!("it is not a complete tar: {e}"));
+        let broken = |e: io::Error| {
+            // It may repeat bytes of the archive.
+            invalid(format!("it is not a complete tar: {}", Line::beginning(&e.to_string(), 200)))
+        };
         let mut archive = tar::Archive::new(tar);
         let mut left = max_bytes;
         let mut links = Vec::new();
@@ -80,7 +83,7 @@ impl ImageArchive {
             let kind = entry.header().entry_type();
             let skipped = kind.is_dir() || kind.is_pax_global_extensions();
             if leaves_folder || !(kind.is_file() || kind.is_symlink() || skipped) {
-                return Err(invalid(format!("the entry {} is not allowed", name.display())));
+                return Err(invalid(format!("the entry {} is not allowed", shown(&name))));
             }
             // `docker save` of old engines writes links for identical layers.
             if let (true, Some(target)) = (kind.is_symlink(), entry.link_name().map_err(broken)?) {
@@ -100,7 +103,7 @@ impl ImageArchive {
         }
         for (name, target) in links {
             let target = normalized(&target)
-                .ok_or_else(|| invalid(format!("the link {} leads out of the archive", name.display())))?;
+                .ok_or_else(|| invalid(format!("the link {} leads out of the archive", shown(&name))))?;
             let (from, to) = (spool.join(target), spool.join(&name));
             let failed = |source| ImageError::File { act: "link", path: to.clone(), source };
             to.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed)?;
@@ -155,6 +158,11 @@ impl ImageArchive {
     pub fn layers(&self) -> impl Iterator<Item = Result<Box<dyn Read>>> {
         self.layers.iter().map(|path| open(path))
     }
+}
+
+/// A path of the archive in a message.
+fn shown(path: &Path) -> String {
+    Line::beginning(&path.to_string_lossy(), 200)
 }
 
 /// A relative path without `..`; `None` if it leads out of its start folder.
@@ -370,5 +378,47 @@ mod tests {
             error.contains(&format!("layer {} has the digest {}", Digest::of(b"one"), Digest::of(b"other"))),
             "{error}"
         );
+    }
+}
+
+#[cfg(test)]
+mod properties {
+    use super::*;
+    use crate::properties::{assert_message, bytes_near, check_one_in};
+
+    #[test]
+    fn archives_are_unpacked_into_their_folder_alone() {
+        let digest = Digest::of(b"{}");
+        let config =
+            format!(r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["{digest}"]}}}}"#);
+        let archive = |files: &[(&str, &str)]| {
+            let mut tar = tar::Builder::new(Vec::new());
+            for (name, text) in files {
+                let mut header = tar::Header::new_gnu();
+                header.set_size(text.len() as u64);
+                tar.append_data(&mut header, name, text.as_bytes()).unwrap();
+            }
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::Symlink);
+            header.set_size(0);
+            tar.append_link(&mut header, "b/layer.tar", "../layer.tar").unwrap();
+            tar.into_inner().unwrap()
+        };
+        let saved = r#"[{"Config":"config.json","Layers":["layer.tar","b/layer.tar"]}]"#;
+        let samples = [
+            archive(&[("layer.tar", "x"), ("config.json", &config), ("manifest.json", saved)]),
+            archive(&[("layer.tar", "x"), ("index.json", &format!(r#"{{"manifests":[{{"digest":"{digest}"}}]}}"#))]),
+        ];
+        check_one_in(16, bytes_near(&samples), |bytes| {
+            let around = tempfile::tempdir().unwrap();
+            let spool = around.path().join("spool");
+            fs::create_dir(&spool).unwrap();
+            match ImageArchive::unpack(&bytes[..], &spool, 1 << 20) {
+                Ok(archive) => assert!(archive.layers.iter().all(|layer| layer.starts_with(&spool))),
+                Err(error) => assert_message(&error),
+            }
+            let names: Vec<_> = fs::read_dir(around.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            assert_eq!(names, ["spool"]);
+        });
     }
 }

@@ -1,7 +1,7 @@
 //! Distribution and packages of an image, read from the tars of its layers without unpacking them.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     io::{self, Read as _},
     path::{Component, Path, PathBuf},
 };
@@ -143,10 +143,12 @@ impl InstalledPackages {
 
     /// Versions by name; the name includes the architecture if the package is installed for several.
     fn by_name(self) -> BTreeMap<String, String> {
-        let count = |name: &str| self.0.keys().filter(|(other, _)| other == name).count();
-        let named = self.0.iter().map(|((name, architecture), version)| {
-            let name = if count(name) > 1 { format!("{name}:{architecture}") } else { name.clone() };
-            (name, version.clone())
+        let mut counts = HashMap::<String, usize>::new();
+        for (name, _) in self.0.keys() {
+            *counts.entry(name.clone()).or_default() += 1;
+        }
+        let named = self.0.into_iter().map(|((name, architecture), version)| {
+            (if counts[&name] > 1 { format!("{name}:{architecture}") } else { name }, version)
         });
         named.collect()
     }
@@ -197,5 +199,43 @@ mod tests {
         let named = packages.by_name();
         let listed: Vec<_> = named.iter().map(|(name, version)| format!("{name}={version}")).collect();
         assert_eq!(listed, ["a=1:2-3", "c:amd64=1", "c:i386=2", "musl=1.2", "x=3"]);
+    }
+}
+
+#[cfg(test)]
+mod properties {
+    use std::io::Cursor;
+
+    use super::*;
+    use crate::properties::{bytes_near, check, check_one_in, text_near};
+
+    #[test]
+    fn lists_of_packages_are_read() {
+        let samples = [
+            "Package: a\nStatus: install ok installed\nVersion: 1:2-3\nArchitecture: amd64\nDescription: x\n y\n\nPackage: b\n",
+            "P:musl\nV:1.2\n\nP:x\nV:3\n",
+        ];
+        check(text_near(&samples), |text| {
+            let mut packages = InstalledPackages::default();
+            packages.read_dpkg(&text, true);
+            packages.read_dpkg(&text, false);
+            packages.read_apk(&text);
+            packages.by_name();
+        });
+    }
+
+    #[test]
+    fn layers_are_read_or_refused() {
+        let mut tar = tar::Builder::new(Vec::new());
+        for name in ["etc/os-release", "var/lib/dpkg/.wh..wh..opq", ".wh.lib", DPKG] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(1);
+            tar.append_data(&mut header, name, &b"x"[..]).unwrap();
+        }
+        check_one_in(4, bytes_near(&[tar.into_inner().unwrap()]), |bytes| {
+            let mut files = BTreeMap::new();
+            let _ = read_layer(Cursor::new(bytes), &mut files, &is_wanted);
+            assert!(files.keys().all(|path| is_wanted(path)));
+        });
     }
 }

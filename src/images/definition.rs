@@ -6,7 +6,10 @@ use super::{
     error::{ImageError, Result},
     manifest::architecture,
 };
-use crate::lifecycle::protocol::Target;
+use crate::{
+    lifecycle::protocol::Target,
+    model::{Line, toml_message},
+};
 
 /// Definition of the stack that is part of paas.
 const DEBIAN_13: &str = include_str!("../../stacks/debian-13.toml");
@@ -40,7 +43,7 @@ impl StackDefinition {
         let failed = |reason| ImageError::Definition(reason);
         let mut definition: Self = toml::from_str(text).map_err(|e| {
             let line = e.span().map_or(1, |span| text.get(..span.start).unwrap_or(text).matches('\n').count() + 1);
-            failed(format!("line {line}: {}", e.message().split_whitespace().collect::<Vec<_>>().join(" ")))
+            failed(format!("line {line}: {}", toml_message(&e)))
         })?;
         // They become arguments of mmdebstrap.
         let names = definition.run.iter().chain(&definition.build);
@@ -49,6 +52,7 @@ impl StackDefinition {
         };
         let is_valid = |text: &String| is_plain(text) && !text.starts_with('-');
         if let Some(bad) = names.chain([&definition.id, &definition.suite]).find(|text| !is_valid(text)) {
+            let bad = Line::excerpt(bad);
             return Err(failed(format!("{bad:?} is not a valid name of a package, suite or stack")));
         }
         text.clone_into(&mut definition.text);
@@ -69,5 +73,23 @@ impl StackDefinition {
             distro_name: self.distro_name.clone(),
             distro_version: self.distro_version.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod properties {
+    use super::*;
+    use crate::properties::{assert_message, check, text_near};
+
+    #[test]
+    fn definitions_are_read_or_refused_in_one_line() {
+        let sample =
+            "id = 'a'\nsuite = 'trixie'\ndistro_name = 'debian'\ndistro_version = '13'\nrun = ['a']\nbuild = ['b+c']\n";
+        check(text_near(&[sample]), |text| match StackDefinition::parse(&text) {
+            Ok(read) => {
+                assert!(read.run.iter().chain(&read.build).all(|name| !name.starts_with('-') && !name.contains(' ')));
+            }
+            Err(error) => assert_message(&error),
+        });
     }
 }

@@ -228,3 +228,47 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+    use crate::{
+        model::Exposure,
+        properties::{check, text_near},
+    };
+
+    const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    fn check_document<T: DeserializeOwned + Serialize>(samples: &[&str], use_it: impl Fn(T)) {
+        check(text_near(samples), |text| {
+            let Ok(document) = serde_json::from_str::<T>(&text) else { return };
+            let written = serde_json::to_string(&document).unwrap();
+            let again: T = serde_json::from_str(&written).unwrap();
+            assert_eq!(serde_json::to_string(&again).unwrap(), written);
+            use_it(document);
+        });
+    }
+
+    #[test]
+    fn documents_of_images_are_written_as_they_are_read() {
+        let layer = format!(r#"{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{DIGEST}","size":7}}"#);
+        let manifest = format!(r#"{{"schemaVersion":2,"mediaType":"x","config":{layer},"layers":[{layer},{layer}]}}"#);
+        check_document::<Manifest>(&[&manifest], drop);
+        let config = format!(
+            r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["{DIGEST}"]}},"config":{{"Env":null,
+            "Cmd":["/bin/sh","-c","x"],"Shell":["/bin/bash","-c"],"StopSignal":"SIGQUIT","ExposedPorts":{{"80/tcp":{{}}}},
+            "Healthcheck":{{"Test":["CMD-SHELL","curl x"],"Interval":18446744073709551615,"Retries":4294967295}}}},
+            "history":[{{"created_by":"/bin/sh -c #(nop) SHELL [\"/bin/bash\",\"-c\"]","empty_layer":true}},{{"created_by":"CMD x"}}]}}"#
+        );
+        check_document::<ImageConfig>(&[&config], |mut config| {
+            assert!(config.steps_of_layers().count() == config.rootfs.diff_ids.len());
+            config.apply_shell();
+            let check = config.config.healthcheck.as_ref().and_then(|check| check.read(&config.config.shell));
+            for check in check.iter().flat_map(|check| check.checks(Exposure::PortMappings)) {
+                assert!(check.attempts.is_none_or(|attempts| (1..=HealthCheck::MAX_ATTEMPTS).contains(&attempts)));
+            }
+        });
+    }
+}

@@ -157,3 +157,25 @@ fn error_response(status: StatusCode, code: &str, message: &str) -> Response<Bod
     let answer = Response::builder().status(status).header(header::CONTENT_TYPE, "application/json");
     answer.body(Body::from(document.to_string())).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::any;
+
+    use super::*;
+    use crate::properties::{check, text_near};
+
+    #[test]
+    fn ranges_are_within_the_blob() {
+        check((text_near(&["bytes=0-99", "bytes=5-", "bytes=-7", "bytes=0-0,5-9"]), any::<u64>()), |(text, size)| {
+            let Ok(value) = text.parse::<header::HeaderValue>() else { return };
+            for size in [size, size % 100] {
+                if let Ok(Some((first, last))) =
+                    requested_range(&HeaderMap::from_iter([(header::RANGE, value.clone())]), size)
+                {
+                    assert!(first <= last && last < size, "{first} to {last} of {size}");
+                }
+            }
+        });
+    }
+}

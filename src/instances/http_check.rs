@@ -317,3 +317,23 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use super::*;
+    use crate::properties::{assert_line, bytes_near, check, cuts};
+
+    #[test]
+    fn a_text_is_found_however_the_body_arrives() {
+        let bodies = bytes_near(&["hello world", "aaab", "<p>\r\n"]);
+        check((bodies, bytes_near(&["lo wo", "aab", ""]), cuts()), |(body, text, cuts)| {
+            let mut search = Search::new(&text);
+            let mut ends: Vec<_> = cuts.iter().map(|cut| cut.index(body.len() + 1)).chain([body.len()]).collect();
+            ends.sort_unstable();
+            let found = ends.iter().map(|end| search.finds(&body[..*end])).next_back();
+            let contains = text.is_empty() || body.windows(text.len()).any(|window| window == text);
+            assert_eq!(found, Some(contains));
+            assert_line(&beginning(&body));
+        });
+    }
+}

@@ -18,6 +18,7 @@ use self::{
     client::{Apt, output_of},
 };
 use super::{checksum::Checksum, downloads, files};
+use crate::model::Line;
 
 pub use self::client::RUN_PACKAGES;
 pub(super) use self::client::{CandidateError, Image, Request};
@@ -77,7 +78,7 @@ fn check_names(packages: &[&str]) -> Result<(), String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.:=~_".contains(&byte);
     let valid = |name: &&&str| name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.bytes().all(allowed);
     match packages.iter().find(|name| !valid(name)) {
-        Some(bad) => Err(format!("{bad:?} is not the name of a Debian package")),
+        Some(bad) => Err(format!("{:?} is not the name of a Debian package", Line::excerpt(bad))),
         None if packages.is_empty() => Err("bp apt: no package is named".to_owned()),
         None => Ok(()),
     }
@@ -123,7 +124,8 @@ impl Archive {
         let [file, _size, hash] = words[..] else { return None };
         let mut parts = file.trim_end_matches(".deb").split('_');
         let name = format!("{} {}", parts.next()?, parts.next()?.replace("%3a", ":"));
-        let checksum = hash.strip_prefix("SHA256:").ok_or_else(|| format!("apt has no SHA-256 of {file}"));
+        let checksum =
+            hash.strip_prefix("SHA256:").ok_or_else(|| format!("apt has no SHA-256 of {}", Line::excerpt(file)));
         Some(checksum.and_then(str::parse).map(|checksum| Self { url: url.to_owned(), name, checksum }))
     }
 }
@@ -196,5 +198,25 @@ mod tests {
         assert_eq!(fs::read_link(root.join("usr/lib/app/config")).unwrap(), Path::new("../../../etc/app/config"));
         assert_eq!(fs::read_link(root.join("etc/users")).unwrap(), Path::new("/etc/passwd"));
         assert_eq!(fs::read_link(root.join("etc/app/c")).unwrap(), Path::new("config"));
+    }
+}
+
+#[cfg(test)]
+mod properties {
+    use super::*;
+    use crate::properties::{assert_message, check, text_near};
+
+    #[test]
+    fn lines_of_apt_are_read_or_refused() {
+        let line = format!("'http://x/pool/a_1-1_amd64.deb' a_2%3a1-1_amd64.deb 109800 SHA256:{}", "a".repeat(64));
+        check(text_near(&[&line, "Reading package lists..."]), |text| {
+            if let Some(Err(error)) = Archive::parse(&text) {
+                assert_message(&error);
+            }
+        });
+        check(text_near(&["libssl-dev", "g++", "libc6:amd64", "curl=8.1~rc1"]), |name| match check_names(&[&name]) {
+            Ok(()) => assert!(!name.starts_with('-') && !name.contains([' ', '/', '\n']), "{name}"),
+            Err(error) => assert_message(&error),
+        });
     }
 }

@@ -9,6 +9,8 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sha2::{Digest as _, Sha256, Sha512};
 
+use crate::model::Line;
+
 /// The checksum of a file; shown as `sha256-<hex>` or `sha512-<hex>`, which is also the name of a shared download.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -25,7 +27,7 @@ impl FromStr for Checksum {
     /// Hexadecimal digits, bare or after `sha256:`, `sha512:`, `sha256-` …; or base64, as in npm's lock files
     /// (Subresource Integrity).
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not a SHA-256 or SHA-512");
+        let wrong = || format!("{:?} is not a SHA-256 or SHA-512", Line::excerpt(text));
         let (name, value) = text.split_once([':', '-']).unwrap_or(("", text));
         let bytes = match hex(value) {
             Some(bytes) => bytes,

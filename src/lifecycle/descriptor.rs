@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Deserialize;
 
 use super::{files, protocol::Target};
+use crate::model::Line;
 
 /// Oldest and newest Buildpack API that this lifecycle supports. 0.7 requires less than 0.8, and is still common.
 const APIS: std::ops::RangeInclusive<Api> = Api(0, 7)..=Api(0, 12);
@@ -25,7 +26,8 @@ impl Api {
         let (major, minor) = text.split_once('.').unwrap_or((text, "0"));
         let number = |text: &str| text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
         let api = number(major).zip(number(minor)).map(|(major, minor)| Self(major, minor));
-        api.filter(|api| APIS.contains(api)).ok_or_else(|| format!("api: {text} is not supported; use 0.7 to 0.12"))
+        api.filter(|api| APIS.contains(api))
+            .ok_or_else(|| format!("api: {} is not supported; use 0.7 to 0.12", Line::excerpt(text)))
     }
 }
 
@@ -208,6 +210,7 @@ pub fn check_id(id: &str) -> Result<(), String> {
     if id.is_empty() {
         return Err("the key buildpack.id is missing".to_owned());
     }
+    let id = Line::excerpt(id);
     Err(format!("buildpack.id: {id:?} is not allowed; use letters, digits, '.', '-' and '/', and not a reserved word"))
 }
 
@@ -220,6 +223,7 @@ pub fn check_version(version: &str) -> Result<(), String> {
     if version.is_empty() {
         return Err("the key buildpack.version is missing; write it as 1.2.3".to_owned());
     }
+    let version = Line::excerpt(version);
     Err(format!("buildpack.version: {version:?} is not allowed; write it as 1.2.3"))
 }
 

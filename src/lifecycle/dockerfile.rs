@@ -8,6 +8,8 @@ mod commands;
 mod export;
 mod instructions;
 mod printed;
+#[cfg(test)]
+mod properties;
 mod reason;
 mod secrets;
 mod source;

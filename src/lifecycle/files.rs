@@ -9,6 +9,8 @@ use std::{
 
 use serde::de::DeserializeOwned;
 
+use crate::model::{Line, toml_message};
+
 /// Largest file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
@@ -45,13 +47,13 @@ pub(super) fn read_toml<T: DeserializeOwned + Default>(path: &Path) -> Result<T,
 /// Parses TOML. The error is one line that names the line and the key.
 pub(super) fn parse_toml<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     toml::from_str(text).map_err(|e| {
-        let message = e.message().split_whitespace().collect::<Vec<_>>().join(" ");
+        let message = toml_message(&e);
         let Some(span) = e.span() else { return message };
         let before = text.get(..span.start).unwrap_or(text);
         let number = before.matches('\n').count() + 1;
         let line = text.lines().nth(number - 1).unwrap_or_default();
         match line.split_once('=').map(|(key, _)| key.trim()).filter(|key| !key.is_empty() && key.len() < 100) {
-            Some(key) => format!("line {number}, key {key}: {message}"),
+            Some(key) => format!("line {number}, key {}: {message}", Line::excerpt(key)),
             None => format!("line {number}: {message}"),
         }
     })

@@ -15,6 +15,8 @@ mod ending;
 mod init;
 mod process_table;
 mod program;
+#[cfg(test)]
+mod properties;
 mod signal;
 
 pub use closed_address::CLOSED_ADDRESS;

@@ -233,3 +233,27 @@ mod tests {
         assert_eq!(find("/bin/sh", &[]), None);
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use super::*;
+    use crate::properties::{bytes_near, check, text_near};
+
+    #[test]
+    fn only_returns_before_line_ends_are_removed() {
+        check(bytes_near(&["#!/bin/sh\r\nset -e\r\n", "a\r b\n\r\r\n"]), |text| {
+            let without_returns = |text: &[u8]| text.iter().copied().filter(|byte| *byte != b'\r').collect::<Vec<_>>();
+            let (ends, converted) = (text.windows(2).filter(|two| two == b"\r\n").count(), converted(&text));
+            assert_eq!(converted.len(), text.len() - ends);
+            assert_eq!(without_returns(&converted), without_returns(&text));
+        });
+    }
+
+    #[test]
+    fn scripts_of_a_command_are_words_of_it() {
+        check(text_near(&["sh -e ./start.sh", "FOO=1 ./run && bash 'bin/job.sh'", ". ./x; source y"]), |command| {
+            let words: Vec<_> = words_of(&command).collect();
+            assert!(scripts_of(&command).all(|script| words.contains(&script)));
+        });
+    }
+}

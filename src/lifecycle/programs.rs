@@ -123,3 +123,27 @@ pub(super) fn start_error(error: &io::Error) -> String {
     }
     error.to_string()
 }
+
+#[cfg(test)]
+mod properties {
+    use std::sync::Mutex;
+
+    use proptest::sample::Index;
+
+    use super::*;
+    use crate::properties::{Arriving, bytes_near, check, cuts};
+
+    #[test]
+    fn lines_are_the_same_however_the_output_arrives() {
+        let read = |output: &[u8], cuts: &[Index]| {
+            let lines = Mutex::new(Vec::new());
+            read_lines(Arriving::new(output, cuts), &|line| lines.lock().unwrap().push(line.to_owned()));
+            lines.into_inner().unwrap()
+        };
+        check((bytes_near(&["a\r\nb\n", "10 %\r20 %\rdone\n", "no end"]), cuts()), |(output, cuts)| {
+            let lines = read(&output, &[]);
+            assert_eq!(read(&output, &cuts), lines);
+            assert!(lines.iter().all(|line| !line.contains(['\n', '\r'])));
+        });
+    }
+}

@@ -126,7 +126,7 @@ impl FromStr for AddressBlock {
         };
         let block = Self { address: first, bits };
         if first != address {
-            return Err(InvalidAddressBlock::BitsBehindPrefix { written: text.to_owned(), bits, block, address });
+            return Err(InvalidAddressBlock::BitsBehindPrefix { written: Line::excerpt(text), bits, block, address });
         }
         Ok(block)
     }

@@ -11,7 +11,7 @@ use jsonc_parser::{CollectOptions, ParseOptions, errors::ParseError, parse_to_as
 use serde_json::Value;
 
 use super::{
-    Concurrency, CronJob, DeclaredCheck, Exposure, ProcessType, ReleaseManifest, Scripts, cron,
+    Concurrency, CronJob, DeclaredCheck, Exposure, Line, ProcessType, ReleaseManifest, Scripts, cron,
     ignored_keys::{self, shown_key},
 };
 use checks::health_check;
@@ -59,7 +59,12 @@ impl AppJson {
         if text.len() > 256 * 1024 {
             return Err(InvalidAppJson("larger than 256 KiB; shorten it".to_owned()));
         }
-        let not_json = |e: ParseError| InvalidAppJson(format!("not valid JSON: {e}; fix it, or delete the file"));
+        let not_json = |e: ParseError| {
+            InvalidAppJson(format!(
+                "not valid JSON: {}; fix it, or delete the file",
+                Line::beginning(&e.to_string(), 200)
+            ))
+        };
         let text = text.trim_start_matches('\u{feff}');
         let document: Value = parse_to_serde_value(text, &JSON_WITH_COMMENTS).map_err(not_json)?;
         // The parser of values takes no value for null, and of keys that are given more than once it keeps only the last.
@@ -235,7 +240,7 @@ fn cron_job(entry: &Node<'_>) -> Result<CronJob, InvalidAppJson> {
     let text = schedule.string()?.trim().to_owned();
     if let Err(reason) = cron::check_schedule(&text) {
         let rule = "a schedule in five fields, such as 30 4 * * *, or @hourly, @daily, @weekly or @monthly";
-        return Err(InvalidAppJson(format!("{} ({reason})", schedule.must(rule).0)));
+        return Err(InvalidAppJson(format!("{} ({})", schedule.must(rule).0, Line::beginning(&reason, 200))));
     }
     let time_zone = match entry.get("timezone")? {
         Some(zone) if cron::is_time_zone(zone.string()?) => zone.string()?.to_owned(),

@@ -2,7 +2,11 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-use super::{Address, ImageReference, InvalidName, address::has_valid_port};
+use super::{
+    Address, ImageReference, InvalidName,
+    address::{has_valid_port, host_and_port},
+    line::is_unsafe,
+};
 
 /// The source of a buildpack, as a command or a `project.toml` names it. `Display`, `Debug` and JSON leave out credentials
 /// of its address: see [`Self::expose`].
@@ -38,14 +42,17 @@ impl FromStr for BuildpackSource {
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
         let invalid = || InvalidName { what: "buildpack", value: shown(text), rule: RULE };
-        let plain = |text: &str| {
-            !text.is_empty() && !text.starts_with('-') && !text.chars().any(|c| c.is_control() || c == ' ')
-        };
+        let plain =
+            |text: &str| !text.is_empty() && !text.starts_with('-') && !text.chars().any(|c| is_unsafe(c) || c == ' ');
         if text.len() > 1000 || !plain(text) {
             return Err(invalid());
         }
         if let Some(image) = text.strip_prefix("docker://") {
-            return if plain(image) { Ok(Self::Image(ImageReference::new(image))) } else { Err(invalid()) };
+            return if plain(image) && plain(&ImageReference::new(image).to_string()) {
+                Ok(Self::Image(ImageReference::new(image)))
+            } else {
+                Err(invalid())
+            };
         }
         if text.starts_with('/') {
             return Ok(Self::Path(text.into()));
@@ -62,7 +69,9 @@ impl FromStr for BuildpackSource {
             let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
             let valid = [reference, folder].iter().all(|text| text.is_empty() || plain(text));
             let climbs = folder.split('/').any(|part| part == "..") || folder.starts_with('/');
-            return if known && valid && !climbs && plain(rest) && has_valid_port(url) {
+            let has_host = scheme == "file"
+                || host_and_port(url).is_some_and(|(host, _)| !host.is_empty() && !host.starts_with('-'));
+            return if known && valid && !climbs && plain(rest) && has_host && has_valid_port(url) {
                 Ok(Self::Git {
                     url: Address::new(url),
                     reference: some(reference),
@@ -78,6 +87,7 @@ impl FromStr for BuildpackSource {
         let allowed =
             |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._/+-".contains(&b));
         if !allowed(id)
+            || id.starts_with('-')
             || !version.is_none_or(allowed)
             || id.split('/').any(|part| part.is_empty() || part.starts_with('.'))
         {
@@ -121,7 +131,7 @@ impl BuildpackSource {
 
 /// A source that cannot be read, shortened, as it may be shown.
 fn shown(text: &str) -> String {
-    Address::new(text).to_string().chars().take(100).collect()
+    Address::new(text).to_string().chars().take(80).collect()
 }
 
 impl TryFrom<String> for BuildpackSource {
@@ -241,10 +251,15 @@ mod tests {
             "https://x/y#-r",
             "https://x#r:../y",
             "https://x:y/z",
+            "https://user:s3cret@",
+            "ssh://git@-oProxyCommand=x/y",
             "docker://",
+            "docker://user:s3cret@",
             "a@",
             "@1",
             "a\n",
+            "\u{202e}a",
+            "urn:cnb:builder:-a",
         ] {
             assert!(bad.parse::<BuildpackSource>().is_err(), "{bad:?}");
         }

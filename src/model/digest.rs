@@ -51,7 +51,7 @@ impl FromStr for Digest {
     fn from_str(text: &str) -> Result<Self, InvalidDigest> {
         match text.strip_prefix("sha256:") {
             Some(hex) if hex.len() == 64 && is_hex(hex) => Ok(Self(text.to_owned())),
-            _ => Err(InvalidDigest(text.chars().take(100).collect(), "digest")),
+            _ => Err(InvalidDigest(text.chars().take(80).collect(), "digest")),
         }
     }
 }
@@ -99,7 +99,7 @@ impl FromStr for CommitId {
         if matches!(text.len(), 40 | 64) && is_hex(text) {
             return Ok(Self(text.to_owned()));
         }
-        Err(InvalidDigest(text.chars().take(100).collect(), "git object id"))
+        Err(InvalidDigest(text.chars().take(80).collect(), "git object id"))
     }
 }
 

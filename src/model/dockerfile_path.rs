@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::InvalidName;
+use super::{InvalidName, line::is_unsafe};
 
 /// The path of a Dockerfile, relative to the folder that is built, such as `docker/Dockerfile.prod`. It does not leave that
 /// folder. Read from a path that may begin with `./`.
@@ -34,7 +34,7 @@ impl FromStr for DockerfilePath {
         let valid = (1..=400).contains(&path.len())
             && !text.starts_with('/')
             && !path.starts_with('-')
-            && !path.chars().any(char::is_control)
+            && !path.chars().any(is_unsafe)
             && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
         if valid {
             return Ok(Self(path.to_owned()));

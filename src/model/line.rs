@@ -47,6 +47,15 @@ impl Line {
         format!("{}…{}", Self::printable(&begin), Self::printable(&end))
     }
 
+    /// The beginning of a text that a message repeats: printable, and at most this many characters.
+    pub fn beginning(text: &str, max_chars: usize) -> String {
+        let clean = clean(text, max_chars.saturating_mul(char::MAX.len_utf8()), Colours::Dropped);
+        match clean.char_indices().nth(max_chars) {
+            Some((end, _)) => format!("{}…", &clean[..end]),
+            None => clean,
+        }
+    }
+
     /// The same, with its colours (SGR, ECMA-48, section 8.3.117), which end with the text.
     pub fn coloured(text: &str) -> String {
         clean(text, usize::MAX, Colours::Kept)
@@ -184,6 +193,14 @@ mod tests {
         let long = format!("{}{}", "a".repeat(100_000), "é".repeat(50));
         assert_eq!(Line::excerpt(&long), format!("{}…{}", "a".repeat(90), "é".repeat(30)));
         assert_eq!(Line::excerpt("\u{1b}[31mred\n"), "red ");
+    }
+
+    #[test]
+    fn a_beginning_is_cut_between_characters() {
+        assert_eq!(Line::beginning("äöü", 3), "äöü");
+        assert_eq!(Line::beginning("äöüß\n", 3), "äöü…");
+        assert_eq!(Line::beginning("\u{1b}[1ma\u{7}b", 1), "a…");
+        assert_eq!(Line::beginning(&"x".repeat(1 << 20), 200).chars().count(), 201);
     }
 
     #[test]

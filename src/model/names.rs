@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use super::line::is_unsafe;
+
 /// A name that breaks its rule; prints as one line with the rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{value:?} is not a valid {what}: {rule}")]
@@ -138,7 +140,7 @@ fn is_ref_path(text: &str) -> bool {
     !text.contains("..")
         && !text.contains("@{")
         && text.bytes().all(|b| b > b' ' && !b"~^:?*[\\".contains(&b))
-        && !text.chars().any(char::is_control)
+        && !text.chars().any(is_unsafe)
         && text.split('/').all(|part| {
             !part.is_empty()
                 && !part.starts_with('.')
@@ -187,7 +189,7 @@ name!(
     "use a relative path such as services/api, without . and .. in it",
     |t| length(t, 400)
         && !t.starts_with('-')
-        && !t.chars().any(char::is_control)
+        && !t.chars().any(is_unsafe)
         && t.split('/').all(|part| !matches!(part, "" | "." | ".."))
 );
 name!(

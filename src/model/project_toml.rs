@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::{
-    BuildpackSource,
+    BuildpackSource, Line,
     address::with_shown_urls,
     ignored_keys::{self, shown_key},
-    line::Line,
+    toml_message,
 };
 
 /// Why a `project.toml` is refused.
@@ -144,7 +144,7 @@ impl ProjectToml {
         let text = text.trim_start_matches('\u{feff}');
         let invalid_toml = |e: toml::de::Error| {
             let line = e.span().map_or(1, |span| text.get(..span.start).unwrap_or(text).matches('\n').count() + 1);
-            let message = e.message().split_whitespace().collect::<Vec<_>>().join(" ");
+            let message = toml_message(&e);
             if TOO_DEEP.iter().any(|text| message.contains(text)) {
                 return InvalidProjectToml(format!(
                     ", line {line}: it is nested more than 80 levels deep; make it flatter"
@@ -183,12 +183,14 @@ impl ProjectToml {
         let mut env = BTreeMap::new();
         for Variable { name, value } in buildpacks.build.env.into_iter().chain(buildpacks.env) {
             if name.is_empty() || name.contains(['=', '/', '\0']) || name.starts_with('.') || value.contains('\0') {
+                let name = Line::excerpt(&name);
                 return Err(invalid(
                     "io.buildpacks.build.env",
                     &format!("{name:?} is not a valid variable name, or its value has a NUL byte"),
                 ));
             }
             if env.insert(name.clone(), value).is_some() {
+                let name = Line::excerpt(&name);
                 notices.push(format!("project.toml: the variable {name} is given more than once; the last one counts"));
             }
         }
@@ -317,6 +319,25 @@ mod tests {
                 "project.toml: io.buildpacks.post.group.0.version has no effect; a script has none",
             ]
         );
+    }
+
+    #[test]
+    fn a_message_is_one_short_line_whatever_is_in_the_file() {
+        let long = "x".repeat(5000);
+        let twice = "[[io.buildpacks.build.env]]\nname = \"A\\u001b[31m\\nB\"\n".repeat(2);
+        assert_eq!(
+            ProjectToml::parse(&twice).expect("valid").notices,
+            ["project.toml: the variable AB is given more than once; the last one counts"]
+        );
+        for text in [
+            format!("[_]\nschema-version = '{long}'"),
+            format!("[io.buildpacks]\nexclude = '{long}'"),
+            format!("[[io.buildpacks.build.env]]\nname = '{long}/'"),
+            format!("[[io.buildpacks.group]]\nscript = {{api = '1', inline = '', shell = '{long}'}}"),
+        ] {
+            let error = ProjectToml::parse(&text).unwrap_err().to_string();
+            assert!(error.len() < 500, "{error}");
+        }
     }
 
     #[test]

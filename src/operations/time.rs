@@ -117,3 +117,19 @@ mod tests {
         assert!(error.starts_with("\"yesterday\" is not a period; use for example 30s"), "{error}");
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use super::*;
+    use crate::properties::{assert_message, check, text_near};
+
+    #[test]
+    fn periods_end_now() {
+        check(text_near(&["30s", "1h 30m", "2d", "2026-01-02T15:04:05Z", "P1DT2H", "1 month"]), |text| {
+            match text.parse::<Since>() {
+                Ok(since) => assert!(since.0 <= Timestamp::now().as_millisecond()),
+                Err(error) => assert_message(&error),
+            }
+        });
+    }
+}

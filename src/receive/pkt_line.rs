@@ -100,3 +100,42 @@ mod tests {
         assert_eq!(read(&mut &long[..]).await.unwrap(), Packet::Line(vec![b'x'; MAX_PAYLOAD_LEN - 1]));
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use super::*;
+    use crate::properties::{Arriving, block_on, bytes_near, check, cuts};
+
+    /// The packets up to the first error.
+    async fn packets(mut from: impl AsyncRead + Unpin) -> Vec<Packet> {
+        let mut packets = Vec::new();
+        while let Ok(packet) = read(&mut from).await {
+            packets.push(packet);
+        }
+        packets
+    }
+
+    #[test]
+    fn packets_are_read_as_they_are_written_however_they_arrive() {
+        let id = "1".repeat(40);
+        let samples =
+            [format!("0068{id} {id} refs/heads/main\n0000"), "0004000a12345\n+0050000".into(), "fff0x".into()];
+        check((bytes_near(&samples), cuts()), |(wire, cuts)| {
+            let read = block_on(packets(&wire[..]));
+            assert_eq!(block_on(packets(Arriving::new(&wire, &cuts))), read);
+            let mut written = Vec::new();
+            for packet in &read {
+                match packet {
+                    Packet::Line(line) => write(&mut written, line),
+                    Packet::Flush => written.extend(FLUSH),
+                }
+            }
+            let without_ends = |packet: Packet| match packet {
+                Packet::Line(line) => Packet::Line(line.into_iter().filter(|byte| *byte != b'\n').collect()),
+                Packet::Flush => Packet::Flush,
+            };
+            let expected: Vec<_> = read.into_iter().map(without_ends).collect();
+            assert_eq!(block_on(packets(&written[..])), expected);
+        });
+    }
+}

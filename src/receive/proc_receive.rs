@@ -316,3 +316,21 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use super::*;
+    use crate::properties::{assert_line, bytes_near, check};
+
+    #[test]
+    fn commands_are_parts_of_their_lines() {
+        let id = "1".repeat(40);
+        let samples = [format!("{id} {id} refs/heads/main"), format!("{id} {} refs/tags/a b", "0".repeat(40))];
+        check(bytes_near(&samples), |line| {
+            let Ok(command) = UpdateCommand::parse(&line) else { return };
+            let written = [command.old.as_str().as_bytes(), command.new.as_str().as_bytes(), &command.name].join(&b' ');
+            assert_eq!(written, line);
+            assert_line(&command.shown_name());
+        });
+    }
+}

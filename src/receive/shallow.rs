@@ -134,3 +134,23 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use super::*;
+    use crate::properties::{Arriving, block_on, bytes_near, check, cuts};
+
+    #[test]
+    fn no_byte_of_a_push_is_lost_however_it_arrives() {
+        let id = "1".repeat(40);
+        let shallow = format!("0035shallow {id}\n0034shallow {id}");
+        let samples = [format!("{shallow}0068{id} {id} refs/heads/main"), format!("{shallow}0000PACK"), "0000".into()];
+        check((bytes_near(&samples), cuts()), |(input, cuts)| {
+            let mut rest = &input[..];
+            let begun = block_on(read(&mut rest)).unwrap();
+            assert_eq!([&begun.bytes[..], rest].concat(), input);
+            assert!(begun.roots_len >= begun.roots.len() * 52 && begun.roots_len <= begun.bytes.len());
+            assert_eq!(block_on(read(&mut Arriving::new(&input, &cuts))).unwrap(), begun);
+        });
+    }
+}

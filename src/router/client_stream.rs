@@ -381,3 +381,32 @@ mod tests {
         assert_eq!(target_of(b"GET"), b"");
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use super::*;
+    use crate::properties::{bytes_near, check, cuts, parts};
+
+    #[test]
+    fn the_line_is_the_same_however_it_arrives() {
+        let samples = ["\r\nGET /a#b HTTP/1.1\r\nhost: a\r\n\r\n", "GET http://a/b?c HTTP/1.1\n\n", "\n\n"];
+        check((bytes_near(&samples), cuts()), |(bytes, cuts)| {
+            let read = |parts: &[&[u8]]| {
+                let line = RequestLine::default();
+                for part in parts {
+                    line.lock().read(part);
+                }
+                let whole = line.lock().phase == Phase::Headers;
+                (line.unparsed(), whole)
+            };
+            let (line, whole) = read(&parts(&bytes, &cuts));
+            assert_eq!((line.clone(), whole), read(&[&bytes]));
+            let begun = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).map_or(&[][..], |at| &bytes[at..]);
+            assert!(begun.starts_with(&line) && !line.contains(&b'\n') && line.len() <= MAX_LINE_BYTES);
+            assert!(
+                line.windows(target_of(&line).len().max(1)).any(|part| part == target_of(&line))
+                    || target_of(&line).is_empty()
+            );
+        });
+    }
+}

@@ -473,3 +473,140 @@ mod tests {
         assert!(!is_host(b"") && !is_host(b"a b") && !is_host(b"u@a") && !is_host(b"a/b") && !is_host(b"a,b"));
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use std::collections::BTreeSet;
+
+    use proptest::{
+        collection::vec,
+        prelude::{Strategy, any, prop_oneof},
+        sample::select,
+    };
+
+    use super::*;
+    use crate::{
+        properties::{check, text_near},
+        router::transport::HttpVersion,
+    };
+
+    fn headers() -> impl Strategy<Value = HeaderMap> {
+        let names = [
+            "host",
+            "connection",
+            "content-length",
+            "transfer-encoding",
+            "te",
+            "upgrade",
+            "keep-alive",
+            "proxy-connection",
+            "x-forwarded-for",
+            "x_forwarded_for",
+            "x.forwarded.host",
+            "x-request-id",
+            "x_request-id",
+            "x-real-ip",
+            "forwarded",
+            "proxy",
+            "content_length",
+            "accept",
+        ];
+        let values =
+            ["close", "keep-alive, Upgrade", "x-a, content-length, te", "chunked", "gzip, chunked", "5", "5, 5", "+5"];
+        let values: Vec<_> =
+            values.iter().chain(&["websocket", "h2c", "timeout=5, max=0", "trailers", "1.1.1.1"]).copied().collect();
+        let name = prop_oneof![8 => select(names.to_vec()).prop_map(str::to_owned), 1 => text_near(&names)];
+        let value = prop_oneof![2 => select(values.clone()).prop_map(str::to_owned), 1 => text_near(&values)];
+        vec((name, value), 0..10).prop_map(|lines| {
+            let line = |(name, value): (String, String)| {
+                Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_bytes(value.as_bytes()).ok()?))
+            };
+            lines.into_iter().filter_map(line).fold(HeaderMap::new(), |mut headers, (name, value)| {
+                headers.append(name, value);
+                headers
+            })
+        })
+    }
+
+    /// The variable that CGI makes of a header's name.
+    fn variable(name: &str) -> String {
+        name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
+    }
+
+    #[test]
+    fn a_client_cannot_say_what_only_the_router_says() {
+        let transport = Transport {
+            peer: "10.0.0.9:40000".parse().unwrap(),
+            listener: "[::]:5000".parse().unwrap(),
+            encrypted: false,
+            http: HttpVersion::Http1,
+        };
+        let peer = Peer::new(&transport, &[]);
+        check(headers(), |mut headers| {
+            let host = headers.get(header::HOST).cloned();
+            remove_hop_by_hop(&mut headers);
+            set_forwarded(&mut headers, &peer);
+            let said: BTreeSet<_> = headers.keys().map(|name| variable(name.as_str())).collect();
+            let own = ["X_FORWARDED_FOR", "X_FORWARDED_PROTO", "X_FORWARDED_PORT", "X_FORWARDED_HOST", "X_REQUEST_ID"];
+            let forged = said.iter().filter(|name| {
+                (name.starts_with("X_FORWARDED_") && !own.contains(&name.as_str()))
+                    || [
+                        "X_REAL_IP",
+                        "FORWARDED",
+                        "PROXY",
+                        "KEEP_ALIVE",
+                        "TRANSFER_ENCODING",
+                        "CONNECTION",
+                        "UPGRADE",
+                        "TE",
+                    ]
+                    .contains(&name.as_str())
+            });
+            assert_eq!(forged.collect::<Vec<_>>(), [""; 0]);
+            // Each variable has one origin.
+            assert_eq!(said.len(), headers.keys_len());
+            assert_eq!(headers.get_all(FORWARDED_FOR).iter().collect::<Vec<_>>(), ["10.0.0.9"]);
+            assert_eq!(
+                (&headers[FORWARDED_PROTO], &headers[FORWARDED_PORT]),
+                (&"http".parse().unwrap(), &"5000".parse().unwrap())
+            );
+            assert_eq!(headers.get(FORWARDED_HOST), host.as_ref());
+            assert!(headers.get_all(REQUEST_ID).iter().count() == 1 && headers[REQUEST_ID].len() == 32);
+        });
+    }
+
+    #[test]
+    fn framing_is_simple_or_refused() {
+        check(headers(), |mut headers| {
+            if is_framed_well(&headers) {
+                let lengths = headers.get_all(header::CONTENT_LENGTH).iter().count();
+                let codings = headers.get_all(header::TRANSFER_ENCODING).iter().count();
+                assert!(lengths + codings <= 1);
+            }
+            if simplify_framing(&mut headers) {
+                let lengths = headers.get_all(header::CONTENT_LENGTH).iter().count();
+                assert!(lengths <= 1 && (lengths == 0 || !headers.contains_key(header::TRANSFER_ENCODING)));
+            }
+            let _ = (keep_alive(Version::HTTP_11, &headers), takes_trailers(&headers));
+            if let Some(protocols) = upgrade(&headers) {
+                assert!(
+                    !String::from_utf8_lossy(protocols.as_bytes())
+                        .to_ascii_lowercase()
+                        .split(", ")
+                        .any(|one| one.starts_with("h2"))
+                );
+            }
+            clean_trailers(&mut headers);
+            assert!(!headers.keys().any(|name| variable(name.as_str()).starts_with("X_FORWARDED_")));
+        });
+    }
+
+    #[test]
+    fn hosts_have_no_separators() {
+        check((text_near(&["a.example.org:80", "[::1]:80", "u@a"]), any::<u8>()), |(text, byte)| {
+            for host in [text.as_bytes(), &[byte]] {
+                assert!(!is_host(host) || !host.iter().any(|byte| b" \t\r\n/?#@,\\\0".contains(byte)));
+            }
+        });
+    }
+}

@@ -6,6 +6,7 @@ mod frozen;
 mod http;
 mod kit;
 mod limits;
+mod properties;
 mod races;
 mod reality;
 mod smuggling;

@@ -272,3 +272,78 @@ mod tests {
         assert!(Codec.encode(Frame::Stdin(vec![0; MAX_FRAME_BYTES + 1].into()), &mut BytesMut::new()).is_err());
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use proptest::{
+        collection::vec,
+        option,
+        prelude::{Just, Strategy, any, prop_oneof},
+    };
+
+    use super::*;
+    use crate::properties::{bytes_near, check, cuts, parts};
+
+    fn frame() -> impl Strategy<Value = Vec<u8>> {
+        let data = || vec(any::<u8>(), 0..200).prop_map(Bytes::from);
+        let terminal = (any::<String>(), any::<u16>(), any::<u16>());
+        let terminal = terminal.prop_map(|(name, columns, rows)| RequestTerminal { name, columns, rows });
+        let request = (vec(any::<String>(), 0..5), option::of(terminal));
+        let frame = prop_oneof![
+            request.prop_map(|(words, terminal)| Frame::Request { words, terminal }),
+            any::<(u16, u16)>().prop_map(|(columns, rows)| Frame::Resize(TerminalSize { columns, rows })),
+            any::<bool>().prop_map(Frame::Raw),
+            data().prop_map(Frame::Stdin),
+            data().prop_map(Frame::Stdout),
+            data().prop_map(Frame::Stderr),
+            any::<u8>().prop_map(Frame::Exit),
+            Just(()).prop_map(|()| Frame::StdinEnd),
+            Just(()).prop_map(|()| Frame::Hangup),
+        ];
+        // A frame cannot be cloned: what is written must be what was read of it.
+        frame.prop_map(|frame| {
+            let mut wire = BytesMut::new();
+            let shown = format!("{frame:?}");
+            Codec.encode(frame, &mut wire).unwrap();
+            assert_eq!(format!("{:?}", Codec.decode(&mut wire.clone()).unwrap().unwrap()), shown);
+            wire.to_vec()
+        })
+    }
+
+    /// The frames, up to the first error, and what is left.
+    fn decode(parts: &[&[u8]]) -> (Vec<String>, Option<Vec<u8>>) {
+        let (mut read, mut frames) = (BytesMut::new(), Vec::new());
+        for part in parts {
+            read.extend_from_slice(part);
+            loop {
+                match Codec.decode(&mut read) {
+                    Ok(Some(frame)) => frames.push(format!("{frame:?}")),
+                    Ok(None) => break,
+                    Err(error) => {
+                        frames.push(error.to_string());
+                        return (frames, None);
+                    }
+                }
+            }
+        }
+        (frames, Some(read.to_vec()))
+    }
+
+    #[test]
+    fn frames_are_the_same_however_they_arrive() {
+        check((vec(frame(), 0..5), cuts()), |(frames, cuts)| {
+            let wire = frames.concat();
+            let (read, rest) = decode(&parts(&wire, &cuts));
+            assert_eq!((read.len(), rest), (frames.len(), Some(Vec::new())));
+            assert_eq!(read, decode(&[&wire]).0);
+        });
+        let samples = [
+            &b"S\0\0\0\x04\0\x50\0\x18I\0\0\0\x01x"[..],
+            b"X\0\0\0\x01\x07",
+            b"R\0\0\0\x22{\"words\":[\"a\"],\"terminal\":null}",
+        ];
+        check((bytes_near(&samples), cuts()), |(wire, cuts)| {
+            assert_eq!(decode(&parts(&wire, &cuts)), decode(&[&wire]));
+        });
+    }
+}

@@ -115,3 +115,22 @@ mod tests {
         assert_eq!(writer.write_all(b"x").await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use super::crlf;
+    use crate::properties::{bytes_near, check, cuts, parts};
+
+    #[test]
+    fn line_ends_are_the_same_however_the_text_is_written() {
+        check((bytes_near(&["a\nb\r\nc\n", "\n\n"]), cuts()), |(text, cuts)| {
+            let cooked = |parts: &[&[u8]]| {
+                let mut last = 0;
+                parts.iter().flat_map(|part| crlf(part, &mut last)).collect::<Vec<_>>()
+            };
+            let whole = cooked(&[&text]);
+            assert_eq!(cooked(&parts(&text, &cuts)), whole);
+            assert!(whole.iter().enumerate().all(|(at, byte)| *byte != b'\n' || (at > 0 && whole[at - 1] == b'\r')));
+        });
+    }
+}

@@ -107,17 +107,26 @@ fn command_index(words: &[String]) -> Option<usize> {
     }
 }
 
-/// Where the words of a command line begin.
+/// Where the words of a command line begin, as `shell_words` splits it.
 fn word_starts(text: &str) -> Vec<usize> {
     let mut starts = Vec::new();
     let (mut quote, mut in_word) = (None, false);
     let mut characters = text.char_indices();
     while let Some((at, c)) = characters.next() {
-        if quote.is_none() && c.is_ascii_whitespace() {
+        if quote.is_none() && matches!(c, ' ' | '\t' | '\n') {
             in_word = false;
             continue;
         }
         if !in_word {
+            if c == '#' {
+                // A comment up to the end of the line.
+                characters.find(|(_, c)| *c == '\n');
+                continue;
+            }
+            if text[at..].starts_with("\\\n") {
+                characters.next();
+                continue;
+            }
             in_word = true;
             starts.push(at);
         }
@@ -215,6 +224,8 @@ mod tests {
         assert_eq!(words("run 'a b' sh -c exit 7"), ["run", "a b", "sh", "-c", "exit 7"]);
         assert_eq!(words("config:set app sh -c exit 7"), ["config:set", "app", "sh", "-c", "exit", "7"]);
         assert_eq!(words("run app env -c exit 7"), ["run", "app", "env", "-c", "exit", "7"]);
+        // Neither a comment nor a line end that is escaped is a word.
+        assert_eq!(words("run app #x\n\\\nsh -c exit 7"), ["run", "app", "sh", "-c", "exit 7"]);
     }
 
     #[test]
@@ -261,5 +272,32 @@ mod tests {
         assert!(matches!(parse(&[b'a'; 11], 10), Err(RequestError::TooLong { .. })));
         assert!(matches!(parse(b"a\0b", 10), Err(RequestError::NotText)));
         assert!(matches!(parse(b"a\xff", 10), Err(RequestError::NotText)));
+    }
+}
+
+#[cfg(test)]
+mod properties {
+    use super::*;
+    use crate::properties::{assert_message, bytes_near, check, text_near};
+
+    #[test]
+    fn requests_are_read_or_refused_in_one_line() {
+        let samples = [
+            "git-receive-pack '/my-app.git'",
+            "git upload-pack ~/a",
+            "run app -- /bin/bash -lc echo \"a  b\" | wc ",
+            "run --timeout 5 app sh -c exit 7 # x",
+            "config:set app A='b c' D=\"e \\\" \\n\"  F=g\\ h ''",
+            "enter app web.1 sh -c ls -l",
+        ];
+        check(bytes_near(&samples), |command| match parse(&command, 200) {
+            Ok(_) => assert!(command.len() <= 200 && !command.contains(&0)),
+            Err(error) => assert_message(&error),
+        });
+        check(text_near(&samples), |text| {
+            if let Ok(words) = shell_words::split(&text) {
+                assert_eq!(word_starts(&text).len(), words.len(), "{words:?}");
+            }
+        });
     }
 }

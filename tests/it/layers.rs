@@ -12,7 +12,7 @@ use std::{
 use imports::Modules;
 
 /// The rows, from the top to the bottom.
-const ROWS: [&[&str]; 12] = [
+const ROWS: [&[&str]; 13] = [
     &["server", "local"],
     &["ssh", "socket"],
     &["commands"],
@@ -25,6 +25,7 @@ const ROWS: [&[&str]; 12] = [
     &["lifecycle"],
     &["cgroup", "config", "data_dir", "keys", "log_limit", "oom_score", "progress", "pause", "periodic", "turns"],
     &["model"],
+    &["properties"],
 ];
 
 fn row(module: &str) -> usize {

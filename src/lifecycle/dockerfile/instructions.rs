@@ -313,11 +313,18 @@ fn heredocs(instruction: &str) -> Vec<Heredoc> {
     found.collect()
 }
 
-/// Replaces variables, with the modifiers that Dockerfiles know.
+/// Longest text that a variable becomes, in bytes: the names of images are shorter, and each variable may name others twice.
+const MAX_EXPANDED: usize = 4096;
+
+/// Replaces variables, with the modifiers that Dockerfiles know. What is too long to be the name of an image is cut.
 fn expanded(text: &str, variables: &BTreeMap<String, String>) -> String {
     let mut made = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('$') {
+        if made.len() > MAX_EXPANDED {
+            made.truncate(made.floor_char_boundary(MAX_EXPANDED));
+            return made;
+        }
         made.push_str(before);
         let braced = after.strip_prefix('{').and_then(|inner| inner.split_once('}'));
         if let Some((inner, after)) = braced {
@@ -438,5 +445,13 @@ mod tests {
         ] {
             assert_eq!(registry_of(image), host, "{image}");
         }
+    }
+
+    #[test]
+    fn variables_that_name_each_other_do_not_fill_the_memory() {
+        let chain: Vec<_> = (1..40).map(|n| format!("ARG A{n}=$A{0}$A{0}$A{0}$A{0}\n", n - 1)).collect();
+        let text = format!("ARG A0=aaaa\n{}FROM $A39\n", chain.concat());
+        let images = Dockerfile::parse("x", &text).images(&BTreeMap::new());
+        assert!(images.len() == 1 && images[0].0.len() < 20_000, "{}", images[0].0.len());
     }
 }

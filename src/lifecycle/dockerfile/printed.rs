@@ -8,6 +8,9 @@ use crate::{lifecycle::output::Output, model::Line};
 /// Longest text of a step in a message, in characters.
 const MAX_STEP_CHARS: usize = 100;
 
+/// Longest explanation of a failure, in characters.
+const MAX_FAILURE_CHARS: usize = 900;
+
 /// How buildah's last line begins if a step has failed.
 const AT_STEP: &str = "building at STEP \"";
 
@@ -116,6 +119,10 @@ impl<'a> Printed<'a> {
 
     /// Why buildah failed, in one line.
     pub(super) fn failure(&self, status: i32) -> String {
+        Line::beginning(&self.explained(status), MAX_FAILURE_CHARS)
+    }
+
+    fn explained(&self, status: i32) -> String {
         let state = self.state();
         let name = &self.dockerfile.name;
         let Failed { in_step, reason } = Failed::read(&state.error, status);

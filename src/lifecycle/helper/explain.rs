@@ -4,6 +4,8 @@
 mod check;
 mod file;
 mod pattern;
+#[cfg(test)]
+mod properties;
 mod rules;
 mod sentence;
 

@@ -218,3 +218,19 @@ mod tests {
         assert!(!Table::read().contains(process.id));
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use super::*;
+    use crate::properties::{check, text_near};
+
+    #[test]
+    fn lines_of_processes_are_read_whatever_their_names_are() {
+        let line = "12 (a) (b) S 1 12 12 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 3 0 4711 1 1";
+        check(text_near(&[line, "12 (cut", ") ("]), |text| drop(Stat::parse(&text)));
+        check(text_near(&["node", "a) (b", ")"]), |name| {
+            let stat = Stat::parse(&line.replace("a) (b", &name)).unwrap();
+            assert_eq!((stat.name, stat.state, stat.parent, stat.started), (name, 'S', 1, 4711));
+        });
+    }
+}

@@ -23,7 +23,7 @@ pub(super) struct Node<'a> {
 impl<'a> Node<'a> {
     pub(super) fn must(&self, rule: &str) -> InvalidAppJson {
         let path = if self.path.is_empty() { "the file" } else { &self.path };
-        let value: String = Line::sanitize(&self.value.to_string()).chars().take(60).collect();
+        let value = Line::excerpt(&self.value.to_string());
         InvalidAppJson(format!("{path} must be {rule}, not {value}"))
     }
 

@@ -133,3 +133,69 @@ mod tests {
         assert_eq!(unknown.count(), 4);
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use futures_util::StreamExt as _;
+
+    use super::{
+        super::{FromRouter, ToRouter, v1},
+        *,
+    };
+    use crate::properties::{Arriving, block_on, check, cuts, text_near};
+
+    const SAMPLES: [&str; 6] = [
+        r#"{"table":{"version":3,"listeners":[{"address":"[::]:80","protocol":"http","routes":[{"host":"*","path":"/","action":{"forward":"app/web/8080"}}]}],"services":[{"key":"app/web/8080","targets":[{"instance":"a","address":"10.0.0.1:8080"}]}]}}"#,
+        r#"{"table":{"version":3,"listeners":[{"address":"[::]:80","protocol":"http","routes":[{"host":"*","path":"/","certificate":null,"service":"app/web/8080"}]}],"services":[{"name":"app/web/8080","targets":[{"instance":"a","container":"b","release":1,"address":"10.0.0.1:8080"}]}],"hello":null}}"#,
+        r#"{"hello":{"version":2,"accepts":["applied","drained","colour"]}}"#,
+        r#"{"applied":{"version":3,"draining":["a"],"failed":[["[::]:80","in use"]],"ignored":7}}"#,
+        r#"{"unanswered":{"service":"app/web/8080","status":502,"instance":null,"method":"GET","path":"/","request_id":"x","untold":1}}"#,
+        r#"{"drained":"a"}"#,
+    ];
+
+    fn check_message<T: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug>() {
+        check(text_near(&SAMPLES), |line| {
+            let mut unknown = Unknown::default();
+            let Ok(Some(message)) = decode::<T>(&line, &mut unknown) else { return };
+            let written = encode(&message).unwrap();
+            let (end, written) = written.split_last().unwrap();
+            assert!(*end == b'\n' && !written.contains(&b'\n'));
+            let unknown = &mut Unknown::default();
+            // An action that is not known has no other name.
+            let read = decode::<T>(std::str::from_utf8(written).unwrap(), unknown).unwrap();
+            assert_eq!(read, Some(message));
+        });
+    }
+
+    #[test]
+    fn messages_are_read_as_they_are_written() {
+        check_message::<ToRouter>();
+        check_message::<FromRouter>();
+    }
+
+    #[test]
+    fn messages_of_version_1_are_read_as_they_are_written() {
+        check(text_near(&SAMPLES), |line| {
+            let Ok(message) = serde_json::from_str::<v1::ToRouter>(&line) else { return };
+            let again = serde_json::from_slice::<v1::ToRouter>(&encode(&message).unwrap()).unwrap();
+            assert_eq!(ToRouter::from(again), ToRouter::from(message));
+        });
+    }
+
+    #[test]
+    fn lines_are_the_same_however_they_arrive() {
+        check((text_near(&["{}\n{\"a\":1}\r\n\n", "a\nlonger than all others\nb\n"]), cuts()), |(text, cuts)| {
+            let read = |cuts: &[_]| {
+                let mut lines = lines(Arriving::new(text.as_bytes(), cuts), 16);
+                block_on(async {
+                    let mut read = Vec::new();
+                    while let Some(Ok(line)) = lines.next().await {
+                        read.push(line);
+                    }
+                    read
+                })
+            };
+            assert_eq!(read(&cuts), read(&[]));
+        });
+    }
+}

@@ -9,7 +9,7 @@ use super::{
     rules::{Example, Rule, Rules},
     sentence::{Reference, Sentence},
 };
-use crate::lifecycle::files;
+use crate::{lifecycle::files, model::Line};
 
 const SHARED: &str = include_str!("shared.toml");
 
@@ -97,7 +97,10 @@ pub(super) fn parse(text: &str) -> Result<Rules, String> {
     for name in file.variables.keys().chain(file.find.keys()) {
         let twice = file.find.contains_key(name) && file.variables.contains_key(name);
         if twice || name == "it" || Reference::parse(name)?.filter.is_some() {
-            return Err(format!("{name:?} cannot name a value: it names another one, or is not a plain name"));
+            return Err(format!(
+                "{:?} cannot name a value: it names another one, or is not a plain name",
+                excerpt(name)
+            ));
         }
     }
     let find = file.find.iter().map(|(name, patterns)| Ok((name.clone(), patterns.parse()?)));
@@ -140,9 +143,10 @@ impl RuleToml {
     fn build(&self, shared: Option<&SharedToml>, file: &Rules) -> Result<Rule, String> {
         let other = match (&self.shared, shared) {
             (Some(name), Some(shared)) => {
-                let other = shared.rule.get(name).ok_or_else(|| format!("there is no shared rule {name:?}"))?;
+                let other =
+                    shared.rule.get(name).ok_or_else(|| format!("there is no shared rule {:?}", excerpt(name)))?;
                 if let Some(unknown) = self.words.keys().find(|name| !other.words.contains_key(*name)) {
-                    return Err(format!("the shared rule {name} has no word {unknown:?}"));
+                    return Err(format!("the shared rule {name} has no word {:?}", excerpt(unknown)));
                 }
                 if self.say.is_some() || !matches!(self.patterns, OneOrMore::None) {
                     return Err("a shared rule has patterns and a sentence already: give its words instead".to_owned());
@@ -183,8 +187,9 @@ impl ExampleToml {
     fn build(&self, say: &Sentence, file: &Rules) -> Result<Example, String> {
         let mut variables = file.variables.clone();
         for (name, value) in &self.with {
-            let known =
-                variables.get_mut(name).ok_or_else(|| format!("an example sets {name:?}, which is no variable"))?;
+            let known = variables
+                .get_mut(name)
+                .ok_or_else(|| format!("an example sets {:?}, which is no variable", excerpt(name)))?;
             known.clone_from(value);
         }
         let says = match &self.says {
@@ -201,7 +206,7 @@ fn check_references(rule: &Rule, file: &Rules) -> Result<(), String> {
     let groups: Vec<&str> = rule.patterns.iter().flat_map(Pattern::group_names).collect();
     let is_value = |name: &str| file.find.contains_key(name) || file.variables.contains_key(name);
     if let Some(group) = groups.iter().find(|name| is_value(name)) {
-        return Err(format!("the group {group:?} has the name of another value"));
+        return Err(format!("the group {:?} has the name of another value", excerpt(group)));
     }
     let in_sentence = rule.say.references();
     let mut references = in_sentence.into_iter().chain(rule.when.iter().map(|(reference, _)| reference));
@@ -211,8 +216,14 @@ fn check_references(rule: &Rule, file: &Rules) -> Result<(), String> {
     };
     match references.find(|reference| !is_known(&reference.name)) {
         Some(Reference { name, .. }) => Err(format!(
-            "{{{name}}} is unknown: it is not among [variables], [find] and the named groups of the rule's patterns"
+            "{{{}}} is unknown: it is not among [variables], [find] and the named groups of the rule's patterns",
+            excerpt(name)
         )),
         None => Ok(()),
     }
+}
+
+/// A name of the file in a message.
+fn excerpt(name: &str) -> String {
+    Line::excerpt(name)
 }

@@ -9,6 +9,8 @@ use regex_automata::{
     util::syntax,
 };
 
+use crate::model::Line;
+
 /// What a tool printed.
 pub(super) struct Log(Vec<u8>);
 
@@ -50,7 +52,10 @@ pub(super) struct Pattern {
 impl Pattern {
     /// The error is one line.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let wrong = |why: &str| format!("{text:?} is not a valid pattern: {}", why.trim_start_matches("error: "));
+        let wrong = |why: &str| {
+            let why = Line::beginning(why.trim_start_matches("error: "), 200);
+            format!("{:?} is not a valid pattern: {why}", Line::excerpt(text))
+        };
         let bytes = syntax::Config::new().unicode(false).utf8(false);
         let groups = PikeVM::builder().syntax(bytes).build(text).map_err(|error| {
             // The parser draws the place of the mistake, and names the mistake in the last line.

@@ -3,6 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::model::Line;
+
+/// How deep sentences within placeholders may be nested.
+const MAX_DEPTH: usize = 16;
+
 /// A sentence that was parsed.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Sentence(Vec<Part>);
@@ -42,6 +47,7 @@ impl Reference {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let (name, filter) = text.split_once(':').map_or((text, None), |(name, filter)| (name, Some(filter)));
         if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
+            let name = Line::excerpt(name);
             return Err(format!("{name:?} is not a valid name: use small letters, digits and _"));
         }
         let filter = match filter {
@@ -50,7 +56,10 @@ impl Reference {
             Some("debian") => Some(Filter::Debian),
             Some("all") => Some(Filter::All),
             Some("last") => Some(Filter::Last),
-            Some(other) => return Err(format!("there is no filter {other:?}: use lower, debian, all or last")),
+            Some(other) => {
+                let other = Line::excerpt(other);
+                return Err(format!("there is no filter {other:?}: use lower, debian, all or last"));
+            }
         };
         Ok(Self { name: name.to_owned(), filter })
     }
@@ -59,12 +68,16 @@ impl Reference {
 impl Sentence {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let mut rest = text;
-        let sentence = Self::parse_from(&mut rest, false)?;
+        let sentence = Self::parse_from(&mut rest, 0)?;
         Ok(sentence)
     }
 
     /// Parses to the end of the text, or, within a placeholder, to the brace that closes it.
-    fn parse_from(rest: &mut &str, nested: bool) -> Result<Self, String> {
+    fn parse_from(rest: &mut &str, depth: usize) -> Result<Self, String> {
+        let nested = depth > 0;
+        if depth > MAX_DEPTH {
+            return Err(format!("placeholders are nested more than {MAX_DEPTH} deep"));
+        }
         let (mut parts, mut text) = (Vec::new(), String::new());
         loop {
             let Some(at) = rest.find(['{', '}']) else {
@@ -84,7 +97,7 @@ impl Sentence {
                 if !text.is_empty() {
                     parts.push(Part::Text(std::mem::take(&mut text)));
                 }
-                parts.push(Part::parse(rest)?);
+                parts.push(Part::parse(rest, depth + 1)?);
             } else if nested {
                 *rest = &rest[1..];
                 break;
@@ -157,15 +170,15 @@ impl Part {
         }
     }
 
-    /// Parses a placeholder, from after its opening brace.
-    fn parse(rest: &mut &str) -> Result<Self, String> {
+    /// Parses a placeholder, from after its opening brace; `depth` is that of a sentence in it.
+    fn parse(rest: &mut &str, depth: usize) -> Result<Self, String> {
         let end = rest.find(['}', '|', '?']).ok_or("a placeholder lacks its closing brace")?;
         let reference = Reference::parse(&rest[..end])?;
         let mark = &rest[end..=end];
         *rest = &rest[end + 1..];
         Ok(match mark {
-            "|" => Self::Otherwise(reference, Sentence::parse_from(rest, true)?),
-            "?" => Self::Optional(reference, Sentence::parse_from(rest, true)?),
+            "|" => Self::Otherwise(reference, Sentence::parse_from(rest, depth)?),
+            "?" => Self::Optional(reference, Sentence::parse_from(rest, depth)?),
             _ => Self::Value(reference),
         })
     }
@@ -201,6 +214,7 @@ mod tests {
             ("a } b", "stands alone"),
             ("{It}", "is not a valid name"),
             ("{it:upper}", "no filter"),
+            (&"{a|".repeat(100_000), "nested more than 16 deep"),
         ] {
             assert!(rendered(bad).unwrap_err().contains(why), "{bad}");
         }
