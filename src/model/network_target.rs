@@ -74,7 +74,9 @@ impl FromStr for NetworkTarget {
             Some(port) => Some(parse_port(port).ok_or_else(invalid)?),
             None => None,
         };
-        if place == THIS_MACHINE || place == HOST_NAME {
+        // Names are the same in all cases of their letters, and with the dot of the root.
+        let name = place.strip_suffix('.').unwrap_or(place).to_ascii_lowercase();
+        if name == THIS_MACHINE || name == HOST_NAME {
             return Ok(Self { place: TargetPlace::ThisMachine, port });
         }
         let looks_numeric = place.contains(':') || place.contains('/') || place.parse::<IpAddr>().is_ok();
@@ -87,7 +89,6 @@ impl FromStr for NetworkTarget {
             check(block)?;
             return Ok(Self { place: TargetPlace::Block(block), port });
         }
-        let name = place.strip_suffix('.').unwrap_or(place).to_ascii_lowercase();
         if name == "localhost" || name.ends_with(".localhost") {
             return Err(InvalidNetworkTarget::Loopback(Line::excerpt(&name)));
         }
@@ -207,6 +208,8 @@ mod tests {
             ("host", "host"),
             ("host:5432", "host:5432"),
             ("host.paas.internal:5432", "host:5432"),
+            ("Host:80", "host:80"),
+            ("host.", "host"),
             ("DB.Example.com.:5432", "db.example.com:5432"),
             ("nas", "nas"),
         ] {

@@ -206,7 +206,8 @@ fn an_instance_gets_what_the_client_sent() {
     });
     let is_of = |got: &Sent, sent: &Sent| {
         // Of an address, an instance gets the path (RFC 9112, 3.2.1).
-        let path = sent.target.split_once("://").map(|(_, rest)| rest.find(['/', '?']).map_or("", |at| &rest[at..]));
+        let address = sent.target.split_once("://").filter(|_| !sent.target.starts_with('/'));
+        let path = address.map(|(_, rest)| rest.find(['/', '?']).map_or("", |at| &rest[at..]));
         let path = path.map(|path| if path.starts_with('/') { path.to_owned() } else { format!("/{path}") });
         got.method == sent.method && got.target == path.unwrap_or_else(|| sent.target.clone())
     };
