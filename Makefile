@@ -5,11 +5,15 @@ LIFECYCLE := $(STATIC)/x86_64-unknown-linux-gnu/release/lifecycle
 ONLY ?=
 ENGINE ?=
 
-# Of `make fuzz`: how many inputs each property gets, and from which seed they are made.
+# Of `make fuzz`: how many inputs each property gets. Its seed, and that of `make chaos`, is a random one, which is printed.
 CASES ?= 200000
-SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d " ")
+ifndef SEED
+SEED := $(shell od -An -N4 -tu4 /dev/urandom | tr -d " ")
+endif
+N ?= 10
+FROM ?= 1
 
-.PHONY: demo stop clean-demo test test-all test-engines test-programs fuzz check lint lifecycle release install-tools
+.PHONY: demo stop clean-demo test test-all test-engines test-programs fuzz chaos check lint lifecycle release install-tools
 
 demo: ## Shows the main job on real input; leaves everything running in .demo/
 	@demo/demo
@@ -44,6 +48,10 @@ test-engines: test-programs ## The stories of tests/engines.list on each support
 fuzz: ## The property tests of all parsers with many inputs, others each time. CASES=1000, SEED=7 repeats a run, ONLY=model::properties
 	@echo "SEED=$(SEED) CASES=$(CASES)"
 	PROPTEST_RNG_SEED=$(SEED) PROPTEST_CASES=$(CASES) cargo test --locked --lib -- $(or $(ONLY),properties::)
+
+chaos: test-programs ## Random kills under load, N rounds of them. SEED=7 FROM=31 N=1 repeats round 31 of a run
+	N='$(N)' FROM='$(FROM)' SEED='$(SEED)' \
+	  demo/with-engine tests/run exactly chaos::whatever_is_killed_all_that_was_acknowledged_is_there
 
 test-programs: install-tools lifecycle
 	cargo build --locked --bin paas

@@ -11,6 +11,7 @@ mod base_images;
 mod budgets;
 mod build;
 mod buildpacks;
+mod chaos;
 mod checks;
 mod crash;
 mod detection;
