@@ -33,11 +33,11 @@ impl Line {
         clean(text, usize::MAX, Colours::Dropped)
     }
 
-    /// What a person sent, for an error message: printable, and of a long text at most 120 characters of its beginning and its
+    /// What a person sent, for an error message: printable, and of a long text at most 80 characters of its beginning and its
     /// end: an error message may contain two of these.
     pub fn excerpt(text: &str) -> String {
-        const MAX: usize = 120;
-        const END: usize = 30;
+        const MAX: usize = 80;
+        const END: usize = 20;
         let length = text.chars().count();
         if length <= MAX {
             return Self::printable(text);
@@ -188,10 +188,10 @@ mod tests {
 
     #[test]
     fn an_excerpt_has_the_beginning_and_the_end_of_a_long_text() {
-        let whole = "é".repeat(120);
+        let whole = "é".repeat(80);
         assert_eq!(Line::excerpt(&whole), whole);
         let long = format!("{}{}", "a".repeat(100_000), "é".repeat(50));
-        assert_eq!(Line::excerpt(&long), format!("{}…{}", "a".repeat(90), "é".repeat(30)));
+        assert_eq!(Line::excerpt(&long), format!("{}…{}", "a".repeat(60), "é".repeat(20)));
         assert_eq!(Line::excerpt("\u{1b}[31mred\n"), "red ");
     }
 

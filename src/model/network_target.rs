@@ -247,7 +247,7 @@ mod tests {
             ("127.0.0.1:5432", "127.0.0.1 is the container itself; write host, or host:PORT, for this machine"),
             ("localhost:5432", "localhost is the container itself"),
             ("[::1]:5432", "::1 is the container itself"),
-            ("\u{1b}[31m\n.localhost:1", ".localhost is the container itself"),
+            ("\u{1b}[31m.localhost:1", ".localhost is the container itself"),
             ("0.0.0.0", "0.0.0.0/32 is no address of a network service"),
             ("224.0.0.0/4", "224.0.0.0/4 is no address of a network service"),
             ("::ffff:10.0.0.1", "::ffff:10.0.0.1/128 is no address of a network service"),

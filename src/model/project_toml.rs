@@ -327,7 +327,7 @@ mod tests {
         let twice = "[[io.buildpacks.build.env]]\nname = \"A\\u001b[31m\\nB\"\n".repeat(2);
         assert_eq!(
             ProjectToml::parse(&twice).expect("valid").notices,
-            ["project.toml: the variable AB is given more than once; the last one counts"]
+            ["project.toml: the variable A B is given more than once; the last one counts"]
         );
         for text in [
             format!("[_]\nschema-version = '{long}'"),

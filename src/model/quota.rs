@@ -129,7 +129,7 @@ impl Resource {
             | Self::Tasks
             | Self::Config
             | Self::Builds => {
-                number.map_err(|_| format!("{:?} is no limit of {self}; write a number", Line::sanitize(text)))
+                number.map_err(|_| format!("{:?} is no limit of {self}; write a number", Line::excerpt(text)))
             }
         }
     }
@@ -147,7 +147,7 @@ impl std::str::FromStr for Resource {
     fn from_str(text: &str) -> Result<Self, String> {
         Self::ALL.into_iter().find(|resource| resource.as_str() == text).ok_or_else(|| {
             let all = Self::ALL.map(Self::as_str).join(", ");
-            format!("there is no limit {:?}; the limits are {all}", Line::sanitize(text))
+            format!("there is no limit {:?}; the limits are {all}", Line::excerpt(text))
         })
     }
 }

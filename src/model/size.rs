@@ -54,7 +54,7 @@ impl std::str::FromStr for CpuMillis {
             let fraction: u32 = format!("{fraction:0<3}").parse().ok()?;
             whole.parse::<u32>().ok()?.checked_mul(1000)?.checked_add(fraction)
         };
-        let invalid = || format!("{:?} is no number of CPUs; write one such as 0.5 or 2", Line::sanitize(text));
+        let invalid = || format!("{:?} is no number of CPUs; write one such as 0.5 or 2", Line::excerpt(text));
         millis().ok_or_else(invalid)?.try_into()
     }
 }
@@ -116,7 +116,7 @@ impl std::str::FromStr for MemoryMib {
                 _ => None,
             }
         };
-        let invalid = || format!("{:?} is no amount of memory; write one such as 512m or 2g", Line::sanitize(text));
+        let invalid = || format!("{:?} is no amount of memory; write one such as 512m or 2g", Line::excerpt(text));
         mebibytes().ok_or_else(invalid)?.try_into()
     }
 }

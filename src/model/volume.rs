@@ -54,7 +54,7 @@ impl FromStr for VolumeSize {
         };
         let mib = factor.zip(digits.parse::<u64>().ok()).and_then(|(factor, count)| count.checked_mul(factor));
         mib.ok_or_else(|| {
-            format!("{:?} is no size; write a number with its unit, such as 512m or 10g", Line::sanitize(text))
+            format!("{:?} is no size; write a number with its unit, such as 512m or 10g", Line::excerpt(text))
         })?
         .try_into()
     }
@@ -113,7 +113,7 @@ impl FromStr for MountSpec {
 
     fn from_str(text: &str) -> Result<Self, String> {
         const FORM: &str = "write VOLUME:/path, such as data:/data, or data:/data:ro for reading only";
-        let unclear = || format!("{:?} is no mount; {FORM}", Line::sanitize(text));
+        let unclear = || format!("{:?} is no mount; {FORM}", Line::excerpt(text));
         let mut parts = text.split(':');
         let (source, target) = parts.next().zip(parts.next()).ok_or_else(unclear)?;
         let read_only = match (parts.next(), parts.next()) {

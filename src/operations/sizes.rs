@@ -179,7 +179,7 @@ impl Operation for LimitResources {
 
     fn audit(&self) -> String {
         let size = PartialSize { cpu: self.cpu_millis, memory: self.memory_mib };
-        let named = self.size.as_deref().map(|name| format!(" size={}", Line::sanitize(name)));
+        let named = self.size.as_deref().map(|name| format!(" size={}", Line::excerpt(name)));
         described(&self.part, size) + &named.unwrap_or_default()
     }
 
@@ -280,7 +280,7 @@ fn named_size(context: &Context<'_>, name: &str) -> Result<PartialSize> {
     } else {
         format!("there are {}", known.join(", "))
     };
-    Err(Failure::not_found(format!("there is no size named {:?}; {remedy}", Line::sanitize(name))))
+    Err(Failure::not_found(format!("there is no size named {:?}; {remedy}", Line::excerpt(name))))
 }
 
 fn given(size: PartialSize) -> Result {

@@ -199,7 +199,7 @@ async fn a_failed_build_reports_why() {
     let failed = "frame Z '{\"outcome\":\"failed\",\"phase\":\"detect\",\"message\":\"no buildpack\\nfits\"}'";
     let fixture = Fixture::new(failed, |_| {}).await;
     let (outcome, _) = fixture.build().await;
-    assert_eq!(outcome.unwrap_err().to_string(), "no buildpackfits");
+    assert_eq!(outcome.unwrap_err().to_string(), "no buildpack fits");
 
     let lifecycle = fixture.dir.path().join("lifecycle");
     std::fs::write(&lifecycle, "#!/bin/sh\necho cannot go on >&2; exit 7").unwrap();

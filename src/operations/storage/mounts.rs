@@ -131,7 +131,7 @@ impl Operation for UnmountVolume {
     }
 
     async fn run(self, context: &Context<'_>, app: App) -> Result<ChangedMount> {
-        let (named, found) = (Line::sanitize(&self.mount), named(&app.mounts, &self.mount));
+        let (named, found) = (Line::excerpt(&self.mount), named(&app.mounts, &self.mount));
         let mount = match &found[..] {
             [mount] => mount.spec(),
             [] => {

@@ -49,8 +49,8 @@ async fn old_builds_without_a_release_go() {
     f.store.end_build(first.id, Err("no".into())).await.unwrap();
     f.store
         .transact(move |t, _| {
-            let sql = "INSERT INTO builds (app, number, commit_id, key, pusher, state, started_at)
-                 SELECT app, number + ?1, commit_id, key, pusher, state, started_at FROM builds WHERE number = 1";
+            let sql = "INSERT INTO builds (app, number, commit_id, key, pusher, state, buildpacks, started_at)
+                 SELECT app, number + ?1, commit_id, key, pusher, state, buildpacks, started_at FROM builds WHERE number = 1";
             (1..=1001).try_for_each(|number| t.execute(sql, [number]).map(drop)).map_err(Into::into)
         })
         .await
