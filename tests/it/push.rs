@@ -236,7 +236,10 @@ fn a_push_starts_no_git_that_only_reads() {
             let event: serde_json::Value = serde_json::from_str(line).unwrap();
             // What another git started has the session of that one before its own.
             if event["event"] == "start" && !event["sid"].as_str().unwrap().contains('/') {
-                started.push(event["argv"][1].as_str().unwrap().to_owned());
+                let mut words = event["argv"].as_array().unwrap().iter().skip(1).map(|word| word.as_str().unwrap());
+                // After `-c` there is a setting.
+                let command = words.by_ref().find(|word| *word != "-c" && !word.contains('='));
+                started.push(command.unwrap().to_owned());
             }
         }
     }

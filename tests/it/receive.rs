@@ -34,7 +34,7 @@ fn the_handler_decides_and_the_client_shows_the_reason() {
     assert_eq!(server.updates()[1].old, Some(first));
 
     // Two branches at once, one of them refused: the reason is one line.
-    ann.push(&["main:refused", "main:topic"]).failure().prints("[remote rejected] main -> refused (no refusedhere)");
+    ann.push(&["main:refused", "main:topic"]).failure().prints("[remote rejected] main -> refused (no refused here)");
     assert_eq!((server.id("refused"), server.id("topic")), (None, Some(second.clone())));
 
     // By force, over another history.
