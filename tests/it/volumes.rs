@@ -156,11 +156,11 @@ fn a_full_volume_is_its_apps_alone_and_grows_while_it_is_used() {
     world.paas(&["ps:stop", "full"]).success();
     world.paas(&["storage:resize", "full", "data", "20m"]).failure().prints("it keeps its size");
     smaller().success().prints("has 48 MiB");
-    world.paas(&["ps:start", "full"]).success();
-    assert_eq!(log(&world, &format!("{url}/write/data/20")), "written");
     world.paas(&["storage:resize", "full", "data", "9000g"]).failure().prints("MiB are free");
     let report = world.paas(&["storage:report", "full", "--format", "json"]).success().json();
     assert_eq!(report[0]["size_mib"], 48, "a refused size is not declared");
+    world.paas(&["ps:start", "full"]).success();
+    assert_eq!(log(&world, &format!("{url}/write/data/20")), "written");
     load.end_without_failure();
 }
 

@@ -15,7 +15,7 @@ use crate::engine::child;
 pub(super) const BUILD_OPTIONS: &str = "loop,nosuid,nodev,noatime,errors=remount-ro,noauto_da_alloc,barrier=0";
 
 /// Options of the disks of volumes. Blocks of removed files stay reserved on the host's disk.
-pub(super) const VOLUME_OPTIONS: &str = "loop,nosuid,nodev,noatime,nodiscard,errors=remount-ro";
+pub(super) const VOLUME_OPTIONS: &str = "loop,nosuid,nodev,noatime,nodiscard,noinit_itable,errors=remount-ro";
 
 /// Mounts the disk in the file `image`.
 pub(super) async fn mount(image: &Path, mount_point: &Path, options: &str) -> Result<(), DiskError> {

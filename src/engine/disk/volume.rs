@@ -86,14 +86,17 @@ impl VolumeDisk {
                 return Err(self.no_space(error, size_mib));
             }
         };
-        // Discarding its blocks would give the space back to the host.
-        let options = "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0";
+        // The kernel would zero what is lazy by giving its space back to the host.
+        let options = "lazy_itable_init=0,lazy_journal_init=0,nodiscard,root_owner=0:0";
         let arguments = ["-q", "-F", "-b", "4096", "-m", "0", "-i", "8192", "-E", options];
         let arguments = arguments.iter().map(OsStr::new).chain([new.as_os_str()]);
         let made = child::run("mkfs.ext4", arguments, None).await;
         made.map_err(|source| DiskError::CannotFormat { path: self.image.clone(), source })?;
         blocking(&self.image, move |image| {
-            File::open(&new)?.sync_all()?;
+            let file = File::options().write(true).open(&new)?;
+            // What mkfs has zeroed has lost its space.
+            extend(&file, &new, size_mib << 20)?;
+            file.sync_all()?;
             std::fs::rename(&new, &image)?;
             image.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
         })
@@ -179,14 +182,16 @@ impl VolumeDisk {
         self.extend(size_mib).await?;
         // resize2fs demands a complete check.
         self.check(&["-f", "-p"]).await?;
-        self.run_resize("resize2fs", [self.image.as_os_str()]).await
+        self.run_resize("resize2fs", [self.image.as_os_str()]).await?;
+        self.extend(size_mib).await
     }
 
+    /// Gives the file this size, if it has a smaller one, and has all of its space reserved.
     async fn extend(&self, size_mib: u64) -> Result<(), DiskError> {
         let size = size_mib << 20;
         let extended = blocking(&self.image, move |path| {
             let file = File::options().write(true).open(&path)?;
-            if file.metadata()?.len() < size { extend(&file, &path, size).map(Some) } else { Ok(None) }
+            extend(&file, &path, size)
         });
         extended.await.map(drop).map_err(|error| self.no_space(error, size_mib))
     }
@@ -288,13 +293,16 @@ fn free_bytes(folder: &Path) -> io::Result<u64> {
 fn extend(file: &File, path: &Path, size: u64) -> io::Result<Reservation> {
     let has = file.metadata()?.len();
     let more = size.saturating_sub(has);
-    if free_bytes(path.parent().unwrap_or(path))? < more.saturating_add(HOST_RESERVE) {
+    if more > 0 && free_bytes(path.parent().unwrap_or(path))? < more.saturating_add(HOST_RESERVE) {
         return Err(io::ErrorKind::StorageFull.into());
     }
-    match fallocate(file, FallocateFlags::empty(), has, more) {
+    // From the beginning: what is reserved stays as it is.
+    match fallocate(file, FallocateFlags::empty(), 0, size) {
         Ok(()) => Ok(Reservation::Reserved),
         Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
-            file.set_len(size)?;
+            if more > 0 {
+                file.set_len(size)?;
+            }
             Ok(Reservation::Impossible)
         }
         Err(error) => {
