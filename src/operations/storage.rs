@@ -82,6 +82,7 @@ impl Operation for CreateVolume {
     const NAME: &'static str = "storage:create";
     const RIGHT: Right = Right::Operate;
     const EFFECT: Effect = Effect::Change;
+    const TAKES_DISK: bool = true;
     type Target = App;
     type Output = VolumeInfo;
 

@@ -123,7 +123,7 @@ fn grows_while_mounted() -> bool {
 /// while nothing uses it.
 #[test]
 fn a_full_volume_is_its_apps_alone_and_grows_while_it_is_used() {
-    let world = World::with("[volumes]\nowner_mib = 16000000\n");
+    let world = World::with("[quota]\ndisks_mib = 16000000\n");
     let neighbour = world.repository("neighbour", &[("Procfile", &version(1))]);
     world.push(&neighbour).success();
     let load = Load::on(&world.url("neighbour"));

@@ -101,6 +101,7 @@ impl Operation for ImportVolume {
     const NAME: &'static str = "storage:import";
     const RIGHT: Right = Right::Operate;
     const EFFECT: Effect = Effect::Change;
+    const TAKES_DISK: bool = true;
     type Target = App;
     type Output = ArchivedVolume;
 
