@@ -31,6 +31,7 @@ fn report(world: &World, app: &str) -> serde_json::Map<String, serde_json::Value
 
 /// An owner that fills what there is meets a limit, and what is left of it goes; another owner's pushes go on.
 #[test]
+#[ignore = "slow"]
 fn an_owner_that_fills_the_disk_meets_limits_and_stops_nobody_else() {
     let world = World::with("[build]\ndisk_mib = 300\n");
     let (ann, key) = world.keygen("ann");
@@ -56,8 +57,9 @@ fn an_owner_that_fills_the_disk_meets_limits_and_stops_nobody_else() {
     assert!(blobs(&world) <= before);
     world.push_as(&bob, &good).success();
 
-    // More than a log holds.
-    let flood = "web: python3 -m http.server $PORT & head -c 60000000 /dev/zero | tr '\\0' x | fold -w 1000; wait\n";
+    // More than a log holds, but not faster than it is read: of what the engine rotates away, nothing is left.
+    let flood = "web: python3 -m http.server $PORT & \
+                 while sleep 0.5; do head -c 2000000 /dev/zero | tr '\\0' x | fold -w 1000; done\n";
     world.commit(&greedy, &[("Procfile", flood), ("project.toml", "")]);
     world.push_as(&ann, &greedy).success();
     eventually("the log is full", || (report(&world, "greedy")["logs"].as_u64() > Some(15 << 20)).then_some(()));
