@@ -76,6 +76,15 @@ pub fn remove_group(folder: &Path) {
     }
 }
 
+/// Removes a group and those below it, as [`remove_group`] does. Most hierarchies have no group of a name. Blocks.
+pub fn remove_group_and_below(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for below in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        remove_group(&below.path());
+    }
+    remove_group(folder);
+}
+
 /// Hierarchies in a table of mounts (proc(5)).
 pub fn hierarchies(mounts: &str) -> Vec<Hierarchy> {
     let mounts = mounts.lines().filter_map(|line| {

@@ -116,7 +116,7 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
         tracing::warn!("{notice}");
     }
     // An engine's folder that is not on this machine is not found.
-    let folders = [Some(config.data_dir.clone()), engine.root_folder().await?].into_iter().flatten().collect();
+    let folders = [Some(config.data_dir.clone()), engine.root_folder()].into_iter().flatten().collect();
     let floor = DiskFloor::new(folders, config.disk.floor_mib, config.disk.floor_percent);
     let openings = Openings::new(store.clone(), engine.host.clone(), config.address_plan()?);
     // Before anything else sets the packet filters: instances run, and keep what they may reach.

@@ -291,37 +291,20 @@ section! {
 }
 
 impl Quota {
-    /// How much of a resource an owner, or each app, may have.
-    pub fn limit(&self, resource: Resource) -> u64 {
+    /// The key of this section that limits a resource, and how much of it an owner, or each app, may have.
+    pub fn entry(&self, resource: Resource) -> (&'static str, u64) {
         match resource {
-            Resource::Apps => self.apps,
-            Resource::Ports => self.ports,
-            Resource::Mappings => self.mappings_per_app,
-            Resource::Instances => self.instances,
-            Resource::ProcessTypes => self.process_types_per_app,
-            Resource::Tasks => self.tasks,
-            Resource::Cpu => self.cpu_millis,
-            Resource::Memory => self.memory_mib,
-            Resource::Config => self.config_bytes_per_app,
-            Resource::Disks => self.disks_mib,
-            Resource::Builds => self.builds,
-        }
-    }
-
-    /// The key of this section that limits a resource.
-    pub fn key(resource: Resource) -> &'static str {
-        match resource {
-            Resource::Apps => "apps",
-            Resource::Ports => "ports",
-            Resource::Mappings => "mappings_per_app",
-            Resource::Instances => "instances",
-            Resource::ProcessTypes => "process_types_per_app",
-            Resource::Tasks => "tasks",
-            Resource::Cpu => "cpu_millis",
-            Resource::Memory => "memory_mib",
-            Resource::Config => "config_bytes_per_app",
-            Resource::Disks => "disks_mib",
-            Resource::Builds => "builds",
+            Resource::Apps => ("apps", self.apps),
+            Resource::Ports => ("ports", self.ports),
+            Resource::Mappings => ("mappings_per_app", self.mappings_per_app),
+            Resource::Instances => ("instances", self.instances),
+            Resource::ProcessTypes => ("process_types_per_app", self.process_types_per_app),
+            Resource::Tasks => ("tasks", self.tasks),
+            Resource::Cpu => ("cpu_millis", self.cpu_millis),
+            Resource::Memory => ("memory_mib", self.memory_mib),
+            Resource::Config => ("config_bytes_per_app", self.config_bytes_per_app),
+            Resource::Disks => ("disks_mib", self.disks_mib),
+            Resource::Builds => ("builds", self.builds),
         }
     }
 }

@@ -1,9 +1,19 @@
-//! What files take.
+//! What files take, and what is left.
 
 use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path};
 
 /// Number of entries of a folder that are looked at: a user may have made more.
 const MAX_ENTRIES: u32 = 200_000;
+
+/// Free bytes of the disk that a file or folder is on, for those who are not root. Blocks.
+///
+/// # Errors
+///
+/// It does not exist, or cannot be reached.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    let disk = rustix::fs::statvfs(path)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
 
 /// Bytes of the disk that a file, or a folder with all in it, takes; 0 if it does not exist. Sparse files take what is written of
 /// them. Links are not followed, and of a folder of more than 200,000 entries the rest does not count. Blocks.

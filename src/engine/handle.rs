@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     config::Config,
+    data_dir::free_bytes,
     model::{AddressPlan, Capacity, Digest},
 };
 
@@ -174,9 +175,8 @@ impl Engine {
     }
 
     /// The engine's own folder, where images and containers are.
-    pub async fn root_folder(&self) -> Result<Option<PathBuf>> {
-        let info = self.connection().docker().info().await.map_err(|source| EngineError::CannotPing { source })?;
-        Ok(info.docker_root_dir.map(PathBuf::from))
+    pub fn root_folder(&self) -> Option<PathBuf> {
+        self.connection().shared.root_dir.clone()
     }
 
     /// Version of the engine, and the negotiated API version.
@@ -305,8 +305,7 @@ impl Host {
     /// Free bytes of the disk to which containers write; `None` if the engine's folder is not on this machine.
     pub async fn free_bytes(&self) -> Option<u64> {
         let root = self.0.shared.root_dir.clone()?;
-        let read = tokio::task::spawn_blocking(move || rustix::fs::statvfs(root).ok()).await.ok().flatten();
-        read.map(|fs| fs.f_bavail.saturating_mul(fs.f_frsize))
+        tokio::task::spawn_blocking(move || free_bytes(&root).ok()).await.ok().flatten()
     }
 
     /// Removes the control group of builds, if no build is in it.

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use crate::{
-    cgroup::{Hierarchy, hierarchies, remove_group},
+    cgroup::{Hierarchy, hierarchies, remove_group_and_below},
     config::Git,
     oom_score::OomScore,
 };
@@ -192,12 +192,7 @@ impl Groups {
 /// Removes the groups of a server that does not run, if no process is in them. Blocks while their last processes end.
 pub fn remove_groups(server_id: &str) {
     for hierarchy in limiting(Path::new("/proc/mounts")) {
-        let parent = hierarchy.root.join(group_name(server_id));
-        let Ok(entries) = fs::read_dir(&parent) else { continue };
-        for folder in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
-            remove_group(&folder.path());
-        }
-        remove_group(&parent);
+        remove_group_and_below(&hierarchy.root.join(group_name(server_id)));
     }
 }
 

@@ -110,10 +110,8 @@ impl std::str::FromStr for MemoryMib {
             match unit.to_ascii_lowercase().as_str() {
                 "b" => Some(number >> 20),
                 "k" | "kb" | "kib" => Some(number >> 10),
-                "" | "m" | "mb" | "mib" => Some(number),
-                "g" | "gb" | "gib" => number.checked_mul(1 << 10),
-                "t" | "tb" | "tib" => number.checked_mul(1 << 20),
-                _ => None,
+                "" => Some(number),
+                unit => number.checked_mul(mebibytes_in(unit)?),
             }
         };
         let invalid = || format!("{:?} is no amount of memory; write one such as 512m or 2g", Line::excerpt(text));
@@ -124,6 +122,16 @@ impl std::str::FromStr for MemoryMib {
 impl std::fmt::Display for MemoryMib {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} MiB", self.0)
+    }
+}
+
+/// MiB in a unit, such as `g` or `gib`, in small letters; `None` for one below, or that there is not.
+pub(super) fn mebibytes_in(unit: &str) -> Option<u64> {
+    match unit {
+        "m" | "mb" | "mib" => Some(1),
+        "g" | "gb" | "gib" => Some(1 << 10),
+        "t" | "tb" | "tib" => Some(1 << 20),
+        _ => None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::{HostPath, Line, MountPath, VolumeName};
+use super::{HostPath, Line, MountPath, VolumeName, size::mebibytes_in};
 
 /// Size of a volume, in MiB.
 #[derive(
@@ -46,12 +46,7 @@ impl FromStr for VolumeSize {
     fn from_str(text: &str) -> Result<Self, String> {
         let lower = text.to_ascii_lowercase();
         let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-        let factor = match &lower[digits.len()..] {
-            "m" | "mb" | "mib" => Some(1_u64),
-            "g" | "gb" | "gib" => Some(1 << 10),
-            "t" | "tb" | "tib" => Some(1 << 20),
-            _ => None,
-        };
+        let factor = mebibytes_in(&lower[digits.len()..]);
         let mib = factor.zip(digits.parse::<u64>().ok()).and_then(|(factor, count)| count.checked_mul(factor));
         mib.ok_or_else(|| {
             format!("{:?} is no size; write a number with its unit, such as 512m or 10g", Line::excerpt(text))

@@ -15,14 +15,11 @@ use super::{
     secrets::Cipher,
     users,
 };
-use crate::{
-    config::Quota,
-    model::{Capacity, QuotaScope, Resource, thousandths},
-};
+use crate::model::{Capacity, QuotaScope, Resource, thousandths};
 
 /// How much the owner, or each app of the owner, may have; `None` for any amount.
 fn limit(t: &Transaction<'_>, limits: &Limits, owner: Option<UserId>, resource: Resource) -> Result<Option<u64>> {
-    let default = limits.quota.limit(resource);
+    let (_, default) = limits.quota.entry(resource);
     let Some(owner) = owner else { return Ok(for_admins(default, resource)) };
     let own = t
         .prepare_cached("SELECT max FROM quotas WHERE user = ?1 AND resource = ?2")?
@@ -82,6 +79,7 @@ pub(super) fn within_owner<T>(
     work: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
     let mut checked = Vec::new();
+    let mut meter = Meter::new(t, limits);
     for resource in resources {
         let account = match resource.scope() {
             QuotaScope::Owner => owner.map(Account::Owner),
@@ -90,19 +88,22 @@ pub(super) fn within_owner<T>(
         if let Some(max) = limit(t, limits, owner, *resource)?
             && let Some(account) = account
         {
-            checked.push((*resource, account, max, used(t, limits, account, *resource)?));
+            checked.push((*resource, account, max, meter.used(account, *resource)?));
         }
     }
-    let reserves = resources.contains(&Resource::Memory);
-    let reserved_before = if reserves { demand::reserved(t)? } else { Demand::default() };
+    let reserving = match limits.capacity {
+        Some(capacity) if resources.contains(&Resource::Memory) => Some((capacity, demand::reserved(t)?)),
+        _ => None,
+    };
     let done = work()?;
-    if let Some(capacity) = limits.capacity.filter(|_| reserves) {
-        check_reserved(reserved_before, demand::reserved(t)?, capacity)?;
+    if let Some((capacity, before)) = reserving {
+        check_reserved(before, demand::reserved(t)?, capacity)?;
     }
+    let mut meter = Meter::new(t, limits);
     for (resource, account, max, before) in checked {
-        let after = used(t, limits, account, resource)?;
+        let after = meter.used(account, resource)?;
         if after > max && after > before {
-            return Err(StoreError::Exhausted(refusal(t, owner, account, resource, max, after)?));
+            return Err(StoreError::Exhausted(refusal(t, limits, owner, account, resource, max, after)?));
         }
     }
     Ok(done)
@@ -110,6 +111,7 @@ pub(super) fn within_owner<T>(
 
 fn refusal(
     t: &Transaction<'_>,
+    limits: &Limits,
     owner: Option<UserId>,
     account: Account,
     resource: Resource,
@@ -127,63 +129,85 @@ fn refusal(
             let raise = format!("quota:set {owner} {resource}={}", resource.value(after));
             format!("quota shows what is used, and an admin raises the limit with {raise}")
         }
-        None => format!("an admin raises the limit in paas.toml: quota.{}", Quota::key(resource)),
+        None => format!("an admin raises the limit in paas.toml: quota.{}", limits.quota.entry(resource).0),
     };
     Ok(format!("{what}; {remedy}"))
 }
 
-/// How much there is of a resource now.
-fn used(t: &Transaction<'_>, limits: &Limits, account: Account, resource: Resource) -> Result<u64> {
-    let count =
-        |sql: &str, id: i64| -> Result<u64> { Ok(t.prepare_cached(sql)?.query_row([id], |row| row.get("used"))?) };
-    match (account, resource) {
-        (Account::Owner(user), Resource::Apps) => {
-            count("SELECT count(*) AS used FROM app_owners WHERE user = ?1", user.0)
+/// Tells how much there is of resources at a moment, of one owner and its apps. What several of them are counted from is read
+/// once.
+struct Meter<'a> {
+    t: &'a Transaction<'a>,
+    limits: &'a Limits,
+    demand: Option<Demand>,
+}
+
+impl<'a> Meter<'a> {
+    fn new(t: &'a Transaction<'a>, limits: &'a Limits) -> Self {
+        Self { t, limits, demand: None }
+    }
+
+    fn demand(&mut self, owner: UserId) -> Result<Demand> {
+        match self.demand {
+            Some(demand) => Ok(demand),
+            None => Ok(*self.demand.insert(demand::of_owner(self.t, owner, self.limits.default_size)?)),
         }
-        (Account::Owner(user), Resource::Ports) => count(
-            "SELECT count(*) AS used FROM ports WHERE app IN (SELECT app FROM app_owners WHERE user = ?1)",
-            user.0,
-        ),
-        (Account::Owner(user), Resource::Tasks) => count(
-            "SELECT count(*) AS used FROM tasks WHERE state != 'ended' AND app IN (
-                SELECT app FROM app_owners WHERE user = ?1)",
-            user.0,
-        ),
-        (Account::Owner(user), Resource::Instances) => Ok(demand::of_owner(t, user, limits.default_size)?.instances),
-        (Account::Owner(user), Resource::Cpu) => Ok(demand::of_owner(t, user, limits.default_size)?.cpu_millis),
-        (Account::Owner(user), Resource::Memory) => Ok(demand::of_owner(t, user, limits.default_size)?.memory_mib),
-        (Account::App(app), Resource::Mappings) => {
-            count("SELECT count(*) AS used FROM ports WHERE active AND app = ?1", app.0)
+    }
+
+    /// How much there is of a resource.
+    fn used(&mut self, account: Account, resource: Resource) -> Result<u64> {
+        let t = self.t;
+        let count =
+            |sql: &str, id: i64| -> Result<u64> { Ok(t.prepare_cached(sql)?.query_row([id], |row| row.get("used"))?) };
+        match (account, resource) {
+            (Account::Owner(user), Resource::Apps) => {
+                count("SELECT count(*) AS used FROM app_owners WHERE user = ?1", user.0)
+            }
+            (Account::Owner(user), Resource::Ports) => count(
+                "SELECT count(*) AS used FROM ports WHERE app IN (SELECT app FROM app_owners WHERE user = ?1)",
+                user.0,
+            ),
+            (Account::Owner(user), Resource::Tasks) => count(
+                "SELECT count(*) AS used FROM tasks WHERE state != 'ended' AND app IN (
+                    SELECT app FROM app_owners WHERE user = ?1)",
+                user.0,
+            ),
+            (Account::Owner(user), Resource::Instances) => Ok(self.demand(user)?.instances),
+            (Account::Owner(user), Resource::Cpu) => Ok(self.demand(user)?.cpu_millis),
+            (Account::Owner(user), Resource::Memory) => Ok(self.demand(user)?.memory_mib),
+            (Account::App(app), Resource::Mappings) => {
+                count("SELECT count(*) AS used FROM ports WHERE active AND app = ?1", app.0)
+            }
+            (Account::App(app), Resource::ProcessTypes) => {
+                let types = demand::releases(t, app)?.into_values().map(|processes| processes.len()).max();
+                Ok(types.unwrap_or(0).try_into().unwrap_or(u64::MAX))
+            }
+            (Account::App(app), Resource::Config) => {
+                let sql = format!(
+                    "SELECT coalesce(sum(length(name) + length(value) - {}), 0) AS used FROM config_vars WHERE app = ?1",
+                    Cipher::OVERHEAD
+                );
+                count(&sql, app.0)
+            }
+            (Account::Owner(user), Resource::Disks) => count(
+                "SELECT coalesce(sum(size_mib), 0) AS used FROM volumes WHERE app IN (
+                    SELECT app FROM app_owners WHERE user = ?1)",
+                user.0,
+            ),
+            // Builds are counted where they are queued; the others have another scope.
+            (Account::Owner(_), Resource::Builds | Resource::Mappings | Resource::ProcessTypes | Resource::Config)
+            | (
+                Account::App(_),
+                Resource::Apps
+                | Resource::Ports
+                | Resource::Tasks
+                | Resource::Instances
+                | Resource::Cpu
+                | Resource::Memory
+                | Resource::Disks
+                | Resource::Builds,
+            ) => Ok(0),
         }
-        (Account::App(app), Resource::ProcessTypes) => {
-            let types = demand::releases(t, app)?.into_values().map(|processes| processes.len()).max();
-            Ok(types.unwrap_or(0).try_into().unwrap_or(u64::MAX))
-        }
-        (Account::App(app), Resource::Config) => {
-            let sql = format!(
-                "SELECT coalesce(sum(length(name) + length(value) - {}), 0) AS used FROM config_vars WHERE app = ?1",
-                Cipher::OVERHEAD
-            );
-            count(&sql, app.0)
-        }
-        (Account::Owner(user), Resource::Disks) => count(
-            "SELECT coalesce(sum(size_mib), 0) AS used FROM volumes WHERE app IN (
-                SELECT app FROM app_owners WHERE user = ?1)",
-            user.0,
-        ),
-        // Builds are counted where they are queued; the others have another scope.
-        (Account::Owner(_), Resource::Builds | Resource::Mappings | Resource::ProcessTypes | Resource::Config)
-        | (
-            Account::App(_),
-            Resource::Apps
-            | Resource::Ports
-            | Resource::Tasks
-            | Resource::Instances
-            | Resource::Cpu
-            | Resource::Memory
-            | Resource::Disks
-            | Resource::Builds,
-        ) => Ok(0),
     }
 }
 
@@ -208,8 +232,8 @@ pub(super) fn check_config(t: &Transaction<'_>, limits: &Limits, app: AppId, byt
     let after = u64::try_from(bytes).unwrap_or(u64::MAX);
     let account = Account::App(app);
     match limit(t, limits, owner, Resource::Config)? {
-        Some(max) if after > max && after > used(t, limits, account, Resource::Config)? => {
-            Err(StoreError::Exhausted(refusal(t, owner, account, Resource::Config, max, after)?))
+        Some(max) if after > max && after > Meter::new(t, limits).used(account, Resource::Config)? => {
+            Err(StoreError::Exhausted(refusal(t, limits, owner, account, Resource::Config, max, after)?))
         }
         _ => Ok(()),
     }
@@ -240,11 +264,12 @@ impl Store {
             let mut query = t.prepare_cached("SELECT app FROM app_owners WHERE user = ?1")?;
             let apps = query.query_map([owner.0], |row| row.get("app").map(AppId))?;
             let apps: Vec<AppId> = apps.collect::<rusqlite::Result<_>>()?;
+            let mut meter = Meter::new(t, &limits);
             let row = |resource: Resource| {
                 let amount = match resource.scope() {
-                    QuotaScope::Owner => used(t, &limits, Account::Owner(owner), resource)?,
+                    QuotaScope::Owner => meter.used(Account::Owner(owner), resource)?,
                     QuotaScope::App => {
-                        let amounts = apps.iter().map(|app| used(t, &limits, Account::App(*app), resource));
+                        let amounts = apps.iter().map(|app| meter.used(Account::App(*app), resource));
                         amounts.collect::<Result<Vec<_>>>()?.into_iter().max().unwrap_or(0)
                     }
                 };

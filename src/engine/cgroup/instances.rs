@@ -9,7 +9,7 @@ use std::{
 
 use bollard::models::SystemInfoCgroupDriverEnum as CgroupDriver;
 
-use crate::cgroup::{Hierarchy, hierarchies};
+use crate::cgroup::{Hierarchy, hierarchies, remove_group_and_below};
 
 /// The control group of one owner's containers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,16 +85,12 @@ impl InstanceGroup {
         limit(memory, &of_owner, owner.memory_mib)
     }
 
-    /// Removes the groups, if no container is in them. Blocks.
+    /// Removes the groups, if no container is in them. Blocks for some seconds if the engine is removing the group of a container
+    /// in them.
     pub(in crate::engine) fn remove(&self) {
         let Some(name) = &self.name else { return };
         for hierarchy in hierarchies(&fs::read_to_string(&self.mounts).unwrap_or_default()) {
-            let folder = hierarchy.root.join(name);
-            // Most hierarchies have no group of this name.
-            for owner in fs::read_dir(&folder).into_iter().flatten().flatten() {
-                let _ = fs::remove_dir(owner.path());
-            }
-            let _ = fs::remove_dir(folder);
+            remove_group_and_below(&hierarchy.root.join(name));
         }
     }
 }

@@ -17,7 +17,7 @@ use super::{
     folders::create_private_folder,
     mount::{VOLUME_OPTIONS, mount, mounted_device, unmount_all_at},
 };
-use crate::engine::child;
+use crate::{data_dir::free_bytes, engine::child};
 
 /// Folder of the disk that containers get. It is missing as long as the disk is not mounted, so that no container writes to
 /// the host's disk instead.
@@ -282,12 +282,6 @@ impl VolumeDisk {
 
 /// Exit status of `fsck.ext4` that has repaired all errors (e2fsck(8)).
 const REPAIRED: i32 = 1;
-
-/// Free bytes of the file system of a folder, for those who are not root.
-fn free_bytes(folder: &Path) -> io::Result<u64> {
-    let fs = rustix::fs::statvfs(folder)?;
-    Ok(fs.f_bavail.saturating_mul(fs.f_frsize))
-}
 
 /// Extends a file and has the host's file system reserve its space, if it can. If there is too little, the file keeps its size.
 fn extend(file: &File, path: &Path, size: u64) -> io::Result<Reservation> {
