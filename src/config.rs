@@ -92,6 +92,9 @@ impl Config {
         if self.instances.disk_mib < 16 {
             return invalid("instances.disk_mib", "must be at least 16");
         }
+        if !(3..=30_000).contains(&self.instances.log_mib) {
+            return invalid("instances.log_mib", "must be from 3 to 30000");
+        }
         if let Err(why) = VolumeSize::try_from(self.volumes.size_mib) {
             return invalid("volumes.size_mib", &why);
         }
@@ -137,7 +140,6 @@ impl Config {
             ("ssh.max_unauthenticated_per_address", ssh.max_unauthenticated_per_address),
             ("ssh.max_connections_per_key", ssh.max_connections_per_key),
             ("ssh.max_connections_per_network", ssh.max_connections_per_network),
-            ("ssh.max_sessions_per_key", ssh.max_sessions_per_key),
             ("ssh.max_sessions_per_network", ssh.max_sessions_per_network),
         ];
         if let Some((key, _)) = at_least_one.into_iter().find(|(_, number)| *number == 0) {
@@ -155,11 +157,8 @@ impl Config {
     fn check_git(&self) -> Result<(), ConfigError> {
         let invalid = |key, message: &str| Err(ConfigError::Value { key, message: message.to_owned() });
         let git = &self.git;
-        if git.max_pushes == 0 || git.max_pushes_per_user == 0 {
-            return invalid("git", "max_pushes and max_pushes_per_user must be at least 1");
-        }
-        if git.max_push_bytes == 0 || git.max_repository_mib == 0 || git.max_objects == 0 || git.max_refs == 0 {
-            return invalid("git", "max_push_bytes, max_repository_mib, max_objects and max_refs must be at least 1");
+        if [git.max_pushes as u64, git.max_push_bytes, git.max_objects, git.max_refs].contains(&0) {
+            return invalid("git", "max_pushes, max_push_bytes, max_objects and max_refs must be at least 1");
         }
         if git.memory_mib < 32 || git.all_memory_mib < git.memory_mib || git.pids < 16 {
             return invalid(

@@ -15,7 +15,7 @@ mod shallow;
 
 pub use child::Streams;
 pub use error::ReceiveError;
-pub use handler::{Decided, PushHandler, RefUpdate, Rejection, RequestedPush, ServedApp};
+pub use handler::{Decided, PushHandler, Pusher, RefUpdate, Rejection, RequestedPush, ServedApp};
 
 use std::{
     fmt,
@@ -32,7 +32,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     config::Config,
     git::{QuotaExceeded, Repositories, Repository},
-    store::Actor,
 };
 use handler::DynPushHandler;
 use hook_server::HookServer;
@@ -56,7 +55,6 @@ struct ReceiverShared {
     hook_socket: PathBuf,
     hook_program: PathBuf,
     max_push_bytes: u64,
-    max_repository_bytes: u64,
     turns: PushTurns,
     tracker: TaskTracker,
 }
@@ -104,7 +102,6 @@ impl Receiver {
             hook_socket,
             hook_program,
             max_push_bytes: config.git.max_push_bytes,
-            max_repository_bytes: config.git.max_repository_mib << 20,
             turns: PushTurns::new(&config.git),
             tracker: tracker.clone(),
         })))
@@ -115,7 +112,7 @@ impl Receiver {
     pub async fn receive_pack(
         &self,
         app: ServedApp,
-        pusher: Actor,
+        pusher: Pusher,
         git_protocol: Option<String>,
         streams: Streams,
         hangup: CancellationToken,
@@ -158,15 +155,16 @@ impl Receiver {
     async fn push(
         &self,
         app: ServedApp,
-        pusher: Actor,
+        pusher: Pusher,
         git_protocol: Option<String>,
         mut streams: Streams,
         disconnected: CancellationToken,
     ) -> u32 {
         let this = &self.0;
-        let repository = this.repositories.get(&app.name);
+        let Pusher { actor: pusher, max_pushes, max_repository_bytes } = pusher;
+        let repository = this.repositories.get(&app.name).limited_to(max_repository_bytes);
         let turn = tokio::select! {
-            turn = this.turns.turn(pusher.user, &mut streams.stderr) => turn,
+            turn = this.turns.turn(pusher.user, max_pushes, &mut streams.stderr) => turn,
             () = disconnected.cancelled() => return child::FAILED,
         };
         let turn = match turn {
@@ -181,7 +179,7 @@ impl Receiver {
             kept = repository.protect_objects() => kept,
             () = disconnected.cancelled() => return child::FAILED,
         };
-        let limit = self.pack_limit(&repository).await;
+        let limit = self.pack_limit(&repository, max_repository_bytes).await;
         let group = this.repositories.group();
         let push = Arc::new(Push {
             repository: repository.clone(),
@@ -234,16 +232,13 @@ impl Receiver {
     }
 
     /// The maximum size of a pack: that of each push, or what is left of the repository's quota.
-    async fn pack_limit(&self, repository: &Repository) -> PackLimit {
+    async fn pack_limit(&self, repository: &Repository, max: u64) -> PackLimit {
         let of_push = PackLimit::Push { max: self.0.max_push_bytes };
         match repository.room().await {
             Ok((used, left)) if left < self.0.max_push_bytes => {
                 // What a small pack exceeds is measured after it was received, and deletions have none.
                 let left = left.max(MIN_PACK_LIMIT).min(self.0.max_push_bytes);
-                PackLimit::Repository(
-                    QuotaExceeded::PackTooLarge { used, max: self.0.max_repository_bytes, left },
-                    left,
-                )
+                PackLimit::Repository(QuotaExceeded::PackTooLarge { used, max, left }, left)
             }
             Ok(_) => of_push,
             Err(error) => {

@@ -94,8 +94,6 @@ section! {
         max_connections_per_key: usize = 64,
         /// Maximum number of connections from one network, but for those of admins.
         max_connections_per_network: usize = 256,
-        /// Maximum number of commands and pushes of one key that run at the same time.
-        max_sessions_per_key: usize = 64,
         /// Maximum number of commands and pushes from one network that run at the same time, but for those of admins.
         max_sessions_per_network: usize = 256,
         /// Seconds without traffic after which a connection is closed.
@@ -112,8 +110,6 @@ section! {
         max_push_bytes: u64 = 2 << 30,
         /// Maximum number of pushes that run at the same time; further ones wait, those of users with few pushes first.
         max_pushes: usize = 32,
-        /// Maximum number of pushes of one user that run at the same time.
-        max_pushes_per_user: usize = 8,
         /// Seconds after which a push that waits is refused.
         push_wait_seconds: u64 = 600,
         /// Memory of git's processes of one push or fetch, in MiB.
@@ -122,8 +118,6 @@ section! {
         all_memory_mib: u64 = 4096,
         /// Processes and threads of one push or fetch.
         pids: u32 = 512,
-        /// Maximum size of an app's repository, in MiB.
-        max_repository_mib: u64 = 4096,
         /// Maximum number of objects of an app's repository.
         max_objects: u64 = 5_000_000,
         /// Maximum number of branches and tags of an app's repository.
@@ -233,6 +227,8 @@ section! {
         pids: u32 = 512,
         /// What one instance or task may write besides its volumes, in MiB; one that has written more is killed.
         disk_mib: u64 = 1024,
+        /// Log that the engine keeps of one instance or task, in MiB: the newest two thirds at least.
+        log_mib: u64 = 30,
         /// Grace period, in seconds: the time between SIGTERM and SIGKILL. `ps:set` sets that of a process type.
         stop_grace_seconds: u64 = 10,
         /// Seconds after which a draining instance is stopped even if requests are in flight.
@@ -285,8 +281,18 @@ section! {
         config_bytes_per_app: u64 = 256 * 1024,
         /// Declared sizes of all volumes, in MiB.
         disks_mib: u64 = 20_480,
+        /// Repository of each app, in MiB.
+        repository_mib_per_app: u64 = 4096,
+        /// Blobs of the images of all apps, in MiB.
+        images_mib: u64 = 51_200,
+        /// Logs that the engine keeps of all instances and tasks (`instances.log_mib` of each), in MiB.
+        logs_mib: u64 = 8192,
         /// Builds that run at a time.
         builds: u64 = 2,
+        /// Pushes of a user that run at a time; further ones wait.
+        pushes: u64 = 8,
+        /// Commands and pushes of a user over SSH that run at a time.
+        sessions: u64 = 64,
     }
 }
 
@@ -304,7 +310,12 @@ impl Quota {
             Resource::Memory => ("memory_mib", self.memory_mib),
             Resource::Config => ("config_bytes_per_app", self.config_bytes_per_app),
             Resource::Disks => ("disks_mib", self.disks_mib),
+            Resource::Repository => ("repository_mib_per_app", self.repository_mib_per_app),
+            Resource::Images => ("images_mib", self.images_mib),
+            Resource::Logs => ("logs_mib", self.logs_mib),
             Resource::Builds => ("builds", self.builds),
+            Resource::Pushes => ("pushes", self.pushes),
+            Resource::Sessions => ("sessions", self.sessions),
         }
     }
 }

@@ -88,7 +88,7 @@ impl Deployer {
         };
         let image = match self.built_before(app, &key, reuse, log.progress()).await {
             Ok(Some(image)) => Ok(image),
-            Ok(None) => self.build(app, method, source, reuse, log.progress(), work.cancel()).await,
+            Ok(None) => self.build_within_quota(app, method, source, reuse, log.progress(), work.cancel()).await,
             Err(error) => Err(error),
         };
         let image = image.map_err(|error| work.explain(error.without_values(&env)));
@@ -130,6 +130,24 @@ impl Deployer {
         let key = recipe.key(&source.tree);
         let method = Method::Buildpacks(Box::new(recipe));
         Ok(Plan { app_json, summary, without_web, method, source, key, env })
+    }
+
+    /// Builds the image, and refuses it if the images of the app's owner are then too large.
+    async fn build_within_quota(
+        &self,
+        app: &App,
+        method: Method,
+        source: Source,
+        reuse: Reuse,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<(Digest, Vec<UsedBuildpack>), DeployError> {
+        let build = self.build(app, method, source, reuse, progress, cancel);
+        let (built, blobs) = tokio::try_join!(build, self.owner_blobs(app.id))?;
+        if let Some(blobs) = blobs {
+            self.check_images(app.id, blobs, &built.0).await?;
+        }
+        Ok(built)
     }
 
     /// The complete image that an earlier build with this key made, if it may be used again.

@@ -75,6 +75,8 @@ pub struct ContainerSpec {
     pub group: OwnerGroup,
     /// Maximum number of processes and threads.
     pub pids: u32,
+    /// Log that is kept of what it prints, in MiB, in [`LOG_FILES`] files.
+    pub log_mib: u64,
     /// Grace period: the time between SIGTERM and SIGKILL.
     pub stop_grace: Duration,
     /// Whether user and stop signal are those of the image. Such an image may start as root, which then has the
@@ -134,7 +136,7 @@ impl Containers {
             pids_limit: Some(i64::from(spec.pids)),
             oom_score_adj: Some(OomScore::Instance.value().into()),
             mounts: Some(mounts.map(|each| mount(&each)).collect()),
-            log_config: Some(log_config(attached)),
+            log_config: Some(log_config(attached, spec.log_mib)),
             console_size: match spec.input {
                 Input::Terminal(size) => console_size(size),
                 Input::None | Input::Pipe => None,
@@ -170,13 +172,20 @@ fn cpu_shares(reserve: CpuMillis) -> i64 {
     (i64::from(reserve.millis()) * 1024 / 1000).max(2)
 }
 
+/// Number of files of a log: the oldest is removed when the newest is full.
+const LOG_FILES: u64 = 3;
+
 /// What is printed to an attached client is not kept: it may be a dump of a database.
-fn log_config(attached: bool) -> HostConfigLogConfig {
+fn log_config(attached: bool, mib: u64) -> HostConfigLogConfig {
     if attached {
         return HostConfigLogConfig { typ: Some("none".to_owned()), config: None };
     }
-    let options = [("max-size", "10m"), ("max-file", "3"), ("compress", "false")];
-    let bounds = options.map(|(k, v)| (k.to_owned(), v.to_owned()));
+    let options = [
+        ("max-size", format!("{}k", mib * 1024 / LOG_FILES)),
+        ("max-file", LOG_FILES.to_string()),
+        ("compress", "false".to_owned()),
+    ];
+    let bounds = options.map(|(name, value)| (name.to_owned(), value));
     // `json-file` would replace every byte that is not UTF-8, also of a character that is split after 16 KiB.
     HostConfigLogConfig { typ: Some("local".to_owned()), config: Some(bounds.into_iter().collect()) }
 }

@@ -63,7 +63,7 @@ impl Repositories {
         let path = self.dir().join(format!("fetched.new-{:016x}", rand::random::<u64>()));
         self.init(&path).await?;
         let name = "fetched".parse().map_err(|_| GitError::Unexpected("fetched".to_owned()))?;
-        let repository = Repository { repositories: self.clone(), app: name, path: path.clone() };
+        let repository = Repository { path: path.clone(), ..self.get(&name) };
         match self.fetch_into(&repository, url, reference, folder, from).await {
             Ok(source) => Ok(Fetched { folder: path, source }),
             Err(error) => {

@@ -38,7 +38,7 @@ impl Repository {
         let pack_folder = self.path.join("objects/pack");
         let packs = blocking(move || packs(&pack_folder)).await.map_err(failed("read", &self.path))?;
         // A full repository is repacked to the last byte, but not again while nothing can have become garbage.
-        let (used, max) = (self.object_use().await?.bytes, self.repositories.quota().bytes);
+        let (used, max) = (self.object_use().await?.bytes, self.max_bytes);
         let is_full = if usage.has_deleted_refs.load(Ordering::Acquire) {
             used >= max / 8 * 7
         } else {

@@ -30,8 +30,13 @@ pub(super) struct ObjectUse {
 impl Repository {
     /// Size of all objects, in bytes, and what is left of the quota.
     pub async fn room(&self) -> Result<(u64, u64)> {
-        let used = self.object_use().await?.bytes;
-        Ok((used, self.repositories.quota().bytes.saturating_sub(used)))
+        let used = self.size().await?;
+        Ok((used, self.max_bytes.saturating_sub(used)))
+    }
+
+    /// Size of all objects, in bytes.
+    pub async fn size(&self) -> Result<u64> {
+        Ok(self.object_use().await?.bytes)
     }
 
     pub(super) async fn object_use(&self) -> Result<ObjectUse> {
@@ -48,8 +53,8 @@ impl Repository {
     pub async fn check_quota(&self, reader: &Reader, new_refs: u64) -> Result<Result<(), QuotaExceeded>> {
         let quota = self.repositories.quota();
         let used = self.object_use().await?;
-        if used.bytes > quota.bytes {
-            return Ok(Err(QuotaExceeded::Bytes { used: used.bytes, max: quota.bytes }));
+        if used.bytes > self.max_bytes {
+            return Ok(Err(QuotaExceeded::Bytes { used: used.bytes, max: self.max_bytes }));
         }
         if used.objects > quota.objects {
             return Ok(Err(QuotaExceeded::Objects { used: used.objects, max: quota.objects }));

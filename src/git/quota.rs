@@ -1,11 +1,11 @@
 //! What a repository may have: bytes, objects and refs.
 
-use crate::config::Git;
+use crate::config::Config;
 
 /// Limits of each repository.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Quota {
-    /// Size of all objects, as they are stored, in bytes.
+    /// Size of all objects, as they are stored, in bytes, unless the repository has a limit of its own.
     pub(super) bytes: u64,
     /// Number of objects.
     pub(super) objects: u64,
@@ -18,7 +18,7 @@ pub(super) struct Quota {
 pub enum QuotaExceeded {
     /// The pack does not fit into what is left.
     #[error(
-        "the repository has {} of at most {} (git.max_repository_mib), and the pack is larger than the {} that are left; delete \
+        "the repository has {} of at most {} (quota shows the limit), and the pack is larger than the {} that are left; delete \
          branches and tags that are not needed, take large files out, or ask an admin for more",
         mib(*used), mib(*max), mib(*left)
     )]
@@ -32,7 +32,7 @@ pub enum QuotaExceeded {
     },
     /// The repository is too large.
     #[error(
-        "the repository has {} with this push, and at most {} are allowed (git.max_repository_mib); delete branches and tags that \
+        "the repository has {} with this push, and at most {} are allowed (quota shows the limit); delete branches and tags that \
          are not needed, or ask an admin for more",
         mib(*used), mib(*max)
     )]
@@ -73,8 +73,9 @@ fn mib(bytes: u64) -> String {
 }
 
 impl Quota {
-    pub(super) fn new(config: &Git) -> Self {
-        Self { bytes: config.max_repository_mib << 20, objects: config.max_objects, refs: config.max_refs }
+    pub(super) fn new(config: &Config) -> Self {
+        let bytes = config.quota.repository_mib_per_app << 20;
+        Self { bytes, objects: config.git.max_objects, refs: config.git.max_refs }
     }
 }
 

@@ -70,7 +70,7 @@ impl Repositories {
         let install = move || program::install(&original, &installed);
         blocking(install).await.map_err(failed("write", &program))?;
         let groups = server_id.map_or_else(|| Groups::none(&config.git), |id| Groups::new(id, &config.git));
-        let quota = Quota::new(&config.git);
+        let quota = Quota::new(config);
         let user_id = config.user_id;
         let shared = RepositoriesShared { dir, home, program, user_id, max_source_bytes, groups, quota, usages };
         let repositories = Self(Arc::new(shared));

@@ -17,6 +17,8 @@ pub struct Repository {
     pub(super) repositories: Repositories,
     pub(super) app: AppName,
     pub(super) path: PathBuf,
+    /// Maximum size of all objects, in bytes.
+    pub(super) max_bytes: u64,
 }
 
 /// Ref that keeps the commit that is being deployed; the settings hide it from clients.
@@ -43,11 +45,17 @@ const NO_OBJECT: &str = "0000000000000000000000000000000000000000";
 impl Repositories {
     /// The repository of an app; it need not exist.
     pub fn get(&self, app: &AppName) -> Repository {
-        Repository { repositories: self.clone(), app: app.clone(), path: self.path(app) }
+        let max_bytes = self.quota().bytes;
+        Repository { repositories: self.clone(), app: app.clone(), path: self.path(app), max_bytes }
     }
 }
 
 impl Repository {
+    /// The same with this maximum size of all objects, in bytes.
+    pub fn limited_to(self, max_bytes: u64) -> Self {
+        Self { max_bytes, ..self }
+    }
+
     /// Folder of the repository.
     pub fn path(&self) -> &Path {
         &self.path

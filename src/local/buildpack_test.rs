@@ -140,6 +140,7 @@ impl BuildpackTest<'_> {
             reserve: PartialSize::default(),
             group: OwnerGroup { name: "admins".to_owned(), memory_mib: None },
             pids: limits.pids,
+            log_mib: limits.log_mib,
             stop_grace: Duration::from_secs(1),
             own_user: false,
             input: Input::None,

@@ -28,8 +28,18 @@ pub enum Resource {
     Config,
     /// Declared sizes of all volumes, in MiB.
     Disks,
+    /// The repository of one app, in MiB.
+    Repository,
+    /// Blobs of the images of all apps, each once, without those of stacks and offered images, in MiB.
+    Images,
+    /// Logs that the engine keeps of all declared instances and unended tasks, in MiB.
+    Logs,
     /// Builds that run at a time.
     Builds,
+    /// Pushes that run at a time.
+    Pushes,
+    /// Commands and pushes over SSH that run at a time.
+    Sessions,
 }
 
 /// What a limit counts.
@@ -43,7 +53,7 @@ pub enum QuotaScope {
 
 impl Resource {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 16] = [
         Self::Apps,
         Self::Ports,
         Self::Mappings,
@@ -54,7 +64,12 @@ impl Resource {
         Self::Memory,
         Self::Config,
         Self::Disks,
+        Self::Repository,
+        Self::Images,
+        Self::Logs,
         Self::Builds,
+        Self::Pushes,
+        Self::Sessions,
     ];
 
     /// Name that is stored and shown.
@@ -70,14 +85,19 @@ impl Resource {
             Self::Memory => "memory",
             Self::Config => "config",
             Self::Disks => "disks",
+            Self::Repository => "repository",
+            Self::Images => "images",
+            Self::Logs => "logs",
             Self::Builds => "builds",
+            Self::Pushes => "pushes",
+            Self::Sessions => "sessions",
         }
     }
 
     /// What its limit counts.
     pub fn scope(self) -> QuotaScope {
         match self {
-            Self::Mappings | Self::ProcessTypes | Self::Config => QuotaScope::App,
+            Self::Mappings | Self::ProcessTypes | Self::Config | Self::Repository => QuotaScope::App,
             Self::Apps
             | Self::Ports
             | Self::Instances
@@ -85,7 +105,11 @@ impl Resource {
             | Self::Cpu
             | Self::Memory
             | Self::Disks
-            | Self::Builds => QuotaScope::Owner,
+            | Self::Images
+            | Self::Logs
+            | Self::Builds
+            | Self::Pushes
+            | Self::Sessions => QuotaScope::Owner,
         }
     }
 
@@ -103,7 +127,12 @@ impl Resource {
             Self::Memory => format!("{amount} MiB of memory for instances and tasks"),
             Self::Config => format!("{amount} bytes of config vars"),
             Self::Disks => format!("{amount} MiB of volumes"),
+            Self::Repository => format!("{amount} MiB in its repository"),
+            Self::Images => format!("{amount} MiB of images"),
+            Self::Logs => format!("{amount} MiB of logs of instances and tasks"),
             Self::Builds => of("build at a time", "builds at a time"),
+            Self::Pushes => of("push at a time", "pushes at a time"),
+            Self::Sessions => of("command or push at a time", "commands and pushes at a time"),
         }
     }
 }
@@ -114,13 +143,13 @@ impl Resource {
         if self == Self::Cpu { thousandths(amount) } else { amount.to_string() }
     }
 
-    /// Reads an amount: a number; of CPU, one such as `1.5`; of memory, MiB, or with a unit such as `4g`.
+    /// Reads an amount: a number; of CPU, one such as `1.5`; of memory and disk space, MiB, or with a unit such as `4g`.
     pub fn parse_amount(self, text: &str) -> Result<u64, String> {
         let number = text.parse::<u32>().map(u64::from);
         match self {
-            Self::Cpu | Self::Memory | Self::Disks if text == "0" => Ok(0),
+            _ if text == "0" => Ok(0),
             Self::Cpu => text.parse::<CpuMillis>().map(|cpu| cpu.millis().into()),
-            Self::Memory | Self::Disks => text.parse::<MemoryMib>().map(MemoryMib::mebibytes),
+            Self::Memory | Self::Disks | Self::Repository | Self::Images | Self::Logs => text.parse::<MemoryMib>().map(MemoryMib::mebibytes),
             Self::Apps
             | Self::Ports
             | Self::Mappings
@@ -128,7 +157,9 @@ impl Resource {
             | Self::ProcessTypes
             | Self::Tasks
             | Self::Config
-            | Self::Builds => {
+            | Self::Builds
+            | Self::Pushes
+            | Self::Sessions => {
                 number.map_err(|_| format!("{:?} is no limit of {self}; write a number", Line::excerpt(text)))
             }
         }

@@ -18,9 +18,9 @@ use super::{
 use crate::{
     deploy::{DeployError, Deployer},
     git::Reader,
-    model::{AppName, Right},
+    model::{AppName, Resource, Right},
     progress::{self, Progress},
-    receive::{Decided, PushHandler, RefUpdate, Rejection, RequestedPush, ServedApp},
+    receive::{Decided, PushHandler, Pusher, RefUpdate, Rejection, RequestedPush, ServedApp},
     store::{Actor, App, Effect, NewEvent, Outcome, Store},
 };
 
@@ -35,13 +35,29 @@ pub(super) const GIT_RIGHT: Right = Right::Deploy;
 pub(super) const GIT: [(&str, Effect); 2] = [(PUSH, Effect::Change), (FETCH, Effect::Read)];
 
 impl Operations {
-    /// Finds the app that a push goes to; the first push to a new name creates it. What the push does is recorded by
+    /// Finds the app that a push goes to, and what the pusher may do; the first push to a new name creates it. What the push does is recorded by
     /// [`AuditedPushes`].
-    pub async fn authorize_push(&self, caller: &Caller, name: AppName) -> Result<App> {
+    pub async fn authorize_push(&self, caller: &Caller, name: AppName) -> Result<(App, Pusher)> {
         match self.find_or_create(caller, &name).await {
-            Ok(app) => Ok(app),
+            Ok(app) => {
+                let pusher = self.pusher(caller, &app).await?;
+                Ok((app, pusher))
+            }
             Err(failure) => Err(self.refused(entry(&caller.actor, PUSH, Effect::Change, name), failure).await),
         }
+    }
+
+    async fn pusher(&self, caller: &Caller, app: &App) -> Result<Pusher> {
+        let pushes = match caller.actor.user {
+            Some(user) => self.store.limit_of(user, Resource::Pushes).await?,
+            None => None,
+        };
+        let repository_mib = self.store.owner_and_limit(app.id, Resource::Repository).await?.1;
+        Ok(Pusher {
+            actor: caller.actor.clone(),
+            max_pushes: pushes.map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX)),
+            max_repository_bytes: repository_mib.map_or(u64::MAX, |mib| mib.saturating_mul(1 << 20)),
+        })
     }
 
     async fn find_or_create(&self, caller: &Caller, name: &AppName) -> Result<App> {

@@ -12,6 +12,7 @@ use super::{
     target::Server,
 };
 use crate::{
+    deploy::OwnerDiskUse,
     model::{QuotaScope, Resource, Right, UserName},
     store::{Effect, QuotaRow},
 };
@@ -37,7 +38,8 @@ pub struct UserQuota {
 /// A limit of a user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct QuotaLimit {
-    /// What is limited; `cpu` counts thousandths of a CPU, `memory` and `disks` MiB, `config` bytes.
+    /// What is limited; `cpu` counts thousandths of a CPU, `memory`, `disks`, `repository`,
+    /// `images` and `logs` MiB, `config` bytes.
     pub resource: Resource,
     /// Whether the limit holds for each app, or for all apps together.
     pub per_app: bool,
@@ -168,7 +170,14 @@ const MAX_LIMIT: u64 = 1_000_000_000_000;
 async fn quota_of(context: &Context<'_>, name: UserName) -> Result<UserQuota> {
     let user = context.store.user_named(name).await?;
     let rows = context.store.quotas(user.id).await?;
-    Ok(UserQuota { user: user.name, limits: rows.into_iter().map(QuotaLimit::from).collect() })
+    let mut limits: Vec<_> = rows.into_iter().map(QuotaLimit::from).collect();
+    let OwnerDiskUse { repository_mib, images_mib } = context.deployer.owner_disk_use(user.id).await?;
+    for (resource, used) in [(Resource::Repository, repository_mib), (Resource::Images, images_mib)] {
+        for limit in limits.iter_mut().filter(|limit| limit.resource == resource) {
+            limit.used = Some(used);
+        }
+    }
+    Ok(UserQuota { user: user.name, limits })
 }
 
 #[cfg(test)]

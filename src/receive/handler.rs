@@ -26,6 +26,17 @@ impl From<&App> for ServedApp {
     }
 }
 
+/// Who pushes, and how much of it.
+#[derive(Debug, Clone)]
+pub struct Pusher {
+    /// Identity.
+    pub actor: Actor,
+    /// Pushes of this user that may run at a time.
+    pub max_pushes: usize,
+    /// Maximum size of the app's repository, in bytes.
+    pub max_repository_bytes: u64,
+}
+
 /// All that a push asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestedPush {

@@ -16,7 +16,6 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct PushTurns {
     turns: Turns<Option<UserId>>,
-    max_per_user: usize,
     timeout: Duration,
 }
 
@@ -27,7 +26,7 @@ pub(super) type PushTurn = Turn<Option<UserId>>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the push has waited for {seconds} s (git.push_wait_seconds), and as many run as may at a time (git.max_pushes, \
-     git.max_pushes_per_user), with {ahead} to end before it; push again later"
+     and quota for one user), with {ahead} to end before it; push again later"
 )]
 pub(super) struct WaitedTooLong {
     ahead: usize,
@@ -38,18 +37,18 @@ impl PushTurns {
     pub(super) fn new(config: &Git) -> Self {
         Self {
             turns: Turns::new(config.max_pushes),
-            max_per_user: config.max_pushes_per_user,
             timeout: Duration::from_secs(config.push_wait_seconds),
         }
     }
 
-    /// Waits for a turn of the user; tells the client how many pushes must end before, whenever that changes.
+    /// Waits for a turn of the user, who may have at most `max` at a time; tells the client how many pushes must end before, whenever that changes.
     pub(super) async fn turn(
         &self,
         user: Option<UserId>,
+        max: usize,
         client: &mut (impl AsyncWrite + Unpin),
     ) -> Result<PushTurn, WaitedTooLong> {
-        let mut ticket = self.turns.draw(user, self.max_of(user));
+        let mut ticket = self.turns.draw(user, max);
         let mut waits_for = 0;
         let waiting = async {
             loop {
@@ -67,11 +66,6 @@ impl PushTurns {
         let turn = tokio::time::timeout(self.timeout, waiting).await;
         turn.map_err(|_| WaitedTooLong { ahead: waits_for, seconds: self.timeout.as_secs() })
     }
-
-    /// Maximum number of pushes of a user. The only place that knows where the number is from.
-    fn max_of(&self, _user: Option<UserId>) -> usize {
-        self.max_per_user
-    }
 }
 
 #[cfg(test)]
@@ -84,16 +78,16 @@ mod tests {
     #[tokio::test]
     async fn a_push_that_waits_too_long_is_refused_and_its_place_is_free() {
         let turns =
-            PushTurns::new(&Git { max_pushes: 2, max_pushes_per_user: 1, push_wait_seconds: 0, ..Git::default() });
+            PushTurns::new(&Git { max_pushes: 2, push_wait_seconds: 0, ..Git::default() });
         let mut printed = Vec::new();
-        let running = turns.turn(ANN, &mut printed).await.unwrap();
-        let refused = turns.turn(ANN, &mut printed).await.unwrap_err();
+        let running = turns.turn(ANN, 1, &mut printed).await.unwrap();
+        let refused = turns.turn(ANN, 1, &mut printed).await.unwrap_err();
         assert_eq!(refused, WaitedTooLong { ahead: 1, seconds: 0 });
         assert_eq!(String::from_utf8(printed).unwrap(), "-----> Waiting for 1 push to end before this one\n");
         let mut printed = Vec::new();
-        let of_bob = turns.turn(BOB, &mut printed).await.unwrap();
+        let of_bob = turns.turn(BOB, 1, &mut printed).await.unwrap();
         drop(running);
-        let again = turns.turn(ANN, &mut printed).await.unwrap();
+        let again = turns.turn(ANN, 1, &mut printed).await.unwrap();
         assert_eq!(printed, b"");
         drop((again, of_bob));
     }

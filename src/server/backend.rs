@@ -36,8 +36,8 @@ impl ssh::Backend for ServerBackend {
         hangup: CancellationToken,
     ) -> u8 {
         match self.operations.authorize_push(caller, app).await {
-            Ok(app) => {
-                let (pusher, streams) = (caller.actor.clone(), git_streams(streams));
+            Ok((app, pusher)) => {
+                let streams = git_streams(streams);
                 status(self.receiver.receive_pack((&app).into(), pusher, git_protocol, streams, hangup).await)
             }
             Err(failure) => commands::refuse(streams, "", &failure).await,

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     keys,
-    model::{ClientNetwork, TerminalSize},
+    model::{ClientNetwork, Resource, TerminalSize},
     operations::Caller,
     store::Key,
 };
@@ -76,12 +76,12 @@ impl<B: Backend> Handler<B> {
         }
     }
 
-    /// A session of the key, for one request.
-    fn session(&self, key: &Key) -> Result<Share, LimitReached> {
+    /// A session of the key, for one request, of a user who may have at most `max`.
+    fn session(&self, key: &Key, max: Option<u64>) -> Result<Share, LimitReached> {
         if let Some(Err(limit)) = &self.share {
             return Err(limit.clone());
         }
-        let session = self.limits.shares.session(key, self.network);
+        let session = self.limits.shares.session(key, self.network, max);
         if let Err(limit) = &session {
             self.log_refusal(key, limit);
         }
@@ -119,7 +119,14 @@ impl<B: Backend> Handler<B> {
                 return session.channel_failure(id);
             }
         };
-        let share = self.session(&key);
+        let max_sessions = match self.server.store.limit_of(key.user, Resource::Sessions).await {
+            Ok(max) => max,
+            Err(error) => {
+                tracing::error!(%error, "cannot look up the limit of a user's sessions");
+                return session.channel_failure(id);
+            }
+        };
+        let share = self.session(&key, max_sessions);
         let caller = Caller::of_key(key, self.peer.ip().to_canonical().to_string());
         self.connection.touch();
         let Some(open) = self.channels.get_mut(&id) else { return session.channel_failure(id) };

@@ -7,7 +7,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::{config::Ssh, model::ClientNetwork, store::Key};
+use crate::{
+    config::Ssh,
+    model::{ClientNetwork, UserName},
+    store::{Key, UserId},
+};
 
 /// Why a client gets no connection, or no session, at the moment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,15 +43,15 @@ pub(super) enum LimitReached {
         /// Limit that applies to the client.
         max: usize,
     },
-    /// Of sessions of a key.
+    /// Of sessions of a user.
     #[error(
-        "your key {key:?} has {max} running commands and pushes already (ssh.max_sessions_per_key); end some, then try again"
+        "{user} may have {max} commands and pushes at a time, and they run already; end some, then try again: quota shows the limit"
     )]
-    SessionsOfKey {
-        /// Name of the key.
-        key: String,
+    SessionsOfUser {
+        /// The user.
+        user: UserName,
         /// Limit.
-        max: usize,
+        max: u64,
     },
     /// Of sessions from a network.
     #[error(
@@ -68,7 +72,6 @@ pub(super) struct Shares {
     reserved_for_admins: usize,
     max_connections_per_key: usize,
     max_connections_per_network: usize,
-    max_sessions_per_key: usize,
     max_sessions_per_network: usize,
     taken: Mutex<Taken>,
 }
@@ -83,9 +86,17 @@ struct Taken {
 #[derive(Debug, Default)]
 struct Counts {
     all: usize,
-    /// By the fingerprint.
-    keys: HashMap<String, usize>,
+    holders: HashMap<Holder, usize>,
     networks: HashMap<ClientNetwork, usize>,
+}
+
+/// Who has a share.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Holder {
+    /// The key with this fingerprint has connections.
+    Key(String),
+    /// A user has sessions.
+    User(UserId),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -99,7 +110,7 @@ enum Kind {
 pub(super) struct Share {
     shares: Arc<Shares>,
     kind: Kind,
-    fingerprint: String,
+    holder: Holder,
     network: ClientNetwork,
 }
 
@@ -110,7 +121,6 @@ impl Shares {
             reserved_for_admins: config.reserved_for_admins,
             max_connections_per_key: config.max_connections_per_key,
             max_connections_per_network: config.max_connections_per_network,
-            max_sessions_per_key: config.max_sessions_per_key,
             max_sessions_per_network: config.max_sessions_per_network,
             taken: Mutex::default(),
         })
@@ -122,7 +132,8 @@ impl Shares {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let counts = &mut taken.connections;
         let max = self.max_connections_per_key;
-        if counts.of_key(key) >= max {
+        let holder = Holder::Key(key.fingerprint.clone());
+        if counts.of(&holder) >= max {
             return Err(LimitReached::ConnectionsOfKey { key: key.name.to_string(), max });
         }
         let max = self.max_connections_per_network;
@@ -134,40 +145,42 @@ impl Shares {
         if counts.all >= max {
             return Err(LimitReached::Connections { max });
         }
-        Ok(self.share(counts, Kind::Connection, key, network))
+        Ok(self.share(counts, Kind::Connection, holder, network))
     }
 
-    /// Counts a session: a command, a push or a fetch.
-    pub(super) fn session(self: &Arc<Self>, key: &Key, network: ClientNetwork) -> Result<Share, LimitReached> {
+    /// Counts a session, which is a command, a push or a fetch, of a user who may have at most `max`; `None` for any number.
+    pub(super) fn session(
+        self: &Arc<Self>,
+        key: &Key,
+        network: ClientNetwork,
+        max: Option<u64>,
+    ) -> Result<Share, LimitReached> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let counts = &mut taken.sessions;
-        let max = self.max_sessions(key);
-        if counts.of_key(key) >= max {
-            return Err(LimitReached::SessionsOfKey { key: key.name.to_string(), max });
+        let holder = Holder::User(key.user);
+        if let Some(max) = max
+            && counts.of(&holder) as u64 >= max
+        {
+            return Err(LimitReached::SessionsOfUser { user: key.user_name.clone(), max });
         }
         let max = self.max_sessions_per_network;
         if !key.admin && counts.of_network(network) >= max {
             return Err(LimitReached::SessionsOfNetwork { network, max });
         }
-        Ok(self.share(counts, Kind::Session, key, network))
+        Ok(self.share(counts, Kind::Session, holder, network))
     }
 
-    /// Maximum number of sessions of a key. The only place that knows where the number is from.
-    fn max_sessions(&self, _key: &Key) -> usize {
-        self.max_sessions_per_key
-    }
-
-    fn share(self: &Arc<Self>, counts: &mut Counts, kind: Kind, key: &Key, network: ClientNetwork) -> Share {
+    fn share(self: &Arc<Self>, counts: &mut Counts, kind: Kind, holder: Holder, network: ClientNetwork) -> Share {
         counts.all += 1;
-        *counts.keys.entry(key.fingerprint.clone()).or_default() += 1;
+        *counts.holders.entry(holder.clone()).or_default() += 1;
         *counts.networks.entry(network).or_default() += 1;
-        Share { shares: Arc::clone(self), kind, fingerprint: key.fingerprint.clone(), network }
+        Share { shares: Arc::clone(self), kind, holder, network }
     }
 }
 
 impl Counts {
-    fn of_key(&self, key: &Key) -> usize {
-        self.keys.get(&key.fingerprint).copied().unwrap_or(0)
+    fn of(&self, holder: &Holder) -> usize {
+        self.holders.get(holder).copied().unwrap_or(0)
     }
 
     fn of_network(&self, network: ClientNetwork) -> usize {
@@ -183,7 +196,7 @@ impl Drop for Share {
             Kind::Session => &mut taken.sessions,
         };
         counts.all -= 1;
-        count_down(&mut counts.keys, &self.fingerprint);
+        count_down(&mut counts.holders, &self.holder);
         count_down(&mut counts.networks, &self.network);
     }
 }
@@ -205,7 +218,7 @@ mod tests {
     fn key(name: &str, admin: bool) -> Key {
         Key {
             id: KeyId(1),
-            user: UserId(1),
+            user: UserId(name.bytes().map(i64::from).sum()),
             user_name: name.parse().unwrap(),
             admin,
             machine: false,
@@ -226,7 +239,6 @@ mod tests {
             reserved_for_admins: 2,
             max_connections_per_key: 3,
             max_connections_per_network: 4,
-            max_sessions_per_key: 2,
             max_sessions_per_network: 3,
             ..Ssh::default()
         })
@@ -248,17 +260,17 @@ mod tests {
         of_ann.pop();
         let again = shares.connection(&bob, home).unwrap();
 
-        let sessions: Vec<_> = (0..2).map(|_| shares.session(&ann, home).unwrap()).collect();
+        let sessions: Vec<_> = (0..2).map(|_| shares.session(&ann, home, Some(2)).unwrap()).collect();
         assert_eq!(
-            shares.session(&ann, home).unwrap_err(),
-            LimitReached::SessionsOfKey { key: "ann".to_owned(), max: 2 }
+            shares.session(&ann, home, Some(2)).unwrap_err(),
+            LimitReached::SessionsOfUser { user: ann.user_name.clone(), max: 2 }
         );
-        let session = shares.session(&bob, home).unwrap();
-        assert_eq!(shares.session(&bob, home).unwrap_err(), LimitReached::SessionsOfNetwork { network: home, max: 3 });
+        let session = shares.session(&bob, home, None).unwrap();
+        assert_eq!(shares.session(&bob, home, None).unwrap_err(), LimitReached::SessionsOfNetwork { network: home, max: 3 });
         drop((of_ann, of_bob, again, sessions, session));
         let taken = shares.taken.lock().unwrap();
         for counts in [&taken.connections, &taken.sessions] {
-            assert_eq!((counts.all, counts.keys.len(), counts.networks.len()), (0, 0, 0));
+            assert_eq!((counts.all, counts.holders.len(), counts.networks.len()), (0, 0, 0));
         }
     }
 

@@ -18,6 +18,7 @@ use crate::model::{MemoryMib, PartialSize, ProcessType, Size, SizeTarget};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Demand {
     pub(super) instances: u64,
+    pub(super) tasks: u64,
     pub(super) cpu_millis: u64,
     pub(super) memory_mib: u64,
 }
@@ -34,6 +35,7 @@ impl Demand {
     fn max(self, other: Self) -> Self {
         Self {
             instances: self.instances.max(other.instances),
+            tasks: self.tasks.max(other.tasks),
             cpu_millis: self.cpu_millis.max(other.cpu_millis),
             memory_mib: self.memory_mib.max(other.memory_mib),
         }
@@ -60,6 +62,7 @@ pub(super) fn of_owner(t: &Transaction<'_>, owner: UserId, default_size: Size) -
         let mut of_tasks = Demand::default();
         of_tasks.add(tasks, size(&SizeTarget::Tasks));
         all.instances += of_instances.instances;
+        all.tasks += u64::from(tasks);
         all.cpu_millis += of_instances.cpu_millis + of_tasks.cpu_millis;
         all.memory_mib += of_instances.memory_mib + of_tasks.memory_mib;
     }

@@ -15,6 +15,8 @@ pub(super) struct Limits {
     pub(super) quota: Quota,
     /// Size of instances and tasks that have none of their own.
     pub(super) default_size: Size,
+    /// Log that the engine keeps of an instance or task, in MiB.
+    pub(super) log_mib: u64,
     /// How long a port rests before another app gets it.
     pub(super) port_rest: Duration,
     /// What the machine has, if it is known.
@@ -27,7 +29,8 @@ impl Limits {
             |error: ConfigError| StoreError::Corrupt { what: "size in the configuration", why: error.to_string() };
         let default_size = config.default_size().map_err(invalid)?;
         let port_rest = Duration::from_secs(config.router.port_rest_seconds);
-        Ok(Self { quota: config.quota.clone(), default_size, port_rest, capacity: None })
+        let log_mib = config.instances.log_mib;
+        Ok(Self { quota: config.quota.clone(), default_size, log_mib, port_rest, capacity: None })
     }
 
     /// The same on a machine that has so much, if it is known.

@@ -29,7 +29,7 @@ pub struct Member {
 }
 
 /// What an app counts for against its owner.
-const OWNED: [Resource; 7] = [
+const OWNED: [Resource; 8] = [
     Resource::Apps,
     Resource::Ports,
     Resource::Tasks,
@@ -37,6 +37,7 @@ const OWNED: [Resource; 7] = [
     Resource::Cpu,
     Resource::Memory,
     Resource::Disks,
+    Resource::Logs,
 ];
 
 fn app_name(t: &Transaction<'_>, app: AppId) -> Result<AppName> {

@@ -41,7 +41,14 @@ fn for_admins(default: u64, resource: Resource) -> Option<u64> {
 }
 
 /// What more declared instances take.
-pub(super) const INSTANCES: [Resource; 3] = [Resource::Instances, Resource::Cpu, Resource::Memory];
+pub(super) const INSTANCES: [Resource; 4] = [Resource::Instances, Resource::Cpu, Resource::Memory, Resource::Logs];
+
+/// What the database does not know.
+const ELSEWHERE: [Resource; 5] =
+    [Resource::Repository, Resource::Images, Resource::Builds, Resource::Pushes, Resource::Sessions];
+
+/// What another task takes.
+pub(super) const TASKS: [Resource; 4] = [Resource::Tasks, Resource::Cpu, Resource::Memory, Resource::Logs];
 
 /// Whom or what an amount is counted for.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +61,13 @@ enum Account {
 pub(super) fn owner(t: &Transaction<'_>, app: AppId) -> Result<Option<UserId>> {
     let mut query = t.prepare_cached("SELECT user FROM app_owners WHERE app = ?1")?;
     Ok(query.query_row([app.0], |row| row.get("user")).optional()?.map(UserId))
+}
+
+/// The apps that count against a user.
+fn owned_apps(t: &Transaction<'_>, user: UserId) -> Result<Vec<AppId>> {
+    let mut query = t.prepare_cached("SELECT app FROM app_owners WHERE user = ?1")?;
+    let apps = query.query_map([user.0], |row| row.get("app").map(AppId))?;
+    Ok(apps.collect::<rusqlite::Result<_>>()?)
 }
 
 /// Runs `work`, which changes what the app has of these resources. Refused, so that the transaction is rolled back, if its
@@ -167,14 +181,14 @@ impl<'a> Meter<'a> {
                 "SELECT count(*) AS used FROM ports WHERE app IN (SELECT app FROM app_owners WHERE user = ?1)",
                 user.0,
             ),
-            (Account::Owner(user), Resource::Tasks) => count(
-                "SELECT count(*) AS used FROM tasks WHERE state != 'ended' AND app IN (
-                    SELECT app FROM app_owners WHERE user = ?1)",
-                user.0,
-            ),
+            (Account::Owner(user), Resource::Tasks) => Ok(self.demand(user)?.tasks),
             (Account::Owner(user), Resource::Instances) => Ok(self.demand(user)?.instances),
             (Account::Owner(user), Resource::Cpu) => Ok(self.demand(user)?.cpu_millis),
             (Account::Owner(user), Resource::Memory) => Ok(self.demand(user)?.memory_mib),
+            (Account::Owner(user), Resource::Logs) => {
+                let demand = self.demand(user)?;
+                Ok((demand.instances + demand.tasks) * self.limits.log_mib)
+            }
             (Account::App(app), Resource::Mappings) => {
                 count("SELECT count(*) AS used FROM ports WHERE active AND app = ?1", app.0)
             }
@@ -194,8 +208,18 @@ impl<'a> Meter<'a> {
                     SELECT app FROM app_owners WHERE user = ?1)",
                 user.0,
             ),
-            // Builds are counted where they are queued; the others have another scope.
-            (Account::Owner(_), Resource::Builds | Resource::Mappings | Resource::ProcessTypes | Resource::Config)
+            // Not in the database, or of the other scope.
+            (
+                Account::Owner(_),
+                Resource::Mappings
+                | Resource::ProcessTypes
+                | Resource::Config
+                | Resource::Repository
+                | Resource::Images
+                | Resource::Builds
+                | Resource::Pushes
+                | Resource::Sessions,
+            )
             | (
                 Account::App(_),
                 Resource::Apps
@@ -205,7 +229,12 @@ impl<'a> Meter<'a> {
                 | Resource::Cpu
                 | Resource::Memory
                 | Resource::Disks
-                | Resource::Builds,
+                | Resource::Repository
+                | Resource::Images
+                | Resource::Logs
+                | Resource::Builds
+                | Resource::Pushes
+                | Resource::Sessions,
             ) => Ok(0),
         }
     }
@@ -261,9 +290,7 @@ impl Store {
             let mut query = t.prepare_cached("SELECT resource FROM quotas WHERE user = ?1")?;
             let own = query.query_and_then([owner.0], |row| text(row, "resource", "name of a limit"))?;
             let own: Vec<Resource> = own.collect::<Result<_>>()?;
-            let mut query = t.prepare_cached("SELECT app FROM app_owners WHERE user = ?1")?;
-            let apps = query.query_map([owner.0], |row| row.get("app").map(AppId))?;
-            let apps: Vec<AppId> = apps.collect::<rusqlite::Result<_>>()?;
+            let apps = owned_apps(t, owner)?;
             let mut meter = Meter::new(t, &limits);
             let row = |resource: Resource| {
                 let amount = match resource.scope() {
@@ -273,7 +300,7 @@ impl Store {
                         amounts.collect::<Result<Vec<_>>>()?.into_iter().max().unwrap_or(0)
                     }
                 };
-                let used = Some(amount).filter(|_| resource != Resource::Builds);
+                let used = Some(amount).filter(|_| !ELSEWHERE.contains(&resource));
                 let max = limit(t, &limits, Some(owner), resource)?;
                 Ok(QuotaRow { resource, used, max, own: own.contains(&resource) })
             };
@@ -301,6 +328,37 @@ impl Store {
             Ok(())
         })
         .await
+    }
+
+    /// How much of a resource a user, or each app of the user, may have; `None` for any amount.
+    pub async fn limit_of(&self, user: UserId, resource: Resource) -> Result<Option<u64>> {
+        let limits = self.limits();
+        self.read(move |t, _| limit(t, &limits, Some(user), resource)).await
+    }
+
+    /// Refuses that the owner of the app, or the app, gets more than allowed of something that the database does not know.
+    pub async fn check_amount(&self, app: AppId, resource: Resource, before: u64, after: u64) -> Result<()> {
+        let limits = self.limits();
+        self.read(move |t, _| {
+            let owner = owner(t, app)?;
+            let account = match (resource.scope(), owner) {
+                (QuotaScope::App, _) => Account::App(app),
+                (QuotaScope::Owner, Some(owner)) => Account::Owner(owner),
+                (QuotaScope::Owner, None) => return Ok(()),
+            };
+            match limit(t, &limits, owner, resource)? {
+                Some(max) if after > max && after > before => {
+                    Err(StoreError::Exhausted(refusal(t, &limits, owner, account, resource, max, after)?))
+                }
+                _ => Ok(()),
+            }
+        })
+        .await
+    }
+
+    /// The apps that count against a user.
+    pub async fn apps_owned_by(&self, user: UserId) -> Result<Vec<AppId>> {
+        self.read(move |t, _| owned_apps(t, user)).await
     }
 
     /// The user whom the app counts against, and how much of a resource this one may have; `None` for any amount.

@@ -315,7 +315,7 @@ impl Store {
         let limits = self.limits();
         self.transact(move |t, cipher| {
             quotas::check_config(t, &limits, app, config_vars::bytes(&new.config))?;
-            let taken = [Resource::ProcessTypes, Resource::Tasks, Resource::Instances, Resource::Cpu, Resource::Memory];
+            let taken = [&[Resource::ProcessTypes, Resource::Tasks], &quotas::INSTANCES[..]].concat();
             quotas::within(t, &limits, app, &taken, || create(t, cipher, app, &new, phase, placement))
         })
         .await

@@ -14,7 +14,7 @@ use super::{
     quotas,
     time::{Millis, now},
 };
-use crate::model::{ReleaseNumber, Resource, TaskCommand, TaskId, TaskKind, TaskName};
+use crate::model::{ReleaseNumber, TaskCommand, TaskId, TaskKind, TaskName};
 
 /// Number of tasks of an app that may run or wait at a time.
 const MAX_UNENDED: u32 = 20;
@@ -160,8 +160,7 @@ fn select(t: &Transaction<'_>, condition: &str, parameters: impl rusqlite::Param
 /// Adds a task that is no part of a release, unless the app or its owner has too many.
 pub(super) fn add_counted(t: &Transaction<'_>, limits: &Limits, new: &NewTask, placement: Placement) -> Result<Task> {
     check_limit(t, new.app)?;
-    let taken = [Resource::Tasks, Resource::Cpu, Resource::Memory];
-    quotas::within(t, limits, new.app, &taken, || add(t, new, placement))
+    quotas::within(t, limits, new.app, &quotas::TASKS, || add(t, new, placement))
 }
 
 /// Refuses another task of an app that has too many.

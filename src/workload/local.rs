@@ -130,6 +130,7 @@ impl Local {
                 memory_mib: workload.budget.owner_memory_mib,
             },
             pids: limits.pids,
+            log_mib: limits.log_mib,
             stop_grace: workload.stop_grace,
             own_user: workload.own_user,
             input: workload.input,

@@ -28,6 +28,7 @@ fn refused(output: &CommandOutput, what: &str) {
 
 /// Somebody tries to pass every limit, while another owner's app serves and is deployed.
 #[test]
+#[ignore = "slow"]
 fn an_owner_meets_the_limits_while_another_deploys() {
     let world = World::with(
         "[quota]\napps = 2\nports = 4\nmappings_per_app = 2\ninstances = 3\nprocess_types_per_app = 3\ntasks = 1\n\
@@ -97,6 +98,22 @@ fn an_owner_meets_the_limits_while_another_deploys() {
     as_ada(&["quota:set", "ada", "apps=100"]).failure().prints("only an admin may do this");
     world.ssh(&["quota:set", "ada", "apps=3", "ports=10", "memory=4g"]).success().prints("set for ada");
     as_ada(&["apps:create", "three"]).success();
+
+    // Images and repositories.
+    let has = |name: &str| as_ada(&["quota"]).success().out.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+    let images = has("images");
+    let used: u64 = images.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!(used > 0, "{images}");
+    world.ssh(&["quota:set", "ada", &format!("images={used}")]).success();
+    let noise: String = (0..300_000).map(|_| format!("{:08x}", rand::random::<u32>())).collect();
+    world.commit(&folder, &[("Procfile", &version(3)), ("noise", &noise)]);
+    world.push_as(&ada, &folder).failure().prints(&format!("ada may have {used} MiB of images, and this would make it"));
+    assert_eq!(has("images"), images, "nothing of it is kept");
+    world.ssh(&["quota:set", "ada", "images=default", "repository=1"]).success();
+    let refused = world.push_as(&ada, &folder).failure();
+    refused.prints("of at most 1.0 MiB (quota shows the limit)");
+    world.ssh(&["quota:set", "ada", "repository=default"]).success();
+    world.push_as(&ada, &folder).success();
 
     world.commit(&theirs, &[("Procfile", &version(2))]);
     world.push_as(&bob, &theirs).success();

@@ -65,6 +65,7 @@ fn a_huge_pack_is_refused_while_another_user_deploys() {
 
 /// 300 MB of zeros, which are a pack of 300 KB.
 #[test]
+#[ignore = "slow"]
 fn a_push_that_runs_out_of_memory_is_told_while_another_user_deploys() {
     let world = World::with("[git]\nmemory_mib = 128\nall_memory_mib = 256\n");
     let (ann, bob) = (user(&world, "ann"), user(&world, "bob"));

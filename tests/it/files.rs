@@ -113,6 +113,7 @@ fn project(script: &str) -> String {
 /// Values of `config:set --build` are in memory while a build runs, also in a standby container, and nowhere after it, however it
 /// ends.
 #[test]
+#[ignore = "slow"]
 fn a_value_of_a_build_is_on_no_disk() {
     const CHECK: &str = "test $(sha256sum < /platform/env/TOKEN | cut -c-8) = $SUM && echo found it";
     // Small, so that searching it is fast.

@@ -138,7 +138,7 @@ fn only_branches_and_tags_are_pushed_and_fetched() {
 
 #[test]
 fn pushes_wait_for_their_turn() {
-    let server = Server::with(|config| config.git.max_pushes_per_user = 1);
+    let server = Server::with(|config| config.quota.pushes = 1);
     let ann = server.work("ann");
     let held = ann.pushing(&["main:held"]);
     eventually("the first push is in the handler", || (server.updates().len() == 1).then_some(()));
@@ -178,12 +178,12 @@ fn commit_noise(work: &Work, bytes: usize) {
 
 #[test]
 fn a_repository_has_a_quota_of_bytes() {
-    let server = Server::with(|config| config.git.max_repository_mib = 2);
+    let server = Server::with(|config| config.quota.repository_mib_per_app = 2);
     let ann = server.work("ann");
     commit_noise(&ann, 1 << 20);
     ann.push(&["main", "main:topic"]).success();
     commit_noise(&ann, 3 << 19);
-    let text = " !     the repository has 1.1 MiB of at most 2.0 MiB (git.max_repository_mib), and the pack is larger than the \
+    let text = " !     the repository has 1.1 MiB of at most 2.0 MiB (quota shows the limit), and the pack is larger than the \
                 1.0 MiB that are left; delete branches and tags that are not needed";
     ann.push(&["main"]).failure().prints(text);
     server.quiet();
@@ -196,7 +196,7 @@ fn a_repository_has_a_quota_of_bytes() {
         }
     }
     let full = ann.push(&["main"]).failure();
-    full.prints("(git.max_repository_mib)");
+    full.prints("(quota shows the limit)");
     // What is deleted makes room.
     ann.git(&["checkout", "-q", "--orphan", "fresh"]).success();
     ann.git(&["rm", "-rfq", "--cached", "."]).success();
@@ -303,8 +303,8 @@ fn a_failed_write_cancels_a_push_and_the_end_of_input_does_not() {
         let (mut client, stdin) = tokio::io::duplex(4096);
         let streams = Streams { stdin: Box::new(stdin), stdout, stderr: Box::new(tokio::io::sink()) };
         let receiver = server.receiver.clone();
-        let app = served("app");
-        let push = async move { receiver.receive_pack(app, pusher(), None, streams, CancellationToken::new()).await };
+        let (app, pusher) = (served("app"), pusher(&server.config.quota));
+        let push = async move { receiver.receive_pack(app, pusher, None, streams, CancellationToken::new()).await };
         let push = server.runtime.spawn(push);
         let bytes = whole_push(&ann, branch);
         server.runtime.block_on(async {
@@ -355,9 +355,9 @@ fn a_shallow_push_is_received_beside_another_one() {
     let (mut client, stdin) = tokio::io::duplex(4096);
     let (stdout, stderr) = (Box::new(tokio::io::sink()), Box::new(tokio::io::sink()));
     let streams = Streams { stdin: Box::new(stdin), stdout, stderr };
-    let receiver = server.receiver.clone();
+    let (receiver, pusher) = (server.receiver.clone(), pusher(&server.config.quota));
     let push = server.runtime.spawn(async move {
-        receiver.receive_pack(served("app"), pusher(), None, streams, CancellationToken::new()).await
+        receiver.receive_pack(served("app"), pusher, None, streams, CancellationToken::new()).await
     });
     server.runtime.block_on(feed(&mut client, begin));
     let file = server.repository().path().join("shallow");
@@ -404,9 +404,9 @@ fn a_push_that_ends_in_the_middle_of_its_pack_leaves_nothing() {
             stderr: Box::new(tokio::io::sink()),
         };
         let (receiver, token) = (server.receiver.clone(), hangup.clone());
-        let app = served("app");
+        let (app, pusher) = (served("app"), pusher(&server.config.quota));
         let push =
-            server.runtime.spawn(async move { receiver.receive_pack(app, pusher(), None, streams, token).await });
+            server.runtime.spawn(async move { receiver.receive_pack(app, pusher, None, streams, token).await });
         server.runtime.block_on(feed(&mut client, &half));
         eventually("git has begun to receive", || (quarantine() > 0).then_some(()));
         match way {

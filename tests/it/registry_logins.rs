@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::support::{
     command::{CommandOutput, output, run, run_with},
     terminal::Person,
+    waiting::eventually,
     world::World,
 };
 

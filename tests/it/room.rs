@@ -81,6 +81,7 @@ fn an_owner_that_fills_the_disk_meets_limits_and_stops_nobody_else() {
 
 /// What nothing needs is shown with its reason, stays in a dry run, and goes.
 #[test]
+#[ignore = "slow"]
 fn garbage_is_shown_and_removed() {
     let world = World::new();
     let folder = world.repository("app", &[("Procfile", &version(1))]);

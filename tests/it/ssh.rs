@@ -1,6 +1,7 @@
 //! The SSH server, with OpenSSH and paramiko as clients.
 
 use std::{
+    collections::BTreeMap,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
@@ -16,7 +17,7 @@ use paas::{
     commands::Streams,
     config::{Config, Ssh},
     keys::parse_public_key,
-    model::AppName,
+    model::{AppName, Resource},
     operations::Caller,
     ssh::{Backend, SshServer, serve},
     store::{NewKey, Store},
@@ -168,6 +169,16 @@ impl Server {
         let server = Self { dir, address, seen, shutdown, abort, tracker, runtime };
         server.key("admin", &["-t", "ed25519"], true);
         server
+    }
+
+    /// Sets how many sessions a user may have.
+    fn limit_sessions(&self, name: &str, max: u64) {
+        let store = Store::open(self.dir.path()).unwrap();
+        let set = async {
+            let user = store.user_named(name.parse().unwrap()).await.unwrap();
+            store.set_quotas(user.id, BTreeMap::from([(Resource::Sessions, Some(max))])).await.unwrap();
+        };
+        self.runtime.block_on(set);
     }
 
     /// Generates a key with OpenSSH and registers it.
@@ -543,9 +554,10 @@ fn a_key_has_its_share_and_an_admin_always_gets_in() {
 }
 
 #[test]
-fn a_key_has_its_share_of_sessions_over_all_its_connections() {
-    let server = Server::start(Ssh { max_sessions_per_key: 2, ..Ssh::default() });
+fn a_user_has_a_share_of_sessions_over_all_connections() {
+    let server = Server::start(Ssh::default());
     server.key("ann", &["-t", "ed25519"], false);
+    server.limit_sessions("ann", 2);
     server.key("bob", &["-t", "ed25519"], false);
     let control = format!("ControlPath={}", server.path("control").display());
     // Two sessions on one connection.
@@ -558,8 +570,8 @@ fn a_key_has_its_share_of_sessions_over_all_its_connections() {
     }
     for options in [&shared[..], &[]] {
         let output = server.run("ann", options, &["true"], b"");
-        let message = " !     your key \"ann\" has 2 running commands and pushes already (ssh.max_sessions_per_key); end some, \
-                       then try again\n";
+        let message = " !     ann may have 2 commands and pushes at a time, and they run already; end some, then try again: quota \
+                       shows the limit\n";
         assert_eq!((output.status.code(), text(&output.stderr)), (Some(6), message));
     }
     assert!(server.run("bob", &[], &["words"], b"").status.success());

@@ -38,6 +38,7 @@ fn evil_registry() -> String {
 
 /// Config values, manifests, branches, commits, files, commands, registries: each in a command's result, failure or progress.
 #[test]
+#[ignore = "slow"]
 fn text_of_users_obeys_no_terminal() {
     let world = World::new();
     let shown = |output: CommandOutput| {

@@ -122,6 +122,7 @@ fn grows_while_mounted() -> bool {
 /// A volume that is full stops its app's writes and nobody else's; it is enlarged while the app runs, and made smaller
 /// while nothing uses it.
 #[test]
+#[ignore = "slow"]
 fn a_full_volume_is_its_apps_alone_and_grows_while_it_is_used() {
     let world = World::with("[quota]\ndisks_mib = 16000000\n");
     let neighbour = world.repository("neighbour", &[("Procfile", &version(1))]);
@@ -180,6 +181,7 @@ fn entries(tar: &[u8]) -> BTreeMap<String, (u32, u64, u64, String, Vec<u8>)> {
 
 /// What is exported and imported is the same tree.
 #[test]
+#[ignore = "slow"]
 fn an_exported_volume_is_imported_unchanged() {
     let world = World::new();
     with_volume(&world, "tree", "32m");
@@ -286,6 +288,7 @@ fn volumes_are_the_owners_and_folders_of_the_machine_the_admins() {
 
 /// The folder of a volume belongs to the user of an image that has one. A `VOLUME` without a volume is told in the push.
 #[test]
+#[ignore = "slow"]
 fn a_volume_is_offered_for_a_dockerfile_and_belongs_to_its_user() {
     let base = Base::new();
     let world = World::new();

@@ -19,6 +19,7 @@ fn small() -> Fixture {
         config_bytes_per_app: 20,
         disks_mib: 100,
         builds: 1,
+        ..Quota::default()
     };
     let config = Config { data_dir: dir.path().to_owned(), quota, ..Config::default() };
     Fixture { store: Store::open_for(&config).unwrap(), dir }
@@ -180,6 +181,40 @@ async fn sizes_count_against_memory_and_cpu() {
     assert_eq!((of(&web), of(&SizeTarget::Type("worker".parse().unwrap())), of(&SizeTarget::Tasks)), (1024, 64, 512));
     set(web.clone(), "", "").await.unwrap();
     assert_eq!(f.used(&ada, Resource::Memory).await.0, 128);
+}
+
+#[tokio::test]
+async fn logs_are_counted_as_instances_and_tasks_may_write_them() {
+    let f = small();
+    let ada = f.user("ada").await;
+    let app = f.try_app("one", &ada).await.unwrap();
+    f.try_release(&app, &[("web", 2)]).await.unwrap();
+    assert_eq!(f.used(&ada, Resource::Logs).await, (60, Some(8192)));
+    f.store.set_quotas(ada.id, BTreeMap::from([(Resource::Logs, Some(90))])).await.unwrap();
+    f.scale(&app, 3).await.unwrap();
+    assert!(
+        refused(f.scale(&app, 4).await)
+            .starts_with("ada may have 90 MiB of logs of instances and tasks, and this would make it 120")
+    );
+}
+
+#[tokio::test]
+async fn what_the_database_does_not_know_is_checked_when_it_is_measured() {
+    let f = small();
+    let ada = f.user("ada").await;
+    let app = f.try_app("one", &ada).await.unwrap();
+    let check = |before, after| f.store.check_amount(app.id, Resource::Images, before, after);
+    check(0, 51_200).await.unwrap();
+    let text = refused(check(51_200, 51_201).await);
+    assert!(text.starts_with("ada may have 51200 MiB of images, and this would make it 51201; quota shows"), "{text}");
+    check(60_000, 60_000).await.unwrap();
+    f.store.set_quotas(ada.id, BTreeMap::from([(Resource::Sessions, Some(3))])).await.unwrap();
+    assert_eq!(f.store.limit_of(ada.id, Resource::Sessions).await.unwrap(), Some(3));
+    let root = f.store.add_user("root".parse().unwrap(), true).await.unwrap();
+    assert_eq!(f.store.limit_of(root.id, Resource::Sessions).await.unwrap(), None);
+    assert_eq!(f.store.limit_of(root.id, Resource::Repository).await.unwrap(), Some(4096), "it holds for every app");
+    let unknown = f.store.quotas(ada.id).await.unwrap().into_iter().filter(|row| row.used.is_none());
+    assert_eq!(unknown.count(), 5);
 }
 
 #[tokio::test]

@@ -85,6 +85,7 @@ impl TestEngine {
             reserve: PartialSize::default(),
             group: OwnerGroup { name: "admins".to_owned(), memory_mib: None },
             pids: 32,
+            log_mib: 3,
             stop_grace: Duration::from_secs(1),
             own_user: false,
             input: Input::None,

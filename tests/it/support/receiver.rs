@@ -14,11 +14,11 @@ use std::{
 };
 
 use paas::{
-    config::Config,
+    config::{Config, Quota},
     git::{Reader, RefChange, Repositories, Repository},
     model::CommitId,
     progress::Progress,
-    receive::{Decided, PushHandler, Receiver, RefUpdate, Rejection, RequestedPush, ServedApp, Streams},
+    receive::{Decided, PushHandler, Pusher, Receiver, RefUpdate, Rejection, RequestedPush, ServedApp, Streams},
     store::{Actor, AppId, Door},
 };
 use tokio::{
@@ -158,7 +158,7 @@ impl Server {
         drop(entered);
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let door = door(listener, receiver.clone(), dir.path().to_owned());
+        let door = door(listener, receiver.clone(), pusher(&config.quota), dir.path().to_owned());
         let stopped = shutdown.clone();
         runtime.spawn(async move {
             tokio::select! {
@@ -273,12 +273,13 @@ exit "$(cat "${0%/*}/$id")"
 "#;
 
 /// Takes the place of the SSH server. Its clients cannot half-close, so the end of their data is a disconnect.
-async fn door(listener: TcpListener, receiver: Receiver, dir: PathBuf) {
+async fn door(listener: TcpListener, receiver: Receiver, pusher: Pusher, dir: PathBuf) {
     let errors: Arc<Mutex<HashMap<String, oneshot::Sender<TcpStream>>>> = Arc::default();
     let waiting: Arc<Mutex<HashMap<String, oneshot::Receiver<TcpStream>>>> = Arc::default();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         let (errors, waiting, receiver, dir) = (errors.clone(), waiting.clone(), receiver.clone(), dir.clone());
+        let pusher = pusher.clone();
         tokio::spawn(async move {
             let mut stream = BufReader::with_capacity(1, stream);
             let mut line = String::new();
@@ -314,7 +315,7 @@ async fn door(listener: TcpListener, receiver: Receiver, dir: PathBuf) {
             let streams = Streams { stdin: Box::new(stdin), stdout: Box::new(stdout), stderr: Box::new(stderr) };
             let app = served(command.split('\'').nth(1).unwrap());
             let status = if command.starts_with("git-receive-pack") {
-                receiver.receive_pack(app, pusher(), None, streams, hangup).await
+                receiver.receive_pack(app, pusher, None, streams, hangup).await
             } else {
                 receiver.upload_pack(&app, None, streams, hangup).await
             };
@@ -326,8 +327,13 @@ async fn door(listener: TcpListener, receiver: Receiver, dir: PathBuf) {
     }
 }
 
-pub fn pusher() -> Actor {
-    Actor { user: None, name: "ann".to_owned(), fingerprint: None, address: None, door: Door::Ssh }
+/// A user with the quota that the configuration gives to all.
+pub fn pusher(quota: &Quota) -> Pusher {
+    Pusher {
+        actor: Actor { user: None, name: "ann".to_owned(), fingerprint: None, address: None, door: Door::Ssh },
+        max_pushes: usize::try_from(quota.pushes).unwrap(),
+        max_repository_bytes: quota.repository_mib_per_app << 20,
+    }
 }
 
 pub fn served(name: &str) -> ServedApp {

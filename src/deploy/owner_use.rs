@@ -1,0 +1,88 @@
+//! What the apps of an owner take of the disk that the owner's quota limits.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{deployer::Deployer, error::DeployError, gc::KEPT_IMAGES};
+use crate::{
+    model::{Digest, Resource},
+    store::{AppId, UserId},
+};
+
+/// Blobs of the kept images of an owner's apps, each with its size in bytes, but for those that the server keeps anyway.
+pub(super) struct OwnerBlobs {
+    sizes: HashMap<Digest, u64>,
+    of_server: HashSet<Digest>,
+}
+
+impl OwnerBlobs {
+    fn add(&mut self, parts: Vec<(Digest, u64)>) {
+        self.sizes.extend(parts.into_iter().filter(|(digest, _)| !self.of_server.contains(digest)));
+    }
+
+    fn mib(&self) -> u64 {
+        self.sizes.values().sum::<u64>().div_ceil(1 << 20)
+    }
+}
+
+/// What a user has of the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OwnerDiskUse {
+    /// Size of the largest repository, in MiB.
+    pub repository_mib: u64,
+    /// Blobs of all images, in MiB.
+    pub images_mib: u64,
+}
+
+impl Deployer {
+    /// What the apps that count against a user take of the disk.
+    pub async fn owner_disk_use(&self, user: UserId) -> Result<OwnerDiskUse, DeployError> {
+        let this = &self.0;
+        let owned = this.store.apps_owned_by(user).await?;
+        let mut repository_mib = 0;
+        for app in this.store.apps().await?.into_iter().filter(|app| owned.contains(&app.id)) {
+            let used = this.repositories.get(&app.name).size().await?;
+            repository_mib = repository_mib.max(used.div_ceil(1 << 20));
+        }
+        let images_mib = self.blobs_of(owned).await?.mib();
+        Ok(OwnerDiskUse { repository_mib, images_mib })
+    }
+
+    /// The blobs of the app's owner; `None` if the owner may have any number.
+    pub(super) async fn owner_blobs(&self, app: AppId) -> Result<Option<OwnerBlobs>, DeployError> {
+        let store = &self.0.store;
+        let (Some(owner), Some(_)) = store.owner_and_limit(app, Resource::Images).await? else { return Ok(None) };
+        let owned = store.apps_owned_by(owner).await?;
+        Ok(Some(self.blobs_of(owned).await?))
+    }
+
+    /// Refuses an image of the app with which its owner has more than allowed.
+    pub(super) async fn check_images(
+        &self,
+        app: AppId,
+        mut blobs: OwnerBlobs,
+        image: &Digest,
+    ) -> Result<(), DeployError> {
+        let before = blobs.mib();
+        blobs.add(self.0.images.parts(image)?);
+        Ok(self.0.store.check_amount(app, Resource::Images, before, blobs.mib()).await?)
+    }
+
+    async fn blobs_of(&self, apps: Vec<AppId>) -> Result<OwnerBlobs, DeployError> {
+        let this = &self.0;
+        let in_use = this.store.releases_in_use(KEPT_IMAGES).await?;
+        let owned: Vec<_> = in_use.into_iter().filter(|(app, ..)| apps.contains(app)).map(|(.., image)| image).collect();
+        let of_server = [this.stacks.images_to_keep(&owned).await?, this.offers.images_to_keep().await?].concat();
+        let images = this.images.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let mut blobs = OwnerBlobs { sizes: HashMap::new(), of_server: HashSet::new() };
+            for image in of_server {
+                blobs.of_server.extend(images.parts(&image)?.into_iter().map(|(digest, _)| digest));
+            }
+            for image in owned {
+                blobs.add(images.parts(&image)?);
+            }
+            Ok(blobs)
+        });
+        read.await.map_err(|_| DeployError::Cancelled)?
+    }
+}
