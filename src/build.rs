@@ -42,7 +42,7 @@ use tokio::io::AsyncRead;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    images::not_kept_of_build,
+    images::{NewBlob, not_kept_of_build},
     lifecycle::protocol::{BuildRequest, BuildResult, Built, Request},
     model::{AppName, Digest},
     progress::Progress,
@@ -71,6 +71,17 @@ pub struct BuildInput {
     pub project: serde_json::Value,
 }
 
+/// What a build made.
+#[derive(Debug)]
+pub struct FinishedBuild {
+    /// Manifest of the image.
+    pub image: Digest,
+    /// The buildpacks that took part; none in the build of a Dockerfile.
+    pub buildpacks: Vec<UsedBuildpack>,
+    /// Blobs that the store did not have before.
+    new_blobs: Vec<NewBlob>,
+}
+
 impl Builder {
     /// Builds, when it is this build's turn. Returns the manifest of the image and the buildpacks that made it.
     /// Dropping the future cancels the build as well; in any case a task, for which [`Self::close`] waits, removes
@@ -81,12 +92,17 @@ impl Builder {
         input: BuildInput,
         progress: &Progress,
         cancel: CancellationToken,
-    ) -> Result<(Digest, Vec<UsedBuildpack>), BuildError> {
+    ) -> Result<FinishedBuild, BuildError> {
         let budget = input.budget;
         let build = |shared: Arc<BuilderShared>, turn, progress: Progress, cancel| async move {
             shared.build(recipe, input, turn, &progress, &cancel).await
         };
         self.in_turn(budget, progress, cancel, build).await
+    }
+
+    /// Removes what a build added to the blob store: its image is not wanted.
+    pub async fn discard(&self, built: FinishedBuild) {
+        self.0.remove_blobs(built.new_blobs).await;
     }
 
     /// Runs a build when it is its turn.
@@ -130,7 +146,7 @@ impl BuilderShared {
         turn: Turn,
         progress: &Progress,
         cancel: &CancellationToken,
-    ) -> Result<(Digest, Vec<UsedBuildpack>), BuildError> {
+    ) -> Result<FinishedBuild, BuildError> {
         let BuildInput { app, disk, budget, source, previous, project } = input;
         let previous = self.previous_image(previous).await?;
         // The stack may be updated meanwhile; what the image is assembled from stays.
@@ -147,11 +163,16 @@ impl BuilderShared {
             Err(error) => Err(error),
         };
         self.close(environment, turn, &image).await;
-        match &image {
-            Ok(_) => self.remove_one_disk(&dockerfile_disk(&disk)).await,
-            Err(_) => self.remove_sent(sent).await,
+        match image {
+            Ok((image, buildpacks)) => {
+                self.remove_one_disk(&dockerfile_disk(&disk)).await;
+                Ok(FinishedBuild { image, buildpacks, new_blobs: sent.take() })
+            }
+            Err(error) => {
+                self.remove_blobs(sent.take()).await;
+                Err(error)
+            }
         }
-        image
     }
 
     async fn previous_image(self: &Arc<Self>, manifest: Option<Digest>) -> Result<PreviousImage, BuildError> {
@@ -172,9 +193,9 @@ impl BuilderShared {
         }
     }
 
-    /// Removes the blobs of a build that failed.
-    async fn remove_sent(self: &Arc<Self>, sent: SentBlobs) {
-        let removed = self.blocking(move |this| Ok(this.images.blobs().remove_new(&sent.take())?)).await;
+    /// Removes the blobs of a build that failed, or whose image is not wanted.
+    async fn remove_blobs(self: &Arc<Self>, new: Vec<NewBlob>) {
+        let removed = self.blocking(move |this| Ok(this.images.blobs().remove_new(&new)?)).await;
         if let Err(error) = removed {
             tracing::warn!(%error, "cannot remove the blobs of a failed build; they are removed when they are old");
         }

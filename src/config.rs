@@ -102,6 +102,10 @@ impl Config {
         if [router.head_seconds, router.body_seconds, router.send_seconds, router.idle_seconds].contains(&0) {
             return invalid("router", "head_seconds, body_seconds, send_seconds and idle_seconds must be at least 1");
         }
+        let quota = &self.quota;
+        if [quota.builds, quota.pushes, quota.sessions].contains(&0) {
+            return invalid("quota", "builds, pushes and sessions must be at least 1");
+        }
         self.check_ssh()?;
         self.check_git()?;
         if self.disk.floor_percent > 100 {

@@ -9,6 +9,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    FinishedBuild,
     budget::{BuildBudget, Turn},
     builder::{Builder, BuilderShared},
     disks::dockerfile_disk,
@@ -85,7 +86,7 @@ impl Builder {
         input: DockerfileInput,
         progress: &Progress,
         cancel: CancellationToken,
-    ) -> Result<Digest, BuildError> {
+    ) -> Result<FinishedBuild, BuildError> {
         // Waiting for it in a turn would keep other builds from theirs.
         let offered = tokio::select! {
             offered = self.0.offered.read(progress) => offered?,
@@ -107,7 +108,7 @@ impl BuilderShared {
         turn: Turn,
         progress: &Progress,
         cancel: &CancellationToken,
-    ) -> Result<Digest, BuildError> {
+    ) -> Result<FinishedBuild, BuildError> {
         let DockerfileInput {
             app,
             disk,
@@ -148,11 +149,16 @@ impl BuilderShared {
             Err(error) => Err(error),
         };
         self.close(environment, turn, &image).await;
-        match &image {
-            Ok(_) => self.remove_one_disk(&disk).await,
-            Err(_) => self.remove_sent(sent).await,
+        match image {
+            Ok(image) => {
+                self.remove_one_disk(&disk).await;
+                Ok(FinishedBuild { image, buildpacks: Vec::new(), new_blobs: sent.take() })
+            }
+            Err(error) => {
+                self.remove_blobs(sent.take()).await;
+                Err(error)
+            }
         }
-        image
     }
 
     /// The layers of images that the blob store has, with their sizes.

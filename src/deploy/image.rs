@@ -9,7 +9,7 @@ use super::{
     manifests::Manifests,
 };
 use crate::{
-    build::{BuildBudget, BuildInput, BuildSettings, ChosenDockerfile, DockerfileInput, Recipe},
+    build::{BuildBudget, BuildInput, BuildSettings, ChosenDockerfile, DockerfileInput, FinishedBuild, Recipe},
     git::Source,
     model::{AppJson, Digest, Procfile, Resource, Secret, SizeTarget},
     progress::Progress,
@@ -142,12 +142,12 @@ impl Deployer {
         progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<(Digest, Vec<UsedBuildpack>), DeployError> {
-        let build = self.build(app, method, source, reuse, progress, cancel);
-        let (built, blobs) = tokio::try_join!(build, self.owner_blobs(app.id))?;
-        if let Some(blobs) = blobs {
-            self.check_images(app.id, blobs, &built.0).await?;
+        let built = self.build(app, method, source, reuse, progress, cancel).await?;
+        if let Err(refused) = self.check_images(app.id, &built.image).await {
+            self.0.builder.discard(built).await;
+            return Err(refused);
         }
-        Ok(built)
+        Ok((built.image, built.buildpacks))
     }
 
     /// The complete image that an earlier build with this key made, if it may be used again.
@@ -177,7 +177,7 @@ impl Deployer {
         reuse: Reuse,
         progress: &Progress,
         cancel: &CancellationToken,
-    ) -> Result<(Digest, Vec<UsedBuildpack>), DeployError> {
+    ) -> Result<FinishedBuild, DeployError> {
         let this = &self.0;
         let previous = match app.current {
             Some(current) => this.store.release(app.id, current.release).await?.map(|release| release.image),
@@ -209,8 +209,7 @@ impl Deployer {
                     no_cache: reuse == Reuse::No,
                     mounted: app.mounts.iter().map(|mount| mount.target.clone()).collect(),
                 };
-                let image = this.builder.build_dockerfile(input, progress, cancel.clone()).await?;
-                return Ok((image, Vec::new()));
+                return Ok(this.builder.build_dockerfile(input, progress, cancel.clone()).await?);
             }
         };
         let tree = source.tree.as_str();

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Blobs of the kept images of an owner's apps, each with its size in bytes, but for those that the server keeps anyway.
-pub(super) struct OwnerBlobs {
+struct OwnerBlobs {
     sizes: HashMap<Digest, u64>,
     of_server: HashSet<Digest>,
 }
@@ -35,42 +35,33 @@ pub struct OwnerDiskUse {
 
 impl Deployer {
     /// What the apps that count against a user take of the disk.
-    pub async fn owner_disk_use(&self, user: UserId) -> Result<OwnerDiskUse, DeployError> {
+    pub async fn owner_disk_use(&self, owner: UserId) -> Result<OwnerDiskUse, DeployError> {
         let this = &self.0;
-        let owned = this.store.apps_owned_by(user).await?;
+        let owned = this.store.apps_owned_by(owner).await?;
         let mut repository_mib = 0;
         for app in this.store.apps().await?.into_iter().filter(|app| owned.contains(&app.id)) {
-            let used = this.repositories.get(&app.name).size().await?;
-            repository_mib = repository_mib.max(used.div_ceil(1 << 20));
+            let bytes = this.repositories.get(&app.name).size().await?;
+            repository_mib = repository_mib.max(bytes.div_ceil(1 << 20));
         }
         let images_mib = self.blobs_of(owned).await?.mib();
         Ok(OwnerDiskUse { repository_mib, images_mib })
     }
 
-    /// The blobs of the app's owner; `None` if the owner may have any number.
-    pub(super) async fn owner_blobs(&self, app: AppId) -> Result<Option<OwnerBlobs>, DeployError> {
+    /// Refuses a new image of the app with which its owner has more than allowed.
+    pub(super) async fn check_images(&self, app: AppId, image: &Digest) -> Result<(), DeployError> {
         let store = &self.0.store;
-        let (Some(owner), Some(_)) = store.owner_and_limit(app, Resource::Images).await? else { return Ok(None) };
-        let owned = store.apps_owned_by(owner).await?;
-        Ok(Some(self.blobs_of(owned).await?))
-    }
-
-    /// Refuses an image of the app with which its owner has more than allowed.
-    pub(super) async fn check_images(
-        &self,
-        app: AppId,
-        mut blobs: OwnerBlobs,
-        image: &Digest,
-    ) -> Result<(), DeployError> {
+        let (Some(owner), Some(_)) = store.owner_and_limit(app, Resource::Images).await? else { return Ok(()) };
+        let mut blobs = self.blobs_of(store.apps_owned_by(owner).await?).await?;
         let before = blobs.mib();
         blobs.add(self.0.images.parts(image)?);
-        Ok(self.0.store.check_amount(app, Resource::Images, before, blobs.mib()).await?)
+        Ok(store.check_amount(app, Resource::Images, before, blobs.mib()).await?)
     }
 
     async fn blobs_of(&self, apps: Vec<AppId>) -> Result<OwnerBlobs, DeployError> {
         let this = &self.0;
         let in_use = this.store.releases_in_use(KEPT_IMAGES).await?;
-        let owned: Vec<_> = in_use.into_iter().filter(|(app, ..)| apps.contains(app)).map(|(.., image)| image).collect();
+        let owned: Vec<_> =
+            in_use.into_iter().filter(|(app, ..)| apps.contains(app)).map(|(.., image)| image).collect();
         let of_server = [this.stacks.images_to_keep(&owned).await?, this.offers.images_to_keep().await?].concat();
         let images = this.images.clone();
         let read = tokio::task::spawn_blocking(move || {

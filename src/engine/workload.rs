@@ -167,9 +167,9 @@ impl Containers {
     }
 }
 
-/// CPU weight of a container for which so much CPU time is kept free; one without a weight has 1024, as of a whole CPU.
+/// CPU weight of a container for which so much CPU time is kept free: that which all have, and 1024 for each CPU.
 fn cpu_shares(reserve: CpuMillis) -> i64 {
-    (i64::from(reserve.millis()) * 1024 / 1000).max(2)
+    1024 + i64::from(reserve.millis()) * 1024 / 1000
 }
 
 /// Number of files of a log: the oldest is removed when the newest is full.

@@ -52,6 +52,7 @@ impl Repositories {
 
 impl Repository {
     /// The same with this maximum size of all objects, in bytes.
+    #[must_use]
     pub fn limited_to(self, max_bytes: u64) -> Self {
         Self { max_bytes, ..self }
     }

@@ -63,7 +63,7 @@ impl FolderBuild {
                 no_cache: false,
                 mounted: Vec::new(),
             };
-            return Ok(builder.build_dockerfile(input, progress, cancel.clone()).await?);
+            return Ok(builder.build_dockerfile(input, progress, cancel.clone()).await?.image);
         }
         let recipe = builder.recipe(settings, workspace.stack.clone()).map_err(not_installed)?;
         let input = BuildInput {
@@ -74,7 +74,7 @@ impl FolderBuild {
             previous,
             project: serde_json::json!({}),
         };
-        Ok(builder.build(recipe, input, progress, cancel.clone()).await?.0)
+        Ok(builder.build(recipe, input, progress, cancel.clone()).await?.image)
     }
 
     /// The content of a text file of the app, if the file exists.

@@ -113,6 +113,11 @@ impl Resource {
         }
     }
 
+    /// Whether it is what happens at the same time.
+    pub fn is_at_a_time(self) -> bool {
+        matches!(self, Self::Builds | Self::Pushes | Self::Sessions)
+    }
+
     /// An amount of it, in words.
     pub fn amount(self, amount: u64) -> String {
         let of = |one: &str, many: &str| format!("{amount} {}", if amount == 1 { one } else { many });
@@ -147,9 +152,13 @@ impl Resource {
     pub fn parse_amount(self, text: &str) -> Result<u64, String> {
         let number = text.parse::<u32>().map(u64::from);
         match self {
-            _ if text == "0" => Ok(0),
+            Self::Cpu | Self::Memory | Self::Disks | Self::Repository | Self::Images | Self::Logs if text == "0" => {
+                Ok(0)
+            }
             Self::Cpu => text.parse::<CpuMillis>().map(|cpu| cpu.millis().into()),
-            Self::Memory | Self::Disks | Self::Repository | Self::Images | Self::Logs => text.parse::<MemoryMib>().map(MemoryMib::mebibytes),
+            Self::Memory | Self::Disks | Self::Repository | Self::Images | Self::Logs => {
+                text.parse::<MemoryMib>().map(MemoryMib::mebibytes)
+            }
             Self::Apps
             | Self::Ports
             | Self::Mappings

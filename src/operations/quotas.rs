@@ -104,7 +104,7 @@ impl std::str::FromStr for NewLimit {
         let (name, value) = text.split_once('=').ok_or("write LIMIT=VALUE, for example apps=60 or memory=8g")?;
         let resource: Resource = name.parse()?;
         let limit = match value {
-            "" | "default" => None,
+            "default" => None,
             value => Some(resource.parse_amount(value)?),
         };
         Ok(Self { resource, limit })
@@ -153,6 +153,9 @@ impl Operation for SetQuota {
             if limits.insert(resource, limit).is_some() {
                 return Err(Failure::invalid(format!("{resource} is given twice; give it once")));
             }
+            if limit == Some(0) && resource.is_at_a_time() {
+                return Err(Failure::invalid(format!("{resource} must be at least 1: what waits would wait for ever")));
+            }
             if limit.is_some_and(|limit| limit > MAX_LIMIT) {
                 return Err(Failure::invalid(format!(
                     "the limit of {resource} is too large; give at most {MAX_LIMIT}"
@@ -190,7 +193,7 @@ mod tests {
             assert_eq!(text.parse::<NewLimit>().unwrap().to_string(), text);
         }
         assert_eq!("memory=8g".parse::<NewLimit>().unwrap().limit, Some(8192));
-        for bad in ["apps", "apps=x", "nothing=1", "=1", "apps=-1"] {
+        for bad in ["apps", "apps=", "apps=x", "nothing=1", "=1", "apps=-1"] {
             assert!(bad.parse::<NewLimit>().is_err(), "{bad}");
         }
     }

@@ -35,10 +35,7 @@ pub(super) struct WaitedTooLong {
 
 impl PushTurns {
     pub(super) fn new(config: &Git) -> Self {
-        Self {
-            turns: Turns::new(config.max_pushes),
-            timeout: Duration::from_secs(config.push_wait_seconds),
-        }
+        Self { turns: Turns::new(config.max_pushes), timeout: Duration::from_secs(config.push_wait_seconds) }
     }
 
     /// Waits for a turn of the user, who may have at most `max` at a time; tells the client how many pushes must end before, whenever that changes.
@@ -77,8 +74,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_push_that_waits_too_long_is_refused_and_its_place_is_free() {
-        let turns =
-            PushTurns::new(&Git { max_pushes: 2, push_wait_seconds: 0, ..Git::default() });
+        let turns = PushTurns::new(&Git { max_pushes: 2, push_wait_seconds: 0, ..Git::default() });
         let mut printed = Vec::new();
         let running = turns.turn(ANN, 1, &mut printed).await.unwrap();
         let refused = turns.turn(ANN, 1, &mut printed).await.unwrap_err();

@@ -266,7 +266,10 @@ mod tests {
             LimitReached::SessionsOfUser { user: ann.user_name.clone(), max: 2 }
         );
         let session = shares.session(&bob, home, None).unwrap();
-        assert_eq!(shares.session(&bob, home, None).unwrap_err(), LimitReached::SessionsOfNetwork { network: home, max: 3 });
+        assert_eq!(
+            shares.session(&bob, home, None).unwrap_err(),
+            LimitReached::SessionsOfNetwork { network: home, max: 3 }
+        );
         drop((of_ann, of_bob, again, sessions, session));
         let taken = shares.taken.lock().unwrap();
         for counts in [&taken.connections, &taken.sessions] {

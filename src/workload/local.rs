@@ -127,7 +127,8 @@ impl Local {
             reserve: workload.budget.reserve,
             group: OwnerGroup {
                 name: workload.budget.owner.map_or_else(|| "admins".to_owned(), |owner| format!("owner-{}", owner.0)),
-                memory_mib: workload.budget.owner_memory_mib,
+                // While a release replaces another, the instances of both run.
+                memory_mib: workload.budget.owner_memory_mib.map(|limit| limit.saturating_mul(2)),
             },
             pids: limits.pids,
             log_mib: limits.log_mib,

@@ -100,14 +100,18 @@ fn an_owner_meets_the_limits_while_another_deploys() {
     as_ada(&["apps:create", "three"]).success();
 
     // Images and repositories.
-    let has = |name: &str| as_ada(&["quota"]).success().out.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+    let has =
+        |name: &str| as_ada(&["quota"]).success().out.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
     let images = has("images");
     let used: u64 = images.split_whitespace().nth(1).unwrap().parse().unwrap();
     assert!(used > 0, "{images}");
     world.ssh(&["quota:set", "ada", &format!("images={used}")]).success();
     let noise: String = (0..300_000).map(|_| format!("{:08x}", rand::random::<u32>())).collect();
     world.commit(&folder, &[("Procfile", &version(3)), ("noise", &noise)]);
-    world.push_as(&ada, &folder).failure().prints(&format!("ada may have {used} MiB of images, and this would make it"));
+    world
+        .push_as(&ada, &folder)
+        .failure()
+        .prints(&format!("ada may have {used} MiB of images, and this would make it"));
     assert_eq!(has("images"), images, "nothing of it is kept");
     world.ssh(&["quota:set", "ada", "images=default", "repository=1"]).success();
     let refused = world.push_as(&ada, &folder).failure();

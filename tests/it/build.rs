@@ -104,7 +104,7 @@ impl Fixture {
         let build = self.builder.build(self.recipe(), Self::input("hello"), &progress, CancellationToken::new());
         let outcome = tokio::time::timeout(DEADLINE, build).await.expect("the build ends");
         drop(progress);
-        (outcome.map(|(image, _)| image), lines_of(lines).await.iter().map(ToString::to_string).collect())
+        (outcome.map(|built| built.image), lines_of(lines).await.iter().map(ToString::to_string).collect())
     }
 
     /// No build container is left, and nothing is mounted.

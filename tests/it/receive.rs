@@ -405,8 +405,7 @@ fn a_push_that_ends_in_the_middle_of_its_pack_leaves_nothing() {
         };
         let (receiver, token) = (server.receiver.clone(), hangup.clone());
         let (app, pusher) = (served("app"), pusher(&server.config.quota));
-        let push =
-            server.runtime.spawn(async move { receiver.receive_pack(app, pusher, None, streams, token).await });
+        let push = server.runtime.spawn(async move { receiver.receive_pack(app, pusher, None, streams, token).await });
         server.runtime.block_on(feed(&mut client, &half));
         eventually("git has begun to receive", || (quarantine() > 0).then_some(()));
         match way {

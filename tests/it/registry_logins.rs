@@ -64,7 +64,8 @@ fn logins_belong_to_the_server_or_an_app_and_their_passwords_are_nowhere() {
     let mut stdin = child.stdin.take().unwrap();
     writeln!(stdin, "{PASSWORD}").unwrap();
     // It is empty for a moment after the program has started.
-    let lines = eventually("the command line", || Some(command_lines()).filter(|lines| lines.contains("registry:login")));
+    let lines =
+        eventually("the command line", || Some(command_lines()).filter(|lines| lines.contains("registry:login")));
     assert!(!lines.contains(PASSWORD));
     drop(stdin);
     output(child).success().prints("builds of shop use this login at ghcr.io from now on");

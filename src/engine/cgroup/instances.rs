@@ -82,7 +82,8 @@ impl InstanceGroup {
         limit(memory, &all, Some(self.memory_mib))?;
         memory.delegate(&all);
         let of_owner = Hierarchy::create_below(&all, &owner.name)?;
-        limit(memory, &of_owner, owner.memory_mib)
+        // A limit that was lowered below what is used is reached step by step, as containers end.
+        limit(memory, &of_owner, owner.memory_mib.map(|limit| limit.max(used_mib(memory, &of_owner))))
     }
 
     /// Removes the groups, if no container is in them. Blocks for some seconds if the engine is removing the group of a container
@@ -93,6 +94,13 @@ impl InstanceGroup {
             remove_group_and_below(&hierarchy.root.join(name));
         }
     }
+}
+
+/// Memory that a group uses, in MiB, rounded up.
+fn used_mib(hierarchy: &Hierarchy, group: &Path) -> u64 {
+    let file = group.join(if hierarchy.unified { "memory.current" } else { "memory.usage_in_bytes" });
+    let used = fs::read_to_string(file).ok().and_then(|used| used.trim().parse::<u64>().ok());
+    used.unwrap_or(0).div_ceil(1 << 20)
 }
 
 /// Limits the memory of a group, in MiB, unless it is limited so already.
@@ -159,6 +167,14 @@ mod tests {
         let script = format!("echo $$ > {} && head -c 64M /dev/zero | tail", procs.display());
         let ended = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
         assert!(!ended.status.success(), "64 MiB do not fit into 16");
+        // A limit that is lowered below what is used takes nothing out of the group, and kills nothing.
+        group.prepare(&owner("owner-1", Some(64))).unwrap();
+        let file = format!("/dev/shm/paas-{id}");
+        let script = format!("echo $$ > {} && head -c 24M /dev/zero >{file}", procs.display());
+        assert!(std::process::Command::new("sh").args(["-c", &script]).status().unwrap().success());
+        assert!(group.prepare(&owner("owner-1", Some(8))).is_some());
+        assert!((24..64).contains(&used_mib(memory, &folder)));
+        fs::remove_file(file).unwrap();
         group.remove();
         assert!(!folder.exists());
     }
