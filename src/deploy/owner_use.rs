@@ -35,9 +35,9 @@ pub struct OwnerDiskUse {
 
 impl Deployer {
     /// What the apps that count against a user take of the disk.
-    pub async fn owner_disk_use(&self, owner: UserId) -> Result<OwnerDiskUse, DeployError> {
+    pub async fn owner_disk_use(&self, user: UserId) -> Result<OwnerDiskUse, DeployError> {
         let this = &self.0;
-        let owned = this.store.apps_owned_by(owner).await?;
+        let owned = this.store.apps_owned_by(user).await?;
         let mut repository_mib = 0;
         for app in this.store.apps().await?.into_iter().filter(|app| owned.contains(&app.id)) {
             let bytes = this.repositories.get(&app.name).size().await?;
@@ -51,7 +51,7 @@ impl Deployer {
     pub(super) async fn check_images(&self, app: AppId, image: &Digest) -> Result<(), DeployError> {
         let store = &self.0.store;
         let (Some(owner), Some(_)) = store.owner_and_limit(app, Resource::Images).await? else { return Ok(()) };
-        let mut blobs = self.blobs_of(store.apps_owned_by(owner).await?).await?;
+        let mut blobs = self.blobs_of(store.apps_owned_by(user).await?).await?;
         let before = blobs.mib();
         blobs.add(self.0.images.parts(image)?);
         Ok(store.check_amount(app, Resource::Images, before, blobs.mib()).await?)
