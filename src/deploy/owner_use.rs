@@ -51,7 +51,7 @@ impl Deployer {
     pub(super) async fn check_images(&self, app: AppId, image: &Digest) -> Result<(), DeployError> {
         let store = &self.0.store;
         let (Some(owner), Some(_)) = store.owner_and_limit(app, Resource::Images).await? else { return Ok(()) };
-        let mut blobs = self.blobs_of(store.apps_owned_by(user).await?).await?;
+        let mut blobs = self.blobs_of(store.apps_owned_by(owner).await?).await?;
         let before = blobs.mib();
         blobs.add(self.0.images.parts(image)?);
         Ok(store.check_amount(app, Resource::Images, before, blobs.mib()).await?)
