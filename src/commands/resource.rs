@@ -17,7 +17,7 @@ pub(super) enum ResourceCommand {
         after_help = "Examples: resource:limit my-app --process-type web --cpu 1.5 --memory 1g\n          resource:limit my-app --tasks --memory 2g\n          resource:limit my-app --size large"
     )]
     Limit(LimitResources),
-    /// Keep CPU time and memory free for instances or tasks.
+    /// Keep CPU time and memory free for instances.
     #[command(
         name = "resource:reserve",
         after_help = "Example: resource:reserve my-app --process-type web --memory 256m"

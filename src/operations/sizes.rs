@@ -1,13 +1,15 @@
 //! Operations of sizes: CPU time and memory of an app's instances, tasks and builds.
 
-use std::collections::BTreeMap;
+mod change;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use change::Change;
+
 use super::{
     context::Context,
-    failure::{Failure, FailureKind, Result},
+    failure::{Failure, Result},
     operation::Operation,
     ps,
     selection::AppSelection,
@@ -75,7 +77,7 @@ pub struct LimitResources {
     pub no_restart: bool,
 }
 
-/// Sets what is kept free for each of an app's instances or tasks.
+/// Sets what is kept free for each of an app's instances.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
 #[serde(deny_unknown_fields)]
 pub struct ReserveResources {
@@ -115,7 +117,7 @@ pub struct ClearLimits {
     pub no_restart: bool,
 }
 
-/// Clears what is kept free for an app's instances or tasks.
+/// Clears what is kept free for an app's instances.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
 #[serde(deny_unknown_fields)]
 pub struct ClearReserves {
@@ -209,8 +211,11 @@ impl Operation for ReserveResources {
 
     async fn run(self, context: &Context<'_>, app: App) -> Result<AppResources> {
         let target = self.part.target()?;
-        if target == SizeTarget::Builds {
-            return Err(Failure::invalid("nothing can be kept free for builds; resource:limit --builds limits them"));
+        for (no_target, name) in [(SizeTarget::Builds, "builds"), (SizeTarget::Tasks, "tasks")] {
+            if target == no_target {
+                let text = format!("nothing can be kept free for {name}; resource:limit --{name} limits them");
+                return Err(Failure::invalid(text));
+            }
         }
         let size = PartialSize { cpu: self.cpu_millis, memory: self.memory_mib };
         given(size)?;
@@ -288,54 +293,6 @@ fn given(size: PartialSize) -> Result {
         return Err(Failure::invalid("no size is given; give --cpu, --memory or both, such as --cpu 1.5 --memory 1g"));
     }
     Ok(())
-}
-
-/// A change of the size of a target. What is set for a part of it that is not given stays; an empty size clears it.
-struct Change {
-    target: SizeTarget,
-    kind: SizeKind,
-    size: PartialSize,
-}
-
-impl Change {
-    async fn apply(self, context: &Context<'_>, app: App, restart: bool) -> Result<AppResources> {
-        let Self { target, kind, size } = self;
-        if let SizeTarget::Type(name) = &target
-            && let Some(unknown) = ps::unknown_type(context, &app, std::iter::once(name)).await?
-        {
-            return Err(Failure::not_found(unknown));
-        }
-        let set = context.store.sizes(app.id, kind).await?.set(&target);
-        let kept = if size.is_empty() { PartialSize::default() } else { set };
-        let new = PartialSize { cpu: size.cpu.or(kept.cpu), memory: size.memory.or(kept.memory) };
-        if new == set {
-            context.progress.detail("no change: the size is already set").await;
-            return report(context, app).await;
-        }
-        if let Some(reason) = context.store.capacity().and_then(|capacity| capacity.too_large(new)) {
-            return Err(Failure::new(FailureKind::TooMany, reason));
-        }
-        context.store.set_sizes(app.id, kind, BTreeMap::from([(target.clone(), new)])).await?;
-        let runs = app.current.is_some() && !app.stopped;
-        let process_type = match &target {
-            SizeTarget::Instances => None,
-            SizeTarget::Type(name) => Some(name),
-            SizeTarget::Tasks => {
-                context.progress.detail("the change takes effect with the next task").await;
-                return report(context, app).await;
-            }
-            SizeTarget::Builds => {
-                context.progress.detail("the change takes effect with the next build").await;
-                return report(context, app).await;
-            }
-        };
-        if restart && runs {
-            ps::renew(context, &app, process_type, format!("The size has changed: restarting {}", app.name)).await?;
-        } else {
-            context.progress.detail("the change takes effect when instances are started").await;
-        }
-        report(context, app).await
-    }
 }
 
 impl Operation for ReportResources {

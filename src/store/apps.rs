@@ -8,6 +8,7 @@ use super::{
     columns::{json, optional_text, parse, text, to_json},
     database::Store,
     deployments::Deployment,
+    ending,
     error::{Result, StoreError, taken},
     formation,
     ids::{AppId, UserId},
@@ -243,10 +244,15 @@ impl Store {
         .await
     }
 
-    /// Declares quantities of instances; refused if the owner may not have so many.
+    /// Declares quantities of instances; refused if the owner may not have so many, or if there are to be more while too many are
+    /// ending.
     pub async fn scale(&self, id: AppId, quantities: BTreeMap<ProcessType, u32>) -> Result<()> {
         let limits = self.limits();
         self.transact(move |t, _| {
+            let present = formation::of_app(t, id)?;
+            if quantities.iter().any(|(name, count)| *count > present.get(name).copied().unwrap_or(0)) {
+                ending::refuse_too_many_if_started(t, &limits, id)?;
+            }
             quotas::within(t, &limits, id, &quotas::INSTANCES, || {
                 quantities.iter().try_for_each(|(name, count)| formation::set_quantity(t, id, name, *count))
             })
@@ -302,6 +308,9 @@ impl Store {
     pub async fn set_stopped(&self, id: AppId, stopped: bool) -> Result<()> {
         let limits = self.limits();
         self.transact(move |t, _| {
+            if !stopped {
+                ending::refuse_too_many(t, &limits, id)?;
+            }
             quotas::within(t, &limits, id, &quotas::INSTANCES, || {
                 t.execute("UPDATE apps SET stopped = ?2 WHERE id = ?1", (id.0, stopped))?;
                 Ok(())

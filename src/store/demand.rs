@@ -24,7 +24,7 @@ pub(super) struct Demand {
 }
 
 impl Demand {
-    fn add(&mut self, quantity: u32, size: PartialSize) {
+    pub(super) fn add(&mut self, quantity: u32, size: PartialSize) {
         let quantity = u64::from(quantity);
         self.instances += quantity;
         self.cpu_millis += quantity * size.cpu.map_or(0, |cpu| cpu.millis().into());

@@ -4,6 +4,7 @@ use rusqlite::OptionalExtension as _;
 
 use super::{
     database::Store,
+    ending,
     error::{Result, StoreError},
     ids::AppId,
     releases::{self, ReleaseState},
@@ -24,14 +25,16 @@ pub struct Deployment {
 impl Store {
     /// Makes a release the candidate, as a new generation, in place of an earlier candidate. `None` when the app is
     /// being destroyed. With `process_type`, only instances of that type are restarted; refused unless the release is
-    /// the current one.
+    /// the current one. Refused if too many instances of the app's owner are ending.
     pub async fn begin_deployment(
         &self,
         id: AppId,
         release: ReleaseNumber,
         process_type: Option<ProcessType>,
     ) -> Result<Option<Deployment>> {
+        let limits = self.limits();
         self.transact(move |t, _| {
+            ending::refuse_too_many_if_started(t, &limits, id)?;
             let process_type = process_type.as_ref().map(ProcessType::as_str);
             let mut query = t.prepare_cached(
                 "UPDATE apps SET generations = generations + 1, candidate_release = ?2,

@@ -9,6 +9,7 @@ use super::{
     database::Store,
     error::{Result, StoreError},
     ids::{AppId, UserId},
+    limits::Limits,
     quotas,
     time::{Millis, now},
     users,
@@ -102,6 +103,20 @@ pub(super) fn raise(t: &Transaction<'_>, app: AppId, user: UserId, to: Role) -> 
     put(t, app, user, to)
 }
 
+/// Runs `work`, which changes the members of the app. Refused if the app then counts against another user, who may not have what
+/// it has. In that case it is run twice: what that user has is measured before it.
+fn change(t: &Transaction<'_>, limits: &Limits, app: AppId, work: impl Fn() -> Result<()>) -> Result<()> {
+    let before = quotas::owner(t, app)?;
+    t.execute_batch("SAVEPOINT members")?;
+    work()?;
+    let after = quotas::owner(t, app)?;
+    if after == before {
+        return Ok(t.execute_batch("RELEASE members")?);
+    }
+    t.execute_batch("ROLLBACK TO members; RELEASE members")?;
+    quotas::within_owner(t, limits, after, None, &OWNED, work)
+}
+
 impl Store {
     /// Role of the user in the app; `None` if the user is not a member.
     pub async fn role(&self, app: AppId, user: UserId) -> Result<Option<Role>> {
@@ -148,14 +163,11 @@ impl Store {
         .await
     }
 
-    /// Adds a member or changes its role. Refused if it would take the last owner away.
+    /// Adds a member or changes its role. Refused if it would take the last owner away, or if the app then counts against a user
+    /// who may not have what it has.
     pub async fn set_member(&self, app: AppId, user: UserId, role: Role) -> Result<()> {
         let limits = self.limits();
-        self.transact(move |t, _| match role {
-            Role::Owner => quotas::within_owner(t, &limits, Some(user), None, &OWNED, || set(t, app, user, role)),
-            Role::Viewer | Role::Deployer | Role::Operator => set(t, app, user, role),
-        })
-        .await
+        self.transact(move |t, _| change(t, &limits, app, || set(t, app, user, role))).await
     }
 
     /// Adds a member; one who has a role already keeps it.
@@ -167,17 +179,20 @@ impl Store {
         .await
     }
 
-    /// Removes a member. Refused for the last owner.
+    /// Removes a member. Refused for the last owner, and if the app then counts against a user who may not have what it has.
     pub async fn remove_member(&self, app: AppId, user: UserId) -> Result<()> {
+        let limits = self.limits();
         self.transact(move |t, _| {
-            refuse_only_owner(t, app, user)?;
-            if t.execute("DELETE FROM members WHERE app = ?1 AND user = ?2", (app.0, user.0))? == 0 {
-                let (user, app) = (users::with_id(t, user)?.name, app_name(t, app)?);
-                return Err(StoreError::NotFound(format!(
-                    "{user} is not a member of {app}; access:list {app} lists the members"
-                )));
-            }
-            Ok(())
+            change(t, &limits, app, || {
+                refuse_only_owner(t, app, user)?;
+                if t.execute("DELETE FROM members WHERE app = ?1 AND user = ?2", (app.0, user.0))? == 0 {
+                    let (user, app) = (users::with_id(t, user)?.name, app_name(t, app)?);
+                    return Err(StoreError::NotFound(format!(
+                        "{user} is not a member of {app}; access:list {app} lists the members"
+                    )));
+                }
+                Ok(())
+            })
         })
         .await
     }
@@ -187,7 +202,7 @@ impl Store {
     pub async fn transfer(&self, app: AppId, user: UserId) -> Result<()> {
         let limits = self.limits();
         self.transact(move |t, _| {
-            quotas::within_owner(t, &limits, Some(user), None, &OWNED, || {
+            change(t, &limits, app, || {
                 put(t, app, user, Role::Owner)?;
                 t.execute(
                     "UPDATE members SET role = 'operator', since = ?3 WHERE app = ?1 AND user != ?2 AND role = 'owner'",

@@ -18,7 +18,12 @@ use super::{
 use crate::model::{Capacity, QuotaScope, Resource, thousandths};
 
 /// How much the owner, or each app of the owner, may have; `None` for any amount.
-fn limit(t: &Transaction<'_>, limits: &Limits, owner: Option<UserId>, resource: Resource) -> Result<Option<u64>> {
+pub(super) fn limit(
+    t: &Transaction<'_>,
+    limits: &Limits,
+    owner: Option<UserId>,
+    resource: Resource,
+) -> Result<Option<u64>> {
     let (_, default) = limits.quota.entry(resource);
     let Some(owner) = owner else { return Ok(for_admins(default, resource)) };
     let own = t

@@ -10,6 +10,7 @@ use super::{
     config_vars::{self, ConfigVars},
     cron,
     database::Store,
+    ending,
     error::{Result, StoreError},
     ids::{AppId, BuildId},
     placement::Placement,
@@ -315,6 +316,7 @@ impl Store {
         let limits = self.limits();
         self.transact(move |t, cipher| {
             quotas::check_config(t, &limits, app, config_vars::bytes(&new.config))?;
+            ending::refuse_too_many_if_started(t, &limits, app)?;
             let taken = [&[Resource::ProcessTypes, Resource::Tasks], &quotas::INSTANCES[..]].concat();
             quotas::within(t, &limits, app, &taken, || create(t, cipher, app, &new, phase, placement))
         })

@@ -2,6 +2,8 @@
 
 mod change;
 
+pub use change::SizeChange;
+
 use std::collections::BTreeMap;
 
 use rusqlite::Transaction;

@@ -83,7 +83,10 @@ impl WorkloadBudget {
     pub async fn read(store: &Store, app: AppId, target: &SizeTarget) -> Result<Self, StoreError> {
         let (owner, owner_memory_mib) = store.owner_and_limit(app, Resource::Memory).await?;
         let limit = store.sizes(app, SizeKind::Limit).await?.size(target, store.default_size());
-        let reserve = store.sizes(app, SizeKind::Reserve).await?.set_for(target);
+        let mut reserve = store.sizes(app, SizeKind::Reserve).await?.set_for(target);
+        // The operator may have lowered the default size below what was to be kept free, which the engine would refuse.
+        reserve.memory = reserve.memory.map(|memory| memory.min(limit.memory));
+        reserve.cpu = reserve.cpu.map(|cpu| cpu.min(limit.cpu));
         Ok(Self { owner, owner_memory_mib, limit, reserve })
     }
 }

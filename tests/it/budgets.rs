@@ -216,6 +216,11 @@ fn sizes_of_instances_tasks_and_builds() {
         (&["resource:limit", "sized", "--size", "huge"], "there is no size named"),
         (&["resource:limit", "sized", "-p", "clock", "--memory", "1g"], "no process type clock; it has: web, eater"),
         (&["resource:reserve", "sized", "--builds", "--memory", "1g"], "nothing can be kept free for builds"),
+        (&["resource:reserve", "sized", "--tasks", "--memory", "1g"], "nothing can be kept free for tasks"),
+        (
+            &["resource:reserve", "sized", "-p", "web", "--memory", "301m"],
+            "each web instance may use 300 MiB of memory, and 301 MiB would be kept free for it",
+        ),
         (
             &["resource:reserve", "sized", "--memory", "9t"],
             "MiB of memory for instances, and 9437184 MiB are asked for",
@@ -223,4 +228,10 @@ fn sizes_of_instances_tasks_and_builds() {
     ] {
         world.ssh(words).failure().prints(reason);
     }
+
+    // What the app does not have can be cleared; what does not work is taken back.
+    world.ssh(&["resource:limit-clear", "sized", "-p", "clock"]).success().prints("no change: no size is set");
+    let too_little = world.ssh(&["resource:limit", "sized", "-p", "web", "--memory", "6m"]);
+    too_little.failure().prints("the size is as it was before");
+    assert_eq!(web()["limit"]["memory_mib"], 300);
 }

@@ -126,6 +126,76 @@ async fn an_app_is_not_given_to_somebody_who_may_not_have_it() {
 }
 
 #[tokio::test]
+async fn an_owner_does_not_leave_an_app_to_one_who_may_not_have_it() {
+    let f = small();
+    let (ada, bob) = (f.user("ada").await, f.user("bob").await);
+    for name in ["one", "two"] {
+        f.try_app(name, &bob).await.unwrap();
+    }
+    let third = f.try_app("three", &ada).await.unwrap();
+    f.store.set_member(third.id, bob.id, Role::Owner).await.unwrap();
+    let text = "bob may have 2 apps, and this would make it 3; quota shows";
+    assert!(refused(f.store.remove_member(third.id, ada.id).await).starts_with(text));
+    assert!(refused(f.store.set_member(third.id, ada.id, Role::Operator).await).starts_with(text));
+    let members = f.store.members(third.id).await.unwrap();
+    assert_eq!(members.iter().filter(|member| member.role == Role::Owner).count(), 2, "nothing has changed");
+    f.store.remove_member(third.id, bob.id).await.unwrap();
+    f.store.set_member(third.id, bob.id, Role::Owner).await.unwrap();
+    f.store.set_quotas(bob.id, BTreeMap::from([(Resource::Apps, Some(3))])).await.unwrap();
+    f.store.remove_member(third.id, ada.id).await.unwrap();
+    assert_eq!((f.used(&ada, Resource::Apps).await.0, f.used(&bob, Resource::Apps).await.0), (0, 3));
+}
+
+#[tokio::test]
+async fn no_more_is_started_while_too_much_is_ending() {
+    let f = small();
+    let ada = f.user("ada").await;
+    let app = f.try_app("one", &ada).await.unwrap();
+    let release = f.try_release(&app, &[("web", 3)]).await.unwrap();
+    let restart = || f.store.begin_deployment(app.id, release.number, None);
+    let mut ending = 0;
+    let mut end = async |count: u32| {
+        for _ in 0..count {
+            ending += 1;
+            let new = NewInstance {
+                id: format!("i{ending}").parse().unwrap(),
+                app: app.id,
+                generation: 1,
+                release: release.number,
+                process_type: ProcessType::web(),
+                ordinal: 1,
+                restarts: 0,
+                not_before: 0,
+                port: 8080,
+            };
+            let added = f.store.add_instance(new, Placement::AtStart).await.unwrap();
+            f.store.set_instance(added.id, None, InstanceState::Retiring).await.unwrap();
+        }
+    };
+    end(3).await;
+    restart().await.unwrap();
+    end(2).await;
+    restart().await.unwrap();
+    end(1).await;
+    let text =
+        "ada may have 5 instances, and those that were stopped or replaced and have not ended yet have 6; wait until";
+    assert!(refused(restart().await).starts_with(text));
+    assert!(refused(f.try_release(&app, &[("web", 1)]).await).starts_with(text));
+    assert!(refused(f.scale(&app, 4).await).starts_with(text));
+    f.store.set_stopped(app.id, true).await.unwrap();
+    assert!(refused(f.store.set_stopped(app.id, false).await).starts_with(text));
+    f.try_release(&app, &[("web", 1)]).await.unwrap();
+    f.scale(&app, 1).await.unwrap();
+
+    f.store.remove_instance("i1".parse().unwrap()).await.unwrap();
+    f.store.set_stopped(app.id, false).await.unwrap();
+    let size = PartialSize { cpu: None, memory: "1g".parse().ok() };
+    f.store.change_size(app.id, SizeKind::Limit, SizeTarget::Instances, size).await.unwrap();
+    let text = "ada may have 3072 MiB of memory for instances and tasks, and those that were stopped or replaced";
+    assert!(refused(restart().await).starts_with(text), "also for what they may use");
+}
+
+#[tokio::test]
 async fn declared_instances_are_counted_as_they_would_run() {
     let f = small();
     let ada = f.user("ada").await;
@@ -164,7 +234,7 @@ async fn sizes_count_against_memory_and_cpu() {
     assert_eq!(f.used(&ada, Resource::Cpu).await, (4000, Some(10_000)));
     let set = |target: SizeTarget, cpu: &str, memory: &str| {
         let size = PartialSize { cpu: cpu.parse().ok(), memory: memory.parse().ok() };
-        f.store.set_sizes(app.id, SizeKind::Limit, BTreeMap::from([(target, size)]))
+        f.store.change_size(app.id, SizeKind::Limit, target, size)
     };
     let web = SizeTarget::Type(ProcessType::web());
     assert!(
@@ -181,6 +251,64 @@ async fn sizes_count_against_memory_and_cpu() {
     assert_eq!((of(&web), of(&SizeTarget::Type("worker".parse().unwrap())), of(&SizeTarget::Tasks)), (1024, 64, 512));
     set(web.clone(), "", "").await.unwrap();
     assert_eq!(f.used(&ada, Resource::Memory).await.0, 128);
+}
+
+#[tokio::test]
+async fn no_more_is_kept_free_than_may_be_used() {
+    let f = small();
+    let app = f.try_app("one", &f.user("ada").await).await.unwrap();
+    let change = |kind, target: &str, cpu: &str, memory: &str| {
+        let size = PartialSize { cpu: cpu.parse().ok(), memory: memory.parse().ok() };
+        f.store.change_size(app.id, kind, target.parse().unwrap(), size)
+    };
+    let refused = |result: Result<SizeChange>| match result {
+        Err(StoreError::Refused(text)) => text,
+        other => panic!("not refused: {other:?}"),
+    };
+    let (limit, reserve) = (SizeKind::Limit, SizeKind::Reserve);
+    let text = refused(change(reserve, "web", "", "513m").await);
+    assert!(text.starts_with("each web instance may use 512 MiB of memory, and 513 MiB would be kept free"), "{text}");
+    change(reserve, "web", "", "512m").await.unwrap();
+    let text = refused(change(limit, "web", "", "256m").await);
+    assert!(text.starts_with("each web instance may use 256 MiB of memory, and 512 MiB would be kept free"), "{text}");
+    let text = refused(change(limit, "_default_", "", "256m").await);
+    assert!(text.starts_with("each web instance"), "{text}");
+    change(limit, "web", "", "512m").await.unwrap();
+    change(limit, "_default_", "1", "256m").await.unwrap();
+    let text = refused(change(reserve, "_default_", "1.5", "").await);
+    assert!(text.starts_with("each instance may use 1 CPUs, and 1.5 would be kept free"), "{text}");
+
+    // One part stays when the other one is set.
+    let change = change(reserve, "web", "0.5", "").await.unwrap();
+    assert_eq!(change.after, PartialSize { cpu: "0.5".parse().ok(), memory: "512m".parse().ok() });
+    let web: SizeTarget = "web".parse().unwrap();
+    f.store.undo_size_change(app.id, reserve, web.clone(), change).await.unwrap();
+    assert_eq!(f.store.sizes(app.id, reserve).await.unwrap().set(&web), change.before);
+    f.store.change_size(app.id, reserve, web.clone(), PartialSize::default()).await.unwrap();
+    f.store.undo_size_change(app.id, reserve, web.clone(), change).await.unwrap();
+    assert!(f.store.sizes(app.id, reserve).await.unwrap().set(&web).is_empty(), "it was changed again");
+}
+
+#[tokio::test]
+async fn a_build_has_no_more_than_the_owner_and_few_types_have_sizes() {
+    let f = small();
+    let app = f.try_app("one", &f.user("ada").await).await.unwrap();
+    let change = |target: &str, cpu: &str, memory: &str| {
+        let size = PartialSize { cpu: cpu.parse().ok(), memory: memory.parse().ok() };
+        f.store.change_size(app.id, SizeKind::Limit, target.parse().unwrap(), size)
+    };
+    let text = refused(change("_builds_", "", "4g").await);
+    assert!(text.starts_with("ada may have 3072 MiB of memory for instances and tasks, and a build no more"), "{text}");
+    assert!(refused(change("_builds_", "11", "").await).contains("10 CPUs"));
+    change("_builds_", "10", "3g").await.unwrap();
+    for n in 0..30 {
+        change(&format!("t{n}"), "", "64m").await.unwrap();
+    }
+    let text = refused(change("t30", "", "64m").await);
+    assert!(text.starts_with("an app may have sizes of 30 process types, and this would make it 31"), "{text}");
+    change("t3", "", "").await.unwrap();
+    change("t30", "", "64m").await.unwrap();
+    change("_default_", "", "64m").await.unwrap();
 }
 
 #[tokio::test]
@@ -226,8 +354,10 @@ async fn no_more_is_kept_free_than_the_machine_has() {
     f.try_release(&app, &[("web", 2)]).await.unwrap();
     let reserve = |memory: &str, cpu: &str| {
         let size = PartialSize { cpu: cpu.parse().ok(), memory: memory.parse().ok() };
-        f.store.set_sizes(app.id, SizeKind::Reserve, BTreeMap::from([(SizeTarget::Instances, size)]))
+        f.store.change_size(app.id, SizeKind::Reserve, SizeTarget::Instances, size)
     };
+    let limit = PartialSize { cpu: None, memory: "1g".parse().ok() };
+    f.store.change_size(app.id, SizeKind::Limit, SizeTarget::Instances, limit).await.unwrap();
     reserve("512m", "1").await.unwrap();
     let text = refused(reserve("513m", "1").await);
     assert!(text.contains("1024 MiB of memory for instances, and this would keep 1026 MiB free"), "{text}");
