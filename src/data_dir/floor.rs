@@ -1,6 +1,7 @@
 //! The floor of free disk space, below which nothing new is begun.
 
 use std::{
+    io,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -65,11 +66,25 @@ impl DiskFloor {
         Ok(())
     }
 
-    fn below(&self, folder: &Path) -> Option<BelowFloor> {
-        let disk = rustix::fs::statvfs(folder).ok()?;
+    /// Free space of the disk that a folder is on, above its floor, in bytes. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// The folder does not exist, or cannot be reached.
+    pub fn room_above(&self, folder: &Path) -> io::Result<u64> {
+        let (free_bytes, floor_bytes) = self.free_and_floor(folder)?;
+        Ok(free_bytes.saturating_sub(floor_bytes))
+    }
+
+    fn free_and_floor(&self, folder: &Path) -> io::Result<(u64, u64)> {
+        let disk = rustix::fs::statvfs(folder)?;
         let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
         let floor_bytes = self.0.max_floor_bytes.min(bytes(disk.f_blocks) / 100 * self.0.percent);
-        let free_bytes = bytes(disk.f_bavail);
+        Ok((bytes(disk.f_bavail), floor_bytes))
+    }
+
+    fn below(&self, folder: &Path) -> Option<BelowFloor> {
+        let (free_bytes, floor_bytes) = self.free_and_floor(folder).ok()?;
         (free_bytes < floor_bytes).then(|| BelowFloor { folder: folder.to_owned(), free_bytes, floor_bytes })
     }
 }
@@ -84,6 +99,9 @@ mod tests {
         let floor = |mib, percent| DiskFloor::new(vec![dir.path().to_owned(), "/none".into()], mib, percent).check();
         assert_eq!(floor(u64::MAX >> 20, 0), Ok(()));
         assert_eq!(floor(0, 100), Ok(()));
+        let room = |mib| DiskFloor::new(Vec::new(), mib, 100).room_above(dir.path()).unwrap();
+        assert!(room(0) > room(1 << 20), "a floor of 1 TiB leaves less");
+        assert_eq!(room(u64::MAX >> 20), 0);
         let below = floor(u64::MAX >> 20, 100).unwrap_err();
         assert!(below.free_bytes < below.floor_bytes, "no disk is empty");
         let text = below.to_string();

@@ -1,6 +1,9 @@
 //! What takes the server's disk, by app and kind.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    path::{Path, PathBuf},
+};
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -22,6 +25,8 @@ pub enum DiskKind {
     Images,
     /// Disks of builds, with their caches.
     BuildDisks,
+    /// Disks of volumes.
+    Volumes,
     /// Logs of the app.
     Logs,
     /// Logs of builds.
@@ -49,6 +54,7 @@ impl DiskKind {
             Self::Repository => "repository",
             Self::Images => "images",
             Self::BuildDisks => "build disks",
+            Self::Volumes => "volumes",
             Self::Logs => "logs",
             Self::BuildLogs => "build logs",
             Self::TaskOutput => "task output",
@@ -88,12 +94,19 @@ impl Deployer {
         let in_use = this.store.releases_in_use(KEPT_IMAGES).await?;
         let all: Vec<_> = in_use.iter().map(|(.., image)| image.clone()).collect();
         let of_server = [this.stacks.images_to_keep(&all).await?, this.offers.images_to_keep().await?].concat();
+        let mut with_volumes = Vec::new();
+        for app in apps {
+            let volumes = this.store.volumes(app.id).await?;
+            let images = volumes.iter().map(|volume| this.volumes.image(volume.id)).collect();
+            with_volumes.push((app, images));
+        }
+        let apps: Vec<(App, Vec<PathBuf>)> = with_volumes;
         let deployer = self.clone();
         let measured = tokio::task::spawn_blocking(move || {
             let holders = deployer.holders(in_use.into_iter().map(|(app, _, image)| (app, image)), of_server)?;
             let mut used = Vec::new();
-            for app in &apps {
-                used.extend(deployer.use_of_app(app, &holders)?);
+            for (app, volumes) in &apps {
+                used.extend(deployer.use_of_app(app, volumes, &holders)?);
             }
             if server {
                 used.extend(deployer.use_of_server(&holders)?);
@@ -127,12 +140,17 @@ impl Deployer {
         Ok(holders)
     }
 
-    fn use_of_app(&self, app: &App, holders: &HashMap<Digest, (Holder, u64)>) -> Result<Vec<DiskUse>, DeployError> {
+    fn use_of_app(
+        &self,
+        app: &App,
+        volumes: &[PathBuf],
+        holders: &HashMap<Digest, (Holder, u64)>,
+    ) -> Result<Vec<DiskUse>, DeployError> {
         let this = &self.0;
         let images = holders.values().filter(|(holder, _)| *holder == Holder::App(app.id)).map(|(_, size)| size).sum();
         let id = app.id.0;
         let mut used = BTreeMap::from([(DiskKind::Images, images)]);
-        let mut measure = |kind, path: &std::path::Path| {
+        let mut measure = |kind, path: &Path| {
             let bytes = disk_usage(path);
             let bytes = bytes.map_err(|source| DeployError::File { act: "read", path: path.to_owned(), source })?;
             *used.entry(kind).or_default() += bytes;
@@ -141,6 +159,9 @@ impl Deployer {
         measure(DiskKind::Repository, this.repositories.get(&app.name).path())?;
         for disk in this.builder.disks(&id.to_string()) {
             measure(DiskKind::BuildDisks, &disk)?;
+        }
+        for image in volumes {
+            measure(DiskKind::Volumes, image)?;
         }
         let data_dir = &this.config.data_dir;
         for (folder, kind) in

@@ -170,8 +170,11 @@ impl Operation for ResizeVolume {
 
     async fn run(self, context: &Context<'_>, app: App) -> Result<VolumeInfo> {
         let volume = volume(context, &app, &self.name).await?;
-        context.deployer.volumes().resize(&volume, self.size).await?;
-        VolumeInfo::of(context, &app, Volume { size: self.size, ..volume }).await
+        if self.size > volume.size {
+            context.deployer.floor().check()?;
+        }
+        let resized = context.deployer.volumes().resize(volume.id, self.size).await?;
+        VolumeInfo::of(context, &app, resized).await
     }
 }
 

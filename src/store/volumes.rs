@@ -78,6 +78,9 @@ impl Mount {
     }
 }
 
+/// Maximum number of mounts of an app.
+const MAX_MOUNTS: u32 = 30;
+
 const COLUMNS: &str = "id, app, name, size_mib, ready, created_by, created_at";
 
 fn volume(row: &Row<'_>) -> Result<Volume> {
@@ -187,7 +190,7 @@ impl Store {
         self.read(move |t, _| with_id(t, id)).await
     }
 
-    /// Declares a mount of an app.
+    /// Declares a mount of an app; refused if it has many already.
     pub async fn add_mount(&self, app: AppId, mount: Mount, by: String) -> Result<()> {
         self.transact(move |t, _| {
             let Mount { source, target, read_only, process_type } = mount;
@@ -204,6 +207,14 @@ impl Store {
             t.execute(sql, row).map_err(taken(|| {
                 format!("something is mounted at {target} already; storage:list shows it, storage:unmount removes it")
             }))?;
+            let sql = "SELECT count(*) AS mounts FROM mounts WHERE app = ?1";
+            let mounts: u32 = t.query_row(sql, [app.0], |row| row.get("mounts"))?;
+            if mounts > MAX_MOUNTS {
+                return Err(StoreError::Exhausted(format!(
+                    "an app may have {MAX_MOUNTS} mounts, and this would make it {mounts}; storage:list shows them, storage:unmount \
+                     removes one"
+                )));
+            }
             Ok(())
         })
         .await

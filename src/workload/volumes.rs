@@ -14,6 +14,7 @@ use tokio::{
 
 use crate::{
     config::Config,
+    data_dir::DiskFloor,
     engine::{
         self, Containers, EngineError,
         disk::{Disk, DiskError, DiskUsage, Owner, Reservation, VolumeDisk},
@@ -88,6 +89,7 @@ struct Shared {
     containers: Containers,
     images: ImageStore,
     folder: PathBuf,
+    floor: DiskFloor,
     /// One at a time works on a disk; the others go on.
     locks: StdMutex<HashMap<VolumeId, Arc<Mutex<()>>>>,
 }
@@ -107,7 +109,8 @@ impl Volumes {
     /// The volumes that this store declares, with disks in the data folder.
     pub fn new(config: Arc<Config>, store: Store, containers: Containers, images: ImageStore) -> Self {
         let folder = folder(&config);
-        Self(Arc::new(Shared { config, store, containers, images, folder, locks: StdMutex::default() }))
+        let floor = DiskFloor::new(vec![folder.clone()], config.disk.floor_mib, config.disk.floor_percent);
+        Self(Arc::new(Shared { config, store, containers, images, folder, floor, locks: StdMutex::default() }))
     }
 
     /// Unmounts the disks of all volumes.
@@ -128,11 +131,17 @@ impl Volumes {
         match self.make_disk(&volume).await {
             Ok(reservation) => Ok((Volume { ready: true, ..volume }, reservation)),
             Err(error) => {
-                self.disk(volume.id).remove().await.map_err(of_disk(&volume))?;
-                self.0.store.forget_volume(volume.id).await?;
+                if let Err(left) = self.remove(&volume).await {
+                    tracing::warn!(error = %left, volume = %volume.name, "cannot remove what is left of a volume that was not created");
+                }
                 Err(error)
             }
         }
+    }
+
+    async fn remove(&self, volume: &Volume) -> Result<(), VolumeError> {
+        self.disk(volume.id).remove().await.map_err(of_disk(volume))?;
+        Ok(self.0.store.forget_volume(volume.id).await?)
     }
 
     async fn make_disk(&self, volume: &Volume) -> Result<Reservation, VolumeError> {
@@ -197,16 +206,19 @@ impl Volumes {
     }
 
     /// Changes the size of a volume: a larger one while it is in use, if the kernel allows that, a smaller one only while it is
-    /// not.
-    pub async fn resize(&self, volume: &Volume, size: VolumeSize) -> Result<(), VolumeError> {
+    /// not. Returns the volume as it is then.
+    pub async fn resize(&self, id: VolumeId, size: VolumeSize) -> Result<Volume, VolumeError> {
         // Its disk is there, and the folder for files in it.
-        self.mounted(volume.id).await?;
-        let _lock = self.lock(volume.id).await;
-        let disk = self.disk(volume.id);
+        self.mounted(id).await?;
+        let _lock = self.lock(id).await;
+        // As it is now: another change of its size may have been waited for.
+        let volume = &self.0.store.volume(id).await?;
+        let disk = self.disk(id);
         if size < volume.size {
             self.refuse_in_use(volume).await?;
             disk.shrink(size.mib()).await.map_err(of_disk(volume))?;
-            return Ok(self.0.store.resize_volume(volume.id, size).await?);
+            self.0.store.resize_volume(id, size).await?;
+            return Ok(self.0.store.volume(id).await?);
         }
         let while_mounted = VolumeDisk::grows_while_mounted().await;
         if !while_mounted {
@@ -215,21 +227,21 @@ impl Volumes {
                 error => error,
             })?;
         }
-        self.0.store.resize_volume(volume.id, size).await?;
+        self.0.store.resize_volume(id, size).await?;
         let grown =
             if while_mounted { disk.grow_mounted(size.mib()).await } else { disk.grow_unmounted(size.mib()).await };
         if let Err(DiskError::NoSpace { .. }) = &grown {
-            self.0.store.resize_volume(volume.id, volume.size).await?;
+            self.0.store.resize_volume(id, volume.size).await?;
         }
-        grown.map_err(of_disk(volume))
+        grown.map_err(of_disk(volume))?;
+        Ok(self.0.store.volume(id).await?)
     }
 
     /// Destroys a volume with its files.
     pub async fn destroy(&self, volume: &Volume) -> Result<(), VolumeError> {
         let _lock = self.lock(volume.id).await;
         self.refuse_in_use(volume).await?;
-        self.disk(volume.id).remove().await.map_err(of_disk(volume))?;
-        self.0.store.forget_volume(volume.id).await?;
+        self.remove(volume).await?;
         self.locks().remove(&volume.id);
         Ok(())
     }
@@ -247,6 +259,11 @@ impl Volumes {
     /// What is used of a volume; `None` while its disk is not mounted.
     pub async fn usage(&self, volume: &Volume) -> Result<Option<DiskUsage>, VolumeError> {
         self.disk(volume.id).usage().await.map_err(of_disk(volume))
+    }
+
+    /// The file that has the disk of a volume.
+    pub fn image(&self, id: VolumeId) -> PathBuf {
+        self.disk(id).image().to_owned()
     }
 
     /// The image with the tools that read and write the files of volumes: the run image of the default stack.
@@ -278,7 +295,7 @@ impl Volumes {
     }
 
     fn disk(&self, id: VolumeId) -> VolumeDisk {
-        VolumeDisk::new(&self.0.folder, id.0)
+        VolumeDisk::new(&self.0.folder, id.0, self.0.floor.clone())
     }
 
     async fn lock(&self, id: VolumeId) -> OwnedMutexGuard<()> {

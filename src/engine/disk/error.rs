@@ -55,14 +55,14 @@ pub enum DiskError {
     },
     /// The host has too little free space for the disk of a volume.
     #[error(
-        "{size_mib} MiB are more than {folder} has: {free_mib} MiB are free, of which some stay for the machine; give a \
-         smaller size, or free space on this machine"
+        "{size_mib} MiB do not fit into {folder}: {room_mib} MiB are free above the floor of its disk (disk.floor_mib, \
+         disk.floor_percent); give a smaller size, or free space on this machine"
     )]
     NoSpace {
         /// Size of the disk, in MiB.
         size_mib: u64,
-        /// Free space of the host's disk, in MiB.
-        free_mib: u64,
+        /// Free space of the host's disk above its floor, in MiB.
+        room_mib: u64,
         /// Folder of the disks.
         folder: PathBuf,
     },

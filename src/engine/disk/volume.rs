@@ -7,6 +7,7 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -17,20 +18,18 @@ use super::{
     folders::create_private_folder,
     mount::{VOLUME_OPTIONS, mount, mounted_device, unmount_all_at},
 };
-use crate::{data_dir::free_bytes, engine::child};
+use crate::{data_dir::DiskFloor, engine::child};
 
 /// Folder of the disk that containers get. It is missing as long as the disk is not mounted, so that no container writes to
 /// the host's disk instead.
 const FILES: &str = "files";
 
-/// What must be left of the host's disk when a volume takes its space, in bytes.
-const HOST_RESERVE: u64 = 256 << 20;
-
 /// The disk of a volume. Who calls sees to it that there is one call at a time for each.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct VolumeDisk {
     image: PathBuf,
     mount_point: PathBuf,
+    floor: DiskFloor,
 }
 
 /// Whether the host's disk keeps the space of a volume for it.
@@ -55,9 +54,10 @@ pub struct DiskUsage {
 pub type Owner = (u32, u32);
 
 impl VolumeDisk {
-    /// The disk `id` of those in `folder`, which must be an absolute path.
-    pub fn new(folder: &Path, id: i64) -> Self {
-        Self { image: folder.join(format!("{id}.img")), mount_point: folder.join(id.to_string()) }
+    /// The disk `id` of those in `folder`, which must be an absolute path. When it takes space, it leaves the host's disk above
+    /// `floor`.
+    pub fn new(folder: &Path, id: i64, floor: DiskFloor) -> Self {
+        Self { image: folder.join(format!("{id}.img")), mount_point: folder.join(id.to_string()), floor }
     }
 
     /// The folder that containers get.
@@ -65,9 +65,14 @@ impl VolumeDisk {
         self.mount_point.join(FILES)
     }
 
+    /// The file that has the disk.
+    pub fn image(&self) -> &Path {
+        &self.image
+    }
+
     /// Creates the disk. One that was created halfway is begun anew.
     pub async fn create(&self, size_mib: u64) -> Result<Reservation, DiskError> {
-        let new = self.image.with_extension("new");
+        let (new, floor) = (self.image.with_extension("new"), self.floor.clone());
         let reservation = blocking(&new, move |path| {
             if let Some(folder) = path.parent() {
                 create_private_folder(folder)?;
@@ -77,7 +82,7 @@ impl VolumeDisk {
                 _ => {}
             }
             let file = File::options().create_new(true).write(true).mode(0o600).open(&path)?;
-            extend(&file, &path, size_mib << 20)
+            extend(&file, &path, size_mib << 20, Some(&floor))
         });
         let reservation = match reservation.await {
             Ok(reservation) => reservation,
@@ -95,7 +100,7 @@ impl VolumeDisk {
         blocking(&self.image, move |image| {
             let file = File::options().write(true).open(&new)?;
             // What mkfs has zeroed has lost its space.
-            extend(&file, &new, size_mib << 20)?;
+            extend(&file, &new, size_mib << 20, None)?;
             file.sync_all()?;
             std::fs::rename(&new, &image)?;
             image.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
@@ -126,7 +131,9 @@ impl VolumeDisk {
     async fn prepare(&self, size_mib: u64) -> Result<(), DiskError> {
         self.check(&["-p"]).await?;
         if self.size_of_file_system().await? < size_mib << 20 {
-            self.grow_unmounted(size_mib).await?;
+            self.unmount().await?;
+            // Its size was granted before: the app must not stay down because the disk is below its floor now.
+            self.grow(size_mib, None).await?;
         }
         Ok(())
     }
@@ -170,7 +177,7 @@ impl VolumeDisk {
 
     /// Extends the mounted disk to this size, while it is in use. It may be repeated.
     pub async fn grow_mounted(&self, size_mib: u64) -> Result<(), DiskError> {
-        self.extend(size_mib).await?;
+        self.extend(size_mib, Some(self.floor.clone())).await?;
         let Some(device) = mounted_device(&self.mount_point).await? else { return Ok(()) };
         self.run_resize("losetup", [OsStr::new("-c"), device.as_os_str()]).await?;
         self.run_resize("resize2fs", [device.as_os_str()]).await
@@ -179,19 +186,23 @@ impl VolumeDisk {
     /// Extends the disk, which no container may use, to this size. It is not mounted afterwards. It may be repeated.
     pub async fn grow_unmounted(&self, size_mib: u64) -> Result<(), DiskError> {
         self.unmount().await?;
-        self.extend(size_mib).await?;
+        self.grow(size_mib, Some(self.floor.clone())).await
+    }
+
+    async fn grow(&self, size_mib: u64, floor: Option<DiskFloor>) -> Result<(), DiskError> {
+        self.extend(size_mib, floor).await?;
         // resize2fs demands a complete check.
         self.check(&["-f", "-p"]).await?;
         self.run_resize("resize2fs", [self.image.as_os_str()]).await?;
-        self.extend(size_mib).await
+        self.extend(size_mib, None).await
     }
 
     /// Gives the file this size, if it has a smaller one, and has all of its space reserved.
-    async fn extend(&self, size_mib: u64) -> Result<(), DiskError> {
+    async fn extend(&self, size_mib: u64, floor: Option<DiskFloor>) -> Result<(), DiskError> {
         let size = size_mib << 20;
         let extended = blocking(&self.image, move |path| {
             let file = File::options().write(true).open(&path)?;
-            extend(&file, &path, size)
+            extend(&file, &path, size, floor.as_ref())
         });
         extended.await.map(drop).map_err(|error| self.no_space(error, size_mib))
     }
@@ -275,19 +286,25 @@ impl VolumeDisk {
             return error;
         }
         let folder = self.image.parent().unwrap_or(&self.image).to_owned();
-        let free_mib = free_bytes(&folder).unwrap_or(0) >> 20;
-        DiskError::NoSpace { size_mib, free_mib, folder }
+        let room_mib = self.floor.room_above(&folder).unwrap_or(0) >> 20;
+        DiskError::NoSpace { size_mib, room_mib, folder }
     }
 }
 
 /// Exit status of `fsck.ext4` that has repaired all errors (e2fsck(8)).
 const REPAIRED: i32 = 1;
 
-/// Extends a file and has the host's file system reserve its space, if it can. If there is too little, the file keeps its size.
-fn extend(file: &File, path: &Path, size: u64) -> io::Result<Reservation> {
+/// Extends a file and has the host's file system reserve its space, if it can. If there is too little above the floor, the file
+/// keeps its size.
+fn extend(file: &File, path: &Path, size: u64, floor: Option<&DiskFloor>) -> io::Result<Reservation> {
+    /// Two at once would both find the same space free.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _lock = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let has = file.metadata()?.len();
     let more = size.saturating_sub(has);
-    if more > 0 && free_bytes(path.parent().unwrap_or(path))? < more.saturating_add(HOST_RESERVE) {
+    if let Some(floor) = floor.filter(|_| more > 0)
+        && floor.room_above(path.parent().unwrap_or(path))? < more
+    {
         return Err(io::ErrorKind::StorageFull.into());
     }
     // From the beginning: what is reserved stays as it is.
@@ -320,4 +337,26 @@ async fn is_attached(image: &Path) -> Result<bool, DiskError> {
         Ok(false)
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_space_is_taken_below_the_floor() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("image");
+        let file = File::create(&path).unwrap();
+        let floor = |mib, percent| DiskFloor::new(vec![dir.path().to_owned()], mib, percent);
+        let refused = extend(&file, &path, 1 << 20, Some(&floor(u64::MAX >> 20, 100))).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(file.metadata().unwrap().len(), 0);
+        extend(&file, &path, 1 << 20, Some(&floor(0, 0))).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 1 << 20);
+        // What it has already is not taken again, and what it was granted before is completed.
+        extend(&file, &path, 1 << 20, Some(&floor(u64::MAX >> 20, 100))).unwrap();
+        extend(&file, &path, 2 << 20, None).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 2 << 20);
+    }
 }

@@ -47,6 +47,22 @@ async fn a_mount_belongs_to_an_app_and_goes_with_it() {
 }
 
 #[tokio::test]
+async fn an_app_has_few_mounts() {
+    let f = fixture();
+    let app = f.app("a").await;
+    let data = f.volume(app.id, "data", 16).await.unwrap();
+    let add = |n: u32| f.store.add_mount(app.id, of_volume(&data, &format!("/data/{n}"), None), "ann".into());
+    for n in 0..30 {
+        add(n).await.unwrap();
+    }
+    let error = add(30).await.unwrap_err();
+    assert!(matches!(error, StoreError::Exhausted(_)));
+    assert!(error.to_string().starts_with("an app may have 30 mounts, and this would make it 31; "), "{error}");
+    f.store.remove_mount(app.id, "/data/3".parse().unwrap()).await.unwrap();
+    add(30).await.unwrap();
+}
+
+#[tokio::test]
 async fn what_the_apps_of_one_owner_have_together_is_limited() {
     let f = fixture();
     let (ann, bob) = (f.user("ann").await, f.user("bob").await);
