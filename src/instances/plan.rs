@@ -38,6 +38,8 @@ impl UpdateStrategy {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct DeclaredType {
     pub(super) strategy: UpdateStrategy,
+    /// Whether its instances may write to a volume or a folder of the machine.
+    pub(super) writes: bool,
     /// Quantity of instances if the process type was never scaled.
     pub(super) default_quantity: u32,
 }
@@ -105,13 +107,16 @@ fn declared_instances(input: &PlanInput<'_>, deployment: Deployment) -> Vec<Decl
     types.iter().flat_map(instances).collect()
 }
 
+fn declared_type(input: &PlanInput<'_>, release: ReleaseNumber, process_type: &ProcessType) -> DeclaredType {
+    input.releases.get(&release).and_then(|types| types.get(process_type)).copied().unwrap_or_default()
+}
+
 fn strategy(input: &PlanInput<'_>, deployment: Deployment, process_type: &ProcessType) -> UpdateStrategy {
-    let types = input.releases.get(&deployment.release);
-    types.and_then(|types| types.get(process_type)).map_or_else(UpdateStrategy::default, |declared| declared.strategy)
+    declared_type(input, deployment.release, process_type).strategy
 }
 
 /// The process types whose old instances give way to those of the candidate now: its other instances are healthy, and
-/// would be in vain if these failed later.
+/// would be in vain if these failed later. Of a new release, these are all that write, as it may be to the same volume.
 fn handed_over(input: &PlanInput<'_>) -> HashSet<ProcessType> {
     let Some(candidate) = input.app.candidate.filter(|_| !input.app.stopped) else { return HashSet::new() };
     let (stop_first, others): (Vec<_>, Vec<_>) = candidate_instances(input, candidate)
@@ -122,10 +127,16 @@ fn handed_over(input: &PlanInput<'_>) -> HashSet<ProcessType> {
             || row_of(input, candidate, instance)
                 .is_some_and(|row| row.state == InstanceState::Healthy && !input.failed.contains_key(&row.id))
     };
-    if !others.iter().all(is_healthy) {
+    if stop_first.is_empty() || !others.iter().all(is_healthy) {
         return HashSet::new();
     }
-    stop_first.into_iter().map(|instance| instance.process_type).collect()
+    let restarted = stop_first.into_iter().map(|instance| instance.process_type);
+    if input.app.candidate_process_type.is_some() {
+        return restarted.collect();
+    }
+    let current = input.app.current.and_then(|current| input.releases.get(&current.release));
+    let writers = current.into_iter().flatten().filter(|(_, declared)| declared.writes);
+    restarted.chain(writers.map(|(process_type, _)| process_type.clone())).collect()
 }
 
 /// The instances that a candidate is to have.
@@ -138,16 +149,21 @@ fn candidate_instances(input: &PlanInput<'_>, candidate: Deployment) -> Vec<Decl
     instances
 }
 
-/// Whether an instance of a process type that stops first still has a predecessor: one of the same name, or of another
-/// generation.
+/// Whether an instance of a process type that stops first still has a predecessor: one of the same name or, if it writes, one of
+/// its process type of another generation, or of any that writes of another release.
 fn has_predecessor(input: &PlanInput<'_>, deployment: Deployment, instance: &DeclaredInstance) -> bool {
-    let strategy = strategy(input, deployment, &instance.process_type);
-    input.rows.iter().filter(|row| row.process_type == instance.process_type).any(|row| {
-        let other_generation = row.generation != deployment.generation && strategy == UpdateStrategy::StopFirst;
-        let same_name = row.ordinal == instance.ordinal
-            && (row.generation != deployment.generation || row.state == InstanceState::Retiring);
-        strategy.stops_first() && (other_generation || same_name)
-    })
+    let declared = declared_type(input, deployment.release, &instance.process_type);
+    let is_predecessor = |row: &Instance| {
+        let other_generation = row.generation != deployment.generation;
+        if row.process_type == instance.process_type {
+            let same_name = row.ordinal == instance.ordinal;
+            return other_generation && (declared.writes || same_name)
+                || same_name && row.state == InstanceState::Retiring;
+        }
+        let other_release = other_generation && row.release != deployment.release;
+        other_release && declared.writes && declared_type(input, row.release, &row.process_type).writes
+    };
+    declared.strategy.stops_first() && input.rows.iter().any(is_predecessor)
 }
 
 /// The next actions. Repeatedly planning and acting brings the app to its declared state.
@@ -332,7 +348,11 @@ mod tests {
         failed: &[(&str, u64)],
         types: &BTreeMap<ProcessType, UpdateStrategy>,
     ) -> Vec<Action> {
-        let declared = |strategy: &UpdateStrategy| DeclaredType { strategy: *strategy, default_quantity: 0 };
+        let declared = |strategy: &UpdateStrategy| DeclaredType {
+            strategy: *strategy,
+            writes: *strategy == UpdateStrategy::StopFirst,
+            default_quantity: 0,
+        };
         let types: BTreeMap<_, _> = types.iter().map(|(t, strategy)| (t.clone(), declared(strategy))).collect();
         let releases = (1..9).map(|n| (n, types.clone())).collect();
         let failed = failed.iter().map(|(i, s)| (id(i), Duration::from_secs(*s))).collect();
@@ -515,6 +535,52 @@ mod tests {
         assert_eq!(after, [wait(), wait(), Action::Remove(id("i2-worker-1"))]);
         let back = plan_with(&abandoned, &rows[..1], &[], &types);
         assert_eq!(back, [create(1, "worker", 1), create(1, "worker", 2)]);
+    }
+
+    #[test]
+    fn writers_of_two_releases_never_run_at_once_whatever_their_process_type() {
+        let writer = |strategy| DeclaredType { strategy, writes: true, default_quantity: 1 };
+        let stop_first = writer(UpdateStrategy::StopFirst);
+        let types = |types: &[(&str, DeclaredType)]| -> BTreeMap<ProcessType, DeclaredType> {
+            types.iter().map(|(name, declared)| (name.parse().unwrap(), *declared)).collect()
+        };
+        let mut app = app(Some(1), Some(2), &[]);
+        let wait = || Action::Wait(NOW + PREDECESSOR_INTERVAL);
+        let planned = |app: &App, new: &[(&str, DeclaredType)], rows: &[Instance]| {
+            let old = types(&[("web", stop_first), ("worker", stop_first)]);
+            let releases = HashMap::from([(1, old), (2, types(new))]);
+            plan(&PlanInput { app, releases: &releases, rows, failed: &HashMap::new(), now: NOW })
+        };
+        let both = [("web", stop_first), ("worker", stop_first)];
+        let old = [row(1, "web.1", Healthy), row(1, "worker.1", Healthy)];
+        let retire = |name: &str| Action::Retire(id(&format!("i1-{name}-1")));
+        assert_eq!(planned(&app, &both, &old), [wait(), wait(), retire("web"), retire("worker")]);
+        let worker = [row(1, "worker.1", Retiring)];
+        let remove = Action::Remove(id("i1-worker-1"));
+        assert_eq!(planned(&app, &both, &worker), [wait(), wait(), remove.clone()], "web waits for worker, too");
+        assert_eq!(planned(&app, &both, &[]), [create(2, "web", 1), create(2, "worker", 1)]);
+
+        // Also one that the new release does not have, and one whose checks are disabled.
+        assert_eq!(planned(&app, &both[..1], &old), [wait(), retire("web"), retire("worker")]);
+        assert_eq!(planned(&app, &both[..1], &worker), [wait(), remove.clone()]);
+        let unchecked = [("web", stop_first), ("worker", writer(UpdateStrategy::Unchecked))];
+        assert_eq!(planned(&app, &unchecked, &old), [wait(), retire("web"), retire("worker")]);
+        app.current = app.candidate.take();
+        let rows = [row(2, "web.1", Healthy), row(1, "web.1", Retiring)];
+        let removes = Action::Remove(id("i1-web-1"));
+        assert_eq!(planned(&app, &unchecked, &rows), [wait(), removes]);
+        assert_eq!(planned(&app, &unchecked, &rows[..1]), [create(2, "worker", 1)]);
+
+        // The others go on in a restart of one.
+        app.candidate = Some(Deployment { release: 2, generation: 3 });
+        app.candidate_process_type = Some(ProcessType::web());
+        let rows = [row(2, "web.1", Healthy), row(2, "worker.1", Healthy)];
+        assert_eq!(planned(&app, &both, &rows), [wait(), Action::Retire(id("i2-web-1"))]);
+        let create = |ordinal| {
+            let web = DeclaredInstance { process_type: ProcessType::web(), ordinal };
+            Action::Create(app.candidate.unwrap(), web)
+        };
+        assert_eq!(planned(&app, &both, &rows[1..]), [create(1)]);
     }
 
     #[test]

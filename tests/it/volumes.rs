@@ -117,6 +117,24 @@ fn grows_while_mounted() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap().trim();
     u64::from_str_radix(effective, 16).unwrap() & 1 << 24 != 0
+/// Two process types that write to one volume: no instance of the new release starts before all of the old one have ended.
+#[test]
+#[ignore = "slow"]
+fn two_process_types_of_two_releases_never_write_at_once() {
+    let world = World::new();
+    let procfile = "web: exec python3 server.txt\nworker: PORT=9999 exec python3 server.txt\n";
+    let folder = world.repository("pair", &[("Procfile", procfile), ("server.txt", SERVER)]);
+    world.push(&folder).success();
+    world.paas(&["ps:scale", "pair", "worker=1"]).success();
+    world.paas(&["storage:create", "pair", "data", "--size", "16m"]).success();
+    world.paas(&["storage:mount", "pair", "data:/data"]).success();
+    world.commit(&folder, &[("server.txt", &format!("{SERVER}# changed\n"))]);
+    world.push(&folder).success();
+    let log = log(&world, &world.url("pair"));
+    let lines: Vec<_> = log.lines().collect();
+    assert_eq!(lines, ["start v1", "start v1", "end v1", "end v1", "start v2", "start v2"]);
+}
+
 }
 
 /// A volume that is full stops its app's writes and nobody else's; it is enlarged while the app runs, and made smaller

@@ -86,17 +86,15 @@ impl WorkerState {
     }
 
     pub(super) fn declared_types(&self, app: &App) -> HashMap<ReleaseNumber, BTreeMap<ProcessType, DeclaredType>> {
-        let declared = |spec: &ProcessSpec| DeclaredType {
-            strategy: match app.checks.mode(&spec.process.process_type) {
+        let declared = |spec: &ProcessSpec| {
+            let process_type = &spec.process.process_type;
+            let writes = app.mounts_of(process_type).any(|mount| !mount.read_only);
+            let strategy = match app.checks.mode(process_type) {
                 CheckMode::Disabled => UpdateStrategy::Unchecked,
-                CheckMode::Enabled | CheckMode::Skipped
-                    if app.mounts_of(&spec.process.process_type).any(|mount| !mount.read_only) =>
-                {
-                    UpdateStrategy::StopFirst
-                }
+                CheckMode::Enabled | CheckMode::Skipped if writes => UpdateStrategy::StopFirst,
                 CheckMode::Enabled | CheckMode::Skipped => UpdateStrategy::Surge,
-            },
-            default_quantity: spec.default_quantity,
+            };
+            DeclaredType { strategy, writes, default_quantity: spec.default_quantity }
         };
         let types = |release: &Release| {
             let scalable = release.processes.iter().filter(|spec| !spec.process.process_type.is_release());

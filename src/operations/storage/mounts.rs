@@ -98,7 +98,8 @@ impl Operation for MountVolume {
             Vec::new()
         } else {
             vec![format!(
-                "from now on, old {only} end before new ones start, so that no two releases write to it at once"
+                "from now on, old {only} end before new ones start, so that instances of no two releases write to it at once; \
+                 tasks may run beside them"
             )]
         };
         Ok(ChangedMount { app: app.name, mount, mounted: true, notes })
