@@ -7,6 +7,7 @@ use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig};
 
 use super::{
     build::{Mount, mount},
+    cgroup::OwnerGroup,
     container::{confined, mebibytes},
     disk::Owner,
     error::Result,
@@ -38,6 +39,8 @@ pub struct ArchiverSpec {
     pub owner: Owner,
     /// What is done.
     pub archiving: Archiving,
+    /// The control group of the owner's containers.
+    pub group: OwnerGroup,
 }
 
 /// Where the files are in the container.
@@ -68,6 +71,7 @@ impl Containers {
             network_mode: Some("none".to_owned()),
             readonly_rootfs: Some(true),
             nano_cpus: Some(self.0.nano_cpus(1000)),
+            cgroup_parent: self.0.instance_group(&spec.group).await,
             memory: Some(mebibytes(128)),
             memory_swap: Some(mebibytes(128)),
             pids_limit: Some(32),

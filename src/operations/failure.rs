@@ -283,7 +283,7 @@ fn kind_of_task(error: &TaskError) -> FailureKind {
         TaskError::Engine(_) | TaskError::ShuttingDown => FailureKind::Unavailable,
         TaskError::Volume(error) => kind_of_volume(error),
         TaskError::Name(_) | TaskError::Output { .. } => FailureKind::Internal,
-        TaskError::Disconnected => FailureKind::Failed,
+        TaskError::Disconnected | TaskError::TimedOut(_) => FailureKind::Failed,
         TaskError::Gone => FailureKind::NotFound,
     }
 }

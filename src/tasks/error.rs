@@ -32,6 +32,9 @@ pub enum TaskError {
         "the command was ended before it had ended by itself: its caller disconnected, or it ran longer than its limit"
     )]
     Disconnected,
+    /// It ran longer than its limit.
+    #[error("the command was ended because it ran longer than {0} s (tasks.run_seconds)")]
+    TimedOut(u64),
     /// The app, its release or the task does not exist any more.
     #[error("the app or its release no longer exists")]
     Gone,

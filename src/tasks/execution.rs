@@ -48,6 +48,8 @@ pub(super) struct Shared {
     pub(super) schedule: Waker,
     /// Bounds the containers that are created and started at a time.
     pub(super) starting: Turns<Option<UserId>>,
+    /// Bounds the volumes that are packed or unpacked at a time.
+    pub(super) archiving: Turns<Option<UserId>>,
     pub(super) shutdown: CancellationToken,
 }
 

@@ -20,7 +20,7 @@ use crate::{
     engine::ContainerId,
     model::{Concurrency, ReleaseNumber, TaskCommand, TaskId, TaskKind},
     periodic::Waker,
-    store::{AddedRun, App, AppId, JobTimes, NewTask, Placement, Store, Task, TaskState},
+    store::{AddedRun, App, AppId, JobTimes, NewTask, Placement, Store, Task, TaskState, UserId},
     turns::Turns,
     workload::Runtime,
 };
@@ -29,6 +29,8 @@ use crate::{
 pub const REPLACED: &str = "replaced by the next run";
 /// Number of tasks that are started at a time: at midnight many jobs are due.
 const MAX_STARTING: usize = 8;
+/// Number of volumes that are packed or unpacked at a time.
+const MAX_ARCHIVING: usize = 8;
 
 /// Runs tasks; cheap to clone.
 #[derive(Clone)]
@@ -75,8 +77,9 @@ impl Tasks {
     ) -> Self {
         let outputs = Outputs::new(&config.data_dir);
         let (running, adopted) = (Running::default(), watch::Sender::new(false));
-        let starting = Turns::new(MAX_STARTING);
-        let shared = Shared { config, store, runtime, outputs, running, adopted, schedule, starting, shutdown };
+        let (starting, archiving) = (Turns::new(MAX_STARTING), Turns::new(MAX_ARCHIVING));
+        let shared =
+            Shared { config, store, runtime, outputs, running, adopted, schedule, starting, archiving, shutdown };
         Self { shared: Arc::new(shared), tracker }
     }
 
@@ -143,6 +146,14 @@ impl Tasks {
     /// How the store places new tasks.
     pub fn placement(&self) -> Placement {
         self.shared.runtime.placement()
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.shared.store
+    }
+
+    pub(super) fn archiving(&self) -> &Turns<Option<UserId>> {
+        &self.shared.archiving
     }
 
     pub(super) fn runtime(&self) -> &Runtime {

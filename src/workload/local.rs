@@ -6,7 +6,7 @@ use futures_util::{StreamExt as _, stream::BoxStream};
 
 use super::{
     openings::Openings,
-    spec::{Purpose, Workload},
+    spec::{Purpose, Workload, WorkloadBudget},
     volumes::{MountedVolume, VolumeError, Volumes},
 };
 use crate::{
@@ -125,11 +125,7 @@ impl Local {
             env,
             limit: workload.budget.limit,
             reserve: workload.budget.reserve,
-            group: OwnerGroup {
-                name: workload.budget.owner.map_or_else(|| "admins".to_owned(), |owner| format!("owner-{}", owner.0)),
-                // While a release replaces another, the instances of both run.
-                memory_mib: workload.budget.owner_memory_mib.map(|limit| limit.saturating_mul(2)),
-            },
+            group: group_of(workload.budget),
             pids: limits.pids,
             log_mib: limits.log_mib,
             stop_grace: workload.stop_grace,
@@ -215,6 +211,7 @@ impl Local {
         app: &AppName,
         volume: &MountedVolume,
         archiving: Archiving,
+        budget: WorkloadBudget,
     ) -> Result<ContainerId, VolumeError> {
         let missing = EngineError::Incomplete("the run image of the default stack");
         let tools = self.volumes.tools_image().await?.ok_or(missing)?;
@@ -224,7 +221,7 @@ impl Local {
             None => self.images.pull(&reference, self.registry_token.expose()).await?,
         };
         let MountedVolume { files, owner, .. } = volume.clone();
-        let spec = ArchiverSpec { app: app.clone(), image, files, owner, archiving };
+        let spec = ArchiverSpec { app: app.clone(), image, files, owner, archiving, group: group_of(budget) };
         Ok(self.containers.create_archiver(&spec).await?)
     }
 
@@ -247,5 +244,14 @@ impl Local {
 
     pub(super) async fn update_resolver(&self) -> Result<()> {
         self.host.update_resolver().await
+    }
+}
+
+/// The control group of the containers of an owner.
+fn group_of(budget: WorkloadBudget) -> OwnerGroup {
+    OwnerGroup {
+        name: budget.owner.map_or_else(|| "admins".to_owned(), |owner| format!("owner-{}", owner.0)),
+        // While a release replaces another, the instances of both run.
+        memory_mib: budget.owner_memory_mib.map(|limit| limit.saturating_mul(2)),
     }
 }

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use tokio::sync::broadcast;
 
 use super::{
-    spec::{Purpose, Workload},
+    spec::{Purpose, Workload, WorkloadBudget},
     volumes::{MountedVolume, VolumeError},
 };
 use crate::{
@@ -327,6 +327,7 @@ impl Memory {
         _: &AppName,
         _: &MountedVolume,
         _: Archiving,
+        _: WorkloadBudget,
     ) -> Result<ContainerId, VolumeError> {
         Err(EngineError::Incomplete("volumes, in memory").into())
     }

@@ -8,7 +8,7 @@ use futures_util::stream::BoxStream;
 use super::memory::Memory;
 use super::{
     local::Local,
-    spec::{Purpose, Workload},
+    spec::{Purpose, Workload, WorkloadBudget},
     volumes::{MountedVolume, VolumeError},
 };
 use crate::{
@@ -109,14 +109,15 @@ impl Runtime {
         dispatch!(self, runtime => runtime.free_bytes().await)
     }
 
-    /// Creates a container that packs or unpacks the files of a volume.
+    /// Creates a container that packs or unpacks the files of a volume. Its memory counts against the owner's.
     pub async fn create_archiver(
         &self,
         app: &AppName,
         volume: &MountedVolume,
         archiving: Archiving,
+        budget: WorkloadBudget,
     ) -> Result<ContainerId, VolumeError> {
-        dispatch!(self, runtime => runtime.create_archiver(app, volume, archiving).await)
+        dispatch!(self, runtime => runtime.create_archiver(app, volume, archiving, budget).await)
     }
 
     /// Starts such a container.

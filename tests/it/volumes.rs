@@ -1,6 +1,11 @@
 //! Volumes: files that outlive releases, on disks of their own; and what instances write besides.
 
-use std::{collections::BTreeMap, fs, io::Read as _, process::Command};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead as _, BufReader, Read as _},
+    process::{Command, Stdio},
+};
 
 use crate::support::{
     apps::version,
@@ -112,11 +117,6 @@ fn files_are_kept_and_written_by_one_instance_at_a_time() {
     world.paas(&["storage:list", "kept"]).success().prints("data    /data  rw    web");
 }
 
-/// Whether the kernel lets root of this machine extend a file system that is mounted; not in every container.
-fn grows_while_mounted() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap().trim();
-    u64::from_str_radix(effective, 16).unwrap() & 1 << 24 != 0
 /// Two process types that write to one volume: no instance of the new release starts before all of the old one have ended.
 #[test]
 #[ignore = "slow"]
@@ -135,6 +135,11 @@ fn two_process_types_of_two_releases_never_write_at_once() {
     assert_eq!(lines, ["start v1", "start v1", "end v1", "end v1", "start v2", "start v2"]);
 }
 
+/// Whether the kernel lets root of this machine extend a file system that is mounted; not in every container.
+fn grows_while_mounted() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap().trim();
+    u64::from_str_radix(effective, 16).unwrap() & 1 << 24 != 0
 }
 
 /// A volume that is full stops its app's writes and nobody else's; it is enlarged while the app runs, and made smaller
@@ -227,7 +232,34 @@ fn an_exported_volume_is_imported_unchanged() {
     assert_eq!(entries(&export("copy")), tree);
     import(&["--merge"], b"not a tar").failure().prints("the input is no tar");
     assert_eq!(world.paas(&["storage:import", "tree", "none"]).code, Some(4));
+
+    // Those of one owner take turns, and count against that owner.
     let own = format!("label=paas.server={}", world.server_id());
+    let running = || {
+        let ids = ["ps", "-q", "--filter", "label=paas.kind=archiver", "--filter", &own];
+        run(Command::new("docker").args(ids)).success().out.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let hold = || {
+        let mut import = world.ssh_command(&["storage:import", "tree", "copy", "--merge"]);
+        import.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let mut held = [hold(), hold()];
+    let ids = eventually("two run", || Some(running()).filter(|ids| ids.len() == 2));
+    let group = ["inspect", "-f", "{{.HostConfig.CgroupParent}}", &ids[0]];
+    let group = run(Command::new("docker").args(group)).success().out;
+    assert_eq!(group.trim(), format!("/paas-{}-instances/owner-1", world.server_id()));
+    let mut export = world.ssh_command(&["storage:export", "tree", "data"]);
+    let mut waiting = export.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    let mut lines = BufReader::new(waiting.stderr.take().unwrap());
+    lines.read_line(&mut line).unwrap();
+    assert!(line.contains("waiting for 1 other export or import of volumes to end"), "{line}");
+    drop(held[0].stdin.take());
+    assert!(waiting.wait().unwrap().success());
+    drop(held[1].stdin.take());
+    for mut import in held {
+        import.wait().unwrap();
+    }
     let left = ["ps", "-aq", "--filter", "label=paas.kind=archiver", "--filter", &own];
     assert_eq!(run(Command::new("docker").args(left)).success().out, "");
 }

@@ -63,7 +63,7 @@ async fn archive(
         return Err(Failure::conflict(text));
     }
     let streams = context.attachment.ok_or_else(no_streams)?.take()?;
-    let status = context.tasks.archive(&app.name, &mounted, archiving, streams, context.hangup).await?;
+    let status = context.tasks.archive(&app, &mounted, archiving, streams, context.progress, context.hangup).await?;
     if status != 0 {
         let text = match archiving {
             Archiving::Pack => format!("not all files of {name} were written: tar ended with status {status}"),
