@@ -2,7 +2,11 @@
 
 use clap::Subcommand;
 
-use super::{output::Text, session::Session, table::table};
+use super::{
+    output::Text,
+    session::Session,
+    table::{or_hyphen, table},
+};
 use crate::{
     model::{AppName, thousandths},
     operations::{
@@ -84,6 +88,7 @@ impl Text for Vec<InstanceRow> {
                 format!("{}/{} MiB", used(|used| used.memory_mib.to_string()), instance.limit.memory_mib),
                 instance.address.map_or_else(String::new, |address| address.to_string()),
                 instance.id.to_string(),
+                or_hyphen(instance.last_failure.as_deref()),
             ]
         });
         table(
@@ -100,6 +105,7 @@ impl Text for Vec<InstanceRow> {
                 "MEMORY",
                 "ADDRESS",
                 "ID",
+                "LAST-FAILURE",
             ],
             rows,
         )

@@ -329,6 +329,7 @@ mod tests {
             ready: true,
             created_at: 0,
             oom_kills: 0,
+            last_failure: None,
         }
     }
 

@@ -56,6 +56,8 @@ pub struct InstanceReport {
     pub restarts: u32,
     /// How often a process of it was killed because it was out of memory.
     pub oom_kills: u32,
+    /// Why the instance of the same name before it failed, if it replaces one.
+    pub last_failure: Option<String>,
     /// Time of creation; of an instance that is waiting, time of the start.
     pub since: Millis,
 }
@@ -76,6 +78,7 @@ impl InstanceReport {
             address: row.endpoint,
             restarts: row.restarts,
             oom_kills: row.oom_kills,
+            last_failure: row.last_failure,
             since: if state == ReportState::Waiting { row.not_before } else { row.created_at },
             container: row.container,
             process_type: row.process_type,

@@ -181,6 +181,8 @@ pub struct InstanceRow {
     pub restarts: u32,
     /// How often a process of it was killed because it was out of memory.
     pub oom_kills: u32,
+    /// Why the instance of the same name before it failed, if it replaces one.
+    pub last_failure: Option<String>,
     /// Time of creation; of an instance that is waiting, time of the start.
     pub since: Time,
     /// Stop timeout of its process type, in seconds: the time that the processes of an instance that is started from now on
@@ -238,6 +240,7 @@ impl Operation for ListInstances {
                 release: instance.release,
                 restarts: instance.restarts,
                 oom_kills: instance.oom_kills,
+                last_failure: instance.last_failure,
                 since: Time(instance.since),
                 address: instance.address,
                 id: instance.id,

@@ -70,6 +70,8 @@ pub struct NewInstance {
     pub not_before: Millis,
     /// Port that the release declares; a port mapping may name another.
     pub port: u16,
+    /// Why the instance of the same name before it failed, if it replaces one.
+    pub last_failure: Option<String>,
 }
 
 /// An instance.
@@ -107,6 +109,8 @@ pub struct Instance {
     pub created_at: Millis,
     /// How often a process of it was killed because it was out of memory.
     pub oom_kills: u32,
+    /// Why the instance of the same name before it failed, if it replaces one.
+    pub last_failure: Option<String>,
 }
 
 impl Instance {
@@ -123,7 +127,7 @@ impl Instance {
 }
 
 const COLUMNS: &str = "id, app, generation, release, process_type, ordinal, node, endpoint, container, state, restarts, \
-    not_before, created_at, port, ready, oom_kills";
+    not_before, created_at, port, ready, oom_kills, last_failure";
 
 fn instance(row: &Row<'_>) -> Result<Instance> {
     Ok(Instance {
@@ -143,6 +147,7 @@ fn instance(row: &Row<'_>) -> Result<Instance> {
         ready: row.get("ready")?,
         created_at: row.get("created_at")?,
         oom_kills: row.get("oom_kills")?,
+        last_failure: row.get("last_failure")?,
     })
 }
 
@@ -151,7 +156,7 @@ fn add(t: &Transaction<'_>, new: &NewInstance, placement: Placement) -> Result<I
     t.query_row_and_then(
         &format!(
             "INSERT INTO instances ({COLUMNS})
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, NULL, 'starting', ?9, ?10, ?11, ?12, 1, 0) RETURNING {COLUMNS}"
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, NULL, 'starting', ?9, ?10, ?11, ?12, 1, 0, ?13) RETURNING {COLUMNS}"
         ),
         (
             new.id.as_str(),
@@ -166,6 +171,7 @@ fn add(t: &Transaction<'_>, new: &NewInstance, placement: Placement) -> Result<I
             new.not_before,
             now(),
             new.port,
+            new.last_failure.as_deref(),
         ),
         instance,
     )

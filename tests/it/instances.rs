@@ -299,6 +299,7 @@ async fn a_restarted_server_adopts_running_instances_and_replaces_the_others() {
         restarts: 0,
         not_before: 0,
         port: 8080,
+        last_failure: None,
     };
     f.store.add_instance(orphan, Placement::Local(f.config.address_plan().unwrap())).await.unwrap();
 

@@ -133,6 +133,7 @@ mod tests {
             ready: true,
             created_at: 0,
             oom_kills: 0,
+            last_failure: None,
         }
     }
 

@@ -112,7 +112,7 @@ impl WorkerState {
 }
 
 /// `it exited with status 1` as `Exited with status 1`.
-fn as_sentence(reason: &str) -> String {
+pub(super) fn as_sentence(reason: &str) -> String {
     let text = reason.strip_prefix("it ").unwrap_or(reason);
     let mut rest = text.chars();
     rest.next().map_or_else(String::new, |first| first.to_uppercase().chain(rest).collect())

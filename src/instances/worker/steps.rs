@@ -5,7 +5,11 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{candidate, state::WorkerState, tasks::TaskResult};
+use super::{
+    candidate,
+    state::{WorkerState, as_sentence},
+    tasks::TaskResult,
+};
 use crate::{
     instances::{
         error::InstancesError,
@@ -87,6 +91,7 @@ async fn create(
         restarts: 0,
         not_before: 0,
         port: declared_port(state, deployment.release, process_type),
+        last_failure: None,
     };
     match state.shared.store.add_instance(new, state.shared.runtime.placement()).await {
         // A caller waits for the candidate, so it is not retried until there is a free address.
@@ -121,6 +126,7 @@ async fn replace(
         restarts,
         not_before,
         port: old.port,
+        last_failure: state.memory.failure(&old.id).map(|failure| as_sentence(&failure.diagnosis.reason)),
     };
     state.shared.store.replace_instance(old.id.clone(), new, state.shared.runtime.placement()).await?;
     state.routes_stale = true;

@@ -86,6 +86,7 @@ mod tests {
             address: Some([10, 0, 0, 1].into()),
             restarts,
             oom_kills: 0,
+            last_failure: None,
             since: 0,
             container: None,
             process_type: "web".parse().unwrap(),

@@ -81,3 +81,6 @@ CREATE TABLE mounts (
     CHECK ((volume IS NULL) <> (host_path IS NULL))
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX mounts_volume ON mounts (volume);
+
+-- Why the instance of the same name before it failed.
+ALTER TABLE instances ADD COLUMN last_failure TEXT;

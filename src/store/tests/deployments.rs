@@ -56,6 +56,7 @@ async fn running(f: &Fixture) -> (AppId, Deployment) {
             restarts: 0,
             not_before: 0,
             port: 8080,
+            last_failure: None,
         };
         f.store.add_instance(new, Placement::AtStart).await.unwrap();
         f.store.set_instance(id.parse().unwrap(), Some(format!("c-{id}")), state).await.unwrap();
@@ -100,6 +101,7 @@ async fn running_elsewhere(f: &Fixture, deployment: Deployment) -> crate::model:
         restarts: 0,
         not_before: 0,
         port: 8080,
+        last_failure: None,
     };
     f.store.add_instance(new, Placement::AtStart).await.unwrap().id
 }

@@ -17,6 +17,7 @@ async fn the_address_that_was_free_the_longest_is_used_first() {
         restarts: 0,
         not_before: 0,
         port: 8080,
+        last_failure: None,
     };
     let plan: AddressPlan = "10.210.0.0/16".parse().unwrap();
     let mut seen = Vec::new();

@@ -17,6 +17,7 @@ async fn instance(f: &Fixture, app: AppId, id: &str, plan: AddressPlan) -> Strin
         restarts: 0,
         not_before: 0,
         port: 8080,
+        last_failure: None,
     };
     f.store.add_instance(new, Placement::Local(plan)).await.unwrap().endpoint.unwrap().to_string()
 }
