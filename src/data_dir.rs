@@ -6,7 +6,7 @@ mod usage;
 
 pub use floor::{BelowFloor, DiskFloor};
 pub use room::Room;
-pub use usage::{disk_usage, free_bytes};
+pub use usage::{FreeSpace, TreeUsage, disk_usage, free_bytes};
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},

@@ -27,6 +27,7 @@ mod seccomp;
 mod usage;
 mod workload;
 
+mod written;
 pub use archiver::{ArchiverSpec, Archiving};
 pub use attach::{Attached, Executed, Execution, Printed};
 pub use build::{BuildContainer, BuildExit, BuildNetwork, BuildSpec, Mount};
@@ -46,6 +47,7 @@ pub use resolver::EMBEDDED_DNS;
 pub use usage::{Usage, UsageSample};
 pub use workload::{ContainerSpec, Input};
 
+pub use written::Written;
 impl Engine {
     /// Removes everything with this server's label: containers, networks, image tags, packet filters, control groups.
     pub async fn remove_all(&self) -> Result<()> {

@@ -8,9 +8,8 @@ use bollard::{
         HostConfig, RestartPolicy, RestartPolicyNameEnum,
     },
     query_parameters::{
-        CreateContainerOptionsBuilder, InspectContainerOptionsBuilder, KillContainerOptionsBuilder,
-        ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
-        WaitContainerOptionsBuilder,
+        CreateContainerOptionsBuilder, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
+        RemoveContainerOptionsBuilder, StopContainerOptionsBuilder, WaitContainerOptionsBuilder,
     },
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -181,17 +180,6 @@ impl Containers {
         };
         let names = listed.into_iter().filter(mounts).filter_map(|container| container.names?.into_iter().next());
         Ok(names.map(|name| name.trim_start_matches('/').to_owned()).collect())
-    }
-
-    /// Bytes that a container has written besides its mounts; `None` if it does not exist. The engine counts the files each
-    /// time.
-    pub async fn written_bytes(&self, id: &ContainerId) -> Result<Option<u64>> {
-        let options = InspectContainerOptionsBuilder::new().size(true).build();
-        match self.0.docker().inspect_container(id.as_str(), Some(options)).await {
-            Ok(inspected) => Ok(Some(inspected.size_rw.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0))),
-            Err(e) if status(&e) == Some(404) => Ok(None),
-            Err(e) => Err(EngineError::docker(Act::Inspect, format!("container {id}"))(e)),
-        }
     }
 
     /// Sends the stop signal, and SIGKILL after the grace period; returns when the container has ended or does not exist. A

@@ -177,6 +177,14 @@ pub enum EngineError {
         /// Cause.
         source: std::io::Error,
     },
+    /// The files of a container cannot be counted.
+    #[error("cannot count what container {name} has written: {source}")]
+    CannotCountFiles {
+        /// Container.
+        name: String,
+        /// Cause.
+        source: std::io::Error,
+    },
     /// The engine's name server cannot be closed to a container.
     #[error("cannot close the engine's name server to container {name}, which could ask it about other apps: {source}")]
     CannotCloseDns {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    data_dir::free_bytes,
+    data_dir::FreeSpace,
     model::{AddressPlan, Capacity, Digest},
 };
 
@@ -302,10 +302,10 @@ impl Host {
         Capacity { cpu_millis: u64::from(shared.cpus) * 1000, memory_mib: shared.instance_group.memory_mib() }
     }
 
-    /// Free bytes of the disk to which containers write; `None` if the engine's folder is not on this machine.
-    pub async fn free_bytes(&self) -> Option<u64> {
+    /// What the disk has left to which containers write; `None` if the engine's folder is not on this machine.
+    pub async fn free_space(&self) -> Option<FreeSpace> {
         let root = self.0.shared.root_dir.clone()?;
-        tokio::task::spawn_blocking(move || free_bytes(&root).ok()).await.ok().flatten()
+        tokio::task::spawn_blocking(move || FreeSpace::of(&root).ok()).await.ok().flatten()
     }
 
     /// Removes the control group of builds, if no build is in it.

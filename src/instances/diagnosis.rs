@@ -5,6 +5,7 @@ use crate::{
     engine::Container,
     model::{AppName, CONTAINER_PORT, Probe},
     store::PortMapping,
+    workload::Overuse,
 };
 
 /// Why an instance failed, and how to fix it.
@@ -23,6 +24,11 @@ impl<T: Into<String>> From<T> for Diagnosis {
 }
 
 impl Diagnosis {
+    /// It has written more than it may.
+    pub(super) fn overused(overuse: &Overuse) -> Self {
+        Self::with_hint(overuse.reason(), overuse.hint())
+    }
+
     fn with_hint(reason: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { reason: reason.into(), hint: Some(hint.into()) }
     }

@@ -3,12 +3,12 @@
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
-use tokio::sync::{Mutex, broadcast};
+use tokio::sync::broadcast;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     adopt,
-    disk_use::DiskUse,
+    disk_use::InstanceDiskUse,
     error::{InstancesError, RolloutError},
     launch::Launcher,
     logs::Logs,
@@ -95,7 +95,7 @@ impl Instances {
         driver.start(Verification(workers.clone()));
         driver.start(Sweep(workers.clone()));
         driver.start(NameServers(workers.clone()));
-        driver.start(DiskUse { workers: workers.clone(), watch: Mutex::default() });
+        driver.start(InstanceDiskUse::new(workers.clone()));
         tracker.spawn(requests::log_unanswered(Arc::clone(&shared), unanswered));
         Ok(Self { shared, workers })
     }

@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{InstanceReport, Instances, ReportState, RolloutError, disk_use::DiskUse};
+use super::{InstanceReport, Instances, ReportState, RolloutError, disk_use::InstanceDiskUse};
 use crate::{
     config::Config,
     model::{
@@ -524,13 +524,16 @@ async fn an_instance_that_has_written_too_much_is_killed_and_replaced() {
     let limit = f.config.instances.disk_mib << 20;
     f.memory.write(&ids[0], limit);
     f.memory.write(&ids[1], limit + 1);
-    let count = DiskUse { workers: server.instances.workers.clone(), watch: tokio::sync::Mutex::default() };
-    assert_eq!(count.activate().await.unwrap().summary, "instances over instances.disk_mib: 1");
+    let watch = InstanceDiskUse::new(server.instances.workers.clone());
+    assert_eq!(watch.activate().await.unwrap().summary, "killed for writing more than instances.disk_mib: 1");
     until_reported(&server, &app, "it is replaced", |now| {
         now.len() == 2 && now.iter().all(|i| i.state == ReportState::Healthy && i.id.as_str() != ids[1])
     })
     .await;
     let report = server.report(&app).await;
-    assert!(report.iter().any(|i| i.id.as_str() == ids[0]) && report.iter().any(|i| i.restarts == 1), "{report:?}");
+    let (kept, new): (Vec<_>, Vec<_>) = report.iter().partition(|instance| instance.id.as_str() == ids[0]);
+    assert_eq!((kept[0].restarts, &kept[0].last_failure), (0, &None));
+    let reason = "Wrote 1025 MiB of files, more than its limit of 1024 MiB (instances.disk_mib)";
+    assert_eq!((new[0].restarts, new[0].last_failure.as_deref()), (1, Some(reason)));
     server.stop().await;
 }

@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     future::pending,
     sync::{
-        Arc, Mutex as StdMutex, PoisonError,
+        Arc, Mutex as StdMutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -13,14 +13,18 @@ use std::{
 use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
 
 use super::{check_target::CheckSlots, failure::InstanceFailure};
-use crate::model::{InstanceId, Line};
+use crate::{
+    model::{InstanceId, Line},
+    store::Instance,
+    workload::Overuse,
+};
 
 /// Reaches the worker of an app.
 pub(super) struct WorkerHandle {
     wake: Notify,
     verify: AtomicBool,
-    /// Instances that have written more than they may, with the bytes that they have written.
-    overuses: StdMutex<HashMap<InstanceId, u64>>,
+    /// Instances that are killed because they have written more than they may.
+    overuses: StdMutex<HashMap<InstanceId, Overuse>>,
     /// Number of wake-ups that were requested.
     requests: AtomicU64,
     /// Callers that wait for a rollout, by generation. Locked while a rollout begins or ends.
@@ -130,15 +134,14 @@ impl WorkerHandle {
         self.wake();
     }
 
-    /// Has the worker end an instance that has written more than it may.
-    pub(super) fn report_overuse(&self, id: InstanceId, bytes: u64) {
-        self.overuses.lock().unwrap_or_else(PoisonError::into_inner).insert(id, bytes);
+    /// Has the worker know that an instance is killed because it has written more than it may.
+    pub(super) fn report_overuse(&self, id: InstanceId, overuse: Overuse) {
+        self.overuses().insert(id, overuse);
         self.wake();
     }
 
-    /// The instances to end for that.
-    pub(super) fn take_overuses(&self) -> HashMap<InstanceId, u64> {
-        std::mem::take(&mut *self.overuses.lock().unwrap_or_else(PoisonError::into_inner))
+    fn overuses(&self) -> MutexGuard<'_, HashMap<InstanceId, Overuse>> {
+        self.overuses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wakes the worker, even if the future is never polled. The future waits until every declared instance is healthy, or
@@ -197,6 +200,16 @@ impl WorkerHandle {
 
     pub(super) fn verify_next_round(&self) {
         self.verify.store(true, Ordering::Release);
+    }
+
+    /// What an instance has written, if it is killed for that.
+    pub(super) fn overuse(&self, id: &InstanceId) -> Option<Overuse> {
+        self.overuses().get(id).cloned()
+    }
+
+    /// Forgets instances whose rows are removed.
+    pub(super) fn retain_overuses(&self, rows: &[Instance]) {
+        self.overuses().retain(|id, _| rows.iter().any(|row| row.id == *id));
     }
 
     /// Whether this round is to inspect the containers of healthy instances.

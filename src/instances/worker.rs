@@ -97,7 +97,7 @@ async fn round(state: &mut WorkerState, request: u64) -> Result<RoundEnd, Instan
         let rows = state.shared.store.instances(state.app).await?;
         state.load_releases(&app, &rows).await?;
         state.memory.retain(&rows);
-        verification::end_overuses(state, &rows).await;
+        verification::find_overuses(state, &rows).await;
         if state.handle.take_verify() {
             verification::verify(state, &app, &rows).await;
         }

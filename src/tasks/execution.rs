@@ -225,8 +225,10 @@ impl Shared {
         let ran = task.started_at.map_or(0, |started| crate::store::now() - started);
         let left = task.limit_seconds.saturating_sub(u64::try_from(ran / 1000).unwrap_or(0));
         tokio::select! {
-            ending = ends => ending,
+            // The reason is known before the container is ended for it.
+            biased;
             reason = running.stopped() => Ending::Stopped(reason),
+            ending = ends => ending,
             () = tokio::time::sleep(Duration::from_secs(left)) => {
                 Ending::Stopped(format!("stopped: it ran longer than its limit of {} s", task.limit_seconds))
             }

@@ -1,89 +1,186 @@
-//! When it is worth while to count what workloads have written: the engine counts the files of a container each time, which
-//! costs, so it is asked only when the disk has lost space since.
+//! The watch over what workloads write besides their volumes: one that has written more than it may is killed. Nothing on the way
+//! of a write knows of it, so that writing and starting cost nothing.
+
+mod pace;
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use futures_util::{StreamExt as _, stream};
+use tokio::{sync::Mutex, time::Instant};
 
-/// Space that the disk has lost since the last count, in bytes, from which on the files are counted again.
-const NOTICEABLE: u64 = 64 << 20;
-/// Longest time between two counts.
-const MAX_INTERVAL: Duration = Duration::from_mins(10);
-/// Time between two counts where the free space is not known.
-const BLIND_INTERVAL: Duration = Duration::from_secs(30);
-/// Time between two counts, as a multiple of what the last one took.
-const REST: u32 = 10;
+use super::runtime::Runtime;
+use crate::{
+    engine::{ContainerId, Written},
+    periodic::Activated,
+};
+use pace::Pace;
 
-/// Interval at which the free space of the disk is read.
-pub const DISK_WATCH_INTERVAL: Duration = Duration::from_secs(2);
+/// Number of workloads whose files are counted at a time.
+const MAX_COUNTS: usize = 8;
 
-/// Remembers the last count.
-#[derive(Debug, Default)]
-pub struct DiskWatch {
-    last: Option<Count>,
+/// A workload has written more than it may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overuse {
+    written: Written,
+    limit_mib: u64,
 }
 
+impl Overuse {
+    fn find(written: Written, limit_mib: u64) -> Option<Self> {
+        let is_over = match written {
+            Written::Bytes(bytes) => bytes > limit_mib << 20,
+            // Anything may be in there.
+            Written::TooDeep => true,
+        };
+        is_over.then_some(Self { written, limit_mib })
+    }
+
+    /// Why the workload is killed: `it wrote …`.
+    pub fn reason(&self) -> String {
+        let limit = self.limit_mib;
+        match self.written {
+            Written::Bytes(bytes) => {
+                let mib = bytes.div_ceil(1 << 20);
+                format!("it wrote {mib} MiB of files, more than its limit of {limit} MiB (instances.disk_mib)")
+            }
+            Written::TooDeep => {
+                format!(
+                    "its folders are nested too deeply to count its files, which may have {limit} MiB (instances.disk_mib)"
+                )
+            }
+        }
+    }
+
+    /// What to do.
+    pub fn hint(&self) -> &'static str {
+        match self.written {
+            Written::Bytes(_) => {
+                "keep files in a volume (storage:create), or have an admin raise instances.disk_mib in paas.toml"
+            }
+            Written::TooDeep => "keep such folders in a volume (storage:create)",
+        }
+    }
+}
+
+/// Counts what workloads have written when the disk has lost space, and kills those that have written too much.
 #[derive(Debug)]
-struct Count {
-    /// Most free space since the count began, in bytes.
-    free: Option<u64>,
-    ended: Instant,
-    took: Duration,
+pub struct DiskWatch {
+    runtime: Runtime,
+    limit_mib: u64,
+    pace: Mutex<Pace>,
 }
 
 impl DiskWatch {
-    /// Whether to count now that the disk has this much free space, in bytes.
-    pub fn is_due(&mut self, free: Option<u64>, now: Instant) -> bool {
-        let Some(last) = &mut self.last else { return true };
-        let since = now.saturating_duration_since(last.ended);
-        if since < last.took * REST {
-            return false;
+    /// Longest time between two looks at the free space.
+    pub const INTERVAL: Duration = pace::CALM_INTERVAL;
+
+    /// A watch over workloads that may write so much.
+    pub fn new(runtime: Runtime, limit_mib: u64) -> Self {
+        Self { runtime, limit_mib, pace: Mutex::default() }
+    }
+
+    /// Looks at the free space, and counts the files of these workloads if that is due; else they are not asked for. `over` is
+    /// called before a container is killed: from then on, it is known why it ends.
+    ///
+    /// # Errors
+    ///
+    /// That of `workloads`.
+    pub async fn look<T: Send>(
+        &self,
+        workloads: impl Future<Output = Result<Vec<(ContainerId, T)>, String>> + Send,
+        over: impl Fn(T, Overuse) + Send + Sync,
+    ) -> Result<Activated, String> {
+        let mut pace = self.pace.lock().await;
+        let (free, began) = (self.runtime.free_space().await, Instant::now());
+        if !pace.is_due(free, began) {
+            return Ok(Activated { next: Some(pace.next_look()), ..Activated::default() });
         }
-        let Some((before, free)) = last.free.zip(free) else { return since >= BLIND_INTERVAL };
-        // What others free must not hide what is written later.
-        last.free = Some(before.max(free));
-        before.saturating_sub(free) >= NOTICEABLE || since >= MAX_INTERVAL
+        let over = &over;
+        let count = |(container, workload): (ContainerId, T)| async move {
+            let overuse = self.overuse(&container).await?;
+            over(workload, overuse);
+            // At once: what it writes in its grace period fills the disk, too.
+            if let Err(error) = self.runtime.kill(&container).await {
+                tracing::warn!(%error, %container, "cannot kill a container that writes too much");
+            }
+            Some(())
+        };
+        let counts = stream::iter(workloads.await?).map(count).buffer_unordered(MAX_COUNTS);
+        let killed = counts.filter(|over| std::future::ready(over.is_some())).count().await;
+        pace.counted(free, began, Instant::now());
+        let summary = if killed > 0 {
+            format!("killed for writing more than instances.disk_mib: {killed}")
+        } else {
+            String::new()
+        };
+        Ok(Activated { summary, next: Some(pace.next_look()) })
     }
 
-    /// A count that began with this much free space has ended.
-    pub fn counted(&mut self, free: Option<u64>, began: Instant, ended: Instant) {
-        self.last = Some(Count { free, ended, took: ended.saturating_duration_since(began) });
+    async fn overuse(&self, container: &ContainerId) -> Option<Overuse> {
+        match self.runtime.written(container).await {
+            Ok(written) => Overuse::find(written?, self.limit_mib),
+            Err(error) => {
+                tracing::warn!(%error, %container, "cannot count what a container has written");
+                None
+            }
+        }
     }
-}
-
-/// Why a workload is ended that has written more than it may, and what to do.
-pub fn wrote_too_much(bytes: u64, limit_mib: u64) -> (String, &'static str) {
-    let reason =
-        format!("it wrote {} MiB of files, more than its limit of {limit_mib} MiB (instances.disk_mib)", bytes >> 20);
-    (reason, "keep files in a volume (storage:create), or have an admin raise instances.disk_mib in paas.toml")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Mutex as StdMutex,
+        atomic::{AtomicUsize, Ordering},
+    };
+
     use super::*;
-
-    const GIB: u64 = 1 << 30;
-
-    #[test]
-    fn files_are_counted_when_the_disk_has_lost_space() {
-        let (mut watch, start) = (DiskWatch::default(), Instant::now());
-        let at = |seconds| start + Duration::from_secs(seconds);
-        assert!(watch.is_due(Some(GIB), at(0)), "never counted");
-        watch.counted(Some(GIB), at(0), at(1));
-        assert!(!watch.is_due(Some(0), at(10)), "the engine rests for ten times as long as it counted");
-        assert!(!watch.is_due(Some(GIB - NOTICEABLE + 1), at(11)));
-        assert!(watch.is_due(Some(GIB - NOTICEABLE), at(11)));
-        assert!(!watch.is_due(Some(2 * GIB), at(12)), "somebody freed space");
-        assert!(watch.is_due(Some(2 * GIB - NOTICEABLE), at(13)), "and something was written since");
-        watch.counted(Some(GIB), at(14), at(14));
-        assert!(!watch.is_due(Some(GIB), at(14 + 599)) && watch.is_due(Some(GIB), at(14 + 600)));
-        watch.counted(None, at(20), at(20));
-        assert!(!watch.is_due(None, at(49)) && watch.is_due(None, at(50)));
-    }
+    use crate::{data_dir::FreeSpace, workload::memory::Memory};
 
     #[test]
     fn the_reason_names_both_numbers() {
-        let (reason, _) = wrote_too_much(1500 << 20, 1024);
-        assert_eq!(reason, "it wrote 1500 MiB of files, more than its limit of 1024 MiB (instances.disk_mib)");
+        let reason = |written| Overuse::find(written, 1024).map(|overuse| overuse.reason());
+        let expected = "it wrote 1500 MiB of files, more than its limit of 1024 MiB (instances.disk_mib)";
+        assert_eq!(reason(Written::Bytes(1500 << 20)).as_deref(), Some(expected));
+        assert!(reason(Written::Bytes((1024 << 20) + 1)).unwrap().contains("wrote 1025 MiB"), "not 1024 of 1024");
+        assert_eq!(reason(Written::Bytes(1024 << 20)), None);
+        assert!(reason(Written::TooDeep).unwrap().contains("nested too deeply"));
+    }
+
+    #[tokio::test]
+    async fn workloads_are_counted_when_the_disk_has_lost_space_and_the_reason_is_known_before_the_kill() {
+        const GIB: u64 = 1 << 30;
+        let memory = Memory::default();
+        let watch = DiskWatch::new(Runtime::Memory(memory.clone()), 1024);
+        for id in ["small", "large"] {
+            memory.stray(id);
+        }
+        memory.write("small", GIB);
+        let (asked, over) = (AtomicUsize::new(0), StdMutex::new(Vec::new()));
+        let look = async || {
+            let workloads = async {
+                asked.fetch_add(1, Ordering::Relaxed);
+                Ok(memory.running().into_iter().map(|id| (ContainerId(format!("c-{id}")), id)).collect())
+            };
+            let found = |id: String, overuse: Overuse| {
+                assert!(memory.running().contains(&id), "it still runs");
+                over.lock().unwrap().push((id, overuse.reason()));
+            };
+            watch.look(workloads, found).await.unwrap()
+        };
+        let free = |bytes| memory.set_free(Some(FreeSpace { bytes, files: 1 << 20 }));
+        free(10 * GIB);
+        look().await;
+        memory.write("large", 2 * GIB);
+        assert_eq!(look().await.summary, "");
+        assert_eq!(asked.load(Ordering::Relaxed), 1, "nothing was written since");
+        free(8 * GIB);
+        let looked = look().await;
+        assert_eq!(looked.summary, "killed for writing more than instances.disk_mib: 1");
+        assert!(looked.next.unwrap() < DiskWatch::INTERVAL, "the disk loses space fast");
+        assert_eq!((memory.running(), asked.load(Ordering::Relaxed)), (vec!["small".to_owned()], 2));
+        let expected = "it wrote 2048 MiB of files, more than its limit of 1024 MiB (instances.disk_mib)";
+        assert_eq!(*over.lock().unwrap(), [("large".to_owned(), expected.to_owned())]);
+        assert_eq!(look().await.next, Some(DiskWatch::INTERVAL));
     }
 }

@@ -11,10 +11,11 @@ use super::{
 };
 use crate::{
     config::{Config, ConfigError},
+    data_dir::FreeSpace,
     engine::{
         ArchiverSpec, Archiving, Attached, Container, ContainerExit, ContainerId, ContainerSpec, Containers,
         EMBEDDED_DNS, Engine, EngineError, Executed, Execution, Host, ImageId, Images, ListeningSocket, LogLine,
-        LogOptions, MemoryKill, OwnerGroup, Result, UsageSample,
+        LogOptions, MemoryKill, OwnerGroup, Result, UsageSample, Written,
     },
     images::{ImageStore, StartSettings},
     lifecycle::{CLOSED_ADDRESS, STOP_SECONDS, STOP_SIGNAL},
@@ -198,12 +199,12 @@ impl Local {
         self.containers.kill(container).await
     }
 
-    pub(super) async fn written_bytes(&self, container: &ContainerId) -> Result<Option<u64>> {
-        self.containers.written_bytes(container).await
+    pub(super) async fn written(&self, container: &ContainerId) -> Result<Option<Written>> {
+        self.containers.written(container).await
     }
 
-    pub(super) async fn free_bytes(&self) -> Option<u64> {
-        self.host.free_bytes().await
+    pub(super) async fn free_space(&self) -> Option<FreeSpace> {
+        self.host.free_space().await
     }
 
     pub(super) async fn create_archiver(

@@ -20,9 +20,10 @@ use super::{
     volumes::{MountedVolume, VolumeError},
 };
 use crate::{
+    data_dir::FreeSpace,
     engine::{
         Archiving, Attached, Container, ContainerExit, ContainerId, ContainerState, EngineError, Executed, Execution,
-        ListeningSocket, LogLine, LogOptions, MemoryKill, Result, UsageSample,
+        ListeningSocket, LogLine, LogOptions, MemoryKill, Result, UsageSample, Written,
     },
     model::{AppName, Digest, ReleaseNumber, TerminalSize},
     store::Placement,
@@ -60,6 +61,8 @@ struct State {
     ends_at_once: Mutex<Option<i64>>,
     /// Bytes that workloads have written.
     written: Mutex<HashMap<String, u64>>,
+    /// What the disk has left.
+    free: Mutex<Option<FreeSpace>>,
 }
 
 #[derive(Debug, Clone)]
@@ -105,6 +108,7 @@ impl Default for Memory {
             exits: broadcast::Sender::new(256),
             ends_at_once: Mutex::default(),
             written: Mutex::default(),
+            free: Mutex::default(),
         }))
     }
 }
@@ -128,6 +132,11 @@ impl Memory {
     /// Has a workload have written so many bytes.
     pub fn write(&self, id: &str, bytes: u64) {
         lock(&self.0.written).insert(id.to_owned(), bytes);
+    }
+
+    /// Has the disk have so much left.
+    pub fn set_free(&self, free: Option<FreeSpace>) {
+        *lock(&self.0.free) = free;
     }
 
     /// Ends a running workload.
@@ -314,12 +323,14 @@ impl Memory {
         Ok(())
     }
 
-    pub(super) async fn written_bytes(&self, container: &ContainerId) -> Result<Option<u64>> {
-        Ok(lock(&self.0.written).get(workload_id(container)).copied())
+    pub(super) async fn written(&self, container: &ContainerId) -> Result<Option<Written>> {
+        let name = workload_id(container);
+        let runs = self.running().iter().any(|id| id == name);
+        Ok(lock(&self.0.written).get(name).copied().filter(|_| runs).map(Written::Bytes))
     }
 
-    pub(super) async fn free_bytes(&self) -> Option<u64> {
-        None
+    pub(super) async fn free_space(&self) -> Option<FreeSpace> {
+        *lock(&self.0.free)
     }
 
     pub(super) async fn create_archiver(

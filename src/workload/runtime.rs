@@ -12,9 +12,10 @@ use super::{
     volumes::{MountedVolume, VolumeError},
 };
 use crate::{
+    data_dir::FreeSpace,
     engine::{
         Archiving, Attached, Container, ContainerExit, ContainerId, Executed, Execution, ListeningSocket, LogLine,
-        LogOptions, MemoryKill, Result, UsageSample,
+        LogOptions, MemoryKill, Result, UsageSample, Written,
     },
     model::{AppName, Digest, ReleaseNumber, TerminalSize},
     store::Placement,
@@ -99,14 +100,14 @@ impl Runtime {
         dispatch!(self, runtime => runtime.kill(container).await)
     }
 
-    /// Bytes that a workload has written besides its volumes; `None` if it has no container. All its files are counted.
-    pub async fn written_bytes(&self, container: &ContainerId) -> Result<Option<u64>> {
-        dispatch!(self, runtime => runtime.written_bytes(container).await)
+    /// What a workload has written besides its volumes; `None` if it does not run. All its files are counted.
+    pub async fn written(&self, container: &ContainerId) -> Result<Option<Written>> {
+        dispatch!(self, runtime => runtime.written(container).await)
     }
 
-    /// Free bytes of the disk to which workloads write; `None` if that is not known.
-    pub async fn free_bytes(&self) -> Option<u64> {
-        dispatch!(self, runtime => runtime.free_bytes().await)
+    /// What the disk has left to which workloads write; `None` if that is not known.
+    pub async fn free_space(&self) -> Option<FreeSpace> {
+        dispatch!(self, runtime => runtime.free_space().await)
     }
 
     /// Creates a container that packs or unpacks the files of a volume. Its memory counts against the owner's.

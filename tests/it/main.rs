@@ -58,3 +58,4 @@ mod tasks;
 mod terminal_text;
 mod upgrade;
 mod volumes;
+mod written;

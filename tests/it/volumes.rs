@@ -7,6 +7,8 @@ use std::{
     process::{Command, Stdio},
 };
 
+use serde_json::Value;
+
 use crate::support::{
     apps::version,
     command::{run, run_with},
@@ -18,7 +20,7 @@ use crate::support::{
 
 /// A server that notes in `/data/log` when it starts and ends, shows the log, and fills the volume or its own disk.
 const SERVER: &str = r#"
-import http.server, os, signal, sys, time
+import http.server, mmap, os, signal, sys, time
 release = os.environ["PAAS_RELEASE"]
 def note(what):
     if os.access("/data", os.W_OK):
@@ -35,11 +37,24 @@ class Handler(http.server.BaseHTTPRequestHandler):
         try:
             if self.path.startswith("/write/"):
                 _, _, path, mib = self.path.split("/")
-                with open({"data": "/data/big", "tmp": "/tmp/big"}[path], "wb") as file:
-                    for _ in range(int(mib)):
-                        file.write(bytes(1 << 20))
-                    file.flush()
-                    os.fsync(file.fileno())
+                with open({"data": "/data/big"}.get(path, "/tmp/big"), "w+b") as file:
+                    if path == "removed":
+                        os.unlink("/tmp/big")
+                    if path == "mapped":
+                        file.truncate(int(mib) << 20)
+                        memory = mmap.mmap(file.fileno(), 0, trackfd=False)
+                        os.unlink("/tmp/big")
+                        # The mapping alone is left.
+                        file.close()
+                        for at in range(0, len(memory), 4096):
+                            memory[at] = 1
+                    else:
+                        for _ in range(int(mib)):
+                            file.write(bytes(1 << 20))
+                        file.flush()
+                        os.fsync(file.fileno())
+                    if path in ("removed", "mapped"):
+                        time.sleep(600)
                 text = "written"
             else:
                 text = open("/data/log").read() if os.path.isdir("/data") else "no volume"
@@ -361,7 +376,8 @@ fn a_volume_is_offered_for_a_dockerfile_and_belongs_to_its_user() {
     world.answers(&format!("{}/user", world.url("image")), "1234");
 }
 
-/// An instance or task that writes more than it may besides its volumes is killed, with the reason; others go on.
+/// An instance or task that writes more than it may besides its volumes is killed, with the reason, wherever it writes; others
+/// go on.
 #[test]
 fn what_writes_too_much_is_ended_while_others_serve() {
     let world = World::with("[instances]\ndisk_mib = 100\n");
@@ -370,15 +386,46 @@ fn what_writes_too_much_is_ended_while_others_serve() {
     let folder = world.repository("writer", &FILES);
     world.push(&folder).success();
     let load = Load::on(&world.url("neighbour"));
-    let (url, first) = (world.url("writer"), world.instances("writer")[0]["id"].clone());
+    let url = world.url("writer");
+    assert_eq!(world.instances("writer")[0]["last_failure"], Value::Null);
     let _ = world.get(&format!("{url}/write/tmp/50"));
-    let _ = world.get(&format!("{url}/write/tmp/200"));
-    eventually("the instance is replaced", || (world.instances("writer")[0]["id"] != first).then_some(()));
-    world.answers(&url, "no volume");
-    assert_eq!(world.instances("writer")[0]["restarts"], 1);
     let reason = "MiB of files, more than its limit of 100 MiB (instances.disk_mib)";
+    for (n, how) in ["tmp", "removed", "mapped"].into_iter().enumerate() {
+        let first = world.instances("writer")[0]["id"].clone();
+        let _ = world.get(&format!("{url}/write/{how}/200"));
+        eventually("the instance is replaced", || (world.instances("writer")[0]["id"] != first).then_some(()));
+        world.answers(&url, "no volume");
+        let now = world.instances("writer")[0].clone();
+        assert_eq!(now["restarts"], n + 1);
+        let last = now["last_failure"].as_str().unwrap();
+        assert!(last.starts_with("Wrote ") && last.ends_with(reason), "{last}");
+    }
     world.paas(&["logs", "writer"]).success().prints("web.1]: Wrote ").prints(reason);
+    world.paas(&["ps:report", "writer"]).success().prints("LAST-FAILURE").prints(reason);
     let task = ["run", "writer", "\"head -c 300M /dev/zero > /tmp/big; sleep 600\""];
     world.ssh(&task).failure().prints("stopped: it wrote").prints(reason);
     load.end_without_failure();
+}
+
+/// What is written to a folder that the image declares as a `VOLUME`, and where no volume is mounted, counts as well.
+#[test]
+fn a_volume_of_a_dockerfile_is_as_limited_as_all_else() {
+    let base = Base::new();
+    let world = World::with("[instances]\ndisk_mib = 100\n");
+    world.offer(&base);
+    let dockerfile = format!("FROM {}\nRUN mkdir /data\nVOLUME /data\nCMD exec httpd -f -p $PORT -h /data\n", base.0);
+    let folder = world.repository("image", &[("Dockerfile", &dockerfile)]);
+    world.push(&folder).success();
+    let reason = "more than its limit of 100 MiB (instances.disk_mib)";
+    let task = ["run", "image", "\"head -c 300M /dev/zero > /data/big; sleep 600\""];
+    world.ssh(&task).failure().prints("stopped: it wrote").prints(reason);
+    let instance = world.running_containers("instance").remove(0);
+    run(Command::new("docker").args(["exec", &instance, "sh", "-c", "head -c 300M /dev/zero > /data/big"])).success();
+    eventually("the instance is replaced", || {
+        world
+            .instances("image")
+            .iter()
+            .find(|row| row["last_failure"].as_str().is_some_and(|text| text.ends_with(reason)))
+            .map(drop)
+    });
 }

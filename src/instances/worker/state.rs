@@ -10,6 +10,7 @@ use tokio::sync::Mutex;
 use super::{memory::Memory, tasks::InstanceTasks};
 use crate::{
     instances::{
+        diagnosis::Diagnosis,
         error::InstancesError,
         failure::InstanceFailure,
         monitor::Monitors,
@@ -105,6 +106,9 @@ impl WorkerState {
 
     /// Records the failure of an instance, for the next plan and in the app's log.
     pub(super) async fn instance_failed(&mut self, row: &Instance, failure: InstanceFailure) {
+        // The end of a container says less than why it was killed.
+        let overused = self.handle.overuse(&row.id).map(|overuse| Diagnosis::overused(&overuse));
+        let failure = InstanceFailure { diagnosis: overused.unwrap_or(failure.diagnosis), ..failure };
         let reason = as_sentence(&failure.diagnosis.reason);
         self.shared.logs.event(self.app, &failure.instance, reason).await;
         self.memory.remember_failure(row.id.clone(), failure);

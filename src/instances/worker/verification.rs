@@ -6,11 +6,9 @@ use futures_util::{StreamExt as _, stream};
 
 use super::state::WorkerState;
 use crate::{
-    engine::ContainerId,
     instances::{container::failure_of, diagnosis::Diagnosis, failure::InstanceFailure},
     model::ReleaseNumber,
     store::{App, Instance, InstanceState, now},
-    workload::wrote_too_much,
 };
 
 /// Number of containers that are inspected at a time.
@@ -19,20 +17,20 @@ const MAX_INSPECTIONS: usize = 8;
 /// Longest time that the app's reconciler waits for lost images.
 const RESTORE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Ends instances that have written more than they may. At once: what they write in their grace period fills the disk, too.
-pub(super) async fn end_overuses(state: &mut WorkerState, rows: &[Instance]) {
-    for (id, bytes) in state.handle.take_overuses() {
-        let Some(row) = rows.iter().find(|row| row.id == id) else { continue };
-        if row.state != InstanceState::Retiring && state.memory.failure(&id).is_none() {
-            let (reason, hint) = wrote_too_much(bytes, state.shared.config.instances.disk_mib);
-            let diagnosis = Diagnosis { reason, hint: Some(hint.to_owned()) };
-            let ran = Duration::from_millis(now().abs_diff(row.created_at.max(row.not_before)));
-            // Before its end is seen, which says less.
-            state.instance_failed(row, InstanceFailure { ran, ..InstanceFailure::new(row.name(), diagnosis) }).await;
-        }
-        if let Err(error) = state.shared.runtime.kill(&ContainerId::from(&id)).await {
-            tracing::warn!(%error, instance = %id, "cannot end an instance that writes too much; it is stopped");
-        }
+/// Finds instances that are killed because they have written more than they may.
+pub(super) async fn find_overuses(state: &mut WorkerState, rows: &[Instance]) {
+    state.handle.retain_overuses(rows);
+    for row in rows.iter().filter(|row| row.state != InstanceState::Retiring) {
+        let Some(overuse) = state.handle.overuse(&row.id).filter(|_| state.memory.failure(&row.id).is_none()) else {
+            continue;
+        };
+        let ran = Duration::from_millis(now().abs_diff(row.created_at.max(row.not_before)));
+        state
+            .instance_failed(
+                row,
+                InstanceFailure { ran, ..InstanceFailure::new(row.name(), Diagnosis::overused(&overuse)) },
+            )
+            .await;
     }
 }
 
