@@ -18,6 +18,7 @@ mod handle;
 mod id;
 mod image;
 pub mod label;
+mod layer_limit;
 mod logs;
 mod lookup;
 mod network;
@@ -26,8 +27,8 @@ mod resolver;
 mod seccomp;
 mod usage;
 mod workload;
-
 mod written;
+
 pub use archiver::{ArchiverSpec, Archiving};
 pub use attach::{Attached, Executed, Execution, Printed};
 pub use build::{BuildContainer, BuildExit, BuildNetwork, BuildSpec, Mount};
@@ -46,8 +47,8 @@ pub use ports::ListeningSocket;
 pub use resolver::EMBEDDED_DNS;
 pub use usage::{Usage, UsageSample};
 pub use workload::{ContainerSpec, Input};
-
 pub use written::Written;
+
 impl Engine {
     /// Removes everything with this server's label: containers, networks, image tags, packet filters, control groups.
     pub async fn remove_all(&self) -> Result<()> {

@@ -115,6 +115,9 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
     if let Some(notice) = version.notice() {
         tracing::warn!("{notice}");
     }
+    if let Some(notice) = engine.layer_limits_notice() {
+        tracing::info!("{notice}");
+    }
     // An engine's folder that is not on this machine is not found.
     let folders = [Some(config.data_dir.clone()), engine.root_folder()].into_iter().flatten().collect();
     let floor = DiskFloor::new(folders, config.disk.floor_mib, config.disk.floor_percent);

@@ -10,6 +10,7 @@ use super::{
     error::{EngineError, Result},
     filters::{FilterNames, Filters},
     label::{self, Kind},
+    layer_limit::{KnownLayerLimits, NO_LAYER_LIMITS},
 };
 use crate::{
     config::Config,
@@ -76,6 +77,7 @@ pub(super) struct EngineShared {
     instance_group: InstanceGroup,
     /// Folder of the engine, to whose disk containers write.
     root_dir: Option<PathBuf>,
+    pub layer_limits: KnownLayerLimits,
 }
 
 /// Versions that the engine reports.
@@ -122,6 +124,7 @@ impl Engine {
         let info = docker.info().await.map_err(failed)?;
         let cpus = info.ncpu.and_then(|n| u32::try_from(n).ok()).unwrap_or(1).max(1);
         let memory_mib = info.mem_total.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(u64::MAX) >> 20;
+        let layer_limits = KnownLayerLimits::new(info.driver.as_deref(), &info.driver_status.unwrap_or_default());
         let build_group = BuildGroup::new(server_id, info.cgroup_driver, cpus.min(config.build.cpus));
         let short_id = Digest::of(server_id.as_bytes()).hex()[..8].to_owned();
         let addresses = config.address_plan()?;
@@ -152,6 +155,7 @@ impl Engine {
                 resolver_lock: tokio::sync::Mutex::default(),
                 cpus,
                 root_dir: info.docker_root_dir.map(PathBuf::from),
+                layer_limits,
             }),
         }))
     }
@@ -177,6 +181,11 @@ impl Engine {
     /// The engine's own folder, where images and containers are.
     pub fn root_folder(&self) -> Option<PathBuf> {
         self.connection().shared.root_dir.clone()
+    }
+
+    /// A line for the operator if it is known that the engine cannot limit what a container writes.
+    pub fn layer_limits_notice(&self) -> Option<&'static str> {
+        self.connection().shared.layer_limits.are_impossible().then_some(NO_LAYER_LIMITS)
     }
 
     /// Version of the engine, and the negotiated API version.

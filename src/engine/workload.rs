@@ -77,6 +77,8 @@ pub struct ContainerSpec {
     pub pids: u32,
     /// Log that is kept of what it prints, in MiB, in [`LOG_FILES`] files.
     pub log_mib: u64,
+    /// What it may write to its own layer, in MiB, if the engine can limit that.
+    pub disk_mib: u64,
     /// Grace period: the time between SIGTERM and SIGKILL.
     pub stop_grace: Duration,
     /// Whether user and stop signal are those of the image. Such an image may start as root, which then has the
@@ -163,7 +165,7 @@ impl Containers {
             networking_config: Some(NetworkingConfig { endpoints_config: Some([(network, endpoint)].into()) }),
             ..ContainerCreateBody::default()
         };
-        self.create(&spec.name, &spec.image, body).await
+        self.create_limited(&spec.name, &spec.image, body, spec.disk_mib).await
     }
 }
 

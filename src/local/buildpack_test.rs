@@ -141,6 +141,7 @@ impl BuildpackTest<'_> {
             group: OwnerGroup { name: "admins".to_owned(), memory_mib: None },
             pids: limits.pids,
             log_mib: limits.log_mib,
+            disk_mib: limits.disk_mib,
             stop_grace: Duration::from_secs(1),
             own_user: false,
             input: Input::None,

@@ -129,6 +129,7 @@ impl Local {
             group: group_of(workload.budget),
             pids: limits.pids,
             log_mib: limits.log_mib,
+            disk_mib: limits.disk_mib,
             stop_grace: workload.stop_grace,
             own_user: workload.own_user,
             input: workload.input,

@@ -86,6 +86,7 @@ impl TestEngine {
             group: OwnerGroup { name: "admins".to_owned(), memory_mib: None },
             pids: 32,
             log_mib: 3,
+            disk_mib: 1024,
             stop_grace: Duration::from_secs(1),
             own_user: false,
             input: Input::None,
