@@ -165,6 +165,7 @@ async fn no_more_is_started_while_too_much_is_ending() {
                 process_type: ProcessType::web(),
                 ordinal: 1,
                 restarts: 0,
+                last_failure: None,
                 not_before: 0,
                 port: 8080,
             };
