@@ -190,7 +190,8 @@ impl Operation for LimitResources {
         let size = PartialSize { cpu: self.cpu_millis.or(named.cpu), memory: self.memory_mib.or(named.memory) };
         given(size)?;
         let change = Change { target: self.part.target()?, kind: SizeKind::Limit, size };
-        change.apply(context, app, !self.no_restart).await
+        change.apply(context, &app, !self.no_restart).await?;
+        report(context, app).await
     }
 }
 
@@ -219,7 +220,8 @@ impl Operation for ReserveResources {
         }
         let size = PartialSize { cpu: self.cpu_millis, memory: self.memory_mib };
         given(size)?;
-        Change { target, kind: SizeKind::Reserve, size }.apply(context, app, !self.no_restart).await
+        Change { target, kind: SizeKind::Reserve, size }.apply(context, &app, !self.no_restart).await?;
+        report(context, app).await
     }
 }
 
@@ -240,7 +242,8 @@ impl Operation for ClearLimits {
 
     async fn run(self, context: &Context<'_>, app: App) -> Result<AppResources> {
         let change = Change { target: self.part.target()?, kind: SizeKind::Limit, size: PartialSize::default() };
-        change.apply(context, app, !self.no_restart).await
+        change.apply(context, &app, !self.no_restart).await?;
+        report(context, app).await
     }
 }
 
@@ -261,7 +264,8 @@ impl Operation for ClearReserves {
 
     async fn run(self, context: &Context<'_>, app: App) -> Result<AppResources> {
         let change = Change { target: self.part.target()?, kind: SizeKind::Reserve, size: PartialSize::default() };
-        change.apply(context, app, !self.no_restart).await
+        change.apply(context, &app, !self.no_restart).await?;
+        report(context, app).await
     }
 }
 

@@ -1,6 +1,5 @@
 //! A change of a size, and the restart that makes it effective.
 
-use super::{AppResources, report};
 use crate::{
     model::{PartialSize, SizeTarget},
     operations::{
@@ -20,10 +19,10 @@ pub(super) struct Change {
 
 impl Change {
     /// Makes it, and restarts the instances that have the size, if `restart`. If these fail, the old size is put back.
-    pub(super) async fn apply(self, context: &Context<'_>, app: App, restart: bool) -> Result<AppResources> {
+    pub(super) async fn apply(self, context: &Context<'_>, app: &App, restart: bool) -> Result {
         let Self { target, kind, size } = self;
         let unknown = match &target {
-            SizeTarget::Type(name) => ps::unknown_type(context, &app, std::iter::once(name)).await?,
+            SizeTarget::Type(name) => ps::unknown_type(context, app, std::iter::once(name)).await?,
             SizeTarget::Instances | SizeTarget::Tasks | SizeTarget::Builds => None,
         };
         // What was set for a process type that the app no longer has can be cleared.
@@ -38,26 +37,26 @@ impl Change {
         if change.before == change.after {
             let text = if size.is_empty() { "no change: no size is set" } else { "no change: the size is already set" };
             context.progress.detail(text).await;
-            return report(context, app).await;
+            return Ok(());
         }
         let process_type = match &target {
             SizeTarget::Instances => None,
             SizeTarget::Type(name) => Some(name),
             SizeTarget::Tasks => {
                 context.progress.detail("the change takes effect with the next task").await;
-                return report(context, app).await;
+                return Ok(());
             }
             SizeTarget::Builds => {
                 context.progress.detail("the change takes effect with the next build").await;
-                return report(context, app).await;
+                return Ok(());
             }
         };
         if !restart || !is_known || app.current.is_none() || app.stopped {
             context.progress.detail("the change takes effect when instances are started").await;
-            return report(context, app).await;
+            return Ok(());
         }
         let why = format!("The size has changed: restarting {}", app.name);
-        if let Err(failure) = ps::renew(context, &app, process_type, why).await {
+        if let Err(failure) = ps::renew(context, app, process_type, why).await {
             let text = match context.store.undo_size_change(app.id, kind, target, change).await {
                 Ok(()) => "the size is as it was before; --no-restart sets it without a restart".to_owned(),
                 Err(error) => format!("the new size is set all the same: {error}"),
@@ -65,6 +64,6 @@ impl Change {
             context.progress.trouble(text).await;
             return Err(failure);
         }
-        report(context, app).await
+        Ok(())
     }
 }
