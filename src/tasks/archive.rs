@@ -62,7 +62,9 @@ impl Tasks {
                 Ok(turn) => return turn,
                 Err(ahead) => {
                     let others = if ahead == 1 { "export or import" } else { "exports or imports" };
-                    progress.detail(format!("waiting for {ahead} other {others} of volumes to end")).await;
+                    let text = format!("waiting for {ahead} other {others} of volumes to end");
+                    // Not to standard output, which is the tar.
+                    progress.trouble(text).await;
                 }
             }
         }

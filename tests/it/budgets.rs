@@ -233,5 +233,7 @@ fn sizes_of_instances_tasks_and_builds() {
     world.ssh(&["resource:limit-clear", "sized", "-p", "clock"]).success().prints("no change: no size is set");
     let too_little = world.ssh(&["resource:limit", "sized", "-p", "web", "--memory", "6m"]);
     too_little.failure().prints("the size is as it was before");
-    assert_eq!(web()["limit"]["memory_mib"], 300);
+    let report = world.ssh(&["ps:report", "sized", "--format", "json"]).success().json();
+    let web = report.as_array().unwrap().iter().find(|row| row["name"] == "web.1").unwrap();
+    assert_eq!(web["limit"]["memory_mib"], 300);
 }

@@ -125,7 +125,7 @@ fn below_the_floor_nothing_new_is_begun() {
     let mut world = World::with("[disk]\nfloor_mib = 1\n");
     let folder = world.repository("app", &[("Procfile", &version(1))]);
     world.push(&folder).success();
-    world.paas(&["storage:create", "app", "data", "--size", "16m"]).success();
+    world.paas(&["storage:create", "app", "data", "--size", "24m"]).success();
     world.reconfigure("floor_mib = 1\n", "floor_mib = 999999999\nfloor_percent = 100\n");
     let line = "MiB (disk.floor_mib, disk.floor_percent) nothing new is begun; an admin can make room";
     world.commit(&folder, &[("Procfile", &version(2))]);
@@ -145,8 +145,8 @@ fn below_the_floor_nothing_new_is_begun() {
     assert_eq!(world.paas(&["apps:create", "new"]).code, Some(7));
     world.answers(&world.url("app"), "version-1");
     world.paas(&["ps:restart", "app"]).success();
-    assert!(report(&world, "app")["volumes"].as_u64().unwrap() >= 16 << 20, "they are shown");
-    world.paas(&["storage:resize", "app", "data", "12m"]).success();
+    assert!(report(&world, "app")["volumes"].as_u64().unwrap() >= 24 << 20, "they are shown");
+    world.paas(&["storage:resize", "app", "data", "16m"]).success();
     world.paas(&["gc"]).success();
     world.paas(&["config:set", "app", "A=1", "--no-restart"]).success();
     let log = fs::read_to_string(world.dir().join("server.log")).unwrap();
