@@ -24,6 +24,7 @@ mod run_packages;
 mod session;
 mod spooled;
 mod standby;
+mod sweep;
 
 pub use budget::BuildBudget;
 pub use builder::Builder;
@@ -35,6 +36,7 @@ pub use error::{BuildError, BuildpacksError};
 pub use packages::{Package, Packages};
 pub use recipe::{BuildSettings, Recipe, RequestedBuildpack};
 pub use spooled::SpooledPackage;
+pub use sweep::BuildSweep;
 
 use std::{collections::HashSet, sync::Arc};
 

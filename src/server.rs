@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    build::{BuildError, Builder},
+    build::{BuildError, BuildSweep, Builder},
     commands::Commands,
     config::{Config, ConfigError},
     data_dir::{self, DiskFloor},
@@ -192,7 +192,8 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
     let audit = AuditLog::open(store.clone()).await?;
     driver.start(EventSweep { store: store.clone(), keep_days: config.events.keep_days });
     tasks.adopt();
-    driver.start(TaskSweep(tasks.clone()));
+    driver.start_woken_by(&engine.containers.returned(), TaskSweep(tasks.clone()));
+    driver.start_woken_by(&engine.containers.returned(), BuildSweep(engine.builds));
     driver.start(TaskDiskUse::new(tasks.clone()));
     driver.start(NetworkNames(openings.clone()));
     driver.start_woken_by(&schedule, CronSchedule::new(store.clone(), tasks.clone(), audit.clone(), floor));

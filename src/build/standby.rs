@@ -98,7 +98,7 @@ impl AssignedContainer {
     /// Ends and removes the container; none of its processes runs after this.
     pub(super) async fn remove(self) {
         if let Err(error) = self.container.kill_and_remove().await {
-            tracing::error!(%error, "a build container is left until the server starts again");
+            tracing::error!(%error, "cannot remove a build container; this is repeated when Docker responds");
         }
         if let Some(slot) = self.slot {
             close(slot).await;

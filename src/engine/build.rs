@@ -20,6 +20,7 @@ use tokio::io::AsyncWrite;
 use super::{
     attach::{Attached, Printed},
     cgroup::{self, ActiveGroup},
+    claim::Claim,
     container::{USER, confined, mebibytes},
     disk::{FOLDERS, MountedDisk, Slot},
     error::{Act, EngineError, Result},
@@ -160,6 +161,7 @@ pub struct BuildContainer {
     /// Standard output and error, from the first byte to the last.
     pub output: BoxStream<'static, Result<Printed>>,
     active_group: Option<ActiveGroup>,
+    claim: Claim,
 }
 
 impl Builds {
@@ -170,6 +172,7 @@ impl Builds {
             BuildNetwork::Machine => "host".to_owned(),
         };
         let name = self.build_name(spec.app.as_ref());
+        let claim = self.0.shared.claims.claim(&name);
         let mut labels = self.0.labels(Kind::Build);
         labels.extend(spec.app.iter().map(|app| (label::APP.to_owned(), app.to_string())));
         let resolver = self.0.resolver_mount().await?;
@@ -209,11 +212,11 @@ impl Builds {
             ..ContainerCreateBody::default()
         };
         let id = self.0.containers().create(&name, &spec.image, body).await?;
-        match self.attach_and_start(&id, &name, spec.network, active_group).await {
+        match self.attach_and_start(&id, &name, spec.network, active_group, claim).await {
             Ok(container) => Ok(container),
             Err(e) => {
                 if let Err(error) = self.0.containers().remove(&id).await {
-                    tracing::warn!(%error, "cannot remove a build container that did not start; it is removed at the next start");
+                    tracing::warn!(%error, "cannot remove a build container that did not start; this is repeated");
                 }
                 Err(e)
             }
@@ -226,6 +229,7 @@ impl Builds {
         name: &str,
         network: BuildNetwork,
         active_group: Option<ActiveGroup>,
+        claim: Claim,
     ) -> Result<BuildContainer> {
         let what = format!("container {name}");
         let Attached { stdin, output } = self.0.containers().attach(id).await?;
@@ -235,7 +239,7 @@ impl Builds {
         if network == BuildNetwork::Builds {
             self.0.containers().close_embedded_dns(id).await?;
         }
-        Ok(BuildContainer { builds: self.clone(), id: id.clone(), stdin, output, active_group })
+        Ok(BuildContainer { builds: self.clone(), id: id.clone(), stdin, output, active_group, claim })
     }
 
     fn build_name(&self, app: Option<&AppName>) -> String {
@@ -243,9 +247,11 @@ impl Builds {
         format!("paas-{}-{what}-{:08x}", self.0.server_id(), rand::random::<u32>())
     }
 
-    /// Removes build containers that a crashed server left behind; returns their number.
+    /// Removes the containers of no build: those that a crashed server left behind, and those that an engine did not remove, since it
+    /// did not respond. Returns their number.
     pub async fn remove_leftover_builds(&self) -> Result<usize> {
-        let leftovers = self.0.containers().list(Some(Kind::Build)).await?;
+        let containers = self.0.containers().list(Some(Kind::Build)).await?;
+        let leftovers: Vec<_> = containers.into_iter().filter(|one| !self.0.shared.claims.has(&one.name)).collect();
         for container in &leftovers {
             self.0.containers().remove(&container.id).await?;
         }
@@ -272,6 +278,7 @@ impl BuildContainer {
     /// Renames a standby container after the app that it builds. Labels cannot be changed.
     pub async fn rename(&mut self, app: &AppName) -> Result<()> {
         let name = self.builds.build_name(Some(app));
+        self.claim.add(&name);
         let options = RenameContainerOptionsBuilder::new().name(&name).build();
         let renamed = self.builds.0.docker().rename_container(self.id.as_str(), options).await;
         renamed.map_err(EngineError::docker(Act::Rename, format!("a container to {name}")))
@@ -287,7 +294,7 @@ impl BuildContainer {
 
     /// Kills and removes the container; when this returns, none of its processes runs.
     pub async fn kill_and_remove(self) -> Result<()> {
-        let Self { builds, id, stdin, output, active_group: _active_group } = self;
+        let Self { builds, id, stdin, output, active_group: _active_group, claim: _claim } = self;
         // The engine waits until the remaining output of a dying container is read.
         drop((stdin, output));
         builds.0.containers().remove(&id).await

@@ -12,7 +12,7 @@ mod instances;
 
 use std::{
     fs, io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
@@ -142,11 +142,30 @@ impl BuildGroup {
     }
 }
 
+/// Removes the control group of a container that was removed. An engine that dies while it starts a container leaves the group behind.
+/// Blocks.
+pub(super) fn remove_group_of_container(mounts: &Path, parent: &str, id: &str) {
+    for hierarchy in hierarchies(&fs::read_to_string(mounts).unwrap_or_default()) {
+        // There is none unless it was left, and none with a process in it is removed.
+        let _ = fs::remove_dir(hierarchy.root.join(parent.trim_start_matches('/')).join(id));
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
+
+    #[test]
+    fn the_group_of_a_container_is_removed_in_all_hierarchies() {
+        let (dir, first, _) = machine();
+        let group = |tree: &str, id: &str| dir.path().join(tree).join("paas-0-builds").join(id);
+        for (tree, id) in [("cpu", "aa"), ("blkio", "aa"), ("cpu", "bb")] {
+            fs::create_dir_all(group(tree, id)).unwrap();
+        }
+        remove_group_of_container(&first, "/paas-0-builds", "aa");
+        assert!(!group("cpu", "aa").exists() && !group("blkio", "aa").exists());
+        assert!(group("cpu", "bb").exists(), "that of another container");
+    }
 
     fn group(mounts: &Path) -> BuildGroup {
         let group = BuildGroup::new("0", Some(CgroupDriver::CGROUPFS), 2);

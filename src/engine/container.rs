@@ -16,6 +16,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
 use super::{
+    cgroup,
     connection::RESPONSE_TIMEOUT,
     error::{Act, EngineError, Result, status},
     handle::Containers,
@@ -87,6 +88,8 @@ pub struct Container {
     pub stop_grace: Option<Duration>,
     /// Whether its resolver's configuration is the server's, and not the engine's.
     pub has_own_resolver: bool,
+    /// The group below which its control group is, if the server chose it: a path from the root of a hierarchy.
+    pub group_parent: Option<String>,
 }
 
 impl Container {
@@ -105,7 +108,8 @@ impl Container {
             live.or_else(|| endpoint.ipam_config?.ipv4_address)?.parse().ok()
         });
         let config = inspected.config.unwrap_or_default();
-        let memory = inspected.host_config.and_then(|host| host.memory).and_then(|bytes| u64::try_from(bytes).ok());
+        let host = inspected.host_config.unwrap_or_default();
+        let memory = host.memory.and_then(|bytes| u64::try_from(bytes).ok());
         let mut mounted = inspected.mounts.iter().flatten().filter_map(|mount| mount.destination.as_deref());
         let has_own_resolver = mounted.any(|path| path == RESOLV_CONF);
         let current = match state.status {
@@ -131,6 +135,7 @@ impl Container {
                 .flatten(),
             oom_killed: state.oom_killed.unwrap_or(false),
             has_own_resolver,
+            group_parent: host.cgroup_parent.filter(|path| !path.is_empty()),
             memory_mib: memory.map(|bytes| bytes >> 20).filter(|limit| *limit > 0),
             pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0),
         })
@@ -211,6 +216,16 @@ impl Containers {
     /// Removes a container in any state; returns when it no longer exists.
     pub async fn remove(&self, id: &ContainerId) -> Result<()> {
         let Some(container) = self.inspect(id.as_str()).await? else { return Ok(()) };
+        self.remove_from_engine(&container).await?;
+        if let Some(parent) = container.group_parent {
+            let removed =
+                move || cgroup::remove_group_of_container(Path::new("/proc/mounts"), &parent, &container.id.0);
+            let _ = tokio::task::spawn_blocking(removed).await;
+        }
+        Ok(())
+    }
+
+    async fn remove_from_engine(&self, container: &Container) -> Result<()> {
         let failed = EngineError::docker(Act::Remove, format!("container {}", container.name));
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
         match self.0.docker().remove_container(container.id.as_str(), Some(options)).await {

@@ -161,6 +161,7 @@ impl ExitWatch {
                 labels: container.labels,
                 exit_code: container.exit_code.unwrap_or_default(),
             }));
+            self.containers.0.shared.returns.wake();
         }
         self.connected_before = true;
         self.events = Some(self.containers.events(self.kind, "die", self.since));

@@ -6,11 +6,13 @@ use bollard::Docker;
 
 use super::{
     cgroup::{ActiveGroup, BuildGroup, InstanceGroup, OwnerGroup},
+    claim::Claims,
     connection,
     error::{EngineError, Result},
     filters::{FilterNames, Filters},
     label::{self, Kind},
     layer_limit::{KnownLayerLimits, NO_LAYER_LIMITS},
+    returns::Returns,
 };
 use crate::{
     config::Config,
@@ -78,6 +80,9 @@ pub(super) struct EngineShared {
     /// Folder of the engine, to whose disk containers write.
     root_dir: Option<PathBuf>,
     pub layer_limits: KnownLayerLimits,
+    /// Containers of builds that run, and the standby container.
+    pub claims: Claims,
+    pub returns: Returns,
 }
 
 /// Versions that the engine reports.
@@ -156,6 +161,8 @@ impl Engine {
                 cpus,
                 root_dir: info.docker_root_dir.map(PathBuf::from),
                 layer_limits,
+                claims: Claims::default(),
+                returns: Returns::default(),
             }),
         }))
     }

@@ -77,6 +77,7 @@ impl Instances {
             starting: Turns::new(MAX_STARTING),
         };
         let unanswered = link.unanswered();
+        let returned = [runtime.returned(), runtime.returned()];
         let internal = config.address_plan().ok().map(AddressPlan::router_address);
         let routes = Routes::new(store.clone(), link, config.router.listen.clone(), internal);
         let shared = Arc::new(Shared {
@@ -92,8 +93,8 @@ impl Instances {
         });
         let workers = Workers::new(Arc::clone(&shared), tracker.clone());
         tracker.spawn(adopt::supervise(workers.clone()));
-        driver.start(Verification(workers.clone()));
-        driver.start(Sweep(workers.clone()));
+        driver.start_woken_by(&returned[0], Verification(workers.clone()));
+        driver.start_woken_by(&returned[1], Sweep(workers.clone()));
         driver.start(NameServers(workers.clone()));
         driver.start(InstanceDiskUse::new(workers.clone()));
         tracker.spawn(requests::log_unanswered(Arc::clone(&shared), unanswered));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{attended::attended, error::TaskError, streams::TaskStreams, tasks::Tasks};
+use super::{attended::attended, error::TaskError, execution::RETRY_DELAY, streams::TaskStreams, tasks::Tasks};
 use crate::{
     engine::{Archiving, ContainerId},
     model::SizeTarget,
@@ -37,7 +37,13 @@ impl Tasks {
             () = self.shutdown().cancelled() => return Err(TaskError::ShuttingDown),
         };
         let container = runtime.create_archiver(&app.name, volume, archiving, budget).await?;
-        let guard = RemoveOnDrop { runtime: runtime.clone(), container, tracker: self.tracker().clone(), _turn: turn };
+        let guard = RemoveOnDrop {
+            runtime: runtime.clone(),
+            container,
+            tracker: self.tracker().clone(),
+            shutdown: self.shutdown().clone(),
+            _turn: turn,
+        };
         let attached = runtime.attach(&guard.container).await?;
         streams.begin();
         runtime.start_archiver(&guard.container).await?;
@@ -76,15 +82,20 @@ struct RemoveOnDrop {
     runtime: Runtime,
     container: ContainerId,
     tracker: TaskTracker,
+    shutdown: CancellationToken,
     _turn: Turn<Option<UserId>>,
 }
 
 impl Drop for RemoveOnDrop {
     fn drop(&mut self) {
         let (runtime, container) = (self.runtime.clone(), self.container.clone());
+        let shutdown = self.shutdown.clone();
         self.tracker.spawn(async move {
-            if let Err(error) = runtime.remove(&container).await {
-                tracing::warn!(%error, "cannot remove a container that packs a volume; the next start removes it");
+            while let Err(error) = runtime.remove(&container).await {
+                tracing::warn!(%error, "cannot remove a container that packs a volume; retrying, or the next start removes it");
+                if shutdown.run_until_cancelled(tokio::time::sleep(RETRY_DELAY)).await.is_none() {
+                    return;
+                }
             }
         });
     }

@@ -20,6 +20,7 @@ use crate::{
     images::{ImageStore, StartSettings},
     lifecycle::{CLOSED_ADDRESS, STOP_SECONDS, STOP_SIGNAL},
     model::{AddressPlan, AppName, Digest, ReleaseNumber, Secret, TerminalSize},
+    periodic::Waker,
     store::Placement,
 };
 
@@ -158,6 +159,10 @@ impl Local {
 
     pub(super) fn changes(&self, purpose: Purpose) -> BoxStream<'static, ContainerExit> {
         self.containers.exits(purpose.kind()).boxed()
+    }
+
+    pub(super) fn returned(&self) -> Waker {
+        self.containers.returned()
     }
 
     pub(super) fn memory_kills(&self, purpose: Purpose) -> BoxStream<'static, MemoryKill> {

@@ -82,6 +82,7 @@ impl Held {
     fn new(id: &str, purpose: Purpose, address: IpAddr) -> Self {
         let container = Container {
             has_own_resolver: true,
+            group_parent: None,
             id: ContainerId(format!("{PREFIX}{id}")),
             name: id.to_owned(),
             labels: HashMap::new(),

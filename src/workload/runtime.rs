@@ -18,6 +18,7 @@ use crate::{
         LogOptions, MemoryKill, Result, UsageSample, Written,
     },
     model::{AppName, Digest, ReleaseNumber, TerminalSize},
+    periodic::Waker,
     store::Placement,
 };
 
@@ -82,6 +83,17 @@ impl Runtime {
     /// The ends of workloads of this purpose, from now on, each at least once.
     pub fn changes(&self, purpose: Purpose) -> BoxStream<'static, ContainerExit> {
         dispatch!(self, runtime => runtime.changes(purpose))
+    }
+
+    /// A waker that is woken whenever workloads can be observed again after a failure: some may have ended, and what was to be
+    /// removed may be left.
+    pub fn returned(&self) -> Waker {
+        match self {
+            Self::Local(runtime) => runtime.returned(),
+            // It never fails to be observed.
+            #[cfg(test)]
+            Self::Memory(_) => Waker::default(),
+        }
     }
 
     /// The kills of processes of workloads of this purpose because they were out of memory: those that the engine remembers, and

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::process::CommandExt as _, path::Path, process::Stdio};
 
-use crate::support::{apps::version, command::run, http::Load, waiting::eventually, world::World};
+use crate::support::{apps::version, command::run, http::Load, relay::Relay, waiting::eventually, world::World};
 
 /// Pushes in the background.
 fn push(world: &World, folder: &Path) -> std::process::Child {
@@ -134,6 +134,28 @@ fn killing_the_client_of_a_push_removes_its_build() {
     world.commit(&folder, &[("package.json", &package)]);
     world.push(&folder).success();
     world.answers(&world.url("gone"), "Hello from Node.js");
+}
+
+/// The container of a build that Docker could not remove, since it did not respond, is removed when it responds again.
+#[test]
+fn what_docker_could_not_remove_is_removed_when_it_responds_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let relay = Relay::new(dir.path());
+    let world = World::with(&format!("[engine]\nsocket = \"{}\"\n", relay.socket.display()));
+    let folder = world.sample("node", "left");
+    let package = fs::read_to_string(folder.join("package.json")).unwrap();
+    let slow = package.replace("\"start\"", "\"build\": \"sleep 300\", \"start\"");
+    world.commit(&folder, &[("package.json", &slow)]);
+    let mut pushing = push(&world, &folder);
+    eventually("the build runs", || (!world.running_containers("build").is_empty()).then_some(()));
+    relay.cut();
+    assert!(!pushing.wait().unwrap().success());
+    assert_eq!(world.containers("build").len(), 1, "nobody could remove it");
+    relay.restore();
+    eventually("the build container is removed", || world.containers("build").is_empty().then_some(()));
+    world.commit(&folder, &[("package.json", &package)]);
+    world.push(&folder).success();
+    world.answers(&world.url("left"), "Hello from Node.js");
 }
 
 /// The router keeps serving while the server is stopped or killed.

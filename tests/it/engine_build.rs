@@ -169,6 +169,7 @@ async fn a_build_sees_the_end_of_its_input_when_the_server_dies() {
     // A server that dies closes its connection without any other message.
     let container = test.engine.builds.run_build(&test.build("cat >/dev/null; exit 4")).await.unwrap();
     let id = container.id().clone();
+    assert_eq!(test.engine.builds.remove_leftover_builds().await.unwrap(), 0, "it is in use");
     drop(container);
     until("the container has exited", || async {
         test.engine.containers.inspect(id.as_str()).await.unwrap().unwrap().state == ContainerState::Exited

@@ -9,6 +9,7 @@ pub mod http;
 pub mod images;
 pub mod instances;
 pub mod receiver;
+pub mod relay;
 pub mod streams;
 pub mod terminal;
 pub mod waiting;
