@@ -49,9 +49,9 @@ fuzz: ## The property tests of all parsers with many inputs, others each time. C
 	@echo "SEED=$(SEED) CASES=$(CASES)"
 	PROPTEST_RNG_SEED=$(SEED) PROPTEST_CASES=$(CASES) cargo test --locked --lib -- $(or $(ONLY),properties::)
 
-chaos: test-programs ## Random kills under load, N rounds of them. SEED=7 FROM=31 N=1 repeats round 31 of a run
-	N='$(N)' FROM='$(FROM)' SEED='$(SEED)' \
-	  demo/with-engine tests/run exactly chaos::whatever_is_killed_all_that_was_acknowledged_is_there
+chaos: test-programs ## Random kills under load, N rounds of them. SEED=7 FROM=31 N=1 repeats round 31 of a run. ENGINE=own kills Docker, too; ONLY=engine
+	N='$(N)' FROM='$(FROM)' SEED='$(SEED)' ENGINE='$(ENGINE)' ONLY='$(ONLY)' \
+	  $(if $(ENGINE),tests/engines chaos,demo/with-engine tests/run exactly chaos::whatever_is_killed_all_that_was_acknowledged_is_there)
 
 test-programs: install-tools lifecycle
 	cargo build --locked --bin paas

@@ -1,6 +1,9 @@
 //! Random kills under load: `make chaos N=200`. Two owners have two apps each, and change one thing in every app while something
 //! is killed. Then all that was acknowledged must be declared and run, and nothing else. A round follows from the seed and its number
-//! alone: `SEED=7 FROM=31 N=1` repeats one.
+//! alone: `SEED=7 FROM=31 N=1` repeats one. On an engine of the tests' own (`tests/engines chaos`), that is killed, too. `ONLY=engine`
+//! chooses among the victims.
+
+mod engine;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,6 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use self::engine::OwnEngine;
 use crate::support::{
     command::{kill_group, run},
     http::get,
@@ -44,6 +48,14 @@ enum Victim {
     Build,
     Instance,
     Client,
+    /// dockerd, containerd and all shims at once. What runs in containers goes on, and the engine finds that when it is started.
+    Engine,
+    /// The same, and the server.
+    EngineAndServer,
+    /// The same as `Engine`, and all that runs in containers.
+    EngineAndContainers,
+    /// All of these, and the router; what is not on a disk is lost.
+    EngineAndMachine,
 }
 
 const VICTIMS: [Victim; 8] = [
@@ -57,13 +69,28 @@ const VICTIMS: [Victim; 8] = [
     Victim::Client,
 ];
 
+/// Those that need an engine of the tests' own.
+const VICTIMS_OF_ENGINE: [Victim; 4] =
+    [Victim::Engine, Victim::EngineAndServer, Victim::EngineAndContainers, Victim::EngineAndMachine];
+
 impl Victim {
     fn has_server(self) -> bool {
-        matches!(self, Self::Server | Self::ServerAndRouter | Self::ServerAndInstance)
+        matches!(
+            self,
+            Self::Server
+                | Self::ServerAndRouter
+                | Self::ServerAndInstance
+                | Self::EngineAndServer
+                | Self::EngineAndMachine
+        )
     }
 
     fn has_router(self) -> bool {
-        matches!(self, Self::Router | Self::ServerAndRouter)
+        matches!(self, Self::Router | Self::ServerAndRouter | Self::EngineAndMachine)
+    }
+
+    fn has_engine(self) -> bool {
+        VICTIMS_OF_ENGINE.contains(&self)
     }
 
     fn has_instance(self) -> bool {
@@ -318,6 +345,7 @@ fn docker_kill(names: &[String]) {
 /// killed, and whether something was.
 fn kill(
     world: &mut World,
+    engine: Option<&OwnEngine>,
     victim: Victim,
     clients: &mut [Child],
     delay: Duration,
@@ -329,6 +357,7 @@ fn kill(
         let running = world.running_containers("instance");
         docker_kill(&running[random.below(running.len())..][..1]);
     }
+    let engine = || engine.expect("only an engine of the tests' own is killed");
     match victim {
         Victim::Server | Victim::ServerAndInstance => world.kill_server(),
         Victim::Router => world.kill_router(),
@@ -337,6 +366,22 @@ fn kill(
             world.kill_router();
         }
         Victim::Instance => {}
+        Victim::Engine => engine().kill(),
+        Victim::EngineAndServer => {
+            engine().kill();
+            world.kill_server();
+        }
+        Victim::EngineAndContainers => {
+            engine().kill();
+            engine().kill_containers();
+        }
+        Victim::EngineAndMachine => {
+            world.kill_server();
+            world.kill_router();
+            engine().kill();
+            engine().kill_containers();
+            engine().reset_machine(world);
+        }
         Victim::Client => {
             let running: Vec<_> = (0..clients.len()).filter(|at| clients[*at].try_wait().unwrap().is_none()).collect();
             if running.is_empty() {
@@ -379,7 +424,7 @@ fn on_engine(world: &World, words: &[&str]) -> Vec<String> {
 }
 
 /// What must be true of the whole server once all apps are as they are declared.
-fn left_over(world: &World, apps: &[App], networks: &[String]) -> Result<(), String> {
+fn left_over(world: &World, engine: Option<&OwnEngine>, apps: &[App], networks: &[String]) -> Result<(), String> {
     let events = world.paas(&["events", "-n", "100", "--format", "json"]);
     if events.out.contains("\"internal\"") {
         return Err(format!("an operation failed for an internal reason: {}", events.out));
@@ -397,6 +442,13 @@ fn left_over(world: &World, apps: &[App], networks: &[String]) -> Result<(), Str
     let now = on_engine(world, &["network", "ls", "--format", "{{.Name}}"]);
     if now != networks {
         return Err(format!("the networks were {networks:?}, and are {now:?}"));
+    }
+    if let Some(engine) = engine {
+        let running = run(Command::new("docker").args(["ps", "--quiet", "--no-trunc"])).success().out;
+        let orphans = engine.orphans(world, &running.lines().map(str::to_owned).collect());
+        if !orphans.is_empty() {
+            return Err(format!("these are left: {orphans:#?}"));
+        }
     }
     let database = rusqlite::Connection::open(world.data().join("paas.db")).map_err(|e| e.to_string())?;
     let check: String =
@@ -441,7 +493,13 @@ fn whatever_is_killed_all_that_was_acknowledged_is_there() {
     let rounds = number("N").unwrap_or(10) as u32;
     let first = number("FROM").unwrap_or(1) as u32;
     let seed = number("SEED").unwrap_or_else(rand::random);
-    say(&format!("SEED={seed} FROM={first} N={rounds}"));
+    let engine = OwnEngine::of_this_run();
+    let of_engine = if engine.is_some() { &VICTIMS_OF_ENGINE[..] } else { &[] };
+    let only = std::env::var("ONLY").unwrap_or_default().to_lowercase();
+    let has_name = |victim: &&Victim| format!("{victim:?}").to_lowercase().starts_with(&only);
+    let victims: Vec<_> = VICTIMS.iter().chain(of_engine).filter(has_name).copied().collect();
+    assert!(!victims.is_empty(), "no victim's name begins with {only:?}: {VICTIMS:?}, {of_engine:?}");
+    say(&format!("SEED={seed} FROM={first} N={rounds} ONLY={only}"));
     let mut world = World::new();
     let users = ["ann", "bob"].map(|name| {
         let (key, public) = world.keygen(name);
@@ -462,7 +520,7 @@ fn whatever_is_killed_all_that_was_acknowledged_is_there() {
     for round in first..first + rounds {
         let since = Instant::now();
         let mut random = Random::of_round(seed, round);
-        let victim = VICTIMS[random.below(VICTIMS.len())];
+        let victim = victims[random.below(victims.len())];
         let changes: Vec<_> = apps
             .iter()
             .enumerate()
@@ -477,14 +535,17 @@ fn whatever_is_killed_all_that_was_acknowledged_is_there() {
             })
             .collect();
         let delay = MAX_DELAY.mul_f64(random.below(1000) as f64 / 1000.0);
-        let what = format!("SEED={seed} FROM={round} N=1: {victim:?} after {delay:?}, {changes:?}");
+        let what = format!("SEED={seed} FROM={round} N=1 ONLY={only}: {victim:?} after {delay:?}, {changes:?}");
         load.taken();
         let after: Vec<_> = apps.iter().zip(&changes).map(|(app, change)| app.after(*change, round)).collect();
         let mut clients: Vec<_> =
             apps.iter_mut().zip(&changes).map(|(app, change)| app.start(&world, *change, round)).collect();
-        let (killed_client, killed) = kill(&mut world, victim, &mut clients, delay, &mut random);
+        let (killed_client, killed) = kill(&mut world, engine.as_ref(), victim, &mut clients, delay, &mut random);
         if victim.has_router() {
             world.start_router();
+        }
+        if let Some(engine) = engine.as_ref().filter(|_| victim.has_engine()) {
+            engine.start();
         }
         if victim.has_server() {
             world.start_server();
@@ -509,10 +570,11 @@ fn whatever_is_killed_all_that_was_acknowledged_is_there() {
                 format!("{what}\n{} was {:?}, its client ended with {}:\n{client}", app.name, app.declared, ended[at]);
             app.declared = in_the_end(&what, || app.observed(&world, &allowed));
         }
-        in_the_end(&what, || left_over(&world, &apps, &networks));
+        in_the_end(&what, || left_over(&world, engine.as_ref(), &apps, &networks));
         let (answered, failed) = load.taken();
         let max_failed = match victim {
-            _ if victim.has_router() => usize::MAX,
+            // The containers end with the engine, or when it is started again.
+            _ if victim.has_router() || victim.has_engine() => usize::MAX,
             _ if victim.has_instance() => MAX_FAILED_WITH_INSTANCE,
             _ => 0,
         };
