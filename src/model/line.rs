@@ -91,13 +91,14 @@ fn clean(text: &str, max_bytes: usize, colours: Colours) -> String {
     const RESET: &str = "\u{1b}[0m";
     let mut clean = String::with_capacity(text.len().min(max_bytes));
     let mut coloured = false;
+    let mut strings = StringEnds::default();
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
         if clean.len() >= max_bytes {
             clean.push('…');
             break;
         }
-        if let Some(escape) = Escape::at(rest) {
+        if let Some(escape) = Escape::at(rest, &mut strings) {
             if escape.sets_colours && colours == Colours::Kept {
                 coloured = true;
                 clean.push_str(&rest[..escape.len]);
@@ -128,8 +129,8 @@ struct Escape {
 
 impl Escape {
     /// That with which a text begins. Of a string without an end, such as of a title, only the beginning is one: the rest is
-    /// text.
-    fn at(text: &str) -> Option<Self> {
+    /// text. Texts are passed from the beginning to the end, with the same `strings`.
+    fn at(text: &str, strings: &mut StringEnds) -> Option<Self> {
         let rest = text.strip_prefix('\u{1b}')?;
         let plain = |len| Self { len, sets_colours: false };
         Some(match rest.chars().next() {
@@ -143,13 +144,42 @@ impl Escape {
                 let len = "\u{1b}[".len() + parameters + between + last.map_or(0, char::len_utf8);
                 Self { len, sets_colours: last == Some('m') && between == 0 && only_numbers }
             }
-            // OSC, DCS, SOS, PM and APC end with BEL or ST.
-            Some(']' | 'P' | 'X' | '^' | '_') => {
-                let end = [("\u{7}", 1), ("\u{1b}\\", 2)].map(|(end, len)| rest.find(end).map(|at| at + len));
-                plain(1 + end.into_iter().flatten().min().unwrap_or(0))
-            }
+            // OSC, DCS, SOS, PM and APC.
+            Some(']' | 'P' | 'X' | '^' | '_') => plain(1 + strings.next(rest).unwrap_or(0)),
             Some(_) | None => plain(1),
         })
+    }
+}
+
+/// The ends of the strings in a text. What was searched once is not searched again: a text of beginnings alone would take a
+/// time that grows with the square of its length.
+#[derive(Debug, Default)]
+struct StringEnds {
+    /// Whether none follows in the text.
+    passed: bool,
+    /// Number of bytes that were searched.
+    #[cfg(test)]
+    searched: usize,
+}
+
+impl StringEnds {
+    /// The end of a string in what is left of the text: after BEL or ST, whichever comes first.
+    fn next(&mut self, rest: &str) -> Option<usize> {
+        if self.passed {
+            return None;
+        }
+        let bytes = rest.as_bytes();
+        let end = bytes.iter().enumerate().find_map(|(at, byte)| match byte {
+            b'\x07' => Some(at + 1),
+            b'\x1b' if bytes.get(at + 1) == Some(&b'\\') => Some(at + 2),
+            _ => None,
+        });
+        self.passed = end.is_none();
+        #[cfg(test)]
+        {
+            self.searched += end.unwrap_or(bytes.len());
+        }
+        end
     }
 }
 
@@ -219,6 +249,31 @@ mod tests {
             }
         }
         assert_eq!(Line::sanitize("a\nb"), "a b", "a text is one line");
+    }
+
+    #[test]
+    fn strings_without_an_end_take_linear_time() {
+        for piece in [
+            "\u{1b}]",
+            "\u{1b}P",
+            "\u{1b}X",
+            "\u{1b}^",
+            "\u{1b}_",
+            "\u{1b}]\u{7}",
+            "\u{1b}]\u{1b}\\",
+            "\u{1b}]\u{7}\u{1b}P",
+        ] {
+            let text = piece.repeat((64 << 10) / piece.len());
+            let (mut strings, mut rest) = (StringEnds::default(), text.as_str());
+            while !rest.is_empty() {
+                let len = Escape::at(rest, &mut strings).map_or(1, |escape| escape.len);
+                rest = &rest[len..];
+            }
+            assert!(strings.searched <= text.len(), "{piece:?}: {} of {} bytes", strings.searched, text.len());
+        }
+        let beginnings = "\u{1b}]".repeat(32 << 10);
+        assert_eq!(Line::printable(&beginnings), "]".repeat(32 << 10));
+        assert_eq!(Line::printable(&format!("{beginnings}\u{7}b")), "b");
     }
 
     #[test]
