@@ -7,8 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Lets a number of lines of each kind through in a period, and counts those that it suppresses. There must not be many kinds:
-/// each takes memory for good.
+/// How many periods a kind is kept, with the number of its lines that were suppressed.
+const KEPT_PERIODS: u32 = 10;
+
+/// Lets a number of lines of each kind through in a period, and counts those that it suppresses. Kinds may come from outside, such as
+/// keys: each takes memory for ten periods only.
 #[derive(Debug)]
 pub struct LogLimit<K> {
     max: u64,
@@ -40,10 +43,14 @@ impl<K: Eq + Hash> LogLimit<K> {
                 period.count += 1;
                 (period.count <= self.max).then_some(0)
             }
-            before => {
-                let suppressed = before.map_or(0, |period| period.count.saturating_sub(self.max));
+            Some(period) => {
+                let before = std::mem::replace(period, Period { begun: now, count: 1 });
+                Some(before.count.saturating_sub(self.max))
+            }
+            None => {
+                kinds.retain(|_, period| now - period.begun < self.period * KEPT_PERIODS);
                 kinds.insert(kind, Period { begun: now, count: 1 });
-                Some(suppressed)
+                Some(0)
             }
         }
     }
@@ -63,5 +70,16 @@ mod tests {
         assert_eq!(limit.admit_at("b", begin), Some(0), "each kind has its own limit");
         assert_eq!(limit.admit_at("a", begin + PERIOD), Some(15));
         assert_eq!(limit.admit_at("a", begin + PERIOD), Some(0));
+    }
+
+    #[test]
+    fn old_kinds_take_no_memory() {
+        const PERIOD: Duration = Duration::from_secs(1);
+        let limit = LogLimit::new(1, PERIOD);
+        let begin = Instant::now();
+        for kind in 0..1000 {
+            assert_eq!(limit.admit_at(kind, begin + PERIOD * kind), Some(0));
+        }
+        assert_eq!(limit.kinds.lock().unwrap().len(), 10);
     }
 }

@@ -60,7 +60,7 @@ pub(super) async fn dispatch(
             }
             Err(Unclaimed::NoInstance) => break,
             Err(Unclaimed::Share(share)) => {
-                worker.shared.refusals.count(RefusalKind::InFlight, &share.of(service));
+                worker.shared.refusals.log(RefusalKind::InFlight, &share.of(service));
                 return Err(Undispatched { error: ErrorPage::AppBusy, instance: None });
             }
         };

@@ -36,7 +36,7 @@ where
             Ok(claim) => claim,
             Err(Unclaimed::NoInstance) => return,
             Err(Unclaimed::Share(share)) => {
-                return worker.shared.refusals.count(RefusalKind::InFlight, &share.of(service));
+                return worker.shared.refusals.log(RefusalKind::InFlight, &share.of(service));
             }
         };
         if let Ok(mut instance) = socket::connect(&claim).await {

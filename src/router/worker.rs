@@ -148,11 +148,11 @@ async fn listen(worker: Rc<ThreadState>, accept: Accept, stages: Stages) {
                     drop(worker.connections.spawn_local(serving));
                 }
                 Ok(None) => {}
-                Err(error) => worker.shared.refusals.count(RefusalKind::NoSocket, &error),
+                Err(error) => worker.shared.refusals.log(RefusalKind::NoSocket, &error),
             },
             Err(error) => {
                 // Out of file descriptors, or a connection that ended at once: neither ends the listener.
-                worker.shared.refusals.count(RefusalKind::NoSocket, &format_args!("{address}: cannot accept: {error}"));
+                worker.shared.refusals.log(RefusalKind::NoSocket, &format_args!("{address}: cannot accept: {error}"));
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }
@@ -181,7 +181,7 @@ fn admit(
     match worker.shared.limits.admit(peer.ip(), routed.app.as_ref()) {
         Ok(slot) => Ok(Some(Accepted { stream: TcpStream::from_std(stream)?, peer, listener, protocol, slot })),
         Err(refusal) => {
-            worker.shared.refusals.count(refusal.kind(), &refusal);
+            worker.shared.refusals.log(refusal.kind(), &refusal);
             refuse(&stream, protocol, &refusal);
             Ok(None)
         }
