@@ -3,7 +3,10 @@
 use clap::Subcommand;
 
 use super::{output::Text, session::Session, table::table};
-use crate::operations::{CollectGarbage, CollectedGarbage, DiskUseInfo, ReportDisk, Result};
+use crate::{
+    model::mib,
+    operations::{CollectGarbage, CollectedGarbage, DiskUseInfo, ReportDisk, Result},
+};
 
 /// The commands of the server's disk.
 #[derive(Debug, Subcommand)]
@@ -21,12 +24,6 @@ pub(super) async fn run(session: &Session<'_>, command: DiskCommand) -> Result {
         DiskCommand::Report(report) => session.answer(report).await,
         DiskCommand::Collect(collect) => session.answer(collect).await,
     }
-}
-
-/// A size, in MiB with one decimal.
-fn mib(bytes: u64) -> String {
-    let tenths = (bytes * 10).div_ceil(1 << 20);
-    format!("{}.{} MiB", tenths / 10, tenths % 10)
 }
 
 impl Text for Vec<DiskUseInfo> {

@@ -10,7 +10,7 @@ use super::{
     table::{list, or_hyphen, table},
 };
 use crate::{
-    model::{AppName, MountPath, ProcessType, VolumeName},
+    model::{AppName, MountPath, ProcessType, VolumeName, mib},
     operations::{
         ArchivedVolume, ChangedMount, CreateVolume, DestroyVolume, DestroyedVolume, ExportVolume, Failure,
         ImportVolume, ListMounts, MountInfo, MountVolume, ReportVolumes, ResizeVolume, Result, UnmountVolume,
@@ -126,11 +126,6 @@ async fn ask_for_name(session: &Session<'_>, app: &AppName, name: &VolumeName) -
     Ok(session.read_line().await)
 }
 
-/// Bytes as people read them.
-fn mib(bytes: u64) -> String {
-    format!("{} MiB", bytes.div_ceil(1 << 20))
-}
-
 impl ExitStatus for ArchivedVolume {
     fn exit_status(&self) -> i64 {
         0
@@ -216,8 +211,8 @@ mod tests {
             by: "ann".into(),
             since: Time(0),
         };
-        let expected = "APP   VOLUME  SIZE   USED   FREE  MOUNTED        BY   SINCE\n\
-                        shop  data    1 GiB  4 MiB  -     /data, /files  ann  1970-01-01T00:00:00Z\n";
+        let expected = "APP   VOLUME  SIZE   USED     FREE  MOUNTED        BY   SINCE\n\
+                        shop  data    1 GiB  3.1 MiB  -     /data, /files  ann  1970-01-01T00:00:00Z\n";
         assert_eq!(vec![volume].text(), expected);
     }
 }

@@ -1,6 +1,6 @@
 //! What a repository may have: bytes, objects and refs.
 
-use crate::config::Config;
+use crate::{config::Config, model::mib};
 
 /// Limits of each repository.
 #[derive(Debug, Clone, Copy)]
@@ -64,12 +64,6 @@ pub enum QuotaExceeded {
         /// Limit.
         max: u64,
     },
-}
-
-/// A number of bytes, rounded up.
-fn mib(bytes: u64) -> String {
-    let tenths = (bytes * 10).div_ceil(1 << 20);
-    format!("{}.{} MiB", tenths / 10, tenths % 10)
 }
 
 impl Quota {
