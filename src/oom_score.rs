@@ -1,5 +1,5 @@
-//! What the kernel kills first when the machine is out of memory: builds, then instances, then what the server has started,
-//! and the server and the router last (`oom_score_adj`, proc(5)).
+//! What the kernel kills first when the machine is out of memory: builds, then archivers, then instances, then what the server has
+//! started, and the server and the router last (`oom_score_adj`, proc(5)).
 
 use std::{fs, io, path::Path};
 
@@ -14,6 +14,8 @@ pub enum OomScore {
     Ordinary,
     /// An instance or a task.
     Instance,
+    /// The `tar` of a volume that is exported or imported.
+    Archiver,
     /// A build.
     Build,
 }
@@ -26,6 +28,7 @@ impl OomScore {
             Self::Server => -900,
             Self::Ordinary => 0,
             Self::Instance => 300,
+            Self::Archiver => 500,
             Self::Build => 600,
         }
     }
@@ -74,7 +77,8 @@ mod tests {
 
     #[test]
     fn who_serves_everybody_is_killed_last() {
-        let order = [OomScore::Router, OomScore::Server, OomScore::Ordinary, OomScore::Instance, OomScore::Build];
-        assert!(order.map(OomScore::value).is_sorted());
+        use OomScore as S;
+        let order = [S::Router, S::Server, S::Ordinary, S::Instance, S::Archiver, S::Build];
+        assert!(order.map(S::value).is_sorted());
     }
 }

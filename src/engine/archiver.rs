@@ -15,7 +15,7 @@ use super::{
     id::{ContainerId, ImageId},
     label::{self, Kind},
 };
-use crate::model::AppName;
+use crate::{model::AppName, oom_score::OomScore};
 
 /// What is done with the files of a volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +75,7 @@ impl Containers {
             memory: Some(mebibytes(128)),
             memory_swap: Some(mebibytes(128)),
             pids_limit: Some(32),
-            oom_score_adj: Some(500),
+            oom_score_adj: Some(OomScore::Archiver.value().into()),
             log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
             mounts: Some(vec![mount(&files)]),
             ..confined()
