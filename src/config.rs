@@ -161,8 +161,11 @@ impl Config {
     fn check_git(&self) -> Result<(), ConfigError> {
         let invalid = |key, message: &str| Err(ConfigError::Value { key, message: message.to_owned() });
         let git = &self.git;
-        if [git.max_pushes as u64, git.max_push_bytes, git.max_objects, git.max_refs].contains(&0) {
-            return invalid("git", "max_pushes, max_push_bytes, max_objects and max_refs must be at least 1");
+        let at_least_one =
+            [git.max_pushes as u64, git.max_fetches as u64, git.max_push_bytes, git.max_objects, git.max_refs];
+        if at_least_one.contains(&0) {
+            let message = "max_pushes, max_fetches, max_push_bytes, max_objects and max_refs must be at least 1";
+            return invalid("git", message);
         }
         if git.memory_mib < 32 || git.all_memory_mib < git.memory_mib || git.pids < 16 {
             return invalid(

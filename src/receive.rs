@@ -3,19 +3,19 @@
 
 mod child;
 mod error;
+mod git_turns;
 mod handler;
 pub mod hook;
 mod hook_server;
 mod pkt_line;
 mod proc_receive;
 mod push;
-mod push_turns;
 mod setup;
 mod shallow;
 
 pub use child::Streams;
 pub use error::ReceiveError;
-pub use handler::{Decided, PushHandler, Pusher, RefUpdate, Rejection, RequestedPush, ServedApp};
+pub use handler::{Decided, Fetcher, PushHandler, Pusher, RefUpdate, Rejection, RequestedPush, ServedApp};
 
 use std::{
     fmt,
@@ -33,10 +33,10 @@ use crate::{
     config::Config,
     git::{QuotaExceeded, Repositories, Repository},
 };
+use git_turns::{GitTurns, GitUse};
 use handler::DynPushHandler;
 use hook_server::HookServer;
 use push::{ExpectedPushes, Push};
-use push_turns::PushTurns;
 
 /// Time that a push waits for its handlers after git has ended. A handler past its commit point goes on after that.
 const HANDLER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -55,7 +55,8 @@ struct ReceiverShared {
     hook_socket: PathBuf,
     hook_program: PathBuf,
     max_push_bytes: u64,
-    turns: PushTurns,
+    push_turns: GitTurns,
+    fetch_turns: GitTurns,
     tracker: TaskTracker,
 }
 
@@ -102,7 +103,8 @@ impl Receiver {
             hook_socket,
             hook_program,
             max_push_bytes: config.git.max_push_bytes,
-            turns: PushTurns::new(&config.git),
+            push_turns: GitTurns::new(GitUse::Push, &config.git),
+            fetch_turns: GitTurns::new(GitUse::Fetch, &config.git),
             tracker: tracker.clone(),
         })))
     }
@@ -127,19 +129,17 @@ impl Receiver {
     /// Serves a `git fetch` or `git clone`. Returns the exit status for the client.
     pub async fn upload_pack(
         &self,
-        app: &ServedApp,
+        app: ServedApp,
+        fetcher: Fetcher,
         git_protocol: Option<String>,
         streams: Streams,
         hangup: CancellationToken,
     ) -> u32 {
-        let group = self.0.repositories.group();
-        let mut command = self.0.repositories.get(&app.name).command();
-        command.args(["upload-pack", "--strict", "."]);
-        let mut streams = streams;
-        let serve = |disconnected| async move {
-            child::serve(command, &group, git_protocol, &mut streams, None, &disconnected).await.status
-        };
-        self.run_task(hangup, serve).await
+        let this = self.clone();
+        self.run_task(hangup, |disconnected| async move {
+            this.fetch(app, fetcher, git_protocol, streams, disconnected).await
+        })
+        .await
     }
 
     /// Runs work to its end in a task of its own; if the caller goes away, its token is cancelled.
@@ -150,6 +150,32 @@ impl Receiver {
         let disconnected = hangup.child_token();
         let _cancel_when_dropped = disconnected.clone().drop_guard();
         self.0.tracker.spawn(work(disconnected)).await.unwrap_or(child::FAILED)
+    }
+
+    async fn fetch(
+        &self,
+        app: ServedApp,
+        fetcher: Fetcher,
+        git_protocol: Option<String>,
+        mut streams: Streams,
+        disconnected: CancellationToken,
+    ) -> u32 {
+        let this = &self.0;
+        let turn = tokio::select! {
+            turn = this.fetch_turns.turn(fetcher.user, fetcher.max_fetches, &mut streams.stderr) => turn,
+            () = disconnected.cancelled() => return child::FAILED,
+        };
+        let _turn = match turn {
+            Ok(turn) => turn,
+            Err(error) => {
+                child::report(&mut streams.stderr, &error.to_string()).await;
+                return child::FAILED;
+            }
+        };
+        let group = this.repositories.group().await;
+        let mut command = this.repositories.get(&app.name).command();
+        command.args(["upload-pack", "--strict", "."]);
+        child::serve(command, &group, git_protocol, &mut streams, None, &disconnected).await.status
     }
 
     async fn push(
@@ -164,7 +190,7 @@ impl Receiver {
         let Pusher { actor: pusher, max_pushes, max_repository_bytes } = pusher;
         let repository = this.repositories.get(&app.name).limited_to(max_repository_bytes);
         let turn = tokio::select! {
-            turn = this.turns.turn(pusher.user, max_pushes, &mut streams.stderr) => turn,
+            turn = this.push_turns.turn(pusher.user, max_pushes, &mut streams.stderr) => turn,
             () = disconnected.cancelled() => return child::FAILED,
         };
         let turn = match turn {
@@ -179,8 +205,8 @@ impl Receiver {
             kept = repository.protect_objects() => kept,
             () = disconnected.cancelled() => return child::FAILED,
         };
-        let limit = self.pack_limit(&repository, max_repository_bytes).await;
-        let group = this.repositories.group();
+        let limit = self.pack_limit(&repository, max_repository_bytes);
+        let (limit, group) = tokio::join!(limit, this.repositories.group());
         let push = Arc::new(Push {
             repository: repository.clone(),
             reader: repository.reader_in(&group),
@@ -194,7 +220,7 @@ impl Receiver {
             tasks: TaskTracker::new(),
         });
         // It starts, and joins the control group, while the client makes its pack.
-        push.reader.start();
+        push.reader.start().await;
         let nonce = this.expected.expect(&push);
         let mut command = repository.command();
         command.env("PAAS_HOOK_PROGRAM", &this.hook_program).env("PAAS_HOOK_SOCKET", &this.hook_socket);

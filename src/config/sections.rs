@@ -110,7 +110,9 @@ section! {
         max_push_bytes: u64 = 2 << 30,
         /// Maximum number of pushes that run at the same time; further ones wait, those of users with few pushes first.
         max_pushes: usize = 32,
-        /// Seconds after which a push that waits is refused.
+        /// Maximum number of fetches and clones that run at the same time; further ones wait, those of users with few first.
+        max_fetches: usize = 32,
+        /// Seconds after which a push or fetch that waits is refused.
         push_wait_seconds: u64 = 600,
         /// Memory of git's processes of one push or fetch, in MiB.
         memory_mib: u64 = 2048,

@@ -81,7 +81,7 @@ impl Repositories {
         folder: Option<&str>,
         from: &Origin,
     ) -> Result<Source> {
-        let group = self.group();
+        let group = self.group().await;
         let mut command = self.gated_command(repository.path());
         match from {
             Origin::Any => {

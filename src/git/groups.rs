@@ -144,12 +144,22 @@ impl Groups {
     }
 
     /// A group for the processes of one push, or of another use of a repository.
-    pub(super) fn group(self: &Arc<Self>) -> Group {
-        let mut group =
+    pub(super) async fn group(self: &Arc<Self>) -> Group {
+        let group =
             GroupInUse { groups: Arc::clone(self), number: None, folders: Vec::new(), before: Excesses::default() };
         if self.hierarchies.is_empty() {
             return Group(Arc::new(group));
         }
+        let this = Arc::clone(self);
+        let prepared = tokio::task::spawn_blocking(move || this.prepare()).await;
+        // It is lost only with the runtime.
+        Group(Arc::new(prepared.unwrap_or(group)))
+    }
+
+    /// A group that nobody uses. Blocks.
+    fn prepare(self: &Arc<Self>) -> GroupInUse {
+        let mut group =
+            GroupInUse { groups: Arc::clone(self), number: None, folders: Vec::new(), before: Excesses::default() };
         let number = {
             let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
             numbers.unused.pop().unwrap_or_else(|| {
@@ -165,7 +175,7 @@ impl Groups {
             }
             Err(error) => self.warn(&error),
         }
-        Group(Arc::new(group))
+        group
     }
 
     /// The folders of a group, which are made unless they exist.
@@ -349,7 +359,7 @@ mod tests {
             [(first, &["memory", "pids"][..], "memory.oom_control"), (second, &["unified"], "memory.events")]
         {
             let groups = Arc::new(Groups::in_table(&mounts, Some("0"), &Git::default()));
-            let (one, two) = (groups.group(), groups.group());
+            let (one, two) = (groups.group().await, groups.group().await);
             let ran = one.run(gated("exit 7")).await.unwrap();
             assert_eq!(ran.status.code(), Some(7));
             for folder in folders {
@@ -361,10 +371,10 @@ mod tests {
             fs::write(&events, "under_oom 0\noom_kill 1\n").unwrap();
             assert_eq!((one.exceeded(), two.exceeded()), (Some(LimitExceeded::Memory { mib: 2048 }), None));
             drop(one);
-            assert_eq!(groups.group().exceeded(), None, "it was another push");
+            assert_eq!(groups.group().await.exceeded(), None, "it was another push");
         }
         let (_dir, mounts) = machine(&[]);
-        let none = Arc::new(Groups::in_table(&mounts, Some("0"), &Git::default())).group();
+        let none = Arc::new(Groups::in_table(&mounts, Some("0"), &Git::default())).group().await;
         assert!(none.run(gated("true")).await.unwrap().status.success());
     }
 
@@ -374,7 +384,7 @@ mod tests {
         let id = format!("unit-{:08x}", rand::random::<u32>());
         let config = Git { memory_mib: 32, all_memory_mib: 64, pids: 16, ..Git::default() };
         let groups = Groups::new(&id, &config);
-        let (one, two) = (groups.group(), groups.group());
+        let (one, two) = (groups.group().await, groups.group().await);
         let beside = tokio::spawn(async move {
             let ran = two.run(gated("head -c 8m /dev/zero | tail -c 1 | wc -c")).await.unwrap();
             (ran.stdout, two.exceeded())
@@ -382,7 +392,7 @@ mod tests {
         one.run(gated("head -c 200m /dev/zero | tail")).await.unwrap();
         assert_eq!(one.exceeded(), Some(LimitExceeded::Memory { mib: 32 }));
         assert_eq!(beside.await.unwrap(), (b"1\n".to_vec(), None));
-        let forks = groups.group();
+        let forks = groups.group().await;
         forks.run(gated("for i in $(seq 40); do sleep 1 & done; wait")).await.unwrap();
         assert_eq!(forks.exceeded(), Some(LimitExceeded::Processes { max: 16 }));
         drop((one, forks));

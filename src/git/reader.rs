@@ -44,8 +44,8 @@ impl Reader {
     }
 
     /// Starts the process, so that it is ready for the first request, which reports a failure.
-    pub fn start(&self) {
-        if let Ok(connection) = self.0.take() {
+    pub async fn start(&self) {
+        if let Ok(connection) = self.0.take().await {
             self.0.keep(connection);
         }
     }
@@ -165,7 +165,7 @@ impl Reader {
         max: usize,
     ) -> Result<Result<Vec<u8>, NoFile>> {
         let (commit, folder, path) = (commit.clone(), folder.map(str::to_owned), path.to_owned());
-        let mut connection = self.0.take()?;
+        let mut connection = self.0.take().await?;
         let bytes = match connection.ask(&Request::File { commit, folder, path: path.clone(), max }).await? {
             Answer::File => match connection.receive().await? {
                 Frame::Data(bytes) if bytes.len() <= max => Ok(Ok(bytes.into())),
@@ -195,7 +195,7 @@ impl Reader {
         let max_bytes = self.0.repository().repositories.max_source_bytes();
         let (commit, folder) = (commit.clone(), folder.map(str::to_owned));
         let request = Request::Source { commit, folder, files: files.clone(), max_bytes };
-        let mut connection = self.0.take()?;
+        let mut connection = self.0.take().await?;
         match connection.ask(&request).await? {
             Answer::Source { tree, warnings } => {
                 let reader = TarStream::new(self.0.clone(), connection, max_bytes).into_reader();
@@ -231,7 +231,7 @@ impl Reader {
 
     /// The answer to a request that gives no more than one.
     async fn ask(&self, request: &Request) -> Result<Answer> {
-        let mut connection = self.0.take()?;
+        let mut connection = self.0.take().await?;
         let answer = connection.ask(request).await?;
         self.0.keep(connection);
         match answer {

@@ -122,8 +122,8 @@ impl Repositories {
     }
 
     /// A control group for the processes of one push, fetch, or other use of a repository.
-    pub fn group(&self) -> Group {
-        self.0.groups.group()
+    pub async fn group(&self) -> Group {
+        self.0.groups.group().await
     }
 
     /// What uses the repository of an app.

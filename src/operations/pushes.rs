@@ -20,7 +20,7 @@ use crate::{
     git::Reader,
     model::{AppName, Resource, Right},
     progress::{self, Progress},
-    receive::{Decided, PushHandler, Pusher, RefUpdate, Rejection, RequestedPush, ServedApp},
+    receive::{Decided, Fetcher, PushHandler, Pusher, RefUpdate, Rejection, RequestedPush, ServedApp},
     store::{Actor, App, Effect, NewEvent, Outcome, Store},
 };
 
@@ -47,15 +47,20 @@ impl Operations {
         }
     }
 
-    async fn pusher(&self, caller: &Caller, app: &App) -> Result<Pusher> {
-        let pushes = match caller.actor.user {
+    /// How many pushes a caller may run at a time, and as many fetches.
+    async fn max_pushes(&self, caller: &Caller) -> Result<usize> {
+        let max = match caller.actor.user {
             Some(user) => self.store.limit_of(user, Resource::Pushes).await?,
             None => None,
         };
+        Ok(max.map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX)))
+    }
+
+    async fn pusher(&self, caller: &Caller, app: &App) -> Result<Pusher> {
         let repository_mib = self.store.owner_and_limit(app.id, Resource::Repository).await?.1;
         Ok(Pusher {
             actor: caller.actor.clone(),
-            max_pushes: pushes.map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX)),
+            max_pushes: self.max_pushes(caller).await?,
             max_repository_bytes: repository_mib.map_or(u64::MAX, |mib| mib.saturating_mul(1 << 20)),
         })
     }
@@ -86,15 +91,16 @@ impl Operations {
         progress::relay(create, |_| std::future::ready(())).await
     }
 
-    /// Finds the app that a fetch or clone reads, and records it.
-    pub async fn authorize_fetch(&self, caller: &Caller, name: AppName) -> Result<App> {
+    /// Finds the app that a fetch or clone reads, and what the caller may do; records it.
+    pub async fn authorize_fetch(&self, caller: &Caller, name: AppName) -> Result<(App, Fetcher)> {
         let authorization = Authorization { store: &self.store, caller, operation: FETCH };
         let found = authorization.app(name.clone(), GIT_RIGHT).await;
         let entry = entry(&caller.actor, FETCH, Effect::Read, name);
         match found {
             Ok((app, _)) => {
+                let fetcher = Fetcher { user: caller.actor.user, max_fetches: self.max_pushes(caller).await? };
                 self.audit.record(ended(NewEvent { app: Some(app.id), ..entry }, &Ok(())));
-                Ok(app)
+                Ok((app, fetcher))
             }
             Err(failure) => Err(self.refused(entry, failure).await),
         }

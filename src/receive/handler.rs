@@ -8,7 +8,7 @@ use crate::{
     git::Reader,
     model::{AppName, CommitId, RefName},
     progress::Progress,
-    store::{Actor, App, AppId},
+    store::{Actor, App, AppId, UserId},
 };
 
 /// The app whose repository git serves.
@@ -35,6 +35,15 @@ pub struct Pusher {
     pub max_pushes: usize,
     /// Maximum size of the app's repository, in bytes.
     pub max_repository_bytes: u64,
+}
+
+/// Who fetches, and how much of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Fetcher {
+    /// Identity; without one, the admin at the machine itself.
+    pub user: Option<UserId>,
+    /// Fetches of this user that may run at a time.
+    pub max_fetches: usize,
 }
 
 /// All that a push asks for.

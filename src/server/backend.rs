@@ -53,8 +53,9 @@ impl ssh::Backend for ServerBackend {
         hangup: CancellationToken,
     ) -> u8 {
         match self.operations.authorize_fetch(caller, app).await {
-            Ok(app) => {
-                status(self.receiver.upload_pack(&(&app).into(), git_protocol, git_streams(streams), hangup).await)
+            Ok((app, fetcher)) => {
+                let streams = git_streams(streams);
+                status(self.receiver.upload_pack((&app).into(), fetcher, git_protocol, streams, hangup).await)
             }
             Err(failure) => commands::refuse(streams, "", &failure).await,
         }

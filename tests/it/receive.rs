@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     os::unix::fs::PermissionsExt as _,
     process::{Command, Stdio},
     sync::atomic::Ordering,
@@ -152,6 +152,29 @@ fn pushes_wait_for_their_turn() {
     output(held).success();
     assert!(waiting.wait().unwrap().success());
     assert_eq!(server.id("other"), Some(ann.head()));
+}
+
+#[test]
+fn fetches_wait_for_their_turn_and_for_no_push() {
+    let server = Server::with(|config| config.quota.pushes = 1);
+    let ann = server.work("ann");
+    let mut waiting_push = ann.pushing(&["main:held"]);
+    eventually("the push is in the handler", || (server.updates().len() == 1).then_some(()));
+    // A client that reads the refs and asks for nothing.
+    let mut held = ann.ssh("git-upload-pack 'app'");
+    let mut refs = [0; 4];
+    held.stdout.as_mut().unwrap().read_exact(&mut refs).unwrap();
+    let mut waiting = ann.command(&["ls-remote", "paas@host:app"]).spawn().unwrap();
+    let mut line = String::new();
+    let mut stderr = BufReader::new(waiting.stderr.take().unwrap());
+    stderr.read_line(&mut line).unwrap();
+    assert_eq!(line, "-----> Waiting for 1 fetch to end before this one\n");
+    // The flush packet ends the conversation.
+    held.stdin.as_mut().unwrap().write_all(b"0000").unwrap();
+    assert!(waiting.wait().unwrap().success());
+    held.wait().unwrap();
+    server.handler.gate.add_permits(1);
+    assert!(waiting_push.wait().unwrap().success());
 }
 
 #[test]

@@ -171,12 +171,15 @@ fn lost(reason: &str) -> GitError {
 mod tests {
     use std::process::Stdio;
 
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     fn connection(script: &str, timeout: Duration) -> Connection {
         let mut command = Command::new("sh");
         command.args(["-c", script]).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
-        let group = crate::git::groups::Groups::none(&crate::config::Git::default()).group();
+        let groups = crate::git::groups::Groups::none(&crate::config::Git::default());
+        let group = groups.group().now_or_never().unwrap();
         Connection::start(command, group, timeout).unwrap()
     }
 

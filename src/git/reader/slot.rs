@@ -35,10 +35,16 @@ impl ProcessSlot {
     }
 
     /// The idle process, or a new one.
-    pub(super) fn take(&self) -> Result<Connection> {
+    pub(super) async fn take(&self) -> Result<Connection> {
         let idle = self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let group = || self.0.group.clone().unwrap_or_else(|| self.0.repository.repositories.group());
-        idle.map_or_else(|| Connection::start(self.0.repository.reader_command(), group(), TIMEOUT), Ok)
+        if let Some(idle) = idle {
+            return Ok(idle);
+        }
+        let group = match &self.0.group {
+            Some(group) => group.clone(),
+            None => self.0.repository.repositories.group().await,
+        };
+        Connection::start(self.0.repository.reader_command(), group, TIMEOUT)
     }
 
     /// Keeps the process for the next request.

@@ -18,7 +18,9 @@ use paas::{
     git::{Reader, RefChange, Repositories, Repository},
     model::CommitId,
     progress::Progress,
-    receive::{Decided, PushHandler, Pusher, Receiver, RefUpdate, Rejection, RequestedPush, ServedApp, Streams},
+    receive::{
+        Decided, Fetcher, PushHandler, Pusher, Receiver, RefUpdate, Rejection, RequestedPush, ServedApp, Streams,
+    },
     store::{Actor, AppId, Door},
 };
 use tokio::{
@@ -317,7 +319,8 @@ async fn door(listener: TcpListener, receiver: Receiver, pusher: Pusher, dir: Pa
             let status = if command.starts_with("git-receive-pack") {
                 receiver.receive_pack(app, pusher, None, streams, hangup).await
             } else {
-                receiver.upload_pack(&app, None, streams, hangup).await
+                let fetcher = Fetcher { user: pusher.actor.user, max_fetches: pusher.max_pushes };
+                receiver.upload_pack(app, fetcher, None, streams, hangup).await
             };
             // The client reads it when its second connection is closed.
             let err = saying.await.unwrap();
@@ -383,6 +386,13 @@ impl Work {
     /// A push that is not waited for.
     pub fn pushing(&self, refs: &[&str]) -> Child {
         self.command(&[&["push", "paas"], refs].concat()).spawn().unwrap()
+    }
+
+    /// A client that runs a command of git on the server, whose input is held.
+    pub fn ssh(&self, command: &str) -> Child {
+        let mut ssh = Command::new(&self.ssh);
+        ssh.args(["paas@host", command]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        ssh.process_group(0).spawn().unwrap()
     }
 
     /// Commits a change; returns its id.
