@@ -13,6 +13,7 @@ use futures_util::TryStreamExt as _;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::{
+    budget::BuildBudget,
     builder::Builder,
     error::BuildError,
     packages::{Package, Packages},
@@ -42,15 +43,16 @@ pub(super) const MAX_IMAGE_BYTES: u64 = 16 << 30;
 
 impl Builder {
     /// Fetches the package that a source names, and stores it. Only an `admin` may name files and addresses of this
-    /// machine.
+    /// machine. An image is fetched in a container, which takes a turn of the budget's builds.
     pub async fn fetch(
         &self,
         source: &BuildpackSource,
         repositories: &Repositories,
         admin: bool,
+        budget: BuildBudget,
         progress: &Progress,
     ) -> Result<Package, BuildError> {
-        let fetch = Box::pin(self.fetch_now(source, repositories, admin, progress));
+        let fetch = Box::pin(self.fetch_now(source, repositories, admin, budget, progress));
         if !admin && matches!(source, BuildpackSource::Image(_)) {
             return fetch.await;
         }
@@ -65,6 +67,7 @@ impl Builder {
         source: &BuildpackSource,
         repositories: &Repositories,
         admin: bool,
+        budget: BuildBudget,
         progress: &Progress,
     ) -> Result<Package, BuildError> {
         let failed = |reason: String| BuildError::CannotFetch { from: source.to_string(), reason };
@@ -99,10 +102,10 @@ impl Builder {
                     return Err(only_admins(OWN_ADDRESSES));
                 }
                 let image = if admin {
-                    self.image_for_admin(image, progress).await
+                    self.image_for_admin(image, budget, progress).await
                 } else {
                     without_credentials(image)
-                        .map(|name| self.fetched_image(name, BuildNetwork::Builds, progress))?
+                        .map(|name| self.fetched_image(name, BuildNetwork::Builds, budget, progress))?
                         .await
                 };
                 let (spool, archive) = image.map_err(|e| failed(e.to_string()))?;
@@ -121,6 +124,7 @@ impl Builder {
     pub async fn image_for_admin(
         &self,
         reference: &ImageReference,
+        budget: BuildBudget,
         progress: &Progress,
     ) -> Result<(tempfile::TempDir, ImageArchive), BuildError> {
         let reference = without_credentials(reference)?;
@@ -138,7 +142,7 @@ impl Builder {
         match archive {
             // With a containerd image store, that is so if apps are based on a version of it.
             Err(BuildError::Engine(EngineError::PartialImage(_))) => {
-                self.fetched_image(reference, BuildNetwork::Machine, progress).await
+                self.fetched_image(reference, BuildNetwork::Machine, budget, progress).await
             }
             archive => archive,
         }

@@ -39,20 +39,21 @@ const RECEIVED: &str = "received";
 
 impl Builder {
     /// An image of a registry, fetched on a network: on that of builds, the registry is not reached at an address that builds
-    /// may not reach, whatever its name resolves to meanwhile; on the machine's, with what the engine trusts. It takes the
-    /// turn of a build. The image is unpacked in a folder that is removed with its handle. Dropping the future cancels the
+    /// may not reach, whatever its name resolves to meanwhile; on the machine's, with what the engine trusts. It takes a turn of
+    /// this budget's builds. The image is unpacked in a folder that is removed with its handle. Dropping the future cancels the
     /// fetch; a task removes container and disk.
     pub(super) async fn fetched_image(
         &self,
         image: &str,
         network: BuildNetwork,
+        budget: BuildBudget,
         progress: &Progress,
     ) -> Result<(tempfile::TempDir, ImageArchive), BuildError> {
         let image = image.to_owned();
         let fetch = move |shared: Arc<BuilderShared>, turn, progress: Progress, cancel| async move {
             shared.fetch_image(image, network, turn, &progress, &cancel).await
         };
-        self.in_turn(BuildBudget::default(), progress, CancellationToken::new(), fetch).await
+        self.in_turn(budget, progress, CancellationToken::new(), fetch).await
     }
 }
 

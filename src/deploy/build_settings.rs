@@ -28,20 +28,20 @@ impl Deployer {
             ..BuildSettings::default()
         };
         for entry in &project.pre {
-            settings.pre.push(self.project_buildpack(checkout, entry, progress).await?);
+            settings.pre.push(self.project_buildpack(app, checkout, entry, progress).await?);
         }
         for entry in &project.post {
-            settings.post.push(self.project_buildpack(checkout, entry, progress).await?);
+            settings.post.push(self.project_buildpack(app, checkout, entry, progress).await?);
         }
         if chosen.is_empty() {
             for entry in &project.group {
-                settings.group.push(self.project_buildpack(checkout, entry, progress).await?);
+                settings.group.push(self.project_buildpack(app, checkout, entry, progress).await?);
             }
         }
         for ChosenBuildpack { source, package } in chosen {
             settings.group.push(match package {
                 Some(digest) => RequestedBuildpack::Package(self.0.buildpacks.package(digest).await?),
-                None => self.requested_buildpack(checkout, &source, progress).await?,
+                None => self.requested_buildpack(app, checkout, &source, progress).await?,
             });
         }
         Ok(settings)
@@ -57,12 +57,13 @@ impl Deployer {
 
     async fn project_buildpack(
         &self,
+        app: &App,
         checkout: &Checkout<'_>,
         entry: &ProjectBuildpack,
         progress: &Progress,
     ) -> Result<RequestedBuildpack, DeployError> {
         match entry {
-            ProjectBuildpack::At(source) => self.requested_buildpack(checkout, source, progress).await,
+            ProjectBuildpack::At(source) => self.requested_buildpack(app, checkout, source, progress).await,
             ProjectBuildpack::Inline { id, api, shell, script } => Ok(RequestedBuildpack::Inline {
                 id: id.clone(),
                 place: protocol::Place::Inline { api: api.clone(), shell: shell.clone(), script: script.clone() },
@@ -72,6 +73,7 @@ impl Deployer {
 
     async fn requested_buildpack(
         &self,
+        app: &App,
         checkout: &Checkout<'_>,
         source: &BuildpackSource,
         progress: &Progress,
@@ -88,7 +90,10 @@ impl Deployer {
                 Ok(RequestedBuildpack::App { folder: folder.clone(), about })
             }
             // A pusher may name what anybody can read, but nothing of this machine.
-            other => Ok(RequestedBuildpack::Package(self.0.buildpacks.fetch(other, false, progress).await?)),
+            other => {
+                let budget = self.build_budget(app).await?;
+                Ok(RequestedBuildpack::Package(self.0.buildpacks.fetch(other, false, budget, progress).await?))
+            }
         }
     }
 }

@@ -45,7 +45,7 @@ impl Deployer {
             }
             BuildpackSource::App(_) => None,
             other => {
-                let package = this.buildpacks.fetch(other, admin, progress).await?;
+                let package = this.buildpacks.fetch(other, admin, self.build_budget(app).await?, progress).await?;
                 package.root().map_err(BuildError::from)?;
                 Some(package.digest)
             }

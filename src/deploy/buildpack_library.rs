@@ -10,7 +10,7 @@ use super::{
     gc_lock::GcLock,
 };
 use crate::{
-    build::{BuildError, Builder, BuildpacksError, Builtin, Package},
+    build::{BuildBudget, BuildError, Builder, BuildpacksError, Builtin, Package},
     git::Repositories,
     model::{BuildpackSource, Digest},
     progress::Progress,
@@ -60,9 +60,10 @@ impl BuildpackLibrary {
         &self,
         source: &BuildpackSource,
         admin: bool,
+        budget: BuildBudget,
         progress: &Progress,
     ) -> Result<Package, DeployError> {
-        let package = self.builder.fetch(source, &self.repositories, admin, progress).await?;
+        let package = self.builder.fetch(source, &self.repositories, admin, budget, progress).await?;
         self.store.add_package(package.digest.clone(), source.to_string(), false).await?;
         Ok(package)
     }
@@ -70,7 +71,7 @@ impl BuildpackLibrary {
     /// Fetches a package and installs it, so that every app may name its buildpacks.
     pub async fn install(&self, source: &BuildpackSource, progress: &Progress) -> Result<Package, DeployError> {
         let _gc_held_off = self.gc_lock.hold_off().await;
-        let package = self.builder.fetch(source, &self.repositories, true, progress).await?;
+        let package = self.builder.fetch(source, &self.repositories, true, BuildBudget::default(), progress).await?;
         self.record_installed(&package, source.to_string(), progress).await?;
         Ok(package)
     }
@@ -110,7 +111,7 @@ impl BuildpackLibrary {
     }
 
     /// The same, or what it would remove. What was fetched for a build that runs is young.
-    pub(super) async fn collect_unused(&self, what: Collect) -> Result<Option<Garbage>, DeployError> {
+    pub(super) async fn collect_unused(&self, what: Collect) -> Result<Garbage, DeployError> {
         let collecting = self.gc_lock.try_collect();
         let min_age = if collecting.is_some() { Duration::ZERO } else { MIN_AGE };
         let unused = self.store.unused_packages(min_age, what == Collect::Remove).await?;
@@ -126,7 +127,7 @@ impl BuildpackLibrary {
             let count = unused.len() as u64;
             Ok::<_, BuildpacksError>(Garbage { app: None, kind: GarbageKind::Buildpacks, count, bytes: Some(bytes) })
         });
-        Ok(Some(removed.await.map_err(|_| BuildError::ShuttingDown)?.map_err(BuildError::from)?))
+        Ok(removed.await.map_err(|_| BuildError::ShuttingDown)?.map_err(BuildError::from)?)
     }
 
     /// Removes packages that an earlier server fetched, but died before it recorded them.

@@ -105,8 +105,8 @@ async fn collect(deployer: &Deployer, what: Collect) -> Result<Vec<Garbage>, Dep
         count,
         bytes: None,
     }));
-    garbage.extend(this.buildpacks.collect_unused(what).await?);
-    garbage.extend(blobs(deployer, what).await?);
+    garbage.push(this.buildpacks.collect_unused(what).await?);
+    garbage.push(blobs(deployer, what).await?);
     garbage.extend(of_no_app(deployer, &apps, what).await?);
     garbage.retain(|garbage| garbage.count > 0);
     garbage.sort_by_key(|garbage| (garbage.app.clone(), garbage.kind));
@@ -138,7 +138,7 @@ async fn images(deployer: &Deployer, apps: &[App], what: Collect) -> Result<Vec<
     Ok(counts.into_iter().map(garbage).collect())
 }
 
-async fn blobs(deployer: &Deployer, what: Collect) -> Result<Option<Garbage>, DeployError> {
+async fn blobs(deployer: &Deployer, what: Collect) -> Result<Garbage, DeployError> {
     let this = &deployer.0;
     let keep: Vec<_> = this.store.releases_in_use(KEPT_IMAGES).await?.into_iter().map(|(.., image)| image).collect();
     let keep = [this.stacks.images_to_keep(&keep).await?, this.offers.images_to_keep().await?, keep].concat();
@@ -153,7 +153,7 @@ async fn blobs(deployer: &Deployer, what: Collect) -> Result<Option<Garbage>, De
         }
         Ok::<_, DeployError>(Garbage { app: None, kind: GarbageKind::Blobs, count, bytes: Some(bytes) })
     });
-    swept.await.map_err(|_| DeployError::Cancelled)?.map(Some)
+    swept.await.map_err(|_| DeployError::Cancelled)?
 }
 
 /// What a server that died, or a data folder that was copied, left of apps that do not exist.

@@ -150,6 +150,17 @@ impl Deployer {
         Ok((built.image, built.buildpacks))
     }
 
+    /// Whose turns the builds of an app take, and what they may use.
+    pub(super) async fn build_budget(&self, app: &App) -> Result<BuildBudget, DeployError> {
+        let store = &self.0.store;
+        let (owner, max_builds) = store.owner_and_limit(app.id, Resource::Builds).await?;
+        Ok(BuildBudget {
+            owner,
+            max_builds: max_builds.map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX)),
+            size: store.sizes(app.id, SizeKind::Limit).await?.set(&SizeTarget::Builds),
+        })
+    }
+
     /// The complete image that an earlier build with this key made, if it may be used again.
     async fn built_before(
         &self,
@@ -161,12 +172,19 @@ impl Deployer {
         let this = &self.0;
         if reuse == Reuse::Yes
             && let Some((image, buildpacks)) = this.store.image_of_key(app.id, key.clone()).await?
-            && this.images.complete(&image)?
+            && self.has_image(&image).await?
         {
             progress.step("Source and buildpacks are unchanged: using the image built before").await;
             return Ok(Some((image, buildpacks)));
         }
         Ok(None)
+    }
+
+    /// Whether an image is complete; if so, garbage collection keeps it for now.
+    pub(super) async fn has_image(&self, image: &Digest) -> Result<bool, DeployError> {
+        let (images, image) = (self.0.images.clone(), image.clone());
+        let complete = tokio::task::spawn_blocking(move || images.complete(&image)).await;
+        Ok(complete.map_err(|_| DeployError::Cancelled)??)
     }
 
     async fn build(
@@ -184,12 +202,7 @@ impl Deployer {
             None => None,
         };
         let disk = app.id.0.to_string();
-        let (owner, max_builds) = this.store.owner_and_limit(app.id, Resource::Builds).await?;
-        let budget = BuildBudget {
-            owner,
-            max_builds: max_builds.map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX)),
-            size: this.store.sizes(app.id, SizeKind::Limit).await?.set(&SizeTarget::Builds),
-        };
+        let budget = self.build_budget(app).await?;
         let recipe = match method {
             Method::Buildpacks(recipe) => recipe,
             Method::Dockerfile { dockerfile, procfile, env } => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::error::DeployError;
 use crate::{
-    build::Builder,
+    build::{BuildBudget, Builder},
     config::Config,
     images::{ImageStore, Stack, StackDefinition},
     model::{Digest, Distribution, ImageReference, PackageChange},
@@ -136,7 +136,7 @@ impl Stacks {
     async fn import(&self, reference: &str, progress: &Progress) -> Result<Digest, DeployError> {
         let reference = ImageReference::new(reference);
         progress.step(format!("Getting the image {reference}")).await;
-        let (spool, archive) = self.builder.image_for_admin(&reference, progress).await?;
+        let (spool, archive) = self.builder.image_for_admin(&reference, BuildBudget::default(), progress).await?;
         let images = self.images.clone();
         let imported = tokio::task::spawn_blocking(move || {
             let imported = images.import(&archive);

@@ -10,7 +10,7 @@ use super::{
     error::{LocalError, Result},
 };
 use crate::{
-    build::{Builder, Package},
+    build::{BuildBudget, Builder, Package},
     config::Config,
     engine::{Engine, ImageId, Kind},
     git::Repositories,
@@ -80,7 +80,7 @@ impl Workspace {
 
     /// Fetches a package of buildpacks.
     pub(super) async fn fetch(&self, source: &BuildpackSource, progress: &Progress) -> Result<Package> {
-        Ok(self.builder.fetch(source, &self.repositories, true, progress).await?)
+        Ok(self.builder.fetch(source, &self.repositories, true, BuildBudget::default(), progress).await?)
     }
 
     /// Removes a disk, and with it the build cache.
