@@ -61,7 +61,7 @@ pub use ports::{PortMapping, PortScheme};
 pub use process_spec::ProcessSpec;
 pub use quotas::QuotaRow;
 pub use registry_logins::{RegistryLogin, RegistryLoginRow};
-pub use releases::{NewRelease, PushedRelease, Release, ReleaseKind, ReleaseState};
+pub use releases::{NewRelease, PushedRelease, Release, ReleaseKind, ReleaseState, ReleaseSummary, RollbackTarget};
 pub use routing::RoutingState;
 pub use sizes::{AppSizes, SizeChange, SizeKind};
 pub use stacks::{StackImages, StackRevision, StackSource};

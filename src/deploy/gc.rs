@@ -98,7 +98,7 @@ async fn collect(deployer: &Deployer, what: Collect) -> Result<Vec<Garbage>, Dep
     let this = &deployer.0;
     let apps = this.store.apps().await?;
     let mut garbage = images(deployer, &apps, what).await?;
-    let pruned = this.store.prune_releases(what == Collect::DryRun).await?;
+    let pruned = this.store.prune_releases(KEPT_IMAGES, what == Collect::DryRun).await?;
     garbage.extend(pruned.into_iter().map(|(app, count)| Garbage {
         app: apps.iter().find(|known| known.id == app).map(|app| app.name.clone()),
         kind: GarbageKind::Releases,

@@ -11,7 +11,7 @@ use crate::{
     instances::RolloutError,
     model::{BranchName, CommitId, ReleaseNumber},
     progress::Progress,
-    store::{App, Release, ReleaseKind, ReleaseState},
+    store::{App, ReleaseKind, ReleaseState, ReleaseSummary},
 };
 
 /// A deploy branch, and what is deployed.
@@ -130,7 +130,7 @@ impl Deployer {
     }
 
     /// The releases that are or were live, newest first.
-    async fn live_releases(&self, app: &App) -> Result<Vec<Release>, DeployError> {
+    async fn live_releases(&self, app: &App) -> Result<Vec<ReleaseSummary>, DeployError> {
         let mut releases = self.0.store.releases(app.id, u32::MAX).await?;
         releases.retain(|release| release.state == ReleaseState::Released);
         Ok(releases)

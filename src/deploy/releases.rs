@@ -6,7 +6,7 @@ use super::{deployer::Deployer, error::DeployError, gc::CollectAtEnd, locks::Can
 use crate::{
     model::{ConfigKey, ProcessType, ReleaseNumber},
     progress::Progress,
-    store::{App, ConfigVars, ReleaseKind, ReleaseState},
+    store::{App, ConfigVars, ReleaseKind, RollbackTarget},
 };
 
 /// Result of a change of config vars.
@@ -75,19 +75,18 @@ impl Deployer {
         let _lock = this.releases.lock(app.id, progress, cancel).await?;
         let _collect_at_end = CollectAtEnd::begin(self).await;
         let current = self.current_release(app).await?.map_or(0, |release| release.number);
-        let releases = this.store.releases(app.id, u32::MAX).await?;
-        let chosen = releases.into_iter().find(|release| {
-            release.state == ReleaseState::Released && to.map_or(release.number < current, |to| release.number == to)
-        });
-        let chosen = chosen.ok_or_else(|| {
+        let chosen = this.store.rollback_target(app.id, to).await?.ok_or_else(|| {
             let missing =
                 to.map_or_else(|| "no older release".to_owned(), |to| format!("no release v{to} that was live"));
             DeployError::NoRelease(format!("{} has {missing}; releases:list {} lists all", app.name, app.name))
         })?;
-        if !this.images.complete(&chosen.image)? {
-            let text = format!("the image of v{} is no longer kept; push the commit again", chosen.number);
-            return Err(DeployError::NoRelease(text));
-        }
+        let not_kept =
+            |number| DeployError::NoRelease(format!("the image of v{number} is no longer kept; push the commit again"));
+        let chosen = match chosen {
+            RollbackTarget::Kept(release) if self.has_image(&release.image).await? => *release,
+            RollbackTarget::Kept(release) => return Err(not_kept(release.number)),
+            RollbackTarget::NotKept(number) => return Err(not_kept(number)),
+        };
         let commit = chosen.commit.as_ref().map(|commit| format!(" ({})", commit.short())).unwrap_or_default();
         progress.step(format!("Rolling back to v{}{commit}, with the config vars that it had", chosen.number)).await;
         let description = format!("Rollback to v{}", chosen.number);

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     model::{AppName, CommitId, Digest, ReleaseNumber, Right},
-    store::{App, Effect, Release, ReleaseKind, ReleaseState},
+    store::{App, Effect, ReleaseKind, ReleaseState, ReleaseSummary},
 };
 
 /// Lists releases, newest first.
@@ -57,7 +57,7 @@ pub struct ReleaseRow {
 }
 
 impl ReleaseRow {
-    fn new(release: Release, current: Option<ReleaseNumber>) -> Self {
+    fn new(release: ReleaseSummary, current: Option<ReleaseNumber>) -> Self {
         Self {
             release: release.number,
             current: current == Some(release.number),

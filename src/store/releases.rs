@@ -1,11 +1,15 @@
 //! Releases: numbered combinations of image, config vars and process types. Only the state of a release changes.
 
+mod kind;
+mod prune;
+
+pub use kind::{ReleaseKind, ReleaseState};
+
 use std::collections::HashMap;
 
 use rusqlite::{Row, Transaction};
 
 use super::{
-    builds,
     columns::{FORMAT_VERSION, check_version, json, optional_text, text, to_json},
     config_vars::{self, ConfigVars},
     cron,
@@ -21,80 +25,6 @@ use super::{
     time::{Millis, now},
 };
 use crate::model::{BranchName, CommitId, Digest, ProcessType, ReleaseManifest, ReleaseNumber, Resource};
-
-/// Kind of change that made a release.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ReleaseKind {
-    /// A push.
-    Push,
-    /// A change of config vars.
-    Config,
-    /// A rollback.
-    Rollback,
-    /// A new build of the tip of the deploy branch, or after a rollback of the deployed commit.
-    Rebuild,
-    /// A rebase on a newer run image.
-    Rebase,
-}
-
-impl ReleaseKind {
-    /// Name that is stored and shown.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Push => "push",
-            Self::Config => "config",
-            Self::Rollback => "rollback",
-            Self::Rebuild => "rebuild",
-            Self::Rebase => "rebase",
-        }
-    }
-}
-
-impl std::str::FromStr for ReleaseKind {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Push, Self::Config, Self::Rollback, Self::Rebuild, Self::Rebase]
-            .into_iter()
-            .find(|k| k.as_str() == text)
-            .ok_or_else(|| text.to_owned())
-    }
-}
-
-/// State of a release.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ReleaseState {
-    /// The release has not become current yet.
-    Candidate,
-    /// The release is or was current.
-    Released,
-    /// The release never became current.
-    Failed,
-}
-
-impl ReleaseState {
-    /// Name that is stored and shown.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Candidate => "candidate",
-            Self::Released => "released",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-impl std::str::FromStr for ReleaseState {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Candidate, Self::Released, Self::Failed]
-            .into_iter()
-            .find(|s| s.as_str() == text)
-            .ok_or_else(|| text.to_owned())
-    }
-}
 
 /// A release to be created.
 #[derive(Debug, Clone)]
@@ -166,6 +96,36 @@ impl Release {
     }
 }
 
+/// What a list shows of a release: without its config vars, which would have to be decrypted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReleaseSummary {
+    /// Number.
+    pub number: ReleaseNumber,
+    /// Kind of change.
+    pub kind: ReleaseKind,
+    /// State.
+    pub state: ReleaseState,
+    /// Manifest of the image.
+    pub image: Digest,
+    /// Commit that was built.
+    pub commit: Option<CommitId>,
+    /// Description for users.
+    pub description: String,
+    /// Name of the caller who made it.
+    pub created_by: String,
+    /// Time of creation.
+    pub created_at: Millis,
+}
+
+/// A release to which an app is rolled back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RollbackTarget {
+    /// The release with its config vars; its image may be gone.
+    Kept(Box<Release>),
+    /// The config vars of the release with this number are no longer kept, as little as its image.
+    NotKept(ReleaseNumber),
+}
+
 /// Commit that a branch is to point to after its release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushedRelease {
@@ -182,10 +142,6 @@ pub struct PushedRelease {
 const COLUMNS: &str = "number, kind, state, image, branch, commit_id, build, config_content, config_version, processes, \
     manifest, description, created_by, created_at";
 
-/// Number of failed releases of an app that are kept, and of those that were released.
-const KEPT_FAILED: u32 = 10;
-const KEPT_RELEASED: u32 = 1000;
-
 fn release(t: &Transaction<'_>, cipher: &Cipher, app: AppId, row: &Row<'_>) -> Result<Release> {
     check_version("config", row.get("config_version")?)?;
     Ok(Release {
@@ -199,6 +155,19 @@ fn release(t: &Transaction<'_>, cipher: &Cipher, app: AppId, row: &Row<'_>) -> R
         config: release_configs::get(t, cipher, app, &row.get::<_, String>("config_content")?)?,
         processes: json(row, "processes", "processes")?,
         manifest: json(row, "manifest", "manifest")?,
+        description: row.get("description")?,
+        created_by: row.get("created_by")?,
+        created_at: row.get("created_at")?,
+    })
+}
+
+fn summary(row: &Row<'_>) -> Result<ReleaseSummary> {
+    Ok(ReleaseSummary {
+        number: row.get("number")?,
+        kind: text(row, "kind", "release kind")?,
+        state: text(row, "state", "release state")?,
+        image: text(row, "image", "image")?,
+        commit: optional_text(row, "commit_id", "commit")?,
         description: row.get("description")?,
         created_by: row.get("created_by")?,
         created_at: row.get("created_at")?,
@@ -329,11 +298,34 @@ impl Store {
     }
 
     /// The app's newest `max` releases, newest first.
-    pub async fn releases(&self, app: AppId, max: u32) -> Result<Vec<Release>> {
+    pub async fn releases(&self, app: AppId, max: u32) -> Result<Vec<ReleaseSummary>> {
+        self.read(move |t, _| {
+            let mut query = t.prepare_cached(
+                "SELECT number, kind, state, image, commit_id, description, created_by, created_at FROM releases
+                 WHERE app = ?1 ORDER BY number DESC LIMIT ?2",
+            )?;
+            query.query_and_then((app.0, max), summary)?.collect()
+        })
+        .await
+    }
+
+    /// The release to which an app is rolled back: that of the number, or without one the last before the current one; `None`
+    /// if it was never live. Without its config vars if these are no longer kept.
+    pub async fn rollback_target(&self, app: AppId, number: Option<ReleaseNumber>) -> Result<Option<RollbackTarget>> {
         self.read(move |t, cipher| {
-            let sql = format!("SELECT {COLUMNS} FROM releases WHERE app = ?1 ORDER BY number DESC LIMIT ?2");
+            let sql = format!(
+                "SELECT {COLUMNS} FROM releases WHERE app = ?1 AND state = 'released' AND CASE WHEN ?2 IS NULL
+                    THEN number < (SELECT current_release FROM apps WHERE id = ?1) ELSE number = ?2 END
+                 ORDER BY number DESC LIMIT 1"
+            );
             let mut query = t.prepare_cached(&sql)?;
-            query.query_and_then((app.0, max), |row| release(t, cipher, app, row))?.collect()
+            let mut found = query.query_and_then((app.0, number), |row| {
+                if row.get::<_, String>("config_content")? == prune::DROPPED {
+                    return Ok(RollbackTarget::NotKept(row.get("number")?));
+                }
+                release(t, cipher, app, row).map(|release| RollbackTarget::Kept(Box::new(release)))
+            })?;
+            found.next().transpose()
         })
         .await
     }
@@ -377,65 +369,6 @@ impl Store {
                 (app.0, number),
             )?;
             Ok(())
-        })
-        .await
-    }
-
-    /// Releases whose images must be kept: each app's current and candidate releases, and its last `keep` that were
-    /// released.
-    pub async fn releases_in_use(&self, keep: u32) -> Result<Vec<(AppId, ReleaseNumber, Digest)>> {
-        self.read(move |t, _| {
-            let mut query = t.prepare_cached(
-                "SELECT r.app, r.number, r.image FROM releases r JOIN apps a ON a.id = r.app
-                 WHERE r.number IN (a.current_release, a.candidate_release) OR r.state = 'candidate' OR r.number IN (
-                    SELECT number FROM releases p WHERE p.app = r.app AND p.state = 'released'
-                    ORDER BY number DESC LIMIT ?1)",
-            )?;
-            let rows = query.query_and_then([keep], |row| {
-                Ok((AppId(row.get("app")?), row.get("number")?, text(row, "image", "image")?))
-            })?;
-            rows.collect()
-        })
-        .await
-    }
-
-    /// Removes rows of releases that nothing needs any more: of each app, all but the last that failed and the last that were
-    /// released. With `dry_run`, only counts them. Returns their number for each app that has some. Rows of old builds go as well.
-    pub async fn prune_releases(&self, dry_run: bool) -> Result<Vec<(AppId, u64)>> {
-        self.transact(move |t, _| {
-            let mut query = t.prepare_cached(
-                "SELECT app, number FROM (
-                    SELECT r.app AS app, r.number AS number, r.state AS state,
-                        row_number() OVER (PARTITION BY r.app, r.state ORDER BY r.number DESC) AS place
-                    FROM releases r JOIN apps a ON a.id = r.app
-                    WHERE r.number IS NOT a.current_release AND r.number IS NOT a.candidate_release
-                    AND NOT EXISTS (SELECT 1 FROM instances i WHERE i.app = r.app AND i.release = r.number)
-                    -- The branch is set to its commit at start, and a rebuild builds that.
-                    AND r.number IS NOT (SELECT max(p.number) FROM releases p
-                        WHERE p.app = r.app AND p.kind = 'push' AND p.state = 'released')
-                 ) WHERE state = 'failed' AND place > ?1 OR state = 'released' AND place > ?2
-                 ORDER BY app",
-            )?;
-            let found = query.query_and_then([KEPT_FAILED, KEPT_RELEASED], |row| {
-                Ok::<_, StoreError>((AppId(row.get("app")?), row.get::<_, ReleaseNumber>("number")?))
-            })?;
-            let found = found.collect::<Result<Vec<_>>>()?;
-            let mut removed: Vec<(AppId, u64)> = Vec::new();
-            let mut remove = t.prepare_cached("DELETE FROM releases WHERE app = ?1 AND number = ?2")?;
-            for (app, number) in found {
-                if !dry_run {
-                    remove.execute((app.0, number))?;
-                }
-                match removed.last_mut() {
-                    Some((last, count)) if *last == app => *count += 1,
-                    _ => removed.push((app, 1)),
-                }
-            }
-            if !dry_run {
-                release_configs::remove_unused(t)?;
-                builds::prune(t)?;
-            }
-            Ok(removed)
         })
         .await
     }

@@ -55,7 +55,7 @@ async fn old_builds_without_a_release_go() {
         })
         .await
         .unwrap();
-    f.store.prune_releases(false).await.unwrap();
+    f.store.prune_releases(10, false).await.unwrap();
     let left = f.store.builds(app, u32::MAX).await.unwrap();
     assert_eq!((left.len(), left[0].number, left[999].number), (1000, 1002, 3));
     assert_eq!(begin().await.unwrap().number, 1003);

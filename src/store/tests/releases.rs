@@ -54,9 +54,9 @@ async fn releases_with_the_same_config_share_a_row_that_goes_with_the_last() {
     });
     assert_eq!(hashes.await.unwrap(), 3);
 
-    assert_eq!(f.store.prune_releases(true).await.unwrap(), [(a, 10)]);
-    assert_eq!(f.store.prune_releases(false).await.unwrap(), [(a, 10)]);
-    assert_eq!(f.store.prune_releases(false).await.unwrap(), []);
+    assert_eq!(f.store.prune_releases(10, true).await.unwrap(), [(a, 10)]);
+    assert_eq!(f.store.prune_releases(10, false).await.unwrap(), [(a, 10)]);
+    assert_eq!(f.store.prune_releases(10, false).await.unwrap(), []);
     let left: Vec<_> = f.store.releases(a, 100).await.unwrap().iter().map(|release| release.number).collect();
     assert_eq!(left, (11..=21).rev().collect::<Vec<_>>());
     f.store.fail_unstarted_release(a, other.number).await.unwrap();
@@ -64,7 +64,7 @@ async fn releases_with_the_same_config_share_a_row_that_goes_with_the_last() {
         let release = f.release(a, ReleaseKind::Push, vars("x")).await;
         f.store.fail_unstarted_release(a, release.number).await.unwrap();
     }
-    assert_eq!(f.store.prune_releases(false).await.unwrap(), [(a, 11)]);
+    assert_eq!(f.store.prune_releases(10, false).await.unwrap(), [(a, 11)]);
     assert_eq!(contents().await.unwrap(), 2, "nothing has y any more");
     let next = f.release(a, ReleaseKind::Push, vars("z")).await;
     assert_eq!(next.number, 32, "no number is given again");
@@ -85,7 +85,45 @@ async fn what_runs_or_was_pushed_last_is_never_pruned() {
             .unwrap();
     }
     // The current one and the newest push are v1.
-    assert_eq!(f.store.prune_releases(false).await.unwrap(), [(app, 2)]);
+    assert_eq!(f.store.prune_releases(10, false).await.unwrap(), [(app, 2)]);
     assert!(f.store.release(app, 1).await.unwrap().is_some());
     assert!(f.store.release(app, 3).await.unwrap().is_none() && f.store.release(app, 4).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn config_vars_are_kept_as_long_as_somebody_can_roll_back_to_them() {
+    let f = fixture();
+    let app = f.app("a").await.id;
+    for number in 1..=6 {
+        f.release(app, ReleaseKind::Push, vars(&number.to_string())).await;
+        // v2 and v6 have one image, the others one each.
+        let image = Digest::of(format!("image {}", if number == 2 { 6 } else { number }).as_bytes());
+        let set = move |t: &rusqlite::Transaction<'_>| {
+            Ok(t.execute("UPDATE releases SET image = ?1 WHERE number = ?2", (image.as_str(), number))?)
+        };
+        f.store.transact(move |t, _| set(t)).await.unwrap();
+        let deployment = f.store.begin_deployment(app, number, None).await.unwrap().unwrap();
+        f.store.commit_deployment(app, deployment).await.unwrap();
+    }
+    let target = |number| f.store.rollback_target(app, number);
+    let config_of = |target| match target {
+        Some(RollbackTarget::Kept(release)) => Ok((release.number, release.config)),
+        Some(RollbackTarget::NotKept(number)) => Err(Some(number)),
+        None => Err(None),
+    };
+    assert_eq!(config_of(target(Some(1)).await.unwrap()), Ok((1, vars("1"))));
+    f.store.prune_releases(3, true).await.unwrap();
+    assert_eq!(config_of(target(Some(1)).await.unwrap()), Ok((1, vars("1"))), "a dry run removes nothing");
+    f.store.prune_releases(3, false).await.unwrap();
+    assert_eq!(config_of(target(Some(1)).await.unwrap()), Err(Some(1)));
+    assert_eq!(config_of(target(Some(2)).await.unwrap()), Ok((2, vars("2"))), "its image is kept for v6");
+    assert_eq!(config_of(target(Some(3)).await.unwrap()), Err(Some(3)));
+    assert_eq!(config_of(target(Some(4)).await.unwrap()), Ok((4, vars("4"))));
+    assert_eq!(config_of(target(None).await.unwrap()), Ok((5, vars("5"))), "the last before the current");
+    assert_eq!(config_of(target(Some(7)).await.unwrap()), Err(None));
+    let f7 = f.release(app, ReleaseKind::Push, vars("7")).await;
+    f.store.fail_unstarted_release(app, f7.number).await.unwrap();
+    assert_eq!(config_of(target(Some(7)).await.unwrap()), Err(None), "it was never live");
+    let listed: Vec<_> = f.store.releases(app, 100).await.unwrap().iter().map(|release| release.number).collect();
+    assert_eq!(listed, (1..=7).rev().collect::<Vec<_>>(), "a list needs no config vars");
 }
