@@ -303,7 +303,7 @@ mod tests {
         let mut text = "# Operations and rights\n\n\
             Who may run what. A unit test asks the server's own authorisation for each role and compares.\n\n\
             - `git:push` and `git:fetch` are git's two programs. The first push to a new name runs `apps:create`.\n\
-            - An admin alone maps ports below 1024 (`ports:set`, `ports:add`), mounts folders of the machine (`storage:mount`) and chooses buildpacks by a path of the \
+            - An admin alone maps ports outside of `first_port` to `last_port` of `[router]` (`ports:set`, `ports:add`), mounts folders of the machine (`storage:mount`) and chooses buildpacks by a path of the \
             server (`buildpacks:set`, `buildpacks:add`). A machine user runs no `apps:create`.\n\
             - What is about an app or the server is shown for an app; an admin alone may do it for the server.\n\
             - Commands that are recorded under another name: `ps:scale APP` is `ps:formation`, `apps:stack APP` is \
