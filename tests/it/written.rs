@@ -60,7 +60,7 @@ async fn volumes_that_the_engine_makes_for_an_image_count_and_go_with_the_contai
     let tag = test.engine.images.own_tag("with-volume", "1");
     let socket = test.config.engine.socket.clone();
     let name = tag.clone();
-    tokio::task::spawn_blocking(move || import_busybox_with(&socket, &name, "VOLUME%20/data")).await.unwrap();
+    tokio::task::spawn_blocking(move || import_busybox_with(&socket, &name, "&changes=VOLUME%20/data")).await.unwrap();
     let image = test.engine.images.image_id(&tag).await.unwrap().expect("imported");
     let script =
         "exec 3> /data/gone; busybox rm /data/gone; head -c 10M /dev/zero >&3; head -c 10M /dev/zero > /data/file";

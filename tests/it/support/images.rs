@@ -58,13 +58,13 @@ pub fn import_busybox(socket: &Path, tag: &str) {
     import_busybox_with(socket, tag, "");
 }
 
-/// Imports busybox with an instruction of a Dockerfile, in the form of a URL.
-pub fn import_busybox_with(socket: &Path, tag: &str, instruction: &str) {
+/// Imports busybox with more parameters of the engine's request, such as `&changes=VOLUME%20/data`.
+pub fn import_busybox_with(socket: &Path, tag: &str, changes: &str) {
     let tar = busybox_tar();
     let (repo, version) = tag.rsplit_once(':').unwrap();
     let mut engine = UnixStream::connect(socket).unwrap();
     let head = format!(
-        "POST /images/create?fromSrc=-&repo={repo}&tag={version}&changes={instruction} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\
+        "POST /images/create?fromSrc=-&repo={repo}&tag={version}{changes} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\
          Content-Type: application/x-tar\r\nContent-Length: {}\r\n\r\n",
         tar.len()
     );
