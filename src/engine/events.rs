@@ -7,6 +7,7 @@ use futures_util::{Stream, StreamExt, stream};
 use jiff::Timestamp;
 
 use super::{container::ContainerState, handle::Containers, id::ContainerId, label::Kind};
+use crate::periodic::Waker;
 
 /// The exit of a container of this server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +74,12 @@ impl Containers {
 }
 
 impl Containers {
+    /// A waker that is woken whenever the engine responds again after it did not, as it was stopped or killed. That is seen by who
+    /// waits for [`exits`](Self::exits).
+    pub fn returned(&self) -> Waker {
+        self.0.shared.returns.waker()
+    }
+
     /// The kills of processes in containers of this kind by the kernel, because the container was out of memory: those that the
     /// engine remembers, and from now on. The stream never ends.
     pub fn memory_kills(&self, kind: Kind) -> impl Stream<Item = MemoryKill> + Send + Unpin + use<> {

@@ -1,8 +1,7 @@
 //! What is to be done when the engine responds again: what could not be removed meanwhile can be.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::handle::Containers;
 use crate::periodic::Waker;
 
 /// Who is woken when the engine responds again.
@@ -10,17 +9,18 @@ use crate::periodic::Waker;
 pub(super) struct Returns(Mutex<Vec<Waker>>);
 
 impl Returns {
-    pub(super) fn wake(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(Waker::wake);
-    }
-}
-
-impl Containers {
-    /// A waker that is woken whenever the engine responds again after it did not, as it was stopped or killed. That is seen by who
-    /// waits for [`exits`](Self::exits).
-    pub fn returned(&self) -> Waker {
+    /// A waker that is woken from now on.
+    pub(super) fn waker(&self) -> Waker {
         let waker = Waker::default();
-        self.0.shared.returns.0.lock().unwrap_or_else(PoisonError::into_inner).push(waker.clone());
+        self.lock().push(waker.clone());
         waker
+    }
+
+    pub(super) fn wake(&self) {
+        self.lock().iter().for_each(Waker::wake);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Waker>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -153,9 +153,6 @@ fn what_docker_could_not_remove_is_removed_when_it_responds_again() {
     assert_eq!(world.containers("build").len(), 1, "nobody could remove it");
     relay.restore();
     eventually("the build container is removed", || world.containers("build").is_empty().then_some(()));
-    world.commit(&folder, &[("package.json", &package)]);
-    world.push(&folder).success();
-    world.answers(&world.url("left"), "Hello from Node.js");
 }
 
 /// The router keeps serving while the server is stopped or killed.
