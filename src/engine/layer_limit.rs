@@ -5,11 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use bollard::{errors::Error as DockerError, models::ContainerCreateBody};
 
-use super::{
-    error::{EngineError, Result},
-    handle::Containers,
-    id::{ContainerId, ImageId},
-};
+use super::error::EngineError;
 
 /// Line for the operator of an engine without such limits.
 pub(super) const NO_LAYER_LIMITS: &str = "Docker cannot limit what a container writes here (that needs overlay2 on XFS with project \
@@ -17,7 +13,7 @@ pub(super) const NO_LAYER_LIMITS: &str = "Docker cannot limit what a container w
 
 /// Whether the engine limits layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum LayerLimits {
+pub(super) enum LayerLimits {
     /// It may: no container was created yet.
     Untried,
     /// It does.
@@ -42,7 +38,8 @@ impl KnownLayerLimits {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set(&self, found: LayerLimits) {
+    /// Remembers what was found, and logs it if it is new.
+    pub(super) fn set(&self, found: LayerLimits) {
         let before = std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), found);
         if before != found {
             match found {
@@ -59,41 +56,15 @@ impl KnownLayerLimits {
     }
 }
 
-impl Containers {
-    /// Creates a container as [`Containers::create`] does, whose layer is limited if the engine can do that.
-    pub(super) async fn create_limited(
-        &self,
-        name: &str,
-        image: &ImageId,
-        body: ContainerCreateBody,
-        limit_mib: u64,
-    ) -> Result<ContainerId> {
-        let known = &self.0.shared.layer_limits;
-        if known.are_impossible() {
-            return self.create(name, image, body).await;
-        }
-        match self.create(name, image, limited(body.clone(), limit_mib)).await {
-            Ok(created) => {
-                known.set(LayerLimits::Possible);
-                Ok(created)
-            }
-            Err(error) if is_refusal(&error) => {
-                known.set(LayerLimits::Impossible);
-                self.create(name, image, body).await
-            }
-            Err(error) => Err(error),
-        }
-    }
-}
-
-fn limited(mut body: ContainerCreateBody, limit_mib: u64) -> ContainerCreateBody {
+/// The same container with a limited layer.
+pub(super) fn limited(mut body: ContainerCreateBody, limit_mib: u64) -> ContainerCreateBody {
     let host = body.host_config.get_or_insert_default();
     host.storage_opt = Some([("size".to_owned(), format!("{limit_mib}M"))].into());
     body
 }
 
 /// Whether the engine refused to create a container because of the limit of its layer.
-fn is_refusal(error: &EngineError) -> bool {
+pub(super) fn is_refusal(error: &EngineError) -> bool {
     matches!(error, EngineError::Docker { source: DockerError::DockerResponseServerError { message, .. }, .. }
         if message.contains("storage-opt"))
 }

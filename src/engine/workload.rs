@@ -16,6 +16,7 @@ use super::{
     handle::Containers,
     id::{ContainerId, ImageId},
     label::{self, Kind},
+    layer_limit::{LayerLimits, is_refusal, limited},
 };
 use crate::{
     lifecycle::LAUNCHER,
@@ -166,6 +167,33 @@ impl Containers {
             ..ContainerCreateBody::default()
         };
         self.create_limited(&spec.name, &spec.image, body, spec.disk_mib).await
+    }
+}
+
+impl Containers {
+    /// Creates a container as [`Containers::create`] does, whose layer is limited if the engine can do that.
+    async fn create_limited(
+        &self,
+        name: &str,
+        image: &ImageId,
+        body: ContainerCreateBody,
+        limit_mib: u64,
+    ) -> Result<ContainerId> {
+        let known = &self.0.shared.layer_limits;
+        if known.are_impossible() {
+            return self.create(name, image, body).await;
+        }
+        match self.create(name, image, limited(body.clone(), limit_mib)).await {
+            Ok(created) => {
+                known.set(LayerLimits::Possible);
+                Ok(created)
+            }
+            Err(error) if is_refusal(&error) => {
+                known.set(LayerLimits::Impossible);
+                self.create(name, image, body).await
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -417,10 +417,11 @@ fn a_volume_of_a_dockerfile_is_as_limited_as_all_else() {
     let folder = world.repository("image", &[("Dockerfile", &dockerfile)]);
     world.push(&folder).success();
     let reason = "more than its limit of 100 MiB (instances.disk_mib)";
-    let task = ["run", "image", "\"head -c 300M /dev/zero > /data/big; sleep 600\""];
+    let task = ["run", "image", "\"head -c 314572800 /dev/zero > /data/big; sleep 600\""];
     world.ssh(&task).failure().prints("stopped: it wrote").prints(reason);
     let instance = world.running_containers("instance").remove(0);
-    run(Command::new("docker").args(["exec", &instance, "sh", "-c", "head -c 300M /dev/zero > /data/big"])).success();
+    run(Command::new("docker").args(["exec", &instance, "sh", "-c", "head -c 314572800 /dev/zero > /data/big"]))
+        .success();
     eventually("the instance is replaced", || {
         world
             .instances("image")

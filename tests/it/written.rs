@@ -31,17 +31,17 @@ fn instance(test: &TestEngine, slot: u32, script: &str) -> ContainerSpec {
 #[tokio::test(flavor = "multi_thread")]
 async fn all_that_an_instance_writes_counts_wherever_it_is() {
     let test = TestEngine::new().await;
-    let removed = "exec 3> /tmp/gone; busybox rm /tmp/gone; head -c 20M /dev/zero >&3";
+    let removed = "exec 3> /tmp/gone; busybox rm /tmp/gone; head -c 20971520 /dev/zero >&3";
     let many = "n=0; while [ $n -lt 3000 ]; do : > /tmp/$n; n=$((n+1)); done";
     for (slot, (script, mib)) in [
-        ("head -c 20M /dev/zero > /file", 20),
-        ("head -c 20M /dev/zero > /tmp/file; busybox ln /tmp/file /tmp/again", 20),
+        ("head -c 20971520 /dev/zero > /file", 20),
+        ("head -c 20971520 /dev/zero > /tmp/file; busybox ln /tmp/file /tmp/again", 20),
         (removed, 20),
         (many, 3000 * 4096 / MIB),
         // Nothing of it is on the disk.
         ("busybox truncate -s 1G /sparse", 0),
         // It is memory, which is limited as such.
-        ("head -c 20M /dev/zero > /dev/shm/file", 0),
+        ("head -c 20971520 /dev/zero > /dev/shm/file", 0),
     ]
     .into_iter()
     .enumerate()
@@ -62,8 +62,7 @@ async fn volumes_that_the_engine_makes_for_an_image_count_and_go_with_the_contai
     let name = tag.clone();
     tokio::task::spawn_blocking(move || import_busybox_with(&socket, &name, "&changes=VOLUME%20/data")).await.unwrap();
     let image = test.engine.images.image_id(&tag).await.unwrap().expect("imported");
-    let script =
-        "exec 3> /data/gone; busybox rm /data/gone; head -c 10M /dev/zero >&3; head -c 10M /dev/zero > /data/file";
+    let script = "exec 3> /data/gone; busybox rm /data/gone; head -c 10485760 /dev/zero >&3; head -c 10485760 /dev/zero > /data/file";
     let spec = ContainerSpec { image, ..instance(&test, 1, script) };
     let (id, Written::Bytes(bytes)) = written(&test, &spec).await else { panic!("nothing is nested") };
     assert!((20 * MIB..22 * MIB).contains(&bytes), "{bytes}");
