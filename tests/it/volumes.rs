@@ -420,8 +420,9 @@ fn a_volume_of_a_dockerfile_is_as_limited_as_all_else() {
     let task = ["run", "image", "\"head -c 314572800 /dev/zero > /data/big; sleep 600\""];
     world.ssh(&task).failure().prints("stopped: it wrote").prints(reason);
     let instance = world.running_containers("instance").remove(0);
-    run(Command::new("docker").args(["exec", &instance, "sh", "-c", "head -c 314572800 /dev/zero > /data/big"]))
-        .success();
+    // It may be killed before it has written all.
+    let _ =
+        run(Command::new("docker").args(["exec", &instance, "sh", "-c", "head -c 314572800 /dev/zero > /data/big"]));
     eventually("the instance is replaced", || {
         world
             .instances("image")
