@@ -156,9 +156,15 @@ impl Resource {
                 Ok(0)
             }
             Self::Cpu => text.parse::<CpuMillis>().map(|cpu| cpu.millis().into()),
-            Self::Memory | Self::Disks | Self::Repository | Self::Images | Self::Logs => {
-                text.parse::<MemoryMib>().map(MemoryMib::mebibytes)
-            }
+            Self::Memory => text.parse::<MemoryMib>().map(MemoryMib::mebibytes),
+            // These may be smaller than the memory of an instance.
+            Self::Disks | Self::Repository | Self::Images | Self::Logs => number.or_else(|_| {
+                let no_amount = |_| {
+                    let text = Line::excerpt(text);
+                    format!("{text:?} is no limit of {self}; write a number of MiB, or one with a unit, such as 4g")
+                };
+                text.parse::<MemoryMib>().map(MemoryMib::mebibytes).map_err(no_amount)
+            }),
             Self::Apps
             | Self::Ports
             | Self::Mappings
@@ -212,6 +218,14 @@ mod tests {
             assert_eq!(resource.value(amount), text);
         }
         assert_eq!(Resource::Memory.parse_amount("4g"), Ok(4096));
+        assert_eq!(Resource::Images.parse_amount("1"), Ok(1));
+        assert_eq!(Resource::Disks.parse_amount("4g"), Ok(4096));
+        assert!(
+            Resource::Logs
+                .parse_amount("x")
+                .unwrap_err()
+                .starts_with("\"x\" is no limit of logs; write a number of MiB")
+        );
         assert!(Resource::Apps.parse_amount("-1").is_err() && Resource::Cpu.parse_amount("x").is_err());
         assert!("instances ".parse::<Resource>().unwrap_err().contains("apps, ports"));
     }

@@ -409,6 +409,7 @@ fn what_writes_too_much_is_ended_while_others_serve() {
 
 /// What is written to a folder that the image declares as a `VOLUME`, and where no volume is mounted, counts as well.
 #[test]
+#[ignore = "slow"]
 fn a_volume_of_a_dockerfile_is_as_limited_as_all_else() {
     let base = Base::new();
     let world = World::with("[instances]\ndisk_mib = 100\n");
