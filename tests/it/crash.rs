@@ -138,6 +138,7 @@ fn killing_the_client_of_a_push_removes_its_build() {
 
 /// The container of a build that Docker could not remove, since it did not respond, is removed when it responds again.
 #[test]
+#[ignore = "slow"]
 fn what_docker_could_not_remove_is_removed_when_it_responds_again() {
     let dir = tempfile::tempdir().unwrap();
     let relay = Relay::new(dir.path());

@@ -57,6 +57,7 @@ fn is_closed(data: &Path) {
 
 /// After everything that writes, and in the folder of an earlier version, which was open.
 #[test]
+#[ignore = "slow"]
 fn other_users_of_the_machine_read_nothing() {
     let base = Base::new();
     let mut world = World::new();
