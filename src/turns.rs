@@ -275,6 +275,11 @@ impl<K: Eq + Hash + Clone> Drop for Turn<K> {
     }
 }
 
+/// A limit as the number of turns that an owner may have at a time.
+pub fn as_max(limit: Option<u64>) -> usize {
+    limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use std::{cell::Cell, future::poll_fn, pin::Pin, rc::Rc, task::Poll};

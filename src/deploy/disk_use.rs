@@ -93,7 +93,7 @@ impl Deployer {
         let this = &self.0;
         let in_use = this.store.releases_in_use(KEPT_IMAGES).await?;
         let all: Vec<_> = in_use.iter().map(|(.., image)| image.clone()).collect();
-        let of_server = [this.stacks.images_to_keep(&all).await?, this.offers.images_to_keep().await?].concat();
+        let of_server = self.images_of_server(&all).await?;
         let mut with_volumes = Vec::new();
         for app in apps {
             let volumes = this.store.volumes(app.id).await?;

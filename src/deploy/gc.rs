@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     data_dir::{self, disk_usage},
-    model::AppName,
+    model::{AppName, Digest},
     periodic::{Activated, Periodic},
     store::{App, AppId},
 };
@@ -138,10 +138,17 @@ async fn images(deployer: &Deployer, apps: &[App], what: Collect) -> Result<Vec<
     Ok(counts.into_iter().map(garbage).collect())
 }
 
+impl Deployer {
+    /// Images that belong to no app and must be kept: of stacks, those below the images in `kept`, and offered ones.
+    pub(super) async fn images_of_server(&self, kept: &[Digest]) -> Result<Vec<Digest>, DeployError> {
+        Ok([self.0.stacks.images_to_keep(kept).await?, self.0.offers.images_to_keep().await?].concat())
+    }
+}
+
 async fn blobs(deployer: &Deployer, what: Collect) -> Result<Garbage, DeployError> {
     let this = &deployer.0;
     let keep: Vec<_> = this.store.releases_in_use(KEPT_IMAGES).await?.into_iter().map(|(.., image)| image).collect();
-    let keep = [this.stacks.images_to_keep(&keep).await?, this.offers.images_to_keep().await?, keep].concat();
+    let keep = [deployer.images_of_server(&keep).await?, keep].concat();
     let images = this.images.clone();
     let swept = tokio::task::spawn_blocking(move || {
         let (mut count, mut bytes) = (0, 0);

@@ -14,6 +14,7 @@ use crate::{
     model::{AppJson, Digest, Procfile, Resource, Secret, SizeTarget},
     progress::Progress,
     store::{App, BuildId, SizeKind, UsedBuildpack},
+    turns,
 };
 
 /// The image of a commit, and what its release needs besides.
@@ -156,7 +157,7 @@ impl Deployer {
         let (owner, max_builds) = store.owner_and_limit(app.id, Resource::Builds).await?;
         Ok(BuildBudget {
             owner,
-            max_builds: max_builds.map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX)),
+            max_builds: turns::as_max(max_builds),
             size: store.sizes(app.id, SizeKind::Limit).await?.set(&SizeTarget::Builds),
         })
     }

@@ -62,7 +62,7 @@ impl Deployer {
         let in_use = this.store.releases_in_use(KEPT_IMAGES).await?;
         let owned: Vec<_> =
             in_use.into_iter().filter(|(app, ..)| apps.contains(app)).map(|(.., image)| image).collect();
-        let of_server = [this.stacks.images_to_keep(&owned).await?, this.offers.images_to_keep().await?].concat();
+        let of_server = self.images_of_server(&owned).await?;
         let images = this.images.clone();
         let read = tokio::task::spawn_blocking(move || {
             let mut blobs = OwnerBlobs { sizes: HashMap::new(), of_server: HashSet::new() };

@@ -206,9 +206,15 @@ impl Stacks {
             let newest = revisions.iter().find(|revision| revision.stack == name);
             needed.extend(newest.into_iter().flat_map(|newest| [newest.run.clone(), newest.build.clone()]));
         }
-        for image in kept {
-            needed.extend(self.images.run_image(image)?.filter(|run| self.images.blobs().has(run)));
-        }
+        let (images, kept) = (self.images.clone(), kept.to_vec());
+        let below = tokio::task::spawn_blocking(move || {
+            let mut below = Vec::new();
+            for image in kept {
+                below.extend(images.run_image(&image)?.filter(|run| images.blobs().has(run)));
+            }
+            Ok::<_, DeployError>(below)
+        });
+        needed.extend(below.await.map_err(|_| DeployError::Cancelled)??);
         Ok(needed)
     }
 }

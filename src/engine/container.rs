@@ -22,6 +22,7 @@ use super::{
     handle::Containers,
     id::{ContainerId, ImageId},
     label::Kind,
+    outages::Outages,
 };
 
 /// User and group of all processes of apps and builds, except in images that run as their own user.
@@ -76,6 +77,8 @@ pub struct Container {
     pub started_at: Option<Timestamp>,
     /// Time of the last exit.
     pub finished_at: Option<Timestamp>,
+    /// Whether it ended while the engine, the machine or this server was stopped.
+    pub ended_in_outage: bool,
     /// Exit code, if the container has ended.
     pub exit_code: Option<i64>,
     /// Whether a process in the container was killed because it was out of memory.
@@ -98,7 +101,7 @@ impl Container {
         self.labels.get(name).map(String::as_str)
     }
 
-    fn read(inspected: ContainerInspectResponse) -> Result<Self> {
+    fn read(inspected: ContainerInspectResponse, outages: &Outages) -> Result<Self> {
         let id = inspected.id.ok_or(EngineError::Incomplete("the id of a container"))?;
         let state = inspected.state.ok_or(EngineError::Incomplete("the state of a container"))?;
         let time = |text: Option<&String>| text.and_then(|t| t.parse::<Timestamp>().ok()).filter(|t| t.as_second() > 0);
@@ -121,6 +124,7 @@ impl Container {
             Some(Status::EXITED) => ContainerState::Exited,
             Some(Status::DEAD) => ContainerState::Dead,
         };
+        let finished_at = time(state.finished_at.as_ref());
         Ok(Self {
             id: ContainerId(id),
             name: inspected.name.unwrap_or_default().trim_start_matches('/').to_owned(),
@@ -129,7 +133,8 @@ impl Container {
             state: current,
             address,
             started_at: time(state.started_at.as_ref()),
-            finished_at: time(state.finished_at.as_ref()),
+            finished_at,
+            ended_in_outage: !current.is_alive() && finished_at.is_some_and(|time| outages.unwatched(time)),
             exit_code: matches!(current, ContainerState::Exited | ContainerState::Dead)
                 .then_some(state.exit_code)
                 .flatten(),
@@ -266,7 +271,7 @@ impl Containers {
             Err(e) if status(&e) == Some(404) => return Ok(None),
             Err(e) => return Err(EngineError::docker(Act::Inspect, format!("container {name}"))(e)),
         };
-        let container = Container::read(inspected)?;
+        let container = Container::read(inspected, &self.0.shared.outages)?;
         if self.0.is_ours(Some(&container.labels)) {
             return Ok(Some(container));
         }

@@ -76,7 +76,8 @@ pub enum EngineError {
     /// Nothing responds at the engine's socket.
     #[error(
         "Docker does not respond at {socket}: start it (`systemctl start docker`, or `dockerd`), or set engine.socket \
-         in paas.toml ({source})"
+         in paas.toml ({})",
+        cause(source)
     )]
     CannotConnect {
         /// Unix socket.
@@ -85,13 +86,13 @@ pub enum EngineError {
         source: DockerError,
     },
     /// The engine no longer responds.
-    #[error("Docker does not respond: {source}")]
+    #[error("{}", cause(source))]
     CannotPing {
         /// Cause.
         source: DockerError,
     },
     /// The engine rejected a request, or did not respond to it.
-    #[error("cannot {act} {what}: {source}")]
+    #[error("cannot {act} {what}: {}", cause(source))]
     Docker {
         /// Kind of request.
         act: Act,
@@ -233,6 +234,19 @@ impl EngineError {
     /// Whether the engine responded that it cannot start a container.
     pub fn is_start_failure(&self) -> bool {
         matches!(self, Self::Docker { act: Act::Start, source, .. } if status(source).is_some_and(|status| status != 404))
+    }
+}
+
+/// The cause of an error in words for the user.
+fn cause(error: &DockerError) -> String {
+    match error {
+        DockerError::HyperLegacyError { err } => {
+            let causes = std::iter::successors(Some(err as &dyn std::error::Error), |cause| cause.source());
+            let first = causes.last().map(ToString::to_string).unwrap_or_default();
+            format!("Docker does not respond ({first})")
+        }
+        DockerError::RequestTimeoutError => "Docker does not respond in time".to_owned(),
+        _ => error.to_string(),
     }
 }
 

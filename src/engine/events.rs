@@ -58,12 +58,14 @@ impl Containers {
     /// All exits of containers of this kind from now on, each at least once. The stream never ends: if the engine stops, the stream waits
     /// until it responds again, and then reports the exits in between.
     pub fn exits(&self, kind: Kind) -> impl Stream<Item = ContainerExit> + Send + Unpin + use<> {
+        let now = Timestamp::now();
+        self.0.shared.outages.watch_from(now);
         let watch = ExitWatch {
             containers: self.clone(),
             kind,
             pending: Vec::new(),
             events: None,
-            since: Timestamp::now().as_nanosecond(),
+            since: now.as_nanosecond(),
             connected_before: false,
         };
         Box::pin(stream::unfold(watch, |mut watch| async move {
@@ -77,7 +79,7 @@ impl Containers {
     /// A waker that is woken whenever the engine responds again after it did not, as it was stopped or killed. That is seen by who
     /// waits for [`exits`](Self::exits).
     pub fn returned(&self) -> Waker {
-        self.0.shared.returns.waker()
+        self.0.shared.outages.waker()
     }
 
     /// The kills of processes in containers of this kind by the kernel, because the container was out of memory: those that the
@@ -143,15 +145,17 @@ impl ExitWatch {
                 }
                 Some(Err(error)) => {
                     tracing::warn!(%error, "lost the connection to Docker's events; reconnecting");
-                    self.events = None;
-                    tokio::time::sleep(RETRY_INTERVAL).await;
+                    self.lost().await;
                 }
-                None => {
-                    self.events = None;
-                    tokio::time::sleep(RETRY_INTERVAL).await;
-                }
+                None => self.lost().await,
             }
         }
+    }
+
+    async fn lost(&mut self) {
+        self.events = None;
+        self.containers.0.shared.outages.begin();
+        tokio::time::sleep(RETRY_INTERVAL).await;
     }
 
     async fn connect(&mut self) {
@@ -168,7 +172,7 @@ impl ExitWatch {
                 labels: container.labels,
                 exit_code: container.exit_code.unwrap_or_default(),
             }));
-            self.containers.0.shared.returns.wake();
+            self.containers.0.shared.outages.end();
         }
         self.connected_before = true;
         self.events = Some(self.containers.events(self.kind, "die", self.since));

@@ -12,7 +12,7 @@ use super::{
     filters::{FilterNames, Filters},
     label::{self, Kind},
     layer_limit::{KnownLayerLimits, NO_LAYER_LIMITS},
-    returns::Returns,
+    outages::Outages,
 };
 use crate::{
     config::Config,
@@ -82,7 +82,7 @@ pub(super) struct EngineShared {
     pub layer_limits: KnownLayerLimits,
     /// Containers of builds that run, and the standby container.
     pub claims: Claims,
-    pub returns: Returns,
+    pub outages: Outages,
 }
 
 /// Versions that the engine reports.
@@ -162,7 +162,7 @@ impl Engine {
                 root_dir: info.docker_root_dir.map(PathBuf::from),
                 layer_limits,
                 claims: Claims::default(),
-                returns: Returns::default(),
+                outages: Outages::default(),
             }),
         }))
     }

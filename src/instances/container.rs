@@ -2,16 +2,20 @@
 
 use std::time::Duration;
 
-use super::{diagnosis::Diagnosis, failure::InstanceFailure};
+use super::{
+    diagnosis::Diagnosis,
+    failure::{InstanceFailure, Run},
+};
 use crate::{engine::Container, store::Instance};
 
 /// Reason of a failure.
 pub(super) const CONTAINER_REMOVED: &str = "its container was removed by someone else";
 
-/// How long a container ran; zero if it has not ended.
-pub(super) fn run_time(container: &Container) -> Duration {
+/// The run of a container; of length zero if it has not ended.
+pub(super) fn run(container: &Container) -> Run {
     let since = container.started_at.zip(container.finished_at);
-    since.and_then(|(start, end)| Duration::try_from(end.duration_since(start)).ok()).unwrap_or_default()
+    let length = since.and_then(|(start, end)| Duration::try_from(end.duration_since(start)).ok()).unwrap_or_default();
+    Run { length, ended_in_outage: container.ended_in_outage }
 }
 
 /// Why a healthy instance has failed, if its container does not run any more at the instance's address.
@@ -24,5 +28,5 @@ pub(super) fn failure_of(row: &Instance, container: Option<&Container>) -> Optio
     } else {
         return None;
     };
-    Some(InstanceFailure { ran: run_time(container), ..InstanceFailure::new(row.name(), diagnosis) })
+    Some(InstanceFailure { run: run(container), ..InstanceFailure::new(row.name(), diagnosis) })
 }

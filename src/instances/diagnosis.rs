@@ -45,6 +45,9 @@ impl Diagnosis {
         let limit = container.memory_mib.map_or_else(String::new, |limit| format!(" (limit {limit} MiB)"));
         match container.exit_code {
             Some(137) | None if container.oom_killed => Self::with_hint(format!("it ran out of memory{limit}"), less),
+            Some(137 | 255) if container.ended_in_outage && !container.oom_killed => {
+                "it ended while Docker, this server or the machine was stopped".into()
+            }
             // The engine says only that some process was killed.
             Some(code) if container.oom_killed => Self::with_hint(
                 format!("it exited with status {code}, after one of its processes was killed: out of memory{limit}"),

@@ -12,13 +12,28 @@ pub(super) struct InstanceFailure {
     pub(super) diagnosis: Diagnosis,
     /// Last lines that the instance printed.
     pub(super) log: Vec<String>,
-    /// How long the container ran before it ended; zero if that is not known.
-    pub(super) ran: Duration,
+    /// The run of its container.
+    pub(super) run: Run,
+}
+
+/// The run of the container of an instance that failed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Run {
+    /// How long it was; zero if that is not known.
+    pub(super) length: Duration,
+    /// Whether it ended while the engine, the machine or this server was stopped: the instance is not to blame.
+    pub(super) ended_in_outage: bool,
+}
+
+impl Run {
+    pub(super) fn of_length(length: Duration) -> Self {
+        Self { length, ended_in_outage: false }
+    }
 }
 
 impl InstanceFailure {
     /// A failure without log lines, of a container that may never have run.
     pub(super) fn new(instance: String, diagnosis: impl Into<Diagnosis>) -> Self {
-        Self { instance, diagnosis: diagnosis.into(), log: Vec::new(), ran: Duration::ZERO }
+        Self { instance, diagnosis: diagnosis.into(), log: Vec::new(), run: Run::default() }
     }
 }

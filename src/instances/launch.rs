@@ -16,10 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     check_target::CheckTarget,
-    container::{CONTAINER_REMOVED, run_time},
+    container::{CONTAINER_REMOVED, run},
     diagnosis::Diagnosis,
     error::InstancesError,
-    failure::InstanceFailure,
+    failure::{InstanceFailure, Run},
     health::{self, NotPassed},
     listening::Listening,
     pump::Pumps,
@@ -339,17 +339,17 @@ impl Launcher {
 
     async fn ended(&self, launch: &Launch, container: &Container) -> Launched {
         let diagnosis = Diagnosis::exited(container);
-        self.failed_after(launch, diagnosis, run_time(container)).await
+        self.failed_after(launch, diagnosis, run(container)).await
     }
 
     async fn failed(&self, launch: &Launch, diagnosis: impl Into<Diagnosis>) -> Launched {
-        self.failed_after(launch, diagnosis.into(), Duration::ZERO).await
+        self.failed_after(launch, diagnosis.into(), Run::default()).await
     }
 
-    async fn failed_after(&self, launch: &Launch, diagnosis: Diagnosis, ran: Duration) -> Launched {
+    async fn failed_after(&self, launch: &Launch, diagnosis: Diagnosis, run: Run) -> Launched {
         let log = self.last_lines(&launch.row.id).await;
         let diagnosis = diagnosis.with_launcher_message(&log);
-        Launched::Failed(InstanceFailure { instance: launch.row.name(), diagnosis, log, ran })
+        Launched::Failed(InstanceFailure { instance: launch.row.name(), diagnosis, log, run })
     }
 
     /// Last lines that an instance printed, safe for a terminal; empty if its container is removed.

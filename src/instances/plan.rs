@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use super::failure::Run;
 use crate::{
     model::{InstanceId, ProcessType, ReleaseNumber},
     store::{App, Deployment, Instance, InstanceState, Millis},
@@ -57,8 +58,8 @@ pub(super) struct PlanInput<'a> {
     /// Process types of the current release and of the candidate's.
     pub(super) releases: &'a HashMap<ReleaseNumber, BTreeMap<ProcessType, DeclaredType>>,
     pub(super) rows: &'a [Instance],
-    /// Instances that have failed, with the time for which their containers ran.
-    pub(super) failed: &'a HashMap<InstanceId, Duration>,
+    /// Instances that have failed, with the runs of their containers.
+    pub(super) failed: &'a HashMap<InstanceId, Run>,
     pub(super) now: Millis,
 }
 
@@ -67,7 +68,7 @@ pub(super) struct PlanInput<'a> {
 pub(super) enum Action {
     /// Add the row of an instance that is missing.
     Create(Deployment, DeclaredInstance),
-    /// Replace an instance of the current deployment that has failed.
+    /// Replace an instance that has failed.
     Replace { old: InstanceId, restarts: u32, not_before: Millis },
     /// Create and start the container, and check its health.
     Launch(InstanceId),
@@ -209,6 +210,13 @@ fn launch_when_due(row: &Instance, now: Millis) -> Action {
     if due { Action::Launch(row.id.clone()) } else { Action::Wait(row.not_before) }
 }
 
+/// The replacement of a failed instance.
+fn replace(row: &Instance, run: Run, now: Millis) -> Action {
+    let before = if run.length >= STABLE_AFTER { 0 } else { row.restarts };
+    let restarts = before.saturating_add(u32::from(!run.ended_in_outage));
+    Action::Replace { old: row.id.clone(), restarts, not_before: now + back_off(restarts) }
+}
+
 fn plan_current(
     input: &PlanInput<'_>,
     current: Deployment,
@@ -228,10 +236,8 @@ fn plan_current(
             continue;
         };
         wanted.insert(row.id.clone());
-        if let Some(ran) = input.failed.get(&row.id) {
-            let restarts = if *ran >= STABLE_AFTER { 1 } else { row.restarts.saturating_add(1) };
-            let not_before = input.now + back_off(restarts);
-            actions.push(Action::Replace { old: row.id.clone(), restarts, not_before });
+        if let Some(run) = input.failed.get(&row.id) {
+            actions.push(replace(row, *run, input.now));
         } else if row.state == InstanceState::Starting {
             actions.push(if wait_for_predecessor { wait() } else { launch_when_due(row, input.now) });
         }
@@ -263,9 +269,16 @@ fn plan_candidate(
             continue;
         };
         wanted.insert(row.id.clone());
-        if input.failed.contains_key(&row.id) {
-            actions.push(Action::Abandon(candidate, row.id.clone()));
-            return;
+        match input.failed.get(&row.id) {
+            Some(run) if run.ended_in_outage => {
+                next.push(replace(row, *run, input.now));
+                continue;
+            }
+            Some(_) => {
+                actions.push(Action::Abandon(candidate, row.id.clone()));
+                return;
+            }
+            None => {}
         }
         if row.state == InstanceState::Starting {
             next.push(launch_when_due(row, input.now));
@@ -356,7 +369,7 @@ mod tests {
         };
         let types: BTreeMap<_, _> = types.iter().map(|(t, strategy)| (t.clone(), declared(strategy))).collect();
         let releases = (1..9).map(|n| (n, types.clone())).collect();
-        let failed = failed.iter().map(|(i, s)| (id(i), Duration::from_secs(*s))).collect();
+        let failed = failed.iter().map(|(i, s)| (id(i), Run::of_length(Duration::from_secs(*s)))).collect();
         plan(&PlanInput { app, releases: &releases, rows, failed: &failed, now: NOW })
     }
 
@@ -430,6 +443,26 @@ mod tests {
         assert_eq!(plan_for(&app, &rows, &[("i2-web-2", 0)])[0], abandon);
         let abandon = Action::Abandon(deployment(2), id("i2-web-1"));
         assert!(plan_for(&app, &rows, &[("i2-web-1", 100)]).contains(&abandon), "also one that was healthy before");
+    }
+
+    #[test]
+    fn the_end_of_an_instance_in_an_outage_of_the_engine_is_no_failure_of_its_own() {
+        let types =
+            BTreeMap::from([("web".parse().unwrap(), DeclaredType { default_quantity: 1, ..Default::default() })]);
+        let releases = HashMap::from([(1, types.clone()), (2, types)]);
+        let replacement = |app: &App, row: Instance, seconds| {
+            let run = Run { length: Duration::from_secs(seconds), ended_in_outage: true };
+            let failed = HashMap::from([(row.id.clone(), run)]);
+            plan(&PlanInput { app, releases: &releases, rows: &[row], failed: &failed, now: NOW })
+        };
+        let replace = |old, restarts, wait| [Action::Replace { old: id(old), restarts, not_before: NOW + wait }];
+        let crashing = |restarts| Instance { restarts, ..row(1, "web.1", Healthy) };
+        let running = app(Some(1), None, &[]);
+        assert_eq!(replacement(&running, crashing(0), 5), replace("i1-web-1", 0, 0));
+        assert_eq!(replacement(&running, crashing(6), 5), replace("i1-web-1", 6, 16_000), "it crashed before");
+        assert_eq!(replacement(&running, crashing(6), 61), replace("i1-web-1", 0, 0), "it was stable");
+        let rolling_out = app(None, Some(2), &[]);
+        assert_eq!(replacement(&rolling_out, row(2, "web.1", Starting), 5), replace("i2-web-1", 0, 0));
     }
 
     #[test]

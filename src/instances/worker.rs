@@ -106,7 +106,7 @@ async fn round(state: &mut WorkerState, request: u64) -> Result<RoundEnd, Instan
             app: &app,
             releases: &state.declared_types(&app),
             rows: &rows,
-            failed: &state.memory.failed_after(),
+            failed: &state.memory.failed_runs(),
             now: now(),
         });
         let mut rows_changed = false;

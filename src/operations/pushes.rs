@@ -22,6 +22,7 @@ use crate::{
     progress::{self, Progress},
     receive::{Decided, Fetcher, PushHandler, Pusher, RefUpdate, Rejection, RequestedPush, ServedApp},
     store::{Actor, App, Effect, NewEvent, Outcome, Store},
+    turns,
 };
 
 /// Name of a push in the audit log and in messages.
@@ -53,7 +54,7 @@ impl Operations {
             Some(user) => self.store.limit_of(user, Resource::Pushes).await?,
             None => None,
         };
-        Ok(max.map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX)))
+        Ok(turns::as_max(max))
     }
 
     async fn pusher(&self, caller: &Caller, app: &App) -> Result<Pusher> {

@@ -100,14 +100,9 @@ pub(super) fn within_owner<T>(
     let mut checked = Vec::new();
     let mut meter = Meter::new(t, limits);
     for resource in resources {
-        let account = match resource.scope() {
-            QuotaScope::Owner => owner.map(Account::Owner),
-            QuotaScope::App => app.map(Account::App),
-        };
-        if let Some(max) = limit(t, limits, owner, *resource)?
-            && let Some(account) = account
-        {
-            checked.push((*resource, account, max, meter.used(account, *resource)?));
+        if let Some(bound) = Bound::find(t, limits, owner, app, *resource)? {
+            let before = meter.used(bound.account, bound.resource)?;
+            checked.push((bound, before));
         }
     }
     let reserving = match limits.capacity {
@@ -119,38 +114,58 @@ pub(super) fn within_owner<T>(
         check_reserved(before, demand::reserved(t)?, capacity)?;
     }
     let mut meter = Meter::new(t, limits);
-    for (resource, account, max, before) in checked {
-        let after = meter.used(account, resource)?;
-        if after > max && after > before {
-            return Err(StoreError::Exhausted(refusal(t, limits, owner, account, resource, max, after)?));
-        }
+    for (bound, before) in checked {
+        bound.check(t, limits, before, meter.used(bound.account, bound.resource)?)?;
     }
     Ok(done)
 }
 
-fn refusal(
-    t: &Transaction<'_>,
-    limits: &Limits,
+/// How much an account may have of a resource.
+struct Bound {
     owner: Option<UserId>,
     account: Account,
     resource: Resource,
     max: u64,
-    after: u64,
-) -> Result<String> {
-    let owner = owner.map(|owner| users::with_id(t, owner)).transpose()?.map(|user| user.name);
-    let who = match (account, &owner) {
-        (Account::Owner(_), Some(owner)) => owner.to_string(),
-        (Account::App(_), _) | (Account::Owner(_), None) => "an app".to_owned(),
-    };
-    let what = format!("{who} may have {}, and this would make it {}", resource.amount(max), resource.value(after));
-    let remedy = match &owner {
-        Some(owner) => {
-            let raise = format!("quota:set {owner} {resource}={}", resource.value(after));
-            format!("quota shows what is used, and an admin raises the limit with {raise}")
+}
+
+impl Bound {
+    /// That of the owner or, if it holds for each app, of the app; `None` for any amount.
+    fn find(
+        t: &Transaction<'_>,
+        limits: &Limits,
+        owner: Option<UserId>,
+        app: Option<AppId>,
+        resource: Resource,
+    ) -> Result<Option<Self>> {
+        let account = match resource.scope() {
+            QuotaScope::Owner => owner.map(Account::Owner),
+            QuotaScope::App => app.map(Account::App),
+        };
+        let max = limit(t, limits, owner, resource)?;
+        Ok(account.zip(max).map(|(account, max)| Self { owner, account, resource, max }))
+    }
+
+    /// Refuses more than allowed, unless it is no more than before.
+    fn check(&self, t: &Transaction<'_>, limits: &Limits, before: u64, after: u64) -> Result<()> {
+        if after <= self.max || after <= before {
+            return Ok(());
         }
-        None => format!("an admin raises the limit in paas.toml: quota.{}", limits.quota.entry(resource).0),
-    };
-    Ok(format!("{what}; {remedy}"))
+        let Self { resource, max, .. } = *self;
+        let owner = self.owner.map(|owner| users::with_id(t, owner)).transpose()?.map(|user| user.name);
+        let who = match (self.account, &owner) {
+            (Account::Owner(_), Some(owner)) => owner.to_string(),
+            (Account::App(_), _) | (Account::Owner(_), None) => "an app".to_owned(),
+        };
+        let what = format!("{who} may have {}, and this would make it {}", resource.amount(max), resource.value(after));
+        let remedy = match &owner {
+            Some(owner) => {
+                let raise = format!("quota:set {owner} {resource}={}", resource.value(after));
+                format!("quota shows what is used, and an admin raises the limit with {raise}")
+            }
+            None => format!("an admin raises the limit in paas.toml: quota.{}", limits.quota.entry(resource).0),
+        };
+        Err(StoreError::Exhausted(format!("{what}; {remedy}")))
+    }
 }
 
 /// Tells how much there is of resources at a moment, of one owner and its apps. What several of them are counted from is read
@@ -262,15 +277,9 @@ fn check_reserved(before: Demand, after: Demand, capacity: Capacity) -> Result<(
 /// Refuses config vars of this size, which are to become those of the app or a release, if that is more than allowed, and more
 /// than the app has.
 pub(super) fn check_config(t: &Transaction<'_>, limits: &Limits, app: AppId, bytes: usize) -> Result<()> {
-    let owner = owner(t, app)?;
-    let after = u64::try_from(bytes).unwrap_or(u64::MAX);
-    let account = Account::App(app);
-    match limit(t, limits, owner, Resource::Config)? {
-        Some(max) if after > max && after > Meter::new(t, limits).used(account, Resource::Config)? => {
-            Err(StoreError::Exhausted(refusal(t, limits, owner, account, Resource::Config, max, after)?))
-        }
-        _ => Ok(()),
-    }
+    let Some(bound) = Bound::find(t, limits, owner(t, app)?, Some(app), Resource::Config)? else { return Ok(()) };
+    let before = Meter::new(t, limits).used(bound.account, bound.resource)?;
+    bound.check(t, limits, before, u64::try_from(bytes).unwrap_or(u64::MAX))
 }
 
 /// A limit of a user, and what is used of it.
@@ -345,18 +354,8 @@ impl Store {
     pub async fn check_amount(&self, app: AppId, resource: Resource, before: u64, after: u64) -> Result<()> {
         let limits = self.limits();
         self.read(move |t, _| {
-            let owner = owner(t, app)?;
-            let account = match (resource.scope(), owner) {
-                (QuotaScope::App, _) => Account::App(app),
-                (QuotaScope::Owner, Some(owner)) => Account::Owner(owner),
-                (QuotaScope::Owner, None) => return Ok(()),
-            };
-            match limit(t, &limits, owner, resource)? {
-                Some(max) if after > max && after > before => {
-                    Err(StoreError::Exhausted(refusal(t, &limits, owner, account, resource, max, after)?))
-                }
-                _ => Ok(()),
-            }
+            let bound = Bound::find(t, &limits, owner(t, app)?, Some(app), resource)?;
+            bound.map_or(Ok(()), |bound| bound.check(t, &limits, before, after))
         })
         .await
     }

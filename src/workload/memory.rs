@@ -90,6 +90,7 @@ impl Held {
             address: Some(address),
             started_at: None,
             finished_at: None,
+            ended_in_outage: false,
             exit_code: None,
             oom_killed: false,
             memory_mib: None,

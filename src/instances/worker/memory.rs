@@ -8,7 +8,11 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::{instances::failure::InstanceFailure, model::InstanceId, store::Instance};
+use crate::{
+    instances::failure::{InstanceFailure, Run},
+    model::InstanceId,
+    store::Instance,
+};
 
 /// First delay after an error of the engine or the database; it doubles with each further error.
 const FIRST_RETRY_DELAY: Duration = Duration::from_millis(250);
@@ -78,9 +82,9 @@ impl Memory {
         self.failed.get(id)
     }
 
-    /// How long the container of each failed instance ran.
-    pub(super) fn failed_after(&self) -> HashMap<InstanceId, Duration> {
-        self.failed.iter().map(|(id, failure)| (id.clone(), failure.ran)).collect()
+    /// The runs of the containers of failed instances.
+    pub(super) fn failed_runs(&self) -> HashMap<InstanceId, Run> {
+        self.failed.iter().map(|(id, failure)| (id.clone(), failure.run)).collect()
     }
 
     pub(super) fn was_routed(&self, id: &InstanceId) -> bool {

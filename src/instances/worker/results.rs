@@ -4,7 +4,12 @@ use std::time::Duration;
 
 use super::{state::WorkerState, tasks::TaskResult};
 use crate::{
-    instances::{error::InstancesError, failure::InstanceFailure, launch::Launched, monitor::Finding},
+    instances::{
+        error::InstancesError,
+        failure::{InstanceFailure, Run},
+        launch::Launched,
+        monitor::Finding,
+    },
     model::{InstanceId, Line},
     store::{Instance, InstanceState, now},
 };
@@ -107,8 +112,8 @@ async fn try_record_finding(state: &mut WorkerState, id: &InstanceId, finding: F
             }
         }
         Finding::NotAlive(reason) => {
-            let ran = Duration::from_millis(now().abs_diff(row.created_at.max(row.not_before)));
-            let failure = InstanceFailure { ran, ..InstanceFailure::new(row.name(), reason) };
+            let run = Run::of_length(Duration::from_millis(now().abs_diff(row.created_at.max(row.not_before))));
+            let failure = InstanceFailure { run, ..InstanceFailure::new(row.name(), reason) };
             state.instance_failed(&row, failure).await;
         }
         Finding::Warning(reason) => report_warning(state, &row, reason).await,

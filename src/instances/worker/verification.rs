@@ -6,7 +6,11 @@ use futures_util::{StreamExt as _, stream};
 
 use super::state::WorkerState;
 use crate::{
-    instances::{container::failure_of, diagnosis::Diagnosis, failure::InstanceFailure},
+    instances::{
+        container::failure_of,
+        diagnosis::Diagnosis,
+        failure::{InstanceFailure, Run},
+    },
     model::ReleaseNumber,
     store::{App, Instance, InstanceState, now},
 };
@@ -24,11 +28,11 @@ pub(super) async fn find_overuses(state: &mut WorkerState, rows: &[Instance]) {
         let Some(overuse) = state.handle.overuse(&row.id).filter(|_| state.memory.failure(&row.id).is_none()) else {
             continue;
         };
-        let ran = Duration::from_millis(now().abs_diff(row.created_at.max(row.not_before)));
+        let run = Run::of_length(Duration::from_millis(now().abs_diff(row.created_at.max(row.not_before))));
         state
             .instance_failed(
                 row,
-                InstanceFailure { ran, ..InstanceFailure::new(row.name(), Diagnosis::overused(&overuse)) },
+                InstanceFailure { run, ..InstanceFailure::new(row.name(), Diagnosis::overused(&overuse)) },
             )
             .await;
     }
