@@ -17,6 +17,7 @@ mod lifetime;
 mod link;
 mod listeners;
 mod pool;
+mod priority;
 pub mod protocol;
 mod proxy;
 mod refusals;
@@ -40,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use error::RouterError;
 pub use link::{Link, LinkStatus};
+pub use priority::raise_priority;
 
 use crate::{config::Config, data_dir};
 

@@ -209,6 +209,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         CliCommand::Router => {
             trace();
             OomScore::Router.apply();
+            router::raise_priority();
             let runtime = runtime(1)?;
             let shutdown = runtime.block_on(async { on_signal() })?;
             let _guard = runtime.enter();

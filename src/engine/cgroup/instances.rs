@@ -11,6 +11,12 @@ use bollard::models::SystemInfoCgroupDriverEnum as CgroupDriver;
 
 use crate::cgroup::{Hierarchy, hierarchies, remove_group_and_below};
 
+/// CPU weight of all instances and tasks together, in the unit of version 1: the default of a process or group is 1024. An
+/// engine that is busy with many starts must not slow the apps down, while it needs some time, too.
+const CPU_SHARES: u32 = 4096;
+/// The same CPU weight in the unit of version 2, whose default is 100.
+const CPU_WEIGHT: u32 = 400;
+
 /// The control group of one owner's containers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnerGroup {
@@ -81,6 +87,7 @@ impl InstanceGroup {
         let all = memory.create_group(name)?;
         limit(memory, &all, Some(self.memory_mib))?;
         memory.delegate(&all);
+        weigh(&hierarchies, name)?;
         let of_owner = Hierarchy::create_below(&all, &owner.name)?;
         // A limit that was lowered below what is used is reached step by step, as containers end.
         limit(memory, &of_owner, owner.memory_mib.map(|limit| limit.max(used_mib(memory, &of_owner))))
@@ -106,13 +113,27 @@ fn used_mib(hierarchy: &Hierarchy, group: &Path) -> u64 {
 /// Limits the memory of a group, in MiB, unless it is limited so already.
 fn limit(hierarchy: &Hierarchy, group: &Path, mebibytes: Option<u64>) -> io::Result<()> {
     let (file, unlimited) = if hierarchy.unified { ("memory.max", "max") } else { ("memory.limit_in_bytes", "-1") };
-    let file = group.join(file);
-    let wanted = mebibytes.map_or_else(|| unlimited.to_owned(), |mebibytes| (mebibytes << 20).to_string());
-    let is_set = fs::read_to_string(&file).is_ok_and(|set| set.trim() == wanted);
-    if is_set {
+    set(&group.join(file), &mebibytes.map_or_else(|| unlimited.to_owned(), |mebibytes| (mebibytes << 20).to_string()))
+}
+
+/// Lets all containers together weigh more than one other process of the machine. Those of an owner weigh as much as those of
+/// another, however many they are.
+fn weigh(hierarchies: &[Hierarchy], name: &str) -> io::Result<()> {
+    // Without the controller for CPU, no group has a weight.
+    let Some(cpu) = hierarchies.iter().find(|one| one.controls("cpu") && one.is_of_the_machine()) else {
+        return Ok(());
+    };
+    let group = cpu.create_group(name)?;
+    let (file, weight) = if cpu.unified { ("cpu.weight", CPU_WEIGHT) } else { ("cpu.shares", CPU_SHARES) };
+    set(&group.join(file), &weight.to_string())
+}
+
+/// Writes a file of a group, unless it has this value.
+fn set(file: &Path, wanted: &str) -> io::Result<()> {
+    if fs::read_to_string(file).is_ok_and(|set| set.trim() == wanted) {
         return Ok(());
     }
-    fs::write(&file, wanted).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))
+    fs::write(file, wanted).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))
 }
 
 #[cfg(test)]
@@ -127,15 +148,20 @@ mod tests {
     fn groups_of_both_versions_are_limited_and_removed() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().to_str().unwrap();
-        for folder in ["memory", "v2"] {
+        for folder in ["memory", "cpu", "v2"] {
             fs::create_dir_all(dir.path().join(folder)).unwrap();
         }
         fs::write(dir.path().join("memory/release_agent"), "").unwrap();
+        fs::write(dir.path().join("cpu/release_agent"), "").unwrap();
         fs::write(dir.path().join("v2/cgroup.controllers"), "cpu memory\n").unwrap();
         let mounts = dir.path().join("mounts");
-        let first = format!("cgroup {root}/memory cgroup rw,memory 0 0\n");
+        let first =
+            format!("cgroup {root}/memory cgroup rw,memory 0 0\ncgroup {root}/cpu cgroup rw,relatime,cpu 0 0\n");
         let second = format!("cgroup2 {root}/v2 cgroup2 rw,nosuid 0 0\n");
-        for (table, folder, file) in [(first, "memory", "memory.limit_in_bytes"), (second, "v2", "memory.max")] {
+        for (table, folder, file, weight, weighs) in [
+            (first, "memory", "memory.limit_in_bytes", "cpu/paas-0-instances/cpu.shares", "4096"),
+            (second, "v2", "memory.max", "v2/paas-0-instances/cpu.weight", "400"),
+        ] {
             fs::write(&mounts, table).unwrap();
             let group = InstanceGroup::new("0", Some(CgroupDriver::CGROUPFS), 1024);
             let group = InstanceGroup { mounts: mounts.clone(), ..group };
@@ -143,10 +169,12 @@ mod tests {
             let all = dir.path().join(folder).join("paas-0-instances");
             let read = |path: &Path| fs::read_to_string(path.join(file)).unwrap();
             assert_eq!((read(&all), read(&all.join("owner-7"))), ("1073741824".into(), "67108864".into()));
+            let weight = dir.path().join(weight);
+            assert_eq!(fs::read_to_string(&weight).unwrap(), weighs);
             group.prepare(&owner("owner-7", None)).unwrap();
             assert!(["-1", "max"].contains(&&*read(&all.join("owner-7"))));
             // The kernel removes the files of a real group with its folder.
-            for file in [all.join(file), all.join("owner-7").join(file), all.join("cgroup.subtree_control")] {
+            for file in [weight, all.join(file), all.join("owner-7").join(file), all.join("cgroup.subtree_control")] {
                 let _ = fs::remove_file(file);
             }
             group.remove();
