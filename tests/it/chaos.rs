@@ -467,7 +467,7 @@ fn left_over(world: &World, engine: Option<&OwnEngine>, apps: &[App], networks: 
 
 /// Tries until it is true; fails with the last reason.
 fn in_the_end<T>(what: &str, mut check: impl FnMut() -> Result<T, String>) -> T {
-    let mut last = String::new();
+    let (begun, mut last) = (Instant::now(), String::new());
     let found = before_deadline(|| match check() {
         Ok(found) => Some(found),
         Err(reason) => {
@@ -475,6 +475,9 @@ fn in_the_end<T>(what: &str, mut check: impl FnMut() -> Result<T, String>) -> T 
             None
         }
     });
+    if begun.elapsed() > Duration::from_secs(20) {
+        eprintln!("{what}: for {} s: {last}", begun.elapsed().as_secs());
+    }
     found.unwrap_or_else(|| panic!("{what}: {last}"))
 }
 
