@@ -85,7 +85,10 @@ impl OwnEngine {
         let points: Vec<_> = mounts.lines().filter_map(|line| line.split(' ').nth(4)).collect();
         for (folder, what) in [("data/overlay2", "root file systems"), ("exec/netns", "network namespaces")] {
             let folder = self.dir.join(folder);
-            let mounted: Vec<_> = points.iter().filter(|point| Path::new(point).starts_with(&folder)).collect();
+            // An engine that dies while it prepares the layer below that of a new container leaves it mounted, for good.
+            let of_container =
+                |point: &&&str| Path::new(point).starts_with(&folder) && !point.ends_with("-init/merged");
+            let mounted: Vec<_> = points.iter().filter(of_container).collect();
             if mounted.len() > containers.len() {
                 found.push(format!(
                     "{} {what} are mounted of {} containers: {mounted:?}",
@@ -106,8 +109,10 @@ impl OwnEngine {
             }
         }
         let listed = run(Command::new("ip").args(["-oneline", "link", "show", "type", "veth"])).out;
-        // One more is that of the tests.
-        let pairs: Vec<_> = listed.lines().filter(|line| line.contains(": veth")).collect();
+        // An engine that dies before it has given a new pair to a container leaves both ends here, for good. One more interface is
+        // that of the tests.
+        let of_container = |line: &&str| line.contains(": veth") && line.contains("link-netnsid");
+        let pairs: Vec<_> = listed.lines().filter(of_container).collect();
         if pairs.len() > containers.len() {
             found.push(format!("{} network interfaces of {} containers: {pairs:#?}", pairs.len(), containers.len()));
         }
