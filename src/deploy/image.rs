@@ -68,12 +68,12 @@ impl Deployer {
         work: &Work,
     ) -> Result<CommitImage, DeployError> {
         let this = &self.0;
-        let is_live = app.current.is_some();
+        let live = failure::Live::of(app);
         let plan = work.cancel().run_until_cancelled(Box::pin(self.plan(app, checkout, progress))).await;
         let Plan { app_json, summary, without_web, method, source, key, env } =
             match plan.unwrap_or(Err(DeployError::Cancelled)) {
                 Ok(plan) => plan,
-                Err(error) => return Err(failure::report(work.explain(error), is_live, progress).await),
+                Err(error) => return Err(failure::report(work.explain(error), live, progress).await),
             };
         for warning in &source.warnings {
             progress.trouble(warning.as_str()).await;
@@ -85,7 +85,7 @@ impl Deployer {
         let build = this.store.begin_build(app.id, checkout.commit.clone(), key.clone(), by.to_owned(), stack).await?;
         let log = match BuildLog::open(self.build_log(app.id, build.number), progress).await {
             Ok(log) => log,
-            Err(error) => return Err(failure::report(error, is_live, progress).await),
+            Err(error) => return Err(failure::report(error, live, progress).await),
         };
         let image = match self.built_before(app, &key, reuse, log.progress()).await {
             Ok(Some(image)) => Ok(image),
@@ -100,7 +100,7 @@ impl Deployer {
                 Ok(CommitImage { manifest_digest, build: build.id, app_json, summary, without_web, log })
             }
             Err(error) => {
-                let reported = failure::report(error, is_live, log.progress()).await;
+                let reported = failure::report(error, live, log.progress()).await;
                 log.close().await;
                 Err(reported)
             }

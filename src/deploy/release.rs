@@ -29,7 +29,7 @@ impl Deployer {
     ) -> Result<(), DeployError> {
         let result = match self.release(app, &image, origin, work.cancel()).await {
             Ok(()) => Ok(()),
-            Err(error) => Err(failure::report(work.explain(error), app.current.is_some(), image.log.progress()).await),
+            Err(error) => Err(failure::report(work.explain(error), failure::Live::of(app), image.log.progress()).await),
         };
         image.log.close().await;
         result

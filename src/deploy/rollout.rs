@@ -27,6 +27,11 @@ impl Deployer {
             self.run_before_release(app, &phase, progress, cancel).await?;
             pause::at("before-rollout").await;
             progress.step(format!("Releasing v{number}")).await;
+            if app.current.is_some() && !app.stopped && app.writes() {
+                let text = "instances that write to a volume end before the new ones start: until these are healthy, requests \
+                            to them get 503";
+                progress.detail(text).await;
+            }
             Ok::<_, DeployError>(this.instances.rollout(app.id, number, progress, cancel).await?)
         };
         let live = live.await;

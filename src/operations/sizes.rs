@@ -60,11 +60,11 @@ pub struct LimitResources {
     #[serde(default)]
     pub part: SizedPart,
     /// CPU time, in thousandths of a CPU.
-    #[arg(long = "cpu", value_name = "CPUS")]
+    #[arg(long = "cpu", value_name = "CPUS", help = "CPU time, as a number of CPUs: 1.5")]
     #[serde(default)]
     pub cpu_millis: Option<CpuMillis>,
     /// Memory, in MiB.
-    #[arg(long = "memory", value_name = "MEMORY")]
+    #[arg(long = "memory", value_name = "MEMORY", help = "Memory: 512m, 1.5g")]
     #[serde(default)]
     pub memory_mib: Option<MemoryMib>,
     /// Name of a size that the operator has defined in paas.toml; `--cpu` and `--memory` change parts of it.
@@ -88,11 +88,11 @@ pub struct ReserveResources {
     #[serde(default)]
     pub part: SizedPart,
     /// CPU time, in thousandths of a CPU.
-    #[arg(long = "cpu", value_name = "CPUS")]
+    #[arg(long = "cpu", value_name = "CPUS", help = "CPU time, as a number of CPUs: 1.5")]
     #[serde(default)]
     pub cpu_millis: Option<CpuMillis>,
     /// Memory, in MiB.
-    #[arg(long = "memory", value_name = "MEMORY")]
+    #[arg(long = "memory", value_name = "MEMORY", help = "Memory: 512m, 1.5g")]
     #[serde(default)]
     pub memory_mib: Option<MemoryMib>,
     /// Replace no instances: the change takes effect when they are started the next time.

@@ -74,6 +74,11 @@ impl App {
             .fold(default, Duration::max)
     }
 
+    /// Whether any of its instances may write to a volume, or a folder of the machine.
+    pub fn writes(&self) -> bool {
+        self.mounts.iter().any(|mount| !mount.read_only)
+    }
+
     /// What is mounted into the instances of a process type.
     pub fn mounts_of(&self, process_type: &ProcessType) -> impl Iterator<Item = &Mount> {
         self.mounts.iter().filter(move |mount| mount.is_for(process_type))

@@ -237,13 +237,22 @@ impl Shared {
 
     async fn end(&self, container: &ContainerId, ending: Ending) -> End {
         match ending {
-            Ending::Itself(Some(code)) => End { status: Some(code), message: None },
+            Ending::Itself(Some(code)) => End { status: Some(code), message: self.memory_message(container).await },
             Ending::Itself(None) => End::because("its container was removed by someone else"),
             Ending::Stopped(reason) => {
                 self.make_ended(container).await;
                 End::because(reason)
             }
         }
+    }
+
+    /// What to tell if a process of an ended container was killed because it was out of memory.
+    async fn memory_message(&self, container: &ContainerId) -> Option<String> {
+        let ended = self.runtime.observe(container.as_str()).await.ok()??;
+        let limit = ended.memory_mib.map_or_else(String::new, |limit| format!(" (limit {limit} MiB)"));
+        let text =
+            format!("it ran out of memory{limit}: use less, or have more: resource:limit APP --tasks --memory 1g");
+        ended.oom_killed.then_some(text)
     }
 
     /// Waits until a container has ended; returns its exit code, and `None` if it was removed.
