@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::{error::InstancesError, shared::Shared};
-use crate::{engine::ContainerId, store::Instance};
+use crate::{
+    engine::ContainerId,
+    store::{App, AppId, Instance},
+};
 
 /// How an instance that is retiring leaves the route table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +21,18 @@ pub(super) enum Unrouting {
 
 /// Exit status of a container whose first process was killed by SIGKILL, as a shell has it.
 const KILLED: i64 = 137;
+
+/// Time between two looks whether the app is being destroyed.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Waits until the app has been in destruction for the grace period of the configuration: what the app itself had set could be
+/// an hour.
+async fn is_no_longer_wanted(shared: &Shared, app: AppId) {
+    while !matches!(shared.store.app(app).await, Ok(Some(App { destroying: true, .. }))) {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+    tokio::time::sleep(shared.config.instances.stop_grace()).await;
+}
 
 /// Takes a retiring instance out of the route table, drains and stops it, and removes its container and its row.
 pub(super) async fn tear_down(shared: &Shared, row: &Instance, unrouting: Unrouting) -> Result<(), InstancesError> {
@@ -34,7 +49,13 @@ pub(super) async fn tear_down(shared: &Shared, row: &Instance, unrouting: Unrout
         let app = shared.store.app(row.app).await?.filter(|app| !app.destroying);
         let limit = app.and_then(|app| app.checks.wait_to_retire);
         let limit = limit.unwrap_or_else(|| Duration::from_secs(limits.drain_seconds));
-        if tokio::time::timeout(limit, drained).await.is_err() {
+        let ends = async {
+            tokio::select! {
+                () = drained => {}
+                () = is_no_longer_wanted(shared, row.app) => {}
+            }
+        };
+        if tokio::time::timeout(limit, ends).await.is_err() {
             tracing::warn!(instance = %row.id, "the instance was not drained in time; stopping it");
         }
     }
@@ -42,7 +63,10 @@ pub(super) async fn tear_down(shared: &Shared, row: &Instance, unrouting: Unrout
     let app = shared.store.app(row.app).await?;
     let grace = app.as_ref().map_or(limits.stop_grace(), |app| app.stop_grace(&row.process_type, limits.stop_grace()));
     let began = Instant::now();
-    shared.runtime.stop(&container, grace).await?;
+    tokio::select! {
+        stopped = shared.runtime.stop(&container, grace) => stopped?,
+        () = is_no_longer_wanted(shared, row.app) => shared.runtime.kill(&container).await?,
+    }
     shared.pumps.finish(row).await;
     if let Some(app) = &app
         && began.elapsed() >= grace

@@ -93,7 +93,7 @@ fn processes_behind_package_managers_are_asked_once_and_end_well() {
 
 #[test]
 fn an_instance_that_does_not_end_in_time_is_killed_and_its_log_says_so() {
-    let world = World::new();
+    let world = World::with("[instances]\nstop_grace_seconds = 1\n");
     let deaf = "trap '' TERM; echo ready; while :; do sleep 1; done";
     let folder = world.repository("deaf", &[("Procfile", &format!("worker: {deaf}\n"))]);
     world.push(&folder).success();
@@ -104,6 +104,12 @@ fn an_instance_that_does_not_end_in_time_is_killed_and_its_log_says_so() {
     eventually("it is removed", || world.containers("instance").is_empty().then_some(()));
     let text = "paas[worker.1]: Did not end within 1 s and was killed; ps:set deaf stop-timeout worker=SECONDS";
     world.paas(&["logs", "deaf"]).success().prints(text);
+
+    // Nobody waits an hour for an app that is destroyed.
+    world.paas(&["ps:set", "deaf", "stop-timeout", "worker=3600"]).success();
+    world.paas(&["ps:start", "deaf"]).success();
+    world.paas(&["apps:destroy", "deaf", "--force"]).success();
+    assert!(world.containers("instance").is_empty());
 }
 
 /// The pool of a Celery worker is left to the worker, which waits until its task is done.

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Number of open files and mappings of a container that are looked at: each costs, and a container may have millions.
-const MAX_LOOKED_AT: usize = 65_536;
+const MAX_LOOKED_AT: usize = 1 << 20;
 
 /// Bytes of the removed files that processes of a container have open, in its own layer and in these folders. `pid` is its first
 /// process. 0 if its processes cannot be found here. Blocks.
@@ -34,6 +34,9 @@ pub(super) fn removed_files(pid: u32, container: &str, volumes: &[PathBuf]) -> u
             removed.insert(about.ino(), about.blocks().saturating_mul(512));
         }
     }
+    for (number, bytes) in processes.lines().flat_map(mappings_without_leader).take(MAX_LOOKED_AT) {
+        removed.entry(number).or_insert(bytes);
+    }
     removed.into_values().fold(0, u64::saturating_add)
 }
 
@@ -51,26 +54,58 @@ fn process_files(groups: &str, container: &str, hierarchies: &[Hierarchy]) -> Ve
     groups.lines().filter(|line| is_in_container(line, container)).filter_map(of_group).collect()
 }
 
-/// Links to what a process has open, and to what it has mapped and is removed.
+/// Links to what the threads of a process have open, which need not be the same, and to what it has mapped and is removed.
 fn open_files(pid: &str) -> impl Iterator<Item = PathBuf> + use<> {
     let process = Path::new("/proc").join(pid);
-    let open = fs::read_dir(process.join("fd")).into_iter().flatten().flatten().map(|entry| entry.path());
-    let maps = fs::read(process.join("maps")).unwrap_or_default();
-    let mapped: Vec<_> = String::from_utf8_lossy(&maps).lines().filter_map(removed_mapping).collect();
-    open.chain(mapped.into_iter().map(move |range| process.join("map_files").join(range)))
+    let entries = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let open = entries(process.join("task")).flat_map(move |thread| entries(thread.join("fd")));
+    let mapped = removed_mappings(&process.join("maps"));
+    let file = move |Mapping { start, end, .. }| process.join("map_files").join(format!("{start:x}-{end:x}"));
+    open.chain(mapped.into_iter().map(file))
 }
 
-/// Name in `/proc/PID/map_files` of a mapping in a line of `/proc/PID/maps`, if its file is removed (proc_pid_maps(5)).
-fn removed_mapping(line: &str) -> Option<String> {
+/// Numbers and lengths of the removed files that a process has mapped whose first thread has ended, while others go on. Nothing
+/// tells how much of their space is taken.
+fn mappings_without_leader(pid: &str) -> impl Iterator<Item = (u64, u64)> + use<> {
+    let process = Path::new("/proc").join(pid);
+    let has_leader = fs::read(process.join("maps")).is_ok_and(|maps| !maps.is_empty());
+    let threads = fs::read_dir(process.join("task")).into_iter().flatten().flatten().filter(|_| !has_leader);
+    // All threads have the same memory.
+    let mapped = threads.map(|thread| removed_mappings(&thread.path().join("maps"))).find(|mapped| !mapped.is_empty());
+    mapped.unwrap_or_default().into_iter().map(|mapping| (mapping.file, mapping.end - mapping.start))
+}
+
+/// A mapping of a removed file (proc_pid_maps(5)).
+#[derive(Debug, PartialEq, Eq)]
+struct Mapping {
+    start: u64,
+    end: u64,
+    /// Number of the file on its disk.
+    file: u64,
+}
+
+fn removed_mappings(maps: &Path) -> Vec<Mapping> {
+    let maps = fs::read(maps).unwrap_or_default();
+    String::from_utf8_lossy(&maps).lines().filter_map(removed_mapping).collect()
+}
+
+/// The mapping in a line of `maps`, if its file is removed, and was on a disk.
+fn removed_mapping(line: &str) -> Option<Mapping> {
     let (range, rest) = line.split_once(' ')?;
     let (start, end) = range.split_once('-')?;
-    // Here the addresses have no zeros in front.
-    let [start, end] = [start, end].map(|address| u64::from_str_radix(address, 16).ok());
-    rest.ends_with(" (deleted)").then_some(format!("{:x}-{:x}", start?, end?))
+    let address = |text| u64::from_str_radix(text, 16).ok();
+    let (file, name) = rest.split_ascii_whitespace().nth(3).zip(rest.strip_suffix(" (deleted)"))?;
+    let in_memory = ["/memfd:", "/SYSV", "/dev/"].iter().any(|prefix| name.contains(&format!(" {prefix}")));
+    (!in_memory).then_some(Mapping { start: address(start)?, end: address(end)?, file: file.parse().ok()? })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::{BufRead as _, BufReader},
+        process::{Command, Stdio},
+    };
+
     use super::*;
 
     #[test]
@@ -88,7 +123,9 @@ mod tests {
     #[test]
     fn mappings_of_removed_files_are_found() {
         let line = "00400000-7f0000001000 rw-s 00000000 00:2a 1234   /tmp/big (deleted)";
-        assert_eq!(removed_mapping(line).as_deref(), Some("400000-7f0000001000"));
+        let mapping = Mapping { start: 0x40_0000, end: 0x7f00_0000_1000, file: 1234 };
+        assert_eq!(removed_mapping(line), Some(mapping));
+        assert_eq!(removed_mapping("00400000-00401000 rw-s 00000000 00:01 5   /memfd:x (deleted)"), None);
         assert_eq!(removed_mapping("00400000-00401000 r-xp 00000000 08:01 9   /bin/sh"), None);
         assert_eq!(removed_mapping("(deleted)"), None);
     }
@@ -100,5 +137,39 @@ mod tests {
         let pid = std::process::id().to_string();
         assert!(open_files(&pid).filter_map(|path| fs::metadata(path).ok()).any(|about| about.ino() == ino));
         assert_eq!(open_files("0").count(), 0);
+    }
+
+    /// A thread holds a removed file, and the first thread of its process ends.
+    const HOLDER: &str = "
+import ctypes, mmap, os, tempfile, threading
+def hold():
+    file = tempfile.TemporaryFile(dir='/var/tmp')
+    os.posix_fallocate(file.fileno(), 0, 1 << 20)
+    mapped = mmap.mmap(file.fileno(), 1 << 20)
+    print(os.fstat(file.fileno()).st_ino, flush=True)
+    threading.Event().wait()
+threading.Thread(target=hold).start()
+ctypes.CDLL(None).syscall(93 if os.uname().machine == 'aarch64' else 60, 0)
+";
+
+    #[test]
+    fn what_threads_have_is_listed_when_the_first_one_has_ended() {
+        let mut child = Command::new("/usr/bin/python3");
+        child.args(["-c", HOLDER]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = child.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let number: u64 = line.trim().parse().unwrap();
+        let pid = child.id().to_string();
+        // It ends a moment later.
+        while fs::read(format!("/proc/{pid}/maps")).is_ok_and(|maps| !maps.is_empty()) {
+            std::thread::yield_now();
+        }
+        let open = open_files(&pid).filter_map(|path| fs::metadata(path).ok()).any(|about| about.ino() == number);
+        let mapped = mappings_without_leader(&pid).find(|(file, _)| *file == number);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(open);
+        assert_eq!(mapped, Some((number, 1 << 20)));
     }
 }
