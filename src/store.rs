@@ -53,7 +53,7 @@ pub use ids::{AppId, BuildId, EventId, KeyId, UserId, VolumeId};
 pub use instances::{Instance, InstanceState, NewInstance};
 pub use keys::{AddedKey, Key, NewKey};
 pub use links::{Link, Links};
-pub use members::Member;
+pub use members::{Changer, Member};
 pub use networks::AllowedTarget;
 pub use offered_images::OfferedImage;
 pub use placement::Placement;

@@ -17,7 +17,7 @@ pub(super) enum AccessCommand {
     /// Take a user's role in an app away.
     #[command(name = "access:remove", alias = "acl:remove", after_help = "Example: access:remove my-app alice")]
     Remove(RemoveMember),
-    /// Give an app to another owner; earlier owners become operators.
+    /// Make a user the only owner of an app; earlier owners become operators. An owner takes an app; only an admin gives it away.
     #[command(name = "access:transfer", after_help = "Example: access:transfer my-app alice")]
     Transfer(TransferApp),
 }

@@ -91,7 +91,7 @@ impl Authorization<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{AppId, NewKey, UserId};
+    use crate::store::{AppId, Changer, NewKey, UserId};
 
     struct Fixture {
         store: Store,
@@ -172,7 +172,8 @@ mod tests {
         assert_eq!(f.ask(&ann, "shop", Right::Own).await, Ok(app));
         let bob = f.caller("bob", false, Some((app, Role::Viewer))).await;
         assert_eq!(f.ask(&bob, "shop", Right::View).await, Ok(app));
-        f.store.remove_member(app, bob.actor.user.unwrap()).await.unwrap();
+        let admin = Changer { user: None, admin: true };
+        f.store.remove_member(app, bob.actor.user.unwrap(), admin).await.unwrap();
         assert_eq!(f.ask(&bob, "shop", Right::View).await.unwrap_err().0, FailureKind::NotFound);
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{context::Context, failure::Result, operation::Operation, time::Time};
 use crate::{
     model::{AppName, Right, Role, UserName},
-    store::{App, Effect, Member},
+    store::{App, Changer, Effect, Member},
 };
 
 /// A member of an app.
@@ -41,6 +41,10 @@ impl Members {
 pub(super) async fn members(context: &Context<'_>, app: &App) -> Result<Vec<MemberInfo>> {
     let info = |Member { user, role, machine, since }| MemberInfo { user, role, machine, since: Time(since) };
     Ok(context.store.members(app.id).await?.into_iter().map(info).collect())
+}
+
+fn changer(context: &Context<'_>) -> Changer {
+    Changer { user: context.caller.actor.user, admin: context.caller.admin }
 }
 
 /// Lists the members of an app.
@@ -97,7 +101,7 @@ impl Operation for AddMember {
     async fn run(self, context: &Context<'_>, app: App) -> Result<Members> {
         let user = context.store.user_named(self.user).await?;
         match self.role {
-            Some(role) => context.store.set_member(app.id, user.id, role).await?,
+            Some(role) => context.store.set_member(app.id, user.id, role, changer(context)).await?,
             None => context.store.add_member(app.id, user.id, Role::Deployer).await?,
         }
         Members::of(context, app).await
@@ -131,12 +135,13 @@ impl Operation for RemoveMember {
 
     async fn run(self, context: &Context<'_>, app: App) -> Result<Members> {
         let user = context.store.user_named(self.user).await?;
-        context.store.remove_member(app.id, user.id).await?;
+        context.store.remove_member(app.id, user.id, changer(context)).await?;
         Members::of(context, app).await
     }
 }
 
-/// Gives an app to another owner; earlier owners stay members, as operators.
+/// Makes a user the only owner of an app; earlier owners stay members, as operators. Owners take an app for themselves; only an
+/// admin gives it to somebody else.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
 #[serde(deny_unknown_fields)]
 pub struct TransferApp {
@@ -163,7 +168,7 @@ impl Operation for TransferApp {
 
     async fn run(self, context: &Context<'_>, app: App) -> Result<Members> {
         let user = context.store.user_named(self.user).await?;
-        context.store.transfer(app.id, user.id).await?;
+        context.store.transfer(app.id, user.id, changer(context)).await?;
         Members::of(context, app).await
     }
 }

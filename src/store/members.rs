@@ -29,6 +29,35 @@ pub struct Member {
     pub since: Millis,
 }
 
+/// Who changes the members of an app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Changer {
+    /// User; `None` for the local socket.
+    pub user: Option<UserId>,
+    /// Whether an admin acts.
+    pub admin: bool,
+}
+
+impl Changer {
+    /// Refuses that the app comes to count against a user who does not act, unless an admin does.
+    fn check(self, t: &Transaction<'_>, app: AppId, next: UserId) -> Result<()> {
+        if self.admin || self.user == Some(next) {
+            return Ok(());
+        }
+        let owns = role(t, app, next)? == Some(Role::Owner);
+        let (next, app) = (users::with_id(t, next)?.name, app_name(t, app)?);
+        let takes = format!("takes it with access:transfer {app} {next}");
+        let remedy = if owns {
+            format!("{next} {takes}")
+        } else {
+            format!("make {next} an owner (access:add {app} {next} owner), who then {takes}")
+        };
+        Err(StoreError::Refused(format!(
+            "{app} would count against {next}, and only {next} or an admin may do that; {remedy}"
+        )))
+    }
+}
+
 /// What an app counts for against its owner.
 const OWNED: [Resource; 8] = [
     Resource::Apps,
@@ -65,7 +94,8 @@ fn refuse_only_owner(t: &Transaction<'_>, app: AppId, user: UserId) -> Result<()
     }
     let (user, app) = (users::with_id(t, user)?.name, app_name(t, app)?);
     Err(StoreError::Refused(format!(
-        "{user} is the only owner of {app}; access:transfer {app} USER gives it to another user first"
+        "{user} is the only owner of {app}; make another user an owner first (access:add {app} USER owner), who then takes it with \
+         access:transfer {app} USER"
     )))
 }
 
@@ -103,9 +133,9 @@ pub(super) fn raise(t: &Transaction<'_>, app: AppId, user: UserId, to: Role) -> 
     put(t, app, user, to)
 }
 
-/// Runs `work`, which changes the members of the app. Refused if the app then counts against another user, who may not have what
-/// it has. In that case it is run twice: what that user has is measured before it.
-fn change(t: &Transaction<'_>, limits: &Limits, app: AppId, work: impl Fn() -> Result<()>) -> Result<()> {
+/// Runs `work`, which changes the members of the app. Refused if the app then counts against another user, who does not act or
+/// may not have what it has. In that case it is run twice: what that user has is measured before it.
+fn change(t: &Transaction<'_>, limits: &Limits, app: AppId, by: Changer, work: impl Fn() -> Result<()>) -> Result<()> {
     let before = quotas::owner(t, app)?;
     t.execute_batch("SAVEPOINT members")?;
     work()?;
@@ -114,6 +144,9 @@ fn change(t: &Transaction<'_>, limits: &Limits, app: AppId, work: impl Fn() -> R
         return Ok(t.execute_batch("RELEASE members")?);
     }
     t.execute_batch("ROLLBACK TO members; RELEASE members")?;
+    if let Some(next) = after {
+        by.check(t, app, next)?;
+    }
     quotas::within_owner(t, limits, after, None, &OWNED, work)
 }
 
@@ -164,10 +197,10 @@ impl Store {
     }
 
     /// Adds a member or changes its role. Refused if it would take the last owner away, or if the app then counts against a user
-    /// who may not have what it has.
-    pub async fn set_member(&self, app: AppId, user: UserId, role: Role) -> Result<()> {
+    /// who does not act or may not have what it has.
+    pub async fn set_member(&self, app: AppId, user: UserId, role: Role, by: Changer) -> Result<()> {
         let limits = self.limits();
-        self.transact(move |t, _| change(t, &limits, app, || set(t, app, user, role))).await
+        self.transact(move |t, _| change(t, &limits, app, by, || set(t, app, user, role))).await
     }
 
     /// Adds a member; one who has a role already keeps it.
@@ -179,11 +212,12 @@ impl Store {
         .await
     }
 
-    /// Removes a member. Refused for the last owner, and if the app then counts against a user who may not have what it has.
-    pub async fn remove_member(&self, app: AppId, user: UserId) -> Result<()> {
+    /// Removes a member. Refused for the last owner, and if the app then counts against a user who does not act or may not have
+    /// what it has.
+    pub async fn remove_member(&self, app: AppId, user: UserId, by: Changer) -> Result<()> {
         let limits = self.limits();
         self.transact(move |t, _| {
-            change(t, &limits, app, || {
+            change(t, &limits, app, by, || {
                 refuse_only_owner(t, app, user)?;
                 if t.execute("DELETE FROM members WHERE app = ?1 AND user = ?2", (app.0, user.0))? == 0 {
                     let (user, app) = (users::with_id(t, user)?.name, app_name(t, app)?);
@@ -197,12 +231,12 @@ impl Store {
         .await
     }
 
-    /// Makes the user the app's only owner; earlier owners become operators. Refused if the user may not have what the app
-    /// has.
-    pub async fn transfer(&self, app: AppId, user: UserId) -> Result<()> {
+    /// Makes the user the app's only owner; earlier owners become operators. Refused if the app then counts against a user who
+    /// does not act or may not have what it has.
+    pub async fn transfer(&self, app: AppId, user: UserId, by: Changer) -> Result<()> {
         let limits = self.limits();
         self.transact(move |t, _| {
-            change(t, &limits, app, || {
+            change(t, &limits, app, by, || {
                 put(t, app, user, Role::Owner)?;
                 t.execute(
                     "UPDATE members SET role = 'operator', since = ?3 WHERE app = ?1 AND user != ?2 AND role = 'owner'",

@@ -25,6 +25,9 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::model::{Address, Digest, Distribution, ProcessType, ReleaseManifest, Role, Secret};
 
+/// For tests of what is the same whoever acts.
+const ADMIN: Changer = Changer { user: None, admin: true };
+
 struct Fixture {
     store: Store,
     dir: tempfile::TempDir,

@@ -47,7 +47,10 @@ fn an_owner_meets_the_limits_while_another_deploys() {
     refused(&as_ada(&["apps:create", "three"]), "ada may have 2 apps, and this would make it 3; quota shows");
     let third = world.repository("three", &[("Procfile", &version(1))]);
     world.push_as(&ada, &third).failure().prints("ada may have 2 apps");
-    world.ssh_as(&bob, &["access:transfer", "theirs", "ada"]).failure().prints("ada may have 2 apps");
+    world.ssh_as(&bob, &["access:transfer", "theirs", "ada"]).failure().prints("only ada or an admin may do that");
+    world.ssh_as(&bob, &["access:add", "theirs", "ada", "owner"]).success();
+    as_ada(&["access:transfer", "theirs", "ada"]).failure().prints("ada may have 2 apps");
+    world.ssh_as(&bob, &["access:remove", "theirs", "ada"]).success();
 
     // Ports.
     let port = |n: u16| {

@@ -78,7 +78,11 @@ fn members_do_what_their_role_allows() {
     as_ann(&["access:remove", "shop", "ann"]).failure().prints("only owner");
     as_ann(&["access:add", "shop", "carol", "viewer"]).failure().prints("no user named carol");
     as_ann(&["access:add", "shop", "bob", "king"]).failure().prints("is not a role; use viewer");
-    as_ann(&["access:transfer", "shop", "bob"]).success();
+    as_ann(&["access:transfer", "shop", "bob"]).failure().prints("make bob an owner (access:add shop bob owner)");
+    denied(&as_bob(&["access:transfer", "shop", "bob"]), "owner");
+    as_ann(&["access:add", "shop", "bob", "owner"]).success();
+    as_ann(&["access:remove", "shop", "ann"]).failure().prints("bob takes it with access:transfer shop bob");
+    as_bob(&["access:transfer", "shop", "bob"]).success();
     let info = as_bob(&["apps:info", "shop", "--format", "json"]).success().json();
     let members: Vec<_> = info["members"].as_array().unwrap().iter().map(|it| (&it["user"], &it["role"])).collect();
     assert_eq!(info["owner"], "bob");

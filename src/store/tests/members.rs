@@ -20,7 +20,7 @@ async fn members_are_listed_by_role_then_by_name() {
         [("zoe", Role::Owner), ("bob", Role::Viewer), ("carol", Role::Operator), ("adam", Role::Operator)]
     {
         let user = f.user(name).await;
-        f.store.set_member(app, user.id, role).await.unwrap();
+        f.store.set_member(app, user.id, role, ADMIN).await.unwrap();
         assert_eq!(f.store.role(app, user.id).await.unwrap(), Some(role));
         assert_eq!(f.store.roles_of(user.id).await.unwrap(), BTreeMap::from([(app, role)]));
     }
@@ -43,21 +43,22 @@ async fn the_last_owner_keeps_the_role() {
     let f = fixture();
     let (alice, bob) = (f.user("alice").await, f.user("bob").await);
     let app = f.owned_app("shop", &alice).await.id;
-    f.store.set_member(app, bob.id, Role::Operator).await.unwrap();
-    let expected = "alice is the only owner of shop; access:transfer shop USER gives it to another user first";
-    let error = f.store.set_member(app, alice.id, Role::Operator).await.unwrap_err();
+    f.store.set_member(app, bob.id, Role::Operator, ADMIN).await.unwrap();
+    let expected = "alice is the only owner of shop; make another user an owner first (access:add shop USER owner), who then takes \
+                    it with access:transfer shop USER";
+    let error = f.store.set_member(app, alice.id, Role::Operator, ADMIN).await.unwrap_err();
     assert!(matches!(error, StoreError::Refused(_)));
     assert_eq!(error.to_string(), expected);
-    let error = f.store.remove_member(app, alice.id).await.unwrap_err();
+    let error = f.store.remove_member(app, alice.id, ADMIN).await.unwrap_err();
     assert!(matches!(error, StoreError::Refused(_)));
     assert_eq!(error.to_string(), expected);
 
-    f.store.set_member(app, alice.id, Role::Owner).await.unwrap();
-    f.store.set_member(app, bob.id, Role::Owner).await.unwrap();
-    f.store.set_member(app, alice.id, Role::Viewer).await.unwrap();
-    f.store.remove_member(app, alice.id).await.unwrap();
+    f.store.set_member(app, alice.id, Role::Owner, ADMIN).await.unwrap();
+    f.store.set_member(app, bob.id, Role::Owner, ADMIN).await.unwrap();
+    f.store.set_member(app, alice.id, Role::Viewer, ADMIN).await.unwrap();
+    f.store.remove_member(app, alice.id, ADMIN).await.unwrap();
     assert_eq!(names(&f.store.members(app).await.unwrap()), [("bob", Role::Owner)]);
-    let error = f.store.remove_member(app, alice.id).await.unwrap_err();
+    let error = f.store.remove_member(app, alice.id, ADMIN).await.unwrap_err();
     assert!(matches!(error, StoreError::NotFound(_)));
     assert!(error.to_string().starts_with("alice is not a member of shop; "), "{error}");
 }
@@ -67,17 +68,62 @@ async fn a_transfer_makes_one_owner_of_all() {
     let f = fixture();
     let (alice, bob, carol) = (f.user("alice").await, f.user("bob").await, f.user("carol").await);
     let app = f.owned_app("shop", &alice).await.id;
-    f.store.set_member(app, bob.id, Role::Owner).await.unwrap();
-    f.store.set_member(app, carol.id, Role::Viewer).await.unwrap();
-    f.store.transfer(app, carol.id).await.unwrap();
+    f.store.set_member(app, bob.id, Role::Owner, ADMIN).await.unwrap();
+    f.store.set_member(app, carol.id, Role::Viewer, ADMIN).await.unwrap();
+    f.store.transfer(app, carol.id, ADMIN).await.unwrap();
     let expected = [("carol", Role::Owner), ("alice", Role::Operator), ("bob", Role::Operator)];
     assert_eq!(names(&f.store.members(app).await.unwrap()), expected);
-    f.store.transfer(app, carol.id).await.unwrap();
+    f.store.transfer(app, carol.id, ADMIN).await.unwrap();
     assert_eq!(names(&f.store.members(app).await.unwrap()), expected);
 
     let unowned = f.app("unowned").await.id;
-    f.store.transfer(unowned, bob.id).await.unwrap();
+    f.store.transfer(unowned, bob.id, ADMIN).await.unwrap();
     assert_eq!(names(&f.store.members(unowned).await.unwrap()), [("bob", Role::Owner)]);
+}
+
+fn refused(result: Result<()>) -> String {
+    match result {
+        Err(StoreError::Refused(message)) => message,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_app_is_taken_by_its_next_owner_or_given_by_an_admin() {
+    let f = fixture();
+    let (eve, bob, carol) = (f.user("eve").await, f.user("bob").await, f.user("carol").await);
+    let by = |user: &User| Changer { user: Some(user.id), admin: false };
+    let app = f.owned_app("shop", &eve).await.id;
+    let owner = async || f.store.owners().await.unwrap().remove(&app).unwrap().to_string();
+    let what = "shop would count against bob, and only bob or an admin may do that; ";
+    assert_eq!(
+        refused(f.store.transfer(app, bob.id, by(&eve)).await),
+        format!("{what}make bob an owner (access:add shop bob owner), who then takes it with access:transfer shop bob")
+    );
+    assert_eq!(names(&f.store.members(app).await.unwrap()), [("eve", Role::Owner)], "nothing has changed");
+    let nobody = Changer { user: None, admin: false };
+    assert!(refused(f.store.transfer(app, bob.id, nobody).await).starts_with(what));
+
+    f.store.set_member(app, bob.id, Role::Owner, by(&eve)).await.unwrap();
+    f.store.set_member(app, carol.id, Role::Owner, by(&eve)).await.unwrap();
+    f.set_since(bob.id, now() + 1).await;
+    f.set_since(carol.id, now() + 2).await;
+    let takes = format!("{what}bob takes it with access:transfer shop bob");
+    for other in [&eve, &carol] {
+        assert_eq!(refused(f.store.transfer(app, bob.id, by(other)).await), takes);
+        assert_eq!(refused(f.store.remove_member(app, eve.id, by(other)).await), takes);
+        assert_eq!(refused(f.store.set_member(app, eve.id, Role::Viewer, by(other)).await), takes);
+    }
+    assert_eq!(owner().await, "eve");
+    f.store.remove_member(app, carol.id, by(&eve)).await.unwrap();
+    f.store.transfer(app, bob.id, by(&bob)).await.unwrap();
+    assert_eq!(names(&f.store.members(app).await.unwrap()), [("bob", Role::Owner), ("eve", Role::Operator)]);
+
+    f.store.set_member(app, carol.id, Role::Owner, by(&bob)).await.unwrap();
+    f.store.remove_member(app, bob.id, by(&carol)).await.unwrap();
+    assert_eq!(owner().await, "carol", "her own act");
+    f.store.transfer(app, eve.id, ADMIN).await.unwrap();
+    assert_eq!(owner().await, "eve");
 }
 
 #[tokio::test]
@@ -86,12 +132,12 @@ async fn the_owner_of_an_app_is_the_one_who_became_it_first() {
     let (zoe, bob) = (f.user("zoe").await, f.user("bob").await);
     let app = f.owned_app("shop", &zoe).await.id;
     // Bob was a member long before he became an owner.
-    f.store.set_member(app, bob.id, Role::Operator).await.unwrap();
+    f.store.set_member(app, bob.id, Role::Operator, ADMIN).await.unwrap();
     f.set_since(bob.id, 1).await;
     f.set_since(zoe.id, 2).await;
-    f.store.set_member(app, bob.id, Role::Owner).await.unwrap();
+    f.store.set_member(app, bob.id, Role::Owner, ADMIN).await.unwrap();
     assert_eq!(f.store.owners().await.unwrap()[&app].as_str(), "zoe");
-    f.store.set_member(app, zoe.id, Role::Owner).await.unwrap();
+    f.store.set_member(app, zoe.id, Role::Owner, ADMIN).await.unwrap();
     assert_eq!(f.store.owners().await.unwrap()[&app].as_str(), "zoe", "the same role again changes nothing");
     f.set_since(bob.id, 1).await;
     assert_eq!(f.store.owners().await.unwrap()[&app].as_str(), "bob");
@@ -102,9 +148,9 @@ async fn members_must_exist_and_go_with_their_app() {
     let f = fixture();
     let alice = f.user("alice").await;
     let app = f.owned_app("shop", &alice).await.id;
-    let error = f.store.set_member(app, UserId(99), Role::Viewer).await.unwrap_err();
+    let error = f.store.set_member(app, UserId(99), Role::Viewer, ADMIN).await.unwrap_err();
     assert!(matches!(error, StoreError::NotFound(_)), "{error}");
-    let error = f.store.set_member(AppId(99), alice.id, Role::Viewer).await.unwrap_err();
+    let error = f.store.set_member(AppId(99), alice.id, Role::Viewer, ADMIN).await.unwrap_err();
     assert!(matches!(error, StoreError::NotFound(_)), "{error}");
     let unknown = f.store.create_app("api".parse().unwrap(), Some(UserId(99)), 10_000..=10_009, vec![]).await;
     assert!(matches!(unknown, Err(StoreError::NotFound(_))));

@@ -118,9 +118,9 @@ async fn an_app_is_not_given_to_somebody_who_may_not_have_it() {
     f.try_app("one", &bob).await.unwrap();
     f.try_app("two", &bob).await.unwrap();
     let third = f.try_app("three", &ada).await.unwrap();
-    assert!(refused(f.store.transfer(third.id, bob.id).await).starts_with("bob may have 2 apps"));
-    f.store.set_member(third.id, bob.id, Role::Operator).await.unwrap();
-    f.store.set_member(third.id, bob.id, Role::Owner).await.unwrap();
+    assert!(refused(f.store.transfer(third.id, bob.id, ADMIN).await).starts_with("bob may have 2 apps"));
+    f.store.set_member(third.id, bob.id, Role::Operator, ADMIN).await.unwrap();
+    f.store.set_member(third.id, bob.id, Role::Owner, ADMIN).await.unwrap();
     let owner = f.store.owners().await.unwrap().remove(&third.id).unwrap();
     assert_eq!(owner.as_str(), "ada", "it counts against the first of its owners");
 }
@@ -133,16 +133,16 @@ async fn an_owner_does_not_leave_an_app_to_one_who_may_not_have_it() {
         f.try_app(name, &bob).await.unwrap();
     }
     let third = f.try_app("three", &ada).await.unwrap();
-    f.store.set_member(third.id, bob.id, Role::Owner).await.unwrap();
+    f.store.set_member(third.id, bob.id, Role::Owner, ADMIN).await.unwrap();
     let text = "bob may have 2 apps, and this would make it 3; quota shows";
-    assert!(refused(f.store.remove_member(third.id, ada.id).await).starts_with(text));
-    assert!(refused(f.store.set_member(third.id, ada.id, Role::Operator).await).starts_with(text));
+    assert!(refused(f.store.remove_member(third.id, ada.id, ADMIN).await).starts_with(text));
+    assert!(refused(f.store.set_member(third.id, ada.id, Role::Operator, ADMIN).await).starts_with(text));
     let members = f.store.members(third.id).await.unwrap();
     assert_eq!(members.iter().filter(|member| member.role == Role::Owner).count(), 2, "nothing has changed");
-    f.store.remove_member(third.id, bob.id).await.unwrap();
-    f.store.set_member(third.id, bob.id, Role::Owner).await.unwrap();
+    f.store.remove_member(third.id, bob.id, ADMIN).await.unwrap();
+    f.store.set_member(third.id, bob.id, Role::Owner, ADMIN).await.unwrap();
     f.store.set_quotas(bob.id, BTreeMap::from([(Resource::Apps, Some(3))])).await.unwrap();
-    f.store.remove_member(third.id, ada.id).await.unwrap();
+    f.store.remove_member(third.id, ada.id, ADMIN).await.unwrap();
     assert_eq!((f.used(&ada, Resource::Apps).await.0, f.used(&bob, Resource::Apps).await.0), (0, 3));
 }
 

@@ -62,11 +62,11 @@ async fn the_only_owner_of_an_app_cannot_be_removed() {
     assert_eq!(error.to_string(), expected);
     let shop = f.store.app_named("shop".parse().unwrap()).await.unwrap().id;
     let api = f.store.app_named("api".parse().unwrap()).await.unwrap().id;
-    f.store.set_member(shop, alice.id, Role::Operator).await.unwrap();
-    f.store.transfer(api, alice.id).await.unwrap();
+    f.store.set_member(shop, alice.id, Role::Operator, ADMIN).await.unwrap();
+    f.store.transfer(api, alice.id, ADMIN).await.unwrap();
     let error = f.store.remove_user(bob.id).await.unwrap_err().to_string();
     assert!(error.starts_with("bob is the only owner of shop; "), "an operator is no owner: {error}");
-    f.store.set_member(shop, alice.id, Role::Owner).await.unwrap();
+    f.store.set_member(shop, alice.id, Role::Owner, ADMIN).await.unwrap();
     f.store.remove_user(bob.id).await.unwrap();
 }
 
@@ -75,7 +75,7 @@ async fn the_keys_and_memberships_of_a_removed_user_are_removed() {
     let f = fixture();
     let (alice, bob) = (f.user("alice").await, f.user("bob").await);
     let app = f.owned_app("shop", &alice).await.id;
-    f.store.set_member(app, bob.id, Role::Deployer).await.unwrap();
+    f.store.set_member(app, bob.id, Role::Deployer, ADMIN).await.unwrap();
     f.store.add_key(new_key("bob", "SHA256:x")).await.unwrap();
     f.store.remove_user(bob.id).await.unwrap();
     assert_eq!(f.store.key_by_fingerprint("SHA256:x".into()).await.unwrap(), None);
