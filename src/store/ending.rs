@@ -1,5 +1,6 @@
 //! Instances that were stopped or replaced and have not ended yet. What is declared does not count them, so that an owner at a limit
-//! can release and restart; but no more are started while those of the owner have more than the limit themselves.
+//! can release and restart; but no more are started while those of the owner have more than the limit themselves, and nobody
+//! comes to own an app with which this would be so.
 
 use rusqlite::Transaction;
 
@@ -15,7 +16,8 @@ use super::{
 };
 use crate::model::{PartialSize, Resource, Size, SizeTarget};
 
-/// Refuses to start instances of the app, if those of its owner that are ending have more than the owner may have.
+/// Refuses that instances of the app are started or that its owner has come to own it, if those of the owner that are ending have
+/// more than the owner may have.
 pub(super) fn refuse_too_many(t: &Transaction<'_>, limits: &Limits, app: AppId) -> Result<()> {
     let Some(owner) = quotas::owner(t, app)? else { return Ok(()) };
     let Demand { instances, cpu_millis, memory_mib, .. } = of_owner(t, owner, limits.default_size)?;

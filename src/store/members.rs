@@ -7,6 +7,7 @@ use rusqlite::{OptionalExtension as _, Transaction};
 use super::{
     columns::{parse, text},
     database::Store,
+    ending,
     error::{Result, StoreError},
     ids::{AppId, UserId},
     limits::Limits,
@@ -134,7 +135,7 @@ pub(super) fn raise(t: &Transaction<'_>, app: AppId, user: UserId, to: Role) -> 
 }
 
 /// Runs `work`, which changes the members of the app. Refused if the app then counts against another user, who does not act or
-/// may not have what it has. In that case it is run twice: what that user has is measured before it.
+/// may not have what it has, also of instances that are ending. In that case it is run twice: what that user has is measured before it.
 fn change(t: &Transaction<'_>, limits: &Limits, app: AppId, by: Changer, work: impl Fn() -> Result<()>) -> Result<()> {
     let before = quotas::owner(t, app)?;
     t.execute_batch("SAVEPOINT members")?;
@@ -147,7 +148,8 @@ fn change(t: &Transaction<'_>, limits: &Limits, app: AppId, by: Changer, work: i
     if let Some(next) = after {
         by.check(t, app, next)?;
     }
-    quotas::within_owner(t, limits, after, None, &OWNED, work)
+    quotas::within_owner(t, limits, after, None, &OWNED, work)?;
+    ending::refuse_too_many(t, limits, app)
 }
 
 impl Store {

@@ -71,6 +71,26 @@ impl Fixture {
         Ok(release)
     }
 
+    /// Instances with these numbers that were stopped and have not ended yet.
+    async fn end(&self, app: &App, release: &Release, numbers: std::ops::RangeInclusive<u32>) {
+        for number in numbers {
+            let new = NewInstance {
+                id: format!("i{number}").parse().unwrap(),
+                app: app.id,
+                generation: 1,
+                release: release.number,
+                process_type: ProcessType::web(),
+                ordinal: 1,
+                restarts: 0,
+                last_failure: None,
+                not_before: 0,
+                port: 8080,
+            };
+            let added = self.store.add_instance(new, Placement::AtStart).await.unwrap();
+            self.store.set_instance(added.id, None, InstanceState::Retiring).await.unwrap();
+        }
+    }
+
     async fn scale(&self, app: &App, quantity: u32) -> Result<()> {
         self.store.scale(app.id, BTreeMap::from([(ProcessType::web(), quantity)])).await
     }
@@ -153,31 +173,11 @@ async fn no_more_is_started_while_too_much_is_ending() {
     let app = f.try_app("one", &ada).await.unwrap();
     let release = f.try_release(&app, &[("web", 3)]).await.unwrap();
     let restart = || f.store.begin_deployment(app.id, release.number, None);
-    let mut ending = 0;
-    let mut end = async |count: u32| {
-        for _ in 0..count {
-            ending += 1;
-            let new = NewInstance {
-                id: format!("i{ending}").parse().unwrap(),
-                app: app.id,
-                generation: 1,
-                release: release.number,
-                process_type: ProcessType::web(),
-                ordinal: 1,
-                restarts: 0,
-                last_failure: None,
-                not_before: 0,
-                port: 8080,
-            };
-            let added = f.store.add_instance(new, Placement::AtStart).await.unwrap();
-            f.store.set_instance(added.id, None, InstanceState::Retiring).await.unwrap();
-        }
-    };
-    end(3).await;
+    f.end(&app, &release, 1..=3).await;
     restart().await.unwrap();
-    end(2).await;
+    f.end(&app, &release, 4..=5).await;
     restart().await.unwrap();
-    end(1).await;
+    f.end(&app, &release, 6..=6).await;
     let text =
         "ada may have 5 instances, and those that were stopped or replaced and have not ended yet have 6; wait until";
     assert!(refused(restart().await).starts_with(text));
@@ -194,6 +194,31 @@ async fn no_more_is_started_while_too_much_is_ending() {
     f.store.change_size(app.id, SizeKind::Limit, SizeTarget::Instances, size).await.unwrap();
     let text = "ada may have 3072 MiB of memory for instances and tasks, and those that were stopped or replaced";
     assert!(refused(restart().await).starts_with(text), "also for what they may use");
+}
+
+#[tokio::test]
+async fn an_app_is_not_taken_with_more_that_is_ending_than_allowed() {
+    let f = small();
+    let (ada, bob) = (f.user("ada").await, f.user("bob").await);
+    let by_bob = Changer { user: Some(bob.id), admin: false };
+    let app = f.try_app("one", &ada).await.unwrap();
+    let release = f.try_release(&app, &[("web", 1)]).await.unwrap();
+    f.store.set_member(app.id, bob.id, Role::Owner, ADMIN).await.unwrap();
+    let own = f.try_app("own", &bob).await.unwrap();
+    let of_bob = f.try_release(&own, &[("web", 1)]).await.unwrap();
+    f.end(&own, &of_bob, 1..=3).await;
+    f.end(&app, &release, 4..=6).await;
+    let text =
+        "bob may have 5 instances, and those that were stopped or replaced and have not ended yet have 6; wait until";
+    assert!(refused(f.store.transfer(app.id, bob.id, by_bob).await).starts_with(text));
+    assert!(refused(f.store.transfer(app.id, bob.id, ADMIN).await).starts_with(text));
+    assert!(refused(f.store.remove_member(app.id, ada.id, by_bob).await).starts_with(text));
+    assert_eq!(f.store.owners().await.unwrap()[&app.id].as_str(), "ada", "nothing has changed");
+    f.store.begin_deployment(own.id, of_bob.number, None).await.unwrap();
+
+    f.store.remove_instance("i4".parse().unwrap()).await.unwrap();
+    f.store.transfer(app.id, bob.id, by_bob).await.unwrap();
+    assert_eq!(f.store.owners().await.unwrap()[&app.id].as_str(), "bob");
 }
 
 #[tokio::test]
