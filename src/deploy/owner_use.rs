@@ -57,6 +57,19 @@ impl Deployer {
         Ok(store.check_amount(app, Resource::Images, before, blobs.mib()).await?)
     }
 
+    /// Refuses that the app comes to count against this user, if with its images this one has more than allowed.
+    pub async fn check_images_of_next_owner(&self, app: AppId, next: UserId) -> Result<(), DeployError> {
+        let store = &self.0.store;
+        let mut apps = store.apps_owned_by(next).await?;
+        if apps.contains(&app) || store.limit_of(next, Resource::Images).await?.is_none() {
+            return Ok(());
+        }
+        let before = self.blobs_of(apps.clone()).await?.mib();
+        apps.push(app);
+        let after = self.blobs_of(apps).await?.mib();
+        Ok(store.check_amount_of(next, Resource::Images, before, after).await?)
+    }
+
     async fn blobs_of(&self, apps: Vec<AppId>) -> Result<OwnerBlobs, DeployError> {
         let this = &self.0;
         let in_use = this.store.releases_in_use(KEPT_IMAGES).await?;

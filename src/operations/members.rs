@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{context::Context, failure::Result, operation::Operation, time::Time};
 use crate::{
     model::{AppName, Right, Role, UserName},
-    store::{App, Changer, Effect, Member},
+    store::{App, Changer, Effect, Member, UserId},
 };
 
 /// A member of an app.
@@ -45,6 +45,14 @@ pub(super) async fn members(context: &Context<'_>, app: &App) -> Result<Vec<Memb
 
 fn changer(context: &Context<'_>) -> Changer {
     Changer { user: context.caller.actor.user, admin: context.caller.admin }
+}
+
+/// Refuses to give the user this role, or none, if the app then counts against one who may not have its images.
+async fn check_images(context: &Context<'_>, app: &App, user: UserId, role: Option<Role>) -> Result {
+    match context.store.owner_after(app.id, user, role).await? {
+        Some(next) => Ok(context.deployer.check_images_of_next_owner(app.id, next).await?),
+        None => Ok(()),
+    }
 }
 
 /// Lists the members of an app.
@@ -101,7 +109,10 @@ impl Operation for AddMember {
     async fn run(self, context: &Context<'_>, app: App) -> Result<Members> {
         let user = context.store.user_named(self.user).await?;
         match self.role {
-            Some(role) => context.store.set_member(app.id, user.id, role, changer(context)).await?,
+            Some(role) => {
+                check_images(context, &app, user.id, Some(role)).await?;
+                context.store.set_member(app.id, user.id, role, changer(context)).await?;
+            }
             None => context.store.add_member(app.id, user.id, Role::Deployer).await?,
         }
         Members::of(context, app).await
@@ -135,6 +146,7 @@ impl Operation for RemoveMember {
 
     async fn run(self, context: &Context<'_>, app: App) -> Result<Members> {
         let user = context.store.user_named(self.user).await?;
+        check_images(context, &app, user.id, None).await?;
         context.store.remove_member(app.id, user.id, changer(context)).await?;
         Members::of(context, app).await
     }
@@ -168,6 +180,7 @@ impl Operation for TransferApp {
 
     async fn run(self, context: &Context<'_>, app: App) -> Result<Members> {
         let user = context.store.user_named(self.user).await?;
+        context.deployer.check_images_of_next_owner(app.id, user.id).await?;
         context.store.transfer(app.id, user.id, changer(context)).await?;
         Members::of(context, app).await
     }

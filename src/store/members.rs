@@ -198,6 +198,22 @@ impl Store {
         .await
     }
 
+    /// The user whom the app counts against once this one has this role, or none.
+    pub async fn owner_after(&self, app: AppId, user: UserId, role: Option<Role>) -> Result<Option<UserId>> {
+        self.read(move |t, _| {
+            let owner = quotas::owner(t, app)?;
+            if role == Some(Role::Owner) {
+                return Ok(owner.or(Some(user)));
+            }
+            let mut query = t.prepare_cached(
+                "SELECT m.user AS user FROM members m JOIN users u ON u.id = m.user
+                 WHERE m.app = ?1 AND m.user != ?2 AND m.role = 'owner' ORDER BY m.since, u.name LIMIT 1",
+            )?;
+            Ok(query.query_row((app.0, user.0), |row| row.get("user")).optional()?.map(UserId))
+        })
+        .await
+    }
+
     /// Adds a member or changes its role. Refused if it would take the last owner away, or if the app then counts against a user
     /// who does not act or may not have what it has.
     pub async fn set_member(&self, app: AppId, user: UserId, role: Role, by: Changer) -> Result<()> {

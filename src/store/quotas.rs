@@ -360,6 +360,16 @@ impl Store {
         .await
     }
 
+    /// Refuses that a user gets more than allowed of something that the database does not know.
+    pub async fn check_amount_of(&self, owner: UserId, resource: Resource, before: u64, after: u64) -> Result<()> {
+        let limits = self.limits();
+        self.read(move |t, _| {
+            let bound = Bound::find(t, &limits, Some(owner), None, resource)?;
+            bound.map_or(Ok(()), |bound| bound.check(t, &limits, before, after))
+        })
+        .await
+    }
+
     /// The apps that count against a user.
     pub async fn apps_owned_by(&self, user: UserId) -> Result<Vec<AppId>> {
         self.read(move |t, _| owned_apps(t, user)).await

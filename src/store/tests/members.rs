@@ -144,6 +144,30 @@ async fn the_owner_of_an_app_is_the_one_who_became_it_first() {
 }
 
 #[tokio::test]
+async fn the_owner_after_a_change_is_known_before_it() {
+    let f = fixture();
+    let (zoe, bob, carol) = (f.user("zoe").await, f.user("bob").await, f.user("carol").await);
+    let app = f.owned_app("shop", &zoe).await.id;
+    let after = async |app, user: &User, role| f.store.owner_after(app, user.id, role).await.unwrap();
+    assert_eq!(after(app, &zoe, None).await, None);
+    assert_eq!(after(app, &bob, Some(Role::Owner)).await, Some(zoe.id));
+    f.store.set_member(app, bob.id, Role::Owner, ADMIN).await.unwrap();
+    f.store.set_member(app, carol.id, Role::Owner, ADMIN).await.unwrap();
+    let later = now() + 1;
+    f.set_since(bob.id, later + 1).await;
+    f.set_since(carol.id, later).await;
+    assert_eq!(after(app, &zoe, Some(Role::Operator)).await, Some(carol.id));
+    assert_eq!(after(app, &carol, None).await, Some(zoe.id));
+    assert_eq!(after(app, &zoe, Some(Role::Owner)).await, Some(zoe.id));
+    f.store.remove_member(app, zoe.id, ADMIN).await.unwrap();
+    assert_eq!(f.store.owners().await.unwrap()[&app].as_str(), "carol", "as told");
+
+    let unowned = f.app("unowned").await.id;
+    assert_eq!(after(unowned, &bob, Some(Role::Owner)).await, Some(bob.id));
+    assert_eq!(after(unowned, &bob, Some(Role::Viewer)).await, None);
+}
+
+#[tokio::test]
 async fn members_must_exist_and_go_with_their_app() {
     let f = fixture();
     let alice = f.user("alice").await;

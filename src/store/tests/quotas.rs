@@ -362,6 +362,10 @@ async fn what_the_database_does_not_know_is_checked_when_it_is_measured() {
     let text = refused(check(51_200, 51_201).await);
     assert!(text.starts_with("ada may have 51200 MiB of images, and this would make it 51201; quota shows"), "{text}");
     check(60_000, 60_000).await.unwrap();
+    let next = |before, after| f.store.check_amount_of(ada.id, Resource::Images, before, after);
+    next(0, 51_200).await.unwrap();
+    assert_eq!(refused(next(0, 51_201).await), text);
+    next(60_000, 60_000).await.unwrap();
     f.store.set_quotas(ada.id, BTreeMap::from([(Resource::Sessions, Some(3))])).await.unwrap();
     assert_eq!(f.store.limit_of(ada.id, Resource::Sessions).await.unwrap(), Some(3));
     let root = f.store.add_user("root".parse().unwrap(), true).await.unwrap();
