@@ -160,6 +160,12 @@ pub struct Capacity {
 }
 
 impl Capacity {
+    /// Half of it.
+    #[must_use]
+    pub fn half(self) -> Self {
+        Self { cpu_millis: self.cpu_millis / 2, memory_mib: self.memory_mib / 2 }
+    }
+
     /// Why something of this size never fits, if it does not.
     pub fn too_large(self, size: PartialSize) -> Option<String> {
         let Self { cpu_millis, memory_mib } = self;

@@ -97,13 +97,15 @@ pub(super) fn releases(t: &Transaction<'_>, app: AppId) -> Result<BTreeMap<u64, 
     query.query_and_then([app.0], |row| Ok((row.get("number")?, json(row, "processes", "processes")?)))?.collect()
 }
 
-/// What is kept free for the declared instances of all apps that are not stopped.
-pub(super) fn reserved(t: &Transaction<'_>) -> Result<Demand> {
+/// What is kept free for the declared instances of the apps that are not stopped: those of this owner, or all.
+pub(super) fn reserved(t: &Transaction<'_>, owner: Option<UserId>) -> Result<Demand> {
     let mut query = t.prepare_cached(
         "SELECT id FROM apps WHERE NOT stopped AND NOT destroying
-         AND EXISTS (SELECT 1 FROM sizes WHERE app = apps.id AND kind = 'reserve')",
+         AND EXISTS (SELECT 1 FROM sizes WHERE app = apps.id AND kind = 'reserve')
+         AND (?1 IS NULL OR id IN (SELECT app FROM app_owners WHERE user = ?1))",
     )?;
-    let apps: Vec<AppId> = query.query_map([], |row| row.get("id").map(AppId))?.collect::<rusqlite::Result<_>>()?;
+    let apps = query.query_map([owner.map(|owner| owner.0)], |row| row.get("id").map(AppId))?;
+    let apps: Vec<AppId> = apps.collect::<rusqlite::Result<_>>()?;
     let mut all = Demand::default();
     for app in apps {
         let sizes = sizes::of_app(t, app, SizeKind::Reserve)?;

@@ -379,8 +379,7 @@ async fn what_the_database_does_not_know_is_checked_when_it_is_measured() {
 async fn no_more_is_kept_free_than_the_machine_has() {
     let f = fixture();
     f.store.set_capacity(Capacity { cpu_millis: 2000, memory_mib: 1024 });
-    let ada = f.user("ada").await;
-    let app = f.try_app("one", &ada).await.unwrap();
+    let app = f.app("one").await;
     f.try_release(&app, &[("web", 2)]).await.unwrap();
     let reserve = |memory: &str, cpu: &str| {
         let size = PartialSize { cpu: cpu.parse().ok(), memory: memory.parse().ok() };
@@ -391,9 +390,63 @@ async fn no_more_is_kept_free_than_the_machine_has() {
     reserve("512m", "1").await.unwrap();
     let text = refused(reserve("513m", "1").await);
     assert!(text.contains("1024 MiB of memory for instances, and this would keep 1026 MiB free"), "{text}");
-    assert!(refused(reserve("512m", "1.1").await).contains("2 CPUs, and this would keep 2.2 free"));
+    assert!(
+        refused(reserve("512m", "1.1").await).contains("2 CPUs for instances, and this would keep 2.2 free for them")
+    );
     assert!(refused(f.scale(&app, 3).await).starts_with("the machine has"));
     f.scale(&app, 1).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_owner_keeps_half_of_the_machine_free_at_most() {
+    let f = fixture();
+    f.store.set_capacity(Capacity { cpu_millis: 3000, memory_mib: 2048 });
+    let (ada, bob) = (f.user("ada").await, f.user("bob").await);
+    f.store.add_user("root".parse().unwrap(), true).await.unwrap();
+    let running = async |name: &str, owner: &User| {
+        let app = f.try_app(name, owner).await.unwrap();
+        f.try_release(&app, &[("web", 1)]).await.unwrap();
+        app
+    };
+    let reserve = async |app: &App, memory: &str, cpu: &str| {
+        let size = PartialSize { cpu: cpu.parse().ok(), memory: memory.parse().ok() };
+        f.store.change_size(app.id, SizeKind::Reserve, SizeTarget::Instances, size).await
+    };
+    let (one, two) = (running("one", &ada).await, running("two", &ada).await);
+    for app in [&one, &two] {
+        let limit = PartialSize { cpu: None, memory: "2g".parse().ok() };
+        f.store.change_size(app.id, SizeKind::Limit, SizeTarget::Instances, limit).await.unwrap();
+    }
+    assert_eq!(
+        refused(reserve(&one, "1025m", "1").await),
+        "ada may keep 1024 MiB of memory for instances free, half of what the machine has, and this would make it 1025 MiB; \
+         reserve less (resource:reserve), or scale something down, or an admin takes the app over (access:transfer)"
+    );
+    reserve(&one, "512m", "1").await.unwrap();
+    let text = refused(reserve(&two, "512m", "0.6").await);
+    assert!(
+        text.starts_with("ada may keep 1.5 CPUs for instances free, half of what"),
+        "all apps of ada count: {text}"
+    );
+    assert!(text.contains("and this would make it 1.6;"), "{text}");
+    reserve(&two, "512m", "0.5").await.unwrap();
+    let text = refused(f.scale(&two, 2).await);
+    assert!(text.starts_with("ada may keep 1024 MiB"), "also when there are more instances: {text}");
+
+    // So something is left for another owner, and an app comes to nobody who may not keep as much.
+    let other = running("other", &bob).await;
+    reserve(&other, "512m", "1").await.unwrap();
+    let text = refused(f.store.transfer(other.id, ada.id).await);
+    assert!(text.starts_with("ada may keep 1024 MiB"), "{text}");
+
+    // What was granted before, and less, stays possible.
+    f.store.set_admin(ada.id, true).await.unwrap();
+    reserve(&one, "1g", "1").await.unwrap();
+    let text = refused(f.scale(&two, 2).await);
+    assert!(text.starts_with("the machine has 2048 MiB"), "an admin is bound by the machine: {text}");
+    f.store.set_admin(ada.id, false).await.unwrap();
+    reserve(&one, "1000m", "1").await.unwrap();
+    assert!(refused(reserve(&one, "1001m", "1").await).starts_with("ada may keep"));
 }
 
 #[tokio::test]
