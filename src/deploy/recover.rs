@@ -5,10 +5,13 @@ use crate::{git::RefChange, store::App};
 
 impl Deployer {
     /// Sets the branches, and the other refs of atomic pushes, that a server which died after the commit point did not set,
-    /// and goes on destroying, in the background, the apps that were being destroyed. A broken repository of one app does
-    /// not keep the server from starting.
+    /// and goes on destroying the volumes and, in the background, the apps that were being destroyed. A broken repository of
+    /// one app, or disk of a volume, does not keep the server from starting.
     pub async fn recover(&self) -> Result<(), DeployError> {
         self.0.buildpacks.remove_unrecorded().await?;
+        if let Err(error) = self.0.volumes.remove_discarded().await {
+            tracing::warn!(%error, "a volume is not destroyed yet; the next start tries it again");
+        }
         for app in self.0.store.apps().await? {
             if app.destroying {
                 self.destroy_in_background(app);

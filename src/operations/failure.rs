@@ -229,7 +229,7 @@ impl From<VolumeError> for Failure {
 fn kind_of_volume(error: &VolumeError) -> FailureKind {
     match error {
         VolumeError::Store(error) => kind_of_store(error),
-        VolumeError::Engine(_) | VolumeError::ShuttingDown => FailureKind::Unavailable,
+        VolumeError::Folder(_) | VolumeError::Engine(_) | VolumeError::ShuttingDown => FailureKind::Unavailable,
         VolumeError::InUse { .. } | VolumeError::CannotGrowInUse { .. } => FailureKind::Conflict,
         VolumeError::Image(_) => FailureKind::Internal,
         VolumeError::Disk { source, .. } => match source {

@@ -46,6 +46,9 @@ pub enum VolumeError {
         /// Cause.
         source: DiskError,
     },
+    /// The folder of the disks failed.
+    #[error(transparent)]
+    Folder(DiskError),
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -241,9 +244,19 @@ impl Volumes {
     pub async fn destroy(&self, volume: &Volume) -> Result<(), VolumeError> {
         let _lock = self.lock(volume.id).await;
         self.refuse_in_use(volume).await?;
-        self.remove(volume).await?;
+        let disk = self.disk(volume.id);
+        disk.discard().await.map_err(of_disk(volume))?;
+        self.0.store.forget_volume(volume.id).await?;
         self.locks().remove(&volume.id);
+        if let Err(error) = disk.remove().await {
+            tracing::warn!(%error, volume = %volume.name, "the disk of a destroyed volume is removed when the server starts again");
+        }
         Ok(())
+    }
+
+    /// Completes the destruction of volumes that an earlier server, which died, has begun.
+    pub async fn remove_discarded(&self) -> Result<(), VolumeError> {
+        remove_discarded(&self.0.folder, &self.0.store, &self.0.floor).await
     }
 
     /// Removes the disks of an app that is being destroyed and has no containers.
@@ -313,7 +326,68 @@ fn folder(config: &Config) -> PathBuf {
     Path::new(&config.data_dir).join("volumes")
 }
 
+async fn remove_discarded(folder: &Path, store: &Store, floor: &DiskFloor) -> Result<(), VolumeError> {
+    for id in VolumeDisk::discarded(folder).await.map_err(VolumeError::Folder)? {
+        // The row first: without it, nothing mounts the disk.
+        store.forget_volume(VolumeId(id)).await?;
+        VolumeDisk::new(folder, id, floor.clone()).remove().await.map_err(VolumeError::Folder)?;
+        tracing::info!(id, "removed a volume whose destruction was interrupted");
+    }
+    Ok(())
+}
+
 fn of_disk(volume: &Volume) -> impl FnOnce(DiskError) -> VolumeError + use<> {
     let name = volume.name.clone();
     |source| VolumeError::Disk { name, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_destruction_that_was_interrupted_is_completed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let app = store.create_app("shop".parse().unwrap(), None, 10_000..=10_009, vec![]).await.unwrap();
+        let folder = dir.path().join("volumes");
+        let floor = DiskFloor::new(vec![dir.path().to_owned()], 0, 0);
+        let disk = |volume: &Volume| VolumeDisk::new(&folder, volume.id.0, floor.clone());
+        remove_discarded(&folder, &store, &floor).await.unwrap();
+
+        std::fs::create_dir(&folder).unwrap();
+        let mut volumes = Vec::new();
+        for name in ["untouched", "discarded", "forgotten", "removed", "lost"] {
+            let size = VolumeSize::try_from(16).unwrap();
+            let volume = store.create_volume(app.id, name.parse().unwrap(), size, "ann".into()).await.unwrap();
+            if name != "lost" {
+                std::fs::write(disk(&volume).image(), name).unwrap();
+            }
+            volumes.push(volume);
+        }
+        // The steps of a destruction, and a server that dies after each.
+        for volume in &volumes[1..4] {
+            disk(volume).discard().await.unwrap();
+        }
+        for volume in &volumes[2..4] {
+            store.forget_volume(volume.id).await.unwrap();
+        }
+        disk(&volumes[3]).remove().await.unwrap();
+        disk(&volumes[4]).discard().await.unwrap();
+        // Files of others, and disks that no row names, such as with a database of a backup, stay.
+        for name in ["77.img", "mine.destroyed"] {
+            std::fs::write(folder.join(name), "").unwrap();
+        }
+
+        remove_discarded(&folder, &store, &floor).await.unwrap();
+        let left = store.volumes(app.id).await.unwrap();
+        let names: Vec<_> = left.iter().map(|volume| volume.name.as_str()).collect();
+        assert_eq!(names, ["lost", "untouched"], "whole, or gone; what was lost before is still told");
+        let entries = std::fs::read_dir(&folder).unwrap();
+        let mut files: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        files.sort();
+        let untouched = format!("{}.img", volumes[0].id.0);
+        assert_eq!(files, [untouched.as_str(), "77.img", "mine.destroyed"]);
+        remove_discarded(&folder, &store, &floor).await.unwrap();
+    }
 }

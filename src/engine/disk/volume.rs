@@ -24,6 +24,9 @@ use crate::{data_dir::DiskFloor, engine::child};
 /// the host's disk instead.
 const FILES: &str = "files";
 
+/// Extension of the file of a disk that is destroyed.
+const DISCARDED: &str = "destroyed";
+
 /// The disk of a volume. Who calls sees to it that there is one call at a time for each.
 #[derive(Debug, Clone)]
 pub struct VolumeDisk {
@@ -236,10 +239,44 @@ impl VolumeDisk {
         .await
     }
 
+    /// Unmounts the disk and gives its file a name that says that it is destroyed: whatever happens, it is one of
+    /// [`VolumeDisk::discarded`] until it is removed. No effect if it does not exist.
+    pub async fn discard(&self) -> Result<(), DiskError> {
+        unmount_all_at(&self.mount_point).await?;
+        blocking(&self.image, |image| {
+            match std::fs::rename(&image, image.with_extension(DISCARDED)) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+                renamed => renamed?,
+            }
+            image.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+        })
+        .await
+    }
+
+    /// Identities of the disks in `folder` that are discarded and not removed.
+    pub async fn discarded(folder: &Path) -> Result<Vec<i64>, DiskError> {
+        blocking(folder, |folder| {
+            let entries = match std::fs::read_dir(folder) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+                entries => entries?,
+            };
+            let mut found = Vec::new();
+            for entry in entries {
+                let path = entry?.path();
+                if path.extension() == Some(OsStr::new(DISCARDED)) {
+                    found.extend(path.file_stem().and_then(OsStr::to_str).and_then(|id| id.parse::<i64>().ok()));
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
     /// Unmounts and removes the disk. No effect if it does not exist.
     pub async fn remove(&self) -> Result<(), DiskError> {
         unmount_all_at(&self.mount_point).await?;
-        for path in [self.image.clone(), self.image.with_extension("new")] {
+        let others = ["new", DISCARDED].map(|extension| self.image.with_extension(extension));
+        for path in [self.image.clone()].into_iter().chain(others) {
             blocking(&path, |path| match std::fs::remove_file(path) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
                 _ => Ok(()),
