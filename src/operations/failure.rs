@@ -234,6 +234,7 @@ fn kind_of_volume(error: &VolumeError) -> FailureKind {
         VolumeError::Image(_) => FailureKind::Internal,
         VolumeError::Disk { source, .. } => match source {
             DiskError::NoSpace { .. } => FailureKind::TooMany,
+            DiskError::TooSmall { .. } => FailureKind::Conflict,
             DiskError::CannotResize { .. } => FailureKind::Failed,
             DiskError::CannotPrepare { .. }
             | DiskError::InUse(_)

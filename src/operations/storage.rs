@@ -174,6 +174,12 @@ impl Operation for ResizeVolume {
             context.deployer.floor().check()?;
         }
         let resized = context.deployer.volumes().resize(volume.id, self.size).await?;
+        let resized = if let Some(resized) = resized {
+            resized
+        } else {
+            context.progress.detail("no change: it has this size already").await;
+            context.store.volume(volume.id).await?
+        };
         VolumeInfo::of(context, &app, resized).await
     }
 }

@@ -319,6 +319,19 @@ pub(super) fn check_config(t: &Transaction<'_>, limits: &Limits, app: AppId, byt
     bound.check(t, limits, before, u64::try_from(bytes).unwrap_or(u64::MAX))
 }
 
+/// Refuses that a part of what the app has of a resource becomes this large, as the change itself would be.
+pub(super) fn check_change(
+    t: &Transaction<'_>,
+    limits: &Limits,
+    app: AppId,
+    resource: Resource,
+    (from, to): (u64, u64),
+) -> Result<()> {
+    let Some(bound) = Bound::find(t, limits, owner(t, app)?, Some(app), resource)? else { return Ok(()) };
+    let before = Meter::new(t, limits).used(bound.account, bound.resource)?;
+    bound.check(t, limits, before, before.saturating_sub(from).saturating_add(to))
+}
+
 /// A limit of a user, and what is used of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuotaRow {

@@ -154,6 +154,17 @@ impl Store {
         .await
     }
 
+    /// Refuses a size as [`Store::resize_volume`] does.
+    pub async fn check_volume_size(&self, id: VolumeId, size: VolumeSize) -> Result<()> {
+        let limits = self.limits();
+        self.read(move |t, _| {
+            let volume = with_id(t, id)?;
+            let sizes = (volume.size.mib(), size.mib());
+            quotas::check_change(t, &limits, volume.app, Resource::Disks, sizes)
+        })
+        .await
+    }
+
     /// Changes the declared size of a volume; refused if the owner of the app may not have it.
     pub async fn resize_volume(&self, id: VolumeId, size: VolumeSize) -> Result<()> {
         let limits = self.limits();

@@ -209,8 +209,10 @@ impl Volumes {
     }
 
     /// Changes the size of a volume: a larger one while it is in use, if the kernel allows that, a smaller one only while it is
-    /// not. Returns the volume as it is then.
-    pub async fn resize(&self, id: VolumeId, size: VolumeSize) -> Result<Volume, VolumeError> {
+    /// not. Returns the volume as it is then; `None` if it has this size already.
+    pub async fn resize(&self, id: VolumeId, size: VolumeSize) -> Result<Option<Volume>, VolumeError> {
+        // Who may not have it should not stop the app first.
+        self.0.store.check_volume_size(id, size).await?;
         // Its disk is there, and the folder for files in it.
         self.mounted(id).await?;
         let _lock = self.lock(id).await;
@@ -221,14 +223,15 @@ impl Volumes {
             self.refuse_in_use(volume).await?;
             disk.shrink(size.mib()).await.map_err(of_disk(volume))?;
             self.0.store.resize_volume(id, size).await?;
-            return Ok(self.0.store.volume(id).await?);
+            return Ok(Some(self.0.store.volume(id).await?));
         }
         let while_mounted = VolumeDisk::grows_while_mounted().await;
-        if !while_mounted {
-            self.refuse_in_use(volume).await.map_err(|error| match error {
-                VolumeError::InUse { name, by } => VolumeError::CannotGrowInUse { name, by },
-                error => error,
-            })?;
+        let usable = if while_mounted { Ok(()) } else { self.refuse_in_use(volume).await };
+        match usable {
+            // If it was interrupted before, it is completed when the disk is mounted the next time.
+            Err(VolumeError::InUse { .. }) if size == volume.size => return Ok(None),
+            Err(VolumeError::InUse { name, by }) => return Err(VolumeError::CannotGrowInUse { name, by }),
+            usable => usable?,
         }
         self.0.store.resize_volume(id, size).await?;
         let grown =
@@ -237,7 +240,8 @@ impl Volumes {
             self.0.store.resize_volume(id, volume.size).await?;
         }
         grown.map_err(of_disk(volume))?;
-        Ok(self.0.store.volume(id).await?)
+        let resized = self.0.store.volume(id).await?;
+        Ok((size != volume.size).then_some(resized))
     }
 
     /// Destroys a volume with its files.

@@ -192,8 +192,9 @@ fn a_full_volume_is_its_apps_alone_and_grows_while_it_is_used() {
 
     let smaller = || world.paas(&["storage:resize", "full", "data", "48m"]);
     smaller().failure().prints("data is in use by").prints("stop the app (ps:stop)");
+    larger().success().prints("no change: it has this size already");
     world.paas(&["ps:stop", "full"]).success();
-    world.paas(&["storage:resize", "full", "data", "20m"]).failure().prints("it keeps its size");
+    world.paas(&["storage:resize", "full", "data", "20m"]).failure().prints("volume data: its files need at least");
     smaller().success().prints("has 48 MiB");
     world.paas(&["storage:resize", "full", "data", "9000g"]).failure().prints("MiB are free");
     let report = world.paas(&["storage:report", "full", "--format", "json"]).success().json();
@@ -335,6 +336,7 @@ fn volumes_are_the_owners_and_folders_of_the_machine_the_admins() {
     ssh(&["storage:mount", "owned", "dat:/data"]).failure().prints("owned has no volume dat; it has: data, more");
     ssh(&["storage:mount", "owned", "data:/etc"]).failure().prints("not a valid path in a container");
     ssh(&["storage:mount", "owned", "data:/data"]).success();
+    ssh(&["storage:resize", "owned", "data", "50m"]).failure().prints("and this would make it 114");
     ssh(&["storage:mount", "owned", "more:/data"]).failure().prints("something is mounted at /data already");
     ssh(&["storage:destroy", "owned", "data", "--force"]).failure().prints("data is mounted at /data; storage:unmount");
     let destroy =

@@ -53,6 +53,17 @@ pub enum DiskError {
         /// Cause.
         source: ChildError,
     },
+    /// The files of a volume need more than the size that it is to have.
+    #[error(
+        "its files need at least {needed_mib} MiB, and {size_mib} MiB are asked for; give at least {needed_mib}m, or remove \
+         files first"
+    )]
+    TooSmall {
+        /// What the files need with the tables of the file system, in MiB.
+        needed_mib: u64,
+        /// Size that is asked for, in MiB.
+        size_mib: u64,
+    },
     /// The host has too little free space for the disk of a volume.
     #[error(
         "{size_mib} MiB do not fit into {folder}: {room_mib} MiB are free above the floor of its disk (disk.floor_mib, \

@@ -18,7 +18,10 @@ use super::{
     folders::create_private_folder,
     mount::{VOLUME_OPTIONS, mount, mounted_device, unmount_all_at},
 };
-use crate::{data_dir::DiskFloor, engine::child};
+use crate::{
+    data_dir::DiskFloor,
+    engine::child::{self, ChildError},
+};
 
 /// Folder of the disk that containers get. It is missing as long as the disk is not mounted, so that no container writes to
 /// the host's disk instead.
@@ -230,7 +233,11 @@ impl VolumeDisk {
     pub async fn shrink(&self, size_mib: u64) -> Result<(), DiskError> {
         self.unmount().await?;
         self.check(&["-f", "-p"]).await?;
-        self.run_resize("resize2fs", [self.image.as_os_str(), OsStr::new(&format!("{size_mib}M"))]).await?;
+        let resized = self.run_resize("resize2fs", [self.image.as_os_str(), OsStr::new(&format!("{size_mib}M"))]).await;
+        resized.map_err(|error| match needed_mib(&error) {
+            Some(needed_mib) => DiskError::TooSmall { needed_mib, size_mib },
+            None => error,
+        })?;
         blocking(&self.image, move |path| {
             let file = File::options().write(true).open(path)?;
             file.set_len(size_mib << 20)?;
@@ -328,6 +335,14 @@ impl VolumeDisk {
     }
 }
 
+/// What the files of a disk need, if that is why it cannot be made smaller: resize2fs says it in blocks of 4 KiB.
+fn needed_mib(error: &DiskError) -> Option<u64> {
+    let DiskError::CannotResize { source: ChildError::Failed { message, .. }, .. } = error else { return None };
+    let (_, rest) = message.split_once("New size smaller than minimum (")?;
+    let blocks: u64 = rest.split_once(')')?.0.parse().ok()?;
+    Some(blocks.div_ceil(256))
+}
+
 /// Exit status of `fsck.ext4` that has repaired all errors (e2fsck(8)).
 const REPAIRED: i32 = 1;
 
@@ -379,6 +394,38 @@ async fn is_attached(image: &Path) -> Result<bool, DiskError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_disk_becomes_no_smaller_than_its_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = VolumeDisk::new(dir.path(), 1, DiskFloor::new(vec![dir.path().to_owned()], 0, 0));
+        disk.create(64).await.unwrap();
+        let refused = disk.shrink(1).await.unwrap_err();
+        let text = refused.to_string();
+        let DiskError::TooSmall { needed_mib, size_mib: 1 } = refused else { panic!("{text}") };
+        assert!((2..64).contains(&needed_mib), "{text}");
+        assert!(
+            text.starts_with(&format!("its files need at least {needed_mib} MiB, and 1 MiB are asked for")),
+            "{text}"
+        );
+        assert!(!text.contains('/'), "no path of the server: {text}");
+        assert_eq!(std::fs::metadata(disk.image()).unwrap().len(), 64 << 20);
+        disk.shrink(needed_mib).await.unwrap();
+        assert_eq!(std::fs::metadata(disk.image()).unwrap().len(), needed_mib << 20);
+    }
+
+    #[test]
+    fn what_files_need_is_rounded_up() {
+        let failed = |message: &str| {
+            let source = ChildError::Failed { program: "resize2fs", status: 1, message: message.to_owned() };
+            DiskError::CannotResize { path: "/1.img".into(), source }
+        };
+        let needed = |message: &str| needed_mib(&failed(message));
+        let version = "resize2fs 1.47.0 (5-Feb-2023) resize2fs:";
+        assert_eq!(needed(&format!("{version} New size smaller than minimum (16461)")), Some(65));
+        assert_eq!(needed(&format!("{version} New size smaller than minimum (16384)")), Some(64));
+        assert_eq!(needed(&format!("{version} Input/output error")), None);
+    }
 
     #[test]
     fn no_space_is_taken_below_the_floor() {

@@ -81,7 +81,11 @@ async fn what_the_apps_of_one_owner_have_together_is_limited() {
     f.volume(ownerless.id, "data", 1000).await.unwrap();
 
     let resize = |mib: u64| f.store.resize_volume(data.id, mib.try_into().unwrap());
-    assert!(resize(61).await.is_err());
+    let check = |mib: u64| f.store.check_volume_size(data.id, mib.try_into().unwrap());
+    let refused = resize(61).await.unwrap_err().to_string();
+    assert!(refused.contains("and this would make it 101"), "{refused}");
+    assert_eq!(check(61).await.unwrap_err().to_string(), refused);
+    check(60).await.unwrap();
     resize(30).await.unwrap();
     resize(60).await.unwrap();
     f.store.forget_volume(data.id).await.unwrap();
