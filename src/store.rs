@@ -28,6 +28,7 @@ mod quotas;
 mod registry_logins;
 mod release_configs;
 mod releases;
+mod reserves;
 mod routing;
 mod schema;
 mod secrets;
