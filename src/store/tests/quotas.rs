@@ -436,7 +436,7 @@ async fn an_owner_keeps_half_of_the_machine_free_at_most() {
     // So something is left for another owner, and an app comes to nobody who may not keep as much.
     let other = running("other", &bob).await;
     reserve(&other, "512m", "1").await.unwrap();
-    let text = refused(f.store.transfer(other.id, ada.id).await);
+    let text = refused(f.store.transfer(other.id, ada.id, ADMIN).await);
     assert!(text.starts_with("ada may keep 1024 MiB"), "{text}");
 
     // What was granted before, and less, stays possible.
