@@ -66,6 +66,11 @@ impl Hierarchy {
     }
 }
 
+/// The machine's hierarchy with a controller.
+pub fn of_the_machine<'a>(hierarchies: &'a [Hierarchy], controller: &str) -> Option<&'a Hierarchy> {
+    hierarchies.iter().find(|hierarchy| hierarchy.controls(controller) && hierarchy.is_of_the_machine())
+}
+
 /// Removes a group, if it exists and no process is in it. Blocks for up to [`BUSY_TIMEOUT`] while its last processes end.
 pub fn remove_group(folder: &Path) {
     let deadline = Instant::now() + BUSY_TIMEOUT;

@@ -18,7 +18,7 @@ impl Live {
     pub(super) fn of(app: &App) -> Self {
         match app.current {
             None => Self::Nothing,
-            Some(_) if app.writes() => Self::PreviousWriting,
+            Some(_) if app.writes() && !app.stopped => Self::PreviousWriting,
             Some(_) => Self::Previous,
         }
     }

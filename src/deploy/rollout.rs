@@ -2,7 +2,7 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::{deployer::Deployer, error::DeployError};
+use super::{deployer::Deployer, error::DeployError, failure::Live};
 use crate::{
     model::ReleaseNumber,
     pause,
@@ -27,7 +27,7 @@ impl Deployer {
             self.run_before_release(app, &phase, progress, cancel).await?;
             pause::at("before-rollout").await;
             progress.step(format!("Releasing v{number}")).await;
-            if app.current.is_some() && !app.stopped && app.writes() {
+            if Live::of(app) == Live::PreviousWriting {
                 let text = "instances that write to a volume end before the new ones start: until these are healthy, requests \
                             to them get 503";
                 progress.detail(text).await;

@@ -21,7 +21,7 @@ use std::{
 
 use bollard::models::SystemInfoCgroupDriverEnum as CgroupDriver;
 
-use crate::cgroup::{hierarchies, remove_group};
+use crate::cgroup::{hierarchies, of_the_machine, remove_group};
 use idle::{GroupFiles, IdleControl};
 pub(super) use instances::InstanceGroup;
 pub use instances::OwnerGroup;
@@ -107,7 +107,7 @@ impl BuildGroup {
     /// Creates the group unless it exists, and sets its weights.
     fn create(&self, name: &str) -> io::Result<GroupFiles> {
         let hierarchies = hierarchies(&fs::read_to_string(&self.mounts)?);
-        let cpu = hierarchies.iter().find(|hierarchy| hierarchy.controls("cpu") && hierarchy.is_of_the_machine());
+        let cpu = of_the_machine(&hierarchies, "cpu");
         let cpu = cpu.ok_or_else(|| io::Error::other("the machine's control groups for CPU are not mounted here"))?;
         let group = cpu.root.join(name);
         let files = if cpu.unified {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::diagnosis::Diagnosis;
+use crate::store::{Instance, now};
 
 /// Why an instance failed, and what it printed last.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,11 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn of_length(length: Duration) -> Self {
         Self { length, ended_in_outage: false }
+    }
+
+    /// That of an instance which is found to have failed while it runs.
+    pub(super) fn until_now(row: &Instance) -> Self {
+        Self::of_length(Duration::from_millis(now().abs_diff(row.created_at.max(row.not_before))))
     }
 }
 

@@ -237,6 +237,7 @@ impl Shared {
 
     async fn end(&self, container: &ContainerId, ending: Ending) -> End {
         match ending {
+            Ending::Itself(Some(0)) => End { status: Some(0), message: None },
             Ending::Itself(Some(code)) => End { status: Some(code), message: self.memory_message(container).await },
             Ending::Itself(None) => End::because("its container was removed by someone else"),
             Ending::Stopped(reason) => {

@@ -9,7 +9,7 @@ use std::{
 
 use bollard::models::SystemInfoCgroupDriverEnum as CgroupDriver;
 
-use crate::cgroup::{Hierarchy, hierarchies, remove_group_and_below};
+use crate::cgroup::{Hierarchy, hierarchies, of_the_machine, remove_group_and_below};
 
 /// CPU weight of all instances and tasks together, in the unit of version 1: the default of a process or group is 1024. An
 /// engine that is busy with many starts must not slow the apps down, while it needs some time, too.
@@ -81,7 +81,7 @@ impl InstanceGroup {
 
     fn create(&self, name: &str, owner: &OwnerGroup) -> io::Result<()> {
         let hierarchies = hierarchies(&fs::read_to_string(&self.mounts)?);
-        let memory = hierarchies.iter().find(|one| one.controls("memory") && one.is_of_the_machine());
+        let memory = of_the_machine(&hierarchies, "memory");
         let memory =
             memory.ok_or_else(|| io::Error::other("the machine's control groups for memory are not mounted here"))?;
         let all = memory.create_group(name)?;
@@ -120,9 +120,7 @@ fn limit(hierarchy: &Hierarchy, group: &Path, mebibytes: Option<u64>) -> io::Res
 /// another, however many they are.
 fn weigh(hierarchies: &[Hierarchy], name: &str) -> io::Result<()> {
     // Without the controller for CPU, no group has a weight.
-    let Some(cpu) = hierarchies.iter().find(|one| one.controls("cpu") && one.is_of_the_machine()) else {
-        return Ok(());
-    };
+    let Some(cpu) = of_the_machine(hierarchies, "cpu") else { return Ok(()) };
     let group = cpu.create_group(name)?;
     let (file, weight) = if cpu.unified { ("cpu.weight", CPU_WEIGHT) } else { ("cpu.shares", CPU_SHARES) };
     set(&group.join(file), &weight.to_string())
@@ -189,7 +187,7 @@ mod tests {
         let group = InstanceGroup::new(&id, Some(CgroupDriver::CGROUPFS), 512);
         group.prepare(&owner("owner-1", Some(16))).unwrap();
         let hierarchies = hierarchies(&fs::read_to_string("/proc/mounts").unwrap());
-        let memory = hierarchies.iter().find(|one| one.controls("memory") && one.is_of_the_machine()).unwrap();
+        let memory = of_the_machine(&hierarchies, "memory").unwrap();
         let folder = memory.root.join(format!("paas-{id}-instances/owner-1"));
         let procs = folder.join("cgroup.procs");
         let script = format!("echo $$ > {} && head -c 64M /dev/zero | tail", procs.display());

@@ -68,7 +68,8 @@ fn open_files(pid: &str) -> impl Iterator<Item = PathBuf> + use<> {
 /// tells how much of their space is taken.
 fn mappings_without_leader(pid: &str) -> impl Iterator<Item = (u64, u64)> + use<> {
     let process = Path::new("/proc").join(pid);
-    let has_leader = fs::read(process.join("maps")).is_ok_and(|maps| !maps.is_empty());
+    // A process whose first thread has ended has no program.
+    let has_leader = fs::read_link(process.join("exe")).is_ok();
     let threads = fs::read_dir(process.join("task")).into_iter().flatten().flatten().filter(|_| !has_leader);
     // All threads have the same memory.
     let mapped = threads.map(|thread| removed_mappings(&thread.path().join("maps"))).find(|mapped| !mapped.is_empty());

@@ -112,8 +112,7 @@ async fn try_record_finding(state: &mut WorkerState, id: &InstanceId, finding: F
             }
         }
         Finding::NotAlive(reason) => {
-            let run = Run::of_length(Duration::from_millis(now().abs_diff(row.created_at.max(row.not_before))));
-            let failure = InstanceFailure { run, ..InstanceFailure::new(row.name(), reason) };
+            let failure = InstanceFailure { run: Run::until_now(&row), ..InstanceFailure::new(row.name(), reason) };
             state.instance_failed(&row, failure).await;
         }
         Finding::Warning(reason) => report_warning(state, &row, reason).await,

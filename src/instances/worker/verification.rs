@@ -12,7 +12,7 @@ use crate::{
         failure::{InstanceFailure, Run},
     },
     model::ReleaseNumber,
-    store::{App, Instance, InstanceState, now},
+    store::{App, Instance, InstanceState},
 };
 
 /// Number of containers that are inspected at a time.
@@ -28,13 +28,8 @@ pub(super) async fn find_overuses(state: &mut WorkerState, rows: &[Instance]) {
         let Some(overuse) = state.handle.overuse(&row.id).filter(|_| state.memory.failure(&row.id).is_none()) else {
             continue;
         };
-        let run = Run::of_length(Duration::from_millis(now().abs_diff(row.created_at.max(row.not_before))));
-        state
-            .instance_failed(
-                row,
-                InstanceFailure { run, ..InstanceFailure::new(row.name(), Diagnosis::overused(&overuse)) },
-            )
-            .await;
+        let failure = InstanceFailure::new(row.name(), Diagnosis::overused(&overuse));
+        state.instance_failed(row, InstanceFailure { run: Run::until_now(row), ..failure }).await;
     }
 }
 
