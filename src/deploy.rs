@@ -3,6 +3,7 @@
 //! files of their own.
 
 mod apps;
+mod build_caches;
 mod build_log;
 mod build_settings;
 mod buildpack_choice;
@@ -34,6 +35,7 @@ mod rollout;
 mod stack_schedule;
 mod stacks;
 mod stored_refs;
+mod written;
 
 pub use buildpack_choice::BuildpackPosition;
 pub use buildpack_library::BuildpackLibrary;
@@ -50,6 +52,7 @@ pub use rebuild::DeployBranchState;
 pub use releases::ConfigChange;
 pub use stack_schedule::StackUpdates;
 pub use stacks::{StackStatus, Stacks};
+pub use written::WrittenFiles;
 
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;

@@ -11,7 +11,6 @@ mod check_tls;
 mod command_check;
 mod container;
 mod diagnosis;
-mod disk_use;
 mod error;
 mod failure;
 mod health;
@@ -37,6 +36,7 @@ mod teardown;
 mod tests;
 mod unhealthy;
 mod waiting;
+mod watched;
 mod worker;
 mod workers;
 

@@ -13,7 +13,7 @@ use crate::{
     commands::Commands,
     config::{Config, ConfigError},
     data_dir::{self, DiskFloor},
-    deploy::{DeployError, Deployer, GarbageCollection, StackUpdates},
+    deploy::{DeployError, Deployer, GarbageCollection, StackUpdates, WrittenFiles},
     engine::{Engine, EngineError, Kind, disk::DiskError},
     git::{self, GitError, Repositories},
     images::{ImageError, ImageStore, Registry, StackDefinition},
@@ -25,7 +25,7 @@ use crate::{
     router::Link,
     socket, ssh,
     store::{Store, StoreError},
-    tasks::{TaskDiskUse, TaskSweep, Tasks},
+    tasks::{TaskSweep, Tasks},
     workload::{Local, NetworkNames, Openings, Runtime, Volumes},
 };
 
@@ -174,6 +174,7 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
         tracker.clone(),
         stopped.clone(),
     );
+    driver.start(WrittenFiles(deployer.clone()));
     let stacks = deployer.stacks();
     let prepare = progress::relay(
         |progress| async move { stacks.prepare(&progress).await },
@@ -194,7 +195,6 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
     tasks.adopt();
     driver.start_woken_by(&engine.containers.returned(), TaskSweep(tasks.clone()));
     driver.start_woken_by(&engine.containers.returned(), BuildSweep(engine.builds));
-    driver.start(TaskDiskUse::new(tasks.clone()));
     driver.start(NetworkNames(openings.clone()));
     driver.start_woken_by(&schedule, CronSchedule::new(store.clone(), tasks.clone(), audit.clone(), floor));
     let pushes = AuditedPushes { deployer: deployer.clone(), audit: audit.clone(), store: store.clone() };

@@ -60,7 +60,7 @@ pub use offered_images::OfferedImage;
 pub use placement::Placement;
 pub use ports::{PortMapping, PortScheme};
 pub use process_spec::ProcessSpec;
-pub use quotas::QuotaRow;
+pub use quotas::{OwnerLimit, QuotaRow};
 pub use registry_logins::{RegistryLogin, RegistryLoginRow};
 pub use releases::{NewRelease, PushedRelease, Release, ReleaseKind, ReleaseState, ReleaseSummary, RollbackTarget};
 pub use routing::RoutingState;

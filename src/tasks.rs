@@ -7,7 +7,6 @@
 mod adopt;
 mod archive;
 mod attended;
-mod disk_use;
 mod enter;
 mod error;
 mod execution;
@@ -21,8 +20,8 @@ mod sweep;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod watched;
 
-pub use disk_use::TaskDiskUse;
 pub use error::TaskError;
 pub use output::OutputLine;
 pub use streams::{TaskStreams, Terminal};

@@ -11,7 +11,7 @@ mod runtime;
 mod spec;
 mod volumes;
 
-pub use disk_watch::{DiskWatch, Overuse};
+pub use disk_watch::{DiskWatch, Overuse, Subjects, Watched};
 pub use local::Local;
 pub use openings::{NetworkNames, Openings};
 pub use runtime::Runtime;

@@ -285,10 +285,16 @@ section! {
         disks_mib: u64 = 20_480,
         /// Repository of each app, in MiB.
         repository_mib_per_app: u64 = 4096,
+        /// Repositories of all apps, in MiB.
+        repositories_mib: u64 = 20_480,
         /// Blobs of the images of all apps, in MiB.
         images_mib: u64 = 51_200,
         /// Logs that the engine keeps of all instances and tasks (`instances.log_mib` of each), in MiB.
         logs_mib: u64 = 8192,
+        /// Files that all instances and tasks have written besides their volumes, in MiB: beyond it, the largest writer is killed.
+        written_mib: u64 = 16_384,
+        /// Build caches of all apps, in MiB: beyond it, those are removed that no build has used for longest.
+        build_cache_mib: u64 = 20_480,
         /// Builds that run at a time.
         builds: u64 = 2,
         /// Pushes of a user that run at a time; further ones wait.
@@ -313,8 +319,11 @@ impl Quota {
             Resource::Config => ("config_bytes_per_app", self.config_bytes_per_app),
             Resource::Disks => ("disks_mib", self.disks_mib),
             Resource::Repository => ("repository_mib_per_app", self.repository_mib_per_app),
+            Resource::Repositories => ("repositories_mib", self.repositories_mib),
             Resource::Images => ("images_mib", self.images_mib),
             Resource::Logs => ("logs_mib", self.logs_mib),
+            Resource::Written => ("written_mib", self.written_mib),
+            Resource::BuildCache => ("build_cache_mib", self.build_cache_mib),
             Resource::Builds => ("builds", self.builds),
             Resource::Pushes => ("pushes", self.pushes),
             Resource::Sessions => ("sessions", self.sessions),

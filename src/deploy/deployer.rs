@@ -9,8 +9,16 @@ use super::{
     buildpack_library::BuildpackLibrary, gc_lock::GcLock, locks::AppLocks, offers::Offers, ports::Ports, stacks::Stacks,
 };
 use crate::{
-    build::Builder, config::Config, data_dir::DiskFloor, engine::Images, git::Repositories, images::ImageStore,
-    instances::Instances, store::Store, tasks::Tasks, workload::Volumes,
+    build::Builder,
+    config::Config,
+    data_dir::DiskFloor,
+    engine::Images,
+    git::Repositories,
+    images::ImageStore,
+    instances::Instances,
+    store::Store,
+    tasks::Tasks,
+    workload::{DiskWatch, Volumes},
 };
 
 /// Deploys apps; cheap to clone.
@@ -27,6 +35,7 @@ pub(super) struct DeployerShared {
     pub(super) instances: Instances,
     pub(super) tasks: Tasks,
     pub(super) volumes: Volumes,
+    pub(super) disk_watch: DiskWatch,
     pub(super) stacks: Stacks,
     pub(super) buildpacks: BuildpackLibrary,
     pub(super) offers: Offers,
@@ -70,6 +79,7 @@ impl Deployer {
         let stacks = Stacks::new(Arc::clone(&config), store.clone(), images.clone(), builder.clone());
         let buildpacks = BuildpackLibrary::new(store.clone(), repositories.clone(), builder.clone(), gc_lock.clone());
         let offers = Offers::new(store.clone(), images.clone(), builder.clone(), tracker.clone());
+        let disk_watch = DiskWatch::new(tasks.runtime().clone(), config.instances.disk_mib);
         let ports = Ports::new(Arc::clone(&config), store.clone(), instances.clone());
         Self(Arc::new(DeployerShared {
             config,
@@ -81,6 +91,7 @@ impl Deployer {
             instances,
             tasks,
             volumes,
+            disk_watch,
             stacks,
             buildpacks,
             offers,

@@ -25,6 +25,8 @@ pub enum DiskKind {
     Images,
     /// Disks of builds, with their caches.
     BuildDisks,
+    /// Files that its instances and tasks had written besides their volumes when these were last counted.
+    Written,
     /// Disks of volumes.
     Volumes,
     /// Logs of the app.
@@ -54,6 +56,7 @@ impl DiskKind {
             Self::Repository => "repository",
             Self::Images => "images",
             Self::BuildDisks => "build disks",
+            Self::Written => "written files",
             Self::Volumes => "volumes",
             Self::Logs => "logs",
             Self::BuildLogs => "build logs",
@@ -149,7 +152,8 @@ impl Deployer {
         let this = &self.0;
         let images = holders.values().filter(|(holder, _)| *holder == Holder::App(app.id)).map(|(_, size)| size).sum();
         let id = app.id.0;
-        let mut used = BTreeMap::from([(DiskKind::Images, images)]);
+        let written = this.disk_watch.written(app.id);
+        let mut used = BTreeMap::from([(DiskKind::Images, images), (DiskKind::Written, written)]);
         let mut measure = |kind, path: &Path| {
             let bytes = disk_usage(path);
             let bytes = bytes.map_err(|source| DeployError::File { act: "read", path: path.to_owned(), source })?;

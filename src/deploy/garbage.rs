@@ -30,6 +30,8 @@ pub enum GarbageKind {
     TaskOutput,
     /// Build disks.
     BuildDisks,
+    /// Build caches of apps.
+    BuildCaches,
 }
 
 impl GarbageKind {
@@ -44,6 +46,7 @@ impl GarbageKind {
             Self::BuildLogs => "build logs",
             Self::TaskOutput => "task output",
             Self::BuildDisks => "build disks",
+            Self::BuildCaches => "build caches",
         }
     }
 
@@ -54,6 +57,7 @@ impl GarbageKind {
             Self::Releases => "neither current, nor one of the last 10 that failed or the last 1000 that were released",
             Self::Blobs => "no kept release, stack or offered image has it, and nothing used it for 6 hours",
             Self::Buildpacks => "neither installed nor chosen by an app",
+            Self::BuildCaches => "its owner's take more than allowed (quota: build-cache), and others were used since",
             Self::Logs | Self::BuildLogs | Self::TaskOutput | Self::BuildDisks => "its app does not exist any more",
         }
     }

@@ -107,6 +107,7 @@ async fn collect(deployer: &Deployer, what: Collect) -> Result<Vec<Garbage>, Dep
     }));
     garbage.push(this.buildpacks.collect_unused(what).await?);
     garbage.push(blobs(deployer, what).await?);
+    garbage.extend(deployer.collect_caches(&apps, what).await?);
     garbage.extend(of_no_app(deployer, &apps, what).await?);
     garbage.retain(|garbage| garbage.count > 0);
     garbage.sort_by_key(|garbage| (garbage.app.clone(), garbage.kind));

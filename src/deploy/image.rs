@@ -143,6 +143,7 @@ impl Deployer {
         progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<(Digest, Vec<UsedBuildpack>), DeployError> {
+        self.make_room_for_cache(app, progress).await?;
         let built = self.build(app, method, source, reuse, progress, cancel).await?;
         if let Err(refused) = self.check_images(app.id, &built.image).await {
             self.0.builder.discard(built).await;

@@ -29,8 +29,14 @@ impl OwnerBlobs {
 pub struct OwnerDiskUse {
     /// Size of the largest repository, in MiB.
     pub repository_mib: u64,
+    /// Repositories of all apps, in MiB.
+    pub repositories_mib: u64,
     /// Blobs of all images, in MiB.
     pub images_mib: u64,
+    /// What instances and tasks had written when that was last counted, in MiB.
+    pub written_mib: u64,
+    /// Build caches of all apps, in MiB.
+    pub build_cache_mib: u64,
 }
 
 impl Deployer {
@@ -38,13 +44,38 @@ impl Deployer {
     pub async fn owner_disk_use(&self, user: UserId) -> Result<OwnerDiskUse, DeployError> {
         let this = &self.0;
         let owned = this.store.apps_owned_by(user).await?;
-        let mut repository_mib = 0;
-        for app in this.store.apps().await?.into_iter().filter(|app| owned.contains(&app.id)) {
-            let bytes = this.repositories.get(&app.name).size().await?;
-            repository_mib = repository_mib.max(bytes.div_ceil(1 << 20));
-        }
+        let repositories = self.repositories(&owned).await?;
+        let largest = repositories.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0);
+        let all: u64 = repositories.iter().map(|(_, bytes)| bytes).sum();
+        let [repository_mib, repositories_mib] = [largest, all].map(|bytes| bytes.div_ceil(1 << 20));
+        let written: u64 = owned.iter().map(|app| this.disk_watch.written(*app)).sum();
+        let caches = self.build_caches(owned.clone()).await?;
         let images_mib = self.blobs_of(owned).await?.mib();
-        Ok(OwnerDiskUse { repository_mib, images_mib })
+        let [written_mib, build_cache_mib] = [written, caches].map(|bytes| bytes.div_ceil(1 << 20));
+        Ok(OwnerDiskUse { repository_mib, repositories_mib, images_mib, written_mib, build_cache_mib })
+    }
+
+    /// Sizes of the repositories of these apps, in bytes.
+    async fn repositories(&self, apps: &[AppId]) -> Result<Vec<(AppId, u64)>, DeployError> {
+        let mut sizes = Vec::new();
+        for app in self.0.store.apps().await?.into_iter().filter(|app| apps.contains(&app.id)) {
+            sizes.push((app.id, self.0.repositories.get(&app.name).size().await?));
+        }
+        Ok(sizes)
+    }
+
+    /// How large the repository of an app may be, in bytes: as its own limit says, and within what the others of its owner leave.
+    pub async fn max_repository_bytes(&self, app: AppId) -> Result<u64, DeployError> {
+        let store = &self.0.store;
+        let bytes = |mib: Option<u64>| mib.map_or(u64::MAX, |mib| mib.saturating_mul(1 << 20));
+        let of_app = bytes(store.owner_and_limit(app, Resource::Repository).await?.1);
+        let (Some(owner), Some(all)) = store.owner_and_limit(app, Resource::Repositories).await? else {
+            return Ok(of_app);
+        };
+        let mut others = store.apps_owned_by(owner).await?;
+        others.retain(|other| *other != app);
+        let of_others: u64 = self.repositories(&others).await?.iter().map(|(_, bytes)| bytes).sum();
+        Ok(of_app.min(bytes(Some(all)).saturating_sub(of_others)))
     }
 
     /// Refuses a new image of the app with which its owner has more than allowed.

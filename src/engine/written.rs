@@ -21,8 +21,13 @@ const LEAST: u64 = 4096;
 /// What a container has written besides what is mounted into it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
-    /// So many bytes; each file and folder counts as at least 4 KiB.
-    Bytes(u64),
+    /// Bytes; each file and folder counts as at least 4 KiB.
+    Bytes {
+        /// All of them.
+        all: u64,
+        /// Those that are not in a layer which the engine limits.
+        unlimited: u64,
+    },
     /// Folders are nested so deeply that what is in them is not counted.
     TooDeep,
 }
@@ -60,24 +65,31 @@ impl Places {
 
     /// Counts what is in all of them. Blocks.
     fn count(&self) -> io::Result<Written> {
-        let mut bytes = 0_u64;
-        for place in self.layer.iter().filter(|_| !self.is_limited).chain(&self.volumes) {
-            let TreeUsage { bytes: used, entries, too_deep } = TreeUsage::of(place)?;
-            if too_deep {
+        let mut limited = 0;
+        let mut unlimited = removed_files(self.pid, &self.id, &self.volumes);
+        if self.is_limited {
+            // Nearly all of them are in the layer.
+            limited = std::mem::take(&mut unlimited);
+        }
+        for (place, is_limited) in self
+            .layer
+            .iter()
+            .map(|layer| (layer, self.is_limited))
+            .chain(self.volumes.iter().map(|volume| (volume, false)))
+        {
+            let TreeUsage { bytes, entries, too_deep } = TreeUsage::of(place)?;
+            if too_deep && !is_limited {
                 return Ok(Written::TooDeep);
             }
-            bytes = bytes.saturating_add(used.max(entries.saturating_mul(LEAST)));
+            let sum = if is_limited { &mut limited } else { &mut unlimited };
+            *sum = sum.saturating_add(bytes.max(entries.saturating_mul(LEAST)));
         }
-        if !self.is_limited {
-            bytes = bytes.saturating_add(removed_files(self.pid, &self.id, &self.volumes));
-        }
-        Ok(Written::Bytes(bytes))
+        Ok(Written::Bytes { all: limited.saturating_add(unlimited), unlimited })
     }
 }
 
 impl Containers {
     /// What a container has written besides what is mounted into it; `None` if it does not run. All its files are counted.
-    /// What is in a layer that the engine limits does not count.
     pub async fn written(&self, id: &ContainerId) -> Result<Option<Written>> {
         let Some(inspected) = self.inspect_written(id, false).await? else { return Ok(None) };
         let Some(mut places) = Places::read(&inspected) else { return Ok(None) };
@@ -95,7 +107,10 @@ impl Containers {
         }
         let counted = tokio::task::spawn_blocking(move || places.count()).await.map_err(io::Error::from);
         match counted.and_then(|counted| counted) {
-            Ok(Written::Bytes(bytes)) => Ok(Some(Written::Bytes(bytes.saturating_add(counted_by_engine)))),
+            Ok(Written::Bytes { all, unlimited }) => Ok(Some(Written::Bytes {
+                all: all.saturating_add(counted_by_engine),
+                unlimited: unlimited.saturating_add(counted_by_engine),
+            })),
             Ok(Written::TooDeep) => Ok(Some(Written::TooDeep)),
             Err(source) => Err(EngineError::CannotCountFiles { name: id.0.clone(), source }),
         }
@@ -140,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_that_the_engine_limits_does_not_count_and_empty_files_do() {
+    fn what_is_in_a_layer_that_the_engine_limits_is_told_apart_and_empty_files_count() {
         let dir = tempfile::tempdir().unwrap();
         let [layer, volume] = ["layer", "volume"].map(|name| dir.path().join(name));
         std::fs::create_dir(&layer).unwrap();
@@ -149,16 +164,20 @@ mod tests {
             let places = Places::read(&inspected("null")).unwrap();
             Places { layer: Some(layer.clone()), is_limited, volumes: vec![volume.clone()], ..places }.count().unwrap()
         };
-        let Written::Bytes(empty) = count(false) else { panic!("two folders are nested") };
+        assert!(matches!(count(false), Written::Bytes { .. }), "two folders are not nested deeply");
         std::fs::write(layer.join("file"), vec![1; 1 << 20]).unwrap();
-        let is_about =
-            |written, bytes| matches!(written, Written::Bytes(all) if (bytes..bytes + (64 << 10)).contains(&all));
-        assert!(is_about(count(false), empty + (1 << 20)));
-        assert!(is_about(count(true), 0));
+        let is_about = |written, expected: [u64; 2]| {
+            let Written::Bytes { all, unlimited } = written else { panic!("nothing is nested deeply") };
+            let about = |bytes: u64, count: u64| (bytes..bytes + (64 << 10)).contains(&count);
+            about(expected[0], all) && about(expected[1], unlimited)
+        };
+        assert!(is_about(count(false), [1 << 20, 1 << 20]));
+        assert!(is_about(count(true), [1 << 20, 0]));
         for n in 0..1000 {
             std::fs::File::create(volume.join(n.to_string())).unwrap();
         }
-        assert!(is_about(count(false), (1 << 20) + 1000 * LEAST));
-        assert!(is_about(count(true), 1000 * LEAST));
+        let all = (1 << 20) + 1000 * LEAST;
+        assert!(is_about(count(false), [all, all]));
+        assert!(is_about(count(true), [all, 1000 * LEAST]));
     }
 }

@@ -8,7 +8,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     adopt,
-    disk_use::InstanceDiskUse,
     error::{InstancesError, RolloutError},
     launch::Launcher,
     logs::Logs,
@@ -96,7 +95,6 @@ impl Instances {
         driver.start_woken_by(&returned[0], Verification(workers.clone()));
         driver.start_woken_by(&returned[1], Sweep(workers.clone()));
         driver.start(NameServers(workers.clone()));
-        driver.start(InstanceDiskUse::new(workers.clone()));
         tracker.spawn(requests::log_unanswered(Arc::clone(&shared), unanswered));
         Ok(Self { shared, workers })
     }

@@ -16,19 +16,19 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{InstanceReport, Instances, ReportState, RolloutError, disk_use::InstanceDiskUse};
+use super::{InstanceReport, Instances, ReportState, RolloutError};
 use crate::{
     config::Config,
     model::{
         CheckMode, CheckType, DeclaredCheck, Digest, Exposure, HealthCheck, HttpProbe, Probe, Process, ReleaseManifest,
         ReleaseNumber,
     },
-    periodic::{Driver, Periodic as _},
+    periodic::Driver,
     progress::Progress,
     router::Link,
-    store::{App, Mount, MountSource, NewRelease, ProcessSpec, ReleaseKind, ReleaseState, Store},
+    store::{App, Mount, MountSource, NewRelease, ProcessSpec, ReleaseKind, ReleaseState, Store, StoreError},
     workload::{
-        Runtime,
+        DiskWatch, Runtime, Subjects,
         memory::{Call, Memory},
     },
 };
@@ -524,8 +524,10 @@ async fn an_instance_that_has_written_too_much_is_killed_and_replaced() {
     let limit = f.config.instances.disk_mib << 20;
     f.memory.write(&ids[0], limit);
     f.memory.write(&ids[1], limit + 1);
-    let watch = InstanceDiskUse::new(server.instances.workers.clone());
-    assert_eq!(watch.activate().await.unwrap().summary, "killed for writing more than instances.disk_mib: 1");
+    let watch = DiskWatch::new(Runtime::Memory(f.memory.clone()), f.config.instances.disk_mib);
+    let subjects =
+        async { Ok::<_, StoreError>(Subjects { workloads: server.instances.watched().await?, limits: Vec::new() }) };
+    assert_eq!(watch.look(subjects).await.unwrap().summary, "killed for writing too much: 1");
     until_reported(&server, &app, "it is replaced", |now| {
         now.len() == 2 && now.iter().all(|i| i.state == ReportState::Healthy && i.id.as_str() != ids[1])
     })

@@ -30,10 +30,16 @@ pub enum Resource {
     Disks,
     /// The repository of one app, in MiB.
     Repository,
+    /// The repositories of all apps, in MiB.
+    Repositories,
     /// Blobs of the images of all apps, each once, without those of stacks and offered images, in MiB.
     Images,
     /// Logs that the engine keeps of all declared instances and unended tasks, in MiB.
     Logs,
+    /// Files that instances and tasks have written besides their volumes, in MiB.
+    Written,
+    /// Build caches of all apps, in MiB.
+    BuildCache,
     /// Builds that run at a time.
     Builds,
     /// Pushes that run at a time.
@@ -53,7 +59,7 @@ pub enum QuotaScope {
 
 impl Resource {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::Apps,
         Self::Ports,
         Self::Mappings,
@@ -65,8 +71,11 @@ impl Resource {
         Self::Config,
         Self::Disks,
         Self::Repository,
+        Self::Repositories,
         Self::Images,
         Self::Logs,
+        Self::Written,
+        Self::BuildCache,
         Self::Builds,
         Self::Pushes,
         Self::Sessions,
@@ -86,8 +95,11 @@ impl Resource {
             Self::Config => "config",
             Self::Disks => "disks",
             Self::Repository => "repository",
+            Self::Repositories => "repositories",
             Self::Images => "images",
             Self::Logs => "logs",
+            Self::Written => "written",
+            Self::BuildCache => "build-cache",
             Self::Builds => "builds",
             Self::Pushes => "pushes",
             Self::Sessions => "sessions",
@@ -105,8 +117,11 @@ impl Resource {
             | Self::Cpu
             | Self::Memory
             | Self::Disks
+            | Self::Repositories
             | Self::Images
             | Self::Logs
+            | Self::Written
+            | Self::BuildCache
             | Self::Builds
             | Self::Pushes
             | Self::Sessions => QuotaScope::Owner,
@@ -133,8 +148,11 @@ impl Resource {
             Self::Config => format!("{amount} bytes of config vars"),
             Self::Disks => format!("{amount} MiB of volumes"),
             Self::Repository => format!("{amount} MiB in its repository"),
+            Self::Repositories => format!("{amount} MiB of repositories"),
             Self::Images => format!("{amount} MiB of images"),
             Self::Logs => format!("{amount} MiB of logs of instances and tasks"),
+            Self::Written => format!("{amount} MiB of files that instances and tasks write"),
+            Self::BuildCache => format!("{amount} MiB of build caches"),
             Self::Builds => of("build at a time", "builds at a time"),
             Self::Pushes => of("push at a time", "pushes at a time"),
             Self::Sessions => of("command or push at a time", "commands and pushes at a time"),
@@ -152,13 +170,29 @@ impl Resource {
     pub fn parse_amount(self, text: &str) -> Result<u64, String> {
         let number = text.parse::<u32>().map(u64::from);
         match self {
-            Self::Cpu | Self::Memory | Self::Disks | Self::Repository | Self::Images | Self::Logs if text == "0" => {
+            Self::Cpu
+            | Self::Memory
+            | Self::Disks
+            | Self::Repository
+            | Self::Repositories
+            | Self::Images
+            | Self::Logs
+            | Self::Written
+            | Self::BuildCache
+                if text == "0" =>
+            {
                 Ok(0)
             }
             Self::Cpu => text.parse::<CpuMillis>().map(|cpu| cpu.millis().into()),
             Self::Memory => text.parse::<MemoryMib>().map(MemoryMib::mebibytes),
             // These may be smaller than the memory of an instance.
-            Self::Disks | Self::Repository | Self::Images | Self::Logs => number.or_else(|_| {
+            Self::Disks
+            | Self::Repository
+            | Self::Repositories
+            | Self::Images
+            | Self::Logs
+            | Self::Written
+            | Self::BuildCache => number.or_else(|_| {
                 let no_amount = |_| {
                     let text = Line::excerpt(text);
                     format!("{text:?} is no limit of {self}; write a number of MiB, or one with a unit, such as 4g")

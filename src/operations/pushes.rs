@@ -58,11 +58,10 @@ impl Operations {
     }
 
     async fn pusher(&self, caller: &Caller, app: &App) -> Result<Pusher> {
-        let repository_mib = self.store.owner_and_limit(app.id, Resource::Repository).await?.1;
         Ok(Pusher {
             actor: caller.actor.clone(),
             max_pushes: self.max_pushes(caller).await?,
-            max_repository_bytes: repository_mib.map_or(u64::MAX, |mib| mib.saturating_mul(1 << 20)),
+            max_repository_bytes: self.deployer.max_repository_bytes(app.id).await?,
         })
     }
 

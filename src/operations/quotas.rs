@@ -38,8 +38,8 @@ pub struct UserQuota {
 /// A limit of a user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct QuotaLimit {
-    /// What is limited; `cpu` counts thousandths of a CPU, `memory`, `disks`, `repository`,
-    /// `images` and `logs` MiB, `config` bytes.
+    /// What is limited; `cpu` counts thousandths of a CPU, `memory`, `disks`, `repository`, `repositories`,
+    /// `images`, `logs`, `written` and `build-cache` MiB, `config` bytes.
     pub resource: Resource,
     /// Whether the limit holds for each app, or for all apps together.
     pub per_app: bool,
@@ -174,8 +174,15 @@ async fn quota_of(context: &Context<'_>, name: UserName) -> Result<UserQuota> {
     let user = context.store.user_named(name).await?;
     let rows = context.store.quotas(user.id).await?;
     let mut limits: Vec<_> = rows.into_iter().map(QuotaLimit::from).collect();
-    let OwnerDiskUse { repository_mib, images_mib } = context.deployer.owner_disk_use(user.id).await?;
-    for (resource, used) in [(Resource::Repository, repository_mib), (Resource::Images, images_mib)] {
+    let OwnerDiskUse { repository_mib, repositories_mib, images_mib, written_mib, build_cache_mib } =
+        context.deployer.owner_disk_use(user.id).await?;
+    for (resource, used) in [
+        (Resource::Repository, repository_mib),
+        (Resource::Repositories, repositories_mib),
+        (Resource::Images, images_mib),
+        (Resource::Written, written_mib),
+        (Resource::BuildCache, build_cache_mib),
+    ] {
         for limit in limits.iter_mut().filter(|limit| limit.resource == resource) {
             limit.used = Some(used);
         }

@@ -16,7 +16,7 @@ use super::{
     secrets::Cipher,
     users,
 };
-use crate::model::{QuotaScope, Resource};
+use crate::model::{QuotaScope, Resource, UserName};
 
 /// How much the owner, or each app of the owner, may have; `None` for any amount.
 pub(super) fn limit(
@@ -50,8 +50,16 @@ fn for_admins(default: u64, resource: Resource) -> Option<u64> {
 pub(super) const INSTANCES: [Resource; 4] = [Resource::Instances, Resource::Cpu, Resource::Memory, Resource::Logs];
 
 /// What the database does not know.
-const ELSEWHERE: [Resource; 5] =
-    [Resource::Repository, Resource::Images, Resource::Builds, Resource::Pushes, Resource::Sessions];
+const ELSEWHERE: [Resource; 8] = [
+    Resource::Repository,
+    Resource::Repositories,
+    Resource::Images,
+    Resource::Written,
+    Resource::BuildCache,
+    Resource::Builds,
+    Resource::Pushes,
+    Resource::Sessions,
+];
 
 /// What another task takes.
 pub(super) const TASKS: [Resource; 4] = [Resource::Tasks, Resource::Cpu, Resource::Memory, Resource::Logs];
@@ -236,7 +244,10 @@ impl<'a> Meter<'a> {
                 | Resource::ProcessTypes
                 | Resource::Config
                 | Resource::Repository
+                | Resource::Repositories
                 | Resource::Images
+                | Resource::Written
+                | Resource::BuildCache
                 | Resource::Builds
                 | Resource::Pushes
                 | Resource::Sessions,
@@ -251,8 +262,11 @@ impl<'a> Meter<'a> {
                 | Resource::Memory
                 | Resource::Disks
                 | Resource::Repository
+                | Resource::Repositories
                 | Resource::Images
                 | Resource::Logs
+                | Resource::Written
+                | Resource::BuildCache
                 | Resource::Builds
                 | Resource::Pushes
                 | Resource::Sessions,
@@ -280,6 +294,19 @@ pub(super) fn check_change(
     let Some(bound) = Bound::find(t, limits, owner(t, app)?, Some(app), resource)? else { return Ok(()) };
     let before = Meter::new(t, limits).used(bound.account, bound.resource)?;
     bound.check(t, limits, before, before.saturating_sub(from).saturating_add(to))
+}
+
+/// How much of something the apps of an owner may have in all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnerLimit {
+    /// Owner.
+    pub user: UserId,
+    /// The owner's name.
+    pub name: UserName,
+    /// How much there may be.
+    pub max: u64,
+    /// The apps that count.
+    pub apps: Vec<AppId>,
 }
 
 /// A limit of a user, and what is used of it.
@@ -366,6 +393,25 @@ impl Store {
         self.read(move |t, _| {
             let bound = Bound::find(t, &limits, Some(owner), None, resource)?;
             bound.map_or(Ok(()), |bound| bound.check(t, &limits, before, after))
+        })
+        .await
+    }
+
+    /// The limits of all owners of apps who may not have any amount of a resource.
+    pub async fn owner_limits(&self, resource: Resource) -> Result<Vec<OwnerLimit>> {
+        let limits = self.limits();
+        self.read(move |t, _| {
+            let mut query = t.prepare_cached("SELECT DISTINCT user FROM app_owners")?;
+            let owners: Vec<_> =
+                query.query_map([], |row| row.get("user").map(UserId))?.collect::<rusqlite::Result<_>>()?;
+            let mut found = Vec::new();
+            for user in owners {
+                if let Some(max) = limit(t, &limits, Some(user), resource)? {
+                    let name = users::with_id(t, user)?.name;
+                    found.push(OwnerLimit { user, name, max, apps: owned_apps(t, user)? });
+                }
+            }
+            Ok(found)
         })
         .await
     }

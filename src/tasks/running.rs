@@ -57,12 +57,6 @@ impl Running {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).keys().any(|known| known.as_str() == id)
     }
 
-    /// All tasks that are registered.
-    pub(super) fn all(&self) -> Vec<(TaskId, Control)> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter().map(|(id, control)| (id.clone(), control.clone())).collect()
-    }
-
     pub(super) fn get(&self, id: &TaskId) -> Option<Control> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }

@@ -156,8 +156,14 @@ impl Tasks {
         &self.shared.archiving
     }
 
-    pub(super) fn runtime(&self) -> &Runtime {
+    /// What brings tasks up.
+    pub fn runtime(&self) -> &Runtime {
         &self.shared.runtime
+    }
+
+    /// The tasks that this server runs.
+    pub(super) fn running(&self) -> &Running {
+        &self.shared.running
     }
 
     pub(super) fn tracker(&self) -> &TaskTracker {
@@ -166,16 +172,6 @@ impl Tasks {
 
     pub(super) fn limits(&self) -> &config::Tasks {
         &self.shared.config.tasks
-    }
-
-    /// What a task may write besides its volumes, in MiB.
-    pub(super) fn disk_mib(&self) -> u64 {
-        self.shared.config.instances.disk_mib
-    }
-
-    /// The tasks that this server runs.
-    pub(super) fn running(&self) -> Vec<(TaskId, Control)> {
-        self.shared.running.all()
     }
 
     pub(super) fn shutdown(&self) -> &CancellationToken {

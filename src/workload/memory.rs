@@ -328,7 +328,7 @@ impl Memory {
     pub(super) async fn written(&self, container: &ContainerId) -> Result<Option<Written>> {
         let name = workload_id(container);
         let runs = self.running().iter().any(|id| id == name);
-        Ok(lock(&self.0.written).get(name).copied().filter(|_| runs).map(Written::Bytes))
+        Ok(lock(&self.0.written).get(name).copied().filter(|_| runs).map(|all| Written::Bytes { all, unlimited: all }))
     }
 
     pub(super) async fn free_space(&self) -> Option<FreeSpace> {

@@ -119,8 +119,13 @@ fn an_owner_meets_the_limits_while_another_deploys() {
     world.ssh(&["quota:set", "ada", "images=default", "repository=1"]).success();
     let refused = world.push_as(&ada, &folder).failure();
     refused.prints("of at most 1.0 MiB (quota shows the limit)");
-    world.ssh(&["quota:set", "ada", "repository=default"]).success();
+    world.ssh(&["quota:set", "ada", "repository=default", "repositories=1"]).success();
+    world.push_as(&ada, &folder).failure().prints("of at most 1.0 MiB (quota shows the limit)");
+    let two = world.repository("two", &[("Procfile", &version(1))]);
+    world.ssh(&["quota:set", "ada", "repositories=2"]).success();
     world.push_as(&ada, &folder).success();
+    world.commit(&two, &[("noise", &noise.replace('a', "b"))]);
+    world.push_as(&ada, &two).failure().prints("take large files out, or ask an admin for more");
 
     world.commit(&theirs, &[("Procfile", &version(2))]);
     world.push_as(&bob, &theirs).success();

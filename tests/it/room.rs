@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use crate::support::{apps::version, waiting::eventually, world::World};
+use crate::support::{apps::version, http::Load, waiting::eventually, world::World};
 
 /// An app whose build makes a layer of this many random MiB, and then fails or not.
 fn layer(mib: u32, end: &str) -> String {
@@ -67,6 +67,39 @@ fn an_owner_that_fills_the_disk_meets_limits_and_stops_nobody_else() {
     world.commit(&good, &[("Procfile", &version(2))]);
     world.push_as(&bob, &good).success();
     world.answers(&world.url("good"), "version-2");
+
+    // What instances write counts together: no one of them writes too much, but both do.
+    let load = Load::on(&world.url("good"));
+    world.ssh(&["quota:set", "ann", "written=120"]).success();
+    let writer = "web: test -e /tmp/f || head -c 100000000 /dev/zero >/tmp/f; python3 -m http.server $PORT\n";
+    world.commit(&greedy, &[("Procfile", writer)]);
+    world.push_as(&ann, &greedy).success();
+    let written = || {
+        let quota = world.ssh_as(&ann, &["quota", "--format", "json"]).success().json();
+        let row = quota["limits"].as_array().unwrap().iter().find(|row| row["resource"] == "written").unwrap().clone();
+        row["used"].as_u64().unwrap()
+    };
+    eventually("what it wrote is shown", || (95..=120).contains(&written()).then_some(()));
+    assert!(report(&world, "greedy")["written"].as_u64() > Some(95 << 20));
+    let _ = world.ssh_as(&ann, &["ps:scale", "greedy", "web=2"]);
+    let reason = "MiB that the instances and tasks of ann wrote, more than the limit of 120 MiB (quota: written)";
+    eventually("one of them is killed", || {
+        world.ssh_as(&ann, &["ps:report", "greedy", "--format", "json"]).success().out.contains(reason).then_some(())
+    });
+    world.ssh_as(&ann, &["ps:scale", "greedy", "web=1"]);
+    load.end_without_failure();
+
+    // Build caches of an owner go while they take too much, and nobody else's.
+    let other = world.repository("other", &[("Procfile", &version(1))]);
+    world.push_as(&ann, &other).success();
+    let of_bob = report(&world, "good")["build_disks"].clone();
+    world.ssh(&["quota:set", "ann", "build-cache=0"]).success();
+    world.paas(&["gc", "--dry-run"]).success().prints("build caches").prints("(quota: build-cache)");
+    world.commit(&other, &[("Procfile", &version(2))]);
+    let removed = "Removed the build caches of this app and 1 others of its owner: together they may have 0 MiB";
+    world.push_as(&ann, &other).success().prints(removed);
+    assert_eq!(report(&world, "greedy")["build_disks"], 0);
+    assert!(of_bob.as_u64() > Some(0) && report(&world, "good")["build_disks"] == of_bob);
 
     // Each sees what is theirs, with what it takes.
     let own = world.ssh_as(&ann, &["disk:report"]).success();

@@ -47,7 +47,7 @@ async fn all_that_an_instance_writes_counts_wherever_it_is() {
     .enumerate()
     {
         let spec = instance(&test, u32::try_from(slot).unwrap(), script);
-        let Written::Bytes(bytes) = written(&test, &spec).await.1 else { panic!("{script}") };
+        let Written::Bytes { all: bytes, .. } = written(&test, &spec).await.1 else { panic!("{script}") };
         assert!((mib * MIB..(mib + 2) * MIB).contains(&bytes), "{script}: {bytes}");
     }
     let nested = instance(&test, 9, "n=0; while [ $n -lt 300 ]; do mkdir d; cd d; n=$((n+1)); done");
@@ -64,7 +64,7 @@ async fn volumes_that_the_engine_makes_for_an_image_count_and_go_with_the_contai
     let image = test.engine.images.image_id(&tag).await.unwrap().expect("imported");
     let script = "exec 3> /data/gone; busybox rm /data/gone; head -c 10485760 /dev/zero >&3; head -c 10485760 /dev/zero > /data/file";
     let spec = ContainerSpec { image, ..instance(&test, 1, script) };
-    let (id, Written::Bytes(bytes)) = written(&test, &spec).await else { panic!("nothing is nested") };
+    let (id, Written::Bytes { all: bytes, .. }) = written(&test, &spec).await else { panic!("nothing is nested") };
     assert!((20 * MIB..22 * MIB).contains(&bytes), "{bytes}");
 
     let docker = |words: &[&str]| {

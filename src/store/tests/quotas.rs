@@ -2,6 +2,7 @@ use super::*;
 use crate::{
     config::{Config, Quota},
     model::{AppName, Capacity, Exposure, PartialSize, Process, Resource, SizeTarget},
+    store::OwnerLimit,
 };
 
 /// A store in which each owner may have little.
@@ -372,7 +373,13 @@ async fn what_the_database_does_not_know_is_checked_when_it_is_measured() {
     assert_eq!(f.store.limit_of(root.id, Resource::Sessions).await.unwrap(), None);
     assert_eq!(f.store.limit_of(root.id, Resource::Repository).await.unwrap(), Some(4096), "it holds for every app");
     let unknown = f.store.quotas(ada.id).await.unwrap().into_iter().filter(|row| row.used.is_none());
-    assert_eq!(unknown.count(), 5);
+    assert_eq!(unknown.count(), 8);
+    let limits = f.store.owner_limits(Resource::Written).await.unwrap();
+    let ada_has = |max| vec![OwnerLimit { user: ada.id, name: ada.name.clone(), max, apps: vec![app.id] }];
+    assert_eq!(limits, ada_has(16_384));
+    f.store.set_quotas(ada.id, BTreeMap::from([(Resource::Written, Some(7))])).await.unwrap();
+    f.try_app("of-root", &root).await.unwrap();
+    assert_eq!(f.store.owner_limits(Resource::Written).await.unwrap(), ada_has(7), "an admin may have any amount");
 }
 
 #[tokio::test]

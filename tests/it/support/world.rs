@@ -18,6 +18,18 @@ use super::{
 
 static WORLDS: AtomicU8 = AtomicU8::new(0);
 
+/// Second number of the range 10.N.0.0/16 of the first world.
+const FIRST_NETWORK: u8 = 20;
+
+/// Whether this machine has a route into 10.N.0.0/16: a run that was killed left its bridges.
+fn has_route(network: u8) -> bool {
+    let routes = fs::read_to_string("/proc/net/route").unwrap();
+    let destinations = routes.lines().skip(1).filter_map(|line| line.split('\t').nth(1));
+    destinations
+        .map(|hex| u32::from_str_radix(hex, 16).unwrap().to_le_bytes())
+        .any(|[a, b, ..]| [a, b] == [10, network])
+}
+
 pub struct World {
     dir: PathBuf,
     pub ssh_port: u16,
@@ -54,7 +66,8 @@ impl World {
         );
         // Parallel runs on one machine, each with its own first number, do not collide.
         let first = std::env::var("IT_FIRST_WORLD").map_or(0, |n| n.parse().unwrap());
-        let n = first + WORLDS.fetch_add(1, Ordering::Relaxed);
+        let mut numbers = std::iter::repeat_with(|| first + WORLDS.fetch_add(1, Ordering::Relaxed));
+        let n = numbers.find(|n| !has_route(FIRST_NETWORK + n)).unwrap();
         fs::create_dir_all(base).unwrap();
         let dir = base.join(format!("{}-{n}", std::process::id()));
         fs::create_dir(&dir).unwrap();
@@ -76,7 +89,7 @@ impl World {
             data = dir.join("data").display(),
             registry = free_port(),
             last_port = first_port + 59,
-            network = 20 + n,
+            network = FIRST_NETWORK + n,
             lifecycle = lifecycle().display(),
             buildpacks = repository_root().join("buildpacks").display(),
         );

@@ -1,0 +1,138 @@
+//! Build caches: while those of an owner take more than allowed, those are removed that no build has used for longest.
+
+use std::{io, os::unix::fs::MetadataExt as _, time::SystemTime};
+
+use super::{
+    deployer::Deployer,
+    error::DeployError,
+    garbage::{Collect, Garbage, GarbageKind},
+};
+use crate::{
+    model::Resource,
+    progress::Progress,
+    store::{App, AppId, OwnerLimit},
+};
+
+/// The build cache of an app: its disks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct BuildCache {
+    app: AppId,
+    bytes: u64,
+    /// When a build used it last.
+    used: SystemTime,
+}
+
+/// Those to remove so that no more than this is left, in bytes.
+fn excess(mut caches: Vec<BuildCache>, max: u64) -> Vec<BuildCache> {
+    caches.sort_by_key(|cache| cache.used);
+    let mut all: u64 = caches.iter().map(|cache| cache.bytes).sum();
+    caches.retain(|cache| {
+        let remove = all > max;
+        all -= if remove { cache.bytes } else { 0 };
+        remove
+    });
+    caches
+}
+
+impl Deployer {
+    /// Bytes that the build caches of these apps take.
+    pub(super) async fn build_caches(&self, apps: Vec<AppId>) -> Result<u64, DeployError> {
+        Ok(self.read_caches(apps).await?.iter().map(|cache| cache.bytes).sum())
+    }
+
+    /// Makes room before a build of the app, whose lock the caller holds, if the build caches of its owner take too much.
+    pub(super) async fn make_room_for_cache(&self, app: &App, progress: &Progress) -> Result<(), DeployError> {
+        let store = &self.0.store;
+        let (Some(owner), Some(max)) = store.owner_and_limit(app.id, Resource::BuildCache).await? else {
+            return Ok(());
+        };
+        let caches = self.read_caches(store.apps_owned_by(owner).await?).await?;
+        let (mut of_app, mut of_others) = (false, 0_u32);
+        for cache in excess(caches, max << 20) {
+            if cache.app == app.id {
+                self.0.builder.remove_disk(&cache.app.0.to_string()).await?;
+                of_app = true;
+            } else if self.remove_unused_cache(cache.app).await? {
+                of_others += 1;
+            }
+        }
+        // Whoever builds this app need not know what else its owner has.
+        let removed = match (of_app, of_others) {
+            (false, 0) => return Ok(()),
+            (false, others) => format!("the build caches of {others} other apps of its owner"),
+            (true, 0) => "the build cache of this app".to_owned(),
+            (true, others) => format!("the build caches of this app and {others} others of its owner"),
+        };
+        progress
+            .trouble(format!("Removed {removed}: together they may have {max} MiB (quota: {})", Resource::BuildCache))
+            .await;
+        Ok(())
+    }
+
+    /// Removes the build caches that are too much for their owners, or tells which these are.
+    pub(super) async fn collect_caches(&self, apps: &[App], what: Collect) -> Result<Vec<Garbage>, DeployError> {
+        let mut garbage = Vec::new();
+        for OwnerLimit { apps: owned, max, .. } in self.0.store.owner_limits(Resource::BuildCache).await? {
+            for cache in excess(self.read_caches(owned).await?, max << 20) {
+                if what == Collect::Remove && !self.remove_unused_cache(cache.app).await? {
+                    continue;
+                }
+                let app = apps.iter().find(|app| app.id == cache.app).map(|app| app.name.clone());
+                garbage.push(Garbage { app, kind: GarbageKind::BuildCaches, count: 1, bytes: Some(cache.bytes) });
+            }
+        }
+        Ok(garbage)
+    }
+
+    /// Removes the build cache of an app, unless the app is being built; whether that was so.
+    async fn remove_unused_cache(&self, app: AppId) -> Result<bool, DeployError> {
+        let Some(_lock) = self.0.pushes.try_lock(app) else { return Ok(false) };
+        self.0.builder.remove_disk(&app.0.to_string()).await?;
+        Ok(true)
+    }
+
+    async fn read_caches(&self, apps: Vec<AppId>) -> Result<Vec<BuildCache>, DeployError> {
+        let builder = self.0.builder.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let mut caches = Vec::new();
+            for app in apps {
+                let mut cache = BuildCache { app, bytes: 0, used: SystemTime::UNIX_EPOCH };
+                for path in builder.disks(&app.0.to_string()) {
+                    let failed = |source| DeployError::File { act: "read", path: path.clone(), source };
+                    let file = match std::fs::metadata(&path) {
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                        file => file.map_err(failed)?,
+                    };
+                    cache.bytes += file.blocks() * 512;
+                    cache.used = cache.used.max(file.modified().map_err(failed)?);
+                }
+                caches.extend(Some(cache).filter(|cache| cache.bytes > 0));
+            }
+            Ok(caches)
+        });
+        read.await.map_err(|_| DeployError::Cancelled)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn those_that_no_build_has_used_for_longest_are_removed_until_the_others_fit() {
+        let cache = |app, bytes, seconds| BuildCache {
+            app: AppId(app),
+            bytes,
+            used: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
+        };
+        let caches = vec![cache(1, 40, 300), cache(2, 30, 100), cache(3, 20, 200)];
+        let removed = |max| excess(caches.clone(), max).iter().map(|cache| cache.app.0).collect::<Vec<_>>();
+        assert_eq!(removed(90), [0; 0]);
+        assert_eq!(removed(89), [2]);
+        assert_eq!(removed(60), [2]);
+        assert_eq!(removed(59), [2, 3]);
+        assert_eq!(removed(39), [2, 3, 1]);
+    }
+}

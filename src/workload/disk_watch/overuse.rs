@@ -1,0 +1,103 @@
+//! Why a workload is killed for what it has written.
+
+use crate::{engine::Written, model::UserName};
+
+/// A workload has written more than it may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Overuse {
+    /// More than one may.
+    OfOne {
+        /// What it has written.
+        written: Written,
+        /// What it may write, in MiB.
+        limit_mib: u64,
+    },
+    /// Most of what its owner's workloads have written, which is too much.
+    OfOwner {
+        /// What it has written, in bytes.
+        bytes: u64,
+        /// What all of them have written, in bytes.
+        all_bytes: u64,
+        /// Owner.
+        owner: UserName,
+        /// What they may write, in MiB.
+        limit_mib: u64,
+    },
+}
+
+impl Overuse {
+    /// If this is more than one workload may write.
+    pub(super) fn of_one(written: Written, limit_mib: u64) -> Option<Self> {
+        let is_over = match written {
+            Written::Bytes { unlimited, .. } => unlimited > limit_mib << 20,
+            // Anything may be in there.
+            Written::TooDeep => true,
+        };
+        is_over.then_some(Self::OfOne { written, limit_mib })
+    }
+
+    /// Of the one that has written most of what all of its owner have.
+    pub(super) fn of_owner(bytes: u64, all_bytes: u64, owner: &UserName, limit_mib: u64) -> Self {
+        Self::OfOwner { bytes, all_bytes, owner: owner.clone(), limit_mib }
+    }
+
+    /// Why the workload is killed: `it wrote …`.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::OfOne { written: Written::Bytes { unlimited, .. }, limit_mib } => format!(
+                "it wrote {} MiB of files, more than its limit of {limit_mib} MiB (instances.disk_mib)",
+                mib(*unlimited)
+            ),
+            Self::OfOne { written: Written::TooDeep, limit_mib } => format!(
+                "its folders are nested too deeply to count its files, which may have {limit_mib} MiB (instances.disk_mib)"
+            ),
+            Self::OfOwner { bytes, all_bytes, owner, limit_mib } => format!(
+                "it wrote {} MiB of the {} MiB that the instances and tasks of {owner} wrote, more than the limit of \
+                 {limit_mib} MiB (quota: written)",
+                mib(*bytes),
+                mib(*all_bytes)
+            ),
+        }
+    }
+
+    /// What to do.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::OfOne { written: Written::Bytes { .. }, .. } => {
+                "keep files in a volume (storage:create), or have an admin raise instances.disk_mib in paas.toml"
+                    .to_owned()
+            }
+            Self::OfOne { written: Written::TooDeep, .. } => {
+                "keep such folders in a volume (storage:create)".to_owned()
+            }
+            Self::OfOwner { all_bytes, owner, .. } => format!(
+                "keep files in a volume (storage:create), or have an admin raise the limit: quota:set {owner} written={}",
+                mib(*all_bytes)
+            ),
+        }
+    }
+}
+
+/// Begun MiB.
+fn mib(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_names_both_numbers() {
+        let bytes = |unlimited| Written::Bytes { all: unlimited, unlimited };
+        let reason = |written| Overuse::of_one(written, 1024).map(|overuse| overuse.reason());
+        let expected = "it wrote 1500 MiB of files, more than its limit of 1024 MiB (instances.disk_mib)";
+        assert_eq!(reason(bytes(1500 << 20)).as_deref(), Some(expected));
+        assert!(reason(bytes((1024 << 20) + 1)).unwrap().contains("wrote 1025 MiB"), "not 1024 of 1024");
+        assert_eq!(reason(bytes(1024 << 20)), None);
+        assert_eq!(reason(Written::Bytes { all: 9 << 30, unlimited: 1 }), None, "the engine limits the rest");
+        assert!(reason(Written::TooDeep).unwrap().contains("nested too deeply"));
+        let of_owner = Overuse::of_owner(1 << 20, (300 << 20) + 1, &"ada".parse().unwrap(), 300);
+        assert!(of_owner.hint().ends_with("quota:set ada written=301"), "a limit that would be enough");
+    }
+}
