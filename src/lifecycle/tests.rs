@@ -5,8 +5,9 @@ mod contract;
 use std::{
     collections::BTreeMap,
     fs,
-    io::Cursor,
-    os::unix::fs::PermissionsExt as _,
+    io::{Cursor, Write as _},
+    path::Path,
+    process::{Command, Stdio},
     sync::{Arc, Mutex},
 };
 
@@ -50,6 +51,15 @@ impl std::io::Write for Sink {
     }
 }
 
+/// Writes a file that is run. Another process does that: a child that another test starts at this moment would have the open file,
+/// too, and a file that is open for writing cannot be run (`ETXTBSY` in execve(2)).
+fn write_program(path: &Path, text: &str) {
+    let mut install = Command::new("install");
+    let mut child = install.args(["-m", "755", "/dev/stdin"]).arg(path).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
 impl Container {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -84,9 +94,7 @@ impl Container {
         let text = format!("api = {api:?}\n[buildpack]\nid = {id:?}\nversion = \"1\"\n{more}\n");
         fs::write(folder.join("buildpack.toml"), text).unwrap();
         for (name, script) in [("detect", detect), ("build", build)] {
-            let path = folder.join("bin").join(name);
-            fs::write(&path, format!("#!/bin/bash\nset -eu\n{script}\n")).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            write_program(&folder.join("bin").join(name), &format!("#!/bin/bash\nset -eu\n{script}\n"));
         }
     }
 
