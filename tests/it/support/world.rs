@@ -5,7 +5,10 @@ use std::{
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU8, Ordering},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU8, Ordering},
+    },
 };
 
 use super::{
@@ -21,13 +24,13 @@ static WORLDS: AtomicU8 = AtomicU8::new(0);
 /// Second number of the range 10.N.0.0/16 of the first world.
 const FIRST_NETWORK: u8 = 20;
 
-/// Whether this machine has a route into 10.N.0.0/16: a run that was killed left its bridges.
-fn has_route(network: u8) -> bool {
+/// Whether a run that was killed left a bridge or packet filters with the range 10.N.0.0/16.
+fn is_taken(network: u8) -> bool {
+    static FILTERS: LazyLock<String> = LazyLock::new(|| run(&mut Command::new("iptables-save")).success().out);
     let routes = fs::read_to_string("/proc/net/route").unwrap();
     let destinations = routes.lines().skip(1).filter_map(|line| line.split('\t').nth(1));
-    destinations
-        .map(|hex| u32::from_str_radix(hex, 16).unwrap().to_le_bytes())
-        .any(|[a, b, ..]| [a, b] == [10, network])
+    let mut addresses = destinations.map(|hex| u32::from_str_radix(hex, 16).unwrap().to_le_bytes());
+    addresses.any(|[a, b, ..]| [a, b] == [10, network]) || FILTERS.contains(&format!(" 10.{network}.0."))
 }
 
 pub struct World {
@@ -67,7 +70,7 @@ impl World {
         // Parallel runs on one machine, each with its own first number, do not collide.
         let first = std::env::var("IT_FIRST_WORLD").map_or(0, |n| n.parse().unwrap());
         let mut numbers = std::iter::repeat_with(|| first + WORLDS.fetch_add(1, Ordering::Relaxed));
-        let n = numbers.find(|n| !has_route(FIRST_NETWORK + n)).unwrap();
+        let n = numbers.find(|n| !is_taken(FIRST_NETWORK + n)).unwrap();
         fs::create_dir_all(base).unwrap();
         let dir = base.join(format!("{}-{n}", std::process::id()));
         fs::create_dir(&dir).unwrap();
