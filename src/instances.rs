@@ -30,6 +30,7 @@ mod rollout;
 mod routes;
 mod run_checks;
 mod shared;
+mod started;
 mod sweeps;
 mod teardown;
 #[cfg(test)]
@@ -47,4 +48,5 @@ pub use plan::UpdateStrategy;
 pub use reconciler::Instances;
 pub use report::{InstanceReport, ReportState};
 pub use run_checks::CheckOutcome;
+pub use started::StartedInstances;
 pub use unhealthy::Unhealthy;

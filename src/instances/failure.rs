@@ -42,4 +42,14 @@ impl InstanceFailure {
     pub(super) fn new(instance: String, diagnosis: impl Into<Diagnosis>) -> Self {
         Self { instance, diagnosis: diagnosis.into(), log: Vec::new(), run: Run::default() }
     }
+
+    /// What a caller is told who did not start the instance.
+    pub(super) fn notice(&self) -> String {
+        let Diagnosis { reason, hint } = &self.diagnosis;
+        let hint = hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+        format!(
+            "{} is not healthy: {reason}{hint}; this command did not start it, and it is started again until it is healthy",
+            self.instance
+        )
+    }
 }

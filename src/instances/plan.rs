@@ -72,6 +72,8 @@ pub(super) enum Action {
     Replace { old: InstanceId, restarts: u32, not_before: Millis },
     /// Create and start the container, and check its health.
     Launch(InstanceId),
+    /// Launch an instance at this time: the one of its name before it failed.
+    BackOff(InstanceId, Millis),
     /// Plan again at this time.
     Wait(Millis),
     /// Mark an instance that is not declared as retiring.
@@ -207,7 +209,7 @@ fn row_of<'a>(input: &PlanInput<'a>, deployment: Deployment, instance: &Declared
 fn launch_when_due(row: &Instance, now: Millis) -> Action {
     // A delay that exceeds the maximum means that the clock was set back.
     let due = row.not_before <= now || row.not_before - now > MAX_BACK_OFF;
-    if due { Action::Launch(row.id.clone()) } else { Action::Wait(row.not_before) }
+    if due { Action::Launch(row.id.clone()) } else { Action::BackOff(row.id.clone(), row.not_before) }
 }
 
 /// The replacement of a failed instance.
@@ -505,7 +507,7 @@ mod tests {
         let app = app(Some(1), None, &[("web", 1)]);
         let mut delayed = row(1, "web.1", Starting);
         delayed.not_before = NOW + 1;
-        assert_eq!(plan_for(&app, &[delayed], &[]), [Action::Wait(NOW + 1)]);
+        assert_eq!(plan_for(&app, &[delayed], &[]), [Action::BackOff(id("i1-web-1"), NOW + 1)]);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::{
     requests,
     routes::Routes,
     shared::Shared,
+    started::StartedInstances,
     sweeps::{NameServers, Sweep, Verification},
     waiting::{Settlement, WorkerHandle},
     workers::Workers,
@@ -104,23 +105,28 @@ impl Instances {
         self.workers.handle(app)
     }
 
-    /// Waits until the app runs as declared and the router has the routes. Fails with the reason when an instance has
-    /// failed again after its first restart. What is declared does not change.
+    /// Waits until the app runs as declared and the router has the routes. Fails with the reason when an instance of
+    /// `started` has failed again after its first restart; of another one, the caller is only told. What is declared does not
+    /// change.
     pub async fn settle(
         &self,
         app: AppId,
+        started: StartedInstances,
         progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<(), RolloutError> {
         let shared = &self.shared;
         let worker = self.worker(app);
         let settlement = tokio::select! {
-            settlement = worker.settlement() => settlement,
+            settlement = worker.settlement(started) => settlement,
             () = cancel.cancelled() => return Err(RolloutError::Cancelled),
             () = shared.shutdown.cancelled() => return Err(InstancesError::ShuttingDown.into()),
         };
         match settlement {
-            Settlement::Settled => {
+            Settlement::Settled { failing } => {
+                for failure in &failing {
+                    progress.trouble(failure.notice()).await;
+                }
                 let version = shared.routes.publish().await?;
                 self.wait_for_router(version, progress).await;
                 Ok(())

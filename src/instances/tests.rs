@@ -16,12 +16,12 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{InstanceReport, Instances, ReportState, RolloutError};
+use super::{InstanceReport, Instances, ReportState, RolloutError, StartedInstances};
 use crate::{
     config::Config,
     model::{
-        CheckMode, CheckType, DeclaredCheck, Digest, Exposure, HealthCheck, HttpProbe, Probe, Process, ReleaseManifest,
-        ReleaseNumber,
+        CheckMode, CheckType, DeclaredCheck, Digest, Exposure, HealthCheck, HttpProbe, Line, Probe, Process,
+        ProcessType, ReleaseManifest, ReleaseNumber,
     },
     periodic::Driver,
     progress::Progress,
@@ -71,8 +71,19 @@ impl Server {
     }
 
     async fn settle(&self, app: &App) -> Result<(), RolloutError> {
-        let (progress, _lines) = Progress::channel();
-        self.instances.settle(app.id, &progress, &CancellationToken::new()).await
+        self.settle_started(app, StartedInstances::default()).await.0
+    }
+
+    /// The same for a caller that started these instances, with the lines for it.
+    async fn settle_started(&self, app: &App, started: StartedInstances) -> (Result<(), RolloutError>, Vec<Line>) {
+        let (progress, mut pending) = Progress::channel();
+        let result = self.instances.settle(app.id, started, &progress, &CancellationToken::new()).await;
+        drop(progress);
+        let mut lines = Vec::new();
+        while let Some(line) = pending.recv().await {
+            lines.push(line);
+        }
+        (result, lines)
     }
 
     async fn report(&self, app: &App) -> Vec<InstanceReport> {
@@ -262,6 +273,45 @@ async fn an_instance_that_ends_or_is_lost_is_replaced() {
     f.memory.lose(&second);
     server.instances.worker(app.id).verify();
     replaced(&second).await;
+    server.stop().await;
+}
+
+/// Only what a command started can fail it; that another instance fails at that time is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_a_command_did_not_start_does_not_fail_it() {
+    let f = Fixture::new();
+    let (server, app) = (f.server().await, f.app().await);
+    let v1 = f.release(&app, 2).await;
+    server.rollout(&app, v1).await.unwrap();
+    f.memory.end_at_once(Some(3));
+    let first = server.report(&app).await.remove(0);
+    f.memory.end(first.id.as_str(), 3);
+    let crashes_again = async {
+        while !server.report(&app).await.iter().any(|instance| instance.restarts > 1) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, crashes_again).await.expect("its successor fails, too");
+
+    let worker: ProcessType = "worker".parse().unwrap();
+    let scale = async |before: u32, after: u32| {
+        f.store.scale(app.id, [(worker.clone(), after)].into()).await.unwrap();
+        let of = |quantity| [(worker.clone(), quantity)].into();
+        server.settle_started(&app, StartedInstances::added(&of(before), &of(after))).await
+    };
+    let (result, lines) = scale(2, 3).await;
+    let error = result.unwrap_err().to_string();
+    assert_eq!((error.as_str(), lines), ("worker.3 did not become healthy: it exited with status 3", vec![]));
+    let notice = "worker.1 is not healthy: it exited with status 3; this command did not start it, and it is started again \
+                  until it is healthy";
+    let (result, lines) = scale(3, 2).await;
+    assert_eq!((result.map_err(|e| e.to_string()), lines), (Ok(()), vec![Line::Trouble(notice.into())]));
+    assert_eq!(server.report(&app).await.iter().filter(|i| i.state != ReportState::Retiring).count(), 2);
+
+    f.store.set_stopped(app.id, true).await.unwrap();
+    let (result, lines) = server.settle_started(&app, StartedInstances::default()).await;
+    assert_eq!((result.map_err(|e| e.to_string()), lines), (Ok(()), vec![]), "what is stopped does not fail");
+    f.until_left(0).await;
     server.stop().await;
 }
 

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
 
-use super::{check_target::CheckSlots, failure::InstanceFailure};
+use super::{check_target::CheckSlots, failure::InstanceFailure, plan::DeclaredInstance, started::StartedInstances};
 use crate::{
     model::{InstanceId, Line},
     store::Instance,
@@ -55,10 +55,10 @@ pub(super) enum RolloutOutcome {
 pub(super) struct Round {
     /// Last wake-up that was requested before the round.
     pub(super) request: u64,
-    /// Every declared instance is healthy, and all others are retiring.
+    /// Every declared instance is healthy or fails repeatedly, and all others are retiring.
     pub(super) settled: bool,
     /// Instances of the current release that fail repeatedly.
-    pub(super) failing: Vec<InstanceFailure>,
+    pub(super) failing: Vec<(DeclaredInstance, InstanceFailure)>,
     /// Generations that have instances.
     pub(super) generations: BTreeSet<u64>,
     /// The app does not exist any more.
@@ -78,9 +78,12 @@ pub(super) struct Stall {
 /// Whether an app runs as declared.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Settlement {
-    /// Every declared instance is healthy.
-    Settled,
-    /// An instance fails repeatedly.
+    /// Every declared instance is healthy, but for those that fail repeatedly and that the caller did not start.
+    Settled {
+        /// Why these fail.
+        failing: Vec<InstanceFailure>,
+    },
+    /// An instance that the caller started fails repeatedly.
     Failing(InstanceFailure),
     /// The worker cannot proceed, for this reason.
     Stalled(String),
@@ -89,15 +92,16 @@ pub(super) enum Settlement {
 }
 
 impl Round {
-    /// `None` while a caller that asked by `request` has to wait.
-    fn settlement(&self, request: u64) -> Option<Settlement> {
+    /// `None` while a caller that asked by `request`, and started these instances, has to wait.
+    fn settlement(&self, request: u64, started: &StartedInstances) -> Option<Settlement> {
         let current = self.request >= request;
+        let own = self.failing.iter().find(|(instance, _)| started.contains(instance));
         if self.app_gone {
             Some(Settlement::AppGone)
-        } else if current && self.settled {
-            Some(Settlement::Settled)
-        } else if let Some(failure) = self.failing.first().filter(|_| current) {
+        } else if let Some((_, failure)) = own.filter(|_| current) {
             Some(Settlement::Failing(failure.clone()))
+        } else if current && self.settled {
+            Some(Settlement::Settled { failing: self.failing.iter().map(|(_, failure)| failure.clone()).collect() })
         } else {
             self.stalled_since(request).map(Settlement::Stalled)
         }
@@ -145,10 +149,10 @@ impl WorkerHandle {
     }
 
     /// Wakes the worker, even if the future is never polled. The future waits until every declared instance is healthy, or
-    /// until it is known why that is not so.
-    pub(super) fn settlement(&self) -> impl Future<Output = Settlement> {
+    /// until it is known why that is not so. `started`: the instances that the caller started.
+    pub(super) fn settlement(&self, started: StartedInstances) -> impl Future<Output = Settlement> {
         let request = self.wake();
-        self.round_with(move |round| round.settlement(request))
+        self.round_with(move |round| round.settlement(request, &started))
     }
 
     /// Wakes the worker, even if the future is never polled. The future waits until a generation has no instances.
@@ -230,27 +234,55 @@ impl WorkerHandle {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::model::ProcessType;
+
+    /// An instance of the process type web that fails.
+    fn failing(ordinal: u32) -> (DeclaredInstance, InstanceFailure) {
+        let failure = InstanceFailure::new(format!("web.{ordinal}"), "it exited with status 1");
+        (DeclaredInstance { process_type: ProcessType::web(), ordinal }, failure)
+    }
+
+    fn formation(web: u32) -> BTreeMap<ProcessType, u32> {
+        BTreeMap::from([(ProcessType::web(), web)])
+    }
 
     #[test]
     fn only_a_round_after_the_request_answers_it() {
-        let failure = InstanceFailure::new("web.1".into(), "it exited with status 1");
+        let started = StartedInstances::all(&formation(1));
+        let all_healthy = || Some(Settlement::Settled { failing: Vec::new() });
         let settled = Round { request: 2, settled: true, ..Round::default() };
-        assert_eq!(settled.settlement(3), None);
-        assert_eq!(settled.settlement(2), Some(Settlement::Settled));
-        let failing = Round { request: 2, failing: vec![failure.clone()], ..Round::default() };
-        assert_eq!(failing.settlement(3), None);
-        assert_eq!(failing.settlement(1), Some(Settlement::Failing(failure)));
+        assert_eq!(settled.settlement(3, &started), None);
+        assert_eq!(settled.settlement(2, &started), all_healthy());
+        let of_own = Round { request: 2, settled: true, failing: vec![failing(1)], ..Round::default() };
+        assert_eq!(of_own.settlement(3, &started), None);
+        assert_eq!(of_own.settlement(1, &started), Some(Settlement::Failing(failing(1).1)));
         let stalled = Round { stall: Some(Stall { request: 3, reason: "no space".into() }), ..settled };
-        assert_eq!(stalled.settlement(4), None);
-        assert_eq!(stalled.settlement(3), Some(Settlement::Stalled("no space".into())));
-        assert_eq!(Round { app_gone: true, ..stalled }.settlement(9), Some(Settlement::AppGone));
+        assert_eq!(stalled.settlement(4, &started), None);
+        assert_eq!(stalled.settlement(3, &started), Some(Settlement::Stalled("no space".into())));
+        assert_eq!(Round { app_gone: true, ..stalled }.settlement(9, &started), Some(Settlement::AppGone));
+    }
+
+    #[test]
+    fn an_instance_that_the_caller_did_not_start_does_not_fail_it() {
+        let round = |settled, ordinals: &[u32]| {
+            let failing = ordinals.iter().map(|ordinal| failing(*ordinal)).collect();
+            Round { request: 1, settled, failing, ..Round::default() }
+        };
+        let scaled_up = StartedInstances::added(&formation(2), &formation(3));
+        let others_fail = Some(Settlement::Settled { failing: vec![failing(1).1] });
+        assert_eq!(round(true, &[1]).settlement(1, &scaled_up), others_fail);
+        assert_eq!(round(true, &[1]).settlement(1, &StartedInstances::default()), others_fail);
+        assert_eq!(round(false, &[1]).settlement(1, &scaled_up), None, "its own instance is still starting");
+        assert_eq!(round(true, &[1, 3]).settlement(1, &scaled_up), Some(Settlement::Failing(failing(3).1)));
     }
 
     #[test]
     fn a_caller_that_is_cancelled_at_once_has_still_woken_the_worker() {
         let handle = WorkerHandle::new();
-        drop(handle.settlement());
+        drop(handle.settlement(StartedInstances::default()));
         assert_eq!(handle.last_request(), 1);
     }
 

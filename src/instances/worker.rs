@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::{
     error::InstancesError,
-    plan::{Action, PlanInput, plan},
+    plan::{Action, DeclaredInstance, PlanInput, plan},
     shared::Shared,
     waiting::{Round, Stall, WorkerHandle},
 };
@@ -134,18 +134,17 @@ async fn round(state: &mut WorkerState, request: u64) -> Result<RoundEnd, Instan
 fn summary(request: u64, app: &App, rows: &[Instance], actions: &[Action], memory: &Memory) -> Round {
     let candidate = app.candidate.map(|c| c.generation);
     let of_candidate = |id: &InstanceId| rows.iter().any(|r| r.id == *id && Some(r.generation) == candidate);
+    let current = app.current.map(|c| c.generation);
+    let starting = rows.iter().filter(|row| row.state == InstanceState::Starting && Some(row.generation) == current);
+    let failing: Vec<_> = starting.filter_map(|row| Some((row, memory.repeated_failure(row)?))).collect();
     let settled = actions.iter().all(|action| match action {
-        Action::Launch(id) => of_candidate(id),
+        Action::Launch(id) | Action::BackOff(id, _) => of_candidate(id) || failing.iter().any(|(row, _)| row.id == *id),
         Action::Retire(_) | Action::Wait(_) | Action::Replace { .. } => false,
         Action::Create(deployment, _) => Some(deployment.generation) == candidate,
         Action::Remove(_) | Action::Commit(_) | Action::Abandon(..) => true,
     });
-    let current = app.current.map(|c| c.generation);
-    let failing = rows
-        .iter()
-        .filter(|row| row.state == InstanceState::Starting && Some(row.generation) == current)
-        .filter_map(|row| memory.repeated_failure(row))
-        .collect();
+    let declared = |row: &Instance| DeclaredInstance { process_type: row.process_type.clone(), ordinal: row.ordinal };
+    let failing = failing.into_iter().map(|(row, failure)| (declared(row), failure)).collect();
     let generations = rows.iter().map(|row| row.generation).collect();
     Round { request, settled, failing, generations, ..Round::default() }
 }

@@ -17,7 +17,7 @@ use super::{
     time::Time,
 };
 use crate::{
-    instances::ReportState,
+    instances::{ReportState, StartedInstances},
     model::{AppJson, AppName, InstanceId, ProcessType, ReleaseNumber, Right, Size, SizeTarget},
     release,
     store::{App, Effect, SizeKind},
@@ -143,14 +143,16 @@ impl Operation for Scale {
         if let Some(unknown) = unknown_type(context, &app, wanted.keys()).await? {
             return Err(Failure::not_found(unknown));
         }
-        context.store.scale(app.id, wanted).await?;
+        let before = context.store.scale(app.id, wanted.clone()).await?;
+        let before = formation(context, &App { formation: before, ..app.clone() }).await?;
         context.progress.step(format!("Scaling {} to {text}", app.name)).await;
         if app.stopped {
             let text = format!("{} is stopped: the change takes effect when the app is started (ps:start)", app.name);
             context.progress.detail(text).await;
             return scaled(context, app).await;
         }
-        settle(context, app).await
+        let after = before.clone().into_iter().chain(wanted).collect();
+        settle(context, app, StartedInstances::added(&before, &after)).await
     }
 }
 
@@ -299,13 +301,13 @@ pub(super) async fn released(context: &Context<'_>, app: App) -> Result<Released
     Ok(Released { app: app.name, release: now.and_then(|app| app.current).map(|current| current.release) })
 }
 
-/// Waits until the declared instances run.
-pub(super) async fn settle(context: &Context<'_>, app: App) -> Result<Scaled> {
+/// Waits until the declared instances run, and fails if one of `started` does not.
+pub(super) async fn settle(context: &Context<'_>, app: App, started: StartedInstances) -> Result<Scaled> {
     if app.current.is_none() {
         context.progress.detail("nothing is deployed yet: the change takes effect at the first push").await;
         return scaled(context, app).await;
     }
-    context.instances.settle(app.id, context.progress, context.hangup).await?;
+    context.instances.settle(app.id, started, context.progress, context.hangup).await?;
     let scaled = scaled(context, app).await?;
     let instances = if scaled.healthy == 1 { "instance is" } else { "instances are" };
     context.progress.detail(format!("{} {instances} healthy", scaled.healthy)).await;

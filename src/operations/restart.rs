@@ -12,6 +12,7 @@ use super::{
     selection::AppSelection,
 };
 use crate::{
+    instances::StartedInstances,
     model::{AppName, ProcessType, Right},
     store::{App, Effect},
 };
@@ -70,8 +71,10 @@ async fn restart(context: &Context<'_>, app: App, process_type: Option<&ProcessT
     }
     let what = process_type.map_or_else(|| app.name.to_string(), |name| format!("{name} of {}", app.name));
     renew(context, &app, process_type, format!("Restarting {what}")).await?;
+    let restarted = |name: &ProcessType| process_type.is_none_or(|only| only == name);
+    let started = declared.into_iter().filter(|(name, _)| restarted(name)).collect();
     // Until the old instances are no longer counted.
-    settle(context, app).await
+    settle(context, app, StartedInstances::all(&started)).await
 }
 
 /// Builds the tip of the deploy branch again, or after a rollback the deployed commit, and releases the image.
@@ -168,5 +171,8 @@ impl Operation for Start {
 async fn set_stopped(context: &Context<'_>, app: App, stopped: bool) -> Result<Scaled> {
     context.store.set_stopped(app.id, stopped).await?;
     context.progress.step(format!("{} {}", if stopped { "Stopping" } else { "Starting" }, app.name)).await;
-    settle(context, app).await
+    let starts = app.stopped && !stopped;
+    let started =
+        if starts { StartedInstances::all(&formation(context, &app).await?) } else { StartedInstances::default() };
+    settle(context, app, started).await
 }

@@ -251,7 +251,7 @@ impl Store {
 
     /// Declares quantities of instances; refused if the owner may not have so many, or if there are to be more while too many are
     /// ending.
-    pub async fn scale(&self, id: AppId, quantities: BTreeMap<ProcessType, u32>) -> Result<()> {
+    pub async fn scale(&self, id: AppId, quantities: BTreeMap<ProcessType, u32>) -> Result<BTreeMap<ProcessType, u32>> {
         let limits = self.limits();
         self.transact(move |t, _| {
             let present = formation::of_app(t, id)?;
@@ -260,7 +260,8 @@ impl Store {
             }
             quotas::within(t, &limits, id, &quotas::INSTANCES, || {
                 quantities.iter().try_for_each(|(name, count)| formation::set_quantity(t, id, name, *count))
-            })
+            })?;
+            Ok(present)
         })
         .await
     }

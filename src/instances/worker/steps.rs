@@ -51,7 +51,7 @@ pub(super) async fn take(
             Some(row) => launch(state, app, row).await,
             None => Ok(Step::RowsChanged),
         },
-        Action::Wait(until) => Ok(Step::DelayedUntil(Instant::now() + until_time(*until))),
+        Action::BackOff(_, until) | Action::Wait(until) => Ok(Step::DelayedUntil(Instant::now() + until_time(*until))),
         Action::Retire(id) => match row(id) {
             Some(row) => retire(state, app, row).await,
             None => Ok(Step::RowsChanged),

@@ -93,7 +93,7 @@ impl Fixture {
     }
 
     async fn scale(&self, app: &App, quantity: u32) -> Result<()> {
-        self.store.scale(app.id, BTreeMap::from([(ProcessType::web(), quantity)])).await
+        self.store.scale(app.id, BTreeMap::from([(ProcessType::web(), quantity)])).await.map(drop)
     }
 }
 

@@ -19,8 +19,11 @@ use axum::{
 use paas::{
     config::Config,
     images::ImageStore,
-    instances::{Instances, RolloutError},
-    model::{Digest, Exposure, HealthCheck, Line, Probe, Process, ProcessType, ReleaseManifest, ReleaseNumber, Secret},
+    instances::{Instances, RolloutError, StartedInstances},
+    model::{
+        AppJson, Digest, Exposure, HealthCheck, Line, Probe, Process, ProcessType, ReleaseManifest, ReleaseNumber,
+        Secret,
+    },
     periodic::Driver,
     progress::Progress,
     router::Link,
@@ -213,9 +216,12 @@ pub async fn rollout(server: &Server, app: &App, release: ReleaseNumber) -> (Res
     (result, lines_of(lines).await)
 }
 
+/// Waits as a caller that started all instances.
 pub async fn settle(server: &Server, app: &App) -> Result<(), RolloutError> {
     let (progress, _lines) = Progress::channel();
-    server.instances.settle(app.id, &progress, &CancellationToken::new()).await
+    let all = ["web", "worker"].map(|process_type| (process_type.parse().unwrap(), AppJson::MAX_INSTANCES));
+    let started = StartedInstances::all(&all.into());
+    server.instances.settle(app.id, started, &progress, &CancellationToken::new()).await
 }
 
 /// Response of the instance at this address.
