@@ -2,10 +2,17 @@
 
 use clap::Subcommand;
 
-use super::{output::Text, session::Session, table::table};
+use super::{
+    output::Text,
+    session::Session,
+    table::{or_hyphen, table},
+};
 use crate::{
     model::thousandths,
-    operations::{AppResources, ClearLimits, ClearReserves, LimitResources, ReportResources, ReserveResources, Result},
+    operations::{
+        AppResources, ClearLimits, ClearReserves, LimitResources, ListSizes, NamedSizeInfo, ReportResources,
+        ReserveResources, Result,
+    },
 };
 
 /// The commands of sizes.
@@ -32,6 +39,9 @@ pub(super) enum ResourceCommand {
     /// Show the sizes of an app, or of all apps.
     #[command(name = "resource:report", alias = "resource", after_help = "Example: resource:report my-app")]
     Report(ReportResources),
+    /// List the sizes that the operator has named, which resource:limit --size takes.
+    #[command(name = "resource:sizes", after_help = "Example: resource:sizes")]
+    Sizes(ListSizes),
 }
 
 pub(super) async fn run(session: &Session<'_>, command: ResourceCommand) -> Result {
@@ -42,12 +52,30 @@ pub(super) async fn run(session: &Session<'_>, command: ResourceCommand) -> Resu
         C::LimitClear(clear) => session.answer(clear).await,
         C::ReserveClear(clear) => session.answer(clear).await,
         C::Report(report) => session.answer(report).await,
+        C::Sizes(list) => session.answer(list).await,
     }
 }
 
 impl Text for Vec<AppResources> {
     fn text(&self) -> String {
         rows(self)
+    }
+}
+
+impl Text for Vec<NamedSizeInfo> {
+    fn text(&self) -> String {
+        if self.is_empty() {
+            return "       the operator has named no sizes ([sizes.NAME] in paas.toml)\n".to_owned();
+        }
+        let rows = self.iter().map(|size| {
+            let default = || "default".to_owned();
+            [
+                size.name.clone(),
+                size.cpu_millis.map_or_else(default, |cpu| cpu.to_string()),
+                size.memory_mib.map_or_else(default, |memory| memory.to_string()),
+            ]
+        });
+        table(["SIZE", "CPU", "MEMORY"], rows)
     }
 }
 
@@ -64,6 +92,7 @@ fn rows(apps: &[AppResources]) -> String {
             [
                 app.app.to_string(),
                 size.target.clone(),
+                or_hyphen(size.size.as_ref()),
                 thousandths(size.cpu_millis.into()),
                 format!("{} MiB", size.memory_mib),
                 size.reserved_cpu_millis.map_or_else(hyphen, |cpu| thousandths(cpu.into())),
@@ -72,5 +101,5 @@ fn rows(apps: &[AppResources]) -> String {
             ]
         })
     });
-    table(["APP", "FOR", "CPU", "MEMORY", "RESERVED-CPU", "RESERVED-MEMORY", ""], rows)
+    table(["APP", "FOR", "SIZE", "CPU", "MEMORY", "RESERVED-CPU", "RESERVED-MEMORY", ""], rows)
 }

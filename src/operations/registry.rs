@@ -66,6 +66,7 @@ operations!(
     ClearLimits,
     ClearReserves,
     ReportResources,
+    ListSizes,
     ReportChecks,
     SetChecks,
     EnableChecks,

@@ -1,11 +1,15 @@
 //! Operations of sizes: CPU time and memory of an app's instances, tasks and builds.
 
 mod change;
+mod named;
+
+pub use named::{ListSizes, NamedSizeInfo};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use change::Change;
+use named::{name_of, size_named};
 
 use super::{
     context::Context,
@@ -15,7 +19,7 @@ use super::{
     selection::AppSelection,
 };
 use crate::{
-    model::{AppName, CpuMillis, Line, MemoryMib, PartialSize, ProcessType, Right, SizeTarget},
+    model::{AppName, CpuMillis, Line, MemoryMib, PartialSize, ProcessType, Right, Size, SizeTarget},
     store::{App, Effect, SizeKind},
 };
 
@@ -49,6 +53,22 @@ impl SizedPart {
     }
 }
 
+/// Whose instances something is kept free for.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema, clap::Args)]
+#[serde(deny_unknown_fields)]
+pub struct ReservedPart {
+    /// Process type; without one, all that have no size of their own.
+    #[arg(long, short = 'p', value_name = "TYPE")]
+    #[serde(default)]
+    pub process_type: Option<ProcessType>,
+}
+
+impl ReservedPart {
+    fn target(&self) -> SizeTarget {
+        self.process_type.clone().map_or(SizeTarget::Instances, SizeTarget::Type)
+    }
+}
+
 /// Sets what instances, tasks or builds of an app may use at most.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
 #[serde(deny_unknown_fields)]
@@ -67,7 +87,7 @@ pub struct LimitResources {
     #[arg(long = "memory", value_name = "MEMORY", help = "Memory: 512m, 1.5g")]
     #[serde(default)]
     pub memory_mib: Option<MemoryMib>,
-    /// Name of a size that the operator has defined in paas.toml; `--cpu` and `--memory` change parts of it.
+    /// Name of a size that the operator has defined in paas.toml (resource:sizes lists them); `--cpu` and `--memory` change parts of it.
     #[arg(long)]
     #[serde(default)]
     pub size: Option<String>,
@@ -83,10 +103,10 @@ pub struct LimitResources {
 pub struct ReserveResources {
     /// App.
     pub app: AppName,
-    /// What the size is for.
+    /// What it is kept free for.
     #[command(flatten)]
     #[serde(default)]
-    pub part: SizedPart,
+    pub part: ReservedPart,
     /// CPU time, in thousandths of a CPU.
     #[arg(long = "cpu", value_name = "CPUS", help = "CPU time, as a number of CPUs: 1.5")]
     #[serde(default)]
@@ -123,10 +143,10 @@ pub struct ClearLimits {
 pub struct ClearReserves {
     /// App.
     pub app: AppName,
-    /// What the size is for.
+    /// What it is kept free for.
     #[command(flatten)]
     #[serde(default)]
-    pub part: SizedPart,
+    pub part: ReservedPart,
     /// Replace no instances: the change takes effect when they are started the next time.
     #[arg(long)]
     #[serde(default)]
@@ -156,6 +176,8 @@ pub struct AppResources {
 pub struct ResourceRow {
     /// What it is for.
     pub target: String,
+    /// Name that the operator has given to this size, if there is one.
+    pub size: Option<String>,
     /// CPU time that each has at most, in thousandths of a CPU.
     pub cpu_millis: u32,
     /// Memory that each has at most, in MiB.
@@ -182,11 +204,12 @@ impl Operation for LimitResources {
     fn audit(&self) -> String {
         let size = PartialSize { cpu: self.cpu_millis, memory: self.memory_mib };
         let named = self.size.as_deref().map(|name| format!(" size={}", Line::excerpt(name)));
-        described(&self.part, size) + &named.unwrap_or_default()
+        described(self.part.target().ok().as_ref(), size) + &named.unwrap_or_default()
     }
 
     async fn run(self, context: &Context<'_>, app: App) -> Result<AppResources> {
-        let named = self.size.as_deref().map_or(Ok(PartialSize::default()), |name| named_size(context, name))?;
+        let named =
+            self.size.as_deref().map_or(Ok(PartialSize::default()), |name| size_named(&context.config.sizes, name))?;
         let size = PartialSize { cpu: self.cpu_millis.or(named.cpu), memory: self.memory_mib.or(named.memory) };
         given(size)?;
         let change = Change { target: self.part.target()?, kind: SizeKind::Limit, size };
@@ -207,20 +230,14 @@ impl Operation for ReserveResources {
     }
 
     fn audit(&self) -> String {
-        described(&self.part, PartialSize { cpu: self.cpu_millis, memory: self.memory_mib })
+        described(Some(&self.part.target()), PartialSize { cpu: self.cpu_millis, memory: self.memory_mib })
     }
 
     async fn run(self, context: &Context<'_>, app: App) -> Result<AppResources> {
-        let target = self.part.target()?;
-        for (no_target, name) in [(SizeTarget::Builds, "builds"), (SizeTarget::Tasks, "tasks")] {
-            if target == no_target {
-                let text = format!("nothing can be kept free for {name}; resource:limit --{name} limits them");
-                return Err(Failure::invalid(text));
-            }
-        }
         let size = PartialSize { cpu: self.cpu_millis, memory: self.memory_mib };
         given(size)?;
-        Change { target, kind: SizeKind::Reserve, size }.apply(context, &app, !self.no_restart).await?;
+        let change = Change { target: self.part.target(), kind: SizeKind::Reserve, size };
+        change.apply(context, &app, !self.no_restart).await?;
         report(context, app).await
     }
 }
@@ -237,7 +254,7 @@ impl Operation for ClearLimits {
     }
 
     fn audit(&self) -> String {
-        described(&self.part, PartialSize::default())
+        described(self.part.target().ok().as_ref(), PartialSize::default())
     }
 
     async fn run(self, context: &Context<'_>, app: App) -> Result<AppResources> {
@@ -259,37 +276,22 @@ impl Operation for ClearReserves {
     }
 
     fn audit(&self) -> String {
-        described(&self.part, PartialSize::default())
+        described(Some(&self.part.target()), PartialSize::default())
     }
 
     async fn run(self, context: &Context<'_>, app: App) -> Result<AppResources> {
-        let change = Change { target: self.part.target()?, kind: SizeKind::Reserve, size: PartialSize::default() };
+        let change = Change { target: self.part.target(), kind: SizeKind::Reserve, size: PartialSize::default() };
         change.apply(context, &app, !self.no_restart).await?;
         report(context, app).await
     }
 }
 
 /// What the audit entry tells of a change.
-fn described(part: &SizedPart, size: PartialSize) -> String {
-    let target = part.target().map_or_else(|_| String::new(), |target| target.to_string());
+fn described(target: Option<&SizeTarget>, size: PartialSize) -> String {
+    let target = target.map(ToString::to_string).unwrap_or_default();
     let cpu = size.cpu.map(|cpu| format!(" cpu={cpu}")).unwrap_or_default();
     let memory = size.memory.map(|memory| format!(" memory={}m", memory.mebibytes())).unwrap_or_default();
     format!("{target}{cpu}{memory}")
-}
-
-/// The size that the operator has defined by this name.
-fn named_size(context: &Context<'_>, name: &str) -> Result<PartialSize> {
-    let sizes = &context.config.sizes;
-    if let Some(found) = sizes.get(name) {
-        return Ok(PartialSize { cpu: found.cpu_millis, memory: found.memory_mib });
-    }
-    let known: Vec<_> = sizes.keys().map(String::as_str).collect();
-    let remedy = if known.is_empty() {
-        "the operator has defined none: give --cpu and --memory".to_owned()
-    } else {
-        format!("there are {}", known.join(", "))
-    };
-    Err(Failure::not_found(format!("there is no size named {:?}; {remedy}", Line::excerpt(name))))
 }
 
 fn given(size: PartialSize) -> Result {
@@ -322,30 +324,31 @@ impl Operation for ReportResources {
 async fn report(context: &Context<'_>, app: App) -> Result<AppResources> {
     let limits = context.store.sizes(app.id, SizeKind::Limit).await?;
     let reserves = context.store.sizes(app.id, SizeKind::Reserve).await?;
+    let default = context.store.default_size();
     let types = ps::formation(context, &app).await?.into_keys().map(SizeTarget::Type);
     let set = limits.targets().chain(reserves.targets()).cloned();
     let general = [SizeTarget::Instances, SizeTarget::Tasks, SizeTarget::Builds];
     let targets: std::collections::BTreeSet<_> = types.chain(set).chain(general).collect();
     let rows = targets.into_iter().map(|target| {
         let build = &context.config.build;
-        let (cpu_millis, memory_mib) = match &target {
-            SizeTarget::Builds => {
-                let own = limits.set(&target);
-                let cpu = own.cpu.map_or(build.cpus.saturating_mul(1000), CpuMillis::millis);
-                (cpu, own.memory.map_or(build.memory_mib, MemoryMib::mebibytes))
-            }
-            SizeTarget::Instances | SizeTarget::Type(_) | SizeTarget::Tasks => {
-                let size = limits.size(&target, context.store.default_size());
-                (size.cpu.millis(), size.memory.mebibytes())
-            }
+        let amounts = |size: Size| (size.cpu.millis(), size.memory.mebibytes());
+        // What applies where no size is set for the target itself.
+        let general = match &target {
+            SizeTarget::Builds => (build.cpus.saturating_mul(1000), build.memory_mib),
+            SizeTarget::Type(_) => amounts(limits.size(&SizeTarget::Instances, default)),
+            SizeTarget::Instances | SizeTarget::Tasks => amounts(default),
         };
+        let own = limits.set(&target);
+        let cpu_millis = own.cpu.map_or(general.0, CpuMillis::millis);
+        let memory_mib = own.memory.map_or(general.1, MemoryMib::mebibytes);
         let reserve = reserves.set_for(&target);
         ResourceRow {
             cpu_millis,
             memory_mib,
             reserved_cpu_millis: reserve.cpu.map(CpuMillis::millis),
             reserved_memory_mib: reserve.memory.map(MemoryMib::mebibytes),
-            own: !limits.set(&target).is_empty(),
+            own: !own.is_empty(),
+            size: name_of(&context.config.sizes, (cpu_millis, memory_mib), general),
             target: target.to_string(),
         }
     });

@@ -96,7 +96,7 @@ fn an_owner_meets_the_limits_while_another_deploys() {
         |name: &str| shown.lines().find(|line| line.starts_with(name)).unwrap().split_whitespace().collect::<Vec<_>>();
     assert_eq!(row("apps")[1..3], ["2", "2"]);
     assert_eq!(row("instances")[1..3], ["3", "3"]);
-    assert_eq!(row("memory")[1..3], ["2048", "2100"]);
+    assert_eq!(row("memory")[1..5], ["2048", "MiB", "2100", "MiB"]);
     as_ada(&["quota", "bob"]).failure().prints("only an admin may see the limits of another user");
     as_ada(&["quota:set", "ada", "apps=100"]).failure().prints("only an admin may do this");
     world.ssh(&["quota:set", "ada", "apps=3", "ports=10", "memory=4g"]).success().prints("set for ada");
@@ -182,7 +182,16 @@ fn sizes_of_instances_tasks_and_builds() {
     let group = format!("/paas-{}-instances/owner-1", world.server_id());
     assert_eq!(limits.trim(), format!("{} 1500000000 {group}", 300 << 20));
 
+    // Only what changes is restarted: eater has no instances, and web a size of its own.
+    let general = world.ssh(&["resource:limit", "sized", "--memory", "200m", "--cpu", "2"]).success();
+    general.prints("no instance that runs has another size now, so none is restarted");
+    assert_eq!(web()["id"].as_str(), Some(container.as_str()));
+    world.ssh(&["resource:limit-clear", "sized"]).success();
     world.ssh(&["resource:limit", "sized", "--process-type", "eater", "--size", "small"]).success();
+    let report = world.ssh(&["resource:report", "sized", "--format", "json"]).success().json();
+    let named = report[0]["sizes"].as_array().unwrap().iter().find(|row| row["size"] == "small").unwrap();
+    assert_eq!(named["target"], "eater");
+    world.ssh(&["resource:sizes"]).success().prints("small  0.5  100 MiB");
     world
         .ssh(&["ps:scale", "sized", "eater=1"])
         .failure()
@@ -208,10 +217,10 @@ fn sizes_of_instances_tasks_and_builds() {
         let found = report.lines().find(|line| line.split_whitespace().nth(1) == Some(name));
         found.unwrap_or_else(|| panic!("{report}")).split_whitespace().skip(2).collect::<Vec<_>>().join(" ")
     };
-    assert_eq!(row("web"), "1.5 300 MiB - - set");
-    assert_eq!(row("eater"), "0.5 400 MiB - - set");
-    assert_eq!(row("_tasks_"), "2 64 MiB - - set");
-    assert_eq!(row("_builds_"), "2 2048 MiB - - default");
+    assert_eq!(row("web"), "- 1.5 300 MiB - - set");
+    assert_eq!(row("eater"), "- 0.5 400 MiB - - set");
+    assert_eq!(row("_tasks_"), "- 2 64 MiB - - set");
+    assert_eq!(row("_builds_"), "- 2 2048 MiB - - default");
 
     for (words, reason) in [
         (&["resource:limit", "sized"][..], "no size is given"),
@@ -223,8 +232,7 @@ fn sizes_of_instances_tasks_and_builds() {
         (&["resource:limit", "sized", "--cpu", "900"], "CPUs, and 900 are asked for"),
         (&["resource:limit", "sized", "--size", "huge"], "there is no size named"),
         (&["resource:limit", "sized", "-p", "clock", "--memory", "1g"], "no process type clock; it has: web, eater"),
-        (&["resource:reserve", "sized", "--builds", "--memory", "1g"], "nothing can be kept free for builds"),
-        (&["resource:reserve", "sized", "--tasks", "--memory", "1g"], "nothing can be kept free for tasks"),
+        (&["resource:reserve", "sized", "--builds", "--memory", "1g"], "'--builds'"),
         (
             &["resource:reserve", "sized", "-p", "web", "--memory", "301m"],
             "each web instance may use 300 MiB of memory, and 301 MiB would be kept free for it",

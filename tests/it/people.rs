@@ -346,6 +346,7 @@ fn every_command_answers_in_json() {
         "resource:report",
         "resource:reserve",
         "resource:reserve-clear",
+        "resource:sizes",
         "run:logs",
         "run:stop",
         "ssh-keys:add",

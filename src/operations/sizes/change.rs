@@ -1,13 +1,15 @@
 //! A change of a size, and the restart that makes it effective.
 
+use std::collections::BTreeMap;
+
 use crate::{
-    model::{PartialSize, SizeTarget},
+    model::{PartialSize, ProcessType, SizeTarget},
     operations::{
         context::Context,
         failure::{Failure, FailureKind, Result},
         ps,
     },
-    store::{App, SizeKind},
+    store::{App, AppSizes, SizeChange, SizeKind},
 };
 
 /// A change of the size of a target. What is set for a part of it that is not given stays; an empty size clears it.
@@ -18,30 +20,29 @@ pub(super) struct Change {
 }
 
 impl Change {
-    /// Makes it, and restarts the instances that have the size, if `restart`. If these fail, the old size is put back.
+    /// Makes it, and restarts the instances whose size it changes, if `restart`. If these fail, the old size is put back.
     pub(super) async fn apply(self, context: &Context<'_>, app: &App, restart: bool) -> Result {
-        let Self { target, kind, size } = self;
-        let unknown = match &target {
+        let Self { target, kind, size } = &self;
+        let unknown = match target {
             SizeTarget::Type(name) => ps::unknown_type(context, app, std::iter::once(name)).await?,
             SizeTarget::Instances | SizeTarget::Tasks | SizeTarget::Builds => None,
         };
         // What was set for a process type that the app no longer has can be cleared.
-        let is_known = unknown.is_none();
         if let Some(unknown) = unknown.filter(|_| !size.is_empty()) {
             return Err(Failure::not_found(unknown));
         }
-        if let Some(reason) = context.store.capacity().and_then(|capacity| capacity.too_large(size)) {
+        if let Some(reason) = context.store.capacity().and_then(|capacity| capacity.too_large(*size)) {
             return Err(Failure::new(FailureKind::TooMany, reason));
         }
-        let change = context.store.change_size(app.id, kind, target.clone(), size).await?;
+        let before = context.store.sizes(app.id, *kind).await?;
+        let change = context.store.change_size(app.id, *kind, target.clone(), *size).await?;
         if change.before == change.after {
             let text = if size.is_empty() { "no change: no size is set" } else { "no change: the size is already set" };
             context.progress.detail(text).await;
             return Ok(());
         }
-        let process_type = match &target {
-            SizeTarget::Instances => None,
-            SizeTarget::Type(name) => Some(name),
+        match target {
+            SizeTarget::Instances | SizeTarget::Type(_) => {}
             SizeTarget::Tasks => {
                 context.progress.detail("the change takes effect with the next task").await;
                 return Ok(());
@@ -50,20 +51,90 @@ impl Change {
                 context.progress.detail("the change takes effect with the next build").await;
                 return Ok(());
             }
-        };
-        if !restart || !is_known || app.current.is_none() || app.stopped {
+        }
+        if !restart || app.current.is_none() || app.stopped {
             context.progress.detail("the change takes effect when instances are started").await;
             return Ok(());
         }
-        let why = format!("The size has changed: restarting {}", app.name);
-        if let Err(failure) = ps::renew(context, app, process_type, why).await {
-            let text = match context.store.undo_size_change(app.id, kind, target, change).await {
+        let after = context.store.sizes(app.id, *kind).await?;
+        let formation = ps::formation(context, app).await?;
+        let restarts = restarts(&formation, |name| self.differs(context, &before, &after, name));
+        if restarts.is_empty() {
+            context.progress.detail("no instance that runs has another size now, so none is restarted").await;
+            return Ok(());
+        }
+        self.restart(context, app, &restarts, change).await
+    }
+
+    /// Whether instances of a process type had another size `before` than they are to have `after`.
+    fn differs(&self, context: &Context<'_>, before: &AppSizes, after: &AppSizes, name: &ProcessType) -> bool {
+        let target = SizeTarget::Type(name.clone());
+        let default = context.store.default_size();
+        match self.kind {
+            SizeKind::Limit => before.size(&target, default) != after.size(&target, default),
+            SizeKind::Reserve => before.set_for(&target) != after.set_for(&target),
+        }
+    }
+
+    /// Restarts. If that fails, takes back the change, also of the instances that have it already.
+    async fn restart(
+        &self,
+        context: &Context<'_>,
+        app: &App,
+        restarts: &[Option<ProcessType>],
+        change: SizeChange,
+    ) -> Result {
+        let restart = async |process_type: Option<&ProcessType>| {
+            let what = process_type.map_or_else(|| app.name.to_string(), |name| format!("{name} of {}", app.name));
+            ps::renew(context, app, process_type, format!("The size has changed: restarting {what}")).await
+        };
+        for (at, process_type) in restarts.iter().enumerate() {
+            let Err(failure) = restart(process_type.as_ref()).await else { continue };
+            let undone = context.store.undo_size_change(app.id, self.kind, self.target.clone(), change).await;
+            let text = match &undone {
                 Ok(()) => "the size is as it was before; --no-restart sets it without a restart".to_owned(),
                 Err(error) => format!("the new size is set all the same: {error}"),
             };
             context.progress.trouble(text).await;
+            let restarted = restarts.iter().take(at).filter(|_| undone.is_ok());
+            for process_type in restarted {
+                if let Err(again) = restart(process_type.as_ref()).await {
+                    context.progress.trouble(format!("these instances still have the new size: {again}")).await;
+                }
+            }
             return Err(failure);
         }
         Ok(())
+    }
+}
+
+/// The restarts that replace the instances of the process types that changed: of everything, or of single ones.
+fn restarts(
+    formation: &BTreeMap<ProcessType, u32>,
+    changed: impl Fn(&ProcessType) -> bool,
+) -> Vec<Option<ProcessType>> {
+    let running = formation.iter().filter(|(_, quantity)| **quantity > 0).map(|(name, _)| name.clone());
+    let (changed, others): (Vec<_>, Vec<_>) = running.partition(changed);
+    // One restart of all succeeds or fails as a whole.
+    let all = others.is_empty() && changed.len() > 1;
+    if all { vec![None] } else { changed.into_iter().map(Some).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_process_types_that_run_and_change_are_restarted() {
+        let formation =
+            [("clock", 0), ("web", 2), ("worker", 1)].map(|(name, quantity)| (name.parse().unwrap(), quantity));
+        let restarted = |changed: &[&str]| {
+            let restarts = restarts(&formation.clone().into(), |name| changed.contains(&name.as_str()));
+            restarts.into_iter().map(|name| name.map_or("all".to_owned(), String::from)).collect::<Vec<_>>()
+        };
+        assert_eq!(restarted(&["web"]), ["web"]);
+        assert_eq!(restarted(&["clock", "worker"]), ["worker"]);
+        assert_eq!(restarted(&["clock", "web", "worker"]), ["all"]);
+        assert_eq!(restarted(&["clock"]), [""; 0]);
     }
 }
