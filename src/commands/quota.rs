@@ -30,7 +30,7 @@ impl Text for UserQuota {
     fn text(&self) -> String {
         let rows = self.limits.iter().map(|limit| {
             let value = |amount: Option<u64>, none: &str| {
-                amount.map_or_else(|| none.to_owned(), |amount| limit.resource.value(amount))
+                amount.map_or_else(|| none.to_owned(), |amount| limit.resource.with_unit(amount))
             };
             [
                 limit.resource.to_string(),

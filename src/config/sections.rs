@@ -282,7 +282,7 @@ section! {
         /// Names and values of the config vars of each app, in bytes.
         config_bytes_per_app: u64 = 256 * 1024,
         /// Declared sizes of all volumes, in MiB.
-        disks_mib: u64 = 20_480,
+        volumes_mib: u64 = 20_480,
         /// Repository of each app, in MiB.
         repository_mib_per_app: u64 = 4096,
         /// Repositories of all apps, in MiB.
@@ -317,7 +317,7 @@ impl Quota {
             Resource::Cpu => ("cpu_millis", self.cpu_millis),
             Resource::Memory => ("memory_mib", self.memory_mib),
             Resource::Config => ("config_bytes_per_app", self.config_bytes_per_app),
-            Resource::Disks => ("disks_mib", self.disks_mib),
+            Resource::Volumes => ("volumes_mib", self.volumes_mib),
             Resource::Repository => ("repository_mib_per_app", self.repository_mib_per_app),
             Resource::Repositories => ("repositories_mib", self.repositories_mib),
             Resource::Images => ("images_mib", self.images_mib),

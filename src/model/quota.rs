@@ -27,7 +27,7 @@ pub enum Resource {
     /// Names and values of the config vars of one app, in bytes.
     Config,
     /// Declared sizes of all volumes, in MiB.
-    Disks,
+    Volumes,
     /// The repository of one app, in MiB.
     Repository,
     /// The repositories of all apps, in MiB.
@@ -69,7 +69,7 @@ impl Resource {
         Self::Cpu,
         Self::Memory,
         Self::Config,
-        Self::Disks,
+        Self::Volumes,
         Self::Repository,
         Self::Repositories,
         Self::Images,
@@ -93,7 +93,7 @@ impl Resource {
             Self::Cpu => "cpu",
             Self::Memory => "memory",
             Self::Config => "config",
-            Self::Disks => "disks",
+            Self::Volumes => "volumes",
             Self::Repository => "repository",
             Self::Repositories => "repositories",
             Self::Images => "images",
@@ -116,7 +116,7 @@ impl Resource {
             | Self::Tasks
             | Self::Cpu
             | Self::Memory
-            | Self::Disks
+            | Self::Volumes
             | Self::Repositories
             | Self::Images
             | Self::Logs
@@ -146,7 +146,7 @@ impl Resource {
             Self::Cpu => format!("{} CPUs for instances and tasks", thousandths(amount)),
             Self::Memory => format!("{amount} MiB of memory for instances and tasks"),
             Self::Config => format!("{amount} bytes of config vars"),
-            Self::Disks => format!("{amount} MiB of volumes"),
+            Self::Volumes => format!("{amount} MiB of volumes"),
             Self::Repository => format!("{amount} MiB in its repository"),
             Self::Repositories => format!("{amount} MiB of repositories"),
             Self::Images => format!("{amount} MiB of images"),
@@ -166,13 +166,39 @@ impl Resource {
         if self == Self::Cpu { thousandths(amount) } else { amount.to_string() }
     }
 
+    /// An amount of it, with the unit in which it is counted.
+    pub fn with_unit(self, amount: u64) -> String {
+        let value = self.value(amount);
+        match self {
+            Self::Cpu => format!("{value} CPUs"),
+            Self::Memory
+            | Self::Volumes
+            | Self::Repository
+            | Self::Repositories
+            | Self::Images
+            | Self::Logs
+            | Self::Written
+            | Self::BuildCache => format!("{value} MiB"),
+            Self::Config => format!("{value} bytes"),
+            Self::Apps
+            | Self::Ports
+            | Self::Mappings
+            | Self::Instances
+            | Self::ProcessTypes
+            | Self::Tasks
+            | Self::Builds
+            | Self::Pushes
+            | Self::Sessions => value,
+        }
+    }
+
     /// Reads an amount: a number; of CPU, one such as `1.5`; of memory and disk space, MiB, or with a unit such as `4g`.
     pub fn parse_amount(self, text: &str) -> Result<u64, String> {
         let number = text.parse::<u32>().map(u64::from);
         match self {
             Self::Cpu
             | Self::Memory
-            | Self::Disks
+            | Self::Volumes
             | Self::Repository
             | Self::Repositories
             | Self::Images
@@ -186,7 +212,7 @@ impl Resource {
             Self::Cpu => text.parse::<CpuMillis>().map(|cpu| cpu.millis().into()),
             Self::Memory => text.parse::<MemoryMib>().map(MemoryMib::mebibytes),
             // These may be smaller than the memory of an instance.
-            Self::Disks
+            Self::Volumes
             | Self::Repository
             | Self::Repositories
             | Self::Images
@@ -253,7 +279,7 @@ mod tests {
         }
         assert_eq!(Resource::Memory.parse_amount("4g"), Ok(4096));
         assert_eq!(Resource::Images.parse_amount("1"), Ok(1));
-        assert_eq!(Resource::Disks.parse_amount("4g"), Ok(4096));
+        assert_eq!(Resource::Volumes.parse_amount("4g"), Ok(4096));
         assert!(
             Resource::Logs
                 .parse_amount("x")
@@ -268,5 +294,8 @@ mod tests {
     fn amounts_are_told_in_their_unit() {
         assert_eq!(Resource::Apps.amount(1), "1 app");
         assert_eq!(Resource::Cpu.amount(1500), "1.5 CPUs for instances and tasks");
+        let with_unit = [(Resource::Apps, 3), (Resource::Cpu, 1500), (Resource::Volumes, 4096), (Resource::Config, 7)]
+            .map(|(resource, amount)| resource.with_unit(amount));
+        assert_eq!(with_unit, ["3", "1.5 CPUs", "4096 MiB", "7 bytes"]);
     }
 }

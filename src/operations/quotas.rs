@@ -38,7 +38,7 @@ pub struct UserQuota {
 /// A limit of a user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct QuotaLimit {
-    /// What is limited; `cpu` counts thousandths of a CPU, `memory`, `disks`, `repository`, `repositories`,
+    /// What is limited; `cpu` counts thousandths of a CPU, `memory`, `volumes`, `repository`, `repositories`,
     /// `images`, `logs`, `written` and `build-cache` MiB, `config` bytes.
     pub resource: Resource,
     /// Whether the limit holds for each app, or for all apps together.

@@ -67,7 +67,7 @@ const OWNED: [Resource; 8] = [
     Resource::Instances,
     Resource::Cpu,
     Resource::Memory,
-    Resource::Disks,
+    Resource::Volumes,
     Resource::Logs,
 ];
 

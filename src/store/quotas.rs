@@ -232,7 +232,7 @@ impl<'a> Meter<'a> {
                 );
                 count(&sql, app.0)
             }
-            (Account::Owner(user), Resource::Disks) => count(
+            (Account::Owner(user), Resource::Volumes) => count(
                 "SELECT coalesce(sum(size_mib), 0) AS used FROM volumes WHERE app IN (
                     SELECT app FROM app_owners WHERE user = ?1)",
                 user.0,
@@ -260,7 +260,7 @@ impl<'a> Meter<'a> {
                 | Resource::Instances
                 | Resource::Cpu
                 | Resource::Memory
-                | Resource::Disks
+                | Resource::Volumes
                 | Resource::Repository
                 | Resource::Repositories
                 | Resource::Images

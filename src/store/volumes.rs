@@ -140,7 +140,7 @@ impl Store {
                 }))?;
                 with_id(t, VolumeId(t.last_insert_rowid()))
             };
-            quotas::within(t, &limits, app, &[Resource::Disks], create)
+            quotas::within(t, &limits, app, &[Resource::Volumes], create)
         })
         .await
     }
@@ -160,7 +160,7 @@ impl Store {
         self.read(move |t, _| {
             let volume = with_id(t, id)?;
             let sizes = (volume.size.mib(), size.mib());
-            quotas::check_change(t, &limits, volume.app, Resource::Disks, sizes)
+            quotas::check_change(t, &limits, volume.app, Resource::Volumes, sizes)
         })
         .await
     }
@@ -170,7 +170,7 @@ impl Store {
         let limits = self.limits();
         self.transact(move |t, _| {
             let app = with_id(t, id)?.app;
-            quotas::within(t, &limits, app, &[Resource::Disks], || {
+            quotas::within(t, &limits, app, &[Resource::Volumes], || {
                 t.execute("UPDATE volumes SET size_mib = ?2 WHERE id = ?1", (id.0, size.mib()))?;
                 Ok(())
             })

@@ -162,7 +162,7 @@ fn grows_while_mounted() -> bool {
 #[test]
 #[ignore = "slow"]
 fn a_full_volume_is_its_apps_alone_and_grows_while_it_is_used() {
-    let world = World::with("[quota]\ndisks_mib = 16000000\n");
+    let world = World::with("[quota]\nvolumes_mib = 16000000\n");
     let neighbour = world.repository("neighbour", &[("Procfile", &version(1))]);
     world.push(&neighbour).success();
     let load = Load::on(&world.url("neighbour"));
@@ -304,7 +304,7 @@ fn a_disk_is_never_created_again() {
 /// Only admins mount folders of the machine; what is destroyed is asked for by name, and is gone.
 #[test]
 fn volumes_are_the_owners_and_folders_of_the_machine_the_admins() {
-    let world = World::with("[quota]\ndisks_mib = 100\n");
+    let world = World::with("[quota]\nvolumes_mib = 100\n");
     let (ann, public) = world.keygen("ann");
     world.paas_with(&["ssh-keys:add", "ann"], &public).success();
     let folder = world.repository("owned", &FILES);

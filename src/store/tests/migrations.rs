@@ -3,7 +3,7 @@ use std::{collections::HashMap, fs, path::Path};
 use rusqlite::Connection;
 
 use super::{super::schema, *};
-use crate::model::{ConfigKey, Exposure};
+use crate::model::{ConfigKey, Exposure, Resource};
 
 /// Schema version of each dump, and its text.
 fn dumps() -> Vec<(usize, String)> {
@@ -108,6 +108,15 @@ fn config() -> ConfigVars {
     let mut config = vars("hunter2");
     config.insert("DATABASE_URL".parse().unwrap(), Secret::new("postgres://db.example/shop"));
     config
+}
+
+#[tokio::test]
+async fn the_limit_of_volumes_of_schema_version_8_is_read_back() {
+    let dir = restore(&dumps().into_iter().find(|(version, _)| *version == 8).unwrap().1);
+    let store = Store::open(dir.path()).unwrap();
+    let limits = store.quotas(UserId(2)).await.unwrap().into_iter().filter(|row| row.own);
+    let limits: Vec<_> = limits.map(|row| (row.resource, row.max)).collect();
+    assert_eq!(limits, [(Resource::Apps, Some(60)), (Resource::Volumes, Some(40_960))]);
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ fn small() -> Fixture {
         cpu_millis: 10_000,
         memory_mib: 3072,
         config_bytes_per_app: 20,
-        disks_mib: 100,
+        volumes_mib: 100,
         builds: 1,
         ..Quota::default()
     };

@@ -67,7 +67,7 @@ async fn what_the_apps_of_one_owner_have_together_is_limited() {
     let f = fixture();
     let (ann, bob) = (f.user("ann").await, f.user("bob").await);
     for user in [&ann, &bob] {
-        f.store.set_quotas(user.id, BTreeMap::from([(Resource::Disks, Some(100))])).await.unwrap();
+        f.store.set_quotas(user.id, BTreeMap::from([(Resource::Volumes, Some(100))])).await.unwrap();
     }
     let (ownerless, other) = (f.app("ownerless").await, f.owned_app("other", &bob).await);
     let (one, two) = (f.owned_app("one", &ann).await, f.owned_app("two", &ann).await);
