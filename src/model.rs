@@ -82,8 +82,8 @@ pub use health::{
 pub use image_name::ImageName;
 pub use line::{Line, is_unsafe};
 pub use names::{
-    AppName, BranchName, ConfigKey, HostPath, InstanceId, InvalidName, KeyName, MountPath, OtherRef, ProcessType,
-    SourceFolder, StackName, StageName, TaskId, UserName, VolumeName,
+    AppName, BranchName, ConfigKey, HostPath, InstanceId, InvalidName, KeyName, LogSource, MountPath, OtherRef,
+    ProcessType, SourceFolder, StackName, StageName, TaskId, UserName, VolumeName,
 };
 #[cfg(feature = "server")]
 pub use network_target::{HOST_NAME, InvalidNetworkTarget, NetworkTarget, TargetPlace, internal_name};

@@ -20,7 +20,7 @@ pub(super) use entry::PrintedLine;
 use super::error::InstancesError;
 use crate::{
     engine::ReadUntil,
-    model::{InstanceId, ProcessType},
+    model::{InstanceId, LogSource},
     store::{AppId, Millis, now},
 };
 use entry::StoredLine;
@@ -58,8 +58,8 @@ struct AppLog {
 pub struct LogSelection {
     /// Number of past lines: the newest ones.
     pub lines: usize,
-    /// Only lines of this process type, or of `release` or `router`.
-    pub source: Option<ProcessType>,
+    /// Only lines of this process type or instance, or of `release` or `router`.
+    pub source: Option<LogSource>,
     /// Only lines from this time on.
     pub since: Option<Millis>,
     /// Whether new lines follow as they are written.
@@ -158,8 +158,7 @@ impl Logs {
     ) -> Result<impl Stream<Item = LogEntry> + Send + use<>, InstancesError> {
         let LogSelection { lines, source: filter, since, follow } = selection;
         let log = self.app(app);
-        let wanted =
-            move |source: &str| filter.as_ref().is_none_or(|kind| source.split('.').next() == Some(kind.as_str()));
+        let wanted = move |source: &str| filter.as_ref().is_none_or(|filter| filter.includes(source));
         let directory = log.directory.clone();
         let matches = wanted.clone();
         // Subscribe before another line can be written, so that none is missed or repeated.
@@ -262,6 +261,8 @@ mod tests {
         log.append(APP, &id, "web.1", vec![printed(4, "four")]).await.unwrap();
         assert_eq!(texts(&log, 10, None).await, ["two\nlines", "error", "Started", "four"]);
         assert_eq!(texts(&log, 2, Some("web")).await, ["error", "four"]);
+        assert_eq!(texts(&log, 1, Some("web.1")).await, ["four"]);
+        assert_eq!(texts(&log, 1, Some("web.2")).await, [""; 0]);
         assert_eq!(texts(&log, 0, None).await, [""; 0]);
         log.remove(APP).await.unwrap();
         assert_eq!(texts(&log, 10, None).await, [""; 0]);
@@ -305,8 +306,7 @@ mod tests {
         let id: InstanceId = "a-web-1".parse().unwrap();
         let log = logs(dir.path());
         log.append(APP, &id, "web.1", vec![printed(1, "past")]).await.unwrap();
-        let selection =
-            LogSelection { lines: 5, source: Some(ProcessType::web()), follow: true, ..LogSelection::default() };
+        let selection = LogSelection { lines: 5, source: "web".parse().ok(), follow: true, ..LogSelection::default() };
         let mut follow = Box::pin(log.tail(APP, selection).await.unwrap());
         log.append(APP, &id, "worker.1", vec![printed(2, "other")]).await.unwrap();
         log.append(APP, &id, "web.1", vec![printed(3, "live")]).await.unwrap();

@@ -183,6 +183,16 @@ name!(
         && t.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b))
 );
 name!(
+    /// Whose lines of an app's log are meant: a process type, an instance such as `web.1`, or what events are about, such as
+    /// `release`.
+    LogSource,
+    "process type or instance",
+    "use a process type such as web, or an instance such as web.1",
+    |t| length(t, 80)
+        && starts_with(t, u8::is_ascii_alphanumeric)
+        && t.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b))
+);
+name!(
     /// A folder of a repository, such as `services/api`.
     SourceFolder,
     "folder of a repository",
@@ -307,9 +317,29 @@ impl ProcessType {
     }
 }
 
+impl LogSource {
+    /// Whether lines of this source are meant, which is an instance, such as `web.1`, or what an event is about.
+    pub fn includes(&self, source: &str) -> bool {
+        let of_type = || source.rsplit_once('.').is_some_and(|(process_type, _)| process_type == self.0);
+        source == self.0 || of_type()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_source_is_a_process_type_or_an_instance() {
+        let source = |text: &str| text.parse::<LogSource>().unwrap();
+        for (wanted, included) in
+            [("web", &["web.1", "web.12"][..]), ("web.1", &["web.1"]), ("release", &["release"]), ("a.b", &["a.b.1"])]
+        {
+            let all = ["web.1", "web.12", "webhook.1", "release", "router", "a.b.1"];
+            let found: Vec<_> = all.into_iter().filter(|name| source(wanted).includes(name)).collect();
+            assert_eq!(found, included, "{wanted}");
+        }
+    }
 
     #[test]
     fn hostile_app_names_are_refused() {

@@ -8,12 +8,11 @@ use super::{
     context::Context,
     failure::{Failure, Result},
     operation::{Follow, Operation},
-    ps,
     time::{Since, Time},
 };
 use crate::{
     instances::{LogEntry, LogSelection, Logs},
-    model::{AppName, ProcessType, Right},
+    model::{AppName, LogSource, Right},
     store::{App, Effect},
 };
 
@@ -37,10 +36,11 @@ pub struct ShowLogs {
     #[arg(short, long, value_parser = clap::value_parser!(u32).range(0..=i64::from(MAX_LINES)))]
     #[schemars(range(max = MAX_LINES))]
     pub num: Option<u32>,
-    /// Only lines of this process type; `release` shows releases, and `router` requests that no instance answered.
-    #[arg(short, long, value_name = "TYPE")]
+    /// Only lines of this process type or instance (web, web.1); `release` shows releases, and `router` requests that no
+    /// instance answered.
+    #[arg(short, long, value_name = "TYPE|INSTANCE")]
     #[serde(rename = "type")]
-    pub ps: Option<ProcessType>,
+    pub ps: Option<LogSource>,
     /// Only lines of this last period, such as 10m or 1h30m, or from this time on.
     #[arg(long, value_name = "PERIOD")]
     pub since: Option<Since>,
@@ -103,16 +103,36 @@ impl Operation for ShowLogs {
 
     async fn run(self, context: &Context<'_>, app: App) -> Result<Follow<LogLine>> {
         let selection = self.selection()?;
-        // Only a warning: earlier releases may have had this process type.
-        if let Some(process_type) = &self.ps
-            && !Logs::EVENTS.contains(&process_type.as_str())
-            && let Some(unknown) = ps::unknown_type(context, &app, [process_type].into_iter()).await?
+        if let Some(source) = &self.ps
+            && !Logs::EVENTS.contains(&source.as_str())
+            && let Some(unknown) = unknown_source(context, &app, source).await?
         {
-            context.progress.trouble(unknown).await;
+            return Err(Failure::not_found(unknown));
         }
         let entries = context.instances.logs().tail(app.id, selection).await?;
         Ok(Follow(entries.map(LogLine::from).boxed()))
     }
+}
+
+/// An error message, if neither the app nor its log has this process type or instance.
+async fn unknown_source(context: &Context<'_>, app: &App, source: &LogSource) -> Result<Option<String>> {
+    let Some(release) = context.current_release(app).await? else { return Ok(None) };
+    let types: Vec<_> = release.processes.iter().map(|spec| spec.process.process_type.as_str()).collect();
+    let instances: Vec<_> = context.instances.report(app.id).await?.into_iter().map(|row| row.name).collect();
+    if types.contains(&source.as_str()) || instances.iter().any(|name| source.includes(name)) {
+        return Ok(None);
+    }
+    // An earlier release, or a larger formation, may have had it.
+    let last = LogSelection { lines: 1, source: Some(source.clone()), ..LogSelection::default() };
+    let mut lines = std::pin::pin!(context.instances.logs().tail(app.id, last).await?);
+    if lines.next().await.is_some() {
+        return Ok(None);
+    }
+    let of_known_type = source.as_str().rsplit_once('.').is_some_and(|(name, _)| types.contains(&name));
+    let (what, known) =
+        if of_known_type { ("instance", instances.join(", ")) } else { ("process type", types.join(", ")) };
+    let known = if known.is_empty() { "none now".to_owned() } else { known };
+    Ok(Some(format!("{} has no {what} {source}; it has: {known}", app.name)))
 }
 
 #[cfg(test)]

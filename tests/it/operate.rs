@@ -91,7 +91,14 @@ fn processes_are_scaled_restarted_stopped_and_started() {
     let logs = world.ssh(&["logs", "procs", "-p", "worker", "--since", "1h", "-q"]).success().out;
     assert!(logs.lines().any(|line| line == "at work"), "{logs}");
     world.ssh(&["logs", "procs", "--since", "yesterday"]).failure().prints("is not a period");
-    world.ssh(&["logs", "procs", "-p", "wroker"]).success().prints("no process type wroker; it has: web, worker");
+    let logs = world.ssh(&["logs", "procs", "-p", "web.2"]).success().out;
+    assert!(logs.contains("[web.2]") && !logs.contains("[web.1]"), "{logs}");
+    for (source, reason) in [
+        ("wroker", "procs has no process type wroker; it has: web, worker"),
+        ("web.7", "procs has no instance web.7; it has: web.1, web.2, worker.1"),
+    ] {
+        assert_eq!(world.ssh(&["logs", "procs", "-p", source]).failure().prints(reason).code, Some(4));
+    }
     let state = || world.ssh(&["apps:list", "--format", "json"]).success().json()[0]["state"].clone();
     assert_eq!(state(), "running");
     world.ssh(&["ps:stop", "procs"]).success();
