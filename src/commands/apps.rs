@@ -115,6 +115,7 @@ impl Text for AppInfo {
             ("build target", self.build_target.as_ref().map(ToString::to_string)),
             ("ports", list(&self.ports)),
             ("urls", list(&self.urls)),
+            ("volumes", list(self.volumes.iter().map(|volume| format!("{} ({})", volume.name, volume.size)))),
             ("links", list(&self.links)),
             ("linked from", list(&self.linked_from)),
             ("created at", Some(self.created_at.to_string())),

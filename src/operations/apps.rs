@@ -23,6 +23,7 @@ use super::{
 use crate::{
     model::{
         AppName, BranchName, DockerfilePath, ProcessType, ReleaseNumber, Right, SourceFolder, StageName, UserName,
+        VolumeName, VolumeSize,
     },
     store::{App, Effect, Link},
 };
@@ -170,12 +171,24 @@ pub struct AppInfo {
     pub ports: Vec<Mapping>,
     /// URLs of the port mappings; none if the app has no web process.
     pub urls: Vec<String>,
+    /// Its volumes.
+    pub volumes: Vec<AppVolume>,
     /// Apps that its instances reach by an internal name (`apps:link`).
     pub links: Vec<AppName>,
     /// Apps whose instances reach it so.
     pub linked_from: Vec<AppName>,
     /// Time of creation.
     pub created_at: Time,
+}
+
+/// A volume of an app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct AppVolume {
+    /// Name.
+    pub name: VolumeName,
+    /// Size, in MiB.
+    #[serde(rename = "size_mib")]
+    pub size: VolumeSize,
 }
 
 impl Operation for ShowApp {
@@ -193,6 +206,8 @@ impl Operation for ShowApp {
         let owner = context.store.owners().await?.remove(&app.id);
         let links = context.store.links(app.id).await?;
         let names = |links: Vec<Link>| links.into_iter().map(|link| link.name).collect();
+        let volumes = context.store.volumes(app.id).await?.into_iter();
+        let volumes = volumes.map(|volume| AppVolume { name: volume.name, size: volume.size }).collect();
         let ports = ports::rows(context, &app).await?.into_iter().map(|row| row.mapping).collect();
         Ok(AppInfo {
             owner,
@@ -204,6 +219,7 @@ impl Operation for ShowApp {
             stack: context.deployer.stacks().name_for(&app).to_owned(),
             ports,
             urls: urls(context, &app).await?.unwrap_or_default(),
+            volumes,
             links: names(links.to),
             linked_from: names(links.from),
             created_at: Time(app.created_at),

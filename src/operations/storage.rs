@@ -1,6 +1,7 @@
 //! Operations of volumes: disks of a declared size whose files outlive releases.
 
 mod archives;
+mod compression;
 mod mounts;
 
 pub use archives::{ArchivedVolume, ExportVolume, ImportVolume};

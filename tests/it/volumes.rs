@@ -238,6 +238,7 @@ fn an_exported_volume_is_imported_unchanged() {
     assert!(!tree.keys().any(|path| path.contains("lost+found")), "{:?}", tree.keys());
 
     world.paas(&["storage:create", "tree", "copy", "--size", "32m"]).success();
+    world.paas(&["apps:info", "tree"]).success().prints("copy (32 MiB), data (32 MiB)");
     let import = |words: &[&str], tar: &[u8]| {
         run_with(&mut world.ssh_command(&[&["storage:import", "tree", "copy"], words].concat()), tar)
     };
@@ -246,6 +247,9 @@ fn an_exported_volume_is_imported_unchanged() {
     import(&[], &exported).failure().prints("copy has files already").prints("--merge");
     import(&["--merge"], &exported).success();
     assert_eq!(entries(&export("copy")), tree);
+    let gzip = b"\x1f\x8b\x08\0\0\0\0\0\0\x03";
+    let refused = import(&["--merge"], gzip).failure();
+    assert!(!refused.prints("gunzip -c copy.tar.gz | ssh … storage:import tree copy").all().contains("-z"));
     import(&["--merge"], b"not a tar").failure().prints("the input is no tar");
     assert_eq!(world.paas(&["storage:import", "tree", "none"]).code, Some(4));
 

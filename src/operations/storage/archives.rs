@@ -1,9 +1,11 @@
 //! Operations that write the files of a volume to the caller as a tar, and unpack one that the caller sends.
 
+use std::sync::{Arc, OnceLock};
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::volume;
+use super::{compression::plain, volume};
 use crate::{
     engine::Archiving,
     model::{AppName, Right, VolumeName},
@@ -62,8 +64,26 @@ async fn archive(
         let text = format!("{name} has files already; storage:import {} {name} --merge adds to them", app.name);
         return Err(Failure::conflict(text));
     }
-    let streams = context.attachment.ok_or_else(no_streams)?.take()?;
-    let status = context.tasks.archive(&app, &mounted, archiving, streams, context.progress, context.hangup).await?;
+    let mut streams = context.attachment.ok_or_else(no_streams)?.take()?;
+    let (compressed, cancel) = (Arc::new(OnceLock::new()), context.hangup.child_token());
+    if archiving == Archiving::Unpack {
+        let (found, cancel) = (Arc::clone(&compressed), cancel.clone());
+        streams.stdin = plain(streams.stdin, move |compression| {
+            found.get_or_init(|| compression);
+            cancel.cancel();
+        });
+    }
+    let ended = context.tasks.archive(&app, &mounted, archiving, streams, context.progress, &cancel).await;
+    if let Some(compression) = compressed.get() {
+        let command = compression.command(name);
+        let text = format!(
+            "the input is compressed, and only a plain tar is unpacked; decompress it on the way: {command} | ssh … storage:import \
+             {} {name}",
+            app.name
+        );
+        return Err(Failure::invalid(text));
+    }
+    let status = ended?;
     if status != 0 {
         let text = match archiving {
             Archiving::Pack => format!("not all files of {name} were written: tar ended with status {status}"),

@@ -1,0 +1,98 @@
+//! Compressed input of `storage:import`, which is to be a plain tar.
+
+use std::{future::pending, io::Cursor};
+
+use futures_util::{StreamExt as _, stream};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio_util::io::{ReaderStream, StreamReader};
+
+use crate::model::VolumeName;
+
+/// How a file is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Compression {
+    Gzip,
+    Bzip2,
+    Xz,
+    Zstandard,
+}
+
+impl Compression {
+    const ALL: [Self; 4] = [Self::Gzip, Self::Bzip2, Self::Xz, Self::Zstandard];
+
+    /// How such a file begins.
+    fn magic(self) -> &'static [u8] {
+        match self {
+            Self::Gzip => b"\x1f\x8b",
+            Self::Bzip2 => b"BZh",
+            Self::Xz => b"\xfd7zXZ\0",
+            Self::Zstandard => b"\x28\xb5\x2f\xfd",
+        }
+    }
+
+    /// The command that decompresses `uploads.tar.gz` or the like to standard output.
+    pub(super) fn command(self, volume: &VolumeName) -> String {
+        let (program, suffix) = match self {
+            Self::Gzip => ("gunzip -c", "gz"),
+            Self::Bzip2 => ("bunzip2 -c", "bz2"),
+            Self::Xz => ("xz -dc", "xz"),
+            Self::Zstandard => ("zstd -dc", "zst"),
+        };
+        format!("{program} {volume}.tar.{suffix}")
+    }
+}
+
+/// Number of bytes that tell how a file is compressed.
+const BEGINNING: u64 = 6;
+
+/// The same input. If it is compressed, `on_compressed` is called instead, and nothing can be read from it.
+pub(super) fn plain(
+    mut input: Box<dyn AsyncRead + Send + Unpin>,
+    on_compressed: impl FnOnce(Compression) + Send + 'static,
+) -> Box<dyn AsyncRead + Send + Unpin> {
+    let begun = async move {
+        let mut beginning = Vec::new();
+        // An error comes again when the rest is read.
+        let _ = (&mut input).take(BEGINNING).read_to_end(&mut beginning).await;
+        if let Some(found) = Compression::ALL.into_iter().find(|one| beginning.starts_with(one.magic())) {
+            on_compressed(found);
+            pending::<()>().await;
+        }
+        ReaderStream::new(Cursor::new(beginning).chain(input))
+    };
+    Box::new(StreamReader::new(Box::pin(stream::once(begun).flatten())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn compressed_input_is_told_and_not_read() {
+        for (input, command) in [
+            (&b"\x1f\x8b\x08\0..."[..], "gunzip -c uploads.tar.gz"),
+            (b"BZh91AY", "bunzip2 -c uploads.tar.bz2"),
+            (b"\xfd7zXZ\0\0", "xz -dc uploads.tar.xz"),
+            (b"\x28\xb5\x2f\xfd\0", "zstd -dc uploads.tar.zst"),
+        ] {
+            let (sender, found) = tokio::sync::oneshot::channel();
+            let mut input = plain(Box::new(input), move |compression| {
+                let _ = sender.send(compression);
+            });
+            tokio::select! {
+                biased;
+                read = input.read_u8() => panic!("{read:?}"),
+                found = found => assert_eq!(found.unwrap().command(&"uploads".parse().unwrap()), command),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn other_input_is_read_whole() {
+        for input in [&b""[..], b"ab", b"uploads/a.txt\0\0\0\0"] {
+            let mut read = Vec::new();
+            plain(Box::new(input), |found| panic!("{found:?}")).read_to_end(&mut read).await.unwrap();
+            assert_eq!(read, input);
+        }
+    }
+}
