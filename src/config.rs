@@ -6,7 +6,12 @@ mod error;
 mod properties;
 mod sections;
 
-use std::path::{Path, PathBuf};
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use toml::de::DeTable;
 
 pub use error::ConfigError;
 pub use sections::{
@@ -34,7 +39,9 @@ impl Config {
         let config: Self = toml::from_str(&text).map_err(|e| {
             let offset = e.span().map_or(0, |s| s.start.min(text.len()));
             let line = text.as_bytes()[..offset].iter().filter(|b| **b == b'\n').count() + 1;
-            ConfigError::File { path: path.to_owned(), line, message: toml_message(&e) }
+            let key = e.span().and_then(|span| key_at(&text, &span));
+            let message = key.map(|key| format!("{key}: ")).unwrap_or_default() + &toml_message(&e);
+            ConfigError::File { path: path.to_owned(), line, message }
         })?;
         let config = environment::apply(config, environment)?;
         config.check().map_err(|error| match error {
@@ -206,6 +213,23 @@ impl Config {
 /// One week, in seconds.
 const WEEK: u64 = 7 * 24 * 60 * 60;
 
+/// Key of the value of which this is a part, such as `sizes.small.memory_mib`; `None` if it is a part of no value.
+fn key_at(text: &str, part: &Range<usize>) -> Option<String> {
+    let table = DeTable::parse(text).ok()?;
+    key_in(table.get_ref(), part)
+}
+
+fn key_in(table: &DeTable<'_>, part: &Range<usize>) -> Option<String> {
+    table.iter().find_map(|(name, value)| {
+        let name = name.get_ref();
+        if let Some(table) = value.get_ref().as_table() {
+            return key_in(table, part).map(|key| format!("{name}.{key}"));
+        }
+        let whole = value.span();
+        (whole.start <= part.start && part.end <= whole.end).then(|| name.to_string())
+    })
+}
+
 /// Line number, from 1, of the key `section.key`, or of a section's header, in a valid TOML file.
 fn line_of(text: &str, key: &str) -> Option<usize> {
     let (wanted_section, wanted) = key.split_once('.').map_or(("", key), |(section, key)| (section, key));
@@ -267,6 +291,10 @@ mod tests {
     fn unknown_keys_and_invalid_values_are_rejected_with_their_line() {
         let error = load("hostname = \"x\"\n\n[ssh]\nlisten = \"nonsense\"\n", &[]).unwrap_err();
         assert!(error.starts_with("paas.toml, line 4: "), "{error}");
+        let error = load("[sizes.x]\nmemory_mib = 2\n", &[]).unwrap_err();
+        assert_eq!(error, "paas.toml, line 2: sizes.x.memory_mib: memory is from 6 MiB to 16 TiB");
+        let error = load("[sizes]\nx = { cpu_millis = 1000, memory_mib = \"1g\" }\n", &[]).unwrap_err();
+        assert!(error.starts_with("paas.toml, line 2: sizes.x.memory_mib: invalid type"), "{error}");
         let error = load("[ssh]\nlissten = \"127.0.0.1:1\"\n", &[]).unwrap_err();
         assert!(error.starts_with("paas.toml, line 2: unknown field `lissten`"), "{error}");
         let error = load("[router]\nbody_seconds = 0\n", &[]).unwrap_err();
