@@ -4,7 +4,7 @@ use clap::Subcommand;
 
 use super::{
     output::Text,
-    run::{outcome, shortened},
+    run::{outcome, short_outcome, shortened},
     session::Session,
     table::{facts, or_hyphen, table},
 };
@@ -58,7 +58,7 @@ impl Text for Vec<JobInfo> {
                 job.schedule.clone(),
                 job.time_zone.clone(),
                 if job.suspended { "suspended".to_owned() } else { or_hyphen(job.next.map(|time| time.to_string())) },
-                or_hyphen(job.last.as_ref().map(outcome)),
+                or_hyphen(job.last.as_ref().map(short_outcome)),
                 shortened(&job.command),
             ]
         });

@@ -1,5 +1,7 @@
 //! The commands `run…` and `enter`.
 
+use std::fmt::Write as _;
+
 use clap::Subcommand;
 
 use super::{
@@ -82,8 +84,19 @@ impl RunCommand {
 /// A command on one line of a table.
 pub(super) fn shortened(command: &str) -> String {
     const MAX_CHARS: usize = 80;
-    let text = Line::printable(command);
-    let mut short: String = text.chars().take(MAX_CHARS).collect();
+    beginning(command, MAX_CHARS)
+}
+
+/// How a task ended, in a column of a table: a long reason has no room there.
+pub(super) fn short_outcome(task: &TaskInfo) -> String {
+    const MAX_CHARS: usize = 32;
+    beginning(&outcome(task), MAX_CHARS)
+}
+
+/// At most so many characters of a text, on one line.
+fn beginning(text: &str, max: usize) -> String {
+    let text = Line::printable(text);
+    let mut short: String = text.chars().take(max).collect();
     if short.len() < text.len() {
         short.push('…');
     }
@@ -137,11 +150,16 @@ impl Text for Vec<TaskInfo> {
                 format!("v{}", task.release),
                 or_hyphen(task.started_at.map(|time| time.to_string())),
                 task.created_by.clone(),
-                outcome(task),
+                short_outcome(task),
                 shortened(&task.command),
             ]
         });
-        table(["TASK", "STATE", "RELEASE", "STARTED", "BY", "OUTCOME", "COMMAND"], rows)
+        let mut text = table(["TASK", "STATE", "RELEASE", "STARTED", "BY", "OUTCOME", "COMMAND"], rows);
+        let reasons = self.iter().map(|task| (task, outcome(task)));
+        for (task, reason) in reasons.filter(|(task, reason)| short_outcome(task) != *reason) {
+            let _ = writeln!(text, "       {}: {}", task.task, Line::printable(&reason));
+        }
+        text
     }
 }
 
@@ -150,5 +168,38 @@ impl Text for TaskLine {
 
     fn text(&self) -> String {
         format!("{}{}", self.text, if self.partial { "" } else { "\n" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{model::TaskKind, operations::Time, store::TaskState};
+
+    #[test]
+    fn a_long_reason_stands_below_the_table() {
+        let reason = "stopped: it wrote 70 MiB of files, more than its limit of 64 MiB (instances.disk_mib)";
+        let task = |number: u64, status, message: Option<&str>| TaskInfo {
+            app: "shop".parse().unwrap(),
+            task: format!("run.{number}"),
+            purpose: TaskKind::Run,
+            job: None,
+            command: "sh".into(),
+            release: 1,
+            state: TaskState::Ended,
+            status,
+            message: message.map(str::to_owned),
+            attached: false,
+            created_by: "ann".into(),
+            created_at: Time(0),
+            started_at: None,
+            ended_at: None,
+        };
+        let expected = format!(
+            "TASK   STATE  RELEASE  STARTED  BY   OUTCOME                            COMMAND\n\
+             run.2  ended  v1       -        ann  stopped: it wrote 70 MiB of file…  sh\n\
+             run.1  ended  v1       -        ann  exit status 3                      sh\n       run.2: {reason}\n"
+        );
+        assert_eq!(vec![task(2, None, Some(reason)), task(1, Some(3), None)].text(), expected);
     }
 }
