@@ -38,6 +38,7 @@ const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An open environment. It must be closed: dropping it leaves disk and container until the server starts again.
 pub(super) struct BuildEnvironment {
+    app: AppName,
     disk: MountedDisk,
     /// What this container has in common with those of other apps' builds of this kind.
     spec: BuildSpec,
@@ -68,7 +69,7 @@ impl BuildEnvironment {
         let disk = Disk::open(&image, builder.config.build.disk_mib, &mount_point).await?;
         tracing::debug!(millis = begun.elapsed().as_millis(), "the disk is mounted");
         match builder.start_container(spec, app, &disk, size, cancel).await {
-            Ok((spec, container)) => Ok(Self { disk, spec, size, container }),
+            Ok((spec, container)) => Ok(Self { app: app.clone(), disk, spec, size, container }),
             Err(error) => {
                 close_disk(disk, Cache::Keep).await;
                 Err(error)
@@ -92,7 +93,8 @@ impl BuildEnvironment {
             () = cancel.cancelled() => return Err(BuildError::Cancelled),
         };
         let memory_mib = self.spec.sized(self.size).memory_mib;
-        result_of(conversation, &mut self.container.container, &self.disk, memory_mib, config).await
+        let container = &mut self.container.container;
+        result_of(conversation, container, &self.disk, memory_mib, Some(&self.app), config).await
     }
 
     /// Removes the container and unmounts the disk. Returns the spec for a standby container for the next build.
@@ -103,12 +105,14 @@ impl BuildEnvironment {
     }
 }
 
-/// The result that a container on this disk, with this memory limit, sent. If it failed because it reached a limit, that is the error.
+/// The result that a container on this disk, with this memory limit, sent. If it failed because it reached a limit, that is the
+/// error. `app`: whose build it is.
 pub(super) async fn result_of(
     conversation: Conversation,
     container: &mut BuildContainer,
     disk: &MountedDisk,
     memory_mib: u64,
+    app: Option<&AppName>,
     config: &Config,
 ) -> Result<BuildResult, BuildError> {
     let failed = match conversation.result {
@@ -126,7 +130,7 @@ pub(super) async fn result_of(
         Err(_) => BuildExit { code: 0, oom_killed: false },
     };
     Err(match failed {
-        _ if exit.oom_killed => BuildError::OutOfMemory(memory_mib),
+        _ if exit.oom_killed => BuildError::OutOfMemory { memory_mib, app: app.cloned() },
         _ if conversation.disk_full_reported || disk.is_full() => BuildError::DiskFull(config.build.disk_mib),
         Some(failed) => failed,
         None => BuildError::Died { code: exit.code, last: conversation.last_stderr },

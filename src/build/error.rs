@@ -9,7 +9,7 @@ use crate::{
     engine::{EngineError, disk::DiskError},
     images::ImageError,
     lifecycle::protocol::Phase,
-    model::{ImageName, ImageReference},
+    model::{AppName, ImageName, ImageReference},
 };
 
 /// Why a build made no image.
@@ -28,9 +28,18 @@ pub enum BuildError {
     TimedOut(u64),
     /// A process of the build was killed because it ran out of memory.
     #[error(
-        "the build ran out of memory ({0} MiB); make it need less, or give it more: resource:limit APP --builds --memory 4g"
+        "the build ran out of memory ({memory_mib} MiB); make it need less, or give it more: {}",
+        .app.as_ref().map_or_else(
+            || "build.memory_mib in paas.toml".to_owned(),
+            |app| format!("resource:limit {app} --builds --memory 4g")
+        )
     )]
-    OutOfMemory(u64),
+    OutOfMemory {
+        /// Its limit, in MiB.
+        memory_mib: u64,
+        /// The app that it is a build of; without one, the configuration limits it.
+        app: Option<AppName>,
+    },
     /// The build's disk is full.
     #[error(
         "the build ran out of disk space ({0} MiB, cache included; the cache is now empty): push again, make it need \

@@ -133,7 +133,7 @@ impl BuilderShared {
         };
         let result = match conversation {
             Ok(conversation) => {
-                result_of(conversation, container, disk, self.config.build.memory_mib, &self.config).await
+                result_of(conversation, container, disk, self.config.build.memory_mib, None, &self.config).await
             }
             Err(error) => Err(error),
         };

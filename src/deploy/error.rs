@@ -23,13 +23,20 @@ use crate::{
 pub enum DeployError {
     /// The Dockerfile that the app names is not in the commit.
     #[error(
-        "the app has no file {0}, which builds:set names as its Dockerfile: add it, or change that (builds:set APP dockerfile \
+        "{app} has no file {path}, which builds:set names as its Dockerfile: add it, or change that (builds:set {app} dockerfile \
          PATH; if builds:set names a dir, the path begins there)"
     )]
-    NoDockerfile(DockerfilePath),
+    NoDockerfile {
+        /// App.
+        app: AppName,
+        /// Path of the Dockerfile.
+        path: DockerfilePath,
+    },
     /// What has the name of the Dockerfile is not one.
-    #[error("{path} {instead}: make it a file, or name the Dockerfile (builds:set APP dockerfile PATH)")]
+    #[error("{path} {instead}: make it a file, or name the Dockerfile (builds:set {app} dockerfile PATH)")]
     DockerfileIsNoFile {
+        /// App.
+        app: AppName,
         /// Path of the Dockerfile.
         path: DockerfilePath,
         /// What it is.

@@ -112,7 +112,7 @@ impl Deployer {
         let this = &self.0;
         let summary = checkout.summary().await?;
         let max_job_seconds = this.config.tasks.cron_seconds;
-        let manifests = Manifests::read(checkout, max_job_seconds).await?;
+        let manifests = Manifests::read(&app.name, checkout, max_job_seconds).await?;
         let Manifests { app: app_json, project, procfile, notices } = manifests;
         for notice in notices {
             progress.line(notice).await;
@@ -248,8 +248,8 @@ async fn dockerfile(
         return Ok(Some(ChosenDockerfile { path, target: app.build_target.clone() }));
     };
     match (why.instead(), &app.dockerfile) {
-        (Some(instead), _) => Err(DeployError::DockerfileIsNoFile { path, instead }),
-        (None, Some(_)) => Err(DeployError::NoDockerfile(path)),
+        (Some(instead), _) => Err(DeployError::DockerfileIsNoFile { app: app.name.clone(), path, instead }),
+        (None, Some(_)) => Err(DeployError::NoDockerfile { app: app.name.clone(), path }),
         (None, None) => Ok(None),
     }
 }

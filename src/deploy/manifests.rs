@@ -2,7 +2,7 @@
 //! no build. What has no effect is told, also if nothing is built.
 
 use super::{checkout::Checkout, error::DeployError, foreign_files};
-use crate::model::{AppJson, Line, Procfile, ProjectToml};
+use crate::model::{AppJson, AppName, Line, Procfile, ProjectToml};
 
 /// Content of `app.json`, `project.toml` and `Procfile`.
 pub(super) struct Manifests {
@@ -14,8 +14,12 @@ pub(super) struct Manifests {
 }
 
 impl Manifests {
-    /// Reads the files; a job may run for at most `max_job_seconds`.
-    pub(super) async fn read(checkout: &Checkout<'_>, max_job_seconds: u64) -> Result<Self, DeployError> {
+    /// Reads the files of the app of this name; a job may run for at most `max_job_seconds`.
+    pub(super) async fn read(
+        name: &AppName,
+        checkout: &Checkout<'_>,
+        max_job_seconds: u64,
+    ) -> Result<Self, DeployError> {
         let mut not_read = Vec::new();
         let procfile = text(checkout, "Procfile", &mut not_read).await?;
         let procfile = procfile.map(|text| Procfile::parse(&text)).transpose()?;
@@ -28,7 +32,7 @@ impl Manifests {
             Some(text) => ProjectToml::parse(&text)?,
             None => ProjectToml::default(),
         };
-        let of_files = foreign_files::notices(checkout).await?;
+        let of_files = foreign_files::notices(name, checkout).await?;
         let of_keys = app.notices.iter().chain(&project.notices).cloned();
         let warnings = not_read.into_iter().chain(of_keys).chain(of_files).map(Line::Trouble);
         let notices = app.metadata.clone().map(Line::Detail).into_iter().chain(warnings).collect();

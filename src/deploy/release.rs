@@ -155,8 +155,9 @@ impl Deployer {
         if let Some(release) = release.filter(|release| release.exposed().is_none()) {
             progress.detail("the app has no web process, so it has no URL").await;
             // Not the instances that there are: those of the release before may still be ending.
-            if release::formation(&release.processes, &now.formation).values().all(|quantity| *quantity == 0) {
-                let text = format!("no instance is declared: ps:scale {} TYPE=1 starts one", app.name);
+            let formation = release::formation(&release.processes, &now.formation);
+            if let Some(name) = formation.keys().next().filter(|_| formation.values().all(|quantity| *quantity == 0)) {
+                let text = format!("no instance is declared: ps:scale {} {name}=1 starts one", app.name);
                 progress.trouble(text).await;
             }
             return Ok(());

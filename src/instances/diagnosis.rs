@@ -2,7 +2,7 @@
 
 use super::{listening::Listening, unhealthy::Unhealthy};
 use crate::{
-    engine::Container,
+    engine::{Container, label},
     model::{AppName, CONTAINER_PORT, Probe},
     store::PortMapping,
     workload::Overuse,
@@ -41,7 +41,9 @@ impl Diagnosis {
 
     /// The container ended.
     pub(super) fn exited(container: &Container) -> Self {
-        let less = "use less memory, or have more: resource:limit APP --memory 1g";
+        let app = container.label(label::APP).unwrap_or("APP");
+        let only = container.label(label::PROCESS).map(|name| format!(" --process-type {name}")).unwrap_or_default();
+        let less = format!("use less memory, or have more: resource:limit {app}{only} --memory 1g");
         let limit = container.memory_mib.map_or_else(String::new, |limit| format!(" (limit {limit} MiB)"));
         match container.exit_code {
             Some(137) | None if container.oom_killed => Self::with_hint(format!("it ran out of memory{limit}"), less),

@@ -307,7 +307,7 @@ fn kind_of_build(error: &BuildError) -> FailureKind {
         BuildError::CaBundle(_) | BuildError::RunPackages(_) => FailureKind::Internal,
         BuildError::Failed { .. }
         | BuildError::TimedOut(_)
-        | BuildError::OutOfMemory(_)
+        | BuildError::OutOfMemory { .. }
         | BuildError::DiskFull(_)
         | BuildError::OfferedStoreFull(_)
         | BuildError::FetchedTooLarge(_)
@@ -351,7 +351,7 @@ fn kind_of_deploy(error: &DeployError) -> FailureKind {
         | DeployError::Manifest(_)
         | DeployError::Project(_)
         | DeployError::NotText(_)
-        | DeployError::NoDockerfile(_)
+        | DeployError::NoDockerfile { .. }
         | DeployError::DockerfileIsNoFile { .. }
         | DeployError::NoProcess
         | DeployError::Cancelled

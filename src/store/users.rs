@@ -136,10 +136,11 @@ impl Store {
             let user = with_id(t, id)?;
             refuse_last_admin(t, &user)?;
             let apps = only_owned(t, id)?;
-            if !apps.is_empty() {
+            if let Some(first) = apps.first() {
+                let first = first.clone();
                 let apps = apps.iter().map(AppName::as_str).collect::<Vec<_>>().join(", ");
                 return Err(StoreError::Refused(format!(
-                    "{} is the only owner of {apps}; access:transfer APP USER gives an app to another user",
+                    "{} is the only owner of {apps}; access:transfer {first} USER gives {first} to another user",
                     user.name
                 )));
             }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    engine::{Attached, ContainerId, Input},
+    engine::{Attached, ContainerId, Input, label},
     model::{Line, SizeTarget},
     periodic::Waker,
     store::{App, Release, Store, Task, UserId},
@@ -251,8 +251,9 @@ impl Shared {
     async fn memory_message(&self, container: &ContainerId) -> Option<String> {
         let ended = self.runtime.observe(container.as_str()).await.ok()??;
         let limit = ended.memory_mib.map_or_else(String::new, |limit| format!(" (limit {limit} MiB)"));
+        let app = ended.label(label::APP).unwrap_or("APP");
         let text =
-            format!("it ran out of memory{limit}: use less, or have more: resource:limit APP --tasks --memory 1g");
+            format!("it ran out of memory{limit}: use less, or have more: resource:limit {app} --tasks --memory 1g");
         ended.oom_killed.then_some(text)
     }
 

@@ -196,7 +196,7 @@ fn sizes_of_instances_tasks_and_builds() {
         .ssh(&["ps:scale", "sized", "eater=1"])
         .failure()
         .prints("out of memory (limit 100 MiB)")
-        .prints("resource:limit");
+        .prints("resource:limit sized --process-type eater --memory 1g");
     world.ssh(&["resource:limit", "sized", "-p", "eater", "--memory", "400m", "--no-restart"]).success();
     world.ssh(&["ps:restart", "sized", "eater"]).success();
 

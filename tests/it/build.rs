@@ -210,7 +210,7 @@ async fn a_failed_build_reports_why() {
 
     std::fs::write(&lifecycle, "#!/bin/sh\ntail /dev/zero").unwrap();
     let error = fixture.build().await.0.unwrap_err();
-    assert!(error.to_string().contains("resource:limit APP --builds"), "{error}");
+    assert!(error.to_string().contains("resource:limit hello --builds"), "{error}");
 
     std::fs::write(&lifecycle, "#!/bin/sh\ndd if=/dev/zero of=/layers/big bs=1M").unwrap();
     let error = fixture.build().await.0.unwrap_err();

@@ -155,7 +155,7 @@ fn apps_that_cannot_be_built_or_run_are_explained() {
         .push(&folder)
         .success()
         .prints("the app has no web process")
-        .prints("no instance is declared: ps:scale odd TYPE=1");
+        .prints("no instance is declared: ps:scale odd worker=1 starts one");
     assert_eq!(world.get(&url).unwrap().0, 503);
     world.paas(&["url", "odd"]).failure().prints("odd has no web process, so it has no URL");
     world.ssh(&["ps:scale", "odd", "worker=2"]).success();

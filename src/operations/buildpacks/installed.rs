@@ -239,8 +239,9 @@ impl Operation for UninstallBuildpacks {
         if !apps.is_empty() {
             let names: Vec<_> = apps.iter().map(AppName::as_str).collect();
             let text = format!(
-                "these apps cannot be built any more, as they chose it by name: {}; buildpacks:set APP chooses another",
-                names.join(", ")
+                "these apps cannot be built any more, as they chose it by name: {}; buildpacks:set {} chooses another",
+                names.join(", "),
+                names[0]
             );
             context.progress.trouble(text).await;
         }

@@ -32,7 +32,7 @@ impl std::str::FromStr for ProcessProperty {
         match text {
             "stop-timeout" | "stop-timeout-seconds" => Ok(Self::StopTimeout),
             other => Err(format!(
-                "there is no property {}; the only one is stop-timeout: ps:set APP stop-timeout web=30",
+                "there is no property {}; the only one is stop-timeout, such as stop-timeout web=30",
                 Line::excerpt(other)
             )),
         }

@@ -184,6 +184,7 @@ async fn no_more_is_started_while_too_much_is_ending() {
     assert!(refused(restart().await).starts_with(text));
     assert!(refused(f.try_release(&app, &[("web", 1)]).await).starts_with(text));
     assert!(refused(f.scale(&app, 4).await).starts_with(text));
+    assert!(refused(f.scale(&app, 4).await).ends_with("(ps:set one stop-timeout)"));
     f.store.set_stopped(app.id, true).await.unwrap();
     assert!(refused(f.store.set_stopped(app.id, false).await).starts_with(text));
     f.try_release(&app, &[("web", 1)]).await.unwrap();

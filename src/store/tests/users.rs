@@ -58,7 +58,7 @@ async fn the_only_owner_of_an_app_cannot_be_removed() {
     f.store.mark_destroying(doomed.id).await.unwrap();
     let error = f.store.remove_user(bob.id).await.unwrap_err();
     assert!(matches!(error, StoreError::Refused(_)));
-    let expected = "bob is the only owner of api, shop; access:transfer APP USER gives an app to another user";
+    let expected = "bob is the only owner of api, shop; access:transfer api USER gives api to another user";
     assert_eq!(error.to_string(), expected);
     let shop = f.store.app_named("shop".parse().unwrap()).await.unwrap().id;
     let api = f.store.app_named("api".parse().unwrap()).await.unwrap().id;
