@@ -130,6 +130,9 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
     if let Err(taken @ EngineError::AddressesTaken { .. }) = engine.builds.ensure_build_bridge().await {
         return Err(taken.into());
     }
+    if let Err(error) = engine.host.remove_left_filters().await {
+        tracing::warn!(%error, "packet filters of a server that was here before are not removed");
+    }
     let ssh_listener = bind(config.ssh.listen, "ssh.listen").await?;
     let registry_listener = bind(config.registry.listen, "registry.listen").await?;
 

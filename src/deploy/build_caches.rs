@@ -59,9 +59,9 @@ impl Deployer {
         // Whoever builds this app need not know what else its owner has.
         let removed = match (of_app, of_others) {
             (false, 0) => return Ok(()),
-            (false, others) => format!("the build caches of {others} other apps of its owner"),
+            (false, others) => format!("build caches of other apps of its owner ({others})"),
             (true, 0) => "the build cache of this app".to_owned(),
-            (true, others) => format!("the build caches of this app and {others} others of its owner"),
+            (true, others) => format!("the build cache of this app, and those of other apps of its owner ({others})"),
         };
         progress
             .trouble(format!("Removed {removed}: together they may have {max} MiB (quota: {})", Resource::BuildCache))

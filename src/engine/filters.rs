@@ -121,8 +121,14 @@ impl Filters {
         for family in [Family::V4, Family::V6] {
             table::remove(&input.rules(family)).await?;
         }
-        table::remove_raw(&self.names.to_filters()).await;
+        table::remove_raw(&self.names.interfaces).await;
         Ok(())
+    }
+
+    /// Removes packet filters that a server which does not exist any more has left for the range of this one.
+    pub(super) async fn remove_left(&self) -> Result<(), ChildError> {
+        let _lock = self.lock.lock().await;
+        table::remove_closing(self.names.router, &self.names.interfaces).await
     }
 
     fn input(&self, nameservers: Vec<Ipv4Addr>, uplinks: Vec<String>) -> FilterInput<'_> {

@@ -74,6 +74,12 @@ impl Host {
         set.map_err(|source| EngineError::CannotFilter { source })
     }
 
+    /// Removes packet filters that a server which does not exist any more has left for the range of this one, whose networks
+    /// exist: they would reject what instances answer to the router.
+    pub async fn remove_left_filters(&self) -> Result<()> {
+        self.0.shared.filters.remove_left().await.map_err(|source| EngineError::CannotFilter { source })
+    }
+
     /// Removes the packet filters.
     pub(super) async fn remove_firewall(&self) -> Result<()> {
         self.0.shared.filters.remove().await.map_err(|source| EngineError::CannotFilter { source })

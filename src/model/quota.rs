@@ -57,6 +57,19 @@ pub enum QuotaScope {
     App,
 }
 
+/// In what amounts of a resource are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Number,
+    /// Thousandths of a CPU, told as CPUs.
+    Cpus,
+    /// MiB of memory.
+    Memory,
+    /// MiB of a disk.
+    Disk,
+    Bytes,
+}
+
 impl Resource {
     /// All of them, in the order in which they are shown.
     pub const ALL: [Self; 19] = [
@@ -161,80 +174,62 @@ impl Resource {
 }
 
 impl Resource {
-    /// An amount of it, as [`Self::parse_amount`] reads it.
-    pub fn value(self, amount: u64) -> String {
-        if self == Self::Cpu { thousandths(amount) } else { amount.to_string() }
-    }
-
-    /// An amount of it, with the unit in which it is counted.
-    pub fn with_unit(self, amount: u64) -> String {
-        let value = self.value(amount);
+    fn unit(self) -> Unit {
         match self {
-            Self::Cpu => format!("{value} CPUs"),
-            Self::Memory
-            | Self::Volumes
-            | Self::Repository
-            | Self::Repositories
-            | Self::Images
-            | Self::Logs
-            | Self::Written
-            | Self::BuildCache => format!("{value} MiB"),
-            Self::Config => format!("{value} bytes"),
-            Self::Apps
-            | Self::Ports
-            | Self::Mappings
-            | Self::Instances
-            | Self::ProcessTypes
-            | Self::Tasks
-            | Self::Builds
-            | Self::Pushes
-            | Self::Sessions => value,
-        }
-    }
-
-    /// Reads an amount: a number; of CPU, one such as `1.5`; of memory and disk space, MiB, or with a unit such as `4g`.
-    pub fn parse_amount(self, text: &str) -> Result<u64, String> {
-        let number = text.parse::<u32>().map(u64::from);
-        match self {
-            Self::Cpu
-            | Self::Memory
-            | Self::Volumes
-            | Self::Repository
-            | Self::Repositories
-            | Self::Images
-            | Self::Logs
-            | Self::Written
-            | Self::BuildCache
-                if text == "0" =>
-            {
-                Ok(0)
-            }
-            Self::Cpu => text.parse::<CpuMillis>().map(|cpu| cpu.millis().into()),
-            Self::Memory => text.parse::<MemoryMib>().map(MemoryMib::mebibytes),
-            // These may be smaller than the memory of an instance.
+            Self::Cpu => Unit::Cpus,
+            Self::Memory => Unit::Memory,
             Self::Volumes
             | Self::Repository
             | Self::Repositories
             | Self::Images
             | Self::Logs
             | Self::Written
-            | Self::BuildCache => number.or_else(|_| {
-                let no_amount = |_| {
-                    let text = Line::excerpt(text);
-                    format!("{text:?} is no limit of {self}; write a number of MiB, or one with a unit, such as 4g")
-                };
-                text.parse::<MemoryMib>().map(MemoryMib::mebibytes).map_err(no_amount)
-            }),
+            | Self::BuildCache => Unit::Disk,
+            Self::Config => Unit::Bytes,
             Self::Apps
             | Self::Ports
             | Self::Mappings
             | Self::Instances
             | Self::ProcessTypes
             | Self::Tasks
-            | Self::Config
             | Self::Builds
             | Self::Pushes
-            | Self::Sessions => {
+            | Self::Sessions => Unit::Number,
+        }
+    }
+
+    /// An amount of it, as [`Self::parse_amount`] reads it.
+    pub fn value(self, amount: u64) -> String {
+        if self.unit() == Unit::Cpus { thousandths(amount) } else { amount.to_string() }
+    }
+
+    /// An amount of it, with the unit in which it is counted.
+    pub fn with_unit(self, amount: u64) -> String {
+        let value = self.value(amount);
+        match self.unit() {
+            Unit::Cpus => format!("{value} CPUs"),
+            Unit::Memory | Unit::Disk => format!("{value} MiB"),
+            Unit::Bytes => format!("{value} bytes"),
+            Unit::Number => value,
+        }
+    }
+
+    /// Reads an amount: a number; of CPU, one such as `1.5`; of memory and disk space, MiB, or with a unit such as `4g`.
+    pub fn parse_amount(self, text: &str) -> Result<u64, String> {
+        let number = text.parse::<u32>().map(u64::from);
+        match self.unit() {
+            Unit::Cpus | Unit::Memory if text == "0" => Ok(0),
+            Unit::Cpus => text.parse::<CpuMillis>().map(|cpu| cpu.millis().into()),
+            Unit::Memory => text.parse::<MemoryMib>().map(MemoryMib::mebibytes),
+            // It may be less than the least memory of an instance.
+            Unit::Disk => number.or_else(|_| {
+                let no_amount = |_| {
+                    let text = Line::excerpt(text);
+                    format!("{text:?} is no limit of {self}; write a number of MiB, or one with a unit, such as 4g")
+                };
+                text.parse::<MemoryMib>().map(MemoryMib::mebibytes).map_err(no_amount)
+            }),
+            Unit::Bytes | Unit::Number => {
                 number.map_err(|_| format!("{:?} is no limit of {self}; write a number", Line::excerpt(text)))
             }
         }
@@ -279,6 +274,7 @@ mod tests {
         }
         assert_eq!(Resource::Memory.parse_amount("4g"), Ok(4096));
         assert_eq!(Resource::Images.parse_amount("1"), Ok(1));
+        assert_eq!((Resource::Images.parse_amount("0"), Resource::Memory.parse_amount("0")), (Ok(0), Ok(0)));
         assert_eq!(Resource::Volumes.parse_amount("4g"), Ok(4096));
         assert!(
             Resource::Logs

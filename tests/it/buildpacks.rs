@@ -174,6 +174,7 @@ fn a_build_starts_without_its_cache_after_clear_cache() {
 
 /// A buildpack in Rust, written with libcnb, the framework of Heroku's buildpacks.
 #[test]
+#[ignore = "slow"]
 fn a_buildpack_written_with_libcnb_builds() {
     let root = crate::support::command::repository_root();
     let (source, target) = (root.join("tests/libcnb"), root.join("target/libcnb"));

@@ -41,6 +41,7 @@ fn a_check_sends_the_headers_that_app_json_names() {
 
 /// What a check needs and does not get fails the push, with what came instead.
 #[test]
+#[ignore = "slow"]
 fn content_commands_and_ports_of_checks_decide() {
     let world = World::new();
     world.paas(&["apps:create", "keys"]).success();
@@ -191,6 +192,7 @@ fn running_instances_are_checked() {
 
 /// The `HEALTHCHECK` of an image is ours: the engine does not run it.
 #[test]
+#[ignore = "slow"]
 fn the_health_check_of_an_image_decides() {
     let base = Base::new();
     let world = World::new();

@@ -70,6 +70,7 @@ fn processes_behind_shells_are_asked_once_and_end_well() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn processes_behind_package_managers_are_asked_once_and_end_well() {
     let world = World::with("[instances]\nstop_grace_seconds = 12\n");
     let package = r#"{ "name": "calm", "version": "1.0.0", "private": true, "license": "MIT",
@@ -114,6 +115,7 @@ fn an_instance_that_does_not_end_in_time_is_killed_and_its_log_says_so() {
 
 /// The pool of a Celery worker is left to the worker, which waits until its task is done.
 #[test]
+#[ignore = "slow"]
 fn a_celery_worker_finishes_its_task() {
     let world = World::new();
     let tasks = r#"

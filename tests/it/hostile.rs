@@ -29,6 +29,7 @@ fn build_with(world: &World, folder: &Path, script: &str) {
 
 /// A build that exceeds its limit of disk, memory, processes or output fails with the reason, and the next push works.
 #[test]
+#[ignore = "slow"]
 fn a_build_that_exceeds_a_limit_fails_with_the_reason() {
     let world = World::with("[build]\ndisk_mib = 700\nmemory_mib = 512\npids = 128\n");
     let folder = builds(&world, "greedy", "dd if=/dev/zero of=/workspace/big bs=1M count=4096");
@@ -63,6 +64,7 @@ fn an_endless_build_is_stopped() {
 /// A process that a build leaves in the background does not delay it, even if it has a session of its own and holds the
 /// output open.
 #[test]
+#[ignore = "slow"]
 fn a_background_process_of_a_build_does_not_delay_it() {
     let world = World::with("[build]\ntimeout_seconds = 150\n");
     let folder = builds(&world, "daemon", "(setsid sleep 1000 &) ; echo left one");

@@ -319,6 +319,27 @@ fn an_admin_opens_a_port_of_this_machine_to_one_app() {
     inside("shop").failure().prints("Connection refused");
 }
 
+/// What a server whose data folder was removed has left closes nothing of the next one, which has the same range.
+#[test]
+fn filters_of_a_server_that_is_gone_do_not_close_the_next_one() {
+    let mut world = World::new();
+    world.stop_server();
+    let rule = format!("-d {}/32 ! -i pa-0gone-+ -j PAAS-0gone-ROUTER", world.router_address());
+    let words = |change: &'static str| [change, "INPUT"].into_iter().chain(rule.split(' ')).collect::<Vec<_>>();
+    iptables(&["-N", "PAAS-0gone-ROUTER"]).success();
+    iptables(&["-A", "PAAS-0gone-ROUTER", "-j", "REJECT"]).success();
+    iptables(&words("-I")).success();
+    world.start_server();
+    let folder = world.repository("next", &[("Procfile", &version(1))]);
+    let pushed = world.push(&folder);
+    let is_left = iptables(&words("-D")).code == Some(0);
+    iptables(&["-F", "PAAS-0gone-ROUTER"]).success();
+    iptables(&["-X", "PAAS-0gone-ROUTER"]).success();
+    pushed.success();
+    assert!(!is_left, "{rule}");
+    world.answers(&world.url("next"), "version-1");
+}
+
 /// A developer makes the server fetch nothing that is closed to builds; an admin may.
 #[test]
 fn a_developer_makes_the_server_fetch_nothing_from_private_networks() {

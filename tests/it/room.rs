@@ -96,7 +96,8 @@ fn an_owner_that_fills_the_disk_meets_limits_and_stops_nobody_else() {
     world.ssh(&["quota:set", "ann", "build-cache=0"]).success();
     world.paas(&["gc", "--dry-run"]).success().prints("build caches").prints("(quota: build-cache)");
     world.commit(&other, &[("Procfile", &version(2))]);
-    let removed = "Removed the build caches of this app and 1 others of its owner: together they may have 0 MiB";
+    let removed =
+        "Removed the build cache of this app, and those of other apps of its owner (1): together they may have 0 MiB";
     world.push_as(&ann, &other).success().prints(removed);
     assert_eq!(report(&world, "greedy")["build_disks"], 0);
     assert!(of_bob.as_u64() > Some(0) && report(&world, "good")["build_disks"] == of_bob);

@@ -1,5 +1,7 @@
 //! The filter tables of the kernel: read, corrected and cleaned up by `iptables`.
 
+use std::net::Ipv4Addr;
+
 use super::rules::Rules;
 use crate::engine::child::{self, ChildError};
 
@@ -49,9 +51,32 @@ pub(super) async fn ensure_raw(rule: &str) -> Result<(), ChildError> {
     change_raw("-I", rule).await
 }
 
-/// Removes the rule that [`ensure_raw`] adds; no effect if it is not there.
-pub(super) async fn remove_raw(rule: &str) {
-    let _ = change_raw("-D", rule).await;
+/// Removes what [`ensure_raw`] has added for these interfaces, whatever range they had.
+pub(super) async fn remove_raw(interfaces: &str) {
+    let listed = child::run("iptables", ["-w", "10", "-t", "raw", "-S", "PREROUTING"], None).await.unwrap_or_default();
+    let ours = format!(" -i {interfaces} -j ACCEPT");
+    for rule in
+        listed.lines().filter_map(|line| line.strip_prefix("-A PREROUTING ")).filter(|rule| rule.ends_with(&ours))
+    {
+        let _ = change_raw("-D", rule).await;
+    }
+}
+
+/// Removes rules with which servers that have other interfaces close this address. The range belongs to one server at a time, so
+/// that these are left of one that does not exist any more.
+pub(super) async fn remove_closing(router: Ipv4Addr, interfaces: &str) -> Result<(), ChildError> {
+    let listed = child::run("iptables", ["-w", "10", "-S", "INPUT"], None).await?;
+    for rule in closing(&listed, router, interfaces) {
+        let words = ["-w", "10", "-D", "INPUT"].into_iter().chain(rule.split(' '));
+        child::run("iptables", words, None).await?;
+    }
+    Ok(())
+}
+
+fn closing<'a>(listed: &'a str, router: Ipv4Addr, interfaces: &str) -> impl Iterator<Item = &'a str> {
+    let (address, own) = (format!("-d {router}/32 ! -i pa-"), format!(" ! -i {interfaces} "));
+    let rules = listed.lines().filter_map(|line| line.strip_prefix("-A INPUT "));
+    rules.filter(move |rule| rule.starts_with(&address) && rule.contains(" -j PAAS-") && !rule.contains(&own))
 }
 
 async fn change_raw(change: &str, rule: &str) -> Result<(), ChildError> {
@@ -171,6 +196,18 @@ mod tests {
         let both = CORRECT.replace("-A DOCKER-USER -i x+ -j PAAS-1-FWD\n", "-A FORWARD -i x+ -j PAAS-1-FWD\n");
         let input = correction(&rules(), &both).unwrap();
         assert!(input.contains("-D FORWARD -i x+ -j PAAS-1-FWD\n") && input.contains("-I DOCKER-USER 1 "), "{input}");
+    }
+
+    #[test]
+    fn what_a_server_with_the_same_range_has_left_is_found() {
+        let [own, left, other] = [("10.210.0.1", 1), ("10.210.0.1", 2), ("10.211.0.1", 3)]
+            .map(|(address, id)| format!("-d {address}/32 ! -i pa-{id}-+ -j PAAS-{id}-ROUTER"));
+        let listed = format!(
+            "-P INPUT ACCEPT\n-A INPUT {own}\n-A INPUT -i pa-2-+ -j PAAS-2-IN\n-A INPUT {left}\n-A INPUT {other}\n\
+             -A INPUT -d 10.210.0.1/32 ! -i pa-+ -j DROP\n"
+        );
+        let found: Vec<_> = closing(&listed, Ipv4Addr::new(10, 210, 0, 1), "pa-1-+").collect();
+        assert_eq!(found, [left]);
     }
 
     #[test]

@@ -20,13 +20,14 @@ pub(super) enum Compression {
 impl Compression {
     const ALL: [Self; 4] = [Self::Gzip, Self::Bzip2, Self::Xz, Self::Zstandard];
 
-    /// How such a file begins.
-    fn magic(self) -> &'static [u8] {
+    /// Whether such a file begins so. A tar begins with a name: nobody's is like one of these.
+    fn begins(self, text: &[u8]) -> bool {
         match self {
-            Self::Gzip => b"\x1f\x8b",
-            Self::Bzip2 => b"BZh",
-            Self::Xz => b"\xfd7zXZ\0",
-            Self::Zstandard => b"\x28\xb5\x2f\xfd",
+            Self::Gzip => text.starts_with(b"\x1f\x8b"),
+            // After the block size, the magic number of the first block.
+            Self::Bzip2 => text.starts_with(b"BZh") && text.get(4..6) == Some(b"1A"),
+            Self::Xz => text.starts_with(b"\xfd7zXZ\0"),
+            Self::Zstandard => text.starts_with(b"\x28\xb5\x2f\xfd"),
         }
     }
 
@@ -54,7 +55,7 @@ pub(super) fn plain(
         let mut beginning = Vec::new();
         // An error comes again when the rest is read.
         let _ = (&mut input).take(BEGINNING).read_to_end(&mut beginning).await;
-        if let Some(found) = Compression::ALL.into_iter().find(|one| beginning.starts_with(one.magic())) {
+        if let Some(found) = Compression::ALL.into_iter().find(|one| one.begins(&beginning)) {
             on_compressed(found);
             pending::<()>().await;
         }
