@@ -100,7 +100,7 @@ pub use registry_host::RegistryHost;
 pub use secret::Secret;
 pub use service_key::{InvalidServiceKey, ServiceKey};
 #[cfg(feature = "server")]
-pub use size::{Capacity, CpuMillis, MemoryMib, PartialSize, Size, mib, thousandths};
+pub use size::{Capacity, CpuMillis, MemoryMib, PartialSize, Size, bytes_of_mib, mib, mib_of_bytes, thousandths};
 #[cfg(feature = "server")]
 pub use size_target::SizeTarget;
 pub use stop_timeout::StopTimeout;

@@ -127,11 +127,14 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
         tracing::error!(%error, "the packet filters are not set; this is repeated when they are needed");
     }
     // Only the operator can fix this, so the server does not start.
-    if let Err(taken @ EngineError::AddressesTaken { .. }) = engine.builds.ensure_build_bridge().await {
-        return Err(taken.into());
-    }
-    if let Err(error) = engine.host.remove_left_filters().await {
-        tracing::warn!(%error, "packet filters of a server that was here before are not removed");
+    match engine.builds.ensure_build_bridge().await {
+        Err(taken @ EngineError::AddressesTaken { .. }) => return Err(taken.into()),
+        Err(error) => tracing::debug!(%error, "the build bridge is not there yet: the first build needs it"),
+        Ok(_) => {
+            if let Err(error) = engine.host.remove_left_filters().await {
+                tracing::warn!(%error, "packet filters of a server that was here before are not removed");
+            }
+        }
     }
     let ssh_listener = bind(config.ssh.listen, "ssh.listen").await?;
     let registry_listener = bind(config.registry.listen, "registry.listen").await?;
@@ -177,7 +180,6 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
         tracker.clone(),
         stopped.clone(),
     );
-    driver.start(WrittenFiles(deployer.clone()));
     let stacks = deployer.stacks();
     let prepare = progress::relay(
         |progress| async move { stacks.prepare(&progress).await },
@@ -196,6 +198,7 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
     let audit = AuditLog::open(store.clone()).await?;
     driver.start(EventSweep { store: store.clone(), keep_days: config.events.keep_days });
     tasks.adopt();
+    driver.start(WrittenFiles(deployer.clone()));
     driver.start_woken_by(&engine.containers.returned(), TaskSweep(tasks.clone()));
     driver.start_woken_by(&engine.containers.returned(), BuildSweep(engine.builds));
     driver.start(NetworkNames(openings.clone()));

@@ -31,7 +31,7 @@ pub enum BuildError {
         "the build ran out of memory ({memory_mib} MiB); make it need less, or give it more: {}",
         .app.as_ref().map_or_else(
             || "build.memory_mib in paas.toml".to_owned(),
-            |app| format!("resource:limit {app} --builds --memory 4g")
+            |app| format!("resource:limit {app} --builds --memory {}m", 2 * memory_mib)
         )
     )]
     OutOfMemory {

@@ -4,7 +4,7 @@ use clap::Subcommand;
 
 use super::{
     output::Text,
-    run::{outcome, short_outcome, shortened},
+    run::{long_outcomes, outcome, short_outcome, shortened},
     session::Session,
     table::{facts, or_hyphen, table},
 };
@@ -62,7 +62,8 @@ impl Text for Vec<JobInfo> {
                 shortened(&job.command),
             ]
         });
-        table(["JOB", "SCHEDULE", "TIME ZONE", "NEXT", "LAST", "COMMAND"], rows)
+        let text = table(["JOB", "SCHEDULE", "TIME ZONE", "NEXT", "LAST", "COMMAND"], rows);
+        text + &long_outcomes(self.iter().filter_map(|job| Some((job.job.as_str(), job.last.as_ref()?))))
     }
 }
 

@@ -67,14 +67,7 @@ impl Text for Vec<NamedSizeInfo> {
         if self.is_empty() {
             return "       the operator has named no sizes ([sizes.NAME] in paas.toml)\n".to_owned();
         }
-        let rows = self.iter().map(|size| {
-            let default = || "default".to_owned();
-            [
-                size.name.clone(),
-                size.cpu_millis.map_or_else(default, |cpu| cpu.to_string()),
-                size.memory_mib.map_or_else(default, |memory| memory.to_string()),
-            ]
-        });
+        let rows = self.iter().map(|size| [size.name.clone(), or_hyphen(size.cpu_millis), or_hyphen(size.memory_mib)]);
         table(["SIZE", "CPU", "MEMORY"], rows)
     }
 }

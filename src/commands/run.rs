@@ -93,6 +93,15 @@ pub(super) fn short_outcome(task: &TaskInfo) -> String {
     beginning(&outcome(task), MAX_CHARS)
 }
 
+/// Lines below a table with the outcomes that [`short_outcome`] cuts, each with its name.
+pub(super) fn long_outcomes<'a>(tasks: impl Iterator<Item = (&'a str, &'a TaskInfo)>) -> String {
+    let mut text = String::new();
+    for (name, task) in tasks.filter(|(_, task)| short_outcome(task).ends_with('…')) {
+        let _ = writeln!(text, "       {name}: {}", Line::printable(&outcome(task)));
+    }
+    text
+}
+
 /// At most so many characters of a text, on one line.
 fn beginning(text: &str, max: usize) -> String {
     let text = Line::printable(text);
@@ -154,12 +163,8 @@ impl Text for Vec<TaskInfo> {
                 shortened(&task.command),
             ]
         });
-        let mut text = table(["TASK", "STATE", "RELEASE", "STARTED", "BY", "OUTCOME", "COMMAND"], rows);
-        let reasons = self.iter().map(|task| (task, outcome(task)));
-        for (task, reason) in reasons.filter(|(task, reason)| short_outcome(task) != *reason) {
-            let _ = writeln!(text, "       {}: {}", task.task, Line::printable(&reason));
-        }
-        text
+        let text = table(["TASK", "STATE", "RELEASE", "STARTED", "BY", "OUTCOME", "COMMAND"], rows);
+        text + &long_outcomes(self.iter().map(|task| (task.task.as_str(), task)))
     }
 }
 

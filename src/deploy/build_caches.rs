@@ -8,7 +8,7 @@ use super::{
     garbage::{Collect, Garbage, GarbageKind},
 };
 use crate::{
-    model::Resource,
+    model::{Resource, bytes_of_mib},
     progress::Progress,
     store::{App, AppId, OwnerLimit},
 };
@@ -22,16 +22,28 @@ struct BuildCache {
     used: SystemTime,
 }
 
-/// Those to remove so that no more than this is left, in bytes.
-fn excess(mut caches: Vec<BuildCache>, max: u64) -> Vec<BuildCache> {
-    caches.sort_by_key(|cache| cache.used);
-    let mut all: u64 = caches.iter().map(|cache| cache.bytes).sum();
-    caches.retain(|cache| {
-        let remove = all > max;
-        all -= if remove { cache.bytes } else { 0 };
-        remove
-    });
-    caches
+/// Names caches to remove, in the order in which they were last used, until the others fit.
+struct Eviction {
+    candidates: std::vec::IntoIter<BuildCache>,
+    left_bytes: u64,
+    max_bytes: u64,
+}
+
+impl Eviction {
+    fn new(mut caches: Vec<BuildCache>, max_bytes: u64) -> Self {
+        caches.sort_by_key(|cache| cache.used);
+        let left_bytes = caches.iter().map(|cache| cache.bytes).sum();
+        Self { candidates: caches.into_iter(), left_bytes, max_bytes }
+    }
+
+    /// The next one to remove. Unless [`Self::removed`] is told, it goes on to count.
+    fn next(&mut self) -> Option<BuildCache> {
+        if self.left_bytes > self.max_bytes { self.candidates.next() } else { None }
+    }
+
+    fn removed(&mut self, cache: BuildCache) {
+        self.left_bytes -= cache.bytes;
+    }
 }
 
 impl Deployer {
@@ -46,14 +58,21 @@ impl Deployer {
         let (Some(owner), Some(max)) = store.owner_and_limit(app.id, Resource::BuildCache).await? else {
             return Ok(());
         };
-        let caches = self.read_caches(store.apps_owned_by(owner).await?).await?;
+        let mut caches = self.read_caches(store.apps_owned_by(owner).await?).await?;
+        for own in caches.iter_mut().filter(|cache| cache.app == app.id) {
+            // By the build that begins.
+            own.used = SystemTime::now();
+        }
         let (mut of_app, mut of_others) = (false, 0_u32);
-        for cache in excess(caches, max << 20) {
-            if cache.app == app.id {
-                self.0.builder.remove_disk(&cache.app.0.to_string()).await?;
-                of_app = true;
-            } else if self.remove_unused_cache(cache.app).await? {
-                of_others += 1;
+        let mut eviction = Eviction::new(caches, bytes_of_mib(max));
+        while let Some(cache) = eviction.next() {
+            let is_own = cache.app == app.id;
+            let removed =
+                if is_own { self.remove_cache(cache.app).await } else { self.remove_unused_cache(cache.app).await };
+            if removed {
+                eviction.removed(cache);
+                of_app |= is_own;
+                of_others += u32::from(!is_own);
             }
         }
         // Whoever builds this app need not know what else its owner has.
@@ -73,10 +92,12 @@ impl Deployer {
     pub(super) async fn collect_caches(&self, apps: &[App], what: Collect) -> Result<Vec<Garbage>, DeployError> {
         let mut garbage = Vec::new();
         for OwnerLimit { apps: owned, max, .. } in self.0.store.owner_limits(Resource::BuildCache).await? {
-            for cache in excess(self.read_caches(owned).await?, max << 20) {
-                if what == Collect::Remove && !self.remove_unused_cache(cache.app).await? {
+            let mut eviction = Eviction::new(self.read_caches(owned).await?, bytes_of_mib(max));
+            while let Some(cache) = eviction.next() {
+                if what == Collect::Remove && !self.remove_unused_cache(cache.app).await {
                     continue;
                 }
+                eviction.removed(cache);
                 let app = apps.iter().find(|app| app.id == cache.app).map(|app| app.name.clone());
                 garbage.push(Garbage { app, kind: GarbageKind::BuildCaches, count: 1, bytes: Some(cache.bytes) });
             }
@@ -85,10 +106,19 @@ impl Deployer {
     }
 
     /// Removes the build cache of an app, unless the app is being built; whether that was so.
-    async fn remove_unused_cache(&self, app: AppId) -> Result<bool, DeployError> {
-        let Some(_lock) = self.0.pushes.try_lock(app) else { return Ok(false) };
-        self.0.builder.remove_disk(&app.0.to_string()).await?;
-        Ok(true)
+    async fn remove_unused_cache(&self, app: AppId) -> bool {
+        match self.0.pushes.try_lock(app) {
+            Some(_lock) => self.remove_cache(app).await,
+            None => false,
+        }
+    }
+
+    async fn remove_cache(&self, app: AppId) -> bool {
+        let removed = self.0.builder.remove_disk(&app.0.to_string()).await;
+        if let Err(error) = &removed {
+            tracing::warn!(%error, app = app.0, "cannot remove a build cache");
+        }
+        removed.is_ok()
     }
 
     async fn read_caches(&self, apps: Vec<AppId>) -> Result<Vec<BuildCache>, DeployError> {
@@ -128,11 +158,22 @@ mod tests {
             used: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
         };
         let caches = vec![cache(1, 40, 300), cache(2, 30, 100), cache(3, 20, 200)];
-        let removed = |max| excess(caches.clone(), max).iter().map(|cache| cache.app.0).collect::<Vec<_>>();
-        assert_eq!(removed(90), [0; 0]);
-        assert_eq!(removed(89), [2]);
-        assert_eq!(removed(60), [2]);
-        assert_eq!(removed(59), [2, 3]);
-        assert_eq!(removed(39), [2, 3, 1]);
+        let removed = |max, in_use: i64| {
+            let (mut eviction, mut removed) = (Eviction::new(caches.clone(), max), Vec::new());
+            while let Some(cache) = eviction.next() {
+                if cache.app.0 != in_use {
+                    eviction.removed(cache);
+                    removed.push(cache.app.0);
+                }
+            }
+            removed
+        };
+        assert_eq!(removed(90, 0), [0; 0]);
+        assert_eq!(removed(89, 0), [2]);
+        assert_eq!(removed(60, 0), [2]);
+        assert_eq!(removed(59, 0), [2, 3]);
+        assert_eq!(removed(0, 0), [2, 3, 1]);
+        assert_eq!(removed(80, 2), [3], "the next one goes instead of one that is in use");
+        assert_eq!(removed(0, 1), [2, 3]);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{deployer::Deployer, error::DeployError, gc::KEPT_IMAGES};
 use crate::{
-    model::{Digest, Resource},
+    model::{Digest, Resource, bytes_of_mib, mib_of_bytes},
     store::{AppId, UserId},
 };
 
@@ -20,7 +20,7 @@ impl OwnerBlobs {
     }
 
     fn mib(&self) -> u64 {
-        self.sizes.values().sum::<u64>().div_ceil(1 << 20)
+        mib_of_bytes(self.sizes.values().sum())
     }
 }
 
@@ -47,11 +47,11 @@ impl Deployer {
         let repositories = self.repositories(&owned).await?;
         let largest = repositories.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0);
         let all: u64 = repositories.iter().map(|(_, bytes)| bytes).sum();
-        let [repository_mib, repositories_mib] = [largest, all].map(|bytes| bytes.div_ceil(1 << 20));
+        let [repository_mib, repositories_mib] = [largest, all].map(mib_of_bytes);
         let written: u64 = owned.iter().map(|app| this.disk_watch.written(*app)).sum();
         let caches = self.build_caches(owned.clone()).await?;
         let images_mib = self.blobs_of(owned).await?.mib();
-        let [written_mib, build_cache_mib] = [written, caches].map(|bytes| bytes.div_ceil(1 << 20));
+        let [written_mib, build_cache_mib] = [written, caches].map(mib_of_bytes);
         Ok(OwnerDiskUse { repository_mib, repositories_mib, images_mib, written_mib, build_cache_mib })
     }
 
@@ -67,7 +67,7 @@ impl Deployer {
     /// How large the repository of an app may be, in bytes: as its own limit says, and within what the others of its owner leave.
     pub async fn max_repository_bytes(&self, app: AppId) -> Result<u64, DeployError> {
         let store = &self.0.store;
-        let bytes = |mib: Option<u64>| mib.map_or(u64::MAX, |mib| mib.saturating_mul(1 << 20));
+        let bytes = |mib: Option<u64>| mib.map_or(u64::MAX, bytes_of_mib);
         let of_app = bytes(store.owner_and_limit(app, Resource::Repository).await?.1);
         let (Some(owner), Some(all)) = store.owner_and_limit(app, Resource::Repositories).await? else {
             return Ok(of_app);
@@ -76,6 +76,16 @@ impl Deployer {
         others.retain(|other| *other != app);
         let of_others: u64 = self.repositories(&others).await?.iter().map(|(_, bytes)| bytes).sum();
         Ok(of_app.min(bytes(Some(all)).saturating_sub(of_others)))
+    }
+
+    /// Refuses a push to the app if with it the repositories of its owner, to which others may be pushed at the same time, take more
+    /// than allowed.
+    pub async fn check_repositories(&self, app: AppId) -> Result<(), DeployError> {
+        let store = &self.0.store;
+        let (Some(owner), Some(_)) = store.owner_and_limit(app, Resource::Repositories).await? else { return Ok(()) };
+        let all: u64 =
+            self.repositories(&store.apps_owned_by(owner).await?).await?.iter().map(|(_, bytes)| bytes).sum();
+        Ok(store.check_amount(app, Resource::Repositories, 0, mib_of_bytes(all)).await?)
     }
 
     /// Refuses a new image of the app with which its owner has more than allowed.
@@ -88,17 +98,28 @@ impl Deployer {
         Ok(store.check_amount(app, Resource::Images, before, blobs.mib()).await?)
     }
 
-    /// Refuses that the app comes to count against this user, if with its images this one has more than allowed.
-    pub async fn check_images_of_next_owner(&self, app: AppId, next: UserId) -> Result<(), DeployError> {
+    /// Refuses that the app comes to count against this user, if with its images and its repository this one has more than
+    /// allowed.
+    pub async fn check_next_owner(&self, app: AppId, next: UserId) -> Result<(), DeployError> {
         let store = &self.0.store;
-        let mut apps = store.apps_owned_by(next).await?;
-        if apps.contains(&app) || store.limit_of(next, Resource::Images).await?.is_none() {
+        let before = store.apps_owned_by(next).await?;
+        if before.contains(&app) {
             return Ok(());
         }
-        let before = self.blobs_of(apps.clone()).await?.mib();
-        apps.push(app);
-        let after = self.blobs_of(apps).await?.mib();
-        Ok(store.check_amount_of(next, Resource::Images, before, after).await?)
+        let after = [before.clone(), vec![app]].concat();
+        if store.limit_of(next, Resource::Repositories).await?.is_some() {
+            let mib = async |apps: &[AppId]| {
+                let bytes: u64 = self.repositories(apps).await?.iter().map(|(_, bytes)| bytes).sum();
+                Ok::<_, DeployError>(mib_of_bytes(bytes))
+            };
+            let (before, after) = (mib(&before).await?, mib(&after).await?);
+            store.check_amount_of(next, Resource::Repositories, before, after).await?;
+        }
+        if store.limit_of(next, Resource::Images).await?.is_some() {
+            let (before, after) = (self.blobs_of(before).await?.mib(), self.blobs_of(after).await?.mib());
+            store.check_amount_of(next, Resource::Images, before, after).await?;
+        }
+        Ok(())
     }
 
     async fn blobs_of(&self, apps: Vec<AppId>) -> Result<OwnerBlobs, DeployError> {

@@ -24,6 +24,8 @@ impl Periodic for WrittenFiles {
 
     async fn activate(&self) -> Result<Activated, String> {
         let this = &self.0.0;
+        // Else running tasks would not be counted before the disk has lost space again.
+        this.tasks.adopted().await;
         let subjects = async {
             let workloads = [this.instances.watched().await?, this.tasks.watched().await?];
             let limits = this.store.owner_limits(Resource::Written).await?;

@@ -39,11 +39,15 @@ impl Repository {
         Ok(self.object_use().await?.bytes)
     }
 
+    /// Nothing if the repository does not exist: its app may be destroyed at this moment.
     pub(super) async fn object_use(&self) -> Result<ObjectUse> {
         let objects = self.path.join("objects");
         let measure = {
             let objects = objects.clone();
-            move || measure(&objects, MAX_DEPTH)
+            move || match measure(&objects, MAX_DEPTH) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(ObjectUse::default()),
+                measured => measured,
+            }
         };
         blocking(measure).await.map_err(failed("read", &objects))
     }

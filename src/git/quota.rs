@@ -1,6 +1,9 @@
 //! What a repository may have: bytes, objects and refs.
 
-use crate::{config::Config, model::mib};
+use crate::{
+    config::Config,
+    model::{bytes_of_mib, mib},
+};
 
 /// Limits of each repository.
 #[derive(Debug, Clone, Copy)]
@@ -18,7 +21,7 @@ pub(super) struct Quota {
 pub enum QuotaExceeded {
     /// The pack does not fit into what is left.
     #[error(
-        "the repository has {} of at most {} (quota shows the limit), and the pack is larger than the {} that are left; delete \
+        "the repository has {} of at most {} (quota: repository, repositories), and the pack is larger than the {} that are left; delete \
          branches and tags that are not needed, take large files out, or ask an admin for more",
         mib(*used), mib(*max), mib(*left)
     )]
@@ -32,7 +35,7 @@ pub enum QuotaExceeded {
     },
     /// The repository is too large.
     #[error(
-        "the repository has {} with this push, and at most {} are allowed (quota shows the limit); delete branches and tags that \
+        "the repository has {} with this push, and at most {} are allowed (quota: repository, repositories); delete branches and tags that \
          are not needed, or ask an admin for more",
         mib(*used), mib(*max)
     )]
@@ -68,7 +71,7 @@ pub enum QuotaExceeded {
 
 impl Quota {
     pub(super) fn new(config: &Config) -> Self {
-        let bytes = config.quota.repository_mib_per_app << 20;
+        let bytes = bytes_of_mib(config.quota.repository_mib_per_app);
         Self { bytes, objects: config.git.max_objects, refs: config.git.max_refs }
     }
 }

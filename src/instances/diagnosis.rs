@@ -43,7 +43,8 @@ impl Diagnosis {
     pub(super) fn exited(container: &Container) -> Self {
         let app = container.label(label::APP).unwrap_or("APP");
         let only = container.label(label::PROCESS).map(|name| format!(" --process-type {name}")).unwrap_or_default();
-        let less = format!("use less memory, or have more: resource:limit {app}{only} --memory 1g");
+        let more = container.memory_mib.map_or_else(|| "1g".to_owned(), |limit| format!("{}m", 2 * limit));
+        let less = format!("use less memory, or have more: resource:limit {app}{only} --memory {more}");
         let limit = container.memory_mib.map_or_else(String::new, |limit| format!(" (limit {limit} MiB)"));
         match container.exit_code {
             Some(137) | None if container.oom_killed => Self::with_hint(format!("it ran out of memory{limit}"), less),

@@ -14,6 +14,16 @@ pub fn mib(bytes: u64) -> String {
     format!("{}.{} MiB", tenths / 10, tenths % 10)
 }
 
+/// MiB in bytes; what is more than there can be is the most.
+pub fn bytes_of_mib(mib: u64) -> u64 {
+    mib.saturating_mul(1 << 20)
+}
+
+/// Bytes in MiB, rounded up.
+pub fn mib_of_bytes(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 20)
+}
+
 /// CPU time, in thousandths of a CPU.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize, schemars::JsonSchema,

@@ -47,10 +47,10 @@ fn changer(context: &Context<'_>) -> Changer {
     Changer { user: context.caller.actor.user, admin: context.caller.admin }
 }
 
-/// Refuses to give the user this role, or none, if the app then counts against one who may not have its images.
-async fn check_images(context: &Context<'_>, app: &App, user: UserId, role: Option<Role>) -> Result {
+/// Refuses to give the user this role, or none, if the app then counts against one who may not have what it takes of the disk.
+async fn check_next_owner(context: &Context<'_>, app: &App, user: UserId, role: Option<Role>) -> Result {
     match context.store.owner_after(app.id, user, role).await? {
-        Some(next) => Ok(context.deployer.check_images_of_next_owner(app.id, next).await?),
+        Some(next) => Ok(context.deployer.check_next_owner(app.id, next).await?),
         None => Ok(()),
     }
 }
@@ -110,7 +110,7 @@ impl Operation for AddMember {
         let user = context.store.user_named(self.user).await?;
         match self.role {
             Some(role) => {
-                check_images(context, &app, user.id, Some(role)).await?;
+                check_next_owner(context, &app, user.id, Some(role)).await?;
                 context.store.set_member(app.id, user.id, role, changer(context)).await?;
             }
             None => context.store.add_member(app.id, user.id, Role::Deployer).await?,
@@ -146,7 +146,7 @@ impl Operation for RemoveMember {
 
     async fn run(self, context: &Context<'_>, app: App) -> Result<Members> {
         let user = context.store.user_named(self.user).await?;
-        check_images(context, &app, user.id, None).await?;
+        check_next_owner(context, &app, user.id, None).await?;
         context.store.remove_member(app.id, user.id, changer(context)).await?;
         Members::of(context, app).await
     }
@@ -180,7 +180,7 @@ impl Operation for TransferApp {
 
     async fn run(self, context: &Context<'_>, app: App) -> Result<Members> {
         let user = context.store.user_named(self.user).await?;
-        context.deployer.check_images_of_next_owner(app.id, user.id).await?;
+        context.deployer.check_next_owner(app.id, user.id).await?;
         context.store.transfer(app.id, user.id, changer(context)).await?;
         Members::of(context, app).await
     }

@@ -213,6 +213,7 @@ impl AuditedPushes {
         // The pack that the push sent may have taken the rest.
         if push.updates.iter().any(|update| update.new.is_some()) {
             self.deployer.floor().check()?;
+            self.deployer.check_repositories(push.app.id).await?;
         }
         Ok(self.deployer.push(push, reader, progress, cancel).await?)
     }

@@ -171,8 +171,7 @@ impl Operation for Start {
 async fn set_stopped(context: &Context<'_>, app: App, stopped: bool) -> Result<Scaled> {
     context.store.set_stopped(app.id, stopped).await?;
     context.progress.step(format!("{} {}", if stopped { "Stopping" } else { "Starting" }, app.name)).await;
-    let starts = app.stopped && !stopped;
     let started =
-        if starts { StartedInstances::all(&formation(context, &app).await?) } else { StartedInstances::default() };
+        if stopped { StartedInstances::default() } else { StartedInstances::all(&formation(context, &app).await?) };
     settle(context, app, started).await
 }

@@ -252,8 +252,10 @@ impl Shared {
         let ended = self.runtime.observe(container.as_str()).await.ok()??;
         let limit = ended.memory_mib.map_or_else(String::new, |limit| format!(" (limit {limit} MiB)"));
         let app = ended.label(label::APP).unwrap_or("APP");
-        let text =
-            format!("it ran out of memory{limit}: use less, or have more: resource:limit {app} --tasks --memory 1g");
+        let more = ended.memory_mib.map_or_else(|| "1g".to_owned(), |limit| format!("{}m", 2 * limit));
+        let text = format!(
+            "it ran out of memory{limit}: use less, or have more: resource:limit {app} --tasks --memory {more}"
+        );
         ended.oom_killed.then_some(text)
     }
 

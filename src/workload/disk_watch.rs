@@ -15,7 +15,8 @@ use tokio::{sync::Mutex, time::Instant};
 
 use super::runtime::Runtime;
 use crate::{
-    engine::{ContainerId, Written},
+    engine::ContainerId,
+    model::bytes_of_mib,
     periodic::Activated,
     store::{AppId, OwnerLimit},
 };
@@ -119,10 +120,9 @@ impl DiskWatch {
                 return Counted::Unknown;
             }
         };
-        match (written, Overuse::of_one(written, self.limit_mib)) {
-            (Written::Bytes { all, .. }, None) => Counted::Within(workload, all),
-            (Written::TooDeep, None) => Counted::Unknown,
-            (_, Some(overuse)) => {
+        match Overuse::of_one(written, self.limit_mib) {
+            Ok(all) => Counted::Within(workload, all),
+            Err(overuse) => {
                 self.kill(workload, overuse).await;
                 Counted::Killed
             }
@@ -138,7 +138,7 @@ impl DiskWatch {
             within = others;
             own.sort_by_key(|(_, bytes)| *bytes);
             let mut all: u64 = own.iter().map(|(_, bytes)| bytes).sum();
-            while all > max << 20
+            while all > bytes_of_mib(max)
                 && let Some((largest, bytes)) = own.pop()
             {
                 self.kill(largest, Overuse::of_owner(bytes, all, &name, max)).await;

@@ -117,15 +117,20 @@ fn an_owner_meets_the_limits_while_another_deploys() {
         .prints(&format!("ada may have {used} MiB of images, and this would make it"));
     assert_eq!(has("images").split_whitespace().nth(1), Some(&*used.to_string()), "nothing of it is kept");
     world.ssh(&["quota:set", "ada", "images=default", "repository=1"]).success();
-    let refused = world.push_as(&ada, &folder).failure();
-    refused.prints("of at most 1.0 MiB (quota shows the limit)");
+    world.push_as(&ada, &folder).failure().prints("of at most 1.0 MiB (quota: repository, repositories)");
     world.ssh(&["quota:set", "ada", "repository=default", "repositories=1"]).success();
-    world.push_as(&ada, &folder).failure().prints("of at most 1.0 MiB (quota shows the limit)");
+    world.push_as(&ada, &folder).failure().prints("of at most 1.0 MiB (quota: repository, repositories)");
     let two = world.repository("two", &[("Procfile", &version(1))]);
     world.ssh(&["quota:set", "ada", "repositories=2"]).success();
     world.push_as(&ada, &folder).success();
     world.commit(&two, &[("noise", &noise.replace('a', "b"))]);
     world.push_as(&ada, &two).failure().prints("take large files out, or ask an admin for more");
+    world.ssh(&["quota:set", "bob", "repositories=0"]).success();
+    as_ada(&["access:add", "one", "bob", "owner"]).success();
+    let taken = world.ssh_as(&bob, &["access:transfer", "one", "bob"]);
+    refused(&taken, "bob may have 0 MiB of repositories, and this would make it 2");
+    as_ada(&["access:remove", "one", "bob"]).success();
+    world.ssh(&["quota:set", "bob", "repositories=default"]).success();
 
     world.commit(&theirs, &[("Procfile", &version(2))]);
     world.push_as(&bob, &theirs).success();

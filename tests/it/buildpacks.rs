@@ -89,7 +89,7 @@ fn buildpacks_are_installed_from_folders_archives_and_repositories() {
     world
         .paas(&["buildpacks:uninstall", "test/one"])
         .success()
-        .prints("as they chose it by name: app; buildpacks:set APP chooses another");
+        .prints("as they chose it by name: app; buildpacks:set app chooses another");
     world.paas(&["buildpacks:clear", "app"]).success();
     world.paas(&["buildpacks:uninstall", "test/one"]).failure().prints("there is no installed buildpack test/one");
 

@@ -29,6 +29,30 @@ fn build_with(world: &World, folder: &Path, script: &str) {
 
 /// A build that exceeds its limit of disk, memory, processes or output fails with the reason, and the next push works.
 #[test]
+fn a_build_that_exceeds_its_disk_or_memory_fails_with_the_reason() {
+    let world = World::with("[build]\ndisk_mib = 300\nmemory_mib = 256\n");
+    let buildpack = |script: &str| {
+        format!(
+            "[_]\nschema-version = \"0.2\"\n[[io.buildpacks.group]]\nid = \"my/greedy\"\n\
+             [io.buildpacks.group.script]\napi = \"0.10\"\ninline = \"{script}\"\n"
+        )
+    };
+    let disk = buildpack("dd if=/dev/zero of=big bs=1M count=4096");
+    let folder = world.repository("greedy", &[("Procfile", &version(1)), ("project.toml", &disk)]);
+    world.push(&folder).failure().prints("ran out of disk space (300 MiB");
+    world.commit(&folder, &[("project.toml", &buildpack("tail -c 1g /dev/zero"))]);
+    world
+        .push(&folder)
+        .failure()
+        .prints("ran out of memory (256 MiB")
+        .prints("resource:limit greedy --builds --memory 512m");
+    world.commit(&folder, &[("project.toml", "")]);
+    world.push(&folder).success();
+    world.answers(&world.url("greedy"), "version-1");
+}
+
+/// The same for a build of a language, and for processes and output.
+#[test]
 #[ignore = "slow"]
 fn a_build_that_exceeds_a_limit_fails_with_the_reason() {
     let world = World::with("[build]\ndisk_mib = 700\nmemory_mib = 512\npids = 128\n");

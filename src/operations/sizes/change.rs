@@ -76,7 +76,7 @@ impl Change {
         }
     }
 
-    /// Restarts. If that fails, takes back the change, also of the instances that have it already.
+    /// Restarts. If nothing could be restarted, takes back the change; once some instances have the new size, it stays.
     async fn restart(
         &self,
         context: &Context<'_>,
@@ -84,24 +84,21 @@ impl Change {
         restarts: &[Option<ProcessType>],
         change: SizeChange,
     ) -> Result {
-        let restart = async |process_type: Option<&ProcessType>| {
-            let what = process_type.map_or_else(|| app.name.to_string(), |name| format!("{name} of {}", app.name));
-            ps::renew(context, app, process_type, format!("The size has changed: restarting {what}")).await
-        };
-        for (at, process_type) in restarts.iter().enumerate() {
-            let Err(failure) = restart(process_type.as_ref()).await else { continue };
-            let undone = context.store.undo_size_change(app.id, self.kind, self.target.clone(), change).await;
-            let text = match &undone {
-                Ok(()) => "the size is as it was before; --no-restart sets it without a restart".to_owned(),
-                Err(error) => format!("the new size is set all the same: {error}"),
+        for (done, process_type) in restarts.iter().enumerate() {
+            let what =
+                process_type.as_ref().map_or_else(|| app.name.to_string(), |name| format!("{name} of {}", app.name));
+            let why = format!("The size has changed: restarting {what}");
+            let Err(failure) = ps::renew(context, app, process_type.as_ref(), why).await else { continue };
+            let text = if done > 0 {
+                "the new size is set, and instances that were not restarted get it when they are started the next time"
+                    .to_owned()
+            } else {
+                match context.store.undo_size_change(app.id, self.kind, self.target.clone(), change).await {
+                    Ok(()) => "the size is as it was before; --no-restart sets it without a restart".to_owned(),
+                    Err(error) => format!("the new size is set all the same: {error}"),
+                }
             };
             context.progress.trouble(text).await;
-            let restarted = restarts.iter().take(at).filter(|_| undone.is_ok());
-            for process_type in restarted {
-                if let Err(again) = restart(process_type.as_ref()).await {
-                    context.progress.trouble(format!("these instances still have the new size: {again}")).await;
-                }
-            }
             return Err(failure);
         }
         Ok(())

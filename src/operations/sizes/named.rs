@@ -27,9 +27,9 @@ pub struct ListSizes {}
 pub struct NamedSizeInfo {
     /// Name.
     pub name: String,
-    /// CPU time, in thousandths of a CPU; without it, that of something without a size.
+    /// CPU time, in thousandths of a CPU; without it, the size leaves it as it is.
     pub cpu_millis: Option<CpuMillis>,
-    /// Memory, in MiB; without it, that of something without a size.
+    /// Memory, in MiB; without it, the size leaves it as it is.
     pub memory_mib: Option<MemoryMib>,
 }
 

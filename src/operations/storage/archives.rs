@@ -78,8 +78,9 @@ async fn archive(
         let command = compression.command(name);
         let text = format!(
             "the input is compressed, and only a plain tar is unpacked; decompress it on the way: {command} | ssh … storage:import \
-             {} {name}",
-            app.name
+             {} {name}{}",
+            app.name,
+            if merge { " --merge" } else { "" }
         );
         return Err(Failure::invalid(text));
     }

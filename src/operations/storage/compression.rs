@@ -53,13 +53,13 @@ pub(super) fn plain(
 ) -> Box<dyn AsyncRead + Send + Unpin> {
     let begun = async move {
         let mut beginning = Vec::new();
-        // An error comes again when the rest is read.
-        let _ = (&mut input).take(BEGINNING).read_to_end(&mut beginning).await;
+        let read = (&mut input).take(BEGINNING).read_to_end(&mut beginning).await;
         if let Some(found) = Compression::ALL.into_iter().find(|one| one.begins(&beginning)) {
             on_compressed(found);
             pending::<()>().await;
         }
-        ReaderStream::new(Cursor::new(beginning).chain(input))
+        let whole = ReaderStream::with_capacity(Cursor::new(beginning).chain(input), 64 << 10);
+        stream::iter(read.err().map(Err)).chain(whole)
     };
     Box::new(StreamReader::new(Box::pin(stream::once(begun).flatten())))
 }

@@ -1,6 +1,9 @@
 //! Why a workload is killed for what it has written.
 
-use crate::{engine::Written, model::UserName};
+use crate::{
+    engine::Written,
+    model::{UserName, bytes_of_mib, mib_of_bytes},
+};
 
 /// A workload has written more than it may.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,14 +29,13 @@ pub enum Overuse {
 }
 
 impl Overuse {
-    /// If this is more than one workload may write.
-    pub(super) fn of_one(written: Written, limit_mib: u64) -> Option<Self> {
-        let is_over = match written {
-            Written::Bytes { unlimited, .. } => unlimited > limit_mib << 20,
-            // Anything may be in there.
-            Written::TooDeep => true,
-        };
-        is_over.then_some(Self::OfOne { written, limit_mib })
+    /// What one workload has written in all, in bytes, or that this is more than one may write.
+    pub(super) fn of_one(written: Written, limit_mib: u64) -> Result<u64, Self> {
+        match written {
+            Written::Bytes { all, unlimited } if unlimited <= bytes_of_mib(limit_mib) => Ok(all),
+            // Where folders are nested too deeply, anything may be in them.
+            Written::Bytes { .. } | Written::TooDeep => Err(Self::OfOne { written, limit_mib }),
+        }
     }
 
     /// Of the one that has written most of what all of its owner have.
@@ -46,7 +48,7 @@ impl Overuse {
         match self {
             Self::OfOne { written: Written::Bytes { unlimited, .. }, limit_mib } => format!(
                 "it wrote {} MiB of files, more than its limit of {limit_mib} MiB (instances.disk_mib)",
-                mib(*unlimited)
+                mib_of_bytes(*unlimited)
             ),
             Self::OfOne { written: Written::TooDeep, limit_mib } => format!(
                 "its folders are nested too deeply to count its files, which may have {limit_mib} MiB (instances.disk_mib)"
@@ -54,8 +56,8 @@ impl Overuse {
             Self::OfOwner { bytes, all_bytes, owner, limit_mib } => format!(
                 "it wrote {} MiB of the {} MiB that the instances and tasks of {owner} wrote, more than the limit of \
                  {limit_mib} MiB (quota: written)",
-                mib(*bytes),
-                mib(*all_bytes)
+                mib_of_bytes(*bytes),
+                mib_of_bytes(*all_bytes)
             ),
         }
     }
@@ -72,15 +74,10 @@ impl Overuse {
             }
             Self::OfOwner { all_bytes, owner, .. } => format!(
                 "keep files in a volume (storage:create), or have an admin raise the limit: quota:set {owner} written={}",
-                mib(*all_bytes)
+                mib_of_bytes(*all_bytes)
             ),
         }
     }
-}
-
-/// Begun MiB.
-fn mib(bytes: u64) -> u64 {
-    bytes.div_ceil(1 << 20)
 }
 
 #[cfg(test)]
@@ -90,13 +87,13 @@ mod tests {
     #[test]
     fn the_reason_names_both_numbers() {
         let bytes = |unlimited| Written::Bytes { all: unlimited, unlimited };
-        let reason = |written| Overuse::of_one(written, 1024).map(|overuse| overuse.reason());
+        let reason = |written| Overuse::of_one(written, 1024).map_err(|overuse| overuse.reason());
         let expected = "it wrote 1500 MiB of files, more than its limit of 1024 MiB (instances.disk_mib)";
-        assert_eq!(reason(bytes(1500 << 20)).as_deref(), Some(expected));
-        assert!(reason(bytes((1024 << 20) + 1)).unwrap().contains("wrote 1025 MiB"), "not 1024 of 1024");
-        assert_eq!(reason(bytes(1024 << 20)), None);
-        assert_eq!(reason(Written::Bytes { all: 9 << 30, unlimited: 1 }), None, "the engine limits the rest");
-        assert!(reason(Written::TooDeep).unwrap().contains("nested too deeply"));
+        assert_eq!(reason(bytes(1500 << 20)), Err(expected.to_owned()));
+        assert!(reason(bytes((1024 << 20) + 1)).unwrap_err().contains("wrote 1025 MiB"), "not 1024 of 1024");
+        assert_eq!(reason(bytes(1024 << 20)), Ok(1024 << 20));
+        assert_eq!(reason(Written::Bytes { all: 9 << 30, unlimited: 1 }), Ok(9 << 30), "the engine limits the rest");
+        assert!(reason(Written::TooDeep).unwrap_err().contains("nested too deeply"));
         let of_owner = Overuse::of_owner(1 << 20, (300 << 20) + 1, &"ada".parse().unwrap(), 300);
         assert!(of_owner.hint().ends_with("quota:set ada written=301"), "a limit that would be enough");
     }
