@@ -134,6 +134,12 @@ impl Builder {
         Ok(Disk::remove(&self.0.disk_image(&dockerfile_disk(disk))).await?)
     }
 
+    /// The same, unless a build uses one of them; whether that was not so.
+    pub async fn remove_unused_disk(&self, disk: &str) -> Result<bool, BuildError> {
+        let [first, second] = self.disks(disk);
+        Ok(Disk::remove_unused(&first).await? && Disk::remove_unused(&second).await?)
+    }
+
     /// The files of an app's disks.
     pub fn disks(&self, disk: &str) -> [PathBuf; 2] {
         [self.0.disk_image(disk), self.0.disk_image(&dockerfile_disk(disk))]

@@ -52,7 +52,8 @@ impl Deployer {
         Ok(self.read_caches(apps).await?.iter().map(|cache| cache.bytes).sum())
     }
 
-    /// Makes room before a build of the app, whose lock the caller holds, if the build caches of its owner take too much.
+    /// Makes room before or after a build of the app if the build caches of its owner take too much. The disk of a build that runs
+    /// stays.
     pub(super) async fn make_room_for_cache(&self, app: &App, progress: &Progress) -> Result<(), DeployError> {
         let store = &self.0.store;
         let (Some(owner), Some(max)) = store.owner_and_limit(app.id, Resource::BuildCache).await? else {
@@ -66,13 +67,10 @@ impl Deployer {
         let (mut of_app, mut of_others) = (false, 0_u32);
         let mut eviction = Eviction::new(caches, bytes_of_mib(max));
         while let Some(cache) = eviction.next() {
-            let is_own = cache.app == app.id;
-            let removed =
-                if is_own { self.remove_cache(cache.app).await } else { self.remove_unused_cache(cache.app).await };
-            if removed {
+            if self.remove_cache(cache.app).await {
                 eviction.removed(cache);
-                of_app |= is_own;
-                of_others += u32::from(!is_own);
+                of_app |= cache.app == app.id;
+                of_others += u32::from(cache.app != app.id);
             }
         }
         // Whoever builds this app need not know what else its owner has.
@@ -94,7 +92,7 @@ impl Deployer {
         for OwnerLimit { apps: owned, max, .. } in self.0.store.owner_limits(Resource::BuildCache).await? {
             let mut eviction = Eviction::new(self.read_caches(owned).await?, bytes_of_mib(max));
             while let Some(cache) = eviction.next() {
-                if what == Collect::Remove && !self.remove_unused_cache(cache.app).await {
+                if what == Collect::Remove && !self.remove_cache(cache.app).await {
                     continue;
                 }
                 eviction.removed(cache);
@@ -105,20 +103,13 @@ impl Deployer {
         Ok(garbage)
     }
 
-    /// Removes the build cache of an app, unless the app is being built; whether that was so.
-    async fn remove_unused_cache(&self, app: AppId) -> bool {
-        match self.0.pushes.try_lock(app) {
-            Some(_lock) => self.remove_cache(app).await,
-            None => false,
-        }
-    }
-
+    /// Removes the build cache of an app, unless a build uses it; whether that was so.
     async fn remove_cache(&self, app: AppId) -> bool {
-        let removed = self.0.builder.remove_disk(&app.0.to_string()).await;
-        if let Err(error) = &removed {
+        let removed = self.0.builder.remove_unused_disk(&app.0.to_string()).await;
+        removed.unwrap_or_else(|error| {
             tracing::warn!(%error, app = app.0, "cannot remove a build cache");
-        }
-        removed.is_ok()
+            false
+        })
     }
 
     async fn read_caches(&self, apps: Vec<AppId>) -> Result<Vec<BuildCache>, DeployError> {

@@ -144,7 +144,10 @@ impl Deployer {
         cancel: &CancellationToken,
     ) -> Result<(Digest, Vec<UsedBuildpack>), DeployError> {
         self.make_room_for_cache(app, progress).await?;
-        let built = self.build(app, method, source, reuse, progress, cancel).await?;
+        let built = self.build(app, method, source, reuse, progress, cancel).await;
+        // Builds that waited with this one have seen no more than there was before them.
+        self.make_room_for_cache(app, progress).await?;
+        let built = built?;
         if let Err(refused) = self.check_images(app.id, &built.image).await {
             self.0.builder.discard(built).await;
             return Err(refused);

@@ -76,11 +76,6 @@ impl AppLocks {
         }
     }
 
-    /// Takes the app's lock if nobody has it.
-    pub(super) fn try_lock(&self, app: AppId) -> Option<OwnedMutexGuard<()>> {
-        self.get(app).lock.try_lock_owned().ok()
-    }
-
     /// Begins a push or rebuild, which [`Self::cancel`] finds until it ends. `client` is cancelled when its client
     /// disconnects.
     pub(super) fn begin(&self, app: AppId, client: &CancellationToken) -> Work {

@@ -30,6 +30,13 @@ pub enum Written {
     },
     /// Folders are nested so deeply that what is in them is not counted.
     TooDeep,
+    /// Its processes have more than [`Self::MAX_OPEN`] files open, any of which may be removed and take space.
+    TooManyOpen,
+}
+
+impl Written {
+    /// Number of open files of a container that are looked at; threads that share theirs count once.
+    pub const MAX_OPEN: usize = removed::MAX_LOOKED_AT;
 }
 
 /// Where a container writes besides what is mounted into it.
@@ -65,12 +72,12 @@ impl Places {
 
     /// Counts what is in all of them. Blocks.
     fn count(&self) -> io::Result<Written> {
-        let mut limited = 0;
-        let mut unlimited = removed_files(self.pid, &self.id, &self.volumes);
-        if self.is_limited {
-            // Nearly all of them are in the layer.
-            limited = std::mem::take(&mut unlimited);
-        }
+        // Nearly all removed files are in the layer.
+        let (mut limited, mut unlimited) = match (removed_files(self.pid, &self.id, &self.volumes), self.is_limited) {
+            (removed, true) => (removed.unwrap_or(0), 0),
+            (Some(removed), false) => (0, removed),
+            (None, false) => return Ok(Written::TooManyOpen),
+        };
         for (place, is_limited) in self
             .layer
             .iter()
@@ -111,7 +118,7 @@ impl Containers {
                 all: all.saturating_add(counted_by_engine),
                 unlimited: unlimited.saturating_add(counted_by_engine),
             })),
-            Ok(Written::TooDeep) => Ok(Some(Written::TooDeep)),
+            Ok(uncountable @ (Written::TooDeep | Written::TooManyOpen)) => Ok(Some(uncountable)),
             Err(source) => Err(EngineError::CannotCountFiles { name: id.0.clone(), source }),
         }
     }

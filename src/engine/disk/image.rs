@@ -33,7 +33,7 @@ impl Disk {
     /// exist, is damaged, was mounted when the machine failed, or has another size than `size_mib`, it is created again. Both
     /// paths must be absolute.
     pub async fn open(image: &Path, size_mib: u64, mount_point: &Path) -> Result<MountedDisk, DiskError> {
-        let lock = lock(image).await?;
+        let lock = lock(image, MAX_ATTEMPTS).await?;
         blocking(mount_point, |path| create_private_folder(&path)).await?;
         // A crashed server may have left it mounted.
         unmount_all_at(mount_point).await?;
@@ -60,16 +60,24 @@ impl Disk {
 
     /// Removes the disk in the file `image`, which must not be in use. No effect if it does not exist.
     pub async fn remove(image: &Path) -> Result<(), DiskError> {
-        let lock = lock(image).await?;
-        for path in [image.to_owned(), image.with_extension("new"), image.with_extension("lock")] {
-            blocking(&path, |path| match std::fs::remove_file(path) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-                _ => Ok(()),
-            })
-            .await?;
-        }
+        let lock = lock(image, MAX_ATTEMPTS).await?;
+        remove_files(&[image.to_owned(), image.with_extension("new"), image.with_extension("lock")]).await?;
         drop(lock);
         Ok(())
+    }
+
+    /// The same, but for a disk that is in use; whether it was not. Its lock file stays: a build may wait for it.
+    pub async fn remove_unused(image: &Path) -> Result<bool, DiskError> {
+        if !tokio::fs::try_exists(image).await.unwrap_or(true) {
+            return Ok(true);
+        }
+        let lock = match lock(image, FEW_ATTEMPTS).await {
+            Err(DiskError::InUse(_)) => return Ok(false),
+            lock => lock?,
+        };
+        remove_files(&[image.to_owned(), image.with_extension("new")]).await?;
+        drop(lock);
+        Ok(true)
     }
 
     /// Unmounts everything that is mounted below `folder`; returns the number of mounts.
@@ -127,10 +135,24 @@ impl MountedDisk {
     }
 }
 
+async fn remove_files(paths: &[PathBuf]) -> Result<(), DiskError> {
+    for path in paths {
+        blocking(path, |path| match std::fs::remove_file(path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Attempts to lock a disk, 20 ms apart: the previous build may be closing it.
+const MAX_ATTEMPTS: u32 = 1000;
+/// The same where nobody waits for a build: a child process may have the lock for a moment.
+const FEW_ATTEMPTS: u32 = 5;
+
 /// Locks a disk, so that two builds cannot use it at the same time. The kernel releases the lock when the process ends.
-async fn lock(image: &Path) -> Result<File, DiskError> {
-    // The previous build may be closing the disk.
-    const ATTEMPTS: u32 = 1000;
+async fn lock(image: &Path, max_attempts: u32) -> Result<File, DiskError> {
     let path = image.with_extension("lock");
     let file = blocking(&path, |path| {
         if let Some(parent) = path.parent() {
@@ -144,7 +166,7 @@ async fn lock(image: &Path) -> Result<File, DiskError> {
         attempts += 1;
         match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(file),
-            Err(rustix::io::Errno::WOULDBLOCK) if attempts == ATTEMPTS => {
+            Err(rustix::io::Errno::WOULDBLOCK) if attempts == max_attempts => {
                 return Err(DiskError::InUse(image.to_owned()));
             }
             // A child process that another task starts holds our locks, too, between fork and exec.

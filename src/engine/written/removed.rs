@@ -13,11 +13,11 @@ use crate::{
 };
 
 /// Number of open files and mappings of a container that are looked at: each costs, and a container may have millions.
-const MAX_LOOKED_AT: usize = 1 << 20;
+pub(super) const MAX_LOOKED_AT: usize = 1 << 17;
 
 /// Bytes of the removed files that processes of a container have open, in its own layer and in these folders. `pid` is its first
-/// process. 0 if its processes cannot be found here. Blocks.
-pub(super) fn removed_files(pid: u32, container: &str, volumes: &[PathBuf]) -> u64 {
+/// process. 0 if its processes cannot be found here, `None` if they have too many files open. Blocks.
+pub(super) fn removed_files(pid: u32, container: &str, volumes: &[PathBuf]) -> Option<u64> {
     let read = |path: String| fs::read_to_string(path).unwrap_or_default();
     let groups = read(format!("/proc/{pid}/cgroup"));
     let files = process_files(&groups, container, &hierarchies(&read("/proc/mounts".to_owned())));
@@ -27,7 +27,10 @@ pub(super) fn removed_files(pid: u32, container: &str, volumes: &[PathBuf]) -> u
         volumes.iter().chain([&root]).filter_map(|path| Some(fs::metadata(path).ok()?.dev())).collect();
     // By number: a file that several processes have takes its space once.
     let mut removed = HashMap::new();
-    for file in processes.lines().flat_map(open_files).take(MAX_LOOKED_AT) {
+    for (looked_at, file) in processes.lines().flat_map(open_files).enumerate() {
+        if looked_at == MAX_LOOKED_AT {
+            return None;
+        }
         // It may have been closed meanwhile.
         let Ok(about) = fs::metadata(file) else { continue };
         if about.is_file() && about.nlink() == 0 && devices.contains(&about.dev()) {
@@ -37,7 +40,7 @@ pub(super) fn removed_files(pid: u32, container: &str, volumes: &[PathBuf]) -> u
     for (number, bytes) in processes.lines().flat_map(mappings_without_leader).take(MAX_LOOKED_AT) {
         removed.entry(number).or_insert(bytes);
     }
-    removed.into_values().fold(0, u64::saturating_add)
+    Some(removed.into_values().fold(0, u64::saturating_add))
 }
 
 /// The files with the processes of a container, in each hierarchy that has a group of it. `groups` are those of one of its
@@ -58,10 +61,27 @@ fn process_files(groups: &str, container: &str, hierarchies: &[Hierarchy]) -> Ve
 fn open_files(pid: &str) -> impl Iterator<Item = PathBuf> + use<> {
     let process = Path::new("/proc").join(pid);
     let entries = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let open = entries(process.join("task")).flat_map(move |thread| entries(thread.join("fd")));
+    let mut first = None;
+    let with_own_files = move |thread: &PathBuf| {
+        let id = thread.file_name().and_then(|name| name.to_str()?.parse().ok());
+        first.is_none() && {
+            first = id;
+            true
+        } || !first.zip(id).is_some_and(|(first, id)| have_same_files(first, id))
+    };
+    let open = entries(process.join("task")).filter(with_own_files).flat_map(move |thread| entries(thread.join("fd")));
     let mapped = removed_mappings(&process.join("maps"));
     let file = move |Mapping { start, end, .. }| process.join("map_files").join(format!("{start:x}-{end:x}"));
     open.chain(mapped.into_iter().map(file))
+}
+
+/// Whether two threads have one table of open files, as threads of a process usually do; `false` where the kernel does not tell.
+fn have_same_files(one: i32, other: i32) -> bool {
+    /// `KCMP_FILES` of kcmp(2).
+    const FILES: i32 = 2;
+    #[expect(unsafe_code, reason = "rustix has no kcmp, which takes five numbers and touches no memory of the caller")]
+    let order = unsafe { libc::syscall(libc::SYS_kcmp, one, other, FILES, 0, 0) };
+    order == 0
 }
 
 /// Numbers and lengths of the removed files that a process has mapped whose first thread has ended, while others go on. Nothing

@@ -33,8 +33,8 @@ impl Overuse {
     pub(super) fn of_one(written: Written, limit_mib: u64) -> Result<u64, Self> {
         match written {
             Written::Bytes { all, unlimited } if unlimited <= bytes_of_mib(limit_mib) => Ok(all),
-            // Where folders are nested too deeply, anything may be in them.
-            Written::Bytes { .. } | Written::TooDeep => Err(Self::OfOne { written, limit_mib }),
+            // What cannot be counted may be anything.
+            Written::Bytes { .. } | Written::TooDeep | Written::TooManyOpen => Err(Self::OfOne { written, limit_mib }),
         }
     }
 
@@ -52,6 +52,11 @@ impl Overuse {
             ),
             Self::OfOne { written: Written::TooDeep, limit_mib } => format!(
                 "its folders are nested too deeply to count its files, which may have {limit_mib} MiB (instances.disk_mib)"
+            ),
+            Self::OfOne { written: Written::TooManyOpen, limit_mib } => format!(
+                "its processes have more than {} files open, too many to count those that it has removed; it may have \
+                 {limit_mib} MiB of files (instances.disk_mib)",
+                Written::MAX_OPEN
             ),
             Self::OfOwner { bytes, all_bytes, owner, limit_mib } => format!(
                 "it wrote {} MiB of the {} MiB that the instances and tasks of {owner} wrote, more than the limit of \
@@ -71,6 +76,9 @@ impl Overuse {
             }
             Self::OfOne { written: Written::TooDeep, .. } => {
                 "keep such folders in a volume (storage:create)".to_owned()
+            }
+            Self::OfOne { written: Written::TooManyOpen, .. } => {
+                "have more instances, with fewer files open each".to_owned()
             }
             Self::OfOwner { all_bytes, owner, .. } => format!(
                 "keep files in a volume (storage:create), or have an admin raise the limit: quota:set {owner} written={}",
@@ -94,6 +102,7 @@ mod tests {
         assert_eq!(reason(bytes(1024 << 20)), Ok(1024 << 20));
         assert_eq!(reason(Written::Bytes { all: 9 << 30, unlimited: 1 }), Ok(9 << 30), "the engine limits the rest");
         assert!(reason(Written::TooDeep).unwrap_err().contains("nested too deeply"));
+        assert!(reason(Written::TooManyOpen).unwrap_err().contains("more than 131072 files open"));
         let of_owner = Overuse::of_owner(1 << 20, (300 << 20) + 1, &"ada".parse().unwrap(), 300);
         assert!(of_owner.hint().ends_with("quota:set ada written=301"), "a limit that would be enough");
     }

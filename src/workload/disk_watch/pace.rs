@@ -21,6 +21,8 @@ const MAX_INTERVAL: Duration = Duration::from_mins(10);
 const BLIND_INTERVAL: Duration = Duration::from_secs(30);
 /// Time between two counts, as a multiple of what the last one took.
 const REST: u32 = 10;
+/// Longest such time.
+const MAX_REST: Duration = Duration::from_secs(30);
 /// Part of the free space that the disk may lose meanwhile.
 const REST_LOSS: u64 = 16;
 
@@ -46,7 +48,7 @@ impl Pace {
         self.losing = false;
         let Some(last) = &mut self.last else { return true };
         let since = now.saturating_duration_since(last.ended);
-        let rested = since >= last.took * REST;
+        let rested = since >= (last.took * REST).min(MAX_REST);
         let Some((before, free)) = last.free.zip(free) else { return rested && since >= BLIND_INTERVAL };
         // What others free must not hide what is written later.
         let most = FreeSpace { bytes: before.bytes.max(free.bytes), files: before.files.max(free.files) };
@@ -91,6 +93,9 @@ mod tests {
         assert!(pace.is_due(left(10 * GIB - NOTICEABLE), at(13)), "and something was written since");
         pace.counted(left(GIB), at(14), at(14));
         assert!(!pace.is_due(left(GIB), at(14 + 599)) && pace.is_due(left(GIB), at(14 + 600)));
+        pace.counted(left(9 * GIB), at(0), at(100));
+        let lost = left(9 * GIB - NOTICEABLE);
+        assert!(!pace.is_due(lost, at(129)) && pace.is_due(lost, at(130)), "it does not rest for longer");
         pace.counted(None, at(20), at(20));
         assert!(!pace.is_due(None, at(49)) && pace.is_due(None, at(50)));
     }
