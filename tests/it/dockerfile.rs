@@ -187,7 +187,7 @@ fn common_instructions_are_built() {
     world.paas(&["builds:set", "shapes", "target", "nowhere"]).success();
     world.push_again(&folder).failure().prints("docker/prod: it has no stage nowhere: name another one");
     world.paas(&["builds:set", "shapes", "dockerfile", "docker/none"]).success();
-    world.push_again(&folder).failure().prints("the app has no file docker/none, which builds:set names");
+    world.push_again(&folder).failure().prints("shapes has no file docker/none, which builds:set names");
 }
 
 /// What buildah does otherwise than Docker, or says in its own words.
