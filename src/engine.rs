@@ -56,9 +56,12 @@ impl Engine {
     pub async fn remove_all(&self) -> Result<()> {
         self.remove_containers().await?;
         self.host.remove_networks().await?;
-        self.images.remove_images().await?;
+        // The engine may have created one more container since, for a request of a server that was killed, which keeps its image.
+        if self.images.remove_images().await.is_err() {
+            self.remove_containers().await?;
+            self.images.remove_images().await?;
+        }
         self.images.remove_step_images().await?;
-        // The engine may have created one more since, for a request of a server that was killed.
         self.remove_containers().await?;
         self.host.remove_build_group().await;
         self.host.remove_instance_groups().await;

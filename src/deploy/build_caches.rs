@@ -53,8 +53,14 @@ impl Deployer {
     }
 
     /// Makes room before or after a build of the app if the build caches of its owner take too much. The disk of a build that runs
-    /// stays.
-    pub(super) async fn make_room_for_cache(&self, app: &App, progress: &Progress) -> Result<(), DeployError> {
+    /// stays. A build does not fail for want of room: the next one, or garbage collection, makes it.
+    pub(super) async fn make_room_for_cache(&self, app: &App, progress: &Progress) {
+        if let Err(error) = self.evict_caches(app, progress).await {
+            tracing::warn!(%error, app = %app.name, "cannot make room for build caches");
+        }
+    }
+
+    async fn evict_caches(&self, app: &App, progress: &Progress) -> Result<(), DeployError> {
         let store = &self.0.store;
         let (Some(owner), Some(max)) = store.owner_and_limit(app.id, Resource::BuildCache).await? else {
             return Ok(());

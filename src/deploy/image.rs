@@ -143,10 +143,10 @@ impl Deployer {
         progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<(Digest, Vec<UsedBuildpack>), DeployError> {
-        self.make_room_for_cache(app, progress).await?;
+        self.make_room_for_cache(app, progress).await;
         let built = self.build(app, method, source, reuse, progress, cancel).await;
         // Builds that waited with this one have seen no more than there was before them.
-        self.make_room_for_cache(app, progress).await?;
+        self.make_room_for_cache(app, progress).await;
         let built = built?;
         if let Err(refused) = self.check_images(app.id, &built.image).await {
             self.0.builder.discard(built).await;

@@ -40,7 +40,7 @@ fn a_build_that_exceeds_its_disk_or_memory_fails_with_the_reason() {
     let disk = buildpack("dd if=/dev/zero of=big bs=1M count=4096");
     let folder = world.repository("greedy", &[("Procfile", &version(1)), ("project.toml", &disk)]);
     world.push(&folder).failure().prints("ran out of disk space (300 MiB");
-    world.commit(&folder, &[("project.toml", &buildpack("tail -c 1G /dev/zero"))]);
+    world.commit(&folder, &[("project.toml", &buildpack("head -c 1G /dev/zero | tail -c 1G | wc -c; exit 1"))]);
     world
         .push(&folder)
         .failure()

@@ -206,7 +206,7 @@ fn a_repository_has_a_quota_of_bytes() {
     commit_noise(&ann, 1 << 20);
     ann.push(&["main", "main:topic"]).success();
     commit_noise(&ann, 3 << 19);
-    let text = " !     the repository has 1.1 MiB of at most 2.0 MiB (quota shows the limit), and the pack is larger than the \
+    let text = " !     the repository has 1.1 MiB of at most 2.0 MiB (quota: repository, repositories), and the pack is larger than the \
                 1.0 MiB that are left; delete branches and tags that are not needed";
     ann.push(&["main"]).failure().prints(text);
     server.quiet();
@@ -219,7 +219,7 @@ fn a_repository_has_a_quota_of_bytes() {
         }
     }
     let full = ann.push(&["main"]).failure();
-    full.prints("(quota shows the limit)");
+    full.prints("(quota: repository, repositories)");
     // What is deleted makes room.
     ann.git(&["checkout", "-q", "--orphan", "fresh"]).success();
     ann.git(&["rm", "-rfq", "--cached", "."]).success();

@@ -57,19 +57,17 @@ fn process_files(groups: &str, container: &str, hierarchies: &[Hierarchy]) -> Ve
     groups.lines().filter(|line| is_in_container(line, container)).filter_map(of_group).collect()
 }
 
-/// Links to what the threads of a process have open, which need not be the same, and to what it has mapped and is removed.
+/// Links to what the threads of a process have open, once if it is the same, and to what it has mapped and is removed.
 fn open_files(pid: &str) -> impl Iterator<Item = PathBuf> + use<> {
     let process = Path::new("/proc").join(pid);
     let entries = |folder: PathBuf| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut first = None;
-    let with_own_files = move |thread: &PathBuf| {
-        let id = thread.file_name().and_then(|name| name.to_str()?.parse().ok());
-        first.is_none() && {
-            first = id;
-            true
-        } || !first.zip(id).is_some_and(|(first, id)| have_same_files(first, id))
+    let has_own_files = move |thread: &PathBuf| {
+        let Some(id) = thread.file_name().and_then(|name| name.to_str()?.parse().ok()) else { return true };
+        let first = *first.get_or_insert(id);
+        first == id || !have_same_files(first, id)
     };
-    let open = entries(process.join("task")).filter(with_own_files).flat_map(move |thread| entries(thread.join("fd")));
+    let open = entries(process.join("task")).filter(has_own_files).flat_map(move |thread| entries(thread.join("fd")));
     let mapped = removed_mappings(&process.join("maps"));
     let file = move |Mapping { start, end, .. }| process.join("map_files").join(format!("{start:x}-{end:x}"));
     open.chain(mapped.into_iter().map(file))
@@ -123,6 +121,7 @@ fn removed_mapping(line: &str) -> Option<Mapping> {
 #[cfg(test)]
 mod tests {
     use std::{
+        collections::HashSet,
         io::{BufRead as _, BufReader},
         process::{Command, Stdio},
     };
@@ -158,6 +157,9 @@ mod tests {
         let pid = std::process::id().to_string();
         assert!(open_files(&pid).filter_map(|path| fs::metadata(path).ok()).any(|about| about.ino() == ino));
         assert_eq!(open_files("0").count(), 0);
+        // Other tests run in threads of this process.
+        let tables: HashSet<_> = open_files(&pid).filter_map(|path| Some(path.parent()?.to_owned())).collect();
+        assert_eq!(tables.iter().filter(|table| table.ends_with("fd")).count(), 1, "{tables:?}");
     }
 
     /// A thread holds a removed file, and the first thread of its process ends.
