@@ -201,7 +201,7 @@ fn sizes_of_instances_tasks_and_builds() {
         .ssh(&["ps:scale", "sized", "eater=1"])
         .failure()
         .prints("out of memory (limit 100 MiB)")
-        .prints("resource:limit sized --process-type eater --memory 1g");
+        .prints("resource:limit sized --process-type eater --memory 200m");
     world.ssh(&["resource:limit", "sized", "-p", "eater", "--memory", "400m", "--no-restart"]).success();
     world.ssh(&["ps:restart", "sized", "eater"]).success();
 
