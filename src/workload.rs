@@ -7,6 +7,7 @@ mod local;
 #[cfg(test)]
 pub mod memory;
 mod openings;
+mod out_of_memory;
 mod runtime;
 mod spec;
 mod volumes;
@@ -14,6 +15,7 @@ mod volumes;
 pub use disk_watch::{DiskWatch, Overuse, Subjects, Watched};
 pub use local::Local;
 pub use openings::{NetworkNames, Openings};
+pub use out_of_memory::OutOfMemory;
 pub use runtime::Runtime;
 pub use spec::{Purpose, Workload, WorkloadBudget};
 pub use volumes::{MountedVolume, VolumeError, Volumes};

@@ -67,7 +67,7 @@ impl Deployer {
         };
         let mut caches = self.read_caches(store.apps_owned_by(owner).await?).await?;
         for own in caches.iter_mut().filter(|cache| cache.app == app.id) {
-            // By the build that begins.
+            // By the build that begins, or has ended.
             own.used = SystemTime::now();
         }
         let (mut of_app, mut of_others) = (false, 0_u32);

@@ -44,10 +44,9 @@ impl Deployer {
     pub async fn owner_disk_use(&self, user: UserId) -> Result<OwnerDiskUse, DeployError> {
         let this = &self.0;
         let owned = this.store.apps_owned_by(user).await?;
-        let repositories = self.repositories(&owned).await?;
-        let largest = repositories.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0);
-        let all: u64 = repositories.iter().map(|(_, bytes)| bytes).sum();
-        let [repository_mib, repositories_mib] = [largest, all].map(mib_of_bytes);
+        let repositories = self.repositories(owned.clone()).await?;
+        let largest = repositories.iter().copied().max().unwrap_or(0);
+        let [repository_mib, repositories_mib] = [largest, repositories.iter().sum()].map(mib_of_bytes);
         let written: u64 = owned.iter().map(|app| this.disk_watch.written(*app)).sum();
         let caches = self.build_caches(owned.clone()).await?;
         let images_mib = self.blobs_of(owned).await?.mib();
@@ -56,10 +55,10 @@ impl Deployer {
     }
 
     /// Sizes of the repositories of these apps, in bytes.
-    async fn repositories(&self, apps: &[AppId]) -> Result<Vec<(AppId, u64)>, DeployError> {
+    async fn repositories(&self, apps: Vec<AppId>) -> Result<Vec<u64>, DeployError> {
         let mut sizes = Vec::new();
-        for app in self.0.store.apps().await?.into_iter().filter(|app| apps.contains(&app.id)) {
-            sizes.push((app.id, self.0.repositories.get(&app.name).size().await?));
+        for name in self.0.store.app_names(apps).await? {
+            sizes.push(self.0.repositories.get(&name).size().await?);
         }
         Ok(sizes)
     }
@@ -74,7 +73,7 @@ impl Deployer {
         };
         let mut others = store.apps_owned_by(owner).await?;
         others.retain(|other| *other != app);
-        let of_others: u64 = self.repositories(&others).await?.iter().map(|(_, bytes)| bytes).sum();
+        let of_others: u64 = self.repositories(others).await?.iter().sum();
         Ok(of_app.min(bytes(Some(all)).saturating_sub(of_others)))
     }
 
@@ -83,9 +82,8 @@ impl Deployer {
     pub async fn check_repositories(&self, app: AppId) -> Result<(), DeployError> {
         let store = &self.0.store;
         let (Some(owner), Some(_)) = store.owner_and_limit(app, Resource::Repositories).await? else { return Ok(()) };
-        let all: u64 =
-            self.repositories(&store.apps_owned_by(owner).await?).await?.iter().map(|(_, bytes)| bytes).sum();
-        Ok(store.check_amount(app, Resource::Repositories, 0, mib_of_bytes(all)).await?)
+        let all = self.repositories(store.apps_owned_by(owner).await?).await?;
+        Ok(store.check_amount(app, Resource::Repositories, 0, mib_of_bytes(all.iter().sum())).await?)
     }
 
     /// Refuses a new image of the app with which its owner has more than allowed.
@@ -108,11 +106,9 @@ impl Deployer {
         }
         let after = [before.clone(), vec![app]].concat();
         if store.limit_of(next, Resource::Repositories).await?.is_some() {
-            let mib = async |apps: &[AppId]| {
-                let bytes: u64 = self.repositories(apps).await?.iter().map(|(_, bytes)| bytes).sum();
-                Ok::<_, DeployError>(mib_of_bytes(bytes))
-            };
-            let (before, after) = (mib(&before).await?, mib(&after).await?);
+            let of_next: u64 = self.repositories(before.clone()).await?.iter().sum();
+            let of_app: u64 = self.repositories(vec![app]).await?.iter().sum();
+            let (before, after) = (mib_of_bytes(of_next), mib_of_bytes(of_next + of_app));
             store.check_amount_of(next, Resource::Repositories, before, after).await?;
         }
         if store.limit_of(next, Resource::Images).await?.is_some() {

@@ -5,7 +5,7 @@ use crate::{
     engine::{Container, label},
     model::{AppName, CONTAINER_PORT, Probe},
     store::PortMapping,
-    workload::Overuse,
+    workload::{OutOfMemory, Overuse},
 };
 
 /// Why an instance failed, and how to fix it.
@@ -41,11 +41,9 @@ impl Diagnosis {
 
     /// The container ended.
     pub(super) fn exited(container: &Container) -> Self {
-        let app = container.label(label::APP).unwrap_or("APP");
-        let only = container.label(label::PROCESS).map(|name| format!(" --process-type {name}")).unwrap_or_default();
-        let more = container.memory_mib.map_or_else(|| "1g".to_owned(), |limit| format!("{}m", 2 * limit));
-        let less = format!("use less memory, or have more: resource:limit {app}{only} --memory {more}");
-        let limit = container.memory_mib.map_or_else(String::new, |limit| format!(" (limit {limit} MiB)"));
+        let part = container.label(label::PROCESS).map(|name| format!("--process-type {name}"));
+        let OutOfMemory { limit, remedy } = OutOfMemory::of(container, part.as_deref());
+        let less = format!("use less memory, or have more: {remedy}");
         match container.exit_code {
             Some(137) | None if container.oom_killed => Self::with_hint(format!("it ran out of memory{limit}"), less),
             Some(137 | 255) if container.ended_in_outage && !container.oom_killed => {

@@ -276,6 +276,11 @@ pub(super) async fn unknown_type(
     Ok(unknown.map(|name| format!("{} has no process type {name}; it has: {}", app.name, known.join(", "))))
 }
 
+/// How messages name all instances of an app, or those of one of its process types.
+pub(super) fn instances_named(app: &App, process_type: Option<&ProcessType>) -> String {
+    process_type.map_or_else(|| app.name.to_string(), |name| format!("{name} of {}", app.name))
+}
+
 /// Replaces running instances with new ones, after reporting why.
 pub(super) async fn renew(context: &Context<'_>, app: &App, process_type: Option<&ProcessType>, why: String) -> Result {
     context.progress.step(why).await;

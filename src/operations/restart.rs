@@ -8,7 +8,7 @@ use super::{
     each_app::each_app,
     failure::{Failure, Result},
     operation::Operation,
-    ps::{Released, Scaled, formation, released, renew, scaled, settle, unknown_type},
+    ps::{Released, Scaled, formation, instances_named, released, renew, scaled, settle, unknown_type},
     selection::AppSelection,
 };
 use crate::{
@@ -69,8 +69,8 @@ async fn restart(context: &Context<'_>, app: App, process_type: Option<&ProcessT
         context.progress.detail(text).await;
         return scaled(context, app).await;
     }
-    let what = process_type.map_or_else(|| app.name.to_string(), |name| format!("{name} of {}", app.name));
-    renew(context, &app, process_type, format!("Restarting {what}")).await?;
+    let why = format!("Restarting {}", instances_named(&app, process_type));
+    renew(context, &app, process_type, why).await?;
     let restarted = |name: &ProcessType| process_type.is_none_or(|only| only == name);
     let started = declared.into_iter().filter(|(name, _)| restarted(name)).collect();
     // Until the old instances are no longer counted.

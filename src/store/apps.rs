@@ -211,6 +211,19 @@ impl Store {
         self.read(|t, _| all(t)).await
     }
 
+    /// The names of those of these apps that exist.
+    pub async fn app_names(&self, apps: Vec<AppId>) -> Result<Vec<AppName>> {
+        self.read(move |t, _| {
+            let mut query = t.prepare_cached("SELECT name FROM apps WHERE id = ?1")?;
+            let mut names = Vec::new();
+            for app in apps {
+                names.extend(query.query_and_then([app.0], |row| text(row, "name", "app name"))?.next().transpose()?);
+            }
+            Ok(names)
+        })
+        .await
+    }
+
     /// The app of this name, unless it is being destroyed.
     pub async fn find_app(&self, name: AppName) -> Result<Option<App>> {
         self.read(move |t, _| {

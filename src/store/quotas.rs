@@ -299,8 +299,6 @@ pub(super) fn check_change(
 /// How much of something the apps of an owner may have in all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnerLimit {
-    /// Owner.
-    pub user: UserId,
     /// The owner's name.
     pub name: UserName,
     /// How much there may be.
@@ -408,7 +406,7 @@ impl Store {
             for user in owners {
                 if let Some(max) = limit(t, &limits, Some(user), resource)? {
                     let name = users::with_id(t, user)?.name;
-                    found.push(OwnerLimit { user, name, max, apps: owned_apps(t, user)? });
+                    found.push(OwnerLimit { name, max, apps: owned_apps(t, user)? });
                 }
             }
             Ok(found)

@@ -15,13 +15,13 @@ use super::{
 };
 use crate::{
     config::Config,
-    engine::{Attached, ContainerId, Input, label},
+    engine::{Attached, ContainerId, Input},
     model::{Line, SizeTarget},
     periodic::Waker,
     store::{App, Release, Store, Task, UserId},
     turns::Turns,
     workload::{
-        Purpose, Runtime, Workload, WorkloadBudget,
+        OutOfMemory, Purpose, Runtime, Workload, WorkloadBudget,
         command::{self, Launch},
     },
 };
@@ -250,13 +250,8 @@ impl Shared {
     /// What to tell if a process of an ended container was killed because it was out of memory.
     async fn memory_message(&self, container: &ContainerId) -> Option<String> {
         let ended = self.runtime.observe(container.as_str()).await.ok()??;
-        let limit = ended.memory_mib.map_or_else(String::new, |limit| format!(" (limit {limit} MiB)"));
-        let app = ended.label(label::APP).unwrap_or("APP");
-        let more = ended.memory_mib.map_or_else(|| "1g".to_owned(), |limit| format!("{}m", 2 * limit));
-        let text = format!(
-            "it ran out of memory{limit}: use less, or have more: resource:limit {app} --tasks --memory {more}"
-        );
-        ended.oom_killed.then_some(text)
+        let OutOfMemory { limit, remedy } = OutOfMemory::of(&ended, Some("--tasks"));
+        ended.oom_killed.then(|| format!("it ran out of memory{limit}: use less, or have more: {remedy}"))
     }
 
     /// Waits until a container has ended; returns its exit code, and `None` if it was removed.

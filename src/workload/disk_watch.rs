@@ -167,7 +167,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{data_dir::FreeSpace, store::UserId, workload::memory::Memory};
+    use crate::{data_dir::FreeSpace, workload::memory::Memory};
 
     const MIB: u64 = 1 << 20;
     const GIB: u64 = 1 << 30;
@@ -247,12 +247,7 @@ mod tests {
             f.memory.write(id, mib * MIB);
         }
         // The app of d is somebody else's.
-        let ada = OwnerLimit {
-            user: UserId(1),
-            name: "ada".parse().unwrap(),
-            max: 300,
-            apps: vec![AppId(1), AppId(2), AppId(3)],
-        };
+        let ada = OwnerLimit { name: "ada".parse().unwrap(), max: 300, apps: vec![AppId(1), AppId(2), AppId(3)] };
         assert_eq!(f.look(vec![ada]).await.summary, "killed for writing too much: 2");
         let mut left = f.memory.running();
         left.sort();

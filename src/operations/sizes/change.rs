@@ -85,10 +85,9 @@ impl Change {
         change: SizeChange,
     ) -> Result {
         for (done, process_type) in restarts.iter().enumerate() {
-            let what =
-                process_type.as_ref().map_or_else(|| app.name.to_string(), |name| format!("{name} of {}", app.name));
-            let why = format!("The size has changed: restarting {what}");
-            let Err(failure) = ps::renew(context, app, process_type.as_ref(), why).await else { continue };
+            let process_type = process_type.as_ref();
+            let why = format!("The size has changed: restarting {}", ps::instances_named(app, process_type));
+            let Err(failure) = ps::renew(context, app, process_type, why).await else { continue };
             let text = if done > 0 {
                 "the new size is set, and instances that were not restarted get it when they are started the next time"
                     .to_owned()

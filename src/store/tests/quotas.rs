@@ -376,7 +376,7 @@ async fn what_the_database_does_not_know_is_checked_when_it_is_measured() {
     let unknown = f.store.quotas(ada.id).await.unwrap().into_iter().filter(|row| row.used.is_none());
     assert_eq!(unknown.count(), 8);
     let limits = f.store.owner_limits(Resource::Written).await.unwrap();
-    let ada_has = |max| vec![OwnerLimit { user: ada.id, name: ada.name.clone(), max, apps: vec![app.id] }];
+    let ada_has = |max| vec![OwnerLimit { name: ada.name.clone(), max, apps: vec![app.id] }];
     assert_eq!(limits, ada_has(16_384));
     f.store.set_quotas(ada.id, BTreeMap::from([(Resource::Written, Some(7))])).await.unwrap();
     f.try_app("of-root", &root).await.unwrap();
