@@ -21,7 +21,7 @@ pub use sections::{
 
 use crate::model::{
     AddressBlock, AddressPlan, CpuMillis, InvalidAddressRange, MemoryMib, NetworkTarget, Size, TargetPlace, VolumeSize,
-    toml_message,
+    decode_text, toml_message,
 };
 
 impl Config {
@@ -31,7 +31,7 @@ impl Config {
         required: bool,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let text = match std::fs::read_to_string(path) {
+        let text = match std::fs::read(path).and_then(|bytes| Ok(decode_text(bytes)?)) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && !required => String::new(),
             Err(source) => return Err(ConfigError::Read { path: path.to_owned(), source }),

@@ -36,9 +36,11 @@ pub mod protocol;
 mod sbom;
 mod shells;
 mod source;
+mod text_files;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
+pub use helper::FailureRules;
 pub use launcher::{CLOSED_ADDRESS, INIT_LABEL, LAUNCHER, STOP_SECONDS, STOP_SIGNAL, WAIT_LABEL};
 pub use launcher_layers::launcher_layer;
 pub use source::unpack;

@@ -19,6 +19,7 @@ mod distribution;
 #[cfg(feature = "server")]
 #[cfg(feature = "server")]
 mod dockerfile_path;
+mod encoded_text;
 mod exposure;
 mod first_names;
 mod health;
@@ -72,6 +73,7 @@ pub use digest::{CommitId, Digest, HashWriter, InvalidDigest};
 pub use distribution::{Distribution, PackageChange};
 #[cfg(feature = "server")]
 pub use dockerfile_path::DockerfilePath;
+pub use encoded_text::{Encoding, NotText, decode_text};
 pub use exposure::Exposure;
 pub use first_names::first_names;
 pub use health::{

@@ -91,7 +91,6 @@ fn escape(value: &str) -> String {
 /// ends at the line's end, or where a space and `#` begin a comment. One in quotes may have several lines; in double
 /// quotes, `\n`, `\r`, `\t`, `\\`, `\"`, `\$` and `` \` `` are escapes. Nothing is substituted: `$` is an ordinary character.
 pub(super) fn import(text: &str, notation: Option<Notation>) -> Result<ConfigVars, InvalidVars> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     match notation {
         Some(Notation::Json) => read_json(text),
         None if text.trim_start().starts_with('{') => read_json(text),

@@ -55,7 +55,7 @@ fn config_vars_are_read_or_refused_in_one_line() {
         "# x\nexport A='it'\\''s'\nB=\"a\\nb \\$C\"\nC=d # e\r\n",
         "A=\n B = 'two\nlines' # c\nexport\tD=\"\\\\\"\n",
         "{\"A\": \"b\", \"C_1\": \"\\u0000\\n\", \"D\": 1}",
-        "\u{feff}A=b",
+        "A=b",
     ];
     check(text_near(&samples), |text| {
         for notation in [None, Some(Notation::Json), Some(Notation::Env), Some(Notation::Shell)] {

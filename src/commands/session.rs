@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::output::{Format, Output, Rendering, Text};
 use crate::{
     engine::Printed,
-    model::Secret,
+    model::{Secret, decode_text},
     operations::{Attachment, Call, Caller, Failure, FailureKind, Follow, Operation, Operations, Result, Target},
     progress,
     store::Effect,
@@ -226,7 +226,7 @@ impl Session<'_> {
         if text.len() as u64 > max {
             return Err(Failure::invalid(format!("standard input has more than {max} bytes")));
         }
-        String::from_utf8(text).map_err(|_| Failure::invalid("standard input is not UTF-8 text"))
+        decode_text(text).map_err(|_| Failure::invalid("standard input is neither UTF-8 nor UTF-16 text"))
     }
 
     /// Asks for a secret at the client's terminal, which does not show what is typed.

@@ -3,7 +3,7 @@
 use super::{deployer::Deployer, error::DeployError};
 use crate::{
     git::{NoFile, Reader, Source},
-    model::{CommitId, Files, SourceFolder},
+    model::{CommitId, Files, NotText, SourceFolder, decode_text},
     store::App,
 };
 
@@ -35,9 +35,10 @@ impl<'a> Checkout<'a> {
             Ok(bytes) => bytes,
             Err(none) => return Ok(Err(none)),
         };
-        let not_text =
-            |_| DeployError::NotText(folder.map_or_else(|| path.to_owned(), |folder| format!("{folder}/{path}")));
-        Ok(Ok(String::from_utf8(bytes).map_err(not_text)?))
+        let not_text = |_: NotText| {
+            DeployError::NotText(folder.map_or_else(|| path.to_owned(), |folder| format!("{folder}/{path}")))
+        };
+        Ok(Ok(decode_text(bytes).map_err(not_text)?))
     }
 
     /// Those of the paths that are files.

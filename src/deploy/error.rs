@@ -95,7 +95,7 @@ pub enum DeployError {
     #[error(transparent)]
     Project(#[from] InvalidProjectToml),
     /// A manifest is not text.
-    #[error("{0} is not UTF-8 text")]
+    #[error("{0} is neither UTF-8 nor UTF-16 text: save it as UTF-8")]
     NotText(String),
     /// The build failed.
     #[error(transparent)]

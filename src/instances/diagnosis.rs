@@ -1,12 +1,21 @@
 //! Why an instance ended or is not healthy, in words for the user.
 
+use std::sync::LazyLock;
+
 use super::{listening::Listening, unhealthy::Unhealthy};
 use crate::{
     engine::{Container, label},
+    lifecycle::FailureRules,
     model::{AppName, CONTAINER_PORT, Probe},
     store::PortMapping,
     workload::{OutOfMemory, Overuse},
 };
+
+/// What the last lines of a process tell.
+static START_FAILURES: LazyLock<FailureRules> = LazyLock::new(|| {
+    #[expect(clippy::expect_used, reason = "a test parses them")]
+    FailureRules::parse(include_str!("start_failures.toml")).expect("the rules are valid")
+});
 
 /// Why an instance failed, and how to fix it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +89,20 @@ impl Diagnosis {
         self
     }
 
+    /// Adds the cause that the last lines of a process of this app name, if it exited with a status other than 0 and they do.
+    pub(super) fn with_cause_in_log(mut self, app: &AppName, log: &[String]) -> Self {
+        let status = self.reason.strip_prefix("it exited with status ");
+        // With more words, the cause is known.
+        let Some(status) = status.filter(|status| status.parse::<u16>().is_ok_and(|status| status != 0)) else {
+            return self;
+        };
+        if let Some(cause) = START_FAILURES.explain(log, &[("app", app.as_str()), ("status", status)]) {
+            let (cause, remedy) = cause.split_once(": ").unwrap_or((&cause, ""));
+            self = Self::with_hint(format!("{}: {cause}", self.reason), remedy);
+        }
+        self
+    }
+
     /// The health check found the instance unhealthy on `port`. Where it listens tells more than the failed check.
     pub(super) fn unhealthy(unhealthy: &Unhealthy, listening: Listening, port: u16, probe: &Probe) -> Self {
         let hint = "make it listen on 0.0.0.0 and on the port that the variable PORT holds";
@@ -148,6 +171,23 @@ mod tests {
         assert_eq!(reason(&["x", " !     cannot start web: /a.sh has Windows line ends (CRLF)"]), with_reason);
         assert_eq!(reason(&[" !     /a.sh has Windows line ends (CRLF)"]), with_reason);
         assert_eq!(reason(&["x", " !     my own"]), "it exited with status 82");
+    }
+
+    #[test]
+    fn the_cause_that_the_log_names_replaces_a_guess() {
+        let missing =
+            "uwsgi: error while loading shared libraries: libpython3.13.so.1.0: cannot open shared object file";
+        let log = ["x".to_owned(), missing.to_owned()];
+        let app = "shop".parse().unwrap();
+        let of = |reason: &str| Diagnosis::with_hint(reason, "a guess").with_cause_in_log(&app, &log);
+        let diagnosis = of("it exited with status 127");
+        assert_eq!(diagnosis.reason, "it exited with status 127: the library libpython3.13.so.1.0 is not in the image");
+        assert!(diagnosis.hint.unwrap().starts_with("add the Debian package"));
+        for reason in ["it exited with status 0", "it ran out of memory", "it exited with status 1: known"] {
+            assert_eq!(of(reason), Diagnosis::with_hint(reason, "a guess"));
+        }
+        let other = Diagnosis::with_hint("it exited with status 1", "a guess");
+        assert_eq!(other.clone().with_cause_in_log(&app, &["x".to_owned()]), other);
     }
 
     #[test]

@@ -348,7 +348,7 @@ impl Launcher {
 
     async fn failed_after(&self, launch: &Launch, diagnosis: Diagnosis, run: Run) -> Launched {
         let log = self.last_lines(&launch.row.id).await;
-        let diagnosis = diagnosis.with_launcher_message(&log);
+        let diagnosis = diagnosis.with_launcher_message(&log).with_cause_in_log(&launch.app.name, &log);
         Launched::Failed(InstanceFailure { instance: launch.row.name(), diagnosis, log, run })
     }
 

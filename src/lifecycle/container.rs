@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{self, Read},
     os::{fd::AsFd as _, unix::fs::MetadataExt as _},
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -21,7 +22,9 @@ use super::{
     programs::ProcessGroups,
     protocol::{BuildRequest, BuildResult, Built, BuiltImage, Kind, Phase, Request, read_frame},
     source::{self, SourceReader},
+    text_files,
 };
+use crate::model::Encoding;
 
 /// Does what one request asks for, over the standard streams.
 pub(super) fn run() -> ExitCode {
@@ -129,7 +132,7 @@ fn build(
         &tools,
     ))?;
     program_env::write_platform(dirs, &request.env).map_err(Failure::io(Phase::Prepare, "write", &dirs.platform))?;
-    convert_scripts(dirs, output)?;
+    rewrite_text_files(dirs, output)?;
     clock.lap(Phase::Prepare);
 
     output.step(format!("Detecting ({unpacked} files)"));
@@ -157,13 +160,37 @@ fn build(
     Ok(exported.built)
 }
 
-/// Converts scripts with Windows line ends, and says so.
-fn convert_scripts(dirs: &Dirs, output: &Output) -> Result<(), Failure> {
-    let failed = Failure::io(Phase::Prepare, "convert the line ends in", &dirs.workspace);
-    for path in line_ends::convert_scripts(&dirs.workspace).map_err(failed)? {
-        output.trouble(line_ends::message(&path, Remedy::Converted));
+/// Rewrites files as Windows editors save them, and says so.
+fn rewrite_text_files(dirs: &Dirs, output: &Output) -> Result<(), Failure> {
+    let failed = |what| Failure::io(Phase::Prepare, what, &dirs.workspace);
+    let rewritten = text_files::rewrite(&dirs.workspace).map_err(failed("rewrite the text files in"))?;
+    let of = |encoding| rewritten.iter().filter(move |file| file.encoding == encoding).map(|file| &file.path);
+    if let Some(files) = first_of(of(Encoding::Utf16)) {
+        output.trouble(format!(
+            "UTF-16 text was converted to UTF-8 ({files}): save it as UTF-8, which is all that most tools read"
+        ));
+    }
+    if let Some(files) = first_of(of(Encoding::Utf8WithMark)) {
+        output.detail(format!("A byte order mark was removed ({files})"));
+    }
+    let scripts = line_ends::convert_scripts(&dirs.workspace).map_err(failed("convert the line ends in"))?;
+    if let Some((script, others)) = scripts.split_first() {
+        output.trouble(line_ends::message(script, Remedy::Converted));
+        if let Some(others) = first_of(others.iter()) {
+            output.detail(format!("The same goes for {others}"));
+        }
     }
     Ok(())
+}
+
+/// The first paths of a list, and how many more there are; `None` if it is empty.
+fn first_of<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> Option<String> {
+    const SHOWN: usize = 5;
+    let paths: Vec<_> = paths.collect();
+    let shown: Vec<_> = paths.iter().take(SHOWN).map(|path| path.display().to_string()).collect();
+    let more = paths.len().saturating_sub(SHOWN);
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    (!paths.is_empty()).then(|| shown.join(", ") + &more)
 }
 
 /// Checks that a disk that was mounted after the container's start is visible in it.

@@ -9,7 +9,7 @@ use std::{
 
 use serde::de::DeserializeOwned;
 
-use crate::model::{Line, toml_message};
+use crate::model::{Line, decode_text, toml_message};
 
 /// Largest file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -31,9 +31,12 @@ pub(super) fn read_text(path: &Path) -> Result<Option<String>, String> {
         Err(_) if path.is_symlink() => return Err(wrong(&"it is a symbolic link; write a regular file")),
         Err(e) => return Err(wrong(&e)),
     };
-    let mut text = String::new();
-    file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(|e| wrong(&e))?;
-    if text.len() as u64 > MAX_FILE_BYTES { Err(wrong(&"it is larger than 1 MiB")) } else { Ok(Some(text)) }
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|e| wrong(&e))?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(wrong(&"it is larger than 1 MiB"));
+    }
+    decode_text(bytes).map(Some).map_err(|e| wrong(&e))
 }
 
 /// Reads a TOML file; the default if it does not exist. The error names the file, the line and the key.

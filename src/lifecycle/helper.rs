@@ -17,6 +17,7 @@ use std::{
     process::ExitCode,
 };
 
+pub use self::explain::FailureRules;
 use self::{
     answer::{Answer, Refusal, wrong},
     documents::{Syntax, value},

@@ -10,12 +10,26 @@ use std::{
 };
 
 use super::shells::{file_name, is_shell};
-use crate::model::Procfile;
 
 /// Largest script, in bytes; a larger file is left alone.
 const MAX_SCRIPT_BYTES: u64 = 1 << 20;
 /// Longest first line that names an interpreter, in bytes: what the kernel reads.
 const MAX_FIRST_LINE: u64 = 256;
+
+/// Files with commands, which may name scripts.
+const COMMAND_FILES: [&str; 10] = [
+    ".profile",
+    "GNUmakefile",
+    "Makefile",
+    "Procfile",
+    "app.json",
+    "composer.json",
+    "deno.json",
+    "package.json",
+    "project.toml",
+    "pyproject.toml",
+];
+const SHELL_EXTENSIONS: [&str; 4] = ["bash", "ksh", "sh", "zsh"];
 
 /// What is to be done, or was done, about a script with Windows line ends.
 #[derive(Debug, Clone, Copy)]
@@ -64,43 +78,79 @@ pub(super) fn first_line(path: &Path) -> Option<String> {
     line.starts_with(b"#!").then(|| String::from_utf8_lossy(line).into_owned())
 }
 
-/// Converts the line ends of an app's scripts that would not run otherwise: of programs and shell scripts whose first line
-/// names the interpreter with a carriage return, also those that are not executable but named in the `Procfile`, and of shell
-/// scripts that the `Procfile` or the launcher (`.profile`) has a shell read. Returns their paths in the folder, in order.
+/// Converts the line ends of an app's scripts that would not run otherwise: of shell scripts (by their names, or by the
+/// interpreter that the first line names), of other programs whose first line names the interpreter with a carriage return,
+/// also those that are not executable but named in a file with commands, and of what such a file or another script has a shell
+/// read. Returns their paths in the folder, in order.
 pub(super) fn convert_scripts(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut scripts = BTreeSet::new();
-    scripts_with_crlf_interpreter(folder, &mut scripts)?;
-    let procfile = super::files::read_text(&folder.join("Procfile")).ok().flatten();
-    let commands =
-        procfile.and_then(|text| Procfile::parse(&text).ok()).map_or_else(Vec::new, |Procfile(entries)| entries);
-    let named = commands.iter().flat_map(|(_, command)| scripts_of(command)).chain([".profile"]);
-    scripts.extend(named.filter_map(|name| inside(folder, name)).filter(|path| has_crlf(path)));
-    let programs = commands.iter().flat_map(|(_, command)| words_of(command)).filter(|word| word.contains('/'));
-    let ends_with_cr = |path: &PathBuf| first_line(path).is_some_and(|line| line.ends_with('\r'));
-    scripts
-        .extend(programs.filter_map(|name| inside(folder, name)).filter(|path| ends_with_cr(path) && has_crlf(path)));
-    for path in &scripts {
+    let mut scripts = Scripts::default();
+    scripts.search(folder)?;
+    scripts.with_crlf.extend(inside(folder, ".profile").filter(|path| has_crlf(path)));
+    let commands = COMMAND_FILES.iter().map(|name| folder.join(name)).chain(scripts.of_shells.iter().cloned());
+    let mut unread: Vec<PathBuf> = commands.collect();
+    let mut read: BTreeSet<PathBuf> = unread.iter().cloned().collect();
+    while let Some(path) = unread.pop() {
+        let Some(text) = text_of(&path) else { continue };
+        let text = String::from_utf8_lossy(&text);
+        let of_shell = scripts_of(&text).filter_map(|name| inside(folder, name)).collect::<BTreeSet<_>>();
+        let programs = words_of(&text).filter(|word| word.contains('/')).filter_map(|name| inside(folder, name));
+        scripts.with_crlf.extend(programs.filter(|path| interpreter_ends_with_cr(path) && has_crlf(path)));
+        scripts.with_crlf.extend(of_shell.iter().filter(|path| has_crlf(path)).cloned());
+        unread.extend(of_shell.into_iter().filter(|script| read.insert(script.clone())));
+    }
+    for path in &scripts.with_crlf {
         let text = fs::read(path)?;
         fs::write(path, converted(&text))?;
     }
-    Ok(scripts.iter().filter_map(|path| path.strip_prefix(folder).ok()).map(Path::to_owned).collect())
+    Ok(scripts.with_crlf.iter().filter_map(|path| path.strip_prefix(folder).ok()).map(Path::to_owned).collect())
 }
 
-fn scripts_with_crlf_interpreter(folder: &Path, found: &mut BTreeSet<PathBuf>) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let (path, kind) = (entry.path(), entry.file_type()?);
-        if kind.is_dir() {
-            scripts_with_crlf_interpreter(&path, found)?;
-        } else if kind.is_file()
-            && let Some(line) = first_line(&path).filter(|line| line.ends_with('\r'))
-            && (entry.metadata()?.permissions().mode() & 0o100 != 0 || is_of_shell(&line))
-            && has_crlf(&path)
-        {
-            found.insert(path);
+/// The scripts of an app.
+#[derive(Default)]
+struct Scripts {
+    of_shells: BTreeSet<PathBuf>,
+    /// Those that would not run.
+    with_crlf: BTreeSet<PathBuf>,
+}
+
+impl Scripts {
+    /// Finds those that tell by their name or first line what runs them.
+    fn search(&mut self, folder: &Path) -> io::Result<()> {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let (path, kind) = (entry.path(), entry.file_type()?);
+            if kind.is_dir() {
+                self.search(&path)?;
+            } else if kind.is_file() {
+                let interpreter = first_line(&path);
+                let of_shell = has_shell_extension(&path) || interpreter.is_some_and(|line| is_of_shell(&line));
+                let program = || entry.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o100 != 0);
+                let may_fail = of_shell || interpreter_ends_with_cr(&path) && program();
+                // One with a few such line ends may have them in a text.
+                if may_fail && text_of(&path).is_some_and(|text| first_end_is_crlf(&text)) {
+                    self.with_crlf.insert(path.clone());
+                }
+                if of_shell {
+                    self.of_shells.insert(path);
+                }
+            }
         }
+        Ok(())
     }
-    Ok(())
+}
+
+fn has_shell_extension(path: &Path) -> bool {
+    path.extension()
+        .and_then(|extension| extension.to_str())
+        .is_some_and(|extension| SHELL_EXTENSIONS.contains(&extension))
+}
+
+fn first_end_is_crlf(text: &[u8]) -> bool {
+    text.split(|byte| *byte == b'\n').next().is_some_and(|line| line.len() < text.len() && line.ends_with(b"\r"))
+}
+
+fn interpreter_ends_with_cr(path: &Path) -> bool {
+    first_line(path).is_some_and(|line| line.ends_with('\r'))
 }
 
 /// `#!/bin/sh`, `#!/usr/bin/env bash`.
@@ -109,9 +159,10 @@ fn is_of_shell(first_line: &str) -> bool {
     words.take(2).any(is_shell)
 }
 
-/// The words of a command, without its quotes and operators.
+/// The words of a command, without its quotes and operators, and without the escapes of quotes in JSON and TOML.
 fn words_of(command: &str) -> impl Iterator<Item = &str> {
-    let separators = |c: char| c.is_whitespace() || matches!(c, ';' | '&' | '|' | '(' | ')' | '\'' | '"');
+    let separators =
+        |c: char| c.is_whitespace() || matches!(c, ';' | '&' | '|' | '(' | ')' | '\'' | '"' | '`' | '\\' | ',');
     command.split(separators).filter(|word| !word.is_empty())
 }
 
@@ -134,10 +185,14 @@ fn inside(folder: &Path, name: &str) -> Option<PathBuf> {
 
 /// Whether a script has lines that end with CRLF.
 fn has_crlf(path: &Path) -> bool {
-    let Some(file) = open(path) else { return false };
+    text_of(path).is_some_and(|text| text.windows(2).any(|two| two == b"\r\n"))
+}
+
+/// The content of a script; `None` if it is too large for one, or binary.
+fn text_of(path: &Path) -> Option<Vec<u8>> {
     let mut text = Vec::new();
-    let read = file.take(MAX_SCRIPT_BYTES + 1).read_to_end(&mut text).is_ok();
-    read && text.len() as u64 <= MAX_SCRIPT_BYTES && !text.contains(&0) && text.windows(2).any(|two| two == b"\r\n")
+    open(path)?.take(MAX_SCRIPT_BYTES + 1).read_to_end(&mut text).ok()?;
+    (text.len() as u64 <= MAX_SCRIPT_BYTES && !text.contains(&0)).then_some(text)
 }
 
 /// Opens a regular file; a pipe would be waited for.
@@ -168,6 +223,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let procfile = "web: sh -e ./start.sh\r\nworker: FOO=1 ./run && bash 'bin/job.sh'\r\nother: python3 data.py\r\ntask: bin/task\r\n";
         write(dir.path(), "Procfile", 0o644, procfile);
+        write(dir.path(), "package.json", 0o644, r#"{"scripts": {"start": "sh \"bin/serve\" && node ."}}"#);
+        write(dir.path(), "app.json", 0o644, r#"{"scripts": {"dokku": {"predeploy": "bash bin/migrate"}}}"#);
         let text = "set -e\r\necho a\r b\r\n";
         for (name, mode, text) in [
             ("start.sh", 0o644, text),
@@ -178,6 +235,11 @@ mod tests {
             ("gradlew", 0o755, "#!/usr/bin/env bash\r\nexit\r\n"),
             ("lib/helper", 0o644, "#!/bin/sh\r\nexit\r\n"),
             ("tool.py", 0o755, "#!/usr/bin/env python3\r\nprint()\r\n"),
+            ("bin/serve", 0o644, text),
+            ("bin/migrate", 0o644, ". bin/settings\nsh lib/more\n"),
+            ("bin/settings", 0o644, "A=1\r\n"),
+            ("lib/more", 0o644, "B=1\r\n"),
+            ("ci/unnamed.sh", 0o644, text),
         ] {
             write(dir.path(), name, mode, text);
         }
@@ -192,7 +254,20 @@ mod tests {
         let names: Vec<_> = converted.iter().map(|path| path.to_str().unwrap()).collect();
         assert_eq!(
             names,
-            [".profile", "bin/job.sh", "bin/task", "gradlew", "lib/helper", "run", "start.sh", "tool.py"]
+            [
+                ".profile",
+                "bin/job.sh",
+                "bin/serve",
+                "bin/settings",
+                "bin/task",
+                "ci/unnamed.sh",
+                "gradlew",
+                "lib/helper",
+                "lib/more",
+                "run",
+                "start.sh",
+                "tool.py"
+            ]
         );
         assert_eq!(fs::read_to_string(dir.path().join("start.sh")).unwrap(), "set -e\necho a\r b\n");
         assert_eq!(fs::metadata(dir.path().join("gradlew")).unwrap().permissions().mode() & 0o777, 0o755);

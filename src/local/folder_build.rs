@@ -20,6 +20,7 @@ use crate::{
     lifecycle::{descriptor::Descriptor, protocol::Place},
     model::{
         AppName, BuildpackSource, Digest, DockerfilePath, InvalidName, Procfile, ProjectBuildpack, ProjectToml, Secret,
+        decode_text,
     },
     progress::Progress,
 };
@@ -80,7 +81,7 @@ impl FolderBuild {
     /// The content of a text file of the app, if the file exists.
     fn read(&self, name: &str) -> Result<Option<String>> {
         let path = self.folder.join(name);
-        match fs::read_to_string(&path) {
+        match fs::read(&path).and_then(|bytes| Ok(decode_text(bytes)?)) {
             Ok(text) => Ok(Some(text)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(LocalError::file("read", &path)(e)),

@@ -65,7 +65,6 @@ impl AppJson {
                 Line::beginning(&e.to_string(), 200)
             ))
         };
-        let text = text.trim_start_matches('\u{feff}');
         let document: Value = parse_to_serde_value(text, &JSON_WITH_COMMENTS).map_err(not_json)?;
         // The parser of values takes no value for null, and of keys that are given more than once it keeps only the last.
         let syntax = parse_to_ast(text, &CollectOptions::default(), &JSON_WITH_COMMENTS).map_err(not_json)?;
@@ -602,7 +601,7 @@ mod tests {
 
     #[test]
     fn an_empty_file_is_told_as_such() {
-        for text in ["", " \n", "\u{feff}", "// nothing\n"] {
+        for text in ["", " \n", "// nothing\n"] {
             let error = AppJson::parse(text).expect_err(text).to_string();
             assert_eq!(error, "app.json: the file is empty; fill it, or delete it");
         }
@@ -612,8 +611,8 @@ mod tests {
     }
 
     #[test]
-    fn comments_trailing_commas_and_a_byte_order_mark_are_read() {
-        let text = "\u{feff}// of the shop\n{\"formation\": {/* two */ \"web\": {\"quantity\": 2,},},}\n";
+    fn comments_and_trailing_commas_are_read() {
+        let text = "// of the shop\n{\"formation\": {/* two */ \"web\": {\"quantity\": 2,},},}\n";
         assert_eq!(AppJson::parse(text).expect("valid").formation[&ProcessType::web()], 2);
         let nested = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
         for bad in ["", "{", "{'a':1}", "{a:1}", r#"{"a":1 "b":2}"#, r#"{"a":0x1}"#, r#"{"a":NaN}"#, "{} {}", &nested] {

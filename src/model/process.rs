@@ -55,7 +55,7 @@ impl Procfile {
             return Err(ProcfileError::TooLarge);
         }
         let mut entries: Vec<(ProcessType, String)> = Vec::new();
-        for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate().map(|(i, l)| (i + 1, l.trim())) {
+        for (number, line) in text.lines().enumerate().map(|(i, l)| (i + 1, l.trim())) {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }

@@ -141,7 +141,6 @@ const TOO_DEEP: [&str; 2] = ["recursion limit", "max recursion depth met"];
 impl ProjectToml {
     /// Parses the text of a `project.toml`; the error names the key.
     pub fn parse(text: &str) -> Result<Self, InvalidProjectToml> {
-        let text = text.trim_start_matches('\u{feff}');
         let invalid_toml = |e: toml::de::Error| {
             let line = e.span().map_or(1, |span| text.get(..span.start).unwrap_or(text).matches('\n').count() + 1);
             let message = toml_message(&e);
@@ -415,7 +414,7 @@ mod tests {
             "[build]\ninclude = ['*.go']\n[[build.buildpacks]]\nid = 'a/b'\n[[build.env]]\nname = 'A'\nvalue = 'b'\n";
         let read = ProjectToml::parse(old).unwrap();
         assert_eq!((read.group.len(), read.env["A"].as_str()), (1, "b"));
-        let other = ProjectToml::parse("\u{feff}[package]\nname = 'x'\n").unwrap();
+        let other = ProjectToml::parse("[package]\nname = 'x'\n").unwrap();
         let notices = vec!["project.toml: the key package has no effect".to_owned()];
         assert_eq!(other, ProjectToml { notices, ..ProjectToml::default() });
     }

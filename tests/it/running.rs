@@ -25,6 +25,43 @@ fn scripts_with_windows_line_ends_are_converted_or_named() {
 }
 
 #[test]
+fn files_as_windows_editors_save_them_are_read() {
+    let world = World::new();
+    let app_json = "\u{feff}{ \"formation\": { \"web\": { \"quantity\": 2 } } }";
+    let files = [
+        ("app.json", app_json),
+        ("bin/serve", "set -e\r\nexec python3 -m http.server \"$PORT\"\r\n"),
+        ("static.json", "\u{feff}{\"root\": \".\"}"),
+    ];
+    let folder = world.repository("notepad", &files);
+    let procfile = "\u{feff}web: sh bin/serve\r\n".encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    fs::write(folder.join("Procfile"), procfile).unwrap();
+    world.git(&folder, &["config", "core.autocrlf", "false"]).success();
+    world.commit(&folder, &[("index.html", "saved")]);
+    let pushed = world.push(&folder).success().prints("UTF-16 text was converted to UTF-8 (Procfile)");
+    pushed
+        .prints("A byte order mark was removed (app.json, static.json)")
+        .prints("bin/serve has Windows line ends (CRLF)");
+    world.answers(&world.url("notepad"), "saved");
+    assert_eq!(world.instances("notepad").len(), 2);
+}
+
+#[test]
+fn the_cause_of_a_failed_start_is_taken_from_the_log() {
+    let world = World::new();
+    let load = "web: python3 -c 'import ctypes; ctypes.CDLL(\"libnone.so.9\")'\n";
+    let folder = world.repository("library", &[("Procfile", load), ("index.html", "")]);
+    let missing = "it exited with status 1: the library libnone.so.9 is not in the image";
+    world.push(&folder).failure().prints(missing).prints("add the Debian package that has it to a file named Aptfile");
+    world.commit(&folder, &[("Procfile", "web: nonesuch --port $PORT\n")]);
+    world
+        .push(&folder)
+        .failure()
+        .prints("it exited with status 127: the command nonesuch was not found")
+        .prints("correct it in the Procfile");
+}
+
+#[test]
 fn a_listener_of_ipv6_only_is_named_as_such() {
     let world = World::new();
     let server = r#"

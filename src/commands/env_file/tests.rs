@@ -79,7 +79,7 @@ fn exported_text_has_the_form_that_its_readers_expect() {
 
 #[test]
 fn an_env_file_is_read_with_comments_blank_lines_and_export() {
-    let text = "\u{feff}# comment\r\n\r\n  A=1\r\nexport B=two words  # comment\n\n\texport\tC = 'x' # y\n#D=4\n\
+    let text = "# comment\r\n\r\n  A=1\r\nexport B=two words  # comment\n\n\texport\tC = 'x' # y\n#D=4\n\
                 export=5\nexport2=6\nE=\nA=7";
     let expected = [("A", "7"), ("B", "two words"), ("C", "x"), ("E", ""), ("export", "5"), ("export2", "6")];
     assert_eq!(read(text), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));

@@ -41,7 +41,7 @@ struct Instruction {
 
 impl Dockerfile {
     pub(super) fn parse(name: &str, text: &str) -> Self {
-        let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n");
+        let text = text.replace("\r\n", "\n");
         let escape = escape_character(&text);
         let mut parsed =
             Self { name: name.to_owned(), text: String::new(), instructions: Vec::new(), open_heredoc: None };
@@ -422,7 +422,7 @@ mod tests {
         }
         let heredoc = "FROM a\nRUN <<E\nCOPY --link x y\nE\n";
         assert_eq!(Dockerfile::parse("x", heredoc).text(), heredoc);
-        let windows = Dockerfile::parse("x", "\u{feff}# escape=`\r\nFROM a\r\nCOPY --link c:\\x `\r\n  y\r\n");
+        let windows = Dockerfile::parse("x", "# escape=`\r\nFROM a\r\nCOPY --link c:\\x `\r\n  y\r\n");
         assert_eq!(windows.text(), "# escape=`\nFROM a\nCOPY c:\\x `\n  y\n");
     }
 

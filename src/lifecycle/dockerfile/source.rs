@@ -8,6 +8,7 @@ use crate::lifecycle::{
     failure::Failure,
     files,
     protocol::{DockerfileRequest, Phase},
+    text_files,
 };
 
 /// Largest Dockerfile, in bytes.
@@ -39,6 +40,9 @@ impl Source {
         let copy = dirs.tmp.join("Dockerfile");
         fs::write(&copy, dockerfile.text()).map_err(Failure::io(Phase::Prepare, "write", &copy))?;
         let ignore_file = dirs.workspace.join(format!("{}.dockerignore", request.dockerfile));
+        for file in [&ignore_file, &dirs.workspace.join(".dockerignore")] {
+            text_files::rewrite_as_utf8(file).map_err(Failure::io(Phase::Prepare, "rewrite", file))?;
+        }
         Ok(Self { dockerfile, path: copy, ignore_file: Some(ignore_file).filter(|path| path.is_file()) })
     }
 }

@@ -15,6 +15,27 @@ use self::{pattern::Log, rules::Rules};
 use super::answer::{Refusal, no, wrong};
 use crate::model::Line;
 
+/// Rules that a caller has as text: they say in one sentence why a program failed.
+pub struct FailureRules(Rules);
+
+impl FailureRules {
+    /// Parses rules (`docs/buildpacks.md`, "Explain a failure").
+    ///
+    /// # Errors
+    /// The text is no valid file of rules; the message is one line.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        file::parse(text).map(Self)
+    }
+
+    /// The sentence of the first rule that fits the lines; `None` if none does.
+    #[must_use]
+    pub fn explain(&self, lines: &[String], variables: &[(&str, &str)]) -> Option<String> {
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let explanation = self.0.explain(&Log::new(lines.join("\n").as_bytes()), &variables)?;
+        Some(Line::sanitize(&explanation.sentence))
+    }
+}
+
 /// What the verb prints, and the status that it exits with.
 pub(super) struct Explained {
     pub(super) text: String,

@@ -15,6 +15,7 @@ fn built_in() -> Vec<PathBuf> {
         let several = fs::read_dir(buildpack.join("rules")).into_iter().flatten();
         found.extend(several.map(|entry| entry.unwrap().path()));
     }
+    found.push(repository().join("src/instances/start_failures.toml"));
     found.sort();
     found
 }
