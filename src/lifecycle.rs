@@ -37,6 +37,7 @@ mod sbom;
 mod shells;
 mod source;
 mod text_files;
+mod waiting;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 

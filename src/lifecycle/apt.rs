@@ -8,16 +8,18 @@ mod sources;
 use std::{
     collections::BTreeSet,
     fs,
+    io::{self, Write as _},
     os::unix::fs::symlink,
     path::{Component, Path, PathBuf},
     process::Command,
+    time::Instant,
 };
 
 use self::{
     alternatives::Alternatives,
     client::{Apt, output_of},
 };
-use super::{checksum::Checksum, downloads, files};
+use super::{checksum::Checksum, downloads, files, waiting};
 use crate::model::Line;
 
 pub use self::client::RUN_PACKAGES;
@@ -49,10 +51,19 @@ pub(super) fn unpack(tmp: &Path, layer: &Path, image: Image, request: Request<'_
     let listed = apt.run("apt-get", image, &arguments)?;
     let mut alternatives = Alternatives::default();
     fs::create_dir_all(layer).map_err(|e| format!("cannot make {}: {e}", layer.display()))?;
-    let failed = |e: std::io::Error| format!("cannot tidy {}: {e}", layer.display());
+    let failed = |e: io::Error| format!("cannot tidy {}: {e}", layer.display());
     let mut unpacked = Vec::new();
-    for archive in listed.lines().filter_map(Archive::parse) {
-        let archive = archive?;
+    let archives = listed.lines().filter_map(Archive::parse).collect::<Result<Vec<_>, _>>()?;
+    let (count, total) = (archives.len(), archives.iter().map(|archive| archive.size).sum());
+    let begun = Instant::now();
+    let (mut shown, mut done) = (begun, 0);
+    for (number, archive) in archives.into_iter().enumerate() {
+        if shown.elapsed() >= waiting::EVERY {
+            let so_far = format!("Debian packages: {number} of {count}, {}", waiting::size(done, Some(total)));
+            let _ = writeln!(io::stderr(), "{}", waiting::line(&so_far, begun.elapsed()));
+            shown = Instant::now();
+        }
+        done += archive.size;
         let file = apt.dir.join("package.deb");
         downloads::fetch(&archive.url, &archive.checksum, &file, tmp)?;
         let output = Command::new("dpkg-deb").arg("--extract").arg(&file).arg(layer).output();
@@ -114,6 +125,8 @@ struct Archive {
     url: String,
     /// `package version`
     name: String,
+    /// In bytes.
+    size: u64,
     checksum: Checksum,
 }
 
@@ -121,17 +134,18 @@ impl Archive {
     fn parse(line: &str) -> Option<Result<Self, String>> {
         let (url, rest) = line.strip_prefix('\'')?.split_once("' ")?;
         let words: Vec<&str> = rest.split(' ').collect();
-        let [file, _size, hash] = words[..] else { return None };
+        let [file, size, hash] = words[..] else { return None };
         let mut parts = file.trim_end_matches(".deb").split('_');
         let name = format!("{} {}", parts.next()?, parts.next()?.replace("%3a", ":"));
+        let size = size.parse().unwrap_or(0);
         let checksum =
             hash.strip_prefix("SHA256:").ok_or_else(|| format!("apt has no SHA-256 of {}", Line::excerpt(file)));
-        Some(checksum.and_then(str::parse).map(|checksum| Self { url: url.to_owned(), name, checksum }))
+        Some(checksum.and_then(str::parse).map(|checksum| Self { url: url.to_owned(), name, size, checksum }))
     }
 }
 
 /// Makes absolute links relative if their targets are in the layer.
-fn relocate_links(root: &Path, folder: &Path) -> std::io::Result<()> {
+fn relocate_links(root: &Path, folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let (path, kind) = (entry.path(), entry.file_type()?);

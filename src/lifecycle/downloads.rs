@@ -10,7 +10,7 @@ use std::{
 
 use sha2::Digest as _;
 
-use super::{checksum::Checksum, dirs::Dirs, files, output::Output, protocol::BlobHeader};
+use super::{checksum::Checksum, dirs::Dirs, files, output::Output, protocol::BlobHeader, waiting};
 use crate::model::Digest;
 
 /// Folder of the shared downloads in a build container; it is read-only.
@@ -27,7 +27,14 @@ pub(super) fn fetch(url: &str, checksum: &Checksum, file: &Path, tmp: &Path) -> 
     }
     let mut command = Command::new("curl");
     command.args(["--fail", "--location", "--silent", "--show-error", "--retry", "2", "--output"]).arg(file);
-    let output = command.args(["--", url]).output().map_err(|e| format!("cannot run curl: {e}"))?;
+    let headers = tmp.join("headers");
+    command.arg("--dump-header").arg(&headers).args(["--", url]);
+    let name = url.rsplit('/').next().unwrap_or_default();
+    let so_far = || {
+        let size = fs::metadata(file).map_or(0, |found| found.len());
+        format!("Downloading {name}: {}", waiting::size(size, content_length(&headers)))
+    };
+    let output = waiting::shown(so_far, || command.output()).map_err(|e| format!("cannot run curl: {e}"))?;
     if !output.status.success() {
         let _ = fs::remove_file(file);
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -45,6 +52,14 @@ pub(super) fn fetch(url: &str, checksum: &Checksum, file: &Path, tmp: &Path) -> 
     let offered = tmp.join(OFFERED);
     let _ = fs::create_dir_all(&offered).and_then(|()| fs::copy(file, offered.join(checksum.to_string())));
     Ok(())
+}
+
+/// Size of what is being downloaded, by the headers of the last response so far.
+fn content_length(headers: &Path) -> Option<u64> {
+    let text = fs::read_to_string(headers).ok()?;
+    let lines = text.lines().rev().filter_map(|line| line.split_once(':'));
+    let mut lengths = lines.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    lengths.next()?.1.trim().parse().ok()
 }
 
 /// Sends the downloads that this build offers to the server.

@@ -8,7 +8,9 @@ mod files;
 mod languages;
 mod layers;
 mod options;
+mod pattern;
 mod processes;
+mod progress;
 mod versions;
 
 use std::{
@@ -67,6 +69,7 @@ fn answer(words: &[&str]) -> Answer {
             languages::requires(std::env::var_os("CNB_BUILD_PLAN_PATH").map(PathBuf::from), name, options)
         }
         ["web-of", options @ ..] => processes::web_of(options),
+        ["progress", words @ ..] => progress::progress(words),
         ["programs", layers, web, names @ ..] => processes::programs(Path::new(layers), web, names),
         ["step", text @ ..] => Ok(Line::Step(text.join(" ")).to_string()),
         ["header", text @ ..] => Ok(Line::Header(text.join(" ")).to_string()),

@@ -3,7 +3,6 @@
 
 mod check;
 mod file;
-mod pattern;
 #[cfg(test)]
 mod properties;
 mod rules;
@@ -11,8 +10,11 @@ mod sentence;
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use self::{pattern::Log, rules::Rules};
-use super::answer::{Refusal, no, wrong};
+use self::rules::Rules;
+use super::{
+    answer::{Refusal, no, wrong},
+    pattern::Log,
+};
 use crate::model::Line;
 
 /// Rules that a caller has as text: they say in one sentence why a program failed.

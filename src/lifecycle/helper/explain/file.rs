@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use serde::Deserialize;
 
 use super::{
-    pattern::{Log, Pattern},
+    super::pattern::{Log, Pattern},
     rules::{Example, Rule, Rules},
     sentence::{Reference, Sentence},
 };

@@ -1,6 +1,6 @@
 use super::{
+    super::pattern::{Log, Pattern},
     file,
-    pattern::{Log, Pattern},
     sentence::Sentence,
 };
 use crate::properties::{assert_message, bytes_near, check, check_one_in, text_near};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    pattern::{Found, Log, Pattern},
+    super::pattern::{Found, Log, Pattern},
     sentence::{Filter, Reference, Sentence},
 };
 
