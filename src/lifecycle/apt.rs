@@ -58,7 +58,7 @@ pub(super) fn unpack(tmp: &Path, layer: &Path, image: Image, request: Request<'_
     let begun = Instant::now();
     let (mut shown, mut done) = (begun, 0);
     for (number, archive) in archives.into_iter().enumerate() {
-        if shown.elapsed() >= waiting::EVERY {
+        if shown.elapsed() >= waiting::period(waiting::EVERY, begun.elapsed()) {
             let so_far = format!("Debian packages: {number} of {count}, {}", waiting::size(done, Some(total)));
             let _ = writeln!(io::stderr(), "{}", waiting::line(&so_far, begun.elapsed()));
             shown = Instant::now();

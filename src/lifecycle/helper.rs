@@ -1,12 +1,15 @@
 //! `bp`, the helper for buildpacks in shell: does what shell does badly. `docs/buildpacks.md` describes its verbs.
 
 mod answer;
+mod apt_env;
 mod debian;
 mod documents;
+mod elf;
 mod explain;
 mod files;
 mod languages;
 mod layers;
+mod libraries;
 mod options;
 mod pattern;
 mod processes;
@@ -58,6 +61,8 @@ fn answer(words: &[&str]) -> Answer {
         ["yaml", file, key, default @ ..] => value(Syntax::Yaml, file, key, default.first()),
         ["fetch", url, checksum, file] => files::fetch(url, checksum, file),
         ["apt", words @ ..] => debian::apt(words),
+        ["apt-env", layers, name, options @ ..] => apt_env::apt_env(Path::new(layers), name, options),
+        ["libraries", words @ ..] => libraries::libraries(words),
         ["semver-max", range] => versions::semver_max(range),
         ["layer", layers, name, options @ ..] => layers::layer(Path::new(layers), name, options),
         ["env", layers, name, options @ ..] => layers::env(Path::new(layers), name, options),

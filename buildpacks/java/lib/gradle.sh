@@ -72,7 +72,9 @@ gradle() {
   mapfile -t options < <(printf '%s\n' "${jvm[@]}" | grep '^-D')
   GRADLE_USER_HOME=$layers/gradle-home GRADLE_OPTS="${jvm[*]} ${GRADLE_OPTS:-}" "$gradle" --no-daemon --console=plain --init-script "$here/lib/init.gradle" \
     "-Dorg.gradle.jvmargs=${jvm[*]}" "${options[@]}" "-Dpaas.java=$major" -Porg.gradle.java.installations.auto-download=false "$@" 2>&1 | tee "$log" |
-    sed --unbuffered -nE 's,'"$PWD"'/,,g; /^(e: |error: |.*\.(java|kt|kts|gradle):[0-9]+:|\* What went wrong|Execution failed|> (Could|No |Compil))/p'
+    bp progress --only '^(e: |error: |.*\.(java|kt|kts|gradle):[0-9]+:|\* What went wrong|Execution failed|> (Could|No |Compil))' \
+      --show '^Download(?:ing)? .*/([^/ ]+)' --show '^> Task (:[^ ]+)' "Running Gradle" |
+    sed --unbuffered -E 's,'"$PWD"'/,,g'
   return "${PIPESTATUS[0]}"
 }
 

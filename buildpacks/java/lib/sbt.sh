@@ -17,7 +17,9 @@ sbt() {
   java "${jvm[@]}" -Xss4m "${options[@]}" "${more[@]}" -Dsbt.boot.directory="$layers/sbt/boot" -Dsbt.global.base="$layers/sbt/global" \
     -Dsbt.ivy.home="$layers/sbt/ivy" -Dsbt.coursier.home="$layers/sbt/coursier" -Dsbt.version="$sbt_version" -Dsbt.ci=true \
     -Dsbt.supershell=false -Dsbt.color=false -Dsbt.server.autostart=false -jar "$layers/sbt/sbt-launch.jar" "$@" 2>&1 | tee "$log" |
-    sed --unbuffered -nE 's,'"$PWD"'/,,g; /stack trace is suppressed|Total time:|^\[error\] +at /d; /^\[error\]/p; s/^\[info\] (compiling .*) to .*/       \1/p'
+    bp progress --only '^\[error\]' --only '^\[info\] compiling .* to ' --hide 'stack trace is suppressed|Total time:|^\[error\] +at ' \
+      --show '/([^/ ]+\.(?:jar|pom))' --show '^\[info\] (.*)' "Running sbt" |
+    sed --unbuffered -E 's,'"$PWD"'/,,g; s/^\[info\] (compiling .*) to .*/       \1/'
   return "${PIPESTATUS[0]}"
 }
 

@@ -8,15 +8,17 @@ newest_java=25
 # `17<TAB>pom.xml: java.version<TAB>compile`; nothing if it asks for none.
 asked_java() {
   local line file files
-  if [ -f system.properties ] && line=$(sed -nE 's/^[[:space:]]*java\.runtime\.version[[:space:]]*[=:][[:space:]]*(.*)/\1/p' system.properties | tail -n 1 | tr -d '[:space:]') &&
+  if [ -f system.properties ] && line=$(sed -nE 's/^[[:space:]]*java\.runtime\.version[[:space:]]*[=:][[:space:]]*(.*)/\1/p' system.properties | tail -n 1 | tr -d "[:space:]\"'") &&
     [ -n "$line" ]; then
     printf '%s\tsystem.properties: java.runtime.version=%s\trun\n' "$line" "$line"
-  elif [ -f .java-version ] && line=$(grep -m 1 . .java-version | tr -d '[:space:]') && [ -n "$line" ]; then
+  elif [ -f .java-version ] && line=$(sed -E 's/#.*//; /^[[:space:]]*$/d' .java-version | head -n 1 | tr -d "[:space:]\"'") && [ -n "$line" ]; then
     printf '%s\t.java-version: %s\trun\n' "$line" "$line"
-  elif [ -f .sdkmanrc ] && line=$(sed -nE 's/^java=(.*)/\1/p' .sdkmanrc | tr -d '[:space:]') && [ -n "$line" ]; then
+  elif [ -f .sdkmanrc ] && line=$(sed -nE 's/^[[:space:]]*java[[:space:]]*=([^#]*).*/\1/p' .sdkmanrc | tail -n 1 | tr -d "[:space:]\"'") && [ -n "$line" ]; then
     printf '%s\t.sdkmanrc: java=%s\trun\n' "$line" "$line"
-  elif [ -f .tool-versions ] && line=$(awk '$1 == "java" { print $2; exit }' .tool-versions) && [ -n "$line" ]; then
+  elif [ -f .tool-versions ] && line=$(awk '$1 == "java" { print $2; exit }' .tool-versions | tr -d '\r') && [ -n "$line" ]; then
     printf '%s\t.tool-versions: java %s\trun\n' "$line" "$line"
+  elif [ -f mise.toml ] && line=$(bp toml mise.toml tools.java "" 2>/dev/null) && [ -n "$line" ]; then
+    printf '%s\tmise.toml: java %s\trun\n' "$line" "$line"
   elif [ "$tool" = maven ]; then
     sed -n 's/^java\t//p' "$work/pom"
   elif [ "$tool" = gradle ]; then
@@ -25,6 +27,7 @@ asked_java() {
     for file in "${files[@]}"; do
       [ -f "$file" ] || continue
       line=$(sed -nE 's/.*(JavaLanguageVersion\.of|jvmToolchain)[ (=]+([0-9]+).*/\2/p' "$file" | head -n 1)
+      if [ -z "$line" ]; then line=$(toolchain_by_name "$file"); fi
       if [ -n "$line" ]; then
         printf '%s\t%s: toolchain %s\trun\n' "$line" "$file" "$line"
         return
@@ -40,6 +43,20 @@ asked_java() {
       fi
     done
   fi
+}
+
+# $1: a build file of Gradle. Prints the version of its toolchain if it has a name there, in gradle.properties or in a version catalog
+# (`JavaLanguageVersion.of(libs.versions.java.get())`), or else a warning.
+toolchain_by_name() {
+  local expression name version
+  expression=$(sed -nE 's/.*(JavaLanguageVersion\.of|jvmToolchain)[ (=]+([^0-9){ ].*)/\2/p' "$1" | head -n 1)
+  if [ -z "$expression" ]; then return; fi
+  while read -r name; do
+    version=$(sed -nE "s/^[[:space:]]*(val |def |ext\\.|const val )?[\"']?${name//[.]/[-._]}[\"']?[[:space:]]*=[[:space:]]*[\"']?([0-9]+).*/\\2/p" \
+      gradle.properties gradle/libs.versions.toml "$1" 2>/dev/null | head -n 1)
+    if [ -n "$version" ]; then echo "$version" && return; fi
+  done < <(grep -oE "[A-Za-z][A-Za-z0-9_.-]*" <<<"$expression" | sed -E 's/^libs\.versions\.//; s/\.(get|toInt|asInt|toInteger)$//')
+  bp trouble "$1: the version of the toolchain (${expression%%)*}) is not read, since it is no number: write java.runtime.version=21, or another, into system.properties" >&2
 }
 
 # Sets major and why. Ends the build if the version asked for is newer than any available one.

@@ -14,7 +14,8 @@ collect_static() {
   # Settings often require config vars, which builds do not see; their values make no difference to static files.
   local values=() names=() name
   for name in SECRET_KEY DJANGO_SECRET_KEY; do
-    if [ -z "${!name:-}" ]; then values+=("$name=only-for-collectstatic"); fi
+    # Settings may check that a key is long and made of many characters.
+    if [ -z "${!name:-}" ]; then values+=("$name=only-for-collectstatic-bcdfghjkmpqruvwxyzBCDFGHJKLMNPQRSTVWXYZ0123456789"); fi
   done
   if [ -z "${DATABASE_URL:-}" ]; then values+=("DATABASE_URL=sqlite:///:memory:"); fi
   bp step "Collecting Django's static files"
@@ -35,7 +36,12 @@ collect_static() {
 
 # $1: a variable that was missed, or nothing. Ends the build.
 not_collected() {
+  local stand_ins=("${values[@]%%=*}") refused=() name
+  for name in "${stand_ins[@]}"; do
+    if grep -qw -- "$name" "$log"; then refused+=("$name"); fi
+  done
   tail -n 15 "$log"
-  bp explain "$log" "$here/rules/collectstatic.toml" "source=${source:-}" "variable=$1"
+  bp explain "$log" "$here/rules/collectstatic.toml" "source=${source:-}" "variable=$1" "refused=$(list_words "${refused[@]}")" \
+    "stand_ins=$(list_words "${stand_ins[@]}")"
   exit 1
 }

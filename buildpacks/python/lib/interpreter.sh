@@ -22,8 +22,7 @@ debian_python() {
     return
   fi
   bp detail "Installing Python from Debian 12"
-  if ! bp apt "$layers" python --run --suite=bookworm python3.11 >"$log" 2>&1; then
-    cat "$log"
+  if ! bp apt "$layers" python --run --suite=bookworm python3.11 >"$log"; then
     rm -rf "$layers/python" "$layers/python.toml"
     python_key=
     return 1
@@ -34,12 +33,15 @@ debian_python() {
 
 # Installs the headers of Debian 12's Python, for packages that are compiled. They are in no image.
 debian_headers() {
-  if [ "$(bp layer "$layers" headers --cache --key "$python_key")" = remake ]; then
-    bp apt "$layers" headers --build --suite=bookworm libpython3.11-dev >"$log" 2>&1 ||
-      { cat "$log" && fail "the headers of Python 3.11 cannot be downloaded: the lines above say why; push again"; }
-    find "$layers/headers/usr" -mindepth 1 -maxdepth 1 ! -name include -exec rm -rf {} +
+  if [ "$(bp layer "$layers" headers --cache --key "2 $python_key")" = remake ]; then
+    bp apt "$layers" headers --build --suite=bookworm libpython3.11-dev >"$log" ||
+      fail "the headers of Python 3.11 cannot be downloaded: the lines above say why; push again"
+    find "$layers/headers/usr" \( -name '*.a' -o -path '*/usr/share' -o -path '*/usr/bin' \) -prune -exec rm -rf {} +
   fi
   export CPATH=$layers/headers/usr/include/python3.11:$layers/headers/usr/include${CPATH:+:$CPATH}
+  # Programs such as uwsgi link to Python itself.
+  python_libraries=$layers/headers/usr/lib/$(uname -m)-linux-gnu
+  export LIBRARY_PATH=$python_libraries${LIBRARY_PATH:+:$LIBRARY_PATH}
 }
 
 # Prints the versions that uv can download, the newest patch of each, newest first.
@@ -54,7 +56,9 @@ uv_python() {
   if [ "$(bp layer "$layers" python --launch --build --cache --key "$python_key")" = remake ]; then
     bp detail "Downloading Python $1"
     # uv writes the folder into Python's own settings, so it has to be the final one.
-    if ! UV_PYTHON_DOWNLOADS=manual UV_HTTP_RETRIES=${UV_HTTP_RETRIES:-1} uv python install --quiet --no-bin --install-dir "$dir" "$1" >"$log" 2>&1; then
+    if ! UV_PYTHON_DOWNLOADS=manual UV_HTTP_RETRIES=${UV_HTTP_RETRIES:-1} timeout 300 uv python install --no-bin \
+      --install-dir "$dir" "$1" 2>&1 | tee "$log" | bp progress --hide . --show 'Downloading .*' "Downloading Python $1"; then
+      download_error=$(sed -nE 's/^ *([Cc]aused by|cause): //p' "$log" | tail -n 1)
       rm -rf "$dir" "$layers/python.toml"
       return 1
     fi
@@ -63,4 +67,5 @@ uv_python() {
     tidy_python
   fi
   python=$(echo "$dir"/cpython-*/bin/"python${1%.*}")
+  python_libraries=${python%/bin/*}/lib
 }

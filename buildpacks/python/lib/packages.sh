@@ -48,6 +48,7 @@ choose_manager() {
     source=setup.py manager=pyproject
   else
     source='' manager=none
+    look_elsewhere
   fi
   local unlocked=$manager
   if [ "$manager" = pyproject ] && [ -n "$(project tool.poetry)" ]; then unlocked=poetry; fi
@@ -61,6 +62,29 @@ choose_manager() {
       bp trouble "there is no $unlocked.lock: run $unlocked lock and commit it, so that every build installs the same versions"
       ;;
   esac
+}
+
+# Ends the build if files with other names than requirements.txt name the app's packages; warns if they are in another folder.
+look_elsewhere() {
+  local file beside=()
+  for file in requirements/*.txt requirements[-_.]*.txt *[-_.]requirements.txt requirements.in requirements/*.in requirements.lock reqs.txt; do
+    if [ -s "$file" ] && [[ ! $file =~ (dev|test|lint|docs?|ci|local|tools?|typing|mypy|style|bench|example) ]]; then beside+=("$file"); fi
+  done
+  file=${beside[0]:-}
+  if [ -n "$file" ]; then
+    for file in "${beside[@]}"; do
+      if [[ $file =~ (prod|deploy|heroku|live|release) ]]; then break; fi
+      file=${beside[0]}
+    done
+    fail "there is no requirements.txt, so nothing is installed: add one with the line -r $file, or the file that has the app's packages (there is: ${beside[*]})"
+  fi
+  for file in */requirements.txt */pyproject.toml */Pipfile; do
+    if [ -s "$file" ]; then beside+=("$file"); fi
+  done
+  file=${beside[0]:-}
+  if [ -n "$file" ]; then
+    bp trouble "no packages are installed, since the app's folder names none, only ${beside[*]}: deploy that folder (builds:set APP dir ${file%/*}), or add a requirements.txt"
+  fi
 }
 
 # Whether the app itself is installed as a package: only then its commands exist.
@@ -131,13 +155,27 @@ need_tool() {
 
 # $@: arguments of uv. Runs it for the virtual environment and shows its output without progress lines. Ends the build if it fails.
 run_uv() {
-  VIRTUAL_ENV=$venv uv "$@" 2>&1 | tee "$log" | sed -uE '/^(Using Python|Using CPython|Audited|Uninstalled|Prepared|Resolved|Building |   Building |      Built |Downloading| Downloading| *Downloaded)/d; /^ [+~-] /d; s/^Installed .*/       &/' ||
+  VIRTUAL_ENV=$venv uv "$@" 2>&1 | tee "$log" |
+    bp progress --hide '^ *(Using Python|Using CPython|Audited|Uninstalled|Prepared|Resolved|Building|Built|Downloading|Downloaded) ' --hide '^ [+~-] ' \
+      --show '^ *((Resolved|Prepared) [0-9]+ packages?|(Building|Built|Downloading|Downloaded) .*)' "Installing the packages" ||
     explain
 }
 
 # $1: the file that the lock file belongs to, $2: the command that updates it. Ends the build.
 out_of_date() {
   fail "$source does not match $1: run $2 and commit $source"
+}
+
+# Ends the build if pdm.lock, which `pdm lock --check` refuses, would make another app than the one that pyproject.toml describes; warns
+# if it only lacks what is not installed, as pdm sync and pdm install --frozen-lockfile do.
+judge_pdm_lock() {
+  local missed
+  if ! grep -q "hash doesn't match" "$log"; then
+    cat "$log"
+    fail "pdm cannot read pdm.lock (it may be of a newer pdm): the lines above say why; run pdm lock and commit pdm.lock"
+  fi
+  missed=$(/usr/bin/python3 -I "$here/lib/pdm_lock.py" 2>&1) || fail "pdm.lock does not match pyproject.toml ($missed): run pdm lock and commit pdm.lock"
+  bp trouble "pyproject.toml has changed since pdm.lock was written: the packages are installed as they are locked; run pdm lock and commit pdm.lock"
 }
 
 # Installs the packages into $venv.
@@ -155,7 +193,7 @@ install_packages() {
       ;;
     poetry)
       need_tool poetry
-      POETRY_CACHE_DIR=$wanted/cache poetry export --no-interaction --only main -o "$exported" >"$log" 2>&1 || {
+      POETRY_CACHE_DIR=$wanted/cache poetry export --no-interaction --with-credentials --only main -o "$exported" >"$log" 2>&1 || {
         grep -qE 'changed significantly|not up to date|poetry lock' "$log" && out_of_date pyproject.toml "poetry lock"
         cat "$log" && fail "poetry cannot read poetry.lock: the lines above say why; run poetry check --lock on your machine"
       }
@@ -164,7 +202,7 @@ install_packages() {
     pdm)
       need_tool pdm
       export PDM_CHECK_UPDATE=0 PDM_CACHE_DIR=$wanted/cache PDM_LOG_DIR=$wanted PDM_IGNORE_SAVED_PYTHON=1
-      VIRTUAL_ENV=$venv pdm lock --check --quiet >"$log" 2>&1 || out_of_date pyproject.toml "pdm lock"
+      VIRTUAL_ENV=$venv pdm lock --check >"$log" 2>&1 || judge_pdm_lock
       VIRTUAL_ENV=$venv pdm export --prod -f requirements -o "$exported" >"$log" 2>&1 || {
         cat "$log" && fail "pdm cannot read pdm.lock: the lines above say why; run pdm lock --check on your machine"
       }

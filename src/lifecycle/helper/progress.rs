@@ -77,6 +77,8 @@ struct Progress {
     what: String,
     every: Duration,
     hide: Vec<Pattern>,
+    /// If there are any, other lines are hidden.
+    only: Vec<Pattern>,
     count: Option<Pattern>,
     of: Option<u64>,
     show: Vec<Pattern>,
@@ -90,6 +92,7 @@ impl Progress {
             what: String::new(),
             every: waiting::EVERY,
             hide: Vec::new(),
+            only: Vec::new(),
             count: None,
             of: None,
             show: Vec::new(),
@@ -101,6 +104,7 @@ impl Progress {
             let mut value = || words.next().copied().ok_or_else(|| format!("{word} needs a value"));
             match *word {
                 "--hide" => progress.hide.push(Pattern::parse(value()?)?),
+                "--only" => progress.only.push(Pattern::parse(value()?)?),
                 "--count" => progress.count = Some(Pattern::parse(value()?)?),
                 "--show" => progress.show.push(Pattern::parse(value()?)?),
                 // Without a number, such as that of a file that is missing, the total is unknown.
@@ -124,7 +128,8 @@ impl Progress {
         let begun = Instant::now();
         let mut quiet_since = begun;
         loop {
-            match from.recv_timeout(self.every.saturating_sub(quiet_since.elapsed())) {
+            let every = waiting::period(self.every, begun.elapsed());
+            match from.recv_timeout(every.saturating_sub(quiet_since.elapsed())) {
                 Ok(printed) => {
                     if let Some(mut line) = self.passed(printed) {
                         line.push(b'\n');
@@ -136,7 +141,7 @@ impl Progress {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
-            if quiet_since.elapsed() >= self.every {
+            if quiet_since.elapsed() >= every {
                 writeln!(to, "{}", waiting::line(&self.so_far(), begun.elapsed()))?;
                 to.flush()?;
                 quiet_since = Instant::now();
@@ -157,7 +162,8 @@ impl Progress {
         if let Some(found) = self.show.iter().find_map(|show| show.find(&log)) {
             self.newest = found.it;
         }
-        (whole && self.hide.iter().all(|hide| hide.find(&log).is_none())).then_some(line)
+        let fits = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.find(&log).is_some());
+        (whole && !fits(&self.hide) && (self.only.is_empty() || fits(&self.only))).then_some(line)
     }
 
     fn so_far(&self) -> String {
@@ -196,6 +202,11 @@ mod tests {
         let passed: Vec<_> = printed.into_iter().filter_map(|line| progress.passed(line)).collect();
         assert_eq!(passed, [b"warning: unused".to_vec()]);
         assert_eq!(progress.so_far(), "Compiling crates: 2 of 340, b v2.0 (path)");
+
+        let mut progress = Progress::parse(&["--only", "ERROR|done", "--hide", "ERROR *$", "Building"]).unwrap();
+        let passed: Vec<_> =
+            lines(b"info\nERROR \nERROR no\ndone\n").into_iter().filter_map(|line| progress.passed(line)).collect();
+        assert_eq!(passed, [b"ERROR no".to_vec(), b"done".to_vec()]);
     }
 
     #[test]
