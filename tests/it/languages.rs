@@ -265,3 +265,33 @@ languages! {
     shell: "shell",
     static_sites: "static",
 }
+
+/// A version of Python is read in each form in which tools write it; text that names none is told apart.
+#[test]
+fn versions_of_python_are_read_as_tools_write_them() {
+    let range = |file: &str, text: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(file), text).unwrap();
+        let script = repository_root().join("buildpacks/python/lib/versions.py");
+        let mut python = Command::new("python3");
+        let output = run(python.arg("-I").arg(script).arg("asked").current_dir(dir.path())).success();
+        let ranges: Vec<_> = output.out.lines().filter_map(|line| line.split('\t').nth(2)).collect();
+        ranges.join(" ")
+    };
+    for text in ["3.11.x", "3.11.*", "\"3.11\"", "python-3.11.x", "python3.11", "cpython@3.11.4\r\n", "# why\n3.11 # this\n"] {
+        assert_eq!(range(".python-version", text), "==3.11.*", "{text:?}");
+    }
+    assert_eq!(range(".python-version", ">=3.11,<3.12\n"), ">=3.11,<3.12");
+    assert_eq!(range(".python-version", "~=3.11"), ">=3.11,<4");
+    assert_eq!(range(".python-version", "3.12\n3.11\n"), "==3.12.* ==3.11.*");
+    assert_eq!(range("runtime.txt", "python-3.11.x\n"), "==3.11.*");
+    assert_eq!(range(".tool-versions", "nodejs 22\r\npython 3.11.9 3.10.1\r\n"), "==3.11.* ==3.10.*");
+    assert_eq!(range("mise.toml", "[tools]\npython = [\"3.12\", \"3.11\"]\n"), "==3.12.* ==3.11.*");
+    assert_eq!(range("Pipfile", "[requires]\npython_version = \"3.11.*\"\n"), "==3.11.*");
+    for text in ["shop-env", "pypy3.10", "3.11-slim", "3.11.4+gc", ">=", "nodejs-20"] {
+        assert_eq!(range(".python-version", text), "-", "{text:?}");
+    }
+    for text in ["", "# none\n", "\r\n"] {
+        assert_eq!(range(".python-version", text), "", "{text:?}");
+    }
+}

@@ -46,7 +46,7 @@ get_gradle() {
     if [[ $url != *:* ]]; then
       cp "gradle/wrapper/$url" "$archive" 2>"$log" || true
     else
-      curl -fsSL --retry 2 -o "$archive" "$url" 2>"$log" || true
+      download "$url" "$archive" "Gradle" || true
     fi
     if [ ! -s "$archive" ]; then
       rm -rf "$layers/gradle" "$layers/gradle.toml"

@@ -1,6 +1,15 @@
 # shellcheck shell=bash
 # Debian's JDK and Maven for the build, and the Java runtime made from the JDK for the image.
 
+# $1: a URL, $2: a file, $3: what it is. Downloads it; if that fails, the file $log has the reason in its first line.
+download() {
+  if ! curl -fL --progress-bar --retry 2 -o "$2" "$1" 2>&1 | tee "$log" | bp progress --hide . --show '([0-9.]+%)' "Downloading $3"; then
+    tr '\r' '\n' <"$log" | grep '^curl:' >"$log.reason" || true
+    mv "$log.reason" "$log"
+    return 1
+  fi
+}
+
 # $1: 17, 21 or 25. Puts the JDK into a layer, unless it is up to date. Sets version, debian_version, JAVA_HOME and PATH.
 install_jdk() {
   local jdk=$layers/jdk found newest debian=$CNB_TARGET_DISTRO_VERSION older=()

@@ -23,7 +23,7 @@ choose_maven() {
   if [ "$(bp layer "$layers" maven --cache --key "1 $url")" = remake ]; then
     bp step "Downloading Maven ($url)"
     archive=$(mktemp) unpacked=$(mktemp -d) sum=$(wrapper distributionSha256Sum)
-    if ! curl -fsSL --retry 2 -o "$archive" "$url" 2>"$log"; then
+    if ! download "$url" "$archive" "Maven"; then
       rm -rf "$layers/maven" "$layers/maven.toml"
       bp trouble "the wrapper's Maven cannot be downloaded ($(head -n 1 "$log")): the app is built with Maven $(maven_version)"
       return

@@ -1,11 +1,12 @@
 # shellcheck shell=bash disable=SC2154
 # Django's static files.
 
-# Prints the variable that the settings missed, by what Python, django-environ or decouple said.
+# Prints the variable that the settings missed, by what Python, django-environ or decouple said. Django, whose settings fail, does not
+# find its command either.
 missed_variable() {
   sed -nE "s/^KeyError: '([A-Za-z0-9_]+)'\$/\1/p; s/.*[Ss]et the ([A-Z0-9_]+) environment variable.*/\1/p
     s/^(decouple\.)?UndefinedValueError: ([A-Z0-9_]+) not found.*/\2/p; s/.*[Ee]nvironment variable \"?'?([A-Z0-9_]+)\"?'? (is )?(not set|missing|required).*/\1/p" \
-    "$log" | head -n 1
+    "$log" | grep -vx collectstatic | head -n 1 || true
 }
 
 # $1: the path of manage.py. Collects the static files into STATIC_ROOT, unless DISABLE_COLLECTSTATIC is set.

@@ -28,7 +28,8 @@ def installed():
     """The names of the installed packages, normalised."""
     folder = os.path.join(VENV, "lib")
     names = set()
-    for python in os.listdir(folder):
+    # Libraries that packages link to are there, too.
+    for python in (name for name in os.listdir(folder) if name.startswith("python3")):
         packages = os.path.join(folder, python, "site-packages")
         for entry in os.listdir(packages):
             if entry.endswith(".dist-info"):
