@@ -22,7 +22,7 @@ asked_java() {
   elif [ "$tool" = maven ]; then
     sed -n 's/^java\t//p' "$work/pom"
   elif [ "$tool" = gradle ]; then
-    mapfile -t files < <(printf '%s\n' {,app/,server/,web/,buildSrc/}build.gradle{,.kts} gradle.properties "${build_files[@]#./}")
+    mapfile -t files < <(printf '%s\n' {,app/,server/,web/,buildSrc/}build.gradle{,.kts} gradle.properties "${build_files[@]#./}" | awk '!seen[$0]++')
     # A toolchain asks for exactly that version.
     for file in "${files[@]}"; do
       [ -f "$file" ] || continue
