@@ -61,7 +61,7 @@ maven() {
   MAVEN_OPTS="${jvm[*]} ${MAVEN_OPTS:-}" "$mvn" -B "${settings[@]}" "-Dmaven.repo.local=$layers/repository/all" "$@" 2>&1 | tee "$log" |
     bp progress --only '^\[(ERROR|FATAL)\]' --only '^\[INFO\] Building .+\[[0-9]+/[0-9]+\]$' \
       --hide '^\[ERROR\] *$|Help 1\]|Re-run Maven|full stack trace|re-run Maven|For more information|After correcting|mvn <args> -rf|^\[ERROR\] -> ' \
-      --count 'Downloaded from' --show 'Downloaded from [^:]+: .*/([^/]+\))' --show '^\[INFO\] --- ([^ ]+)' "Running Maven, packages downloaded" |
+      --count 'Downloaded from' --show 'Downloaded from [^ ]+ [^ ]*/([^/ ]+) ' --show '^\[INFO\] --- ([^ ]+)' "Running Maven, packages downloaded" |
     sed --unbuffered -E 's,'"$PWD"'/,,g; s/^\[INFO\] (Building .+)/       \1/'
   return "${PIPESTATUS[0]}"
 }

@@ -68,7 +68,7 @@ choose_manager() {
 look_elsewhere() {
   local file beside=()
   for file in requirements/*.txt requirements[-_.]*.txt *[-_.]requirements.txt requirements.in requirements/*.in requirements.lock reqs.txt; do
-    if [ -s "$file" ] && [[ ! $file =~ (dev|test|lint|docs?|ci|local|tools?|typing|mypy|style|bench|example) ]]; then beside+=("$file"); fi
+    if [ -s "$file" ] && [[ ! $file =~ (dev|test|lint|docs?|ci|local|tools?|typing|mypy|style|bench|example|extra|optional) ]]; then beside+=("$file"); fi
   done
   file=${beside[0]:-}
   if [ -n "$file" ]; then
