@@ -68,4 +68,5 @@ uv_python() {
   fi
   python=$(echo "$dir"/cpython-*/bin/"python${1%.*}")
   python_libraries=${python%/bin/*}/lib
+  export LIBRARY_PATH=$python_libraries${LIBRARY_PATH:+:$LIBRARY_PATH}
 }

@@ -78,6 +78,11 @@ look_elsewhere() {
     done
     fail "there is no requirements.txt, so nothing is installed: add one with the line -r $file, or the file that has the app's packages (there is: ${beside[*]})"
   fi
+  for file in environment.yml environment.yaml conda-lock.yml pixi.toml; do
+    if grep -qs 'dependencies' "$file"; then
+      fail "$file names the packages, and the build has no conda: write them into a requirements.txt, and Debian packages into an Aptfile"
+    fi
+  done
   for file in */requirements.txt */pyproject.toml */Pipfile; do
     if [ -s "$file" ]; then beside+=("$file"); fi
   done
