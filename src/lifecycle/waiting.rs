@@ -64,8 +64,8 @@ mod tests {
         assert_eq!(shown(150), "       Compiling crates (2 min 30 s)");
         assert_eq!(size(30_900_000, Some(67_100_000)), "30 of 68 MB");
         assert_eq!(size(30_900_000, None), "30 MB");
-        assert_eq!(period(EVERY, Duration::from_secs(60)), EVERY);
-        assert_eq!(period(EVERY, Duration::from_secs(600)), EVERY * 3);
+        assert_eq!(period(EVERY, Duration::from_mins(1)), EVERY);
+        assert_eq!(period(EVERY, Duration::from_mins(10)), EVERY * 3);
         assert_eq!(super::shown(|| panic!("nothing is shown of what is done at once"), || 7), 7);
     }
 }

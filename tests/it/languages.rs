@@ -278,7 +278,9 @@ fn versions_of_python_are_read_as_tools_write_them() {
         let ranges: Vec<_> = output.out.lines().filter_map(|line| line.split('\t').nth(2)).collect();
         ranges.join(" ")
     };
-    for text in ["3.11.x", "3.11.*", "\"3.11\"", "python-3.11.x", "python3.11", "cpython@3.11.4\r\n", "# why\n3.11 # this\n"] {
+    for text in
+        ["3.11.x", "3.11.*", "\"3.11\"", "python-3.11.x", "python3.11", "cpython@3.11.4\r\n", "# why\n3.11 # this\n"]
+    {
         assert_eq!(range(".python-version", text), "==3.11.*", "{text:?}");
     }
     assert_eq!(range(".python-version", ">=3.11,<3.12\n"), ">=3.11,<3.12");

@@ -50,7 +50,8 @@ pub(super) fn libraries(words: &[&str]) -> Answer {
     while let Some(word) = words.next() {
         match *word {
             "--from" => {
-                places.push(PathBuf::from(words.next().ok_or_else(|| wrong("bp libraries: --from DIR is missing"))?))
+                let place = words.next().ok_or_else(|| wrong("bp libraries: --from DIR is missing"))?;
+                places.push(PathBuf::from(place));
             }
             option if option.starts_with("--") => {
                 return Err(wrong(format!("bp libraries: there is no option {option}")));

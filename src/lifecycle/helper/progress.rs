@@ -25,8 +25,10 @@ pub(super) fn progress(words: &[&str]) -> Answer {
             let sender = sender;
             read(io::stdin().lock(), &sender);
         });
+        // Dropped here, so that the thread above ends.
+        let receiver = receiver;
         // A reader that has gone is the caller's business, as for any program in a pipe.
-        let _ = progress.pass_on(receiver, &mut io::stdout().lock());
+        let _ = progress.pass_on(&receiver, &mut io::stdout().lock());
     });
     Ok(String::new())
 }
@@ -124,7 +126,7 @@ impl Progress {
         if progress.what.is_empty() { Err("say WHAT is being done".to_owned()) } else { Ok(progress) }
     }
 
-    fn pass_on(&mut self, from: Receiver<Printed>, to: &mut impl Write) -> io::Result<()> {
+    fn pass_on(&mut self, from: &Receiver<Printed>, to: &mut impl Write) -> io::Result<()> {
         let begun = Instant::now();
         let mut quiet_since = begun;
         loop {
@@ -167,17 +169,13 @@ impl Progress {
     }
 
     fn so_far(&self) -> String {
-        let mut text = self.what.clone();
-        match (self.count.is_some(), self.of) {
-            (true, Some(total)) => text += &format!(": {} of {total}", self.counted.min(total)),
-            (true, None) => text += &format!(": {}", self.counted),
-            (false, _) => {}
-        }
-        if !self.newest.is_empty() {
-            text += if self.count.is_some() { ", " } else { ": " };
-            text += &self.newest;
-        }
-        text
+        let counted = match (self.count.is_some(), self.of) {
+            (true, Some(total)) => format!("{} of {total}", self.counted.min(total)),
+            (true, None) => self.counted.to_string(),
+            (false, _) => String::new(),
+        };
+        let known: Vec<_> = [counted, self.newest.clone()].into_iter().filter(|text| !text.is_empty()).collect();
+        if known.is_empty() { self.what.clone() } else { format!("{}: {}", self.what, known.join(", ")) }
     }
 }
 
@@ -228,7 +226,7 @@ mod tests {
         sender.send(Printed::Line(b"noise".to_vec())).unwrap();
         drop(sender);
         let mut output = Vec::new();
-        progress.pass_on(receiver, &mut output).unwrap();
+        progress.pass_on(&receiver, &mut output).unwrap();
         assert_eq!(String::from_utf8(output).unwrap(), "       Installing (0 s)\n");
     }
 
