@@ -10,6 +10,9 @@ mod files;
 mod languages;
 mod layers;
 mod libraries;
+mod named_version;
+mod nginx_types;
+mod node_program;
 mod options;
 mod pattern;
 mod processes;
@@ -63,6 +66,9 @@ fn answer(words: &[&str]) -> Answer {
         ["apt", words @ ..] => debian::apt(words),
         ["apt-env", layers, name, options @ ..] => apt_env::apt_env(Path::new(layers), name, options),
         ["libraries", words @ ..] => libraries::libraries(words),
+        ["named-version", words @ ..] => named_version::named_version(Path::new("."), words),
+        ["node-program"] => node_program::node_program(Path::new(".")),
+        ["nginx-types"] => Ok(nginx_types::nginx_types()),
         ["semver-max", range] => versions::semver_max(range),
         ["layer", layers, name, options @ ..] => layers::layer(Path::new(layers), name, options),
         ["env", layers, name, options @ ..] => layers::env(Path::new(layers), name, options),

@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use crate::support::{
     command::{CommandOutput, repository_root, run},
+    http::get_with_head,
     world::World,
 };
 
@@ -219,6 +220,46 @@ fn failures(language: &str) {
     for (number, failure) in failures.iter().enumerate() {
         eprintln!("{}", failure.name);
         fails(&world, &format!("failure-{number}"), failure);
+    }
+}
+
+/// Types of files, by ending, which are the same in every server.
+const FILE_TYPES: &[(&str, &str)] = &[
+    ("html", "text/html"),
+    ("css", "text/css"),
+    ("js", "text/javascript"),
+    ("mjs", "text/javascript"),
+    ("json", "application/json"),
+    ("webmanifest", "application/manifest+json"),
+    ("wasm", "application/wasm"),
+    ("svg", "image/svg+xml"),
+    ("avif", "image/avif"),
+    ("webp", "image/webp"),
+    ("woff2", "font/woff2"),
+    ("mp4", "video/mp4"),
+    ("pdf", "application/pdf"),
+    ("unknown", "application/octet-stream"),
+];
+
+/// A file has the same type whichever buildpack's server serves it.
+#[test]
+#[ignore = "slow: make test-all"]
+fn files_have_the_same_types_in_every_server() {
+    let world = World::new();
+    let names: Vec<String> = FILE_TYPES.iter().map(|(ending, _)| format!("file.{ending}")).collect();
+    for (app, page) in [("site", ("index.html", "Hello\n")), ("pages", ("index.php", "<?php echo 1;\n"))] {
+        let folder = world.repository(app, &[]);
+        let files: Vec<_> = names.iter().map(|name| (name.as_str(), "x\n")).chain([page]).collect();
+        world.commit(&folder, &files);
+        world.push(&folder).success();
+        for (name, (_, expected)) in names.iter().zip(FILE_TYPES) {
+            let (head, _) = get_with_head(&format!("{}/{name}", world.url(app).trim_end_matches('/'))).unwrap();
+            let line = head
+                .lines()
+                .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-type: ").map(str::to_owned));
+            let found = line.unwrap_or_else(|| panic!("{app}, {name}: {head}"));
+            assert_eq!(found.split(';').next(), Some(*expected), "{app}, {name}");
+        }
     }
 }
 

@@ -14,23 +14,40 @@ allows() {
 # Prints a version that the app asks for elsewhere than in a range, and where, with a tab between.
 named_php() {
   local line
-  if [ -f .php-version ] && line=$(grep -m 1 . .php-version | tr -d '[:space:]') && [ -n "$line" ]; then
-    printf '%s\t.php-version\n' "${line#php-}"
-  elif [ -f .tool-versions ] && line=$(awk '$1 == "php" { print $2; exit }' .tool-versions) && [ -n "$line" ]; then
-    printf '%s\t.tool-versions\n' "$line"
+  if line=$(bp named-version .php-version --tool php); then
+    echo "$line"
   elif [ -f composer.json ] && line=$(jq -r '.config.platform.php? // "" | strings' composer.json) && [ -n "$line" ]; then
     printf '%s\tconfig.platform.php in composer.json\n' "$line"
   fi
 }
 
+# $1: a number such as 8. Prints the newest series of it that this stack has and composer.json allows, or else the number.
+newest_allowed() {
+  local one
+  for one in 8.4 8.2; do
+    if [[ $one == "$1".* ]] && { [ -z "$wanted_php" ] || allows "$wanted_php" "$one"; }; then echo "$one" && return; fi
+  done
+  echo "$1"
+}
+
 # Sets series to the newest that composer.json allows, unless another version is named or packages do not allow it; asked and
 # asked_in to the range that decides, and where it is.
 choose_php() {
-  local named named_in range
+  local named named_in range instead
   series=8.4 asked=$wanted_php asked_in=composer.json
   IFS=$'\t' read -r named named_in < <(named_php) || true
-  if [[ $named =~ ^([0-9]+\.[0-9]+) ]] && { [ -z "$wanted_php" ] || allows "$wanted_php" "${BASH_REMATCH[1]}"; }; then
-    asked=${BASH_REMATCH[1]}.* asked_in=$named_in
+  if [[ $named =~ ^([0-9]+(\.[0-9]+)?)(\.([0-9]+|[x*]))*$ ]]; then
+    range=${BASH_REMATCH[1]}
+    if [[ $range != *.* ]]; then range=$(newest_allowed "$range"); fi
+    if [ -z "$wanted_php" ] || allows "$wanted_php" "$range"; then
+      asked=$range.* asked_in=$named_in
+    else
+      bp trouble "$named_in asks for PHP $named, but composer.json requires php $wanted_php, which is used: make them agree"
+    fi
+  elif [ -n "$named" ]; then
+    instead="the default"
+    if [ -n "$wanted_php" ]; then instead="what composer.json requires"; fi
+    bp trouble "\"$named\" is not a version of PHP ($named_in), and $instead is used: write a number such as 8.4 there"
   fi
   if [ -n "$asked" ] && ! allows "$asked" 8.4; then
     # For versions that are not available, the older series is nearer to the older ones.
@@ -65,7 +82,7 @@ find_debian_versions() {
 # Puts PHP into a layer, unless it is up to date, and on the search path. Reads newest.
 install_php() {
   local ours
-  ours=$(bp hash "$here"/lib/{*.ini,*.conf,serve-php,memory-limit} | cut -c 1-16)
+  ours=$( (bp hash "$here"/lib/{*.ini,*.conf,serve-php,memory-limit} && bp nginx-types) | sha256sum | cut -c 1-16)
   if [ "$(bp layer "$layers" php --launch --build --cache --key "1 $newest $ours")" = remake ]; then
     bp step "Installing PHP from Debian $debian"
     unpack_php
@@ -106,7 +123,9 @@ unpack_php() {
     echo 'memory_limit = ${PHP_MEMORY_LIMIT}' >"$php/etc/memory.d/memory.ini"
     cp "$here/lib/memory-limit" "$php/exec.d/"
   fi
-  cp "$here/lib/php-fpm.conf" "$here/lib/nginx.conf" "$php/etc/"
+  cp "$here/lib/php-fpm.conf" "$php/etc/"
+  bp nginx-types >"$php/etc/nginx.types"
+  sed "s|@TYPES@|$php/etc/nginx.types|" "$here/lib/nginx.conf" >"$php/etc/nginx.conf"
   cp "$here/lib/serve-php" "$php/bin/serve-php"
   # The names of this command on Heroku.
   ln -s serve-php "$php/bin/heroku-php-nginx"

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::answer::{Answer, no, wrong};
+use super::answer::{Answer, Refusal, no, wrong};
 use crate::lifecycle::files;
 
 /// Syntax of a document.
@@ -24,13 +24,18 @@ impl Syntax {
     }
 }
 
+/// Parses the text of a file.
+pub(super) fn document(syntax: Syntax, file: &str, text: &str) -> Result<serde_json::Value, Refusal> {
+    syntax.parse(text).map_err(|e| wrong(format!("{file} is not valid: {e}")))
+}
+
 /// The value at a key such as `a.b`: strings as they are, others as JSON.
 pub(super) fn value(syntax: Syntax, file: &str, key: &str, default: Option<&&str>) -> Answer {
-    let document = match files::read_text(Path::new(file)).map_err(wrong)? {
-        Some(text) => syntax.parse(&text).map_err(|e| wrong(format!("{file} is not valid: {e}")))?,
+    let value = match files::read_text(Path::new(file)).map_err(wrong)? {
+        Some(text) => document(syntax, file, &text)?,
         None => serde_json::Value::Null,
     };
-    let found = key.split('.').try_fold(&document, |value, part| value.get(part));
+    let found = key.split('.').try_fold(&value, |value, part| value.get(part));
     match (found, default) {
         (Some(serde_json::Value::String(text)), _) => Ok(text.clone()),
         (Some(value), _) if !value.is_null() => Ok(value.to_string()),

@@ -26,6 +26,13 @@ pub fn free_port() -> u16 {
 
 /// Status and body of a GET request on a connection of its own.
 pub fn get(url: &str) -> Result<(u16, String), String> {
+    let (head, body) = get_with_head(url)?;
+    let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).ok_or_else(|| format!("no status: {head:?}"))?;
+    Ok((status, body))
+}
+
+/// Head and body of the response to a GET request on a connection of its own.
+pub fn get_with_head(url: &str) -> Result<(String, String), String> {
     let rest = url.strip_prefix("http://").ok_or("not http")?;
     let (host, path) = rest.split_once('/').map_or((rest, String::from("/")), |(h, p)| (h, format!("/{p}")));
     let mut stream = TcpStream::connect(host).map_err(|e| format!("connect: {e}"))?;
@@ -36,8 +43,7 @@ pub fn get(url: &str) -> Result<(u16, String), String> {
     stream.read_to_end(&mut answer).map_err(|e| format!("read: {e}"))?;
     let answer = String::from_utf8_lossy(&answer).into_owned();
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| format!("cut off: {answer:?}"))?;
-    let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).ok_or_else(|| format!("no status: {head:?}"))?;
-    Ok((status, body.to_owned()))
+    Ok((head.to_owned(), body.to_owned()))
 }
 
 /// Continuous requests from two threads until it is stopped.
