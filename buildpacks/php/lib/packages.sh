@@ -86,6 +86,6 @@ install_packages() {
 # $@: options. Runs composer install and shows its output without the lines about each package.
 composer_install() {
   run_composer install --no-dev --prefer-dist --optimize-autoloader --no-interaction --no-progress --no-ansi "$@" 2>&1 | tee "$log" |
-    grep --line-buffered -vE '^(Installing dependencies|Verifying lock|Nothing to|Package operations|  - (Downloading|Installing|Syncing)|Generating|Generated|[0-9]+ packages? you are|Use the .composer fund|Composer is operating|No composer.lock|Loading composer|Updating dependencies|Lock file operations|Writing lock|Do not run|Discovering|INFO|[ .]*(DONE|✓)|> )|^ *$|\.\. DONE$|Failed to download .* from dist|Now trying to download from source' ||
+    bp progress --count '^  - (Installing|Extracting|Downloading)' --hide '^(Installing dependencies|Verifying lock|Nothing to|Package operations|  - (Downloading|Installing|Syncing)|Generating|Generated|[0-9]+ packages? you are|Use the .composer fund|Composer is operating|No composer.lock|Loading composer|Updating dependencies|Lock file operations|Writing lock|Do not run|Discovering|INFO|[ .]*(DONE|✓)|> )|^ *$|\.\. DONE$|Failed to download .* from dist|Now trying to download from source' "Installing packages" ||
     [ "${PIPESTATUS[0]}" = 0 ]
 }

@@ -49,14 +49,10 @@ document_root() {
 # Sets procfile_web (the command in the Procfile) and root (the folder to serve without one). Ends the build if there is nothing to
 # start.
 choose_start() {
-  local words
   procfile_web=$(sed -nE 's/^web *: *//p' Procfile 2>/dev/null | head -n 1) || true
   root=$(document_root)
   if [[ $procfile_web == *heroku-php-* ]]; then
-    read -ra words <<<"$procfile_web"
-    if [[ ${words[-1]} != *heroku-php-* && ! -d ${words[-1]} ]]; then
-      fail "the Procfile serves the folder ${words[-1]}, which does not exist: correct it"
-    fi
+    check_server_options
   elif [[ $procfile_web =~ php\ +-S\ +(localhost|127\.0\.0\.1|[^ ]*:[0-9]+( |$)) ]] || { [[ $procfile_web == *"artisan serve"* ]] && [[ $procfile_web != *--host* ]]; }; then
     # shellcheck disable=SC2016 # The shell of the instance expands $PORT.
     fail 'the Procfile makes PHP listen on an address that the router does not reach: remove the line web (nginx and PHP-FPM serve then), or write 0.0.0.0:$PORT there'
