@@ -5,9 +5,11 @@
 # (options of bp apt) and debian.
 read_asked() {
   asked='' asked_in='' range=''
-  if [ -f .tool-versions ] && asked=$(awk '$1 == "elixir" { print $2; exit }' .tool-versions) && [ -n "$asked" ]; then
-    asked_in=.tool-versions
-  elif [ -f elixir_buildpack.config ] && asked=$(sed -nE 's/^ *elixir_version *= *v?([0-9.]+).*/\1/p' elixir_buildpack.config) && [ -n "$asked" ]; then
+  local named
+  named=$(bp named-version .elixir-version .exenv-version --tool elixir) || [ $? = 1 ] || exit 1
+  if [ -n "$named" ]; then
+    IFS=$'\t' read -r asked asked_in <<<"$named"
+  elif [ -f elixir_buildpack.config ] && asked=$(buildpack_setting elixir_version) && [ -n "$asked" ]; then
     asked_in=elixir_buildpack.config
   elif asked=$(sed -nE 's/^ *elixir: *"([^"]+)".*/\1/p' mix.exs | head -n 1) && [ -n "$asked" ]; then
     asked_in=mix.exs
@@ -15,6 +17,10 @@ read_asked() {
     range=$(sed -E 's/~> *([0-9]+\.[0-9]+\.[0-9]+)/~\1/g; s/~> *([0-9]+(\.[0-9]+)?)/^\1/g; s/ or / || /g; s/ and / /g; s/-(dev|rc)[0-9.]*//g; s/==//g' <<<"$asked")
   fi
   asked=${asked%%-otp*}
+  if [ -n "$asked" ] && [[ ! $asked =~ ^[0-9] && -z $range ]]; then
+    bp trouble "\"$asked\" is not a version of Elixir ($asked_in), and the default is used: write a number such as 1.18 there"
+    asked=''
+  fi
   series=1.18 older=() debian=$CNB_TARGET_DISTRO_VERSION
   packages=(elixir erlang-dev erlang-eunit erlang-eldap erlang-os-mon erlang-ssh erlang-syntax-tools erlang-xmerl)
   if needs_older; then
@@ -22,6 +28,23 @@ read_asked() {
     # All packages have to be of the same version.
     packages+=(erlang-{base,crypto,mnesia,asn1,public-key,runtime-tools,ssl,inets,ftp,tftp,snmp,parsetools,tools})
     packages=("${packages[@]/%/=bookworm}")
+  fi
+}
+
+# $1: a setting of elixir_buildpack.config. Prints its value.
+buildpack_setting() {
+  sed -nE "s/^ *$1 *= *[\"']?v?([^\"' #]+).*/\1/p" elixir_buildpack.config | head -n 1
+}
+
+# Reports that another Erlang/OTP is used than the one that the app asks for. There is one for each Elixir.
+check_otp() {
+  local named named_in
+  named=$(bp named-version .erlang-version --tool erlang) || [ $? = 1 ] || exit 1
+  IFS=$'\t' read -r named named_in <<<"$named"
+  if [ -z "$named" ] && [ -f elixir_buildpack.config ]; then named=$(buildpack_setting erlang_version) named_in=elixir_buildpack.config; fi
+  named=${named#OTP-}
+  if [ -n "$named" ] && [ "${named%%.*}" != "$otp" ]; then
+    bp trouble "$named_in asks for Erlang/OTP $named, but Elixir ${version%.*} runs on $otp here: test the app with that, and write $otp there"
   fi
 }
 
@@ -74,4 +97,5 @@ check_version() {
     why="the nearest available"
   fi
   bp step "Using Elixir $version on Erlang/OTP $otp ($why)"
+  check_otp
 }

@@ -35,14 +35,14 @@ get_dependencies() {
   fi
   if [ -f mix.lock ]; then bp step "Getting the dependencies of mix.lock"; fi
   rm -f "$layers/deps/made-of"
-  if ! mix deps.get --only "$MIX_ENV" --check-locked >"$log" 2>&1; then explain "mix deps.get"; fi
+  if ! mix deps.get --only "$MIX_ENV" --check-locked 2>&1 | tee "$log" | bp progress --hide '.*' --count '^\* Getting ' "Getting dependencies"; then explain "mix deps.get"; fi
   echo "$checksums" >"$layers/deps/made-of"
 }
 
 compile() {
   bp step "Compiling for $MIX_ENV"
-  if ! mix do deps.compile + compile 2>&1 | tee "$log" | grep --line-buffered -E '^(==> |Generated )' &&
-    [ "${PIPESTATUS[0]}" != 0 ]; then
+  if ! mix do deps.compile + compile 2>&1 | tee "$log" |
+    { grep --line-buffered -E '^(==> |Generated )' || true; } | bp progress "Compiling"; then
     explain "mix compile"
   fi
   if grep -qE '"assets\.deploy"|: *assets\.deploy' mix.exs apps/*/mix.exs 2>/dev/null; then

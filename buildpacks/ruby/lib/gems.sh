@@ -76,7 +76,7 @@ bundle_install() {
     bp detail "vendor/cache is incomplete: downloading the other gems"
   fi
   bundle install 2>&1 | tee "$log" |
-    grep --line-buffered -vE '^(Using|Fetching|Resolving|Bundle complete|Gems in the group|Bundled gems are|Use `bundle|Post-install|[0-9]+ gems? you)|^$' ||
+    bp progress --count '^(Fetching|Installing) ' --of "$(grep -cE '^    [^ ]+ \([^)]*\)$' "$lock")" --hide '^(Using|Fetching|Resolving|Bundle complete|Gems in the group|Bundled gems are|Use `bundle|Post-install|[0-9]+ gems? you)|^$' "Installing gems" ||
     [ "${PIPESTATUS[0]}" = 0 ]
 }
 

@@ -19,7 +19,10 @@ rails_task() {
   if locked pg; then adapter=postgresql; elif locked mysql2; then adapter=mysql2; elif locked trilogy; then adapter=trilogy; fi
   local url=$adapter://user:password@127.0.0.1/not-there-while-building
   if [ "$adapter" = sqlite3 ]; then url=sqlite3::memory:; fi
-  SECRET_KEY_BASE_DUMMY=${SECRET_KEY_BASE_DUMMY:-1} SECRET_KEY_BASE=${SECRET_KEY_BASE:-not-there-while-building-$PPID} \
+  # As long as those that `rails secret` prints, since apps check that.
+  local secret
+  secret=$(sha512sum <<<"not-there-while-building-$PPID" | cut -d ' ' -f 1)
+  SECRET_KEY_BASE_DUMMY=${SECRET_KEY_BASE_DUMMY:-1} SECRET_KEY_BASE=${SECRET_KEY_BASE:-$secret} \
     DATABASE_URL=${DATABASE_URL:-$url} RAILS_LOG_TO_STDOUT=1 DISABLE_SPRING=1 bundle exec "$@"
 }
 
@@ -39,7 +42,7 @@ prepare_rails() {
     mkdir -p tmp "$kept/cache"
     rm -rf tmp/cache
     cp -a "$kept/cache" tmp/cache
-    if ! rails_task rake assets:precompile >"$log" 2>&1; then
+    if ! rails_task rake assets:precompile 2>&1 | tee "$log" | bp progress --hide '.*' "Compiling assets"; then
       # Lines of stack traces in gems do not help the developer.
       grep -vE '^ *(from )?/layers/' "$log" | head -n 30 || true
       explain_rails
@@ -66,6 +69,10 @@ prepare_rails() {
 # Makes compiled assets the same in every build: Sprockets gives its manifest a random name, and dates to the files in it.
 make_assets_reproducible() {
   local list
+  if [ ! -d public/assets ] && [ ! -d public/vite ] && [ ! -d public/packs ]; then
+    bp trouble "rake assets:precompile made no files in public/assets: pages that refer to assets will not find them; look at config/initializers/assets.rb and app/assets/config/manifest.js"
+  fi
+  if [ ! -d public ]; then return; fi
   for list in public/assets/.sprockets-manifest-*.json; do
     [ -f "$list" ] || continue
     sed -i -E 's/"mtime":"[^"]*"/"mtime":"1980-01-01T00:00:01+00:00"/g' "$list"

@@ -41,18 +41,28 @@ remove_headers() {
   rm -f "$ruby/usr/include" "${library_link:-}"
 }
 
+# Prints the requirements of the line `ruby` in the Gemfile, with commas between; nothing if there is none.
+ruby_of_gemfile() {
+  local line
+  line=$(sed -nE "s/^[[:space:]]*ruby[( ]+(['\"][^#]*).*/\1/p" "$gemfile" | head -n 1)
+  # Of options, such as engine, only what comes before them.
+  grep -oE "^(['\"][^'\"]+['\"][[:space:],]*)+" <<<"${line%%[[:space:]]engine*}" | grep -oE "['\"][^'\"]+['\"]" | tr -d "'\"" | paste -sd , | sed 's/,/, /g'
+}
+
 # Prints the version that the app asks for and the file that names it, with a tab between.
 asked_ruby() {
-  local line
-  if [ -f "$gemfile" ] && line=$(sed -nE "s/^[[:space:]]*ruby[( ]+['\"]([^'\"]+)['\"].*/\1/p" "$gemfile" | head -n 1) && [ -n "$line" ]; then
+  local line file=.ruby-version
+  if [ -f "$gemfile" ] && line=$(ruby_of_gemfile) && [ -n "$line" ]; then
     if grep -qE "^[[:space:]]*ruby\b.*(:engine|engine:)" "$gemfile"; then
       line=$(sed -nE "s/^[[:space:]]*ruby\b.*engine(:| *=>) *['\":]+([a-z]+).*/\2/p" "$gemfile" | head -n 1)-$line
     fi
     printf '%s\t%s\n' "$line" "$gemfile"
-  elif [ -f .ruby-version ] && line=$(sed -E 's/#.*//; s/[[:space:]]//g; /^$/d' .ruby-version | head -n 1) && [ -n "$line" ]; then
-    printf '%s\t%s\n' "$line" .ruby-version
-  elif [ -f .tool-versions ] && line=$(awk '$1 == "ruby" { print $2; exit }' .tool-versions) && [ -n "$line" ]; then
-    printf '%s\t%s\n' "$line" .tool-versions
+    return
+  fi
+  if [ -f "$gemfile" ] && line=$(sed -nE "s/^[[:space:]]*ruby[( ]+file: *['\"]([^'\"]+)['\"].*/\1/p" "$gemfile" | head -n 1) && [ -n "$line" ]; then file=$line; fi
+  if [ "$file" = .tool-versions ]; then file=""; fi
+  if line=$(bp named-version ${file:+"$file"} --tool ruby); then
+    echo "$line"
   elif [ -f "$lock" ] && line=$(sed -nE '/^RUBY VERSION/,/^$/ s/^ +ruby ([0-9.]+).*/\1/p' "$lock") && [ -n "$line" ]; then
     printf '%s\t%s\n' "$line" "$lock"
   fi
@@ -85,6 +95,10 @@ read_asked() {
   asked='' asked_in='' series=3.3 older=() packages=(ruby) debian=$CNB_TARGET_DISTRO_VERSION
   IFS=$'\t' read -r asked asked_in < <(asked_ruby) || true
   asked=${asked#ruby-}
+  if [[ ! $asked =~ [0-9] && -n $asked && ! $asked =~ ^(jruby|truffleruby|rbx|mruby) ]]; then
+    bp trouble "\"$asked\" is not a version of Ruby ($asked_in), and the default is used: write a number such as $series there"
+    asked=''
+  fi
   plain=$(sed -E 's/^[^0-9]*//; s/[^0-9.].*//' <<<"$asked")
   if [[ $asked =~ ^(jruby|truffleruby|rbx|mruby) ]]; then
     fail "$asked_in asks for $asked: this stack has only the standard Ruby $series; write ruby \"~> $series\", if the app runs on that"
@@ -101,7 +115,7 @@ check_version() {
     bp step "Using Ruby $version (the default)"
   elif satisfies "$asked" "$version" || { [ "$asked_in" != "$gemfile" ] && [[ $version. == "$plain".* ]]; }; then
     bp step "Using Ruby $version ($asked_in: $asked)"
-  elif [[ $plain == "${version%.*}".* ]]; then
+  elif [[ $plain. == "${version%.*}".* ]]; then
     bp step "Using Ruby $version ($asked_in: $asked, which differs only in its patch version)"
     accept_any_ruby
   else
