@@ -23,7 +23,7 @@ refuse_adapter() {
   elif target=$(foreign_target "$1" 'app/entry.server.* remix.config.* vite.config.*' '@(react-router|remix-run)/(cloudflare|deno)|@netlify/(remix|vite)[a-z-]*' \
     '@(react-router|remix-run)/(serve|node|express)'); then
     fail "$target builds for another platform: use the framework's Node.js template, with its serve package"
-  elif depends "$1" @builder.io/qwik-city && [ -z "$(find "$1"/src -regex '.*/entry\.\(express\|fastify\|node\|bun\).*')" ]; then
+  elif depends "$1" @builder.io/qwik-city && [ -z "$(find "$1"/src -regex '.*/entry\.\(express\|fastify\|node\|bun\).*' 2>/dev/null)" ]; then
     fail "Qwik City has no Node.js server here: run npm run qwik add express, and commit the files that it writes"
   elif [[ $start =~ (^|[ /])wrangler\  ]]; then
     fail "wrangler is a development server for Cloudflare: add a server for Node.js (for Hono, @hono/node-server) and a \"start\" script that starts it"

@@ -22,12 +22,14 @@ show_install_summary() {
 # $1: the command that failed. Says why, by what it printed to the file $log, and ends the build.
 explain_install() {
   show_log
-  bp explain "$log" "$rules/install.toml" "what=$1" "manager=$manager" "version=$version" "lock=${lock:-$(lock_name)}"
+  bp explain "$log" "$rules/install.toml" "what=$1" "manager=$manager" "version=$version" "lock=${lock:-$(lock_name)}" \
+    "unset=$unset_names" "unset_in=$unset_in" "foreign=$foreign" "foreign_of=$foreign_of"
   exit 1
 }
 
 # $1: a script of package.json that failed. Says why, by what it printed to the file $log, and ends the build.
 explain_script() {
-  bp explain "$log" "$rules/script.toml" "script=$1" "manager=$manager" "version=$version" "lock=$(lock_name)"
+  bp explain "$log" "$rules/script.toml" "script=$1" "manager=$manager" "version=$version" "lock=${lock:-$(lock_name)}" \
+    "unset=${unset_names:-}" "unset_in=${unset_in:-}"
   exit 1
 }

@@ -1,22 +1,23 @@
 # shellcheck shell=bash
 # Reads package.json: the app's own once, those of the packages in a workspace on request.
 
-# Values of the app's package.json by key, such as scripts.build. An object or array at the top that is not empty has the
-# value "yes".
+# Values of the app's package.json by key, such as .scripts.build: with a dot before it, since a key of an array of Bash cannot be
+# empty. An object or array at the top that is not empty has the value "yes".
 declare -A fields=()
 
-# Fills fields. Ends the build if package.json is not valid.
+# Fills fields, if there is a package.json. Ends the build if it is not valid.
 read_package_json() {
   local key value
+  [ -f package.json ] || return 0
   bp json package.json name "" >/dev/null || exit 1
-  while IFS= read -r -d '' key && IFS= read -r -d '' value; do fields[$key]=$value; done < <(jq -j '
+  while IFS= read -r -d '' key && IFS= read -r -d '' value; do fields[.$key]=$value; done < <(jq -j '
     (paths(scalars) as $path | ($path | map(tostring) | join(".")), (getpath($path) | tostring)),
     (to_entries[] | select(.value | type == "object" or type == "array") | select(.value | length > 0) | .key, "yes") | . + "\u0000"' package.json)
 }
 
 # $1: a key of the app's package.json. Prints its value, or nothing.
 package() {
-  echo "${fields[$1]:-}"
+  echo "${fields[.$1]:-}"
 }
 
 # $1: the folder of a package, $2: a key of its package.json. Prints its value, or nothing.

@@ -55,6 +55,26 @@ set_manager_environment() {
   fi
 }
 
+# $@: a command of the package manager. Writes what it prints to the log, and shows every ten seconds how far it is.
+run_installation() {
+  local status=0
+  progress=(--hide '.*')
+  case $kind in
+    # At this level npm prints a line for each download.
+    npm) progress+=(--count '^npm (http|HTTP) .*GET 200 .*\.tgz' --of "$(jq '.packages // {} | length' "${lock:-/dev/null}" 2>/dev/null || true)") ;;
+    yarn) progress+=(--show '^\[[0-9]+/[0-9]+\] (.*)') ;;
+    berry) progress+=(--show 'YN[0-9]+: [^A-Za-z]*(.*)') ;;
+    pnpm) progress+=(--show '^Progress: (.*)') ;;
+  esac
+  (
+    export CI=${CI:-true}
+    if [ "$kind" = npm ]; then export npm_config_loglevel=http; fi
+    watch_command "Installing packages" "$@"
+  ) || status=$?
+  sed -i -E '/^npm (http|notice|warn|WARN)/d' "$log"
+  return $status
+}
+
 # $1: all, or production. Installs the packages into the app's folder, as the lock file says if there is one. Does
 # nothing for an app without packages.
 install_packages() {
@@ -92,10 +112,10 @@ install_packages() {
       if [ "$1" = production ]; then command+=(--production); fi
       ;;
   esac
-  if ! CI=${CI:-true} "${command[@]}" >"$log" 2>&1; then
+  if ! run_installation "${command[@]}"; then
     grep -qE 'EAI_AGAIN|ETIMEDOUT|ESOCKETTIMEDOUT|ECONNRESET|socket hang up' "$log" || explain_install "${command[*]}"
     bp detail "The registry did not answer in time: retrying once"
-    CI=${CI:-true} "${command[@]}" >"$log" 2>&1 || explain_install "${command[*]}"
+    run_installation "${command[@]}" || explain_install "${command[*]}"
   fi
   show_install_summary
   if [ "$kind" = berry ] && [ "$1" = production ]; then remove_development_packages; fi
@@ -134,13 +154,13 @@ remove_development_packages() {
       # The app's own scripts have run already, and may need the packages that are no longer installed.
       cp -p package.json "$tools/package.json"
       jq 'del(.scripts)' "$tools/package.json" >package.json
-      CI=true "${command[@]}" >"$log" 2>&1 || explain_install "${command[*]}"
+      run_installation "${command[@]}" || explain_install "${command[*]}"
       cp -p "$tools/package.json" package.json
       if [ -s "$made" ]; then tar -xf "$made"; fi
       rm "$made"
       return
       ;;
   esac
-  CI=${CI:-true} "${command[@]}" >"$log" 2>&1 || { show_log && fail "${command[*]} failed: the lines above say why"; }
+  run_installation "${command[@]}" || { show_log && fail "${command[*]} failed: the lines above say why"; }
   unset YARN_ENABLE_SCRIPTS
 }

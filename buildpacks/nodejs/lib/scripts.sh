@@ -1,10 +1,15 @@
 # shellcheck shell=bash
 # Scripts of package.json, run while the app is built.
 
-# $@: a command. Shows its output and writes it to the log. Does not wait for background processes that it leaves behind.
+# Options of bp progress for the next command.
+progress=()
+
+# $1: what is done, in words; $2…: a command. Writes its output to the log, and shows it, and while there is none, that it still
+# runs. Does not wait for background processes that it leaves behind. Reads progress.
 watch_command() {
-  local status=0 reader shown
-  exec {shown}> >(exec tee "$log")
+  local status=0 reader shown what=$1
+  shift
+  exec {shown}> >(tee "$log" | bp progress "${progress[@]}" "$what")
   reader=$!
   "$@" >&"$shown" 2>&1 {shown}>&- || status=$?
   exec {shown}>&-
@@ -18,7 +23,8 @@ watch_command() {
 # $1: a script of package.json. Ends the build if it fails.
 run_script() {
   bp step "Running the script $1 of package.json"
-  watch_command "$manager" run "$1" || explain_script "$1"
+  progress=()
+  watch_command "The script $1 is running" "$manager" run "$1" || explain_script "$1"
 }
 
 # $1: a script. Runs it in each package of the workspace that has it. Ends the build if it fails.
@@ -32,5 +38,6 @@ run_workspace_scripts() {
     bun) command=(bun run --filter '*' "$1") ;;
   esac
   bp step "Running the script $1 in the packages of the workspace"
-  watch_command "${command[@]}" || explain_script "$1"
+  progress=()
+  watch_command "The script $1 is running" "${command[@]}" || explain_script "$1"
 }

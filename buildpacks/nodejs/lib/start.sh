@@ -59,6 +59,17 @@ usual_program() {
   return 1
 }
 
+# Ends the build of an app without a package.json whose program imports a package.
+refuse_undeclared_packages() {
+  local program package
+  program=$(bp node-program) || return 0
+  if [ -z "$program" ]; then return; fi
+  package=$(grep -oE "(require\(|from +)['\"](@[a-z0-9._-]+/)?[a-z0-9][a-z0-9._-]*" "$program" | sed -E "s/.*['\"]//" | sort -u |
+    node -e 'const { isBuiltin } = require("node:module"); require("node:fs").readFileSync(0, "utf8").split("\n").filter((name) => name && !isBuiltin(name)).slice(0, 1).forEach((name) => console.log(name))')
+  if [ -z "$package" ]; then return; fi
+  fail "$program needs the package $package, and there is no package.json: run npm init -y and npm install $package, and commit package.json and package-lock.json"
+}
+
 # Ends the build of an app without a start command.
 nothing_to_start() {
   if compgen -G '*.ts' >/dev/null || compgen -G 'src/*.ts' >/dev/null; then
@@ -84,14 +95,15 @@ listens() {
   grep -qE '(listen|serve|createServer)\(' "$1"
 }
 
-# $1: start commands. Sets launch_managers to the package managers that run when the app starts: by these commands, or by those
-# of the Procfile and app.json.
+# $1: start commands. Sets launch_managers to the package managers that run when the app starts: by these commands, by those
+# of the Procfile and app.json, or by scripts that these call.
 find_launch_managers() {
   local tool file pattern text=$1
   launch_managers=()
   for file in Procfile app.json; do
     if [ -f $file ]; then text+=" $(<$file)"; fi
   done
+  text=$(expand_scripts "$text")
   for tool in npm yarn pnpm bun; do
     pattern="(^|[^[:alnum:]_])($tool|${tool/%pm/px}|${tool/#bun/bunx})([^[:alnum:]_]|\$)"
     if [[ $text =~ $pattern ]]; then launch_managers+=("$tool"); fi
@@ -103,7 +115,7 @@ find_launch_managers() {
 expand_scripts() {
   local words word last="" text=$1 depth named several=""
   for depth in 1 2 3; do
-    read -ra words <<<"${text//[;&|()\"\']/ }"
+    read -ra words <<<"${text//[;&|()\"\'$'\n']/ }"
     for word in "${words[@]}"; do
       word=${word#npm:}
       case $word in run-s | run-p | npm-run-all | concurrently) several=yes ;; esac
@@ -125,8 +137,7 @@ declare -A package_of=([tsc]=typescript [nest]=@nestjs/cli [dotenv]=dotenv-cli [
 development_tool() {
   local word name
   set -f
-  for word in ${2//[;&|()=]/ }; do
-    word=${word#\"} word=${word%\"}
+  for word in ${2//[;&|()=\"\'$'\n']/ }; do
     name=${package_of[$word]:-$word}
     case $name in @*/*/*) name=$(cut -d / -f 1-2 <<<"$name") ;; [!@]*/*) name=${name%%/*} ;; esac
     if [ -n "$(package_in "$1" "devDependencies.$name")" ] && [ -z "$(package_in "$1" "dependencies.$name")" ]; then

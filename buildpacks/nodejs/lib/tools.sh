@@ -6,14 +6,42 @@ tools_unpacked=""
 # Whether packages were downloaded, so that the cache has to be written again.
 downloaded=""
 
-# $1: npm, yarn, berry, pnpm or bun. Prints the range of versions to install and the reason, separated by a tab.
-wanted_version() {
-  local tool=${1/berry/yarn} wanted="" major=${version%%.*}
+# $1: npm, yarn, berry, pnpm or bun. Prints the versions of it that the app asks for, each with its source after a tab, the first
+# of which decides.
+asked_versions() {
+  local tool=${1/berry/yarn} version
   if [ "$1" = "$kind" ]; then
-    case $manager_range in latest | '') ;; *) echo "$manager_range"$'\t'"packageManager in package.json" && return ;; esac
-    wanted=$(package "volta.$tool")
-    if [ -n "$wanted" ]; then echo "$wanted"$'\t'"volta.$tool in package.json" && return; fi
+    case $manager_range in latest | '') ;; *) printf '%s\t%s\n' "$manager_range" "packageManager in package.json" ;; esac
+    version=$(package "volta.$tool")
+    if [ -n "$version" ]; then printf '%s\t%s\n' "$version" "volta.$tool in package.json"; fi
   fi
+  if [ "$1" = bun ]; then
+    # `latest` is what is installed anyway.
+    bp named-version .bun-version --tool bun | grep -v '^latest' || true
+  fi
+}
+
+# $1: npm, yarn, berry, pnpm or bun. Prints what engines in package.json asks for, if anything, as asked_versions does.
+engine_version() {
+  local tool=${1/berry/yarn}
+  if [ -n "$(package "engines.$tool")" ]; then printf '%s\t%s\n' "$(package "engines.$tool")" "engines.$tool in package.json"; fi
+}
+
+# Reports what the app says about versions of its package managers that is not a version.
+report_unreadable_versions() {
+  local tool asked source
+  for tool in "${managers[@]}"; do
+    while IFS=$'\t' read -r asked source; do
+      if is_range "$asked"; then break; fi
+      bp trouble "\"$asked\" is not a version (${source}): the default version of ${titles[${tool/berry/yarn}]} is used"
+    done < <(asked_versions "$tool" && engine_version "$tool")
+  done
+}
+
+# $1: npm, yarn, berry, pnpm or bun. Prints the version or range to install if the app asks for none, and the reason, with a tab
+# between.
+default_version() {
+  local wanted="" major=${version%%.*}
   case $1 in
     npm)
       if [ "$major" -lt 14 ]; then wanted=6; elif [ "$major" -lt 18 ]; then wanted=8; elif [ "$major" -lt 24 ]; then wanted=10; else wanted=11; fi
@@ -38,20 +66,26 @@ wanted_version() {
       esac
       wanted+=$'\t'"from pnpm-lock.yaml"
       ;;
-    bun)
-      wanted="*"$'\t'"the newest"
-      if [ -f .bun-version ]; then wanted=$(first_word .bun-version)$'\t'.bun-version; fi
-      ;;
+    bun) wanted="*"$'\t'"the newest" ;;
   esac
-  local engines
-  engines=$(package "engines.$tool")
+  if [[ $wanted == *lock* ]] && { [ "$1" != "$kind" ] || [ -z "$lock" ]; }; then wanted="${wanted%%$'\t'*}"$'\t'"the default"; fi
+  echo "$wanted"
+}
+
+# $1: npm, yarn, berry, pnpm or bun. Prints the range of versions to install and the reason, separated by a tab.
+wanted_version() {
+  local asked source wanted engines
+  while IFS=$'\t' read -r asked source; do
+    if is_range "$asked"; then printf '%s\t%s\n' "$asked" "$source" && return; fi
+  done < <(asked_versions "$1")
+  wanted=$(default_version "$1")
+  engines=$(package "engines.${1/berry/yarn}")
   # A range in engines that includes the default version does not change it.
-  if [ -n "$engines" ] && [[ $1 != berry || ! -f yarn.lock ]]; then
+  if [ -n "$engines" ] && is_range "$engines" && [[ $1 != berry || ! -f yarn.lock ]]; then
     if ! view "${registry_packages[$1]}" versions | jq -r '.[]' | bp semver-max "${wanted%%$'\t'*}" 2>/dev/null | bp semver-max "$engines" >/dev/null 2>&1; then
-      wanted=$engines$'\t'"engines.$tool in package.json"
+      wanted=$engines$'\t'"engines.${1/berry/yarn} in package.json"
     fi
   fi
-  if [ -z "$lock" ] && [[ $wanted == *$'\t'"from "* ]]; then wanted="${wanted%%$'\t'*}"$'\t'"the default"; fi
   echo "$wanted"
 }
 

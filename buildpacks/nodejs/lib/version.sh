@@ -5,25 +5,43 @@
 default_node=24
 declare -A lts=([argon]=4 [boron]=6 [carbon]=8 [dubnium]=10 [erbium]=12 [fermium]=14 [gallium]=16 [hydrogen]=18 [iron]=20 [jod]=22 [krypton]=24)
 
-# $1: a file. Prints its first word outside of comments.
-first_word() {
-  sed -E 's/#.*//; s/^[[:space:]]+//; s/[[:space:]].*//; /^$/d' "$1" | head -n 1
+# $1: a range of versions. Whether it is one.
+is_range() {
+  local status=0
+  bp semver-max "$1" </dev/null >/dev/null 2>&1 || status=$?
+  [ "$status" != 2 ]
+}
+
+# $1: runtime or packageManager, $2: a pattern. Prints the name and the version of the first that devEngines in package.json names
+# and whose name fits, with a tab between.
+dev_engine() {
+  local key
+  for key in "devEngines.$1" "devEngines.$1".{0..3}; do
+    if [[ $(package "$key.name") =~ ^($2)$ ]]; then
+      printf '%s\t%s\n' "$(package "$key.name")" "$(package "$key.version")"
+      return
+    fi
+  done
 }
 
 # Sets node_request to the version of Node.js that a file other than engines in package.json asks for, and node_source to that
 # file; both are empty if none does.
 find_node_request() {
-  local file
+  local named
   node_request=$(package volta.node) node_source="volta.node in package.json"
-  for file in .nvmrc .node-version; do
-    if [ -z "$node_request" ] && [ -f "$file" ]; then node_request=$(first_word "$file") node_source=$file; fi
-  done
-  if [ -z "$node_request" ] && [ -f .tool-versions ]; then
-    node_request=$(sed -nE 's/^(nodejs|node)[[:space:]]+([^[:space:]#]+).*/\2/p' .tool-versions | head -n 1) node_source=.tool-versions
+  if [ -z "$node_request" ]; then
+    named=$(bp named-version .nvmrc .node-version --tool nodejs node) || [ $? = 1 ] || exit 1
+    IFS=$'\t' read -r node_request node_source <<<"$named"
   fi
-  if [ -z "$node_request" ] && [ -f mise.toml ]; then node_request=$(bp toml mise.toml tools.node "") node_source=mise.toml; fi
-  if [ -z "$node_request" ]; then node_request=$(package devEngines.runtime.version) node_source="devEngines in package.json"; fi
+  if [ -z "$node_request" ]; then
+    IFS=$'\t' read -r _ node_request < <(dev_engine runtime node) || true
+    node_source="devEngines in package.json"
+  fi
   if [ -z "$node_request" ]; then node_source=""; fi
+  # An array, or a text, as old packages have it.
+  if [ -n "$(package engines)" ] && [[ $(package engines) != yes || -n $(package engines.0) ]]; then
+    bp trouble "engines in package.json is not an object and is ignored: write \"engines\": {\"node\": \"$default_node.x\"}"
+  fi
 }
 
 # $1: a version as nvm and similar tools write it. Prints a range, or `newest`.
@@ -32,8 +50,8 @@ node_range() {
   case $request in
     node | latest | current) echo newest ;;
     lts | "lts/*" | stable) echo "$default_node" ;;
-    lts/*) echo "${lts[${request#lts/}]:-$1}" ;;
-    v[0-9]*) echo "${request#v}" ;;
+    lts/-[12]) echo $((default_node - 2 * ${request#lts/-})) ;;
+    lts[/-]?*) echo "${lts[${request#lts?}]:-$1}" ;;
     *) echo "$1" ;;
   esac
 }
@@ -52,6 +70,7 @@ pick_node() {
 # $1: a range that no version matches, $2: its source. Ends the build.
 no_such_node() {
   local closest
+  is_range "$(node_range "$1")" || fail "\"$1\" is not a version of Node.js ($2): write a number or a range there, such as $default_node or ^$default_node.1"
   closest=$(grep "^${1//[^0-9.]/}" <<<"$versions" | bp semver-max "*") || closest=""
   if [ -z "$closest" ]; then closest=$(sed -nE 's/^[^0-9]*([0-9]+)\..*/\1/p' <<<"$1" | head -n 1) closest=$(bp semver-max "$closest" <<<"$versions" 2>/dev/null) || closest=""; fi
   fail "no version of Node.js matches \"$1\" ($2): the newest is $(bp semver-max "*" <<<"$versions")${closest:+, the closest $closest}"
@@ -76,6 +95,7 @@ choose_node() {
     version=$(pick_node "$range") || no_such_node "$engines" "engines.node in package.json"
   else
     reason="package.json has no engines.node"
+    if [ ! -f package.json ]; then reason="the default, since there is no package.json"; fi
     version=$(pick_node "$default_node")
   fi
 }

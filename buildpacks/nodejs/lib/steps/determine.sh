@@ -8,6 +8,8 @@
 #   build_later      yes if the buildpack of that language runs the build script itself, by make-assets
 #   name, engines    name and engines.node of package.json
 #   manager, kind, lock, manager_range, manager_hash     the package manager: see choose_manager
+#   unset_names, unset_in        variables that the package manager's configuration lacks: see find_unset_variables
+#   foreign, foreign_of          what a lock file of another system lacks: see find_foreign_lock
 #   node_request, node_source                            the version of Node.js: see find_node_request
 #   version          the version of Node.js, for now the default one: step 2 chooses it
 #   settings         a checksum of the variables that decide which packages are installed
@@ -33,6 +35,8 @@ determine_app() {
   name=$(package name)
   engines=$(package engines.node)
   choose_manager
+  find_unset_variables
+  find_foreign_lock
   find_node_request
   version=$default_node
   remove_committed_modules
@@ -94,4 +98,5 @@ determine_start() {
   for tool in berry bun npm pnpm yarn; do
     if [[ " $kind ${launch_managers[*]/#"$manager"/$kind} " == *" $tool "* ]]; then managers+=("$tool"); fi
   done
+  report_unreadable_versions
 }

@@ -82,7 +82,7 @@ fill_modules_layer() {
     return
   fi
   if [ -z "$all_installed" ]; then
-    bp step "Installing packages of ${name:-the app} with ${titles[$manager]}"
+    if [ -n "$lock$has_packages" ]; then bp step "Installing packages of ${name:-the app} with ${titles[$manager]}"; fi
     install_packages "$image_packages"
     find_modules .
   elif [ "$image_packages" = production ]; then

@@ -4,10 +4,16 @@
 
 launch() {
   find_launch_managers "$start"
-  if [ -n "$assets" ]; then launch_managers=("$manager"); fi
+  if [ -n "$assets" ]; then
+    launch_managers=("$manager")
+  elif [ -n "$lock" ] && [[ " ${launch_managers[*]} " != *" $manager "* ]]; then
+    # Programs of the app, and commands that are run in its image, may call it.
+    launch_managers+=("$manager")
+  fi
   add_launch_managers
   keep_downloads
   remove_manager_files
+  report_foreign_lock
   if [ -z "$assets$procfile_web" ]; then declare_web; fi
 }
 
