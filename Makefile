@@ -13,7 +13,10 @@ endif
 N ?= 10
 FROM ?= 1
 
-.PHONY: demo stop clean-demo test test-all test-engines test-programs fuzz chaos check lint lifecycle release install-tools
+# Of `make examples`: a folder of clones; without it, the repositories are fetched from their forge.
+EXAMPLES ?=
+
+.PHONY: demo stop clean-demo test test-all test-engines test-programs fuzz chaos examples check lint lifecycle release install-tools
 
 demo: ## Shows the main job on real input; leaves everything running in .demo/
 	@demo/demo
@@ -52,6 +55,10 @@ fuzz: ## The property tests of all parsers with many inputs, others each time. C
 chaos: test-programs ## Random kills under load, N rounds of them. SEED=7 FROM=31 N=1 repeats round 31 of a run. ENGINE=own kills Docker, too; ONLY=engine
 	N='$(N)' FROM='$(FROM)' SEED='$(SEED)' ENGINE='$(ENGINE)' ONLY='$(ONLY)' \
 	  $(if $(ENGINE),tests/engines chaos,demo/with-engine tests/run exactly chaos::whatever_is_killed_all_that_was_acknowledged_is_there)
+
+examples: test-programs ## The example projects of tests/examples.toml. EXAMPLES=DIR has clones, DIR/OWNER/NAME; ONLY=django
+	EXAMPLES='$(abspath $(EXAMPLES))' ONLY='$(ONLY)' \
+	  demo/with-engine tests/run exactly example_projects::all_answer_but_those_with_a_reason
 
 test-programs: install-tools lifecycle
 	cargo build --locked --bin paas

@@ -21,6 +21,7 @@ mod doors;
 mod ending;
 mod engine;
 mod engine_build;
+mod example_projects;
 mod files;
 mod git_reader;
 mod hostile;
