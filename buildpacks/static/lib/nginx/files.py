@@ -18,7 +18,7 @@ SOURCES = (
     "Procfile Aptfile Staticfile Dockerfile Makefile Gemfile Rakefile Gruntfile.js gulpfile.js app.json project.toml static.json "
     "package.json package-lock.json npm-shrinkwrap.json yarn.lock pnpm-lock.yaml bun.lock bun.lockb composer.json "
     "netlify.toml vercel.json now.json firebase.json staticwebapp.config.json fly.toml render.yaml "
-    "docker-compose.yml docker-compose.yaml compose.yaml nginx.conf"
+    "docker-compose.yml docker-compose.yaml compose.yaml nginx.conf httpd.conf Staticfile.auth"
 ).split()
 
 

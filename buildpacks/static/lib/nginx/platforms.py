@@ -28,6 +28,7 @@ class Rules:
         self.read_firebase()
         self.read_static_web_apps()
         self.read_netlify()
+        self.name_unread_files()
 
     def add_rule(self, source, target, status, file):
         """A redirect, or the page that answers all addresses without a file."""
@@ -68,6 +69,17 @@ class Rules:
             if re.search(r"^pushstate: *(enabled|true)", text, re.M):
                 self.fallback = ("index.html", "pushstate in the Staticfile")
             self.https_only = bool(re.search(r"^force_https: *true", text, re.M))
+            for key, value in re.findall(r"^(\w+): *(\S*)", text, re.M):
+                if key not in ("root", "pushstate", "force_https") and value not in ("", "false", "disabled"):
+                    warn(f"{key} in the Staticfile is not supported here and is ignored")
+        if Path("Staticfile.auth").exists():
+            warn("Staticfile.auth is not supported here, so the site is open to everyone: serve it with a Dockerfile whose server asks for the password")
+
+    def name_unread_files(self):
+        """Warns of configuration for a server that the developer brings or expects."""
+        for name in ("nginx.conf", "httpd.conf", ".htaccess"):
+            if any((folder / name).is_file() for folder in (Path(), self.root)):
+                warn(f"{name} is not read here: write redirects into _redirects and headers into _headers, or serve the site with a Dockerfile")
 
     def read_redirects(self):
         for line in self.lines_of("_redirects"):
