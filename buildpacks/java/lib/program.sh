@@ -63,6 +63,13 @@ main_class() {
   fi
 }
 
+# Prints the main class of the jar whose files are in the app's folder; fails if there is none.
+unpacked_main() {
+  if [ ! -f META-INF/MANIFEST.MF ]; then return 1; fi
+  # Long lines go on in the next one, after a space.
+  tr -d '\r' <META-INF/MANIFEST.MF | sed -z 's/\n //g' | sed -nE 's/^Main-Class: *([^ ]+) *$/\1/p' | grep -m 1 .
+}
+
 # Sets kind, module, program and main. Fails if nothing can be started; ends the build if it is not clear which program to start.
 choose_program() {
   local all names wanted line
