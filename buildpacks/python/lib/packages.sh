@@ -47,6 +47,10 @@ choose_manager() {
   elif [ -f setup.py ]; then
     source=setup.py manager=pyproject
   else
+    for file in environment.yml environment.yaml; do
+      [ ! -f $file ] ||
+        fail "$file is for conda, which is not used here: name the packages in a requirements.txt, as pip installs them, and push again"
+    done
     source='' manager=none
     look_elsewhere
   fi
