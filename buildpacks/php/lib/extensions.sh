@@ -20,6 +20,16 @@ read_composer_files() {
   wanted_php=$(jq -r '.require.php // .require["php-64bit"] // "" | strings' composer.json)
 }
 
+# Warns of configuration for a PHP elsewhere: an instance has the files of the app, and reads .user.ini beside its pages.
+name_unread_files() {
+  local file
+  for file in php.ini .php.ini.d; do
+    if [ -e $file ]; then
+      bp trouble "$file is not read here: name extensions in composer.json (\"require\": {\"ext-NAME\": \"*\"}), and write settings into .user.ini"
+    fi
+  done
+}
+
 # Prints the names of extensions that the app and its packages require, or, without a composer.json, that its code calls.
 named_extensions() {
   if [ -f composer.json ]; then
