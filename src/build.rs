@@ -17,6 +17,7 @@ mod offered_store;
 mod offers;
 mod outbound;
 mod packages;
+mod parts;
 mod previous;
 mod recipe;
 mod remote;
@@ -25,6 +26,7 @@ mod session;
 mod spooled;
 mod standby;
 mod sweep;
+mod unpacked;
 
 pub use budget::BuildBudget;
 pub use builder::Builder;
@@ -34,13 +36,14 @@ pub use dockerfile::{ChosenDockerfile, DockerfileInput};
 pub use downloads::Downloads;
 pub use error::{BuildError, BuildpacksError};
 pub use packages::{Package, Packages};
+pub use parts::folders_of_parts;
 pub use recipe::{BuildSettings, Recipe, RequestedBuildpack};
 pub use spooled::SpooledPackage;
 pub use sweep::BuildSweep;
 
 use std::{collections::HashSet, sync::Arc};
 
-use tokio::io::AsyncRead;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -150,13 +153,22 @@ impl BuilderShared {
         cancel: &CancellationToken,
     ) -> Result<FinishedBuild, BuildError> {
         let BuildInput { app, disk, budget, source, previous, project } = input;
-        let previous = self.previous_image(previous).await?;
+        let mut previous = self.previous_image(previous).await?;
+        let skip_restore = self.cache_was_cleared(&disk).await?;
+        if skip_restore {
+            previous.sbom = None;
+        }
         // The stack may be updated meanwhile; what the image is assembled from stays.
         let run_image = recipe.stack.run.manifest.clone();
         self.blocking(move |this| Ok(this.images.complete(&run_image)?)).await?;
         let spec = self.recipe_spec(&recipe, progress);
         let mut environment = BuildEnvironment::open(self, spec, &app, &disk, budget.size, cancel).await?;
-        let request = Request::Buildpacks(Box::new(self.request(&recipe, project, &previous)));
+        let request = BuildRequest { skip_restore, ..self.request(&recipe, project, &previous) };
+        let request = Request::Buildpacks(Box::new(request));
+        let source: Box<dyn AsyncRead + Send + Unpin> = match previous.sbom.take() {
+            Some((sbom, size)) => Box::new(tokio::fs::File::from_std(sbom).take(size).chain(source)),
+            None => source,
+        };
         let sent = SentBlobs::default();
         let session = self.session(&previous.layers, &sent, progress);
         let image = match environment.run(&session, &request, source, &self.config, cancel).await {
@@ -168,6 +180,7 @@ impl BuilderShared {
         match image {
             Ok((image, buildpacks)) => {
                 self.remove_one_disk(&dockerfile_disk(&disk)).await;
+                self.forget_cleared(&disk).await?;
                 Ok(FinishedBuild { image, buildpacks, new_blobs: sent.take() })
             }
             Err(error) => {
@@ -192,6 +205,8 @@ impl BuilderShared {
             project,
             previous: previous.metadata.clone(),
             known_blobs: previous.layers.iter().cloned().collect(),
+            skip_restore: false,
+            previous_sbom_bytes: previous.sbom.as_ref().map_or(0, |(_, size)| *size),
         }
     }
 

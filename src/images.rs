@@ -29,6 +29,7 @@ pub use dockerfile_builder::dockerfile_builder_key;
 pub use error::ImageError;
 pub use labels::{LIFECYCLE_METADATA, not_kept_of_build};
 pub use launcher::{RuntimeSettings, StartSettings};
+pub use manifest::architecture;
 pub use registry::Registry;
 pub use stack::{Stack, StackImage};
 pub use store::{Image, ImageStore};

@@ -17,6 +17,7 @@ mod dockerfile;
 mod downloads;
 mod env;
 mod exec_d;
+mod exec_env;
 mod exporter;
 mod failure;
 mod files;
@@ -41,10 +42,12 @@ mod waiting;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
+pub use exec_env::in_production;
 pub use helper::FailureRules;
 pub use launcher::{CLOSED_ADDRESS, INIT_LABEL, LAUNCHER, STOP_SECONDS, STOP_SIGNAL, WAIT_LABEL};
 pub use launcher_layers::launcher_layer;
-pub use source::unpack;
+pub use line_ends::convert_scripts_of_buildpack;
+pub use source::{unpack, unpack_layer};
 
 /// Runs what the program's name or its first argument asks for: the build, the helper or the launcher.
 pub fn main(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {

@@ -51,7 +51,7 @@ pub async fn build(
         let path = fs::canonicalize(&build.folder).map_err(LocalError::file("find", &build.folder))?;
         let disk = format!("build-{}", &Digest::of(path.as_os_str().as_encoded_bytes()).hex()[..16]);
         if clear_cache {
-            workspace.remove_disk(&disk).await?;
+            workspace.clear_cache(&disk).await?;
         }
         let note = workspace.config.data_dir.join(format!("{disk}.image"));
         let previous = fs::read_to_string(&note).ok().and_then(|text| text.trim().parse().ok());

@@ -70,7 +70,7 @@ enum CliCommand {
         /// A variable of the build.
         #[arg(long, value_name = "NAME=VALUE")]
         env: Vec<String>,
-        /// Delete the build cache first.
+        /// Delete the build cache first; no layer of the previous image is reused, either.
         #[arg(long)]
         clear_cache: bool,
     },

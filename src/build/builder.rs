@@ -1,8 +1,8 @@
 //! The builder: what all builds share.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc};
 
-use tokio::sync::Mutex;
+use tokio::{fs, sync::Mutex};
 use tokio_util::task::TaskTracker;
 
 use super::{
@@ -128,8 +128,25 @@ impl Builder {
         &self.0.packages
     }
 
+    /// Clears an app's build cache. Its next build starts from nothing: it gets no layer of the previous image, either.
+    pub async fn clear_cache(&self, disk: &str) -> Result<(), BuildError> {
+        let mark = self.0.cleared_mark(disk);
+        // First: a cache that is half removed is a cleared one.
+        let made = async {
+            fs::create_dir_all(self.0.config.data_dir.join("disks")).await?;
+            fs::File::create(&mark).await?.sync_all().await
+        };
+        made.await.map_err(BuildpacksError::file("make", &mark))?;
+        self.remove_disks(disk).await
+    }
+
     /// Removes an app's disks, and with them the build cache.
     pub async fn remove_disk(&self, disk: &str) -> Result<(), BuildError> {
+        self.0.forget_cleared(disk).await?;
+        self.remove_disks(disk).await
+    }
+
+    async fn remove_disks(&self, disk: &str) -> Result<(), BuildError> {
         Disk::remove(&self.0.disk_image(disk)).await?;
         Ok(Disk::remove(&self.0.disk_image(&dockerfile_disk(disk))).await?)
     }
@@ -158,6 +175,28 @@ impl BuilderShared {
     /// The image file of a disk.
     pub(super) fn disk_image(&self, disk: &str) -> PathBuf {
         self.config.data_dir.join("disks").join(format!("{disk}.ext4"))
+    }
+
+    /// The file that says that an app's cache was cleared, until a build has succeeded without it.
+    fn cleared_mark(&self, disk: &str) -> PathBuf {
+        self.config.data_dir.join("disks").join(format!("{disk}.cleared"))
+    }
+
+    /// Whether the app's cache was cleared, and no build has succeeded since.
+    pub(super) async fn cache_was_cleared(&self, disk: &str) -> Result<bool, BuildError> {
+        let mark = self.cleared_mark(disk);
+        Ok(fs::try_exists(&mark).await.map_err(BuildpacksError::file("find", &mark))?)
+    }
+
+    /// Forgets that the app's cache was cleared.
+    pub(super) async fn forget_cleared(&self, disk: &str) -> Result<(), BuildError> {
+        let mark = self.cleared_mark(disk);
+        match fs::remove_file(&mark).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(BuildpacksError::file("remove", &mark)(error).into())
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// Removes the disk of the other way in which the app was built before, if there is one.

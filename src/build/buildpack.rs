@@ -10,6 +10,7 @@ use sha2::Digest as _;
 
 use super::error::BuildpacksError;
 use crate::{
+    images::architecture,
     lifecycle::descriptor::Descriptor,
     model::{Digest, HashWriter},
 };
@@ -72,6 +73,26 @@ pub(super) fn buildpack_folders(folder: &Path) -> Result<Vec<PathBuf>, Buildpack
     }
     found.sort();
     Ok(found)
+}
+
+/// The part of a buildpack for several platforms that is for this machine's: its folder `linux/amd64` (or `linux/arm64`), which
+/// then is the buildpack, with the same `buildpack.toml`, as `pack` packages it. Otherwise the folder itself. Blocks.
+pub(super) fn for_this_platform(folder: &Path) -> Result<PathBuf, BuildpacksError> {
+    let platform = Path::new("linux").join(architecture());
+    let own = folder.join(&platform);
+    let is_one = |folder: &Path| is_folder(folder) && folder.join("bin/build").exists();
+    let others =
+        || fs::read_dir(folder.join("linux")).into_iter().flatten().flatten().any(|entry| is_one(&entry.path()));
+    if is_folder(&folder.join("linux")) && is_one(&own) {
+        let file = "buildpack.toml";
+        fs::rename(folder.join(file), own.join(file)).map_err(BuildpacksError::file("move", &own))?;
+        return Ok(own);
+    }
+    if !folder.join("bin/build").exists() && is_folder(&folder.join("linux")) && others() {
+        let platform = platform.display();
+        return Err(BuildpacksError::Unusable(format!("it has no folder {platform}: it is not made for this machine")));
+    }
+    Ok(folder.to_owned())
 }
 
 /// Whether this is a folder, and not a link to one: a fetched package must not lead to files of this machine.
@@ -144,6 +165,30 @@ mod tests {
         };
         assert_ne!(read("one", "y").digest, read("two", "dir/y").digest);
         assert_eq!(read("three", "y").digest, read("four", "y").digest);
+    }
+
+    #[test]
+    fn of_a_buildpack_for_several_platforms_one_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("bp");
+        write_example(&folder, "a/z", "");
+        assert_eq!(for_this_platform(&folder).unwrap(), folder);
+        let move_to = |platform: &str| {
+            fs::create_dir_all(folder.join(platform)).unwrap();
+            fs::rename(folder.join("bin"), folder.join(platform).join("bin")).unwrap();
+        };
+        move_to("linux/riscv64");
+        let error = for_this_platform(&folder).unwrap_err().to_string();
+        assert!(
+            error.starts_with("it has no folder linux/") && error.ends_with("not made for this machine"),
+            "{error}"
+        );
+        let own = format!("linux/{}", architecture());
+        fs::create_dir_all(folder.join(&own)).unwrap();
+        fs::rename(folder.join("linux/riscv64/bin"), folder.join(&own).join("bin")).unwrap();
+        let found = for_this_platform(&folder).unwrap();
+        assert_eq!(found, folder.join(own));
+        assert_eq!(Buildpack::read(&found).unwrap().about.id, "a/z");
     }
 
     #[test]

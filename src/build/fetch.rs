@@ -2,21 +2,22 @@
 //! checked, and stored by digest; nothing of them runs outside build containers.
 
 use std::{
-    fs::{self, File},
-    io::{self, BufRead as _, BufReader, Read},
-    os::unix::fs::symlink,
-    path::Path,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
     time::Duration,
 };
 
-use futures_util::TryStreamExt as _;
+use futures_util::{TryStreamExt as _, future::BoxFuture};
+use tokio::io::AsyncRead;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::{
     budget::BuildBudget,
     builder::Builder,
-    error::BuildError,
-    packages::{Package, Packages},
+    error::{BuildError, BuildpacksError},
+    packages::Package,
+    parts,
+    unpacked::{MAX_PACKAGE_BYTES, adopt, from_image, from_path},
 };
 use crate::{
     engine::{BuildNetwork, EngineError},
@@ -30,13 +31,7 @@ use crate::{
 /// Time that fetching a package may take, except in a container, which has a limit of its own and waits for its turn.
 const FETCH_TIMEOUT: Duration = Duration::from_mins(10);
 
-/// How a file begins that gzip compressed (RFC 1952, section 2.3.1).
-pub(super) const GZIP: [u8; 2] = [0x1f, 0x8b];
-
 const OWN_ADDRESSES: &str = "addresses of the server's own machine, of its containers, and of private networks";
-
-/// Maximum size of a package, unpacked, in bytes.
-const MAX_PACKAGE_BYTES: u64 = 2 << 30;
 
 /// Maximum size of an image, in bytes.
 pub(super) const MAX_IMAGE_BYTES: u64 = 16 << 30;
@@ -78,6 +73,10 @@ impl Builder {
                 "name it by the absolute path of a folder, .tgz or .cnb file, a git URL, or docker://IMAGE".to_owned(),
             )),
             BuildpackSource::Path(_) if !admin => Err(only_admins("files of the server")),
+            BuildpackSource::Path(path) if parts::is_composite(path) => self
+                .composite(path, None, repositories, admin, budget, progress)
+                .await
+                .map_err(|e| failed(e.to_string())),
             BuildpackSource::Path(path) => {
                 let path = path.clone();
                 let taken = tokio::task::spawn_blocking(move || from_path(&packages, &path)).await;
@@ -93,8 +92,8 @@ impl Builder {
                 let fetched = repositories.fetch(url, reference.as_deref(), folder.as_deref(), &from).await;
                 let mut fetched = fetched.map_err(|e| failed(e.to_string()))?;
                 let reader = std::mem::replace(&mut fetched.source.reader, Box::new(tokio::io::empty()));
-                let taken = tokio::task::spawn_blocking(move || from_tar(&packages, SyncIoBridge::new(reader))).await;
-                taken.map_err(|_| BuildError::ShuttingDown)?.map_err(failed)
+                let fetch = self.from_source(reader, "", repositories, admin, budget, progress);
+                fetch.await.map_err(|e| failed(e.to_string()))
             }
             BuildpackSource::Image(image) => {
                 progress.step(format!("Fetching the buildpack {source}")).await;
@@ -117,6 +116,80 @@ impl Builder {
                 taken.await.map_err(|_| BuildError::ShuttingDown)?.map_err(failed)
             }
         }
+    }
+
+    /// Stores the buildpack in a folder of an app's source, with the parts that it names, as it was pushed: whatever the build
+    /// leaves out of the app's folder or does to it. `shown` names it in messages.
+    pub async fn from_app(
+        &self,
+        source: Box<dyn AsyncRead + Send + Unpin>,
+        folder: &str,
+        shown: &str,
+        repositories: &Repositories,
+        budget: BuildBudget,
+        progress: &Progress,
+    ) -> Result<Package, BuildError> {
+        let fetch = Box::pin(self.from_source(source, folder, repositories, false, budget, progress));
+        fetch.await.map_err(|e| BuildError::CannotFetch { from: shown.to_owned(), reason: e.to_string() })
+    }
+
+    /// The package in a folder of a source, which is one tar.
+    async fn from_source(
+        &self,
+        source: Box<dyn AsyncRead + Send + Unpin>,
+        folder: &str,
+        repositories: &Repositories,
+        admin: bool,
+        budget: BuildBudget,
+        progress: &Progress,
+    ) -> Result<Package, BuildError> {
+        let (packages, reader) = (self.packages().clone(), SyncIoBridge::new(source));
+        let folder = folder.to_owned();
+        let unpacked = tokio::task::spawn_blocking(move || {
+            let staged = packages.staging().map_err(|e| e.to_string())?;
+            lifecycle::unpack(reader.take(MAX_PACKAGE_BYTES), staged.path())?;
+            let folder = if folder.is_empty() { staged.path().to_owned() } else { staged.path().join(folder) };
+            if parts::is_composite(&folder) {
+                return Ok(Unpacked::Composite { staged, folder });
+            }
+            let converted = lifecycle::convert_scripts_of_buildpack(&folder).map_err(|e| e.to_string())?;
+            Ok(Unpacked::Stored { package: adopt(&packages, &folder)?, converted })
+        });
+        match unpacked.await.map_err(|_| BuildError::ShuttingDown)?.map_err(BuildpacksError::Unusable)? {
+            Unpacked::Stored { package, converted } => {
+                for line in converted {
+                    progress.trouble(line).await;
+                }
+                Ok(package)
+            }
+            Unpacked::Composite { staged, folder } => {
+                self.composite(&folder, Some(staged.path()), repositories, admin, budget, progress).await
+            }
+        }
+    }
+
+    /// Stores a composite buildpack that is a folder, with its parts. They lie `within` a folder that was fetched, if there is one.
+    fn composite<'a>(
+        &'a self,
+        folder: &Path,
+        within: Option<&Path>,
+        repositories: &'a Repositories,
+        admin: bool,
+        budget: BuildBudget,
+        progress: &'a Progress,
+    ) -> BoxFuture<'a, Result<Package, BuildError>> {
+        let (folder, within) = (folder.to_owned(), within.map(Path::to_owned));
+        let packages = self.packages().clone();
+        Box::pin(async move {
+            let found = tokio::task::spawn_blocking(move || parts::find(&folder, within.as_deref())).await;
+            let parts = found.map_err(|_| BuildError::ShuttingDown)?.map_err(BuildpacksError::Unusable)?;
+            let mut fetched = Vec::new();
+            for source in &parts.sources {
+                fetched.push(self.fetch_now(source, repositories, admin, budget, progress).await?);
+            }
+            let package = tokio::task::spawn_blocking(move || parts::package(&packages, &parts, &fetched)).await;
+            Ok(package.map_err(|_| BuildError::ShuttingDown)?.map_err(BuildpacksError::Unusable)?)
+        })
     }
 
     /// An image from a registry or, if none has it, from the engine, which can reach registries that builds cannot. The engine
@@ -158,80 +231,21 @@ impl Builder {
     }
 }
 
+/// A source that was unpacked.
+enum Unpacked {
+    /// Its buildpacks are stored.
+    Stored {
+        package: Package,
+        /// Lines about scripts with Windows line ends.
+        converted: Vec<String>,
+    },
+    /// Its parts are to be found.
+    Composite { staged: tempfile::TempDir, folder: PathBuf },
+}
+
 fn without_credentials(reference: &ImageReference) -> Result<&str, BuildError> {
     if reference.has_credentials() {
         return Err(BuildError::ImageCredentials(reference.clone()));
     }
     Ok(reference.expose())
-}
-
-/// An image of buildpacks: its layers contain them under `/cnb/buildpacks`.
-fn from_image(packages: &Packages, archive: &ImageArchive) -> Result<Package, String> {
-    let staged = packages.staging().map_err(|e| e.to_string())?;
-    let mut left = MAX_PACKAGE_BYTES;
-    for layer in archive.layers() {
-        let mut layer = layer.map_err(|e| e.to_string())?.take(left);
-        lifecycle::unpack(&mut layer, staged.path()).map_err(|e| format!("it is not an image of buildpacks: {e}"))?;
-        left = layer.limit();
-    }
-    adopt(packages, staged.path())
-}
-
-/// Stores a staged package. Error messages name its files without the path of the staging folder.
-fn adopt(packages: &Packages, staged: &Path) -> Result<Package, String> {
-    let staging = format!("{}/", staged.display());
-    packages.adopt(staged).map_err(|e| e.to_string().replace(&staging, ""))
-}
-
-fn from_path(packages: &Packages, path: &Path) -> Result<Package, String> {
-    let failed = |e: io::Error| format!("{}: {e}", path.display());
-    if fs::metadata(path).map_err(failed)?.is_dir() {
-        let staged = packages.staging().map_err(|e| e.to_string())?;
-        let mut left = MAX_PACKAGE_BYTES;
-        copy(path, staged.path(), &mut left).map_err(failed)?;
-        return adopt(packages, staged.path());
-    }
-    let is_image = path.extension().is_some_and(|extension| extension == "cnb");
-    from_archive(packages, File::open(path).map_err(failed)?, is_image)
-}
-
-/// A tar, which may be compressed; otherwise it may be an image.
-pub(super) fn from_archive(packages: &Packages, archive: File, is_image: bool) -> Result<Package, String> {
-    let mut file = BufReader::new(archive);
-    if file.fill_buf().map_err(|e| e.to_string())?.starts_with(&GZIP) {
-        return from_tar(packages, flate2::bufread::GzDecoder::new(file));
-    }
-    if is_image {
-        let spool = packages.staging().map_err(|e| e.to_string())?;
-        let archive = ImageArchive::unpack(file, spool.path(), MAX_PACKAGE_BYTES).map_err(|e| e.to_string())?;
-        return from_image(packages, &archive);
-    }
-    from_tar(packages, file)
-}
-
-fn from_tar(packages: &Packages, tar: impl Read) -> Result<Package, String> {
-    let staged = packages.staging().map_err(|e| e.to_string())?;
-    lifecycle::unpack(tar.take(MAX_PACKAGE_BYTES), staged.path())?;
-    adopt(packages, staged.path())
-}
-
-/// Copies files, folders and links as they are, except `.git` folders.
-fn copy(from: &Path, to: &Path, left: &mut u64) -> io::Result<()> {
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let (source, target) = (entry.path(), to.join(entry.file_name()));
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            if entry.file_name() != ".git" {
-                fs::create_dir(&target)?;
-                copy(&source, &target, left)?;
-            }
-        } else if kind.is_symlink() {
-            symlink(fs::read_link(source)?, target)?;
-        } else if kind.is_file() {
-            let bytes = fs::copy(source, target)?;
-            *left = left.checked_sub(bytes).ok_or_else(|| io::Error::other("it is larger than 2 GiB"))?;
-        }
-    }
-    Ok(())
 }

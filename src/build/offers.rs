@@ -13,9 +13,10 @@ use tokio_util::{io::SyncIoBridge, sync::CancellationToken};
 use super::{
     builder::{Builder, BuilderShared},
     error::BuildError,
-    fetch::{GZIP, MAX_IMAGE_BYTES},
+    fetch::MAX_IMAGE_BYTES,
     offered_store::DISK_MIB,
     session::SentBlobs,
+    unpacked::GZIP,
 };
 use crate::{
     engine::{BuildNetwork, label},

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    buildpack::{Buildpack, buildpack_folders, folder_name, is_folder},
+    buildpack::{Buildpack, buildpack_folders, folder_name, for_this_platform, is_folder},
     error::BuildpacksError,
 };
 use crate::{data_dir::disk_usage, model::Digest};
@@ -92,6 +92,7 @@ impl Packages {
         if found.is_empty() {
             return Err(BuildpacksError::Unusable("it contains no buildpack.toml".to_owned()));
         }
+        let found = found.iter().map(|folder| for_this_platform(folder)).collect::<Result<Vec<_>>>()?;
         let all = found.iter().map(|folder| Buildpack::read(folder)).collect::<Result<Vec<_>>>()?;
         let package = Package::of(all);
         let stored = self.dir.join(package.digest.hex());

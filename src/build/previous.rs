@@ -1,6 +1,6 @@
 //! The app's previous image, and what a build may take over from it.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, fs::File};
 
 use super::error::BuildError;
 use crate::{
@@ -15,6 +15,8 @@ pub(super) struct PreviousImage {
     pub(super) metadata: Option<serde_json::Value>,
     /// Layers of the image that are still in the blob store.
     pub(super) layers: HashSet<Digest>,
+    /// The layer with bills of materials, and its size in bytes, if the build gets them back.
+    pub(super) sbom: Option<(File, u64)>,
 }
 
 impl PreviousImage {
@@ -24,13 +26,15 @@ impl PreviousImage {
             return Ok(Self::default());
         }
         let metadata = images.labels(manifest)?.remove(LIFECYCLE_METADATA);
-        let metadata = metadata.and_then(|text| serde_json::from_str(&text).ok());
+        let metadata: Option<serde_json::Value> = metadata.and_then(|text| serde_json::from_str(&text).ok());
         let mut layers = HashSet::new();
         for layer in images.layers(manifest)? {
             if images.blobs().use_again(&layer)? {
                 layers.insert(layer);
             }
         }
-        Ok(Self { metadata, layers })
+        let sbom = metadata.as_ref().and_then(|metadata| metadata["sbom"]["sha"].as_str()?.parse().ok());
+        let sbom = sbom.filter(|sbom| layers.contains(sbom)).map(|sbom| images.blobs().open_blob(&sbom)).transpose()?;
+        Ok(Self { metadata, layers, sbom: sbom.flatten() })
     }
 }

@@ -19,6 +19,9 @@ use crate::{
 /// The buildpack that reads the `Procfile`: it comes last in every group, so that the `Procfile` wins.
 const PROCFILE: &str = "paas/procfile";
 
+/// Deepest nesting of composite buildpacks in which one that reads the `Procfile` is looked for.
+const MAX_DEPTH: usize = 16;
+
 /// A buildpack that the app, or its `project.toml`, requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RequestedBuildpack {
@@ -31,13 +34,6 @@ pub enum RequestedBuildpack {
     },
     /// The buildpack that a package stands for.
     Package(Package),
-    /// A buildpack in a folder of the app.
-    App {
-        /// Folder in the source.
-        folder: String,
-        /// Content of its `buildpack.toml`.
-        about: Descriptor,
-    },
     /// A script of the app's project descriptor.
     Inline {
         /// Id of the buildpack.
@@ -82,6 +78,8 @@ pub struct Recipe {
     pub(super) stack: Stack,
     /// Digest of all that, and of the lifecycle.
     digest: Digest,
+    /// Whether the buildpack that reads the `Procfile` joins a group that was requested.
+    adds_procfile: bool,
 }
 
 impl Recipe {
@@ -95,6 +93,7 @@ impl Recipe {
         let mut resolver = BuildpackResolver { builtin, installed, resolved: Vec::new() };
         let pre = resolver.entries(&pre)?;
         let post = resolver.entries(&post)?;
+        let is_requested = !group.is_empty();
         let groups = if group.is_empty() {
             builtin.order.iter().map(|group| resolver.builtin_group(group)).collect::<Result<Vec<_>, _>>()?
         } else {
@@ -103,10 +102,13 @@ impl Recipe {
         let procfile = RequestedBuildpack::Named { id: PROCFILE.to_owned(), version: None };
         let procfile = resolver.entries(&[procfile]).unwrap_or_default();
         let procfile: Vec<_> = procfile.into_iter().map(|entry| GroupEntry { optional: true, ..entry }).collect();
+        let mut adds_procfile = false;
         let order = groups.into_iter().map(|group| {
             let group = [pre.clone(), group, post.clone()].concat();
-            let has_procfile = group.iter().any(|entry| entry.id.ends_with("/procfile"));
-            [group, if has_procfile { Vec::new() } else { procfile.clone() }].concat()
+            let reads_it =
+                group.iter().any(|entry| resolver.reads_procfile(&entry.id, Some(&entry.version), MAX_DEPTH));
+            adds_procfile |= is_requested && !reads_it;
+            [group, if reads_it { Vec::new() } else { procfile.clone() }].concat()
         });
         let order: Vec<_> = order.collect();
         let buildpacks = resolver.resolved;
@@ -117,7 +119,17 @@ impl Recipe {
             [&stack.run.manifest, &stack.build.manifest, lifecycle],
         );
         let text = serde_json::to_vec(&parts).map_err(|e| BuildError::Protocol(e.to_string()))?;
-        Ok(Self { digest: Digest::of(&text), order, buildpacks, env, stack })
+        Ok(Self { digest: Digest::of(&text), order, buildpacks, env, stack, adds_procfile })
+    }
+
+    /// The line for a developer whose app has a `Procfile`, if its buildpacks do not read it: another one does.
+    pub fn notice_of_procfile(&self) -> Option<String> {
+        self.adds_procfile.then(|| {
+            format!(
+                "none of the buildpacks reads the Procfile: {PROCFILE} comes after them, and its processes replace theirs of the \
+                 same types"
+            )
+        })
     }
 
     /// Digest of the recipe and a source tree (git's id of it): a build with a key that was built before would give the
@@ -149,6 +161,19 @@ struct BuildpackResolver<'a> {
 }
 
 impl BuildpackResolver<'_> {
+    /// Whether this buildpack reads a `Procfile`, or one in each group of a composite buildpack does.
+    fn reads_procfile(&self, id: &str, version: Option<&str>, depth: usize) -> bool {
+        if id.ends_with("/procfile") {
+            return true;
+        }
+        let fits = |b: &&Buildpack| b.about.id == id && version.is_none_or(|version| b.about.version == version);
+        let order = self.resolved.iter().find(fits).map(|found| &found.about.order[..]).unwrap_or_default();
+        let reads = |reference: &Reference| {
+            depth > 0 && self.reads_procfile(&reference.id, reference.version.as_deref(), depth - 1)
+        };
+        !order.is_empty() && order.iter().all(|group| group.group.iter().any(reads))
+    }
+
     fn entries(&mut self, requested: &[RequestedBuildpack]) -> Result<Vec<GroupEntry>, BuildError> {
         requested.iter().map(|requested| self.entry(requested)).collect()
     }
@@ -180,10 +205,6 @@ impl BuildpackResolver<'_> {
                 let packaged = entry(&root.about, Place::Installed);
                 self.add(root, Some(package))?;
                 packaged
-            }
-            RequestedBuildpack::App { folder, about } => {
-                self.add_named_by(about, None)?;
-                entry(about, Place::Source(folder.clone()))
             }
             RequestedBuildpack::Inline { id, place } => {
                 check_inline(id, place).map_err(BuildError::Inline)?;
@@ -235,7 +256,7 @@ fn check_inline(id: &str, place: &Place) -> Result<(), String> {
     descriptor::check_id(id).map_err(|e| e.replacen("buildpack.id", "io.buildpacks.group.id", 1))?;
     match place {
         Place::Inline { api, .. } => Api::parse(api).map(drop).map_err(|e| format!("io.buildpacks.group.script.{e}")),
-        Place::Installed | Place::Source(_) => Ok(()),
+        Place::Installed => Ok(()),
     }
 }
 
@@ -287,6 +308,32 @@ mod tests {
         assert_eq!(names(&made), ["paas/node@0.1.0 paas/procfile@0.1.0?", "paas/procfile@0.1.0"]);
         let settings = BuildSettings { pre: vec![named("paas/python", None)], ..BuildSettings::default() };
         assert_eq!(names(&recipe(settings).unwrap())[0], "paas/python@0.1.0 paas/node@0.1.0 paas/procfile@0.1.0?");
+    }
+
+    #[test]
+    fn the_procfile_is_read_after_a_group_that_does_not() {
+        let order =
+            |id: &str| format!("[[order]]\n[[order.group]]\nid = {id:?}\nversion = \"1.0.0\"\noptional = true\n");
+        let all = package(&[
+            buildpack("a/plain", "1.0.0", ""),
+            buildpack("x/procfile", "1.0.0", ""),
+            buildpack("a/all", "1.0.0", &order("x/procfile")),
+            buildpack("a/deep", "1.0.0", &order("a/all")),
+            buildpack("a/partly", "1.0.0", &(order("x/procfile") + &order("a/plain"))),
+        ]);
+        for (id, added) in
+            [("a/plain", true), ("x/procfile", false), ("a/all", false), ("a/deep", false), ("a/partly", true)]
+        {
+            let made = recipe(BuildSettings {
+                group: vec![named(id, None)],
+                installed: vec![all.clone()],
+                ..BuildSettings::default()
+            });
+            let made = made.unwrap();
+            assert_eq!(names(&made)[0].contains(PROCFILE), added, "{id}");
+            assert_eq!(made.notice_of_procfile().is_some(), added, "{id}");
+        }
+        assert_eq!(recipe(BuildSettings::default()).unwrap().notice_of_procfile(), None);
     }
 
     #[test]

@@ -365,6 +365,8 @@ mod tests {
                 target: Target::default(),
                 previous: None,
                 known_blobs: Vec::new(),
+                skip_restore: false,
+                previous_sbom_bytes: 0,
             }))
         };
         assert!(encode(&request("x".repeat(1000))).is_ok());

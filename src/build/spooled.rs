@@ -11,8 +11,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use super::{
     builder::Builder,
     error::BuildError,
-    fetch::from_archive,
     packages::{Package, Packages},
+    unpacked::from_archive,
 };
 
 /// Maximum size of a package that a caller sends, in bytes.

@@ -87,7 +87,12 @@ impl Deployer {
                 let failed = |reason: String| BuildError::CannotFetch { from: source.to_string(), reason };
                 let text = checkout.read(&file).await?.ok_or_else(|| failed(format!("the commit has no {file}")))?;
                 let about = Descriptor::parse(&text).map_err(|e| failed(format!("{file}, {e}")))?;
-                Ok(RequestedBuildpack::App { folder: folder.clone(), about })
+                // A composite one names parts that may be anywhere in the app.
+                let (below, folder) = if about.order.is_empty() { (Some(folder), "") } else { (None, folder.as_str()) };
+                let (tar, shown) = (checkout.all_of(below.map(String::as_str)).await?, source.to_string());
+                let budget = self.build_budget(app).await?;
+                let library = &self.0.buildpacks;
+                Ok(RequestedBuildpack::Package(library.fetch_from_app(tar, folder, shown, budget, progress).await?))
             }
             // A pusher may name what anybody can read, but nothing of this machine.
             other => {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     build::{BuildBudget, BuildError, Builder, BuildpacksError, Builtin, Package},
-    git::Repositories,
+    git::{Repositories, Source},
     model::{BuildpackSource, Digest},
     progress::Progress,
     store::Store,
@@ -65,6 +65,21 @@ impl BuildpackLibrary {
     ) -> Result<Package, DeployError> {
         let package = self.builder.fetch(source, &self.repositories, admin, budget, progress).await?;
         self.store.add_package(package.digest.clone(), source.to_string(), false).await?;
+        Ok(package)
+    }
+
+    /// Stores the buildpack in a folder of an app's source.
+    pub(super) async fn fetch_from_app(
+        &self,
+        source: Source,
+        folder: &str,
+        shown: String,
+        budget: BuildBudget,
+        progress: &Progress,
+    ) -> Result<Package, DeployError> {
+        let package =
+            self.builder.from_app(source.reader, folder, &shown, &self.repositories, budget, progress).await?;
+        self.store.add_package(package.digest.clone(), shown, false).await?;
         Ok(package)
     }
 

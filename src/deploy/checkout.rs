@@ -54,6 +54,14 @@ impl<'a> Checkout<'a> {
         Ok(self.reader.commit_summary(self.commit).await?)
     }
 
+    /// All files, or those of a folder, whatever a project selects.
+    pub(super) async fn all_of(&self, folder: Option<&str>) -> Result<Source, DeployError> {
+        let parts = self.folder.map(SourceFolder::as_str).into_iter().chain(folder);
+        let folder = parts.collect::<Vec<_>>().join("/");
+        let folder = Some(folder.as_str()).filter(|folder| !folder.is_empty());
+        Ok(self.reader.source_tar(self.commit, folder, &Files::All).await?)
+    }
+
     /// The source, as one tar.
     pub(super) async fn source(&self, files: &Files) -> Result<Source, DeployError> {
         let folder = self.folder.map(SourceFolder::as_str);

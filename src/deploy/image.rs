@@ -128,6 +128,11 @@ impl Deployer {
             return Ok(Plan { app_json, summary, without_web, method, source, key, env });
         }
         let recipe = this.builder.recipe(settings, this.stacks.newest(this.stacks.name_for(app)).await?)?;
+        if procfile.is_some()
+            && let Some(notice) = recipe.notice_of_procfile()
+        {
+            progress.detail(notice).await;
+        }
         let key = recipe.key(&source.tree);
         let method = Method::Buildpacks(Box::new(recipe));
         Ok(Plan { app_json, summary, without_web, method, source, key, env })

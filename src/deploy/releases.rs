@@ -120,7 +120,7 @@ impl Deployer {
         }
     }
 
-    /// Removes the build cache of an app.
+    /// Clears the build cache of an app: its next build starts from nothing.
     pub async fn clear_cache(
         &self,
         app: &App,
@@ -128,6 +128,6 @@ impl Deployer {
         cancel: &CancellationToken,
     ) -> Result<(), DeployError> {
         let _lock = self.0.pushes.lock(app.id, progress, cancel).await?;
-        Ok(self.0.builder.remove_disk(&app.id.0.to_string()).await?)
+        Ok(self.0.builder.clear_cache(&app.id.0.to_string()).await?)
     }
 }

@@ -38,6 +38,7 @@ echo 'paas:x:1000:1000:paas:/home/paas:/bin/bash' >> "$1/etc/passwd"
 echo 'paas:x:1000:' >> "$1/etc/group"
 install -d -o 1000 -g 1000 -m 0755 "$1/home/paas" "$1/workspace" "$1/layers" "$1/platform"
 install -d -m 0755 "$1/cnb" "$1/cnb/lifecycle" "$1/cnb/buildpacks"
+echo '# The package sources of this image are in /etc/apt/sources.list.' > "$1/etc/apt/sources.list.d/debian.list"
 find "$1" -xdev -type f -perm /6000 -exec chmod u-s,g-s {} +
 rm -rf "$1/var/cache/ldconfig/aux-cache" "$1/var/log/"* "$1/etc/machine-id" "$1/var/lib/dbus/machine-id" \
   "$1/etc/resolv.conf" "$1/etc/hostname" "$1/var/lib/apt/lists/"* "$1/var/cache/apt/"* "$1/etc/ssh/ssh_host_"*

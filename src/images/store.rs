@@ -13,7 +13,7 @@ use super::{
     manifest::{Descriptor, History, ImageConfig, Manifest, RootFs, RunConfig},
 };
 use crate::{
-    lifecycle::protocol::BuiltLayer,
+    lifecycle::{self, protocol::BuiltLayer},
     model::{Digest, Process},
 };
 
@@ -148,21 +148,33 @@ impl ImageStore {
         Ok(true)
     }
 
-    /// Processes that the buildpacks of an image declared.
+    /// Processes that the buildpacks of an image declared, without those that are not for production.
     pub fn processes(&self, manifest: &Digest) -> Result<Vec<Process>> {
         #[derive(serde::Deserialize)]
         struct Metadata {
             #[serde(default)]
-            processes: Vec<Process>,
+            processes: Vec<Declared>,
         }
-        let labels = self.labels(manifest)?;
-        let Some(text) = labels.get(BUILD_METADATA) else { return Ok(Vec::new()) };
+        #[derive(serde::Deserialize)]
+        struct Declared {
+            #[serde(flatten)]
+            process: Process,
+            #[serde(default, rename = "exec-env")]
+            exec_env: Vec<String>,
+        }
+        let run = self.run_config(manifest)?;
+        let Some(text) = run.labels.get(BUILD_METADATA) else { return Ok(Vec::new()) };
         let metadata: Metadata = serde_json::from_str(text).map_err(|source| ImageError::InvalidDocument {
             digest: manifest.clone(),
             what: "build metadata",
             source,
         })?;
-        Ok(metadata.processes)
+        let started = metadata.processes.into_iter().filter(|declared| lifecycle::in_production(&declared.exec_env));
+        let with_default = |Declared { mut process, .. }: Declared| {
+            process.default |= run.entrypoint == [format!("/cnb/process/{}", process.process_type)];
+            process
+        };
+        Ok(started.map(with_default).collect())
     }
 
     /// Blobs that are older than `min_age` and do not belong to an image of `keep`.

@@ -1,7 +1,9 @@
 use std::{collections::BTreeMap, io::Write as _, time::Duration};
 
 use super::{
+    environment::DEFAULT_PATH,
     labels::{BUILD_METADATA, LIFECYCLE_METADATA},
+    manifest::ImageConfig,
     *,
 };
 use crate::{
@@ -27,7 +29,8 @@ fn stack(store: &ImageStore) -> Stack {
 
 fn built(store: &ImageStore) -> Built {
     let digest = store.blobs().put_bytes(b"app layer").unwrap();
-    let metadata = r#"{"processes":[{"type":"web","command":["node"],"args":["x.js"],"direct":true}]}"#;
+    let metadata = r#"{"processes":[{"type":"web","command":["node"],"args":["x.js"],"direct":true},
+        {"type":"t","command":["t"],"exec-env":["test"]},{"type":"all","command":["a"],"exec-env":["*"]}]}"#;
     Built {
         layers: vec![BuiltLayer { digest, size: 9, created_by: "app".into() }],
         path: vec!["/cnb/process".into()],
@@ -38,6 +41,8 @@ fn built(store: &ImageStore) -> Built {
             (BUILD_METADATA.to_owned(), metadata.to_owned()),
             (LIFECYCLE_METADATA.to_owned(), r#"{"app":[]}"#.to_owned()),
             ("paas.server".to_owned(), "forged".to_owned()),
+            ("org.opencontainers.image.title".to_owned(), "t".to_owned()),
+            ("io.buildpacks.own".to_owned(), "o".to_owned()),
         ]),
         processes: vec![],
         buildpacks: vec![],
@@ -72,11 +77,22 @@ fn the_same_parts_make_the_same_image() {
     assert_eq!(image, two.assemble(&stack(&two), &built(&two)).unwrap());
     assert!(one.complete(&image.manifest).unwrap());
     assert_eq!(one.layers(&image.manifest).unwrap().len(), 2);
-    assert_eq!(one.processes(&image.manifest).unwrap()[0].command, ["node"]);
+    let processes = one.processes(&image.manifest).unwrap();
+    assert_eq!(processes[0].command, ["node"]);
+    assert!(processes[0].default && !processes[1].default);
+    let types: Vec<_> = processes.iter().map(|process| process.process_type.as_str()).collect();
+    assert_eq!(types, ["web", "all"], "a process for tests is not one of the app");
     let labels = one.labels(&image.manifest).unwrap();
     assert!(labels[LIFECYCLE_METADATA].contains("topLayer"), "{labels:?}");
     assert_eq!(labels["io.buildpacks.base.id"], "debian-13");
     assert!(!labels.contains_key("paas.server") && !labels.contains_key("x"), "{labels:?}");
+    assert_eq!((&*labels["org.opencontainers.image.title"], &*labels["io.buildpacks.own"]), ("t", "o"));
+    let told = not_kept_of_build(built(&one).labels.keys()).unwrap();
+    assert!(told.starts_with("the label paas.server is not kept"), "{told}");
+    let config: ImageConfig = one.read(&image.config, "configuration").unwrap();
+    assert_eq!(config.config.entrypoint, ["/cnb/process/web"]);
+    assert_eq!(config.config.env[0], format!("PATH=/cnb/process:{DEFAULT_PATH}"));
+    assert!(config.config.env.contains(&"CNB_APP_DIR=/workspace".to_owned()), "{:?}", config.config.env);
     let mut lacking = built(&one);
     lacking.layers[0].digest = Digest::of(b"not here");
     assert!(matches!(one.assemble(&stack(&one), &lacking), Err(ImageError::Missing(_))));

@@ -1,4 +1,4 @@
-//! Buildpacks on disk: installed, from the app's source, or made out of a script.
+//! Buildpacks on disk: installed, or made out of a script.
 
 use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path, path::PathBuf};
 
@@ -35,16 +35,11 @@ impl Buildpack {
         let failed = |e: io::Error| format!("cannot make the buildpack {}: {e}", entry.id);
         let dir = match &entry.place {
             Place::Installed => dirs.versions_of(&entry.id).join(&entry.version),
-            // A copy, so that it stays as it was pushed whatever a build does to the app's folder.
-            Place::Source(folder) if !own.exists() => {
-                copy_tree(&dirs.workspace.join(folder), &own).map_err(failed)?;
-                own
-            }
             Place::Inline { api, shell, script } if !own.exists() => {
                 write_inline(&own, entry, api, shell, script).map_err(failed)?;
                 own
             }
-            Place::Source(_) | Place::Inline { .. } => own,
+            Place::Inline { .. } => own,
         };
         let file = dir.join("buildpack.toml");
         let text = files::read_text(&file)?;
@@ -76,23 +71,6 @@ fn write_inline(dir: &Path, entry: &GroupEntry, api: &str, shell: &str, script: 
         let path = dir.join("bin").join(name);
         fs::write(&path, text)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
-    }
-    Ok(())
-}
-
-fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let (source, target) = (entry.path(), to.join(entry.file_name()));
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            copy_tree(&source, &target)?;
-        } else if kind.is_symlink() {
-            std::os::unix::fs::symlink(fs::read_link(source)?, target)?;
-        } else if kind.is_file() {
-            fs::copy(source, target)?;
-        }
     }
     Ok(())
 }

@@ -3,7 +3,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs::{self, File},
+    io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
@@ -29,6 +30,9 @@ const NEW: &str = ".cache.new";
 const OLD: &str = ".cache.old";
 /// File in the cache while a build has links to the cache's files. A build that succeeds replaces it along with the cache.
 const LENT: &str = ".lent";
+
+/// Form of the tars of layers; another one with each change of what is written for the same files.
+const TAR_FORM: &[u8] = b"2";
 
 /// Note beside a cached layer.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -101,12 +105,14 @@ pub(super) fn recover(dirs: &Dirs) -> io::Result<()> {
     files::empty(&dirs.layers, &[FOLDER, "lost+found"])
 }
 
-/// Restores what the buildpacks of the group cached, and the metadata of the previous image's layers. A buildpack that
-/// writes into a restored file writes into the cache; if that build failed, the layer is not restored.
+/// Restores what the buildpacks of the group cached, and the metadata and bills of materials of the previous image's layers. A
+/// buildpack that writes into a restored file writes into the cache; if that build failed, the layer is not restored.
+/// `previous_sbom`: the previous image's layer of bills of materials.
 pub(super) fn restore(
     dirs: &Dirs,
     request: &BuildRequest,
     detected: &Detected,
+    previous_sbom: Option<File>,
     output: &Output,
 ) -> Result<Restored, Failure> {
     let lent = dirs.layers.join(FOLDER).join(LENT);
@@ -117,6 +123,7 @@ pub(super) fn restore(
     let previous: Previous =
         request.previous.clone().and_then(|label| serde_json::from_value(label).ok()).unwrap_or_default();
     let mut restored = Restored::default();
+    let mut sboms_of_image = BTreeMap::new();
     for buildpack in &detected.group {
         let layers = dirs.layers_of(&buildpack.about.id);
         let cached = dirs.layers.join(FOLDER).join(escaped(&buildpack.about.id));
@@ -128,17 +135,18 @@ pub(super) fn restore(
         } else if let Some(Ok(metadata)) = of_image.and_then(|of| of.store.get("metadata")).map(toml::Value::try_from) {
             write_toml(&layers, "store", metadata).map_err(failed("write in"))?;
         }
-        sbom::copy(&cached, &layers).map_err(failed("write in"))?;
         let layers_of_image = of_image.map(|found| found.layers.clone()).unwrap_or_default();
         for (name, layer) in layers_of_image.into_iter().filter(|(name, _)| files::is_layer_name(name)) {
             // What a build needs cannot come back from an image, and what is cached comes back from the cache.
-            if !layer.build && !layer.cache {
+            if !layer.build && !layer.cache && !request.skip_restore {
                 let metadata = toml::Value::try_from(&layer.data).unwrap_or(toml::Value::Table(toml::Table::new()));
                 write_toml(&layers, &name, metadata).map_err(failed("write in"))?;
+                sboms_of_image.insert((escaped(&buildpack.about.id), name.clone()), layers.clone());
             }
             restored.previous.insert((buildpack.about.id.clone(), name), layer);
         }
-        for name in files::names(&cached).map_err(failed("read"))? {
+        let in_cache = if request.skip_restore { Ok(Vec::new()) } else { files::names(&cached) };
+        for name in in_cache.map_err(failed("read"))? {
             let Ok(note) = files::read_toml::<Note>(&cached.join(&name).join("note.toml")) else { continue };
             let tree = cached.join(&name).join("tree");
             if !files::is_layer_name(&name) || !tree.is_dir() {
@@ -154,10 +162,16 @@ pub(super) fn restore(
             link_tree(&tree, &layers.join(&name)).map_err(failed("restore to"))?;
             let metadata = note.toml.get("metadata").cloned().unwrap_or(toml::Value::Table(toml::Table::new()));
             write_toml(&layers, &name, metadata).map_err(failed("write in"))?;
+            sbom::copy(&cached, &layers, |layer| layer == name).map_err(failed("write in"))?;
+            sboms_of_image.remove(&(escaped(&buildpack.about.id), name.clone()));
             if let Some(tar) = note.exported {
                 restored.tars.insert((buildpack.about.id.clone(), name), tar);
             }
         }
+    }
+    if let Some(layer) = previous_sbom {
+        let failed = Failure::io(Phase::Restore, "restore the bills of materials to", &dirs.layers);
+        sbom::restore(layer, &sboms_of_image).map_err(failed)?;
     }
     Ok(restored)
 }
@@ -203,7 +217,8 @@ pub(super) fn commit(
     }
     for buildpack in &detected.group {
         let (layers, target) = (dirs.layers_of(&buildpack.about.id), new.join(escaped(&buildpack.about.id)));
-        sbom::copy(&layers, &target).map_err(failed("write in"))?;
+        let is_cached = |name: &str| target.join(name).join("tree").is_dir();
+        sbom::copy(&layers, &target, is_cached).map_err(failed("write in"))?;
         if let Ok(Some(text)) = files::read_text(&layers.join("store.toml")) {
             fs::create_dir_all(&target)
                 .and_then(|()| fs::write(target.join("store.toml"), text))
@@ -234,6 +249,8 @@ fn link_tree(from: &Path, to: &Path) -> io::Result<()> {
 /// Hash of the names, kinds, modes, sizes, dates and inodes of a tree's files: cheap, and another one after any change.
 pub(super) fn fingerprint(tree: &Path) -> io::Result<String> {
     let mut sum = sha2::Sha256::new();
+    // Tars of an earlier form are made again.
+    sum.update(TAR_FORM);
     let mut folders = vec![PathBuf::new()];
     while let Some(folder) = folders.pop() {
         let mut entries = fs::read_dir(tree.join(&folder))?.collect::<io::Result<Vec<_>>>()?;

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read},
+    io::{self, Read, Seek as _},
     os::{fd::AsFd as _, unix::fs::MetadataExt as _},
     path::PathBuf,
     process::ExitCode,
@@ -68,12 +68,15 @@ pub(super) fn answer<R: Read>(
         files::empty(folder, &[]).map_err(Failure::io(Phase::Prepare, "empty", folder))?;
     }
     let mut tar = SourceReader::new(&mut input);
+    let previous_sbom = previous_sbom(dirs, &request, &mut tar)
+        .map_err(|e| prepare(format!("the bills of materials of the previous image are incomplete: {e}")))?;
     let unpacked = source::unpack(&mut tar, &dirs.workspace).map_err(prepare)?;
     tar.finish().map_err(|e| prepare(format!("the source is incomplete: {e}")))?;
     watch(input, groups.clone());
     match request {
         Request::Buildpacks(request) => {
-            let built = build(dirs, &request, unpacked, output, groups, &mut clock)?;
+            let source = UnpackedSource { entries: unpacked, previous_sbom };
+            let built = build(dirs, &request, source, output, groups, &mut clock)?;
             Ok(BuildResult::Built(Box::new(Built { timings: clock.laps, ..built })))
         }
         Request::Dockerfile(request) => {
@@ -87,6 +90,31 @@ pub(super) fn answer<R: Read>(
         }
         Request::Withdraw { name } => dockerfile::withdraw(dirs, &name, output, groups).map(|()| BuildResult::Done),
     }
+}
+
+/// What came with a request.
+struct UnpackedSource {
+    /// Number of files and folders.
+    entries: usize,
+    /// The previous image's layer of bills of materials.
+    previous_sbom: Option<File>,
+}
+
+/// The layer that precedes the source, in an unnamed file.
+fn previous_sbom(dirs: &Dirs, request: &Request, tar: &mut impl Read) -> io::Result<Option<File>> {
+    let size = match request {
+        Request::Buildpacks(request) => request.previous_sbom_bytes,
+        Request::Dockerfile(_) | Request::Offer { .. } | Request::Fetch { .. } | Request::Withdraw { .. } => 0,
+    };
+    if size == 0 {
+        return Ok(None);
+    }
+    let mut file = files::unnamed(&dirs.tmp)?;
+    if io::copy(&mut tar.take(size), &mut file)? < size {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    file.rewind()?;
+    Ok(Some(file))
 }
 
 fn prepare(message: String) -> Failure {
@@ -116,7 +144,7 @@ fn receive_request(dirs: &Dirs, input: &mut impl Read, output: &Output) -> Resul
 fn build(
     dirs: &Dirs,
     request: &BuildRequest,
-    unpacked: usize,
+    source: UnpackedSource,
     output: &Output,
     groups: &ProcessGroups,
     clock: &mut Clock,
@@ -135,10 +163,10 @@ fn build(
     rewrite_text_files(dirs, output)?;
     clock.lap(Phase::Prepare);
 
-    output.step(format!("Detecting ({unpacked} files)"));
+    output.step(format!("Detecting ({} files)", source.entries));
     let detected = detector::detect(dirs, request, groups, output)?;
     clock.lap(Phase::Detect);
-    let restored = cache::restore(dirs, request, &detected, output)?;
+    let restored = cache::restore(dirs, request, &detected, source.previous_sbom, output)?;
     clock.lap(Phase::Restore);
     let contributions = builder::build(dirs, request, &detected, groups, output)?;
     clock.lap(Phase::Build);

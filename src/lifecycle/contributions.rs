@@ -10,12 +10,22 @@ use crate::model::Process;
 /// Contributions of all buildpacks of a group. Numbers are places of buildpacks in the group.
 #[derive(Debug, Default)]
 pub(super) struct Contributions {
-    pub(super) processes: Vec<(usize, Process)>,
+    pub(super) processes: Vec<DeclaredProcess>,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) slices: Vec<Slice>,
     pub(super) layers: Vec<Layer>,
     /// Duration of each buildpack's `bin/build`, in order.
     pub(super) durations: Vec<Duration>,
+}
+
+/// A process of a buildpack.
+#[derive(Debug)]
+pub(super) struct DeclaredProcess {
+    /// Place of the buildpack in the group.
+    pub(super) buildpack: usize,
+    pub(super) process: Process,
+    /// Execution environments in which it can be started; empty for all.
+    pub(super) exec_env: Vec<String>,
 }
 
 /// Files of the app that get an image layer of their own.

@@ -158,7 +158,8 @@ impl Descriptor {
         if targets.is_empty() {
             targets.extend(stacks.iter().filter_map(|stack| translated(&stack.id, stacks.len(), api)));
         }
-        let exec_env = exec_env.into_iter().map(|env| match env {
+        // Before, the key was a buildpack's own.
+        let exec_env = exec_env.into_iter().filter(|_| api >= Api(0, 12)).map(|env| match env {
             ExecEnv::Plain(name) | ExecEnv::Table { name } => name,
         });
         Ok(Self { api, id, version, name, homepage, clear_env, exec_env: exec_env.collect(), order, targets })
@@ -191,13 +192,10 @@ impl Descriptor {
     }
 }
 
-/// Whether something for these execution environments takes part in the only one that exists here.
-pub(super) fn in_production(exec_env: &[String]) -> bool {
-    exec_env.is_empty() || exec_env.iter().any(|name| name == "*" || name == EXEC_ENV)
+/// The text of a buildpack's file, if there is one: a regular file of reasonable size. Blocks.
+pub fn read_file(file: &std::path::Path) -> Result<Option<String>, String> {
+    files::read_text(file)
 }
-
-/// Execution environment of all builds: apps are built to run.
-pub(super) const EXEC_ENV: &str = "production";
 
 /// Refuses an id that must not become part of a path.
 pub fn check_id(id: &str) -> Result<(), String> {
@@ -295,6 +293,11 @@ mod tests {
             ("[[stacks]]\nid='heroku-24'", true),
         ] {
             assert_eq!(parse(rest).unwrap().fits(&debian), fits, "{rest}");
+        }
+        let arm = Target { arch_variant: "v7".into(), ..target("linux", "arm", "debian", "13") };
+        for (variant, fits) in [("v7", true), ("v6", false), ("", true)] {
+            let read = parse(&format!("[[targets]]\narch='arm'\nvariant={variant:?}"));
+            assert_eq!(read.unwrap().fits(&arm), fits, "{variant}");
         }
     }
 }

@@ -5,8 +5,9 @@ use std::{collections::HashMap, path::Path, sync::Mutex};
 
 use super::{
     buildpack::{self, Buildpack},
-    descriptor::{self, Group, Reference},
+    descriptor::{Api, Group, Reference},
     dirs::{Dirs, escaped},
+    exec_env,
     failure::Failure,
     files,
     output::Output,
@@ -186,11 +187,12 @@ impl Detection<'_> {
                 if depth == MAX_DEPTH {
                     return Err(format!("the composite buildpack {} contains itself", buildpack.name()));
                 }
-                let order =
-                    buildpack.about.order.iter().map(|group| self.entries(group)).collect::<Result<Vec<_>, _>>()?;
+                let order: Result<Vec<_>, _> =
+                    buildpack.about.order.iter().map(|group| self.entries(group, buildpack.about.api)).collect();
+                let order = order?;
                 return self.order(&order, &members, &group[index + 1..], entry.optional, depth + 1);
             }
-            if !descriptor::in_production(&buildpack.about.exec_env) {
+            if !exec_env::in_production(&buildpack.about.exec_env) {
                 continue;
             }
             members.push(Member { buildpack, optional: entry.optional });
@@ -204,8 +206,9 @@ impl Detection<'_> {
     }
 
     /// The entries of a composite buildpack's group.
-    fn entries(&self, group: &Group) -> Result<Vec<GroupEntry>, String> {
-        let wanted = group.group.iter().filter(|reference| descriptor::in_production(&reference.exec_env));
+    fn entries(&self, group: &Group, api: Api) -> Result<Vec<GroupEntry>, String> {
+        let takes_part = |reference: &&Reference| api < Api(0, 12) || exec_env::in_production(&reference.exec_env);
+        let wanted = group.group.iter().filter(takes_part);
         let entry = |Reference { id, version, optional, .. }: &Reference| {
             let version = match version {
                 Some(version) => version.clone(),

@@ -12,10 +12,11 @@ use std::{
 use super::{
     buildpack::Buildpack,
     cache::{self, ExportedTar, Restored},
-    contributions::{Contributions, Layer, Slice},
+    contributions::{Contributions, DeclaredProcess, Layer, Slice},
     descriptor::Descriptor,
     detector::Detected,
     dirs::Dirs,
+    exec_env::{self, EXEC_ENV},
     failure::Failure,
     files, launcher_layers,
     layer_tar::{LayerTar, OWNER},
@@ -41,13 +42,15 @@ pub(super) fn export(
     output: &Output,
 ) -> Result<Exported, Failure> {
     let failed = |e: io::Error| Failure::new(Phase::Export, format!("cannot export: {e}"));
-    let processes: Vec<Process> = contributions.processes.iter().map(|(_, process)| process.clone()).collect();
+    let types = contributions.processes.iter().map(|declared| declared.process.process_type.as_str()).collect();
+    let started = contributions.processes.iter().filter(|declared| exec_env::in_production(&declared.exec_env));
+    let processes: Vec<Process> = started.map(|declared| declared.process.clone()).collect();
     let known = request.known_blobs.iter().collect();
     let spool = dirs.layers.join(".export");
     let mut exporter = Exporter { dirs, spool, known, output, layers: Vec::new() };
     let config = launcher_config(detected, &contributions.processes)?;
     for layer in [
-        launcher_layers::launcher(&exporter.spool, &dirs.lifecycle, &processes),
+        launcher_layers::launcher(&exporter.spool, &dirs.lifecycle, types),
         launcher_layers::config(&exporter.spool, dirs, &config),
     ] {
         layer.and_then(|layer| exporter.add(layer)).map_err(failed)?;
@@ -68,7 +71,7 @@ pub(super) fn export(
         }
     }
     let first_of_app = exporter.layers.len();
-    exporter.app(&contributions.slices).map_err(failed)?;
+    exporter.app(&dirs.workspace, &contributions.slices).map_err(failed)?;
     let layers = exporter.layers;
 
     let stores = detected.group.iter().map(|buildpack| store(&dirs.layers_of(&buildpack.about.id)));
@@ -77,6 +80,7 @@ pub(super) fn export(
         "app": layers[first_of_app..].iter().map(|layer| serde_json::json!({ "sha": layer.digest })).collect::<Vec<_>>(),
         "launcher": { "sha": layers[0].digest },
         "config": { "sha": layers[1].digest },
+        "exec-env": EXEC_ENV,
         "buildpacks": detected.group.iter().enumerate().map(|(index, buildpack)| serde_json::json!({
             "key": buildpack.about.id, "version": buildpack.about.version,
             "layers": of_buildpacks.remove(&index).unwrap_or_default(), "store": stores[index],
@@ -86,9 +90,16 @@ pub(super) fn export(
         lifecycle_metadata["sbom"] = serde_json::json!({ "sha": sbom.digest });
     }
     let buildpacks: Vec<BuiltWith> = detected.group.iter().map(|buildpack| built_with(&buildpack.about)).collect();
-    let with_buildpack = |(index, process): &(usize, Process)| {
+    let with_buildpack = |DeclaredProcess { buildpack, process, exec_env }: &DeclaredProcess| {
         let mut json = serde_json::json!(process);
-        json["buildpackID"] = serde_json::json!(detected.group[*index].about.id);
+        json["buildpackID"] = serde_json::json!(detected.group[*buildpack].about.id);
+        // The entrypoint says which one it is.
+        if let Some(json) = json.as_object_mut() {
+            json.remove("default");
+        }
+        if !exec_env.is_empty() {
+            json["exec-env"] = serde_json::json!(exec_env);
+        }
         json
     };
     let build_metadata = serde_json::json!({
@@ -101,6 +112,7 @@ pub(super) fn export(
     labels.insert("io.buildpacks.build.metadata".to_owned(), build_metadata.to_string());
     labels.insert("io.buildpacks.project.metadata".to_owned(), request.project.to_string());
     labels.insert("io.buildpacks.rebasable".to_owned(), "true".to_owned());
+    labels.insert("io.buildpacks.exec-env".to_owned(), EXEC_ENV.to_owned());
     let main = processes.iter().find(|p| p.default).or_else(|| processes.iter().find(|p| p.process_type.is_web()));
     let entrypoint =
         main.map_or_else(|| "/cnb/lifecycle/launcher".to_owned(), |p| format!("/cnb/process/{}", p.process_type));
@@ -188,38 +200,32 @@ impl Exporter<'_> {
             return Ok(Some(earlier.clone()));
         }
         let mut tar = self.tar().map_err(failed)?;
-        tar.tree(&path, &|_| false).map_err(failed)?;
+        tar.tree(&path, &path).map_err(failed)?;
         let BuiltLayer { digest, size, .. } = tar.finish(&created_by).and_then(|tar| self.add(tar)).map_err(failed)?;
         Ok(Some(ExportedTar { fingerprint, digest, size }))
     }
 
-    /// The app: a layer for each slice, then one for the rest.
-    fn app(&mut self, slices: &[Slice]) -> io::Result<()> {
-        let workspace = self.dirs.workspace.clone();
-        let mut taken: HashSet<PathBuf> = HashSet::new();
-        for slice in slices {
-            let mut paths: Vec<PathBuf> = slice
-                .paths
-                .iter()
-                .flat_map(|pattern| slices::matching(&workspace, pattern))
-                .filter(|path| !taken.contains(path))
-                .collect();
-            paths.sort();
-            paths.dedup();
-            if paths.is_empty() {
-                continue;
+    /// The app: a layer for each slice, then one for the rest. `place` is its folder in the image.
+    fn app(&mut self, place: &Path, slices: &[Slice]) -> io::Result<()> {
+        let workspace = &self.dirs.workspace;
+        // Absolute patterns name paths in the image.
+        let relative =
+            |slice: &Slice| Slice { paths: slice.paths.iter().map(|path| slices::relative(place, path)).collect() };
+        let layers = slices::divide(workspace, &slices.iter().map(relative).collect::<Vec<_>>())?;
+        let rest = layers.len() - 1;
+        for (index, entries) in layers.into_iter().enumerate() {
+            let mut tar = LayerTar::new(&self.spool, OWNER)?;
+            if !entries.is_empty() {
+                tar.parents(place)?;
             }
-            let mut tar = self.tar()?;
-            tar.parents(&workspace.join("x"))?;
-            for path in &paths {
-                tar.path(path)?;
+            for entry in entries {
+                let below =
+                    |folder: &Path| if entry.as_os_str().is_empty() { folder.to_owned() } else { folder.join(&entry) };
+                tar.path(&below(workspace), &below(place))?;
             }
-            self.add(tar.finish("app slice")?)?;
-            taken.extend(paths);
+            self.add(tar.finish(if index == rest { "app" } else { "app slice" })?)?;
         }
-        let mut tar = self.tar()?;
-        tar.tree(&workspace, &|path| !path.is_dir() && taken.contains(path))?;
-        self.add(tar.finish("app")?).map(drop)
+        Ok(())
     }
 }
 
@@ -246,7 +252,7 @@ fn built_with(about: &Descriptor) -> BuiltWith {
 }
 
 /// The launcher's configuration: buildpacks in the order in which they add to the environment, and processes.
-fn launcher_config(detected: &Detected, processes: &[(usize, Process)]) -> Result<String, Failure> {
+fn launcher_config(detected: &Detected, processes: &[DeclaredProcess]) -> Result<String, Failure> {
     #[derive(serde::Serialize)]
     struct Config<'a> {
         buildpacks: Vec<BTreeMap<&'a str, String>>,
@@ -258,10 +264,18 @@ fn launcher_config(detected: &Detected, processes: &[(usize, Process)]) -> Resul
         #[serde(flatten)]
         process: &'a Process,
         buildpack_id: &'a str,
+        #[serde(skip_serializing_if = "<[String]>::is_empty")]
+        exec_env: &'a [String],
     }
     let row = |b: &Buildpack| BTreeMap::from([("id", b.about.id.clone()), ("api", b.about.api.to_string())]);
-    let processes =
-        processes.iter().map(|(index, process)| Row { process, buildpack_id: &detected.group[*index].about.id });
+    let processes = processes.iter().map(|DeclaredProcess { buildpack, process, exec_env }| Row {
+        process,
+        buildpack_id: &detected.group[*buildpack].about.id,
+        exec_env,
+    });
     toml::to_string(&Config { buildpacks: detected.group.iter().map(row).collect(), processes: processes.collect() })
         .map_err(|e| Failure::new(Phase::Export, e.to_string()))
 }
+
+#[cfg(test)]
+mod tests;

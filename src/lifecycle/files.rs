@@ -80,6 +80,30 @@ pub(super) fn is_layer_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && !name.contains('/') && !matches!(name, "launch" | "build" | "store")
 }
 
+/// A new file in the folder, without a name: nothing else can open it.
+pub(super) fn unnamed(folder: &Path) -> io::Result<File> {
+    fs::create_dir_all(folder)?;
+    let path = folder.join("unnamed");
+    let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
+    fs::remove_file(&path)?;
+    Ok(file)
+}
+
+/// Opens a file or folder of ours; if its permissions keep even its owner from reading it, they are changed for that moment.
+pub(super) fn readable<T>(path: &Path, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    use std::os::unix::fs::PermissionsExt as _;
+    match open() {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            let own = fs::metadata(path)?.permissions();
+            fs::set_permissions(path, fs::Permissions::from_mode(own.mode() | 0o400))?;
+            let opened = open();
+            fs::set_permissions(path, own)?;
+            opened
+        }
+        opened => opened,
+    }
+}
+
 /// Removes everything in a folder except for `except`, but not the folder itself.
 pub(super) fn empty(folder: &Path, except: &[&str]) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {

@@ -28,7 +28,9 @@ use super::{
     descriptor::Api,
     dirs::Dirs,
     env::{self, Env, Moment},
-    exec_d, files,
+    exec_d,
+    exec_env::{self, EXEC_ENV},
+    files,
     line_ends::{self, Remedy},
 };
 use crate::model::Process;
@@ -95,6 +97,8 @@ struct Declared {
     process: Process,
     #[serde(default, rename = "buildpack-id")]
     buildpack: String,
+    #[serde(default, rename = "exec-env")]
+    exec_env: Vec<String>,
 }
 
 /// A command and how it is run.
@@ -211,8 +215,9 @@ fn stop_settings(env: &Env) -> init::Stop {
 
 fn launch(dirs: &Dirs, mut env: Env, process_type: Option<&str>, words: &[String]) -> Result<Command, String> {
     let config: Config = files::read_toml(&dirs.launch_config())?;
+    let exec_env = env.get("CNB_EXEC_ENV").filter(|name| !name.is_empty()).map_or(EXEC_ENV, String::as_str);
     let start = match process_type {
-        Some(process_type) => declared(&config, process_type, words, &dirs.workspace)?,
+        Some(process_type) => declared(&config, process_type, exec_env, words, &dirs.workspace)?,
         None => given(words, &dirs.workspace)?,
     };
     env.retain(|name, _| !OWN.contains(&name.as_str()));
@@ -241,12 +246,24 @@ fn launch(dirs: &Dirs, mut env: Env, process_type: Option<&str>, words: &[String
 }
 
 /// A process of the image. The caller's words replace its arguments, or follow them if its buildpack has an API before 0.9.
-fn declared(config: &Config, process_type: &str, words: &[String], app: &Path) -> Result<Start, String> {
+fn declared(
+    config: &Config,
+    process_type: &str,
+    exec_env: &str,
+    words: &[String],
+    app: &Path,
+) -> Result<Start, String> {
     let found = config.processes.iter().find(|declared| declared.process.process_type.as_str() == process_type);
-    let Some(Declared { process, buildpack }) = found else {
+    let Some(Declared { process, buildpack, exec_env: own }) = found else {
         let known: Vec<_> = config.processes.iter().map(|d| d.process.process_type.as_str()).collect();
         return Err(format!("the image has no process type {process_type}; it has: {}", known.join(", ")));
     };
+    if !exec_env::includes(own, exec_env) {
+        let own = own.join(", ");
+        return Err(format!(
+            "the process type {process_type} is for the execution environment {own}, not for {exec_env}: set CNB_EXEC_ENV"
+        ));
+    }
     let api = config.buildpacks.iter().find(|b| b.id == *buildpack).and_then(|b| Api::parse(&b.api).ok());
     let appended = process.command.len() == 1 && api.is_some_and(|api| api < Api(0, 9));
     let args = match (words.is_empty(), appended) {

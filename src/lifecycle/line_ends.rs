@@ -78,6 +78,12 @@ pub(super) fn first_line(path: &Path) -> Option<String> {
     line.starts_with(b"#!").then(|| String::from_utf8_lossy(line).into_owned())
 }
 
+/// Converts the scripts of a buildpack that came from somebody's repository. Returns a line about each for its author.
+pub fn convert_scripts_of_buildpack(folder: &Path) -> io::Result<Vec<String>> {
+    let converted = convert_scripts(folder)?;
+    Ok(converted.iter().map(|script| message(script, Remedy::Converted)).collect())
+}
+
 /// Converts the line ends of an app's scripts that would not run otherwise: of shell scripts (by their names, or by the
 /// interpreter that the first line names), of other programs whose first line names the interpreter with a carriage return,
 /// also those that are not executable but named in a file with commands, and of what such a file or another script has a shell

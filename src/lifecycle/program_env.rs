@@ -5,9 +5,10 @@ use std::{collections::BTreeMap, fs, io};
 
 use super::{
     buildpack::Buildpack,
-    descriptor::{self, Api},
+    descriptor::Api,
     dirs::Dirs,
     env::{self, Env},
+    exec_env::EXEC_ENV,
     protocol::BuildRequest,
 };
 
@@ -56,7 +57,7 @@ fn add_platform(env: &mut Env, dirs: &Dirs, request: &BuildRequest, buildpack: &
     set("CNB_TARGET_DISTRO_NAME", &target.distro_name);
     set("CNB_TARGET_DISTRO_VERSION", &target.distro_version);
     if buildpack.about.api >= Api(0, 12) {
-        set("CNB_EXEC_ENV", descriptor::EXEC_ENV);
+        set("CNB_EXEC_ENV", EXEC_ENV);
     }
     let tools = dirs.tmp.join("bin").display().to_string();
     env::prepend(env, "PATH", &tools, ":");

@@ -112,8 +112,6 @@ pub enum Place {
     /// The container's folder of buildpacks.
     #[default]
     Installed,
-    /// This folder of the app.
-    Source(String),
     /// None: this script is its `bin/build` (`[io.buildpacks.group.script]` of a project descriptor).
     Inline {
         /// Buildpack API.
@@ -212,6 +210,11 @@ pub struct BuildRequest {
     pub previous: Option<serde_json::Value>,
     /// Layers that the server already has: they are named in the result but not sent.
     pub known_blobs: Vec<Digest>,
+    /// Whether buildpacks get nothing of earlier builds but `store.toml` (platform.md, `<skip-restore>`).
+    pub skip_restore: bool,
+    /// Size in bytes of the previous image's layer of bills of materials, which precedes the source in its frames; 0 if there
+    /// is none.
+    pub previous_sbom_bytes: u64,
 }
 
 /// Platform of the image.

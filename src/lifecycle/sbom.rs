@@ -2,8 +2,10 @@
 //! They become a layer of their own in the image.
 
 use std::{
-    fs, io,
-    path::{Path, PathBuf},
+    collections::BTreeMap,
+    fs::{self, File},
+    io,
+    path::{Component, Path, PathBuf},
 };
 
 use super::{
@@ -80,12 +82,34 @@ pub(super) fn for_launch(
     Ok(found)
 }
 
-/// Copies the bills of materials of layers from one folder to another: to the cache after a build, and back before the next.
-pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
+/// Copies the bills of materials of these layers from one folder to another: to the cache after a build, and back before the
+/// next.
+pub(super) fn copy(from: &Path, to: &Path, is_wanted: impl Fn(&str) -> bool) -> io::Result<()> {
     for Sbom { file_name, layer, .. } in list(from)? {
-        if files::is_layer_name(&layer) && is_file(&from.join(&file_name)) {
+        if files::is_layer_name(&layer) && is_wanted(&layer) && is_file(&from.join(&file_name)) {
             fs::create_dir_all(to)?;
             fs::copy(from.join(&file_name), to.join(file_name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Restores bills of materials from the layer of the previous image that has them. `wanted` has the folders to restore to, by
+/// names of the buildpack's folder and of the layer.
+pub(super) fn restore(image_layer: File, wanted: &BTreeMap<(String, String), PathBuf>) -> io::Result<()> {
+    for entry in tar::Archive::new(image_layer).entries()? {
+        let mut entry = entry?;
+        let path = entry.path()?.into_owned();
+        let names: Option<Vec<&str>> = path
+            .components()
+            .filter(|part| *part != Component::RootDir)
+            .map(|part| if let Component::Normal(name) = part { name.to_str() } else { None })
+            .collect();
+        let Some([.., "sbom", "launch", buildpack, layer, file]) = names.as_deref() else { continue };
+        let Some(folder) = wanted.get(&((*buildpack).to_owned(), (*layer).to_owned())) else { continue };
+        let name = format!("{layer}.{file}");
+        if entry.header().entry_type().is_file() && split_name(&name).is_some_and(|(split, _)| split == *layer) {
+            io::copy(&mut entry, &mut File::create(folder.join(name))?)?;
         }
     }
     Ok(())

@@ -48,10 +48,20 @@ const MAX_ENTRIES: usize = 1_000_000;
 
 /// Unpacks into an empty folder. No entry leaves the folder, and none goes through a link. Returns the number of entries.
 pub fn unpack(tar: impl Read, folder: &Path) -> Result<usize, String> {
-    unpack_at_most(MAX_ENTRIES, tar, folder)
+    unpack_at_most(MAX_ENTRIES, tar, folder, inside)
 }
 
-fn unpack_at_most(max: usize, tar: impl Read, folder: &Path) -> Result<usize, String> {
+/// The same for a layer of an image, whose names may begin at its root.
+pub fn unpack_layer(tar: impl Read, folder: &Path) -> Result<usize, String> {
+    unpack_at_most(MAX_ENTRIES, tar, folder, |folder, name| inside(folder, name.strip_prefix("/").unwrap_or(name)))
+}
+
+fn unpack_at_most(
+    max: usize,
+    tar: impl Read,
+    folder: &Path,
+    inside: impl Fn(&Path, &Path) -> Option<PathBuf>,
+) -> Result<usize, String> {
     let mut archive = tar::Archive::new(tar);
     let (mut count, mut folders) = (0, 0);
     for entry in archive.entries().map_err(|e| e.to_string())? {
@@ -60,7 +70,8 @@ fn unpack_at_most(max: usize, tar: impl Read, folder: &Path) -> Result<usize, St
         let wrong = |e: &dyn std::fmt::Display| format!("cannot unpack {}: {e}", name.display());
         let kind = entry.header().entry_type();
         // The folder itself, and the header with which git begins an archive.
-        let nothing = kind.is_pax_global_extensions() || name.components().all(|part| part == Component::CurDir);
+        let is_own = |part: Component<'_>| matches!(part, Component::CurDir | Component::RootDir);
+        let nothing = kind.is_pax_global_extensions() || name.components().all(is_own);
         if nothing {
             continue;
         }
@@ -136,8 +147,27 @@ mod tests {
             tar.append_data(&mut header, name, io::empty()).unwrap();
         }
         let tar = tar.into_inner().unwrap();
-        let unpacked = |max| unpack_at_most(max, &tar[..], tempfile::tempdir().unwrap().path());
+        let unpacked = |max| unpack_at_most(max, &tar[..], tempfile::tempdir().unwrap().path(), inside);
         assert_eq!(unpacked(4), Ok(2));
         assert!(unpacked(3).unwrap_err().contains("more than 3 files and folders"));
+    }
+
+    #[test]
+    fn the_names_of_a_layer_may_begin_at_the_root_of_the_image() {
+        let layer = |name: &str| {
+            let mut header = tar::Header::new_ustar();
+            header.as_ustar_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_size(0);
+            header.set_mode(0o644);
+            header.set_cksum();
+            let mut tar = tar::Builder::new(Vec::new());
+            tar.append(&header, io::empty()).unwrap();
+            tar.into_inner().unwrap()
+        };
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(unpack_layer(&layer("/cnb/buildpacks/x")[..], folder.path()), Ok(1));
+        assert!(folder.path().join("cnb/buildpacks/x").is_file());
+        assert!(unpack(&layer("/cnb/y")[..], folder.path()).is_err());
+        assert!(unpack_layer(&layer("/../y")[..], folder.path()).is_err());
     }
 }

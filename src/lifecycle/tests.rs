@@ -26,6 +26,9 @@ struct Container {
     dirs: Dirs,
     previous: Option<serde_json::Value>,
     known: Vec<Digest>,
+    /// The previous image's layer of bills of materials.
+    previous_sbom: Vec<u8>,
+    skip_restore: bool,
     env: BTreeMap<String, String>,
     target: protocol::Target,
 }
@@ -34,7 +37,8 @@ struct Container {
 struct BuildReport {
     result: Result<Built, Failure>,
     text: String,
-    blobs: usize,
+    /// The layers that were sent.
+    blobs: BTreeMap<Digest, Vec<u8>>,
 }
 
 #[derive(Clone, Default)]
@@ -80,7 +84,16 @@ impl Container {
         };
         let env = [("USER_SAYS".to_owned(), "hi".to_owned())].into();
         let target = protocol::Target { os: "linux".into(), ..protocol::Target::default() };
-        Self { dir, dirs, previous: None, known: Vec::new(), env, target }
+        Self {
+            dir,
+            dirs,
+            previous: None,
+            known: Vec::new(),
+            previous_sbom: Vec::new(),
+            skip_restore: false,
+            env,
+            target,
+        }
     }
 
     fn buildpack(&self, id: &str, detect: &str, build: &str) {
@@ -116,11 +129,13 @@ impl Container {
             project: serde_json::json!({ "source": { "type": "git" } }),
             previous: self.previous.clone(),
             known_blobs: self.known.clone(),
+            skip_restore: self.skip_restore,
+            previous_sbom_bytes: self.previous_sbom.len() as u64,
         };
         let mut input = Vec::new();
         write_frame(&mut input, Kind::Request, &serde_json::to_vec(&Request::Buildpacks(Box::new(request))).unwrap())
             .unwrap();
-        write_frame(&mut input, Kind::Source, tar).unwrap();
+        write_frame(&mut input, Kind::Source, &[&self.previous_sbom, tar].concat()).unwrap();
         write_frame(&mut input, Kind::SourceEnd, b"").unwrap();
         let sink = Sink::default();
         let output = Output::new(sink.clone());
@@ -130,14 +145,20 @@ impl Container {
             _ => panic!("buildpacks do not make anything else"),
         });
         let bytes = sink.0.lock().unwrap().clone();
-        let (mut from, mut text, mut blobs) = (Cursor::new(bytes), String::new(), 0);
+        let (mut from, mut text, mut blobs) = (Cursor::new(bytes), String::new(), BTreeMap::new());
+        let mut last = None;
         while let Some((kind, payload)) = read_frame(&mut from).unwrap() {
             match kind {
                 Kind::Line => {
                     text += &serde_json::from_slice::<Line>(&payload).unwrap().to_string();
                     text.push('\n');
                 }
-                Kind::Blob => blobs += 1,
+                Kind::Blob => {
+                    let header: protocol::BlobHeader = serde_json::from_slice(&payload).unwrap();
+                    blobs.insert(header.digest.clone(), Vec::new());
+                    last = Some(header.digest);
+                }
+                Kind::BlobData => blobs.get_mut(last.as_ref().unwrap()).unwrap().extend(payload),
                 _ => {}
             }
         }
@@ -196,7 +217,7 @@ fn a_build_makes_layers_and_the_next_one_moves_only_the_app() {
     assert!(report.text.contains("DEPS=1"), "{}", report.text);
     let made: Vec<_> = first.layers.iter().map(|layer| layer.created_by.as_str()).collect();
     assert_eq!(made, ["launcher", "launcher configuration", "one:deps", "app"]);
-    assert_eq!(report.blobs, 4);
+    assert_eq!(report.blobs.len(), 4);
     assert_eq!(first.entrypoint, ["/cnb/process/web"]);
     assert!(first.labels["io.buildpacks.build.metadata"].contains(r#""command":["run"]"#));
 
@@ -204,7 +225,7 @@ fn a_build_makes_layers_and_the_next_one_moves_only_the_app() {
     let report = container.build(&[&["one", "two"]], &[("app.txt", "v2"), ("sub/b", "x")]);
     let second = report.result.unwrap();
     assert!(report.text.contains("from the cache"), "{}", report.text);
-    assert_eq!(report.blobs, 1, "only the app's layer is sent");
+    assert_eq!(report.blobs.len(), 1, "only the app's layer is sent");
     assert_eq!(second.layers[..3], first.layers[..3]);
 
     let elsewhere = Container::new();

@@ -17,7 +17,7 @@ use crate::{
     build::{
         BuildBudget, BuildError, BuildInput, BuildSettings, ChosenDockerfile, DockerfileInput, RequestedBuildpack,
     },
-    lifecycle::{descriptor::Descriptor, protocol::Place},
+    lifecycle::protocol::Place,
     model::{
         AppName, BuildpackSource, Digest, DockerfilePath, InvalidName, Procfile, ProjectBuildpack, ProjectToml, Secret,
         decode_text,
@@ -67,6 +67,11 @@ impl FolderBuild {
             return Ok(builder.build_dockerfile(input, progress, cancel.clone()).await?.image);
         }
         let recipe = builder.recipe(settings, workspace.stack.clone()).map_err(not_installed)?;
+        if self.read("Procfile")?.is_some()
+            && let Some(notice) = recipe.notice_of_procfile()
+        {
+            progress.detail(notice).await;
+        }
         let input = BuildInput {
             app: app_name(&self.folder)?,
             disk: disk.to_owned(),
@@ -131,9 +136,8 @@ impl FolderBuild {
                 RequestedBuildpack::Named { id: id.clone(), version: version.clone() }
             }
             BuildpackSource::App(folder) => {
-                let file = self.folder.join(folder).join("buildpack.toml");
-                let wrong = |e| LocalError::Wrong(format!("{}, {e}", file.display()));
-                RequestedBuildpack::App { folder: folder.clone(), about: Descriptor::read(&file).map_err(wrong)? }
+                let of_app = BuildpackSource::Path(self.folder.join(folder));
+                RequestedBuildpack::Package(workspace.fetch(&of_app, progress).await?)
             }
             other => RequestedBuildpack::Package(workspace.fetch(other, progress).await?),
         })
@@ -145,7 +149,8 @@ fn not_installed(error: BuildError) -> LocalError {
     let BuildError::NoBuildpack(name) = error else { return error.into() };
     LocalError::Wrong(format!(
         "there is no buildpack {name} here: give its folder, .cnb file, git URL or image with --buildpack; \
-         those that a composite one names are packaged with it (paas buildpack package --with FOLDER)"
+         those that a composite one names are found by the package.toml in its folder ([[dependencies]] uri = \"../FOLDER\"), or \
+         packaged with it (paas buildpack package --with FOLDER)"
     ))
 }
 

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::error::{LocalError, Result};
 use crate::{
-    build::{Buildpack, Package, Packages},
+    build::{Buildpack, Package, Packages, folders_of_parts},
     lifecycle::descriptor::{Group, Reference},
     model::Digest,
 };
@@ -21,7 +21,8 @@ use crate::{
 /// Modification time of every file.
 const MTIME: u64 = 315_532_801;
 
-/// Packages the buildpack in `folder`, together with those in `others`, which it names. `output` is a `.cnb` file, or
+/// Packages the buildpack in `folder`, together with those in `others`, which it names; without them, with those of its
+/// `package.toml`. `output` is a `.cnb` file, or
 /// else a new folder. `helper` is the static binary that scripts call as `bp`.
 pub fn package(folder: &Path, others: &[PathBuf], helper: &Path, output: &Path) -> Result<Package> {
     if output.exists() {
@@ -43,7 +44,8 @@ pub fn package(folder: &Path, others: &[PathBuf], helper: &Path, output: &Path) 
     let excluded = fs::canonicalize(work.path()).map_err(LocalError::file("find", work.path()))?;
     let packages = Packages::open(work.path().join("packages"))?;
     let staged = packages.staging()?;
-    for (index, folder) in std::iter::once(folder).chain(others.iter().map(PathBuf::as_path)).enumerate() {
+    let parts = if others.is_empty() { folders_of_parts(folder)? } else { others.to_vec() };
+    for (index, folder) in std::iter::once(folder).chain(parts.iter().map(PathBuf::as_path)).enumerate() {
         let target = staged.path().join(index.to_string());
         copy(folder, &target, &excluded)?;
         add_helper(&target, helper)?;

@@ -83,6 +83,11 @@ impl Workspace {
         Ok(self.builder.fetch(source, &self.repositories, true, BuildBudget::default(), progress).await?)
     }
 
+    /// Clears the build cache on a disk; the next build starts from nothing.
+    pub(super) async fn clear_cache(&self, disk: &str) -> Result<()> {
+        Ok(self.builder.clear_cache(disk).await?)
+    }
+
     /// Removes a disk, and with it the build cache.
     pub(super) async fn remove_disk(&self, disk: &str) -> Result<()> {
         Ok(self.builder.remove_disk(disk).await?)

@@ -172,6 +172,8 @@ impl ProjectToml {
             unused.push("io.buildpacks".to_owned());
         }
         let buildpacks = build.or(document.io.buildpacks).unwrap_or_default();
+        let is_old = document.about.schema_version.as_deref().is_none_or(|version| version == "0.1");
+        unused.retain(|key| !describes_project(key, is_old));
         let mut notices = ignored_keys::lines("project.toml", unused, |key| advice(key).map(str::to_owned));
         let files = match (buildpacks.include, buildpacks.exclude) {
             (Some(_), Some(_)) => return Err(invalid("io.buildpacks.include", "give include or exclude, not both")),
@@ -223,6 +225,16 @@ fn key_of(path: &serde_ignored::Path<'_>) -> String {
         P::Map { parent, key } => below(parent, shown_key(key)),
         P::Some { parent } | P::NewtypeStruct { parent } | P::NewtypeVariant { parent } => key_of(parent),
     }
+}
+
+/// Whether a key only describes the project, for people and catalogues.
+fn describes_project(key: &str, is_old: bool) -> bool {
+    const NAMES: [&str; 8] =
+        ["id", "name", "version", "authors", "licenses", "documentation-url", "source-url", "metadata"];
+    let is_name = |rest: &str| {
+        NAMES.iter().any(|name| rest.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+    };
+    key.strip_prefix("_.").is_some_and(is_name) || (is_old && matches!(key, "project" | "metadata"))
 }
 
 /// What to do instead of a key that has no effect.
@@ -410,9 +422,11 @@ mod tests {
         assert_eq!(read.pre, [ProjectBuildpack::At(BuildpackSource::App("mine/bp".into()))]);
         assert_eq!(read.env["JAVA_OPTS"], "-Xmx1g");
         assert_eq!(read.files, Files::Exclude(vec!["spec/".into()]));
-        let old =
-            "[build]\ninclude = ['*.go']\n[[build.buildpacks]]\nid = 'a/b'\n[[build.env]]\nname = 'A'\nvalue = 'b'\n";
+        assert_eq!(read.notices, [""; 0], "the id only describes it");
+        let old = "[project]\nid = 'x'\nname = 'X'\n[[project.licenses]]\ntype = 'MIT'\n[metadata]\nx = 1\n\
+            [build]\ninclude = ['*.go']\n[[build.buildpacks]]\nid = 'a/b'\n[[build.env]]\nname = 'A'\nvalue = 'b'\n";
         let read = ProjectToml::parse(old).unwrap();
+        assert_eq!(read.notices, [""; 0]);
         assert_eq!((read.group.len(), read.env["A"].as_str()), (1, "b"));
         let other = ProjectToml::parse("[package]\nname = 'x'\n").unwrap();
         let notices = vec!["project.toml: the key package has no effect".to_owned()];

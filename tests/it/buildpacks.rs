@@ -105,7 +105,7 @@ fn buildpacks_are_installed_from_folders_archives_and_repositories() {
     world.ssh_as(&key, &["buildpacks:install", "-"]).failure().prints("only an admin may");
 }
 
-/// A `project.toml` chooses files, buildpacks and build variables, and adds buildpacks of the app.
+/// A `project.toml` chooses files, buildpacks and build variables, and adds buildpacks of the app, which it may keep out of the build.
 #[test]
 fn project_toml_configures_the_build() {
     let world = World::new();
@@ -115,7 +115,7 @@ fn project_toml_configures_the_build() {
         [_]
         schema-version = "0.2"
         [io.buildpacks]
-        exclude = ["secret.txt", "docs/"]
+        exclude = ["secret.txt", "docs/", "own/"]
         [[io.buildpacks.group]]
         uri = "own"
         [[io.buildpacks.post.group]]
@@ -123,7 +123,11 @@ fn project_toml_configures_the_build() {
         [io.buildpacks.post.group.script]
         api = "0.10"
         shell = "/bin/bash"
-        inline = "echo '       and last the inline one'; cat site/index.html; [ ! -e docs ]"
+        inline = '''
+        echo '       and last the inline one'
+        cat site/index.html
+        [ ! -e docs ] && [ ! -e own ]
+        cat /etc/apt/sources.list /etc/apt/sources.list.d/* | grep -q '^deb ''''
         [[io.buildpacks.build.env]]
         name = "BP_SAYS"
         value = "hello"
@@ -131,14 +135,36 @@ fn project_toml_configures_the_build() {
     world.commit(&app, &[("project.toml", project)]);
     world.push(&app).success().prints("and last the inline one").prints("my/last@0.0.0");
     world.answers(&world.url("project"), "own files:keep.txt project.toml  env:hello");
-    world.paas(&["builds:info", "project"]).success().prints("my/own@1.0.0 (part of the app)");
+    let about = world.paas(&["builds:info", "project"]).success();
+    about.prints("my/own@1.0.0 (sha256:").prints("my/last@0.0.0 (part of the app)");
 
     // The Procfile takes precedence over the processes that buildpacks declare.
     let procfile =
         "web: mkdir /tmp/s; echo by procfile > /tmp/s/index.html; exec python3 -m http.server -d /tmp/s $PORT";
     world.commit(&app, &[("Procfile", procfile)]);
-    world.push(&app).success();
+    world.push(&app).success().prints("none of the buildpacks reads the Procfile: paas/procfile comes after them");
     world.answers(&world.url("project"), "by procfile");
+
+    // A composite buildpack has its parts beside it; one of them is made for several platforms.
+    write_buildpack(&app.join("part"), "my/part", "part");
+    write_buildpack(&app.join("many"), "my/many", "many");
+    let platform = app.join("many/linux").join(if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" });
+    fs::create_dir_all(&platform).unwrap();
+    fs::rename(app.join("many/bin"), platform.join("bin")).unwrap();
+    let named = |id: &str| format!("[[order.group]]\nid = {id:?}\nversion = \"1.0.0\"\n");
+    let all = "api = \"0.10\"\n[buildpack]\nid = \"my/all\"\nversion = \"1.0.0\"\n[[order]]\n";
+    let parts = "[[dependencies]]\nuri = \"../part\"\n[[dependencies]]\nuri = \"../many\"\n";
+    let project = "[_]\nschema-version = \"0.2\"\n[io.buildpacks]\nexclude = [\"all/\", \"part/\", \"many/\"]\n\
+                   [[io.buildpacks.group]]\nuri = \"all\"\n";
+    world.commit(
+        &app,
+        &[
+            ("all/buildpack.toml", &format!("{all}{}{}", named("my/part"), named("my/many"))),
+            ("all/package.toml", parts),
+            ("project.toml", project),
+        ],
+    );
+    world.push(&app).success().prints("my/part@1.0.0").prints("-----> many builds");
 
     for (text, says) in [
         ("[io.buildpacks]\ninclude = ['a']\nexclude = ['b']\n", "give include or exclude, not both"),
@@ -160,16 +186,21 @@ fn a_build_starts_without_its_cache_after_clear_cache() {
     let bp = world.dir().join("home/bp");
     write_buildpack(&bp, "test/cache", "cache");
     let build = fs::read_to_string(bp.join("bin/build")).unwrap();
-    let more = "[ -e \"$CNB_LAYERS_DIR/c/x\" ] && echo '       from the cache'\nmkdir -p \"$CNB_LAYERS_DIR/c\"\n\
+    // `l` is only launched: its contents are in the previous image alone.
+    let more = "[ -e \"$CNB_LAYERS_DIR/l.toml\" ] && cat \"$CNB_LAYERS_DIR/l.sbom.cdx.json\" || mkdir \"$CNB_LAYERS_DIR/l\"\n\
+                printf '{\"from\": \"the image\"}\\n' > \"$CNB_LAYERS_DIR/l.sbom.cdx.json\"\n\
+                printf '[types]\\nlaunch = true\\n' > \"$CNB_LAYERS_DIR/l.toml\"\n\
+                [ -e \"$CNB_LAYERS_DIR/c/x\" ] && echo '       from the cache'\nmkdir -p \"$CNB_LAYERS_DIR/c\"\n\
                 touch \"$CNB_LAYERS_DIR/c/x\"\nprintf '[types]\\ncache = true\\n' > \"$CNB_LAYERS_DIR/c.toml\"\n";
     fs::write(bp.join("bin/build"), build + more).unwrap();
     world.paas(&["apps:create", "cached"]).success();
     world.paas(&["buildpacks:set", "cached", &bp.display().to_string()]).success();
     world.push(&app).success();
-    world.paas(&["ps:rebuild", "cached"]).success().prints("from the cache");
+    world.paas(&["ps:rebuild", "cached"]).success().prints("from the cache").prints("from\": \"the image");
     world.paas(&["builds:clear-cache", "cached"]).success();
     let printed = world.paas(&["ps:rebuild", "cached"]).success().prints("-----> cache builds");
-    assert!(!printed.all().contains("from the cache"), "{}", printed.all());
+    assert!(!printed.all().contains("from the cache") && !printed.all().contains("the image\""), "{}", printed.all());
+    world.paas(&["ps:rebuild", "cached"]).success().prints("from the cache").prints("from\": \"the image");
 }
 
 /// A buildpack in Rust, written with libcnb, the framework of Heroku's buildpacks.

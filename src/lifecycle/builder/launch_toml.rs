@@ -6,8 +6,8 @@ use serde::Deserialize;
 
 use crate::{
     lifecycle::{
-        contributions::{Contributions, Slice},
-        descriptor::{self, Api},
+        contributions::{Contributions, DeclaredProcess, Slice},
+        descriptor::Api,
         files,
     },
     model::Process,
@@ -62,15 +62,16 @@ pub(super) fn read(folder: &Path, buildpack: usize, api: Api, contributions: &mu
     if launch.processes.iter().filter(|process| process.default).count() > 1 {
         return Err(wrong("key processes.default: only one process can be the default"));
     }
-    for declared in launch.processes.into_iter().filter(|declared| descriptor::in_production(&declared.exec_env)) {
+    for declared in launch.processes {
+        let exec_env = declared.exec_env.clone();
         let process = process(declared, api).map_err(|e| wrong(&e))?;
-        contributions.processes.retain(|(_, other)| other.process_type != process.process_type);
+        contributions.processes.retain(|other| other.process.process_type != process.process_type);
         if process.default {
-            for (_, other) in &mut contributions.processes {
-                other.default = false;
+            for other in &mut contributions.processes {
+                other.process.default = false;
             }
         }
-        contributions.processes.push((buildpack, process));
+        contributions.processes.push(DeclaredProcess { buildpack, process, exec_env });
     }
     for label in launch.labels {
         contributions.labels.insert(label.key, label.value);

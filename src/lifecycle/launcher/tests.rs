@@ -65,7 +65,12 @@ impl Image {
     }
 
     fn start(&self, process_type: Option<&str>, words: &[&str]) -> Result<String, String> {
-        let env = [("PATH", "/cnb/process:/cnb/lifecycle:/usr/bin:/bin"), ("CNB_APP_DIR", "x"), ("WHO", "me")];
+        self.start_in("", process_type, words)
+    }
+
+    fn start_in(&self, exec_env: &str, process_type: Option<&str>, words: &[&str]) -> Result<String, String> {
+        let path = "/cnb/process:/cnb/lifecycle:/usr/bin:/bin";
+        let env = [("PATH", path), ("CNB_APP_DIR", "x"), ("WHO", "me"), ("CNB_EXEC_ENV", exec_env)];
         let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
         let output = launch(&self.dirs, env, process_type, &words)?.output().map_err(|e| e.to_string())?;
@@ -84,6 +89,25 @@ fn words_replace_arguments_or_follow_them() {
     assert_eq!(image.start(Some("words"), &[]).unwrap(), "me and you,");
     let error = image.start(Some("other"), &[]).unwrap_err();
     assert_eq!(error, "the image has no process type other; it has: web, legacy, words, append");
+}
+
+#[test]
+fn a_process_runs_in_its_execution_environments() {
+    let image = Image::new(&[]);
+    let own = |names: &str| CONFIG.replacen("type = \"web\"", &format!("type = \"web\"\nexec-env = [{names}]"), 1);
+    for (names, test, production) in
+        [("'test'", true, false), ("'production', 'x'", false, true), ("'*'", true, true), ("", true, true)]
+    {
+        image.write("layers/config/metadata.toml", &own(names));
+        assert_eq!(image.start_in("test", Some("web"), &[]).is_ok(), test, "{names}");
+        assert_eq!(image.start(Some("web"), &[]).is_ok(), production, "{names}");
+    }
+    image.write("layers/config/metadata.toml", &own("'test'"));
+    let error = image.start(Some("web"), &[]).unwrap_err();
+    assert_eq!(
+        error,
+        "the process type web is for the execution environment test, not for production: set CNB_EXEC_ENV"
+    );
 }
 
 #[test]

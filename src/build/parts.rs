@@ -1,0 +1,266 @@
+//! The parts of a composite buildpack that is a folder: `package.toml` beside its `buildpack.toml` says where they are, as for
+//! `pack buildpack package`.
+
+use std::{
+    collections::HashSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+use super::{
+    error::BuildpacksError,
+    packages::{Package, Packages},
+    unpacked::{MAX_PACKAGE_BYTES, copy, from_archive},
+};
+use crate::{
+    lifecycle::{
+        self,
+        descriptor::{Descriptor, read_file},
+    },
+    model::{BuildpackSource, Line, toml_message},
+};
+
+/// Maximum number of parts, those of parts included.
+const MAX_PARTS: usize = 200;
+
+/// `package.toml`, as far as it is read.
+#[derive(Deserialize)]
+struct PackageToml {
+    #[serde(default)]
+    dependencies: Vec<Dependency>,
+}
+
+#[derive(Deserialize)]
+struct Dependency {
+    uri: Option<String>,
+    image: Option<String>,
+}
+
+/// A buildpack in a folder, and where its parts are.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Parts {
+    /// Folders of buildpacks, its own first.
+    folders: Vec<PathBuf>,
+    /// Files, `.cnb` or `.tgz`.
+    archives: Vec<PathBuf>,
+    /// What has to be fetched.
+    pub(super) sources: Vec<BuildpackSource>,
+}
+
+/// Whether a folder is a composite buildpack; `false` also for one that is not readable. Blocks.
+pub(super) fn is_composite(folder: &Path) -> bool {
+    Descriptor::read(&folder.join("buildpack.toml")).is_ok_and(|about| !about.order.is_empty())
+}
+
+/// Finds the parts of the buildpack in a folder. `within`: a folder that they must not lead out of. Blocks.
+pub(super) fn find(folder: &Path, within: Option<&Path>) -> Result<Parts, String> {
+    let mut parts = Parts::default();
+    let (mut seen, mut next) = (HashSet::new(), vec![folder.to_owned()]);
+    while let Some(path) = next.pop() {
+        let shown = shown_in(&path, within);
+        let real =
+            fs::canonicalize(&path).map_err(|e| format!("cannot find {shown}, which package.toml names: {e}"))?;
+        let limit = within.map(fs::canonicalize).transpose().map_err(|e| e.to_string())?;
+        if limit.is_some_and(|limit| !real.starts_with(limit)) {
+            return Err(format!("{shown}, which package.toml names, is not a folder of the same source"));
+        }
+        if !seen.insert(real.clone()) {
+            continue;
+        }
+        if seen.len() + parts.sources.len() > MAX_PARTS {
+            return Err(format!("it has more than {MAX_PARTS} parts; name fewer in package.toml"));
+        }
+        if real.is_file() {
+            parts.archives.push(real);
+            continue;
+        }
+        let about =
+            Descriptor::read(&real.join("buildpack.toml")).map_err(|e| format!("{shown}/buildpack.toml, {e}"))?;
+        if !about.order.is_empty() {
+            let named = dependencies(&real).map_err(|e| format!("{shown}/package.toml, {e}"))?;
+            for part in named {
+                match part {
+                    Part::Path(path) => next.push(real.join(path)),
+                    Part::Source(source) => parts.sources.push(source),
+                }
+            }
+        }
+        parts.folders.push(real);
+    }
+    Ok(parts)
+}
+
+/// The folders of the parts that a composite buildpack's `package.toml` names, to be packaged with it. Blocks.
+pub fn folders_of_parts(folder: &Path) -> Result<Vec<PathBuf>, BuildpacksError> {
+    if !is_composite(folder) {
+        return Ok(Vec::new());
+    }
+    let Parts { folders, archives, sources } = find(folder, None).map_err(BuildpacksError::Unusable)?;
+    let others = archives.iter().map(|path| path.display().to_string()).chain(sources.iter().map(ToString::to_string));
+    if let Some(other) = others.into_iter().next() {
+        let text =
+            format!("package.toml names {other}, which is no folder: give the folder of that buildpack with --with");
+        return Err(BuildpacksError::Unusable(text));
+    }
+    Ok(folders.into_iter().skip(1).collect())
+}
+
+/// A path, in messages without the folder in which a source was unpacked.
+fn shown_in(path: &Path, within: Option<&Path>) -> String {
+    let shown = within.and_then(|within| path.strip_prefix(within).ok()).unwrap_or(path);
+    if shown.as_os_str().is_empty() { ".".to_owned() } else { Line::excerpt(&shown.display().to_string()) }
+}
+
+/// Where a part is.
+#[derive(Debug, PartialEq, Eq)]
+enum Part {
+    /// A folder or file, relative to the composite buildpack's folder.
+    Path(PathBuf),
+    Source(BuildpackSource),
+}
+
+/// What the `package.toml` in a folder names, without what is to be installed.
+fn dependencies(folder: &Path) -> Result<Vec<Part>, String> {
+    let Some(text) = read_file(&folder.join("package.toml"))? else { return Ok(Vec::new()) };
+    let PackageToml { dependencies } = toml::from_str(&text).map_err(|e| toml_message(&e))?;
+    let mut parts = Vec::new();
+    for dependency in dependencies {
+        let wrong = |text: &str, why: &str| format!("key dependencies.uri: {:?} {why}", Line::excerpt(text));
+        match dependency {
+            Dependency { uri: Some(uri), .. } => {
+                if uri.starts_with("urn:cnb:") {
+                    continue;
+                }
+                let path = uri.strip_prefix("file://").unwrap_or(&uri);
+                parts.push(if path.contains("://") {
+                    Part::Source(
+                        path.parse().map_err(|_| wrong(path, "is neither a path, a git URL nor docker://IMAGE"))?,
+                    )
+                } else {
+                    Part::Path(path.into())
+                });
+            }
+            Dependency { image: Some(image), .. } => {
+                let source = if image.contains("://") { image } else { format!("docker://{image}") };
+                parts.push(Part::Source(source.parse().map_err(|_| wrong(&source, "is not an image"))?));
+            }
+            Dependency { uri: None, image: None } => {
+                return Err("a row of dependencies has neither uri nor image".to_owned());
+            }
+        }
+    }
+    Ok(parts)
+}
+
+/// Makes a package of a buildpack and its parts, and of the buildpacks in other packages. What no order names is left out. Blocks.
+pub(super) fn package(packages: &Packages, parts: &Parts, fetched: &[Package]) -> Result<Package, String> {
+    let failed = |e: &dyn std::fmt::Display| e.to_string();
+    let mut fetched = fetched.to_vec();
+    for archive in &parts.archives {
+        let is_image = archive.extension().is_some_and(|extension| extension == "cnb");
+        let file = fs::File::open(archive).map_err(|e| format!("{}: {e}", archive.display()))?;
+        fetched.push(from_archive(packages, file, is_image)?);
+    }
+    let of_packages = fetched.iter().flat_map(|package| &package.all).map(|buildpack| buildpack.folder.clone());
+    let mut found: Vec<(PathBuf, Descriptor)> = Vec::new();
+    for folder in parts.folders.iter().cloned().chain(of_packages) {
+        let about = Descriptor::read(&folder.join("buildpack.toml"))?;
+        if !found.iter().any(|(_, other)| other.full_name() == about.full_name()) {
+            found.push((folder, about));
+        }
+    }
+    let staged = packages.staging().map_err(|e| failed(&e))?;
+    let mut left = MAX_PACKAGE_BYTES;
+    for (index, (folder, about)) in found.iter().enumerate() {
+        let references = |other: &Descriptor| {
+            let mut all = other.order.iter().flat_map(|group| &group.group);
+            all.any(|reference| {
+                reference.id == about.id && reference.version.as_ref().is_none_or(|wanted| *wanted == about.version)
+            })
+        };
+        if index > 0 && !found.iter().any(|(_, other)| references(other)) {
+            continue;
+        }
+        let target = staged.path().join(index.to_string());
+        fs::create_dir(&target).map_err(|e| failed(&e))?;
+        if about.order.is_empty() {
+            copy(folder, &target, &mut left).map_err(|e| format!("{}: {e}", folder.display()))?;
+            lifecycle::convert_scripts_of_buildpack(&target).map_err(|e| failed(&e))?;
+        } else {
+            // Nothing else of it is used, and its parts may lie in its folder.
+            let file = folder.join("buildpack.toml");
+            let text = read_file(&file)?.unwrap_or_default();
+            fs::write(target.join("buildpack.toml"), text).map_err(|e| failed(&e))?;
+        }
+    }
+    packages.adopt(staged.path()).map_err(|e| failed(&e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::buildpack::write_example, *};
+
+    /// Writes a composite buildpack that names others, and its `package.toml`.
+    fn composite(folder: &Path, id: &str, named: &[&str], package: &str) {
+        let rows = named.iter().map(|id| format!("[[order.group]]\nid = {id:?}\nversion = \"1.0\"\n"));
+        write_example(folder, id, &format!("[[order]]\n{}", rows.collect::<String>()));
+        fs::remove_dir_all(folder.join("bin")).unwrap();
+        fs::write(folder.join("package.toml"), package).unwrap();
+    }
+
+    fn uris(uris: &[&str]) -> String {
+        uris.iter().map(|uri| format!("[[dependencies]]\nuri = {uri:?}\n")).collect()
+    }
+
+    fn names(package: &Package) -> String {
+        package.all.iter().map(|b| b.about.id.as_str()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn a_composite_buildpack_brings_the_parts_that_its_package_toml_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let packages = Packages::open(at("kept")).unwrap();
+        for name in ["a", "all/inside", "unused"] {
+            write_example(&at(&format!("src/{name}")), &format!("x/{}", name.replace('/', "-")), "");
+        }
+        let own = uris(&["../a", "inside", "../unused", "../more", "urn:cnb:registry:x/y@1", "."]);
+        composite(&at("src/all"), "x/all", &["x/a", "x/all-inside", "x/more"], &own);
+        composite(&at("src/more"), "x/more", &["x/a"], &uris(&["../a"]));
+        let parts = find(&at("src/all"), None).unwrap();
+        let package = package(&packages, &parts, &[]).unwrap();
+        assert_eq!(names(&package), "x/a x/all-inside x/all x/more");
+        assert_eq!(package.root().unwrap().about.id, "x/all");
+        assert!(at("src/a/bin/build").exists(), "the folders stay");
+
+        assert_eq!(find(&at("src/all"), Some(&at("src"))).unwrap(), parts);
+        let error = find(&at("src/all"), Some(&at("src/all"))).unwrap_err();
+        assert!(error.contains("is not a folder of the same source"), "{error}");
+        assert!(!error.contains(&dir.path().display().to_string()) || error.contains("../"), "{error}");
+    }
+
+    #[test]
+    fn what_a_package_toml_names_is_found_or_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("all");
+        let read = |text: &str| {
+            composite(&folder, "x/all", &["x/a"], text);
+            find(&folder, None)
+        };
+        let images =
+            "[[dependencies]]\nimage = \"example.com/x:1\"\n[[dependencies]]\nuri = \"docker://example.com/y\"\n";
+        let sources: Vec<_> = read(images).unwrap().sources.iter().map(ToString::to_string).collect();
+        assert_eq!(sources, ["docker://example.com/x:1", "docker://example.com/y"]);
+        for (text, says) in [
+            ("[[dependencies]]\n", "neither uri nor image"),
+            (&uris(&["../none"]), "none, which package.toml names: No such file"),
+            (&uris(&["ftp://x/y"]), "\"ftp://x/y\" is neither a path, a git URL nor docker://IMAGE"),
+            ("dependencies = 3\n", "package.toml, "),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.contains(says) && !error.contains('\n'), "{error}");
+        }
+    }
+}
