@@ -238,7 +238,7 @@ pub(super) fn commit(
 
 fn link_tree(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir(to)?;
-    for entry in fs::read_dir(from)? {
+    for entry in files::readable(from, || fs::read_dir(from))? {
         let entry = entry?;
         let (source, target) = (entry.path(), to.join(entry.file_name()));
         if entry.file_type()?.is_dir() { link_tree(&source, &target)? } else { fs::hard_link(source, target)? }
@@ -253,7 +253,8 @@ pub(super) fn fingerprint(tree: &Path) -> io::Result<String> {
     sum.update(TAR_FORM);
     let mut folders = vec![PathBuf::new()];
     while let Some(folder) = folders.pop() {
-        let mut entries = fs::read_dir(tree.join(&folder))?.collect::<io::Result<Vec<_>>>()?;
+        let path = tree.join(&folder);
+        let mut entries = files::readable(&path, || fs::read_dir(&path))?.collect::<io::Result<Vec<_>>>()?;
         entries.sort_by_key(fs::DirEntry::file_name);
         for entry in entries {
             let (path, metadata) = (folder.join(entry.file_name()), entry.metadata()?);

@@ -1,9 +1,12 @@
 //! What happens in a build container: reads the request, does it, and reports the result.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Read, Seek as _},
-    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
+    os::{
+        fd::AsFd as _,
+        unix::fs::{MetadataExt as _, PermissionsExt as _},
+    },
     path::PathBuf,
     process::ExitCode,
 };
@@ -67,6 +70,12 @@ pub(super) fn answer<R: Read>(
     for folder in [&dirs.workspace, &dirs.tmp, &dirs.platform] {
         files::empty(folder, &[]).map_err(Failure::io(Phase::Prepare, "empty", folder))?;
     }
+    // The app's layer has it, and the build before may have changed it.
+    fs::set_permissions(&dirs.workspace, fs::Permissions::from_mode(0o755)).map_err(Failure::io(
+        Phase::Prepare,
+        "open",
+        &dirs.workspace,
+    ))?;
     let mut tar = SourceReader::new(&mut input);
     let previous_sbom = previous_sbom(dirs, &request, &mut tar)
         .map_err(|e| prepare(format!("the bills of materials of the previous image are incomplete: {e}")))?;
@@ -151,9 +160,9 @@ fn build(
 ) -> Result<Built, Failure> {
     cache::recover(dirs).map_err(Failure::io(Phase::Prepare, "clean", &dirs.layers))?;
     let tools = dirs.tmp.join("bin");
-    std::fs::create_dir_all(&tools).map_err(Failure::io(Phase::Prepare, "make", &tools))?;
+    fs::create_dir_all(&tools).map_err(Failure::io(Phase::Prepare, "make", &tools))?;
     let home = dirs.tmp.join("home");
-    std::fs::create_dir_all(&home).map_err(Failure::io(Phase::Prepare, "make", &home))?;
+    fs::create_dir_all(&home).map_err(Failure::io(Phase::Prepare, "make", &home))?;
     std::os::unix::fs::symlink(&dirs.lifecycle, tools.join("bp")).map_err(Failure::io(
         Phase::Prepare,
         "make",
@@ -226,7 +235,7 @@ fn check_disk(dirs: &Dirs, device: &[u8]) -> Result<(), Failure> {
     let failed = |message: String| Failure::new(Phase::Prepare, message);
     let device: u64 = serde_json::from_slice(device).map_err(|e| failed(e.to_string()))?;
     for folder in [&dirs.layers, &dirs.workspace, &dirs.tmp] {
-        let found = std::fs::metadata(folder).map_err(Failure::io(Phase::Prepare, "find", folder))?.dev();
+        let found = fs::metadata(folder).map_err(Failure::io(Phase::Prepare, "find", folder))?.dev();
         if found != device {
             return Err(failed(format!("{} is not on the build disk", folder.display())));
         }

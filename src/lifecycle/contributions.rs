@@ -53,6 +53,14 @@ pub(super) struct LayerToml {
     pub(super) metadata: toml::Table,
 }
 
+/// Where the types were before Buildpack API 0.6: a layer that has them there would be left out of the image in silence.
+#[derive(Default, Deserialize)]
+struct FormerTypes {
+    launch: Option<toml::Value>,
+    build: Option<toml::Value>,
+    cache: Option<toml::Value>,
+}
+
 /// What a layer is for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub(super) struct LayerTypes {
@@ -75,6 +83,11 @@ pub(super) fn read_layers(folder: &Path, buildpack: usize) -> Result<Vec<Layer>,
         let contents = folder.join(name);
         if fs::symlink_metadata(&contents).is_ok_and(|metadata| !metadata.is_dir()) {
             return Err(format!("{} is not a folder", contents.display()));
+        }
+        let FormerTypes { launch, build, cache } = files::read_toml(&folder.join(&file))?;
+        if launch.or(build).or(cache).is_some() {
+            let file = folder.join(&file);
+            return Err(format!("{}: launch, build and cache belong in its table [types]", file.display()));
         }
         let toml: LayerToml = files::read_toml(&folder.join(&file))?;
         found.push(Layer { buildpack, name: name.to_owned(), toml });

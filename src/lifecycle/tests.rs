@@ -6,6 +6,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{Cursor, Write as _},
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Command, Stdio},
     sync::{Arc, Mutex},
@@ -222,6 +223,10 @@ fn a_build_makes_layers_and_the_next_one_moves_only_the_app() {
     assert!(first.labels["io.buildpacks.build.metadata"].contains(r#""command":["run"]"#));
 
     container.after(&first);
+    // As a build may have left it.
+    fs::set_permissions(&container.dirs.workspace, fs::Permissions::from_mode(0o700)).unwrap();
+    let again = container.build(&[&["one", "two"]], &[("app.txt", "v1"), ("sub/b", "x")]);
+    assert_eq!(again.result.unwrap().layers, first.layers);
     let report = container.build(&[&["one", "two"]], &[("app.txt", "v2"), ("sub/b", "x")]);
     let second = report.result.unwrap();
     assert!(report.text.contains("from the cache"), "{}", report.text);
@@ -315,6 +320,10 @@ fn invalid_files_of_a_buildpack_are_refused() {
         ("echo 'processes = 3' > \"$1/launch.toml\"", "launch.toml, line 1"),
         ("printf '[[processes]]\\ntype=\"a b\"\\ncommand=[\"x\"]\\n' > \"$1/launch.toml\"", "processes.type"),
         ("printf '[types]\\nlaunch=\"yes\"\\n' > \"$1/l.toml\"", "l.toml, line 2"),
+        (
+            "mkdir \"$1/l\"; echo 'launch = true' > \"$1/l.toml\"",
+            "l.toml: launch, build and cache belong in its table [types]",
+        ),
         ("ln -s /etc \"$1/l\"; printf '[types]\\nlaunch=true\\n' > \"$1/l.toml\"", "is not a folder"),
     ] {
         container.buildpack("evil", "true", build);

@@ -92,6 +92,17 @@ fn the_guide_for_authors_works() {
     sandbox.sh("paas buildpack new ../x").failure().prints("is not allowed");
     sandbox.sh("paas build nowhere").failure().prints("cannot find nowhere");
 
+    // A composite buildpack is a folder, too: its package.toml says where its parts are.
+    let about = "api = \"0.10\"\n[buildpack]\nid = \"acme/all\"\nversion = \"1.0.0\"\n[[order]]\n[[order.group]]\nid = \"acme/wren\"\n";
+    fs::create_dir(sandbox.work().join("all")).unwrap();
+    fs::write(sandbox.work().join("all/buildpack.toml"), about).unwrap();
+    fs::write(sandbox.work().join("all/package.toml"), "[[dependencies]]\nuri = \"../wren\"\n").unwrap();
+    sandbox.sh("paas buildpack package all all.cnb").success();
+    for buildpack in ["all", "all.cnb"] {
+        let build = format!("paas build hello --buildpack {buildpack} --clear-cache --tag paas-test/wren");
+        sandbox.sh(&format!("{build} && docker rmi paas-test/wren")).success().prints("-----> Using Wren 1.1");
+    }
+
     // Caches of folders that were not built for a long time are removed.
     let old = "cd ../cache/paas; for n in {10..19}; do touch -d 2020-01-$n build-$n.image disks/build-$n.ext4; done";
     sandbox.sh(old).success();
