@@ -92,7 +92,7 @@ impl Builder {
                 let fetched = repositories.fetch(url, reference.as_deref(), folder.as_deref(), &from).await;
                 let mut fetched = fetched.map_err(|e| failed(e.to_string()))?;
                 let reader = std::mem::replace(&mut fetched.source.reader, Box::new(tokio::io::empty()));
-                let fetch = self.from_source(reader, "", repositories, admin, budget, progress);
+                let fetch = self.unpack_source(reader, "", repositories, admin, budget, progress);
                 fetch.await.map_err(|e| failed(e.to_string()))
             }
             BuildpackSource::Image(image) => {
@@ -120,7 +120,7 @@ impl Builder {
 
     /// Stores the buildpack in a folder of an app's source, with the parts that it names, as it was pushed: whatever the build
     /// leaves out of the app's folder or does to it. `shown` names it in messages.
-    pub async fn from_app(
+    pub async fn fetch_from_app(
         &self,
         source: Box<dyn AsyncRead + Send + Unpin>,
         folder: &str,
@@ -129,12 +129,12 @@ impl Builder {
         budget: BuildBudget,
         progress: &Progress,
     ) -> Result<Package, BuildError> {
-        let fetch = Box::pin(self.from_source(source, folder, repositories, false, budget, progress));
+        let fetch = Box::pin(self.unpack_source(source, folder, repositories, false, budget, progress));
         fetch.await.map_err(|e| BuildError::CannotFetch { from: shown.to_owned(), reason: e.to_string() })
     }
 
     /// The package in a folder of a source, which is one tar.
-    async fn from_source(
+    async fn unpack_source(
         &self,
         source: Box<dyn AsyncRead + Send + Unpin>,
         folder: &str,

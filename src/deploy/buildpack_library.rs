@@ -78,7 +78,7 @@ impl BuildpackLibrary {
         progress: &Progress,
     ) -> Result<Package, DeployError> {
         let package =
-            self.builder.from_app(source.reader, folder, &shown, &self.repositories, budget, progress).await?;
+            self.builder.fetch_from_app(source.reader, folder, &shown, &self.repositories, budget, progress).await?;
         self.store.add_package(package.digest.clone(), shown, false).await?;
         Ok(package)
     }

@@ -17,7 +17,9 @@ pub(super) fn divide(app: &Path, slices: &[Slice]) -> io::Result<Vec<Vec<PathBuf
     let mut layers: Vec<_> = slices.iter().map(|slice| folder.take(slice)).collect();
     layers.push(folder.all.iter().filter(|path| !folder.taken.contains(*path)).cloned().collect());
     // Not by components, as paths are compared otherwise.
-    layers.iter_mut().for_each(|layer| layer.sort_by(|a, b| a.as_os_str().as_bytes().cmp(b.as_os_str().as_bytes())));
+    for layer in &mut layers {
+        layer.sort_by(|a, b| a.as_os_str().as_bytes().cmp(b.as_os_str().as_bytes()));
+    }
     Ok(layers)
 }
 
@@ -54,7 +56,9 @@ impl AppFolder {
         };
         let new = self.all.iter().filter(|path| is_matched(path) && !self.taken.contains(*path));
         let new: BTreeSet<PathBuf> = new.cloned().collect();
-        new.iter().for_each(|path| self.mark_taken(path));
+        for path in &new {
+            self.mark_taken(path);
+        }
         let above = new.iter().flat_map(|path| path.ancestors().skip(1)).map(Path::to_owned);
         let above: BTreeSet<PathBuf> = above.filter(|path| !new.contains(path)).collect();
         // The deepest first: a folder of folders is taken if they are.
