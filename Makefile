@@ -68,7 +68,7 @@ check: ## Formatting, clippy, documentation and shell scripts
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --locked --no-deps --lib --document-private-items
 	shellcheck -x $(filter-out %.in,$(wildcard demo/*)) hooks/* tests/run tests/engines $(wildcard benches/*.sh) .ci/run buildpacks/*/bin/* \
-	  $(addprefix buildpacks/,deno/lib/address nodejs/lib/make-assets php/lib/memory-limit php/lib/serve-php rust/lib/rocket-port static/serve-static)
+	  $(addprefix buildpacks/,deno/lib/address nodejs/lib/corepack nodejs/lib/make-assets php/lib/memory-limit php/lib/serve-php rust/lib/rocket-port static/serve-static)
 
 lint: check ## The same and the dependencies; requires `cargo install cargo-deny cargo-machete`
 	cargo machete

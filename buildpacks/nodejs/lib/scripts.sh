@@ -20,11 +20,17 @@ watch_command() {
   return $status
 }
 
+# $@: a command that runs scripts. Runs it as watch_command does. If a script installs the packages of another folder, it gets
+# those that build them, too: NODE_ENV would leave them out.
+run_with_all_packages() {
+  NPM_CONFIG_PRODUCTION=false YARN_PRODUCTION=false npm_config_include=dev pnpm_config_production=false watch_command "$@"
+}
+
 # $1: a script of package.json. Ends the build if it fails.
 run_script() {
   bp step "Running the script $1 of package.json"
   progress=()
-  watch_command "The script $1 is running" "$manager" run "$1" || explain_script "$1"
+  run_with_all_packages "The script $1 is running" "$manager" run "$1" || explain_script "$1"
 }
 
 # $1: a script. Runs it in each package of the workspace that has it. Ends the build if it fails.
@@ -39,5 +45,5 @@ run_workspace_scripts() {
   esac
   bp step "Running the script $1 in the packages of the workspace"
   progress=()
-  watch_command "The script $1 is running" "${command[@]}" || explain_script "$1"
+  run_with_all_packages "The script $1 is running" "${command[@]}" || explain_script "$1"
 }

@@ -131,14 +131,31 @@ expand_scripts() {
 # Programs, and the packages that contain them if those have other names.
 declare -A package_of=([tsc]=typescript [nest]=@nestjs/cli [dotenv]=dotenv-cli [babel-node]=@babel/node [babel]=@babel/cli [swc]=@swc/cli
   [run-s]=npm-run-all [run-p]=npm-run-all [remix-serve]=@remix-run/serve [react-router-serve]=@react-router/serve [svelte-kit]=@sveltejs/kit
-  [vue-cli-service]=@vue/cli-service [ng]=@angular/cli [graphql-codegen]=@graphql-codegen/cli [prisma]=prisma)
+  [vue-cli-service]=@vue/cli-service [ng]=@angular/cli [graphql-codegen]=@graphql-codegen/cli [prisma]=prisma
+  [sequelize]=sequelize-cli [ts-node-esm]=ts-node [tsnd]=ts-node-dev [pm2-runtime]=pm2 [mikro-orm]=@mikro-orm/cli [strapi]=@strapi/strapi
+  [typeorm-ts-node-commonjs]=typeorm [typeorm-ts-node-esm]=typeorm [dotenvx]=@dotenvx/dotenvx [medusa]=@medusajs/cli)
+
+# $1: the folder of a package, $2: a program. Prints the package that the program belongs to, if it is known or installed.
+package_with() {
+  local dir target
+  if [ -n "${package_of[$2]:-}" ]; then echo "${package_of[$2]}" && return; fi
+  for dir in "$1" .; do
+    target=$dir/node_modules/.bin/$2
+    if [ -L "$target" ]; then target=$(readlink "$target"); elif [ -f "$target" ]; then target=$(grep -m 1 -oE 'node_modules/[^" ]+"' "$target" || true); else continue; fi
+    target=${target##*node_modules/} target=${target#../}
+    case $target in @*/*/*) cut -d / -f 1-2 <<<"$target" ;; [!@.]*/*) echo "${target%%/*}" ;; *) echo "$2" ;; esac
+    return
+  done
+  echo "$2"
+}
 
 # $1: the folder of a package, $2: a command. Prints the first word of the command that is a program of a development package.
 development_tool() {
   local word name
   set -f
   for word in ${2//[;&|()=\"\'$'\n']/ }; do
-    name=${package_of[$word]:-$word}
+    name=$word
+    if [[ $word =~ ^[a-z0-9][a-z0-9._-]*$ ]]; then name=$(package_with "$1" "$word"); fi
     case $name in @*/*/*) name=$(cut -d / -f 1-2 <<<"$name") ;; [!@]*/*) name=${name%%/*} ;; esac
     if [ -n "$(package_in "$1" "devDependencies.$name")" ] && [ -z "$(package_in "$1" "dependencies.$name")" ]; then
       echo "$word" && break

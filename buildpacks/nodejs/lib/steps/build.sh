@@ -84,7 +84,7 @@ install_all_packages() {
     keep_modules cp "$all"
     if [ -f .yarn/install-state.gz ]; then mkdir -p "$all/.yarn" && cp .yarn/install-state.gz "$all/.yarn/"; fi
     # pnpm needs it to remove the development packages.
-    if [ "$kind" = pnpm ] && [ -z "$lock" ]; then cp pnpm-lock.yaml "$all/"; fi
+    if [ "$kind" = pnpm ] && [ -z "$lock" ] && [ -f pnpm-lock.yaml ]; then cp pnpm-lock.yaml "$all/"; fi
     if [ -n "$assets" ]; then bp env "$layers" all --build --prepend "PATH=$PWD/node_modules/.bin"; fi
     install_scripts=()
   fi

@@ -29,6 +29,8 @@ determine_app() {
     bp step "Installing no packages: no script in package.json builds this site"
     exit
   fi
+  fix_windows_paths
+  make_env_files "$(expand_scripts "npm run prebuild ; npm run build ; npm run heroku-postbuild ; npm run prestart ; npm start ; $(cat Procfile 2>/dev/null)")"
   assets="" build_later=""
   if plan_has 'role = "assets"'; then assets=yes; fi
   if plan_has 'when = "later"'; then build_later=yes; fi

@@ -20,6 +20,11 @@ prepare_image() {
     fill_modules_layer
     link_modules "$layers/modules"
   fi
+  if [ -n "$(package scripts.heroku-cleanup)" ] && [ -z "$assets" ]; then
+    need_tools
+    bp step "Running the script heroku-cleanup of package.json"
+    watch_command "$manager" run heroku-cleanup || explain_script heroku-cleanup
+  fi
   check_prisma_client
 }
 
@@ -42,7 +47,7 @@ determine_command() {
 
 # Sets image_packages to none, production or all.
 choose_image_packages() {
-  local commands="" tool
+  local commands="" tool why
   if [ -n "$assets" ]; then
     image_packages=none
   elif [ ! -f Procfile ] && [[ $start == "node .output/"* || $start == *"node .next/standalone/"* ]]; then
@@ -51,11 +56,25 @@ choose_image_packages() {
   else
     if [ -f Procfile ]; then commands=$(cut -d : -f 2- Procfile); fi
     tool=$(development_tool "$project_dir" "$(expand_scripts "$start $commands")")
+    if why=$(unpruned); then
+      image_packages=all
+      bp detail "The development packages stay in the image ($why)"
+      return
+    fi
     if [ -n "$tool" ]; then
       image_packages=all
       bp trouble "$tool runs when the app starts, but belongs to a development package: all of those stay in the image; move it to dependencies"
     fi
   fi
+}
+
+# Prints the variable that keeps the development packages in the image, as on Heroku; fails if none is set.
+unpruned() {
+  local setting
+  for setting in NPM_CONFIG_PRODUCTION=false YARN_PRODUCTION=false YARN2_SKIP_PRUNING=true PNPM_SKIP_PRUNING=true; do
+    if [ "$(printenv "${setting%=*}")" = "${setting#*=}" ]; then echo "$setting" && return; fi
+  done
+  [ "$NODE_ENV" != production ] && echo "NODE_ENV=$NODE_ENV"
 }
 
 # Next.js does not copy the files that browsers ask for into the folder of its standalone server.
@@ -85,7 +104,7 @@ fill_modules_layer() {
     if [ -n "$lock$has_packages" ]; then bp step "Installing packages of ${name:-the app} with ${titles[$manager]}"; fi
     install_packages "$image_packages"
     find_modules .
-  elif [ "$image_packages" = production ]; then
+  elif [ "$image_packages" = production ] && [ -n "$lock$has_packages" ]; then
     bp step "Removing the development packages"
     need_tools
     remove_development_packages

@@ -14,7 +14,9 @@ install_tools() {
   set_manager_environment
   bp layer "$layers" downloads --cache --key 1 >/dev/null
   rm -rf "$tools"
-  mkdir "$tools"
+  mkdir -p "$tools/corepack/bin"
+  # Scripts call it to get the package manager, which is there already; Node.js does not contain it any more.
+  install -m 755 "$here/lib/corepack" "$tools/corepack/bin/corepack"
   if [ -z "$assets" ]; then role=(--launch); fi
   node_key="3 $runtime $node_request $node_source $engines $bun_only"
   if [ -z "$bun_only" ]; then state=$(bp layer "$layers" node "${role[@]}" --build --cache --key "$node_key"); fi
@@ -42,7 +44,7 @@ install_tools() {
     if [ -z "$bun_only" ]; then set_launch_environment node; fi
     printf '%s\t%s\n' "$version" "$reason" >"$layers/tools/chosen"
   fi
-  for tool in npm yarn pnpm bun; do PATH=$tools/$tool/bin:$PATH; done
+  for tool in corepack npm yarn pnpm bun; do PATH=$tools/$tool/bin:$PATH; done
   export PATH=$tools/$manager/bin:$layers/node/bin:$PATH
   # npm 6 fails if it is to keep no logs.
   if [ -z "$bun_only" ] && [ "${version%%.*}" -lt 16 ]; then export npm_config_logs_max=1; fi
