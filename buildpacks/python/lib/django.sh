@@ -46,3 +46,32 @@ not_collected() {
     "stand_ins=$(list_words "${stand_ins[@]}")"
   exit 1
 }
+
+# $1: the path of manage.py. Prints the settings that wsgi.py or asgi.py names, if manage.py names others: those for development.
+served_settings() {
+  local file pattern='s/.*DJANGO_SETTINGS_MODULE.[^A-Za-z_]+([A-Za-z0-9_.]+).*/\1/p' own served
+  own=$(sed -nE "$pattern" "$1" | head -n 1)
+  file=$(find "$(dirname "$1")" -maxdepth 3 \( -name wsgi.py -o -name asgi.py \) | sort -r | head -n 1)
+  if [ -z "$own" ] || [ -z "$file" ]; then return; fi
+  served=$(sed -nE "$pattern" "$file" | head -n 1)
+  if [ "$served" != "$own" ]; then echo "$served"; fi
+}
+
+# $1: the path of manage.py. Collects the static files with the settings that the server uses; if these do not work here, with those
+# that manage.py names.
+collect_as_served() {
+  local served
+  served=$(served_settings "$1")
+  if [ -z "$served" ] || [ -n "${DJANGO_SETTINGS_MODULE:-}" ]; then
+    collect_static "$1"
+  elif (DJANGO_SETTINGS_MODULE=$served && export DJANGO_SETTINGS_MODULE && collect_static "$1") >"$work/served" 2>&1; then
+    cat "$work/served"
+    bp detail "Used the settings $served, as the server does; those that manage.py names are for development"
+  elif (collect_static "$1") >"$work/own" 2>&1; then
+    cat "$work/own"
+    bp trouble "the static files are collected with the settings that manage.py names: the server's settings, $served, do not work in a build ($(grep '^ *!' "$work/served" | tail -n 1 | sed 's/^ *! *//'))"
+  else
+    cat "$work/served"
+    exit 1
+  fi
+}

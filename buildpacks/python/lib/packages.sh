@@ -40,18 +40,15 @@ choose_manager() {
     source=requirements.txt manager=pip
   elif [ -f Pipfile ]; then
     source=Pipfile manager=pipenv
-  elif [ -n "$(project tool.uv)" ] && [ -n "$(project project)" ]; then
+  elif [ -n "$(project tool.uv)" ] && [ -n "$(project project)$(project tool.uv.workspace)" ]; then
     source=pyproject.toml manager=uv
   elif [ -n "$(project project)$(project tool.poetry)$(project build-system)" ]; then
     source=pyproject.toml manager=pyproject
   elif [ -f setup.py ]; then
     source=setup.py manager=pyproject
   else
-    for file in environment.yml environment.yaml; do
-      [ ! -f $file ] ||
-        fail "$file is for conda, which is not used here: name the packages in a requirements.txt, as pip installs them, and push again"
-    done
     source='' manager=none
+    check_other_names
     look_elsewhere
   fi
   local unlocked=$manager
@@ -82,11 +79,6 @@ look_elsewhere() {
     done
     fail "there is no requirements.txt, so nothing is installed: add one with the line -r $file, or the file that has the app's packages (there is: ${beside[*]})"
   fi
-  for file in environment.yml environment.yaml conda-lock.yml pixi.toml; do
-    if grep -qs 'dependencies' "$file"; then
-      fail "$file names the packages, and the build has no conda: write them into a requirements.txt, and Debian packages into an Aptfile"
-    fi
-  done
   for file in */requirements.txt */pyproject.toml */Pipfile; do
     if [ -s "$file" ]; then beside+=("$file"); fi
   done
@@ -94,6 +86,18 @@ look_elsewhere() {
   if [ -n "$file" ]; then
     bp trouble "no packages are installed, since the app's folder names none, only ${beside[*]}: deploy that folder (builds:set APP dir ${file%/*}), or add a requirements.txt"
   fi
+}
+
+# Ends the build of an app whose packages are in a file that is not read because of its name.
+check_other_names() {
+  local file
+  file=$(find . -maxdepth 1 -iregex '\./\(requirements?\|requirements\.txt\)\.txt' -printf '%P\n' | sort | head -n 1)
+  if [ -n "$file" ]; then fail "$file is read only if its name is requirements.txt (in lower case): git mv $file requirements.txt, commit and push again"; fi
+  for file in environment.yml environment.yaml conda.yml conda-lock.yml pixi.toml; do
+    if grep -qs dependencies $file; then
+      fail "$file names packages for conda, which is not available here: name those that the app needs in a requirements.txt, and libraries in an Aptfile"
+    fi
+  done
 }
 
 # Whether the app itself is installed as a package: only then its commands exist.
@@ -122,6 +126,26 @@ hash_of_packages() {
     mapfile -d '' files < <(find . \( -path ./.git -o -name node_modules \) -prune -o -type f -print0 | sort -z)
   fi
   { bp hash "${files[@]}"; echo "$1"; } | sha256sum | cut -d ' ' -f 1
+}
+
+# Gives the app a version where a tool would take it from git's history, which builds do not have: else its installation fails.
+pretend_version() {
+  local name tool pattern variable
+  if grep -qsE 'fallback[-_]version' pyproject.toml setup.py; then return; fi
+  name=$(project project.name)
+  if [ -z "$name" ]; then name=$(sed -nE 's/^ *name *= *["'\'']?([A-Za-z0-9._-]+).*/\1/p' setup.cfg setup.py 2>/dev/null | head -n 1 || true); fi
+  name=$(tr '.-' '__' <<<"${name^^}")
+  while read -r tool pattern variable; do
+    if ! grep -qsE "^[^#]*($pattern)" pyproject.toml setup.py setup.cfg || [ -n "${!variable:-}" ]; then continue; fi
+    export "$variable=0.0.0"
+    bp detail "Builds have no git history, from which $tool takes the version: it is 0.0.0; config:set --build $variable=VERSION sets another"
+  done <<END
+setuptools-scm tool\.setuptools_scm|use_scm_version|hatch-vcs SETUPTOOLS_SCM_PRETEND_VERSION${name:+_FOR_$name}
+pdm source.?=.?["']scm PDM_BUILD_SCM_VERSION
+poetry-dynamic-versioning poetry-dynamic-versioning POETRY_DYNAMIC_VERSIONING_BYPASS
+uv-dynamic-versioning uv-dynamic-versioning UV_DYNAMIC_VERSIONING_BYPASS
+pbr \bpbr\b PBR_VERSION
+END
 }
 
 # Puts uv on the search path.
@@ -162,6 +186,15 @@ need_tool() {
   PATH=$PATH:$dir/venv/bin
 }
 
+# Takes out what pip freeze writes by mistake on Debian and Ubuntu: a package that no index has, and that nothing needs.
+drop_frozen_mistake() {
+  local files
+  mapfile -t files < <(grep -rlE --include '*.txt' '^pkg[_-]resources==0\.0\.0' requirements* 2>/dev/null)
+  if [ ${#files[@]} = 0 ]; then return; fi
+  bp trouble "pkg-resources==0.0.0 in ${files[*]} is left out: pip freeze wrote it by mistake, and no package index has it; remove the line"
+  sed -i -E '/^pkg[_-]resources==0\.0\.0/d' "${files[@]}"
+}
+
 # $@: arguments of uv. Runs it for the virtual environment and shows its output without progress lines. Ends the build if it fails.
 run_uv() {
   VIRTUAL_ENV=$venv uv "$@" 2>&1 | tee "$log" |
@@ -191,12 +224,21 @@ judge_pdm_lock() {
 install_packages() {
   local wanted exported
   wanted=$(mktemp -d) exported=$wanted/requirements.txt
+  pretend_version
   case $manager in
-    pip) run_uv pip install -r requirements.txt ;;
+    pip)
+      drop_frozen_mistake
+      run_uv pip install -r requirements.txt
+      ;;
     pylock) run_uv pip sync --preview-features pylock pylock.toml ;;
     uv)
       local how=(--locked)
       if [ "$source" != uv.lock ]; then how=(); fi
+      # The root of a workspace is the app if it has dependencies; else its members are.
+      if [ -n "$(project tool.uv.workspace)" ] && [ -z "$(project project.dependencies.0)" ]; then
+        bp detail "Installing all members of the workspace: its root has no dependencies"
+        how+=(--all-packages)
+      fi
       UV_PROJECT_ENVIRONMENT=$venv run_uv sync --python "$venv/bin/python" "${how[@]}" --no-default-groups
       if [ "$source" != uv.lock ]; then rm -f uv.lock; fi
       ;;

@@ -4,6 +4,7 @@ Prints three lines, each possibly empty: the path of Django's manage.py, the com
 """
 
 import ast
+import glob
 import json
 import os
 import re
@@ -121,12 +122,31 @@ def called(call):
     return text.rsplit(".", 1)[-1]
 
 
+def members():
+    """The folders of the packages in a workspace of uv, and the folders of their sources."""
+    if not os.path.exists("pyproject.toml"):
+        return []
+    with open("pyproject.toml", "rb") as file:
+        project = tomllib.load(file)
+    # A root with dependencies is the app itself.
+    if project.get("project", {}).get("dependencies"):
+        return []
+    workspace = project.get("tool", {}).get("uv", {}).get("workspace", {})
+    found = [path for pattern in workspace.get("members", []) for path in sorted(glob.glob(os.path.join(".", pattern.rstrip("/"))))]
+    return [folder for path in found for folder in (os.path.join(path, "src"), path) if os.path.isdir(folder)]
+
+
 def files():
-    """The app's Python files: those near the root and with usual names first."""
+    """The app's Python files: those near the root, or that of a member of its workspace, and with usual names first."""
     found = []
+    roots = members()
     for folder, folders, names in os.walk("."):
-        folders[:] = sorted(f for f in folders if f not in SKIP and not f.startswith("."))
+        folders[:] = sorted(f for f in folders if f not in SKIP and not f.startswith(".") and not os.path.exists(os.path.join(folder, f, "pyvenv.cfg")))
         depth = 0 if folder == "." else folder.count(os.sep)
+        for root in roots:
+            if folder == root or folder.startswith(root + os.sep):
+                depth = 1 + folder.count(os.sep) - root.count(os.sep)
+                break
         if depth >= 3:
             folders[:] = []
         for name in names:
@@ -139,8 +159,12 @@ def files():
 def import_path(source):
     """The folder to start in, and the module's name relative to it."""
     folder, name = os.path.split(source.path)
-    parts = folder.split(os.sep) if folder else []
     module = [] if name == "__init__.py" else [name[:-3]]
+    for root in MEMBERS:
+        if folder == root or folder.startswith(root + os.sep):
+            # It is imported as other packages import it, from the folder of its sources.
+            return root, ".".join([part for part in folder[len(root):].split(os.sep) if part] + module)
+    parts = folder.split(os.sep) if folder else []
     # A program that imports files beside it by their bare names runs in its own folder.
     siblings = {entry.removesuffix(".py") for entry in os.listdir(folder or ".")}
     here = {entry.removesuffix(".py") for entry in os.listdir(".")}
@@ -294,6 +318,10 @@ def scripts():
         with open("pyproject.toml", "rb") as file:
             project = tomllib.load(file)
     names = project.get("project", {}).get("scripts", {}) | project.get("tool", {}).get("poetry", {}).get("scripts", {})
+    for member in MEMBERS:
+        if os.path.exists(os.path.join(member, "pyproject.toml")):
+            with open(os.path.join(member, "pyproject.toml"), "rb") as file:
+                names |= tomllib.load(file).get("project", {}).get("scripts", {})
     own = [name for name in names if os.path.exists(os.path.join(VENV, "bin", name))]
     title = project.get("project", {}).get("name") or project.get("tool", {}).get("poetry", {}).get("name")
     for name in ["web", "start", "serve", "server", title, "main", "app"] + (own if len(own) == 1 else []):
@@ -323,10 +351,23 @@ def decide():
         command, notice = served()
     if not command and not notice:
         command = scripts()
-    return "", command, notice
+    return "", command, notice or missing(command)
+
+
+def missing(command):
+    """A note about the modules that a program imports, where nothing names packages."""
+    path = command.removeprefix("python ")
+    if HAVE or path == command or not path.endswith(".py"):
+        return ""
+    own = {entry.removesuffix(".py") for folder in (".", os.path.dirname(path) or ".") for entry in os.listdir(folder)}
+    names = sorted(SOURCES(path).imports - set(sys.stdlib_module_names) - own)
+    if not names:
+        return ""
+    return f"{path} imports {', '.join(names)}, but no file names packages to install: write them into a file named requirements.txt"
 
 
 HAVE = installed()
+MEMBERS = [os.path.normpath(folder) for folder in members()]
 ALL = files()
 EVERY = ALL + [os.path.normpath(os.path.join(f, "__main__.py")) for f, _, n in os.walk(".") if "__main__.py" in n and "/." not in f and not set(f.split(os.sep)) & SKIP]
 EVERY = sorted(set(EVERY))
