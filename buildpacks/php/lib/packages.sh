@@ -79,6 +79,10 @@ install_packages() {
     rm -f "$layers/downloads/made-of"
     echo "$sums" >"$layers/downloads/made-of"
   fi
+  if [ -n "$(bp json composer.json scripts.compile "")" ]; then
+    bp step "Running the script compile of composer.json"
+    run_composer run-script --no-dev --no-interaction --no-ansi compile 2>&1 | tee "$log" || explain
+  fi
   # A layer of the image of its own, since most changes do not touch it.
   if [ -d vendor ]; then printf '[[slices]]\npaths = ["vendor/**"]\n' >>"$layers/launch.toml"; fi
 }
