@@ -48,8 +48,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     images::{NewBlob, not_kept_of_build},
-    lifecycle::protocol::{BuildRequest, BuildResult, Built, Request},
-    model::{AppName, Digest},
+    lifecycle::protocol::{BindingFile, BuildRequest, BuildResult, Built, Request},
+    model::{AppName, Bindings, Digest},
     progress::Progress,
     store::UsedBuildpack,
 };
@@ -143,6 +143,17 @@ impl Builder {
     }
 }
 
+/// The files of bindings, and their contents.
+fn binding_files(bindings: &Bindings) -> Vec<(BindingFile, &[u8])> {
+    let mut files = Vec::new();
+    for (name, binding) in bindings {
+        for (file, content) in binding.files() {
+            files.push((BindingFile { path: format!("{name}/{file}"), size: content.len() as u64 }, content));
+        }
+    }
+    files
+}
+
 impl BuilderShared {
     async fn build(
         self: &Arc<Self>,
@@ -170,7 +181,8 @@ impl BuilderShared {
             None => source,
         };
         let sent = SentBlobs::default();
-        let session = self.session(&previous.layers, &sent, progress);
+        let bindings = binding_files(&recipe.bindings);
+        let session = LifecycleSession { bindings: &bindings, ..self.session(&previous.layers, &sent, progress) };
         let image = match environment.run(&session, &request, source, &self.config, cancel).await {
             Ok(BuildResult::Built(built)) => self.assemble(&app, recipe, *built, progress).await,
             Ok(_) => Err(BuildError::Protocol("it did something else than to build".to_owned())),
@@ -207,6 +219,7 @@ impl BuilderShared {
             known_blobs: previous.layers.iter().cloned().collect(),
             skip_restore: false,
             previous_sbom_bytes: previous.sbom.as_ref().map_or(0, |(_, size)| *size),
+            bindings: binding_files(&recipe.bindings).iter().map(|(file, _)| file.clone()).collect(),
         }
     }
 
@@ -230,6 +243,7 @@ impl BuilderShared {
             downloads: &self.downloads,
             tasks: &self.tasks,
             known_layers,
+            bindings: &[],
             max_blob_bytes: self.config.build.disk_mib << 20,
             progress,
         }

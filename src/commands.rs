@@ -3,6 +3,7 @@
 
 mod access;
 mod apps;
+mod bindings;
 mod buildpacks;
 mod builds;
 mod checks;
@@ -154,6 +155,7 @@ async fn act(session: &Session<'_>, command: Command) -> Result {
         Command::Releases(command) => releases::run(session, command).await,
         Command::Buildpacks(command) => buildpacks::run(session, command).await,
         Command::Config(command) => config_vars::run(session, command).await,
+        Command::Bindings(command) => bindings::run(session, command).await,
         Command::Ps(command) => ps::run(session, command).await,
         Command::Resource(command) => resource::run(session, command).await,
         Command::Run(command) => run::run(session, command).await.map(drop),

@@ -3,6 +3,7 @@
 //! (buildpack.md and platform.md of buildpacks/spec), and trusts nothing that a buildpack wrote.
 
 pub mod apt;
+mod bindings;
 mod builder;
 mod buildpack;
 mod cache;
@@ -42,6 +43,7 @@ mod waiting;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
+pub use bindings::{BINDING_ROOT, BINDINGS_FOLDER};
 pub use exec_env::in_production;
 pub use helper::FailureRules;
 pub use launcher::{CLOSED_ADDRESS, INIT_LABEL, LAUNCHER, STOP_SECONDS, STOP_SIGNAL, WAIT_LABEL};

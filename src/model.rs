@@ -7,6 +7,8 @@ mod address_block;
 mod addresses;
 #[cfg(feature = "server")]
 mod app_json;
+#[cfg(feature = "server")]
+mod binding;
 mod buildpack;
 #[cfg(feature = "server")]
 mod client_network;
@@ -64,6 +66,8 @@ pub use address_block::{AddressBlock, InvalidAddressBlock};
 pub use addresses::{AddressPlan, InvalidAddressRange};
 #[cfg(feature = "server")]
 pub use app_json::{AppJson, InvalidAppJson};
+#[cfg(feature = "server")]
+pub use binding::{Binding, BindingValue, Bindings};
 pub use buildpack::BuildpackSource;
 #[cfg(feature = "server")]
 pub use client_network::ClientNetwork;
@@ -84,8 +88,9 @@ pub use health::{
 pub use image_name::ImageName;
 pub use line::{Line, is_unsafe};
 pub use names::{
-    AppName, BranchName, ConfigKey, HostPath, InstanceId, InvalidName, KeyName, LogSource, MountPath, OtherRef,
-    ProcessType, SourceFolder, StackName, StageName, TaskId, UserName, VolumeName,
+    AppName, BindingKey, BindingName, BindingProvider, BindingType, BranchName, ConfigKey, HostPath, InstanceId,
+    InvalidName, KeyName, LogSource, MountPath, OtherRef, ProcessType, SourceFolder, StackName, StageName, TaskId,
+    UserName, VolumeName,
 };
 #[cfg(feature = "server")]
 pub use network_target::{HOST_NAME, InvalidNetworkTarget, NetworkTarget, TargetPlace, internal_name};

@@ -283,6 +283,7 @@ pub async fn purge(config: &Config) -> Result<(), ServerError> {
     Builder::unmount_leftovers(config).await?;
     let _ = tokio::task::spawn_blocking(move || git::remove_groups(&server_id)).await;
     engine.remove_all().await?;
+    Local::forget_bindings(config).await?;
     // Their files stay in the data folder.
     Ok(Volumes::unmount_all(config).await?)
 }

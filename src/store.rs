@@ -1,6 +1,7 @@
 //! The database (SQLite): what users declared, releases, builds and instances. Each state change is one transaction.
 
 mod apps;
+mod bindings;
 mod buildpacks;
 mod builds;
 mod columns;

@@ -1,6 +1,7 @@
 //! Workloads: what a container is made from, and the runtime that brings it up. Instances, which are meant to go on, and
 //! tasks, which are meant to end, are made from the same workload by the same code.
 
+mod binding_files;
 pub mod command;
 mod disk_watch;
 mod local;

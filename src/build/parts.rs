@@ -124,7 +124,8 @@ enum Part {
 /// What the `package.toml` in a folder names, without what is to be installed.
 fn dependencies(folder: &Path) -> Result<Vec<Part>, String> {
     let Some(text) = read_file(&folder.join("package.toml"))? else { return Ok(Vec::new()) };
-    let PackageToml { dependencies } = toml::from_str(text.trim_start_matches('\u{feff}')).map_err(|e| toml_message(&e))?;
+    let PackageToml { dependencies } =
+        toml::from_str(text.trim_start_matches('\u{feff}')).map_err(|e| toml_message(&e))?;
     let mut parts = Vec::new();
     for dependency in dependencies {
         let wrong = |text: &str, why: &str| format!("key dependencies.uri: {:?} {why}", Line::excerpt(text));

@@ -1,5 +1,5 @@
-//! The recipe: everything that decides an image besides the source, that is the order, the buildpacks, the variables
-//! and the stack.
+//! The recipe: everything that decides an image besides the source, that is the order, the buildpacks, the variables,
+//! the service bindings and the stack.
 
 use std::{collections::BTreeMap, fmt::Display};
 
@@ -12,7 +12,7 @@ use crate::{
         descriptor::{self, Api, Descriptor, Group, Reference},
         protocol::{GroupEntry, Place},
     },
-    model::{Digest, Secret},
+    model::{Bindings, Digest, Secret},
     store::UsedBuildpack,
 };
 
@@ -56,6 +56,8 @@ pub struct BuildSettings {
     pub installed: Vec<Package>,
     /// Variables of the build.
     pub env: BTreeMap<String, Secret>,
+    /// Service bindings, which buildpacks see.
+    pub bindings: Bindings,
 }
 
 impl BuildSettings {
@@ -74,6 +76,8 @@ pub struct Recipe {
     pub(super) buildpacks: Vec<Buildpack>,
     /// Variables of the build.
     pub(super) env: BTreeMap<String, Secret>,
+    /// Service bindings.
+    pub(super) bindings: Bindings,
     /// The stack on which the app is built and runs.
     pub(super) stack: Stack,
     /// Digest of all that, and of the lifecycle.
@@ -89,7 +93,7 @@ impl Recipe {
         stack: Stack,
         lifecycle: &Digest,
     ) -> Result<Self, BuildError> {
-        let BuildSettings { group, pre, post, installed, env } = settings;
+        let BuildSettings { group, pre, post, installed, env, bindings } = settings;
         let mut resolver = BuildpackResolver { builtin, installed, resolved: Vec::new() };
         let pre = resolver.entries(&pre)?;
         let post = resolver.entries(&post)?;
@@ -116,10 +120,11 @@ impl Recipe {
             &order,
             buildpacks.iter().map(|b| (b.target(), &b.digest)).collect::<Vec<_>>(),
             env.iter().map(|(name, value)| (name, value.expose())).collect::<Vec<_>>(),
+            &bindings,
             [&stack.run.manifest, &stack.build.manifest, lifecycle],
         );
         let text = serde_json::to_vec(&parts).map_err(|e| BuildError::Protocol(e.to_string()))?;
-        Ok(Self { digest: Digest::of(&text), order, buildpacks, env, stack, adds_procfile })
+        Ok(Self { digest: Digest::of(&text), order, buildpacks, env, bindings, stack, adds_procfile })
     }
 
     /// The line for a developer whose app has a `Procfile`, if its buildpacks do not read it: another one does.
@@ -368,6 +373,18 @@ mod tests {
             ..BuildSettings::default()
         });
         assert!(error.unwrap_err().contains("two different buildpacks are named a/x@1.0.0"));
+    }
+
+    #[test]
+    fn another_value_of_a_binding_is_another_recipe() {
+        let with = |value: &str| {
+            let binding = format!(r#"{{ "db": {{ "type": "postgresql", "values": {{ "password": "{value}" }} }} }}"#);
+            let bindings = serde_json::from_str(&binding).unwrap();
+            recipe(BuildSettings { bindings, ..BuildSettings::default() }).unwrap().key(&"tree")
+        };
+        assert_eq!(with("AAAA"), with("AAAA"));
+        assert_ne!(with("AAAA"), with("BBBB"));
+        assert_ne!(with("AAAA"), recipe(BuildSettings::default()).unwrap().key(&"tree"));
     }
 
     #[test]

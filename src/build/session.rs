@@ -24,7 +24,7 @@ use super::{
 use crate::{
     engine::BuildContainer,
     images::{BlobStore, NewBlob},
-    lifecycle::protocol::{BlobHeader, BuildResult, Kind, MAX_FRAME, Phase, Request},
+    lifecycle::protocol::{BindingFile, BlobHeader, BuildResult, Kind, MAX_FRAME, Phase, Request},
     model::{Digest, Line},
     progress::Progress,
 };
@@ -47,6 +47,8 @@ pub(super) struct LifecycleSession<'a> {
     pub(super) sent: &'a SentBlobs,
     /// Layers of the app's previous image and of offered images, which need not be sent.
     pub(super) known_layers: &'a HashSet<Digest>,
+    /// Files of service bindings with their contents, as the request names them.
+    pub(super) bindings: &'a [(BindingFile, &'a [u8])],
     pub(super) max_blob_bytes: u64,
     pub(super) progress: &'a Progress,
 }
@@ -133,7 +135,7 @@ struct Received {
 }
 
 impl LifecycleSession<'_> {
-    /// Sends request and source, and receives until the result, or until the container ends.
+    /// Sends request, bindings and source, and receives until the result, or until the container ends.
     pub(super) async fn run(
         &self,
         container: &mut BuildContainer,
@@ -143,7 +145,14 @@ impl LifecycleSession<'_> {
         let request = encode(request)?;
         let (stdin, output) = (&mut container.stdin, &mut container.output);
         let send = async {
-            let sent = match frames::write(stdin, Kind::Request, &request).await {
+            let head = async {
+                frames::write(stdin, Kind::Request, &request).await?;
+                for piece in self.bindings.iter().flat_map(|(_, content)| content.chunks(MAX_FRAME)) {
+                    frames::write(stdin, Kind::Binding, piece).await?;
+                }
+                Ok::<_, std::io::Error>(())
+            };
+            let sent = match head.await {
                 Ok(()) => frames::write_source(stdin, &mut source).await,
                 Err(_) => Err(SendError::Container),
             };
@@ -221,7 +230,10 @@ impl LifecycleSession<'_> {
                     received.conversation.result = Some(result);
                     return Ok(received);
                 }
-                ContainerEvent::Frame(Kind::Disk | Kind::Ready | Kind::Request | Kind::Source | Kind::SourceEnd, _) => {
+                ContainerEvent::Frame(
+                    Kind::Disk | Kind::Ready | Kind::Request | Kind::Binding | Kind::Source | Kind::SourceEnd,
+                    _,
+                ) => {
                     return Err(BuildError::Protocol("it sent a frame that it must not send in a build".to_owned()));
                 }
             }
@@ -367,6 +379,7 @@ mod tests {
                 known_blobs: Vec::new(),
                 skip_restore: false,
                 previous_sbom_bytes: 0,
+                bindings: Vec::new(),
             }))
         };
         assert!(encode(&request("x".repeat(1000))).is_ok());

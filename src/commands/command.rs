@@ -3,12 +3,12 @@
 use clap::{Parser, Subcommand};
 
 use super::{
-    access::AccessCommand, apps::AppsCommand, buildpacks::BuildpacksCommand, builds::BuildsCommand,
-    checks::ChecksCommand, config_vars::ConfigCommand, cron::CronCommand, disk::DiskCommand, events::EventsCommand,
-    git::GitCommand, images::ImagesCommand, links::LinksCommand, logs::LogsCommand, network::NetworkCommand,
-    output::Format, ports::PortsCommand, ps::PsCommand, quota::QuotaCommand, registry::RegistryCommand,
-    releases::ReleasesCommand, resource::ResourceCommand, run::RunCommand, ssh_keys::SshKeysCommand,
-    stacks::StacksCommand, storage::StorageCommand, users::UsersCommand,
+    access::AccessCommand, apps::AppsCommand, bindings::BindingsCommand, buildpacks::BuildpacksCommand,
+    builds::BuildsCommand, checks::ChecksCommand, config_vars::ConfigCommand, cron::CronCommand, disk::DiskCommand,
+    events::EventsCommand, git::GitCommand, images::ImagesCommand, links::LinksCommand, logs::LogsCommand,
+    network::NetworkCommand, output::Format, ports::PortsCommand, ps::PsCommand, quota::QuotaCommand,
+    registry::RegistryCommand, releases::ReleasesCommand, resource::ResourceCommand, run::RunCommand,
+    ssh_keys::SshKeysCommand, stacks::StacksCommand, storage::StorageCommand, users::UsersCommand,
 };
 use crate::operations::{ListPeriodic, ShowUrls, ShowVersion, WhoAmI};
 
@@ -48,6 +48,8 @@ pub(super) enum Command {
     Access(AccessCommand),
     #[command(flatten)]
     Config(ConfigCommand),
+    #[command(flatten)]
+    Bindings(BindingsCommand),
     #[command(flatten)]
     Ps(PsCommand),
     #[command(flatten)]

@@ -177,6 +177,10 @@ const ELSEWHERE: &[(&[&str], Answer)] = &[
     ),
     (&["config:bundle"], Use("config:export")),
     (&["config:live"], Use("config:list")),
+    // Service bindings.
+    (&["bindings:set", "bindings:create"], Use("bindings:add")),
+    (&["bindings:unset", "bindings:destroy", "bindings:rm"], Use("bindings:remove")),
+    (&["bindings:info", "bindings:show"], Use("bindings:report")),
     (
         &["env:*", "secrets:*"],
         Absent("variables are called config vars here", "`config:set` sets them, and `config:list` lists them"),

@@ -217,16 +217,22 @@ impl Session<'_> {
         std::mem::replace(&mut *self.stdin.lock().await, Box::new(tokio::io::empty()))
     }
 
-    /// Reads standard input to its end, but not more than `max` bytes.
+    /// Reads standard input to its end, but not more than `max` bytes of text.
     pub(super) async fn read_input(&self, max: u64) -> Result<String> {
-        let mut text = Vec::new();
+        let text = self.read_bytes(max).await?;
+        decode_text(text).map_err(|_| Failure::invalid("standard input is neither UTF-8 nor UTF-16 text"))
+    }
+
+    /// Reads standard input to its end, but not more than `max` bytes.
+    pub(super) async fn read_bytes(&self, max: u64) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
         let mut stdin = self.stdin.lock().await;
-        let read = (&mut *stdin).take(max + 1).read_to_end(&mut text).await;
+        let read = (&mut *stdin).take(max + 1).read_to_end(&mut bytes).await;
         read.map_err(|error| Failure::new(FailureKind::Failed, format!("cannot read standard input: {error}")))?;
-        if text.len() as u64 > max {
+        if bytes.len() as u64 > max {
             return Err(Failure::invalid(format!("standard input has more than {max} bytes")));
         }
-        decode_text(text).map_err(|_| Failure::invalid("standard input is neither UTF-8 nor UTF-16 text"))
+        Ok(bytes)
     }
 
     /// Asks for a secret at the client's terminal, which does not show what is typed.

@@ -281,6 +281,8 @@ section! {
         memory_mib: u64 = 65_536,
         /// Names and values of the config vars of each app, in bytes.
         config_bytes_per_app: u64 = 256 * 1024,
+        /// Names and contents of the files of the service bindings of each app, in bytes.
+        binding_bytes_per_app: u64 = 1024 * 1024,
         /// Declared sizes of all volumes, in MiB.
         volumes_mib: u64 = 20_480,
         /// Repository of each app, in MiB.
@@ -317,6 +319,7 @@ impl Quota {
             Resource::Cpu => ("cpu_millis", self.cpu_millis),
             Resource::Memory => ("memory_mib", self.memory_mib),
             Resource::Config => ("config_bytes_per_app", self.config_bytes_per_app),
+            Resource::Bindings => ("binding_bytes_per_app", self.binding_bytes_per_app),
             Resource::Volumes => ("volumes_mib", self.volumes_mib),
             Resource::Repository => ("repository_mib_per_app", self.repository_mib_per_app),
             Resource::Repositories => ("repositories_mib", self.repositories_mib),

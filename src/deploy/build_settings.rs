@@ -25,6 +25,7 @@ impl Deployer {
         let mut settings = BuildSettings {
             installed: self.0.buildpacks.installed().await?,
             env: self.build_env(app, project).await?,
+            bindings: self.0.store.bindings(app.id).await?,
             ..BuildSettings::default()
         };
         for entry in &project.pre {

@@ -208,10 +208,10 @@ const MIN_VALUE_LEN: usize = 6;
 
 impl DeployError {
     /// The same with the names of variables in place of their values: the message of a failed build is shown to members who
-    /// may not see config vars, and kept in the audit log.
-    pub(super) fn without_values(self, env: &BTreeMap<String, Secret>) -> Self {
+    /// may not see config vars and bindings, and kept in the audit log.
+    pub(super) fn without_values(self, secrets: &BTreeMap<String, Secret>) -> Self {
         let Self::Build(BuildError::Failed { phase, message }) = self else { return self };
-        let mut hidden: Vec<_> = env.iter().filter(|(_, value)| value.expose().len() >= MIN_VALUE_LEN).collect();
+        let mut hidden: Vec<_> = secrets.iter().filter(|(_, value)| value.expose().len() >= MIN_VALUE_LEN).collect();
         hidden.sort_by_key(|(_, value)| std::cmp::Reverse(value.expose().len()));
         let replace =
             |message: String, (name, value): (&String, &Secret)| message.replace(value.expose(), &format!("${name}"));

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     build::{BuildBudget, BuildInput, BuildSettings, ChosenDockerfile, DockerfileInput, FinishedBuild, Recipe},
     git::Source,
+    lifecycle::BINDING_ROOT,
     model::{AppJson, Digest, Procfile, Resource, Secret, SizeTarget},
     progress::Progress,
     store::{App, BuildId, SizeKind, UsedBuildpack},
@@ -52,8 +53,8 @@ struct Plan {
     source: Source,
     /// Digest of everything that decides the image.
     key: Digest,
-    /// Variables of the build, whose values no failure tells.
-    env: BTreeMap<String, Secret>,
+    /// Variables and bindings of the build by name, whose values no failure tells.
+    secrets: BTreeMap<String, Secret>,
 }
 
 impl Deployer {
@@ -70,7 +71,7 @@ impl Deployer {
         let this = &self.0;
         let live = failure::Live::of(app);
         let plan = work.cancel().run_until_cancelled(Box::pin(self.plan(app, checkout, progress))).await;
-        let Plan { app_json, summary, without_web, method, source, key, env } =
+        let Plan { app_json, summary, without_web, method, source, key, secrets } =
             match plan.unwrap_or(Err(DeployError::Cancelled)) {
                 Ok(plan) => plan,
                 Err(error) => return Err(failure::report(work.explain(error), live, progress).await),
@@ -92,7 +93,7 @@ impl Deployer {
             Ok(None) => self.build_within_quota(app, method, source, reuse, log.progress(), work.cancel()).await,
             Err(error) => Err(error),
         };
-        let image = image.map_err(|error| work.explain(error.without_values(&env)));
+        let image = image.map_err(|error| work.explain(error.without_values(&secrets)));
         let outcome = image.as_ref().map(Clone::clone).map_err(ToString::to_string);
         this.store.end_build(build.id, outcome).await?;
         match image {
@@ -120,12 +121,16 @@ impl Deployer {
         // A Procfile that names processes, but not web, says that there is none.
         let without_web = procfile.as_ref().is_some_and(Procfile::has_only_workers);
         let settings = self.build_settings(app, checkout, &project, progress).await?;
-        let env = settings.env.clone();
+        let secrets = secrets(&settings);
         let source = checkout.source(&project.files).await?;
         if let Some(dockerfile) = dockerfile(app, checkout, &settings).await? {
+            if !settings.bindings.is_empty() {
+                let text = "Service bindings are for the running app: the steps of a Dockerfile do not see them";
+                progress.detail(text).await;
+            }
             let key = this.builder.dockerfile_key(&source.tree, &dockerfile, &settings.env);
             let method = Method::Dockerfile { dockerfile, procfile, env: settings.env };
-            return Ok(Plan { app_json, summary, without_web, method, source, key, env });
+            return Ok(Plan { app_json, summary, without_web, method, source, key, secrets });
         }
         let recipe = this.builder.recipe(settings, this.stacks.newest(this.stacks.name_for(app)).await?)?;
         if procfile.is_some()
@@ -135,7 +140,7 @@ impl Deployer {
         }
         let key = recipe.key(&source.tree);
         let method = Method::Buildpacks(Box::new(recipe));
-        Ok(Plan { app_json, summary, without_web, method, source, key, env })
+        Ok(Plan { app_json, summary, without_web, method, source, key, secrets })
     }
 
     /// Builds the image, and refuses it if the images of the app's owner are then too large.
@@ -240,6 +245,19 @@ impl Deployer {
         let input = BuildInput { app: app.name.clone(), disk, budget, source: source.reader, previous, project };
         Ok(this.builder.build(*recipe, input, progress, cancel.clone()).await?)
     }
+}
+
+/// The values of a build's variables and bindings, by how a script names them.
+fn secrets(settings: &BuildSettings) -> BTreeMap<String, Secret> {
+    let mut secrets = settings.env.clone();
+    for (name, binding) in &settings.bindings {
+        for (key, value) in &binding.values {
+            // What is no text appears in no message.
+            let text = str::from_utf8(value.expose()).map(str::trim);
+            secrets.extend(text.map(|text| (format!("{BINDING_ROOT}/{name}/{key}"), Secret::new(text))));
+        }
+    }
+    secrets
 }
 
 /// The Dockerfile that is built: the one that the app names, or `Dockerfile`; none if a buildpack is named.

@@ -63,8 +63,7 @@ impl Deployer {
         let rebased = rebased.await;
         let image = rebased.map_err(|_| DeployError::Cancelled)??.manifest;
         let description = format!("Rebase onto revision {} of {name}", newest.number);
-        let config = current.config.clone();
-        let mut new = same_image(current, ReleaseKind::Rebase, config, description, by);
+        let mut new = same_image(current, ReleaseKind::Rebase, description, by);
         new.image = image;
         self.bring_up(app, new, progress, cancel).await.map(Rebased::Released)
     }

@@ -84,6 +84,7 @@ impl Deployer {
             commit: Some(commit),
             build: Some(*build),
             config: this.store.config_vars(app.id).await?,
+            bindings: this.store.bindings(app.id).await?,
             processes,
             manifest: app_json.manifest.clone(),
             created_by: by,

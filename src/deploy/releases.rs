@@ -1,23 +1,29 @@
-//! Releases without a push: changed config vars, a rollback, a restart.
+//! Releases without a push: changed config vars or bindings, a rollback, a restart.
 
 use tokio_util::sync::CancellationToken;
 
 use super::{deployer::Deployer, error::DeployError, gc::CollectAtEnd, locks::CancelOutcome, rollout::same_image};
 use crate::{
-    model::{ConfigKey, ProcessType, ReleaseNumber},
+    model::{BindingName, Bindings, ConfigKey, ProcessType, ReleaseNumber},
     progress::Progress,
-    store::{App, ConfigVars, ReleaseKind, RollbackTarget},
+    store::{App, ConfigVars, NewRelease, ReleaseKind, RollbackTarget},
 };
 
-/// Result of a change of config vars.
+/// Result of a change of config vars or bindings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConfigChange {
-    /// The values were already set.
+    /// They were already so.
     Nothing,
-    /// The values take effect with the next release.
+    /// They take effect with the next release.
     Stored,
-    /// The values are in this release, which is live.
+    /// They are in this release, which is live.
     Released(ReleaseNumber),
+}
+
+/// What a change gives an app instead of what it had.
+enum Changed {
+    Config(ConfigVars),
+    Bindings(Bindings),
 }
 
 impl Deployer {
@@ -48,20 +54,67 @@ impl Deployer {
         if config == old {
             return Ok(ConfigChange::Nothing);
         }
-        let current = self.current_release(app).await?;
-        match current.filter(|_| restart) {
-            None => {
-                this.store.replace_config_vars(app.id, config).await?;
-                Ok(ConfigChange::Stored)
-            }
-            Some(current) => {
-                let new = same_image(current, ReleaseKind::Config, config, description, by);
-                self.bring_up(app, new, progress, cancel).await.map(ConfigChange::Released)
-            }
-        }
+        self.change(app, Changed::Config(config), description, restart, by, progress, cancel).await
     }
 
-    /// Rolls back to an older release, by a new one with its image and config vars: to release `to`, or to the last
+    /// Changes service bindings, as [`Self::change_config`] changes config vars.
+    #[expect(clippy::too_many_arguments, reason = "each is another argument of the command")]
+    pub async fn change_bindings(
+        &self,
+        app: &App,
+        added: Bindings,
+        removed: Vec<BindingName>,
+        restart: bool,
+        by: &str,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<ConfigChange, DeployError> {
+        let this = &self.0;
+        let _lock = this.releases.lock(app.id, progress, cancel).await?;
+        let _collect_at_end = CollectAtEnd::begin(self).await;
+        let old = this.store.bindings(app.id).await?;
+        let mut bindings = old.clone();
+        let names: Vec<_> = added.keys().chain(&removed).map(BindingName::as_str).collect();
+        let verb = if added.is_empty() { "Remove" } else { "Add" };
+        let description = format!("{verb} bindings: {}", names.join(", "));
+        bindings.extend(added);
+        bindings.retain(|name, _| !removed.contains(name));
+        if bindings == old {
+            return Ok(ConfigChange::Nothing);
+        }
+        self.change(app, Changed::Bindings(bindings), description, restart, by, progress, cancel).await
+    }
+
+    /// Makes a release with what is changed, and with what else is declared; or only declares it.
+    #[expect(clippy::too_many_arguments, reason = "each is another argument of the command")]
+    async fn change(
+        &self,
+        app: &App,
+        changed: Changed,
+        description: String,
+        restart: bool,
+        by: &str,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<ConfigChange, DeployError> {
+        let store = &self.0.store;
+        let current = self.current_release(app).await?;
+        let Some(current) = current.filter(|_| restart) else {
+            match changed {
+                Changed::Config(config) => store.replace_config_vars(app.id, config).await?,
+                Changed::Bindings(bindings) => store.replace_bindings(app.id, bindings).await?,
+            }
+            return Ok(ConfigChange::Stored);
+        };
+        let (config, bindings) = match changed {
+            Changed::Config(config) => (config, store.bindings(app.id).await?),
+            Changed::Bindings(bindings) => (store.config_vars(app.id).await?, bindings),
+        };
+        let new = NewRelease { config, bindings, ..same_image(current, ReleaseKind::Config, description, by) };
+        self.bring_up(app, new, progress, cancel).await.map(ConfigChange::Released)
+    }
+
+    /// Rolls back to an older release, by a new one with its image, config vars and bindings: to release `to`, or to the last
     /// one before the current that was live.
     pub async fn rollback(
         &self,
@@ -88,10 +141,11 @@ impl Deployer {
             RollbackTarget::NotKept(number) => return Err(not_kept(number)),
         };
         let commit = chosen.commit.as_ref().map(|commit| format!(" ({})", commit.short())).unwrap_or_default();
-        progress.step(format!("Rolling back to v{}{commit}, with the config vars that it had", chosen.number)).await;
+        progress
+            .step(format!("Rolling back to v{}{commit}, with the config vars and bindings that it had", chosen.number))
+            .await;
         let description = format!("Rollback to v{}", chosen.number);
-        let config = chosen.config.clone();
-        let new = same_image(chosen, ReleaseKind::Rollback, config, description, by);
+        let new = same_image(chosen, ReleaseKind::Rollback, description, by);
         let number = self.bring_up(app, new, progress, cancel).await?;
         let forward = format!("to go forward again: releases:rollback {} v{current}, or push a new commit", app.name);
         progress.detail(forward).await;

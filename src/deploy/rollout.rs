@@ -7,7 +7,7 @@ use crate::{
     model::ReleaseNumber,
     pause,
     progress::Progress,
-    store::{App, ConfigVars, NewRelease, Release, ReleaseKind},
+    store::{App, NewRelease, Release, ReleaseKind},
 };
 
 impl Deployer {
@@ -66,21 +66,16 @@ impl Deployer {
     }
 }
 
-/// A new release with the image and the process types of an older one, and these config vars.
-pub(super) fn same_image(
-    old: Release,
-    kind: ReleaseKind,
-    config: ConfigVars,
-    description: String,
-    by: &str,
-) -> NewRelease {
+/// A new release with the image, the process types, the config vars and the bindings of an older one.
+pub(super) fn same_image(old: Release, kind: ReleaseKind, description: String, by: &str) -> NewRelease {
     NewRelease {
         kind,
         image: old.image,
         branch: old.branch,
         commit: old.commit,
         build: old.build,
-        config,
+        config: old.config,
+        bindings: old.bindings,
         processes: old.processes,
         manifest: old.manifest,
         description,

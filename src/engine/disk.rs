@@ -5,6 +5,7 @@
 mod error;
 mod folders;
 mod image;
+mod memory;
 mod mount;
 mod slot;
 mod volume;
@@ -12,5 +13,6 @@ mod volume;
 pub use error::DiskError;
 pub use folders::FOLDERS;
 pub use image::{Disk, MountedDisk};
+pub use memory::MemoryFolder;
 pub use slot::Slot;
 pub use volume::{DiskUsage, Owner, Reservation, VolumeDisk};

@@ -20,7 +20,7 @@ use super::{InstanceReport, Instances, ReportState, RolloutError, StartedInstanc
 use crate::{
     config::Config,
     model::{
-        CheckMode, CheckType, DeclaredCheck, Digest, Exposure, HealthCheck, HttpProbe, Line, Probe, Process,
+        Bindings, CheckMode, CheckType, DeclaredCheck, Digest, Exposure, HealthCheck, HttpProbe, Line, Probe, Process,
         ProcessType, ReleaseManifest, ReleaseNumber,
     },
     periodic::Driver,
@@ -153,6 +153,7 @@ impl Fixture {
             commit: None,
             build: None,
             config: std::collections::BTreeMap::new(),
+            bindings: Bindings::new(),
             processes: vec![spec],
             manifest: ReleaseManifest::default(),
             description: String::new(),

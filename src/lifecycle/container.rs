@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    builder, cache,
+    bindings, builder, cache,
     clock::Clock,
     detector,
     dirs::Dirs,
@@ -76,6 +76,10 @@ pub(super) fn answer<R: Read>(
         "open",
         &dirs.workspace,
     ))?;
+    if let Request::Buildpacks(request) = &request {
+        let received = bindings::receive(dirs, &request.bindings, &mut input);
+        received.map_err(|e| prepare(format!("cannot write the service bindings: {e}")))?;
+    }
     let mut tar = SourceReader::new(&mut input);
     let previous_sbom = previous_sbom(dirs, &request, &mut tar)
         .map_err(|e| prepare(format!("the bills of materials of the previous image are incomplete: {e}")))?;

@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, fs, io};
 
 use super::{
+    bindings,
     buildpack::Buildpack,
     descriptor::Api,
     dirs::Dirs,
@@ -59,6 +60,7 @@ fn add_platform(env: &mut Env, dirs: &Dirs, request: &BuildRequest, buildpack: &
     if buildpack.about.api >= Api(0, 12) {
         set("CNB_EXEC_ENV", EXEC_ENV);
     }
+    bindings::announce(env, dirs, &request.bindings);
     let tools = dirs.tmp.join("bin").display().to_string();
     env::prepend(env, "PATH", &tools, ":");
 }

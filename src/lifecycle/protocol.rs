@@ -3,7 +3,8 @@
 //! A frame is one byte for its kind, the payload's length as a 32-bit big-endian number, and the payload.
 //! A standby container, which was started before its build was known, first gets `Disk`, and answers `Ready` when it sees
 //! the disk.
-//! The server sends `Request` (what is to be done), then the source as one tar in `Source` frames, then `SourceEnd`. It keeps stdin open until
+//! The server sends `Request` (what is to be done), the contents of the bindings that it names in `Binding` frames, then the source
+//! as one tar in `Source` frames, then `SourceEnd`. It keeps stdin open until
 //! it has the result: if stdin ends before that, the server is gone and the lifecycle exits.
 //! The lifecycle sends `Line` for each line of progress, then `Blob` and `BlobData` for each layer that the server lacks,
 //! and last `Result`. The server trusts none of it: it verifies each digest and each length.
@@ -31,6 +32,9 @@ pub enum Kind {
     Ready = b'Y',
     /// JSON of [`Request`]; server to lifecycle.
     Request = b'R',
+    /// Bytes of one file of a service binding; the files follow in the order of the request, empty ones have no frame; server to
+    /// lifecycle.
+    Binding = b'V',
     /// Bytes of the source tar; server to lifecycle.
     Source = b'S',
     /// End of the source tar; server to lifecycle.
@@ -53,6 +57,7 @@ impl TryFrom<u8> for Kind {
             b'M' => Self::Disk,
             b'Y' => Self::Ready,
             b'R' => Self::Request,
+            b'V' => Self::Binding,
             b'S' => Self::Source,
             b'E' => Self::SourceEnd,
             b'L' => Self::Line,
@@ -215,6 +220,18 @@ pub struct BuildRequest {
     /// Size in bytes of the previous image's layer of bills of materials, which precedes the source in its frames; 0 if there
     /// is none.
     pub previous_sbom_bytes: u64,
+    /// Files of service bindings, below `<platform>/bindings`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bindings: Vec<BindingFile>,
+}
+
+/// A file of a service binding, whose content follows the request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BindingFile {
+    /// Path below the folder of bindings: `NAME/KEY`.
+    pub path: String,
+    /// Size in bytes.
+    pub size: u64,
 }
 
 /// Platform of the image.

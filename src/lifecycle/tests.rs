@@ -32,6 +32,8 @@ struct Container {
     skip_restore: bool,
     env: BTreeMap<String, String>,
     target: protocol::Target,
+    /// Files of service bindings by path.
+    bindings: BTreeMap<String, Vec<u8>>,
 }
 
 /// Result and output of a build.
@@ -40,6 +42,10 @@ struct BuildReport {
     text: String,
     /// The layers that were sent.
     blobs: BTreeMap<Digest, Vec<u8>>,
+}
+
+fn of_binding(path: &str, content: &[u8]) -> protocol::BindingFile {
+    protocol::BindingFile { path: path.to_owned(), size: content.len() as u64 }
 }
 
 #[derive(Clone, Default)]
@@ -94,6 +100,7 @@ impl Container {
             skip_restore: false,
             env,
             target,
+            bindings: BTreeMap::new(),
         }
     }
 
@@ -132,10 +139,14 @@ impl Container {
             known_blobs: self.known.clone(),
             skip_restore: self.skip_restore,
             previous_sbom_bytes: self.previous_sbom.len() as u64,
+            bindings: self.bindings.iter().map(|(path, content)| of_binding(path, content)).collect(),
         };
         let mut input = Vec::new();
         write_frame(&mut input, Kind::Request, &serde_json::to_vec(&Request::Buildpacks(Box::new(request))).unwrap())
             .unwrap();
+        for piece in self.bindings.values().flat_map(|content| content.chunks(protocol::MAX_FRAME)) {
+            write_frame(&mut input, Kind::Binding, piece).unwrap();
+        }
         write_frame(&mut input, Kind::Source, &[&self.previous_sbom, tar].concat()).unwrap();
         write_frame(&mut input, Kind::SourceEnd, b"").unwrap();
         let sink = Sink::default();

@@ -114,6 +114,11 @@ const NOT_MOUNTED_OVER: [&str; 25] = [
     "/workspace",
 ];
 
+/// The specification allows lowercase alone, but buildpacks have types such as `ApplicationInsights`.
+fn is_binding_word(text: &str) -> bool {
+    length(text, 253) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+}
+
 /// Whether this is a plain absolute path below the root, without a colon, which separates paths.
 fn is_absolute_path(text: &str) -> bool {
     length(text, 400)
@@ -219,6 +224,40 @@ name!(
     |t| length(t, 256)
         && !starts_with(t, u8::is_ascii_digit)
         && t.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+);
+name!(
+    /// The name of a service binding: that of its folder (servicebinding.io, "Workload Projection").
+    BindingName,
+    "binding name",
+    "use 1 to 253 lowercase letters, digits, hyphens and dots, beginning with a letter or digit",
+    |t| length(t, 253)
+        && !t.starts_with(['-', '.'])
+        && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b))
+);
+name!(
+    /// The key of a value of a service binding: the name of its file.
+    BindingKey,
+    "key of a binding",
+    "use 1 to 253 letters, digits and any of . _ -, not beginning with two dots and not type or provider, which are options",
+    |t| length(t, 253)
+        && t != "."
+        && !t.starts_with("..")
+        && !["type", "provider"].contains(&t)
+        && t.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+);
+name!(
+    /// The type of a service binding, such as `postgresql`: what reads it knows by that which keys it has.
+    BindingType,
+    "binding type",
+    "use 1 to 253 letters, digits and any of . _ -",
+    is_binding_word
+);
+name!(
+    /// The provider of a service binding, which tells several of a type apart.
+    BindingProvider,
+    "provider of a binding",
+    "use 1 to 253 letters, digits and any of . _ -",
+    is_binding_word
 );
 name!(
     /// The name of a user: a person or a machine.

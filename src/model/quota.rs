@@ -26,6 +26,8 @@ pub enum Resource {
     Memory,
     /// Names and values of the config vars of one app, in bytes.
     Config,
+    /// Names and contents of the files of the service bindings of one app, in bytes.
+    Bindings,
     /// Declared sizes of all volumes, in MiB.
     Volumes,
     /// The repository of one app, in MiB.
@@ -72,7 +74,7 @@ enum Unit {
 
 impl Resource {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Apps,
         Self::Ports,
         Self::Mappings,
@@ -82,6 +84,7 @@ impl Resource {
         Self::Cpu,
         Self::Memory,
         Self::Config,
+        Self::Bindings,
         Self::Volumes,
         Self::Repository,
         Self::Repositories,
@@ -106,6 +109,7 @@ impl Resource {
             Self::Cpu => "cpu",
             Self::Memory => "memory",
             Self::Config => "config",
+            Self::Bindings => "bindings",
             Self::Volumes => "volumes",
             Self::Repository => "repository",
             Self::Repositories => "repositories",
@@ -122,7 +126,7 @@ impl Resource {
     /// What its limit counts.
     pub fn scope(self) -> QuotaScope {
         match self {
-            Self::Mappings | Self::ProcessTypes | Self::Config | Self::Repository => QuotaScope::App,
+            Self::Mappings | Self::ProcessTypes | Self::Config | Self::Bindings | Self::Repository => QuotaScope::App,
             Self::Apps
             | Self::Ports
             | Self::Instances
@@ -159,6 +163,7 @@ impl Resource {
             Self::Cpu => format!("{} CPUs for instances and tasks", thousandths(amount)),
             Self::Memory => format!("{amount} MiB of memory for instances and tasks"),
             Self::Config => format!("{amount} bytes of config vars"),
+            Self::Bindings => format!("{amount} bytes of service bindings"),
             Self::Volumes => format!("{amount} MiB of volumes"),
             Self::Repository => format!("{amount} MiB in its repository"),
             Self::Repositories => format!("{amount} MiB of repositories"),
@@ -185,7 +190,7 @@ impl Resource {
             | Self::Logs
             | Self::Written
             | Self::BuildCache => Unit::Disk,
-            Self::Config => Unit::Bytes,
+            Self::Config | Self::Bindings => Unit::Bytes,
             Self::Apps
             | Self::Ports
             | Self::Mappings

@@ -12,7 +12,7 @@ use super::{
     quotas,
     secrets::Cipher,
 };
-use crate::model::{ConfigKey, Secret};
+use crate::model::{ConfigKey, Resource, Secret};
 
 /// Config vars by name.
 pub type ConfigVars = BTreeMap<ConfigKey, Secret>;
@@ -23,8 +23,8 @@ fn context(app: AppId, name: &str) -> String {
 }
 
 /// Size of names and values.
-pub(super) fn bytes(vars: &ConfigVars) -> usize {
-    vars.iter().map(|(name, value)| name.as_str().len() + value.expose().len()).sum()
+pub(super) fn bytes(vars: &ConfigVars) -> u64 {
+    vars.iter().map(|(name, value)| (name.as_str().len() + value.expose().len()) as u64).sum()
 }
 
 /// Replaces the app's config vars.
@@ -81,7 +81,7 @@ impl Store {
     pub async fn replace_config_vars(&self, app: AppId, vars: ConfigVars) -> Result<()> {
         let limits = self.limits();
         self.transact(move |t, cipher| {
-            quotas::check_config(t, &limits, app, bytes(&vars))?;
+            quotas::check_bytes(t, &limits, app, Resource::Config, bytes(&vars))?;
             replace(t, cipher, app, &vars)
         })
         .await

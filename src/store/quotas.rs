@@ -232,6 +232,9 @@ impl<'a> Meter<'a> {
                 );
                 count(&sql, app.0)
             }
+            (Account::App(app), Resource::Bindings) => {
+                count("SELECT coalesce(sum(bytes), 0) AS used FROM bindings WHERE app = ?1", app.0)
+            }
             (Account::Owner(user), Resource::Volumes) => count(
                 "SELECT coalesce(sum(size_mib), 0) AS used FROM volumes WHERE app IN (
                     SELECT app FROM app_owners WHERE user = ?1)",
@@ -243,6 +246,7 @@ impl<'a> Meter<'a> {
                 Resource::Mappings
                 | Resource::ProcessTypes
                 | Resource::Config
+                | Resource::Bindings
                 | Resource::Repository
                 | Resource::Repositories
                 | Resource::Images
@@ -275,12 +279,18 @@ impl<'a> Meter<'a> {
     }
 }
 
-/// Refuses config vars of this size, which are to become those of the app or a release, if that is more than allowed, and more
-/// than the app has.
-pub(super) fn check_config(t: &Transaction<'_>, limits: &Limits, app: AppId, bytes: usize) -> Result<()> {
-    let Some(bound) = Bound::find(t, limits, owner(t, app)?, Some(app), Resource::Config)? else { return Ok(()) };
+/// Refuses config vars, or service bindings, of this size, which are to become those of the app or a release, if that is more
+/// than allowed, and more than the app has.
+pub(super) fn check_bytes(
+    t: &Transaction<'_>,
+    limits: &Limits,
+    app: AppId,
+    resource: Resource,
+    bytes: u64,
+) -> Result<()> {
+    let Some(bound) = Bound::find(t, limits, owner(t, app)?, Some(app), resource)? else { return Ok(()) };
     let before = Meter::new(t, limits).used(bound.account, bound.resource)?;
-    bound.check(t, limits, before, u64::try_from(bytes).unwrap_or(u64::MAX))
+    bound.check(t, limits, before, bytes)
 }
 
 /// Refuses that a part of what the app has of a resource becomes this large, as the change itself would be.

@@ -1,10 +1,11 @@
-//! Config vars of releases, stored by content: releases of an app that have the same share one row.
+//! Config vars and service bindings of releases, stored by content: releases of an app that have the same share one row.
 
 use rusqlite::Transaction;
 
+use serde::{Serialize, de::DeserializeOwned};
+
 use super::{
     columns::{parse_json, to_plain_json},
-    config_vars::ConfigVars,
     error::{Result, StoreError},
     ids::AppId,
     secrets::Cipher,
@@ -21,8 +22,8 @@ fn context(app: AppId, content: &str) -> String {
     }
 }
 
-/// Stores config vars, unless the app has a release with the same; returns their content.
-pub(super) fn put(t: &Transaction<'_>, cipher: &Cipher, app: AppId, config: &ConfigVars) -> Result<String> {
+/// Stores config vars or bindings, unless the app has a release with the same; returns their content.
+pub(super) fn put(t: &Transaction<'_>, cipher: &Cipher, app: AppId, config: &impl Serialize) -> Result<String> {
     let text = to_plain_json("config", config)?;
     let content = cipher.keyed_hash(&text, &format!("release_configs/{}", app.0));
     let sealed = cipher.seal(&text, &context(app, &content))?;
@@ -31,11 +32,14 @@ pub(super) fn put(t: &Transaction<'_>, cipher: &Cipher, app: AppId, config: &Con
     Ok(content)
 }
 
-/// The config vars with this content.
-pub(super) fn get(t: &Transaction<'_>, cipher: &Cipher, app: AppId, content: &str) -> Result<ConfigVars> {
+/// The config vars or bindings with this content.
+pub(super) fn get<T: DeserializeOwned>(t: &Transaction<'_>, cipher: &Cipher, app: AppId, content: &str) -> Result<T> {
     let mut query = t.prepare_cached("SELECT config FROM release_configs WHERE app = ?1 AND content = ?2")?;
     let mut found = query.query_map((app.0, content), |row| row.get::<_, Vec<u8>>("config"))?;
-    let missing = || StoreError::Corrupt { what: "config", why: "the config vars of a release are missing".to_owned() };
+    let missing = || StoreError::Corrupt {
+        what: "config",
+        why: "the config vars or the bindings of a release are missing".to_owned(),
+    };
     let sealed = found.next().transpose()?.ok_or_else(missing)?;
     parse_json("config", &cipher.open_sealed(&sealed, &context(app, content))?)
 }
@@ -44,7 +48,8 @@ pub(super) fn get(t: &Transaction<'_>, cipher: &Cipher, app: AppId, content: &st
 pub(super) fn remove_unused(t: &Transaction<'_>) -> Result<()> {
     t.execute(
         "DELETE FROM release_configs WHERE NOT EXISTS (
-            SELECT 1 FROM releases r WHERE r.app = release_configs.app AND r.config_content = release_configs.content)",
+            SELECT 1 FROM releases r WHERE r.app = release_configs.app
+            AND release_configs.content IN (r.config_content, r.bindings_content))",
         [],
     )?;
     Ok(())

@@ -1,4 +1,4 @@
-//! Releases: numbered combinations of image, config vars and process types. Only the state of a release changes.
+//! Releases: numbered combinations of image, config vars, service bindings and process types. Only the state of a release changes.
 
 mod kind;
 mod prune;
@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use rusqlite::{Row, Transaction};
 
 use super::{
+    bindings,
     columns::{FORMAT_VERSION, check_version, json, optional_text, text, to_json},
     config_vars::{self, ConfigVars},
     cron,
@@ -24,7 +25,7 @@ use super::{
     tasks::{self, NewTask, Task},
     time::{Millis, now},
 };
-use crate::model::{BranchName, CommitId, Digest, ProcessType, ReleaseManifest, ReleaseNumber, Resource};
+use crate::model::{Bindings, BranchName, CommitId, Digest, ProcessType, ReleaseManifest, ReleaseNumber, Resource};
 
 /// A release to be created.
 #[derive(Debug, Clone)]
@@ -41,6 +42,8 @@ pub struct NewRelease {
     pub build: Option<BuildId>,
     /// Config vars.
     pub config: ConfigVars,
+    /// Service bindings.
+    pub bindings: Bindings,
     /// Process types.
     pub processes: Vec<ProcessSpec>,
     /// What else its `app.json` declares.
@@ -70,6 +73,8 @@ pub struct Release {
     pub build: Option<BuildId>,
     /// Config vars.
     pub config: ConfigVars,
+    /// Service bindings.
+    pub bindings: Bindings,
     /// Process types.
     pub processes: Vec<ProcessSpec>,
     /// What else its `app.json` declares.
@@ -139,8 +144,11 @@ pub struct PushedRelease {
     pub ref_set: bool,
 }
 
+/// In place of the content of bindings of a release without any.
+const NO_BINDINGS: &str = "";
+
 const COLUMNS: &str = "number, kind, state, image, branch, commit_id, build, config_content, config_version, processes, \
-    manifest, description, created_by, created_at";
+    manifest, description, created_by, created_at, bindings_content";
 
 fn release(t: &Transaction<'_>, cipher: &Cipher, app: AppId, row: &Row<'_>) -> Result<Release> {
     check_version("config", row.get("config_version")?)?;
@@ -153,6 +161,10 @@ fn release(t: &Transaction<'_>, cipher: &Cipher, app: AppId, row: &Row<'_>) -> R
         commit: optional_text(row, "commit_id", "commit")?,
         build: row.get::<_, Option<i64>>("build")?.map(BuildId),
         config: release_configs::get(t, cipher, app, &row.get::<_, String>("config_content")?)?,
+        bindings: match row.get::<_, String>("bindings_content")?.as_str() {
+            NO_BINDINGS => Bindings::new(),
+            content => release_configs::get(t, cipher, app, content)?,
+        },
         processes: json(row, "processes", "processes")?,
         manifest: json(row, "manifest", "manifest")?,
         description: row.get("description")?,
@@ -214,8 +226,8 @@ pub(super) fn set_state(
     Ok(())
 }
 
-/// Part of the commit point: the release counts as released, and the vars of a config release or a rollback become the
-/// app's.
+/// Part of the commit point: the release counts as released, and the vars and bindings of a config release or a rollback become
+/// the app's.
 pub(super) fn mark_released(t: &Transaction<'_>, cipher: &Cipher, app: AppId, number: ReleaseNumber) -> Result<()> {
     let Some(release) = find(t, cipher, app, number)? else {
         return Err(StoreError::Corrupt { what: "release", why: format!("v{number} is missing") });
@@ -223,6 +235,7 @@ pub(super) fn mark_released(t: &Transaction<'_>, cipher: &Cipher, app: AppId, nu
     match (release.kind, release.state) {
         (ReleaseKind::Config | ReleaseKind::Rollback, ReleaseState::Candidate) => {
             config_vars::replace(t, cipher, app, &release.config)?;
+            bindings::replace(t, cipher, app, &release.bindings)?;
         }
         (ReleaseKind::Push | ReleaseKind::Rebuild | ReleaseKind::Rebase, _)
         | (_, ReleaseState::Released | ReleaseState::Failed) => {}
@@ -243,10 +256,15 @@ fn create(
     let sql = "SELECT coalesce(max(number), 0) + 1 AS next FROM releases WHERE app = ?1";
     let number: u64 = t.query_row(sql, [app.0], |row| row.get("next"))?;
     let config = release_configs::put(t, cipher, app, &new.config)?;
+    let bindings = if new.bindings.is_empty() {
+        NO_BINDINGS.to_owned()
+    } else {
+        release_configs::put(t, cipher, app, &new.bindings)?
+    };
     t.execute(
         &format!(
             "INSERT INTO releases (app, {COLUMNS})
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
         ),
         (
             app.0,
@@ -264,6 +282,7 @@ fn create(
             &new.description,
             &new.created_by,
             now(),
+            bindings,
         ),
     )?;
     let created = find(t, cipher, app, number)?
@@ -274,7 +293,7 @@ fn create(
 
 impl Store {
     /// Creates a release with the app's next number, as a candidate, with the tasks of its release phase. Refused if the app's
-    /// owner may not have its instances, tasks or config vars.
+    /// owner may not have its instances, tasks, config vars or bindings.
     pub async fn create_release(
         &self,
         app: AppId,
@@ -284,7 +303,8 @@ impl Store {
     ) -> Result<(Release, Vec<Task>)> {
         let limits = self.limits();
         self.transact(move |t, cipher| {
-            quotas::check_config(t, &limits, app, config_vars::bytes(&new.config))?;
+            quotas::check_bytes(t, &limits, app, Resource::Config, config_vars::bytes(&new.config))?;
+            quotas::check_bytes(t, &limits, app, Resource::Bindings, bindings::bytes(&new.bindings))?;
             ending::refuse_too_many_if_started(t, &limits, app)?;
             let taken = [&[Resource::ProcessTypes, Resource::Tasks], &quotas::INSTANCES[..]].concat();
             quotas::within(t, &limits, app, &taken, || create(t, cipher, app, &new, phase, placement))

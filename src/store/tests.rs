@@ -1,4 +1,5 @@
 mod apps;
+mod bindings;
 mod buildpacks;
 mod builds;
 mod config_vars;
@@ -23,7 +24,7 @@ mod volumes;
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::model::{Address, Digest, Distribution, ProcessType, ReleaseManifest, Role, Secret};
+use crate::model::{Address, Bindings, Digest, Distribution, ProcessType, ReleaseManifest, Role, Secret};
 
 /// For tests of what is the same whoever acts.
 const ADMIN: Changer = Changer { user: None, admin: true };
@@ -69,6 +70,7 @@ impl Fixture {
             commit: Some("1".repeat(40).parse().unwrap()),
             build: None,
             config,
+            bindings: Bindings::new(),
             processes: vec![],
             manifest,
             description: "test".into(),

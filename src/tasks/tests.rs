@@ -8,7 +8,7 @@ use super::{TaskRequest, Tasks};
 use crate::{
     config::Config,
     engine::Input,
-    model::{Digest, ReleaseManifest, SizeTarget, TaskCommand, TaskKind},
+    model::{Bindings, Digest, ReleaseManifest, SizeTarget, TaskCommand, TaskKind},
     periodic::Waker,
     store::{App, NewRelease, NewTask, Placement, ReleaseKind, Store, Task, TaskState},
     workload::{
@@ -59,6 +59,7 @@ impl Fixture {
             commit: None,
             build: None,
             config: std::collections::BTreeMap::new(),
+            bindings: Bindings::new(),
             processes: vec![],
             manifest: ReleaseManifest::default(),
             description: String::new(),

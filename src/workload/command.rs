@@ -99,7 +99,7 @@ fn launcher(release: &Release) -> Launch {
 mod tests {
     use super::*;
     use crate::{
-        model::{Digest, Exposure, Process, ReleaseManifest},
+        model::{Bindings, Digest, Exposure, Process, ReleaseManifest},
         store::{ReleaseKind, ReleaseState},
     };
 
@@ -124,6 +124,7 @@ mod tests {
             commit: None,
             build: None,
             config: std::collections::BTreeMap::new(),
+            bindings: Bindings::new(),
             processes: vec![ProcessSpec { process, exposes, health_checks, default_quantity: 0, port: 8080, own_user }],
             manifest: ReleaseManifest::default(),
             description: String::new(),

@@ -5,9 +5,10 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use futures_util::{StreamExt as _, stream::BoxStream};
 
 use super::{
+    binding_files::BindingFiles,
     openings::Openings,
     spec::{Purpose, Workload, WorkloadBudget},
-    volumes::{MountedVolume, VolumeError, Volumes},
+    volumes::{APP_OWNER, MountedVolume, VolumeError, Volumes},
 };
 use crate::{
     config::{Config, ConfigError},
@@ -15,10 +16,11 @@ use crate::{
     engine::{
         ArchiverSpec, Archiving, Attached, Container, ContainerExit, ContainerId, ContainerSpec, Containers,
         EMBEDDED_DNS, Engine, EngineError, Executed, Execution, Host, ImageId, Images, ListeningSocket, LogLine,
-        LogOptions, MemoryKill, OwnerGroup, Result, UsageSample, Written,
+        LogOptions, MemoryKill, Mount, OwnerGroup, Result, UsageSample, Written,
+        disk::{DiskError, Owner},
     },
     images::{ImageStore, StartSettings},
-    lifecycle::{CLOSED_ADDRESS, STOP_SECONDS, STOP_SIGNAL},
+    lifecycle::{BINDINGS_FOLDER, CLOSED_ADDRESS, STOP_SECONDS, STOP_SIGNAL},
     model::{AddressPlan, AppName, Digest, ReleaseNumber, Secret, TerminalSize},
     periodic::Waker,
     store::Placement,
@@ -36,6 +38,7 @@ pub struct Local {
     addresses: AddressPlan,
     openings: Openings,
     volumes: Volumes,
+    bindings: BindingFiles,
     /// Token for the embedded registry.
     registry_token: Secret,
 }
@@ -52,7 +55,24 @@ impl Local {
     ) -> std::result::Result<Self, ConfigError> {
         let addresses = config.address_plan()?;
         let Engine { containers, images, host, .. } = engine.clone();
-        Ok(Self { config, containers, images, image_store, host, addresses, openings, volumes, registry_token })
+        let bindings = BindingFiles::new(&config);
+        Ok(Self {
+            config,
+            containers,
+            images,
+            image_store,
+            host,
+            addresses,
+            openings,
+            volumes,
+            bindings,
+            registry_token,
+        })
+    }
+
+    /// Removes the files of the service bindings of all workloads, which have no containers any more.
+    pub async fn forget_bindings(config: &Config) -> std::result::Result<(), DiskError> {
+        BindingFiles::unmount(config).await
     }
 
     pub(super) fn placement(&self) -> Placement {
@@ -100,7 +120,8 @@ impl Local {
         let image = self.image(&workload.app, workload.release, &workload.image).await?;
         let names = self.openings.linked_names(&workload.app).await?;
         let mounts = self.volumes.mounts(&workload.mounts, &workload.image, workload.own_user).await;
-        let mounts = mounts.map_err(|error| EngineError::NoMount(error.to_string()))?;
+        let mut mounts = mounts.map_err(|error| EngineError::NoMount(error.to_string()))?;
+        mounts.extend(self.bindings_mount(workload).await?);
         let StartSettings { launcher_is_init, launcher_waits, stop_signal } =
             self.start_settings(&workload.image).await?;
         let mut env = workload.env.clone();
@@ -141,6 +162,35 @@ impl Local {
         })
     }
 
+    /// Mount of the service bindings, which are written first.
+    async fn bindings_mount(&self, workload: &Workload) -> Result<Option<Mount>> {
+        if workload.bindings.is_empty() {
+            return Ok(None);
+        }
+        let owner = if workload.own_user { self.user_of(&workload.image).await? } else { APP_OWNER };
+        let written = self.bindings.write(&workload.id, &workload.bindings, owner).await;
+        let folder = written.map_err(|error| EngineError::NoMount(error.to_string()))?;
+        Ok(Some(Mount::read_only(&folder, BINDINGS_FOLDER)))
+    }
+
+    async fn user_of(&self, image: &Digest) -> Result<Owner> {
+        let (store, manifest) = (self.image_store.clone(), image.clone());
+        let read = tokio::task::spawn_blocking(move || store.user(&manifest)).await;
+        let failed = |source| EngineError::CannotReadImage { image: image.clone(), source };
+        read.map_err(|e| failed(e.into()))?.map_err(|e| failed(e.into()))
+    }
+
+    /// Removes the bindings of workloads whose containers another program removed.
+    async fn remove_old_bindings(&self) -> Result<()> {
+        let failed = |error: DiskError| EngineError::NoMount(error.to_string());
+        for id in self.bindings.old().await.map_err(failed)? {
+            if self.containers.inspect(&id).await?.is_none() {
+                self.bindings.remove(&id).await.map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
     pub(super) async fn start(&self, container: &ContainerId) -> Result<()> {
         self.containers.start(container).await
     }
@@ -174,7 +224,9 @@ impl Local {
     }
 
     pub(super) async fn remove(&self, container: &ContainerId) -> Result<()> {
-        self.containers.remove(container).await
+        self.containers.remove(container).await?;
+        let removed = self.bindings.remove(container.as_str()).await;
+        removed.map_err(|error| EngineError::NoMount(error.to_string()))
     }
 
     pub(super) fn logs(&self, container: &ContainerId, options: LogOptions) -> BoxStream<'static, Result<LogLine>> {
@@ -237,6 +289,7 @@ impl Local {
     }
 
     pub(super) async fn maintain(&self) -> Result<()> {
+        self.remove_old_bindings().await?;
         self.openings.apply().await?;
         self.host.ensure_firewall().await
     }

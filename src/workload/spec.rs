@@ -4,7 +4,8 @@ use std::{net::IpAddr, time::Duration};
 
 use crate::{
     engine::{Input, Kind},
-    model::{AppName, Digest, PartialSize, ReleaseNumber, Resource, Size, SizeTarget},
+    lifecycle::{BINDING_ROOT, BINDINGS_FOLDER},
+    model::{AppName, Bindings, Digest, PartialSize, ReleaseNumber, Resource, Size, SizeTarget},
     store::{AppId, Mount, Release, SizeKind, Store, StoreError, UserId},
 };
 
@@ -63,6 +64,8 @@ pub struct Workload {
     pub budget: WorkloadBudget,
     /// What is mounted into it, in the order in which it is mounted.
     pub mounts: Vec<Mount>,
+    /// Service bindings, which are files in memory.
+    pub bindings: Bindings,
 }
 
 /// Whom a workload counts against, and what it may use.
@@ -94,7 +97,8 @@ impl WorkloadBudget {
 impl Workload {
     /// A workload with the image and the config vars of a release, which is named `process.number`. `own_vars` are added
     /// to those that every workload gets (`PAAS_APP`, `PAAS_PROCESS`, `PAAS_RELEASE`); a config var of the same name is
-    /// hidden. The commit is in `GIT_REV` and `SOURCE_VERSION`, unless a config var has that name.
+    /// hidden. The commit is in `GIT_REV` and `SOURCE_VERSION`, and the folder of service bindings in `SERVICE_BINDING_ROOT`,
+    /// unless a config var has that name.
     #[expect(clippy::too_many_arguments, reason = "each is another part of it")]
     pub fn of_release(
         id: &str,
@@ -113,10 +117,12 @@ impl Workload {
         ];
         let own = || own_vars.iter().chain(&common);
         let vars = release.config.iter().filter(|(key, _)| own().all(|(name, _)| key.as_str() != *name));
-        let commit = release.commit.iter().flat_map(|commit| COMMIT_VARS.map(|name| (name, commit)));
-        let commit = commit.filter(|(name, _)| release.config.keys().all(|key| key.as_str() != *name));
+        let commit = release.commit.iter().flat_map(|commit| COMMIT_VARS.map(|name| (name, commit.to_string())));
+        let bindings = (!release.bindings.is_empty()).then(|| (BINDING_ROOT, BINDINGS_FOLDER.to_owned()));
+        let of_release = commit.chain(bindings);
+        let of_release = of_release.filter(|(name, _)| release.config.keys().all(|key| key.as_str() != *name));
         let mut env: Vec<_> = vars.map(|(key, value)| format!("{key}={}", value.expose())).collect();
-        env.extend(commit.map(|(name, commit)| format!("{name}={commit}")));
+        env.extend(of_release.map(|(name, value)| format!("{name}={value}")));
         env.extend(own().map(|(key, value)| format!("{key}={value}")));
         Self {
             id: id.to_owned(),
@@ -134,6 +140,7 @@ impl Workload {
             stop_grace,
             budget,
             mounts: Vec::new(),
+            bindings: release.bindings.clone(),
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// User and group of processes in images that do not run as their own user.
-const APP_OWNER: Owner = (1000, 1000);
+pub(super) const APP_OWNER: Owner = (1000, 1000);
 
 /// Longest wait for containers that are drained and stopped.
 const MAX_END: Duration = Duration::from_mins(1);

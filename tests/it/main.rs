@@ -8,6 +8,7 @@
 )]
 
 mod base_images;
+mod bindings;
 mod budgets;
 mod build;
 mod buildpacks;

@@ -137,6 +137,32 @@ fn detection_gets_the_arguments_and_variables_of_the_specification() {
 }
 
 #[test]
+fn service_bindings_are_files_that_detection_and_build_read() {
+    let mut container = Container::new();
+    container.buildpack("none", "[ -z \"${SERVICE_BINDING_ROOT+x}\" ] && [ ! -e \"$1/bindings\" ]", "true");
+    assert_eq!(container.group(&[&["none"]]).unwrap(), "none");
+
+    let large = vec![0xff; protocol::MAX_FRAME + 7];
+    for (path, content) in
+        [("db/type", &b"postgresql"[..]), ("db/password", b"a\0\n"), ("ca/type", b""), ("ca/store", &large)]
+    {
+        container.bindings.insert(path.to_owned(), content.to_vec());
+    }
+    let reads = r#"
+        cd "$SERVICE_BINDING_ROOT"; [ "$PWD" = "$(realpath "$CNB_PLATFORM_DIR")/bindings" ] && [ "$(echo *)" = "ca db" ]
+        [ "$(cat db/type)" = postgresql ] && [ "$(od -An -tx1 <db/password)" = ' 61 00 0a' ] && [ -e ca/type ] && [ ! -s ca/type ]
+        [ "$(stat -c %s ca/store)" = 1048583 ] && [ "$(stat -c %a db/password)" = 600 ]"#;
+    container.buildpack("reads", reads, reads);
+    container.buildpack_of("0.10", "clear", "clear-env = true", reads, reads);
+    assert_eq!(container.group(&[&["reads", "clear"]]).unwrap(), "reads clear");
+
+    // A variable of the user's takes precedence.
+    container.env.insert("SERVICE_BINDING_ROOT".to_owned(), "/elsewhere".to_owned());
+    container.buildpack("own", "[ \"$SERVICE_BINDING_ROOT\" = /elsewhere ]", "true");
+    assert_eq!(container.group(&[&["own"]]).unwrap(), "own");
+}
+
+#[test]
 fn buildpacks_are_detected_in_parallel_and_once() {
     let container = Container::new();
     // Each waits for the other, so that they do not pass if they run one after the other.

@@ -18,6 +18,9 @@ use crate::{
     store::{App, Effect, Mount, MountSource},
 };
 
+/// Where a container has service bindings.
+const PLATFORM: &str = "/platform";
+
 /// Mounts a volume, or a folder of the machine, into the containers of an app.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -75,6 +78,10 @@ impl Operation for MountVolume {
 
     async fn run(self, context: &Context<'_>, app: App) -> Result<ChangedMount> {
         let Self { mount, process_type, .. } = self;
+        if Path::new(mount.target.as_str()).starts_with(PLATFORM) {
+            let text = format!("service bindings of an app are below {PLATFORM}; choose another path");
+            return Err(Failure::invalid(text));
+        }
         if let Some(unknown) = ps::unknown_type(context, &app, process_type.iter()).await? {
             return Err(Failure::not_found(unknown));
         }

@@ -1,4 +1,4 @@
-//! Which releases, images and config vars are kept.
+//! Which releases, images, config vars and bindings are kept.
 
 use rusqlite::Transaction;
 
@@ -18,7 +18,7 @@ use crate::{
 const KEPT_FAILED: u32 = 10;
 const KEPT_RELEASED: u32 = 1000;
 
-/// In place of the content of config vars that are no longer kept.
+/// In place of the content of config vars and bindings that are no longer kept.
 pub(super) const DROPPED: &str = "";
 
 /// The releases whose images are kept, if the last `?1` that were released of each app are.
@@ -27,10 +27,10 @@ const IN_USE: &str =
     WHERE r.number IN (a.current_release, a.candidate_release) OR r.state = 'candidate' OR r.number IN (
         SELECT number FROM releases p WHERE p.app = r.app AND p.state = 'released' ORDER BY number DESC LIMIT ?1)";
 
-/// Drops the config vars of releases to which nobody can roll back, as their images are not kept, and which nothing runs.
+/// Drops the config vars and bindings of releases to which nobody can roll back, as their images are not kept, and which nothing runs.
 fn drop_configs(t: &Transaction<'_>, keep: u32) -> Result<()> {
     let sql = format!(
-        "UPDATE releases AS r SET config_content = '{DROPPED}'
+        "UPDATE releases AS r SET config_content = '{DROPPED}', bindings_content = '{DROPPED}'
          WHERE state = 'released' AND config_content <> '{DROPPED}' AND image NOT IN (SELECT image FROM ({IN_USE}))
          AND NOT EXISTS (SELECT 1 FROM instances i WHERE i.app = r.app AND i.release = r.number)
          AND NOT EXISTS (SELECT 1 FROM tasks s WHERE s.app = r.app AND s.release = r.number AND s.ended_at IS NULL)"
@@ -55,7 +55,7 @@ impl Store {
 
     /// Removes rows of releases that nothing needs any more: of each app, all but the last that failed and the last that were
     /// released. With `dry_run`, only counts them. Returns their number for each app that has some. Rows of old builds go as well,
-    /// and the config vars of releases whose images are not kept, as [`Self::releases_in_use`] with `keep`.
+    /// and the config vars and bindings of releases whose images are not kept, as [`Self::releases_in_use`] with `keep`.
     pub async fn prune_releases(&self, keep: u32, dry_run: bool) -> Result<Vec<(AppId, u64)>> {
         self.transact(move |t, _| {
             let mut query = t.prepare_cached(

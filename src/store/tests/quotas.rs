@@ -18,6 +18,7 @@ fn small() -> Fixture {
         cpu_millis: 10_000,
         memory_mib: 3072,
         config_bytes_per_app: 20,
+        binding_bytes_per_app: 20,
         volumes_mib: 100,
         builds: 1,
         ..Quota::default()
@@ -61,6 +62,7 @@ impl Fixture {
             commit: None,
             build: None,
             config: BTreeMap::new(),
+            bindings: Bindings::new(),
             processes: types.iter().map(spec).collect(),
             manifest: ReleaseManifest::default(),
             description: "test".into(),
@@ -499,6 +501,7 @@ async fn config_vars_of_an_app_are_bounded_in_all() {
         commit: None,
         build: None,
         config: vars("1234567890123456"),
+        bindings: Bindings::new(),
         processes: vec![],
         manifest: ReleaseManifest::default(),
         description: "test".into(),
@@ -506,6 +509,21 @@ async fn config_vars_of_an_app_are_bounded_in_all() {
     };
     let released = f.store.create_release(app.id, new, Vec::new(), Placement::AtStart).await;
     assert!(refused(released).contains("config vars"));
+}
+
+#[tokio::test]
+async fn bindings_of_an_app_are_bounded_in_all() {
+    let f = small();
+    let ada = f.user("ada").await;
+    let app = f.try_app("one", &ada).await.unwrap();
+    let set = |value: &str| {
+        let text = format!(r#"{{ "db": {{ "type": "pg", "values": {{ "k": "{value}" }} }} }}"#);
+        f.store.replace_bindings(app.id, serde_json::from_str(&text).unwrap())
+    };
+    set("AAAAAAAAAAAA").await.unwrap();
+    assert_eq!(f.used(&ada, Resource::Bindings).await, (4 + 2 + 1 + 9, Some(20)));
+    let text = refused(set("AAAAAAAAAAAAAAAAAAAA").await);
+    assert!(text.starts_with("an app may have 20 bytes of service bindings, and this would make it 22"), "{text}");
 }
 
 #[tokio::test]

@@ -1,0 +1,51 @@
+//! A folder in memory, for files that must be on no disk.
+
+use std::{ffi::OsStr, path::PathBuf};
+
+use super::{
+    error::{DiskError, blocking},
+    folders::create_private_folder,
+    image::Disk,
+    mount::mounted_device,
+};
+use crate::engine::child;
+
+/// Mount options. Only root may enter it; it takes what its files take, at most this share of the machine's memory.
+const OPTIONS: &str = "mode=0700,nosuid,nodev,noexec,size=25%";
+
+/// A folder in memory (tmpfs(5)). It stays mounted when the server ends.
+#[derive(Debug, Clone)]
+pub struct MemoryFolder(PathBuf);
+
+impl MemoryFolder {
+    /// The folder at this path.
+    pub fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &std::path::Path {
+        &self.0
+    }
+
+    /// Whether it is mounted.
+    pub async fn is_mounted(&self) -> Result<bool, DiskError> {
+        Ok(mounted_device(&self.0).await?.is_some())
+    }
+
+    /// Mounts it, unless it is mounted. Not to be called twice at a time.
+    pub async fn mount(&self) -> Result<(), DiskError> {
+        if self.is_mounted().await? {
+            return Ok(());
+        }
+        blocking(&self.0, |path| create_private_folder(&path)).await?;
+        let arguments = ["-t", "tmpfs", "-o", OPTIONS, "--", "paas"].map(OsStr::new);
+        let mounted = child::run("mount", arguments.into_iter().chain([self.0.as_os_str()]), None).await;
+        mounted.map(drop).map_err(|source| DiskError::CannotMount { path: self.0.clone(), source })
+    }
+
+    /// Unmounts it, and with that forgets its files.
+    pub async fn unmount(&self) -> Result<(), DiskError> {
+        Disk::unmount_leftovers(&self.0).await.map(drop)
+    }
+}
