@@ -1,12 +1,16 @@
 //! A folder in memory, for files that must be on no disk.
 
-use std::{ffi::OsStr, path::PathBuf};
+use std::{
+    ffi::OsStr,
+    io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
 
 use super::{
     error::{DiskError, blocking},
     folders::create_private_folder,
     image::Disk,
-    mount::mounted_device,
 };
 use crate::engine::child;
 
@@ -24,13 +28,20 @@ impl MemoryFolder {
     }
 
     /// Its path.
-    pub fn path(&self) -> &std::path::Path {
+    pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Whether it is mounted.
+    /// Whether it is mounted: it has another device than the folder in which it is.
     pub async fn is_mounted(&self) -> Result<bool, DiskError> {
-        Ok(mounted_device(&self.0).await?.is_some())
+        blocking(&self.0, |path| {
+            let parent = std::fs::metadata(path.parent().unwrap_or(&path))?.dev();
+            match std::fs::metadata(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+                found => Ok(found?.dev() != parent),
+            }
+        })
+        .await
     }
 
     /// Mounts it, unless it is mounted. Not to be called twice at a time.

@@ -6,7 +6,7 @@
 pub enum ReleaseKind {
     /// A push.
     Push,
-    /// A change of config vars.
+    /// A change of config vars or service bindings.
     Config,
     /// A rollback.
     Rollback,

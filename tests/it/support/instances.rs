@@ -161,6 +161,7 @@ impl Fixture {
             commit: Some("1".repeat(40).parse().unwrap()),
             build: None,
             config,
+            bindings: paas::model::Bindings::new(),
             processes: processes.collect(),
             manifest: ReleaseManifest::default(),
             description: "test".into(),
