@@ -23,7 +23,8 @@ prepare_image() {
   if [ -n "$(package scripts.heroku-cleanup)" ] && [ -z "$assets" ]; then
     need_tools
     bp step "Running the script heroku-cleanup of package.json"
-    watch_command "$manager" run heroku-cleanup || explain_script heroku-cleanup
+    progress=()
+    watch_command "The script heroku-cleanup is running" "$manager" run heroku-cleanup || explain_script heroku-cleanup
   fi
   check_prisma_client
 }
