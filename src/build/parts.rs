@@ -212,7 +212,8 @@ mod tests {
     }
 
     fn uris(uris: &[&str]) -> String {
-        uris.iter().map(|uri| format!("[[dependencies]]\nuri = {uri:?}\n")).collect()
+        let rows: Vec<_> = uris.iter().map(|uri| format!("[[dependencies]]\nuri = {uri:?}\n")).collect();
+        rows.concat()
     }
 
     fn names(package: &Package) -> String {

@@ -31,9 +31,8 @@ pub(super) fn receive(dirs: &Dirs, files: &[BindingFile], input: &mut impl Read)
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         let mut left = *size;
         while left > 0 {
-            let piece = match read_frame(input)? {
-                Some((Kind::Binding, piece)) => piece,
-                _ => return Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+            let Some((Kind::Binding, piece)) = read_frame(input)? else {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
             };
             let too_long = || io::Error::new(io::ErrorKind::InvalidData, "a binding is longer than announced");
             left = left.checked_sub(piece.len() as u64).ok_or_else(too_long)?;
