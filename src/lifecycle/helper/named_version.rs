@@ -33,7 +33,7 @@ pub(super) fn named_version(folder: &Path, words: &[&str]) -> Answer {
         let settings = document(Syntax::Toml, file, &text)?;
         let named = tools.iter().find_map(|tool| settings.get("tools")?.get(tool));
         if let Some(version) = named.and_then(of_mise) {
-            return Ok(format!("{}\t{file}", plain(version, tools)));
+            return Ok(format!("{}\t{file}", plain(&version, tools)));
         }
     }
     Err(no())
@@ -61,13 +61,14 @@ fn of_tool<'a>(text: &'a str, tools: &[&str]) -> Option<&'a str> {
     })
 }
 
-/// A string, the first of a list, or the key `version` of a table.
-fn of_mise(value: &serde_json::Value) -> Option<&str> {
+/// A string, the first of a list, or the key `version` of a table. A number is what somebody wrote without quotation marks.
+fn of_mise(value: &serde_json::Value) -> Option<String> {
     match value {
-        serde_json::Value::String(version) => Some(version),
+        serde_json::Value::String(version) => Some(version.clone()),
+        serde_json::Value::Number(version) => Some(version.to_string()),
         serde_json::Value::Array(list) => of_mise(list.first()?),
         serde_json::Value::Object(table) => of_mise(table.get("version")?),
-        serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => None,
+        serde_json::Value::Null | serde_json::Value::Bool(_) => None,
     }
 }
 
@@ -137,7 +138,7 @@ mod tests {
         }
         let mise = "[tools]\nnode = { version = \"22\", os = [\"linux\"] }\nruby = [\"ruby-3.3\", \"3.1\"]\nphp = \"prefix:8.2\"\ngo = 1.2\n";
         for (tool, version) in
-            [("node", Some("22")), ("ruby", Some("3.3")), ("php", Some("8.2")), ("go", None), ("deno", None)]
+            [("node", Some("22")), ("ruby", Some("3.3")), ("php", Some("8.2")), ("go", Some("1.2")), ("deno", None)]
         {
             let expected = version.map(|version| format!("{version} of .config/mise.toml"));
             assert_eq!(found(".config/mise.toml", mise, &["--tool", "none", tool]), expected);
