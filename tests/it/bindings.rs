@@ -78,7 +78,7 @@ fn a_binding_is_read_by_builds_and_instances_and_is_nowhere_else() {
     };
     world.paas(&["apps:create", "bound"]).success();
     world.paas(&["buildpacks:set", "bound", &pack.display().to_string()]).success();
-    world.push(&folder).failure().prints("no buildpack recognises this app");
+    world.push(&folder).failure().prints("no group of buildpacks fits this app");
     add(&first, &[]).success().prints("Adding the binding db").prints("no release was made");
     world.push(&folder).success().prints(&format!("-----> the build reads {} of aws", sum(first.as_bytes())));
     let url = world.url("bound");
@@ -138,7 +138,7 @@ fn a_binding_is_read_by_builds_and_instances_and_is_nowhere_else() {
     // Another app has none; nothing of a container that has ended is left, and a server that dies changes nothing.
     let other = world.repository("other", &[("Procfile", &version(1))]);
     world.push(&other).success();
-    world.paas(&["run", "other", "ls", "/platform"]).failure();
+    world.paas(&["run", "other", "ls", "/platform/bindings"]).failure();
     world.paas(&["run", "other", "printenv", "SERVICE_BINDING_ROOT"]).failure();
     eventually("only the instance has its folder", || (in_memory(&world) == [instance.clone()]).then_some(()));
     world.kill_server();
@@ -198,8 +198,9 @@ fn an_app_with_a_dockerfile_has_bindings_too() {
     world.offer(&base);
     let dockerfile = |user: &str| {
         format!(
-            "FROM {}\nRUN test ! -e /platform && test -z \"$SERVICE_BINDING_ROOT\"\nUSER {user}\n\
-             CMD mkdir /tmp/s && cd /tmp/s && stat -c '%a %u' $SERVICE_BINDING_ROOT/db/password > index.html && \
+            "FROM {}\nRUN test ! -e /platform/bindings && test -z \"$SERVICE_BINDING_ROOT\"\n\
+             RUN mkdir /www && busybox chmod 777 /www\nUSER {user}\n\
+             CMD cd /www && busybox stat -c '%a %u' $SERVICE_BINDING_ROOT/db/password > index.html && \
              cat $SERVICE_BINDING_ROOT/db/password >> index.html && exec httpd -f -p 8080\n",
             base.0
         )
