@@ -236,6 +236,8 @@ fn launch(dirs: &Dirs, mut env: Env, process_type: Option<&str>, words: &[String
     }
     let mut command = if start.direct {
         let mut command = Command::new(find(&start.command[0], &env));
+        // Programs of several names look at the one that they are called by.
+        command.arg0(&start.command[0]);
         command.args(&start.command[1..]).args(&start.args).current_dir(&start.working_dir);
         command
     } else {

@@ -116,6 +116,7 @@ fn other_commands_run_with_the_environment() {
     assert_eq!(image.start(None, &["--", "printf", "%s", "$A"]).unwrap(), "$A");
     assert_eq!(image.start(None, &["echo $A; pwd"]).unwrap(), format!("1\n{}\n", image.dirs.workspace.display()));
     assert!(image.start(None, &["--"]).is_err());
+    assert_eq!(image.start(None, &["--", "bash", "-c", "echo $0"]).unwrap(), "bash\n", "not the path");
     let env = image.start(None, &["env"]).unwrap();
     assert!(!env.contains("CNB_APP_DIR"), "{env}");
     assert!(!env.contains("/cnb/"), "{env}");
