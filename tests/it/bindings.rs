@@ -146,7 +146,7 @@ fn a_binding_is_read_by_builds_and_instances_and_is_nowhere_else() {
     world.answers(&url, &page(&second));
     world.paas(&["ps:restart", "bound"]).success();
     world.answers(&url, &page(&second));
-    world.paas(&["bindings:remove", "bound", "db", "ca"]).failure();
+    world.paas(&["bindings:remove", "bound", "db", "none"]).failure().prints("bound has no binding none");
     world.paas(&["bindings:remove", "bound", "ca"]).success().prints("v7 is live");
     world.answers(&url, &page(&second));
     world.paas(&["bindings:list", "bound"]).success().prints("db");
@@ -210,7 +210,7 @@ fn an_app_with_a_dockerfile_has_bindings_too() {
     world.paas(&["bindings:add", "boxed", "db", "--type", "postgresql", "password=secret-1"]).success();
     world.push(&folder).success().prints("the steps of a Dockerfile do not see them");
     world.answers(&world.url("boxed"), "400 4711\nsecret-1");
-    world.commit(&folder, &[("Dockerfile", &dockerfile("root"))]);
+    world.commit(&folder, &[("Dockerfile", &dockerfile("0"))]);
     world.push(&folder).success();
     world.answers(&world.url("boxed"), "444 0\nsecret-1");
 }
