@@ -4,6 +4,7 @@
 use std::{
     io::{self, Read as _},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -33,6 +34,10 @@ const FETCH_TIMEOUT: Duration = Duration::from_mins(10);
 
 const OWN_ADDRESSES: &str = "addresses of the server's own machine, of its containers, and of private networks";
 
+/// Maximum number of packages that composite buildpacks name and that are fetched for one that is requested, those of parts
+/// included: a package may name itself.
+const MAX_FETCHED_PARTS: usize = 20;
+
 /// Maximum size of an image, in bytes.
 pub(super) const MAX_IMAGE_BYTES: u64 = 16 << 30;
 
@@ -47,7 +52,8 @@ impl Builder {
         budget: BuildBudget,
         progress: &Progress,
     ) -> Result<Package, BuildError> {
-        let fetch = Box::pin(self.fetch_now(source, repositories, admin, budget, progress));
+        let fetched = AtomicUsize::new(0);
+        let fetch = Box::pin(self.fetch_now(source, repositories, admin, &fetched, budget, progress));
         if !admin && matches!(source, BuildpackSource::Image(_)) {
             return fetch.await;
         }
@@ -62,6 +68,7 @@ impl Builder {
         source: &BuildpackSource,
         repositories: &Repositories,
         admin: bool,
+        fetched: &AtomicUsize,
         budget: BuildBudget,
         progress: &Progress,
     ) -> Result<Package, BuildError> {
@@ -74,7 +81,7 @@ impl Builder {
             )),
             BuildpackSource::Path(_) if !admin => Err(only_admins("files of the server")),
             BuildpackSource::Path(path) if parts::is_composite(path) => self
-                .composite(path, None, repositories, admin, budget, progress)
+                .composite(path, None, repositories, admin, fetched, budget, progress)
                 .await
                 .map_err(|e| failed(e.to_string())),
             BuildpackSource::Path(path) => {
@@ -89,10 +96,10 @@ impl Builder {
                 } else {
                     Origin::At(self.remote_addresses(url.expose()).await?.ok_or_else(|| only_admins(OWN_ADDRESSES))?)
                 };
-                let fetched = repositories.fetch(url, reference.as_deref(), folder.as_deref(), &from).await;
-                let mut fetched = fetched.map_err(|e| failed(e.to_string()))?;
-                let reader = std::mem::replace(&mut fetched.source.reader, Box::new(tokio::io::empty()));
-                let fetch = self.unpack_source(reader, "", repositories, admin, budget, progress);
+                let commit = repositories.fetch(url, reference.as_deref(), folder.as_deref(), &from).await;
+                let mut commit = commit.map_err(|e| failed(e.to_string()))?;
+                let reader = std::mem::replace(&mut commit.source.reader, Box::new(tokio::io::empty()));
+                let fetch = self.unpack_source(reader, "", repositories, admin, fetched, budget, progress);
                 fetch.await.map_err(|e| failed(e.to_string()))
             }
             BuildpackSource::Image(image) => {
@@ -129,17 +136,20 @@ impl Builder {
         budget: BuildBudget,
         progress: &Progress,
     ) -> Result<Package, BuildError> {
-        let fetch = Box::pin(self.unpack_source(source, folder, repositories, false, budget, progress));
+        let fetched = AtomicUsize::new(0);
+        let fetch = Box::pin(self.unpack_source(source, folder, repositories, false, &fetched, budget, progress));
         fetch.await.map_err(|e| BuildError::CannotFetch { from: shown.to_owned(), reason: e.to_string() })
     }
 
     /// The package in a folder of a source, which is one tar.
+    #[expect(clippy::too_many_arguments, reason = "those of a fetch, and where the package is")]
     async fn unpack_source(
         &self,
         source: Box<dyn AsyncRead + Send + Unpin>,
         folder: &str,
         repositories: &Repositories,
         admin: bool,
+        fetched: &AtomicUsize,
         budget: BuildBudget,
         progress: &Progress,
     ) -> Result<Package, BuildError> {
@@ -163,18 +173,21 @@ impl Builder {
                 Ok(package)
             }
             Unpacked::Composite { staged, folder } => {
-                self.composite(&folder, Some(staged.path()), repositories, admin, budget, progress).await
+                self.composite(&folder, Some(staged.path()), repositories, admin, fetched, budget, progress).await
             }
         }
     }
 
     /// Stores a composite buildpack that is a folder, with its parts. They lie `within` a folder that was fetched, if there is one.
+    /// `fetched` counts those that had to be fetched for the buildpack that was requested.
+    #[expect(clippy::too_many_arguments, reason = "those of a fetch, and where the parts are")]
     fn composite<'a>(
         &'a self,
         folder: &Path,
         within: Option<&Path>,
         repositories: &'a Repositories,
         admin: bool,
+        fetched: &'a AtomicUsize,
         budget: BuildBudget,
         progress: &'a Progress,
     ) -> BoxFuture<'a, Result<Package, BuildError>> {
@@ -183,11 +196,18 @@ impl Builder {
         Box::pin(async move {
             let found = tokio::task::spawn_blocking(move || parts::find(&folder, within.as_deref())).await;
             let parts = found.map_err(|_| BuildError::ShuttingDown)?.map_err(BuildpacksError::Unusable)?;
-            let mut fetched = Vec::new();
+            let mut others = Vec::new();
             for source in &parts.sources {
-                fetched.push(self.fetch_now(source, repositories, admin, budget, progress).await?);
+                if fetched.fetch_add(1, Ordering::Relaxed) >= MAX_FETCHED_PARTS {
+                    let text = format!(
+                        "its parts name more than {MAX_FETCHED_PARTS} others that are to be fetched, or one another: put them into folders \
+                         of one repository"
+                    );
+                    return Err(BuildpacksError::Unusable(text).into());
+                }
+                others.push(self.fetch_now(source, repositories, admin, fetched, budget, progress).await?);
             }
-            let package = tokio::task::spawn_blocking(move || parts::package(&packages, &parts, &fetched)).await;
+            let package = tokio::task::spawn_blocking(move || parts::package(&packages, &parts, &others)).await;
             Ok(package.map_err(|_| BuildError::ShuttingDown)?.map_err(BuildpacksError::Unusable)?)
         })
     }
