@@ -11,6 +11,8 @@ use std::{
     process::ExitCode,
 };
 
+use rustix::process::{Resource, Rlimit, setrlimit};
+
 use super::{
     bindings, builder, cache,
     clock::Clock,
@@ -33,6 +35,8 @@ use crate::model::Encoding;
 pub(super) fn run() -> ExitCode {
     // Programs of the same user could otherwise open our streams under /proc and write frames to them.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    // A program that crashes in the app's folder would leave its memory, with variables and bindings, in the image.
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     if rustix::process::getpid().is_init() {
         return init::run();
     }

@@ -29,7 +29,8 @@ pub(super) fn fetch(url: &str, checksum: &Checksum, file: &Path, tmp: &Path) -> 
     command.args(["--fail", "--location", "--silent", "--show-error", "--retry", "2", "--output"]).arg(file);
     let headers = tmp.join("headers");
     command.arg("--dump-header").arg(&headers).args(["--", url]);
-    let name = url.rsplit('/').next().unwrap_or_default();
+    // A query may have a token.
+    let name = url.split(['?', '#']).next().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
     let so_far = || {
         let size = fs::metadata(file).map_or(0, |found| found.len());
         format!("Downloading {name}: {}", waiting::size(size, content_length(&headers)))

@@ -92,7 +92,8 @@ pub(super) fn convert_scripts(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut scripts = Scripts::default();
     scripts.search(folder)?;
     scripts.with_crlf.extend(inside(folder, ".profile").filter(|path| has_crlf(path)));
-    let commands = COMMAND_FILES.iter().map(|name| folder.join(name)).chain(scripts.of_shells.iter().cloned());
+    let commands =
+        COMMAND_FILES.iter().filter_map(|name| inside(folder, name)).chain(scripts.of_shells.iter().cloned());
     let mut unread: Vec<PathBuf> = commands.collect();
     let mut read: BTreeSet<PathBuf> = unread.iter().cloned().collect();
     while let Some(path) = unread.pop() {
@@ -290,6 +291,12 @@ mod tests {
         let app = dir.path().join("app");
         write(&app, "Procfile", 0o644, "web: sh ../outside.sh\nworker: sh link.sh\n");
         std::os::unix::fs::symlink(&outside, app.join("link.sh")).unwrap();
+        assert!(convert_scripts(&app).unwrap().is_empty());
+        // Nor is one read that is a link to such a file: on the server it could be any file.
+        fs::remove_file(app.join("Procfile")).unwrap();
+        std::os::unix::fs::symlink(write(dir.path(), "Procfile", 0o644, "web: sh run\n"), app.join("Procfile"))
+            .unwrap();
+        write(&app, "run", 0o644, "a\r\n");
         assert!(convert_scripts(&app).unwrap().is_empty());
     }
 
