@@ -25,6 +25,8 @@ pub const MAX_BINDING_BYTES: u64 = 1024 * 1024;
 /// Maximum number of values of one binding, and of bindings of one app: each file takes a page of memory in each instance.
 const MAX_VALUES: usize = 100;
 const MAX_BINDINGS: usize = 50;
+/// Maximum number of values of all bindings of one app.
+const MAX_VALUES_OF_APP: usize = 500;
 
 /// Adds a service binding, or replaces one, and makes a release with it.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -278,6 +280,12 @@ fn check(name: &BindingName, binding: &Binding, declared: &Bindings) -> Result {
             "an app has at most {MAX_BINDINGS} bindings; bindings:remove removes some"
         )));
     }
+    let of_others = declared.iter().filter(|(other, _)| *other != name).map(|(_, other)| other.values.len());
+    if of_others.sum::<usize>() + binding.values.len() > MAX_VALUES_OF_APP {
+        return Err(Failure::invalid(format!(
+            "the bindings of an app have at most {MAX_VALUES_OF_APP} values; put several into one file, or remove some bindings"
+        )));
+    }
     Ok(())
 }
 
@@ -350,5 +358,9 @@ mod tests {
         assert!(check(value(1), 50).unwrap_err().contains("at most 50 bindings"));
         let many = (0..=100).map(|i| (format!("k{i}").parse().unwrap(), BindingValue::new(""))).collect();
         assert!(check(many, 0).unwrap_err().contains("at most 100 values"));
+        let some =
+            |count: usize| (0..count).map(|i| (format!("k{i}").parse().unwrap(), BindingValue::new(""))).collect();
+        assert_eq!(check(some(100), 4), Ok(()));
+        assert!(check(some(100), 5).unwrap_err().contains("at most 500 values"));
     }
 }
