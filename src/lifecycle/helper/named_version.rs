@@ -32,6 +32,11 @@ pub(super) fn named_version(folder: &Path, words: &[&str]) -> Answer {
         let Some(text) = read(folder, file)? else { continue };
         let settings = document(Syntax::Toml, file, &text)?;
         let named = tools.iter().find_map(|tool| settings.get("tools")?.get(tool));
+        if named.is_some_and(is_fraction) {
+            return Err(wrong(format!(
+                "{file}: a version is a number there, of which 1.20 and 1.2 are the same: put it in quotation marks"
+            )));
+        }
         if let Some(version) = named.and_then(of_mise) {
             return Ok(format!("{}\t{file}", plain(&version, tools)));
         }
@@ -59,6 +64,16 @@ fn of_tool<'a>(text: &'a str, tools: &[&str]) -> Option<&'a str> {
         let mut words = words(line);
         tools.contains(&words.next()?).then(|| words.next())?
     })
+}
+
+/// Whether [`of_mise`] would be a number that has lost its zeros.
+fn is_fraction(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::Number(version) => version.is_f64(),
+        serde_json::Value::Array(list) => list.first().is_some_and(is_fraction),
+        serde_json::Value::Object(table) => table.get("version").is_some_and(is_fraction),
+        serde_json::Value::String(_) | serde_json::Value::Null | serde_json::Value::Bool(_) => false,
+    }
 }
 
 /// A string, the first of a list, or the key `version` of a table. A number is what somebody wrote without quotation marks.
@@ -136,9 +151,9 @@ mod tests {
             let expected = version.map(|version| format!("{version} of .tool-versions"));
             assert_eq!(found(".tool-versions", all, &["--tool", tool]), expected);
         }
-        let mise = "[tools]\nnode = { version = \"22\", os = [\"linux\"] }\nruby = [\"ruby-3.3\", \"3.1\"]\nphp = \"prefix:8.2\"\ngo = 1.2\n";
+        let mise = "[tools]\nnode = { version = \"22\", os = [\"linux\"] }\nruby = [\"ruby-3.3\", \"3.1\"]\nphp = \"prefix:8.2\"\ngo = 22\n";
         for (tool, version) in
-            [("node", Some("22")), ("ruby", Some("3.3")), ("php", Some("8.2")), ("go", Some("1.2")), ("deno", None)]
+            [("node", Some("22")), ("ruby", Some("3.3")), ("php", Some("8.2")), ("go", Some("22")), ("deno", None)]
         {
             let expected = version.map(|version| format!("{version} of .config/mise.toml"));
             assert_eq!(found(".config/mise.toml", mise, &["--tool", "none", tool]), expected);
@@ -152,6 +167,11 @@ mod tests {
         let refusal = named_version(dir.path(), &["--tool", "node"]).unwrap_err();
         assert_eq!(refusal.status, 2);
         assert!(refusal.text.contains("mise.toml is not valid"), "{}", refusal.text);
+        for tools in ["python = 3.10", "python = { version = 3.10 }", "python = [3.10]"] {
+            fs::write(dir.path().join("mise.toml"), format!("[tools]\n{tools}\n")).unwrap();
+            let refusal = named_version(dir.path(), &["--tool", "python"]).unwrap_err();
+            assert!(refusal.status == 2 && refusal.text.contains("in quotation marks"), "{}", refusal.text);
+        }
         assert_eq!(named_version(dir.path(), &[]).unwrap_err().status, 1);
     }
 }
