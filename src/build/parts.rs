@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::{
     error::BuildpacksError,
     packages::{Package, Packages},
-    unpacked::{MAX_PACKAGE_BYTES, copy, from_archive},
+    unpacked::{MAX_PACKAGE_BYTES, adopt, copy, from_archive},
 };
 use crate::{
     lifecycle::{
@@ -124,8 +124,7 @@ enum Part {
 /// What the `package.toml` in a folder names, without what is to be installed.
 fn dependencies(folder: &Path) -> Result<Vec<Part>, String> {
     let Some(text) = read_file(&folder.join("package.toml"))? else { return Ok(Vec::new()) };
-    let PackageToml { dependencies } =
-        toml::from_str(text.trim_start_matches('\u{feff}')).map_err(|e| toml_message(&e))?;
+    let PackageToml { dependencies } = toml::from_str(&text).map_err(|e| toml_message(&e))?;
     let mut parts = Vec::new();
     for dependency in dependencies {
         let wrong = |text: &str, why: &str| format!("key dependencies.uri: {:?} {why}", Line::excerpt(text));
@@ -159,10 +158,16 @@ fn dependencies(folder: &Path) -> Result<Vec<Part>, String> {
 pub(super) fn package(packages: &Packages, parts: &Parts, fetched: &[Package]) -> Result<Package, String> {
     let failed = |e: &dyn std::fmt::Display| e.to_string();
     let mut fetched = fetched.to_vec();
+    let mut of_archives = 0;
     for archive in &parts.archives {
         let is_image = archive.extension().is_some_and(|extension| extension == "cnb");
         let file = fs::File::open(archive).map_err(|e| format!("{}: {e}", archive.display()))?;
-        fetched.push(from_archive(packages, file, is_image)?);
+        let package = from_archive(packages, file, is_image)?;
+        of_archives += packages.size(&package.digest).map_err(|e| failed(&e))?;
+        if of_archives > MAX_PACKAGE_BYTES {
+            return Err("the archives that package.toml names are larger than 2 GiB in all, unpacked".to_owned());
+        }
+        fetched.push(package);
     }
     let of_packages = fetched.iter().flat_map(|package| &package.all).map(|buildpack| buildpack.folder.clone());
     let mut found: Vec<(PathBuf, Descriptor)> = Vec::new();
@@ -196,7 +201,7 @@ pub(super) fn package(packages: &Packages, parts: &Parts, fetched: &[Package]) -
             fs::write(target.join("buildpack.toml"), text).map_err(|e| failed(&e))?;
         }
     }
-    packages.adopt(staged.path()).map_err(|e| failed(&e))
+    adopt(packages, staged.path())
 }
 
 #[cfg(test)]
