@@ -13,6 +13,12 @@ fix_windows_paths() {
   read_package_json
 }
 
+# $1: commands, $2: a file. Whether they make the file, or look whether it is there: `[ -f .env ] || cp .env.example .env`.
+makes_itself() {
+  local name=${2//./\\.}
+  [[ $1 =~ (^|[^[:alnum:]_-])(cp|mv|ln|touch|test|\[)\ [^\;\&\|]*$name([^[:alnum:]._-]|$) || $1 =~ \>\ *$name([^[:alnum:]._-]|$) ]]
+}
+
 # $1: commands. Makes the files with variables that they name (.env, .env.production) and the repository lacks: most tools refuse to
 # run without them.
 make_env_files() {
@@ -23,6 +29,7 @@ make_env_files() {
   for word in "${words[@]}"; do
     file=${word#--env-file=} file=${file#--env=}
     if [[ ! $file =~ ^(\./)?([A-Za-z0-9_-]+/)*\.env(\.[a-z]+)*$ ]] || [ -e "$file" ] || [ ! -d "$(dirname "$file")" ]; then continue; fi
+    if makes_itself "$1" "$file"; then continue; fi
     : >"$file"
     bp detail "$file, which a command reads, is not in the repository: an empty one is made, since config vars (config:set) have the values"
   done

@@ -64,8 +64,7 @@ refuse_undeclared_packages() {
   local program package
   program=$(bp node-program) || return 0
   if [ -z "$program" ]; then return; fi
-  package=$(grep -oE "(require\(|from +)['\"](@[a-z0-9._-]+/)?[a-z0-9][a-z0-9._-]*" "$program" | sed -E "s/.*['\"]//" | sort -u |
-    node -e 'const { isBuiltin } = require("node:module"); require("node:fs").readFileSync(0, "utf8").split("\n").filter((name) => name && !isBuiltin(name)).slice(0, 1).forEach((name) => console.log(name))')
+  package=$(node "$here/lib/undeclared-package.js" "$program")
   if [ -z "$package" ]; then return; fi
   fail "$program needs the package $package, and there is no package.json: run npm init -y and npm install $package, and commit package.json and package-lock.json"
 }
