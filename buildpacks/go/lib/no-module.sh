@@ -35,5 +35,5 @@ find_module() {
 
 # Prints the paths that Go sources on standard input import.
 imports() {
-  awk '/^import[ \t]*\(/ { many = 1; next } many && /^[ \t]*\)/ { many = 0 } many || /^import[ \t]/' | sed -nE 's/^[^"]*"([^"]+)".*/\1/p'
+  awk '/^[ \t]*\/\// { next } /^import[ \t]*\(.*\)/ { print; next } /^import[ \t]*\(/ { many = 1; next } many && /^[ \t]*\)/ { many = 0 } many || /^import[ \t]/' | sed -nE 's/^[^"]*"([^"]+)".*/\1/p'
 }
