@@ -9,9 +9,8 @@ missed_variable() {
     "$log" | grep -vx collectstatic | head -n 1 || true
 }
 
-# $1: the path of manage.py. Collects the static files into STATIC_ROOT, unless DISABLE_COLLECTSTATIC is set.
+# $1: the path of manage.py. Collects the static files into STATIC_ROOT.
 collect_static() {
-  case ${DISABLE_COLLECTSTATIC:-0} in 0 | false | '') ;; *) bp detail "DISABLE_COLLECTSTATIC is set: static files are not collected" && return ;; esac
   # Settings often require config vars, which builds do not see; their values make no difference to static files.
   local values=() names=() name
   for name in SECRET_KEY DJANGO_SECRET_KEY; do
@@ -49,7 +48,7 @@ not_collected() {
 
 # $1: the path of manage.py. Prints the settings that wsgi.py or asgi.py names, if manage.py names others: those for development.
 served_settings() {
-  local file pattern='s/.*DJANGO_SETTINGS_MODULE.[^A-Za-z_]+([A-Za-z0-9_.]+).*/\1/p' own served
+  local file pattern="s/^[^#]*DJANGO_SETTINGS_MODULE['\"][^A-Za-z_'\"]*['\"]([A-Za-z0-9_.]+)['\"].*/\1/p" own served
   own=$(sed -nE "$pattern" "$1" | head -n 1)
   file=$(find "$(dirname "$1")" -maxdepth 3 \( -name wsgi.py -o -name asgi.py \) | sort -r | head -n 1)
   if [ -z "$own" ] || [ -z "$file" ]; then return; fi
@@ -58,9 +57,10 @@ served_settings() {
 }
 
 # $1: the path of manage.py. Collects the static files with the settings that the server uses; if these do not work here, with those
-# that manage.py names.
+# that manage.py names. Does nothing if DISABLE_COLLECTSTATIC is set.
 collect_as_served() {
   local served
+  case ${DISABLE_COLLECTSTATIC:-0} in 0 | false | '') ;; *) bp detail "DISABLE_COLLECTSTATIC is set: static files are not collected" && return ;; esac
   served=$(served_settings "$1")
   if [ -z "$served" ] || [ -n "${DJANGO_SETTINGS_MODULE:-}" ]; then
     collect_static "$1"

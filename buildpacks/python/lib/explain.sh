@@ -18,13 +18,13 @@ list_words() {
 
 # Prints the variables in which the manager reads the access to package indexes.
 access_variables() {
-  local name key=name prefix=UV_INDEX_
+  local name prefix=UV_INDEX_
   case $manager in
     uv) name=$(project tool.uv.index) ;;
     poetry) name=$(project tool.poetry.source) prefix=POETRY_HTTP_BASIC_ ;;
     *) name='' ;;
   esac
-  name=$(jq -r "first(.[].$key // empty) | ascii_upcase | gsub(\"[^A-Z0-9]\"; \"_\")" <<<"${name:-[]}" 2>/dev/null || true)
+  name=$(jq -r 'first(.[].name // empty) | ascii_upcase | gsub("[^A-Z0-9]"; "_")' <<<"${name:-[]}" 2>/dev/null || true)
   if [ -n "$name" ]; then
     echo "as $prefix${name}_USERNAME and $prefix${name}_PASSWORD"
   else

@@ -65,11 +65,16 @@ choose_manager() {
   esac
 }
 
+# $1: a file. Whether its path says that it has packages for developers, tests or documentation only.
+is_for_developers() {
+  [[ $1 =~ (^|[-_./])(dev|devel|develop|development|tests?|testing|lint(ing)?|docs?|ci|local|tools?|typing|mypy|style|bench(marks?)?|examples?|extras?|optional)([-_./]|$) ]]
+}
+
 # Ends the build if files with other names than requirements.txt name the app's packages; warns if they are in another folder.
 look_elsewhere() {
   local file beside=()
   for file in requirements/*.txt requirements[-_.]*.txt *[-_.]requirements.txt requirements.in requirements/*.in requirements.lock reqs.txt; do
-    if [ -s "$file" ] && [[ ! $file =~ (dev|test|lint|docs?|ci|local|tools?|typing|mypy|style|bench|example|extra|optional) ]]; then beside+=("$file"); fi
+    if [ -s "$file" ] && ! is_for_developers "$file"; then beside+=("$file"); fi
   done
   file=${beside[0]:-}
   if [ -n "$file" ]; then
@@ -80,7 +85,7 @@ look_elsewhere() {
     fail "there is no requirements.txt, so nothing is installed: add one with the line -r $file, or the file that has the app's packages (there is: ${beside[*]})"
   fi
   for file in */requirements.txt */pyproject.toml */Pipfile; do
-    if [ -s "$file" ]; then beside+=("$file"); fi
+    if [ -s "$file" ] && ! is_for_developers "$file"; then beside+=("$file"); fi
   done
   file=${beside[0]:-}
   if [ -n "$file" ]; then
@@ -137,6 +142,8 @@ pretend_version() {
   name=$(tr '.-' '__' <<<"${name^^}")
   while read -r tool pattern variable; do
     if ! grep -qsE "^[^#]*($pattern)" pyproject.toml setup.py setup.cfg || [ -n "${!variable:-}" ]; then continue; fi
+    # The variable for one package takes precedence over the one for all.
+    if [ "$tool" = setuptools-scm ] && [ -n "${SETUPTOOLS_SCM_PRETEND_VERSION:-}" ]; then continue; fi
     export "$variable=0.0.0"
     bp detail "Builds have no git history, from which $tool takes the version: it is 0.0.0; config:set --build $variable=VERSION sets another"
   done <<END

@@ -43,7 +43,7 @@ warn_of_removed_modules() {
   local minor file module removed='asynchat|asyncore|imp|smtpd' seen=''
   minor=$(cut -d . -f 2 <<<"$version")
   if [ "$minor" -lt 12 ]; then return; fi
-  if [ "$minor" -ge 13 ]; then removed+='|aifc|audioop|cgi|cgitb|chunk|crypt|imghdr|mailcap|nntplib|pipes|sndhdr|spwd|sunau|telnetlib|uu|xdrlib'; fi
+  if [ "$minor" -ge 13 ]; then removed+='|aifc|audioop|cgi|cgitb|chunk|crypt|imghdr|lib2to3|mailcap|nntplib|pipes|sndhdr|spwd|sunau|telnetlib|uu|xdrlib'; fi
   while IFS=: read -r file module; do
     if [[ " $seen " == *" $module "* ]] || provided "$module"; then continue; fi
     seen+=" $module"
