@@ -24,7 +24,8 @@ read_composer_files() {
 name_unread_files() {
   local file
   for file in php.ini .php.ini.d; do
-    if [ -e $file ]; then
+    # A command in the Procfile may name it (heroku-php-nginx -i php.ini, php -c php.ini).
+    if [ -e $file ] && ! grep -qsE "^[^#]*-[ci] *(\./)?${file//./\\.}( |\$)" Procfile; then
       bp trouble "$file is not read here: name extensions in composer.json (\"require\": {\"ext-NAME\": \"*\"}), and write settings into .user.ini"
     fi
   done
