@@ -6,7 +6,7 @@ unset_variables() {
   while read -r name; do
     if [ -z "${!name+set}" ]; then names+=("$name"); fi
   done < <(find . \( -path ./.git -o -name node_modules -o -name .venv \) -prune -o -type f \( -name '*requirements*' -o -path '*/requirements/*' \
-    -o -name Pipfile -o -name pyproject.toml -o -name uv.toml -o -name pip.conf \) -exec grep -ohE '\$\{[A-Za-z_][A-Za-z0-9_]*\}' {} + | tr -d '${}' | sort -u)
+    -o -name Pipfile -o -name pyproject.toml -o -name uv.toml -o -name pip.conf \) -exec sed -E 's/(^|[[:space:]])#.*//' {} + | grep -oE '\$\{[A-Za-z_][A-Za-z0-9_]*\}' | tr -d '${}' | sort -u)
   list_words "${names[@]}"
 }
 
