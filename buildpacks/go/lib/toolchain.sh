@@ -37,14 +37,10 @@ asked_go() {
 
 # Prints the file that names a version for a version manager, and the version, as `.go-version: 1.24.3`; nothing if there is none.
 file_with_version() {
-  local file asked
-  asked=$(sed -E 's/#.*//; /^[[:space:]]*$/d' .go-version 2>/dev/null | head -n 1) || true
-  if [ -n "$asked" ]; then echo ".go-version: $asked" && return; fi
-  asked=$(awk '$1 == "golang" || $1 == "go" { print $2; exit }' .tool-versions 2>/dev/null) || true
-  if [ -n "$asked" ]; then echo ".tool-versions: $asked" && return; fi
-  for file in mise.toml .mise.toml; do
-    if [ -f "$file" ] && asked=$(bp toml "$file" tools.go "" 2>/dev/null) && [ -n "$asked" ]; then echo "$file: $asked" && return; fi
-  done
+  local named version file
+  named=$(bp named-version .go-version --tool golang go) || [ $? = 1 ] || exit 1
+  IFS=$'\t' read -r version file <<<"$named"
+  if [ -n "$version" ]; then echo "$file: $version"; fi
 }
 
 # $1: a range for pip, such as `>=1.24.3,<1.25`, $2: a file for its report. Fails if no version is in the range.

@@ -15,10 +15,9 @@ asked_java() {
     printf '%s\t.java-version: %s\trun\n' "$line" "$line"
   elif [ -f .sdkmanrc ] && line=$(sed -nE 's/^[[:space:]]*java[[:space:]]*=([^#]*).*/\1/p' .sdkmanrc | tail -n 1 | tr -d "[:space:]\"'") && [ -n "$line" ]; then
     printf '%s\t.sdkmanrc: java=%s\trun\n' "$line" "$line"
-  elif [ -f .tool-versions ] && line=$(awk '$1 == "java" { print $2; exit }' .tool-versions | tr -d '\r') && [ -n "$line" ]; then
-    printf '%s\t.tool-versions: java %s\trun\n' "$line" "$line"
-  elif [ -f mise.toml ] && line=$(bp toml mise.toml tools.java "" 2>/dev/null) && [ -n "$line" ]; then
-    printf '%s\tmise.toml: java %s\trun\n' "$line" "$line"
+  elif line=$(bp named-version --tool java); then
+    IFS=$'\t' read -r line file <<<"$line"
+    printf '%s\t%s: java %s\trun\n' "$line" "$file" "$line"
   elif [ "$tool" = maven ]; then
     sed -n 's/^java\t//p' "$work/pom"
   elif [ "$tool" = gradle ]; then

@@ -4,7 +4,7 @@
 # Sets asked, why, pinned (what is asked for exactly, or nothing) and series (the channel or version in it). Warns of what Debian's Rust
 # does not have.
 choose_asked() {
-  local file targets
+  local file targets named
   asked="" why=""
   for file in rust-toolchain rust-toolchain.toml; do
     [ -f $file ] || continue
@@ -16,12 +16,10 @@ choose_asked() {
     break
   done
   if [ -z "$asked" ]; then
-    asked=$(awk '$1 == "rust" { print $2; exit }' .tool-versions 2>/dev/null | tr -d '\r') || true
-    why=".tool-versions: rust $asked"
+    named=$(bp named-version --tool rust) || [ $? = 1 ] || exit 1
+    IFS=$'\t' read -r asked file <<<"$named"
+    why="$file: rust $asked"
   fi
-  for file in mise.toml .mise.toml; do
-    if [ -z "$asked" ] && [ -f "$file" ] && asked=$(bp toml "$file" tools.rust "" 2>/dev/null); then why="$file: rust $asked"; fi
-  done
   if [ "$asked" = latest ]; then asked=stable; fi
   pinned=$asked
   if [ -z "$asked" ]; then
