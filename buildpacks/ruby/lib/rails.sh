@@ -27,7 +27,7 @@ rails_task() {
 }
 
 prepare_rails() {
-  local kept=$layers/assets
+  local before kept=$layers/assets
   bp step "Preparing Rails $(sed -nE 's/^    railties \(([^)]*)\)/\1/p' "$lock") for $RAILS_ENV"
   if [ ! -f config/master.key ] && [ ! -f "config/credentials/$RAILS_ENV.key" ]; then
     bp detail "When it runs, Rails needs the config var RAILS_MASTER_KEY (the contents of config/master.key) or SECRET_KEY_BASE"
@@ -42,6 +42,7 @@ prepare_rails() {
     mkdir -p tmp "$kept/cache"
     rm -rf tmp/cache
     cp -a "$kept/cache" tmp/cache
+    before=$(mktemp)
     if ! rails_task rake assets:precompile 2>&1 | tee "$log" | bp progress --hide '.*' "Compiling assets"; then
       # Lines of stack traces in gems do not help the developer.
       grep -vE '^ *(from )?/layers/' "$log" | head -n 30 || true
@@ -49,6 +50,10 @@ prepare_rails() {
     fi
     rm -rf "$kept/cache"
     if [ -d tmp/cache/assets ]; then mkdir "$kept/cache" && cp -a tmp/cache/assets "$kept/cache/"; fi
+    # Sprockets gives files the dates of their sources, but cannot change when it wrote them.
+    if [ -z "$(find public -type f -cnewer "$before" -print -quit 2>/dev/null)" ]; then
+      bp trouble "rake assets:precompile made no files in public: pages that refer to assets will not find them; look at config/initializers/assets.rb and app/assets/config/manifest.js"
+    fi
     make_assets_reproducible
   fi
   if locked bootsnap; then
@@ -69,9 +74,6 @@ prepare_rails() {
 # Makes compiled assets the same in every build: Sprockets gives its manifest a random name, and dates to the files in it.
 make_assets_reproducible() {
   local list
-  if [ ! -d public/assets ] && [ ! -d public/vite ] && [ ! -d public/packs ]; then
-    bp trouble "rake assets:precompile made no files in public/assets: pages that refer to assets will not find them; look at config/initializers/assets.rb and app/assets/config/manifest.js"
-  fi
   if [ ! -d public ]; then return; fi
   for list in public/assets/.sprockets-manifest-*.json; do
     [ -f "$list" ] || continue
