@@ -8,7 +8,7 @@ declare -A titles=([npm]=npm [yarn]=Yarn [pnpm]=pnpm [bun]=Bun)
 choose_manager() {
   local named files=() of=() file name found=""
   named=$(package packageManager)
-  if [ -z "$named" ]; then named=$(dev_engine packageManager '[^ ]*') named=${named/$'\t'/@}; fi
+  if [ -z "$named" ]; then named=$(dev_engine packageManager '[^ ]+') named=${named/$'\t'/@}; fi
   manager_hash="" manager_range=""
   if [[ $named == *@* ]]; then manager_range=${named#*@} named=${named%%@*}; fi
   if [[ $manager_range == *+* ]]; then manager_hash=${manager_range#*+} manager_range=${manager_range%%+*}; fi
