@@ -54,7 +54,7 @@ plan_has() {
 
 remove_committed_modules() {
   if [ -n "$(find . -name node_modules -prune -print -quit)" ]; then
-    bp trouble "node_modules is in the repository and is ignored: the packages that package.json names are installed; run git rm -r --cached node_modules"
+    bp trouble "node_modules is in the repository and is ignored: only the packages that a package.json names are installed; run git rm -r --cached node_modules"
     find . -name node_modules -prune -exec rm -rf {} +
   fi
 }
