@@ -319,6 +319,10 @@ fn every_command_answers_in_json() {
         "apps:link",
         "apps:show-stack", // `apps:stack shop`
         "apps:unlink",
+        "bindings:add",
+        "bindings:list",
+        "bindings:remove",
+        "bindings:report",
         "buildpacks:add",
         "buildpacks:install",
         "buildpacks:uninstall",

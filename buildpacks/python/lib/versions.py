@@ -86,7 +86,7 @@ def toml(path, *keys):
     """The value at a path of keys, or None."""
     try:
         with open(path, "rb") as file:
-            value = tomllib.load(file)
+            value = tomllib.load(file, parse_float=str)
         for key in keys:
             value = value.get(key) if isinstance(value, dict) else None
         return value
