@@ -174,14 +174,14 @@ impl BuilderShared {
         self.blocking(move |this| Ok(this.images.complete(&run_image)?)).await?;
         let spec = self.recipe_spec(&recipe, progress);
         let mut environment = BuildEnvironment::open(self, spec, &app, &disk, budget.size, cancel).await?;
-        let request = BuildRequest { skip_restore, ..self.request(&recipe, project, &previous) };
+        let bindings = binding_files(&recipe.bindings);
+        let request = self.request(&recipe, project, &previous, skip_restore, &bindings);
         let request = Request::Buildpacks(Box::new(request));
         let source: Box<dyn AsyncRead + Send + Unpin> = match previous.sbom.take() {
             Some((sbom, size)) => Box::new(tokio::fs::File::from_std(sbom).take(size).chain(source)),
             None => source,
         };
         let sent = SentBlobs::default();
-        let bindings = binding_files(&recipe.bindings);
         let session = LifecycleSession { bindings: &bindings, ..self.session(&previous.layers, &sent, progress) };
         let image = match environment.run(&session, &request, source, &self.config, cancel).await {
             Ok(BuildResult::Built(built)) => self.assemble(&app, recipe, *built, progress).await,
@@ -207,7 +207,14 @@ impl BuilderShared {
         self.blocking(move |this| PreviousImage::read(&this.images, &manifest)).await
     }
 
-    fn request(&self, recipe: &Recipe, project: serde_json::Value, previous: &PreviousImage) -> BuildRequest {
+    fn request(
+        &self,
+        recipe: &Recipe,
+        project: serde_json::Value,
+        previous: &PreviousImage,
+        skip_restore: bool,
+        bindings: &[(BindingFile, &[u8])],
+    ) -> BuildRequest {
         BuildRequest {
             order: recipe.order.clone(),
             env: recipe.env.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect(),
@@ -217,9 +224,9 @@ impl BuilderShared {
             project,
             previous: previous.metadata.clone(),
             known_blobs: previous.layers.iter().cloned().collect(),
-            skip_restore: false,
+            skip_restore,
             previous_sbom_bytes: previous.sbom.as_ref().map_or(0, |(_, size)| *size),
-            bindings: binding_files(&recipe.bindings).iter().map(|(file, _)| file.clone()).collect(),
+            bindings: bindings.iter().map(|(file, _)| file.clone()).collect(),
         }
     }
 

@@ -24,11 +24,13 @@ pub(super) struct Diagnosis {
     pub(super) reason: String,
     /// What to do.
     pub(super) hint: Option<String>,
+    /// The status other than 0 with which it exited, while that is all that is known.
+    unexplained_status: Option<i64>,
 }
 
 impl<T: Into<String>> From<T> for Diagnosis {
     fn from(reason: T) -> Self {
-        Self { reason: reason.into(), hint: None }
+        Self { reason: reason.into(), hint: None, unexplained_status: None }
     }
 }
 
@@ -39,7 +41,7 @@ impl Diagnosis {
     }
 
     fn with_hint(reason: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { reason: reason.into(), hint: Some(hint.into()) }
+        Self { hint: Some(hint.into()), ..Self::from(reason) }
     }
 
     /// The engine refused to start the container. As a rule the image lacks the process.
@@ -67,12 +69,13 @@ impl Diagnosis {
                 "it exited with status 0",
                 "a process must keep running: do not let it fork into the background",
             ),
-            Some(code @ 126..=127) => Self::with_hint(
-                format!("it exited with status {code}"),
-                "its command was not found or cannot be executed: check the Procfile, or the CMD of the Dockerfile",
-            ),
             Some(137) => "it was killed (SIGKILL)".into(),
-            Some(code) => format!("it exited with status {code}").into(),
+            Some(code) => {
+                let guess =
+                    "its command was not found or cannot be executed: check the Procfile, or the CMD of the Dockerfile";
+                let hint = matches!(code, 126..=127).then(|| guess.to_owned());
+                Self { reason: format!("it exited with status {code}"), hint, unexplained_status: Some(code) }
+            }
             None => "it ended".into(),
         }
     }
@@ -85,22 +88,24 @@ impl Diagnosis {
             let what = message.split_once(": ").filter(|(what, _)| what.starts_with("cannot start"));
             let message = what.map_or(message, |(_, why)| why);
             self.reason = format!("{}: {message}", self.reason);
+            self.unexplained_status = None;
         }
         self
     }
 
-    /// Adds the cause that the last lines of a process of this app name, if it exited with a status other than 0 and they do.
-    pub(super) fn with_cause_in_log(mut self, app: &AppName, log: &[String]) -> Self {
-        let status = self.reason.strip_prefix("it exited with status ");
-        // With more words, the cause is known.
-        let Some(status) = status.filter(|status| status.parse::<u16>().is_ok_and(|status| status != 0)) else {
+    /// Adds the cause that the last lines of a process of this app name, if nothing else is known of it and they do.
+    pub(super) fn with_cause_in_log(self, app: &AppName, log: &[String]) -> Self {
+        let Some(status) = self.unexplained_status.map(|status| status.to_string()) else { return self };
+        let Some(cause) = START_FAILURES.explain(log, &[("app", app.as_str()), ("status", &status)]) else {
             return self;
         };
-        if let Some(cause) = START_FAILURES.explain(log, &[("app", app.as_str()), ("status", status)]) {
-            let (cause, remedy) = cause.split_once(": ").unwrap_or((&cause, ""));
-            self = Self::with_hint(format!("{}: {cause}", self.reason), remedy);
-        }
-        self
+        let (cause, remedy) = cause.split_once(": ").unwrap_or((&cause, ""));
+        Self::with_hint(format!("{}: {cause}", self.reason), remedy)
+    }
+
+    /// What a health check found.
+    pub(super) fn of_check(unhealthy: &Unhealthy) -> Self {
+        Self { hint: unhealthy.hint(), ..Self::from(unhealthy.to_string()) }
     }
 
     /// The health check found the instance unhealthy on `port`. Where it listens tells more than the failed check.
@@ -108,7 +113,7 @@ impl Diagnosis {
         let hint = "make it listen on 0.0.0.0 and on the port that the variable PORT holds";
         match (listening, probe) {
             (Listening::Reachable, Probe::Tcp | Probe::Http(_)) | (_, Probe::Command(_) | Probe::Uptime(_)) => {
-                Self { reason: unhealthy.to_string(), hint: unhealthy.hint() }
+                Self::of_check(unhealthy)
             }
             (Listening::OnLocalhost, _) => {
                 Self::with_hint(format!("it listens on port {port} of localhost only"), "make it listen on 0.0.0.0")
@@ -138,7 +143,7 @@ impl Diagnosis {
             | Unhealthy::Broken(_)
             | Unhealthy::Http { .. }
             | Unhealthy::Command { .. }
-            | Unhealthy::Uptime(_) => Self { reason: unhealthy.to_string(), hint: unhealthy.hint() },
+            | Unhealthy::Uptime(_) => Self::of_check(unhealthy),
         }
     }
 
@@ -158,8 +163,13 @@ impl Diagnosis {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
-    use crate::{engine::ListeningSocket, store::PortScheme};
+    use crate::{
+        engine::{ContainerId, ContainerState, ListeningSocket},
+        store::PortScheme,
+    };
 
     #[test]
     fn the_reason_contains_what_the_launcher_printed() {
@@ -173,20 +183,47 @@ mod tests {
         assert_eq!(reason(&["x", " !     my own"]), "it exited with status 82");
     }
 
+    fn exited_container(code: i64, oom_killed: bool) -> Container {
+        Container {
+            id: ContainerId("c".to_owned()),
+            name: "c".to_owned(),
+            labels: HashMap::new(),
+            state: ContainerState::Exited,
+            address: None,
+            started_at: None,
+            finished_at: None,
+            ended_in_outage: false,
+            exit_code: Some(code),
+            oom_killed,
+            memory_mib: None,
+            pid: None,
+            stop_grace: None,
+            has_own_resolver: true,
+            group_parent: None,
+        }
+    }
+
     #[test]
     fn the_cause_that_the_log_names_replaces_a_guess() {
         let missing =
             "uwsgi: error while loading shared libraries: libpython3.13.so.1.0: cannot open shared object file";
         let log = ["x".to_owned(), missing.to_owned()];
         let app = "shop".parse().unwrap();
-        let of = |reason: &str| Diagnosis::with_hint(reason, "a guess").with_cause_in_log(&app, &log);
-        let diagnosis = of("it exited with status 127");
-        assert_eq!(diagnosis.reason, "it exited with status 127: the library libpython3.13.so.1.0 is not in the image");
-        assert!(diagnosis.hint.unwrap().starts_with("add the Debian package"));
-        for reason in ["it exited with status 0", "it ran out of memory", "it exited with status 1: known"] {
-            assert_eq!(of(reason), Diagnosis::with_hint(reason, "a guess"));
+        let exited = |code: i64, oom_killed: bool| Diagnosis::exited(&exited_container(code, oom_killed));
+        for code in [1, 127] {
+            let diagnosis = exited(code, false).with_cause_in_log(&app, &log);
+            let reason = format!("it exited with status {code}: the library libpython3.13.so.1.0 is not in the image");
+            assert_eq!(diagnosis.reason, reason);
+            assert!(diagnosis.hint.unwrap().starts_with("add the Debian package"));
         }
-        let other = Diagnosis::with_hint("it exited with status 1", "a guess");
+        let known = [" !     cannot start web: known".to_owned()];
+        let of_launcher = exited(1, false).with_launcher_message(&known);
+        assert_eq!(of_launcher.reason, "it exited with status 1: known");
+        for known in [exited(0, false), exited(137, true), exited(1, true), exited(137, false), of_launcher] {
+            assert_eq!(known.clone().with_cause_in_log(&app, &log), known);
+        }
+        let other = exited(127, false);
+        assert!(other.hint.as_ref().unwrap().contains("check the Procfile"));
         assert_eq!(other.clone().with_cause_in_log(&app, &["x".to_owned()]), other);
     }
 

@@ -89,7 +89,9 @@ pub enum RolloutError {
 }
 
 impl From<InstanceFailure> for RolloutError {
-    fn from(InstanceFailure { instance, diagnosis: Diagnosis { reason, hint }, log, run: _ }: InstanceFailure) -> Self {
+    fn from(
+        InstanceFailure { instance, diagnosis: Diagnosis { reason, hint, .. }, log, run: _ }: InstanceFailure,
+    ) -> Self {
         Self::Unhealthy { instance, reason, hint, log }
     }
 }

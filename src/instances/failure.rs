@@ -45,7 +45,7 @@ impl InstanceFailure {
 
     /// What a caller is told who did not start the instance.
     pub(super) fn notice(&self) -> String {
-        let Diagnosis { reason, hint } = &self.diagnosis;
+        let Diagnosis { reason, hint, .. } = &self.diagnosis;
         let hint = hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
         format!(
             "{} is not healthy: {reason}{hint}; this command did not start it, and it is started again until it is healthy",

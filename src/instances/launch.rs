@@ -371,7 +371,7 @@ impl Launcher {
             return Diagnosis::of_other_port(unhealthy, port, launch.target.port);
         }
         if unhealthy.responded() {
-            return Diagnosis { reason: unhealthy.to_string(), hint: unhealthy.hint() };
+            return Diagnosis::of_check(unhealthy);
         }
         let listening = match self.runtime.diagnose(container).await {
             Ok(listeners) => {
@@ -379,7 +379,7 @@ impl Launcher {
             }
             Err(error) => {
                 tracing::debug!(%error, "cannot read on which ports the instance listens");
-                return Diagnosis { reason: unhealthy.to_string(), hint: unhealthy.hint() };
+                return Diagnosis::of_check(unhealthy);
             }
         };
         let diagnosis = Diagnosis::unhealthy(unhealthy, listening, launch.target.port, &check.probe);

@@ -130,9 +130,9 @@ impl Scripts {
                 self.search(&path)?;
             } else if kind.is_file() {
                 let interpreter = first_line(&path);
-                let of_shell = has_shell_extension(&path) || interpreter.is_some_and(|line| is_of_shell(&line));
+                let of_shell = has_shell_extension(&path) || interpreter.as_ref().is_some_and(|line| is_of_shell(line));
                 let program = || entry.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o100 != 0);
-                let may_fail = of_shell || interpreter_ends_with_cr(&path) && program();
+                let may_fail = of_shell || interpreter.is_some_and(|line| line.ends_with('\r')) && program();
                 // One with a few such line ends may have them in a text.
                 if may_fail && text_of(&path).is_some_and(|text| first_end_is_crlf(&text)) {
                     self.with_crlf.insert(path.clone());

@@ -6,12 +6,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    config_vars::{join, release_of},
     context::Context,
     failure::{Failure, Result},
     operation::Operation,
 };
 use crate::{
-    deploy::ConfigChange,
     lifecycle::BINDING_ROOT,
     model::{
         AppName, Binding, BindingKey, BindingName, BindingProvider, BindingType, BindingValue, Bindings, ReleaseNumber,
@@ -301,26 +301,12 @@ async fn change(
     let (by, progress, cancel) = (context.caller.name(), context.progress, context.hangup);
     let is_added = !added.is_empty();
     let changed = context.deployer.change_bindings(app, added, removed, restart, by, progress, cancel).await?;
-    let release = match changed {
-        ConfigChange::Nothing => {
-            progress.detail(unchanged).await;
-            return Ok(None);
-        }
-        ConfigChange::Stored => {
-            progress.detail("no release was made: the change takes effect with the next one").await;
-            None
-        }
-        ConfigChange::Released(release) => Some(release),
-    };
+    let release = release_of(changed, unchanged, progress).await;
     if is_added && release.is_some() {
         let text = format!("buildpacks see it from the next build on; ps:rebuild {} builds now", app.name);
         progress.detail(text).await;
     }
     Ok(release)
-}
-
-fn join<'a>(names: impl IntoIterator<Item = &'a BindingName>, separator: &str) -> String {
-    names.into_iter().map(BindingName::as_str).collect::<Vec<_>>().join(separator)
 }
 
 #[cfg(test)]

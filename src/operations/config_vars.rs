@@ -13,6 +13,7 @@ use super::{
 use crate::{
     deploy::ConfigChange,
     model::{AppName, ConfigKey, ReleaseNumber, Right, Secret},
+    progress::Progress,
     store::{App, ConfigVars, Effect},
 };
 
@@ -263,17 +264,24 @@ async fn change(
     unchanged: &str,
 ) -> Result<Option<ReleaseNumber>> {
     let (by, progress, cancel) = (context.caller.name(), context.progress, context.hangup);
-    let detail = match context.deployer.change_config(app, set, unset, restart, by, progress, cancel).await? {
-        ConfigChange::Nothing => unchanged,
-        ConfigChange::Stored => "no release was made: the change takes effect with the next one",
-        ConfigChange::Released(release) => return Ok(Some(release)),
-    };
-    progress.detail(detail).await;
-    Ok(None)
+    let changed = context.deployer.change_config(app, set, unset, restart, by, progress, cancel).await?;
+    Ok(release_of(changed, unchanged, progress).await)
 }
 
-fn join<'a>(names: impl IntoIterator<Item = &'a ConfigKey>, separator: &str) -> String {
-    names.into_iter().map(ConfigKey::as_str).collect::<Vec<_>>().join(separator)
+/// The release that a change of config vars or bindings has made; tells why if it made none.
+pub(super) async fn release_of(changed: ConfigChange, unchanged: &str, progress: &Progress) -> Option<ReleaseNumber> {
+    let detail = match changed {
+        ConfigChange::Nothing => unchanged,
+        ConfigChange::Stored => "no release was made: the change takes effect with the next one",
+        ConfigChange::Released(release) => return Some(release),
+    };
+    progress.detail(detail).await;
+    None
+}
+
+/// Names with a separator between them.
+pub(super) fn join(names: impl IntoIterator<Item: ToString>, separator: &str) -> String {
+    names.into_iter().map(|name| name.to_string()).collect::<Vec<_>>().join(separator)
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use serde_json::Value;
+
 use super::{
     answer::{Answer, Refusal, no, wrong},
     documents::{Syntax, document},
@@ -31,15 +33,18 @@ pub(super) fn named_version(folder: &Path, words: &[&str]) -> Answer {
     for file in MISE_FILES {
         let Some(text) = read(folder, file)? else { continue };
         let settings = document(Syntax::Toml, file, &text)?;
-        let named = tools.iter().find_map(|tool| settings.get("tools")?.get(tool));
-        if named.is_some_and(is_fraction) {
-            return Err(wrong(format!(
-                "{file}: a version is a number there, of which 1.20 and 1.2 are the same: put it in quotation marks"
-            )));
-        }
-        if let Some(version) = named.and_then(of_mise) {
-            return Ok(format!("{}\t{file}", plain(&version, tools)));
-        }
+        let named = tools.iter().find_map(|tool| settings.get("tools")?.get(tool)).and_then(of_mise);
+        let version = match named {
+            Some(Value::String(version)) => version.clone(),
+            Some(Value::Number(version)) if version.is_f64() => {
+                return Err(wrong(format!(
+                    "{file}: a version is a number there, of which 1.20 and 1.2 are the same: put it in quotation marks"
+                )));
+            }
+            Some(Value::Number(version)) => version.to_string(),
+            Some(Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) | None => continue,
+        };
+        return Ok(format!("{}\t{file}", plain(&version, tools)));
     }
     Err(no())
 }
@@ -66,24 +71,12 @@ fn of_tool<'a>(text: &'a str, tools: &[&str]) -> Option<&'a str> {
     })
 }
 
-/// Whether [`of_mise`] would be a number that has lost its zeros.
-fn is_fraction(value: &serde_json::Value) -> bool {
+/// The version in what mise has for a tool: itself, the first of a list, or the key `version` of a table.
+fn of_mise(value: &Value) -> Option<&Value> {
     match value {
-        serde_json::Value::Number(version) => version.is_f64(),
-        serde_json::Value::Array(list) => list.first().is_some_and(is_fraction),
-        serde_json::Value::Object(table) => table.get("version").is_some_and(is_fraction),
-        serde_json::Value::String(_) | serde_json::Value::Null | serde_json::Value::Bool(_) => false,
-    }
-}
-
-/// A string, the first of a list, or the key `version` of a table. A number is what somebody wrote without quotation marks.
-fn of_mise(value: &serde_json::Value) -> Option<String> {
-    match value {
-        serde_json::Value::String(version) => Some(version.clone()),
-        serde_json::Value::Number(version) => Some(version.to_string()),
-        serde_json::Value::Array(list) => of_mise(list.first()?),
-        serde_json::Value::Object(table) => of_mise(table.get("version")?),
-        serde_json::Value::Null | serde_json::Value::Bool(_) => None,
+        Value::Array(list) => of_mise(list.first()?),
+        Value::Object(table) => of_mise(table.get("version")?),
+        Value::String(_) | Value::Number(_) | Value::Null | Value::Bool(_) => Some(value),
     }
 }
 
