@@ -13,6 +13,7 @@ mod error;
 mod fetch;
 mod frames;
 mod image_container;
+mod notices;
 mod offered_store;
 mod offers;
 mod outbound;

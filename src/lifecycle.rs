@@ -49,7 +49,7 @@ pub use helper::FailureRules;
 pub use launcher::{CLOSED_ADDRESS, INIT_LABEL, LAUNCHER, STOP_SECONDS, STOP_SIGNAL, WAIT_LABEL};
 pub use launcher_layers::launcher_layer;
 pub use line_ends::convert_scripts_of_buildpack;
-pub use source::{unpack, unpack_layer};
+pub use source::{MAX_DEPTH, unpack, unpack_layer};
 
 /// Runs what the program's name or its first argument asks for: the build, the helper or the launcher.
 pub fn main(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {

@@ -35,6 +35,13 @@ impl Buildpack {
         if about.order.is_empty() {
             for program in ["bin/detect", "bin/build"] {
                 let path = folder.join(program);
+                let is_link = fs::symlink_metadata(&path).is_ok_and(|found| found.is_symlink());
+                let is_inside = || Ok::<_, io::Error>(fs::canonicalize(&path)?.starts_with(fs::canonicalize(folder)?));
+                // The same whether there is a file elsewhere on this machine or not.
+                if is_link && !is_inside().unwrap_or(false) {
+                    let text = format!("{} is a link that leads out of the buildpack, or nowhere", path.display());
+                    return Err(BuildpacksError::Unusable(text));
+                }
                 let metadata = fs::metadata(&path).map_err(BuildpacksError::file("find", &path))?;
                 if metadata.permissions().mode() & 0o111 == 0 {
                     return Err(BuildpacksError::Unusable(format!(
@@ -165,6 +172,28 @@ mod tests {
         };
         assert_ne!(read("one", "y").digest, read("two", "dir/y").digest);
         assert_eq!(read("three", "y").digest, read("four", "y").digest);
+    }
+
+    #[test]
+    fn links_tell_nothing_about_this_machine() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("bp");
+        write_example(&folder, "a/z", "");
+        let program = folder.join("bin/detect");
+        let linked_to = |target: &str| {
+            fs::remove_file(&program).unwrap();
+            std::os::unix::fs::symlink(target, &program).unwrap();
+            Buildpack::read(&folder).map(drop).map_err(|e| e.to_string())
+        };
+        assert_eq!(linked_to("build"), Ok(()));
+        let errors =
+            ["/etc/shadow", "/usr/bin/env", "/root/none", "../../none"].map(|target| linked_to(target).unwrap_err());
+        assert!(
+            errors[0].ends_with("bin/detect is a link that leads out of the buildpack, or nowhere"),
+            "{}",
+            errors[0]
+        );
+        assert!(errors.iter().all(|error| *error == errors[0]), "{errors:?}");
     }
 
     #[test]

@@ -16,8 +16,8 @@ use super::{
     budget::BuildBudget,
     builder::Builder,
     error::{BuildError, BuildpacksError},
-    packages::Package,
-    parts,
+    packages::{Package, Packages},
+    parts::{self, MAX_OF_PARTS},
     unpacked::{MAX_PACKAGE_BYTES, adopt, from_image, from_path},
 };
 use crate::{
@@ -41,6 +41,20 @@ const MAX_FETCHED_PARTS: usize = 20;
 /// Maximum size of an image, in bytes.
 pub(super) const MAX_IMAGE_BYTES: u64 = 16 << 30;
 
+/// One fetch, with those of the parts that a composite buildpack names.
+#[derive(Clone, Copy)]
+struct Fetch<'a> {
+    repositories: &'a Repositories,
+    /// Whether files and addresses of this machine may be named.
+    admin: bool,
+    budget: BuildBudget,
+    progress: &'a Progress,
+    /// Number of packages that parts had to be fetched as.
+    fetched: &'a AtomicUsize,
+    /// Where the package is stored.
+    packages: &'a Packages,
+}
+
 impl Builder {
     /// Fetches the package that a source names, and stores it. Only an `admin` may name files and addresses of this
     /// machine. An image is fetched in a container, which takes a turn of the budget's builds.
@@ -52,8 +66,9 @@ impl Builder {
         budget: BuildBudget,
         progress: &Progress,
     ) -> Result<Package, BuildError> {
-        let fetched = AtomicUsize::new(0);
-        let fetch = Box::pin(self.fetch_now(source, repositories, admin, &fetched, budget, progress));
+        let (packages, fetched) = (self.packages(), &AtomicUsize::new(0));
+        let fetch =
+            Box::pin(self.fetch_now(source, Fetch { repositories, admin, budget, progress, fetched, packages }));
         if !admin && matches!(source, BuildpackSource::Image(_)) {
             return fetch.await;
         }
@@ -63,31 +78,25 @@ impl Builder {
         })
     }
 
-    async fn fetch_now(
-        &self,
-        source: &BuildpackSource,
-        repositories: &Repositories,
-        admin: bool,
-        fetched: &AtomicUsize,
-        budget: BuildBudget,
-        progress: &Progress,
-    ) -> Result<Package, BuildError> {
+    async fn fetch_now(&self, source: &BuildpackSource, fetch: Fetch<'_>) -> Result<Package, BuildError> {
         let failed = |reason: String| BuildError::CannotFetch { from: source.to_string(), reason };
         let only_admins = |what| BuildError::OnlyAdmins { from: source.to_string(), what };
-        let packages = self.packages().clone();
+        let Fetch { repositories, admin, budget, progress, .. } = fetch;
+        let packages = fetch.packages.clone();
         match source {
             BuildpackSource::Name { .. } | BuildpackSource::App(_) => Err(failed(
                 "name it by the absolute path of a folder, .tgz or .cnb file, a git URL, or docker://IMAGE".to_owned(),
             )),
             BuildpackSource::Path(_) if !admin => Err(only_admins("files of the server")),
-            BuildpackSource::Path(path) if parts::is_composite(path) => self
-                .composite(path, None, repositories, admin, fetched, budget, progress)
-                .await
-                .map_err(|e| failed(e.to_string())),
             BuildpackSource::Path(path) => {
-                let path = path.clone();
-                let taken = tokio::task::spawn_blocking(move || from_path(&packages, &path)).await;
-                taken.map_err(|_| BuildError::ShuttingDown)?.map_err(failed)
+                let folder = path.clone();
+                let taken = tokio::task::spawn_blocking(move || {
+                    if parts::is_composite(&folder) { Ok(None) } else { from_path(&packages, &folder).map(Some) }
+                });
+                match taken.await.map_err(|_| BuildError::ShuttingDown)?.map_err(failed)? {
+                    Some(package) => Ok(package),
+                    None => self.composite(path, None, fetch).await.map_err(|e| failed(e.to_string())),
+                }
             }
             BuildpackSource::Git { url, reference, folder } => {
                 progress.step(format!("Fetching the buildpack {source}")).await;
@@ -99,8 +108,7 @@ impl Builder {
                 let commit = repositories.fetch(url, reference.as_deref(), folder.as_deref(), &from).await;
                 let mut commit = commit.map_err(|e| failed(e.to_string()))?;
                 let reader = std::mem::replace(&mut commit.source.reader, Box::new(tokio::io::empty()));
-                let fetch = self.unpack_source(reader, "", repositories, admin, fetched, budget, progress);
-                fetch.await.map_err(|e| failed(e.to_string()))
+                self.unpack_source(reader, "", fetch).await.map_err(|e| failed(e.to_string()))
             }
             BuildpackSource::Image(image) => {
                 progress.step(format!("Fetching the buildpack {source}")).await;
@@ -136,24 +144,20 @@ impl Builder {
         budget: BuildBudget,
         progress: &Progress,
     ) -> Result<Package, BuildError> {
-        let fetched = AtomicUsize::new(0);
-        let fetch = Box::pin(self.unpack_source(source, folder, repositories, false, &fetched, budget, progress));
+        let (packages, fetched) = (self.packages(), &AtomicUsize::new(0));
+        let fetch = Fetch { repositories, admin: false, budget, progress, fetched, packages };
+        let fetch = Box::pin(self.unpack_source(source, folder, fetch));
         fetch.await.map_err(|e| BuildError::CannotFetch { from: shown.to_owned(), reason: e.to_string() })
     }
 
     /// The package in a folder of a source, which is one tar.
-    #[expect(clippy::too_many_arguments, reason = "those of a fetch, and where the package is")]
     async fn unpack_source(
         &self,
         source: Box<dyn AsyncRead + Send + Unpin>,
         folder: &str,
-        repositories: &Repositories,
-        admin: bool,
-        fetched: &AtomicUsize,
-        budget: BuildBudget,
-        progress: &Progress,
+        fetch: Fetch<'_>,
     ) -> Result<Package, BuildError> {
-        let (packages, reader) = (self.packages().clone(), SyncIoBridge::new(source));
+        let (packages, reader) = (fetch.packages.clone(), SyncIoBridge::new(source));
         let folder = folder.to_owned();
         let unpacked = tokio::task::spawn_blocking(move || {
             let staged = packages.staging().map_err(|e| e.to_string())?;
@@ -168,47 +172,50 @@ impl Builder {
         match unpacked.await.map_err(|_| BuildError::ShuttingDown)?.map_err(BuildpacksError::Unusable)? {
             Unpacked::Stored { package, converted } => {
                 for line in converted {
-                    progress.trouble(line).await;
+                    fetch.progress.trouble(line).await;
                 }
                 Ok(package)
             }
-            Unpacked::Composite { staged, folder } => {
-                self.composite(&folder, Some(staged.path()), repositories, admin, fetched, budget, progress).await
-            }
+            Unpacked::Composite { staged, folder } => self.composite(&folder, Some(staged.path()), fetch).await,
         }
     }
 
     /// Stores a composite buildpack that is a folder, with its parts. They lie `within` a folder that was fetched, if there is one.
-    /// `fetched` counts those that had to be fetched for the buildpack that was requested.
-    #[expect(clippy::too_many_arguments, reason = "those of a fetch, and where the parts are")]
     fn composite<'a>(
         &'a self,
         folder: &Path,
         within: Option<&Path>,
-        repositories: &'a Repositories,
-        admin: bool,
-        fetched: &'a AtomicUsize,
-        budget: BuildBudget,
-        progress: &'a Progress,
+        fetch: Fetch<'a>,
     ) -> BoxFuture<'a, Result<Package, BuildError>> {
         let (folder, within) = (folder.to_owned(), within.map(Path::to_owned));
-        let packages = self.packages().clone();
+        let packages = fetch.packages.clone();
         Box::pin(async move {
             let found = tokio::task::spawn_blocking(move || parts::find(&folder, within.as_deref())).await;
             let parts = found.map_err(|_| BuildError::ShuttingDown)?.map_err(BuildpacksError::Unusable)?;
-            let mut others = Vec::new();
+            // The package has copies of what it needs of its parts.
+            let spool = packages.staging()?;
+            let of_parts = Packages::open(spool.path().to_owned())?;
+            let (mut others, mut bytes) = (Vec::new(), 0);
             for source in &parts.sources {
-                if fetched.fetch_add(1, Ordering::Relaxed) >= MAX_FETCHED_PARTS {
+                if fetch.fetched.fetch_add(1, Ordering::Relaxed) >= MAX_FETCHED_PARTS {
                     let text = format!(
                         "its parts name more than {MAX_FETCHED_PARTS} others that are to be fetched, or one another: put them into folders \
                          of one repository"
                     );
                     return Err(BuildpacksError::Unusable(text).into());
                 }
-                others.push(self.fetch_now(source, repositories, admin, fetched, budget, progress).await?);
+                let part = self.fetch_now(source, Fetch { packages: &of_parts, ..fetch }).await?;
+                bytes += of_parts.size(&part.digest)?;
+                if bytes > MAX_PACKAGE_BYTES {
+                    return Err(BuildpacksError::Unusable(MAX_OF_PARTS.to_owned()).into());
+                }
+                others.push(part);
             }
-            let package = tokio::task::spawn_blocking(move || parts::package(&packages, &parts, &others)).await;
-            Ok(package.map_err(|_| BuildError::ShuttingDown)?.map_err(BuildpacksError::Unusable)?)
+            let package = tokio::task::spawn_blocking(move || {
+                let _removed_at_end = spool;
+                parts::package(&packages, &of_parts, &parts, &others)
+            });
+            Ok(package.await.map_err(|_| BuildError::ShuttingDown)?.map_err(BuildpacksError::Unusable)?)
         })
     }
 

@@ -25,6 +25,9 @@ use crate::{
 /// Maximum number of parts, those of parts included.
 const MAX_PARTS: usize = 200;
 
+/// Why parts that are too large are refused.
+pub(super) const MAX_OF_PARTS: &str = "the parts that package.toml names are larger than 2 GiB in all, unpacked";
+
 /// `package.toml`, as far as it is read.
 #[derive(Deserialize)]
 struct PackageToml {
@@ -45,6 +48,8 @@ pub(super) struct Parts {
     folders: Vec<PathBuf>,
     /// Files, `.cnb` or `.tgz`.
     archives: Vec<PathBuf>,
+    /// Names of buildpacks that are to be installed where the package is used.
+    installed: Vec<BuildpackSource>,
     /// What has to be fetched.
     pub(super) sources: Vec<BuildpackSource>,
 }
@@ -60,12 +65,15 @@ pub(super) fn find(folder: &Path, within: Option<&Path>) -> Result<Parts, String
     let (mut seen, mut next) = (HashSet::new(), vec![folder.to_owned()]);
     while let Some(path) = next.pop() {
         let shown = shown_in(&path, within);
-        let real =
-            fs::canonicalize(&path).map_err(|e| format!("cannot find {shown}, which package.toml names: {e}"))?;
-        let limit = within.map(fs::canonicalize).transpose().map_err(|e| e.to_string())?;
-        if limit.is_some_and(|limit| !real.starts_with(limit)) {
-            return Err(format!("{shown}, which package.toml names, is not a folder of the same source"));
-        }
+        let found = fs::canonicalize(&path);
+        let real = if let Some(within) = within {
+            // The same whether there is a file elsewhere on this machine or not.
+            let limit = fs::canonicalize(within).map_err(|e| e.to_string())?;
+            let inside = found.ok().filter(|real| real.starts_with(limit));
+            inside.ok_or_else(|| format!("{shown}, which package.toml names, is not in the same source"))?
+        } else {
+            found.map_err(|e| format!("cannot find {shown}, which package.toml names: {e}"))?
+        };
         if !seen.insert(real.clone()) {
             continue;
         }
@@ -76,13 +84,15 @@ pub(super) fn find(folder: &Path, within: Option<&Path>) -> Result<Parts, String
             parts.archives.push(real);
             continue;
         }
-        let about =
-            Descriptor::read(&real.join("buildpack.toml")).map_err(|e| format!("{shown}/buildpack.toml, {e}"))?;
+        let hidden = |e: String| within.map_or(e.clone(), |within| e.replace(&format!("{}/", within.display()), ""));
+        let about = Descriptor::read(&real.join("buildpack.toml"));
+        let about = about.map_err(|e| format!("{shown}/buildpack.toml, {}", hidden(e)))?;
         if !about.order.is_empty() {
-            let named = dependencies(&real).map_err(|e| format!("{shown}/package.toml, {e}"))?;
+            let named = dependencies(&real).map_err(|e| format!("{shown}/package.toml, {}", hidden(e)))?;
             for part in named {
                 match part {
                     Part::Path(path) => next.push(real.join(path)),
+                    Part::Installed(name) => parts.installed.push(name),
                     Part::Source(source) => parts.sources.push(source),
                 }
             }
@@ -92,19 +102,20 @@ pub(super) fn find(folder: &Path, within: Option<&Path>) -> Result<Parts, String
     Ok(parts)
 }
 
-/// The folders of the parts that a composite buildpack's `package.toml` names, to be packaged with it. Blocks.
-pub fn folders_of_parts(folder: &Path) -> Result<Vec<PathBuf>, BuildpacksError> {
+/// The folders of the parts that a composite buildpack's `package.toml` names, to be packaged with it, and the names of those that are
+/// to be installed where it is used. Blocks.
+pub fn folders_of_parts(folder: &Path) -> Result<(Vec<PathBuf>, Vec<BuildpackSource>), BuildpacksError> {
     if !is_composite(folder) {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), Vec::new()));
     }
-    let Parts { folders, archives, sources } = find(folder, None).map_err(BuildpacksError::Unusable)?;
+    let Parts { folders, archives, installed, sources } = find(folder, None).map_err(BuildpacksError::Unusable)?;
     let others = archives.iter().map(|path| path.display().to_string()).chain(sources.iter().map(ToString::to_string));
     if let Some(other) = others.into_iter().next() {
         let text =
             format!("package.toml names {other}, which is no folder: give the folder of that buildpack with --with");
         return Err(BuildpacksError::Unusable(text));
     }
-    Ok(folders.into_iter().skip(1).collect())
+    Ok((folders.into_iter().skip(1).collect(), installed))
 }
 
 /// A path, in messages without the folder in which a source was unpacked.
@@ -118,10 +129,12 @@ fn shown_in(path: &Path, within: Option<&Path>) -> String {
 enum Part {
     /// A folder or file, relative to the composite buildpack's folder.
     Path(PathBuf),
+    /// Among the buildpacks of the server, by its name.
+    Installed(BuildpackSource),
     Source(BuildpackSource),
 }
 
-/// What the `package.toml` in a folder names, without what is to be installed.
+/// What the `package.toml` in a folder names.
 fn dependencies(folder: &Path) -> Result<Vec<Part>, String> {
     let Some(text) = read_file(&folder.join("package.toml"))? else { return Ok(Vec::new()) };
     let PackageToml { dependencies } = toml::from_str(&text).map_err(|e| toml_message(&e))?;
@@ -131,6 +144,7 @@ fn dependencies(folder: &Path) -> Result<Vec<Part>, String> {
         match dependency {
             Dependency { uri: Some(uri), .. } => {
                 if uri.starts_with("urn:cnb:") {
+                    parts.push(Part::Installed(uri.parse().map_err(|_| wrong(&uri, "is not a buildpack's name"))?));
                     continue;
                 }
                 let path = uri.strip_prefix("file://").unwrap_or(&uri);
@@ -154,18 +168,24 @@ fn dependencies(folder: &Path) -> Result<Vec<Part>, String> {
     Ok(parts)
 }
 
-/// Makes a package of a buildpack and its parts, and of the buildpacks in other packages. What no order names is left out. Blocks.
-pub(super) fn package(packages: &Packages, parts: &Parts, fetched: &[Package]) -> Result<Package, String> {
+/// Makes a package of a buildpack and its parts, and of the buildpacks in other packages. What no order names is left out. Archives are
+/// unpacked into `spool`. Blocks.
+pub(super) fn package(
+    packages: &Packages,
+    spool: &Packages,
+    parts: &Parts,
+    fetched: &[Package],
+) -> Result<Package, String> {
     let failed = |e: &dyn std::fmt::Display| e.to_string();
     let mut fetched = fetched.to_vec();
     let mut of_archives = 0;
     for archive in &parts.archives {
         let is_image = archive.extension().is_some_and(|extension| extension == "cnb");
         let file = fs::File::open(archive).map_err(|e| format!("{}: {e}", archive.display()))?;
-        let package = from_archive(packages, file, is_image)?;
-        of_archives += packages.size(&package.digest).map_err(|e| failed(&e))?;
+        let package = from_archive(spool, file, is_image)?;
+        of_archives += spool.size(&package.digest).map_err(|e| failed(&e))?;
         if of_archives > MAX_PACKAGE_BYTES {
-            return Err("the archives that package.toml names are larger than 2 GiB in all, unpacked".to_owned());
+            return Err(MAX_OF_PARTS.to_owned());
         }
         fetched.push(package);
     }
@@ -237,15 +257,47 @@ mod tests {
         composite(&at("src/all"), "x/all", &["x/a", "x/all-inside", "x/more"], &own);
         composite(&at("src/more"), "x/more", &["x/a"], &uris(&["../a"]));
         let parts = find(&at("src/all"), None).unwrap();
-        let package = package(&packages, &parts, &[]).unwrap();
+        let spool = Packages::open(at("spool")).unwrap();
+        let package = package(&packages, &spool, &parts, &[]).unwrap();
         assert_eq!(names(&package), "x/a x/all-inside x/all x/more");
         assert_eq!(package.root().unwrap().about.id, "x/all");
         assert!(at("src/a/bin/build").exists(), "the folders stay");
 
         assert_eq!(find(&at("src/all"), Some(&at("src"))).unwrap(), parts);
         let error = find(&at("src/all"), Some(&at("src/all"))).unwrap_err();
-        assert!(error.contains("is not a folder of the same source"), "{error}");
+        assert!(error.contains("is not in the same source"), "{error}");
         assert!(!error.contains(&dir.path().display().to_string()) || error.contains("../"), "{error}");
+    }
+
+    #[test]
+    fn what_is_refused_leaves_nothing_and_tells_nothing_about_this_machine() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        write_example(&at("a"), "x/a", "");
+        fs::create_dir(at("src")).unwrap();
+        let mut tar = tar::Builder::new(fs::File::create(at("src/a.tgz")).unwrap());
+        tar.append_dir_all(".", at("a")).unwrap();
+        tar.finish().unwrap();
+        fs::write(at("src/broken.tgz"), [0x1f, 0x8b, 0x78]).unwrap();
+        composite(&at("src/all"), "x/all", &["x/a"], &uris(&["../broken.tgz", "../a.tgz"]));
+        let parts = find(&at("src/all"), Some(&at("src"))).unwrap();
+        let (packages, spool) = (Packages::open(at("kept")).unwrap(), Packages::open(at("spool")).unwrap());
+        package(&packages, &spool, &parts, &[]).unwrap_err();
+        assert_eq!(fs::read_dir(at("kept")).unwrap().count(), 0);
+
+        std::os::unix::fs::symlink("/", at("src/link")).unwrap();
+        let refused = |uri: &str| {
+            composite(&at("src/all"), "x/all", &["x/a"], &uris(&[uri]));
+            find(&at("src/all"), Some(&at("src"))).unwrap_err().replace(uri, "URI").replace("all/URI", "URI")
+        };
+        for (there, missing) in [("/etc/passwd", "/etc/none"), ("../link/etc/passwd", "../link/etc/none")] {
+            assert_eq!(refused(there), refused(missing));
+            assert!(
+                refused(there).ends_with("URI, which package.toml names, is not in the same source"),
+                "{}",
+                refused(there)
+            );
+        }
     }
 
     #[test]

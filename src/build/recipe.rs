@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The buildpack that reads the `Procfile`: it comes last in every group, so that the `Procfile` wins.
-const PROCFILE: &str = "paas/procfile";
+pub(super) const PROCFILE: &str = "paas/procfile";
 
 /// Deepest nesting of composite buildpacks in which one that reads the `Procfile` is looked for.
 const MAX_DEPTH: usize = 16;
@@ -83,7 +83,9 @@ pub struct Recipe {
     /// Digest of all that, and of the lifecycle.
     digest: Digest,
     /// Whether the buildpack that reads the `Procfile` joins a group that was requested.
-    adds_procfile: bool,
+    pub(super) adds_procfile: bool,
+    /// Whether no buildpack was requested: the built-in ones detect.
+    pub(super) is_default: bool,
 }
 
 impl Recipe {
@@ -93,6 +95,7 @@ impl Recipe {
         stack: Stack,
         lifecycle: &Digest,
     ) -> Result<Self, BuildError> {
+        let is_default = settings.names_no_buildpack();
         let BuildSettings { group, pre, post, installed, env, bindings } = settings;
         let mut resolver = BuildpackResolver { builtin, installed, resolved: Vec::new() };
         let pre = resolver.entries(&pre)?;
@@ -124,17 +127,7 @@ impl Recipe {
             [&stack.run.manifest, &stack.build.manifest, lifecycle],
         );
         let text = serde_json::to_vec(&parts).map_err(|e| BuildError::Protocol(e.to_string()))?;
-        Ok(Self { digest: Digest::of(&text), order, buildpacks, env, bindings, stack, adds_procfile })
-    }
-
-    /// The line for a developer whose app has a `Procfile`, if its buildpacks do not read it: another one does.
-    pub fn notice_of_procfile(&self) -> Option<String> {
-        self.adds_procfile.then(|| {
-            format!(
-                "none of the buildpacks reads the Procfile: {PROCFILE} comes after them, and its processes replace theirs of the \
-                 same types"
-            )
-        })
+        Ok(Self { digest: Digest::of(&text), order, buildpacks, env, bindings, stack, adds_procfile, is_default })
     }
 
     /// Digest of the recipe and a source tree (git's id of it): a build with a key that was built before would give the
@@ -218,8 +211,8 @@ impl BuildpackResolver<'_> {
         })
     }
 
-    /// Finds a buildpack: in the same package, else among the installed ones, else among the built-in ones; the newest
-    /// version.
+    /// Finds a buildpack: in the same package, else the newest version among the built-in and the installed ones. What is installed does
+    /// not replace a built-in one of the same version.
     fn find(&self, id: &str, version: Option<&str>, package: Option<&Package>) -> Result<Buildpack, BuildError> {
         let fits = |b: &&Buildpack| b.about.id == id && version.is_none_or(|version| b.about.version == version);
         let newest = |all: &[Buildpack]| all.iter().filter(fits).max_by_key(|b| version_key(&b.about.version)).cloned();
@@ -227,7 +220,11 @@ impl BuildpackResolver<'_> {
         // Of several packages with the same version, the one that was installed last.
         let installed =
             || self.installed.iter().rev().filter_map(|p| newest(&p.all)).max_by_key(|b| version_key(&b.about.version));
-        let found = own.or_else(installed).or_else(|| newest(&self.builtin.all));
+        let elsewhere = || {
+            let others = [installed(), newest(&self.builtin.all)];
+            others.into_iter().flatten().max_by_key(|b| version_key(&b.about.version))
+        };
+        let found = own.or_else(elsewhere);
         found.ok_or_else(|| {
             let name = version.map_or_else(|| id.to_owned(), |version| format!("{id}@{version}"));
             BuildError::NoBuildpack(name)
@@ -336,9 +333,22 @@ mod tests {
             });
             let made = made.unwrap();
             assert_eq!(names(&made)[0].contains(PROCFILE), added, "{id}");
-            assert_eq!(made.notice_of_procfile().is_some(), added, "{id}");
+            assert_eq!(made.notices(true).len(), usize::from(added), "{id}");
         }
-        assert_eq!(recipe(BuildSettings::default()).unwrap().notice_of_procfile(), None);
+        let none: Vec<String> = Vec::new();
+        assert_eq!(recipe(BuildSettings::default()).unwrap().notices(true), none);
+    }
+
+    #[test]
+    fn variables_of_other_buildpacks_are_told() {
+        let env = ["BP_JVM_VERSION", "BP_NODE_PROJECT_PATH", "BPE_A", "BPA"];
+        let env = env.map(|name| (name.to_owned(), Secret::new("1"))).into();
+        let settings = BuildSettings { env, ..BuildSettings::default() };
+        let [notice] = recipe(settings.clone()).unwrap().notices(false).try_into().unwrap();
+        assert!(notice.starts_with("BPE_A, BP_JVM_VERSION have no effect: "), "{notice}");
+        let installed = vec![package(&[buildpack("a/x", "1.0.0", "")])];
+        let of_others = BuildSettings { group: vec![named("a/x", None)], installed, ..settings };
+        assert!(recipe(of_others).unwrap().notices(false).is_empty(), "its buildpack may read them");
     }
 
     #[test]
@@ -352,6 +362,9 @@ mod tests {
         };
         assert_eq!(names(&recipe(request(named("a/x", None))).unwrap()), ["a/x@1.10.0 paas/procfile@0.1.0?"]);
         assert_eq!(names(&recipe(request(named("a/x", Some("1.9.0")))).unwrap()), ["a/x@1.9.0 paas/procfile@0.1.0?"]);
+        let own = [package(&[buildpack("paas/node", "0.1.0", "[metadata]\nother = 1\n")])];
+        let made = recipe(BuildSettings { installed: own.to_vec(), ..BuildSettings::default() }).unwrap();
+        assert!(made.buildpacks.iter().all(|b| b.digest != own[0].all[0].digest), "the built-in one stays");
         let error = recipe(request(named("a/y", Some("2")))).unwrap_err();
         assert!(error.starts_with("the buildpack a/y@2 is not installed"), "{error}");
     }

@@ -70,6 +70,13 @@ fn from_tar(packages: &Packages, tar: impl Read) -> Result<Package, String> {
 
 /// Copies files, folders and links as they are, except `.git` folders.
 pub(super) fn copy(from: &Path, to: &Path, left: &mut u64) -> io::Result<()> {
+    copy_at(0, from, to, left)
+}
+
+fn copy_at(depth: usize, from: &Path, to: &Path, left: &mut u64) -> io::Result<()> {
+    if depth > lifecycle::MAX_DEPTH {
+        return Err(io::Error::other(format!("more than {} folders lie in each other", lifecycle::MAX_DEPTH)));
+    }
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let (source, target) = (entry.path(), to.join(entry.file_name()));
@@ -77,7 +84,7 @@ pub(super) fn copy(from: &Path, to: &Path, left: &mut u64) -> io::Result<()> {
         if kind.is_dir() {
             if entry.file_name() != ".git" {
                 fs::create_dir(&target)?;
-                copy(&source, &target, left)?;
+                copy_at(depth + 1, &source, &target, left)?;
             }
         } else if kind.is_symlink() {
             symlink(fs::read_link(source)?, target)?;

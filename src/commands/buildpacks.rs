@@ -32,10 +32,10 @@ pub(super) enum BuildpacksCommand {
     )]
     Add(AddBuildpack),
     /// Choose one buildpack for an app, or replace one of those chosen.
-    #[command(name = "buildpacks:set", after_help = "Example: buildpacks:set my-app heroku/nodejs --index 2")]
+    #[command(name = "buildpacks:set", after_help = "Example: buildpacks:set my-app acme/wren --index 2")]
     Set(SetBuildpack),
     /// Remove a buildpack from those that an app has chosen.
-    #[command(name = "buildpacks:remove", after_help = "Example: buildpacks:remove my-app heroku/nodejs")]
+    #[command(name = "buildpacks:remove", after_help = "Example: buildpacks:remove my-app acme/wren")]
     Remove(RemoveBuildpack),
     /// Remove all buildpacks that an app has chosen, so that detection chooses again.
     #[command(name = "buildpacks:clear", after_help = "Example: buildpacks:clear my-app")]

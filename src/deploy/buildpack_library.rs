@@ -116,6 +116,14 @@ impl BuildpackLibrary {
                 progress.detail(format!("It replaces {}", names(old).join(", "))).await;
             }
         }
+        // What is installed does not replace a built-in one of the same version.
+        for buildpack in &self.builder.builtin().all {
+            let of_id = new.all.iter().filter(|b| b.about.id == buildpack.about.id && b.digest != buildpack.digest);
+            for other in of_id {
+                let (name, built_in) = (other.about.full_name(), buildpack.about.full_name());
+                progress.trouble(format!("{name}: {built_in} is built in, and is used unless the other is newer; give yours an id of its own")).await;
+            }
+        }
         Ok(())
     }
 

@@ -206,15 +206,24 @@ pub enum DeployError {
 /// Length from which a value is replaced in a message, in bytes: a shorter one tells little, and occurs by chance.
 const MIN_VALUE_LEN: usize = 6;
 
+/// The same for a line of a value: the shorter ones of settings occur by chance.
+const MIN_LINE_LEN: usize = 12;
+
 impl DeployError {
     /// The same with the names of variables in place of their values: the message of a failed build is shown to members who
     /// may not see config vars and bindings, and kept in the audit log.
     pub(super) fn without_values(self, secrets: &BTreeMap<String, Secret>) -> Self {
         let Self::Build(BuildError::Failed { phase, message }) = self else { return self };
-        let mut hidden: Vec<_> = secrets.iter().filter(|(_, value)| value.expose().len() >= MIN_VALUE_LEN).collect();
-        hidden.sort_by_key(|(_, value)| std::cmp::Reverse(value.expose().len()));
-        let replace =
-            |message: String, (name, value): (&String, &Secret)| message.replace(value.expose(), &format!("${name}"));
+        let parts = |(name, value)| {
+            let (name, value): (&String, &Secret) = (name, value);
+            // A tool shows a line of a key or of a settings file at most.
+            let lines = value.expose().lines().map(str::trim).filter(|line| line.len() >= MIN_LINE_LEN);
+            std::iter::once(value.expose()).chain(lines).map(move |text| (name, text))
+        };
+        let mut hidden: Vec<_> =
+            secrets.iter().flat_map(parts).filter(|(_, text)| text.len() >= MIN_VALUE_LEN).collect();
+        hidden.sort_by_key(|(_, text)| std::cmp::Reverse(text.len()));
+        let replace = |message: String, (name, text): (&String, &str)| message.replace(text, &format!("${name}"));
         Self::Build(BuildError::Failed { phase, message: hidden.into_iter().fold(message, replace) })
     }
 
@@ -244,5 +253,11 @@ mod tests {
         let message = "Get https://s3cret@db/x?q=s3cret: level 2".to_owned();
         let error = DeployError::from(BuildError::Failed { phase: Phase::Build, message }).without_values(&env);
         assert_eq!(error.to_string(), "Get $URL/x?q=$TOKEN: level 2");
+
+        let key = Secret::new("-----BEGIN KEY-----\nMIIEvQIBADANBg\n  kqhkiG9w0BAQEF\nAASC\n");
+        let message = "bad line MIIEvQIBADANBg, and kqhkiG9w0BAQEF".to_owned();
+        let error = DeployError::from(BuildError::Failed { phase: Phase::Build, message });
+        let error = error.without_values(&BTreeMap::from([("KEY".to_owned(), key)]));
+        assert_eq!(error.to_string(), "bad line $KEY, and $KEY");
     }
 }

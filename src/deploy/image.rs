@@ -133,9 +133,7 @@ impl Deployer {
             return Ok(Plan { app_json, summary, without_web, method, source, key, secrets });
         }
         let recipe = this.builder.recipe(settings, this.stacks.newest(this.stacks.name_for(app)).await?)?;
-        if procfile.is_some()
-            && let Some(notice) = recipe.notice_of_procfile()
-        {
+        for notice in recipe.notices(procfile.is_some()) {
             progress.detail(notice).await;
         }
         let key = recipe.key(&source.tree);

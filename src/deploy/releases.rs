@@ -133,12 +133,13 @@ impl Deployer {
                 to.map_or_else(|| "no older release".to_owned(), |to| format!("no release v{to} that was live"));
             DeployError::NoRelease(format!("{} has {missing}; releases:list {} lists all", app.name, app.name))
         })?;
-        let not_kept =
-            |number| DeployError::NoRelease(format!("the image of v{number} is no longer kept; push the commit again"));
+        let not_kept = |what, number| {
+            DeployError::NoRelease(format!("the {what} of v{number} are no longer kept; push the commit again"))
+        };
         let chosen = match chosen {
             RollbackTarget::Kept(release) if self.has_image(&release.image).await? => *release,
-            RollbackTarget::Kept(release) => return Err(not_kept(release.number)),
-            RollbackTarget::NotKept(number) => return Err(not_kept(number)),
+            RollbackTarget::Kept(release) => return Err(not_kept("layers of the image", release.number)),
+            RollbackTarget::NotKept(number) => return Err(not_kept("config vars", number)),
         };
         let commit = chosen.commit.as_ref().map(|commit| format!(" ({})", commit.short())).unwrap_or_default();
         progress

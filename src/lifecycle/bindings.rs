@@ -28,7 +28,7 @@ pub(super) fn receive(dirs: &Dirs, files: &[BindingFile], input: &mut impl Read)
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
         }
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o400).open(&path)?;
         let mut left = *size;
         while left > 0 {
             let Some((Kind::Binding, piece)) = read_frame(input)? else {

@@ -180,7 +180,8 @@ fn build(
     rewrite_text_files(dirs, output)?;
     clock.lap(Phase::Prepare);
 
-    output.step(format!("Detecting ({} files)", source.entries));
+    let files = if source.entries == 1 { "file" } else { "files" };
+    output.step(format!("Detecting ({} {files})", source.entries));
     let detected = detector::detect(dirs, request, groups, output)?;
     clock.lap(Phase::Detect);
     let restored = cache::restore(dirs, request, &detected, source.previous_sbom, output)?;

@@ -88,11 +88,15 @@ pub(super) fn detect(
     for reason in detection.reasons {
         output.detail(reason);
     }
-    Err(Failure::new(Phase::Detect, no_group_fits(&dirs.workspace, request)))
+    let did_not_fit =
+        |(name, result): (&String, &DetectResult)| matches!(result, DetectResult::Failed).then(|| name.clone());
+    let mut unfit: Vec<_> = detection.results.iter().filter_map(did_not_fit).collect();
+    unfit.sort();
+    Err(Failure::new(Phase::Detect, no_group_fits(&dirs.workspace, request, &unfit)))
 }
 
-/// What is wrong when no group fits, and what to do.
-fn no_group_fits(workspace: &Path, request: &BuildRequest) -> String {
+/// What is wrong when no group fits, and what to do. `unfit`: the buildpacks whose `bin/detect` said that they do not fit.
+fn no_group_fits(workspace: &Path, request: &BuildRequest, unfit: &[String]) -> String {
     let builtin = |entry: &GroupEntry| entry.id.starts_with("paas/") && entry.place == Place::Installed;
     if request.order.iter().flatten().all(builtin) {
         let folders = folders_of_apps(workspace);
@@ -108,7 +112,8 @@ fn no_group_fits(workspace: &Path, request: &BuildRequest) -> String {
     } else {
         let mut names: Vec<_> = request.order.iter().flatten().filter(|e| !e.optional).map(|e| e.id.as_str()).collect();
         names.dedup();
-        format!("no group of buildpacks fits this app; their output is above. Tried: {}", names.join(", "))
+        let unfit = if unfit.is_empty() { "none".to_owned() } else { unfit.join(", ") };
+        format!("no group of buildpacks fits this app. Tried: {}; these do not fit: {unfit}", names.join(", "))
     }
 }
 

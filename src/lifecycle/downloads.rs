@@ -27,7 +27,8 @@ pub(super) fn fetch(url: &str, checksum: &Checksum, file: &Path, tmp: &Path) -> 
     }
     let mut command = Command::new("curl");
     command.args(["--fail", "--location", "--silent", "--show-error", "--retry", "2", "--output"]).arg(file);
-    let headers = tmp.join("headers");
+    // A buildpack may download several files at once.
+    let headers = tmp.join(format!("headers.{}", std::process::id()));
     command.arg("--dump-header").arg(&headers).args(["--", url]);
     // A query may have a token.
     let name = url.split(['?', '#']).next().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
@@ -35,7 +36,9 @@ pub(super) fn fetch(url: &str, checksum: &Checksum, file: &Path, tmp: &Path) -> 
         let size = fs::metadata(file).map_or(0, |found| found.len());
         format!("Downloading {name}: {}", waiting::size(size, content_length(&headers)))
     };
-    let output = waiting::shown(so_far, || command.output()).map_err(|e| format!("cannot run curl: {e}"))?;
+    let output = waiting::shown(so_far, || command.output()).map_err(|e| format!("cannot run curl: {e}"));
+    let _ = fs::remove_file(&headers);
+    let output = output?;
     if !output.status.success() {
         let _ = fs::remove_file(file);
         let stderr = String::from_utf8_lossy(&output.stderr);

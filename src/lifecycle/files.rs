@@ -106,6 +106,11 @@ pub(super) fn readable<T>(path: &Path, open: impl Fn() -> io::Result<T>) -> io::
 
 /// Removes everything in a folder except for `except`, but not the folder itself.
 pub(super) fn empty(folder: &Path, except: &[&str]) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = fs::metadata(folder)?.permissions().mode();
+    if mode & 0o700 != 0o700 {
+        fs::set_permissions(folder, fs::Permissions::from_mode(mode | 0o700))?;
+    }
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         if except.iter().any(|name| entry.file_name() == **name) {
@@ -117,27 +122,43 @@ pub(super) fn empty(folder: &Path, except: &[&str]) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes a tree, even if the permissions of a folder in it forbid that.
+/// Removes a tree, even if the permissions of a folder in it forbid that, or if it is deeper than paths and open folders reach.
 pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-            make_writable(path)?;
-            fs::remove_dir_all(path)
-        }
-        other => other,
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(e),
+        Err(_) => remove_level_by_level(path),
     }
 }
 
-fn make_writable(folder: &Path) -> io::Result<()> {
+/// Empties a folder, and moves the folders of each of its folders beside these, so that no path gets long; then removes it.
+fn remove_level_by_level(root: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            make_writable(&entry.path())?;
+    let open = |folder: &Path| fs::set_permissions(folder, fs::Permissions::from_mode(0o700));
+    let mut moved =
+        (0_u64..).map(|n| root.join(format!("removed-{n}"))).filter(|path| path.symlink_metadata().is_err());
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        open(&folder)?;
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            let path = entry.path();
+            if !entry.file_type()?.is_dir() {
+                fs::remove_file(&path)?;
+            } else if folder == root {
+                folders.push(path);
+            } else if let Some(beside) = moved.next() {
+                // To be moved, it must be writable itself.
+                open(&path)?;
+                fs::rename(&path, &beside)?;
+                folders.push(beside);
+            }
+        }
+        if folder != root {
+            fs::remove_dir(&folder)?;
         }
     }
-    Ok(())
+    fs::remove_dir(root)
 }
 
 /// Names in a folder, sorted; none if it does not exist.
@@ -155,4 +176,36 @@ pub(super) fn names(folder: &Path) -> io::Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn folders_that_builds_leave_are_emptied() {
+        let dir = tempfile::tempdir().unwrap();
+        let layers = dir.path().join("layers");
+        let kept = layers.join("kept");
+        fs::create_dir_all(layers.join("closed/inner/removed-0")).unwrap();
+        fs::create_dir_all(&kept).unwrap();
+        fs::write(layers.join("closed/inner/file"), "").unwrap();
+        // Deeper than a path may be long: each new folder is the one above the others.
+        let deep = layers.join("deep");
+        fs::create_dir(&deep).unwrap();
+        for _ in 0..3000 {
+            fs::rename(&deep, layers.join("below")).unwrap();
+            fs::create_dir(&deep).unwrap();
+            fs::rename(layers.join("below"), deep.join("removed-0")).unwrap();
+        }
+        for folder in ["closed/inner", "closed", "."] {
+            fs::set_permissions(layers.join(folder), fs::Permissions::from_mode(0o000)).unwrap();
+        }
+        empty(&layers, &["kept"]).unwrap();
+        assert_eq!(names(&layers).unwrap(), ["kept"]);
+        remove_tree(&layers).unwrap();
+        assert!(!layers.exists() && remove_tree(&layers).is_err());
+    }
 }

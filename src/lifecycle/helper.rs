@@ -2,9 +2,11 @@
 
 mod answer;
 mod apt_env;
+mod binding;
 mod debian;
 mod documents;
 mod elf;
+mod env_files;
 mod explain;
 mod files;
 mod languages;
@@ -73,6 +75,11 @@ fn answer(words: &[&str]) -> Answer {
         ["layer", layers, name, options @ ..] => layers::layer(Path::new(layers), name, options),
         ["env", layers, name, options @ ..] => layers::env(Path::new(layers), name, options),
         ["process", layers, process_type, options @ ..] => processes::process(Path::new(layers), process_type, options),
+        ["binding", binding_type] => {
+            let platform = std::env::var_os("CNB_PLATFORM_DIR").map(PathBuf::from);
+            binding::binding(&platform.unwrap_or_else(|| Path::new("/platform").to_owned()), binding_type)
+        }
+        ["env-files", commands] => Ok(env_files::env_files(Path::new("."), commands)),
         ["hash", names @ ..] => files::hash(names),
         ["procfile", file] => files::procfile(file),
         ["other-language", own @ ..] => languages::other_language(Path::new("."), own),

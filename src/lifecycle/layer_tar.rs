@@ -28,6 +28,9 @@ pub(super) const OWNER: u64 = 1000;
 /// Permissions, and the setuid, setgid and sticky bits: no file of a layer belongs to root, so these give nobody more rights.
 const MODE_BITS: u32 = 0o7777;
 
+/// Maximum length of a path, in bytes: an engine unpacks it below a folder of its own, and a path has at most 4,096.
+const MAX_PATH_LEN: usize = 3800;
+
 /// A tar that is being written, in an unnamed file.
 pub(super) struct LayerTar {
     to: BufWriter<Hashing>,
@@ -62,6 +65,13 @@ impl LayerTar {
 
     fn entry(&mut self, place: &Path, kind: Kind, mode: u32, size: u64, target: &Path) -> io::Result<()> {
         let (name, target) = (place.as_os_str().as_bytes(), target.as_os_str().as_bytes());
+        if name.len() > MAX_PATH_LEN {
+            let text = format!(
+                "the path {} has more than {MAX_PATH_LEN} bytes: container engines cannot unpack it",
+                shown(place)
+            );
+            return Err(io::Error::other(text));
+        }
         self.to.write_all(&Entry { name, kind, mode, owner: self.owner, size, target }.header())
     }
 
@@ -132,7 +142,8 @@ impl LayerTar {
 
     /// Adds one entry as it is on disk; leaves out sockets and devices.
     pub(super) fn path(&mut self, path: &Path, place: &Path) -> io::Result<()> {
-        let metadata = fs::symlink_metadata(path)?;
+        let metadata =
+            fs::symlink_metadata(path).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", shown(path))))?;
         let mode = metadata.permissions().mode() & MODE_BITS;
         if metadata.is_dir() {
             self.folder(place, mode)
@@ -157,9 +168,16 @@ impl LayerTar {
     }
 }
 
+/// A path, or its beginning if it is long.
+fn shown(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    if text.chars().count() > 100 { text.chars().take(100).chain("…".chars()).collect() } else { text.into_owned() }
+}
+
 fn list(folder: &Path, paths: &mut Vec<PathBuf>) -> io::Result<()> {
-    for entry in files::readable(folder, || fs::read_dir(folder))? {
-        let entry = entry?;
+    let failed = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", shown(folder)));
+    for entry in files::readable(folder, || fs::read_dir(folder)).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
         if entry.file_type()?.is_dir() {
             list(&entry.path(), paths)?;
         }

@@ -45,12 +45,19 @@ fn is_file(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file())
 }
 
-/// Refuses files that have the name of a bill of materials and an unknown extension.
+/// Refuses what has the name of a bill of materials and is no file, or has an unknown extension.
 pub(super) fn check(layers: &Path) -> Result<(), String> {
     for name in files::names(layers).map_err(|e| format!("cannot read {}: {e}", layers.display()))? {
-        if name.contains(".sbom.") && split_name(&name).is_none() {
+        if !name.contains(".sbom.") {
+            continue;
+        }
+        let path = layers.join(&name);
+        if split_name(&name).is_none() {
             let allowed = EXTENSIONS.join(", ");
-            return Err(format!("{}: a bill of materials ends in one of {allowed}", layers.join(&name).display()));
+            return Err(format!("{}: a bill of materials ends in one of {allowed}", path.display()));
+        }
+        if !is_file(&path) {
+            return Err(format!("{}: a bill of materials is a regular file, and not a link", path.display()));
         }
     }
     Ok(())

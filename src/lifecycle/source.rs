@@ -46,6 +46,9 @@ impl<R: Read> Read for SourceReader<'_, R> {
 /// Number of files and folders that a tar may contain: a small tar can contain more than a file system has room for.
 const MAX_ENTRIES: usize = 1_000_000;
 
+/// Number of folders that may lie in each other: what reads them recursively has a stack of limited size.
+pub const MAX_DEPTH: usize = 100;
+
 /// Unpacks into an empty folder. No entry leaves the folder, and none goes through a link. Returns the number of entries.
 pub fn unpack(tar: impl Read, folder: &Path) -> Result<usize, String> {
     unpack_at_most(MAX_ENTRIES, tar, folder, inside)
@@ -74,6 +77,10 @@ fn unpack_at_most(
         let nothing = kind.is_pax_global_extensions() || name.components().all(is_own);
         if nothing {
             continue;
+        }
+        if name.components().count() > MAX_DEPTH {
+            let name = name.iter().take(3).collect::<PathBuf>();
+            return Err(format!("cannot unpack {}…: more than {MAX_DEPTH} folders lie in each other", name.display()));
         }
         let path = inside(folder, &name).ok_or_else(|| wrong(&"it leads out of the folder"))?;
         if let Some(parent) = path.parent() {
@@ -150,6 +157,20 @@ mod tests {
         let unpacked = |max| unpack_at_most(max, &tar[..], tempfile::tempdir().unwrap().path(), inside);
         assert_eq!(unpacked(4), Ok(2));
         assert!(unpacked(3).unwrap_err().contains("more than 3 files and folders"));
+    }
+
+    #[test]
+    fn folders_that_are_too_deep_are_refused() {
+        let deep = |folders: usize| {
+            let mut tar = tar::Builder::new(Vec::new());
+            let mut header = tar::Header::new_gnu();
+            header.set_size(0);
+            header.set_mode(0o644);
+            tar.append_data(&mut header, format!("{}f", "d/".repeat(folders)), io::empty()).unwrap();
+            unpack(&tar.into_inner().unwrap()[..], tempfile::tempdir().unwrap().path())
+        };
+        assert_eq!(deep(MAX_DEPTH - 1), Ok(1));
+        assert_eq!(deep(2000), Err("cannot unpack d/d/d…: more than 100 folders lie in each other".to_owned()));
     }
 
     #[test]

@@ -67,9 +67,7 @@ impl FolderBuild {
             return Ok(builder.build_dockerfile(input, progress, cancel.clone()).await?.image);
         }
         let recipe = builder.recipe(settings, workspace.stack.clone()).map_err(not_installed)?;
-        if self.read("Procfile")?.is_some()
-            && let Some(notice) = recipe.notice_of_procfile()
-        {
+        for notice in recipe.notices(self.read("Procfile")?.is_some()) {
             progress.detail(notice).await;
         }
         let input = BuildInput {

@@ -2,7 +2,7 @@
 //! (distribution.md, "Buildpackage"; besides the OCI layout it contains the manifest that `docker load` reads).
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{self, Write as _},
     os::unix::fs::PermissionsExt as _,
@@ -15,14 +15,13 @@ use super::error::{LocalError, Result};
 use crate::{
     build::{Buildpack, Package, Packages, folders_of_parts},
     lifecycle::descriptor::{Group, Reference},
-    model::Digest,
+    model::{BuildpackSource, Digest},
 };
 
 /// Modification time of every file.
 const MTIME: u64 = 315_532_801;
 
-/// Packages the buildpack in `folder`, together with those in `others`, which it names; without them, with those of its
-/// `package.toml`. `output` is a `.cnb` file, or
+/// Packages the buildpack in `folder`, together with those that its `package.toml` and `others` name. `output` is a `.cnb` file, or
 /// else a new folder. `helper` is the static binary that scripts call as `bp`.
 pub fn package(folder: &Path, others: &[PathBuf], helper: &Path, output: &Path) -> Result<Package> {
     if output.exists() {
@@ -44,15 +43,18 @@ pub fn package(folder: &Path, others: &[PathBuf], helper: &Path, output: &Path) 
     let excluded = fs::canonicalize(work.path()).map_err(LocalError::file("find", work.path()))?;
     let packages = Packages::open(work.path().join("packages"))?;
     let staged = packages.staging()?;
-    let parts = if others.is_empty() { folders_of_parts(folder)? } else { others.to_vec() };
-    for (index, folder) in std::iter::once(folder).chain(parts.iter().map(PathBuf::as_path)).enumerate() {
+    let (named, installed) = folders_of_parts(folder)?;
+    let mut seen = BTreeSet::new();
+    let is_new = |part: &&PathBuf| fs::canonicalize(part).map_or(true, |path| seen.insert(path));
+    let parts: Vec<_> = named.iter().chain(others).filter(is_new).collect();
+    for (index, folder) in std::iter::once(folder).chain(parts.into_iter().map(PathBuf::as_path)).enumerate() {
         let target = staged.path().join(index.to_string());
         copy(folder, &target, &excluded)?;
         add_helper(&target, helper)?;
     }
     let package = packages.adopt(staged.path())?;
     let root = package.root()?;
-    check_complete(&package)?;
+    check_complete(&package, &installed)?;
     if output.extension().is_some_and(|extension| extension == "cnb") {
         let file = work.path().join("image");
         write_image(&package, root, &file)?;
@@ -66,15 +68,22 @@ pub fn package(folder: &Path, others: &[PathBuf], helper: &Path, output: &Path) 
     Ok(package)
 }
 
-/// Refuses a composite buildpack that names one that is not in the package.
-fn check_complete(package: &Package) -> Result<()> {
-    for reference in package.all.iter().flat_map(|b| &b.about.order).flat_map(|group| &group.group) {
-        let fits = |version: &String| reference.version.as_ref().is_none_or(|wanted| wanted == version);
-        if !package.all.iter().any(|b| b.about.id == reference.id && fits(&b.about.version)) {
+/// Refuses a composite buildpack that names one that is neither in the package nor to be installed where it is used.
+fn check_complete(package: &Package, installed: &[BuildpackSource]) -> Result<()> {
+    let references = |b: &Buildpack| b.about.order.iter().flat_map(|group| group.group.clone()).collect::<Vec<_>>();
+    for (buildpack, reference) in package.all.iter().flat_map(|b| references(b).into_iter().map(move |r| (b, r))) {
+        let fits = |version: &str| reference.version.as_ref().is_none_or(|wanted| wanted == version);
+        let is_packaged = package.all.iter().any(|b| b.about.id == reference.id && fits(&b.about.version));
+        let is_installed = installed.iter().any(|source| {
+            matches!(source, BuildpackSource::Name { id, version } if *id == reference.id && version.as_deref().is_none_or(fits))
+        });
+        if !is_packaged && !is_installed {
             let version = reference.version.as_ref().map_or_else(String::new, |version| format!("@{version}"));
             let text = format!(
-                "it names {}{version}, which is not packaged with it; give its folder with --with",
-                reference.id
+                "{} names {id}{version}, which is not packaged with it: give its folder with --with or in package.toml, or name it there \
+                 as urn:cnb:registry:{id}{version} if it is installed where the package is used",
+                buildpack.about.full_name(),
+                id = reference.id,
             );
             return Err(LocalError::Wrong(text));
         }

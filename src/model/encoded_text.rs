@@ -7,7 +7,7 @@ pub enum Encoding {
     Utf8,
     /// UTF-8 after a byte order mark.
     Utf8WithMark,
-    /// UTF-16 of either byte order, after a byte order mark.
+    /// UTF-16 of either byte order, after a byte order mark or with two ASCII characters at its beginning.
     Utf16,
 }
 
@@ -23,12 +23,15 @@ impl From<NotText> for std::io::Error {
 }
 
 impl Encoding {
-    /// The encoding that the first bytes of a file tell.
+    /// The encoding that the first four bytes of a file tell.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         match bytes {
             [0xef, 0xbb, 0xbf, ..] => Self::Utf8WithMark,
-            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Self::Utf16,
+            // A mark, or two ASCII characters.
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [1..0x80, 0, 1..0x80, 0, ..] | [0, 1..0x80, 0, 1..0x80, ..] => {
+                Self::Utf16
+            }
             _ => Self::Utf8,
         }
     }
@@ -37,11 +40,13 @@ impl Encoding {
 /// The text of a file, without its byte order mark.
 ///
 /// # Errors
-/// The bytes are neither UTF-8 nor UTF-16 after a byte order mark.
+/// The bytes are neither UTF-8 nor UTF-16 that [`Encoding::of`] knows.
 pub fn decode_text(bytes: Vec<u8>) -> Result<String, NotText> {
     match (Encoding::of(&bytes), &bytes[..]) {
         (Encoding::Utf16, [0xff, _, rest @ ..]) => from_utf16(rest, u16::from_le_bytes),
-        (Encoding::Utf16, [_, _, rest @ ..]) => from_utf16(rest, u16::from_be_bytes),
+        (Encoding::Utf16, [0xfe, _, rest @ ..]) => from_utf16(rest, u16::from_be_bytes),
+        (Encoding::Utf16, all @ [0, ..]) => from_utf16(all, u16::from_be_bytes),
+        (Encoding::Utf16, all) => from_utf16(all, u16::from_le_bytes),
         (Encoding::Utf8WithMark, [_, _, _, rest @ ..]) => str::from_utf8(rest).map(str::to_owned).map_err(|_| NotText),
         _ => String::from_utf8(bytes).map_err(|_| NotText),
     }
@@ -75,8 +80,14 @@ mod tests {
             (units(u16::to_be_bytes), Encoding::Utf16),
         ] {
             assert_eq!(Encoding::of(&bytes), encoding);
-            assert_eq!(decode_text(bytes), Ok(text.to_owned()), "{encoding:?}");
+            assert_eq!(decode_text(bytes.clone()), Ok(text.to_owned()), "{encoding:?}");
+            if encoding == Encoding::Utf16 {
+                let without_mark = bytes[2..].to_vec();
+                assert_eq!(Encoding::of(&without_mark[..4]), encoding);
+                assert_eq!(decode_text(without_mark), Ok(text.to_owned()));
+            }
         }
+        assert_eq!(Encoding::of(b"a\0\0b"), Encoding::Utf8);
         assert_eq!(decode_text(Vec::new()), Ok(String::new()));
         for wrong in [&[0xff, 0xfe, 0x61][..], &[0xff, 0xfe, 0x00, 0xd8], &[0xef, 0xbb, 0xbf, 0xff], &[0x80]] {
             assert_eq!(decode_text(wrong.to_vec()), Err(NotText), "{wrong:?}");

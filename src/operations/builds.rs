@@ -312,7 +312,6 @@ mod tests {
             id: crate::store::BuildId(1),
             number: 3,
             commit: "a".repeat(40).parse().unwrap(),
-            key: Digest::of(b"key"),
             pusher: "ann".into(),
             state: BuildState::Running,
             image: None,

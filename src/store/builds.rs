@@ -7,6 +7,7 @@ use super::{
     database::Store,
     error::Result,
     ids::{AppId, BuildId},
+    secrets::Cipher,
     time::{Millis, now},
 };
 use crate::model::{CommitId, Digest};
@@ -65,8 +66,6 @@ pub struct Build {
     pub number: u64,
     /// Commit that was built.
     pub commit: CommitId,
-    /// Hash of source and recipe: builds with the same key produce the same image.
-    pub key: Digest,
     /// Name of the user who pushed.
     pub pusher: String,
     /// State.
@@ -85,7 +84,7 @@ pub struct Build {
     pub ended_at: Option<Millis>,
 }
 
-const COLUMNS: &str = "id, number, commit_id, key, pusher, state, image, message, started_at, ended_at, \
+const COLUMNS: &str = "id, number, commit_id, pusher, state, image, message, started_at, ended_at, \
     buildpacks, stack";
 
 const NO_BUILDPACKS: [UsedBuildpack; 0] = [];
@@ -95,7 +94,6 @@ fn build(row: &Row<'_>) -> Result<Build> {
         id: BuildId(row.get("id")?),
         number: row.get("number")?,
         commit: text(row, "commit_id", "commit")?,
-        key: text(row, "key", "build key")?,
         pusher: row.get("pusher")?,
         state: text(row, "state", "build state")?,
         image: optional_text(row, "image", "image")?,
@@ -105,6 +103,12 @@ fn build(row: &Row<'_>) -> Result<Build> {
         started_at: row.get("started_at")?,
         ended_at: row.get("ended_at")?,
     })
+}
+
+/// What stands for a build's key in the database: the key is a hash of config vars and bindings, too, of which short ones could be
+/// guessed from it.
+fn sealed_key(cipher: &Cipher, app: AppId, key: &Digest) -> String {
+    cipher.keyed_hash(key.as_str(), &format!("builds/{}", app.0))
 }
 
 /// Number of builds of an app that are kept besides those of its releases.
@@ -124,7 +128,8 @@ pub(super) fn prune(t: &Transaction<'_>) -> Result<()> {
 }
 
 impl Store {
-    /// Adds a running build and gives it the app's next number.
+    /// Adds a running build and gives it the app's next number. Builds with the same key, a hash of source and recipe, produce the
+    /// same image.
     pub async fn begin_build(
         &self,
         app: AppId,
@@ -133,7 +138,7 @@ impl Store {
         pusher: String,
         stack: Option<String>,
     ) -> Result<Build> {
-        self.transact(move |t, _| {
+        self.transact(move |t, cipher| {
             t.query_row_and_then(
                 &format!(
                     "INSERT INTO builds (app, number, commit_id, key, pusher, state, started_at, stack, buildpacks)
@@ -141,7 +146,15 @@ impl Store {
                              ?5, ?6, ?7)
                      RETURNING {COLUMNS}"
                 ),
-                (app.0, commit.as_str(), key.as_str(), &pusher, now(), &stack, to_json("buildpacks", &NO_BUILDPACKS)?),
+                (
+                    app.0,
+                    commit.as_str(),
+                    sealed_key(cipher, app, &key),
+                    &pusher,
+                    now(),
+                    &stack,
+                    to_json("buildpacks", &NO_BUILDPACKS)?,
+                ),
                 build,
             )
         })
@@ -177,12 +190,12 @@ impl Store {
 
     /// Image of the app's newest successful build with this key, and the buildpacks that built it.
     pub async fn image_of_key(&self, app: AppId, key: Digest) -> Result<Option<(Digest, Vec<UsedBuildpack>)>> {
-        self.read(move |t, _| {
+        self.read(move |t, cipher| {
             let mut query = t.prepare_cached(
                 "SELECT image, buildpacks FROM builds WHERE app = ?1 AND key = ?2 AND state = 'succeeded'
                  ORDER BY number DESC LIMIT 1",
             )?;
-            let mut found = query.query_and_then((app.0, key.as_str()), |row| {
+            let mut found = query.query_and_then((app.0, sealed_key(cipher, app, &key)), |row| {
                 Ok((text(row, "image", "image")?, json(row, "buildpacks", "buildpacks")?))
             })?;
             found.next().transpose()

@@ -44,13 +44,17 @@ pub(super) fn get<T: DeserializeOwned>(t: &Transaction<'_>, cipher: &Cipher, app
     parse_json("config", &cipher.open_sealed(&sealed, &context(app, content))?)
 }
 
-/// Removes what no release has.
+/// Removes what no release of any app has.
 pub(super) fn remove_unused(t: &Transaction<'_>) -> Result<()> {
-    t.execute(
-        "DELETE FROM release_configs WHERE NOT EXISTS (
-            SELECT 1 FROM releases r WHERE r.app = release_configs.app
-            AND release_configs.content IN (r.config_content, r.bindings_content))",
-        [],
-    )?;
+    let mut query = t.prepare_cached("SELECT DISTINCT app FROM release_configs")?;
+    let apps = query.query_map([], |row| row.get("app").map(AppId))?.collect::<rusqlite::Result<Vec<_>>>()?;
+    apps.into_iter().try_for_each(|app| remove_unused_of(t, app))
+}
+
+/// Removes what no release of the app has.
+pub(super) fn remove_unused_of(t: &Transaction<'_>, app: AppId) -> Result<()> {
+    let sql = "DELETE FROM release_configs WHERE app = ?1 AND content NOT IN (
+        SELECT config_content FROM releases WHERE app = ?1 UNION SELECT bindings_content FROM releases WHERE app = ?1)";
+    t.prepare_cached(sql)?.execute([app.0])?;
     Ok(())
 }

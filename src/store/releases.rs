@@ -285,6 +285,7 @@ fn create(
             bindings,
         ),
     )?;
+    prune::bound_configs(t, app)?;
     let created = find(t, cipher, app, number)?
         .ok_or_else(|| StoreError::Corrupt { what: "release", why: format!("v{number} is missing") })?;
     let tasks = phase.into_iter().map(|task| tasks::add(t, &NewTask { release: number, ..task }, placement));

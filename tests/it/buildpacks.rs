@@ -261,9 +261,9 @@ fn a_folder_of_a_repository_is_built_with_the_build_variables_only() {
     let vars = world.paas(&["config:list", "mono", "--format", "json"]).success().json();
     assert_eq!((&vars[0]["build"], &vars[1]["build"]), (&true.into(), &false.into()));
 
-    world.push(&folder).failure().prints("(services/api): builds:set APP dir services/api");
+    world.push(&folder).failure().prints("(services/api): builds:set mono dir services/api");
     world.commit(&folder, &[("web/index.html", "made"), ("web/package.json", "{}")]);
-    world.push(&folder).failure().prints("(services/api, web): builds:set APP dir services/api");
+    world.push(&folder).failure().prints("(services/api, web): builds:set mono dir services/api");
     world.paas(&["builds:set", "mono", "dir", "../api"]).failure().prints("is not a valid folder of a repository");
     world
         .paas(&["builds:set", "mono", "folder", "x"])
@@ -340,5 +340,37 @@ fn an_interrupted_fetch_leaves_nothing() {
     eventually("the container is removed", || containers().is_empty().then_some(()));
     eventually("the disk is removed", || (fetch_disks() == 0).then_some(()));
     let folder = world.repository("app", &[("Procfile", &version(1))]);
+    world.push(&folder).success();
+}
+
+#[test]
+fn deep_and_closed_folders_harm_nobody() {
+    let world = World::new();
+    let project = "[_]\nschema-version = '0.2'\n[[io.buildpacks.group]]\nuri = 'p'\n";
+    let about = "api = '0.12'\n[buildpack]\nid = 'eve/deep'\nversion = '1'\n";
+    let deep = format!("p/{}f", "d/".repeat(800));
+    let files = [("project.toml", project), ("p/buildpack.toml", about), (&deep, "x")];
+    let folder = world.repository("deep", &files);
+    world.push(&folder).failure().prints("more than 100 folders lie in each other");
+
+    let script = r#"
+python3 -c '
+import os
+os.makedirs("'"$1"'/l"); os.chdir("'"$1"'/l")
+for _ in range(2000): os.mkdir("d"); os.chdir("d")
+'
+printf '[types]\nlaunch = true\n' >"$1/l.toml"
+chmod 0 /workspace
+"#;
+    let project = format!(
+        "[_]\nschema-version = '0.2'\n[[io.buildpacks.group]]\nid = 'eve/leaves'\n\
+         [io.buildpacks.group.script]\napi = '0.10'\ninline = '''{}'''\n",
+        script.replace("'''", "")
+    );
+    run(Command::new("git").current_dir(&folder).args(["rm", "-rq", "p"])).success();
+    let web = version(1);
+    world.commit(&folder, &[("project.toml", &project), ("Procfile", &web)]);
+    world.push(&folder).failure().prints("Permission denied");
+    world.commit(&folder, &[("project.toml", "")]);
     world.push(&folder).success();
 }

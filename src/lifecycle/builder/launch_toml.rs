@@ -89,6 +89,9 @@ fn process(declared: ProcessToml, api: Api) -> Result<Process, String> {
     if command.first().is_none_or(String::is_empty) {
         return Err(format!("key processes.command: the command of {process_type} is empty"));
     }
+    if command.iter().chain(&declared.args).chain(&declared.working_dir).any(|word| word.contains('\0')) {
+        return Err(format!("key processes: command, args or working-dir of {process_type} has a NUL character"));
+    }
     // Before API 0.9 a process runs in a shell unless it says otherwise; from then on it never does.
     let direct = api >= Api(0, 9) || declared.direct.unwrap_or(false);
     Ok(Process {

@@ -118,7 +118,7 @@ pub(super) fn of_pull(reason: &str, access: Access<'_>) -> String {
         } else {
             ""
         };
-        return format!("its registry cannot be reached ({}): push again when it can{offer}", last_part(reason));
+        return format!("its registry cannot be reached ({}): try again when it can{offer}", last_part(reason));
     }
     if has(&MISSING) {
         return "its registry has no such image or tag: correct the name".to_owned();

@@ -151,7 +151,7 @@ fn service_bindings_are_files_that_detection_and_build_read() {
     let reads = r#"
         cd "$SERVICE_BINDING_ROOT"; [ "$PWD" = "$(realpath "$CNB_PLATFORM_DIR")/bindings" ] && [ "$(echo *)" = "ca db" ]
         [ "$(cat db/type)" = postgresql ] && [ "$(od -An -tx1 <db/password)" = ' 61 00 0a' ] && [ -e ca/type ] && [ ! -s ca/type ]
-        [ "$(stat -c %s ca/store)" = 1048583 ] && [ "$(stat -c %a db/password)" = 600 ]"#;
+        [ "$(stat -c %s ca/store)" = 1048583 ] && [ "$(stat -c %a db/password)" = 400 ]"#;
     container.buildpack("reads", reads, reads);
     container.buildpack_of("0.10", "clear", "clear-env = true", reads, reads);
     assert_eq!(container.group(&[&["reads", "clear"]]).unwrap(), "reads clear");
@@ -303,6 +303,16 @@ fn bills_of_materials_become_a_layer_and_are_restored() {
     container.buildpack("one", "true", "echo '{}' > \"$1/dep.sbom.xml\"");
     let error = container.group(&[&["one"]]).unwrap_err();
     assert!(error.contains("dep.sbom.xml: a bill of materials ends in one of"), "{error}");
+    container.buildpack("one", "true", "ln -sf /dev/zero \"$1/dep.sbom.cdx.json\"");
+    let error = container.group(&[&["one"]]).unwrap_err();
+    assert!(error.contains("dep.sbom.cdx.json: a bill of materials is a regular file"), "{error}");
+    container.buildpack(
+        "one",
+        "true",
+        "printf '[[processes]]\\ntype=\"web\"\\ncommand=[\"a\\\\u0000\"]\\n' > \"$1/launch.toml\"",
+    );
+    let error = container.group(&[&["one"]]).unwrap_err();
+    assert!(error.contains("of web has a NUL character"), "{error}");
 }
 
 #[test]

@@ -18,6 +18,9 @@ use crate::{
 const KEPT_FAILED: u32 = 10;
 const KEPT_RELEASED: u32 = 1000;
 
+/// Bytes of the config vars and bindings, encrypted, of an app's releases that are kept besides those that run.
+const KEPT_CONFIG_BYTES: u64 = 16 << 20;
+
 /// In place of the content of config vars and bindings that are no longer kept.
 pub(super) const DROPPED: &str = "";
 
@@ -27,13 +30,39 @@ const IN_USE: &str =
     WHERE r.number IN (a.current_release, a.candidate_release) OR r.state = 'candidate' OR r.number IN (
         SELECT number FROM releases p WHERE p.app = r.app AND p.state = 'released' ORDER BY number DESC LIMIT ?1)";
 
+/// Of a release `r`, that no instance and no task of it is left.
+const IDLE: &str = "NOT EXISTS (SELECT 1 FROM instances i WHERE i.app = r.app AND i.release = r.number)
+    AND NOT EXISTS (SELECT 1 FROM tasks s WHERE s.app = r.app AND s.release = r.number AND s.ended_at IS NULL)";
+
+/// Drops the config vars and bindings of an app's older releases, so that those that are kept fit into [`KEPT_CONFIG_BYTES`]. The
+/// current release and what runs keep theirs.
+pub(super) fn bound_configs(t: &Transaction<'_>, app: AppId) -> Result<()> {
+    let sql = format!(
+        "UPDATE releases AS r SET config_content = '{DROPPED}', bindings_content = '{DROPPED}'
+         WHERE app = ?1 AND state IN ('released', 'failed') AND config_content <> '{DROPPED}' AND {IDLE}
+         AND number IS NOT (SELECT current_release FROM apps WHERE id = ?1)
+         AND number <= (
+            SELECT max(number) FROM (
+                SELECT number, sum(length(config)) OVER (ORDER BY number DESC, content) AS bytes FROM (
+                    SELECT content, max(number) AS number FROM (
+                        SELECT config_content AS content, number FROM releases WHERE app = ?1
+                        UNION ALL SELECT bindings_content, number FROM releases WHERE app = ?1
+                    ) GROUP BY content
+                ) JOIN release_configs USING (content) WHERE app = ?1
+            ) WHERE bytes > ?2
+         )"
+    );
+    if t.prepare_cached(&sql)?.execute((app.0, KEPT_CONFIG_BYTES))? > 0 {
+        release_configs::remove_unused_of(t, app)?;
+    }
+    Ok(())
+}
+
 /// Drops the config vars and bindings of releases to which nobody can roll back, as their images are not kept, and which nothing runs.
 fn drop_configs(t: &Transaction<'_>, keep: u32) -> Result<()> {
     let sql = format!(
         "UPDATE releases AS r SET config_content = '{DROPPED}', bindings_content = '{DROPPED}'
-         WHERE state = 'released' AND config_content <> '{DROPPED}' AND image NOT IN (SELECT image FROM ({IN_USE}))
-         AND NOT EXISTS (SELECT 1 FROM instances i WHERE i.app = r.app AND i.release = r.number)
-         AND NOT EXISTS (SELECT 1 FROM tasks s WHERE s.app = r.app AND s.release = r.number AND s.ended_at IS NULL)"
+         WHERE state = 'released' AND config_content <> '{DROPPED}' AND image NOT IN (SELECT image FROM ({IN_USE})) AND {IDLE}"
     );
     t.prepare_cached(&sql)?.execute([keep])?;
     Ok(())

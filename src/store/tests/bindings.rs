@@ -54,3 +54,30 @@ async fn bindings_are_encrypted_and_those_of_a_release_become_the_apps() {
     f.store.prune_releases(10, false).await.unwrap();
     assert_eq!(f.store.release(app, 1).await.unwrap().unwrap().bindings, bindings("hunter2-plain"), "it is in use");
 }
+
+#[tokio::test]
+async fn old_releases_lose_their_config_when_it_is_too_large() {
+    const LARGE: usize = 200 << 10;
+    let f = fixture();
+    let app = f.app("a").await.id;
+    let vars = |number: u64| super::vars(&format!("{number:04}").repeat(LARGE / 4));
+    for number in 1..=90 {
+        assert_eq!(f.release(app, ReleaseKind::Config, vars(number)).await.number, number);
+        let deployment = f.store.begin_deployment(app, number, None).await.unwrap().unwrap();
+        assert!(f.store.commit_deployment(app, deployment).await.unwrap());
+    }
+    let kept = async |number| {
+        let target = f.store.rollback_target(app, Some(number)).await.unwrap().unwrap();
+        match target {
+            RollbackTarget::Kept(release) => release.config == vars(number),
+            RollbackTarget::NotKept(_) => false,
+        }
+    };
+    for number in 1..=90 {
+        assert_eq!(kept(number).await, number > 90 - 81, "{number}");
+    }
+    let rows = f
+        .store
+        .read(|t, _| Ok(t.query_row("SELECT count(*) AS n FROM release_configs", [], |row| row.get::<_, u64>("n"))?));
+    assert_eq!(rows.await.unwrap(), 81);
+}

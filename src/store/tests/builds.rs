@@ -16,6 +16,10 @@ async fn builds_are_read_back() {
     assert!(read.ended_at.is_some());
     let succeeded = (BuildState::Succeeded, Some(image), used);
     assert_eq!((read.state, read.image.clone(), read.buildpacks.clone()), succeeded);
+    for file in std::fs::read_dir(f.dir.path()).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        assert!(!String::from_utf8_lossy(&bytes).contains(recipe.hex()), "config vars could be guessed from the key");
+    }
     let begun = Build { state: build.state, image: None, buildpacks: vec![], ended_at: None, ..read };
     assert_eq!(begun, build);
 }
