@@ -5,14 +5,15 @@ explain_maven() { explain Maven maven '^\[(ERROR|FATAL)'; }
 explain_gradle() { explain Gradle gradle 'What went wrong'; }
 explain_sbt() { explain sbt sbt '^\[error'; }
 
-# Prints the variables that the build's files read, of Gradle and sbt those that look like access to a repository, and that are not set, with commas between them.
+# Prints the variables that the build's files read and that are not set, if they look like access to a repository, with commas between
+# them: others may have defaults.
 unset_variables() {
   local name names=()
   while read -r name; do
     if [ -z "${!name+set}" ]; then names+=("$name"); fi
   done < <(cat "${build_files[@]}" settings.xml "${MAVEN_SETTINGS_PATH:-settings.xml}" settings.gradle* .mvn/*.xml .sbt/* 2>/dev/null |
     sed -E 's/(env\.[A-Za-z_]|getenv|environmentVariable|sys\.env)/\n\1/g' |
-    sed -nE "s/^env\.([A-Za-z_][A-Za-z0-9_]*)\}.*/\1/p; s/^(getenv|environmentVariable|sys\.env)(\.get|\.getOrElse)?[ ([]*[\"']([A-Za-z0-9_]*(TOKEN|KEY|PASS|USER|SECRET|AUTH|URL|LOGIN|CRED|REPO|ACTOR|MAVEN)[A-Za-z0-9_]*).*/\3/p" | sort -u)
+    sed -E 's/^env\.([A-Za-z0-9_]+)\}/getenv"\1"/' | sed -nE "s/^(getenv|environmentVariable|sys\.env)(\.get|\.getOrElse)?[ ([]*[\"']([A-Za-z0-9_]*(TOKEN|KEY|PASS|USER|SECRET|AUTH|URL|LOGIN|CRED|REPO|ACTOR|MAVEN)[A-Za-z0-9_]*).*/\3/p" | sort -u)
   local IFS=,
   sed 's/,/, /g' <<<"${names[*]}"
 }

@@ -68,13 +68,16 @@ maven() {
 
 # Builds the app. Tests are not run: that is the developer's task.
 maven_build() {
-  local poms checksums goals=(package) tests=-Dmaven.test.skip=true options=()
+  local binding poms checksums goals=(package) tests=-Dmaven.test.skip=true options=()
   settings=()
   if [ -n "${MAVEN_SETTINGS_PATH:-}" ]; then
     settings=(-s "$MAVEN_SETTINGS_PATH")
     [ -f "$MAVEN_SETTINGS_PATH" ] || fail "there is no $MAVEN_SETTINGS_PATH, which MAVEN_SETTINGS_PATH names: commit it"
   elif [ -f settings.xml ]; then
     settings=(-s settings.xml)
+  elif binding=$(bp binding maven) && [ -f "$binding/settings.xml" ]; then
+    settings=(-s "$binding/settings.xml")
+    bp detail "Using the settings of the binding ${binding##*/}"
   fi
   choose_maven
   mapfile -d '' poms < <(find . -name node_modules -prune -o \( -name '*.xml' -path '*/.mvn/*' -o -name pom.xml -o -name settings.xml \) -print0 | sort -z)

@@ -5,7 +5,7 @@
 newest_java=25
 
 # Prints the version that the app asks for, its source, and whether the app has to run on it or only to be compiled for it, as
-# `17<TAB>pom.xml: java.version<TAB>compile`; nothing if it asks for none.
+# `17<TAB>pom.xml: java.version<TAB>compile`; nothing if it asks for none. Fails if a file cannot be read.
 asked_java() {
   local line file files
   if [ -f system.properties ] && line=$(sed -nE 's/^[[:space:]]*java\.runtime\.version[[:space:]]*[=:][[:space:]]*(.*)/\1/p' system.properties | tail -n 1 | tr -d "[:space:]\"'") &&
@@ -15,7 +15,7 @@ asked_java() {
     printf '%s\t.java-version: %s\trun\n' "$line" "$line"
   elif [ -f .sdkmanrc ] && line=$(sed -nE 's/^[[:space:]]*java[[:space:]]*=([^#]*).*/\1/p' .sdkmanrc | tail -n 1 | tr -d "[:space:]\"'") && [ -n "$line" ]; then
     printf '%s\t.sdkmanrc: java=%s\trun\n' "$line" "$line"
-  elif line=$(bp named-version --tool java); then
+  elif { line=$(bp named-version --tool java) || [ $? = 1 ] || return 1; } && [ -n "$line" ]; then
     IFS=$'\t' read -r line file <<<"$line"
     printf '%s\t%s: java %s\trun\n' "$line" "$file" "$line"
   elif [ "$tool" = maven ]; then
@@ -60,8 +60,9 @@ toolchain_by_name() {
 
 # Sets major and why. Ends the build if the version asked for is newer than any available one.
 choose_version() {
-  local asked number purpose
-  IFS=$'\t' read -r asked why purpose < <(asked_java) || true
+  local line asked number purpose
+  line=$(asked_java) || exit 1
+  IFS=$'\t' read -r asked why purpose <<<"$line"
   if [ -z "$asked" ]; then
     number=21 why="the default"
   else

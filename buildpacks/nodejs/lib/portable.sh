@@ -13,24 +13,24 @@ fix_windows_paths() {
   read_package_json
 }
 
-# $1: commands, $2: a file. Whether they make the file, or look whether it is there: `[ -f .env ] || cp .env.example .env`.
-makes_itself() {
-  local name=${2//./\\.}
-  [[ $1 =~ (^|[^[:alnum:]_-])(cp|mv|ln|touch|test|\[)\ [^\;\&\|]*$name([^[:alnum:]._-]|$) || $1 =~ \>\ *$name([^[:alnum:]._-]|$) ]]
+# Takes the shell that runs scripts out of the package manager's configuration if it is not here.
+fix_script_shell() {
+  local file shell
+  for file in .npmrc pnpm-workspace.yaml; do
+    [ -f "$file" ] || continue
+    shell=$(sed -nE "s/^[[:space:]]*(script-shell[[:space:]]*=|scriptShell[[:space:]]*:)[[:space:]]*[\"']?([^\"']*)[\"']?[[:space:]]*$/\2/p" "$file" | tail -n 1)
+    if [ -z "$shell" ] || command -v "$shell" >/dev/null; then continue; fi
+    bp trouble "$file names a shell for scripts that is not here ($shell): sh runs them; remove the line"
+    sed -i -E '/^[[:space:]]*(script-shell[[:space:]]*=|scriptShell[[:space:]]*:)/d' "$file"
+  done
 }
 
-# $1: commands. Makes the files with variables that they name (.env, .env.production) and the repository lacks: most tools refuse to
-# run without them.
+# $1: commands. Makes the files with variables that they read (.env, .env.production) and the repository lacks: most tools refuse to run
+# without them.
 make_env_files() {
-  local word words file
-  read -ra words <<<"${1//[;&|()\"\'$'\n']/ }"
-  # It reads this file if it is told no other.
-  if [[ $1 =~ (^|[^a-z-])env-cmd\  ]] && [[ $1 != *env-cmd\ -f* ]]; then words+=(.env); fi
-  for word in "${words[@]}"; do
-    file=${word#--env-file=} file=${file#--env=}
-    if [[ ! $file =~ ^(\./)?([A-Za-z0-9_-]+/)*\.env(\.[a-z]+)*$ ]] || [ -e "$file" ] || [ ! -d "$(dirname "$file")" ]; then continue; fi
-    if makes_itself "$1" "$file"; then continue; fi
+  local file
+  while IFS= read -r file; do
     : >"$file"
     bp detail "$file, which a command reads, is not in the repository: an empty one is made, since config vars (config:set) have the values"
-  done
+  done < <(bp env-files "$1")
 }

@@ -74,7 +74,7 @@ nothing_to_start() {
   if compgen -G '*.ts' >/dev/null || compgen -G 'src/*.ts' >/dev/null; then
     fail "there is no start command: add a \"build\" script that compiles the TypeScript and a \"start\" script to package.json, or a Procfile with a line web: COMMAND"
   fi
-  fail "there is no start command: add a \"start\" script to package.json, or a Procfile with a line web: COMMAND"
+  fail "there is no start command: add a \"start\" script to package.json or a Procfile with a line web: COMMAND, or, if the build makes a static site in a folder such as dist, a file static.json with { \"root\": \"dist\" }"
 }
 
 # $1: a command. Whether it starts a development server; a command that starts several programs does if one of them does.
@@ -148,19 +148,36 @@ package_with() {
   echo "$2"
 }
 
-# $1: the folder of a package, $2: a command. Prints the first word of the command that is a program of a development package.
+# $1: the folder of a package, $2: the name of a package. Whether only builds have it.
+is_development_package() {
+  [ -n "$(package_in "$1" "devDependencies.$2")" ] && [ -z "$(package_in "$1" "dependencies.$2")" ]
+}
+
+# $1: the folder of a package. Prints the development packages that Next.js's configuration, which `next start` reads, needs.
+packages_of_next_config() {
+  local name
+  {
+    if [ -f "$1/next.config.ts" ]; then echo typescript; fi
+    grep -ohE "(require\(|from|import) *['\"](@[^'\"/]+/)?[^.'\"/]+" "$1"/next.config.* 2>/dev/null | sed -E "s/.*['\"]//"
+  } | while read -r name; do
+    if is_development_package "$1" "$name"; then echo "$name"; fi
+  done
+}
+
+# $1: the folder of a package, $2: a command. Prints the first word of the command that is a program of a development package, or the
+# first development package that the program's configuration needs.
 development_tool() {
-  local word name
+  local word name found=""
   set -f
   for word in ${2//[;&|()=\"\'$'\n']/ }; do
     name=$word
     if [[ $word =~ ^[a-z0-9][a-z0-9._-]*$ ]]; then name=$(package_with "$1" "$word"); fi
     case $name in @*/*/*) name=$(cut -d / -f 1-2 <<<"$name") ;; [!@]*/*) name=${name%%/*} ;; esac
-    if [ -n "$(package_in "$1" "devDependencies.$name")" ] && [ -z "$(package_in "$1" "dependencies.$name")" ]; then
-      echo "$word" && break
-    fi
+    if is_development_package "$1" "$name"; then found=$word && break; fi
   done
   set +f
+  if [ -z "$found" ] && [[ " ${2//$'\n'/ } " == *[\ /]next\ start\ * ]]; then found=$(packages_of_next_config "$1"); fi
+  echo "${found%%$'\n'*}"
 }
 
 # $1: the folder of a package. Sets start to the command to run there; fails if there is none.

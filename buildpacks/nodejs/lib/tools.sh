@@ -6,6 +6,13 @@ tools_unpacked=""
 # Whether packages were downloaded, so that the cache has to be written again.
 downloaded=""
 
+# Sets bun_named to the version of Bun that a file for it names, and the file, with a tab between.
+find_bun_version() {
+  bun_named=$(bp named-version .bun-version --tool bun) || [ $? = 1 ] || exit 1
+  # That is what is installed anyway.
+  if [[ $bun_named == latest* ]]; then bun_named=""; fi
+}
+
 # $1: npm, yarn, berry, pnpm or bun. Prints the versions of it that the app asks for, each with its source after a tab, the first
 # of which decides.
 asked_versions() {
@@ -15,10 +22,7 @@ asked_versions() {
     version=$(package "volta.$tool")
     if [ -n "$version" ]; then printf '%s\t%s\n' "$version" "volta.$tool in package.json"; fi
   fi
-  if [ "$1" = bun ]; then
-    # `latest` is what is installed anyway.
-    bp named-version .bun-version --tool bun | grep -v '^latest' || true
-  fi
+  if [ "$1" = bun ] && [ -n "$bun_named" ]; then echo "$bun_named"; fi
 }
 
 # $1: npm, yarn, berry, pnpm or bun. Prints what engines in package.json asks for, if anything, as asked_versions does.
@@ -33,7 +37,7 @@ report_unreadable_versions() {
   for tool in "${managers[@]}"; do
     while IFS=$'\t' read -r asked source; do
       if is_range "$asked"; then break; fi
-      bp trouble "\"$asked\" is not a version (${source}): the default version of ${titles[${tool/berry/yarn}]} is used"
+      bp trouble "\"$asked\" is not a version ($source): the default version of ${titles[${tool/berry/yarn}]} is used"
     done < <(asked_versions "$tool" && engine_version "$tool")
   done
 }

@@ -108,6 +108,8 @@ install_node() {
   fetch_package "$runtime@$1" "$unpacked"
   mv "$unpacked/bin/node" "$layers/node/bin/node"
   chmod 755 "$layers/node/bin/node"
+  # From 26 on it needs one that the run image lacks.
+  bp libraries "$layers" node "$layers/node/bin" || true
   if [ -d "$unpacked/include" ]; then mv "$unpacked/include" "$tools/headers/"; fi
   find "$tools/headers" -path '*/openssl/archs/*' -prune ! -name 'linux-x86_64' ! -name 'linux-aarch64' -exec rm -rf {} +
   rm -rf "$unpacked"

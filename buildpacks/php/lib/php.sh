@@ -11,10 +11,11 @@ allows() {
   bp semver-max "$range" <<<"$versions" >/dev/null 2>&1
 }
 
-# Prints a version that the app asks for elsewhere than in a range, and where, with a tab between.
+# Prints a version that the app asks for elsewhere than in a range, and where, with a tab between. Fails if a file cannot be read.
 named_php() {
   local line
-  if line=$(bp named-version .php-version --tool php); then
+  line=$(bp named-version .php-version --tool php) || [ $? = 1 ] || return 1
+  if [ -n "$line" ]; then
     echo "$line"
   elif [ -f composer.json ] && line=$(jq -r '.config.platform.php? // "" | strings' composer.json) && [ -n "$line" ]; then
     printf '%s\tconfig.platform.php in composer.json\n' "$line"
@@ -33,9 +34,10 @@ newest_allowed() {
 # Sets series to the newest that composer.json allows, unless another version is named or packages do not allow it; asked and
 # asked_in to the range that decides, and where it is.
 choose_php() {
-  local named named_in range instead
+  local line named named_in range instead
   series=8.4 asked=$wanted_php asked_in=composer.json
-  IFS=$'\t' read -r named named_in < <(named_php) || true
+  line=$(named_php) || exit 1
+  IFS=$'\t' read -r named named_in <<<"$line"
   if [[ $named =~ ^([0-9]+(\.[0-9]+)?)(\.([0-9]+|[x*]))*$ ]]; then
     range=${BASH_REMATCH[1]}
     if [[ $range != *.* ]]; then range=$(newest_allowed "$range"); fi

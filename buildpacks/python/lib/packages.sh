@@ -261,11 +261,15 @@ install_packages() {
       need_tool pdm
       export PDM_CHECK_UPDATE=0 PDM_CACHE_DIR=$wanted/cache PDM_LOG_DIR=$wanted PDM_IGNORE_SAVED_PYTHON=1
       VIRTUAL_ENV=$venv pdm lock --check >"$log" 2>&1 || judge_pdm_lock
-      VIRTUAL_ENV=$venv pdm export --prod -f requirements -o "$exported" >"$log" 2>&1 || {
-        cat "$log" && fail "pdm cannot read pdm.lock: the lines above say why; run pdm lock --check on your machine"
-      }
+      if VIRTUAL_ENV=$venv pdm export --prod -f requirements -o "$exported" >"$log" 2>&1; then
+        run_uv pip install --no-deps -r "$exported"
+      elif grep -q 'without environment markers' "$log"; then # A lock without the strategy inherit_metadata: only pdm itself installs it.
+        VIRTUAL_ENV=$venv pdm sync --prod --no-self --no-editable >"$log" 2>&1 || explain
+      else
+        cat "$log"
+        fail "pdm cannot read pdm.lock: the lines above say why; run pdm lock --check on your machine"
+      fi
       rm -f .pdm-python
-      run_uv pip install --no-deps -r "$exported"
       ;;
     pipenv)
       need_tool pipenv

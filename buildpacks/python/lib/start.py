@@ -179,6 +179,9 @@ def import_path(source):
     return "", ".".join(parts + module)
 
 
+UWSGI = "uwsgi --http-socket 0.0.0.0:$PORT --master --die-on-term --workers ${WEB_CONCURRENCY:-2} --threads 4"
+
+
 def serve(source, app, asgi, factory=False):
     """The command that serves an app, and a note about it; empty strings if no server is installed."""
     folder, module = import_path(source)
@@ -202,6 +205,8 @@ def serve(source, app, asgi, factory=False):
         # Flask-SocketIO keeps its rooms in the memory of one process.
         workers = "1 --threads 100" if "flask-socketio" in HAVE else "${WEB_CONCURRENCY:-2} --threads 4"
         return f"gunicorn {chdir}--bind 0.0.0.0:$PORT --workers {workers} {target}", ""
+    if "uwsgi" in HAVE:
+        return f"{UWSGI} {chdir}--module {target}", ""
     if "waitress" in HAVE:
         call = "--call " if factory else ""
         return f"{f'cd {folder} && exec ' if folder else ''}waitress-serve --host 0.0.0.0 --port $PORT {call}{target.strip(chr(39)).removesuffix('()')}", ""
@@ -239,6 +244,8 @@ def django():
     for server, command in (("daphne", "daphne -b 0.0.0.0 -p $PORT"), ("hypercorn", "hypercorn --bind 0.0.0.0:$PORT")):
         if found.get("asgi.py") and server in HAVE:
             return manage, f"{inside}{command} {found['asgi.py']}", ""
+    if found.get("wsgi.py") and "uwsgi" in HAVE:
+        return manage, f"{UWSGI} {chdir}--module {found['wsgi.py']}", ""
     if found.get("wsgi.py") and "waitress" in HAVE:
         return manage, f"{inside}waitress-serve --host 0.0.0.0 --port $PORT {found['wsgi.py']}", ""
     notice = "Django's own server is for development: add gunicorn to the packages, and it is used instead"

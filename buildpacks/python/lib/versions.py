@@ -67,16 +67,19 @@ def to_range(text, exact=False):
 
 
 def fitting(text, versions):
-    from pip._vendor.packaging.specifiers import SpecifierSet
+    from pip._vendor.packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-    ranges = [SpecifierSet(part) for part in text.split("||")]
+    try:
+        ranges = [SpecifierSet(part) for part in text.split("||")]
+    except InvalidSpecifier:
+        return []
     return [version for version in versions if any(one.contains(version, prereleases=True) for one in ranges)]
 
 
 def lines(path):
     try:
         with open(path, encoding="utf-8-sig", errors="replace") as file:
-            stripped = (line.split("#")[0].strip() for line in file.read().splitlines())
+            stripped = (line.split("#")[0].strip() for line in file.read(1 << 20).splitlines())
             return [line for line in stripped if line]
     except OSError:
         return []

@@ -49,7 +49,7 @@ ruby_of_gemfile() {
   grep -oE "^(['\"][^'\"]+['\"][[:space:],]*)+" <<<"${line%%[[:space:]]engine*}" | grep -oE "['\"][^'\"]+['\"]" | tr -d "'\"" | paste -sd , | sed 's/,/, /g'
 }
 
-# Prints the version that the app asks for and the file that names it, with a tab between.
+# Prints the version that the app asks for and the file that names it, with a tab between. Fails if a file cannot be read.
 asked_ruby() {
   local line file=.ruby-version
   if [ -f "$gemfile" ] && line=$(ruby_of_gemfile) && [ -n "$line" ]; then
@@ -61,7 +61,8 @@ asked_ruby() {
   fi
   if [ -f "$gemfile" ] && line=$(sed -nE "s/^[[:space:]]*ruby[( ]+file: *['\"]([^'\"]+)['\"].*/\1/p" "$gemfile" | head -n 1) && [ -n "$line" ]; then file=$line; fi
   if [ "$file" = .tool-versions ]; then file=""; fi
-  if line=$(bp named-version ${file:+"$file"} --tool ruby); then
+  line=$(bp named-version ${file:+"$file"} --tool ruby) || [ $? = 1 ] || return 1
+  if [ -n "$line" ]; then
     echo "$line"
   elif [ -f "$lock" ] && line=$(sed -nE '/^RUBY VERSION/,/^$/ s/^ +ruby ([0-9.]+).*/\1/p' "$lock") && [ -n "$line" ]; then
     printf '%s\t%s\n' "$line" "$lock"
@@ -92,8 +93,10 @@ fits() {
 # Sets asked and asked_in (the version asked for, and the file), plain (its number), series, packages, older (options of bp apt)
 # and debian. Ends the build if no Ruby of this stack can run the app.
 read_asked() {
+  local line
   asked='' asked_in='' series=3.3 older=() packages=(ruby) debian=$CNB_TARGET_DISTRO_VERSION
-  IFS=$'\t' read -r asked asked_in < <(asked_ruby) || true
+  line=$(asked_ruby) || exit 1
+  IFS=$'\t' read -r asked asked_in <<<"$line"
   asked=${asked#ruby-}
   if [[ ! $asked =~ [0-9] && -n $asked && ! $asked =~ ^(jruby|truffleruby|rbx|mruby) ]]; then
     bp trouble "\"$asked\" is not a version of Ruby ($asked_in), and the default is used: write a number such as $series there"

@@ -30,6 +30,7 @@ determine_app() {
     exit
   fi
   fix_windows_paths
+  fix_script_shell
   make_env_files "$(expand_scripts "npm run prebuild ; npm run build ; npm run heroku-postbuild ; npm run prestart ; npm start ; $(cat Procfile 2>/dev/null)")"
   assets="" build_later=""
   if plan_has 'role = "assets"'; then assets=yes; fi
@@ -40,6 +41,7 @@ determine_app() {
   find_unset_variables
   find_foreign_lock
   find_node_request
+  find_bun_version
   version=$default_node
   remove_committed_modules
   find_manifests

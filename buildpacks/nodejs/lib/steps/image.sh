@@ -64,7 +64,7 @@ choose_image_packages() {
     fi
     if [ -n "$tool" ]; then
       image_packages=all
-      bp trouble "$tool runs when the app starts, but belongs to a development package: all of those stay in the image; move it to dependencies"
+      bp trouble "$tool is used when the app starts, but belongs to a development package: all of those stay in the image; move it to dependencies"
     fi
   fi
 }

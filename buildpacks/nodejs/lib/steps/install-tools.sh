@@ -18,9 +18,9 @@ install_tools() {
   # Scripts call it to get the package manager, which is there already; Node.js does not contain it any more.
   install -m 755 "$here/lib/corepack" "$tools/corepack/bin/corepack"
   if [ -z "$assets" ]; then role=(--launch); fi
-  node_key="3 $runtime $node_request $node_source $engines $bun_only"
+  node_key="4 $runtime $node_request $node_source $engines $bun_only"
   if [ -z "$bun_only" ]; then state=$(bp layer "$layers" node "${role[@]}" --build --cache --key "$node_key"); fi
-  tools_key="$node_key ${managers[*]} $manager_range $(bp hash .yarnrc.yml pnpm-workspace.yaml) $(asked_versions bun) $(package engines.npm) $(package engines.yarn) $(package engines.pnpm) $(package engines.bun) ${lock} $(package volta.npm) $(package volta.yarn) $(package volta.pnpm)"
+  tools_key="$node_key ${managers[*]} $manager_range $(bp hash .yarnrc.yml pnpm-workspace.yaml) $bun_named $(package engines.npm) $(package engines.yarn) $(package engines.pnpm) $(package engines.bun) ${lock} $(package volta.npm) $(package volta.yarn) $(package volta.pnpm)"
   # Which package manager wrote the lock file.
   tools_key+=" $(grep -m 1 -E '^(lockfileVersion| +version):' "${lock:-/dev/null}" || true)"
   state+=$(bp layer "$layers" tools --cache --key "$tools_key")
