@@ -37,7 +37,7 @@ pub use dockerfile::{ChosenDockerfile, DockerfileInput};
 pub use downloads::Downloads;
 pub use error::{BuildError, BuildpacksError};
 pub use packages::{Package, Packages};
-pub use parts::folders_of_parts;
+pub use parts::{LocalParts, local_parts};
 pub use recipe::{BuildSettings, Recipe, RequestedBuildpack};
 pub use spooled::SpooledPackage;
 pub use sweep::BuildSweep;

@@ -35,11 +35,10 @@ impl Buildpack {
         if about.order.is_empty() {
             for program in ["bin/detect", "bin/build"] {
                 let path = folder.join(program);
-                let is_link = fs::symlink_metadata(&path).is_ok_and(|found| found.is_symlink());
-                let is_inside = || Ok::<_, io::Error>(fs::canonicalize(&path)?.starts_with(fs::canonicalize(folder)?));
                 // The same whether there is a file elsewhere on this machine or not.
-                if is_link && !is_inside().unwrap_or(false) {
-                    let text = format!("{} is a link that leads out of the buildpack, or nowhere", path.display());
+                if !is_within(folder, &path) {
+                    let text =
+                        format!("there is no {}, or it is a link that leads out of the buildpack", path.display());
                     return Err(BuildpacksError::Unusable(text));
                 }
                 let metadata = fs::metadata(&path).map_err(BuildpacksError::file("find", &path))?;
@@ -74,7 +73,7 @@ pub(super) fn buildpack_folders(folder: &Path) -> Result<Vec<PathBuf>, Buildpack
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(BuildpacksError::file("read", folder))? {
         let path = entry.map_err(BuildpacksError::file("read", folder))?.path();
-        if is_folder(&path) && path.join("buildpack.toml").is_file() {
+        if is_folder(&path) && has_descriptor(&path) {
             found.push(path);
         }
     }
@@ -87,7 +86,7 @@ pub(super) fn buildpack_folders(folder: &Path) -> Result<Vec<PathBuf>, Buildpack
 pub(super) fn for_this_platform(folder: &Path) -> Result<PathBuf, BuildpacksError> {
     let platform = Path::new("linux").join(architecture());
     let own = folder.join(&platform);
-    let is_one = |folder: &Path| is_folder(folder) && folder.join("bin/build").exists();
+    let is_one = |platform: &Path| is_folder(platform) && is_within(folder, &platform.join("bin/build"));
     let others =
         || fs::read_dir(folder.join("linux")).into_iter().flatten().flatten().any(|entry| is_one(&entry.path()));
     if is_folder(&folder.join("linux")) && is_one(&own) {
@@ -95,11 +94,22 @@ pub(super) fn for_this_platform(folder: &Path) -> Result<PathBuf, BuildpacksErro
         fs::rename(folder.join(file), own.join(file)).map_err(BuildpacksError::file("move", &own))?;
         return Ok(own);
     }
-    if !folder.join("bin/build").exists() && is_folder(&folder.join("linux")) && others() {
+    if !is_within(folder, &folder.join("bin/build")) && is_folder(&folder.join("linux")) && others() {
         let platform = platform.display();
         return Err(BuildpacksError::Unusable(format!("it has no folder {platform}: it is not made for this machine")));
     }
     Ok(folder.to_owned())
+}
+
+/// Whether the path leads to something in the folder, also through links.
+fn is_within(folder: &Path, path: &Path) -> bool {
+    let real = |path: &Path| fs::canonicalize(path).ok();
+    real(path).zip(real(folder)).is_some_and(|(path, folder)| path.starts_with(folder))
+}
+
+/// Whether there is a `buildpack.toml` in the folder, and not a link.
+pub(super) fn has_descriptor(folder: &Path) -> bool {
+    fs::symlink_metadata(folder.join("buildpack.toml")).is_ok_and(|metadata| metadata.is_file())
 }
 
 /// Whether this is a folder, and not a link to one: a fetched package must not lead to files of this machine.
@@ -188,12 +198,14 @@ mod tests {
         assert_eq!(linked_to("build"), Ok(()));
         let errors =
             ["/etc/shadow", "/usr/bin/env", "/root/none", "../../none"].map(|target| linked_to(target).unwrap_err());
-        assert!(
-            errors[0].ends_with("bin/detect is a link that leads out of the buildpack, or nowhere"),
-            "{}",
-            errors[0]
-        );
+        assert!(errors[0].ends_with("bin/detect, or it is a link that leads out of the buildpack"), "{}", errors[0]);
         assert!(errors.iter().all(|error| *error == errors[0]), "{errors:?}");
+        fs::rename(folder.join("bin"), folder.join("others")).unwrap();
+        for target in ["/etc/passwd", "/etc/none", "/usr/bin"] {
+            std::os::unix::fs::symlink(target, folder.join("bin")).unwrap();
+            assert_eq!(Buildpack::read(&folder).map_err(|e| e.to_string()).unwrap_err(), errors[0]);
+            fs::remove_file(folder.join("bin")).unwrap();
+        }
     }
 
     #[test]

@@ -105,14 +105,6 @@ impl BuildEnvironment {
     }
 }
 
-/// A message of a build, in which commands are about the app: what runs in the container does not know its name.
-fn with_app(message: String, app: Option<&AppName>) -> String {
-    let Some(app) = app else { return message };
-    let commands = [("config:set --build", format!("config:set {app} --build"))].into_iter();
-    let placeholders = ["config:set APP", "builds:set APP"].map(|text| (text, text.replace("APP", app.as_str())));
-    commands.chain(placeholders).fold(message, |message, (from, to)| message.replace(from, &to))
-}
-
 /// The result that a container on this disk, with this memory limit, sent. If it failed because it reached a limit, that is the
 /// error. `app`: whose build it is.
 pub(super) async fn result_of(
@@ -128,7 +120,7 @@ pub(super) async fn result_of(
             return Err(BuildError::DiskFull(config.build.disk_mib));
         }
         Some(BuildResult::Failed { phase, message }) => {
-            Some(BuildError::Failed { phase, message: with_app(Line::sanitize(&message), app) })
+            Some(BuildError::Failed { phase, message: Line::sanitize(&message) })
         }
         Some(result) => return Ok(result),
         None => None,

@@ -190,33 +190,43 @@ impl Builder {
         let (folder, within) = (folder.to_owned(), within.map(Path::to_owned));
         let packages = fetch.packages.clone();
         Box::pin(async move {
-            let found = tokio::task::spawn_blocking(move || parts::find(&folder, within.as_deref())).await;
-            let parts = found.map_err(|_| BuildError::ShuttingDown)?.map_err(BuildpacksError::Unusable)?;
-            // The package has copies of what it needs of its parts.
-            let spool = packages.staging()?;
-            let of_parts = Packages::open(spool.path().to_owned())?;
-            let (mut others, mut bytes) = (Vec::new(), 0);
-            for source in &parts.sources {
-                if fetch.fetched.fetch_add(1, Ordering::Relaxed) >= MAX_FETCHED_PARTS {
-                    let text = format!(
-                        "its parts name more than {MAX_FETCHED_PARTS} others that are to be fetched, or one another: put them into folders \
-                         of one repository"
-                    );
-                    return Err(BuildpacksError::Unusable(text).into());
-                }
-                let part = self.fetch_now(source, Fetch { packages: &of_parts, ..fetch }).await?;
-                bytes += of_parts.size(&part.digest)?;
-                if bytes > MAX_PACKAGE_BYTES {
-                    return Err(BuildpacksError::Unusable(MAX_OF_PARTS.to_owned()).into());
-                }
-                others.push(part);
-            }
-            let package = tokio::task::spawn_blocking(move || {
-                let _removed_at_end = spool;
-                parts::package(&packages, &of_parts, &parts, &others)
+            let store = packages.clone();
+            let found = tokio::task::spawn_blocking(move || {
+                let parts = parts::find(&folder, within.as_deref()).map_err(BuildpacksError::Unusable)?;
+                // The package has copies of what it needs of its parts.
+                Ok::<_, BuildpacksError>((parts, store.temporary()?))
             });
-            Ok(package.await.map_err(|_| BuildError::ShuttingDown)?.map_err(BuildpacksError::Unusable)?)
+            let (parts, of_parts) = found.await.map_err(|_| BuildError::ShuttingDown)??;
+            let fetched = self.fetch_parts(&parts.sources, Fetch { packages: &of_parts, ..fetch }).await;
+            let package = tokio::task::spawn_blocking(move || {
+                let others = fetched?;
+                parts::package(&packages, &of_parts, &parts, &others).map_err(|e| BuildpacksError::Unusable(e).into())
+            });
+            package.await.map_err(|_| BuildError::ShuttingDown)?
         })
+    }
+
+    /// Fetches parts that are elsewhere, one after the other. All of one request are counted, those of parts included.
+    async fn fetch_parts(&self, sources: &[BuildpackSource], fetch: Fetch<'_>) -> Result<Vec<Package>, BuildError> {
+        let (mut parts, mut bytes) = (Vec::new(), 0);
+        for source in sources {
+            if fetch.fetched.fetch_add(1, Ordering::Relaxed) >= MAX_FETCHED_PARTS {
+                let text = format!(
+                    "its parts name more than {MAX_FETCHED_PARTS} others that are to be fetched, or one another: put them into folders \
+                     of one repository"
+                );
+                return Err(BuildpacksError::Unusable(text).into());
+            }
+            let part = self.fetch_now(source, fetch).await?;
+            let (store, digest) = (fetch.packages.clone(), part.digest.clone());
+            let size = tokio::task::spawn_blocking(move || store.size(&digest)).await;
+            bytes += size.map_err(|_| BuildError::ShuttingDown)??;
+            if bytes > MAX_PACKAGE_BYTES {
+                return Err(BuildpacksError::Unusable(MAX_OF_PARTS.to_owned()).into());
+            }
+            parts.push(part);
+        }
+        Ok(parts)
     }
 
     /// An image from a registry or, if none has it, from the engine, which can reach registries that builds cannot. The engine

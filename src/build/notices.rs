@@ -1,12 +1,17 @@
 //! What of an app's settings has no effect on its build, in lines for the developer.
 
 use super::recipe::{PROCFILE, Recipe};
+use crate::model::Binding;
 
 /// Variables with a prefix of [`OF_OTHERS`] that the built-in buildpacks read.
 const READ: &[&str] = &["BP_NODE_PROJECT_PATH"];
 
 /// How the variables of Paketo's buildpacks begin: at build time, of the environment of images, at launch.
 const OF_OTHERS: &[&str] = &["BP_", "BPE_", "BPL_"];
+
+/// Types of bindings that Paketo's buildpacks read, and the built-in ones do not. All other types may be for the app.
+const TYPES_OF_OTHERS: &[&str] =
+    &["ca-certificates", "git-credentials", "gradle", "gradle-wrapper", "netrc", "npmrc", "pypirc", "yarnrc"];
 
 impl Recipe {
     /// Lines about settings that the buildpacks do not read, of an app that has a `Procfile` or none.
@@ -20,7 +25,16 @@ impl Recipe {
         }
         let is_unread = |name: &&str| OF_OTHERS.iter().any(|prefix| name.starts_with(prefix)) && !READ.contains(name);
         let unread: Vec<_> = self.env.keys().map(String::as_str).filter(is_unread).collect();
-        if self.is_default && !unread.is_empty() {
+        let is_unread = |binding: &&Binding| TYPES_OF_OTHERS.contains(&binding.binding_type.as_str());
+        if self.is_builtin
+            && let Some(binding) = self.bindings.values().find(is_unread)
+        {
+            let of_type = &binding.binding_type;
+            notices.push(format!(
+                "the buildpacks of paas do not read bindings of the type {of_type}: only the app has its files"
+            ));
+        }
+        if self.is_builtin && !unread.is_empty() {
             notices.push(format!(
                 "{} {} no effect: the buildpacks of paas read versions and settings from the app's files, which the README lists",
                 unread.join(", "),

@@ -4,10 +4,11 @@ use std::{
     fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{
-    buildpack::{Buildpack, buildpack_folders, folder_name, for_this_platform, is_folder},
+    buildpack::{Buildpack, buildpack_folders, folder_name, for_this_platform, has_descriptor, is_folder},
     error::BuildpacksError,
 };
 use crate::{data_dir::disk_usage, model::Digest};
@@ -50,6 +51,8 @@ impl Package {
 #[derive(Debug, Clone)]
 pub struct Packages {
     dir: PathBuf,
+    /// Of a store for a while: its folder, which the last clone removes.
+    _temporary: Option<Arc<tempfile::TempDir>>,
 }
 
 impl Packages {
@@ -62,7 +65,13 @@ impl Packages {
                 fs::remove_dir_all(&path).map_err(BuildpacksError::file("remove", &path))?;
             }
         }
-        Ok(Self { dir })
+        Ok(Self { dir, _temporary: None })
+    }
+
+    /// A store for a while in a folder of this one, which goes with its last clone. Blocks.
+    pub fn temporary(&self) -> Result<Self> {
+        let folder = Arc::new(self.staging()?);
+        Ok(Self { dir: folder.path().to_owned(), _temporary: Some(folder) })
     }
 
     /// A new folder for files that are being fetched; it is removed with its handle.
@@ -75,7 +84,7 @@ impl Packages {
     /// like an image of buildpacks. Blocks.
     pub fn adopt(&self, staged: &Path) -> Result<Package> {
         let mut found = Vec::new();
-        if staged.join("buildpack.toml").is_file() {
+        if has_descriptor(staged) {
             found.push(staged.to_owned());
         } else {
             found.extend(buildpack_folders(staged)?);

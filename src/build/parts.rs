@@ -102,20 +102,24 @@ pub(super) fn find(folder: &Path, within: Option<&Path>) -> Result<Parts, String
     Ok(parts)
 }
 
-/// The folders of the parts that a composite buildpack's `package.toml` names, to be packaged with it, and the names of those that are
-/// to be installed where it is used. Blocks.
-pub fn folders_of_parts(folder: &Path) -> Result<(Vec<PathBuf>, Vec<BuildpackSource>), BuildpacksError> {
+/// The parts of a composite buildpack that is to be packaged.
+pub struct LocalParts {
+    /// Folders of its parts.
+    pub folders: Vec<PathBuf>,
+    /// Names of those that are to be installed where the package is used.
+    pub installed: Vec<BuildpackSource>,
+    /// What else its `package.toml` names: archives, repositories and images.
+    pub others: Vec<String>,
+}
+
+/// The parts that a buildpack's `package.toml` names. Blocks.
+pub fn local_parts(folder: &Path) -> Result<LocalParts, BuildpacksError> {
     if !is_composite(folder) {
-        return Ok((Vec::new(), Vec::new()));
+        return Ok(LocalParts { folders: Vec::new(), installed: Vec::new(), others: Vec::new() });
     }
     let Parts { folders, archives, installed, sources } = find(folder, None).map_err(BuildpacksError::Unusable)?;
     let others = archives.iter().map(|path| path.display().to_string()).chain(sources.iter().map(ToString::to_string));
-    if let Some(other) = others.into_iter().next() {
-        let text =
-            format!("package.toml names {other}, which is no folder: give the folder of that buildpack with --with");
-        return Err(BuildpacksError::Unusable(text));
-    }
-    Ok((folders.into_iter().skip(1).collect(), installed))
+    Ok(LocalParts { folders: folders.into_iter().skip(1).collect(), installed, others: others.collect() })
 }
 
 /// A path, in messages without the folder in which a source was unpacked.

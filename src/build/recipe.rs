@@ -84,8 +84,8 @@ pub struct Recipe {
     digest: Digest,
     /// Whether the buildpack that reads the `Procfile` joins a group that was requested.
     pub(super) adds_procfile: bool,
-    /// Whether no buildpack was requested: the built-in ones detect.
-    pub(super) is_default: bool,
+    /// Whether all buildpacks are built-in ones.
+    pub(super) is_builtin: bool,
 }
 
 impl Recipe {
@@ -95,7 +95,6 @@ impl Recipe {
         stack: Stack,
         lifecycle: &Digest,
     ) -> Result<Self, BuildError> {
-        let is_default = settings.names_no_buildpack();
         let BuildSettings { group, pre, post, installed, env, bindings } = settings;
         let mut resolver = BuildpackResolver { builtin, installed, resolved: Vec::new() };
         let pre = resolver.entries(&pre)?;
@@ -119,6 +118,8 @@ impl Recipe {
         });
         let order: Vec<_> = order.collect();
         let buildpacks = resolver.resolved;
+        let is_builtin = order.iter().flatten().all(|entry| entry.place == Place::Installed)
+            && buildpacks.iter().all(|b| builtin.all.iter().any(|own| own.digest == b.digest));
         let parts = (
             &order,
             buildpacks.iter().map(|b| (b.target(), &b.digest)).collect::<Vec<_>>(),
@@ -127,7 +128,7 @@ impl Recipe {
             [&stack.run.manifest, &stack.build.manifest, lifecycle],
         );
         let text = serde_json::to_vec(&parts).map_err(|e| BuildError::Protocol(e.to_string()))?;
-        Ok(Self { digest: Digest::of(&text), order, buildpacks, env, bindings, stack, adds_procfile, is_default })
+        Ok(Self { digest: Digest::of(&text), order, buildpacks, env, bindings, stack, adds_procfile, is_builtin })
     }
 
     /// Digest of the recipe and a source tree (git's id of it): a build with a key that was built before would give the

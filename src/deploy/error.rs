@@ -209,22 +209,42 @@ const MIN_VALUE_LEN: usize = 6;
 /// The same for a line of a value: the shorter ones of settings occur by chance.
 const MIN_LINE_LEN: usize = 12;
 
+/// Whether a line of a value tells something that is not in every such file: it is long, and not only markup.
+fn is_telling(line: &str) -> bool {
+    let texts = line.split('<').map(|part| part.split_once('>').map_or(part, |(_, text)| text));
+    let letters = texts.flat_map(str::chars).filter(|c| c.is_alphanumeric()).count();
+    line.len() >= MIN_LINE_LEN && letters >= MIN_VALUE_LEN
+}
+
 impl DeployError {
     /// The same with the names of variables in place of their values: the message of a failed build is shown to members who
     /// may not see config vars and bindings, and kept in the audit log.
     pub(super) fn without_values(self, secrets: &BTreeMap<String, Secret>) -> Self {
         let Self::Build(BuildError::Failed { phase, message }) = self else { return self };
+        let occurs = |text: &&str| text.len() >= MIN_VALUE_LEN && message.contains(text);
         let parts = |(name, value)| {
             let (name, value): (&String, &Secret) = (name, value);
             // A tool shows a line of a key or of a settings file at most.
-            let lines = value.expose().lines().map(str::trim).filter(|line| line.len() >= MIN_LINE_LEN);
-            std::iter::once(value.expose()).chain(lines).map(move |text| (name, text))
+            let lines = value.expose().lines().map(str::trim).filter(|line| is_telling(line));
+            std::iter::once(value.expose())
+                .chain(lines)
+                .filter(occurs)
+                .map(move |text| (name, text))
+                .collect::<Vec<_>>()
         };
-        let mut hidden: Vec<_> =
-            secrets.iter().flat_map(parts).filter(|(_, text)| text.len() >= MIN_VALUE_LEN).collect();
+        let mut hidden: Vec<_> = secrets.iter().flat_map(parts).collect();
         hidden.sort_by_key(|(_, text)| std::cmp::Reverse(text.len()));
         let replace = |message: String, (name, text): (&String, &str)| message.replace(text, &format!("${name}"));
         Self::Build(BuildError::Failed { phase, message: hidden.into_iter().fold(message, replace) })
+    }
+
+    /// The same with the app's name in the commands of a failed build: what runs in its container does not know it.
+    pub(super) fn with_app(self, app: &AppName) -> Self {
+        let Self::Build(BuildError::Failed { phase, message }) = self else { return self };
+        let message = message.replace("config:set --build", &format!("config:set {app} --build"));
+        let of_app = |message: String, command: &str| message.replace(command, &command.replace("APP", app.as_str()));
+        let message = ["config:set APP", "builds:set APP"].into_iter().fold(message, of_app);
+        Self::Build(BuildError::Failed { phase, message })
     }
 
     /// Whether it only tells that the operation was cancelled.
@@ -253,6 +273,16 @@ mod tests {
         let message = "Get https://s3cret@db/x?q=s3cret: level 2".to_owned();
         let error = DeployError::from(BuildError::Failed { phase: Phase::Build, message }).without_values(&env);
         assert_eq!(error.to_string(), "Get $URL/x?q=$TOKEN: level 2");
+
+        let message = "builds:set APP dir a, config:set --build A=1".to_owned();
+        let error =
+            DeployError::from(BuildError::Failed { phase: Phase::Build, message }).with_app(&"shop".parse().unwrap());
+        assert_eq!(error.to_string(), "builds:set shop dir a, config:set shop --build A=1");
+        assert!(
+            is_telling("<password>hunter2</password>")
+                && !is_telling("<repositories>")
+                && !is_telling("  </repository>")
+        );
 
         let key = Secret::new("-----BEGIN KEY-----\nMIIEvQIBADANBg\n  kqhkiG9w0BAQEF\nAASC\n");
         let message = "bad line MIIEvQIBADANBg, and kqhkiG9w0BAQEF".to_owned();

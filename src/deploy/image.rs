@@ -93,7 +93,7 @@ impl Deployer {
             Ok(None) => self.build_within_quota(app, method, source, reuse, log.progress(), work.cancel()).await,
             Err(error) => Err(error),
         };
-        let image = image.map_err(|error| work.explain(error.without_values(&secrets)));
+        let image = image.map_err(|error| work.explain(error.without_values(&secrets).with_app(&app.name)));
         let outcome = image.as_ref().map(Clone::clone).map_err(ToString::to_string);
         this.store.end_build(build.id, outcome).await?;
         match image {

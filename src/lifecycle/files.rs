@@ -122,13 +122,28 @@ pub(super) fn empty(folder: &Path, except: &[&str]) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes a tree, even if the permissions of a folder in it forbid that, or if it is deeper than paths and open folders reach.
+/// Depth to which a tree is removed folder by folder.
+const USUAL_DEPTH: usize = 100;
+
+/// Removes a tree, even if the permissions of a folder in it forbid that, or if it is deeper than paths and a stack reach.
 pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Ok(()) => Ok(()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(e),
-        Err(_) => remove_level_by_level(path),
+    fs::symlink_metadata(path)?;
+    remove_to_depth(path, USUAL_DEPTH).or_else(|_| remove_level_by_level(path))
+}
+
+fn remove_to_depth(path: &Path, depth: usize) -> io::Result<()> {
+    if depth == 0 {
+        return Err(io::Error::other("it is deep"));
     }
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_to_depth(&entry.path(), depth - 1)?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    fs::remove_dir(path)
 }
 
 /// Empties a folder, and moves the folders of each of its folders beside these, so that no path gets long; then removes it.

@@ -78,7 +78,7 @@ fn unpack_at_most(
         if nothing {
             continue;
         }
-        if name.components().count() > MAX_DEPTH {
+        if name.components().count() - usize::from(!kind.is_dir()) > MAX_DEPTH {
             let name = name.iter().take(3).collect::<PathBuf>();
             return Err(format!("cannot unpack {}…: more than {MAX_DEPTH} folders lie in each other", name.display()));
         }
@@ -169,7 +169,8 @@ mod tests {
             tar.append_data(&mut header, format!("{}f", "d/".repeat(folders)), io::empty()).unwrap();
             unpack(&tar.into_inner().unwrap()[..], tempfile::tempdir().unwrap().path())
         };
-        assert_eq!(deep(MAX_DEPTH - 1), Ok(1));
+        assert_eq!(deep(MAX_DEPTH), Ok(1));
+        assert!(deep(MAX_DEPTH + 1).is_err());
         assert_eq!(deep(2000), Err("cannot unpack d/d/d…: more than 100 folders lie in each other".to_owned()));
     }
 

@@ -2,7 +2,7 @@
 //! (distribution.md, "Buildpackage"; besides the OCI layout it contains the manifest that `docker load` reads).
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, HashSet},
     fs::{self, File},
     io::{self, Write as _},
     os::unix::fs::PermissionsExt as _,
@@ -13,8 +13,8 @@ use serde_json::json;
 
 use super::error::{LocalError, Result};
 use crate::{
-    build::{Buildpack, Package, Packages, folders_of_parts},
-    lifecycle::descriptor::{Group, Reference},
+    build::{Buildpack, LocalParts, Package, Packages, local_parts},
+    lifecycle::descriptor::{Descriptor, Group, Reference},
     model::{BuildpackSource, Digest},
 };
 
@@ -43,10 +43,12 @@ pub fn package(folder: &Path, others: &[PathBuf], helper: &Path, output: &Path) 
     let excluded = fs::canonicalize(work.path()).map_err(LocalError::file("find", work.path()))?;
     let packages = Packages::open(work.path().join("packages"))?;
     let staged = packages.staging()?;
-    let (named, installed) = folders_of_parts(folder)?;
-    let mut seen = BTreeSet::new();
-    let is_new = |part: &&PathBuf| fs::canonicalize(part).map_or(true, |path| seen.insert(path));
-    let parts: Vec<_> = named.iter().chain(others).filter(is_new).collect();
+    let named = local_parts(folder)?;
+    // Those of `others` come first: of two with one name, theirs is packaged.
+    let mut seen = HashSet::new();
+    let name_of = |part: &Path| Descriptor::read(&part.join("buildpack.toml")).map(|about| about.full_name());
+    let is_new = |part: &&PathBuf| name_of(part).map_or(true, |name| seen.insert(name));
+    let parts: Vec<_> = others.iter().chain(&named.folders).filter(is_new).collect();
     for (index, folder) in std::iter::once(folder).chain(parts.into_iter().map(PathBuf::as_path)).enumerate() {
         let target = staged.path().join(index.to_string());
         copy(folder, &target, &excluded)?;
@@ -54,7 +56,7 @@ pub fn package(folder: &Path, others: &[PathBuf], helper: &Path, output: &Path) 
     }
     let package = packages.adopt(staged.path())?;
     let root = package.root()?;
-    check_complete(&package, &installed)?;
+    check_complete(&package, &named)?;
     if output.extension().is_some_and(|extension| extension == "cnb") {
         let file = work.path().join("image");
         write_image(&package, root, &file)?;
@@ -69,19 +71,23 @@ pub fn package(folder: &Path, others: &[PathBuf], helper: &Path, output: &Path) 
 }
 
 /// Refuses a composite buildpack that names one that is neither in the package nor to be installed where it is used.
-fn check_complete(package: &Package, installed: &[BuildpackSource]) -> Result<()> {
+fn check_complete(package: &Package, named: &LocalParts) -> Result<()> {
     let references = |b: &Buildpack| b.about.order.iter().flat_map(|group| group.group.clone()).collect::<Vec<_>>();
     for (buildpack, reference) in package.all.iter().flat_map(|b| references(b).into_iter().map(move |r| (b, r))) {
         let fits = |version: &str| reference.version.as_ref().is_none_or(|wanted| wanted == version);
         let is_packaged = package.all.iter().any(|b| b.about.id == reference.id && fits(&b.about.version));
-        let is_installed = installed.iter().any(|source| {
+        let is_installed = named.installed.iter().any(|source| {
             matches!(source, BuildpackSource::Name { id, version } if *id == reference.id && version.as_deref().is_none_or(fits))
         });
         if !is_packaged && !is_installed {
             let version = reference.version.as_ref().map_or_else(String::new, |version| format!("@{version}"));
+            let other = named
+                .others
+                .first()
+                .map_or_else(String::new, |other| format!(" (package.toml names {other}, which is no folder)"));
             let text = format!(
-                "{} names {id}{version}, which is not packaged with it: give its folder with --with or in package.toml, or name it there \
-                 as urn:cnb:registry:{id}{version} if it is installed where the package is used",
+                "{} names {id}{version}, which is not packaged with it{other}: give its folder with --with or in package.toml, or name it \
+                 there as urn:cnb:registry:{id}{version} if it is installed where the package is used",
                 buildpack.about.full_name(),
                 id = reference.id,
             );

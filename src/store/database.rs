@@ -79,6 +79,8 @@ impl Store {
         let mut writer = Connection::open(&path)?;
         writer.pragma_update(None, "journal_mode", "WAL")?;
         writer.pragma_update(None, "synchronous", "FULL")?;
+        // What is removed or replaced may be a secret, or tell something of one.
+        writer.pragma_update(None, "secure_delete", true)?;
         configure(&writer)?;
         schema::migrate(&mut writer)?;
         let reader =

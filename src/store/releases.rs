@@ -127,7 +127,7 @@ pub struct ReleaseSummary {
 pub enum RollbackTarget {
     /// The release with its config vars; its image may be gone.
     Kept(Box<Release>),
-    /// The config vars of the release with this number are no longer kept, as little as its image.
+    /// The config vars of the release with this number are no longer kept; its image may be.
     NotKept(ReleaseNumber),
 }
 

@@ -214,3 +214,19 @@ fn an_app_with_a_dockerfile_has_bindings_too() {
     world.push(&folder).success();
     world.answers(&world.url("boxed"), "444 0\nsecret-1");
 }
+
+#[test]
+#[ignore = "slow"]
+fn javas_buildpack_uses_the_settings_of_a_binding() {
+    let world = World::new();
+    world.paas(&["apps:create", "jar"]).success();
+    let settings = "<settings><mirrors><mirror><id>own</id><mirrorOf>*</mirrorOf><url>https://maven.invalid/</url></mirror></mirrors></settings>";
+    let add = ["bindings:add", "jar", "mvn", "--type", "maven", "--stdin", "settings.xml"];
+    world.paas_with(&add, settings).success();
+    let pom = "<project><modelVersion>4.0.0</modelVersion><groupId>a</groupId><artifactId>a</artifactId><version>1</version></project>";
+    let folder = world.repository("jar", &[("pom.xml", pom), ("src/main/java/A.java", "class A {}")]);
+    world.push(&folder).failure().prints("Using the settings of the binding mvn").prints("https://maven.invalid/");
+    world.paas_with(&add.map(|word| if word == "settings.xml" { "settings" } else { word }), settings).success();
+    world.commit(&folder, &[("README", "")]);
+    world.push(&folder).failure().prints("the binding mvn of the type maven has no settings.xml");
+}

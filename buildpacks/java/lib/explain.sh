@@ -11,9 +11,9 @@ unset_variables() {
   local name names=()
   while read -r name; do
     if [ -z "${!name+set}" ]; then names+=("$name"); fi
-  done < <(cat "${build_files[@]}" settings.xml "${MAVEN_SETTINGS_PATH:-settings.xml}" settings.gradle* .mvn/*.xml .sbt/* 2>/dev/null |
+  done < <(cat "${build_files[@]}" settings.xml "${settings[1]:-settings.xml}" settings.gradle* .mvn/*.xml .sbt/* 2>/dev/null |
     sed -E 's/(env\.[A-Za-z_]|getenv|environmentVariable|sys\.env)/\n\1/g' |
-    sed -E 's/^env\.([A-Za-z0-9_]+)\}/getenv"\1"/' | sed -nE "s/^(getenv|environmentVariable|sys\.env)(\.get|\.getOrElse)?[ ([]*[\"']([A-Za-z0-9_]*(TOKEN|KEY|PASS|USER|SECRET|AUTH|URL|LOGIN|CRED|REPO|ACTOR|MAVEN)[A-Za-z0-9_]*).*/\3/p" | sort -u)
+    sed -E 's/^env\.([A-Za-z0-9_]+)\}/getenv"\1"/' | sed -nE "s/^(getenv|environmentVariable|sys\.env)(\.get|\.getOrElse)?[ ([]*[\"']([A-Za-z0-9_]*(TOKEN|KEY|PASS|USER|SECRET|AUTH|URL|LOGIN|PWD|CRED|REPO|ACTOR|MAVEN)[A-Za-z0-9_]*).*/\3/Ip" | sort -u)
   local IFS=,
   sed 's/,/, /g' <<<"${names[*]}"
 }

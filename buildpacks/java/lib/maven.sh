@@ -70,12 +70,20 @@ maven() {
 maven_build() {
   local binding poms checksums goals=(package) tests=-Dmaven.test.skip=true options=()
   settings=()
+  binding=$(bp binding maven) || [ $? = 1 ] || exit 1
+  if [ -n "$binding" ] && [ ! -f "$binding/settings.xml" ]; then
+    bp trouble "the binding ${binding##*/} of the type maven has no settings.xml, which is all that is read of it: bindings:add with --stdin settings.xml"
+    binding=""
+  elif [ -n "$binding" ] && { [ -n "${MAVEN_SETTINGS_PATH:-}" ] || [ -f settings.xml ]; }; then
+    bp trouble "the app has settings of its own, which are used instead of those of the binding ${binding##*/}: remove one of them"
+    binding=""
+  fi
   if [ -n "${MAVEN_SETTINGS_PATH:-}" ]; then
     settings=(-s "$MAVEN_SETTINGS_PATH")
     [ -f "$MAVEN_SETTINGS_PATH" ] || fail "there is no $MAVEN_SETTINGS_PATH, which MAVEN_SETTINGS_PATH names: commit it"
   elif [ -f settings.xml ]; then
     settings=(-s settings.xml)
-  elif binding=$(bp binding maven) && [ -f "$binding/settings.xml" ]; then
+  elif [ -n "$binding" ]; then
     settings=(-s "$binding/settings.xml")
     bp detail "Using the settings of the binding ${binding##*/}"
   fi

@@ -29,7 +29,7 @@ explain_install() {
 
 # $1: a script of package.json that failed. Says why, by what it printed to the file $log, and ends the build.
 explain_script() {
-  bp explain "$log" "$rules/script.toml" "script=$1" "manager=$manager" "version=$version" "lock=${lock:-$(lock_name)}" "locked=${lock:+yes}" \
+  bp explain "$log" "$rules/script.toml" "script=$1" "manager=$manager" "version=$version" "lock=${lock:-$(lock_name)}" "locked=$(if [ -f "${lock:-$(lock_name)}" ]; then echo yes; fi)" \
     "unset=${unset_names:-}" "unset_in=${unset_in:-}"
   exit 1
 }

@@ -15,13 +15,15 @@ fix_windows_paths() {
 
 # Takes the shell that runs scripts out of the package manager's configuration if it is not here.
 fix_script_shell() {
-  local file shell
-  for file in .npmrc pnpm-workspace.yaml; do
+  local file key shell
+  for file in .npmrc .yarnrc pnpm-workspace.yaml; do
     [ -f "$file" ] || continue
-    shell=$(sed -nE "s/^[[:space:]]*(script-shell[[:space:]]*=|scriptShell[[:space:]]*:)[[:space:]]*[\"']?([^\"']*)[\"']?[[:space:]]*$/\2/p" "$file" | tail -n 1)
+    key='script-shell[[:space:]]*[= ]'
+    if [ $file = pnpm-workspace.yaml ]; then key='scriptShell[[:space:]]*:'; fi
+    shell=$(sed -nE "s/^[[:space:]]*$key[[:space:]]*//p" "$file" | tail -n 1 | sed -E "s/^\"([^\"]*)\".*/\1/; s/^'([^']*)'.*/\1/; s/[[:space:]]+[;#].*//; s/[[:space:]]+$//")
     if [ -z "$shell" ] || command -v "$shell" >/dev/null; then continue; fi
     bp trouble "$file names a shell for scripts that is not here ($shell): sh runs them; remove the line"
-    sed -i -E '/^[[:space:]]*(script-shell[[:space:]]*=|scriptShell[[:space:]]*:)/d' "$file"
+    sed -i -E "/^[[:space:]]*$key/d" "$file"
   done
 }
 

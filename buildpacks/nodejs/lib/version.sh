@@ -109,7 +109,7 @@ install_node() {
   mv "$unpacked/bin/node" "$layers/node/bin/node"
   chmod 755 "$layers/node/bin/node"
   # From 26 on it needs one that the run image lacks.
-  bp libraries "$layers" node "$layers/node/bin" || true
+  bp libraries "$layers" node "$layers/node/bin" || [ $? = 1 ]
   if [ -d "$unpacked/include" ]; then mv "$unpacked/include" "$tools/headers/"; fi
   find "$tools/headers" -path '*/openssl/archs/*' -prune ! -name 'linux-x86_64' ! -name 'linux-aarch64' -exec rm -rf {} +
   rm -rf "$unpacked"

@@ -264,7 +264,10 @@ install_packages() {
       if VIRTUAL_ENV=$venv pdm export --prod -f requirements -o "$exported" >"$log" 2>&1; then
         run_uv pip install --no-deps -r "$exported"
       elif grep -q 'without environment markers' "$log"; then # A lock without the strategy inherit_metadata: only pdm itself installs it.
-        VIRTUAL_ENV=$venv pdm sync --prod --no-self --no-editable >"$log" 2>&1 || explain
+        VIRTUAL_ENV=$venv pdm sync --prod --no-self --no-editable 2>&1 | tee "$log" | bp progress --hide '.*' "Installing the packages" || {
+          cat "$log"
+          explain
+        }
       else
         cat "$log"
         fail "pdm cannot read pdm.lock: the lines above say why; run pdm lock --check on your machine"

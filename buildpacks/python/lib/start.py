@@ -179,7 +179,7 @@ def import_path(source):
     return "", ".".join(parts + module)
 
 
-UWSGI = "uwsgi --http-socket 0.0.0.0:$PORT --master --die-on-term --workers ${WEB_CONCURRENCY:-2} --threads 4"
+UWSGI = "uwsgi --http-socket 0.0.0.0:$PORT --master --die-on-term --need-app"
 
 
 def serve(source, app, asgi, factory=False):
@@ -201,12 +201,12 @@ def serve(source, app, asgi, factory=False):
             return f"fastapi run {source.path} --port $PORT", ""
         return "", f"{source.path} has an ASGI app, but no server for it is installed: add uvicorn to the packages"
     target = f"'{target}()'" if factory else target
+    # Flask-SocketIO keeps its rooms in the memory of one process.
+    workers = "1 --threads 100" if "flask-socketio" in HAVE else "${WEB_CONCURRENCY:-2} --threads 4"
     if "gunicorn" in HAVE:
-        # Flask-SocketIO keeps its rooms in the memory of one process.
-        workers = "1 --threads 100" if "flask-socketio" in HAVE else "${WEB_CONCURRENCY:-2} --threads 4"
         return f"gunicorn {chdir}--bind 0.0.0.0:$PORT --workers {workers} {target}", ""
     if "uwsgi" in HAVE:
-        return f"{UWSGI} {chdir}--module {target}", ""
+        return f"{UWSGI} --workers {workers} {chdir}--module {target}", ""
     if "waitress" in HAVE:
         call = "--call " if factory else ""
         return f"{f'cd {folder} && exec ' if folder else ''}waitress-serve --host 0.0.0.0 --port $PORT {call}{target.strip(chr(39)).removesuffix('()')}", ""
@@ -245,7 +245,7 @@ def django():
         if found.get("asgi.py") and server in HAVE:
             return manage, f"{inside}{command} {found['asgi.py']}", ""
     if found.get("wsgi.py") and "uwsgi" in HAVE:
-        return manage, f"{UWSGI} {chdir}--module {found['wsgi.py']}", ""
+        return manage, f"{UWSGI} --workers ${{WEB_CONCURRENCY:-2}} --threads 4 {chdir}--module {found['wsgi.py']}", ""
     if found.get("wsgi.py") and "waitress" in HAVE:
         return manage, f"{inside}waitress-serve --host 0.0.0.0 --port $PORT {found['wsgi.py']}", ""
     notice = "Django's own server is for development: add gunicorn to the packages, and it is used instead"

@@ -9,9 +9,11 @@ versions() {
 # Sets candidates to what a file asks for, the preferred version first, as lib/versions.py prints it. Warns of text that is not
 # understood, such as the name of a virtual environment for pyenv.
 read_asked() {
-  local line file text wanted
+  local line lines file text wanted
   candidates=()
+  lines=$(versions asked 2>&1) || fail "$lines"
   while IFS= read -r line; do
+    [ -n "$line" ] || continue
     IFS=$'\t' read -r file text wanted _ <<<"$line"
     if [ "$wanted" != - ]; then
       candidates+=("$line")
@@ -20,7 +22,7 @@ read_asked() {
     else
       bp trouble "$file asks for $text, which is not a version of Python: it is ignored; write a version such as ${own%.*} into $file"
     fi
-  done < <(versions asked)
+  done <<<"$lines"
 }
 
 # $1: a line of candidates, or nothing. Sets asked (the text), asked_in (the file), wanted (the range) and minor (the series).

@@ -86,15 +86,17 @@ def lines(path):
 
 
 def toml(path, *keys):
-    """The value at a path of keys, or None."""
+    """The value at a path of keys, or None. Ends the program if the file is no TOML."""
     try:
         with open(path, "rb") as file:
             value = tomllib.load(file, parse_float=str)
         for key in keys:
             value = value.get(key) if isinstance(value, dict) else None
         return value
-    except (OSError, ValueError):
+    except OSError:
         return None
+    except ValueError as error:
+        sys.exit(f"{path} is not valid TOML ({error}): correct it and push again")
 
 
 def asked():

@@ -3,19 +3,19 @@
 use std::path::Path;
 
 /// Programs whose operands a command makes, or looks at before it uses them.
-const MAKERS: &[&str] = &["cp", "mv", "ln", "touch", "test", "["];
+const MAKERS: &[&str] = &["cp", "mv", "ln", "touch", "rm", "test", "[", "[["];
 
 /// The files with variables (`.env`, `config/.env.production`) that shell commands name, that are not in the folder, and that the
 /// commands do not make or look for themselves, one per line.
 pub(super) fn env_files(folder: &Path, commands: &str) -> String {
     let simple: Vec<Vec<&str>> = commands
-        .split([';', '&', '|', '(', ')', '\n'])
-        .map(|command| command.split([' ', '\t', '"', '\'']).filter(|word| !word.is_empty()).collect())
+        .split([';', '&', '|', '(', ')', '`', '\n'])
+        .map(|command| command.split([' ', '\t', '"', '\'', '<']).filter(|word| !word.is_empty()).collect())
         .collect();
     let mut files: Vec<&str> = Vec::new();
     for command in &simple {
         let mut named: Vec<&str> = command.iter().map(|word| file_of(word)).filter(|file| is_env_file(file)).collect();
-        let is_env_cmd = command.contains(&"env-cmd")
+        let is_env_cmd = command.iter().any(|word| word.rsplit('/').next() == Some("env-cmd"))
             && !command.iter().any(|word| word.starts_with("-f") || word.starts_with("--file"));
         if is_env_cmd {
             named.push(".env");
@@ -87,6 +87,12 @@ mod tests {
             ("test -f .env && . ./.env", ""),
             ("printenv >.env && node --env-file=./.env a.js", ""),
             ("printenv >> .env; node --env-file=.env a.js", ""),
+            ("if [[ -f .env ]]; then . ./.env; else node a.js; fi", ""),
+            (
+                "export `cat .env`; node_modules/.bin/env-cmd -f x node a.js <config/.env.local",
+                ".env\nconfig/.env.local",
+            ),
+            ("rm -f .env; node a.js", ""),
             ("cp a b; node --env-file=.env a.js", ".env"),
             (
                 "node --env-file=/etc/.env --env-file=../.env --env-file=nowhere/.env --env-file=.env.example.d/x a.js",

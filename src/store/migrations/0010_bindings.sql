@@ -9,6 +9,3 @@ CREATE TABLE bindings (
 
 -- Those of a release are a row of `release_configs`, as its config vars are; no content for none.
 ALTER TABLE releases ADD COLUMN bindings_content TEXT NOT NULL DEFAULT '';
-
--- The keys were plain hashes, also of variables for builds: they are hashed with the server's key now, and each app is built once more.
-UPDATE builds SET key = '';

@@ -18,7 +18,7 @@ use crate::{
 const KEPT_FAILED: u32 = 10;
 const KEPT_RELEASED: u32 = 1000;
 
-/// Bytes of the config vars and bindings, encrypted, of an app's releases that are kept besides those that run.
+/// Bytes of the config vars and bindings, encrypted, of an app's newest releases that are kept. Those that run are kept beyond that.
 const KEPT_CONFIG_BYTES: u64 = 16 << 20;
 
 /// In place of the content of config vars and bindings that are no longer kept.

@@ -143,7 +143,7 @@ async fn apps_of_schema_version_3_are_read_back() {
 
 #[tokio::test]
 async fn releases_and_builds_of_schema_version_3_are_read_back() {
-    let (store, _dir) = version_3();
+    let (store, dir) = version_3();
     let releases = store.releases(SHOP, 10).await.unwrap();
     let states: Vec<_> = releases.iter().map(|r| (r.number, r.kind, r.state, r.created_by.as_str())).collect();
     assert_eq!(
@@ -182,6 +182,10 @@ async fn releases_and_builds_of_schema_version_3_are_read_back() {
     let found = store.image_of_key(SHOP, Digest::of(b"recipe 1")).await.unwrap();
     assert_eq!(found, None, "its key was a plain hash");
     assert_eq!(store.builds(ORPHAN, 10).await.unwrap()[0].state, BuildState::Running);
+    drop(store);
+    let bytes = fs::read(dir.path().join("paas.db")).unwrap();
+    let contains = |digest: &Digest| bytes.windows(64).any(|window| window == digest.hex().as_bytes());
+    assert!(!contains(&Digest::of(b"recipe 1")) && contains(&Digest::of(b"image 1")), "nothing of it is left");
 }
 
 #[tokio::test]
