@@ -48,7 +48,8 @@ default_version() {
   local wanted="" major=${version%%.*}
   case $1 in
     npm)
-      if [ "$major" -lt 14 ]; then wanted=6; elif [ "$major" -lt 18 ]; then wanted=8; elif [ "$major" -lt 24 ]; then wanted=10; else wanted=11; fi
+      # 5 is the first that reads lock files, and does not run on the first versions of Node.js 4.
+      if [ "$major" -lt 6 ] && [ -z "$lock" ]; then wanted=3; elif [ "$major" -lt 6 ]; then wanted=5; elif [ "$major" -lt 14 ]; then wanted=6; elif [ "$major" -lt 18 ]; then wanted=8; elif [ "$major" -lt 24 ]; then wanted=10; else wanted=11; fi
       wanted+=$'\t'"the default for Node.js $major"
       ;;
     yarn) wanted=1$'\t'"yarn.lock has version 1" ;;

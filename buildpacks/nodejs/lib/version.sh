@@ -106,6 +106,9 @@ install_node() {
   unpacked=$(mktemp -d)
   mkdir -p "$layers/node/bin" "$tools/headers"
   fetch_package "$runtime@$1" "$unpacked"
+  # Some old versions are an archive in the package.
+  if compgen -G "$unpacked/node-v*.tar.gz" >/dev/null; then tar -xzf "$unpacked"/node-v*.tar.gz -C "$unpacked" --strip-components=1 --no-same-owner; fi
+  [ -f "$unpacked/bin/node" ] || fail "the npm package of Node.js $1 does not contain it: ask for another version of the same series"
   mv "$unpacked/bin/node" "$layers/node/bin/node"
   chmod 755 "$layers/node/bin/node"
   # From 26 on it needs one that the run image lacks.
