@@ -156,10 +156,8 @@ is_development_package() {
 # $1: the folder of a package. Prints the development packages that Next.js's configuration, which `next start` reads, needs.
 packages_of_next_config() {
   local name
-  {
-    if [ -f "$1/next.config.ts" ]; then echo typescript; fi
-    grep -ohE "(require\(|from|import) *['\"](@[^'\"/]+/)?[^.'\"/]+" "$1"/next.config.* 2>/dev/null | sed -E "s/.*['\"]//"
-  } | while read -r name; do
+  { sed -E '/^[[:space:]]*import type /d' "$1"/next.config.* 2>/dev/null || true; } |
+    { grep -oE "(require\(|from|import) *['\"](@[^'\"/]+/)?[^.'\"/]+" || true; } | sed -E "s/.*['\"]//" | while read -r name; do
     if is_development_package "$1" "$name"; then echo "$name"; fi
   done
 }
