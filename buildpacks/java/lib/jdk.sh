@@ -52,17 +52,19 @@ set_jvm_options() {
 # Puts the Java runtime of the image into a layer, unless it is up to date: the modules of java.se, and those to inspect a running
 # app. JAVA_TOOL_OPTIONS and the command line override its built-in options.
 install_jre() {
-  local jre=$layers/jre fonts compress=zip-6
-  if [ "$major" = 17 ]; then compress=2; fi
+  local jre=$layers/jre fonts compress=zip-6 archive=(--generate-cds-archive)
+  # With Java 17's usual collector, no two archives of its classes are equal.
+  if [ "$major" = 17 ]; then compress=2 archive=(); fi
   # The key has Debian's version of the JDK, which changes with its patches, too.
-  if [ "$(bp layer "$layers" jre --launch --key "2 $debian_version $(bp hash /cnb/run-packages "$here/lib/settings.py" "$here/lib/truststore.py")")" = keep ]; then return; fi
+  if [ "$(bp layer "$layers" jre --launch --key "3 $debian_version $(bp hash /cnb/run-packages "$here/lib/settings.py" "$here/lib/truststore.py")")" = keep ]; then return; fi
   bp step "Making a Java $version runtime for the image"
   rmdir "$jre"
   local modules
   modules=java.se,java.smartcardio,$(java --list-modules | cut -d @ -f 1 | grep -xE 'jdk\.(attach|charsets|crypto\..*|dynalink|httpserver|jcmd|jdwp.agent|jfr|localedata|management.*|naming.*|net|nio.mapmode|sctp|security.*|unsupported|xml.dom|zipfs)' | paste -sd ,)
   jlink -J-XX:TieredStopAtLevel=1 -J-XX:+UseSerialGC --add-modules "$modules" --output "$jre" --strip-java-debug-attributes --no-man-pages --no-header-files \
-    --compress "$compress" --generate-cds-archive --add-options="-XX:MaxRAMPercentage=60 -XX:+ExitOnOutOfMemoryError" >"$log" 2>&1 ||
+    --compress "$compress" "${archive[@]}" --add-options="-XX:MaxRAMPercentage=60 -XX:+ExitOnOutOfMemoryError" >"$log" 2>&1 ||
     { cat "$log" && fail "the Java runtime cannot be made: the lines above say why"; }
+  if [ ${#archive[@]} = 0 ]; then "$jre/bin/java" -XX:+UseSerialGC -Xshare:dump >"$log" 2>&1 || { cat "$log" && fail "the Java runtime cannot be made: the lines above say why"; }; fi
   rm -f "$jre/lib/server/classes_nocoops.jsa"
   # The certificates that the run image trusts, without those that only builds trust.
   python3 -I "$here/lib/truststore.py" /etc/ssl/certs/ca-certificates.crt "$jre/lib/security/cacerts"
