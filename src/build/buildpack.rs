@@ -101,10 +101,14 @@ pub(super) fn for_this_platform(folder: &Path) -> Result<PathBuf, BuildpacksErro
     Ok(folder.to_owned())
 }
 
-/// Whether the path leads to something in the folder, also through links.
+/// What the path leads to, also through links, if that is in the folder.
+pub(super) fn real_within(folder: &Path, path: &Path) -> Option<PathBuf> {
+    let folder = fs::canonicalize(folder).ok()?;
+    fs::canonicalize(path).ok().filter(|real| real.starts_with(folder))
+}
+
 fn is_within(folder: &Path, path: &Path) -> bool {
-    let real = |path: &Path| fs::canonicalize(path).ok();
-    real(path).zip(real(folder)).is_some_and(|(path, folder)| path.starts_with(folder))
+    real_within(folder, path).is_some()
 }
 
 /// Whether there is a `buildpack.toml` in the folder, and not a link.

@@ -10,6 +10,7 @@ use std::{
 use serde::Deserialize;
 
 use super::{
+    buildpack::real_within,
     error::BuildpacksError,
     packages::{Package, Packages},
     unpacked::{MAX_PACKAGE_BYTES, adopt, copy, from_archive},
@@ -65,14 +66,12 @@ pub(super) fn find(folder: &Path, within: Option<&Path>) -> Result<Parts, String
     let (mut seen, mut next) = (HashSet::new(), vec![folder.to_owned()]);
     while let Some(path) = next.pop() {
         let shown = shown_in(&path, within);
-        let found = fs::canonicalize(&path);
         let real = if let Some(within) = within {
             // The same whether there is a file elsewhere on this machine or not.
-            let limit = fs::canonicalize(within).map_err(|e| e.to_string())?;
-            let inside = found.ok().filter(|real| real.starts_with(limit));
+            let inside = real_within(within, &path);
             inside.ok_or_else(|| format!("{shown}, which package.toml names, is not in the same source"))?
         } else {
-            found.map_err(|e| format!("cannot find {shown}, which package.toml names: {e}"))?
+            fs::canonicalize(&path).map_err(|e| format!("cannot find {shown}, which package.toml names: {e}"))?
         };
         if !seen.insert(real.clone()) {
             continue;
