@@ -39,6 +39,7 @@ mod stacks;
 mod storage;
 mod suggestion;
 mod table;
+mod tokens;
 mod users;
 
 use std::sync::Arc;
@@ -174,6 +175,7 @@ async fn act(session: &Session<'_>, command: Command) -> Result {
         Command::WhoAmI(who) => session.answer(who).await,
         Command::Access(command) => access::run(session, command).await,
         Command::SshKeys(command) => ssh_keys::run(session, command).await,
+        Command::Tokens(command) => tokens::run(session, command).await,
         Command::Users(command) => users::run(session, command).await,
         Command::Quota(command) => quota::run(session, command).await,
         Command::Events(command) => events::run(session, command).await,

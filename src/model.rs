@@ -90,7 +90,7 @@ pub use line::{Line, is_unsafe};
 pub use names::{
     AppName, BindingKey, BindingName, BindingProvider, BindingType, BranchName, ConfigKey, HostPath, InstanceId,
     InvalidName, KeyName, LogSource, MountPath, OtherRef, ProcessType, SourceFolder, StackName, StageName, TaskId,
-    UserName, VolumeName,
+    TokenName, UserName, VolumeName,
 };
 #[cfg(feature = "server")]
 pub use network_target::{HOST_NAME, InvalidNetworkTarget, NetworkTarget, TargetPlace, internal_name};

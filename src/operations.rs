@@ -1,6 +1,7 @@
 //! Operations: everything that can be asked of the server. Each is a typed input with the right that it needs, a typed
 //! result, and an entry in the audit log. The doors only translate: there is nothing else to call.
 
+mod answer;
 mod apps;
 mod attachment;
 mod audit;
@@ -15,6 +16,7 @@ mod context;
 mod cron;
 mod disk;
 mod each_app;
+mod endpoint;
 mod enter;
 mod events;
 mod failure;
@@ -47,21 +49,24 @@ mod storage;
 mod target;
 mod tasks;
 mod time;
+mod tokens;
 mod users;
 mod version;
 
+pub use answer::{Answer, Input, IntoAnswer};
 pub use apps::*;
 pub use attachment::Attachment;
 pub use audit::{AuditLog, EventSweep};
 pub use bindings::*;
 pub use buildpacks::*;
 pub use builds::*;
-pub use caller::Caller;
+pub use caller::{Caller, TokenScope};
 pub use checks::*;
 pub use config_vars::*;
 pub use context::{Call, Context, Requirement};
 pub use cron::*;
 pub use disk::*;
+pub use endpoint::{Body, Endpoint, Method, Pages, Reach};
 pub use enter::*;
 pub use events::*;
 pub use failure::{Failure, FailureKind, LastOutput, Result};
@@ -90,7 +95,8 @@ pub use stacks::*;
 pub use storage::*;
 pub use target::{Scope, Server, Target};
 pub use tasks::*;
-pub use time::{Since, Time};
+pub use time::{Lifetime, Since, Time};
+pub use tokens::*;
 pub use users::*;
 pub use version::*;
 

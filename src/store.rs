@@ -29,6 +29,7 @@ mod quotas;
 mod registry_logins;
 mod release_configs;
 mod releases;
+mod requests;
 mod reserves;
 mod routing;
 mod schema;
@@ -39,6 +40,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 mod time;
+mod tokens;
 mod users;
 mod volumes;
 
@@ -64,10 +66,12 @@ pub use process_spec::ProcessSpec;
 pub use quotas::{OwnerLimit, QuotaRow};
 pub use registry_logins::{RegistryLogin, RegistryLoginRow};
 pub use releases::{NewRelease, PushedRelease, Release, ReleaseKind, ReleaseState, ReleaseSummary, RollbackTarget};
+pub use requests::{BegunRequest, NewRequest, StoredRequest};
 pub use routing::RoutingState;
 pub use sizes::{AppSizes, SizeChange, SizeKind};
 pub use stacks::{StackImages, StackRevision, StackSource};
 pub use tasks::{NewTask, Task, TaskState};
 pub use time::{Millis, now};
+pub use tokens::{NewToken, Token};
 pub use users::User;
 pub use volumes::{Mount, MountSource, Volume};

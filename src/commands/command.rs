@@ -8,7 +8,8 @@ use super::{
     events::EventsCommand, git::GitCommand, images::ImagesCommand, links::LinksCommand, logs::LogsCommand,
     network::NetworkCommand, output::Format, ports::PortsCommand, ps::PsCommand, quota::QuotaCommand,
     registry::RegistryCommand, releases::ReleasesCommand, resource::ResourceCommand, run::RunCommand,
-    ssh_keys::SshKeysCommand, stacks::StacksCommand, storage::StorageCommand, users::UsersCommand,
+    ssh_keys::SshKeysCommand, stacks::StacksCommand, storage::StorageCommand, tokens::TokensCommand,
+    users::UsersCommand,
 };
 use crate::operations::{ListPeriodic, ShowUrls, ShowVersion, WhoAmI};
 
@@ -81,6 +82,8 @@ pub(super) enum Command {
     Releases(ReleasesCommand),
     #[command(flatten)]
     SshKeys(SshKeysCommand),
+    #[command(flatten)]
+    Tokens(TokensCommand),
     #[command(flatten)]
     Users(UsersCommand),
     #[command(flatten)]

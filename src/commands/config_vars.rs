@@ -1,5 +1,7 @@
 //! The commands `config:…`.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use clap::Subcommand;
 
@@ -88,7 +90,7 @@ pub(super) async fn run(session: &Session<'_>, command: ConfigCommand) -> Result
     match command {
         C::Set { app, pairs, no_restart, encoded, build } => {
             let vars = pairs.iter().map(|text| pair(text, encoded)).collect::<Result<ConfigVars>>()?;
-            session.answer(SetConfig { app, vars, no_restart, build }).await
+            session.answer(SetConfig { app, vars: all_set(vars), no_restart, build }).await
         }
         C::Get(get) => session.answer(get).await,
         C::Unset(unset) => session.answer(unset).await,
@@ -99,9 +101,14 @@ pub(super) async fn run(session: &Session<'_>, command: ConfigCommand) -> Result
             session.check::<SetConfig>(app.clone()).await?;
             let text = session.read_input(MAX_IMPORT_BYTES).await?;
             let vars = env_file::import(&text, notation).map_err(|error| Failure::invalid(error.to_string()))?;
-            session.answer(SetConfig { app, vars, no_restart, build }).await
+            session.answer(SetConfig { app, vars: all_set(vars), no_restart, build }).await
         }
     }
+}
+
+/// The input of an operation that sets all of these.
+fn all_set(vars: ConfigVars) -> BTreeMap<ConfigKey, Option<Secret>> {
+    vars.into_iter().map(|(name, value)| (name, Some(value))).collect()
 }
 
 async fn export(session: &Session<'_>, app: AppName, notation: Option<Notation>) -> Result {

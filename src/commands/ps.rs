@@ -54,7 +54,10 @@ pub(super) async fn run(session: &Session<'_>, command: PsCommand) -> Result {
     use PsCommand as C;
     match command {
         C::Scale { app, quantities } if quantities.is_empty() => session.answer(ShowFormation { app }).await,
-        C::Scale { app, quantities } => session.answer(Scale { app, quantities }).await,
+        C::Scale { app, quantities } => {
+            let quantities = quantities.into_iter().map(|wanted| (wanted.process_type, wanted.quantity)).collect();
+            session.answer(Scale { app, quantities }).await
+        }
         C::Set(set) => session.answer(set).await,
         C::Report(list) => session.answer(list).await,
         C::Restart(restart) => session.answer(restart).await,

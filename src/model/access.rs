@@ -20,6 +20,8 @@ pub enum Role {
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 pub enum Right {
+    /// To reach the server: every caller has it, also one whose token is limited to an app or a role.
+    Connect,
     /// To use the server: every user has it.
     Use,
     /// To see an app's state and logs.
@@ -63,7 +65,7 @@ impl Right {
     /// The least role that has this right: `user`, a role of the app, or `admin`.
     pub fn least_role(self) -> &'static str {
         match self {
-            Self::Use => "user",
+            Self::Connect | Self::Use => "user",
             Self::View => Role::Viewer.as_str(),
             Self::Deploy => Role::Deployer.as_str(),
             Self::Operate => Role::Operator.as_str(),

@@ -274,6 +274,13 @@ name!(
     user_or_key
 );
 name!(
+    /// The name of a token of a user.
+    TokenName,
+    "token name",
+    "use 1 to 64 letters, digits and any of . _ @ - +, beginning with a letter or digit",
+    user_or_key
+);
+name!(
     /// The name of a volume of an app.
     VolumeName,
     "volume name",

@@ -24,11 +24,19 @@ impl Authorization<'_> {
         if held >= right {
             return Ok(held);
         }
+        if self.caller.scope.is_some() && right == Right::Use {
+            let failure = Failure::new(FailureKind::Denied, "this token is limited to an app or a role");
+            return Err(failure.remedy("use one that is not, or an SSH key"));
+        }
         Err(Failure::new(FailureKind::Denied, "only an admin may do this"))
     }
 
     pub(super) fn server_right(&self) -> Right {
-        if self.caller.admin { Right::Admin } else { Right::Use }
+        match self.caller.scope {
+            Some(_) => Right::Connect,
+            None if self.caller.admin => Right::Admin,
+            None => Right::Use,
+        }
     }
 
     /// Finds an app on which the caller has a right, and the right that the caller has. For an app that the caller may not
@@ -44,9 +52,18 @@ impl Authorization<'_> {
         };
         let app = self.store.find_app(name.clone()).await?.ok_or_else(not_found)?;
         let role = self.role(app.id).await?;
-        let held = self.right_of(role).ok_or_else(not_found)?;
+        let held = self.right_on(app.id, role).ok_or_else(not_found)?;
         if held >= right {
             return Ok((app, held));
+        }
+        if let Some(limit) = self.caller.scope.and_then(|scope| scope.role).filter(|limit| limit.right() == held) {
+            let text = format!(
+                "{} needs the role {}, and this token is limited to {}",
+                self.operation,
+                right.least_role(),
+                limit.as_str()
+            );
+            return Err(Failure::new(FailureKind::Denied, text).remedy("create one with a higher role (tokens:create)"));
         }
         let role = role.map_or("member", Role::as_str);
         let what = format!("{} needs the role {}, and you are {role} of {name}", self.operation, right.least_role());
@@ -66,20 +83,29 @@ impl Authorization<'_> {
         }
         let Some(user) = self.caller.actor.user else { return Ok(Vec::new()) };
         let roles = self.store.roles_of(user).await?;
-        Ok(apps.into_iter().filter(|app| roles.get(&app.id).is_some_and(|role| role.right() >= right)).collect())
+        let held = |app: &App| self.right_on(app.id, roles.get(&app.id).copied());
+        Ok(apps.into_iter().filter(|app| held(app).is_some_and(|held| held >= right)).collect())
     }
 
     /// Whether the caller has a right on an app, or without one on the server.
     pub(super) async fn has_right(&self, app: Option<AppId>, right: Right) -> Result<bool> {
         let held = match app {
-            Some(app) => self.right_of(self.role(app).await?),
+            Some(app) => self.right_on(app, self.role(app).await?),
             None => Some(self.server_right()),
         };
         Ok(held.is_some_and(|held| held >= right))
     }
 
-    fn right_of(&self, role: Option<Role>) -> Option<Right> {
-        if self.caller.admin { Some(Right::Admin) } else { role.map(Role::right) }
+    /// The right that the caller has on an app, with this role in it.
+    fn right_on(&self, app: AppId, role: Option<Role>) -> Option<Right> {
+        let Some(scope) = self.caller.scope else {
+            return if self.caller.admin { Some(Right::Admin) } else { role.map(Role::right) };
+        };
+        if scope.app.is_some_and(|only| only != app) {
+            return None;
+        }
+        let held = if scope.admin { Right::Admin } else { role?.right() };
+        Some(scope.role.map_or(held, |limit| limit.right().min(held)))
     }
 
     async fn role(&self, app: AppId) -> Result<Option<Role>> {

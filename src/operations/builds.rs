@@ -36,6 +36,9 @@ pub struct ListBuilds {
     #[arg(short, long, default_value_t = DEFAULT_BUILDS)]
     #[serde(default = "default_builds")]
     pub num: u32,
+    /// Only builds before that of this number.
+    #[arg(long, value_name = "BUILD")]
+    pub before: Option<u64>,
 }
 
 /// A build of a list.
@@ -96,7 +99,7 @@ impl Operation for ListBuilds {
     }
 
     async fn run(self, context: &Context<'_>, app: App) -> Result<Vec<BuildRow>> {
-        let builds = context.store.builds(app.id, self.num).await?;
+        let builds = context.store.builds_before(app.id, self.before, self.num).await?;
         Ok(builds.into_iter().map(BuildRow::from).collect())
     }
 }

@@ -1,11 +1,11 @@
 //! Who runs an operation.
 
 use super::failure::{Failure, FailureKind, Result};
-use crate::store::{Actor, Door, Key, Store};
 #[cfg(test)]
+use crate::store::NewKey;
 use crate::{
     model::Role,
-    store::{AppId, NewKey},
+    store::{Actor, AppId, Door, Key, Store, Token},
 };
 
 /// The user or program that runs an operation, as a door has authenticated it.
@@ -17,13 +17,26 @@ pub struct Caller {
     pub admin: bool,
     /// Whether this is a machine user, which creates no apps.
     pub machine: bool,
+    /// What the caller's token is limited to, if it is.
+    pub scope: Option<TokenScope>,
+}
+
+/// What a token is limited to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenScope {
+    /// The only app on which it gives rights.
+    pub app: Option<AppId>,
+    /// The role whose rights it gives at most.
+    pub role: Option<Role>,
+    /// Whether it is an admin's, who has every right on every app.
+    pub admin: bool,
 }
 
 impl Caller {
     /// The caller on the local socket: an admin without a user.
     pub fn local() -> Self {
         let actor = Actor { user: None, name: "local".to_owned(), fingerprint: None, address: None, door: Door::Local };
-        Self { actor, admin: true, machine: false }
+        Self { actor, admin: true, machine: false, scope: None }
     }
 
     /// The owner of an SSH key, at this address.
@@ -35,14 +48,29 @@ impl Caller {
             address: Some(address),
             door: Door::Ssh,
         };
-        Self { actor, admin: key.admin, machine: key.machine }
+        Self { actor, admin: key.admin, machine: key.machine, scope: None }
+    }
+
+    /// The owner of a token, at this address.
+    pub fn of_token(token: Token, address: Option<String>) -> Self {
+        let is_limited = token.app.is_some() || token.role.is_some();
+        let app = token.app.map(|(app, _)| app);
+        let scope = is_limited.then_some(TokenScope { app, role: token.role, admin: token.admin });
+        let actor = Actor {
+            user: Some(token.user),
+            name: token.user_name.into(),
+            fingerprint: Some(token.fingerprint),
+            address,
+            door: Door::Http,
+        };
+        Self { actor, admin: token.admin && !is_limited, machine: token.machine, scope }
     }
 
     /// Who acts, with the rights of this moment.
     ///
     /// # Errors
     ///
-    /// If the key is no longer registered.
+    /// If the key is no longer registered, or the token was revoked or has expired.
     pub(super) async fn of_actor(actor: &Actor, store: &Store) -> Result<Self> {
         let gone = || {
             let failure = Failure::new(FailureKind::Denied, "the SSH key of this connection is no longer registered");
@@ -50,6 +78,15 @@ impl Caller {
         };
         match actor.door {
             Door::Local => Ok(Self::local()),
+            Door::Http => {
+                let gone = || {
+                    let failure = Failure::new(FailureKind::Denied, "the token was revoked, or has expired");
+                    failure.remedy("create another one with tokens:create")
+                };
+                let fingerprint = actor.fingerprint.clone().ok_or_else(gone)?;
+                let token = store.valid_token(fingerprint).await?.ok_or_else(gone)?;
+                Ok(Self::of_token(token, actor.address.clone()))
+            }
             Door::Ssh => {
                 let fingerprint = actor.fingerprint.clone().ok_or_else(gone)?;
                 let key = store.key_by_fingerprint(fingerprint).await?.ok_or_else(gone)?;

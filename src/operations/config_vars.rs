@@ -23,14 +23,15 @@ const MAX_VALUE_BYTES: usize = 64 * 1024;
 /// The variables that paas itself sets for every instance.
 const RESERVED: [&str; 4] = ["PORT", "PAAS_APP", "PAAS_PROCESS", "PAAS_RELEASE"];
 
-/// Sets config vars and makes a release with them.
+/// Sets config vars, removes others, and makes a release with them.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetConfig {
     /// App.
     pub app: AppName,
-    /// Values by name.
-    pub vars: BTreeMap<ConfigKey, Secret>,
+    /// Values by name; null removes the config var.
+    #[schemars(extend("minProperties" = 1))]
+    pub vars: BTreeMap<ConfigKey, Option<Secret>>,
     /// Make no release: the change takes effect with the next one.
     #[serde(default)]
     pub no_restart: bool,
@@ -69,16 +70,34 @@ impl Operation for SetConfig {
     }
 
     async fn run(self, context: &Context<'_>, app: App) -> Result<ChangedConfig> {
-        check(&self.vars)?;
-        let names: Vec<_> = self.vars.keys().cloned().collect();
-        context.progress.step(format!("Setting {}", join(&names, ", "))).await;
-        let unchanged = "no change: the values are already set";
-        let release = change(context, &app, self.vars, Vec::new(), !self.no_restart, unchanged).await?;
-        if self.build {
-            context.store.set_build_vars(app.id, names.clone(), true).await?;
+        if self.vars.is_empty() {
+            return Err(Failure::invalid("no config var is given; give at least one"));
+        }
+        let (mut values, mut unset) = (ConfigVars::new(), Vec::new());
+        for (name, value) in self.vars {
+            match value {
+                Some(value) => drop(values.insert(name, value)),
+                None => unset.push(name),
+            }
+        }
+        check(&values)?;
+        let set: Vec<_> = values.keys().cloned().collect();
+        for (what, names) in
+            [("Setting", &set), ("Removing", &unset)].into_iter().filter(|(_, names)| !names.is_empty())
+        {
+            context.progress.step(format!("{what} {}", join(names, ", "))).await;
+        }
+        let unchanged =
+            if set.is_empty() { "no change: none of them is set" } else { "no change: the values are already set" };
+        let release = change(context, &app, values, unset.clone(), !self.no_restart, unchanged).await?;
+        if !unset.is_empty() {
+            context.store.set_build_vars(app.id, unset.clone(), false).await?;
+        }
+        if self.build && !set.is_empty() {
+            context.store.set_build_vars(app.id, set.clone(), true).await?;
             context.progress.detail("builds see them, too, from the next build on").await;
         }
-        Ok(ChangedConfig { app: app.name, release, set: names, unset: Vec::new() })
+        Ok(ChangedConfig { app: app.name, release, set, unset })
     }
 }
 
@@ -238,9 +257,6 @@ impl Operation for ListConfigKeys {
 
 /// Refuses config vars that cannot be set; an error never repeats a value.
 fn check(vars: &ConfigVars) -> Result {
-    if vars.is_empty() {
-        return Err(Failure::invalid("no config var is given; give at least one"));
-    }
     for (name, value) in vars {
         if RESERVED.contains(&name.as_str()) {
             return Err(Failure::invalid(format!("{name} is set by paas itself; choose another name")));
@@ -295,19 +311,19 @@ mod tests {
 
     #[test]
     fn values_are_checked_and_not_repeated_in_errors() {
-        assert_eq!(check(&set("A", "hunter2").vars), Ok(()));
+        let one = |name: &str, value: &str| ConfigVars::from([(name.parse().unwrap(), Secret::new(value))]);
+        assert_eq!(check(&one("A", "hunter2")), Ok(()));
         let long = "hunter2".repeat(MAX_VALUE_BYTES);
         for (name, value) in [("PORT", "hunter2"), ("PAAS_APP", "hunter2"), ("A", "hunter2\0"), ("A", &long)] {
-            let error = check(&set(name, value).vars).unwrap_err().to_string();
+            let error = check(&one(name, value)).unwrap_err().to_string();
             assert!(error.contains(name) && !error.contains("hunter2"), "{error}");
         }
-        assert!(check(&ConfigVars::new()).is_err());
     }
 
     #[test]
     fn the_audit_entry_and_debug_output_have_names_but_no_values() {
         let mut set = set("LEVEL", "hunter2");
-        set.vars.insert("A".parse().unwrap(), Secret::new("hunter2"));
+        set.vars.insert("A".parse().unwrap(), Some(Secret::new("hunter2")));
         assert_eq!(set.audit(), "A LEVEL");
         assert!(!format!("{set:?}").contains("hunter2"));
     }

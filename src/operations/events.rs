@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     model::{AppName, Right},
-    store::{Actor, App, AppId, Door, Effect, Event, EventFilter, Outcome, Store},
+    store::{Actor, App, AppId, Door, Effect, Event, EventFilter, EventId, Outcome, Store},
 };
 
 /// Shows the audit log: who did what, when, and how it ended.
@@ -38,6 +38,9 @@ pub struct ShowEvents {
     #[serde(default = "default_num")]
     #[schemars(range(max = MAX_LISTED_EVENTS))]
     pub num: u32,
+    /// Only past events before that of this number.
+    #[arg(long, value_name = "EVENT")]
+    pub before: Option<i64>,
     /// Only events of this period, such as 10m, 2d, or since an RFC 3339 time.
     #[arg(long, value_name = "PERIOD")]
     pub since: Option<Since>,
@@ -132,6 +135,7 @@ impl Operation for ShowEvents {
             apps: (!everything).then(|| apps.iter().copied().collect()),
             since: self.since.map(|since| since.0),
             reads: self.reads,
+            before: self.before.map(EventId),
             max: self.num,
         };
         let past = context.store.events(filter).await?;

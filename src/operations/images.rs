@@ -58,6 +58,10 @@ impl Operation for OfferImage {
     type Target = Server;
     type Output = OfferedImageInfo;
 
+    fn with_file(self, file: SentFile) -> Self {
+        Self { archive: Some(file), ..self }
+    }
+
     fn target(&self) {}
 
     fn audit(&self) -> String {

@@ -8,6 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use super::{
     context::{Context, Requirement},
     failure::Result,
+    sent_file::SentFile,
     target::Target,
 };
 use crate::{model::Right, store::Effect};
@@ -42,6 +43,12 @@ pub trait Operation: Send + Sized {
         _target: &Self::Target,
     ) -> impl Future<Output = Result<Option<Requirement>>> + Send {
         std::future::ready(Ok(None))
+    }
+
+    /// The same with the file that the caller sends, if it takes one.
+    #[must_use]
+    fn with_file(self, _file: SentFile) -> Self {
+        self
     }
 
     /// Does what is asked. The caller's right has been checked.

@@ -24,14 +24,11 @@ use crate::{
 };
 
 /// Declared quantity of instances of a process type: `web=3`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quantity {
     /// Process type.
-    #[serde(rename = "type")]
     pub process_type: ProcessType,
     /// Number of instances.
-    #[schemars(range(max = AppJson::MAX_INSTANCES))]
     pub quantity: u32,
 }
 
@@ -93,8 +90,9 @@ impl Operation for ShowFormation {
 pub struct Scale {
     /// App.
     pub app: AppName,
-    /// New quantities; those of other process types stay.
-    pub quantities: Vec<Quantity>,
+    /// New quantities by process type; those of other process types stay.
+    #[schemars(extend("minProperties" = 1), inner(range(max = AppJson::MAX_INSTANCES)))]
+    pub quantities: BTreeMap<ProcessType, u32>,
 }
 
 /// The instances of an app after a change.
@@ -122,24 +120,27 @@ impl Operation for Scale {
     }
 
     fn audit(&self) -> String {
-        self.quantities.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        let quantities = self.quantities.iter().map(|(process_type, quantity)| format!("{process_type}={quantity}"));
+        quantities.collect::<Vec<_>>().join(" ")
     }
 
     async fn run(self, context: &Context<'_>, app: App) -> Result<Scaled> {
         let text = self.audit();
         let max = AppJson::MAX_INSTANCES;
-        match self.quantities.iter().find(|wanted| wanted.quantity > max) {
-            Some(wanted) => return Err(Failure::invalid(format!("{wanted} is too many; give at most {max}"))),
+        match self.quantities.iter().find(|(_, quantity)| **quantity > max) {
+            Some((name, quantity)) => {
+                return Err(Failure::invalid(format!("{name}={quantity} is too many; give at most {max}")));
+            }
             None if self.quantities.is_empty() => {
                 return Err(Failure::invalid("no process type is given; give at least one, such as web=3"));
             }
             None => {}
         }
-        if self.quantities.iter().any(|wanted| wanted.process_type.is_release()) {
+        if self.quantities.keys().any(ProcessType::is_release) {
             let text = "release is run once for each release and has no instances; run:list shows its runs";
             return Err(Failure::invalid(text));
         }
-        let wanted: BTreeMap<_, _> = self.quantities.into_iter().map(|q| (q.process_type, q.quantity)).collect();
+        let wanted = self.quantities;
         if let Some(unknown) = unknown_type(context, &app, wanted.keys()).await? {
             return Err(Failure::not_found(unknown));
         }

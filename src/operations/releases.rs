@@ -25,6 +25,9 @@ pub struct ListReleases {
     #[arg(short, long, default_value_t = default_num())]
     #[serde(default = "default_num")]
     pub num: u32,
+    /// Only releases before that of this number.
+    #[arg(long, value_name = "RELEASE", value_parser = parse_release)]
+    pub before: Option<ReleaseNumber>,
 }
 
 fn default_num() -> u32 {
@@ -85,7 +88,7 @@ impl Operation for ListReleases {
 
     async fn run(self, context: &Context<'_>, app: App) -> Result<Vec<ReleaseRow>> {
         let current = app.current.map(|current| current.release);
-        let releases = context.store.releases(app.id, self.num).await?;
+        let releases = context.store.releases_before(app.id, self.before, self.num).await?;
         Ok(releases.into_iter().map(|release| ReleaseRow::new(release, current)).collect())
     }
 }

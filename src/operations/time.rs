@@ -38,6 +38,52 @@ impl JsonSchema for Time {
     }
 }
 
+/// A length of time, as a user names it: `12h`, `90d`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifetime(Millis);
+
+/// Text that names no length of time; prints as one line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a length of time; use for example 30m, 12h, 90d, at most 10 years")]
+pub struct InvalidLifetime(String);
+
+impl Lifetime {
+    const MAX: Millis = 3653 * 24 * 3600 * 1000;
+
+    /// The length in milliseconds, from 1 second to 10 years.
+    pub fn milliseconds(self) -> Millis {
+        self.0
+    }
+}
+
+impl FromStr for Lifetime {
+    type Err = InvalidLifetime;
+
+    fn from_str(text: &str) -> Result<Self, InvalidLifetime> {
+        let span = text.parse::<jiff::Span>().ok();
+        let length = span.and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()).ok());
+        let milliseconds = length.and_then(|length| Millis::try_from(length.as_millis()).ok());
+        let valid = milliseconds.filter(|length| (1000..=Self::MAX).contains(length));
+        valid.map(Self).ok_or_else(|| InvalidLifetime(text.chars().take(80).collect()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Lifetime {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for Lifetime {
+    fn schema_name() -> Cow<'static, str> {
+        "Lifetime".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "description": "a length of time such as 30m, 12h, 90d", "pattern": "^[1-9][0-9]{0,2}[mhd]$" })
+    }
+}
+
 /// The beginning of a period that ends now, as a user names it: `10m`, `1h 30m`, `2d`, or a time of RFC 3339.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Since(pub Millis);

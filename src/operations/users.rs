@@ -29,7 +29,7 @@ pub struct CallerInfo {
 
 impl Operation for WhoAmI {
     const NAME: &'static str = "whoami";
-    const RIGHT: Right = Right::Use;
+    const RIGHT: Right = Right::Connect;
     const EFFECT: Effect = Effect::Read;
     type Target = Server;
     type Output = CallerInfo;
@@ -133,7 +133,7 @@ pub enum UserProperty {
 #[serde(deny_unknown_fields)]
 pub struct SetUser {
     /// User.
-    pub name: UserName,
+    pub user: UserName,
     /// admin
     #[arg(value_enum)]
     pub property: UserProperty,
@@ -153,11 +153,11 @@ impl Operation for SetUser {
 
     fn audit(&self) -> String {
         let UserProperty::Admin = self.property;
-        format!("{} admin {}", self.name, self.value)
+        format!("{} admin {}", self.user, self.value)
     }
 
     async fn run(self, context: &Context<'_>, _: Server) -> Result<UserInfo> {
-        let user = context.store.user_named(self.name).await?;
+        let user = context.store.user_named(self.user).await?;
         let UserProperty::Admin = self.property;
         context.store.set_admin(user.id, self.value).await?;
         let keys = context.store.keys().await?.iter().filter(|key| key.user == user.id).count();
@@ -170,7 +170,7 @@ impl Operation for SetUser {
 #[serde(deny_unknown_fields)]
 pub struct RemoveUser {
     /// User.
-    pub name: UserName,
+    pub user: UserName,
 }
 
 /// A user that was removed.
@@ -190,11 +190,11 @@ impl Operation for RemoveUser {
     fn target(&self) {}
 
     fn audit(&self) -> String {
-        self.name.to_string()
+        self.user.to_string()
     }
 
     async fn run(self, context: &Context<'_>, _: Server) -> Result<RemovedUser> {
-        let user = context.store.user_named(self.name).await?;
+        let user = context.store.user_named(self.user).await?;
         context.store.remove_user(user.id).await?;
         Ok(RemovedUser { name: user.name })
     }

@@ -20,7 +20,7 @@ pub struct Version {
 
 impl Operation for ShowVersion {
     const NAME: &'static str = "version";
-    const RIGHT: Right = Right::Use;
+    const RIGHT: Right = Right::Connect;
     const EFFECT: Effect = Effect::Read;
     type Target = Server;
     type Output = Version;

@@ -181,9 +181,14 @@ impl Store {
 
     /// The app's newest `max` builds, newest first.
     pub async fn builds(&self, app: AppId, max: u32) -> Result<Vec<Build>> {
+        self.builds_before(app, None, max).await
+    }
+
+    /// The same, of those before a number.
+    pub async fn builds_before(&self, app: AppId, before: Option<u64>, max: u32) -> Result<Vec<Build>> {
         self.read(move |t, _| {
-            let sql = format!("SELECT {COLUMNS} FROM builds WHERE app = ?1 ORDER BY number DESC LIMIT ?2");
-            t.prepare_cached(&sql)?.query_and_then((app.0, max), build)?.collect()
+            let sql = format!("SELECT {COLUMNS} FROM builds WHERE app = ?1 AND (?2 IS NULL OR number < ?2) ORDER BY number DESC LIMIT ?3");
+            t.prepare_cached(&sql)?.query_and_then((app.0, before, max), build)?.collect()
         })
         .await
     }

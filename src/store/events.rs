@@ -115,6 +115,8 @@ pub struct EventFilter {
     pub since: Option<Millis>,
     /// Whether to include operations that only read.
     pub reads: bool,
+    /// Only events before this one.
+    pub before: Option<EventId>,
     /// Maximum number of events.
     pub max: u32,
 }
@@ -149,7 +151,7 @@ type Parameters = Vec<(&'static str, Box<dyn ToSql>)>;
 
 /// The condition of a filter, and the values of its parameters.
 fn condition(filter: EventFilter) -> Result<(String, Parameters)> {
-    let EventFilter { apps, since, reads, max } = filter;
+    let EventFilter { apps, since, reads, before, max } = filter;
     let mut conditions = vec!["true"];
     let mut values: Parameters = vec![(":max", Box::new(max))];
     if let Some(apps) = apps {
@@ -160,6 +162,10 @@ fn condition(filter: EventFilter) -> Result<(String, Parameters)> {
     if let Some(since) = since {
         conditions.push("at >= :since");
         values.push((":since", Box::new(since)));
+    }
+    if let Some(before) = before {
+        conditions.push("id < :before");
+        values.push((":before", Box::new(before.0)));
     }
     if !reads {
         conditions.push("effect != 'read'");

@@ -320,12 +320,22 @@ impl Store {
 
     /// The app's newest `max` releases, newest first.
     pub async fn releases(&self, app: AppId, max: u32) -> Result<Vec<ReleaseSummary>> {
+        self.releases_before(app, None, max).await
+    }
+
+    /// The same, of those before a number.
+    pub async fn releases_before(
+        &self,
+        app: AppId,
+        before: Option<ReleaseNumber>,
+        max: u32,
+    ) -> Result<Vec<ReleaseSummary>> {
         self.read(move |t, _| {
             let mut query = t.prepare_cached(
                 "SELECT number, kind, state, image, commit_id, description, created_by, created_at FROM releases
-                 WHERE app = ?1 ORDER BY number DESC LIMIT ?2",
+                 WHERE app = ?1 AND (?2 IS NULL OR number < ?2) ORDER BY number DESC LIMIT ?3",
             )?;
-            query.query_and_then((app.0, max), summary)?.collect()
+            query.query_and_then((app.0, before, max), summary)?.collect()
         })
         .await
     }

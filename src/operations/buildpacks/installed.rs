@@ -101,6 +101,13 @@ pub enum InstallSource {
     Sent(SentFile),
 }
 
+impl Default for InstallSource {
+    /// A package that is sent with the input: an empty one, until [`Operation::with_file`] has it.
+    fn default() -> Self {
+        Self::Sent(SentFile::new(Box::new(tokio::io::empty())))
+    }
+}
+
 impl From<BuildpackSource> for InstallSource {
     fn from(source: BuildpackSource) -> Self {
         Self::Named(source)
@@ -111,7 +118,9 @@ impl From<BuildpackSource> for InstallSource {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InstallBuildpacks {
-    /// A git URL with an optional #ref:folder, docker://IMAGE, or a folder, .tgz or .cnb on the server.
+    /// A git URL with an optional #ref:folder, docker://IMAGE, or a folder, .tgz or .cnb on the server; without one, the
+    /// package that the caller sends.
+    #[serde(default)]
     pub source: InstallSource,
 }
 
@@ -155,6 +164,10 @@ impl Operation for InstallBuildpacks {
     const TAKES_DISK: bool = true;
     type Target = Server;
     type Output = InstalledPackage;
+
+    fn with_file(self, file: SentFile) -> Self {
+        Self { source: InstallSource::Sent(file) }
+    }
 
     fn target(&self) {}
 

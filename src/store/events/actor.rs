@@ -9,7 +9,7 @@ pub struct Actor {
     pub user: Option<UserId>,
     /// Name of the user, or `local`.
     pub name: String,
-    /// Fingerprint of the SSH key.
+    /// Fingerprint of the SSH key, or SHA-256 of the token.
     pub fingerprint: Option<String>,
     /// Network address of the client.
     pub address: Option<String>,
@@ -23,6 +23,8 @@ pub struct Actor {
 pub enum Door {
     /// Over SSH.
     Ssh,
+    /// Over HTTP, with a token.
+    Http,
     /// Over the socket on the server's own machine.
     Local,
 }
@@ -32,6 +34,7 @@ impl Door {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ssh => "ssh",
+            Self::Http => "http",
             Self::Local => "local",
         }
     }
@@ -41,6 +44,6 @@ impl std::str::FromStr for Door {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Ssh, Self::Local].into_iter().find(|d| d.as_str() == text).ok_or_else(|| text.to_owned())
+        [Self::Ssh, Self::Http, Self::Local].into_iter().find(|d| d.as_str() == text).ok_or_else(|| text.to_owned())
     }
 }
