@@ -15,7 +15,7 @@ use toml::de::DeTable;
 
 pub use error::ConfigError;
 pub use sections::{
-    Assets, Build, Config, Disk, Engine, Git, InstanceNetwork, Instances, NamedSize, Network, Outbound, Quota,
+    Assets, Build, Config, Disk, Engine, Git, Http, InstanceNetwork, Instances, NamedSize, Network, Outbound, Quota,
     Registry, Router, Ssh, Stack, Tasks, Volumes,
 };
 
@@ -69,6 +69,16 @@ impl Config {
         }
         if !self.registry.listen.ip().is_loopback() {
             return invalid("registry.listen", "must be a loopback address: the engine pulls from it without TLS");
+        }
+        if !self.http.listen.ip().is_loopback() && !self.http.insecure {
+            return invalid(
+                "http.listen",
+                "must be a loopback address, because tokens would cross the network in clear text; reach it with ssh -L, or set \
+                 http.insecure = true",
+            );
+        }
+        if self.http.max_connections == 0 || self.http.requests_per_minute == 0 || self.http.max_upload_mib == 0 {
+            return invalid("http", "max_connections, requests_per_minute and max_upload_mib must be at least 1");
         }
         if self.router.first_port > self.router.last_port || self.router.first_port < 1024 {
             return invalid("router.first_port", "must be between 1024 and router.last_port");

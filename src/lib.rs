@@ -12,6 +12,8 @@ pub mod server;
 #[cfg(feature = "server")]
 pub mod commands;
 #[cfg(feature = "server")]
+pub mod http;
+#[cfg(feature = "server")]
 pub mod socket;
 #[cfg(feature = "server")]
 pub mod ssh;

@@ -53,7 +53,7 @@ mod tokens;
 mod users;
 mod version;
 
-pub use answer::{Answer, Input, IntoAnswer};
+pub use answer::{Answer, Input, IntoAnswer, Runner};
 pub use apps::*;
 pub use attachment::Attachment;
 pub use audit::{AuditLog, EventSweep};

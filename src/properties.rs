@@ -216,3 +216,13 @@ pub(crate) fn assert_line(text: &str) {
         |c: char| c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c);
     assert!(!text.contains(is_odd), "it has a control character: {text:?}");
 }
+
+/// Compares a generated file with the committed one; with `UPDATE_SNAPSHOTS=1`, writes it.
+pub(crate) fn matches_snapshot(path: &str, text: &str) {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        std::fs::write(&file, text).unwrap();
+    }
+    let committed = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(committed == text, "{path} is out of date: run the unit tests with UPDATE_SNAPSHOTS=1 and read the diff");
+}

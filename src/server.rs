@@ -16,6 +16,7 @@ use crate::{
     deploy::{DeployError, Deployer, GarbageCollection, StackUpdates, WrittenFiles},
     engine::{Engine, EngineError, Kind, disk::DiskError},
     git::{self, GitError, Repositories},
+    http::{self, Api, RequestSweep},
     images::{ImageError, ImageStore, Registry, StackDefinition},
     instances::{Instances, InstancesError},
     operations::{AuditLog, AuditedPushes, CronSchedule, EventSweep, Failure, Operations},
@@ -138,6 +139,7 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
     }
     let ssh_listener = bind(config.ssh.listen, "ssh.listen").await?;
     let registry_listener = bind(config.registry.listen, "registry.listen").await?;
+    let http_listener = bind(config.http.listen, "http.listen").await?;
 
     let tracker = TaskTracker::new();
     let stopped = CancellationToken::new();
@@ -196,6 +198,7 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
 
     driver.start(GarbageCollection(deployer.clone()));
     let audit = AuditLog::open(store.clone()).await?;
+    driver.start(RequestSweep(store.clone()));
     driver.start(EventSweep { store: store.clone(), keep_days: config.events.keep_days });
     tasks.adopt();
     driver.start(WrittenFiles(deployer.clone()));
@@ -218,6 +221,12 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
     let receiver = Receiver::start(&config, repositories, pushes, &tracker, stopped.clone())?;
     let connections = TaskTracker::new();
     let local = socket::bind(&socket::path(&config.data_dir)).await?;
+    let api = Api::new(&config, store.clone(), operations.clone(), connections.clone(), stopped.clone()).await?;
+    let http_address = http_listener.local_addr().unwrap_or(config.http.listen);
+    let http_socket = socket::bind(&config.data_dir.join("http.sock")).await?;
+    for listener in [http::Listener::Tcp(http_listener), http::Listener::Unix(http_socket)] {
+        connections.spawn(http::serve(listener, api.clone(), connections.clone(), shutdown.clone()));
+    }
     let backend = backend::ServerBackend { commands, operations, receiver };
     let runner = Arc::new(backend.clone());
     connections.spawn(socket::serve(local, runner, connections.clone(), shutdown.clone(), stopped.clone()));
@@ -229,7 +238,7 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
             stop.cancel();
         }
     });
-    tracing::info!(ssh = %config.ssh.listen, %server_id, "ready");
+    tracing::info!(ssh = %config.ssh.listen, http = %http_address, %server_id, "ready");
 
     shutdown.cancelled().await;
     tracing::info!("stopping: running pushes and commands have {} s to end", DRAIN_TIMEOUT.as_secs());

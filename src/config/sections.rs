@@ -37,6 +37,8 @@ section! {
         user_id: u32 = 64_021,
         /// SSH server.
         ssh: Ssh = Ssh::default(),
+        /// HTTP API.
+        http: Http = Http::default(),
         /// Git repositories.
         git: Git = Git::default(),
         /// Docker Engine.
@@ -100,6 +102,22 @@ section! {
         idle_seconds: u64 = 3600,
         /// Maximum length of a command, in bytes.
         max_command_bytes: usize = 128 * 1024,
+    }
+}
+
+section! {
+    /// HTTP API.
+    Http {
+        /// Address to listen on: a loopback address, unless `insecure` is set.
+        listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7080)),
+        /// Whether `listen` may be another address, although tokens then cross the network in clear text.
+        insecure: bool = false,
+        /// Maximum number of connections.
+        max_connections: usize = 256,
+        /// Requests that one token may send a minute.
+        requests_per_minute: u32 = 600,
+        /// Maximum size of a file that is sent, in MiB.
+        max_upload_mib: u64 = 2048,
     }
 }
 

@@ -40,6 +40,9 @@ pub enum Answer {
 
 /// Makes the answer of a result.
 pub trait IntoAnswer {
+    /// Whether it goes on.
+    const FOLLOWS: bool = false;
+
     /// The answer.
     fn into_answer(self) -> Result<Answer>;
 }
@@ -51,6 +54,8 @@ impl<T: Serialize> IntoAnswer for T {
 }
 
 impl<T: Serialize + Send + 'static> IntoAnswer for Follow<T> {
+    const FOLLOWS: bool = true;
+
     fn into_answer(self) -> Result<Answer> {
         Ok(Answer::Items(self.0.map(|item| value(&item)).boxed()))
     }
@@ -61,11 +66,30 @@ fn value(result: &impl Serialize) -> Result<Value> {
     serde_json::to_value(result).map_err(failed)
 }
 
-/// Runs the operation of a description.
-pub(super) type Run = for<'a> fn(&'a Operations, &'a Call<'a>, Input) -> BoxFuture<'a, Result<Answer>>;
+type Run = for<'a> fn(&'a Operations, &'a Call<'a>, Input) -> BoxFuture<'a, Result<Answer>>;
+
+/// Runs one of the operations on JSON.
+#[derive(Clone, Copy)]
+pub struct Runner(Run);
+
+impl Runner {
+    /// Of operations of this type.
+    pub(super) fn of<O>() -> Self
+    where
+        O: Operation<Output: IntoAnswer> + DeserializeOwned + Sync,
+        <O::Target as Target>::Named: 'static,
+    {
+        Self(run::<O>)
+    }
+
+    /// Runs the operation.
+    pub async fn run(self, operations: &Operations, call: &Call<'_>, input: Input) -> Result<Answer> {
+        (self.0)(operations, call, input).await
+    }
+}
 
 /// Runs an operation of this type.
-pub(super) fn run<'a, O>(operations: &'a Operations, call: &'a Call<'a>, input: Input) -> BoxFuture<'a, Result<Answer>>
+fn run<'a, O>(operations: &'a Operations, call: &'a Call<'a>, input: Input) -> BoxFuture<'a, Result<Answer>>
 where
     O: Operation<Output: IntoAnswer> + DeserializeOwned + Sync,
     <O::Target as Target>::Named: 'static,

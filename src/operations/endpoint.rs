@@ -37,7 +37,7 @@ pub enum Body {
     Fields,
     /// The value of this field; the others are in the path and the query.
     Field(&'static str),
-    /// A file that the operation reads; all fields are in the path and the query.
+    /// A file that the operation reads as its standard input; all fields are in the path and the query.
     File,
     /// A file if it is not JSON, otherwise an object with the fields of the input that are not in the path.
     FileOrFields,

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     Operation, Operations, Target,
-    answer::{self, Answer, Input, IntoAnswer, Run},
+    answer::{Answer, Input, IntoAnswer, Runner},
     context::Call,
     endpoint::{Endpoint, Pages, Reach},
     failure::Result,
@@ -25,17 +25,20 @@ pub struct Description {
     pub scope: Scope,
     /// Schema of its input.
     pub input: Schema,
-    /// Schema of its result.
+    /// Schema of its result, or of the items of a result that goes on.
     pub output: Schema,
+    /// Whether its result goes on.
+    pub follows: bool,
     /// Where the HTTP API has it.
     pub reach: Reach,
-    run: Run,
+    /// Runs it.
+    pub runner: Runner,
 }
 
 impl Description {
     /// Runs the operation.
     pub async fn run(&self, operations: &Operations, call: &Call<'_>, input: Input) -> Result<Answer> {
-        (self.run)(operations, call, input).await
+        self.runner.run(operations, call, input).await
     }
 
     fn of<O>(generator: &mut SchemaGenerator, reach: Reach) -> Self
@@ -50,8 +53,9 @@ impl Description {
             scope: O::Target::SCOPE,
             input: generator.subschema_for::<O>(),
             output: generator.subschema_for::<O::Output>(),
+            follows: O::Output::FOLLOWS,
             reach,
-            run: answer::run::<O>,
+            runner: Runner::of::<O>(),
         }
     }
 }
@@ -216,21 +220,9 @@ mod tests {
             authorization::Authorization,
             pushes::{GIT, GIT_RIGHT},
         },
+        properties::matches_snapshot,
         store::Store,
     };
-
-    /// Compares a generated file with the committed one; with `UPDATE_SNAPSHOTS=1`, writes it.
-    fn matches_snapshot(path: &str, text: &str) {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-        if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
-            std::fs::write(&file, text).unwrap();
-        }
-        let committed = std::fs::read_to_string(&file).unwrap_or_default();
-        assert!(
-            committed == text,
-            "{path} is out of date: run the unit tests with UPDATE_SNAPSHOTS=1 and read the diff"
-        );
-    }
 
     /// Names of the types in a folder's files that are operations.
     fn implemented(folder: &Path) -> Vec<String> {

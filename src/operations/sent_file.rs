@@ -17,7 +17,7 @@ impl SentFile {
     }
 
     /// What reads it.
-    pub(super) fn into_reader(self) -> Box<dyn AsyncRead + Send + Unpin> {
+    pub fn into_reader(self) -> Box<dyn AsyncRead + Send + Unpin> {
         self.0.into_inner()
     }
 }

@@ -14,7 +14,7 @@ use imports::Modules;
 /// The rows, from the top to the bottom.
 const ROWS: [&[&str]; 13] = [
     &["server", "local"],
-    &["ssh", "socket"],
+    &["http", "ssh", "socket"],
     &["commands"],
     &["operations"],
     &["deploy"],

@@ -26,6 +26,7 @@ mod example_projects;
 mod files;
 mod git_reader;
 mod hostile;
+mod http_api;
 mod http_clients;
 mod http_corpus;
 mod instances;

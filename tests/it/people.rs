@@ -367,6 +367,9 @@ fn every_command_answers_in_json() {
         "storage:report",
         "storage:resize",
         "storage:unmount",
+        "tokens:create",
+        "tokens:list",
+        "tokens:revoke",
     ];
     assert_eq!(not_asked.collect::<Vec<_>>(), elsewhere);
 

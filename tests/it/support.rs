@@ -1,5 +1,6 @@
 //! What the tests share: waiting, commands, streams, images, and worlds to run in.
 
+pub mod api;
 pub mod apps;
 pub mod command;
 pub mod elsewhere;

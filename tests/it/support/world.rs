@@ -36,6 +36,7 @@ fn is_taken(network: u8) -> bool {
 pub struct World {
     dir: PathBuf,
     pub ssh_port: u16,
+    pub http_port: u16,
     router: Option<Child>,
     server: Option<Child>,
 }
@@ -74,7 +75,13 @@ impl World {
         fs::create_dir_all(base).unwrap();
         let dir = base.join(format!("{}-{n}", std::process::id()));
         fs::create_dir(&dir).unwrap();
-        let ssh_port = free_port();
+        let (ssh_port, http_port) = (free_port(), free_port());
+        let http = format!("[http]\nlisten = \"127.0.0.1:{http_port}\"\n");
+        let (http, more) = if more.contains("[http]\n") {
+            (String::new(), more.replace("[http]\n", &http))
+        } else {
+            (http, more.to_owned())
+        };
         let first_port = 20_000 + u16::from(n) * 60;
         let ca = "/etc/ssl/certs/ca-certificates.crt";
         let engine = match other_socket() {
@@ -88,7 +95,7 @@ impl World {
              [router]\nlisten = [\"127.0.0.1\"]\nfirst_port = {first_port}\nlast_port = {last_port}\n\
              [network]\nrange = \"10.{network}.0.0/16\"\n\
              [assets]\nlifecycle = \"{lifecycle}\"\nbuildpacks = \"{buildpacks}\"\n\
-             {engine}[outbound]\nca_bundle = \"{ca}\"\n{more}",
+             {http}{engine}[outbound]\nca_bundle = \"{ca}\"\n{more}",
             data = dir.join("data").display(),
             registry = free_port(),
             last_port = first_port + 59,
@@ -99,7 +106,7 @@ impl World {
         fs::write(dir.join("paas.toml"), config).unwrap();
         let key = dir.join("id_ed25519");
         run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key)).success();
-        Self { dir, ssh_port, router: None, server: None }
+        Self { dir, ssh_port, http_port, router: None, server: None }
     }
 
     pub fn dir(&self) -> &Path {
