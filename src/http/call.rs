@@ -53,6 +53,7 @@ async fn respond(
     if route.endpoint.method == Method::Get {
         return read(api, route, caller, accept, asked, &head).await;
     }
+    route.runner.check(&asked.input.fields)?;
     let writer = precondition::check(api, route, parameters, &caller, &head.headers).await?;
     let request_id = head.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
     let begun = idempotency::begin(api, route, &caller, &head.headers, &asked).await?;

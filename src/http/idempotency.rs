@@ -45,8 +45,9 @@ pub(super) async fn begin(
     if key.is_some() && route.endpoint.method != Method::Post {
         return Err(bad("Idempotency-Key has no effect on this method, which may be repeated anyway; leave it out"));
     }
-    if key.is_some_and(|key| key.is_empty() || key.len() > MAX_KEY) {
-        return Err(bad("Idempotency-Key has from 1 to 255 characters"));
+    if key.is_some_and(|key| key.is_empty() || key.len() > MAX_KEY || !key.bytes().all(|byte| byte.is_ascii_graphic()))
+    {
+        return Err(bad("Idempotency-Key has from 1 to 255 visible characters of ASCII, without spaces"));
     }
     if key.is_none() && !route.endpoint.long {
         return Ok(Begun::Unstored);
@@ -69,7 +70,7 @@ pub(super) async fn begin(
         BegunRequest::First => Ok(Begun::First { id, caller_key }),
         BegunRequest::Repeated(earlier) if earlier.fingerprint != fingerprint => {
             let text = "this Idempotency-Key was sent with another request; use another key for each";
-            Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, FailureKind::Conflict, text))
+            Err(Problem::new(StatusCode::CONFLICT, FailureKind::Conflict, text))
         }
         BegunRequest::Repeated(earlier) => {
             repeated(api, route, &caller_key, earlier).map(Box::new).map(Begun::Repeated)

@@ -32,6 +32,15 @@ fn bad(message: &str) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, FailureKind::Invalid, message)
 }
 
+/// The error about a name that a route does not know.
+fn unknown(route: &Route, name: &str, what: &str) -> Problem {
+    let in_path: Vec<_> = Endpoint::fields_of(route.path).collect();
+    let names = route.kinds.keys().map(String::as_str).filter(|name| !in_path.contains(name));
+    let names: Vec<_> = names.collect();
+    let has = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    bad(&format!("there is no {what} {}; {} has: {has}", Line::excerpt(name), route.name))
+}
+
 fn insert(
     fields: &mut Map<String, Value>,
     route: &Route,
@@ -40,11 +49,7 @@ fn insert(
     place: &str,
 ) -> Result<(), Problem> {
     let Some(kind) = route.kinds.get(name) else {
-        let in_path: Vec<_> = Endpoint::fields_of(route.path).collect();
-        let names = route.kinds.keys().map(String::as_str).filter(|name| !in_path.contains(name));
-        let names: Vec<_> = names.collect();
-        let text = format!("there is no parameter {}; {} has: {}", Line::excerpt(name), route.name, names.join(", "));
-        return Err(bad(&text));
+        return Err(unknown(route, name, "parameter"));
     };
     let value = kind.value(text);
     match (fields.get_mut(name), value) {
@@ -99,7 +104,7 @@ pub(super) async fn read(
                 return Err(bad("this request takes no body; leave it out"));
             }
         }
-        operations::Body::Fields => merge(&mut fields, object(json_type, body).await?)?,
+        operations::Body::Fields => merge(&mut fields, route, object(json_type, body).await?)?,
         operations::Body::Field(field) => {
             let value = value(json_type, body).await?.ok_or_else(|| bad("a body is needed: a JSON text"))?;
             if fields.insert(field.to_owned(), value).is_some() {
@@ -107,15 +112,20 @@ pub(super) async fn read(
             }
         }
         operations::Body::File => received = Some(api.0.spool.receive(body).await?),
-        operations::Body::FileOrFields if is_json(json_type) => merge(&mut fields, object(json_type, body).await?)?,
+        operations::Body::FileOrFields if is_json(json_type) => {
+            merge(&mut fields, route, object(json_type, body).await?)?
+        }
         operations::Body::FileOrFields => received = Some(api.0.spool.receive(body).await?),
     }
     let (file, file_hash) = received.map(|Received { file, sha256 }| (file, sha256)).unzip();
     Ok(Asked { input: Input { fields: Value::Object(fields), file }, page, file_hash })
 }
 
-fn merge(fields: &mut Map<String, Value>, body: Map<String, Value>) -> Result<(), Problem> {
+fn merge(fields: &mut Map<String, Value>, route: &Route, body: Map<String, Value>) -> Result<(), Problem> {
     for (name, value) in body {
+        if !route.kinds.contains_key(&name) {
+            return Err(unknown(route, &name, "field"));
+        }
         if fields.contains_key(&name) {
             return Err(bad(&format!("{} is in the path; leave it out of the body", Line::excerpt(&name))));
         }

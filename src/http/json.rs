@@ -51,6 +51,12 @@ impl<'de> Visitor<'de> for Strict {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        // 1.0 is an integer, too (JSON Schema, section 4.2.3). Below 2^53, no digit is lost.
+        const EXACT: f64 = 9_007_199_254_740_992.0;
+        if value.fract() == 0.0 && value.abs() < EXACT {
+            #[expect(clippy::cast_possible_truncation, reason = "it is a whole number below 2^53")]
+            return Ok((value as i64).into());
+        }
         Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("a number is out of range"))
     }
 
@@ -86,6 +92,7 @@ mod tests {
     fn what_is_read_is_what_was_sent_and_repeated_names_are_refused() {
         let text = r#"{"a": [1, -2, 0.5, true, null, "x"], "b": {"a": {}}}"#;
         assert_eq!(parse(text.as_bytes()).unwrap(), serde_json::from_str::<Value>(text).unwrap());
+        assert_eq!(parse(b"[1.0, -0.0, 1e3]").unwrap(), serde_json::json!([1, 0, 1000]));
         for text in [r#"{"a": 1, "a": 1}"#, r#"[{"b": {"a": 1, "c": 2, "\u0061": 3}}]"#] {
             assert!(parse(text.as_bytes()).unwrap_err().to_string().starts_with("an object has two members"), "{text}");
         }

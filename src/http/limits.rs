@@ -1,4 +1,4 @@
-//! How many requests a token, and how many invalid tokens a network, may send.
+//! How many requests a token may send.
 
 use std::{
     num::NonZeroU32,
@@ -13,30 +13,22 @@ use governor::{
 };
 
 use super::problem::Problem;
-use crate::{config::Http, model::ClientNetwork, operations::FailureKind};
+use crate::{config::Http, operations::FailureKind};
 
 type Keyed<K> = RateLimiter<K, HashMapStateStore<K>, DefaultClock>;
 
 /// Requests after which keys without recent requests are forgotten.
 const CLEANUP: u32 = 1024;
 
-/// Invalid tokens that a network may send a minute.
-const MAX_FAILURES: NonZeroU32 = NonZeroU32::new(30).expect("a constant");
-
 pub(super) struct Limits {
     requests: Keyed<String>,
-    failures: Keyed<ClientNetwork>,
     counted: AtomicU32,
 }
 
 impl Limits {
     pub(super) fn new(config: &Http) -> Self {
         let per_minute = NonZeroU32::new(config.requests_per_minute).unwrap_or(NonZeroU32::MAX);
-        Self {
-            requests: RateLimiter::hashmap(Quota::per_minute(per_minute)),
-            failures: RateLimiter::hashmap(Quota::per_minute(MAX_FAILURES)),
-            counted: AtomicU32::new(0),
-        }
+        Self { requests: RateLimiter::hashmap(Quota::per_minute(per_minute)), counted: AtomicU32::new(0) }
     }
 
     /// Counts a request with a token.
@@ -47,18 +39,9 @@ impl Limits {
         })
     }
 
-    /// Counts an invalid token.
-    pub(super) fn failed(&self, network: ClientNetwork) -> Result<(), Problem> {
-        self.clean_up();
-        self.failures
-            .check_key(&network)
-            .map_err(|not_until| refused(&not_until, "too many invalid tokens came from this network; wait a minute"))
-    }
-
     fn clean_up(&self) {
         if self.counted.fetch_add(1, Ordering::Relaxed) % CLEANUP == CLEANUP - 1 {
             self.requests.retain_recent();
-            self.failures.retain_recent();
         }
     }
 }

@@ -14,8 +14,21 @@ pub(super) struct Route {
     pub(super) endpoint: Endpoint,
     pub(super) path: &'static str,
     pub(super) runner: Runner,
-    /// How the text of each field of the input is read in a path or query.
+    /// The fields of the input that a request has, and how the text of each is read in a path or query.
     pub(super) kinds: BTreeMap<String, Kind>,
+}
+
+/// Whether a field has no meaning at this path: one that names an app where the operation is about all, or says that it is about
+/// all where it is about one.
+pub(super) fn is_hidden(field: &str, endpoint: &Endpoint, path: &str) -> bool {
+    let has_app = |path: &str| Endpoint::fields_of(path).any(|field| field == "app");
+    match field {
+        "app" => !has_app(path) && endpoint.paths.iter().any(|path| has_app(path)),
+        "all" => has_app(path),
+        // It chooses among all apps.
+        "stack" => has_app(path) && endpoint.paths.len() > 1,
+        _ => false,
+    }
 }
 
 /// All routes.
@@ -30,7 +43,8 @@ impl Routes {
         for operation in all {
             let Reach::Http(endpoint) = operation.reach else { continue };
             for path in endpoint.paths {
-                let kinds = kinds(operation.input.as_value(), &definitions);
+                let mut kinds = kinds(operation.input.as_value(), &definitions);
+                kinds.retain(|field, _| !is_hidden(field, &endpoint, path));
                 let route = Route { name: operation.name, endpoint, path, runner: operation.runner, kinds };
                 routes.push(Arc::new(route));
             }

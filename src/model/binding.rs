@@ -87,7 +87,10 @@ impl schemars::JsonSchema for BindingValue {
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "string", "contentEncoding": "base64" })
+        schemars::json_schema!({ "type": "string",
+           "contentEncoding": "base64",
+           "pattern": "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
+        })
     }
 }
 

@@ -155,7 +155,7 @@ impl schemars::JsonSchema for BuildpackSource {
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "string", "title": "buildpack", "description": RULE })
+        schemars::json_schema!({ "type": "string", "title": "buildpack", "format": "buildpack", "description": RULE })
     }
 }
 

@@ -69,7 +69,7 @@ impl schemars::JsonSchema for DockerfilePath {
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "string", "title": "path of a Dockerfile", "description": RULE })
+        schemars::json_schema!({ "type": "string", "title": "path of a Dockerfile", "format": "dockerfile-path", "description": RULE })
     }
 }
 

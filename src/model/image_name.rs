@@ -122,7 +122,7 @@ impl schemars::JsonSchema for ImageName {
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "string", "title": "image name", "description": RULE })
+        schemars::json_schema!({ "type": "string", "title": "image name", "format": "image-name", "description": RULE })
     }
 }
 

@@ -17,7 +17,7 @@ pub struct InvalidName {
 }
 
 macro_rules! name {
-    ($(#[$doc:meta])* $type:ident, $what:literal, $rule:literal, $valid:expr) => {
+    ($(#[$doc:meta])* $type:ident, $what:literal, $rule:literal, $schema:tt, $valid:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -69,7 +69,10 @@ macro_rules! name {
             }
 
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({ "type": "string", "title": $what, "description": $rule })
+                let mut schema = schemars::json_schema!({ "type": "string", "title": $what, "description": $rule });
+                let (keyword, value) = $schema;
+                schema.insert(keyword.to_owned(), value.into());
+                schema
             }
         }
 
@@ -164,6 +167,7 @@ name!(
     AppName,
     "app name",
     "use 1 to 63 lowercase letters, digits and hyphens, beginning and ending with a letter or digit",
+    ("pattern", r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"),
     |t| length(t, 63)
         && !t.starts_with('-')
         && !t.ends_with('-')
@@ -174,6 +178,7 @@ name!(
     StackName,
     "stack name",
     "use 1 to 30 lowercase letters, digits, dots and hyphens, beginning with a letter",
+    ("pattern", r"^[a-z][a-z0-9.-]{0,29}$"),
     |t| length(t, 30)
         && starts_with(t, u8::is_ascii_lowercase)
         && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.')
@@ -183,6 +188,7 @@ name!(
     ProcessType,
     "process type",
     "use 1 to 63 letters, digits, dots, hyphens and underscores, beginning with a letter or digit",
+    ("pattern", r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"),
     |t| length(t, 63)
         && starts_with(t, u8::is_ascii_alphanumeric)
         && t.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b))
@@ -193,6 +199,7 @@ name!(
     LogSource,
     "process type or instance",
     "use a process type such as web, or an instance such as web.1",
+    ("pattern", r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"),
     |t| length(t, 80)
         && starts_with(t, u8::is_ascii_alphanumeric)
         && t.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b))
@@ -202,6 +209,7 @@ name!(
     SourceFolder,
     "folder of a repository",
     "use a relative path such as services/api, without . and .. in it",
+    ("format", "source-folder"),
     |t| length(t, 400)
         && !t.starts_with('-')
         && !t.chars().any(is_unsafe)
@@ -212,6 +220,7 @@ name!(
     StageName,
     "stage of a Dockerfile",
     "use its name or number: 1 to 128 letters, digits, dots, hyphens and underscores, beginning with a letter or digit",
+    ("pattern", r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"),
     |t| length(t, 128)
         && starts_with(t, u8::is_ascii_alphanumeric)
         && t.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b))
@@ -221,6 +230,7 @@ name!(
     ConfigKey,
     "config var name",
     "use letters, digits and underscores, not beginning with a digit",
+    ("pattern", r"^[A-Za-z_][A-Za-z0-9_]{0,255}$"),
     |t| length(t, 256)
         && !starts_with(t, u8::is_ascii_digit)
         && t.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
@@ -230,6 +240,7 @@ name!(
     BindingName,
     "binding name",
     "use 1 to 253 lowercase letters, digits, hyphens and dots, beginning with a letter or digit",
+    ("pattern", r"^[a-z0-9][a-z0-9.-]{0,252}$"),
     |t| length(t, 253)
         && !t.starts_with(['-', '.'])
         && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b))
@@ -239,6 +250,7 @@ name!(
     BindingKey,
     "key of a binding",
     "use 1 to 253 letters, digits and any of . _ -, not beginning with two dots and not type or provider, which are options",
+    ("pattern", r"^(?!(type|provider|\.|\.\..*)$)[A-Za-z0-9._-]{1,253}$"),
     |t| length(t, 253)
         && t != "."
         && !t.starts_with("..")
@@ -250,6 +262,7 @@ name!(
     BindingType,
     "binding type",
     "use 1 to 253 letters, digits and any of . _ -",
+    ("pattern", r"^[A-Za-z0-9._-]{1,253}$"),
     is_binding_word
 );
 name!(
@@ -257,6 +270,7 @@ name!(
     BindingProvider,
     "provider of a binding",
     "use 1 to 253 letters, digits and any of . _ -",
+    ("pattern", r"^[A-Za-z0-9._-]{1,253}$"),
     is_binding_word
 );
 name!(
@@ -264,6 +278,7 @@ name!(
     UserName,
     "user name",
     "use 1 to 64 letters, digits and any of . _ @ - +, beginning with a letter or digit",
+    ("pattern", r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$"),
     user_or_key
 );
 name!(
@@ -271,6 +286,7 @@ name!(
     KeyName,
     "key name",
     "use 1 to 64 letters, digits and any of . _ @ - +, beginning with a letter or digit",
+    ("pattern", r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$"),
     user_or_key
 );
 name!(
@@ -278,6 +294,7 @@ name!(
     TokenName,
     "token name",
     "use 1 to 64 letters, digits and any of . _ @ - +, beginning with a letter or digit",
+    ("pattern", r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}$"),
     user_or_key
 );
 name!(
@@ -285,6 +302,7 @@ name!(
     VolumeName,
     "volume name",
     "use 1 to 63 lowercase letters, digits and hyphens, beginning and ending with a letter or digit",
+    ("pattern", r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"),
     |t| length(t, 63)
         && !t.starts_with('-')
         && !t.ends_with('-')
@@ -296,6 +314,7 @@ name!(
     "path in a container",
     "use an absolute path such as /data, without a colon, . or .., and not a folder that the system or the app needs as a \
      whole, such as /, /usr, /etc or /workspace, or one below /proc, /sys, /dev or /cnb",
+    ("format", "mount-path"),
     |t| is_absolute_path(t)
         && !NOT_MOUNTED_OVER.contains(&t)
         && !["/proc/", "/sys/", "/dev/", "/cnb/"].iter().any(|folder| t.starts_with(folder))
@@ -305,6 +324,7 @@ name!(
     HostPath,
     "folder of this machine",
     "use an absolute path such as /srv/files, without a colon, . or ..",
+    ("format", "host-path"),
     is_absolute_path
 );
 name!(
@@ -312,6 +332,7 @@ name!(
     BranchName,
     "branch name",
     "use what `git check-ref-format` accepts, at most 200 bytes and no control characters",
+    ("format", "branch-name"),
     |t| length(t, 200) && !t.starts_with('-') && t != "@" && is_ref_path(t)
 );
 name!(
@@ -320,6 +341,7 @@ name!(
     OtherRef,
     "ref name",
     "use refs/heads/BRANCH or refs/tags/TAG, as `git check-ref-format` accepts it, at most 200 bytes; others are not stored",
+    ("format", "other-ref"),
     |t| length(t, 200)
         && t.starts_with("refs/")
         && !t.starts_with(BRANCHES)
@@ -332,6 +354,7 @@ name!(
     InstanceId,
     "instance id",
     "use 1 to 120 lowercase letters, digits and hyphens",
+    ("pattern", r"^[a-z0-9][a-z0-9-]{0,119}$"),
     |t| length(t, 120)
         && !t.starts_with('-')
         && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
@@ -341,6 +364,7 @@ name!(
     TaskId,
     "task id",
     "use 1 to 120 lowercase letters, digits and hyphens",
+    ("pattern", r"^[a-z0-9][a-z0-9-]{0,119}$"),
     |t| length(t, 120)
         && !t.starts_with('-')
         && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')

@@ -183,6 +183,7 @@ impl schemars::JsonSchema for NetworkTarget {
         schemars::json_schema!({
             "type": "string",
             "title": "network target",
+            "format": "network-target",
             "description": "CIDR[:PORT], ADDRESS[:PORT], NAME[:PORT], or host[:PORT] for the server's machine",
         })
     }

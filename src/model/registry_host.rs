@@ -132,7 +132,7 @@ impl schemars::JsonSchema for RegistryHost {
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "string", "title": "registry host", "description": RULE })
+        schemars::json_schema!({ "type": "string", "title": "registry host", "format": "registry-host", "description": RULE })
     }
 }
 

@@ -29,7 +29,8 @@ pub fn mib_of_bytes(bytes: u64) -> u64 {
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
 )]
 #[serde(try_from = "u32", into = "u32")]
-pub struct CpuMillis(#[schemars(range(min = 10, max = 1_024_000))] u32);
+#[schemars(extend("minimum" = Self::MIN, "maximum" = Self::MAX))]
+pub struct CpuMillis(u32);
 
 impl CpuMillis {
     const MIN: u32 = 10;
@@ -86,7 +87,8 @@ impl std::fmt::Display for CpuMillis {
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
 )]
 #[serde(try_from = "u64", into = "u64")]
-pub struct MemoryMib(#[schemars(range(min = 6, max = 16_777_216))] u64);
+#[schemars(extend("minimum" = Self::MIN, "maximum" = Self::MAX))]
+pub struct MemoryMib(u64);
 
 impl MemoryMib {
     /// What the engine gives a container at least.

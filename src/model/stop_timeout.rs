@@ -6,7 +6,8 @@ use super::Line;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[cfg_attr(feature = "server", derive(schemars::JsonSchema))]
 #[serde(try_from = "u32", into = "u32")]
-pub struct StopTimeout(#[cfg_attr(feature = "server", schemars(range(min = 1, max = 3600)))] u32);
+#[cfg_attr(feature = "server", schemars(extend("minimum" = 1, "maximum" = 3600)))]
+pub struct StopTimeout(u32);
 
 impl StopTimeout {
     /// Longest grace period, in seconds: a deploy that replaces the last instances of a type waits for it.

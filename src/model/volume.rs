@@ -9,7 +9,8 @@ use super::{HostPath, Line, MountPath, VolumeName, size::mebibytes_in};
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
 )]
 #[serde(try_from = "u64", into = "u64")]
-pub struct VolumeSize(#[schemars(range(min = 16, max = 16_777_216))] u64);
+#[schemars(extend("minimum" = Self::MIN_MIB, "maximum" = Self::MAX_MIB))]
+pub struct VolumeSize(u64);
 
 impl VolumeSize {
     /// Smallest volume, in MiB: the file system takes some of it.
@@ -148,7 +149,7 @@ impl schemars::JsonSchema for MountSpec {
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "string", "title": "mount", "description": "VOLUME:/path or /host/path:/path, optionally with :ro" })
+        schemars::json_schema!({ "type": "string", "title": "mount", "format": "mount", "description": "VOLUME:/path or /host/path:/path, optionally with :ro" })
     }
 }
 

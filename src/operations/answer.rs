@@ -70,7 +70,10 @@ type Run = for<'a> fn(&'a Operations, &'a Call<'a>, Input) -> BoxFuture<'a, Resu
 
 /// Runs one of the operations on JSON.
 #[derive(Clone, Copy)]
-pub struct Runner(Run);
+pub struct Runner {
+    run: Run,
+    check: fn(&Value) -> Result,
+}
 
 impl Runner {
     /// Of operations of this type.
@@ -79,12 +82,17 @@ impl Runner {
         O: Operation<Output: IntoAnswer> + DeserializeOwned + Sync,
         <O::Target as Target>::Named: 'static,
     {
-        Self(run::<O>)
+        Self { run: run::<O>, check: |fields| parse::<O>(fields.clone()).map(drop) }
     }
 
     /// Runs the operation.
     pub async fn run(self, operations: &Operations, call: &Call<'_>, input: Input) -> Result<Answer> {
-        (self.0)(operations, call, input).await
+        (self.run)(operations, call, input).await
+    }
+
+    /// Whether these are the fields of an input.
+    pub fn check(self, fields: &Value) -> Result {
+        (self.check)(fields)
     }
 }
 
@@ -95,7 +103,11 @@ where
     <O::Target as Target>::Named: 'static,
 {
     async move {
-        let operation = parse::<O>(input)?;
+        let operation = parse::<O>(input.fields)?;
+        let operation = match input.file {
+            Some(file) => operation.with_file(file),
+            None => operation,
+        };
         let named = operation.target();
         match operations.run(call, operation).await?.into_answer()? {
             Answer::Items(items) => {
@@ -112,15 +124,11 @@ where
     .boxed()
 }
 
-fn parse<O: Operation + DeserializeOwned>(input: Input) -> Result<O> {
-    let operation: O = serde_path_to_error::deserialize(input.fields).map_err(|error| {
+fn parse<O: DeserializeOwned>(fields: Value) -> Result<O> {
+    serde_path_to_error::deserialize(fields).map_err(|error| {
         let path = error.path().to_string();
         let text = error.into_inner().to_string();
         let text = if path == "." { text } else { format!("{path}: {text}") };
         Failure { remedy: None, message: Line::beginning(&text, MAX_EXPLANATION), ..Failure::invalid("") }
-    })?;
-    Ok(match input.file {
-        Some(file) => operation.with_file(file),
-        None => operation,
     })
 }

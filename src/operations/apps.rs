@@ -272,6 +272,7 @@ pub struct DestroyApp {
     /// App.
     pub app: AppName,
     /// Its name once more.
+    #[schemars(length(min = 1))]
     pub confirm: String,
 }
 

@@ -110,6 +110,7 @@ pub struct RemoveBindings {
     pub app: AppName,
     /// Names.
     #[arg(required = true)]
+    #[schemars(length(min = 1))]
     pub names: Vec<BindingName>,
     /// Make no release: the change takes effect with the next one.
     #[arg(long)]

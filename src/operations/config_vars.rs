@@ -109,6 +109,7 @@ pub struct UnsetConfig {
     pub app: AppName,
     /// Names.
     #[arg(required = true)]
+    #[schemars(length(min = 1))]
     pub names: Vec<ConfigKey>,
     /// Make no release: the change takes effect with the next one.
     #[arg(long)]

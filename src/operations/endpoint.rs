@@ -48,8 +48,8 @@ pub enum Body {
 pub enum Pages {
     /// One: the result is no list, or a short one.
     One,
-    /// As many as the caller asks for: the list is in ascending order of these fields of its rows, the most significant first.
-    By(&'static [&'static str]),
+    /// As many as the caller asks for: the list is in ascending order of this field of its rows, a text.
+    By(&'static str),
     /// The same for a list that begins with the newest row: the fields `num` and `before` of the input select the rows, and
     /// `before` takes this field of a row.
     Before(&'static str),

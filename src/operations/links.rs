@@ -113,7 +113,7 @@ impl Operation for LinkApps {
         }
         let to = operated(context, Self::NAME, self.to).await?;
         if to.id == app.id {
-            return Err(Failure::invalid("an app needs no link to itself; name two apps"));
+            return Err(Failure::conflict("an app needs no link to itself; name two apps"));
         }
         let changed = context.store.link_apps(app.id, to.id, context.caller.name().to_string()).await?;
         apply(context).await?;

@@ -114,6 +114,7 @@ pub struct SetPorts {
     pub app: AppName,
     /// New port mappings.
     #[arg(required = true, value_name = "SCHEME:HOST:CONTAINER")]
+    #[schemars(length(min = 1))]
     pub ports: Vec<Mapping>,
 }
 
@@ -149,6 +150,7 @@ pub struct AddPorts {
     pub app: AppName,
     /// Port mappings; one of a port that the app has already replaces it.
     #[arg(required = true, value_name = "SCHEME:HOST:CONTAINER")]
+    #[schemars(length(min = 1))]
     pub ports: Vec<Mapping>,
 }
 
@@ -184,6 +186,7 @@ pub struct RemovePorts {
     pub app: AppName,
     /// Port mappings that it has.
     #[arg(required = true, value_name = "SCHEME:HOST:CONTAINER")]
+    #[schemars(length(min = 1))]
     pub ports: Vec<Mapping>,
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 pub use settings::{ProcessProperty, SetProcesses, StopTimeouts, TypeTimeout};
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -91,8 +91,19 @@ pub struct Scale {
     /// App.
     pub app: AppName,
     /// New quantities by process type; those of other process types stay.
-    #[schemars(extend("minProperties" = 1), inner(range(max = AppJson::MAX_INSTANCES)))]
+    #[schemars(schema_with = "quantities")]
     pub quantities: BTreeMap<ProcessType, u32>,
+}
+
+/// The schema of quantities by process type.
+fn quantities(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = BTreeMap::<ProcessType, u32>::json_schema(generator);
+    let of_types = schema.get_mut("patternProperties").and_then(serde_json::Value::as_object_mut);
+    for quantity in of_types.into_iter().flat_map(serde_json::Map::values_mut) {
+        quantity["maximum"] = AppJson::MAX_INSTANCES.into();
+    }
+    schema.insert("minProperties".to_owned(), 1.into());
+    schema
 }
 
 /// The instances of an app after a change.

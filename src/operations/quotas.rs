@@ -126,6 +126,7 @@ pub struct SetQuota {
     pub user: UserName,
     /// LIMIT=VALUE; LIMIT=default for that of the configuration.
     #[arg(value_name = "LIMIT=VALUE", required = true)]
+    #[schemars(length(min = 1))]
     pub limits: Vec<NewLimit>,
 }
 

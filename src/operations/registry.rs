@@ -79,7 +79,7 @@ macro_rules! operations {
 
 operations!(
     CreateApp => Endpoint::post(&["/apps"]).creates(),
-    ListApps => Endpoint::get(&["/apps"]).pages(Pages::By(&["name"])),
+    ListApps => Endpoint::get(&["/apps"]).pages(Pages::By("name")),
     ShowApp => Endpoint::get(&["/apps/{app}"]),
     AppExists => ssh_only("the status of GET /v1/apps/{app} tells it"),
     DestroyApp => Endpoint::delete(&["/apps/{app}"]).long(),
@@ -93,8 +93,8 @@ operations!(
     ListInstances => Endpoint::get(&["/instances", "/apps/{app}/instances"]),
     LimitResources => Endpoint::patch(&["/apps/{app}/limits"]).long(),
     ReserveResources => Endpoint::patch(&["/apps/{app}/reserves"]).long(),
-    ClearLimits => Endpoint::delete(&["/apps/{app}/limits"]).long(),
-    ClearReserves => Endpoint::delete(&["/apps/{app}/reserves"]).long(),
+    ClearLimits => Endpoint::post(&["/apps/{app}/limits/clear"]).long(),
+    ClearReserves => Endpoint::post(&["/apps/{app}/reserves/clear"]).long(),
     ReportResources => Endpoint::get(&["/resources", "/apps/{app}/resources"]),
     ListSizes => Endpoint::get(&["/sizes"]),
     ReportChecks => Endpoint::get(&["/checks", "/apps/{app}/checks"]),
@@ -130,7 +130,7 @@ operations!(
     ListTokens => Endpoint::get(&["/tokens"]),
     RevokeToken => Endpoint::delete(&["/tokens/{name}"]),
     AddUser => Endpoint::post(&["/users"]).creates(),
-    ListUsers => Endpoint::get(&["/users"]).pages(Pages::By(&["name"])),
+    ListUsers => Endpoint::get(&["/users"]).pages(Pages::By("name")),
     SetUser => Endpoint::patch(&["/users/{user}"]),
     RemoveUser => Endpoint::delete(&["/users/{user}"]),
     ListMembers => Endpoint::get(&["/apps/{app}/members"]),
@@ -175,7 +175,7 @@ operations!(
     ListPorts => Endpoint::get(&["/apps/{app}/ports"]),
     SetPorts => Endpoint::put(&["/apps/{app}/ports"]).body("ports"),
     AddPorts => Endpoint::post(&["/apps/{app}/ports"]).body("ports"),
-    RemovePorts => Endpoint::delete(&["/apps/{app}/ports"]),
+    RemovePorts => Endpoint::post(&["/apps/{app}/ports/remove"]).body("ports"),
     ClearPorts => Endpoint::post(&["/apps/{app}/ports/clear"]).no_body(),
     AllowNetwork => Endpoint::post(&["/apps/{app}/network/allow"]),
     DenyNetwork => Endpoint::post(&["/apps/{app}/network/deny"]),
@@ -295,7 +295,8 @@ mod tests {
                 if let Some(reference) = object.get("$ref").and_then(Value::as_str) {
                     assert_closed(name, &definitions[reference.rsplit('/').next().unwrap()], definitions);
                 }
-                if object.contains_key("properties") {
+                // Without a type, it only adds to another schema.
+                if object.contains_key("properties") && object.contains_key("type") {
                     assert_eq!(object.get("additionalProperties"), Some(&json!(false)), "{name}: {schema}");
                 }
                 object.values().for_each(|inner| assert_closed(name, inner, definitions));

@@ -26,8 +26,10 @@ pub struct LogIn {
     /// Registry, such as ghcr.io.
     pub host: RegistryHost,
     /// Name of the user at the registry.
+    #[schemars(regex(pattern = r"^[^:\x00-\x1f\x7f-\x9f]{1,64}$"))]
     pub username: String,
     /// Password or token.
+    #[schemars(length(min = 1))]
     pub password: Secret,
     /// App; without it, for the builds of all apps that have no login of their own at the registry.
     #[serde(default)]

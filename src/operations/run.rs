@@ -27,6 +27,7 @@ pub struct RunTask {
     pub app: AppName,
     /// The command and its arguments: a program, a process type, or one line for the shell.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    #[schemars(length(min = 1), inner(regex(pattern = r"\S")))]
     pub command: Vec<String>,
     /// Seconds after which it is stopped; at most the limit of the server.
     #[arg(long, value_name = "SECONDS")]
@@ -103,6 +104,7 @@ pub struct RunDetached {
     pub app: AppName,
     /// The command and its arguments: a program, a process type, or one line for the shell.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    #[schemars(length(min = 1), inner(regex(pattern = r"\S")))]
     pub command: Vec<String>,
     /// Seconds after which it is stopped; at most the limit of the server.
     #[arg(long, value_name = "SECONDS")]

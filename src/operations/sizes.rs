@@ -72,6 +72,7 @@ impl ReservedPart {
 /// Sets what instances, tasks or builds of an app may use at most.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("anyOf" = serde_json::json!([{ "required": ["cpu_millis"], "properties": { "cpu_millis": { "not": { "type": "null" } } } }, { "required": ["memory_mib"], "properties": { "memory_mib": { "not": { "type": "null" } } } }, { "required": ["size"], "properties": { "size": { "not": { "type": "null" } } } }])))]
 pub struct LimitResources {
     /// App.
     pub app: AppName,
@@ -100,6 +101,7 @@ pub struct LimitResources {
 /// Sets what is kept free for each of an app's instances.
 #[derive(Debug, Clone, Deserialize, JsonSchema, clap::Args)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("anyOf" = serde_json::json!([{ "required": ["cpu_millis"], "properties": { "cpu_millis": { "not": { "type": "null" } } } }, { "required": ["memory_mib"], "properties": { "memory_mib": { "not": { "type": "null" } } } }])))]
 pub struct ReserveResources {
     /// App.
     pub app: AppName,

@@ -40,6 +40,7 @@ pub struct AddKey {
     pub role: Option<Role>,
     /// The key: the one line of a .pub file.
     #[arg(skip)]
+    #[schemars(extend("format" = "ssh-public-key"))]
     pub public_key: String,
 }
 

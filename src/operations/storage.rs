@@ -194,6 +194,7 @@ pub struct DestroyVolume {
     /// Name of the volume.
     pub name: VolumeName,
     /// Its name once more.
+    #[schemars(length(min = 1))]
     pub confirm: String,
 }
 

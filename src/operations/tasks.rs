@@ -20,6 +20,9 @@ use crate::{
 /// Number of tasks that are listed unless the caller says how many.
 const DEFAULT_TASKS: u32 = 20;
 
+/// The names of tasks, for schemas.
+const TASK_NAME: &str = r"^(run|release|cron)\.[1-9][0-9]{0,8}$";
+
 /// A task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct TaskInfo {
@@ -124,6 +127,7 @@ pub struct ShowTaskOutput {
     /// App.
     pub app: AppName,
     /// Name of the task, such as run.7; without it, the newest whose output is kept and that you may read.
+    #[schemars(regex(pattern = TASK_NAME))]
     pub task: Option<String>,
     /// Continue with new lines until the task ends.
     #[arg(short, long)]
@@ -206,6 +210,7 @@ pub struct StopTask {
     /// App.
     pub app: AppName,
     /// Name of the task, such as run.7.
+    #[schemars(regex(pattern = TASK_NAME))]
     pub task: String,
 }
 

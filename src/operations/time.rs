@@ -80,7 +80,7 @@ impl JsonSchema for Lifetime {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "description": "a length of time such as 30m, 12h, 90d", "pattern": "^[1-9][0-9]{0,2}[mhd]$" })
+        json_schema!({ "type": "string", "format": "lifetime", "description": "a length of time such as 30m, 12h, 90d" })
     }
 }
 
@@ -126,7 +126,7 @@ impl JsonSchema for Since {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "description": "a period such as 10m, 1h30m, 2d, or an RFC 3339 time" })
+        json_schema!({ "type": "string", "format": "period", "description": "a period such as 10m, 1h30m, 2d, or an RFC 3339 time" })
     }
 }
 

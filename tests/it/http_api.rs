@@ -123,9 +123,9 @@ fn bad_requests_are_told_what_is_wrong() {
     patch(r#"{"Bad Type": 1}"#).problem(422, "invalid", "is not a valid process type");
     patch("{}").problem(422, "invalid", "give at least one, such as web=3");
     api.json("POST", "/v1/apps", &json!({ "app": "b", "colour": "red" })).problem(
-        422,
+        400,
         "invalid",
-        "unknown field `colour`",
+        "there is no field colour; apps:create has: app",
     );
     api.json("POST", "/v1/apps?app=b", &json!({})).problem(400, "invalid", "app belongs into the body");
     api.json("PUT", "/v1/apps/a/git", &json!({})).problem(405, "invalid", "no such method");
@@ -140,7 +140,7 @@ fn bad_requests_are_told_what_is_wrong() {
     api.get("/v1/apps/%ff").problem(400, "invalid", "path");
     api.get("/v1/nothing").problem(404, "not_found", "there is nothing at this path");
     api.get("/v1/apps?limit=0").problem(400, "invalid", "limit is a number from 1 to 1000");
-    api.get("/v1/apps?cursor=x").problem(400, "invalid", "the cursor is invalid");
+    api.get("/v1/apps/a/releases?cursor=x").problem(400, "invalid", "the cursor is a number");
     api.send("GET", "/v1/apps", &["-H", "Accept: text/html"]).problem(406, "invalid", "accept one of them");
     api.send("GET", "/v1/apps", &["--json", "{}"]).problem(400, "invalid", "takes no body");
     api.send("PATCH", "/v1/apps/a/formation", &["-d", "{\"web\":1}"]).problem(

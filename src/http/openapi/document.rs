@@ -113,7 +113,28 @@ fn document() -> Value {
     let mut schemas: Map<String, Value> = definitions.into_iter().filter(|(name, _)| used.contains(name)).collect();
     schemas.sort_keys();
     document["components"]["schemas"] = Value::Object(schemas);
+    bound(&mut document);
     document
+}
+
+/// Adds the maximum that the format of an integer tells, for those who do not know the format.
+fn bound(value: &mut Value) {
+    if let Value::Object(object) = value {
+        let maximum = match object.get("format").and_then(Value::as_str) {
+            Some("uint16") => Some(u64::from(u16::MAX)),
+            Some("uint32") => Some(u64::from(u32::MAX)),
+            Some("uint" | "uint64" | "int64") => i64::MAX.try_into().ok(),
+            _ => None,
+        };
+        if let Some(maximum) = maximum
+            && !object.contains_key("maximum")
+        {
+            object.insert("maximum".to_owned(), maximum.into());
+        }
+        object.values_mut().for_each(bound);
+    } else if let Value::Array(all) = value {
+        all.iter_mut().for_each(bound);
+    }
 }
 
 fn readable_paths(operation: &Description) -> impl Iterator<Item = &'static str> {
@@ -195,6 +216,8 @@ fn described(
         let schema = not_null(&properties[*name]);
         parameters.push(json!({ "name": name, "in": "path", "required": true, "schema": schema }));
     }
+    let is_shown = |name: &str| !routes::is_hidden(name, &endpoint, path);
+    let properties: Map<String, Value> = properties.clone().into_iter().filter(|(name, _)| is_shown(name)).collect();
     let rest = properties.iter().filter(|(name, _)| !in_path.contains(&name.as_str()));
     let paged = endpoint.pages != Pages::One;
     let in_query = |name: &str| match endpoint.body {
@@ -210,7 +233,11 @@ fn described(
         let limit = json!({ "type": "integer", "minimum": 1, "maximum": 1000 });
         parameters.push(json!({ "name": "limit", "in": "query", "description": "Rows of a page.", "schema": limit }));
         let about = "From the Link header of the page before.";
-        parameters.push(json!({ "name": "cursor", "in": "query", "description": about, "schema": { "type": "string", "format": "cursor" } }));
+        let schema = match endpoint.pages {
+            Pages::Before(_) => json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX }),
+            Pages::One | Pages::By(_) => json!({ "type": "string" }),
+        };
+        parameters.push(json!({ "name": "cursor", "in": "query", "description": about, "schema": schema }));
     }
     if endpoint.method == Method::Post {
         let about = "A request that is sent again with the same key is not done again, but gets the same response.";
@@ -218,7 +245,7 @@ fn described(
         parameters.push(json!({ "name": "Idempotency-Key", "in": "header", "description": about, "schema": schema }));
     } else if endpoint.method != Method::Get && has_reader {
         let about = "The change is made only if the resource still has this ETag.";
-        let schema = json!({ "type": "string", "pattern": "^\"[0-9a-f]{32}\"$" });
+        let schema = json!({ "type": "string", "pattern": "^\"[!#-~]*\"$" });
         parameters.push(json!({ "name": "If-Match", "in": "header", "description": about, "schema": schema }));
     }
     let (noun, _) = operation.name.split_once(':').unwrap_or((operation.name, ""));
@@ -233,24 +260,39 @@ fn described(
         "parameters": parameters,
         "responses": responses(operation, endpoint),
     });
-    if let Some(body) = body(endpoint, properties, &required, &in_path) {
+    if let Some(body) = body(endpoint, path, input, &properties, &required, &in_path) {
         described["requestBody"] = body;
     }
     described
 }
 
-fn body(endpoint: Endpoint, properties: &Map<String, Value>, required: &[&str], in_path: &[&str]) -> Option<Value> {
+fn body(
+    endpoint: Endpoint,
+    path: &str,
+    input: &Value,
+    properties: &Map<String, Value>,
+    required: &[&str],
+    in_path: &[&str],
+) -> Option<Value> {
     let fields = || {
-        let rest: Map<String, Value> = properties
+        let mut rest: Map<String, Value> = properties
             .iter()
             .filter(|(name, _)| !in_path.contains(&name.as_str()))
             .map(|(name, schema)| (name.clone(), schema.clone()))
             .collect();
-        let required: Vec<_> = required.iter().filter(|name| !in_path.contains(name)).collect();
+        let mut required: Vec<_> = required.iter().copied().filter(|name| !in_path.contains(name)).collect();
+        // Without an app, the operation must be told that it is about all.
+        if routes::is_hidden("app", &endpoint, path) && rest.contains_key("all") {
+            rest.insert("all".to_owned(), json!({ "const": true }));
+            required.push("all");
+        }
         (!rest.is_empty()).then(|| {
-            let schema = json!({
+            let mut schema = json!({
                 "type": "object", "properties": rest, "required": required, "additionalProperties": false,
             });
+            if let Some(any) = input.get("anyOf") {
+                schema["anyOf"] = any.clone();
+            }
             (schema, !required.is_empty())
         })
     };
@@ -259,7 +301,7 @@ fn body(endpoint: Endpoint, properties: &Map<String, Value>, required: &[&str], 
         Body::None => None,
         Body::Fields => fields().map(|(schema, required)| json!({ "required": required, "content": content(&schema) })),
         Body::Field(field) => Some(json!({ "required": true, "content": content(&properties[field]) })),
-        Body::File => Some(json!({ "required": true, "content": { "application/x-tar": file() } })),
+        Body::File => Some(json!({ "required": true, "content": { "application/octet-stream": file() } })),
         Body::FileOrFields => {
             let mut content = content(&fields()?.0);
             content["application/octet-stream"] = file();

@@ -87,6 +87,7 @@ pub struct SetProcesses {
     pub property: ProcessProperty,
     /// TYPE=SECONDS; TYPE=default for the default.
     #[arg(value_name = "TYPE=SECONDS", required = true)]
+    #[schemars(length(min = 1))]
     pub values: Vec<TypeTimeout>,
 }
 
