@@ -69,7 +69,7 @@ pub use releases::{NewRelease, PushedRelease, Release, ReleaseKind, ReleaseState
 pub use requests::{BegunRequest, NewRequest, StoredRequest};
 pub use routing::RoutingState;
 pub use sizes::{AppSizes, SizeChange, SizeKind};
-pub use stacks::{StackImages, StackRevision, StackSource};
+pub use stacks::{ImageReferences, StackImages, StackRevision, StackSource};
 pub use tasks::{NewTask, Task, TaskState};
 pub use time::{Millis, now};
 pub use tokens::{NewToken, Token};

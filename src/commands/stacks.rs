@@ -14,7 +14,7 @@ use crate::{
         RemoveStack, RemovedStack, ReportStacks, Result, ShowAppStack, StackOrigin, StackReport, StackRow, UpdateStack,
         UpdatedStack,
     },
-    store::StackSource,
+    store::{ImageReferences, StackSource},
 };
 
 /// The commands of stacks, and of the apps on them.
@@ -89,7 +89,7 @@ pub(super) async fn run(session: &Session<'_>, command: StacksCommand) -> Result
 /// The images of a new stack, or the definition on standard input.
 async fn source(session: &Session<'_>, run: Option<String>, build: Option<String>) -> Result<StackSource> {
     match (run, build) {
-        (Some(run), Some(build)) => Ok(StackSource::Images { run, build }),
+        (Some(run), Some(build)) => Ok(StackSource::Images(ImageReferences { run, build })),
         (None, None) => {
             session.check::<CreateStack>(()).await?;
             let step = "Reading the stack's definition (TOML) from standard input";
@@ -128,7 +128,7 @@ impl Text for Vec<StackRow> {
                 or_hyphen(stack.created_at),
                 match &stack.source {
                     StackOrigin::Packages => "packages".to_owned(),
-                    StackOrigin::Images { run, build } => format!("{run}, {build}"),
+                    StackOrigin::Images(ImageReferences { run, build }) => format!("{run}, {build}"),
                 },
             ]
         });

@@ -9,7 +9,7 @@ use crate::{
     images::{ImageStore, Stack, StackDefinition},
     model::{Digest, Distribution, ImageReference, PackageChange},
     progress::Progress,
-    store::{App, StackImages, StackRevision, StackSource, Store, now},
+    store::{App, ImageReferences, StackImages, StackRevision, StackSource, Store, now},
 };
 
 /// Creates, updates and finds stacks.
@@ -123,7 +123,7 @@ impl Stacks {
                 let definition = StackDefinition::parse(text)?;
                 Ok(definition.bootstrap(&self.config.stack, seed, &self.images, progress).await?)
             }
-            StackSource::Images { run, build } => {
+            StackSource::Images(ImageReferences { run, build }) => {
                 let run = self.import(run, progress).await?;
                 let build = self.import(build, progress).await?;
                 let distribution = self.distribution(&run).await?;

@@ -27,7 +27,7 @@ pub(super) async fn download(started: Started) -> Result<Response, Problem> {
     };
     let Some(first) = first else {
         result.await.map_err(|_| lost())??;
-        return Ok(typed(Body::empty(), "application/x-tar"));
+        return Ok(typed(Body::empty(), "application/octet-stream"));
     };
     let pieces = stream::poll_fn(move |context| output.poll_recv(context)).filter_map(|piece| {
         std::future::ready(match piece {
@@ -46,5 +46,5 @@ pub(super) async fn download(started: Started) -> Result<Response, Problem> {
         let _ = &guard;
         piece
     });
-    Ok(typed(Body::from_stream(body), "application/x-tar"))
+    Ok(typed(Body::from_stream(body), "application/octet-stream"))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -30,7 +30,7 @@ pub struct SetConfig {
     /// App.
     pub app: AppName,
     /// Values by name; null removes the config var.
-    #[schemars(extend("minProperties" = 1))]
+    #[schemars(schema_with = "vars")]
     pub vars: BTreeMap<ConfigKey, Option<Secret>>,
     /// Make no release: the change takes effect with the next one.
     #[serde(default)]
@@ -38,6 +38,19 @@ pub struct SetConfig {
     /// Make them visible to builds, too, until they are unset.
     #[serde(default)]
     pub build: bool,
+}
+
+/// The schema of config vars that are set or removed.
+fn vars(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = BTreeMap::<ConfigKey, Option<Secret>>::json_schema(generator);
+    let of_names = schema.get_mut("patternProperties").and_then(serde_json::Value::as_object_mut);
+    for value in of_names.into_iter().flat_map(serde_json::Map::values_mut) {
+        value["pattern"] = r"^[^\x00]*$".into();
+        // In characters; the limit itself is in bytes.
+        value["maxLength"] = MAX_VALUE_BYTES.into();
+    }
+    schema.insert("minProperties".to_owned(), 1.into());
+    schema
 }
 
 /// A change of config vars.

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     images::StackDefinition,
     model::{ImageReference, PackageChange, Right, StackName},
-    store::{Effect, StackRevision, StackSource},
+    store::{Effect, ImageReferences, StackRevision, StackSource},
 };
 
 /// Lists the stacks of the server.
@@ -34,19 +34,14 @@ pub enum StackOrigin {
     /// It is bootstrapped from the packages of a definition.
     Packages,
     /// Its images come from a registry or from the engine.
-    Images {
-        /// Reference of the run image.
-        run: String,
-        /// Reference of the build image.
-        build: String,
-    },
+    Images(ImageReferences),
 }
 
 impl From<StackSource> for StackOrigin {
     fn from(source: StackSource) -> Self {
         match source {
             StackSource::Packages(_) => Self::Packages,
-            StackSource::Images { run, build } => Self::Images { run, build },
+            StackSource::Images(images) => Self::Images(images),
         }
     }
 }
@@ -157,7 +152,7 @@ impl Operation for CreateStack {
     fn audit(&self) -> String {
         match &self.source {
             StackSource::Packages(_) => format!("{} packages", self.name),
-            StackSource::Images { run, build } => {
+            StackSource::Images(ImageReferences { run, build }) => {
                 let [run, build] = [run, build].map(ImageReference::new);
                 format!("{} run={run} build={build}", self.name)
             }
@@ -175,7 +170,9 @@ impl Operation for CreateStack {
 fn check_source(name: &StackName, source: &StackSource) -> Result {
     let text = match source {
         StackSource::Packages(text) => text,
-        StackSource::Images { run, build } => return [run, build].into_iter().try_for_each(check_image),
+        StackSource::Images(ImageReferences { run, build }) => {
+            return [run, build].into_iter().try_for_each(check_image);
+        }
     };
     let definition = StackDefinition::parse(text).map_err(|error| Failure::invalid(error.to_string()))?;
     if definition.id != name.as_str() {
@@ -311,7 +308,8 @@ mod tests {
 
     #[test]
     fn the_images_of_a_stack_have_no_credentials() {
-        let images = |run: &str| StackSource::Images { run: run.to_owned(), build: "r/build:1".to_owned() };
+        let images =
+            |run: &str| StackSource::Images(ImageReferences { run: run.to_owned(), build: "r/build:1".to_owned() });
         let name = "noble".parse::<StackName>().unwrap();
         assert_eq!(check_source(&name, &images("r/run:1")), Ok(()));
         let source = images("user:s3cret@r/run:1");

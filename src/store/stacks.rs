@@ -18,12 +18,17 @@ pub enum StackSource {
     /// Bootstrapped from Debian packages by this definition (TOML).
     Packages(String),
     /// Images of a registry or of the engine.
-    Images {
-        /// Reference of the run image.
-        run: String,
-        /// Reference of the build image.
-        build: String,
-    },
+    Images(ImageReferences),
+}
+
+/// The images of a stack, as a registry or the engine knows them.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImageReferences {
+    /// Reference of the run image.
+    pub run: String,
+    /// Reference of the build image.
+    pub build: String,
 }
 
 /// One state of a stack's images.

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use crate::support::{
     api::{Api, Response},
-    command::run,
+    command::{repository_root, run},
+    python::environment,
     waiting::eventually,
     world::World,
 };
@@ -154,7 +155,7 @@ fn bad_requests_are_told_what_is_wrong() {
         "invalid",
         "the body has more than 2 MiB",
     );
-    api.send_body("POST", "/v1/images?name=x", &[], &large).problem(400, "invalid", "name belongs into the body");
+    api.send_body("POST", "/v1/images?name=x", &[], &large).problem(413, "invalid", "the body has more than 1 MiB");
     let deep = "[".repeat(100_000);
     api.send_body("POST", "/v1/apps", &["-H", "Content-Type: application/json"], deep.as_bytes()).problem(
         400,
@@ -238,7 +239,7 @@ fn requests_are_repeated_and_changes_are_not_lost() {
     let again = create("one", "a");
     assert_eq!((again.status, &*again.headers["idempotency-replayed"]), (201, "true"));
     create("two", "a").problem(409, "conflict", "a");
-    create("one", "b").problem(422, "conflict", "was sent with another request");
+    create("one", "b").problem(409, "conflict", "was sent with another request");
     let token = ["-H", "Idempotency-Key: t", "--json", r#"{"name": "made"}"#];
     let (first, second) = (api.send("POST", "/v1/tokens", &token), api.send("POST", "/v1/tokens", &token));
     assert_eq!(first.with(201)["token"], second.with(201)["token"], "a token that was not received is shown again");
@@ -298,4 +299,83 @@ fn the_unix_socket_is_the_admins() {
     assert_eq!(account, json!({ "name": "local", "admin": true, "machine": false, "fingerprint": null }));
     let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&socket).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
+}
+
+/// Version of the program that looks for faults of an API by its document.
+const SCHEMATHESIS: &str = "schemathesis==4.32.5";
+
+/// Version of the program that generates a client from the document.
+const GENERATOR: &str = "openapi-python-client==0.29.1";
+
+/// Operations whose valid input no schema tells exactly: a tar, a name that is repeated, canonical base64, names that must
+/// differ, limits of the configuration.
+const BEYOND_SCHEMAS: &str = "storage_import|apps_destroy|storage_destroy|bindings_add|quota_set|run_detached|builds_set|checks_set|ports_.*|ps_set|resource_.*|ssh_keys_add";
+
+/// Operations that bootstrap a stack, fetch or read an archive: minutes for each input.
+const SLOW: &str = "stacks_create|stacks_update|buildpacks_install|images_offer";
+
+/// What the document promises holds for thousands of requests, valid and invalid.
+#[test]
+#[ignore = "slow: thousands of requests"]
+fn the_api_is_as_its_document_says() {
+    let world = World::with("[http]\nrequests_per_minute = 1000000\n");
+    let api = world.api();
+    for app in ["a", "0"] {
+        world.paas(&["apps:create", app]).success();
+    }
+    let folder = world.dir().join("schemathesis");
+    fs::create_dir(&folder).unwrap();
+    for name in ["formats.py", "schemathesis.toml"] {
+        fs::copy(repository_root().join("tests/it/http_api").join(name), folder.join(name)).unwrap();
+    }
+    let program = environment(&[SCHEMATHESIS]).join("schemathesis");
+    let test = |more: &[&str]| {
+        let mut command = Command::new(&program);
+        command.current_dir(&folder).args(["--config-file", "schemathesis.toml", "run"]);
+        command
+            .arg(format!("{}/v1/openapi.json", api.base))
+            .args(["-H", &format!("Authorization: Bearer {}", api.token)]);
+        command.args([
+            "-c",
+            "all",
+            "--phases",
+            "examples,coverage,fuzzing",
+            "-n",
+            "15",
+            "--seed",
+            "19",
+            "--continue-on-failure",
+        ]);
+        command.args(["--no-color", "--warnings", "off", "--exclude-operation-id-regex", SLOW]).args(more);
+        run(&mut command).success()
+    };
+    let exact = test(&["--exclude-operation-id-regex", &format!("{SLOW}|{BEYOND_SCHEMAS}")]);
+    exact.prints("No issues found");
+    test(&["--include-operation-id-regex", BEYOND_SCHEMAS, "--exclude-checks", "positive_data_acceptance"]);
+}
+
+/// A client that is generated from the document does the work of a CI job.
+#[test]
+#[ignore = "slow: a client is generated and installed"]
+fn a_generated_client_deploys_scales_and_rolls_back() {
+    let world = World::new();
+    let api = world.api();
+    let folder = world.repository("app", &[("Procfile", "web: exec python3 -m http.server $PORT")]);
+    world.push(&folder).success();
+    world.push_again(&folder).success();
+    let bin = environment(&[GENERATOR]);
+    let made = world.dir().join("client");
+    fs::create_dir(&made).unwrap();
+    let document = repository_root().join("docs/openapi.json");
+    let mut generate = Command::new(bin.join("openapi-python-client"));
+    generate.current_dir(&made).args(["generate", "--meta", "none", "--output-path", "paas_client", "--path"]);
+    let generated = run(generate.arg(document)).success().all();
+    for trouble in ["WARNING", "Unable"] {
+        assert!(!generated.contains(trouble), "every operation has a function: {generated}");
+    }
+    assert!(made.join("paas_client/api/ps/ps_scale.py").exists(), "{generated}");
+    let script = repository_root().join("tests/it/http_api/client.py");
+    let mut client = Command::new(bin.join("python"));
+    client.env("PYTHONPATH", &made).arg(script).args([&api.base, &api.token]);
+    run(&mut client).success().prints("[3, 2, 1]");
 }

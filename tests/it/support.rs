@@ -9,6 +9,7 @@ pub mod held;
 pub mod http;
 pub mod images;
 pub mod instances;
+pub mod python;
 pub mod receiver;
 pub mod relay;
 pub mod streams;

@@ -114,7 +114,40 @@ fn document() -> Value {
     schemas.sort_keys();
     document["components"]["schemas"] = Value::Object(schemas);
     bound(&mut document);
+    simplify(&mut document);
     document
+}
+
+/// Writes schemas in the forms that programs know best that generate clients: alternatives that are fixed texts as an `enum`, with
+/// what each means in the description, and the one pattern of the names of a map as `propertyNames`.
+fn simplify(value: &mut Value) {
+    let alternatives = value.get("oneOf").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let names: Vec<_> =
+        alternatives.iter().filter_map(|variant| variant.get("const").and_then(Value::as_str)).collect();
+    if !names.is_empty() && names.len() == alternatives.len() {
+        let meaning = |(variant, name): (&Value, &&str)| {
+            variant.get("description").and_then(Value::as_str).map(|text| format!("`{name}`: {text}"))
+        };
+        let meanings: Vec<_> = alternatives.iter().zip(&names).filter_map(meaning).collect();
+        let about = value.get("description").and_then(Value::as_str).unwrap_or_default();
+        let description = format!("{about}\n\n{}", meanings.join("\n\n"));
+        *value = json!({ "type": "string", "enum": names, "description": description.trim() });
+        return;
+    }
+    if let Some(object) = value.as_object_mut()
+        && let Some(Value::Object(patterns)) = object.get("patternProperties")
+        && let [(pattern, schema)] = &patterns.iter().collect::<Vec<_>>()[..]
+    {
+        let (names, values) = (json!({ "pattern": pattern }), (*schema).clone());
+        object.remove("patternProperties");
+        object.insert("propertyNames".to_owned(), names);
+        object.insert("additionalProperties".to_owned(), values);
+    }
+    match value {
+        Value::Object(object) => object.values_mut().for_each(simplify),
+        Value::Array(all) => all.iter_mut().for_each(simplify),
+        _ => {}
+    }
 }
 
 /// Adds the maximum that the format of an integer tells, for those who do not know the format.
@@ -293,7 +326,7 @@ fn body(
             if let Some(any) = input.get("anyOf") {
                 schema["anyOf"] = any.clone();
             }
-            (schema, !required.is_empty())
+            (schema, !required.is_empty() || input.get("anyOf").is_some())
         })
     };
     let file = || json!({ "schema": { "type": "string", "format": "binary" } });
@@ -314,7 +347,7 @@ fn responses(operation: &Description, endpoint: Endpoint) -> Value {
     let output = operation.output.as_value();
     let problem = json!({ "$ref": "#/components/responses/Problem" });
     if endpoint.sends_file {
-        let file = json!({ "application/x-tar": { "schema": { "type": "string", "format": "binary" } } });
+        let file = json!({ "application/octet-stream": { "schema": { "type": "string", "format": "binary" } } });
         return json!({ "200": { "description": "A tar.", "content": file }, "default": problem });
     }
     let result = if operation.follows { json!({ "type": "array", "items": output }) } else { output.clone() };

@@ -212,7 +212,10 @@ async fn buildpacks_and_stacks_of_schema_version_3_are_read_back() {
             ("debian-13".to_owned(), StackSource::Packages("suite = \"trixie\"\n".into())),
             (
                 "own".to_owned(),
-                StackSource::Images { run: "registry.example/run:1".into(), build: "registry.example/build:1".into() },
+                StackSource::Images(ImageReferences {
+                    run: "registry.example/run:1".into(),
+                    build: "registry.example/build:1".into(),
+                }),
             ),
         ]
     );

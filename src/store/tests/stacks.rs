@@ -8,7 +8,7 @@ async fn a_stack_gets_a_revision_only_when_its_images_change() {
         build: Digest::of(b"build"),
         distribution: Distribution::default(),
     };
-    let source = StackSource::Images { run: "run".into(), build: "build".into() };
+    let source = StackSource::Images(ImageReferences { run: "run".into(), build: "build".into() });
     let first = f.store.put_stack("s".into(), source.clone(), false, images(b"1")).await.unwrap();
     let again = f.store.put_stack("s".into(), source.clone(), false, images(b"1")).await.unwrap_err();
     assert!(matches!(again, StoreError::Taken(_)), "{again}");
