@@ -28,7 +28,7 @@ use crate::{
     periodic::Driver,
     progress::Progress,
     router::Link,
-    store::{App, AppId, Store, now},
+    store::{App, AppId, Instance, Store, now},
     turns::Turns,
     workload::Runtime,
 };
@@ -168,6 +168,15 @@ impl Instances {
             (&a.process_type, a.ordinal, a.created_at).cmp(&(&b.process_type, b.ordinal, b.created_at))
         });
         Ok(rows.into_iter().map(|row| InstanceReport::new(row, now)).collect())
+    }
+
+    /// The same of these instances, which may be of several apps.
+    pub fn report_each(rows: Vec<Instance>) -> HashMap<AppId, Vec<InstanceReport>> {
+        let (now, mut reports) = (now(), HashMap::<_, Vec<_>>::new());
+        for row in rows {
+            reports.entry(row.app).or_default().push(InstanceReport::new(row, now));
+        }
+        reports
     }
 
     /// What running instances use, measured for a moment. An instance that cannot be measured is left out.

@@ -4,7 +4,7 @@ mod state;
 
 pub use state::AppState;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,11 +21,12 @@ use super::{
     time::Time,
 };
 use crate::{
+    instances::Instances,
     model::{
         AppName, BranchName, DockerfilePath, ProcessType, ReleaseNumber, Right, SourceFolder, StageName, UserName,
         VolumeName, VolumeSize,
     },
-    store::{App, Effect, Link},
+    store::{App, Effect, Link, RoutingState},
 };
 
 /// Creates an app.
@@ -115,20 +116,28 @@ impl Operation for ListApps {
     }
 
     async fn run(self, context: &Context<'_>, apps: Vec<App>) -> Result<Vec<AppRow>> {
+        // Few queries, however many apps there are.
         let mut owners = context.store.owners().await?;
-        let mut rows = Vec::new();
-        for app in apps {
-            rows.push(AppRow {
+        let RoutingState { mappings, instances, exposed, .. } = context.store.routing_state().await?;
+        let reports = Instances::report_each(instances);
+        let mut first = HashMap::new();
+        for (app, mapping) in mappings {
+            first.entry(app).or_insert(mapping);
+        }
+        let row = |app: App| {
+            let leads_nowhere = app.current.is_some_and(|current| !exposed.contains_key(&(app.id, current.release)));
+            let mapping = first.get(&app.id).filter(|_| !leads_nowhere);
+            AppRow {
                 owner: owners.remove(&app.id),
                 release: app.current.map(|current| current.release),
-                state: AppState::of(context, &app).await?,
+                state: AppState::with_report(&app, reports.get(&app.id).map_or(&[], Vec::as_slice)),
                 stopped: app.stopped,
                 created_at: Time(app.created_at),
-                url: urls(context, &app).await?.and_then(|urls| urls.into_iter().next()),
+                url: mapping.map(|mapping| context.deployer.ports().url(mapping)),
                 name: app.name,
-            });
-        }
-        Ok(rows)
+            }
+        };
+        Ok(apps.into_iter().map(row).collect())
     }
 }
 

@@ -48,8 +48,15 @@ impl AppState {
         if app.destroying {
             return Ok(Self::Destroying);
         }
-        let report = context.instances.report(app.id).await?;
-        Ok(Self::from_report(app.current.map(|current| current.release), app.stopped, &report))
+        Ok(Self::with_report(app, &context.instances.report(app.id).await?))
+    }
+
+    /// The state of an app with these instances.
+    pub(super) fn with_report(app: &App, report: &[InstanceReport]) -> Self {
+        if app.destroying {
+            return Self::Destroying;
+        }
+        Self::from_report(app.current.map(|current| current.release), app.stopped, report)
     }
 
     fn from_report(release: Option<ReleaseNumber>, stopped: bool, report: &[InstanceReport]) -> Self {
