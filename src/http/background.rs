@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     extract::{Path, Request, State, rejection::PathRejection},
     http::{HeaderMap, HeaderValue, StatusCode, request::Parts},
-    response::{IntoResponse as _, Response},
+    response::{IntoResponse, Response},
 };
 use futures_util::{StreamExt as _, stream};
 use serde_json::Value;
@@ -112,7 +112,7 @@ type Id = Result<Path<String>, PathRejection>;
 /// `GET /v1/operations/{id}`
 pub(super) async fn show(State(api): State<Api>, id: Id, request: Request) -> Response {
     let id = id.map(|Path(id)| id).unwrap_or_default();
-    shown(&api, id, &request.into_parts().0).await.unwrap_or_else(|problem| problem.into_response())
+    shown(&api, id, &request.into_parts().0).await.unwrap_or_else(IntoResponse::into_response)
 }
 
 async fn caller_of(api: &Api, head: &Parts) -> Result<String, Problem> {
@@ -173,7 +173,7 @@ pub(super) async fn cancel(State(api): State<Api>, id: Id, request: Request) -> 
         running.hangup.cancel();
         Ok::<_, Problem>(running.accepted())
     };
-    cancelled.await.unwrap_or_else(|problem| problem.into_response())
+    cancelled.await.unwrap_or_else(IntoResponse::into_response)
 }
 
 /// Removes the results of requests after a day.

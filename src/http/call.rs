@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     extract::{RawPathParams, Request, rejection::RawPathParamsRejection},
     http::{StatusCode, request::Parts},
-    response::{IntoResponse as _, Response},
+    response::{IntoResponse, Response},
 };
 
 use super::{
@@ -36,7 +36,7 @@ pub(super) async fn answer(
         respond(api, route, &parameters.map_err(invalid)?, request).await
     };
     let answered = answered.await;
-    answered.unwrap_or_else(|problem| problem.into_response())
+    answered.unwrap_or_else(IntoResponse::into_response)
 }
 
 async fn respond(

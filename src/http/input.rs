@@ -111,11 +111,10 @@ pub(super) async fn read(
                 return Err(bad(&format!("{field} is the body; leave it out of the query")));
             }
         }
-        operations::Body::File => received = Some(api.0.spool.receive(body).await?),
         operations::Body::FileOrFields if is_json(json_type) => {
-            merge(&mut fields, route, object(json_type, body).await?)?
+            merge(&mut fields, route, object(json_type, body).await?)?;
         }
-        operations::Body::FileOrFields => received = Some(api.0.spool.receive(body).await?),
+        operations::Body::File | operations::Body::FileOrFields => received = Some(api.0.spool.receive(body).await?),
     }
     let (file, file_hash) = received.map(|Received { file, sha256 }| (file, sha256)).unzip();
     Ok(Asked { input: Input { fields: Value::Object(fields), file }, page, file_hash })

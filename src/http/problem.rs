@@ -15,7 +15,7 @@ use crate::operations::{Failure, FailureKind, LastOutput};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Problem {
     pub(super) status: StatusCode,
-    pub(super) failure: Failure,
+    pub(super) failure: Box<Failure>,
     /// Seconds after which the request may be repeated.
     pub(super) retry_after: Option<u64>,
 }
@@ -58,19 +58,19 @@ pub(super) fn status_of(kind: FailureKind) -> StatusCode {
 
 impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
-        Self { status: status_of(failure.kind), failure, retry_after: None }
+        Self { status: status_of(failure.kind), failure: Box::new(failure), retry_after: None }
     }
 }
 
 impl Problem {
     /// With a status that the kind alone does not tell.
     pub(super) fn new(status: StatusCode, kind: FailureKind, message: &str) -> Self {
-        Self { status, failure: Failure::new(kind, message), retry_after: None }
+        Self { status, failure: Box::new(Failure::new(kind, message)), retry_after: None }
     }
 
     /// The document.
     pub(super) fn document(&self, request_id: Option<&str>) -> Value {
-        let Failure { kind, remedy, last_output, .. } = &self.failure;
+        let Failure { kind, remedy, last_output, .. } = &*self.failure;
         let document = ProblemDocument {
             r#type: "about:blank",
             title: self.status.canonical_reason().unwrap_or_default(),

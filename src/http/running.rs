@@ -177,7 +177,7 @@ impl Running {
                 match (progressed.lines.get(at - progressed.dropped), &progressed.ended) {
                     (Some(line), _) => (Part::Line(line.clone()), Some(at + 1)),
                     (None, Some(Ended { problem: Some(problem), .. })) => {
-                        (Part::Failure(problem.failure.clone()), None)
+                        (Part::Failure((*problem.failure).clone()), None)
                     }
                     (None, Some(ended)) => (Part::Result(ended.body.clone()), None),
                     (None, None) => (Part::Failure(lost()), None),
