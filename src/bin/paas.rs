@@ -305,6 +305,11 @@ fn runtime(workers: usize) -> anyhow::Result<tokio::runtime::Runtime> {
 fn trace() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("PAAS_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,russh=warn"));
+    // It logs what clients of the Model Context Protocol send, which may be secret, and as often as they like.
+    let filter = match "rmcp=off".parse() {
+        Ok(silent) => filter.add_directive(silent),
+        Err(_) => filter,
+    };
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
 }
 

@@ -35,6 +35,7 @@ mod links;
 mod local;
 mod machine;
 mod manifests;
+mod mcp;
 mod names;
 mod networks;
 mod offered_images;
