@@ -37,7 +37,7 @@ pub(super) async fn serve(
     let messages = Bounded::new(messages.with_max_line_length(MAX_MESSAGE_BYTES));
     let running = TaskTracker::new();
     let server = Server::new(operations, caller, running.clone());
-    let served = match server.serve_with_ct(messages, hangup.child_token()).await {
+    let outcome = match server.serve_with_ct(messages, hangup.child_token()).await {
         Ok(service) => {
             service.waiting().await.map(drop).map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))
         }
@@ -50,5 +50,5 @@ pub(super) async fn serve(
     // Their own tasks, which the service does not wait for.
     running.close();
     running.wait().await;
-    served
+    outcome
 }

@@ -7,7 +7,10 @@ use super::{
     session::Session,
     table::{or_hyphen, table},
 };
-use crate::operations::{CreateToken, CreatedToken, ListTokens, Result, RevokeToken, TokenInfo};
+use crate::{
+    model::Role,
+    operations::{CreateToken, CreatedToken, ListTokens, Result, RevokeToken, TokenInfo},
+};
 
 /// The commands of tokens.
 #[derive(Debug, Subcommand)]
@@ -48,7 +51,7 @@ impl Text for Vec<TokenInfo> {
                 token.name.to_string(),
                 token.user.to_string(),
                 or_hyphen(token.app.as_ref()),
-                or_hyphen(token.role.map(|role| role.as_str())),
+                or_hyphen(token.role.map(Role::as_str)),
                 token.created_at.to_string(),
                 or_hyphen(token.expires_at),
                 or_hyphen(token.last_used_at),

@@ -82,17 +82,13 @@ impl ServerHandler for Server {
         };
         let reporter = Reporter::new(&context, self.level());
         // Refused instead of queued: the client would not be told why it waits.
-        let result = match self.free.try_acquire() {
-            Ok(_slot) => {
-                let input = Input { fields: Value::Object(request.arguments.unwrap_or_default()), file: None };
-                let call = ToolCall { operations: &self.operations, caller: &self.caller, hangup: &context.ct };
-                call.run(operation, input, &reporter).await
-            }
-            Err(_) => {
-                let failure =
-                    Failure::new(FailureKind::TooMany, format!("{MAX_CALLS} calls of this client run already"));
-                Err(failure.remedy("wait until one has ended"))
-            }
+        let result = if let Ok(_slot) = self.free.try_acquire() {
+            let input = Input { fields: Value::Object(request.arguments.unwrap_or_default()), file: None };
+            let call = ToolCall { operations: &self.operations, caller: &self.caller, hangup: &context.ct };
+            call.run(operation, input, &reporter).await
+        } else {
+            let failure = Failure::new(FailureKind::TooMany, format!("{MAX_CALLS} calls of this client run already"));
+            Err(failure.remedy("wait until one has ended"))
         };
         Ok(call::response(result, reporter.into_warnings()).into())
     }
