@@ -45,6 +45,7 @@ mod users;
 
 use std::sync::Arc;
 
+use clap::CommandFactory as _;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -60,6 +61,11 @@ use session::Session;
 
 pub use completions::{Shell, completions};
 pub use session::{ClientTerminal, Streams};
+
+/// The definitions of all commands.
+pub fn definition() -> clap::Command {
+    command::CommandLine::command()
+}
 
 /// All commands; cheap to clone.
 #[derive(Clone)]
