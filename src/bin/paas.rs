@@ -170,6 +170,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let given = cli.config.or_else(|| std::env::var_os("PAAS_CONFIG").map(PathBuf::from));
     let required = given.is_some();
     let path = given.clone().unwrap_or_else(|| PathBuf::from("/etc/paas/paas.toml"));
+    let is_for_server = matches!(cli.command, CliCommand::Command(_) | CliCommand::Open { .. });
+    anyhow::ensure!(
+        is_for_server || (cli.remote.is_none() && cli.app.is_none()),
+        "this command runs on this machine and is about no app of a server; leave out --remote and --app"
+    );
     let command = match cli.command {
         CliCommand::Completions { shell } => return print(&commands::completions(shell, Cli::command())),
         CliCommand::Remote(keep) => return print(&keep.run(&Environment::of_process())?),
@@ -185,11 +190,6 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let words = std::iter::once("url".to_owned()).chain(app).collect();
             let typed = Typed { remote: cli.remote, app: cli.app, words };
             return open(given.as_deref(), Environment::of_process().place(typed, required || server_is_here(&path))?);
-        }
-        _ if cli.remote.is_some() || cli.app.is_some() => {
-            anyhow::bail!(
-                "this command runs on this machine and is about no app of a server; leave out --remote and --app"
-            )
         }
         command => command,
     };

@@ -48,6 +48,7 @@ mod receive;
 mod receive_source;
 mod registry;
 mod registry_logins;
+mod remote;
 mod room;
 mod router_limits;
 mod running;
