@@ -20,6 +20,7 @@ mod help;
 mod images;
 mod links;
 mod logs;
+mod mcp;
 mod network;
 mod output;
 mod parse;
@@ -44,6 +45,7 @@ mod users;
 
 use std::sync::Arc;
 
+use clap::CommandFactory as _;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -52,13 +54,18 @@ use crate::{
     operations::{Caller, Failure, Operations, Result, Version},
 };
 use command::Command;
-use output::{Output, Text};
+use output::{Format, Output, Text};
 use parse::Parsed;
 use run::RunCommand;
 use session::Session;
 
 pub use completions::{Shell, completions};
 pub use session::{ClientTerminal, Streams};
+
+/// The definitions of all commands.
+pub fn definition() -> clap::Command {
+    command::CommandLine::command()
+}
 
 /// All commands; cheap to clone.
 #[derive(Clone)]
@@ -92,6 +99,11 @@ impl Commands {
     /// Runs a command; returns its exit status: 0, or that of the kind of failure.
     pub async fn run(&self, caller: &Caller, words: Vec<String>, streams: Streams, hangup: CancellationToken) -> u8 {
         let (format, parsed) = parse::parse(words);
+        if let Parsed::Command(command) = &parsed
+            && let Command::Mcp = **command
+        {
+            return self.serve_mcp(caller, streams, &hangup).await;
+        }
         let out = Output::new(streams.stdout, streams.stderr, format, streams.terminal.is_some());
         let result = match parsed {
             Parsed::Command(command) => {
@@ -110,6 +122,16 @@ impl Commands {
             Parsed::Invalid(message) => Err(Failure::invalid(message)),
         };
         let Err(failure) = result else { return 0 };
+        out.failure(&failure).await;
+        failure.kind.exit_status()
+    }
+
+    /// Serves a client of the Model Context Protocol, which has standard output to itself; returns the exit status.
+    async fn serve_mcp(&self, caller: &Caller, streams: Streams, hangup: &CancellationToken) -> u8 {
+        let Streams { stdin, stdout, stderr, terminal } = streams;
+        let out = Output::new(Box::new(tokio::io::sink()), stderr, Format::Text, terminal.is_some());
+        let streams = Streams { stdin, stdout, stderr: Box::new(tokio::io::sink()), terminal };
+        let Err(failure) = mcp::serve(self.operations.clone(), caller.clone(), streams, hangup).await else { return 0 };
         out.failure(&failure).await;
         failure.kind.exit_status()
     }
@@ -162,6 +184,8 @@ async fn act(session: &Session<'_>, command: Command) -> Result {
         Command::Run(command) => run::run(session, command).await.map(drop),
         Command::Checks(command) => checks::run(session, command).await,
         Command::Cron(command) => cron::run(session, command).await,
+        // `Commands::run` has served it.
+        Command::Mcp => Ok(()),
         Command::Periodic(list) => session.answer(list).await,
         Command::Disk(command) => disk::run(session, command).await,
         Command::Logs(command) => logs::run(session, command).await,

@@ -7,6 +7,8 @@
 #[cfg(feature = "server")]
 pub mod local;
 #[cfg(feature = "server")]
+pub mod remote;
+#[cfg(feature = "server")]
 pub mod server;
 
 #[cfg(feature = "server")]

@@ -193,6 +193,15 @@ impl Operations {
         }
     }
 
+    /// The same caller with the rights of this moment, for a connection that outlives one command.
+    ///
+    /// # Errors
+    ///
+    /// If the key is no longer registered, or the token was revoked or has expired.
+    pub async fn present(&self, caller: &Caller) -> Result<Caller> {
+        Caller::of_actor(&caller.actor, &self.store).await
+    }
+
     /// Waits until the caller has no right any more to an operation whose result goes on, or a lower one than at the
     /// beginning, with which less may be shown. Returns why.
     pub async fn revoked<O: Operation>(&self, caller: &Caller, named: Named<O>) -> Failure {

@@ -69,7 +69,7 @@ pub enum SocketError {
         path: PathBuf,
     },
     /// No server listens on the socket.
-    #[error("no server listens on {path}; start it with `paas server`")]
+    #[error("no server listens on {path}; start it with `paas server`, or name one elsewhere with `paas remote add`")]
     NoServer {
         /// The socket's path.
         path: PathBuf,

@@ -1,4 +1,5 @@
-//! The command line: `paas server`, `paas router`, `paas build`, `paas buildpack`, and every `noun:verb` command of the server.
+//! The command line: `paas server`, `paas router`, `paas build`, `paas buildpack`, `paas remote`, and every `noun:verb` command of
+//! the server, here or elsewhere.
 
 use std::{
     ffi::OsString,
@@ -15,7 +16,9 @@ use paas::{
     data_dir, git, local,
     oom_score::OomScore,
     operations::{Failure, FailureKind},
-    receive, router, server,
+    receive,
+    remote::{self, Environment, Keep, Place, Typed},
+    router, server,
     socket::{self, SocketError},
 };
 use tokio_util::sync::CancellationToken;
@@ -32,11 +35,18 @@ struct Cli {
     /// The configuration file; default: $PAAS_CONFIG, or /etc/paas/paas.toml if it exists.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// The remote on which a command is run (`paas remote list`); default: $PAAS_REMOTE, or, without a server here, the default one.
+    #[arg(short, long, value_name = "NAME")]
+    remote: Option<String>,
+    /// The app that a command is about; default on a remote: the one to which a git remote of this folder leads.
+    #[arg(short, long, value_name = "APP")]
+    app: Option<String>,
     #[command(subcommand)]
     command: CliCommand,
 }
 
-const AFTER_HELP: &str = "Every other command, such as `paas apps:list`, is run by the server: `paas help` lists them.";
+const AFTER_HELP: &str = "Every other command, such as `paas apps:list`, is run by the server: `paas help` lists them. \
+                          `paas -r prod apps:list` runs it on a server elsewhere.";
 
 #[derive(Subcommand)]
 enum CliCommand {
@@ -73,6 +83,15 @@ enum CliCommand {
         /// Delete the build cache first; no layer of the previous image is reused, either.
         #[arg(long)]
         clear_cache: bool,
+    },
+    /// Keeps the addresses of servers elsewhere.
+    #[command(subcommand)]
+    Remote(Keep),
+    /// Prints the URL of an app, and opens it if there is a display.
+    #[command(after_help = "Example: paas -r prod open my-app")]
+    Open {
+        /// The app.
+        app: Option<String>,
     },
     /// Prints a completion script for a shell.
     #[command(after_help = "Example: source <(paas completions bash)")]
@@ -148,19 +167,39 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    if let CliCommand::Completions { shell } = cli.command {
-        return print(&commands::completions(shell, Cli::command()));
-    }
     let given = cli.config.or_else(|| std::env::var_os("PAAS_CONFIG").map(PathBuf::from));
     let required = given.is_some();
-    let path = given.unwrap_or_else(|| PathBuf::from("/etc/paas/paas.toml"));
+    let path = given.clone().unwrap_or_else(|| PathBuf::from("/etc/paas/paas.toml"));
+    let is_for_server = matches!(cli.command, CliCommand::Command(_) | CliCommand::Open { .. });
+    anyhow::ensure!(
+        is_for_server || (cli.remote.is_none() && cli.app.is_none()),
+        "this command runs on this machine and is about no app of a server; leave out --remote and --app"
+    );
+    let command = match cli.command {
+        CliCommand::Completions { shell } => return print(&commands::completions(shell, Cli::command())),
+        CliCommand::Remote(keep) => return print(&keep.run(&Environment::of_process())?),
+        CliCommand::Command(words) => {
+            let typed = Typed { remote: cli.remote, app: cli.app, words };
+            // Before the configuration is read, which may be another's.
+            match Environment::of_process().place(typed, required || server_is_here(&path))? {
+                Place::Here(words) => CliCommand::Command(words),
+                Place::Remote(command) => return Err(command.run().into()),
+            }
+        }
+        CliCommand::Open { app } => {
+            let words = std::iter::once("url".to_owned()).chain(app).collect();
+            let typed = Typed { remote: cli.remote, app: cli.app, words };
+            return open(given.as_deref(), Environment::of_process().place(typed, required || server_is_here(&path))?);
+        }
+        command => command,
+    };
     let named = |(name, value): (OsString, OsString)| {
         let name = name.into_string().ok().filter(|name| name.starts_with("PAAS_"))?;
         Some((name, value.to_string_lossy().into_owned()))
     };
     let config = Config::load(&path, required, std::env::vars_os().filter_map(named))?;
     if matches!(
-        cli.command,
+        command,
         CliCommand::Server
             | CliCommand::Router
             | CliCommand::Stack
@@ -169,7 +208,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     ) {
         data_dir::close_new_files();
     }
-    match cli.command {
+    match command {
         CliCommand::Command(words) => {
             let runtime = runtime(1)?;
             let code = runtime.block_on(run_on_server(&socket::path(&config.data_dir), words))?;
@@ -254,10 +293,35 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        CliCommand::Hook | CliCommand::GitReader | CliCommand::Completions { .. } => {
+        CliCommand::Hook
+        | CliCommand::GitReader
+        | CliCommand::Completions { .. }
+        | CliCommand::Remote(_)
+        | CliCommand::Open { .. } => {
             unreachable!("answered before the configuration is read")
         }
     }
+}
+
+/// Whether a server runs on this machine, or is set up on it.
+fn server_is_here(config: &Path) -> bool {
+    config.exists() || std::env::var_os("PAAS_DATA_DIR").is_some() || socket::path(&Config::default().data_dir).exists()
+}
+
+/// Prints and opens the URL that the command `url` prints, here or on a remote.
+fn open(config: Option<&Path>, place: Place) -> anyhow::Result<ExitCode> {
+    let mut here = std::process::Command::new(std::env::current_exe()?);
+    here.args(config.iter().flat_map(|path| [Path::new("--config"), path])).env_remove("PAAS_REMOTE");
+    let output = remote::output(place, here)?;
+    if !output.status.success() {
+        let status = output.status.code().and_then(|code| u8::try_from(code).ok());
+        return Ok(status.map_or(ExitCode::FAILURE, ExitCode::from));
+    }
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let url = remote::first_url(&printed)?;
+    print(&format!("{url}\n"))?;
+    remote::show(url)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Runs a command on the server; returns its exit status.
@@ -305,6 +369,11 @@ fn runtime(workers: usize) -> anyhow::Result<tokio::runtime::Runtime> {
 fn trace() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("PAAS_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,russh=warn"));
+    // It logs what clients of the Model Context Protocol send, which may be secret, and as often as they like.
+    let filter = match "rmcp=off".parse() {
+        Ok(silent) => filter.add_directive(silent),
+        Err(_) => filter,
+    };
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
 }
 

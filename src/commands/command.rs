@@ -84,6 +84,12 @@ pub(super) enum Command {
     SshKeys(SshKeysCommand),
     #[command(flatten)]
     Tokens(TokensCommand),
+    /// Serve a client of the Model Context Protocol on the standard streams; its tools are the operations.
+    #[command(
+        name = "mcp",
+        after_help = "Example: a client gets the command `ssh` with the arguments -p 2222 paas@HOST mcp, and no terminal (-t)."
+    )]
+    Mcp,
     #[command(flatten)]
     Users(UsersCommand),
     #[command(flatten)]

@@ -29,7 +29,7 @@ pub(super) fn help(topic: Option<&str>) -> Result<String, String> {
 
 /// All commands, a line each, with a blank line between nouns.
 fn list(all: &clap::Command) -> String {
-    let mut text = "Commands, as `ssh paas@host COMMAND` or, on the server's own machine, `paas COMMAND`:\n".to_owned();
+    let mut text = "Commands, as `ssh paas@host COMMAND`, `paas -r REMOTE COMMAND` or, on the server's own machine, `paas COMMAND`:\n".to_owned();
     let mut previous = None;
     for command in all.get_subcommands() {
         let (name, about) = (command.get_name(), command.get_about().map(ToString::to_string).unwrap_or_default());

@@ -4,7 +4,7 @@ use super::{error::ConfigError, sections::Config};
 use crate::model::{Line, toml_message};
 
 /// Variables with the prefix `PAAS_` that do not override a key.
-const OTHER_VARIABLES: [&str; 6] = ["CONFIG", "LOG", "TEST_DIR", "HOOK_SOCKET", "HOOK_NONCE", "TEST_PAUSES"];
+const OTHER_VARIABLES: [&str; 7] = ["CONFIG", "LOG", "REMOTE", "TEST_DIR", "HOOK_SOCKET", "HOOK_NONCE", "TEST_PAUSES"];
 
 /// Overrides keys of `config` by environment variables.
 pub(super) fn apply(

@@ -13,7 +13,7 @@ use imports::Modules;
 
 /// The rows, from the top to the bottom.
 const ROWS: [&[&str]; 13] = [
-    &["server", "local"],
+    &["server", "local", "remote"],
     &["http", "ssh", "socket"],
     &["commands"],
     &["operations"],
