@@ -16,9 +16,10 @@ mod client_network;
 pub mod closed_ranges;
 #[cfg(feature = "server")]
 mod cron;
+#[cfg(feature = "server")]
+mod deployed_image;
 mod digest;
 mod distribution;
-#[cfg(feature = "server")]
 #[cfg(feature = "server")]
 mod dockerfile_path;
 mod encoded_text;
@@ -73,6 +74,8 @@ pub use buildpack::BuildpackSource;
 pub use client_network::ClientNetwork;
 #[cfg(feature = "server")]
 pub use cron::{Concurrency, CronJob};
+#[cfg(feature = "server")]
+pub use deployed_image::DeployedImage;
 pub use digest::{CommitId, Digest, HashWriter, InvalidDigest};
 pub use distribution::{Distribution, PackageChange};
 #[cfg(feature = "server")]

@@ -108,6 +108,7 @@ use crate::{
     instances::Instances,
     model::Right,
     periodic::Driver,
+    receive::Imports,
     store::{Effect, NewEvent, Store},
     tasks::Tasks,
     workload::Openings,
@@ -131,6 +132,7 @@ pub struct Operations {
     tasks: Tasks,
     driver: Driver,
     openings: Openings,
+    imports: Imports,
     audit: AuditLog,
 }
 
@@ -145,9 +147,10 @@ impl Operations {
         tasks: Tasks,
         driver: Driver,
         openings: Openings,
+        imports: Imports,
         audit: AuditLog,
     ) -> Self {
-        Self { config, store, deployer, instances, tasks, driver, openings, audit }
+        Self { config, store, deployer, instances, tasks, driver, openings, imports, audit }
     }
 
     /// Runs an operation. The only way to run one.
@@ -259,6 +262,7 @@ impl Operations {
             tasks: &self.tasks,
             driver: &self.driver,
             openings: &self.openings,
+            imports: &self.imports,
             audit: &self.audit,
             recording,
             caller: call.caller,

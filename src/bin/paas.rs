@@ -87,6 +87,8 @@ enum CliCommand {
     Hook,
     #[command(hide = true)]
     GitReader,
+    #[command(hide = true)]
+    GitImport,
     /// A command that the server runs.
     #[command(external_subcommand)]
     Command(Vec<String>),
@@ -130,6 +132,7 @@ fn main() -> ExitCode {
     let run = match cli.command {
         CliCommand::Hook => return receive::hook::run(),
         CliCommand::GitReader => return git::reader_process::run(),
+        CliCommand::GitImport => return git::import_process::run(),
         _ => run(cli),
     };
     match run {
@@ -254,7 +257,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        CliCommand::Hook | CliCommand::GitReader | CliCommand::Completions { .. } => {
+        CliCommand::Hook | CliCommand::GitReader | CliCommand::GitImport | CliCommand::Completions { .. } => {
             unreachable!("answered before the configuration is read")
         }
     }

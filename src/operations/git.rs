@@ -1,5 +1,12 @@
 //! Operations of an app's repository.
 
+mod deploys;
+mod from_archive;
+mod from_image;
+
+pub use from_archive::*;
+pub use from_image::*;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 

@@ -182,6 +182,8 @@ operations!(
     ReportNetwork => Endpoint::get(&["/apps/{app}/network"]),
     SetGit => Endpoint::patch(&["/apps/{app}/git"]),
     ShowGit => Endpoint::get(&["/apps/{app}/git"]),
+    DeployArchive => Endpoint::post(&["/apps/{app}/builds"]).file_or_fields().long(),
+    DeployImage => Endpoint::post(&["/apps/{app}/builds/image"]).long(),
     ListBuilds => Endpoint::get(&["/apps/{app}/builds"]).pages(Pages::Before("number")),
     ShowBuildLog => Endpoint::get(&["/apps/{app}/builds/{number}/log"]),
     ShowBuild => Endpoint::get(&["/apps/{app}/builds/{number}"]),
