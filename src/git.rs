@@ -25,14 +25,15 @@ mod repositories;
 mod repository;
 mod settings;
 mod source;
+mod sync;
 mod usage;
 
 pub use error::GitError;
 pub use fetch::{Fetched, Origin};
 pub use filter::{InvalidPattern, file_filter};
 pub(crate) use groups::Joining;
-pub use import::{ImportOptions, ImportedCommit, NewCommit};
 pub use groups::{Group, remove_groups};
+pub use import::{ImportOptions, ImportedCommit, NewCommit};
 pub use protocol::{NoFile, RefState};
 pub use quota::QuotaExceeded;
 pub use reader::Reader;

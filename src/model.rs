@@ -46,6 +46,8 @@ mod quota;
 mod ref_name;
 #[cfg(feature = "server")]
 mod registry_host;
+#[cfg(feature = "server")]
+mod remote_url;
 mod secret;
 mod service_key;
 #[cfg(feature = "server")]
@@ -107,6 +109,8 @@ pub use quota::{QuotaScope, Resource};
 pub use ref_name::{RefName, conflicting_ref};
 #[cfg(feature = "server")]
 pub use registry_host::RegistryHost;
+#[cfg(feature = "server")]
+pub use remote_url::{RemoteScheme, RemoteUrl};
 pub use secret::Secret;
 pub use service_key::{InvalidServiceKey, ServiceKey};
 #[cfg(feature = "server")]

@@ -17,8 +17,8 @@ mod shallow;
 
 pub use child::Streams;
 pub use error::ReceiveError;
-pub use imports::{Import, ImportError, Imports};
 pub use handler::{Decided, Fetcher, PushHandler, Pusher, RefUpdate, Rejection, RequestedPush, ServedApp};
+pub use imports::{Import, ImportError, Imports};
 
 use std::{
     path::PathBuf,
@@ -31,10 +31,7 @@ use std::{
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{
-    config::Config,
-    git::Repositories,
-};
+use crate::{config::Config, git::Repositories};
 use git_turns::{GitTurns, GitUse};
 use handler::DynPushHandler;
 use hook_server::HookServer;

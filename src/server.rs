@@ -218,6 +218,8 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
         openings,
         imports.clone(),
         audit.clone(),
+        tracker.clone(),
+        stopped.clone(),
     );
     let commands = Commands::new(Arc::clone(&config), operations.clone());
     let receiver = Receiver::start(&config, repositories, pushes, &imports, &tracker, stopped.clone())?;

@@ -7,7 +7,7 @@ use clap::Subcommand;
 use super::{output::Text, session::Session, table::facts};
 use crate::{
     model::AppName,
-    operations::{DeployArchive, DeployImage, GitInfo, GitSettings, Result, SentFile, SetGit, ShowGit},
+    operations::{DeployArchive, DeployImage, GitInfo, GitSettings, Result, SentFile, SetGit, ShowGit, SyncRepository},
 };
 
 /// The commands of an app's repository.
@@ -40,6 +40,12 @@ pub(super) enum GitCommand {
         after_help = "Examples: git:from-image my-app ghcr.io/company/app:1.2\n          git:from-image my-app company/app@sha256:…\n\nThe image is deployed as a Dockerfile that consists of it (FROM). registry:login sets the login at a private registry."
     )]
     FromImage(DeployImage),
+    /// Fetch a branch, tag or commit of a remote repository and deploy it.
+    #[command(
+        name = "git:sync",
+        after_help = "Examples: git:sync my-app https://github.com/company/app.git main\n          git:sync my-app https://github.com/company/app.git v1.2\n\nThe deploy branch follows the remote repository, also if its history was rewritten."
+    )]
+    Sync(SyncRepository),
 }
 
 /// Where git:from-archive finds the archive.
@@ -66,6 +72,7 @@ pub(super) async fn run(session: &Session<'_>, command: GitCommand) -> Result {
             let file = Some(SentFile::new(session.take_input().await));
             session.answer(DeployArchive { app, file }).await
         }
+        C::Sync(sync) => session.answer(sync).await,
         C::FromImage(deploy) => session.answer(deploy).await,
     }
 }

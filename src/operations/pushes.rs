@@ -81,7 +81,8 @@ impl Operations {
         let entry = entry(&caller.actor, FETCH, Effect::Read, name);
         match found {
             Ok((app, _)) => {
-                let fetcher = Fetcher { user: caller.actor.user, max_fetches: max_pushes(&self.store, &caller.actor).await? };
+                let fetcher =
+                    Fetcher { user: caller.actor.user, max_fetches: max_pushes(&self.store, &caller.actor).await? };
                 self.audit.record(ended(NewEvent { app: Some(app.id), ..entry }, &Ok(())));
                 Ok((app, fetcher))
             }

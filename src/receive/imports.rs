@@ -14,9 +14,10 @@ use super::{
 use crate::{
     config::Config,
     git::{
-        GitError, Group, ImportOptions, ImportedCommit, NewCommit, ObjectGuard, QuotaExceeded, Reader, Repositories,
-        Repository,
+        GitError, Group, ImportOptions, ImportedCommit, NewCommit, ObjectGuard, Origin, QuotaExceeded, Reader,
+        Repositories, Repository,
     },
+    model::{CommitId, RemoteUrl},
     progress::Progress,
 };
 
@@ -156,6 +157,18 @@ impl Import {
             return Err(GitError::Importer("made no commit".to_owned()).into());
         }
         Ok(made)
+    }
+
+    /// Fetches a branch, tag or commit of a remote repository, with its history.
+    pub async fn fetch(
+        &self,
+        url: &RemoteUrl,
+        reference: Option<&str>,
+        from: &Origin,
+    ) -> Result<CommitId, ImportError> {
+        let limit = self.limit.bytes();
+        let fetched = self.repository.fetch_history(&self.group, &self.reader, url, reference, from, limit).await?;
+        fetched.ok_or_else(|| ImportError::PackTooLarge(self.limit.to_string()))
     }
 
     /// Refuses what the repository has no room for, and as many new refs.

@@ -41,7 +41,11 @@ pub(super) fn import(mut input: impl BufRead, request: &ImportRequest) -> Result
     let is_gzip = begin.starts_with(&[0x1f, 0x8b]);
     let git = FastImport::start().map_err(|error| ImportFailure::Git(format!("cannot run git: {error}")))?;
     let max = request.max_bytes.saturating_add(MAX_HEADERS_BYTES);
-    if is_gzip { unpack(MultiGzDecoder::new(input).take(max), git, request) } else { unpack(input.take(max), git, request) }
+    if is_gzip {
+        unpack(MultiGzDecoder::new(input).take(max), git, request)
+    } else {
+        unpack(input.take(max), git, request)
+    }
 }
 
 /// How reading an archive ends before the commit.
@@ -115,7 +119,11 @@ fn read(tar: impl Read, git: &mut FastImport, max_bytes: u64, left_out: &mut u64
                 let target = target.ok_or_else(|| refused("is a symbolic link without a valid target"))?.into_owned();
                 bytes = bytes.saturating_add(target.len() as u64);
                 let mark = git.blob(target.len() as u64, &target[..]).map_err(Stop::Git)?;
-                File { mode: FileMode::Symlink, mark: mark.map_err(|error| not_complete(&error))?, target: Some(target) }
+                File {
+                    mode: FileMode::Symlink,
+                    mark: mark.map_err(|error| not_complete(&error))?,
+                    target: Some(target),
+                }
             }
             EntryType::Link => {
                 let target = entry.link_name_bytes().and_then(|target| match entry_path(&target) {

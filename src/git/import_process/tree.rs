@@ -185,9 +185,18 @@ mod tests {
         assert_eq!(valid(b".gitignore"), EntryPath::Valid(b".gitignore".to_vec()));
         let deep = "d/".repeat(MAX_DEPTH) + "f";
         let long = "x".repeat(MAX_PATH_LEN + 1);
-        for bad in
-            ["/etc/passwd", "../x", "a/../../x", "a\0b", "git~1/config", ".git. /x", ".g\u{200c}it/x", ".git::$X", &deep, &long]
-        {
+        for bad in [
+            "/etc/passwd",
+            "../x",
+            "a/../../x",
+            "a\0b",
+            "git~1/config",
+            ".git. /x",
+            ".g\u{200c}it/x",
+            ".git::$X",
+            &deep,
+            &long,
+        ] {
             assert!(entry_path(bad.as_bytes()).is_err(), "{bad:?}");
         }
     }

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The branch that becomes the deploy branch of an app that has none.
-const DEFAULT_BRANCH: &str = "main";
+pub(in crate::operations) const DEFAULT_BRANCH: &str = "main";
 
 /// A deploy that begins: it has its turn.
 pub(super) struct NewDeploy<'a> {

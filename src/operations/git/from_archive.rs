@@ -7,9 +7,7 @@ use super::deploys::NewDeploy;
 use crate::{
     git::ImportedCommit,
     model::{AppName, Right},
-    operations::{
-        context::Context, failure::Result, operation::Operation, ps::Released, sent_file::SentFile,
-    },
+    operations::{context::Context, failure::Result, operation::Operation, ps::Released, sent_file::SentFile},
     progress::Progress,
     store::{App, Effect},
 };

@@ -60,14 +60,14 @@ impl Operation for DeployImage {
         let deploy = NewDeploy::begin(context, app).await?;
         let commit = deploy.next_commit(format!("Image {}\n", self.image));
         // A tag may lead to another image by now, and a Dockerfile that was built before is not built again.
-        let comment = if self.image.has_digest() {
-            String::new()
-        } else {
-            format!("# git:from-image at {}\n", commit.time)
-        };
+        let comment =
+            if self.image.has_digest() { String::new() } else { format!("# git:from-image at {}\n", commit.time) };
         let line = format!("{comment}FROM {}{stage}\n", self.image);
         let made = deploy.attended(deploy.import.file(commit, &path, line.as_bytes())).await?;
-        context.progress.detail(format!("a Dockerfile with FROM {}, as commit {}", self.image, made.commit.short())).await;
+        context
+            .progress
+            .detail(format!("a Dockerfile with FROM {}, as commit {}", self.image, made.commit.short()))
+            .await;
         deploy.deploy(made.commit).await
     }
 }
