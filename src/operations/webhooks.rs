@@ -1,11 +1,14 @@
 //! Webhooks: a forge tells of pushes to a repository, and the app that follows one of its branches is deployed.
 
 mod event;
+mod followers;
+mod headers;
 mod receive;
 mod signature;
 
-pub(super) use receive::Followers;
-pub use receive::{ReceivedWebhook, WebhookHeaders};
+pub(super) use followers::Followers;
+pub use headers::WebhookHeaders;
+pub use receive::ReceivedWebhook;
 
 use base64::Engine as _;
 use schemars::JsonSchema;

@@ -8,6 +8,10 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use paas::model::Digest;
+use sha2::Sha256;
+
 use crate::support::{
     command::{CommandOutput, kill_group, run, run_with},
     http::free_port,
@@ -62,8 +66,7 @@ fn an_archive_on_standard_input_is_deployed() {
 
     // A single folder is the app's.
     world.commit(&folder, &[("index.html", "two")]);
-    let archive = world.git(&folder, &["archive", "--prefix=shop-1.0/", "-o", "../a.tar.gz", "HEAD"]).success();
-    drop(archive);
+    world.git(&folder, &["archive", "--prefix=shop-1.0/", "-o", "../a.tar.gz", "HEAD"]).success();
     let archive = fs::read(folder.join("../a.tar.gz")).unwrap();
     from_archive(&world, &["shop"], &archive)
         .success()
@@ -225,4 +228,59 @@ fn a_remote_repository_is_deployed() {
         assert_eq!(by_ann(closed).prints("addresses of the server's own machine").code, Some(3), "{closed}");
     }
     world.answers(&world.url("shop"), "three");
+}
+
+/// The hexadecimal HMAC-SHA256 of a body.
+fn signed(secret: &str, body: &str) -> String {
+    let mut hmac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    hmac.update(body.as_bytes());
+    Digest::from_sha256(&hmac.finalize().into_bytes().into()).hex().to_owned()
+}
+
+/// An event of GitHub is checked, accepted once, and has the branch fetched from the address that was set.
+#[test]
+fn a_webhook_deploys_the_branch_that_the_app_follows() {
+    let world = World::new();
+    let folder = world.repository("origin", &[("index.html", "hooked")]);
+    let daemon = Daemon::start(folder.parent().unwrap());
+    let url = format!("{}/{}", daemon.address, folder.file_name().unwrap().to_str().unwrap());
+    world.paas(&["apps:create", "shop"]).success();
+    let added = world.ssh(&["webhooks:add", "shop", &url, "--branch", "main", "--format", "json"]).success().json();
+    let (id, secret) = (added["id"].as_str().unwrap(), added["secret"].as_str().unwrap());
+    let listed = world.ssh(&["webhooks:list", "shop"]).success().prints(id).prints(&url);
+    assert!(!listed.all().contains(secret));
+
+    let mut api = world.api();
+    api.token = String::new();
+    let path = format!("/v1/webhooks/{id}");
+    let send = |event: &str, signature: &str, body: &str| {
+        let more = [
+            "-H",
+            &format!("X-GitHub-Event: {event}"),
+            "-H",
+            &format!("X-Hub-Signature-256: sha256={signature}"),
+            "-H",
+            "Content-Type: application/json",
+        ];
+        api.send_body("POST", &path, &more, body.as_bytes())
+    };
+    let push = format!(
+        r#"{{"ref":"refs/heads/main","after":"{}","repository":{{"clone_url":"http://127.0.0.1:1/x"}}}}"#,
+        "1".repeat(40)
+    );
+    assert_eq!(send("ping", &signed(secret, "{}"), "{}").with(200)["status"], "pong");
+    send("push", &signed("wrong", &push), &push).problem(403, "denied", "the signature is missing or wrong");
+    let other = push.replace("main", "next");
+    let ignored = send("push", &signed(secret, &other), &other).with(200);
+    assert_eq!(ignored["reason"], "the app follows main, and next was pushed");
+    assert_eq!(send("push", &signed(secret, &push), &push).with(202)["status"], "accepted");
+    let deployed =
+        || world.paas(&["releases:list", "shop", "--format", "json"]).success().json()[0]["state"] == "released";
+    eventually("the branch is deployed", || deployed().then_some(()));
+    world.answers(&world.url("shop"), "hooked");
+    send("push", &signed(secret, &push), &push).problem(409, "conflict", "this event was received before");
+    world.paas(&["events", "shop"]).success().prints("git:sync");
+
+    world.ssh(&["webhooks:remove", "shop", id]).success();
+    send("push", &signed(secret, &push), &push).problem(404, "not_found", "there is no such webhook");
 }

@@ -7,7 +7,7 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
-use super::tree::{FileMode, Tree};
+use super::tree::{FileMode, Mark, Tree};
 use crate::{
     git::import::{ImportFailure, NewCommit},
     model::{CommitId, Line},
@@ -18,10 +18,6 @@ const REF: &str = "refs/paas/importing";
 
 /// SIGXFSZ: a file became larger than the limit.
 const FILE_TOO_LARGE: i32 = 25;
-
-/// Number of a blob in the stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Mark(u64);
 
 /// A running `git fast-import`; it is ended when this is dropped.
 pub(super) struct FastImport {

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
-use super::fast_import::Mark;
 use crate::{
     git::protocol::{MAX_FILES, MAX_PATHS_BYTES},
     lifecycle::MAX_DEPTH,
@@ -11,6 +10,10 @@ use crate::{
 
 /// Maximum length of a path, and of the target of a link, in bytes: Linux's.
 pub(super) const MAX_PATH_LEN: usize = 4095;
+
+/// Number of a file's contents in what `git fast-import` reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark(pub(super) u64);
 
 /// What a file is; git knows no other modes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{receive::WebhookHeaders, signature::Forge};
+use super::{headers::WebhookHeaders, signature::Forge};
 use crate::model::{BranchName, Line};
 
 /// What an event asks for.

@@ -1,17 +1,12 @@
 //! Receiving events: who may send them, that each is accepted once, and the deploys that follow.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
-
 use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::Serialize;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     event::{self, Event},
+    headers::WebhookHeaders,
     signature,
 };
 use crate::{
@@ -25,49 +20,6 @@ use crate::{
     progress,
     store::{Webhook, now},
 };
-
-/// The headers of an event that matter.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct WebhookHeaders {
-    /// `X-GitHub-Event`
-    pub github_event: Option<String>,
-    /// `X-Hub-Signature-256`
-    pub hub_signature: Option<String>,
-    /// `X-Forgejo-Event`, or `X-Gitea-Event`.
-    pub gitea_event: Option<String>,
-    /// `X-Forgejo-Signature`, or `X-Gitea-Signature`.
-    pub gitea_signature: Option<String>,
-    /// `X-Gitlab-Event`
-    pub gitlab_event: Option<String>,
-    /// `X-Gitlab-Token`
-    pub gitlab_token: Option<String>,
-    /// `webhook-signature` (Standard Webhooks), with which GitLab signs.
-    pub signature: Option<String>,
-    /// `webhook-id`
-    pub webhook_id: Option<String>,
-    /// `webhook-timestamp`: seconds since 1970.
-    pub webhook_timestamp: Option<String>,
-    /// Network address of the sender.
-    pub address: Option<String>,
-}
-
-impl WebhookHeaders {
-    /// Reads them by their names in lower case.
-    pub fn read(value: impl Fn(&str) -> Option<String>) -> Self {
-        Self {
-            github_event: value("x-github-event"),
-            hub_signature: value("x-hub-signature-256"),
-            gitea_event: value("x-forgejo-event").or_else(|| value("x-gitea-event")),
-            gitea_signature: value("x-forgejo-signature").or_else(|| value("x-gitea-signature")),
-            gitlab_event: value("x-gitlab-event"),
-            gitlab_token: value("x-gitlab-token"),
-            signature: value("webhook-signature"),
-            webhook_id: value("webhook-id"),
-            webhook_timestamp: value("webhook-timestamp"),
-            address: None,
-        }
-    }
-}
 
 /// What became of an event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -84,49 +36,6 @@ pub enum ReceivedWebhook {
     Accepted,
     /// A deploy of the branch waits already; it will fetch this push, too.
     Coalesced,
-}
-
-/// The deploys that follow events, one at a time for each webhook; cheap to clone.
-#[derive(Debug, Clone)]
-pub(in crate::operations) struct Followers {
-    tracker: TaskTracker,
-    shutdown: CancellationToken,
-    /// The webhooks whose deploy runs, and whether another one follows it.
-    running: Arc<Mutex<HashMap<String, bool>>>,
-}
-
-impl Followers {
-    /// Their deploys run on `tracker`, until `shutdown`.
-    pub(in crate::operations) fn new(tracker: TaskTracker, shutdown: CancellationToken) -> Self {
-        Self { tracker, shutdown, running: Arc::default() }
-    }
-
-    /// Whether a deploy is to be started for an event; otherwise one that runs is followed by another.
-    fn starts(&self, id: &str) -> bool {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        match running.get_mut(id) {
-            Some(again) => {
-                *again = true;
-                false
-            }
-            None => running.insert(id.to_owned(), false).is_none(),
-        }
-    }
-
-    /// Whether a deploy that has ended is followed by another.
-    fn goes_on(&self, id: &str) -> bool {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        match running.get_mut(id) {
-            Some(again) if *again => {
-                *again = false;
-                true
-            }
-            Some(_) | None => {
-                running.remove(id);
-                false
-            }
-        }
-    }
 }
 
 impl Operations {
@@ -187,20 +96,5 @@ impl Operations {
         };
         // The build log has the lines.
         progress::relay(work, |_| std::future::ready(())).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn events_during_a_deploy_are_one_more_deploy() {
-        let followers = Followers::new(TaskTracker::new(), CancellationToken::new());
-        assert!(followers.starts("a"));
-        assert!(!followers.starts("a") && !followers.starts("a") && followers.starts("b"));
-        assert!(followers.goes_on("a"), "one for both");
-        assert!(!followers.goes_on("a"));
-        assert!(followers.starts("a"));
     }
 }

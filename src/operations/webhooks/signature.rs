@@ -4,7 +4,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 
-use super::receive::WebhookHeaders;
+use super::headers::WebhookHeaders;
 use crate::{model::Secret, store::Millis};
 
 /// How a secret begins that Standard Webhooks, and so GitLab, take the base64 of the key from.
@@ -104,7 +104,7 @@ mod tests {
     fn hex(body: &[u8], key: &[u8]) -> String {
         let mut hmac = Hmac::<Sha256>::new_from_slice(key).unwrap();
         hmac.update(body);
-        hmac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+        crate::model::Digest::from_sha256(&hmac.finalize().into_bytes().into()).hex().to_owned()
     }
 
     fn forge(headers: &WebhookHeaders, body: &[u8], secret: &str) -> Option<Forge> {
