@@ -42,6 +42,7 @@ mod suggestion;
 mod table;
 mod tokens;
 mod users;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -194,6 +195,7 @@ async fn act(session: &Session<'_>, command: Command) -> Result {
         Command::Git(command) => git::run(session, command).await,
         Command::Builds(command) => builds::run(session, command).await,
         Command::Storage(command) => storage::run(session, command).await,
+        Command::Webhooks(command) => webhooks::run(session, command).await,
         Command::Registry(command) => registry::run(session, command).await,
         Command::Images(command) => images::run(session, command).await,
         Command::WhoAmI(who) => session.answer(who).await,

@@ -23,6 +23,7 @@ mod routes;
 mod running;
 mod spool;
 mod started;
+mod webhooks;
 mod writers;
 
 use axum::{
@@ -31,7 +32,7 @@ use axum::{
     http::{HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
-    routing::{MethodFilter, MethodRouter, any, get},
+    routing::{MethodFilter, MethodRouter, any, get, post},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -55,6 +56,7 @@ pub async fn serve(listener: Listener, api: Api, tracker: TaskTracker, shutdown:
 fn router(api: &Api) -> Router {
     let mut router = Router::new()
         .route("/v1/openapi.json", get(openapi::serve))
+        .route("/v1/webhooks/{id}", post(webhooks::receive))
         .route("/v1/operations/{id}", get(background::show).delete(background::cancel));
     for (path, routes) in api.0.routes.by_path() {
         let mut methods = MethodRouter::new();

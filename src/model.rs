@@ -16,9 +16,10 @@ mod client_network;
 pub mod closed_ranges;
 #[cfg(feature = "server")]
 mod cron;
+#[cfg(feature = "server")]
+mod deployed_image;
 mod digest;
 mod distribution;
-#[cfg(feature = "server")]
 #[cfg(feature = "server")]
 mod dockerfile_path;
 mod encoded_text;
@@ -45,6 +46,8 @@ mod quota;
 mod ref_name;
 #[cfg(feature = "server")]
 mod registry_host;
+#[cfg(feature = "server")]
+mod remote_url;
 mod secret;
 mod service_key;
 #[cfg(feature = "server")]
@@ -73,6 +76,8 @@ pub use buildpack::BuildpackSource;
 pub use client_network::ClientNetwork;
 #[cfg(feature = "server")]
 pub use cron::{Concurrency, CronJob};
+#[cfg(feature = "server")]
+pub use deployed_image::DeployedImage;
 pub use digest::{CommitId, Digest, HashWriter, InvalidDigest};
 pub use distribution::{Distribution, PackageChange};
 #[cfg(feature = "server")]
@@ -104,6 +109,8 @@ pub use quota::{QuotaScope, Resource};
 pub use ref_name::{RefName, conflicting_ref};
 #[cfg(feature = "server")]
 pub use registry_host::RegistryHost;
+#[cfg(feature = "server")]
+pub use remote_url::{RemoteScheme, RemoteUrl};
 pub use secret::Secret;
 pub use service_key::{InvalidServiceKey, ServiceKey};
 #[cfg(feature = "server")]

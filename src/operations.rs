@@ -52,6 +52,7 @@ mod time;
 mod tokens;
 mod users;
 mod version;
+mod webhooks;
 
 pub use answer::{Answer, Input, IntoAnswer, Runner};
 pub use apps::*;
@@ -99,8 +100,11 @@ pub use time::{Lifetime, Since, Time};
 pub use tokens::*;
 pub use users::*;
 pub use version::*;
+pub use webhooks::*;
 
 use std::{sync::Arc, time::Duration};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::Config,
@@ -108,12 +112,14 @@ use crate::{
     instances::Instances,
     model::Right,
     periodic::Driver,
+    receive::Imports,
     store::{Effect, NewEvent, Store},
     tasks::Tasks,
     workload::Openings,
 };
 use audit::{Recording, outcome_of};
 use authorization::Authorization;
+use webhooks::Followers;
 
 /// Time between two checks of the right to a result that goes on.
 const REVOCATION_INTERVAL: Duration = Duration::from_secs(2);
@@ -131,11 +137,13 @@ pub struct Operations {
     tasks: Tasks,
     driver: Driver,
     openings: Openings,
+    imports: Imports,
+    followers: Followers,
     audit: AuditLog,
 }
 
 impl Operations {
-    /// Operations act on these.
+    /// Operations act on these. What follows events of forges runs on `tracker`, until `shutdown`.
     #[expect(clippy::too_many_arguments, reason = "each is another part of the server")]
     pub fn new(
         config: Arc<Config>,
@@ -145,9 +153,13 @@ impl Operations {
         tasks: Tasks,
         driver: Driver,
         openings: Openings,
+        imports: Imports,
         audit: AuditLog,
+        tracker: TaskTracker,
+        shutdown: CancellationToken,
     ) -> Self {
-        Self { config, store, deployer, instances, tasks, driver, openings, audit }
+        let followers = Followers::new(tracker, shutdown);
+        Self { config, store, deployer, instances, tasks, driver, openings, imports, followers, audit }
     }
 
     /// Runs an operation. The only way to run one.
@@ -268,6 +280,7 @@ impl Operations {
             tasks: &self.tasks,
             driver: &self.driver,
             openings: &self.openings,
+            imports: &self.imports,
             audit: &self.audit,
             recording,
             caller: call.caller,

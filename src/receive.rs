@@ -7,6 +7,8 @@ mod git_turns;
 mod handler;
 pub mod hook;
 mod hook_server;
+mod imports;
+mod pack_limit;
 mod pkt_line;
 mod proc_receive;
 mod push;
@@ -16,9 +18,9 @@ mod shallow;
 pub use child::Streams;
 pub use error::ReceiveError;
 pub use handler::{Decided, Fetcher, PushHandler, Pusher, RefUpdate, Rejection, RequestedPush, ServedApp};
+pub use imports::{Import, ImportError, Imports};
 
 use std::{
-    fmt,
     path::PathBuf,
     sync::{
         Arc,
@@ -29,20 +31,15 @@ use std::{
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{
-    config::Config,
-    git::{QuotaExceeded, Repositories, Repository},
-};
+use crate::{config::Config, git::Repositories};
 use git_turns::{GitTurns, GitUse};
 use handler::DynPushHandler;
 use hook_server::HookServer;
+use pack_limit::PackLimit;
 use push::{ExpectedPushes, Push};
 
 /// Time that a push waits for its handlers after git has ended. A handler past its commit point goes on after that.
 const HANDLER_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Maximum size of a pack for a repository whose quota is used up, in bytes.
-const MIN_PACK_LIMIT: u64 = 64 * 1024;
 
 /// Runs git's server programs; cheap to clone.
 #[derive(Clone)]
@@ -55,7 +52,7 @@ struct ReceiverShared {
     hook_socket: PathBuf,
     hook_program: PathBuf,
     max_push_bytes: u64,
-    push_turns: GitTurns,
+    push_turns: Arc<GitTurns>,
     fetch_turns: GitTurns,
     tracker: TaskTracker,
 }
@@ -73,11 +70,12 @@ impl Receiver {
         config: &Config,
         repositories: Repositories,
         handler: impl PushHandler,
+        imports: &Imports,
         tracker: &TaskTracker,
         shutdown: CancellationToken,
     ) -> Result<Self, ReceiveError> {
         let program = repositories.program().to_owned();
-        Self::start_with(program, config, repositories, handler, tracker, shutdown)
+        Self::start_with(program, config, repositories, handler, imports, tracker, shutdown)
     }
 
     /// The same with another program as the hook, which git's user can run.
@@ -86,6 +84,7 @@ impl Receiver {
         config: &Config,
         repositories: Repositories,
         handler: impl PushHandler,
+        imports: &Imports,
         tracker: &TaskTracker,
         shutdown: CancellationToken,
     ) -> Result<Self, ReceiveError> {
@@ -103,7 +102,7 @@ impl Receiver {
             hook_socket,
             hook_program,
             max_push_bytes: config.git.max_push_bytes,
-            push_turns: GitTurns::new(GitUse::Push, &config.git),
+            push_turns: imports.turns(),
             fetch_turns: GitTurns::new(GitUse::Fetch, &config.git),
             tracker: tracker.clone(),
         })))
@@ -205,7 +204,7 @@ impl Receiver {
             kept = repository.protect_objects() => kept,
             () = disconnected.cancelled() => return child::FAILED,
         };
-        let limit = self.pack_limit(&repository, max_repository_bytes);
+        let limit = PackLimit::of(&repository, this.max_push_bytes);
         let (limit, group) = tokio::join!(limit, this.repositories.group());
         let push = Arc::new(Push {
             repository: repository.clone(),
@@ -255,70 +254,5 @@ impl Receiver {
             this.handler.ended_without_update(&ended_push.app, &ended_push.pusher);
         }
         ended.status
-    }
-
-    /// The maximum size of a pack: that of each push, or what is left of the repository's quota.
-    async fn pack_limit(&self, repository: &Repository, max: u64) -> PackLimit {
-        let of_push = PackLimit::Push { max: self.0.max_push_bytes };
-        match repository.room().await {
-            Ok((used, left)) if left < self.0.max_push_bytes => {
-                // What a small pack exceeds is measured after it was received, and deletions have none.
-                let left = left.max(MIN_PACK_LIMIT).min(self.0.max_push_bytes);
-                PackLimit::Repository(QuotaExceeded::PackTooLarge { used, max, left }, left)
-            }
-            Ok(_) => of_push,
-            Err(error) => {
-                tracing::warn!(repository = %repository.path().display(), %error, "cannot measure a repository");
-                of_push
-            }
-        }
-    }
-}
-
-/// Maximum size of a pack, and why; `Display` writes the refusal of a larger one.
-enum PackLimit {
-    /// That of each push.
-    Push { max: u64 },
-    /// What is left of the repository's quota, in bytes.
-    Repository(QuotaExceeded, u64),
-}
-
-impl PackLimit {
-    fn bytes(&self) -> u64 {
-        match self {
-            Self::Push { max } | Self::Repository(_, max) => *max,
-        }
-    }
-}
-
-impl fmt::Display for PackLimit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Push { max } => f.write_str(&too_large(*max)),
-            Self::Repository(exceeded, _) => exceeded.fmt(f),
-        }
-    }
-}
-
-fn too_large(limit: u64) -> String {
-    let limit = match limit {
-        _ if limit >= 1 << 30 => format!("{}.{} GiB", limit >> 30, ((limit % (1 << 30)) * 10) >> 30),
-        _ if limit >= 1 << 20 => format!("{}.{} MiB", limit >> 20, ((limit % (1 << 20)) * 10) >> 20),
-        _ => format!("{limit} bytes"),
-    };
-    format!(
-        "The pack is larger than {limit} (git.max_push_bytes): push less history at a time, or take large files out"
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_limit_is_shown_in_a_suitable_unit() {
-        assert!(too_large(2 << 30).starts_with("The pack is larger than 2.0 GiB (git.max_push_bytes)"));
-        assert!(too_large(3 << 19).contains("1.5 MiB"));
-        assert!(too_large(1000).contains("1000 bytes"));
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     operations::{AuditLog, AuditedPushes, CronSchedule, EventSweep, Failure, Operations},
     periodic::{Driver, Waker},
     progress,
-    receive::{ReceiveError, Receiver},
+    receive::{Imports, ReceiveError, Receiver},
     router::Link,
     socket, ssh,
     store::{Store, StoreError},
@@ -207,6 +207,7 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
     driver.start(NetworkNames(openings.clone()));
     driver.start_woken_by(&schedule, CronSchedule::new(store.clone(), tasks.clone(), audit.clone(), floor));
     let pushes = AuditedPushes { deployer: deployer.clone(), audit: audit.clone(), store: store.clone() };
+    let imports = Imports::new(&config, repositories.clone(), tracker.clone());
     let operations = Operations::new(
         Arc::clone(&config),
         store.clone(),
@@ -215,10 +216,13 @@ pub async fn run(config: Arc<Config>, shutdown: CancellationToken) -> Result<(),
         tasks,
         driver,
         openings,
+        imports.clone(),
         audit.clone(),
+        tracker.clone(),
+        stopped.clone(),
     );
     let commands = Commands::new(Arc::clone(&config), operations.clone());
-    let receiver = Receiver::start(&config, repositories, pushes, &tracker, stopped.clone())?;
+    let receiver = Receiver::start(&config, repositories, pushes, &imports, &tracker, stopped.clone())?;
     let connections = TaskTracker::new();
     let local = socket::bind(&socket::path(&config.data_dir)).await?;
     let api = Api::new(&config, store.clone(), operations.clone(), connections.clone(), stopped.clone()).await?;

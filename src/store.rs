@@ -43,6 +43,7 @@ mod time;
 mod tokens;
 mod users;
 mod volumes;
+mod webhooks;
 
 pub use apps::App;
 pub use buildpacks::{ChosenBuildpack, PackageRow};
@@ -75,3 +76,4 @@ pub use time::{Millis, now};
 pub use tokens::{NewToken, Token};
 pub use users::User;
 pub use volumes::{Mount, MountSource, Volume};
+pub use webhooks::{NewWebhook, Webhook, WebhookUser};

@@ -106,6 +106,8 @@ enum CliCommand {
     Hook,
     #[command(hide = true)]
     GitReader,
+    #[command(hide = true)]
+    GitImport,
     /// A command that the server runs.
     #[command(external_subcommand)]
     Command(Vec<String>),
@@ -149,6 +151,7 @@ fn main() -> ExitCode {
     let run = match cli.command {
         CliCommand::Hook => return receive::hook::run(),
         CliCommand::GitReader => return git::reader_process::run(),
+        CliCommand::GitImport => return git::import_process::run(),
         _ => run(cli),
     };
     match run {
@@ -295,6 +298,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         CliCommand::Hook
         | CliCommand::GitReader
+        | CliCommand::GitImport
         | CliCommand::Completions { .. }
         | CliCommand::Remote(_)
         | CliCommand::Open { .. } => {

@@ -17,7 +17,7 @@ impl Builder {
     /// The addresses of a URL's host; `None` if the host is this machine, a container of its engine, or anything else that is
     /// closed to builds. A program that is given the name resolves it again and may get other addresses: git is given these
     /// addresses, the engine cannot be.
-    pub(super) async fn remote_addresses(&self, url: &str) -> Result<Option<Vec<IpAddr>>, BuildError> {
+    pub async fn remote_addresses(&self, url: &str) -> Result<Option<Vec<IpAddr>>, BuildError> {
         let addresses = addresses(url).await;
         let targets: Vec<_> = addresses.iter().copied().map(without_translation).collect();
         let allowed = &self.0.config.network.allow;

@@ -9,7 +9,7 @@ use super::{
     network::NetworkCommand, output::Format, ports::PortsCommand, ps::PsCommand, quota::QuotaCommand,
     registry::RegistryCommand, releases::ReleasesCommand, resource::ResourceCommand, run::RunCommand,
     ssh_keys::SshKeysCommand, stacks::StacksCommand, storage::StorageCommand, tokens::TokensCommand,
-    users::UsersCommand,
+    users::UsersCommand, webhooks::WebhooksCommand,
 };
 use crate::operations::{ListPeriodic, ShowUrls, ShowVersion, WhoAmI};
 
@@ -74,6 +74,8 @@ pub(super) enum Command {
     Git(GitCommand),
     #[command(flatten)]
     Builds(BuildsCommand),
+    #[command(flatten)]
+    Webhooks(WebhooksCommand),
     #[command(flatten)]
     Registry(RegistryCommand),
     #[command(flatten)]

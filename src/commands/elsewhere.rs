@@ -159,7 +159,7 @@ const ELSEWHERE: &[(&[&str], Answer)] = &[
     ),
     (&["logs:failed"], Absent("the output of failed instances is in the app's log", "`logs APP` shows it")),
     (
-        &["webhooks:*", "notifications:*"],
+        &["notifications:*"],
         Absent("the server calls nobody", "`git push` prints its result, and `events` lists what was done"),
     ),
     (&["audit"], Use("events")),
@@ -201,18 +201,18 @@ const ELSEWHERE: &[(&[&str], Answer)] = &[
         ),
     ),
     (
-        &["git:sync", "git:from-archive", "git:allow-host", "git:auth", "git:auth-status", "git:public-key"],
+        &["git:allow-host", "git:auth", "git:auth-status", "git:public-key"],
         Absent(
-            "the server fetches no sources of apps",
-            "`git push` brings them; CI can push with a key of its own (`ssh-keys:add`)",
+            "the server fetches only repositories that can be read without a login",
+            "`git push` brings others; CI can push with a key of its own (`ssh-keys:add`)",
         ),
     ),
     (&["git:generate-deploy-key"], Absent("the server has no key of its own", "`git push` brings the sources of apps")),
     (
-        &["git:from-image", "git:load-image", "container:*"],
+        &["git:load-image", "container:*"],
         Absent(
-            "images are not deployed as they are",
-            "`git push` a repository with a Dockerfile, which may be no more than FROM and the image",
+            "images are not sent as they are",
+            "`git:from-image APP IMAGE` deploys one of a registry, or one that an admin offers (`images:offer`)",
         ),
     ),
     (

@@ -1,9 +1,14 @@
 //! The commands `git:…`.
 
+use std::str::FromStr;
+
 use clap::Subcommand;
 
 use super::{output::Text, session::Session, table::facts};
-use crate::operations::{GitInfo, GitSettings, Result, SetGit, ShowGit};
+use crate::{
+    model::AppName,
+    operations::{DeployArchive, DeployImage, GitInfo, GitSettings, Result, SentFile, SetGit, ShowGit, SyncRepository},
+};
 
 /// The commands of an app's repository.
 #[derive(Debug, Subcommand)]
@@ -17,6 +22,45 @@ pub(super) enum GitCommand {
     /// Show the repository: deploy branch, address, deployed commit.
     #[command(name = "git:report", after_help = "Example: git:report my-app")]
     Report(ShowGit),
+    /// Deploy a tar, or tar.gz, of the app's folder that is sent on standard input.
+    #[command(
+        name = "git:from-archive",
+        after_help = "Examples: git archive HEAD | ssh … git:from-archive my-app\n          tar cz -C my-app . | ssh … git:from-archive my-app -\n\nIf all files are in one folder, as in the archives of GitHub, that is the app's folder."
+    )]
+    FromArchive {
+        /// App.
+        app: AppName,
+        /// - for standard input, which is also meant without it.
+        #[arg(value_name = "-")]
+        source: Option<ArchiveWord>,
+    },
+    /// Deploy an image of a registry.
+    #[command(
+        name = "git:from-image",
+        after_help = "Examples: git:from-image my-app ghcr.io/company/app:1.2\n          git:from-image my-app company/app@sha256:…\n\nThe image is deployed as a Dockerfile that consists of it (FROM). registry:login sets the login at a private registry."
+    )]
+    FromImage(DeployImage),
+    /// Fetch a branch, tag or commit of a remote repository and deploy it.
+    #[command(
+        name = "git:sync",
+        after_help = "Examples: git:sync my-app https://github.com/company/app.git main\n          git:sync my-app https://github.com/company/app.git v1.2\n\nThe deploy branch follows the remote repository, also if its history was rewritten."
+    )]
+    Sync(SyncRepository),
+}
+
+/// Where git:from-archive finds the archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ArchiveWord {
+    /// `-`
+    StandardInput,
+}
+
+impl FromStr for ArchiveWord {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "-" { Ok(Self::StandardInput) } else { Err("send the archive on standard input".to_owned()) }
+    }
 }
 
 pub(super) async fn run(session: &Session<'_>, command: GitCommand) -> Result {
@@ -24,6 +68,12 @@ pub(super) async fn run(session: &Session<'_>, command: GitCommand) -> Result {
     match command {
         C::Set(set) => session.answer(set).await,
         C::Report(show) => session.answer(show).await,
+        C::FromArchive { app, source: None | Some(ArchiveWord::StandardInput) } => {
+            let file = Some(SentFile::new(session.take_input().await));
+            session.answer(DeployArchive { app, file }).await
+        }
+        C::Sync(sync) => session.answer(sync).await,
+        C::FromImage(deploy) => session.answer(deploy).await,
     }
 }
 

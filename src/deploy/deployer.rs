@@ -1,12 +1,13 @@
 //! The deployer: the stages, and what the operations on apps share.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use tokio::sync::Mutex;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    buildpack_library::BuildpackLibrary, gc_lock::GcLock, locks::AppLocks, offers::Offers, ports::Ports, stacks::Stacks,
+    buildpack_library::BuildpackLibrary, error::DeployError, gc_lock::GcLock, locks::AppLocks, offers::Offers,
+    ports::Ports, stacks::Stacks,
 };
 use crate::{
     build::Builder,
@@ -104,6 +105,11 @@ impl Deployer {
             tracker,
             shutdown,
         }))
+    }
+
+    /// The addresses of a URL's host, if that is not closed to builds.
+    pub async fn remote_addresses(&self, url: &str) -> Result<Option<Vec<IpAddr>>, DeployError> {
+        Ok(self.0.builder.remote_addresses(url).await?)
     }
 
     /// The floor of free disk space, below which nothing new is begun.

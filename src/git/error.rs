@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::filter::InvalidPattern;
-use crate::model::Address;
+use crate::model::{Address, mib};
 
 /// Why an operation of git, or on a repository, failed.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +72,18 @@ pub enum GitError {
     /// The process that reads a repository ended, is stuck, or breaks its protocol.
     #[error("the process that reads the repository {0}; try again")]
     Reader(String),
+    /// An archive cannot be deployed: what is wrong, after "the archive".
+    #[error("the archive {0}")]
+    Archive(String),
+    /// An archive is larger than a push may be.
+    #[error(
+        "the archive is larger than {} (git.max_push_bytes); leave out what the app does not need, such as .git and node_modules",
+        mib(*.0)
+    )]
+    ArchiveTooLarge(u64),
+    /// The process that makes a commit from an archive ended, is stuck, or breaks its protocol.
+    #[error("the process that reads the archive {0}; try again")]
+    Importer(String),
     /// The commit does not have the folder.
     #[error("the pushed commit has no folder {0:?}")]
     NoSuchFolder(String),

@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
+use tokio::process::Command;
+
 use super::{
     command::output_in,
     error::{GitError, Result},
@@ -33,6 +35,36 @@ fn resolve_option(url: &str, addresses: &[IpAddr]) -> Option<String> {
         .map(|address| if address.is_ipv6() { format!("[{address}]") } else { address.to_string() })
         .collect();
     Some(format!("http.curloptResolve={host}:{port}:{}", addresses.join(",")))
+}
+
+/// Limits a command of git to the protocols and addresses that may be fetched from; it is followed by more arguments.
+pub(super) async fn pin_addresses(
+    repositories: &Repositories,
+    command: &mut Command,
+    url: &Address,
+    from: &Origin,
+) -> Result<()> {
+    match from {
+        Origin::Any => {
+            command.env("GIT_ALLOW_PROTOCOL", "https:http:git:file:ssh");
+        }
+        Origin::At(addresses) => {
+            let failed = |message: &str| GitError::Fetch { url: url.clone(), message: message.to_owned() };
+            if !["https://", "http://"].iter().any(|scheme| url.expose().starts_with(scheme)) {
+                return Err(failed("only https:// and http:// are allowed for a developer's key"));
+            }
+            let version = repositories.git(repositories.dir(), ["--version"]).await?;
+            if settings::version(version.trim()).is_none_or(|version| version < RESOLVE_VERSION) {
+                return Err(failed("the server's git is older than 2.37, so only an admin may use this URL"));
+            }
+            let option = resolve_option(url.expose(), addresses).filter(|_| !addresses.is_empty());
+            let option = option.ok_or_else(|| failed("its host cannot be resolved"))?;
+            command.env("GIT_ALLOW_PROTOCOL", "https:http").args(["-c", &option]);
+            // A redirection could lead to an address that was not checked.
+            command.args(["-c", "http.followRedirects=false"]);
+        }
+    }
+    Ok(())
 }
 
 /// A fetched commit. Its temporary repository is removed when this is dropped.
@@ -83,26 +115,7 @@ impl Repositories {
     ) -> Result<Source> {
         let group = self.group().await;
         let mut command = self.gated_command(repository.path());
-        match from {
-            Origin::Any => {
-                command.env("GIT_ALLOW_PROTOCOL", "https:http:git:file:ssh");
-            }
-            Origin::At(addresses) => {
-                let failed = |message: &str| GitError::Fetch { url: url.clone(), message: message.to_owned() };
-                if !["https://", "http://"].iter().any(|scheme| url.expose().starts_with(scheme)) {
-                    return Err(failed("only https:// and http:// are allowed for a developer's key"));
-                }
-                let version = self.git(self.dir(), ["--version"]).await?;
-                if settings::version(version.trim()).is_none_or(|version| version < RESOLVE_VERSION) {
-                    return Err(failed("the server's git is older than 2.37, so only an admin may use this URL"));
-                }
-                let option = resolve_option(url.expose(), addresses).filter(|_| !addresses.is_empty());
-                let option = option.ok_or_else(|| failed("its host cannot be resolved"))?;
-                command.env("GIT_ALLOW_PROTOCOL", "https:http").args(["-c", &option]);
-                // A redirection could lead to an address that was not checked.
-                command.args(["-c", "http.followRedirects=false"]);
-            }
-        }
+        pin_addresses(self, &mut command, url, from).await?;
         command.args([
             "-c",
             "safe.directory=*",

@@ -77,7 +77,7 @@ impl Repository {
 
     async fn collect(&self, packs: &[Pack], is_full: bool) -> Result<()> {
         // Newer versions of git remove these files themselves; older versions use other names for them.
-        self.shell("rm -rf objects/incoming-* objects/tmp_objdir-* objects/pack/tmp_*").await?;
+        self.shell("rm -rf objects/incoming-* objects/tmp_objdir-* objects/pack/tmp_* fast_import_crash_*").await?;
         let group = self.repositories.group().await;
         let has_refs = self.reader_in(&group).has_refs().await?;
         if is_full || worth_repacking(packs, has_refs) {

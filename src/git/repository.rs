@@ -57,6 +57,11 @@ impl Repository {
         Self { max_bytes, ..self }
     }
 
+    /// Maximum size of all objects, in bytes.
+    pub fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+
     /// Folder of the repository.
     pub fn path(&self) -> &Path {
         &self.path

@@ -50,7 +50,7 @@ fn text(hooks: &Path, version: (u32, u32), max_push_bytes: u64) -> String {
          \tdefaultRefFormat = files\n\tdefaultObjectFormat = sha1\n\
          [receive]\n\tfsckObjects = true\n\tunpackLimit = 1\n\tautogc = false\n\tprocReceiveRefs = refs\n\
          \tmaxInputSize = {max_push_bytes}\n\tadvertisePushOptions = true\n\
-         [receive \"fsck\"]\n{accepted}\
+         [receive \"fsck\"]\n{accepted}[fetch \"fsck\"]\n{accepted}\
          [transfer]\n\thideRefs = refs/paas\n\
          [uploadpack]\n\tallowFilter = true\n\thideRefs = refs\n\thideRefs = !refs/heads\n\thideRefs = !refs/tags\n\
          # Buildpacks are fetched from repositories of other users, such as an operator's own.\n\

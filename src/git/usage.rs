@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
+use tokio::sync::{Mutex, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 /// How long the removal of a repository waits for pushes and garbage collections in it.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -17,6 +17,8 @@ const REMOVAL_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(super) struct Usage {
     lock: Arc<RwLock<()>>,
+    /// Held while a remote repository is fetched.
+    pub fetching: Mutex<()>,
     /// Whether the repository is known to have garbage.
     pub has_garbage: AtomicBool,
     /// Whether refs were deleted since the repository was repacked, so that what only they kept is garbage.

@@ -5,7 +5,7 @@ use super::failure::{Failure, FailureKind, Result};
 use crate::store::NewKey;
 use crate::{
     model::Role,
-    store::{Actor, AppId, Door, Key, Store, Token},
+    store::{Actor, AppId, Door, Key, Store, Token, Webhook},
 };
 
 /// The user or program that runs an operation, as a door has authenticated it.
@@ -66,6 +66,21 @@ impl Caller {
         Self { actor, admin: token.admin && !is_limited, machine: token.machine, scope }
     }
 
+    /// A webhook, with the rights of the user who added it on its app. An event came from this address.
+    pub(super) fn of_webhook(webhook: &Webhook, address: Option<String>) -> Self {
+        let user = webhook.user.as_ref();
+        let admin = user.is_none_or(|user| user.admin);
+        let actor = Actor {
+            user: user.map(|user| user.id),
+            name: user.map_or_else(|| "local".to_owned(), |user| user.name.to_string()),
+            fingerprint: Some(webhook.id.clone()),
+            address,
+            door: Door::Webhook,
+        };
+        let scope = TokenScope { app: Some(webhook.app), role: None, admin };
+        Self { actor, admin: false, machine: user.is_some_and(|user| user.machine), scope: Some(scope) }
+    }
+
     /// Who acts, with the rights of this moment.
     ///
     /// # Errors
@@ -86,6 +101,12 @@ impl Caller {
                 let fingerprint = actor.fingerprint.clone().ok_or_else(gone)?;
                 let token = store.valid_token(fingerprint).await?.ok_or_else(gone)?;
                 Ok(Self::of_token(token, actor.address.clone()))
+            }
+            Door::Webhook => {
+                let gone = || Failure::new(FailureKind::Denied, "the webhook was removed");
+                let id = actor.fingerprint.clone().ok_or_else(gone)?;
+                let (webhook, _) = store.webhook(id).await?.ok_or_else(gone)?;
+                Ok(Self::of_webhook(&webhook, actor.address.clone()))
             }
             Door::Ssh => {
                 let fingerprint = actor.fingerprint.clone().ok_or_else(gone)?;

@@ -15,6 +15,7 @@ use crate::{
     model::Right,
     periodic::Driver,
     progress::Progress,
+    receive::Imports,
     store::{App, Release, Store},
     tasks::Tasks,
     workload::Openings,
@@ -43,6 +44,7 @@ pub struct Context<'a> {
     pub(super) tasks: &'a Tasks,
     pub(super) driver: &'a Driver,
     pub(super) openings: &'a Openings,
+    pub(super) imports: &'a Imports,
     pub(super) audit: &'a AuditLog,
     /// How this operation is recorded.
     pub(super) recording: &'a Recording,

@@ -371,7 +371,9 @@ fn kind_of_deploy(error: &DeployError) -> FailureKind {
             | GitError::TooManyFiles(_)
             | GitError::SourceTooLarge { .. }
             | GitError::PathTooLong(_)
-            | GitError::TooLarge { .. } => FailureKind::Failed,
+            | GitError::TooLarge { .. }
+            | GitError::Archive(_)
+            | GitError::ArchiveTooLarge(_) => FailureKind::Failed,
             GitError::NoEntry { .. }
             | GitError::Start(_)
             | GitError::TooOld(_)
@@ -379,6 +381,7 @@ fn kind_of_deploy(error: &DeployError) -> FailureKind {
             | GitError::File { .. }
             | GitError::Unreadable(_)
             | GitError::Reader(_)
+            | GitError::Importer(_)
             | GitError::Unexpected(_) => FailureKind::Internal,
         },
         DeployError::Images(error) => match error {

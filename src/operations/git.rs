@@ -1,5 +1,16 @@
 //! Operations of an app's repository.
 
+mod deploys;
+mod from_archive;
+mod from_image;
+mod sync;
+
+pub(super) use deploys::DEFAULT_BRANCH;
+pub use from_archive::*;
+pub use from_image::*;
+pub use sync::SyncRepository;
+pub(super) use sync::{check, requirement};
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 

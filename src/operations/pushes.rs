@@ -41,28 +41,11 @@ impl Operations {
     pub async fn authorize_push(&self, caller: &Caller, name: AppName) -> Result<(App, Pusher)> {
         match self.find_or_create(caller, &name).await {
             Ok(app) => {
-                let pusher = self.pusher(caller, &app).await?;
+                let pusher = pusher(&self.store, &self.deployer, &caller.actor, &app).await?;
                 Ok((app, pusher))
             }
             Err(failure) => Err(self.refused(entry(&caller.actor, PUSH, Effect::Change, name), failure).await),
         }
-    }
-
-    /// How many pushes a caller may run at a time, and as many fetches.
-    async fn max_pushes(&self, caller: &Caller) -> Result<usize> {
-        let max = match caller.actor.user {
-            Some(user) => self.store.limit_of(user, Resource::Pushes).await?,
-            None => None,
-        };
-        Ok(turns::as_max(max))
-    }
-
-    async fn pusher(&self, caller: &Caller, app: &App) -> Result<Pusher> {
-        Ok(Pusher {
-            actor: caller.actor.clone(),
-            max_pushes: self.max_pushes(caller).await?,
-            max_repository_bytes: self.deployer.max_repository_bytes(app.id).await?,
-        })
     }
 
     async fn find_or_create(&self, caller: &Caller, name: &AppName) -> Result<App> {
@@ -98,13 +81,32 @@ impl Operations {
         let entry = entry(&caller.actor, FETCH, Effect::Read, name);
         match found {
             Ok((app, _)) => {
-                let fetcher = Fetcher { user: caller.actor.user, max_fetches: self.max_pushes(caller).await? };
+                let fetcher =
+                    Fetcher { user: caller.actor.user, max_fetches: max_pushes(&self.store, &caller.actor).await? };
                 self.audit.record(ended(NewEvent { app: Some(app.id), ..entry }, &Ok(())));
                 Ok((app, fetcher))
             }
             Err(failure) => Err(self.refused(entry, failure).await),
         }
     }
+}
+
+/// How many pushes a user may run at a time, and as many fetches.
+async fn max_pushes(store: &Store, actor: &Actor) -> Result<usize> {
+    let max = match actor.user {
+        Some(user) => store.limit_of(user, Resource::Pushes).await?,
+        None => None,
+    };
+    Ok(turns::as_max(max))
+}
+
+/// What a user may push to an app.
+pub(super) async fn pusher(store: &Store, deployer: &Deployer, actor: &Actor, app: &App) -> Result<Pusher> {
+    Ok(Pusher {
+        actor: actor.clone(),
+        max_pushes: max_pushes(store, actor).await?,
+        max_repository_bytes: deployer.max_repository_bytes(app.id).await?,
+    })
 }
 
 fn entry(actor: &Actor, operation: &str, effect: Effect, app: AppName) -> NewEvent {
@@ -197,7 +199,8 @@ fn result_of<'a>(about: &[usize], results: &'a [Result]) -> &'a Result {
 }
 
 impl AuditedPushes {
-    async fn decide(
+    /// Checks the pusher's right, and has the push deployed.
+    pub(super) async fn decide(
         &self,
         push: &RequestedPush,
         reader: &Reader,

@@ -9,6 +9,7 @@ use super::child;
 use crate::{
     config::Git,
     model::Line,
+    progress::Progress,
     store::UserId,
     turns::{Turn, Turns},
 };
@@ -43,6 +44,23 @@ impl fmt::Display for GitUse {
             Self::Push => "push",
             Self::Fetch => "fetch",
         })
+    }
+}
+
+/// Where a client that waits is told so.
+pub(super) trait Client: Send {
+    fn tell(&mut self, line: Line) -> impl Future<Output = ()> + Send;
+}
+
+impl<W: AsyncWrite + Unpin + Send> Client for W {
+    async fn tell(&mut self, line: Line) {
+        child::write(self, &format!("{line}\n")).await;
+    }
+}
+
+impl Client for Progress {
+    async fn tell(&mut self, line: Line) {
+        self.line(line).await;
     }
 }
 
@@ -84,7 +102,7 @@ impl GitTurns {
         &self,
         user: Option<UserId>,
         max: usize,
-        client: &mut (impl AsyncWrite + Unpin),
+        client: &mut impl Client,
     ) -> Result<GitTurn, WaitedTooLong> {
         let mut ticket = self.turns.draw(user, max);
         let mut waits_for = 0;
@@ -95,8 +113,7 @@ impl GitTurns {
                     Err(ahead) => {
                         waits_for = ahead;
                         let noun = if ahead == 1 { self.of.to_string() } else { self.of.plural().to_owned() };
-                        let line = Line::Step(format!("Waiting for {ahead} {noun} to end before this one"));
-                        child::write(client, &format!("{line}\n")).await;
+                        client.tell(Line::Step(format!("Waiting for {ahead} {noun} to end before this one"))).await;
                     }
                 }
             }

@@ -6,7 +6,7 @@ use super::error::{Result, StoreError};
 
 /// The migrations, in order; one that was released is never changed. A new one comes with a dump of a database of the
 /// version before it, in `migrations/tests`.
-pub(super) const MIGRATIONS: [&str; 12] = [
+pub(super) const MIGRATIONS: [&str; 13] = [
     include_str!("migrations/0001_first.sql"),
     include_str!("migrations/0002_buildpacks_and_stacks.sql"),
     include_str!("migrations/0003_source_folder_and_build_vars.sql"),
@@ -19,6 +19,7 @@ pub(super) const MIGRATIONS: [&str; 12] = [
     include_str!("migrations/0010_bindings.sql"),
     include_str!("migrations/0011_keyed_build_keys.sql"),
     include_str!("migrations/0012_tokens_and_requests.sql"),
+    include_str!("migrations/0013_webhooks.sql"),
 ];
 
 /// Applies the migrations that the database lacks; its `user_version` counts those it has. Foreign keys are enforced

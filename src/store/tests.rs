@@ -20,6 +20,7 @@ mod stacks;
 mod tasks;
 mod users;
 mod volumes;
+mod webhooks;
 
 use std::collections::BTreeMap;
 

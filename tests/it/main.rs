@@ -63,4 +63,5 @@ mod tasks;
 mod terminal_text;
 mod upgrade;
 mod volumes;
+mod without_push;
 mod written;

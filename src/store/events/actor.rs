@@ -9,7 +9,7 @@ pub struct Actor {
     pub user: Option<UserId>,
     /// Name of the user, or `local`.
     pub name: String,
-    /// Fingerprint of the SSH key, or SHA-256 of the token.
+    /// Fingerprint of the SSH key, SHA-256 of the token, or identity of the webhook.
     pub fingerprint: Option<String>,
     /// Network address of the client.
     pub address: Option<String>,
@@ -25,6 +25,8 @@ pub enum Door {
     Ssh,
     /// Over HTTP, with a token.
     Http,
+    /// By an event of a forge.
+    Webhook,
     /// Over the socket on the server's own machine.
     Local,
 }
@@ -35,6 +37,7 @@ impl Door {
         match self {
             Self::Ssh => "ssh",
             Self::Http => "http",
+            Self::Webhook => "webhook",
             Self::Local => "local",
         }
     }
@@ -44,6 +47,9 @@ impl std::str::FromStr for Door {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Ssh, Self::Http, Self::Local].into_iter().find(|d| d.as_str() == text).ok_or_else(|| text.to_owned())
+        [Self::Ssh, Self::Http, Self::Webhook, Self::Local]
+            .into_iter()
+            .find(|d| d.as_str() == text)
+            .ok_or_else(|| text.to_owned())
     }
 }

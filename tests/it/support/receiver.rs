@@ -19,7 +19,8 @@ use paas::{
     model::CommitId,
     progress::Progress,
     receive::{
-        Decided, Fetcher, PushHandler, Pusher, Receiver, RefUpdate, Rejection, RequestedPush, ServedApp, Streams,
+        Decided, Fetcher, Imports, PushHandler, Pusher, Receiver, RefUpdate, Rejection, RequestedPush, ServedApp,
+        Streams,
     },
     store::{Actor, AppId, Door},
 };
@@ -155,8 +156,10 @@ impl Server {
         let hook = hook(dir.path()).unwrap_or_else(|| repositories.program().to_owned());
         let entered = runtime.enter();
         let handle = Handle(Arc::clone(&handler));
+        let imports = Imports::new(&config, repositories.clone(), tracker.clone());
         let receiver =
-            Receiver::start_with(hook, &config, repositories.clone(), handle, &tracker, shutdown.clone()).unwrap();
+            Receiver::start_with(hook, &config, repositories.clone(), handle, &imports, &tracker, shutdown.clone())
+                .unwrap();
         drop(entered);
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let port = listener.local_addr().unwrap().port();
