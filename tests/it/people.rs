@@ -333,6 +333,9 @@ fn every_command_answers_in_json() {
         "cron:suspend",
         "disk:report",
         "gc",
+        "git:from-archive",
+        "git:from-image",
+        "git:sync",
         "images:offer",
         "images:withdraw",
         "network:allow",
@@ -370,6 +373,9 @@ fn every_command_answers_in_json() {
         "tokens:create",
         "tokens:list",
         "tokens:revoke",
+        "webhooks:add",
+        "webhooks:list",
+        "webhooks:remove",
     ];
     assert_eq!(not_asked.collect::<Vec<_>>(), elsewhere);
 
