@@ -115,15 +115,15 @@ impl Repository {
             return Err(lost("has no pipes"));
         };
         joining.wait().await;
-        let send = async {
-            let sent = async {
+        let copy = async {
+            let copied = async {
                 stdin.write_all(&line).await?;
                 let mut archive = archive.take(archive_bytes.saturating_add(1));
                 tokio::io::copy(&mut archive, &mut stdin).await
             };
-            let sent = sent.await;
+            let copied = copied.await;
             drop(stdin);
-            sent
+            copied
         };
         let receive = async {
             let mut answer = Vec::new();
@@ -134,7 +134,7 @@ impl Repository {
         let sent = tokio::select! {
             // It has answered before it had the whole archive.
             ended = &mut receive => Err(ended),
-            sent = send => Ok(sent),
+            sent = copy => Ok(sent),
         };
         let sent = match sent {
             Ok(sent) => sent,

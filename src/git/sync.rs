@@ -82,7 +82,7 @@ fn reason(stderr: &str) -> String {
         // What the remote, or the SSH client, said is the cause of what git says.
         (Some(remote), Some(fatal)) if fatal.starts_with("Could not read from remote") => remote.to_owned(),
         (_, Some(fatal)) => fatal.to_owned(),
-        (remote, None) => remote.or_else(|| lines().last()).unwrap_or("no error message").to_owned(),
+        (remote, None) => remote.or_else(|| lines().next_back()).unwrap_or("no error message").to_owned(),
     }
 }
 

@@ -67,13 +67,14 @@ impl<'a> NewDeploy<'a> {
             updates: vec![RefUpdate { name: RefName::from(branch), old: tip, new: Some(commit) }],
             atomic: false,
         };
-        let pushes = AuditedPushes {
+        let handler = AuditedPushes {
             deployer: context.deployer.clone(),
             audit: context.audit.clone(),
             store: context.store.clone(),
         };
-        let pushed = Box::pin(pushes.decide(&push, import.reader(), context.progress, context.hangup.clone())).await?;
-        pushed.into_iter().collect::<Result<Vec<()>, _>>()?;
+        let decided =
+            Box::pin(handler.decide(&push, import.reader(), context.progress, context.hangup.clone())).await?;
+        decided.into_iter().collect::<Result<Vec<()>, _>>()?;
         import.is_used();
         released(context, app).await
     }
